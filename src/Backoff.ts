@@ -38,12 +38,12 @@ export type RetryPolicy = Required<Omit<RetryConfig, "jitter">> & Pick<RetryConf
  * ```
  */
 export const calculateBackoff = (attempt: number, initial: number, max: number, multiplier = 2): number =>
-  // An initial delay of 0 would become NaN once the power is infinite.
+  // with an initial delay of 0, an infinite power would make NaN
   initial === 0 ? 0 : Math.min(initial * multiplier ** (attempt - 1), max)
 
 /**
- * The delay in milliseconds before the next attempt, after `failures` failed attempts (from 1). `chance`, from 0 to 1, is the
- * share of the jitter that is subtracted.
+ * The delay in milliseconds before the next attempt, after `failures` failed attempts (from 1). `chance`,
+ * from 0 to 1, is how much of the jitter is subtracted.
  *
  * ```ts
  * const policy = resolveRetry({ initialDelayMs: 500, jitter: 0.5 })
@@ -56,7 +56,7 @@ export const retryDelayMs = (policy: RetryPolicy, failures: number, chance = 0):
       (1 - (policy.jitter ?? 0) * chance)
   )
 
-/** The retry policy where none is configured. */
+/** The retry policy when none is configured. */
 export const defaultRetry: RetryPolicy = {
   maxAttempts: DEFAULT_RETRY.MAX_ATTEMPTS,
   initialDelayMs: DEFAULT_RETRY.INITIAL_DELAY_MS,
@@ -64,12 +64,12 @@ export const defaultRetry: RetryPolicy = {
   maxDelayMs: DEFAULT_RETRY.MAX_DELAY_MS
 }
 
-/** Upper limit of any delay: a later date may be out of range. */
+/** The longest delay that anything may ask for: a later date may be out of range. */
 const LONGEST_DELAY_MS = 10 * 365 * 86_400_000
 
 /**
- * The delay in milliseconds that the error asks for before the next attempt. `undefined` when it asks for none, `NaN` when its
- * value is neither a delay nor a date. A date in the past means no delay.
+ * The delay in milliseconds that an error asks for before the next attempt. `undefined` when it asks for
+ * none, and `NaN` when its value is neither a delay nor a date. For a date in the past it is 0.
  */
 export const requestedDelayMs = (error: unknown, now: number): number | undefined => {
   const asked = retryAfterOf(error)
@@ -88,14 +88,14 @@ const readAsked = (asked: unknown, now: number): number => {
   try {
     return parseDuration(text)
   } catch {
-    // The caller reports which step it is, and which delay it uses instead.
+    // the caller knows which step this is, and reports the value and the delay that it uses instead
     return Number.NaN
   }
 }
 
 /**
- * Fills in `defaults`. `what` names the policy in errors. Throws `ValidationError` naming the field. Fields that are `undefined`
- * count as absent.
+ * The policy of a configuration, with missing fields from `defaults`. Fields that are `undefined` count as
+ * missing. Throws `ValidationError`, which names the field, and the policy by `what`.
  *
  * ```ts
  * resolveRetry({ maxAttempts: 5 }, "retry of function \"order\"") // with the other defaults
@@ -116,7 +116,7 @@ export const resolveRetry = (
     maxAttempts: config.maxAttempts ?? defaults.maxAttempts,
     initialDelayMs,
     backoffFactor: config.backoffFactor ?? defaults.backoffFactor,
-    // A first delay longer than the default maximum raises that maximum.
+    // a first delay that is longer than the default maximum raises that maximum
     maxDelayMs: config.maxDelayMs ?? Math.max(defaults.maxDelayMs, initialDelayMs),
     ...(jitter === undefined ? {} : { jitter })
   }

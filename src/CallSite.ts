@@ -1,9 +1,9 @@
-/** Where in the user's code something was called, as a line of a stack trace. */
+/** Finds where in the user's code something was called, as a line of a stack trace. */
 import type { StepKind } from "./StepKind.ts"
 
 /**
- * The key under which the call site is passed to the steps of an Effect handler. The user's code is on the stack while the effect
- * is created, but not while it runs.
+ * The key under which the call site is passed to the steps of an Effect handler. The user's code is on the
+ * stack while an effect is made, and no longer while it runs.
  */
 export const calledFrom: unique symbol = Symbol("@ironflow/node/calledFrom")
 
@@ -19,7 +19,7 @@ export const callSite = (entry: Function): string => {
   return line === undefined ? "" : line.slice("    at ".length)
 }
 
-/** The stack, with the call site appended unless the stack already has a line of the user's code. */
+/** The stack with the call site at its end, unless the stack itself has a line of the user's code. */
 export const withCallSite = (stack: string, site: string): string =>
   site === "" || stack.split("\n").some(isUserFrame) ? stack : `${stack}\n    at ${site}`
 
@@ -31,7 +31,7 @@ export const isUserFrame = (line: string): boolean =>
   !/[/\\]node_modules[/\\]/.test(line) &&
   !line.includes((own ??= ownFolder()))
 
-/** The folder of this package's code, as it appears in stack traces. */
+/** The folder of this package's code, in the form of stack traces. */
 let own: string | undefined
 
 const ownFolder = (): string => {

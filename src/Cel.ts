@@ -1,5 +1,6 @@
 /**
- * The CEL library. The build bundles it into this package and evaluates it on first use, since most programs have no expressions.
+ * The CEL library. The build bundles it into this package. It is evaluated on first use, since most programs
+ * have no expressions.
  */
 import * as library from "@marcbachmann/cel-js"
 

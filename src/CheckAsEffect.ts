@@ -1,8 +1,8 @@
-/** Checks that throw, as Effects. */
+/** Makes Effects of checks that throw. */
 import * as Effect from "effect/Effect"
 import { type EngineError, type IronflowError, isIronflowError, ValidationError } from "./Errors.ts"
 
-/** Runs a check that may throw one of our errors, which becomes the failure of the Effect. */
+/** Runs a check. An error of this package that the check throws becomes the failure of the Effect. */
 export const checked = <A>(check: () => A): Effect.Effect<A, IronflowError> =>
   Effect.suspend(() => {
     try {
@@ -12,12 +12,12 @@ export const checked = <A>(check: () => A): Effect.Effect<A, IronflowError> =>
     }
   })
 
-/** The same for checks that throw only `EngineError`. */
+/** Does what {@link checked} does, for checks that throw only `EngineError`. */
 export const checkedInEngine = <A>(check: () => A): Effect.Effect<A, EngineError> =>
-  // callers pass only such checks
+  // the caller passes only checks that throw no other error
   checked(check) as Effect.Effect<A, EngineError>
 
-/** The same for checks that throw only `ValidationError`. */
+/** Does what {@link checked} does, for checks that throw only `ValidationError`. */
 export const validated = <A>(check: () => A): Effect.Effect<A, ValidationError> =>
   Effect.suspend(() => {
     try {

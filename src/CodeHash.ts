@@ -1,8 +1,11 @@
-/** A hash that identifies a function's code. */
+/** Computes a hash that identifies the code of a function. */
 import { createHash } from "node:crypto"
 import { type AnyFunction, isEffectFunction } from "./Function.ts"
 
-/** First 16 hex digits of the SHA-256 of the handler's source: it changes when the handler's own code changes. */
+/**
+ * The first 16 hex digits of the SHA-256 of the handler's source. It changes when the handler's own code
+ * changes.
+ */
 export const functionCodeHash = (fn: AnyFunction): string =>
   createHash("sha256")
     .update(Function.prototype.toString.call(isEffectFunction(fn) ? fn.program : fn.handler))

@@ -1,4 +1,7 @@
-/** Our environment variables in Effect code, read from the `ConfigProvider` in context: by default the process's variables. */
+/**
+ * The environment variables of this package in Effect code. They are read from the `ConfigProvider` in
+ * context, by default those of the process.
+ */
 import type { ConfigProvider } from "effect/ConfigProvider"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -6,8 +9,9 @@ import { readEnvironmentVariable, type Variables } from "./EnvironmentVariables.
 import { ValidationError } from "./Errors.ts"
 
 /**
- * Effect's own reference, identified by its key. Its module is not imported, since it loads file systems and streams that most
- * programs do not need. Without a provider, the process's variables are used, as in Effect.
+ * Effect's own reference, found by its key. Its module is not imported, since that loads file systems and
+ * streams, which most programs do not need. Without a provider, the variables are those of the process, as in
+ * Effect.
  */
 const Provider = Context.Reference<Pick<ConfigProvider, "load"> | undefined>("effect/ConfigProvider", {
   defaultValue: () => undefined
@@ -26,7 +30,7 @@ const names = [
   "IRONFLOW_BOOTSTRAP_KEY"
 ]
 
-/** The variables in context. Fails when the provider cannot be read. */
+/** The variables in context. Fails with `ValidationError` when the provider cannot be read. */
 export const currentVariables: Effect.Effect<Variables, ValidationError> = Effect.gen(function* () {
   const provider = yield* Provider
   if (provider === undefined) return readEnvironmentVariable
@@ -42,7 +46,7 @@ export const currentVariables: Effect.Effect<Variables, ValidationError> = Effec
   return (name) => values.get(name)
 })
 
-/** The value of the reference in context, if one is provided; else the result of `fromVariables`. */
+/** The value of the reference in context; if none is provided, the result of `fromVariables`. */
 export const providedOr = <A>(
   reference: Context.Reference<A>,
   fromVariables: (variables: Variables) => A

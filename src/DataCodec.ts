@@ -1,8 +1,8 @@
 /**
- * Encoding and decoding of stored data by schemas: values of keys, events of entities.
+ * Encodes and decodes stored data with schemas: values of keys, and events of entities.
  *
- * An Effect schema encodes data before it is stored (`effectCodec` in `EffectSchema.ts`). Other schemas only decode. For those,
- * data is checked in its stored form, in which a `Date` is a string.
+ * An Effect schema encodes data before it is stored (`effectCodec` in `EffectSchema.ts`). Other schemas only
+ * decode. Data for those is checked in its stored form, in which a `Date` is a string.
  */
 import { SchemaValidationError } from "./Errors.ts"
 import { decodeJson, encodeJson, isPlainJson } from "./Json.ts"
@@ -10,8 +10,9 @@ import { decodeValue, encodeValue } from "./KvValue.ts"
 import { fits, type StandardSchemaV1, validateData } from "./StandardSchema.ts"
 
 /**
- * Encodes and decodes synchronously, unless the schema is asynchronous. Throws, or rejects with, `SchemaValidationError` for data
- * that does not match, and `ValidationError` for data that cannot be stored; `what` names the data in both.
+ * Encodes and decodes synchronously, unless the schema is asynchronous. Throws, or rejects with,
+ * `SchemaValidationError` for data that does not match, and `ValidationError` for data that cannot be stored.
+ * `what` names the data in both.
  */
 export interface DataCodec {
   readonly encode: (value: unknown, what: string) => unknown
@@ -20,7 +21,10 @@ export interface DataCodec {
 
 /** The storage format of data. */
 export interface StorageFormat {
-  /** Whether the output of an Effect schema is stored as it is, instead of in Effect's JSON form. */
+  /**
+   * Whether the output of an Effect schema can be stored as it is. If not, its form in Effect's JSON is
+   * stored.
+   */
   readonly carries: (encoded: unknown) => boolean
   /** The value after a round trip through storage. Throws `ValidationError` when it cannot be stored. */
   readonly kept: (value: unknown, what: string) => unknown
@@ -39,7 +43,7 @@ export const keyFormat: StorageFormat = {
   kept: (value, what) => decodeValue(encodeValue(value, what))
 }
 
-/** The codec of a schema that only reads. */
+/** Makes the codec of a schema that can only decode. */
 export const standardCodec = (schema: StandardSchemaV1, { kept }: StorageFormat): DataCodec => ({
   encode: (value, what) => {
     const it = kept(value, what)

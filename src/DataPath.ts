@@ -4,20 +4,20 @@ import { expressionLength } from "./Limits.ts"
 const grammar = /^(?:\$\.)?(?:[A-Za-z_$][\w$-]*|\d+)(?:\[\d+\])*(?:\.(?:[A-Za-z_$][\w$-]*|\d+)(?:\[\d+\])*)*$/
 
 /**
- * Whether the text is a dotted path: names or indexes separated by dots, with `items[0]` for `items.0` and an optional `$.`
- * prefix. Where both a path and a CEL expression are allowed, such a text is a path.
+ * Whether the text is a dotted path: names or indexes separated by dots, with `items[0]` for `items.0`, and
+ * with an optional prefix `$.`. Where a path or a CEL expression is allowed, such a text is a path.
  */
 export const isDataPath = (text: string): boolean => text.length <= expressionLength && grammar.test(text)
 
 /**
- * The value at the path; `undefined` when there is none. Only own properties count: `constructor` and `__proto__` are found only
- * if the data has members of that name. Arrays are read by index.
+ * The value at the path; `undefined` when there is none. Only own properties count, so `constructor` and
+ * `__proto__` are found only if the data has members of that name. Arrays are read by index.
  */
 export const readPath = (root: unknown, path: string): unknown => {
   let value = root
   for (const key of segments(path)) {
     if (typeof value !== "object" || value === null) return undefined
-    // `length` is an own property of arrays, but not data.
+    // `length` is an own property of an array, and yet no data
     if (Array.isArray(value) && !/^\d+$/.test(key)) return undefined
     if (!Object.hasOwn(value, key)) return undefined
     value = (value as { readonly [key: string]: unknown })[key]

@@ -24,7 +24,7 @@ export const createDeferred = <T = void>(): Deferred<T> => {
 
 /** Resolves after `ms` milliseconds. Not durable: in a handler use `step.sleep`. */
 export const sleep = async (ms: number): Promise<void> => {
-  // A plain timer: Effect's clock would load the Effect runtime.
+  // a plain timer, since Effect's clock would load the Effect runtime
   for (let left = ms; left > 0; left -= longestTimerMs) {
     await new Promise<void>((resolve) => setTimeout(resolve, Math.min(left, longestTimerMs)))
   }

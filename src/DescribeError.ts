@@ -1,8 +1,8 @@
-/** Describes errors of runs and steps: the step that failed, and what it threw. */
+/** Describes the errors of runs and steps: which step has failed, and what it threw. */
 import { messageOf } from "./Errors.ts"
 import { isObject } from "./Json.ts"
 
-/** An error in stored form, or as clients receive it. */
+/** An error in its stored form, or in the form that clients receive. */
 export interface ReportedError {
   readonly message: string
   readonly name?: string
@@ -22,13 +22,13 @@ export const describeError = (error: ReportedError): string => {
   return `${step === undefined ? "" : `step "${step}" failed: `}${isNamed ? text : `${name}: ${text}`}`
 }
 
-/** The name of the step that failed. */
+/** The name of the step that has failed; `undefined` when the error is not about a step. */
 export const stepOf = ({ data, details, name }: ReportedError): string | undefined => {
   if (name !== "StepError") return undefined
   const step = isObject(details) ? details.stepName : data?.["stepName"]
   return typeof step === "string" ? step : undefined
 }
 
-/** The error that the step threw: the error around it adds nothing. */
+/** The error that the step threw. The error around it says nothing more. */
 export const thrownBy = (error: ReportedError): ReportedError =>
   stepOf(error) !== undefined && error.cause !== undefined ? error.cause : error

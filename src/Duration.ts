@@ -5,7 +5,7 @@ import { show } from "./Show.ts"
 /** Milliseconds, or a string of a number and a unit: `ms`, `s`, `m`, `h` or `d`. */
 export type Duration = string | number
 
-/** The longest delay of a timer; a longer one fires at once. */
+/** The longest delay of a timer, in milliseconds. With a longer one, a timer fires at once. */
 export const longestTimerMs = 2 ** 31 - 1
 
 const units = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
@@ -14,7 +14,7 @@ const grammar = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/
 
 const withUnit = 'digits and one unit of ms, s, m, h, d without spaces, like "500ms", "1.5s", "7d"'
 
-/** What to write instead. It is true on a command line too, where everything is a string. */
+/** What the user should write instead. It is true on a command line too, where everything is a string. */
 const advice = (duration: unknown): string => {
   if (typeof duration !== "string") return `write milliseconds as a number, or ${withUnit}`
   return /^[1-9]\d{0,14}$/.test(duration)
@@ -22,20 +22,23 @@ const advice = (duration: unknown): string => {
     : `write ${withUnit}`
 }
 
-/** Parses a duration to milliseconds; strings are rounded down. Throws `ValidationError` for an invalid duration. */
+/**
+ * Converts a duration to milliseconds; strings are rounded down. Throws `ValidationError` for an invalid
+ * duration.
+ */
 export const parseDuration = (duration: Duration): number => {
   if (typeof duration === "number") return duration
   const match = typeof duration === "string" ? grammar.exec(duration) : null
   const ms = match === null ? Number.NaN : Number(match[1]) * units[match[2] as keyof typeof units]
   if (!Number.isFinite(ms))
     throw new ValidationError(`Invalid duration ${show(duration)}: ${advice(duration)}`)
-  // Round to the nanosecond first: 1.001s is 1000.9999999999999 in floating point.
+  // rounded to the nanosecond first: in floating point, 1.001s is 1000.9999999999999
   return Math.floor(Math.round(ms * 1e6) / 1e6)
 }
 
 /**
- * Parses a duration that must be positive and finite, to milliseconds. `what` names it in the error (`timeout of step "charge"`).
- * Throws `ValidationError`.
+ * Converts a duration that must be positive and finite to milliseconds. Throws `ValidationError`, in which
+ * `what` names it (`timeout of step "charge"`).
  */
 export const positiveDuration = (duration: Duration, what: string): number => {
   const ms = typeof duration === "number" ? duration : parseNamed(duration, what)
@@ -49,7 +52,7 @@ const parseNamed = (duration: string, what: string): number => {
   try {
     return parseDuration(duration)
   } catch {
-    // Throw again with the name of the option.
+    // thrown again with the name of the option
     throw new ValidationError(`Invalid ${what}: ${show(duration)} is not a duration; ${advice(duration)}`)
   }
 }

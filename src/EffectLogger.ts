@@ -1,6 +1,6 @@
 /**
- * Adapts Effect's loggers to our `Logger`, for code outside Effects and for handlers. A user's `Logger` layer receives each line,
- * with the annotations and spans of the layer that logs.
+ * Connects Effect's loggers with our `Logger`, for code outside of Effects and for handlers. A user's
+ * `Logger` layer receives each line, with the annotations and spans of the place that logs.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -22,7 +22,7 @@ const levels: { readonly [Level in LogLevel]: EffectLevel } = {
   silent: "None"
 }
 
-/** Applies `IRONFLOW_LOG_LEVEL` as the minimum level, unless one is set in the context. */
+/** Makes `IRONFLOW_LOG_LEVEL` the lowest level, unless the context has one. */
 export const withLogLevel = <A, E, R>(
   self: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E | ValidationError, R> =>
@@ -40,7 +40,7 @@ export const withLogLevel = <A, E, R>(
 const saidLevel = (variables: Variables): LogLevel | undefined =>
   variables("IRONFLOW_LOG_LEVEL") === undefined ? undefined : levelFromEnvironment(variables)
 
-/** A logger that writes to the loggers in context. */
+/** Makes a `Logger` that writes to the loggers in context. */
 export const currentLogger: Effect.Effect<Logger, ValidationError> = withLogLevel(
   Effect.map(Effect.context<never>(), (context) => {
     const run = Effect.runForkWith(context)
@@ -61,7 +61,7 @@ export const annotated = (line: Effect.Effect<void>, fields: LogFields): Effect.
     Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined))
   )
 
-/** A line from Effect's logger in our format: the first part is the message, and errors become data. */
+/** A line of Effect's loggers in our form: its first part is the message, and errors in it become data. */
 export interface EffectLine {
   readonly level: LineLevel
   readonly message: string
@@ -100,7 +100,10 @@ const levelOf = (level: string): LineLevel => {
   }
 }
 
-/** Resolves a `logger` option in Effect code: the given logger, else the loggers in context. */
+/**
+ * The `Logger` for a `logger` option in Effect code: the given one, or else one that writes to the loggers in
+ * context.
+ */
 export const loggerOr = (
   given: Logger | false | undefined
 ): Effect.Effect<Logger | false, ValidationError> =>

@@ -1,9 +1,9 @@
 /**
- * Effect schemas over JSON, and as Standard Schemas, for code that runs handlers and has loaded Effect's parser anyway. Programs
- * that only define functions and call the engine load neither.
+ * Effect schemas over JSON, and as Standard Schemas. For code that runs handlers, and has loaded Effect's
+ * parser anyway. Programs that only define functions and call the engine load neither this nor the parser.
  *
- * A schema whose encoded side is not JSON (`Schema.Date`, `Schema.BigInt`, `Schema.Uint8Array`, maps) uses Effect's JSON form of
- * it. All others use their own encoding.
+ * When the encoded side of a schema is not JSON (`Schema.Date`, `Schema.BigInt`, `Schema.Uint8Array`, maps),
+ * Effect's JSON form of it is used. All other schemas use their own encoding.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -24,26 +24,30 @@ import {
 } from "./StandardSchema.ts"
 
 /**
- * The schema as a Standard Schema; it is synchronous if its transformations are. Unlike `Schema.toStandardSchemaV1`, it decodes
- * what {@link codecOf} encodes, and throws a defect of the schema instead of reporting it as an issue. It replaces an existing
- * Standard Schema of an Effect schema.
+ * The schema as a Standard Schema. It is synchronous if its transformations are. Unlike that of
+ * `Schema.toStandardSchemaV1`, it decodes what {@link codecOf} encodes, and a defect of the schema is thrown,
+ * and not reported as an issue. It also replaces a Standard Schema that an Effect schema already is.
  */
 export const asStandard = <Output>(schema: AnySchema<Output>): StandardSchemaV1<unknown, Output> => {
   if (!canEncode(schema)) return schema as StandardSchemaV1<unknown, Output>
   let standard = decoding.get(schema)
   if (standard === undefined) decoding.set(schema, (standard = decodingBy(schema)))
-  // It was made from this schema.
+  // `standard` was made from this schema, so it has the same output
   return standard as StandardSchemaV1<unknown, Output>
 }
 
-/** The codec of a schema of either kind, also of an Effect schema that was made a Standard Schema. */
+/**
+ * The codec of a schema of either kind. An Effect schema counts as one even if it was made a Standard Schema.
+ */
 export const codecOf = (schema: AnySchema, carrier: StorageFormat): DataCodec =>
   canEncode(schema) ? effectCodec(schema, carrier) : standardCodec(schema, carrier)
 
-/** The codec of a schema of either kind for JSON: data of events, states of entities. */
+/** The codec over JSON of a schema of either kind: for data of events and states of entities. */
 export const jsonCodec = (schema: AnySchema): DataCodec => codecOf(schema, jsonFormat)
 
-/** The codec of an Effect schema. What has no JSON form is stored as `JSON.stringify` writes it. */
+/**
+ * The codec of an Effect schema. What has no form in Effect's JSON is stored as `JSON.stringify` writes it.
+ */
 export const effectCodec = (
   schema: Codec<unknown>,
   { carries }: Pick<StorageFormat, "carries">
@@ -65,24 +69,27 @@ export const effectCodec = (
 
 type Codec<A> = Schema.Codec<A, unknown>
 
-/** Encodes a value with the schema, as JSON. */
+/** Encodes a value with the schema, to JSON. */
 export const encodeToJson = (schema: Codec<unknown>, value: unknown) =>
   Effect.flatMap(Schema.encodeUnknownEffect(schema)(value), (encoded) =>
     isPlainJson(encoded)
       ? Effect.succeed(encoded)
-      : // what has no JSON form is stored as JSON.stringify writes it
+      : // what has no form in Effect's JSON is stored as `JSON.stringify` writes it
         Effect.catch(Schema.encodeUnknownEffect(inJson(schema))(value), () => Effect.succeed(encoded))
   )
 
-/** Decodes a value that {@link encodeToJson} or another program has encoded, in either form. */
+/**
+ * Decodes a value that {@link encodeToJson} or another program has encoded. It may have either of the two
+ * forms.
+ */
 export const decodeFromJson = <A>(schema: Codec<A>, value: unknown) =>
   Effect.catch(Schema.decodeUnknownEffect(schema)(value), (error) =>
     Effect.catch(Schema.decodeUnknownEffect(inJson(schema))(value), () => Effect.fail(error))
   )
 
 /**
- * Encodes a value with the schema, as JSON, synchronously. A value that is already encoded stays as it is. Throws
- * `SchemaValidationError` whose message starts with `what`.
+ * Encodes a value with the schema, to JSON, synchronously. A value that is encoded already stays as it is.
+ * Throws `SchemaValidationError`, whose message starts with `what`.
  */
 export const encodeNow = (schema: Codec<unknown>, value: unknown, what: string): unknown => {
   const encoded = Effect.catch(encodeToJson(schema, value), (error) =>
@@ -100,17 +107,17 @@ export const encodeNow = (schema: Codec<unknown>, value: unknown, what: string):
 }
 
 /**
- * The JSON Schema (2020-12) of what a schema accepts as JSON; `undefined` when JSON Schema cannot describe part of it, or its
- * library does not support Standard JSON Schema.
+ * The JSON Schema (2020-12) of what a schema accepts as JSON. `undefined` when JSON Schema cannot describe a
+ * part of it, or when the library of the schema does not support Standard JSON Schema.
  */
 export const jsonSchemaOf = (schema: AnySchema): JsonSchema | undefined => {
   try {
     const made = canEncode(schema) ? effectJsonSchema(schema) : offeredJsonSchema(schema)
-    // a library's result may contain more than JSON
+    // what a library returns may contain more than JSON
     const plain: unknown = made === undefined ? undefined : JSON.parse(JSON.stringify(made))
     return isObject(plain) ? plain : undefined
   } catch {
-    // libraries throw when they cannot describe a part of it
+    // the library has thrown: it cannot describe a part of the schema
     return undefined
   }
 }
@@ -124,7 +131,7 @@ const effectJsonSchema = (schema: Codec<unknown>): JsonSchema => {
   return Object.keys(definitions).length === 0 ? made : { ...made, $defs: definitions }
 }
 
-/** The part of Standard JSON Schema that is used here. */
+/** What is used here of Standard JSON Schema. */
 interface OffersJsonSchema {
   readonly jsonSchema?: {
     readonly input?: (options: { readonly target: string }) => JsonSchema
@@ -137,7 +144,7 @@ const offeredJsonSchema = (schema: StandardSchemaV1): JsonSchema | undefined =>
 const inJson = <A>(schema: Codec<A>): Codec<A> => {
   let codec = codecs.get(schema)
   if (codec === undefined) codecs.set(schema, (codec = Schema.toCodecJson(schema)))
-  // It was made from this schema.
+  // the codec was made from this schema
   return codec as Codec<A>
 }
 
@@ -155,7 +162,10 @@ const decodingBy = (schema: Codec<unknown>): StandardSchemaV1 => {
   )
 }
 
-/** Synchronous when the transformations are; throws a defect of the schema. */
+/**
+ * A Standard Schema that runs an Effect. It is synchronous when the Effect is. A defect of the schema is
+ * thrown.
+ */
 const standardOf = (run: (value: unknown) => Effect.Effect<unknown, SchemaIssue.Issue>): StandardSchemaV1 => {
   const validate = (value: unknown): StandardResult<unknown> | Promise<StandardResult<unknown>> => {
     const fiber = Effect.runFork(

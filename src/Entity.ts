@@ -1,8 +1,8 @@
 /**
  * Entities: the events of one kind of thing, such as an order or an account, and the state that they make.
  *
- * `client.streams.of(Order)` appends and reads typed events of orders, encoded and decoded by the definition, and folds them into
- * the state of an order.
+ * `client.streams.of(Order)` appends and reads the events of orders, typed, encoded and decoded by the
+ * definition, and folds them into the state of an order.
  */
 import { ValidationError } from "./Errors.ts"
 import type { EntityEvent } from "./EntityStream.ts"
@@ -15,7 +15,7 @@ import { type AnySchema, checkSchema } from "./StandardSchema.ts"
 
 /** An entity with its events. */
 export interface EntityDefinition<D extends TypedEvent = TypedEvent> {
-  /** Type of the entity, such as `order`. The first event of a stream fixes it. */
+  /** Type of the entity, such as `order`. The first event of a stream decides it. */
   readonly type: string
   /** One definition with a schema for each event: its latest version. */
   readonly events: ReadonlyArray<D>
@@ -86,7 +86,8 @@ const entityKeys = {
 } satisfies Keys<AnyEntity>
 
 /**
- * Defines an entity by its events. `initialState` and `evolve` add its state, `snapshot` the schema of stored states.
+ * Defines an entity by its events. `initialState` and `evolve` add its state, and `snapshot` the schema of
+ * states that are stored.
  *
  * ```ts
  * const Order = defineEntity({
@@ -97,7 +98,7 @@ const entityKeys = {
  * })
  * ```
  *
- * Throws `ValidationError` naming the entity and the field when it is invalid.
+ * Throws `ValidationError`, which names the entity and the field, when the definition is invalid.
  */
 export function define<const Events extends ReadonlyArray<TypedEvent>, State>(
   options: SnapshotOptions<Events, State>

@@ -14,7 +14,7 @@ export interface GivenEntityEvent {
 
 const givenKeys = { name: true, data: true, metadata: true } satisfies Keys<GivenEntityEvent>
 
-/** The definition of an event of the entity. Throws `StreamSchemaError` when there is none. */
+/** The definition of an event of the entity, by name. Throws `StreamSchemaError` when there is none. */
 export const definitionOf = (
   entity: AnyEntity,
   entityId: string,
@@ -38,7 +38,7 @@ export const definitionOfGiven = (
   return definitionOf(entity, entityId, event?.name)
 }
 
-/** The event with its data encoded. */
+/** The event in the form for an append, with its data encoded. */
 export const toAppend = (
   { name, version }: TypedEvent,
   { metadata }: GivenEntityEvent,
@@ -50,13 +50,13 @@ export const toAppend = (
   ...(metadata === undefined ? {} : { metadata })
 })
 
-/** Makes the error of an event to append that does not match. */
+/** Makes the error for an event to append whose data does not match. */
 export const misfitToAppend =
   (entityId: string, name: string) =>
   (problems: ReadonlyArray<string>, cause: unknown): StreamSchemaError =>
     new StreamSchemaError(entityId, name, undefined, problems, { cause })
 
-/** Makes the error of a read event that does not match. */
+/** Makes the error for an event that was read and whose data does not match. */
 export const misfitRead =
   (
     entityId: string,

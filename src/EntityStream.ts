@@ -1,6 +1,6 @@
 /**
- * Entity streams: the events of one entity, numbered 1..n. This module checks appends and encodes them as JSON, for every
- * transport: HTTP, in-process, or a step.
+ * Entity streams: the events of one entity, numbered from 1. This module checks appends and encodes them as
+ * JSON, for HTTP, for clients in the process of an engine, and for steps.
  */
 import { LimitExceededError, ValidationError } from "./Errors.ts"
 import {
@@ -22,7 +22,7 @@ export interface AppendEventInput {
   readonly name: string
   /** Any JSON value; `{}` by default. */
   readonly data?: unknown
-  /** Type of the entity, such as `order`. The first append fixes it. */
+  /** Type of the entity, such as `order`. The first append decides it. */
   readonly entityType: string
 }
 
@@ -32,7 +32,7 @@ export interface DefinedAppendInput<D extends EventDefinition = EventDefinition>
   readonly event: D
   /** Its data, checked and encoded by the definition's schema. */
   readonly data: EventInput<D>
-  /** Type of the entity, such as `order`. The first append fixes it. */
+  /** Type of the entity, such as `order`. The first append decides it. */
   readonly entityType: string
 }
 
@@ -60,7 +60,7 @@ export interface DefinedStreamEvent<D = EventDefinition> {
 
 /** Events to append to the stream of an entity in one transaction. */
 export interface AppendAllInput {
-  /** Type of the entity, such as `order`. The first append fixes it. */
+  /** Type of the entity, such as `order`. The first append decides it. */
   readonly entityType: string
   /** 1 to 1000 events, at most 4 MiB in total. */
   readonly events: ReadonlyArray<StreamEventInput>
@@ -75,9 +75,9 @@ export interface GivenAppendAllInput {
   >
 }
 
-/** The same with events by definition; `L` lists the definitions. */
+/** Events to append in one transaction, also by definition. `L` lists the definitions. */
 export interface DefinedAppendAllInput<L extends ReadonlyArray<unknown> = ReadonlyArray<EventDefinition>> {
-  /** Type of the entity, such as `order`. The first append fixes it. */
+  /** Type of the entity, such as `order`. The first append decides it. */
   readonly entityType: string
   /** 1 to 1000 events, at most 4 MiB in total. */
   readonly events: { readonly [I in keyof L]: StreamEventInput | DefinedStreamEvent<L[I]> }
@@ -121,11 +121,15 @@ export type EntityEvent<D extends TypedEvent> = D extends TypedEvent
 /** Conditions of an append: the expected version, and the idempotency key. */
 export interface AppendConditions {
   /**
-   * The version that the stream must have: 0 or `"NO_STREAM"` for a new stream, `"STREAM_EXISTS"` for any existing one. Otherwise
-   * the append fails with `VersionConflictError`. Without it, or with -1, any version is accepted.
+   * The version that the stream must have: 0 or `"NO_STREAM"` for a new stream, `"STREAM_EXISTS"` for any
+   * that exists. If the stream has another one, the append fails with `VersionConflictError`. Without it, or
+   * with -1, any version is accepted.
    */
   readonly expectedVersion?: ExpectedVersion
-  /** Appending to the same entity with the same key within 24 hours returns the first result. */
+  /**
+   * A second append to the same entity with the same key within 24 hours stores nothing, and returns the
+   * first result.
+   */
   readonly idempotencyKey?: string
 }
 
@@ -182,7 +186,7 @@ export const checkAppendOne = (
   input: AppendEventInput,
   options: AppendConditions & Pick<StreamEventInput, "version" | "metadata"> = {}
 ): StreamAppend => {
-  // a value that is not an object has no valid fields
+  // a value that is no object has no valid fields, and is refused below
   const { data, entityType, name }: AppendEventInput = input ?? {}
   const { metadata, version } = options
   const event = {
@@ -196,7 +200,7 @@ export const checkAppendOne = (
 
 export const checkEntityId = (entityId: unknown): string => checkName("entity id", entityId)
 
-/** Checks an event, and encodes its data. */
+/** Checks an event, and encodes its data. Throws as {@link checkAppend} does. */
 export const checkStreamEvent = (event: StreamEventInput): NewStreamEvent => {
   if (!isObject(event)) throw new ValidationError(`An event must be an object, got ${show(event)}`)
   const name = checkEventName(event.name)
@@ -231,7 +235,7 @@ const checkConditions = (
   checkExpectedVersion(entityId, expectedVersion)
   if (idempotencyKey !== undefined) checkIdempotencyKey(idempotencyKey)
   return {
-    // on the wire, -1 means that any version is accepted
+    // a legacy request may say -1, which means that any version is accepted
     ...(expectedVersion === undefined || expectedVersion === -1 ? {} : { expectedVersion }),
     ...(idempotencyKey === undefined ? {} : { idempotencyKey })
   }
@@ -246,7 +250,7 @@ export const checkExpectedVersion = (entityId: string, expected: unknown): void 
   )
 }
 
-/** Whether a stream at `version` (0: it does not exist) meets the expectation. */
+/** Whether a stream at `version` (0 when it does not exist) meets the expectation. */
 export const isExpected = (expected: ExpectedVersion | undefined, version: number): boolean => {
   switch (expected) {
     case undefined:

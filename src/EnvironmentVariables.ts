@@ -3,21 +3,21 @@ import { DEFAULT_ENVIRONMENT, DEFAULT_SERVER_URL, ENV_VARS } from "./Constants.t
 
 /** The value of an environment variable; `undefined` when it is unset or empty. */
 export const readEnvironmentVariable = (name: string): string | undefined => {
-  // Some edge runtimes have no `process`.
+  // some edge runtimes have no `process`
   const value = typeof process === "undefined" ? undefined : process.env[name]
   return value === "" ? undefined : value
 }
 
-/** Reads a variable: `undefined` when it is unset or empty. */
+/** Reads an environment variable. Returns `undefined` when it is unset or empty. */
 export type Variables = (name: string) => string | undefined
 
-/** `IRONFLOW_SERVER_URL`, else `http://localhost:9123`. */
+/** The URL in `IRONFLOW_SERVER_URL`, or else `http://localhost:9123`. */
 export const getServerUrl = (): string => serverUrlIn(readEnvironmentVariable)
 
 export const serverUrlIn = (variables: Variables): string =>
   variables(ENV_VARS.SERVER_URL) ?? DEFAULT_SERVER_URL
 
-/** The given environment, else `IRONFLOW_ENV`, else `default`. */
+/** The given environment, or else that of `IRONFLOW_ENV`, or else `default`. */
 export const resolveEnvironment = (name?: string, variables: Variables = readEnvironmentVariable): string =>
   name || variables("IRONFLOW_ENV") || DEFAULT_ENVIRONMENT
 
@@ -25,7 +25,7 @@ export const resolveEnvironment = (name?: string, variables: Variables = readEnv
 export const isEnvironmentNamed = (name?: string, variables: Variables = readEnvironmentVariable): boolean =>
   Boolean(name || variables("IRONFLOW_ENV"))
 
-/** The given API key, else `IRONFLOW_API_KEY`, else none. */
+/** The given API key, or else that of `IRONFLOW_API_KEY`, or else none. */
 export const resolveApiKey = (
   apiKey?: string,
   variables: Variables = readEnvironmentVariable

@@ -1,7 +1,9 @@
-/** The mark that replaces erased data. */
+/** The mark that takes the place of erased data. */
 import { isObject } from "./Json.ts"
 
-/** Replaces erased data of a person, with the time: `{ "$erased": "2026-11-29T20:00:00.000Z" }`. */
+/**
+ * Takes the place of the erased data of a person, and says when: `{ "$erased": "2026-11-29T20:00:00.000Z" }`.
+ */
 export interface Erased {
   /** When the data was erased, as an ISO string. */
   readonly $erased: string

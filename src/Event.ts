@@ -1,9 +1,10 @@
 /**
  * Events: named, versioned, immutable facts.
  *
- * An event can be emitted without a definition. A definition with a schema types and checks the data wherever it replaces the
- * event's name: emits, triggers, waits, appends, projections and subscriptions. {@link defineEvent} takes a schema of any
- * library, {@link define} an Effect schema. A definition without a schema declares a version for upcasting.
+ * An event can be emitted without a definition. A definition with a schema types and checks the data wherever
+ * it is given in place of the event's name: emits, triggers, waits, appends, projections and subscriptions.
+ * {@link defineEvent} takes a schema of any library, and {@link define} an Effect schema. A definition
+ * without a schema declares a version for upcasting.
  */
 import type * as Schema from "effect/Schema"
 import { ValidationError } from "./Errors.ts"
@@ -38,7 +39,7 @@ export interface IronflowEvent<T = any, Name extends string = string> {
   readonly id: string
   /** Name of the event, such as `order.placed`. */
   readonly name: Name
-  /** Schema version at the emit, even if `data` has been upcast. */
+  /** Schema version with which the event was emitted, even if `data` was upcast since. */
   readonly version: number
   /** Its data, checked and decoded if there is a schema. */
   readonly data: T
@@ -50,7 +51,7 @@ export interface IronflowEvent<T = any, Name extends string = string> {
   readonly source?: string
   /** The metadata of the event. */
   readonly metadata?: Record<string, unknown>
-  /** Present on an event that was appended to an entity stream. */
+  /** The entity and its version, for an event that was appended to an entity stream. */
   readonly entity?: EventEntity
 }
 
@@ -109,7 +110,8 @@ const optionKeys = { name: true, version: true, upcast: true, schema: true } sat
 >
 
 /**
- * Defines an event. A `schema` types and checks its data wherever the definition replaces the name:
+ * Defines an event. With a `schema`, its data is typed and checked wherever the definition is given in place
+ * of the name:
  *
  * ```ts
  * const OrderPlaced = defineEvent({
@@ -121,9 +123,9 @@ const optionKeys = { name: true, version: true, upcast: true, schema: true } sat
  * await client.emit(OrderPlaced, { orderId: "o-1", amount: 5 })
  * ```
  *
- * Emits take the schema's input type, and handlers receive its output type. With an Effect schema both are the decoded type,
- * which is encoded for storage. Without a `schema` this declares one version of an event for upcasting. Throws `ValidationError`
- * for an invalid name, version or schema.
+ * Emits take the input type of the schema, and handlers receive its output type. With an Effect schema both
+ * are the decoded type, which is encoded to be stored. Without a `schema` this declares one version of an
+ * event for upcasting. Throws `ValidationError` for an invalid name, version or schema.
  */
 export function defineEvent<const Name extends string, S extends AnySchema>(
   options: TypedEventOptions<Name, S>
@@ -158,8 +160,8 @@ export interface DefineOptions<S extends AnySchema> {
 }
 
 /**
- * Defines an event whose data has an Effect schema. Emits take the decoded data, and handlers receive it; it is encoded for
- * storage. Throws `ValidationError` for an invalid name, version or schema.
+ * Defines an event whose data has an Effect schema. Emits take the decoded data, and handlers receive it; it
+ * is encoded to be stored. Throws `ValidationError` for an invalid name, version or schema.
  *
  * ```ts
  * const OrderPlaced = Event.define("order.placed", {
@@ -189,11 +191,11 @@ export const define = <const Name extends string, S extends Schema.Codec<unknown
 export const isEventDefinition = (value: unknown): value is EventDefinition =>
   isObject(value) && typeof value.name === "string" && typeof value.version === "number"
 
-/** The name of an event, given by name or by definition. */
+/** The name of an event that is given by name or by definition. */
 export const eventNameOf = (event: string | EventDefinition): string =>
   isEventDefinition(event) ? event.name : event
 
-/** The subscription pattern of an event, given by pattern or by definition. */
+/** The subscription pattern for a pattern, or for the definition of an event. */
 export const subscribedPattern = (pattern: string | EventDefinition): string =>
   isEventDefinition(pattern) ? `events:${pattern.name}` : pattern
 
@@ -222,10 +224,11 @@ export type EventOf<D> = D extends { readonly name: infer Name extends string }
   : never
 
 /**
- * A map of event names to data, made from definitions, for code that uses event names as strings: `createClient<EventMap<typeof
- * OrderPlaced | typeof OrderShipped>>()`.
+ * A map from names of events to data, made of definitions. For code that uses names of events as strings:
+ * `createClient<EventMap<typeof OrderPlaced | typeof OrderShipped>>()`.
  *
- * A name has no schema, so nothing is encoded or decoded: the data is in its stored form, with dates as strings.
+ * A name has no schema, so nothing is encoded or decoded. The data is in its stored form, with dates as
+ * strings.
  */
 export type EventMap<D extends EventDefinition> = {
   readonly [E in D as E["name"]]: E extends { readonly schema: { readonly ast: unknown } }
@@ -233,7 +236,7 @@ export type EventMap<D extends EventDefinition> = {
     : EventJson<E>
 }
 
-/** Event data by name when no events are declared: any name may have any data. */
+/** The data of events by name, when no events are declared: any name may have any data. */
 export interface AnyEvents {
   readonly [name: string]: unknown
 }

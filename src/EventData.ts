@@ -1,4 +1,4 @@
-/** The data of events in handlers. */
+/** Prepares the data of events for handlers. */
 import { asStandard, encodeNow } from "./EffectSchema.ts"
 import { SchemaValidationError } from "./Errors.ts"
 import type { EventDefinition } from "./Event.ts"
@@ -9,16 +9,17 @@ import { type AnySchema, canEncode, isSchema, validateData } from "./StandardSch
 import type { Invokable } from "./Step.ts"
 import { cronEventName } from "./Trigger.ts"
 
-/** Name and data of an event as the handler receives them. */
+/** The name and data of an event, as the handler receives them. */
 export interface HandledEvent {
   readonly name: string
   readonly data: unknown
 }
 
 /**
- * Validates and decodes the data of an event for a handler, with the event's definition among the triggers, else with the
- * function's schema. An invocation of a function without a schema uses the first of its definitions whose schema accepts the
- * input, and gets its name. Throws `SchemaValidationError`, or rejects with it when a schema is asynchronous.
+ * Validates and decodes the data of an event for a handler. The schema is that of the event's definition
+ * among the triggers, or else that of the function. An invocation of a function without a schema uses the
+ * first of its definitions whose schema accepts the input, and gets the name of that definition. Throws
+ * `SchemaValidationError`, or rejects with it when a schema is asynchronous.
  */
 export const validateEvent = (
   fn: AnyFunction,
@@ -73,8 +74,9 @@ const firstThatFits = (
 }
 
 /**
- * Encodes the input of an invocation, with the event definition that the function will decode it with. If the function is given
- * by its id, or has an async handler, the input is not encoded. Throws `SchemaValidationError`.
+ * Encodes the input of an invocation, with the event definition with which the function will decode it. The
+ * input is not encoded when the function is given by its id, or has an async handler. Throws
+ * `SchemaValidationError`.
  */
 export const encodeInput = (target: string | Invokable, input: unknown): unknown => {
   if (typeof target !== "object" || target === null || !("program" in target)) return input

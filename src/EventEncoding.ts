@@ -1,5 +1,6 @@
 /**
- * Encodes events before they are emitted: resolves a definition to its name and version, and encodes the data with its schema.
+ * Encodes events before they are emitted. Takes the name and version from a definition, and encodes the data
+ * with its schema.
  */
 import * as Effect from "effect/Effect"
 import type { DataCodec } from "./DataCodec.ts"
@@ -28,9 +29,9 @@ export const isDefined = (given: unknown): given is { readonly event: EventDefin
   isObject(given) && isEventDefinition(given.event)
 
 /**
- * The event by name, with the version of its definition and encoded data. Throws, or rejects when the schema is asynchronous,
- * with `SchemaValidationError`, whose message names the event and each path with the reason; or with `ValidationError` when the
- * given version is not that of the definition.
+ * The event by name, with the version of its definition and with encoded data. Throws, or rejects when the
+ * schema is asynchronous: with `SchemaValidationError`, whose message names the event and each path with the
+ * reason; or with `ValidationError` when the given version is not that of the definition.
  */
 export const encodeEvent = <Given extends GivenEvent>(
   given: Given & { readonly event: EventDefinition },
@@ -63,20 +64,26 @@ const notSent = (error: unknown): never => {
     : error
 }
 
-/** The same, synchronously: throws `ValidationError` for an asynchronous schema. */
+/**
+ * Does what {@link encodeEvent} does, synchronously. Throws `ValidationError` when the schema is
+ * asynchronous.
+ */
 export const encodedNow = <Given extends GivenEvent>(given: Given, codecOf: CodecOf): Named<Given> => {
-  // an event without a name goes on, to be refused with other invalid names
+  // an event without a name goes on, and is refused where invalid names are
   if (!isDefined(given)) return given as Given & Named<Given>
   const encoded = encodeEvent(given, codecOf)
   if (!(encoded instanceof Promise)) return encoded
-  // the result is not used; avoid an unhandled rejection
+  // the result is not used, and its rejection must not be an unhandled one
   encoded.catch(() => undefined)
   throw new ValidationError(
     `Data of event "${given.event.name}": the schema validates asynchronously, which is not possible here`
   )
 }
 
-/** An Effect of validation or encoding that may be asynchronous. A `ValidationError` becomes its failure. */
+/**
+ * Makes an Effect of a validation or encoding that may be asynchronous. A `ValidationError` becomes the
+ * failure of the Effect.
+ */
 export const fromValidation = <A>(run: () => A | Promise<A>): Effect.Effect<A, ValidationError> =>
   Effect.suspend(() => {
     try {

@@ -1,9 +1,10 @@
 /**
- * CEL expressions: conditions over events, written by users, evaluated by the engine.
+ * CEL expressions: conditions over events, which users write and the engine evaluates.
  *
- * An expression is checked when it is registered, and its run time is bounded: at most 4096 characters, no regular expressions,
- * and a budget of steps and bytes for each evaluation. An error during an evaluation (a missing member, mismatched types, an
- * exhausted budget) counts as no match, with a reason.
+ * An expression is checked when it is registered, and how long it can run is limited: at most 4096
+ * characters, no regular expressions, and a budget of steps and bytes for each evaluation. An error in an
+ * evaluation (a missing member, types that do not fit, a budget that is used up) counts as no match, with a
+ * reason.
  */
 import type { ASTNode, Environment, EvaluationError, ParseError, TypeError } from "@marcbachmann/cel-js"
 import { cel } from "./Cel.ts"
@@ -23,7 +24,7 @@ export type ExpressionVariables =
   | { readonly event: unknown; readonly output: unknown; readonly error: unknown }
   | { readonly request: unknown }
 
-/** A compiled expression. Calling it returns only the verdict; `evaluate` also returns the error. */
+/** A compiled expression. A call returns only whether it matches; `evaluate` also returns the error. */
 export interface Expression {
   (variables: ExpressionVariables): boolean
   readonly text: string
@@ -32,15 +33,15 @@ export interface Expression {
 
 export interface Evaluation {
   readonly matched: boolean
-  /** Why the evaluation failed; the expression then does not match. */
+  /** Why the evaluation failed. The expression then does not match. */
   readonly error?: string
-  /** The evaluation exceeded its budget. */
+  /** Set when the evaluation has used up its budget. */
   readonly exceeded?: true
 }
 
 /**
- * Compiles an expression; results are cached. Throws `ValidationError` that says where the expression is wrong and what is
- * allowed.
+ * Compiles an expression. Results are cached. Throws `ValidationError`, which says where the expression is
+ * wrong and what is allowed.
  */
 export const compileExpression = (expression: string, roots: ExpressionRoots): Expression => {
   if (typeof expression !== "string" || expression.trim() === "") {
@@ -62,8 +63,9 @@ export const compileExpression = (expression: string, roots: ExpressionRoots): E
 }
 
 /**
- * Whether the expression is true of the variables; if they include `trigger`, that is a root name too. Compiles it at most once.
- * An expression that does not compile is an evaluation error, not an exception.
+ * Whether the expression is true for the variables. If they include `trigger`, that is a root name too. The
+ * expression is compiled at most once. If it does not compile, that is an error of the evaluation, and
+ * nothing is thrown.
  */
 export const evaluateExpression = (expression: string, variables: ExpressionVariables): Evaluation => {
   try {
@@ -71,7 +73,8 @@ export const evaluateExpression = (expression: string, variables: ExpressionVari
       variables
     )
   } catch (error) {
-    // Stored expressions were checked when they were registered; one that fails to compile anyway must not block events.
+    // a stored expression was checked when it was registered; if it does not compile all the same, it must
+    // not hold up events
     const evaluation = { matched: false, error: toError(error).message }
     return error instanceof BudgetExceeded ? { ...evaluation, exceeded: true } : evaluation
   }
@@ -143,10 +146,10 @@ const invalid = (expression: string, roots: ExpressionRoots, error: unknown): Va
   )
 }
 
-/** Maximum length of an expression in messages, in characters. */
+/** How many characters of an expression a message shows, at most. */
 const MAX_QUOTED = 200
 
-/** The expression for messages; a long one is cut to the part around the error. */
+/** The expression as messages show it. A long one is cut to the part around the error. */
 export const quoteExpression = (expression: string, error?: unknown): string => {
   if (expression.length <= MAX_QUOTED) return `"${expression}"`
   const at = isCelError(error) ? (error.range?.start ?? 0) : 0
@@ -155,7 +158,7 @@ export const quoteExpression = (expression: string, error?: unknown): string => 
   return `"${from > 0 ? "..." : ""}${expression.slice(from, to)}${to < expression.length ? "..." : ""}"`
 }
 
-/** A short message: the library's may contain long keys and strings of the data. */
+/** A short message. That of the library may contain long keys and strings of the data. */
 const summary = (error: unknown): string => {
   const text = isCelError(error) ? error.summary : toError(error).message
   return text.length > MAX_SUMMARY ? `${text.slice(0, MAX_SUMMARY)}...` : text
@@ -171,8 +174,9 @@ const isCelError = (error: unknown): error is CelError => {
 }
 
 /**
- * JSON has one number type; CEL has two that do not mix in arithmetic, so `event.data.n + 1` would fail. Numbers in events are
- * doubles, and integer literals adapt.
+ * Makes the environment of expressions. JSON has one type for numbers, and CEL has two that do not mix in
+ * arithmetic: `event.data.n + 1` would fail. So numbers in events are doubles, and integers in the expression
+ * adapt.
  */
 const environment = (roots: ExpressionRoots): Environment => {
   const made = new (cel().Environment)({
@@ -204,7 +208,7 @@ const arithmetic = {
 
 const environments = new Map<string, Environment>()
 
-/** Created on first use: most programs that import this module compile no expression. */
+/** Makes the environment on first use, since most programs that import this compile no expression. */
 const environmentFor = (roots: ExpressionRoots): Environment => {
   const key = roots.join()
   let made = environments.get(key)

@@ -1,12 +1,13 @@
 /**
- * Bounds the cost of evaluating an expression with the CEL library.
+ * Limits what it costs to evaluate an expression with the CEL library.
  *
- * The library has no bounds of its own: nested loops over lists in the expression, strings and lists that double, and deep
- * comparisons each run in one uninterruptible call. Its syntax tree has one hook: every node is evaluated through its own
- * `evaluate`, and combines the results of its parts through its own `handle`. This module replaces both with versions that pay
- * first, so that the results stay the library's. Operations that pay afterwards work on data of bounded size.
+ * The library has no limits of its own. Loops inside of loops over lists in the expression, strings and lists
+ * that double, and deep comparisons each run in one call that cannot be interrupted. Its syntax tree can be
+ * changed in one way: every node is evaluated through its own `evaluate`, and combines the results of its
+ * parts through its own `handle`. This module replaces both by versions that pay first and then do the same,
+ * so that the results are those of the library. Operations that pay afterwards work on data of limited size.
  *
- * Evaluations are synchronous and never nested: one pair of counters is enough.
+ * Evaluations are synchronous and never run inside of each other, so one pair of counters is enough.
  */
 import type { Environment } from "@marcbachmann/cel-js"
 
@@ -15,14 +16,15 @@ export const MAX_STEPS = 300_000
 /** Maximum number of bytes that one evaluation allocates in total: strings, lists and maps. */
 export const MAX_BYTES = 1_000_000
 /**
- * Maximum number of steps of all evaluations for one event, or in one command of the store, before the rest get a small budget.
+ * Maximum number of steps of all evaluations for one event, or in one command of the store. After these, the
+ * others get a small budget.
  */
 export const MAX_SHARED_STEPS = 2 * MAX_STEPS
 /** The small budget: enough to compare some members and scan a short list. */
 export const FEW_STEPS = 2000
 /**
- * Maximum number of steps of all evaluations with the small budget; after that none is evaluated. In total, less than a tenth of
- * a second.
+ * Maximum number of steps of all evaluations with the small budget. After these, no expression is evaluated.
+ * All of this takes less than a tenth of a second.
  */
 export const MAX_FEW_STEPS = MAX_STEPS
 /** Number of steps that each event of a command adds to these limits. */
@@ -37,12 +39,12 @@ let bytes = 0
 let earlierSteps = 0
 /** The step count at which the current command began. */
 let sharedFrom: number | undefined
-/** Steps that the events of the command have added. */
+/** Steps that the events of the current command have added. */
 let added = 0
 let stackTraces: number | undefined
 let lastError: unknown
 
-/** The evaluation exceeded its budget. The expression cannot catch this error. */
+/** Thrown when an evaluation has used up its budget. The expression itself cannot catch this error. */
 export class BudgetExceeded extends Error {
   override readonly name = "BudgetExceeded"
 }
@@ -68,18 +70,19 @@ const allocate = (amount: number): void => {
   if ((bytes += amount) > MAX_BYTES) throw tooLarge
 }
 
-/** Steps and bytes of the last evaluation. */
+/** How many steps and bytes the last evaluation has used. */
 export const spentByLast = (): { readonly steps: number; readonly bytes: number } => ({ steps, bytes })
 
 /**
- * Total steps since the start of the process. Code that evaluates many expressions in a row yields each time this has grown by
- * `MAX_STEPS`.
+ * How many steps were taken since the start of the process. Code that evaluates many expressions in a row
+ * yields each time that this has grown by `MAX_STEPS`.
  */
 export const stepsTaken = (): number => earlierSteps + steps
 
 /**
- * Runs a command that may evaluate any number of expressions, such as those of all functions and waits for an event, with a
- * shared budget. When some evaluations have taken long, the others still get enough for simple expressions.
+ * Runs a command that may evaluate any number of expressions, such as those of all functions and waits for an
+ * event. They share a budget: when some evaluations have taken long, the others still get enough for simple
+ * expressions.
  */
 export const withSharedBudget = <A>(command: () => A): A => {
   if (sharedFrom !== undefined) return command()
@@ -92,14 +95,15 @@ export const withSharedBudget = <A>(command: () => A): A => {
   }
 }
 
-/** Adds to the shared budget for the next event of the same command. */
+/** Adds what the next event of the same command may use to the shared budget. */
 export const addEventBudget = (): void => {
   added += EVENT_STEPS
 }
 
 /**
- * A budget for one caller in one turn of the event loop, for evaluations over many things, such as the items of a list. Like
- * {@link withSharedBudget}, but simple expressions always get enough, however many there are.
+ * A budget for one caller in one turn of the event loop, for expressions that are evaluated over many things,
+ * such as the items of a list. It works like {@link withSharedBudget}, but there is always enough for simple
+ * expressions, however many there are.
  */
 export class TurnBudget {
   readonly #inNextTurn: (f: () => void) => void
@@ -133,16 +137,19 @@ export class TurnBudget {
   }
 }
 
-/** Step budget of the next evaluation. */
+/** How many steps the next evaluation may take. */
 const stepsLeft = (): number => {
   if (sharedFrom === undefined) return MAX_STEPS
   const taken = earlierSteps - sharedFrom
   if (taken <= MAX_SHARED_STEPS + added) return MAX_STEPS
-  // the last evaluation with a full budget may have begun just before the limit
+  // the last evaluation with a full budget may have begun just before the limit, and have gone beyond it by
+  // that much
   return taken <= MAX_SHARED_STEPS + MAX_STEPS + MAX_FEW_STEPS + added ? FEW_STEPS : 0
 }
 
-/** Pays for the compilation of an expression, where it is one of many. Throws `BudgetExceeded` when the budget is exhausted. */
+/**
+ * Pays for compiling an expression that is one of many. Throws `BudgetExceeded` when the budget is used up.
+ */
 export const payForCompiling = (length: number): void => {
   if (sharedFrom === undefined) return
   earlierSteps += steps
@@ -153,7 +160,7 @@ export const payForCompiling = (length: number): void => {
   earlierSteps += cost
 }
 
-/** Evaluates within its own budget. Throws the errors of the expression, or `BudgetExceeded`. */
+/** Evaluates with a budget of its own. Throws the errors of the expression, and `BudgetExceeded`. */
 export const withinBudget = <Variables>(
   evaluate: (variables: Variables) => unknown,
   variables: Variables
@@ -209,7 +216,7 @@ interface Evaluator {
 }
 
 type Evaluate = (evaluator: Evaluator, node: unknown, context: unknown) => unknown
-// operators, functions and loops get their operands in different places
+// operators, functions and loops get their operands at different positions
 type Handle = (...operands: Array<any>) => unknown
 
 interface Node {
@@ -218,7 +225,7 @@ interface Node {
   readonly input: string
   readonly meta: {
     readonly evaluate: Evaluate
-    /** The node that replaces a constant or a loop. */
+    /** The node that takes the place of a constant or a loop. */
     readonly alternate?: Node
     readonly macro?: { readonly evaluate: Evaluate }
   }
@@ -227,14 +234,15 @@ interface Node {
 }
 
 /**
- * Bounds the environment's caches. Its type cache would keep one entry for every shape of data or expressions, with a name as
- * long as the shape is large; its function cache would keep every name that an expression calls, known or not.
+ * Limits the caches of the environment. Its cache of types would keep one entry for every shape of data or
+ * expressions, under a name that is as long as the shape is large. Its cache of functions would keep every
+ * name that an expression calls, known or not.
  */
 export const boundMemory = (environment: Environment): void => {
   const evaluator = insideOf(environment)
   const { listType, mapType, registry } = evaluator
 
-  // inside a list or map only the kind matters: its content is checked when it is accessed
+  // of a list or map in another one only the kind matters: its content is checked when it is accessed
   const flat = (type: Type): Type => (type.kind === "list" ? listType : type.kind === "map" ? mapType : type)
   const { functionCandidates, getListType, getMapType } = registry
   registry.getListType = (element) => getListType.call(registry, flat(element))
@@ -249,18 +257,18 @@ export const boundMemory = (environment: Environment): void => {
   registry.functionCandidates = (hasReceiver, name, args) =>
     names.has(name) ? functionCandidates.call(registry, hasReceiver, name, args) : nobody
 
-  // errors may be absorbed, such as by the other side of `||`
+  // an error may be caught inside of the expression, as by the other side of `||`
   evaluator.tryEval = (node, context) => {
     try {
       return node.evaluate(evaluator, node, context)
     } catch (error) {
       if (error instanceof BudgetExceeded) throw error
-      // if each error recorded a stack trace, the first one would cost as much as all the others
+      // the first error would record a stack trace, which costs as much as all other errors together
       if (stackTraces === undefined) {
         stackTraces = Error.stackTraceLimit
         Error.stackTraceLimit = 0
       }
-      // the error is created once, with a copy of the expression, and rethrown by the enclosing nodes
+      // an error is made once, with a copy of the expression; the nodes around it throw the same one again
       if (error !== lastError) pay(ERROR + (node.input.length >> 1))
       lastError = error
       return error
@@ -282,7 +290,7 @@ const insideOf = (environment: Environment): Evaluator => {
   return inside
 }
 
-const node = (ast: unknown): Node => ast as Node // see above
+const node = (ast: unknown): Node => ast as Node // the shapes are those at the top of this section: the build has exactly one version of the library
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Counting
@@ -306,7 +314,7 @@ export const countNodes = (ast: unknown): void => {
 
 const leaves: ReadonlySet<string> = new Set(["value", "id", "accuValue", "accuInc"])
 
-/** The nodes among the arguments of a node or the members of a macro. */
+/** The nodes that are arguments of a node, or members of a macro. */
 const nodesIn = (value: unknown): ReadonlyArray<Node> => {
   if (Array.isArray(value)) return value.flatMap(nodesIn)
   if (typeof value !== "object" || value === null) return []
@@ -346,11 +354,11 @@ const count = (one: Node, ofLeaves: number): void => {
   if (handle !== undefined) one.handle = payingHandle(one, handle)
 }
 
-/** A map literal converts its keys to strings itself. */
+/** Pays for the keys of a map literal, which converts them to strings itself. */
 const countKeys = ({ args }: Node): void => {
   for (const [key] of args as ReadonlyArray<readonly [Node, Node]>) {
     const evaluate = leaves.has(key.op) ? key.meta.evaluate : key.evaluate
-    // a constant is not a list
+    // a constant is no list
     if (key.op === "value" || key.meta.alternate !== undefined) continue
     key.evaluate = (evaluator, self, context) => {
       const value = evaluate(evaluator, self, context)
@@ -360,11 +368,11 @@ const countKeys = ({ args }: Node): void => {
   }
 }
 
-/** Steps of every evaluation of the node, regardless of its operands. */
+/** How many steps each evaluation of the node takes, whatever its operands. */
 const priceOf = ({ op }: Node): number =>
   op === "call" || op === "rcall" ? CALL : operators.has(op) ? OPERATOR : 1
 
-/** Bytes that every evaluation of the node allocates. */
+/** How many bytes each evaluation of the node allocates. */
 const sizeOf = ({ args, op }: Node): number =>
   op === "list"
     ? 16 + 8 * (args as ReadonlyArray<Node>).length
@@ -375,11 +383,11 @@ const sizeOf = ({ args, op }: Node): number =>
         : 0
 
 const operators: ReadonlySet<string> = new Set(["+", "-", "*", "/", "%", "<", "<=", ">", ">="])
-/** Adjusts integers of the expression to numbers of the data, which are another type. */
+/** The price of an operator, which converts integers of the expression to the number type of the data. */
 const OPERATOR = 4
-/** Finds the function by the types of its arguments. */
+/** The price of a call, which finds the function by the types of its arguments. */
 const CALL = 25
-/** Throws and catches an error. */
+/** The price of an error, which is thrown and caught. */
 const ERROR = 150
 
 const payingHandle = ({ args, op }: Node, handle: Handle): Handle => {
@@ -414,7 +422,7 @@ const payingHandle = ({ args, op }: Node, handle: Handle): Handle => {
           payForKey(value)
           return handle(value, collection, ast, evaluator)
         }
-        // throws for values without a type
+        // throws for a value that has no type
         evaluator.debugTypeDeep(value)
         evaluator.debugTypeDeep(collection)
         return isAmong(value, collection, ast, evaluator)
@@ -425,7 +433,7 @@ const payingHandle = ({ args, op }: Node, handle: Handle): Handle => {
     case "rcall": {
       const [name] = args as readonly [string]
       const payFor = functionPrices[name]
-      // the function has no price: none of its arguments can be large
+      // no price is needed: none of the arguments can be large
       if (payFor === undefined) return handle
       return (given, ...others) => payFor(given, () => handle(given, ...others))
     }
@@ -442,7 +450,7 @@ const payForSum = (left: unknown, right: unknown): void => {
   } else if (left instanceof Uint8Array && right instanceof Uint8Array) allocate(left.length + right.length)
 }
 
-/** A list as the key of a map is converted to a string of its whole content. */
+/** Pays for a list that is the key of a map: it is converted to a string of all that it holds. */
 const payForKey = (key: unknown): void => {
   if (!Array.isArray(key)) return
   pay(4)
@@ -453,13 +461,13 @@ const payForKey = (key: unknown): void => {
   }
 }
 
-/** Comparisons of strings handle 64 characters in one step, those of bytes fewer. */
+/** Pays for a comparison of texts. 64 characters of a string take one step, and fewer bytes do. */
 const payForTexts = (left: unknown, right: unknown): void => {
   if (typeof left === "string" && typeof right === "string") pay(Math.min(left.length, right.length) >> 6)
   else if (left instanceof Uint8Array && right instanceof Uint8Array) pay(left.length >> 3)
 }
 
-/** The elements of a list, or the keys of a map, which the library would collect itself. */
+/** The elements of a list, or the keys of a map. The library would collect these itself. */
 const elementsOf = (collection: unknown): unknown =>
   typeof collection === "object" && collection !== null && !Array.isArray(collection)
     ? keysOf(collection)
@@ -467,7 +475,7 @@ const elementsOf = (collection: unknown): unknown =>
 
 const keysOf = (value: object): ReadonlyArray<string> => {
   const keys = Object.keys(value)
-  // collecting the keys of a large map costs more
+  // to collect the keys of a large map costs more
   pay(keys.length > 128 ? 8 * keys.length : keys.length)
   return keys
 }
@@ -489,7 +497,7 @@ const areEqual = (left: unknown, right: unknown, ast: unknown, evaluator: Evalua
     return left === right
   }
   if (left === right) return true
-  // integers of the expression and numbers of the data
+  // an integer of the expression with a number of the data
   if (typeof left === "bigint" && typeof right === "number")
     return Number.isInteger(right) && left === BigInt(right)
   if (typeof left === "number" && typeof right === "bigint")
@@ -500,7 +508,7 @@ const areEqual = (left: unknown, right: unknown, ast: unknown, evaluator: Evalua
   if (type.kind === "list") {
     return areListsEqual(left as ReadonlyArray<unknown>, right as ReadonlyArray<unknown>, ast, evaluator)
   }
-  // `null` is equal only to itself, and was handled above
+  // a `null` of this type was handled above, since it only equals itself
   if (type.kind === "map") return areMapsEqual(left as Members, right as Members, ast, evaluator)
   pay(1)
   const overload = evaluator.registry.findBinaryOverload("==", type, type)
@@ -543,7 +551,7 @@ const isAmong = (value: unknown, list: ReadonlyArray<unknown>, ast: unknown, eva
 // Functions
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Pays for a call and makes it. The first argument is the receiver, if there is one. */
+/** Pays for a call and makes it. The first argument is the receiver, if the call has one. */
 type Paying = (given: ReadonlyArray<unknown>, call: () => unknown) => unknown
 
 const isMap = (value: unknown): value is object =>
@@ -555,7 +563,10 @@ const isMap = (value: unknown): value is object =>
 const lengthOf = (value: unknown): number =>
   typeof value === "string" || value instanceof Uint8Array ? value.length : 0
 
-/** Reads its first argument, and allocates `size` times its length; `price` is the number of steps for a short one. */
+/**
+ * Pays for a function that reads its first argument and allocates `size` times its length. For a short one it
+ * takes `price` steps.
+ */
 const reads =
   (size: number, price = 0): Paying =>
   ([value], call) => {
@@ -567,7 +578,7 @@ const reads =
 
 const atOnce: Paying = (_, call) => call()
 
-/** Compares the searched string at every position of a text. */
+/** Pays for a function that compares the text it searches for at every position of another text. */
 const searches: Paying = ([text, part], call) => {
   pay(placesTimesLength(lengthOf(text), lengthOf(part)) / 32)
   return call()
@@ -576,7 +587,7 @@ const searches: Paying = ([text, part], call) => {
 const placesTimesLength = (text: number, part: number): number =>
   Math.max(0, text - part + 1) * Math.min(part, text)
 
-/** A call with a time zone: looking up the zone's calendar takes as long as thousands of steps. */
+/** Pays for a call with a time zone: to find the calendar of the zone takes as long as thousands of steps. */
 const inTimeZone: Paying = ([_, zone], call) => {
   if (zone !== undefined) {
     pay(2500 + lengthOf(zone))
@@ -585,9 +596,11 @@ const inTimeZone: Paying = ([_, zone], call) => {
   return call()
 }
 
-/** The prices of all functions of the library, by name. A missing function has no price yet. */
+/**
+ * The prices of all functions of the library, by name. A function that is not in the list has no price yet.
+ */
 export const functionPrices: { readonly [name: string]: Paying | undefined } = {
-  // loops pay through the nodes that they evaluate
+  // loops pay by the nodes that they evaluate
   all: atOnce,
   exists: atOnce,
   exists_one: atOnce,
@@ -604,7 +617,7 @@ export const functionPrices: { readonly [name: string]: Paying | undefined } = {
   double: reads(2, 20),
   timestamp: reads(0, 50),
   duration: ([text], call) => {
-    // the library's search for units takes cubic time in the number of digits
+    // how the library looks for units takes time that grows with the cube of the number of digits
     pay(150 + lengthOf(text) ** 3 / 16)
     return call()
   },
@@ -635,7 +648,7 @@ export const functionPrices: { readonly [name: string]: Paying | undefined } = {
     const [text, separator] = given
     if (typeof text === "string" && typeof separator === "string") {
       pay(placesTimesLength(text.length, separator.length) / 32)
-      // count no more parts than the budget has room for
+      // no more parts are counted than the budget has room for
       const parts = text.split(separator, Math.ceil((MAX_BYTES - bytes) / PART) + 1).length
       allocate(PART * parts)
       pay(parts)
@@ -650,7 +663,7 @@ export const functionPrices: { readonly [name: string]: Paying | undefined } = {
     }
     return call()
   },
-  // refused, since a regular expression can run for very long: see `refuseUnbounded`
+  // `refuseUnbounded` refuses it, since a regular expression can run for very long
   matches: atOnce,
 
   json: reads(32, 50),
@@ -677,10 +690,10 @@ export const functionPrices: { readonly [name: string]: Paying | undefined } = {
   getSeconds: inTimeZone
 }
 
-/** Bytes of each piece of a split string, besides its characters. */
+/** How many bytes each piece of a split string takes, besides its characters. */
 const PART = 40
 
-/** Uses Knuth-Morris-Pratt, in linear time, where `includes` of the runtime may take quadratic time. */
+/** Searches in linear time (Knuth-Morris-Pratt). `includes` of the runtime may take quadratic time. */
 const contains = (text: string, part: string): boolean => {
   if (part.length > text.length) return false
   if (part.length < 2 || text.length * part.length <= 65_536) {

@@ -1,8 +1,9 @@
 /**
  * Functions: a configuration and a handler that the engine runs durably.
  *
- * {@link createFunction} takes an async handler that uses `step`. {@link make} takes an Effect handler that uses the `Step`
- * module; its errors and requirements stay in the type. Both check the configuration immediately.
+ * {@link createFunction} takes an async handler, which uses `step`. {@link make} takes an Effect handler,
+ * which uses the `Step` module; its errors and requirements stay in the type. Both check the configuration at
+ * once.
  */
 import type * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
@@ -61,21 +62,24 @@ export type {
   OnFailureOptions
 } from "./OnFailure.ts"
 
-/** The preferred execution mode of a function: `pull` by a worker, or `push` by requests to its `serve()` handler. */
+/** How a function is preferably run: `pull` by a worker, or `push` by requests to its `serve()` handler. */
 export type ExecutionMode = "push" | "pull"
 
 /** Limits how many runs of a function are in a turn at the same time. Suspended runs do not count. */
 export interface ConcurrencyConfig {
   /** Maximum number of runs in a turn at the same time, at least 1. Suspended runs do not count. */
   readonly limit: number
-  /** Dotted path, such as `event.data.customerId`; the limit then applies to each of its values separately. */
+  /**
+   * A dotted path, such as `event.data.customerId`. The limit then applies to each value at the path
+   * separately.
+   */
   readonly key?: string
 }
 
 /** How long the audit record of a run is kept after its end. */
 export type RecordingRetention = (typeof recordingRetentions)[number]
 
-/** The schema type when there is no schema: the data is unknown. */
+/** The type of a schema when there is none: nothing is known about the data. */
 // oxlint-disable-next-line typescript/no-explicit-any -- README examples read `event.data.x` without a schema
 export type NoSchema = StandardSchemaV1<any, any>
 
@@ -91,30 +95,37 @@ export interface FunctionConfig<
   /** Description for people; none by default. */
   readonly description?: string
   /**
-   * What starts runs: events by name or pattern, event definitions, which check and type the data, and schedules. An empty list
-   * is for functions that are only invoked.
+   * What starts runs: events by name or pattern, event definitions, which check and type the data, and
+   * schedules. The list is empty for a function that is only invoked.
    */
   readonly triggers: Sources
   /** Retries of failed steps, and of failures outside steps. */
   readonly retry?: RetryConfig
   /** Maximum duration of one turn in milliseconds, without suspensions; 600000 (10 minutes) by default. */
   readonly timeout?: number
-  /** Limits the number of its runs in a turn at the same time; no limit by default. */
+  /** Limits how many runs of the function are in a turn at the same time; no limit by default. */
   readonly concurrency?: ConcurrencyConfig
   /**
-   * Preferred execution mode, for display and legacy servers. This engine runs the function wherever it is available. No
-   * preference by default.
+   * How the function is preferably run: for display, and for legacy servers. This engine runs a function
+   * wherever it is available. None by default.
    */
   readonly mode?: ExecutionMode
-  /** Dotted path; runs with the same value go to the same worker while that worker is alive. */
+  /**
+   * A dotted path. Runs with the same value at the path go to the same worker, as long as that worker is
+   * alive.
+   */
   readonly actorKey?: string
   /**
-   * At most ten dotted paths into `event`, for searches: `listRuns({ attributes: { "event.data.orderId": "o-17" } })` finds the
-   * runs with that value, however many runs there are. Strings of at most 256 characters, numbers and booleans are searchable.
-   * Existing runs are indexed in the background.
+   * At most ten dotted paths into `event`, for searches. `listRuns({ attributes: { "event.data.orderId":
+   * "o-17" } })` finds the runs with that value, however many runs there are. Strings of at most 256
+   * characters, numbers and booleans can be searched for. Runs that exist already are indexed in the
+   * background.
    */
   readonly searchBy?: ReadonlyArray<string>
-  /** Validates and types the event's data before the handler runs. Events that the triggers define use their own schemas. */
+  /**
+   * Validates and types the data of the event before the handler runs. Events that the triggers give by
+   * definition use the schemas of these.
+   */
   readonly schema?: S
   /** Names of the secrets that the handler reads. */
   readonly secrets?: ReadonlyArray<string>
@@ -125,26 +136,26 @@ export interface FunctionConfig<
   /** How long the audit record is kept: `7d`, `30d` (default), `90d` or `forever`. */
   readonly recordingRetention?: RecordingRetention | (string & {})
   /**
-   * Version of the code, such as `"2"`; the hash of the handler's source by default. Set it where `versioning` is `"pin"`, and
-   * change it whenever the steps change.
+   * Version of the code, such as `"2"`. By default it is the hash of the handler's source. With `versioning:
+   * "pin"`, set it, and change it whenever the steps change.
    */
   readonly version?: string
   /**
-   * Which version of the code continues a run while workers of several versions are connected: `"latest"` (default) allows any,
-   * `"pin"` only the version that the run began with. With `"pin"`, workers of an old version must stay until its runs have
-   * ended.
+   * Which version of the code continues a run while workers of several versions are connected. `"latest"`
+   * (default) allows any version, and `"pin"` only the one that the run began with. With `"pin"`, workers of
+   * an old version must stay until the runs of that version have ended.
    */
   readonly versioning?: Versioning
   /**
-   * How long runs are kept after their end, such as `"7d"`, or `{ completed: "7d", failed: "forever" }`; the engine's setting by
-   * default.
+   * How long runs are kept after their end: `"7d"`, or `{ completed: "7d", failed: "forever" }`, for example.
+   * By default the engine's setting applies.
    */
   readonly keepRuns?: KeepRuns
   /** Any JSON object. `requires` restricts the function to workers with equal labels. */
   readonly metadata?: Record<string, unknown>
   /**
-   * Runs after a run of the function has failed permanently, with that run's event, error and steps. It runs durably as a
-   * separate function, `<id>/on-failure`. It does not run after a cancellation.
+   * Runs after a run of the function has failed for good, with the event, the error and the steps of that
+   * run. It runs durably, as a function of its own, `<id>/on-failure`. It does not run after a cancellation.
    */
   readonly onFailure?: FailureHandler | OnFailure
 }
@@ -169,7 +180,7 @@ const functionKeys = {
   versioning: true,
   keepRuns: true,
   metadata: true,
-  // a handler given without options has no keys
+  // a handler without options is no object, and has no keys
   onFailure: onFailureKeys
 } satisfies Keys<FunctionConfig>
 
@@ -183,7 +194,7 @@ export interface RunInfo {
   readonly id: string
   /** Id of its function. */
   readonly functionId: string
-  /** Turns that began because of a failure outside steps, including the first turn. */
+  /** The number of turns that began because of a failure outside of steps, including the first turn. */
   readonly attempt: number
   /** When its first turn began. */
   readonly startedAt: Date
@@ -198,13 +209,16 @@ export interface FunctionContext<T = any, E = IronflowEvent<T>> {
   readonly step: StepClient
   /** The run itself. */
   readonly run: RunInfo
-  /** Logger of the run. It is silent during replay, so that each line appears once. */
+  /** Logger of the run. It writes nothing while steps are replayed, so that each line appears once. */
   readonly logger: Logger
   /** The secrets that the function names. */
   readonly secrets: SecretsClient
   /** Aborts when the turn ends: the run was suspended or cancelled, or its lease was lost. */
   readonly signal: AbortSignal
-  /** Registers cleanup for the end of the turn. A `finally` block does not run when the run is suspended. */
+  /**
+   * Registers what to clean up at the end of the turn. A `finally` block does not run when the run is
+   * suspended.
+   */
   readonly onTurnEnd: (callback: () => void | Promise<void>) => void
 }
 
@@ -213,8 +227,8 @@ export interface FunctionContext<T = any, E = IronflowEvent<T>> {
 export type FunctionHandler<T = any, R = unknown> = (context: FunctionContext<T>) => R | Promise<R>
 
 /**
- * A function with an async handler. `T` is the data of its events in the handler, `R` the result, `I` the input type of its
- * schema, which `invoke` takes.
+ * A function with an async handler. `T` is the data of its events in the handler, `R` the result, and `I` the
+ * input type of its schema, which `invoke` takes.
  */
 // oxlint-disable-next-line typescript/no-explicit-any -- lists of functions hold functions of every type
 export interface IronflowFunction<T = any, R = any, I = any> {
@@ -222,22 +236,24 @@ export interface IronflowFunction<T = any, R = any, I = any> {
   readonly config: DefinedConfig<AnySchema<T, I>>
   /** The code. */
   readonly handler: FunctionHandler<T, R>
-  /** The function made from `onFailure`, which is registered along with this one. */
+  /** The function that was made of `onFailure`. It is registered together with this one. */
   readonly failureHandler?: Omit<IronflowFunction, "failureHandler">
 }
 
 /** The first parameter of `createFunction`. */
 export type CreateFunctionConfig<S extends AnySchema = AnySchema> = FunctionConfig<S>
 
-/** A checked configuration: triggers by event name, and the event definitions from among them. */
+/**
+ * A configuration that was checked. Its triggers are by name; their event definitions are listed beside them.
+ */
 export interface DefinedConfig<S extends AnySchema = AnySchema> extends FunctionConfig<S> {
   /** The event definitions among its triggers. */
   readonly definitions?: ReadonlyArray<EventDefinition>
 }
 
 /**
- * Defines a function with an async handler. Throws `ValidationError` naming the function and the field when the configuration is
- * invalid.
+ * Defines a function with an async handler. Throws `ValidationError`, which names the function and the field,
+ * when the configuration is invalid.
  */
 export const createFunction = <
   S extends AnySchema = NoSchema,
@@ -258,7 +274,8 @@ export const createFunction = <
   }
   const failureHandler = failureHandlerOf<FailureHandler>(resolved, resolved.onFailure)
   if (failureHandler !== undefined) checkConfig(failureHandler.config)
-  // the triggers and the handler determine the event type; the schema determines the input and output types
+  // the triggers and the handler decide the type of the event, and the schema decides the input and output
+  // types
   return {
     config: resolved,
     handler,
@@ -282,10 +299,14 @@ export type TriggerData<Sources extends ReadonlyArray<TriggerSource>> = TriggerE
 /** Schemas of a function's result and errors, which type its invocations. */
 export interface EffectFunctionDeclarations<S, F> {
   /**
-   * Schema that stores the result: encoded in storage, decoded for the caller of `invoke`. Without it the result must be JSON.
+   * Schema of the result, which is encoded to be stored, and decoded for the caller of `invoke`. Without it
+   * the result must be JSON.
    */
   readonly success?: Schema.Codec<S, unknown>
-  /** Schema of errors: matching errors are stored encoded, and decoded in `failure` of the caller's `InvokeError`. */
+  /**
+   * Schema of errors. An error that matches is stored encoded, and decoded as `failure` of the caller's
+   * `InvokeError`.
+   */
   readonly error?: Schema.Codec<F, unknown>
 }
 
@@ -303,9 +324,9 @@ export interface EffectFunctionConfig<
   /** What starts runs. Definitions with a schema validate and type the data. */
   readonly triggers: Sources
   /**
-   * Runs after a run of the function has failed permanently, with that run's event, error and steps. It runs durably as a
-   * separate function, `<id>/on-failure`. It does not run after a cancellation. Its requirements become requirements of the
-   * function.
+   * Runs after a run of the function has failed for good, with the event, the error and the steps of that
+   * run. It runs durably, as a function of its own, `<id>/on-failure`. It does not run after a cancellation.
+   * What it requires becomes a requirement of the function.
    */
   readonly onFailure?: EffectFailureHandler<RF> | OnFailure<EffectFailureHandler<RF>>
 }
@@ -316,16 +337,16 @@ export interface EffectFunctionContext<T, E = IronflowEvent<T>> {
   readonly event: E
   /** The run itself. */
   readonly run: RunInfo
-  /** Logger with the run's fields. It is silent during replay. */
+  /** Logger with the fields of the run. It writes nothing while steps are replayed. */
   readonly logger: Logger
   /** The secrets that the function names. */
   readonly secrets: SecretsClient
 }
 
 /**
- * A function with an Effect handler: `A` is the result, `E` the error and `R` the requirements besides steps. `T` is the data of
- * its events, `S` the result by its `success` schema, and `F` the errors by its `error` schema. The last two are `never` without
- * such a schema.
+ * A function with an Effect handler. `A` is its result, `E` its error, and `R` what it requires besides
+ * steps. `T` is the data of its events, `S` the result by its `success` schema, and `F` the errors by its
+ * `error` schema; these two are `never` without such a schema.
  */
 // oxlint-disable-next-line typescript/no-explicit-any -- lists of functions hold functions of every type
 export interface EffectFunction<A = any, E = any, R = any, T = any, S = any, F = any> {
@@ -337,17 +358,17 @@ export interface EffectFunction<A = any, E = any, R = any, T = any, S = any, F =
     }
   /** The code. */
   readonly program: (context: EffectFunctionContext<T>) => Effect.Effect<A, E, R | GivenToHandlers>
-  /** The function made from `onFailure`, which is registered along with this one. */
+  /** The function that was made of `onFailure`. It is registered together with this one. */
   readonly failureHandler?: Omit<EffectFunction, "failureHandler">
 }
 
-/** What every handler is provided with: the steps, and a scope that closes with its turn. */
+/** What every handler is given: the steps, and a scope that closes with its turn. */
 export type GivenToHandlers = Step | Scope.Scope
 
 /** A function of either API. */
 export type AnyFunction = IronflowFunction | EffectFunction
 
-/** The requirements of the Effect handlers among the functions. */
+/** What the Effect handlers among the functions require. */
 export type FunctionRequirements<F> = F extends {
   // oxlint-disable-next-line typescript/no-explicit-any -- a context of any data
   readonly program: (context: any) => Effect.Effect<unknown, unknown, infer R>
@@ -367,7 +388,7 @@ export type FunctionRequirements<F> = F extends {
  * )
  * ```
  *
- * Throws `ValidationError` naming the function and the field when the configuration is invalid.
+ * Throws `ValidationError`, which names the function and the field, when the configuration is invalid.
  */
 export const make = <
   const Sources extends ReadonlyArray<TriggerSource>,
@@ -401,7 +422,7 @@ export const make = <
   }
   const onFailure = failureHandlerOf<EffectFunction["program"]>(resolved, config.onFailure)
   if (onFailure !== undefined) checkConfig(onFailure.config)
-  // Without what every handler is provided with, the requirements are those of the caller.
+  // what remains to be required is what `GivenToHandlers` does not give
   return {
     config: resolved,
     program: program as EffectFunction<A, E, Exclude<R | RF, GivenToHandlers>>["program"],
@@ -419,11 +440,14 @@ export const make = <
 /** Whether the function has an Effect handler. */
 export const isEffectFunction = (fn: AnyFunction): fn is EffectFunction => "program" in fn
 
-/** Checks the configuration, and replaces the event definitions among its triggers by their names. */
+/**
+ * Replaces the event definitions among the triggers of the configuration by their names, and checks the
+ * configuration.
+ */
 const resolveTriggers = (config: unknown, keys: KnownKeys): DefinedConfig => {
   if (!isObject(config))
     throw new ValidationError("A function needs a configuration such as { id, triggers }")
-  // anything but an array is passed on to the check, which reports it
+  // the check below reports a value that is no array
   const sources: ReadonlyArray<unknown> = Array.isArray(config.triggers) ? config.triggers : []
   const definitions = sources.flatMap((source) => definitionOf(source) ?? [])
   const resolved: unknown =

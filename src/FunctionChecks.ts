@@ -1,4 +1,4 @@
-/** Checks a function's configuration. */
+/** Checks the configuration of a function. */
 import { resolveRetry, type RetryConfig } from "./Backoff.ts"
 import { type Duration, positiveDuration } from "./Duration.ts"
 import { ValidationError } from "./Errors.ts"
@@ -16,10 +16,10 @@ import { versionings } from "./Versioning.ts"
 /** How long the audit record of a run may be kept. */
 export const recordingRetentions = ["7d", "30d", "90d", "forever"] as const
 
-/** A configuration from code that may be untyped. */
+/** A configuration before it is checked: untyped code may have made it. */
 type Unchecked = { readonly [K in keyof FunctionConfig]?: unknown }
 
-/** Checks the known members, and ignores unknown ones. Throws `ValidationError`. */
+/** Checks the members that are known, and ignores others. Throws `ValidationError`. */
 export function checkConfig(config: unknown): asserts config is FunctionConfig {
   if (!isObject(config))
     throw new ValidationError("A function needs a configuration such as { id, triggers }")

@@ -8,7 +8,10 @@ const secondBounds: ReadonlyArray<number> = [
 
 export interface HistogramData {
   readonly bounds: ReadonlyArray<number>
-  /** Number of values up to each bound and above the previous one; the last entry counts the values above all bounds. */
+  /**
+   * For each bound, the number of values up to it and above the bound before. The last entry counts the
+   * values above all bounds.
+   */
   readonly counts: ReadonlyArray<number>
   readonly sum: number
   readonly count: number

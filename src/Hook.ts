@@ -1,4 +1,4 @@
-/** Hooks: requests that tell another service about failing runs and functions. */
+/** Hooks: requests of the engine that tell another service about runs and functions that fail. */
 import * as Redacted from "effect/Redacted"
 import { resolveRetry, type RetryConfig, retryKeys, type RetryPolicy } from "./Backoff.ts"
 import { checkEndpointUrl } from "./EndpointUrl.ts"
@@ -10,36 +10,38 @@ import { show } from "./Show.ts"
 
 /** The events that hooks can be called for. */
 export const hookEvents = ["run.failed", "run.paused", "run.stuck", "function.failing"] as const
-/** An event that a hook can be called for. */
+/** An event for which a hook can be called. */
 export type HookEvent = (typeof hookEvents)[number]
 
-/** A hook: where the engine sends events, and which. */
+/** A hook: which events the engine sends, and where it sends them. */
 export interface HookOptions {
-  /** The events that it is called for; all by default. */
+  /** The events for which the hook is called; all by default. */
   readonly on?: ReadonlyArray<HookEvent>
-  /** The function ids that it applies to, with `*` for any characters; all by default. */
+  /**
+   * The functions for which the hook is called, by their ids, with `*` for any characters; all by default.
+   */
   readonly functionId?: string
-  /** The environment that it applies to; all by default. */
+  /** The environment for which the hook is called; all by default. */
   readonly environment?: string
   /**
    * The URL that receives the `POST` requests. Addresses that are not public are refused, unless they are allowed for push
    * endpoints.
    */
   readonly url: string
-  /** The secret that signs the requests, at least 16 characters; `verifyHook` takes the same. */
+  /** The secret that signs the requests, at least 16 characters long. `verifyHook` takes the same one. */
   readonly secret: string | Redacted.Redacted<string>
   /**
-   * Retries of calls that were not answered with 2xx. By default 12 attempts, with delays from 5 seconds to an hour, about four
-   * hours in total.
+   * How calls are tried again that were not answered with 2xx. By default 12 attempts, with delays from 5
+   * seconds to an hour: about four hours in total.
    */
   readonly retry?: RetryConfig
 }
 
-/** A checked hook. */
+/** A hook that was checked. */
 export interface Hook {
-  /** The key under which its calls are stored. */
+  /** The key under which the calls of the hook are stored. */
   readonly key: string
-  /** The host of its URL: the rest of the URL may be secret. */
+  /** The host of the hook's URL, for messages: the rest of the URL may be secret. */
   readonly host: string
   readonly on: ReadonlyArray<HookEvent>
   readonly functionId: string
@@ -62,13 +64,16 @@ export interface HookCall {
   /** The function, run and error, where they apply. */
   readonly data: {
     readonly functionId: string
-    /** The run, unless the call is about a function. */
+    /** The run. Absent when the call is about a function. */
     readonly runId?: string
     /** The error of a failed run. The run itself has the stack and the input. */
     readonly error?: { readonly name: string; readonly message: string; readonly code?: string }
     /** Why a run is paused. */
     readonly reason?: { readonly code: string; readonly message: string }
-    /** For a failing function: number of its runs that ended in the window; `failed` counts those that failed. */
+    /**
+     * For a failing function: how many of its runs ended in the window, and in `failed` how many of these
+     * failed.
+     */
     readonly ended?: number
     readonly failed?: number
     readonly windowMs?: number
@@ -95,7 +100,7 @@ const HOOK_RETRY: RetryPolicy = {
   jitter: 0.2
 }
 
-/** Checks the hooks. Throws `ValidationError`, whose message contains no secret. */
+/** Checks the hooks. Throws `ValidationError`, whose message contains no secrets. */
 export const checkHooks = (given: unknown): ReadonlyArray<Hook> => {
   if (!Array.isArray(given)) throw new ValidationError(`\`hooks\` must be an array, got ${show(given)}`)
   const hooks = given.map((hook: unknown, i) => checkHook(hook, `\`hooks[${i}]\``))
@@ -129,7 +134,7 @@ const checkHook = (given: unknown, what: string): Hook => {
   const glob = checkName(`\`functionId\` of ${what}`, functionId)
   const of = environment === undefined ? undefined : checkName(`\`environment\` of ${what}`, environment)
   return {
-    // only engines with hooks need `node:crypto`, and the main entry loads this module
+    // loaded here, since only engines with hooks need `node:crypto`, and the main entry loads this module
     key: process
       .getBuiltinModule("node:crypto")
       .createHash("sha256")
@@ -142,7 +147,7 @@ const checkHook = (given: unknown, what: string): Hook => {
     environment: of,
     url,
     secret: Redacted.make(secretText),
-    // not checked before
+    // `resolveRetry` checks the value
     retry: resolveRetry(retry as RetryConfig | undefined, `retry of ${what}`, HOOK_RETRY)
   }
 }

@@ -2,7 +2,7 @@
 
 declare const brand: unique symbol
 
-/** A `T` branded as a `Name`. At run time it is a plain `T`. */
+/** A `T` that is branded with `Name`. At run time it is a plain `T`. */
 export type Branded<T, Name extends string> = T & {
   /** Distinguishes ids of different things at compile time; absent at run time. */ readonly [brand]: Name
 }
@@ -22,7 +22,7 @@ export type WorkerId = Branded<string, "WorkerId">
 /** Id of a subscription, as a branded type. */
 export type SubscriptionId = Branded<string, "SubscriptionId">
 
-// Brands exist only at compile time, so branding is a cast.
+// A brand only exists at compile time, so branding is a cast.
 /** A string as the id of a run. The string is not checked. */
 export const createRunId = (id: string): RunId => id as RunId
 /** A string as the id of a function. The string is not checked. */
@@ -71,11 +71,13 @@ export interface IdGenerator {
   readonly bulk: () => string
 }
 
-/** A generator that stays in order with others. */
+/** A generator whose ids stay in order with those of others. */
 export interface SharedIds extends IdGenerator {
-  /** The time in the newest id, in epoch milliseconds; -1 when there is none. */
+  /** The time in the newest id, in epoch milliseconds; -1 when there is none yet. */
   readonly lastTime: () => number
-  /** Another generator has made ids up to this time: later ids of this generator sort after them. */
+  /**
+   * Tells that another generator has made ids up to this time: later ids of this generator sort after those.
+   */
   readonly follow: (time: number) => void
 }
 
@@ -86,9 +88,10 @@ const maxCount = 32 ** COUNT_WIDTH
 const maxRandom = 32 ** RANDOM_WIDTH
 
 /**
- * A generator over a clock (`nowMs`, epoch milliseconds) and a random source (`randomInt(n)`: an integer from 0 to `n - 1`). An
- * id holds the time, a count within the millisecond that starts anywhere in its lower half, and 60 random bits. Ids stay in order
- * if the clock stands still or goes back, and sort after `after`, an earlier id of another generator.
+ * Makes a generator from a clock (`nowMs`, epoch milliseconds) and a random source (`randomInt(n)`: an
+ * integer from 0 to `n - 1`). An id holds the time, a count within the millisecond that starts somewhere in
+ * its lower half, and 60 random bits. Ids stay in order when the clock stands still or goes back. They sort
+ * after `after`, an earlier id of another generator.
  */
 export const makeIdGenerator = (
   nowMs: () => number,
@@ -105,7 +108,7 @@ export const makeIdGenerator = (
       count = randomInt(maxCount / 2)
       timeText = base32(time, TIME_WIDTH)
     } else if (++count === maxCount) {
-      // The counts of this millisecond are used up: continue with the next one.
+      // the counts of this millisecond are used up: goes on with the next one
       time += 1
       count = 0
       timeText = base32(time, TIME_WIDTH)
@@ -142,10 +145,13 @@ export const makeIdGenerator = (
   }
 }
 
-/** Digits in the order of their character codes, without letters that are easily misread. */
+/** Digits in the order of their character codes. Letters that are easily misread are left out. */
 const digits = "0123456789abcdefghjkmnpqrstvwxyz"
 
-/** The time in an id, in epoch milliseconds; -1 when there is none. It is not earlier than that of any lower id. */
+/**
+ * The time in an id, in epoch milliseconds; -1 when it has none. It is not earlier than that of any id that
+ * sorts lower.
+ */
 export const timeOf = (id: string): number => {
   const start = id.search(/[_-]/) + 1
   let time = 0
@@ -157,7 +163,7 @@ export const timeOf = (id: string): number => {
   return time
 }
 
-/** All pairs of digits: building each id from single digits would be slower. */
+/** All pairs of digits. To make an id of single digits would be slower. */
 const pairs: ReadonlyArray<string> = Array.from(
   { length: 32 * 32 },
   (_, i) => digits.charAt(Math.floor(i / 32)) + digits.charAt(i % 32)
@@ -176,7 +182,7 @@ const base32 = (value: number, width: number): string => {
 
 /** A simple id for your own use: `<time>-<random>`, both in base 36. */
 export const generateId = (): string => {
-  // A plain function outside Effects: no Clock or Random service is available.
+  // a plain function outside of Effects, where there is no Clock or Random service
   const chance = Math.random().toString(36).slice(2, 8)
   return `${Date.now().toString(36)}-${chance === "" ? "0" : chance}`
 }

@@ -4,19 +4,20 @@ import { IronflowError, LimitExceededError, toError, ValidationError } from "./E
 import { checkAmount, memberPath } from "./JsonLimits.ts"
 import { jsonDepth } from "./Limits.ts"
 
-/** JSON of a value; absent (`undefined`) when the value was `undefined`. */
+/** JSON of a value; absent (`undefined`) for the value `undefined`. */
 export type JsonText = string
 
 /**
  * Encodes a value as JSON; `undefined` for `undefined`.
  *
- * Objects with `toJSON`, such as dates, become what it returns. `undefined` members are dropped, and `NaN` and infinities become
- * `null`, as with `JSON.stringify`. Values that JSON cannot represent throw a `ValidationError` that starts with `what`
- * (`result of step "charge"`) and names the path: BigInt, functions, symbols, cycles, a `toJSON` or getter that throws, and
- * objects that would become `{}` although they are not empty plain objects (Map, Set, promises without `await`, RegExp, Headers,
- * ArrayBuffer, iterators...). Errors also throw, unless their class has its own `toJSON`; where results are stored, `withErrors`
- * replaces a value that contains errors. More than 100 levels of nesting throw `LimitExceededError`, as do too many values or
- * different names, see `JsonLimits.ts`.
+ * An object with `toJSON`, such as a date, becomes what that returns. As with `JSON.stringify`, members that
+ * are `undefined` are left out, and `NaN` and infinities become `null`. A value that JSON cannot represent
+ * throws a `ValidationError`, which starts with `what` (`result of step "charge"`) and names the path:
+ * BigInt, functions, symbols, cycles, a `toJSON` or getter that throws, and objects that would become `{}`
+ * although they are not empty plain objects (Map, Set, promises without `await`, RegExp, Headers,
+ * ArrayBuffer, iterators...). An error throws too, unless its class has a `toJSON` of its own; where results
+ * are stored, `withErrors` replaces a value that contains errors. More than 100 levels of nesting throw
+ * `LimitExceededError`, as do too many values or different names, see `JsonLimits.ts`.
  */
 export const encodeJson = (
   value: unknown,
@@ -40,7 +41,7 @@ export const encodeJson = (
     if (problem === "error" && withErrors !== undefined) return encodeJson(withErrors(value), what)
     if (problem !== undefined) throw problemError(problem, value, what)
     const text: string | undefined = JSON.stringify(value)
-    // the depth was already checked
+    // the depth was checked before
     return text === undefined ? undefined : checkAmount(what, text, Number.POSITIVE_INFINITY)
   } catch (error) {
     if (error instanceof IronflowError) throw error
@@ -50,7 +51,10 @@ export const encodeJson = (
   }
 }
 
-/** Whether the value consists only of JSON values and `undefined`. Cycles and deep nesting count as plain JSON. */
+/**
+ * Whether the value consists only of JSON values and `undefined`. Cycles and values that are nested deeply
+ * count as plain.
+ */
 export const isPlainJson = (value: unknown, depth = 0): boolean => {
   if (typeof value === "number") return Number.isFinite(value)
   if (typeof value !== "object") return !["bigint", "symbol", "function"].includes(typeof value)
@@ -78,7 +82,7 @@ export function safeJsonParse<T>(text: string, orElse?: T): T | undefined {
   try {
     return JSON.parse(text)
   } catch {
-    // The caller asked for a default instead of an error.
+    // the caller has asked for a default in place of an error
     return orElse
   }
 }
@@ -90,21 +94,27 @@ export const byteLength = (text: string): number => Buffer.byteLength(text)
 export const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
-/** A string from outside, or a number or boolean as a string; `orElse` for anything else. */
+/**
+ * The value, if it is a string from outside; a number or boolean becomes a string. `orElse` for anything
+ * else.
+ */
 export const textOf = (value: unknown, orElse = ""): string => {
   if (typeof value === "string") return value
   return typeof value === "number" || typeof value === "boolean" ? String(value) : orElse
 }
 
-/** A number from outside, or a string of digits as a number; `orElse` for anything else. */
+/**
+ * The value, if it is a number from outside; a string of digits becomes a number. `orElse` for anything else.
+ */
 export const numberOf = (value: unknown, orElse = 0): number => {
   const number = typeof value === "number" || typeof value === "string" ? Number(value) : Number.NaN
   return Number.isNaN(number) ? orElse : number
 }
 
 /**
- * A new object with the members of both. Plain objects under the same key are merged; otherwise `source` wins. `undefined`
- * members of `source` change nothing. `__proto__` is treated as ordinary data.
+ * Makes a new object with the members of both. Two plain objects under the same key are merged; of other
+ * values that of `source` is taken. Members of `source` that are `undefined` change nothing. `__proto__` is
+ * treated like any other name.
  */
 export const deepMerge = <T extends object, S extends object>(target: T, source: S): T & S => {
   const merged: Record<string, unknown> = {}
@@ -116,7 +126,7 @@ export const deepMerge = <T extends object, S extends object>(target: T, source:
     const own = Object.hasOwn(merged, key) ? merged[key] : undefined
     put(key, isPlainObject(own) && isPlainObject(value) ? deepMerge(own, value) : value)
   }
-  // The intersection type is correct: the members of both are there.
+  // `merged` has the members of both, as the type says
   return merged as T & S
 }
 
@@ -129,13 +139,14 @@ const isPlainObject = (value: unknown): value is Record<string, unknown> => {
 type Problem = "bigint" | "function" | "symbol" | "error" | "emptied" | "cycle" | "depth"
 
 /**
- * Detects cycles by depth, so that the walk needs no memory of visited objects. With `anyError` it also finds errors whose class
- * has its own `toJSON`.
+ * Finds the first value that JSON cannot represent. Cycles are found by their depth, so that no memory of
+ * visited objects is needed. With `anyError`, errors are found too whose class has a `toJSON` of its own.
  */
 const findProblem = (value: unknown, depth: number, anyError: boolean): Problem | undefined => {
   switch (typeof value) {
     case "bigint":
-      // JSON.stringify would encode it only if a `BigInt.prototype.toJSON` was added, which other programs lack.
+      // `JSON.stringify` would only encode it if `BigInt.prototype.toJSON` was added, which other programs
+      // lack
       return "bigint"
     case "function":
       return hasToJson(value) ? findProblem(value.toJSON(""), depth, anyError) : "function"
@@ -171,7 +182,10 @@ const isLostError = (value: object, anyError: boolean): boolean =>
   isError(value) &&
   (anyError || !hasToJson(value) || inheritedForms.has(value.toJSON))
 
-/** The `toJSON` methods that all errors of Effect inherit, including ours: they are not specific to a class. */
+/**
+ * The `toJSON` methods that all errors of Effect inherit, as ours do. They do not belong to a class of
+ * errors.
+ */
 const inheritedForms: ReadonlySet<unknown> = new Set(
   (function* () {
     for (let at: object = IronflowError.prototype; at !== Error.prototype; at = Object.getPrototypeOf(at)) {
@@ -180,7 +194,10 @@ const inheritedForms: ReadonlySet<unknown> = new Set(
   })()
 )
 
-/** Calls `toJSON` once per value, as JSON does not call it on the result again. */
+/**
+ * Looks at what `toJSON` returns. It is called once for each value: JSON does not call it on the result
+ * again.
+ */
 const findReplaced = (value: unknown, depth: number, anyError: boolean): Problem | undefined => {
   if (typeof value !== "object" || value === null || Array.isArray(value))
     return findProblem(value, depth, anyError)
@@ -208,7 +225,7 @@ const needsWalk = (value: unknown): boolean =>
 export const hasToJson = (value: object): value is { toJSON(key: string): unknown } =>
   typeof (value as { readonly toJSON?: unknown }).toJSON === "function"
 
-/** Repeats the walk, slower, to find the path. */
+/** Makes the error. It walks through the value once more, more slowly, to find the path. */
 const problemError = (problem: Problem, root: unknown, what: string): ValidationError => {
   const { path, found, value } = locate(root, problem)
   switch (found) {
@@ -239,7 +256,7 @@ const problemError = (problem: Problem, root: unknown, what: string): Validation
 const describeEmptied = (value: unknown): string => {
   if (value instanceof Promise) return "a promise; await it first"
   const tag = Object.prototype.toString.call(value).slice(8, -1)
-  // instances of user classes have no tag of their own
+  // an instance of a user's class has no tag of its own
   const name = tag === "Object" ? classNameOf(value) : tag
   const a = /^[AEIO]/.test(name) ? "an" : "a"
   const advice = conversions.get(name) ?? (/(Iterator|Generator)$/.test(name) ? "[...value]" : undefined)

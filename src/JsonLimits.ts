@@ -1,31 +1,35 @@
 /**
- * Limits of JSON from outside, checked before it is parsed. The cost of parsing and walking JSON depends on its depth, its number
- * of values and its number of different names, and hardly on its length.
+ * Limits for JSON from outside, which are checked before it is parsed. What it costs to parse JSON and to
+ * walk through it depends on its depth, its number of values and its number of different names. Its length
+ * hardly matters.
  *
- * Measured on one core: 100,000 values take 2 ms as numbers in an array, 10 ms in rows with the same members, and 50 ms if each
- * has a different name, which the runtime keeps. So different names are counted separately.
+ * Measured on one core: 100,000 values take 2 ms as numbers in an array, 10 ms in rows with the same members,
+ * and 50 ms if each has another name, since the runtime keeps names. So different names are counted
+ * separately.
  *
- * Numbers that are too large for JavaScript are refused here too: they would be parsed as `Infinity`, which JSON encodes as
- * `null`.
+ * A number that is too large for JavaScript is refused here too. It would be parsed as `Infinity`, which JSON
+ * encodes as `null`.
  */
 import { LimitExceededError, ValidationError } from "./Errors.ts"
 import { jsonDepth, jsonNames, jsonValues, messageDepth } from "./Limits.ts"
 
-/** Counts so far, for several strings in one message. */
+/** What was counted so far, for several strings in one message. */
 export class ShapeCounts {
   length = 0
   values = 0
   names = 0
-  /** A bit for each name, and for each order of names in an object, that occurred. */
+  /** A bit for each name that has occurred, and for each order of names in an object. */
   seen: Int32Array | undefined
 }
 
-/** Length below which neither limit can be exceeded: a name with its value takes five characters, a value two. */
+/**
+ * A shorter string cannot exceed either limit: a name with its value takes five characters, and a value two.
+ */
 const SHORT = 5 * jsonNames
 
 /**
- * Checks JSON from outside: as {@link checkAmount}, and throws `ValidationError` with the path of a number that is too large
- * (`1e999`).
+ * Checks JSON from outside as {@link checkAmount} does. Also throws `ValidationError`, with the path, for a
+ * number that is too large (`1e999`).
  */
 export const checkShape = (
   what: string,
@@ -35,9 +39,9 @@ export const checkShape = (
 ): string => checkNumbers(what, checkAmount(what, text, levels, counted))
 
 /**
- * Throws `LimitExceededError` when JSON is nested more than `levels` deep, or has more than 500,000 values or 100,000 different
- * names, including those in `counted`. `what` names it (`the body`). The check is cheap and stops at the first excess. Returns
- * the string, which may be invalid JSON.
+ * Throws `LimitExceededError` when JSON is nested more than `levels` deep, or has more than 500,000 values or
+ * 100,000 different names; those in `counted` are included. `what` names the JSON (`the body`). The check is
+ * cheap, and stops where a limit is first exceeded. Returns the string, which may be invalid JSON.
  */
 export const checkAmount = (
   what: string,
@@ -46,7 +50,7 @@ export const checkAmount = (
   counted: ShapeCounts = new ShapeCounts()
 ): string => {
   counted.length += text.length
-  // each level begins with a bracket, and most strings have fewer brackets
+  // each level begins with a bracket, and most strings have fewer brackets than levels are allowed
   if (counted.length > SHORT || (text.length > 2 * levels && hasMoreBrackets(text, levels))) {
     scan(what, text, levels, counted)
   }
@@ -72,12 +76,12 @@ const CLOSE_BRACKET = 0x5d
 const OPEN_BRACE = 0x7b
 const CLOSE_BRACE = 0x7d
 
-/** About ten times as many bits as allowed names, so that few names share a bit. */
+/** About ten times as many bits as there may be names, so that few names share a bit. */
 const SEEN_BITS = 20
 
 const scan = (what: string, text: string, levels: number, counted: ShapeCounts): void => {
   const seen = (counted.seen ??= new Int32Array(2 ** (SEEN_BITS - 5)))
-  /** For each level, the hash of the names in its object. */
+  /** For each level: the hash of the names in its object. */
   const orders: Array<number> = [0]
   let level = 0
   let begin = 0
@@ -100,11 +104,11 @@ const scan = (what: string, text: string, levels: number, counted: ShapeCounts):
       case OPEN_BRACKET:
       case OPEN_BRACE:
         if (++level > levels) {
-          // what is around the data does not count: the limit that users know is that of the data
+          // the levels around the data are not counted: users know the limit of the data
           throw new LimitExceededError(`Nesting of ${what}`, level - levels + jsonDepth, jsonDepth, "levels")
         }
         orders[level] = 0
-        // the first value of an array or object; the others follow a comma
+        // the first value of an array or object; each of the others follows a comma
         if (!isClosing(text.charCodeAt(at + 1))) counted.values++
         break
       case COMMA:
@@ -139,7 +143,10 @@ const mixed = (hash: number): number => {
   return Math.imul(half ^ (half >>> 13), 0xc2b2ae35)
 }
 
-/** The index of the quote that ends the string starting at `start`; the end of the text when there is none. */
+/**
+ * The index of the quote that ends the string which starts at `start`. The end of the text when there is
+ * none.
+ */
 const endOfString = (text: string, start: number): number => {
   let at = start + 1
   for (; at < text.length; at++) {
@@ -150,8 +157,8 @@ const endOfString = (text: string, start: number): number => {
   return at
 }
 
-// A number that is too large has an exponent of three digits, or more than two hundred digits with a shorter exponent. Only the
-// few strings that contain either are searched.
+// A number that is too large has an exponent of three digits, or more than two hundred digits with a shorter
+// exponent. Only a string that contains one of these is searched, and few do.
 const LONG_EXPONENT = /\d[eE]\+?\d{3}/
 const MANY_DIGITS = 200
 
@@ -163,7 +170,7 @@ const checkNumbers = (what: string, text: string): string => {
   try {
     path = pathOfInfinity(JSON.parse(text), "$")
   } catch {
-    // invalid JSON is reported by the code that parses it
+    // the text is not JSON, which is reported where it is parsed
     return text
   }
   const shown = number.length > 32 ? `${number.slice(0, 32)}...` : number
@@ -173,7 +180,10 @@ const checkNumbers = (what: string, text: string): string => {
   )
 }
 
-/** Whether the string has that many digits in a row: checking every n-th character finds one of them. */
+/**
+ * Whether the string has that many digits in a row. It is enough to look at every n-th character: one of them
+ * is among these digits.
+ */
 const hasManyDigits = (text: string): boolean => {
   for (let at = MANY_DIGITS - 1; at < text.length; at += MANY_DIGITS) {
     if (!isDigit(text.charCodeAt(at))) continue
@@ -190,7 +200,7 @@ const isDigit = (code: number): boolean => code >= 0x30 && code <= 0x39
 
 const NUMBER = /\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/y
 
-/** The path of the first number in JSON that is too large. */
+/** The path of the first number in the JSON that is too large. */
 const tooLargeIn = (text: string): string | undefined => {
   for (let at = 0; at < text.length; at++) {
     const code = text.charCodeAt(at)

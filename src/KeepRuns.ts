@@ -5,7 +5,7 @@ import { isObject } from "./Json.ts"
 import { endedStatuses } from "./RunStatus.ts"
 import { show } from "./Show.ts"
 
-/** How long by final status; statuses that are not named use the engine's setting. */
+/** How long runs are kept, by final status. For a status that is not named, the engine's setting applies. */
 interface KeepRunsByStatus {
   readonly completed?: Duration | "forever"
   readonly failed?: Duration | "forever"
@@ -15,7 +15,7 @@ interface KeepRunsByStatus {
 /** One duration for all runs, such as `"7d"`, or one for each final status. */
 export type KeepRuns = Duration | "forever" | KeepRunsByStatus
 
-/** The same in milliseconds, as registered. */
+/** How long runs are kept by final status, in milliseconds, as it is registered. */
 export interface KeptRuns {
   readonly completed?: number | "forever"
   readonly failed?: number | "forever"
@@ -25,7 +25,7 @@ export interface KeptRuns {
 /** Checks and converts the option. Throws `ValidationError`; `what` names the option. */
 export const keptRuns = (keep: unknown, what: string): KeptRuns => {
   const keptFor = (value: unknown, name: string): number | "forever" =>
-    // `positiveDuration` refuses anything else
+    // `positiveDuration` checks the value, and refuses any other
     value === "forever" ? value : positiveDuration(value as Duration, name)
   if (!isObject(keep)) {
     const all = keptFor(keep, what)

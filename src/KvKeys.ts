@@ -1,9 +1,9 @@
-/** Checks of bucket names and keys, and filters of keys. */
+/** Checks names of buckets and keys, and compiles filters of keys. */
 import { LimitExceededError, ValidationError } from "./Errors.ts"
 import { keyLength, nameLength } from "./Limits.ts"
 import { show } from "./Show.ts"
 
-/** Returns the name if it is a valid bucket name. Throws `ValidationError`. */
+/** Returns the name, if a bucket can have it. Throws `ValidationError`. */
 export const checkBucketName = (name: unknown): string => {
   if (typeof name === "string" && name.length <= nameLength && /^[A-Za-z0-9][A-Za-z0-9_.:-]*$/.test(name))
     return name
@@ -12,7 +12,7 @@ export const checkBucketName = (name: unknown): string => {
   )
 }
 
-/** Returns the key if it is valid. Throws `ValidationError` or `LimitExceededError`. */
+/** Returns the key, if it is valid. Throws `ValidationError` or `LimitExceededError`. */
 export const checkKey = (key: unknown): string => {
   if (typeof key !== "string") throw new ValidationError(`A key must be a string, got ${show(key)}`)
   if (key.length > keyLength) {
@@ -30,7 +30,7 @@ export const checkKey = (key: unknown): string => {
   return key
 }
 
-/** Returns the revision if it is valid. Throws `ValidationError`. */
+/** Returns the revision, if it is valid. Throws `ValidationError`. */
 export const checkRevision = (revision: unknown, least: 0 | 1 = 1): number => {
   if (typeof revision === "number" && Number.isSafeInteger(revision) && revision >= least) return revision
   throw new ValidationError(`A revision must be an integer from ${least} up, got ${show(revision)}`)
@@ -58,7 +58,7 @@ export const compileFilter = (filter: unknown): ((key: string) => boolean) => {
   }
 }
 
-/** Whether the text matches a token with `*` for any part; it takes at most quadratic time. */
+/** Whether the text matches a token, in which `*` stands for any characters. Takes at most quadratic time. */
 const fits = (token: string, text: string): boolean => {
   let inToken = 0
   let inText = 0

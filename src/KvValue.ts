@@ -1,4 +1,6 @@
-/** Encodes values of keys as bytes. The bytes are those that legacy clients send; a type describes them. */
+/**
+ * Encodes values of keys as bytes. These are the bytes that legacy clients send; a type says what they are.
+ */
 import { isUtf8 } from "node:buffer"
 import { LimitExceededError, ValidationError } from "./Errors.ts"
 import { encodeJson, safeJsonParse } from "./Json.ts"
@@ -9,9 +11,10 @@ import type { AnySchema } from "./StandardSchema.ts"
 /** Options of a bucket. */
 export interface KVBucketOptions<S extends AnySchema | undefined = AnySchema> {
   /**
-   * Types the values, and checks each one that is read or written: a Standard Schema (Zod, Valibot, ArkType) or an Effect schema.
-   * An Effect schema encodes the type that it decodes to (a `Date`). With other schemas, writes take the input type and reads
-   * return the output type. A value that does not match fails with `KeySchemaError`.
+   * Types the values, and checks each one that is read or written: a Standard Schema (Zod, Valibot, ArkType)
+   * or an Effect schema. An Effect schema also encodes: the values have the type to which it decodes (a
+   * `Date`, for example). With other schemas, writes take the input type and reads return the output type. A
+   * value that does not match fails with `KeySchemaError`.
    */
   readonly schema: S
 }
@@ -29,9 +32,9 @@ export interface StoredValue {
   readonly bytes: Uint8Array
 }
 
-/** The value as bytes. `what` names it in the `ValidationError` or `LimitExceededError` that it throws. */
+/** The value as bytes. Throws `ValidationError` or `LimitExceededError`, in which `what` names the value. */
 export const encodeValue = (value: unknown, what: string): StoredValue => {
-  // UTF-8 cannot encode lone surrogates, but JSON can escape them
+  // UTF-8 cannot encode a lone surrogate; JSON can, by an escape
   if (typeof value === "string" && !hasLoneSurrogate(value))
     return { type: "text", bytes: Buffer.from(value) }
   if (value instanceof Uint8Array) return { type: "bytes", bytes: value }
@@ -42,7 +45,9 @@ export const encodeValue = (value: unknown, what: string): StoredValue => {
   return { type: "json", bytes: Buffer.from(text) }
 }
 
-/** The value of a key as bytes. Throws like {@link encodeValue}, and for a value that is too large. */
+/**
+ * The value of a key as bytes. Throws what {@link encodeValue} throws, also for a value that is too large.
+ */
 export const encodeKeyValue = (key: string, value: unknown): StoredValue => {
   const what = `The value of key "${key}"`
   const stored = encodeValue(value, what)
@@ -52,7 +57,10 @@ export const encodeKeyValue = (key: string, value: unknown): StoredValue => {
   return stored
 }
 
-/** Decodes a value. Raw bytes are decoded as JSON, else as a string, else kept as bytes. */
+/**
+ * Decodes a value. Raw bytes are decoded as JSON if they are JSON, or else as a string if they are one; if
+ * not, they stay bytes.
+ */
 export const decodeValue = ({ type, bytes }: StoredValue): unknown => {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   switch (type) {
@@ -70,7 +78,10 @@ export const decodeValue = ({ type, bytes }: StoredValue): unknown => {
   }
 }
 
-/** The content types on the wire. `charset=binary` tells bytes from the strings that legacy clients send as `octet-stream`. */
+/**
+ * The content types on the wire. `charset=binary` tells bytes from the strings that legacy clients send as
+ * `octet-stream`.
+ */
 export const contentTypes: { readonly [Type in ValueType]: string } = {
   json: "application/json",
   text: "text/plain; charset=utf-8",
@@ -78,7 +89,7 @@ export const contentTypes: { readonly [Type in ValueType]: string } = {
   raw: "application/octet-stream"
 }
 
-/** The value type of a content type; unknown ones are raw. */
+/** The type of values with this content type. With one that is not known they are raw. */
 export const typeOfContent = (contentType: string | undefined): ValueType => {
   const said = contentType?.toLowerCase().replaceAll(" ", "") ?? ""
   if (said.startsWith("application/json")) return "json"
@@ -87,8 +98,8 @@ export const typeOfContent = (contentType: string | undefined): ValueType => {
 }
 
 /**
- * Clients write values in the content types of legacy servers: JSON, or octets. This header tells the engine of this package the
- * type of octets.
+ * The header with the type of octets. Clients write values in the content types of legacy servers (JSON or
+ * octets), and tell the engine of this package by this header what the octets are.
  */
 export const VALUE_TYPE_HEADER = "x-ironflow-value-type"
 
@@ -99,7 +110,9 @@ export const writtenAs = (
     ? { contentType: contentTypes.json, headers: {} }
     : { contentType: contentTypes.raw, headers: { [VALUE_TYPE_HEADER]: type } }
 
-/** The type of a written value: from the header for octets, else from the content type. */
+/**
+ * The type of a value that was written. That of octets is in the header; of others it is their content type.
+ */
 export const typeOfWritten = (
   contentType: string | undefined,
   header: string | ReadonlyArray<string> | undefined
@@ -116,7 +129,7 @@ export interface CarriedValue {
 
 export const toCarried = ({ bytes, type }: StoredValue): CarriedValue => {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  // bytes of an unspecified type are kept as bytes
+  // bytes of an unspecified type come back as bytes
   return type === "bytes" || type === "raw"
     ? { type: "bytes", data: buffer.toString("base64") }
     : { type, data: buffer.toString() }

@@ -3,14 +3,17 @@ import type { Config, ConfigError } from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 
-/** The options `O`, where those named by `K` may be `Config`s; a string option may also be a `Redacted` string. */
+/**
+ * The options `O`. Those that `K` names may be `Config`s; where a string is expected, also of a `Redacted`
+ * string.
+ */
 export type ConfigOptions<O, K extends keyof O> = Omit<O, K> & {
   readonly [P in K]?: O[P] | Config<NonNullable<O[P]>> | RedactedText<O[P]>
 }
 
 type RedactedText<A> = string extends A ? Config<Redacted.Redacted<string>> : never
 
-/** Resolves the `Config`s in the options. */
+/** Reads the `Config`s among the options. Fails when one cannot be read. */
 export const configured = <O extends object, K extends keyof O>(
   options: ConfigOptions<O, K>,
   names: ReadonlyArray<K>
@@ -23,7 +26,7 @@ export const configured = <O extends object, K extends keyof O>(
       const value = yield* given
       read[name] = Redacted.isRedacted(value) ? Redacted.value(value) : value
     }
-    // each `Config` is replaced by its value
+    // each `Config` was replaced by its value
     return read as O
   })
 

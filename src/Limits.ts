@@ -11,8 +11,8 @@ export const messageBytes = 1024 * 1024
 /** Maximum number of events in one append, and of writes in one `step.tx`. */
 export const writesAtOnce = 1000
 /**
- * Maximum number of runs that one append, batch of events, or `step.tx` starts in its transaction: events times matching
- * functions.
+ * Maximum number of runs that one append, one batch of events, or one `step.tx` starts in its transaction:
+ * the number of events times that of functions that match them.
  */
 export const runsOfAppend = 10_000
 /** Maximum total size of the data of one append of several events, or of one `step.tx`. */
@@ -25,7 +25,10 @@ export const projectionStateBytes = 4 * 1024 * 1024
 export const stepsPerRun = 10_000
 /** Maximum total size of the results in the history of one run. */
 export const historyBytes = 64 * 1024 * 1024
-/** Maximum number of log lines that are kept of a run, and of those in one report; an engine may keep another number. */
+/**
+ * Maximum number of log lines that are kept of a run, and that one report has. An engine may be configured to
+ * keep another number.
+ */
 export const linesOfRun = 1000
 /** Maximum total length of these lines, in characters. */
 export const linesLength = 256 * 1024
@@ -37,7 +40,10 @@ export const lineDataLength = 16 * 1024
 export const jsonDepth = 100
 /** Maximum nesting of a message: that of its data, plus its own. */
 export const messageDepth = jsonDepth + 32
-/** Maximum number of values in one message, and in one JSON value: a message costs at most about a tenth of a second. */
+/**
+ * Maximum number of values in one message, and in one JSON value. So a message takes at most about a tenth of
+ * a second.
+ */
 export const jsonValues = 500_000
 /** Maximum number of different member names in one message, and in one JSON value. */
 export const jsonNames = 100_000
@@ -73,11 +79,17 @@ export const listLimit = 1000
 export const descriptionLength = 4096
 /** Maximum size of one registered function, as JSON, including triggers and metadata. */
 export const functionBytes = 256 * 1024
-/** Maximum size of the triggers of one function, as JSON, including the schemas of their events: larger schemas are left out. */
+/**
+ * Maximum size of the triggers of one function, as JSON, with the schemas of their events. Schemas that are
+ * larger are left out.
+ */
 export const functionSchemaBytes = 16 * 1024
 /** Maximum number of functions of one worker or push endpoint. */
 export const functionsAtOnce = 1000
-/** Maximum number of cron triggers of one worker or push endpoint: computing the next fire of each takes half a millisecond. */
+/**
+ * Maximum number of cron triggers of one worker or push endpoint, since it takes half a millisecond to
+ * compute the next fire of one.
+ */
 export const cronsAtOnce = 1000
 /** Maximum total size of the registered functions of one worker or push endpoint. */
 export const registrationBytes = 1024 * 1024
@@ -104,7 +116,10 @@ export const metadataBytes = 64 * 1024
 
 const controlOrLoneSurrogate = /[\p{Cc}\p{Cs}]/u
 
-/** Whether the string has a lone surrogate: UTF-8 cannot encode it, so neither the database nor a URL can carry it. */
+/**
+ * Whether the string has a lone surrogate. UTF-8 cannot encode it, so neither the database nor a URL can hold
+ * it.
+ */
 export const hasLoneSurrogate = (text: string): boolean => /\p{Cs}/u.test(text)
 
 /** Throws `ValidationError` for a string with a lone surrogate, which would be stored as another string. */
@@ -158,7 +173,10 @@ export const checkLimit = (list: string, limit: unknown): number => {
   )
 }
 
-/** Returns the cursor of a list. Throws `ValidationError` for an empty one: the list would begin anew, and a loop over its pages never end. */
+/**
+ * Returns the cursor of a list. Throws `ValidationError` for an empty one: with it the list would begin anew,
+ * and a loop over its pages would never end.
+ */
 export const checkCursor = (list: string, cursor: unknown): string => {
   if (typeof cursor === "string" && cursor !== "") return cursor
   throw new ValidationError(
@@ -181,7 +199,7 @@ export const checkFunctionCount = (functions: ReadonlyArray<unknown>): void => {
   }
   let crons = 0
   for (const fn of functions) {
-    // the triggers themselves are checked later, one by one
+    // the triggers themselves are checked later, each on its own
     const triggers: unknown = Object(fn).triggers
     if (!Array.isArray(triggers)) continue
     for (const trigger of triggers) if (Object(trigger).cron !== undefined) crons++
@@ -204,15 +222,15 @@ export const checkLength = (what: string, text: string, limit: number): void => 
 }
 
 /**
- * Throws `LimitExceededError` when `text` has more than `limitBytes` bytes in UTF-8. `what` names it as the start of a sentence
- * (`Result of step "charge"`). Returns the string.
+ * Throws `LimitExceededError` when `text` has more than `limitBytes` bytes in UTF-8. `what` names it, as the
+ * start of a sentence (`Result of step "charge"`). Returns the string.
  */
 export const checkSize = <Text extends string | undefined>(
   what: string,
   text: Text,
   limitBytes: number
 ): Text => {
-  // A UTF-16 code unit takes at most three bytes, so most strings need no counting.
+  // a UTF-16 code unit takes at most three bytes, so most strings need not be counted
   if (text === undefined || text.length * 3 <= limitBytes) return text
   const size = Buffer.byteLength(text)
   if (size > limitBytes) throw new LimitExceededError(what, size, limitBytes, "bytes")

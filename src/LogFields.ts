@@ -1,9 +1,9 @@
 /**
- * Fields of a log line, in addition to its message. The names are the same on the console, in JSON, and in the log lines of a
- * run.
+ * The fields of a log line, besides its message. Their names are the same on the console, in JSON, and in the
+ * log lines of a run.
  */
 
-/** Fields that do not apply are absent: a line about a worker has no step. */
+/** The fields of a log line. One that does not apply is absent: a line about a worker has no step. */
 export interface LogFields {
   /** The id of the run. */
   readonly run?: string
@@ -11,11 +11,11 @@ export interface LogFields {
   readonly function?: string
   /** The name of the step. */
   readonly step?: string
-  /** Attempt of the step if there is one, else of the run; the current one included. */
+  /** The current attempt of the step, or else of the run, from 1. */
   readonly attempt?: number
   /** The id of the worker. */
   readonly worker?: string
-  /** The environment of what the line is about. */
+  /** The environment in which this happens. */
   readonly environment?: string
   /** Other short facts of a line, such as the id of a key, or how often a run was lost. */
   readonly [name: string]: unknown

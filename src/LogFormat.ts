@@ -1,14 +1,16 @@
-/** Formats log lines: one format for people, two for programs. Each record becomes exactly one line. */
+/**
+ * Formats log lines: in one format for people, and two for programs. Each record becomes exactly one line.
+ */
 import { IronflowError, serializeError, StoreError } from "./Errors.ts"
 import type { LineLevel, LogFields } from "./LogFields.ts"
 
-/** `pretty` is for people, `json` has one object a line, `logfmt` has `name=value` pairs. */
+/** `pretty` is for people. `json` has one object for each line, and `logfmt` has `name=value` pairs. */
 export const logFormats = ["pretty", "json", "logfmt"] as const
 /** Format of log lines. */
 export type LogFormat = (typeof logFormats)[number]
 
 export interface LogRecord {
-  /** Epoch milliseconds. */
+  /** The time of the record, in epoch milliseconds. */
   readonly at: number
   readonly level: LineLevel
   readonly message: string
@@ -40,7 +42,7 @@ export const formatRecord = (format: LogFormat, { at, data, fields, level, messa
   return `${time} ${level.toUpperCase().padEnd(5)} ${oneLine(cut(message))}${pairs}${oneLine(text)}`
 }
 
-/** Data as a string: a line must be written even if JSON cannot encode its data. */
+/** Data as a string. The line must be written even if JSON cannot encode its data. */
 export const dataText = (data: unknown): string => {
   try {
     const json = JSON.stringify(data, (_key, value: unknown) =>
@@ -52,18 +54,21 @@ export const dataText = (data: unknown): string => {
     ) as string | undefined
     return json ?? JSON.stringify(String(data))
   } catch {
-    // A cycle, or a getter that throws: write the message without the data.
+    // a cycle, or a getter that throws: the message is written without the data
     return NO_TEXT
   }
 }
 
-/** Whether the database is out of reach or closed, or an error of ours comes of that. No place in the code has to do with it. */
+/**
+ * Whether the error is that the database cannot be reached or is closed, or comes of that. Then no place in
+ * the code matters.
+ */
 export const isOutage = (error: Error): boolean =>
   error instanceof StoreError
     ? error.code === "STORE_UNAVAILABLE"
     : error instanceof IronflowError && error.cause instanceof StoreError && isOutage(error.cause)
 
-/** Replaces data that cannot be encoded. */
+/** What is written in place of data that cannot be encoded. */
 export const NO_TEXT = "[data that cannot be shown as JSON]"
 
 const taken: ReadonlySet<string> = new Set(["time", "level", "message", "data"])
@@ -74,7 +79,7 @@ const members = (fields: LogFields): string =>
     .map(([name, value]) => `,${JSON.stringify(name)}:${within(dataText(value))}`)
     .join("")
 
-/** JSON as the value of a member; if it is too long, it is cut and becomes a string. */
+/** JSON as the value of a member. If it is too long, it is cut, and becomes a string. */
 const within = (json: string): string =>
   json === NO_TEXT || json.length > LINE_LENGTH ? JSON.stringify(cut(json)) : json
 

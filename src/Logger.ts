@@ -1,4 +1,4 @@
-/** Loggers for workers and handlers: one line a message, to the console by default. */
+/** Loggers for workers and handlers. They write one line for each message, by default to the console. */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import { ValidationError } from "./Errors.ts"
@@ -9,8 +9,8 @@ import { dataText, formatRecord, type LogFormat, logFormats } from "./LogFormat.
 import { show } from "./Show.ts"
 
 /**
- * Receives log lines. `data` is shown as JSON. `fields` say what a line is about; the package and the loggers of handlers set
- * them. A logger may ignore them, since messages are complete without them.
+ * Receives log lines. `data` is shown as JSON. `fields` say what a line is about: this package and the
+ * loggers of handlers set them. A logger may ignore them, since messages are complete without them.
  */
 export interface Logger {
   /**
@@ -56,20 +56,20 @@ export type LogLevel = (typeof levels)[number]
 
 /** Options of `createLogger`. */
 export interface LoggerConfig {
-  /** Minimum level; `IRONFLOW_LOG_LEVEL` by default, else `info`. */
+  /** Lowest level of the lines that are shown. By default that of `IRONFLOW_LOG_LEVEL`, or else `info`. */
   readonly level?: LogLevel
   /** Prefix of each line; `[ironflow]` by default. */
   readonly prefix?: string
   /**
-   * Format; `IRONFLOW_LOG_FORMAT` by default, else `pretty`: prefix, message and data. `json` and `logfmt` have no prefix, but
-   * time, level and fields of a line.
+   * Format of the lines. By default that of `IRONFLOW_LOG_FORMAT`, or else `pretty`: prefix, message and
+   * data. Lines in `json` and `logfmt` have no prefix, but the time, the level and the fields.
    */
   readonly format?: LogFormat
 }
 
 /**
- * A logger that writes `<prefix> <message> <data as JSON>` to the console method of the level. Throws `ValidationError` for an
- * unknown level or format.
+ * Creates a logger that writes `<prefix> <message> <data as JSON>` to the console method of the level. Throws
+ * `ValidationError` for an unknown level or format.
  */
 export const createLogger = (config: LoggerConfig = {}): Logger => {
   const lowest = levels.indexOf(config.level ?? levelFromEnvironment())
@@ -95,13 +95,15 @@ const toLogger = (line: (level: LineLevel) => Logger[LineLevel]): Logger => ({
   error: line("error")
 })
 
-/** A logger that says nothing. */
+/** Creates a logger that writes nothing. */
 export const createNoopLogger = (): Logger => {
   const silence = () => undefined
   return { debug: silence, info: silence, warn: silence, error: silence }
 }
 
-/** Resolves a `logger` option: the given logger, silence for `false`, else the console with this prefix. */
+/**
+ * The logger for a `logger` option: the given one, none for `false`, or else the console with this prefix.
+ */
 export const resolveLogger = (logger: Logger | false | undefined, prefix: string): Logger =>
   logger === false ? createNoopLogger() : (logger ?? createLogger({ prefix }))
 
@@ -109,14 +111,15 @@ export const resolveLogger = (logger: Logger | false | undefined, prefix: string
 export interface RunLines {
   /** The current fields. */
   readonly fields: () => LogFields
-  /** Stores each line from `info` up, and `debug` lines where they are shown. */
+  /** Stores a line. Called for lines from `info` up, and for `debug` lines where these are shown. */
   readonly keep?: ((level: LineLevel, message: string, data: unknown) => void) | undefined
 }
 
 /**
- * The logger of one run's handler. It is silent while `isReplaying()`, since an earlier turn has written those lines. It writes
- * to `target` if there is one, at every level; else to the console, from the level in `IRONFLOW_LOG_LEVEL`, and with debug lines
- * if `IRONFLOW_DEBUG` is set. Each line begins with the end of the run id.
+ * The logger of the handler of one run. It writes nothing while `isReplaying()`, since an earlier turn has
+ * written those lines. If there is a `target`, it writes to that, at every level. If not, it writes to the
+ * console: lines from the level in `IRONFLOW_LOG_LEVEL` up, and debug lines if `IRONFLOW_DEBUG` is set. Each
+ * line begins with the end of the run id.
  *
  * ```ts
  * const handlerLogger = IronflowLogger.runLogger("run_1", () => false, IronflowLogger.createNoopLogger())
@@ -166,7 +169,7 @@ export const levelFromEnvironment = (variables: Variables = readEnvironmentVaria
   return "info"
 }
 
-/** The last unknown level that was warned about. */
+/** The unknown level of which the last warning was. */
 let toldOf: string | undefined
 
 const noLevel = (what: string, word: unknown): string =>
@@ -185,13 +188,13 @@ export const formatFromEnvironment = (variables: Variables = readEnvironmentVari
   return "pretty"
 }
 
-/** The last unknown format that was warned about. */
+/** The unknown format of which the last warning was. */
 let toldOfFormat: string | undefined
 
 const noFormat = (what: string, word: unknown): string =>
   `${what} must be "pretty", "json" or "logfmt", got ${show(word)}`
 
-/** A logger outside Effects uses the machine's clock. */
+/** The machine's clock, since a logger is called outside of Effects. */
 const clock = Context.get(Context.empty(), Clock.Clock)
 
 const lineOf = (
@@ -207,14 +210,14 @@ const lineOf = (
   return data === undefined ? `${prefix} ${message}` : `${prefix} ${message} ${dataText(data)}`
 }
 
-/** Characters that may wait for a reader of the console; lines beyond that are dropped. */
+/** How many characters may wait for a reader of the console. Lines beyond that are dropped. */
 const MAX_BUFFERED_CHARS = 1024 * 1024
 
 const leftOut = { warn: 0, info: 0 }
 
 /**
- * Writes a line to the console. If its reader has stopped, lines are dropped, with one message that they are missing: a slow
- * reader takes bounded memory and blocks nothing.
+ * Writes a line to the console. If the reader of the console has stopped reading, lines are dropped, and one
+ * message says that they are missing. So a slow reader takes a limited amount of memory, and blocks nothing.
  */
 const writeLine = (level: LineLevel, line: string): void => {
   const kind = level === "warn" || level === "error" ? "warn" : "info"

@@ -1,10 +1,14 @@
 /** The Node.js version that the engine and the command need. */
 
-/** The first version whose SQLite takes numbered parameters (`?1`); `@effect/platform-node` and `undici` need 22.19. */
+/**
+ * The first version whose SQLite takes numbered parameters (`?1`). `@effect/platform-node` and `undici` need
+ * 22.19.
+ */
 const OLDEST = [22, 20] as const
 
 /**
- * The problem with the current Node.js version, if any. Other runtimes are not checked: a missing feature fails when it is used.
+ * What is wrong with the version of this Node.js; `undefined` when it fits. Other runtimes are not checked:
+ * what they lack fails when it is used.
  */
 export const nodeProblem = (): string | undefined => {
   const { bun, deno, node } = process.versions
@@ -14,7 +18,10 @@ export const nodeProblem = (): string | undefined => {
   return `This is Node.js ${node}, but ironflow needs ${OLDEST.join(".")} or later: install a newer one`
 }
 
-/** Why this runtime cannot run a listening engine or the command, if it cannot; `what` names which of them. */
+/**
+ * Why this runtime cannot run a listening engine or the command; `undefined` when it can. `what` names which
+ * of the two.
+ */
 export const runtimeProblem = (what: string, instead: string): string | undefined => {
   const { bun } = process.versions
   if (bun === undefined) return undefined

@@ -1,8 +1,8 @@
 /**
- * `onFailure`: a handler that runs after a run of a function has failed permanently.
+ * `onFailure`: a handler that runs after a run of a function has failed for good.
  *
- * It is a separate function, with its own steps, retries and runs. The trigger made by {@link failureTrigger} starts it. It is
- * registered along with its function.
+ * It is a function of its own, with its own steps, retries and runs. It is started by the trigger that
+ * {@link failureTrigger} makes, and is registered together with its function.
  */
 import type { RetryConfig } from "./Backoff.ts"
 import type { Duration } from "./Duration.ts"
@@ -25,15 +25,15 @@ export interface FailedRun<T = any> {
   readonly runId: string
   /** Id of its function. */
   readonly functionId: string
-  /** Turns that began because of a failure outside steps, including the first turn. */
+  /** The number of turns that began because of a failure outside of steps, including the first turn. */
   readonly attempts: number
   /** The error that the run failed with. */
   readonly error: RunError
   /** The event that started the run. */
   readonly event: FailedRunEvent<T>
-  /** The steps that had ended, in journal order; only the last 200. */
+  /** The steps that had ended, in the order of the journal. Only the last 200. */
   readonly steps: ReadonlyArray<FailedRunStep>
-  /** Number of earlier steps that were left out. */
+  /** How many earlier steps were left out. */
   readonly stepsOmitted?: number
   /** When the run was created. */
   readonly createdAt: string
@@ -41,18 +41,18 @@ export interface FailedRun<T = any> {
   readonly failedAt: string
 }
 
-/** The event that started the failed run; for an invoked run it holds the input. */
+/** The event that started the failed run. For a run that was invoked, it holds the input. */
 // oxlint-disable-next-line typescript/no-explicit-any -- as above
 export interface FailedRunEvent<T = any> {
   /** Id of the event. */
   readonly id: string
   /** Name of the event. */
   readonly name: string
-  /** Schema version at the emit. */
+  /** Schema version with which it was emitted. */
   readonly version: number
   /** The data in its stored form. */
   readonly data: T
-  /** Set when the data is left out: it had more than 256 Ki characters. */
+  /** Set when the data is left out, since it had more than 256 Ki characters. */
   readonly dataOmitted?: true
   /** When it was stored. */
   readonly timestamp: string
@@ -60,7 +60,7 @@ export interface FailedRunEvent<T = any> {
   readonly source?: string
   /** The metadata of the event. */
   readonly metadata?: unknown
-  /** Present on an event that was appended to an entity stream. */
+  /** The entity and its version, for an event that was appended to an entity stream. */
   readonly entity?: EventEntity
 }
 
@@ -76,7 +76,10 @@ export interface FailedRunStep {
   readonly attempt: number
   /** The step's result. */
   readonly output?: unknown
-  /** Set when the output is left out: it had more than 16 Ki characters, or all outputs together more than 256 Ki. */
+  /**
+   * Set when the output is left out, since it had more than 16 Ki characters, or all outputs together had
+   * more than 256 Ki.
+   */
   readonly outputOmitted?: true
   /** The error that the step failed with. */
   readonly error?: RunError
@@ -94,15 +97,15 @@ export interface OnFailureOptions {
   readonly secrets?: ReadonlyArray<string>
 }
 
-/** Runs after a run has failed permanently; the data of its event describes that run. */
+/** An async handler that runs after a run has failed for good. The data of its event describes that run. */
 export type FailureHandler = (context: FunctionContext<FailedRun>) => unknown
 
-/** The same in Effect. */
+/** An Effect handler that runs after a run has failed for good. The data of its event describes that run. */
 export type EffectFailureHandler<R> = (
   context: EffectFunctionContext<FailedRun>
 ) => Effect.Effect<unknown, unknown, R>
 
-/** A handler with options. */
+/** An `onFailure` handler with options. */
 export interface OnFailure<Handler = FailureHandler> extends OnFailureOptions {
   /** The code. */
   readonly handler: Handler
@@ -130,7 +133,9 @@ const failureTrigger = (functionId: string): Trigger => ({
   expression: `event.data.functionId == ${JSON.stringify(functionId)}`
 })
 
-/** The id of the function whose failures this registered function handles; `undefined` if it handles none. */
+/**
+ * The id of the function whose failures this registered function handles; `undefined` when it handles none.
+ */
 export const handlesFailuresOf = ({
   id,
   triggers
@@ -145,7 +150,7 @@ export const handlesFailuresOf = ({
   return trigger.event === event && trigger.expression === expression ? functionId : undefined
 }
 
-/** The configuration and handler of an `onFailure` function. Throws `ValidationError`. */
+/** Makes the configuration and handler of an `onFailure` function. Throws `ValidationError`. */
 export const failureHandlerOf = <Handler>(
   config: FunctionConfig,
   given: unknown
@@ -173,14 +178,14 @@ export const failureHandlerOf = <Handler>(
       triggers: [failureTrigger(config.id)],
       ...(secrets === undefined ? {} : { secrets }),
       ...(config.mode === undefined ? {} : { mode: config.mode }),
-      // it runs on the same workers as its function
+      // so that it runs on the same workers as its function
       ...(config.metadata === undefined ? {} : { metadata: config.metadata })
     },
-    // it was just checked
+    // `handler` was checked above to be a function
     handler: handler as Handler
   }
 }
 
-/** The functions, each followed by its `onFailure` function. */
+/** The functions of the list, each followed by its `onFailure` function if it has one. */
 export const withFailureHandlers = (functions: ReadonlyArray<AnyFunction>): ReadonlyArray<AnyFunction> =>
   functions.flatMap((fn) => (fn.failureHandler === undefined ? [fn] : [fn, fn.failureHandler]))

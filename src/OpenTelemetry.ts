@@ -1,6 +1,7 @@
 /**
- * Support for programs that trace with `@opentelemetry/api`. That package is not loaded here: a registered SDK is found through
- * the global that all copies of the API share. Without one, the only cost is reading that global.
+ * For programs that trace with `@opentelemetry/api`. That package is not loaded here: an SDK that is
+ * registered is found through the global that all copies of the API share. Without one, reading that global
+ * is the only cost.
  */
 import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
@@ -10,7 +11,7 @@ import * as Option from "effect/Option"
 import * as Tracer from "effect/Tracer"
 import { spanIn, traceOf } from "./Trace.ts"
 
-// The parts of version 1 of the API that are used here.
+// What is used here of version 1 of the API.
 
 interface OtelContext {
   readonly getValue: (key: symbol) => unknown
@@ -42,7 +43,7 @@ const SPAN = Symbol.for("OpenTelemetry Context Key SPAN")
 
 const found = (): OtelApi | undefined => (globalThis as { readonly [API]?: OtelApi })[API]
 
-/** The active span of the calling code. */
+/** The span that is active in the calling code; `undefined` without one. */
 export const activeSpan = (): Tracer.ExternalSpan | undefined => {
   const active = found()?.context?.active().getValue(SPAN) as OtelSpan | undefined
   if (active === undefined) return undefined
@@ -50,7 +51,7 @@ export const activeSpan = (): Tracer.ExternalSpan | undefined => {
   return Tracer.externalSpan({ spanId, traceId, sampled: (traceFlags & 1) === 1 })
 }
 
-/** A context, for programs without a context manager. */
+/** A context of values, for programs that have no context manager. */
 class Values implements OtelContext {
   readonly #values: ReadonlyMap<symbol, unknown>
 
@@ -178,7 +179,7 @@ class BridgedSpan implements Tracer.Span {
   }
 }
 
-/** Calls `f` with the span as the active span of the API. A span of another tracer changes nothing. */
+/** Calls `f` with the span as the active span of the API. With a span of another tracer it only calls `f`. */
 export const within = <A>(span: Tracer.AnySpan | undefined, f: () => A): A => {
   const context = span instanceof BridgedSpan ? found()?.context : undefined
   return context === undefined ? f() : context.with(contextOf(span!), f)
@@ -217,16 +218,19 @@ const openTelemetryTracer = (): Tracer.Tracer | undefined => {
   return bridge.tracer
 }
 
-/** The tracer that is in use: Effect's tracer in this context, else that of `@opentelemetry/api`, else none. */
+/**
+ * The tracer in use: Effect's tracer in this context, or else that of `@opentelemetry/api`; `undefined`
+ * without either.
+ */
 export const tracerIn = (context: Context.Context<never>): Tracer.Tracer | undefined => {
   const own = context.mapUnsafe.get(Tracer.TracerKey) as Tracer.Tracer | undefined
   return own !== undefined && own !== Tracer.nativeTracer ? own : openTelemetryTracer()
 }
 
 /**
- * Gives a span predetermined ids, so that others can compute them. Tracers choose ids at random and offer no way to set them. In
- * Effect's tracer and OpenTelemetry's SDKs, ids can be replaced before they are read. With another tracer the span keeps other
- * ids, but is still in the trace.
+ * Gives a span ids that are known in advance, so that others can compute them. Tracers choose ids at random,
+ * and have no way to set them. In Effect's tracer and in OpenTelemetry's SDKs, the ids can be replaced before
+ * they are read. With any other tracer the span keeps its own ids, and is still in the trace.
  */
 export const identify = (
   span: Tracer.Span,
@@ -238,7 +242,10 @@ export const identify = (
   }
 }
 
-/** Calls `f` with the `traceparent` of a new span if there is a tracer, else with that of the caller's span, if there is one. */
+/**
+ * Calls `f` within a new span if there is a tracer, with the `traceparent` of that span. Without a tracer `f`
+ * gets that of the caller's span, if there is one.
+ */
 export const inSpan = <A, E, R>(
   name: string,
   f: (trace: { readonly trace?: string }) => Effect.Effect<A, E, R>

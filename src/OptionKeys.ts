@@ -1,29 +1,34 @@
 /**
- * Detects misspelled options: an unknown key is refused when it resembles a known one; otherwise there is one warning.
+ * Finds misspelled options. An unknown key is refused when it resembles a known one. Any other unknown key is
+ * warned of once.
  *
- * Use it for input from users, in code and in requests. Do not use it for stored data, which a later version may have written.
+ * For input of users, in code and in requests. Not for stored data, which a later version may have written.
  */
 import { ValidationError } from "./Errors.ts"
 import { isObject } from "./Json.ts"
 import { createLogger, type Logger } from "./Logger.ts"
 
-/** The keys that an object may have; nested tables check the keys of its objects, or of the objects in its lists. */
+/**
+ * The keys that an object may have. A nested table checks the keys of an object in it, or of the objects in a
+ * list.
+ */
 export interface KnownKeys {
   readonly [key: string]: true | KnownKeys | readonly [KnownKeys]
 }
 
 type KeysOf<T> = T extends unknown ? keyof T & string : never
 
-/** A table of the keys of `T`, for `satisfies`: it must have all of them and no others. */
+/** A table of the keys of `T`, to use with `satisfies`: it must have all of these and no others. */
 export type Keys<T> = { readonly [Key in KeysOf<T>]: true | KnownKeys | readonly [KnownKeys] }
 
-/** The options whose keys are known. */
+/** Those of the options whose keys are known. */
 export const knownOf = <T extends object>(options: T, known: KnownKeys): T =>
   Object.fromEntries(Object.entries(options).filter(([key]) => Object.hasOwn(known, key))) as T
 
 /**
- * Throws `ValidationError` when an unknown key resembles a known one. `what` is the subject of the message: `createClient()`.
- * Values that are not objects are ignored here; keys with the value `undefined` count as absent.
+ * Throws `ValidationError` when an unknown key resembles a known one. `what` is the subject of the message:
+ * `createClient()`. A value that is no object is ignored here. A key with the value `undefined` counts as
+ * absent.
  */
 export const checkKeys = (
   options: unknown,
@@ -48,8 +53,8 @@ export const checkKeys = (
 }
 
 /**
- * Throws `ValidationError` for any unknown key at the top level. For calls that delete data: an option that is ignored, such as a
- * `dryRun` in the wrong argument, would delete what was only to be counted.
+ * Throws `ValidationError` for any unknown key at the top level. For calls that delete data: if an option
+ * such as a `dryRun` in the wrong argument was ignored, the call would delete what was only to be counted.
  */
 export const checkAllKeys =
   (known: KnownKeys) =>
@@ -80,10 +85,10 @@ const unknown = (key: string, known: KnownKeys, what: string, logger: Logger | f
 }
 
 const warned = new Set<string>()
-/** Maximum number of warnings, for programs that generate keys. */
+/** How many warnings there are at most, for programs that generate keys. */
 const MOST_WARNINGS = 1000
 
-/** The known key within two edits, unless that would replace the whole key. */
+/** The known key that is within two edits. None if the edits would replace the whole key. */
 export const nearest = (key: string, known: ReadonlyArray<string>): string | undefined => {
   const distances = known.map((one) => ({ one, edits: edits(plain(key), plain(one)) }))
   return distances
@@ -91,14 +96,16 @@ export const nearest = (key: string, known: ReadonlyArray<string>): string | und
     .toSorted((a, b) => a.edits - b.edits)[0]?.one
 }
 
-/** Normalizes spelling: `max_attempts` is `maxAttempts`. */
+/** The key without marks of its spelling: `max_attempts` becomes the same as `maxAttempts`. */
 const plain = (key: string): string => key.replace(/[_-]/g, "").toLowerCase()
 
-/** The wire has names in both cases. */
+/** The key in camel case: on the wire, names occur in both cases. */
 const camelCase = (key: string): string =>
   key.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase())
 
-/** The number of letters to add, drop, change or swap with a neighbour to turn one string into the other. */
+/**
+ * How many letters must be added, dropped, changed or swapped with a neighbour to make one string the other.
+ */
 const edits = (from: string, to: string): number => {
   if (Math.abs(from.length - to.length) > 2) return Number.POSITIVE_INFINITY
   let before: ReadonlyArray<number> = []
@@ -123,10 +130,13 @@ const edits = (from: string, to: string): number => {
   return above[to.length]!
 }
 
-/** Whether it is an option of a later version, in either case; it is ignored. */
+/** Whether this is an option of a later version, in either case. It is ignored. */
 export const isOfLater = (key: string): boolean => later.has(camelCase(key))
 
-/** Options introduced after 0.8.0: code for later versions still runs, with a warning that they have no effect here. */
+/**
+ * Options that came after 0.8.0. Code for later versions still runs, with a warning that these have no effect
+ * here.
+ */
 const later = new Set(
   (
     "ackMode actorKey available backpressure beforeVersion callbackUrl cancelOn changeReason checkpointInterval compensateOnCancel " +

@@ -6,7 +6,7 @@ import { ValidationError } from "./Errors.ts"
 import { nameLength } from "./Limits.ts"
 import { show } from "./Show.ts"
 
-/** Whether the text has a token `*` or `>`; a text without such tokens matches only itself. */
+/** Whether the text has a token `*` or `>`. A text without these only matches itself. */
 export const isPattern = (text: string): boolean => {
   for (let start = 0; start <= text.length;) {
     const end = tokenEnd(text, start)
@@ -17,8 +17,8 @@ export const isPattern = (text: string): boolean => {
 }
 
 /**
- * Returns the pattern if it is valid: no empty tokens, no white space, wildcards only as whole tokens, `>` only at the end.
- * `what` names it in the error (`trigger event`). Throws `ValidationError`.
+ * Returns the pattern, if it is valid: no empty tokens, no white space, wildcards only as whole tokens, and
+ * `>` only at the end. Throws `ValidationError`, in which `what` names it (`trigger event`).
  */
 export const checkPattern = (pattern: unknown, what = "pattern"): string => {
   if (typeof pattern !== "string" || pattern.trim() === "") {
@@ -47,7 +47,9 @@ const tokenProblem = (token: string, last: boolean): string | undefined => {
   return undefined
 }
 
-/** Compiles a pattern to a check of names. Throws `ValidationError` when the pattern is invalid. */
+/**
+ * Compiles a pattern to a function that checks names. Throws `ValidationError` when the pattern is invalid.
+ */
 export const compilePattern = (pattern: string): ((name: string) => boolean) => {
   checkPattern(pattern)
   return isPattern(pattern) ? (name) => matchTokens(pattern, name) : (name) => name === pattern

@@ -1,9 +1,9 @@
 /**
  * Permissions of API keys: actions on resources, and policies that allow or deny them.
  *
- * An action is `<area>:<verb>`, a resource `<kind>:<name>`. Policies name both by patterns, separated by commas, where `*`
- * matches any characters: `emit:*, run:cancel` on `event:order.*`. What no policy allows is denied. A denial takes precedence
- * over all policies that allow.
+ * An action is `<area>:<verb>`, and a resource `<kind>:<name>`. Policies name both by patterns, which are
+ * separated by commas, and in which `*` matches any characters: `emit:*, run:cancel` on `event:order.*`. What
+ * no policy allows is denied. A policy that denies takes precedence over all that allow.
  */
 import { LimitExceededError, ValidationError } from "./Errors.ts"
 import { compileExpression, type Expression } from "./Expression.ts"
@@ -98,20 +98,20 @@ const resourceKinds = [
 
 export type ResourceKind = (typeof resourceKinds)[number]
 
-/** Whether a policy allows or denies. A denial takes precedence. */
+/** Whether a policy allows or denies. One that denies takes precedence. */
 export type PolicyEffect = "allow" | "deny"
 
 export interface PolicyRule {
   readonly name: string
   readonly effect: PolicyEffect
-  /** Patterns, separated by commas. */
+  /** Patterns of actions, separated by commas. */
   readonly actions: string
   readonly resources: string
-  /** CEL expression over `request`; the policy applies only where it is true. */
+  /** CEL expression over `request`. The policy only applies when it is true. */
   readonly condition?: string
 }
 
-/** What a condition sees besides action and resource: who, where and when. */
+/** What a condition sees besides the action and the resource: who, where and when. */
 export interface PolicyContext {
   readonly environment: string
   readonly key: { readonly id: string; readonly name: string }
@@ -124,7 +124,7 @@ const PATTERNS_LENGTH = 4096
 
 const actionPattern = /^[a-z*][a-z*:]*$/
 
-/** Returns the actions of a policy unchanged if they are valid. Throws `ValidationError` or `LimitExceededError`. */
+/** Returns the actions of a policy, if they are valid. Throws `ValidationError` or `LimitExceededError`. */
 export const checkActions = (text: unknown): string => {
   for (const pattern of readPatterns(text, "actions", '"emit:*, run:cancel"')) {
     if (!actionPattern.test(pattern) || !actions.some(matcher(pattern))) {
@@ -136,7 +136,7 @@ export const checkActions = (text: unknown): string => {
   return text as string // `readPatterns` has refused everything else
 }
 
-/** Returns the resources of a policy unchanged if they are valid. Throws `ValidationError` or `LimitExceededError`. */
+/** Returns the resources of a policy, if they are valid. Throws `ValidationError` or `LimitExceededError`. */
 export const checkResources = (text: unknown): string => {
   for (const pattern of readPatterns(text, "resources", '"*" or "event:order.*, secret:STRIPE_KEY"')) {
     const colon = pattern.indexOf(":")
@@ -152,7 +152,10 @@ export const checkResources = (text: unknown): string => {
   return text as string // `readPatterns` has refused everything else
 }
 
-/** Returns the condition if it is a valid expression over `request`. Throws `ValidationError` or `LimitExceededError`. */
+/**
+ * Returns the condition, if it is a valid expression over `request`. Throws `ValidationError` or
+ * `LimitExceededError`.
+ */
 export const checkCondition = (text: string): string => compileExpression(text, ["request"]).text
 
 const readPatterns = (text: unknown, what: string, example: string): ReadonlyArray<string> => {
@@ -181,12 +184,12 @@ const readPatterns = (text: unknown, what: string, example: string): ReadonlyArr
   return patterns
 }
 
-/** Splits a stored list of patterns. */
+/** Splits a list of patterns, as it is stored. */
 export const split = (text: string): ReadonlyArray<string> => text.split(",").map((pattern) => pattern.trim())
 
 /**
- * Whether a text matches a pattern in which `*` matches any characters, including none. The search for each part between two
- * stars starts after the previous one, which takes about linear time whatever the pattern.
+ * Whether a text matches a pattern in which `*` matches any characters, or none. Each part between two stars
+ * is searched for after the part before it. So this takes about linear time, whatever the pattern.
  */
 export const matchesGlob = (pattern: string, text: string): boolean => {
   const first = pattern.indexOf("*")
@@ -208,9 +211,9 @@ export const matchesGlob = (pattern: string, text: string): boolean => {
   return true
 }
 
-/** Whether any text matches both patterns. */
+/** Whether there is a text that matches both patterns. */
 export const overlapsGlob = (one: string, other: string): boolean => {
-  // by position in `other`: whether the part of `one` read so far can match up to there
+  // by position in `other`: whether the part of `one` that was read so far can match up to there
   let ends = Array.from({ length: other.length + 1 }, (_, i) => /^\**$/.test(other.slice(0, i)))
   for (const character of one) {
     const next = [character === "*" && ends[0] === true]
@@ -236,22 +239,25 @@ const fitsOne = (patterns: ReadonlyArray<string>, text: string): boolean =>
 
 interface CompiledPolicy extends PolicyRule {
   readonly actionPatterns: ReadonlyArray<string>
-  /** The patterns; `undefined` for all resources. */
+  /** The patterns of resources; `undefined` when they match all resources. */
   readonly resourcePatterns: ReadonlyArray<string> | undefined
-  /** The condition; `compiled` is `undefined` when it does not compile, in which case it fails on every evaluation. */
+  /**
+   * The condition. `compiled` is `undefined` for one that does not compile: it fails each time it is
+   * evaluated.
+   */
   readonly expression: { readonly compiled: Expression | undefined } | undefined
 }
 
 /** The policies for one action. */
 interface Relevant {
   readonly policies: ReadonlyArray<CompiledPolicy>
-  /** Whether one policy allows everything, and none denies or has a condition. */
+  /** Whether one of the policies allows everything, and none denies something or has a condition. */
   readonly always: boolean
   /** Whether a policy denies something. */
   readonly denies: boolean
 }
 
-/** Maximum length of a resource that is compared with patterns, in characters: longer than any valid resource. */
+/** The longest resource that is compared with patterns, in characters. No valid resource is as long. */
 const RESOURCE_LENGTH = 4096
 
 /** Why an action is denied. */
@@ -261,29 +267,32 @@ export interface Denial {
   readonly error?: string
 }
 
-/** The compiled policies of one key. Their result for an action is computed on first use. */
+/** The compiled policies of a key. What they say about an action is computed when it is first asked for. */
 export class Permissions {
   readonly #rules: ReadonlyArray<PolicyRule>
   #compiled: ReadonlyArray<CompiledPolicy> | undefined
   readonly #byAction = new Map<Action, Relevant>()
-  /** lists and batches check each of their items in one turn */
+  /** Shared by all checks of a turn of the event loop, since lists and batches check each of their items. */
   readonly #budget = new TurnBudget((f) => void setImmediate(f))
 
   constructor(rules: ReadonlyArray<PolicyRule>) {
     this.#rules = rules
   }
 
-  /** Whether the action may be allowed on some resource, before the resource is known. */
+  /** Whether the action may be allowed for some resource. For checks before the resource is known. */
   mayEver(action: Action): boolean {
     return this.#about(action).policies.some(({ effect }) => effect === "allow")
   }
 
-  /** The same for resources of one kind, such as those in a list. */
+  /**
+   * Whether the action may be allowed for some resource of this kind. For lists, whose items are checked one
+   * by one.
+   */
   mayAny(action: Action, kind: ResourceKind): boolean {
     const { policies, always } = this.#about(action)
     if (always) return true
     const all = `${kind}:*`
-    // a pattern that matches this text matches every name
+    // a pattern that matches this text matches any name
     const isAllDenied = policies.some(
       ({ effect, expression, resourcePatterns }) =>
         effect === "deny" &&
@@ -300,19 +309,20 @@ export class Permissions {
     )
   }
 
-  /** Whether the action is always allowed on every resource. */
+  /** Whether the action is allowed for every resource, in all cases. */
   mayAll(action: Action): boolean {
     return this.#about(action).always
   }
 
-  /** Whether a policy denies the action on some resource. */
+  /** Whether a policy denies the action for some resource. */
   isDenied(action: Action): boolean {
     return this.#about(action).denies
   }
 
   /**
-   * The denial of an action; `undefined` when it is allowed. A call that affects more than the resource passes `reach`, which
-   * says whether a resource pattern covers part of that: a policy that denies any part applies.
+   * Why an action is denied; `undefined` when it is allowed. A call that affects more than the resource
+   * passes `reach`, which says whether a pattern covers a part of all that: a policy that denies a part
+   * applies.
    */
   denial(
     action: Action,
@@ -324,8 +334,8 @@ export class Permissions {
   }
 
   /**
-   * The denial of an action; `undefined` unless a policy denies it, even if no policy allows it. For side effects of another
-   * action that is allowed.
+   * Why a policy denies an action; `undefined` when none does, even if none allows it either. For what
+   * another action, which is allowed, does besides.
    */
   prohibition(
     action: Action,
@@ -345,7 +355,7 @@ export class Permissions {
   ): Denial | undefined {
     const { policies, always, denies } = this.#about(action)
     if (always || (isAllowed && !denies)) return undefined
-    // no resource has such a long name, and comparing it with patterns takes long
+    // no resource has a name as long as this, and comparing it with patterns would take long
     if (resource.length > RESOURCE_LENGTH) return { reason: "nothing allows it" }
     let allowed = isAllowed
     for (const policy of policies) {
@@ -407,7 +417,8 @@ const compileCondition = (condition: string): Expression | undefined => {
   try {
     return compileExpression(condition, ["request"])
   } catch {
-    // it was checked when it was stored; a condition that this version cannot compile fails on evaluation
+    // the condition was checked when it was stored; if this version cannot compile it, it fails each time it
+    // is evaluated
     return undefined
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Waiting for a turn of the event loop, independent of fake timers in tests: those may delay timers, but not mere turns. These
- * functions are captured when this module is loaded.
+ * Functions that wait for a turn of the event loop, whatever fake timers a test has: fakes may delay timers,
+ * but must not delay mere turns. These are taken when this module is loaded.
  */
 import { nextTick as processNextTick } from "node:process"
 import * as timers from "node:timers"

@@ -1,10 +1,11 @@
 /**
- * Results of steps and outputs of runs as JSON. They may contain errors, as those of `Promise.allSettled` do.
+ * Results of steps and outputs of runs as JSON. They may contain errors, as the result of
+ * `Promise.allSettled` does.
  *
- * An error is stored as `{"ironflow:error": ...}` with the serialized error, and restored as an error. JSON with such members
- * begins with a space, which `JSON.stringify` never writes. In any other JSON, including everything stored before this form
- * existed, a member of that name is ordinary data. In JSON with errors, members of that name that are data get an additional
- * backslash.
+ * An error is stored as `{"ironflow:error": ...}` with the serialized error, and is restored as an error.
+ * JSON that has such members begins with a space, which `JSON.stringify` never writes. In all other JSON,
+ * also in all that was stored before this form existed, a member of that name is ordinary data. In JSON with
+ * errors, a member of that name that is data gets one more backslash.
  */
 import { deserializeError, type SerializedError, serializeError } from "./Errors.ts"
 import { isError } from "./JsonLoss.ts"
@@ -14,7 +15,7 @@ import { jsonDepth } from "./Limits.ts"
 const MARK = "ironflow:error"
 const isMark = /^\\*ironflow:error$/
 
-/** Encodes a result. It refuses what `encodeJson` refuses, except errors. */
+/** Encodes a result. Throws for what `encodeJson` refuses, except errors. */
 export const encodeResult = (value: unknown, what: string): string | undefined => {
   let marked = false
   const text = encodeJson(value, what, (withErrors) => {
@@ -30,29 +31,32 @@ export const decodeResult = (text: string | undefined): unknown => {
   return hasErrors(text) ? revive(value) : value
 }
 
-/** Whether the result contains errors. For a `step.tx`, they are inside the outcome that the engine wrote. */
+/**
+ * Whether the result contains errors. In that of a `step.tx`, they are inside of the outcome that the engine
+ * has written.
+ */
 export const hasErrors = (text: string | undefined): boolean =>
   text !== undefined && (text.charCodeAt(0) === SPACE || text.startsWith('{"value": '))
 
-/** Restores the errors in a parsed value for which `hasErrors` was true. */
+/** Restores the errors in a value that was parsed from JSON for which `hasErrors` is true. */
 export const revive = (value: unknown): unknown => unmark(value, deserializeError)
 
-/** The value for programs that do not know this form: errors become objects with name, message and code. */
+/** The result for programs that do not know this form. Errors become objects with name, message and code. */
 export const plainResult = (text: string | undefined): unknown => {
   const value = decodeJson(text)
   return hasErrors(text) ? unmark(value, brief) : value
 }
 
-/** An output from the engine, and whether it contains errors. */
+/** An output that the engine has sent, and whether it contains errors. */
 interface Told {
   readonly output?: unknown
   readonly outputHasErrors?: true
 }
 
-/** The same, with the errors restored. */
+/** The answer with the errors in its output restored. */
 export const withErrors = <A extends object>(told: A): A => {
   const { outputHasErrors, ...rest } = told as A & Told
-  // without the flag the output is unchanged
+  // without the flag the answer stays as it is
   return outputHasErrors === true ? ({ ...rest, output: revive(rest.output) } as unknown as A) : told
 }
 
@@ -64,23 +68,26 @@ const brief = ({ code, message, name }: SerializedError): unknown => ({
 
 const SPACE = 32
 
-/** Wraps a result for servers that re-encode JSON, which would lose the leading space. */
+/**
+ * The member that wraps a result for servers that encode JSON anew, since these would lose the space at its
+ * start.
+ */
 const ENVELOPE = "ironflow:result"
 
-/** The result for a server that re-encodes JSON. */
+/** The result in the form for a server that encodes JSON anew. */
 export const toLegacyOutput = (text: string | undefined): unknown => {
   const value = decodeJson(text)
   if (hasErrors(text)) return { [ENVELOPE]: value }
   return isObject(value) && Object.hasOwn(value, ENVELOPE) ? { [ENVELOPE]: mark(value, 0) } : value
 }
 
-/** The JSON of a result from such a server, if {@link toLegacyOutput} wrapped it. */
+/** The JSON of a result from such a server, if {@link toLegacyOutput} has wrapped it; `undefined` if not. */
 export const fromLegacyOutput = (value: unknown): string | undefined =>
   isObject(value) && Object.hasOwn(value, ENVELOPE) && Object.keys(value).length === 1
     ? ` ${JSON.stringify(value[ENVELOPE])}`
     : undefined
 
-/** A copy with errors in their stored form, and members that look like it escaped. */
+/** A copy in which errors have their stored form, and members that look like one are escaped. */
 const mark = (value: unknown, depth: number): unknown => {
   if ((typeof value !== "object" && typeof value !== "function") || value === null) return value
   if (typeof value === "object" && isError(value)) return { [MARK]: serializeError(value) }
@@ -88,9 +95,9 @@ const mark = (value: unknown, depth: number): unknown => {
   return markMembers(value, depth)
 }
 
-/** Calls `toJSON` once per value, as JSON does not call it on the result again. */
+/** Copies the members. `toJSON` is called once for each value: JSON does not call it on the result again. */
 const markMembers = (value: unknown, depth: number): unknown => {
-  // excessive depth and cycles are refused later
+  // values that are nested too deeply, and cycles, are refused later
   if (typeof value !== "object" || value === null || depth >= jsonDepth) return value
   if (isError(value)) return { [MARK]: serializeError(value) }
   if (Array.isArray(value)) return value.map((member) => mark(member, depth + 1))
@@ -108,14 +115,14 @@ const unmark = (value: unknown, error: (stored: SerializedError) => unknown): un
   if (typeof value !== "object" || value === null) return value
   if (Array.isArray(value)) return value.map((member) => unmark(member, error))
   const members = Object.entries(value)
-  // `mark` wrote it from an error of this shape
+  // `mark` has written the member, from an error in this form
   if (Object.hasOwn(value, MARK)) return error((value as { readonly [MARK]: SerializedError })[MARK])
   return withMembers(
     members.map(([key, member]) => [isMark.test(key) ? key.slice(1) : key, unmark(member, error)])
   )
 }
 
-/** Handles `__proto__` as ordinary data. */
+/** Makes an object of members. `__proto__` is a name like any other. */
 const withMembers = (members: ReadonlyArray<readonly [string, unknown]>): object => {
   const object = {}
   for (const [key, value] of members) {

@@ -1,4 +1,4 @@
-/** Errors of runs and steps in clients. */
+/** The errors of runs and steps, in the form for clients. */
 import { messageOf, type SerializedError, withoutEncoding } from "./Errors.ts"
 
 /** The error of a run or a step. */
@@ -19,7 +19,7 @@ export interface RunError {
   readonly cause?: RunError
 }
 
-/** Converts a stored error for clients. */
+/** Converts a stored error to the form for clients. */
 export const runErrorOf = (stored: SerializedError): RunError => {
   const error = withoutEncoding(stored)
   const stack = stackOf(error)
@@ -35,7 +35,7 @@ export const runErrorOf = (stored: SerializedError): RunError => {
   }
 }
 
-/** The stacks of an error and its causes. The place where a step's error was wrapped is internal, and left out. */
+/** The stacks of an error and its causes. Where the error of a step was wrapped is internal, and left out. */
 const stackOf = (error: SerializedError): string | undefined => {
   const cause = error.cause === undefined ? undefined : stackOf(error.cause)
   if (cause === undefined) return error.stack

@@ -23,19 +23,25 @@ export interface RunFilters {
   readonly entityId?: string
   /** Runs that an event with this idempotency key started. */
   readonly idempotencyKey?: string
-  /** Failed runs with this text in the message, name or code of their error or its cause; case-insensitive. */
+  /**
+   * Failed runs with this text in the message, name or code of their error or its cause, in upper or lower
+   * case.
+   */
   readonly error?: string
-  /** Values at paths in the event that started the run; functions must list the paths in `searchBy`. */
+  /** Values at paths in the event that started the run. The functions must list these paths in `searchBy`. */
   readonly attributes?: { readonly [path: string]: string | number | boolean }
   /**
-   * CEL expression over `event`, `output` and `error`, such as `event.data.amount > 100 && error.code == "DECLINED"`. Runs are
-   * scanned from the newest back, for at most 200 ms a page: `lookedBackTo` of the result says how far. A run for which the
-   * evaluation fails does not match.
+   * CEL expression over `event`, `output` and `error`, such as `event.data.amount > 100 && error.code ==
+   * "DECLINED"`. Runs are read from the newest back, for at most 200 ms a page; `lookedBackTo` of the result
+   * says how far. A run for which the evaluation fails does not match.
    */
   readonly where?: string
 }
 
-/** A point in time: a `Date`, epoch milliseconds, or an ISO string: a date, or a time with a time zone. */
+/**
+ * A point in time: a `Date`, epoch milliseconds, or an ISO string. The string is a date, or a time with a
+ * time zone.
+ */
 export type Moment = string | number | Date
 
 export const timeFilters = ["createdFrom", "createdTo", "endedFrom", "endedTo"] as const
@@ -55,14 +61,17 @@ export const filterNames = {
   where: true
 } as const satisfies { readonly [K in keyof RunFilters]-?: true }
 
-/** Throws `ValidationError` for an unknown or empty filter: the list would contain more runs than the caller expects. */
+/**
+ * Throws `ValidationError` for an unknown or empty filter of a list. If it was ignored, the list would have
+ * more runs than the caller expects.
+ */
 export const checkFilterNames = (options: object): void =>
   checkEach("listRuns", options, { ...filterNames, limit: true, cursor: true, signal: true })
 
-/** The same for bulk operations, which have no pages. */
+/** Throws `ValidationError` for an unknown or empty filter of a bulk operation, which has no pages. */
 export const checkBulkFilterNames = (filters: object): void => checkEach("bulk", filters, filterNames)
 
-/** The same for counts, which have no pages either. */
+/** Throws `ValidationError` for an unknown or empty filter of a count, which has no pages. */
 export const checkCountFilterNames = (filters: object): void =>
   checkEach("countRuns", filters, { ...filterNames, signal: true })
 
@@ -80,8 +89,8 @@ const checkEach = (call: string, given: object, known: object): void => {
 }
 
 /**
- * Throws `ValidationError` for an empty filter: `null`, a blank string, or a list that contains one. Ignoring it would match more
- * runs than its author expects.
+ * Throws `ValidationError` for an empty filter: `null`, a blank string, or a list that contains one of these.
+ * If it was ignored, more runs would match than was intended.
  */
 export const refuseBlankFilter = (call: string, name: string, value: unknown): void => {
   const blank = (Array.isArray(value) ? value : [value]).find(isBlank)
@@ -91,16 +100,21 @@ export const refuseBlankFilter = (call: string, name: string, value: unknown): v
   )
 }
 
-/** JSON encodes a hole in a list as `null`. */
+/** Whether the value is empty. JSON encodes a hole in a list as `null`. */
 const isBlank = (value: unknown): boolean =>
   value === null || (typeof value === "string" && value.trim() === "")
 
 const nothing = (value: unknown): string => (value === null ? "null" : value === "" ? "empty" : "blank")
 
-/** A time zone is required, so that a filter means the same on every machine. */
+/**
+ * Dates, and times with a time zone. The zone is required, so that a filter means the same on every machine.
+ */
 const iso = /^(\d{4})-(\d\d)-(\d\d)(?:T\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d))?$/
 
-/** Epoch milliseconds of a point in time; `undefined` for an invalid one, such as a day that its month does not have. */
+/**
+ * A point in time in epoch milliseconds. `undefined` for an invalid one, such as a day that its month does
+ * not have.
+ */
 export const momentOf = (value: unknown): number | undefined => {
   const at =
     value instanceof Date
@@ -122,7 +136,7 @@ const parsed = (text: string): number => {
   return date.getUTCDate() === Number(day) ? Date.parse(text) : Number.NaN
 }
 
-/** The same for a filter. Throws `ValidationError` that names it. */
+/** The point in time of a filter, in epoch milliseconds. Throws `ValidationError`, which names the filter. */
 export const checkMoment = (name: string, value: unknown): number => {
   const at = momentOf(value)
   if (at !== undefined) return at

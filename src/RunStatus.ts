@@ -1,4 +1,4 @@
-/** All statuses of runs. Their stored form and their form on the wire are derived from this list. */
+/** All statuses of runs. How they are stored and sent is derived from this list. */
 export const runStatuses = [
   "pending",
   "running",
@@ -13,7 +13,7 @@ export const runStatuses = [
 /** The status of a run. */
 export type RunStatus = (typeof runStatuses)[number]
 
-/** The final statuses: a run leaves them only when a client asks for it. */
+/** The final statuses. A run leaves one of them only when a client asks for it. */
 export const endedStatuses = ["completed", "failed", "cancelled"] as const satisfies ReadonlyArray<RunStatus>
 
 export type EndedStatus = (typeof endedStatuses)[number]

@@ -1,8 +1,10 @@
 /**
- * Computes when a cron trigger fires. A schedule follows the local time of its zone, including daylight-saving changes.
+ * Computes when a cron trigger fires. A schedule follows the local time of its zone, also when daylight
+ * saving begins or ends.
  *
- * A repeated local time fires twice if the minute or the hour of the schedule contains `*` or `/`, otherwise only the first time.
- * If the hour contains neither, skipped local times fire once in total, at the end of the gap; otherwise they do not fire.
+ * A local time that comes twice fires twice if the minute or the hour of the schedule contains `*` or `/`; if
+ * not, it fires the first time only. Local times that are skipped fire once for all of them, at the end of
+ * the gap, if the hour contains neither; if it contains one, they do not fire.
  */
 import * as Cron from "effect/Cron"
 import * as DateTime from "effect/DateTime"
@@ -10,14 +12,14 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import { ValidationError } from "./Errors.ts"
 
-/** A cron schedule in its zone. */
+/** A cron schedule, with its zone. */
 export interface Schedule {
-  /** The schedule in UTC, which has no time changes: it is evaluated over local times. */
+  /** The schedule in UTC, where no time comes twice or is skipped. It is evaluated over local times. */
   readonly local: Cron.Cron
   readonly zone: DateTime.TimeZone
-  /** Whether a repeated local time fires twice. */
+  /** Whether a local time that comes twice fires twice. */
   readonly repeats: boolean
-  /** Whether skipped local times fire once at the end of the gap. */
+  /** Whether local times that are skipped fire once, at the end of the gap. */
   readonly makesUp: boolean
 }
 
@@ -37,7 +39,7 @@ export const parseSchedule = (cron: string, timezone = "UTC"): Schedule => {
       { cause: parsed.failure }
     )
   }
-  // a field for seconds may come first
+  // there may be a field for seconds before these two
   const [minute = "", hour = ""] = cron.trim().split(/\s+/).slice(-5)
   const makesUp = !isOpen(hour)
   return { local: parsed.success, zone: zone.value, repeats: isOpen(minute) || !makesUp, makesUp }
@@ -46,7 +48,9 @@ export const parseSchedule = (cron: string, timezone = "UTC"): Schedule => {
 const isOpen = (field: string): boolean => /[*/]/.test(field)
 
 const DAY_MS = 86_400_000
-/** No zone has ever changed its clocks by more, including skipped dates. */
+/**
+ * The longest change that a zone has ever made to its clocks, in milliseconds; skipped dates are included.
+ */
 const LONGEST_CHANGE = 26 * 60 * 60 * 1000
 
 /** The first fire after the instant, both in epoch milliseconds. Throws when the schedule never fires. */
@@ -63,7 +67,7 @@ export const nextFire = (schedule: Schedule, after: number): number => {
       if (until === undefined) return due
       from = until - 1
     } else if (change === undefined) {
-      // Nothing is due within two days, so no change before `due` can repeat or skip a time of the schedule.
+      // nothing is due within two days, so no change before `due` can repeat or skip a time of the schedule
       from = Math.max(end - 1, due - LONGEST_CHANGE - 1)
     } else {
       const goesOnAt = change + offsetAt(schedule, change)
@@ -75,10 +79,10 @@ export const nextFire = (schedule: Schedule, after: number): number => {
   }
 }
 
-/** Throws when the schedule never fires in any zone. */
+/** Throws when the schedule never fires, whatever the zone. */
 export const checkEverFires = (schedule: Schedule): void => void nextLocal(schedule, 0)
 
-/** The last fire after `after` and not after `until`, if there is one. */
+/** The last fire after `after` and not after `until`; `undefined` when there is none. */
 export const lastFire = (schedule: Schedule, after: number, until: number): number | undefined => {
   if (nextFire(schedule, after) > until) return undefined
   let before = after
@@ -91,14 +95,17 @@ export const lastFire = (schedule: Schedule, after: number, until: number): numb
   return nextFire(schedule, before)
 }
 
-/** Local times are represented as the instants at which clocks in UTC show them. */
+/**
+ * The next local time of the schedule. A local time is represented by the instant at which clocks in UTC show
+ * it.
+ */
 const nextLocal = (schedule: Schedule, after: number): number =>
   Cron.next(schedule.local, new Date(after)).getTime()
 
 const offsetAt = ({ zone }: Schedule, instant: number): number =>
   DateTime.zonedOffset(DateTime.makeZonedUnsafe(instant, { timeZone: zone }))
 
-/** The first instant with the new offset, for a time change between two instants with different offsets. */
+/** The first instant with the new offset. The two given instants have different offsets. */
 const changeBetween = (schedule: Schedule, from: number, until: number): number => {
   const offset = offsetAt(schedule, from)
   let before = from
@@ -111,7 +118,10 @@ const changeBetween = (schedule: Schedule, from: number, until: number): number 
   return behind
 }
 
-/** The end of the repeated local times that have already fired, if the instant has one of them. */
+/**
+ * If the instant has a local time that comes twice and has fired already: when these times end. `undefined`
+ * for other instants.
+ */
 const passedOverUntil = (schedule: Schedule, instant: number): number | undefined => {
   if (schedule.repeats) return undefined
   const offset = offsetAt(schedule, instant)

@@ -7,7 +7,7 @@ export interface SecretsClient {
   has(name: string): boolean
 }
 
-/** A read-only view of the given secrets. */
+/** Makes a client that reads the given secrets. */
 export const createSecretsClient = (secrets: Readonly<Record<string, string>> = {}): SecretsClient => {
   const values = new Map(Object.entries(secrets))
   return {

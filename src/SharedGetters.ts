@@ -1,19 +1,21 @@
 /**
- * Properties that are computed on access.
+ * Properties that are computed when they are accessed.
  *
- * A `get` in an object literal creates new functions, and with them a new V8 shape, for each object. Shapes are kept until a full
- * garbage collection, along with everything that those functions capture: for a run, its whole turn. Here objects share their
- * getters.
+ * A `get` in an object literal makes new functions for each object, and with them a new V8 shape. Shapes are
+ * kept until a full garbage collection, together with all that those functions capture: for a run, its whole
+ * turn. Here all objects share their getters.
  */
 
-/** The source of an object's getters. It is not enumerable, so that copies of the object have the values. */
+/** The source of an object's getters. It is not enumerable, so that a copy of the object has the values. */
 const source = Symbol("ironflow.source")
 
 interface HasSource<Source> {
   readonly [source]: Source
 }
 
-/** Adds properties, each computed from `source` on every access. */
+/**
+ * Makes a function that adds properties to an object. Each is computed from `source` whenever it is accessed.
+ */
 export const sharedGetters = <Source, Parts extends object>(makers: {
   readonly [K in keyof Parts]: (from: Source) => Parts[K]
 }): (<A extends object>(object: A, from: Source) => A & Parts) => {
@@ -28,7 +30,7 @@ export const sharedGetters = <Source, Parts extends object>(makers: {
   return <A extends object>(object: A, from: Source) => {
     Object.defineProperty(object, source, { value: from })
     for (const property of properties) Object.defineProperty(object, property.name, property)
-    // the properties were just defined
+    // the object got these properties above
     return object as A & Parts
   }
 }

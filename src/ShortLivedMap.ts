@@ -1,16 +1,20 @@
 /**
  * A map and a set for short-lived entries: runs, jobs, pending calls.
  *
- * When a `Map` or `Set` is cleared, or has many deleted entries, V8 allocates a new table, and the old table keeps a link to it.
- * Once an old table reaches the old generation, it keeps every later one alive, with all former entries, until a full garbage
- * collection: short-lived entries are then copied twice instead of being dropped. Here a new `Map` replaces the old one before
- * that, and nothing links to it.
+ * When a `Map` or `Set` is cleared, or has many deleted entries, V8 allocates a new table, and the old table
+ * keeps a link to the new one. Once an old table has reached the old generation, it keeps every later table
+ * alive, with all former entries, until a full garbage collection. So entries that live for a short time are
+ * copied twice, and not simply dropped. Here a new `Map` replaces the old one before that happens, and
+ * nothing links to the new one.
  */
 
-/** A new map is made once at least this many entries were deleted, and at least as many as are left. */
+/** A new map is made when at least this many entries were deleted, and at least as many as are left. */
 const MIN_DELETED = 32
 
-/** Iteration covers the entries at its start, and possibly later ones. */
+/**
+ * A map for entries that live for a short time. A loop over it covers the entries that exist when it starts,
+ * and may cover later ones.
+ */
 export class ShortLivedMap<K, V> {
   #entries = new Map<K, V>()
   #deleted = 0
@@ -55,7 +59,7 @@ export class ShortLivedMap<K, V> {
   }
 }
 
-/** See {@link ShortLivedMap}. */
+/** A set for entries that live for a short time: see {@link ShortLivedMap}. */
 export class ShortLivedSet<A> {
   readonly #entries = new ShortLivedMap<A, true>()
 

@@ -1,19 +1,19 @@
-/** Formats values from outside for our messages: the text is short, and formatting never fails. */
+/** Formats values from outside for our messages. The text is short, and formatting never fails. */
 
-/** Maximum number of levels to show. */
+/** How many levels are shown, at most. */
 const LEVELS = 3
 
 /**
- * The value as JSON, cut to about `most` characters and three levels. It calls no methods of the value, such as `toString` or
- * `toJSON`.
+ * The value as JSON, cut to about `most` characters and three levels. No methods of the value are called,
+ * such as `toString` or `toJSON`.
  */
 export const show = (value: unknown, most = 128): string => {
   try {
     const text = shown(value, most, LEVELS)
-    // strings were already cut
+    // strings in it are cut already
     return text.length > most + 8 ? `${text.slice(0, most)}...` : text
   } catch {
-    // a getter or a proxy that throws
+    // a getter or a proxy has thrown
     return "a value that cannot be shown"
   }
 }
@@ -50,12 +50,15 @@ const members = (of: object, room: number, levels: number): string => {
   for (const key in of) {
     if (!Object.hasOwn(of, key)) continue
     if (text.length >= room) return `${text},...`
-    // any value can be read as an object
+    // only read: any object can be read as one with string keys
     const member = (of as { readonly [key: string]: unknown })[key]
     text += `${text === "" ? "" : ","}${shown(key, room, 0)}:${shown(member, room - text.length, levels - 1)}`
   }
   return text
 }
 
-/** Milliseconds for messages: whole ones, or with fractions below 10. A third of a lease need not be whole. */
+/**
+ * A time in milliseconds for messages: whole, or with fractions when it is below 10. A third of a lease need
+ * not be whole.
+ */
 export const showMs = (ms: number): string => `${Number(ms.toFixed(ms < 10 ? 2 : 0))}ms`

@@ -25,7 +25,7 @@ const grammar = /^(\d+(?:\.\d+)?)(B|[KMGT]i?B)$/
 const withUnit =
   'digits and one unit of B, KiB, MiB, GiB, TiB, KB, MB, GB, TB without spaces, like "512MiB", "1.5GB"'
 
-/** What to write instead. It is true on a command line too, where everything is a string. */
+/** What the user should write instead. It is true on a command line too, where everything is a string. */
 const advice = (size: unknown): string => {
   if (typeof size !== "string") return `write bytes as a number, or ${withUnit}`
   return /^[1-9]\d{0,14}$/.test(size)
@@ -33,7 +33,10 @@ const advice = (size: unknown): string => {
     : `write ${withUnit}`
 }
 
-/** Parses a size that must be positive, to bytes, rounded down. `what` names it in the error. Throws `ValidationError`. */
+/**
+ * Converts a size that must be positive to bytes, rounded down. Throws `ValidationError`, in which `what`
+ * names it.
+ */
 export const positiveBytes = (size: Size, what: string): number => {
   const match = typeof size === "string" ? grammar.exec(size) : null
   const bytes =

@@ -1,15 +1,16 @@
 /**
- * Schemas of users, and validation with Standard Schemas of any library (Zod, Valibot, ArkType). Plain Effect schemas validate
- * through `EffectSchema.ts`, which loads Effect's parser; this module does not.
+ * The schemas of users, and validation with a Standard Schema of any library (Zod, Valibot, ArkType). A plain
+ * Effect schema validates through `EffectSchema.ts`, which loads Effect's parser; this module does not load
+ * it.
  */
 import type * as Schema from "effect/Schema"
 import { SchemaValidationError, toError, ValidationError } from "./Errors.ts"
 import { decodeJson } from "./Json.ts"
 import { show } from "./Show.ts"
 
-/** The part of the Standard Schema interface that is used here. */
+/** What is used here of the Standard Schema interface. */
 export interface StandardSchemaV1<Input = unknown, Output = Input> {
-  /** The properties of the specification: the validation, and the types. */
+  /** What the specification defines: the validation, and the types. */
   readonly "~standard": {
     readonly version: 1
     readonly vendor: string
@@ -39,14 +40,19 @@ export type SchemaOutput<S> = S extends {
     ? Type
     : unknown
 
-/** The input type of a schema: that of a Standard Schema; the decoded type of an Effect schema, which it encodes. */
+/**
+ * The input type of a schema: of a Standard Schema its input type, and of an Effect schema its decoded type,
+ * which is then encoded.
+ */
 export type SchemaInput<S> = S extends { readonly Type: infer Type; readonly ast: unknown }
   ? Type
   : S extends { readonly "~standard": { readonly types?: { readonly input: infer Input } | undefined } }
     ? Input
     : unknown
 
-/** The stored type of a schema: the input type of a Standard Schema, the encoded type of an Effect schema. */
+/**
+ * The stored type of a schema: of a Standard Schema its input type, and of an Effect schema its encoded type.
+ */
 export type SchemaJson<S> = S extends { readonly Encoded: infer Encoded; readonly ast: unknown }
   ? Encoded
   : S extends { readonly "~standard": { readonly types?: { readonly input: infer Input } | undefined } }
@@ -74,7 +80,7 @@ export type JsonForm<T> = [T] extends [Json | undefined]
 export const isSchema = (value: unknown): value is AnySchema =>
   isStandardSchema(value) || isEffectSchema(value)
 
-/** Returns the schema if it is one. Throws `ValidationError`; `what` names its owner. */
+/** Returns the value, if it is a schema. Throws `ValidationError`, in which `what` names its owner. */
 export const checkSchema = (schema: unknown, what: string): AnySchema => {
   if (isSchema(schema)) return schema
   throw new ValidationError(
@@ -92,19 +98,23 @@ const isStandardSchema = (value: unknown): value is StandardSchemaV1 => {
   )
 }
 
-/** Whether the schema was made by Effect, even if it is a Standard Schema: it can encode what it decodes. */
+/**
+ * Whether Effect made the schema, even if it is a Standard Schema now: such a schema can encode what it
+ * decodes.
+ */
 export const canEncode = (value: AnySchema): value is Schema.Codec<unknown, unknown> =>
   typeof (value as { readonly ast?: unknown }).ast === "object"
 
-/** Whether the value is a plain Effect schema: not one from `Schema.toStandardSchemaV1`. */
+/** Whether the value is a plain Effect schema, and not one from `Schema.toStandardSchemaV1`. */
 export const isEffectSchema = (value: unknown): value is Schema.Codec<unknown, unknown> =>
   ((typeof value === "object" && value !== null) || typeof value === "function") &&
   typeof (value as { readonly ast?: unknown }).ast === "object" &&
   !isStandardSchema(value)
 
 /**
- * Validates data, and returns the schema's output. Throws `SchemaValidationError`, or rejects with it when the schema is
- * asynchronous: its message starts with `what` (`data of event "order.placed"`), and `validationErrors` lists `path: problem`.
+ * Validates data, and returns the output of the schema. Throws `SchemaValidationError`, or rejects with it
+ * when the schema is asynchronous. Its message starts with `what` (`data of event "order.placed"`), and
+ * `validationErrors` lists `path: problem`.
  */
 export const validateData = <S extends StandardSchemaV1>(
   schema: S,
@@ -126,7 +136,7 @@ export const validateData = <S extends StandardSchemaV1>(
 export const fits = (schema: StandardSchemaV1, value: unknown): boolean => {
   try {
     const result = startValidation(schema, value, "")
-    // do not wait for an asynchronous schema: this is only for a message
+    // an asynchronous schema is not waited for, since this is only for a message
     return !(result instanceof Promise) && result.issues === undefined
   } catch {
     // a schema that throws does not accept the value
@@ -135,8 +145,8 @@ export const fits = (schema: StandardSchemaV1, value: unknown): boolean => {
 }
 
 /**
- * Validates a value, and returns the schema's output. Throws `SchemaValidationError` whose message includes `context`. Only for
- * synchronous schemas.
+ * Validates a value, and returns the output of the schema. Throws `SchemaValidationError`, whose message
+ * includes `context`. Only for synchronous schemas.
  *
  * ```ts
  * const order = validate(z.object({ orderId: z.string() }), { orderId: "o-1" }, "The order")
@@ -149,14 +159,17 @@ export const validate = <S extends StandardSchemaV1>(
 ): SchemaOutput<S> => {
   const result = validateData(schema, value, context)
   if (result instanceof Promise) {
-    // The result is not used; avoid an unhandled rejection.
+    // the result is not used, and its rejection must not be an unhandled one
     result.catch(() => undefined)
     throw new ValidationError(`${context}: the schema validates asynchronously, which is not possible here`)
   }
   return result
 }
 
-/** Parses and validates JSON like {@link validate}. Invalid JSON throws `SchemaValidationError`. */
+/**
+ * Parses JSON, and validates it as {@link validate} does. Throws `SchemaValidationError` for invalid JSON
+ * too.
+ */
 export const parseAndValidate = <S extends StandardSchemaV1>(
   schema: S,
   jsonText: string,
@@ -195,7 +208,7 @@ const accept = <S extends StandardSchemaV1>(
   result: StandardResult<unknown>,
   what: string
 ): SchemaOutput<S> => {
-  // The schema has just confirmed the output type.
+  // the schema has just found that the value has its output type
   if (result.issues === undefined) return result.value as SchemaOutput<S>
   const validationErrors = result.issues.map((issue) => `${issuePath(issue.path)}: ${issue.message}`)
   throw new SchemaValidationError(`${what} does not fit its schema: ${validationErrors.join("; ")}`, {

@@ -1,9 +1,10 @@
 /**
  * Steps: the durable parts of a handler.
  *
- * A step has a name and a position in its run, and its result is stored. When the handler runs again from the top, the step
- * returns the stored result instead of running again. Promise handlers get a {@link StepClient} as `step`. Effect handlers use
- * this module's functions, which need the {@link Step} service that every handler has:
+ * A step has a name and a place in its run, and its result is stored. When the handler runs again from the
+ * top, the step returns the stored result and does not run again. Promise handlers get a {@link StepClient}
+ * as `step`. Effect handlers use the functions of this module, which need the {@link Step} service that every
+ * handler has:
  *
  * ```ts
  * import { Step } from "@ironflow/node/effect"
@@ -12,8 +13,8 @@
  * yield* Step.sleep("cool off", "5 minutes")
  * ```
  *
- * A suspended step (a sleep, a wait, a child run, the delay before a retry) does not settle: neither `try/catch/finally` nor
- * `Effect.catchCause` runs.
+ * A suspended step (a sleep, a wait, a child run, the delay before a retry) does not settle: neither
+ * `try/catch/finally` nor `Effect.catchCause` runs.
  */
 import * as Context from "effect/Context"
 import type * as EffectDuration from "effect/Duration"
@@ -55,36 +56,41 @@ import type { Storable, StorableResult, Stored } from "./StoredType.ts"
 /** The context of a step's attempt. */
 export interface StepRunContext {
   /**
-   * Aborts when the step's result is no longer needed: after a timeout, a cancellation, a lost lease, or a failed sibling in a
-   * fail-fast `parallel`. `signal.reason` is the corresponding error.
+   * Aborts when the result of the step is no longer needed: after a timeout, a cancellation or a lost lease,
+   * or when a sibling in a fail-fast `parallel` has failed. `signal.reason` is the error that says which.
    */
   readonly signal: AbortSignal
-  /** The number of attempts of this step so far, this one included. */
+  /** How many attempts this step has had, with this one. */
   readonly attempt: number
-  /** The same for every attempt of this step in this run, and unique to it: pass it to the service you call. */
+  /**
+   * A key that is the same for every attempt of this step in this run, and for no other step. Pass it to the
+   * service that you call.
+   */
   readonly idempotencyKey: string
   /**
-   * Reports the progress of the step, from 0 to 1, with an optional text (at most 200 characters). `getRunSteps`, `explain` and
-   * the command line show it for running steps, with a few seconds of delay. It is not stored, makes no additional request, and
-   * never fails the step: an invalid fraction is ignored, and one outside of 0 to 1 is clamped.
+   * Reports the progress of the step, from 0 to 1, with an optional text (at most 200 characters).
+   * `getRunSteps`, `explain` and the command line show it for running steps, some seconds later. It is not
+   * stored, makes no request of its own, and never fails the step: an invalid fraction is ignored, and one
+   * outside of 0 to 1 is clamped.
    */
   progress(fraction: number, text?: string): void
 }
 
 /** Options of `step.run` and `step.tx`. */
 export interface StepRunOptions {
-  /** Timeout of one attempt, such as `"30s"`; the function's `stepTimeout` by default, else none. */
+  /** Timeout of one attempt, such as `"30s"`. By default the function's `stepTimeout`, or else none. */
   readonly timeout?: Duration
-  /** Retry policy of this step; absent fields come from the function's policy. */
+  /** Retry policy of this step. Fields that are absent come from the function's policy. */
   readonly retry?: RetryConfig
 }
 
-/** An option for results with types that JSON lacks: dates, bigints, maps, class instances. */
+/** An option for results of types that JSON lacks: dates, bigints, maps, class instances. */
 export interface WithSchema<A> {
   /**
-   * Decodes the stored result, in the first execution and in every replay: with `z.object({ at: z.coerce.date() })` a date is a
-   * `Date` again. Any synchronous Standard Schema (Zod, Valibot, ArkType), or an Effect schema. A result that does not match
-   * fails the step with `SchemaValidationError` as the cause, without retries.
+   * Decodes the stored result, in the first execution and in every replay: with `z.object({ at:
+   * z.coerce.date() })` a date is a `Date` again. Any synchronous Standard Schema (Zod, Valibot, ArkType), or
+   * an Effect schema. A result that does not match fails the step without retries, with
+   * `SchemaValidationError` as the cause.
    */
   readonly schema: AnySchema<A>
 }
@@ -106,8 +112,8 @@ export interface EventFilter<E extends string | EventDefinition = string> {
   /** Event name, a pattern such as `order.*`, or a definition. */
   readonly event: E
   /**
-   * A dotted path (`data.requestId`) whose values in the awaited and the triggering event must be equal, or a CEL
-   * expression over `event` (the candidate) and `trigger`.
+   * A dotted path (`data.requestId`), at which the awaited and the triggering event must have equal values;
+   * or a CEL expression over `event` (the awaited one) and `trigger`.
    */
   readonly match?: string
   /** How long to wait; `"7d"` by default. */
@@ -119,7 +125,10 @@ export const waitKeys = { event: true, match: true, timeout: true } satisfies Ke
 
 /** Options of `step.invoke`. */
 export interface InvokeOptions {
-  /** Timeout of the wait for the child's result; `"30s"` by default. The child continues after a timeout. */
+  /**
+   * Timeout of the wait for the result of the child run; `"30s"` by default. The child run continues after a
+   * timeout.
+   */
   readonly timeout?: Duration
 }
 
@@ -132,11 +141,11 @@ export const effectInvokeKeys = { timeout: true, success: true, error: true } sa
 
 /** Options of `step.parallel` and `step.map`. */
 export interface ParallelOptions {
-  /** Maximum number of branches at the same time; all by default. */
+  /** How many branches run at the same time, at most; all by default. */
   readonly concurrency?: number
   /**
-   * `"failFast"` (default): the first failing branch fails the call, once its running steps have ended. `"allSettled"`: all
-   * branches end, and the result contains failures as Errors.
+   * `"failFast"` (default): the first branch that fails makes the call fail, once the running steps have
+   * ended. `"allSettled"`: all branches end, and the result has an Error for each one that failed.
    */
   readonly onError?: "failFast" | "allSettled"
 }
@@ -146,14 +155,14 @@ export const parallelKeys = { concurrency: true, onError: true } satisfies Keys<
 /** The option keys of `map`. */
 export const mapKeys = { ...parallelKeys, schema: true } satisfies Keys<ParallelOptions & WithSchema<unknown>>
 
-/** True when the options include failures in the result. */
+/** True when the result of a call with these options may have failures in it. */
 export type MaySettle<O> = "onError" extends keyof O
   ? "allSettled" extends O["onError"]
     ? true
     : false
   : false
 
-/** A function for `invoke`: the result of `createFunction` or `IronflowFunction.make`. */
+/** A function that `invoke` takes: the result of `createFunction` or `IronflowFunction.make`. */
 export type Invokable =
   | {
       /** The configuration. */ readonly config: { readonly id: string }
@@ -166,7 +175,10 @@ export type Invokable =
       readonly program: (context: never) => Effect.Effect<unknown, unknown, unknown>
     }
 
-/** The result type of `invoke`: the function's result after storage ({@link Stored}), or as its `success` schema decodes it. */
+/**
+ * The result type of `invoke`: the result of the function after it was stored ({@link Stored}), or as its
+ * `success` schema decodes it.
+ */
 export type InvokeOutput<F> = F extends {
   readonly program: (context: never) => Effect.Effect<infer A, unknown, unknown>
 }
@@ -176,8 +188,8 @@ export type InvokeOutput<F> = F extends {
     : unknown
 
 /**
- * The input type of `invoke`: that of the function's schema (Promise), or the data of its event definition, which is encoded
- * (Effect). Any type if the function has neither.
+ * The input type of `invoke`: that of the function's schema (Promise), or the data of its event definition,
+ * which is encoded (Effect). Any type, if the function has neither.
  */
 export type InvokeInput<F> = F extends { readonly program: (context: infer C) => unknown }
   ? EventDataOf<C>
@@ -188,7 +200,7 @@ export type InvokeInput<F> = F extends { readonly program: (context: infer C) =>
 /** The function, if it can be invoked without an input. */
 export type WithoutInput<F> = undefined extends InvokeInput<F> ? F : never
 
-/** The error type that a function declares with its `error` schema; `never` without one. */
+/** The error type that a function declares by its `error` schema; `never` without one. */
 export type InvokeFailure<F> = DeclaredBy<F, "error">
 
 /** The type that a function declares for its result or error; `never` without a declaration. */
@@ -200,10 +212,13 @@ type DeclaredBy<F, Field extends "success" | "error"> = F extends {
     : never
   : never
 
-/** The required type of a result: that of the `success` schema, if there is one. */
+/** The type that a result must have: that of the `success` schema, if there is one. */
 export type Declared<S> = [S] extends [never] ? unknown : S
 
-/** Part of a parameter's type, like {@link StorableResult}: a `success` schema allows any result that it encodes. */
+/**
+ * A part of a parameter's type, like {@link StorableResult}. With a `success` schema it allows any result,
+ * which the schema encodes.
+ */
 export type StorableEffect<A, S> = [S] extends [never]
   ? [A] extends [Storable<A>]
     ? unknown
@@ -219,11 +234,13 @@ type EventDataOf<C> = C extends { readonly event: { readonly data: infer D } } ?
 // Transactions
 // -----------------------------------------------------------------------------
 
-/** Options of `appendAll` in a transaction. Its writes are exactly-once, so they take no idempotency key. */
+/**
+ * Options of `appendAll` in a transaction. The writes happen exactly once, so they need no idempotency key.
+ */
 export interface TxAppendAllOptions {
   /**
-   * The version that the stream must have when the transaction is executed, after earlier writes of the same transaction. See
-   * `AppendConditions`.
+   * The version that the stream must have when the transaction is executed, after the earlier writes of the
+   * same transaction. See `AppendConditions`.
    */
   readonly expectedVersion?: ExpectedVersion
 }
@@ -245,16 +262,17 @@ export interface TxEmitOptions {
 }
 
 /**
- * Changes of the keys of a bucket, for the API kind `F`. A transaction may write each key once. The step fails when the
- * transaction is executed if the bucket does not exist, or if the value or the bucket would be too large.
+ * Changes of the keys of a bucket, for the API kind `F`. A transaction may write each key once. When the
+ * transaction is executed, the step fails if the bucket does not exist, or if the value or the bucket would
+ * be too large.
  */
 export interface TxKvBucketApi<F extends HKT.TypeLambda, In = unknown> {
   /** Writes a value unconditionally: any JSON value, or a `Uint8Array`. */
   put(key: string, value: In): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
-  /** Writes only if the key does not exist. */
+  /** Writes the value if the key does not exist. If it exists, the attempt fails. */
   create(key: string, value: In): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
   /**
-   * Writes only if the key is at `revision`.
+   * Writes the value if the key is at `revision`. If it is not, the attempt fails.
    *
    * ```ts
    * await step.tx("take", (tx) => tx.kv("stock").update("sku-1", 4, 17))
@@ -265,7 +283,7 @@ export interface TxKvBucketApi<F extends HKT.TypeLambda, In = unknown> {
     value: In,
     revision: number
   ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
-  /** Deletes the value; with `revision` only if the key is at that revision. */
+  /** Deletes the value. With `revision`, only if the key is at that revision. */
   delete(
     key: string,
     options?: TxDeleteKeyOptions
@@ -307,9 +325,9 @@ export interface TxEntityStreams<F extends HKT.TypeLambda, D extends TypedEvent>
 }
 
 /**
- * The writes in the body of a `step.tx`, for the API kind `F`. A call only records the write. When the body has returned, all
- * writes are executed in order, in one transaction with the step's own result. Invalid arguments throw `ValidationError`
- * immediately. At most 1000 writes, and 4 MiB in total.
+ * The writes in the body of a `step.tx`, for the API kind `F`. A call only records the write. When the body
+ * has returned, all writes are executed in order, in one transaction with the result of the step. Invalid
+ * arguments throw `ValidationError` at once. At most 1000 writes, and 4 MiB in total.
  */
 export interface TxApi<F extends HKT.TypeLambda> {
   /** Entity streams. */
@@ -327,13 +345,14 @@ export interface TxApi<F extends HKT.TypeLambda> {
       options?: TxAppendAllOptions
     ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
     /**
-     * The typed streams of an entity that `defineEntity` describes: its definitions type and encode the events. An event that
-     * does not match throws `StreamSchemaError` immediately. The schemas must be synchronous.
+     * Returns the typed streams of an entity that `defineEntity` describes. The events are typed and encoded
+     * by its definitions. An event that does not match throws `StreamSchemaError` at once. The schemas must
+     * be synchronous.
      */
     of<N extends AnyEntity>(entity: N): TxEntityStreams<F, N["events"][number]>
   }
   /**
-   * Emits an event, by name or definition; it starts runs and satisfies waits like any event.
+   * Emits an event, by name or by definition. It starts runs and satisfies waits like any other event.
    *
    * ```ts
    * await step.tx("finish", (tx) => tx.emit("order.finished", { orderId: "o-1" }, { metadata: { by: "me" } }))
@@ -345,8 +364,8 @@ export interface TxApi<F extends HKT.TypeLambda> {
     options?: TxEmitOptions
   ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
   /**
-   * The keys of a bucket. A schema types and encodes the values; a value that does not match throws `KeySchemaError` immediately.
-   * The schema must be synchronous.
+   * Returns a handle that writes the keys of a bucket. With a schema, values are typed and encoded, and a
+   * value that does not match throws `KeySchemaError` at once. The schema must be synchronous.
    */
   kv<S extends AnySchema | undefined = undefined>(
     bucket: string,
@@ -354,7 +373,7 @@ export interface TxApi<F extends HKT.TypeLambda> {
   ): TxKvBucketApi<F, SchemaInput<S>>
 }
 
-/** The synchronous API kind: a call returns its result, and throws its errors. */
+/** The synchronous kind of an API: a call returns its result, and throws its errors. */
 export interface PlainKind extends HKT.TypeLambda {
   /** The result of a call: `Target`. */
   readonly type: this["Target"]
@@ -371,7 +390,7 @@ export interface EffectTx extends TxApi<EffectKind> {}
 /** A bucket in a transaction. */
 export interface TxKvBucket<In = unknown> extends TxKvBucketApi<PlainKind, In> {}
 
-/** The result of a `step.tx`: the result of its body, and the results of its writes, in order. */
+/** What a `step.tx` returns: the result of its body, and the results of its writes in order. */
 export interface TxResult<T> {
   /** The result of the body, after a round trip through JSON. */
   readonly value: T
@@ -379,12 +398,16 @@ export interface TxResult<T> {
   readonly writes: ReadonlyArray<TxWriteResult>
 }
 
-/** The steps of a Promise handler. Failures reject; the promise of a suspended step stays pending. */
+/**
+ * The steps of a Promise handler. When a step fails, its promise rejects. The promise of a suspended step
+ * stays pending.
+ */
 export interface StepClient {
   /**
-   * Runs `fn` once and stores its result as JSON. The call returns the stored form: a `Date` becomes a string, see
-   * {@link Stored}; `schema` decodes it. A failing `fn` is retried by the retry policy. When that is exhausted, or the error is
-   * not retryable, the call rejects with `StepError` (its `cause` is the error).
+   * Runs `fn` once, and stores its result as JSON. The call returns the stored form, in which a `Date` is a
+   * string: see {@link Stored}. `schema` decodes it. When `fn` fails, it is retried by the retry policy. When
+   * no retry is left, or the error is not retryable, the call rejects with `StepError`, whose `cause` is the
+   * error.
    */
   run<A, T = unknown>(
     name: string,
@@ -398,9 +421,10 @@ export interface StepClient {
   ): Promise<Stored<T>>
 
   /**
-   * Runs `fn`, then executes the writes that it recorded with `tx`, in one transaction with the step's own result: all or none,
-   * exactly once. A conflict fails the attempt without any write; `fn` is then retried by the retry policy, and reads fresh data.
-   * When that is exhausted, the call rejects with `StepError` (its `cause` is the `VersionConflictError`). On servers without
+   * Runs `fn`, and then executes the writes that it has recorded with `tx`, in one transaction with the
+   * result of the step: all or none, exactly once. When there is a conflict, nothing is written and the
+   * attempt fails; `fn` is then retried by the retry policy, and reads fresh data. When no retry is left, the
+   * call rejects with `StepError`, whose `cause` is the `VersionConflictError`. On a server without
    * transactions it rejects with code `UNIMPLEMENTED` before `fn` runs.
    *
    * ```ts
@@ -428,20 +452,21 @@ export interface StepClient {
   /** Waits durably for a duration such as `"7d"`, or milliseconds. */
   sleep(name: string, duration: Duration): Promise<void>
 
-  /** Waits durably until a point in time; returns at once if it has passed. */
+  /** Waits durably until a point in time. Returns at once if that has passed. */
   sleepUntil(name: string, until: Date | string): Promise<void>
 
   /**
-   * Waits durably for an event. Rejects with `WaitTimeoutError` after the timeout, and with `SchemaValidationError` when the
-   * event's data does not match the definition's schema.
+   * Waits durably for an event. Rejects with `WaitTimeoutError` after the timeout, and with
+   * `SchemaValidationError` when the data of the event does not match the schema of the definition.
    */
   waitForEvent<D extends EventDefinition>(name: string, filter: EventFilter<D>): Promise<EventOf<D>>
   // oxlint-disable-next-line typescript/no-explicit-any -- the README reads `approval.data.approved` without a type
   waitForEvent<T = any>(name: string, filter: EventFilter): Promise<IronflowEvent<T>>
 
   /**
-   * Starts a run of another function and waits durably for its result, in stored form, or decoded by `schema`. Rejects with
-   * `InvokeError` when it failed (its `cause` is the function's error), and with `InvokeTimeoutError` after `timeout`.
+   * Starts a run of another function, and waits durably for its result, in stored form, or decoded by
+   * `schema`. Rejects with `InvokeError`, whose `cause` is the error of the function, when the function has
+   * failed, and with `InvokeTimeoutError` after `timeout`.
    *
    * ```ts
    * const invoice = await step.invoke("make-invoice", { orderId: "o-1" }, { timeout: "5m" })
@@ -458,15 +483,15 @@ export interface StepClient {
   ): Promise<A>
   invoke<F extends Invokable>(fn: F, input: InvokeInput<F>, options?: InvokeOptions): Promise<InvokeOutput<F>>
 
-  /** Starts a run of another function without waiting for it. */
+  /** Starts a run of another function, and does not wait for it. */
   invokeAsync(functionId: string, input?: unknown): Promise<{ runId: string }>
   invokeAsync<F extends Invokable>(fn: WithoutInput<F>): Promise<{ runId: string }>
   invokeAsync<F extends Invokable>(fn: F, input: InvokeInput<F>): Promise<{ runId: string }>
 
   /**
-   * Runs branches concurrently, each with its own step client, and returns their results in order. Only the results of steps
-   * inside the branches are stored; the results of the branches themselves are not. The names of `parallel` and `map` calls
-   * should be unique within their scope.
+   * Runs branches at the same time, each with a step client of its own, and returns their results in order.
+   * Only the results of steps inside of the branches are stored, and not the results of the branches
+   * themselves. Within one scope, each `parallel` or `map` call should have a name of its own.
    *
    * ```ts
    * const [stock, credit] = await step.parallel(
@@ -487,7 +512,7 @@ export interface StepClient {
   >
 
   /**
-   * Like `parallel`, with one branch for each item. `schema` decodes the result of each branch.
+   * Does what `parallel` does, with one branch for each item. `schema` decodes the result of each branch.
    *
    * ```ts
    * const labels = await step.map(
@@ -512,8 +537,8 @@ export interface StepClient {
   ): Promise<MaySettle<O> extends true ? Array<R | Error> : Array<R>>
 
   /**
-   * Registers how to undo a step. When the run fails permanently, all registered compensations run in reverse order, each as a
-   * durable step.
+   * Registers how to undo a step. When the run fails for good, all registered compensations run in reverse
+   * order, each of them as a durable step.
    */
   compensate(stepName: string, fn: (context: StepRunContext) => unknown): void
 
@@ -528,27 +553,33 @@ export interface StepClient {
 /** A duration: ours (`"5m"`, milliseconds) or Effect's (`"5 minutes"`, a `Duration`). */
 export type StepDuration = Duration | EffectDuration.Input
 
-/** An invalid argument, or a step call inside the body of another step. Neither is recorded. */
+/**
+ * An argument is invalid, or a step was called inside of the body of another step. Nothing is recorded then.
+ */
 export type StepCallError = ValidationError | NestedStepError
 
 /** Options of `Step.run` and `Step.tx`. */
 export interface EffectRunOptions<A, F> {
-  /** Timeout of one attempt; the function's `stepTimeout` by default, else none. */
+  /** Timeout of one attempt. By default the function's `stepTimeout`, or else none. */
   readonly timeout?: StepDuration
-  /** Retry policy of this step; absent fields come from the function's policy. */
+  /** Retry policy of this step. Fields that are absent come from the function's policy. */
   readonly retry?: RetryConfig
-  /** Schema that stores the result: encoded in storage, decoded for the handler. Without it the result must be JSON. */
+  /**
+   * Schema of the result, which is encoded to be stored, and decoded for the handler. Without it the result
+   * must be JSON.
+   */
   readonly success?: Schema.Codec<A, unknown>
   /**
-   * Schema of errors: a matching error is returned typed, instead of as `StepError`. It is retried like any other first, and
-   * fails the run like any other if the handler does not catch it.
+   * Schema of errors. With an error that matches, the call fails with that error, typed, and not with
+   * `StepError`. Before that, the step is retried as for any other error. If the handler does not catch the
+   * error, the run fails as with any other.
    */
   readonly error?: Schema.Codec<F, unknown>
 }
 
 /** The event to wait for, and the timeout. */
 export interface EffectEventFilter<E extends string | EventDefinition> {
-  /** Event name, pattern, or a definition, which decodes and types the data. */
+  /** Name of the event, a pattern, or a definition, which decodes and types the data. */
   readonly event: E
   /** See {@link EventFilter.match}. */
   readonly match?: string
@@ -558,11 +589,17 @@ export interface EffectEventFilter<E extends string | EventDefinition> {
 
 /** Options of `Step.invoke`. */
 export interface EffectInvokeOptions<A = never, E = never> {
-  /** Timeout of the wait for the child's result; 30 seconds by default. The child continues after a timeout. */
+  /**
+   * Timeout of the wait for the result of the child run; 30 seconds by default. The child run continues after
+   * a timeout.
+   */
   readonly timeout?: StepDuration
-  /** Decodes the result, instead of the function's own `success` schema. */
+  /** Decodes the result, in place of the function's own `success` schema. */
   readonly success?: Schema.Codec<A, unknown>
-  /** Decodes the function's error as `failure` of the `InvokeError`, instead of the function's own `error` schema. */
+  /**
+   * Decodes the error of the function as `failure` of the `InvokeError`, in place of the function's own
+   * `error` schema.
+   */
   readonly error?: Schema.Codec<E, unknown>
 }
 
@@ -570,17 +607,18 @@ export interface EffectInvokeOptions<A = never, E = never> {
 export type AnyBranch = Effect.Effect<unknown, unknown, unknown>
 
 /**
- * The context of a step's attempt: `yield* Step.StepAttempt` inside the effect given to `run` or `compensate`.
+ * The context of a step's attempt. Get it with `yield* Step.StepAttempt` inside of the effect given to `run`
+ * or `compensate`.
  *
- * When a sibling fails fast, the signal aborts, and the effect is awaited for up to 5 seconds (or its timeout). A timeout, a
- * cancelled run or an interrupted caller interrupts the effect immediately.
+ * When a sibling fails in a fail-fast call, the signal aborts, and the effect is awaited for up to 5 seconds
+ * (or its timeout). A timeout, a cancelled run or an interrupted caller interrupts the effect at once.
  */
 export class StepAttempt extends Context.Service<StepAttempt, StepRunContext>()(
   "@ironflow/node/StepAttempt"
 ) {}
 
 /**
- * Reports the progress of the step that this effect is part of, see {@link StepRunContext.progress}:
+ * Reports the progress of the step that this effect belongs to, see {@link StepRunContext.progress}:
  *
  * ```ts
  * yield* Step.run(
@@ -592,13 +630,13 @@ export class StepAttempt extends Context.Service<StepAttempt, StepRunContext>()(
 export const progress = (fraction: number, text?: string): Effect.Effect<void, never, StepAttempt> =>
   Effect.map(StepAttempt, (attempt) => attempt.progress(fraction, text))
 
-/** Result type of `parallel` over the branches `B` with the options `O`. */
+/** The result of `parallel` for the branches `B` and the options `O`. */
 export type ParallelResult<B extends ReadonlyArray<AnyBranch>, O> =
   MaySettle<O> extends true
     ? { -readonly [K in keyof B]: Effect.Success<B[K]> | Effect.Error<B[K]> }
     : { -readonly [K in keyof B]: Effect.Success<B[K]> }
 
-/** The steps of an Effect handler, in the scope (root or branch) of the calling fiber. */
+/** The steps of an Effect handler, in the scope (root or branch) of the fiber that calls. */
 export interface StepService {
   /** Implements {@link run}. */
   readonly run: <A extends Declared<S>, E, R, S = never, F = never>(
@@ -712,10 +750,13 @@ export interface StepService {
   ) => Effect.Effect<{ readonly eventId: string; readonly sequence: number }, StepError | StepCallError>
 }
 
-/** The service behind this module's functions. Every Effect handler has one, and so has every branch of `parallel`. */
+/**
+ * The service that the functions of this module use. Every Effect handler has one, and so has every branch of
+ * `parallel`.
+ */
 export class Step extends Context.Service<Step, StepService>()("@ironflow/node/Step") {}
 
-/** Records the call site of a step in the user's code, for the steps of the running handler. */
+/** Records where in the user's code a step is called, for the steps of the running handler. */
 const call = (kind: StepKind, target: unknown, entry: Function): void => {
   const fiber = Fiber.getCurrent()
   if (fiber === undefined) return
@@ -725,8 +766,9 @@ const call = (kind: StepKind, target: unknown, entry: Function): void => {
 }
 
 /**
- * Runs an effect once and stores its result. A failing effect is retried by the retry policy. When that is exhausted, or the
- * error is not retryable, the call fails with `StepError`, or with the error itself when it matches `options.error`.
+ * Runs an effect once, and stores its result. When the effect fails, it is retried by the retry policy. When
+ * no retry is left, or the error is not retryable, the call fails with `StepError`, or with the error itself
+ * when that matches `options.error`.
  *
  * ```ts
  * const receipt = Step.run("charge", Effect.succeed({ receipt: "r-1" }), { timeout: "20 seconds" })
@@ -746,9 +788,10 @@ export const run = <A extends Declared<S>, E, R, S = never, F = never>(
 }
 
 /**
- * Runs an effect, then executes the writes that it recorded with `tx`, in one transaction with the step's own result: all or
- * none, exactly once. A conflict fails the attempt without any write; the body is then retried by the retry policy, and reads
- * fresh data. On servers without transactions it fails with `UnsupportedError` before the body runs.
+ * Runs an effect, and then executes the writes that it has recorded with `tx`, in one transaction with the
+ * result of the step: all or none, exactly once. When there is a conflict, nothing is written and the attempt
+ * fails; the body is then retried by the retry policy, and reads fresh data. On a server without transactions
+ * this fails with `UnsupportedError` before the body runs.
  *
  * ```ts
  * const moved = Step.tx("move", (tx) => tx.emit("money.moved", { amount: 5 }), { timeout: "5 seconds" })
@@ -771,11 +814,11 @@ export const tx = <A extends Declared<S>, E, R, S = never, F = never>(
 export const sleep = (name: string, duration: StepDuration): Effect.Effect<void, StepCallError, Step> =>
   Step.use((step) => step.sleep(name, duration))
 
-/** Waits durably until a point in time; returns at once if it has passed. */
+/** Waits durably until a point in time. Returns at once if that has passed. */
 export const sleepUntil = (name: string, until: Date | string): Effect.Effect<void, StepCallError, Step> =>
   Step.use((step) => step.sleepUntil(name, until))
 
-/** Waits durably for an event, by name or by definition; a definition types the result. */
+/** Waits durably for an event, by name or by definition. With a definition the result is typed. */
 export const waitForEvent: {
   <D extends EventDefinition>(
     name: string,
@@ -788,7 +831,7 @@ export const waitForEvent: {
   ): Effect.Effect<IronflowEvent<T>, WaitTimeoutError | StepCallError, Step>
 } = (name: string, filter: EffectEventFilter<string | EventDefinition>) => {
   call("waitForEvent", name, waitForEvent)
-  // the overloads above carry the types
+  // the overloads above have the types of the arguments and results
   return Step.use((step) => step.waitForEvent(name, filter as EffectEventFilter<string>)) as Effect.Effect<
     never,
     WaitTimeoutError | StepCallError,
@@ -797,8 +840,9 @@ export const waitForEvent: {
 }
 
 /**
- * Starts a run of another function, given by id or by value, and waits durably for its result. When the function fails, the
- * `InvokeError` has its error in `failure`, typed, if it matches the function's `error` schema.
+ * Starts a run of another function, which is given by its id or by value, and waits durably for its result.
+ * When the function fails with an error that matches its `error` schema, that is in `failure` of the
+ * `InvokeError`, typed.
  *
  * ```ts
  * const invoice = Step.invoke("make-invoice", { orderId: "o-1" }, { timeout: "5 minutes" })
@@ -832,7 +876,7 @@ export const invoke: {
   return Step.use((step) => step.invoke(fn as string, input, options)) as Effect.Effect<never, never, Step>
 }
 
-/** Starts a run of another function without waiting for it. */
+/** Starts a run of another function, and does not wait for it. */
 export const invokeAsync: {
   (
     functionId: string,
@@ -851,7 +895,8 @@ export const invokeAsync: {
 }
 
 /**
- * Runs branches concurrently, each with its own scope of step names; the results are in branch order.
+ * Runs branches at the same time, each with a scope of its own for names of steps. The results are in the
+ * order of the branches.
  *
  * ```ts
  * const checks = Step.parallel(
@@ -871,7 +916,7 @@ export const parallel = <const B extends ReadonlyArray<AnyBranch>, const O exten
   Exclude<Effect.Services<B[number]>, Step> | Step
 > => Step.use((step) => step.parallel(name, branches, options))
 
-/** Like {@link parallel}, with one branch for each item. */
+/** Does what {@link parallel} does, with one branch for each item. */
 export const map = <T, A, E, R, const O extends ParallelOptions = {}>(
   name: string,
   items: ReadonlyArray<T>,
@@ -883,7 +928,7 @@ export const map = <T, A, E, R, const O extends ParallelOptions = {}>(
   Exclude<R, Step> | Step
 > => Step.use((step) => step.map(name, items, fn, options))
 
-/** Registers how to undo a step if the run fails permanently. */
+/** Registers how to undo a step, for when the run fails for good. */
 export const compensate = <A, E, R>(
   stepName: string,
   effect: Effect.Effect<A, E, R>

@@ -8,8 +8,8 @@
  * compensation  = "compensate:" <name> ":" <n>      always in the root scope
  * ```
  *
- * `n` counts earlier uses of the name in the same scope. A repeated parallel or map name in a scope gets the suffix `~<n>`. In
- * names, `\` is escaped as `\\` and `:` as `\:`.
+ * `n` is how often the name was used before in the same scope. The name of a parallel or map call that occurs
+ * again in its scope gets the suffix `~<n>`. In names, `\` is escaped as `\\` and `:` as `\:`.
  */
 
 /** Escapes a name for a step key. */
@@ -39,12 +39,12 @@ export const branchScope = (parallelPrefix: string, index: number): string => `$
 /** The key under which a fail-fast parallel call records its verdict. */
 export const verdictKey = (parallelPrefix: string): string => `${parallelPrefix}:verdict`
 
-/** Whether the step was called outside branches. */
+/** Whether the step was called outside of branches. */
 export const isAtRoot = (stepKey: string): boolean => /^(?:publish:)?(?:[^\\:]|\\.)+:\d+$/s.test(stepKey)
 
 /** Assigns the step keys of one scope, in the order of the calls. */
 export class StepKeys {
-  /** `""` at the root, else the prefix of the branch: `fetch-all:1:`. */
+  /** The scope: `""` at the root, or else the prefix of the branch, such as `fetch-all:1:`. */
   readonly scope: string
   readonly #used = new Map<string, number>()
 
@@ -52,15 +52,16 @@ export class StepKeys {
     this.scope = scope
   }
 
-  /** The key of the next step with this escaped name. */
+  /** The key of the next step that has this name, which is escaped. */
   next(name: string): string {
     return `${this.scope}${name}:${this.#count(name)}`
   }
 
-  /** The prefix of the next parallel call with this unescaped name. */
+  /** The prefix of the next parallel call that has this name, which is not escaped. */
   nextParallel(name: string): string {
     const escaped = escapeName(name)
-    // The leading colon separates these counts from those of steps: no escaped name starts with one.
+    // the colon at the start separates these counts from those of steps, since no escaped name starts with
+    // one
     const n = this.#count(`:${escaped}`)
     return `${this.scope}${n === 0 ? escaped : `${escaped}~${n}`}`
   }

@@ -1,4 +1,4 @@
-/** All kinds of steps. If a replay asks for a recorded step key under another kind, that is nondeterminism. */
+/** All kinds of steps. A replay that asks for a recorded step key under another kind is nondeterministic. */
 export const stepKinds = [
   "run",
   "sleep",

@@ -1,13 +1,13 @@
 /**
  * The type of a value after it has been stored.
  *
- * A step's result is stored as JSON, and the handler receives the stored form, in the first execution and in every replay.
- * {@link Stored} is the type of that form, and {@link StorableResult} makes `step.run` refuse types that JSON cannot represent.
- * Both follow the implementation in `ResultEncoding.ts` and `Json.ts`.
+ * The result of a step is stored as JSON, and the handler receives the stored form, in the first execution
+ * and in every replay. {@link Stored} is the type of that form. {@link StorableResult} makes `step.run`
+ * refuse types that JSON cannot represent. Both describe what `ResultEncoding.ts` and `Json.ts` do.
  *
- * Types that depend on an unresolved type parameter are looked up in tables (`StoredAs<T>[...]`), which have a row `any` that no
- * concrete type selects. So in a generic helper that returns `Promise<T>`, the result of a step is assignable to `T`; for a
- * concrete type it is exact.
+ * A type that depends on an unresolved type parameter is looked up in a table (`StoredAs<T>[...]`), which has
+ * a row `any` that no concrete type selects. So in a generic helper that returns `Promise<T>`, the result of
+ * a step can be assigned to `T`; for a concrete type the result is exact.
  */
 import type { IronflowError } from "./Errors.ts"
 
@@ -15,7 +15,7 @@ declare const why: unique symbol
 
 /** Represents a value that cannot be stored. `Why` says what to do. */
 export interface NotStorable<Why extends string> {
-  /** What to return instead; absent at run time. */
+  /** What to return instead. Absent at run time. */
   readonly [why]: Why
 }
 
@@ -49,7 +49,7 @@ interface StoredAs<T> {
   any: Anything
 }
 
-/** No value has this type: only `any`, or an unresolved type, extends it. */
+/** A type that no value has. Only `any` and unresolved types extend it. */
 interface None {
   readonly [none]: never
 }
@@ -64,7 +64,7 @@ type AnyMap = ReadonlyMap<any, any>
 
 type Primitive = string | number | boolean | null | undefined | void
 
-/** Types that are obviously unchanged by JSON. */
+/** Types that JSON obviously does not change. */
 type Json =
   string | number | boolean | null | ReadonlyArray<Json> | { readonly [key: string]: Json | undefined }
 
@@ -73,7 +73,7 @@ interface HasToJson {
   toJSON(...args: any): unknown
 }
 
-/** Types that are refused, unless they have `toJSON`, which `bigint` and `symbol` cannot have. */
+/** Types that are refused unless they have `toJSON`. `bigint` and `symbol` cannot have it. */
 type Lost = AnyFunction | AnyMap | ReadonlySet<unknown> | PromiseLike<unknown> | RegExp | ArrayBuffer
 
 /** The members of a union that are refused. */
@@ -129,12 +129,15 @@ interface FormAs<T> {
   // oxlint-disable-next-line typescript/no-explicit-any -- JSON gives it a key
   json: T extends { toJSON(...args: any): infer Shown } ? Form<Shown> : never
   array: ArrayForm<T>
-  /** The numbers by index: a `Buffer` has `toJSON`, but other views do not. */
+  /** The numbers by their index. A `Buffer` has `toJSON`, but other views of bytes do not. */
   bytes: { readonly [index: string]: number }
   object: ObjectAs<T>[WithMethods<Extract<T[keyof T], AnyFunction>>]
 }
 
-/** Arrays and tuples. Elements are evaluated lazily, since a type may be an array of itself. */
+/**
+ * Arrays and tuples. The form of an element is only computed when it is needed, since a type may be an array
+ * of itself.
+ */
 type ArrayForm<T> =
   T extends ReadonlyArray<infer E>
     ? readonly E[] extends T
@@ -148,7 +151,7 @@ type ElementForm<T> = ElementAs<T>[[T] extends [None] ? "any" : undefined extend
 
 interface ElementAs<T> {
   any: Anything
-  /** JSON has no `undefined`, so array elements become `null`. */
+  /** An element of an array. JSON has no `undefined`, which becomes `null`. */
   gap: unknown extends T ? T : Form<Exclude<T, undefined | void>> | null
   form: Form<T>
 }
@@ -161,7 +164,10 @@ type WithMethods<F> = [F] extends [never]
       ? "any"
       : "methods"
 
-/** Members under symbols are left out: JSON ignores them, and brands do not exist at run time. */
+/**
+ * The members of an object. Those under symbols are left out: JSON ignores them, and brands do not exist at
+ * run time.
+ */
 interface ObjectAs<T> {
   any: Anything
   data: { [K in keyof T]: K extends symbol ? T[K] : Form<T[K]> }
@@ -182,7 +188,10 @@ type IsMethod<T> = [Extract<T, AnyFunction>] extends [never]
 // What can be stored
 // -----------------------------------------------------------------------------
 
-/** Part of a parameter's type that returns a `T`: it accepts anything if `T` can be stored, else nothing. */
+/**
+ * A part of the type of a parameter that returns a `T`: it accepts anything if `T` can be stored, and nothing
+ * if it cannot.
+ */
 export type StorableResult<T> = [T] extends [Storable<T>]
   ? unknown
   : RefusedAs<T>[[T] extends [None] ? "any" : [LostOf<T>] extends [never] ? "members" : "itself"]
@@ -190,11 +199,11 @@ export type StorableResult<T> = [T] extends [Storable<T>]
 interface RefusedAs<T> {
   any: Anything
   itself: NotStorable<WhyLost<LostOf<T>>>
-  /** The structural comparison makes the compiler report the path of the member. */
+  /** with this comparison of structures, the compiler reports the path of the member that cannot be stored */
   members: (...args: never) => Storable<T> | Promise<Storable<T>>
 }
 
-/** The type itself, with {@link NotStorable} in place of what cannot be stored. */
+/** The type itself, in which {@link NotStorable} stands for what cannot be stored. */
 export type Storable<T> = StorableAs<T>[[T] extends [never]
   ? "same"
   : [T] extends [None]
@@ -232,7 +241,7 @@ type StorableObject<T> = {
       : StorableMember<T[K]>
 }
 
-/** Functions among the members of an object are accepted: methods of a class are not stored, and are harmless. */
+/** A member of an object. Functions are accepted here: methods of a class are not stored, and do no harm. */
 type StorableMember<T> = StorableAs<T>[[T] extends [never]
   ? "same"
   : [T] extends [None]

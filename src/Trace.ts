@@ -1,6 +1,6 @@
 /**
- * W3C trace context: a `traceparent` is sent with requests and stored with events and runs. Within this process it is the span
- * that Effect knows as `ParentSpan`.
+ * W3C trace context: a `traceparent` is sent with requests, and stored with events and runs. Within this
+ * process it is the span that Effect calls `ParentSpan`.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -9,10 +9,10 @@ import * as Tracer from "effect/Tracer"
 /** The name of the header, and of the field in calls without headers. */
 export const TRACEPARENT = "traceparent"
 
-/** Later versions of the format may append data after the flags. */
+/** A `traceparent`. Later versions of the format may have more data after the flags. */
 const format = /^(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/
 
-/** Parses a `traceparent`; `undefined` for an invalid one, which is no reason to refuse the message. */
+/** Parses a `traceparent`. `undefined` for an invalid one, which is no reason to refuse its message. */
 export const parseTrace = (text: unknown): Tracer.ExternalSpan | undefined => {
   if (typeof text !== "string" || text.length > 256) return undefined
   const [, version, traceId, spanId, flags, more] = format.exec(text) ?? []
@@ -33,7 +33,9 @@ export const traceOf = ({
 export const spanIn = (context: Context.Context<never>): Tracer.AnySpan | undefined =>
   Context.getOrUndefined(context, Tracer.ParentSpan)
 
-/** Calls `f` with the `traceparent` of the current span, as a field that is absent without a span. */
+/**
+ * Calls `f` with the `traceparent` of the current span in a field. The field is absent when there is no span.
+ */
 export const withTrace = <A, E, R>(
   f: (trace: { readonly trace?: string }) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> =>
@@ -42,6 +44,6 @@ export const withTrace = <A, E, R>(
     return f(span === undefined ? {} : { trace: traceOf(span) })
   })
 
-/** A `traceparent` to store; an invalid one is left out. */
+/** A `traceparent` in a field, to be stored. The field is absent for an invalid one. */
 export const validTrace = (trace: string | undefined): { readonly trace?: string } =>
   trace === undefined || parseTrace(trace) === undefined ? {} : { trace }

@@ -21,7 +21,7 @@ import type { SchemaJson, SchemaOutput } from "./StandardSchema.ts"
 export interface Trigger {
   /** Event name or pattern: `order.placed`, `order.*`, `order.>`. */
   readonly event?: string
-  /** CEL expression over `event`; the event starts a run only when it is true. */
+  /** CEL expression over `event`. The event only starts a run when it is true. */
   readonly expression?: string
   /** Five fields, or six with seconds first: `0 9 * * *` is 9:00 every day. */
   readonly cron?: string
@@ -46,7 +46,9 @@ export type TriggerSource = Trigger | DefinedTrigger | EventDefinition
 export interface DefinedTrigger<D extends EventDefinition = EventDefinition> {
   /** The definition of the event. */
   readonly event: D
-  /** CEL expression over `event`, with the data in stored form; the event starts a run only when it is true. */
+  /**
+   * CEL expression over `event`, with the data in stored form. The event only starts a run when it is true.
+   */
   readonly expression?: string
 }
 
@@ -59,14 +61,15 @@ export type KnownTriggers<Sources extends ReadonlyArray<TriggerSource>> = {
     : { readonly [Key in Exclude<keyof Sources[I], keyof Trigger>]?: NoSuchTriggerOption }
 }
 
-/** The required type of an unknown key: no value has it. */
+/** The type that an unknown key must have. No value has it. */
 export interface NoSuchTriggerOption {
-  /** Explains the problem in the compiler's message. */
+  /** Says in the message of the compiler what is wrong. */
   readonly "a trigger has no option of this name": never
 }
 
 /**
- * The event type of a source. For a source without a definition, the data is `Data`, and the name may be any, as with `invoke`.
+ * The type of a source's events. Without a definition the data is `Data`, and the name may be any, as with
+ * `invoke`.
  */
 export type TriggeredBy<Source, Data> = Source extends EventDefinition
   ? EventOf<Source>
@@ -74,14 +77,17 @@ export type TriggeredBy<Source, Data> = Source extends EventDefinition
     ? EventOf<D>
     : IronflowEvent<Data>
 
-/** The event type of a handler; for several definitions a union discriminated by `name`. */
+/** The type of a handler's events. For several definitions it is a union, discriminated by `name`. */
 export type TriggerEvents<Sources extends ReadonlyArray<TriggerSource>, S> = [Sources[number]] extends [never]
   ? IronflowEvent<SchemaOutput<S>>
   : | TriggeredBy<Sources[number], SchemaOutput<S>>
-    // invoked runs have data of the function's own schema, if there is one
+    // a run that was invoked has the data of the function's own schema, if there is one
     | (0 extends 1 & SchemaOutput<S> ? never : IronflowEvent<SchemaOutput<S>>)
 
-/** The input type of an invocation, in stored form: by the function's schema, else by the definitions among its triggers. */
+/**
+ * The type of an invocation's input, in stored form: by the schema of the function, or else by the
+ * definitions among its triggers.
+ */
 export type InvokedWith<Sources extends ReadonlyArray<TriggerSource>, S> = 0 extends 1 & SchemaOutput<S>
   ? [Sources[number]] extends [never]
     ? // oxlint-disable-next-line typescript/no-explicit-any -- nothing is known about the data
@@ -96,7 +102,7 @@ type StoredBy<Source> = Source extends EventDefinition
     : // oxlint-disable-next-line typescript/no-explicit-any -- a plain trigger says nothing about the data
       any
 
-/** The event definition in a source, if there is one. */
+/** The event definition in a source; `undefined` when it has none. */
 export const definitionOf = (source: unknown): EventDefinition | undefined => {
   if (isEventDefinition(source)) return source
   return isObject(source) && isEventDefinition(source.event) ? source.event : undefined
@@ -110,15 +116,15 @@ export const toTrigger = (source: unknown): unknown => {
     : { ...(source as object), event: definition.name }
 }
 
-/** The event to match against triggers, as plain data. */
+/** An event to compare with triggers, as plain data. */
 export interface TriggerEvent {
   readonly name: string
   readonly data?: unknown
 }
 
 /**
- * Whether the event matches the trigger. If the expression cannot be evaluated, the event does not match, and `error` says why. A
- * trigger without an event name matches no event. Never throws.
+ * Whether the event matches the trigger. An event for which the expression cannot be evaluated does not
+ * match, and `error` says why. A trigger without the name of an event matches none. Never throws.
  */
 export const matchTrigger = (trigger: Trigger, event: TriggerEvent): Evaluation => {
   if (trigger.event === undefined || !matchesPattern(trigger.event, event.name)) return mismatch
@@ -128,7 +134,10 @@ export const matchTrigger = (trigger: Trigger, event: TriggerEvent): Evaluation 
 const match: Evaluation = { matched: true }
 const mismatch: Evaluation = { matched: false }
 
-/** Whether the event matches one of the triggers, and the errors of earlier triggers. Never throws. */
+/**
+ * Whether the event matches one of the triggers, with the errors of the triggers before that one. Never
+ * throws.
+ */
 export const matchTriggers = (
   triggers: ReadonlyArray<Trigger>,
   event: TriggerEvent
@@ -147,7 +156,7 @@ export const matchTriggers = (
 export const cronEventName = (functionId: string, trigger: Trigger): string =>
   trigger.event ?? `cron.${functionId}`
 
-/** Throws `ValidationError` when the schedule is invalid, or never fires, such as one for the 30th of February. */
+/** Throws `ValidationError` when the schedule is invalid, or never fires, as one for the 30th of February. */
 const checkSchedule = (cron: string, timezone: string | undefined): void => {
   const schedule = parseSchedule(cron, timezone)
   try {
@@ -157,7 +166,7 @@ const checkSchedule = (cron: string, timezone: string | undefined): void => {
   }
 }
 
-/** Throws `ValidationError` for an invalid trigger. `what` names it in the error. */
+/** Throws `ValidationError` for an invalid trigger, which `what` names. */
 export const checkTrigger = (trigger: unknown, what: string): void => {
   if (typeof trigger !== "object" || trigger === null) {
     throw new ValidationError(`${what} must be an object such as { event: "order.placed" }`)
@@ -168,7 +177,7 @@ export const checkTrigger = (trigger: unknown, what: string): void => {
   }
   naming(what, "event", () => {
     if (event === undefined) return
-    // Cron fires are events, and an event has a name, not a pattern.
+    // with `cron`, the trigger fires an event, which needs a name and not a pattern
     if (cron === undefined) checkPattern(event, "event")
     else checkEventName(event)
   })

@@ -14,8 +14,8 @@ export interface UpcasterRegistry {
    */
   register(event: string, from: number, to: number, upcast: UpcasterFn): void
   /**
-   * Upcasts data from version `from` to version `to`; unchanged when `from` is not lower. Throws when an upcaster in between is
-   * missing. Errors of upcasters propagate.
+   * Upcasts data from version `from` to version `to`. It is unchanged when `from` is not lower. Throws when
+   * an upcaster in between is missing, and what an upcaster throws.
    *
    * ```ts
    * const upcasters = createUpcasterRegistry()
@@ -24,16 +24,17 @@ export interface UpcasterRegistry {
    * ```
    */
   upcast(event: string, data: unknown, from: number, to: number): unknown
-  /** The highest version in any upcaster of the event. */
+  /** The highest version that an upcaster of the event has. */
   getLatestVersion(event: string): number | undefined
 }
 
 /** Event definitions, with upcasting from each version to the latest. */
 export interface EventDefinitionRegistry {
-  /** Adds a definition. The versions of an event must be registered without gaps. */
+  /** Adds a definition. The versions of an event must be registered without a gap, in any order. */
   register(definition: EventDefinition): void
   /**
-   * Upcasts data to the latest registered version; unchanged if it has that version, or none is registered.
+   * Upcasts data to the latest version that is registered. Unchanged if it has that version, or if none is
+   * registered.
    *
    * ```ts
    * const definitions = createEventDefinitionRegistry()
@@ -71,7 +72,7 @@ export const createUpcasterRegistry = (): UpcasterRegistry => {
     },
 
     upcast(event, data, from, to) {
-      // the erasure mark is the same in every version
+      // the mark of erased data is the same in every version
       if (isErased(data)) return data
       const versions = entries.get(event)
       let current = from

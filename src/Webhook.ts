@@ -9,23 +9,26 @@ import { checkKeys, type Keys } from "./OptionKeys.ts"
 export interface WebhookRequest {
   /** `POST`, or `GET` for a `challenge`. */
   readonly method: string
-  /** The query parameters of the URL, decoded; only the first value of a repeated one. */
+  /** The query parameters of the URL, decoded. Of a repeated one only the first value. */
   readonly query: { readonly [name: string]: string }
-  /** The headers, by lower-case name; only the first value of a repeated one. */
+  /** The headers, by lower-case name. Of a repeated one only the first value. */
   readonly headers: { readonly [name: string]: string }
-  /** The body as a UTF-8 string, including a byte order mark. Invalid UTF-8 becomes U+FFFD; `bytes` has the original. */
+  /**
+   * The body as a UTF-8 string, with a byte order mark if it has one. Invalid UTF-8 becomes U+FFFD; `bytes`
+   * has the original.
+   */
   readonly body: string
-  /** The original body, which signatures are computed from. */
+  /** The body as it was sent, of which signatures are computed. */
   readonly bytes: Uint8Array
 }
 
-/** An event that a webhook's request is converted to. */
+/** An event into which a webhook converts a request. */
 export interface WebhookEvent {
   /** Name of the event to emit. */
   readonly name: string
   /** Its data. */
   readonly data: unknown
-  /** Another request to the same webhook with the same key and event name within 24 hours has no effect. */
+  /** Within 24 hours, another request to the same webhook with this key and event name has no effect. */
   readonly idempotencyKey?: string
 }
 
@@ -38,11 +41,14 @@ export interface DefinedWebhookEvent<D extends EventDefinition = EventDefinition
   readonly event: D
   /** Its data, checked and encoded by the definition's schema. */
   readonly data: EventInput<D>
-  /** Another request to the same webhook with the same key and event name within 24 hours has no effect. */
+  /** Within 24 hours, another request to the same webhook with this key and event name has no effect. */
   readonly idempotencyKey?: string
 }
 
-/** The result of a request: one event, several or none, or a custom answer without an event, whose body is sent as text. */
+/**
+ * What a request becomes: one event, several or none; or an answer of your own without an event, whose body
+ * is sent as text.
+ */
 export type WebhookResult =
   | WebhookEvent
   | DefinedWebhookEvent
@@ -52,26 +58,26 @@ export type WebhookResult =
   | undefined
   | void
 
-/** A webhook: its path, verification and conversion to events. */
+/** A webhook: its path, how it verifies requests, and how it converts them to events. */
 // oxlint-disable-next-line typescript/no-explicit-any -- what a payload looks like is known to the one who sends it
 export interface WebhookConfig<Payload = any> {
   /** Id of the webhook in its path: `POST <where serve() is mounted>/webhooks/<id>`. */
   readonly id: string
-  /** Verifies that the request comes from the source; throws or rejects if it does not. */
+  /** Verifies that the request comes from the source. Throws or rejects if it does not. */
   readonly verify: (request: WebhookRequest) => unknown
   /**
-   * Converts a verified request to its result. Throws or rejects when it cannot. Several events are stored in order; events of
-   * the same name need different keys.
+   * Converts a verified request to its result. Throws or rejects when it cannot. Several events are stored in
+   * their order; events of the same name need different keys.
    */
   readonly transform: (payload: Payload, request: WebhookRequest) => WebhookResult | Promise<WebhookResult>
   /**
-   * Parses a body that is neither JSON nor a form. By default the payload is the parsed JSON, or the fields of
-   * `application/x-www-form-urlencoded` by name, with repeated fields as arrays.
+   * Parses a body that is neither JSON nor a form. By default the payload is the parsed JSON, or has the
+   * fields of `application/x-www-form-urlencoded` by their names, with repeated ones as arrays.
    */
   readonly parse?: (request: WebhookRequest) => Payload | Promise<Payload>
   /**
-   * Answers requests that verify the address, by `GET` or before signing: called first, for every request. Returns nothing for
-   * all other requests, and throws or rejects to refuse.
+   * Answers requests that verify the address, by `GET` or before requests are signed. It is called first, for
+   * every request. It returns nothing for all other requests, and throws or rejects to refuse one.
    */
   readonly challenge?: (
     request: WebhookRequest

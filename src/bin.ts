@@ -3,7 +3,8 @@
 import process from "node:process"
 import { boundHeap } from "./Cli/HeapGrowth.ts"
 
-// Other commands end before the limit matters, and a change of V8's flags makes Node compile its own modules again.
+// other commands end before the limit matters, and changing V8's flags makes Node compile its own modules
+// again
 if (["serve", "dev", "worker"].some((name) => process.argv.includes(name))) boundHeap()
 // the heap limit must be set before the rest is loaded
 await import("./Cli/Main.ts")

@@ -1,6 +1,7 @@
 /**
- * The Effect API: one namespace for each service, with typed errors and layers for requirements. Namespaces that Effect also has
- * (`Config`, `Function`, `Logger`) are prefixed with our name, so that programs can import both.
+ * The Effect API: a namespace for each service, with typed errors, and with layers for what it requires.
+ * Namespaces that Effect has too (`Config`, `Function`, `Logger`) begin with our name, so that a program can
+ * import both.
  *
  * ```ts
  * const Main = Worker.layer({ functions: [processOrder] }).pipe(
@@ -40,9 +41,10 @@ export * as Upcaster from "./Upcaster.ts"
 export * as Webhook from "./Webhook.ts"
 export * as Worker from "./Worker/Worker.ts"
 
-// The compiler writes the type of an exported effect or layer into the `.d.ts` of a library. It can name only direct exports of a
-// module in `exports`, not members of the namespaces above. So errors and services are also exported here, as types only. The
-// services end in `Key`, since the namespaces have their names.
+// The compiler writes the type of an exported effect or layer into the `.d.ts` of a library. There it can
+// only name direct exports of a module in `exports`, and not members of the namespaces above. So errors and
+// services are also exported here, as types only. The names of services end in `Key`, since the namespaces
+// have their names.
 export type {
   AccessError,
   ApiKeyNotFoundError,

@@ -1,4 +1,7 @@
-/** The wire protocol, for custom clients, handlers and servers: message types and constants. */
+/**
+ * The wire protocol, for clients, handlers and servers that you write yourself: types of messages, and
+ * constants.
+ */
 export {
   ACK_TYPES,
   HEADERS,

@@ -1,4 +1,4 @@
-/** Push mode only: a handler for requests of an Ironflow server, and webhooks. */
+/** Push mode only: a handler for the requests of an Ironflow server, and webhooks. */
 export {
   createHandler,
   type HandlerContext,

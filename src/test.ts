@@ -1,4 +1,4 @@
-/** Testing functions: alone with mocked steps, or in a real engine on virtual time. */
+/** Tests functions: alone, with stubs for their steps, or in a real engine on virtual time. */
 export {
   createTestClient,
   type TestClient,
@@ -7,7 +7,7 @@ export {
   type TestStep,
   type TestStream
 } from "./Testing/TestClient.ts"
-export type { TestWrite, TestWrittenEvent } from "./Testing/TxMemory.ts"
+export type { TestWrite, TestWrittenEvent } from "./Testing/StepTxMemory.ts"
 export {
   createTestEngine,
   type IronflowTestEngine,

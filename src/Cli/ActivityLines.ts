@@ -1,4 +1,4 @@
-/** Prints the activity of runs as it happens. */
+/** Formats the activity of runs, for people or as JSON. */
 import type { ObservedActivity } from "../Engine/Store/RunActivity.ts"
 import type { Outcome, SerializedError } from "../Protocol/Worker.ts"
 import { plainResult } from "../ResultEncoding.ts"
@@ -6,7 +6,10 @@ import { errorLine, placeLines, thrownLine } from "./ErrorText.ts"
 import { inCommands } from "./InCommands.ts"
 import { elapsed, oneLine, shown } from "./Output.ts"
 
-/** A line for people, followed by the places in their code where an error came from. `now` is in epoch milliseconds. */
+/**
+ * One line about the activity for people. Below it, for an error, are the places in the user's code where it
+ * came from. `now` is in epoch milliseconds.
+ */
 export const activityLine = (activity: ObservedActivity, now: number): string => {
   const { functionId, runId } = activity
   const line = `${new Date(now).toTimeString().slice(0, 8)}  ${runId}  ${functionId}  ${happened(activity, now)}`
@@ -53,7 +56,7 @@ const happened = (activity: ObservedActivity, now: number): string => {
   }
 }
 
-/** The places of the error; those of a step's error were printed with the step. */
+/** The places of an error in the user's code. Those of a step's error were already shown with the step. */
 const placesOf = (activity: ObservedActivity): Array<string> => {
   if ("error" in activity) return placeLines(activity.error)
   if (!("outcome" in activity) || activity.outcome._tag === "Success") return []

@@ -1,4 +1,7 @@
-/** `ironflow apikeys`: manages API keys. Where no server runs, the first key is made in the database file itself. */
+/**
+ * `ironflow apikeys`: manages API keys. Where no server runs, it makes the first key in the database file
+ * itself.
+ */
 import { existsSync } from "node:fs"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -65,13 +68,13 @@ const create = Command.make(
         : yield* Effect.catchIf(
             createInFile(filename, input),
             (error) => error.code === "STORE_LOCKED",
-            // the engine that has the file open makes the key
+            // an engine has the file open: it makes the key
             () => throughServer
           )
     yield* print(key, () =>
       [
         `API key ${key.name} (${key.id}), ${environmentOf(key)}, roles ${rolesOf(key)}.`,
-        // a key for all environments is made only on request
+        // only the first key has all environments without being asked to
         ...(key.env_id === "*" && !allEnvironments
           ? [
               "It is the first key: from now on every call needs a key, and this one may do everything in all environments.",
@@ -94,7 +97,10 @@ const create = Command.make(
   ])
 )
 
-/** The database file, unless a server was named or there is no file here. */
+/**
+ * The database file named by `--data`, or else `ironflow.db` in the working folder. `undefined` when a server
+ * was named, or when that folder has no such file.
+ */
 const fileToUse = (data: Option.Option<string>) =>
   Effect.map(ironflow, ({ serverUrl }): string | undefined => {
     if (Option.isSome(data)) return data.value
@@ -104,7 +110,7 @@ const fileToUse = (data: Option.Option<string>) =>
 
 const createInFile = (filename: string, input: CreateAPIKeyInput) =>
   Effect.flatMap(
-    // commands that only talk to a server do not load the engine
+    // imported here, so that commands that only talk to a server do not load the engine
     Effect.promise(() => import("./LocalApiKey.ts")),
     ({ createApiKey }) => createApiKey(filename, input)
   )

@@ -9,7 +9,7 @@ import { formatSize } from "../Size.ts"
 import { fileArgument } from "./FileArgument.ts"
 import { textFlag } from "./TextFlag.ts"
 
-/** Commands that only talk to a server do not load the code that reads databases. */
+/** Imported here, so that commands that only talk to a server do not load the code that reads databases. */
 const local = Effect.promise(() => import("./LocalBackup.ts"))
 
 const contents = ({ bytes, madeAt }: BackupInfo): string =>

@@ -53,13 +53,16 @@ interface BulkCommand {
   readonly options: Pick<BulkOptions, BulkWord>
   readonly dryRun: boolean
   readonly yes: boolean
-  /** Whether standard input holds ids, so that no answer can be read from it. */
+  /** Whether the ids come from standard input: then the user cannot confirm there. */
   readonly isStdinRead: boolean
 }
 
 const EVERY_MS = 1000
 
-/** How often it asks a server that is away, which continues the operation when it is back: some minutes in all. */
+/**
+ * How often the state of the operation is asked for while the server is away: for some minutes in all. The
+ * operation continues when the server is back.
+ */
 const MOST_TRIES = 60
 
 const done: { readonly [A in BulkOperation["action"]]: string } = {
@@ -74,7 +77,7 @@ const done: { readonly [A in BulkOperation["action"]]: string } = {
   delete: "deleted"
 }
 
-/** `1 run`, `2 runs`; an erasure covers several kinds of items. */
+/** The number with its noun: `1 run`, `2 runs`. For an erasure `items`, since it covers several kinds. */
 const counted = (count: number, action: BulkOperation["action"]): string =>
   action === "erase"
     ? `${count} ${count === 1 ? "item" : "items"}`
@@ -129,10 +132,13 @@ export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: Bu
     })
   )
 
-/** The actions after which the runs need a worker. */
+/** Actions that need a worker to continue the runs. */
 const goOn: ReadonlySet<BulkAction> = new Set(["retry", "resume", "rerun", "fork", "move"])
 
-/** The runs that wait for a version that no worker has, one line for each version: they wait until somebody acts. */
+/**
+ * The runs that wait for a version that no worker has: one line for each version. They wait until somebody
+ * starts such a worker or moves them.
+ */
 const versionsAwaited = (client: Client["Service"]) =>
   client.liveVersions().pipe(
     Effect.map((versions) =>
@@ -144,7 +150,8 @@ const versionsAwaited = (client: Client["Service"]) =>
             `start one that has it, or \`ironflow runs move --function ${functionId}\``
         )
     ),
-    // the action itself has succeeded: a key may control runs without seeing functions
+    // the action has succeeded already; the key may control runs and yet not see functions, so this line is
+    // left out
     Effect.orElseSucceed((): ReadonlyArray<string> => [])
   )
 
@@ -180,8 +187,8 @@ export const stoppedError = ({ action, done: count, error, id, status }: BulkOpe
   )
 
 /**
- * Waits for the end, and shows the progress on a terminal. Gives up after `timeout` milliseconds. A timeout or a
- * signal is a failure; the operation continues on the server.
+ * Waits until the operation has ended, and shows its progress on a terminal. Fails after `timeout`
+ * milliseconds, and exits with a failure after a signal; the operation then continues on the server.
  */
 export const waitWithProgress = (
   client: Client["Service"],
@@ -194,7 +201,7 @@ export const waitWithProgress = (
     Effect.Error<ReturnType<typeof client.waitForBulk>>
   > = Effect.catchIf(
     client.waitForBulk(begun.id, { timeout: EVERY_MS }),
-    // a timeout, or a server that restarts
+    // the wait timed out, or the server restarts
     mayPass,
     () =>
       Effect.flatMap(keepTrying(client.getBulk(begun.id), { times: MOST_TRIES }), (operation) => {
@@ -236,7 +243,7 @@ export const countOf = ({ action, done: count, kinds, matched, skipped }: BulkOp
         Object.keys(skipped).length === 0 ? "" : ` The others: ${whyNot({ skipped })}.`
       }`
 
-/** `: 2 events, 3 runs` */
+/** The counts by kind: `: 2 events, 3 runs`. */
 const kindsOf = ({ kinds }: { readonly kinds: BulkOperation["kinds"] | undefined }): string =>
   kinds === undefined
     ? ""
@@ -390,5 +397,5 @@ export const bulk = Command.make("bulk").pipe(
   Command.withSubcommands([list, get, cancel])
 )
 
-/** The ids of a command, from its arguments, or from standard input with `-`. */
+/** Splits the argument of a command, or the text of standard input, into ids. */
 export const idsOf = (text: string): ReadonlyArray<string> => text.split(/[\s,]+/).filter((id) => id !== "")

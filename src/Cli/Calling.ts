@@ -21,18 +21,18 @@ export const commandsOf =
       takes,
       text
     }: {
-      /** The description in its help. */
+      /** The description of the command in its help. */
       readonly about: string
-      /** The arguments and flags. */
+      /** The arguments and flags that it takes. */
       readonly takes?: Config
       readonly call: (api: Api, input: Takes<Config>) => Effect.Effect<A, E>
-      /** The output with `--json`; by default the answer itself. */
+      /** Makes the output with `--json`. By default that is the answer itself. */
       readonly json?: (answer: A, input: Takes<Config>) => unknown
-      /** The output for people. */
+      /** Makes the output for people. */
       readonly text: (answer: A, input: Takes<Config>) => string
     }
   ) =>
-    // by its type there are no flags
+    // `takes` is missing, so by its type there are no flags
     Command.make(name, takes ?? ({} as Config), (input) =>
       Effect.flatMap(
         callService(service, (api) => call(api, input)),
@@ -40,11 +40,11 @@ export const commandsOf =
       )
     ).pipe(Command.withDescription(about))
 
-/** The given flags and arguments, by the client's names for them. */
+/** The values of the flags and arguments that were given, by the client's names for them. */
 export const given = <A extends object>(flags: {
   readonly [K in keyof A]: Option.Option<A[K]>
 }): Partial<A> =>
-  // every entry comes from the flag of that name
+  // each entry is the value of the flag of that name
   Object.fromEntries(
     Object.entries<Option.Option<unknown>>(flags).flatMap(([name, flag]) =>
       Option.isSome(flag) ? [[name, flag.value]] : []

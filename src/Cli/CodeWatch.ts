@@ -2,7 +2,7 @@
 import { type FSWatcher, readdirSync, watch } from "node:fs"
 import path from "node:path"
 
-/** The most watched folders; a project has fewer. */
+/** The most folders that are watched; a project has fewer. */
 const MAX_FOLDERS = 1000
 
 const CODE = /\.(?:[cm]?[jt]sx?|json)$/
@@ -29,7 +29,7 @@ export const watchCode = (folder: string, onChange: (file: string) => void): (()
         if (name === null || isIgnored(name)) return
         const changed = path.join(directory, name)
         if (CODE.test(name)) onChange(path.relative(folder, changed))
-        // it may be a new folder
+        // a name without an extension may be that of a new folder
         else if (path.extname(name) === "") add(changed)
       })
       watcher.on("error", () => forget(directory))
@@ -38,7 +38,7 @@ export const watchCode = (folder: string, onChange: (file: string) => void): (()
         if (entry.isDirectory() && !isIgnored(entry.name)) add(path.join(directory, entry.name))
       }
     } catch {
-      // not a folder, removed again, or not readable: nothing in it is loaded either
+      // `directory` is not a folder, was removed again, or is not readable: no code is loaded from it
       forget(directory)
     }
   }

@@ -1,4 +1,4 @@
-/** `--database-url`, and `ironflow migrate`: a database on Postgres in place of a file. */
+/** `--database-url` and `ironflow migrate`: for a database on Postgres in place of a file. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Command from "effect/cli/Command"
@@ -45,7 +45,7 @@ export const databaseOf = ({
       if (url === undefined) return undefined
       return Option.isNone(databaseSchema) ? { url } : { url, schema: databaseSchema.value }
     },
-    // it throws no other errors
+    // `databaseUrlOf` throws only `ValidationError`
     catch: (error) => toError(error) as ValidationError
   })
 

@@ -16,7 +16,7 @@ import type { ObservedActivity } from "../Engine/Store/RunActivity.ts"
 import { readEnvironmentVariable, resolveEnvironment } from "../EnvironmentVariables.ts"
 import { refuseNonFile } from "../Engine/Store/Files.ts"
 import { IronflowError, StoreError } from "../Errors.ts"
-import { SDK_VERSION } from "../Worker/Version.ts"
+import { SDK_VERSION } from "../SdkVersion.ts"
 import { trackGoneFunctions, type Gone } from "./DevGoneFunctions.ts"
 import { keepWorker } from "./DevWorker.ts"
 import { ironflow, serverOptions } from "./Ironflow.ts"
@@ -194,7 +194,7 @@ const codeChanges = (folder: string) =>
     return changes
   })
 
-/** Shows how to try it out, with an event that starts a run. */
+/** Lists the functions and projections that the worker runs. */
 const running = ({ functions, projections }: WorkerProcessInfo): string =>
   [
     ...(functions.length === 0 ? [] : [`Functions: ${functions.map(({ id }) => id).join(", ")}`]),
@@ -203,7 +203,7 @@ const running = ({ functions, projections }: WorkerProcessInfo): string =>
 
 const nobody: Gone = { deleted: [], orphaned: [] }
 
-/** Lists registered functions whose code is missing here. */
+/** Lists the registered functions that the new code lacks. */
 const absent = ({ deleted, orphaned }: Gone): string =>
   (deleted.length === 0
     ? ""
@@ -212,6 +212,7 @@ const absent = ({ deleted, orphaned }: Gone): string =>
     ? ""
     : `\nNo worker has ${orphaned.join(", ")}. Runs of them wait. ` +
       "If the code is gone: ironflow functions delete ID")
+/** Shows how to start a run with an event. Empty when no function has an event without wildcards. */
 
 const emitHint = ({ functions }: WorkerProcessInfo, port: number, url: string): string => {
   const event = functions.flatMap(({ events }) => events).find((name) => !/[*>]/.test(name))

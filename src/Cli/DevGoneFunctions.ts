@@ -1,4 +1,7 @@
-/** How `ironflow dev` handles functions whose code is gone: their events would start runs that no worker takes. */
+/**
+ * Handles functions whose code is gone, for `ironflow dev`. Their events would start runs that no worker
+ * takes.
+ */
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import type { ClientApi, EffectKind } from "../Client/Client.ts"
@@ -6,15 +9,21 @@ import type { Raw } from "../Client/NarrowErrors.ts"
 import type { IronflowError } from "../Errors.ts"
 
 export interface Gone {
-  /** Functions that the previous worker had, and that were deleted because the new one lacks them. */
+  /** Functions that the previous worker had and the new one lacks. They were deleted. */
   readonly deleted: ReadonlyArray<string>
-  /** Older functions that no live worker has. Another worker with them may start later, so they stay. */
+  /**
+   * Registered functions that no live worker has when the first worker starts. They are not deleted: a worker
+   * that has them may start later.
+   */
   readonly orphaned: ReadonlyArray<string>
 }
 
 const kept: ReadonlySet<string> = new Set(["INVALID_STATE", "FUNCTION_NOT_FOUND"])
 
-/** Returns a function that takes the functions of each new worker, and finds those that are gone. */
+/**
+ * Returns a function that is called with the functions of each new worker. It deletes those that the previous
+ * worker had and the new one lacks.
+ */
 export const trackGoneFunctions = (client: Raw<ClientApi<EffectKind>>) => {
   let before: ReadonlyArray<string> | undefined
   return Effect.fnUntraced(function* (ids: ReadonlyArray<string>): Effect.fn.Return<Gone, IronflowError> {
@@ -25,7 +34,7 @@ export const trackGoneFunctions = (client: Raw<ClientApi<EffectKind>>) => {
     for (const id of gone) {
       const outcome = yield* Effect.result(client.deleteFunction(id))
       if (Result.isSuccess(outcome)) deleted.push(id)
-      // another worker has it too, or it was deleted already
+      // another worker has the function too, or it was deleted already
       else if (!kept.has(outcome.failure.code)) return yield* outcome.failure
     }
     if (!first) return { deleted, orphaned: [] }

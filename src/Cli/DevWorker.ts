@@ -12,28 +12,28 @@ import { type LogChoice, environmentFor } from "./LogOutput.ts"
 import type { WorkerProcessInfo } from "./WorkerProcess.ts"
 
 export interface DevWorkerOptions {
-  /** The file that exports the functions. */
+  /** The file that exports the functions and projections. */
   readonly file: string
   readonly serverUrl: string
   readonly environment: string | undefined
   readonly concurrency: number
   /** How the worker and its handlers log. */
   readonly logs: LogChoice
-  /** Paths of changed files. */
+  /** The paths of changed files. */
   readonly changes: Queue.Dequeue<string>
   readonly onReady: (worker: WorkerProcessInfo) => Effect.Effect<void>
 }
 
 /**
- * Editors write a file in several steps, and several files at once; changes within this time, in milliseconds, are
- * combined.
+ * Editors write a file in several steps, and several files at once. Changes that follow each other within
+ * this time, in milliseconds, count as one.
  */
 const SETTLE_MS = 100
 
-/** How long a stopping worker may take before the second signal, and then before it is killed, in milliseconds. */
+/** How long a stopping worker may take after each signal before it gets the next one, in milliseconds. */
 const PATIENCE_MS = 400
 
-/** How long a file may load before this is reported, in milliseconds. */
+/** How long the file may take to load before a message says so, in milliseconds. */
 const LOADING_MS = 5000
 
 const stillLoading = (file: string): string =>
@@ -71,7 +71,7 @@ export const keepWorker = (options: DevWorkerOptions): Effect.Effect<never> =>
         yield* Console.error(`${next} has changed: the worker starts again.`)
         continue
       }
-      // the file is what the exit code 2 is about
+      // exit code 2 means that something is wrong with the file: only a change of it helps
       if (next.code === 2) {
         yield* Console.error(
           "No worker is running: repair the file and save it, and one starts. Runs wait until then."
@@ -89,7 +89,7 @@ export const keepWorker = (options: DevWorkerOptions): Effect.Effect<never> =>
     }
   })
 
-/** Waits for a change, and for further changes that follow it closely. */
+/** Waits for a changed file, and then until no further change follows. */
 const nextChange = ({ changes }: DevWorkerOptions): Effect.Effect<string> =>
   Effect.gen(function* () {
     const file = yield* Queue.take(changes)
@@ -115,8 +115,8 @@ const start = (
             process.argv[1] ?? "",
             "worker",
             "--supervised",
-            // one id for all processes: a new worker takes over at once the runs that the last one held when it was
-            // killed
+            // All processes have one id, so that a new worker takes over at once the runs that a killed one
+            // held.
             "--worker-id=dev",
             `--server-url=${serverUrl}`,
             `--concurrency=${concurrency}`,
@@ -144,7 +144,10 @@ const start = (
     return Deferred.await(ended)
   })
 
-/** The first signal lets running turns end, the second releases them, the third kills the process. */
+/**
+ * Stops the worker. The first signal lets running turns end, the second releases them, the third kills the
+ * process.
+ */
 const stop = (child: ChildProcess, ended: Effect.Effect<Ended>): Effect.Effect<void> =>
   Effect.gen(function* () {
     for (const signal of ["SIGTERM", "SIGTERM", "SIGKILL"] as const) {

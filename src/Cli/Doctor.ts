@@ -16,7 +16,7 @@ import {
   restCapabilities,
   restHealth
 } from "../Protocol/Server.ts"
-import { SDK_VERSION } from "../Worker/Version.ts"
+import { SDK_VERSION } from "../SdkVersion.ts"
 import { CommandError } from "./CommandError.ts"
 import { databaseFlags, databaseOf } from "./Database.ts"
 import { oneLine, print } from "./Output.ts"
@@ -26,14 +26,14 @@ import { textFlag } from "./TextFlag.ts"
 
 const WHAT = "The doctor"
 
-/** Response time of a server from which on it is reported as slow, in milliseconds. */
+/** A server that takes at least this long to answer is reported as slow, in milliseconds. */
 const SLOW_MS = 1000
 
-/** Checks a server from here, and adds its own checks. */
+/** Checks the server from this machine, and adds the checks that the server's engine makes itself. */
 const examineServer = Effect.gen(function* () {
   const target = yield* server
   const before = yield* Clock.currentTimeMillis
-  // fails with a message about the connection, if something is wrong with it
+  // when the server cannot be reached, this fails with a message about the connection
   const { text } = yield* sendRequest({ method: "GET", path: restHealth.path, what: WHAT })
   const after = yield* Clock.currentTimeMillis
   const health = readHealth(safeJsonParse(text))
@@ -55,7 +55,7 @@ const examineServer = Effect.gen(function* () {
       : fail("server", answer, "Look at the log of the server."),
     yield* access(target, isOpen),
     versions(health.version),
-    // assumes that the request and the response took the same time
+    // the clock check assumes that the request and the response took the same time
     {
       ...checkClockSkew(before + took / 2, Date.parse(health.timestamp), "the server", took),
       name: "clock here"
@@ -72,7 +72,7 @@ const examineServer = Effect.gen(function* () {
         ])
       : Effect.fail(error)
   )
-  // the check of the keys was made from here
+  // this command has checked the keys itself
   return [...seen, ...own.filter(({ name }) => name !== "keys")]
 })
 
@@ -110,7 +110,7 @@ const acceptsAnonymous = ({ url }: ResolvedServer): Effect.Effect<boolean, Ironf
         await response.body?.cancel()
         return response.ok
       },
-      // it answered an earlier call: its reaction to this one is unknown
+      // the server answered an earlier call: what it does without a key is unknown
       () => false
     )
   )

@@ -1,4 +1,4 @@
-/** `ironflow emit`: emits an event, and optionally follows its consequences. */
+/** `ironflow emit`: emits an event, and with `--wait` follows the runs that it starts. */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -84,7 +84,7 @@ export const emit = Command.make(
           return yield* Effect.fail(startedNothing(input.event))
         }
         const runs = yield* waitForAll(client, runIds, timeout, json).pipe(
-          // a user who gives up needs the ids
+          // with the ids the user can look at the runs later
           Effect.tapError(() =>
             json ? Console.log(JSON.stringify({ eventId, position, runIds })) : Effect.void
           ),
@@ -133,17 +133,17 @@ const waitForAll = (
     { concurrency: "unbounded" }
   )
 
-/** How long a wait may stay silent, in milliseconds. */
+/** How long a wait may stay without output, in milliseconds. */
 const SILENCE_MS = 5000
 
-/** Says after a while what a run is waiting for: it may be for something that never happens. */
+/** Says after {@link SILENCE_MS} what the run waits for, since that may never happen. */
 const sayWhy = (client: ClientApi<EffectKind>, runId: string) =>
   Effect.sleep(SILENCE_MS).pipe(
     Effect.andThen(client.explain(runId)),
     Effect.flatMap(({ message }) =>
       Console.error(`${runId} has not ended yet. ${inCommands(message, runId)}`)
     ),
-    // the wait itself will report the error
+    // the wait reports this error itself
     Effect.ignore
   )
 
@@ -183,7 +183,7 @@ export const readTimeout = (text: Option.Option<string>): Effect.Effect<number |
     }
   })
 
-/** Reads data from the command line, or from standard input for `-`. */
+/** Reads the data from the argument, or from standard input when the argument is `-`. */
 export const readData = (argument: string): Effect.Effect<unknown, IronflowError> =>
   Effect.flatMap(argument === "-" ? readStdin : Effect.succeed(argument), (text) =>
     Effect.try({

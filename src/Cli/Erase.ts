@@ -133,7 +133,10 @@ const targetOf = (said: Said) =>
     return target
   })
 
-/** Whether there is nothing to erase. An erasure that will be refused is started anyway, since the error says what to do. */
+/**
+ * Whether nothing is left to erase. An erasure that the server will refuse is started anyway: its error says
+ * what to do.
+ */
 const isInVain = ({ done, skipped }: BulkOperation): boolean =>
   done === 0 && Object.keys(skipped).every((why) => why === "not found" || why === "erased already")
 

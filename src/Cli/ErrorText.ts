@@ -5,20 +5,23 @@ import { isUserFrame } from "../CallSite.ts"
 import { describeError, type ReportedError, thrownBy } from "../DescribeError.ts"
 import { oneLine } from "./Output.ts"
 
-/** The longest message, in characters. */
+/** The length at which a message is cut, in characters. */
 const MESSAGE = 1000
 /** The most lines of user code shown for one error. */
 const FRAMES = 4
 /** The most causes that are shown. */
 const CAUSES = 3
 
-/** The error in one line: `step "charge" failed: TypeError: fetch failed`. */
+/** The error on one line: `step "charge" failed: TypeError: fetch failed`. */
 export const errorLine = (error: ReportedError, max = MESSAGE): string => oneLine(describeError(error), max)
 
-/** Does what {@link errorLine} does without the step, for output that names the step itself. */
+/** Like {@link errorLine}, but without the step: for output that names the step itself. */
 export const thrownLine = (error: ReportedError, max = MESSAGE): string => errorLine(thrownBy(error), max)
 
-/** The stack lines of user code for the error, and its causes with theirs; empty when none are known. */
+/**
+ * The places of the error in the user's code as lines, followed by its causes with their places. Empty when
+ * none are known.
+ */
 export const placeLines = (error: ReportedError, cwd = process.cwd()): Array<string> => {
   const lines: Array<string> = []
   let one: ReportedError | undefined = error
@@ -33,7 +36,8 @@ export const placeLines = (error: ReportedError, cwd = process.cwd()): Array<str
 }
 
 /**
- * The lines of the error's own stack. In clients the stacks of its causes follow it; these are shown with the causes.
+ * The lines of the error's own stack that are user code. In clients the stacks of the causes follow it; these
+ * are shown with the causes.
  */
 const userFrames = ({ cause, stack = "" }: ReportedError, cwd: string): Array<string> => {
   const causes = cause?.stack === undefined ? "" : `\nCaused by: ${cause.stack}`
@@ -44,7 +48,7 @@ const userFrames = ({ cause, stack = "" }: ReportedError, cwd: string): Array<st
     .map((line) => oneLine(shorten(line, cwd)))
 }
 
-/** Makes the path relative to the working folder, for files below it. */
+/** Makes the path of a file in or below the working folder relative to it. */
 const shorten = (frame: string, cwd: string): string =>
   frame.replace(/(?:file:\/\/)?(\/[^\s():]+)/, (whole, file: string) => {
     const name = whole.startsWith("file:") ? fileURLToPath(whole) : file

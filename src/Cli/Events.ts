@@ -36,7 +36,7 @@ const filters = {
 type Filters = { readonly [Name in keyof typeof filters]: Option.Option<string> }
 
 const optionsOf = ({ entity, ...others }: Filters): ListEventsOptions =>
-  // the names are those of the options
+  // the flags are named after the options of the client
   Object.fromEntries(
     Object.entries({ entityId: entity, ...others }).flatMap(([name, value]) =>
       Option.isSome(value) ? [[name, value.value]] : []
@@ -143,7 +143,7 @@ const why = clientCommand("why", {
   }
 }).pipe(Command.withExamples([{ command: "ironflow events why evt_1" }]))
 
-/** Page size while events are followed. */
+/** The page size with `--follow`. */
 const PAGE = 100
 
 const tail = Command.make(
@@ -180,7 +180,8 @@ const tail = Command.make(
           isMore = page.nextCursor !== undefined
         }
       })
-      // the subscription tells when there are new events; `replay: 1` also reports events from before it was active
+      // The subscription only says when to look for new events. `replay: 1` also reports one that came before
+      // the subscription was active.
       yield* keepTrying(
         stream(`events:${options.name ?? ">"}`, { replay: 1 }).pipe(
           Stream.buffer({ capacity: 1, strategy: "sliding" }),

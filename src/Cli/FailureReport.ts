@@ -1,4 +1,4 @@
-/** Reports the failure of a command: one or two short lines, and an exit code. */
+/** Reports why a command failed: in one or two short lines, and by its exit code. */
 import * as Cause from "effect/Cause"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
@@ -14,7 +14,7 @@ export interface Failure {
   readonly exitCode: ExitCode
 }
 
-/** The failure in a cause; `undefined` when the user asked for help, or stopped the command. */
+/** The failure that a cause holds. `undefined` when the user asked for help or stopped the command. */
 export const failureOf = (cause: Cause.Cause<unknown>): Failure | undefined => {
   if (Cause.hasInterruptsOnly(cause)) return undefined
   const error = Cause.squash(cause)
@@ -30,6 +30,7 @@ export const failureOf = (cause: Cause.Cause<unknown>): Failure | undefined => {
       exitCode: exitCodeOf("USAGE")
     }
   }
+  // `QuitError` of `effect/Terminal`: the user has pressed Ctrl-C at a prompt
   if (isObject(error) && error._tag === "QuitError") {
     return { code: "CANCELLED", message: "Cancelled: nothing was changed.", exitCode: 1 }
   }
@@ -50,11 +51,11 @@ export const failureOf = (cause: Cause.Cause<unknown>): Failure | undefined => {
 
 const messageOf = (error: CliError): string =>
   error._tag === "InvalidValue" && error.kind === "flag" && error.value.trim() === ""
-    ? // often an unset variable: without the flag something else may be done than was meant
+    ? // the value is often an unset variable, and without the flag the command may do something else than was meant
       `--${error.option} is empty: give it a value, or leave it out`
     : oneLine(withSuggestion(error.message).replace("a string representing a finite number", "a number"))
 
-/** The library writes what may have been meant on lines of their own, which would run together in one line. */
+/** `effect/cli` puts each suggestion on a line of its own; this joins them with "or". */
 const withSuggestion = (message: string): string =>
   message.replace(
     /\s*Did you mean this\?\s*([^]*)$/,
@@ -74,8 +75,8 @@ export const report = (cause: Cause.Cause<unknown>, json: boolean): Effect.Effec
   return levelFromEnvironment() === "debug" ? Effect.andThen(said, Console.error(Cause.pretty(cause))) : said
 }
 
-/** The commands that list what a command has named and the server does not have. */
-const lists: { readonly [code: string]: string } = {
+/** For each code of something that was not found: the command that lists what exists. */
+const listCommands: { readonly [code: string]: string } = {
   API_KEY_NOT_FOUND: "apikeys list",
   BUCKET_NOT_FOUND: "kv buckets",
   BULK_NOT_FOUND: "bulk list",
@@ -94,9 +95,9 @@ const lists: { readonly [code: string]: string } = {
 }
 
 const whatExists = (code: string): string =>
-  Object.hasOwn(lists, code) ? ` \`ironflow ${lists[code]}\` shows what exists.` : ""
+  Object.hasOwn(listCommands, code) ? ` \`ironflow ${listCommands[code]}\` shows what exists.` : ""
 
-/** Replaces the names of library options in messages by flags. */
+/** Replaces the names of options in messages of this package by flags of the command. */
 const inFlags = (message: string): string =>
   message
     .replaceAll("`serverUrl`", "--server-url")

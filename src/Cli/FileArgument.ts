@@ -1,7 +1,10 @@
-/** The file that a command writes or reads as a whole. */
+/** The argument for a file that a command writes or reads as a whole. */
 import * as Argument from "effect/cli/Argument"
 
-/** A name of a file. `-` stands for a pipe elsewhere, and would make a file of that name. */
+/**
+ * The name of a file. `-` is refused: in other commands it stands for a pipe, and here it would make a file
+ * named `-`.
+ */
 export const fileArgument = Argument.String("file").pipe(
   Argument.filter(
     (name) => name !== "-",

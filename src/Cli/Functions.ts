@@ -138,7 +138,7 @@ const drain = clientCommand("drain", {
     const left = versions.filter(
       ({ isLatest, liveRuns, workerIds }) => !isLatest && (liveRuns > 0 || workerIds.length > 0)
     )
-    // the latest version is shown too, since the others move to it
+    // the latest version is shown too, since runs of the others move to it
     const shown = versions.filter(
       (version) =>
         left.includes(version) ||

@@ -22,7 +22,7 @@ const namespace = textFlag("namespace").pipe(
   Flag.optional
 )
 
-/** Flags that identify the group, where its name alone is not unique. */
+/** Flags that identify the group when several groups have its name. */
 const choice = {
   name,
   namespace,

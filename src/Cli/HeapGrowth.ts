@@ -8,15 +8,18 @@ import { PerformanceObserver } from "node:perf_hooks"
 import process from "node:process"
 import v8 from "node:v8"
 
-/** The size up to which the young generation grows, in bytes: it doubles, and this lies between two steps. */
+/**
+ * The young generation may grow until it has this size, in bytes. V8 doubles it, and this lies between two of
+ * its sizes.
+ */
 const YOUNG_BYTES = 12 * 1024 * 1024
 
-/** Growth of the old generation before the next collection, in percent. */
+/** How much the old generation may grow before it is collected again, in percent. */
 const OLD_PERCENT = 50
 
 export const boundHeap = (): void => {
   v8.setFlagsFromString(`--heap-growing-percent=${OLD_PERCENT}`)
-  // the user has set a size
+  // the user has set the size of the young generation
   if (/semi[-_]space/.test([...process.execArgv, process.env.NODE_OPTIONS ?? ""].join(" "))) return
   let grows = true
   const grow = (allowed: boolean): void => {
@@ -24,7 +27,8 @@ export const boundHeap = (): void => {
     grows = allowed
     v8.setFlagsFromString(`--semi-space-growth-factor=${allowed ? 2 : 1}`)
   }
-  // loading everything at once would make it as large as possible
+  // no growth before the first collection: loading the modules would make the young generation as large as
+  // possible
   grow(false)
   const young = (): number =>
     v8.getHeapSpaceStatistics().find(({ space_name }) => space_name === "new_space")?.space_size ?? 0

@@ -42,7 +42,10 @@ interface HookInput {
   readonly hookFunction: Option.Option<string>
 }
 
-/** The hooks of the flags and the environment. Fails with `ValidationError`, whose message contains no secrets. */
+/**
+ * The hooks from the flags and the environment. Fails with `ValidationError`; its message contains no
+ * secrets.
+ */
 export const hooksOf = ({
   hook,
   hookFunction,
@@ -86,7 +89,7 @@ export const hooksOf = ({
         checkHooks(hooks)
         return hooks
       },
-      // it throws no other errors
+      // `checkHooks` throws only `ValidationError`
       catch: (error) => error as ValidationError
     })
   })

@@ -1,4 +1,4 @@
-/** Messages of the engine name methods of the client; here they become commands. */
+/** Replaces the methods that messages of the engine name by commands. */
 
 const commands: ReadonlyArray<readonly [method: RegExp, command: (runId: string) => string]> = [
   [/\bresumeRun\b/g, (runId) => `\`ironflow runs resume ${runId}\``],

@@ -1,4 +1,4 @@
-/** One call of the `ironflow` command, without the parts that concern its process. */
+/** Runs one call of the `ironflow` command, without the parts that concern its process. */
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -7,18 +7,18 @@ import * as CliConfig from "effect/cli/CliConfig"
 import * as CliOutput from "effect/cli/CliOutput"
 import * as Command from "effect/cli/Command"
 import * as GlobalFlag from "effect/cli/GlobalFlag"
-import { SDK_VERSION } from "../Worker/Version.ts"
+import { SDK_VERSION } from "../SdkVersion.ts"
 import { commands } from "./Commands.ts"
 import { failureOf, report } from "./FailureReport.ts"
 import { requireNode } from "./Process.ts"
 
-/** Runs the command with the arguments that follow `ironflow`, and reports its failure. */
+/** Runs the command with the arguments that come after `ironflow`, and reports its failure. */
 export const invoke = (args: ReadonlyArray<string>) =>
   requireNode.pipe(
     Effect.andThen(Command.runWith(commands, { version: SDK_VERSION })(args)),
     Effect.tapCause((cause) => report(cause, args.includes("--json"))),
     Effect.provideService(CliOutput.Presenter, {
-      // usage errors take one line; the help must be requested
+      // a usage error is reported in one line; the help is only shown on request
       present: (event) =>
         event._tag === "InvalidInvocation" ? Effect.void : CliOutput.defaultPresenter.present(event)
     }),
@@ -29,7 +29,7 @@ export const invoke = (args: ReadonlyArray<string>) =>
     Effect.provide(NodeServices.layer)
   )
 
-/** The exit code for the end of the command; `undefined` when it was stopped. */
+/** The exit code for how the command ended; `undefined` when it was stopped. */
 export const exitCodeOfEnd = (exit: Exit.Exit<unknown, unknown>): number | undefined => {
   if (Exit.isSuccess(exit)) return 0
   return Cause.hasInterruptsOnly(exit.cause) ? undefined : (failureOf(exit.cause)?.exitCode ?? 0)

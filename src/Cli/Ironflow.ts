@@ -1,4 +1,4 @@
-/** The `ironflow` command itself: the flags that all commands share. */
+/** The flags that all commands share. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
@@ -39,7 +39,7 @@ export const ironflow = Command.make("ironflow").pipe(
   Command.withDescription("Run, start and inspect durable functions.")
 )
 
-/** The server of the flags; missing flags are read from the environment variables. */
+/** The server that the flags name. Flags that were not given are read from the environment variables. */
 export const serverOptions = Effect.map(ironflow, ({ serverUrl, apiKey, environment }): ServerOptions => ({
   serverUrl: Option.getOrUndefined(serverUrl),
   apiKey: Option.getOrUndefined(Option.map(apiKey, Redacted.value)),

@@ -1,4 +1,4 @@
-/** Tries calls again while a server is away, for commands that continue over its restarts. */
+/** Repeats calls while a server is away, for commands that continue when it is back. */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
@@ -8,8 +8,9 @@ import { failureOf } from "./FailureReport.ts"
 const EVERY_MS = 1000
 
 /**
- * Tries a call again every second while it fails in a way that may pass, as when a server restarts, and says so once on standard
- * error, except with `--json`. Gives up after `times` attempts; by default it continues until it is interrupted.
+ * Repeats a call every second while it fails in a way that may pass, such as a restart of the server. Says so
+ * once on standard error, except with `--json`. Gives up after `times` repetitions; by default it continues
+ * until it is interrupted.
  */
 export const keepTrying = <A, E, R>(
   call: Effect.Effect<A, E, R>,

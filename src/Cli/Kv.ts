@@ -1,6 +1,6 @@
 /**
- * `ironflow kv`: buckets and keys from the command line. A value is parsed as JSON if possible, or else taken as
- * text.
+ * `ironflow kv`: buckets and keys from the command line. A value that is JSON is stored parsed; any other
+ * value is stored as text.
  */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
@@ -217,7 +217,9 @@ const watch = Command.make(
   })
 ).pipe(Command.withDescription("Print the changes of keys as they happen. Ctrl-C ends it."))
 
-/** JSON has no bytes: they are shown as base64 under a name that says so. */
+/**
+ * The entry as JSON. JSON has no bytes, so a value of bytes is shown as base64, under a name that says so.
+ */
 const jsonOf = <A extends Pick<KVEntry, "value"> | { readonly value?: unknown }>(entry: A): object =>
   entry.value instanceof Uint8Array
     ? { ...entry, value: undefined, value_base64: Buffer.from(entry.value).toString("base64") }

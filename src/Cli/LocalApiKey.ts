@@ -9,7 +9,7 @@ import { checked } from "../CheckAsEffect.ts"
 import { resolveEnvironment } from "../EnvironmentVariables.ts"
 import { type IronflowError, isIronflowError } from "../Errors.ts"
 
-/** Fails with code `STORE_LOCKED` when an engine has the file open. */
+/** Creates the key in the file. Fails with code `STORE_LOCKED` when an engine has the file open. */
 export const createApiKey = (
   filename: string,
   input: CreateAPIKeyInput
@@ -23,6 +23,6 @@ export const createApiKey = (
       return yield* Management.make({ store, access }, environment).apiKeys.create(input)
     })
   ).pipe(
-    // the declared failures of the client's method are wider than those of this one
+    // the client's type declares more failures than occur here: any other is a defect
     Effect.catch((error) => (isIronflowError(error) ? Effect.fail(error) : Effect.die(error)))
   )

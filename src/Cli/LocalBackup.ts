@@ -23,14 +23,14 @@ export const restoreFile = (options: RestoreOptions): Effect.Effect<BackupInfo, 
 
 const WHAT = "The backup"
 
-/** After how many further bytes the progress is shown again. */
+/** The progress is shown again each time this many bytes have arrived. */
 const STEP = 1024 * 1024
 
-/** Requests a backup from the server, and receives it. */
+/** Requests a backup from the server, and writes it to the file. */
 export const download = (file: string) =>
   Effect.gen(function* () {
     const from = yield* server
-    // fails with a message about the connection, if something is wrong with it
+    // when the server cannot be reached, this fails with a message about the connection
     yield* sendRequest({ method: "GET", path: restHealth.path, what: WHAT })
     return yield* withProgressLine(
       takeBackup<IronflowError>(
@@ -69,7 +69,10 @@ const fetchTo = async (from: ResolvedServer, partial: string, signal: AbortSigna
   await pipeline(piecesOf(response.body, broken), createWriteStream(partial), { signal })
 }
 
-/** Distinguishes errors of the download from errors of the file. */
+/**
+ * Yields the pieces of the download, and shows the progress. An error of the download becomes that of
+ * `broken`, so that it can be told from an error of the file.
+ */
 async function* piecesOf(
   body: AsyncIterable<Uint8Array>,
   broken: (cause: unknown) => ConnectionError

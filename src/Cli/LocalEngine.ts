@@ -28,31 +28,31 @@ export interface LocalEngineOptions {
   readonly database?: PostgresOptions
   /** Whether the whole file is read first; that fails when it is damaged. */
   readonly check?: boolean
-  /** For `serve --no-audit`. */
+  /** Sets what `serve --no-audit` sets. */
   readonly noAudit?: boolean
-  /** For `serve --insecure`. */
+  /** Sets what `serve --insecure` sets. */
   readonly insecure?: boolean
   /** Whether push endpoints may be on loopback and in private networks. */
   readonly allowPrivateEndpoints?: boolean
-  /** Origins of other hosts whose pages may call. */
+  /** Origins of other hosts whose pages may call the server. */
   readonly corsOrigins?: ReadonlyArray<string>
-  /** Host names under which browsers reach it. */
+  /** Host names under which browsers reach the server. */
   readonly allowedHosts?: ReadonlyArray<string>
-  /** Whether the port serves the console, and its path behind a proxy. */
+  /** Whether the server also serves the console, and the console's path behind a proxy. */
   readonly console?: boolean | { readonly base?: string }
   /** The mode of the database file when it is created. */
   readonly fileMode?: number
   /** How long a worker may be silent before its runs go to others: `15s`. */
   readonly leaseTerm?: string
-  /** How long data is kept, in the form of flags. */
+  /** How long data is kept, as given by the flags. */
   readonly keep?: RetentionOptions
-  /** Takes precedence over `IRONFLOW_MASTER_KEY`. */
+  /** The master key. It takes precedence over `IRONFLOW_MASTER_KEY`. */
   readonly masterKey?: string
-  /** The URLs that it calls about runs and functions in trouble. */
+  /** The hooks that the engine calls about runs and functions in trouble. */
   readonly hooks?: ReadonlyArray<HookOptions>
-  /** The format and level of its log. */
+  /** The format and level of the engine's log. */
   readonly logs: LogChoice
-  /** Whether the activity of runs is shown elsewhere. */
+  /** Whether the command shows the activity of runs itself. */
   readonly showsRuns?: boolean
 }
 
@@ -98,8 +98,9 @@ const layer = ({
   )
 
 /**
- * Runs `use` beside a listening engine, which stops when `use` ends. Fails with `STORE_LOCKED` when another engine
- * has taken over the database: this one is then inactive, and the supervisor of the process should know.
+ * Runs `use` beside a listening engine, which stops when `use` ends. Fails with `STORE_LOCKED` when another
+ * engine has taken over the database. This one can then do nothing, so the process ends with a failure that
+ * its supervisor sees.
  */
 export const withLocalEngine = <A, E, R>(
   options: LocalEngineOptions,

@@ -1,7 +1,7 @@
 /**
- * The log lines of commands: their destination and format. They go to standard error, so that standard output holds
- * only the result. A reader that is gone or slow, or a full disk, blocks nothing: lines are dropped, and the next
- * written line says how many.
+ * Where the log lines of commands go, and in which format. They go to standard error, so that standard output
+ * holds only the result. When the reader of standard error is gone or slow, or the disk is full, the command
+ * does not wait: lines are dropped, and the next written line says how many.
  */
 import { fstatSync, writeSync } from "node:fs"
 import * as Clock from "effect/Clock"
@@ -36,7 +36,10 @@ export interface LogChoice {
   readonly level: LogLevel
 }
 
-/** The format and level from the flags, or else from the environment variables; the default level is `level`. */
+/**
+ * The format and level from the flags; those not given from the environment variables. The default level is
+ * `level`.
+ */
 export const logChoice = (
   flags: { readonly logFormat: Option.Option<LogFormat>; readonly logLevel: Option.Option<LogLevel> },
   level: LogLevel = "info"
@@ -47,7 +50,7 @@ export const logChoice = (
   )
 })
 
-/** Environment variables that make a child process log in the same way. */
+/** The environment variables with which a child process logs in the same way. */
 export const environmentFor = ({ format, level }: LogChoice): { readonly [name: string]: string } => ({
   IRONFLOW_LOG_FORMAT: format,
   IRONFLOW_LOG_LEVEL: level
@@ -60,7 +63,7 @@ export const stderrLogger = ({ format, level }: LogChoice, sink: LineSink = stan
     lineLevels.indexOf(of) < lowest
       ? () => undefined
       : (message, data, fields) => {
-          // a logger called without a fiber uses the time of the machine
+          // a logger may be called without a fiber: then the time is that of the machine
           const at = Effect.runSync(Clock.currentTimeMillis)
           sink.write((dropped) =>
             dropped === 0
@@ -78,17 +81,20 @@ export const layerStderr = (choice: LogChoice): Layer.Layer<never> => layerLogge
 const missing = (lines: number): string => `${lines} log lines are missing here: they could not be written`
 
 /**
- * A destination for lines that may be dropped. `line` receives the number of lines dropped since the last written
- * one.
+ * A destination that may drop lines. `line` receives the number of lines that were dropped since the last
+ * written one.
  */
 export interface LineSink {
   readonly write: (line: (dropped: number) => string) => void
 }
 
-/** The most characters that wait for the reader of standard error. */
+/** The most characters that may wait for the reader of standard error. */
 const MAX_BUFFERED_CHARS = 1024 * 1024
 
-/** Counts the lines that were dropped. `write`, for a file, pipe or terminal, returns whether it took the line. */
+/**
+ * A destination that counts the dropped lines. `write` returns whether the file, pipe or terminal took the
+ * text.
+ */
 export const countingSink = (write: (text: string) => boolean): LineSink => {
   let dropped = 0
   return {
@@ -103,7 +109,7 @@ const standardError = (): LineSink => {
   const { stderr } = process
   return countingSink(
     isFile(stderr.fd)
-      ? // the first line that a full disk refuses would close the stream for good
+      ? // a stream closes for good at the first line that a full disk refuses; a direct write does not
         (text) => {
           try {
             return writeSync(stderr.fd, text) > 0
@@ -123,7 +129,7 @@ const isFile = (fd: number): boolean => {
   try {
     return fstatSync(fd).isFile()
   } catch {
-    // closed: the stream silently drops further lines
+    // standard error is closed: the stream drops lines without an error
     return false
   }
 }

@@ -24,7 +24,7 @@ endWhenNobodyReads((cause) => {
   Effect.runSync(report(Cause.fail(error), process.argv.includes("--json")))
 })
 endWithNpx()
-// an invalid level is reported first
+// throws here, before anything else, if the level is invalid
 levelFromEnvironment()
 
 invoke(process.argv.slice(2)).pipe(
@@ -32,7 +32,7 @@ invoke(process.argv.slice(2)).pipe(
     disableErrorReporting: true,
     teardown: (exit, done) => {
       const code = exitCodeOfEnd(exit)
-      // a failure has its own exit code, also when a signal came
+      // a failure keeps its exit code, even if a signal came too
       done(code || (isUnfinished() || (code === undefined && forced()) ? 1 : 0))
     }
   })

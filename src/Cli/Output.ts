@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import { formatDuration } from "../Duration.ts"
 import { ironflow } from "./Ironflow.ts"
 
-/** Prints `value` as one line of JSON with `--json`, or else the text. */
+/** Prints `value` as one line of JSON with `--json`, and the text without it. */
 export const print = (value: unknown, text: () => string) =>
   Effect.flatMap(ironflow, ({ json }) => Console.log(json ? toJson(value) : text()))
 
@@ -21,7 +21,7 @@ const briefly = ({ code, message, name }: Error & { readonly code?: unknown }) =
   ...(typeof code === "string" ? { code } : {})
 })
 
-/** A table with headings and columns of the necessary width. */
+/** A table with headings, whose columns are as wide as their contents. */
 export const table = (
   headings: ReadonlyArray<string>,
   rows: ReadonlyArray<ReadonlyArray<string>>
@@ -64,7 +64,10 @@ export const shown = (value: unknown, max = 80): string =>
 export const elapsed = (ms: number): string =>
   ms >= 1000 && ms < 60_000 ? `${(ms / 1000).toFixed(1)}s` : formatDuration(Math.max(0, ms))
 
-/** The duration between two ISO times. Without the second it lasts up to `now`, in epoch milliseconds. */
+/**
+ * The duration between two ISO times. Without the second time it is the duration up to `now`, in epoch
+ * milliseconds.
+ */
 export const durationBetween = (from: string | undefined, to: string | undefined, now?: number): string => {
   const end = to === undefined ? now : Date.parse(to)
   return from === undefined || end === undefined ? "" : elapsed(end - Date.parse(from))

@@ -1,4 +1,4 @@
-/** `ironflow policies`: manages which actions on which resources are allowed or denied. */
+/** `ironflow policies`: manages policies, which allow or deny actions on resources. */
 import * as Option from "effect/Option"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
@@ -82,7 +82,7 @@ const update = policiesCommand("update", {
     effect: Flag.Literals("effect", effects).pipe(Flag.optional),
     actions: Flag.optional(actions),
     resources: Flag.optional(resources),
-    // not a `textFlag`: empty, it takes the condition away
+    // no `textFlag`, because an empty value removes the condition
     condition: Flag.String("condition").pipe(
       Flag.withMetavar("CEL"),
       Flag.withDescription(

@@ -29,8 +29,8 @@ export const silenceSqliteWarning = (): void => {
 const GRACE_MS = 2000
 
 /**
- * The first signal asks the command to end. After the second it has {@link GRACE_MS} left; the third ends it at once.
- * Returns a function that says whether there was a second one.
+ * The first signal asks the command to end. After the second signal the command has {@link GRACE_MS} left;
+ * the third ends it at once. Returns a function that says whether the second signal came.
  */
 export const forceOnSecondSignal = (): (() => boolean) => {
   let signals = 0
@@ -60,8 +60,8 @@ export const nextSignal: Effect.Effect<void> = Effect.callback((resume) => {
 let unfinished = false
 
 /**
- * Sets an exit code other than success: the command ends before it has printed its result, because of a signal or
- * because output cannot be written.
+ * Makes the process exit with a failure although the command ended without one: a signal stopped it before it
+ * had printed its result, or its output could not be written.
  */
 export const leaveUnfinished = (): void => {
   unfinished = true
@@ -70,19 +70,19 @@ export const leaveUnfinished = (): void => {
 export const isUnfinished = (): boolean => unfinished
 
 /**
- * Ends the command cleanly, as a signal does, when the reader of its output is gone: `ironflow subscribe ... | head`.
- * When output cannot be written, as on a full disk, it calls `onFailure` and ends too. Errors of standard error are
- * ignored.
+ * Ends the command cleanly, as a signal does, when the reader of its output is gone: `ironflow subscribe ...
+ * | head`. When output cannot be written, as on a full disk, it calls `onFailure` and ends the command too.
+ * Errors of standard error are ignored.
  */
 export const endWhenNobodyReads = (onFailure: (error: NodeJS.ErrnoException) => void): void => {
   let gone = false
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-    // each further line fails too, and a second signal would mean to hurry
+    // every further line fails too, and a second signal would end the command before it is done
     if (gone) return
     gone = true
     if (error.code !== "EPIPE") {
       leaveUnfinished()
-      // the command may have ended by now
+      // the command may have ended already, so that its teardown no longer sets the code
       process.exitCode = 1
       onFailure(error)
     }
@@ -95,8 +95,8 @@ export const endWhenNobodyReads = (onFailure: (error: NodeJS.ErrnoException) => 
 const LOOK_MS = 250
 
 /**
- * Ends the command cleanly when the `npx` that started it has ended: `npx` takes a SIGTERM itself and does not pass
- * it on. Other parents may end while the command continues.
+ * Ends the command cleanly when the `npx` that started it has ended: `npx` takes a SIGTERM itself and does
+ * not pass it on. After other parents end, the command continues.
  */
 export const endWithNpx = (): void => {
   const parent = process.ppid
@@ -107,7 +107,7 @@ export const endWithNpx = (): void => {
     process.emit("SIGTERM", "SIGTERM")
   }, LOOK_MS)
   look.unref()
-  // this process got the signal itself: it was sent to both
+  // the signal was sent to this process too, so the parent no longer matters
   const stop = () => clearInterval(look)
   process.once("SIGINT", stop).once("SIGTERM", stop)
 }

@@ -1,17 +1,18 @@
 /**
- * Progress of something that takes long. On a terminal it is one line, which is removed at the end. Elsewhere, as in the log of a job, a
- * line is printed every few seconds, and none with `--json`.
+ * Shows the progress of something that takes long. On a terminal this is one line, which is removed at the
+ * end. Elsewhere, as in the log of a job, a line is printed every few seconds. With `--json` nothing is
+ * printed.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 
-/** How often a line is printed where there is no terminal, milliseconds. */
+/** How often a line is printed where there is no terminal, in milliseconds. */
 const LINE_EVERY_MS = 5000
 
 let nowMs: (() => number) | undefined
 let printedAt = 0
 
-/** Replaces the shown progress. */
+/** Shows the text in place of the last one. */
 export const showProgress = (text: string): void => {
   if (process.stderr.isTTY) {
     process.stderr.write(`\r${text}\u001B[K`)
@@ -22,7 +23,7 @@ export const showProgress = (text: string): void => {
   process.stderr.write(`${text}\n`)
 }
 
-/** Runs something that reports its progress, and removes the line on the terminal afterwards. */
+/** Runs the effect, which may show progress, and then removes the line from the terminal. */
 export const withProgressLine = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.flatMap(Clock.Clock, (clock) => {
     nowMs = () => clock.currentTimeMillisUnsafe()

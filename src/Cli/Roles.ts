@@ -1,4 +1,4 @@
-/** `ironflow roles`: manages roles, which keys have and policies are assigned to. */
+/** `ironflow roles`: manages roles. Keys have roles, and roles have policies. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Argument from "effect/cli/Argument"
@@ -18,7 +18,7 @@ const policy = Argument.String("policy-id")
 
 export const org = textFlag("org").pipe(
   Flag.withMetavar("ID"),
-  Flag.withDescription("The organization; org_default for a new role"),
+  Flag.withDescription("The organization (of a new role: org_default, if not given)"),
   Flag.optional
 )
 
@@ -59,7 +59,7 @@ const rename = rolesCommand("rename", {
   text: (role, { id }) => `Role ${id} is called ${role.name}.`
 })
 
-const remove = rolesCommand("delete", {
+const deleteRole = rolesCommand("delete", {
   about: "Delete a role that no key has.",
   takes: { id },
   call: (roles, { id }) => roles.delete(id),
@@ -75,7 +75,7 @@ const assign = rolesCommand("assign", {
   text: (_, { id, policy }) => `Role ${id} has policy ${policy}.`
 })
 
-const unassign = rolesCommand("remove", {
+const removePolicy = rolesCommand("remove", {
   about: "Take a policy from a role; it takes effect at once.",
   takes: { id, policy },
   call: (roles, { id, policy }) => roles.removePolicy(id, policy),
@@ -87,5 +87,5 @@ export const roles = Command.make("roles").pipe(
   Command.withAlias("role"),
   Command.withDescription("Gather policies into roles, which API keys have."),
   Command.withShortDescription("Manage roles"),
-  Command.withSubcommands([create, list, rename, remove, assign, unassign])
+  Command.withSubcommands([create, list, rename, deleteRole, assign, removePolicy])
 )

@@ -1,6 +1,6 @@
 /**
- * `ironflow runs cancel`, `pause`, `resume`, `retry`, `rerun`, `fork`, `move` and `delete`: for one run by its id, or
- * many by ids or filters.
+ * `ironflow runs cancel`, `pause`, `resume`, `retry`, `rerun`, `fork`, `move` and `delete`: for one run by
+ * its id, or for many by ids or filters.
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -49,7 +49,7 @@ interface One<E> {
   readonly goesOn?: true
 }
 
-/** Reasons for which somebody has to do something before a worker takes a run. */
+/** Codes of `runs why` for runs that no worker takes until somebody does something. */
 const holding: ReadonlySet<string> = new Set([
   "NO_WORKER_OF_VERSION",
   "NO_WORKER",
@@ -57,13 +57,17 @@ const holding: ReadonlySet<string> = new Set([
   "ENDPOINT_UNAVAILABLE"
 ])
 
-/** Why the run does not continue, as `runs why` shows it, on a line of its own; empty when it continues. */
+/**
+ * Why the run waits, on a line of its own, in the words of `runs why`. Empty when the run continues by
+ * itself.
+ */
 const whyHeld = (runId: string) =>
   callServer((client) => client.explain(runId)).pipe(
     Effect.map(({ code, message }) =>
       holding.has(code) ? `\nIt still waits. ${oneLine(inCommands(message, runId), 2000)}` : ""
     ),
-    // the action itself has succeeded: a key may control runs without reading them
+    // the action has succeeded already; the key may control runs and yet not read them, so this line is left
+    // out
     Effect.orElseSucceed(() => "")
   )
 
@@ -73,7 +77,7 @@ interface Given {
   readonly yes: boolean
   readonly reason?: Option.Option<string>
   readonly fromStep?: Option.Option<string>
-  /** The option `fromStep` of `fork`. */
+  /** The flag `--from` of `fork`, which becomes the option `fromStep`. */
   readonly from?: Option.Option<string>
   readonly version?: Option.Option<string>
 }
@@ -86,8 +90,8 @@ const optionsOf = (input: Given): Pick<BulkOptions, BulkWord> =>
   })
 
 /**
- * `one` is the call for a single named run, if there is one; `ofOne` names the given flags that only apply to a
- * single run.
+ * Acts on the runs of the input. `one` is the call for a single run that is named by its id, if the client
+ * has one. `ofOne` has the given flags that only apply to a single run: with several runs they are refused.
  */
 const act = <E>(
   action: BulkAction,

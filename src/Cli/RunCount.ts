@@ -41,7 +41,7 @@ export const count = Command.make(
     const counts = yield* callServer((client) =>
       client.countRuns({
         ...filters,
-        // the server checks the value
+        // the server checks the value, and refuses any other
         by: by as CountRunsOptions["by"],
         durations,
         timeLimit,

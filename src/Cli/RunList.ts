@@ -34,7 +34,7 @@ const moment = (name: string, description: string) =>
     `${description}: an ISO time such as 2026-01-31T12:00:00Z, or how long ago, such as 30m, 12h or 7d`
   )
 
-/** The filter flags of commands about many runs. */
+/** The filter flags of commands that act on many runs. */
 export const filterFlags = {
   function: textFlag("function").pipe(
     Flag.withMetavar("ID"),
@@ -89,7 +89,7 @@ interface FilterInput {
 
 const units: { readonly [unit: string]: number } = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
 
-/** Converts a time flag to the form that the server reads. */
+/** Converts the value of a time flag to the form that the server reads. */
 export const timeOf = (name: string, said: string, now: number): Effect.Effect<string, ValidationError> => {
   const [, count, unit = ""] = /^(\d{1,9})([smhd])$/.exec(said) ?? []
   const ago = count === undefined ? undefined : momentOf(now - Number(count) * units[unit]!)
@@ -105,7 +105,7 @@ export const timeOf = (name: string, said: string, now: number): Effect.Effect<s
 
 const flagOf = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
 
-/** A single function or status is sent as a string: the server then counts all runs. */
+/** Takes a single function or status out of its list: sent as a string, it makes the server count all runs. */
 const oneOrAll = <A>(list: ReadonlyArray<A>): A | ReadonlyArray<A> => (list.length === 1 ? list[0]! : list)
 
 /** Makes filters from the flags. */
@@ -206,7 +206,10 @@ export const list = Command.make(
   )
 )
 
-/** A page. When the server stops because its time limit was reached, it is asked again, until the time limit of the command is reached. */
+/**
+ * One page. The server stops looking when it reaches its own time limit. It is then asked to continue, until
+ * the time limit of the command is reached.
+ */
 const looking = (client: ClientApi<EffectKind>, options: ListRunsOptions, timeLimit: number) =>
   Effect.gen(function* () {
     const beganAt = yield* Clock.currentTimeMillis
@@ -236,7 +239,10 @@ const looking = (client: ClientApi<EffectKind>, options: ListRunsOptions, timeLi
     return page
   })
 
-/** Relative times, such as 7d, as absolute ones: a cursor needs the same times as the page before. */
+/**
+ * The relative times among the flags, such as 7d, as flags with absolute times: a cursor needs the same times
+ * as the page before.
+ */
 const momentsOf = (input: FilterInput, filters: ListRunsOptions): string =>
   timeFilters
     .flatMap((name) => {
@@ -280,12 +286,14 @@ const tableOf = (page: ListRunsResult, now: number, moments: string): string => 
   return lines.join("\n")
 }
 
-/** How often new runs are requested, in milliseconds, and how many shown runs are remembered. */
+/** How often new runs are asked for, in milliseconds. */
 const EVERY_MS = 1000
+/** How many shown runs are remembered, so that none is shown twice. */
 const REMEMBERED = 10_000
 
 /**
- * Shows the newest matching runs, and then every run that matches later, if it was created after the oldest shown one.
+ * Shows the newest matching runs, and then each run that matches later. Runs that are older than the oldest
+ * of the first ones are left out.
  */
 const follow = (client: Client["Service"], filters: ListRunsOptions, limit: number, json: boolean) =>
   Effect.gen(function* () {
@@ -313,7 +321,10 @@ const follow = (client: Client["Service"], filters: ListRunsOptions, limit: numb
     )
   })
 
-/** The newest runs, back to a page whose runs were all shown: more than a page of runs may have started meanwhile. */
+/**
+ * The newest runs, back to a page whose runs were all shown already: since the last look, more than a page of
+ * runs may have started.
+ */
 const unseen = (client: Client["Service"], options: ListRunsOptions, shown: ReadonlySet<string>) =>
   Effect.gen(function* () {
     const found: Array<Run> = []

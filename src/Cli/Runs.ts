@@ -92,11 +92,11 @@ const steps = Command.make(
   )
 )
 
-/** The duration of the step, or the time since its start. */
+/** How long the step took, or how long ago it started. */
 const lasted = ({ endedAt, startedAt }: RunStep, now: number): string =>
   durationBetween(startedAt, endedAt, now)
 
-/** Whether its code has run from its start to its end, or runs now. */
+/** Whether the code of the step runs now, or has run from its start to its end. */
 const works = ({ kind, status }: RunStep): boolean =>
   status !== "waiting" && (kind === "run" || kind === "tx" || kind === "compensate")
 
@@ -157,7 +157,7 @@ const resultOf = (step: RunStep): string => {
   return shown(step.output)
 }
 
-/** The worker that runs it, and its reported progress. */
+/** The reported progress of the step, and the worker that runs it. */
 const progressLine = ({ progress: { fraction, text } = {}, workerId }: RunStep): string =>
   [
     ...(fraction === undefined ? [] : [`${Math.floor(fraction * 100)} %`]),
@@ -193,7 +193,8 @@ const printRun = (run: Run) =>
       run: run.id,
       function: run.functionId,
       status: run.status,
-      // steps have retries of their own: this is the attempt of the function, shown once it was retried
+      // The attempt of the function; its steps have retries of their own. It is shown once the function was
+      // retried.
       attempt: run.attempt > 1 ? `${run.attempt} of ${run.maxAttempts}` : undefined,
       event: run.eventId,
       parent: run.parentRunId,

@@ -1,6 +1,6 @@
 /**
- * `ironflow secrets`: manages secrets, whose values only handlers receive. Values are read from standard input or a
- * hidden prompt.
+ * `ironflow secrets`: manages secrets, whose values only handlers receive. A value is read from standard
+ * input, or from a hidden prompt on a terminal.
  */
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
@@ -38,7 +38,9 @@ const set = Command.make(
   Command.withExamples([{ command: "ironflow secrets set STRIPE_KEY < key.txt" }])
 )
 
-/** Removes a line break at the end, which the terminal or editor adds. */
+/**
+ * Reads the value. From standard input it removes a line break at the end, which the terminal or editor adds.
+ */
 const readValue = (name: string) =>
   process.stdin.isTTY
     ? Effect.map(Prompt.run(Prompt.Hidden({ message: `Value of ${name}` })), Redacted.value)

@@ -23,7 +23,7 @@ export const port = Flag.Int("port").pipe(
   Flag.withDefault(DEFAULT_PORT)
 )
 
-/** The console flags of commands that listen. */
+/** The console flags of commands that start a server. */
 export const consoleFlags = {
   noConsole: Flag.Boolean("no-console").pipe(
     Flag.withDescription("Do not serve the pages under /console/"),
@@ -39,7 +39,7 @@ export const consoleFlags = {
   )
 }
 
-/** The URL of the console for people; behind a proxy only its path is known. */
+/** The URL of the console, for people. Behind a proxy only its path is known. */
 export const shownConsole = (url: string): string =>
   url.startsWith("/") ? `at the address of your proxy, with ${url} behind it` : url
 
@@ -61,7 +61,10 @@ const readMode = (text: Option.Option<string>): Effect.Effect<number | undefined
     )
   })
 
-/** Waits before stopping, so that load balancers can send calls elsewhere. */
+/**
+ * Begins to refuse new calls, and waits before the engine stops, so that load balancers can send calls
+ * elsewhere.
+ */
 const drainFor = (ms: number, begin: Effect.Effect<void>): Effect.Effect<void> =>
   begin.pipe(
     Effect.andThen(

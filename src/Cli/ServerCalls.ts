@@ -13,7 +13,7 @@ import { type IronflowError, isIronflowError } from "../Errors.ts"
 import { restHealth } from "../Protocol/Server.ts"
 import { serverOptions } from "./Ironflow.ts"
 
-/** The server of the flags. */
+/** The server that the flags name. */
 export const server = Effect.flatMap(serverOptions, (options) =>
   Effect.try({
     try: () => resolveServer(options, "ironflow"),
@@ -24,30 +24,30 @@ export const server = Effect.flatMap(serverOptions, (options) =>
   })
 )
 
-/** The connection to it. */
+/** The services of a client that is connected to that server. */
 const connection = Effect.flatMap(server, connect)
 
-/** Calls the server of the flags. */
+/** Makes a call of the client to the server that the flags name. */
 export const callServer = <A, E>(call: (client: ClientApi<EffectKind>) => Effect.Effect<A, E>) =>
   provideServer(Effect.flatMap(Client, call))
 
-/** Calls another service of the client. */
+/** Makes a call of another service of the client. */
 export const callService = <I extends ClientServices, Api, A, E>(
   service: Context.Key<I, Api>,
   call: (api: Api) => Effect.Effect<A, E>
 ) => provideServer(Effect.flatMap(service, call))
 
-/** Provides the services of the server of the flags. */
+/** Provides the client's services for the server that the flags name. */
 export const provideServer = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.gen(function* () {
     const options = yield* serverOptions
     const { send } = yield* connection
-    // the client would retry for seconds; a user at a terminal should see the error at once
+    // This request shows a connection error at once; the client would first retry for seconds.
     yield* send({ method: "GET", path: restHealth.path, what: "The command" })
     return yield* Effect.provide(effect, ClientHttp.layer(options))
   }).pipe(Effect.provide(FetchHttpClient.layer))
 
-/** Sends a request for which the client has no method; any status but 2xx is a failure. */
+/** Sends a request for which the client has no method. Fails with any status but 2xx. */
 export const sendRequest = (request: Request) =>
   Effect.gen(function* () {
     const { send, server } = yield* connection

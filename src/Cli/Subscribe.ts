@@ -47,7 +47,7 @@ export const subscribe = Command.make(
         ...given({ filter }),
         ...Option.match(group, {
           onNone: () => ({}),
-          // independent of the group's own setting: a printed event counts as handled
+          // whatever mode the group itself has, an event counts as handled when it is printed
           onSome: (consumerGroup) => ({ consumerGroup, ackMode: "auto" as const })
         })
       }),

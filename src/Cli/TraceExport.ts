@@ -1,7 +1,7 @@
 /**
  * Sends the spans of a command to an OTLP receiver, configured by the variables of OpenTelemetry
- * (`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_SERVICE_NAME` ...). A receiver that is down or slow only loses spans: a
- * request times out after five seconds, its spans are dropped, and sending resumes a minute later.
+ * (`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_SERVICE_NAME` ...). When the receiver is down or slow, only spans are
+ * lost: a request times out after five seconds, its spans are dropped, and sending resumes a minute later.
  */
 import type * as Config from "effect/Config"
 import * as ConfigProvider from "effect/ConfigProvider"
@@ -12,7 +12,7 @@ import * as Layer from "effect/Layer"
 import * as OtlpSerialization from "effect/observability/OtlpSerialization"
 import * as OtlpTracer from "effect/observability/OtlpTracer"
 import { ConnectionError } from "../Errors.ts"
-import { SDK_VERSION } from "../Worker/Version.ts"
+import { SDK_VERSION } from "../SdkVersion.ts"
 
 const ANSWER_MS = 5000
 
@@ -45,14 +45,14 @@ const layerReceiver = Layer.effect(
   })
 ).pipe(Layer.provide(FetchHttpClient.layer))
 
-/** Configured by the current environment variables. */
+/** Makes the layer from the current environment variables. */
 export const make = (): Layer.Layer<never> =>
   OtlpTracer.layerFromConfig({
     resource: { serviceName: process.env.OTEL_SERVICE_NAME ?? "ironflow", serviceVersion: SDK_VERSION }
   }).pipe(
     Layer.provide(OtlpSerialization.layerJson),
     Layer.provide(layerReceiver),
-    // naming a receiver is enough to send spans, unless they are disabled
+    // a named receiver is enough to send spans, unless the variables disable them
     Layer.provide(
       ConfigProvider.layer(ConfigProvider.fromEnv({ env: { OTEL_TRACES_EXPORTER: "otlp", ...process.env } }))
     ),

@@ -1,4 +1,7 @@
-/** Whether the spans of a command are exported; otherwise nothing is loaded for them. */
+/**
+ * Exports the spans of a command when an environment variable names a receiver. Without one, no code for it
+ * is loaded.
+ */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 

@@ -1,9 +1,9 @@
-/** Checks the user's file before anything is loaded from it. */
+/** Checks whether the user's file exists, before anything is loaded from it. */
 import { statSync } from "node:fs"
 import path from "node:path"
 import { CommandError } from "./CommandError.ts"
 
-/** Throws an `IronflowError` of code `MODULE_NOT_FOUND` when there is no such file. */
+/** Throws an `IronflowError` with code `MODULE_NOT_FOUND` when there is no such file. */
 export const checkFile = (file: string): void => {
   const absolute = path.resolve(file)
   const found = statSync(absolute, { throwIfNoEntry: false })

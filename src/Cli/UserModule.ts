@@ -1,8 +1,10 @@
 /**
  * Loads the functions and projections that a user's file exports, in TypeScript or JavaScript.
  *
- * Node itself strips the types. Hooks do the rest: `./orders.js` finds `orders.ts`, as TypeScript requires it to be
- * written, and a file with `import` and `export` is an ES module whatever the nearest `package.json` says.
+ * Node itself strips the types. Hooks of Node do the rest: `./orders.js` finds `orders.ts`, since TypeScript
+ * requires
+ * imports to be written so; and a file with `import` and `export` is an ES module whatever the nearest
+ * `package.json` says.
  */
 import { readFileSync } from "node:fs"
 import Module from "node:module"
@@ -15,7 +17,7 @@ import { isObject } from "../Json.ts"
 import type { AnyProjection } from "../Projection/Projection.ts"
 import { checkFile } from "./UserFile.ts"
 
-/** The definitions in a file. */
+/** The functions and projections that a file exports. */
 export interface Definitions {
   readonly functions: ReadonlyArray<AnyFunction>
   readonly projections: ReadonlyArray<AnyProjection>
@@ -40,7 +42,7 @@ export const loadDefinitions = async (file: string): Promise<Definitions> => {
   const functions = [...new Set(exported.filter(isFunctionDefinition))]
   const projections = [...new Set(exported.filter(isProjectionDefinition))]
   if (functions.length + projections.length > 0) return { functions, projections }
-  // every CommonJS module has these
+  // every CommonJS module has these two names
   const names = Object.keys(exports).filter((name) => name !== "default" && name !== "module.exports")
   throw new CommandError(
     `${file} exports no functions${names.length === 0 ? "" : ` (only ${names.join(", ")})`}. It must export what createFunction() or ` +
@@ -50,7 +52,7 @@ export const loadDefinitions = async (file: string): Promise<Definitions> => {
   )
 }
 
-/** Checks the shape, since the file may use its own copy of this package. */
+/** Checks the shape and not the class, since the file may use its own copy of this package. */
 const isFunctionDefinition = (value: unknown): value is AnyFunction =>
   isObject(value) &&
   isObject(value.config) &&
@@ -66,13 +68,13 @@ const isProjectionDefinition = (value: unknown): value is AnyProjection =>
 
 const TYPESCRIPT = /\.[cm]?ts$/
 
-/** The loaded modules that belong to the user. */
+/** Records which of the loaded modules are the user's own. */
 class Sources {
   readonly #files: Array<string> = []
 
   follow(): void {
-    // a runtime without hooks loads TypeScript in its own way; a named import would fail there when this file is
-    // loaded
+    // A runtime without these hooks loads TypeScript in its own way. `Module.` is used since a named import
+    // would fail there when this file is loaded.
     Module.registerHooks?.({
       resolve: (specifier, context, next) => {
         try {
@@ -84,7 +86,7 @@ class Sources {
           try {
             return next(typescript, context)
           } catch {
-            // it does not exist either: the error should name the file as written
+            // the TypeScript file does not exist either: the error should name the file as written
             throw error
           }
         }
@@ -99,7 +101,7 @@ class Sources {
     })
   }
 
-  /** A file with a decorator, which JavaScript does not support yet. */
+  /** Returns a loaded file that has a decorator, which JavaScript does not support yet. */
   withDecorator(): string | undefined {
     const found = this.#files.find(
       (url) => TYPESCRIPT.test(url) && /^\s*@[A-Za-z_$]/m.test(readFileSync(fileURLToPath(url), "utf8"))
@@ -150,7 +152,10 @@ const TSX =
 const invalid = (message: string, cause: unknown): IronflowError =>
   new CommandError(message, { code: "MODULE_INVALID", cause })
 
-/** The place of the error in the user's files, as `file:line`, if its stack has one. */
+/**
+ * Where in the user's files the error occurred, as `file:line`. `undefined` when its stack names none of
+ * them.
+ */
 const placeIn = (error: unknown): string | undefined => {
   const stack = error instanceof Error ? (error.stack ?? "") : ""
   for (const [, url, line] of stack.matchAll(/(file:\/\/[^\s()]+?):(\d+)/g)) {

@@ -1,4 +1,4 @@
-/** `ironflow verify`: whether changed code can continue the runs of a database. */
+/** `ironflow verify`: says whether changed code can continue the runs of a database. */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -20,12 +20,12 @@ const data = textFlag("data").pipe(
   Flag.withDefault("ironflow.db")
 )
 
-/** Histories of runs in the file, in the environment of the flags. */
+/** Reads the histories of runs from the file, in the environment that the flags name. */
 const histories = (filename: string, runId: string | undefined) =>
   Effect.flatMap(ironflow, ({ environment }) =>
     Effect.tryPromise({
       try: async () => {
-        // other commands do not use SQLite
+        // imported here, since other commands do not use SQLite
         const { readHistories } = await import("../Engine/Runs/History.ts")
         return readHistories({
           filename,
@@ -51,14 +51,14 @@ export const verify = Command.make(
   Effect.fnUntraced(function* ({ data, file, run }) {
     const { functions } = yield* Effect.tryPromise({
       try: async () => {
-        // on a Node that is too old, the command must load far enough to report that
+        // imported here, so that the command can load and report a Node that is too old
         const { loadDefinitions } = await import("./UserModule.ts")
         return loadDefinitions(file)
       },
       catch: toError
     })
     const found = yield* histories(data, Option.getOrUndefined(run))
-    // other commands run no handlers
+    // imported here, since other commands run no handlers
     const { verifyUntyped } = yield* Effect.promise(() => import("../Testing/Verify.ts"))
     const divergences: Array<Divergence> = []
     const unknown: Array<string> = []

@@ -39,7 +39,7 @@ export const worker = Command.make(
       Flag.optional
     ),
     ...logFlags,
-    // used by `ironflow dev`, which controls its worker over a channel and takes it along when it dies
+    // `ironflow dev` sets it: `dev` controls its worker over a channel, and the worker ends when `dev` dies
     supervised: Flag.Boolean("supervised").pipe(
       Flag.withHidden,
       Flag.withoutNegation,
@@ -83,7 +83,7 @@ export const worker = Command.make(
 )
 
 /**
- * Runs `work`, which drains when the effect is interrupted (at the first signal) and stops at the second signal. A
+ * Runs `work`. The first signal, which interrupts the effect, makes it drain; the second makes it stop. A
  * supervised process ends when its supervisor is gone.
  */
 const untilSignalled = (
@@ -97,7 +97,7 @@ const untilSignalled = (
     const onSignal = () => {
       if (++signals > 1) stop.abort()
     }
-    // the engine ran in the supervisor and is gone: runs cannot be released
+    // the engine ran in the supervisor and is gone with it: runs cannot be released
     const onOrphaned = () => process.exit(1)
     process.on("SIGINT", onSignal).on("SIGTERM", onSignal)
     if (supervised) process.once("disconnect", onOrphaned)

@@ -1,5 +1,5 @@
 /**
- * The implementation of `ironflow worker`. It is a separate module behind a promise, so that the user's code and the
+ * The implementation of `ironflow worker`. It is loaded as a separate module, so that the user's code and the
  * worker share one copy of this package and of Effect, however the command itself was bundled.
  */
 import * as Cause from "effect/Cause"
@@ -28,9 +28,12 @@ export interface WorkerProcessOptions extends Omit<ServerOptions, "timeout"> {
   readonly logs: LogChoice
   /** Called when the functions are registered and the worker takes jobs. */
   readonly onReady: (worker: WorkerProcessInfo) => void
-  /** Aborts to drain: take no more jobs, wait for those in flight (at most 30 seconds), and end. */
+  /**
+   * When it aborts, the worker drains: it takes no more jobs, waits for those in flight (at most 30 seconds),
+   * and ends.
+   */
   readonly drain: AbortSignal
-  /** Aborts to stop: abort the jobs in flight and release their runs. */
+  /** When it aborts, the worker stops: it aborts the jobs in flight and releases their runs. */
   readonly stop: AbortSignal
 }
 
@@ -45,13 +48,13 @@ export interface WorkerProcessInfo {
   readonly projections: ReadonlyArray<string>
 }
 
-/** Resolves when the worker has ended on request; rejects when it cannot start or is refused. */
+/** Runs the worker. Resolves when it has ended on request; rejects when it cannot start or is refused. */
 export const runWorker = async (options: WorkerProcessOptions): Promise<void> => {
   const { functions, projections } = await loadDefinitions(options.file)
   const { environment, workerId } = options
   const work = Effect.gen(function* () {
     const worker = yield* Worker.make({
-      // an Effect handler must provide its own services here, except steps
+      // this command provides no services except steps: an Effect handler of the file provides its own
       functions: functions as ReadonlyArray<AnyFunction & { readonly program?: never }>,
       projections: projections as ReadonlyArray<AnyProjection & { readonly program?: never }>,
       maxConcurrentJobs: options.maxConcurrentJobs,

@@ -1,4 +1,7 @@
-/** API keys, organizations, roles, policies and secrets over HTTP. Each method is one request from the contract. */
+/**
+ * API keys, organizations, roles, policies and secrets over HTTP. Each method makes one request of the
+ * contract.
+ */
 import * as Effect from "effect/Effect"
 import type { IronflowError } from "../Errors.ts"
 import { type APIKeyWithSecret, NewApiKey } from "../Protocol/Access.ts"
@@ -25,11 +28,11 @@ export interface AccessClients {
   readonly secrets: Raw<SecretsApi<EffectKind>>
 }
 
-/** The methods over a connection. */
+/** Makes the methods, over a connection. */
 export const make = (connection: Connection): AccessClients => {
   const { ask, list } = makeEndpointCalls(connection)
 
-  /** Makes a request about one of them. */
+  /** Makes a method whose request is about one item, by its id. */
   const on =
     <A>(operation: Operation<A>, what: string) =>
     (id: string): Effect.Effect<A, IronflowError> =>
@@ -60,7 +63,7 @@ export const make = (connection: Connection): AccessClients => {
   const createKey = creating(calls.createApiKey, "apiKeys.create", readNewKey)
   const deleteKey = on(calls.deleteApiKey, "apiKeys.delete")
 
-  /** Id of the server's first key, if this client created it and uses it from then on. */
+  /** The id of the server's first key, while this client uses that key because it has created it. */
   let own: string | undefined
   const goOnWith = (id: string | undefined, apiKey: string | undefined) =>
     Effect.sync(() => {
@@ -72,7 +75,7 @@ export const make = (connection: Connection): AccessClients => {
     apiKeys: {
       create: (input) =>
         Effect.tap(createKey(input), ({ env_id, id, secret }) =>
-          // only the first key of a server can be created without a key, and it spans all environments
+          // a client without a key can only create the first key of a server, which spans all environments
           connection.server.apiKey === undefined && env_id === "*" ? goOnWith(id, secret) : Effect.void
         ),
       list: () => list(calls.listApiKeys, "apiKeys.list"),
@@ -128,7 +131,7 @@ export const make = (connection: Connection): AccessClients => {
 
 const readKey = reader(NewApiKey)
 
-/** Servers return the key as `key`, `secret`, or both. */
+/** Reads a new key. Servers return its secret as `key`, `secret`, or both. */
 const readNewKey = (answer: unknown): APIKeyWithSecret | undefined => {
   const read = readKey(answer)
   const secret = read?.secret ?? read?.key

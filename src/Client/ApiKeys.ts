@@ -11,7 +11,7 @@ export type { APIKey, APIKeyWithSecret, CreateAPIKeyInput, RotateAPIKeyOptions }
 /** The methods, for the API kind `F`. */
 export interface ApiKeysApi<F extends HKT.TypeLambda> {
   /**
-   * Creates a key. Only this result contains its secret.
+   * Creates a key. Only this result has the key's secret.
    *
    * Once a key exists, every call needs a key. A client without a key that creates the first key of a server uses that key from
    * then on. No other client receives it.
@@ -20,9 +20,13 @@ export interface ApiKeysApi<F extends HKT.TypeLambda> {
     input: CreateAPIKeyInput,
     ...options: CallArgs<F>
   ): Kind<F, APIKeyWithSecret, RoleNotFoundError | ClientError>
-  /** The keys of the environment, newest first. A key that spans all environments lists all keys. */
+  /**
+   * Lists the keys of the environment, newest first. With a key that spans all environments, lists all keys.
+   */
   list(...options: CallArgs<F>): Kind<F, Array<APIKey>, ClientError>
-  /** One key. This method and those below fail with `ApiKeyNotFoundError` when there is no such key. */
+  /**
+   * Returns one key. This method and those below fail with `ApiKeyNotFoundError` when there is no such key.
+   */
   get(id: string, ...options: CallArgs<F>): Kind<F, APIKey, ApiKeyNotFoundError | ClientError>
   /** Gives the key a new secret. The old one stops working at once, or after `overlap`. An even older one stops at once. */
   rotate(

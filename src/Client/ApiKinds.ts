@@ -1,4 +1,4 @@
-/** An API is declared once for two kinds: Effects and Promises. This is what both have in common. */
+/** An API is declared once, for two kinds: Effects and Promises. These are the types that both kinds need. */
 import type * as Effect from "effect/Effect"
 import type * as HKT from "effect/HKT"
 import type {
@@ -17,23 +17,26 @@ import type {
 
 /** The Effect kind of an API: methods return Effects with typed errors. */
 export interface EffectKind extends HKT.TypeLambda {
-  /** The result of a call: succeeds with `Target`, fails with `Out1`. */
+  /** The result of a call: an Effect that succeeds with `Target` and fails with `Out1`. */
   readonly type: Effect.Effect<this["Target"], this["Out1"]>
 }
 
 /** The Promise kind of an API: methods return promises that reject with the same error instances. */
 export interface PromiseKind extends HKT.TypeLambda {
-  /** The result of a call: resolves to `Target`. */
+  /** The result of a call: a promise that resolves to `Target`. */
   readonly type: Promise<this["Target"]>
 }
 
-/** A result of type `A` that may fail with `E`, for the API kind `F`. */
+/** The result of a call in an API of kind `F`: a value of type `A`, or the error `E`. */
 export type Kind<F extends HKT.TypeLambda, A, E> = HKT.Kind<F, never, never, E, A>
 
 /** The server refuses the call: the key is missing, unknown or not allowed to do this, or a licence is required. */
 export type CallRefusedError = UnauthenticatedError | UnauthorizedError | EnterpriseRequiredError
 
-/** The server cannot be reached, or takes too long. The call may be retried, but may already have taken effect. */
+/**
+ * The server cannot be reached, or takes too long. The call may be made again, but may have taken effect
+ * already.
+ */
 export type UnreachableError = ConnectionError | TimeoutError | UnavailableError
 
 /**
@@ -57,5 +60,5 @@ export interface CallOptions {
 /** The last parameters of a call that has no other options. */
 export type CallArgs<F extends HKT.TypeLambda> = F extends PromiseKind ? [options?: CallOptions] : []
 
-/** Options of a call: its own, and in the Promise API also `CallOptions`. */
+/** Options of a call: its own, and in the Promise API those of `CallOptions` too. */
 export type Options<F extends HKT.TypeLambda, Own> = F extends PromiseKind ? Own & CallOptions : Own

@@ -31,7 +31,8 @@ export interface EraseOptions {
   /** Only counts, without changing anything. */
   readonly dryRun?: boolean
   /**
-   * Cancels unfinished runs among them and waits until they have ended. Without it nothing is erased while any run is unfinished.
+   * Cancels those of the runs that are unfinished, and waits until they have ended. Without it, nothing is
+   * erased while one of the runs is unfinished.
    */
   readonly cancel?: boolean
   /**
@@ -76,7 +77,10 @@ export interface BulkApi<F extends HKT.TypeLambda> {
     target: EraseTarget,
     options?: Options<F, EraseOptions>
   ): Kind<F, BulkOperation, InvalidStateError | ClientError>
-  /** The latest 100 bulk operations, newest first: those of this key, or of all keys if it may read all runs. */
+  /**
+   * Lists the latest 100 bulk operations, newest first: those of this key, or of all keys if this key may
+   * read all runs.
+   */
   listBulk(...options: CallArgs<F>): Kind<F, Array<BulkOperation>, ClientError>
   /** A bulk operation and its progress. */
   getBulk(id: string, ...options: CallArgs<F>): Kind<F, BulkOperation, BulkNotFoundError | ClientError>

@@ -16,7 +16,7 @@ import type { Raw } from "./NarrowErrors.ts"
 import { makeEndpointCalls } from "./EndpointCalls.ts"
 import { filtersInBody } from "./RunFilterBody.ts"
 
-/** First and longest poll interval, in milliseconds. */
+/** The first interval between two polls, in milliseconds. */
 const FIRST_MS = 100
 const MOST_MS = 2000
 
@@ -63,7 +63,7 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
           checkBulkFilterNames(filters)
           return {
             events,
-            // without ids and filters the server refuses it
+            // with neither ids nor filters, the server refuses the request
             ...(Object.keys(filters).length === 0 && ids !== undefined
               ? {}
               : runs && { runs: filtersInBody(filters) }),

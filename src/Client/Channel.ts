@@ -1,8 +1,10 @@
 /**
- * The client's side of `Protocol/Http/Channel.ts`: a WebSocket used beside HTTP once it is worth opening.
+ * The client's side of `Protocol/Http/Channel.ts`: a WebSocket that is used beside HTTP, once it is worth
+ * opening.
  *
- * It opens after a few calls, if the server advertises a channel. Calls use HTTP until it is open, while it is broken, and where
- * it cannot carry the request. {@link layer} provides the sockets; without it there are no channels.
+ * It is opened after a few calls, if the server advertises a channel. Calls go over HTTP until it is open,
+ * while it is broken, and when it cannot carry their request. {@link layer} provides the sockets; without it
+ * there are no channels.
  */
 import type { Socket } from "node:net"
 import * as Clock from "effect/Clock"
@@ -27,16 +29,16 @@ import type { Answer, Request } from "./HttpExchange.ts"
 import { TIMEOUT_PARTS } from "./PatientTimeout.ts"
 import { NOT_RECEIVED } from "./NotReceived.ts"
 
-/** Number of HTTP calls before a channel is worth its handshake. */
+/** After this many calls over HTTP, a channel is worth its handshake. */
 const CALLS_BEFORE = 4
-/** How long to wait before a broken channel is opened again. */
+/** How long to wait before a broken channel is opened again, in milliseconds. */
 const PAUSE_MS = 10_000
-/** Ping interval while calls wait for an answer. */
+/** How often a ping is sent while calls wait for an answer, in milliseconds. */
 const PING_MS = 10_000
-/** Timeout for opening a channel. */
+/** The timeout for opening a channel, in milliseconds. */
 const HANDSHAKE_MS = 10_000
 
-/** Opens the channel of a server; `undefined` when channels are not available. */
+/** Makes the channel of a server; `undefined` where channels are not available. */
 export const Channels = Context.Reference<((server: ResolvedServer) => Channel) | undefined>(
   "@ironflow/node/Channels",
   { defaultValue: () => undefined }
@@ -59,8 +61,8 @@ export const layer: Layer.Layer<never> = Layer.effect(
 )
 
 /**
- * Takes an answer, or `undefined` when the connection broke first. `isNotReceived` says whether the server surely did not receive
- * the call.
+ * Receives the answer to a call, or `undefined` when the connection broke first. `isNotReceived` says whether
+ * it is certain that the server has not received the call.
  */
 type Resume = (answer: Effect.Effect<Answer> | undefined, isNotReceived?: boolean) => void
 
@@ -72,7 +74,7 @@ interface Line {
   readonly frames: Frames
   ping: NodeJS.Timeout | undefined
   heard: boolean
-  /** When the last frame arrived. */
+  /** When the last frame arrived, in milliseconds of the channel's clock. */
   heardAt: number
 }
 
@@ -87,14 +89,14 @@ export class Channel {
   #id = 0
   #closed = false
 
-  /** `now` is a monotonic clock, in milliseconds. */
+  /** `now` is the time of a monotonic clock, in milliseconds. */
   constructor(server: ResolvedServer, now: () => number, after: Alarm.ScheduleTimeout) {
     this.#server = server
     this.#now = now
     this.#after = after
   }
 
-  /** Called after each HTTP answer, with the path of the server's channel, if it names one. */
+  /** Called after each answer over HTTP. `path` is that of the server's channel, if the answer names one. */
   advertised(path: string | undefined): void {
     this.#seen++
     if (path === undefined || this.#closed || this.#line !== undefined || this.#opening !== undefined) return
@@ -104,8 +106,8 @@ export class Channel {
   }
 
   /**
-   * Sends a request over the channel; `undefined` when it has to go by HTTP. The Effect fails with `late` after `timeoutMs`
-   * without an answer.
+   * Sends a request over the channel. Returns `undefined` when the request has to go over HTTP. The Effect
+   * fails with the error of `late` when there is no answer after `timeoutMs`.
    */
   send(
     request: Request,
@@ -118,7 +120,7 @@ export class Channel {
     if (headers !== undefined || contentType !== undefined) return undefined
     if (typeof body !== "string" || body.length > MAX_TEXT) return undefined
     return Effect.callback((resume) => {
-      // the line may have closed since
+      // the line may have closed before this Effect runs
       if (this.#line !== line) return resume(Effect.fail(this.#broken(what, true)))
       const id = String(++this.#id)
       if (line.calls.size === 0) this.#wake(line)
@@ -131,11 +133,13 @@ export class Channel {
       const giveUp = (): void => {
         if (!line.calls.has(id)) return
         takeBack()
-        // nothing has arrived since the call was sent: close the line, so that the next call does not wait for it too
+        // nothing has arrived since the call was sent: the line is closed, so that the next call does not
+        // wait on it too
         if (line.heardAt < askedAt) line.webSocket.terminate()
         resume(Effect.fail(late()))
       }
-      // read first what arrived while the process was busy
+      // in parts and with `setImmediate`, so that what has arrived while the process was busy is read before
+      // the timeout counts
       let timeoutOrElse = (): void => undefined
       const wait = (parts: number): void => {
         timeoutOrElse = this.#after(timeoutMs / TIMEOUT_PARTS, () =>
@@ -155,12 +159,15 @@ export class Channel {
     })
   }
 
-  /** The channel authenticated with a key that calls no longer use. Calls go by HTTP until a new channel is open. */
+  /**
+   * Stops using the channel, which was opened with a key that calls no longer use. Calls go over HTTP until a
+   * new channel is open.
+   */
   leave(): void {
     this.#opening?.terminate()
     const line = this.#line
     this.#line = undefined
-    // pending calls still get their answers
+    // with pending calls the line stays open until they have their answers
     if (line !== undefined && line.calls.size === 0) line.webSocket.close(1000)
   }
 
@@ -168,7 +175,7 @@ export class Channel {
     this.#closed = true
     this.#opening?.terminate()
     this.#line?.webSocket.close(1000)
-    // do not wait for a server that does not answer
+    // the process does not wait for a server that does not close the socket
     this.#line?.socket.unref()
   }
 
@@ -188,13 +195,14 @@ export class Channel {
     this.#opening = webSocket
     webSocket.once("upgrade", (response) => {
       this.#opening = undefined
-      // some runtimes do not expose the socket: an idle channel would keep the process alive, so calls stay with HTTP
+      // Some runtimes do not expose the socket. An idle channel would then keep the process alive, so calls
+      // stay with HTTP.
       const socket: Socket | null = response.socket
       if (socket !== null) return this.#use(webSocket, socket)
       this.#notBefore = Number.POSITIVE_INFINITY
       webSocket.terminate()
     })
-    // calls go by HTTP, which reports the error
+    // calls now go over HTTP, which reports such an error
     webSocket.on("error", () => undefined)
     webSocket.once("close", () => {
       if (this.#opening === webSocket) this.#opening = undefined
@@ -223,7 +231,7 @@ export class Channel {
         const resume = line.calls.get(id)
         if (resume === undefined) return
         line.calls.delete(id)
-        // an answer without a valid status counts as no answer
+        // an answer with an invalid status counts as none
         resume(/^[1-5]\d\d$/.test(status) ? Effect.succeed({ status: Number(status), text }) : undefined)
       })
       if (!wellFormed) webSocket.terminate()
@@ -246,9 +254,9 @@ export class Channel {
     })
   }
 
-  /** A call is pending: keeps the process alive, and pings to detect a dead server. */
+  /** Called when a call is pending: keeps the process alive, and sends pings to notice a dead server. */
   #wake(line: Line): void {
-    // an answer may trigger the next call before the line is idle
+    // the answer to one call may make the next one before the line has rested
     if (line.ping !== undefined) return
     line.socket.ref()
     line.heard = true
@@ -259,7 +267,7 @@ export class Channel {
     }, PING_MS)
   }
 
-  /** No call is pending: an idle channel must not keep the process alive. */
+  /** Called when no call is pending: an idle channel must not keep the process alive. */
   #rest(line: Line): void {
     clearInterval(line.ping)
     line.ping = undefined

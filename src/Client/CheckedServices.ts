@@ -1,6 +1,6 @@
 /**
- * Wraps the services of a client, for both APIs and every transport: they refuse misspelled options, and fail only with the
- * errors that their methods declare.
+ * Wraps the services of a client, for both APIs and every transport. The wrapped methods refuse misspelled
+ * options, and fail only with the errors that they declare.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -57,7 +57,7 @@ export interface RawServices {
 }
 
 const subscriptionStreams: StreamMethods<Subscriptions["Service"]> = {
-  // not `subscribeKeys`: it would pull everything in its module into client bundles
+  // not `subscribeKeys`, which would bring its whole module into the bundles of clients
   stream: [
     [
       null,
@@ -78,7 +78,10 @@ const subscriptionStreams: StreamMethods<Subscriptions["Service"]> = {
   ]
 }
 
-/** The services, wrapped: methods check the keys of their options first, and fail only with declared errors. */
+/**
+ * Wraps the services: their methods first check the names of their options, and fail only with the errors
+ * that they declare.
+ */
 export const checkedServices = (raw: RawServices): Context.Context<ClientServices> =>
   Context.make(Client, checking<ClientApi<EffectKind>>("", raw.client, clientMethods)).pipe(
     Context.add(
@@ -130,7 +133,9 @@ const notOptions = (method: string, known: KnownKeys | readonly [KnownKeys] | Ch
 
 type Method = (...args: Array<unknown>) => unknown
 
-/** `methods` return an `Effect`, `streams` a `Stream`. */
+/**
+ * Wraps a service. `methods` are those that return an `Effect`, and `streams` those that return a `Stream`.
+ */
 const checking = <S extends object>(
   what: string,
   service: object,
@@ -156,12 +161,12 @@ const checking = <S extends object>(
         throw error
       }
       const result = method.apply(service, args)
-      // every method of a `Raw` service returns one of the two
+      // every method in `streams` returns a `Stream`, and every other one an `Effect`
       return isStream
         ? Stream.mapError(result as Stream.Stream<unknown, IronflowError>, narrow)
         : Effect.mapError(result as Effect.Effect<unknown, IronflowError>, narrow)
     }
   }
-  // wrapping keeps the arguments and results of each method, and narrows its errors to those in the tables
+  // the wrapped methods have the same arguments and results, and their errors are those in the tables
   return { ...service, ...checked } as S
 }

@@ -1,8 +1,8 @@
 /**
- * The server-side client: emits events, reads and controls runs.
+ * The client of a server: emits events, and reads and controls runs.
  *
- * {@link ClientApi} is declared once for two kinds: the {@link Client} service returns Effects, `createClient()` returns
- * Promises. The layer behind the service decides where calls go.
+ * {@link ClientApi} is declared once, for two kinds: the {@link Client} service returns Effects, and
+ * `createClient()` returns Promises. The layer of the service decides where calls go.
  */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
@@ -81,7 +81,7 @@ export type EmitSyncError =
 
 /** Options of `emit`. */
 export interface EmitOptions {
-  /** Schema version of the event; the definition's version by default, else 1. */
+  /** Schema version of the event. By default that of the definition, or else 1. */
   readonly version?: number
   /** Emitting an event of the same name with the same key within 24 hours returns the first result and stores nothing. */
   readonly idempotencyKey?: string
@@ -189,8 +189,8 @@ export interface MoveRunOptions {
 export interface EmitApi<F extends HKT.TypeLambda, Events extends object = AnyEvents> {
   /**
    * Stores an event and starts one run of every function with a matching trigger. The event and its runs are durable when the
-   * call returns. A definition in place of the name types, checks and encodes the data; data that does not match fails with
-   * `SchemaValidationError`, and nothing is sent.
+   * call returns. With a definition in place of the name, the data is typed, checked and encoded; data that
+   * does not match fails with `SchemaValidationError`, and nothing is sent.
    *
    * ```ts
    * const { runIds } = await client.emit("order.placed", { orderId: "o-1" }, { idempotencyKey: "o-1" })
@@ -221,8 +221,8 @@ export interface EmitApi<F extends HKT.TypeLambda, Events extends object = AnyEv
     options?: Options<F, TriggerSyncOptions>
   ): Kind<F, TriggerSyncResult, EmitSyncError>
   /**
-   * Emits 1 to 1000 events in order, in one transaction: all or none. Returns one result for each. Legacy servers store them one
-   * by one.
+   * Emits 1 to 1000 events in order, in one transaction: all of them, or none. Returns one result for each.
+   * Legacy servers store them one by one.
    */
   emitMany<const L extends ReadonlyArray<unknown>>(
     events: { readonly [I in keyof L]: EmitManyEvent<L[I], Events> },
@@ -247,19 +247,22 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
   ): Kind<F, PublishResult, ClientError>
   /** Topics that have or had messages, sorted by name. */
   listTopics(...options: CallArgs<F>): Kind<F, Array<TopicInfo>, ClientError>
-  /** Size of a topic and progress of its consumers; zeros for a topic without messages. */
+  /**
+   * The size of a topic, and the progress of its consumers. All numbers are 0 for a topic without messages.
+   */
   getTopicStats(topic: string, ...options: CallArgs<F>): Kind<F, TopicStats, ClientError>
   /**
-   * Lists events that match the filters, newest first, a page at a time. New events do not shift the pages. Events that the key
-   * may not see are left out. Times are those of the engine's clock: if it was set back, a list with `until` may miss events from
-   * the period that the clock passed twice.
+   * Lists events that match the filters, newest first, a page at a time. New events do not shift the pages.
+   * Events that the key may not see are left out. Times are those of the engine's clock: if that was set
+   * back, a list with `until` may miss events of the period that the clock has passed twice.
    */
   listEvents(options?: Options<F, ListEventsOptions>): Kind<F, ListEventsResult, ClientError>
-  /** One event. Fails with `EventNotFoundError` also when the key may not see the event. */
+  /** Returns one event. Fails with `EventNotFoundError` when it does not exist, or the key may not see it. */
   getEvent(eventId: string, ...options: CallArgs<F>): Kind<F, LoggedEvent, EventNotFoundError | ClientError>
   /**
-   * Explains which functions an event started, and why others were not started: no matching trigger, an expression that is false,
-   * or a registration after the event. Fails with `EventNotFoundError` also when the key may not see the event.
+   * Explains which functions an event has started, and why others were not started: no trigger matches, an
+   * expression is false, or the function was registered after the event. Fails with `EventNotFoundError` when
+   * the event does not exist, or the key may not see it.
    */
   explainEvent(
     eventId: string,
@@ -274,19 +277,20 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
    * newest run back, for at most `timeLimit` (200 ms by default). `isExact` says whether the scan was complete.
    */
   countRuns(options: Options<F, CountRunsOptions>): Kind<F, RunCounts, ClientError>
-  /** The steps of a run: finished steps in order, then waiting ones. */
+  /** Returns the steps of a run: the finished ones in their order, and then those that wait. */
   getRunSteps(runId: string, ...options: CallArgs<F>): Kind<F, Array<RunStep>, RunNotFoundError | ClientError>
   /**
-   * The audit record of a run, oldest first, if its function has `recording: true`. It is kept for `recordingRetention`, even
-   * after the run is deleted.
+   * Returns the audit record of a run, oldest entry first, if its function has `recording: true`. The record
+   * is kept for `recordingRetention`, even after the run is deleted.
    */
   getRunAudit(
     runId: string,
     ...options: CallArgs<F>
   ): Kind<F, Array<AuditEvent>, RunNotFoundError | ClientError>
   /**
-   * The log lines of a run, oldest first: at most the last 1,000 unless the engine is configured otherwise. Lines of a turn
-   * appear with its next report. Runs of an earlier version of the engine have none.
+   * Returns the log lines of a run, oldest first: at most the last 1,000, unless the engine is configured
+   * otherwise. The lines of a turn appear with its next report. Runs of an earlier version of the engine have
+   * none.
    */
   getRunLogs(
     runId: string,
@@ -300,8 +304,8 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
     options?: Options<F, WaitForRunOptions>
   ): Kind<F, Run, RunNotFoundError | ClientError>
   /**
-   * Cancels a run and the children that it waits for. A run that has already ended is returned unchanged. A run that is
-   * compensating fails with `INVALID_STATE`.
+   * Cancels a run, and the child runs that it waits for. A run that has already ended is returned unchanged.
+   * Fails with `INVALID_STATE` for a run that is compensating.
    */
   cancelRun(runId: string, reason?: string, ...options: CallArgs<F>): Kind<F, Run, RunControlError>
   /**
@@ -318,7 +322,9 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
     fromStep?: string,
     ...options: CallArgs<F>
   ): Kind<F, Run, StepNotFoundError | RunControlError>
-  /** Pauses a run: it is not dispatched until `resumeRun`. A turn in progress is revoked. */
+  /**
+   * Pauses a run: no worker takes it before `resumeRun`. If a turn of it is running, that turn is revoked.
+   */
   pauseRun(runId: string, reason?: string, ...options: CallArgs<F>): Kind<F, Run, RunControlError>
   /**
    * Replaces the output of a finished step, or completes an unfinished step with an output.
@@ -335,27 +341,27 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
     ...options: CallArgs<F>
   ): Kind<F, void, StepNotFoundError | RunControlError>
   /**
-   * Starts a new run from the history of another one in any status. It copies the recorded results of the steps before `from`, in
-   * recorded order, and runs the function's current code. Without `from` it copies nothing and runs everything again. The
-   * original run does not change.
+   * Starts a new run from the history of another one, whatever its status. The new run copies the recorded
+   * results of the steps before `from`, in recorded order, and runs the current code of the function. Without
+   * `from` it copies nothing, and runs everything again. The original run does not change.
    */
   forkRun(
     runId: string,
     options?: Options<F, ForkRunOptions>
   ): Kind<F, Run, FunctionNotFoundError | StepNotFoundError | RunControlError>
   /**
-   * Moves an unfinished pinned run to `version` of its function, or to the latest one. A worker of that version runs its next
-   * turn. That code must be able to continue from the recorded steps.
+   * Moves an unfinished pinned run to `version` of its function, or to the latest version. A worker of that
+   * version runs its next turn, and its code must be able to continue from the recorded steps.
    */
   moveRun(runId: string, options?: Options<F, MoveRunOptions>): Kind<F, Run, RunControlError>
   /** The connected workers. */
   listWorkers(...options: CallArgs<F>): Kind<F, Array<WorkerInfo>, ClientError>
-  /** The optional features that the server has. */
+  /** Returns the optional features that the server has. */
   getCapabilities(...options: CallArgs<F>): Kind<F, ServerCapabilities, ClientError>
   /**
-   * The health of the engine: `"ok"` when it answers and its database is sound, `"degraded"` when part of the database is damaged
-   * or cannot be written, `"down"` when another engine has taken over the database. The engine's log has the details,
-   * `GET /health` a summary.
+   * Returns the health of the engine: `"ok"` when it answers and its database is sound, `"degraded"` when
+   * part of the database is damaged or cannot be written, and `"down"` when another engine has taken over the
+   * database. The log of the engine has the details, and `GET /health` a summary.
    */
   health(...options: CallArgs<F>): Kind<F, string, ClientError>
 }
@@ -437,5 +443,5 @@ export const withEvents = <Events extends object>(): Effect.Effect<
   never,
   Client
 > =>
-  // the map exists only in types
+  // the map only exists in types, so this is the same service
   Client as unknown as Effect.Effect<ClientApi<EffectKind, Events>, never, Client>

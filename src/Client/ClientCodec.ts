@@ -1,21 +1,30 @@
-/** Codecs of the client, as Effects. Effect's parser is loaded only for Effect schemas. */
+/**
+ * Encodes and decodes data with schemas, as Effects. Effect's parser is only loaded for schemas of Effect.
+ */
 import * as Effect from "effect/Effect"
 import { type StorageFormat, type DataCodec, standardCodec } from "../DataCodec.ts"
 import { SchemaValidationError, ValidationError } from "../Errors.ts"
 import { type AnySchema, canEncode, checkSchema } from "../StandardSchema.ts"
 import { validated } from "../CheckAsEffect.ts"
 
-/** Makes the error of data that does not match: from the paths, and from the schema's own exception if it threw. */
+/**
+ * Makes the error of data that does not match: from the problems with their paths, and from the schema's own
+ * exception if it has thrown one.
+ */
 type Misfit = (problems: ReadonlyArray<string>, cause: unknown) => SchemaValidationError
 
 export interface ClientCodec {
-  /** `what` names the data in the error when it cannot be stored; `misfit` makes the error when it does not match. */
+  /**
+   * Encodes a value. `what` names it in the error when it cannot be stored; `misfit` makes the error when it
+   * does not match.
+   */
   readonly encode: (value: unknown, what: string, misfit: Misfit) => Effect.Effect<unknown, ValidationError>
   readonly decode: (kept: unknown, misfit: Misfit) => Effect.Effect<unknown, ValidationError>
 }
 
 /**
- * The codec of a schema. Its Effects fail with `ValidationError` when `given` is not a schema; `whose` names it in the message.
+ * Makes the codec of a schema. Its Effects fail with `ValidationError`, which names `whose`, when `given` is
+ * not a schema.
  */
 export const clientCodec = (given: AnySchema, carrier: StorageFormat, whose: string): ClientCodec => {
   let made: DataCodec | undefined
@@ -39,7 +48,9 @@ export const clientCodec = (given: AnySchema, carrier: StorageFormat, whose: str
   }
 }
 
-/** Runs a check that may be asynchronous. Data that does not match fails with the error that `misfit` makes. */
+/**
+ * Runs a check, which may be asynchronous. Data that does not match fails with the error that `misfit` makes.
+ */
 const fitting = (run: () => unknown, misfit: Misfit): Effect.Effect<unknown, ValidationError> =>
   Effect.mapError(
     Effect.flatMap(validated(run), (result) =>
@@ -50,7 +61,7 @@ const fitting = (run: () => unknown, misfit: Misfit): Effect.Effect<unknown, Val
     (error) => misfitOf(error, misfit)
   )
 
-/** Converts a schema error with `misfit`; other errors stay. */
+/** Makes the error with `misfit` when `error` is that of a schema. Any other error stays as it is. */
 const misfitOf = (error: ValidationError, misfit: Misfit): ValidationError =>
   error instanceof SchemaValidationError ? misfit(error.validationErrors, error.cause) : error
 

@@ -1,8 +1,8 @@
 /**
  * Configurations: named JSON objects that programs share, with a revision that grows with every change.
  *
- * {@link ConfigApi} is declared once for two kinds: the {@link Config} service returns Effects, `client.config()` returns
- * Promises.
+ * {@link ConfigApi} is declared once, for two kinds: the {@link Config} service returns Effects, and
+ * `client.config()` returns Promises.
  */
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
@@ -17,11 +17,14 @@ export type { ConfigEntry, ConfigResponse, ConfigSetResult, ConfigWatchEvent } f
 /** Options of `watch`. */
 export interface ConfigWatchOptions {
   /**
-   * The watch begins after this revision; 0 begins with the current data. By default it begins with the first change after it
-   * opens.
+   * The watch begins after this revision; 0 begins with the current data. By default it begins with the first
+   * change after the watch is open.
    */
   readonly fromRevision?: number
-  /** Called when the watch is open, with the revision after which it sees every change; called again after each reconnection. */
+  /**
+   * Called when the watch is open, with the revision after which it sees every change. Called again after
+   * each reconnection.
+   */
   readonly onOpen?: (revision: number) => void
 }
 
@@ -31,7 +34,10 @@ export interface ConfigApi<F extends HKT.TypeLambda> {
   set(name: string, data: object, ...options: CallArgs<F>): Kind<F, ConfigSetResult, ClientError>
   /** A configuration and its revision. */
   get(name: string, ...options: CallArgs<F>): Kind<F, ConfigResponse, ConfigNotFoundError | ClientError>
-  /** Replaces the members that `data` names and keeps the others. Concurrent patches both apply. */
+  /**
+   * Replaces the members that `data` names, and keeps the others. Of two patches at the same time, both
+   * apply.
+   */
   patch(
     name: string,
     data: object,
@@ -55,7 +61,10 @@ export const configMethods: Methods<ConfigApi<PromiseKind>, ConfigApi<EffectKind
 
 /** The configurations of an environment, as Effects. */
 export interface ConfigService extends ConfigApi<EffectKind> {
-  /** Streams the changes of a configuration, which need not exist yet. Over HTTP it continues after a reconnection. */
+  /**
+   * Streams the changes of a configuration, which need not exist yet. Over HTTP the stream continues after a
+   * reconnection.
+   */
   watch(
     name: string,
     options?: ConfigWatchOptions

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import { ConfigNotFoundError, type IronflowError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
-import { checkConfigName, encodeConfig } from "../ConfigData.ts"
+import { checkConfigName, encodeConfig } from "../ConfigChecks.ts"
 import * as calls from "../Protocol/Config.ts"
 import type { Operation } from "../Protocol/EndpointSpec.ts"
 import type { ConfigService, ConfigSetResult } from "./Config.ts"

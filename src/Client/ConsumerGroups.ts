@@ -1,8 +1,8 @@
 /**
  * Managing consumer groups: progress, status and control.
  *
- * {@link ConsumerGroupsApi} is declared once for two kinds: the {@link ConsumerGroups} service returns Effects,
- * `client.consumerGroups` returns Promises. Members join by subscribing.
+ * {@link ConsumerGroupsApi} is declared once, for two kinds: the {@link ConsumerGroups} service returns
+ * Effects, and `client.consumerGroups` returns Promises. Members join a group by subscribing.
  */
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
@@ -28,7 +28,7 @@ export type {
   ConsumerGroupUpdate
 } from "../Protocol/ConsumerGroups.ts"
 
-/** Identifies a group where its name is ambiguous. */
+/** Identifies a group when several groups have its name. */
 export interface ConsumerGroupOptions {
   /** Namespace of the group; `default` by default. */
   readonly namespace?: string
@@ -62,13 +62,17 @@ export interface ListConsumerGroupsOptions {
   readonly status?: ConsumerGroupStatus
 }
 
-/** `ValidationError` has the code `CONSUMER_GROUP_AMBIGUOUS` when several groups have the name. */
-/** Errors of a call about one consumer group: it does not exist. */
+/**
+ * Errors of a call about one consumer group: the group does not exist. `ValidationError` has the code
+ * `CONSUMER_GROUP_AMBIGUOUS` when several groups have the name.
+ */
 export type ConsumerGroupError = ConsumerGroupNotFoundError | ClientError
 
 /** The methods of consumer groups, for the API kind `F`. */
 export interface ConsumerGroupsApi<F extends HKT.TypeLambda> {
-  /** Creates a group at the end of the log, before any member joins. It is kept until it is deleted. */
+  /**
+   * Creates a group at the end of the log, before any member joins it. The group is kept until it is deleted.
+   */
   create(
     config: ConsumerGroupConfig,
     ...options: CallArgs<F>
@@ -78,8 +82,9 @@ export interface ConsumerGroupsApi<F extends HKT.TypeLambda> {
   /** Lists groups in order of creation. */
   list(options?: Options<F, ListConsumerGroupsOptions>): Kind<F, Array<ConsumerGroup>, ClientError>
   /**
-   * Changes settings, which apply to connected members too, except `ackMode`: it applies to members that join later. A new filter
-   * applies to events that were not delivered yet. From then on the group is kept until it is deleted.
+   * Changes settings. They apply to connected members too, except `ackMode`, which applies to members that
+   * join later. A new filter applies to events that were not delivered yet. After an update the group is kept
+   * until it is deleted.
    *
    * ```ts
    * await client.consumerGroups.update("audit", { maxRedeliveries: 10 }, { signal: AbortSignal.timeout(5000) })
@@ -91,8 +96,8 @@ export interface ConsumerGroupsApi<F extends HKT.TypeLambda> {
     options?: Options<F, ConsumerGroupOptions>
   ): Kind<F, ConsumerGroup, ConsumerGroupError>
   /**
-   * Stops delivery, also after a restart. Members may still settle the events that they hold. If the group is already paused, a
-   * new reason replaces the old one.
+   * Stops delivery, also after a restart. Members may still settle the events that they hold. If the group is
+   * paused already, a new reason replaces the old one.
    */
   pause(
     name: string,
@@ -106,7 +111,8 @@ export interface ConsumerGroupsApi<F extends HKT.TypeLambda> {
     options?: Options<F, ListConsumerGroupDeadLettersOptions>
   ): Kind<F, Array<ConsumerGroupDeadLetter>, ConsumerGroupError>
   /**
-   * Delivers a dead letter again, with a fresh attempt count. Fails with `INVALID_STATE` when there is no such dead letter.
+   * Delivers a dead letter again; its attempts are counted anew. Fails with `INVALID_STATE` when there is no
+   * such dead letter.
    *
    * ```ts
    * const deadLetters = await client.consumerGroups.deadLetters("audit")
@@ -118,7 +124,7 @@ export interface ConsumerGroupsApi<F extends HKT.TypeLambda> {
     position: number,
     options?: Options<F, ConsumerGroupOptions>
   ): Kind<F, void, InvalidStateError | ConsumerGroupError>
-  /** The same for all dead letters of a group. Returns how many. */
+  /** Delivers all dead letters of a group again. Returns how many there were. */
   retryDeadLetters(
     name: string,
     options?: Options<F, ConsumerGroupOptions>

@@ -1,4 +1,4 @@
-/** Consumer groups over HTTP, with the calls of `PubSubService` that every Ironflow server has. */
+/** Consumer groups over HTTP. Uses the calls of `PubSubService`, which every Ironflow server has. */
 import * as Effect from "effect/Effect"
 import {
   ConsumerGroupExistsError,
@@ -32,7 +32,7 @@ import { makeEndpointCalls } from "./EndpointCalls.ts"
 /** Groups per page; the server may send fewer. */
 const PAGE = 100
 
-/** The methods over a connection. */
+/** Makes the methods, over a connection. */
 export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>> => {
   const { withoutEndpoint } = makeCalls(connection)
   const { ask } = makeEndpointCalls(connection)
@@ -85,7 +85,7 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
       })
     })
 
-  /** Dead letters, which only our engine has. */
+  /** The input of requests for dead letters, which only our engine has. */
   const lettersOf = (method: string, name: string, options: ConsumerGroupOptions | undefined) => ({
     variables: { name },
     query: `?${new URLSearchParams(defined({ namespace: options?.namespace, pattern: options?.pattern }) as Record<string, string>)}`,
@@ -146,7 +146,7 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
             // legacy servers ignore the name filter
             if (options.name === undefined || group.name === options.name) all.push(settled(group))
           }
-          // stop at a repeated cursor, which would loop forever
+          // a cursor that comes again would make this loop forever
           if (nextCursor === undefined || nextCursor === cursor) return all
           cursor = nextCursor
         }
@@ -199,7 +199,10 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
   }
 }
 
-/** The settings under their names in `PubSubService`, with checked metadata. A `null` setting is in the mask and has no value. */
+/**
+ * The settings by their names in `PubSubService`, with metadata checked. A setting that is `null` is in the
+ * mask and has no value.
+ */
 const fieldsOf = (settings: ConsumerGroupConfig | ConsumerGroupUpdate | object) => {
   const { ackMode, backpressure, filter, ...rest } = settings as ConsumerGroupUpdate
   const { buffer, maxInflight, maxRedeliveries, metadata, redeliverDelayMs } = rest
@@ -223,7 +226,7 @@ const readGroup = (answer: unknown): ConsumerGroup | undefined => {
   return group === undefined ? undefined : settled(group)
 }
 
-/** Fills in what legacy servers leave out. */
+/** Fills in the members that legacy servers leave out. */
 const settled = (group: ConsumerGroup): ConsumerGroup => ({
   ...group,
   message: group.message || `${group.name} is ${group.status}`,

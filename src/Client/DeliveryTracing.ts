@@ -1,4 +1,4 @@
-/** Tracing of deliveries: the handling of a traced event is a span of its trace. */
+/** Traces deliveries: the handling of a traced event becomes a span of the event's trace. */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -10,7 +10,7 @@ import { parseTrace, TRACEPARENT } from "../Trace.ts"
 import type { Body } from "./EventDelivery.ts"
 import type { SubscriptionState } from "./SubscriptionState.ts"
 
-/** How a subscriber is traced. It is evaluated only for traced events. */
+/** How a subscriber is traced. Evaluated only for events that are traced. */
 export interface SubscriptionTracing {
   readonly tracer: () => Tracer.Tracer | undefined
   readonly nanos: () => bigint
@@ -26,7 +26,7 @@ interface Handled {
   readonly attempt: number
 }
 
-/** The body, in a span if both the event and the subscriber are traced. */
+/** Wraps a body in a span, if both the event and the subscriber are traced. */
 export const tracedDelivery = (
   { options, pattern }: SubscriptionState,
   message: { readonly [name: string]: unknown },
@@ -41,13 +41,16 @@ export const tracedDelivery = (
     name: textOf(message.topic),
     pattern,
     group: options.consumerGroup,
-    // another subscription on the connection may have the event too: the part after `@` tells the deliveries apart
+    // the part from `@` on only tells this delivery from those to other subscriptions on the connection
     eventId: typeof message.eventId === "string" ? message.eventId.replace(/@.*$/, "") : undefined,
     attempt: numberOf(message.attempt) || 1
   })
 }
 
-/** A body that runs in a span below `parent`, from taking the event until it is done. */
+/**
+ * A body that runs in a span below `parent`. The span lasts from when the event is taken until the body is
+ * done.
+ */
 const spanned = (
   body: Body,
   tracer: Tracer.Tracer,
@@ -85,7 +88,7 @@ const spanned = (
       body.done()
     },
     failed: (error) => {
-      // data that the subscriber's schema refuses fails before `take`
+      // data that does not fit the subscriber's schema fails before `take` is called
       const failed = span ?? begin()
       failed.end(now(), Exit.fail(error))
       body.failed(error)

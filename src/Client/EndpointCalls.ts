@@ -1,4 +1,4 @@
-/** Requests by the endpoints of the contract, and how the client reads their answers. */
+/** Makes requests by the endpoints of the contract, and reads their answers. */
 import * as Effect from "effect/Effect"
 import { type IronflowError, ValidationError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
@@ -9,27 +9,27 @@ import { validated } from "../CheckAsEffect.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { callPages } from "./HttpPages.ts"
 
-/** The input of a request, and how to read answers of servers that differ from the contract. */
+/** The input of a request, and how to read the answer of a server that differs from the contract. */
 export interface Input<B> extends Partial<Omit<Call<B>, "endpoint" | "body" | "read">> {
   /** JSON, bytes, or an object to encode as JSON. */
   readonly body?: object | string | Uint8Array
-  /** The subject of the call, if it is not the first path variable. */
+  /** What the call is about, if that is not the first variable of the path. */
   readonly about?: unknown
-  /** Members that an answer may lack because the call already has them. */
+  /** Members that the answer may lack, since the call already has them. */
   readonly said?: object
 }
 
 type Paged = Omit<Input<never>, "query"> & { readonly query?: { readonly [name: string]: string } }
 
 export interface EndpointCalls {
-  /** Makes the call. `what` is the method as the user wrote it, `about` its argument. */
+  /** Makes a call. `what` is the method as the user wrote it. */
   readonly ask: <A, B = A>(
     operation: Operation<A>,
     what: string,
     input?: Input<NoInfer<B>>,
     read?: (answer: unknown) => B | undefined
   ) => Effect.Effect<B, IronflowError>
-  /** Requests a list at once; page by page if it is too large for one answer. */
+  /** Requests a list in one request. If it is too large for one answer, requests it page by page. */
   readonly list: <A>(
     operation: Operation<Array<A>>,
     what: string,
@@ -42,7 +42,10 @@ export interface EndpointCalls {
     input: Paged,
     items: (page: Page) => Array<A>
   ) => Effect.Effect<Array<A>, IronflowError>
-  /** Requests a list at once, as every server supports; page by page if it is too large for one answer of our engine. */
+  /**
+   * Requests a list in one request, as every server supports. If it is too large for one answer of our
+   * engine, requests it page by page.
+   */
   readonly all: <A, Page>(
     operation: Operation<Page>,
     what: string,
@@ -51,11 +54,11 @@ export interface EndpointCalls {
   readonly withoutEndpoint: Calls["withoutEndpoint"]
 }
 
-/** Calls over a connection. */
+/** Makes the calls, over a connection. */
 export const makeEndpointCalls = (connection: Connection): EndpointCalls => {
   const calls = makeCalls(connection)
 
-  /** The call without `read`. */
+  /** The call, without the function that reads its answer. */
   const toCall = <A>(
     operation: Operation,
     what: string,
@@ -90,11 +93,11 @@ export const makeEndpointCalls = (connection: Connection): EndpointCalls => {
   ) =>
     Effect.flatMap(toCall<B>(operation, what, input), (it) => {
       const { answer } = operation
-      // without an answer `B` is undefined
+      // an operation without an answer has `undefined` as `B`
       if (answer === undefined && read === undefined) {
         return Effect.as(calls.call<unknown>({ ...it, read: () => done }), undefined as B)
       }
-      // without `read`, `B` is the type of the operation's answer
+      // without `read`, the answer is that of the operation, and `B` is its type
       const reads = read ?? (reader(answer ?? json) as unknown as (answer: unknown) => B)
       const { said } = input
       return calls.call<B>({
@@ -149,12 +152,12 @@ export const makeEndpointCalls = (connection: Connection): EndpointCalls => {
             endpoint: operation,
             what: `${what}()`,
             repeatable: isRepeatable(operation),
-            // a bare array, or an object with a page
+            // the answer is a bare array, or an object with a page in it
             read: (answer) => read(isObject(answer) ? answer[operation.page ?? ""] : answer)
           }
           return Effect.catchIf(
             calls.call({ ...it, query: search.size === 0 ? "" : `?${search}` }),
-            // too large for one answer; pages are ordered by id
+            // the list is too large for one answer; its pages are in the order of ids
             ({ code }) => code === "LIMIT_EXCEEDED",
             () => callPages<A>(calls, { ...it, query: Object.fromEntries(search) })
           )
@@ -163,7 +166,7 @@ export const makeEndpointCalls = (connection: Connection): EndpointCalls => {
   }
 }
 
-/** Checks that the argument is an object, to send as the body. */
+/** Checks that the argument is an object, which is then sent as the body. */
 export const bodyOf = (what: string, input: unknown): Effect.Effect<object, ValidationError> =>
   validated(() => {
     if (isObject(input)) return input
@@ -172,7 +175,7 @@ export const bodyOf = (what: string, input: unknown): Effect.Effect<object, Vali
     )
   })
 
-/** An empty variable would address another endpoint. */
+/** Checks a variable of the path. An empty one would address another endpoint. */
 export const checkVariable = (what: string, text: unknown): string => {
   if (typeof text === "string" && text !== "" && text !== "." && text !== "..") return text
   throw new ValidationError(`${what}() must be given a non-empty string, got ${quote(text)}`)

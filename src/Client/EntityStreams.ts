@@ -1,4 +1,4 @@
-/** Typed entity streams of one definition, on top of the untyped ones. */
+/** Typed entity streams of a definition, made of the untyped ones. */
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { jsonFormat } from "../DataCodec.ts"
@@ -32,13 +32,13 @@ import type {
   UntypedStreams
 } from "./Streams.ts"
 
-/** The untyped streams, and `of` for the typed ones. */
+/** Makes the service: the untyped streams, with `of` for typed ones. */
 export const typedStreams = (streams: UntypedStreams): StreamsService => {
   const of = (entity: AnyEntity): AllMethods => {
     const { all, ...methods } = entityStreams(streams, entity)
     return { ...methods, ...entityStates(streams, all, entity) }
   }
-  // methods that the definition does not provide for are absent from its type
+  // at run time `of` makes all methods; the type leaves out those for which a definition has nothing
   return { ...streams, of: of as unknown as StreamsService["of"] }
 }
 
@@ -50,7 +50,7 @@ const stateKeys = { signal: true, fromSnapshot: true } satisfies Keys<
   Options<PromiseKind, EntityStateOptions>
 >
 
-/** `all` reads events including erased ones, which no definition describes. */
+/** `all` reads all events, also erased ones, which no definition describes. */
 const entityStreams = (
   streams: UntypedStreams,
   entity: AnyEntity
@@ -105,7 +105,7 @@ const entityStreams = (
               events as ReadonlyArray<GivenEntityEvent>,
               (event): Effect.Effect<StreamEventInput, ValidationError> => encode(entityId, event)
             )
-          : // not an array: the untyped streams refuse it
+          : // the untyped streams refuse a value that is no array
             Effect.succeed<ReadonlyArray<StreamEventInput>>(events),
         (encoded) => streams.appendAll(entityId, { entityType: entity.type, events: encoded }, options)
       ),
@@ -131,7 +131,7 @@ const entityStates = (
     entity.snapshot === undefined
       ? undefined
       : clientCodec(entity.snapshot, jsonFormat, `\`snapshot\` of entity "${entity.type}"`)
-  // `define` requires both or neither
+  // `define` makes sure that a definition has both or neither
   const evolve = entity.evolve as ((state: unknown, event: StreamEvent) => unknown) | undefined
   const without = (method: string, what: string) =>
     Effect.fail(

@@ -1,26 +1,31 @@
 /**
- * An event that is delivered to a subscription in a group, or to one with acks. Until the event is settled, the client keeps
- * extending its `ackWait`.
+ * An event that was delivered to a subscription in a group, or to one with acks. The client extends its
+ * `ackWait` until the event is settled.
  */
 import type * as Effect from "effect/Effect"
 
 /**
- * State of a delivery: `waiting` for a body; `running` in a body; `acking`: the body is done and the ack is on its way. `done`
- * and `left` are for manual acks, after the body: `done` until the server has been told that the event is still in progress, then
- * `left`.
+ * Where a delivery is. `waiting`: it waits for a body. `running`: it is in a body. `acking`: the body is done
+ * and the ack is on its way. The others are for manual acks, after the body. `done`: the server has not been
+ * told since then that the event is in progress. `left`: it has been told.
  */
 export type Phase = "waiting" | "running" | "acking" | "done" | "left"
 
 export class EventDelivery {
   readonly eventId: string
   phase: Phase = "waiting"
-  /** The event is no longer held here: its connection was lost, or its `ackWait` ran out. The server delivers it again. */
+  /**
+   * Whether the event is no longer held here: its connection was lost, or its `ackWait` ran out. The server
+   * delivers it again.
+   */
   isLost = false
-  /** The receiver has settled the event itself, or tried to. */
+  /** Whether the receiver has settled the event itself, or has tried to. */
   isSettled = false
-  /** When it became `done` or `left`, or was last reported in progress; epoch milliseconds. */
+  /**
+   * When the delivery became `done` or `left`, or was last reported as in progress, in epoch milliseconds.
+   */
   leftAt = 0
-  /** When the event arrived, or its `ackWait` was last restarted; epoch milliseconds. */
+  /** When the event arrived, or its `ackWait` was last restarted, in epoch milliseconds. */
   heldSince: number
 
   constructor(eventId: string, heldSince: number) {
@@ -41,21 +46,28 @@ interface DeliverySpan {
 
 /** What handles an event: a callback, or the body of a loop over a stream. */
 export interface Body {
-  /** Starts handling; `false` when the event is no longer held, in which case it is delivered again. */
+  /**
+   * Starts to handle the event. Returns `false` when the event is no longer held here: it will be delivered
+   * again.
+   */
   readonly take: () => boolean
   readonly done: () => void
   readonly failed: (error: unknown) => void
-  /** The span of the handling, once it has started. */
+  /** The span of the handling, once the handling has started. */
   readonly span?: DeliverySpan
 }
 
 /** A body for events that need no ack. */
 export const unackedBody: Body = { take: () => true, done: () => undefined, failed: () => undefined }
 
-/** Marks the deliveries of a subscription as lost when its connection is lost, and forgets those that are not being handled. */
+/**
+ * Marks the deliveries of a subscription as lost, since their connection is lost. Forgets those that are not
+ * being handled.
+ */
 export const loseAll = (deliveries: Map<string, EventDelivery>): void => {
   for (const [eventId, delivery] of deliveries) {
-    // keep running bodies, so that a redelivered event is not handled twice, and acks on their way
+    // a running body stays known, so that its event is not handled twice when it comes again; an ack on its
+    // way too
     const stays = delivery.phase === "running" || (delivery.phase === "acking" && !delivery.isLost)
     delivery.isLost = true
     if (!stays) deliveries.delete(eventId)

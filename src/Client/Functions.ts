@@ -1,4 +1,4 @@
-/** The client's methods for functions: list, pause, run, and their versions. */
+/** The client's methods for functions: to list, pause and run them, and for their versions. */
 import type * as HKT from "effect/HKT"
 import type { FunctionNotFoundError, InvalidStateError } from "../Errors.ts"
 import type { FunctionInfo, FunctionVersion, LiveVersion } from "../Protocol/Functions.ts"
@@ -10,7 +10,10 @@ import { byId, callKeys, type Methods } from "./Methods.ts"
 export interface PauseFunctionOptions {
   /** Why the function is paused, shown with its status; none by default. */
   readonly reason?: string
-  /** Who pauses it, shown with its status; "a client" by default. The access log names the API key instead. */
+  /**
+   * Who pauses the function, shown with its status; "a client" by default. The access log names the API key
+   * instead.
+   */
   readonly by?: string
 }
 
@@ -25,17 +28,18 @@ export interface FunctionsApi<F extends HKT.TypeLambda> {
   /** All registered functions of the environment. */
   listFunctions(...options: CallArgs<F>): Kind<F, Array<FunctionInfo>, ClientError>
   /**
-   * Unregisters a function: events, schedules and invocations no longer start it. Its runs stay; cancel unfinished ones. Fails
-   * with `InvalidStateError` while a live worker has the function. A worker that registers it later brings it back.
+   * Unregisters a function: events, schedules and invocations no longer start it. Its runs stay; cancel those
+   * that are unfinished. Fails with `InvalidStateError` while a live worker has the function. If a worker
+   * registers the function later, it exists again.
    */
   deleteFunction(
     functionId: string,
     ...options: CallArgs<F>
   ): Kind<F, void, FunctionNotFoundError | InvalidStateError | ClientError>
   /**
-   * Pauses a function until `resumeFunction`: new runs stay `pending`, and its schedules skip their fires. Started runs continue
-   * to their end. The pause survives new registrations and engine restarts. If the function is already paused, a new reason
-   * replaces the old one.
+   * Pauses a function until `resumeFunction`: new runs stay `pending`, and its schedules do not fire. Runs
+   * that have started continue to their end. The function stays paused after new registrations and restarts
+   * of the engine. If it is paused already, a new reason replaces the old one.
    */
   pauseFunction(
     functionId: string,
@@ -47,9 +51,9 @@ export interface FunctionsApi<F extends HKT.TypeLambda> {
     ...options: CallArgs<F>
   ): Kind<F, FunctionInfo, FunctionNotFoundError | ClientError>
   /**
-   * Starts one run of this function only, without an event. The handler receives `data` as if the function was invoked. Without
-   * `data`, a function with a schedule receives the data of a fire of its first schedule, with the current time; other functions
-   * receive `null`. If the function is paused, the run waits.
+   * Starts one run of this function only, without an event. The handler receives `data` as if the function
+   * was invoked. Without `data`, a function with a schedule receives what its first schedule would send now;
+   * other functions receive `null`. If the function is paused, the run waits.
    *
    * ```ts
    * const { id } = await client.runFunction("make-report", { month: "2026-11" })
@@ -66,8 +70,9 @@ export interface FunctionsApi<F extends HKT.TypeLambda> {
     ...options: CallArgs<F>
   ): Kind<F, Array<FunctionVersion>, FunctionNotFoundError | ClientError>
   /**
-   * The versions of one or all functions that have unfinished runs or live workers, with counts. It shows which old versions are
-   * still needed. Only functions with `versioning: "pin"` have runs that belong to a version.
+   * Returns the versions of one or all functions that have unfinished runs or live workers, with the numbers
+   * of these. So it shows which old versions are still needed. Only functions with `versioning: "pin"` have
+   * runs that belong to a version.
    */
   liveVersions(
     functionId?: string,

@@ -12,9 +12,9 @@ import { validated } from "../CheckAsEffect.ts"
 import type { Raw } from "./NarrowErrors.ts"
 import type { EndpointCalls } from "./EndpointCalls.ts"
 
-/** The methods over a connection. */
+/** Makes the methods, over a connection. */
 export const make = ({ all, ask, withoutEndpoint }: EndpointCalls): Raw<FunctionsApi<EffectKind>> => {
-  /** For endpoints that only our engine has. */
+  /** The input of a request to an endpoint that only our engine has. */
   const onlyOurs = (what: string, id: string, instead: string) => ({
     variables: { id },
     orElse: withoutEndpoint(`${what}(${quote(id)})`, instead)
@@ -105,7 +105,7 @@ export const make = ({ all, ask, withoutEndpoint }: EndpointCalls): Raw<Function
   }
 }
 
-/** Fills in what legacy servers leave out. */
+/** Fills in the members that legacy servers leave out. */
 const functionOf = ({ metadata, ...fn }: functions.FunctionAnswer): functions.FunctionInfo => {
   const codeHash = fn.codeHash || textOf(metadata?.[CODE_HASH_KEY])
   return {

@@ -1,6 +1,6 @@
 /**
- * Events that subscriptions hold. They are acked when their bodies are done. Until then the client keeps extending their
- * `ackWait`.
+ * The events that subscriptions hold. An event is acked when its body is done; until then the client extends
+ * its `ackWait` again and again.
  */
 import { requestedDelayMs } from "../Backoff.ts"
 import { isRetryable, SubscriptionError, toError } from "../Errors.ts"
@@ -16,7 +16,10 @@ import type { Body, EventDelivery } from "./EventDelivery.ts"
 import type { SubscriptionState } from "./SubscriptionState.ts"
 import type { SubscriptionErrorInfo } from "./SubscriptionCallbacks.ts"
 
-/** The part of the session that is used here. Promises reject with `SubscriptionError` when the server has refused something. */
+/**
+ * What this needs of the session. Promises reject with `SubscriptionError` when the server has refused
+ * something.
+ */
 interface HoldingSession {
   readonly alarm: Alarm
   readonly now: () => number
@@ -38,7 +41,7 @@ export class HeldEvents {
     this.#session = session
   }
 
-  /** The body of a delivery, which records how the handling ended. */
+  /** The body of a delivery. It settles the event, by how the handling ended. */
   bodyOf(subscription: SubscriptionState, delivery: EventDelivery): Body {
     const end = (failure?: { readonly error: unknown }): void => {
       if (!subscription.acksItself || delivery.isSettled) {
@@ -51,14 +54,14 @@ export class HeldEvents {
       subscription.release(delivery)
       if (delivery.isLost) return
       const { error } = failure
-      // servers without `ackWait` reports have no dead letters
+      // servers that send no `ackWait` have no dead letters
       const ackType = subscription.ackWaitMs !== undefined && !isRetryable(error) ? "term" : "nak"
       const reason = toError(error).message.slice(0, MAX_FAILURE)
       const asked = ackType === "nak" ? requestedDelayMs(error, this.#session.now()) : undefined
       this.#session
         .settle(subscription, delivery.eventId, ackType, {
           reason,
-          // ignore an invalid delay
+          // an invalid delay is ignored
           ...(asked === undefined || Number.isNaN(asked)
             ? {}
             : { redeliverDelay: Math.min(asked, MAX_REDELIVER_MS) })
@@ -80,7 +83,7 @@ export class HeldEvents {
   /** Acks an event whose body is done. */
   ackItself(subscription: SubscriptionState, delivery: EventDelivery): void {
     delivery.phase = "acking"
-    // the ack is sent when the event is delivered again
+    // not sent now: the ack is sent when the event is delivered again
     if (delivery.isLost) return
     this.#session.settle(subscription, delivery.eventId, "ack").then(
       () => subscription.release(delivery),
@@ -88,7 +91,10 @@ export class HeldEvents {
     )
   }
 
-  /** Reports what the server has refused. A lost connection is already reported, and the event is delivered again. */
+  /**
+   * Reports an ack that the server has refused. A lost connection was reported already, and its events are
+   * delivered again.
+   */
   #tellUnsettled(subscription: SubscriptionState, problem: unknown, delivery?: EventDelivery): void {
     if (!(problem instanceof SubscriptionError)) return
     if (delivery !== undefined) subscription.release(delivery)
@@ -96,7 +102,10 @@ export class HeldEvents {
     this.#session.report({ code, message, subscriptionId: subscription.id, retrying: true }, subscription)
   }
 
-  /** Reports held events as in progress at intervals, while any are being handled. */
+  /**
+   * Tells the server at intervals that the held events are in progress, as long as any of them is being
+   * handled.
+   */
   keep(subscription: SubscriptionState): void {
     const { ackWaitMs, deliveries } = subscription
     if (ackWaitMs === undefined || subscription.cancelKeeping !== undefined) return
@@ -113,7 +122,7 @@ export class HeldEvents {
           )
           this.keep(subscription)
         }
-        // those have been redelivered by now
+        // after this time the server has delivered them again
         const before = this.#session.now() - 2 * ackWaitMs
         for (const delivery of left) if (delivery.leftAt < before) subscription.release(delivery)
       }
@@ -127,9 +136,9 @@ export class HeldEvents {
     const done = (): void => {
       for (const delivery of extended) delivery.heldSince = now
     }
-    // a body that ended since the last report leaves its event with a whole `ackWait`
+    // its body has ended since the last report, and this report gives its event a whole `ackWait` once more
     for (const delivery of extended) if (delivery.phase === "done") delivery.phase = "left"
-    // a paused connection delivers no answer
+    // the answer to this report cannot arrive while the connection is paused
     if (this.#session.isPaused()) done()
     this.#session
       .ask(
@@ -145,7 +154,8 @@ export class HeldEvents {
   }
 
   /**
-   * Whether the event has waited here for a whole `ackWait` without a report to the server, so that it may have been redelivered.
+   * Whether the event has waited here for a whole `ackWait` without a report to the server. It may have been
+   * delivered again by then.
    */
   #isLate({ ackWaitMs }: SubscriptionState, { heldSince, phase }: EventDelivery): boolean {
     return phase === "waiting" && ackWaitMs !== undefined && this.#session.now() - heldSince >= ackWaitMs
@@ -157,7 +167,7 @@ export class HeldEvents {
     if (late.length === 0) return
     for (const delivery of late) {
       delivery.isLost = true
-      // if the server still counts it as held, its `ackWait` runs out
+      // the event is given up here; if the server still counts it as held, its `ackWait` runs out
       delivery.phase = "left"
       delivery.leftAt = this.#session.now()
     }

@@ -1,26 +1,18 @@
 /**
- * Events, runs and functions over HTTP: each method is a request over a {@link Connection}.
+ * Events, runs and functions over HTTP. Each method is a request over a {@link Connection}.
  *
- * Calls that are safe to repeat (reads, and emits or publishes with an idempotency key) are tried up to three times when the
- * connection fails or the server is busy (429, 502, 503). Other calls are repeated only when the server surely did not receive
- * them: there was no connection, or the server said so when it stopped. It works with the engine of this package and with legacy
- * servers. Features that only our engine has fail with code `UNIMPLEMENTED` elsewhere.
+ * Calls that are safe to repeat (reads, and emits or publishes with an idempotency key) are tried up to three
+ * times when the connection fails or the server is busy (429, 502, 503). Other calls are repeated only when
+ * it is certain that the server did not receive them: there was no connection, or the server said so when it
+ * stopped. This works with the engine of this package and with legacy servers. There, features that only our
+ * engine has fail with code `UNIMPLEMENTED`.
  */
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import {
-  type IronflowError,
-  LimitExceededError,
-  RunNotFoundError,
-  StepNotFoundError,
-  TimeoutError,
-  ValidationError
-} from "../Errors.ts"
+import { type IronflowError, LimitExceededError, RunNotFoundError, StepNotFoundError } from "../Errors.ts"
 import { checkEventVersion } from "../Event.ts"
 import { byteLength, encodeJson } from "../Json.ts"
 import { checkCursor, checkIdempotencyKey, checkLimit, checkName, checkStep, writeBytes } from "../Limits.ts"
 import { encodeMetadata } from "../Metadata.ts"
-import { MAX_WAIT_MS } from "../Protocol/Http/Turns.ts"
 import { reader, snakeKeys } from "../Protocol/Codec.ts"
 import * as events from "../Protocol/Events.ts"
 import type { Operation } from "../Protocol/EndpointSpec.ts"
@@ -31,7 +23,6 @@ import type { WireRun } from "../Protocol/Runs.ts"
 import * as serverCalls from "../Protocol/Server.ts"
 import * as topics from "../Protocol/Topics.ts"
 import { restWorkers } from "../Protocol/Workers.ts"
-import { isTerminal } from "../RunStatus.ts"
 import type {
   AuditEvent,
   ClientApi,
@@ -56,7 +47,7 @@ import type { Connection } from "./HttpConnection.ts"
 import { callPages } from "./HttpPages.ts"
 import { checkVariable, makeEndpointCalls } from "./EndpointCalls.ts"
 import { filtersAreUnknown, filtersInBody, isAnswered } from "./RunFilterBody.ts"
-import { showMs } from "../Show.ts"
+import { makeWaitForRun } from "./WaitForRun.ts"
 
 const triggerBody = ({ data, idempotencyKey: key, metadata, name, version }: NamedEmit): string => {
   const what = `event ${quote(name)}`
@@ -69,14 +60,14 @@ const triggerBody = ({ data, idempotencyKey: key, metadata, name, version }: Nam
   })
 }
 
-/** The methods over a connection. */
+/** Makes the methods, over a connection. */
 export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
   const calls = makeCalls(connection)
   const { withoutEndpoint } = calls
   const rowCalls = makeEndpointCalls(connection)
   const { all, ask } = rowCalls
 
-  /** A request whose answer is a run. */
+  /** Makes a request whose answer is a run. */
   const askRun = (
     operation: Operation<WireRun>,
     method: string,
@@ -148,68 +139,10 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
       )
     )
 
-  /** Waits for at most `waitMs`; `undefined` when the run has not ended. Servers that cannot wait answer at once. */
-  const wait = (runId: string, waitMs: number) =>
-    ask<WireRun, Ended>(
-      runs.waitForRun,
-      "waitForRun",
-      {
-        variables: { id: runId },
-        query: `?timeout=${Math.ceil(waitMs)}`,
-        timeoutMs: waitMs + connection.server.timeoutMs,
-        orElse: () =>
-          Effect.map(getRun(runId), (run) => ({
-            run: isTerminal(run.status) ? run : undefined,
-            waited: false
-          }))
-      },
-      (answer) => {
-        const run = answer === undefined ? undefined : Answers.readRun(answer)
-        // an empty answer means that the time is up
-        return answer !== undefined && run === undefined ? undefined : { run, waited: true }
-      }
-    )
+  const waitForEnd = makeWaitForRun({ ask, explain, getRun, timeoutMs: connection.server.timeoutMs })
 
-  const waitForRun = (
-    runId: string,
-    { timeout }: WaitForRunOptions = {}
-  ): Effect.Effect<Run, IronflowError> =>
-    withId("waitForRun", runId, () =>
-      Effect.gen(function* () {
-        if (timeout !== undefined && !(timeout >= 0 && Number.isFinite(timeout))) {
-          return yield* new ValidationError(
-            `The timeout of waitForRun must be a number of milliseconds, got ${timeout}`
-          )
-        }
-        const clock = yield* Clock.Clock
-        const elapsedMs = stopwatch(clock)
-        for (let pauseMs = 200; ; pauseMs = Math.min(pauseMs * 1.5, 2000)) {
-          const leftMs = timeout === undefined ? Number.POSITIVE_INFINITY : timeout - elapsedMs()
-          const { run, waited } = yield* wait(runId, Math.max(0, Math.min(leftMs, MAX_WAIT_MS)))
-          if (run !== undefined) return run
-          if (timeout !== undefined && elapsedMs() >= timeout) return yield* stillRunning(runId, timeout)
-          if (!waited) {
-            yield* Effect.sleep(timeout === undefined ? pauseMs : Math.min(pauseMs, timeout - elapsedMs()))
-          }
-        }
-      })
-    )
-
-  const stillRunning = (runId: string, timeout: number): Effect.Effect<never, IronflowError> =>
-    Effect.flatMap(
-      // the run's status improves the message; if reading it fails, the timeout is still the error
-      Effect.catch(
-        Effect.map(explain(runId), ({ message }) => ` ${message}`),
-        () => Effect.succeed("")
-      ),
-      (why) =>
-        Effect.fail(
-          new TimeoutError(
-            `Run ${runId} did not end within ${showMs(timeout)}, and continues.${why}`,
-            timeout
-          )
-        )
-    )
+  const waitForRun = (runId: string, options?: WaitForRunOptions) =>
+    withId("waitForRun", runId, () => waitForEnd(runId, options))
 
   return {
     ...emits,
@@ -226,7 +159,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
     getTopicStats: (topic) =>
       Effect.map(
         ask(topics.getTopicStats, "getTopicStats", { about: topic, body: { topic } }),
-        // legacy servers leave out the name
+        // legacy servers leave out the name of the topic
         (stats) => ({ ...stats, name: stats.name || topic })
       ),
     listEvents: (options = {}) =>
@@ -284,7 +217,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
         (body) =>
           ask(runCounts.countRuns, "countRuns", {
             body,
-            // longer than the scan may take
+            // longer than the server may take to count
             timeoutMs: (body.timeLimit ?? 0) + connection.server.timeoutMs,
             orElse: withoutEndpoint("countRuns()", "listRuns lists the runs")
           })
@@ -301,7 +234,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
           },
           Answers.readSteps
         ),
-        // too large for one answer
+        // the steps are too many for one answer
         ({ code }) => code === "LIMIT_EXCEEDED",
         () =>
           callPages<RunStep>(calls, {
@@ -376,7 +309,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
           },
           (answer) => ({ run: Answers.readPaused(answer) })
         ),
-        // legacy servers return only the status
+        // legacy servers only return the status
         ({ run }) => (run === undefined ? getRun(runId) : Effect.succeed(run))
       ),
     patchStep: (stepId, output, reason = "") =>
@@ -453,7 +386,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
       ask(serverCalls.restCapabilities, "getCapabilities", {
         orElse: withoutEndpoint("getCapabilities()", "It has no optional capabilities")
       }),
-    // no retry: the caller asks for the current health
+    // not repeated: the caller wants to know the health now
     health: () =>
       Effect.map(ask(serverCalls.health, "health", { body: {}, once: true }), ({ status }) => status)
   }
@@ -464,11 +397,17 @@ const readAudit = reader(runs.Audit)
 const readLogs = reader(runs.Logs)
 const readTopics = reader(topics.Topics)
 
-/** Servers read an empty key as no key, and would emit twice. */
+/**
+ * The idempotency key of a call. It must not be empty: servers read an empty key as none, and would emit
+ * twice.
+ */
 const idempotencyKey = (key: string | undefined): { readonly idempotencyKey?: string } =>
   key === undefined ? {} : { idempotencyKey: JSON.stringify(checkIdempotencyKey(key)) }
 
-/** Servers read an empty step and `null` as no step, and would continue elsewhere. */
+/**
+ * The step of a call. It must not be empty or `null`: servers read these as no step, and would continue
+ * elsewhere.
+ */
 const withStep = <A>(
   runId: string,
   fromStep: string | undefined,
@@ -481,13 +420,7 @@ const withStep = <A>(
         Effect.suspend(then)
       )
 
-interface Ended {
-  readonly run: Run | undefined
-  /** Whether the server supports waiting. */
-  readonly waited: boolean
-}
-
-/** An empty id in a path would address another endpoint. */
+/** Checks the id of a call. An empty id in a path would address another endpoint. */
 const withId = <A>(
   what: string,
   runId: string,
@@ -497,8 +430,3 @@ const withId = <A>(
     validated(() => checkVariable(what, runId)),
     Effect.suspend(then)
   )
-
-const stopwatch = (clock: Clock.Clock): (() => number) => {
-  const started = clock.monotonicTimeNanosUnsafe()
-  return () => Number(clock.monotonicTimeNanosUnsafe() - started) / 1e6
-}

@@ -1,6 +1,7 @@
 /**
- * Reads answers of any Ironflow server, leniently: field names in either case, defaults for absent fields (servers leave out zero
- * and empty values), 64-bit integers as strings, run statuses in any spelling.
+ * Reads the answers of any Ironflow server, leniently: names of fields in either case, defaults for absent
+ * fields (servers leave out zero and empty values), 64-bit integers as strings, and statuses of runs in any
+ * spelling.
  *
  * Readers return `undefined` for what they cannot read.
  */
@@ -22,7 +23,7 @@ import { revive } from "../ResultEncoding.ts"
 
 type Fields = { readonly [name: string]: unknown }
 
-/** The field by its camel case name, else by its snake case name. */
+/** The field with this name in camel case, or else in snake case. */
 const field = (of: Fields, name: string): unknown => {
   if (Object.hasOwn(of, name)) return of[name]
   const snake = name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
@@ -34,12 +35,12 @@ const text = (of: Fields, name: string): string | undefined => {
   return typeof value === "string" ? value : undefined
 }
 
-/** A non-empty string: on the wire, absent and empty are the same. */
+/** A string that is not empty. On the wire, an absent string and an empty one are the same. */
 const filled = (of: Fields, name: string): string | undefined => text(of, name) || undefined
 
-/** Leaves out what is `undefined`. */
+/** Leaves out the members that are `undefined`. */
 export const defined = <A extends object>(fields: A): { [K in keyof A]: Exclude<A[K], undefined> } =>
-  // the result has no `undefined` members, as its type says
+  // the filter removes every `undefined`, as the type says
   Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as never
 
 const readWireRun = reader(RunAnswer)
@@ -63,17 +64,17 @@ const runOf = ({ error, executionMode: _, outputHasErrors, state, status, ...run
 
 const readKnownPause = reader(Paused)
 
-/** The run in the answer to a pause request, if present. */
+/** The run in the answer to a request to pause it; `undefined` when the answer has none. */
 export const readPaused = (answer: unknown): Run | undefined => {
   const { run } = readKnownPause(answer) ?? {}
   return run === undefined ? undefined : runOf(run)
 }
 
-/** `outputHasErrors` is a field of our engine only. */
+/** The output of a run. Only our engine says whether it holds errors. */
 const outputOf = (output: unknown, hasErrors: boolean | undefined): unknown =>
   hasErrors === true ? revive(output) : output
 
-/** `state` is a field of our engine only. It is exact where `status` has fewer values. */
+/** The status of a run. Only our engine sends `state`, which tells more statuses apart than `status`. */
 const statusOf = (state: string | undefined, status: string): RunStatus => {
   const said = state ?? status
   if (said === "" || /unspecified$/i.test(said)) return "pending"

@@ -1,4 +1,7 @@
-/** What all HTTP calls have in common: retries of repeatable calls, and reading the answer. */
+/**
+ * What all calls over HTTP have in common: calls that are safe to repeat are tried again, and answers are
+ * read.
+ */
 import * as Effect from "effect/Effect"
 import { validated } from "../CheckAsEffect.ts"
 import { calculateBackoff } from "../Backoff.ts"
@@ -34,36 +37,42 @@ export interface Call<A> {
   readonly what: string
   /** Whether the call is safe to repeat. */
   readonly repeatable: boolean
-  /** Whether the call is never repeated, even if the server surely did not receive it. */
+  /** Whether the call is never repeated, even if it is certain that the server did not receive it. */
   readonly once?: boolean
-  /** The error for a 404 of servers that send none of their own. */
+  /** The error for a 404, for servers that do not send an error of their own. */
   readonly notFound?: () => IronflowError
-  /** The error for a 412 of servers that send none of their own; it receives the answer. */
+  /** The error for a 412, for servers that do not send an error of their own. It is made from the answer. */
   readonly refused?: (text: string) => IronflowError
-  /** The error for a 409 of servers that send none of their own. */
+  /** The error for a 409, for servers that do not send an error of their own. */
   readonly conflict?: () => IronflowError
-  /** The fallback for servers without the endpoint, which answered with `status`. */
+  /** What to do instead on a server that does not have the endpoint. `status` is that of its answer. */
   readonly orElse?: (status: number) => Effect.Effect<A, IronflowError>
-  /** Whether only our engine has the endpoint, so that a 404 of another Ironflow server means that it is missing. */
+  /**
+   * Whether only our engine has the endpoint. Then a 404 of another Ironflow server means that it lacks the
+   * endpoint.
+   */
   readonly onlyOurEngine?: boolean
-  /** Whether legacy servers answer "not found" in plain text. */
+  /** Whether legacy servers say "not found" in plain text. */
   readonly notFoundIsText?: boolean
   readonly timeoutMs?: number
-  /** Reads the answer; `undefined` when it cannot be read. An answer that is not JSON is passed as {@link notJson}. */
+  /**
+   * Reads the answer; `undefined` when it cannot be read. For an answer that is not JSON it gets
+   * {@link notJson}.
+   */
   readonly read: (answer: unknown) => A | undefined
 }
 
 export interface Calls {
   /** Makes a call. */
   readonly call: <A>(call: Call<A>) => Effect.Effect<A, IronflowError>
-  /** A fallback for `orElse` that fails because the server lacks the endpoint; `instead` says what it has. */
+  /** An `orElse` that fails, since the server lacks the endpoint. `instead` says what the user can do. */
   readonly withoutEndpoint: (
     what: string,
     instead: string
   ) => (status: number) => Effect.Effect<never, IronflowError>
 }
 
-/** Calls over a connection. */
+/** Makes the calls, over a connection. */
 export const makeCalls = (connection: Connection): Calls => {
   const { url } = connection.server
 
@@ -125,10 +134,10 @@ export const makeCalls = (connection: Connection): Calls => {
   }
 }
 
-/** Passed to {@link Call.read} for an answer that is not JSON. */
+/** What {@link Call.read} gets for an answer that is not JSON. */
 const notJson = Symbol("not JSON")
 
-/** Returned by {@link Call.read} when the content of the answer does not matter. */
+/** What {@link Call.read} returns when it does not matter what the answer holds. */
 export const done = Symbol("done")
 
 const isBusy = (status: number): boolean => status === 429 || status === 502 || status === 503
@@ -161,7 +170,7 @@ const sendAgain = (
   })
 }
 
-/** JSON of an object whose members are JSON already; absent members are left out. */
+/** The JSON of an object whose members are already JSON. Absent members are left out. */
 export const object = (members: { readonly [name: string]: string | undefined }): string => {
   const parts: Array<string> = []
   for (const [name, text] of Object.entries(members)) {

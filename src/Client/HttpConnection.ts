@@ -1,6 +1,6 @@
 /**
- * Sends one request to an Ironflow server over Effect's `HttpClient`: address, headers, timeout and transport errors. The caller
- * interprets the answer.
+ * Sends one request to an Ironflow server over Effect's `HttpClient`: with its address, headers and timeout.
+ * Errors of the transport become errors of this package. The caller reads the answer.
  */
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
@@ -27,8 +27,8 @@ export interface Connection {
 }
 
 /**
- * How long the process may have been busy, in milliseconds, before its idle connections count as stale: the server may have
- * closed them. It is unknown whether a request on such a connection was received.
+ * After the process was busy for this long, in milliseconds, its idle connections count as stale: the server
+ * may have closed them. Whether a request on such a connection was received is not known.
  */
 const STALE_MS = 50
 
@@ -72,7 +72,7 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
                     ...request.headers
                   }
           })
-          // propagate the caller's span without creating a new one
+          // the caller's span is passed on, and no new one is made
           const sent = Effect.flatMap(
             untraced(
               http.execute(
@@ -91,7 +91,7 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
               )
             }
           )
-          // real time, since sockets do not follow a test clock
+          // real time, which sockets follow also in a test with another clock
           const isStale = performance.now() - heardAt >= STALE_MS
           const answer = isStale ? Effect.andThen(readPendingInput, sent) : sent
           return timeoutOrElse(
@@ -119,13 +119,13 @@ const connectionError = (
   new ConnectionError(
     `${what} failed: the Ironflow server at ${server.url} ${reasonOf(server, error, hasAnswered)}`,
     {
-      // the error itself contains the request and with it the API key
+      // not the error itself, which contains the request and its API key
       cause: error.cause,
       ...(isBeforeSending(error) ? { details: NOT_RECEIVED } : {})
     }
   )
 
-/** Whether the connection was never established. One that broke later may have carried the request. */
+/** Whether no connection was made. A connection that broke later may have carried the request. */
 const isBeforeSending = (error: HttpClientError): boolean => {
   for (const cause of causesOf(error)) {
     if ("syscall" in cause && (cause.syscall === "connect" || cause.syscall === "getaddrinfo")) return true

@@ -1,4 +1,4 @@
-/** A request to a server and its answer, over any transport. */
+/** A request to a server and its answer, whatever the transport. */
 import type { Method } from "../Protocol/Http/Endpoints.ts"
 
 export interface Request {
@@ -22,6 +22,6 @@ export interface Request {
 export interface Answer {
   readonly status: number
   readonly text: string
-  /** The program that answered, by its `server` header; only with a status of 400 or more. */
+  /** The program that has answered, by its `server` header. Only set with a status of 400 or more. */
   readonly by?: string
 }

@@ -1,4 +1,4 @@
-/** Converts unexpected answers to errors. */
+/** Makes errors of answers that are not 2xx or cannot be read. */
 import {
   ConnectionError,
   InvalidResponseError,
@@ -15,13 +15,13 @@ import { isMarkup, isOfServer, readFailure } from "../Protocol/Http/Failures.ts"
 import type { Answer } from "./HttpExchange.ts"
 
 /**
- * The error of an answer that is not 2xx. Errors of our engine keep their class; errors of legacy servers are recognized by
- * status. `notFound` makes the error for a 404 of an Ironflow server.
+ * The error of an answer that is not 2xx. Errors of our engine keep their class; those of legacy servers get
+ * one by their status. `notFound` makes the error for a 404 of an Ironflow server.
  */
 export const failureOf = (answer: Answer, what: string, notFound?: () => IronflowError): IronflowError => {
   const { status } = answer
   const error = readFailure(status, answer.text, what, answer.by)
-  // errors of our engine, and some statuses, already have their class
+  // errors of our engine, and of some statuses, already have their class
   if (!(error instanceof ServerError) || isFromEngine(answer)) return error
   switch (status) {
     case 400:
@@ -53,7 +53,7 @@ const isState = ({ text }: Answer): boolean => {
   return isObject(body) && (body.code === "failed_precondition" || body.code === "INVALID_STATE")
 }
 
-/** The same error with a more specific code, unless the server sent one. */
+/** The error with a more specific code, if the server has not sent one itself. */
 const withCode = (error: ServerError, code: string): ServerError =>
   error.code !== "UNKNOWN_ERROR"
     ? error
@@ -63,7 +63,9 @@ const withCode = (error: ServerError, code: string): ServerError =>
         ...(error.status === undefined ? {} : { status: error.status })
       })
 
-/** Whether the answer means that the server lacks the endpoint, and not that a run or function does not exist. */
+/**
+ * Whether the answer says that the server lacks the endpoint, and not that a run or function does not exist.
+ */
 export const isMissingEndpoint = (answer: Answer): boolean => {
   const { status, text } = answer
   if (status === 501 || status === 405) return !isMarkup(text)
@@ -91,8 +93,8 @@ export const isNotFoundInText = ({ status, text }: Answer): boolean =>
   status === 404 && /^[^<{]*\b(run|step)\b[^<]*\bnot found\b/i.test(text)
 
 /**
- * {@link failureOf} for callers that survive outages: only an error of an Ironflow server is final. Any other answer counts as an
- * outage, whatever its status.
+ * Does what {@link failureOf} does, for callers that outlast outages: only the error of an Ironflow server is
+ * final. Any other answer counts as an outage, whatever its status.
  */
 export const serverFailureOf = (answer: Answer, what: string): IronflowError =>
   isFromServer(answer) ? failureOf(answer, what) : notAnIronflowServer(answer, what)
@@ -105,7 +107,7 @@ export const notAnIronflowServer = ({ status, text }: Answer, what: string): Con
     { status }
   )
 
-/** The error for a feature that the server does not have, as its `status` says. */
+/** The error for a feature that the server lacks, as the answer with `status` says. */
 export const unsupported = (url: string, what: string, instead: string, status: number): UnsupportedError =>
   new UnsupportedError(
     `${what} is not possible: the server at ${url} does not support it. It is an older engine than this package, or ` +

@@ -1,4 +1,4 @@
-/** Options of a connection to a server (address, key, environment), checked and with defaults. */
+/** Checks the options of a connection to a server (address, key, environment), and fills in defaults. */
 import { DEFAULT_TIMEOUTS } from "../Constants.ts"
 import {
   isEnvironmentNamed,
@@ -17,15 +17,21 @@ import { type ClientRetryConfig, clientRetryKeys, resolveClientRetry, type Resol
 
 /** Options of the connection to a server. */
 export interface ServerOptions {
-  /** URL of the server; `IRONFLOW_SERVER_URL` by default, else `http://localhost:9123`. */
+  /** URL of the server. By default that of `IRONFLOW_SERVER_URL`, or else `http://localhost:9123`. */
   readonly serverUrl?: string | undefined
-  /** API key, sent as a bearer token; `IRONFLOW_API_KEY` by default, else none. */
+  /** API key, sent as a bearer token. By default that of `IRONFLOW_API_KEY`, or else none. */
   readonly apiKey?: string | undefined
-  /** Environment; `IRONFLOW_ENV` by default, else that of the API key, else `default`. */
+  /**
+   * Environment to work in. By default that of `IRONFLOW_ENV`, or else that of the API key, or else
+   * `default`.
+   */
   readonly environment?: string | undefined
   /** Timeout of a request, in milliseconds; 30000 by default. */
   readonly timeout?: number | undefined
-  /** Retries of calls that are safe to repeat or were surely not received; three attempts by default. */
+  /**
+   * How calls are tried again that are safe to repeat, or that the server certainly did not receive. By
+   * default, three attempts.
+   */
   readonly retry?: ClientRetryConfig | undefined
 }
 
@@ -40,12 +46,12 @@ export const serverKeys = {
 export interface ResolvedServer {
   /** URL of the server, without a trailing slash. */
   readonly url: string
-  /** Changes when a client without a key creates the first key of the server. */
+  /** The API key. It changes when a client without a key creates the first key of the server. */
   apiKey: string | undefined
   readonly environment: string
   /**
-   * Whether requests name the environment. They do not if it was not configured: the API key implies one, and without a key the
-   * server uses `default`.
+   * Whether requests name the environment. They do not if none was configured: an API key implies one, and
+   * without a key the server uses `default`.
    */
   readonly namesEnvironment: boolean
   readonly timeoutMs: number
@@ -53,8 +59,8 @@ export interface ResolvedServer {
 }
 
 /**
- * Checks the options and fills in defaults from the environment variables. `caller` names the owner of the options in errors.
- * Throws `ValidationError`.
+ * Checks the options, and fills in defaults from the environment variables. Throws `ValidationError`, which
+ * names `caller` as the owner of the options.
  */
 export const resolveServer = (
   options: ServerOptions,
@@ -78,7 +84,7 @@ export const resolveServer = (
   }
 }
 
-/** The header with the environment, if one was configured. */
+/** The header with the environment, if requests name it. */
 export const environmentHeader = ({
   environment,
   namesEnvironment
@@ -98,7 +104,7 @@ const checkUrl = (text: unknown, caller: string): string => {
             ? "it has a query or a fragment"
             : undefined
   if (url !== null && problem === undefined) return url.href.replace(/\/+$/, "")
-  // the URL cannot be shown in full if it contains a password
+  // the URL is not shown in full if it contains a password
   const shown = url !== null && url.password !== "" ? `${url.protocol}//...@${url.host}` : String(text)
   throw new ValidationError(
     `${caller}: \`serverUrl\` "${shown}" is not valid: ${problem}. ` +

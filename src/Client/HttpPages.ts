@@ -1,4 +1,4 @@
-/** Paged lists. Servers without paging return everything at once. */
+/** Reads lists page by page. Servers without pages return everything at once. */
 import * as Effect from "effect/Effect"
 import type { IronflowError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
@@ -7,7 +7,9 @@ import type { Call, Calls } from "./HttpCalls.ts"
 /** Items per page; the server may send fewer. */
 const PAGE = 1000
 
-/** Reads page after page. `read` extracts the items of an answer. */
+/**
+ * Makes calls for one page after the other, and returns all items. `read` extracts the items of an answer.
+ */
 export const callPages = <A>(
   { call }: Calls,
   {
@@ -36,7 +38,7 @@ export const callPages = <A>(
         }
       })
       for (const item of page.items) all.push(item)
-      // stop at a repeated cursor, which would loop forever
+      // a cursor that comes again would make this loop forever
       if (typeof page.next !== "string" || page.next === "" || page.next === cursor) return all
       cursor = page.next
     }

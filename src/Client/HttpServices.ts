@@ -1,6 +1,6 @@
 /**
- * The client's services over HTTP. Each method is a request through Effect's `HttpClient`, so its layer decides between real
- * sockets, an in-memory handler and recorded answers.
+ * The client's services over HTTP. Each method is a request through Effect's `HttpClient`. The layer of that
+ * decides whether requests go over real sockets, to a handler in memory, or to recorded answers.
  *
  * ```ts
  * const Live = Client.layerHttp({ serverUrl: "http://localhost:9123" }).pipe(Layer.provide(FetchHttpClient.layer))
@@ -59,11 +59,11 @@ export const layer = (
 
 const configNames = ["serverUrl", "apiKey", "environment", "timeout"] as const
 
-/** {@link ClientOptions} in which settings may be `Config`s. */
+/** {@link ClientOptions} whose settings may be `Config`s. */
 export type ClientConfigOptions = ConfigOptions<ClientOptions, (typeof configNames)[number]>
 
 /**
- * {@link layer} with `Config`s, for settings under your own variable names:
+ * Makes a {@link layer} from `Config`s, for settings in variables with names of your own:
  *
  * ```ts
  * Client.layerConfig({ serverUrl: Config.String("SHOP_IRONFLOW_URL"), apiKey: Config.Redacted("SHOP_IRONFLOW_KEY") })
@@ -76,7 +76,7 @@ export const layerConfig = (
     Effect.map(configured<ClientOptions, (typeof configNames)[number]>(options, configNames), layer)
   )
 
-/** The client of a server whose options are resolved. */
+/** Makes the client of a server, from options that are resolved. */
 export const layerOf = (
   server: ResolvedServer,
   options: ReadingOptions

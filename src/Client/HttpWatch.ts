@@ -1,6 +1,7 @@
 /**
- * A watch over a WebSocket that reconnects after a pause and continues after the last revision it has seen. When the consumer is
- * slow, the socket is not read, so that frames do not pile up in memory.
+ * A watch over a WebSocket. After a lost connection it waits, reconnects, and continues after the last
+ * revision that it has seen. When the consumer is slow, the socket is not read, so that frames do not pile up
+ * in memory.
  */
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -33,17 +34,18 @@ interface WatchOptions<A> {
   readonly onOpen: ((revision: number) => void) | undefined
   /** The error for a 404 of servers that send none of their own. */
   readonly notFound: () => IronflowError
-  /** The change in a frame; `undefined` for other frames. */
+  /** Reads the change in a frame; `undefined` for a frame without one. */
   readonly read: (frame: Frame) => { readonly revision: number; readonly change: A } | undefined
 }
 
 type Frame = { readonly [name: string]: unknown }
 
 const RECONNECT = { firstMs: 250, mostMs: 30_000, factor: 2 }
-/** Frames that may wait in this process before reading from the socket pauses. */
+/** How many frames may wait in this process before reading from the socket pauses. */
 const MAX_WAITING_FRAMES = 64
 /**
- * How long to wait for the start frame, in milliseconds. After that, the watch counts as open: some servers send no such frame.
+ * How long to wait for the start frame, in milliseconds. After that the watch counts as open, since some
+ * servers send no such frame.
  */
 const SILENT_MS = 1000
 
@@ -53,7 +55,7 @@ const watch = <A>(connection: Connection, options: WatchOptions<A>): Stream.Stre
     { bufferSize: 16, strategy: "suspend" }
   )
 
-/** Streams the changes of a watch operation; `change` converts each frame. */
+/** Streams the changes of a watch operation. `change` converts each frame. */
 export const watchOf = <A extends { readonly revision: number }, B>(
   connection: Connection,
   operation: Operation<A>,
@@ -67,7 +69,7 @@ export const watchOf = <A extends { readonly revision: number }, B>(
     variables,
     what
   }: {
-    /** The call as the user wrote it, and its subject. */
+    /** The call as the user wrote it, with what it is about. */
     readonly what: string
     readonly about: string
     /** The path variables. Throws `ValidationError` for invalid ones. */
@@ -75,7 +77,7 @@ export const watchOf = <A extends { readonly revision: number }, B>(
     readonly query?: { readonly [name: string]: string | undefined }
     readonly fromRevision?: number
     readonly onOpen?: (revision: number) => void
-    /** Members that a frame may lack because the call already has them. */
+    /** Members that a frame may lack, since the call already has them. */
     readonly said: object
     readonly change: (frame: A) => B
   }
@@ -174,7 +176,7 @@ const follow = <A>(
       ({ socket }) =>
         Effect.sync(() => {
           socket.removeAllListeners()
-          // an aborted attempt emits an error
+          // an attempt that is aborted emits an error
           socket.on("error", () => undefined)
           if (socket.readyState === socket.OPEN) socket.close()
           else socket.terminate()
@@ -221,7 +223,7 @@ const listen = (
       error: new ConnectionError(`${what}: the connection to ${server.url} ${problem}`),
       forGood: false
     })
-  // silence reveals a dead connection; timers use real time
+  // a connection that is silent for long counts as dead; its timers use real time, as sockets do
   const feed = (ms: number): void => {
     clearTimeout(watchdog?.timer)
     watchdog = { ms, timer: setTimeout(() => socket.terminate(), Math.min(ms, longestTimerMs)) }

@@ -1,8 +1,9 @@
 /**
  * The key-value store: buckets of keys. Each write gets the next revision of its bucket.
  *
- * {@link KvApi} and {@link KvBucketApi} are declared once for two kinds: the {@link Kv} service returns Effects, `client.kv()`
- * returns Promises. Field names in answers (`created_at`) are those of the protocol.
+ * {@link KvApi} and {@link KvBucketApi} are declared once, for two kinds: the {@link Kv} service returns
+ * Effects, and `client.kv()` returns Promises. Names of fields in answers (`created_at`) are those of the
+ * protocol.
  */
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
@@ -30,7 +31,7 @@ export interface KVEntry<Value = unknown> {
   readonly key: string
   /** The value: any JSON value, or a `Uint8Array`. In a bucket with a schema, the decoded value. */
   readonly value: Value
-  /** The bucket's revision of this write; `update` takes it. */
+  /** The bucket's revision that this write got. `update` takes it. */
   readonly revision: number
   /** When this revision was written, as an ISO string. */
   readonly created_at: string
@@ -126,11 +127,14 @@ export interface KVWatchOptions {
   /** A key, or a filter as in `listKeys`; all keys by default. */
   readonly key?: string
   /**
-   * The watch begins after this revision and misses no later change. 0 begins with all current values. By default it begins with
-   * the first change after it opens.
+   * The watch begins after this revision, and misses no later change. 0 begins with all current values. By
+   * default it begins with the first change after the watch is open.
    */
   readonly fromRevision?: number
-  /** Called when the watch is open, with the revision after which it sees every change; called again after each reconnection. */
+  /**
+   * Called when the watch is open, with the revision after which it sees every change. Called again after
+   * each reconnection.
+   */
   readonly onOpen?: (revision: number) => void
 }
 
@@ -150,21 +154,21 @@ export type KvReadError = KeyNotFoundError | KvBucketError
 export type KvConflictError = RevisionConflictError | KvBucketError
 
 /**
- * The keys of one bucket, for the API kind `F`. `In` is the type to write, `Out` the type to read, `E` the error when a value
- * does not match the bucket's schema.
+ * The keys of one bucket, for the API kind `F`. `In` is the type of values to write, and `Out` that of values
+ * that are read. `E` is the error when a value does not match the bucket's schema.
  */
 export interface KvBucketApi<F extends HKT.TypeLambda, In = unknown, Out = unknown, E = never> {
   /** Reads a key. Fails with `KeyNotFoundError` when the key has no value: never written, deleted, or expired. */
   get(key: string, ...options: CallArgs<F>): Kind<F, KVEntry<Out>, E | KvReadError>
   /**
-   * Writes a value unconditionally: any JSON value, or a `Uint8Array`. Durable when it returns. Fails with `LimitExceededError`
-   * when the value or the bucket would be too large.
+   * Writes a value unconditionally: any JSON value, or a `Uint8Array`. The write is durable when this
+   * returns. Fails with `LimitExceededError` when the value or the bucket would be too large.
    */
   put(key: string, value: In, ...options: CallArgs<F>): Kind<F, KVPutResult, E | KvBucketError>
-  /** Writes only if the key does not exist, else fails with `RevisionConflictError`. */
+  /** Writes the value if the key does not exist. If it exists, fails with `RevisionConflictError`. */
   create(key: string, value: In, ...options: CallArgs<F>): Kind<F, KVPutResult, E | KvConflictError>
   /**
-   * Writes only if the key is at `revision`, else fails with `RevisionConflictError`.
+   * Writes the value if the key is at `revision`. If it is not, fails with `RevisionConflictError`.
    *
    * ```ts
    * const { value, revision } = await client.kv().bucket("stock").get("sku-1")
@@ -182,8 +186,8 @@ export interface KvBucketApi<F extends HKT.TypeLambda, In = unknown, Out = unkno
   /** Deletes the key and its history. */
   purge(key: string, ...options: CallArgs<F>): Kind<F, void, KvBucketError>
   /**
-   * The keys that have a value, sorted. `filter` consists of tokens separated by dots: `*` matches one token, or any part of a
-   * token (`user-*`); `>` at the end matches one or more tokens.
+   * Lists the keys that have a value, sorted. `filter` consists of tokens separated by dots. `*` matches one
+   * token, or any part of a token (`user-*`); `>` at the end matches one or more tokens.
    */
   listKeys(filter?: string, ...options: CallArgs<F>): Kind<F, Array<string>, KvBucketError>
   /** The stored revisions of a key, oldest first; the bucket's `history` limits their number. */
@@ -258,11 +262,12 @@ export interface KvBucket<In = unknown, Out = unknown, E = never> extends KvBuck
   /** The name of the bucket. */
   readonly name: string
   /**
-   * Streams every change of the keys that match `options.key`, in order of revisions. Over HTTP it continues after a
-   * reconnection. A consumer that falls far behind gets the latest change of each key, and earlier ones only as far as the
-   * bucket's history keeps them. Fails with `RevisionGoneError` when deletions after `fromRevision` are no longer recorded (after
-   * a day), and with `BucketNotFoundError` when the bucket is deleted. A value that does not match the schema also ends the
-   * watch: the error's `revision` is the `fromRevision` for a new one.
+   * Streams every change of the keys that match `options.key`, in the order of revisions. Over HTTP the
+   * stream continues after a reconnection. A consumer that falls far behind gets the latest change of each
+   * key, and earlier ones only as far as the bucket's history keeps them. Fails with `RevisionGoneError` when
+   * deletions after `fromRevision` are no longer recorded (after a day), and with `BucketNotFoundError` when
+   * the bucket is deleted. A value that does not match the schema ends the watch too: the error's `revision`
+   * is the `fromRevision` for a new watch.
    */
   watch(
     options?: KVWatchOptions
@@ -277,8 +282,9 @@ export const kvBucketWatch: StreamMethods<Pick<KvBucket, "watch">> = {
 /** The buckets of an environment, as Effects. */
 export interface KvService extends KvApi<EffectKind> {
   /**
-   * The keys of a bucket. It makes no request: if the bucket does not exist, the calls fail. A schema types, encodes and decodes
-   * the values; calls fail with `KeySchemaError` when a value does not match.
+   * Returns a handle for the keys of a bucket. This makes no request: if the bucket does not exist, the calls
+   * of the handle fail. With a schema, values are typed, encoded and decoded; calls fail with
+   * `KeySchemaError` when a value does not match.
    */
   bucket<S extends AnySchema | undefined = undefined>(
     name: string,
@@ -286,9 +292,12 @@ export interface KvService extends KvApi<EffectKind> {
   ): KvBucket<SchemaInput<S>, SchemaOutput<S>, S extends undefined ? never : KeySchemaError>
 }
 
-/** The untyped key-value store, from which `typedKv` makes the service. */
+/** The untyped key-value store. `typedKv` makes the service of it. */
 export interface UntypedKv extends KvApi<EffectKind> {
-  /** The keys of a bucket. It makes no request: if the bucket does not exist, the first call fails. */
+  /**
+   * Returns a handle for the keys of a bucket. This makes no request: if the bucket does not exist, the calls
+   * of the handle fail.
+   */
   bucket(name: string): KvBucket
 }
 

@@ -1,7 +1,8 @@
 /**
- * The key-value store over HTTP. Values use the content types of legacy servers, plus a header for the type of `octet-stream`
- * values. The engine of this package stores that type, so that values come back unchanged. Legacy servers return base64, which is
- * decoded as JSON, else as a string, else as bytes.
+ * The key-value store over HTTP. Values use the content types of legacy servers, and a further header for the
+ * type of `octet-stream` values. The engine of this package stores that type, so values come back unchanged.
+ * Legacy servers return base64: it is decoded as JSON if that is possible, or else as a string, or else as
+ * bytes.
  */
 import * as Effect from "effect/Effect"
 import { BucketExistsError, KeyNotFoundError, RevisionConflictError, ValidationError } from "../Errors.ts"
@@ -52,7 +53,7 @@ const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
   const { ask, pages, withoutEndpoint } = makeEndpointCalls(connection)
   const inBucket = `in bucket ${quote(name)}`
 
-  /** A call about one key. */
+  /** Makes a call about one key. */
   const onKey = <A>(operation: Operation<A>, method: string, key: string, more: Input<A> = {}) =>
     Effect.flatMap(
       validated(() => ({ bucket: checkBucketName(name), key: checkKey(key) })),
@@ -119,7 +120,7 @@ const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
               ...(filter === undefined || filter === "" ? {} : { query: { filter } }),
               what: `listKeys(${filter === undefined ? "" : quote(filter)}) of bucket ${quote(name)}`
             },
-            // a server without wildcards inside tokens may send more keys
+            // a server may not know wildcards inside of tokens, and send more keys
             ({ keys }) => keys.filter(accepts)
           )
       ),
@@ -170,13 +171,13 @@ const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
 const precondition = (expected: number | undefined): { readonly [name: string]: string } =>
   expected === undefined ? {} : expected === 0 ? { "if-none-match": "*" } : { "if-match": String(expected) }
 
-/** Some servers name the current revision in the message. */
+/** The error of a conditional write. Some servers name the current revision in their message, `text`. */
 const conflict = (bucket: string, key: string, expected: number, text: string): RevisionConflictError => {
   const said = /(?:sequence|revision|actual|current)\D{0,16}(\d+)/i.exec(text)?.[1]
   return new RevisionConflictError(bucket, key, expected, said === undefined ? undefined : Number(said))
 }
 
-/** Empty and zero settings mean the default, and are left out. */
+/** The request for a bucket. Settings that are empty or zero mean the default, and are left out. */
 const encodeBucket = (config: KVBucketConfig): { readonly name: string } => {
   if (!isObject(config)) throw new ValidationError("A bucket needs a configuration with a `name`")
   const name = checkBucketName(config.name)

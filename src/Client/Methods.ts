@@ -1,12 +1,13 @@
 /**
- * Run-time tables of a service's methods, beside its interface: their options and errors. The Promise API is built from them, and
- * so are the checks of options and errors in both APIs.
+ * Tables of a service's methods that exist at run time, beside its interface: the methods' options and
+ * errors. The Promise API is built from these tables, and so are the checks of options and errors in both
+ * APIs.
  */
 import type { Keys, KnownKeys } from "../OptionKeys.ts"
 import type { CallOptions } from "./ApiKinds.ts"
 import type { Failures } from "./NarrowErrors.ts"
 
-/** The members of an argument that are option objects; data objects may have any keys. */
+/** Those members of an argument's type that are objects of options. An object of data may have any keys. */
 type OptionsIn<P> = 0 extends 1 & P
   ? never
   : P extends ReadonlyArray<unknown> | ((...args: never) => unknown)
@@ -19,7 +20,9 @@ type OptionsIn<P> = 0 extends 1 & P
           : P
       : never
 
-/** The keys of an argument, or of the items of a list; `null` for an argument that is not an options object. */
+/**
+ * The keys of an argument, or of the items of a list. `null` for an argument that is no object of options.
+ */
 type ArgumentKeysOf<P> =
   P extends ReadonlyArray<infer Item>
     ? [OptionsIn<Item>] extends [never]
@@ -33,24 +36,27 @@ type TakenBy<F> = F extends (...args: infer P) => unknown
   ? { readonly [I in keyof P]-?: ArgumentKeysOf<P[I]> | Check }
   : never
 
-/** Checks an argument whose allowed keys depend on its content. */
+/** Checks an argument whose allowed keys depend on what it contains. */
 export type Check = (argument: unknown, what: string) => void
 
-/** The arguments of a method, and the tags of its own errors. */
+/** An entry of a table: the arguments of a method, and the tags of the method's own errors. */
 type Method<Takes, Fails> =
   | readonly [takes: Takes, fails: Fails]
-  // no own errors
+  // a method without errors of its own
   | (object extends Fails ? readonly [takes: Takes] : never)
 
-/** All methods of an API. Options are those of the Promise kind, which include `signal`; errors are those of the Effect kind. */
+/**
+ * The table of all methods of an API. Options are those of the Promise kind, which include `signal`. Errors
+ * are those of the Effect kind.
+ */
 export type Methods<Promised, Effects extends { readonly [M in keyof Promised]: unknown }> = {
   readonly [M in keyof Promised]-?: Method<TakenBy<Promised[M]>, Failures<Effects>[M]>
 }
 
-/** Methods that return a `Stream`; the Promise API wraps them differently. */
+/** The table of methods that return a `Stream`. The Promise API wraps these in another way. */
 export type StreamMethods<Api> = Methods<Api, Api>
 
-/** The same with unknown method names. */
+/** A table of methods whose names are not known. */
 export interface AnyMethods {
   readonly [method: string]: readonly [
     takes: ReadonlyArray<KnownKeys | readonly [KnownKeys] | Check | null>,
@@ -58,9 +64,9 @@ export interface AnyMethods {
   ]
 }
 
-/** The names of the methods. */
+/** The names of the methods in a table. */
 export const namesOf = <T extends object>(methods: T): ReadonlyArray<keyof T & string> =>
-  // the table has only these members
+  // the table has no members but its methods
   Object.keys(methods) as Array<keyof T & string>
 
 /** The options of every call. */

@@ -1,8 +1,9 @@
 /**
- * Narrows the errors of a call to its declared type.
+ * Limits the errors of a call to those that its type declares.
  *
- * The implementation of a service ({@link Raw}) may fail with any of our errors, since the server decides what it sends. The
- * services for users pass on the errors that the method declares, and convert all others to `ServerError`.
+ * The implementation of a service ({@link Raw}) may fail with any error of this package, since the server
+ * decides what it sends. The services for users let the errors pass that a method declares, and convert all
+ * others to `ServerError`.
  */
 import type * as Effect from "effect/Effect"
 import type * as Stream from "effect/Stream"
@@ -55,11 +56,14 @@ export const clientErrorTags: Tags<ClientError> = {
   ServerError: true
 }
 
-/** The error, if its tag is in the table; else a `ServerError` with its message and the error as its cause. */
+/**
+ * Makes the function that lets an error pass if its tag is in the table. Any other error becomes a
+ * `ServerError` with its message, and with the error as its cause.
+ */
 export const narrowErrors =
   <E extends IronflowError>(named: Tags<E>) =>
   (error: IronflowError): E | ServerError => {
-    // the tag identifies the class
+    // the tag tells the class of the error, and `E` has all classes whose tags are in the table
     if (Object.hasOwn(named, error._tag ?? "")) return error as E
     const { code, details, message, retryable, status } = error
     return new ServerError(message, {

@@ -1,8 +1,8 @@
-/** Calls that the server surely did not receive, so that they are safe to repeat. */
+/** Marks calls that the server certainly did not receive, so that they are safe to repeat. */
 import type { ConnectionError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
 
-/** The error details of such a call. */
+/** The details of the error of such a call. */
 export const NOT_RECEIVED = { received: false } as const
 
 export const isSurelyNotReceived = ({ details }: ConnectionError): boolean =>

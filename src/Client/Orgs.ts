@@ -1,4 +1,4 @@
-/** Managing organizations, which own roles and policies. */
+/** Managing organizations. Roles and policies belong to them. */
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type { InvalidStateError, OrgNotFoundError } from "../Errors.ts"
@@ -17,7 +17,10 @@ export interface OrgsApi<F extends HKT.TypeLambda> {
   create(input: CreateOrgInput, ...options: CallArgs<F>): Kind<F, Organization, ClientError>
   /** All organizations. */
   list(...options: CallArgs<F>): Kind<F, Array<Organization>, ClientError>
-  /** One organization. This method and those below fail with `OrgNotFoundError` when there is no such organization. */
+  /**
+   * Returns one organization. This method and those below fail with `OrgNotFoundError` when there is no such
+   * organization.
+   */
   get(id: string, ...options: CallArgs<F>): Kind<F, Organization, OrgNotFoundError | ClientError>
   /** Changes an organization; absent members keep their values. */
   update(id: string, input: UpdateOrgInput, ...options: CallArgs<F>): Kind<F, Organization, OrgError>

@@ -1,10 +1,10 @@
-/** Timeouts that allow for a busy process. */
+/** Timeouts that allow for a process which was busy. */
 import * as Effect from "effect/Effect"
 
-/** Number of event loop turns in which pending input is read before a timeout counts. */
+/** In how many turns of the event loop pending input is read before a timeout counts. */
 const POLL_TURNS = 3
 
-/** Lets pending input be read: in a process that was busy, timers fire before I/O. */
+/** Lets pending input be read. In a process that was busy, timers fire before input is read. */
 export const readPendingInput: Effect.Effect<void> = Effect.repeat(
   Effect.callback<void>((resume) => {
     const turn = setImmediate(() => resume(Effect.void))
@@ -14,14 +14,14 @@ export const readPendingInput: Effect.Effect<void> = Effect.repeat(
 )
 
 /**
- * Number of parts into which a timeout is divided. A process that is blocked for longer than one part loses only that part of the
- * time, because its request may be sent only afterwards.
+ * Into how many parts a timeout is divided. When the process is blocked for longer than a part, it loses only
+ * that part of the time: its request may be sent only after that.
  */
 export const TIMEOUT_PARTS = 4
 
 /**
- * Ends with `orElse` after `ms`. A blocked process loses at most one part of that time per block, and pending input is read
- * first.
+ * Ends with `orElse` after `ms`, unless the effect ends first. Each time that the process is blocked, it
+ * loses at most one part of that time. Before the timeout counts, pending input is read.
  */
 export const timeoutOrElse = <A, E, R, B, E2>(
   effect: Effect.Effect<A, E, R>,

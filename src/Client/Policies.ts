@@ -15,13 +15,16 @@ export type PolicyError = PolicyNotFoundError | InvalidStateError | ClientError
 
 /** The methods, for the API kind `F`. */
 export interface PoliciesApi<F extends HKT.TypeLambda> {
-  /** Creates a policy. It applies once it is assigned to a role. */
+  /** Creates a policy. It has an effect once it is assigned to a role. */
   create(input: CreatePolicyInput, ...options: CallArgs<F>): Kind<F, Policy, OrgNotFoundError | ClientError>
-  /** The policies of an organization, or all of them. */
+  /** Lists the policies of an organization, or all policies. */
   list(orgId?: string, ...options: CallArgs<F>): Kind<F, Array<Policy>, ClientError>
-  /** One policy. This method and those below fail with `PolicyNotFoundError` when there is no such policy. */
+  /**
+   * Returns one policy. This method and those below fail with `PolicyNotFoundError` when there is no such
+   * policy.
+   */
   get(id: string, ...options: CallArgs<F>): Kind<F, Policy, PolicyNotFoundError | ClientError>
-  /** Changes a policy, with immediate effect for all its keys. */
+  /** Changes a policy. The change is effective at once for all keys that have the policy. */
   update(id: string, input: UpdatePolicyInput, ...options: CallArgs<F>): Kind<F, Policy, PolicyError>
   /** Deletes a policy. Fails with `INVALID_STATE` while roles have it. */
   delete(id: string, ...options: CallArgs<F>): Kind<F, void, PolicyError>

@@ -1,9 +1,10 @@
 /**
- * Subscribes to the states of a projection: system events carry the changes, and reads fill the gaps.
+ * Subscribes to the states of a projection: system events carry the changes, and reads fill in what was
+ * missed.
  *
- * For a slow consumer, only the newest state of each partition waits, for at most {@link MAX_WAITING_STATES} partitions. Beyond
- * that, and after each reconnection, the changed states are read page by page. For servers that cannot list changes, the state
- * of one partition is read instead.
+ * For a slow consumer, only the newest state of each partition waits, for at most {@link MAX_WAITING_STATES}
+ * partitions. With more of them, and after each reconnection, the changed states are read page by page. From
+ * a server that cannot list changes, the state of one partition is read instead.
  */
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
@@ -48,20 +49,23 @@ export interface ChangesPage {
 }
 
 export interface ChangesQuery {
-  /** `now` returns only the cursor; without a cursor all states are returned. */
+  /**
+   * The cursor after which a state counts as changed. `now` only asks for the cursor, and without one all
+   * states are returned.
+   */
   readonly since?: string | undefined
   readonly partition?: string | undefined
   readonly after?: string | undefined
   readonly limit: number
 }
 
-/** Reads which states have changed; `undefined` from a server that cannot tell. */
+/** Reads which states have changed. Returns `undefined` when the server cannot tell. */
 export type ReadChanges = (
   name: string,
   query: ChangesQuery
 ) => Effect.Effect<ChangesPage | undefined, IronflowError>
 
-/** The methods of a server, plus `subscribe`, built from system events and reads of changes. */
+/** Adds `subscribe` to the methods of a server. It is made of system events, and of reads of changes. */
 export const withUpdates = (
   api: Raw<ProjectionsApi<EffectKind>>,
   source: Source,
@@ -84,16 +88,16 @@ export const withUpdates = (
     )
 })
 
-/** Maximum number of states that wait in memory, and of states per page. */
+/** How many states wait in memory at most, and how many a page has. */
 const MAX_WAITING_STATES = 64
 
-/** Delay after a failed read, in milliseconds. */
+/** The delay after a read has failed, in milliseconds. */
 const AGAIN_MS = 1000
 
-/** Maximum number of partitions whose last state is remembered, for servers that cannot list changes. */
+/** For servers that cannot list changes: of how many partitions the last state is remembered, at most. */
 const MAX_REMEMBERED_PARTITIONS = 1000
 
-/** A state from an event, or without `result` a sign that the state has to be read. */
+/** A state that an event has brought. Without `result` the state has to be read. */
 interface Update {
   readonly cursor?: Cursor
   readonly result?: ProjectionStateResult
@@ -104,24 +108,24 @@ class Updates {
   readonly #options: ProjectionSubscribeOptions
   readonly #api: Raw<ProjectionsApi<EffectKind>>
   readonly #readChanges: ReadChanges
-  /** By partition, the longest waiting first. */
+  /** The updates that wait, by partition, the longest waiting first. */
   readonly #waiting = new Map<string, Update>()
   /** States that were read and not yet taken. */
   #page: Array<ProjectionStateResult> = []
   /** The partition after which the next page begins, while pages are being read. */
   #reading: { readonly after: string | undefined } | undefined
-  /** Whether events may have been missed. */
+  /** Whether events may have been missed, so that the changes must be read. */
   #behind = false
   #saysChanges = true
-  /** Everything up to this cursor was taken; without it all states are new. */
+  /** The cursor up to which everything was taken; without it all states are new. */
   #since: string | undefined
   /** The cursor of the newest event. */
   #newest: Cursor | undefined
-  /** The cursor at which the last read began: it includes everything before. */
+  /** The cursor at which the last read began. The read included everything before that. */
   #floor: Cursor | undefined
-  /** The revisions in that read that are newer than its cursor, by partition. */
+  /** By partition: the revisions in that read that are newer than its cursor. */
   readonly #found = new Map<string, number>()
-  /** A mark of the last state of each partition, for servers that cannot list changes. */
+  /** For servers that cannot list changes: a mark of the last state of each partition. */
   readonly #known = new Map<string, string>()
   #failure: IronflowError | undefined
   #wake: () => void = () => undefined
@@ -138,7 +142,7 @@ class Updates {
     this.#readChanges = readChanges
   }
 
-  /** Subscribes, and finds the cursor at which the updates begin. */
+  /** Subscribes, and finds out at which cursor the updates begin. */
   open(session: SubscriptionSession): Effect.Effect<void, IronflowError> {
     return Effect.gen({ self: this }, function* () {
       const { includeCurrent = false, onOpen, partition } = this.#options
@@ -170,7 +174,7 @@ class Updates {
       if (page !== undefined) {
         yield* this.#checkMode(page.mode)
         this.#since = includeCurrent ? undefined : page.cursor
-        // already set if the connection was lost meanwhile
+        // set already if the connection was lost in the meantime
         this.#behind ||= includeCurrent
       } else {
         const result = yield* this.#get(partition ?? GLOBAL_PARTITION)
@@ -182,7 +186,7 @@ class Updates {
     })
   }
 
-  /** The next state; waits until there is one. */
+  /** The next state, as soon as there is one. */
   get next(): Effect.Effect<ProjectionStateResult, IronflowError> {
     return Effect.gen({ self: this }, function* () {
       while (true) {
@@ -223,7 +227,7 @@ class Updates {
     if (this.#behind) return
     const { partition: wanted } = this.#options
     if (topic === rebuiltTopic(this.#name)) {
-      // all states, including those that were read already
+      // a rebuild changes all states, also those that were read already
       this.#since = undefined
       return this.#missed()
     }
@@ -248,13 +252,13 @@ class Updates {
   #take(partition: string): void {
     this.#waiting.delete(partition)
     const newest = this.#newest
-    // while updates wait, the cursor must not move past them
+    // the cursor must not move past updates that still wait
     if (this.#waiting.size > 0 || newest === undefined || this.#behind) return
     const floor = this.#floor
     if (floor?.epoch !== newest.epoch || newest.version > floor.version) this.#since = writeCursor(newest)
   }
 
-  /** The state that was read, or a newer one from an event for the same partition. */
+  /** The state that was read; or a newer one for its partition, if an event has brought one. */
   #takeNewer(read: ProjectionStateResult): ProjectionStateResult {
     const { partition } = read
     const update = this.#waiting.get(partition)
@@ -263,19 +267,19 @@ class Updates {
     return this.#isOld(partition, update) ? read : update.result
   }
 
-  /** Whether an equally new state was already read. */
+  /** Whether a state that is at least as new was read already. */
   #isOld(partition: string, { cursor }: Update): boolean {
     if (cursor === undefined || this.#floor?.epoch !== cursor.epoch) return false
     return cursor.version <= Math.max(this.#floor.version, this.#found.get(partition) ?? 0)
   }
 
-  /** Reads a page of changed states. */
+  /** Reads a page of the states that have changed. */
   get #readOn(): Effect.Effect<void, IronflowError> {
     return Effect.gen({ self: this }, function* () {
       const { partition } = this.#options
       const isFirst = this.#behind
       const after = isFirst ? undefined : this.#reading?.after
-      // keep events from here on
+      // from here on events are kept
       this.#behind = false
       this.#reading = { after }
       const page = yield* this.#readChanges(this.#name, {
@@ -297,7 +301,7 @@ class Updates {
       )
       if (page === "again") return
       if (page === undefined) {
-        // a server of another kind has replaced the first one
+        // the server cannot list changes any more: it was replaced by another kind of server
         this.#reading = undefined
         this.#saysChanges = false
         return this.#missed()
@@ -349,10 +353,10 @@ class Updates {
   }
 }
 
-/** The page of a deleted projection, which may come back. */
+/** A page without states, for a projection that was deleted and may exist again. */
 const nothing: ChangesPage = { mode: "managed", status: "active", cursor: "", states: [] }
 
-/** Whether the error is temporary. */
+/** Whether the same request may succeed later. */
 const isPassing = (error: IronflowError): boolean =>
   error instanceof ConnectionError ||
   error instanceof TimeoutError ||
@@ -361,7 +365,10 @@ const isPassing = (error: IronflowError): boolean =>
 const prefixOf = (name: string): string => `system.projection.${name}.`
 const rebuiltTopic = (name: string): string => `${prefixOf(name)}rebuilt`
 
-/** The patterns to subscribe to. If the name cannot be part of a pattern, they match more than this projection. */
+/**
+ * The patterns to subscribe to. They match more than this projection when its name cannot be part of a
+ * pattern.
+ */
 const patternsOf = (name: string, partition: string | undefined): ReadonlyArray<string> => {
   const isPossible = (pattern: string): boolean => {
     try {
@@ -377,7 +384,7 @@ const patternsOf = (name: string, partition: string | undefined): ReadonlyArray<
   return [isPossible(all) ? all : "system.projection.>"]
 }
 
-/** The partition of an event, if it belongs to the projection. */
+/** The partition that an event is about, if the event belongs to the projection. */
 const partitionIn = (name: string, topic: string, data: unknown): string | undefined => {
   if (isObject(data) && typeof data.name === "string" && typeof data.partition === "string") {
     return data.name === name ? data.partition : undefined
@@ -388,5 +395,5 @@ const partitionIn = (name: string, topic: string, data: unknown): string | undef
     : undefined
 }
 
-/** The state in an event of our engine. */
+/** Reads the state in an event of our engine. */
 const resultIn = reader(StateUpdated)

@@ -1,8 +1,8 @@
 /**
  * Projections: read a state, wait until it has caught up, monitor and control it.
  *
- * {@link ProjectionsApi} is declared once for two kinds: the {@link Projections} service returns Effects, `client.projections`
- * returns Promises.
+ * {@link ProjectionsApi} is declared once, for two kinds: the {@link Projections} service returns Effects,
+ * and `client.projections` returns Promises.
  */
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
@@ -47,7 +47,7 @@ export interface GetProjectionOptions extends CatchupOptions {
 export interface ProjectionSubscribeOptions {
   /** The partition; all by default. */
   readonly partition?: string
-  /** Begins with the current states; by default with the first change. */
+  /** Whether to begin with the current states. By default the first change comes first. */
   readonly includeCurrent?: boolean
   /** Called when the subscription is active and misses no later change; called again after each reconnection. */
   readonly onOpen?: () => void
@@ -91,14 +91,14 @@ export interface ProjectionsApi<F extends HKT.TypeLambda> {
     options: Options<F, CatchupOptions & { readonly after: number | undefined }>
   ): Kind<F, Catchup, ProjectionError>
   /**
-   * Rebuilds a projection from the beginning of the log: it resets its position and deletes its dead letters, while the worker
-   * keeps running. Until it has caught up, `get` returns the old state; with `after`, it waits. An external projection is called
-   * again for every event.
+   * Rebuilds a projection from the beginning of the log: resets its position and deletes its dead letters,
+   * while the worker keeps running. Until the projection has caught up, `get` returns the old state; with
+   * `after` it waits. An external projection is called again for every event.
    */
   rebuild(name: string, ...options: CallArgs<F>): Kind<F, ProjectionStatusInfo, ProjectionError>
   /**
-   * Pauses a projection: no more events are dispatched, but the worker may still save its current batch. If the projection is
-   * already paused, a new reason replaces the old one.
+   * Pauses a projection: it gets no more events, but the worker may still save its current batch. If the
+   * projection is paused already, a new reason replaces the old one.
    */
   pause(
     name: string,
@@ -114,15 +114,15 @@ export interface ProjectionsApi<F extends HKT.TypeLambda> {
     options?: Options<F, ListDeadLettersOptions>
   ): Kind<F, Array<DeadLetter>, ProjectionError>
   /**
-   * Retries a dead letter once. A managed projection applies the event to its current state, out of order; use `rebuild` if the
-   * order matters. Fails with `INVALID_STATE` when there is no such dead letter.
+   * Retries a dead letter once. A managed projection applies the event to its current state, and so out of
+   * order; use `rebuild` if the order matters. Fails with `INVALID_STATE` when there is no such dead letter.
    */
   retryDeadLetter(
     name: string,
     position: number,
     ...options: CallArgs<F>
   ): Kind<F, void, InvalidStateError | ProjectionError>
-  /** The same for all dead letters of a projection. Returns how many. */
+  /** Retries all dead letters of a projection, each of them once. Returns how many there were. */
   retryDeadLetters(name: string, ...options: CallArgs<F>): Kind<F, number, ProjectionError>
 }
 
@@ -147,9 +147,10 @@ export const projectionsMethods: Methods<ProjectionsApi<PromiseKind>, Projection
 /** The projections of an environment, as Effects. */
 export interface ProjectionsService extends ProjectionsApi<EffectKind> {
   /**
-   * Streams the states of a managed projection as they change, each as `get` returns it. A consumer that is slower than the
-   * projection gets the newest state of each partition and skips those in between. Over HTTP it continues after a reconnection,
-   * with the changes since then. Fails with `INVALID_STATE` for an external projection.
+   * Streams the states of a managed projection when they change, each in the form in which `get` returns it.
+   * A consumer that is slower than the projection gets the newest state of each partition, and misses those
+   * in between. Over HTTP the stream continues after a reconnection, with the changes since then. Fails with
+   * `INVALID_STATE` for an external projection.
    */
   // oxlint-disable-next-line typescript/no-explicit-any -- what the state is depends on the projection
   subscribe<S = any>(
@@ -171,11 +172,14 @@ export class Projections extends Context.Service<Projections, ProjectionsService
   "@ironflow/node/Projections"
 ) {}
 
-/** Default timeout of a wait for a projection, in milliseconds. */
+/** The timeout of a wait for a projection when none is given, in milliseconds. */
 const CATCHUP_TIMEOUT_MS = 30_000
 
-/** Checks the options of a wait and fills in defaults. Throws `ValidationError`. */
-export const checkCatchup = ({ after, timeout = CATCHUP_TIMEOUT_MS }: CatchupOptions = {}): {
+/** Checks the options of a call that waits, and fills in defaults. Throws `ValidationError`. */
+export const checkCatchup = (
+  call: "get" | "waitForCatchup",
+  { after, timeout = CATCHUP_TIMEOUT_MS }: CatchupOptions = {}
+): {
   readonly after?: number
   readonly timeout: number
 } => {
@@ -186,7 +190,9 @@ export const checkCatchup = ({ after, timeout = CATCHUP_TIMEOUT_MS }: CatchupOpt
     )
   }
   if (!(timeout >= 0 && Number.isFinite(timeout))) {
-    throw new ValidationError(`\`timeout\` must be a number of milliseconds, got ${show(timeout)}`)
+    throw new ValidationError(
+      `The timeout of projections.${call} must be a number of milliseconds, got ${show(timeout)}`
+    )
   }
   return { after, timeout }
 }

@@ -1,4 +1,7 @@
-/** Projections over HTTP. Features that only the engine of this package has fail with `UNIMPLEMENTED` on other servers. */
+/**
+ * Projections over HTTP. Features that only the engine of this package has fail with `UNIMPLEMENTED` on other
+ * servers.
+ */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { InvalidStateError, type IronflowError, ProjectionBehindError } from "../Errors.ts"
@@ -27,7 +30,7 @@ import {
 } from "./Projections.ts"
 import { makeEndpointCalls } from "./EndpointCalls.ts"
 
-/** Reads changed states, a feature of our engine. */
+/** Makes the function that reads changed states, which only our engine can list. */
 export const makeReadChanges = (connection: Connection): ReadChanges => {
   const { ask } = makeEndpointCalls(connection)
   return (name, query) => {
@@ -53,7 +56,7 @@ export const makeReadChanges = (connection: Connection): ReadChanges => {
   }
 }
 
-/** The methods over a connection. */
+/** Makes the methods, over a connection. */
 export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> => {
   const calls = makeCalls(connection)
   const { ask } = makeEndpointCalls(connection)
@@ -76,7 +79,10 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
         )
     )
 
-  /** Changes a projection. If the answer has no status, the status is read separately. */
+  /**
+   * Makes a call that changes a projection, and returns its status. If the answer has none, the status is
+   * read afterwards.
+   */
   const changing = (
     operation: Operation<ProjectionStatusInfo>,
     method: string,
@@ -93,11 +99,12 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
   const status = (name: string) => about(operations.projectionStatus, "status", name, {}, readStatus)
 
   const waitFor = (
+    call: "get" | "waitForCatchup",
     name: string,
     options: CatchupOptions | undefined
   ): Effect.Effect<Catchup, IronflowError> =>
     Effect.gen(function* () {
-      const { after, timeout } = yield* validated(() => checkCatchup(options))
+      const { after, timeout } = yield* validated(() => checkCatchup(call, options))
       if (after === undefined) return { lastEventSeq: (yield* status(name)).lastEventSeq }
       const clock = yield* Clock.Clock
       const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
@@ -138,7 +145,7 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
   return {
     get: (name, options = {}) =>
       Effect.gen(function* () {
-        if (options.after !== undefined) yield* waitFor(name, options)
+        if (options.after !== undefined) yield* waitFor("get", name, options)
         const { partition } = options
         return yield* about(
           operations.restGetProjection,
@@ -159,8 +166,8 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
         }
       }),
     status,
-    waitForCatchup: waitFor,
-    // the answer describes the rebuild, which is a job on legacy servers
+    waitForCatchup: (name, options) => waitFor("waitForCatchup", name, options),
+    // the answer is about the rebuild, which is a job on legacy servers
     rebuild: (name) =>
       Effect.andThen(
         about(operations.rebuildProjection, "rebuild", name, {}, () => done),
@@ -209,7 +216,7 @@ const readState = reader(operations.ProjectionState)
 const readChanges = reader(operations.ProjectionChanges)
 
 const resultOf = (answer: unknown, partition: string): ProjectionStateResult | undefined => {
-  // a row without its own state is not a result
+  // a row in which `state` is another row has no state of its own
   if (isObject(answer) && isObject(answer.state) && !("state" in answer.state)) return undefined
   const read = readState(answer)
   if (read === undefined) return undefined
@@ -222,7 +229,7 @@ const resultOf = (answer: unknown, partition: string): ProjectionStateResult | u
   }
 }
 
-/** The last event in a state; some servers send empty strings when there is none. */
+/** The last event in a state. Some servers send empty strings when there is none. */
 const lastOf = ({ lastEventId, lastEventTime }: { lastEventId: string; lastEventTime: string }) => ({
   ...(lastEventId === "" ? {} : { lastEventId }),
   ...(lastEventTime === "" ? {} : { lastEventTime })

@@ -11,15 +11,16 @@ export type { PushEndpoint } from "../Protocol/Push.ts"
 /** The methods of push endpoints, for the API kind `F`. */
 export interface PushEndpointsApi<F extends HKT.TypeLambda> {
   /**
-   * Registers a push endpoint. The server asks the handler at the URL for its functions, registers them, and calls it for their
-   * turns from then on. Returns the ids of the functions. Fails with `ValidationError` when the URL or a function is invalid, and
-   * with `EndpointUnavailableError` when the handler does not answer correctly.
+   * Registers a push endpoint. The server asks the handler at the URL for its functions, registers them, and
+   * from then on calls it for their turns. Returns the ids of the functions. Fails with `ValidationError`
+   * when the URL or a function is invalid, and with `EndpointUnavailableError` when the handler does not
+   * answer as a push handler does.
    */
   readonly register: (
     url: string,
     ...options: CallArgs<F>
   ) => Kind<F, ReadonlyArray<string>, EndpointUnavailableError | ClientError>
-  /** All endpoints of the environment, and whether each responds. */
+  /** Lists all endpoints of the environment, and whether each of them responds. */
   readonly list: (...options: CallArgs<F>) => Kind<F, ReadonlyArray<PushEndpoint>, ClientError>
   /**
    * Removes an endpoint: the server no longer calls it. Its functions stay, and their runs wait. Returns whether it was

@@ -9,7 +9,7 @@ import type { Raw } from "./NarrowErrors.ts"
 import type { PushEndpointsApi } from "./PushEndpoints.ts"
 import { makeEndpointCalls } from "./EndpointCalls.ts"
 
-/** The methods over a connection. */
+/** Makes the methods, over a connection. */
 export const make = (connection: Connection): Raw<PushEndpointsApi<EffectKind>> => {
   const { ask, withoutEndpoint } = makeEndpointCalls(connection)
   const orElse = (what: string) =>

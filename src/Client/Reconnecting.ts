@@ -1,6 +1,6 @@
 /**
- * A connection that is reopened when it is lost, with a growing delay. Its owner interprets the frames, and is told when the
- * connection is lost and reopened.
+ * A connection that is opened again when it is lost, with a delay that grows. Its owner reads the frames, and
+ * is told when the connection is lost and when it is open again.
  */
 import { calculateBackoff } from "../Backoff.ts"
 import { ClosedError, ConnectionError, toError } from "../Errors.ts"
@@ -17,20 +17,20 @@ export interface ReconnectOptions {
   readonly connectionTimeout: number
 }
 
-/** Opens a connection and calls `opened` or `failed`. Returns a function that aborts the attempt. */
+/** Opens a connection, and calls `opened` or `failed`. Returns a function that aborts the attempt. */
 export type Connect = (opened: (wire: Wire) => void, failed: (error: Error) => void) => () => void
 
 const NORMAL_CLOSE_CODE = 1000
 const PROTOCOL_ERROR = 1002
 
 interface ReconnectingHooks {
-  /** The connection is open. */
+  /** Called when the connection is open. */
   readonly opened: () => void
-  /** The connection is lost. */
+  /** Called when the connection is lost. */
   readonly lost: (error: Error) => void
-  /** A frame has arrived. If this throws, the connection is closed. */
+  /** Called with each frame. If it throws, the connection is closed. */
   readonly hear: (text: string) => void
-  /** A frame could not be read: the connection is closed. */
+  /** Called when a frame could not be read. The connection is then closed. */
   readonly broken: (error: Error) => void
   readonly became: (state: ConnectionState) => void
 }
@@ -107,7 +107,9 @@ export class Reconnecting {
     this.#wire?.resume()
   }
 
-  /** Closes the connection for good. `end` is called once it is closed, before the other side and the observers are told. */
+  /**
+   * Closes the connection for good. `end` is called then, before the other side and the observers are told.
+   */
   close(end: () => void): void {
     this.#closed = true
     this.#cancelRetry?.()
@@ -162,11 +164,11 @@ export class Reconnecting {
       try {
         this.#hooks.hear(text)
       } catch (error) {
-        // an unreadable frame makes the connection useless
+        // a frame that cannot be read makes the connection useless
         this.#hooks.broken(toError(error))
         wire.onText = () => undefined
         wire.close(PROTOCOL_ERROR, "a frame could not be read")
-        // do not wait for the other side to close
+        // the other side may take long to close
         wire.onClose(PROTOCOL_ERROR, "")
       }
     }
@@ -196,7 +198,7 @@ export class Reconnecting {
     this.#become("reconnecting")
     this.#cancelRetry = this.#alarm.at(this.#now() + delay, () => {
       this.#cancelRetry = undefined
-      // a failed attempt schedules the next one
+      // if this attempt fails, it schedules the next one itself
       this.connect().catch(() => undefined)
     })
   }

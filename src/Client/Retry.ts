@@ -1,12 +1,12 @@
-/** Retries of HTTP calls, and their observer. */
+/** The options for trying calls over HTTP again, and what their observer is told. */
 import { DEFAULT_CLIENT_RETRY } from "../Constants.ts"
 import { ValidationError } from "../Errors.ts"
 import type { Keys } from "../OptionKeys.ts"
 import { show } from "../Show.ts"
 
 /**
- * Retries of calls that are safe to repeat. Other calls are repeated only when the server surely did not receive them, such as
- * when it refused the connection.
+ * How calls that are safe to repeat are tried again. Other calls are repeated only when the server certainly
+ * did not receive them, as when it refused the connection.
  */
 export interface ClientRetryConfig {
   /** Maximum number of attempts, the first one included; 3 by default, 1 disables retries. */
@@ -32,7 +32,7 @@ export const clientRetryKeys = {
   onRetry: true
 } satisfies Keys<ClientRetryConfig>
 
-/** The progress of a call. */
+/** How far the attempts of a call have come. */
 export interface RetryInfo {
   /** The attempt that failed, from 1. */
   readonly attempt: number
@@ -42,7 +42,7 @@ export interface RetryInfo {
   readonly delayMs: number
 }
 
-/** A failed attempt of a call that is about to be repeated. */
+/** What `onRetry` is told: an attempt has failed, and the call is about to be tried again. */
 export interface RetryEvent extends RetryInfo {
   /** The call: `getRun("run_1")`. */
   readonly call: string
@@ -54,7 +54,10 @@ export interface RetryEvent extends RetryInfo {
 
 export type ResolvedRetry = Required<Omit<ClientRetryConfig, "onRetry">> & Pick<ClientRetryConfig, "onRetry">
 
-/** Checks the configuration and fills in defaults. `caller` names its owner in errors. Throws `ValidationError`. */
+/**
+ * Checks the configuration, and fills in defaults. Throws `ValidationError`, which names `caller` as its
+ * owner.
+ */
 export const resolveClientRetry = (config: ClientRetryConfig | undefined, caller: string): ResolvedRetry => {
   const resolved: ResolvedRetry = {
     maxAttempts: DEFAULT_CLIENT_RETRY.MAX_ATTEMPTS,

@@ -20,15 +20,17 @@ export type RoleError = RoleNotFoundError | InvalidStateError | ClientError
 export interface RolesApi<F extends HKT.TypeLambda> {
   /** Creates a role without policies. */
   create(input: CreateRoleInput, ...options: CallArgs<F>): Kind<F, Role, OrgNotFoundError | ClientError>
-  /** The roles of an organization, or all of them. */
+  /** Lists the roles of an organization, or all roles. */
   list(orgId?: string, ...options: CallArgs<F>): Kind<F, Array<Role>, ClientError>
-  /** One role. This method and those below fail with `RoleNotFoundError` when there is no such role. */
+  /**
+   * Returns one role. This method and those below fail with `RoleNotFoundError` when there is no such role.
+   */
   get(id: string, ...options: CallArgs<F>): Kind<F, Role, RoleNotFoundError | ClientError>
   /** Changes a role; absent members keep their values. */
   update(id: string, input: UpdateRoleInput, ...options: CallArgs<F>): Kind<F, Role, RoleError>
   /** Deletes a role. Fails with `INVALID_STATE` while keys have it. */
   delete(id: string, ...options: CallArgs<F>): Kind<F, void, RoleError>
-  /** Assigns a policy to a role, with immediate effect for all keys of the role. */
+  /** Assigns a policy to a role. This is effective at once for all keys of the role. */
   assignPolicy(
     roleId: string,
     policyId: string,

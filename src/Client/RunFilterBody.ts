@@ -1,11 +1,11 @@
-/** Run filters on the wire. The server checks their values. */
+/** Encodes run filters for the wire. The server checks their values. */
 import { UnsupportedError } from "../Errors.ts"
 import type { ListRunsOptions, ListRunsResult } from "./Client.ts"
 import { checkFilterNames, checkMoment, type Moment } from "../RunFilters.ts"
 
 /**
- * Encodes the filters. A single function and a single status are encoded as before, for legacy servers. Throws `ValidationError`
- * for an unknown or empty filter, and for an invalid time.
+ * Encodes the filters. A single function, and a single status, is encoded as legacy servers expect it. Throws
+ * `ValidationError` for an unknown or empty filter, and for an invalid time.
  */
 export const filtersInBody = (options: ListRunsOptions) => {
   checkFilterNames(options)
@@ -36,7 +36,7 @@ const oneOrSeveral = (one: string, several: string, value: string | ReadonlyArra
   return value.length === 1 ? { [one]: value[0] } : { [several]: value }
 }
 
-/** A string is passed on as it is. */
+/** The time as text. A string is passed on as it is. */
 const textOf = (name: string, moment: Moment | undefined): string | undefined => {
   if (moment === undefined) return undefined
   const at = checkMoment(name, moment)
@@ -44,7 +44,8 @@ const textOf = (name: string, moment: Moment | undefined): string | undefined =>
 }
 
 /**
- * Whether the server applied the filters. One that does not know them ignores them, and its answer lacks the members of a search.
+ * Whether the server has applied the filters. A server that does not know them ignores them, and its answer
+ * lacks the members of a search.
  */
 export const isAnswered = (body: object, page: ListRunsResult): boolean =>
   page.isTotalExact !== undefined ||

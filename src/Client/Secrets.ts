@@ -1,4 +1,4 @@
-/** Managing secrets: values can be written, but only handlers can read them. */
+/** Managing secrets. Clients can write their values, and only handlers can read these. */
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type { MasterKeyError, SecretNotFoundError } from "../Errors.ts"
@@ -12,11 +12,11 @@ export type { SecretInfo } from "../Protocol/Secrets.ts"
 export interface SecretsApi<F extends HKT.TypeLambda> {
   /** Creates or replaces a secret. Fails with code `MASTER_KEY_MISSING` when the engine has no master key. */
   set(name: string, value: string, ...options: CallArgs<F>): Kind<F, SecretInfo, MasterKeyError | ClientError>
-  /** A secret without its value. Fails with `SecretNotFoundError`. */
+  /** Returns a secret without its value. Fails with `SecretNotFoundError` when there is none of this name. */
   get(name: string, ...options: CallArgs<F>): Kind<F, SecretInfo, SecretNotFoundError | ClientError>
   /** Lists the secrets without their values, sorted by name. */
   list(...options: CallArgs<F>): Kind<F, Array<SecretInfo>, ClientError>
-  /** Deletes a secret. Fails with `SecretNotFoundError`. */
+  /** Deletes a secret. Fails with `SecretNotFoundError` when there is none of this name. */
   delete(name: string, ...options: CallArgs<F>): Kind<F, void, SecretNotFoundError | ClientError>
 }
 

@@ -1,4 +1,4 @@
-/** All services of a client, one for each area; every client layer provides them. */
+/** All services of a client, one for each area. Every client layer provides them. */
 import type { ApiKeys } from "./ApiKeys.ts"
 import type { Client } from "./Client.ts"
 import type { Config } from "./Config.ts"

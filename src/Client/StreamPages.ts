@@ -1,4 +1,4 @@
-/** What the methods of entity streams have in common, in-process and over HTTP. */
+/** What entity streams have in common over HTTP and in the process of an engine. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
@@ -8,7 +8,7 @@ import type { Raw } from "./NarrowErrors.ts"
 import { firstPage, pageAfter } from "./StreamReading.ts"
 import type { ReadStreamOptions, StreamInfo, UntypedStreams } from "./Streams.ts"
 
-/** The events of an entity stream as an Effect `Stream` over its pages. */
+/** Makes the events of an entity stream a `Stream`, which reads page after page. */
 export const eventsOver =
   <E>(read: Raw<UntypedStreams, E>["read"]): Raw<UntypedStreams, E | ValidationError>["events"] =>
   (entityId, options) =>

@@ -1,4 +1,4 @@
-/** Reading entity streams: paging and upcasting. */
+/** Reads entity streams in pages, and upcasts their events. */
 import { ValidationError } from "../Errors.ts"
 import { show } from "../Show.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
@@ -32,11 +32,11 @@ export const pageAfter = (
   const last = events.at(-1)
   if (last === undefined || events.length < (asked.limit ?? 0)) return undefined
   if (asked.direction !== "backward") return { ...asked, fromVersion: last.entityVersion + 1 }
-  // 0 would start at the end again
+  // the next version is 0, which would start at the end again
   return last.entityVersion === 1 ? undefined : { ...asked, fromVersion: last.entityVersion - 1 }
 }
 
-/** The events with their data upcast to the latest version. Errors of upcasters propagate. */
+/** The events, with their data upcast to the latest version. Throws the errors of upcasters. */
 export const upcastEvents = (
   result: ReadStreamResult,
   definitions: EventDefinitionRegistry | undefined
@@ -51,7 +51,7 @@ export const upcastEvents = (
         }))
       }
 
-/** The options with their defaults. Throws `ValidationError`. */
+/** The options of a read, checked and with defaults. Throws `ValidationError`. */
 export const checkRead = (entityId: string, options: ReadStreamOptions = {}) => {
   const { direction = "forward", fromVersion = 0, limit = 0 } = options
   checkCount(`\`fromVersion\` of stream "${entityId}"`, fromVersion)
@@ -64,7 +64,7 @@ export const checkRead = (entityId: string, options: ReadStreamOptions = {}) => 
   return { direction, fromVersion, limit }
 }
 
-/** The options with their defaults. Throws `ValidationError`. */
+/** The options of a list, checked and with defaults. Throws `ValidationError`. */
 export const checkList = (options: ListStreamsOptions = {}) => {
   const { entityType, limit = 50, offset = 0 } = options
   if (!Number.isInteger(limit) || limit < 1 || limit > 1000) {

@@ -1,8 +1,9 @@
 /**
- * Entity streams: append events of an entity and read them back. Optimistic concurrency lets only one of two writers win that saw
- * the same version.
+ * Entity streams: append the events of an entity, and read them back. With optimistic concurrency, only one
+ * of two writers that have seen the same version can append.
  *
- * An appended event is an event of the common log: it starts functions and satisfies waits in the transaction that stores it.
+ * An appended event is also an event of the common log: the transaction that stores it starts functions and
+ * satisfies waits.
  */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
@@ -89,9 +90,12 @@ export interface AppendAllOptions extends AppendConditions {}
 
 /** Options of `read`. */
 export interface ReadStreamOptions {
-  /** First version to read, inclusive. Without it, or with 0: from the first event, or backward from the last. */
+  /**
+   * The first version to read, inclusive. Without it, or with 0, reading starts at the first event; backward,
+   * at the last one.
+   */
   readonly fromVersion?: number
-  /** Maximum number of events; all by default, or with 0. */
+  /** The most events to read; all by default, or with 0. */
   readonly limit?: number
   /** `"forward"` by default: the oldest first. */
   readonly direction?: "forward" | "backward"
@@ -99,7 +103,10 @@ export interface ReadStreamOptions {
 
 /** Options of `events`. */
 export interface StreamEventsOptions {
-  /** First version to read, inclusive; by default from the first event, or backward from the last. */
+  /**
+   * The first version to read, inclusive. Without it, reading starts at the first event; backward, at the
+   * last one.
+   */
   readonly fromVersion?: number
   /** `"forward"` by default: the oldest first. */
   readonly direction?: "forward" | "backward"
@@ -129,11 +136,11 @@ export interface CreateSnapshotInput {
 
 /** Options of `getSnapshot`. */
 export interface GetSnapshotOptions {
-  /** Returns the newest snapshot below this version; the newest of all by default, or with 0. */
+  /** Asks for the newest snapshot below this version. By default, or with 0, for the newest of all. */
   readonly beforeVersion?: number
 }
 
-/** Data of an unknown type: `any` in the Promise API, as documented. */
+/** Data of an unknown type. In the Promise API it is `any`, as the documentation says. */
 // oxlint-disable-next-line typescript/no-explicit-any -- the Promise API is documented so
 type UnknownData<F extends HKT.TypeLambda> = F extends PromiseKind ? any : unknown
 
@@ -143,9 +150,10 @@ export type AppendError = VersionConflictError | InvalidStateError | ClientError
 /** The methods of `client.streams` for untyped events, for the API kind `F`, and for sequences the kind `S`. */
 export interface UntypedStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda> {
   /**
-   * Appends an event to the stream of an entity; durable when it returns. Fails with `VersionConflictError` when the stream is
-   * not at `expectedVersion`, and with `InvalidStateError` when the entity has another type. A definition (`event` in place of
-   * `name`) types, checks and encodes the data.
+   * Appends an event to the stream of an entity. It is durable when this returns. Fails with
+   * `VersionConflictError` when the stream is not at `expectedVersion`, and with `InvalidStateError` when the
+   * entity has another type. With a definition (`event` in place of `name`), the data is typed, checked and
+   * encoded.
    *
    * ```ts
    * await client.streams.append(
@@ -181,20 +189,22 @@ export interface UntypedStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeL
     entityId: string,
     options?: Options<F, ReadStreamOptions>
   ): Kind<F, ReadStreamResult<UnknownData<F>>, ClientError>
-  /** All events of a stream, one by one; they are read in pages. */
+  /** Reads all events of a stream, one by one. They are requested in pages. */
   events(
     entityId: string,
     options?: Options<F, StreamEventsOptions>
   ): Kind<S, StreamEvent<UnknownData<F>>, ClientError>
-  /** Fails with `StreamNotFoundError` when the stream has no events. */
+  /**
+   * Returns the size and type of a stream. Fails with `StreamNotFoundError` when the stream has no events.
+   */
   getInfo(entityId: string, ...options: CallArgs<F>): Kind<F, StreamInfo, StreamNotFoundError | ClientError>
-  /** The same, but `null` when the stream has no events. */
+  /** Does what `getInfo` does, but returns `null` when the stream has no events. */
   findInfo(entityId: string, ...options: CallArgs<F>): Kind<F, StreamInfo | null, ClientError>
   /** The streams of the environment, sorted by entity id, a page at a time. */
   listStreams(options?: Options<F, ListStreamsOptions>): Kind<F, ListStreamsResult, ClientError>
   /**
-   * Stores a snapshot: the state of an entity at a version, so that it need not be computed from the first event. It replaces an
-   * earlier snapshot of the same version.
+   * Stores a snapshot: the state of an entity at a version, so that the state need not be computed from the
+   * first event on. It replaces an earlier snapshot of the same version.
    */
   createSnapshot(
     entityId: string,
@@ -214,8 +224,8 @@ export interface StreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda> 
   S
 > {
   /**
-   * The typed streams of an entity that `defineEntity` describes: its definitions type, encode and decode the events. Calls fail
-   * with `StreamSchemaError` when an event does not match.
+   * Returns the typed streams of an entity that `defineEntity` describes. The events are typed, encoded and
+   * decoded by its definitions. Calls fail with `StreamSchemaError` when an event does not match.
    */
   of<N extends AnyEntity>(entity: N): EntityStreams<F, S, N>
 }
@@ -224,7 +234,7 @@ export interface StreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda> 
 export interface ReadEntityResult<D extends TypedEvent> {
   /** The events in the requested order, typed by their definitions. */
   readonly events: Array<EntityEvent<D>>
-  /** Number of events in the stream, whether read or not; 0 when the stream does not exist. */
+  /** The number of events in the stream, read or not; 0 when the stream does not exist. */
   readonly totalCount: number
 }
 
@@ -232,7 +242,10 @@ type ReadError = StreamSchemaError | ClientError
 
 /** The typed streams of the entities of one definition. */
 export interface EntityStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda, D extends TypedEvent> {
-  /** Appends an event; see {@link StreamsApi}`.append`. The definitions determine entity type and version. */
+  /**
+   * Appends an event; see {@link StreamsApi}`.append`. The type of the entity and the version of the event
+   * come from the definitions.
+   */
   append(
     entityId: string,
     event: NewEntityEvent<D>,
@@ -250,9 +263,9 @@ export interface EntityStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLa
     events: ReadonlyArray<NewEntityEvent<D>>,
     options?: Options<F, AppendAllOptions>
   ): Kind<F, AppendAllResult, StreamSchemaError | AppendError>
-  /** Reads events of a stream, without erased ones. A stream that does not exist has none. */
+  /** Reads events of a stream. Erased ones are left out. A stream that does not exist has none. */
   read(entityId: string, options?: Options<F, ReadStreamOptions>): Kind<F, ReadEntityResult<D>, ReadError>
-  /** All events of a stream, one by one; they are read in pages. */
+  /** Reads all events of a stream, one by one. They are requested in pages. */
   events(entityId: string, options?: Options<F, StreamEventsOptions>): Kind<S, EntityEvent<D>, ReadError>
 }
 
@@ -260,7 +273,10 @@ export interface EntityStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLa
 export interface EntityState<State> {
   /** The state after the last event that was read. */
   readonly state: State
-  /** Version of the newest event in the state, for the `expectedVersion` of an append; 0 when the stream does not exist. */
+  /**
+   * Version of the newest event in the state, to pass as `expectedVersion` of an append; 0 when the stream
+   * does not exist.
+   */
   readonly entityVersion: number
 }
 
@@ -270,16 +286,20 @@ export interface EntityStateOptions {
   readonly fromSnapshot?: boolean
 }
 
-/** Additional methods when the definition has `evolve`. */
+/** The methods that exist when the definition has `evolve`. */
 export interface EntityStatesApi<F extends HKT.TypeLambda, State> {
-  /** The state of an entity: its events folded by `evolve`, starting from the newest snapshot if there is one. */
+  /**
+   * Returns the state of an entity: its events are folded by `evolve`, from the newest snapshot on if there
+   * is one.
+   */
   state(entityId: string, options?: Options<F, EntityStateOptions>): Kind<F, EntityState<State>, ReadError>
 }
 
-/** Additional methods when the definition has `snapshot`. */
+/** The methods that exist when the definition has `snapshot`. */
 export interface EntitySnapshotsApi<F extends HKT.TypeLambda, State> {
   /**
-   * Stores a snapshot, so that `state` need not start from the first event. It replaces an earlier snapshot of the same version.
+   * Stores a snapshot, so that `state` need not begin with the first event. It replaces an earlier snapshot
+   * of the same version.
    */
   createSnapshot(
     entityId: string,
@@ -335,7 +355,7 @@ export type StreamsService = StreamsApi<EffectKind, EffectStreamKind>
 /** Entity streams without definitions, as Effects. */
 export type UntypedStreams = UntypedStreamsApi<EffectKind, EffectStreamKind>
 
-/** Appends by name, with encoded data, as servers accept them. */
+/** Appends events by their names, with encoded data, as servers accept them. */
 export interface NamedAppends<E> {
   /**
    * Appends one event by name.

@@ -1,6 +1,7 @@
 /**
- * Entity streams over HTTP, for the engine of this package and legacy servers: conflicts and missing streams are recognized by
- * error or by status. Features that only our engine has fail with code `UNIMPLEMENTED` on other servers.
+ * Entity streams over HTTP, on the engine of this package and on legacy servers. Conflicts and missing
+ * streams are recognized by their error or their status. Features that only our engine has fail with code
+ * `UNIMPLEMENTED` on other servers.
  */
 import * as Effect from "effect/Effect"
 import {
@@ -40,7 +41,7 @@ import type {
   UntypedStreams
 } from "./Streams.ts"
 
-/** Events per request, for streams that are too large for one answer. */
+/** How many events one request asks for, when a stream is too large for one answer. */
 const PART = 100
 
 export const make = (
@@ -55,7 +56,7 @@ export const make = (
       (info) => ({ ...info, updatedAt: info.updatedAt || info.createdAt })
     )
 
-  /** An append whose `event` is already JSON. */
+  /** Makes an append whose `event` is already JSON. */
   const append = <A>(
     operation: Operation<A>,
     what: string,
@@ -82,19 +83,22 @@ export const make = (
       )
     )
 
-  /** Legacy servers report a conflict in the message, and some do not name the current version. */
+  /**
+   * Makes conflicts a `VersionConflictError`. Legacy servers report them in the message, and some do not name
+   * the current version.
+   */
   const conflicting = <A>(append: StreamAppend, self: Effect.Effect<A, IronflowError>) =>
     Effect.catch(self, (error): Effect.Effect<A, IronflowError> => {
       const { entityId, expectedVersion = -1 } = append
       if (error instanceof VersionConflictError && expectedVersion === "NO_STREAM") {
-        // `NO_STREAM` and 0 are the same on the wire
+        // the user may have given `NO_STREAM`, which is 0 on the wire
         return Effect.fail(new VersionConflictError(entityId, expectedVersion, error.actualVersion))
       }
       if (!isConflict(error)) return Effect.fail(error)
       const said = actualIn(error.message)
       return Effect.flatMap(
         said === undefined
-          ? // the current version improves the error; if reading it fails, the conflict is still the error
+          ? // the error is better with the current version; if that cannot be read, the conflict is reported without it
             Effect.catch(
               Effect.map(info(entityId), ({ version }): number | undefined => version),
               () => Effect.succeed(undefined)
@@ -104,7 +108,7 @@ export const make = (
       )
     })
 
-  /** Checks first that the stream exists. This works on every server, and streams never disappear. */
+  /** First checks that the stream exists. Every server allows that, and a stream never ceases to exist. */
   const existing = <A>(append: StreamAppend, then: Effect.Effect<A, IronflowError>) =>
     append.expectedVersion !== "STREAM_EXISTS"
       ? then
@@ -125,7 +129,7 @@ export const make = (
       () => readInParts(entityId, options)
     )
 
-  /** Reads in several requests what is too large for one answer. */
+  /** Reads a stream in several requests, when it is too large for one answer. */
   const readInParts = (entityId: string, options: ReadStreamOptions) =>
     Effect.gen(function* () {
       const { limit = 0 } = options
@@ -155,7 +159,7 @@ export const make = (
             about: id,
             body: snakeKeys({ entityId: id, fromVersion, limit, direction })
           }).pipe(
-            // legacy servers may answer 404 for a stream without events
+            // some legacy servers answer 404 for a stream without events
             Effect.catchIf(isStreamNotFound, () => Effect.succeed({ events: [], totalCount: 0 }))
           ),
           (result) => upcastEvents(result, eventDefinitions)
@@ -276,7 +280,7 @@ const readAppendedAll = (answer: unknown): AppendAllResult | undefined => {
   return read && last && { ...read, entityVersion: last.entityVersion, position: last.position }
 }
 
-/** Sends every field: servers read an absent one as zero. */
+/** The body of an append. It has all fields, since servers read an absent one as zero. */
 const appendBody = (
   { entityId, entityType, expectedVersion, idempotencyKey }: StreamAppend,
   event: { readonly [name: string]: string | undefined } | undefined
@@ -299,14 +303,14 @@ const eventFields = ({ data, metadata, name, version }: NewStreamEvent) =>
 const isStreamNotFound = (error: IronflowError): boolean =>
   error instanceof StreamNotFoundError || /^stream not found$/i.test(error.message)
 
-/** Whether the error is a conflict from another server; our engine's already has its class. */
+/** Whether the error is a conflict that a legacy server reports. That of our engine already has its class. */
 const isConflict = (error: IronflowError): boolean =>
   !(error instanceof VersionConflictError) &&
   error.status === 409 &&
   /version/i.test(error.message) &&
   /conflict|mismatch/i.test(error.message)
 
-/** The version in messages such as "expected 3, actual 4" or "current version is 4". */
+/** The current version in a message such as "expected 3, actual 4" or "current version is 4". */
 const actualIn = (message: string): number | undefined => {
   const found = /\b(?:actual|current|found|got|now)\b\D{0,20}(\d{1,15})/i.exec(message)
   return found === null ? undefined : Number(found[1])

@@ -41,8 +41,9 @@ export interface SubscriptionErrorInfo {
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export interface SubscriptionCallbacks<T = any> {
   /**
-   * Called for each event, in order. If it throws or rejects, `onError` is called, and other subscriptions are not affected. In a
-   * group with `auto` the event is then redelivered; without a group the next event follows.
+   * Called for each event, in order. If it throws or rejects, `onError` is called; other subscriptions are
+   * not affected. In a group with `auto` the event is then delivered again. Without a group the next event
+   * follows.
    */
   readonly onEvent?: (event: SubscriptionEvent<T>) => unknown
   /** Called for each problem of this subscription. */
@@ -51,9 +52,12 @@ export interface SubscriptionCallbacks<T = any> {
   readonly onStateChange?: (state: ConnectionState) => void
 }
 
-/** Callbacks of a session. A stream takes events at its own pace, and reports when the body of its loop is done. */
+/**
+ * The callbacks of a session. A stream takes events at its own pace, and says when the body of its loop is
+ * done.
+ */
 export interface SessionCallbacks extends SubscriptionCallbacks {
   readonly onBody?: (event: SubscriptionEvent, body: Body) => void
-  /** Decodes the data. If it throws, the error is reported and the event has failed. */
+  /** Decodes the data. If it throws, the error is reported, and the event has failed. */
   readonly decode?: ((data: unknown) => unknown) | undefined
 }

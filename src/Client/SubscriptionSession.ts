@@ -1,6 +1,6 @@
 /**
- * The client side of `/ws`: subscriptions that survive reconnections (`Reconnecting.ts`), each with its position
- * (`SubscriptionState.ts`). Both APIs are built on it.
+ * The client's side of `/ws`: subscriptions that outlast the loss of a connection (`Reconnecting.ts`), each
+ * with its position (`SubscriptionState.ts`). Both APIs are built on this.
  */
 import { ConnectionError, SchemaValidationError, SubscriptionError, toError } from "../Errors.ts"
 import type { EventEntity } from "../Event.ts"
@@ -26,7 +26,7 @@ import type {
   SubscriptionEvent
 } from "./SubscriptionCallbacks.ts"
 
-/** Events that may wait for a subscriber before reading from the connection pauses. */
+/** How many events may wait for a subscriber before reading from the connection pauses. */
 const MAX_WAITING_EVENTS = 1000
 
 export interface SessionOptions extends ReconnectOptions {
@@ -139,7 +139,10 @@ export class SubscriptionSession {
     }
   }
 
-  /** Settles an event. Resolves when the server has stored it, if the server confirms that; else when it is sent. */
+  /**
+   * Settles an event. Resolves when the server has stored that. From a server that does not confirm it,
+   * resolves when it is sent.
+   */
   settle(
     subscription: SubscriptionState,
     eventId: string,
@@ -171,7 +174,7 @@ export class SubscriptionSession {
       )
     }
     const delivery = subscription.deliveries.get(eventId)
-    // the `ackWait` begins now, not at the end of the body
+    // the `ackWait` begins now, and not at the end of the body
     if (delivery?.phase === "done") delivery.phase = "left"
     return this.#ask(
       (requestId) => ({ type: "in_progress", subscriptionId: subscription.id, eventId, requestId }),
@@ -203,7 +206,7 @@ export class SubscriptionSession {
     )
   }
 
-  /** Sends a request. Resolves when the server has answered, after calling `done`. */
+  /** Sends a request. When the server has answered, calls `done` and then resolves. */
   #ask(message: (requestId: number) => WSClientMessage, done: () => void): Promise<void> {
     const requestId = ++this.#requestId
     return new Promise<void>((resolve, reject) => {
@@ -221,7 +224,7 @@ export class SubscriptionSession {
   /** Pauses reading from the connection, while a consumer has too many events. */
   pause(): void {
     this.#connection.pause()
-    // events in transit are held too
+    // events that are in transit are held too, so the server must hear of them
     for (const subscription of this.#subscriptions.values()) this.#held.keep(subscription)
   }
 
@@ -316,7 +319,7 @@ export class SubscriptionSession {
       case "subscription_error": {
         const info = errorInfo(message)
         const subscription = this.#byId.get(textOf(message.subscriptionId))
-        // the subscription has ended, and must not be restored on the next connection
+        // the subscription has ended: it must not be restored on the next connection
         if (info.retrying === false && subscription !== undefined) this.#forget(subscription)
         this.#report(info, subscription)
         return
@@ -352,7 +355,8 @@ export class SubscriptionSession {
     if (pending === undefined) return this.#guard(() => subscription.onConfirmed())
     subscription.pending = undefined
     pending.done()
-    // the caller continues in a microtask; events come in a later turn of the event loop
+    // a later turn of the event loop, since the caller continues in a microtask and must do so before the
+    // first event
     setImmediate(() => {
       const held = subscription.held ?? []
       subscription.held = undefined
@@ -370,8 +374,8 @@ export class SubscriptionSession {
       else if (typeof eventId === "string") {
         const before = subscription.seen.find((seen) => seen.position === position)
         if (before?.settled === true) {
-          // the event was acked before the connection was lost, but the server does not know; if this ack is lost too, it is
-          // redelivered
+          // The event was acked, but the connection was lost before the server knew. If this ack is lost too,
+          // the event comes again.
           this.#settle(subscription, eventId, "ack").catch(() => undefined)
           return
         }
@@ -382,7 +386,8 @@ export class SubscriptionSession {
     if (subscription.holds && typeof eventId === "string") {
       const before = subscription.deliveries.get(eventId)
       if (before !== undefined) {
-        // redelivered while its body runs or its ack is on its way: it is held again, and not handled twice
+        // The event comes again while its body runs or its ack is on its way. It is held once more, and not
+        // handled twice.
         before.isLost = before.phase !== "acking" && (before.phase !== "running" || before.isSettled)
         if (before.phase === "acking") return this.#held.ackItself(subscription, before)
         if (!before.isLost) return
@@ -427,7 +432,7 @@ export class SubscriptionSession {
       const event: SubscriptionEvent = {
         topic: textOf(topic),
         data: callbacks.decode === undefined ? newest : callbacks.decode(newest),
-        // the type is the server's promise
+        // the engine sends metadata of this type
         ...(isObject(meta) ? { meta: meta as unknown as EventMetadata } : {}),
         ...(typeof eventId === "string" ? { eventId } : {}),
         ...(isObject(entity)
@@ -452,7 +457,10 @@ export class SubscriptionSession {
     this.#guard(() => subscription?.callbacks.onError?.(info))
   }
 
-  /** Calls a listener. If it throws, the error surfaces as an uncaught exception, and the other listeners are still called. */
+  /**
+   * Calls a listener. If it throws, the error becomes an uncaught exception, and the other listeners are
+   * still called.
+   */
   #guard(f: () => void): void {
     try {
       f()

@@ -45,7 +45,7 @@ export const dialSocket =
       })
       hangUp = () => socket.terminate()
       const wire = wireOf(socket)
-      // `ws` passes one buffer by default
+      // `ws` passes one buffer, unless it is configured otherwise
       socket.on("message", (frame) => wire.onText(String(frame)))
       socket.on("open", () => {
         watch(socket)
@@ -54,7 +54,7 @@ export const dialSocket =
       socket.on("unexpected-response", (_, response) => {
         void refusal(response).then((error) => (mayNot(error) ? failed(error) : fail(error)))
       })
-      // before the socket is open, the error says why it failed; later `close` follows
+      // before the socket is open, this says why opening failed; after that `close` follows
       socket.on("error", fail)
     }, fail)
     return () => hangUp()
@@ -69,14 +69,14 @@ const reasonOf = (url: string, error: unknown): string => {
   )
 }
 
-/** Closes a dead connection, on which a subscription would wait forever. */
+/** Closes the connection when it is dead, since a subscription would wait on it forever. */
 const watch = (socket: WebSocket): void => {
   let heard = true
   const hear = (): void => {
     heard = true
   }
   const timer = setInterval(() => {
-    // a paused socket receives nothing
+    // nothing is received on a socket that is paused
     if (!heard && !socket.isPaused) return socket.terminate()
     heard = false
     socket.ping()
@@ -87,7 +87,10 @@ const watch = (socket: WebSocket): void => {
   socket.once("close", () => clearInterval(timer))
 }
 
-/** Ping interval; the server must answer before the next ping. Timers use real time. */
+/**
+ * How often a ping is sent, in milliseconds. The server must answer before the next one. The timer uses real
+ * time.
+ */
 const PING_MS = 15_000
 
 const MAX_REFUSAL_BYTES = 64 * 1024
@@ -101,7 +104,7 @@ const refusal = async (response: IncomingMessage): Promise<IronflowError> => {
       if (text.length > MAX_REFUSAL_BYTES) break
     }
   } catch {
-    // the status is enough
+    // without a body that can be read, the status says enough
   }
   response.destroy()
   return readFailure(response.statusCode ?? 0, text, "Connecting")

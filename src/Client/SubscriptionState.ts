@@ -1,4 +1,7 @@
-/** State of one subscription: its position and the events it holds. It survives reconnections. */
+/**
+ * The state of one subscription: its position, and the events that it holds. It outlasts the loss of a
+ * connection.
+ */
 import type { AckMode, SubscribeOptions } from "../Protocol/Subscriptions.ts"
 import type { EventDelivery } from "./EventDelivery.ts"
 import type { SessionCallbacks, SubscriptionEvent } from "./SubscriptionCallbacks.ts"
@@ -23,24 +26,27 @@ export class SubscriptionState {
   id = ""
   lastEvent: SubscriptionEvent | undefined
   isActive = true
-  /** Whether the server reports positions and answers acks. */
+  /** Whether the server sends positions, and answers acks. */
   hasPositions = false
   /** The mode that was requested, or that of the group. */
   ackMode: AckMode
-  /** Milliseconds within which the server expects a report about held events; absent when it expects none. */
+  /** The server expects to hear of held events within this many milliseconds; absent when it does not. */
   ackWaitMs: number | undefined
-  /** Held events of a group, or of a subscription with acks, by event id. */
+  /** The events that are held, by their ids: those of a group, or of a subscription with acks. */
   readonly deliveries = new Map<string, EventDelivery>()
   cancelKeeping: (() => void) | undefined
   /** Called when the server has confirmed the subscription on a new connection. */
   onConfirmed: () => void = () => undefined
   /** Whether the subscription is confirmed on this connection. */
   confirmed = false
-  /** Every event up to here has arrived and needs no more ack. */
+  /** The position up to which every event has arrived and needs no ack any more. */
   position: string | undefined
-  /** With acks and without a group: the events after `position`. */
+  /** For a subscription with acks and without a group: the events after `position`. */
   seen: Array<Seen> = []
-  /** Events that wait until the caller of `subscribe` has continued; `undefined` afterwards. */
+  /**
+   * Events that came before the caller of `subscribe` has continued, and wait for that. `undefined` once it
+   * has.
+   */
   held: Array<() => void> | undefined = []
   pending: PendingAck | undefined
 
@@ -57,7 +63,7 @@ export class SubscriptionState {
     return this.hasPositions && (this.options.consumerGroup !== undefined || this.ackMode === "manual")
   }
 
-  /** Whether the client acks an event itself when its body is done. */
+  /** Whether the client itself acks an event when its body is done. */
   get acksItself(): boolean {
     return this.hasPositions && this.options.consumerGroup !== undefined && this.ackMode !== "manual"
   }
@@ -66,7 +72,7 @@ export class SubscriptionState {
     return this.options.ackMode === "manual" && this.options.consumerGroup === undefined
   }
 
-  /** Marks an event as settled, and moves `position` up to the next unsettled one. */
+  /** Marks an event as settled. Moves `position` up to the first event that is not settled. */
   settleSeen(eventId: string): void {
     const seen = this.seen.find((one) => one.eventId === eventId)
     if (seen !== undefined) seen.settled = true

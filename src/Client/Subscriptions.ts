@@ -1,5 +1,5 @@
 /**
- * Subscriptions as streams: events, messages and system events as they occur, with their acks.
+ * Subscriptions as streams: events, messages and system events as they happen, with their acks.
  *
  * ```ts
  * const orders = Stream.unwrap(Effect.map(Subscriptions.Subscriptions, (it) => it.stream("events:order.*")))
@@ -31,20 +31,28 @@ import { type SessionOptions, SubscriptionSession } from "./SubscriptionSession.
 /** Errors of a subscription: it is refused or breaks, or the client was closed. */
 export type SubscribeError = SubscriptionError | ClosedError | ClientError
 
-/** An event with its acks, for `ackMode: "manual"`, or to settle it before the stream does. */
+/** An event with its acks. They are for `ackMode: "manual"`, or to settle an event before the stream does. */
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export interface Delivered<T = any> extends SubscriptionEvent<T> {
-  /** Acks the event. Succeeds when the ack is stored. Fails with code `NOT_HELD` when the event was redelivered meanwhile. */
+  /**
+   * Acks the event. Succeeds when the ack is stored. Fails with code `NOT_HELD` when the event was delivered
+   * again in the meantime.
+   */
   readonly ack: Effect.Effect<void, SubscribeError>
-  /** Requests redelivery after `delayMs` milliseconds, or after the delay of the group (5 seconds at first). */
+  /**
+   * Has the event delivered again, after `delayMs` milliseconds. Without `delayMs`, after the delay of the
+   * group (5 seconds at first).
+   */
   readonly nak: (delayMs?: number) => Effect.Effect<void, SubscribeError>
-  /** Ends delivery: the event becomes a dead letter of its group. */
+  /** Gives up the event: it is not delivered again, and becomes a dead letter of its group. */
   readonly term: Effect.Effect<void, SubscribeError>
-  /** Restarts the `ackWait` of the event. This happens automatically until the stream pulls the next event. */
+  /**
+   * Restarts the `ackWait` of the event. Until the stream pulls the next event, this is done automatically.
+   */
   readonly inProgress: Effect.Effect<void, SubscribeError>
   /**
-   * Runs an effect as part of the event's trace: its spans are children of the delivery's span. If the event or the subscriber is
-   * not traced, it only runs the effect.
+   * Runs an effect within the event's trace: spans of the effect are children of the delivery's span. If the
+   * event or the subscriber is not traced, it only runs the effect.
    */
   readonly within: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 }
@@ -60,11 +68,12 @@ export class Subscriptions extends Context.Service<
   Subscriptions,
   {
     /**
-     * Subscribes. Each stream has its own connection, which reconnects and continues where it was. In a group with `auto`, an
-     * event is acked when the next one is pulled or the stream ends successfully; if the stream fails, the event has failed.
-     * Streams that pull several events at once, such as with `Stream.mapEffect` and `concurrency`, or `Stream.buffer`, need
-     * `manual`. A definition in place of the pattern subscribes to its events and decodes their data; an event that does not
-     * match is logged and has failed.
+     * Subscribes. Each stream has a connection of its own, which reconnects and continues where it was. In a
+     * group with `auto`, an event is acked when the next one is pulled, or when the stream ends successfully;
+     * if the stream fails, the event has failed. A stream that pulls several events at once, as with
+     * `Stream.mapEffect` and `concurrency`, or `Stream.buffer`, needs `manual`. With a definition in place of
+     * the pattern, the stream has the events of that definition, with their data decoded; an event that does
+     * not match is logged, and has failed.
      */
     readonly stream: <const P extends string | EventDefinition>(
       pattern: P,
@@ -73,7 +82,7 @@ export class Subscriptions extends Context.Service<
   }
 >()("@ironflow/node/Subscriptions") {}
 
-/** The connection of a session: opened to a server, or given in this process. */
+/** The connection of a session: to a server, or one of this process. */
 export type Source =
   | { /** Opens a connection. */ readonly dial: Connect }
   | { /** Makes the calls that go beside the connection. */ readonly wire: () => Wire }
@@ -86,7 +95,7 @@ const defaults: SessionOptions = {
   connectionTimeout: 10_000
 }
 
-/** Events that may wait in a stream before reading pauses; below that it resumes. */
+/** At this many waiting events reading pauses; with fewer it resumes. */
 const PAUSE_AT_EVENTS = 1000
 const RESUME_AT_EVENTS = 500
 
@@ -116,22 +125,22 @@ const session = (
     )
   })
 
-/** A session outside any scope: its owner closes it. */
+/** Makes a session that belongs to no scope: its owner closes it. */
 export const makeSession = (source: Source, options: SessionOptions): SubscriptionSession => {
   const scope = Effect.runSync(Scope.make())
-  // stop timers, which would keep the process alive
+  // stops the timers, which would keep the process alive
   const onClose = () => void Effect.runFork(Scope.close(scope, Exit.void))
   return Effect.runSync(Effect.provideService(session(source, options, onClose), Scope.Scope, scope))
 }
 
-/** A session with the usual options, closed with the scope. */
+/** Makes a session with the usual options. It is closed with the scope. */
 export const openSession = (
   source: Source,
   options: Partial<SessionOptions> = {}
 ): Effect.Effect<SubscriptionSession, never, Scope.Scope> =>
   Effect.acquireRelease(session(source, { ...defaults, ...options }), (it) => Effect.sync(() => it.close()))
 
-/** The service over a connection. */
+/** Makes the service, over a connection. */
 export const make = (source: Source): Subscriptions["Service"] => ({
   stream: (pattern, { eventDefinitions, ...options } = {}) =>
     Stream.unwrap(
@@ -142,7 +151,7 @@ export const make = (source: Source): Subscriptions["Service"] => ({
           SubscriptionError
         >()
         let current: Body | undefined
-        // runs before the session closes: an interrupted stream returns its events
+        // runs before the session closes, so that a stream that was interrupted returns its events
         yield* Effect.addFinalizer((exit) =>
           Effect.sync(() => {
             if (Exit.isSuccess(exit)) current?.done()
@@ -163,7 +172,7 @@ export const make = (source: Source): Subscriptions["Service"] => ({
             },
             onError: ({ code, message, retrying }) => {
               if (retrying !== false) {
-                // other problems are about single events, or lose nothing
+                // any other problem is about a single event, or loses nothing
                 if (code === "NOT_HELD" || code === "VALIDATION_ERROR") log(Effect.logWarning(message))
                 return
               }
@@ -195,7 +204,7 @@ export const make = (source: Source): Subscriptions["Service"] => ({
     )
 })
 
-/** A call of the session, with our errors as failures. */
+/** Makes an Effect of a call of the session. Our errors become failures. */
 export const attempt = <A>(run: () => Promise<A>): Effect.Effect<A, SubscribeError> =>
   Effect.catch(Effect.tryPromise({ try: run, catch: (error) => error }), (error) =>
     isIronflowError(error) ? Effect.fail(narrow(error)) : Effect.die(error)

@@ -1,7 +1,10 @@
-/** Detects an `https:` address of a port that speaks plain HTTP, and the reverse. */
+/** Finds out when a port is called with `https:` and speaks plain HTTP, or the reverse. */
 import { ENV_VARS } from "../Constants.ts"
 
-/** The chain of causes of a failed request: `fetch` wraps the error, and an error for several addresses has several. */
+/**
+ * All errors that caused a failed request. `fetch` wraps its error, and an error for several addresses has
+ * several causes.
+ */
 export const causesOf = function* (error: unknown): Generator<Error> {
   for (let cause = error, depth = 0; cause instanceof Error && depth < 8; depth++) {
     yield cause
@@ -9,7 +12,10 @@ export const causesOf = function* (error: unknown): Generator<Error> {
   }
 }
 
-/** The problem, as a verb phrase, when a server did not answer the TLS handshake with TLS; else `undefined`. */
+/**
+ * What went wrong, as a verb phrase, when a server has not answered the TLS handshake with TLS; `undefined`
+ * for another error.
+ */
 export const tlsProblem = (url: string, error: unknown): string | undefined => {
   if (!/^https:/i.test(url)) return undefined
   for (const { message } of causesOf(error)) {
@@ -20,6 +26,6 @@ export const tlsProblem = (url: string, error: unknown): string | undefined => {
   return undefined
 }
 
-/** Advice, as a sentence, for a server that may speak TLS at an `http:` address; "" if it does not apply. */
+/** Advice, as a sentence, when a server at an `http:` address may speak TLS; "" for other addresses. */
 export const mayNeedTls = (url: string): string =>
   /^http:/i.test(url) ? `. If it speaks TLS there, write ${url.replace(/^http:/i, "https:")}` : ""

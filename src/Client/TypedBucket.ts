@@ -1,4 +1,4 @@
-/** Typed buckets: a schema encodes values before writes and decodes them after reads. */
+/** Typed buckets: a schema encodes values before they are written, and decodes them after they were read. */
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { keyFormat } from "../DataCodec.ts"
@@ -9,14 +9,14 @@ import type { AnySchema } from "../StandardSchema.ts"
 import { clientCodec } from "./ClientCodec.ts"
 import type { KvBucket, KVBucketOptions, KVEntry, KvService, KVWatchEvent, KVWrite, UntypedKv } from "./Kv.ts"
 
-/** The key-value store with schemas for buckets. */
+/** Makes the key-value store whose buckets may have schemas. */
 export const typedKv = (kv: UntypedKv): KvService => {
   const bucket = (name: string, options?: KVBucketOptions<AnySchema | undefined>): KvBucket => {
     checkKeys(options, bucketOptionKeys, "kv.bucket()")
     const untyped = kv.bucket(name)
     return options?.schema === undefined ? untyped : typedBucket(untyped, options.schema)
   }
-  // the bucket takes and returns values of the schema's types
+  // at run time there is one function: `KvService` says which types a schema gives
   return { ...kv, bucket: bucket as KvService["bucket"] }
 }
 
@@ -37,7 +37,7 @@ const typedBucket = (bucket: KvBucket, schema: AnySchema): KvBucket => {
       ? Effect.map(decode(entry.key, entry.revision, entry.value), (value): E => ({ ...entry, value }))
       : Effect.succeed(entry)
   const encodeWrite = (write: KVWrite) =>
-    // untyped callers may pass anything
+    // untyped callers may pass anything, so `write` may be no object
     write?.op === "put" || write?.op === "create" || write?.op === "update"
       ? Effect.map(encode(write.key, write.value), (value): KVWrite => ({ ...write, value }))
       : Effect.succeed(write)

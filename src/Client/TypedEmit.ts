@@ -1,4 +1,4 @@
-/** Emitting and appending by definition, on top of emitting by name: data is encoded before anything is sent. */
+/** Emits and appends by definition: encodes the data, and then emits or appends by name. */
 import * as Effect from "effect/Effect"
 import { jsonFormat, standardCodec } from "../DataCodec.ts"
 import type { AppendAllInput, GivenAppendAllInput } from "../EntityStream.ts"
@@ -32,16 +32,16 @@ interface NamedEmits<E> {
   emitMany(events: ReadonlyArray<NamedEmit>): Effect.Effect<Array<EmitResult>, E>
 }
 
-/** The codec of an event's schema. Effect's parser is loaded with the first Effect schema only. */
+/** The codec of an event's schema. Effect's parser is only loaded when the schema is one of Effect. */
 const codecOfEvent = ({ schema }: EventDefinition): CodecOf | Promise<CodecOf> =>
   schema !== undefined && canEncode(schema)
     ? import("../EffectSchema.ts").then(({ jsonCodec }) => jsonCodec)
-    : // the caller passes the schema that was just checked
+    : // the caller passes the schema of the event, which `canEncode` has just found to be a standard schema only
       (standard) => standardCodec(standard as StandardSchemaV1, jsonFormat)
 
-/** The event by name, with encoded data. An event that was given by name stays as it is. */
+/** The event with its name and encoded data. An event that was given by name stays as it is. */
 const named = <Given extends GivenEvent>(given: Given): Effect.Effect<Named<Given>, ValidationError> =>
-  // an event without a name goes on, to be refused with other invalid names
+  // an event without a name stays too, and is refused where invalid names are
   isDefined(given)
     ? fromValidation(() => {
         const codecOf = codecOfEvent(given.event)
@@ -51,7 +51,7 @@ const named = <Given extends GivenEvent>(given: Given): Effect.Effect<Named<Give
       })
     : Effect.succeed(given as Given & Named<Given>)
 
-/** The methods that emit by name or definition. */
+/** Makes the methods that emit by name or by definition. */
 export const emitsOf = <E>({
   emit,
   emitMany
@@ -70,7 +70,7 @@ export const emitsOf = <E>({
         const problem = problemOf(events)
         return problem === undefined
           ? Effect.flatMap(
-              // the relation of data to its definition is lost in the list type
+              // the type of the list does not relate data to definitions
               Effect.forEach(events as ReadonlyArray<EmitManyEvent>, ({ event, ...rest }) =>
                 named<NamedEmit & GivenEvent>(givenBy(event, rest))
               ),
@@ -81,7 +81,7 @@ export const emitsOf = <E>({
   }
 }
 
-/** The methods that append by name or definition. */
+/** Makes the methods that append by name or by definition. */
 export const appendsOf = <E>({
   append,
   appendAll
@@ -95,7 +95,7 @@ export const appendsOf = <E>({
   appendAll: (entityId, input: GivenAppendAllInput, options) =>
     Array.isArray(input?.events) && input.events.some(isDefined)
       ? Effect.flatMap(Effect.forEach(input.events, named), (events) =>
-          // all events are by name now
+          // all events have names now
           appendAll(entityId, { ...input, events } as AppendAllInput, options)
         )
       : appendAll(entityId, input as AppendAllInput, options)

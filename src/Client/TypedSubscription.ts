@@ -1,4 +1,4 @@
-/** Subscribing by definition: to events of its name, decoded by its schema. */
+/** Subscribes by definition: to the events of its name, with their data decoded by its schema. */
 import { type EventData, type EventDefinition, isEventDefinition } from "../Event.ts"
 import { type AnySchema, canEncode, validate } from "../StandardSchema.ts"
 
@@ -6,7 +6,10 @@ import { type AnySchema, canEncode, validate } from "../StandardSchema.ts"
 // oxlint-disable-next-line typescript/no-explicit-any -- a pattern says nothing about the data
 export type SubscribedData<P> = P extends EventDefinition ? EventData<P> : any
 
-/** The decoder of the data; `undefined` when it is not decoded. Effect's parser is loaded with the first Effect schema. */
+/**
+ * Makes the decoder of the data; `undefined` when data is not decoded. Effect's parser is only loaded for
+ * schemas of Effect.
+ */
 export const decoderOf = async (
   pattern: string | EventDefinition
 ): Promise<((data: unknown) => unknown) | undefined> => {

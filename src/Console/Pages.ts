@@ -1,4 +1,4 @@
-/** The pages: their paths, titles and keyboard shortcuts. A page that is not listed here cannot be opened. */
+/** The pages: their paths, titles and keyboard shortcuts. Only pages in this list can be opened. */
 import type { ComponentType } from "preact"
 import { Access } from "./Pages/Access.tsx"
 import { BulkOperations, OneBulk } from "./Pages/Bulk.tsx"
@@ -21,12 +21,12 @@ import { Worker, Workers } from "./Pages/Workers.tsx"
 import type { Variables } from "./Parts/Router.ts"
 
 export interface Page {
-  /** Segments after the base; a segment that begins with a colon is a variable for the page. */
+  /** The path after the base. A segment that begins with a colon is a variable, which the page receives. */
   readonly path: string
   readonly title: string
-  /** Its group in the navigation; a page without a group is reached from other pages. */
+  /** The group of the page in the navigation. A page without a group is opened from other pages. */
   readonly group?: "Work" | "Data" | "Engine"
-  /** The second key after `g`. */
+  /** The key to press after `g`. */
   readonly key?: string
   readonly component: ComponentType<{ readonly variables: Variables }>
 }
@@ -68,7 +68,7 @@ export interface FoundPage {
   readonly variables: Variables
 }
 
-/** The page of a path. */
+/** The page that has this path. */
 export const findPage = (path: string): FoundPage | undefined => {
   const segments = path.replace(/\/$/, "").split("/")
   for (const page of pages) {

@@ -1,4 +1,4 @@
-/** The frame of every page: the navigation, the environment, and whether the engine answers. */
+/** The frame around every page: the navigation, the environment, and whether the engine answers. */
 import { useEffect, useErrorBoundary, useState } from "preact/hooks"
 import { CallError, isConnected, isSignedOut } from "./Parts/Calls.ts"
 import { saveSetting, loadSetting } from "./Parts/BrowserStorage.ts"
@@ -80,7 +80,7 @@ export const Shell = () => {
   )
 }
 
-/** The page itself. A bug in a page leaves the frame intact. */
+/** The page itself. A bug in a page leaves the frame as it is. */
 const Shown = ({ found: { page, variables } }: { readonly found: FoundPage }) => {
   const [error, forget] = useErrorBoundary((cause) => reportError(cause))
   if (error === undefined) return <page.component variables={variables} />
@@ -94,7 +94,7 @@ const Shown = ({ found: { page, variables } }: { readonly found: FoundPage }) =>
 
 const Navigation = ({ current }: { readonly current: Page | undefined }) => {
   useEffect(() => {
-    // on narrow screens the navigation scrolls horizontally
+    // on narrow screens the navigation can be scrolled, so the link to this page is brought into view
     document
       .querySelector('nav [aria-current="page"]')
       ?.scrollIntoView({ block: "nearest", inline: "nearest" })
@@ -125,8 +125,8 @@ const Navigation = ({ current }: { readonly current: Page | undefined }) => {
 }
 
 /**
- * Chooses the environment. An environment exists once it has data: the list holds those in the metrics, and those
- * that were entered in this browser.
+ * Chooses the environment. An environment exists once it has data, so the list has those in the metrics, and
+ * those that were entered in this browser.
  */
 const Environments = () => {
   const bound = session.value?.key?.environment
@@ -136,7 +136,7 @@ const Environments = () => {
   const [found, setFound] = useState<ReadonlyArray<string>>([])
   const names = [...new Set(["default", ...found, ...known, current])]
   useEffect(() => {
-    // a user who may not read metrics gets only the entered ones
+    // for a user who may not read metrics, the list only has the entered ones
     void readMetrics().then(
       (samples) =>
         setFound([...new Set(samples.flatMap(({ labels }) => labels["environment"] ?? []))].sort()),
@@ -146,7 +146,7 @@ const Environments = () => {
   if (bound !== undefined) return <span class="environment">{bound}</span>
   const show = (name: string): void => {
     setOther(false)
-    // the item in the path belongs to the other environment
+    // a path with an id is left, since what it names is in the other environment
     const { path } = place.peek()
     go(hrefOf(findPage(path)?.page.group === undefined ? "" : path, { env: name }))
   }
@@ -157,7 +157,7 @@ const Environments = () => {
           event.preventDefault()
           const name = String(new FormData(event.currentTarget).get("name") ?? "").trim()
           if (name === "") return
-          // the environment of a link may not exist
+          // saved only here: the environment in a link may not exist
           saveSetting("environments", [...known.filter((one) => one !== name), name].slice(-20).join(" "))
           show(name)
         }}

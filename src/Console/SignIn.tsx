@@ -1,4 +1,4 @@
-/** The sign-in page for users without a session: it starts one with an API key. */
+/** The page to sign in, for users without a session. It starts a session with an API key. */
 import { useState } from "preact/hooks"
 import { CallError } from "./Parts/Calls.ts"
 import { signIn } from "./Parts/Session.ts"
@@ -7,7 +7,7 @@ export const SignIn = () => {
   const [problem, setProblem] = useState("")
   const [isBusy, setBusy] = useState(false)
   const submit = async (key: string): Promise<void> => {
-    // a header allows no other characters
+    // a key with other characters could not be sent in a header
     if (!/^[\x21-\x7e]+$/.test(key))
       return setProblem("Paste the whole key. It has only ASCII characters and no spaces.")
     setBusy(true)

@@ -1,2 +1,2 @@
-/** Style sheets are imported for their side effect. */
+/** The type of style sheets, which are only imported for their effect. */
 declare module "*.css"

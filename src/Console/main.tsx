@@ -1,6 +1,6 @@
 /**
- * The console: a browser app that the engine serves under `/console/`. It makes the same calls as every client, by
- * the operations of `src/Protocol`; only the calls of its session are its own.
+ * The console: a browser app that the engine serves under `/console/`. It makes the same calls as every
+ * client, by the operations of `src/Protocol`. Only the calls of its session are for the console alone.
  *
  * To add a page:
  *
@@ -30,15 +30,15 @@ import { followAddress } from "./Parts/Router.ts"
 import { readSession, session } from "./Parts/Session.ts"
 import { Shell } from "./Shell.tsx"
 
-// shows the sentence for browsers that do not get this far
+// the page has a sentence for browsers that do not get this far: it is shown when this fails
 const root = document.getElementById("console")!
 root.replaceChildren()
 showMarks()
 followAddress()
 listenToKeys()
 startLive()
-// the session decides which data is requested; without a response the page says so, and tries again when the engine
-// answers
+// The session decides which data is requested. When there is no response, the page says so, and tries again
+// when the engine answers.
 const begin = async (): Promise<void> => {
   await readSession().catch(() => undefined)
   render(<Shell />, root)

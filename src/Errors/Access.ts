@@ -10,7 +10,7 @@ export class UnauthenticatedError extends IronflowError {
   }
 }
 
-/** The server answered that this requires a licence. */
+/** The server answered that the call requires a licence. */
 export class EnterpriseRequiredError extends IronflowError {
   declare readonly _tag: "EnterpriseRequiredError"
   constructor(message = "The server says that this feature needs an enterprise license") {
@@ -18,7 +18,7 @@ export class EnterpriseRequiredError extends IronflowError {
   }
 }
 
-/** The API key is known, but does not allow this. */
+/** The API key is known, but does not allow the call. */
 export class UnauthorizedError extends IronflowError {
   declare readonly _tag: "UnauthorizedError"
   constructor(message = "Not permitted: the role of the API key does not allow this") {
@@ -26,7 +26,7 @@ export class UnauthorizedError extends IronflowError {
   }
 }
 
-/** Why an engine refuses a worker: its API key is missing, unknown, or does not allow it. */
+/** Why an engine refuses a worker: its API key is missing or unknown, or does not allow the work. */
 export type AccessError = UnauthenticatedError | UnauthorizedError
 
 /** What is wrong with the signature: it is invalid, missing, too old, or was used before. */

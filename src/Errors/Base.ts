@@ -6,7 +6,7 @@ import { define, isInstance } from "./SafeRead.ts"
 export interface IronflowErrorOptions {
   /** The kind of error in upper snake case; `UNKNOWN_ERROR` by default. */
   readonly code?: string
-  /** Whether a retry may help; `false` by default. */
+  /** Whether a retry may succeed; `false` by default. */
   readonly retryable?: boolean
   /** Details for programs; none by default. */
   readonly details?: unknown
@@ -34,11 +34,11 @@ export class IronflowError extends Data.Error<{ message: string; cause?: unknown
   declare readonly _tag?: string
   /** The kind of error: the same in code, logs and stored runs. */
   readonly code: string
-  /** Whether the engine retries when a step or a function fails with it. */
+  /** Whether the engine retries a step or a function that fails with this error. */
   readonly retryable: boolean
   /** Details for programs, if there are any. */
   readonly details: unknown
-  /** The HTTP status that this error means, or that of the response that carried it. */
+  /** The HTTP status that this error means, or the status of the response that carried it. */
   declare readonly status?: number
 
   constructor(message: string, options: IronflowErrorOptions = {}) {
@@ -53,8 +53,8 @@ export class IronflowError extends Data.Error<{ message: string; cause?: unknown
 }
 
 /**
- * Makes an error without its stack, since capturing one takes longer than most operations. For expected errors that
- * are made where none of the callers is on the stack.
+ * Makes an error without its stack, since capturing a stack takes longer than most operations. For expected
+ * errors that are made where none of the callers is on the stack.
  */
 export const withoutStack = <E extends IronflowError>(make: () => E): E => {
   const limit = Error.stackTraceLimit
@@ -75,7 +75,7 @@ export abstract class NotFoundError extends IronflowError {}
 /** Whether `error` is an Ironflow error. */
 export const isIronflowError = (error: unknown): error is IronflowError => isInstance(error, IronflowError)
 
-/** Names a user's subclass after its class. */
+/** Gives a user's subclass the name of its class. */
 const nameClass = (Class: Function): void => {
   const prototype = Class.prototype as object
   if (!Object.hasOwn(prototype, "name")) define(prototype, "name", Class.name, false)

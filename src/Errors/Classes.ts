@@ -1,4 +1,4 @@
-/** All classes by name, code and status: used to restore errors that were stored or sent. */
+/** All error classes by name, code and status: used to restore errors that were stored or sent. */
 import { IronflowError, NotFoundError } from "./Base.ts"
 import {
   ClosedError,
@@ -100,7 +100,10 @@ import { define } from "./SafeRead.ts"
 
 export type IronflowErrorClass = abstract new (...args: never) => IronflowError
 
-/** Names are literals because minifiers rename classes, and stored errors are restored by name. */
+/**
+ * The classes by name. The names are literals, since minifiers rename classes and stored errors are restored
+ * by name.
+ */
 export const classes: ReadonlyMap<string, IronflowErrorClass> = new Map<string, IronflowErrorClass>(
   Object.entries({
     IronflowError,
@@ -191,7 +194,7 @@ export const classes: ReadonlyMap<string, IronflowErrorClass> = new Map<string, 
   })
 )
 
-/** Families: their members have tags of their own. */
+/** Families of errors. A class that extends one has its own tag. */
 const families: ReadonlySet<unknown> = new Set([IronflowError, NotFoundError])
 
 for (const [name, Class] of classes) {
@@ -294,8 +297,8 @@ export const codes: ReadonlyMap<
 )
 
 /**
- * The HTTP status of classes that always mean the same one. All of {@link NotFoundError} but {@link NoResultsError}
- * mean 404.
+ * The classes that always mean the same HTTP status. Every {@link NotFoundError} but {@link NoResultsError}
+ * means 404.
  */
 const statuses: ReadonlyArray<readonly [status: number, ReadonlyArray<IronflowErrorClass>]> = [
   [401, [UnauthenticatedError, SignatureError]],
@@ -321,10 +324,13 @@ for (const [status, ofStatus] of statuses) {
   for (const Class of ofStatus) define(Class.prototype, "status", status, false)
 }
 
-// the request did not ask for something that does not exist
+// the request asked for nothing that does not exist, so the status 404 does not fit
 define(NoResultsError.prototype, "status", undefined, false)
 
-/** Sets the status that the error was received with. It belongs to this response, and is not stored with the error. */
+/**
+ * Sets the status of the response that carried the error. It belongs to this response, and is not stored with
+ * the error.
+ */
 export const withStatus = <E extends IronflowError>(error: E, status: number): E => {
   if (error.status !== status) define(error, "status", status, false)
   return error

@@ -55,12 +55,12 @@ export class ServerError extends IronflowError {
   }
 }
 
-/** The server is closing or busy, or the caller sends too many requests. */
+/** Why the server cannot accept a call now: it is closing or busy, or the caller sends too many requests. */
 export type UnavailableCode = "CLOSING" | "SERVER_BUSY" | "RATE_LIMITED" | "TOO_MANY_CALLS"
 
 /**
- * The server cannot accept this now: it is stopping (`CLOSING`), is short of memory (`SERVER_BUSY`), or receives too
- * many requests from this client (`RATE_LIMITED`, `TOO_MANY_CALLS`). Try again in a moment.
+ * The server cannot accept the call now: it is stopping (`CLOSING`), is short of memory (`SERVER_BUSY`), or
+ * receives too many requests from this client (`RATE_LIMITED`, `TOO_MANY_CALLS`). Try again in a moment.
  */
 export class UnavailableError extends IronflowError {
   declare readonly _tag: "UnavailableError"
@@ -71,12 +71,12 @@ export class UnavailableError extends IronflowError {
   }
 }
 
-/** The server does not support the request, or has no such route. */
+/** Why the server cannot do it: it does not support the request, or has no such route. */
 export type UnsupportedCode = "UNIMPLEMENTED" | "ROUTE_NOT_FOUND"
 
 /**
- * The server cannot do this: it is another Ironflow server or an older engine (`UNIMPLEMENTED`), or an engine of this
- * package without this route (`ROUTE_NOT_FOUND`).
+ * The server cannot do what was asked: it is another Ironflow server or an older engine (`UNIMPLEMENTED`), or
+ * an engine of this package without this route (`ROUTE_NOT_FOUND`).
  */
 export class UnsupportedError extends IronflowError {
   declare readonly _tag: "UnsupportedError"

@@ -6,8 +6,8 @@ import { SchemaValidationError } from "./Validation.ts"
 import { showMs } from "../Show.ts"
 
 /**
- * A stream is not at the version that an append expected: another append came first. Nothing was stored. Read the
- * stream again, and decide again; a step that does both in its body can simply be retried.
+ * A stream is not at the version that an append expected: another append came first. Nothing was stored. Read
+ * the stream again, and decide again. A step that both reads and appends in its body can simply be retried.
  */
 export class VersionConflictError extends IronflowError {
   declare readonly _tag: "VersionConflictError"
@@ -145,8 +145,8 @@ export class KeyNotFoundError extends NotFoundError {
 }
 
 /**
- * The value of a key does not fit the schema of its bucket: a stored value, or one to be written, which was then not
- * written. `validationErrors` lists the paths.
+ * A value does not fit the schema of the key's bucket. Either it is stored, or it was to be written, and then
+ * it was not written. `validationErrors` lists the paths.
  */
 export class KeySchemaError extends SchemaValidationError {
   /** Name of the bucket. */
@@ -179,8 +179,8 @@ export class KeySchemaError extends SchemaValidationError {
 }
 
 /**
- * An event or snapshot of an entity does not fit the definition of the entity: a stored one, or one to be written,
- * which was then not written. `validationErrors` lists the paths.
+ * An event or snapshot does not fit the definition of its entity. Either it is stored, or it was to be
+ * written, and then it was not written. `validationErrors` lists the paths.
  */
 export class StreamSchemaError extends SchemaValidationError {
   /** Id of the entity. */
@@ -244,7 +244,10 @@ export class BucketExistsError extends IronflowError {
   }
 }
 
-/** A watch cannot start after this revision: deletions since then are no longer recorded. Start again from 0. */
+/**
+ * A watch cannot start after this revision: deletions since then are no longer recorded. Start the watch
+ * again from 0.
+ */
 export class RevisionGoneError extends IronflowError {
   declare readonly _tag: "RevisionGoneError"
   /** Name of the bucket. */
@@ -288,7 +291,7 @@ export class ProjectionNotFoundError extends NotFoundError {
   }
 }
 
-/** A projection did not reach a position in time. It continues; `position` is where it was. */
+/** A projection did not reach a position in time. It continues. `position` is how far it had come. */
 export class ProjectionBehindError extends TimeoutError {
   /** Name of the projection. */
   readonly projection: string
@@ -309,8 +312,8 @@ export class ProjectionBehindError extends TimeoutError {
 }
 
 /**
- * The engine refused a legacy runner's save of a projection: the projection was reset, is done, or belongs to another
- * worker. The runner polls again and continues.
+ * The engine refused to save a projection for a legacy runner: the projection was reset, is done, or belongs
+ * to another worker. The runner polls again and continues.
  */
 export class ProjectionSaveRefusedError extends IronflowError {
   declare readonly _tag: "ProjectionSaveRefusedError"

@@ -1,7 +1,7 @@
 /** Errors of the engine: its store, its process, and requests over a network. */
 import { type Facts, IronflowError, NotFoundError } from "./Base.ts"
 
-/** The database failed, is locked by another engine, is damaged, or is unavailable. */
+/** Why the store failed: the database failed, is locked by another engine, is damaged, or is unavailable. */
 export type StoreErrorCode = "STORE_ERROR" | "STORE_LOCKED" | "STORE_CORRUPT" | "STORE_UNAVAILABLE"
 
 /** The database cannot be read or written, is locked by another engine, or is damaged. */
@@ -20,7 +20,7 @@ export class StoreError extends IronflowError {
   }
 }
 
-/** The port is in use, or the system refuses to listen at it. */
+/** Why the server cannot listen: the port is in use, or the system refuses to listen at it. */
 export type ListenCode = "PORT_IN_USE" | "LISTEN_FAILED"
 
 /** The server cannot listen: the port is in use, or the system refuses it. */
@@ -33,10 +33,13 @@ export class ListenError extends IronflowError {
   }
 }
 
-/** Node.js is too old, or what runs is not Node.js. */
+/** Why the runtime does not fit: Node.js is too old, or it is not Node.js. */
 export type NodeVersionCode = "NODE_TOO_OLD" | "NODE_NEEDED"
 
-/** This Node.js is too old for the engine, or the runtime is not Node.js: an engine that listens requires it. */
+/**
+ * This Node.js is too old for the engine, or this runtime is not Node.js, which an engine that listens
+ * requires.
+ */
 export class NodeVersionError extends IronflowError {
   declare readonly _tag: "NodeVersionError"
   /** The codes of this class. */
@@ -65,7 +68,7 @@ export class BodyError extends IronflowError {
   }
 }
 
-/** A message between worker and engine was damaged in transit and had no effect. It is sent again. */
+/** A message between worker and engine was damaged in transit. It had no effect, and is sent again. */
 export class MessageDamagedError extends IronflowError {
   declare readonly _tag: "MessageDamagedError"
   constructor(message: string, options: Facts = {}) {
@@ -73,10 +76,12 @@ export class MessageDamagedError extends IronflowError {
   }
 }
 
-/** Why the request is stale. */
+/** Why the request is a repetition or too late. */
 export type StaleRequestCode = "STALE_BATCH" | "STALE_REGISTRATION" | "STALE_EXECUTION" | "RUN_NOT_RUNNING"
 
-/** A request of a worker was a repetition or too late, and changed nothing. Workers handle it. */
+/**
+ * A request of a worker was a repetition or came too late, and changed nothing. Workers handle this error.
+ */
 export class StaleRequestError extends IronflowError {
   declare readonly _tag: "StaleRequestError"
   /** The codes of this class. */

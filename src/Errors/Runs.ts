@@ -73,12 +73,12 @@ export class FunctionTimeoutError extends TimeoutError {
   }
 }
 
-/** A run whose result was awaited has failed. */
+/** A run whose result was awaited failed. */
 export class RunFailedError extends IronflowError {
   declare readonly _tag: "RunFailedError"
   /** Id of the run. */
   readonly runId: string
-  /** The output of the run; absent unless the server keeps an output of failed runs. */
+  /** The output of the run. Absent unless the server keeps the output of failed runs. */
   readonly output: unknown
   constructor(runId: string, output: unknown, message = `Run failed: ${runId}`) {
     super(message, { code: "RUN_FAILED" })
@@ -98,7 +98,7 @@ export class RunCancelledError extends IronflowError {
   }
 }
 
-/** `emitSync` stored an event that started no run: no function has a trigger that matches it. */
+/** The event of an `emitSync` was stored and started no run: no function has a trigger that matches it. */
 export class NoResultsError extends NotFoundError {
   declare readonly _tag: "NoResultsError"
   /** Name of the event that started no run. */

@@ -5,7 +5,7 @@ export const read = (value: unknown, key: string): unknown => {
   try {
     return (value as { readonly [key: string]: unknown })[key]
   } catch {
-    // a getter or a proxy that throws has no value
+    // a property whose getter or proxy throws counts as absent
     return undefined
   }
 }
@@ -18,7 +18,7 @@ export const isInstance = <A>(value: unknown, Class: abstract new (...args: neve
   try {
     return value instanceof Class
   } catch {
-    // a revoked proxy, or one whose prototype trap throws
+    // a revoked proxy, or a proxy whose prototype trap throws
     return false
   }
 }

@@ -9,20 +9,23 @@ import { define, isInstance, read } from "./SafeRead.ts"
 /**
  * Whether the engine retries after this error.
  *
- * Ironflow errors, and any other object with a boolean `retryable`, decide for themselves. Everything else that can
- * be thrown is retryable, a plain `Error` included: throw `NonRetryableError` when a retry cannot help.
+ * An Ironflow error, and any other object with a boolean `retryable`, says so itself. Everything else that
+ * can be thrown is retryable, also a plain `Error`: throw `NonRetryableError` when a retry cannot help.
  */
 export const isRetryable = (error: unknown): boolean => {
   const retryable = read(error, "retryable")
   return typeof retryable === "boolean" ? retryable : true
 }
 
-/** When the error says to retry, not yet parsed: of a {@link RetryAfterError}, or of any object with a `retryAfter`. */
+/**
+ * When the error asks to be retried, not yet parsed. It comes from a {@link RetryAfterError}, or from any
+ * object with a `retryAfter`.
+ */
 export const retryAfterOf = (error: unknown): unknown => read(error, "retryAfter") ?? undefined
 
 /**
- * The value as an `Error`: an `Error` as it is; a string as the message; an object by its `message`; anything else as
- * a string. Never throws.
+ * Makes an `Error` of the value. An `Error` stays as it is; a string becomes the message; an object gives its
+ * `message`; anything else is converted to a string. Never throws.
  */
 export const toError = (value: unknown): Error => {
   if (isInstance(value, Error)) return value
@@ -38,11 +41,11 @@ export interface SerializedError {
   readonly message: string
   /** The kind of error. */
   readonly code?: string
-  /** Absent when the error does not say; it is then retryable. */
+  /** Whether a retry may succeed. Absent when the error does not say; it is then retryable. */
   readonly retryable?: boolean
   /** The stack. */
   readonly stack?: string
-  /** Own enumerable properties that JSON can hold, except those that have fields here. */
+  /** The error's own enumerable properties that JSON can hold, except those that have fields here. */
   readonly data?: { readonly [key: string]: unknown }
   /** The error that caused it. */
   readonly cause?: SerializedError
@@ -79,7 +82,7 @@ const serialize = (thrown: unknown, withStack: boolean, depth: number): Serializ
     message: text(read(error, "message"), "").slice(0, MAX_MESSAGE_LENGTH),
     ...(typeof code === "string" ? { code } : {}),
     ...(typeof retryable === "boolean" ? { retryable } : {}),
-    // The stack of an error that only wraps a thrown value would show this file.
+    // A thrown value that is no error was wrapped here: its stack would show this file.
     ...(withStack && isError && typeof stack === "string" ? { stack: stack.slice(0, MAX_STACK_LENGTH) } : {}),
     ...(data === undefined ? {} : { data }),
     ...(cause === undefined || cause === null || depth >= MAX_CAUSES
@@ -89,7 +92,10 @@ const serialize = (thrown: unknown, withStack: boolean, depth: number): Serializ
   }
 }
 
-/** The key in the data of a stored error that holds an encoded typed failure. Only its schema can decode it. */
+/**
+ * The key in the data of a stored error for its typed failure, in encoded form. Only the schema of that
+ * failure can decode it.
+ */
 export const encodedFailure = "ironflow:failure"
 
 /** The error without its encoded failure, which only the schema of its step can decode. */
@@ -123,8 +129,8 @@ export const invokeFailure = (
 const MAX_SUMMARY_LENGTH = 512
 
 /**
- * The text of an error for people: its message, or else its name and properties, since tagged errors often have no
- * message.
+ * The text of an error for people: its message. Tagged errors often have none; then it is the error's name
+ * and properties.
  */
 export const messageOf = ({
   data,
@@ -138,8 +144,8 @@ export const messageOf = ({
 }
 
 /**
- * Restores the error: as the same class when it is built in or of Ironflow, and otherwise as an `Error` of that name.
- * Never throws.
+ * Restores an error. A built-in or Ironflow error has its class again; any other is an `Error` with the
+ * stored name. Never throws.
  */
 export const deserializeError = (stored: SerializedError): Error => revive(stored, 0)
 
@@ -178,7 +184,8 @@ const construct = (
   depth: number
 ): Error => {
   const Class = classes.get(stored.base ?? name)
-  // All Ironflow errors have both, and other errors may share names with ours (`DOMException` has a `TimeoutError`).
+  // An Ironflow error always has both. Other errors may share a name with ours: `DOMException` has a
+  // `TimeoutError`.
   if (Class !== undefined && typeof stored.code === "string" && typeof stored.retryable === "boolean") {
     return Reflect.construct(
       IronflowError,
@@ -197,8 +204,8 @@ const construct = (
 }
 
 /**
- * Makes an error from its code, when its class was not sent. `undefined` when the code is unknown, or when `details`
- * lacks what the class requires.
+ * Makes an error from its code, for a response without the class. Returns `undefined` when the code is
+ * unknown, or when `details` lacks what the class requires.
  *
  * ```ts
  * Errors.errorOfCode("VALIDATION_ERROR", "The order has no items")
@@ -287,7 +294,10 @@ const jsonText = (value: unknown): string | undefined => {
   }
 }
 
-/** Leaves out values that JSON would turn into `{}`. Errors keep their message and properties. */
+/**
+ * A JSON replacer that leaves out values that JSON would turn into `{}`. Errors keep their message and
+ * properties.
+ */
 function withoutEmptied(this: { readonly [key: string]: unknown }, key: string, value: unknown): unknown {
   const original = this[key]
   if (typeof original === "object" && original !== null && isError(original)) {
@@ -301,7 +311,10 @@ function withoutEmptied(this: { readonly [key: string]: unknown }, key: string, 
 
 const text = (value: unknown, orElse: string): string => (typeof value === "string" ? value : orElse)
 
-/** Errors of another realm (a `vm` context, a test runner) are not instances of this realm's `Error`. */
+/**
+ * Whether the value is an error, also of another realm (a `vm` context, a test runner), where it is not an
+ * instance of this realm's `Error`.
+ */
 const isErrorLike = (value: unknown): boolean =>
   isInstance(value, Error) ||
   (typeof read(value, "message") === "string" && typeof read(value, "stack") === "string")

@@ -33,7 +33,7 @@ export class StepError extends IronflowError {
   }
 }
 
-/** Throw it when a retry cannot help: the step or function is not retried, and compensations run. */
+/** Throw this error when a retry cannot help: the step or function is not retried, and compensations run. */
 export class NonRetryableError extends IronflowError {
   declare readonly _tag: "NonRetryableError"
   constructor(message: string, options: Omit<IronflowErrorOptions, "retryable"> = {}) {
@@ -42,8 +42,8 @@ export class NonRetryableError extends IronflowError {
 }
 
 /**
- * Throw it to set the time of the retry: after a delay (milliseconds, or a string such as `"30s"`), at a `Date`, or
- * as in an HTTP `Retry-After` header. It counts as an attempt like any failure.
+ * Throw this error to set the time of the retry: after a delay (milliseconds, or a string such as `"30s"`),
+ * at a `Date`, or as in an HTTP `Retry-After` header. The failure counts as an attempt like any other.
  */
 export class RetryAfterError extends IronflowError {
   declare readonly _tag: "RetryAfterError"
@@ -90,11 +90,14 @@ export class InvokeError<E = unknown> extends IronflowError {
   declare readonly _tag: "InvokeError"
   /** Id of the function that was invoked. */
   readonly functionId: string
-  /** Id of its run; absent when none was started. */
+  /** Id of the function's run; absent when none was started. */
   readonly childRunId: string | undefined
-  /** The message of its error. */
+  /** The message of the run's error. */
   readonly errorCause: string
-  /** The failure of the function, when an Effect handler has invoked it and the failure fits the declared schema. */
+  /**
+   * The failure of the function. Present when an Effect handler invoked the function, and the failure fits
+   * the declared schema.
+   */
   declare readonly failure?: E
   constructor(
     functionId: string,
@@ -117,7 +120,10 @@ export class InvokeError<E = unknown> extends IronflowError {
   }
 }
 
-/** Sets the decoded failure of the function. It is not stored with the error, which holds it encoded. */
+/**
+ * Sets the decoded failure of the function. It is not stored: the stored error holds the failure in encoded
+ * form.
+ */
 export const withFailure = <E>(error: InvokeError, failure: E): InvokeError<E> => {
   define(error, "failure", failure, false)
   return error as InvokeError<E>
@@ -133,7 +139,7 @@ export class InvokeTimeoutError extends InvokeError<never> {
   }
 }
 
-/** The callback of a step took longer than its timeout, a duration as the user wrote it. */
+/** The callback of a step took longer than the step's timeout, a duration as the user wrote it. */
 export class StepTimeoutError extends IronflowError {
   declare readonly _tag: "StepTimeoutError"
   /** Name of the step. */
@@ -161,7 +167,7 @@ export class StepAbortedError extends IronflowError {
   }
 }
 
-/** A step was called inside the callback of another step, where its result could not be remembered. */
+/** A step was called inside the callback of another step, where its result cannot be recorded. */
 export class NestedStepError extends IronflowError {
   declare readonly _tag: "NestedStepError"
   /** Name of the step. */
@@ -187,7 +193,10 @@ export class NondeterminismError extends IronflowError {
   }
 }
 
-/** After a crash during compensation, the code no longer registers this compensation: the step is not compensated. */
+/**
+ * After a crash during compensation, the code no longer registers a compensation that had been registered:
+ * its step is not compensated.
+ */
 export class CompensationLostError extends IronflowError {
   declare readonly _tag: "CompensationLostError"
   constructor(message: string, options: CauseOption = {}) {
@@ -195,7 +204,7 @@ export class CompensationLostError extends IronflowError {
   }
 }
 
-/** An effect interrupted itself in `what`, a step or handler. Fail with an error instead. */
+/** An effect of a step or handler, which `what` names, interrupted itself. Fail with an error instead. */
 export class InterruptedError extends IronflowError {
   declare readonly _tag: "InterruptedError"
   constructor(what: string) {

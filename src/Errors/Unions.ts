@@ -1,5 +1,6 @@
 /**
- * The failures of the engine's operations inside the process. Each operation of the client's services declares fewer.
+ * The failures of the engine's operations inside the process. The types of the client's services name fewer
+ * for each operation.
  */
 import type { ConnectionError, TimeoutError } from "./Connection.ts"
 import type { InvalidStateError, ValidationError } from "./Validation.ts"
@@ -58,7 +59,10 @@ export type MissingError =
   | StepNotFoundError
   | StreamNotFoundError
 
-/** The current state does not allow the operation: another state, version or revision, or it exists already. */
+/**
+ * The current state does not allow the operation: the state, version or revision is another one, or the thing
+ * exists already.
+ */
 export type ConflictError =
   | BucketExistsError
   | ConsumerGroupExistsError

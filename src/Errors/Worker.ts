@@ -1,7 +1,7 @@
 /** Errors of workers, and of the turns that they and push handlers run. */
 import { type Facts, IronflowError, NotFoundError } from "./Base.ts"
 
-/** The worker could not register, or one of its functions could not. */
+/** Why the worker could not register: the engine refused it, or one of its functions. */
 export type RegistrationCode = "REGISTRATION_FAILED" | "FUNCTION_REGISTRATION_FAILED"
 
 /** The worker could not register: `FUNCTION_REGISTRATION_FAILED` when the engine refuses one of its functions. */
@@ -52,10 +52,10 @@ export class WorkerUnknownError extends IronflowError {
   }
 }
 
-/** The engine refused a report, or did not answer a step of it. */
+/** What went wrong with a report: the engine refused it, or did not answer a step in it. */
 export type ReportCode = "REPORT_FAILED" | "STEP_NOT_ANSWERED"
 
-/** The worker and the engine disagree on the protocol: a bug in this package. The run is retried. */
+/** The worker and the engine disagree on the protocol, which is a bug in this package. The run is retried. */
 export class ReportError extends IronflowError {
   declare readonly _tag: "ReportError"
   /** The codes of this class. */
@@ -79,7 +79,10 @@ export class TurnBrokenError extends IronflowError {
   }
 }
 
-/** The turn has ended: suspended, completed or failed. It is the `reason` of the handler's `signal`. */
+/**
+ * The turn has ended: it is suspended, completed or failed. This error is the `reason` of the handler's
+ * `signal`.
+ */
 export class TurnEndedError extends IronflowError {
   declare readonly _tag: "TurnEndedError"
   constructor(message: string, options: Facts = {}) {
@@ -87,7 +90,7 @@ export class TurnEndedError extends IronflowError {
   }
 }
 
-/** The turn was aborted, or the request that it ran in was. */
+/** Why the turn did not end: it was aborted, or the request that it ran in was. */
 export type TurnAbortedCode = "TURN_ABORTED" | "REQUEST_ABORTED"
 
 /** A turn of push mode did not end: the run was cancelled, or the request was aborted. */

@@ -1,6 +1,7 @@
 /**
- * Many deadlines behind one sleeping fiber; most are cancelled long before they are due. Without deadlines it does
- * not sleep, since that would keep the process alive.
+ * Calls functions at their deadlines, with one sleeping fiber for all of them: most deadlines are cancelled
+ * long before they are due. Without deadlines no fiber sleeps, since a sleeping one would keep the process
+ * alive.
  */
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -22,7 +23,7 @@ interface Entry extends Ranked {
   readonly fn: () => void
 }
 
-/** The longest sleep: clocks may jump, and timers have an upper bound. */
+/** The longest sleep: the clock may jump meanwhile, and timers have an upper bound. */
 const LONGEST_SLEEP_MS = 3_600_000
 
 /**
@@ -31,12 +32,12 @@ const LONGEST_SLEEP_MS = 3_600_000
  */
 export type ScheduleTimeout = (ms: number, fn: () => void) => () => void
 
-/** Makes an alarm over the clock in context. When the scope closes, it makes no more calls. */
+/** Makes an alarm on the clock in context. After the scope has closed, it makes no more calls. */
 export const make: Effect.Effect<Alarm, never, Scope.Scope> = Effect.clockWith((clock) =>
   over(clock, () => clock.currentTimeMillisUnsafe())
 )
 
-/** Makes timers for timeouts: like {@link make}, over the monotonic clock. */
+/** Makes timers for timeouts. They work like {@link make}, but on the monotonic clock. */
 export const makeScheduleTimeout: Effect.Effect<ScheduleTimeout, never, Scope.Scope> = Effect.clockWith(
   (clock) => {
     const nowMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
@@ -69,7 +70,8 @@ const over = Effect.fnUntraced(function* (clock: Clock.Clock, nowMs: () => numbe
 
   const arm = (): void => {
     const first = entries.peek()
-    // Waking too early, because the deadline was cancelled, costs less than restarting the sleep each time.
+    // The sleep may end before the first deadline, whose predecessor was cancelled: that costs less than
+    // restarting the sleep each time a deadline is cancelled.
     if (closed || first === undefined || wakesAt <= first.rank) return
     sleeper?.interruptUnsafe()
     const now = nowMs()
@@ -79,7 +81,10 @@ const over = Effect.fnUntraced(function* (clock: Clock.Clock, nowMs: () => numbe
   }
 
   let resting = false
-  /** Delayed: the next deadline may come with the answer for the step whose deadline was just cancelled. */
+  /**
+   * Ends the sleep when no deadline is left. It waits a moment first: the answer for the step whose deadline
+   * was just cancelled may bring the next deadline.
+   */
   const rest = (): void => {
     if (resting || closed || sleeper === undefined) return
     resting = true

@@ -5,7 +5,7 @@ import type { StepRunContext } from "../Step.ts"
 import type { StepCall } from "./StepCall.ts"
 import type { TxCollector } from "./Tx.ts"
 
-/** How an attempt ended. `encoded` is a typed failure, encoded by its schema. */
+/** How the code of an attempt ended. `encoded` is a typed failure, encoded by its schema. */
 export type AttemptExit =
   | { readonly _tag: "Success"; readonly value: unknown }
   | { readonly _tag: "Failure"; readonly error: unknown; readonly encoded?: unknown }
@@ -20,15 +20,15 @@ export class Attempt {
   readonly call: StepCall
   /** The number of this attempt, from 1. */
   readonly number: number
-  /** When it started, in epoch milliseconds; while it waits for its turn, since when it waits. */
+  /** When the code started, in epoch milliseconds. While the attempt waits to start: since when it waits. */
   startedAt: number
-  /** Interrupts the code, if that is possible from outside. */
+  /** Interrupts the code; `undefined` when the code cannot be interrupted. */
   interrupt: (() => void) | undefined = undefined
   /** Cancels the timeout of this attempt. */
   cancelTimer: (() => void) | undefined = undefined
-  /** Collects the writes of a `step.tx`. */
+  /** Collects the writes, if the step is a `step.tx`. */
   tx: TxCollector | undefined = undefined
-  /** Why the code was asked to stop. */
+  /** The reason, when the code was asked to stop. */
   abortReason: Error | undefined = undefined
   /** The span of the attempt, when the turn is traced. */
   span: Tracer.AnySpan | undefined = undefined
@@ -45,7 +45,7 @@ export class Attempt {
     this.startedAt = startedAt
   }
 
-  /** Made on first use: most code does not use it. */
+  /** The signal that the code may watch. It is made on first use, since most code does not use it. */
   get signal(): AbortSignal {
     if (this.#controller === undefined) {
       this.#controller = new AbortController()
@@ -71,19 +71,19 @@ export class Attempt {
     this.end({ _tag: "Failure", error })
   }
 
-  /** Ends the attempt. Only the first call counts. */
+  /** Ends the attempt with this exit. Only the first call counts. */
   end(exit: AttemptExit): void {
     if (this.#close()) this.#owner.attemptEnded(this, exit)
   }
 
-  /** Asks the code to stop, and still waits for its end. */
+  /** Asks the code to stop. The attempt lasts until the code has ended. */
   abort(reason: Error): void {
     if (this.abortReason !== undefined) return
     this.abortReason = reason
     this.#controller?.abort(reason)
   }
 
-  /** Ends the attempt now, whatever the code does; an effect is interrupted. */
+  /** Ends the attempt now, whatever the code does. The code of an effect is interrupted. */
   abandon(reason: Error): void {
     this.#close()
     this.abort(reason)
@@ -117,7 +117,7 @@ class RunContext implements StepRunContext {
     return this.#attempt.idempotencyKey
   }
 
-  // bound: it is passed as a callback
+  // an arrow function, since user code passes it as a callback
   readonly progress = (fraction: number, text?: string): void => {
     this.#attempt.progress = progressOf(fraction, text)
   }
@@ -134,7 +134,7 @@ export const isAbortFailure = (error: unknown, reason: Error): boolean => {
       at = cause
     }
   } catch {
-    // a value that throws when inspected (a proxy, a getter) is another failure
+    // a value that throws when it is inspected (a proxy, a getter) is not an abort failure
   }
   return false
 }

@@ -1,6 +1,6 @@
 /**
- * Runs the branches of a parallel call: limits how many run at once, stops the others after a failure, and makes the
- * verdict.
+ * Runs the branches of a parallel call: limits how many run at once, and stops the others after a failure.
+ * The failure of the call is recorded as its verdict.
  */
 import { deserializeError, type SerializedError, serializeError, ValidationError } from "../Errors.ts"
 import { checkKeys } from "../OptionKeys.ts"
@@ -13,7 +13,9 @@ import { branchScope, verdictKey } from "../StepId.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
 import { errorWithoutSecrets } from "./SecretsInText.ts"
 
-/** How a branch ended. `cause` is the failure in the form of the API that ran it. */
+/**
+ * How a branch ended. `cause` is the failure in the form of the API (Effect or Promise) that ran the branch.
+ */
 export type BranchExit =
   | { readonly _tag: "Success"; readonly value: unknown }
   | { readonly _tag: "Failure"; readonly error: unknown; readonly cause?: unknown }
@@ -26,12 +28,15 @@ export interface ParallelCall {
   readonly failFast: boolean
   /** Starts a branch, which calls `end` once. */
   readonly begin: (index: number, scope: StepScope, end: (exit: BranchExit) => void) => void
-  /** Called when all branches have ended; with `failFast` only when all succeeded. */
+  /** Called when all branches have ended, and with `failFast` only if all of them succeeded. */
   readonly succeed: (exits: ReadonlyArray<BranchExit>) => void
   readonly fail: (failure: Extract<BranchExit, { readonly _tag: "Failure" }>) => void
 }
 
-/** Starts the call. Returns a function that cancels it. `entry` is the function that the user's code called. */
+/**
+ * Starts the branches. Returns a function that cancels the call. `entry` is the function that the user's code
+ * called.
+ */
 export const runBranches = (
   turn: TurnMachine,
   scope: StepScope,
@@ -58,7 +63,7 @@ export const runBranches = (
   })
 
   const startMore = (): void => {
-    // A branch that ends while it is being started is counted by the loop that started it.
+    // a branch has ended while it was being started: the loop that started it sees this
     if (starting) return
     starting = true
     while (next < count && running < concurrency && !(failFast && failures.length > 0) && !cancelled) {
@@ -78,7 +83,7 @@ export const runBranches = (
     ended++
     if (exit._tag === "Failure") failures.push(exit)
     if (failFast && failures.length > 0) {
-      // A recorded verdict settles at its place in the journal.
+      // a verdict that the journal has is delivered at its place in the journal, not now
       if (exit._tag === "Failure" && failures.length === 1 && !decided) {
         turn.steps.stop(group, `another branch of "${name}" has failed`, recordVerdict)
       }
@@ -107,7 +112,10 @@ export const runBranches = (
   }
 }
 
-/** The failure in the verdict: the branch's own error if the branch has failed again, or else the recorded one. */
+/**
+ * The failure that the call ends with: the branch's own error if it equals the recorded verdict, or else the
+ * recorded one.
+ */
 const matching = (
   failures: ReadonlyArray<Extract<BranchExit, { readonly _tag: "Failure" }>>,
   recorded: SerializedError
@@ -119,7 +127,7 @@ const matching = (
   return again ?? { _tag: "Failure", error: deserializeError(recorded) }
 }
 
-/** A verdict is recorded, never executed. */
+/** Stands in for the code of a verdict, which is recorded and never executed. */
 const noCode = {
   begin: () => undefined,
   timeout: undefined,

@@ -2,9 +2,9 @@
 import { toError } from "../Errors.ts"
 
 /**
- * Makes a promise that `begin` settles later, or never. A later rejection is the outcome of a step and is in the
- * journal, so it must not end the process as an unhandled rejection. `onLook` is called when the promise is awaited,
- * or passed to `Promise.all` and the like.
+ * Makes a promise that `begin` may settle, now or later. A later rejection is the outcome of a step and is in the
+ * journal, so it must not end the process as an unhandled rejection. `onLook` is called when the promise is
+ * awaited, or passed to `Promise.all` and the like.
  */
 export const callPromise = <T>(
   begin: (succeed: (value: T) => void, fail: (error: Error) => void) => void,
@@ -31,7 +31,7 @@ export const callPromise = <T>(
 class WatchedPromise<T> extends Promise<T> {
   readonly #onLook: () => void
 
-  /** Derived promises are plain ones. */
+  /** `then` and the like return plain promises. */
   static override get [Symbol.species](): PromiseConstructor {
     return Promise
   }

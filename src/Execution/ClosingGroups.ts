@@ -1,9 +1,9 @@
 /**
- * Groups of branches that start nothing new and whose running steps are awaited: a parallel call with a failed
- * branch, or the whole handler.
+ * Groups of branches that are closing: they start nothing new, and their running steps are awaited. Such a
+ * group is a parallel call with a failed branch, or the whole handler.
  *
- * A group has closed when its steps have ended, all their consequences have run, and the groups inside it have
- * closed: an inner call's verdict comes before the outer one's.
+ * A group has closed when its steps have ended, all consequences of these have run, and the groups inside it
+ * have closed. So the verdict of an inner call comes before that of the outer call.
  */
 import type { Outcomes } from "./Outcomes.ts"
 import type { RunningSteps } from "./RunningSteps.ts"
@@ -15,11 +15,11 @@ interface Closing {
   draining: boolean
 }
 
-/** The turn, as far as this class reads it. */
+/** The part of the turn that this class uses. */
 export interface ClosingGroupsOwner {
   readonly outcomes: Pick<Outcomes, "isSettled" | "pump">
   readonly running: Pick<RunningSteps, "has">
-  /** Counts the activity of the handler. */
+  /** A count that grows with each activity of the handler. */
   readonly life: number
   /** Calls `fn` when all consequences of the last outcome have run, unless the turn is over by then. */
   readonly whenDrained: (fn: () => void) => void
@@ -42,7 +42,10 @@ export class ClosingGroups {
     this.#all.push({ group, done, draining: false })
   }
 
-  /** Starts closing the groups that may close. Called whenever activity has come to rest. */
+  /**
+   * Looks which groups may close, and closes them once their consequences have run. Called whenever activity
+   * has come to rest.
+   */
   check(): void {
     for (const closing of this.#all) {
       if (closing.draining || !this.#mayClose(closing)) continue
@@ -61,7 +64,7 @@ export class ClosingGroups {
     closing.draining = false
     if (!this.#all.includes(closing)) return
     if (life !== this.#owner.life || !this.#mayClose(closing)) {
-      // too early: checked again at the next rest
+      // too early: this is checked again when activity next comes to rest
       this.#owner.outcomes.pump()
       return
     }

@@ -10,10 +10,10 @@ import { stepDone } from "./StepReports.ts"
 import { showMs } from "../Show.ts"
 
 export interface Compensation {
-  /** Name of the step that it compensates. */
+  /** Name of the step that is compensated. */
   readonly name: string
   readonly key: string
-  /** Absent when this turn did not reach the registration. */
+  /** Absent when this turn has not reached the registration. */
   readonly code: StepCode | undefined
 }
 
@@ -25,7 +25,7 @@ export class Compensations {
     return this.#registered.length
   }
 
-  /** In the order of registration. */
+  /** The names of the compensated steps, in the order of registration. */
   get names(): ReadonlyArray<string> {
     return this.#registered.map(({ name }) => name)
   }
@@ -43,8 +43,8 @@ export class Compensations {
   }
 
   /**
-   * The compensations of an earlier turn in the order in which they run. `names` are the step names in the order of
-   * registration. Those that this turn has registered again have code.
+   * The compensations of an earlier turn, in the order in which they run. `names` are the names of their
+   * steps in the order of registration. A compensation has code when this turn has registered it again.
    */
   rebuilt(names: ReadonlyArray<string>): ReadonlyArray<Compensation> {
     const code = new Map(this.#registered.map((compensation) => [compensation.key, compensation.code]))
@@ -59,7 +59,7 @@ export class Compensations {
   }
 }
 
-/** The code of a compensation. It always has a timeout, since nothing else bounds it. */
+/** Makes the code of a compensation. It always has a timeout, since nothing else limits how long it runs. */
 export const compensationCode = (plan: FunctionPlan, begin: (attempt: Attempt) => void): StepCode => {
   const { retry, stepTimeout, timeoutMs } = plan
   return { begin, timeout: stepTimeout ?? { ms: timeoutMs, text: showMs(timeoutMs) }, retry }
@@ -69,8 +69,8 @@ export const compensationCode = (plan: FunctionPlan, begin: (attempt: Attempt) =
 const stepName = ({ name }: Compensation): string => `compensate:${name}`
 
 /**
- * Makes the step call of a compensation; `undefined` without code. `done` is called when it has run, with the error
- * if it failed.
+ * Makes the step call of a compensation; `undefined` when the compensation has no code. `done` is called when
+ * it has run, with the error if it failed.
  */
 export const compensationCall = (
   compensation: Compensation,
@@ -90,8 +90,8 @@ export const compensationCall = (
 }
 
 /**
- * The record of a compensation that this turn did not register again, and so cannot run. `now` is in epoch
- * milliseconds.
+ * Makes the record of a compensation that cannot run, because this turn has not registered it again. `now` is
+ * in epoch milliseconds.
  */
 export const lostCompensation = (
   compensation: Compensation,

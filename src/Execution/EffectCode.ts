@@ -15,13 +15,13 @@ import { stepAnnotations } from "./HandlerLogs.ts"
 import { nestedSteps } from "./NestedSteps.ts"
 
 /**
- * A program's requirements are in the types up to the worker's layer. At run time the services come from the context
- * that the worker captured.
+ * Adds the steps to the context of an Effect handler. What a program requires is in the types as far as the
+ * worker's layer. At run time the services come from the context that the worker captured.
  */
 export const withSteps = (context: Context.Context<never>, steps: StepService): Context.Context<unknown> =>
   Context.add(context, Step, steps) as Context.Context<unknown>
 
-/** The error of a failed effect, as a promise would reject with it; `what` names the effect in messages. */
+/** The error with which a promise of the failed effect would reject. `what` names the effect in messages. */
 export const rejectionOf = (cause: Cause.Cause<unknown>, what: string): unknown => {
   if (Cause.hasInterruptsOnly(cause)) {
     return new InterruptedError(what)
@@ -31,7 +31,7 @@ export const rejectionOf = (cause: Cause.Cause<unknown>, what: string): unknown 
   return error
 }
 
-/** Adds the names of `Effect.fn` and `Effect.withSpan` to the stack of the error, which lacks them. */
+/** Adds the frames of `Effect.fn` and `Effect.withSpan` to the stack of the error, which lacks them. */
 const addFrames = (error: unknown, cause: Cause.Cause<unknown>): void => {
   try {
     if (!(error instanceof Error)) return
@@ -40,14 +40,14 @@ const addFrames = (error: unknown, cause: Cause.Cause<unknown>): void => {
       .slice(0, 1)
       .flatMap((pretty) => pretty.stack?.split("\n") ?? [])
       .filter((line) => /^\s+at /.test(line) && !stack.includes(line))
-    // a frozen error keeps its stack
+    // the stack of a frozen error cannot be set: it stays as it is
     if (frames.length > 0) Reflect.set(error, "stack", [stack, ...frames].join("\n"))
   } catch {
-    // so does an error that throws when inspected
+    // an error that throws when it is inspected keeps its stack too
   }
 }
 
-/** A failure that fits the step's `error` schema, encoded by it. */
+/** A failure that fits the `error` schema of the step, in encoded form. */
 export class TypedFailure {
   readonly error: unknown
   readonly #encoded: unknown
@@ -61,7 +61,7 @@ export class TypedFailure {
     return this.#encoded
   }
 
-  /** Unlike `instanceof`, this runs no code of the value. */
+  /** Whether the value is a typed failure. Unlike `instanceof`, this runs no code of the value. */
   static is(value: unknown): value is TypedFailure {
     return typeof value === "object" && value !== null && #encoded in value
   }
@@ -82,7 +82,7 @@ export const decode = <A>(schema: Schema.Codec<A, unknown>, value: unknown, what
       new SchemaValidationError(`${what} does not fit its schema: ${error.message}`, { cause: error })
   )
 
-/** Does what {@link decode} does, or returns the value itself without a schema. */
+/** Decodes as {@link decode} does. Without a schema it returns the value itself. */
 export const decoded = (
   schema: Schema.Codec<unknown, unknown> | undefined,
   value: unknown,
@@ -90,7 +90,10 @@ export const decoded = (
 ): Effect.Effect<unknown, SchemaValidationError> =>
   schema === undefined ? Effect.succeed(value) : decode(schema, value, what)
 
-/** The effect with its result, and the failures that fit, encoded by the schemas. `of` names the owner in messages. */
+/**
+ * The effect whose result, and whose failures that fit, are encoded by the schemas. `of` names the effect's
+ * owner in messages.
+ */
 export const encoded = <A, E, R, S, F>(
   of: string,
   effect: Effect.Effect<A, E, R>,
@@ -112,14 +115,14 @@ export const encoded = <A, E, R, S, F>(
     : Effect.flatMap(program, (value) => encode(success, value, `Result of ${of}`))
 }
 
-/** The fiber of a step's code, once it runs. */
+/** Holds the fiber of a step's code, once the code runs. */
 export interface CodeFiber {
   current: Fiber.Fiber<unknown, unknown> | undefined
 }
 
 /**
- * Makes the code of a step from an effect: it runs in its caller's context, but without steps. `fiber` receives the
- * fiber of each attempt.
+ * Makes the code of a step from an effect. The effect runs in its caller's context, but without steps.
+ * `fiber` receives the fiber of each attempt.
  */
 export const effectCode = (
   name: string,

@@ -1,4 +1,7 @@
-/** Steps and turns of Effect handlers: effects over the turn's calls. The fiber of a suspended step does not resume. */
+/**
+ * Steps and turns of Effect handlers: each step is an effect over a call of the turn. The fiber of a
+ * suspended step does not resume.
+ */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -76,13 +79,16 @@ import type { TurnMachine } from "./TurnMachine.ts"
 import { TxCollector } from "./Tx.ts"
 import { showMs } from "../Show.ts"
 
-/** Made on first use: few handlers use them. */
+/** Parts of the handler's context that are made on first use, since few handlers use them. */
 const withParts = sharedGetters<TurnMachine, Pick<EffectFunctionContext<unknown>, "logger" | "secrets">>({
   logger: (turn) => turn.logger,
   secrets: (turn) => createSecretsClient(turn.job.secrets)
 })
 
-/** Runs the handler's program, and tells the turn how it ended. Returns a function that interrupts it. */
+/**
+ * Runs the handler's program, and tells the turn how the program ended. Returns a function that interrupts
+ * the program.
+ */
 export const startEffectHandler = (
   fn: EffectFunction,
   turn: TurnMachine,
@@ -95,13 +101,13 @@ export const startEffectHandler = (
   )
   const services = withHandlerLogs(turn, Context.add(turn.host.context, Clock.Clock, clock))
   const fiber = Effect.runForkWith(withSteps(services, effectSteps(turn, turn.steps.root)))(
-    // resources of the handler belong to this turn, not to the worker
+    // the resources of the handler belong to this turn, and not to the worker
     Effect.scoped(
       Effect.suspend(() => encoded(`function "${turn.plan.functionId}"`, fn.program(context), fn.config))
     )
   )
   fiber.addObserver((exit) => {
-    // The end of a turn interrupts its handler.
+    // the end of the turn has interrupted the handler
     if (turn.isOver) return
     if (Exit.isSuccess(exit)) {
       turn.succeeded(exit.value)
@@ -114,13 +120,13 @@ export const startEffectHandler = (
   return () => fiber.interruptUnsafe()
 }
 
-/** A duration in milliseconds, given in our syntax or Effect's. */
+/** A duration in milliseconds. It may be given in the syntax of this package or of Effect. */
 const durationMs = (duration: StepDuration, what: string): number => {
   if (typeof duration === "number" || (typeof duration === "string" && !duration.includes(" "))) {
     return positiveDuration(duration, what)
   }
   const parsed = EffectDuration.fromInput(duration as EffectDuration.Input)
-  // Our own check reports a value that is neither.
+  // a value that is neither is reported by the check of this package
   return positiveDuration(
     Option.isNone(parsed) ? String(duration) : EffectDuration.toMillis(parsed.value),
     what
@@ -137,7 +143,7 @@ const api: StepApi = {
   invokeKeys: effectInvokeKeys
 }
 
-/** Turns invalid arguments into failures; any other error here is a bug. */
+/** Fails with the error of invalid arguments; any other error here is a bug, and becomes a defect. */
 const refused = (error: unknown): Effect.Effect<never, StepCallError> =>
   error instanceof ValidationError || error instanceof NestedStepError
     ? Effect.fail(error)
@@ -145,17 +151,20 @@ const refused = (error: unknown): Effect.Effect<never, StepCallError> =>
 
 interface StepCallParts<Given, Result> {
   /**
-   * Makes the arguments of the row from those of the call. Code runs in the caller's context, and `fiber` receives
-   * its fiber.
+   * Makes the arguments of the row from those of the call. Code will run in the caller's context, and `fiber`
+   * receives its fiber.
    */
   readonly given: (name: string, callersContext: Context.Context<never>, fiber: CodeFiber) => Given
-  /** Converts the result for the handler. */
+  /** Converts the result for the handler, if the handler should receive another one than the row's. */
   readonly refine?: (result: Result, call: StepCall) => Effect.Effect<unknown, unknown>
-  /** Fails with another error than the row's failure, if the handler should receive one. */
+  /** Fails with the error that the handler should receive, if that is another one than the row's failure. */
   readonly refail?: (error: SerializedError, call: StepCall) => Effect.Effect<never, unknown> | undefined
 }
 
-/** Makes the call of a row. The service's interface types the result. */
+/**
+ * Makes the call that a row of `StepTable.ts` describes. The type of the result is in the interface of the
+ * service.
+ */
 const callStep = <Given, Result>(
   place: Place,
   row: StepRow<Given, Result>,
@@ -185,7 +194,7 @@ const callStep = <Given, Result>(
                 turn.pauseForDamage(call, error)
                 return
               }
-              // An upcaster that throws is a defect of the handler, not of the turn.
+              // An upcaster that throws here is a defect of the handler, and not of the turn.
               resume(
                 Effect.suspend(() => {
                   const result = row.read(turn, value)
@@ -227,7 +236,7 @@ class BranchFibers {
     })
   }
 
-  /** Interrupts the running fibers, and awaits their ends. */
+  /** Interrupts the fibers that run, and awaits their ends. */
   stop(): Effect.Effect<void> {
     const fibers = [...this.#running]
     for (const fiber of fibers) fiber.interruptUnsafe()
@@ -237,7 +246,7 @@ class BranchFibers {
   }
 }
 
-/** Runs branches, each with its own steps. */
+/** Runs the branches of a call, each with steps of its own. */
 const askBranches = (
   { scope, turn }: Place,
   name: string,
@@ -301,13 +310,13 @@ const results = (exits: ReadonlyArray<BranchExit>): Effect.Effect<Array<unknown>
   return Effect.succeed(values)
 }
 
-/** Names what failed in messages: a step, or an invoked function. */
+/** Names in messages what has failed: a step, or an invoked function. */
 const stepOf = (turn: TurnMachine, name: string): string =>
   `step "${name}" of function "${turn.plan.functionId}"`
 const invokedBy = (turn: TurnMachine, id: string): string =>
   `function "${id}", which function "${turn.plan.functionId}" has invoked,`
 
-/** The failure that the step's schema has encoded, decoded again. */
+/** The failure that was encoded by the step's schema, decoded again. */
 const typedFailure = (
   turn: TurnMachine,
   name: string,
@@ -324,7 +333,7 @@ const typedFailure = (
         }
       )
 
-/** The error of an invocation, with the decoded failure of the function if it fits. */
+/** The error of an invocation. It has the decoded failure of the function, if the failure fits the schema. */
 const failedInvocation = (
   turn: TurnMachine,
   call: StepCall,
@@ -338,7 +347,8 @@ const failedInvocation = (
     const what = `Failure of ${invokedBy(turn, call.name)}`
     return Effect.flatMap(decode(schema, error.data[encodedFailure], what), fail)
   }
-  // The function has another schema or none, or a test stub failed in its place: the fields of its error may fit.
+  // No encoded failure: the function has another schema or none, or a test stub failed in its place. The
+  // fields of its error may fit the schema all the same.
   const fields = error.cause?.data
   if (fields === undefined) return Effect.fail(told)
   return Effect.matchEffect(decodeFromJson(schema, fields), {
@@ -347,11 +357,11 @@ const failedInvocation = (
   })
 }
 
-/** The steps of a handler, or of a branch, of a turn. */
+/** The steps of a turn, for its handler or for a branch. */
 export const effectSteps = (turn: TurnMachine, scope: StepScope): StepService => {
   const place: Place = { api, turn, scope }
 
-  // The interface types the arguments of each call; the implementation is the same for all.
+  // The type of the service checks the arguments of each call; here one implementation handles all of them.
   const service: { readonly [K in keyof StepService]: unknown } & CalledFrom = {
     [calledFrom]: (kind, name, entry) => rememberCallSite(turn.plan, kind, name, entry),
 
@@ -456,7 +466,7 @@ export const effectSteps = (turn: TurnMachine, scope: StepScope): StepService =>
           if (!Effect.isEffect(effect)) {
             throw new ValidationError(`The compensation of step "${name}" must be an effect`)
           }
-          // The result of a compensation is ignored, and need not be JSON.
+          // the result of a compensation is ignored, so it need not be JSON
           const program = Effect.asVoid(effect)
           const begin = effectCode(`compensate:${name}`, fiber.context, () => program)
           turn.compensate(name, compensationCode(turn.plan, begin))

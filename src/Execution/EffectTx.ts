@@ -4,7 +4,7 @@ import { InvalidStateError, ValidationError } from "../Errors.ts"
 import type { EffectTx } from "../Step.ts"
 import type { TxCollector } from "./Tx.ts"
 
-/** Collects writes as effects: invalid arguments are failures. */
+/** Collects writes as effects: invalid arguments become failures. */
 export const effectTx = (collector: TxCollector): EffectTx => {
   const collect = (add: () => void): Effect.Effect<void, ValidationError | InvalidStateError> =>
     Effect.suspend(() => {
@@ -31,7 +31,7 @@ export const effectTx = (collector: TxCollector): EffectTx => {
     },
     emit: (...args) => collect(() => collector.emit(...args)),
     kv: (bucket, options) => {
-      // an invalid schema is refused when a key is written
+      // an invalid schema is only refused when a key is written
       const keys = () => collector.kv(bucket, options)
       return {
         put: (...args) => collect(() => keys().put(...args)),

@@ -16,17 +16,19 @@ export interface FunctionPlan {
   readonly retry: RetryPolicy
   readonly timeoutMs: number
   readonly stepTimeout: StepTimeout | undefined
-  /** Known places in the user's code where steps are called, by kind and name. */
+  /** The places in the user's code where steps are called, as far as they are known, by kind and name. */
   readonly callSites: Map<string, string>
-  /** Recorded steps that a run did not call again, by run: logged once, and not in every turn. */
+  /**
+   * By run: the recorded steps that the run did not call again. They are logged once, and not in every turn.
+   */
   readonly uncalled: Map<string, string>
-  /** Whether the warning about sleeps that are not durable was logged. */
+  /** Whether the warning about sleeps outside of steps was logged. */
   toldOfSleeps: boolean
 }
 
-/** Bounds the memory for handlers that make up step names without end. */
+/** The most call sites in memory: a handler may make up step names without end. */
 const MAX_CALL_SITES = 500
-/** Bounds the memory for runs that never end. */
+/** The most runs in {@link FunctionPlan.uncalled}: some runs never end. */
 const MAX_UNCALLED = 1000
 
 const plans = new WeakMap<AnyFunction, FunctionPlan>()
@@ -58,18 +60,20 @@ export const resolveStepTimeout = (timeout: Duration, what: string): StepTimeout
   return { ms, text: typeof timeout === "string" ? timeout : formatDuration(ms) }
 }
 
-/** Remembers the place of a step's first call. `entry` is the function that the user's code called. */
+/** Remembers where the step was first called. `entry` is the function that the user's code called. */
 export const rememberCallSite = (plan: FunctionPlan, kind: StepKind, name: string, entry: Function): void => {
   const key = `${kind}:${name}`
   if (plan.callSites.has(key) || plan.callSites.size >= MAX_CALL_SITES) return
   plan.callSites.set(key, callSite(entry))
 }
 
-/** The place where the step is called; empty when it is not known. */
+/** The place in the user's code where the step is called; empty when it is not known. */
 export const callSiteOf = (plan: FunctionPlan, kind: StepKind, name: string): string =>
   plan.callSites.get(`${kind}:${name}`) ?? ""
 
-/** Whether these steps of the run have not been logged yet. An ended run is forgotten. */
+/**
+ * Whether these steps of the run were not logged yet. Remembers them, and forgets the run when it has ended.
+ */
 export const isNewlyUncalled = (
   { uncalled }: FunctionPlan,
   runId: string,

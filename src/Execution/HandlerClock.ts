@@ -4,9 +4,11 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import { StepAttempt } from "../Step.ts"
 
-/** Calls `onSleep` with 1 when such a sleep begins, and with -1 when it ends. */
+/**
+ * Makes the clock. `onSleep` is called with 1 when a sleep outside of steps begins, and with -1 when it ends.
+ */
 export const handlerClock = (clock: Clock.Clock, onSleep: (change: 1 | -1) => void): Clock.Clock => ({
-  // keeps further features of the clock, such as those of a test clock
+  // keeps what else the clock has, such as the methods of a test clock
   ...clock,
   currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe(),
   currentTimeMillis: clock.currentTimeMillis,
@@ -16,7 +18,7 @@ export const handlerClock = (clock: Clock.Clock, onSleep: (change: 1 | -1) => vo
   monotonicTimeNanos: clock.monotonicTimeNanos,
   sleep: (duration) =>
     Effect.withFiber((fiber) => {
-      // the code of a step inherits the clock of its handler
+      // this is a sleep inside of a step, whose code inherits the clock of its handler
       if (Context.getOrUndefined(fiber.context, StepAttempt) !== undefined) return clock.sleep(duration)
       onSleep(1)
       return Effect.ensuring(

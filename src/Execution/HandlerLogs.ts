@@ -1,6 +1,6 @@
 /**
- * The log lines of handlers, from the given logger and from Effect's. They carry the run and the step, are silent
- * while finished steps are replayed, and are stored with the run.
+ * The log lines of handlers, from the logger that handlers are given and from Effect's. They name the run and
+ * the step, are left out while finished steps are replayed, and are stored with the run.
  */
 import * as Context from "effect/Context"
 import * as Fiber from "effect/Fiber"
@@ -16,7 +16,7 @@ import { withoutSecrets } from "./SecretsInText.ts"
 import { bodyOf, type TurnToken } from "./Nesting.ts"
 import type { TurnHost } from "./TurnHost.ts"
 
-/** The turn, as far as its log lines need it. */
+/** The part of the turn that its log lines need. */
 export interface LoggingTurn {
   readonly job: Job
   readonly host: TurnHost
@@ -24,7 +24,7 @@ export interface LoggingTurn {
   readonly steps: { readonly isReplaying: boolean }
 }
 
-/** The step whose code logs. */
+/** The step whose code writes a log line. */
 interface InStep {
   readonly step?: string
   readonly attempt?: number
@@ -43,7 +43,7 @@ export const handlerLogger = (turn: LoggingTurn): Logger => {
   })
 }
 
-/** The services of an Effect handler; the loggers are those of `context` with the run's annotations. */
+/** The services of an Effect handler. Its loggers are those of `context`, with the annotations of the run. */
 export const withHandlerLogs = (
   turn: LoggingTurn,
   context: Context.Context<never>
@@ -67,7 +67,7 @@ const silentWhileReplaying = (
     turn.host.keepLine?.(madeLine(turn, inFiber(options.fiber.context), lineOf(options)))
   })
 
-/** The annotations of log lines from the code of a step. */
+/** The annotations for log lines from the code of a step. */
 export const stepAnnotations = (
   context: Context.Context<never>,
   step: string,
@@ -93,7 +93,7 @@ const inFiber = (context: Context.Context<never> | undefined): InStep => {
   return typeof step === "string" && typeof attempt === "number" ? { step, attempt } : {}
 }
 
-/** Makes the stored line: bounded, and without the values of the run's secrets. */
+/** Makes the line that is stored: bounded, and without the values of the run's secrets. */
 const madeLine = (
   { host, job }: LoggingTurn,
   { attempt = job.attempt, step }: InStep,
@@ -108,13 +108,19 @@ const madeLine = (
   ...(host.workerId === undefined ? {} : { worker: host.workerId })
 })
 
-/** A JSON string within the limits for length and depth. */
+/**
+ * The JSON text if it is within the limits for length and depth. Otherwise a JSON string of it, cut if
+ * necessary.
+ */
 const keptData = (json: string): string =>
   json === NO_TEXT || json.length > Limits.lineDataLength || !isFlatEnough(json)
     ? JSON.stringify(cut(json, Limits.lineDataLength / 2))
     : json
 
-/** Brackets inside strings count too; data that is too deep is then stored as a string. */
+/**
+ * Whether the data is within the limit for depth. Brackets inside of strings count too, so
+ * that data which is flat enough may be taken for too deep.
+ */
 const isFlatEnough = (json: string): boolean => {
   let depth = 0
   for (const bracket of json.match(/[[\]{}]/g) ?? []) {

@@ -1,17 +1,19 @@
 /**
- * What a turn knows of its run at the start: the journal and the open steps. Every entry answers one call of the
- * handler; entries left at the end were never called.
+ * What a turn knows of its run at the start: the journal and the open steps. Each entry answers one call of
+ * the handler. The handler has not called the entries that are left at the end.
  */
 import type { Job, JournalEntry, OpenStep, Outcome } from "../Protocol/Worker.ts"
 import { isAtRoot } from "../StepId.ts"
 
-/** An entry and its index in the journal. */
+/** An entry of the journal, with its index. */
 export interface Recorded {
   readonly entry: JournalEntry
   readonly rank: number
 }
 
-/** A wait that was over before the handler called it. Without an outcome the step's next attempt begins. */
+/**
+ * A wait that ended before the handler called it. Without an outcome, the next attempt of the step begins.
+ */
 export interface FiredEarly {
   readonly outcome: Outcome | undefined
 }
@@ -20,7 +22,7 @@ export class Journal {
   /** Entries that the handler has not called yet. */
   readonly #recorded: Map<string, Recorded>
   readonly #open: Map<string, OpenStep>
-  /** Open steps that the handler has not called again. */
+  /** Steps that an earlier turn has left open, and that the handler has not called again. */
   readonly #ahead: Set<string>
   readonly #firedEarly: Map<string, FiredEarly>
 
@@ -36,7 +38,7 @@ export class Journal {
     }
   }
 
-  /** Whether the journal has an entry for the step that was not taken. */
+  /** Whether the journal still has an entry for the step. */
   has(key: string): boolean {
     return this.#recorded.has(key)
   }
@@ -46,7 +48,7 @@ export class Journal {
     return this.#recorded.has(key) || this.#open.has(key)
   }
 
-  /** Takes the entry of a step from the journal. */
+  /** Returns the entry of a step, and removes it. */
   take(key: string): Recorded | undefined {
     if (this.#recorded.size === 0) return undefined
     const recorded = this.#recorded.get(key)
@@ -54,18 +56,18 @@ export class Journal {
     return recorded
   }
 
-  /** A step that was open before this turn. */
+  /** The step, if it was open before this turn. */
   open(key: string): OpenStep | undefined {
     return this.#open.get(key)
   }
 
-  /** Does what {@link open} does; the handler has called the step again. */
+  /** The step, if it was open before this turn. Records that the handler has called it again. */
   reach(key: string): OpenStep | undefined {
     this.#ahead.delete(key)
     return this.#open.get(key)
   }
 
-  /** A wait that the handler has not called yet is over. Ignored when the step was not open. */
+  /** Records that a wait is over which the handler has not called yet. Ignored when the step was not open. */
   fireEarly(key: string, outcome: Outcome | undefined): void {
     if (this.#open.has(key)) this.#firedEarly.set(key, { outcome })
   }
@@ -74,14 +76,15 @@ export class Journal {
     return this.#firedEarly.get(key)
   }
 
-  /** Whether an earlier turn left steps open that the handler has not called again. */
+  /** Whether the handler has not called all steps again that earlier turns have left open. */
   get isAhead(): boolean {
     return this.#ahead.size > 0
   }
 
   /**
-   * Names of steps that earlier turns have begun and this one has not called. While the handler waits, steps in
-   * branches are left out: it may reach them when other branches have ended. Once it has `completed` they count too.
+   * Names of the steps that earlier turns have begun and that this turn has not called. While the handler
+   * waits, steps in branches are left out: the handler may call them when other branches have ended. Once it
+   * has `completed`, they count too.
    */
   uncalled(completed: boolean): ReadonlyArray<string> {
     if (this.#recorded.size === 0 && this.#ahead.size === 0) return []
@@ -94,7 +97,8 @@ export class Journal {
 }
 
 /**
- * Shared by most turns: the first turn of a run has neither a journal nor open steps. Nothing is ever added to these.
+ * Used by most turns: the first turn of a run has neither a journal nor open steps. Nothing is ever added to
+ * these.
  */
 const noMap = new Map<string, never>()
 const noSet = new Set<string>()

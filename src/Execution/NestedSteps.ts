@@ -1,4 +1,4 @@
-/** The steps inside the code of a step of an Effect handler: every call fails with an error. */
+/** The steps that the code of a step sees in an Effect handler: every call of them fails with an error. */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import { NestedStepError } from "../Errors.ts"
@@ -8,7 +8,7 @@ import { primitives } from "./StepTable.ts"
 class NestedSteps {
   readonly #outer: string
 
-  // one method for all primitives, whatever their arguments besides the name
+  // makes one method for each primitive: whatever its other arguments, the first one is a name or a function
   static {
     for (const primitive of Object.keys(primitives)) {
       Reflect.set(this.prototype, primitive, function (this: NestedSteps, target: string | Invokable) {
@@ -26,14 +26,14 @@ class NestedSteps {
   }
 }
 
-/** The steps within the code of step `outer`. */
+/** Makes the steps for the code of step `outer`. */
 export const nestedSteps = (outer: string): StepService =>
-  // it has a method for each of `primitives`, which are those of the service
+  // the class has a method for each of `primitives`, which the compiler checks to be those of the service
   new NestedSteps(outer) as unknown as StepService
 
 /**
- * Throws `NestedStepError` when a call comes from the code of a step: the handler's own service may be used there by
- * mistake.
+ * Throws `NestedStepError` when a call comes from the code of a step, where the handler's own service may be
+ * used by mistake.
  */
 export const refuseNested = (callersContext: Context.Context<never>, name: unknown): void => {
   const steps: unknown = Context.getOrUndefined(callersContext, Step)

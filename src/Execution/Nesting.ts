@@ -1,8 +1,11 @@
-/** Detects code inside the body of a step, where further step calls could not be remembered. */
+/** Detects calls from inside the body of a step, where further steps could not be recorded. */
 import { AsyncLocalStorage } from "node:async_hooks"
 import { NestedStepError } from "../Errors.ts"
 
-/** Stands for one turn. A socket or timer that outlives a body may hold on to it, so it references nothing. */
+/**
+ * Identifies one turn. A socket or timer that outlives a body may keep the token in memory, so it references
+ * nothing.
+ */
 export interface TurnToken {
   readonly runId: string
 }
@@ -10,17 +13,19 @@ export interface TurnToken {
 interface Body {
   readonly token: TurnToken
   readonly stepName: string
-  /** The number of this attempt, from 1. */
+  /** The number of the attempt, from 1. */
   readonly attempt: number
 }
 
 const bodies = new AsyncLocalStorage<Body>()
 
-/** Runs the body of a step. Everything that it starts counts as inside, also later. */
+/**
+ * Runs the body of a step. Everything that the body starts counts as inside of it, also when it runs later.
+ */
 export const insideStep = <A>(token: TurnToken, stepName: string, attempt: number, body: () => A): A =>
   bodies.run({ token, stepName, attempt }, body)
 
-/** The step of the turn in whose body the caller runs. */
+/** The step of this turn in whose body the caller runs; `undefined` outside of bodies. */
 export const bodyOf = (token: TurnToken): { readonly step: string; readonly attempt: number } | undefined => {
   const body = bodies.getStore()
   return body !== undefined && body.token === token
@@ -29,8 +34,8 @@ export const bodyOf = (token: TurnToken): { readonly step: string; readonly atte
 }
 
 /**
- * The error for a call of step `stepName` from inside the body of a step of the same turn. A body may start a turn of
- * another run in this process; the steps of that turn are allowed.
+ * The error for a call of step `stepName`, if the call comes from the body of a step of the same turn. A body
+ * may start a turn of another run in this process, whose steps are allowed.
  */
 export const nestedStep = (token: TurnToken, stepName: string): NestedStepError | undefined => {
   const body = bodies.getStore()

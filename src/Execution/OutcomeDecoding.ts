@@ -9,7 +9,10 @@ import type { StepCall } from "./StepCall.ts"
 import { stepId } from "../StepId.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
 
-/** The stored error of a step. If its stack has no place in the user's code, the place of the step's call is added. */
+/**
+ * The error of a step, restored. If its stack has no place in the user's code, the place of the step's call
+ * is added.
+ */
 export const storedError = (turn: TurnMachine, call: StepCall, stored: SerializedError): Error => {
   const error = deserializeError(stored)
   error.stack = withCallSite(error.stack ?? "", callSiteOf(turn.plan, call.kind, call.name))
@@ -29,15 +32,16 @@ export const stepError = (turn: TurnMachine, call: StepCall, error: SerializedEr
 }
 
 /**
- * The result of a `step.tx` for handlers. A patched result is only the value, unless it has the shape of a real one.
+ * The result of a `step.tx` for handlers. A result that a user has patched is taken as the value alone,
+ * unless it has the shape of a real result.
  */
 export const readTx = (stored: unknown): TxOutcome =>
   isObject(stored) && Array.isArray(stored.writes)
-    ? // written by the engine
+    ? // a result of this shape comes from the engine, which also made its `writes`
       { value: stored.value, writes: stored.writes as TxOutcome["writes"] }
     : { value: stored, writes: [] }
 
-/** The awaited event for handlers. */
+/** The event that a wait received, for handlers. */
 export const readEvent = (turn: TurnMachine, value: unknown): IronflowEvent => {
   const { data, name, timestamp, traceparent: _, version, ...rest } = value as StoredEvent
   const { upcast } = turn.host
@@ -50,9 +54,9 @@ export const readEvent = (turn: TurnMachine, value: unknown): IronflowEvent => {
   }
 }
 
-/** An event in the outcome of a wait, written by the engine. */
+/** An event in the outcome of a wait, in the form in which the engine stores it. */
 interface StoredEvent extends Omit<IronflowEvent, "timestamp"> {
   readonly timestamp: string | number
-  /** The trace that it belongs to. */
+  /** The trace that the event belongs to. */
   readonly traceparent?: string
 }

@@ -1,6 +1,7 @@
 /**
- * The outcomes on their way to the handler. Each is reported, gets its place in the journal, and is delivered in that
- * order. The delivered outcomes also decide what later waits for events look back to, see `EventWaits`.
+ * The outcomes on their way to the handler. Each outcome is reported, gets its place in the journal, and is
+ * delivered in that order. `UnseenEvents.ts` says how the delivered outcomes decide which events a later wait
+ * looks back to.
  */
 import type { SerializedError } from "../Errors.ts"
 import type { Job, Outcome, TurnOp } from "../Protocol/Worker.ts"
@@ -14,11 +15,11 @@ import { notAnswered, stepDone } from "./StepReports.ts"
 import type { TurnHost } from "./TurnHost.ts"
 
 export interface OutcomesOwner {
-  /** Turns of the event loop until all consequences of one outcome have run. */
+  /** How many turns of the event loop it takes until all consequences of one outcome have run. */
   readonly turnsToDrain: number
-  /** Whether the handler may stop waiting for a call without telling, as with a promise. */
+  /** Whether the handler may stop waiting for a call without a sign, as with a promise. */
   readonly losesSilently: boolean
-  /** Called when nothing can be delivered, and the last outcome has drained. */
+  /** Called when no outcome can be delivered, and all consequences of the last one have run. */
   readonly idle: () => void
   /** Called before an outcome is delivered. */
   readonly delivers: () => void
@@ -28,11 +29,11 @@ export class Outcomes implements Progress {
   readonly #host: TurnHost
   readonly #owner: OutcomesOwner
   readonly #settlement: Settlement
-  /** Reports that are not durable yet. */
+  /** The number of reports that are not durable yet. */
   #unacknowledged = 0
-  /** Outcomes that were delivered. */
+  /** The number of outcomes that were delivered. */
   #delivered = 0
-  /** The wait whose event was delivered last, until the handler acts on it. */
+  /** The wait that received the last delivered outcome, until the handler acts on it. */
   #shown: StepCall | undefined = undefined
   #closed = false
 
@@ -41,7 +42,7 @@ export class Outcomes implements Progress {
     this.#owner = owner
     this.#settlement = new Settlement(journal.length, owner.turnsToDrain, () => owner.idle())
     for (const [rank, { kind }] of journal.entries()) {
-      // The handler does not call compensations.
+      // The handler does not call compensations, so their entries count as delivered.
       if (kind === "compensate") this.#settlement.markSettled(rank)
     }
   }
@@ -55,7 +56,7 @@ export class Outcomes implements Progress {
     return this.#settlement.isCaughtUp
   }
 
-  /** Whether no outcome waits to be delivered, or for its answer. */
+  /** Whether no outcome waits to be delivered, or waits for the answer to its report. */
   get isEmpty(): boolean {
     return this.#settlement.isEmpty
   }
@@ -65,7 +66,7 @@ export class Outcomes implements Progress {
     return this.#settlement.isEmpty && this.#settlement.isDrained
   }
 
-  /** Whether the handler has not received all of the journal yet. */
+  /** Whether the handler has not yet received all outcomes in the journal. */
   get isReplaying(): boolean {
     return this.#settlement.isReplaying
   }
@@ -78,23 +79,25 @@ export class Outcomes implements Progress {
   // New outcomes: from the journal, from this process, from the engine
   // ---------------------------------------------------------------------------
 
-  /** Queues the journal's outcome for a call. */
+  /** Queues the outcome that the journal has for a call. */
   replay(call: StepCall, { entry: { kind, outcome }, rank }: Recorded): void {
-    // Branches end before the verdict on them.
+    // The verdict on branches waits until all activity has come to rest, since the branches end before it.
     call.settling = this.#settlement.request(rank, () => this.#deliver(call, outcome), kind === "parallel")
   }
 
-  /** Records a step that has finished here; `startedAt` is in epoch milliseconds. */
+  /**
+   * Records the outcome of a step that has finished in this process; `startedAt` is in epoch milliseconds.
+   */
   record(call: StepCall, outcome: Outcome, attempt: number, startedAt: number): void {
     if (this.#closed) return
-    // The place in the order comes first: the report may be acknowledged before it returns.
+    // The outcome gets its place in the order first, since the report may be acknowledged before it returns.
     this.#add(call, outcome)
     const endedAt = this.#host.clock.currentTimeMillisUnsafe()
     this.report(stepDone(call, outcome, { attempt, startedAt, endedAt }))
     this.pump()
   }
 
-  /** Records the outcome of a finished wait in the journal. */
+  /** Records the outcome of a wait that is over. */
   settle(call: StepCall, outcome: Outcome): void {
     this.#add(call, outcome)
     this.report({ _tag: "Settle", stepKey: call.key })
@@ -106,8 +109,8 @@ export class Outcomes implements Progress {
   }
 
   /**
-   * Reports an op whose outcome is in the answer to the report. With `onFailure`, a failure does not enter the
-   * journal, and goes there instead of to the handler.
+   * Reports an op whose outcome is in the answer to the report. With `onFailure`, a failure goes there, and
+   * neither into the journal nor to the handler.
    */
   request(call: StepCall, op: TurnOp, onFailure?: (error: SerializedError) => void): void {
     let answer: Outcome = notAnswered
@@ -125,7 +128,7 @@ export class Outcomes implements Progress {
     })
   }
 
-  /** Reports an op that does not end the turn. */
+  /** Reports an op after which the turn continues. */
   report(op: TurnOp, onAck?: (outcome: Outcome | undefined) => void): void {
     this.#unacknowledged++
     this.#host.report(
@@ -161,14 +164,14 @@ export class Outcomes implements Progress {
     call.receive(outcome)
   }
 
-  /** The handler acts on the last delivered outcome. */
+  /** The handler acts on the outcome that was delivered last. */
   actsUponShown(): void {
     if (this.#shown === undefined) return
     this.#shown.scope.waits?.see(this.#shown)
     this.#shown = undefined
   }
 
-  /** The handler makes a call in this scope. */
+  /** The handler makes a step call in this scope. */
   goesOn(scope: StepScope): void {
     this.actsUponShown()
     scope.waits?.leaveBehind(this.#delivered)
@@ -185,7 +188,7 @@ export class Outcomes implements Progress {
     if (call.settling !== undefined) this.#settlement.drop(call.settling)
   }
 
-  /** Delivers nothing while `fn` runs, and then resumes. */
+  /** Delivers nothing while `fn` runs, and then continues. */
   together(fn: () => void): void {
     this.#settlement.hold(fn)
     this.pump()

@@ -1,4 +1,4 @@
-/** Runs async functions: as the code of a step, as a handler, as a branch. */
+/** Runs async functions: as the code of a step, a handler or a branch. */
 import { AsyncResource } from "node:async_hooks"
 import { asStandard } from "../EffectSchema.ts"
 import { within } from "../OpenTelemetry.ts"
@@ -21,7 +21,7 @@ export const callUserCode = (
   let result: unknown
   try {
     result = code()
-    // reading `then` may run code of the value
+    // to read `then` may run code of the value, which may throw
     if (isThenable(result)) {
       Promise.resolve(result).then(succeed, fail)
       return
@@ -37,8 +37,8 @@ const isThenable = (value: unknown): value is PromiseLike<unknown> =>
   typeof value === "object" && value !== null && "then" in value && typeof value.then === "function"
 
 /**
- * Makes the code of a step. Throws `ValidationError` when `fn` is not a function. With a `decoder`, a result that
- * does not fit fails the attempt.
+ * Makes the code of a step from `fn`. Throws `ValidationError` when `fn` is not a function. With a `decoder`,
+ * an attempt whose result does not fit fails.
  */
 export const promiseCode = <Arguments extends ReadonlyArray<unknown>>(
   turn: TurnMachine,
@@ -52,7 +52,8 @@ export const promiseCode = <Arguments extends ReadonlyArray<unknown>>(
       `Step "${name}" needs a function to run, got ${fn === null ? "null" : typeof fn}`
     )
   }
-  // The code may begin after the call, and still has the async context (of a logger or tracer) of the call.
+  // The code may begin later than the call. It still runs in the async context (of a logger or tracer) of the
+  // call.
   const context = new AsyncResource("ironflow.step")
   return (attempt) =>
     context.runInAsyncScope(() =>
@@ -78,12 +79,12 @@ export const promiseCode = <Arguments extends ReadonlyArray<unknown>>(
 
 export const ownContext = (attempt: Attempt): [StepRunContext] => [attempt.context]
 
-/** Each attempt collects anew. */
+/** The arguments of the body of a `step.tx`. Each attempt collects its own writes. */
 export const newTx =
   (name: string) =>
   (attempt: Attempt): [Tx, StepRunContext] => [(attempt.tx = new TxCollector(name)), attempt.context]
 
-/** The result of a compensation is ignored, and need not be JSON. */
+/** Ignores the result of a compensation, which therefore need not be JSON. */
 export const discardResult =
   (fn: (context: StepRunContext) => unknown) =>
   async (context: StepRunContext): Promise<void> => {
@@ -93,13 +94,13 @@ export const discardResult =
 /** Decodes stored results with the `schema` of a call. */
 export interface Decoder {
   readonly decode: (stored: unknown) => unknown
-  /** Throws when the stored form of the result would not fit. Called before it is stored. */
+  /** Throws when the result would not fit in its stored form. Called before the result is stored. */
   readonly check: (result: unknown) => void
 }
 
 /**
- * Makes a decoder; `undefined` without a schema. Throws `ValidationError` when it is not a schema; `what` starts the
- * message about results that do not fit.
+ * Makes a decoder from the schema; `undefined` when there is none. Throws `ValidationError` when the value is
+ * not a schema. `what` starts the message about a result that does not fit.
  */
 export const decoderOf = (
   options: { readonly schema?: unknown } | undefined,
@@ -116,6 +117,6 @@ export const decoderOf = (
   return { decode, check: (result) => void decode(decodeResult(encodeResult(result, what))) }
 }
 
-/** The value, decoded if there is a decoder. */
+/** The value, decoded when there is a decoder. */
 export const decodedBy = (decoder: Decoder | undefined, value: unknown): unknown =>
   decoder === undefined ? value : decoder.decode(value)

@@ -1,4 +1,7 @@
-/** Steps and turns of async handlers: promises over the turn's calls. The promise of a suspended step stays pending. */
+/**
+ * Steps and turns of async handlers: each step is a promise over a call of the turn. The promise of a
+ * suspended step stays pending.
+ */
 import { AsyncResource } from "node:async_hooks"
 import { sharedGetters } from "../SharedGetters.ts"
 import { type Duration, positiveDuration } from "../Duration.ts"
@@ -56,17 +59,20 @@ import {
 } from "./StepTable.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
 
-/** The async context outside of all handlers and step bodies: a turn does not inherit the context that started it. */
+/**
+ * The async context outside of all handlers and step bodies. A turn runs in it, and not in the context that
+ * happened to start it.
+ */
 const outside = new AsyncResource("ironflow.turn")
 
-/** Made on first use: few handlers use them. */
+/** Parts of the handler's context that are made on first use, since few handlers use them. */
 const withParts = sharedGetters<TurnMachine, Pick<FunctionContext, "logger" | "secrets" | "signal">>({
   logger: (turn) => turn.logger,
   secrets: (turn) => createSecretsClient(turn.job.secrets),
   signal: (turn) => turn.signal
 })
 
-/** Calls the handler, and tells the turn how it ended. */
+/** Calls the handler, and tells the turn how the handler ended. */
 export const startPromiseHandler = (
   fn: IronflowFunction,
   turn: TurnMachine,
@@ -99,7 +105,7 @@ const api: StepApi = {
   invokeKeys
 }
 
-/** Checks the name. Throws `NestedStepError` inside the code of a step. */
+/** Checks the name of a step, and returns it. Throws `NestedStepError` inside the code of a step. */
 const checkCall = (turn: TurnMachine, naming: string, name: unknown): string => {
   const checked = checkName(naming, name)
   const nested = nestedStep(turn.token, checked)
@@ -110,13 +116,15 @@ const checkCall = (turn: TurnMachine, naming: string, name: unknown): string => 
 interface StepCallParts<Given, Result> {
   /** Makes the arguments of the row from those of the call. */
   readonly given: (name: string) => Given
-  /** Converts the result for the handler. */
+  /** Converts the result for the handler, if the handler should receive another one than the row's. */
   readonly refine?: (result: Result) => unknown
   /** Called when the promise of the call is awaited. */
   readonly onLook?: (call: StepCall) => void
 }
 
-/** Makes the call of a row. `entry` is the function that the user's code called. */
+/**
+ * Makes the call that a row of `StepTable.ts` describes. `entry` is the function that the user's code called.
+ */
 const callStep = <Given, Result, T>(
   place: Place,
   entry: Function,
@@ -144,14 +152,14 @@ const callStep = <Given, Result, T>(
         }
         try {
           const result = row.read(turn, value)
-          // The interface types the result of each call.
+          // The type of each call's result is in the interface of the steps.
           succeed((refine === undefined ? result : refine(result)) as T)
         } catch (error) {
           fail(row.wrapsFailures ? stepError(turn, made, serializeError(error)) : toError(error))
         }
       })
       call = made
-      // A time that has passed needs no step, and has no result.
+      // The call needs no step: `sleepUntil` a time that has passed. It has no result.
       if (made === undefined) succeed(undefined as T)
       else turn.steps.addCall(made, entry)
     },
@@ -161,7 +169,7 @@ const callStep = <Given, Result, T>(
 
 type Branch = (step: StepClient) => unknown
 
-/** Runs branches, each with its own steps. */
+/** Runs the branches of a call, each with steps of its own. */
 const askBranches = (
   place: Place,
   entry: Function,
@@ -213,8 +221,8 @@ const valueOrError = (exit: BranchExit): unknown =>
   exit._tag === "Success" ? exit.value : toError(exit.error)
 
 /**
- * The steps of a handler, or of a branch, of a turn. Each call is a named function, by which the place of the call is
- * found in the stack. The interface types the arguments and results.
+ * The steps of a turn, for its handler or for a branch. Each call is a named function: by it the place of the
+ * call is found in the stack. The types of arguments and results are in the interface.
  */
 export const promiseSteps = (turn: TurnMachine, scope: StepScope): StepClient => {
   const place: Place = { api, turn, scope }
@@ -313,7 +321,7 @@ export const promiseSteps = (turn: TurnMachine, scope: StepScope): StepClient =>
       fn: (item: T, step: StepClient, index: number) => Promise<unknown>,
       options?: ParallelOptions & Partial<WithSchema<unknown>>
     ) {
-      // A value that is neither a list nor a function is refused where branches are checked.
+      // `checkParallel` refuses a value that is no list, and an `fn` that is no function
       const branches = Array.isArray(items)
         ? items.map((item: T, index) =>
             typeof fn === "function" ? (step: StepClient) => fn(item, step, index) : fn

@@ -1,25 +1,27 @@
 /**
- * Decides when a turn is over although its handler has not ended: nothing runs, something is waited for, and the
- * handler shows no activity.
+ * Decides when a turn is over although its handler has not ended: when nothing runs, something is waited for,
+ * and the handler shows no activity.
  *
- * This is a guess, since the handler may await something outside of steps. So the turn is checked again after two
- * rounds of the event loop, and once more after the linger time of its run; activity in between starts this anew.
+ * This is a guess, since the handler may await something outside of steps. So the turn is checked again after
+ * two rounds of the event loop, and once more after the linger time of its run. Activity in between starts
+ * the checks anew.
  */
 import { afterEventLoopTurns } from "./Settlement.ts"
 import type { TurnHost } from "./TurnHost.ts"
 
 /** The state of a turn in which no code runs and all reports are durable. */
 export interface Activity {
-  /** Parallel calls that await the end of their running steps. */
+  /** How many parallel calls await the end of their running steps. */
   readonly closings: number
-  /** Held calls: those for the engine, and those with code. */
+  /** How many held calls ask the engine to perform a step. */
   readonly heldOps: number
+  /** How many held calls have code to run. */
   readonly heldCode: number
-  /** Steps whose outcomes only a later turn will know. */
+  /** How many steps have an outcome that only a later turn will know. */
   readonly deferred: number
-  /** Suspended calls. */
+  /** How many calls are suspended. */
   readonly waiting: number
-  /** Calls that stay pending for the rest of this turn. */
+  /** How many calls stay pending for the rest of this turn. */
   readonly shelved: number
   /** Whether all outcomes were delivered, and all consequences of the last one have run. */
   readonly isSettled: boolean
@@ -28,10 +30,10 @@ export interface Activity {
 }
 
 /**
- * Judges the turn by its activity, which is `undefined` while code runs or a report is in flight. `"quiet"`: it only
- * waits. `"release"`: the handler wants to begin more than this turn allows, so the run is released. `"busy"`:
- * neither. `rebuilding` says that the handler only runs to register its compensations; all of its calls may then be
- * pending.
+ * Judges the turn by its activity, which is `undefined` while code runs or a report is in flight. `"quiet"`:
+ * the turn only waits. `"release"`: the handler wants to begin more than this turn allows, so the run is
+ * released. `"busy"`: neither. With `rebuilding` the handler only runs to register its compensations; then
+ * all of its calls may be pending.
  */
 export const classifyActivity = (
   activity: Activity | undefined,
@@ -46,9 +48,9 @@ export const classifyActivity = (
   return heldCode === 0 && (waiting > 0 || (shelved > 0 && rebuilding)) ? "quiet" : "busy"
 }
 
-/** The turn, as far as this class reads it. */
+/** The part of the turn that this class uses. */
 export interface QuiescenceOwner {
-  /** Counts the activity of the handler. */
+  /** A count that grows with each activity of the handler. */
   readonly life: number
   readonly isQuiet: boolean
   /** Called when the turn has been quiet for long enough. */
@@ -62,7 +64,7 @@ export class Quiescence {
   readonly #host: Pick<TurnHost, "alarm" | "clock">
   /** Whether the turn was quiet, and a further check is scheduled. */
   #looking = false
-  /** The activity count when it was quiet. */
+  /** The activity count when the turn was last seen quiet. */
   #seenLife = 0
   #cancelLinger: (() => void) | undefined = undefined
   #over = false
@@ -78,8 +80,8 @@ export class Quiescence {
     if (!this.#owner.isQuiet) return
     const life = this.#owner.life
     if (this.#looking) {
-      // Activity restarts the linger time. Before the linger, the scheduled check is imminent and sees the activity
-      // itself.
+      // During the linger, activity restarts it. Before the linger, the scheduled check comes at once, and
+      // sees the activity itself.
       if (this.#cancelLinger === undefined || this.#seenLife === life) return
       this.#endLinger()
     }
@@ -88,7 +90,7 @@ export class Quiescence {
     afterEventLoopTurns(2, () => this.#lookAgain(life, () => this.#linger(life)))
   }
 
-  /** Stops checking: the turn ends in another way. */
+  /** Stops checking, since the turn ends in another way. */
   stop(): void {
     this.#over = true
     this.#endLinger()

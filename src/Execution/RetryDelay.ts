@@ -8,14 +8,14 @@ import type { TurnHost } from "./TurnHost.ts"
 
 export interface Failed {
   readonly error: unknown
-  /** Failed attempts so far. */
+  /** How many attempts have failed so far. */
   readonly failures: number
   readonly retry: RetryPolicy
   /** Names what has failed in messages: `Run run_1 of function "order": Step "charge"`. */
   readonly what: () => string
 }
 
-/** The delay in milliseconds: as the error requests, or else by the policy. */
+/** The delay in milliseconds: the one that the error asks for, or else the one of the policy. */
 export const delayBeforeRetry = (
   { clock, context, logger }: Pick<TurnHost, "clock" | "context" | "logger">,
   { error, failures, retry, what }: Failed

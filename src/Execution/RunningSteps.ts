@@ -1,4 +1,7 @@
-/** The running attempts of steps in this process: starts them, asks them to stop, and gives them up. */
+/**
+ * The attempts of steps that run in this process: starts them, asks them to stop, and gives up those that do
+ * not.
+ */
 import { StepAbortedError, StepTimeoutError } from "../Errors.ts"
 import { Attempt, type AttemptOwner } from "./Attempt.ts"
 import type { StepTimeout } from "./FunctionPlan.ts"
@@ -11,7 +14,10 @@ import type { TurnHost } from "./TurnHost.ts"
 export const stopGraceMs = 5000
 
 export interface RunningOwner extends AttemptOwner {
-  /** Called for code that did not end within {@link stopGraceMs} of being asked to stop. It is no longer awaited. */
+  /**
+   * Called for code that was asked to stop and did not end within {@link stopGraceMs}. It is no longer
+   * awaited.
+   */
   readonly gaveUp: (call: StepCall) => void
 }
 
@@ -59,7 +65,7 @@ export class RunningSteps {
     return false
   }
 
-  /** Starts the next attempt of a step, when the host's pace allows it. */
+  /** Starts the next attempt of a step as soon as the host's pace allows it. */
   start(call: StepCall, code: StepCode): void {
     const { clock, mayBegin, pace } = this.#host
     const attempt = new Attempt(this.#owner, call, call.failures + 1, clock.currentTimeMillisUnsafe())
@@ -67,7 +73,7 @@ export class RunningSteps {
     this.#attempts.add(attempt)
     if (pace === undefined) return this.#begin(attempt, code)
     pace(() => {
-      // it may have ended while it waited
+      // the attempt may have ended while it waited
       if (!this.#attempts.has(attempt)) return
       if (attempt.abortReason !== undefined) attempt.fail(attempt.abortReason)
       else if (mayBegin?.() !== false) {
@@ -79,7 +85,7 @@ export class RunningSteps {
 
   #begin(attempt: Attempt, code: StepCode): void {
     const { timeout } = code
-    // not from its place in the queue: an attempt that has not begun must not time out
+    // counted from the start of the code: an attempt that waits to start must not time out
     if (timeout !== undefined) {
       attempt.cancelTimer = this.#host.alarm.at(attempt.startedAt + timeout.ms, () =>
         timedOut(attempt, timeout)
@@ -91,7 +97,7 @@ export class RunningSteps {
     else begin(attempt, code)
   }
 
-  /** Removes an ended attempt. */
+  /** Removes an attempt that has ended. */
   ended(attempt: Attempt): void {
     this.#attempts.delete(attempt)
   }

@@ -1,11 +1,11 @@
 /**
- * Replaces the values of the run's secrets in stored errors and log lines by their names. Changed values (cut,
- * encoded) are not recognized. Results are not touched: the function chooses them.
+ * Replaces the values of the run's secrets in stored errors and log lines by the secrets' names. A value that
+ * was changed (cut, encoded) is not recognized. Results are not touched, since the function chooses them.
  */
 import type { SerializedError } from "../Errors.ts"
 import type { Job } from "../Protocol/Worker.ts"
 
-/** Shorter values would match by chance. */
+/** The shortest value that is replaced: a shorter one would match by chance. */
 const SECRET_LENGTH = 6
 
 export const withoutSecrets = ({ secrets }: Pick<Job, "secrets">, text: string): string => {
@@ -14,18 +14,18 @@ export const withoutSecrets = ({ secrets }: Pick<Job, "secrets">, text: string):
   for (const [name, value] of Object.entries(secrets)) {
     if (value.length < SECRET_LENGTH) continue
     shown = shown.replaceAll(value, `[secret ${name}]`)
-    // the value as it appears in JSON
+    // the value as it is written inside a JSON string
     const escaped = JSON.stringify(value).slice(1, -1)
     if (escaped !== value) shown = shown.replaceAll(escaped, `[secret ${name}]`)
   }
   return shown
 }
 
-/** Replaces them in every string of an error: message, stack, causes and data. */
+/** Replaces the values in every string of an error: message, stack, causes and data. */
 export const errorWithoutSecrets = (job: Pick<Job, "secrets">, error: SerializedError): SerializedError =>
   job.secrets === undefined || Object.keys(job.secrets).length === 0
     ? error
-    : // the same shape, with other strings
+    : // the shape is the same: only strings have changed
       (shownOf(job, error) as SerializedError)
 
 const shownOf = (job: Pick<Job, "secrets">, value: unknown): unknown => {

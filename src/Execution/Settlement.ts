@@ -1,23 +1,24 @@
 /**
  * The order in which a handler receives the outcomes of its steps.
  *
- * Outcomes are delivered one at a time, and all consequences of one (promise continuations, woken fibers) run before
- * the next. This makes `Promise.race` and the like decide the same in a replay. Outcomes from the journal go first,
- * in the journal's order. New ones follow in the order of their reports, which becomes the order of the journal.
+ * Outcomes are delivered one at a time. All consequences of one (promise continuations, woken fibers) run
+ * before the next, so that `Promise.race` and the like decide the same in a replay. The outcomes in the
+ * journal go first, in the journal's order. New ones follow in the order of their reports, which becomes the
+ * order of the journal.
  */
 import { Heap } from "./Heap.ts"
 import { queueMicrotask, setImmediate } from "../RealTimers.ts"
 
 /** An outcome on its way to the handler. */
 export interface Settling {
-  /** Index in the journal; for new outcomes a number after all of it. */
+  /** Index in the journal; for a new outcome the length of the journal. */
   readonly rank: number
   position: number
-  /** Delivers the outcome. Cleared when it is no longer wanted; its place in the order stays. */
+  /** Delivers the outcome. Cleared when the handler no longer wants it; its place in the order stays. */
   deliver: (() => void) | undefined
-  /** False while the outcome is awaited: those behind it must wait. */
+  /** False while the answer with the outcome is awaited. The outcomes behind it wait too. */
   ready: boolean
-  /** Whether it is delivered only once all activity has come to rest. */
+  /** Whether the outcome is delivered only once all activity has come to rest. */
   readonly last: boolean
 }
 
@@ -30,10 +31,10 @@ export class Settlement {
   readonly #recorded: number
   readonly #turnsToDrain: number
   readonly #onIdle: () => void
-  /** Journal outcomes that the handler has called. */
+  /** Outcomes of the journal for which the handler has made its call. */
   readonly #requested = new Heap<Settling>()
   #new: Array<Settling> = []
-  /** Which journal entries are settled, from the lowest one that is not. */
+  /** Which entries of the journal are settled; {@link #lowest} is the first that is not. */
   readonly #settled: Uint8Array
   #lowest = 0
   #patient = false
@@ -54,14 +55,15 @@ export class Settlement {
     this.#caughtUp = recorded === 0
   }
 
-  /** Whether no outcome waits to be delivered, or for its answer. */
+  /** Whether no outcome waits to be delivered, or waits for the answer to its report. */
   get isEmpty(): boolean {
     return this.#requested.size === 0 && this.#new.length === 0
   }
 
   /**
-   * Whether the handler has received the journal's outcomes for its calls, so that new steps may begin. A handler
-   * that makes a new call may be about to call a recorded step: it gets a round of the event loop.
+   * Whether the handler has received the journal's outcomes for its calls, so that new steps may begin. When
+   * it makes a new call, it may still be about to call a recorded step: it gets one more round of the event
+   * loop.
    */
   get isCaughtUp(): boolean {
     return this.#caughtUp
@@ -72,12 +74,14 @@ export class Settlement {
     return !this.#draining
   }
 
-  /** Whether the handler has not received all of the journal yet. */
+  /** Whether the handler has not yet received all outcomes in the journal. */
   get isReplaying(): boolean {
     return this.#lowest < this.#recorded
   }
 
-  /** Requests the journal's entry at `rank`; for `last` see {@link Settling.last}. */
+  /**
+   * Queues the journal's entry at `rank`, which the handler has called. For `last` see {@link Settling.last}.
+   */
   request(rank: number, deliver: () => void, last = false): Settling {
     const item: Settling = { rank, position: -1, deliver, ready: true, last }
     this.#requested.add(item)
@@ -87,7 +91,7 @@ export class Settlement {
     return item
   }
 
-  /** Adds a new outcome: a reported one, or one that the answer to the report will bring. */
+  /** Adds a new outcome: one that was reported, or one that the answer to a report will bring. */
   add(deliver: () => void, ready: boolean): Settling {
     const item: Settling = { rank: this.#recorded, position: -1, deliver, ready, last: false }
     this.#new.push(item)
@@ -102,7 +106,9 @@ export class Settlement {
     this.markSettled(item.rank)
   }
 
-  /** Marks the journal's entry at `rank` as settled: it will not be called, or counts as delivered. */
+  /**
+   * Marks the journal's entry at `rank` as settled: the handler will not call it, or it counts as delivered.
+   */
   markSettled(rank: number): void {
     if (rank >= this.#recorded) return
     this.#settled[rank] = 1
@@ -122,13 +128,13 @@ export class Settlement {
     this.#new = []
   }
 
-  /** Ends delivery. */
+  /** Ends delivery for good. */
   close(): void {
     this.#held = Number.POSITIVE_INFINITY
     this.clear()
   }
 
-  /** Delivers after the caller has run: in a race of effects the later ones have yet to start. */
+  /** Delivers after the caller has run: in a race of effects, the caller has yet to start the other ones. */
   #pumpSoon(): void {
     if (this.#draining || this.#pumping) return
     this.#pumping = true
@@ -155,7 +161,7 @@ export class Settlement {
       this.#onIdle()
       return
     }
-    // The handler may still be about to call an earlier entry.
+    // the handler may still be about to call an entry that is earlier in the journal
     if ((item.last || this.#lowest < item.rank) && !this.#patient) {
       this.#beOncePatient()
       return

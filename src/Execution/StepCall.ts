@@ -13,7 +13,7 @@ export type StepOp = Extract<
   { readonly _tag: "Sleep" | "WaitForEvent" | "Invoke" | "InvokeAsync" | "Publish" }
 >
 
-/** User code that a step runs: `begin` starts it, and it tells the attempt how it ended. */
+/** User code that a step runs. `begin` starts the code, which tells the attempt how it ended. */
 export interface StepCode {
   readonly begin: (attempt: Attempt) => void
   readonly timeout: StepTimeout | undefined
@@ -30,15 +30,21 @@ export class StepCall {
   readonly kind: StepKind
   readonly scope: StepScope
   readonly work: StepWork
-  /** Delivers the outcome to the handler. Called at most once, and never for a suspended or withdrawn call. */
+  /**
+   * Delivers the outcome to the handler. Called at most once, and never for a call that is suspended or
+   * withdrawn.
+   */
   readonly receive: (outcome: Outcome) => void
-  /** Failed attempts so far. */
+  /** How many attempts have failed so far. */
   failures = 0
   settling: Settling | undefined = undefined
   attempt: Attempt | undefined = undefined
-  /** For a wait for an event: the earlier waits for the same event that the handler had not seen at this call. */
+  /**
+   * For a wait for an event: the earlier waits for the same event whose events the handler had not seen when
+   * it made this call.
+   */
   unseen: ReadonlyArray<StepCall> | undefined = undefined
-  /** Whether the handler no longer waits for it. */
+  /** Whether the handler no longer waits for this call. */
   withdrawn = false
 
   constructor(

@@ -1,16 +1,17 @@
 /**
  * Decides when a call of the handler may begin.
  *
- * Nothing new begins before the handler has caught up with the journal. The code of a step also waits until
+ * Nothing new begins before the handler has received the journal's outcomes for its calls. The code of a step
+ * also waits until
  * everything that the turn has reported is durable, so that no step depends on a result that could be lost.
  */
 import { isCode, type StepCall } from "./StepCall.ts"
 
-/** The progress of the handler. */
+/** How far the handler and the reports of its turn have come. */
 export interface Progress {
-  /** It has received the journal's outcomes for its calls. */
+  /** The handler has received the journal's outcomes for its calls. */
   readonly isCaughtUp: boolean
-  /** It has received every available outcome. */
+  /** The handler has received every available outcome. */
   readonly isEmpty: boolean
   /** All reports of the turn are durable. */
   readonly isDurable: boolean
@@ -20,7 +21,7 @@ export class StepGate {
   readonly #progress: Progress
   #heldOps: Array<StepCall> = []
   #heldCode: Array<StepCall> = []
-  /** Whether the run is to be paused: nothing begins until it is resumed or the turn has ended. */
+  /** Whether the run is to be paused. Then nothing begins until the run is resumed or the turn has ended. */
   isPausing = false
   /** Whether no more code begins in this turn. */
   isWrappingUp = false
@@ -56,8 +57,8 @@ export class StepGate {
   }
 
   /**
-   * Takes the calls that may begin now: first those for the engine, then those with code, each in the order of the
-   * calls.
+   * Takes the calls that may begin now. Calls that the engine performs come first, then those with code; each
+   * kind in the order of the calls.
    */
   take(): ReadonlyArray<StepCall> {
     if (!this.#progress.isCaughtUp || this.isPausing) return none

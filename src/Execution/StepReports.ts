@@ -9,7 +9,10 @@ import type { Attempt, AttemptExit } from "./Attempt.ts"
 import type { WaitOp } from "./UnseenEvents.ts"
 import type { StepCall } from "./StepCall.ts"
 
-/** The number of an attempt, from 1 (0 for a step that never ran), and its times in epoch milliseconds. */
+/**
+ * The number of an attempt, from 1 (0 for a step that never ran), and when it began and ended, in epoch
+ * milliseconds.
+ */
 export interface Execution {
   readonly attempt: number
   readonly startedAt: number
@@ -39,7 +42,7 @@ export const transact = (
   endedAt
 })
 
-/** The op for a failed attempt that will be retried. */
+/** The op for an attempt that has failed and will be retried. */
 export const stepRetry = (
   { failures, key, kind, name }: StepCall,
   error: SerializedError,
@@ -48,7 +51,9 @@ export const stepRetry = (
 
 export type FailedExit = Extract<AttemptExit, { readonly _tag: "Failure" }>
 
-/** How the code of a step ended, with its encoded result: a result that cannot be stored is a failure. */
+/**
+ * How the code of a step ended, with its result encoded. A result that cannot be stored becomes a failure.
+ */
 export const encodedExit = (
   exit: AttemptExit,
   stepName: string
@@ -62,11 +67,11 @@ export const encodedExit = (
   }
 }
 
-/** A failure as stored in the journal. `site` is the place where the step was called. */
+/** A failure in the form of the journal. `site` is the place where the step was called. */
 export const storedFailure = ({ encoded, error }: FailedExit, site: string): SerializedError => {
   const thrown = serializeError(error)
   const stack = withCallSite(thrown.stack ?? `${thrown.name}: ${thrown.message}`, site)
-  // a thrown value that is not an error has no place, and its only stack is the line of its step
+  // a thrown value that is no error has no stack of its own; when the call site is unknown too, none is stored
   const stored = thrown.stack === undefined && site === "" ? thrown : { ...thrown, stack }
   return withEncoding(stored, encoded)
 }
@@ -76,7 +81,8 @@ export const withEncoding = (stored: SerializedError, encoded: unknown): Seriali
   encoded === undefined ? stored : { ...stored, data: { ...stored.data, [encodedFailure]: encoded } }
 
 /**
- * The wait as reported: its look-back leaves out events that are in the journal by now, and were unseen at the call.
+ * The wait as it is reported. Its look-back leaves out the events of `call.unseen` that are in the journal by
+ * now.
  */
 export const lookingBack = (call: StepCall, op: WaitOp): WaitOp => {
   const unseen = call.unseen?.filter(({ settling }) => settling !== undefined).map(({ key }) => key)
@@ -84,7 +90,7 @@ export const lookingBack = (call: StepCall, op: WaitOp): WaitOp => {
   return unseen === undefined || unseen.length === 0 ? op : { ...op, unseen }
 }
 
-/** The outcome of a step that the engine has accepted without an answer. */
+/** The outcome of a step whose op the engine has accepted without an answer. */
 export const notAnswered: Outcome = {
   _tag: "Failure",
   error: {

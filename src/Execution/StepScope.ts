@@ -2,13 +2,13 @@
 import type { UnseenEvents } from "./UnseenEvents.ts"
 import { StepKeys } from "../StepId.ts"
 
-/** The branches of one parallel call; the root of the handler is a group of its own. */
+/** The branches of one parallel call. The root of a handler is a group too, with one scope. */
 export class BranchGroup {
   /** The scope that made the parallel call; `undefined` for the root. */
   readonly parent: StepScope | undefined
   /**
-   * Whether nothing new may start here. Recorded and running steps still deliver their outcomes, so that branches can
-   * register their compensations.
+   * Whether nothing new may start in the group. Its recorded and running steps still deliver their outcomes,
+   * so that branches can register their compensations.
    */
   isStopped = false
 
@@ -20,7 +20,7 @@ export class BranchGroup {
 export class StepScope {
   readonly group: BranchGroup
   readonly keys: StepKeys
-  /** Made with the first wait. */
+  /** The waits of the scope; made with the first wait. */
   waits: UnseenEvents | undefined = undefined
 
   constructor(group: BranchGroup, prefix: string) {
@@ -29,7 +29,7 @@ export class StepScope {
   }
 }
 
-/** Whether the scope is in the group, directly or in the branches of inner calls. */
+/** Whether the scope is in the group: directly, or in a branch of an inner call. */
 export const isWithin = (scope: StepScope, group: BranchGroup): boolean => {
   for (let at: StepScope | undefined = scope; at !== undefined; at = at.group.parent) {
     if (at.group === group) return true

@@ -1,6 +1,6 @@
 /**
- * The step primitives of a handler, one row each, for both APIs. A row checks the arguments, makes the call, and
- * reads its outcome. An API adds how its handlers wait, write durations, run code and use schemas.
+ * The steps that a handler can use, one row each, for both APIs. A row checks the arguments, makes the call,
+ * and reads its outcome. Each API adds how its handlers wait, write durations, run code and use schemas.
  */
 import { resolveRetry, type RetryConfig } from "../Backoff.ts"
 import { type SerializedError, ValidationError } from "../Errors.ts"
@@ -26,16 +26,16 @@ import { readEvent, readTx, stepError, storedError } from "./OutcomeDecoding.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
 import { checkTransactions } from "./Tx.ts"
 
-/** The parts of a step that differ between the APIs. */
+/** What differs between the two APIs in all steps. */
 export interface StepApi {
   /**
    * The duration in milliseconds. Throws `ValidationError` with `what` as its subject when it is not a positive
    * duration.
    */
   readonly durationMs: (duration: unknown, what: string) => number
-  /** The timeout of an attempt; like {@link durationMs}. */
+  /** The timeout of an attempt. Throws as {@link durationMs} does. */
   readonly timeout: (timeout: unknown, what: string) => StepTimeout
-  /** Options of the steps that run code. */
+  /** The known options of the steps that run code. */
   readonly runKeys: KnownKeys
   readonly invokeKeys: KnownKeys
 }
@@ -50,16 +50,19 @@ export interface Place {
 type Receive = (outcome: Outcome) => void
 
 export interface StepRow<Given, Result> {
-  /** The kind of name in messages. */
+  /** What messages call the name: `step name`, for example. */
   readonly naming: string
   /**
-   * Makes the call; `undefined` when there is nothing to wait for. Invalid arguments throw `ValidationError` before
-   * the call has a key, so that nothing is recorded.
+   * Makes the call; `undefined` when there is nothing to wait for. Throws `ValidationError` for invalid
+   * arguments before the call has a key, so that nothing is recorded.
    */
   readonly call: (place: Place, name: string, given: Given, receive: Receive) => StepCall | undefined
-  /** The result for handlers, before their schema decodes it. */
+  /** Reads the result for handlers. A schema may decode it afterwards. */
   readonly read: (turn: TurnMachine, value: unknown) => Result
-  /** Whether the call fails with a `StepError` whose cause is the stored error, rather than with the stored error. */
+  /**
+   * Whether a failed call fails with a `StepError` whose cause is the stored error. If not, it fails with the
+   * stored error.
+   */
   readonly wrapsFailures: boolean
 }
 
@@ -125,7 +128,7 @@ export const steps = {
     call: ({ scope, turn }, name, until: unknown, receive) => {
       const at = parseTime(name, until)
       const stepKey = scope.keys.next(escapeName(name))
-      // the time has passed, and no earlier turn has slept until it
+      // no step is needed for a time that has passed, unless an earlier turn has slept until it
       const { journal } = turn.steps
       if (at <= turn.host.clock.currentTimeMillisUnsafe() && !journal.knows(stepKey)) return undefined
       return engineCall(scope, "sleep", { _tag: "Sleep", stepKey, name, due: { at } }, receive)
@@ -198,7 +201,7 @@ export const steps = {
     naming: "topic",
     call: ({ scope }, topic, data: unknown, receive) => {
       const what = `Message for topic "${topic}"`
-      // a signal without content is an empty object
+      // a message without data is published as an empty object
       const text = checkSize(what, encodeJson(data, what) ?? "{}", messageBytes)
       const stepKey = scope.keys.next(publishName(topic))
       const op: StepOp = { _tag: "Publish", stepKey, name: `publish:${topic}`, topic, data: text }
@@ -209,18 +212,20 @@ export const steps = {
   })
 }
 
-/** Calls of a handler that have no outcome of their own in the journal. */
+/** Calls of a handler that have no row: the calls that run branches. */
 export const groups = {
   parallel: { naming: "name of the parallel call" },
   map: { naming: "name of the parallel call" },
   compensate: { naming: "name of the compensated step" }
 }
 
-/** All calls of a handler. Compiles only when both APIs have the same ones. */
+/**
+ * All calls of a handler. The type has the calls of both APIs, so this only compiles when they are the same.
+ */
 export const primitives: Record<keyof StepService & keyof StepClient, { readonly naming: string }> &
   Record<keyof StepService | keyof StepClient, unknown> = { ...steps, ...groups }
 
-/** The error of a failed call of this row. */
+/** The error with which a call of this row fails. */
 export const failureOf = (
   { wrapsFailures }: StepRow<never, unknown>,
   turn: TurnMachine,
@@ -228,14 +233,14 @@ export const failureOf = (
   error: SerializedError
 ): Error => (wrapsFailures ? stepError : storedError)(turn, call, error)
 
-/** The event definition of a wait, if it was given one in place of a name. */
+/** The event definition of a wait that was given one and not a name. */
 export const definitionOf = <T = unknown>(event: unknown): EventDefinition<T> | undefined =>
   typeof event === "object" && event !== null && "name" in event ? (event as EventDefinition<T>) : undefined
 
 /** The schemas that an invoked function declares for its result and its failures. */
 export const declarationsOf = (target: string | Invokable): EffectFunctionDeclarations<unknown, unknown> =>
   typeof target === "object" && target !== null && "program" in target
-    ? // a function with a program comes from `IronflowFunction.make`, which has checked them
+    ? // a function with a program was made by `IronflowFunction.make`, which has checked these fields
       (target.config as EffectFunctionDeclarations<unknown, unknown>)
     : {}
 

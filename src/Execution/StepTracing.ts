@@ -1,9 +1,9 @@
-/** Runs the code of a traced turn within its spans. */
+/** What a traced turn calls so that its code runs within its spans. */
 import type { Attempt } from "./Attempt.ts"
 
 export interface StepTracing {
-  /** Called when the code of a step begins; sets `attempt.span`. */
+  /** Called when the code of a step begins. Sets `attempt.span`. */
   readonly began: (attempt: Attempt) => void
-  /** Calls the handler of the turn within the turn's span. */
+  /** Calls `f`, which is the handler, within the turn's span. */
   readonly within: <A>(f: () => A) => A
 }

@@ -15,7 +15,7 @@ export class SuspendedCalls {
     return this.#calls.size
   }
 
-  /** Their step keys. */
+  /** The step keys of these calls. */
   get keys(): ReadonlyArray<string> {
     return [...this.#calls.keys()]
   }

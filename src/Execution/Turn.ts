@@ -17,7 +17,7 @@ import type { TurnEnd, TurnHandle, TurnHost } from "./TurnHost.ts"
 export type { TurnEnd, TurnHandle, TurnHost } from "./TurnHost.ts"
 
 /**
- * Starts a turn of `fn` for `job`. `onEnd` is called once: when the turn's last op has been acknowledged, or after
+ * Starts a turn of `fn` for `job`. `onEnd` is called once: when the turn's last op was acknowledged, or after
  * `abort`. All reports and notices go through the host.
  */
 export const startTurn = (
@@ -42,7 +42,7 @@ export const startTurn = (
   let interruptFiber: (() => void) | undefined
   let interrupted = false
   const turn = new TurnMachine(functionPlan(fn), job, host, {
-    // Fibers may pass through Effect's scheduler, which takes a turn of the event loop; promises do not.
+    // Fibers may pass through Effect's scheduler, which takes one more turn of the event loop than promises.
     turnsToDrain: isEffectFunction(fn) ? 2 : 1,
     losesSilently: !isEffectFunction(fn),
     interruptHandler: () => {
@@ -87,7 +87,7 @@ export const startTurn = (
   return turn
 }
 
-/** The JSON fields of a stored event. */
+/** The fields of a stored event that hold JSON. */
 interface Stored {
   readonly data: unknown
   readonly metadata: Record<string, unknown> | undefined
@@ -98,7 +98,10 @@ const decodeEvent = ({ event }: Job): Stored => ({
   metadata: decodeJson(event.metadata) as Record<string, unknown> | undefined
 })
 
-/** The event for the handler: with its data upcast and validated. A promise when the schema is asynchronous. */
+/**
+ * The event for the handler, with its data upcast and validated. The result is a promise when the schema is
+ * asynchronous.
+ */
 const handledEvent = (
   fn: AnyFunction,
   { event }: Job,

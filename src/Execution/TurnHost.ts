@@ -1,4 +1,4 @@
-/** The interface between a turn and its host. */
+/** What a turn needs of its host (a worker or a push handler), and what the host can ask of the turn. */
 import type * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import type { SerializedError } from "../Errors.ts"
@@ -20,36 +20,36 @@ export interface TurnHost {
   readonly alarm: Alarm
   /** The worker's logger. */
   readonly logger: Logger
-  /** Where the `logger` of handlers writes; the console when absent. */
+  /** Where the `logger` of handlers writes; the console when this is absent. */
   readonly handlerLogger?: Logger
   /** The id of the worker, for the log lines of handlers; absent for turns without a worker. */
   readonly workerId?: string
-  /** Receives the log lines of handlers, for the next report. */
+  /** Takes the log lines of handlers, for the next report. */
   readonly keepLine?: (line: LogLine) => void
-  /** Services for Effect handlers. */
+  /** The services for Effect handlers. */
   readonly context: Context.Context<never>
   /**
-   * Called when the handler continued after its turn had been suspended: the turn was judged quiet too early.
-   * `stepName` is the step that it called, or a word for its end.
+   * Called when the handler has continued after its turn was suspended: the turn was judged quiet too early.
+   * `stepName` is the step that the handler called, or a phrase for its end.
    */
   readonly late: (stepName: string) => void
   /**
-   * Whether only a later turn will know the outcome of the op, as when the engine cannot answer before the turn has
-   * ended. The turn then wraps up, see {@link TurnHandle.wrapUp}.
+   * Whether only a later turn will know the outcome of the op, as when the engine cannot answer before the
+   * turn has ended. The turn then wraps up, see {@link TurnHandle.wrapUp}.
    */
   readonly defers?: (op: TurnOp) => boolean
   /**
-   * Called before the code of a step begins: a process that was frozen or busy may have lost its lease. When it
-   * returns `false` it has aborted the turn.
+   * Called before the code of a step begins, since a process that was frozen or busy may have lost its lease.
+   * When it returns `false`, it has aborted the turn.
    */
   readonly mayBegin?: () => boolean
-  /** Starts a step's code, now or a little later. At once when absent. */
+  /** Starts a step's code now or a little later. When this is absent, code starts at once. */
   readonly pace?: (start: () => void) => void
   /** Upgrades the data of a stored event to its latest version. */
   readonly upcast?: (name: string, data: unknown, version: number) => unknown
   /** The tracing of the turn, if it is traced. */
   readonly tracing?: StepTracing
-  /** For tests. */
+  /** Observes the turn, for tests. */
   readonly probe?: TurnProbe
 }
 
@@ -57,7 +57,7 @@ export interface TurnHost {
 export type TurnEnd =
   | { readonly _tag: "Completed"; readonly output: JsonText | undefined }
   | { readonly _tag: "Failed"; readonly error: SerializedError }
-  /** The handler failed outside of steps; the engine starts another turn after the delay. */
+  /** The handler failed outside of steps. The engine starts another turn after the delay. */
   | { readonly _tag: "Retrying"; readonly error: SerializedError }
   | { readonly _tag: "Suspended"; readonly open: ReadonlyArray<string> }
   | { readonly _tag: "Paused"; readonly code: "NONDETERMINISM" | "STORE_CORRUPT"; readonly message: string }
@@ -66,20 +66,21 @@ export type TurnEnd =
 
 export interface TurnHandle {
   /**
-   * Tells the turn that a wait is over, or that its run is to be paused or resumed. `Paused`: no more steps begin,
-   * and the turn ends once the running ones are reported. `Resumed` revokes that. Other notices are not for the turn.
+   * Tells the turn that a wait is over, or that its run is to be paused or resumed. After `Paused` no more
+   * steps begin, and the turn ends once the running ones are reported. `Resumed` revokes that. The turn
+   * ignores other notices.
    */
   readonly notice: (notice: Notice) => void
   /**
-   * Lets no more code begin. If the handler calls for some, the turn ends once its running steps are reported: the
-   * run is released (`Release`), and another turn continues.
+   * Lets no more code begin. If the handler calls for more, the turn ends once its running steps are
+   * reported: the run is released (`Release`), and another turn continues.
    */
   readonly wrapUp: () => void
   /**
-   * Ends the turn at once: signals abort with `reason`, an Effect handler is interrupted, nothing more is reported.
-   * For a refused report, a lost lease, a cancelled run, a forced stop.
+   * Ends the turn at once: signals abort with `reason`, an Effect handler is interrupted, and nothing more is
+   * reported. Used for a refused report, a lost lease, a cancelled run or a forced stop.
    */
   readonly abort: (reason: Error) => void
-  /** The steps whose code has run for at least this long. */
+  /** The steps whose code has run for at least this many milliseconds. */
   readonly running: (atLeastMs: number) => ReadonlyArray<RunningStep>
 }

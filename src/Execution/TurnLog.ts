@@ -1,8 +1,8 @@
-/** The log lines of a turn that wait for its next report. Created with the first line. */
+/** The log lines of a turn that wait for its next report. */
 import * as Limits from "../Limits.ts"
 import type { LogLine, TurnLogs } from "../Protocol/Worker.ts"
 
-/** Characters that a line counts for besides its strings. */
+/** What a line counts for besides the length of its strings, in characters. */
 const FRAME = 64
 
 export class TurnLog {
@@ -10,12 +10,12 @@ export class TurnLog {
   #length = 0
   #dropped = 0
 
-  /** Adds a line, and drops the oldest ones if there is no room. */
+  /** Adds a line. When there is no room, the oldest lines are dropped. */
   add(line: LogLine): void {
     this.#lines.push(line)
     this.#length += lengthOf(line)
     if (this.#lines.length <= Limits.linesOfRun && this.#length <= Limits.linesLength) return
-    // drops a tenth more than necessary, so that not every further line moves all others
+    // drops a tenth more than necessary, so that the array is not copied for every further line
     let first = 0
     while (
       this.#lines.length - first > Limits.linesOfRun * 0.9 ||
@@ -27,13 +27,13 @@ export class TurnLog {
     this.#lines = this.#lines.slice(first)
   }
 
-  /** Puts the lines of a report after the ones here. */
+  /** Adds the lines of another report after the ones here. */
   addAll({ dropped = 0, lines }: TurnLogs): void {
     this.#dropped += dropped
     for (const line of lines) this.add(line)
   }
 
-  /** Takes the lines since the last call; `undefined` without any. */
+  /** Takes the lines since the last call; `undefined` when there are none. */
   take(): TurnLogs | undefined {
     if (this.#lines.length === 0) return undefined
     const logs = { lines: this.#lines, ...(this.#dropped === 0 ? {} : { dropped: this.#dropped }) }
@@ -44,6 +44,6 @@ export class TurnLog {
   }
 }
 
-/** Characters that a line counts for. */
+/** What a line counts for, in characters. */
 export const lengthOf = ({ data, message, step }: LogLine): number =>
   message.length + (data?.length ?? 0) + (step?.length ?? 0) + FRAME

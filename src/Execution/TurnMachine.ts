@@ -1,10 +1,10 @@
 /**
- * One turn of a handler as a state machine with callbacks: the API reports the handler's progress, and the machine
- * decides how the turn ends.
+ * One turn of a handler, as a state machine with callbacks. The API (Effect or Promise) tells the machine
+ * what the handler does, and the machine decides how the turn ends.
  *
- * The handler's calls go through {@link TurnMachine.steps}. A turn is over when the handler and everything that it
- * leaves behind have ended (`ClosingGroups`, compensations), when it only waits (`Quiescence`), or when its run is paused or
- * taken away.
+ * The handler's calls go through {@link TurnMachine.steps}. The turn is over when the handler and everything
+ * that it leaves behind have ended (`ClosingGroups`, compensations), when it only waits (`Quiescence`), or
+ * when its run is paused or taken away.
  */
 import {
   FunctionTimeoutError,
@@ -42,17 +42,17 @@ import { errorWithoutSecrets } from "./SecretsInText.ts"
 type Phase =
   /** The handler runs. */
   | "handler"
-  /** The handler has failed, and running steps are awaited. */
+  /** The handler has ended, and its running steps are awaited. */
   | "closing"
   | "compensating"
   | "over"
 
 export interface TurnOptions {
-  /** Turns of the event loop until all consequences of one outcome have run. */
+  /** How many turns of the event loop it takes until all consequences of one outcome have run. */
   readonly turnsToDrain: number
-  /** Whether the handler may stop waiting for a call without telling, as with a promise. */
+  /** Whether the handler may stop waiting for a call without a sign, as with a promise. */
   readonly losesSilently: boolean
-  /** Interrupts the handler, if that is possible from outside. */
+  /** Interrupts the handler. Does nothing when that is not possible. */
   readonly interruptHandler: () => void
   readonly onEnd: (end: TurnEnd) => void
 }
@@ -77,7 +77,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
   #suspended = false
   #lateReported = false
   #stepFailures: Set<unknown> | undefined = undefined
-  /** Current sleeps outside of steps. */
+  /** How many sleeps outside of steps go on now. */
   #sleeps = 0
 
   constructor(plan: FunctionPlan, job: Job, host: TurnHost, options: TurnOptions) {
@@ -105,7 +105,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
     return this.#phase === "over"
   }
 
-  /** Aborts when the turn ends. */
+  /** The signal that aborts when the turn ends. */
   get signal(): AbortSignal {
     return this.#signal.signal
   }
@@ -119,7 +119,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
     this.#signal.onEnd(callback)
   }
 
-  /** The handler begins or ends a sleep outside of steps. */
+  /** Called when the handler begins (1) or ends (-1) a sleep outside of steps. */
   sleepsOutsideOfSteps(change: 1 | -1): void {
     this.#sleeps += change
   }
@@ -153,7 +153,8 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
 
   abort(reason: Error): void {
     if (this.#ended) return
-    // When the last op of the turn is in flight, the turn is over, and that op may get no answer any more.
+    // In phase "over" the last op of the turn is in flight, and may get no answer any more: nothing is left
+    // to stop.
     if (this.#phase !== "over") this.#stopAll(() => reason)
     this.#end({ _tag: "Aborted", reason })
   }
@@ -177,7 +178,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
     return this.#activityClass === "quiet"
   }
 
-  /** Counts the activity of the handler. */
+  /** A count that grows with each activity of the handler. */
   get life(): number {
     return this.steps.life
   }
@@ -225,8 +226,8 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
   }
 
   /**
-   * The handler receives this typed failure of a step. If the handler then fails with it, the run fails, as with a
-   * `StepError`.
+   * Remembers a typed failure of a step that the handler receives. If the handler then fails with it, the run
+   * fails, as with a `StepError`.
    */
   stepFailedWith(failure: unknown): void {
     this.#stepFailures ??= new Set()
@@ -245,7 +246,10 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
     return this.#phase === "handler"
   }
 
-  /** Awaits the running steps of a handler that has ended, and the journal's outcomes for it. */
+  /**
+   * Awaits the running steps of a handler that has failed or rebuilt its compensations, and the journal's
+   * outcomes for it.
+   */
   #closeHandler(then: () => void): void {
     this.#phase = "closing"
     const { isUnderWay, rootGroup } = this.steps
@@ -253,7 +257,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
       this.steps.stop(rootGroup, `the handler of function "${this.plan.functionId}" has failed`, then)
       return
     }
-    // held calls of other branches do not begin beside the compensations
+    // calls of other branches that are held must not begin beside the compensations
     this.steps.shut(rootGroup)
     then()
   }

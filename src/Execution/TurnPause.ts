@@ -1,5 +1,6 @@
 /**
- * Turns that end with a paused run, which a user has to look at: the run has not failed, and nothing is compensated.
+ * Ends of turns that pause their run, so that a user looks at it. The run has not failed, and nothing is
+ * compensated.
  */
 import { callSite } from "../CallSite.ts"
 import { toError } from "../Errors.ts"
@@ -15,8 +16,8 @@ export interface TurnPause {
 }
 
 /**
- * The pause for a step that was recorded with another kind. `entry` is the function that the user's code called, to
- * find the place.
+ * The pause for a step that was recorded with another kind. `entry` is the function that the user's code
+ * called: by it the place of the call is found.
  */
 export const nondeterminism = (
   plan: FunctionPlan,
@@ -47,8 +48,8 @@ export const nondeterminism = (
 }
 
 /**
- * The pause for a step whose record cannot be read. Failing the run would compensate completed work because of a
- * damaged disk.
+ * The pause for a step whose record cannot be read. The run does not fail, since that would compensate
+ * completed work because of a damaged disk.
  */
 export const damagedStep = (plan: FunctionPlan, job: Job, call: StepCall, error: unknown): TurnPause => ({
   ...damage(
@@ -61,7 +62,7 @@ export const damagedStep = (plan: FunctionPlan, job: Job, call: StepCall, error:
   details: { stepKey: call.key, stepName: call.name }
 })
 
-/** The pause for a damaged event that has started the run. */
+/** The pause for a run whose first event is damaged. */
 export const damagedEvent = (plan: FunctionPlan, job: Job, error: unknown): TurnPause =>
   damage(
     plan,

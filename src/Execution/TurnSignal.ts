@@ -6,12 +6,12 @@ export class TurnSignal {
   #callbacks: Array<() => void | Promise<void>> | undefined = undefined
   #over = false
 
-  /** `callbackFailed` receives the errors of callbacks that throw or reject. */
+  /** `callbackFailed` receives the error of a callback that throws or rejects. */
   constructor(owner: { readonly callbackFailed: (error: unknown) => void }) {
     this.#owner = owner
   }
 
-  /** Made on first use: most handlers do not use it. */
+  /** The signal. It is made on first use, since most handlers do not use it. */
   get signal(): AbortSignal {
     if (this.#controller === undefined) {
       this.#controller = new AbortController()
@@ -20,20 +20,20 @@ export class TurnSignal {
     return this.#controller.signal
   }
 
-  /** Aborts with the first reason. `reason` is called only when the signal is used. */
+  /** Aborts the signal. Only the first reason counts; `reason` is called only when the signal is used. */
   abort(reason: () => Error): void {
     if (this.#reason !== undefined) return
     this.#reason = reason
     this.#controller?.abort(reason())
   }
 
-  /** Calls the callback when the turn ends, or at once if it has ended. */
+  /** Registers a callback for the end of the turn. It is called at once if the turn has ended. */
   onEnd(callback: () => void | Promise<void>): void {
     if (this.#over) this.#run(callback)
     else (this.#callbacks ??= []).push(callback)
   }
 
-  /** Calls the callbacks. */
+  /** Calls the registered callbacks. */
   end(): void {
     this.#over = true
     const callbacks = this.#callbacks

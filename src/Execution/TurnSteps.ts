@@ -1,9 +1,10 @@
 /**
  * The steps of one turn, from the call of the handler to the outcome that it receives.
  *
- * Step calls come in through {@link TurnSteps.addCall}. Recorded steps settle from the journal. Everything else begins
- * once the handler has caught up with the journal, see `StepGate`. There is no fiber, promise or timer per step here: the
- * two APIs add what they need. `TurnMachine` decides how the turn ends.
+ * Step calls come in through {@link TurnSteps.addCall}. Recorded steps get their outcome from the journal.
+ * Everything else begins once the handler has received the journal's outcomes for its calls, see `StepGate`.
+ * There is no fiber, promise or timer per step here: the two APIs add what they need. `TurnMachine` decides
+ * how the turn ends.
  */
 import { deserializeError, StepAbortedError } from "../Errors.ts"
 import { errorWithoutSecrets } from "./SecretsInText.ts"
@@ -40,9 +41,12 @@ import { attemptVerdict } from "./Verdict.ts"
 
 /** The turn that the steps belong to. */
 export interface StepsOwner extends Pick<OutcomesOwner, "turnsToDrain" | "losesSilently"> {
-  /** Called when nothing can be delivered, and the last outcome has drained. */
+  /** Called when no outcome can be delivered, and all consequences of the last one have run. */
   readonly stepsIdle: () => void
-  /** Called when the step was recorded with another kind. `entry` is the function that the user's code called. */
+  /**
+   * Called for a step that was recorded with another kind. `entry` is the function that the user's code
+   * called.
+   */
   readonly mismatch: (call: StepCall, recorded: StepKind, entry: Function) => void
   /** Called when the handler has made more calls than a run may have. */
   readonly tooManySteps: (calls: number) => void
@@ -51,7 +55,7 @@ export interface StepsOwner extends Pick<OutcomesOwner, "turnsToDrain" | "losesS
 }
 
 type Phase =
-  /** Calls of the handler are answered. */
+  /** The handler runs, and its calls are answered. */
   | "handler"
   /** Calls stay pending, and compensations run. */
   | "compensating"
@@ -73,14 +77,14 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   readonly #gate: StepGate
   readonly #closingGroups: ClosingGroups
   #phase: Phase = "handler"
-  /** Whether a new step has begun: the turn no longer only replays. */
+  /** Whether a new step has begun in this turn. From then on the turn no longer only replays. */
   #live = false
-  /** Counts activity. */
+  /** A count that grows with each activity of the handler. */
   #life = 0
   #calls = 0
-  /** Calls that stay pending for the rest of this turn. */
+  /** How many calls stay pending for the rest of this turn. */
   #shelved = 0
-  /** Steps whose outcomes only a later turn will know. */
+  /** How many steps have an outcome that only a later turn will know. */
   #deferred = 0
 
   constructor(plan: FunctionPlan, job: Job, host: TurnHost, owner: StepsOwner) {
@@ -103,12 +107,15 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   // State for the turn
   // ---------------------------------------------------------------------------
 
-  /** Whether an earlier turn came further than this one, and no new step has begun. */
+  /**
+   * Whether this turn still repeats what earlier turns have done: it has not come as far as they, and no new
+   * step has begun.
+   */
   get isReplaying(): boolean {
     return !this.#live && (this.outcomes.isReplaying || this.journal.isAhead)
   }
 
-  /** Counts the activity of the handler. */
+  /** A count that grows with each activity of the handler. */
   get life(): number {
     return this.#life
   }
@@ -118,7 +125,10 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     return this.running.size > 0 || !this.outcomes.isEmpty || this.outcomes.isReplaying
   }
 
-  /** `undefined` while code runs or a report is in flight, as during most of a turn: there is nothing to judge then. */
+  /**
+   * The activity for {@link classifyActivity}. `undefined` while code runs or a report is in flight, as
+   * during most of a turn: then the turn is busy.
+   */
   get activity(): Activity | undefined {
     if (this.running.size > 0 || !this.outcomes.isDurable) return undefined
     return {
@@ -161,7 +171,10 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   // Calls
   // ---------------------------------------------------------------------------
 
-  /** Makes a step call. `entry` is the function that the user's code called, to find the place. */
+  /**
+   * Adds a step call of the handler. `entry` is the function that the user's code called: by it the place of
+   * the call is found.
+   */
   addCall(call: StepCall, entry: Function): void {
     if (this.#phase === "over") {
       this.#owner.lateStep(call)
@@ -196,20 +209,20 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     }
   }
 
-  /** Makes the call only if the journal has it. Returns whether it has. */
+  /** Adds the call only if the journal has its outcome. Returns whether it has. */
   addRecordedCall(call: StepCall, entry: Function): boolean {
     if (this.#phase === "over" || !this.journal.has(call.key)) return false
     this.addCall(call, entry)
     return true
   }
 
-  /** Begins or resumes a compensation, which the handler does not call. */
+  /** Begins or resumes a compensation. The handler does not call these. */
   startCompensation(call: StepCall): void {
     const open = this.journal.open(call.key)
     if (open === undefined || !this.#resume(call, open)) this.#begin(call)
   }
 
-  /** The handler did something other than a step call. */
+  /** Counts something that the handler did other than a step call. */
   acts(): void {
     this.#life++
     this.outcomes.actsUponShown()
@@ -221,12 +234,12 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
       this.#owner.mismatch(call, found.kind, entry)
       return
     }
-    // the step failed in an earlier turn, perhaps in another process
+    // a step that failed in an earlier turn, perhaps in another process, may need its place in an error
     if (found.outcome._tag === "Failure") rememberCallSite(this.#plan, call.kind, call.name, entry)
     this.outcomes.replay(call, recorded)
   }
 
-  /** Resumes a step that was open before this turn. Returns `false` when its next attempt has to begin. */
+  /** Resumes a step that was open before this turn. Returns `false` when its next attempt is to begin now. */
   #resume(call: StepCall, open: OpenStep): boolean {
     call.failures = open.failures
     const fired = this.journal.firedEarly(call.key)
@@ -241,7 +254,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     return true
   }
 
-  /** The handler no longer waits for this call. */
+  /** Withdraws a call that the handler no longer waits for. */
   withdraw(call: StepCall): void {
     if (call.withdrawn || this.#phase === "over") return
     call.withdrawn = true
@@ -253,7 +266,8 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
       this.running.abandon(attempt, reason)
     }
     const isOpen = this.suspended.delete(call.key) || call.failures > 0
-    // otherwise a later turn would find its time passed, and not call it at all
+    // `sleepUntil` stays open: if it were withdrawn, a later turn might find its time passed, and so make no
+    // step of it
     const staysKnown = !isCode(call.work) && call.work._tag === "Sleep" && "at" in call.work.due
     if (isOpen && !staysKnown) this.suspended.withdraw(call)
     this.outcomes.pump()
@@ -265,11 +279,12 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   }
 
   /**
-   * Does what {@link #shelve} does, for code of a stopped group: a step between two attempts would stay open forever.
+   * Leaves the code of a stopped group pending, as {@link #shelve} does. A step between two attempts is
+   * withdrawn too, since it would stay open forever.
    */
   #shelveStopped(call: StepCall): void {
     this.#shelved++
-    // The steps of a failing handler stay open: if the run is retried, they continue.
+    // When the whole handler fails, its steps stay open: if the run is retried, they continue.
     if (call.failures > 0 && !this.rootGroup.isStopped) this.suspended.withdraw(call)
     this.outcomes.pump()
   }
@@ -280,7 +295,8 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
 
   #begin(call: StepCall): void {
     const caughtUp = this.outcomes.isCaughtUp
-    // Before the call is held: events that the handler sees until the call begins were unseen at the call.
+    // Before the call is held: an event that the handler sees from now until the call begins was unseen when
+    // the call was made.
     if (isWait(call.work)) call.unseen = call.scope.waits?.unseenBefore(call, call.work)
     if (this.#gate.mayBegin(call)) this.#start(call)
     else this.#gate.hold(call)
@@ -290,8 +306,8 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   #startHeld(): void {
     const calls = this.#gate.take()
     if (calls.length === 0) return
-    // Calls that were made before any of them had a result do not depend on each other's results: they begin
-    // together.
+    // These calls were made before any of them had a result. So they do not depend on each other's results,
+    // and begin together.
     this.outcomes.together(() => {
       for (const call of calls) {
         if (call.withdrawn || this.#phase === "over") continue
@@ -324,7 +340,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     }
   }
 
-  /** Reports the op. Returns whether only a later turn will know its outcome. */
+  /** Reports the op if only a later turn will know its outcome. Returns whether that is so. */
   #defers(op: TurnOp): boolean {
     if (this.#host.defers?.(op) !== true) return false
     this.#deferred++
@@ -356,12 +372,15 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     this.#shelveStopped(call)
   }
 
-  /** Reports the writes of a `step.tx` with its result. The handler receives the result once the writes are stored. */
+  /**
+   * Reports the writes of a `step.tx`, with its result. The handler receives the result once the writes are
+   * stored.
+   */
   #transact(attempt: Attempt, value: JsonText | undefined, writes: ReadonlyArray<TxWrite>): void {
     const { call } = attempt
     const op = transact(attempt, value, writes, this.#host.clock.currentTimeMillisUnsafe())
     if (this.#defers(op)) return
-    // On failure nothing was stored, so the attempt does not enter the journal: it has failed.
+    // a failure means that nothing was stored: it is a failed attempt, and does not enter the journal
     this.outcomes.request(call, op, (error) => {
       this.#life++
       if (call.withdrawn || this.#phase === "compensating") return
@@ -417,7 +436,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     if (notice._tag !== "Fired") return
     const { failures, outcome, stepKey } = notice
     if (outcome === undefined && failures !== undefined) {
-      // the notice may be about an attempt that has begun already
+      // the notice may be about an attempt that has already begun
       const waiting = this.suspended.get(stepKey) ?? this.journal.open(stepKey)
       if (waiting !== undefined && waiting.failures !== failures) return
     }
@@ -446,34 +465,34 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   // Stopping
   // ---------------------------------------------------------------------------
 
-  /** Lets no more code begin. */
+  /** Lets no more code begin in this turn. */
   wrapUp(): void {
     if (this.#gate.isWrappingUp || this.#phase === "over") return
     this.#gate.isWrappingUp = true
     this.outcomes.pump()
   }
 
-  /** Lets nothing new begin in the group; recorded steps still answer. */
+  /** Lets nothing new begin in the group. Recorded steps still get their outcomes. */
   shut(group: BranchGroup): void {
     group.isStopped = true
   }
 
   /**
-   * Shuts the group. Running steps are asked to stop and awaited. `done` is called when they have ended and all
-   * consequences have run.
+   * Shuts the group, asks its running steps to stop, and awaits them. `done` is called when they have ended
+   * and all consequences have run.
    */
   stop(group: BranchGroup, why: string, done: () => void): void {
     if (this.#phase === "over") return
     this.shut(group)
     this.#life++
     this.running.stop(group, why)
-    // As above: the steps of a failing handler stay open.
+    // When the whole handler fails, its steps stay open, as in `#shelveStopped`.
     if (group !== this.rootGroup) this.suspended.withdrawWithin(group)
     this.#closingGroups.add(group, done)
     this.outcomes.pump()
   }
 
-  /** The handler is gone: none of its steps begins, is awaited or delivered any more. */
+  /** Gives up the steps of the handler: none of them begins, is awaited or gets its outcome any more. */
   abandon(reason: Error): void {
     this.rootGroup.isStopped = true
     this.#closingGroups.clear()
@@ -482,13 +501,16 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     this.running.abandonAll(() => reason)
   }
 
-  /** From here on the calls of the handler stay pending. */
+  /** Lets compensations begin. From here on the calls of the handler stay pending. */
   beginCompensations(): void {
     this.#phase = "compensating"
     this.suspended.clear()
   }
 
-  /** The turn is over: calls have no effect, and running code is aborted with the reason. */
+  /**
+   * Ends the steps, since the turn is over: calls have no effect, and running code is aborted with the
+   * reason.
+   */
   close(reason: () => Error): void {
     this.#phase = "over"
     this.outcomes.close()

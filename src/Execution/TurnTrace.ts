@@ -1,10 +1,11 @@
 /**
- * One turn as spans: the turn, its steps with their attempts as events, and the run when it ends.
+ * Traces one turn: a span for the turn, spans for its steps with their attempts as events, and a span for the
+ * run when it ends.
  *
- * A run outlives processes, so no process could end a span that began with the run. Instead, the span ids of the run
- * and of its waits, invocations and messages are derived from the ids of these: every process that works on the run
- * can compute them. The run's span is written once, when the run has ended. The ops of the run carry the ids on
- * (`trace`).
+ * A run outlives processes, so no process could end a span that began with the run. Therefore the span ids of
+ * the run and of its waits, invocations and messages are derived from the ids of these: every process that
+ * works on the run can compute them. The span of the run is written once, when the run has ended. The ops of
+ * the run carry the ids to the engine (`trace`).
  */
 import { createHash } from "node:crypto"
 import * as Cause from "effect/Cause"
@@ -26,7 +27,7 @@ import type { TurnEnd, TurnHost } from "./TurnHost.ts"
 const hash = (text: string, length: number): string =>
   createHash("sha256").update(text).digest("hex").slice(0, length)
 
-/** The most links of one span. */
+/** The most links that one span has. */
 const MAX_LINKS = 32
 
 /** The verb in the name of a step's span. */
@@ -49,7 +50,7 @@ export class TurnTrace implements StepTracing {
   readonly #tracer: Tracer.Tracer
   readonly #job: Job
   readonly #host: TurnHost
-  /** The span that the run belongs to. */
+  /** The span that caused the run. */
   readonly #cause: Tracer.ExternalSpan | undefined
   readonly #run: Tracer.ExternalSpan
   readonly #turn: Tracer.Span
@@ -69,7 +70,7 @@ export class TurnTrace implements StepTracing {
     this.#turn.attribute("ironflow.run.attempt", job.attempt)
   }
 
-  /** The host for the traced turn. */
+  /** The host for the turn, which traces what the turn reports. */
   get host(): TurnHost {
     const { context, report } = this.#host
     const spanned = Context.add(
@@ -79,7 +80,7 @@ export class TurnTrace implements StepTracing {
     )
     return {
       ...this.#host,
-      // the type no longer has the requirements of the handler
+      // the services of the handler are in it; only the type no longer names them
       context: spanned as Context.Context<never>,
       tracing: this,
       report: (op, onAck) => this.#report(report, op, onAck)
@@ -136,7 +137,7 @@ export class TurnTrace implements StepTracing {
         const span = this.#steps.get(op.stepKey)
         if (span === undefined) return report(op, onAck)
         return report({ ...op, trace: traceOf(span) }, (outcome) => {
-          // a refused one may be retried
+          // refused writes do not end the step, which may be retried
           if (outcome?._tag === "Success") this.#end(op.stepKey, outcome)
           onAck?.(outcome)
         })
@@ -181,7 +182,7 @@ export class TurnTrace implements StepTracing {
   }
 
   #begin(key: string, kind: StepKind, name: string): Tracer.Span {
-    // the code of a step may run in several turns, with a span in each
+    // code may run in several turns, each time with a span of its own: the ids of these are not derived
     const ids = codes.has(kind) ? undefined : this.#idsOf(key)
     const span = this.#span(`${verbs[kind]} ${name.replace(/^compensate:/, "")}`, this.#turn, {
       kind: kind === "publish" || kind === "invoke" || kind === "invokeAsync" ? "producer" : "internal",
@@ -236,7 +237,10 @@ export class TurnTrace implements StepTracing {
     return span
   }
 
-  /** The causes of this turn: the waits at the end of the journal, and the events that they have received. */
+  /**
+   * The causes of this turn: the waits whose outcomes are last in the journal, and the events that they have
+   * received.
+   */
   #links(): Array<Tracer.SpanLink> {
     const links: Array<Tracer.SpanLink> = []
     const { journal } = this.#job
@@ -252,7 +256,7 @@ export class TurnTrace implements StepTracing {
   }
 }
 
-/** The span of the event that a wait has received. */
+/** The span of the event that a wait has received, if the event has a trace. */
 const causeOf = ({ kind, outcome }: JournalEntry): Tracer.ExternalSpan | undefined => {
   if (kind !== "waitForEvent" || outcome._tag !== "Success") return undefined
   if (outcome.value?.includes(`"${TRACEPARENT}":`) !== true) return undefined
@@ -274,13 +278,15 @@ const exitOf = (end: TurnEnd): Exit.Exit<void, unknown> => {
   }
 }
 
-/** Traces the turn of a job, if there is a tracer. */
+/** Traces the turn of a job, if the context of the host has a tracer. */
 export const traceTurn = (job: Job, host: TurnHost): TurnTrace | undefined => {
   const tracer = tracerIn(host.context)
   return tracer === undefined ? undefined : new TurnTrace(tracer, job, host)
 }
 
-/** Adds the trace of the run to an op, for a traced run whose turns are not traced here. */
+/**
+ * Adds the trace of the run to an op. For a run that is traced elsewhere, and whose turn is not traced here.
+ */
 export const passTraceOn = (job: Job, op: TurnOp): TurnOp =>
   job.event.trace !== undefined &&
   (op._tag === "Invoke" || op._tag === "InvokeAsync" || op._tag === "Publish" || op._tag === "Transact")

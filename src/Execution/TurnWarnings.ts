@@ -1,8 +1,11 @@
-/** The warnings of a turn for the worker's log; `undefined` when there is none, or it was logged before. */
+/**
+ * The warnings of a turn for the worker's log. Each is `undefined` when there is nothing to warn of, or it
+ * was logged before.
+ */
 import { type FunctionPlan, isNewlyUncalled } from "./FunctionPlan.ts"
 import { stopGraceMs } from "./RunningSteps.ts"
 
-/** The run of a turn, as named in messages. */
+/** Names the run of a turn in messages. */
 export interface RunLabel {
   readonly plan: FunctionPlan
   readonly runId: string
@@ -10,7 +13,7 @@ export interface RunLabel {
 
 const runOf = ({ plan, runId }: RunLabel): string => `Run ${runId} of function "${plan.functionId}"`
 
-/** The most names in a message. */
+/** The most names that one message lists. */
 const MAX_NAMES = 20
 
 const listed = (names: ReadonlyArray<string>): string =>
@@ -19,7 +22,10 @@ const listed = (names: ReadonlyArray<string>): string =>
     .map((name) => `"${name}"`)
     .join(", ")
 
-/** Names the steps that earlier turns have recorded and this one has not called, once for each run in this process. */
+/**
+ * Names the steps that earlier turns have recorded and this turn has not called. Logged once for each run in
+ * this process.
+ */
 export const uncalledWarning = (
   subject: RunLabel,
   names: ReadonlyArray<string>,
@@ -35,7 +41,7 @@ export const uncalledWarning = (
   )
 }
 
-/** Warns that the handler sleeps outside of steps when the turn ends, once for each function. */
+/** Warns that the handler sleeps outside of steps while its turn ends. Logged once for each function. */
 export const sleepsWarning = (subject: RunLabel, sleeps: number): string | undefined => {
   const { plan } = subject
   if (sleeps === 0 || plan.toldOfSleeps) return undefined
@@ -47,7 +53,7 @@ export const sleepsWarning = (subject: RunLabel, sleeps: number): string | undef
   )
 }
 
-/** Warns that the handler returned while these steps were running. */
+/** Warns that these steps were still running when the handler returned. */
 export const runningWarning = (subject: RunLabel, running: ReadonlyArray<string>): string | undefined =>
   running.length === 0
     ? undefined
@@ -55,8 +61,8 @@ export const runningWarning = (subject: RunLabel, running: ReadonlyArray<string>
       `${listed(running)}. They are aborted and not recorded; await them`
 
 /**
- * Warns that the handler continued after its turn was judged quiet; `what` is the step that it called, or a word for
- * its end.
+ * Warns that the handler continued after its turn was judged quiet. `what` is the step that it called, or a
+ * phrase for its end.
  */
 export const lateWarning = (subject: RunLabel, what: string): string =>
   `${runOf(subject)}: "${what}" came after the turn had been suspended, so ` +

@@ -108,7 +108,7 @@ export class TxCollector implements Tx {
     checkKeys(options, eventKeys, this.#call("emit"))
     const given = isEventDefinition(event) ? { ...options, event, data } : { ...options, name: event, data }
     const named: Named<GivenEvent> = encodedNow<GivenEvent>(given, jsonCodec)
-    // an event without a version: the check assumes 1
+    // the event may lack a version, in spite of its type: then the check assumes 1
     const checked = checkStreamEvent(named as StreamEventInput)
     this.#add({ _tag: "emit", ...checked }, 1, sizeOf(checked))
   }
@@ -138,7 +138,7 @@ export class TxCollector implements Tx {
     }
   }
 
-  /** Names a call of the body in messages. */
+  /** Names a call of the body, in messages. */
   #call(name: string): string {
     return `${name}() of step "${this.#stepName}"`
   }
@@ -149,7 +149,7 @@ export class TxCollector implements Tx {
     written: { readonly value: unknown } | undefined,
     expected?: number
   ): void {
-    // a bucket name contains no slash
+    // the name of a bucket contains no slash, so this is unique
     const place = `${checkBucketName(bucket)}/${checkKey(key)}`
     if (this.#keys.has(place)) {
       throw new ValidationError(
@@ -172,18 +172,18 @@ export class TxCollector implements Tx {
   }
 
   #append({ idempotencyKey: _, ...append }: StreamAppend): void {
-    // the step's place in the journal makes its writes happen once
+    // an idempotency key is not needed: the step is recorded once, and its writes with it
     const bytes = append.events.reduce((total, event) => total + sizeOf(event), 0)
     this.#add({ _tag: "append", ...append }, append.events.length, bytes)
   }
 
-  /** Ends the collection and returns the writes. */
+  /** Ends the collection, and returns the writes. */
   close(): ReadonlyArray<TxWrite> {
     this.#open = false
     return this.#writes
   }
 
-  /** `count` is the number of writes that it counts as, and `bytes` its size. */
+  /** Adds a write. `count` is how many writes it counts as, and `bytes` is its size. */
   #add(write: TxWrite, count: number, bytes: number): void {
     if (!this.#open) {
       throw new InvalidStateError(
@@ -225,8 +225,8 @@ const encodeEvent = (entity: AnyEntity, entityId: string, event: GivenEntityEven
 }
 
 /**
- * The result of a synchronous codec. Throws the error of `misfit` for data that does not fit, and an error when the
- * codec is asynchronous.
+ * Returns the result of a synchronous codec. Throws the error of `misfit` for data that does not fit, and an
+ * error when the codec is asynchronous.
  */
 const atOnce = (
   run: () => unknown,
@@ -235,7 +235,7 @@ const atOnce = (
   try {
     const result = run()
     if (!(result instanceof Promise)) return result
-    // the result is ignored, and must not become an unhandled rejection
+    // the result of an asynchronous codec is ignored: its rejection must not be an unhandled one
     result.catch(() => undefined)
   } catch (error) {
     throw error instanceof SchemaValidationError ? misfit(error.validationErrors, error.cause) : error
@@ -245,7 +245,7 @@ const atOnce = (
   )
 }
 
-/** Throws unless the engine of the turn can store the writes of a step together with the step. */
+/** Throws when the engine of the turn cannot store the writes of a step together with the step. */
 export const checkTransactions = ({ job }: { readonly job: Job }, stepName: string): void => {
   if (job.transactions === true) return
   throw new UnsupportedError(

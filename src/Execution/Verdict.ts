@@ -4,9 +4,9 @@ import { isAbortFailure } from "./Attempt.ts"
 
 export interface FailedAttempt {
   readonly error: unknown
-  /** Why the code had been asked to stop, if it had. */
+  /** The reason, if the code had been asked to stop. */
   readonly abortReason: Error | undefined
-  /** Failed attempts of the step, this one included. */
+  /** How many attempts of the step have failed, with this one. */
   readonly failures: number
   readonly maxAttempts: number
   /** Whether nothing new may start in the step's branch. */
@@ -14,8 +14,8 @@ export interface FailedAttempt {
 }
 
 /**
- * `"failed"`: the failure is the step's outcome. `"again"`: the step is retried later. `"stopped"`: the step has no
- * outcome in this turn; if it is still wanted, another turn starts it again.
+ * `"failed"`: the failure is the step's outcome. `"again"`: the step is retried later. `"stopped"`: the step
+ * has no outcome in this turn. If the handler still calls it in a later turn, it is started again.
  */
 export const attemptVerdict = (failed: FailedAttempt): "failed" | "again" | "stopped" => {
   const { abortReason, error, failures, isStopped, maxAttempts } = failed
@@ -26,7 +26,7 @@ export const attemptVerdict = (failed: FailedAttempt): "failed" | "again" | "sto
 
 export interface FailedHandler {
   readonly error: unknown
-  /** Whether it is the typed failure of a step whose retries are used up. */
+  /** Whether the error is the typed failure of a step whose retries are used up. */
   readonly isStepFailure: boolean
   /** The run's attempt, from 1. */
   readonly attempt: number
@@ -35,7 +35,10 @@ export interface FailedHandler {
   readonly compensations: number
 }
 
-/** `"again"`: the run is retried later. `"compensate"`: it has failed, and its compensations run first. */
+/**
+ * `"again"`: the run is retried later. `"compensate"`: the run has failed, and its compensations run first.
+ * `"failed"`: the run has failed, and has none.
+ */
 export const handlerVerdict = (failed: FailedHandler): "again" | "compensate" | "failed" => {
   const { attempt, compensations, error, isStepFailure, maxAttempts } = failed
   if (isRetryable(error) && !isStepFailure && attempt < maxAttempts) return "again"

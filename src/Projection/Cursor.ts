@@ -1,6 +1,7 @@
 /**
- * A position in the changes of a projection's states: the version of a save, and the epoch it belongs to. A rebuild
- * starts a new epoch, as does deleting and recreating the projection; every state is then new.
+ * A position in the changes of a projection's states: the version of a save, and the epoch of that version. A
+ * rebuild starts a new epoch, and so does deleting and creating the projection again; then every state counts
+ * as new.
  */
 export interface Cursor {
   readonly epoch: string

@@ -1,4 +1,4 @@
-/** Traces the handling of an event as a span, when both the event and the projection are traced. */
+/** Traces the handling of an event as a span, if the event has a trace and the worker has a tracer. */
 import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -17,7 +17,10 @@ export type Traced = (event: ProjectionLogEvent, attempt: number, handle: () => 
 
 const untraced: Traced = (_event, _attempt, handle) => handle()
 
-/** How the events of a projection are traced in this context; without a tracer they are not. */
+/**
+ * Makes {@link Traced} for the events of a projection. Without a tracer in this context, it only calls
+ * `handle`.
+ */
 export const eventTracing = (
   context: Context.Context<never>,
   clock: Clock.Clock,

@@ -18,16 +18,16 @@ import type { States } from "./States.ts"
 /** The most states that are read or saved at once. */
 export const MAX_STATES = 1000
 
-/** The most bytes of states in one save. A single larger state is saved alone. */
+/** The most bytes of states in one save. A single state that is larger is saved alone. */
 const SAVE_BYTES = 4 * 1024 * 1024
 
 /** How long a fold may block the event loop, in milliseconds. */
 const TURN_MS = 1
 
-/** Events between two reads of the clock. */
+/** The clock is read once for this many events. */
 const LOOKS = 8
 
-/** Tells a fold when to yield: it is synchronous and would block other fibers. */
+/** Tells a fold when to yield: folding is synchronous, and would block other fibers. */
 const makeTurn = (clock: Clock.Clock) => {
   const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   let since = now()
@@ -55,14 +55,14 @@ export class Fold {
     this.#progress = progress
   }
 
-  /** Folds a batch. When it returns `undefined`, everything in the batch is saved. */
+  /** Folds and saves a batch. Everything in the batch is saved when this returns `undefined`. */
   foldAll(
     batch: ReadonlyArray<ProjectionLogEvent>,
     end: number
   ): Effect.Effect<Interruption | undefined, RunnerError> {
     return Effect.gen({ self: this }, function* () {
       const states = this.#options.states
-      // events that were saved before a failure in the middle of the batch are not folded again
+      // after a failure in the middle of the batch, events that were saved before it are not folded again
       const events = batch.filter(({ position }) => position > this.#progress.position)
       const decoded: Array<ProjectionEvent | undefined> = []
       const partitions: Array<string | Failed> = []
@@ -94,7 +94,7 @@ export class Fold {
             ? traced(event, attempt, () => states.fold(partition, event, attempt, decoded[i]))
             : partition
         const failed = Effect.isEffect(folded) ? yield* folded : folded
-        // a handler may have changed the decoded event, so the next attempt decodes it again
+        // the next attempt decodes the event again, since a handler may have changed it
         decoded[i] = undefined
         if (failed === undefined) {
           i++
@@ -134,7 +134,7 @@ export class Fold {
     })
   }
 
-  /** Folds the unsaved part of the batch again, with a JSON round trip of each state. */
+  /** Folds the part of the batch that is not saved again, with a JSON round trip of each state. */
   #foldCarefully(
     events: ReadonlyArray<ProjectionLogEvent>,
     end: number
@@ -151,8 +151,8 @@ export class Fold {
   }
 
   /**
-   * The partition of an event. An event that had to be decoded is passed to `handOver`, unless a function of the
-   * program has seen it.
+   * The partition of an event. If the event had to be decoded for this, it is passed to `handOver`; but not
+   * if a function of the user has seen it.
    */
   partitionOf(event: ProjectionLogEvent, handOver?: (decoded: ProjectionEvent) => void): string | Failed {
     const { handling } = this.#options
@@ -185,7 +185,10 @@ export class Fold {
     })
   }
 
-  /** The states to save. A reducer that fails where it did not fail before is a defect: there is no state to save. */
+  /**
+   * The states to save. That a reducer now fails for an event that it has folded before is a defect: there is
+   * no state to save.
+   */
   changed() {
     return Effect.flatMap(this.#options.states.prepare, (failed) =>
       failed === undefined ? Effect.sync(() => this.#options.states.changed()) : Effect.die(failed.error)

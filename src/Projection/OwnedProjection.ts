@@ -1,6 +1,6 @@
 /**
- * The time in which a projection belongs to this worker: it reads batches, and renews its lease while a batch takes
- * long.
+ * What a worker does while a projection belongs to it: it reads and processes batches, and renews its lease
+ * while a batch takes long.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -20,10 +20,10 @@ import { type Interruption, Progress, type RunnerError } from "./Progress.ts"
 import { type AnyProjection, maxBatchSize, maxReadEvents } from "./Projection.ts"
 import { States } from "./States.ts"
 
-/** The most batches that a managed projection folds before it saves, while it is far behind. */
+/** How many batches a managed projection that is far behind may fold before it saves. */
 const MAX_UNSAVED_BATCHES = 50
 
-/** How long such a fold should take, in milliseconds: its states are not visible before they are saved. */
+/** How long such a fold should take, in milliseconds. Its states are not visible before they are saved. */
 const FOLD_MS = 200
 
 interface OwnershipOptions {
@@ -33,11 +33,11 @@ interface OwnershipOptions {
   readonly handling: ProjectionHandler
   readonly lease: ProjectionLease
   readonly unlessStopped: <A, E>(self: Effect.Effect<A, E>) => Effect.Effect<A | "stop", E>
-  /** Called when a batch is done. */
+  /** Called when a batch is done: the engine has answered. */
   readonly onWell: () => void
 }
 
-/** The time in which a projection belongs to this worker. */
+/** A projection, while it belongs to this worker. */
 export class OwnedProjection {
   readonly #options: OwnershipOptions
   readonly #lease: ProjectionLease
@@ -46,7 +46,7 @@ export class OwnedProjection {
   readonly #states: States
   readonly #progress: Progress
   readonly #fold: Fold
-  /** When the last request was sent that renewed the lease, by a monotonic clock. */
+  /** When the last request was sent that renewed the lease, in milliseconds of a monotonic clock. */
   #heldSince = 0
 
   constructor(options: OwnershipOptions) {
@@ -71,11 +71,11 @@ export class OwnedProjection {
     this.#fold = new Fold({ feed, handling, lease, states, seen }, this.#progress)
   }
 
-  /** Aborts the signal of handlers in flight. */
+  /** Aborts the signal of the handlers in flight. */
   readonly end = (): void =>
     this.#aborted.abort(new Error(`Projection "${this.#name}" no longer belongs to this worker`))
 
-  /** Processes batches. Ends when the runner stops or the projection belongs to another worker. */
+  /** Processes batches. Ends when the runner is stopped, or the projection belongs to another worker. */
   readonly run: Effect.Effect<void, RunnerError> = Effect.suspend(() =>
     Effect.raceFirst(this.#work, this.#holdOn)
   )
@@ -90,7 +90,8 @@ export class OwnedProjection {
       while (true) {
         const batch = yield* unlessStopped(this.#seen(feed.read(this.#lease, limit)))
         if (batch === "stop" || batch === undefined) return
-        // a fold that is far behind does not save after every batch: saving takes most of the time
+        // a fold that is far behind reads several batches at once and saves after them: saving takes most of
+        // the time
         const isFull = mode === "managed" && batch.events.length >= Math.min(limit, maxBatchSize)
         const startedAt = clock.currentTimeMillisUnsafe()
         const left = yield* this.#process(batch)
@@ -104,21 +105,23 @@ export class OwnedProjection {
     })
   }
 
-  /** Renews the lease while a batch takes long. Ends when the projection may belong to another worker. */
+  /**
+   * Renews the lease while a batch takes long. Ends when the projection may belong to another worker by now.
+   */
   get #holdOn(): Effect.Effect<void> {
     return Effect.gen({ self: this }, function* () {
       const { feed, logger } = this.#options
       const { leaseMs } = this.#lease
       const now = Effect.map(Clock.Clock, (clock) => Number(clock.monotonicTimeNanosUnsafe()) / 1e6)
       this.#heldSince = yield* now
-      // a worker in the engine's process, or one of a server without leases
+      // the lease does not end: the worker is in the engine's process, or works for a server without leases
       if (!Number.isFinite(leaseMs)) return yield* Effect.never
       while (true) {
         yield* Effect.sleep(leaseMs / 6)
         if ((yield* now) - this.#heldSince < leaseMs / 3) continue
         const held = yield* Effect.match(this.#seen(feed.renew(this.#lease)), {
           onSuccess: (held) => held,
-          // an engine that cannot be reached does not say who owns the projection
+          // no answer says nothing about who owns the projection: the lease is tried again
           onFailure: () => true
         })
         if (!held) return
@@ -140,7 +143,7 @@ export class OwnedProjection {
     })
   }
 
-  /** Processes a batch. When it returns `undefined`, everything in the batch is saved. */
+  /** Processes a batch. Everything in the batch is saved when this returns `undefined`. */
   #process(batch: ProjectionBatch): Effect.Effect<Interruption | undefined, RunnerError> {
     if (batch.retries.length > 0) return this.#retry(batch.retries)
     if (batch.position <= this.#progress.position) return Effect.succeed(undefined)
@@ -193,7 +196,7 @@ export class OwnedProjection {
     })
   }
 
-  /** Retries dead letters that a user has asked to retry: each once, on the current state. */
+  /** Retries dead letters that a user has asked to retry: each of them once, on the current state. */
   #retry(events: ReadonlyArray<ProjectionLogEvent>): Effect.Effect<Interruption | undefined, RunnerError> {
     return Effect.gen({ self: this }, function* () {
       const { handling, logger } = this.#options

@@ -1,16 +1,19 @@
-/** The partition of a projection that an event belongs to. */
+/** Computes to which partition of a projection an event belongs. */
 import { checkName } from "../Limits.ts"
 import { readPath } from "../DataPath.ts"
 
 /** The partition of a projection without partitions, and of events that have no value at the partition's path. */
 export const GLOBAL_PARTITION = "__global__"
 
-/** The partition for a value: a string as it is, any other value as JSON. Throws when it is not a valid name. */
+/**
+ * The name of the partition for a value: a string as it is, any other value as JSON. Throws when that is not
+ * a valid name.
+ */
 export const partitionOf = (value: unknown): string =>
   value === undefined || value === null || value === ""
     ? GLOBAL_PARTITION
     : checkName("partition", typeof value === "string" ? value : JSON.stringify(value))
 
-/** The partition by a path into the event. The path may begin with `event`, as in functions. */
+/** The partition of an event by a path into it. The path may begin with `event`, as in functions. */
 export const partitionAt = (event: object, path: string): string =>
   partitionOf(readPath(event, path) ?? readPath({ event }, path))

@@ -1,6 +1,6 @@
 /**
- * The progress of a projection while it belongs to this worker: the saved position, and the retries of a failed
- * event.
+ * How far a projection has come while it belongs to this worker: the saved position, and the retries of an
+ * event that has failed.
  */
 import * as Effect from "effect/Effect"
 import { calculateBackoff } from "../Backoff.ts"
@@ -36,10 +36,10 @@ export const LONGEST_RECONNECT_MS = 5000
 /** Errors that stop a runner. */
 export type RunnerError = ConnectionError | ValidationError | AccessError
 
-/** Why a runner stops processing. */
+/** Why a runner no longer processes: it was stopped, or another worker owns the projection. */
 export type Interruption = "stop" | "lost"
 
-/** The retries of an event that has failed. */
+/** An event that has failed, and how often. */
 interface Failing {
   readonly position: number
   readonly failures: number
@@ -53,7 +53,7 @@ interface ProgressOptions {
   readonly logger: Logger
   readonly maxRetries: number
   readonly states: States
-  /** Records that the engine answered the request, which renews the lease. */
+  /** Runs a request, and records that the engine has answered it, which renews the lease. */
   readonly seen: <A, E>(request: Effect.Effect<A, E>) => Effect.Effect<A, E>
   readonly unlessStopped: <A, E>(self: Effect.Effect<A, E>) => Effect.Effect<A | "stop", E>
 }
@@ -65,7 +65,7 @@ export class Progress {
   position: number
   #failing: Failing | undefined
   #saves = 0
-  /** States in the last save. */
+  /** How many states the last save had. */
   savedStates = 0
 
   constructor(options: ProgressOptions) {
@@ -75,12 +75,12 @@ export class Progress {
     this.#failing = options.lease.failing
   }
 
-  /** The number of the next attempt at the event. */
+  /** The number of the next attempt at an event, from 1. */
   attemptFor({ position }: ProjectionLogEvent): number {
     return this.#failing?.position === position ? this.#failing.failures + 1 : 1
   }
 
-  /** Makes a dead letter of the event, or returns `undefined` when it is to be retried. */
+  /** Makes a dead letter of an event that has failed. Returns `undefined` when the event is to be retried. */
   giveUp(event: ProjectionLogEvent, attempt: number, error: unknown): NewDeadLetter | undefined {
     const { logger, maxRetries } = this.#options
     if (isRetryable(error) && attempt <= maxRetries) return undefined
@@ -91,7 +91,10 @@ export class Progress {
     return { position: event.position, error: serializeError(error), attempts: attempt }
   }
 
-  /** Saves everything before the event, together with its failure, and waits for the retry. */
+  /**
+   * Saves everything before an event that has failed, together with the failure, and waits until the retry is
+   * due.
+   */
   tryLater(
     event: ProjectionLogEvent,
     attempt: number,
@@ -140,7 +143,7 @@ export class Progress {
     })
   }
 
-  /** Sends until the engine answers. The lease may end first. */
+  /** Sends the save until the engine answers. The lease may end before that. */
   #send(save: ProjectionSave, attempt: number): Effect.Effect<ProjectionSaved, RunnerError> {
     return Effect.catch(this.#options.seen(this.#options.feed.save(this.#options.lease, save)), (error) =>
       error instanceof ConnectionError

@@ -40,11 +40,11 @@ export interface ProjectionEvent<T = any, Name extends string = string> {
   readonly version: number
   /** When it was stored, as an ISO string. */
   readonly timestamp: string
-  /** The origin of an event that was not emitted: `cron` or `invoke`. */
+  /** The origin of an event that was not emitted: `cron` or `invoke`. Absent for others. */
   readonly source?: string
   /** The metadata that it was emitted with. */
   readonly metadata?: Record<string, unknown>
-  /** Present on an event that was appended to an entity stream. */
+  /** The entity and its version, for an event that was appended to an entity stream. */
   readonly entity?: EventEntity
 }
 
@@ -58,13 +58,13 @@ export interface ProjectionContext {
     readonly timestamp: Date
     readonly metadata?: Record<string, unknown>
   }
-  /** The projection that handles it. */
+  /** The projection whose handler is called. */
   readonly projection: { readonly name: string; readonly version: number }
   /** The partition that the event belongs to. */
   readonly partition: string
   /** The number of this attempt at the event, from 1. */
   readonly attempt: number
-  /** Adds the projection's fields to each line. */
+  /** A logger that adds the projection's fields to each line. */
   readonly logger: Logger
   /** Aborts when the worker stops or loses the projection to another one. */
   readonly signal: AbortSignal
@@ -88,7 +88,7 @@ export type ExternalProjectionHandler<E = any> = (
 /** The name or pattern of events, or a definition, which checks and types their data. */
 export type EventSource = string | EventDefinition
 
-/** The event of a source; for a name without a definition the data is `E`. */
+/** The event of a source. For a name without a definition, its data is `E`. */
 export type SourceEvent<Source, E> = Source extends EventDefinition
   ? ProjectionEvent<EventData<Source>, Source["name"]>
   : ProjectionEvent<E, Source extends `${string}${"*" | ">"}${string}` ? string : Source & string>
@@ -101,7 +101,7 @@ export type SourceEvents<Sources extends ReadonlyArray<EventSource>, E = any> = 
 
 /** The configuration that every projection has. */
 interface CommonConfig<Sources extends ReadonlyArray<EventSource> = ReadonlyArray<string>> {
-  /** Unique within an environment. It contains no white space, `*` or `>`. */
+  /** Name of the projection, unique within an environment. It contains no white space, `*` or `>`. */
   readonly name: string
   /** Names, patterns (`order.*`) or definitions of the events to project. */
   readonly events: Sources
@@ -118,13 +118,13 @@ export interface ManagedProjectionConfig<
   E = any,
   Sources extends ReadonlyArray<EventSource> = ReadonlyArray<string>
 > extends CommonConfig<Sources> {
-  /** Optional: `initialState` implies `managed`. */
+  /** May be left out: `initialState` implies `managed`. */
   readonly mode?: "managed"
   /** Makes the state before the first event. */
   readonly initialState: () => S
   /**
-   * Returns the state after an event. It must be pure: it may run again for the same event, and each state has passed
-   * through JSON.
+   * Returns the state after an event. It must be pure, since it may run again for the same event. Each state
+   * that it receives has passed through JSON.
    *
    * ```ts
    * createProjection({
@@ -152,11 +152,14 @@ export interface ExternalProjectionConfig<
   E = any,
   Sources extends ReadonlyArray<EventSource> = ReadonlyArray<string>
 > extends CommonConfig<Sources> {
-  /** Optional: without `initialState` the mode is `external`. */
+  /** May be left out: without `initialState` the mode is `external`. */
   readonly mode?: "external"
   /** Not allowed: an external projection has no state. */
   readonly initialState?: undefined
-  /** Handles an event. It may be called more than once for the same event; when it rejects, the event is retried. */
+  /**
+   * Handles an event. It may be called more than once for the same event. When it rejects, the event is
+   * retried.
+   */
   readonly handler: (event: SourceEvents<Sources, E>, ctx: ProjectionContext) => unknown
   /** Not allowed: an external projection has no partitions. */
   readonly partitionKey?: undefined
@@ -211,8 +214,9 @@ export interface IronflowProjection<S = any, E = any> {
 }
 
 /**
- * Defines a projection. It is managed when `initialState` is given, and external otherwise, unless `mode` is given.
- * Throws `ValidationError` naming the projection and the field when the configuration is invalid.
+ * Defines a projection. With `initialState` it is managed, and without it is external, unless `mode` is
+ * given. Throws `ValidationError`, which names the projection and the field, when the configuration is
+ * invalid.
  */
 export function createProjection<
   // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
@@ -262,7 +266,8 @@ export interface ManagedEffectConfig<
   /** Makes the state before the first event. */
   readonly initialState: () => S
   /**
-   * Returns the next state, or an Effect of it. The Effect may only read, because it may run again.
+   * Returns the next state, or an Effect of it. The Effect may only read, since it may run again for the same
+   * event.
    *
    * ```ts
    * Projection.make({
@@ -281,7 +286,10 @@ export interface ManagedEffectConfig<
     event: SourceEvents<Sources>,
     ctx: ProjectionContext
   ) => NoInfer<S> | Effect.Effect<NoInfer<S>, E, R>
-  /** Gives each partition its own state: a path such as `$.entity.id`, or a function. By default there is one state. */
+  /**
+   * Gives each partition its own state: a path such as `$.entity.id`, or a function of the event. By default
+   * there is one state.
+   */
   readonly partitionKey?: string | ((event: SourceEvents<Sources>) => string)
 }
 
@@ -293,7 +301,7 @@ export interface ExternalEffectConfig<
 > extends CommonConfig<Sources> {
   /** Not allowed: an external projection has no state. */
   readonly initialState?: undefined
-  /** Run for every event, at least once, in order. */
+  /** Runs for every event, at least once, in order. */
   readonly handler: (event: SourceEvents<Sources>, ctx: ProjectionContext) => Effect.Effect<unknown, E, R>
 }
 
@@ -335,7 +343,7 @@ export type ProjectionRequirements<P> = P extends {
  * })
  * ```
  *
- * Throws `ValidationError` naming the projection and the field when the configuration is invalid.
+ * Throws `ValidationError`, which names the projection and the field, when the configuration is invalid.
  */
 export function make<const Sources extends ReadonlyArray<EventSource>, E = never, R = never>(
   config: ExternalEffectConfig<Sources, E, R>
@@ -363,7 +371,7 @@ export const isEffectProjection = (projection: AnyProjection): projection is Eff
 /** Most events that one batch may have. */
 export const maxBatchSize = 1000
 
-/** The most events that an owner reads at once, while it is far behind. */
+/** The most events that an owner that is far behind reads at once. */
 export const maxReadEvents = 5000
 
 /** Returns the name when it is valid. Throws `ValidationError`. */
@@ -394,11 +402,14 @@ export const checkProjectionEvents = (events: unknown, label: string): ReadonlyA
   })
 }
 
-/** Checks the configuration, and replaces the definitions among its events by their names. */
+/**
+ * Replaces the definitions among the events of the configuration by their names, and checks the
+ * configuration.
+ */
 const resolveSources = (
   config: unknown
 ): { readonly definitions: ReadonlyArray<EventDefinition>; readonly resolved: ResolvedProjectionConfig } => {
-  // the check reports what is wrong with a value that is not a list
+  // `resolve` says what is wrong with a value that has no list of events
   if (!isObject(config) || !Array.isArray(config.events))
     return { definitions: [], resolved: resolve(config) }
   const definitions = config.events.filter(isEventDefinition)
@@ -455,7 +466,7 @@ const resolve = (config: unknown): ResolvedProjectionConfig => {
     name,
     events,
     mode,
-    // checked above
+    // `initialState` was checked above to be a function
     ...(initialState === undefined ? {} : { initialState: initialState as () => unknown }),
     maxRetries: Number(maxRetries),
     batchSize: Number(batchSize),

@@ -1,6 +1,6 @@
 /**
- * Passes one event through the handler of a projection: decoded, upcast, validated, handled. Every failure becomes a
- * value.
+ * Passes one event through the handler of a projection: decodes, upcasts and validates the event, and calls
+ * the handler. Every failure becomes a value.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -24,7 +24,7 @@ import {
   type ProjectionEvent
 } from "./Projection.ts"
 
-/** What the handler threw, rejected with or failed with. */
+/** Holds what the handler threw, rejected with or failed with. */
 export class Failed {
   readonly error: unknown
   constructor(error: unknown) {
@@ -32,7 +32,7 @@ export class Failed {
   }
 }
 
-/** The version of projections in the wire format. */
+/** The version that projections have in the wire format. */
 const VERSION = 1
 
 export interface ProjectionHandlerOptions {
@@ -45,7 +45,10 @@ export interface ProjectionHandler {
   readonly registration: ProjectionRegistration
   /** Makes the state before the first event. Throws what `initialState` throws. */
   readonly initialState: () => unknown
-  /** Decodes the event for the handler, each time anew. Throws what an upcaster or a schema throws. */
+  /**
+   * Decodes the event for the handler; each call makes a new event. Throws what an upcaster or a schema
+   * throws.
+   */
   readonly decode: (event: ProjectionLogEvent) => ProjectionEvent
   /**
    * The partition of an event. Throws what the projection's function throws, and `ValidationError` for an invalid
@@ -83,7 +86,7 @@ export const makeProjectionHandler = ({
   const schemas = new Map(definitions.map((definition) => [definition.name, definition.schema]))
 
   const iso = makeIso()
-  // shared by all events
+  // one object, which all events share
   const itself = Object.freeze({ name, version: VERSION })
 
   const decode = (event: ProjectionLogEvent): ProjectionEvent => {
@@ -100,7 +103,7 @@ export const makeProjectionHandler = ({
       timestamp: iso(event.timestamp)
     }
     if (event.source !== undefined) decoded.source = event.source
-    // the engine accepts objects only
+    // metadata is always an object: the engine accepts nothing else
     if (event.metadata !== undefined) decoded.metadata = decodeJson(event.metadata) as Record<string, unknown>
     if (event.entity !== undefined) decoded.entity = { ...event.entity }
     return decoded
@@ -140,7 +143,7 @@ export const makeProjectionHandler = ({
     reduce: (state, event, context) => {
       const next: unknown = handler(state, event, contextOf(event, context))
       if (next instanceof Promise) {
-        // the result is ignored, and must not become an unhandled rejection
+        // the result is ignored, so its rejection must not be an unhandled one
         next.catch(() => undefined)
         throw new ValidationError(
           `Projection "${name}": the handler of a managed projection must return the next state, and it returned a promise. ` +
@@ -170,7 +173,10 @@ export const makeProjectionHandler = ({
 
 type Writable<T> = { -readonly [K in keyof T]: T[K] }
 
-/** Formats times as ISO strings. Consecutive events mostly share their second, so that part is remembered. */
+/**
+ * Makes a function that formats times as ISO strings. It remembers the part up to the second, which
+ * consecutive events mostly share.
+ */
 const makeIso = (): ((time: number) => string) => {
   let second = Number.NaN
   let upToSecond = ""
@@ -185,8 +191,8 @@ const makeIso = (): ((time: number) => string) => {
 }
 
 /**
- * Turns failures and defects into values; an interruption stays an interruption. The worker's context provides the
- * services.
+ * Turns the failures and defects of a handler's Effect into values; an interruption stays one. The services
+ * come from the worker's context.
  */
 const failing = (effect: Effect.Effect<unknown, unknown, unknown>): Effect.Effect<unknown | Failed> =>
   Effect.flatMap(

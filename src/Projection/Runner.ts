@@ -1,9 +1,10 @@
 /**
- * Runs one projection until it is stopped: claims it, reads batches, folds them or calls the handler, saves.
+ * Runs one projection until it is stopped. It claims the projection, reads batches, folds them or calls the
+ * handler, and saves.
  *
- * An event whose handler fails is retried up to `maxRetries` times, with a delay that doubles; the projection waits
- * meanwhile. An error that is not retryable is not retried. Then the event becomes a dead letter, and the projection
- * continues after it.
+ * An event whose handler fails is retried up to `maxRetries` times, with a delay that doubles each time; the
+ * projection waits meanwhile. An error that is not retryable is not retried. When no retry is left, the event
+ * becomes a dead letter, and the projection continues after it.
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -50,7 +51,7 @@ export const makeRunner = (options: RunnerOptions): Effect.Effect<Runner> =>
     const handling = makeProjectionHandler(options)
     const { name } = handling.registration
 
-    /** Waits for `self`, or for the runner to be stopped. */
+    /** Waits for `self`, or until the runner is stopped. */
     const unlessStopped = <A, E>(self: Effect.Effect<A, E>): Effect.Effect<A | "stop", E> =>
       Effect.raceFirst(self, stopped)
 
@@ -61,7 +62,8 @@ export const makeRunner = (options: RunnerOptions): Effect.Effect<Runner> =>
     }
 
     const claimAndOwn = Effect.gen(function* () {
-      // a projection that another worker owns is registered too; without a wait the engine answers so at once
+      // No wait at first: so the engine answers at once, also when another worker owns the projection, which
+      // is then registered too.
       const waitMs = Deferred.isDoneUnsafe(registered) ? undefined : 0
       const claim = yield* unlessStopped(feed.claim(handling.registration, waitMs))
       if (claim === "stop") return
@@ -91,7 +93,7 @@ export const makeRunner = (options: RunnerOptions): Effect.Effect<Runner> =>
       while (!Deferred.isDoneUnsafe(stopping)) {
         const trouble = yield* claimAndOwn.pipe(
           Effect.as(undefined),
-          // a handler broke the rules, such as failing for events that it has folded before
+          // a handler has broken a rule: it has failed for an event that it had folded before, for example
           Effect.catchDefect((defect) => Effect.fail(toError(defect))),
           Effect.catch(Effect.succeed)
         )
@@ -106,7 +108,7 @@ export const makeRunner = (options: RunnerOptions): Effect.Effect<Runner> =>
         yield* unlessStopped(Effect.sleep(calculateBackoff(outages, RECONNECT_MS, LONGEST_RECONNECT_MS)))
       }
     }).pipe(
-      // an impossible initial state ends this projection only
+      // a defect, such as an initial state that cannot be stored, ends this projection only
       Effect.catchDefect((defect) => Effect.sync(() => refuse(toError(defect), defect)))
     )
     return {

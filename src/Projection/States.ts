@@ -1,10 +1,10 @@
 /**
- * The states of a managed projection while its worker folds: the saved states, and the events folded since.
+ * The states of a managed projection in its worker: the saved states, and the events that were folded since.
  *
- * A handler receives each state as if it had passed through JSON. This is checked when a batch is saved. If a state
- * is not plain data by then, the batch is folded again with a JSON round trip after every event (`careful`), which
- * also finds the event whose state cannot be stored. A handler that throws may have changed its state, so the
- * partition is folded again from the saved state.
+ * A handler must receive each state as if it had passed through JSON. Whether it did is checked when a batch
+ * is saved. If a state is not plain data by then, the batch is folded again with a JSON round trip after
+ * every event (`careful`). This also finds the event whose state cannot be stored. A handler that throws may
+ * have changed its state, so the partition is folded again from the saved state.
  */
 import * as Effect from "effect/Effect"
 import { ValidationError } from "../Errors.ts"
@@ -19,14 +19,14 @@ const REMEMBERED = 1000
 
 interface Live {
   readonly partition: string
-  /** The saved state; absent before the first save. */
+  /** The saved state as JSON; absent before the first save. */
   base: string | undefined
   /** Position of the last event in `base`. */
   position: number
   value: unknown
-  /** Whether `value` is current. Otherwise it is made from `base` on first use. */
+  /** Whether `value` is current. If not, it is made from `base` and `folded` when it is next used. */
   isFresh: boolean
-  /** Events since `base`. */
+  /** Events that were folded since `base`. */
   folded: Array<ProjectionLogEvent>
   /** The last event since `base`, dead letters included. */
   last: ProjectionLogEvent | undefined
@@ -35,7 +35,7 @@ interface Live {
 export class States {
   readonly #handling: ProjectionHandler
   readonly #name: string
-  /** In the order of their last use, the oldest first. */
+  /** By partition, in the order of their last use, the oldest first. */
   readonly #live = new Map<string, Live>()
   #latest: Live | undefined
   readonly #signal: AbortSignal
@@ -47,7 +47,7 @@ export class States {
     this.#signal = signal
   }
 
-  /** The partitions whose states must be read first. */
+  /** The partitions whose states are not in memory, and must be read first. */
   missing(partitions: Iterable<string>): Array<string> {
     return [...new Set(partitions)].filter((partition) => !this.#live.has(partition))
   }
@@ -67,14 +67,14 @@ export class States {
     }
   }
 
-  /** Whether the partition's state includes the event already. */
+  /** Whether the state of the partition already includes the event. */
   has(partition: string, event: ProjectionLogEvent): boolean {
     return event.position <= (this.#live.get(partition)?.position ?? 0)
   }
 
   /**
-   * Folds an event into the state of its partition, or returns why it failed. `decoded` must not have been seen by
-   * user code.
+   * Folds an event into the state of its partition. Returns the failure if that fails. User code must not
+   * have seen `decoded` before.
    */
   fold(
     partition: string,
@@ -102,7 +102,7 @@ export class States {
     this.#of(partition).last = event
   }
 
-  /** Folds again the partitions that a failure has undone. Runs before {@link changed}. */
+  /** Folds the partitions again whose states a failure has spoiled. Runs before {@link changed}. */
   readonly prepare: Effect.Effect<Failed | undefined> = Effect.suspend(() => {
     const stale = [...this.#live.values()].filter(({ isFresh, last }) => last !== undefined && !isFresh)
     return Effect.reduce(
@@ -116,7 +116,10 @@ export class States {
     )
   })
 
-  /** The changed states to save; `undefined` when the batch must be folded again with round trips. */
+  /**
+   * The changed states, which are to be saved. `undefined` when the batch must be folded again with round
+   * trips.
+   */
   changed(): { readonly states: ReadonlyArray<NewPartitionState>; readonly bytes: number } | undefined {
     const states: Array<NewPartitionState> = []
     let bytes = 0
@@ -137,7 +140,7 @@ export class States {
     return { states, bytes }
   }
 
-  /** Marks the states that {@link changed} returned as saved. */
+  /** Notes that the states which {@link changed} returned were saved. */
   saved(states: ReadonlyArray<NewPartitionState>): void {
     for (const { partition, position, state } of states) {
       const live = this.#of(partition)
@@ -167,7 +170,7 @@ export class States {
     const live = this.#latest?.partition === partition ? this.#latest : this.#live.get(partition)
     if (live === undefined) throw new Error(`the state of partition "${partition}" was not read`)
     if (live !== this.#latest) {
-      // moves it to the end: it is forgotten last
+      // moves it to the end of the map: the first ones are forgotten first
       this.#live.delete(partition)
       this.#live.set(partition, live)
       this.#latest = live
@@ -194,7 +197,7 @@ export class States {
     return this.#applyOne(live, event, context, decoded)
   }
 
-  /** Makes the value from the saved state and the events folded since. */
+  /** Makes `value` from the saved state and the events that were folded since. */
   #restore(live: Live, context: CallContext): Effect.Effect<Failed | undefined> | Failed | undefined {
     try {
       live.value = live.base === undefined ? this.#first() : JSON.parse(live.base)
@@ -270,7 +273,7 @@ export class States {
     }
   }
 
-  /** The state as JSON; `undefined` when JSON would change the value, or it cannot be stored. */
+  /** The state as JSON. `undefined` when the state cannot be stored, or when JSON would change it. */
   #encoded(live: Live): string | undefined {
     if (!this.careful && !isPlain(live.value, 0)) return undefined
     try {
@@ -291,7 +294,8 @@ export const encodeState = (name: string, state: unknown): string => {
 }
 
 /**
- * Whether a JSON round trip keeps the value: no dates, classes, `undefined`, `NaN`, or values that JSON cannot hold.
+ * Whether the value stays the same in a JSON round trip: it has no dates, class instances, `undefined`,
+ * `NaN`, or values that JSON cannot hold.
  */
 const isPlain = (value: unknown, depth: number): boolean => {
   switch (typeof value) {

@@ -1,4 +1,6 @@
-/** The common parts of clients of a single area, such as `KVClient`, that are created on their own. */
+/**
+ * What the clients of a single area share. Such a client, `KVClient` for example, can be created on its own.
+ */
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import type { ServerOptions } from "../Client/HttpOptions.ts"
 import type { ClientServices } from "../Client/Services.ts"
@@ -7,8 +9,8 @@ import { overHttp } from "./OverHttp.ts"
 import { makeRuntimeHandle, type RuntimeHandle } from "./Promisify.ts"
 
 /**
- * Where an error happened: the call path such as `kv.bucket.get`, the path of the request, and the status if there
- * was one.
+ * Where an error happened: the path of the call such as `kv.bucket.get`, the path of the request, and the
+ * status if there was a response.
  */
 export interface ErrorContext {
   readonly method: string
@@ -18,7 +20,7 @@ export interface ErrorContext {
 
 export type OnError = (error: Error, context: ErrorContext) => void | PromiseLike<void>
 
-/** Opens a runtime for one client. Throws `ValidationError` when the configuration is invalid. */
+/** Opens the runtime of a client. Throws `ValidationError` when the configuration is invalid. */
 export const openRuntime = (
   config: ServerOptions,
   caller: string,
@@ -26,7 +28,7 @@ export const openRuntime = (
 ): RuntimeHandle<ClientServices, ValidationError> =>
   makeRuntimeHandle(ManagedRuntime.make(overHttp(config, caller)), what)
 
-/** Wraps the methods: they call `onError` with an error before they reject with it. */
+/** Wraps the methods, so that they call `onError` with an error before they reject with it. */
 export const reporting = <Api extends object>(
   api: Api,
   methods: ReadonlyArray<keyof Api & string>,
@@ -48,12 +50,12 @@ export const reporting = <Api extends object>(
             status === undefined ? contextOf(name, args) : { ...contextOf(name, args), statusCode: status }
           )
         } catch {
-          // as documented: an error in `onError` must not hide the original one
+          // as documented, an error in `onError` is ignored: the original one must reach the caller
         }
         throw error
       }
     }
   }
-  // the same members, each with the same arguments and results
+  // these are the members of `api`, with the same arguments and results
   return told as Api
 }

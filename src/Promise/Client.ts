@@ -33,7 +33,7 @@ interface ServerClientConfig extends ServerOptions, ReadingOptions {
 
 /** Options of a client of an engine in this process. */
 interface EngineClientConfig extends ReadingOptions {
-  /** The engine: what `startEngine()` resolves to. */
+  /** The engine, as `startEngine()` resolves to it. */
   readonly engine: EngineHandle
   /** The environment to work in; by default the engine's. */
   readonly environment?: string | undefined
@@ -54,9 +54,9 @@ const engineClientKeys = {
 } satisfies Keys<EngineClientConfig>
 
 /**
- * Talks to an engine or server. Every method rejects with an Ironflow error. A method with options takes a `signal`
- * in them; when it aborts, the call rejects with the signal's reason. After `close()`, calls reject with code
- * `CLOSED`. `Events` maps the names of events to their data.
+ * A client of an engine or server. Every method rejects with an Ironflow error. A method that takes options
+ * takes a `signal` in them; when it aborts, the call rejects with the signal's reason. After `close()`, calls
+ * reject with code `CLOSED`. `Events` maps the names of events to their data.
  */
 // oxlint-disable-next-line typescript/no-unsafe-declaration-merging -- the constructor assigns all of them
 export interface IronflowClient<Events extends object = AnyEvents> extends ClientApi<PromiseKind, Events> {
@@ -113,7 +113,7 @@ export class IronflowClient<Events extends object = AnyEvents> implements AsyncD
       ClientServices,
       ValidationError
     >(this.#handle, ConsumerGroups, namesOf(consumerGroupsMethods))
-    // `promisify` cannot infer one API from the other
+    // Both types are given, since `promisify` cannot infer one API from the other.
     this.apiKeys = promisify<
       ApiKeysApi<PromiseKind>,
       ApiKeysApi<EffectKind>,
@@ -154,31 +154,32 @@ export class IronflowClient<Events extends object = AnyEvents> implements AsyncD
     return new ConfigClient({}, this.#handle)
   }
 
-  /** Rejects the calls in flight with code `CLOSED`, and all later ones. Closing again does nothing. */
+  /** Rejects the calls in flight and all later ones, with code `CLOSED`. Closing again does nothing. */
   async close(): Promise<void> {
     this.#handle.isClosed = true
     this.#forget()
     await this.#handle.runtime.dispose()
   }
 
-  /** Closes it, for `await using`. */
+  /** Closes the client, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
   }
 }
 
 /**
- * Creates a client of the server at `serverUrl` (`IRONFLOW_SERVER_URL` by default, or else `http://localhost:9123`),
- * or of an `engine` of this process. Throws `ValidationError` when the configuration is invalid.
+ * Creates a client of the server at `serverUrl`, or of an `engine` of this process. The default server is
+ * that of `IRONFLOW_SERVER_URL`, or else `http://localhost:9123`. Throws `ValidationError` when the
+ * configuration is invalid.
  *
- * With a map of events as `Events` the client accepts only their names, each with its data:
+ * With a map of events as `Events`, the client only accepts the names in the map, each with its data:
  * `createClient<{ "order.placed": Order }>()`.
  */
 export const createClient = <Events extends object = AnyEvents>(
   config: IronflowClientConfig = {}
 ): IronflowClient<KnownEvents<Events>> => new IronflowClient<KnownEvents<Events>>(config)
 
-/** Makes `ReturnType<typeof createClient>` a client without a map. */
+/** The events of a client. It makes `ReturnType<typeof createClient>` a client without a map. */
 type KnownEvents<Events extends object> = [keyof Events] extends [never] ? AnyEvents : Events
 
 interface Behind {

@@ -22,7 +22,7 @@ import { startWatch, type WatchCallbacks, type Watcher } from "./Watcher.ts"
 /** Options of a client for configurations. */
 export interface ConfigClientConfig extends ServerOptions {
   /**
-   * Called with every error; the call rejects with the error after `onError` is done. Errors in `onError` are
+   * Called with every error. The call rejects with the error once `onError` is done. Errors in `onError` are
    * ignored.
    */
   readonly onError?: OnError
@@ -44,8 +44,8 @@ export class ConfigClient implements AsyncDisposable {
   readonly #isShared: boolean
 
   /**
-   * Creates a client of the configured server. `client.config()` passes `handle`; the client then closes with that one.
-   * Throws `ValidationError` when the configuration is invalid.
+   * Creates a client of the configured server. `client.config()` passes a `handle`, so that closing `client`
+   * also closes this client. Throws `ValidationError` when the configuration is invalid.
    */
   constructor(config: ConfigClientConfig = {}, handle?: ClientRuntimeHandle) {
     checkKeys(config, { ...serverKeys, onError: true } satisfies Keys<ConfigClientConfig>, "ConfigClient")
@@ -66,8 +66,8 @@ export class ConfigClient implements AsyncDisposable {
   }
 
   /**
-   * Watches the changes of a configuration, as an async iterable or with callbacks. The watch is active once `ready`
-   * has resolved.
+   * Watches the changes of a configuration, as an async iterable or with callbacks. The watch is active once
+   * `ready` has resolved.
    *
    * ```ts
    * const watcher = client.config().watch("app-settings", { onUpdate: ({ data }) => console.log(data) })
@@ -99,14 +99,17 @@ export class ConfigClient implements AsyncDisposable {
     )
   }
 
-  /** Rejects the calls in flight, and all later ones. A client from `client.config()` also closes with its parent. */
+  /**
+   * Rejects the calls in flight, and all later ones. Does nothing for a client from `client.config()`, which closes
+   * together with `client`.
+   */
   async close(): Promise<void> {
     if (this.#isShared) return
     this.#handle.isClosed = true
     await this.#handle.runtime.dispose()
   }
 
-  /** Closes it, for `await using`. */
+  /** Closes the client, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
   }

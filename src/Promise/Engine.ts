@@ -54,9 +54,9 @@ export interface StartEngineOptions
    */
   readonly filename?: string
   /**
-   * A Postgres database in place of a file: `postgres://user:password@host:5432/database`. Without `filename` and
-   * this option, `IRONFLOW_DATABASE_URL` applies. Requires the package `pg`. Any number of engines may share a
-   * schema.
+   * A Postgres database in place of a file: `postgres://user:password@host:5432/database`. Without this
+   * option and `filename`, `IRONFLOW_DATABASE_URL` applies. Requires the package `pg`. Any number of engines
+   * may share a schema.
    */
   readonly databaseUrl?: string
   /** The schema of the tables on Postgres, created when it does not exist; `"ironflow"` by default. */
@@ -66,32 +66,41 @@ export interface StartEngineOptions
   /** The key that secrets are encrypted with: 32 bytes in base64 or hex; `IRONFLOW_MASTER_KEY` by default. */
   readonly masterKey?: string
   /**
-   * How much of the log lines of each run is kept: by default the newest 1,000 lines and 262,144 characters.
-   * `lines: 0` keeps none.
+   * How much of the log lines of each run is kept: by default the newest 1,000 lines, with 262,144 characters
+   * at most. `lines: 0` keeps none.
    */
   readonly keepLogs?: { readonly lines?: number; readonly characters?: number }
-  /** Checks in the background that the database agrees with the guarantees; `true` by default. */
+  /**
+   * Whether the engine checks in the background that the database agrees with the guarantees; `true` by
+   * default.
+   */
   readonly audit?: boolean
   /** Serves clients and workers of other processes over HTTP, at `engine.url`; off by default. */
   readonly listen?: HttpServerOptions
   /** How push endpoints are called. */
   readonly push?: PushConfig
-  /** Hooks: URLs that the engine calls, with signed requests, about runs and functions in trouble; none by default. */
+  /**
+   * Hooks: URLs that the engine calls, with signed requests, about runs and functions in trouble. None by
+   * default.
+   */
   readonly hooks?: ReadonlyArray<HookOptions>
   /**
    * When a function counts as failing: by default, at least 5 of its runs ended in the last 5 minutes and at least
    * half of those failed.
    */
   readonly failing?: FailingOptions
-  /** Functions to run in this process. Without functions and projections the engine starts no worker. */
+  /** The functions to run in this process. Without functions and projections, the engine starts no worker. */
   readonly functions?: ReadonlyArray<RunnableFunction>
-  /** Projections to run in this process. */
+  /** The projections to run in this process. */
   readonly projections?: ReadonlyArray<RunnableProjection>
 }
 
 /** How an engine calls push endpoints. */
 export interface PushConfig {
-  /** The key that requests are signed with; `IRONFLOW_SIGNING_KEY` by default. Without a key they are not signed. */
+  /**
+   * The key that requests are signed with; `IRONFLOW_SIGNING_KEY` by default. Without a key, requests are not
+   * signed.
+   */
   readonly signingKey?: string
   /** Allows endpoints on loopback and in private networks; `false` by default. */
   readonly allowPrivateNetworks?: boolean
@@ -133,9 +142,9 @@ const engineKeys = {
 export interface EngineSecrets {
   /** Stores a secret or replaces its value. Rejects with code `MASTER_KEY_MISSING` when the engine has no master key. */
   set(name: string, value: string): Promise<void>
-  /** Names and times, without values. */
+  /** Lists the names and times of the secrets, without their values. */
   list(): Promise<Array<SecretInfo>>
-  /** Resolves to whether there was one. */
+  /** Deletes a secret. Resolves to whether there was one. */
   delete(name: string): Promise<boolean>
 }
 
@@ -143,26 +152,27 @@ export interface EngineSecrets {
 export interface IronflowEngine extends EngineHandle, AsyncDisposable {
   /** A client of the engine, in its environment. It needs no API key. */
   readonly client: IronflowClient
-  /** The URL that the engine listens at, if it does: `http://127.0.0.1:9123`. */
+  /** The URL that the engine listens at: `http://127.0.0.1:9123`. Absent when it does not listen. */
   readonly url?: string
   /** The secrets of the engine's environment. A function receives those listed in its `secrets`. */
   readonly secrets: EngineSecrets
   /**
-   * Writes a snapshot of the database, with all environments, to a new file that only the user of the process may
-   * read. The engine continues meanwhile. Rejects with `ValidationError` when the file exists, and with `StoreError`
-   * when it cannot be written; then no file is left behind.
+   * Writes a snapshot of the database, with all environments, to a new file that only the user of the process
+   * may read. The engine goes on meanwhile. Rejects with `ValidationError` when the file exists, and with
+   * `StoreError` when it cannot be written; then no file is left behind.
    */
   backup(filename: string): Promise<BackupInfo>
   /**
-   * Checks the engine, its database and its runs in all environments, and says what to do about each problem: what
-   * `ironflow doctor` shows. Rejects with `StoreError` when the database cannot be read.
+   * Checks the engine, its database and its runs in all environments, and says what to do about each problem.
+   * `ironflow doctor` shows the same. Rejects with `StoreError` when the database cannot be read.
    */
   doctor(): Promise<ReadonlyArray<DoctorCheck>>
-  /** Creates a worker for this engine; in the engine's environment by default. */
+  /** Creates a worker for this engine. By default it works in the engine's environment. */
   createWorker(config: Omit<WorkerConfig, "engine">): Worker
   /**
-   * Closes the engine: workers take no more jobs; turns in flight are waited for (30 seconds, or the worker's
-   * `drainTimeout`) and then released; clients close; the database closes. A second call waits for the same.
+   * Closes the engine. Workers take no more jobs; turns in flight are waited for (30 seconds, or the worker's
+   * `drainTimeout`) and then released; clients close; the database closes. A second call waits for the same
+   * end.
    */
   close(): Promise<void>
 }
@@ -183,7 +193,7 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
     environment,
     functions: options.functions ?? []
   }
-  // checked before anything is opened, and also when there is no worker
+  // checked before anything is opened, and also when no worker is started
   resolveWorkerOptions(workerConfig)
   const logs = layerLogger(resolveLogger(options.logger, "[ironflow]"))
   const embedded = layer.pipe(
@@ -191,7 +201,7 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
     Layer.provide(settings(options)),
     Layer.provideMerge(logs)
   )
-  // an engine that does not listen does not load the server
+  // loaded only by an engine that listens
   const server = options.listen === undefined ? undefined : await import("../Server/Server.ts")
   const runtime = ManagedRuntime.make(
     server === undefined ? embedded : server.layer(options.listen).pipe(Layer.provideMerge(embedded))
@@ -228,7 +238,7 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
       Layer.merge(Layer.succeedContext(servicesIn(service, environment, reading)), logs),
     wire: (environment) => wireTo(service, environment),
     transport: Layer.succeed(WorkerTransport, {
-      // only the engine's own log lines go to its logger; Effect handlers have their own loggers
+      // only the log lines of the engine itself go to its logger: Effect handlers have loggers of their own
       open: (registration, handlers) => Effect.provide(service.workers.connect(registration, handlers), logs)
     }),
     onClose: (who, close) => {
@@ -260,7 +270,8 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
   if (options.functions === undefined && options.projections === undefined) return engine
   try {
     const worker = engine.createWorker(workerConfig)
-    // When start() rejects before the worker is ready, ready() rejects too; afterwards start() does not reject.
+    // When start() rejects before the worker is ready, ready() rejects too and tells the caller. After that
+    // start() does not reject.
     worker.start().catch(() => undefined)
     await worker.ready()
   } catch (error) {
@@ -271,8 +282,8 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
 }
 
 /**
- * Reads a backup wholly, and then makes it the database of an engine, atomically. No engine may have that database
- * open. An engine that starts on it continues the runs that were in flight.
+ * Reads a backup completely, and then makes it the database of an engine, atomically. No engine may have that
+ * database open. An engine that starts on it continues the runs that were in flight when the backup was made.
  *
  * Rejects with `ValidationError` when the file is not a backup, or when the database exists and `replace` is not set.
  * Rejects with `StoreError`: `STORE_LOCKED` when an engine has the database open, `STORE_CORRUPT` when the backup is
@@ -287,7 +298,7 @@ export const restoreBackup = async (options: RestoreOptions): Promise<BackupInfo
 const named = (what: string, filename: string): Effect.Effect<string, ValidationError> =>
   Effect.try({
     try: () => checkName(what, filename),
-    // it throws no other errors
+    // `databaseUrlOf` throws only `ValidationError`
     catch: (error) => error as ValidationError
   })
 
@@ -354,7 +365,10 @@ const keptLogs = ({
   return { lines: characters === 0 ? 0 : lines, length: characters }
 }
 
-/** Keeps the process alive, as an open port would: an engine that only waits for events has no other open handle. */
+/**
+ * Keeps the process alive, as an open port would: an engine that only waits for events has nothing else that
+ * does.
+ */
 const keepAlive = (): (() => void) => {
   const timer = setInterval(() => undefined, 2 ** 30)
   return () => clearInterval(timer)

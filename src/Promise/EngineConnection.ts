@@ -1,4 +1,7 @@
-/** How clients and workers of the Promise API reach an engine in the same process, without loading its code. */
+/**
+ * How clients and workers of the Promise API reach an engine of the same process. Importing this does not
+ * load the engine's code.
+ */
 import type * as Layer from "effect/Layer"
 import type { ClientServices } from "../Client/Services.ts"
 import type { ReadingOptions } from "../Client/Streams.ts"
@@ -6,24 +9,25 @@ import { ValidationError } from "../Errors.ts"
 import type { Wire } from "../Protocol/Subscriptions.ts"
 import type { WorkerTransport } from "../Protocol/Worker.ts"
 
-/** The interface of an engine for the clients and workers of its process. */
+/** What an engine offers to the clients and workers of its process. */
 export interface EngineConnection {
-  /** The environment of clients and workers that specify none. */
+  /** The environment of clients and workers that name none. */
   readonly environment: string
   readonly client: (environment: string, options?: ReadingOptions) => Layer.Layer<ClientServices>
   /** Opens a new connection for subscriptions in an environment. */
   readonly wire: (environment: string) => Wire
   readonly transport: Layer.Layer<WorkerTransport>
   /**
-   * Registers `close` to be called when the engine closes: first all workers, whose handlers may still use clients,
-   * then all clients, then the database. Returns a function that unregisters it.
+   * Registers `close`, which is called when the engine closes. All workers are closed first, since their
+   * handlers may still use clients; then all clients, and then the database. Returns a function that removes
+   * `close` again.
    */
   readonly onClose: (who: "worker" | "client", close: () => Promise<void>) => () => void
 }
 
-/** An engine as `createClient` and `createWorker` accept it: what `startEngine()` resolves to. */
+/** An engine, as `createClient` and `createWorker` accept it, and as `startEngine()` resolves to it. */
 export interface EngineHandle {
-  /** The way for clients and workers of this process to reach the engine. */
+  /** How clients and workers of this process reach the engine. */
   readonly connection: EngineConnection
 }
 

@@ -6,8 +6,8 @@ import { lineOf } from "../EffectLogger.ts"
 import type { Logger } from "../Logger.ts"
 
 /**
- * Sends the log lines of Effects to a `Logger`, which applies its own level. The first part is the message; errors
- * become data, and annotations become fields.
+ * Sends the log lines of Effects to a `Logger`, which applies its own level. The first part of a line is its
+ * message; errors in it become data, and annotations become fields.
  */
 export const layerLogger = (target: Logger): Layer.Layer<never> =>
   Layer.merge(Layer.succeed(References.MinimumLogLevel, "All"), layerLines(target))

@@ -28,7 +28,7 @@ import { type KVWatchCallbacks, type KVWatcher, startWatch } from "./Watcher.ts"
 /** Options of a client for the key-value store. */
 export interface KVClientConfig extends ServerOptions {
   /**
-   * Called with every error; the call rejects with the error after `onError` is done. Errors in `onError` are
+   * Called with every error. The call rejects with the error once `onError` is done. Errors in `onError` are
    * ignored.
    */
   readonly onError?: OnError
@@ -50,8 +50,8 @@ export class KVClient implements AsyncDisposable {
   readonly #isShared: boolean
 
   /**
-   * Creates a client of the configured server. `client.kv()` passes `handle`; the client then closes with that one.
-   * Throws `ValidationError` when the configuration is invalid.
+   * Creates a client of the configured server. `client.kv()` passes a `handle`, so that closing `client` also
+   * closes this client. Throws `ValidationError` when the configuration is invalid.
    */
   constructor(config: KVClientConfig = {}, handle?: ClientRuntimeHandle) {
     checkKeys(config, kvClientKeys, "KVClient")
@@ -79,9 +79,10 @@ export class KVClient implements AsyncDisposable {
   }
 
   /**
-   * Returns a handle for the keys of a bucket, without checking that the bucket exists. With a `schema` (Zod,
-   * Valibot, ArkType, Effect) its values are typed, and every value is checked when read or written: methods reject
-   * with `KeySchemaError` when a value does not fit. Throws `ValidationError` when `schema` is not a schema.
+   * Returns a handle for the keys of a bucket. Whether the bucket exists is not checked. With a `schema`
+   * (Zod, Valibot, ArkType, Effect) values are typed, and each value is checked when it is read or written:
+   * methods reject with `KeySchemaError` when a value does not fit. Throws `ValidationError` when `schema` is
+   * not a schema.
    */
   bucket<S extends AnySchema | undefined = undefined>(
     name: string,
@@ -96,20 +97,23 @@ export class KVClient implements AsyncDisposable {
     )
   }
 
-  /** Rejects the calls in flight, and all later ones. A client from `client.kv()` also closes with its parent. */
+  /**
+   * Rejects the calls in flight, and all later ones. Does nothing for a client from `client.kv()`, which closes
+   * together with `client`.
+   */
   async close(): Promise<void> {
     if (this.#isShared) return
     this.#handle.isClosed = true
     await this.#handle.runtime.dispose()
   }
 
-  /** Closes it, for `await using`. */
+  /** Closes the client, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
   }
 }
 
-/** The keys of a bucket: `In` is the type of written values, `Out` of read ones. */
+/** The keys of a bucket. `In` is the type of values that are written, and `Out` of those that are read. */
 // oxlint-disable-next-line typescript/no-unsafe-declaration-merging -- the constructor assigns all of them
 export interface KVBucketHandle<In = unknown, Out = unknown> extends KvBucketApi<PromiseKind, In, Out> {}
 
@@ -121,8 +125,8 @@ export class KVBucketHandle<In = unknown, Out = unknown> implements AsyncDisposa
   readonly #isShared: boolean
 
   /**
-   * Creates a handle for a bucket on the configured server. Throws `ValidationError`. Use `KVClient.bucket` for
-   * values with a schema.
+   * Creates a handle for a bucket on the configured server. Throws `ValidationError` when the configuration
+   * is invalid. For values with a schema use `KVClient.bucket`.
    */
   constructor(
     bucketName: string,
@@ -139,7 +143,7 @@ export class KVBucketHandle<In = unknown, Out = unknown> implements AsyncDisposa
     this.#handle = handle ?? openRuntime(config, "KVBucketHandle", "key-value client")
     this.#isShared = handle !== undefined
     let made: KvBucket | undefined
-    // the runtime keeps one service, so the bucket is made only once
+    // made once, since the runtime always has the same service
     const bucket = Effect.map(Kv, (kv) => (made ??= kv.bucket(bucketName, this.#options) as KvBucket))
     const methods = promisify<
       KvBucketApi<PromiseKind, In, Out>,
@@ -163,8 +167,8 @@ export class KVBucketHandle<In = unknown, Out = unknown> implements AsyncDisposa
   }
 
   /**
-   * Watches the keys that match `filter`, as an async iterable. The watch is active once `ready` has resolved. With
-   * callbacks, these are called instead, and `options.key` is the filter.
+   * Watches the keys that match `filter`, as an async iterable. The watch is active once `ready` has
+   * resolved. When callbacks are given, they are called instead, and `options.key` is the filter.
    */
   watch(filter?: string, options?: KVWatchOptions): KVWatcher<Out>
   watch(callbacks: KVWatchCallbacks<Out>, options?: KVWatchOptions): KVWatcher<Out>
@@ -183,21 +187,24 @@ export class KVBucketHandle<In = unknown, Out = unknown> implements AsyncDisposa
                 onOpen()
                 options.onOpen?.(revision)
               }
-              // `Out` is the type of the schema in the options
+              // the schema in the options decodes the values, and `Out` is its type
             }) as Stream.Stream<KVWatchEvent<Out>, Error>
         ),
       typeof first === "string" ? undefined : first
     )
   }
 
-  /** Does the same as {@link KVClient.close}. */
+  /**
+   * Rejects the calls in flight, and all later ones. Does nothing for a handle from {@link KVClient.bucket}, which
+   * closes together with its client.
+   */
   async close(): Promise<void> {
     if (this.#isShared) return
     this.#handle.isClosed = true
     await this.#handle.runtime.dispose()
   }
 
-  /** Closes it, for `await using`. */
+  /** Closes the handle, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
   }

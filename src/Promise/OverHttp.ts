@@ -6,14 +6,17 @@ import type { ClientOptions } from "../Client/HttpServices.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import type { ValidationError } from "../Errors.ts"
 
-/** Throws `ValidationError` when the configuration is invalid. `caller` is named in its message. */
+/**
+ * Makes the services of the configured server. Throws `ValidationError`, which names `caller`, when the
+ * configuration is invalid.
+ */
 export const overHttp = (
   config: ClientOptions,
   caller: string
 ): Layer.Layer<ClientServices, ValidationError> => {
   const { eventDefinitions } = config
   const server = resolveServer(config, caller)
-  // Loaded with the first call: programs that use other parts of the main entry do not load HTTP.
+  // Loaded with the first call, so that programs which use other parts of the main entry do not load HTTP.
   const load = Effect.promise(() =>
     Promise.all([
       import("../Client/HttpServices.ts"),

@@ -24,9 +24,10 @@ export type ProjectionSubscription<S = any> = Watcher<ProjectionStateResult<S>>
 /** `client.projections`: reads projections, waits for them, subscribes to them and controls them. */
 export interface ProjectionsClient extends ProjectionsApi<PromiseKind> {
   /**
-   * Calls `onUpdate` with each changed state of a managed projection, as `get` returns it. A slow subscriber receives
-   * the newest state of each partition and misses those in between. Over HTTP the subscription continues after a lost
-   * connection, with the states that changed meanwhile.
+   * Calls `onUpdate` with each state of a managed projection that has changed, in the form in which `get`
+   * returns it. A slow subscriber receives the newest state of each partition, and misses those in between.
+   * Over HTTP the subscription continues after a lost connection, with the states that have changed
+   * meanwhile.
    *
    * ```ts
    * const subscription = client.projections.subscribe("order-totals", { onUpdate: ({ state }) => console.log(state) }, {})
@@ -39,12 +40,14 @@ export interface ProjectionsClient extends ProjectionsApi<PromiseKind> {
     callbacks: ProjectionSubscriptionCallbacks<S>,
     options?: ProjectionSubscribeOptions
   ): ProjectionSubscription<S>
-  /** Does the same as an async iterable. The subscription is active once `ready` has resolved. */
+  /**
+   * Returns the changed states as an async iterable. The subscription is active once `ready` has resolved.
+   */
   // oxlint-disable-next-line typescript/no-explicit-any -- as above
   subscribe<S = any>(name: string, options?: ProjectionSubscribeOptions): ProjectionSubscription<S>
 }
 
-/** States that are read ahead of the iteration: a newer state replaces them. */
+/** How many states are read ahead of the iteration. A newer state takes the place of one that waits. */
 const MAX_READ_AHEAD = 1
 
 export const promiseProjections = (

@@ -1,9 +1,10 @@
 /**
- * Derives the Promise API of a service from its Effect API: the same methods.
+ * Makes the Promise API of a service from its Effect API. The methods are the same.
  *
- * A method runs its Effect on the runtime. It rejects with the same error instance that the Effect failed with; the
- * caller's stack is appended to the stack of the error, if it has one. When the `signal` in its options aborts, it
- * rejects with the signal's reason; after the runtime was closed, with code `CLOSED`.
+ * A method runs its Effect on the runtime. It rejects with the same error instance with which the Effect
+ * failed. If that error has a stack, the caller's stack is appended to it. When the `signal` in the options
+ * aborts, the call rejects with the signal's reason. After the runtime was closed, calls reject with code
+ * `CLOSED`.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -20,9 +21,9 @@ import { ShortLivedSet } from "../ShortLivedMap.ts"
 export interface RuntimeHandle<R, ER> {
   readonly runtime: ManagedRuntime.ManagedRuntime<R, ER>
   readonly what: string
-  /** When true, further calls reject, even if the runtime could still run them. */
+  /** Whether further calls reject, even if the runtime could still run them. */
   isClosed: boolean
-  /** The calls under way, which end with the runtime. */
+  /** The calls in flight, which end with the runtime. */
   readonly calls: ShortLivedSet<Fiber.Fiber<unknown, unknown>>
 }
 
@@ -41,8 +42,8 @@ export const makeRuntimeHandle = <R, ER>(
 }
 
 /**
- * Turns the named methods of a service into Promise methods. `Api` is the Promise API of the interface whose Effect
- * API is `Service`. The caller gives both types, since TypeScript cannot infer one from the other.
+ * Turns the named methods of a service into Promise methods. `Service` is the Effect API of an interface, and
+ * `Api` its Promise API. The caller gives both types, since TypeScript cannot infer one from the other.
  */
 export const promisify = <Api extends object, Service extends object, R, ER>(
   handle: RuntimeHandle<R, ER>,
@@ -58,7 +59,8 @@ export const promisify = <Api extends object, Service extends object, R, ER>(
         signalAmong(args)
       )
   }
-  // `methods` names members of both APIs, which have the same interface: arguments and results pass through unchanged
+  // `methods` are members of both APIs of the same interface, and arguments and results pass through
+  // unchanged
   return api as Api
 }
 
@@ -66,35 +68,39 @@ interface EffectMethods {
   readonly [name: string]: (...args: ReadonlyArray<unknown>) => Effect.Effect<unknown, unknown>
 }
 
-/** Runs an effect as a promise; see the top of this file. */
+/** Runs an effect as a promise, as the top of this file says. */
 export const run = async <A, E, R, ER>(
   handle: RuntimeHandle<R, ER>,
   effect: Effect.Effect<A, E, R>,
   signal?: AbortSignal
 ): Promise<A> => {
   if (handle.isClosed) throw closed(handle.what)
-  // a call that ends without waiting would not notice the abort
+  // a call that ends without waiting would not see the abort
   if (signal?.aborted) throw signal.reason
-  // read before any wait: it is the span of the caller
+  // the span of the caller: it is read before anything is waited for
   const span = activeSpan()
   const asked = span === undefined ? effect : Effect.provideService(effect, Tracer.ParentSpan, span)
   const exit = await runExit(handle, asked, signal === undefined ? {} : { signal })
   if (Exit.isSuccess(exit)) return exit.value
   if (Cause.hasInterruptsOnly(exit.cause)) throw signal?.aborted ? signal.reason : closed(handle.what)
-  // the awaiting function is on the stack, below this one; capturing the stack before the call would slow every call
+  // The stack is captured when the call fails: the function that awaits it is then still on the stack. To
+  // capture it before each call would slow down all calls.
   const caller: { stack?: string } = {}
   Error.captureStackTrace(caller, run)
   throw withCaller(errorOf(exit.cause), caller)
 }
 
-/** The runtime's own way keeps the fibers in a `Map` that fills with deleted entries: see `ShortLivedMap.ts`. */
+/**
+ * Runs the effect as `runPromiseExit` does. The runtime would keep its fibers in a `Map`, which fills with
+ * deleted entries: see `ShortLivedMap.ts`.
+ */
 const runExit = <A, E, R, ER>(
   { calls, runtime }: RuntimeHandle<R, ER>,
   effect: Effect.Effect<A, E, R>,
   options: { readonly signal?: AbortSignal }
 ): Promise<Exit.Exit<A, E | ER>> => {
   const { cachedContext } = runtime
-  // its services have yet to be made, or are gone
+  // the services of the runtime were not made yet, or are gone
   if (cachedContext === undefined) return runtime.runPromiseExit(effect, options)
   return new Promise((resolve) => {
     const fiber = Effect.runForkWith(cachedContext)(effect, options)
@@ -106,7 +112,7 @@ const runExit = <A, E, R, ER>(
   })
 }
 
-/** The error in a cause: the instance that the effect failed with or threw. */
+/** The error in a cause: the instance with which the effect failed, or which it threw. */
 export const errorOf = (cause: Cause.Cause<unknown>): Error => toError(Cause.squash(cause))
 
 const closed = (what: string): ClosedError => new ClosedError(what)
@@ -123,13 +129,14 @@ const signalAmong = (args: ReadonlyArray<unknown>): AbortSignal | undefined => {
 
 const callerMark = "\n    --- called from ---"
 
-/** Appends the caller's stack to that of an error from a fiber, which ends in the runtime. */
+/** Appends the caller's stack to the stack of an error, which ends in the runtime. */
 const withCaller = (error: Error, caller: { readonly stack?: string }): Error => {
   const known = Object.getOwnPropertyDescriptor(error, "stack")
   const define = (property: PropertyDescriptor): boolean =>
-    // `Reflect.defineProperty` does not throw for a frozen error: its stack then stays as it is
+    // the stack of a frozen error stays as it is: `Reflect.defineProperty` does not throw
     Reflect.defineProperty(error, "stack", { configurable: true, enumerable: false, ...property })
-  // formatting a stack costs more than most calls, and expected errors are rarely inspected
+  // made on first use: formatting a stack takes longer than most calls, and the stack of an expected error is
+  // rarely read
   define({
     get: () => {
       const own = String((known?.get === undefined ? known?.value : known.get.call(error)) ?? error)

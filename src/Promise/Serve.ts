@@ -14,8 +14,8 @@ export type { HandlerContext, HandlerOptions } from "../Serve/Options.ts"
 export interface ServeConfig extends ServeOptions<ReadonlyArray<RunnableFunction>> {}
 
 /**
- * Answers a request of any framework: writes to its response when there is one, and otherwise resolves to a
- * `Response`.
+ * Answers a request of any framework. If the framework has a response object, the answer is written to it; if
+ * not, this resolves to a `Response`.
  */
 export type ServeHandler = (
   // oxlint-disable-next-line typescript/no-explicit-any -- a Request, an IncomingMessage, or the context of a framework
@@ -25,8 +25,8 @@ export type ServeHandler = (
 ) => Promise<any>
 
 /**
- * Makes an HTTP handler that runs functions in push mode and receives webhooks. Mount it with `POST`. A handler with
- * webhooks is mounted for all paths below its own too.
+ * Makes an HTTP handler that runs functions in push mode and receives webhooks. Mount it with `POST`. A
+ * handler with webhooks must also be mounted for all paths below its own.
  *
  * Throws `ValidationError` when the configuration is invalid.
  */
@@ -38,7 +38,7 @@ export const serve = (config: ServeConfig): ServeHandler => {
     const { request: asked, respond, signal } = exchangeOf(request, responseOrContext)
     const exit = await Effect.runPromiseExit(handle(asked), signal === undefined ? {} : { signal })
     if (Exit.isSuccess(exit)) return respond(exit.value)
-    // the client is gone and reads no response
+    // the client is gone, and reads no response
     if (Cause.hasInterruptsOnly(exit.cause)) return respond(goneResponse)
     throw errorOf(exit.cause)
   }
@@ -52,13 +52,16 @@ interface Loaded {
   readonly handle: ServeService["handle"]
 }
 
-/** Loaded with the first request: programs that use other parts of the main entry do not load it. */
+/**
+ * Loads the push handler with the first request, so that programs which use other parts of the main entry do
+ * not load it.
+ */
 const load = async (options: ReturnType<typeof resolveServeOptions>): Promise<Loaded> => {
   const [{ exchangeOf }, { makeResolved }] = await Promise.all([
     import("../Serve/FrameworkAdapters.ts"),
     import("../Serve/Serve.ts")
   ])
-  // functions of the Promise API require no services
+  // the type of `functions` only allows functions that require no services
   const { handle } = await Effect.runPromise(makeResolved<never>(options))
   return { exchangeOf, handle }
 }

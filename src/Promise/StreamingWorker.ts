@@ -11,17 +11,18 @@ import { connectBy, PromiseWorker, serverWorkerKeys, type ServerWorkerConfig, ty
 const caller = "createStreamingWorker()"
 
 /**
- * Options of `createStreamingWorker`: those of `createWorker` for a remote server. `transport` may be omitted: this
- * worker streams.
+ * Options of `createStreamingWorker`: those of `createWorker` for a remote server. This worker always
+ * streams, whatever `transport` says.
  */
 export type StreamingWorkerConfig = ServerWorkerConfig
 
 /**
- * Creates a worker that keeps one stream to its server open, over ConnectRPC on HTTP/2. When the server does not
- * exchange turns over this stream, the worker polls, and logs one line about it.
+ * Creates a worker that keeps one stream to its server open: over ConnectRPC, on HTTP/2. When the server does
+ * not exchange turns over such a stream, the worker polls, and logs one line about it.
  *
- * Throws `ValidationError` when the configuration is invalid. `start()` rejects with code `PACKAGES_MISSING` when the
- * packages of ConnectRPC are not installed, and otherwise as `start()` of `createWorker` does.
+ * Throws `ValidationError` when the configuration is invalid. `start()` rejects with code `PACKAGES_MISSING`
+ * when the packages of ConnectRPC are not installed, and in all cases in which that of `createWorker`
+ * rejects.
  */
 export const createStreamingWorker = (config: StreamingWorkerConfig): Worker => {
   const given: unknown = config
@@ -36,11 +37,11 @@ export const createStreamingWorker = (config: StreamingWorkerConfig): Worker => 
   return new PromiseWorker(connected)
 }
 
-/** Loads the code of a streaming worker. Rejects when the packages of ConnectRPC are not installed. */
+/** Loads the code for streams over ConnectRPC. Rejects when the packages of ConnectRPC are not installed. */
 export const loadConnectStreams = async (): Promise<Streams> =>
   (await import("../Worker/ConnectStreams.ts")).connectStreams
 
-// before any request: without the packages the worker cannot start
+// loaded before any request, since without the packages the worker cannot start
 const load = Effect.flatMap(
   Effect.promise(() => import("../Worker/StreamTransport.ts")),
   ({ layer }) =>

@@ -1,4 +1,7 @@
-/** Entity streams in the Promise API: the methods as promises, and the events of a stream as an async iterable. */
+/**
+ * Entity streams in the Promise API. Methods return promises, and the events of a stream are an async
+ * iterable.
+ */
 import * as Effect from "effect/Effect"
 import type { EffectKind, PromiseKind } from "../Client/Client.ts"
 import { firstPage, pageAfter } from "../Client/StreamReading.ts"
@@ -49,7 +52,7 @@ const entityStreams = <R, ER, N extends AnyEntity>(
   entity: N
 ): EntityStreams<PromiseKind, AsyncIterableKind, N> => {
   let made: EntityMethods<EffectKind> | undefined
-  // all methods exist, also those that the definition does not cover
+  // the service has all methods, also those that the definition does not concern
   const service = Effect.map(
     Streams,
     (it) => (made ??= it.of(entity) as unknown as EntityMethods<EffectKind>)
@@ -59,7 +62,7 @@ const entityStreams = <R, ER, N extends AnyEntity>(
     service,
     entityMethods
   )
-  // the codecs of the definition take and return the types that it declares
+  // the codecs of the definition take and return the types that the definition declares
   return { ...methods, events: eventsOver(methods.read) } as unknown as EntityStreams<
     PromiseKind,
     AsyncIterableKind,
@@ -67,7 +70,7 @@ const entityStreams = <R, ER, N extends AnyEntity>(
   >
 }
 
-/** The events of a stream, read in pages. */
+/** Makes the method that reads the events of a stream in pages. */
 const eventsOver = <Event extends StreamEvent>(
   read: (
     entityId: string,

@@ -1,4 +1,4 @@
-/** The subscription client of the Promise API: events as they happen, over one connection. */
+/** The subscription client of the Promise API. It delivers events as they happen, over one connection. */
 import type { SubscriptionState } from "../Client/SubscriptionState.ts"
 import type {
   ConnectionState,
@@ -22,25 +22,25 @@ import { connectionOf, type EngineHandle } from "./EngineConnection.ts"
 
 /** Options of `createSubscriptionClient`. */
 export interface SubscriptionClientConfig {
-  /** `IRONFLOW_SERVER_URL` by default, or else `http://localhost:9123`. */
+  /** The URL of the server. By default that of `IRONFLOW_SERVER_URL`, or else `http://localhost:9123`. */
   readonly serverUrl?: string | undefined
-  /** An engine of this process in place of a server: what `startEngine()` resolves to. */
+  /** An engine of this process in place of a server, as `startEngine()` resolves to it. */
   readonly engine?: EngineHandle | undefined
-  /** The API key to connect with; `IRONFLOW_API_KEY` by default, or else none. */
+  /** The API key to connect with. By default that of `IRONFLOW_API_KEY`, or else none. */
   readonly apiKey?: string | undefined
-  /** The environment to work in; `IRONFLOW_ENV` by default, or else `default`. */
+  /** The environment to work in. By default that of `IRONFLOW_ENV`, or else `default`. */
   readonly environment?: string | undefined
   /** Whether to reconnect when the connection is lost; `true` by default. */
   readonly autoReconnect?: boolean
   /** The delay before the first attempt to reconnect, in milliseconds; 1000 by default. */
   readonly reconnectDelay?: number
-  /** The longest delay in milliseconds; 30000 by default. */
+  /** The longest delay between attempts, in milliseconds; 30000 by default. */
   readonly maxReconnectDelay?: number
-  /** The factor of the delay after each attempt; 1.5 by default. */
+  /** The factor by which the delay grows with each attempt; 1.5 by default. */
   readonly reconnectBackoff?: number
   /** The timeout for opening a connection, in milliseconds; 10000 by default. */
   readonly connectionTimeout?: number
-  /** Upgrades the data of user events to the latest version. */
+  /** Upgrades the data of emitted events to their latest version. */
   readonly eventDefinitions?: EventDefinitionRegistry
 }
 
@@ -71,7 +71,7 @@ export interface Subscription {
   unsubscribe(): void
 }
 
-/** Settles events of a subscription with `ackMode: "manual"`. Each promise resolves when this is stored. */
+/** Settles events of a subscription with `ackMode: "manual"`. Each promise resolves when that is stored. */
 export interface AckHandle {
   /**
    * Acknowledges the event: it is not delivered again. Rejects with code `NOT_HELD` when another consumer has the
@@ -79,14 +79,18 @@ export interface AckHandle {
    */
   ack(eventId: string): Promise<void>
   /**
-   * Has the event delivered again, after `delay` milliseconds, or after the delay of its group (5 seconds at first).
+   * Has the event delivered again, after `delay` milliseconds. Without `delay`, after that of its group (5
+   * seconds at first).
    */
   nak(eventId: string, delay?: number): Promise<void>
-  /** Marks an event that cannot be handled: it is not delivered again, and becomes a dead letter in a group. */
+  /**
+   * Gives up an event that cannot be handled. It is not delivered again, and in a group it becomes a dead
+   * letter.
+   */
   term(eventId: string): Promise<void>
   /**
-   * Extends the time for handling the event by another `ackWait`. The client does so automatically while a handler
-   * runs. Rejects with code `NOT_HELD` when another consumer has the event by now.
+   * Extends the time for handling the event by another `ackWait`. While a handler runs, the client does this
+   * by itself. Rejects with code `NOT_HELD` when another consumer has the event by now.
    */
   inProgress(eventId: string): Promise<void>
 }
@@ -108,24 +112,28 @@ const callbackKeys = {
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export interface StreamedEvent<T = any> extends SubscriptionEvent<T> {
   /**
-   * Acknowledges the event before the loop body is done. In a group with `auto` this happens otherwise after the
-   * body. A body that ends by `break` or `return` must call this first: such an end looks like a throw.
+   * Acknowledges the event now. In a group with `auto`, an event is otherwise acknowledged after the loop
+   * body. A body that ends with `break` or `return` must call this first, since such an end looks like a
+   * throw.
    */
   ack(): Promise<void>
-  /** Has the event delivered again, after `delay` milliseconds, or after the delay of its group. */
+  /** Has the event delivered again, after `delay` milliseconds. Without `delay`, after that of its group. */
   nak(delay?: number): Promise<void>
-  /** The event is not delivered again, and becomes a dead letter of its group. */
+  /** Gives up the event. It is not delivered again, and becomes a dead letter of its group. */
   term(): Promise<void>
-  /** Extends the time for handling the event by another `ackWait`. For use after the body, with `ackMode: "manual"`. */
+  /**
+   * Extends the time for handling the event by another `ackWait`. Needed with `ackMode: "manual"`, when the
+   * event is handled after the body.
+   */
   inProgress(): Promise<void>
   /**
-   * Calls `f` within the event's trace: its spans become children of this delivery's span. When the event or the
-   * program is not traced, it only calls `f`.
+   * Calls `f` within the event's trace: spans that `f` makes are children of this delivery's span. When the
+   * event or the program is not traced, it only calls `f`.
    */
   within<A>(f: () => A): A
 }
 
-/** The number of events waiting in a stream at which the connection is paused; it resumes below. */
+/** When this many events wait in a stream, the connection is paused. It resumes when fewer wait. */
 const PAUSE_AT_EVENTS = 1000
 const RESUME_AT_EVENTS = 500
 
@@ -139,7 +147,7 @@ export class SubscriptionClient implements Disposable {
   #loaded: SubscriptionSession | undefined
   #closed = false
 
-  /** Throws `ValidationError` when the configuration is invalid. */
+  /** Creates the client. Throws `ValidationError` when the configuration is invalid. */
   constructor(config: SubscriptionClientConfig) {
     checkKeys(config, clientKeys, "createSubscriptionClient()")
     const options = {
@@ -178,14 +186,15 @@ export class SubscriptionClient implements Disposable {
     return this.#loaded?.state ?? (this.#session === undefined ? "disconnected" : "connecting")
   }
 
-  /** Whether it is connected. */
+  /** Whether the client is connected. */
   get isConnected(): boolean {
     return this.connectionState === "connected"
   }
 
   /**
-   * Connects; resolves at once when already connected. Rejects with `ConnectionError`, or with `UnauthenticatedError`
-   * when the server requires another API key. With `autoReconnect` it keeps trying.
+   * Connects, and resolves when the client is connected. Rejects with `ConnectionError` when the server
+   * cannot be reached, and with `UnauthenticatedError` when it requires another API key. With `autoReconnect`
+   * it keeps trying.
    */
   async connect(): Promise<void> {
     if (this.#closed) throw closed()
@@ -199,10 +208,10 @@ export class SubscriptionClient implements Disposable {
   }
 
   /**
-   * Subscribes to `events:`, `topic:` or `system.` patterns, or to the events of a definition, whose schema decodes
-   * the data. An event that does not fit the schema goes to `onError` and counts as failed. No event is delivered
-   * before the caller continues. Rejects with `SubscriptionError` when the client is not connected or the server
-   * refuses.
+   * Subscribes to `events:`, `topic:` or `system.` patterns, or to the events of a definition, whose schema
+   * decodes the data. An event that does not fit the schema goes to `onError`, and counts as failed. No event
+   * is delivered before the caller continues. Rejects with `SubscriptionError` when the client is not
+   * connected or the server refuses the subscription.
    */
   subscribe<const P extends string | EventDefinition>(
     pattern: P,
@@ -237,10 +246,11 @@ export class SubscriptionClient implements Disposable {
   }
 
   /**
-   * The events of a pattern as an async iterable; leaving the loop ends the subscription. Connects if necessary. In a
-   * group with `auto`, an event is acknowledged when the loop body is done; events that the loop has not taken are
-   * returned at once. A definition in place of the pattern decodes the data: an event that does not fit goes to
-   * `onError` of the client and counts as failed.
+   * Returns the events of a pattern as an async iterable. Leaving the loop ends the subscription. Connects
+   * first if necessary. In a group with `auto`, an event is acknowledged when the loop body is done, and
+   * events that the loop has not taken are returned at once. With a definition in place of the pattern, its
+   * schema decodes the data: an event that does not fit goes to `onError` of the client, and counts as
+   * failed.
    */
   async *stream<const P extends string | EventDefinition>(
     pattern: P,
@@ -302,21 +312,25 @@ export class SubscriptionClient implements Disposable {
     }
   }
 
-  /** Calls `listener` with every change of the connection. Returns a function that removes it. */
+  /**
+   * Calls `listener` whenever the state of the connection changes. Returns a function that removes the
+   * listener.
+   */
   onConnectionChange(listener: (state: ConnectionState) => void): () => void {
     this.#stateListeners.add(listener)
     return () => void this.#stateListeners.delete(listener)
   }
 
   /**
-   * Calls `listener` with every error of the connection and of its subscriptions. Returns a function that removes it.
+   * Calls `listener` with every error of the connection and of its subscriptions. Returns a function that
+   * removes the listener.
    */
   onError(listener: (error: SubscriptionErrorInfo) => void): () => void {
     this.#errorListeners.add(listener)
     return () => void this.#errorListeners.delete(listener)
   }
 
-  /** Ends all subscriptions. A second call does nothing. */
+  /** Ends all subscriptions and the connection. A second call does nothing. */
   close(): void {
     if (this.#closed) return
     this.#closed = true
@@ -324,7 +338,7 @@ export class SubscriptionClient implements Disposable {
     this.#loaded?.close()
   }
 
-  /** Closes it, for `using`. */
+  /** Closes the client, for `using`. */
   [Symbol.dispose](): void {
     this.close()
   }
@@ -337,7 +351,7 @@ export class SubscriptionClient implements Disposable {
 export const createSubscriptionClient = (config: SubscriptionClientConfig): SubscriptionClient =>
   new SubscriptionClient(config)
 
-/** Makes the decoder of the data; loaded with the first connection, like the session. */
+/** Makes the decoder of the data. Its code is loaded with the first connection, as is that of the session. */
 const decoding = async (
   pattern: string | EventDefinition
 ): Promise<((data: unknown) => unknown) | undefined> => {
@@ -381,7 +395,7 @@ const positive = (name: string, value: number): number => {
 
 const closed = (): ClosedError => new ClosedError("subscription client")
 
-/** The error of an event whose loop was left: a stream cannot tell `break` from a throw. */
+/** The error for an event whose loop was left. A stream cannot tell a `break` from a throw. */
 const leftLoop = (): Error =>
   new Error(
     "The loop over the stream ended while it handled this event: it threw, or `break` came before `event.ack()`"

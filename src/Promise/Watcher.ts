@@ -1,4 +1,4 @@
-/** Watches of the Promise API: an async iterable, or callbacks. */
+/** Watches of the Promise API: as an async iterable, or with callbacks. */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -10,11 +10,11 @@ import { toError } from "../Errors.ts"
 import type { RuntimeHandle } from "./Promisify.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
 
-/** The callbacks of a watch. An error ends the watch, also one that `onUpdate` throws or rejects with. */
+/** The callbacks of a watch. Any error ends the watch, also one that `onUpdate` throws or rejects with. */
 export interface WatchCallbacks<A> {
-  /** Called with one change at a time: the next one waits for the returned promise. */
+  /** Called with one change at a time. The next change waits until the returned promise has resolved. */
   readonly onUpdate: (event: A) => void | PromiseLike<void>
-  /** Called when the watch has failed; it has then ended. */
+  /** Called when the watch has failed, which ends it. */
   readonly onError?: (error: Error) => void
   /** Called once, when the watch has ended for any reason. */
   readonly onClose?: () => void
@@ -35,12 +35,15 @@ export type KVWatchCallbacks<Value = unknown> = WatchCallbacks<KVWatchEvent<Valu
 /** An active watch of keys. */
 export type KVWatcher<Value = unknown> = Watcher<KVWatchEvent<Value>>
 
-/** Changes that are read ahead of the iteration; then the watch itself waits. States have a limit of their own. */
+/**
+ * How many changes are read ahead of the iteration. With more the watch itself waits. States of projections
+ * have a limit of their own.
+ */
 const MAX_READ_AHEAD = 16
 
 /**
- * Starts a watch on the runtime. `open` returns the stream; the stream calls the function passed to `open` when the
- * watch is active.
+ * Starts a watch on the runtime. `open` gets a function, and returns the stream of changes. The stream calls
+ * that function once the watch is active.
  */
 export const startWatch = <A, E, R, ER>(
   handle: RuntimeHandle<R, ER>,
@@ -50,7 +53,7 @@ export const startWatch = <A, E, R, ER>(
 ): Watcher<A> => {
   checkKeys(callbacks, callbackKeys, "watch()")
   const { promise: ready, reject, resolve } = createDeferred<void>()
-  // a caller that does not await `ready` receives the error with the changes
+  // a caller that does not await `ready` gets the error where it waits for changes
   ready.catch(() => undefined)
   const queue = Effect.runSync(Queue.bounded<A, Error | Cause.Done>(ahead))
   const closed = new AbortController()
@@ -62,7 +65,7 @@ export const startWatch = <A, E, R, ER>(
   const ended = handle.runtime
     .runPromiseExit(
       Effect.gen(function* () {
-        // loaded only for watches
+        // imported here, since only watches need it
         const { runForEach } = yield* Effect.promise(() => import("effect/Stream"))
         yield* runForEach(yield* open(resolve), take)
       }),

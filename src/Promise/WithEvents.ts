@@ -17,17 +17,17 @@ import {
 import type { EventFilter, StepClient } from "../Step.ts"
 import type { Trigger } from "../Trigger.ts"
 
-/** Names of the map. */
+/** The names in the map. */
 type Name<Events extends object> = keyof Events & string
 
-/** The events of some names of the map: a union, discriminated by `name`. */
+/** The events with these names of the map: a union, discriminated by `name`. */
 export type NamedEvents<Events extends object, N extends Name<Events>> = {
   readonly [K in N]: IronflowEvent<Events[K], K>
 }[N]
 
-/** The steps of a handler; the events they wait for are typed by the map. */
+/** The steps of a handler. The events that they wait for are typed by the map. */
 export type EventStepClient<Events extends object> = {
-  /** `step.waitForEvent`, with the data of the named event. */
+  /** Does what `step.waitForEvent` does. The data is that of the event in the map. */
   waitForEvent<const N extends Name<Events>>(
     name: string,
     filter: EventFilter<N>
@@ -39,7 +39,7 @@ export interface EventContext<Events extends object, N extends Name<Events>> ext
   FunctionContext,
   "event" | "step"
 > {
-  /** The event that started the run, with the data of its name. */
+  /** The event that started the run, with its data by the map. */
   readonly event: NamedEvents<Events, N>
   /** The steps, typed by the map. */
   readonly step: EventStepClient<Events>
@@ -52,21 +52,24 @@ interface NamedTrigger<N extends string> {
   readonly expression?: Trigger["expression"] & string
 }
 
-/** An event of some names of the map, as projections receive it. */
+/** The events with these names of the map, as projections receive them. */
 type Projected<Events extends object, N extends Name<Events>> = {
   readonly [K in N]: ProjectionEvent<Events[K], K>
 }[N]
 
 /** `createFunction` and `createProjection`, typed by the map `Events`. */
 export interface WithEvents<Events extends object> {
-  /** Does what `createFunction` of the package does; its triggers are events of the map, which type `event`. */
+  /**
+   * Does what `createFunction` of the package does. The triggers are events of the map, which gives `event`
+   * its type.
+   */
   createFunction<const N extends Name<Events>, R>(
     config: Omit<FunctionConfig, "triggers" | "schema"> & {
       readonly triggers: ReadonlyArray<NamedTrigger<N>>
     },
     handler: (context: EventContext<Events, N>) => R | Promise<R>
   ): IronflowFunction<Events[N], R>
-  /** Does what `createProjection` of the package does; its events are those of the map. */
+  /** Does what `createProjection` of the package does. The events are those of the map. */
   createProjection<const N extends Name<Events>>(
     config: Omit<ExternalProjectionConfig, "events" | "handler"> & {
       readonly events: ReadonlyArray<N>
@@ -83,8 +86,8 @@ export interface WithEvents<Events extends object> {
 }
 
 /**
- * Returns `createFunction` and `createProjection`, typed by a map from event names to their data. The map exists in
- * types only: nothing is checked at run time. `defineEvent` also checks.
+ * Returns `createFunction` and `createProjection`, typed by a map from event names to data. The map only
+ * exists in types, so nothing is checked at run time; events that are defined with `defineEvent` are.
  *
  * ```ts
  * const { createFunction } = withEvents<{ "order.placed": { orderId: string } }>()
@@ -93,5 +96,5 @@ export interface WithEvents<Events extends object> {
  * ```
  */
 export const withEvents = <Events extends object>(): WithEvents<Events> =>
-  // the functions of the package with narrower types
+  // these are the functions of the package, with narrower types
   ({ createFunction, createProjection }) as WithEvents<Events>

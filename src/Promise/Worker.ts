@@ -25,10 +25,14 @@ import type { WorkerService } from "../Worker/Worker.ts"
 import { connectionOf, type EngineHandle } from "./EngineConnection.ts"
 import { errorOf } from "./Promisify.ts"
 
-/** The functions that a worker of the Promise API accepts: those of either API that require no services. */
+/**
+ * The functions that a worker of the Promise API accepts: those of both APIs, if they require no services.
+ */
 export type RunnableFunction = IronflowFunction | EffectFunction<unknown, unknown, never>
 
-/** The projections that a worker of the Promise API accepts: those of either API that require no services. */
+/**
+ * The projections that a worker of the Promise API accepts: those of both APIs, if they require no services.
+ */
 export type RunnableProjection = IronflowProjection | EffectProjection<unknown, unknown, never>
 
 /** The options of every worker. */
@@ -42,18 +46,18 @@ export interface ServerWorkerConfig extends RunnableOptions, ConnectionConfig {
 
 /** How a worker reaches its server. */
 interface ConnectionConfig {
-  /** `IRONFLOW_SERVER_URL` by default, or else `http://localhost:9123`. */
+  /** The URL of the server. By default that of `IRONFLOW_SERVER_URL`, or else `http://localhost:9123`. */
   readonly serverUrl?: string | undefined
-  /** Sent as a bearer token; `IRONFLOW_API_KEY` by default, or else none. */
+  /** The API key, sent as a bearer token. By default that of `IRONFLOW_API_KEY`, or else none. */
   readonly apiKey?: string | undefined
   /** The longest time between two requests to the server, in milliseconds; 30000 by default. */
   readonly heartbeatInterval?: number | undefined
   /** The longest delay between attempts to reach the server, in milliseconds; 5000 by default. */
   readonly reconnectDelay?: number | undefined
   /**
-   * `"polling"` by default: plain HTTP requests. `"streaming"` keeps one stream open: over a WebSocket if the server
-   * offers it; otherwise over ConnectRPC if the server offers that and its packages are installed; otherwise the
-   * worker polls, and logs one line about it.
+   * `"polling"` by default: plain HTTP requests. `"streaming"` keeps one stream open. The stream is over a
+   * WebSocket if the server offers that. If not, it is over ConnectRPC if the server offers that and its
+   * packages are installed. If neither is possible, the worker polls, and logs one line about it.
    */
   readonly transport?: "polling" | "streaming" | undefined
 }
@@ -70,31 +74,35 @@ export const serverWorkerKeys = {
 
 /** Options of a worker for an engine in this process. */
 interface EngineWorkerConfig extends RunnableOptions {
-  /** The engine: what `startEngine()` resolves to. */
+  /** The engine, as `startEngine()` resolves to it. */
   readonly engine: EngineHandle
 }
 
 const engineWorkerKeys = { ...workerKeys, engine: true } satisfies Keys<EngineWorkerConfig>
 
-/** Options of `createWorker`: a server's address, or an engine of this process. */
+/** Options of `createWorker`: the address of a server, or an engine of this process. */
 export type WorkerConfig = ServerWorkerConfig | EngineWorkerConfig
 
 /**
- * The connection of a worker to its server. `idle` before `start()`; `connecting` until the worker is registered;
- * `connected`; `disconnected` while the server does not answer: turns continue and reports wait; `stopped`.
+ * The connection of a worker to its server. `idle` before `start()`; `connecting` until the worker is
+ * registered; `connected`; `disconnected` while the server does not answer, when turns continue and reports
+ * wait; `stopped`.
  */
 export type WorkerConnection = "idle" | "connecting" | "connected" | "disconnected" | "stopped"
 
 /** A worker: it claims runs of its functions and executes their turns. */
 export interface Worker {
-  /** For health checks: a healthy worker is `"connected"`. A lost server shows within one heartbeat interval. */
+  /**
+   * The state of the connection, for health checks: that of a healthy worker is `"connected"`. A lost server
+   * is noticed within one heartbeat interval.
+   */
   readonly connection: WorkerConnection
   /**
-   * Registers the functions and works until it is stopped or drained; then it resolves. While the server cannot be
-   * reached, it keeps trying. Rejects with code `FUNCTION_REGISTRATION_FAILED` when the engine refuses the functions,
-   * `REGISTRATION_FAILED` when an engine in this process cannot store them, `UNAUTHENTICATED` or `UNAUTHORIZED` when
-   * the server requires another API key, and `WORKER_ALREADY_RUNNING` when the worker was started before: a stopped
-   * worker cannot start again.
+   * Registers the functions, and works until the worker is stopped or drained; then it resolves. While the
+   * server cannot be reached, it keeps trying. Rejects with code `FUNCTION_REGISTRATION_FAILED` when the
+   * engine refuses the functions, `REGISTRATION_FAILED` when an engine in this process cannot store them,
+   * `UNAUTHENTICATED` or `UNAUTHORIZED` when the server requires another API key, and
+   * `WORKER_ALREADY_RUNNING` when the worker was started before: a stopped worker cannot start again.
    */
   start(): Promise<void>
   /**
@@ -103,17 +111,18 @@ export interface Worker {
    */
   ready(): Promise<void>
   /**
-   * Takes no more jobs, waits for those in flight for at most `drainTimeout` (30 seconds by default), then stops as
-   * {@link stop} does. Does nothing when the worker is not running.
+   * Takes no more jobs, waits for those in flight for at most `drainTimeout` (30 seconds by default), and
+   * then stops as {@link stop} does. Does nothing when the worker is not running.
    */
   drain(): Promise<void>
-  /** Aborts the jobs in flight and releases their runs to the engine; resolves when that is done. */
+  /** Aborts the jobs in flight, and releases their runs to the engine. Resolves when that is done. */
   stop(): Promise<void>
 }
 
 /**
- * Creates a worker for the server at `serverUrl` (`IRONFLOW_SERVER_URL` by default, or else `http://localhost:9123`),
- * or for an `engine` of this process. Throws `ValidationError` when the configuration is invalid.
+ * Creates a worker for the server at `serverUrl`, or for an `engine` of this process. The default server is
+ * that of `IRONFLOW_SERVER_URL`, or else `http://localhost:9123`. Throws `ValidationError` when the
+ * configuration is invalid.
  */
 export const createWorker = (config: WorkerConfig): Worker => {
   const isElsewhere = config?.engine === undefined
@@ -123,7 +132,7 @@ export const createWorker = (config: WorkerConfig): Worker => {
   return new PromiseWorker(connected)
 }
 
-/** How to reach a server, given an HTTP client. */
+/** Makes the transport to a server; it needs an HTTP client. */
 export type WorkerTransportLayer = Layer.Layer<WorkerTransport, ValidationError, HttpClient.HttpClient>
 
 /** The options of a worker, and how it reaches its server or engine. */
@@ -147,23 +156,23 @@ const inProcess = (config: EngineWorkerConfig): Connected => {
 }
 
 const overHttp = (config: ServerWorkerConfig): Connected => {
-  // JavaScript callers may pass any value
+  // a caller in JavaScript may pass any value
   const transport: unknown = config.transport ?? "polling"
   if (transport !== "polling" && transport !== "streaming") {
     throw new ValidationError(
       `createWorker(): \`transport\` must be "polling" or "streaming", got ${show(transport)}`
     )
   }
-  // Loaded on demand: programs that only use a client do not load it.
+  // Loaded when a worker starts, since programs that only use a client do not need it.
   const load = transport === "polling" ? loadPolling : loadStreaming
   return connectBy(config, "createWorker()", (options) => Effect.map(load, (layer) => layer(options)))
 }
 
-/** The logger of the options, or else the console; the loggers of Effect belong to the Effect API. */
+/** The logger of the options, or else the console. Effect's loggers are for the Effect API. */
 const workerLogger = (logger: Logger | false | undefined): Logger =>
   resolveLogger(logger, "[ironflow-worker]")
 
-/** Creates a worker for a server, with the transport that `load` makes from the options. */
+/** Creates a worker for a server. `load` makes its transport from the options. */
 export const connectBy = (
   config: ServerWorkerConfig,
   caller: string,
@@ -211,7 +220,8 @@ export class PromiseWorker implements Worker {
 
   constructor(connected: Connected) {
     this.#connected = connected
-    // Callers of ready() receive the rejection; without callers, start() has rejected with the same error.
+    // A caller of ready() gets the rejection. When nobody has called it, start() has rejected with the same
+    // error.
     this.#ready.promise.catch(() => undefined)
     this.#finished.promise.catch(() => undefined)
   }
@@ -260,7 +270,7 @@ export class PromiseWorker implements Worker {
   }
 
   #program(): Effect.Effect<void, unknown> {
-    // Loaded on demand: programs that only use a client do not load the code that executes functions.
+    // Loaded when a worker starts: programs that only use a client do not load the code that runs functions.
     const load = Effect.promise(() => import("../Worker/Worker.ts"))
     const work = Effect.flatMap(load, ({ make }) =>
       Effect.flatMap(make(this.#connected.options), (service) => {
@@ -282,11 +292,11 @@ export class PromiseWorker implements Worker {
     this.#ending = true
     if (this.#service !== undefined) await Effect.runPromise(how(this.#service))
     else this.#fiber?.interruptUnsafe()
-    // start() rejects with a failure to start; for a caller that stops the worker it has ended.
+    // A failure to start is the result of start(). For a caller that stops the worker, the worker has ended.
     await this.#finished.promise.catch(() => undefined)
   }
 
-  /** Called when the engine closes; does what {@link drain} does. */
+  /** Called when the engine closes. Does what {@link drain} does. */
   async #close(): Promise<void> {
     this.#fiber?.interruptUnsafe()
     await this.#finished.promise.catch(() => undefined)

@@ -47,7 +47,7 @@ export interface APIKey {
   readonly created_at: string
   /** When the key expires; absent when it does not. */
   readonly expires_at?: string
-  /** When the key was last used; it may lag by a few seconds. */
+  /** When the key was last used. This may be a few seconds late. */
   readonly last_used_at?: string
   /** Until when the previous secret works, after a rotation. */
   readonly previous_expires_at?: string
@@ -57,7 +57,7 @@ export interface APIKey {
 export interface APIKeyWithSecret extends APIKey {
   /** The secret. It is not stored, and cannot be shown again. */
   readonly secret: string
-  /** The same as `secret`. */
+  /** Another name of `secret`, with the same value. */
   readonly key: string
 }
 
@@ -66,28 +66,31 @@ export interface CreateAPIKeyInput {
   /** Display name. */
   readonly name: string
   /**
-   * `env_<name>` or the name of an environment, `*` for all; the client's environment by default. The first key of a server
-   * always spans all.
+   * The environment: `env_<name>`, the name of an environment, or `*` for all; the client's environment by
+   * default. The first key of a server always spans all.
    */
   readonly envId?: string
-  /** The same as `envId`. */
+  /** Another name of `envId`. */
   readonly env_id?: string
   /**
-   * Ids of its roles; the developer role by default. A key with `[]` may do nothing. The first key of a server also has the admin
-   * role.
+   * Ids of the key's roles; the developer role by default. A key with `[]` may do nothing. The first key of a
+   * server also has the admin role.
    */
   readonly role_ids?: ReadonlyArray<string>
-  /** The same as `role_ids`. */
+  /** Another name of `role_ids`. */
   readonly roleIds?: ReadonlyArray<string>
   /** Lifetime of the key, such as `"90d"`; unlimited by default. */
   readonly expires_in?: Duration
-  /** The same as `expires_in`. */
+  /** Another name of `expires_in`. */
   readonly expiresIn?: Duration
 }
 
 /** Options of `rotate`. */
 export interface RotateAPIKeyOptions {
-  /** How long the old secret keeps working beside the new one, such as `"24h"`; at most 30 days. By default it stops at once. */
+  /**
+   * How long the old secret keeps working beside the new one, such as `"24h"`; at most 30 days. By default
+   * the old one stops at once.
+   */
   readonly overlap?: Duration
 }
 
@@ -115,7 +118,7 @@ export interface UpdateOrgInput {
   readonly name?: string
 }
 
-/** A role: it connects keys to policies. */
+/** A role. Keys have roles, and roles have policies. */
 export interface Role {
   /** Id of the role, `role_...`. */
   readonly id: string
@@ -123,7 +126,7 @@ export interface Role {
   readonly org_id: string
   /** Display name. */
   readonly name: string
-  /** Whether it is built in, so that it cannot be changed. */
+  /** Whether the role is built in. Such a role cannot be changed. */
   readonly is_default: boolean
   /** Ids of its policies; legacy servers leave them out. */
   readonly policy_ids?: Array<string>
@@ -153,13 +156,13 @@ export interface Policy {
   readonly org_id: string
   /** Display name. */
   readonly name: string
-  /** Whether it allows or denies. */
+  /** Whether the policy allows or denies. */
   readonly effect: PolicyEffect
   /** Patterns separated by commas, where `*` matches any characters: `emit:*, run:cancel`. */
   readonly actions: string
   /** Patterns over `<kind>:<name>`: `event:order.*`; `*` for all. */
   readonly resources: string
-  /** CEL expression over `request`; the policy applies only where it is true. */
+  /** CEL expression over `request`. The policy only applies when it is true. */
   readonly condition?: string
   /** When it was created. */
   readonly created_at: string
@@ -171,13 +174,16 @@ export interface Policy {
 export interface CreatePolicyInput {
   /** Display name. */
   readonly name: string
-  /** Whether it allows or denies. */
+  /** Whether the policy allows or denies. */
   readonly effect: PolicyEffect
   /** Patterns separated by commas, where `*` matches any characters: `emit:*, run:cancel`. */
   readonly actions: string
   /** Patterns over `<kind>:<name>`: `event:order.*`; `*` for all. */
   readonly resources: string
-  /** CEL expression over `request`; the policy applies only where it is true. By default it always applies. */
+  /**
+   * CEL expression over `request`. The policy only applies when it is true. Without it, the policy always
+   * applies.
+   */
   readonly condition?: string
   /** Id of its organization; the built-in one by default. */
   readonly org_id?: string
@@ -187,13 +193,13 @@ export interface CreatePolicyInput {
 export interface UpdatePolicyInput {
   /** Display name. */
   readonly name?: string
-  /** Whether it allows or denies. */
+  /** Whether the policy allows or denies. */
   readonly effect?: PolicyEffect
   /** Patterns of actions, separated by commas. */
   readonly actions?: string
   /** Patterns over `<kind>:<name>`. */
   readonly resources?: string
-  /** CEL expression over `request`; an empty string removes the condition. */
+  /** CEL expression over `request`. An empty string removes the condition. */
   readonly condition?: string
 }
 
@@ -212,7 +218,10 @@ const keyFields = {
   previous_expires_at: optional(nonEmptyText)
 }
 const ApiKey: Codec<APIKey> = fields<APIKey>(keyFields)
-/** The only answer with the secret; servers name it `key`, `secret`, or both. */
+/**
+ * A key with its secret, as the answers that create or rotate it. Servers call the secret `key`, `secret`, or
+ * both.
+ */
 export const NewApiKey = fields<APIKey & Partial<Pick<APIKeyWithSecret, "secret" | "key">>>({
   ...keyFields,
   secret: alwaysSent(nonEmptyText),
@@ -276,7 +285,7 @@ export const UpdatePolicy = fields<UpdatePolicyInput>({
 // Calls
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** The error for what is built in or in use. */
+/** The error of a call that cannot change its resource, which is built in or in use. */
 const stays = { 409: InvalidStateError } as const
 
 export const listApiKeys = operation("GET /api/v1/apikeys", { answer: list(ApiKey), page: "api_keys" })

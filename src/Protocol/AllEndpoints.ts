@@ -64,7 +64,10 @@ const upgradesOfNouns = {
 /** Requests that become WebSockets. */
 export const upgrades: Nouns = upgradesOfNouns
 
-/** Other endpoints: for programs that do not know Ironflow, over HTTP/2 only, and for browsers. */
+/**
+ * Other endpoints: some are for programs that do not know Ironflow, some exist over HTTP/2 only, and some are
+ * for browsers.
+ */
 export const others = { Server: descriptions, Workers: workerStreams, Console: { ...sessions, ...pages } }
 
 type Names<N> = { [Noun in keyof N]: keyof N[Noun] }[keyof N]

@@ -32,8 +32,8 @@ export type BulkAction = (typeof bulkActions)[number]
 export type BulkWord = "reason" | "fromStep" | "version"
 
 /**
- * First `running`, then one of: `completed` when all matching runs were processed, `cancelled` by `cancelBulk`, `stopped` by an
- * `error`. Changes made until then stay.
+ * First `running`. Then `completed` when all matching runs were processed, `cancelled` by `cancelBulk`, or
+ * `stopped` by an `error`. Changes that were made before stay.
  */
 const bulkStatuses = ["running", "completed", "cancelled", "stopped"] as const
 /** Status of a bulk operation. */
@@ -59,11 +59,14 @@ export interface BulkOperation {
   readonly fromStep?: string
   /** The version that runs are moved to; the latest when absent. */
   readonly version?: string
-  /** Id of the API key that started it, or `local` without a key. */
+  /** Id of the API key that started the operation, or `local` without a key. */
   readonly by: string
-  /** Number of matching runs so far, `done` and `skipped` together. Runs that the key may not see or change do not count. */
+  /**
+   * Number of matching runs so far: those of `done` and of `skipped`. Runs that the key may not see or change
+   * do not count.
+   */
   readonly matched: number
-  /** Number of runs that were changed, or would be in a dry run. */
+  /** Number of runs that were changed; in a dry run, of those that would be. */
   readonly done: number
   /** Number of runs that were not changed, by reason: their status, `not found`, `not allowed` and others. */
   readonly skipped: { readonly [why: string]: number }
@@ -111,8 +114,8 @@ interface StartBulk {
 }
 
 /**
- * Throws `ValidationError` for an empty member. Ignoring it could change something else, or change runs that were only to be
- * counted. An empty reason is valid.
+ * Throws `ValidationError` for an empty member. If it was ignored, something else could be changed, or runs
+ * that were only to be counted. An empty reason is valid.
  */
 export const refuseBlankBulkOptions = (given: object): void => {
   for (const [name, value] of Object.entries(given)) {

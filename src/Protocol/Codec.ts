@@ -1,6 +1,6 @@
 /**
- * Codecs: plain data that describes messages, their types, member names and optional members. Everything else is derived from a
- * codec on first use, so that a bundle contains only what its program uses:
+ * Codecs: plain data that describes messages, with their types, names of members and optional members.
+ * Everything else is derived from a codec on first use, so that a bundle only contains what its program uses:
  *
  * - {@link decoder} reads a request strictly: the first mistake throws a `ValidationError` with its path.
  * - {@link taker} reads a request whose values the service checks itself.
@@ -40,20 +40,20 @@ interface Words {
 
 interface FieldNode {
   readonly of: Node
-  /** Name on the wire; by default the same as in code. */
+  /** The name on the wire. By default that in code. */
   readonly wireName?: string
   /** Names that legacy servers use. */
   readonly legacyNames?: ReadonlyArray<string>
   readonly mayLack?: true
   /** Whether `null` in a request has a meaning, other than absent. */
   readonly mayBeNull?: true
-  /** Default when an answer lacks it. */
+  /** The value when an answer lacks the member. */
   readonly orElse?: unknown
-  /** Whether it is left out when it has that default, or is an empty list. */
+  /** Whether the member is left out when it has that value, or is an empty list. */
   readonly isLeftOut?: true
-  /** Whether it has only one spelling, even inside {@link camelOrSnake}. */
+  /** Whether the member has only one spelling, even inside {@link camelOrSnake}. */
   readonly isExact?: true
-  /** Whether our engine always sends it, while legacy servers leave it out. */
+  /** Whether our engine always sends the member, while legacy servers leave it out. */
   readonly isAlwaysSent?: true
 }
 
@@ -113,7 +113,7 @@ export function nonNullJson<A>(): Codec<A> {
 export function word<const A extends string>(prefix: string, ...words: ReadonlyArray<A>): Word<A> {
   return { kind: "word", prefix, words }
 }
-/** The same, sent without the prefix. */
+/** A value of an enum like that of {@link word}, but sent without the prefix. */
 /* @__NO_SIDE_EFFECTS__ */
 export function plainWord<const A extends string>(prefix: string, words: ReadonlyArray<A>): Codec<A> {
   return { kind: "word", prefix, words, isPlain: true }
@@ -157,7 +157,7 @@ export function fields<A extends object>(fields: Fields<A>): Codec<A> {
     )
   }
 }
-/** The same, with the type derived from the members. */
+/** An object with these members. Its type is derived from them. */
 /* @__NO_SIDE_EFFECTS__ */
 export function struct<F extends { readonly [name: string]: Member }>(
   members: F
@@ -166,7 +166,7 @@ export function struct<F extends { readonly [name: string]: Member }>(
   return fields(members as never) as never
 }
 
-/** The same, with member names in snake case on the wire. */
+/** An object with exactly the members of the type. On the wire their names are in snake case. */
 /* @__NO_SIDE_EFFECTS__ */
 export function snaked<A extends object>(members: Fields<A>): Codec<A> {
   return fields<A>(
@@ -180,7 +180,7 @@ export function snaked<A extends object>(members: Fields<A>): Codec<A> {
   )
 }
 
-/** The same, where answers may use either case for member names, at every level. */
+/** The codec, for answers that may use either case for names of members, at every level. */
 /* @__NO_SIDE_EFFECTS__ */
 export function camelOrSnake<A>(codec: Codec<A>): Codec<A> {
   return codec.kind === "fields" ? { ...codec, isCamelOrSnake: true } : codec
@@ -211,12 +211,12 @@ export function nullable<A>(of: Codec<A>): MayLack<A | null> {
 export function alwaysSent<A>(of: Codec<A>): MayLack<A> {
   return { of, mayLack: true, isAlwaysSent: true }
 }
-/** A required member; `value` is the default when an answer lacks it. */
+/** A member that is required. When an answer lacks it, it is `value`. */
 /* @__NO_SIDE_EFFECTS__ */
 export function orElse<A>(of: Codec<A>, value: A): Needed<A> {
   return { of, orElse: value }
 }
-/** A member that is left out when it is `value` or an empty list; `value` is also its default. */
+/** A member that is left out when it is `value` or an empty list. When an answer lacks it, it is `value`. */
 /* @__NO_SIDE_EFFECTS__ */
 export function omittedWhen<A>(value: A, of: Codec<A>): Needed<A> {
   return { of, orElse: value, isLeftOut: true }
@@ -349,7 +349,7 @@ const readAnswer = (node: Node, isCamelOrSnake: boolean): Read => {
   }
 }
 
-/** A copy, since the caller may change it. */
+/** Copies a default, since the caller may change what it gets. */
 const anew = (value: unknown): unknown =>
   typeof value !== "object" || value === null
     ? value

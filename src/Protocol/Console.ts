@@ -8,7 +8,10 @@ export interface ConsoleSession {
   readonly keysRequired: boolean
   /** The API key of the session; absent while no key is needed. */
   readonly key?: { readonly id: string; readonly name: string; readonly environment?: string }
-  /** When the session expires, as an ISO string. Absent when the key comes with every call, and without keys. */
+  /**
+   * When the session expires, as an ISO string. Absent when the key comes with every call, and where there
+   * are no keys.
+   */
   readonly expiresAt?: string
   /** Version of the engine. */
   readonly version: string
@@ -40,7 +43,7 @@ export const sessions = {
 export const pages = {
   /** Redirects browsers to the console. */
   root: endpoint("GET /", "public", { answer: text, type: "text/html" }),
-  /** The same. */
+  /** Serves the page of the console. */
   consoleRoot: endpoint("GET /console", "public", { answer: text, type: "text/html" }),
   /** Serves the files of the console, and its page at every other path. */
   console: endpoint("GET /console/:path*", "public", { answer: text, type: "text/html" })

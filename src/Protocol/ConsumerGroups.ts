@@ -37,7 +37,7 @@ import {
   type GroupSettings
 } from "./Subscriptions.ts"
 
-/** A paused group delivers nothing. */
+/** Whether a group delivers events: a paused one does not. */
 export type ConsumerGroupStatus = "active" | "paused"
 
 /** A consumer group to create. Members use its settings unless they request their own. */
@@ -54,7 +54,7 @@ export interface ConsumerGroupConfig extends Partial<GroupSettings> {
   readonly metadata?: { readonly [name: string]: unknown }
 }
 
-/** Changes of a group: absent settings stay, `null` resets to the default. */
+/** Changes of a group. A setting that is absent stays, and `null` resets it to the default. */
 export type ConsumerGroupUpdate = {
   readonly [Name in Exclude<keyof ConsumerGroupConfig, "name" | "namespace" | "pattern">]?:
     ConsumerGroupConfig[Name] | null
@@ -62,13 +62,13 @@ export type ConsumerGroupUpdate = {
 
 /** A connected member of a group. */
 export interface ConsumerGroupMember {
-  /** Id of the member's connection and subscription; a new one after each reconnection. */
+  /** Id of the member's connection and subscription. It is a new one after each reconnection. */
   readonly id: string
-  /** Whether it settles events itself. */
+  /** Whether the member settles events itself. */
   readonly ackMode: AckMode
-  /** Number of events that it holds. */
+  /** Number of events that the member holds. */
   readonly inFlight: number
-  /** Whether its connection is too slow: it gets no more events until it has caught up. */
+  /** Whether the member's connection is too slow. It then gets no more events until it has caught up. */
   readonly isSlow: boolean
   /** When it joined, as an ISO string. */
   readonly joinedAt: string
@@ -84,13 +84,13 @@ export interface ConsumerGroup extends GroupSettings {
   readonly name: string
   /** Pattern of its events. */
   readonly pattern: string
-  /** CEL expression over `event` that selects among these; absent when there is none. */
+  /** CEL expression over `event` that selects among the events of the pattern; absent when there is none. */
   readonly filter?: string
-  /** Whether it delivers events. */
+  /** Whether the group delivers events. */
   readonly status: ConsumerGroupStatus
   /** Explains the status of the group, as a sentence. */
   readonly message: string
-  /** Position in the log: everything up to here was delivered or skipped. */
+  /** Position in the log. Everything up to it was delivered or skipped. */
   readonly position: number
   /** Number of later events that match the pattern, before the filter is applied. */
   readonly lag: number
@@ -110,7 +110,7 @@ export interface ConsumerGroup extends GroupSettings {
   readonly members: ReadonlyArray<ConsumerGroupMember>
   /** The metadata of the group. */
   readonly metadata?: { readonly [name: string]: unknown }
-  /** Who paused it; absent unless it is paused. */
+  /** Who paused the group; absent unless it is paused. */
   readonly pausedBy?: string
   /** When it was paused. */
   readonly pausedAt?: string
@@ -122,7 +122,10 @@ export interface ConsumerGroup extends GroupSettings {
   readonly updatedAt: string
   /** When a member last joined, or was last seen: members are checked once an hour. */
   readonly usedAt: string
-  /** When it will be deleted if no member joins. Groups that a client has created, updated or paused are kept. */
+  /**
+   * When the group will be deleted if no member joins. Groups that a client has created, updated or paused
+   * are kept.
+   */
   readonly expiresAt?: string
 }
 
@@ -138,7 +141,7 @@ export interface ConsumerGroupDeadLetter {
     readonly data: unknown
     readonly timestamp: string
   }
-  /** Why, as the last member that held it reported; absent if it did not. */
+  /** The reason that the last member which held the event has reported; absent if it has reported none. */
   readonly reason?: string
   /** Number of deliveries. */
   readonly attempts: number
@@ -242,7 +245,10 @@ export const StatusWord: Word<ConsumerGroupStatus | "deleted"> = word(
 
 const none = orElse(nonEmptyText, "")
 const zero = omittedWhen(0, integer)
-/** A group over ConnectRPC: zero is not sent, and fields that legacy servers do not know have their own names. */
+/**
+ * A group over ConnectRPC. Zero is not sent, and fields that legacy servers do not know have names of their
+ * own.
+ */
 export const ConnectGroup = camelOrSnake(
   fields<ConsumerGroup>({
     id: none,

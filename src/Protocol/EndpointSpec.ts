@@ -1,7 +1,8 @@
 /**
- * An endpoint spec describes an endpoint completely: how it is called, who may call it, its input, its answer and its errors.
- * Derived from it are the server's route, the client's request, the check of requests, the OpenAPI document and the table of
- * calls in the docs. The comment above a spec says what the endpoint is for; the last two quote it.
+ * An endpoint spec describes an endpoint completely: how it is called, who may call it, its input, its answer
+ * and its errors. The server's route, the client's request, the check of requests, the OpenAPI document and
+ * the table of calls in the docs are derived from it. The comment above a spec says what the endpoint is for;
+ * the document and the table quote it.
  */
 import type { IronflowError } from "../Errors.ts"
 import type { Action, ResourceKind } from "../Policy.ts"
@@ -12,13 +13,13 @@ import { type Endpoint, type Method, servicePath } from "./Http/Endpoints.ts"
 export type Resource =
   /** All resources of the kind: `run:*`. */
   | { readonly from: "all"; readonly kind: ResourceKind }
-  /** A list of them; those that may not be seen are left out. */
+  /** Each item of a list. Items that the caller may not see are left out. */
   | { readonly from: "each"; readonly kind: ResourceKind }
   /** Named by a path variable. */
   | { readonly from: "path"; readonly kind: ResourceKind; readonly variable: string }
   /**
-   * Named by a member of the body, in any of these spellings. `each` names the list whose items have it, `in` the member that
-   * contains it.
+   * Named by a member of the body, in one of these spellings. `each` names the list whose items have that
+   * member, and `in` the member that contains it.
    */
   | {
       readonly from: "body"
@@ -31,12 +32,13 @@ export type Resource =
 export interface Rule {
   readonly action: Action
   readonly resource: Resource
-  /** Whether the answer may take long; waiting ends when the key stops working. */
+  /** Whether the answer may take long. The wait ends when the key stops working. */
   readonly waits?: true
 }
 
 /**
- * `public` calls need no key, even if keys exist. With `key` any key is enough, since later requests are authorized separately.
+ * A `public` call needs no key, even if there are keys. With `key` any key is enough, since later requests
+ * are authorized on their own.
  */
 export type Access = "public" | "key" | Rule
 
@@ -67,16 +69,16 @@ export function inBody(action: Action, kind: ResourceKind, ...members: ReadonlyA
 type ErrorClass = abstract new (...args: never) => IronflowError
 type Errors = { readonly [status: number]: ErrorClass }
 
-/** An action on the resource that it is named after. */
+/** The actions on the resource after which they are named. */
 type Own = Extract<Action, `${ResourceKind}:${string}`>
 
 /** The client's part of an endpoint. `A` is the type of the answer. */
 export interface Operation<A = unknown, M extends IronflowError = IronflowError> extends Endpoint {
-  /** The answer; absent for status 204. For streams, and for watches over WebSockets, each message. */
+  /** The answer; absent for status 204. For a stream, or a watch over a WebSocket, each message of it. */
   readonly answer?: Codec<A>
   /** The member with the items of a page, if the query may have `limit` and `cursor`. */
   readonly page?: string
-  /** Whether only the engine of this package has it. */
+  /** Whether only the engine of this package has the endpoint. */
   readonly onlyOurEngine?: true
   /** The error for a 404 about the resource in the path, or in the body of a ConnectRPC call. */
   readonly missing?: new (id: string) => M
@@ -86,7 +88,9 @@ export interface Operation<A = unknown, M extends IronflowError = IronflowError>
 
 /** The server's part of an endpoint. `B` is the type of the request, `E` the type of its own errors. */
 interface Served<B, E> {
-  /** Another action whose denial also applies, to the resources of the kind that the call shows or affects. */
+  /**
+   * Another action. Where a policy denies it for a resource that the call shows or affects, that applies too.
+   */
   readonly respects?: { readonly action: Action; readonly kind: ResourceKind }
   /** Query parameters, all optional strings. */
   readonly query?: ReadonlyArray<string>
@@ -97,9 +101,9 @@ interface Served<B, E> {
   readonly type?: string
   /** Status of success, if it is not 200, or 204 without an answer. */
   readonly status?: 201
-  /** Whether it may also be answered with 204, when there is nothing to return yet. */
+  /** Whether the answer may also be 204, when there is nothing to return yet. */
   readonly mayBeNothing?: true
-  /** Whether workers call it: the body may be as large as reports, and sealed. */
+  /** Whether workers call the endpoint. The body may then be as large as reports, and may be sealed. */
   readonly fromWorker?: true
   /** Its own errors, by status. */
   readonly errors?: { readonly [status: number]: abstract new (...args: never) => E }
@@ -153,8 +157,8 @@ export function endpoint<
 }
 
 /**
- * The rule of an endpoint. If it only names an action, the resource is that of the first path variable; without a variable,
- * each resource in the list, or all of them.
+ * The rule of an endpoint. If `may` only names an action, the resource is that of the first variable in the
+ * path. Without a variable it is each resource in the list, or all of them.
  */
 export const accessTo = ({ may, page, path }: EndpointSpec): Access => {
   if (may === "public" || may === "key" || typeof may === "object") return may
@@ -174,8 +178,8 @@ export const failuresOf = ({ errors = {}, missing }: EndpointSpec): ReadonlyArra
 ]
 
 /**
- * Whether the call reads, answers at once and depends on nothing but its path, query and body. A POST that reads is a ConnectRPC call
- * that may be repeated.
+ * Whether the call only reads, answers at once, and depends on nothing but its path, query and body. A POST
+ * that only reads is a ConnectRPC call that may be repeated.
  */
 export const isCacheable = (spec: EndpointSpec): boolean => {
   const access = accessTo(spec)
@@ -188,7 +192,10 @@ export const isCacheable = (spec: EndpointSpec): boolean => {
   )
 }
 
-/** The part of {@link isCacheable} that clients know. */
+/**
+ * Whether the call only reads, as far as a client can tell: unlike {@link isCacheable}, without the rule of
+ * access.
+ */
 export const isReadOnly = (of: Operation): boolean =>
   of.method === "GET" || (of.dialect === "connect" && isRepeatable(of))
 

@@ -9,7 +9,10 @@ import { type ListRuns, ListRunsRequest } from "./RunLists.ts"
 
 /** Selects events of the log and messages of topics that match all given members. Times are ISO strings. */
 export interface EraseEvents {
-  /** CEL expression over `event`, such as `event.data.email == "jane@example.com"`. It scans all of them. */
+  /**
+   * CEL expression over `event`, such as `event.data.email == "jane@example.com"`. All events and messages
+   * are read for it.
+   */
   readonly where?: string
   /** Name or pattern of events or topics. */
   readonly name?: string
@@ -63,7 +66,8 @@ interface StartErase {
 }
 
 /**
- * Throws `ValidationError` for an empty member: ignoring it could erase more than intended, or erase what was only to be counted.
+ * Throws `ValidationError` for an empty member. If it was ignored, more could be erased than was intended, or
+ * what was only to be counted.
  */
 export const refuseBlankEraseOptions = (given: object, where = ""): void => {
   for (const [name, value] of Object.entries(given)) {

@@ -29,7 +29,7 @@ import { each, inBody, operation, endpoint } from "./EndpointSpec.ts"
 
 /** The result of `emit`. */
 export interface EmitResult {
-  /** One run for every function with a matching trigger; empty when there is none. */
+  /** Ids of the runs that the event started: one for every function with a matching trigger. */
   readonly runIds: Array<string>
   /** Id of the event, `evt_...`. */
   readonly eventId: string
@@ -58,7 +58,7 @@ export interface LoggedEvent {
   readonly idempotencyKey?: string
   /** The metadata of the event. */
   readonly metadata?: { readonly [name: string]: unknown }
-  /** Present on an event that was appended to an entity stream. */
+  /** The entity and its version, for an event that was appended to an entity stream. */
   readonly entity?: EventEntity
 }
 
@@ -277,7 +277,7 @@ const EmitAndWait = fields<EmitBody & { timeoutMs?: number }>({
   metadata: optional(object),
   timeoutMs: optional(integer)
 })
-/** `webhook` is the id of the webhook that received the event. */
+/** The fields of an emit. `webhook` is the id of the webhook that received the event. */
 const RestEmit = fields<EmitFields & { name: string; webhook?: string }>({
   name: text,
   data: optional(json),
@@ -349,17 +349,17 @@ export const explainEvent = operation("GET /api/v1/events/:id/explain", {
 export const endpoints = {
   /** Stores an event and starts a run of every function with a matching trigger. An `idempotencyKey` prevents duplicates. */
   trigger: endpoint(trigger, inBody("emit:event", "event", "event"), { body: Emit }),
-  /** The same. */
+  /** Does what `Trigger` does. */
   emit: endpoint("IronflowService/Emit", inBody("emit:event", "event", "event"), {
     body: Emit,
     answer: Emitted
   }),
-  /** The same. */
+  /** Does what `Trigger` does. */
   publishEmit: endpoint("PubSubService/Emit", inBody("emit:event", "event", "event"), {
     body: Emit,
     answer: Emitted
   }),
-  /** The same, with `name` in place of `event`. */
+  /** Emits an event as `Trigger` does, with `name` in place of `event`. */
   restEmit: endpoint(restEmit, inBody("emit:event", "event", "name"), { body: RestEmit }),
   /** Emits up to 1000 events in order, in one transaction. */
   triggerBatch: endpoint(

@@ -38,11 +38,11 @@ export interface FunctionInfo {
   readonly name: string
   /** The triggers of the function. */
   readonly triggers: ReadonlyArray<FunctionTrigger>
-  /** Number of the registration; it grows with every change of configuration or code. */
+  /** Number of the registration. It grows with every change of the configuration or the code. */
   readonly version: number
   /** Hash of its code; it changes with the code. */
   readonly codeHash: string
-  /** Version of the code: `version` in its configuration, else the hash. */
+  /** Version of the code: the `version` in its configuration, or else the hash. */
   readonly codeVersion: string
   /** Whether runs continue with the latest code, or with the version that they began with. */
   readonly versioning: Versioning
@@ -74,7 +74,9 @@ export interface FunctionVersion {
   readonly at: string
   /** Version of the code. */
   readonly codeVersion: string
-  /** Members of `registration` that differ from the previous version; absent for the first that is kept. */
+  /**
+   * Members of `registration` that differ from the version before; absent for the first version that is kept.
+   */
   readonly changed?: ReadonlyArray<string>
   /** Number of unfinished runs pinned to its `codeVersion`. */
   readonly liveRuns: number
@@ -93,7 +95,7 @@ export interface LiveVersion {
   readonly functionId: string
   /** Version of the code. */
   readonly codeVersion: string
-  /** Whether it is the last registered version, which new runs begin with. */
+  /** Whether it is the version that was registered last, with which new runs begin. */
   readonly isLatest: boolean
   /** Number of unfinished runs pinned to it. */
   readonly liveRuns: number

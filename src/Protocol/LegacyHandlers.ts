@@ -8,7 +8,10 @@ import type { Job, TurnOp } from "./Worker.ts"
 import type { StepKind } from "../StepKind.ts"
 import { type Attempts, encodeCompletedSteps, encodeEvent, JobUpdate, readUpdate } from "./LegacyJobs.ts"
 
-/** Kinds of steps whose failures cannot be sent to these handlers: after a wait that timed out, they would wait again. */
+/**
+ * Kinds of steps whose failures are not sent to these handlers: after a wait that has timed out, they would
+ * wait again.
+ */
 export const unsentFailureKinds: ReadonlySet<StepKind> = new Set(["waitForEvent"])
 
 /** The JSON of a push request. Values are embedded in their stored form. */

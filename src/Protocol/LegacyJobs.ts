@@ -62,10 +62,10 @@ type Suspension = TypeOf<typeof Yield>
 // Ids
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** The job id for these workers. */
+/** Makes the id of a job for legacy workers. */
 export const legacyJobId = (job: Pick<Job, "jobId" | "runId">): string => `${job.jobId}~${job.runId}`
 
-/** The lease and the run in a job id; `undefined` when it is not one of ours. */
+/** The lease and the run in the id of a job; `undefined` when the id is not one of ours. */
 export const readJobId = (id: string): Pick<Job, "jobId" | "runId"> | undefined => {
   const at = id.indexOf("~")
   return at <= 0 || at === id.length - 1 ? undefined : { jobId: id.slice(0, at), runId: id.slice(at + 1) }
@@ -131,7 +131,7 @@ export const encodeOutput = (kind: StepKind, value: JsonText | undefined): JsonT
   if (kind !== "invokeAsync" || value === undefined) {
     return hasErrors(value) ? JSON.stringify(plainResult(value)) : (value ?? "null")
   }
-  // the store wrote it as {"runId"}
+  // the store writes the result of this kind of step as {"runId"}
   const { runId } = JSON.parse(value) as { readonly runId: string }
   return JSON.stringify({ run_id: runId })
 }
@@ -140,7 +140,7 @@ export const encodeOutput = (kind: StepKind, value: JsonText | undefined): JsonT
 // From the worker
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Attempts and retry policy of an update's run, loaded only when needed. */
+/** The attempts and the retry policy of an update's run. They are only loaded when they are needed. */
 export interface Attempts {
   /** Attempts of the run, this one included. */
   readonly attempt: number
@@ -238,7 +238,7 @@ const allSteps = (runId: string, steps: ReadonlyArray<Step>, now: number): Reado
     }
   })
 
-/** These workers record a publish as an ordinary step; its name identifies it. */
+/** The kind of a step. Legacy workers record a publish as an ordinary step, and only its name tells. */
 const kindOf = (step: Step, name: string): StepKind => {
   if (step.type === "compensate") return "compensate"
   return name.startsWith("publish:") ? "publish" : "run"

@@ -36,7 +36,7 @@ export interface ProjectionRegistration {
   readonly partitionKey?: string
 }
 
-/** Replaces the path when a function of the worker returns the partition. */
+/** Stands in place of the path when a function of the worker returns the partition. */
 export const PARTITION_FUNCTION = "(function)"
 
 /** The right to read and save, and the current progress. */
@@ -67,7 +67,7 @@ export interface ProjectionLogEvent {
   readonly source?: string
   /** Epoch milliseconds. */
   readonly timestamp: number
-  /** Present on an event that was appended to an entity stream. */
+  /** The entity and its version, for an event that was appended to an entity stream. */
   readonly entity?: EventEntity
   /** The W3C `traceparent` of the cause, if it was traced. */
   readonly trace?: string
@@ -76,7 +76,7 @@ export interface ProjectionLogEvent {
 /** The next events of a projection. */
 export interface ProjectionBatch {
   readonly events: ReadonlyArray<ProjectionLogEvent>
-  /** The log was scanned up to this position: a save of all events ends here. */
+  /** The position up to which the log was read. A save of all events ends here. */
   readonly position: number
   /** Dead letters to retry, in place of the next events. */
   readonly retries: ReadonlyArray<ProjectionLogEvent>
@@ -110,11 +110,17 @@ export interface NewDeadLetter {
 
 /** The outcome of a batch, or of its beginning. */
 export interface ProjectionSave {
-  /** Number of the save; it grows with every save of an owner. A save whose answer was lost may be sent again. */
+  /**
+   * Number of the save. It grows with every save of an owner. A save whose answer was lost may be sent again
+   * with its number.
+   */
   readonly number?: number
   /** The position that it starts from. */
   readonly from: number
-  /** Everything up to this position is done. Equal to `from` when the position does not move: retries, a failure. */
+  /**
+   * Everything up to this position is done. It equals `from` when the position does not move, as for retries
+   * or a failure.
+   */
   readonly to: number
   readonly states: ReadonlyArray<NewPartitionState>
   readonly deadLetters: ReadonlyArray<NewDeadLetter>
@@ -174,7 +180,7 @@ const ClaimRequest = struct({
   registration: Registration,
   waitMs: optional(integer)
 })
-/** The error is checked where it is read. */
+/** A message whose error is checked where it is read. */
 type Unread<A> = Omit<A, "error"> & { readonly error: unknown }
 export type SaveBody = Omit<ProjectionSave, "deadLetters" | "failing"> & {
   readonly deadLetters: ReadonlyArray<Unread<NewDeadLetter>>

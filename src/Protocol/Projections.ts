@@ -95,7 +95,7 @@ export interface ProjectionStatusInfo {
   readonly rebuildTo?: number
   /** The last error, even if a retry has succeeded since. */
   readonly errorMessage?: string
-  /** The same, with its position in the log and its time. */
+  /** The last error, with its position in the log and its time. */
   readonly lastError?: RunError & { readonly position: number; readonly at: string }
   /** The failed event that is being retried, and its number of failures. */
   readonly failing?: { readonly position: number; readonly failures: number }
@@ -309,7 +309,10 @@ const DeadLetters = snaked<{ deadLetters: Array<DeadLetter> }>({
 const Retrying = struct({ retrying: count })
 
 export const Pause = fields<PauseProjectionOptions>({ by: optional(text), reason: optional(text) })
-/** Legacy servers can rebuild a `partition`, or from an event; this one rebuilds a whole projection. */
+/**
+ * Options of a rebuild. Legacy servers can rebuild one `partition`, or from an event on; this one rebuilds a
+ * whole projection.
+ */
 export interface RebuildOptions {
   readonly partition?: string
   readonly fromEventId?: string
@@ -425,7 +428,7 @@ export const endpoints = {
   projectionCatchup: endpoint(projectionCatchup, waiting(inPath("projection:read", "projection", "name")), {
     query: ["minSeq", "timeout"]
   }),
-  /** The same for several projections. */
+  /** Answers when all of several projections have reached a position, or after `timeout` milliseconds, at most 30 s. */
   projectionCatchupBatch: endpoint(
     "POST /api/v1/projections/catchup/batch",
     {

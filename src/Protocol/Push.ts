@@ -73,7 +73,7 @@ export interface TurnUpdate {
   readonly logs?: TurnLogs
   /** How long to wait for a notice, in milliseconds. */
   readonly waitMs?: number
-  /** The steps that are running, when the handler asks for notices; the engine leaves out what is invalid. */
+  /** The steps that run now, when the handler asks for notices. The engine leaves out what is invalid. */
   readonly running?: ReadonlyArray<RunningStep>
   /** Whether the handler supports the notices `Paused` and `Resumed`, and `paused` in an answer. */
   readonly pauses?: boolean
@@ -274,7 +274,7 @@ const Registered = struct({
   url: text,
   functions: lenientList(struct({ id: text, name: text, triggers: list(Trigger) }))
 })
-// `TurnReports.ts` reads it
+// `TurnReports.ts` reads this body
 const Update = struct({
   runId: text,
   ops: list(object),

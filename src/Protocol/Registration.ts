@@ -78,7 +78,7 @@ const plainTrigger = (fn: AnyFunction, trigger: Trigger): RegisteredTrigger => {
   }
 }
 
-/** The schema of an event's data: its definition's, else the function's. */
+/** The schema of an event's data: that of its definition, or else that of the function. */
 const describedBy = (
   { config: { definitions = [], schema } }: AnyFunction,
   event: string

@@ -80,7 +80,10 @@ export interface RunCounts extends RunCount {
   readonly groups: Array<RunGroup>
   /** Number of groups, including those that are not listed. */
   readonly groupCount: number
-  /** Whether all runs were counted. Otherwise the scan timed out, and only runs created since `lookedBackTo` are counted. */
+  /**
+   * Whether all runs were counted. If not, the time was up, and only runs created since `lookedBackTo` are
+   * counted.
+   */
   readonly isExact: boolean
   /** ISO string: the time back to which runs were scanned. */
   readonly lookedBackTo?: string

@@ -42,7 +42,10 @@ export const ListRunsRequest = fields<ListRuns>({
   attributes: optional(object),
   where: optional(text)
 })
-/** The same as query parameters. `function_ids`, `statuses` and `attributes` (`path=value`) may be repeated. */
+/**
+ * The filters as query parameters. `function_ids`, `statuses` and `attributes` (`path=value`) may be
+ * repeated.
+ */
 export const listFilters = [
   "function_ids",
   "statuses",

@@ -1,6 +1,7 @@
 /**
- * What a worker reports about running steps, for display. It is sent along with renewals (`Renewal`), and the engine keeps the
- * latest report in memory. Nothing depends on it; after a restart the next renewal reports again.
+ * What a worker reports about running steps, to be shown. It is sent with renewals (`Renewal`), and the
+ * engine keeps the latest report in memory. Nothing depends on it: after a restart the next renewal reports
+ * again.
  */
 import { isObject } from "../Json.ts"
 import { nameLength } from "../Limits.ts"
@@ -41,7 +42,7 @@ export const reportedStepsPerTurn = 32
 export const reportedStepsPerWorker = 1024
 const PROGRESS_TEXT_LENGTH = 200
 
-/** The progress from any arguments: invalid ones never fail a step. */
+/** The progress that these arguments report. Invalid arguments never fail a step. */
 export const progressOf = (fraction: unknown, text: unknown): StepProgress | undefined => {
   const progress = {
     ...(typeof fraction === "number" && Number.isFinite(fraction)
@@ -67,7 +68,9 @@ export const bounded = (turns: ReadonlyArray<RunningTurn>): ReadonlyArray<Runnin
 
 const kinds: ReadonlySet<unknown> = new Set(stepKinds)
 
-/** Reads a report. Invalid parts are left out: it is only for display, and no reason to refuse a renewal. */
+/**
+ * Reads a report. Invalid parts are left out, since it is only shown, and is no reason to refuse a renewal.
+ */
 export const readRunning = (value: unknown): ReadonlyArray<RunningTurn> =>
   !Array.isArray(value)
     ? []

@@ -203,7 +203,7 @@ export interface Explanation {
 
 /** A run on the wire. */
 export interface WireRun extends Omit<Run, "status" | "error"> {
-  /** A status that every client knows: a compensating run is `RUN_STATUS_RUNNING`. */
+  /** A status that every client knows. That of a compensating run is `RUN_STATUS_RUNNING`. */
   readonly status: string
   /** The exact status. Legacy servers do not send it. */
   readonly state?: string
@@ -290,7 +290,7 @@ export const RunPageAnswer = camelOrSnake(
     filledBackTo: optional(nonEmptyText)
   })
 )
-/** The same, with an empty list instead of an absent one. */
+/** A page of runs over REST. An empty list is sent, and not left out. */
 const RestRunPage = struct({
   runs: list(RunAnswer),
   damaged: optional(list(Damaged)),
@@ -385,7 +385,7 @@ export const Paused = camelOrSnake(
   })
 )
 
-/** The run's id is `id`; some methods of other versions call it `runId`. */
+/** The id of a run, as `id`. Methods of some other versions call it `runId`. */
 export interface RunId {
   readonly id?: string
   readonly runId?: string
@@ -479,14 +479,14 @@ export const endpoints = {
   getRun: endpoint(getRun, runInBody("run:read"), { body: RunIdRequest }),
   /** Lists the runs that match the filters, newest first, in pages. */
   listRuns: endpoint(listRuns, each("run:read", "run"), { body: ListRunsRequest }),
-  /** The same. */
+  /** Lists the runs that match the filters of the query, newest first, in pages. */
   restRuns: endpoint("GET /api/v1/runs", each("run:read", "run"), {
     query: ["function_id", "status", "limit", "cursor", ...listFilters],
     answer: RestRunPage
   }),
   /** Lists the steps of a run: finished steps in order, then waiting and running ones. */
   getRunSteps: endpoint(getRunSteps, runInBody("run:read"), { body: RunIdRequest }),
-  /** The same. */
+  /** Lists the steps of the run in the path: finished steps in order, then waiting and running ones. */
   restRunSteps: endpoint(restRunSteps, "run:read"),
   /** Returns the audit record of a run, if its function records it. */
   runAudit: endpoint(runAudit, "run:read"),
@@ -513,7 +513,7 @@ export const endpoints = {
     missing: RunNotFoundError,
     errors: notNow
   }),
-  /** The same. */
+  /** Does what `ResumeRun` does. */
   restResumeRun: endpoint(restResumeRun, runInBody("run:resume"), {
     body: FromStep,
     errors: notNow
@@ -530,7 +530,7 @@ export const endpoints = {
     answer: StepAnswer,
     errors: noStep
   }),
-  /** The same. */
+  /** Does what `PatchStep` does. */
   restPatchStep: endpoint(restPatchStep, inBody("run:patch", "run", "stepId", "step_id"), {
     body: PatchStep,
     errors: noStep

@@ -24,8 +24,8 @@ const SEAL = new RegExp(`${MEMBER}([0-9a-f]{8})"}$`)
 const SEAL_LENGTH = `${MEMBER}00000000"}`.length
 
 /**
- * Parses JSON that may be sealed. Throws an `IronflowError` when the seal does not match. Unsealed JSON is accepted: use
- * {@link isSealed} on the result to require a seal.
+ * Parses JSON that may be sealed. Throws an `IronflowError` when the seal does not match. JSON without a seal
+ * is accepted: to require one, use {@link isSealed} on the result.
  */
 export const readSealed = <A>(text: string, parse: (text: string) => A, about = ""): A => {
   const sum = SEAL.exec(text.slice(-SEAL_LENGTH))?.[1]
@@ -39,12 +39,15 @@ export const readSealed = <A>(text: string, parse: (text: string) => A, about = 
   } catch (error) {
     throw text.includes(MEMBER) ? damaged() : error
   }
-  // there is a seal, and it is damaged itself
+  // the text has a seal, which is damaged itself
   if (message === undefined ? text.includes(MEMBER) : isSealed(message)) throw damaged()
   return message
 }
 
-/** Parses JSON that may be sealed, and must be if `seals`; `undefined` for invalid JSON. Fails with `MESSAGE_DAMAGED`. */
+/**
+ * Parses JSON that may be sealed, and must be if `seals`. The result is `undefined` for invalid JSON. Fails
+ * with `MESSAGE_DAMAGED`.
+ */
 export const parseSealed = (
   text: string,
   seals: boolean,

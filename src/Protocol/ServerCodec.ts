@@ -1,4 +1,6 @@
-/** The server side of codecs: reads requests, encodes answers, and describes both. Clients do not load this. */
+/**
+ * The server's side of codecs: reads requests, encodes answers, and describes both. Clients do not load this.
+ */
 import { type Codec, type Node, otherCase, type Read, toNumber, wordIn, wordOf } from "./Codec.ts"
 import { ValidationError, LimitExceededError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
@@ -10,7 +12,7 @@ const within = (at: string | number, error: unknown): unknown => {
   return error
 }
 
-/** Reads requests. `what` names them in the `ValidationError` that it throws. */
+/** Makes the function that reads requests. It throws `ValidationError`, in which `what` names the request. */
 export const decoder = <A>(codec: Codec<A>, what: string): ((request: unknown) => A) => {
   let read: Read | undefined
   return (request) => {
@@ -44,7 +46,7 @@ const readRequest = (node: Node, name: string): Read => {
     case "json":
       return (value) => value
     case "object": {
-      // check the number of members first, since each of them is read
+      // the number of items is checked first, since each of them is read
       const check = (value: unknown) =>
         isObject(value) ? checkEntries(`\`${name}\``, value) : expected("object")
       if (node.of === undefined) return check
@@ -134,13 +136,13 @@ const readRequest = (node: Node, name: string): Read => {
 const memberOf = (request: { readonly [name: string]: unknown }, name: string | undefined): unknown =>
   name !== undefined && Object.hasOwn(request, name) ? request[name] : undefined
 
-/** What an input is that is no object, for messages. */
+/** Says in a message what an input is that is no object. */
 const kindOf = (input: unknown): string =>
   input === null ? "null" : Array.isArray(input) ? "an array" : typeof input
 
 /**
- * Reads requests whose values the service checks itself: it only finds the members, in either spelling. `refusal` is the message
- * for a value that is not an object.
+ * Makes the function that reads requests whose values the service checks itself: it only finds the members,
+ * in either spelling. `refusal` is the message for a value that is no object.
  */
 export const taker = <A>(
   codec: Codec<A>,
@@ -177,7 +179,7 @@ export const encoder = <A>(codec: Codec<A>): ((value: A) => unknown) => {
   return (value) => (encode ??= encoding(codec) ?? ((value) => value))(value)
 }
 
-/** The encoder of a node; `undefined` when values are sent unchanged. */
+/** The function that encodes values of a node; `undefined` when they are sent unchanged. */
 const encoding = (node: Node): Read | undefined => {
   if (node.kind === "list") {
     const encode = encoding(node.of)

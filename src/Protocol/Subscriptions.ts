@@ -26,7 +26,7 @@ import { SUBSCRIPTIONS } from "./Paths.ts"
 import { inBody, endpoint } from "./EndpointSpec.ts"
 
 export const ackModes = ["auto", "manual"] as const
-/** Whether the client settles an event when its handler ends (`auto`), or the user does by a call (`manual`). */
+/** Who settles an event: the client when its handler ends (`auto`), or the user by a call (`manual`). */
 export type AckMode = (typeof ackModes)[number]
 const ackTypes = ["ack", "nak", "term"] as const
 /** How an event is settled. */
@@ -85,7 +85,7 @@ export interface SubscribeOptions {
    * `EVENTS_DROPPED`.
    */
   readonly backpressure?: BackpressureMode
-  /** Ours: how much may wait on the connection before that. */
+  /** Ours: how much may wait on the connection before that happens. */
   readonly buffer?: BufferConfig
   /** Namespace of the group; names are unique within one. `default` by default. */
   readonly namespace?: string
@@ -138,7 +138,7 @@ interface WSInProgressRequest {
   readonly type: "in_progress"
   /** Id of the subscription. */
   readonly subscriptionId: string
-  /** Only this event; else all that the subscription holds. */
+  /** The event; without it, all that the subscription holds. */
   readonly eventId?: string
   /** All events except these. */
   readonly except?: ReadonlyArray<string>
@@ -250,7 +250,8 @@ export type WSServerMessage =
 /** Maximum number of subscriptions on one connection. */
 export const MAX_SUBSCRIPTIONS = 1000
 /**
- * Maximum total length of the filters on one connection, in characters: a compiled filter takes hundreds of times as many bytes.
+ * Maximum total length of the filters on one connection, in characters. A compiled filter takes hundreds of
+ * times as many bytes.
  */
 export const MAX_FILTERS = 64 * 1024
 /** Maximum number of past events to replay. */
@@ -276,8 +277,8 @@ export const ACK_WAIT_MS = 30_000
 export const MIN_ACK_WAIT_MS = 1000
 export const MAX_ACK_WAIT_MS = 24 * 60 * 60 * 1000
 /**
- * Maximum number of events of a group that one of our streams holds, unless it is quick: it handles one at a time, so other
- * members may have the rest.
+ * Maximum number of events of a group that one of our streams holds, unless it is quick. It handles one at a
+ * time, so the other members may have the rest.
  */
 export const STREAM_CAPACITY = 16
 /** Maximum length of the reason of a failure, in characters. */
@@ -457,7 +458,7 @@ export const endpoints = {
     answer: StreamedEvent,
     streams: true
   }),
-  /** The same for a member of an existing group. */
+  /** Streams the events of an existing group to one of its members. */
   joinConsumerGroup: endpoint(
     "PubSubService/JoinConsumerGroup",
     inBody("subscription:read", "group", "groupName", "group_name"),

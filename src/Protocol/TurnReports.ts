@@ -1,6 +1,6 @@
 /**
- * Reads reports of turns. This is the hot path of a worker: tables check every op field by field, without a schema. Unknown
- * fields are kept and ignored.
+ * Reads reports of turns. Workers spend much time on these, so tables check every op field by field, without
+ * a schema. Unknown fields are kept and ignored.
  */
 import { checkEntityId, checkExpectedVersion } from "../EntityStream.ts"
 import { ValidationError } from "../Errors.ts"
@@ -25,7 +25,7 @@ import { endsTurn, type TurnOp, type TurnReport, type TxWrite } from "./Worker.t
 import { show } from "../Show.ts"
 import { stepKinds } from "../StepKind.ts"
 
-/** Returns what a value must be if it is invalid; else `undefined`. */
+/** Returns what a value must be when it is invalid, and `undefined` when it is valid. */
 type Rule = (value: unknown) => string | undefined
 
 const kinds: ReadonlySet<unknown> = new Set(stepKinds)
@@ -49,10 +49,10 @@ const error: Rule = (value) =>
   isObject(value) && typeof value.name === "string" && typeof value.message === "string"
     ? undefined
     : "an error with name and message"
-/** The counts of values in the current message; reading is synchronous. */
+/** The counts of values in the current message. One object is enough, since reading is synchronous. */
 let counted = new ShapeCounts()
 
-/** Values are stored unchanged and read by others: they must be valid JSON. */
+/** Checks that a value is valid JSON: it is stored unchanged, and read by others. */
 const jsonText: Rule = (value) => {
   if (typeof value !== "string") return "JSON text"
   checkSize("A value in a report", value, stepResultBytes)
@@ -72,7 +72,7 @@ const optional =
   (value) =>
     value === undefined ? undefined : rule(value)
 
-/** Events to be written are checked like those of a client. */
+/** Checks an event to be written, as those of clients are checked. */
 const event = (value: { readonly [key: string]: unknown }): string | undefined => {
   checkEventName(value.name)
   if (!Number.isSafeInteger(value.version) || Number(value.version) < 1) return "an event with a version"
@@ -267,7 +267,7 @@ const checkOne = (report: unknown, at: string): void => {
         throw new ValidationError(`${at}.ops[${i}] (${String(op._tag)}): \`${field}\` must be ${must}`)
       }
     }
-    // the op was checked, so it has all of its fields
+    // the op was checked above, so it has all of its fields
     if (i < report.ops.length - 1 && endsTurn(op as unknown as TurnOp)) {
       throw new ValidationError(`${at}.ops[${i}] (${String(op._tag)}) ends the turn: nothing can follow it`)
     }

@@ -1,7 +1,10 @@
 /** Watches over WebSockets: how they begin and end. */
 import { number, oneOf, optional, orElse, struct, withWireName } from "./Codec.ts"
 
-/** `revision` in the query of a watch is the revision after which it begins, or `now`, the default. */
+/**
+ * What `revision` in the query of a watch means: the revision after which the watch begins, or `now`, which
+ * is the default.
+ */
 export const watchQuery = ["revision"] as const
 
 /** The first frame, if the request had a `revision`: the watch sees every change after this one. */

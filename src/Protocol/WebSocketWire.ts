@@ -3,12 +3,13 @@ import type { WebSocket } from "ws"
 import type { Wire } from "./Subscriptions.ts"
 
 /**
- * The owner of the socket passes its frames to `onText`, and handles its errors, which are followed by `close`. `weigh` converts
- * a number of buffered bytes to the size they count as.
+ * Makes a `Wire` of a WebSocket. The owner of the socket passes its frames to `onText`, and handles its
+ * errors, which `close` follows. `weigh` converts a number of buffered bytes to the size that they count as.
  */
 export const wireOf = (socket: WebSocket, weigh = (bytes: number): number => bytes): Wire => {
   let waits = false
-  // The underlying socket emits `drain` only after exceeding its own high-water mark, which may be higher than a subscription's.
+  // The underlying socket only emits `drain` after it has exceeded its own high-water mark, which may be
+  // higher than that of a subscription.
   const sent = (): void => {
     if (!waits || socket.bufferedAmount > 0) return
     waits = false

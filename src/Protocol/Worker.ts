@@ -1,5 +1,5 @@
 /**
- * The protocol between workers and engines for turns, independent of the transport.
+ * The protocol between workers and engines for turns, whatever the transport.
  *
  * The engine dispatches a {@link Job}: a lease on one run, with everything that a turn needs. The worker runs the handler from
  * the top and reports {@link TurnOp}s in the order in which the handler saw them. The engine applies the ops of a report
@@ -48,8 +48,8 @@ export interface JournalEntry {
   /** What kind of step it is. */
   readonly kind: StepKind
   /**
-   * Whether the entry answers a step of any kind, so that `kind` has no meaning: the step was patched, or the server does not
-   * store kinds.
+   * Set when the entry answers a step of any kind, so that `kind` has no meaning: the step was patched, or
+   * the server does not store kinds.
    */
   readonly anyKind?: true
   /** How the step ended. */
@@ -67,8 +67,8 @@ export interface OpenStep {
   /** What kind of step it is. */
   readonly kind: StepKind
   /**
-   * Number of failed attempts so far, for a step between two attempts; 0 otherwise. While `pending`, its delay has not passed:
-   * the engine sends a `Fired` notice when it has.
+   * How many attempts have failed, for a step between two attempts; 0 for other steps. While the step is
+   * `pending`, its delay has not passed: the engine sends a `Fired` notice when it has.
    */
   readonly failures: number
   /** Whether the delay before its next attempt has not passed. */
@@ -86,7 +86,7 @@ export interface JobEvent {
   readonly timestamp: number
   readonly source?: string
   readonly idempotencyKey?: string
-  /** Present on an event that was appended to an entity stream. */
+  /** The entity and its version, for an event that was appended to an entity stream. */
   readonly entity?: EventEntity
   /** The W3C `traceparent` of the cause, if it was traced. */
   readonly trace?: string
@@ -102,7 +102,7 @@ export interface Job {
   readonly functionId: string
   /** The environment of the run. */
   readonly environment: string
-  /** Turns that began because of a failure outside steps, including the first turn. */
+  /** The number of turns that began because of a failure outside of steps, including the first turn. */
   readonly attempt: number
   /** 0 at first; grows with every retry or resume after a compensation. */
   readonly generation: number
@@ -328,7 +328,7 @@ export type TurnOp =
       /** The W3C `traceparent` of the step, if it is traced. */
       readonly trace?: string
     }
-  /** The handler has seen the outcome of a wait that fired: it is added to the journal here. */
+  /** The handler has seen the outcome of a wait that fired. Here the outcome is added to the journal. */
   | {
       /** Kind of the op. */ readonly _tag: "Settle"
       /** The step id without the leading `<run id>:`. */ readonly stepKey: string
@@ -368,14 +368,14 @@ export type TurnOp =
       /** Kind of the op. */ readonly _tag: "Suspend"
       /** Keys of the steps that wait. */ readonly open: ReadonlyArray<string>
     }
-  /** The turn cannot continue without human intervention (nondeterminism). Ends the turn. */
+  /** The turn cannot continue before somebody acts (nondeterminism). Ends the turn. */
   | {
       /** Kind of the op. */ readonly _tag: "Pause"
       /** Code of the reason. */ readonly code: string
       /** The reason as a sentence. */ readonly message: string
       /** Details. */ readonly details?: unknown
     }
-  /** The worker returns the run unharmed (forced stop). Ends the turn. */
+  /** The worker returns the run as it is, since it is forced to stop. Ends the turn. */
   | { /** Kind of the op. */ readonly _tag: "Release" }
 
 /** Whether an op ends the turn. */
@@ -396,7 +396,7 @@ export interface LogLine {
   readonly data?: JsonText
   /** Name of the step that logged it; absent outside steps. */
   readonly step?: string
-  /** Attempt of the step, else of the run. */
+  /** Attempt of the step, or else of the run. */
   readonly attempt?: number
   /** Id of the worker; absent for push handlers. */
   readonly worker?: string
@@ -424,9 +424,10 @@ export interface TurnReport {
 /**
  * The engine's answer, after the commit.
  *
- * `outcomes` has one entry for every op. For `Transact`, `Publish` and `InvokeAsync` it is the outcome, which the journal holds
- * at the op's position. For `Sleep`, `WaitForEvent` and `Invoke` it is the outcome if there already is one (`Settle` follows when
- * the handler has seen it). Otherwise it is `undefined`. `paused` means the same as the notice `Paused`.
+ * `outcomes` has one entry for every op. For `Transact`, `Publish` and `InvokeAsync` it is the outcome, which
+ * the journal holds at the op's position. For `Sleep`, `WaitForEvent` and `Invoke` it is the outcome if there
+ * already is one (`Settle` follows when the handler has seen it). For all others it is `undefined`. `paused`
+ * means the same as the notice `Paused`.
  */
 export type TurnAck =
   | {
@@ -546,7 +547,7 @@ export interface WorkerRegistration {
   readonly workerId: string
   /** The environment of the worker. */
   readonly environment: string
-  /** Whether the environment was configured; otherwise an API key that is bound to one decides. */
+  /** Whether the environment was configured. If not, an API key that is bound to one decides. */
   readonly namesEnvironment?: boolean
   /** Hostname of its machine. */
   readonly hostname: string
@@ -558,9 +559,12 @@ export interface WorkerRegistration {
   readonly labels: { readonly [key: string]: string }
   /** The versions of this package and of the runtime. */
   readonly version: { readonly sdk: string; readonly runtime: string }
-  /** When the worker was started, epoch milliseconds: it does not override what a newer worker has registered. */
+  /**
+   * When the worker was started, in epoch milliseconds. An older worker does not override what a newer one
+   * has registered.
+   */
   readonly startedAt?: number
-  /** Whether it supports the notices `Paused` and `Resumed`, and `paused` in an answer. */
+  /** Whether the worker supports the notices `Paused` and `Resumed`, and `paused` in an answer. */
   readonly pauses?: boolean
 }
 
@@ -576,17 +580,17 @@ export interface WorkerHandlers {
   readonly onRefused?: (error: AccessError) => void
   /** Called with whether the engine answers, whenever that may have changed. */
   readonly onConnected?: (connected: boolean) => void
-  /** Whether the worker is working on a job: leases of other jobs are released. */
+  /** Whether the worker works on a job. The leases of other jobs are released. */
   readonly holds?: (jobId: string) => boolean
   /** The steps that have been running for at least this long, as far as known. */
   readonly running?: (atLeastMs: number) => ReadonlyArray<RunningTurn>
 }
 
-/** Renewals that the engine has answered. */
+/** How recently the engine has answered a renewal. */
 export interface LeaseFreshness {
   /**
-   * Whether the last answered renewal is recent enough that the leases survive a step that blocks the process for half of the
-   * lease.
+   * Whether the last renewal that was answered is so recent that the leases outlast a step that blocks the
+   * process for half of the lease.
    */
   readonly isRecent: () => boolean
   /** Renews the leases, and calls `then` when the engine has answered. */
@@ -602,8 +606,8 @@ export interface WorkerSession {
     reports: ReadonlyArray<TurnReport>
   ) => Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError>
   /**
-   * Reports that a step was called after its turn had ended: the run is dispatched again with a longer linger. `lingerMs` is that
-   * of the turn that ended too early.
+   * Reports that a step was called after its turn had ended. The run is dispatched again, and its next turn
+   * lingers longer. `lingerMs` is that of the turn that ended too early.
    */
   readonly late: (late: {
     readonly runId: string
@@ -611,7 +615,8 @@ export interface WorkerSession {
     readonly lingerMs: number
   }) => Effect.Effect<void, ConnectionError>
   /**
-   * Whether the leases certainly hold; if not, the turns are told that their leases are lost. Absent where leases do not expire.
+   * Whether the leases still hold for certain. If not, the turns are told that their leases are lost. Absent
+   * where leases do not expire.
    */
   readonly checkLeases?: () => boolean
   /** The last renewal that the engine answered. Absent where leases do not expire. */

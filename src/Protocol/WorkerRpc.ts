@@ -2,8 +2,8 @@
  * The calls of `TurnStream.ts` as effect/rpc, between our worker and our engine over a WebSocket: JSON, one message in each
  * frame.
  *
- * The content of a call is checked where it is used, as over HTTP. So the schemas accept any value, and values that are JSON
- * already are sent unchanged.
+ * What a call holds is checked where it is used, as over HTTP. So the schemas accept any value, and values
+ * that are already JSON are sent unchanged.
  */
 import * as Schema from "effect/Schema"
 import * as Rpc from "effect/rpc/Rpc"
@@ -17,7 +17,7 @@ import type { CallFailure, JobDemandRequest, Push } from "./TurnStream.ts"
 /** The transport name of engines that support it. */
 export const RPC_TRANSPORT = "rpc"
 
-/** `Schema.Any` accepts every value; the type is the contract between both sides. */
+/** A schema that accepts every value. Its type is what both sides have agreed on. */
 const unchecked = <A>(): Schema.Codec<Jsonable<A>> => Schema.Any as Schema.Codec<Jsonable<A>>
 
 const failure = unchecked<CallFailure>()

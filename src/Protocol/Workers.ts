@@ -75,7 +75,7 @@ const Workers = camelOrSnake(
   })
 )
 
-/** A worker cannot set a function's push endpoint. */
+/** A function that a worker registers. A worker cannot set its push endpoint. */
 const FunctionOfWorker = struct({
   id: text,
   name: text,
@@ -134,7 +134,7 @@ export const Register = struct({
 })
 export type RegisterRequest = TypeOf<typeof Register>
 
-/** The answer to workers that take jobs. */
+/** The answer to the registration of a legacy worker, which takes jobs. */
 export const RegisteredForJobs = struct({ workerId: withWireName("worker_id", text), status: text })
 const RegisteredForTurns = struct({
   capabilities: struct({
@@ -253,7 +253,7 @@ export const endpoints = {
 export const workerRpc = operation("GET /rpc/worker", { onlyOurEngine: true })
 export const workerStream = operation("WorkerService/Connect", { streams: true })
 
-/** Identity and permissions are checked when the worker registers. */
+/** Who may open the stream. The identity and the permissions of the worker are checked when it registers. */
 const worker = inBody("worker:run", "worker", "workerId")
 
 export const sockets = {

@@ -43,7 +43,7 @@ export const check = (
   }
 }
 
-/** Throws `ValidationError` that names every invalid field, if there are any. */
+/** Throws a `ValidationError` that names every invalid field, if there are problems. */
 export const refuse = (what: string, problems: Problems): void => {
   if (problems.length === 0) return
   throw new ValidationError(`This is not a ${what}: ${problems.slice(0, 20).join("; ")}`, {

@@ -1,5 +1,5 @@
 /**
- * How frameworks differ: the arguments they call a handler with, and where the response goes.
+ * How frameworks differ: the arguments that they call a handler with, and where the response goes.
  *
  * | called with | of | the response |
  * |---|---|---|
@@ -15,13 +15,16 @@ import { bodyConsumed, bodyTooLarge, bodyTruncated, type ServeRequest, type Serv
 /** A request, and the way to respond to it. */
 export interface Exchange {
   readonly request: ServeRequest
-  /** Aborts when the client closes the connection before the response is complete. */
+  /**
+   * Aborts when the client closes the connection before the response is complete. `undefined` where that
+   * cannot be seen.
+   */
   readonly signal: AbortSignal | undefined
-  /** Sends the response, or makes it; the handler returns the result to the framework. */
+  /** Sends the response, or makes it for the framework. The handler returns the result. */
   readonly respond: (response: ServeResponse) => unknown
 }
 
-/** The part of a Node.js request that is read here. Frameworks add `body`, `rawBody` and `originalUrl`. */
+/** What is read of a Node.js request. Frameworks add `body`, `rawBody` and `originalUrl`. */
 interface NodeRequest {
   readonly method?: string
   readonly url?: string
@@ -63,7 +66,7 @@ export const exchangeOf = (first: unknown, second: unknown): Exchange => {
   )
 }
 
-// Other realms and servers have their own classes, so the shape is checked instead of `instanceof`.
+// Other realms and servers have classes of their own, so the shape is checked, and not `instanceof`.
 const isFetchRequest = (value: unknown): value is Request =>
   isLike(value) &&
   typeof value.url === "string" &&
@@ -87,7 +90,7 @@ const isLike = (value: unknown): value is { readonly [name: string]: unknown } =
   typeof value === "object" && value !== null
 
 export const webResponse = ({ body, headers, status }: ServeResponse): Response =>
-  // a status without a body, as 204, allows no empty string
+  // a status that allows no body, such as 204, does not even allow an empty string
   new Response(body === "" ? null : body, { status, headers })
 
 const fetchExchange = (request: Request): Exchange => ({
@@ -96,7 +99,7 @@ const fetchExchange = (request: Request): Exchange => ({
   respond: webResponse
 })
 
-/** A Fetch request as a push handler takes it. */
+/** Makes the request of a push handler from a Fetch request. */
 export const fetchRequest = (request: Request): ServeRequest => ({
   method: request.method,
   url: request.url,
@@ -173,7 +176,7 @@ const nodeRequest = (request: NodeRequest, parser: string): ServeRequest => {
   const isParsed = bytes === undefined && typeof body === "object" && body !== null
   return {
     ...(request.method === undefined ? {} : { method: request.method }),
-    // a router that mounts the handler removes its own path from `url`
+    // `originalUrl` comes first: a router that mounts the handler removes its own path from `url`
     url: request.originalUrl ?? request.url ?? "/",
     headers: Object.fromEntries(
       Object.entries(request.headers).flatMap(([name, value]) => {
@@ -206,7 +209,7 @@ const readStream = (
     if (on === undefined) return resolve(new Uint8Array())
     let chunks: Array<Buffer> | undefined = []
     let size = 0
-    // a refused body is read to its end and dropped, so that the sender receives the response
+    // a body that is refused is read to its end and dropped, so that the sender can receive the response
     const refuse = (error: unknown): void => {
       chunks = undefined
       reject(error)

@@ -1,6 +1,6 @@
 /**
- * Signatures of hook calls: HMAC-SHA256 over the time, a dot and the bytes of the body. The time is in
- * `X-Ironflow-Timestamp`, in seconds since 1970; the signature is in `X-Ironflow-Signature`, as for push handlers.
+ * Signatures of hook calls: HMAC-SHA256 over the time, a dot and the bytes of the body. The time, in seconds
+ * since 1970, is in `X-Ironflow-Timestamp`. The signature is in `X-Ironflow-Signature`, as for push handlers.
  */
 import { SignatureError, ValidationError } from "../Errors.ts"
 import { type Duration, positiveDuration } from "../Duration.ts"
@@ -23,11 +23,11 @@ export const hookHeaders = (
   }
 }
 
-/** A hook call, as received. */
+/** A hook call, as it was received. */
 export interface HookRequest {
-  /** By lower-case name, or a `Headers` object. */
+  /** The headers, by lower-case name, or as a `Headers` object. */
   readonly headers: Headers | { readonly [name: string]: string | ReadonlyArray<string> | undefined }
-  /** The body as received, not parsed. */
+  /** The body as it was received, not parsed. */
   readonly body: string | Uint8Array
 }
 
@@ -48,18 +48,18 @@ export interface VerifyHookOptions {
  * })
  * ```
  *
- * Throws `SignatureError`: `SIGNATURE_MISSING`, `SIGNATURE_INVALID`; `ValidationError` when the body is not a hook
- * call.
+ * Throws `SignatureError` with the code `SIGNATURE_MISSING` or `SIGNATURE_INVALID`, and `ValidationError`
+ * when the body is not a hook call.
  */
 export const verifyHook = (
   request: HookRequest,
   secret: string | ReadonlyArray<string>,
   options: VerifyHookOptions = {}
 ): HookCall =>
-  // a plain function for users, outside of Effect: it has no Clock service
+  // users call this outside of Effect, where there is no Clock service
   verifyHookAt(Date.now(), request, secret, options)
 
-/** Does the same at a given time, in epoch milliseconds. */
+/** Does what {@link verifyHook} does, with the current time in epoch milliseconds. */
 export const verifyHookAt = (
   now: number,
   { body, headers }: HookRequest,

@@ -1,21 +1,21 @@
-/** A request to a push handler and its response, independent of the framework. */
+/** A request to a push handler and its response, whatever the framework. */
 import { BodyError, type IronflowError } from "../Errors.ts"
 
 /** A request to a push handler, from any server. */
 export interface ServeRequest {
   /** `POST` when left out. */
   readonly method?: string
-  /** Path and query, or the whole URL. */
+  /** The path with its query, or the whole URL. */
   readonly url: string
-  /** By lower-case name. A header that was sent several times has its first value. */
+  /** By lower-case name. Of a header that was sent several times, the first value. */
   readonly headers: { readonly [name: string]: string }
   /**
-   * Reads the bytes of the body as they were sent. Rejects with `BODY_CONSUMED` when the body has been read before,
-   * `BODY_TOO_LARGE`, or `BODY_TRUNCATED`. `onBytes` is called after each chunk with the number of bytes so far; when
-   * it throws, reading stops and rejects with that error.
+   * Reads the bytes of the body as they were sent. Rejects with code `BODY_CONSUMED` when the body was read
+   * before, `BODY_TOO_LARGE`, or `BODY_TRUNCATED`. `onBytes` is called after each chunk, with the number of
+   * bytes so far. If `onBytes` throws, reading stops and rejects with its error.
    */
   readonly readBody: (maxBytes: number, onBytes?: (size: number) => void) => Promise<Uint8Array>
-  /** The body that an earlier parser made, when the bytes are gone. */
+  /** What an earlier parser made of the body, when its bytes are no longer there. */
   readonly parsedBody?: unknown
 }
 

@@ -54,7 +54,7 @@ const resumeRules = {
   type: oneOf(...resumeTypes)
 }
 
-/** Returns the request. Throws `ValidationError` that names every invalid field. */
+/** Checks the request, and returns it. Throws a `ValidationError` that names every invalid field. */
 export const readPushRequest = (body: unknown): PushRequest => {
   const problems: Problems = []
   check("", body, requestRules, problems)
@@ -66,11 +66,11 @@ export const readPushRequest = (body: unknown): PushRequest => {
     else if (steps !== undefined && steps !== null) problems.push("steps: must be an array")
   }
   refuse("push request", problems)
-  // every field that is read has been checked
+  // every field that is read was checked above
   return body as PushRequest
 }
 
-/** Makes a job of the request; `jobId` is unique to this segment. Throws `ValidationError`. */
+/** Makes a job of the request. `jobId` must be different for each request. Throws `ValidationError`. */
 export const jobOf = (request: PushRequest, jobId: string, environment: string, nowMs: number): LegacyJob => {
   const steps = request.steps ?? []
   const job = readJob(
@@ -90,7 +90,7 @@ export const jobOf = (request: PushRequest, jobId: string, environment: string, 
   return job
 }
 
-/** The remembered results of a step: that it has completed, or that an awaited result has failed. */
+/** The results of a step that a turn needs: that it has completed, or that what it waited for has failed. */
 const remembered = ({ error = "", id, name, output, status }: CompletedStep): ReadonlyArray<unknown> => {
   if (status === "completed") return [{ step_id: id, name, output }]
   const details = safeJsonParse(error)
@@ -112,7 +112,7 @@ const remembered = ({ error = "", id, name, output, status }: CompletedStep): Re
       })
     )
   }
-  // a step whose code failed runs again
+  // a step whose own code failed runs again
   return []
 }
 

@@ -1,4 +1,4 @@
-/** The options of a push handler, checked and completed. */
+/** Checks the options of a push handler, and fills in defaults. */
 import { resolveServer, type ResolvedServer } from "../Client/HttpOptions.ts"
 import { type Duration, positiveDuration } from "../Duration.ts"
 import { readEnvironmentVariable, resolveEnvironment, type Variables } from "../EnvironmentVariables.ts"
@@ -15,30 +15,36 @@ import { functionsById } from "../Worker/Options.ts"
 /** How a push handler treats its requests. */
 export interface HandlerOptions {
   /**
-   * The key that requests are signed with; `IRONFLOW_SIGNING_KEY` by default. While a key is being replaced there may
-   * be several: a list, or the older one in `IRONFLOW_SIGNING_KEY_PREVIOUS`. Without a key, requests are not
-   * verified.
+   * The key that requests are signed with; `IRONFLOW_SIGNING_KEY` by default. While a key is being replaced
+   * there may be several: as a list, or with the older one in `IRONFLOW_SIGNING_KEY_PREVIOUS`. Without a key,
+   * requests are not verified.
    */
   readonly signingKey?: string | ReadonlyArray<string> | undefined
   /** Accepts requests without verifying them; for development only. */
   readonly skipVerification?: boolean | undefined
-  /** How old a signed request may be, if it says when it was sent; `"5m"` by default. */
+  /**
+   * How old a signed request may be. It is checked if the request says when it was sent; `"5m"` by default.
+   */
   readonly maxRequestAge?: Duration | undefined
-  /** The console with the prefix `[ironflow-serve]` by default; `false` logs nothing. */
+  /** The logger; `false` logs nothing. By default the console with the prefix `[ironflow-serve]`. */
   readonly logger?: Logger | false | undefined
-  /** `IRONFLOW_ENV` by default, or else `default`. */
+  /** The environment of the handler. By default that of `IRONFLOW_ENV`, or else `default`. */
   readonly environment?: string | undefined
   /** Upgrades event data to the latest version before a handler receives it. */
   readonly eventDefinitions?: EventDefinitionRegistry | undefined
   /**
-   * The Ironflow server: it receives webhook events, and finished steps are reported to it at once. `IRONFLOW_URL` or
-   * `IRONFLOW_SERVER_URL` by default. Without it, steps are reported with the response, and webhook events go to
-   * `http://localhost:9123`.
+   * The URL of the Ironflow server, which receives webhook events, and reports of finished steps at once. By
+   * default that of `IRONFLOW_URL` or `IRONFLOW_SERVER_URL`. Without a URL, steps are reported with the
+   * response, and webhook events go to `http://localhost:9123`.
    */
   readonly serverUrl?: string | undefined
-  /** Sent to the server as a bearer token; `IRONFLOW_API_KEY` by default, or else none. */
+  /**
+   * The API key, sent to the server as a bearer token. By default that of `IRONFLOW_API_KEY`, or else none.
+   */
   readonly apiKey?: string | undefined
-  /** After this time a turn starts no further step, and the run continues in the next request. `"5s"` by default. */
+  /**
+   * After this time a turn starts no further step; the run continues in the next request. `"5s"` by default.
+   */
   readonly turnBudget?: Duration | undefined
   /** The largest request body in bytes; 16 MiB by default. For webhooks it is at most 1 MiB. */
   readonly maxBodyBytes?: number | undefined
@@ -47,8 +53,8 @@ export interface HandlerOptions {
 }
 
 /**
- * The second argument of the framework: the response of Node.js and Express, the reply of Fastify, the context of a
- * Next.js route. Hono passes its `next` function, which is not called.
+ * The second argument of a framework: the response of Node.js and Express, the reply of Fastify, or the
+ * context of a Next.js route. Hono passes its `next` function, which is not called.
  */
 // oxlint-disable-next-line typescript/no-explicit-any -- each framework has a type of its own for it
 export type HandlerContext = any
@@ -66,7 +72,7 @@ export interface ServeOptions<
 > extends HandlerOptions {
   /** The functions to run, in either style. Their ids must differ. */
   readonly functions: Functions
-  /** Projections are not run here: they need a worker. */
+  /** Projections are not run here, since they need a worker: they only cause a warning. */
   readonly projections?: ReadonlyArray<ProjectionName | { readonly config: ProjectionName }> | undefined
   /** Webhooks: requests of other services that become events. */
   readonly webhooks?: ReadonlyArray<IronflowWebhook> | undefined
@@ -92,7 +98,7 @@ const serveKeys = {
 export interface ResolvedServeOptions {
   readonly functions: ReadonlyMap<string, AnyFunction>
   readonly webhooks: ReadonlyMap<string, IronflowWebhook>
-  /** `undefined` when requests are not verified. */
+  /** The keys that a signature may be of; `undefined` when requests are not verified. */
   readonly keys: ReadonlyArray<string> | undefined
   readonly maxRequestAgeMs: number
   readonly logger: Logger
@@ -106,7 +112,9 @@ export interface ResolvedServeOptions {
   readonly webhookTimeoutMs: number
 }
 
-/** Checks the options, fills in defaults, and warns of probable mistakes. Throws `ValidationError`. */
+/**
+ * Checks the options, fills in defaults, and warns of what is probably a mistake. Throws `ValidationError`.
+ */
 export const resolveServeOptions = (
   options: ServeOptions,
   variables: Variables = readEnvironmentVariable

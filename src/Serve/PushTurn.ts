@@ -1,6 +1,6 @@
 /**
- * Runs one turn in one request. The turn starts, its session reports it, and it is over when its last op is
- * acknowledged.
+ * Runs one turn in one request: starts the turn, reports it with its session, and ends when the turn's last
+ * op was acknowledged.
  */
 import type * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
@@ -16,10 +16,10 @@ import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import { leaseLost, Reporter } from "../Worker/Reporter.ts"
 import type { PushedTurn } from "./TurnSessions.ts"
 
-/** What the turns of a handler have in common. */
+/** What all turns of a handler share. */
 export interface TurnSurroundings {
   readonly clock: Clock.Clock
-  /** Services that the functions require. */
+  /** The services that the functions require. */
   readonly context: Context.Context<never>
   readonly logger: Logger
   /** Where the `logger` of handlers writes; the console when absent. */
@@ -29,9 +29,9 @@ export interface TurnSurroundings {
 }
 
 /**
- * Waits some turns of the event loop. After a process was frozen, it may read a request that the engine has already
- * given up and that another process has run. The news that the engine has hung up arrives right after such a request,
- * so waiting lets it arrive before the turn starts.
+ * Waits some turns of the event loop before a turn starts. A process that was frozen may read a request that
+ * the engine has given up, and that another process has run meanwhile. That the engine has hung up arrives
+ * right after such a request, so this wait lets it arrive in time.
  */
 const hangUpsFirst = Effect.repeat(
   Effect.callback<void>((resume) => {
@@ -41,7 +41,7 @@ const hangUpsFirst = Effect.repeat(
   { times: 2 }
 )
 
-/** Runs a turn to its end. Interrupting it, as when the engine hangs up, aborts the running steps. */
+/** Runs a turn to its end. Interrupting this, as when the engine hangs up, aborts the running steps. */
 export const runTurn = (
   fn: AnyFunction,
   job: Job,
@@ -51,7 +51,7 @@ export const runTurn = (
   Effect.scoped(
     Effect.gen(function* () {
       yield* hangUpsFirst
-      // one alarm for each turn, so that no timer outlives its request
+      // each turn has an alarm of its own, so that no timer outlives the request
       const alarm = yield* Alarm.make
       const fork = Effect.runForkWith(context)
       const scope = yield* Effect.scope
@@ -67,7 +67,7 @@ export const runTurn = (
         let hasProgress = false
         let isOverBudget = false
         const wrapUpWhenDue = (): void => {
-          // a turn without progress would reach the same point again in the next request
+          // without progress the turn goes on: the next request would only reach the same point again
           if (hasProgress && isOverBudget) handle?.wrapUp()
         }
         alarm.at(clock.currentTimeMillisUnsafe() + turnBudgetMs, () => {

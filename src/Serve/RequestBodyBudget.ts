@@ -1,19 +1,22 @@
 /**
- * Limits the memory for request bodies that are being received. Sending large bodies takes no valid signature, so all
- * of them together get at most 64 MiB. Small bodies need no room; a large body is answered with 503 while there is no
- * room for it.
+ * Limits the memory for request bodies that are arriving. Anybody can send large bodies without a valid
+ * signature, so all of them together get at most 64 MiB. Small bodies need no room. A large body for which
+ * there is no room is answered with 503.
  */
 import { type IronflowError, UnavailableError, withStatus } from "../Errors.ts"
 
-/** Bytes of all bodies that are being received. */
+/** The most bytes of all bodies that are arriving. */
 const MAX_TOTAL_BYTES = 64 * 1024 * 1024
 
 /** A body of at most this many bytes needs no room. */
 const SMALL = 64 * 1024
 
-/** A body that is being received. */
+/** A body that is arriving. */
 export interface Arriving {
-  /** Takes room for the `size` bytes received so far. Throws `UnavailableError` when there is no room for them. */
+  /**
+   * Takes room for the `size` bytes that have arrived so far. Throws `UnavailableError` when there is no
+   * room.
+   */
   readonly hold: (size: number) => void
   readonly end: () => void
 }
@@ -22,7 +25,7 @@ export class RequestBodyBudget {
   readonly #most: number
   #held = 0
 
-  /** There is always room for one body of the largest allowed size. */
+  /** Makes a budget. It has room for at least one body of the largest allowed size. */
   constructor(maxBodyBytes: number) {
     this.#most = Math.max(MAX_TOTAL_BYTES, maxBodyBytes)
   }

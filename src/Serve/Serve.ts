@@ -1,8 +1,8 @@
 /**
  * Push mode: an HTTP handler that runs one turn of a function for each request of an engine.
  *
- * {@link make} makes a handler of Fetch requests; its type holds the services that the functions require. `serve()`
- * of the Promise API does the same for every framework.
+ * {@link make} makes a handler of Fetch requests, whose type holds the services that the functions require.
+ * `serve()` of the Promise API makes a handler for every framework.
  *
  * ```ts
  * const handler = yield* Serve.make({ functions: [processOrder] })
@@ -58,14 +58,14 @@ export type { HandlerOptions, ServeOptions } from "./Options.ts"
 export interface ServeService {
   /** Answers a request. Interrupting it aborts the steps that the request runs. */
   readonly handle: (request: ServeRequest) => Effect.Effect<ServeResponse>
-  /** Does the same for a Fetch request. */
+  /** Answers a Fetch request, as {@link handle} does. */
   readonly fetch: (request: Request) => Effect.Effect<Response>
 }
 
 /**
- * Makes a push handler. It logs to Effect's loggers unless `logger` is given. Missing options are read from the
- * environment variables through the `ConfigProvider` in context. Fails with `ValidationError` when an option is
- * invalid.
+ * Makes a push handler. It logs to Effect's loggers, unless `logger` is given. Missing options are read from
+ * the environment variables through the `ConfigProvider` in context. Fails with `ValidationError` when an
+ * option is invalid.
  */
 export const make = <const Functions extends ReadonlyArray<AnyFunction>>(
   options: ServeOptions<Functions>
@@ -89,8 +89,8 @@ export const make = <const Functions extends ReadonlyArray<AnyFunction>>(
   })
 
 /**
- * Does what {@link make} does, with options that have been checked. The `logger` of handlers writes to
- * `handlerLogger`, or else to the console.
+ * Does what {@link make} does, with options that were checked. The `logger` of handlers writes to
+ * `handlerLogger`; without one, to the console.
  */
 export const makeResolved = <R>(
   options: ResolvedServeOptions,
@@ -114,16 +114,16 @@ export const makeResolved = <R>(
     }
   })
 
-/** Reports are internal requests, so they get no spans. */
+/** The connection without spans for its requests: reports are internal. */
 const untraced = ({ send, ...connection }: Connection): Connection => ({
   ...connection,
   send: (request) => Effect.provideService(send(request), HttpClient.TracerDisabledWhen, () => true)
 })
 
-/** For this long after a failed report, turns send their reports in their responses, in milliseconds. */
+/** After a report has failed, turns send their reports in their responses for this long, in milliseconds. */
 const REPORTS_AGAIN_MS = 30_000
 
-/** The most started turns that are remembered. */
+/** How many started turns are remembered. */
 const REMEMBERED_TURNS = 10_000
 
 class Handler {
@@ -131,9 +131,12 @@ class Handler {
   readonly #connection: Connection
   readonly #surroundings: TurnSurroundings
   readonly #bodyBudget: RequestBodyBudget
-  /** Job ids of signed turns, each with the time after which its request is too old in any case. */
+  /**
+   * By job id of a signed turn: the time after which its request is too old in any case, in epoch
+   * milliseconds.
+   */
   readonly #started = new Map<string, number>()
-  /** Until this time, turns send their reports in their responses. */
+  /** Up to this time turns send their reports in their responses. */
   #reportsAgainAt = Number.NEGATIVE_INFINITY
 
   constructor(options: ResolvedServeOptions, connection: Connection, surroundings: TurnSurroundings) {
@@ -146,7 +149,7 @@ class Handler {
   readonly handle = (request: ServeRequest): Effect.Effect<ServeResponse> =>
     Effect.matchCauseEffect(
       Effect.suspend(() => {
-        // the events of a webhook join the trace of its sender
+        // the events of a webhook belong to the trace of its sender
         const caller = parseTrace(request.headers[TRACEPARENT])
         const answered = this.#answer(request)
         return caller === undefined ? answered : Effect.provideService(answered, Tracer.ParentSpan, caller)
@@ -200,7 +203,7 @@ class Handler {
             logger.debug(`Webhook "${id}" ignores a request: its \`transform\` returned nothing`)
             return this.#response(200, { status: "ignored" })
           case "Stored": {
-            // without the data of the events: proxies may read the response
+            // the data of the events is left out, since proxies may read the response
             const events = received.events.map(({ data: _, ...event }) => event)
             return this.#response(200, {
               status: "accepted",
@@ -230,7 +233,7 @@ class Handler {
     })
   }
 
-  /** Verifies the signature and parses the body as JSON. */
+  /** Verifies the signature of the body, and parses the body as JSON. */
   #readVerified(request: ServeRequest): Effect.Effect<unknown, IronflowError> {
     const { keys, maxBodyBytes } = this.#options
     const budget = this.#bodyBudget
@@ -302,7 +305,7 @@ class Handler {
       return error instanceof ValidationError ? Effect.fail(error) : Effect.die(error)
     }
     if (this.#options.keys === undefined) return Effect.succeed(job)
-    // a turn without a time could be replayed at any later time
+    // without a time, the request could be sent again at any later time
     if (typeof body.sent_at !== "number") {
       return Effect.fail(new ValidationError("A signed turn must have a numeric `sent_at`"))
     }
@@ -410,7 +413,10 @@ const readBody = (
     )
   })
 
-/** The time in which a body must arrive, in milliseconds. A body that never ends would hold its part of the body budget for ever. */
+/**
+ * How long a body may take to arrive, in milliseconds. One that never ends would keep its part of the body
+ * budget for ever.
+ */
 const BODY_MS = 30_000
 
 const tooSlow = (): BodyError =>

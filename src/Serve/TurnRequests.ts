@@ -1,6 +1,6 @@
 /**
- * Reads the job of a turn that an engine of this package sends. Its content is trusted afterwards, so every field is
- * checked, steps included.
+ * Reads the job of a turn that an engine of this package sends. Nothing checks the job afterwards, so every
+ * field is checked here, also those of steps.
  */
 import { isObject } from "../Json.ts"
 import type { Job } from "../Protocol/Worker.ts"
@@ -53,7 +53,7 @@ const openRules = { stepKey: text, name: text, kind: text, failures: number, pen
 const outcomeRules = { _tag: oneOf("Success", "Failure") }
 const errorRules = { name: text, message: text }
 
-/** Returns the job. Throws `ValidationError` that names every invalid field. */
+/** Checks the job, and returns it. Throws a `ValidationError` that names every invalid field. */
 export const readTurnJob = (job: unknown): Job => {
   const problems: Problems = []
   check("job", job, jobRules, problems)
@@ -64,7 +64,7 @@ export const readTurnJob = (job: unknown): Job => {
     if (job.compensating !== undefined) checkCompensating(job.compensating, problems)
   }
   refuse("turn", problems)
-  // every field that is read has been checked
+  // every field that is read was checked above
   return job as unknown as Job
 }
 

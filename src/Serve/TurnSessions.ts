@@ -1,5 +1,5 @@
 /**
- * How a turn that a request has started reports.
+ * The ways in which a turn that a request has started sends its reports.
  *
  * - {@link BufferedTurn}: to an engine of this package, with the response. A step that only the engine can answer
  *   ends the turn, and a later turn continues.
@@ -30,14 +30,14 @@ import { responseOf } from "./LegacyPushRequests.ts"
 export interface PushedTurn {
   readonly report: WorkerSession["report"]
   readonly defers: (op: TurnOp) => boolean
-  /** The content of the response, once the turn has ended. */
+  /** What the response holds, once the turn has ended. */
   readonly response: () => TurnResponse | PushResponse | undefined
-  /** Receives notices for the turn until it is interrupted. */
+  /** Receives notices for the turn, until it is interrupted. */
   readonly watch?: (
     turn: Pick<TurnHandle, "running">,
     notice: (notice: Notice) => void
   ) => Effect.Effect<void>
-  /** Reports that a step was called after the turn had ended. */
+  /** Reports that the handler called a step after its turn had ended. */
   readonly late: (stepName: string) => Effect.Effect<void, ConnectionError>
 }
 
@@ -62,7 +62,7 @@ export class BufferedTurn implements PushedTurn {
       })
     )
 
-  /** Releases the run after everything that has been reported. */
+  /** Releases the run, after everything that was reported. */
   release({ jobId, runId }: Job): Effect.Effect<unknown> {
     return this.report([{ jobId, runId, ops: [{ _tag: "Release" }] }])
   }
@@ -81,9 +81,12 @@ const unanswered = ({ message }: ConnectionError): TurnAck => ({
   message: `the engine did not answer the report of a step; the run continues in another turn (${message})`
 })
 
-/** Waits between the attempts of a report, in milliseconds. After the last attempt the server counts as unreachable. */
+/**
+ * The delays between attempts to send a report, in milliseconds. After the last attempt the server counts as
+ * unreachable.
+ */
 const reportDelaysMs = [100, 400]
-/** A turn that ends before this time, in milliseconds, asks for no notices. */
+/** How long a turn must run before it asks for notices, in milliseconds. */
 const WATCH_AFTER_MS = 250
 const FIRST_WATCH_MS = 2000
 const WATCH_MS = 20_000
@@ -95,7 +98,7 @@ export class ReportedTurn implements PushedTurn {
   readonly #unreachable: (error: ConnectionError) => void
   #buffering = false
 
-  /** `unreachable` is called when a report fails. */
+  /** `unreachable` is called when a report has failed. */
   constructor(connection: Connection, job: Job, unreachable: (error: ConnectionError) => void) {
     this.#connection = connection
     this.#job = job
@@ -107,7 +110,7 @@ export class ReportedTurn implements PushedTurn {
   ): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> =>
     Effect.suspend(() => {
       if (this.#buffering) return this.#left.report(reports)
-      // there is one turn, and so one report
+      // there is one turn, and so at most one report
       const ops = reports.flatMap((report) => report.ops)
       const logs = reports[0]?.logs
       const update = { runId: this.#job.runId, ops, ...(logs === undefined ? {} : { logs }) }
@@ -117,7 +120,8 @@ export class ReportedTurn implements PushedTurn {
           this.#buffering = true
           this.#unreachable(error)
           const left = this.#left.report(reports)
-          // only the engine knows the results of these steps: this turn ends here, and another one continues
+          // only the engine could answer these steps: this turn ends here, and the run continues in another
+          // one
           return ops.some(isAnswered)
             ? Effect.andThen(left, Effect.as(this.#left.release(this.#job), [unanswered(error)]))
             : left
@@ -128,7 +132,10 @@ export class ReportedTurn implements PushedTurn {
   readonly defers = (op: TurnOp): boolean => this.#buffering && isAnswered(op)
   readonly response = (): TurnResponse => this.#left.response()
 
-  /** Sends the running steps with each request: after 250 ms, then every 2, 4, 8, 16 and 20 s. */
+  /**
+   * Asks for notices, and sends the running steps with each request: after 250 ms, and then every 2, 4, 8, 16
+   * and 20 s.
+   */
   readonly watch = (
     turn: Pick<TurnHandle, "running">,
     notice: (notice: Notice) => void
@@ -145,7 +152,7 @@ export class ReportedTurn implements PushedTurn {
     })
     const again: Effect.Effect<void> = Effect.suspend(() =>
       Effect.andThen(
-        // a turn that cannot ask gets the notices with its next report
+        // after a failed request the turn gets its notices with its next report
         Effect.catch(once, () => Effect.sleep(1000)),
         again
       )
@@ -179,7 +186,7 @@ export class ReportedTurn implements PushedTurn {
           if (!isSuccess(answer)) return Effect.fail(asConnectionError(failureOf(answer, what)))
           const body = safeJsonParse(answer.text)
           return isObject(body) && isObject(body.ack) && Array.isArray(body.notices)
-            ? // as the protocol requires
+            ? // the engine answers as `Protocol/Push.ts` says, so an answer of this shape is a `TurnUpdated`
               Effect.succeed(body as unknown as TurnUpdated)
             : Effect.fail(
                 new ConnectionError(
@@ -208,8 +215,8 @@ export class LegacyPushTurn implements PushedTurn {
       Effect.sync((): TurnAck => {
         this.#response = responseOf(
           turn,
-          // the handler has invoked a function and not awaited it: the server must start that run before this one
-          // completes
+          // The handler has invoked a function without awaiting it. The server must start that run before
+          // this one completes.
           this.#invoking !== undefined && end.status === "completed"
             ? { status: "yielded", yield: this.#invoking }
             : end
@@ -252,7 +259,7 @@ export class LegacyPushTurn implements PushedTurn {
   readonly report = (
     reports: ReadonlyArray<TurnReport>
   ): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> => {
-    // made once, however often the effect is tried
+    // made once, even if the effect runs several times
     const works = reports.map(makeWork)
     return Effect.forEach(works, (work) =>
       Effect.map(
@@ -264,6 +271,6 @@ export class LegacyPushTurn implements PushedTurn {
 
   readonly defers = (op: TurnOp): boolean => op._tag === "InvokeAsync"
   readonly response = (): PushResponse | undefined => this.#response
-  // the next turn starts when the wait of the run is over: nothing can be reported earlier
+  // the next turn starts when the wait of the run is over, and nothing can make it start earlier
   readonly late = (): Effect.Effect<void> => Effect.void
 }

@@ -3,14 +3,14 @@ import { safeJsonParse } from "../Json.ts"
 import { checkShape } from "../JsonLimits.ts"
 import type { WebhookRequest } from "../Webhook.ts"
 
-/** Returns the parsed body. Throws an error that describes the body when it is neither. */
+/** Returns the parsed body. Throws an error that describes the body when it is neither JSON nor a form. */
 export const readPayload = ({ bytes, headers }: WebhookRequest, what: string): unknown => {
   const mediaType = (headers["content-type"] ?? "").replace(/;.*$/s, "").trim().toLowerCase()
   if (mediaType.startsWith("multipart/")) {
     throw new Error(`${what}: the body is ${mediaType}, which only the webhook's \`parse\` can read`)
   }
   const text = decode(withoutMark(bytes), what)
-  // curl, for one, sends every body as a form
+  // `curl`, for example, calls every body a form: so a body that looks like JSON is read as JSON
   if (mediaType === "application/x-www-form-urlencoded" && !/^\s*[[{]/.test(text)) return readForm(text, what)
   const payload = safeJsonParse<unknown>(checkShape(`the body of ${what}`, text), notJson)
   if (payload === notJson) {
@@ -21,11 +21,11 @@ export const readPayload = ({ bytes, headers }: WebhookRequest, what: string): u
 
 const notJson = Symbol("not JSON")
 
-/** Some senders begin with a byte order mark, which is invalid in JSON and forms. */
+/** Removes a byte order mark at the start. Some senders have one, and it is invalid in JSON and in forms. */
 const withoutMark = (bytes: Uint8Array): Uint8Array =>
   bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf ? bytes.subarray(3) : bytes
 
-// both are UTF-8 by their standards, whatever `charset` is given
+// by their standards JSON and forms are UTF-8, whatever `charset` says
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
 
 const decode = (bytes: Uint8Array, what: string): string => {
@@ -51,7 +51,7 @@ const readForm = (text: string, what: string): unknown => {
   return Object.fromEntries(fields)
 }
 
-/** Decodes percent-encoding as forms do: a `%` that begins no byte stands for itself. */
+/** Decodes percent-encoding as forms do: a `%` that does not begin an encoded byte stands for itself. */
 const unescape = (text: string, what: string): string => {
   const spaced = text.replaceAll("+", " ")
   if (!spaced.includes("%")) return spaced

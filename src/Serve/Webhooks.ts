@@ -1,4 +1,4 @@
-/** Webhooks: verifies requests of other services, makes events of them, and sends the events to the server. */
+/** Webhooks: verifies requests of other services, makes events of them, and sends these to the server. */
 import * as Effect from "effect/Effect"
 import type { Connection } from "../Client/HttpConnection.ts"
 import { type IronflowError, toError, type WebhookCode, WebhookError } from "../Errors.ts"
@@ -17,7 +17,7 @@ import { readPayload } from "./WebhookPayload.ts"
 /** The largest body of a webhook request, in bytes: a larger one would not fit in an event. */
 export const webhookBytes = eventBytes
 
-/** The methods that a webhook accepts: all but `POST` are for its `challenge`. */
+/** The methods that a webhook accepts. All but `POST` are only for its `challenge`. */
 const methods: ReadonlySet<string> = new Set(["POST", "GET", "HEAD"])
 
 /** Fails when no webhook accepts this method. */
@@ -26,7 +26,7 @@ export const checkMethod = (id: string, method = "POST"): Effect.Effect<void, Ir
     ? Effect.void
     : Effect.fail(failure(`Webhook "${id}" takes POST, got ${show(method, 32)}`, "METHOD_NOT_ALLOWED", 405))
 
-/** The name of the webhook in the URL, or `undefined` when there is none. */
+/** The name of the webhook in the URL; `undefined` when the URL has none. */
 export const webhookIn = (url: string): string | undefined => {
   const path = url.replace(/[?#].*$/s, "")
   const segment = /\/webhooks\/([^/]+)/.exec(path)?.[1]
@@ -34,25 +34,25 @@ export const webhookIn = (url: string): string | undefined => {
   try {
     return decodeURIComponent(segment)
   } catch {
-    // not valid percent-encoding, so it names no webhook
+    // invalid percent-encoding: no webhook has this name
     return segment
   }
 }
 
-/** An event of a request with its name, and its data as stored. */
+/** An event of a request, with its name, and with its data as it is stored. */
 interface NamedWebhookEvent extends WebhookEvent {
   readonly version?: number
 }
 
-/** The outcome of a request. */
+/** What became of a request. */
 export type Received =
   | { readonly _tag: "Stored"; readonly events: ReadonlyArray<NamedWebhookEvent> }
   | { readonly _tag: "Ignored" }
   | { readonly _tag: "Answered"; readonly response: ServeResponse }
 
 /**
- * Receives a request, and succeeds once the server has its events. Fails with an error whose `status` tells the
- * sender what to do: 4xx means that the request is invalid, 5xx that it should be sent again.
+ * Receives a request, and succeeds once the server has stored its events. Fails with an error whose `status`
+ * tells the sender what to do: 4xx means that the request is invalid, and 5xx that it should be sent again.
  */
 export const receive = (
   { config }: IronflowWebhook,
@@ -115,13 +115,13 @@ export const receive = (
       })
     )
     if (received._tag === "Stored") {
-      // one after the other, so that they keep their order in the log
+      // one after the other, so that the log has them in this order
       for (const event of received.events) yield* emit(event, config.id, what, connection)
     }
     return received
   })
 
-/** Calls code of the webhook with a request; when it throws, the response tells the sender. */
+/** Calls code of the webhook with a request. If the code throws, the response tells the sender. */
 const asked = <A>(
   code: WebhookCode,
   status: number,
@@ -133,11 +133,11 @@ const queryOf = (url: string): { readonly [name: string]: string } => {
   const at = url.indexOf("?")
   if (at === -1) return {}
   const fields = [...new URLSearchParams(url.slice(at).replace(/#.*$/s, ""))]
-  // the first value of a name counts
+  // reversed, so that the first value of a name wins
   return Object.fromEntries(fields.toReversed())
 }
 
-// Other realms and packages have their own classes, so the shape is checked instead of `instanceof`.
+// Other realms and packages have classes of their own, so the shape is checked, and not `instanceof`.
 const isResponse = (value: unknown): value is Response =>
   isObject(value) &&
   typeof value.status === "number" &&
@@ -154,7 +154,7 @@ const readResponse = async (response: Response): Promise<Received> => ({
   }
 })
 
-/** Response headers that describe the transfer and not the content. They are not passed on. */
+/** Response headers that are about the transfer and not about the content. They are not passed on. */
 const hopByHopHeaders = new Set([
   "connection",
   "content-encoding",
@@ -182,7 +182,7 @@ const emit = (
       what
     }),
     {
-      // strangers do not learn the address of the server
+      // the message names no address, since strangers must not learn that of the server
       onFailure: (error) =>
         Effect.fail(
           failure(`${what}: the event could not be stored now. Send it again`, "EMIT_FAILED", 502, error)
@@ -200,7 +200,7 @@ const emit = (
     }
   )
 
-/** The result of a webhook, with events given by their definitions replaced by their names. */
+/** The result of a webhook. Events that are given by their definitions get the names of these. */
 const encoded = async (result: unknown): Promise<unknown> => {
   if (Array.isArray(result)) return Promise.all(result.map(encodedEvent))
   return encodedEvent(result)
@@ -208,7 +208,7 @@ const encoded = async (result: unknown): Promise<unknown> => {
 
 const encodedEvent = async (event: unknown): Promise<unknown> => {
   if (isDefined(event)) return encodeEvent<GivenEvent>(event, jsonCodec)
-  // a version belongs to a definition
+  // only a definition gives an event a version
   return isObject(event) ? { ...event, version: undefined } : event
 }
 

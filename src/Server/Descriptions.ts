@@ -1,7 +1,7 @@
 /** Routes that describe the server: `/openapi.json`, and `/metrics` for Prometheus. */
 import * as Effect from "effect/Effect"
 import { descriptions as described } from "../Protocol/Server.ts"
-import { SDK_VERSION } from "../Worker/Version.ts"
+import { SDK_VERSION } from "../SdkVersion.ts"
 import type { Route } from "./Http/Route.ts"
 import type * as Metrics from "./Metrics.ts"
 import { replying } from "./Routes/EndpointRoute.ts"
@@ -9,7 +9,7 @@ import { replying } from "./Routes/EndpointRoute.ts"
 /** Makes the routes that describe the server. */
 export const descriptions = (metrics: ReturnType<typeof Metrics.make>): ReadonlyArray<Route> => {
   let openApi: string | undefined
-  // made on first use: few clients request it
+  // made for the first request, since few clients ask for it
   const document = Effect.promise(async () => {
     if (openApi === undefined) {
       const { default: made } = await import("../Protocol/openapi.json", { with: { type: "json" } })

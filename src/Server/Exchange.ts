@@ -1,4 +1,4 @@
-/** One HTTP request and its response: reads the request from the connection, and sends the response. */
+/** One HTTP request and its response: reads the request from its connection, and sends the response. */
 import type * as Http from "node:http"
 import { constants, type ServerHttp2Stream } from "node:http2"
 import * as Cookies from "effect/http/Cookies"
@@ -13,7 +13,7 @@ import type { Reply } from "./Http/Route.ts"
 import { type Unread, UNREAD_MS } from "./Http/UnreadResponses.ts"
 import { cutConnection } from "./NodeServer.ts"
 
-/** An HTTP/1.1 request, or an HTTP/2 request with its stream. */
+/** An HTTP/1.1 request; or an HTTP/2 request, with its stream. */
 export type HttpRequest = Http.IncomingMessage & { readonly stream?: ServerHttp2Stream }
 
 export const respond = (
@@ -37,8 +37,10 @@ const withoutCookies = (
     ...headers,
     ...corsHeaders,
     [CHANNEL_HEADER]: channel.path,
-    // The rest of an unread body would be parsed as the next request. A worker behind a balancer keeps only the connections
-    // that lead to the engine where it is registered: otherwise it would register with one engine after the other.
+    // The connection is closed after an unread body, whose rest would be parsed as the next request. It is
+    // also closed when it leads to an engine that does not have the worker: behind a balancer, the worker
+    // keeps only connections to the engine where it is registered. Otherwise it would register with one
+    // engine after the other.
     ...((request.complete || !hasBody(request)) && !(closesConnection && request.httpVersionMajor === 1)
       ? {}
       : { connection: "close" })
@@ -80,17 +82,20 @@ export const overHttp = (
     readBytes: (limits) => readBytes(request, limits, budget),
     release: () => {
       release()
-      // unread data of an HTTP/2 stream would stay in memory until the stream ends
+      // Node would keep unread data of an HTTP/2 stream in memory until the stream ends.
       if (input === undefined && request.stream !== undefined) request.resume()
     }
   }
 }
 
-/** Bytes of a response in memory until it is read. Characters outside of Latin-1 take several bytes. */
+/**
+ * How much memory a response takes until it is read, in bytes. Characters outside of Latin-1 take several
+ * bytes.
+ */
 export const bytesOf = ({ bytes, text = "" }: Reply): number =>
   bytes !== undefined ? bytes.length : text.length > SMALL_ANSWER ? Buffer.byteLength(text) : text.length
 
-/** Bounds the time and the memory until a response is read. */
+/** Limits the time and the memory until the client has read a response. */
 export const whileUnread = (
   unread: Unread,
   { complete, socket, stream }: HttpRequest,
@@ -98,12 +103,12 @@ export const whileUnread = (
   length: number
 ): void => {
   if (stream === undefined) {
-    // Node restarts this timeout while data is sent, and sets another one afterwards
+    // Node starts this timeout again while data is sent, and sets another one after the response
     socket.setTimeout(UNREAD_MS)
     if (length <= SMALL_ANSWER) return
   } else {
     stream.setTimeout(UNREAD_MS, () => cutSession(stream))
-    // the rest of the body is discarded
+    // the rest of the body is not read
     if (!complete) response.once("finish", () => stream.close())
   }
   const buffer = unread.sendBuffer(() => (stream === undefined ? cutConnection(socket) : cutSession(stream)))
@@ -111,7 +116,10 @@ export const whileUnread = (
   response.once("close", () => buffer.set(0))
 }
 
-/** An HTTP/1.1 connection has one response at a time: a smaller one does not count. */
+/**
+ * A response of at most this many bytes takes nothing of the shared memory on HTTP/1.1, where a connection
+ * has one response at a time.
+ */
 const SMALL_ANSWER = 64 * 1024
 
 const cutSession = ({ session }: ServerHttp2Stream): void =>

@@ -5,7 +5,7 @@ import type { Caller } from "../Engine/Access/Access.ts"
 import type { Labels, MetricFamily } from "../Engine/MetricFamily.ts"
 import type { MetricsService } from "../Engine/Metrics.ts"
 
-/** Makes the text of `/metrics`. `openPolls` returns the current polls of workers. */
+/** Makes the text of `/metrics`. `openPolls` returns how many polls of workers are open. */
 export const make =
   ({ families }: Pick<MetricsService, "families">, openPolls: () => number) =>
   (caller: Caller | undefined): Effect.Effect<string, StoreError> =>
@@ -24,8 +24,8 @@ export const make =
     )
 
 /**
- * Hides series of names that the caller may not see: a key may be bound to one environment, or not allowed to read
- * what has the name.
+ * Leaves out the series with names that the caller may not see. A key may be bound to one environment, or may
+ * not read what has the name.
  */
 const shownTo = (caller: Caller | undefined, family: MetricFamily): MetricFamily => {
   const bound = caller?.key?.environment

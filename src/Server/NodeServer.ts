@@ -1,4 +1,6 @@
-/** The server of Node.js at the port: its limits for idle, slow and malformed connections, and errors of listening. */
+/**
+ * Makes the Node.js server of the port: its limits for idle, slow and malformed connections, and its errors.
+ */
 import type * as Http from "node:http"
 import * as Https from "node:https"
 import type { Socket } from "node:net"
@@ -10,15 +12,15 @@ import { ALPN_PROTOCOLS, type BothVersions } from "./Http/Http2.ts"
 import { endWithResponse } from "./Http/EndWithResponse.ts"
 import type { ResolvedOptions } from "./ServerOptions.ts"
 
-/** The time in which a whole request must arrive, in milliseconds; the default of Node.js. */
+/** How long a whole request may take to arrive, in milliseconds; the default of Node.js. */
 const REQUEST_TIMEOUT_MS = 300_000
 
 /** How long a connection may carry no request when the server stops, in milliseconds. */
 const IDLE_GRACE_MS = 100
 
 /**
- * Tracks connections without a request. Returns a function that closes these, and from then on every other connection
- * after its response. Node itself would wait for a connection that never had a request.
+ * Tracks the connections without a request. Returns a function that closes these, and makes every other
+ * connection close after its response. Node itself would wait for a connection that never had a request.
  */
 export const watchIdle = (server: Http.Server | Https.Server, versions: BothVersions): (() => void) => {
   const idle = new Set<Socket>()
@@ -37,7 +39,7 @@ export const watchIdle = (server: Http.Server | Https.Server, versions: BothVers
   })
   return () => {
     closing = true
-    // an idle connection may have a request in transit
+    // a request may be in transit on a connection that is idle here
     setTimeout(() => {
       for (const socket of idle) if (!versions.has(socket)) socket.destroySoon()
     }, IDLE_GRACE_MS)
@@ -45,7 +47,7 @@ export const watchIdle = (server: Http.Server | Https.Server, versions: BothVers
 }
 
 /**
- * An idle connection stays open this much longer than its client is told, in milliseconds, so that a late request
+ * How much longer an idle connection stays open than its client is told, in milliseconds. So a late request
  * does not find it closed.
  */
 const KEEP_ALIVE_BUFFER_MS = 5000
@@ -72,18 +74,21 @@ export const createServer = (options: ResolvedOptions): Http.Server => {
   server.keepAliveTimeoutBuffer = KEEP_ALIVE_BUFFER_MS
   server.on("clientError", answerMalformed)
   server.on("timeout", cutConnection)
-  // without TLS no response can be sent
+  // the TLS handshake has failed, so no response can be sent
   server.on("tlsClientError", (_error: Error, socket: Socket) => socket.destroy())
   return server
 }
 
-/** Ends a connection that does not read its response, so that the system keeps no data of it either. */
+/**
+ * Ends a connection whose client does not read. Without TLS it is reset, so that the system does not keep the
+ * unread data either.
+ */
 export const cutConnection = (socket: Socket): void => {
   if (socket.writableLength > 0 && !(socket instanceof TLSSocket)) socket.resetAndDestroy()
   else socket.destroy()
 }
 
-/** Answers malformed HTTP, or headers that are too large or too slow. */
+/** Answers a request that is not HTTP, or whose headers are too large or too slow. */
 const answerMalformed = (error: Error & { readonly code?: string }, socket: Socket): void => {
   if (!socket.writable) return void socket.destroy()
   const [status, message] =

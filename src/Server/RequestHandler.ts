@@ -1,4 +1,6 @@
-/** Answers a request, for every transport: finds its route, authenticates the caller, reads the body. */
+/**
+ * Answers a request, whatever its transport: finds its route, authenticates the caller, and reads the body.
+ */
 import type * as Http from "node:http"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -28,7 +30,7 @@ import { acceptsCached, ResponseCache } from "./Http/ResponseCache.ts"
 import { Waiting } from "./Http/WaitingCalls.ts"
 import type { ResolvedOptions } from "./ServerOptions.ts"
 
-/** A request, independent of its transport. */
+/** A request, whatever its transport. */
 export interface IncomingRequest {
   readonly method: string
   /** The path with its query. */
@@ -38,21 +40,21 @@ export interface IncomingRequest {
   readonly trace: unknown
   /** An object that all requests of one connection share. */
   readonly connection: object
-  /** The sender, if it is already authenticated. */
+  /** The sender, if it was already authenticated. */
   readonly visitor?: Visitor
   readonly readJson: (limits: BodyLimits) => Effect.Effect<unknown, IronflowError>
   readonly readBytes: (limits: BodyLimits) => Effect.Effect<Buffer, IronflowError>
-  /** Called when the body is not needed, or not any more. */
+  /** Called when the body is not needed, or no longer needed. */
   readonly release: () => void
 }
 
 interface RequestHandler {
-  /** Answers every request; interrupted when the client hangs up. */
+  /** Answers every request, also with failures. Interrupted when the client hangs up. */
   readonly answer: (asked: IncomingRequest) => Effect.Effect<Reply>
   readonly refuse: (url: string, error: IronflowError) => Reply
 }
 
-/** Parsed on first use: few routes read it. */
+/** The query of a call. It is parsed on first use, since few routes read it. */
 const withQuery = sharedGetters<string, Pick<Call, "query">>({ query: (text) => new URLSearchParams(text) })
 
 export const makeRequestHandler = (
@@ -87,7 +89,7 @@ export const makeRequestHandler = (
     if (preflight !== undefined) return Effect.succeed(preflight)
     const found = routes.find(method, path)
     const needsNoKey = found?.route.access === "public"
-    // without a key a caller does not learn which routes exist
+    // before the route is looked at, so that a caller without a key does not learn which routes exist
     const visitor = needsNoKey ? undefined : (asked.visitor ?? accessCheck.admit(request))
     if (found === undefined) {
       return Effect.fail(
@@ -97,7 +99,7 @@ export const makeRequestHandler = (
       )
     }
     const { route, variables } = found
-    // requests for work use GET, but have effects
+    // requests for work have effects, although they use GET
     if (asked.visitor === undefined && isWork(route.access)) accessCheck.checkEffect(request)
     if (visitor !== undefined) checkCall(visitor, route.access, variables)
     const environment = visitor?.environment ?? DEFAULT_ENVIRONMENT
@@ -149,7 +151,7 @@ export const makeRequestHandler = (
         validated(() => {
           if (visitor !== undefined) checkBodyAccess(visitor, rule, variables, body)
           const answered = call(body)
-          // the call may wait for long, and no longer needs the body
+          // `waits` calls may wait for long, and no longer need the body
           if (waits) asked.release()
           return answered
         })
@@ -158,8 +160,8 @@ export const makeRequestHandler = (
   }
 
   /**
-   * Whether a failed call is answered by the end of a stream. Not for a page of another origin, which must not read
-   * the error.
+   * Whether the failure of a call is sent as the end of a stream. A page of another origin could read the
+   * error there, so for such a page it is not.
    */
   const hearsOfStream = (request: Http.IncomingMessage, path: string): boolean => {
     if (!streamPaths.has(path) || !asksForStream(request)) return false
@@ -185,7 +187,7 @@ export const makeRequestHandler = (
       const look = accessCheck.look(asked.request, asked.visitor !== undefined)
       return Effect.catchCause(
         look === undefined || isPublic(method, path) ? judged : Effect.andThen(look, judged),
-        // without the query, which may hold a key
+        // the query is not logged, since it may hold a key
         (cause) =>
           replyToFailure(
             cause,
@@ -207,7 +209,7 @@ const readBody = (
   if (reads === "json") return readJson(limits)
   if (asksForStream(request))
     return Effect.flatMap(readBytes(limits), (body) => validated(() => readMessage(body)))
-  // a caller without permission learns that first, and not how to ask for a stream
+  // any other content type is refused only here, so that a caller without permission learns that first
   return isPlainCall(request) ? readJson(limits) : Effect.fail(unsupportedType(request))
 }
 
@@ -223,7 +225,7 @@ const replyToFailure = (
   what: string,
   reply: (failure: FailureResponse) => Reply
 ): Effect.Effect<Reply> => {
-  // the client has hung up
+  // the client has hung up, so that no response is needed
   if (Cause.hasInterruptsOnly(cause)) return Effect.interrupt
   const error = Cause.squash(cause)
   if (isIronflowError(error)) {

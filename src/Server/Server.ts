@@ -1,10 +1,11 @@
 /**
- * The HTTP server of an engine: clients and workers, legacy ones included, on one port. This module assembles, starts
- * and stops it.
+ * The HTTP server of an engine, with one port for clients and workers, legacy ones included. This module puts
+ * the parts of the server together, and starts and stops it.
  *
- * `NodeServer.ts` takes connections. `Exchange.ts` reads requests from them and sends the responses. `RequestHandler.ts` makes
- * the responses: each request has its route in a table, has its body read within limits, and is answered in the
- * dialect of the route. Other protocols on the port have their own folders. `Http/AccessCheck.ts` decides who may call.
+ * `NodeServer.ts` takes connections. `Exchange.ts` reads requests from them and sends the responses.
+ * `RequestHandler.ts` makes the responses: it finds the route of a request in a table, reads the body within
+ * limits, and answers in the dialect of the route. Other protocols on the port have their own folders.
+ * `Http/AccessCheck.ts` decides who may call.
  */
 import type * as Http from "node:http"
 import type { ServerHttp2Stream } from "node:http2"
@@ -63,22 +64,22 @@ export type { HttpServerOptions } from "./ServerOptions.ts"
 /** The default limits of the server. */
 export const defaults = usual
 
-/** The engine's HTTP server, listening. */
+/** The HTTP server of an engine, while it listens. */
 export class HttpServerEngine extends Context.Service<
   HttpServerEngine,
   {
-    /** The host that it listens at. */
+    /** The host that the server listens at. */
     readonly host: string
-    /** The port that it listens at. */
+    /** The port that the server listens at. */
     readonly port: number
-    /** `http://127.0.0.1:9123` */
+    /** The URL of the server: `http://127.0.0.1:9123`. */
     readonly url: string
     /**
-     * The URL of the console for browsers. It is only a path when a proxy serves the engine below a path, since only
-     * the proxy knows its host name. `undefined` without a console.
+     * The URL of the console for browsers; `undefined` without a console. Behind a proxy that serves the
+     * engine below a path it is only a path, since only the proxy knows its host name.
      */
     readonly consoleUrl: string | undefined
-    /** Makes `/ready` say that the server is about to stop. It keeps answering. */
+    /** Makes `/ready` say that the server is about to stop. The server keeps answering. */
     readonly drain: Effect.Effect<void>
   }
 >()("@ironflow/node/HttpServerEngine") {}
@@ -92,13 +93,13 @@ const SHUTDOWN_MS = 1000
  */
 export type HttpServerError = ValidationError | ListenError | NodeVersionError | StoreError
 
-/** Serves the engine in context for the lifetime of the layer. */
+/** A server for the engine in context, for the lifetime of the layer. */
 export const layer = (
   options: HttpServerOptions = {}
 ): Layer.Layer<HttpServerEngine, HttpServerError, Engine> =>
   Layer.effect(HttpServerEngine, withLogLevel(make(options)))
 
-/** Listens until the scope closes. */
+/** Makes a server for the engine in context, which listens until the scope closes. */
 export const make = (
   options: HttpServerOptions
 ): Effect.Effect<HttpServerEngine["Service"], HttpServerError, Engine | Scope.Scope> =>
@@ -112,7 +113,7 @@ export const make = (
       return yield* Effect.fail(new NodeVersionError(problem, { code: "NODE_NEEDED" }))
     const engine = yield* Engine
     yield* engine.management.putBootstrapKey
-    // another engine may have stored the same key a moment ago
+    // waits for changes of other engines: one of them may have stored the same key a moment ago
     if (engine.access.freshness !== undefined) yield* engine.access.freshness.look
     yield* validated(() => checkHost(resolved, engine.access.required))
     const accessCheck = new AccessCheck(engine.access, {
@@ -238,7 +239,8 @@ export const make = (
       NodeHttpServer.make(() => server, { port, host, gracefulShutdownTimeout: SHUTDOWN_MS }),
       (error) => listenError(error, host, port)
     )
-    // last: ends calls that are still open when the time is up
+    // runs last when the server stops, since finalizers run in reverse order: ends calls that are still open when the
+    // time is up
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
         upgrades.close()
@@ -248,10 +250,11 @@ export const make = (
     )
     yield* listening.serve(
       Effect.flatMap(HttpServerRequest, (asked) => {
-        // an HTTP/2 request has all properties that are used here
+        // an HTTP/2 request has all properties of an HTTP/1.1 request that are used here
         const request = NodeHttpServerRequest.toIncomingMessage(asked) as HttpRequest
         const response = NodeHttpServerRequest.toServerResponse(asked) as Http.ServerResponse
-        // a call ends when its client hangs up; calls that must not stop halfway are uninterruptible
+        // a call is interrupted when its client hangs up, and a call that must not stop halfway is
+        // uninterruptible
         return Effect.map(
           Effect.interruptible(app.answer(overHttp(request, response, inputBudget))),
           (answered) => {
@@ -265,20 +268,21 @@ export const make = (
         )
       })
     )
-    // replaces the listener of the line above: ours can refuse before the upgrade, and gets the bare sockets
+    // the line above has added a listener; ours takes its place, since it can refuse before the upgrade, and
+    // gets the sockets as they are
     server.removeAllListeners("upgrade").on("upgrade", (request, socket, head) => {
       upgrades.upgrade(request, socket, Buffer.concat([head, pipelines.leave(socket)]))
     })
-    // this listener too: it sends "continue" only when the body is read its own way, which we do not; without it Node
-    // sends "continue" at once
+    // removed too, since it only sends "continue" when the body is read in its own way; without it Node sends
+    // "continue" at once
     server.removeAllListeners("checkContinue")
     yield* workers.watch
-    // an engine that writes nothing would not notice the loss of ownership
+    // an engine that writes nothing would not notice that it has lost the database
     yield* Effect.forkScoped(
       Effect.forever(Effect.andThen(Effect.sleep(TAKEOVER_LOOK_MS), engine.checkOwner))
     )
     yield* Effect.forkScoped(upgrades.watch)
-    // first: waiting calls learn that the server stops
+    // runs first when the server stops, so that waiting calls learn of it
     yield* Effect.addFinalizer(() =>
       Effect.andThen(
         Effect.andThen(drain, Deferred.succeed(closing, undefined)),
@@ -308,13 +312,16 @@ export const make = (
   })
 
 const refuseStream = (stream: ServerHttp2Stream, { body, status }: FailureResponse): void => {
-  // a partial response cannot be replaced, and a closed stream has no reader
+  // a response that has begun cannot be replaced, and nobody reads a stream that is closed
   if (stream.headersSent || stream.closed) return void stream.close()
   stream.respond({ ":status": status, "content-type": "application/json" })
   stream.end(JSON.stringify(body))
 }
 
-/** A call over a channel has arrived completely, and within the channel's limits, which are narrower. */
+/**
+ * The request of a call over a WebSocket. The call has arrived completely, within the limits of the socket,
+ * which are narrower.
+ */
 const overChannel = ({ body, method, request, trace, url, visitor }: ChannelCall): IncomingRequest => ({
   method,
   url,

@@ -7,17 +7,24 @@ import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { show } from "../Show.ts"
 import { checkAllowedHosts, checkCorsOrigins, isLoopback } from "./Http/AccessCheck.ts"
 
-/** Where an engine listens, and whom it answers. */
+/** Where a server listens, and whom it answers. */
 export interface HttpServerOptions {
-  /** 9123 by default; 0 for any free port. */
+  /** The port; 9123 by default, and 0 for any free one. */
   readonly port?: number
-  /** `127.0.0.1` by default. Without API keys only loopback is allowed, unless `insecure` is set. */
+  /**
+   * The host to listen at; `127.0.0.1` by default. Without API keys it must be a loopback address, unless
+   * `insecure` is set.
+   */
   readonly host?: string
   /** Certificate and key in PEM for HTTPS; plain HTTP by default. */
   readonly tls?: { readonly cert: string | Uint8Array; readonly key: string | Uint8Array }
-  /** Allows any host without API keys: everybody who can reach the server may call. `false` by default. */
+  /**
+   * Allows any host without API keys. Then everybody who can reach the server may call. `false` by default.
+   */
   readonly insecure?: boolean
-  /** Origins whose pages may call, besides the server's own: `https://app.example.com`. None by default. */
+  /**
+   * Origins of pages that may call, besides those of the server: `https://app.example.com`. None by default.
+   */
   readonly corsOrigins?: ReadonlyArray<string>
   /**
    * Host names under which browsers may reach the server: `ironflow.example.com`; a name with a port allows only this
@@ -31,15 +38,15 @@ export interface HttpServerOptions {
   /** The largest headers of a request, in bytes; 16 KiB by default. */
   readonly maxHeaderBytes?: number
   /**
-   * The time in which the headers, and then the body, must arrive, in milliseconds; 30000 by default, at most an
-   * hour.
+   * How long the headers, and then the body, may take to arrive, in milliseconds; 30000 by default, at most
+   * an hour.
    */
   readonly bodyTimeoutMs?: number
   /** The most connections at once; further ones are closed. 10000 by default. */
   readonly maxConnections?: number
   /**
-   * How long a worker may be silent before its runs go to others; `"15s"` by default, from 3 seconds to an hour. The
-   * worker aborts them itself two seconds earlier.
+   * How long a worker may be silent before its runs go to others; `"15s"` by default, from 3 seconds to an
+   * hour. The worker itself aborts them two seconds earlier.
    */
   readonly leaseTerm?: Duration
   /**
@@ -68,7 +75,9 @@ const serverKeys = {
 export type ResolvedOptions = Required<Omit<HttpServerOptions, "tls" | "leaseTerm" | "console">> &
   Pick<HttpServerOptions, "tls"> & {
     readonly leaseTerm: number
-    /** The path of the engine behind a proxy, or an empty string; `undefined` without a console. */
+    /**
+     * The path of the engine behind a proxy, or an empty string without one; `undefined` without a console.
+     */
     readonly consoleBase: string | undefined
   }
 
@@ -129,7 +138,7 @@ export const resolveOptions = ({ console: pages, ...options }: HttpServerOptions
 const consoleBaseOf = (pages: HttpServerOptions["console"] = true): string | undefined => {
   if (typeof pages === "boolean") return pages ? "" : undefined
   const { base = "" } = pages
-  // browsers resolve the segments `.` and `..`
+  // the segments `.` and `..` are not allowed, since browsers resolve them
   if (typeof base === "string" && /^(\/(?!\.{1,2}(\/|$))[\w.~-]+)*\/?$/.test(base))
     return base.replace(/\/$/, "")
   throw new ValidationError(

@@ -1,4 +1,7 @@
-/** Transports that lose and delay requests, as layers around the real ones. They show that runs survive such faults. */
+/**
+ * Transports that lose and delay requests, as layers around the real ones. Tests with them show that runs
+ * survive such faults.
+ */
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientError from "effect/http/HttpClientError"
@@ -10,7 +13,7 @@ import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { WorkerTransport } from "../Protocol/Worker.ts"
 import { show } from "../Show.ts"
 
-/** The kinds of faults, and how often they happen. */
+/** Which requests are lost or delayed. */
 export interface FaultOptions {
   /** Every n-th request is lost; at least 2, none by default. */
   readonly every?: number
@@ -21,7 +24,10 @@ export interface FaultOptions {
    * test can be repeated.
    */
   readonly seed?: number | string
-  /** Whether the request is lost before it is carried out, or its response afterwards; `"before"` by default. */
+  /**
+   * When the request is lost: `"before"` it is carried out (the default), or `"after"` it, so that only its
+   * response is lost.
+   */
   readonly lose?: "before" | "after"
   /** The delay of each request, in milliseconds; 0 by default. */
   readonly delayMs?: number
@@ -40,7 +46,7 @@ type Through = <A, E, R, E2>(
   lost: (which: string) => E2
 ) => Effect.Effect<A, E | E2, R>
 
-/** Applies the faults to the requests of one transport, which pass one after the other. */
+/** Makes the faults of one transport. The requests of that transport are counted together. */
 const makeFaults = (options: FaultOptions): Effect.Effect<Through, ValidationError> =>
   Effect.gen(function* () {
     yield* validated(() => checkKeys(options, faultKeys, "faults"))
@@ -62,7 +68,8 @@ const makeFaults = (options: FaultOptions): Effect.Effect<Through, ValidationErr
     return (request, lost) =>
       Effect.suspend(() => {
         const number = ++requests
-        // drawn for every request, so that a seed means the same whatever else is lost
+        // a number is drawn for every request, so that with a given seed the same requests are lost whatever
+        // `every` says
         const isUnlucky = random.nextDoubleUnsafe() < chance
         const fails = Effect.suspend(() => Effect.fail(lost(`number ${number}${ofSeed}`)))
         const isLost = isUnlucky || (every !== undefined && number % every === 0)

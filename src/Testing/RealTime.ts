@@ -1,4 +1,4 @@
-/** Real time for the test kits, also in a test that has fake timers. */
+/** Real time for the test kits, also in tests with fake timers. */
 import * as Effect from "effect/Effect"
 import * as Scheduler from "effect/Scheduler"
 import { randomBytes } from "node:crypto"
@@ -12,32 +12,38 @@ import {
   setTimeout
 } from "../RealTimers.ts"
 
-/** Schedules fibers by the real event loop. */
+/** Schedules fibers on the real event loop. */
 export const scheduler: Scheduler.Scheduler = new Scheduler.MixedScheduler("async", (run) => {
   const immediate = setImmediate(run)
   return () => clearImmediate(immediate)
 })
 
-/** One round of the event loop, promise continuations included. */
+/** Waits for one round of the event loop, promise continuations included. */
 export const round: Effect.Effect<void> = Effect.callback((resume) => {
   const immediate = setImmediate(() => resume(Effect.void))
   return Effect.sync(() => clearImmediate(immediate))
 })
 
-/** Waits one real millisecond: the waits of a step's code outside of the engine do not follow the test's clock. */
+/**
+ * Waits one real millisecond. What a step's code waits for outside of the engine does not follow the test's
+ * clock.
+ */
 export const millisecond: Effect.Effect<void> = Effect.callback((resume) => {
   const timer = setTimeout(() => resume(Effect.void), 1)
   return Effect.sync(() => clearTimeout(timer))
 })
 
-/** Rounds of the event loop, a millisecond each, in which real timers must call back. */
+/**
+ * How many rounds of the event loop, a millisecond each, the timers have to call back. Those that do not are
+ * fake.
+ */
 const PATIENCE = 100
 
 let areReal = false
 
 /**
- * Fails with code `TIMERS_FAKED` when the timers had been faked before the test kits were loaded: they would wait
- * forever.
+ * Fails with code `TIMERS_FAKED` when the timers were already fake when the test kits were loaded: the kits
+ * would wait forever.
  */
 export const ensureReal = (who: string): Effect.Effect<void, TimersFakedError> =>
   Effect.suspend(() => (areReal ? Effect.void : check(who)))
@@ -50,7 +56,7 @@ const check = (who: string): Effect.Effect<void, TimersFakedError> =>
     queueMicrotask(() => silent.delete("queueMicrotask"))
     nextTick(() => silent.delete("process.nextTick"))
     const millisecond = new Int32Array(new SharedArrayBuffer(4))
-    // the work of another thread returns through the event loop, which is never faked
+    // the result of another thread arrives through the event loop, which is never fake
     const look = (rounds: number): void =>
       randomBytes(1, () => {
         if (silent.size === 0) {

@@ -1,19 +1,23 @@
-/** Runs the code of every step twice, as happens when a process dies after a step's work and before its recording. */
+/**
+ * Runs the code of every step twice, as happens when a process dies after a step has done its work and before
+ * the result is recorded.
+ */
 import { NonRetryableError, toError } from "../Errors.ts"
 import { Attempt, type AttemptExit } from "../Execution/Attempt.ts"
 import type { StepCode } from "../Execution/StepCall.ts"
 import type { TurnProbe } from "../Execution/TurnProbe.ts"
 
 /**
- * Which of the two results counts. With `"dropFirst"` the first is lost, as in a crash. With `"keepFirst"` the second
- * is lost, as in a worker that lost its lease: another worker has recorded the result already.
+ * Which of the two results counts. With `"dropFirst"` the first is lost, as after a crash. With `"keepFirst"`
+ * the second is lost, as with a worker that has lost its lease: another worker has recorded the result
+ * already.
  */
 export type RepeatedSteps = "keepFirst" | "dropFirst"
 
 export const repeatingProbe = (which: RepeatedSteps): TurnProbe => ({
   begin: (attempt, code) =>
     runOnce(attempt, code, (first, firstTx) => {
-      // a failed step has not finished: the retry policy repeats it anyway
+      // a step that failed has not finished: its retry policy runs it again anyway
       if (first._tag === "Failure") return attempt.end(first)
       runOnce(attempt, code, (second, secondTx) => {
         if (second._tag === "Failure")

@@ -15,7 +15,7 @@ import { makeClock } from "./VirtualTime.ts"
 import { clearImmediate, clearTimeout, setImmediate, setTimeout } from "../RealTimers.ts"
 import type { StepKind } from "../StepKind.ts"
 
-/** A step by its id within the run. */
+/** A step, named by its id within the run. */
 export interface StepName {
   /** The step id without the leading `<run id>:`. */
   readonly stepKey: string
@@ -31,7 +31,7 @@ export interface Divergence {
   readonly runId: string
   /** Id of its function. */
   readonly functionId: string
-  /** The first recorded step that the code does not call as recorded. */
+  /** The first recorded step that the code does not call, or calls as another kind. */
   readonly recorded?: StepName
   /** What the code calls instead: the same step with another kind, or the first unrecorded step. */
   readonly asked?: StepName
@@ -47,48 +47,58 @@ export interface Replayed {
   readonly end: TurnEnd | undefined
 }
 
-/** The missing service of an Effect handler, by the name in Effect's message. Without it the replay proves nothing. */
+/**
+ * The service that an Effect handler requires and does not get, taken from Effect's message. A replay in
+ * which one is missing proves nothing.
+ */
 export const missingService = ({ end }: Replayed): string | undefined =>
   end?._tag === "Failed" || end?._tag === "Retrying"
     ? /^Service not found: (\S+)/.exec(end.error.message)?.[1]
     : undefined
 
-/** Idle rounds of the event loop after which a handler counts as waiting. */
+/** A handler counts as waiting after this many rounds of the event loop in which nothing happens. */
 const REST_ROUNDS = 20
 /**
- * Real milliseconds that a handler may spend outside of steps; then the same for a handler that also waits for a new
- * step.
+ * How long a handler may spend outside of steps, in real milliseconds.
  */
 const PATIENCE_MS = 2000
 const PATIENCE_BESIDE_NEW_MS = 250
+/** The same for a handler that also waits for a new step. */
 
-/** An alarm that never rings. No step's code runs, so no step times out; idle rounds show that a handler waits. */
+/**
+ * An alarm that never rings. It is not needed: no step's code runs, so no step times out, and idle rounds
+ * show that a handler waits.
+ */
 const silent: Alarm = { at: () => () => undefined }
 
 /**
- * Replays with the services in context, which an Effect handler may require.
+ * Replays the run. An Effect handler gets the services that it requires from the context.
  *
- * A handler that does not wait for all of its steps (a race, a failed branch) leaves some unrecorded; here it
- * continues while these are pending. For a handler that has waited on its clock, as `Effect.timeout` does, time
- * passes once nothing else explains the recorded steps.
+ * A handler that does not wait for all of its steps (a race, a failed branch) leaves some of them unrecorded;
+ * the replay continues while these are pending. A handler may have waited on its clock, as `Effect.timeout`
+ * does: its time passes once nothing else explains the recorded steps.
  */
 export const replay = (fn: AnyFunction, history: RunHistory): Effect.Effect<Replayed> =>
   Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
-    // times before this had passed for the run too
+    // the clock starts when the run was created: earlier times had passed for the run too
     const manual = makeClock(history.createdAt)
     const context = Context.add(yield* Effect.context<never>(), Clock.Clock, manual.clock)
     return yield* Effect.callback<Replayed>((resume) => {
       const asked = new Map<string, RequestedStep>()
       let end: TurnEnd | undefined
-      /** Sleeps until a time that is over. The run may have found it over too, and then recorded nothing. */
+      /**
+       * Sleeps until a time that has passed by now. The run may have found it passed too, and then it
+       * recorded nothing.
+       */
       const untils: Array<{ readonly at: number; readonly pass: () => void }> = []
       let wantsNew = false
       let movements = 0
       let outcomes = 0
       const turn = startTurn(
         fn,
-        // the turn does not end when it has nothing to wait for: the alarm decides how long it lingers
+        // `lingerMs` has no effect: a turn with nothing to wait for ends when the alarm rings, which it never
+        // does
         { ...history, jobId: `replay-${history.runId}`, lingerMs: 1, transactions: true },
         {
           clock: manual.clock,
@@ -98,7 +108,7 @@ export const replay = (fn: AnyFunction, history: RunHistory): Effect.Effect<Repl
           late: () => undefined,
           report: (op, onAck) => {
             movements++
-            // ops that only an engine can answer stay unanswered
+            // an op that only an engine can answer stays unanswered
             if (!asksEngine(op)) return onAck?.(undefined)
             wantsNew = true
             if (op._tag === "Sleep" && "at" in op.due && op.due.at <= now) {
@@ -181,13 +191,13 @@ const asksEngine = ({ _tag }: TurnOp): boolean =>
 
 /** A step that the code has called. */
 interface RequestedStep extends StepName {
-  /** Outcomes that the handler had received before the call. */
+  /** How many outcomes the handler had received before it called the step. */
   readonly outcomes: number
 }
 
 /**
- * The steps that the handler itself calls: neither compensations nor the verdicts on branches, which follow from
- * them.
+ * The recorded steps that the handler itself calls. Compensations and the verdicts on branches are left out,
+ * since they follow from these.
  */
 const recordedSteps = ({ journal, open }: RunHistory): ReadonlyArray<JournalEntry | OpenStep> =>
   [...journal, ...open].filter(({ kind }) => kind !== "compensate" && kind !== "parallel")
@@ -201,7 +211,7 @@ const compare = (
 ): Divergence | undefined => {
   const { functionId, runId } = history
   const missing = recorded.filter(({ stepKey }) => !asked.has(stepKey)).map(stepName)
-  // a handler that has ended starts nothing more
+  // a handler that has ended calls no further step
   const added = end === undefined || end._tag === "Paused" ? goesOnTo(recorded, asked) : undefined
   const changed = recorded.find(
     (step) =>
@@ -218,7 +228,7 @@ const compare = (
       recorded: stepName(changed),
       ...(now === undefined ? {} : { asked: stepName(now) }),
       missing: missing.filter(({ stepKey }) => stepKey !== changed.stepKey),
-      message: `${ofRun} diverges at step ${changed.stepKey}: recorded was ${shown(changed)}, and the code asks for ${now === undefined ? "nothing" : shown(now)}`
+      message: `${ofRun} diverges at step ${changed.stepKey}: the journal has ${shown(changed)}, but the code asks for ${now === undefined ? "nothing" : shown(now)}`
     }
   }
   const [first] = missing
@@ -239,10 +249,11 @@ const compare = (
       recorded: first,
       ...(added === undefined ? {} : { asked: added }),
       missing,
-      message: `${ofRun} diverges at step ${first.stepKey}: recorded was ${shown(first)}, and ${why}${others}`
+      message: `${ofRun} diverges at step ${first.stepKey}: the journal has ${shown(first)}, but ${why}${others}`
     }
   }
-  // steps that a run did not wait for are not recorded either: the run diverges only if it cannot end without them
+  // a run records no step that it did not wait for: so a new step is a divergence only if the handler cannot
+  // end without it
   if (history.status !== "completed" || end?._tag === "Completed") return undefined
   const fails = end?._tag === "Failed" || end?._tag === "Retrying" ? end.error.message : undefined
   if (fails === undefined && added === undefined) return undefined
@@ -260,8 +271,8 @@ const compare = (
 }
 
 /**
- * The first unrecorded step among those called after the same outcome as the last one: earlier ones may have lost a
- * race.
+ * The unrecorded step that the handler calls next: the first of those called after the same outcome as the
+ * last one. Steps called before that outcome may have lost a race.
  */
 const goesOnTo = (
   recorded: ReadonlyArray<StepName>,

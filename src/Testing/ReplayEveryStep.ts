@@ -1,6 +1,6 @@
 /**
- * Replays the handler of a run after everything that is recorded, before the run continues. State that a handler
- * keeps outside of steps shows at once, and not only after a restart.
+ * Replays the handler of a run each time that something was recorded, before the run continues. So state that
+ * a handler keeps outside of steps shows at once, and not only after a restart.
  */
 import * as Effect from "effect/Effect"
 import { NondeterminismError } from "../Errors.ts"
@@ -13,19 +13,20 @@ import { replay } from "./Replay.ts"
 
 type Transport = (typeof WorkerTransport)["Service"]
 
-/** The recorded part of a turn. */
+/** A turn, with what is recorded of its run so far. */
 interface Followed {
   readonly job: Job
   readonly journal: Array<JournalEntry>
   readonly open: Map<string, OpenStep>
-  /** Outcomes of finished waits that the handler has not received. */
+  /** Outcomes of waits that have ended, and that the handler has not received yet. */
   readonly fired: Map<string, Outcome>
 }
 
 export interface Replays {
   readonly functionOf: (id: string) => AnyFunction | undefined
-  /** Called when a replay begins, and when it ends. */
+  /** Called when a replay begins. */
   readonly begins: () => void
+  /** Called when a replay ends. */
   readonly ends: () => void
   /** Called with the first divergence of each replay. */
   readonly diverged: (runId: string, error: NondeterminismError) => void
@@ -63,8 +64,11 @@ export const replayingEveryStep = (transport: Transport, replays: Replays): Tran
               const turn = turns.get(report.jobId)
               const ack = acks[i]
               if (turn === undefined || ack?._tag !== "Accepted") return Effect.void
-              const recorded = report.ops.filter((op, n) => record(turn, op, ack.outcomes[n])).length > 0
-              return recorded
+              let isNew = false
+              for (const [n, op] of report.ops.entries()) {
+                if (record(turn, op, ack.outcomes[n])) isNew = true
+              }
+              return isNew
                 ? Effect.acquireUseRelease(
                     Effect.sync(replays.begins),
                     () => Effect.provideContext(check(turn, report.ops.at(-1), replays), context),
@@ -83,7 +87,7 @@ const check = (
   { diverged, functionOf }: Replays
 ): Effect.Effect<void> => {
   const fn = functionOf(job.functionId)
-  // a handler whose run compensates is stopped on the way
+  // while a run compensates, its handler is stopped before its end
   if (fn === undefined || job.compensating !== undefined) return Effect.void
   const completed = last?._tag === "Complete"
   const history = {

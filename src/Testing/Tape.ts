@@ -1,5 +1,6 @@
 /**
- * Records requests to a real server and their responses on a tape, which is JSON. Tests play it without the server.
+ * Records requests to a real server, and their responses, on a tape (JSON). Tests play the tape without the
+ * server.
  *
  * Requests are matched by method, path with query, and body. A tape holds no request headers, since they contain API
  * keys, and no cookies.
@@ -13,7 +14,7 @@ import * as Schema from "effect/Schema"
 import { TapeError, ValidationError } from "../Errors.ts"
 import { CHANNEL_HEADER } from "../Protocol/Http/Channel.ts"
 
-/** Text as it is; bytes that are not text as `{ base64 }`. */
+/** A body: text as it is; bytes that are not text as `{ base64 }`. */
 const Body = Schema.Union([Schema.String, Schema.Struct({ base64: Schema.String })])
 
 const Exchange = Schema.Struct({
@@ -38,7 +39,7 @@ export type TapeRequest = TapeExchange["request"]
 
 /** A recording of requests and responses. Store it as JSON. */
 export interface Tape {
-  /** In the order of the responses. */
+  /** The exchanges, in the order of their responses. */
   readonly exchanges: Array<TapeExchange>
 }
 
@@ -46,7 +47,8 @@ export interface Tape {
 export const makeTape = (): Tape => ({ exchanges: [] })
 
 /**
- * Records the requests over the client underneath, and their responses. Requests without a response are not recorded.
+ * Sends requests with the client from the context, and records them with their responses. Requests without a
+ * response are not recorded.
  */
 export const layerRecordingHttpClient = (
   tape: Tape
@@ -78,9 +80,9 @@ export interface PlayOptions {
 }
 
 /**
- * Answers requests from the tape, each exchange once, the oldest first. A request that is not on the tape, or was
- * used up, dies with a `TapeError`: the test is then wrong, and a retry cannot help. Fails with `ValidationError`
- * when `tape` is not a tape.
+ * Answers requests from the tape: each exchange once, the oldest first. A request that is not on the tape, or
+ * is no longer, dies with a `TapeError`: then the test is wrong, and a retry cannot help. Fails with
+ * `ValidationError` when `tape` is not a tape.
  */
 export const layerPlayingHttpClient = (
   tape: Tape,
@@ -109,7 +111,7 @@ export const layerPlayingHttpClient = (
     )
   )
 
-/** Headers that describe the body's encoding or the connection. */
+/** Headers that are not recorded: they describe the encoding of the body, or the connection. */
 const untaped = new Set([
   "set-cookie",
   "content-encoding",
@@ -118,7 +120,7 @@ const untaped = new Set([
   "connection",
   "keep-alive",
   "date",
-  // with it an Ironflow client would switch to a socket, which a tape does not record
+  // this header would make an Ironflow client switch to a socket, which a tape does not record
   CHANNEL_HEADER
 ])
 
@@ -131,7 +133,7 @@ const read = (request: HttpClientRequest.HttpClientRequest): Effect.Effect<TapeR
   Effect.suspend(() => {
     const { body, method } = request
     const url = new URL(request.url)
-    // a redacted value is a placeholder when converted to a string
+    // converted to a string, a redacted value becomes a placeholder
     for (const [name, value] of request.urlParams.params) url.searchParams.append(name, String(value))
     const asked = { method, path: url.pathname + url.search }
     switch (body._tag) {

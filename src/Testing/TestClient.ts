@@ -1,7 +1,8 @@
 /**
  * Runs one function with stubs for its steps: no engine, no database, no waiting.
  *
- * The handler runs through the real execution. The engine's part is simulated at once: time passes, awaited events
+ * The handler runs in the real execution. The engine's part is simulated, without waiting: time passes at
+ * once, awaited events
  * are those that the test has sent, and invoked functions are stubs.
  */
 import * as Clock from "effect/Clock"
@@ -40,7 +41,7 @@ import type { Tx } from "../Step.ts"
 import type { StepKind } from "../StepKind.ts"
 import { failedRun } from "./FailedRun.ts"
 import * as RealTime from "./RealTime.ts"
-import { readWrites, type TestWrite, TxMemory } from "./TxMemory.ts"
+import { readWrites, type TestWrite, StepTxMemory } from "./StepTxMemory.ts"
 
 /** Options of `createTestClient`. */
 export interface TestClientConfig {
@@ -144,7 +145,7 @@ export const createTestClient = (config: TestClientConfig): TestClient => {
     txs: new Map(),
     invokes: new Map(),
     events: [],
-    memory: new TxMemory(() => `test-evt-${++mocks.runs}`),
+    memory: new StepTxMemory(() => `test-evt-${++mocks.runs}`),
     runs: 0
   }
   return {
@@ -154,7 +155,7 @@ export const createTestClient = (config: TestClientConfig): TestClient => {
       mocks.memory.setStream(checkEntityId(entityId), checkStream(entityId, stream)),
     setKey: (bucket, key, revision) =>
       mocks.memory.setKey(checkBucketName(bucket), checkKey(key), checkRevision(revision)),
-    // the overloads carry the types
+    // `createTestClient` is typed by `TestClient`, whose overloads relate the input to the function
     mockInvoke: (target: string | AnyFunction, fn: (input: any) => unknown) => {
       const functionId = typeof target === "string" ? target : target.config.id
       const mock = checkMock("mockInvoke", functionId, fn)
@@ -178,7 +179,7 @@ export const createTestClient = (config: TestClientConfig): TestClient => {
       const run = await execution.run(eventOf(given, data))
       const { failed } = execution
       if (fn.failureHandler === undefined || failed === undefined) return run
-      // requires no more services than its function does
+      // an `onFailure` handler requires only services that its function requires too
       const handler = fn.failureHandler as TestClientConfig["functions"][number]
       const told = eventOf(`system.run.${failed.runId}.failed`, failed)
       return { ...run, onFailure: await new TestExecution(handler, mocks).run(told) }
@@ -191,12 +192,12 @@ interface Mocks {
   readonly txs: Map<string, (tx: Tx) => unknown>
   readonly invokes: Map<string, (input: unknown) => unknown>
   readonly events: Array<NewStreamEvent>
-  readonly memory: TxMemory
+  readonly memory: StepTxMemory
   runs: number
 }
 
 const checkStream = (entityId: string, stream: TestStream): TestStream => {
-  // a value that is not an object has no fields, and is refused
+  // any value has these two as absent fields, so that a value that is not an object is refused below
   const { entityType, version }: Partial<TestStream> = stream ?? {}
   if (version === undefined || !Number.isSafeInteger(version) || version < 1) {
     throw new ValidationError(
@@ -243,7 +244,7 @@ class TestExecution {
   readonly #steps: Array<TestStep> = []
   readonly #compensationsRan: Array<string> = []
   #compensating: Job["compensating"]
-  /** The failure that `onFailure` receives, once the run has failed. */
+  /** The failure that `onFailure` receives; set once the run has failed. */
   failed: FailedRun | undefined
   #now = (): number => 0
 
@@ -304,16 +305,16 @@ class TestExecution {
     host: Pick<Parameters<typeof startTurn>[2], "clock" | "alarm" | "context">
   ): Promise<TurnEnd> {
     return new Promise((resolve) => {
-      // one after the other, as an engine commits them: a stub may be slow
+      // ops are answered one after the other, as an engine commits them, although a stub may be slow
       let last = Promise.resolve()
       const report = (op: TurnOp, onAck: Acknowledge): void => {
         last = last
           .then(() => this.#answer(op))
-          // an event cannot hold every value that a test sends
+          // a test may send a value that an event cannot hold
           .catch((error: unknown) => failure(error))
           .then((outcome) => {
             onAck?.(outcome)
-            // no time passes here between attempts
+            // between attempts no time passes here
             if (op._tag === "StepRetry")
               handle.notice({ _tag: "Fired", jobId: job.jobId, stepKey: op.stepKey })
           })
@@ -333,7 +334,10 @@ class TestExecution {
     })
   }
 
-  /** Runs a stub in place of a step's code. Compensations and code that only collects writes are the handler's own. */
+  /**
+   * Runs the stub of a step in place of its code. Compensations, and code that only collects writes, run
+   * themselves.
+   */
   readonly #begin = (attempt: Attempt, code: StepCode): void => {
     const { kind, name } = attempt.call
     const { steps, txs } = this.#mocks
@@ -363,14 +367,14 @@ class TestExecution {
     follow(attempt, mock)
   }
 
-  /** Does what an engine does with an op. Returns its outcome when there is one at once. */
+  /** Does what an engine does with an op. Returns the outcome if the engine would answer at once. */
   async #answer(op: TurnOp): Promise<Outcome | undefined> {
     switch (op._tag) {
       case "StepDone":
         this.#enter(op.stepKey, op.name, op.kind, op.outcome, op.attempt)
         return undefined
       case "Transact": {
-        // refused writes do not enter the journal: the attempt has failed
+        // when a write is refused, this throws and nothing enters the journal: the attempt has failed
         const writes = this.#mocks.memory.transact(op.writes)
         const outcome = success({ value: decodeResult(op.value), writes }, `result of step "${op.name}"`)
         this.#enter(op.stepKey, op.name, "tx", outcome, op.attempt, readWrites(op.writes))

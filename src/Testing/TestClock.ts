@@ -1,4 +1,4 @@
-/** The time of a test engine as Effect's `TestClock`. */
+/** Effect's `TestClock` with the time of a test engine. */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -8,10 +8,10 @@ import type { TestError } from "./TestError.ts"
 import { show } from "../Show.ts"
 
 /**
- * Makes a clock whose `TestClock.adjust` and `setTime` advance the engine's time, from one due time to the next, so
- * that everything due until then has happened, with all its consequences. Unsupported operations, and failures of
- * `advance`, become defects, since the types of Effect allow no failures there. `outer` is the previous clock of the
- * test.
+ * Makes a clock whose `TestClock.adjust` and `setTime` advance the engine's time. Time goes from one due time
+ * to the next, and all that is due happens, with its consequences. `outer` is the clock that the test had
+ * before. Unsupported operations, and failures of `advance`, become defects, since the types of Effect allow
+ * no failures there.
  */
 export const testClock = (
   clock: Clock.Clock,

@@ -1,6 +1,6 @@
 /**
- * Data of events and inputs that a test provides: encoded as it would be sent, and decoded as a handler would receive
- * it.
+ * Encodes and decodes the data of events and inputs that a test provides: as it would be sent, and as a
+ * handler would receive it.
  */
 import { jsonCodec } from "../EffectSchema.ts"
 import { checkStreamEvent, type NewStreamEvent } from "../EntityStream.ts"

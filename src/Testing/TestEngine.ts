@@ -58,21 +58,21 @@ export interface IronflowTestEngine extends EngineHandle, AsyncDisposable {
   /** Waits until everything has come to rest, without advancing time. */
   settle(): Promise<void>
   /**
-   * Advances time until the run has ended, and resolves to it. Rejects with a `TimeoutError` that says what the run
-   * waits for.
+   * Advances time until the run has ended, and resolves to it. Rejects with a `TimeoutError` when nothing
+   * that could resume the run is due within the limit; the message says what the run waits for.
    */
   runToEnd(runId: string, options?: RunToEndOptions): Promise<Run>
   /** Advances time until every run has ended or is paused. */
   runUntilIdle(options?: RunToEndOptions): Promise<void>
   /** The recorded history of a run: store it as JSON, and pass it to `verify` with changed functions. */
   history(runId: string): Promise<RunHistory>
-  /** The number of unfinished runs that nothing will resume: always 0. */
+  /** The number of unfinished runs that nothing will resume. It is always 0, or else the engine has a bug. */
   countStuckRuns(): Promise<number>
   /** Starts another worker. */
   startWorker(
     options: WorkerOptions<ReadonlyArray<RunnableFunction>, ReadonlyArray<RunnableProjection>>
   ): Promise<TestWorker>
-  /** Aborts running turns and closes the engine. A second call waits for the same. */
+  /** Aborts running turns and closes the engine. A second call waits for the same end. */
   close(): Promise<void>
 }
 
@@ -80,7 +80,7 @@ export interface IronflowTestEngine extends EngineHandle, AsyncDisposable {
 export const createTestEngine = (config: TestEngineConfig = {}): Promise<IronflowTestEngine> =>
   openTestEngine(config)
 
-/** Does what {@link createTestEngine} does, on an existing store. */
+/** Does what {@link createTestEngine} does, with an existing store. */
 export const openTestEngine = async (
   config: TestEngineConfig,
   store?: Layer.Layer<Store, StoreError | ValidationError>
@@ -116,7 +116,7 @@ export const openTestEngine = async (
     handle.isClosed = true
     let isDrained = false
     const drained = Promise.all(Array.from(workers, (close) => close())).finally(() => (isDrained = true))
-    // they wait for their turns up to their `drainTimeout`, which is virtual time too
+    // each worker waits for its turns up to its `drainTimeout`, which is virtual time and so must pass
     while (workers.size > 0 && !isDrained) await runtime.runPromise(passMinute)
     await drained
     for (const scope of scopes) await onRealTime(Scope.close(scope, Exit.void))
@@ -159,6 +159,6 @@ export const openTestEngine = async (
 const onRealTime = <A, E>(effect: Effect.Effect<A, E>): Promise<A> =>
   Effect.runPromise(effect, { scheduler: RealTime.scheduler })
 
-/** Adds the scheduler that runs fibers by the real event loop. */
+/** Adds the scheduler that runs fibers on the real event loop. */
 const inRealTurns = <R>(context: Context.Context<R>): Context.Context<R> =>
   Context.add(context, Scheduler.Scheduler, RealTime.scheduler)

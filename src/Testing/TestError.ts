@@ -1,7 +1,7 @@
 import type { EngineError, NondeterminismError, TimersFakedError } from "../Errors.ts"
 
 /**
- * Failures of the test kits: those of the engine, a run that diverged in its replay, or timers that were faked before
- * the kits were loaded.
+ * Failures of the test kits: the failures of the engine, a run whose replay diverged, and timers that were
+ * fake when the kits were loaded.
  */
 export type TestError = EngineError | NondeterminismError | TimersFakedError

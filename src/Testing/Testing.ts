@@ -1,5 +1,6 @@
 /**
- * The real engine in memory, on virtual time: real retries, waits, cron and concurrency, within milliseconds.
+ * The real engine in memory, on virtual time. Retries, waits, cron and concurrency are real, and take
+ * milliseconds.
  *
  * ```ts
  * const Test = Testing.layer({ functions: [processOrder] })
@@ -50,8 +51,9 @@ export {
 export { verifyEffect as verify } from "./Verify.ts"
 
 /**
- * An engine in memory with a worker for the functions and projections, and a client of it; all on virtual time.
- * Handlers can use the provided services too. Its time is that of `TestClock`.
+ * Makes an engine in memory, a worker for the functions and projections, and a client of the engine. All of
+ * them are on virtual time, which is that of `TestClock`. Handlers can use the services that are made here
+ * too.
  */
 export const make: <
   const Functions extends ReadonlyArray<AnyFunction> = [],

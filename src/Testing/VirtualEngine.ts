@@ -80,15 +80,15 @@ export interface TestEngineService {
   /** Waits until everything has come to rest, without advancing time. */
   readonly settle: Effect.Effect<void, TestError>
   /**
-   * Advances time until the run has ended, and returns it. Fails with `TimeoutError` when nothing that could resume
-   * it is due, or not within the limit; the message says what it waits for.
+   * Advances time until the run has ended, and returns it. Fails with `TimeoutError` when nothing that could
+   * resume the run is due within the limit; the message says what the run waits for.
    */
   readonly runToEnd: (runId: string, options?: RunToEndOptions) => Effect.Effect<Run, TestError>
   /** Advances time until every run has ended or is paused. */
   readonly runUntilIdle: (options?: RunToEndOptions) => Effect.Effect<void, TestError>
   /** The recorded history of a run: store it as JSON, and pass it to `verify` with changed functions. */
   readonly history: (runId: string) => Effect.Effect<RunHistory, TestError>
-  /** The number of unfinished runs that nothing will resume: it must be 0. */
+  /** The number of unfinished runs that nothing will resume. It must be 0. */
   readonly countStuckRuns: Effect.Effect<number, StoreError>
   /** The secrets of the engine. */
   readonly secrets: SecretsOfEnvironment
@@ -119,7 +119,7 @@ export class TestEngine extends Context.Service<TestEngine, TestEngineService>()
   "@ironflow/node/TestEngine"
 ) {}
 
-/** How the Promise API reaches the engine of a test. */
+/** What the Promise API needs to use a test engine. */
 export class TestConnection extends Context.Service<
   TestConnection,
   {
@@ -131,7 +131,10 @@ export class TestConnection extends Context.Service<
     /** The clock of the engine and its clients. */
     readonly clock: Clock.Clock
     readonly workerClock: Clock.Clock
-    /** Lets a minute pass, without waiting for what happens in it. For callers that poll. */
+    /**
+     * Lets a minute pass, without waiting for what happens in it. For code that asks repeatedly whether
+     * something has ended.
+     */
     readonly passMinute: Effect.Effect<void>
   }
 >()("@ironflow/node/TestConnection") {}
@@ -139,7 +142,10 @@ export class TestConnection extends Context.Service<
 const defaultStart = Date.UTC(2030, 0, 1)
 const testKey = "00".repeat(32)
 
-/** An engine in memory with a worker for the functions and projections, and a client of it; all on virtual time. */
+/**
+ * Makes an engine in memory, a worker for the functions and projections, and a client of the engine; all on
+ * virtual time.
+ */
 export const makeVirtual = <
   const Functions extends ReadonlyArray<AnyFunction> = [],
   const Projections extends ReadonlyArray<AnyProjection> = []
@@ -167,7 +173,7 @@ export const makeVirtual = <
       Engine.layer.pipe(
         Layer.provideMerge(store),
         Layer.provide(Layer.succeed(MasterKey, Redacted.make(masterKey ?? testKey))),
-        // a test that advances a year may inspect runs that ended on the way
+        // no run is deleted: a test that advances a year may inspect runs that ended on the way
         Layer.provide(Layer.succeed(RunRetention, EffectDuration.infinity))
       )
     ).pipe(onManualTime)
@@ -178,7 +184,8 @@ export const makeVirtual = <
       Effect.map(
         Effect.forEach(projecting, (environment) => engine.projections.client(environment).list()),
         (lists) =>
-          // a projection without an owner waits for a worker; a projection that retries sleeps first
+          // a projection without an owner waits for a worker, and one that retries sleeps first: neither is
+          // busy
           lists.flat().some(({ lag, owner, status }) => {
             const isWaiting =
               status === "paused" || (status === "error" && Number.isFinite(manual.nextWorkerWake()))
@@ -192,7 +199,7 @@ export const makeVirtual = <
     const known = new Map<string, AnyFunction>()
     /** The first divergence of each run. */
     const divergences = new Map<string, NondeterminismError>()
-    /** Divergences that no call has failed with yet. */
+    /** Divergences that no call has reported yet. */
     const unreported = new Set<NondeterminismError>()
     const direct = WorkerTransport.of({
       open: (registration, handlers) =>
@@ -227,7 +234,7 @@ export const makeVirtual = <
       Effect.suspend(() => {
         for (const fn of withFailureHandlers(given.functions)) known.set(fn.config.id, fn)
         return Worker.make({ environment, logger: false, ...given }).pipe(
-          // a step may still wait for time, which no longer passes
+          // the worker stops at once: a step may still wait for time, which no longer passes
           Effect.tap((worker) =>
             Effect.andThen(
               Effect.addFinalizer(() => worker.stop),
@@ -256,13 +263,13 @@ export const makeVirtual = <
       unreported.delete(error)
       return Effect.fail(error)
     }
-    /** Fails with the divergence of any run, each one once, before anything else. */
+    /** Runs `self`, and then fails with a divergence of any run, each of them once. */
     const checked = <A, E>(self: Effect.Effect<A, E>): Effect.Effect<A, E | NondeterminismError> =>
       Effect.flatMap(self, (value) => {
         const [error] = unreported
         return error === undefined ? Effect.succeed(value) : tell(error)
       })
-    /** Fails with the divergence of the run, or of one that it has invoked. */
+    /** Fails with the divergence of the run, or of a run that it has invoked. */
     const checkRun = (runId: string): Effect.Effect<void, TestError> =>
       Effect.forEach(
         divergences,
@@ -341,21 +348,22 @@ export const makeVirtual = <
           startWorker
         })
       ).pipe(
-        // the test uses the engine's time, whichever clock it used before
+        // the test uses the engine's time from here on, whichever clock it used before
         Context.add(Clock.Clock, testClock(manual.testsClock, yield* Clock.Clock, advance)),
         Context.add(Scheduler.Scheduler, RealTime.scheduler)
       )
     )
   }).pipe(Effect.provideService(Scheduler.Scheduler, RealTime.scheduler))
 
-/** The services, with every method on this clock instead of the caller's. */
+/** The same services, whose methods use this clock and not the caller's. */
 const onClock = <R>(services: Context.Context<R>, clock: Clock.Clock): Context.Context<R> =>
   Context.makeUnsafe(
     new Map(Array.from(services.mapUnsafe, ([key, service]) => [key, onTime(service, clock)]))
   )
 
 /**
- * Binds a part of a client, or the result of a call, to this clock. Values that read no clock are returned unchanged.
+ * Binds a part of a client, or the result of a call, to this clock. Values that use no clock are returned
+ * unchanged.
  */
 const onTime = (part: unknown, clock: Clock.Clock): unknown => {
   if (Effect.isEffect(part)) return Effect.provideService(part, Clock.Clock, clock)

@@ -15,26 +15,27 @@ import type { TestError } from "./TestError.ts"
 import * as RealTime from "./RealTime.ts"
 import * as FireDue from "../Engine/Schedules/FireDue.ts"
 
-/** Real milliseconds in which running code must show activity. */
+/** How long code that still runs may show no activity before it counts as waiting, in real milliseconds. */
 const PATIENCE_MS = 250
 
-/** A clock of a test that knows its sleepers. */
+/** The clocks of a test. They share one time, and know who sleeps on them. */
 export interface ManualClock {
   readonly clock: Clock.Clock
-  /** The same time for workers, with sleepers of their own: code that runs, and retries. */
+  /** The clock of the workers, where code that runs and retries sleep. */
   readonly workerClock: Clock.Clock
-  /** The same time for the test itself. Advancing stops wherever one of its sleepers wakes. */
+  /** The clock of the test itself. Advancing stops at each time when a sleeper of the test wakes. */
   readonly testsClock: Clock.Clock
   /**
-   * Sets the time, in epoch milliseconds, and wakes the sleepers that are due, the earliest first. A sleeper that
-   * sleeps again does so from the new time: code that looks every hour looks once.
+   * Sets the time, in epoch milliseconds, and wakes the sleepers that are due, the earliest first. A sleeper
+   * that then sleeps again does so from the new time: code that sleeps for an hour again and again wakes
+   * once, however long the time that passes.
    */
   readonly passTo: (time: number) => Effect.Effect<void>
   /** When the next sleeper wakes, in epoch milliseconds; `Infinity` without sleepers. */
   readonly nextWake: () => number
-  /** When the next sleeper of a worker wakes. */
+  /** When the next sleeper of a worker wakes, in the same way. */
   readonly nextWorkerWake: () => number
-  /** When the next sleeper of the test wakes. */
+  /** When the next sleeper of the test wakes, in the same way. */
   readonly nextTestWake: () => number
 }
 
@@ -43,7 +44,7 @@ interface Sleeper {
   readonly wake: () => void
 }
 
-/** A clock that starts at `startAt` (epoch milliseconds). */
+/** Makes the clocks, with the time `startAt` (epoch milliseconds). */
 export const makeClock = (startAt: number): ManualClock => {
   let now = startAt
   const nanos = () => BigInt(now) * 1_000_000n
@@ -98,13 +99,16 @@ export interface VirtualTime {
   readonly settle: Effect.Effect<void, TestError>
   /** Advances time, from one due time to the next. */
   readonly advance: (ms: number) => Effect.Effect<void, TestError>
-  /** Advances time to the next due time, at most to `latest`; `false` when nothing is due until then. */
+  /**
+   * Advances time to the next due time, at most to `latest`. Returns `false`, and advances nothing, when
+   * nothing is due until then.
+   */
   readonly advanceToNext: (latest: number) => Effect.Effect<boolean, TestError>
 }
 
 /**
- * `isProjecting` says whether projections are active, which the engine's metrics do not show; `isReplaying` says
- * whether a replay is running.
+ * Makes the virtual time of an engine. `isProjecting` says whether projections are active, which the engine's
+ * metrics do not show; `isReplaying` says whether a replay is running.
  */
 export const make = (
   manual: ManualClock,
@@ -134,11 +138,14 @@ export const make = (
       waitedMs = 0
     }
   })
-  /** Whether running code may still continue on its own: a turn that only waits for time would have ended. */
+  /**
+   * Whether running code may still continue by itself. The turn of code that only waits for time would have
+   * ended.
+   */
   const isBusy = Effect.suspend(() => (engine.metrics().activeJobs > 0 ? Effect.succeed(true) : isProjecting))
 
   const nextDue: Effect.Effect<number, StoreError> = Effect.map(FireDue.fireDue(store), ({ nextDueAt }) =>
-    // a timeout of running code, or its own sleep
+    // while code runs, its own timeouts and sleeps are due too
     Math.min(
       nextDueAt,
       engine.metrics().activeJobs > 0

@@ -1,4 +1,4 @@
-/** Streams over ConnectRPC, when the packages for it are installed. */
+/** Makes streams over ConnectRPC available when the packages for it are installed. */
 import * as Effect from "effect/Effect"
 import { ValidationError } from "../Errors.ts"
 import type { StreamsOption } from "./StreamTransport.ts"
@@ -22,14 +22,17 @@ const load: Effect.Effect<Streams, ValidationError> = Effect.flatMap(
     catch: packagesMissing
   }),
   ({ loadConnectStreams }) =>
-    // an entry of this package, of the same version
+    // The entry point belongs to this package and has the same version, so its export has this type.
     Effect.tryPromise({ try: loadConnectStreams as () => Promise<Streams>, catch: packagesMissing })
 )
 
-/** Fails with a `ValidationError` that says what to install when a package is missing. */
+/**
+ * Streams that a worker requires. When a package is missing, loading fails with a `ValidationError` that says
+ * what to install.
+ */
 export const connectRequired: StreamsOption = { transport, load: () => load }
 
-/** Skips this transport, with a log line, when a package is missing. */
+/** Streams that a worker uses if it can. When a package is missing, they are left out, with a log line. */
 export const connectOptional: StreamsOption = {
   transport,
   load: (link) =>
@@ -41,13 +44,13 @@ export const connectOptional: StreamsOption = {
     )
 }
 
-/** For streams whose code is loaded already. */
+/** Streams whose code is loaded already. */
 export const connectLoaded = (streams: Streams): StreamsOption => ({
   transport,
   load: () => Effect.succeed(streams)
 })
 
-/** The error for packages that could not be loaded. */
+/** The error when the packages cannot be loaded. It says what to install. */
 export function packagesMissing(cause: unknown): ValidationError {
   const isMissing = cause instanceof Error && "code" in cause && cause.code === "ERR_MODULE_NOT_FOUND"
   const why = isMissing ? "are not installed" : `cannot be loaded (${String(cause)})`

@@ -1,8 +1,8 @@
 /**
  * Streams to an engine over ConnectRPC: one call of `WorkerService/Connect` on HTTP/2, in both directions at once.
  *
- * Loads `@bufbuild/protobuf`, `@connectrpc/connect` and `@connectrpc/connect-node`. These are optional peers of this
- * package, and must be installed to import this module.
+ * Importing this module loads `@bufbuild/protobuf`, `@connectrpc/connect` and `@connectrpc/connect-node`.
+ * These are optional peers of this package, and must be installed.
  */
 import { create } from "@bufbuild/protobuf"
 import { Code, ConnectError, createClient } from "@connectrpc/connect"
@@ -64,7 +64,7 @@ class ConnectStream {
   constructor(link: ServerLink, events: StreamEvents) {
     this.#link = link
     this.#events = events
-    // a new connection for each stream: nothing of an earlier, lost one is used again
+    // each stream has a new connection: nothing of a lost one is used again
     this.#session = new Http2Session(link.options.server.url)
   }
 
@@ -112,7 +112,7 @@ class ConnectStream {
 
   close(): void {
     this.#end(new ConnectionError("The stream was closed"))
-    // messages in transit are sent first
+    // aborts a moment later, so that messages in transit are sent first
     setImmediate(() => {
       this.#aborting.abort()
       this.#session.close()
@@ -141,7 +141,10 @@ class ConnectStream {
     }
   }
 
-  /** Handles a message. Throws an `IronflowError` for a damaged message: the stream is then lost. */
+  /**
+   * Handles a message of the engine. Throws an `IronflowError` for a damaged message; the stream is then
+   * lost.
+   */
   #received({ payload }: EngineMessage): void {
     switch (payload.case) {
       case "registered": {
@@ -163,7 +166,7 @@ class ConnectStream {
         return
       }
       default:
-        // a message without a known payload was damaged, and its content is lost
+        // the payload of a sealed message was damaged and is lost
         if (this.#seals) throw damaged()
     }
   }
@@ -178,7 +181,8 @@ class ConnectStream {
   #failed(error: unknown): void {
     const { url } = this.#link.options.server
     const { code, metadata, rawMessage } = ConnectError.from(error)
-    // for a response that is no stream only the head is known; the page of a gateway is not an answer of the server
+    // For a response that is no stream, ConnectRPC only gives the status and headers. The page of a gateway
+    // is not an answer of the server.
     const isPage = /^HTTP \d+$/.test(rawMessage) && !/\bjson\b/.test(metadata.get("content-type") ?? "")
     const refusal = isPage ? undefined : refusalOf(code, rawMessage)
     if (refusal !== undefined) Deferred.doneUnsafe(this.#registered, Exit.fail(refusal))
@@ -193,7 +197,10 @@ class ConnectStream {
     if (this.#end(reason)) this.#events.onLost(reason)
   }
 
-  /** Settles everything that waits for the other side. Returns whether this was the first call. */
+  /**
+   * Ends the stream: everything that waits for the engine fails with `reason`. Returns whether this was the
+   * first call.
+   */
   #end(reason: ConnectionError): boolean {
     if (this.#over !== undefined) return false
     this.#over = reason
@@ -210,7 +217,7 @@ class ConnectStream {
   }
 }
 
-/** The error, when the server would refuse every repetition. */
+/** The error to fail with, if the server would refuse every repetition in the same way. */
 const refusalOf = (code: Code, message: string): IronflowError | undefined => {
   switch (code) {
     case Code.Unauthenticated:
@@ -226,12 +233,12 @@ const refusalOf = (code: Code, message: string): IronflowError | undefined => {
 
 const readCallFailure = (failure: unknown): IronflowError => {
   if (!isObject(failure)) return new ConnectionError("The Ironflow server failed, and does not say why")
-  // the shape in which the engine fails
+  // an engine sends failures in this shape
   const { body, status } = failure as unknown as CallFailure
   return readFailure(status, JSON.stringify(body), "A call of the worker")
 }
 
-/** A queue of outgoing messages, in order, which ConnectRPC reads. */
+/** The messages that the worker sends, in order. ConnectRPC reads them. */
 class Outgoing implements AsyncIterable<WorkerMessage> {
   #waiting: Array<WorkerMessage> = []
   #ended = false

@@ -1,4 +1,7 @@
-/** Connects a worker to an engine of this package over ConnectRPC. It polls a server without it. */
+/**
+ * Connects a worker to an engine of this package over ConnectRPC. When the server does not support that, the
+ * worker polls.
+ */
 import type * as HttpClient from "effect/http/HttpClient"
 import type * as Layer from "effect/Layer"
 import type { ValidationError } from "../Errors.ts"

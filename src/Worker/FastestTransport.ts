@@ -1,4 +1,4 @@
-/** Connects a worker to a server by the fastest stream that both support. */
+/** Connects a worker to a server over the fastest stream that both support. */
 import type * as HttpClient from "effect/http/HttpClient"
 import type * as Layer from "effect/Layer"
 import type { ValidationError } from "../Errors.ts"
@@ -8,7 +8,10 @@ import { rpc } from "./RpcTransport.ts"
 import type { PollingOptions } from "./PollingOptions.ts"
 import * as StreamTransport from "./StreamTransport.ts"
 
-/** Uses effect/rpc, or else ConnectRPC, or else polling. Fails with `ValidationError` when the options are invalid. */
+/**
+ * Connects workers over effect/rpc if the server supports it, or else over ConnectRPC, or else by polling.
+ * Fails with `ValidationError` when the options are invalid.
+ */
 export const layer = (
   options: PollingOptions = {}
 ): Layer.Layer<WorkerTransport, ValidationError, HttpClient.HttpClient> =>

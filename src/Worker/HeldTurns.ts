@@ -1,6 +1,6 @@
 /**
- * The turns that a worker has in flight. Starts a turn for each job, passes notices to their turns, and asks for more
- * jobs when turns end.
+ * The turns that a worker has in flight. Starts a turn for each job, passes notices on to the turns, and asks
+ * for more jobs when turns end.
  */
 import * as Effect from "effect/Effect"
 import { FunctionNotFoundError, RunCancelledError, serializeError, WorkerStoppedError } from "../Errors.ts"
@@ -15,9 +15,9 @@ import { leaseLost, type Outbox, type Reporter } from "./Reporter.ts"
 export interface TurnsOptions {
   readonly functions: ReadonlyMap<string, AnyFunction>
   readonly reporter: Reporter
-  /** The part of `TurnHost` that all turns of the worker share. */
+  /** The part of `TurnHost` that is the same for all turns of the worker. */
   readonly host: Omit<TurnHost, "report" | "late" | "keepLine">
-  /** Called when a step was called after its turn had ended. */
+  /** Called when a handler has called a step after its turn had ended. */
   readonly late: (runId: string, stepName: string, lingerMs: number) => void
   /** Asks the engine for `n` more jobs, or for `-n` fewer. */
   readonly credit: (n: number) => void
@@ -33,7 +33,7 @@ export class HeldTurns {
   readonly #options: TurnsOptions
   readonly #turns = new ShortLivedMap<string, TurnInFlight>()
   #accepting = true
-  /** Jobs that were requested and have not arrived. */
+  /** How many jobs were requested and have not arrived. */
   #awaited = 0
   #whenEmpty: Array<() => void> = []
 
@@ -51,8 +51,8 @@ export class HeldTurns {
   }
 
   /**
-   * Starts the turn of a job. A job that arrives after {@link refuseNew}, or whose run is to be paused, is released
-   * unchanged.
+   * Starts the turn of a job. If it arrives after {@link refuseNew}, or its run is to be paused, the job is
+   * released unchanged.
    */
   readonly start = (job: Job, isPaused = false): void => {
     const { functions, host, late, reporter } = this.#options
@@ -93,7 +93,7 @@ export class HeldTurns {
     )
   }
 
-  /** Passes a notice to its turn. A notice for a turn that has ended is dropped. */
+  /** Passes a notice on to its turn. A notice for a turn that has ended is dropped. */
   readonly notice = (notice: Notice): void => {
     const turn = this.#turns.get(notice.jobId)
     if (turn === undefined) return
@@ -109,7 +109,7 @@ export class HeldTurns {
     }
   }
 
-  /** The steps whose code has run for at least this long. */
+  /** The steps whose code has run for at least this many milliseconds. */
   readonly running = (atLeastMs: number): ReadonlyArray<RunningTurn> => {
     const running: Array<RunningTurn> = []
     for (const [jobId, { handle, runId }] of this.#turns) {
@@ -125,14 +125,14 @@ export class HeldTurns {
     this.#options.credit(n)
   }
 
-  /** Withdraws the request for jobs. Jobs that are in transit already are released when they arrive. */
+  /** Withdraws the request for jobs. Jobs that are already in transit are released when they arrive. */
   refuseNew(): void {
     if (!this.#accepting) return
     this.#accepting = false
     this.#options.credit(-this.#awaited)
   }
 
-  /** Aborts every turn. Their queued reports are still sent; then their runs are released. */
+  /** Aborts every turn. The reports that are queued are still sent; then the runs are released. */
   abortAll(workerId: string): void {
     for (const [jobId, turn] of this.#turns) {
       turn.outbox.release()
@@ -156,7 +156,7 @@ export class HeldTurns {
   #abort(jobId: string, reason: Error): void {
     const turn = this.#turns.get(jobId)
     if (turn === undefined) return
-    // Without a handle no handler has started, so nothing else reports the end of this turn.
+    // the turn has no handle, so no handler has started, and only this call ends it
     if (turn.handle === undefined) return this.#end(jobId)
     turn.handle.abort(reason)
   }

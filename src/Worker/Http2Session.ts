@@ -1,6 +1,6 @@
 /**
  * The HTTP/2 connection of one stream, for ConnectRPC. Any error ends the stream with that error. The `error`
- * listener stays for the lifetime of the connection, since an unhandled `error` event ends the process.
+ * listener stays as long as the connection, since an `error` event without a listener ends the process.
  */
 import * as http2 from "node:http2"
 import type { createConnectTransport } from "@connectrpc/connect-node"
@@ -30,7 +30,7 @@ export class Http2Session implements SessionManager {
     return this.#session.request({ ...headers, ":method": method, ":path": path }, options)
   }
 
-  /** The engine sends its own heartbeats, so reads are not recorded. */
+  /** Does nothing with the reads that ConnectRPC reports: the engine sends heartbeats of its own. */
   notifyResponseByteRead(): void {}
 
   close(): void {

@@ -1,24 +1,24 @@
-/** Counts the jobs that a worker has requested, withdrawn and received, and what the engine has been told of it. */
+/** Counts the jobs that a worker has requested, withdrawn and received, and which counts the engine knows. */
 import { endsTurn, type TurnReport } from "../Protocol/Worker.ts"
 
 export class JobDemand {
   #requested = 0
   #withdrawn = 0
   #delivered = 0
-  /** Jobs requested in advance for turns whose end is being reported, before the worker has requested them. */
+  /** How many jobs were requested by {@link anticipate}, and not yet by the worker. */
   #anticipated = 0
   #anticipates = true
   #sentRequested = -1
   #sentWithdrawn = -1
 
-  /** Requests `n` more jobs, or `-n` fewer. */
+  /** Requests `n` more jobs; a negative `n` withdraws requests. */
   credit(n: number): void {
     if (n > 0) {
       const covered = Math.min(n, this.#anticipated)
       this.#anticipated -= covered
       this.#requested += n - covered
     } else {
-      // a worker that withdraws requests makes no further ones
+      // a worker that withdraws requests will not request any jobs again
       this.#withdrawn += Math.min(this.#outstanding, this.#anticipated - n)
       this.#anticipated = 0
       this.#anticipates = false
@@ -30,8 +30,8 @@ export class JobDemand {
   }
 
   /**
-   * Requests a job for each turn whose end is being reported, in the same request, so that the next job may come with
-   * the answer.
+   * Requests a job for each turn whose end is in these reports. The request goes out with the reports, so
+   * that the next job may come with the answer.
    */
   anticipate(reports: ReadonlyArray<TurnReport>): void {
     if (!this.#anticipates) return
@@ -50,7 +50,7 @@ export class JobDemand {
     return `"asked":${this.#requested},"withdrawn":${this.#withdrawn}`
   }
 
-  /** Whether the counts have changed since the engine was told. */
+  /** Whether the counts have changed since the engine was last told. */
   get hasNews(): boolean {
     return this.#sentRequested !== this.#requested || this.#sentWithdrawn !== this.#withdrawn
   }
@@ -60,13 +60,13 @@ export class JobDemand {
     this.#delivered++
   }
 
-  /** Counts a received job that is over already, and requests another one. */
+  /** Counts a received job whose run was taken back meanwhile, and requests another job. */
   pass(): void {
     this.#delivered++
     this.#requested++
   }
 
-  /** Starts over with a new session: the engine knows only the counts that it is told next. */
+  /** Starts over with a new session. The engine knows only the counts that it is told next. */
   startOver(): void {
     this.#requested = this.#outstanding
     this.#withdrawn = 0

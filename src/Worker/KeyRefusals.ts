@@ -1,17 +1,18 @@
-/** Decides whether to retry when an engine refuses the key of a worker. */
+/** Decides whether a worker should try its key again when an engine has refused it. */
 import type * as Clock from "effect/Clock"
 import { monotonicMs } from "./ServerLink.ts"
 
 /**
- * A refused key that the engine accepted at most this long ago, in milliseconds, may have been damaged in transit. It
- * is tried once more, and then not again for the same time.
+ * If the engine accepted the key at most this long ago, in milliseconds, the key may have been damaged in
+ * transit. It is tried once more, and after that not again for the same time.
  */
 const KEY_WORKED_MS = 60_000
 
 export class KeyRefusals {
   readonly #clock: Clock.Clock
-  /** When the engine last accepted the key, and when the last refusal was doubted. */
+  /** When the engine last accepted the key. */
   #admittedAt: number
+  /** When a refusal of the key was last doubted. */
   #doubtedAt = Number.NEGATIVE_INFINITY
 
   constructor(clock: Clock.Clock, admittedAt: number) {
@@ -24,7 +25,10 @@ export class KeyRefusals {
     this.#admittedAt = monotonicMs(this.#clock)
   }
 
-  /** Whether a refusal of the key, or of its permissions, should be confirmed by another attempt. */
+  /**
+   * Whether a refusal of the key, or of its permissions, should be confirmed by another attempt. After
+   * `true`, this is `false` for a while.
+   */
   isDoubtful(): boolean {
     const now = monotonicMs(this.#clock)
     if (now - this.#admittedAt > KEY_WORKED_MS || now - this.#doubtedAt <= KEY_WORKED_MS) return false

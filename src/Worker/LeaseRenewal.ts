@@ -1,6 +1,6 @@
 /**
- * Renews the leases of the turns that a worker runs, and knows how long they certainly hold, independent of the
- * engine. Times are milliseconds of a monotonic clock.
+ * Renews the leases of the turns that a worker runs, and computes how long they certainly hold without asking
+ * the engine. Times are milliseconds of a monotonic clock.
  */
 import type * as Clock from "effect/Clock"
 import * as Turns from "../Protocol/Http/Turns.ts"
@@ -10,11 +10,11 @@ import { monotonicMs } from "./ServerLink.ts"
 
 interface LeaseRenewalOptions {
   readonly clock: Clock.Clock
-  /** The terms of the last registration. */
+  /** The answer to the last registration. */
   readonly terms: () => Pick<Turns.RegisterTurnsResponse, "capabilities" | "leaseMs">
-  /** Whether a turn of the job runs, or is being reported. */
+  /** Whether a turn of the job runs, or its end is being reported. */
   readonly holds: (jobId: string) => boolean
-  /** The steps whose code has run for at least this long. */
+  /** The steps whose code has run for at least this many milliseconds. */
   readonly running: (atLeastMs: number) => ReadonlyArray<RunningTurn>
   /** Sends a renewal that the engine answers at once. */
   readonly renewNow: () => void
@@ -22,15 +22,15 @@ interface LeaseRenewalOptions {
 
 export class LeaseRenewal {
   readonly #options: LeaseRenewalOptions
-  /** Turns whose lease this worker holds. */
+  /** Jobs whose lease this worker holds. */
   readonly active = new Set<string>()
-  /** Whether a job was dropped and the engine has not been told. */
+  /** Whether a job was dropped since the engine was last told which jobs the worker holds. */
   hasDropped = false
-  /** When the last answered renewal was sent. */
+  /** When the last renewal that was answered was sent. */
   #heldSince: number
   /** When the last renewal was sent. */
   #renewedAt: number
-  /** Callbacks that wait for an answer to a renewal. */
+  /** Callbacks that wait until the leases are recent. */
   #awaitingRenewal: Array<() => void> = []
 
   constructor(sentAt: number, options: LeaseRenewalOptions) {
@@ -43,19 +43,25 @@ export class LeaseRenewal {
     return monotonicMs(this.#options.clock)
   }
 
-  /** The worker has registered: the registration, sent at `sentAt`, names the held jobs and so renews their leases. */
+  /**
+   * Notes a registration that was sent at `sentAt`. It names the jobs that the worker holds, and so renews
+   * their leases.
+   */
   registered(sentAt: number): void {
     this.#heldSince = sentAt
     this.#renewedAt = sentAt
   }
 
-  /** The jobs that are still held. Others are forgotten, and their leases end. */
+  /** The jobs that the worker still holds. Others are forgotten, and their leases end. */
   list(): ReadonlyArray<string> {
     for (const jobId of this.active) if (!this.#options.holds(jobId)) this.active.delete(jobId)
     return [...this.active]
   }
 
-  /** The fields of a request that renew the leases; empty when no renewal is due and nothing waits for one. */
+  /**
+   * The fields of a request that renew the leases. Empty when no renewal is due and no callback waits for
+   * one.
+   */
   renewal(): string {
     const now = this.#now
     const { capabilities, leaseMs } = this.#options.terms()
@@ -69,7 +75,10 @@ export class LeaseRenewal {
     return running.length === 0 ? holding : `${holding},"running":${JSON.stringify(running)}`
   }
 
-  /** A request with this {@link renewal}, sent at `sentAt`, was answered: the leases hold from that time. */
+  /**
+   * Notes that a request with this {@link renewal}, sent at `sentAt`, was answered: the leases hold from that
+   * time on.
+   */
   held(sentAt: number, renewal: string): void {
     if (renewal === "" && this.#options.terms().capabilities.renewals === true) return
     this.#heldSince = Math.max(this.#heldSince, sentAt)
@@ -88,7 +97,7 @@ export class LeaseRenewal {
     }
   }
 
-  /** Whether a callback waits for an answer to a renewal. */
+  /** Whether a callback waits until the leases are recent. */
   get awaitsRenewal(): boolean {
     return this.#awaitingRenewal.length > 0
   }
@@ -97,11 +106,11 @@ export class LeaseRenewal {
     return this.#now - at < this.#options.terms().leaseMs / 4
   }
 
-  /** Calls the waiting callbacks, once the leases are recent. */
+  /** Calls the waiting callbacks if the leases are recent. */
   notifyRenewed(): void {
     if (!this.awaitsRenewal) return
     if (!this.freshness.isRecent()) {
-      // this answers a renewal from before the process was busy
+      // the answer is to a renewal that was sent before the process was busy: another one is needed
       if (!this.#isRecent(this.#renewedAt)) this.#options.renewNow()
       return
     }
@@ -111,8 +120,8 @@ export class LeaseRenewal {
   }
 
   /**
-   * How long a lease certainly holds, in milliseconds. Engines that extend leases themselves guarantee two thirds of
-   * the term from the arrival of a request.
+   * How long a lease certainly holds after a renewal, in milliseconds. Engines that extend leases themselves
+   * guarantee two thirds of the term from the arrival of a request.
    */
   get safeMs(): number {
     const { capabilities, leaseMs } = this.#options.terms()

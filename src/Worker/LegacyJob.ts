@@ -1,7 +1,8 @@
 /**
- * Makes a job of the assignment of a server without turns.
+ * Makes a job of the assignment of a legacy server, which does not exchange turns.
  *
- * Such a server stores only that a step has completed, and its output. Everything else that a turn must remember is
+ * Such a server only stores which steps have completed, and their output. Everything else that a turn must
+ * remember is
  * therefore also stored as completed steps:
  *
  * ```
@@ -15,11 +16,11 @@ import { type JsonText, isObject } from "../Json.ts"
 import type { Job, JournalEntry, OpenStep, Outcome } from "../Protocol/Worker.ts"
 import { fromLegacyOutput } from "../ResultEncoding.ts"
 
-/** A step that was open at the end of an earlier turn. */
+/** A step that an earlier turn has left open. */
 export interface Pending {
-  /** When it is due, in epoch milliseconds. */
+  /** When the step is due, in epoch milliseconds. */
   readonly until: number
-  /** Failed attempts so far. */
+  /** How many attempts have failed so far. */
   readonly failures: number
 }
 
@@ -32,14 +33,14 @@ export interface Fence {
 export interface LegacyJob {
   readonly job: Job
   readonly fence: Fence | undefined
-  /** The number of steps stored before this turn, for `step_offset`. */
+  /** The number of steps that were stored before this turn, for `step_offset`. */
   readonly stepBase: number
   readonly pending: ReadonlyMap<string, Pending>
 }
 
 /**
- * How long a turn with suspended steps stays alive, in milliseconds: such a server cannot say that it ended too
- * early.
+ * How long a turn with suspended steps lingers, in milliseconds. A legacy server cannot be told that a turn
+ * ended too early.
  */
 const LINGER_MS = 50
 
@@ -47,7 +48,10 @@ export const failedId = (stepKey: string): string => `${stepKey}:failed`
 export const retryId = (stepKey: string, failures: number): string => `${stepKey}:retry:${failures}`
 export const pendingId = (stepKey: string): string => `${stepKey}:pending`
 
-/** The job of an assignment, or a string that says what is wrong with it. `nowMs` is in epoch milliseconds. */
+/**
+ * Reads the job of an assignment. Returns a string when something is wrong with the assignment: what that is.
+ * `nowMs` is in epoch milliseconds.
+ */
 export const readJob = (assignment: unknown, environment: string, nowMs: number): LegacyJob | string => {
   if (!isObject(assignment)) return "it is not an object"
   const { job_id, run_id, function_id, event, attempt, context, execution_seq, lease_token } = assignment
@@ -106,7 +110,7 @@ export const readJob = (assignment: unknown, environment: string, nowMs: number)
 interface RecordedProgress {
   readonly journal: ReadonlyArray<JournalEntry>
   readonly pending: ReadonlyMap<string, Pending>
-  /** By step: the number of failures whose delay has passed. */
+  /** By step: how many failures it has whose delay has passed. */
   readonly retries: ReadonlyMap<string, number>
 }
 
@@ -124,7 +128,7 @@ const readSteps = (steps: unknown, runId: string): RecordedProgress => {
     const [, waiting] = /^(.*):pending$/s.exec(key) ?? []
     const [, retried, failures] = /^(.*):retry:([1-9]\d*)$/s.exec(key) ?? []
     if (failed !== undefined && isObject(output) && isObject(output.error)) {
-      // this package has written it from such an error
+      // this package has stored the step, with an error in this form
       const error = output.error as unknown as SerializedError
       journal.push(entry(failed, name, { _tag: "Failure", error }))
     } else if (waiting !== undefined && isObject(output)) {
@@ -141,8 +145,8 @@ const readSteps = (steps: unknown, runId: string): RecordedProgress => {
 }
 
 /**
- * The step key of the sleep of a turn that only needs another turn. It is unique, since keys of steps end with a
- * number.
+ * The step key of a sleep that only makes the run continue in another turn. The keys of other steps end with
+ * a number, so it is unique.
  */
 export const continuationKey = (jobId: string): string => `continue:${jobId}`
 const isContinuation = (stepKey: string): boolean => /^continue:(?!\d+$)/.test(stepKey)
@@ -157,8 +161,8 @@ const entry = (stepKey: string, name: string, outcome: Outcome): JournalEntry =>
 })
 
 /**
- * The result of a step whose kind is not known. Results that the server has written (a received event, the run of an
- * invoked function) get the fields that handlers expect.
+ * The result of a step whose kind is not known. Results that the server itself has stored (a received event,
+ * the run of an invoked function) get the fields that handlers expect.
  */
 const valueOf = (output: unknown): JsonText | undefined => {
   if (!isObject(output)) return output === undefined ? undefined : JSON.stringify(output)
@@ -172,7 +176,7 @@ const valueOf = (output: unknown): JsonText | undefined => {
   )
 }
 
-/** Steps that wait for their next attempt. */
+/** The steps that wait for their next attempt. */
 const openSteps = (
   { journal, pending, retries }: RecordedProgress,
   nowMs: number

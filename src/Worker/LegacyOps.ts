@@ -1,6 +1,6 @@
 /**
- * Applies the ops of a turn for a server that does not exchange turns. They are sent in the updates of a polling
- * worker, or in the single response of a push handler.
+ * Applies the ops of a turn for a legacy server, which does not exchange turns. The results go into the
+ * updates of a polling worker, or into the single response of a push handler.
  */
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -19,7 +19,7 @@ import { plainResult } from "../ResultEncoding.ts"
 import { continuationKey } from "./LegacyJob.ts"
 import type { LegacyTurn } from "./LegacyTurn.ts"
 
-/** How a turn ends, in the legacy protocol. */
+/** How a turn ends in the legacy protocol. */
 export type LegacyEnd =
   | { readonly status: "completed"; readonly output: JsonText | undefined }
   | { readonly status: "yielded"; readonly yield: YieldInfo }
@@ -27,9 +27,9 @@ export type LegacyEnd =
 
 type Outcomes = ReadonlyArray<Outcome | undefined>
 
-/** Sends the results. */
+/** How results reach the server. */
 export interface LegacySink {
-  /** Reports the end of the turn. */
+  /** Reports how the turn ends. */
   readonly end: (
     turn: LegacyTurn,
     end: LegacyEnd,
@@ -40,7 +40,7 @@ export interface LegacySink {
     op: Extract<TurnOp, { readonly _tag: "Publish" }>,
     nowMs: number
   ) => Effect.Effect<Outcome, ConnectionError>
-  /** Starts a run without waiting for it. */
+  /** Starts a run and does not wait for it. Returns an answer when that ends the turn. */
   readonly invokeAsync: (
     turn: LegacyTurn,
     op: Extract<TurnOp, { readonly _tag: "InvokeAsync" }>,
@@ -50,7 +50,7 @@ export interface LegacySink {
   readonly release: (turn: LegacyTurn, outcomes: Outcomes) => Effect.Effect<TurnAck, ConnectionError>
 }
 
-/** A report in transit. Its applied ops stay applied when it is sent again. */
+/** A report that is being applied. If it is sent again, the ops that were applied stay so. */
 export interface LegacyWork {
   readonly report: TurnReport
   next: number
@@ -59,7 +59,7 @@ export interface LegacyWork {
 
 export const makeWork = (report: TurnReport): LegacyWork => ({ report, next: 0, outcomes: [] })
 
-/** Applies the remaining ops of a report. An answer means that nothing follows. */
+/** Applies the remaining ops of a report. Returns an answer when no op may follow. */
 export const applyOps = (
   sink: LegacySink,
   turn: LegacyTurn,
@@ -76,7 +76,7 @@ export const applyOps = (
     return undefined
   })
 
-/** Applies an op, and adds its outcome to `outcomes`. An answer means that nothing follows. */
+/** Applies an op, and adds its outcome to `outcomes`. Returns an answer when no op may follow. */
 const applyOp = (
   sink: LegacySink,
   turn: LegacyTurn,
@@ -110,7 +110,8 @@ const applyOp = (
     case "Publish":
       return Effect.flatMap(sink.publish(turn, op, nowMs), goOn)
     case "Transact":
-      // a job of such a server never allows transactions, and without them a turn sends no such op
+      // does not happen: the jobs of a legacy server do not allow transactions, and so their turns send no
+      // such op
       return goOn({ _tag: "Failure", error: serializeError(noTransactions(op.name)) })
     case "InvokeAsync":
       return Effect.flatMap(sink.invokeAsync(turn, op, outcomes), (ack) =>
@@ -133,7 +134,7 @@ const applyOp = (
         outcomes
       )
     case "Suspend":
-      // nothing was reported that the run could wait for, so another turn finds out what to do
+      // when no open step was reported that the run could wait for, another turn finds out what to do
       return sink.end(
         turn,
         { status: "yielded", yield: turn.chooseWait(op.open, nowMs) ?? continuation(turn, nowMs) },
@@ -144,19 +145,19 @@ const applyOp = (
   }
 }
 
-/** The wait of a run that only needs another turn: a sleep until now, with a unique step key. */
+/** A wait that only makes the run continue in another turn: a sleep until now, with a unique step key. */
 export const continuation = ({ job }: LegacyTurn, nowMs: number): YieldInfo => ({
   type: "sleep",
   step_id: stepId(job.runId, continuationKey(job.jobId)),
   until: new Date(nowMs).toISOString()
 })
 
-/** The output of a run as a field, when it has one. */
+/** The output of a run as a field of this name; no field when there is no output. */
 export const outputField = <Name extends string>(
   name: Name,
   output: JsonText | undefined
 ): { readonly [field in Name]?: unknown } =>
-  // the one field of the type
+  // the type has this field and no other
   output === undefined ? {} : ({ [name]: plainResult(output) } as { readonly [field in Name]?: unknown })
 
 const noTransactions = (stepName: string): IronflowError =>

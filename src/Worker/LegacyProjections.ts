@@ -1,8 +1,9 @@
 /**
- * Runs a worker's projections on a legacy server: `ProjectionService`, by polling. A poll carries the current state.
+ * Runs a worker's projections on a legacy server: `ProjectionService`, by polling. The answer to a poll has
+ * the current state.
  *
- * Such a server has no owners and no dead letters. It keeps a position for each saved state. After a reset it
- * delivers the events from the start again, which shows in their positions.
+ * Such a server has no owners and no dead letters. It keeps one position for each saved state. After a reset
+ * it delivers the events from the start again: the worker notices that by their positions.
  */
 import * as Effect from "effect/Effect"
 import { calculateBackoff } from "../Backoff.ts"
@@ -28,21 +29,22 @@ import {
 import * as operations from "../Protocol/ProjectionService.ts"
 import { asConnectionError, isAccessError, isSuccess } from "./ServerLink.ts"
 
-/** The wait after an empty poll and the longest wait, in milliseconds. */
+/** The wait after an empty poll, in milliseconds. It grows with each empty poll. */
 const IDLE_MS = 1000
+/** The longest wait after an empty poll, in milliseconds. */
 const LONGEST_IDLE_MS = 10_000
 
 type RunnerError = ConnectionError | ValidationError | AccessError
 type Fields = { readonly [field: string]: unknown }
 
-/** The data about one projection. */
+/** What is known of a projection. */
 interface Known {
   readonly isManaged: boolean
-  /** The position of the last saved event. */
+  /** The position up to which events were saved. */
   position: number
-  /** Id and time of the delivered events, by position. */
+  /** The delivered events by position, with their ids and times. */
   events: ReadonlyMap<number, ProjectionLogEvent>
-  /** The state from the last poll. */
+  /** The state in the answer to the last poll. */
   state: unknown
 }
 
@@ -66,7 +68,8 @@ export const makeFeed = (connection: Connection): ProjectionFeed => {
           const read = safeJsonParse(answer.text)
           return Effect.succeed(isObject(read) ? read : {})
         }
-        // a server that has had projections does not lack them now: the answer has another reason
+        // once a projection was registered, the server has projections: an unknown path then has another
+        // reason
         const hasNone = !known.has(body.name) && isUnknownPath(answer)
         if (!hasNone && !isFromServer(answer)) return Effect.fail(notAnIronflowServer(answer, what))
         if (answer.status === 409) return Effect.succeed("conflict")
@@ -116,7 +119,8 @@ export const makeFeed = (connection: Connection): ProjectionFeed => {
                 Effect.suspend(() => poll(idle + 1))
               )
             }
-            // delivered again: the projection was reset, and the remembered data is outdated
+            // these events were delivered before: the projection was reset, and what is known of it is out of
+            // date
             if (first.position <= it.position) return Effect.succeed(undefined)
             it.events = new Map(events.map((event) => [event.position, event]))
             it.state = answer.currentState ?? answer.current_state

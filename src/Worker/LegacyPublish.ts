@@ -1,4 +1,7 @@
-/** `step.publish` for servers that do not accept it in the report of a turn: it is a separate request. */
+/**
+ * `step.publish` for legacy servers, which do not accept it in the report of a turn: it is a request of its
+ * own.
+ */
 import * as Effect from "effect/Effect"
 import type { Connection } from "../Client/HttpConnection.ts"
 import type { Answer } from "../Client/HttpExchange.ts"
@@ -13,8 +16,8 @@ import type { LegacyTurn } from "./LegacyTurn.ts"
 import { asConnectionError, isSuccess } from "./ServerLink.ts"
 
 /**
- * Publishes the message of a step. A repetition with the same key changes nothing, on servers that store keys.
- * `unlessTransient` fails for responses that may differ the next time.
+ * Publishes the message of a step. On servers that store keys, a repetition with the same key changes
+ * nothing. `unlessTransient` fails for an answer that may differ the next time.
  */
 export const publishFrom = (
   turn: LegacyTurn,
@@ -47,7 +50,7 @@ export const publishFrom = (
 
 const readPublished = reader(topics.Published)
 
-/** Records that the step has failed for good. */
+/** Records that the step has failed and is not retried. */
 export const failPublish = (
   turn: LegacyTurn,
   op: Extract<TurnOp, { readonly _tag: "Publish" }>,

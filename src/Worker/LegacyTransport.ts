@@ -1,6 +1,6 @@
 /**
- * Connects a worker to an Ironflow server that does not exchange turns: short polls, one update after another, and at
- * most one wait at the end of a turn.
+ * Connects a worker to a legacy server, which does not exchange turns: short polls, one update after another,
+ * and at most one wait at the end of a turn.
  *
  * Such a server gives weaker guarantees than an engine of this package:
  *
@@ -38,7 +38,10 @@ import { publishFrom } from "./LegacyPublish.ts"
 import { LegacyTurn } from "./LegacyTurn.ts"
 import { asConnectionError, isAccessError, isSuccess, monotonicMs, type ServerLink } from "./ServerLink.ts"
 
-/** Opens a session, trying until the server is reached. Fails when the server refuses the functions or the key. */
+/**
+ * Opens a session, and retries until the server can be reached. Fails when the server refuses the functions
+ * or the key.
+ */
 export const open = (
   link: ServerLink
 ): Effect.Effect<WorkerSession, ValidationError | AccessError, Scope.Scope> =>
@@ -52,10 +55,13 @@ export const open = (
     return session
   })
 
-/** Leases of such servers hold for 90 s or three heartbeats, whichever is longer. */
+/**
+ * The shortest term of the leases of such servers, in milliseconds. The term is three heartbeats if that is
+ * longer.
+ */
 const SHORTEST_LEASE_MS = 90_000
 
-/** The most updates in flight, each of another run. */
+/** The most updates in flight, each for another run. */
 const UPDATES_AT_ONCE = 8
 
 /** A report in transit, and the answer to it. */
@@ -91,7 +97,7 @@ class LegacySession implements WorkerSession {
   }
 
   readonly late = (): Effect.Effect<void> => {
-    // the next turn starts when the wait of the run is over: nothing can be reported earlier
+    // the next turn starts when the wait of the run is over, and nothing can make it start earlier
     return Effect.void
   }
 
@@ -99,7 +105,7 @@ class LegacySession implements WorkerSession {
   // Registration
   // -------------------------------------------------------------------------------------------------------------------
 
-  /** Registers until it succeeds, or fails with an error for which `isFinal`. */
+  /** Registers, and retries until it succeeds. Fails with an error for which `isFinal` holds. */
   register<E extends IronflowError>(isFinal: (error: IronflowError) => error is E): Effect.Effect<void, E> {
     const { outage } = this.#link
     return Effect.matchEffect(this.#registerOnce, {
@@ -138,7 +144,7 @@ class LegacySession implements WorkerSession {
     )
   }
 
-  /** Stops the worker when the server will always refuse it. */
+  /** Stops the worker, since the server will always refuse it. */
   #refuse(error: AccessError): void {
     if (this.#refused) return
     this.#refused = true
@@ -186,7 +192,10 @@ class LegacySession implements WorkerSession {
     )
   })
 
-  /** Takes the jobs of a poll, and waits before the next one as the protocol requires. */
+  /**
+   * Takes the jobs in the answer to a poll. Without jobs it waits before the next poll, as the protocol
+   * requires.
+   */
   #answered(answer: Answer, what: string): Effect.Effect<void, IronflowError> {
     const { options, outage, registration } = this.#link
     const { status, text } = answer
@@ -205,7 +214,9 @@ class LegacySession implements WorkerSession {
     )
   }
 
-  /** Starts a job, after acknowledging it where the server requires that. */
+  /**
+   * Starts a job. Confirms it before that, if the server requires it. Returns whether the job was started.
+   */
   #accept(assignment: unknown): Effect.Effect<boolean> {
     return Effect.suspend(() => {
       const { clock, handlers, options, registration } = this.#link
@@ -239,7 +250,7 @@ class LegacySession implements WorkerSession {
       {
         onSuccess: isSuccess,
         onFailure: (error) => {
-          // the next holder of the run has a newer token
+          // a job that is not confirmed is not lost: the run goes to a worker with a newer token
           options.logger.debug(`${error.message}. The job is dropped`)
           return false
         }
@@ -278,7 +289,7 @@ class LegacySession implements WorkerSession {
     )
   })
 
-  /** Drops turns while their leases still hold: afterwards another worker may run them. */
+  /** Drops turns before their leases end, since other workers may run them afterwards. */
   readonly #watchLeases: Effect.Effect<void> = Effect.suspend(() => {
     const { clock, handlers, options } = this.#link
     const safeMs = (Math.max(SHORTEST_LEASE_MS, 3 * options.heartbeatMs) * 5) / 6
@@ -328,7 +339,7 @@ class LegacySession implements WorkerSession {
     })
   }
 
-  /** Has the server store results before anything that may depend on them. */
+  /** Has the server store the results so far, since what follows may depend on them. */
   #store(turn: LegacyTurn): Effect.Effect<TurnAck | undefined, ConnectionError> {
     return Effect.suspend(() => {
       if (turn.steps.length === 0 || !this.#storesProgress) return Effect.succeed(undefined)
@@ -353,7 +364,7 @@ class LegacySession implements WorkerSession {
     })
   }
 
-  /** Reports the end of a turn. Its wait follows the steps that it has done. */
+  /** Reports the end of a turn. Before a wait is reported, the results of the turn are stored. */
   #end(
     turn: LegacyTurn,
     end: LegacyEnd,
@@ -386,7 +397,7 @@ class LegacySession implements WorkerSession {
               "the turn ends so that the invoked function can start; the run continues in another turn"
             )
       ),
-    // the server cannot be told: finished steps are stored, and the lease ends by itself
+    // the server cannot be told of a release: results are stored, and the lease ends by itself
     release: (turn, outcomes) =>
       Effect.map(this.#store(turn), (refused) => {
         this.#turns.delete(turn.job.jobId)
@@ -394,7 +405,7 @@ class LegacySession implements WorkerSession {
       })
   }
 
-  /** Sends an update. Fails for responses that may differ the next time. */
+  /** Sends an update about a turn. Fails for an answer that may differ the next time. */
   #update(
     turn: LegacyTurn,
     body: { readonly [field: string]: unknown }
@@ -434,7 +445,7 @@ class LegacySession implements WorkerSession {
       : Effect.succeed(answer)
   }
 
-  /** The server refuses the report: the turn belongs to another execution. */
+  /** The answer for a report that the server refuses: the run belongs to another execution. */
   #lost(turn: LegacyTurn, answer: Answer): TurnAck {
     this.#turns.delete(turn.job.jobId)
     const error = serverFailureOf(answer, `The report about run ${turn.job.runId}`)
@@ -442,7 +453,7 @@ class LegacySession implements WorkerSession {
   }
 }
 
-/** Whether another execution has the run, the run has ended, or the server does not know it. */
+/** Whether another execution has the run, the run has ended, or the server does not know the run. */
 const isStale = ({ status }: Answer): boolean => status === 409 || status === 404
 
 const fieldsOf = (end: LegacyEnd): { readonly [field: string]: unknown } => {

@@ -13,13 +13,13 @@ type StepRetry = Extract<TurnOp, { readonly _tag: "StepRetry" }>
 type Suspending = Extract<TurnOp, { readonly _tag: "Sleep" | "WaitForEvent" | "Invoke" }>
 type InvokeAsync = Extract<TurnOp, { readonly _tag: "InvokeAsync" }>
 
-/** A suspended step and its due time. */
+/** A suspended step, and when it is due. */
 interface OpenStep {
   readonly name: string
   readonly dueAt: number
   readonly failures: number
   readonly yielded: YieldInfo
-  /** Whether it only waits for time. */
+  /** Whether the step only waits for time. */
   readonly isTimed: boolean
 }
 
@@ -29,13 +29,13 @@ export class LegacyTurn {
   readonly startedAt: string
   /** When the lease was last known to hold, in milliseconds of a monotonic clock. */
   heldSince: number
-  /** Results that the server has not stored yet. */
+  /** Results that the server has not yet stored. */
   steps: Array<StepResult> = []
   readonly #stepBase: number
   #stored = 0
   readonly #pending: ReadonlyMap<string, Pending>
   readonly #open = new Map<string, OpenStep>()
-  /** The chosen wait: the same when it is sent again. */
+  /** The wait that was chosen: when the report is sent again, it must be the same. */
   #yielded: YieldInfo | undefined
 
   constructor({ fence, job, pending, stepBase }: LegacyJob, nowMs: number, heldSince: number) {
@@ -45,14 +45,15 @@ export class LegacyTurn {
     this.startedAt = iso(nowMs)
     this.#stepBase = stepBase
     this.#pending = pending
-    // a turn does not report again that a step waits for its next attempt
+    // steps that wait for their next attempt are open from the start, since the turn does not report them
+    // again
     for (const { failures, name, pending: waits, stepKey } of job.open) {
       const until = pending.get(stepKey)?.until
       if (waits && until !== undefined) this.#open.set(stepKey, this.#retry(stepKey, name, failures, until))
     }
   }
 
-  /** The number of steps of the run that the server has stored. */
+  /** How many steps of the run the server has stored. */
   get stepOffset(): number {
     return this.#stepBase + this.#stored
   }
@@ -81,7 +82,7 @@ export class LegacyTurn {
     this.#open.set(op.stepKey, this.#retry(op.stepKey, op.name, op.failures, dueAt(op.due, nowMs)))
   }
 
-  /** Adds a suspended step. Returns its outcome when its wait is already over. */
+  /** Adds a suspended step. Returns the outcome if its wait is already over. */
   addSuspended(op: Suspending, nowMs: number): Outcome | undefined {
     const known = this.#pending.get(op.stepKey)?.until
     if (op._tag === "Sleep" && known !== undefined && known <= nowMs) {
@@ -101,7 +102,7 @@ export class LegacyTurn {
     this.#open.delete(stepKey)
   }
 
-  /** Records a wait whose time had come already when the handler asked for it. */
+  /** Records a wait whose time had already passed when the handler asked for it. */
   addPassedWait(stepKey: string, nowMs: number): void {
     this.#completed(stepKey, stepKey, null, { startedAt: nowMs, endedAt: nowMs })
   }
@@ -121,8 +122,9 @@ export class LegacyTurn {
   }
 
   /**
-   * Chooses the open step that the run waits for. The state of the others is stored among the results. An invoked
-   * function comes first, so that it starts; then the step that is due first. `undefined` when no step is open.
+   * Chooses the open step that the run waits for, and stores the state of the others among the results. An
+   * invoked function is chosen first, so that it starts; then the step that is due first. `undefined` when no
+   * step is open.
    */
   chooseWait(stepKeys: ReadonlyArray<string>, nowMs: number): YieldInfo | undefined {
     if (this.#yielded !== undefined) return this.#yielded

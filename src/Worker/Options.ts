@@ -1,4 +1,4 @@
-/** The options of a worker, checked and completed. */
+/** Checks the options of a worker, and fills in defaults. */
 import { type Duration, positiveDuration } from "../Duration.ts"
 import {
   isEnvironmentNamed,
@@ -14,7 +14,7 @@ import { checkKeys, type Keys } from "../OptionKeys.ts"
 import type { AnyProjection, IronflowProjection } from "../Projection/Projection.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 
-/** The options of every worker, independent of its transport. */
+/** The options of every worker, whatever its transport. */
 export interface WorkerOptions<
   Functions extends ReadonlyArray<AnyFunction> = ReadonlyArray<AnyFunction>,
   Projections extends ReadonlyArray<AnyProjection> = ReadonlyArray<IronflowProjection>
@@ -22,14 +22,18 @@ export interface WorkerOptions<
   /** The functions whose runs this worker takes, in either style. Their ids must differ. */
   readonly functions: Functions
   /**
-   * The projections that this worker runs while no other worker owns them, in either style. Their names must differ.
+   * The projections that this worker may run, in either style. It runs one while no other worker owns it.
+   * Their names must differ.
    */
   readonly projections?: Projections
   /** The most turns in flight at once; 10 by default. Suspended runs do not count. */
   readonly maxConcurrentJobs?: number
   /** Labels of the worker; a function's `metadata.requires` restricts it to workers with these labels. */
   readonly labels?: { readonly [key: string]: string }
-  /** The environment to work for; `IRONFLOW_ENV` by default, or else that of the API key, or else `default`. */
+  /**
+   * The environment to work for. By default the one of `IRONFLOW_ENV`, or else that of the API key, or else
+   * `default`.
+   */
   readonly environment?: string
   /** Upgrades event data to the latest version before a handler receives it. */
   readonly eventDefinitions?: EventDefinitionRegistry
@@ -92,7 +96,10 @@ export const resolveWorkerOptions = (
   }
 }
 
-/** Maps ids to functions. Throws `ValidationError`, which names `caller`. */
+/**
+ * Makes a map from ids to functions. Throws `ValidationError`, which names `caller`, when a value is no
+ * function definition or two functions have one id.
+ */
 export const functionsById = (
   functions: ReadonlyArray<AnyFunction>,
   caller: string

@@ -1,8 +1,8 @@
-/** Logs that an engine cannot be reached, and computes the delay before the next attempt. */
+/** Logs when an engine cannot be reached, and computes the delay before the next attempt. */
 import { calculateBackoff } from "../Backoff.ts"
 import type { Logger } from "../Logger.ts"
 
-/** The first delay, in milliseconds; each further one is twice as long. */
+/** The first delay, in milliseconds; each next one is twice as long. */
 const FIRST_DELAY_MS = 100
 
 export class Outage {
@@ -11,7 +11,7 @@ export class Outage {
   readonly #url: string
   #failures = 0
 
-  /** `longestDelayMs` is the longest delay between attempts. */
+  /** `longestDelayMs` limits the delay between attempts. */
   constructor(logger: Logger, url: string, longestDelayMs: number) {
     this.#logger = logger
     this.#url = url

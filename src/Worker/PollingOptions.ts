@@ -1,4 +1,4 @@
-/** The options of a worker's connection to a server: how to reach it, and how often. */
+/** How a worker connects to a server, and how often it sends requests. */
 import { resolveServer, type ResolvedServer } from "../Client/HttpOptions.ts"
 import { DEFAULT_WORKER } from "../Constants.ts"
 import type { Variables } from "../EnvironmentVariables.ts"
@@ -7,19 +7,21 @@ import { type Logger, resolveLogger } from "../Logger.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { show } from "../Show.ts"
 
-/** How to reach the server, by polling or over a stream. The environment is that of the worker. */
+/**
+ * How to reach the server, by polling or over a stream. The environment comes from the options of the worker.
+ */
 export interface PollingOptions {
-  /** `IRONFLOW_SERVER_URL` by default, or else `http://localhost:9123`. */
+  /** The URL of the server. By default that of `IRONFLOW_SERVER_URL`, or else `http://localhost:9123`. */
   readonly serverUrl?: string | undefined
-  /** Sent as a bearer token; `IRONFLOW_API_KEY` by default, or else none. */
+  /** The API key, sent as a bearer token. By default that of `IRONFLOW_API_KEY`, or else none. */
   readonly apiKey?: string | undefined
   /** The longest time between two requests to the server, in milliseconds; 30000 by default. */
   readonly heartbeatInterval?: number | undefined
   /** The longest delay between attempts to reach the server, in milliseconds; 5000 by default. */
   readonly reconnectDelay?: number | undefined
   /**
-   * The logger; `false` logs nothing. Effect's loggers by default; for workers of the Promise API the worker's
-   * logger.
+   * The logger; `false` logs nothing. By default Effect's loggers, and in the Promise API the logger of the
+   * worker.
    */
   readonly logger?: Logger | false | undefined
 }
@@ -39,7 +41,7 @@ export interface ResolvedPollingOptions {
   readonly logger: Logger
 }
 
-/** Checks the options and fills in defaults. `caller` is named in errors. Throws `ValidationError`. */
+/** Checks the options and fills in defaults. Throws `ValidationError`, which names `caller`. */
 export const resolvePollingOptions = (
   options: PollingOptions,
   environment: string | undefined,

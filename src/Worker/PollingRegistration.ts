@@ -11,10 +11,10 @@ import { registerWorker } from "../Protocol/Workers.ts"
 import { identityOf } from "./ProcessIdentity.ts"
 import { isAccessError, isSuccess, type ServerLink } from "./ServerLink.ts"
 
-/** The answer to a registration; `undefined` from servers that do not exchange turns. */
+/** The answer to a registration; `undefined` from a legacy server, which does not exchange turns. */
 export type Registered = Turns.RegisterTurnsResponse | undefined
 
-/** The registration of the worker, with the turns in flight that it wants to keep. */
+/** Makes the registration of the worker. `jobs` are the turns in flight that it wants to keep. */
 export const registrationOf = (
   { nextRegistration, registration }: ServerLink,
   instance: string,
@@ -32,7 +32,7 @@ export const registrationOf = (
   ...(since === undefined ? {} : { since })
 })
 
-/** Registers the worker, with the turns in flight that it wants to keep. */
+/** Registers the worker. `jobs` are the turns in flight that it wants to keep. */
 export const register = (
   link: ServerLink,
   instance: string,
@@ -54,15 +54,16 @@ export const register = (
     (answer): Effect.Effect<Registered, IronflowError> => {
       if (isSuccess(answer)) {
         return Effect.flatMap(parseSealed(answer.text, false), (body) =>
-          // legacy servers answer with JSON, or with nothing; a page comes from something in between, such as a login
-          // portal
+          // A legacy server answers with JSON, or with nothing. A page comes from something in between, such
+          // as a login portal.
           isObject(body) || answer.text === ""
             ? checkedRegistered(body)
             : Effect.fail(notAnIronflowServer(answer, what))
         )
       }
       const error = serverFailureOf(answer, what)
-      // a server that requires each function to be registered first may refuse this request with any response
+      // A legacy server may require that each function is registered first: then it refuses this request, in
+      // any way.
       const foreign =
         answer.status >= 400 && answer.status < 500 && isFromServer(answer) && !isFromEngine(answer)
       return foreign && answer.status !== 408 && answer.status !== 429 && !isAccessError(error)
@@ -72,13 +73,17 @@ export const register = (
   )
   return Effect.tapError(answered, ({ code }) =>
     Effect.sync(() => {
-      // the message that opened the channel may have been damaged: the next one opens a new channel
+      // The message that opened the channel may have been damaged. The next message opens a new
+      // channel.
       if (code === MESSAGE_DAMAGED) connection.goOnWith(connection.server.apiKey)
     })
   )
 }
 
-/** Does {@link readRegistered}, and verifies the seal of the answer when it has one. */
+/**
+ * Does what {@link readRegistered} does. Fails when the server seals its messages, and this answer has no
+ * seal.
+ */
 const checkedRegistered = (body: unknown): Effect.Effect<Registered, IronflowError> => {
   const registered = readRegistered(body)
   return registered?.capabilities.seals === true && !isSealed(body)
@@ -86,11 +91,11 @@ const checkedRegistered = (body: unknown): Effect.Effect<Registered, IronflowErr
     : Effect.succeed(registered)
 }
 
-/** Reads the answer to a registration. */
+/** Reads the answer to a registration; `undefined` when the server does not exchange turns. */
 export const readRegistered = (body: unknown): Registered => {
   if (!isObject(body) || !isObject(body.capabilities) || numberOf(body.capabilities.turns) < 1) {
     return undefined
   }
-  // a server that says that it exchanges turns follows the protocol
+  // a server that announces turns follows `Protocol/Http/Turns.ts`, so the answer has this shape
   return body as unknown as Turns.RegisterTurnsResponse
 }

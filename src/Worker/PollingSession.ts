@@ -1,4 +1,4 @@
-/** The session of a polling worker: one open poll, and beside it one batch of reports in flight. */
+/** The session of a polling worker. One poll is open, and one batch of reports may be in flight beside it. */
 import * as Effect from "effect/Effect"
 import { invalidResponse, isFromServer, serverFailureOf } from "../Client/HttpFailures.ts"
 import type { Answer } from "../Client/HttpExchange.ts"
@@ -15,7 +15,7 @@ import type { Batch } from "./ReportBatches.ts"
 import { farewellTimeoutMs, sessionOver, TurnSession } from "./TurnSession.ts"
 
 export class PollingSession extends TurnSession {
-  /** Number of the newest poll; older ones end by themselves. */
+  /** Number of the newest poll. Older polls are not repeated. */
   #newestPoll = 0
   #openPolls = 0
 
@@ -43,7 +43,7 @@ export class PollingSession extends TurnSession {
   }
 
   protected tellRoom(): void {
-    // a newer poll makes the server answer the older one; two open polls mean that it does not answer
+    // a newer poll makes the server answer the older one; when two are open, the server does not answer
     if (this.#openPolls < 2) this.link.fork(this.#keepPolling)
   }
 
@@ -59,7 +59,7 @@ export class PollingSession extends TurnSession {
             reportTurns,
             `{"session":${JSON.stringify(session)},"batch":${batch.number},${this.room()},"reports":${batch.text}}`,
             this.reportOf,
-            // a report that is sent again under its number is applied once
+            // not too long: a batch may be sent again, since the server applies each number once
             Math.min(this.patienceMs, this.link.options.server.timeoutMs)
           ),
           (error) => (error._tag === "TimeoutError" ? asConnectionError(error) : error)
@@ -74,7 +74,7 @@ export class PollingSession extends TurnSession {
     return Effect.asVoid(this.#post(lateTurn, JSON.stringify(request), what))
   }
 
-  /** Sends a request once. Returns the text of a 2xx response. */
+  /** Sends a request once. Returns the text of the answer, whose status is 2xx. */
   #post(
     operation: Operation,
     body: string,
@@ -140,7 +140,7 @@ export class PollingSession extends TurnSession {
         ),
         {
           onSuccess: (text) =>
-            // an answer from an earlier session does not count in this one
+            // an answer to a poll of an earlier session does not count in this one
             session === this.session ? this.#received(text, sentAt, renewal, what) : Effect.void,
           onFailure: (error) =>
             session !== this.session || this.rejected(session, error) ? Effect.void : Effect.fail(error)
@@ -149,7 +149,10 @@ export class PollingSession extends TurnSession {
     })
   )
 
-  /** How long a poll may wait: its answer confirms the leases, so it must arrive early enough. */
+  /**
+   * How long a poll may wait, in milliseconds. Its answer confirms the leases, so it must arrive early
+   * enough.
+   */
   get #waitMs(): number {
     const { heartbeatMs } = this.link.options
     if (this.awaitsRenewal) return 1

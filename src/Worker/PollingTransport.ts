@@ -1,12 +1,12 @@
 /**
  * Connects a worker to a server over plain HTTP requests.
  *
- * With an engine of this package the worker exchanges turns as `Protocol/Http/Turns.ts` says: it holds one poll open
- * and sends its reports beside it. The answer to the registration shows which kind of server it is;
- * `LegacyTransport.ts` is for legacy servers.
+ * With an engine of this package the worker exchanges turns as `Protocol/Http/Turns.ts` says: it holds one
+ * poll open and sends its reports beside it. With a legacy server it works as `LegacyTransport.ts` says. The
+ * answer to the registration shows which kind of server it is.
  *
- * The worker keeps trying a server that cannot be reached. Turns in flight continue meanwhile, and are dropped before
- * their leases end.
+ * When the server cannot be reached, the worker keeps trying. Turns in flight continue, and are dropped
+ * before their leases end.
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -66,7 +66,7 @@ export const layer = (
     })
   )
 
-/** The shared data of the worker's connection, for the lifetime of the scope. */
+/** Makes the data that all parts of a worker's connection share. It lasts as long as the scope. */
 export const linkTo = (
   options: ResolvedPollingOptions,
   registration: WorkerRegistration,
@@ -86,7 +86,7 @@ export const linkTo = (
       clock: yield* Clock.Clock,
       fork: (effect) => {
         const fiber = Fiber.runIn(run(effect), scope)
-        // nothing awaits this fiber: a bug that ends it would go unnoticed
+        // nothing awaits this fiber, so a bug that ends it would otherwise not be noticed
         fiber.addObserver((exit) => {
           if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) return
           options.logger.error(`Worker ${registration.workerId} is broken: ${Cause.pretty(exit.cause)}`)
@@ -96,11 +96,11 @@ export const linkTo = (
     }
   })
 
-/** An id that distinguishes this worker object from others with the same worker id. */
+/** Makes an id that distinguishes this worker object from others with the same worker id. */
 export const newInstance = ({ workerId }: WorkerRegistration): Effect.Effect<string> =>
   Effect.map(Random.nextIntBetween(0, 36 ** 8), (chance) => `${workerId}-${chance.toString(36)}`)
 
-/** Registers the worker and opens its session. */
+/** Registers the worker, and opens its session. */
 export const open = (
   options: ResolvedPollingOptions,
   registration: WorkerRegistration,
@@ -126,12 +126,12 @@ export const open = (
     return session
   })
 
-/** Polls and reports are internal requests, so they get no spans. */
+/** The connection without spans for its requests: polls and reports are internal. */
 const untraced = ({ send, ...connection }: Connection): Connection => ({
   ...connection,
   send: (request) => Effect.provideService(send(request), HttpClient.TracerDisabledWhen, () => true)
 })
 
-/** Whether a retry cannot help. */
+/** Whether the same request would always be refused. */
 export const isRefusal = (error: IronflowError): error is ValidationError | AccessError =>
   error instanceof ValidationError || isAccessError(error)

@@ -1,13 +1,17 @@
 /**
- * Identifies the process of a worker, so that an engine on the same machine can see that it has ended.
+ * Identifies the process of a worker, so that an engine on the same machine can see when the process has
+ * ended.
  *
- * A closed connection does not tell whether the process or the network failed. On Linux `/proc` tells. Elsewhere, and
- * on other machines, the end of a process shows only when its leases run out.
+ * A closed connection does not tell whether the process ended or the network failed. On Linux `/proc` tells.
+ * Elsewhere, and from other machines, the end of a process only shows when its leases run out.
  */
 import { readFileSync, readlinkSync } from "node:fs"
 import type { ProcessIdentity } from "../Protocol/Http/Turns.ts"
 
-/** The identity of a process of this machine, this one by default; `undefined` where it cannot be determined. */
+/**
+ * The identity of a process on this machine; `undefined` where it cannot be determined. By default of this
+ * process.
+ */
 export const identityOf = (pid = process.pid): ProcessIdentity | undefined => {
   const host = hostOf()
   const found = statOf(pid)
@@ -19,11 +23,11 @@ export const hasEnded = ({ host, pid, startedAt }: ProcessIdentity): boolean => 
   if (host !== hostOf()) return false
   if (!exists(pid)) return true
   const found = statOf(pid)
-  // a zombie, which waits for its parent, runs nothing any more
+  // a zombie, which waits until its parent notices its end, no longer runs anything
   return found !== undefined && (found.startedAt !== startedAt || found.state === "Z" || found.state === "X")
 }
 
-/** Asks the system instead of `/proc`, which may hide processes of other users. */
+/** Whether the process exists. Asks the system and not `/proc`, which may hide processes of other users. */
 const exists = (pid: number): boolean => {
   try {
     process.kill(pid, 0)
@@ -33,7 +37,7 @@ const exists = (pid: number): boolean => {
   }
 }
 
-/** The scope in which a process id is unique: its namespace, on one machine, until the next reboot. */
+/** Where process ids are unique: in one process id namespace, on one machine, until its next reboot. */
 const hostOf = (): string | undefined =>
   readOr(
     () =>
@@ -43,12 +47,13 @@ const hostOf = (): string | undefined =>
 const statOf = (pid: number): { readonly state: string; readonly startedAt: string } | undefined => {
   const text = readOr(() => readFileSync(`/proc/${pid}/stat`, "utf8"))
   if (text === undefined) return undefined
-  // the name in parentheses may contain anything; the third field and later ones follow it
+  // the name in parentheses may contain anything, so the third field and later ones are searched behind the
+  // last `)`
   const [state = "", ...rest] = text.slice(text.lastIndexOf(")") + 2).split(" ")
   return { state, startedAt: rest[18] ?? "" }
 }
 
-/** The result, or `undefined` for a file that is missing or not readable. */
+/** The result of `read`; `undefined` when the file is missing or not readable. */
 const readOr = (read: () => string): string | undefined => {
   try {
     return read()

@@ -1,4 +1,7 @@
-/** Runs a worker's projections on an engine of this package over HTTP: long polls, and saves beside them. */
+/**
+ * The projections of a worker on an engine of this package, over HTTP: long polls for events, and saves
+ * beside them.
+ */
 import * as Effect from "effect/Effect"
 import type { Connection } from "../Client/HttpConnection.ts"
 import type { Answer } from "../Client/HttpExchange.ts"
@@ -31,7 +34,7 @@ import type {
 import * as operations from "../Protocol/ProjectionOwners.ts"
 import { asConnectionError, isAccessError, isSuccess } from "./ServerLink.ts"
 
-/** The timeout of a request, in milliseconds: longer than the engine holds one. */
+/** The timeout of a request, in milliseconds. The engine holds a poll for less time. */
 const TIMEOUT_MS = 25_000
 
 /** How long a stopping worker tries to release a projection, in milliseconds. */
@@ -70,7 +73,7 @@ export const makeFeed = (connection: Connection, workerId: string, logger: Logge
       )
   }
 
-  /** For requests that cannot be invalid. */
+  /** Sends a request that cannot be invalid, so that it does not fail with `ValidationError`. */
   const reach = (
     endpoint: Endpoint,
     lease: ProjectionLease,
@@ -81,7 +84,8 @@ export const makeFeed = (connection: Connection, workerId: string, logger: Logge
       (error) => (isAccessError(error) ? error : asConnectionError(error))
     )
 
-  // the engine answers as `Protocol/ProjectionOwners.ts` says, so the casts below are safe
+  // the engine answers as `Protocol/ProjectionOwners.ts` says, so the answers have the types of the casts
+  // below
   return {
     claim: (registration, waitMs) =>
       Effect.map(

@@ -1,24 +1,26 @@
-/** Takes the deliveries of an engine, jobs and notices: in the order of their numbers, each once. */
+/**
+ * Takes the deliveries (jobs and notices) of an engine in the order of their numbers, and each of them once.
+ */
 import type * as Turns from "../Protocol/Http/Turns.ts"
 import { endsLease, type Job, type Notice } from "../Protocol/Worker.ts"
 
 interface DeliveriesOptions {
-  /** Whether the leases certainly hold. */
+  /** Whether the leases still hold for certain. */
   readonly isSafe: () => boolean
-  /** Does the same, and drops the turns when the leases may have ended. */
+  /** Whether the leases still hold for certain. If not, this drops the turns. */
   readonly checkLeases: () => boolean
   readonly session: () => string | undefined
   readonly take: (job: Job, isPaused: boolean) => void
-  /** Called for a job that was over before it was taken. */
+  /** Called for a job that was revoked before it was taken. */
   readonly pass: () => void
   readonly hear: (notice: Notice) => void
 }
 
 export class ReceivedDeliveries {
   readonly #options: DeliveriesOptions
-  /** Number of the last delivery received. */
+  /** Number of the last delivery that was taken. */
   seen = 0
-  /** Deliveries that wait until everything that arrived with them was read. */
+  /** Deliveries that wait until everything that has arrived was read. */
   #unread: Array<Turns.Delivery> | undefined
 
   constructor(options: DeliveriesOptions) {
@@ -29,8 +31,9 @@ export class ReceivedDeliveries {
     if (deliveries.length === 0) return
     const { checkLeases, isSafe, session } = this.#options
     if (this.#unread === undefined && isSafe()) return this.#takeAll(deliveries)
-    // what arrived while the process was frozen or too busy may belong to another worker by now: a later delivery may
-    // say so
+    // The leases may have ended while the process was frozen or too busy. What arrived in that time may
+    // belong to another worker by now, and a later delivery may say so: so everything that has arrived is
+    // read first.
     if (this.#unread === undefined) {
       this.#unread = []
       const before = session()
@@ -43,14 +46,14 @@ export class ReceivedDeliveries {
     this.#unread.push(...deliveries)
   }
 
-  /** A new session numbers its deliveries from the start. */
+  /** Begins with the deliveries of a new session, which are numbered from the start. */
   startOver(): void {
     this.seen = 0
   }
 
   #takeAll(deliveries: Turns.PollResponse["deliveries"]): void {
     const fresh = deliveries.filter(({ seq }) => seq > this.seen)
-    // a job is not started when a later delivery has already revoked or paused it
+    // a job is not started when a delivery behind it has already revoked it or paused its run
     const over = new Set<string>()
     const paused = new Map<string, boolean>()
     for (const delivery of fresh) {

@@ -1,12 +1,12 @@
 /**
- * Splits reports into as few batches as the size limit of a request allows, and combines the answers to one for each
- * report.
+ * Splits reports into as few batches as the size limit of a request allows, and makes one answer for each
+ * report of the answers to the batches.
  */
 import { LimitExceededError, serializeError } from "../Errors.ts"
 import { byteLength } from "../Json.ts"
 import type { Outcome, TurnAck, TurnLogs, TurnOp, TurnReport } from "../Protocol/Worker.ts"
 
-/** Bytes of a request besides its reports. */
+/** Room in a request for all but its reports, in bytes. */
 const ENVELOPE_BYTES = 1024
 
 /** A numbered batch of reports. */
@@ -17,14 +17,14 @@ export interface Batch {
   readonly text: string
 }
 
-/** Reports and the batches that carry them. */
+/** The batches that carry some reports. */
 export interface Shipment {
   readonly batches: ReadonlyArray<Batch>
-  /** Runs with an op that is too large for any request, each with the reason. */
+  /** By job: why a report has an op that is too large for any request. */
   readonly tooLarge: ReadonlyMap<string, string>
 }
 
-/** Splits reports into as few batches as the size of a request allows; nearly always one. */
+/** Splits reports into as few batches as the size limit of a request allows. Nearly always that is one. */
 export const ship = (
   reports: ReadonlyArray<TurnReport>,
   maxBodyBytes: number,
@@ -52,11 +52,12 @@ export const ship = (
   for (const report of reports) {
     let { logs } = report
     for (const op of report.ops) {
-      // includes the ids and brackets around it, if it is the first of its report
+      // with room for the ids and brackets around the op, which it needs when it is the first of its report
+      // in a batch
       const size = byteLength(JSON.stringify(op)) + ENVELOPE_BYTES
       if (size <= maxBytes) {
         const logBytes = logs === undefined ? 0 : byteLength(JSON.stringify(logs))
-        // log lines that fit nowhere are left out
+        // log lines that do not fit into a batch beside the op are left out
         const fitting = size + logBytes <= maxBytes ? logs : undefined
         add(report, op, fitting === undefined ? size : size + logBytes)
         if (fitting !== undefined) parts.at(-1)!.at(-1)!.logs = fitting
@@ -79,7 +80,10 @@ export const ship = (
   }
 }
 
-/** Combines the answers to one for each report, whose ops may have been sent in several batches. */
+/**
+ * Makes one answer for each report of the answers to the batches. The ops of a report may have been in
+ * several batches.
+ */
 export const combine = (
   reports: ReadonlyArray<TurnReport>,
   { batches, tooLarge }: Shipment,

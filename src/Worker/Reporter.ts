@@ -1,12 +1,12 @@
 /**
- * Sends the reports of turns in batches: one request is in flight, and the next one takes everything queued
- * meanwhile.
+ * Sends the reports of turns in batches. One request is in flight at a time, and the next one takes
+ * everything that was queued meanwhile.
  *
- * So concurrent steps and turns of a worker share a request and a commit. The ops of a turn keep their order: a batch
- * holds one report of a turn, and there is one batch at a time. A batch whose connection fails is sent again until it
- * is answered or the worker stops.
+ * So the steps and turns of a worker that run at the same time share a request and a commit. The ops of a
+ * turn keep their order: a batch holds one report of a turn, and batches are sent one after the other. When a
+ * connection fails, its batch is sent again until it is answered or the worker stops.
  *
- * This is the hot path of a worker: plain arrays, and one Effect run a batch.
+ * A worker spends much of its time here. So this file uses plain arrays, and one Effect run for each batch.
  */
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
@@ -37,13 +37,13 @@ import {
 } from "../Protocol/Worker.ts"
 import { setImmediate } from "../RealTimers.ts"
 
-/** Called with the outcome of an op after the commit. */
+/** Called with the outcome of an op, after the engine has committed the op. */
 export type OnAck = (outcome: Outcome | undefined) => void
 
 /** The most turns in one batch. */
 export const maxTurnsPerBatch = 512
 
-/** Delays between attempts to send: 100 ms, doubling to 5 s. */
+/** The delays between attempts to send: 100 ms, doubling up to 5 s. */
 export const resendDelays = Schedule.min([Schedule.exponential(100), Schedule.spaced(Duration.seconds(5))])
 
 /** The delay before an interrupted batch is sent again, in milliseconds. */
@@ -51,7 +51,7 @@ const INTERRUPTED_MS = 100
 
 export interface ReporterOptions {
   readonly send: WorkerSession["report"]
-  /** Runs an effect in the background with the worker's services. */
+  /** Runs an effect in the background, with the worker's services. */
   readonly fork: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
   readonly logger: Logger
 }
@@ -60,7 +60,7 @@ export interface ReporterOptions {
 export class Outbox {
   readonly #reporter: Reporter
   readonly #refused: (error: Error) => void
-  /** Called when the engine is about to pause the run. */
+  /** Called when an answer says that the run is to be paused. */
   readonly paused: () => void
   readonly jobId: string
   readonly runId: string
@@ -86,7 +86,10 @@ export class Outbox {
     this.runId = runId
   }
 
-  /** Queues an op; `onAck` is called after its commit. After {@link close}, {@link release} or {@link pause} it does nothing. */
+  /**
+   * Queues an op. `onAck` is called after the engine has committed it. Does nothing after {@link close},
+   * {@link release} or {@link pause}.
+   */
   report(op: TurnOp, onAck?: OnAck): void {
     if (this.closed || this.#sealed) return
     if (endsTurn(op)) this.#ended = true
@@ -95,7 +98,7 @@ export class Outbox {
     if (!this.queued) this.#reporter.enqueue(this)
   }
 
-  /** Queues a log line for the next report: every turn ends with a report. */
+  /** Queues a log line for the next report. There is always one, since every turn ends with a report. */
   log(line: LogLine): void {
     if (this.closed) return
     this.#log ??= new TurnLog()
@@ -106,13 +109,13 @@ export class Outbox {
     return this.#log?.take()
   }
 
-  /** Releases the run after everything queued, unless the turn has ended. */
+  /** Releases the run after everything that is queued, unless the turn has ended. */
   release(): void {
     if (!this.#ended) this.report({ _tag: "Release" })
     this.#sealed = true
   }
 
-  /** Pauses the run after everything queued, because of a bug that ends the turn. */
+  /** Pauses the run after everything that is queued: a bug has ended the turn. */
   pause(error: IronflowError): void {
     if (this.closed || this.#sealed) return
     if (!this.#ended) this.report({ _tag: "Pause", code: error.code, message: error.message })
@@ -120,14 +123,17 @@ export class Outbox {
     this.#refused(error)
   }
 
-  /** Drops queued ops and ignores answers to those in flight. */
+  /** Drops the queued ops, and ignores answers to those in flight. */
   close(): void {
     this.closed = true
     this.ops = []
     this.acks = []
   }
 
-  /** The engine refused the report and always will: closes with the reason. */
+  /**
+   * Closes the outbox, since the engine has refused a report of the turn and always will. The turn is told
+   * the reason.
+   */
   refuse(error: Error): void {
     if (this.closed) return
     this.close()
@@ -148,7 +154,7 @@ export class Reporter {
   #scheduled = false
   #inFlight: Fiber.Fiber<ReadonlyArray<TurnAck>, unknown> | undefined
   #stopped = false
-  /** Whether the connection is known to be down: this is logged once, not at every attempt. */
+  /** Whether the connection is down. That is logged once, and not at every attempt. */
   #outage = false
   #idle: Array<() => void> = []
 
@@ -157,9 +163,9 @@ export class Reporter {
   }
 
   /**
-   * Opens the outbox of a turn. `refused` is called once, with a typed error, if the engine refuses a report.
-   * `paused` is called whenever an answer says that the run is to be paused, before the answered ops are
-   * acknowledged.
+   * Opens the outbox of a turn. `refused` is called once, with an error of this package, if the engine
+   * refuses a report. `paused` is called whenever an answer says that the run is to be paused, before the
+   * acknowledgements of its ops.
    */
   open(jobId: string, runId: string, refused: (error: Error) => void, paused?: () => void): Outbox {
     return new Outbox(this, jobId, runId, refused, paused)
@@ -177,7 +183,7 @@ export class Reporter {
     this.#idle.push(() => resume(Effect.void))
   })
 
-  /** Stops sending, retries included. */
+  /** Stops sending, also repetitions. */
   stop(): void {
     this.#stopped = true
     this.#waiting = []
@@ -189,8 +195,8 @@ export class Reporter {
   #schedule(): void {
     if (this.#scheduled || this.#stopped || this.#inFlight !== undefined) return
     this.#scheduled = true
-    // At the end of this turn of the event loop, so that the last step of a handler and the completion a few
-    // microtasks later share a batch.
+    // Sends at the end of this turn of the event loop. So the last step of a handler, and the handler's end a
+    // few microtasks later, share a batch.
     setImmediate(this.#flush)
   }
 
@@ -213,7 +219,7 @@ export class Reporter {
     this.#inFlight = fiber
     fiber.addObserver((exit) => {
       if (this.#stopped) return
-      // an interruption other than by `stop` does not answer the batch
+      // interrupted, and not by `stop`: the batch has no answer, and is sent again
       if (Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)) {
         return this.#send(batch, Effect.delay(sending, INTERRUPTED_MS))
       }
@@ -268,7 +274,8 @@ export class Reporter {
   }
 
   /**
-   * When a callback of a turn throws, only that turn ends: the other turns of the batch still receive their answers.
+   * Acknowledges the ops of one turn. When a callback throws, only that turn ends: the other turns of the
+   * batch still receive their answers.
    */
   #acknowledge(
     outbox: Outbox,
@@ -285,7 +292,10 @@ export class Reporter {
     }
   }
 
-  /** Ends the turns of the batch after a defect: connection failures are retried. */
+  /**
+   * Ends the turns of a batch that failed with a defect. A failed connection does not come here, since it is
+   * retried.
+   */
   #giveUp(batch: Sending, cause: Cause.Cause<unknown>): void {
     const error = Cause.squash(cause)
     this.#options.logger.error(
@@ -337,8 +347,8 @@ const refusal = (runId: string, refused: Extract<TurnAck, { readonly _tag: "Refu
     case "LEASE_LOST":
       return leaseLost(runId, refused.message)
     case "LIMIT":
-      // Only the engine's message says what is too large and by how much, so the subclass, which has numbers, cannot
-      // be used.
+      // Only the engine's message says what is too large and by how much. `LimitExceededError` needs these as
+      // numbers, so it cannot be used.
       return new ValidationError(refused.message, { code: "LIMIT_EXCEEDED", details: { runId } })
   }
 }

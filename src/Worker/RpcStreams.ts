@@ -27,7 +27,10 @@ import type { ServerLink } from "./ServerLink.ts"
 import type { OpenStream, Streams } from "./StreamSession.ts"
 import { sessionOver } from "./TurnSession.ts"
 
-/** The most buffered pushes. They are read as they arrive: an engine sends the next one when the last was taken. */
+/**
+ * The most pushes that wait to be read. The engine sends the next push when the last one was taken, so few
+ * are enough.
+ */
 const PUSH_BUFFER = 16
 
 export const rpcStreams: Streams = {
@@ -39,11 +42,11 @@ export const rpcStreams: Streams = {
       const socket = yield* connect(link)
       const run = Effect.runForkWith(yield* Effect.context<never>())
       const lost = Deferred.makeUnsafe<never, ConnectionError>()
-      // an engine that seals does so from its first message on
+      // when an engine seals its messages, it does so from the first one on
       let isSealed = false
 
       const protocol = yield* RpcClient.Protocol.make((write, clientIds) => {
-        // a frame that is invalid for effect/rpc ends the stream, and everything that waits for an answer
+        // effect/rpc cannot read a frame: this ends the stream, and everything that waits for an answer
         const giveUp = Effect.sync(() => socket.terminate())
         const tell = (message: FromServerEncoded): void => {
           for (const clientId of clientIds) {
@@ -59,7 +62,7 @@ export const rpcStreams: Streams = {
           const message = readFrame(data.toString(), isSealed)
           if (!isObject(message) || typeof message._tag !== "string") return socket.terminate()
           isSealed = hasSeal(message)
-          // an engine of this package follows effect/rpc
+          // an engine of this package sends the messages of effect/rpc, so a tagged object is one
           tell(message as unknown as FromServerEncoded)
         })
         socket.on("close", (code) => {
@@ -109,7 +112,7 @@ export const rpcStreams: Streams = {
         }),
         { disableYield: true }
       )
-      // the stream ends with an exit, or with its socket
+      // the stream ends when its call ends, or with its socket
       const ended = Effect.catchCause(Effect.raceFirst(pump, Deferred.await(lost)), (cause) =>
         Effect.sync(() => {
           if (Cause.hasInterruptsOnly(cause)) return
@@ -135,7 +138,7 @@ export const rpcStreams: Streams = {
     })
 }
 
-/** The value of a frame; `undefined` for an invalid frame, or one that was damaged in transit. */
+/** The value of a frame; `undefined` when the frame is invalid or was damaged in transit. */
 const readFrame = (text: string, seals: boolean): unknown => {
   try {
     return mustBeSealed(
@@ -153,7 +156,10 @@ const brokenOff = (reason: ConnectionError): RpcClientError.RpcClientError =>
     reason: new RpcClientError.RpcClientDefect({ message: reason.message, cause: reason })
   })
 
-/** Opens a WebSocket for the lifetime of the scope. Fails with the server's answer when it refuses. */
+/**
+ * Opens a WebSocket for the lifetime of the scope. When the server refuses it, fails with the server's
+ * answer.
+ */
 const connect = ({ options }: ServerLink): Effect.Effect<WebSocket, IronflowError, Scope.Scope> => {
   const { apiKey, timeoutMs, url } = options.server
   const open = Effect.callback<WebSocket, IronflowError>((resume) => {
@@ -164,7 +170,7 @@ const connect = ({ options }: ServerLink): Effect.Effect<WebSocket, IronflowErro
       },
       handshakeTimeout: timeoutMs,
       perMessageDeflate: false,
-      // the engine's limits decide the size
+      // no limit: what the engine sends is limited by the engine
       maxPayload: 0
     })
     const what = "The WebSocket of the worker"
@@ -186,7 +192,7 @@ const connect = ({ options }: ServerLink): Effect.Effect<WebSocket, IronflowErro
   return Effect.acquireRelease(open, (socket) => Effect.sync(() => hangUp(socket)), { interruptible: true })
 }
 
-/** Closes the socket, and waits only a short time for the other side, which may be gone. */
+/** Closes the socket. Waits only a short time for the other side, which may be gone. */
 const hangUp = (socket: WebSocket): void => {
   socket.close()
   const timer = setTimeout(() => socket.terminate(), HANG_UP_MS)
@@ -200,7 +206,7 @@ const readCallFailure = (failure: unknown, what: string): IronflowError => {
   if (!isObject(failure) || typeof failure.status !== "number") {
     return new ConnectionError(`${what} failed: ${show(failure)}`, { cause: failure })
   }
-  // the shape in which the engine fails
+  // an engine sends failures in this shape
   const { body, status } = failure as unknown as CallFailure
   return readFailure(status, JSON.stringify(body), what)
 }

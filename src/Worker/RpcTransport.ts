@@ -1,8 +1,8 @@
 /**
- * Connects a worker to an engine of this package by effect/rpc over a WebSocket, the transport with the lowest
- * latency.
+ * Connects a worker to an engine of this package by effect/rpc over a WebSocket. No other transport has a
+ * latency as low.
  *
- * The worker polls a server without it.
+ * When the server does not support effect/rpc, the worker polls.
  */
 import * as Effect from "effect/Effect"
 import type * as HttpClient from "effect/http/HttpClient"
@@ -12,7 +12,10 @@ import type { WorkerTransport } from "../Protocol/Worker.ts"
 import type { PollingOptions } from "./PollingOptions.ts"
 import * as StreamTransport from "./StreamTransport.ts"
 
-/** Streams over effect/rpc. Loaded only when a server has them: a polling worker does not use WebSockets. */
+/**
+ * Streams over effect/rpc. Their code is only loaded when a server has them, since a polling worker uses no
+ * WebSockets.
+ */
 export const rpc: StreamTransport.StreamsOption = {
   transport: "rpc",
   load: () =>

@@ -1,4 +1,4 @@
-/** The data that every kind of connection to a server needs. */
+/** What every kind of connection to a server needs. */
 import type * as Clock from "effect/Clock"
 import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
@@ -15,14 +15,14 @@ import type { WorkerHandlers, WorkerRegistration } from "../Protocol/Worker.ts"
 import type { ResolvedPollingOptions } from "./PollingOptions.ts"
 import type { Outage } from "./Outage.ts"
 
-/** The data that all parts of a worker's connection to one server share. */
+/** What all parts of a worker's connection to a server share. */
 export interface ServerLink {
   readonly connection: Connection
   readonly options: ResolvedPollingOptions
   readonly registration: WorkerRegistration
   readonly handlers: WorkerHandlers
   readonly outage: Outage
-  /** Returns the number of the next registration of this worker. */
+  /** Numbers the registrations of this worker. */
   readonly nextRegistration: () => number
   readonly clock: Clock.Clock
   /** Runs an effect in the background until the session ends. */
@@ -37,11 +37,14 @@ export const isAccessError = (error: unknown): error is AccessError =>
 /** The time of a monotonic clock, in milliseconds. */
 export const monotonicMs = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
 
-/** For callers that retry after any `ConnectionError`. */
+/** Makes a `ConnectionError` of the error, for callers that retry after any `ConnectionError`. */
 export const asConnectionError = (error: IronflowError): ConnectionError =>
   error instanceof ConnectionError ? error : new ConnectionError(error.message, { cause: error })
 
-/** The environment that the worker was given; `undefined` leaves the choice to an API key that is bound to one. */
+/**
+ * The environment that the worker was given. `undefined` when it was given none: an API key that is bound to
+ * an environment then decides.
+ */
 export const requestedEnvironment = ({
   environment,
   namesEnvironment

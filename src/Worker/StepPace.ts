@@ -1,29 +1,29 @@
 /**
- * Starts steps at a pace that lets the event loop turn and the leases be renewed in between. Many steps that each
- * keep the event loop busy for a short time would otherwise leave no time for renewals.
+ * Starts steps at such a pace that the event loop can turn in between, and the leases can be renewed. Without
+ * it, many steps that each keep the event loop busy for a short time would leave no time for renewals.
  */
 import type { LeaseFreshness } from "../Protocol/Worker.ts"
 import { nextTick, queueMicrotask, setImmediate } from "../RealTimers.ts"
 
-/** How long steps may start within one turn of the event loop, in milliseconds. */
+/** How long steps may go on starting within one turn of the event loop, in milliseconds. */
 const BUSY_MS = 25
 
 export class StepPace {
   readonly #now: () => number
   readonly #leases: LeaseFreshness | undefined
-  /** When the first step of this turn of the event loop started. */
+  /** When the first step started in this turn of the event loop. */
   #since: number | undefined
-  /** What the waiting steps wait for. */
+  /** What the waiting steps wait for; `undefined` when a step may start. */
   #halt: "code" | "turn" | "lease" | undefined
   #waiting: Array<() => void> = []
 
-  /** `now` is a monotonic clock, in milliseconds. */
+  /** `now` is the time of a monotonic clock, in milliseconds. */
   constructor(now: () => number, leases?: LeaseFreshness) {
     this.#now = now
     this.#leases = leases
   }
 
-  /** Starts a step, now or when the steps before it have started. */
+  /** Starts a step: at once, or after the steps that wait already. */
   readonly begin = (start: () => void): void => {
     if (this.#halt === undefined) this.#try(start)
     else this.#waiting.push(start)
@@ -43,7 +43,8 @@ export class StepPace {
       this.#waiting.push(start)
       this.#leases.renew(this.#goOn)
     } else {
-      // what it does before it first waits, in microtasks too, counts as its time: the next step begins afterwards
+      // The next step begins when this one first waits. So all that it does until then, in microtasks too, is
+      // counted as time.
       this.#halt = "code"
       queueMicrotask(this.#hasBegun)
       start()
@@ -57,7 +58,7 @@ export class StepPace {
     const waiting = this.#waiting
     if (waiting.length === 0) return
     this.#waiting = []
-    // the first one starts, and the others queue behind it again
+    // the first of them starts, and the others queue again behind it
     for (const start of waiting) this.begin(start)
   }
 

@@ -1,6 +1,6 @@
 /**
- * The session of a worker over a stream: it sends calls, receives deliveries, and opens a new stream when one is
- * lost. The rules are in `Protocol/TurnStream.ts`.
+ * The session of a worker over a stream. It sends calls, receives deliveries, and opens a new stream when one
+ * is lost. The rules are in `Protocol/TurnStream.ts`.
  */
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
@@ -18,25 +18,27 @@ import type { Batch } from "./ReportBatches.ts"
 import { farewellTimeoutMs, sessionOver, TurnSession } from "./TurnSession.ts"
 import { showMs } from "../Show.ts"
 
-/** An open stream. It closes with the scope that it was opened in. */
+/** An open stream. It closes together with the scope in which it was opened. */
 export interface OpenStream {
-  /** Makes a call once. Fails with code `WORKER_UNKNOWN` when the stream is lost before the answer. */
+  /**
+   * Makes a call once. Fails with code `WORKER_UNKNOWN` when the stream is lost before the answer has come.
+   */
   readonly call: (call: StreamCall, body: JsonText) => Effect.Effect<unknown, IronflowError>
 }
 
-/** Events of a stream. */
+/** What a stream reports. */
 export interface StreamEvents {
-  /** The engine has pushed a message, as parsed JSON. Not called before `open` has returned. */
+  /** Called with a message that the engine has pushed, as parsed JSON. Never before `open` has returned. */
   readonly onPush: (push: unknown) => void
-  /** The stream has ended, for any reason. Not called when its scope was closed. */
+  /** Called when the stream has ended for any reason, except that its scope was closed. */
   readonly onLost: (reason: ConnectionError) => void
 }
 
-/** One kind of streams. */
+/** Opens streams of one kind. */
 export interface Streams {
-  /** Its name in messages: `rpc`. */
+  /** The name of this kind in messages: `rpc`. */
   readonly name: string
-  /** Opens a stream with a registration, and waits for the answer. */
+  /** Opens a stream with a registration, and returns when the engine has answered. */
   readonly open: (
     link: ServerLink,
     registration: JsonText,
@@ -53,7 +55,7 @@ interface Current {
   readonly stream: OpenStream
   readonly scope: Scope.Closeable
   readonly registered: Registered
-  /** Fails when the stream is lost or closed, which ends all calls on it. */
+  /** Fails when the stream is lost or closed. That ends all calls on it. */
   readonly over: Deferred.Deferred<never, IronflowError>
   lost: ConnectionError | undefined
 }
@@ -103,7 +105,7 @@ const openStream = (
       Effect.map(({ registered, stream }) => {
         const opened: Current = { stream, scope, registered: readRegistered(registered), over, lost }
         current = opened
-        // in the order of arrival, and after the caller has received the answer
+        // pushes that came first are passed on in their order, after the caller has received the answer
         queueMicrotask(() => waiting.forEach((push) => events.onPush(push, opened)))
         return opened
       })
@@ -118,7 +120,10 @@ export class StreamSession extends TurnSession {
   /** When the last heartbeat was sent. */
   #shownAt = Number.NEGATIVE_INFINITY
 
-  /** Opens the first stream; `undefined` when the server does not exchange turns over it. */
+  /**
+   * Opens the first stream. Returns `undefined` when the server does not exchange turns over this kind of
+   * stream.
+   */
   static open(
     link: ServerLink,
     streams: Streams,
@@ -221,7 +226,7 @@ export class StreamSession extends TurnSession {
   }
 
   protected tellRoom(): void {
-    // one at a time: the next one sends all changes since
+    // one request at a time: the next one has all changes until then
     if (this.#tellingRoom || this.session === undefined) return
     this.#tellingRoom = true
     this.link.fork(
@@ -240,19 +245,22 @@ export class StreamSession extends TurnSession {
   }
 
   #pushed(push: unknown, current: Current): void {
-    // a job from an abandoned stream is not among those that the worker names on the next one
+    // a job from an abandoned stream is dropped: the registration on the next stream does not name it
     if (current === this.#current) this.onPush(push)
   }
 
   onPush(push: unknown): void {
     if (!isObject(push) || !Array.isArray(push.deliveries)) return
-    // the engine's pushes follow the protocol
+    // the engine pushes what `Protocol/TurnStream.ts` says, so an object with deliveries has this type
     const { closing, deliveries } = push as unknown as Exclude<Push, { readonly registered: unknown }>
     this.#gather(deliveries)
     if (closing === true) this.failed(this.closing)
   }
 
-  /** Takes deliveries that arrived together as one group: a later one may revoke a job of an earlier one. */
+  /**
+   * Takes deliveries that arrived at the same time as one group, since a later one may revoke a job of an
+   * earlier one.
+   */
   #gather(deliveries: Turns.PollResponse["deliveries"]): void {
     this.#arrived.push(...deliveries)
     if (this.#arrived.length > deliveries.length || deliveries.length === 0) return
@@ -260,7 +268,7 @@ export class StreamSession extends TurnSession {
     setImmediate(() => {
       const arrived = this.#arrived
       this.#arrived = []
-      // after a lost stream the engine delivers again what the worker did not name
+      // after a stream was lost, these are dropped: the engine delivers again what the worker has not named
       if (session === undefined || session === this.session) this.deliver(arrived)
     })
   }
@@ -270,8 +278,8 @@ export class StreamSession extends TurnSession {
   }
 
   /**
-   * Makes a call once. The call ends with the stream, whatever the transport does. When an answer takes too long, the
-   * stream is abandoned, so that nothing waits behind the call.
+   * Makes a call once. The call ends together with the stream, whatever the transport does. When an answer
+   * takes too long, the stream is abandoned, so that no other call waits behind this one.
    */
   #call(call: StreamCall, body: JsonText): Effect.Effect<unknown, IronflowError> {
     return Effect.suspend((): Effect.Effect<unknown, IronflowError> => {
@@ -280,14 +288,15 @@ export class StreamSession extends TurnSession {
         return Effect.fail(sessionOver(`There is no stream for the call "${call}" to the Ironflow server`))
       }
       const over = Deferred.await(current.over)
-      // a closed transport may interrupt its calls, which says nothing about them
+      // a transport that was closed may interrupt its calls: then the reason is in `over`
       const answer = Effect.catchCause(
         current.stream.call(call, body),
         (cause): Effect.Effect<unknown, IronflowError> =>
           Cause.hasInterruptsOnly(cause) ? over : Effect.failCause(cause)
       )
       const { heartbeatMs } = this.link.options
-      // a dead stream shows within a heartbeat interval: half of it until the next heartbeat, half for the answer
+      // a dead stream is found within a heartbeat interval: half of it until the next heartbeat, and half for
+      // the answer
       const patienceMs = Math.floor(
         call === "room" ? Math.min(this.patienceMs, heartbeatMs / 2) : this.patienceMs
       )
@@ -301,11 +310,15 @@ export class StreamSession extends TurnSession {
     })
   }
 
-  /** Sends a heartbeat with the running steps and the requested jobs. A stream that does not answer in time is lost. */
+  /**
+   * Sends a heartbeat, with the running steps and the requested jobs. When it is not answered in time, the
+   * stream is lost.
+   */
   readonly #showLife: Effect.Effect<void> = Effect.suspend(() => {
     const { session } = this
     const sentAt = monotonicMs(this.link.clock)
-    // also without a session: `#keepAlive` waits from here on, and would not wait at all while the server is away
+    // set also without a session: `#keepAlive` waits from this time on, and would not wait at all while the
+    // server is away
     this.#shownAt = sentAt
     if (session === undefined) return Effect.void
     const renewal = this.renewal()
@@ -326,7 +339,7 @@ export class StreamSession extends TurnSession {
             else this.link.options.logger.warn(error.message)
           })
       }),
-      // a bug in the transport: another stream may work, and without heartbeats the leases run out
+      // a bug in the transport: another stream may work, and without heartbeats the leases would run out
       Effect.catchDefect((cause) =>
         Effect.sync(() =>
           this.#lose(
@@ -339,7 +352,7 @@ export class StreamSession extends TurnSession {
 
   readonly #keepAlive: Effect.Effect<void> = Effect.suspend(() => {
     const beatMs = Math.min(this.beatMs, this.link.options.heartbeatMs / 2)
-    // a process that was busy catches up
+    // after a time in which the process was busy, the next heartbeat is sent at once
     return Effect.sleep(Math.max(0, this.#shownAt + beatMs - monotonicMs(this.link.clock)))
   }).pipe(Effect.andThen(this.#showLife), Effect.forever)
 
@@ -356,7 +369,7 @@ export class StreamSession extends TurnSession {
     if (current === undefined) return Effect.void
     const { url } = this.link.options.server
     const what = `A call of worker ${this.link.registration.workerId} was not answered: the stream to ${url} is over`
-    // before the transport is closed: callers that wait for an answer learn why there is none
+    // comes before the transport is closed, so that callers which wait for an answer learn why there is none
     Deferred.doneUnsafe(current.over, Exit.fail(sessionOver(what, current.lost)))
     return Scope.close(current.scope, Exit.void)
   })

@@ -1,8 +1,9 @@
 /**
- * Connects a worker to a server over a stream, when the server supports one that the worker may use.
+ * Connects a worker to a server over a stream, when the server supports a kind of stream that the worker may
+ * use.
  *
- * The worker asks the server for its transports: `GET /api/v1/capabilities`. It polls a server without streams, and
- * logs one line about it.
+ * The worker asks the server which transports it has: `GET /api/v1/capabilities`. When the server has no
+ * suitable stream, the worker polls, and logs one line about it.
  */
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
@@ -29,13 +30,13 @@ import { StreamSession, type Streams } from "./StreamSession.ts"
 
 /** A kind of streams, loaded when a server supports it. */
 export interface StreamsOption {
-  /** Its name among the `transports` of a server. */
+  /** The name of this kind of stream among the `transports` of a server. */
   readonly transport: string
-  /** Loads the code. `undefined`, with a log line, when this process cannot open such streams. */
+  /** Loads the code. Returns `undefined`, with a log line, when this process cannot open such streams. */
   readonly load: (link: ServerLink) => Effect.Effect<Streams | undefined, ValidationError>
 }
 
-/** Connects workers by the first of the `choices` that the server supports, or else by polling. */
+/** Connects workers over the first of the `choices` that the server supports, or else by polling. */
 export const layer = (
   options: PollingOptions,
   choices: ReadonlyArray<StreamsOption>,
@@ -93,7 +94,7 @@ const open = (
     return session
   })
 
-/** Retries while the server cannot be reached. */
+/** Repeats `attempt` while the server cannot be reached. */
 const untilReached = <A>(
   link: ServerLink,
   attempt: Effect.Effect<A, IronflowError>
@@ -126,7 +127,7 @@ const choose = (
     return undefined
   })
 
-/** The transports over which the server exchanges turns, according to the server. */
+/** The transports over which the server exchanges turns, as the server says. */
 const transportsOf = ({ connection }: ServerLink): Effect.Effect<ReadonlySet<unknown>, IronflowError> => {
   const { method, path } = restCapabilities
   const what = "The request for the capabilities of the server"
@@ -140,7 +141,7 @@ const transportsOf = ({ connection }: ServerLink): Effect.Effect<ReadonlySet<unk
         status === 404 ||
         status === 405 ||
         (status >= 400 && status < 500 && status !== 408 && status !== 429 && isFromServer(answer))
-      // a server that does not know this route has no streams
+      // a server without this route has no streams
       return isSilent && !isAccessError(error) ? Effect.succeed(new Set()) : Effect.fail(error)
     }
   )

@@ -1,6 +1,6 @@
 /**
- * The state of a worker's session with an engine, for every transport: the requested jobs, the held leases, the batch
- * of reports in flight, and the registration after a lost session.
+ * The session of a worker with an engine, whatever its transport: the requested jobs, the held leases, the
+ * batch of reports in flight, and the registration after the session is lost.
  *
  * The rules are in `Protocol/Http/Turns.ts`. The subclasses send the requests.
  */
@@ -46,9 +46,9 @@ export abstract class TurnSession implements WorkerSession {
   protected readonly link: ServerLink
   protected readonly instance: string
   protected terms: Turns.RegisterTurnsResponse
-  /** The time of the first registration: see `RegisterTurnsRequest`. */
+  /** The time of the first registration, as described at `RegisterTurnsRequest`. */
   protected readonly since: string | undefined
-  /** Absent while the worker registers again. */
+  /** The id of the session; `undefined` while the worker registers again. */
   protected session: string | undefined
   protected isRefused = false
   #connected: Deferred.Deferred<void> | undefined
@@ -59,7 +59,7 @@ export abstract class TurnSession implements WorkerSession {
 
   #batch = 0
   readonly #nextNumber = (): number => ++this.#batch
-  /** Jobs in batches without an answer yet: the answer says what became of them. */
+  /** Jobs in batches that have no answer yet. The answer says what became of these jobs. */
   readonly #reporting = new Set<string>()
   readonly #leases: LeaseRenewal
   readonly #deliveries = new ReceivedDeliveries({
@@ -94,7 +94,7 @@ export abstract class TurnSession implements WorkerSession {
     return this.terms.capabilities.seals === true
   }
 
-  /** Registers the worker anew, with the turns that it wants to keep. Fails after `timeoutMs`. */
+  /** Registers the worker once more, with the turns that it wants to keep. Fails after `timeoutMs`. */
   protected abstract register(
     jobs: ReadonlyArray<string>,
     timeoutMs: number
@@ -103,11 +103,13 @@ export abstract class TurnSession implements WorkerSession {
   protected abstract sendBatch(session: string, batch: Batch): Effect.Effect<unknown, IronflowError>
   /** Reports a late step once. Fails with code `WORKER_UNKNOWN` when the session is over. */
   protected abstract sendLate(request: Turns.LateRequest): Effect.Effect<void, IronflowError>
-  /** Tells the engine the counts of requested jobs, or that a job was dropped. */
+  /** Tells the engine the counts of requested jobs, and whether a job was dropped. */
   protected abstract tellRoom(): void
   /** Sends a renewal that the engine answers at once. */
   protected abstract renewNow(): void
-  /** Called when the worker has registered again: the engine does not know the requested jobs. */
+  /**
+   * Called when the worker has registered again. The engine does not yet know how many jobs are requested.
+   */
   protected resumed(): void {}
   /** Deregisters the worker, so that the engine takes back its jobs. */
   abstract readonly deregister: Effect.Effect<void>
@@ -127,17 +129,20 @@ export abstract class TurnSession implements WorkerSession {
     this.tell()
   }
 
-  /** The fields of a request with the counts of requested jobs. */
+  /** The fields of a request that tell the counts of requested jobs. */
   protected room(): string {
     return this.#demand.told()
   }
 
-  /** Whether the engine must be told something: the counts, or a dropped job. */
+  /** Whether the engine must be told something: changed counts, or a dropped job. */
   protected get hasNews(): boolean {
     return this.#leases.hasDropped || this.#demand.hasNews
   }
 
-  /** Tells the engine the news at the end of this turn of the event loop: a report may carry it first. */
+  /**
+   * Tells the engine the news at the end of this turn of the event loop, unless a report has told them by
+   * then.
+   */
   protected tell(): void {
     if (this.#telling) return
     this.#telling = true
@@ -151,22 +156,31 @@ export abstract class TurnSession implements WorkerSession {
   // Deliveries
   // -------------------------------------------------------------------------------------------------------------------
 
-  /** The fields of a request that renew the leases; empty when no renewal is due and nothing waits for one. */
+  /**
+   * The fields of a request that renew the leases. Empty when no renewal is due and no callback waits for
+   * one.
+   */
   protected renewal(): string {
     return this.#leases.renewal()
   }
 
-  /** A request with this {@link renewal}, sent at `sentAt`, was answered: the leases hold from that time. */
+  /**
+   * Notes that a request with this {@link renewal}, sent at `sentAt`, was answered: the leases hold from that
+   * time on.
+   */
   protected held(sentAt: number, renewal: string): void {
     this.#leases.held(sentAt, renewal)
   }
 
-  /** Whether a callback waits for an answer to a renewal. */
+  /** Whether a callback waits until the leases are recent. */
   protected get awaitsRenewal(): boolean {
     return this.#leases.awaitsRenewal
   }
 
-  /** How often a request that may renew the leases must be sent, in milliseconds: often enough that one may be lost. */
+  /**
+   * How often a request that may renew the leases is sent, in milliseconds: often enough that one of them may
+   * be lost.
+   */
   protected get beatMs(): number {
     return this.terms.leaseMs / (this.#leases.active.size > 0 ? 8 : 5)
   }
@@ -176,12 +190,12 @@ export abstract class TurnSession implements WorkerSession {
     return this.terms.leaseMs / 3
   }
 
-  /** Takes deliveries in the order of their numbers, each once. */
+  /** Takes deliveries in the order of their numbers, and each of them once. */
   protected deliver(deliveries: Turns.PollResponse["deliveries"]): void {
     this.#deliveries.deliver(deliveries)
   }
 
-  /** Number of the last delivery received. */
+  /** Number of the last delivery that was taken. */
   protected get seen(): number {
     return this.#deliveries.seen
   }
@@ -190,7 +204,7 @@ export abstract class TurnSession implements WorkerSession {
   protected failed(error: Error): number {
     this.link.handlers.onConnected?.(false)
     const delayMs = this.link.outage.failed(error)
-    // turns that wait for their engine must not wait longer than their leases hold
+    // while there are turns, the next attempt must come before their leases end
     return this.#leases.active.size > 0 ? Math.min(delayMs, this.terms.leaseMs / 10) : delayMs
   }
 
@@ -201,7 +215,7 @@ export abstract class TurnSession implements WorkerSession {
     this.link.handlers.onConnected?.(true)
   }
 
-  /** The error of a server that is about to stop. */
+  /** The error for a server that is about to stop. */
   protected get closing(): ConnectionError {
     const { connection, registration } = this.link
     return new ConnectionError(
@@ -215,20 +229,23 @@ export abstract class TurnSession implements WorkerSession {
     this.link.handlers.onJob(job, isPaused)
   }
 
-  /** Requests another job in place of one that is over. */
+  /** Requests another job in place of one that was revoked before it started. */
   #pass(): void {
     this.#demand.pass()
     this.tell()
   }
 
   #hear(notice: Notice): void {
-    // the answer to a report in flight says what became of its job
+    // a report of this job is in flight: its answer will say what became of the job
     if (notice._tag === "LeaseLost" && this.#reporting.has(notice.jobId)) return
     if (endsLease(notice)) this.#drop(notice.jobId)
     this.link.handlers.onNotice(notice)
   }
 
-  /** The engine has revoked a job. It assigns the run again once it knows that this worker has dropped it. */
+  /**
+   * Drops a job that the engine has revoked. The engine gives the run to a worker again once it knows of
+   * this.
+   */
   #drop(jobId: string): void {
     this.#leases.active.delete(jobId)
     this.#leases.hasDropped = true
@@ -242,7 +259,7 @@ export abstract class TurnSession implements WorkerSession {
   readonly report = (
     reports: ReadonlyArray<TurnReport>
   ): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> => {
-    // made once, however often the effect runs: a repeated report keeps its number
+    // made once, even if the effect runs several times: a repeated batch keeps its number
     let shipment: Shipment | undefined
     const acks: Array<ReadonlyArray<TurnAck>> = []
     return Effect.suspend(() => {
@@ -279,7 +296,10 @@ export abstract class TurnSession implements WorkerSession {
     )
   }
 
-  /** Sends a batch. A bug below ends the turns of the batch, like an answer that would be the same every time. */
+  /**
+   * Sends a batch. A defect becomes an error that ends the turns of the batch, as an answer does that would
+   * always be the same.
+   */
   #sendSafely(session: string, batch: Batch): Effect.Effect<unknown, IronflowError> {
     return Effect.catchDefect(this.sendBatch(session, batch), (defect) =>
       Effect.fail(
@@ -295,8 +315,8 @@ export abstract class TurnSession implements WorkerSession {
   }
 
   /**
-   * The server would refuse the batch every time. The leases of its turns are left to run out, since the next worker
-   * might fail the same way.
+   * Gives up a batch that the server would refuse every time. The leases of its turns are left to run out:
+   * another worker that got these runs at once might fail in the same way.
    */
   #giveUp(batch: Batch): void {
     for (const { jobId } of batch.reports) {
@@ -336,7 +356,7 @@ export abstract class TurnSession implements WorkerSession {
       })
     )
 
-  /** The name of a report in messages. */
+  /** What messages call a report. */
   protected get reportOf(): string {
     return `The report of worker ${this.link.registration.workerId}`
   }
@@ -345,7 +365,7 @@ export abstract class TurnSession implements WorkerSession {
   // Registration
   // -------------------------------------------------------------------------------------------------------------------
 
-  /** Waits until the worker is registered, if it is being registered again. */
+  /** Waits until the worker is registered. Returns the id of the session. */
   protected whenConnected(): Effect.Effect<string> {
     return Effect.suspend(() => {
       if (this.isRefused) return Effect.never
@@ -358,7 +378,7 @@ export abstract class TurnSession implements WorkerSession {
     })
   }
 
-  /** Handles a failed request of the session. Returns whether it should be sent again. */
+  /** Handles the failure of a request of the session. Returns whether the request should be sent again. */
   protected rejected(session: string, error: IronflowError): boolean {
     if (error.code === Turns.WORKER_UNKNOWN) {
       this.registerAgain(session)
@@ -366,7 +386,7 @@ export abstract class TurnSession implements WorkerSession {
     }
     if (!isAccessError(error)) return false
     if (this.#doubt.isDoubtful()) this.registerAgain(session, asConnectionError(error))
-    // a repetition waits forever, like everything of a refused worker
+    // the repeated request then waits forever, as everything of a refused worker does
     else this.refuse(error)
     return true
   }
@@ -381,8 +401,8 @@ export abstract class TurnSession implements WorkerSession {
   }
 
   /**
-   * Registers again after the session is over: the server was restarted or has given up the worker, or the stream was
-   * lost for `reason`.
+   * Registers again after the session is over: the server was restarted, or has given up the worker, or the
+   * stream was lost for `reason`.
    */
   protected registerAgain(session: string, reason?: ConnectionError): void {
     if (this.session !== session || this.isRefused) return
@@ -392,7 +412,7 @@ export abstract class TurnSession implements WorkerSession {
     if (reason === undefined) {
       options.logger.info(`Worker ${registration.workerId} registers again at ${options.server.url}`)
     }
-    // short at first, so that several attempts fit into the term of the leases
+    // the first attempts have short timeouts, so that several of them fit into the term of the leases
     let timeoutMs = this.patienceMs / 2
     const attempt: Effect.Effect<void> = Effect.suspend(() => {
       const sentAt = monotonicMs(clock)
@@ -416,7 +436,10 @@ export abstract class TurnSession implements WorkerSession {
     fork(reason === undefined ? attempt : Effect.andThen(Effect.sleep(this.failed(reason)), attempt))
   }
 
-  /** Registers. A bug below is retried like a lost connection, so that the worker does not stay without a session. */
+  /**
+   * Registers. A defect is retried like a lost connection, so that the worker does not stay without a
+   * session.
+   */
   #registerSafely(jobs: ReadonlyArray<string>, timeoutMs: number): Effect.Effect<Registered, IronflowError> {
     return Effect.catchDefect(this.register(jobs, timeoutMs), (defect) =>
       Effect.fail(
@@ -447,7 +470,7 @@ export abstract class TurnSession implements WorkerSession {
     this.resumed()
     this.tell()
     this.#leases.notifyRenewed()
-    // a job was dropped while the registration that kept it was in transit
+    // a job was dropped while the registration that named it was in transit
     if (jobs.some((jobId) => !terms.lost.includes(jobId) && !this.#leases.active.has(jobId))) {
       this.registerAgain(terms.session)
     }
@@ -457,11 +480,11 @@ export abstract class TurnSession implements WorkerSession {
   // Leases
   // -------------------------------------------------------------------------------------------------------------------
 
-  /** Drops turns while their leases still hold: afterwards another worker may run them. */
+  /** Drops turns before their leases end, since other workers may run them afterwards. */
   readonly #watchLeases: Effect.Effect<void> = Effect.suspend(() => {
     const leftMs = this.#leases.safeLeftMs
     if (leftMs > 0) return Effect.andThen(Effect.sleep(leftMs), this.#watchLeases)
-    // the answer that renews them may have arrived while the process was too busy to read it
+    // the answer that renews the leases may have arrived, and the process was too busy to read it
     return Effect.andThen(
       readPendingInput,
       Effect.suspend(() => {
@@ -479,8 +502,8 @@ export abstract class TurnSession implements WorkerSession {
   }
 
   /**
-   * The server may still keep dropped jobs for this worker. It learns which ones the worker has when it answers
-   * again.
+   * Drops all turns. The server may still keep their jobs for this worker; when it answers again, the new
+   * registration tells it which jobs the worker has.
    */
   #loseAll(): void {
     const reason = `the server at ${this.link.options.server.url} could not be asked to extend it`
@@ -493,6 +516,6 @@ export abstract class TurnSession implements WorkerSession {
   }
 }
 
-/** The error for a request whose session no longer exists. */
+/** The error for a request whose session is over. */
 export const sessionOver = (message: string, cause?: unknown): IronflowError =>
   new WorkerUnknownError(message, { cause })

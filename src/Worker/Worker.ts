@@ -1,9 +1,10 @@
 /**
  * A worker: takes runs of its functions from an engine and executes their turns.
  *
- * {@link layer} runs one for the lifetime of a scope. The `WorkerTransport` layer connects it to the engine. The
- * layer's type holds the requirements of the handlers, which are provided once, around it. When the scope closes, the
- * worker takes no more jobs, waits for the turns in flight, and releases the runs that do not end in time.
+ * {@link layer} runs a worker for the lifetime of a scope. The `WorkerTransport` layer connects it to the
+ * engine. The requirements of the handlers are in the type of the layer, and are provided once for all of
+ * them. When the scope closes, the worker takes no more jobs, waits for the turns in flight, and releases the
+ * runs that do not end in time.
  *
  * ```ts
  * const Main = Worker.layer({ functions: [processOrder] }).pipe(
@@ -43,28 +44,31 @@ import { StepPace } from "./StepPace.ts"
 import { Reporter, resendDelays } from "./Reporter.ts"
 import { monotonicMs } from "./ServerLink.ts"
 import { HeldTurns } from "./HeldTurns.ts"
-import { SDK_VERSION } from "./Version.ts"
+import { SDK_VERSION } from "../SdkVersion.ts"
 
 export type { WorkerOptions } from "./Options.ts"
 
 /** A running worker. */
 export interface WorkerService {
-  /** Its id. */
+  /** The id of the worker. */
   readonly workerId: string
   /**
-   * Waits until the engine has registered or refused every projection; refusals are logged. Ends when the worker
-   * stops before that.
+   * Waits until the engine has registered or refused every projection; refusals are logged. Also ends when
+   * the worker stops before that.
    */
   readonly ready: Effect.Effect<void, AccessError>
   /** The number of turns in flight. */
   readonly activeJobs: Effect.Effect<number>
-  /** Whether the engine answers now. While it does not, turns continue and their reports wait. */
+  /** Whether the engine answers now. While it does not answer, turns continue and their reports wait. */
   readonly isConnected: Effect.Effect<boolean>
-  /** Takes no more jobs, waits for the turns in flight for at most `drainTimeout`, then stops as {@link stop} does. */
+  /**
+   * Takes no more jobs, waits for the turns in flight for at most `drainTimeout`, and then stops as
+   * {@link stop} does.
+   */
   readonly drain: Effect.Effect<void>
   /** Aborts the turns in flight, releases their runs to the engine, and stops. */
   readonly stop: Effect.Effect<void>
-  /** Waits until the worker has stopped. Fails when it stopped because the engine refuses it. */
+  /** Waits until the worker has stopped. Fails when the reason is that the engine refuses the worker. */
   readonly awaitStopped: Effect.Effect<void, AccessError>
 }
 
@@ -77,13 +81,13 @@ const FLUSH_TIMEOUT_MS = 5000
 /**
  * Runs a worker for the lifetime of the scope, registered with the engine.
  *
- * Worker and handlers log to Effect's loggers unless `logger` is given; the `logger` of handlers logs from
- * `IRONFLOW_LOG_LEVEL` on unless `References.MinimumLogLevel` is provided. Missing options are read from the
- * environment variables through the `ConfigProvider` in context.
+ * The worker and the handlers log to Effect's loggers unless `logger` is given. The `logger` of handlers
+ * writes lines of at least the level of `IRONFLOW_LOG_LEVEL`, unless `References.MinimumLogLevel` is
+ * provided. Missing options are read from the environment variables through the `ConfigProvider` in context.
  *
- * Fails with `ValidationError` for invalid options or functions that the engine refuses, with `UnauthenticatedError`
- * or `UnauthorizedError` when it requires another API key. Closing the scope drains the worker for at most
- * `drainTimeout`, then stops it.
+ * Fails with `ValidationError` for invalid options or functions that the engine refuses, and with
+ * `UnauthenticatedError` or `UnauthorizedError` when the engine requires another API key. Closing the scope
+ * drains the worker for at most `drainTimeout`, and then stops it.
  */
 export const make = <
   const Functions extends ReadonlyArray<AnyFunction>,
@@ -99,7 +103,8 @@ export const make = <
   | Scope.Scope
 > =>
   Effect.gen(function* () {
-    // a given logger is for the worker itself; handlers write to the console, with the id of their run
+    // a given logger is only for the worker itself; the handlers then write to the console, with the id of
+    // their run
     const handlerLogger = options?.logger === undefined ? yield* currentLogger : undefined
     const config = yield* resolve(
       handlerLogger === undefined ? options : { ...options, logger: handlerLogger },
@@ -115,13 +120,13 @@ export const make = <
     const fork = Effect.runForkWith(context)
 
     let refused: AccessError | undefined
-    // a transport in this process reports only the end of the connection
+    // true at first, since a transport in this process only reports the end of the connection
     let isConnected = true
     const connection = yield* Effect.acquireRelease(Scope.make(), Scope.close)
     const alarm = yield* Scope.provide(Alarm.make, connection)
     const session = yield* transport
       .open(register(config, workerId, clock.currentTimeMillisUnsafe()), {
-        // Nothing is delivered before the first credit, so `turns` is set when these are called.
+        // `turns` is set below, and before these are called: nothing is delivered before the first credit
         onJob: (job, isPaused) => turns.start(job, isPaused),
         onNotice: (notice) => turns.notice(notice),
         onRefused: (error) => {
@@ -165,9 +170,9 @@ export const make = <
 
     const projections = yield* startProjections(config, session.projections, fork, connection)
     const stopped = yield* Deferred.make<void, AccessError>()
-    // Runs once: further callers wait for the same result.
+    // runs once: later callers wait for the same end
     const disconnect = yield* Effect.gen(function* () {
-      // The engine does not answer a refused worker.
+      // the engine would not answer the reports of a refused worker
       if (refused === undefined) {
         yield* Effect.timeoutOption(Effect.interruptible(reporter.awaitIdle), FLUSH_TIMEOUT_MS)
       }
@@ -213,7 +218,7 @@ export const make = <
     })
   })
 
-/** Does what {@link make} does, as a layer: a worker that is ready, and runs as long as the layer lives. */
+/** A layer with the worker that {@link make} makes, once it is ready. The worker runs as long as the layer lives. */
 export const layer = <
   const Functions extends ReadonlyArray<AnyFunction>,
   const Projections extends ReadonlyArray<AnyProjection> = readonly []
@@ -264,7 +269,7 @@ export const layerConfig = <
     )
   )
 
-/** Runs a worker until it is stopped or drained, or the effect is interrupted, which drains it. */
+/** Runs a worker until it is stopped or drained. Interrupting the effect drains the worker. */
 export const run = <
   const Functions extends ReadonlyArray<AnyFunction>,
   const Projections extends ReadonlyArray<AnyProjection> = readonly []
@@ -276,7 +281,7 @@ export const run = <
   WorkerTransport | FunctionRequirements<Functions[number]> | ProjectionRequirements<Projections[number]>
 > => Effect.scoped(Effect.flatMap(make(options), (worker) => worker.awaitStopped))
 
-/** Runs the projections of the worker, each on its own. */
+/** Runs the projections of the worker, each in a fiber of its own. */
 const startProjections = (
   { eventDefinitions, logger, projections }: ResolvedWorkerOptions,
   feed: ProjectionFeed | undefined,
@@ -297,7 +302,7 @@ const startProjections = (
     const fibers = runners.map(({ run }) => Fiber.runIn(fork(run), scope))
     return {
       registered: Effect.forEach(runners, ({ registered }) => registered, { discard: true }),
-      // each finishes its current batch
+      // each projection finishes its current batch first
       drain: Effect.andThen(
         Effect.forEach(runners, ({ stop }) => stop, { discard: true }),
         Effect.asVoid(Fiber.awaitAll(fibers))

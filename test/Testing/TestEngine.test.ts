@@ -160,7 +160,7 @@ describe("replayEveryStep", () => {
     })
 
     await expect(ending).rejects.toBeInstanceOf(NondeterminismError)
-    await expect(ending).rejects.toThrow('diverges at step first:0: recorded was run "first"')
+    await expect(ending).rejects.toThrow('diverges at step first:0: the journal has run "first"')
     await expect(ending).rejects.toThrow('run "again" (again:0)')
   })
 

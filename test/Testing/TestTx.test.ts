@@ -3,7 +3,7 @@ import { IronflowFunction, Step } from "@ironflow/node/effect"
 import { createTestClient, createTestEngine } from "@ironflow/node/test"
 import * as Effect from "effect/Effect"
 import { expect, test } from "vitest"
-import { TxMemory } from "../../src/Testing/TxMemory.ts"
+import { StepTxMemory } from "../../src/Testing/StepTxMemory.ts"
 
 const trigger = { id: "transfer", triggers: [{ event: "transfer.requested" }] }
 const account = "account"
@@ -212,7 +212,7 @@ test("a tx of an Effect handler works the same way", async () => {
 })
 
 test("an unknown kind of write is refused, and nothing is written", () => {
-  const memory = new TxMemory(() => "id")
+  const memory = new StepTxMemory(() => "id")
   const append = {
     _tag: "append",
     entityId: "a",
@@ -220,7 +220,7 @@ test("an unknown kind of write is refused, and nothing is written", () => {
     events: [{ name: "a.b", data: "{}", version: 1 }]
   } as const
   // a later version of `step.tx` may have such a write
-  const unknown: Parameters<TxMemory["transact"]>[0] = [append, JSON.parse('{"_tag":"later","key":"k"}')]
+  const unknown: Parameters<StepTxMemory["transact"]>[0] = [append, JSON.parse('{"_tag":"later","key":"k"}')]
 
   expect(() => memory.transact(unknown)).toThrow('writes of kind "later"')
   expect(memory.transact([append])).toMatchObject([{ entityVersion: 1, position: 1 }])

@@ -9,7 +9,7 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import process from "node:process"
 import { assert } from "vitest"
-import { SDK_VERSION } from "../../src/Worker/Version.ts"
+import { SDK_VERSION } from "../../src/SdkVersion.ts"
 
 const isWriting = process.env.UPDATE_GOLDEN === "1"
 

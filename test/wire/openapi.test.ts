@@ -1,7 +1,7 @@
 /** The OpenAPI document. It is made when the API changes, and not while a server runs. */
 import { readFileSync } from "node:fs"
 import { afterAll, assert, it } from "vitest"
-import { SDK_VERSION } from "../../src/Worker/Version.ts"
+import { SDK_VERSION } from "../../src/SdkVersion.ts"
 import { callsPage, openApi } from "./Documentation.ts"
 import { type Ironflow, start } from "./Ironflow.ts"
 

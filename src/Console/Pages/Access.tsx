@@ -26,7 +26,7 @@ import { Truncated, Listing, oneLine } from "../Parts/Rows.tsx"
 import { Time } from "../Parts/Time.tsx"
 import { Policies } from "./AccessPolicies.tsx"
 
-/** Roles and policies rarely change. */
+/** How often roles and policies are requested, since they rarely change. */
 const SELDOM = { everyMs: 5000 }
 
 export const Access = () => {
@@ -44,7 +44,7 @@ export const Access = () => {
   )
 }
 
-/** A created key, which is shown once. */
+/** A key that was just created; its text is shown once. */
 interface Made {
   readonly name: string
   readonly secret: string

@@ -144,6 +144,6 @@ export const Policies = ({
   </section>
 )
 
-/** Policies of built-in roles are built in too. */
+/** Whether the policy is built in: those of built-in roles are. */
 const isBuiltIn = ({ id }: Policy, roles: ReadonlyArray<Role>): boolean =>
   roles.some((role) => role.is_default && role.policy_ids?.includes(id) === true)

@@ -1,4 +1,4 @@
-/** Bulk operations: what is done to many runs, the progress, and why some were skipped. */
+/** Bulk operations: what they do to many runs, their progress, and why runs were skipped. */
 import { type BulkOperation, cancelBulk, getBulk, listBulk } from "../../Protocol/Bulk.ts"
 import { capital, countOf, actionSentences, pastParticiples, resultOf, runsOf } from "../Parts/BulkWords.ts"
 import { ask } from "../Parts/Calls.ts"

@@ -1,6 +1,6 @@
 /**
- * Starts a bulk operation on all runs that match filters: counts them first, asks, and opens the page of the
- * operation.
+ * Starts a bulk operation on all runs that match filters: counts the runs first, asks for confirmation, and
+ * opens the page of the operation.
  */
 import { useEffect, useRef, useState } from "preact/hooks"
 import {
@@ -22,10 +22,10 @@ import { go, hrefOf } from "../Parts/Router.ts"
 import { pathTo } from "../Parts/Rows.tsx"
 import { Examples } from "./Bulk.tsx"
 
-/** How often a count is polled, in milliseconds. */
+/** How often the state of a count is requested, in milliseconds. */
 const LOOK_MS = 400
 
-/** Chosen runs, or those that match filters. */
+/** The runs of the operation: those that were chosen, or those that match filters. */
 type Which = { readonly ids: ReadonlyArray<string> } | { readonly filters: ListRuns }
 
 export const BulkStart = ({
@@ -70,14 +70,17 @@ const NoFilters = ({ close }: { readonly close: () => void }) => (
   </>
 )
 
-/** Leaves out runs that were created since then; if the filters ask for ended runs, also those that ended since then. */
+/**
+ * Filters that leave out runs which were created after `at`. If the filters ask for ended runs, those that
+ * ended after `at` are left out too.
+ */
 const notSince = ({ status, statuses = [] }: ListRuns, at: string): ListRuns => {
   const asked = status === undefined ? statuses : [status]
   const areEnded = asked.length > 0 && asked.every((one) => isRunStatus(one) && isTerminal(one))
   return { createdTo: at, ...(areEnded ? { endedTo: at } : {}) }
 }
 
-/** The requested operation. */
+/** What the user wants to do with the runs. */
 interface Wanted {
   readonly action: BulkAction
   readonly reason?: string
@@ -111,7 +114,7 @@ const Ask = ({ close, which }: { readonly which: Which; readonly close: () => vo
       setWanted(what)
       let operation = await ask(startBulk, { body: { ...what, ...which, dryRun: true } })
       while (operation.status === "running") {
-        // the count is not needed after the page was left
+        // the user has left the page, so the count is not needed
         if (isGone.current) return void (await ask(cancelBulk, { variables: { id: operation.id } }))
         setCounted(operation)
         await new Promise((resolve) => setTimeout(resolve, LOOK_MS))
@@ -121,7 +124,7 @@ const Ask = ({ close, which }: { readonly which: Which; readonly close: () => vo
     })
   const begin = (what: Wanted, { createdAt, matched }: BulkOperation): Promise<void> =>
     trying(async () => {
-      // the counted runs, without those that match only since then
+      // only the runs that were counted: those that match since then are left out
       const { id } = await ask(startBulk, {
         body: {
           ...what,

@@ -24,7 +24,7 @@ import { command } from "../Parts/ShellCommand.ts"
 import { Time } from "../Parts/Time.tsx"
 import { type Column, VirtualList } from "../Parts/VirtualList.tsx"
 
-/** The data of a row. The payloads of thousands of events would not fit in a browser. */
+/** What is kept of an event in a row. The payloads of thousands of events would not fit in a browser. */
 interface Row extends Pick<LoggedEvent, "id" | "name" | "timestamp" | "position"> {
   readonly data: string
   readonly entity: string
@@ -67,7 +67,7 @@ const columns: ReadonlyArray<Column<Row>> = [
   }
 ]
 
-/** The names of filters in the address: the same as in the command and the call. */
+/** The filters in the address; they have the names that they have in the command and the call. */
 const filters = [
   { name: "name", as: "name", label: "Name or pattern", placeholder: "order.*", isSearch: true },
   { name: "entity", as: "entityId", label: "Entity", placeholder: "o-1" },
@@ -186,7 +186,7 @@ const toRow = ({ data, entity, id, name, position, timestamp }: LoggedEvent): Ro
   entity: entity === undefined ? "" : `${entity.type} ${entity.id}`
 })
 
-/** Emits an event, and opens its page. */
+/** A button that emits an event, and then opens the page of that event. */
 export const Emit = ({
   label,
   latest,
@@ -194,7 +194,7 @@ export const Emit = ({
 }: {
   readonly label: string
   readonly name?: string | undefined
-  /** The event to start from. */
+  /** The event whose data the form begins with. */
   readonly latest?: Latest | undefined
 }) => (
   <Action
@@ -229,10 +229,10 @@ export const Emit = ({
   />
 )
 
-/** The initial values of the form for an event. */
+/** What the form for an event begins with. */
 type Latest = Pick<LoggedEvent, "data" | "version">
 
-/** The last event of a name, as an example. */
+/** The last event of this name, as an example. */
 export const latestOf = async (name: string, signal?: AbortSignal): Promise<Latest | undefined> => {
   const { events } = await ask(listEvents, {
     body: { name, limit: 1 },
@@ -241,7 +241,7 @@ export const latestOf = async (name: string, signal?: AbortSignal): Promise<Late
   return events[0]
 }
 
-/** The most functions that are asked for a schema of the event. */
+/** How many functions are asked, at most, for a schema of the event. */
 const ASKED = 5
 
 /** The schema of the event, from the first function that has one. */
@@ -259,8 +259,9 @@ const describe = async (name: string): Promise<FunctionTrigger | undefined> => {
 const asText = (data: unknown): string => (data === undefined ? "" : JSON.stringify(data, null, 2))
 
 /**
- * Fields for the data of an event. Entering a name loads the data of its last event, unless something was written
- * already. When a function has a schema for the event, there is a field for each member.
+ * Fields for the data of an event. When a name is entered, they get the data of the last event of that name,
+ * unless the user has written something. When a function has a schema for the event, there is a field for
+ * each member.
  */
 const EmitFields = ({
   latest,
@@ -274,7 +275,7 @@ const EmitFields = ({
   const [emitted, setEmitted] = useState(latest?.version ?? 1)
   const [described, setDescribed] = useState<FunctionTrigger | undefined>(undefined)
   const asked = useRef("")
-  // the current content of the form, for when an answer arrives
+  // what the form holds now, for an answer that arrives later
   const now = useRef({ text, from })
   now.current = { text, from }
   const isWritten = () => now.current.text !== "" && now.current.from === ""
@@ -338,7 +339,10 @@ const EmitFields = ({
   )
 }
 
-/** Runs are created together with their event: they are found within a second of it, in milliseconds. */
+/**
+ * Runs are created together with their event: those of an event are looked for within this time of it, in
+ * milliseconds.
+ */
 const NEAR_MS = 1000
 
 export const Event = ({ variables: { id = "" } }: { readonly variables: Variables }) => {
@@ -416,7 +420,7 @@ const Started = ({ event }: { readonly event: LoggedEvent }) => {
   )
 }
 
-/** Functions that the event has not started, and why. */
+/** The functions that the event has not started, and why. */
 const NotStarted = ({ id }: { readonly id: string }) => {
   const { error, refresh, value } = useLive(
     `why not ${id}`,
@@ -424,7 +428,7 @@ const NotStarted = ({ id }: { readonly id: string }) => {
     { everyMs: 5000 }
   )
   const others = value?.filter(({ code }) => code !== "STARTED") ?? []
-  // functions whose triggers match the name are the ones that people ask about
+  // only functions whose triggers match the name, since these are what people ask about
   const near = others.filter(({ code }) => code !== "NO_TRIGGER" && code !== "OTHER_SCHEDULE")
   const far = others.filter((one) => !near.includes(one))
   return (

@@ -1,4 +1,6 @@
-/** Finds runs and events by what people know: the number of an order, a customer, an id, some words of an error. */
+/**
+ * Finds runs and events by what people know: the number of an order, a customer, an id, or words of an error.
+ */
 import { useEffect, useRef } from "preact/hooks"
 import { listEvents } from "../../Protocol/Events.ts"
 import { restFunctions } from "../../Protocol/Functions.ts"
@@ -13,14 +15,16 @@ import { type RunRow, RunTable, toRunRow } from "../Parts/RunRows.tsx"
 import { command, shellQuoted } from "../Parts/ShellCommand.ts"
 import { Time } from "../Parts/Time.tsx"
 
-/** The longest text that is searched for: longer values of events are not indexed. In characters. */
+/** The longest text that is searched for, in characters: longer values of events are not indexed. */
 const LONGEST = 256
-/** The most runs that are shown for each kind of search. */
+/** How many runs are shown, at most, for each kind of search. */
 const LIMIT = 20
-/** How long a further search may take, in milliseconds. */
+/** How long a search takes, at most, when the user asks to search further, in milliseconds. */
 const MORE_MS = 10_000
 
-/** The search field of every page. An id opens the page of what it names. */
+/**
+ * The search field, which is on every page. When the text is an id, it opens the page of what has that id.
+ */
 export const FindBox = () => {
   const ref = useRef<HTMLInputElement>(null)
   const { path, query } = place.value
@@ -54,12 +58,12 @@ export const FindBox = () => {
   )
 }
 
-/** The expression for runs whose event has a member with that value, as a string or a number. */
+/** The expression for runs whose event has a member with this value, as a string or a number. */
 const whereOf = (text: string): string =>
   `event.data.exists(name, string(event.data[name]) == ${JSON.stringify(text)})`
 
 const find = async (text: string, isMore: boolean, signal: AbortSignal) => {
-  // whoever may not see functions or events has the runs that they may see
+  // a user who may not see functions or events still finds runs
   const functions = await ask(restFunctions, { signal }).then(
     (found) => found.functions,
     () => []
@@ -84,7 +88,7 @@ const find = async (text: string, isMore: boolean, signal: AbortSignal) => {
     ),
     ...ways.map(look)
   ])
-  // values that no function indexes are searched event by event, from the newest on
+  // no function may index the value: so events are searched one by one, the newest first
   const where = whereOf(text)
   const begun = performance.now()
   let page = await look({ where })
@@ -119,7 +123,7 @@ const Found = ({ isMore, text }: { readonly text: string; readonly isMore: boole
   const live = useLive(
     `find ${isMore} ${text}`,
     (signal) => find(text, isMore, signal),
-    // a search through many events is only made on request
+    // a search through many events is only repeated when the user asks for it
     isMore ? { once: true } : { everyMs: 30_000 }
   )
   const found = live.value

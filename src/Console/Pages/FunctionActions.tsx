@@ -62,7 +62,7 @@ export const FunctionActions = ({ fn: { id, paused } }: { readonly fn: FunctionI
   </>
 )
 
-/** When it was paused, by whom and why. */
+/** When and by whom the function was paused, and why. */
 export const Paused = ({ fn: { paused } }: { readonly fn: FunctionInfo }) =>
   paused === undefined ? null : (
     <p class="why">

@@ -15,16 +15,17 @@ const HOUR = 60 * MINUTE
 
 interface Span {
   readonly title: string
-  /** The path that runs are grouped by, and the length of a group, in milliseconds. */
+  /** The path by which runs are grouped. */
   readonly by: string
+  /** The length of a group, in milliseconds. */
   readonly size: number
-  /** The period, in epoch milliseconds. */
+  /** The period that ends at `now`, in epoch milliseconds. */
   readonly of: (now: number) => readonly [from: number, to: number]
 }
 
 /**
- * From eight in the evening to eight in the morning, in the displayed time zone: the current night, or else the last
- * one.
+ * The night: from eight in the evening to eight in the morning, in the displayed time zone. It is the current
+ * night, or else the last one.
  */
 const nightOf = (now: number): readonly [number, number] => {
   const date = new Date(now)
@@ -42,14 +43,15 @@ const spans: { readonly [name: string]: Span } = {
   week: { title: "Last 7 days", by: "hour", size: HOUR, of: (now) => [now - 7 * 24 * HOUR, now] }
 }
 
-/** How long the engine may count for each statistic, and the interval of refreshes, in milliseconds. */
+/** How long the engine may count for each statistic, in milliseconds. */
 const LOOK_MS = 500
+/** How often the statistics are requested, in milliseconds. */
 const EVERY_MS = 15_000
 
 export const FunctionFigures = ({ id }: { readonly id: string }) => {
   const name = place.value.query.get("span") ?? "day"
   const span = spans[name] ?? spans["day"]!
-  // rounded to the minute, so that the request stays the same for that long
+  // rounded to the minute, so that the request stays the same for a minute
   const [from, to] = span.of(Math.ceil(now.value / MINUTE) * MINUTE)
   const between = {
     createdFrom: new Date(from - (from % span.size)).toISOString(),

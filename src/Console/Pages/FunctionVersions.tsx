@@ -1,4 +1,4 @@
-/** Versions of a function: runs that are left of old ones, and earlier registrations. */
+/** Versions of a function: how many runs of old versions are left, and earlier registrations. */
 import {
   functionHistory,
   type FunctionVersion,
@@ -135,13 +135,13 @@ export const History = ({ id }: { readonly id: string }) => {
   )
 }
 
-/** The names of the changed settings, with their old and new values. */
+/** The settings that were changed, with their old and new values. */
 const Change = ({
   before,
   version: { changed, registration, version }
 }: {
   readonly version: FunctionVersion
-  /** Absent when the version before is not kept any more. */
+  /** The version before; absent when it is no longer kept. */
   readonly before: FunctionVersion | undefined
 }) => (
   <details>

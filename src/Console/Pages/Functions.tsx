@@ -154,21 +154,21 @@ export const OneFunction = ({ variables: { id = "" } }: { readonly variables: Va
   )
 }
 
-/** Starts with the data of the last event of this name, as an example. */
+/** A form to emit an event of this name. It begins with the data of the last one, as an example. */
 const EmitLatest = ({ name }: { readonly name: string }) => {
   const { error, value } = useLive(
     `latest ${name}`,
     async (signal) => ({ latest: await latestOf(name, signal) }),
     { once: true }
   )
-  // the fields take their initial values once
+  // waits for the answer, since the fields take their initial values only once
   if (value === undefined && error === undefined) return null
   return <Emit label={`Emit ${name}`} name={name} latest={value?.latest} />
 }
 
 const Triggers = ({ fn }: { readonly fn: FunctionInfo }) => {
   const schedules = schedulesOf(fn)
-  // computed once per minute
+  // computed anew once a minute
   const minute = Math.floor(now.value / 60_000) * 60_000
   return (
     <section>

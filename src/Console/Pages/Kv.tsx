@@ -1,4 +1,7 @@
-/** Keys: the values in buckets, and their revisions. A change applies only to the revision that was shown. */
+/**
+ * Keys: the values in buckets, and their revisions. A change is only made if the key still has the revision
+ * that was shown.
+ */
 import {
   bucketBody,
   createBucket,
@@ -300,7 +303,7 @@ const base64Of = (all: Uint8Array): string => {
   return btoa(binary)
 }
 
-/** A displayed value; a value that is not text cannot be edited here. */
+/** A value that is shown. One that is not text cannot be edited here. */
 interface Shown {
   readonly type: "json" | "text" | "bytes"
   readonly text: string

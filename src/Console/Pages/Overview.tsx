@@ -19,14 +19,16 @@ import { engineNow, now } from "../Parts/Clock.ts"
 import { ago, duration } from "../Parts/Time.tsx"
 import { thrownBy } from "../../DescribeError.ts"
 
-/** The resolution of the two periods: the number of points, and the minutes of each. */
+/**
+ * How each of the two periods is drawn: the number of its points, and how many minutes one of them covers.
+ */
 const spans = {
   hour: { points: 60, minutes: 1, title: "Last hour", ago: "1h" },
   day: { points: 144, minutes: 10, title: "Last day", ago: "24h" }
 } as const
 type Span = keyof typeof spans
 
-/** Failed runs that are read to find the failing functions. */
+/** How many failed runs are read to find the functions that fail. */
 const FAILURES = 200
 
 export const Overview = () => {
@@ -75,7 +77,10 @@ export const Overview = () => {
   )
 }
 
-/** The displayed metrics: comparing the others every second would be wasted. */
+/**
+ * The metrics that this page shows. Only these are compared every second; comparing all of them would be
+ * wasted work.
+ */
 const shown: ReadonlySet<string> = new Set([
   "ironflow_runs_ready",
   "ironflow_runs_ready_oldest_age_seconds",
@@ -95,7 +100,9 @@ const Figures = ({
 }: {
   readonly minutes: ReadonlyArray<Minute>
   readonly samples: ReadonlyArray<Sample>
-  /** When the engine was started, in epoch milliseconds: its counters start then, in memory. */
+  /**
+   * When the engine was started, in epoch milliseconds. Its counters start then, since they are in memory.
+   */
   readonly startedAt: number | undefined
   readonly span: Span
 }) => {
@@ -189,7 +196,7 @@ interface Point {
   readonly longestRunMs: number
 }
 
-/** Every point of the period, also those without activity. */
+/** All points of the period, also those without activity. */
 const pointsOf = (minutes: ReadonlyArray<Minute>, span: Span, until: number): ReadonlyArray<Point> => {
   const { minutes: size, points } = spans[span]
   const widthMs = size * 60_000
@@ -247,11 +254,11 @@ const Tile = ({
 interface Failing {
   readonly functionId: string
   readonly runs: number
-  /** The message of the newest one. */
+  /** The message of the newest of these failures. */
   readonly message: string
 }
 
-/** Problems in this environment that need attention. */
+/** Problems in this environment that somebody should look at. */
 const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>; readonly span: Span }) => {
   const { ago: from, title } = spans[span]
   const live = useLive(
@@ -376,8 +383,8 @@ interface GivenUp {
 }
 
 /**
- * The projections and groups of this environment that have dead letters. They are read only when the metrics report
- * dead letters in any environment.
+ * The projections and groups of this environment that have dead letters. They are only requested when the
+ * metrics report dead letters in some environment.
  */
 const useGivenUp = (samples: ReadonlyArray<Sample>): ReadonlyArray<GivenUp> => {
   const has = (kind: string): boolean => sumOf(samples, "ironflow_dead_letters", { kind }) > 0
@@ -385,7 +392,7 @@ const useGivenUp = (samples: ReadonlyArray<Sample>): ReadonlyArray<GivenUp> => {
   const live = useLive(
     `given up ${ofProjections} ${ofGroups}`,
     async (signal): Promise<ReadonlyArray<GivenUp>> => {
-      // a user who may not see them gets an empty list
+      // for a user who may not see these lists they are empty
       const [projections, groups] = await Promise.all([
         ofProjections ? askAll(listProjections, { signal }).catch(() => []) : [],
         ofGroups
@@ -415,7 +422,7 @@ const useGivenUp = (samples: ReadonlyArray<Sample>): ReadonlyArray<GivenUp> => {
   return live.value ?? []
 }
 
-/** Longer waits for a worker are reported, in seconds. */
+/** How long runs may wait for a worker before this is reported, in seconds. */
 const OLD_SECONDS = 30
 
 const Workers = () => {

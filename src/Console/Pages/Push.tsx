@@ -1,4 +1,4 @@
-/** Push endpoints: handlers that the engine calls for the turns of their functions. */
+/** Push endpoints: handlers that the engine calls to run the turns of their functions. */
 import {
   listPushEndpoints,
   type PushEndpoint,

@@ -1,4 +1,4 @@
-/** One run: why it does not proceed, what it did when, and with which values. */
+/** One run: why it does not go on, what it did when, and with which values. */
 import type { ComponentChildren } from "preact"
 import { useRef, useState } from "preact/hooks"
 import { getEvent } from "../../Protocol/Events.ts"
@@ -33,9 +33,12 @@ import { PatchStep, RunActions } from "./RunActions.tsx"
 import { testOf } from "./RunTest.ts"
 import { RunTimeline } from "./RunTimeline.tsx"
 
-/** The refresh interval of a run that has ended, in milliseconds: it changes only by an action of a user. */
+/**
+ * How often a run that has ended is requested, in milliseconds: it changes only when a user does something to
+ * it.
+ */
 const ENDED_MS = 10_000
-/** The refresh interval of the explanation, audit and logs of an unfinished run, in milliseconds. */
+/** How often the explanation, audit and logs of an unfinished run are requested, in milliseconds. */
 const BESIDE_MS = 2000
 /** Why a run is in its current state. */
 interface Why {
@@ -44,7 +47,7 @@ interface Why {
   readonly details: { readonly [name: string]: unknown }
 }
 
-/** The most steps that are shown: many thousands would freeze a browser. */
+/** How many steps are shown, at most: many thousands would freeze a browser. */
 const MOST_STEPS = 500
 
 export const Run = ({ variables }: { readonly variables: Variables }) => {
@@ -57,10 +60,11 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
   const live = useLive(
     `run ${id}`,
     async (signal) => {
-      // the run is read last: if it has ended, the steps are then complete
+      // the run is read after its steps, so that these are complete if it has ended
       const { steps } = await ask(getRunSteps, { body: { id }, signal })
       const run = await ask(getRun, { body: { id }, signal })
-      // a reason may change by itself, such as that of a run that waits for a worker
+      // with the same state, the reason is asked for less often: it may still change, as that of a run that
+      // waits for a worker
       const of = `${run.id} ${run.state ?? run.status}`
       const before = explained.current
       if (before?.of !== of || performance.now() - before.at > BESIDE_MS - 500) {
@@ -178,13 +182,13 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
   )
 }
 
-/** The explanation, without its code and without the call that a button beside it makes. */
+/** The message of the explanation, without its code, and without the call that a button beside it makes. */
 const whyOf = ({ code, message }: Why): string =>
   code === "PAUSED"
     ? message.replace(/^It is paused \(\w+\): /, "It is paused: ").replace(" Resume it with resumeRun.", "")
     : message
 
-/** The details of the explanation, with links. */
+/** The details of the explanation, with links to what they name. */
 const WhyDetails = ({ details }: { readonly details: { readonly [name: string]: unknown } }) => {
   const child = details["childRunId"]
   const rest = Object.entries(details).filter(([, value]) => value !== undefined && value !== null)
@@ -214,7 +218,7 @@ const Facts = ({ run }: { readonly run: WireRun }) => {
       ? ([["Took", duration(Date.parse(run.endedAt) - Date.parse(run.startedAt))]] as const)
       : []),
     ["Attempt", `${run.attempt} of ${run.maxAttempts}`],
-    // an invoked run has an event id without an event
+    // a run that was invoked has the id of an event that does not exist
     ...(parent === undefined
       ? ([["Event", <Link to={`events/${encodeURIComponent(run.eventId)}`}>{run.eventId}</Link>]] as const)
       : []),
@@ -362,8 +366,8 @@ const Logs = ({
 }
 
 /**
- * The event is requested only when the user wants the test. A user who may not see the event gets the run's input
- * instead.
+ * A test that repeats the run. The event is only requested when the user wants the test. For a user who may
+ * not see the event, the test has the run's input.
  */
 const AsTest = ({ run, steps }: { readonly run: WireRun; readonly steps: ReadonlyArray<WireStep> }) => {
   const [test, setTest] = useState<string | undefined>(undefined)

@@ -1,4 +1,6 @@
-/** Actions of a run, as far as its status allows them. The engine refuses a user without the permission. */
+/**
+ * Actions of a run: those that its status allows. The engine refuses them to a user without the permission.
+ */
 import { useState } from "preact/hooks"
 import {
   cancelRun,
@@ -27,7 +29,7 @@ const reasonIn = (entered: FormData): { readonly reason?: string } => {
   return text === "" ? {} : { reason: text }
 }
 
-/** Waits for the call, refreshes the page, and returns the message. */
+/** Waits for the call, requests everything on the page again, and returns the message. */
 const done = async (call: Promise<unknown>, text: string): Promise<string> => {
   await call
   refreshAll()
@@ -112,7 +114,7 @@ const FromStep = ({ steps }: { readonly steps: ReadonlyArray<WireStep> }) => (
   </label>
 )
 
-/** Replaces the result of a step. The input must be JSON. */
+/** A form that replaces the result of a step. What is entered must be JSON. */
 export const PatchStep = ({ step }: { readonly step: WireStep }) => (
   <Action
     label="Patch its value"
@@ -133,7 +135,7 @@ export const PatchStep = ({ step }: { readonly step: WireStep }) => (
   />
 )
 
-/** An editable value, with its differences from the old one. */
+/** A field for a new value, which shows how it differs from the old one. */
 const NewValue = ({ before }: { readonly before: string }) => {
   const [after, setAfter] = useState(before)
   return (

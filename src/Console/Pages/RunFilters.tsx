@@ -1,4 +1,4 @@
-/** The filters of runs in the address: how they are read, and the fields for them. */
+/** The filters of runs in the address: reads them, and has fields for them. */
 import { useState } from "preact/hooks"
 import type { ListRuns } from "../../Protocol/RunLists.ts"
 import { countedBy } from "../../Protocol/RunCounts.ts"
@@ -12,7 +12,9 @@ import { useLive } from "../Parts/Live.ts"
 import { place, setQuery } from "../Parts/Router.ts"
 import { command, shellQuoted } from "../Parts/ShellCommand.ts"
 
-/** The filters of the address, in the form of the call. Several values of a filter are repeated parameters. */
+/**
+ * The filters in the address, as the call needs them. A filter with several values is a repeated parameter.
+ */
 export const filtersIn = (query: URLSearchParams): ListRuns => {
   const one = (name: string): string | undefined => query.get(name) ?? undefined
   const attributes = query.getAll("attribute").flatMap((text) => {
@@ -40,7 +42,7 @@ export const filtersIn = (query: URLSearchParams): ListRuns => {
   ) as ListRuns // only members of `all`
 }
 
-/** `12` and `true` are parsed; `"12"` is a string. */
+/** The value that was entered: `12` and `true` are parsed, and `"12"` is a string. */
 const valueOf = (text: string): unknown => {
   try {
     return JSON.parse(text)
@@ -49,16 +51,19 @@ const valueOf = (text: string): unknown => {
   }
 }
 
-/** A point in time, or a relative one: `30m`, `12h`, `7d`. The engine reports anything else as an error. */
+/**
+ * The time that was entered: a point in time, or a relative one such as `30m`, `12h` or `7d`. Anything else
+ * is passed on, and the engine reports it as an error.
+ */
 const timeOf = (text: string | undefined): string | undefined => {
   const [, amount, unit] = /^(\d{1,6})([mhd])$/.exec(text ?? "") ?? []
   if (amount === undefined) return text
   const size = unit === "m" ? 60_000 : unit === "h" ? 3_600_000 : 86_400_000
-  // rounded to the minute, so that the list stays the same with every refresh
+  // rounded to the minute, so that the list stays the same when it is requested again
   return new Date(Math.floor((engineNow() - Number(amount) * size) / 60_000) * 60_000).toISOString()
 }
 
-/** Reports unknown filters: if they were ignored, the list would not be the one requested. */
+/** The error for unknown filters. If they were ignored, the list would not be what the user asked for. */
 export const checkFilters = (query: URLSearchParams): CallError | undefined => {
   const wrong = query.getAll("attribute").find((text) => text.indexOf("=") < 1)
   return wrong === undefined
@@ -70,7 +75,9 @@ export const checkFilters = (query: URLSearchParams): CallError | undefined => {
       )
 }
 
-/** The filters that are always shown; the others appear when one of them is set, or on request. */
+/**
+ * The fields of the filters. Some are always shown; the others appear when one of them is set, or on request.
+ */
 export const Filters = () => {
   const { query } = place.value
   const [isOpen, setOpen] = useState(false)
@@ -144,7 +151,7 @@ const Field = ({
   readonly name: string
   readonly label: string
   readonly placeholder: string
-  /** The usual values of the field, as suggestions. */
+  /** Usual values of the field, which it suggests. */
   readonly of?: ReadonlyArray<string>
   readonly isWide?: boolean
   readonly set: (name: string) => (value: string) => void
@@ -156,7 +163,7 @@ const Field = ({
       type="search"
       placeholder={placeholder}
       value={place.value.query.get(name) ?? ""}
-      // a partly typed value is not a filter yet
+      // a value is a filter once it is typed completely
       onChange={(event) => set(name)(event.currentTarget.value)}
       {...(of.length > 0 ? { list: `${name}s` } : {})}
     />
@@ -164,7 +171,7 @@ const Field = ({
   </label>
 )
 
-/** What a field suggests. */
+/** The list of values that a field suggests. */
 const Words = ({ id, of }: { readonly id: string; readonly of: ReadonlyArray<string> }) => (
   <datalist id={id}>
     {of.map((word) => (
@@ -173,7 +180,7 @@ const Words = ({ id, of }: { readonly id: string; readonly of: ReadonlyArray<str
   </datalist>
 )
 
-/** The number of recent runs whose members of data are suggested for grouping. */
+/** How many recent runs are read for the members of data that are suggested for grouping. */
 const SAMPLED_RUNS = 20
 
 /** The field for what runs are grouped by: one of some words, or a path. */
@@ -210,7 +217,7 @@ const GroupBy = () => {
   )
 }
 
-/** The names of filters in the address, which are those of the command's flags. */
+/** The filters in the address. They have the names of the command's flags. */
 const filterNames: ReadonlyArray<string> = [
   "function",
   "status",
@@ -226,7 +233,7 @@ const filterNames: ReadonlyArray<string> = [
   "where"
 ]
 
-/** The command that lists or counts the same runs. */
+/** The command that lists or counts the runs that the page shows. */
 const commandOf = (query: URLSearchParams): string =>
   command(
     ...(query.has("by") ? ["runs count", `--by ${shellQuoted(query.get("by") ?? "")}`] : ["runs list"]),

@@ -9,12 +9,14 @@ import { refreshAll, useLive } from "../Parts/Live.ts"
 import { go, hrefOf } from "../Parts/Router.ts"
 import { pathTo } from "../Parts/Rows.tsx"
 
-/** Longer data cannot be edited: it would freeze a browser. In characters. */
+/** Longer data cannot be edited, in characters: it would freeze a browser. */
 const MOST_CHARACTERS = 20_000
 
 const wasRecorded = ({ status }: WireStep): boolean => status === "completed" || status === "failed"
 
-/** Steps of the same name are numbered in the order in which they were recorded. */
+/**
+ * Names for the steps. Steps that have the same name are numbered in the order in which they were recorded.
+ */
 const namesOf = (steps: ReadonlyArray<WireStep>): ReadonlyArray<readonly [id: string, name: string]> =>
   steps.map(({ id, name }, i) => {
     const same = steps.filter((one) => one.name === name)
@@ -92,7 +94,8 @@ export const Move = ({ run }: { readonly run: WireRun }) => {
     },
     { once: true }
   )
-  // a user who may not read the function can still move the run to its latest version
+  // without the history, which a user may not be allowed to read, the run can still be moved to the latest
+  // version
   const others = (history.value ?? []).filter((version) => version !== codeVersion)
   if (history.value === undefined && history.error === undefined) return null
   return (

@@ -1,4 +1,4 @@
-/** Counts of runs grouped by a common property: the largest groups first, each with a link to its runs. */
+/** Counts of runs, grouped by a property: the largest groups first, each with a link to its runs. */
 import { countRuns, type RunCounts, type RunGroup } from "../../Protocol/RunCounts.ts"
 import type { ListRuns } from "../../Protocol/RunLists.ts"
 import { runStatuses } from "../../RunStatus.ts"
@@ -12,13 +12,14 @@ import { Table } from "../Parts/Rows.tsx"
 import { duration, exactTime, Time } from "../Parts/Time.tsx"
 import type { Column } from "../Parts/VirtualList.tsx"
 
-/** How long the engine may count, in milliseconds: at first, and when the user requests all runs. */
+/** How long the engine may count at first, in milliseconds. */
 const FIRST_MS = 300
+/** How long the engine may count when the user asks for all runs, in milliseconds. */
 const MORE_MS = 10_000
 
 const sizes: { readonly [by: string]: number } = { minute: 60_000, hour: 3_600_000, day: 86_400_000 }
 
-/** The filters that find the runs of a group; `undefined` when there are none. */
+/** The filters that find the runs of a group; `undefined` when no filters can. */
 export const filterFor = (
   by: string,
   { value }: RunGroup,
@@ -29,7 +30,7 @@ export const filterFor = (
   if (size !== undefined) {
     return { "created-from": value, "created-to": new Date(Date.parse(value) + size).toISOString() }
   }
-  // the longest substring that all of them share
+  // the value is a pattern of errors: all of them have its parts, and this takes the longest
   if (by === "error")
     return {
       status: "failed",
@@ -49,7 +50,7 @@ export const filterFor = (
       }
 }
 
-/** The paths for which some function indexes its runs. */
+/** The paths by which some function indexes its runs. */
 const useFoundBy = (): ReadonlySet<string> =>
   new Set(useFunctions().value?.flatMap(({ searchBy }) => searchBy ?? []) ?? [])
 
@@ -64,7 +65,7 @@ export const RunGroups = ({ by, filters }: { readonly by: string; readonly filte
         body: { by, filters, limit, durations, timeLimit: isMore ? MORE_MS : FIRST_MS },
         signal
       }),
-    // a request that reads many runs is not repeated automatically
+    // a request that reads many runs is only repeated when the user asks for it
     isMore ? { once: true } : { everyMs: 10_000 }
   )
   const foundBy = useFoundBy()
@@ -119,7 +120,10 @@ export const RunGroups = ({ by, filters }: { readonly by: string; readonly filte
   )
 }
 
-/** The address of a list of runs in place of their groups: with the current filters and further ones. */
+/**
+ * The address of the runs themselves, in place of their groups. It has the current filters and those of
+ * `filter`.
+ */
 export const asList = (filter: Query): Query => ({
   ...Object.fromEntries([...place.value.query.keys()].map((name) => [name, place.value.query.getAll(name)])),
   by: undefined,

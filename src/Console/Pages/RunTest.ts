@@ -1,4 +1,4 @@
-/** Generates a test that repeats a run: the recorded values become stubs for its steps. */
+/** Writes a test that repeats a run. The values that were recorded become stubs for the run's steps. */
 import type { LoggedEvent } from "../../Protocol/Events.ts"
 import type { WireRun, WireStep } from "../../Protocol/Runs.ts"
 import { thrownBy } from "../../DescribeError.ts"
@@ -46,7 +46,7 @@ export const testOf = (
   ].join("\n")
 }
 
-/** The lines that stub the steps of one name, one after the other. */
+/** The lines that stub all steps of one name, in their order. */
 const standIn = (same: ReadonlyArray<WireStep>): ReadonlyArray<string> => {
   const [{ kind, name } = { kind: "", name: "" }] = same
   const quoted = JSON.stringify(name)
@@ -70,7 +70,7 @@ const standIn = (same: ReadonlyArray<WireStep>): ReadonlyArray<string> => {
           : []
       )
     default:
-      // sleeps take no time, transactions only collect writes, compensations run
+      // no stub is needed: sleeps take no time, transactions only collect writes, and compensations run
       return []
   }
 }

@@ -1,4 +1,4 @@
-/** The timeline of a run, to scale: one line for each step, also for steps that wait or run. */
+/** The timeline of a run, to scale. It has one line for each step, also for those that wait or run. */
 import type { AuditEvent, WireRun, WireStep } from "../../Protocol/Runs.ts"
 import { Link, Status } from "../Parts/Elements.tsx"
 import { place, type Query } from "../Parts/Router.ts"
@@ -8,7 +8,7 @@ import { duration, exactTime } from "../Parts/Time.tsx"
 interface Bar {
   readonly from: number
   readonly to: number
-  /** The end of the wait, if it is known and still to come. */
+  /** When the wait ends, if that is known and in the future. */
   readonly dueAt: number | undefined
 }
 
@@ -17,14 +17,14 @@ const msOf = (time: string | undefined): number | undefined => {
   return Number.isNaN(ms) ? undefined : ms
 }
 
-/** The branches of a step, from its id, such as `both 1`. */
+/** The branches in which a step was called, taken from its id: `both 1`. */
 const branchOf = ({ id, name }: WireStep, runId: string): string => {
   const key = id.startsWith(`${runId}:`) ? id.slice(runId.length + 1) : id
   const around = key.slice(0, Math.max(0, key.lastIndexOf(`:${name}:`)))
   return around.replace(/:(\d+)(?=:|$)/g, (_, n: string) => ` ${Number(n) + 1}`).replaceAll(":", " / ")
 }
 
-/** The address of the page with this step open, or closed when it was open. */
+/** The address of this page with the step open; or closed, if it is open now. */
 const stepQuery = (id: string): Query => ({
   ...Object.fromEntries([...place.value.query].map(([name, value]) => [name, value])),
   step: place.value.query.get("step") === id ? undefined : id
@@ -50,7 +50,8 @@ export const RunTimeline = ({
     const due = ended === undefined && step.status === "waiting" ? msOf(step.dueAt) : undefined
     return { from, to: Math.max(from, to), dueAt: due !== undefined && due > now.value ? due : undefined }
   })
-  // workers have their own clocks: a step that began before the run was created is drawn from the start of the run
+  // workers have their own clocks: a step that began before the run was created is drawn from the creation of
+  // the run
   const end = Math.max(begun + 1, ended ?? now.value, ...bars.map(({ to }) => to))
   const at = (ms: number): string =>
     `${(Math.min(1, Math.max(0, (ms - begun) / (end - begun))) * 100).toFixed(3)}%`

@@ -16,7 +16,7 @@ import { BulkStart } from "./BulkStart.tsx"
 import { checkFilters, Filters, filtersIn } from "./RunFilters.tsx"
 import { asList, RunGroups } from "./RunGroups.tsx"
 
-/** The data of a row. The payloads of a hundred thousand runs would not fit in a browser. */
+/** What is kept of a run in a row. The payloads of a hundred thousand runs would not fit in a browser. */
 interface Row {
   readonly id: string
   readonly functionId: string
@@ -29,9 +29,9 @@ interface Row {
 }
 
 const PAGE = 50
-/** Page size for runs that are loaded by scrolling. */
+/** How many runs are read at once while scrolling. */
 const MORE = 500
-/** The most rows of a list; older runs are found with filters. */
+/** The most rows of a list. Older runs are found with filters. */
 const MAX_ROWS = 100_000
 
 const toRow = (run: WireRun): Row => ({
@@ -52,7 +52,7 @@ const messageOf = (error: unknown): string => {
 
 const none: ReadonlySet<string> = new Set()
 
-/** Checkboxes to choose runs for an action. */
+/** The column of checkboxes, which choose runs for an action. */
 const choosing = (
   chosen: ReadonlySet<string>,
   choose: (id: string, isChosen: boolean) => void
@@ -130,7 +130,7 @@ export const Runs = () => {
   )
 }
 
-/** A link to the same runs, grouped and counted. */
+/** A link to the page that groups and counts the same runs. */
 const Counted = () => (
   <>
     <div class="title">
@@ -230,11 +230,13 @@ const RunList = () => {
 
 interface List {
   readonly rows: ReadonlyArray<Row>
-  /** The cursor of the next page. */
+  /** The cursor of the next page; `undefined` when there is none. */
   readonly cursor: string | undefined
 }
 
-/** The runs that were read so far. The newest page is read again every second, others while scrolling. */
+/**
+ * The runs that were read so far. The newest page is read again every second, and the others while scrolling.
+ */
 const useRunList = (key: string, filters: ListRuns) => {
   const [list, setList] = useState<(List & { readonly key: string }) | undefined>(undefined)
   const [newer, setNewer] = useState<ReadonlyArray<Row>>([])
@@ -255,7 +257,8 @@ const useRunList = (key: string, filters: ListRuns) => {
     const fresh = new Map(page.rows.map((row) => [row.id, row]))
     const known = new Set(current.rows.map(({ id }) => id))
     const unknown = page.rows.filter(({ id }) => !known.has(id))
-    // more than a page has arrived since: the runs in between are not known, so the list starts again
+    // all runs of the newest page are new: there may be others in between that were not read, so the list
+    // starts again
     const hasGap = page.rows.length > 0 && unknown.length === page.rows.length && current.rows.length > 0
     if (isTop.current && (hasGap || current.rows.length <= PAGE)) {
       setList({ key, rows: page.rows, cursor: page.cursor })
@@ -333,7 +336,7 @@ const readPage = async (filters: ListRuns, cursor: string | undefined, signal?: 
     rows: page.runs.map(toRow),
     cursor: page.nextCursor,
     total: page.totalCount,
-    // older servers always count all of them
+    // a server that does not say so has counted all of them
     isTotalExact: page.isTotalExact ?? true,
     damaged: page.damaged?.length ?? 0
   }

@@ -13,7 +13,7 @@ interface Row extends ScheduleOf {
 
 export const Schedules = () => {
   const functions = useFunctions()
-  // the next time may be within the minute
+  // computed anew every 5 seconds, since the next time may be within the minute
   const second = Math.floor(now.value / 5000) * 5000
   const rows = functions.value
     ?.flatMap(schedulesOf)

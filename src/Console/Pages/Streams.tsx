@@ -1,4 +1,4 @@
-/** Entity streams: the events of each, version by version, and the runs that they have started. */
+/** Entity streams: the events of each of them by version, and the runs that these have started. */
 import { getEntityHistory, getSnapshot, listStreams, type StreamSummary } from "../../Protocol/Streams.ts"
 import { ask, CallError } from "../Parts/Calls.ts"
 import { count, Empty, Failure, Link, Loading, Status, Value } from "../Parts/Elements.tsx"
@@ -226,7 +226,7 @@ export const Stream = ({ variables: { id = "" } }: { readonly variables: Variabl
   )
 }
 
-/** The last saved snapshot, if there is one. */
+/** The last snapshot that was saved, if there is one. */
 const Snapshot = ({ id }: { readonly id: string }) => {
   const { error, refresh, value } = useLive(
     `snapshot of ${id}`,

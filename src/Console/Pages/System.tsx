@@ -1,4 +1,4 @@
-/** The system: the health of the engine, what it stores, how long operations take, and all metrics. */
+/** The system: how healthy the engine is, what it stores, how long operations take, and all metrics. */
 import { health, info, ready, restCapabilities } from "../../Protocol/Server.ts"
 import { ask, CallError } from "../Parts/Calls.ts"
 import { bytes, count, Empty, Failure, Loading, Status } from "../Parts/Elements.tsx"
@@ -83,7 +83,7 @@ const About = () => {
       try {
         return (await ask(ready, { signal })).status
       } catch (cause) {
-        // the route reports it with this status
+        // the route answers with this status when the server is not ready
         if (cause instanceof CallError && cause.status === 503) return "not ready"
         throw cause
       }
@@ -177,7 +177,7 @@ const Auditor = ({ samples }: { readonly samples: ReadonlyArray<Sample> }) => {
   )
 }
 
-/** The displayed histograms, and their titles. */
+/** The histograms that are shown, with their titles. */
 const measured = [
   ["ironflow_run_wait_to_start_seconds", "The wait of a run for its first turn"],
   ["ironflow_turn_duration_seconds", "A turn"],
@@ -216,7 +216,7 @@ const Durations = ({ samples }: { readonly samples: ReadonlyArray<Sample> }) => 
 
 const seconds = (value: number): string => (Number.isFinite(value) ? duration(value * 1000) : "–")
 
-/** The upper end of the bucket that contains this share of all values. */
+/** The upper end of the bucket in which this share of all values is reached. */
 const shareOf =
   (samples: ReadonlyArray<Sample>, name: string, many: number) =>
   (share: number): number => {

@@ -1,4 +1,4 @@
-/** Topics, whose messages all subscribers get, and consumer groups, whose members share a subscription. */
+/** Topics, whose messages all subscribers get; and consumer groups, whose members share a subscription. */
 import {
   type ConsumerGroup,
   deleteConsumerGroup,
@@ -46,7 +46,7 @@ const topicColumns: ReadonlyArray<Column<TopicInfo>> = [
   { title: "Newest", width: "7rem", isExtra: true, cell: ({ lastMessageAt }) => <Time at={lastMessageAt} /> }
 ]
 
-/** The query holds what distinguishes groups of the same name. */
+/** A link to a group. Its query has what tells it from other groups of the same name. */
 const GroupLink = ({ group: { name, namespace, pattern } }: { readonly group: ConsumerGroup }) => (
   <Link to={pathTo("topics", "groups", name)} query={{ namespace, pattern }}>
     {name}

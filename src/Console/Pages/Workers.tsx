@@ -1,4 +1,4 @@
-/** Connected workers: what each can run, and what it runs. */
+/** The workers that are connected: what each of them can run, and what it runs now. */
 import type { WorkerInfo } from "../../Protocol/Workers.ts"
 import { Empty, Failure, Link, Loading } from "../Parts/Elements.tsx"
 import type { Variables } from "../Parts/Router.ts"
@@ -14,7 +14,7 @@ const labelsOf = ({ labels }: WorkerInfo): string =>
     .map(([name, value]) => `${name}=${value}`)
     .join(", ")
 
-/** How many of its turns a worker uses, as a bar and in words. */
+/** How many turns a worker runs, and how many it may run, as a bar and in words. */
 const Turns = ({ worker: { activeJobs, maxConcurrentJobs } }: { readonly worker: WorkerInfo }) => (
   <span class="jobs">
     <progress value={activeJobs} max={Math.max(1, maxConcurrentJobs)} aria-label="Turns" />

@@ -1,4 +1,4 @@
-/** Settings of the console in the browser's storage. Without storage they are forgotten. */
+/** Settings of the console, in the browser's storage. Where there is no storage, they are forgotten. */
 const PREFIX = "ironflow."
 
 export const loadSetting = (name: string): string | undefined => {
@@ -14,6 +14,6 @@ export const saveSetting = (name: string, value: string): void => {
     if (value === "") localStorage.removeItem(PREFIX + name)
     else localStorage.setItem(PREFIX + name, value)
   } catch {
-    // the console works without it
+    // the console works without storage
   }
 }

@@ -1,4 +1,4 @@
-/** The words for bulk operations, as in the command. */
+/** The words for bulk operations. They are those of the command. */
 import type { BulkOperation } from "../../Protocol/Bulk.ts"
 import { count } from "./Elements.tsx"
 
@@ -33,7 +33,7 @@ export const actionSentences: { readonly [A in BulkOperation["action"]]: string 
 
 export const capital = (text: string): string => text.slice(0, 1).toUpperCase() + text.slice(1)
 
-/** `1 run`, `1,234 runs`. */
+/** A number of runs with its noun: `1 run`, `1,234 runs`. */
 export const runsOf = (many: number, action?: BulkOperation["action"]): string =>
   action === "erase"
     ? `${count(many)} ${many === 1 ? "item" : "items"}`
@@ -44,7 +44,7 @@ const whyNot = ({ skipped }: BulkOperation): string =>
     .map(([why, many]) => `${count(many)} ${why}`)
     .join(", ")
 
-/** The count as a sentence. */
+/** What the count has found, as a sentence. */
 export const countOf = (operation: BulkOperation): string => {
   const { action, done: many, matched, skipped } = operation
   if (matched === 0) return "There are no such runs."
@@ -52,7 +52,7 @@ export const countOf = (operation: BulkOperation): string => {
   return `${runsOf(matched, action)} ${matched === 1 ? "matches" : "match"}, of which ${count(many)} can be ${pastParticiples[action]}.${others}`
 }
 
-/** The result as a sentence. */
+/** What the operation has done, as a sentence. */
 export const resultOf = (operation: BulkOperation): string => {
   const { action, done: many, matched } = operation
   const left = matched - many

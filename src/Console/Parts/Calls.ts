@@ -1,6 +1,6 @@
 /**
- * Makes calls as any client does, by the rows of the contract: encodes requests, decodes responses, and explains
- * failures to users.
+ * Makes calls as any client does, by the rows of the contract: encodes requests, decodes responses, and
+ * explains failures to the user.
  */
 import { signal } from "@preact/signals"
 import { type Codec, json, reader } from "../../Protocol/Codec.ts"
@@ -10,18 +10,20 @@ import { noteDate } from "./Clock.ts"
 import { engineBase, environment } from "./Router.ts"
 
 export interface Input {
-  /** Variables of the path. */
+  /** The values of the variables in the path. */
   readonly variables?: { readonly [name: string]: string }
-  /** Members that are `undefined` are left out; each item of a list becomes a parameter. */
+  /**
+   * Parameters. A member that is `undefined` is left out; each item of a list becomes a parameter of its own.
+   */
   readonly query?: { readonly [name: string]: string | number | ReadonlyArray<string> | undefined }
   readonly body?: object
   readonly headers?: { readonly [name: string]: string }
   readonly signal?: AbortSignal
-  /** The call names no environment: that of the key applies. */
+  /** Set when the call names no environment: then that of the key applies. */
   readonly isOfKey?: true
 }
 
-/** Why a call has failed. `status` is 0 without a response. */
+/** The failure of a call. `status` is 0 when there was no response. */
 export class CallError extends Error {
   readonly status: number
   readonly code: string
@@ -37,35 +39,41 @@ export class CallError extends Error {
 
 /** Whether the engine answers; `undefined` until the first call. */
 export const isConnected = signal<boolean | undefined>(undefined)
-/** Whether the engine requires a key: the sign-in page is shown. */
+/** Whether the engine requires a key and has none. Then the sign-in page is shown. */
 export const isSignedOut = signal(false)
 
-/** For how long after a change no shared answer is accepted, in milliseconds: it may be older than the change. */
+/**
+ * How long after a change no shared answer is accepted, in milliseconds, since it may be older than the
+ * change.
+ */
 const FRESH_MS = 1500
 let freshUntil = 0
 
-/** Called after a change: for a moment no answer is accepted that the engine has given another tab before. */
+/** Called after a change. For a moment, no answer is accepted that the engine has made for another tab. */
 export const askAnew = (): void => {
   freshUntil = performance.now() + FRESH_MS
 }
 
-/** Signals of requests that refresh what is shown: only these accept an answer that was made for another tab. */
+/**
+ * Signals of requests that only refresh what is shown. Only these requests accept an answer that was made for
+ * another tab.
+ */
 const repeated = new WeakSet<AbortSignal>()
 
-/** The signal for a request that the clock makes, and not a user who opens or changes something. */
+/** The signal for a request that is made to refresh, and not because a user opens or changes something. */
 export const repeating = (signal: AbortSignal): AbortSignal => {
   const own = AbortSignal.any([signal])
   repeated.add(own)
   return own
 }
 
-/** The timeout of a call, in milliseconds: longer than any call of a page takes. */
+/** The timeout of a call, in milliseconds. No call of a page takes this long. */
 const TIMEOUT_MS = 30_000
 
-/** Makes a call. Fails with a {@link CallError}. */
+/** Makes a call, and returns the decoded answer. Fails with a {@link CallError}. */
 export const ask = async <A>(operation: Operation<A>, input: Input = {}): Promise<A> => {
   const text = await send(operation, input)
-  // a 204 has no body, and `A` is undefined
+  // a 204 has no body, and its `A` is `undefined`
   if (operation.answer === undefined || text === "") return undefined as A
   const value = reader<A>(operation.answer ?? (json as Codec<A>))(parse(text))
   if (value !== undefined) return value
@@ -76,7 +84,7 @@ export const ask = async <A>(operation: Operation<A>, input: Input = {}): Promis
   )
 }
 
-/** The body of the response as text. */
+/** Makes a call, and returns the body of the answer as text. Fails with a {@link CallError}. */
 export const send = async (
   operation: Operation,
   { body, headers, isOfKey, query, signal, variables }: Input

@@ -1,6 +1,6 @@
 /**
- * Line charts over time. Colours are variables of the style sheet, which are resolved here because a canvas cannot
- * read them.
+ * Line charts over time. Colours are variables of the style sheet. They are resolved here, since a canvas
+ * cannot read them.
  */
 import { useEffect, useRef, useState } from "preact/hooks"
 import uPlot from "uplot"
@@ -9,7 +9,7 @@ import { isUtc } from "./Time.tsx"
 
 export interface Line {
   readonly title: string
-  /** A CSS variable such as `--accent`. */
+  /** The name of a CSS variable: `--accent`. */
   readonly color: string
   readonly isDashed?: boolean
   readonly values: ReadonlyArray<number>
@@ -18,8 +18,8 @@ export interface Line {
 const HEIGHT_PX = 190
 
 /**
- * `times` are epoch milliseconds, one for each value of each line. `format` formats values; `label` describes the
- * chart.
+ * A chart. `times` are epoch milliseconds, one for each value of each line. `format` formats values, and
+ * `label` describes the chart.
  */
 export const Chart = ({
   format,
@@ -98,7 +98,7 @@ export const Chart = ({
       chart.destroy()
       plot.current = undefined
     }
-    // lines with the same titles count as the same lines
+    // the chart is drawn anew when the titles change; lines with the same titles count as the same ones
   }, [scheme, utc, lines.map(({ title }) => title).join(" ")])
 
   useEffect(() => {

@@ -1,13 +1,16 @@
-/** Lists that are read completely, page by page. */
+/** Reads lists completely, page by page. */
 import { type Codec, reader } from "../../Protocol/Codec.ts"
 import type { Operation } from "../../Protocol/EndpointSpec.ts"
 import { CallError, type Input, isRecord, send } from "./Calls.ts"
 
 const PAGE = 1000
-/** The most pages: longer lists are not useful to people. */
+/** How many pages are read, at most: a longer list is of no use to people. */
 const MOST_PAGES = 20
 
-/** All items of a list, by the name that its operation gives to the list in its pages. Fails with a `CallError`. */
+/**
+ * All items of a list. The name is the one that the operation gives to the list in its pages. Fails with a
+ * `CallError`.
+ */
 export const askAll = async <A>(
   operation: Operation<Array<A>>,
   input: Input = {}

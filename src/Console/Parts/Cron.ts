@@ -5,7 +5,7 @@ import { nextFire, parseSchedule } from "../../Schedule.ts"
 export interface ScheduleOf extends FunctionTrigger {
   readonly functionId: string
   readonly cron: string
-  /** Whether the function is paused, so that its schedules do not fire. */
+  /** Whether the function is paused. Then its schedules do not fire. */
   readonly isPaused: boolean
 }
 
@@ -16,7 +16,7 @@ export const schedulesOf = ({ id, paused, triggers }: FunctionInfo): ReadonlyArr
     return cron === undefined ? [] : [{ ...trigger, functionId: id, cron, isPaused: paused !== undefined }]
   })
 
-/** The next times, as ISO strings; empty when the schedule cannot be read, or never fires. */
+/** The next times of a schedule, as ISO strings. Empty when the schedule cannot be read, or never fires. */
 export const nextFires = (
   { cron, timezone }: ScheduleOf,
   after: number,
@@ -30,12 +30,12 @@ export const nextFires = (
       times.push(new Date(at).toISOString())
     }
   } catch {
-    // legacy servers may have another cron syntax
+    // the cron syntax of a legacy server may differ
   }
   return times
 }
 
-/** A trigger in words: `order.* if event.data.total > 100`, `cron 0 9 * * * Europe/Berlin`. */
+/** A trigger in words: `order.* if event.data.total > 100`, or `cron 0 9 * * * Europe/Berlin`. */
 export const triggerText = ({ cron, event, expression, overlap, timezone }: FunctionTrigger): string =>
   [
     event,

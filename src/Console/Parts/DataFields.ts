@@ -1,17 +1,17 @@
-/** Chooses the form fields for data from a JSON Schema. The schema comes from users and may contain anything. */
+/** Chooses form fields for data by its JSON Schema. The schema comes from users, and may contain anything. */
 import { isObject } from "../../Json.ts"
 
 /** A field of the form, or a group of fields. */
 export interface DataField {
   readonly name: string
-  /** The path of its value in the data. */
+  /** Where its value is in the data. */
   readonly path: ReadonlyArray<string>
   readonly kind: "text" | "number" | "integer" | "choice" | "group" | "json"
   readonly isNeeded: boolean
   readonly hint?: string
-  /** The values of a choice. */
+  /** The values to choose from, for a choice. */
   readonly values?: ReadonlyArray<Plain>
-  /** The fields of a group. */
+  /** The fields of the group, for a group. */
   readonly fields?: ReadonlyArray<DataField>
 }
 
@@ -19,14 +19,14 @@ type Plain = string | number | boolean
 
 type Schema = Readonly<Record<string, unknown>>
 
-/** Deeper values are entered as JSON. */
+/** Values that are nested deeper are entered as JSON. */
 const MAX_DEPTH = 3
 const MAX_FIELDS = 40
 const MAX_VALUES = 100
-/** The longest chain of references. */
+/** How many references are followed in a row, at most. */
 const MAX_REFERENCES = 8
 
-/** The fields for the members of an object; empty for other data. */
+/** The fields for the members of an object. Empty for other data. */
 export const dataFields = (schema: Schema): ReadonlyArray<DataField> => membersOf(schema, schema, [])
 
 const membersOf = (schema: Schema, root: Schema, path: ReadonlyArray<string>): ReadonlyArray<DataField> => {
@@ -72,7 +72,7 @@ const kindOf = (
   return fields.length === 0 ? { kind: "json" } : { kind: "group", fields }
 }
 
-/** The allowed values of a schema, if it lists them; `undefined` otherwise. */
+/** The values that a schema allows, if it lists them; `undefined` if it does not. */
 const valuesOf = ({ anyOf, const: only, enum: some, oneOf }: Schema): ReadonlyArray<Plain> | undefined => {
   if (only !== undefined) return isPlain(only) ? [only] : undefined
   if (Array.isArray(some)) return some.length > 0 && some.every(isPlain) ? some : undefined
@@ -85,7 +85,10 @@ const valuesOf = ({ anyOf, const: only, enum: some, oneOf }: Schema): ReadonlyAr
 const isPlain = (value: unknown): value is Plain =>
   typeof value === "string" || typeof value === "number" || typeof value === "boolean"
 
-/** Resolves a reference, or an alternative with a single schema besides `null`. */
+/**
+ * Follows a reference, and takes the only schema of an alternative if all others are for `null` or are no
+ * numbers.
+ */
 const plainOf = (schema: Schema, root: Schema, depth = 0): Schema => {
   if (depth > MAX_REFERENCES) return {}
   const { $ref, allOf, anyOf, oneOf } = schema
@@ -101,24 +104,24 @@ const plainOf = (schema: Schema, root: Schema, depth = 0): Schema => {
   return left.length === 1 ? plainOf(left[0], root, depth + 1) : schema
 }
 
-/** Whether the schema is an alternative for numbers that JSON does not have, such as `NaN`. */
+/** Whether the schema is for the numbers that JSON does not have, such as `NaN`. */
 const isNoNumber = ({ enum: some }: Schema): boolean =>
   Array.isArray(some) && some.includes("NaN") && some.includes("Infinity")
 
-/** The value at the path; `undefined` when it is missing. */
+/** The value at the path; `undefined` when there is none. */
 export const valueAt = (data: unknown, path: ReadonlyArray<string>): unknown => {
   let at = data
   for (const name of path) at = isObject(at) && Object.hasOwn(at, name) ? at[name] : undefined
   return at
 }
 
-/** The data with another value at the path; `undefined` removes the value. */
+/** A copy of the data with another value at the path. `undefined` removes the value. */
 export const withValue = (data: unknown, path: ReadonlyArray<string>, value: unknown): unknown => {
   const [name, ...rest] = path
   if (name === undefined) return value
   const members = isObject(data) && !Array.isArray(data) ? data : {}
   const inner = withValue(Object.hasOwn(members, name) ? members[name] : undefined, rest, value)
-  // an empty group is removed too
+  // a group that becomes empty is removed too
   const isGone = value === undefined && isObject(inner) && Object.keys(inner).length === 0
   const member = isGone ? undefined : inner
   const isThere = Object.hasOwn(members, name)
@@ -129,7 +132,7 @@ export const withValue = (data: unknown, path: ReadonlyArray<string>, value: unk
   )
 }
 
-/** The paths of required values that are missing, such as `customer.name`. */
+/** The paths of values that are required and missing, such as `customer.name`. */
 export const missingIn = (data: unknown, fields: ReadonlyArray<DataField>): ReadonlyArray<string> =>
   fields.flatMap((field) => {
     const value = valueAt(data, field.path)

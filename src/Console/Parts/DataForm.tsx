@@ -1,6 +1,6 @@
 /**
- * A form for data, with fields from its schema and the same data as JSON beside them. A change of one updates the
- * other.
+ * A form for data. It has fields by the schema, and beside them the same data as JSON. A change of one
+ * changes the other.
  */
 import { useState } from "preact/hooks"
 import { type DataField, dataFields, missingIn, valueAt, withValue } from "./DataFields.ts"
@@ -62,7 +62,7 @@ const parsed = (text: string): unknown => {
   try {
     return JSON.parse(text)
   } catch {
-    // the input is incomplete
+    // what was typed is not complete yet
     return broken
   }
 }
@@ -97,7 +97,7 @@ const nameOf = ({ isNeeded, name }: DataField): string => (isNeeded ? name : `${
 const Input = ({ data, field, isOff, onValue }: Given & { readonly field: DataField }) => {
   const { kind, path, values = [] } = field
   const value = valueAt(data, path)
-  // the label contains the hint too, which is not part of the name
+  // named here, since the label also contains the hint, which is not part of the name
   const named = { "aria-label": nameOf(field), "aria-description": field.hint }
   if (kind === "choice") {
     const chosen = values.findIndex((one) => one === value)
@@ -142,7 +142,7 @@ const Input = ({ data, field, isOff, onValue }: Given & { readonly field: DataFi
 }
 
 /**
- * An input whose text may not be a valid value while it is being typed: a number, or JSON. The text stays as typed
+ * An input whose text may be invalid while it is typed: a number, or JSON. The text stays as it was typed
  * while the page is refreshed.
  */
 const DraftInput = ({

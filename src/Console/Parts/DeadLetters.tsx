@@ -1,10 +1,10 @@
-/** Dead letters: events that were given up, with the reason and a retry. */
+/** Dead letters: events that were given up. Shows the reason, and has a button to retry. */
 import { Action, count, Failure, Link, Status } from "./Elements.tsx"
 import { type Live, refreshAll } from "./Live.ts"
 import { pathTo, Table } from "./Rows.tsx"
 import { Time } from "./Time.tsx"
 
-/** The common fields of dead letters of projections and groups. */
+/** What dead letters of projections and of groups have in common. */
 export interface Letter {
   readonly position: number
   readonly eventId: string
@@ -12,11 +12,14 @@ export interface Letter {
   readonly why: string
   readonly attempts: number
   readonly failedAt: string
-  /** Whether a retry was requested and has not happened yet. */
+  /** Whether a retry was requested and has not been made yet. */
   readonly isRetrying: boolean
 }
 
-/** `retry` retries the letter at a position, or all of them, and returns their number. */
+/**
+ * The list of dead letters. `retry` retries the one at a position, or all of them, and returns how many these
+ * are.
+ */
 export const DeadLetters = ({
   letters,
   many,

@@ -1,6 +1,8 @@
-/** The differences between two texts, line by line. */
+/** Shows how two texts differ, line by line. */
 
-/** In longer texts only the common start and end are found: the rest would take a browser too long. */
+/**
+ * With more lines than this, only the common start and end are found: the rest would take a browser too long.
+ */
 const MOST_LINES = 400
 
 interface DiffLine {
@@ -8,7 +10,7 @@ interface DiffLine {
   readonly text: string
 }
 
-/** The lines of both texts; common lines appear once. */
+/** The lines of both texts. Common lines appear once. */
 const diffOf = (before: string, after: string): ReadonlyArray<DiffLine> => {
   const old = before.split("\n")
   const now = after.split("\n")
@@ -31,7 +33,7 @@ const diffOf = (before: string, after: string): ReadonlyArray<DiffLine> => {
   ]
 }
 
-/** Does this with the longest common subsequence of lines. */
+/** Compares what is between the common start and end, by the longest common subsequence of lines. */
 const between = (old: ReadonlyArray<string>, now: ReadonlyArray<string>): ReadonlyArray<DiffLine> => {
   const lines: Array<DiffLine> = []
   if (old.length > MOST_LINES || now.length > MOST_LINES) {
@@ -39,7 +41,7 @@ const between = (old: ReadonlyArray<string>, now: ReadonlyArray<string>): Readon
     for (const text of now) lines.push({ sign: "+", text })
     return lines
   }
-  // the number of common lines from here on
+  // for each pair of positions: how many lines are common from there on
   const common = Array.from({ length: old.length + 1 }, () => new Uint16Array(now.length + 1))
   for (let i = old.length - 1; i >= 0; i--) {
     for (let j = now.length - 1; j >= 0; j--) {
@@ -63,7 +65,7 @@ const between = (old: ReadonlyArray<string>, now: ReadonlyArray<string>): Readon
   return lines
 }
 
-/** Unchanged lines that are shown around a change. */
+/** How many unchanged lines are shown around a change. */
 const AROUND = 2
 
 export const Diff = ({ after, before }: { readonly before: string; readonly after: string }) => {

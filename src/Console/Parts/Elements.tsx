@@ -1,11 +1,11 @@
-/** The elements of pages: links, states, values, errors, and placeholders. */
+/** The elements of pages: links, states, values, errors, and texts in place of what is missing. */
 import { signal } from "@preact/signals"
 import type { ComponentChildren } from "preact"
 import { useEffect, useRef, useState } from "preact/hooks"
 import { CallError } from "./Calls.ts"
 import { hrefOf, type Query } from "./Router.ts"
 
-/** A link to a page of the console, in the same environment. */
+/** A link to a page of the console, in the displayed environment. */
 export const Link = ({
   children,
   query,
@@ -24,7 +24,7 @@ export const Link = ({
   </a>
 )
 
-/** Shapes of states, since colours alone are not accessible. Drawn in a square of 12. */
+/** The shapes of states, since colours alone are not accessible. They are drawn in a square of 12. */
 const shapes: { readonly [look: string]: string } = {
   good: "M2 6.5 5 9.5 10 3",
   bad: "M2.5 2.5 9.5 9.5M9.5 2.5 2.5 9.5",
@@ -36,7 +36,7 @@ const shapes: { readonly [look: string]: string } = {
   open: "M6 2a4 4 0 1 0 .01 0Z"
 }
 
-/** The look of each state of runs, steps and others. */
+/** How the states of runs, steps and other things look. */
 const looks: { readonly [word: string]: keyof typeof shapes } = {
   completed: "good",
   ready: "good",
@@ -62,7 +62,7 @@ const looks: { readonly [word: string]: keyof typeof shapes } = {
   pending: "open"
 }
 
-/** A state, as a shape and a word. */
+/** A state: its shape and its word. */
 export const Status = ({ of, children }: { readonly of: string; readonly children?: ComponentChildren }) => {
   const look = looks[of] ?? "open"
   return (
@@ -75,10 +75,13 @@ export const Status = ({ of, children }: { readonly of: string; readonly childre
   )
 }
 
-/** The error code of calls without a response: the banner above every page reports these. */
+/** The error code of calls that got no response. The banner above every page reports these. */
 const NO_ANSWER = "NO_ANSWER"
 
-/** A failed call, and what to do. `again` retries. In a dialog the banner above the page is not visible. */
+/**
+ * A call that has failed, and what to do. `again` tries again. Without a response it shows something only in
+ * a dialog, from where the banner cannot be seen.
+ */
 export const Failure = ({
   again,
   error,
@@ -111,7 +114,7 @@ const titleOf = ({ status }: CallError): string => {
   return "That has failed."
 }
 
-/** A placeholder for an empty list: why it is empty, and the command that adds something. */
+/** What is shown in place of an empty list: why it is empty, and the command that adds something. */
 export const Empty = ({
   children,
   command
@@ -129,7 +132,7 @@ export const Empty = ({
   </div>
 )
 
-/** A placeholder until the first response. It appears with a delay, so that nothing flickers. */
+/** What is shown until the first response. It appears with a delay, so that nothing flickers. */
 export const Loading = () => (
   <p class="loading" role="status">
     Asking the engine
@@ -160,8 +163,8 @@ export const Copy = ({
 }
 
 /**
- * Copies to the clipboard. Returns whether that worked. Over plain http from another machine browsers only have the
- * old clipboard API.
+ * Copies a text to the clipboard. Returns whether that worked. A page that came over plain http from another
+ * machine can only use the old clipboard API.
  */
 const toClipboard = async (text: string): Promise<boolean> => {
   if (isSecureContext) {
@@ -173,7 +176,7 @@ const toClipboard = async (text: string): Promise<boolean> => {
   const area = document.createElement("textarea")
   area.value = text
   area.className = "unseen"
-  // an open dialog takes the focus from everything outside
+  // an open dialog takes the focus away from everything outside of it
   const place = document.querySelector("dialog[open]") ?? document.body
   place.append(area)
   area.select()
@@ -182,10 +185,10 @@ const toClipboard = async (text: string): Promise<boolean> => {
   return isDone
 }
 
-/** Longer texts are shown in part: several megabytes would freeze a browser. In characters. */
+/** A longer text is only shown in part, in characters: several megabytes would freeze a browser. */
 const SHOWN_CHARACTERS = 20_000
 
-/** A value as JSON; a long one is shown in part at first. `name` is its label for screen readers. */
+/** A value as JSON. Of a long one, a part is shown at first. `name` is its label for screen readers. */
 export const Value = ({ of, name }: { readonly of: unknown; readonly name: string }) => {
   const [isWhole, setWhole] = useState(false)
   if (of === undefined) return <p class="quiet">none</p>
@@ -208,10 +211,10 @@ export const Value = ({ of, name }: { readonly of: unknown; readonly name: strin
   )
 }
 
-/** The most characters of a text that are shown at once. */
+/** How much of a text is shown at first, in characters. */
 const MOST_TEXT = 600
 
-/** A text from outside, which may be long: its start, and the rest on request. */
+/** A text from outside, which may be long. Its start is shown, and the rest on request. */
 export const Collapsible = ({ text }: { readonly text: string }) => {
   const [isWhole, setWhole] = useState(false)
   if (isWhole || text.length <= MOST_TEXT) return <>{text}</>
@@ -226,7 +229,7 @@ export const Collapsible = ({ text }: { readonly text: string }) => {
   )
 }
 
-/** `340 B`, `12 kB`, `4.2 MB`. */
+/** A size with its unit: `340 B`, `12 kB`, `4.2 MB`. */
 export const bytes = (count: number): string =>
   count < 1000
     ? `${count} B`
@@ -234,7 +237,7 @@ export const bytes = (count: number): string =>
       ? `${Math.round(count / 1000)} kB`
       : `${(count / 1_000_000).toFixed(1)} MB`
 
-/** `1,234`. */
+/** A number with its separators: `1,234`. */
 export const count = (value: number): string => value.toLocaleString("en-US")
 
 interface Said {
@@ -245,14 +248,14 @@ interface Said {
 const said = signal<Said | undefined>(undefined)
 let saidTimer: ReturnType<typeof setTimeout> | undefined
 
-/** Shows the result of an action for some seconds. */
+/** Shows what an action has done, for some seconds. */
 const say = (text: string, look: Said["look"] = "good"): void => {
   said.value = { text, look }
   clearTimeout(saidTimer)
   saidTimer = setTimeout(() => (said.value = undefined), look === "good" ? 5000 : 12_000)
 }
 
-/** Shows these messages. */
+/** The messages that {@link say} shows. */
 export const Toasts = () => (
   <div class="sayings" role="status" aria-live="polite">
     {said.value !== undefined && (
@@ -266,7 +269,7 @@ export const Toasts = () => (
   </div>
 )
 
-/** A dialog over the page. Escape closes it. */
+/** A dialog over the page. The Escape key closes it. */
 export const Dialog = ({
   children,
   onClose,
@@ -289,8 +292,8 @@ export const Dialog = ({
 }
 
 /**
- * A button that changes something in the engine. With `confirm` it asks first; `act` returns the message about the
- * result. A failure is shown beside the button or in the dialog.
+ * A button that changes something in the engine. With `confirm` it first asks for confirmation. `act` returns
+ * the message about what was done. A failure is shown beside the button or in the dialog.
  */
 export const Action = ({
   act,
@@ -301,13 +304,13 @@ export const Action = ({
   label
 }: {
   readonly label: string
-  /** The question as a whole sentence, in a dialog that also holds `fields`. */
+  /** The question, as a whole sentence. Its dialog also has the `fields`. */
   readonly confirm?: string
   readonly fields?: ComponentChildren
   readonly isDangerous?: boolean
-  /** For a row of a table. */
+  /** Whether it is in a row of a table. */
   readonly isSmall?: boolean
-  /** Performs the action, with the values of the fields by their names. */
+  /** Does what the button is for. It gets the values of the fields by their names. */
   readonly act: (entered: FormData) => Promise<string>
 }) => {
   const [isOpen, setOpen] = useState(false)

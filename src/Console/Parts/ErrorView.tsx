@@ -1,24 +1,24 @@
-/** An error as it was thrown: its message, its place in the user's code, and its causes. */
+/** An error as it was thrown: its message, where in the user's code it was thrown, and its causes. */
 import { describeError, type ReportedError, stepOf, thrownBy } from "../../DescribeError.ts"
 import { isRecord } from "./Calls.ts"
 import { Collapsible } from "./Elements.tsx"
 
-/** The most causes that are shown. */
+/** How many causes are shown, at most. */
 const MOST_CAUSES = 5
 
-/** The error in a response; `undefined` when it is not an error. */
+/** The error in a response; `undefined` when the value is not one. */
 export const reportedError = (error: unknown): ReportedError | undefined =>
   isRecord(error) && typeof error["message"] === "string"
-    ? // the other members have the types that the engine writes
+    ? // the engine has written the error, so its members have these types
       (error as unknown as ReportedError)
     : typeof error === "string"
       ? { message: error }
       : undefined
 
-/** The most lines of user code shown for one error, as in the command. */
+/** How many lines of user code are shown for one error, at most. The command shows as many. */
 const MOST_LINES = 4
 
-/** Whether a stack line is a place in the user's code. */
+/** Whether a line of a stack is a place in the user's code. */
 const isOwn = (line: string): boolean =>
   /^\s+at .*:\d+:\d+\)?$/.test(line) && !/node:|<anonymous>\)|[/\\]node_modules[/\\]/.test(line)
 

@@ -1,9 +1,11 @@
-/** Fields in the dialogs of actions. */
+/** Fields for the dialogs of actions. */
 import type { ComponentChildren } from "preact"
 import { useRef } from "preact/hooks"
 import { CallError } from "./Calls.ts"
 
-/** Keeps its first content while the page is refreshed: a user edits the values that were shown. */
+/**
+ * Keeps its first content while the page is refreshed, since the user edits the values that were shown first.
+ */
 export const KeepInitial = ({ children }: { readonly children: ComponentChildren }) => (
   <>{useRef(children).current}</>
 )
@@ -77,20 +79,20 @@ export const Choice = ({
   </label>
 )
 
-/** The entered text without spaces around it; `undefined` when it is empty. */
+/** What was entered, without spaces around it; `undefined` when that is empty. */
 export const entry = (entered: FormData, name: string): string | undefined => {
   const value = entered.get(name)
   return typeof value === "string" && value.trim() !== "" ? value.trim() : undefined
 }
 
-/** The entered text, which is required. */
+/** What was entered; throws when the field is empty. */
 export const needed = (entered: FormData, name: string, what: string): string => {
   const value = entry(entered, name)
   if (value === undefined) throw new CallError(`Enter ${what}.`, 400, "")
   return value
 }
 
-/** The entered JSON; `undefined` when the field is empty. */
+/** What was entered, parsed as JSON; `undefined` when the field is empty. */
 export const jsonEntry = (entered: FormData, name: string, what: string): unknown => {
   const text = entry(entered, name)
   if (text === undefined) return undefined

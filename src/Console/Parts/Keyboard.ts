@@ -1,4 +1,7 @@
-/** Keyboard shortcuts: `/` searches, `g r` opens the runs, `?` shows all of them. They are off while the user types. */
+/**
+ * Keyboard shortcuts: `/` searches, `g r` opens the runs, and `?` shows all of them. They do nothing while
+ * the user types.
+ */
 import { signal } from "@preact/signals"
 
 export interface KeyDoc {
@@ -10,7 +13,7 @@ export const isHelpShown = signal(false)
 
 const actions = new Map<string, { readonly what: string; readonly act: () => void }>()
 
-/** The current shortcuts, for `?`. */
+/** The shortcuts that exist now, for `?`. */
 export const keyDocs = (): ReadonlyArray<KeyDoc> => [
   { keys: "?", what: "show these keys" },
   { keys: "/", what: "find, on this page or anywhere" },
@@ -23,14 +26,14 @@ export const onKeys = (keys: string, what: string, act: () => void): (() => void
   return () => actions.delete(keys)
 }
 
-/** The longest time until the second key, in milliseconds. */
+/** How long the second key may take, in milliseconds. */
 const SECOND_KEY_MS = 1500
 
 const isTyping = (target: EventTarget | null): boolean =>
   target instanceof HTMLElement &&
   (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName))
 
-/** Starts listening. Called once. */
+/** Starts to listen for keys. Called once. */
 export const listenToKeys = (): void => {
   let first = ""
   let firstAt = 0

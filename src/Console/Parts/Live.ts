@@ -1,36 +1,36 @@
 /**
- * Keeps displayed data up to date: everything on a page is requested again once a second, in one batch, while the
- * page is visible. Slow requests, and data that does not change, are requested less often. A page in a background tab
- * requests nothing.
+ * Keeps what is shown up to date. Once a second, while the page is visible, everything on it is requested
+ * again in one batch. Slow requests, and data that does not change, are requested less often. A page in a
+ * background tab requests nothing.
  */
 import { useEffect, useRef, useState } from "preact/hooks"
 import { askAnew, CallError, isSignedOut, repeating } from "./Calls.ts"
 import { environment } from "./Router.ts"
 
 export interface Live<A> {
-  /** The last response; `undefined` before the first. */
+  /** The last answer; `undefined` before the first one. */
   readonly value: A | undefined
-  /** The error of the last call, if it failed. The previous value is kept. */
+  /** The error of the last call, if it failed. The value before it is kept. */
   readonly error: CallError | undefined
-  /** Requests it again now. */
+  /** Requests the data again now. */
   readonly refresh: () => void
 }
 
 const TICK_MS = 1000
-/** After this many unchanged responses the interval is doubled, until something changes. */
+/** After this many answers without a change, the interval is doubled until something changes. */
 const QUIET = 5
-/** After a call, the next one waits for this many times its duration. */
+/** After a call, the next one waits for this many times as long as the call took. */
 const REST = 4
 
 const listeners = new Set<(force: boolean) => void>()
 
-/** Requests everything that is shown: something was changed. */
+/** Requests everything that is shown again, since something was changed. */
 export const refreshAll = (): void => {
   askAnew()
   for (const listener of listeners) listener(true)
 }
 
-/** Starts the clock. Called once. */
+/** Starts the clock that requests everything again. Called once. */
 export const startLive = (): void => {
   setInterval(() => {
     if (document.hidden || isSignedOut.peek()) return
@@ -42,8 +42,8 @@ export const startLive = (): void => {
 }
 
 /**
- * The result of `load`, kept up to date. `key` identifies it: a new key starts over. With `once` it is requested when
- * it is first shown, and after a change.
+ * The result of `load`, kept up to date. `key` says what the result is of: with a new key it starts anew.
+ * With `once` it is only requested when it is first shown, and after a change.
  */
 export const useLive = <A>(
   key: string,
@@ -92,7 +92,7 @@ export const useLive = <A>(
       } finally {
         isAsking = false
         const now = performance.now()
-        // the clock ticks at this interval, and not exactly
+        // half a tick is subtracted below, since the clock does not tick exactly
         const next = unchanged < QUIET ? everyMs : everyMs * 2
         notBefore = now + Math.max((now - begun) * REST, next - TICK_MS / 2 - (now - begun))
         if (again && !abort.signal.aborted) {

@@ -1,4 +1,4 @@
-/** The metrics of the engine, read in the text format of Prometheus. */
+/** Reads the metrics of the engine, which are in the text format of Prometheus. */
 import { descriptions } from "../../Protocol/Server.ts"
 import { send } from "./Calls.ts"
 
@@ -23,7 +23,7 @@ const samplesIn = (text: string): ReadonlyArray<Sample> =>
     return [{ name, labels: Object.fromEntries(labels), value: Number(value) }]
   })
 
-/** The sum of a metric over the samples with these labels. */
+/** The sum of a metric over all samples with these labels. */
 export const sumOf = (samples: ReadonlyArray<Sample>, name: string, labels: Sample["labels"] = {}): number =>
   samples
     .filter(

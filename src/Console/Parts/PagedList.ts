@@ -1,11 +1,14 @@
-/** A list that is read page by page: the first page is kept up to date, others are loaded while scrolling. */
+/**
+ * A list that is read page by page. Its first page is kept up to date, and the others are loaded while
+ * scrolling.
+ */
 import { useEffect, useRef, useState } from "preact/hooks"
 import { CallError } from "./Calls.ts"
 import { useLive } from "./Live.ts"
 
 export interface Part<A> {
   readonly items: ReadonlyArray<A>
-  /** The cursor of the next page; absent on the last one. */
+  /** The cursor of the next page; absent on the last page. */
   readonly next?: string | undefined
 }
 
@@ -13,7 +16,10 @@ interface List<A> extends Part<A> {
   readonly key: string
 }
 
-/** `key` names the list, as in `useLive`; `read` returns the page at a cursor, or the first page. */
+/**
+ * The list and its state. `key` names the list, as in `useLive`; `read` returns the page at a cursor, or the
+ * first one.
+ */
 export const usePagedList = <A>(
   key: string,
   read: (cursor: string | undefined, signal?: AbortSignal) => Promise<Part<A>>,
@@ -34,7 +40,8 @@ export const usePagedList = <A>(
     const lastKey = page.items.length === 0 ? undefined : keyOf(page.items.at(-1)!)
     const at = lastKey === undefined ? -1 : before.findIndex((item) => keyOf(item) === lastKey)
     if (isTop.current || current === undefined || before.length === 0) {
-      // keeps the items after the first page; when the two do not meet, the list starts again
+      // keeps the items after the first page; when the last item of that page is not known, the list starts
+      // again
       const rest = at === -1 ? [] : before.slice(at + 1)
       setList({
         key,
@@ -73,7 +80,7 @@ export const usePagedList = <A>(
   return {
     items: current?.items,
     hasMore: current?.next !== undefined,
-    /** Items that arrived at the top after the user has scrolled away from it. */
+    /** How many items have arrived at the top since the user scrolled away from it. */
     newer,
     error: first.error ?? moreError,
     refresh: first.refresh,

@@ -1,14 +1,14 @@
-/** The displayed page and its filters, both stored in the address, so that it can be shared. */
+/** Which page is shown, and its filters. Both are in the address, so that it can be shared. */
 import { computed, signal } from "@preact/signals"
 
-/** The path of the console, such as `/console/`: the engine writes it into the page. */
+/** The path of the console, such as `/console/`. The engine writes it into the page. */
 const base = new URL(document.baseURI).pathname
 
 /** The path of the engine, such as `/`. */
 export const engineBase = base.replace(/[^/]+\/$/, "")
 
 interface Place {
-  /** The path after the base, such as `runs/run_1`. */
+  /** The path after the base: `runs/run_1`. */
   readonly path: string
   readonly query: URLSearchParams
 }
@@ -23,12 +23,12 @@ export type Variables = { readonly [name: string]: string }
 
 export const place = signal<Place>(read())
 
-/** The displayed environment. */
+/** The environment that is shown. */
 export const environment = computed(() => place.value.query.get("env") ?? "default")
 
 export type Query = { readonly [name: string]: string | ReadonlyArray<string> | undefined }
 
-/** The address of a page, in the same environment unless `query` has another. */
+/** The address of a page. It is in the same environment, unless `query` names another one. */
 export const hrefOf = (path: string, query: Query = {}): string => {
   const search = new URLSearchParams()
   for (const [name, value] of Object.entries({ env: environment.value, ...query })) {
@@ -39,7 +39,10 @@ export const hrefOf = (path: string, query: Query = {}): string => {
   return base + path + (search.size === 0 ? "" : `?${search}`)
 }
 
-/** Opens an address of the console; with `replace` it replaces the current one in the browser's history. */
+/**
+ * Opens an address of the console. With `replace`, it takes the place of the current one in the browser's
+ * history.
+ */
 export const go = (href: string, replace = false): void => {
   history[replace ? "replaceState" : "pushState"](null, "", href)
   const before = place.peek().path
@@ -47,7 +50,7 @@ export const go = (href: string, replace = false): void => {
   if (place.peek().path !== before) scrollTo(0, 0)
 }
 
-/** Changes filters of the displayed page. */
+/** Changes filters of the page that is shown. */
 export const setQuery = (changes: Query, replace = true): void => {
   const { path, query } = place.peek()
   const all: Record<string, ReadonlyArray<string>> = {}
@@ -55,7 +58,7 @@ export const setQuery = (changes: Query, replace = true): void => {
   go(hrefOf(path, { ...all, ...changes }), replace)
 }
 
-/** Follows the browser's address, and clicks on links to pages of the console. Called once. */
+/** Follows the address of the browser, and clicks on links to pages of the console. Called once. */
 export const followAddress = (): void => {
   addEventListener("popstate", () => (place.value = read()))
   addEventListener("click", (event) => {

@@ -1,24 +1,24 @@
-/** Several items: short tables, lists that are loaded at once, and facts by name. */
+/** Shows several items: as short tables, as lists that are loaded at once, and as facts with names. */
 import type { ComponentChildren } from "preact"
 import type { Live } from "./Live.ts"
 import { count, Failure, Loading } from "./Elements.tsx"
 import { place, setQuery } from "./Router.ts"
 import { type Column, roomOf, VirtualList } from "./VirtualList.tsx"
 
-/** The path of a page, with its segments encoded: names may contain any characters. */
+/** The path of a page. The segments are encoded, since names may contain any characters. */
 export const pathTo = (...segments: ReadonlyArray<string>): string =>
   segments.map(encodeURIComponent).join("/")
 
-/** A value on one line, cut to what fits on a line. */
+/** A value on one line, cut to what fits there. */
 export const oneLine = (value: unknown): string =>
   value === undefined ? "" : (typeof value === "string" ? value : JSON.stringify(value)).slice(0, 300)
 
-/** A text that is cut to the available width; the tooltip shows all of it. */
+/** A text that is cut where the width ends. Its tooltip shows all of it. */
 export const Truncated = ({ children, title }: { readonly children: string; readonly title?: string }) => (
   <span title={title ?? children}>{children}</span>
 )
 
-/** Names with their values; those without a value are left out. */
+/** Names with their values. Those without a value are left out. */
 export const Facts = ({
   of
 }: {
@@ -74,10 +74,10 @@ export const Table = <A,>({
   </div>
 )
 
-/** Length of a list from which on it has a search field. */
+/** Lists of at least this length have a search field. */
 const MANY = 8
 
-/** A list that is loaded at once. A longer one has a search field, whose text is kept in the address. */
+/** A list that is loaded at once. A long one has a search field, whose text is in the address. */
 export const Listing = <A,>({
   columns,
   empty,
@@ -90,12 +90,12 @@ export const Listing = <A,>({
   readonly label: string
   readonly live: Live<ReadonlyArray<A>>
   readonly keyOf: (item: A) => string
-  /** The text that is searched. */
+  /** The text of an item that is searched. */
   readonly textOf: (item: A) => string
   readonly columns: ReadonlyArray<Column<A>>
-  /** The placeholder for an empty list. */
+  /** What is shown in place of an empty list. */
   readonly empty: ComponentChildren
-  /** Name of the parameter in the address. */
+  /** The parameter in the address that has the text of the search. */
   readonly name?: string
 }) => {
   const all = live.value

@@ -10,7 +10,7 @@ import { now } from "./Clock.ts"
 import { duration, Time } from "./Time.tsx"
 import type { Column } from "./VirtualList.tsx"
 
-/** The fields of a run that a row shows. */
+/** What a row shows of a run. */
 export interface RunRow extends Pick<
   WireRun,
   "id" | "functionId" | "createdAt" | "startedAt" | "endedAt" | "workerId" | "eventId"
@@ -20,7 +20,7 @@ export interface RunRow extends Pick<
   readonly about: string
 }
 
-/** What a run is about, on one line: members of its input that are not objects. */
+/** What a run is about, on one line: those members of its input that are no objects. */
 export const aboutOf = (input: unknown): string =>
   (isRecord(input)
     ? Object.entries(input)
@@ -50,7 +50,7 @@ export interface SomeRuns {
   readonly isTotalExact: boolean
 }
 
-/** The newest matching runs, kept up to date. */
+/** The newest runs that match, kept up to date. */
 export const useRuns = (key: string, filters: ListRuns): Live<SomeRuns> =>
   useLive(
     `some runs ${key}`,
@@ -106,7 +106,7 @@ const columns: ReadonlyArray<Column<RunRow> & { readonly isFunction?: true; read
   { title: "Error", width: "", isError: true, cell: ({ error }) => <span class="quiet">{error}</span> }
 ]
 
-/** The runs, or a placeholder. */
+/** The runs; or a text, when there are none. */
 export const RunTable = ({
   all,
   children,
@@ -117,9 +117,9 @@ export const RunTable = ({
   readonly label: string
   readonly live: Live<SomeRuns>
   readonly isOfOneFunction?: boolean
-  /** The filters of the complete list. */
+  /** The filters of the page with all of them. */
   readonly all?: Query
-  /** The placeholder for an empty list. */
+  /** What is shown when there are none. */
   readonly children: string
 }) => {
   const found = live.value

@@ -1,4 +1,4 @@
-/** Data that several pages use. */
+/** Lists that several pages show. */
 import { restFunctions } from "../../Protocol/Functions.ts"
 import { restWorkers } from "../../Protocol/Workers.ts"
 import { ask } from "./Calls.ts"

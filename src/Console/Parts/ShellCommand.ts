@@ -1,17 +1,17 @@
-/** Texts for a shell. */
+/** Writes commands for a shell. */
 import { engineBase, environment } from "./Router.ts"
 
 /** The text quoted as one word of a shell. */
 export const shellQuoted = (text: string): string =>
   /^[\w./:@%+=,-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`
 
-/** The server that the command uses by default. */
+/** Matches the server that the command uses by default. */
 const isUsual = /^http:\/\/(localhost|127\.0\.0\.1):9123$/
 
-/** The engine of this page, for a command. */
+/** The URL of the engine of this page. */
 const server = `${location.origin}${engineBase}`.replace(/\/$/, "")
 
-/** A command for the engine and the environment that are shown. */
+/** A command, with flags for the engine and the environment that are shown. */
 export const command = (...words: ReadonlyArray<string>): string =>
   [
     "npx ironflow",

@@ -3,7 +3,7 @@ import { signal } from "@preact/signals"
 import { saveSetting, loadSetting } from "./BrowserStorage.ts"
 import { now } from "./Clock.ts"
 
-/** Whether times are shown in UTC; otherwise in the time zone of the browser. */
+/** Whether times are shown in UTC. If not, they are in the time zone of the browser. */
 export const isUtc = signal(loadSetting("utc") === "yes")
 isUtc.subscribe((utc) => saveSetting("utc", utc ? "yes" : ""))
 
@@ -14,7 +14,7 @@ const UNITS = [
   ["s", 1000]
 ] as const
 
-/** `340 ms`, `4.2 s`, `3 m 5 s`, `2 d 4 h`. */
+/** A duration in words: `340 ms`, `4.2 s`, `3 m 5 s`, `2 d 4 h`. */
 export const duration = (ms: number): string => {
   const abs = Math.abs(ms)
   if (abs < 1000) return `${Math.round(abs)} ms`
@@ -26,7 +26,7 @@ export const duration = (ms: number): string => {
   return `${Math.floor(abs / size)} ${unit}${rest === 0 ? "" : ` ${rest} ${next![0]}`}`
 }
 
-/** `just now`, `3 m ago`, `in 2 h`. */
+/** A time in relation to `from`: `just now`, `3 m ago`, `in 2 h`. */
 export const ago = (at: number, from: number): string => {
   const ms = from - at
   if (Math.abs(ms) < 1500) return "just now"
@@ -35,7 +35,7 @@ export const ago = (at: number, from: number): string => {
   return ms > 0 ? `${text} ago` : `in ${text}`
 }
 
-/** The exact time in the chosen zone. */
+/** The exact time, in the chosen time zone. */
 export const exactTime = (at: number): string => {
   const date = new Date(at)
   if (isUtc.value) return date.toISOString().replace("T", " ").replace("Z", " UTC")
@@ -48,11 +48,14 @@ export const exactTime = (at: number): string => {
   )
 }
 
-/** A sentence of the engine, whose times become those of the chosen zone. */
+/** A sentence of the engine, with its times in the chosen time zone. */
 export const withTimes = (text: string): string =>
   text.replace(/\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z/g, (time) => exactTime(Date.parse(time)))
 
-/** A point in time: how long ago, with the exact time as a tooltip. `exactly` shows the exact time at once. */
+/**
+ * A point in time. Shows how long ago it was, and the exact time as a tooltip; with `exactly` it shows the
+ * exact time at once.
+ */
 export const Time = ({
   at,
   exactly = false

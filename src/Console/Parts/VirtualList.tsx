@@ -1,25 +1,30 @@
-/** A table that renders only its visible rows, so that a hundred thousand rows scroll like ten. */
+/**
+ * A table that only renders the rows that can be seen, so that a hundred thousand rows scroll as fast as ten.
+ */
 import type { ComponentChildren } from "preact"
 import { useEffect, useRef, useState } from "preact/hooks"
 
 export interface Column<A> {
   readonly title: string
-  /** Width in a grid, such as `1fr` or `8rem`. */
+  /** The width in a grid: `1fr` or `8rem`. */
   readonly width: string
-  /** Hidden on narrow screens. */
+  /** Whether it is hidden on narrow screens. */
   readonly isExtra?: boolean
-  /** Shown only on narrow screens. */
+  /** Whether it is only shown on narrow screens. */
   readonly isShort?: boolean
-  /** Its width on narrow screens, if it is not a share of the row. */
+  /** The width on narrow screens, if that is not a share of the row. */
   readonly narrow?: string
   readonly cell: (item: A) => ComponentChildren
 }
 
 const ROW_PX = 36
-/** Rows that are rendered beyond the visible ones, for fast scrolling. */
+/** How many rows are rendered on each side of those that can be seen, for fast scrolling. */
 const BEYOND = 12
 
-/** `onEnd` is called when the last row is near, to load more. `onTop` says whether the first row is visible. */
+/**
+ * The table. `onEnd` is called when the last row is near, to load more. `onTop` is told whether the first row
+ * can be seen.
+ */
 export const VirtualList = <A,>({
   columns,
   items,
@@ -33,7 +38,7 @@ export const VirtualList = <A,>({
   readonly items: ReadonlyArray<A>
   readonly keyOf: (item: A) => string
   readonly columns: ReadonlyArray<Column<A>>
-  /** The total number of rows, if it is known. */
+  /** The number of all rows, if it is known. */
   readonly total?: number | undefined
   readonly onEnd?: () => void
   readonly onTop?: (isTop: boolean) => void
@@ -73,7 +78,8 @@ export const VirtualList = <A,>({
   }, [last, items.length])
 
   const wide = columns.flatMap(({ isShort, width }) => (isShort === true ? [] : [width])).join(" ")
-  // on narrow screens the list is as wide as the screen: a text that is cut is complete on the page behind the row
+  // on narrow screens the list is no wider than the screen; a text that is cut can be read on the page of the
+  // row
   const narrow = columns
     .flatMap(({ isExtra, narrow: own, width }) =>
       isExtra === true ? [] : [own ?? width.replace(/minmax\(([^,]+),/, "minmax(min($1, 22vw),")]

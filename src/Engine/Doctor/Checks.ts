@@ -8,7 +8,7 @@ import { nodeProblem } from "../../NodeVersion.ts"
 import type { ReasonCode } from "../../Protocol/ExplainReasons.ts"
 import type { DoctorCheck } from "../../Protocol/Server.ts"
 import { formatSize } from "../../Size.ts"
-import { SDK_VERSION } from "../../Worker/Version.ts"
+import { SDK_VERSION } from "../../SdkVersion.ts"
 import type { Condition } from "./Condition.ts"
 import { MAX_COUNTED_DEAD_LETTERS, MAX_EXAMPLES, LATE_MS, MAX_COUNTED_RUNS } from "./Limits.ts"
 

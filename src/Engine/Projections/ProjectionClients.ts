@@ -94,11 +94,12 @@ export const makeClients = (store: StoreService, waitUntilFound: WaitUntilFound)
 
   const client = (environment: string): Raw<ProjectionsApi<EffectKind>, EngineError> => {
     const waitFor = (
+      call: "get" | "waitForCatchup",
       name: string,
       options: CatchupOptions | undefined
     ): Effect.Effect<number | undefined, EngineError> =>
       Effect.flatMap(
-        checked(() => checkCatchup(options)),
+        checked(() => checkCatchup(call, options)),
         ({ after, timeout }) =>
           after === undefined ? Effect.succeed(undefined) : waitUntilAt(environment, name, after, timeout)
       )
@@ -121,7 +122,7 @@ export const makeClients = (store: StoreService, waitUntilFound: WaitUntilFound)
             const partition = yield* checked(() =>
               Limits.checkName("partition", options.partition ?? GLOBAL_PARTITION)
             )
-            yield* waitFor(name, options)
+            yield* waitFor("get", name, options)
             const info = yield* yieldFirst(store.read(ProjectionInspection.getProjection(environment, name)))
             const state = yield* store.read(
               ProjectionInspection.getProjectionState(environment, name, partition)
@@ -149,7 +150,7 @@ export const makeClients = (store: StoreService, waitUntilFound: WaitUntilFound)
       waitForCatchup: (name, options) =>
         named(name, () =>
           Effect.gen(function* () {
-            const reached = yield* waitFor(name, options)
+            const reached = yield* waitFor("waitForCatchup", name, options)
             const lastEventSeq =
               reached ?? (yield* store.read(ProjectionInspection.getProjection(environment, name))).position
             return { lastEventSeq }

@@ -5,7 +5,7 @@ const field = (number: number, type: Type): Field => ({ number, type })
 const many = (number: number, type: Type): Field => ({ number, type, repeated: true })
 const message = (fields: Message["fields"]): Message => ({ fields })
 
-/** What the seal of a call covers in addition to its body. */
+/** What the seal of a call covers besides the body of the call. */
 export const callSealedWith = (id: number, call: string): string => `${id} ${call} `
 /** What the seal of an answer covers in addition to its text. */
 export const answerSealedWith = (id: number, what: "body" | "failure"): string => callSealedWith(id, what)

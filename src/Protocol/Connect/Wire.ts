@@ -221,7 +221,7 @@ const textEntry: Message = {
   fields: { key: { number: 1, type: "string" }, value: { number: 2, type: "string" } }
 }
 
-/** Defines a member; even a key such as `__proto__` becomes plain data. */
+/** Sets a member. Even a name such as `__proto__` becomes plain data. */
 const define = (object: { [key: string]: unknown }, key: string, value: unknown): void => {
   if (key !== "__proto__") object[key] = value
   else Object.defineProperty(object, key, { value, enumerable: true, configurable: true, writable: true })

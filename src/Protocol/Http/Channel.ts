@@ -20,7 +20,10 @@ export const CHANNEL_HEADER = "x-ironflow-channel"
 /** The method of a message that cancels a call. */
 export const CANCEL = "CANCEL"
 
-/** The close reason of a server that has answered every call that it received: it has received none of the pending calls. */
+/**
+ * Why a server closes a connection after it has answered all calls that it received: it has not received
+ * those that are pending.
+ */
 export const NOT_TAKEN = "what has no answer was not taken"
 
 /** Maximum number of pending calls on one connection; the engine answers further calls with 429. */

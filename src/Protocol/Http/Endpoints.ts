@@ -25,7 +25,7 @@ export function servicePath(line: string): string {
   return SERVICES + line
 }
 
-/** How calls at a path encode errors, even if the path does not exist. */
+/** How calls at a path encode errors. Also for a path that does not exist. */
 export const dialectOf = (path: string): Dialect => (path.startsWith(SERVICES) ? "connect" : "rest")
 
 /** The header with the environment of a call; `default` without it. */
@@ -41,8 +41,8 @@ export const pathOf = (
   )
 
 /**
- * Encodes the rest of a path. Characters that are valid in a path stay as they are, which every server understands, except for
- * segments that would be lost: empty ones and dots.
+ * Encodes the rest of a path. Characters that are valid in a path stay as they are, which every server
+ * understands. Segments that would be lost are encoded: empty ones and dots.
  */
 const encodeRest = (text: string): string =>
   encodeURIComponent(text)

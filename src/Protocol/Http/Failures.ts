@@ -142,9 +142,9 @@ export const defectResponse = (dialect: Dialect): FailureResponse => {
 const DETAIL = "ironflow.v1.ErrorDetail"
 
 /**
- * The error in a response that is not 2xx, from any Ironflow server: with its class and fields if it is ours, else by its status
- * and code. `text` is the body, `what` the call that failed (`emit "order.placed"`), `by` the program that answered. Never
- * throws.
+ * The error in a response that is not 2xx, from any Ironflow server. An error of ours has its class and
+ * fields; any other gets a class by its status and code. `text` is the body, `what` the call that failed
+ * (`emit "order.placed"`), and `by` the program that answered. Never throws.
  */
 export const readFailure = (status: number, text: string, what: string, by?: string): IronflowError => {
   const body = safeJsonParse(text)
@@ -152,7 +152,8 @@ export const readFailure = (status: number, text: string, what: string, by?: str
   if (stored !== undefined) {
     const error = deserializeError(stored)
     const { code, message, retryable = false } = stored
-    // older engines send no class with some codes, and newer ones have classes that are unknown here
+    // older engines send no class with some codes, and newer ones have classes that this version does not
+    // know
     return isIronflowError(error) && error.constructor !== IronflowError
       ? withStatus(error, status)
       : known(status, code, message, retryable, stored.data?.["details"])
@@ -204,7 +205,7 @@ export const isOfServer = (status: number, text: string): boolean => {
   return !("statusCode" in body || "status" in body || (status === 404 && body.error === "Not Found"))
 }
 
-/** Whether the answer does not come from an Ironflow server: an HTML page, or a 404 of something else. */
+/** Whether something else than an Ironflow server has answered: with an HTML page, or a 404 of its own. */
 const isOfSomethingElse = (status: number, text: string): boolean =>
   isMarkup(text) || (status === 404 && !isOfServer(status, text))
 

@@ -65,8 +65,8 @@ export const WORKER_UNKNOWN = "WORKER_UNKNOWN"
 export const MAX_WAIT_MS = 30_000
 
 /**
- * How long after sending its last answered renewal a worker may continue: two seconds less than the lease, or four fifths of a
- * short lease. The rest is for aborting.
+ * How long a worker may continue after it has sent the last renewal that was answered: two seconds less than
+ * the lease, or four fifths of a short lease. The rest of the time is for aborting.
  */
 export const safeTermMs = (leaseMs: number): number => leaseMs - Math.min(2000, leaseMs / 5)
 
@@ -88,11 +88,14 @@ export interface RegisterTurnsRequest {
   readonly registration: WorkerRegistration
   /** The worker's process; absent where its end cannot be detected. */
   readonly process?: ProcessIdentity
-  /** New for every worker object: tells a returning worker from another one with the same id. */
+  /** A new id for every worker object. It tells a worker that returns from another one with the same id. */
   readonly instance: string
   /** Job ids of the running turns that the worker wants to keep. */
   readonly jobs: ReadonlyArray<string>
-  /** Number of the registration, from 1; it grows with each of the instance, including failed ones. Older workers send none. */
+  /**
+   * Number of the registration, from 1. It grows with each registration of the instance, also with those that
+   * failed. Older workers send none.
+   */
   readonly number?: number
   /** `since` in the answer to the first registration of this instance, repeated in all later ones. */
   readonly since?: string
@@ -103,12 +106,15 @@ export interface ProcessIdentity {
   /** Identifies the machine since its boot, and the namespace of `pid`. */
   readonly host: string
   readonly pid: number
-  /** When it was started, by the machine's count: another process may get the same `pid` later. */
+  /** When the process was started, as the machine counts it: another process may get the same `pid` later. */
   readonly startedAt: string
 }
 
 export interface RegisterTurnsResponse {
-  /** `renewals`: only `holding` extends leases. On engines without it, every request extends all of them. */
+  /**
+   * What the engine supports. With `renewals`, only `holding` extends leases; without it, every request
+   * extends all of them.
+   */
   readonly capabilities: {
     readonly turns: number
     readonly renewals?: boolean
@@ -124,7 +130,7 @@ export interface RegisterTurnsResponse {
   readonly waitMs: number
   /** Maximum size of a request body of this worker, in bytes. */
   readonly maxBodyBytes: number
-  /** The jobs in `jobs` that the worker no longer holds: it must drop their turns. */
+  /** Those of `jobs` that the worker no longer holds: it must drop their turns. */
   readonly lost: ReadonlyArray<string>
   /** The ids of all jobs of this instance sort after this. Older engines do not send it. */
   readonly since?: string
@@ -149,7 +155,10 @@ export interface Renewal {
   readonly seen?: number
 }
 
-/** Answered as soon as there is a delivery, else after `waitMs`. A newer poll ends the older one at once. */
+/**
+ * Asks for deliveries. Answered as soon as there is one, or else after `waitMs`. A newer poll ends the older
+ * one at once.
+ */
 export interface PollRequest extends JobDemand, Renewal {
   readonly session: string
   /** Number of the last delivery received; 0 at first. */
@@ -164,14 +173,20 @@ export type Delivery =
 export interface PollResponse {
   /** Deliveries in the order of their numbers. */
   readonly deliveries: ReadonlyArray<Delivery>
-  /** The engine is about to stop: the worker keeps its turns and tries to reconnect until its leases expire. */
+  /**
+   * Set when the engine is about to stop. The worker keeps its turns, and tries to reconnect until its leases
+   * expire.
+   */
   readonly closing?: boolean
 }
 
 /** Reports, with the room that they free, so that no new poll is needed. */
 export interface ReportsRequest extends JobDemand {
   readonly session: string
-  /** Number of the batch, from 1; it grows with each of the instance. A repeated number is the same batch. */
+  /**
+   * Number of the batch, from 1. It grows with each batch of the instance. With the same number it is the
+   * same batch.
+   */
   readonly batch: number
   readonly reports: ReadonlyArray<TurnReport>
 }

@@ -50,13 +50,19 @@ export interface ConnectServerOptions {
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
 }
 
-/** The most messages of one worker that are being answered; reading pauses at that number. */
+/**
+ * The most messages of one worker that are being answered at once. At that number, reading from the worker
+ * pauses.
+ */
 const MAX_CALLS = 256
 
-/** The most bytes that may wait to be read by a worker, besides one push. A worker with more does not read. */
+/**
+ * The most bytes that a worker may leave unread, besides one push. With more the stream ends, since the
+ * worker does not read.
+ */
 const MAX_UNREAD = 64 * 1024 * 1024
 
-/** A message, or a backlog, of at most this many bytes does not count towards the shared memory. */
+/** A message or backlog of at most this many bytes takes nothing of the memory that all connections share. */
 const SMALL = 64 * 1024
 
 const CONTENT_TYPE = "application/connect+proto"
@@ -69,7 +75,7 @@ export class ConnectServer {
     this.#options = options
   }
 
-  /** Opens a stream for a request. `admit` returns the sender, or throws an `IronflowError`. */
+  /** Answers a request with a stream. `admit` returns the sender, or throws an `IronflowError`. */
   open(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, admit: () => Visitor): void {
     if (headers["content-type"] !== CONTENT_TYPE) {
       stream.respond({ ":status": 415, "accept-post": CONTENT_TYPE }, { endStream: true })
@@ -82,7 +88,7 @@ export class ConnectServer {
       visitor.caller.checkAction("worker:run")
     } catch (error) {
       if (!isIronflowError(error)) throw error
-      // with another status the client would see only the status, and not the reason
+      // the status is always 200: with another one the client would not see the reason
       stream.respond({ ":status": 200, "content-type": CONTENT_TYPE })
       endWith(stream, error)
       return
@@ -109,7 +115,7 @@ class ConnectStream {
   readonly #visitor: Visitor
   readonly #environment: string | undefined
   readonly #envelopes: Envelopes
-  /** A large message that is incomplete. */
+  /** Room for a large message that has not arrived completely. */
   #input: PendingInput | undefined
   readonly #unread: SendBuffer
   #peer: TurnStream | LegacyStream | undefined
@@ -245,7 +251,7 @@ class ConnectStream {
           maxBodyBytes: maxMessageBytes,
           caller: this.#visitor.caller,
           wake: () => this.#pump(),
-          // pending answers are sent first
+          // ends a moment later, so that answers are sent first
           end: () => void setImmediate(() => this.#end())
         })
         const registration = yield* checked(() => read("the registration", register.turns))
@@ -267,7 +273,7 @@ class ConnectStream {
         this.#peer = legacy
         if (this.#ended) legacy.closed()
       }
-      // the permissions of the key may have changed meanwhile
+      // the permissions of the key may have changed since the request
       yield* checked(() => this.#peer?.check())
       const early = this.#early
       this.#early = []
@@ -275,7 +281,10 @@ class ConnectStream {
     })
   }
 
-  /** Throws an `IronflowError` for a call that was damaged in transit: its id cannot be known. */
+  /**
+   * Answers a call. Throws an `IronflowError` when the call was damaged in transit, since its id may be
+   * damaged too.
+   */
   #answer(turns: TurnStream, { body, call, id }: Data): void {
     const asked = read("the body of the call", body, callSealedWith(Number(id), String(call)))
     turns.checkSeal(isSealed(asked))
@@ -298,7 +307,7 @@ class ConnectStream {
     )
   }
 
-  /** Runs the effect of a message. Reading pauses when too many of them run. */
+  /** Runs the effect of a message. Reading pauses while too many of them run. */
   #run(effect: Effect.Effect<void, IronflowError>, isRegistration = false): void {
     if (++this.#calls === MAX_CALLS) this.#hold("calls")
     this.#options.fork(
@@ -329,7 +338,7 @@ class ConnectStream {
   // To the worker
   // -------------------------------------------------------------------------------------------------------------------
 
-  /** Pushes deliveries while the worker reads. */
+  /** Pushes deliveries as long as the worker reads. */
   #pump(): void {
     const peer = this.#peer
     if (!(peer instanceof TurnStream)) return
@@ -356,7 +365,10 @@ class ConnectStream {
 const bug = (): ServerError =>
   new ServerError("The engine failed because of a bug; its log has the details", { code: "INTERNAL_ERROR" })
 
-/** The value of a JSON string in a message. Throws an `IronflowError` when it is damaged, too large or too deep. */
+/**
+ * The value in the JSON text of a message. Throws an `IronflowError` when it is damaged, too large or too
+ * deep.
+ */
 const read = (what: string, text: unknown, about?: string): unknown =>
   typeof text === "string"
     ? readSealed(text, (text) => safeJsonParse(checkShape(what, text)), about)
@@ -364,7 +376,7 @@ const read = (what: string, text: unknown, about?: string): unknown =>
 
 const endWith = (stream: ServerHttp2Stream, error?: IronflowError): void => {
   stream.end(endOfStream(error === undefined ? undefined : failureResponse(error, "connect").body))
-  // the other side may keep sending data that nothing reads
+  // the other side may keep sending data, which must be taken although nothing reads it
   stream.resume()
   if (error !== undefined) stream.once("finish", () => stream.close())
 }

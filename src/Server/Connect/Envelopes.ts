@@ -1,4 +1,4 @@
-/** The envelopes of ConnectRPC: one byte of flags, four of length, the message. */
+/** The envelopes of ConnectRPC: one byte of flags, four bytes of length, and the message. */
 import { BodyError, LimitExceededError, ValidationError } from "../../Errors.ts"
 import { MESSAGE_DAMAGED } from "../../Protocol/Seal.ts"
 import { ByteCollector } from "../Http/ByteCollector.ts"
@@ -15,7 +15,7 @@ export const envelope = (flags: number, payload: Uint8Array): Buffer => {
   return Buffer.concat([head, payload])
 }
 
-/** The end of a stream: empty, or with the body of a failure as ConnectRPC encodes it. */
+/** The envelope that ends a stream. It is empty, or has the body of a failure as ConnectRPC encodes it. */
 export const endOfStream = (failure?: { readonly [key: string]: unknown }): Buffer =>
   envelope(END_OF_STREAM, Buffer.from(JSON.stringify(failure === undefined ? {} : { error: failure })))
 
@@ -24,7 +24,7 @@ export class Envelopes {
   readonly #maxBytes: number
   readonly #what: string
   #rest = new ByteCollector()
-  /** Bytes needed before there is more to parse. */
+  /** How many bytes must be there before more can be parsed. */
   #needed = HEAD_BYTES
 
   /** `maxBytes` is the size limit of a message, and `what` names the message in errors. */
@@ -33,12 +33,15 @@ export class Envelopes {
     this.#what = what
   }
 
-  /** Bytes of an incomplete message. */
+  /** How many bytes of an incomplete message are held. */
   get held(): number {
     return this.#rest.length
   }
 
-  /** The messages that are complete with this chunk. Throws an `IronflowError` for an invalid one. */
+  /**
+   * Takes a chunk, and returns the messages that are now complete. Throws an `IronflowError` for an invalid
+   * message.
+   */
   read(chunk: Buffer): ReadonlyArray<Buffer> {
     this.#rest.add(chunk)
     if (this.#rest.length < this.#needed) return []

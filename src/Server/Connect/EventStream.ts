@@ -1,8 +1,8 @@
 /**
- * A subscription over ConnectRPC: the request is one message, and the response is a stream with an envelope for each
- * event, until one of the sides ends it.
+ * A subscription over ConnectRPC. The request is one message. The response is a stream with an envelope for
+ * each event, until one side ends it.
  *
- * The stream carries less than `/ws`: it does not report dropped events or a client that is too slow.
+ * The stream tells less than `/ws`: neither that events were dropped, nor that the client is too slow.
  */
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { PassThrough, Readable } from "node:stream"
@@ -26,14 +26,14 @@ import { endOfStream, envelope, Envelopes } from "./Envelopes.ts"
 
 const CONTENT_TYPE = "application/connect+json"
 
-/** A smaller backlog does not count. */
+/** A backlog of at most this many bytes takes nothing of the memory that all connections share. */
 const SMALL = 64 * 1024
 
-/** How long a client may take to read the rest of a stream that is over, in milliseconds. */
+/** How long a client may take to read the rest of a stream that has ended, in milliseconds. */
 const GRACE_MS = 1000
 
 /**
- * After how much silence TCP checks whether the client is still there, in milliseconds; the protocol has no
+ * After this much silence, TCP checks whether the client is still there, in milliseconds. The protocol has no
  * heartbeats.
  */
 const KEEP_ALIVE_MS = 30_000
@@ -44,11 +44,11 @@ const MAX_LISTENERS = 30
 // Request and response
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Whether it is a request for a stream that can be answered. */
+/** Whether the request asks for a stream, in the encoding that is answered here. */
 export const asksForStream = ({ headers }: Pick<IncomingMessage, "headers">): boolean =>
   typeOf(headers["content-type"]) === CONTENT_TYPE
 
-/** Whether it is a plain call. A plain call gets no stream, but its body can be read. */
+/** Whether the request is a plain call. It gets no stream, but its body can be read. */
 export const isPlainCall = ({ headers }: Pick<IncomingMessage, "headers">): boolean =>
   typeOf(headers["content-type"] ?? "application/json") === "application/json"
 
@@ -62,7 +62,7 @@ export const unsupportedType = ({ headers }: Pick<IncomingMessage, "headers">): 
     { code: "BODY_UNSUPPORTED" }
   )
 
-/** The one message of a request for a stream. Throws an `IronflowError` for any other body. */
+/** The only message in the body of a request for a stream. Throws an `IronflowError` for any other body. */
 export const readMessage = (body: Buffer): unknown => {
   const envelopes = new Envelopes(MAX_FRAME, "The request")
   const [message, second] = envelopes.read(body)
@@ -77,20 +77,22 @@ export const readMessage = (body: Buffer): unknown => {
   return value
 }
 
-/** A stream that ends at once with a failure. */
+/** The reply to a call that fails at once: a stream that only has the failure. */
 export const endedStream = ({ body }: FailureResponse): Reply => ({
   status: 200,
   type: CONTENT_TYPE,
   body: Readable.from([endOfStream(body)], { objectMode: false })
 })
 
-/** Sends the response head before the first event, and detects a client that has silently gone. */
+/**
+ * Sends the head of the response before there is an event. Has TCP find out when a client is silently gone.
+ */
 export const beginStream = ({ socket }: IncomingMessage, response: ServerResponse): void => {
   // streams that are piped into it add about a dozen listeners
   response.setMaxListeners(MAX_LISTENERS)
   response.once("pipe", () => {
     response.flushHeaders()
-    // a stream may be silent as long as no event happens
+    // no timeout: a stream is silent as long as no event happens
     response.setTimeout(0)
     socket.setKeepAlive(true, KEEP_ALIVE_MS)
   })
@@ -101,17 +103,20 @@ export const beginStream = ({ socket }: IncomingMessage, response: ServerRespons
 // ---------------------------------------------------------------------------------------------------------------------
 
 export class EventStream {
-  // everything that the reader has not taken counts as waiting
+  // with these limits, all that the reader has not taken counts as backlog
   readonly #out = new PassThrough({ readableHighWaterMark: 1, writableHighWaterMark: 1 })
   #isOver = false
-  /** The engine's side of the subscription. */
+  /** The connection that the engine uses for the subscription. */
   readonly wire: Wire
   readonly wireFormat: WireFormat
 
   constructor(unread: Unread) {
     const out = this.#out
     const buffer = unread.sendBuffer(() => out.destroy())
-    /** The backlog that counts. When memory is short it counts as the largest backlog that any subscription accepts. */
+    /**
+     * The size of the backlog. When memory is short, this is the largest backlog that any subscription
+     * accepts.
+     */
     const weigh = (): number => {
       const bytes = out.writableLength + out.readableLength
       buffer.set(bytes > SMALL ? bytes : 0)
@@ -127,7 +132,7 @@ export class EventStream {
       get backlog() {
         return weigh()
       },
-      // the request is the only message of the client
+      // nothing to pause: the client sends no message but the request
       pause: () => undefined,
       resume: () => undefined,
       onText: () => undefined,
@@ -140,7 +145,7 @@ export class EventStream {
       weigh()
       wire.onDrain()
     })
-    // `close` follows: the client has gone
+    // the client has gone; `close` follows, and is handled below
     out.on("error", () => undefined)
     out.once("close", () => {
       this.#isOver = true
@@ -153,12 +158,12 @@ export class EventStream {
     return { status: 200, type: CONTENT_TYPE, body: this.#out }
   }
 
-  /** Calls `listener` when the stream is over and was read to its end or given up. */
+  /** Calls `listener` when the stream has ended and was read to its end, or was given up. */
   onClose(listener: () => void): void {
     this.#out.once("close", listener)
   }
 
-  /** Sends the subscription to the engine. */
+  /** Passes the subscription on to the engine. */
   subscribe(pattern: string, options: { readonly [name: string]: unknown }): void {
     this.wire.onText(JSON.stringify({ type: "subscribe", subscription: { pattern, options } }))
   }
@@ -167,7 +172,7 @@ export class EventStream {
     this.#endWith(failureResponse(error, "connect"))
   }
 
-  /** Tells the client to come back later. */
+  /** Ends the stream, and tells the client to subscribe again later. */
   goAway(): void {
     this.end(stops())
   }
@@ -176,7 +181,7 @@ export class EventStream {
     if (this.#isOver) return
     this.#isOver = true
     this.#out.end(endOfStream(body))
-    // no more is sent, and unread data is not kept forever
+    // the engine sends no more, and what the client does not read is dropped after a while
     this.wire.onClose(GOING_AWAY, "the stream is over")
     const timer = setTimeout(() => this.#out.destroy(), GRACE_MS).unref()
     this.#out.once("close", () => clearTimeout(timer))
@@ -197,7 +202,7 @@ export class EventStream {
   }
 }
 
-/** The code of a WebSocket for this. */
+/** The code by which a `Wire` says that its server stops; that of WebSockets. */
 const GOING_AWAY = 1001
 
 const stops = (): IronflowError =>
@@ -211,8 +216,8 @@ const failureOf = (code = "SUBSCRIPTION_ERROR", message = "", error?: IronflowEr
     : failureResponse(error ?? new SubscriptionError(message, { code, retryable: false }), "connect")
 
 /**
- * Encodes an event as `PubSubService` does. Its data is a `Struct`, which is an object: any other value becomes the
- * field `value` of one.
+ * Encodes an event as `PubSubService` does. There, data is a `Struct`, which is an object: any other value
+ * becomes the field `value` of an object.
  */
 const encode: WireFormat["encode"] = (
   { includeMetadata, subscriptionId, target },

@@ -1,6 +1,6 @@
 /**
- * Limits the filters of streams that share an HTTP/2 connection: in total they may be as long as those of one
- * connection to `/ws`.
+ * Limits the filters of the streams that share an HTTP/2 connection. Together they may be as long as those of
+ * one connection to `/ws`.
  */
 import type { IncomingMessage } from "node:http"
 import type { Http2ServerRequest } from "node:http2"
@@ -8,10 +8,13 @@ import { LimitExceededError } from "../../Errors.ts"
 import { MAX_FILTERS } from "../../Protocol/Subscriptions.ts"
 
 export class FilterBudget {
-  /** Characters of all filters, by connection. */
+  /** For each connection: the length of all its filters, in characters. */
   readonly #lengths = new WeakMap<object, number>()
 
-  /** Takes room for a filter. Returns a function that releases it. Throws `LimitExceededError`. */
+  /**
+   * Takes room for a filter, and returns a function that releases it. Throws `LimitExceededError` when there
+   * is no room.
+   */
   take(request: IncomingMessage | Http2ServerRequest, length: number): () => void {
     const connection = ("stream" in request ? request.stream.session : undefined) ?? request.socket
     const all = this.#lengthOf(connection) + length

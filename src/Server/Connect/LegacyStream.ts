@@ -1,9 +1,9 @@
 /**
- * A legacy streaming worker: it gets jobs while it has room, reports steps and ends, names its jobs in heartbeats,
- * and is told of cancellations.
+ * A legacy worker that streams. It gets jobs while it has room, reports steps and ends, names its jobs in
+ * heartbeats, and is told of cancellations.
  *
- * The room is counted here: such a worker says once how many jobs it takes, and silently drops further ones. A job
- * that it has dropped, or has ended silently, shows in its next heartbeat, which does not name it.
+ * The engine counts the room. Such a worker says once how many jobs it takes, and drops further ones
+ * silently. When it has dropped a job, or ended it silently, its next heartbeat does not name the job.
  */
 import * as Effect from "effect/Effect"
 import { type IronflowError, ValidationError } from "../../Errors.ts"
@@ -22,12 +22,12 @@ import { checked } from "../../CheckAsEffect.ts"
 import type { RemoteWorkers } from "../../Engine/Workers/RemoteWorkers.ts"
 import { functionsOf } from "../Workers/LegacyFunctions.ts"
 
-/** A job that the worker was given. */
+/** A job that the worker has. */
 interface Held {
   readonly job: Job
   /** Whether the worker has acknowledged the job. */
   acked: boolean
-  /** Heartbeats since the job was given. */
+  /** How many heartbeats came since the job was given. */
   beats: number
 }
 
@@ -46,7 +46,7 @@ export interface LegacyStreamOptions {
 
 const RELEASE: TurnOp = { _tag: "Release" }
 
-/** The heartbeat interval that workers are asked to use, in milliseconds. */
+/** How often workers are asked to send a heartbeat, in milliseconds. */
 const HEARTBEAT_MS = LEGACY_LEASE_MS / 3
 
 export class LegacyStream {
@@ -55,7 +55,7 @@ export class LegacyStream {
   #session: RemoteSession | undefined
   #registration: WorkerRegistration | undefined
   #room = 0
-  /** Jobs that were requested and have not arrived. */
+  /** How many jobs were requested for the worker and have not arrived. */
   #asked = 0
   readonly #held = new Map<string, Held>()
   #workerId = ""
@@ -104,7 +104,10 @@ export class LegacyStream {
     if (this.#registration !== undefined) checkWorker(this.#options.caller, this.#registration)
   }
 
-  /** The stream has ended: no jobs are assigned until the worker reconnects. Its leases stay until they run out. */
+  /**
+   * The stream has ended. The worker gets no jobs until it reconnects, and keeps its leases until they run
+   * out.
+   */
   closed(): void {
     this.#isClosed = true
     this.#session?.setReachable(false)
@@ -117,7 +120,7 @@ export class LegacyStream {
       if (isObject(message.heartbeat)) return this.#beat(message.heartbeat)
       if (isObject(message.jobAck)) return this.#acked(String(message.jobAck.jobId ?? ""))
       if (isObject(message.stepStarted)) return this.#answerStep(message.stepStarted, Effect.void)
-      // a failed step is no result: the failure of the job decides about the run
+      // a failed step is no result: what the worker says about the whole job decides
       if (isObject(message.stepFailed)) return this.#answerStep(message.stepFailed, Effect.void)
       if (isObject(message.stepCompleted)) {
         const step = message.stepCompleted
@@ -180,7 +183,7 @@ export class LegacyStream {
     this.#forget(jobId)
   }
 
-  /** Reports an op in place of the worker. */
+  /** Reports an op for the worker, which does not do so itself. */
   #settle({ jobId, runId }: Pick<Job, "jobId" | "runId">, op: TurnOp): void {
     this.#options.fork(
       Effect.catch(
@@ -216,7 +219,7 @@ export class LegacyStream {
         held.acked = true
         continue
       }
-      // a job that was just given may have arrived after the heartbeat was sent
+      // a job that was given a moment ago may have been in transit when the heartbeat was sent
       if (!held.acked && held.beats++ === 0) continue
       this.#settle(held.job, held.acked ? this.#gaveUp() : RELEASE)
       this.#forget(jobId)
@@ -260,7 +263,7 @@ export class LegacyStream {
     )
   }
 
-  /** Applies an update. Fails when it changed nothing. */
+  /** Applies an update. Fails when the update changed nothing. */
   #apply(message: Data, update: Update, endsJob = false): Effect.Effect<void, IronflowError> {
     const { engine, environment } = this.#options
     const id = String(message.jobId ?? "")
@@ -302,7 +305,7 @@ const readRegistration = (
     environment,
     hostname: String(hostname ?? "unknown"),
     functions: functionsOf(engine.functions, environment, ids),
-    // legacy workers send 0 for an unset number
+    // legacy workers send 0 for a number that is not set
     maxConcurrentJobs: checkMaxConcurrentJobs(Number(maxConcurrentJobs) || 10),
     labels: Object.fromEntries(pairs),
     version: { sdk: "unknown", runtime: "unknown" }
@@ -314,8 +317,9 @@ const readRegistration = (
 // ---------------------------------------------------------------------------------------------------------------------
 
 /**
- * The op for a run that this stream cannot carry, because a `Struct` is an object and the run holds another value. It
- * releases the run when a better worker exists, and pauses it otherwise.
+ * The op for a run that this stream cannot carry: the run holds a value that is no object, and a `Struct` can
+ * only be an object. The run is released when another worker can take it, and paused when none can.
+ * `undefined` for other runs.
  */
 const opForUnsupported = (job: Job, hasBetter: boolean): TurnOp | undefined => {
   const stranger =
@@ -448,7 +452,10 @@ const isoOf = (epochMs: unknown): string | undefined => {
   return Number.isNaN(date.getTime()) ? undefined : date.toISOString()
 }
 
-/** A path alone compares with the trigger's event; with a value, the awaited event is compared with that value. */
+/**
+ * Makes the match of a wait. A path alone compares the awaited event with the event of the run; with a value,
+ * the awaited event is compared with the value.
+ */
 const matchOf = ({ matchExpression, matchValue }: Data): string | undefined => {
   if (typeof matchExpression !== "string" || matchExpression === "") return undefined
   return typeof matchValue === "string" && matchValue !== ""

@@ -23,7 +23,7 @@ export const subscribeRoutes = (
 ): ReadonlyArray<Route> => {
   const filters = new FilterBudget()
 
-  /** `checkCall` throws when the call is no longer allowed. */
+  /** Opens a subscription. `checkCall` throws when the caller may no longer make the call. */
   const open = (
     { caller, environment, request }: Call,
     pattern: string,
@@ -92,7 +92,7 @@ const streaming = <B>(
   )
 }
 
-/** The options as `/ws` has them, without empty ones. Throws `ValidationError`. */
+/** The options in the form of `/ws`; empty ones are left out. Throws `ValidationError`. */
 const readOptions = ({ ackMode, backpressure, filter = "", ...options }: StreamOptions) => {
   const acks = wordIn(AckModeWord, ackMode) ?? "auto"
   if (acks !== "auto") {

@@ -2,8 +2,8 @@
  * Decides who may call: refuses requests of foreign pages, checks API keys, and tells browsers which pages may read
  * the responses.
  *
- * While there are no keys, the server trusts everybody who can reach its port, except browsers that act for a page of
- * another site. As soon as there is a key, every call requires one.
+ * While there are no keys, the server trusts everybody who can reach its port. It does not trust browsers
+ * that act for a page of another site. As soon as there is a key, every call requires one.
  */
 import type { IncomingHttpHeaders } from "node:http"
 import { isIP } from "node:net"
@@ -31,26 +31,26 @@ export interface AccessCheckOptions {
   /** Whether other machines can reach the server. */
   readonly exposed: boolean
   readonly insecure: boolean
-  /** Origins of other hosts whose pages may call. */
+  /** Origins of pages on other hosts that may call. */
   readonly corsOrigins: ReadonlyArray<string>
   /**
    * Host names under which pages may call, besides those of loopback and IP addresses. A name with a port allows only
    * this port.
    */
   readonly allowedHosts: ReadonlyArray<string>
-  /** Throws `LimitExceededError` when the environment would exceed the limit of environments. */
+  /** Throws `LimitExceededError` when one more environment would exceed the limit of environments. */
   readonly checkEnvironment: (environment: string) => void
 }
 
-/** An authenticated caller, and the environment of the call. */
+/** A caller who was authenticated, and the environment of the call. */
 export interface Visitor {
   readonly caller: Caller
   readonly environment: string
-  /** The rest of the browser session that the request uses, in milliseconds. */
+  /** How much longer the browser session of the request lasts, in milliseconds. */
   readonly sessionMs?: number
 }
 
-/** The parts of an HTTP/1.1 or HTTP/2 request that are checked. */
+/** What is checked of an HTTP/1.1 or HTTP/2 request. */
 export interface RequestHead {
   readonly method?: string | undefined
   readonly headers: IncomingHttpHeaders
@@ -70,9 +70,10 @@ export class AccessCheck {
   }
 
   /**
-   * Throws `UnauthorizedError` for a request of a page that may not call, whether or not there are keys. The host
-   * reveals a foreign name that was made to resolve to this server, since a page can only send its own host. Images,
-   * forms and links of other sites have no origin: of these only a link to a public route is allowed.
+   * Throws `UnauthorizedError` for a request of a page that may not call, whether or not there are keys. A
+   * page can only send its own host name. So the host reveals when a foreign name was made to resolve to this
+   * server. Images, forms and links of other sites have no origin: of these, only a link to a public route is
+   * allowed.
    */
   checkOrigin(head: RequestHead, isPublic: () => boolean = () => false): void {
     const { headers } = head
@@ -86,7 +87,7 @@ export class AccessCheck {
       )
     }
     if (origin === undefined) {
-      // without TLS only the referer tells, and a link looks like an image
+      // without TLS only the referer tells the page, and a link cannot be told from an image
       if (headers["sec-fetch-site"] === undefined && headers.referer !== undefined) {
         if (this.#answers(head, headers.referer) || (head.method === "GET" && isPublic())) return
         throw this.#isOfOther(headers.referer)
@@ -107,9 +108,9 @@ export class AccessCheck {
   }
 
   /**
-   * Throws `UnauthorizedError` for a browser request that does not identify its page. A page of another site sends
-   * such a request without TLS when it shows an image from here. The page could not read the response, but the effect
-   * of the request would happen.
+   * Throws `UnauthorizedError` for a browser request that does not say which page makes it. Without TLS, a
+   * browser sends such a request when a page of another site shows an image from here. The page cannot read
+   * the response, but the request would have its effect.
    */
   checkEffect({ headers }: RequestHead): void {
     if (headers["user-agent"]?.startsWith("Mozilla/") !== true) return
@@ -120,10 +121,10 @@ export class AccessCheck {
   }
 
   /**
-   * Authenticates a request, and determines its environment. The key is in the header `Authorization`, or for a
-   * socket in `token` of the query, since browsers cannot set headers there. Without a key, the session cookie of one
-   * of our own pages counts. Throws `UnauthenticatedError` without a valid key, and `UnauthorizedError` when the
-   * request names another environment than its key.
+   * Authenticates a request, and determines its environment. The key is in the header `Authorization`. For a
+   * socket it may be in `token` of the query, since browsers cannot set headers there. Without a key, the
+   * session cookie counts if the request is from one of our own pages. Throws `UnauthenticatedError` without
+   * a valid key, and `UnauthorizedError` when the request names another environment than its key.
    */
   admit(request: RequestHead, query?: URLSearchParams): Visitor {
     const { headers } = request
@@ -151,8 +152,8 @@ export class AccessCheck {
   }
 
   /**
-   * The session of a request. Browsers send cookies to every port of a host, so only pages of this engine may use
-   * one. Throws `UnauthorizedError` for another page.
+   * The browser session of a request. Browsers send a cookie to every port of its host, so only pages of this
+   * engine may use the session. Throws `UnauthorizedError` for any other page.
    */
   #sessionOf(head: RequestHead): BrowserSession | undefined {
     const { headers, method = "GET" } = head
@@ -165,7 +166,7 @@ export class AccessCheck {
     const isOwn =
       site === "same-origin" ||
       (site === undefined && url !== null && host !== undefined && isSameHost(url.host, host, url.protocol))
-    // a URL that a user has typed; without TLS the request does not say which page reads it
+    // the address bar; without TLS the request does not say whether a page reads the response
     const isLook =
       (method === "GET" || method === "HEAD") &&
       headers.upgrade === undefined &&
@@ -178,8 +179,8 @@ export class AccessCheck {
   }
 
   /**
-   * What must be waited for before a request is judged, where other engines may have changed who may do what. `isAdmitted`: its
-   * connection was admitted before.
+   * What must be awaited before a request is judged, where other engines may have changed who may do what.
+   * `undefined` when nothing must. `isAdmitted` says that the connection of the request was admitted before.
    */
   look(
     request: RequestHead,
@@ -207,7 +208,7 @@ export class AccessCheck {
     }
   }
 
-  /** Headers that let the page of the request read the response; none when the page is refused. */
+  /** The headers that let the page of the request read the response; none when the page may not. */
   corsHeaders(head: RequestHead): { readonly [name: string]: string } | undefined {
     const { origin } = head.headers
     if (origin === undefined) return undefined
@@ -225,10 +226,11 @@ export class AccessCheck {
   }
 
   /**
-   * Whether a browser sends the request for a page: it names the page, or has another header that neither pages nor
-   * programs can set. Browsers omit all of them when a page without TLS reads from its own host and hides its
-   * referer. Its host name may have been made to resolve to this server a moment ago. Where no key is required,
-   * browsers are therefore recognized by their user agent, which pages rarely change.
+   * Whether a browser sends the request for a page. It does when the request names the page, or has another
+   * header that neither pages nor programs can set. Browsers leave out all of these when a page without TLS
+   * reads from its own host and hides its referer. The host name of such a page may have been made to resolve
+   * to this server a moment ago. So where no key is required, a browser is also recognized by its user agent,
+   * which pages rarely change.
    */
   #isFromPage(headers: IncomingHttpHeaders): boolean {
     if (headers.origin !== undefined || headers.referer !== undefined) return true
@@ -236,7 +238,7 @@ export class AccessCheck {
     if (isBrowser && !this.#access.required) return true
     for (const name in headers) {
       if (!name.startsWith("sec-") || name.startsWith("sec-websocket-")) continue
-      // Node's `fetch` sends only this one, which no browser does
+      // `fetch` of Node sends this header alone, which no browser does
       if (name !== "sec-fetch-mode" || headers[name] !== "cors" || isBrowser) return true
     }
     return false
@@ -259,9 +261,9 @@ export class AccessCheck {
     if (this.#options.corsOrigins.includes(page)) return true
     if (host === undefined || url === null) return false
     if (this.#options.corsOrigins.includes(url.origin)) return true
-    // the server's own pages
+    // a page of this server
     if (isSameHost(url.host, host, url.protocol)) return true
-    // without keys, pages of any development server on this machine may call
+    // while no key is required, development servers on this machine may call from any port
     return !this.#access.required && isLoopback(hostnameOf(`http://${host}`)) && isLoopback(url.hostname)
   }
 }
@@ -281,7 +283,7 @@ export const checkCall = (
   checkRule({ caller, environment }, rule, variables)
 }
 
-/** Checks the rule for the visitor. Throws `UnauthorizedError`. */
+/** Checks what a rule requires of the visitor. Throws `UnauthorizedError`. */
 export const checkRule = (
   { caller, environment }: Pick<Visitor, "caller" | "environment">,
   rule: Rule,
@@ -297,14 +299,15 @@ export const checkRule = (
     case "path":
       return caller.check(action, `${resource.kind}:${variables[resource.variable] ?? ""}`, environment)
     case "body":
-      // the resource is not known yet; a caller who may never do this is refused before the body is read
+      // the resource is known once the body is read; a caller who may not do this to any resource is refused
+      // before
       return caller.checkAction(action)
   }
 }
 
 /**
- * Checks whether the visitor may make a call whose body has arrived. Permissions may have changed since it began, so
- * the current ones count. Throws as {@link checkCall} does.
+ * Checks whether the visitor may make a call whose body has arrived. Permissions may have changed since the
+ * request began: the current ones count. Throws as {@link checkCall} does.
  */
 export const checkBodyAccess = (
   visitor: Visitor,
@@ -322,7 +325,7 @@ export const checkBodyAccess = (
   }
 }
 
-/** All resource names in the body; the route refuses a body without any. */
+/** The names of resources in the body. `[""]` when there are none, which the route refuses. */
 const namesIn = (
   resource: Extract<Resource, { readonly from: "body" }>,
   body: unknown
@@ -331,7 +334,7 @@ const namesIn = (
   const one = resource.in === undefined ? body : member(resource.in)
   const items = resource.each === undefined ? [one] : member(resource.each)
   if (!Array.isArray(items)) return [""]
-  // each of them is checked against the policies
+  // each name is checked against the policies, so there must not be too many
   if (items.length > writesAtOnce) {
     throw new LimitExceededError(`The list \`${resource.each}\``, items.length, writesAtOnce, "items")
   }
@@ -343,7 +346,7 @@ const namesIn = (
       : []
   )
   if (names.length === 0) return [""]
-  // the filter above leaves only strings
+  // the filter above has left only strings
   const different = new Set(names as Array<string>)
   for (const name of different) {
     if (name.length > keyLength) {
@@ -359,7 +362,7 @@ export const bearer = (authorization: string | undefined): string | undefined =>
 export const isLoopback = (host: string): boolean =>
   host === "localhost" || host === "::1" || host === "[::1]" || /^127(\.\d{1,3}){3}$/.test(host)
 
-/** Whether the page belongs to another site, or may do so, according to the browser. */
+/** Whether the browser says that the request is made for a page of another site, or may be. */
 const isOfOtherSite = (headers: IncomingHttpHeaders): boolean => {
   const site = headers["sec-fetch-site"]
   return site !== undefined && site !== "same-origin" && site !== "none"
@@ -369,11 +372,14 @@ const isOfOtherSite = (headers: IncomingHttpHeaders): boolean => {
 const isNavigation = ({ headers, method = "GET" }: RequestHead): boolean =>
   method === "GET" && headers["sec-fetch-mode"] === "navigate" && headers["sec-fetch-dest"] === "document"
 
-/** The host of a request; HTTP/2 calls it the authority. Throws `ValidationError` when the request names two. */
+/**
+ * The host of a request, which HTTP/2 calls the authority. Throws `ValidationError` when the request names
+ * two.
+ */
 const oneHost = ({ headers, rawHeaders = [] }: RequestHead): string | undefined => {
   const authority = headers[":authority"]
   let hosts = typeof authority === "string" && (headers.host ?? authority) !== authority ? 2 : 0
-  // Node keeps only the first one
+  // `headers` has only the first of several
   for (let i = 0; i < rawHeaders.length; i += 2) {
     if (rawHeaders[i]!.length === 4 && rawHeaders[i]!.toLowerCase() === "host") hosts++
   }
@@ -385,7 +391,7 @@ const oneHost = ({ headers, rawHeaders = [] }: RequestHead): string | undefined 
   return typeof authority === "string" ? authority : headers.host
 }
 
-/** Whether two hosts are equal; the default port may be omitted. */
+/** Whether two hosts are the same. The default port of the protocol may be left out. */
 const isSameHost = (one: string, other: string, protocol = "http:"): boolean =>
   hostOf(one, protocol) === hostOf(other, protocol)
 

@@ -13,23 +13,23 @@ import { showMs } from "../../Show.ts"
 export interface BodyLimits {
   readonly maxBytes: number
   readonly timeoutMs: number
-  /** Whether the body may be sealed (`Protocol/Seal.ts`). A seal must then be valid. */
+  /** Whether the body may be sealed (`Protocol/Seal.ts`). If it is, the seal must be valid. */
   readonly mayBeSealed?: boolean
 }
 
-/** The shared budget for bodies. */
+/** The memory that all bodies share. */
 export interface BodyBudget {
   readonly inputBudget: InputBudget
   /** An object that all requests of one connection share. */
   readonly connection: object
   /**
-   * Receives the input, which must be ended when the body is no longer needed. A small body that arrives at once
-   * takes nothing of it.
+   * Called with the input, which must be ended when the body is no longer needed. Not called for a small body
+   * that arrives at once, which takes no shared memory.
    */
   readonly onInput: (input: PendingInput) => void
 }
 
-/** The body as JSON; `{}` when it is empty. */
+/** Reads the body as JSON; `{}` when it is empty. */
 export const readJson = (
   request: IncomingMessage,
   limits: BodyLimits,
@@ -37,7 +37,7 @@ export const readJson = (
 ): Effect.Effect<unknown, IronflowError> =>
   Effect.flatMap(readBytes(request, limits, budget), (bytes) => parse(bytes, limits))
 
-/** The body as sent. */
+/** Reads the bytes of the body as they were sent. */
 export const readBytes = (
   request: IncomingMessage,
   limits: BodyLimits,
@@ -63,7 +63,7 @@ const refuse = (request: IncomingMessage, maxBytes: number): IronflowError | und
   return announced > maxBytes ? tooLarge(`${announced} bytes`, maxBytes) : undefined
 }
 
-/** A body of at most this many bytes takes nothing of the budget when it arrives at once. */
+/** A body of at most this many bytes takes no shared memory when it arrives at once. */
 const SMALL = 64 * 1024
 
 const collect = (
@@ -105,7 +105,7 @@ const collect = (
       stop()
       const begin = () => resume(Effect.succeed(body.bytes))
       if (input === undefined) begin()
-      // parsing a large body takes long: other requests run before
+      // parsing a large body takes long, so other requests run before
       else input.onComplete(() => whenTime("body", begin))
     }
     const onError = (error: Error) => {
@@ -131,7 +131,7 @@ const collect = (
     })
   })
 
-/** Characters from which parsing and processing take long, so that other requests run in between. */
+/** A longer body takes long to parse and to process, so other requests run in between. In characters. */
 const LARGE = 128 * 1024
 
 const ownTurn: Effect.Effect<void> = Effect.callback((resume) => whenTime("body", () => resume(Effect.void)))
@@ -141,7 +141,7 @@ const parse = (bytes: Buffer, limits: BodyLimits): Effect.Effect<unknown, Ironfl
   return bytes.length > LARGE ? Effect.tap(value, ownTurn) : value
 }
 
-/** The value of a body from another transport; `{}` when it is empty. */
+/** The value of a body that came over another transport; `{}` when it is empty. */
 export const parseJson = (
   text: string,
   limits: Pick<BodyLimits, "mayBeSealed">

@@ -1,8 +1,8 @@
 /**
- * The session of a browser: a cookie that stands for an API key. The cookie holds the key, encrypted with the key's
- * hash, which only the engine has. A thief of the cookie does not get the key, a reader of the database cannot make a
- * cookie, and the server stores nothing. So a session outlives the process, is valid at every engine on the same
- * database, and ends with its key.
+ * The session of a browser: a cookie that stands for an API key. The cookie holds the key, encrypted with the
+ * key's hash, which only the engine has. So who steals the cookie does not get the key, and who reads the
+ * database cannot make a cookie. The server stores nothing: a session outlives the process, is valid at every
+ * engine on the same database, and ends with its key.
  */
 import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from "node:crypto"
 import { isObject, safeJsonParse } from "../../Json.ts"
@@ -12,8 +12,8 @@ import { type AccessService, hashOf, placeOf } from "../../Engine/Access/Access.
 export const SESSION_MS = 12 * 3_600_000
 
 /**
- * Prefix of the cookie's name. The first half of the key's hash follows, which reveals nothing, so that engines on
- * the same host do not overwrite each other's cookies.
+ * Prefix of a cookie's name. The first half of the key's hash follows, which reveals nothing. Therefore
+ * engines on the same host do not overwrite each other's cookies.
  */
 const COOKIE = "ironflow_"
 
@@ -25,7 +25,7 @@ const TAG_BYTES = 16
 export interface BrowserSession {
   /** The API key of the session. */
   readonly key: string
-  /** When it ends, in epoch milliseconds. */
+  /** When the session ends, in epoch milliseconds. */
   readonly endsAt: number
 }
 
@@ -37,7 +37,7 @@ export class BrowserSessions {
     this.#access = access
   }
 
-  /** Makes a cookie for a valid key, which expires at `endsAt`. */
+  /** Makes a cookie for a valid key. The session expires at `endsAt`, in epoch milliseconds. */
   start(key: string, endsAt: number): { readonly name: string; readonly value: string } {
     const hash = hashOf(key)
     const iv = randomBytes(IV_BYTES)
@@ -49,7 +49,7 @@ export class BrowserSessions {
     }
   }
 
-  /** The first session among the cookies that has not ended and whose key may still exist. */
+  /** The first session among the cookies that has not ended, and whose key this engine knows. */
   find(cookies: string | undefined): BrowserSession | undefined {
     for (const [name, value] of cookiesIn(cookies)) {
       const session = this.#open(name.slice(COOKIE.length), value)
@@ -58,7 +58,10 @@ export class BrowserSessions {
     return undefined
   }
 
-  /** The names of the session cookies in the request whose keys this engine knows. Cookies ignore ports: others belong to other engines. */
+  /**
+   * The names of the session cookies that belong to this engine: it knows their keys. Browsers send the
+   * cookies of all ports of a host, so others belong to other engines.
+   */
   names(cookies: string | undefined): ReadonlyArray<string> {
     return cookiesIn(cookies)
       .map(([name]) => name)
@@ -79,7 +82,7 @@ export class BrowserSessions {
         ? { key: session["key"], endsAt: session["endsAt"] }
         : undefined
     } catch {
-      // encrypted by another engine, or changed: it is not a session
+      // the cookie was encrypted by another engine, or was changed
       return undefined
     }
   }
@@ -88,7 +91,7 @@ export class BrowserSessions {
 const sealOf = (hash: string): Buffer =>
   Buffer.from(hkdfSync("sha256", Buffer.from(hash, "hex"), "", "ironflow console session", 32))
 
-/** The most session cookies that are read. */
+/** The most session cookies of a request that are read. */
 const MAX_COOKIES = 32
 
 const cookiesIn = (cookies = ""): ReadonlyArray<readonly [name: string, value: string]> =>

@@ -1,13 +1,13 @@
 /**
- * Collects bytes that arrive in pieces. Small pieces are copied into common blocks: a piece of a single byte would
- * cost a hundred times as much as a separate object.
+ * Collects bytes that arrive in pieces. Small pieces are copied into shared blocks: a byte that is kept as an
+ * object of its own costs a hundred times as much.
  */
 const BLOCK = 64 * 1024
 const SMALL = 4 * 1024
 
 export class ByteCollector {
   readonly #blocks: Array<Buffer> = []
-  /** The last block, which is being filled. */
+  /** The last block, if it still has room. */
   #open: Buffer | undefined
   #used = 0
   #length = 0
@@ -18,7 +18,7 @@ export class ByteCollector {
 
   add(piece: Buffer): void {
     this.#length += piece.length
-    // most bodies arrive in one piece, which needs no copy
+    // a body mostly arrives in one piece, which needs no copy
     if (piece.length > SMALL || this.#length === piece.length) {
       this.#close()
       this.#blocks.push(piece)

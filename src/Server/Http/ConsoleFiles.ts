@@ -1,6 +1,6 @@
 /**
- * The files of the console, which the build puts beside the engine. They are read once; a request only selects among
- * the names read.
+ * The files of the console, which the build puts beside the engine. They are read once, and requests can only
+ * name files that were read.
  */
 import { hash } from "node:crypto"
 import { readdir, readFile } from "node:fs/promises"
@@ -11,7 +11,7 @@ import { gzip } from "node:zlib"
 import * as Context from "effect/Context"
 import { CONSOLE_PATH } from "../../Protocol/Console.ts"
 
-/** A file as sent. */
+/** A file in the form in which it is sent. */
 export interface ConsoleFile {
   readonly bytes: Uint8Array
   readonly gzipped: Uint8Array
@@ -28,7 +28,10 @@ export type ConsoleFiles = {
 
 const PAGE = "index.html"
 
-/** The folder beside the modules of a build, which may be one level deeper; in a checkout the last build. */
+/**
+ * The folder with the console's files: beside the modules of a build, or one level above; in a checkout that
+ * of the last build.
+ */
 const folderOf = (url: string): string => {
   const file = fileURLToPath(url)
   if (file.endsWith(".ts")) return path.join(file, "../../../../dist/console")

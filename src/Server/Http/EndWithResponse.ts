@@ -1,4 +1,4 @@
-/** Writes a response for something that never became a request to the bare connection, and ends it. */
+/** Writes a response to a connection whose request never became one for Node, and ends the connection. */
 import type { Duplex } from "node:stream"
 import { STATUS_CODES } from "../../NodeHttp.ts"
 import type { FailureResponse } from "../../Protocol/Http/Failures.ts"

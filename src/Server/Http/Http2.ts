@@ -15,11 +15,11 @@ import { whenTime } from "../../Engine/EventLoop.ts"
 export interface Http2Options {
   /** The largest headers of a request, in bytes. */
   readonly maxHeaderBytes: number
-  /** Milliseconds in which a connection must send its first bytes. */
+  /** How long a connection may take to send its first bytes, in milliseconds. */
   readonly timeoutMs: number
-  /** Receives the HTTP/1.1 connections. */
+  /** Takes the HTTP/1.1 connections. */
   readonly pipelines: Pipelines
-  /** Takes a stream and returns true, or leaves it to the server as a request. */
+  /** Takes a stream and returns true, or returns false and leaves it to the server as a request. */
   readonly take: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => boolean
 }
 
@@ -27,27 +27,36 @@ export interface Http2Options {
 const MAX_STREAMS = 128
 
 /**
- * The most open streams of all connections, besides one of each connection: a stream may wait for long, and takes
+ * The most open streams of all connections, besides one stream of each. A stream may wait for long, and takes
  * some 40 KB meanwhile. A connection without a stream may always open one.
  */
 export const MORE_STREAMS = 4096
 
-/** How long a connection may have no stream, in milliseconds; its client can open another one later. */
+/**
+ * How long a connection may be without a stream before it is closed, in milliseconds. Its client can open
+ * another one.
+ */
 const IDLE_MS = 120_000
 
-/** Megabytes that one connection may hold: the history of a run may be large. */
+/** How much memory one connection may take, in megabytes: the history of a run may be large. */
 const MAX_SESSION_MEGABYTES = 128
 
-/** Bytes of a connection that may arrive before they are taken. */
+/** How many bytes of a connection may arrive before they are taken. */
 const WINDOW_BYTES = 1024 * 1024
 
-/** The same for a stream: Node does not count these bytes in the session's memory. */
+/**
+ * How many bytes of one stream may arrive before they are taken: Node does not count these in the memory of
+ * the connection.
+ */
 const STREAM_WINDOW_BYTES = 64 * 1024
 
 /** The ALPN names of the two protocols. */
 export const ALPN_PROTOCOLS = ["h2", "http/1.1"]
 
-/** The whole preface of HTTP/2: its start looks like an HTTP/1.1 method. */
+/**
+ * What an HTTP/2 connection begins with. All of it is compared, since its start looks like an HTTP/1.1
+ * method.
+ */
 const PREFACE = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 
 export class BothVersions {
@@ -56,8 +65,9 @@ export class BothVersions {
   readonly #timeoutMs: number
   readonly #sessions = new Set<ServerHttp2Session>()
   readonly #sockets = new WeakSet<Socket>()
-  /** Open streams by connection; then the sum over all connections, without one stream of each. */
+  /** How many streams each connection has open. */
   readonly #open = new WeakMap<object, number>()
+  /** How many streams are open on all connections, without one stream of each. */
   #more = 0
   /** Timers that end connections without streams. */
   readonly #idle = new WeakMap<object, NodeJS.Timeout>()
@@ -83,14 +93,14 @@ export class BothVersions {
         this.#sessions.delete(session)
         clearTimeout(this.#idle.get(session))
       })
-      // the connection is gone: its streams report their own errors
+      // the connection is gone, and its streams report their own errors
       session.on("error", () => session.destroy())
     })
     this.#http2.on("request", (request, response) => {
       const { stream } = request
-      // its end, or the end of the connection, has already arrived
+      // the end of the stream or of the connection has already arrived
       if (stream.closed || stream.destroyed) return
-      // clients retry a stream that was refused with this code
+      // with this code clients try the stream again
       if (!this.#enter(stream)) return stream.close(Http2.constants.NGHTTP2_REFUSED_STREAM)
       if (!take(stream, request.headers)) server.emit("request", request, response)
     })
@@ -103,7 +113,7 @@ export class BothVersions {
       pipelines.take(socket)
     }
     server.on(event, (socket: Socket) => {
-      // the user of the connection also gets the error; this listener catches it when there is no user
+      // who uses the connection gets the error too; this listener is for the time when nobody does
       socket.on("error", () => undefined)
       if (!(socket instanceof TLSSocket)) this.#sniff(socket, asHttp1)
       else if (socket.alpnProtocol === "h2") this.#asHttp2(socket)
@@ -131,7 +141,7 @@ export class BothVersions {
     for (const session of this.#sessions) session.destroy()
   }
 
-  /** Ends an idle connection after `ms` milliseconds; nothing else would end it. */
+  /** Ends a connection `ms` milliseconds from now if it has no stream by then. */
   #endLater(session: { readonly close: () => void }, ms: number): void {
     this.#idle.set(session, setTimeout(() => session.close(), ms).unref())
   }
@@ -161,7 +171,9 @@ export class BothVersions {
     })
   }
 
-  /** Reads the first bytes until the protocol is clear, and puts them back for its server. */
+  /**
+   * Reads the first bytes until they tell the protocol, and puts them back for the server of that protocol.
+   */
   #sniff(socket: Socket, asHttp1: (socket: Socket) => void): void {
     let head = Buffer.alloc(0)
     const stop = (): void => {
@@ -175,7 +187,8 @@ export class BothVersions {
       this.#server.emit("clientError", error, socket)
     }
     const decide = (): void => {
-      // bytes that are put back would be readable again at once: they are kept until the protocol is clear
+      // bytes that are put back make the socket readable again at once: so they are kept until they are
+      // complete
       const chunk: Buffer | null = socket.read()
       if (chunk === null) return
       head = Buffer.concat([head, chunk])
@@ -188,7 +201,7 @@ export class BothVersions {
       else asHttp1(socket)
     }
     const ended = (): void => giveUp("HPE_INVALID_EOF_STATE")
-    // not the timeout of the socket, which every byte would restart
+    // a timer of its own, since every byte would restart the timeout of the socket
     const timer = setTimeout(() => giveUp("ERR_HTTP_REQUEST_TIMEOUT"), this.#timeoutMs)
     socket.on("readable", decide).on("end", ended).on("close", stop)
     if (!this.#server.listening) socket.destroy()

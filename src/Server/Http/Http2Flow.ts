@@ -1,53 +1,60 @@
 /**
- * An HTTP/2 connection whose frames are passed on a few at a time, as time allows. Thousands of requests may arrive
- * at once, and node:http2 would start all of them. The other frames stay unread.
+ * An HTTP/2 connection whose frames are passed on a few at a time, as time allows. Thousands of requests may
+ * arrive at once, and `node:http2` would start all of them. Here the frames behind the first few stay unread.
  */
 import type { Socket } from "node:net"
 import { nextTick } from "node:process"
 import { Duplex } from "node:stream"
 import { hasTime, type WorkKind, someoneWaits, whenTime } from "../../Engine/EventLoop.ts"
 
-/** Frames that are passed on at once: each may start a request, which takes some 0.3 ms, or end one. */
+/**
+ * How many frames are passed on at once. Each of them may start a request, which takes some 0.3 ms, or end
+ * one.
+ */
 const FRAMES = 8
 
-/** A chunk of at most this size holds one request or a few. */
+/** A chunk of at most this many bytes holds one request or a few. */
 const LITTLE = 4096
 
 /** Length of the preface before the first frame. */
 const PREFACE_LENGTH = 24
 
-/** The length field of a frame's head, and the whole head, in bytes. */
+/** How long the length field of a frame's head is, in bytes. */
 const LENGTH_BYTES = 3
+/** How long the whole head of a frame is, in bytes. */
 const HEAD_BYTES = 9
 
 const NOTHING = Buffer.alloc(0)
 
 export class Http2Flow extends Duplex {
   readonly #socket: Socket
-  /** Received bytes that were not passed on. */
+  /** Bytes that were received and not passed on. */
   #rest: Buffer = NOTHING
   #isWanted = false
   #isDue = false
-  /** Remaining bytes of the frame, received bytes of its head, and the length read so far. */
+  /** How many bytes of the frame are still to come. */
   #left = PREFACE_LENGTH
+  /** How many bytes of its head were received. */
   #head = 0
+  /** The length of the frame, as far as it was read. */
   #length = 0
 
   constructor(socket: Socket) {
     super({ readableHighWaterMark: 1 })
     this.#socket = socket
     socket.on("data", (chunk: Buffer) => this.#onData(chunk))
-    // ending all requests of a connection, and those of others at the same time, takes as long as starting them
+    // delayed: to end all requests of this connection, and of others that end now, takes as long as to start
+    // them
     const end = (): void => whenTime("rest", () => this.destroy())
     socket.on("close", end)
-    // an HTTP/1.1 server keeps half-open connections; HTTP/2 has none
+    // HTTP/1.1 allows connections that are closed on one side; HTTP/2 does not
     socket.on("end", end)
   }
 
   override _read(): void {
     this.#isWanted = true
     if (this.#rest.length === 0) this.#socket.resume()
-    // delayed: the requests of the last frames run first
+    // a moment later, so that the requests of the last frames run first
     else nextTick(() => this.#goOn("rest"))
   }
 

@@ -1,4 +1,4 @@
-/** Lists over HTTP that are read page by page. */
+/** Replies with lists that are read page by page. */
 import * as Effect from "effect/Effect"
 import { type IronflowError, LimitExceededError, ValidationError } from "../../Errors.ts"
 import { allAsJson, LIST_PAGE, type Page, type PageQuery } from "../../Engine/Pages.ts"
@@ -10,7 +10,10 @@ import { type Call, json, type Reply } from "./Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
 import * as Limits from "../../Limits.ts"
 
-/** The type of a list's items. The list is the response itself, or its only member that is a list. */
+/**
+ * The type of a list's items. The list is the response itself, or the only member of the response that is a
+ * list.
+ */
 export type ItemOf<A> =
   A extends ReadonlyArray<infer Item>
     ? Item
@@ -19,19 +22,22 @@ export type ItemOf<A> =
 export interface Paging {
   /** The most items on a page. */
   readonly most?: number
-  /** Names the list in the error for one that is too long; by default as in its pages. */
+  /** The name of the list in the error for one that is too long. By default its name in the response. */
   readonly what?: string
-  /** Wraps all of the items, given as the inside of a JSON list, when no page is requested. */
+  /**
+   * Makes the text of the whole list, when no page is requested. `items` are the JSON of its items, separated
+   * by commas.
+   */
   readonly all?: (items: string, count: number) => string
 }
 
-/** How the endpoint declares the list in its response. */
+/** Where the endpoint declares the list in its response: the member, and the codec of the items. */
 const listIn = <A>({ answer, dialect, page = "" }: EndpointSpec<A>) => {
   const member = answer?.kind === "fields" ? answer.fields[page] : undefined
   const list = member?.of ?? answer
   return {
     page,
-    // by its type it is a list
+    // `EndpointSpec` only allows `page` for a list, so the codec is that of the items
     encode: encoder<ItemOf<A>>((list?.kind === "list" ? list.of : { kind: "json" }) as Codec<ItemOf<A>>),
     all: (items: string): string => {
       if (member === undefined) return `[${items}]`
@@ -42,9 +48,9 @@ const listIn = <A>({ answer, dialect, page = "" }: EndpointSpec<A>) => {
 }
 
 /**
- * Answers a request for a list that is read page by page: with the requested page, or without a `limit` with
- * everything. `read` leaves out items that the caller may not see. Fails as {@link allAsJson} does, and for an
- * invalid page.
+ * Replies to a request for a list that is read page by page: with the requested page, or with all items when
+ * there is no `limit`. `read` must leave out items that the caller may not see. Fails as {@link allAsJson}
+ * does, and for an invalid page.
  */
 export const pagedReply = <A>(endpoint: EndpointSpec<A>) => {
   const { encode, page: name, ...list } = listIn(endpoint)
@@ -68,22 +74,22 @@ export const pagedReply = <A>(endpoint: EndpointSpec<A>) => {
   }
 }
 
-/** The page without the items that the caller may not see. */
+/** Leaves out the items of a page that the caller may not see. */
 export const visibleItems = <A extends { readonly name: string }, E>(
   { shows }: Call,
   page: Effect.Effect<Page<A>, E>
 ): Effect.Effect<Page<A>, E> =>
   Effect.map(page, ({ items, ...next }) => ({ items: items.filter(({ name }) => shows(name)), ...next }))
 
-/** Characters of a page of a list with long items; its last item may exceed them. */
+/** How long a page of long items may become before it ends, in characters. Its last item may exceed this. */
 const PAGE_LENGTH = 1024 * 1024
 
-/** Items that are encoded in one turn of the event loop, when all are requested. */
+/** How many items are encoded in one turn of the event loop, when all are requested. */
 const ITEMS_A_TURN = 100
 
 /**
- * Answers a request for a list in memory: with a page by id, or without a `limit` with all items in their order.
- * Fails as {@link allAsJson} does, and for an invalid page.
+ * Replies to a request for a list in memory: with a page in the order of ids, or with all items in their own
+ * order when there is no `limit`. Fails as {@link allAsJson} does, and for an invalid page.
  */
 export const listReply = <A>(endpoint: EndpointSpec<A>) => {
   const { all, encode, page: name } = listIn(endpoint)
@@ -112,7 +118,7 @@ export const listReply = <A>(endpoint: EndpointSpec<A>) => {
     )
 }
 
-/** Encodes all items, in several turns of the event loop. */
+/** Replies with all items, which are encoded in several turns of the event loop. */
 export const inTurns = <A>(
   name: string,
   items: ReadonlyArray<A>,
@@ -134,8 +140,8 @@ export const inTurns = <A>(
   )
 
 /**
- * The requested page; `undefined` without a `limit`, which requests everything. Throws `ValidationError` or
- * `LimitExceededError`.
+ * Reads which page is requested. `undefined` when there is no `limit`, which requests all items. Throws
+ * `ValidationError` or `LimitExceededError`.
  */
 export const readPageQuery = (query: URLSearchParams, most: number): PageQuery | undefined => {
   const limit = query.get("limit")

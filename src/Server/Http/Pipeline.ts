@@ -1,6 +1,7 @@
 /**
- * The requests of one HTTP/1.1 connection, one after the other. Node starts all that have arrived at once, which may
- * be a thousand. Here the next one is not parsed before the last one was answered and its response was sent. Other
+ * Makes Node take the requests of an HTTP/1.1 connection one after the other. Node would start all that have
+ * arrived, perhaps a thousand. Here the next request is not parsed before the response to the last one was
+ * sent. Other
  * connections run in between.
  */
 import type { IncomingMessage, Server, ServerResponse } from "node:http"
@@ -9,7 +10,7 @@ import { hasTime, someoneWaits, whenTime } from "../../Engine/EventLoop.ts"
 
 const END_OF_HEADERS = Buffer.from("\r\n\r\n")
 
-/** Bytes of a body that are passed on at once: they may be as many chunks. */
+/** How many bytes of a body are passed on at once. They may be as many chunks. */
 const PIECE = 8 * 1024
 const NOTHING = Buffer.alloc(0)
 
@@ -18,19 +19,19 @@ export class Pipelines {
 
   constructor(server: Server) {
     server.on("request", (request: IncomingMessage, response: ServerResponse) => {
-      // a reader may remove its listener when the connection ends, before the error event; without a listener the
-      // error would be uncaught
+      // A reader of the request may remove its listener when the connection ends, and before the error event.
+      // An error without a listener would end the process.
       request.on("error", () => undefined)
       this.#pipelines.get(request.socket)?.begun(request, response)
     })
   }
 
-  /** Takes a connection on which Node already listens. */
+  /** Takes over a connection that Node already listens to. */
   take(socket: Duplex): void {
     this.#pipelines.set(socket, new Pipeline(socket))
   }
 
-  /** Gives up a connection that changes its protocol. Returns the received bytes that were not parsed. */
+  /** Gives up a connection that changes its protocol. Returns the bytes that were received and not parsed. */
   leave(socket: Duplex): Buffer {
     const rest = this.#pipelines.get(socket)?.leave() ?? NOTHING
     this.#pipelines.delete(socket)
@@ -43,14 +44,14 @@ class Pipeline {
   readonly #listeners: ReadonlyArray<(chunk: Buffer) => void>
   /** The last request, until its response was sent. */
   #request: IncomingMessage | undefined
-  /** Bytes that wait for that, or for their turn. */
+  /** Bytes that wait for that response, or for their turn. */
   #rest: Buffer = NOTHING
   #waits = false
   #isOver = false
 
   constructor(socket: Duplex) {
     this.#socket = socket
-    // Node reads the connection natively until another `data` listener exists
+    // a `data` listener makes Node stop reading the connection natively
     socket.on("data", this.#onData)
     this.#listeners = socket.listeners("data").filter((listener) => listener !== this.#onData) as Array<
       (chunk: Buffer) => void
@@ -84,12 +85,15 @@ class Pipeline {
     else this.#feed(chunk)
   }
 
-  /** Whether the next bytes belong to another request. */
+  /**
+   * Whether the body of the last request has arrived, and its response was not sent: the next bytes are
+   * another request.
+   */
   get #isBusy(): boolean {
     return this.#request?.complete === true
   }
 
-  /** Passes on the bytes up to the end of the next headers, and the body as time allows. */
+  /** Passes bytes on: those up to the end of the next headers, and the body as time allows. */
   #feed(chunk: Buffer): void {
     this.#rest = chunk
     while (this.#rest.length > 0) {
@@ -103,7 +107,7 @@ class Pipeline {
         this.#rest = NOTHING
         return
       }
-      // the next bytes are its body
+      // the next bytes are the body of this request
       if (this.#request?.complete === false && hasTime()) continue
       return this.#wait(this.#rest)
     }
@@ -117,11 +121,11 @@ class Pipeline {
   }
 
   #goOn(): void {
-    // the first bytes of a connection do not wait
+    // the first bytes of a connection have not come through here, and so have not waited
     whenTime("rest", () => {
       if (this.#isOver || this.#isBusy || this.#socket.destroyed) return
       this.#waits = false
-      // before the bytes are passed on: a receiver without room pauses the socket again
+      // before the bytes are passed on, since a receiver without room pauses the socket again
       this.#socket.resume()
       this.#feed(this.#rest)
     })

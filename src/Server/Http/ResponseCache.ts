@@ -1,14 +1,17 @@
 /**
- * Answers that several requests share. A request with `Cache-Control: max-age=1` accepts an answer that is up to a second old, so
- * repeated calls by one caller within that time get the same answer. Pages that ask again every second, in many tabs, cost little
- * more than one of them.
+ * Shares an answer among several requests. A request with `Cache-Control: max-age=1` accepts an answer that
+ * is up to a second old. When one caller repeats such a call within that time, it gets the same answer. So
+ * many tabs of pages that ask again every second cost little more than one tab.
  */
 import type { IncomingHttpHeaders } from "node:http"
 import * as Effect from "effect/Effect"
 import type { Caller } from "../../Engine/Access/Access.ts"
 import type { Reply } from "./Route.ts"
 
-/** How long an answer is shared, milliseconds. Less than a second: who asks once a second is always answered anew. */
+/**
+ * How long an answer is shared, in milliseconds. It is less than a second, so that a caller who asks once a
+ * second always gets a new answer.
+ */
 const SHARED_MS = 800
 /** The most bytes of one answer that is kept. */
 const MAX_ANSWER_BYTES = 4 * 1024 * 1024
@@ -35,24 +38,27 @@ interface SharedCall {
 
 interface SharedRequest {
   readonly request: { readonly headers: IncomingHttpHeaders }
-  /** Who opened the channel over which the call came: a WebSocket that carries many calls. Absent for a request of its own. */
+  /** Who opened the WebSocket that carries the call, if it came over one. Absent for a request of its own. */
   readonly visitor?: object
 }
 
 export class ResponseCache {
   readonly #now: () => number
-  /** The oldest first. */
+  /** By key, the oldest first. */
   readonly #kept = new Map<string, Kept>()
   readonly #callerIds = new WeakMap<Caller, number>()
   #lastCallerId = 0
   #bytes = 0
 
-  /** `now` is in milliseconds. */
+  /** `now` is a clock, in milliseconds. */
   constructor(now: () => number) {
     this.#now = now
   }
 
-  /** The answer of a moment ago to the same call, or else that of `answer`, which is kept if it is a success. */
+  /**
+   * Returns the answer to the same call of a moment ago, if there is one. Or else runs `answer`, and keeps
+   * its reply if that is a success.
+   */
   share<E>(call: SharedCall, answer: () => Effect.Effect<Reply, E>): Effect.Effect<Reply, E> {
     const key = this.#keyOf(call)
     if (key.length > MAX_KEY_LENGTH) return answer()
@@ -70,7 +76,8 @@ export class ResponseCache {
     }
     const before = this.#kept.get(key)
     if (text === undefined || status !== 200) return
-    // this call began earlier than the one whose answer is kept, and took longer; after a jump of the clock, the kept one goes
+    // this call began before the one whose answer is kept, and ended later; an answer from the future is due
+    // to a jump of the clock
     if (before !== undefined && before.at > at && before.at <= now) return
     if (before !== undefined) this.#drop(key, before)
     const bytes = Buffer.from(text)
@@ -94,19 +101,25 @@ export class ResponseCache {
     this.#bytes -= bytes
   }
 
-  /** Callers may see different things, and other things once their permissions have changed. */
+  /**
+   * The key of a call. It has the caller and a count of changes of permissions, since both decide what the
+   * answer may show.
+   */
   #keyOf({ body, caller, environment, method, url }: SharedCall): string {
     let callerId = this.#callerIds.get(caller)
     if (callerId === undefined) this.#callerIds.set(caller, (callerId = ++this.#lastCallerId))
-    // `undefined` is not JSON
+    // `undefined` cannot be written as JSON
     return `${callerId} ${caller.changes} ${environment} ${method} ${url} ${body === undefined ? "" : JSON.stringify(body)}`
   }
 }
 
-/** A clock may have been set back. */
+/** Whether the answer may still be shared. `now` is before `at` when the clock was set back. */
 const isFresh = ({ at }: Kept, now: number): boolean => now >= at && now - at < SHARED_MS
 
-/** Whether the request accepts an answer that is a second old. The headers of a channel say nothing about a single call. */
+/**
+ * Whether the request accepts an answer that is a second old. Not for a call over a WebSocket, whose headers
+ * say nothing about a single call.
+ */
 export const acceptsCached = ({ request: { headers }, visitor }: SharedRequest): boolean => {
   const control = headers["cache-control"]
   if (control === undefined || visitor !== undefined) return false

@@ -1,4 +1,4 @@
-/** A route: an endpoint, who may call it, and how it is answered. */
+/** The type of a route: an endpoint, who may call it, and how it is answered. */
 import type { IncomingMessage } from "node:http"
 import type { Readable } from "node:stream"
 import * as Effect from "effect/Effect"
@@ -11,7 +11,7 @@ import { checked } from "../../CheckAsEffect.ts"
 /** A request whose route was found. */
 export interface Call {
   readonly environment: string
-  /** The caller; `undefined` for public routes. */
+  /** The caller; `undefined` on public routes. */
   readonly caller: Caller | undefined
   /** Whether the caller may see the item of this name in a list. */
   readonly shows: (name: string) => boolean
@@ -23,7 +23,10 @@ export interface Call {
   readonly request: IncomingMessage
 }
 
-/** A response: JSON, another string or bytes with their type, or a streamed body; empty without any of them. */
+/**
+ * A response. Its body is JSON, another text or bytes with their type, or a stream. Without any of them it is
+ * empty.
+ */
 export interface Reply {
   readonly status: number
   readonly text?: string
@@ -33,7 +36,7 @@ export interface Reply {
   readonly headers?: { readonly [name: string]: string }
   /** Values of `Set-Cookie`. */
   readonly cookies?: ReadonlyArray<string>
-  /** Close the connection: it leads to an engine that does not have the worker. */
+  /** Whether to close the connection, since it leads to an engine that does not have the worker. */
   readonly closesConnection?: boolean
 }
 
@@ -41,13 +44,13 @@ export interface Route {
   readonly endpoint: Endpoint
   /** What the caller must be allowed to do. */
   readonly access: Access
-  /** Whether workers call it: the body may then be as large as a report, and sealed. */
+  /** Whether workers call the route. The body may then be as large as a report, and may be sealed. */
   readonly fromWorker: boolean
   /** The form of `Call.body`: JSON, the `Buffer` as sent, or the JSON message of a request for a stream. */
   readonly reads: "json" | "bytes" | "message"
-  /** Whether equal requests may share an answer; see `ResponseCache`. */
+  /** Whether equal requests may share an answer: see `ResponseCache`. */
   readonly isCacheable?: boolean
-  /** Whether it is for browsers: HEAD is answered too. */
+  /** Whether the route is for browsers. Then it also answers HEAD. */
   readonly isPage?: true
   readonly answer: (call: Call) => Effect.Effect<Reply, IronflowError>
 }
@@ -59,8 +62,9 @@ export const noContent: Reply = { status: 204 }
 export const boundTo = (call: Call): string | undefined => call.caller?.key?.environment
 
 /**
- * Throws `UnauthorizedError` when the worker or run is in an environment in which the caller lacks the permission. A key for all
- * environments was checked against the environment in the request, but the worker or run, which an id names, may be in another one.
+ * Throws `UnauthorizedError` when the caller lacks the permission in the environment of the worker or run. A
+ * key for all environments was checked for the environment in the request; the worker or run is named by an
+ * id, and may be in another one.
  */
 export const checkWorkerEnvironment = (
   { caller, environment }: Call,
@@ -71,8 +75,8 @@ export const checkWorkerEnvironment = (
 }
 
 /**
- * The environment of the reported run, when policies depend on it; for an unknown run the environment of the call.
- * Fails with what {@link checkWorkerEnvironment} throws.
+ * The environment of the reported run, when policies depend on it. For an unknown run it is the environment
+ * of the call. Fails with the errors of {@link checkWorkerEnvironment}.
  */
 export const environmentOfRun = (
   runs: {
@@ -92,10 +96,13 @@ export const environmentOfRun = (
   )
 }
 
-/** A variable of the path, which the router has set. */
+/** A variable of the path. The router has set all variables of the route. */
 export const variable = (call: Call, name: string): string => call.variables[name] ?? ""
 
-/** A number of the query that is not negative. Throws `ValidationError`. */
+/**
+ * A number in the query that is not negative; `orElse` when it is missing. Throws `ValidationError` for any
+ * other value.
+ */
 export const readNumber = (call: Call, name: string, orElse: number): number => {
   const text = call.query.get(name)
   if (text === null) return orElse

@@ -14,12 +14,12 @@ interface Pattern {
 
 const noVariables = {}
 
-/** The segments of `/console/:path*`: an empty one, the folder, and the rest. */
+/** How many segments `/console/:path*` has: an empty one, the folder, and the rest. */
 const FOLDER_SEGMENTS = 3
 
 /**
- * Finds the route of a request. Paths without variables are looked up. Other paths are compared, in order, with the
- * routes of the same method and collection (`runs` of `/api/v1/runs/:id`).
+ * Finds the route of a request. A path without variables is looked up. Any other path is compared, in order,
+ * with the routes of the same method and collection (`runs` of `/api/v1/runs/:id`).
  */
 export class Routes {
   readonly #fixed = new Map<string, RouteMatch>()
@@ -46,7 +46,10 @@ export class Routes {
     }
   }
 
-  /** `undefined` without a route. Throws `ValidationError` when the path is not encoded properly. */
+  /**
+   * Returns the route of a request, or `undefined`. Throws `ValidationError` when the path is not encoded
+   * properly.
+   */
   find(method: string, path: string): RouteMatch | undefined {
     const fixed = this.#fixed.get(`${method} ${path}`)
     if (fixed !== undefined) return fixed
@@ -60,7 +63,7 @@ export class Routes {
       const variables = matchPath(pattern, segments)
       if (variables !== undefined) return { route, variables }
     }
-    // HEAD is allowed for files and pages
+    // files and pages also answer HEAD
     return method === "HEAD" ? this.#page(path) : undefined
   }
 
@@ -70,12 +73,16 @@ export class Routes {
   }
 }
 
-/** Method and collection: the fourth segment, as in `/api/v1/runs`, after an empty first one. */
+/**
+ * The key of the routes with the same method and collection. The collection is the fourth segment, as in
+ * `/api/v1/runs`, since the first one is empty.
+ */
 const placeOf = (method: string, segments: ReadonlyArray<string>): string => `${method} ${segments[3]}`
 
 /**
- * The variables of a path that matches the pattern, both split at slashes. A last variable with a star matches all
- * remaining segments. Throws `ValidationError` for bad encoding.
+ * The variables of a path that matches the pattern; both are split at slashes. `undefined` when it does not
+ * match. A last variable with a star matches all remaining segments. Throws `ValidationError` when a segment
+ * is not encoded properly.
  */
 export const matchPath = (
   pattern: ReadonlyArray<string>,

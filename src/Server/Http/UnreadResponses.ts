@@ -1,12 +1,12 @@
 /**
- * Limits the memory of responses that clients have not read, over all connections. When it is used up, the
- * connections that have not read for longest are ended. A large response for which there is still no room is not
- * sent.
+ * Limits the memory that responses take until clients have read them, over all connections. When it is used
+ * up, the connections are ended that have not read for longest. A large response that still finds no room is
+ * not sent.
  */
 import type * as Clock from "effect/Clock"
 import { type IronflowError, UnavailableError } from "../../Errors.ts"
 
-/** Bytes of all unread responses. */
+/** The most bytes of unread responses, over all connections. */
 const UNREAD_BYTES = 64 * 1024 * 1024
 
 /** How long a client that does not read at all keeps its connection, in milliseconds. */
@@ -15,7 +15,7 @@ export const UNREAD_MS = 30_000
 /** How long a client may leave a response unread while there is no room, in milliseconds. */
 const SLOW_MS = 2000
 
-/** Unread bytes at which a connection is no longer read from. */
+/** At this many unread bytes, nothing more is read from a connection. */
 export const CONNECTION_UNREAD_BYTES = 1024 * 1024
 
 /** A response of at most this many bytes is always sent. */
@@ -24,14 +24,14 @@ const SMALL = 64 * 1024
 export class Unread {
   readonly #nowMs: () => number
   #held = 0
-  /** Clients with unread bytes, in the order of their last progress. */
+  /** The clients with unread bytes, in the order in which they last read something. */
   readonly #buffers = new Set<SendBuffer>()
 
   constructor(clock: Clock.Clock) {
     this.#nowMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   }
 
-  /** Whether memory is short: work that can wait then waits. */
+  /** Whether memory is short. Work that can wait should then wait. */
   get isPressed(): boolean {
     return this.#held > UNREAD_BYTES / 2
   }
@@ -41,7 +41,7 @@ export class Unread {
     return new SendBuffer(this, cut)
   }
 
-  /** Whether there is room for a response. A single response may have any size. */
+  /** Whether there is room for a response. There is, whatever its size, when no other response is unread. */
   hasRoomFor(bytes: number): boolean {
     const isRoom = (): boolean => this.#held === 0 || this.#held + bytes <= UNREAD_BYTES
     if (bytes <= SMALL || isRoom()) return true
@@ -68,7 +68,7 @@ export class Unread {
   }
 }
 
-/** The unread bytes of one client. */
+/** Counts the unread bytes of one client. */
 export class SendBuffer {
   readonly cut: () => void
   bytes = 0
@@ -86,7 +86,7 @@ export class SendBuffer {
   }
 }
 
-/** The error in place of a response without room. */
+/** The error that is sent in place of a response that finds no room. */
 export const tooManyUnread = (): IronflowError =>
   new UnavailableError(
     "The engine has no memory left for answers, because clients do not read theirs: ask again in a moment",

@@ -1,14 +1,14 @@
 /**
- * Limits waiting calls over all connections: each takes some 10 to 40 KB while it waits. A few calls of each
- * connection are always allowed, so that a client with many waiting calls does not block the others.
+ * Limits how many calls wait, over all connections: each takes some 10 to 40 KB while it waits. A few calls
+ * of each connection are always allowed, so that a client with many of them does not block the others.
  */
 import * as Effect from "effect/Effect"
 import { type IronflowError, UnavailableError } from "../../Errors.ts"
 
-/** The waiting calls of one connection for which there always is room. */
+/** How many calls of one connection may always wait. */
 export const FEW_WAITS = 16
 
-/** The most other waiting calls. */
+/** The most calls that wait besides these, over all connections. */
 export const MORE_WAITS = 10_000
 
 export class Waiting {
@@ -16,8 +16,8 @@ export class Waiting {
   #more = 0
 
   /**
-   * Runs a waiting call. Fails with `SERVER_BUSY` when there is no room for it. `connection` is the object that the calls
-   * of a connection share.
+   * Runs a call that waits. Fails with `SERVER_BUSY` when there is no room for it. `connection` is the object
+   * that all calls of a connection share.
    */
   on<A, E>(connection: object, call: Effect.Effect<A, E>): Effect.Effect<A, E | IronflowError> {
     return Effect.suspend((): Effect.Effect<A, E | IronflowError> => {

@@ -1,4 +1,6 @@
-/** Manages API keys, organizations, roles and policies over HTTP. The methods check the bodies, for all callers. */
+/**
+ * Manages API keys, organizations, roles and policies over HTTP. The methods of the engine check the bodies.
+ */
 import * as Effect from "effect/Effect"
 import { type IronflowError, ValidationError } from "../../Errors.ts"
 import type { ManagementOfEnvironment } from "../../Engine/Access/Management.ts"
@@ -20,7 +22,7 @@ export const accessRoutes = (engine: EngineService): ReadonlyArray<Route> => {
     endpoint: EndpointSpec<A>,
     ask: (manage: ManagementOfEnvironment, call: Call) => Effect.Effect<A, IronflowError>
   ) => answering(endpoint, (call) => ask(managing(call), call))
-  /** A change answers with the whole entry, so the caller must also be allowed to read it. */
+  /** The route of a change. It answers with the whole entry, so the caller must not be denied to read it. */
   const change = <A>(
     endpoint: EndpointSpec<A>,
     kind: "org" | "role" | "policy",
@@ -91,7 +93,9 @@ export const accessRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   ]
 }
 
-/** Whether the response may show this name: if the endpoint respects denials, it must not be denied. */
+/**
+ * Whether the response may show this name. Where the endpoint respects denials, a denied name is not shown.
+ */
 const isShown = ({ respects }: EndpointSpec, name: string, { caller, environment }: Call): boolean =>
   respects === undefined ||
   (caller?.isNotDenied(respects.action, `${respects.kind}:${name}`, environment) ?? true)

@@ -12,7 +12,7 @@ import { endpoints } from "../../Protocol/Server.ts"
 import { boundTo, type Reply, type Route } from "../Http/Route.ts"
 import { replying } from "./EndpointRoute.ts"
 
-/** How long a client may take for a piece, in milliseconds. */
+/** How long a client may take to read a piece, in milliseconds. */
 const PIECE_MS = 60_000
 
 const PIECE_BYTES = 256 * 1024
@@ -49,7 +49,7 @@ export const backupRoute = (engine: EngineService, giveUpAfter: (ms: number) => 
         isBusy = false
         rmSync(file, { force: true })
       }
-      // left by a process that was killed
+      // the file may be left by a process that was killed
       rmSync(file, { force: true })
       return Effect.map(engine.backup(file), () => replyWith(file, done, giveUpAfter(PIECE_MS))).pipe(
         Effect.onExit((exit) => (exit._tag === "Failure" ? Effect.sync(done) : Effect.void))
@@ -65,14 +65,15 @@ const replyWith = (file: string, done: () => void, giveUp: GiveUp): Reply => {
   const pieces = async function* (): AsyncGenerator<Buffer> {
     stop()
     for await (const piece of source) {
-      // until the next piece is requested
+      // gives up when the next piece is not requested in time
       stop = giveUp(unread)
       yield piece as Buffer
       stop()
     }
   }
   const body = Readable.from(pieces(), { objectMode: false, highWaterMark: 0 })
-  // the head was sent: the client only sees that data is missing, and nothing else awaits the body
+  // The head was sent, so the client only sees that data is missing. The listener keeps the error from ending
+  // the process.
   body.on("error", () => undefined)
   body.once("close", () => {
     stop()

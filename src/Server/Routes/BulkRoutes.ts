@@ -24,7 +24,7 @@ export const bulkRoutes = (engine: EngineService): ReadonlyArray<Route> => {
       Effect.flatMap(
         checked((): BulkRuns => {
           checkBodyMembers(endpoints.startBulk.body!, call.body, "Bulk")
-          // `null` also means that the member is absent
+          // `null` counts as absent for `filters`, whose other values are checked below
           const { filters, ids: _, reason: __, ...how } = isObject(call.body) ? call.body : {}
           refuseBlankBulkOptions(how)
           return {
@@ -73,10 +73,10 @@ export const bulkRoutes = (engine: EngineService): ReadonlyArray<Route> => {
 }
 
 const present = <A extends object>(members: A): { [K in keyof A]?: Exclude<A[K], undefined> } =>
-  // no member is `undefined` any more, as the type says
+  // the filter removes every `undefined`, as the type says
   Object.fromEntries(Object.entries(members).filter(([, value]) => value !== undefined)) as never
 
-/** Refuses unknown members: if they were ignored, more events would be erased than intended. */
+/** Refuses unknown members. If they were ignored, more events would be erased than was intended. */
 const checkEventMembers = (events: unknown): void => {
   const { of } = membersOf(eraseEndpoints.startErase.body!).events!
   if (isObject(events)) checkBodyMembers(of, events, "Erase: `events`")

@@ -5,7 +5,7 @@ import { type FunctionInfo, endpoints as functionEndpoints } from "../../Protoco
 import { encoder } from "../../Protocol/ServerCodec.ts"
 import { endpoints as serverEndpoints } from "../../Protocol/Server.ts"
 import { endpoints as workerEndpoints } from "../../Protocol/Workers.ts"
-import { SDK_VERSION } from "../../Worker/Version.ts"
+import { SDK_VERSION } from "../../SdkVersion.ts"
 import { checkRegistering } from "../../Engine/Access/WorkerAccess.ts"
 import { capabilities } from "../../Engine/Capabilities.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
@@ -34,11 +34,11 @@ import { answering, listing, reading, replying } from "./EndpointRoute.ts"
 export interface ServerState {
   /** When the server was started, in epoch milliseconds. */
   readonly startedAt: number
-  /** Succeeds when the server is about to stop: waiting calls should then end. */
+  /** Succeeds when the server is about to stop. Waiting calls then end. */
   readonly closing: Effect.Effect<void>
   /** Whether the server is about to stop. */
   readonly isDraining: () => boolean
-  /** Ends a waiting call after this many milliseconds, or when the server is about to stop. */
+  /** Makes what ends a waiting call: after this many milliseconds, or when the server is about to stop. */
   readonly giveUpAfter: (ms: number) => GiveUp
 }
 
@@ -139,7 +139,7 @@ export const clientRoutes = (
       Effect.map(healthOf(engine), (health) =>
         json(
           encodeHealth({ ...health, version: SDK_VERSION }),
-          // for clients that read only the status
+          // the status code is for clients that read nothing else
           health.status === "down" ? 503 : 200
         )
       )

@@ -24,7 +24,8 @@ export const configRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   ): Route =>
     answering(endpoint, (call) =>
       Effect.flatMap(
-        // the service checks it again, with its name; here it becomes an object for the compiler
+        // the service checks the data again; this check says which configuration is meant, and makes it an
+        // object for the compiler
         checked(() => {
           if (isObject(call.body)) return call.body
           throw new ValidationError(

@@ -1,6 +1,6 @@
 /**
- * Serves the console to browsers: its page, its files, and the sessions for API keys. The files are public, as in the
- * package. Their data comes from calls, each with the caller's key.
+ * Serves the console to browsers: its page, its files, and the sessions for API keys. The page and files are
+ * public, as they are in the package. The data that they show comes from calls, each with the caller's key.
  */
 import type { IncomingMessage } from "node:http"
 import type { TLSSocket } from "node:tls"
@@ -10,7 +10,7 @@ import type { AccessService, Caller } from "../../Engine/Access/Access.ts"
 import { UnsupportedError } from "../../Errors.ts"
 import { CONSOLE_PATH, type ConsoleSession, pages, sessions } from "../../Protocol/Console.ts"
 import { encoder } from "../../Protocol/ServerCodec.ts"
-import { SDK_VERSION } from "../../Worker/Version.ts"
+import { SDK_VERSION } from "../../SdkVersion.ts"
 import { checked } from "../../CheckAsEffect.ts"
 import type { ConsoleFile, ConsoleFiles } from "../Http/ConsoleFiles.ts"
 import { BrowserSessions, SESSION_MS } from "../Http/BrowserSession.ts"
@@ -31,7 +31,7 @@ export const consolePath = (base: string): string => base + CONSOLE_PATH
 export const consoleRoutes = ({ access, base, read }: ConsoleOptions): ReadonlyArray<Route> => {
   const cookies = new BrowserSessions(access)
   let reading: Promise<ConsoleFiles | undefined> | undefined
-  // reads again until the files exist: the build may be running
+  // without files it reads again at the next request: the build may be running
   const files = Effect.promise(async () => {
     reading ??= read()
     const found = await reading
@@ -43,7 +43,7 @@ export const consoleRoutes = ({ access, base, read }: ConsoleOptions): ReadonlyA
       ? Effect.succeed({ status: 302, headers: { location: consolePath(base), "cache-control": "no-store" } })
       : Effect.fail(nothingAt(call.request.url))
 
-  /** Deletes the sessions of this engine from the browser. */
+  /** Cookies that delete the sessions of this engine from the browser. */
   const goneOf = (request: Call["request"]): ReadonlyArray<string> =>
     cookies.names(request.headers.cookie).map((name) => `${name}=; ${attributesOf(request, base)}; Max-Age=0`)
 
@@ -62,7 +62,7 @@ export const consoleRoutes = ({ access, base, read }: ConsoleOptions): ReadonlyA
           const name = variable(call, "path")
           const file = found.files.get(name)
           if (file !== undefined) return Effect.succeed(fileReply(file, call.request, FOREVER))
-          // all other paths are pages; the page itself finds out what it shows
+          // any other path is one of the page, which finds out itself what to show
           return /\.(js|css|map|svg|txt)$/.test(name)
             ? Effect.fail(nothingAt(call.request.url))
             : Effect.succeed(fileReply(found.page, call.request, "no-cache"))
@@ -87,7 +87,7 @@ export const consoleRoutes = ({ access, base, read }: ConsoleOptions): ReadonlyA
       checked(() => {
         const key = bearer(request.headers.authorization)
         if (caller?.key === undefined) return sessionReply(access, caller, undefined)
-        // a session starts with a key, never with another session
+        // a session starts with a key, and not with another session
         if (key === undefined) throw keyNeeded()
         const now = access.now()
         const endsAt = Math.min(now + SESSION_MS, caller.endsAt ?? Number.POSITIVE_INFINITY)
@@ -95,7 +95,7 @@ export const consoleRoutes = ({ access, base, read }: ConsoleOptions): ReadonlyA
         const seconds = Math.max(0, Math.floor((endsAt - now) / 1000))
         const reply = sessionReply(access, caller, endsAt)
         const cookie = `${name}=${value}; ${attributesOf(request, base)}; Max-Age=${seconds}`
-        // an earlier session would come first in the header, and stay the one that counts
+        // older sessions are deleted: the browser would send them first, and the first one counts
         return {
           ...reply,
           cookies: [cookie, ...goneOf(request).filter((gone) => !gone.startsWith(`${name}=`))]
@@ -131,7 +131,7 @@ const sessionReply = (
   return { ...json(encodeSession(session)), headers: { "cache-control": "no-store" } }
 }
 
-/** The names of files depend on their content. */
+/** For files whose name depends on their content: browsers may keep them. */
 const FOREVER = "public, max-age=31536000, immutable"
 
 const guards: { readonly [name: string]: string } = {
@@ -177,7 +177,7 @@ const nothingAt = (url = "/"): UnsupportedError =>
   new UnsupportedError(`There is nothing at GET ${url.slice(0, 256)}`, { code: "ROUTE_NOT_FOUND" })
 
 const attributesOf = ({ headers, socket }: IncomingMessage, base: string): string => {
-  // true on a TLS socket
+  // only a TLS socket has `encrypted`, which is true there
   const isSecure = (socket as TLSSocket).encrypted === true || headers["x-forwarded-proto"] === "https"
   return `Path=${base}/; HttpOnly; SameSite=Strict${isSecure ? "; Secure" : ""}`
 }

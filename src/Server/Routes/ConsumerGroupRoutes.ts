@@ -24,7 +24,7 @@ import { answering, reading } from "./EndpointRoute.ts"
 export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const groupsOf = (call: Call): EngineConsumerGroups => engine.consumerGroups.in(call.environment)
 
-  /** The group of the path, with the namespace and the pattern of the query. */
+  /** Makes the answer about the group that the path names, with the namespace and pattern of the query. */
   const controlling =
     (
       control: (
@@ -43,7 +43,7 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
     call: Call,
     { status, ...query }: ReturnType<typeof listOf>
   ): Effect.Effect<GroupPage, IronflowError> =>
-    // this engine keeps no deleted groups
+    // this engine keeps no groups that were deleted
     status === "deleted"
       ? Effect.succeed({ groups: [], totalCount: 0 })
       : Effect.map(groupsOf(call).page({ ...query, ...(status === undefined ? {} : { status }) }), (page) => {
@@ -54,8 +54,8 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
         })
 
   /**
-   * Runs `then` unless a policy denies the caller the pattern of the group: responses about a group count the events
-   * of its pattern.
+   * Runs `then`, unless a policy denies the caller the events of the group's pattern: responses about a group
+   * count these events.
    */
   const authorized = <A>(
     call: Call,
@@ -76,7 +76,10 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
         )
       : then()
 
-  /** A caller who may not subscribe to a pattern may not count or read its events through a group either. */
+  /**
+   * Fails when the caller may not subscribe to the pattern: through a group, the caller could count or read
+   * its events.
+   */
   const maySubscribe = (call: Call, pattern: string) =>
     checked(() => {
       if (call.caller === undefined) return
@@ -95,7 +98,7 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
       )
     ),
     reading(endpoints.restCreateConsumerGroup, "Consumer group", (config, call) =>
-      // the engine checks the values
+      // the engine checks the values of `config`
       create(call, config as ConsumerGroupConfig)
     ),
     answering(
@@ -103,7 +106,7 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
       controlling((groups, name, choice) => groups.get(name, choice))
     ),
     reading(endpoints.restUpdateConsumerGroup, "Consumer group", (change, call) =>
-      // as above
+      // the engine checks the values of `change`
       controlling((groups, name, choice) => groups.update(name, change as ConsumerGroupUpdate, choice))(call)
     ),
     reading(endpoints.restPauseConsumerGroup, "Pause", (pause, call) =>
@@ -180,11 +183,11 @@ const mayCount = ({ caller, environment }: Call, pattern: string): boolean => {
   }
 }
 
-/** Some clients send an empty string for no value. */
+/** Leaves out empty strings, which some clients send for no value. */
 const filled = <A extends { readonly [name: string]: string | undefined }>(
   texts: A
 ): { [K in keyof A]?: string } =>
-  // only these names are left, with strings
+  // the filter keeps only members of `texts` that have a string
   Object.fromEntries(Object.entries(texts).filter(([, text]) => text !== undefined && text !== "")) as never
 
 const choiceIn = (query: URLSearchParams) =>
@@ -204,14 +207,17 @@ const listOf = ({ limit, status, ...query }: ReturnType<typeof readList>) => {
   }
 }
 
-/** In `PubSubService` zero and the empty string mean no value, except where zero has a meaning. */
+/**
+ * Leaves out values that mean none in `PubSubService`: zero and the empty string, except where they have a
+ * meaning of their own.
+ */
 const given = ({ filter, maxInflight, ...settings }: Settings): Settings => ({
   ...settings,
   ...(filter ? { filter } : {}),
   ...(maxInflight ? { maxInflight } : {})
 })
 
-/** The settings by their names in a field mask, in either spelling. */
+/** By the name in a field mask, in either spelling: the name of the setting. */
 const maskable: ReadonlyMap<string, string> = new Map([
   ["status", "status"],
   ...Object.entries(membersOf(ConnectSettings)).flatMap(([name, { wireName = name }]) =>
@@ -240,7 +246,7 @@ const changeIn = ({ by, group, reason, updateMask }: ConnectUpdate) => {
   return {
     name,
     change: {
-      // the engine checks both
+      // the engine checks the settings and the status
       ...(changed.length === 0 ? {} : { settings: Object.fromEntries(changed) as ConsumerGroupUpdate }),
       ...(names.includes("status") && status !== undefined ? { status } : {})
     },
@@ -248,7 +254,10 @@ const changeIn = ({ by, group, reason, updateMask }: ConnectUpdate) => {
   }
 }
 
-/** A field mask is a comma-separated string in JSON; some clients send its message. */
+/**
+ * The paths of a field mask; `undefined` without one. In JSON a mask is a comma-separated string; some
+ * clients send its message.
+ */
 const pathsOf = (mask: unknown): ReadonlyArray<string> | undefined => {
   const paths = isObject(mask) && Array.isArray(mask.paths) ? mask.paths.join() : mask
   if (paths === undefined || paths === null || paths === "") return undefined

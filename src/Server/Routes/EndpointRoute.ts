@@ -1,4 +1,7 @@
-/** Makes the route of an endpoint. The endpoint says who may call it, how its body is read, and how it is answered. */
+/**
+ * Makes the route of an endpoint. The spec of the endpoint says who may call it, how its body is read, and
+ * how its result is encoded.
+ */
 import * as Effect from "effect/Effect"
 import type { IronflowError } from "../../Errors.ts"
 import type { Codec } from "../../Protocol/Codec.ts"
@@ -12,7 +15,10 @@ import { checked } from "../../CheckAsEffect.ts"
 
 type Options = Partial<Pick<Route, "reads" | "isPage">>
 
-/** A route that answers with the `Reply` of `reply`. */
+/**
+ * The route of an endpoint whose function makes the whole `Reply`: status, headers and body. The other
+ * functions here are made of this one.
+ */
 export const replying = (
   endpoint: EndpointSpec,
   reply: (call: Call) => Effect.Effect<Reply, IronflowError>,
@@ -34,7 +40,10 @@ export const replying = (
   ...more
 })
 
-/** A route that answers with the result of `ask`. */
+/**
+ * The route of an endpoint whose function returns the result. The result is encoded by the codec of the
+ * endpoint, and sent with its status; an endpoint without a result replies without a body.
+ */
 export const answering = <A>(
   endpoint: EndpointSpec<A>,
   ask: (call: Call) => Effect.Effect<A, IronflowError>,
@@ -47,14 +56,20 @@ export const answering = <A>(
   return replying(endpoint, (call) => Effect.map(ask(call), (value) => json(encode(value), status)), options)
 }
 
-/** Does the same for a call with a body, which is read first. `what` names the body in errors. */
+/**
+ * Like {@link answering}, for a call with a body: the function gets the body, decoded by the codec of the
+ * endpoint. `what` names the body in errors.
+ */
 export const reading = <A, B>(
   endpoint: EndpointSpec<A, B>,
   what: string,
   ask: (body: B, call: Call) => Effect.Effect<A, IronflowError>
 ): Route => answering(endpoint, withBody(endpoint, what, ask))
 
-/** Reads the body of a call before it is answered. */
+/**
+ * Makes the function for {@link answering} of one that takes the decoded body. Fails with `ValidationError`
+ * when the body is invalid, or has a member that resembles a known one.
+ */
 export const withBody = <A, B>(
   endpoint: EndpointSpec<unknown, B>,
   what: string,
@@ -72,7 +87,10 @@ export const withBody = <A, B>(
     )
 }
 
-/** A route for a list that is read page by page, without items that the caller may not see. */
+/**
+ * The route of a list that the function reads page by page: a request gets one page, or all of them. The
+ * function must leave out items that the caller may not see.
+ */
 export const paging = <A>(
   endpoint: EndpointSpec<A>,
   read: (call: Call, page: PageQuery) => Effect.Effect<Page<ItemOf<A>>, IronflowError>,
@@ -82,7 +100,10 @@ export const paging = <A>(
   return replying(endpoint, (call) => reply(call.query, (page) => read(call, page), options(call)))
 }
 
-/** A route for a list in memory, without items that the caller may not see. */
+/**
+ * The route of a list that the function returns as a whole, from memory. A request gets one page or all
+ * items. The function must leave out items that the caller may not see.
+ */
 export const listing = <A>(
   endpoint: EndpointSpec<A>,
   ask: (call: Call) => Effect.Effect<ReadonlyArray<ItemOf<A> & { readonly id: string }>, IronflowError>

@@ -22,7 +22,7 @@ import type { Call, Reply } from "../Http/Route.ts"
 const DEFAULT_LIMIT = 100
 const MAX_LIMIT = 1000
 
-/** A page of events by the query of the request, newest first. */
+/** Replies with a page of events, as the query of the request asks, newest first. */
 export const listEvents = (engine: EngineService, call: Call): Effect.Effect<Reply, IronflowError> =>
   Effect.gen(function* () {
     const query = yield* checked(() => readQuery(call.query))
@@ -33,7 +33,7 @@ export const listEvents = (engine: EngineService, call: Call): Effect.Effect<Rep
     return reply(events, next)
   })
 
-/** A page of events by the body of the request, in either order. */
+/** Replies with a page of events, as the body of the request asks, in either order. */
 export const findEvents = (
   engine: EngineService,
   options: ListEventsOptions,
@@ -72,7 +72,10 @@ export const findEvent = (
       )
   )
 
-/** What became of an event, if the caller may see it, without functions and runs that the caller may not see. */
+/**
+ * What became of an event, if the caller may see it. Functions and runs that the caller may not see are left
+ * out.
+ */
 export const explainEvent = (
   engine: EngineService,
   eventId: string,
@@ -100,17 +103,20 @@ const members = new Set(
   Object.keys(membersOf(endpoints.listEvents.body!)).flatMap((name) => [name, otherCase(name) ?? name])
 )
 
-/** Refuses unknown filters and an empty cursor: if they were ignored, the list would be longer than intended. */
+/**
+ * Refuses unknown filters and an empty cursor. If they were ignored, the list would be longer than was
+ * intended.
+ */
 const checkMembers = (body: unknown): void => {
   const other = isObject(body) ? Object.keys(body).find((name) => !members.has(name)) : undefined
-  // reports it like an unknown option
+  // gives an unknown member the message of an unknown option
   if (other !== undefined) checkListEvents({ [other]: true })
   if (isObject(body) && body.cursor === null) checkCursor("listEvents", null)
 }
 
 const timeOf = ({ timestamp }: { readonly timestamp: number }): string => new Date(timestamp).toISOString()
 
-/** Whether the caller may see an event. */
+/** Makes the check whether the caller may see an event. */
 const showing =
   ({ caller, environment, shows }: Call) =>
   ({ entity, name }: FoundEvent): boolean =>
@@ -129,7 +135,7 @@ const readQuery = (query: URLSearchParams) => {
   }
 }
 
-/** Encodes an event; its data is sent as the stored JSON string. */
+/** Encodes an event. Its data is sent as it is stored, as a JSON string. */
 const encode = ({
   data,
   entity,

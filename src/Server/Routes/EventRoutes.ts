@@ -46,7 +46,8 @@ export const eventRoutes = (engine: EngineService, closing: Effect.Effect<void>)
           events.length === 0
             ? Effect.succeed({ results: [] })
             : Effect.map(
-                // the types of a raw client do not relate names to data
+                // `emitMany` relates the data to the name of the event, which is not known here: hence the
+                // cast
                 apiOf(call).emitMany(
                   events.map((request) => ({
                     event: request.event,
@@ -74,7 +75,7 @@ export const eventRoutes = (engine: EngineService, closing: Effect.Effect<void>)
 /** The most events in one `TriggerBatch`. */
 export const BATCH_EVENTS = 1000
 
-/** Some clients send zero and the empty string for no value. */
+/** The options of an emit. Some clients send zero or the empty string for no value: these are left out. */
 const emitOptions = ({
   idempotencyKey,
   metadata,
@@ -96,7 +97,7 @@ const checkBatch = (events: ReadonlyArray<EmitBody>): void => {
   for (const { event } of events) checkEventName(event)
 }
 
-/** Emits, and waits for the runs that it started. The call fails if a run takes longer; the run continues. */
+/** Emits an event, and waits for the runs that it starts. Fails if a run takes longer; the run continues. */
 const triggerSync = (
   api: Api,
   request: EmitBody & { readonly timeoutMs?: number },

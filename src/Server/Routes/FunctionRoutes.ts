@@ -1,4 +1,4 @@
-/** Calls of clients about registered functions over HTTP: pausing, running, and their versions. */
+/** Calls of clients about registered functions over HTTP: to pause and run them, and for their versions. */
 import * as Effect from "effect/Effect"
 import type { EngineService } from "../../Engine/Engine.ts"
 import { FunctionNotFoundError } from "../../Errors.ts"
@@ -52,7 +52,10 @@ export const functionRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   ]
 }
 
-/** A function for a caller who may pause it: without its configuration where the caller may not read that. */
+/**
+ * What a caller who may pause a function sees of it. Its configuration is left out if the caller may not read
+ * that.
+ */
 const readableFunction = ({ caller, environment }: Call, fn: FunctionInfo): FunctionInfo => {
   if (caller?.may("function:read", `function:${fn.id}`, environment) !== false) return fn
   const { searchBy: _, ...rest } = fn

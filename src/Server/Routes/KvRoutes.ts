@@ -26,9 +26,9 @@ import { answering, paging, reading, replying } from "./EndpointRoute.ts"
 export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const kvOf = (call: Call) => engine.kv.in(call.environment)
   const bucket = (call: Call): string => variable(call, "bucket")
-  const stored = (call: Call) => engine.kv.storedKeys(call.environment, bucket(call))
+  const keysOf = (call: Call) => engine.kv.storedKeys(call.environment, bucket(call))
   const writing = (call: Call, read: () => Array<KvWriteRow>) =>
-    Effect.flatMap(checked(read), (writes) => stored(call).write(writes))
+    Effect.flatMap(checked(read), (writes) => keysOf(call).write(writes))
 
   return [
     reading(endpoints.createBucket, "Bucket", (config, call) => kvOf(call).createBucket(config)),
@@ -51,22 +51,22 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
             ? Effect.map(
                 allAsJson(`all keys of bucket "${bucket(call)}"`, (after) =>
                   Effect.map(
-                    stored(call).listKeys(filter, { after, limit: KEYS_PAGE }),
+                    keysOf(call).listKeys(filter, { after, limit: KEYS_PAGE }),
                     ({ keys: items, ...next }) => ({ items, ...next })
                   )
                 ),
                 ({ count, text }) => ({ status: 200, text: `{"keys":[${text}],"count":${count}}` })
               )
-            : Effect.map(stored(call).listKeys(filter, page), ({ keys, ...next }) =>
+            : Effect.map(keysOf(call).listKeys(filter, page), ({ keys, ...next }) =>
                 json({ keys, count: keys.length, ...next })
               )
       )
     }),
-    answering(endpoints.getKey, (call) => Effect.map(stored(call).get(variable(call, "key")), toEntry)),
+    answering(endpoints.getKey, (call) => Effect.map(keysOf(call).get(variable(call, "key")), toEntry)),
     paging(
       endpoints.keyHistory,
       (call, page) =>
-        Effect.map(stored(call).history(variable(call, "key"), page), ({ items, ...next }) => ({
+        Effect.map(keysOf(call).history(variable(call, "key"), page), ({ items, ...next }) => ({
           items: items.map(toEntry),
           ...next
         })),
@@ -86,6 +86,7 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
       Effect.map(
         writing(call, () => {
           const read = readWrites(writes)
+          // a delete among the writes needs its own right
           if (read.some(({ value }) => value === undefined)) {
             call.caller?.check("kv:delete", `bucket:${bucket(call)}`, call.environment)
           }

@@ -32,7 +32,7 @@ const MAX_JOBS = 100
 const readJobUpdate = decoder(endpoints.updateJob.body!, "Update")
 const encodeRegistered = encoder(RegisteredForJobs)
 
-/** Registers a legacy worker, which takes jobs. */
+/** Registers a legacy worker. */
 export const registerLegacy = (
   engine: EngineService,
   workers: RemoteWorkers,
@@ -46,7 +46,7 @@ export const registerLegacy = (
       environment: call.environment,
       hostname: request.hostname ?? "unknown",
       functions: functionsOf(engine.functions, call.environment, request.functionIds ?? []),
-      // legacy workers send 0 for an unset number
+      // legacy workers send 0 for a number that is not set
       maxConcurrentJobs: yield* checked(() => checkMaxConcurrentJobs(request.maxConcurrentJobs || 10)),
       labels: request.labels ?? {},
       version: { sdk: "unknown", runtime: "unknown" }
@@ -77,7 +77,7 @@ export const legacyJobRoutes = (engine: EngineService, workers: RemoteWorkers): 
       const available = yield* checked(() => readAvailable(call.query.get("available")))
       const wanted = available ?? 1
       if (wanted === 0) return noContent
-      // a worker that hangs up now would not receive the claimed jobs
+      // uninterruptible: a worker that hangs up now would not receive the jobs that were claimed for it
       const jobs = yield* Effect.uninterruptible(
         Effect.tap(worker.take(wanted), (jobs) =>
           call.request.socket.destroyed ? worker.giveBack(jobs) : Effect.void
@@ -88,7 +88,7 @@ export const legacyJobRoutes = (engine: EngineService, workers: RemoteWorkers): 
       return { status: 200, text: available === undefined ? texts[0]! : `{"jobs":[${texts.join(",")}]}` }
     })
 
-  /** The job of a call; an unknown job counts as one that is gone. */
+  /** The job that a call names. Fails for an unknown job as for one that the worker has lost. */
   const readJob = (call: Call, what: "staleReports" | "staleRenewals") =>
     Effect.tapError(
       checked(() => jobOf(call)),
@@ -127,7 +127,7 @@ export const legacyJobRoutes = (engine: EngineService, workers: RemoteWorkers): 
         const worker = yield* legacyWorker(call)
         worker?.seen()
         const jobIds = jobs.flatMap(({ jobId }) => readJobId(jobId)?.jobId ?? [])
-        // also those of a worker that has yet to register again after a restart of the engine
+        // includes jobs of a worker that has not registered again since the engine was restarted
         if (jobIds.length > 0) {
           const environment = worker?.environment ?? leasesIn(call, call.environment)
           yield* engine.turns.extend(jobIds, LEGACY_LEASE_MS, environment)
@@ -139,8 +139,8 @@ export const legacyJobRoutes = (engine: EngineService, workers: RemoteWorkers): 
 }
 
 /**
- * The environment of the leases that the call extends: the one that its key was checked for. Without a key the call
- * may extend leases in any environment.
+ * The environment in which the call may extend leases: the one that its key was checked for. `undefined`
+ * without a key: the call may extend leases in any environment.
  */
 const leasesIn = (call: Call, environment: string): string | undefined =>
   call.caller?.key === undefined ? undefined : environment

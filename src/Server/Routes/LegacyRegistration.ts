@@ -5,7 +5,7 @@ import { checkRegistration } from "../../Engine/Functions/CheckRegistration.ts"
 import { CODE_HASH_KEY, type FunctionRequest } from "../../Protocol/Functions.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 
-/** The registration of a legacy worker or client, checked, with defaults filled in. */
+/** The registration of a legacy worker or client, checked and with defaults. */
 export const fromLegacyRegistration = (request: FunctionRequest): FunctionRegistration => {
   const { id, name, preferredMode, endpointUrl, actorKey, metadata } = request
   const hash = metadata?.[CODE_HASH_KEY]
@@ -20,7 +20,7 @@ export const fromLegacyRegistration = (request: FunctionRequest): FunctionRegist
     mode: isPush ? "push" : "pull",
     ...(isPush && endpointUrl ? { endpointUrl } : {}),
     secrets: request.secrets ?? [],
-    // without a hash the code is unknown, and all workers count as equal
+    // without a hash nothing is known of the code, and all workers count as having the same
     codeHash: typeof hash === "string" ? hash : "",
     ...(request.concurrency === undefined ? {} : { concurrency: request.concurrency }),
     ...(actorKey === undefined || actorKey === "" ? {} : { actorKey }),

@@ -1,9 +1,10 @@
 /**
- * The calls of projection owners, which are workers of this package: `Protocol/ProjectionOwners.ts`, as JSON
- * requests.
+ * The calls of projection owners, as JSON requests. Owners are workers of this package;
+ * `Protocol/ProjectionOwners.ts` describes the calls.
  *
- * Every request extends the lease of its claim. After an aborted request the worker has a few seconds to come back
- * before another one may claim its projections. A worker that sends nothing keeps its claim until the lease ends.
+ * Every request extends the lease of its claim. When a request is aborted, the worker has a few seconds to
+ * come back before another one may claim its projections. A worker that sends nothing keeps its claim until
+ * the lease ends.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -36,7 +37,7 @@ const PRESENCE_MS = 5000
 /** The longest wait of a request, in milliseconds. */
 const WAIT_MS = 10_000
 
-/** The most claims whose last extension is remembered. */
+/** How many claims may be in the table of last extensions. */
 const MAX_REMEMBERED_CLAIMS = 10_000
 
 export const projectionOwnerRoutes = (
@@ -57,7 +58,7 @@ export const projectionOwnerRoutes = (
     generation: request.generation
   })
 
-  /** Extends the claim, unless it was extended a moment ago. Returns whether it holds. */
+  /** Extends the claim, unless it was extended a moment ago. Returns whether the claim still holds. */
   const extend = (token: ProjectionToken): Effect.Effect<boolean, IronflowError> =>
     Effect.flatMap(Clock.currentTimeMillis, (now) => {
       if (now - (extended.get(token.token) ?? 0) < LEASE_MS / 6) return Effect.succeed(true)
@@ -146,7 +147,7 @@ export const projectionOwnerRoutes = (
   ]
 }
 
-/** The most partitions whose states one request may read or save; a batch has no more. */
+/** The most partitions whose states one request may read or save. A batch has no more. */
 const PARTITIONS = maxReadEvents
 
 const checkSave = (save: SaveBody): ProjectionSave => {
@@ -178,7 +179,7 @@ const checkLength = (name: string, { length }: ReadonlyArray<unknown>, most: num
 
 const readError = (error: unknown): SerializedError => {
   if (isObject(error) && typeof error.name === "string" && typeof error.message === "string") {
-    // the two required fields are present; the rest is only shown
+    // the two required fields were checked; the others are only shown
     return error as unknown as SerializedError
   }
   throw new ValidationError("Save: an error must be an object with `name` and `message`")

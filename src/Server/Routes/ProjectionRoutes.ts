@@ -1,5 +1,6 @@
 /**
- * Projections over HTTP: for users and operators (REST), for workers that own them, and for legacy runners (Connect).
+ * Projections over HTTP: for users and operators (REST), for the workers that own them, and for legacy
+ * runners (ConnectRPC).
  */
 import * as Effect from "effect/Effect"
 import type { EffectKind } from "../../Client/Client.ts"
@@ -48,7 +49,7 @@ type Api = Raw<ProjectionsApi<EffectKind>>
 const listedIn = (engine: EngineService) => (call: Call, page: PageQuery) =>
   visibleItems(call, engine.projections.listPage(call.environment)(page))
 
-/** `closing` succeeds when the server is about to stop: waiting calls should then end. */
+/** Makes the routes. `closing` succeeds when the server is about to stop. Waiting calls then end. */
 export const projectionRoutes = (
   engine: EngineService,
   closing: Effect.Effect<void>
@@ -58,7 +59,7 @@ export const projectionRoutes = (
 
   return [
     paging(endpoints.listProjections, listedIn(engine), (call) =>
-      // browser pages expect an object around the list, servers expect the bare list
+      // a page of a browser expects an object around the list, and a server expects the bare list
       isFromPage(call) ? { all: (items) => `{"projections":[${items}]}` } : {}
     ),
     answering(endpoints.restGetProjection, (call) => get(apiOf(call), call)),
@@ -150,7 +151,7 @@ export const projectionRoutes = (
   ]
 }
 
-/** The same over ConnectRPC: names in the body, 64-bit integers as strings. */
+/** The same calls over ConnectRPC: names in the body, and 64-bit integers as strings. */
 const connectRoutes = (engine: EngineService, closing: Effect.Effect<void>): ReadonlyArray<Route> => {
   const apiOf = (call: Call): Api => engine.projections.client(call.environment)
 
@@ -182,7 +183,8 @@ const connectRoutes = (engine: EngineService, closing: Effect.Effect<void>): Rea
   ]
 }
 
-// messages about errors distinguish the name from the rest
+// the name has a decoder of its own, so that its errors are about the projection and not about the rest of
+// the body
 const readName = decoder(Named, "Projection")
 const readPause = decoder(Pause, "Pause")
 const readRebuild = decoder(RebuildRequest, "Rebuild")
@@ -204,13 +206,13 @@ const waitForEvent = (
       : catchup(engine.projections.client(environment), projection, position, timeoutMs, closing)
   )
 
-/** Some clients send an empty string for no value. */
+/** Leaves out empty strings, which some clients send for no value. */
 const pauseOf = ({ by, reason }: PauseProjectionOptions): PauseProjectionOptions => ({
   ...(by ? { by } : {}),
   ...(reason ? { reason } : {})
 })
 
-/** Recognized by headers that servers do not send. */
+/** Whether a page of a browser makes the call: programs do not send these headers. */
 const isFromPage = ({ request }: Call): boolean =>
   request.headers.origin !== undefined || request.headers["sec-fetch-site"] !== undefined
 
@@ -238,7 +240,7 @@ const get = (api: Api, call: Call) =>
 /** The state of a partition in the form of its row. */
 const stateRow = ({ lastEventId = "", lastEventTime = "", partition, ...result }: ProjectionStateResult) => ({
   ...result,
-  // a state has any type
+  // a state may be of any type
   state: result.state as unknown,
   partitionKey: partition,
   lastEventId,
@@ -260,7 +262,9 @@ const rebuild = (
   return dryRun === true ? api.status(name) : api.rebuild(name)
 }
 
-/** The view of a caller who may manage a projection but not read it: without errors, which may contain data. */
+/**
+ * Hides errors from a caller who may manage the projection but not read it, since errors may contain data.
+ */
 const asManager = <E>(
   { caller, environment }: Call,
   changed: Effect.Effect<ProjectionStatusInfo, E>
@@ -281,7 +285,10 @@ const rebuildOf = (info: ProjectionStatusInfo) => ({
   remainingEvents: info.lag
 })
 
-/** Waits within the limit of a request. A timeout is a response, not a failure. */
+/**
+ * Waits until the projection has reached the position, within the limit of a request. A timeout is a result,
+ * and not a failure.
+ */
 const catchup = (
   api: Api,
   name: string,
@@ -312,7 +319,7 @@ const catchup = (
     }
   })
 
-/** Whether everything up to `target` is projected, even if the last save was before it. */
+/** Whether everything up to `target` is projected, even if the last save is from before it. */
 const isAt = (api: Api, name: string, target: number): Effect.Effect<boolean, IronflowError> =>
   Effect.match(api.waitForCatchup(name, { after: target, timeout: 0 }), {
     onSuccess: () => true,

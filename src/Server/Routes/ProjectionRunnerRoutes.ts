@@ -1,8 +1,8 @@
 /**
- * The calls of legacy projection runners: `ProjectionService` of ConnectRPC, as JSON.
+ * The calls of legacy projection runners: `ProjectionService` of ConnectRPC, in JSON.
  *
- * There is no `StreamProjectionEvents`: its 404 makes a runner poll. A poll carries the current state, which the
- * stream cannot do for partitions.
+ * There is no `StreamProjectionEvents`: its 404 makes a runner poll. The answer to a poll has the current
+ * state, which the stream cannot have for partitions.
  */
 import * as Effect from "effect/Effect"
 import { object } from "../../Client/HttpCalls.ts"
@@ -43,7 +43,7 @@ export const projectionRunnerRoutes = (engine: EngineService): ReadonlyArray<Rou
         ({ lastEventId, lastEventTime, mode, partition, state, version }) => ({
           name,
           partition,
-          // a state has any type
+          // a state may be of any type
           ...(lastEventId === undefined
             ? {}
             : { state: state as unknown, lastEventId, lastEventTime, version }),
@@ -95,18 +95,23 @@ export const projectionRunnerRoutes = (engine: EngineService): ReadonlyArray<Rou
   ]
 }
 
-/** Throws `UnauthorizedError` when a policy denies subscribing to the events of the projection. */
+/**
+ * Throws `UnauthorizedError` when a policy denies the caller to subscribe to the events of the projection.
+ */
 export const checkProjectionEvents = (
   { caller, environment }: Call,
   events: ReadonlyArray<unknown>
 ): void => {
-  // the route refuses an invalid pattern
+  // a value that is no string is refused by the route
   for (const event of events) {
     if (caller !== undefined && typeof event === "string") checkEvents(caller, environment, event)
   }
 }
 
-/** Checks the events of the current registration, which another caller may have made. */
+/**
+ * Checks that the caller may have these events: the projection may have been registered by another caller.
+ * Throws `UnauthorizedError`.
+ */
 export const checkHandedOut = (
   { caller, environment }: Call,
   events: ReadonlyArray<ProjectionLogEvent>
@@ -124,7 +129,7 @@ export const checkHandedOut = (
   }
 }
 
-/** Events in a batch, when the runner does not ask for a number. */
+/** How many events a batch has when the runner does not ask for a number. */
 const DEFAULT_BATCH = 100
 
 const registrationOf = ({
@@ -151,7 +156,7 @@ const answer = (name: string, saved: ProjectionSaved): Effect.Effect<{ ok: boole
     ? Effect.succeed({ ok: true })
     : Effect.fail(new ProjectionSaveRefusedError(name, saved.reason))
 
-/** Encodes an event; its data is sent as stored, without parsing it. */
+/** Encodes an event. Its data is sent as it is stored, and not parsed. */
 const encodeEvent = (event: ProjectionLogEvent): string =>
   object({
     id: JSON.stringify(event.id),

@@ -1,4 +1,4 @@
-/** Reports of push handlers over HTTP during their turns, and the registration of endpoints. */
+/** Calls of push handlers over HTTP: reports during their turns, and the registration of endpoints. */
 import * as Effect from "effect/Effect"
 import { EndpointNotFoundError, ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
@@ -10,7 +10,7 @@ import { checked } from "../../CheckAsEffect.ts"
 import { answering, listing, replying } from "./EndpointRoute.ts"
 import { checkReport } from "../../Protocol/TurnReports.ts"
 
-/** `closing` succeeds when the server is about to stop: waiting calls should then end. */
+/** Makes the routes. `closing` succeeds when the server is about to stop. Waiting calls then end. */
 export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>): ReadonlyArray<Route> => [
   replying(endpoints.pushTurn, (call) =>
     Effect.gen(function* () {
@@ -21,7 +21,7 @@ export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>):
         { jobId, runId: read.runId, ops: read.ops }
       ])
       const update = { ...read, ops: reports[0]?.ops ?? [] }
-      // a report is stored even if the client hangs up; a wait is not continued
+      // a report is stored even if the client hangs up; a call that only waits ends then
       const updated = yield* update.ops.length > 0
         ? Effect.uninterruptible(engine.push.update(jobId, update, boundTo(call)))
         : Effect.raceFirst(
@@ -91,6 +91,6 @@ const readUpdate = ({ body }: Call, jobId: string): TurnUpdate => {
   ) {
     throw new ValidationError("Update: `late` must have `stepName` and `lingerMs`")
   }
-  // all but `running`, which is read leniently, has been checked
+  // everything but `running`, which is read leniently, was checked above
   return body as unknown as TurnUpdate
 }

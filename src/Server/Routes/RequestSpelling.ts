@@ -1,6 +1,7 @@
 /**
- * Checks for misspelled members of requests, which would silently have no effect. Other programs send members of
- * later or other servers, so only members that resemble a known one are refused, as clients refuse options.
+ * Finds misspelled members of requests, which would silently have no effect. Other programs may send members
+ * that only later or other servers know. So a member is refused only if it resembles a known one, as clients
+ * refuse options.
  */
 import { ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
@@ -15,7 +16,7 @@ import { show } from "../../Show.ts"
 interface Names {
   /** The names as the route defines them. */
   readonly all: ReadonlyArray<string>
-  /** In any letter case, and under alternative names. */
+  /** The names in any letter case, and alternative names. */
   readonly known: ReadonlySet<string>
 }
 
@@ -30,7 +31,7 @@ const namesOf = (codec: Node): Names => {
   return { all: entries.map(([name]) => name!), known: inEitherCase(entries.flat()) }
 }
 
-/** Throws `ValidationError` for a member of the body that the codec does not have. */
+/** Throws `ValidationError` when the body has a member that the codec does not have. */
 export const checkBodyMembers = (codec: Node, body: unknown, what: string): void => {
   if (!isObject(body)) return
   const { all, known } = namesOf(codec)
@@ -45,10 +46,13 @@ export const checkBodyMembers = (codec: Node, body: unknown, what: string): void
 const bodies = new WeakMap<EndpointSpec, Names>()
 const queries = new WeakMap<EndpointSpec, Names>()
 
-/** Exceptions: lists of events check all of their members, and workers of any version register what they have. */
+/**
+ * Routes whose bodies are not checked here: lists of events check all members, and workers of any version
+ * register what they have.
+ */
 const exemptRoutes = new Set<EndpointSpec>([eventEndpoints.listEvents, functionEndpoints.registerFunction])
 
-/** Throws `ValidationError` for a member of the body that resembles a known one. */
+/** Throws `ValidationError` when a member of the body is unknown and resembles a known one. */
 export const checkBodySpelling = (endpoint: EndpointSpec, body: unknown, what: string): void => {
   if (
     endpoint.body === undefined ||
@@ -62,13 +66,16 @@ export const checkBodySpelling = (endpoint: EndpointSpec, body: unknown, what: s
   if (names.all.length > 0) checkSpelling(Object.keys(body), names, what)
 }
 
-/** Does the same for the query. Lists of runs check all of their members. */
+/**
+ * Throws `ValidationError` when a parameter is unknown and resembles a known one. Lists of runs check all
+ * parameters themselves.
+ */
 export const checkQuerySpelling = (endpoint: EndpointSpec, query: URLSearchParams): void => {
   if (endpoint === runEndpoints.restRuns) return
   let names = queries.get(endpoint)
   if (names === undefined) {
     const all = [...(endpoint.query ?? []), ...(endpoint.page === undefined ? [] : ["limit", "cursor"])]
-    // for sockets, where browsers cannot set headers
+    // `env` and `token` are for sockets, where browsers cannot set headers
     queries.set(endpoint, (names = { all, known: inEitherCase([...all, "env", "token"]) }))
   }
   if (names.all.length > 0) checkSpelling([...query.keys()], names, `${endpoint.method} ${endpoint.path}`)

@@ -13,18 +13,18 @@ import { show } from "../../Show.ts"
 
 const readList = decoder(ListRunsRequest, "ListRuns")
 
-/** Some programs send this for a status that is not set. */
+/** What some programs send for a status that is not set. */
 const NO_STATUS = "RUN_STATUS_UNSPECIFIED"
 
 const firstFilters = ["function_id", "status"] as const
 
-/** Parameters that may be repeated. */
+/** The parameters that may be repeated. */
 const several: ReadonlySet<string> = new Set(listFilters.filter((name) => name.endsWith("s")))
 
 const members: ReadonlySet<string> = new Set(
   Object.keys(membersOf(ListRunsRequest)).flatMap((name) => [name, otherCase(name) ?? name])
 )
-/** The filters of a list in 0.8.0. */
+/** The filters that a list had in 0.8.0. */
 const initialFilters: ReadonlySet<string> = new Set([
   "functionId",
   "function_id",
@@ -32,12 +32,12 @@ const initialFilters: ReadonlySet<string> = new Set([
   "limit",
   "cursor"
 ])
-/** Filters of legacy servers. */
+/** Filters that only legacy servers have. */
 const legacyFilters: ReadonlySet<string> = new Set(["since", "until"])
 
 /**
- * Refuses unknown filters, with the message for unknown options. Other members in requests of clients that know only
- * the filters of 0.8.0 were always ignored, and still are unless they resemble a filter.
+ * Refuses unknown filters with the message for unknown options. A client that only uses filters of 0.8.0 may
+ * send other members, which were always ignored. They still are, unless they resemble a filter.
  */
 const checkMembers = (names: ReadonlyArray<string>): void => {
   const isNew = names.some((name) => members.has(name) && !initialFilters.has(name))
@@ -49,7 +49,7 @@ const checkMembers = (names: ReadonlyArray<string>): void => {
   }
 }
 
-/** Reads the request from a body. */
+/** Reads a request for a list from its body. */
 export const readListBody = (body: unknown): ListRuns => {
   if (isObject(body)) checkMembers(Object.keys(body))
   return readList(body)
@@ -64,7 +64,7 @@ const filtersOf = {
 const callOf = { Bulk: "bulk", CountRuns: "countRuns", Erase: "erase" } as const
 
 /**
- * Reads the filters of a bulk operation or a count, which have no pages. Unknown and empty filters are always
+ * Reads the filters of a bulk operation or a count, which has no pages. Unknown and empty filters are always
  * refused.
  */
 export const readFilters = (what: keyof typeof filtersOf, filters: unknown): ListRuns => {
@@ -82,7 +82,7 @@ export const readFilters = (what: keyof typeof filtersOf, filters: unknown): Lis
   return filtersOf[what](filters)
 }
 
-/** Reads the request from the query of a URL. */
+/** Reads a request for a list from the query of its URL. */
 export const readListQuery = (query: URLSearchParams): ListRuns => {
   checkMembers([...query.keys()])
   const { limit, ...rest } = Object.fromEntries(query)
@@ -97,7 +97,7 @@ export const readListQuery = (query: URLSearchParams): ListRuns => {
   return readList({
     ...Object.fromEntries(Object.entries(rest).filter(([name]) => !filterNames.has(name))),
     ...filters,
-    // the number as in a body; anything else is refused as there
+    // digits become the number that a body would have; anything else is refused as in a body
     ...(limit === undefined ? {} : { limit: /^\d+$/.test(limit) ? Number(limit) : limit })
   })
 }
@@ -115,7 +115,7 @@ const attributesOf = (values: ReadonlyArray<string>): { readonly [path: string]:
     })
   )
 
-/** The options of the request. An empty string means no value. */
+/** The options that the request asks for. An empty string counts as no value. */
 export const listOptionsOf = ({
   attributes,
   cursor,
@@ -136,10 +136,10 @@ export const listOptionsOf = ({
   ].map(readStatus)
   return {
     ...Object.fromEntries(Object.entries(others).filter(([, value]) => value !== undefined && value !== "")),
-    // an empty list is refused: it does not mean all
+    // an empty list stays, and is refused later: it does not mean all
     ...(functions.length === 0 && functionIds === undefined ? {} : { functionId: functions }),
     ...(some.length === 0 && statuses === undefined ? {} : { status: some }),
-    // the engine checks the values
+    // the engine checks the values of the attributes
     ...(attributes === undefined
       ? {}
       : { attributes: attributes as NonNullable<ListRunsOptions["attributes"]> }),

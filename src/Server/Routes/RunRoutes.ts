@@ -30,20 +30,23 @@ import { listOptionsOf, readFilters, readListBody, readListQuery } from "./RunLi
 
 type Api = Raw<ClientApi<EffectKind>>
 
-/** The routes of runs. `giveUpAfter` limits calls that wait for a run. */
+/** Makes the routes of runs. `giveUpAfter` limits how long calls wait for a run. */
 export const runRoutes = (
   engine: EngineService,
   giveUpAfter: (ms: number) => GiveUp
 ): ReadonlyArray<Route> => {
   const apiOf = (call: Call): Api => engine.client(call.environment)
   const withoutDenied = withoutDeniedIn(engine)
-  /** Answers with the readable part of a run: a caller who may control a run may not be allowed to read it. */
+  /**
+   * Answers with what the caller may read of a run: a caller who may control a run may not be allowed to read
+   * it.
+   */
   const asReadable = (call: Call, run: Run): Effect.Effect<Run, IronflowError> =>
     call.caller?.may("run:read", `run:${run.id}`, call.environment) === false
       ? Effect.succeed(withoutData(run))
       : Effect.map(withoutDenied(call, [run]), ([shown = run]) => shown)
 
-  /** A call about one run; some clients name its id `id` and some `runId`. */
+  /** The answer of a call about one run. Some clients name its id `id`, and some `runId`. */
   const aboutRun = <A, B extends RunId>(
     endpoint: EndpointSpec<A, B>,
     what: string,
@@ -118,7 +121,7 @@ export const runRoutes = (
           checkBodyMembers(countEndpoints.countRuns.body!, call.body, "CountRuns")
           return {
             ...(filters === undefined ? {} : listOptionsOf(readFilters("CountRuns", filters))),
-            // the engine refuses invalid values
+            // the engine refuses a value that is not valid
             by: by as CountRunsOptions["by"],
             ...how
           }
@@ -198,7 +201,7 @@ export const runRoutes = (
   ]
 }
 
-/** The limits of what the caller may see; `undefined` when there are none. */
+/** What the caller may see of runs; `undefined` when that is everything. */
 const limitsOf = ({ caller, environment }: Call): Visible | undefined =>
   caller === undefined || (caller.mayAll("run:read") && !isDeniedInputs(caller))
     ? undefined
@@ -206,7 +209,7 @@ const limitsOf = ({ caller, environment }: Call): Visible | undefined =>
 
 const nonEmpty = (text: string | undefined): string | undefined => (text === "" ? undefined : text)
 
-/** Leaves out the data of the run's event, if a policy denies that event. */
+/** Leaves out the input of runs that were started by an event which a policy denies the caller. */
 const withoutDeniedIn =
   (engine: EngineService) =>
   (
@@ -223,7 +226,7 @@ const withoutDeniedIn =
           })
         )
 
-/** Leaves out the output of a step that has waited for such an event. */
+/** Leaves out the output of a step that has waited for an event, if a policy denies the caller that event. */
 const withoutEvent = <A extends { readonly kind?: unknown; readonly output?: unknown }>(
   { caller, environment }: Call,
   step: A
@@ -233,13 +236,13 @@ const withoutEvent = <A extends { readonly kind?: unknown; readonly output?: unk
   return event === undefined || mayKnowEvent(caller, environment, event) ? step : rest
 }
 
-/** The part of a run for a caller who has started it, and is denied to read it. */
+/** What a caller sees of a run that it has started and may not read. */
 export const readable = ({ caller, environment }: Call, run: Run): Run =>
   (caller?.isNotDenied("run:read", `run:${run.id}`, environment) ?? true) ? run : withoutData(run)
 
 const withoutData = ({ error: _, input: __, output: ___, ...rest }: Run): Run => rest
 
-/** Resumes a run; resuming a failed run means retrying it. */
+/** Resumes a run. A failed run is retried. */
 const resumeRun = (
   api: Api,
   id: string,
@@ -256,7 +259,7 @@ const resumeRun = (
     return yield* api.resumeRun(id, nonEmpty(fromStep))
   })
 
-/** Takes the id from a request about one run. Fails with `ValidationError` when there is none. */
+/** Passes the id of a run on to `then`. Fails with `ValidationError` when the request has none. */
 const withRunId =
   <A, B extends RunId>(
     what: string,

@@ -1,4 +1,4 @@
-/** Manages secrets over HTTP: values are only received, names and times are returned. */
+/** Manages secrets over HTTP. Values are only received; answers have names and times. */
 import type { EngineService } from "../../Engine/Engine.ts"
 import * as SecretsClient from "../../Engine/Secrets/SecretsClient.ts"
 import { endpoints } from "../../Protocol/Secrets.ts"

@@ -1,5 +1,6 @@
 /**
- * The health of the server, and whether it takes calls. It is public, so names of files and rows are only in the log.
+ * The health of the server, and whether it takes calls. Both are public, so names of files and rows are only
+ * in the log.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -16,7 +17,10 @@ export const healthOf = (engine: EngineService) =>
     }
   })
 
-/** A damaged row is reported by the health, but does not make the server unready: calls still get their answers. */
+/**
+ * Whether the server takes calls. It does with a damaged row, which the health reports: calls still get their
+ * answers.
+ */
 export const readinessOf = (engine: EngineService, isDraining: boolean) =>
   Effect.zipWith(Clock.currentTimeMillis, engine.checkHealth, (now, store) => {
     const timestamp = new Date(now).toISOString()

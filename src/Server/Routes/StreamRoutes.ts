@@ -91,7 +91,7 @@ export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
         (query) => shown(call, streamsOf(call).listStreams(nonZero(query)))
       )
     ),
-    // unlike reading, it requires an existing stream
+    // unlike the call for reading, this one requires that the stream exists
     answering(endpoints.restStreamHistory, (call) =>
       Effect.gen(function* () {
         const entityId = variable(call, "id")
@@ -122,7 +122,7 @@ export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   ]
 }
 
-/** Appends, if the caller may also emit the appended events. */
+/** The route of an append. It requires that the caller may also emit the appended events. */
 const appending = <A>(
   { caller, environment }: Call,
   names: ReadonlyArray<string>,
@@ -135,7 +135,7 @@ const appending = <A>(
     append
   )
 
-/** Filters the events of a stream for a caller who may read it: without those that the caller may not subscribe to. */
+/** Leaves out the events of a stream that the caller, who may read the stream, may not subscribe to. */
 const readableIn = (
   streams: Raw<UntypedStreams>,
   entityId: string,
@@ -154,7 +154,7 @@ const readableIn = (
   )
 }
 
-/** The streams of a list that the caller may see. */
+/** Leaves out the streams that the caller may not see. */
 const shown = <
   A extends { readonly streams: ReadonlyArray<{ readonly entityId: string }>; readonly totalCount: number }
 >(
@@ -168,14 +168,14 @@ const shown = <
 
 const readListQuery = decoder(ListStreams, "Streams")
 
-/** Some clients send zero and the empty string for no value. */
+/** Leaves out zero and the empty string, which some clients send for no value. */
 const nonZero = ({ entityType, limit, offset }: Listing) => ({
   ...(entityType === undefined || entityType === "" ? {} : { entityType }),
   ...(limit === undefined || limit === 0 ? {} : { limit }),
   ...(offset === undefined ? {} : { offset })
 })
 
-/** Some clients send zero for no value. */
+/** The event of an append. Some clients send zero for a version that is not set. */
 const eventOf = ({ data, eventName: name, metadata, version }: Appending) => ({
   name,
   data,
@@ -183,13 +183,16 @@ const eventOf = ({ data, eventName: name, metadata, version }: Appending) => ({
   ...(metadata === undefined ? {} : { metadata })
 })
 
-/** In this protocol an absent integer is 0, and 0 means that the stream must not exist. */
+/**
+ * The conditions of an append. In this protocol an absent integer is 0, and 0 means that the stream must not
+ * exist.
+ */
 const conditionsOf = ({ expectedVersion = 0, idempotencyKey }: Conditions) => ({
   expectedVersion,
   ...(idempotencyKey === undefined || idempotencyKey === "" ? {} : { idempotencyKey })
 })
 
-/** The options for reading a stream. Throws `ValidationError`; `what` names the call. */
+/** The options for reading a stream. Throws `ValidationError`, in which `what` names the call. */
 const readingOf = (what: string, { direction = "", fromVersion, limit }: Reading): ReadStreamOptions => {
   const word = direction.toLowerCase() || "forward"
   if (word !== "forward" && word !== "backward") {

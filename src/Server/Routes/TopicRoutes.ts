@@ -9,7 +9,7 @@ export const topicRoutes = (engine: EngineService): ReadonlyArray<Route> => [
   reading(endpoints.publish, "Publish", ({ data, idempotencyKey, topic }, call) =>
     engine
       .client(call.environment)
-      // some clients send an empty string for no value
+      // some clients send an empty string for no key
       .publish(topic, data, idempotencyKey ? { idempotencyKey } : {})
   ),
   paging(endpoints.listTopics, (call, page) =>

@@ -1,4 +1,4 @@
-/** Calls over HTTP by workers that exchange turns: workers of this package. */
+/** Calls over HTTP of workers that exchange turns, which are workers of this package. */
 import * as Effect from "effect/Effect"
 import { checked } from "../../CheckAsEffect.ts"
 import { permittedReports } from "../../Engine/Access/WorkerAccess.ts"
@@ -20,7 +20,7 @@ const readPoll = decoder(endpoints.pollTurns.body!, "Poll")
 const readLate = decoder(endpoints.lateTurn.body!, "Late")
 
 export const turnRoutes = (workers: RemoteWorkers): ReadonlyArray<Route> => {
-  /** A route for which `answer` receives the worker, and returns the JSON of the response if there is one. */
+  /** Makes a route. `answer` receives the worker, and returns the JSON of the response if there is one. */
   const turnRoute = <A extends { readonly session: string }>(
     endpoint: EndpointSpec,
     read: (body: unknown) => A,

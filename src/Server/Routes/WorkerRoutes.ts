@@ -1,4 +1,7 @@
-/** Calls of workers over HTTP: they register as workers that exchange turns, or as legacy workers, which take jobs. */
+/**
+ * Calls of workers over HTTP. A worker registers as one that exchanges turns, or as a legacy worker, which
+ * takes jobs.
+ */
 import * as Effect from "effect/Effect"
 import { checked } from "../../CheckAsEffect.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
@@ -66,7 +69,7 @@ export const workerRoutes = (
   ]
 }
 
-/** The environment that the request names or its key is bound to, if there is one. */
+/** The environment that the request names, or that its key is bound to; `undefined` when there is neither. */
 const environmentIn = (call: Call): string | undefined =>
   call.request.headers[ENVIRONMENT_HEADER] === undefined && boundTo(call) === undefined
     ? undefined

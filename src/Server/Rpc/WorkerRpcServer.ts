@@ -1,6 +1,6 @@
 /**
- * Streams of workers over effect/rpc: one WebSocket for each worker, one `work` call on it for the lifetime of the
- * session, and the other calls beside it.
+ * Streams of workers over effect/rpc. Each worker has one WebSocket, with one `work` call that lasts as long
+ * as the session, and its other calls beside it.
  */
 import type { WebSocket } from "ws"
 import * as Cause from "effect/Cause"
@@ -33,25 +33,31 @@ import {
   type SocketRoute
 } from "../Ws/Upgrades.ts"
 
-/** The most calls of one worker that wait for their response; a worker of this package makes a handful. */
+/**
+ * The most calls of one worker that wait for their answers. A worker of this package has a handful of them.
+ */
 const MAX_CALLS = 1024
 
-/** The most bytes that may wait to be read by a worker, besides one push. A worker with more does not read. */
+/**
+ * The most bytes that a worker may leave unread, besides one push. With more the socket is closed, since the
+ * worker does not read.
+ */
 const MAX_UNREAD = 64 * 1024 * 1024
 
-/** The push side of a connection. */
+/** What pushes to the worker of a connection need. */
 interface Connection {
   readonly socket: WebSocket
   readonly flow: Flow
   readonly stream: TurnStream
   readonly pushes: Queue.Queue<JsonFragment, Cause.Done>
   calls: number
-  /** Whether the last message had a seal; messages to a worker that seals have one too. */
+  /** Whether the last message of the worker had a seal. If so, messages to it have one too. */
   isSealed: boolean
 }
 
 /**
- * Serves the rpcs for the lifetime of the scope; the route takes the WebSockets. `maxFrameBytes` is the largest call.
+ * Serves the rpcs for the lifetime of the scope. The returned route takes the WebSockets. `maxFrameBytes`
+ * limits the size of a call.
  */
 export const make = (
   workers: RemoteWorkers,
@@ -107,7 +113,7 @@ export const make = (
         connectionOf(client.id).pipe(
           Effect.flatMap(({ isSealed, pushes, socket, stream }) =>
             Effect.map(stream.register(payload, isSealed), (response) => {
-              // the permissions of the key may have changed meanwhile
+              // the permissions of the key may have changed since the request
               checkStill(socket, stream)
               Queue.offerUnsafe(pushes, new JsonFragment(`{"registered":${response}}`))
               if (stream.hasMore) Queue.offerUnsafe(pushes, new JsonFragment(stream.take()))
@@ -145,7 +151,7 @@ export const make = (
         wake: () => {
           if (stream.hasMore) Queue.offerUnsafe(pushes, new JsonFragment(stream.take()))
         },
-        // pending answers are sent first
+        // closes a moment later, so that answers are sent first
         end: () => void setImmediate(() => socket.close())
       })
       const connection: Connection = { socket, flow: call.flow, stream, pushes, calls: 0, isSealed: false }
@@ -177,7 +183,7 @@ export const make = (
     return {
       endpoint: sockets.workers,
       maxFrameBytes,
-      // the worker renews its leases while it receives a long history
+      // so many, since the worker must be able to renew its leases while it receives a long history
       maxUnreadBytes: MAX_UNREAD,
       open
     }
@@ -203,8 +209,8 @@ const send = (socket: WebSocket, text: string): void => {
 const ID_LENGTH = 64
 
 /**
- * Reads a message of a client; its payload is checked where it is used. Throws `ValidationError` for an invalid
- * message, and another `IronflowError` for one that was damaged in transit.
+ * Reads a message of a client. Its payload is checked where it is used. Throws `ValidationError` for an
+ * invalid message, and another `IronflowError` for one that was damaged in transit.
  */
 const readMessage = (text: string): FromClientEncoded => {
   const message = readSealed(text, (text) => safeJsonParse(checkShape("the message of the worker", text)))
@@ -232,7 +238,7 @@ const readMessage = (text: string): FromClientEncoded => {
     default:
       throw bad(`must have a \`_tag\` that effect/rpc knows, got ${show(_tag)}`)
   }
-  // the fields that effect/rpc reads have been checked
+  // the fields that effect/rpc reads were checked above
   return message as unknown as FromClientEncoded
 }
 
@@ -242,7 +248,7 @@ const isId = (value: unknown): boolean =>
 const isPair = (value: unknown): boolean =>
   Array.isArray(value) && value.length === 2 && value.every((part) => typeof part === "string")
 
-/** Encodes failures as over HTTP; a defect becomes an internal error. */
+/** Encodes a failure as over HTTP. A defect becomes an internal error. */
 const failing = <A, R>(effect: Effect.Effect<A, IronflowError, R>): Effect.Effect<A, CallFailure, R> =>
   Effect.catchCause(effect, (cause) => {
     if (Cause.hasInterruptsOnly(cause)) return Effect.interrupt

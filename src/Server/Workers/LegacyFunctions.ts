@@ -1,8 +1,8 @@
-/** The functions of workers that register them by id only. */
+/** Finds the functions of legacy workers, which register them by id only. */
 import type { FunctionsService } from "../../Engine/Functions/Functions.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 
-/** The registrations of the known ones. */
+/** The registrations of those ids that are known. */
 export const functionsOf = (
   functions: FunctionsService,
   environment: string,

@@ -1,4 +1,4 @@
-/** Applies the reports of legacy workers, for every transport. */
+/** Applies the reports of legacy workers, whatever their transport. */
 import * as Effect from "effect/Effect"
 import { ConnectionError, type IronflowError, LimitExceededError } from "../../Errors.ts"
 import type { Job, TurnAck } from "../../Protocol/Worker.ts"
@@ -16,8 +16,8 @@ import { LEGACY_LEASE_MS } from "../../Engine/Workers/LegacyWorker.ts"
 import { checked } from "../../CheckAsEffect.ts"
 
 /**
- * Fails with `ValidationError` when the update cannot be read. `boundTo` is the environment of the caller's key, if
- * it is bound to one: jobs of others are refused.
+ * Applies an update of a job. Fails with `ValidationError` when the update cannot be read. When the caller's
+ * key is bound to an environment, that is `boundTo`: jobs of other environments are refused.
  */
 export const applyUpdate = (
   engine: EngineService,
@@ -33,12 +33,12 @@ export const applyUpdate = (
     const ops = yield* Effect.catchIf(
       checked(() => readUpdate(job.runId, update, attempts, now)),
       (error) => error instanceof LimitExceededError,
-      // the worker drops the job whatever the answer: a result that cannot be stored ends the run
+      // the worker drops the job whatever the answer is, so a result that cannot be stored ends the run
       (error) => Effect.succeed(failTooLarge(error))
     )
     const { answered, reports } = permittedReports(caller, environment, [{ ...job, ops }])
     const [ack] = answered(yield* engine.turns.report(reports, boundTo))
-    // a report that changed nothing does not prove that its sender holds the job
+    // only an update that changed something proves that its sender has the job, and so extends the lease
     if (update.status === "progress" && ack?._tag === "Accepted") {
       yield* engine.turns.extend([job.jobId], LEGACY_LEASE_MS, boundTo)
     }

@@ -1,4 +1,4 @@
-/** Registers a worker that exchanges turns, for every transport. */
+/** Registers a worker that exchanges turns, whatever its transport. */
 import type { Duplex } from "node:stream"
 import * as Effect from "effect/Effect"
 import { type IronflowError, ValidationError } from "../../Errors.ts"
@@ -20,7 +20,7 @@ import { encodeDelivery } from "./TurnMessages.ts"
 /** The longest poll that a worker is told to use, in milliseconds. */
 const MAX_POLL_MS = 20_000
 
-/** The origin of a registration. */
+/** Where a registration comes from. */
 export interface Origin {
   /** The environment that the request names, if it names one. */
   readonly environment: string | undefined
@@ -28,14 +28,14 @@ export interface Origin {
   readonly workerId: string | undefined
   /** Whether the registration has a valid seal. */
   readonly isSealed: boolean
-  /** The connection of the worker, which counts as present while it is open. */
+  /** The connection of the worker. The worker counts as present while it is open. */
   readonly connection: Duplex
   readonly transport: string
   /** The largest request of this worker, in bytes. */
   readonly maxBodyBytes: number
-  /** Absent for a polling worker. */
+  /** How to push to the worker; absent for one that polls. */
   readonly push?: Push
-  /** The owner of the worker; absent where no key is required. */
+  /** Who owns the worker; absent where no key is required. */
   readonly caller: Caller | undefined
 }
 
@@ -87,13 +87,13 @@ const readAnnouncement = (
   }
   if (workerId === undefined) checkName("worker id", registration.workerId)
   else if (registration.workerId !== workerId) {
-    // the worker and its message disagree about seals
+    // a worker that seals sends the same id twice, so one of them was damaged
     if (seals) throw damaged()
     throw new ValidationError(
       `Register: \`registration.workerId\` is "${registration.workerId}" and the path says "${workerId}"`
     )
   }
-  // a worker names its environment twice: both must agree, unless the key is bound to an environment
+  // a worker names its environment twice, and both must agree unless its key is bound to one
   const isOther = environment !== undefined && environment !== registration.environment
   if (seals && isOther && caller?.key?.environment === undefined) throw damaged()
   checkFunctionCount(registration.functions)

@@ -1,6 +1,6 @@
 /**
- * The engine's side of a stream of a worker that exchanges turns, for every transport: the registration, the calls,
- * and the pushes. The rules are in `Protocol/TurnStream.ts`.
+ * The engine's side of a stream of a worker that exchanges turns, whatever the transport: the registration,
+ * the calls, and the pushes. The rules are in `Protocol/TurnStream.ts`.
  */
 import type { Duplex } from "node:stream"
 import * as Effect from "effect/Effect"
@@ -20,21 +20,21 @@ import { readReports } from "../../Protocol/TurnReports.ts"
 import { checkSeal, encodeDelivered, sealed } from "./TurnMessages.ts"
 import { registerTurns } from "./TurnRegistration.ts"
 
-/** The transport of a stream. */
+/** What a stream needs to know of its transport. */
 export interface StreamConnection {
-  /** The name of the transport in lists of workers. */
+  /** The name of the transport, for lists of workers. */
   readonly transport: string
   /** The underlying connection. */
   readonly connection: Duplex
-  /** The owner of the stream. */
+  /** Who owns the stream. */
   readonly caller: Caller
-  /** The environment that the request for the stream names, if it does. */
+  /** The environment that the request for the stream names, if it names one. */
   readonly environment: string | undefined
   /** The largest call, in bytes. */
   readonly maxBodyBytes: number
   /** Called when {@link TurnStream.take} has something to return. */
   readonly wake: () => void
-  /** Called when the session is over: nothing more is sent. */
+  /** Called when the session is over. Nothing is sent after that. */
   readonly end: () => void
 }
 
@@ -58,8 +58,8 @@ export class TurnStream {
   }
 
   /**
-   * Registers the worker; pushes wait until then. Answers with the JSON of a `RegisterTurnsResponse`. `isSealed` says
-   * whether the message has a valid seal.
+   * Registers the worker. Answers with the JSON of a `RegisterTurnsResponse`; pushes wait until then.
+   * `isSealed` says whether the message has a valid seal.
    */
   register(body: unknown, isSealed: boolean): Effect.Effect<JsonText, IronflowError> {
     return Effect.gen({ self: this }, function* () {
@@ -97,12 +97,12 @@ export class TurnStream {
     if (this.#registration !== undefined) checkWorker(this.#carrier.caller, this.#registration)
   }
 
-  /** Throws an `IronflowError` when a worker that seals sent a message without a seal. */
+  /** Throws an `IronflowError` when a message has no seal although its worker seals. */
   checkSeal(isSealed: boolean): void {
     if (this.#worker !== undefined) checkSeal(this.#worker, isSealed)
   }
 
-  /** Seals a message if the worker seals, for a transport that does not seal its frames. */
+  /** The message, sealed if the worker seals. For a transport that does not seal its frames itself. */
   sealed(text: JsonText, about?: string): JsonText {
     return this.#worker === undefined ? text : sealed(this.#worker, text, about)
   }

@@ -1,13 +1,13 @@
 /**
- * Connections as sessions use them. Many listeners wait for the end of one, and Node warns of a leak at more than
- * ten.
+ * Connections in the form that sessions need. Many listeners wait for the end of a connection, and Node warns
+ * of a leak at more than ten.
  */
 import type { Duplex } from "node:stream"
 import type { WatchedConnection } from "../../Engine/Workers/WatchedConnection.ts"
 
 const watchedConnections = new WeakMap<Duplex, WatchedConnection>()
 
-/** Wraps the connection; returns the same object each time. */
+/** Wraps the connection. For the same connection it always returns the same object. */
 export const watchedConnection = (connection: Duplex): WatchedConnection => {
   let watched = watchedConnections.get(connection)
   if (watched === undefined) watchedConnections.set(connection, (watched = makeWatchedConnection(connection)))

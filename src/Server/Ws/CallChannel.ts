@@ -1,4 +1,7 @@
-/** The engine's side of `Protocol/Http/Channel.ts`: calls run concurrently, and are answered as they end. */
+/**
+ * The engine's side of `Protocol/Http/Channel.ts`. Calls run at the same time, and each is answered when it
+ * ends.
+ */
 import type { IncomingMessage } from "node:http"
 import type * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -29,7 +32,7 @@ import {
   type SocketRoute
 } from "./Upgrades.ts"
 
-/** A call as received. */
+/** A call, as it was received. */
 export interface ChannelCall {
   readonly method: string
   /** The path with its query. */
@@ -39,30 +42,36 @@ export interface ChannelCall {
   readonly trace: string | undefined
   /** The request that opened the channel. */
   readonly request: IncomingMessage
-  /** The sender of that request. */
+  /** Who sent that request. */
   readonly visitor: Visitor
 }
 
 export interface ChannelOptions {
-  /** Answers a call, failures included. */
+  /** Answers a call, also when it fails. */
   readonly answer: (call: ChannelCall) => Effect.Effect<Reply>
-  /** The response to a call that cannot be taken. */
+  /** The response to a call that is not taken. */
   readonly refuse: (call: ChannelCall, error: IronflowError) => Reply
   readonly run: <A>(effect: Effect.Effect<A>) => Fiber.Fiber<A>
   /** Calls `listener` when the server is about to stop. */
   readonly onClosing: (listener: () => void) => () => void
 }
 
-/** The most bytes of responses that the client has not read. */
+/** The most bytes of responses that a client may leave unread. */
 const MAX_BUFFERED_BYTES = 64 * 1024 * 1024
 
-/** After this many reads the next call waits for its turn: responses may be large, and exist only after the call. */
+/**
+ * After this many reads, the next call waits for its turn: a response may be large, and its size is only
+ * known after the call.
+ */
 const GETS_PER_TURN = 16
 
-/** A client whose messages need more turns gets a lower priority. */
+/** A client whose messages have needed this many turns gets a lower priority. */
 const FEW_TURNS = 4
 
-/** How long calls from before the end of their key may continue, in milliseconds; waiting calls end with the key. */
+/**
+ * How long calls that began before their key ended may continue, in milliseconds. Calls that wait end with
+ * the key.
+ */
 const LAST_ANSWERS_MS = 30_000
 
 const PROTOCOL_ERROR = 1002
@@ -118,7 +127,7 @@ const serve = (
     calls.set(id, fiber)
     fiber.addObserver((exit) => {
       calls.delete(id)
-      // a cancelled call gets no response
+      // a call that was cancelled gets no response
       if (!Exit.isSuccess(exit)) return leaveWhenDone()
       const hasRoom = flow.hasRoomFor(exit.value.text?.length ?? 0)
       respond(id, hasRoom ? exit.value : options.refuse(call, tooManyUnread()))
@@ -131,7 +140,8 @@ const serve = (
     leaveWhenDone()
   })
   let lateness: NodeJS.Timeout | undefined
-  // a call that has ended its own key is answered first: its response may be the only place of the next key
+  // the socket does not close at once: a call may have ended its own key, and its response be the only place
+  // of the next key
   const stopWatching = visitor.caller.watch((ended) => {
     if (!ended) return
     isKeyEnded = true
@@ -146,8 +156,9 @@ const serve = (
     for (const [, fiber] of calls) fiber.interruptUnsafe()
   })
 
-  /** Frames with messages that were not taken, and the position of the first such message. */
+  /** Frames with messages that were not taken. */
   const frames: Array<string> = []
+  /** Where the first of these messages is in the first frame. */
   let at = 0
   let gets = 0
   let turns = 0
@@ -155,7 +166,7 @@ const serve = (
     frames.length = 0
     socket.close(PROTOCOL_ERROR, "a frame is not well formed")
   }
-  /** Takes messages as time allows, and as their responses are read. */
+  /** Takes messages as time allows, and as the client reads their responses. */
   const takeAll = (): void => {
     for (let frame = frames[0]; frame !== undefined; frame = frames[0]) {
       if (at >= frame.length) {
@@ -184,7 +195,7 @@ const serve = (
   }
   return (data, isBinary) => {
     if (isBinary) return malformed()
-    // otherwise an earlier frame is being processed
+    // with other frames in the list, `takeAll` will come to this one
     if (frames.push(String(data)) === 1) takeAll()
   }
 }

@@ -1,7 +1,7 @@
 /**
- * Passes the data of a WebSocket on in small pieces, as time allows: thousands of frames may arrive at once. Nothing
- * is read from a client that does not read its messages. A large frame that arrives slowly takes part of the shared
- * memory.
+ * Passes the data of a WebSocket on in small pieces, as time allows: thousands of frames may arrive at once.
+ * Nothing is read from a client that does not read its messages. A large frame that arrives slowly takes part
+ * of the memory that all connections share.
  */
 import type { Duplex } from "node:stream"
 import type { WebSocket } from "ws"
@@ -16,11 +16,11 @@ export interface FlowOptions {
   readonly inputBudget: InputBudget
   readonly unread: Unread
   readonly after: ScheduleTimeout
-  /** Milliseconds in which a large frame must arrive. */
+  /** How long a large frame may take to arrive, in milliseconds. */
   readonly timeoutMs: number
 }
 
-/** Bytes that are passed on at once: some hundred frames, or a part of one. */
+/** How many bytes are passed on at once: some hundred frames, or a part of one. */
 const PIECE = 4096
 
 /** A frame of at most this many bytes takes no shared memory. */
@@ -39,21 +39,21 @@ export class Flow {
   readonly #maxUnread: number
   readonly #listeners: ReadonlyArray<(chunk: Buffer) => void>
   readonly #sendBuffer: SendBuffer
-  /** Why nothing is passed on now. */
+  /** The holders who want that nothing is passed on now. */
   readonly #holds = new Set<object>()
   #rest: Buffer = Buffer.alloc(0)
   #isDue = false
   /** Whether the last chunk was passed on in one turn. */
   #keepsUp = false
   #isGone = false
-  /** Bytes since the last complete frame. */
+  /** How many bytes came since the last complete frame. */
   #partial = 0
   #input: PendingInput | undefined
   #cancelDeadline: () => void = () => undefined
   #readers: Array<() => void> = []
   #cancelUnread: () => void = () => undefined
 
-  /** Takes a socket on which `ws` already listens; `maxUnread` bytes may wait to be read by the client. */
+  /** Takes over a socket that `ws` already listens to. The client may leave `maxUnread` bytes unread. */
   constructor(
     webSocket: WebSocket,
     socket: Duplex,
@@ -68,8 +68,8 @@ export class Flow {
     this.#listeners = socket.listeners("data") as Array<(chunk: Buffer) => void>
     for (const listener of this.#listeners) socket.off("data", listener)
     socket.on("data", (chunk: Buffer) => this.#onData(chunk))
-    // drops the unread data: `ws` would parse all of it at once, for hundreds of connections in a row, without
-    // anybody to answer
+    // Drops the data that is not read yet. `ws` would parse all of it at once, perhaps for hundreds of
+    // connections, although nobody is left to answer.
     socket.prependListener("close", () => {
       this.#isGone = true
       while (socket.read() !== null);
@@ -84,14 +84,14 @@ export class Flow {
     })
   }
 
-  /** Whether the client has so much to read that nothing should be added. */
+  /** Whether the client has left so much unread that nothing should be added. */
   get isUnread(): boolean {
     return this.#socket.writableLength > this.#maxUnread
   }
 
   /**
-   * The size that a backlog counts as. When memory is short, it counts as the largest backlog that any subscription
-   * accepts.
+   * Notes the size of a backlog, and returns the size that it counts as. When memory is short, that is the
+   * largest backlog that any subscription accepts.
    */
   weigh(bytes: number): number {
     this.#sendBuffer.set(bytes > SMALL ? bytes : 0)
@@ -103,7 +103,7 @@ export class Flow {
     return this.#options.unread.hasRoomFor(bytes)
   }
 
-  /** Called after something was sent. */
+  /** Notes that something was sent. */
   sent(): void {
     this.weigh(this.#socket.writableLength)
   }
@@ -121,7 +121,7 @@ export class Flow {
     })
   }
 
-  /** Stops passing data on until every holder has released it. */
+  /** Stops passing data on. It continues when every holder has called `release`. */
   hold(why: object): void {
     this.#holds.add(why)
     this.#socket.pause()

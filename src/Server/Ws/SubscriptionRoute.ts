@@ -6,10 +6,16 @@ import { guardOf } from "../../Engine/Access/SubscriptionGuard.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import { closeFor, POLICY_VIOLATION, type SocketRoute } from "./Upgrades.ts"
 
-/** The interval of pings, in milliseconds; a client that does not answer before the next one is gone. */
+/**
+ * How often a ping is sent, in milliseconds. A client that has not answered before the next one counts as
+ * gone.
+ */
 const PING_MS = 30_000
 
-/** `every` calls a function at intervals, in milliseconds, and returns a function that stops it. */
+/**
+ * Makes the route. `every` calls a function at intervals, in milliseconds, and returns a function that stops
+ * it.
+ */
 export const subscriptionRoute = (
   engine: EngineService,
   every: (ms: number, f: () => void) => () => void
@@ -26,7 +32,7 @@ export const subscriptionRoute = (
         checkAgain()
       } catch (error) {
         if (!isIronflowError(error)) throw error
-        // the client reconnects with the subscriptions that it may still have
+        // the client reconnects, with the subscriptions that it may still have
         closeFor(socket, POLICY_VIOLATION, "the API key may not do this any more")
       }
     })

@@ -1,6 +1,6 @@
 /**
- * Upgrades requests to WebSockets. They are found in a table like other requests, refused with an HTTP response
- * before the upgrade, and told to go away when the server stops.
+ * Upgrades requests to WebSockets. Their routes are in a table, as those of other requests. A refused request
+ * gets an HTTP response before the upgrade. When the server stops, the sockets are told to go away.
  */
 import type { IncomingMessage } from "node:http"
 import type { Duplex } from "node:stream"
@@ -14,13 +14,13 @@ import { endWithResponse } from "../Http/EndWithResponse.ts"
 import { matchPath } from "../Http/Router.ts"
 import { Flow, type FlowOptions } from "./SocketFlow.ts"
 
-/** An accepted request for a WebSocket. */
+/** A request for a WebSocket that was accepted. */
 export interface SocketCall {
   readonly environment: string
   /**
-   * The caller. Permissions are checked with `visitor.caller.check(action, resource, environment)`, for the socket
-   * and for each message that needs more; `visitor.caller.watch` reports changes of them. The socket is closed when
-   * the key ends.
+   * Who makes the call. Permissions are checked with `visitor.caller.check(action, resource, environment)`,
+   * for the socket and for each message that needs more; `visitor.caller.watch` reports when they change. The
+   * socket is closed when the key ends.
    */
   readonly visitor: Visitor
   /** Variables of the path, decoded. */
@@ -32,40 +32,41 @@ export interface SocketCall {
 }
 
 export interface SocketRoute {
-  /** Says who may open the socket. */
+  /** The endpoint, which says who may open the socket. */
   readonly endpoint: EndpointSpec
   /** The largest frame from the client, in bytes; a larger one closes the connection with 1009. 1 MiB by default. */
   readonly maxFrameBytes?: number
-  /** Unread bytes at which nothing more is read from the client; 1 MiB by default. */
+  /** At this many unread bytes, nothing more is read from the client; 1 MiB by default. */
   readonly maxUnreadBytes?: number
-  /** Whether the route itself closes its sockets when the server stops, and when their key ends. */
+  /** Whether the route closes its sockets itself, when the server stops and when their key ends. */
   readonly leavesByItself?: boolean
   /**
-   * Throws an `IronflowError` to refuse the request before the upgrade, in addition to the endpoint. Both are checked
-   * again when the permissions of the key have changed; the socket is closed when one throws then.
+   * Throws an `IronflowError` to refuse the request before the upgrade, besides what the endpoint refuses.
+   * Both checks are made again when the permissions of the key have changed; the socket is closed if one of
+   * them throws.
    */
   readonly check?: (call: Omit<SocketCall, "flow">) => void
   /**
-   * Takes the open socket. Returns a function that handles its frames; without one frames are ignored. When it
-   * throws, the connection is closed with the error.
+   * Takes the open socket. Returns a function that handles its frames; without one, frames are ignored. If
+   * `open` or that function throws, the connection is closed with the error.
    */
   readonly open: (socket: WebSocket, call: SocketCall) => OnFrame | void
 }
 
-/** A text frame comes as one buffer. */
+/** Handles a frame. A text frame comes as one buffer. */
 export type OnFrame = (frame: Buffer, isBinary: boolean) => void
 
 export interface UpgradeOptions {
-  /** Authenticates callers, or throws an `IronflowError`. */
+  /** Authenticates callers; throws an `IronflowError` for those who are not allowed. */
   readonly accessCheck: AccessCheck
   readonly routes: ReadonlyArray<SocketRoute>
   readonly run: (effect: Effect.Effect<void>) => void
-  /** Receives defects; `what` says where, as the start of a sentence. */
+  /** Called with a defect. `what` says where it occurred, as the start of a sentence. */
   readonly onBug: (what: string, cause: unknown) => void
   readonly flow: FlowOptions
 }
 
-/** The close code of a stopping server: the client should come back later. */
+/** The close code of a server that stops: the client should come back later. */
 export const GOING_AWAY = 1001
 
 const MAX_FRAME_BYTES = 1024 * 1024
@@ -113,9 +114,9 @@ export class Upgrades {
     }))
   }
 
-  /** The listener for `upgrade` of a Node server. */
+  /** The listener for the event `upgrade` of a Node server. */
   readonly upgrade = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
-    // a client that hangs up during the handshake gets no response
+    // a client may hang up during the handshake: it gets no response
     socket.on("error", () => socket.destroy())
     const url = request.url ?? "/"
     const look = this.#accessCheck.look(request, false, new URLSearchParams(url.slice(url.indexOf("?") + 1)))
@@ -135,7 +136,7 @@ export class Upgrades {
       const { route, server } = entrance
       checkSocket(route, call)
       server.handleUpgrade(request, socket, head, (webSocket) => {
-        // `close` follows
+        // `close` follows, and is handled below
         webSocket.on("error", () => undefined)
         webSocket.on("pong", () => this.#silent.delete(webSocket))
         webSocket.on("close", () => this.#silent.delete(webSocket))
@@ -146,7 +147,7 @@ export class Upgrades {
           const hear = route.open(webSocket, { ...call, flow })
           if (hear === undefined) return
           webSocket.on("message", (frame, isBinary) =>
-            // a socket delivers one buffer unless configured otherwise
+            // `ws` delivers one buffer, unless it is configured otherwise
             this.#guard(webSocket, route, () => hear(frame as Buffer, isBinary))
           )
         })
@@ -167,7 +168,7 @@ export class Upgrades {
     socket.once("close", cancel)
   }
 
-  /** Catches every error of a client's message: at worst it ends the connection. */
+  /** Runs `act`, and catches every error. An error in a client's message can only end its connection. */
   #guard(socket: WebSocket, { endpoint: { path } }: SocketRoute, act: () => void): void {
     try {
       act()
@@ -184,7 +185,7 @@ export class Upgrades {
     }
   }
 
-  /** Ends connections whose client has silently gone, while it runs. */
+  /** Ends connections whose client is silently gone, as long as this runs. */
   readonly watch: Effect.Effect<never> = Effect.forever(
     Effect.andThen(
       Effect.sleep(PING_MS),
@@ -221,7 +222,7 @@ export class Upgrades {
       const variables = matchPath(entrance.segments, segments)
       if (variables === undefined) continue
       const query = new URLSearchParams(mark === -1 ? "" : url.slice(mark + 1))
-      // a browser cannot set headers on a WebSocket: the query may hold environment and key
+      // a browser cannot set headers for a WebSocket: so the query may hold the environment and the key
       const visitor = this.#accessCheck.admit(request, query)
       return {
         entrance,
@@ -255,7 +256,7 @@ const closeWithKey = (socket: WebSocket, call: Omit<SocketCall, "flow">, route: 
     }
   })
 
-/** Closes the socket, whether or not the other side does. Further data is ignored. */
+/** Closes the socket, whether or not the other side does so too. Further data is ignored. */
 export const closeFor = (socket: WebSocket, code: number, reason: string): void => {
   socket.removeAllListeners("message")
   socket.close(code, reason)

@@ -1,9 +1,9 @@
 /**
  * Watching keys and configurations over WebSockets: a frame for each change.
  *
- * A watch with a `revision` to start after (`now` for the end) gets a first frame that says where it starts. One
- * frame is sent at a time. A client that does not take it within 30 seconds is closed with 4008, and can reconnect
- * with its last revision.
+ * A watch with a `revision` to start after (`now` for the end) gets a first frame that says where it starts.
+ * One frame is sent at a time. When a client does not take it within 30 seconds, its socket is closed with
+ * 4008; the client can reconnect with its last revision.
  */
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
@@ -32,7 +32,7 @@ export const watchRoutes = (
   engine: EngineService,
   fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
 ): ReadonlyArray<SocketRoute> => {
-  /** The route of an endpoint, which says who may watch and what a frame holds. */
+  /** The route of an endpoint. The endpoint says who may watch, and what a frame holds. */
   const watching = <A, Frame>(
     endpoint: EndpointSpec<Frame>,
     changes: (
@@ -112,7 +112,7 @@ const readFrom = ({ query }: Pick<SocketCall, "query">): number | undefined => {
 
 const encodeWatching = encoder(Watching)
 
-/** Sends the first frame, only to clients that asked for it: others do not know it. */
+/** Sends the first frame, if the client has asked for it. Other clients do not know that frame. */
 const hello =
   (socket: WebSocket, { query }: SocketCall) =>
   (revision: number): void => {
@@ -130,7 +130,8 @@ const serve = <A>(
 ): void => {
   let alive = true
   socket.on("pong", () => (alive = true))
-  // a frame that the connection takes at once does not yield to the event loop: many in a row would block all others
+  // sending a frame that the connection takes at once does not yield to the event loop: many in a row would
+  // block all others
   const watching = Stream.runForEach(changes, (change) =>
     yieldIfMany(Effect.suspend(() => send(socket, flow, encode(change))))
   ).pipe(Effect.catch((error) => (error === slow ? Effect.void : refuse(socket, error))))
@@ -152,7 +153,7 @@ const slow = new ValidationError("The watcher does not read")
 
 const send = (socket: WebSocket, flow: Flow, frame: unknown): Effect.Effect<void, IronflowError> =>
   Effect.callback<void>((resume) => {
-    // an error closes the socket, which ends the watch
+    // with an error the socket closes too, which ends the watch
     socket.send(JSON.stringify(frame), () => resume(Effect.void))
     flow.sent()
   }).pipe(

@@ -1,4 +1,7 @@
-/** The data that `step.tx` writes in a test client, in memory: versions and types of streams, and revisions of keys. */
+/**
+ * The data that `step.tx` writes in a test client, in memory: versions and types of streams, and revisions of
+ * keys.
+ */
 import type { NewStreamEvent } from "../EntityStream.ts"
 import { refusalOf, type StreamState } from "../Engine/Streams/StreamRows.ts"
 import { NonRetryableError, RevisionConflictError } from "../Errors.ts"
@@ -41,7 +44,7 @@ export type TestWrite =
       readonly bucket: string
       /** The key. */
       readonly key: string
-      /** Absent when the key is deleted. */
+      /** The value; absent when the write deletes the key. */
       readonly value?: unknown
       /** The required revision of the key; 0 when it must not exist. */
       readonly expected?: number
@@ -53,7 +56,7 @@ interface TestKey {
   readonly exists: boolean
 }
 
-export class TxMemory {
+export class StepTxMemory {
   #state = new TxState()
   readonly #newEventId: () => string
 
@@ -69,7 +72,7 @@ export class TxMemory {
     this.#state.setKey(bucket, key, { revision, exists: true })
   }
 
-  /** Applies all of the writes, or throws why one of them is refused; then nothing has changed. */
+  /** Applies all of the writes. When one of them is refused, it throws the reason and changes nothing. */
   transact(writes: ReadonlyArray<TxWrite>): ReadonlyArray<TxWriteResult> {
     const state = new TxState(this.#state)
     let conflict: RevisionConflictError | undefined
@@ -88,7 +91,7 @@ export class TxMemory {
           return unknownWrite(write)
       }
     })
-    // an engine checks streams first
+    // an engine checks the versions of streams before the revisions of keys
     if (conflict !== undefined) throw conflict
     this.#state = state
     return results
@@ -97,7 +100,7 @@ export class TxMemory {
 
 class TxState {
   readonly streams: Map<string, StreamState>
-  /** By bucket and key, joined by a slash: a bucket name contains none. */
+  /** The keys by bucket and key, joined by a slash: the name of a bucket contains none. */
   readonly #keys: Map<string, TestKey>
   readonly #revisions: Map<string, number>
   position: number
@@ -141,7 +144,7 @@ class TxState {
   /** Returns the revision of the key after the write. */
   write({ bucket, key, value }: TxKvWrite): number {
     const found = this.#keys.get(`${bucket}/${key}`)
-    // deleting a missing key changes nothing
+    // deleting a key that does not exist changes nothing
     if (value === undefined && found?.exists !== true) return found?.revision ?? 0
     const revision = (this.#revisions.get(bucket) ?? 0) + 1
     this.setKey(bucket, key, { revision, exists: value !== undefined })
@@ -149,7 +152,7 @@ class TxState {
   }
 }
 
-/** The writes in the form for tests. */
+/** The writes in the form in which tests receive them. */
 export const readWrites = (writes: ReadonlyArray<TxWrite>): Array<TestWrite> =>
   writes.map((write) => {
     switch (write._tag) {

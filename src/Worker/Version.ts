@@ -1,2 +1,0 @@
-/** The version of this package that workers announce. */
-export const SDK_VERSION = "0.8.0"
