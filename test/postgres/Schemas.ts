@@ -26,8 +26,9 @@ export const runSql = async (
   schema = "public"
 ): Promise<ReadonlyArray<Record<string, unknown>>> => {
   const client = await (connected ??= connect())
-  await client.query(`SET search_path = ${schema}`)
-  return (await client.query(sql)).rows ?? []
+  // sent in one turn of the event loop: tests that run side by side share the connection, which executes in order
+  const [, result] = await Promise.all([client.query(`SET search_path = ${schema}`), client.query(sql)])
+  return result.rows ?? []
 }
 
 /** Empties a schema but keeps its tables, since to make them takes most of the time in which a store opens. */

@@ -13,7 +13,7 @@ import type { SharedCopy } from "../Store/SharedCopy.ts"
  */
 const CURRENT_MS = 2000
 /** How many looks in a second may be caused by unknown keys. */
-const UNKNOWN_LOOKS = 10
+const UNKNOWN_LOOKS = 50
 /** How long a look may take, milliseconds. */
 const MOST_LOOK_MS = 5000
 
@@ -74,6 +74,6 @@ export class AccessFreshness {
 
 const unknown = (): StoreError =>
   new StoreError(
-    "This engine cannot reach its database, and so cannot know whether the API key still works. Try again later, or at another engine",
+    "This engine cannot reach its database, and so cannot know who may call it now. Try again later, or at another engine",
     { code: "STORE_UNAVAILABLE", retryable: true }
   )

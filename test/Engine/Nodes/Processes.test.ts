@@ -230,8 +230,7 @@ describe("two engines in processes of their own", () => {
     ["SIGSTOP", "is frozen"],
     ["SIGTERM", "has ended"]
   ] as const) {
-    // they mostly wait, for slow queries and for the end of the other engine
-    it.concurrent(
+    it(
       `continue the bulk operations and erases of an engine that ${what}, and do nothing twice`,
       { timeout: 240_000 },
       async () => {

@@ -741,6 +741,27 @@ describe("a connection", () => {
     })
   )
 
+  it.live(
+    "that waits for a server which cannot be reached any more fails, long before the timeout of a statement",
+    () =>
+      Effect.scoped(
+        Effect.gen(function* () {
+          const { options, wire } = yield* wired
+          const url = new URL(options.url)
+          url.port = String(wire.port)
+          const shop = new Shop(yield* open({ ...options, url: url.href, connectTimeoutMs: 300 }))
+          yield* shop.register(handles("charge"))
+          const job = yield* shop.start()
+          yield* shop.status(job.runId)
+          wire.set({ _tag: "deaf", towards: "both" })
+          const error = yield* Effect.flip(shop.status(job.runId))
+          assert.strictEqual((error as StoreError).code, "STORE_UNAVAILABLE")
+          wire.set({ _tag: "passing" })
+        })
+      ),
+    20_000
+  )
+
   live("that is not free in time is reported as a lack of connections", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema

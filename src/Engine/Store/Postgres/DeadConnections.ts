@@ -55,7 +55,7 @@ export class DeadConnections {
     this.#isAsking = true
     this.#ask(silent)
       // the server cannot be reached, so nothing is known of its sessions
-      .catch(() => this.#judge(silent, new Map()))
+      .catch((error: unknown) => this.#judge(silent, new Map(), isRefusal(error)))
       .finally(() => (this.#isAsking = false))
   }
 
@@ -84,16 +84,21 @@ export class DeadConnections {
   }
 
   /** Breaks the sessions that are dead. `waits` says of server processes whether they wait for a request, or have ended. */
-  #judge(silent: ReadonlyArray<Session>, waits: ReadonlyMap<number, boolean>): void {
+  #judge(silent: ReadonlyArray<Session>, waits: ReadonlyMap<number, boolean>, isReachable = true): void {
     const { now, settings } = this.#options
+    // no answer comes from a server that takes no new connections for as long as one may take to open
+    const mostMs = isReachable ? settings.statementTimeoutMs + MARGIN_MS : settings.connectTimeoutMs
     for (const session of silent) {
       const seen = this.#seen.get(session)
       // an answer has arrived meanwhile
       if (seen === undefined || seen.progress !== session.progress) continue
       if (waits.get(session.pid) === true) seen.waits++
-      const isOverdue = !waits.has(session.pid) && now() - seen.at > settings.statementTimeoutMs + MARGIN_MS
+      const isOverdue = !waits.has(session.pid) && now() - seen.at > mostMs
       // when the server says so for the first time, the answer may be in flight
       if (seen.waits > 1 || isOverdue) session.break()
     }
   }
 }
+
+/** Whether the server itself has refused the question, such as for lack of connections: then it can be reached. */
+const isRefusal = (error: unknown): boolean => Object(error).severity !== undefined
