@@ -517,6 +517,13 @@ export const make = (store: StoreService): Effect.Effect<AccessService, StoreErr
         now: monotonicMs,
         knows: (key) => access.knows(key)
       })
+      const { freshness } = access
+      // open streams end, or lose what they may not see any more, before they get what was committed meanwhile
+      store.setGate?.({
+        isShut: () => freshness.needsLook(),
+        open: () =>
+          new Promise((resolve) => void run(Effect.exit(freshness.look)).addObserver(() => resolve()))
+      })
     }
     const stop = store.onCommit(({ access: changes, stale }) => {
       if (changes.length > 0) {

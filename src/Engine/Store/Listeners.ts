@@ -1,7 +1,7 @@
 /** The listeners to the commits of a store. */
 import type { StoreError } from "../../Errors.ts"
 import type { Changes } from "./Changes.ts"
-import type { ListenOptions, Wants } from "./Store.ts"
+import type { Gate, ListenOptions, Wants } from "./Store.ts"
 import type { Interest } from "./Transaction.ts"
 
 export class Listeners {
@@ -22,6 +22,10 @@ export class Listeners {
   readonly #losses = new Set<(error: StoreError) => void>()
   /** Why the store neither reads nor writes any more. */
   #lost: StoreError | undefined
+
+  #gate: Gate | undefined
+  /** Commits that wait for the gate. */
+  #held: Array<Changes> | undefined
 
   constructor(failed: (what: string, error: unknown) => void) {
     this.#failed = failed
@@ -86,8 +90,22 @@ export class Listeners {
     return this.#lost
   }
 
-  /** Tells the listeners of a commit: observers first. */
+  readonly setGate = (gate: Gate): void => void (this.#gate = gate)
+
+  /** Tells the listeners of a commit, in the order of the calls. While the gate is shut, commits wait until it is open. */
   committed(changes: Changes): void {
+    if (this.#held !== undefined) return void this.#held.push(changes)
+    if (this.#gate?.isShut() !== true) return this.#tell(changes)
+    this.#held = [changes]
+    void this.#gate.open().then(() => {
+      const held = this.#held ?? []
+      this.#held = undefined
+      for (const one of held) this.#tell(one)
+    })
+  }
+
+  /** Tells observers first. */
+  #tell(changes: Changes): void {
     for (const { listener, wants } of this.#commits) {
       if (wants.activity !== undefined) this.#careful("tell an observer of a commit", () => listener(changes))
     }

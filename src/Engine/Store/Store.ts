@@ -57,6 +57,8 @@ export interface StoreService {
    * grows while the engine is frozen, or cut off from the database. Absent where there are no other engines.
    */
   readonly currentMs?: () => number
+  /** Sets what must happen before the listeners are told of a commit. Absent where there are no other engines. */
+  readonly setGate?: (gate: Gate) => void
   /** The common clock of all engines on the database, whose own clocks may differ. Absent where there can be only one engine. */
   readonly clock?: Clock.Clock
   /** The number of this engine among those that share the database. Absent where it is the only one. */
@@ -92,6 +94,14 @@ export interface CommitFigures {
   /** Programs in all of the groups. */
   readonly programs: number
   readonly durations: HistogramData
+}
+
+/** Holds commits back from the listeners. */
+export interface Gate {
+  /** Whether the next commit has to wait for {@link open}. */
+  readonly isShut: () => boolean
+  /** Resolves when the listeners may be told; never rejects. */
+  readonly open: () => Promise<void>
 }
 
 /** Which of the changes that are told only on request a listener wants to hear. */

@@ -8,6 +8,8 @@ import type * as Scope from "effect/Scope"
 import { ApiKeys } from "../../../src/Client/ApiKeys.ts"
 import { Policies } from "../../../src/Client/Policies.ts"
 import { Roles } from "../../../src/Client/Roles.ts"
+import * as Access from "../../../src/Engine/Access/Access.ts"
+import * as PostgresStore from "../../../src/Engine/PostgresStore.ts"
 import { BootstrapKey } from "../../../src/Engine/Access/BootstrapKey.ts"
 import { DEFAULT_ORG } from "../../../src/Engine/Access/BuiltIn.ts"
 import { type IronflowError, UnauthenticatedError } from "../../../src/Errors.ts"
@@ -83,6 +85,45 @@ describe("an engine", () => {
       const status = yield* Effect.forkChild(statusAt(port, key))
       proxy.thaw()
       assert.strictEqual(yield* Fiber.join(status), 401)
+    })
+  )
+
+  live(
+    "that was cut off ends what a key has open before it tells of what was committed meanwhile",
+    Effect.gen(function* () {
+      const options = yield* takeSchema
+      const proxy = yield* Effect.acquireRelease(
+        Effect.promise(() => startProxy(options.url)),
+        ({ close }) => Effect.promise(close)
+      )
+      const a = yield* openNode(options)
+      const store = yield* PostgresStore.make({ ...options, url: proxy.url, poolSize: 4 }, "shared")
+      const access = yield* Access.make(store)
+      yield* createKey(a, "admin")
+      const { id, key } = yield* createKey(a, "shop")
+      yield* until(
+        Effect.sync(() => access.knows(key)),
+        (knows) => knows
+      )
+      const caller = access.authenticate(key)
+      proxy.freeze()
+      yield* Context.get(a.services, ApiKeys).delete(id)
+      yield* a.client.emit("order.placed", {})
+      yield* until(
+        Effect.sync(() => access.freshness?.needsLook()),
+        (needsLook) => needsLook === true
+      )
+      const wasEnded: Array<boolean> = []
+      yield* Effect.acquireRelease(
+        Effect.sync(() => store.onCommit(() => void wasEnded.push(caller.isEnded))),
+        (stop) => Effect.sync(stop)
+      )
+      proxy.thaw()
+      yield* until(
+        Effect.sync(() => wasEnded.length),
+        (told) => told > 0
+      )
+      assert.notInclude(wasEnded, false)
     })
   )
 

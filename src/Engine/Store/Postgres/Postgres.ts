@@ -188,6 +188,7 @@ const open = (
             clock: server.clock,
             node: writeConnection.node,
             onAway: listeners.onAway,
+            setGate: listeners.setGate,
             touch,
             currentMs: () => reachability.currentMs,
             announce: (what, make) => {
