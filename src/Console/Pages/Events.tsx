@@ -10,6 +10,7 @@ import {
 } from "../../Protocol/Events.ts"
 import { isPattern } from "../../Pattern.ts"
 import { type FunctionTrigger, getFunction, restFunctions } from "../../Protocol/Functions.ts"
+import { AddressInput } from "../Parts/AddressInput.tsx"
 import { ask } from "../Parts/Calls.ts"
 import { DataForm } from "../Parts/DataForm.tsx"
 import { useFunctions } from "../Parts/SharedLists.ts"
@@ -110,13 +111,12 @@ export const Events = () => {
         {filters.map(({ label, name, placeholder, ...more }) => (
           <label key={name}>
             {label}
-            <input
-              type="search"
+            <AddressInput
+              name={name}
               size={14}
               placeholder={placeholder}
-              value={query.get(name) ?? ""}
-              onChange={(event) => setQuery({ [name]: event.currentTarget.value.trim() })}
-              {...("isSearch" in more ? { "data-search": "" } : {})}
+              onFinish={(text) => setQuery({ [name]: text.trim() })}
+              isSearch={"isSearch" in more}
             />
           </label>
         ))}

@@ -4,6 +4,7 @@ import type { ListRuns } from "../../Protocol/RunLists.ts"
 import { countedBy } from "../../Protocol/RunCounts.ts"
 import { runStatuses } from "../../RunStatus.ts"
 import { listRuns } from "../../Protocol/Runs.ts"
+import { AddressInput } from "../Parts/AddressInput.tsx"
 import { engineNow } from "../Parts/Clock.ts"
 import { ask, CallError, isRecord } from "../Parts/Calls.ts"
 import { Copy } from "../Parts/Elements.tsx"
@@ -158,13 +159,10 @@ const Field = ({
 }) => (
   <label class={isWide ? "wide" : ""}>
     {label}
-    <input
+    <AddressInput
       name={name}
-      type="search"
       placeholder={placeholder}
-      value={place.value.query.get(name) ?? ""}
-      // a value is a filter once it is typed completely
-      onChange={(event) => set(name)(event.currentTarget.value)}
+      onFinish={set(name)}
       {...(of.length > 0 ? { list: `${name}s` } : {})}
     />
     {of.length > 0 && <Words id={`${name}s`} of={of} />}
@@ -204,13 +202,11 @@ const GroupBy = () => {
   return (
     <label class="path">
       Group by
-      <input
+      <AddressInput
         name="by"
-        type="search"
         list="group-by"
         placeholder="event.data.customerId"
-        value={place.value.query.get("by") ?? ""}
-        onChange={(event) => setQuery({ by: event.currentTarget.value.trim() })}
+        onFinish={(text) => setQuery({ by: text.trim() })}
       />
       <Words id="group-by" of={[...new Set([...paths, ...inData, ...countedBy])]} />
     </label>
