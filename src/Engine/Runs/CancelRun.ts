@@ -139,6 +139,7 @@ function* cancelAlone(tx: Transaction, row: Row, reason: string): Program<void> 
     tx,
     {
       key: Number(row.key),
+      ...(jobId === undefined ? {} : { jobId }),
       id: String(row.id),
       environment: Number(row.environment),
       function: Number(row.function),

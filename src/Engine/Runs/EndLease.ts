@@ -17,10 +17,16 @@ const END_LEASE = `UPDATE runs SET ${moves.suspended.set}, lease = NULL, lease_u
 
 /**
  * Takes a run back from its worker. Fired waits enter the journal, and the run waits. A run that was compensating stays so. If
- * there is a `pause`, it begins; if not, the pause that was requested, if any.
+ * there is a `pause`, it begins; if not, the pause that was requested, if any. `jobId` is the job that holds the lease, if it is
+ * known.
  */
-export function* endLease(tx: Transaction, run: number, ending: TurnEnding, pause?: Pause): Program<void> {
-  forgetLease(tx, run)
+export function* endLease(
+  tx: Transaction,
+  { jobId, key: run }: { readonly key: number; readonly jobId?: string },
+  ending: TurnEnding,
+  pause?: Pause
+): Program<void> {
+  forgetLease(tx, run, jobId)
   suspectsOf(tx).release(run)
   yield* settleFiredWaits(tx, run)
   const row = yield* get(variant("EndLease.endLease", END_LEASE), tx.now(), run)
@@ -34,7 +40,7 @@ export function* endLease(tx: Transaction, run: number, ending: TurnEnding, paus
 /** Revokes the lease of a live turn, and tells its worker. A requested pause begins. `row` is that of the run. */
 export function* revokeLease(tx: Transaction, row: Row, jobId: string, reason: string): Program<void> {
   tx.notify(String(row.worker), { _tag: "LeaseLost", jobId, reason })
-  yield* endLease(tx, Number(row.key), "leaseRevoked")
+  yield* endLease(tx, { key: Number(row.key), jobId }, "leaseRevoked")
   yield* keepRevoked(tx, row)
 }
 

@@ -55,6 +55,8 @@ export function* endRun(
   tx: Transaction,
   run: {
     readonly key: number
+    /** The job that holds the lease; absent without a lease. */
+    readonly jobId?: string
     readonly id: string
     readonly environment: number
     readonly function: number
@@ -68,7 +70,7 @@ export function* endRun(
   happening: keyof typeof ENDS = statusOf[ending._tag]
 ): Program<void> {
   const now = tx.now()
-  forgetLease(tx, run.key)
+  forgetLease(tx, run.key, run.jobId)
   suspectsOf(tx).release(run.key)
   const output = ending._tag === "Completed" ? (ending.output ?? null) : null
   const error = ending._tag === "Completed" ? null : JSON.stringify(ending.error)

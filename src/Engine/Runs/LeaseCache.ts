@@ -8,6 +8,8 @@ import type { FirstTurnFacts } from "../Store/EndedRunRecord.ts"
 /** The fields of a run with a live turn that its reports need. */
 export interface LeasedRun {
   readonly key: number
+  /** The job that holds the lease. */
+  readonly jobId: string
   readonly id: string
   readonly environment: number
   readonly function: number
@@ -27,28 +29,26 @@ export interface LeasedRun {
   mayHaveWaits: boolean
 }
 
-interface Lease {
-  readonly jobId: string
-  readonly run: LeasedRun
-}
-
 /**
  * The cached leases. A lease that is not in the cache is read from the database. One that is in the cache is exact, and its run
  * has no requested pause.
  */
 interface LeaseCache {
-  readonly byRun: ShortLivedMap<number, Lease>
+  readonly byRun: ShortLivedMap<number, LeasedRun>
   readonly byJob: ShortLivedMap<string, LeasedRun>
   readonly byId: ShortLivedMap<string, LeasedRun>
   /** Leases that the current transaction gives. They enter the cache once it is durable. */
-  readonly fresh: ShortLivedMap<number, Lease>
-  /** The runs whose leases this engine gave, including those that are no longer cached. No other engine caches their leases. */
-  readonly mine: ShortLivedSet<number>
+  readonly fresh: ShortLivedMap<number, LeasedRun>
+  /**
+   * The job to which this engine last leased a run, by the key of the run. No other engine caches the lease of such a job. Leases
+   * that are no longer cached are included, and some that other engines have ended.
+   */
+  readonly mine: ShortLivedMap<number, string>
   /** Runs of this engine whose lease has ended in the current transaction. */
   readonly ended: ShortLivedSet<number>
 }
 
-/** More runs than an engine leases at a time. The set is cleared when it has more. */
+/** More runs than an engine leases at a time. The map is cleared when it has more. */
 const MOST_MINE = 20_000
 
 const leasesOf = defineCache<LeaseCache>({
@@ -59,7 +59,7 @@ const leasesOf = defineCache<LeaseCache>({
     byJob: new ShortLivedMap(),
     byId: new ShortLivedMap(),
     fresh: new ShortLivedMap(),
-    mine: new ShortLivedSet(),
+    mine: new ShortLivedMap(),
     ended: new ShortLivedSet()
   }),
   begin: ({ ended, fresh }) => {
@@ -68,25 +68,25 @@ const leasesOf = defineCache<LeaseCache>({
   },
   invalidate: ({ byId, byJob, byRun, mine }, { leases }) => {
     if (!leases) return
-    // this set still has runs whose leases other engines have ended, so it may grow
+    // it keeps the leases that other engines have ended, so it may grow
     if (mine.size > MOST_MINE) mine.clear()
     byRun.clear()
     byJob.clear()
     byId.clear()
   },
   committed: ({ byId, byJob, byRun, fresh, mine }) => {
-    for (const [key, lease] of fresh) {
-      mine.add(key)
-      byRun.set(key, lease)
-      byJob.set(lease.jobId, lease.run)
-      byId.set(lease.run.id, lease.run)
+    for (const [key, run] of fresh) {
+      mine.set(key, run.jobId)
+      byRun.set(key, run)
+      byJob.set(run.jobId, run)
+      byId.set(run.id, run)
     }
   }
 })
 
 /** Caches the lease of a run, once the transaction is durable. */
-export const rememberLease = (tx: Transaction, jobId: string, run: LeasedRun): void => {
-  leasesOf(tx).fresh.set(run.key, { jobId, run })
+export const rememberLease = (tx: Transaction, run: LeasedRun): void => {
+  leasesOf(tx).fresh.set(run.key, run)
 }
 
 /** The run that a job holds, if it is cached. */
@@ -99,17 +99,20 @@ export const isLeased = (tx: Transaction, environment: number, runId: string): b
 
 /**
  * Removes the lease of a run from the cache, when the lease ends or the run changes. It takes effect at once: if the transaction
- * is rolled back, the lease is just read again.
+ * is rolled back, the lease is just read again. `jobId` is the job that holds the lease; without it, other engines empty their
+ * caches in any case.
  */
-export const forgetLease = (tx: Transaction, run: number): void => {
+export const forgetLease = (tx: Transaction, run: number, jobId?: string): void => {
   const { byId, byJob, byRun, ended, fresh, mine } = leasesOf(tx)
   const isFresh = fresh.delete(run)
-  if (mine.delete(run) || isFresh) ended.add(run)
+  const isMine = jobId !== undefined && mine.get(run) === jobId
+  mine.delete(run)
+  if (isMine || isFresh) ended.add(run)
   // another engine gave the lease and may have cached it, or there is no lease
   else if (!ended.has(run)) tx.touchedLeases = true
   const lease = byRun.get(run)
   if (lease === undefined) return
   byRun.delete(run)
   byJob.delete(lease.jobId)
-  byId.delete(lease.run.id)
+  byId.delete(lease.id)
 }

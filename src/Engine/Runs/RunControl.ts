@@ -126,7 +126,7 @@ export const pauseRun = controlling(
       // a live turn keeps its lease until it ends, so that the results of its running steps are kept
       const jobId = holdingJob(row)
       if (jobId !== undefined) {
-        forgetLease(tx, Number(row.key))
+        forgetLease(tx, Number(row.key), jobId)
         yield* mustMove(
           Number(row.key),
           "pauseAsked",

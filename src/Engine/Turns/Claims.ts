@@ -170,7 +170,8 @@ function* claimNew(
     })
     const { createdAt, environment, event, id, jobEvent } = run
     gaveOut(tx, fn, id, candidate, now, createdAt)
-    rememberLease(tx, jobId, {
+    rememberLease(tx, {
+      jobId,
       key,
       id,
       environment,
@@ -447,7 +448,8 @@ function* claimRow(
       : {})
   }
   if (job.compensating === undefined) {
-    rememberLease(tx, jobId, {
+    rememberLease(tx, {
+      jobId,
       key,
       id: job.runId,
       environment: Number(row.environment),

@@ -304,7 +304,7 @@ export const loseLease = inEnvironment(
 const lossDelayMs = (losses: number): number => (losses <= 1 ? 0 : Math.min(1000 * 2 ** (losses - 2), 60_000))
 
 export function* releaseRun(tx: Transaction, run: number): Program<void> {
-  yield* endLease(tx, run, "released")
+  yield* endLease(tx, { key: run }, "released")
   yield* makeReady(tx, run)
 }
 
@@ -342,7 +342,7 @@ function* loseRun(
   { blamed, spread }: { readonly blamed: boolean; readonly spread: boolean }
 ): Program<void> {
   const run = Number(key)
-  yield* endLease(tx, run, "leaseLost")
+  yield* endLease(tx, { key: run }, "leaseLost")
   const row = yield* get(FIND_LOSSES, run)
   const last = yield* lastSeq(run)
   const losses = last > Number(row?.loss_seq) ? 1 : Number(row?.losses) + 1

@@ -231,7 +231,7 @@ const COMPENSATE = `UPDATE runs SET ${moves.compensationBegan.set}, error = ?, c
    WHERE key = ? AND ${moves.compensationBegan.where}`
 
 function* compensate(tx: Transaction, run: LeasedRun, op: Op<"Compensate">): Program<undefined> {
-  forgetLease(tx, run.key)
+  forgetLease(tx, run.key, run.jobId)
   yield* write(DELETE_WAITS_OF_RUN, run.key)
   yield* mustMove(
     run.key,
@@ -255,7 +255,7 @@ const INCREMENT_ATTEMPT = statement(
 function* retryRun(tx: Transaction, run: LeasedRun, op: Op<"RetryRun">): Program<undefined> {
   // while the run is compensating it keeps its error, which is the reason for the rollback
   yield* write(INCREMENT_ATTEMPT, JSON.stringify(op.error), run.key)
-  yield* endLease(tx, run.key, "attemptFailed")
+  yield* endLease(tx, run, "attemptFailed")
   const dueAt = dueTime(op.due, tx.now())
   yield* delayRun(tx, run.key, dueAt)
   const about = aboutRun(tx, run)
@@ -281,7 +281,7 @@ const COUNT_WAITS = statement(
 
 function* suspend(tx: Transaction, run: LeasedRun, op: Op<"Suspend">): Program<undefined> {
   const open = yield* get(COUNT_WAITS, run.key, JSON.stringify(op.open), run.key)
-  yield* endLease(tx, run.key, "suspended")
+  yield* endLease(tx, run, "suspended")
   // Makes the run ready if something fired that the worker did not know of yet, or if nothing is left that could wake it. A retry
   // that may start, but for which the handler does not wait, does not count: it would wake the run again and again.
   if (Number(open?.fired) > 0 || Number(open?.pending) === 0) yield* makeReady(tx, run.key)
@@ -292,12 +292,12 @@ function* pause(tx: Transaction, run: LeasedRun, op: Op<"Pause">): Program<undef
   // the worker could not read what is stored of the run
   if (op.code === "STORE_CORRUPT") tx.damage.wasFound = true
   // this reason takes precedence over that of a requested pause
-  yield* endLease(tx, run.key, "stopped", { code: op.code, message: op.message, details: op.details })
+  yield* endLease(tx, run, "stopped", { code: op.code, message: op.message, details: op.details })
   return undefined
 }
 
 function* release(tx: Transaction, run: LeasedRun): Program<undefined> {
-  yield* endLease(tx, run.key, "released")
+  yield* endLease(tx, run, "released")
   yield* makeReady(tx, run.key)
   return undefined
 }

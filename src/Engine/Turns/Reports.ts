@@ -156,6 +156,7 @@ function* applyReport(
   }
   const run: LeasedRun = {
     key: Number(row.key),
+    jobId: report.jobId,
     id: report.runId,
     environment: Number(row.environment),
     function: Number(row.function),

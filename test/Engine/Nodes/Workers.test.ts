@@ -7,6 +7,7 @@ import { ValidationError } from "../../../src/Errors.ts"
 import { createFunction, createWorker, type RunnableFunction } from "../../../src/index.ts"
 import { createStreamingWorker } from "../../../src/worker-streaming.ts"
 import { toRegistration } from "../../../src/Protocol/Registration.ts"
+import { done } from "../Store/suite/Shop.ts"
 import { makeSwitch, type Node, withAndWithoutNotifications, until, withTwo } from "./Cluster.ts"
 
 const LEASE_MS = 5_000
@@ -161,6 +162,41 @@ describe("a worker", () => {
       assert.strictEqual(ack?._tag, "Accepted")
       assert.strictEqual((yield* a.client.waitForRun(runId)).output, "charged")
     })
+  )
+
+  withTwo(
+    "that has moved adds no step to a run that its earlier engine has cancelled, which had once given the lease of that run",
+    (a, b) =>
+      Effect.gen(function* () {
+        const { fn } = makeStep()
+        const register = (node: Node, jobs: Array<string>) =>
+          node.engine.workers.connectRemote(
+            { ...registration, functions: [toRegistration(fn)] },
+            { onJob: ({ jobId }) => void jobs.push(jobId), onNotice: () => undefined },
+            { leaseMs: LEASE_MS, transport: "polling", instance: "one" }
+          )
+        const getsOne = (jobs: ReadonlyArray<string>) =>
+          until(
+            Effect.sync(() => jobs.length),
+            (count) => count === 1
+          )
+        const [atA, atB]: [Array<string>, Array<string>] = [[], []]
+        const first = yield* register(a, atA)
+        first.credit(1)
+        const runId = yield* startRun(a, "order.placed")
+        yield* getsOne(atA)
+        // it has dropped its turn when it moves, and gets the run again
+        const second = yield* register(b, atB)
+        second.credit(1)
+        yield* second.adopt([], "")
+        yield* getsOne(atB)
+
+        yield* a.client.cancelRun(runId)
+
+        const [ack] = yield* second.report([{ jobId: atB[0] ?? "", runId, ops: [done("run/charge")] }])
+        assert.strictEqual(ack?._tag, "Refused")
+        assert.deepStrictEqual(yield* b.client.getRunSteps(runId), [])
+      })
   )
 
   withTwo("gets the same answer when it repeats its reports to another engine", (a, b) =>

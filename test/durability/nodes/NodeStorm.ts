@@ -267,7 +267,10 @@ class NodeStorm {
     )
     const lease = () =>
       this.#query(
-        "SELECT id || CASE WHEN ended_at IS NULL THEN '' ELSE ', which has ended' END AS what FROM runs WHERE lease IS NOT NULL"
+        `SELECT id || CASE WHEN ended_at IS NULL THEN '' ELSE ', which has ended' END || ' (lease ' || lease || ' of worker '
+           || coalesce(worker, 'nobody') || ' until ' || coalesce(lease_until::text, 'it reports') || ', run changed at ' || updated_at
+           || ', seen at ' || round(extract(epoch FROM clock_timestamp()) * 1000) || ')' AS what
+           FROM runs WHERE lease IS NOT NULL`
       )
     // a lease that a cancellation has revoked ends when its holder is done, or with its term
     await until(async () => (await lease()).length === 0, BELL_MS)
