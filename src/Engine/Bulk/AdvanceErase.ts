@@ -81,8 +81,8 @@ const FIND_STATE_OF_RUN = statement(
 )
 
 /**
- * The unfinished run for a row of {@link STATE}: the run itself, or the run that invoked it and holds its result. `undefined`
- * when both have ended.
+ * The unfinished run for a row of {@link FIND_STATE_OF_RUN}: the run itself, or the run that invoked it and holds its result.
+ * `undefined` when both have ended.
  */
 const liveOf = (
   row: Row
@@ -281,6 +281,7 @@ function* isItem(operation: number, run: Value): Program<boolean> {
   return (yield* get(FIND_RUN_ITEM, operation, run)) !== undefined
 }
 
+/** How many unfinished runs the error names. */
 const TOLD = 3
 
 /**
@@ -454,7 +455,7 @@ function* doKey(
     .slice(0, AT_ONCE)
     .filter((row) => (key === undefined ? String(row.key).startsWith(prefix) : row.key === key))
   for (const row of fitting) {
-    // only keys that were purged or have expired are skipped: a deleted key may still have a history
+    // a key that was purged or has expired is skipped, a deleted key is not: it may still have a history
     if (Number(row.operation) > operationsByCode.indexOf("delete")) continue
     if (!asked.dryRun)
       yield* attempt(writeEntries.in(tx, environment, name, [{ key: String(row.key), purge: true }]))

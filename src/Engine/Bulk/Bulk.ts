@@ -3,8 +3,8 @@
  * transactions with other work in between. After a restart, or at another engine, it goes on where it was. The caller does not have
  * to wait for it.
  *
- * Its permissions are those of the caller's key, checked for each run at that time: it can do only what the key could do by
- * single calls.
+ * Its permissions are those of the caller's key, checked for each run when its turn comes: it can do only what the key could then
+ * do by single calls.
  */
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"

@@ -1,4 +1,4 @@
-/** Finds the runs of bulk operations, and decides on which of them the caller may act: for each run at that time. */
+/** Finds the runs of bulk operations, and decides for each run, when its turn comes, whether the caller may act on it. */
 import * as Effect from "effect/Effect"
 import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import type { Run } from "../../Client/Client.ts"

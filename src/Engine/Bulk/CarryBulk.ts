@@ -147,11 +147,11 @@ export const makeBulkCarrier = (
                 () => Effect.sync(() => store.overwrite?.(false))
               )
             : carryOn(environment, id)
-        const left = Effect.sync(() => {
+        const afterwards = Effect.sync(() => {
           carried.delete(id)
           watched?.look()
         })
-        return Effect.asVoid(Effect.forkIn(Effect.ensuring(carrying, left), scope))
+        return Effect.asVoid(Effect.forkIn(Effect.ensuring(carrying, afterwards), scope))
       })
 
     const forgetEnded = Effect.asVoid(

@@ -84,7 +84,7 @@ const some = (name: string, list: unknown): ReadonlyArray<unknown> => {
 }
 
 const eventsOf = (events: unknown): CheckedEvents => {
-  // `checkEraseSaid` has refused everything but an object
+  // `refuseBlankEraseOptions` has refused everything but an object
   const given = events as { readonly [name: string]: unknown }
   known("events.", given, eventMembers)
   const { entityId, entityType, idempotencyKey, name, since, until, where } = given

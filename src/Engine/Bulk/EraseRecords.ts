@@ -46,10 +46,11 @@ export interface Followed {
 }
 
 /**
- * The phase of an erasure. `find`: collects items, source by source. `follow`: adds what has come of the items. `check`: looks
- * for unfinished runs. `cancel`, `await`: end those runs, in the order of their keys. `erase`: erases the items. `keys`: erases
- * the keys. Items that are found during `erase` are followed too (`isLate`), but not checked: unfinished runs among them are left
- * out. `forget`: deletes the items of a dry run. `clean`: everything is erased, and the file is wiped.
+ * The phase of an erasure. `find`: collects items, source by source. `follow`: adds what has come of the items. `check`: looks for
+ * unfinished runs. `cancel`, `await`: end those runs, in the order of their keys. `erase`: erases the items. Items that are found
+ * only then are followed too (`isLate`), but not checked: unfinished runs among them are left out. `keys`: erases the keys, and
+ * after them the configurations; `index` counts through both lists. `forget`: deletes the items of a dry run. `clean`: everything
+ * is erased, and the file is wiped.
  */
 export type ErasePlace =
   | {

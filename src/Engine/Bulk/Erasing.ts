@@ -102,7 +102,7 @@ export const makeErasing = (store: StoreService): Erasing => {
         const filters = asked.erase!.runs!
         const slice = yield* store.read(searchRuns({ environment, filters }, at.search, AT_ONCE))
         const isMatch = matcherOf(filters, undefined)
-        const runs = yield* politely(slice.found, isMatch)
+        const runs = yield* filterYielding(slice.found, isMatch)
         return {
           ...nothing,
           runs: runs.map(({ key }) => key),
@@ -112,7 +112,7 @@ export const makeErasing = (store: StoreService): Erasing => {
       const { after, looked } = yield* store.read(
         EraseFinding.findForErase(environment, source, at.after ?? 0)
       )
-      const events = yield* politely(looked, EraseFinding.fitsWhere(source.events))
+      const events = yield* filterYielding(looked, EraseFinding.fitsWhere(source.events))
       return {
         ...nothing,
         events: events.map(({ position }) => position),
@@ -252,7 +252,7 @@ const checkMayErase = (
 }
 
 /** The items that match. Other work gets its turns in between, because expressions may take long. */
-const politely = <A>(
+const filterYielding = <A>(
   list: ReadonlyArray<A>,
   isMatch: (item: A) => boolean
 ): Effect.Effect<ReadonlyArray<A>> =>

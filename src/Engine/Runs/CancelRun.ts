@@ -20,7 +20,7 @@ const DELETE_CHILD_WAITS = statement(
   "DELETE FROM waits WHERE run = ? AND child IS NOT NULL"
 )
 
-/** Removes the waits of a run for its children. With `reason`, also cancels the children that have not ended. */
+/** Cancels the children that a run waits for, with `reason`, and removes its waits for them. */
 export function* cancelAwaited(
   tx: Transaction,
   environment: number,

@@ -13,7 +13,7 @@ import {
   isolateRow
 } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
-import { markEnded as countForFailureRate } from "./FailureRates.ts"
+import { countForFailureRate } from "./FailureRates.ts"
 import { callHooks } from "./HookCalls.ts"
 import { forgetLease } from "./LeaseCache.ts"
 import { MAX_KEPT_CHARS, type FirstTurnFacts } from "../Store/EndedRunRecord.ts"
@@ -31,6 +31,7 @@ const end = (happening: TransitionName): string =>
   `UPDATE runs SET ${moves[happening].set}, output = ?, error = ?, lease = NULL, lease_until = NULL, ready_at = NULL,
      pause = NULL, ended_at = ?, updated_at = ? WHERE key = ? AND ${moves[happening].where}`
 
+/** SQL: the statements that end a run, by transition. */
 export const ENDS = {
   completed: end("completed"),
   failed: end("failed"),

@@ -54,7 +54,7 @@ const ratesOf = defineCache<Rates>({
 })
 
 /** Counts the end of a run of the function with this key. */
-export const markEnded = (tx: Transaction, fn: number, hasFailed: boolean): void => {
+export const countForFailureRate = (tx: Transaction, fn: number, hasFailed: boolean): void => {
   const rates = ratesOf(tx)
   if (rates.minutes !== undefined) rates.pending.push([fn, hasFailed])
 }

@@ -76,7 +76,7 @@ export function* insertStep(
   yield* notifyStepEnded(tx, run.key, step.stepKey)
 }
 
-/** Adds a step to the journal that the engine itself has just carried out. */
+/** Adds to the journal a step that the engine itself has just carried out. */
 export function* recordNow(
   tx: Transaction,
   run: LeasedRun,

@@ -1,4 +1,7 @@
-/** Detects stuck runs and failing functions, and reports each of these problems once. They last longer than a moment. */
+/**
+ * Finds problems that last, stuck runs and failing functions, and tells hooks and listening functions of them. The caller sees to
+ * it that each is told once.
+ */
 import { registryOf } from "../Functions/Registry.ts"
 import { acrossEnvironments, all, type Program, statement } from "../Store/Program.ts"
 import * as Effect from "effect/Effect"
@@ -100,8 +103,8 @@ const keysOf = (row: Row): RunKeys => ({
   function: Number(row.function)
 })
 
-const readHeld = acrossEnvironments(
-  "readHeld",
+const readStuckCandidates = acrossEnvironments(
+  "readStuckCandidates",
   function* (tx: Transaction) {
     const abandoned = (yield* all(LIST_ABANDONED_RUNS)).map(keysOf)
     const leased = (yield* all(LIST_LEASED_RUNS)).map((row) => ({
@@ -118,7 +121,7 @@ export const findStuck = (
   store: StoreService,
   holders: Holders
 ): Effect.Effect<ReadonlyArray<RunKeys>, StoreError> =>
-  Effect.map(store.read(readHeld()), ({ abandoned, at, leased }) =>
+  Effect.map(store.read(readStuckCandidates()), ({ abandoned, at, leased }) =>
     [
       ...abandoned,
       ...leased

@@ -121,7 +121,7 @@ export const whereElsewhere = acrossEnvironments(
     const row = tx.node === undefined ? undefined : yield* get(FIND_WORKER, workerId)
     return row !== undefined && isAnother(tx, row, instance) ? String(row.name) : undefined
   },
-  (workerId) => `find the engine of worker ${workerId} is`
+  (workerId) => `find the engine of worker ${workerId}`
 )
 
 const FIND_ENGINE_OF_WORKER = variant(
@@ -139,7 +139,7 @@ export interface OtherEngine {
   readonly goneAt: number
 }
 
-/** The other engine that a worker is connected to. */
+/** The other engine that a worker is connected to; `undefined` when it is connected to this one, or to none. */
 export function* engineOf(tx: Transaction, workerId: string): Program<OtherEngine | undefined> {
   const row = tx.node === undefined ? undefined : yield* get(FIND_ENGINE_OF_WORKER, workerId, tx.node)
   if (row === undefined) return undefined

@@ -80,7 +80,7 @@ const PAGE_LENGTH = 1024 * 1024
 /** Most events on a page. */
 const PAGE_EVENTS = 1000
 
-/** The recorded events of a run that follow the event `after`, oldest first. Empty for a run that is not recorded. */
+/** The recorded events of a run after the one with the number `after`, oldest first. Empty for a run that is not recorded. */
 export const readRecording = inEnvironment(
   "readRecording",
   function* (

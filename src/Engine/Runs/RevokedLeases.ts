@@ -1,6 +1,6 @@
 /**
- * Leases that were revoked while their workers may still work on the turn. The runs were cancelled, patched, or resumed from an
- * earlier step.
+ * Leases that were revoked while their workers may still work on the turn. The runs were cancelled, patched, resumed from an
+ * earlier step, or paused at a worker that does not understand pauses.
  *
  * The lease stays in the row of the run, marked as revoked, so it survives restarts of the engine. Its worker can no longer do
  * anything with it. No other worker gets the run, or its room under a concurrency limit, before this worker is known to be done:

@@ -60,8 +60,8 @@ interface StepsQuery {
 }
 
 /**
- * The steps of a run from a place on: finished ones first, then those that are running. It returns at most `limit` steps, fewer
- * when they are long, and all for -1.
+ * The steps of a run from a place on: finished ones first, then those that wait or run. It returns at most `limit` steps, or any
+ * number for -1, and fewer when they are long.
  */
 export const readRunSteps = inEnvironment(
   "readRunSteps",

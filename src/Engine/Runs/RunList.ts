@@ -1,7 +1,7 @@
 /**
- * Pages of runs, newest first, with a count. No index has the status, because every turn of every run would have to maintain it,
- * and without one, counting a million rows takes tenths of a second. So only the newest {@link SLICE} candidates are counted. The
- * page is searched in slices, with other work in between.
+ * Pages of runs, newest first, with a count. No index has the status of every run, because every turn would have to maintain it.
+ * Without one, counting a million rows takes tenths of a second. So only the newest {@link SLICE} candidates are counted. The page
+ * is searched in slices, with other work in between.
  */
 import { listRunsAround } from "./DamagedRunList.ts"
 import { all, get, inEnvironment, type Program, statement, variant } from "../Store/Program.ts"
@@ -20,8 +20,7 @@ import type { ListRunsQuery, RunsBefore } from "./RunRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
 /**
- * How many runs one slice looks at, which takes a few milliseconds. Of the newest ones among so many, the matching runs are
- * counted.
+ * How many runs one slice looks at, which takes a few milliseconds. The count is of the matching runs among so many of the newest.
  */
 const SLICE = 5000
 /** Most characters of data that one slice reads, unless a single run has more. */

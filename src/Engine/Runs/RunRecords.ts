@@ -31,7 +31,7 @@ export interface RunsBefore extends Omit<ListRunsQuery, "cursor"> {
 
 export interface DeletedRuns {
   readonly deleted: number
-  /** The place of the next page; absent at the end. */
+  /** The key of the last run that was looked at: the next call goes on after it. Absent at the end. */
   readonly after?: number
 }
 
@@ -88,6 +88,6 @@ export interface RunSituation {
 
 export interface RecordingPage {
   readonly events: Array<AuditEvent>
-  /** The key at which the next slice begins; absent at the end. */
+  /** The number of the last event on the page: the next page comes after it. Absent at the end. */
   readonly next?: number
 }

@@ -1,4 +1,4 @@
-/** Rows of runs: how they are created, ended and read. */
+/** Rows of runs: how they are created and read. */
 import { markReady } from "../Functions/ReadyFunctions.ts"
 import { notifyRunObservers } from "./RunObservers.ts"
 import {
@@ -99,13 +99,13 @@ export function* createRun(
   )
   if (registration.searchBy !== undefined)
     yield* putAttributes(input.fn.key, key, registration.searchBy, input.view)
-  hasStarted(tx, input, id, now)
+  noteStart(tx, input, id, now)
   // the runs of a paused function are dispatched when the pause is over
   if (input.fn.paused === undefined) markReady(tx, input.fn.key)
   return { id, key }
 }
 
-const hasStarted = (
+const noteStart = (
   tx: Transaction,
   input: {
     readonly environment: number
@@ -145,7 +145,7 @@ export function* startRun(
     yield* createRun(tx, { environment, fn, event: position, view, id })
     return id
   }
-  hasStarted(tx, input, id, createdAt)
+  noteStart(tx, input, id, createdAt)
   return id
 }
 

@@ -156,7 +156,7 @@ export const readRunStats = acrossEnvironments(
       .all()
       .filter(({ deleted, key }) => deleted !== true && !functions.has(key))
       .slice(0, Math.max(0, MAX_FUNCTIONS - functions.size))
-    return yield* now({
+    return yield* resultOf({
       functions: [
         ...Array.from(functions, ([key, counts]) => {
           const fn = registry.byKey(key)
@@ -181,7 +181,7 @@ export const readMinutes = acrossEnvironments(
   "readMinutes",
   function* (tx: Transaction): Program<ReadonlyArray<MinuteStats>> {
     const since = tx.now() - MINUTES * 60_000
-    return yield* now(
+    return yield* resultOf(
       statsOf(tx)
         .minutes.filter(({ at }) => at > since)
         .map((minute) => ({ ...minute }))
@@ -191,6 +191,6 @@ export const readMinutes = acrossEnvironments(
 )
 
 /** A program with this value as its result. It does not query the database. */
-function* now<A>(value: A): Program<A> {
+function* resultOf<A>(value: A): Program<A> {
   return value
 }

@@ -38,7 +38,7 @@ import * as RunRows from "./RunRows.ts"
 import { searchFor, type Visible } from "./RunSearch.ts"
 import * as RunSweep from "./RunSweep.ts"
 import * as SearchFill from "./SearchFill.ts"
-import * as Steering from "./RunControl.ts"
+import * as RunControl from "./RunControl.ts"
 import { findStuck } from "./LastingProblems.ts"
 import { countStuckRuns } from "./Stuck.ts"
 
@@ -63,7 +63,10 @@ type RunsOfEnvironment = Pick<
 export interface RunsService {
   /** The runs of one environment. */
   readonly in: (environment: string) => RunsOfEnvironment
-  /** The matching runs. `visible` leaves out those that the caller may not see. */
+  /**
+   * The matching runs. `visible` leaves runs out of a search only: a list with one function and one status at most has all of them,
+   * and its reader leaves out those that the caller may not see.
+   */
   readonly list: (
     environment: string,
     options?: ListRunsOptions,
@@ -241,15 +244,16 @@ const make = (waiting: Waiting): RunsService => {
     cancelRun: (runId, reason = "") =>
       onRun(
         runId,
-
-        store.write(Steering.cancelRun(environment, runId, reason === "" ? "Cancelled by a client" : reason))
+        store.write(
+          RunControl.cancelRun(environment, runId, reason === "" ? "Cancelled by a client" : reason)
+        )
       ),
     retryRun: (runId, fromStep) =>
-      onRun(runId, store.write(Steering.retryRun(environment, runId, fromStep)), fromStep),
+      onRun(runId, store.write(RunControl.retryRun(environment, runId, fromStep)), fromStep),
     resumeRun: (runId, fromStep) =>
-      onRun(runId, store.write(Steering.resumeRun(environment, runId, fromStep)), fromStep),
+      onRun(runId, store.write(RunControl.resumeRun(environment, runId, fromStep)), fromStep),
     pauseRun: (runId, reason = "") =>
-      onRun(runId, store.write(Steering.pauseRun(environment, runId, reason))),
+      onRun(runId, store.write(RunControl.pauseRun(environment, runId, reason))),
     patchStep: (stepId, output, reason = "") =>
       Effect.flatMap(
         validated(() => {
@@ -262,7 +266,7 @@ const make = (waiting: Waiting): RunsService => {
             Limits.stepResultBytes
           )
         }),
-        (text) => store.write(Steering.patchStep(environment, stepId, text, reason))
+        (text) => store.write(RunControl.patchStep(environment, stepId, text, reason))
       )
   })
 

@@ -25,7 +25,7 @@ export interface Holder {
 /** Finds the connected worker with an id. */
 export type Holders = (workerId: string) => Holder | undefined
 
-/** The holder of a turn. Times are epoch milliseconds. */
+/** The lease of a run, and who holds it. Times are epoch milliseconds. */
 export interface Lease {
   readonly workerId: string
   readonly functionId: string

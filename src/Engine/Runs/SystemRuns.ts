@@ -198,7 +198,7 @@ const LIST_STEPS = statement(
 
 const COUNT_STEPS = statement("SystemRuns.countSteps", "SELECT count(*) AS steps FROM steps WHERE run = ?")
 
-/** The last steps of a run, in order. Leaves out those that are too large or unreadable. */
+/** The last steps of a run, in order. Outputs that are too large are left out. */
 function* stepsOf(tx: Transaction, run: number): Program<Pick<FailedRun, "steps" | "stepsOmitted">> {
   const steps: Array<FailedRunStep> = []
   let room = MOST_DATA

@@ -40,7 +40,7 @@ export const transitions = {
   released: endsTurn,
   /** The worker is gone, or let the lease expire. */
   leaseLost: endsTurn,
-  /** The lease of a live turn was revoked, because the run is to be paused, or to go on from another step. */
+  /** The lease of a live turn was revoked, because the run is to be paused, was patched, or is to go on from another step. */
   leaseRevoked: endsTurn,
 
   /** A pause begins: no worker holds the run. */

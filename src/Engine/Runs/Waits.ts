@@ -72,7 +72,7 @@ export function* fireWait(
   const changed = yield* affected(UPDATE_FIRED, tx.nextSeq(), failed, value, null, run, stepKey)
   if (changed === 0) return
   const holder = yield* holderOf(run)
-  if (holder === undefined) return yield* goOnWithout(tx, run, stepKey)
+  if (holder === undefined) return yield* goOnWithoutTurn(tx, run, stepKey)
   tellFired(tx, holder, {
     stepKey,
     ...(outcome === undefined ? { failures: yield* failuresOf(run, stepKey) } : { outcome })
@@ -95,11 +95,11 @@ export function* deliverEvent(
   const changed = yield* affected(UPDATE_FIRED, tx.nextSeq(), 0, null, position, run, stepKey)
   if (changed === 0) return
   const holder = yield* holderOf(run)
-  if (holder === undefined && !hasStepObservers(tx)) return yield* goOnWithout(tx, run, stepKey)
+  if (holder === undefined && !hasStepObservers(tx)) return yield* goOnWithoutTurn(tx, run, stepKey)
   // all turns that are told of the event share one string
   const value = rememberText(tx, position, text)
   tx.budget.hand(value.length)
-  if (holder === undefined) return yield* goOnWithout(tx, run, stepKey)
+  if (holder === undefined) return yield* goOnWithoutTurn(tx, run, stepKey)
   tellFired(tx, holder, { stepKey, outcome: { _tag: "Success", value } })
 }
 
@@ -121,7 +121,7 @@ const tellFired = (
   fired: Omit<Extract<Notice, { readonly _tag: "Fired" }>, "_tag" | "jobId">
 ): void => tx.notify(workerId, { _tag: "Fired", jobId, ...fired })
 
-function* goOnWithout(tx: Transaction, run: number, stepKey: string): Program<void> {
+function* goOnWithoutTurn(tx: Transaction, run: number, stepKey: string): Program<void> {
   yield* settleWait(tx, run, stepKey)
   yield* makeReady(tx, run)
 }

@@ -1,4 +1,7 @@
-/** Fires due work: sleeps, retries, timeouts of waits, expired leases, schedules, expired keys. */
+/**
+ * Fires due work: sleeps, retries, timeouts of waits, expired leases, schedules, expired keys. Also continues deliveries of events
+ * and cancellations that did not fit into their first transaction.
+ */
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import { countRunEvent } from "../Runs/RunStats.ts"
@@ -32,13 +35,13 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 import { RUN_ITSELF, WaitKind } from "../Runs/WaitKinds.ts"
 import { type AcceptedEvent, deliverEvent, fireWait, makeReady } from "../Runs/Waits.ts"
 
-/** How many timers and leases one batch has, of all environments together. */
+/** How many due items of one kind a batch has, of all environments together. */
 const BATCH = 512
 
 /** The kinds of due work. Each one is a command of its own, so that an error in one does not hold up the others. */
-const upkeep = ["events", "cancellations", "waits", "leases", "schedules", "keys"] as const
+const kindsOfDueWork = ["events", "cancellations", "waits", "leases", "schedules", "keys"] as const
 
-type DueWork = (typeof upkeep)[number]
+type DueWork = (typeof kindsOfDueWork)[number]
 
 /** Counts how often environments with due work were looked up. */
 const timesAsked = defineCache<{ count: number }>({ make: () => ({ count: 0 }) })
@@ -243,7 +246,7 @@ function* eventBefore(tx: Transaction, wait: Row): Program<AcceptedEvent | undef
 const failure = (error: Error): Outcome => ({ _tag: "Failure", error: serializeError(error) })
 
 interface Fired {
-  /** How many timers and leases were fired. */
+  /** How many due items were fired. */
   readonly count: number
   /** When the next one is due, epoch milliseconds; `Infinity` when none is. */
   readonly nextDueAt: number
@@ -265,13 +268,13 @@ const placesWhereDue = (
   )
 
 /**
- * Fires everything that is due, in all environments: waits, retries, expired leases, schedules, expired keys. It is one call,
- * because one timer serves all environments. The batch limits how many environments are looked up, and each environment fires in
- * its own program. What did not fit into the batch is still due, and comes next.
+ * Fires everything that is due, in all environments. It is one call, because one timer serves all environments. The batch limits
+ * how many environments are looked up, and each environment fires in its own program. What did not fit into the batch is still
+ * due, and comes next.
  */
 export const fireDue = (store: StoreService): Effect.Effect<Fired, StoreError> =>
   Effect.gen(function* () {
-    const places = yield* Effect.forEach(upkeep, (what) => Effect.result(placesWhereDue(store, what)))
+    const places = yield* Effect.forEach(kindsOfDueWork, (what) => Effect.result(placesWhereDue(store, what)))
     // these programs are submitted together, so they share a transaction
     const [fired, next] = yield* Effect.all(
       [

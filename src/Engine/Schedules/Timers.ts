@@ -14,7 +14,7 @@ import * as FireDue from "./FireDue.ts"
 export interface Timers {
   /** Arms the timer, because something is due at `at`, epoch milliseconds. */
   readonly arm: (at: number) => void
-  /** Fires what is due now, and finds the next due time. Called when something may be due at any time. */
+  /** Fires what is due now, and finds the next due time. For when something has become due, and it is not known when. */
   readonly look: () => void
   /** Fires what is already due. From then on, fires everything when it is due. */
   readonly start: () => void
@@ -30,7 +30,7 @@ const LEAST_JUMP_MS = 1000
 const clockOffset = (clock: Clock.Clock): number =>
   clock.currentTimeMillisUnsafe() - Number(clock.monotonicTimeNanosUnsafe()) / 1e6
 
-/** Fires due work from the start. By then, the listeners for its effects are there. */
+/** Fires due work as soon as it is built. So it must be built after the listeners for what that work does. */
 export const layer: Layer.Layer<never, never, Store> = Layer.effectDiscard(
   Effect.gen(function* () {
     const store = yield* Store

@@ -117,7 +117,7 @@ const copying =
 
 /**
  * Takes a backup from a remote `source`. `fill` writes it to an existing file, and gets the name of that file. Fails as {@link
- * backUpChecked} does.
+ * backUpChecked} does, and with those errors of `fill` that `isOther` names.
  */
 export const takeBackup = <E>(
   filename: string,

@@ -219,7 +219,7 @@ export interface ProjectionChange {
   readonly name: string
   readonly status: ProjectionStatus
   readonly errorMessage?: string
-  /** The cursor after this change; see `ProjectionStore.readChanges`. */
+  /** The cursor after this change; see `readProjectionChanges` in `Projections/ProjectionChanges.ts`. */
   readonly cursor: string
   readonly states: ReadonlyArray<ProjectionState & { readonly eventName?: string }>
   /** A rebuild has ended: any state may have changed, whether it is in `states` or not. */

@@ -1,5 +1,5 @@
 /**
- * The checksum of a backup. It is stored in the backup itself, and computed with zeros in its place. A check finds damage that
+ * The checksum of a backup. It is stored in the backup itself, and computed with zeros in its place. It finds even damage that
  * leaves valid JSON and valid pages.
  */
 import { createHash, randomBytes } from "node:crypto"

@@ -71,7 +71,7 @@ function* keysOf({ keys }: Culprit): Program<ReadonlyArray<number>> {
   return (yield* all(keys.statement, ...keys.values)).map((row) => Number(row.key))
 }
 
-/** Why the work on a row fails that can be read. */
+/** Why the work on a row fails although the row can be read. */
 const whyOf = (error: unknown, { isDamage }: ErrorsOf): string =>
   isDamage(error)
     ? `it cannot be written, because data beside it is damaged (${messageOf(error)})`

@@ -38,8 +38,9 @@ const inodeOf = (path: string): string | undefined => {
 const hasLog = (path: string): boolean => (statSync(`${path}-wal`, { throwIfNoEntry: false })?.size ?? 0) > 0
 
 /**
- * Reads the mark in the file. It reads without locks and without the log. Its own log could be that of another name, which must
- * not be opened. And a process that has the file open under another name must not open it a second time.
+ * Reads the mark in the file, without locks and without a log. The file may be open, or have been left, under another name. Its
+ * log is then beside that name, so a log beside this one would be wrong. And a process that has the file open must not take locks
+ * on it a second time.
  */
 const readMark = (path: string): Mark | undefined => {
   if (inodeOf(path) === undefined) return undefined

@@ -34,7 +34,7 @@ export class Listeners {
   readonly onCommit = (listener: (changes: Changes) => void, wants: ListenOptions = {}): (() => void) => {
     const one = { listener, wants }
     const change = (): void => {
-      this.#ask()
+      this.#updateInterest()
       if (wants.activity === "steps" || wants.states === true) this.onWants()
     }
     this.#commits.add(one)
@@ -73,7 +73,7 @@ export class Listeners {
   /** What other engines want to hear from this one. */
   set elsewhere(wants: Wants) {
     this.#elsewhere = wants
-    this.#ask()
+    this.#updateInterest()
   }
 
   get elsewhere(): Wants {
@@ -133,7 +133,7 @@ export class Listeners {
     return true
   }
 
-  #ask(): void {
+  #updateInterest(): void {
     const { states, steps } = this.wants
     this.interest.runs = [...this.#commits].some(({ wants: { activity } }) => activity !== undefined)
     this.interest.steps = steps || this.#elsewhere.steps

@@ -3,7 +3,7 @@
  *
  * A program is a generator. It yields statements, gets back their results, and returns a value. It may {@link refuse} before it
  * has written anything, so that a refusal costs the other programs of its transaction nothing. It takes plain data and has a
- * name, so that it can run elsewhere: at once on an open connection, within a transaction on a pooled one, or in another thread.
+ * name, so that it can run anywhere: at once on an open connection, within a transaction on a pooled one, or in another thread.
  */
 import type { IronflowError } from "../../Errors.ts"
 import type { DamagedKind } from "./Damage.ts"
@@ -16,7 +16,7 @@ export type Row = Record<string, Value>
 
 /**
  * A named statement. `@sound(kind, column)` in its text stands for the condition that leaves out damaged rows; for `kind` see
- * {@link Damage}. The condition is empty as long as nothing is damaged.
+ * {@link DamagedKind}. The condition is empty as long as nothing is damaged.
  */
 export interface Statement {
   readonly name: string

@@ -14,7 +14,7 @@ import { storeError } from "./SqliteErrors.ts"
 const SMALL_BYTES = 64 * 1024 * 1024
 /** How often to try to empty the write-ahead log while another connection reads an older state of the database. */
 const TRIES = 60
-/** The delay between two tries. */
+/** The delay between two tries, milliseconds. */
 const RETRY_MS = 1000
 
 const EXCEPT_STATES =

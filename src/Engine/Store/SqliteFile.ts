@@ -152,7 +152,7 @@ export const migrate = (db: DatabaseSync): void => {
   }
 }
 
-/** The last id of the log and of held jobs, with which new ids are compared. */
+/** The last id of the log and of held jobs. New ids must sort after it. */
 export const lastId = (db: DatabaseSync): string | undefined => {
   try {
     const event = db.prepare("SELECT id FROM events ORDER BY position DESC LIMIT 1").get()?.id

@@ -11,7 +11,10 @@ export interface StoreCallbacks {
   readonly load: (tx: Transaction) => Program<void>
   /** The keys of the functions with ready runs. */
   readonly ready: Statement
-  /** Takes back what was given to processes that are gone. Called when only this process uses the database. */
+  /**
+   * Take back what was given to processes that are gone. Run when the database is opened, and when another engine on it was
+   * declared dead. They leave alone what live engines hold.
+   */
   readonly takeOver: ReadonlyArray<Call<unknown>>
   /** Called when the clock was set while the engine ran, with the difference in milliseconds. */
   readonly clockWasSet: (tx: Transaction, ms: number) => Program<void>

@@ -1,6 +1,6 @@
 /**
- * What a command of the SQLite store works with: the database, the time, ids, sequence numbers, and the changes that are told
- * with the commit.
+ * What a program works with: the database, the time, ids, sequence numbers, and the changes that are told with the commit. This
+ * class is that of SQLite; `PostgresTransaction` overrides what differs there.
  */
 import type { DatabaseSync, StatementSync } from "node:sqlite"
 import type { IdGenerator } from "../../Ids.ts"

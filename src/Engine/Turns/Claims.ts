@@ -217,7 +217,10 @@ function* claimNew(
   return runs.length === 0
 }
 
-/** Tells observers of a turn that was dispatched. `createdAt` is that of the run when this is its first turn. */
+/**
+ * Notes a turn that was dispatched: its lease expires at some time, its worker has less room, and observers are told. `createdAt`
+ * is that of the run when this is its first turn.
+ */
 const gaveOut = (
   tx: Transaction,
   fn: RegisteredFunction,
@@ -281,8 +284,8 @@ function* claimWhere(
     const before = claims.length
     let keptApart = false
     for (const row of rows) {
-      const isOut = yield* isolateRow(tx, "run", Number(row.key), claimRow(tx, fn, row, lane, claims))
-      keptApart = !isOut || keptApart
+      const isApart = !(yield* isolateRow(tx, "run", Number(row.key), claimRow(tx, fn, row, lane, claims)))
+      keptApart ||= isApart
     }
     const claimed = claims.length - before
     // when suspects were kept apart, other runs may be behind them: they are looked for next

@@ -43,7 +43,8 @@ export const extendLeases = inEnvironment(
     const gone: Array<string> = []
     for (const jobId of jobIds) {
       try {
-        if (yield* isGone(tx, within, jobId, until, leaseMs, holder)) gone.push(jobId)
+        const isGone = yield* extendLease(tx, within, jobId, until, leaseMs, holder)
+        if (isGone) gone.push(jobId)
       } catch (error) {
         // the run is left alone from now on: otherwise its error would cost the other jobs their leases
         tx.blame({
@@ -77,7 +78,7 @@ const FIND_LEASED_RUN = statement(
 )
 
 /** Extends a lease, unless nothing moves on it any more. Returns whether the lease is gone. */
-function* isGone(
+function* extendLease(
   tx: Transaction,
   environment: number,
   jobId: string,
@@ -180,7 +181,8 @@ const FIND_ENVIRONMENT_OF_LEASED = statement(
 )
 
 /**
- * The environments of jobs. It runs across environments because the caller knows only the jobs. It then names each environment.
+ * The environments of jobs; `undefined` for a job that holds no run. It runs across environments, because the caller knows only
+ * the jobs. The caller then names each environment.
  */
 export const environmentsOfJobs = acrossEnvironments(
   "environmentsOfJobs",

@@ -65,7 +65,7 @@ function* noticesOf(
   return notices
 }
 
-/** The notices for the turns that a worker of an environment holds. */
+/** The notices for these turns of a worker. A turn that the worker no longer holds has one that says so. */
 export const pendingNotices = inEnvironment(
   "pendingNotices",
   noticesOf,

@@ -1,13 +1,17 @@
 /** Records of claiming and extending turns. */
 import type { Job, Notice } from "../../Protocol/Worker.ts"
 
-/** A worker that has room for more runs. */
+/**
+ * A worker, and its room for more runs. One without room is listed because others depend on its presence: runs may be pinned to
+ * its version.
+ */
 export interface Demand {
   readonly workerId: string
   readonly environment: string
-  /** The code version of each registered function, by function id. */
+  /** The code version of each function whose runs it may get now, by function id. */
   readonly functions: ReadonlyMap<string, string>
   readonly labels: { readonly [key: string]: string }
+  /** How many more runs it takes now. */
   readonly credit: number
   /** How many runs the worker takes in all; `credit` by default. */
   readonly capacity?: number
@@ -22,7 +26,9 @@ export interface Claim {
   readonly job: Job
 }
 
+/** Which turns a worker keeps when it registers again. */
 export interface Adoption {
+  /** Of the jobs that the worker named: those that it no longer holds. */
   readonly lost: ReadonlyArray<string>
   /** Jobs on which another worker with this id may work. */
   readonly left: ReadonlyArray<string>

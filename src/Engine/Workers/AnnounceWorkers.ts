@@ -20,8 +20,8 @@ export interface Announcements {
   /** Announces that a worker has connected or disconnected. */
   readonly announce: (registration: WorkerRegistration, what: What, how: How) => Effect.Effect<void>
   /**
-   * Announces that a worker outside this process has connected. Each engine logs a worker that moves between engines only once.
-   * It also logs a worker only once that registers twice for one reconnect because no answer came.
+   * Announces that a worker outside this process has connected. A worker that moves back and forth between engines is logged once
+   * by each of them. A worker that registers twice for one reconnect, because no answer came, is logged once.
    */
   readonly announceAtPort: (
     registration: WorkerRegistration,

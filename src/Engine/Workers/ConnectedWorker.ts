@@ -36,6 +36,7 @@ export interface ConnectedWorker {
   readonly turnLimits: ReadonlyMap<string, number> | undefined
   /** Characters of the registration; see {@link registrationLength}. */
   readonly length: number
+  /** The ids of the jobs that it holds. */
   readonly active: ShortLivedSet<string>
   /** Jobs of an earlier worker with the same id, which may still work on them. */
   left: ReadonlySet<string>
@@ -45,6 +46,7 @@ export interface ConnectedWorker {
   storedFunctions: ReadonlyMap<string, string>
   /** Whether it has connected to another engine. */
   hasMoved: boolean
+  /** How many more jobs it takes now. */
   credit: number
   reachable: boolean
   /** Why the worker cannot be reached, when that is known. */
@@ -63,7 +65,7 @@ export const registrationLength = ({ functions, hostname, labels }: WorkerRegist
 
 export const holderOf = ({ turnLimits }: ConnectedWorker): Holder => ({ turnLimits })
 
-/** Passes a notice to a worker, if it understands it. */
+/** Passes a notice to a worker. Notices about pauses go only to a worker that understands them. */
 export const sendNotice = (worker: ConnectedWorker, notice: Notice): void => {
   if (endsLease(notice)) worker.active.delete(notice.jobId)
   else if (notice._tag !== "Fired" && worker.registration.pauses !== true) return

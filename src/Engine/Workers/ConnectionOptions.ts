@@ -1,4 +1,4 @@
-/** The parts of the connection of a worker with the turn protocol. */
+/** The options of the connection of a worker with the turn protocol. */
 import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { ProcessIdentity } from "../../Protocol/Http/Turns.ts"

@@ -51,7 +51,7 @@ export class DispatchService {
   #isTelling = false
   #tellingAgain = false
   #ended = false
-  /** Whether a run may be ready after the last commit. True until the first commit was told. */
+  /** Whether a run may be ready after the last commit. True before the first commit. */
   #mayHaveReady = true
 
   /** `run` runs an effect that cannot fail, in the background. */
@@ -343,7 +343,7 @@ export class DispatchService {
         (ready) => {
           this.#opening.delete(job.jobId)
           if (ready !== undefined) return this.#deliver(worker, { ...claimed, job: ready })
-          this.#keep(worker, job)
+          this.#giveRoomBack(worker, job)
         }
       )
     )
@@ -360,15 +360,15 @@ export class DispatchService {
   #deliver(worker: ConnectedWorker, { claimedAt, job, told }: Omit<HandedOut, "workerId">): void {
     if (this.#isLate(worker, claimedAt)) {
       this.#release(job)
-      return this.#keep(worker, job)
+      return this.#giveRoomBack(worker, job)
     }
     if (told.some(endsLease)) {
       this.#neverBegan(job)
-      return this.#keep(worker, job)
+      return this.#giveRoomBack(worker, job)
     }
     if (told.findLast(({ _tag }) => _tag !== "Fired")?._tag === "Paused") {
       this.#release(job)
-      return this.#keep(worker, job)
+      return this.#giveRoomBack(worker, job)
     }
     worker.handlers.onJob(job)
     for (const notice of told) sendNotice(worker, notice)
@@ -396,7 +396,7 @@ export class DispatchService {
   }
 
   /** Gives a worker back the room for a job that it does not get. */
-  #keep(worker: ConnectedWorker, { jobId }: Job): void {
+  #giveRoomBack(worker: ConnectedWorker, { jobId }: Job): void {
     worker.active.delete(jobId)
     worker.credit++
     this.pokeIfReady()

@@ -1,6 +1,6 @@
 /**
- * The engine's side of an existing polling worker. Such a worker asks for jobs every second, keeps its leases by heartbeats that
- * name the jobs, and gets no notices.
+ * The engine's side of a legacy worker, which does not speak the turn protocol. It asks for jobs every second, or gets them on a
+ * stream, and keeps its leases by heartbeats that name the jobs. One that polls gets no notices.
  */
 import * as Effect from "effect/Effect"
 import type { ConnectionError, SerializedError, StoreError } from "../../Errors.ts"
@@ -11,7 +11,7 @@ import type { RemoteSession } from "./RemoteSession.ts"
 /** How long a lease lasts without a heartbeat or an update, milliseconds: three of the usual heartbeat intervals. */
 export const LEGACY_LEASE_MS = 90_000
 
-/** How often one poll claims again when all the jobs that it got had to be ended at once. */
+/** Most claims of one poll. It claims again when all the jobs that it got had to be ended at once. */
 const ROUNDS = 5
 
 export interface LegacyWorkerOptions {

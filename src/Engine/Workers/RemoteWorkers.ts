@@ -68,8 +68,8 @@ export interface LegacyStreamHandlers extends WorkerHandlers {
 }
 
 /**
- * When a check of this engine is so much late, milliseconds, the engine itself stood still and has not yet read what arrived
- * meanwhile.
+ * If a check of this engine is late by more than this, milliseconds, the engine itself stood still, and has not yet read what
+ * arrived meanwhile.
  */
 const LATE_MS = 1000
 
@@ -474,7 +474,7 @@ const checkEnvironment = (
         new ValidationError(`Worker id "${workerId}" is in use in another environment: choose another one`)
       )
 
-/** Legacy workers get no notices: they learn of an ended turn when an update is refused. */
+/** Legacy workers that poll get no notices: they learn of an ended turn when an update is refused. */
 const noHandlers = { onJob: () => undefined, onNotice: () => undefined }
 
 export const unknownWorker = (workerId: string): IronflowError =>

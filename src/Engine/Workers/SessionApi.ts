@@ -140,8 +140,8 @@ export class Sessions {
   }
 
   /**
-   * Takes turns that were reported without the session of their worker, in one environment if one is given. Their workers may
-   * have lost these turns.
+   * Notes reports that came without the session of their worker: the turns that they ended, or that have lost their leases, are no
+   * longer active at any worker. `environment` is that of the reports, if it is known.
    */
   reported(
     reports: ReadonlyArray<TurnReport>,

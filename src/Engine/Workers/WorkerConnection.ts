@@ -68,7 +68,7 @@ export class WorkerConnection {
   #absenceFiber: Fiber.Fiber<void> | undefined
   /** The jobs that the worker last named as active. */
   #holding: ReadonlySet<string>
-  readonly #told = new ReportedSteps()
+  readonly #reportedSteps = new ReportedSteps()
   #heardAt = 0
   #heardSinceTick = true
   /** Completes with the next message of the worker; `undefined` while nothing waits for one. */
@@ -106,7 +106,7 @@ export class WorkerConnection {
         if (!this.#ended) options.push?.wake()
       }
     })
-    options.deliveries.running = () => this.#told.now(options.now())
+    options.deliveries.running = () => this.#reportedSteps.now(options.now())
     options.deliveries.onMore(() => this.#answerSoon())
     this.#arrived(options.connection)
   }
@@ -172,7 +172,7 @@ export class WorkerConnection {
     return this.#ended
   }
 
-  /** Whether there are new deliveries that may go out now. */
+  /** Whether there is something to send on the stream: new deliveries that may go out now, or that the engine is about to stop. */
   get hasMore(): boolean {
     if (this.#deliveries.isEmpty) return this.#closing && !this.#farewell
     return this.#late.mayGo()
@@ -270,8 +270,8 @@ export class WorkerConnection {
   })
 
   /**
-   * Completes a registration. The worker is told to drop the active jobs that it no longer holds. Jobs that it was to drop in its
-   * earlier session, and no longer names, count as dropped. Completes when the engine knows of these.
+   * Completes a registration. Its answer tells the worker which active jobs to drop (`lost`): this notes them. Jobs that it was to
+   * drop in its earlier session, and no longer names, count as dropped. Completes when the engine knows of these.
    */
   adopted(
     { left, lost, since }: Omit<Adoption, "notices">,
@@ -292,7 +292,7 @@ export class WorkerConnection {
   /** Takes the worker's active jobs: extends their leases, and tells it which of them it has lost. */
   #renew({ holding, running, seen }: Renewal): Effect.Effect<void, StoreError> {
     if (holding === undefined) return Effect.void
-    this.#told.hear(running, this.#options.now())
+    this.#reportedSteps.hear(running, this.#options.now())
     const dropped = this.#noLongerIn(holding, seen)
     const extended = holding.length === 0 ? Effect.void : this.#extend(holding)
     return Effect.andThen(this.#dropped(dropped), extended)
@@ -326,7 +326,7 @@ export class WorkerConnection {
   #dropped(jobIds: ReadonlyArray<string>): Effect.Effect<void, StoreError> {
     if (jobIds.length === 0) return Effect.void
     return Effect.tapError(this.#engine.dropped(jobIds), () =>
-      // they are told again with the next renewal
+      // the engine is told of them again with the next renewal
       Effect.sync(() => jobIds.forEach((jobId) => this.#deliveries.dropping.set(jobId, 0)))
     )
   }

@@ -7,7 +7,7 @@ import { explain } from "../../../src/Engine/Runs/Explain.ts"
 import * as PostgresStore from "../../../src/Engine/PostgresStore.ts"
 import * as RunInspection from "../../../src/Engine/Runs/RunInspection.ts"
 import * as RunList from "../../../src/Engine/Runs/RunList.ts"
-import * as Steering from "../../../src/Engine/Runs/RunControl.ts"
+import * as RunControl from "../../../src/Engine/Runs/RunControl.ts"
 import type { PostgresOptions } from "../../../src/Engine/Store/Postgres/Options.ts"
 import { runSql, takeSchema } from "../../postgres/Schemas.ts"
 import { withLog } from "./OnFile.ts"
@@ -105,7 +105,7 @@ describe("a run on Postgres whose rows are damaged", () => {
               ),
               1
             )
-            yield* shop.store.write(Steering.patchStep(environment, `${ids[1]}:charge:0`, '"by hand"', ""))
+            yield* shop.store.write(RunControl.patchStep(environment, `${ids[1]}:charge:0`, '"by hand"', ""))
             const [job] = yield* shop.claim({ functions: ["charge"], credit: 10 })
             assert.strictEqual(job?.runId, ids[1])
             yield* shop.report(job!, complete())

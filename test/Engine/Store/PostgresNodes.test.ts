@@ -18,7 +18,7 @@ import * as ProjectionOwnerRows from "../../../src/Engine/Projections/Projection
 import * as KvBuckets from "../../../src/Engine/Kv/KvBuckets.ts"
 import * as KvWrites from "../../../src/Engine/Kv/KvWrites.ts"
 import * as NodeWorkers from "../../../src/Engine/Runs/NodeWorkers.ts"
-import * as Steering from "../../../src/Engine/Runs/RunControl.ts"
+import * as RunControl from "../../../src/Engine/Runs/RunControl.ts"
 import * as LostLeases from "../../../src/Engine/Turns/LostLeases.ts"
 import { traffic } from "../../../src/Engine/Store/Postgres/Postgres.ts"
 import { complete, done, environment, handles, Shop, sleep, success, suspend, waitFor } from "./suite/Shop.ts"
@@ -121,7 +121,7 @@ describe("the memory of a node", () => {
         before,
         "a lease that its own node ends does not change the version"
       )
-      yield* b.store.write(Steering.cancelRun(environment, taken.runId, "too late"))
+      yield* b.store.write(RunControl.cancelRun(environment, taken.runId, "too late"))
       assert.strictEqual(yield* a.refused(taken, done("charge:0"), complete()), "CANCELLED")
       assert.strictEqual(yield* b.status(taken.runId), "cancelled")
     })
@@ -390,7 +390,7 @@ describe("a live node", () => {
         yield* b.register(handles("charge"))
         const job = yield* connectAndStart(a, "worker-a")
         yield* a.report(job, done("charge:0", success(1)))
-        yield* b.store.write(Steering.patchStep(environment, `${job.runId}:charge:0`, "2", "wrong"))
+        yield* b.store.write(RunControl.patchStep(environment, `${job.runId}:charge:0`, "2", "wrong"))
         assert.lengthOf(yield* b.claim({ credit: 5 }), 0, "its worker may still execute it")
         assert.strictEqual(yield* a.refused(job, complete()), "LEASE_LOST")
         yield* a.store.write(LostLeases.endRevoked(environment, [job.jobId]))

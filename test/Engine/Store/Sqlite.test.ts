@@ -17,7 +17,7 @@ import * as LogRows from "../../../src/Engine/Log/LogRows.ts"
 import * as AbandonedGroups from "../../../src/Engine/PubSub/AbandonedGroups.ts"
 import * as GroupRows from "../../../src/Engine/PubSub/GroupRows.ts"
 import * as GroupClaims from "../../../src/Engine/PubSub/GroupClaims.ts"
-import * as Steering from "../../../src/Engine/Runs/RunControl.ts"
+import * as RunControl from "../../../src/Engine/Runs/RunControl.ts"
 
 /** Gives every store a file of its own. */
 const layerFile = Layer.unwrap(Effect.map(quickFile, (filename) => SqliteStore.layer({ filename })))
@@ -38,7 +38,7 @@ describe("SQLite", () => {
       last = yield* shop.claimOne()
     }
 
-    yield* shop.store.write(Steering.cancelRun("default", root.runId, ""))
+    yield* shop.store.write(RunControl.cancelRun("default", root.runId, ""))
     yield* shop.fire()
 
     assert.strictEqual(yield* shop.status(last.runId), "cancelled")

@@ -26,7 +26,7 @@ import * as LostLeases from "../../../src/Engine/Turns/LostLeases.ts"
 import * as RunList from "../../../src/Engine/Runs/RunList.ts"
 import * as FireDue from "../../../src/Engine/Schedules/FireDue.ts"
 import * as RunInspection from "../../../src/Engine/Runs/RunInspection.ts"
-import * as Steering from "../../../src/Engine/Runs/RunControl.ts"
+import * as RunControl from "../../../src/Engine/Runs/RunControl.ts"
 import * as Reports from "../../../src/Engine/Turns/Reports.ts"
 
 /** Starts `count` runs and returns their ids. */
@@ -290,7 +290,7 @@ describe("a run whose rows are damaged", () => {
         Effect.gen(function* () {
           yield* shop.claim({ functions: ["charge"], credit: 10 })
           assert.deepInclude(explain(yield* shop.situation(ids[1]!), [], 0), { code: "DAMAGED" })
-          yield* shop.store.write(Steering.patchStep(environment, `${ids[1]}:charge:0`, '"by hand"', ""))
+          yield* shop.store.write(RunControl.patchStep(environment, `${ids[1]}:charge:0`, '"by hand"', ""))
           const [job] = yield* shop.claim({ functions: ["charge"], credit: 10 })
 
           assert.strictEqual(job?.runId, ids[1])

@@ -19,7 +19,7 @@ import { projectionsSuite } from "./suite/Projections.ts"
 import { revokedLeasesSuite } from "./suite/RevokedLeases.ts"
 import { randomWalkSuite } from "./suite/RandomWalk.ts"
 import { shopTest } from "./suite/Shop.ts"
-import { steeringSuite } from "./suite/RunControl.ts"
+import { runControlSuite } from "./suite/RunControl.ts"
 import { streamsSuite } from "./suite/Streams.ts"
 import { suspectsSuite } from "./suite/Suspects.ts"
 import { turnsSuite } from "./suite/Turns.ts"
@@ -47,7 +47,7 @@ export const storeSuite = (name: string, makeStore: Layer.Layer<Store, StoreErro
     leasesSuite(test)
     revokedLeasesSuite(test)
     suspectsSuite(test, isWhole)
-    steeringSuite(test)
+    runControlSuite(test)
     findingSuite(test)
     dueSuite(test)
     upkeepSuite(test, isWhole)

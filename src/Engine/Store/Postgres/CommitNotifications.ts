@@ -68,7 +68,7 @@ export interface CommitNotificationsOptions {
 export interface CommitWatcher {
   /** Called with what other engines have changed. */
   tell(changes: Changes): void
-  /** Called once a second, before this engine looks at the commits and the nodes, which it leaves out after a commit. */
+  /** Called once a second. After that, this engine looks at the commits and the nodes, unless it has just committed. */
   beforeLook(): void
   /** Called with what was seen of the nodes, and the time by `now` when the query was sent. */
   looked(around: Around, askedAt: number): void
@@ -105,12 +105,15 @@ export class CommitNotifications {
   #isChecking = false
   /** When this engine last found that it had missed a notification, by `now`. */
   #missedAt = Number.NEGATIVE_INFINITY
-  #isAsked = false
+  /** Whether the server was asked for an answer that shows that the connection lives. */
+  #isProbing = false
   #client: Client | undefined
   #waitMs = FIRST_WAIT_MS
   #toTell: NotificationBuilder | undefined
   #isSending = false
-  #asks = false
+  /** Whether the next notification asks the other engines to announce themselves. */
+  #asksForHello = false
+  /** When this engine last sent a notification, by `now`. */
   #saidAt = Number.NEGATIVE_INFINITY
   #hearing: Promise<void> = Promise.resolve()
   /** The last rows written beside notifications, and when they were written by `now`: oldest first. */
@@ -225,8 +228,8 @@ export class CommitNotifications {
   async #sendOn(client: Client): Promise<void> {
     const toTell = this.#pending()
     this.#toTell = undefined
-    const hello: Hello = { wants: this.#options.wants(), ...(this.#asks ? { asks: true } : {}) }
-    this.#asks = false
+    const hello: Hello = { wants: this.#options.wants(), ...(this.#asksForHello ? { asks: true } : {}) }
+    this.#asksForHello = false
     this.#saidAt = this.#options.now()
     const giveUp = this.#later(ANSWER_MS, () => this.#drop(client))
     try {
@@ -365,7 +368,7 @@ export class CommitNotifications {
         this.#commits.giveUp(upTo)
         this.#watcher?.tell(allStale)
         // no notification came: this connection may be dead without an error, or the other engine has no connection
-        if (this.#client !== undefined) this.#ask(this.#client)
+        if (this.#client !== undefined) this.#probe(this.#client)
       }
       this.#saw(this.#seen)
     })
@@ -395,7 +398,7 @@ export class CommitNotifications {
     )
   }
 
-  /** Slow reads may hold all connections for reads: then the news connection is used. */
+  /** Slow reads may hold all connections for reads. Then the connection for notifications is used. */
   #renewAndRead(): Promise<ReadonlyArray<Row>> {
     const { node, reader, traffic } = this.#options
     const client = this.#client
@@ -437,15 +440,15 @@ export class CommitNotifications {
     }
     if (this.#isClosed) end(client)
     this.#client = client
-    this.#asks = true
+    this.#asksForHello = true
     this.wantsChanged()
     return client
   }
 
   /** Asks the server for an answer, and drops the connection when none comes in time. */
-  #ask(client: Client): void {
-    if (this.#isAsked) return
-    this.#isAsked = true
+  #probe(client: Client): void {
+    if (this.#isProbing) return
+    this.#isProbing = true
     const giveUp = this.#later(ANSWER_MS, () => this.#drop(client))
     this.#options.traffic.statements++
     client
@@ -453,7 +456,7 @@ export class CommitNotifications {
       .catch(() => this.#drop(client))
       .finally(() => {
         giveUp()
-        this.#isAsked = false
+        this.#isProbing = false
       })
   }
 

@@ -100,10 +100,10 @@ const LIST_CLOSED = `SELECT c.relname AS name, c.relkind = 'S' AS is_sequence FR
 const LIST_BLOATED_TABLES = `SELECT relname AS name, n_live_tup AS live, n_dead_tup AS dead FROM pg_stat_user_tables
   WHERE schemaname = $1 ORDER BY n_dead_tup DESC LIMIT 5`
 
-/** SQL: nodes with a live session. A killed node has none, though its row is still there. */
-/** On a standby, whose sessions are not those of the engines. */
+/** SQL: nodes that were seen lately. For a standby, where no engine has a session. */
 const LIST_SEEN_ENGINES = `SELECT name FROM nodes WHERE steady_since IS NOT NULL
   AND last_seen > ${NOW} - ${LAPSE_MS} ORDER BY id`
+/** SQL: nodes with a live session. A killed node has none, though its row is still there. */
 const LIST_ENGINES = `SELECT name FROM nodes WHERE steady_since IS NOT NULL
   AND pid IN (${HOLDERS}) ORDER BY id`
 

@@ -532,7 +532,7 @@ CREATE TABLE search_paths (
 );
 `
 
-/** Pausing of functions and runs by clients: see `../Migrations.ts`. */
+/** Paused functions, pinned versions, forks, and the log of operations: see `../Migrations.ts`. */
 const steering = `
 ALTER TABLE functions ADD COLUMN paused_at BIGINT;
 ALTER TABLE functions ADD COLUMN paused_by TEXT;

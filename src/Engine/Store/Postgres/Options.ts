@@ -10,7 +10,10 @@ export interface PostgresOptions {
   readonly url: string
   /** The schema of the tables; `"ironflow"` by default. It is created when it does not exist. */
   readonly schema?: string
-  /** Most connections at a time; 10 by default, at least 2. One writes, the others read. */
+  /**
+   * Most connections at a time; 10 by default, at least 2. One writes, one exchanges notifications with other engines, and the
+   * others read, of which there is always one.
+   */
   readonly poolSize?: number
   /** How long connecting may take, milliseconds; 10 seconds by default. */
   readonly connectTimeoutMs?: number

@@ -1,8 +1,8 @@
 /**
  * The writes of a store on Postgres, and this engine's part in the cluster of the engines on its schema.
  *
- * All writes go through one writer, which calls the methods here with each transaction. The notifications of commits call others:
- * with what other engines have committed, and once a second with whether Postgres answers.
+ * All writes go through one writer, which calls methods of this class with each transaction. The notifications of commits call
+ * other methods of it: with what other engines have committed, and once a second with whether Postgres answers.
  */
 import * as Effect from "effect/Effect"
 import { StoreError } from "../../../Errors.ts"

@@ -81,19 +81,19 @@ const LOCK = {
  * it, when another node has written since transaction $2, when a node is to be declared dead, or when Postgres is another server
  * than before.
  */
-const lockUnmoved = (history: TimelineSource): Prepared => ({
-  name: `unmoved ${history}`,
+const lockUnmoved = (source: TimelineSource): Prepared => ({
+  name: `unmoved ${source}`,
   text: `WITH locked AS (UPDATE engine SET sequence = sequence + 1
-      WHERE sequence = $2 AND ${timelineSql[history]} = $3 AND ${NODE_IS_LIVE} = 1 AND NOT ${HAS_LAPSED} RETURNING 1)
+      WHERE sequence = $2 AND ${timelineSql[source]} = $3 AND ${NODE_IS_LIVE} = 1 AND NOT ${HAS_LAPSED} RETURNING 1)
     SELECT ${NOW} AS now, 1 / count(*) AS locked FROM locked`
 })
 /**
  * Reads the state after the lock was taken. The locking statement cannot: when it had to wait for the lock, it still sees the
  * state from before.
  */
-const look = (history: TimelineSource): Prepared => ({
-  name: `look ${history}`,
-  text: `SELECT ${NOW} AS now, ${NODE_IS_LIVE} AS "isThere", ${HAS_LAPSED} AS "hasLapsed", ${timelineSql[history]} AS timeline`
+const look = (source: TimelineSource): Prepared => ({
+  name: `look ${source}`,
+  text: `SELECT ${NOW} AS now, ${NODE_IS_LIVE} AS "isThere", ${HAS_LAPSED} AS "hasLapsed", ${timelineSql[source]} AS timeline`
 })
 const LOCK_UNMOVED = { timeline: lockUnmoved("timeline"), start: lockUnmoved("start") }
 const LOOK = { timeline: look("timeline"), start: look("start") }
@@ -215,17 +215,19 @@ export class TransactionStart {
     this.#gone = []
     this.#isReturning = false
     this.#asksSince = monotonicMs()
-    session.send(LOCK_UNMOVED[writeConnection.history], [writeConnection.node, sequence, timeline]).then(
-      ({ rows }) => {
-        this.#asksSince = undefined
-        this.#callbacks.measured(Number(rows[0]?.now))
-      },
-      (error: unknown) => {
-        this.#asksSince = undefined
-        if (isAssumptionError(error)) this.#isOvertaken = true
-        runner.failed(error)
-      }
-    )
+    session
+      .send(LOCK_UNMOVED[writeConnection.timelineSource], [writeConnection.node, sequence, timeline])
+      .then(
+        ({ rows }) => {
+          this.#asksSince = undefined
+          this.#callbacks.measured(Number(rows[0]?.now))
+        },
+        (error: unknown) => {
+          this.#asksSince = undefined
+          if (isAssumptionError(error)) this.#isOvertaken = true
+          runner.failed(error)
+        }
+      )
     tx.numbers = numbers
     tx.begin()
     return sequence + 1
@@ -237,7 +239,7 @@ export class TransactionStart {
     const expected = this.#seen.sequence + 1
     const asked = Promise.all([
       session.send(LOCK),
-      session.send(LOOK[writeConnection.history], [writeConnection.node]),
+      session.send(LOOK[writeConnection.timelineSource], [writeConnection.node]),
       this.#options.isAlone ? NOTHING_READY : session.send(this.#ready, [expected]),
       runner.readAhead(this.#expectedReads.reads)
     ])

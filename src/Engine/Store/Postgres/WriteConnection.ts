@@ -49,7 +49,7 @@ export interface WriteConnectionOptions {
 interface Open {
   readonly session: Session
   readonly pid: number
-  readonly history: TimelineSource
+  readonly timelineSource: TimelineSource
 }
 
 export class WriteConnection {
@@ -84,8 +84,8 @@ export class WriteConnection {
   }
 
   /** Which text of the server tells its timeline. */
-  get history(): TimelineSource {
-    return this.#open?.history ?? "timeline"
+  get timelineSource(): TimelineSource {
+    return this.#open?.timelineSource ?? "timeline"
   }
 
   /**
@@ -108,7 +108,10 @@ export class WriteConnection {
     end(open.session.client)
   }
 
-  /** Whether a transaction was committed whose answer did not arrive. Its session is ended first, so that the result is final. */
+  /**
+   * For a transaction whose answer did not arrive: whether it was committed. Its session is ended first, so that the result is
+   * final.
+   */
   async wasCommitted(batch: number): Promise<boolean> {
     const session = await this.session()
     const { rows } = await session.wait(
@@ -169,7 +172,7 @@ export class WriteConnection {
       if (fit !== "fit") await migrate(driver, settings)
       await this.#endLast(session)
       await this.#hold(session, pid)
-      return { session, pid, history: await timelineSourceOf(session) }
+      return { session, pid, timelineSource: await timelineSourceOf(session) }
     } catch (error) {
       end(client)
       throw error

@@ -5,7 +5,7 @@ import { migrations } from "../Migrations.ts"
 import { checkIsIronflow, versionOf } from "../SqliteFile.ts"
 import { type Header, ownMeta, type Source, type Table, type Target, type Values } from "./Format.ts"
 
-/** Tables with keys that SQLite assigns. Other stores order the rows of these tables by the key. */
+/** Tables whose hidden `rowid` programs use. On Postgres it is a column, so it is exported too. */
 const ROWIDS: ReadonlySet<string> = new Set(["kv_entries"])
 
 const tablesOf = (db: DatabaseSync): ReadonlyArray<Table> =>

@@ -22,7 +22,7 @@ import * as LostLeases from "../../../../src/Engine/Turns/LostLeases.ts"
 import type { EndedRunRecord } from "../../../../src/Engine/Store/EndedRunRecord.ts"
 import * as RunRows from "../../../../src/Engine/Runs/RunRows.ts"
 import * as Reports from "../../../../src/Engine/Turns/Reports.ts"
-import * as Steering from "../../../../src/Engine/Runs/RunControl.ts"
+import * as RunControl from "../../../../src/Engine/Runs/RunControl.ts"
 
 const numbers = (n: number) => Array.from({ length: n }, (_, i) => i)
 const inputs = (jobs: ReadonlyArray<Job>) => jobs.map((job) => JSON.parse(job.event.data).n)
@@ -211,7 +211,7 @@ export const claimsSuite = (test: ShopTest): void => {
             case "steer":
               // this command finds the run by reading its row
               return Effect.asVoid(
-                shop.store.write(Steering.cancelRun("default", bill.runId, "it is not wanted"))
+                shop.store.write(RunControl.cancelRun("default", bill.runId, "it is not wanted"))
               )
             case "claim":
               return Effect.map(shop.claim({ credit: 1 }), (jobs) => void claimed.push(...jobs))
@@ -399,12 +399,15 @@ export const claimsSuite = (test: ShopTest): void => {
       ["ends at sign-out", (shop, job) => shop.report(job, release)],
       ["is tried again later", (shop, job) => shop.report(job, retryRun(1000))],
       ["pauses itself", (shop, job) => shop.report(job, pause)],
-      ["is cancelled", (shop, job) => shop.store.write(Steering.cancelRun("default", job.runId, "no stock"))],
+      [
+        "is cancelled",
+        (shop, job) => shop.store.write(RunControl.cancelRun("default", job.runId, "no stock"))
+      ],
       [
         "is paused by a client",
         (shop, job) =>
           Effect.andThen(
-            shop.store.write(Steering.pauseRun("default", job.runId, "")),
+            shop.store.write(RunControl.pauseRun("default", job.runId, "")),
             shop.report(job, done("charge:0"), release)
           )
       ],
@@ -414,7 +417,7 @@ export const claimsSuite = (test: ShopTest): void => {
         (shop, job) =>
           Effect.andThen(
             shop.report(job, done("charge:0")),
-            shop.store.write(Steering.patchStep("default", `${job.runId}:charge:0`, "1", ""))
+            shop.store.write(RunControl.patchStep("default", `${job.runId}:charge:0`, "1", ""))
           )
       ]
     ] satisfies ReadonlyArray<

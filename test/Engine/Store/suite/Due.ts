@@ -6,7 +6,7 @@ import * as Append from "../../../../src/Engine/Events/Append.ts"
 import * as FunctionRows from "../../../../src/Engine/Functions/FunctionRows.ts"
 import * as KvBuckets from "../../../../src/Engine/Kv/KvBuckets.ts"
 import * as KvWrites from "../../../../src/Engine/Kv/KvWrites.ts"
-import * as Steering from "../../../../src/Engine/Runs/RunControl.ts"
+import * as RunControl from "../../../../src/Engine/Runs/RunControl.ts"
 import * as FireDue from "../../../../src/Engine/Schedules/FireDue.ts"
 import type { StoreService } from "../../../../src/Engine/Store/Store.ts"
 import * as Reports from "../../../../src/Engine/Turns/Reports.ts"
@@ -171,7 +171,7 @@ export const dueSuite = (test: ShopTest): void => {
         )
       }
       for (const [i, environment] of both.entries()) {
-        yield* shop.store.write(Steering.cancelRun(environment, parents[i]!.runId, "no stock"))
+        yield* shop.store.write(RunControl.cancelRun(environment, parents[i]!.runId, "no stock"))
       }
 
       assert.include((yield* firing(shop)).writes, "fireDueKind staging")

@@ -9,7 +9,7 @@ import * as Publish from "../../../../src/Engine/PubSub/Publish.ts"
 import * as RunInspection from "../../../../src/Engine/Runs/RunInspection.ts"
 import * as RunList from "../../../../src/Engine/Runs/RunList.ts"
 import * as RunRows from "../../../../src/Engine/Runs/RunRows.ts"
-import * as Steering from "../../../../src/Engine/Runs/RunControl.ts"
+import * as RunControl from "../../../../src/Engine/Runs/RunControl.ts"
 
 const DAY = 24 * 60 * 60 * 1000
 
@@ -291,11 +291,11 @@ export const eventsSuite = (test: ShopTest): void => {
       const attempts: ReadonlyArray<Effect.Effect<unknown, IronflowError>> = [
         RunInspection.getRunSteps(shop.store, "staging", here.runIds[0]!),
         shop.store.read(RunInspection.getSituation("staging", here.runIds[0]!)),
-        shop.store.write(Steering.cancelRun("staging", here.runIds[0]!, "")),
-        shop.store.write(Steering.pauseRun("staging", here.runIds[0]!, "")),
-        shop.store.write(Steering.resumeRun("staging", here.runIds[0]!)),
-        shop.store.write(Steering.retryRun("staging", here.runIds[0]!)),
-        shop.store.write(Steering.patchStep("staging", `${here.runIds[0]}:charge:0`, "1", "")),
+        shop.store.write(RunControl.cancelRun("staging", here.runIds[0]!, "")),
+        shop.store.write(RunControl.pauseRun("staging", here.runIds[0]!, "")),
+        shop.store.write(RunControl.resumeRun("staging", here.runIds[0]!)),
+        shop.store.write(RunControl.retryRun("staging", here.runIds[0]!)),
+        shop.store.write(RunControl.patchStep("staging", `${here.runIds[0]}:charge:0`, "1", "")),
         shop.store.read(RunRows.getRun("nowhere", here.runIds[0]!))
       ]
       for (const attempt of attempts) {

@@ -5,7 +5,7 @@ import type { Job, Outcome, TurnOp } from "../../../../src/Protocol/Worker.ts"
 import { MOST_ROWS } from "../../../../src/Engine/Store/TransactionBudget.ts"
 import * as Append from "../../../../src/Engine/Events/Append.ts"
 import { listRuns } from "../../../../src/Engine/Runs/RunList.ts"
-import * as Steering from "../../../../src/Engine/Runs/RunControl.ts"
+import * as RunControl from "../../../../src/Engine/Runs/RunControl.ts"
 import * as Stuck from "../../../../src/Engine/Runs/Stuck.ts"
 import * as Reports from "../../../../src/Engine/Turns/Reports.ts"
 import { fireDue } from "../../../../src/Engine/Schedules/FireDue.ts"
@@ -255,15 +255,15 @@ export const fanOutSuite = (test: ShopTest, isWhole: boolean): void => {
       const [cancelled, paused] = [jobs.at(-1)!.runId, jobs.at(-2)!.runId]
 
       yield* shop.emit("order.paid", { n: 1 })
-      yield* shop.store.write(Steering.cancelRun(environment, cancelled, ""))
-      yield* shop.store.write(Steering.pauseRun(environment, paused, ""))
+      yield* shop.store.write(RunControl.cancelRun(environment, cancelled, ""))
+      yield* shop.store.write(RunControl.pauseRun(environment, paused, ""))
       yield* shop.fire()
 
       assert.deepStrictEqual(yield* received(shop), { '{"n":1}': many - 2 })
       assert.strictEqual(yield* shop.status(cancelled), "cancelled")
       assert.deepStrictEqual(yield* shop.steps(cancelled), [])
       assert.strictEqual(yield* shop.status(paused), "paused")
-      yield* shop.store.write(Steering.resumeRun(environment, paused))
+      yield* shop.store.write(RunControl.resumeRun(environment, paused))
       assert.deepStrictEqual(yield* received(shop), { '{"n":1}': 1 })
     })
 
@@ -338,7 +338,7 @@ export const fanOutSuite = (test: ShopTest, isWhole: boolean): void => {
       const ended: Array<number> = []
       shop.store.onCommit((changes) => void ended.push(changes.ended.length))
 
-      yield* shop.store.write(Steering.cancelRun(environment, parent.runId, ""))
+      yield* shop.store.write(RunControl.cancelRun(environment, parent.runId, ""))
 
       assert.strictEqual(yield* shop.status(parent.runId), "cancelled")
       assert.strictEqual(shop.lastChanges?.dueAt, 0)
@@ -352,7 +352,7 @@ export const fanOutSuite = (test: ShopTest, isWhole: boolean): void => {
       const jobs = yield* shop.claim({ credit: many })
       const last = jobs.at(-1)!
 
-      yield* shop.store.write(Steering.cancelRun(environment, parent.runId, ""))
+      yield* shop.store.write(RunControl.cancelRun(environment, parent.runId, ""))
       yield* shop.report(last, complete())
       yield* shop.fire()
 
@@ -364,8 +364,8 @@ export const fanOutSuite = (test: ShopTest, isWhole: boolean): void => {
     test("may be retried before all of them are cancelled, with new ones", function* (shop) {
       const parent = yield* children(shop)
 
-      yield* shop.store.write(Steering.cancelRun(environment, parent.runId, ""))
-      yield* shop.store.write(Steering.retryRun(environment, parent.runId))
+      yield* shop.store.write(RunControl.cancelRun(environment, parent.runId, ""))
+      yield* shop.store.write(RunControl.retryRun(environment, parent.runId))
       const again = yield* shop.claimOne({ functions: ["order"] })
       yield* shop.report(again, invoke("charge:0", "charge", { timeoutMs: 1e9 }), suspend("charge:0"))
       yield* shop.fire()

@@ -17,7 +17,7 @@ import {
 import * as ExtendLeases from "../../../../src/Engine/Turns/ExtendLeases.ts"
 import * as LostLeases from "../../../../src/Engine/Turns/LostLeases.ts"
 import * as Stuck from "../../../../src/Engine/Runs/Stuck.ts"
-import * as Steering from "../../../../src/Engine/Runs/RunControl.ts"
+import * as RunControl from "../../../../src/Engine/Runs/RunControl.ts"
 import * as FireDue from "../../../../src/Engine/Schedules/FireDue.ts"
 import * as Reports from "../../../../src/Engine/Turns/Reports.ts"
 import * as RunInspection from "../../../../src/Engine/Runs/RunInspection.ts"
@@ -179,7 +179,7 @@ export const leasesSuite = (test: ShopTest): void => {
       yield* lose
       assert.strictEqual(yield* shop.status(job.runId), "paused")
 
-      yield* shop.store.write(Steering.resumeRun("default", job.runId))
+      yield* shop.store.write(RunControl.resumeRun("default", job.runId))
       yield* shop.claimOne()
       yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", true))
       assert.strictEqual((yield* shop.claim()).length, 1)
@@ -202,13 +202,13 @@ export const leasesSuite = (test: ShopTest): void => {
     test("does not undo a requested pause", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
-      yield* shop.store.write(Steering.pauseRun("default", job.runId, "stock-taking"))
+      yield* shop.store.write(RunControl.pauseRun("default", job.runId, "stock-taking"))
 
       yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", true))
 
       assert.strictEqual(yield* shop.status(job.runId), "paused")
       assert.deepStrictEqual(yield* shop.claim(), [])
-      yield* shop.store.write(Steering.resumeRun("default", job.runId))
+      yield* shop.store.write(RunControl.resumeRun("default", job.runId))
       assert.strictEqual((yield* shop.claim()).length, 1)
     })
   })
@@ -402,7 +402,7 @@ export const leasesSuite = (test: ShopTest): void => {
       yield* shop.store.write(Reports.markLate("default", "run_unknown", 0))
       assert.deepStrictEqual(yield* shop.claim(), [])
 
-      yield* shop.store.write(Steering.cancelRun("default", live.runId, ""))
+      yield* shop.store.write(RunControl.cancelRun("default", live.runId, ""))
       yield* shop.store.write(Reports.markLate("default", live.runId, 0))
       assert.deepStrictEqual(yield* shop.claim(), [])
     })

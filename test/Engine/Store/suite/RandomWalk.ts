@@ -30,7 +30,7 @@ import {
 import * as LostLeases from "../../../../src/Engine/Turns/LostLeases.ts"
 import * as Reports from "../../../../src/Engine/Turns/Reports.ts"
 import * as RunInspection from "../../../../src/Engine/Runs/RunInspection.ts"
-import * as SteeringPrograms from "../../../../src/Engine/Runs/RunControl.ts"
+import * as RunControl from "../../../../src/Engine/Runs/RunControl.ts"
 import * as Stuck from "../../../../src/Engine/Runs/Stuck.ts"
 import * as RunList from "../../../../src/Engine/Runs/RunList.ts"
 import { either } from "../../../Long.ts"
@@ -177,17 +177,17 @@ class Walk {
       const from = this.int(2) === 0 ? undefined : step?.id
       switch (action) {
         case 0:
-          return store.write(SteeringPrograms.cancelRun("default", runId, ""))
+          return store.write(RunControl.cancelRun("default", runId, ""))
         case 1:
-          return store.write(SteeringPrograms.pauseRun("default", runId, ""))
+          return store.write(RunControl.pauseRun("default", runId, ""))
         case 2:
-          return store.write(SteeringPrograms.resumeRun("default", runId, from))
+          return store.write(RunControl.resumeRun("default", runId, from))
         case 3:
-          return store.write(SteeringPrograms.retryRun("default", runId, from))
+          return store.write(RunControl.retryRun("default", runId, from))
         default:
           return step === undefined
             ? Effect.void
-            : store.write(SteeringPrograms.patchStep("default", step.id, "0", ""))
+            : store.write(RunControl.patchStep("default", step.id, "0", ""))
       }
     })
     // cancels and pauses do not change the journal; the other operations may, as exceptions of guarantee G3

@@ -5,7 +5,7 @@ import type { Job } from "../../../../src/Protocol/Worker.ts"
 import { complete, done, fail, handles, type Shop, type ShopTest, success, suspend, waitFor } from "./Shop.ts"
 import * as ExtendLeases from "../../../../src/Engine/Turns/ExtendLeases.ts"
 import * as LostLeases from "../../../../src/Engine/Turns/LostLeases.ts"
-import * as Steering from "../../../../src/Engine/Runs/RunControl.ts"
+import * as RunControl from "../../../../src/Engine/Runs/RunControl.ts"
 import * as Reports from "../../../../src/Engine/Turns/Reports.ts"
 import * as Stuck from "../../../../src/Engine/Runs/Stuck.ts"
 
@@ -13,27 +13,27 @@ import * as Stuck from "../../../../src/Engine/Runs/Stuck.ts"
 const ways = {
   "cancelled and retried": (shop: Shop, { runId }: Job) =>
     Effect.andThen(
-      shop.store.write(Steering.cancelRun("default", runId, "")),
-      shop.store.write(Steering.retryRun("default", runId, undefined))
+      shop.store.write(RunControl.cancelRun("default", runId, "")),
+      shop.store.write(RunControl.retryRun("default", runId, undefined))
     ),
   patched: (shop: Shop, { runId }: Job) =>
-    shop.store.write(Steering.patchStep("default", `${runId}:charge:0`, '"mended"', "")),
+    shop.store.write(RunControl.patchStep("default", `${runId}:charge:0`, '"mended"', "")),
   "resumed from a step": (shop: Shop, { runId }: Job) =>
     Effect.andThen(
-      shop.store.write(Steering.pauseRun("default", runId, "")),
-      shop.store.write(Steering.resumeRun("default", runId, "charge"))
+      shop.store.write(RunControl.pauseRun("default", runId, "")),
+      shop.store.write(RunControl.resumeRun("default", runId, "charge"))
     ),
   "paused with the next report of a worker that does not understand, and resumed": (
     shop: Shop,
     { jobId, runId }: Job
   ) =>
     Effect.andThen(
-      shop.store.write(Steering.pauseRun("default", runId, "")),
+      shop.store.write(RunControl.pauseRun("default", runId, "")),
       Effect.andThen(
         Reports.applyReports(shop.store, "default", [{ jobId, runId, ops: [done("pack:0")] }], {
           revokesOnPause: true
         }),
-        shop.store.write(Steering.resumeRun("default", runId, undefined))
+        shop.store.write(RunControl.resumeRun("default", runId, undefined))
       )
     )
 }
@@ -122,8 +122,8 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
       const job = yield* startHeldRun(shop)
       yield* takeBack(shop, job)
       yield* shop.pass(500)
-      yield* shop.store.write(Steering.cancelRun("default", job.runId, ""))
-      yield* shop.store.write(Steering.retryRun("default", job.runId, undefined))
+      yield* shop.store.write(RunControl.cancelRun("default", job.runId, ""))
+      yield* shop.store.write(RunControl.retryRun("default", job.runId, undefined))
 
       yield* shop.pass(499)
       assert.deepStrictEqual(yield* shop.claim(otherWorker), [])
@@ -135,15 +135,15 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
     test("can be paused meanwhile, and continues when it is resumed", function* (shop) {
       const job = yield* startHeldRun(shop)
       yield* takeBack(shop, job)
-      yield* shop.store.write(Steering.pauseRun("default", job.runId, ""))
+      yield* shop.store.write(RunControl.pauseRun("default", job.runId, ""))
       assert.strictEqual(yield* shop.status(job.runId), "paused")
-      yield* shop.store.write(Steering.resumeRun("default", job.runId, undefined))
+      yield* shop.store.write(RunControl.resumeRun("default", job.runId, undefined))
       assert.deepStrictEqual(yield* shop.claim(otherWorker), [])
-      yield* shop.store.write(Steering.pauseRun("default", job.runId, ""))
+      yield* shop.store.write(RunControl.pauseRun("default", job.runId, ""))
       yield* shop.pass(1000)
       assert.deepStrictEqual(yield* shop.claim(otherWorker), [])
 
-      yield* shop.store.write(Steering.resumeRun("default", job.runId, undefined))
+      yield* shop.store.write(RunControl.resumeRun("default", job.runId, undefined))
 
       assert.strictEqual((yield* shop.claimOne(otherWorker)).runId, job.runId)
     })
@@ -163,7 +163,7 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge", { concurrency: { limit: 1 } }))
       const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
       yield* shop.emit("order.placed")
-      yield* shop.store.write(Steering.cancelRun("default", job.runId, ""))
+      yield* shop.store.write(RunControl.cancelRun("default", job.runId, ""))
       assert.deepStrictEqual(yield* shop.claim(otherWorker), [])
 
       yield* shop.store.write(LostLeases.endRevoked("default", [job.jobId]))
@@ -175,7 +175,7 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
     test("leaves a cancelled run cancelled when nobody retries it", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
-      yield* shop.store.write(Steering.cancelRun("default", job.runId, ""))
+      yield* shop.store.write(RunControl.cancelRun("default", job.runId, ""))
       yield* shop.pass(1000)
 
       assert.strictEqual(yield* shop.status(job.runId), "cancelled")
@@ -186,7 +186,7 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
       yield* shop.report(job, done("charge:0"), waitFor("paid:0", "order.paid"))
-      yield* shop.store.write(Steering.patchStep("default", `${job.runId}:charge:0`, '"mended"', ""))
+      yield* shop.store.write(RunControl.patchStep("default", `${job.runId}:charge:0`, '"mended"', ""))
       yield* shop.emit("order.paid", { amount: 3 })
       yield* shop.pass(1000)
 
@@ -201,7 +201,7 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
 
     test("is shown in the situation of its run", function* (shop) {
       const job = yield* startHeldRun(shop)
-      yield* shop.store.write(Steering.patchStep("default", `${job.runId}:charge:0`, '"mended"', ""))
+      yield* shop.store.write(RunControl.patchStep("default", `${job.runId}:charge:0`, '"mended"', ""))
 
       assert.deepInclude((yield* shop.situation(job.runId)).lease, {
         workerId: "worker-1",
@@ -214,7 +214,7 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
       yield* shop.report(job, done("charge:0", success(1)), fail("no stock"))
-      yield* shop.store.write(Steering.retryRun("default", job.runId, undefined))
+      yield* shop.store.write(RunControl.retryRun("default", job.runId, undefined))
 
       assert.strictEqual((yield* shop.claimOne(otherWorker)).runId, job.runId)
     })

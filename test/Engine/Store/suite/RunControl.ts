@@ -27,7 +27,7 @@ import { countFailedRuns } from "../../../../src/Engine/Runs/FailedRuns.ts"
 import * as ExtendLeases from "../../../../src/Engine/Turns/ExtendLeases.ts"
 import * as LostLeases from "../../../../src/Engine/Turns/LostLeases.ts"
 import * as RunRetention from "../../../../src/Engine/Runs/RunRetention.ts"
-import * as SteeringPrograms from "../../../../src/Engine/Runs/RunControl.ts"
+import * as RunControl from "../../../../src/Engine/Runs/RunControl.ts"
 import * as Reports from "../../../../src/Engine/Turns/Reports.ts"
 import * as RunInspection from "../../../../src/Engine/Runs/RunInspection.ts"
 import * as RunList from "../../../../src/Engine/Runs/RunList.ts"
@@ -35,9 +35,9 @@ import * as RunList from "../../../../src/Engine/Runs/RunList.ts"
 const code = (effect: Effect.Effect<unknown, { readonly code: string }>) =>
   Effect.map(Effect.flip(effect), (error) => error.code)
 
-export const steeringSuite = (test: ShopTest): void => {
+export const runControlSuite = (test: ShopTest): void => {
   const cancel = (shop: Shop, runId: string, reason = "no stock") =>
-    shop.store.write(SteeringPrograms.cancelRun("default", runId, reason))
+    shop.store.write(RunControl.cancelRun("default", runId, reason))
 
   describe("cancelRun", () => {
     test("ends a ready, waiting or paused run for good", function* (shop) {
@@ -102,7 +102,7 @@ export const steeringSuite = (test: ShopTest): void => {
       }
 
       const { runs } = yield* RunList.listRuns(shop.store, { environment, functionId: "charge", limit: 10 })
-      yield* shop.store.write(SteeringPrograms.retryRun(environment, runs[0]!.id))
+      yield* shop.store.write(RunControl.retryRun(environment, runs[0]!.id))
 
       assert.deepStrictEqual((yield* counted()).toSorted(), [
         [environment, "charge", 2],
@@ -116,7 +116,7 @@ export const steeringSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, sleep("rest:0", 1000), waitFor("paid:0", "order.paid"), suspend())
-      const paused = yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, "stock-taking"))
+      const paused = yield* shop.store.write(RunControl.pauseRun("default", job.runId, "stock-taking"))
       assert.deepStrictEqual([paused.status, paused.pauseReason], ["paused", "stock-taking"])
 
       yield* shop.pass(1000)
@@ -124,7 +124,7 @@ export const steeringSuite = (test: ShopTest): void => {
       yield* shop.store.write(Reports.markLate("default", job.runId, 0))
       assert.deepStrictEqual(yield* shop.claim(), [])
 
-      const resumed = yield* shop.store.write(SteeringPrograms.resumeRun("default", job.runId))
+      const resumed = yield* shop.store.write(RunControl.resumeRun("default", job.runId))
       assert.strictEqual(resumed.status, "waiting")
       assert.notProperty(resumed, "pauseReason")
       assert.deepStrictEqual(
@@ -136,11 +136,11 @@ export const steeringSuite = (test: ShopTest): void => {
     test("a run that is ready is not handed out once it is paused", function* (shop) {
       yield* shop.register(handles("charge"))
       const { runIds } = yield* shop.emit("order.placed")
-      yield* shop.store.write(SteeringPrograms.pauseRun("default", runIds[0]!, ""))
+      yield* shop.store.write(RunControl.pauseRun("default", runIds[0]!, ""))
 
       assert.deepStrictEqual(yield* shop.claim(), [])
       assert.strictEqual((yield* shop.run(runIds[0]!)).pauseReason, "Paused by a client")
-      yield* shop.store.write(SteeringPrograms.resumeRun("default", runIds[0]!))
+      yield* shop.store.write(RunControl.resumeRun("default", runIds[0]!))
       assert.strictEqual((yield* shop.claim()).length, 1)
     })
 
@@ -156,7 +156,7 @@ export const steeringSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       assert.strictEqual(
-        (yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))).status,
+        (yield* shop.store.write(RunControl.pauseRun("default", job.runId, ""))).status,
         "running"
       )
       assert.deepStrictEqual(shop.notices.splice(0), [
@@ -184,7 +184,7 @@ export const steeringSuite = (test: ShopTest): void => {
     test("a live turn whose worker does not understand pauses is called back with its next report, which is kept", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
-      yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))
+      yield* shop.store.write(RunControl.pauseRun("default", job.runId, ""))
 
       const ack = yield* answer(shop, job, [done("charge:0")], true)
 
@@ -208,7 +208,7 @@ export const steeringSuite = (test: ShopTest): void => {
       test(`a run that is to be paused is paused when its worker ${how}, and continues when it is resumed`, function* (shop) {
         yield* shop.register(handles("charge"))
         const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
-        yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, "stock-taking"))
+        yield* shop.store.write(RunControl.pauseRun("default", job.runId, "stock-taking"))
         yield* shop.report(job, done("charge:0"))
 
         yield* take(shop)
@@ -216,7 +216,7 @@ export const steeringSuite = (test: ShopTest): void => {
         const { pauseReason, status } = yield* shop.run(job.runId)
         assert.deepStrictEqual([status, pauseReason], ["paused", "stock-taking"])
         assert.deepStrictEqual(yield* shop.claim(), [])
-        yield* shop.store.write(SteeringPrograms.resumeRun("default", job.runId))
+        yield* shop.store.write(RunControl.resumeRun("default", job.runId))
         assert.strictEqual((yield* shop.claimOne()).journal.length, 1)
       })
     }
@@ -224,7 +224,7 @@ export const steeringSuite = (test: ShopTest): void => {
     test("a worker that reconnects with a turn that is to be paused is told of the pause again", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
-      yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))
+      yield* shop.store.write(RunControl.pauseRun("default", job.runId, ""))
 
       const { lost, notices } = yield* shop.store.write(
         ExtendLeases.adoptLeases("default", "worker-1", [job.jobId], 1000, new Set())
@@ -236,7 +236,7 @@ export const steeringSuite = (test: ShopTest): void => {
     test("a run that is to be paused can be cancelled", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
-      yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))
+      yield* shop.store.write(RunControl.pauseRun("default", job.runId, ""))
       yield* cancel(shop, job.runId)
 
       assert.deepStrictEqual(shop.heard(), ["Paused", "Cancelled"])
@@ -249,13 +249,13 @@ export const steeringSuite = (test: ShopTest): void => {
     test("a run that is rolling back is paused between two compensations, and continues with the next one", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
-      yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))
+      yield* shop.store.write(RunControl.pauseRun("default", job.runId, ""))
       yield* shop.report(job, done("charge:0"), done("pack:0"), compensate("charge", "pack"))
       yield* shop.report(job, done("compensate:pack:0", success(), { kind: "compensate" }))
       yield* shop.report(job, release)
       assert.strictEqual(yield* shop.status(job.runId), "paused")
 
-      yield* shop.store.write(SteeringPrograms.resumeRun("default", job.runId))
+      yield* shop.store.write(RunControl.resumeRun("default", job.runId))
 
       const next = yield* shop.claimOne()
       assert.deepStrictEqual(next.compensating?.compensations, ["charge", "pack"])
@@ -270,14 +270,14 @@ export const steeringSuite = (test: ShopTest): void => {
       test(`a run whose live turn ${how} after a pause was requested is paused`, function* (shop) {
         yield* shop.register(handles("charge"))
         const job = yield* shop.start()
-        yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, "stock-taking"))
+        yield* shop.store.write(RunControl.pauseRun("default", job.runId, "stock-taking"))
 
         yield* shop.report(job, sleep("rest:0", 1), op)
         yield* shop.pass(10)
 
         assert.deepStrictEqual([yield* shop.status(job.runId), shop.heard()], ["paused", ["Paused"]])
         assert.deepStrictEqual(yield* shop.claim(), [])
-        yield* shop.store.write(SteeringPrograms.resumeRun("default", job.runId))
+        yield* shop.store.write(RunControl.resumeRun("default", job.runId))
         assert.strictEqual((yield* shop.claim()).length, 1)
       })
     }
@@ -286,7 +286,7 @@ export const steeringSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge"))
       const [first, second] = [yield* shop.start(), yield* shop.start()]
       for (const { runId } of [first, second])
-        yield* shop.store.write(SteeringPrograms.pauseRun("default", runId, ""))
+        yield* shop.store.write(RunControl.pauseRun("default", runId, ""))
       yield* shop.report(first, complete())
       yield* shop.report(second, fail("no stock"))
 
@@ -299,8 +299,8 @@ export const steeringSuite = (test: ShopTest): void => {
     test("a requested pause of a live turn that is taken back has no effect", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
-      yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))
-      yield* shop.store.write(SteeringPrograms.resumeRun("default", job.runId))
+      yield* shop.store.write(RunControl.pauseRun("default", job.runId, ""))
+      yield* shop.store.write(RunControl.resumeRun("default", job.runId))
 
       assert.deepStrictEqual(shop.heard(), ["Paused", "Resumed"])
       assert.notProperty(yield* answer(shop, job, [done("charge:0")]), "paused")
@@ -310,9 +310,9 @@ export const steeringSuite = (test: ShopTest): void => {
     test("a turn that ends although its pause was taken back is followed by another turn, which never runs beside it", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
-      yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))
+      yield* shop.store.write(RunControl.pauseRun("default", job.runId, ""))
       yield* shop.report(job, done("charge:0"))
-      yield* shop.store.write(SteeringPrograms.resumeRun("default", job.runId))
+      yield* shop.store.write(RunControl.resumeRun("default", job.runId))
       assert.deepStrictEqual(yield* shop.claim(), [])
 
       yield* shop.report(job, release)
@@ -325,14 +325,14 @@ export const steeringSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, done("a:0"), done("b:0"), done("c:0"))
-      yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))
+      yield* shop.store.write(RunControl.pauseRun("default", job.runId, ""))
       assert.strictEqual(
-        yield* code(shop.store.write(SteeringPrograms.resumeRun("default", job.runId, "nothing"))),
+        yield* code(shop.store.write(RunControl.resumeRun("default", job.runId, "nothing"))),
         "STEP_NOT_FOUND"
       )
       assert.deepStrictEqual(shop.heard(), ["Paused"])
 
-      yield* shop.store.write(SteeringPrograms.resumeRun("default", job.runId, "b"))
+      yield* shop.store.write(RunControl.resumeRun("default", job.runId, "b"))
 
       assert.deepStrictEqual(shop.heard(), ["LeaseLost"])
       assert.strictEqual(yield* shop.refused(job, done("d:0")), "LEASE_LOST")
@@ -344,8 +344,8 @@ export const steeringSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, retryRun(1000))
-      yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))
-      yield* shop.store.write(SteeringPrograms.resumeRun("default", job.runId))
+      yield* shop.store.write(RunControl.pauseRun("default", job.runId, ""))
+      yield* shop.store.write(RunControl.resumeRun("default", job.runId))
 
       assert.deepStrictEqual(yield* shop.claim(), [])
       yield* shop.pass(1000)
@@ -357,7 +357,7 @@ export const steeringSuite = (test: ShopTest): void => {
       const job = yield* shop.start()
       yield* shop.report(job, done("a:0"), done("b:0"), done("c:0"), pause)
 
-      yield* shop.store.write(SteeringPrograms.resumeRun("default", job.runId, "b"))
+      yield* shop.store.write(RunControl.resumeRun("default", job.runId, "b"))
 
       assert.deepStrictEqual(yield* shop.steps(job.runId), ["a:0 completed"])
       assert.strictEqual((yield* shop.claim()).length, 1)
@@ -376,10 +376,10 @@ export const steeringSuite = (test: ShopTest): void => {
         suspend()
       )
       yield* shop.pass(900)
-      yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))
+      yield* shop.store.write(RunControl.pauseRun("default", job.runId, ""))
       yield* shop.emit("order.paid", { for: "the old value" })
 
-      yield* shop.store.write(SteeringPrograms.resumeRun("default", job.runId, "b"))
+      yield* shop.store.write(RunControl.resumeRun("default", job.runId, "b"))
 
       const next = yield* shop.claimOne()
       assert.deepStrictEqual(
@@ -401,9 +401,9 @@ export const steeringSuite = (test: ShopTest): void => {
       const ship = yield* shop.claimOne()
       yield* shop.report(ship, invoke("pack:0", "pack"), suspend())
       const pack = yield* shop.claimOne()
-      yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))
+      yield* shop.store.write(RunControl.pauseRun("default", job.runId, ""))
 
-      yield* shop.store.write(SteeringPrograms.resumeRun("default", job.runId, "a"))
+      yield* shop.store.write(RunControl.resumeRun("default", job.runId, "a"))
 
       for (const { runId } of [ship, pack]) assert.strictEqual(yield* shop.status(runId), "cancelled")
       assert.strictEqual(yield* shop.refused(pack, complete()), "CANCELLED")
@@ -419,9 +419,9 @@ export const steeringSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, done("a:0"), retryStep("pay:0", 2, 60_000), suspend())
-      yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))
+      yield* shop.store.write(RunControl.pauseRun("default", job.runId, ""))
 
-      yield* shop.store.write(SteeringPrograms.resumeRun("default", job.runId, "pay"))
+      yield* shop.store.write(RunControl.resumeRun("default", job.runId, "pay"))
 
       const next = yield* shop.claimOne()
       assert.deepStrictEqual([next.journal.length, next.open], [1, []])
@@ -438,26 +438,24 @@ export const steeringSuite = (test: ShopTest): void => {
           compensate("charge", "pack"),
           done("compensate:pack:0", success(), { kind: "compensate" })
         )
-        yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))
+        yield* shop.store.write(RunControl.pauseRun("default", job.runId, ""))
         if (!live) yield* shop.report(job, release)
         shop.heard()
         const before = yield* shop.steps(job.runId)
 
-        const error = yield* Effect.flip(
-          shop.store.write(SteeringPrograms.resumeRun("default", job.runId, "pack"))
-        )
+        const error = yield* Effect.flip(shop.store.write(RunControl.resumeRun("default", job.runId, "pack")))
 
         assert.strictEqual(error.code, "INVALID_STATE")
         assert.include(error.message, "its compensations would be left half done")
         assert.deepStrictEqual([yield* shop.steps(job.runId), shop.heard()], [before, []])
-        yield* shop.store.write(SteeringPrograms.resumeRun("default", job.runId))
+        yield* shop.store.write(RunControl.resumeRun("default", job.runId))
         const turn = live ? job : yield* shop.claimOne()
         yield* shop.report(
           turn,
           done("compensate:charge:0", success(), { kind: "compensate" }),
           fail("no stock")
         )
-        yield* shop.store.write(SteeringPrograms.retryRun("default", job.runId, "pack"))
+        yield* shop.store.write(RunControl.retryRun("default", job.runId, "pack"))
         assert.deepStrictEqual(yield* shop.steps(job.runId), [])
       })
     }
@@ -467,7 +465,7 @@ export const steeringSuite = (test: ShopTest): void => {
       const job = yield* shop.start()
       yield* shop.report(job, done("a:0"), fail("no stock"))
 
-      yield* shop.store.write(SteeringPrograms.resumeRun("default", job.runId))
+      yield* shop.store.write(RunControl.resumeRun("default", job.runId))
       assert.strictEqual((yield* shop.claimOne()).journal.length, 1)
     })
 
@@ -475,24 +473,24 @@ export const steeringSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       assert.strictEqual(
-        yield* code(shop.store.write(SteeringPrograms.resumeRun("default", job.runId))),
+        yield* code(shop.store.write(RunControl.resumeRun("default", job.runId))),
         "INVALID_STATE"
       )
       yield* shop.report(job, done("a:0"), pause)
       assert.strictEqual(
-        yield* code(shop.store.write(SteeringPrograms.resumeRun("default", job.runId, "nothing"))),
+        yield* code(shop.store.write(RunControl.resumeRun("default", job.runId, "nothing"))),
         "STEP_NOT_FOUND"
       )
       assert.strictEqual(yield* shop.status(job.runId), "paused")
-      yield* shop.store.write(SteeringPrograms.resumeRun("default", job.runId))
+      yield* shop.store.write(RunControl.resumeRun("default", job.runId))
       yield* shop.report(yield* shop.claimOne(), complete())
 
       assert.strictEqual(
-        yield* code(shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))),
+        yield* code(shop.store.write(RunControl.pauseRun("default", job.runId, ""))),
         "INVALID_STATE"
       )
       assert.strictEqual(
-        yield* code(shop.store.write(SteeringPrograms.resumeRun("default", job.runId))),
+        yield* code(shop.store.write(RunControl.resumeRun("default", job.runId))),
         "INVALID_STATE"
       )
     })
@@ -500,7 +498,7 @@ export const steeringSuite = (test: ShopTest): void => {
 
   describe("retryRun", () => {
     const retry = (shop: Shop, runId: string, from?: string) =>
-      shop.store.write(SteeringPrograms.retryRun("default", runId, from))
+      shop.store.write(RunControl.retryRun("default", runId, from))
 
     test("keeps completed steps and drops the step that the error names", function* (shop) {
       yield* shop.register(handles("charge"))
@@ -637,7 +635,7 @@ export const steeringSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, done("a:0"), sleep("rest:0", 1000))
-      yield* shop.store.write(SteeringPrograms.cancelRun("default", job.runId, ""))
+      yield* shop.store.write(RunControl.cancelRun("default", job.runId, ""))
       yield* retry(shop, job.runId)
 
       const next = yield* shop.claimOne()
@@ -660,7 +658,7 @@ export const steeringSuite = (test: ShopTest): void => {
 
   describe("patchStep", () => {
     const patch = (shop: Shop, stepId: string, output: string) =>
-      shop.store.write(SteeringPrograms.patchStep("default", stepId, output, "by hand"))
+      shop.store.write(RunControl.patchStep("default", stepId, output, "by hand"))
 
     test("replaces the output of a finished step at its place", function* (shop) {
       yield* shop.register(handles("charge"))
@@ -668,7 +666,7 @@ export const steeringSuite = (test: ShopTest): void => {
       yield* shop.report(job, done("a:0", failure("x")), done("b:0"), fail("x"))
 
       yield* patch(shop, `${job.runId}:a:0`, '{"fixed":true}')
-      yield* shop.store.write(SteeringPrograms.retryRun("default", job.runId))
+      yield* shop.store.write(RunControl.retryRun("default", job.runId))
 
       const next = yield* shop.claimOne()
       assert.deepStrictEqual(
@@ -726,7 +724,7 @@ export const steeringSuite = (test: ShopTest): void => {
           output: 2
         })
 
-        yield* shop.store.write(SteeringPrograms.resumeRun("default", job.runId))
+        yield* shop.store.write(RunControl.resumeRun("default", job.runId))
 
         const [entry] = (yield* shop.claimOne()).journal
         assert.deepInclude(entry, { kind, anyKind: true, outcome: success(2) })
@@ -745,7 +743,7 @@ export const steeringSuite = (test: ShopTest): void => {
       )
       yield* patch(shop, `${job.runId}:compensate:charge:0`, "null")
 
-      yield* shop.store.write(SteeringPrograms.retryRun("default", job.runId))
+      yield* shop.store.write(RunControl.retryRun("default", job.runId))
       assert.deepInclude(yield* shop.claimOne(), { generation: 1, journal: [] })
     })
 
@@ -765,7 +763,7 @@ export const steeringSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, done("a:0"))
-      yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, "stock-taking"))
+      yield* shop.store.write(RunControl.pauseRun("default", job.runId, "stock-taking"))
 
       yield* patch(shop, `${job.runId}:a:0`, "2")
 
@@ -824,7 +822,7 @@ export const steeringSuite = (test: ShopTest): void => {
       yield* shop.report(yield* start(), pause)
       yield* shop.report(yield* start(), sleep("rest:0", 1000), suspend())
       yield* shop.report(yield* start(), compensate("a"))
-      yield* shop.store.write(SteeringPrograms.cancelRun("default", (yield* start()).runId, ""))
+      yield* shop.store.write(RunControl.cancelRun("default", (yield* start()).runId, ""))
       yield* start()
       const { runIds } = yield* shop.emit("order.paid")
 

@@ -5,7 +5,7 @@ import { complete, done, handles, release, type Shop, type ShopTest, sleep, susp
 import * as ExtendLeases from "../../../../src/Engine/Turns/ExtendLeases.ts"
 import * as LostLeases from "../../../../src/Engine/Turns/LostLeases.ts"
 import * as FireDue from "../../../../src/Engine/Schedules/FireDue.ts"
-import * as Steering from "../../../../src/Engine/Runs/RunControl.ts"
+import * as RunControl from "../../../../src/Engine/Runs/RunControl.ts"
 
 /** Emits `n` orders, and returns the ids of their runs. */
 function* place(shop: Shop, n: number) {
@@ -289,7 +289,7 @@ export const suspectsSuite = (test: ShopTest, isWhole: boolean): void => {
       yield* place(shop, 1)
       yield* die(shop, 9)
       const job = yield* shop.claimOne()
-      yield* shop.store.write(Steering.pauseRun("default", job.runId, "stock-taking"))
+      yield* shop.store.write(RunControl.pauseRun("default", job.runId, "stock-taking"))
 
       yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", true))
 

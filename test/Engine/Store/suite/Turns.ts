@@ -30,7 +30,7 @@ import * as LostLeases from "../../../../src/Engine/Turns/LostLeases.ts"
 import * as RunInspection from "../../../../src/Engine/Runs/RunInspection.ts"
 import * as RunList from "../../../../src/Engine/Runs/RunList.ts"
 import * as Reports from "../../../../src/Engine/Turns/Reports.ts"
-import * as Steering from "../../../../src/Engine/Runs/RunControl.ts"
+import * as RunControl from "../../../../src/Engine/Runs/RunControl.ts"
 
 export const turnsSuite = (test: ShopTest): void => {
   describe("a lease", () => {
@@ -111,7 +111,7 @@ export const turnsSuite = (test: ShopTest): void => {
     test("a report of a run that was cancelled is refused and changes nothing", function* (shop) {
       yield* shop.register(handles("charge"), handles("ship", { on: [] }))
       const job = yield* shop.start()
-      yield* shop.store.write(Steering.cancelRun("default", job.runId, "no stock"))
+      yield* shop.store.write(RunControl.cancelRun("default", job.runId, "no stock"))
       const before = yield* snapshot(shop, job.runId)
 
       assert.strictEqual(yield* shop.refused(job, ...everything), "CANCELLED")
@@ -638,7 +638,7 @@ export const turnsSuite = (test: ShopTest): void => {
       ["fails", (shop, child) => shop.report(child, fail("van broke down"))],
       [
         "is cancelled",
-        (shop, child) => shop.store.write(Steering.cancelRun("default", child.runId, "van broke down"))
+        (shop, child) => shop.store.write(RunControl.cancelRun("default", child.runId, "van broke down"))
       ]
     ] satisfies ReadonlyArray<
       [string, (shop: Shop, child: { jobId: string; runId: string } & any) => Effect.Effect<unknown, unknown>]
@@ -717,7 +717,7 @@ export const turnsSuite = (test: ShopTest): void => {
       const grandchild = yield* shop.claimOne()
       shop.heard()
 
-      yield* shop.store.write(Steering.cancelRun("default", parent.runId, "no stock"))
+      yield* shop.store.write(RunControl.cancelRun("default", parent.runId, "no stock"))
 
       const statuses = yield* Effect.forEach([parent, awaited, grandchild, jobs[0]!, jobs[1]!], ({ runId }) =>
         shop.status(runId)
@@ -739,7 +739,9 @@ export const turnsSuite = (test: ShopTest): void => {
 
     test("a parent that fails or completes does not affect its children", function* (shop) {
       const { parent, child } = yield* parentAndChild(shop)
-      yield* shop.store.write(Steering.patchStep("default", `${parent.runId}:ship:0`, "1", "shipped by hand"))
+      yield* shop.store.write(
+        RunControl.patchStep("default", `${parent.runId}:ship:0`, "1", "shipped by hand")
+      )
       yield* shop.report(yield* shop.claimOne(), fail("no stock"))
 
       assert.strictEqual(yield* shop.status(child.runId), "running")
@@ -814,7 +816,7 @@ export const turnsSuite = (test: ShopTest): void => {
       yield* shop.report(job, compensate("charge"), pause)
       assert.strictEqual(yield* shop.status(job.runId), "paused")
 
-      yield* shop.store.write(Steering.resumeRun("default", job.runId))
+      yield* shop.store.write(RunControl.resumeRun("default", job.runId))
 
       assert.strictEqual(yield* shop.status(job.runId), "compensating")
       assert.isDefined((yield* shop.claimOne()).compensating)
@@ -824,7 +826,7 @@ export const turnsSuite = (test: ShopTest): void => {
       yield* shop.register(handles("order"))
       const job = yield* shop.start()
       yield* shop.report(job, compensate("charge"))
-      const cancel = Effect.flip(shop.store.write(Steering.cancelRun("default", job.runId, "")))
+      const cancel = Effect.flip(shop.store.write(RunControl.cancelRun("default", job.runId, "")))
 
       assert.strictEqual((yield* cancel).code, "INVALID_STATE")
       yield* shop.report(job, pause)

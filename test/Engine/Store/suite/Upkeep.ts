@@ -24,7 +24,7 @@ import * as RunRetention from "../../../../src/Engine/Runs/RunRetention.ts"
 import * as Idempotency from "../../../../src/Engine/Log/Idempotency.ts"
 import * as RunList from "../../../../src/Engine/Runs/RunList.ts"
 import * as RunInspection from "../../../../src/Engine/Runs/RunInspection.ts"
-import * as Steering from "../../../../src/Engine/Runs/RunControl.ts"
+import * as RunControl from "../../../../src/Engine/Runs/RunControl.ts"
 import * as FireDue from "../../../../src/Engine/Schedules/FireDue.ts"
 
 const day = 24 * 60 * 60 * 1000
@@ -139,7 +139,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
       yield* shop.pass(1000)
       const again = yield* shop.claimOne()
       yield* shop.report(again, done("ship:0", failure("lost"), { attempt: 2 }), fail("lost"))
-      yield* shop.store.write(Steering.retryRun(environment, job.runId, "ship"))
+      yield* shop.store.write(RunControl.retryRun(environment, job.runId, "ship"))
       const last = yield* shop.claimOne()
       yield* shop.report(last, complete("done"))
 
@@ -167,10 +167,10 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
       yield* shop.register(handles("charge", { recording: true }))
       const job = yield* shop.start()
       yield* shop.report(job, done("charge:0"), sleep("nap:0", 1000), suspend("nap:0"))
-      yield* shop.store.write(Steering.pauseRun(environment, job.runId, "the bank is down"))
-      yield* shop.store.write(Steering.resumeRun(environment, job.runId))
-      yield* shop.store.write(Steering.patchStep(environment, `${job.runId}:charge:0`, "2", "by hand"))
-      yield* shop.store.write(Steering.cancelRun(environment, job.runId, "no longer wanted"))
+      yield* shop.store.write(RunControl.pauseRun(environment, job.runId, "the bank is down"))
+      yield* shop.store.write(RunControl.resumeRun(environment, job.runId))
+      yield* shop.store.write(RunControl.patchStep(environment, `${job.runId}:charge:0`, "2", "by hand"))
+      yield* shop.store.write(RunControl.cancelRun(environment, job.runId, "no longer wanted"))
 
       const events = yield* recordOf(shop, job.runId)
 
@@ -387,7 +387,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
         yield* shop.report(first, sleep("nap:0", 10 * hour), suspend("nap:0"))
         yield* shop.pass(hour)
         assert.deepInclude((yield* shop.situation(first.runId)).heldBack, { skipped: 3 })
-        yield* shop.store.write(Steering.cancelRun(environment, first.runId, "enough"))
+        yield* shop.store.write(RunControl.cancelRun(environment, first.runId, "enough"))
         yield* shop.fire()
         assert.deepStrictEqual(yield* shop.claim({ functions: ["report"] }), [])
         yield* shop.pass(hour)
@@ -413,7 +413,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
         for (let job = first, i = 0; i < 3; i++) {
           // failing, being cancelled and completing all end the run
           if (i === 0) yield* shop.report(job, fail("no paper"))
-          else if (i === 1) yield* shop.store.write(Steering.cancelRun(environment, job.runId, "enough"))
+          else if (i === 1) yield* shop.store.write(RunControl.cancelRun(environment, job.runId, "enough"))
           else {
             yield* shop.pass(hour)
             yield* shop.report(job, complete())
@@ -433,7 +433,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
         const job = yield* shop.claimOne()
         yield* shop.report(job, retryRun(2 * hour))
         yield* shop.pass(hour)
-        yield* shop.store.write(Steering.pauseRun(environment, job.runId, "look at it"))
+        yield* shop.store.write(RunControl.pauseRun(environment, job.runId, "look at it"))
         yield* shop.pass(hour)
 
         assert.deepInclude((yield* shop.situation(job.runId)).heldBack, { skipped: 2 })

@@ -11,7 +11,7 @@ import {
 import { countBacklog } from "../../../../src/Engine/Runs/Backlog.ts"
 import { deleteEndedRuns } from "../../../../src/Engine/Runs/RunRetention.ts"
 import * as StartRunNow from "../../../../src/Engine/Runs/StartRunNow.ts"
-import * as Steering from "../../../../src/Engine/Runs/RunControl.ts"
+import * as RunControl from "../../../../src/Engine/Runs/RunControl.ts"
 import * as Operations from "../../../../src/Engine/Access/LoggedOperations.ts"
 import * as Claims from "../../../../src/Engine/Turns/Claims.ts"
 import {
@@ -411,7 +411,7 @@ export const versionsSuite = (test: ShopTest): void => {
       yield* shop.pass(2 * HOUR)
       yield* Effect.gen(() => end("order.paid", complete()))
       const cancelled = (yield* shop.emit("order.placed")).runIds[0]!
-      yield* shop.store.write(Steering.cancelRun(environment, cancelled, "over"))
+      yield* shop.store.write(RunControl.cancelRun(environment, cancelled, "over"))
       const left = () =>
         Effect.map(Effect.all([completed, failed, other].map((id) => Effect.option(shop.run(id)))), (runs) =>
           runs.map(({ _tag }) => _tag)
