@@ -211,6 +211,8 @@ export const make = (
       take: (stream, headers) => {
         if (headers[":path"] !== workerStream.path || headers[":method"] !== workerStream.method) return false
         const admit = (): void => {
+          // the client hung up while the access records were read again
+          if (stream.closed || stream.destroyed) return
           try {
             accessCheck.checkOrigin({ headers })
             streams.open(stream, headers, () => accessCheck.admit({ headers }))

@@ -58,14 +58,16 @@ export const endRevoked = inEnvironment(
   function* (tx: Transaction, environment: string, jobIds: ReadonlyArray<string>): Program<void> {
     const within = tx.findEnvironment(environment)
     if (within === undefined) return
-    for (const jobId of jobIds) {
-      const row = yield* get(FIND_RUN_OF_LEASE, revoked(jobId), within)
-      if (row !== undefined)
-        yield* isolateRow(tx, "run", Number(row.key), endRevokedLease(tx, Number(row.key)))
-    }
+    for (const jobId of jobIds) yield* endRevokedOf(tx, within, jobId)
   },
   () => "hand out runs whose worker was lost"
 )
+
+/** Ends the revoked lease of a job, if it has one. */
+function* endRevokedOf(tx: Transaction, environment: number, jobId: string): Program<void> {
+  const row = yield* get(FIND_RUN_OF_LEASE, revoked(jobId), environment)
+  if (row !== undefined) yield* isolateRow(tx, "run", Number(row.key), endRevokedLease(tx, Number(row.key)))
+}
 
 const LIST_KEYS_OF_WORKER = statement(
   "LostLeases.listKeysOfWorker",
@@ -284,8 +286,9 @@ const FIND_LEASED_RUN = statement(
 )
 
 /**
- * Takes a run back whose turn was lost while its worker lives. Returns whether the worker held the lease. `why` is the reason, as
- * the rest of a sentence after "last: ".
+ * Takes a run back whose turn was lost while its worker lives. If the lease was revoked before, only the rest of that lease ends,
+ * because the worker is done with the run. Returns whether the worker held the lease. `why` is the reason, as the rest of a
+ * sentence after "last: ".
  */
 export const loseLease = inEnvironment(
   "loseLease",
@@ -293,7 +296,10 @@ export const loseLease = inEnvironment(
     const within = tx.findEnvironment(environment)
     if (within === undefined) return false
     const row = yield* amongLeased(tx, FIND_LEASED_RUN, jobId, within)
-    if (row === undefined) return false
+    if (row === undefined) {
+      yield* endRevokedOf(tx, within, jobId)
+      return false
+    }
     yield* loseRuns(tx, [row], () => why)
     return true
   },

@@ -1,8 +1,10 @@
 /** A change of access at one engine applies at the others on the same database. */
+import { type ClientHttp2Session, connect, constants } from "node:http2"
 import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Logger from "effect/Logger"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import { ApiKeys } from "../../../src/Client/ApiKeys.ts"
@@ -13,6 +15,7 @@ import * as PostgresStore from "../../../src/Engine/PostgresStore.ts"
 import { BootstrapKey } from "../../../src/Engine/Access/BootstrapKey.ts"
 import { DEFAULT_ORG } from "../../../src/Engine/Access/BuiltIn.ts"
 import { type IronflowError, UnauthenticatedError } from "../../../src/Errors.ts"
+import { workerStream } from "../../../src/Protocol/Workers.ts"
 import { startProxy } from "../../postgres/Proxy.ts"
 import { takeSchema } from "../../postgres/Schemas.ts"
 import {
@@ -61,19 +64,36 @@ const statusAt = (port: number, key: string) =>
 const live = (name: string, test: Effect.Effect<unknown, unknown, Scope.Scope>) =>
   it.live(name, () => Effect.scoped(test))
 
+/** An engine, and a proxy through which another one on the same schema can be cut off. */
+const withProxy = Effect.gen(function* () {
+  const options = yield* takeSchema
+  const proxy = yield* Effect.acquireRelease(
+    Effect.promise(() => startProxy(options.url)),
+    ({ close }) => Effect.promise(close)
+  )
+  const a = yield* openNode(options)
+  yield* createKey(a, "admin")
+  return { a, proxy, proxied: { ...options, url: proxy.url } }
+})
+
+/** An HTTP/2 connection. */
+const connectTo = (port: number) =>
+  Effect.acquireRelease(
+    Effect.sync(() => connect(`http://127.0.0.1:${port}`)),
+    (session) => Effect.sync(() => session.destroy())
+  )
+
+/** Waits until the server has handled all frames that were sent before. */
+const handledBy = (session: ClientHttp2Session) =>
+  Effect.promise(() => new Promise((resolve) => void session.ping(resolve)))
+
 describe("an engine", () => {
   live(
     "that was cut off does not accept a key that was deleted at another engine meanwhile",
     Effect.gen(function* () {
-      const options = yield* takeSchema
-      const proxy = yield* Effect.acquireRelease(
-        Effect.promise(() => startProxy(options.url)),
-        ({ close }) => Effect.promise(close)
-      )
-      const a = yield* openNode(options)
-      const b = yield* openNode({ ...options, url: proxy.url })
+      const { a, proxied, proxy } = yield* withProxy
+      const b = yield* openNode(proxied)
       const port = yield* b.listen(10_000)
-      yield* createKey(a, "admin")
       const { id, key } = yield* createKey(a, "shop")
       assert.strictEqual(yield* statusAt(port, key), 200, "a new key counts at once")
       proxy.freeze()
@@ -91,15 +111,9 @@ describe("an engine", () => {
   live(
     "that was cut off ends what a key has open before it tells of what was committed meanwhile",
     Effect.gen(function* () {
-      const options = yield* takeSchema
-      const proxy = yield* Effect.acquireRelease(
-        Effect.promise(() => startProxy(options.url)),
-        ({ close }) => Effect.promise(close)
-      )
-      const a = yield* openNode(options)
-      const store = yield* PostgresStore.make({ ...options, url: proxy.url, poolSize: 4 }, "shared")
+      const { a, proxied, proxy } = yield* withProxy
+      const store = yield* PostgresStore.make({ ...proxied, poolSize: 4 }, "shared")
       const access = yield* Access.make(store)
-      yield* createKey(a, "admin")
       const { id, key } = yield* createKey(a, "shop")
       yield* until(
         Effect.sync(() => access.knows(key)),
@@ -124,6 +138,43 @@ describe("an engine", () => {
         (told) => told > 0
       )
       assert.notInclude(wasEnded, false)
+    })
+  )
+
+  live(
+    "that was cut off forgets a worker that hangs up before its key can be checked",
+    Effect.suspend(() => {
+      const logged: Array<string> = []
+      return Effect.gen(function* () {
+        const { a, proxied, proxy } = yield* withProxy
+        const b = yield* openNode(proxied)
+        const port = yield* b.listen(10_000)
+        const { key } = yield* createKey(a, "shop")
+        assert.strictEqual(yield* statusAt(port, key), 200)
+        const session = yield* connectTo(port)
+        proxy.freeze()
+        yield* until(
+          Effect.sync(() => b.engine.access.freshness?.needsLook()),
+          (needsLook) => needsLook === true
+        )
+
+        const stream = session.request({
+          ":method": workerStream.method,
+          ":path": workerStream.path,
+          "content-type": "application/connect+proto",
+          authorization: `Bearer ${key}`
+        })
+        yield* handledBy(session)
+        stream.close(constants.NGHTTP2_CANCEL)
+        yield* handledBy(session)
+        proxy.thaw()
+
+        assert.strictEqual(yield* statusAt(port, key), 200)
+        assert.deepStrictEqual(
+          logged.filter((line) => line.includes("because of a bug")),
+          []
+        )
+      }).pipe(Effect.provide(Logger.layer([Logger.make(({ message }) => void logged.push(String(message)))])))
     })
   )
 

@@ -56,6 +56,8 @@ const SCHEMA = "storm"
 
 /** How long after the storm each worker may take to answer its bell, and each node to become healthy, milliseconds. */
 const BELL_MS = 20_000
+/** The term of a lease of a push endpoint, milliseconds; the others are shorter here. */
+const LONGEST_TERM_MS = 30_000
 
 /**
  * How long a process may take to start, milliseconds: several start at once on a busy machine, and Postgres may be
@@ -273,7 +275,7 @@ class NodeStorm {
            FROM runs WHERE lease IS NOT NULL`
       )
     // a lease that a cancellation has revoked ends when its holder is done, or with its term
-    await until(async () => (await lease()).length === 0, BELL_MS)
+    await until(async () => (await lease()).length === 0, LONGEST_TERM_MS + BELL_MS)
     const leases = await lease()
     const stuckGauge = isEmbedded ? 0 : await this.#readGauge()
     const probes = this.#balancer!.probes.map((all) => [...all])

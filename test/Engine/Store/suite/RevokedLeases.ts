@@ -91,6 +91,16 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
       })
     }
 
+    test("goes to other workers as soon as the turn is lost, as when an endpoint is cut off", function* (shop) {
+      const job = yield* startHeldRun(shop)
+      yield* takeBack(shop, job)
+
+      assert.isFalse(yield* shop.store.write(LostLeases.loseLease("default", job.jobId, "it was cut off")))
+
+      assert.strictEqual((yield* shop.claimOne(otherWorker)).runId, job.runId)
+      assert.notProperty(yield* shop.situation(job.runId), "losses")
+    })
+
     test("no longer belongs to the worker, even when the worker claims it", function* (shop) {
       const job = yield* startHeldRun(shop)
       yield* takeBack(shop, job)
