@@ -61,7 +61,10 @@ export interface StartEngineOptions
   readonly databaseUrl?: string
   /** The schema of the tables on Postgres, created when it does not exist; `"ironflow"` by default. */
   readonly databaseSchema?: string
-  /** The most connections to Postgres at a time; 10 by default. */
+  /**
+   * The most connections to Postgres for reads and writes; 10 by default, at least 2. The engine takes one more
+   * for notifications between engines.
+   */
   readonly databasePoolSize?: number
   /** The key that secrets are encrypted with: 32 bytes in base64 or hex; `IRONFLOW_MASTER_KEY` by default. */
   readonly masterKey?: string

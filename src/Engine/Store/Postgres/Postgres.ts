@@ -219,7 +219,8 @@ const open = (
   })
 
 const makePool = (driver: Driver, settings: PostgresSettings): Pool => {
-  const pool = new driver.Pool({ ...configOf(settings), max: Math.max(1, settings.poolSize - 2) })
+  // one more connection writes
+  const pool = new driver.Pool({ ...configOf(settings), max: settings.poolSize - 1 })
   // an idle connection was lost: the next caller gets another one
   pool.on("error", () => undefined)
   return pool
