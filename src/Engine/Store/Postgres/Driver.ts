@@ -118,6 +118,9 @@ const parsers: { readonly [oid: number]: (text: string) => unknown } = {
 
 const asText = (text: string): string => text
 
+/** Parses the text of a column of this type. */
+export const parserOf = (oid: number): ((text: string) => unknown) => parsers[oid] ?? asText
+
 export interface Driver {
   readonly Client: new (config: ClientConfig) => Client
   readonly Pool: new (config: PoolConfig) => Pool
@@ -171,9 +174,7 @@ export const configOf = (settings: PostgresSettings): ClientConfig => {
     pipeline: true,
     keepAlive: true,
     connectionTimeoutMillis: settings.connectTimeoutMs,
-    types: { getTypeParser: (oid: number) => parsers[oid] ?? asText } as unknown as NonNullable<
-      ClientConfig["types"]
-    >,
+    types: { getTypeParser: parserOf } as unknown as NonNullable<ClientConfig["types"]>,
     options: [
       options,
       ...[

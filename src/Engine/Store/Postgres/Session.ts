@@ -1,11 +1,12 @@
 /** One connection, and the programs that run on it. */
-import type { Client, QueryResult } from "pg"
+import type { Client } from "pg"
 import { withSharedBudget } from "../../../ExpressionBudget.ts"
 import { eachCache, writesOf } from "../Cache.ts"
 import { type Query, type Program, Refused, type Row, type Value } from "../Program.ts"
 import { DeferredWrites } from "./DeferredWrites.ts"
 import { type Prepared, translate, type Translated } from "./Dialect.ts"
 import type { Read } from "./ExpectedReads.ts"
+import { type Answer, type PipelineEntry, sendPipeline, skippedError, toSendable } from "./Pipeline.ts"
 import type { PostgresTransaction } from "./PostgresTransaction.ts"
 
 /** Counts of the traffic with Postgres, for tests and benches. */
@@ -34,8 +35,6 @@ const sendable = (value: Value): Value => {
 }
 
 interface Socket {
-  readonly cork: () => void
-  readonly uncork: () => void
   readonly bytesRead: number
   readonly destroy: (error?: Error) => void
 }
@@ -55,7 +54,8 @@ export class Session {
   readonly #socket: Socket
   readonly #traffic: Traffic
   readonly #waiting: Set<Session> | undefined
-  #isCorked = false
+  /** Statements that go out with the next flush. */
+  #unsent: Array<PipelineEntry> = []
   #isGoing = false
   /** How many answers are awaited. */
   #open = 0
@@ -75,19 +75,13 @@ export class Session {
     statement: Prepared,
     values: ReadonlyArray<Value | ReadonlyArray<Value>> = [],
     asArrays = false
-  ): Promise<QueryResult> {
-    if (!this.#isCorked) {
-      this.#isCorked = true
-      this.#socket.cork()
-    }
+  ): Promise<Answer> {
     this.#traffic.statements++
     const { name, text } = statement
-    return this.client.query({
-      text,
-      values: values.map((value) => (Array.isArray(value) ? value : sendable(value as Value))),
-      ...(name === "" ? {} : { name }),
-      ...(asArrays ? { rowMode: "array" } : {})
-    } as never)
+    const sent = values.map((value) => toSendable(Array.isArray(value) ? value : sendable(value as Value)))
+    return new Promise((succeed, fail) => {
+      this.#unsent.push({ name, text, values: sent, asArrays, succeed, fail })
+    })
   }
 
   /** Sends a statement whose answer is not awaited. `failed` is called when it fails. */
@@ -137,9 +131,17 @@ export class Session {
 
   flush(): void {
     this.#isGoing = false
-    if (!this.#isCorked) return
-    this.#isCorked = false
-    this.#socket.uncork()
+    const entries = this.#unsent
+    if (entries.length === 0) return
+    this.#unsent = []
+    sendPipeline(this.client, entries)
+  }
+
+  /** Forgets the statements that were not sent. They fail. */
+  discard(): void {
+    const entries = this.#unsent
+    this.#unsent = []
+    for (const { fail } of entries) fail(skippedError())
   }
 }
 
@@ -373,7 +375,7 @@ export class Runner {
     })
   }
 
-  #wait(statement: Translated, values: ReadonlyArray<Value>, asArrays = false): Promise<QueryResult> {
+  #wait(statement: Translated, values: ReadonlyArray<Value>, asArrays = false): Promise<Answer> {
     if (this.#deferred.touches(statement.tables)) this.#flush()
     // the answer has arrays or objects depending on `asArrays`, whatever the statement is
     return this.#session.wait(this.#session.send(statement, values, asArrays))

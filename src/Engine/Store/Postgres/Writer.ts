@@ -17,6 +17,7 @@ import {
 } from "./TransactionStart.ts"
 import { SET_LAST_SEEN } from "./Nodes.ts"
 import { isConflict, isConnectionLost, isAssumptionError } from "./PostgresErrors.ts"
+import { isSkipped } from "./Pipeline.ts"
 import type { Numbers } from "./PostgresTransaction.ts"
 import { Runner, type Session, type Traffic } from "./Session.ts"
 
@@ -277,6 +278,10 @@ export class Writer {
       // for a transaction with a failed statement, Postgres answers a COMMIT with ROLLBACK, and no error
       return { error: runner.cause(new Error(`Postgres has answered ${command} to a COMMIT`)) }
     } catch (error) {
+      if (isSkipped(error)) {
+        await this.#rollBack(session, error)
+        return { error: runner.cause(error) }
+      }
       if (!isConnectionLost(error)) {
         this.#options.writeConnection.drop()
         return { error }
@@ -292,6 +297,7 @@ export class Writer {
 
   async #rollBack(session: Session, cause: unknown): Promise<void> {
     if (isConnectionLost(cause)) return this.#options.writeConnection.drop()
+    session.discard()
     try {
       await session.wait(session.send({ name: "rollback", text: "ROLLBACK" }))
     } catch {

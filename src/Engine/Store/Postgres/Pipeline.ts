@@ -1,0 +1,244 @@
+/**
+ * Statements that are sent together and answered together. The driver asks the server for an answer after each statement, and each
+ * answer wakes this process: it then takes a processor from the server, which goes on with the next statement. A pipeline asks
+ * once, after its last statement. It also leaves out to ask for the columns of a prepared statement that are known already.
+ *
+ * When a statement fails, the server skips the rest of the pipeline.
+ */
+import type { Client } from "pg"
+import type { Value } from "../Program.ts"
+import { parserOf } from "./Driver.ts"
+import { isConnectionLost } from "./PostgresErrors.ts"
+
+/** The answer to a statement. */
+export interface Answer {
+  // the columns of each statement differ
+  // oxlint-disable-next-line typescript/no-explicit-any
+  readonly rows: Array<any>
+  /** The number of rows that were read or changed; 0 for a statement that does neither. */
+  readonly rowCount: number
+  /** The first word of the tag, such as `COMMIT`. */
+  readonly command: string
+}
+
+/** A value in the form in which it is sent. */
+export type Sendable = string | Buffer | null
+
+/** A statement of a pipeline. */
+export interface PipelineEntry {
+  /** The name of the prepared statement; empty for one that is used once. */
+  readonly name: string
+  readonly text: string
+  readonly values: ReadonlyArray<Sendable>
+  /** Whether rows are arrays. */
+  readonly asArrays: boolean
+  readonly succeed: (answer: Answer) => void
+  readonly fail: (error: unknown) => void
+}
+
+/** Why a statement was not executed: the same code as that of the server for a statement in a failed transaction. */
+export const skippedError = (): Error =>
+  Object.assign(
+    new Error("The statement was not executed, because an earlier one of its transaction has failed"),
+    { code: "25P02" }
+  )
+
+/** Whether a statement was not executed because an earlier one has failed. */
+export const isSkipped = (error: unknown): boolean => Object(error).code === "25P02"
+
+/** A value in the form in which it is sent. Arrays become the text of an array of Postgres. */
+export const toSendable = (value: Value | ReadonlyArray<Value>): Sendable => {
+  if (typeof value === "string" || value === null) return value
+  if (Array.isArray(value)) return arrayText(value)
+  return value instanceof Uint8Array ? bufferOf(value) : String(value as number | bigint)
+}
+
+const bufferOf = ({ buffer, byteLength, byteOffset }: Uint8Array): Buffer =>
+  Buffer.from(buffer, byteOffset, byteLength)
+
+const arrayText = (values: ReadonlyArray<Value>): string => {
+  let text = ""
+  for (const value of values) {
+    if (text !== "") text += ","
+    if (value === null) text += "NULL"
+    else if (typeof value === "string") text += `"${value.replaceAll(/["\\]/g, "\\$&")}"`
+    else text += value instanceof Uint8Array ? `"\\\\x${bufferOf(value).toString("hex")}"` : String(value)
+  }
+  return `{${text}}`
+}
+
+interface Column {
+  readonly name: string
+  readonly parse: (text: string) => unknown
+}
+
+/** What is known of the statements that a connection has prepared. */
+interface PreparedStatements {
+  /** The columns of each prepared statement, by its name. */
+  readonly columns: Map<string, ReadonlyArray<Column>>
+  /** Statements that failed before it was known whether they are prepared. */
+  readonly doubtful: Set<string>
+}
+
+const preparedBy = new WeakMap<Client, PreparedStatements>()
+
+const preparedStatementsOf = (client: Client): PreparedStatements => {
+  const known = preparedBy.get(client)
+  if (known !== undefined) return known
+  const made: PreparedStatements = { columns: new Map(), doubtful: new Set() }
+  preparedBy.set(client, made)
+  return made
+}
+
+/** The connection of the driver, as far as a pipeline uses it. */
+interface Connection {
+  readonly stream: { readonly cork: () => void; readonly uncork: () => void }
+  readonly close: (what: { readonly type: "S"; readonly name: string }) => void
+  readonly parse: (statement: { readonly name: string; readonly text: string }) => void
+  readonly bind: (what: {
+    readonly statement: string
+    readonly values: ReadonlyArray<Sendable>
+    readonly valueMapper: (value: Sendable) => Sendable
+  }) => void
+  readonly describe: (what: { readonly type: "P"; readonly name: "" }) => void
+  readonly execute: (what: { readonly portal: "" }) => void
+  readonly sync: () => void
+}
+
+const same = (value: Sendable): Sendable => value
+
+/** A class of queries of the driver. */
+type QueryClass = new (config: { readonly text: string; readonly callback: () => void }) => object
+
+/** Sends the statements to the server now. The driver may still be busy with earlier ones. */
+export const sendPipeline = (client: Client, entries: ReadonlyArray<PipelineEntry>): void => {
+  // `pg` is loaded only when it is used, and its types leave this member out
+  const { Query } = client.constructor as unknown as { readonly Query: QueryClass }
+  Pipeline ??= definePipeline(Query)
+  // the driver takes a query that submits itself
+  client.query(new Pipeline(entries, preparedStatementsOf(client)) as never)
+}
+
+let Pipeline: ReturnType<typeof definePipeline> | undefined
+
+/** The driver sends only its own queries while earlier ones are not answered, and calls their methods with each message. */
+const definePipeline = (Query: QueryClass) =>
+  class extends Query {
+    readonly #entries: ReadonlyArray<PipelineEntry>
+    readonly #prepared: PreparedStatements
+    /** The statement that the server executes. */
+    #at = 0
+    #columns: ReadonlyArray<Column> | undefined
+    #rows: Array<unknown> = []
+    /** Why a row of the statement cannot be read. */
+    #unreadable: { readonly error: unknown } | undefined
+
+    constructor(entries: ReadonlyArray<PipelineEntry>, prepared: PreparedStatements) {
+      super({ text: "", callback: () => undefined })
+      this.#entries = entries
+      this.#prepared = prepared
+    }
+
+    submit(connection: Connection): void {
+      const { columns, doubtful } = this.#prepared
+      const isParsed = new Set<string>()
+      connection.stream.cork()
+      for (const { name, text, values } of this.#entries) {
+        const isNew = name === "" || !(columns.has(name) || isParsed.has(name))
+        if (isNew) {
+          if (doubtful.delete(name)) connection.close({ type: "S", name })
+          connection.parse({ name, text })
+          isParsed.add(name)
+        }
+        connection.bind({ statement: name, values, valueMapper: same })
+        if (isNew) connection.describe({ type: "P", name: "" })
+        connection.execute({ portal: "" })
+      }
+      connection.sync()
+      connection.stream.uncork()
+    }
+
+    handleRowDescription({
+      fields
+    }: {
+      readonly fields: ReadonlyArray<{ readonly name: string; readonly dataTypeID: number }>
+    }): void {
+      this.#columns = fields.map(({ dataTypeID, name }) => ({ name, parse: parserOf(dataTypeID) }))
+      this.#know(this.#columns)
+    }
+
+    handleDataRow({ fields }: { readonly fields: ReadonlyArray<string | null> }): void {
+      if (this.#unreadable !== undefined) return
+      const { asArrays, name } = this.#entry
+      const columns = (this.#columns ??= this.#prepared.columns.get(name) ?? [])
+      try {
+        this.#rows.push(asArrays ? arrayOf(columns, fields) : rowOf(columns, fields))
+      } catch (error) {
+        this.#unreadable = { error }
+      }
+    }
+
+    handleCommandComplete({ text }: { readonly text: string }): void {
+      const entry = this.#entry
+      // it returns no rows
+      if (this.#columns === undefined) this.#know([])
+      const rows = this.#rows
+      const unreadable = this.#unreadable
+      this.#next()
+      if (unreadable !== undefined) return entry.fail(unreadable.error)
+      const [command = ""] = text.split(" ", 1)
+      entry.succeed({ rows, rowCount: Number(/\d+$/.exec(text)?.[0] ?? 0), command })
+    }
+
+    /** The server has failed to execute a statement, or the connection was lost. */
+    handleError(error: unknown): void {
+      const left = this.#entries.slice(this.#at)
+      this.#at = this.#entries.length
+      const [failed] = left
+      if (failed === undefined) return
+      if (failed.name !== "" && !this.#prepared.columns.has(failed.name))
+        this.#prepared.doubtful.add(failed.name)
+      failed.fail(error)
+      // the end of the connection fails all of them
+      for (const { fail } of left.slice(1)) fail(isConnectionLost(error) ? error : skippedError())
+    }
+
+    handleReadyForQuery(): void {
+      // every statement has been answered before
+    }
+
+    get #entry(): PipelineEntry {
+      // the server answers no more statements than were sent
+      return this.#entries[this.#at]!
+    }
+
+    #next(): void {
+      this.#at++
+      this.#columns = undefined
+      this.#rows = []
+      this.#unreadable = undefined
+    }
+
+    #know(columns: ReadonlyArray<Column>): void {
+      const { name } = this.#entry
+      if (name !== "") this.#prepared.columns.set(name, this.#prepared.columns.get(name) ?? columns)
+    }
+  }
+
+const rowOf = (
+  columns: ReadonlyArray<Column>,
+  fields: ReadonlyArray<string | null>
+): { [column: string]: unknown } => {
+  const row: { [column: string]: unknown } = {}
+  for (let i = 0; i < columns.length; i++) {
+    const { name, parse } = columns[i]!
+    const text = fields[i]
+    row[name] = text == null ? null : parse(text)
+  }
+  return row
+}
+
+const arrayOf = (
+  columns: ReadonlyArray<Column>,
+  fields: ReadonlyArray<string | null>
+): ReadonlyArray<unknown> => fields.map((text, i) => (text === null ? null : columns[i]!.parse(text)))
