@@ -105,8 +105,8 @@ export const limitsOf = (caller: Caller, environment: string): WorkerLimits => (
 })
 
 /**
- * Removes from reports what the caller may not do. A run with such a report is paused, and goes on when a client that may do it
- * resumes the run.
+ * Replaces the operations of each report that has one that the caller may not do: instead of them, the run is paused. The run goes
+ * on when a client resumes it. The worker that then runs it needs the permission.
  */
 export const permittedReports = (
   caller: Caller | undefined,

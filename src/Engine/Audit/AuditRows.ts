@@ -58,7 +58,7 @@ export interface AuditQuery {
   /** Only runs with a key higher than this, or events with a higher position. */
   readonly after: number
   readonly limit: number
-  /** The minimum retention of ended runs, milliseconds. */
+  /** How long ended runs are kept unless their function says otherwise, milliseconds. */
   readonly keepMs: number
 }
 
@@ -406,8 +406,7 @@ const FIND_WEBHOOK_KEY = statement(
 )
 
 /**
- * Finds two events with the same idempotency key. Events that arrived by a webhook are left out, because webhooks have keys of
- * their own.
+ * Reports two events with the same name and idempotency key, unless a webhook has used this key: webhooks have keys of their own.
  */
 export const auditDuplicateKeys = acrossEnvironments(
   "auditDuplicateKeys",
