@@ -43,10 +43,10 @@ const FIND_FIRST_FROM = statement(
 )
 
 /**
- * The first row of the log whose id does not come before the sought one. Ids are ordered like positions, so a binary search finds
- * it without an index. The search goes by the positions of all environments, because no index has those of one.
+ * The first row of the log for whose id `isBefore` is `false`. Ids are ordered like positions, so a binary search finds the row
+ * without an index. The search goes by the positions of all environments, because no index has those of one.
  */
-function* firstThat(isBefore: (id: string) => boolean): Program<Row | undefined> {
+function* firstNotBefore(isBefore: (id: string) => boolean): Program<Row | undefined> {
   let found: Row | undefined
   let from = 1
   let to = yield* endOfLog()
@@ -67,7 +67,7 @@ export const findEvent = inEnvironment(
   "findEvent",
   function* (tx: Transaction, environment: string, eventId: string): Program<number | undefined> {
     const order = orderOf(eventId)
-    const row = yield* firstThat((id) => orderOf(id) < order)
+    const row = yield* firstNotBefore((id) => orderOf(id) < order)
     return row?.id === eventId && row.environment === tx.findEnvironment(environment)
       ? Number(row.position)
       : undefined
@@ -239,7 +239,7 @@ const readEventRange = inEnvironment(
 
 /** The first position that may have an event of this time or later. `time` is epoch milliseconds. */
 function* positionAt(time: number): Program<number> {
-  const row = yield* firstThat((id) => timeOf(id) < time)
+  const row = yield* firstNotBefore((id) => timeOf(id) < time)
   return row === undefined ? (yield* endOfLog()) + 1 : Number(row.position)
 }
 
