@@ -67,7 +67,7 @@ interface TurnInFlight {
   /** Completed when the turn's request is to be aborted. */
   readonly hangUp: Deferred.Deferred<void>
   isGivenUp: boolean
-  readonly told: ReportedSteps
+  readonly reportedSteps: ReportedSteps
   notices: Array<Notice>
   /** Completed with the next notice, while a request waits for one. */
   waiting: Deferred.Deferred<void> | undefined
@@ -116,7 +116,7 @@ export class PushTurnRequests {
       fiber: undefined,
       hangUp: Deferred.makeUnsafe(),
       isGivenUp: false,
-      told: new ReportedSteps(),
+      reportedSteps: new ReportedSteps(),
       notices: [],
       waiting: undefined
     }
@@ -156,13 +156,16 @@ export class PushTurnRequests {
     const turn = this.#turns.get(jobId)
     if (turn === undefined) return
     const { runId } = turn.job
-    turn.told.hear([{ jobId, runId, steps: steps ?? [] }], this.#options.clock.currentTimeMillisUnsafe())
+    turn.reportedSteps.hear(
+      [{ jobId, runId, steps: steps ?? [] }],
+      this.#options.clock.currentTimeMillisUnsafe()
+    )
   }
 
   /** The steps that run, by the last reports of the handlers. */
   get running(): ReadonlyArray<RunningTurn> {
     const now = this.#options.clock.currentTimeMillisUnsafe()
-    return [...this.#turns.values()].flatMap(({ told }) => told.now(now))
+    return [...this.#turns.values()].flatMap(({ reportedSteps }) => reportedSteps.now(now))
   }
 
   /** The notices for an active turn. When there are none, waits at most `waitMs` for one. */
