@@ -125,14 +125,14 @@ const registered = (functions: ReadonlyArray<FunctionChange>): ReadonlyArray<Lin
   for (const { changed, deleted, environment, registration } of functions) {
     const what = deleted === true ? "deleted" : changed
     if (what === undefined) continue
-    const said = byEnvironment.get(environment) ?? []
-    byEnvironment.set(environment, said)
-    said.push(`${registration.id} (${what})`)
+    const described = byEnvironment.get(environment) ?? []
+    byEnvironment.set(environment, described)
+    described.push(`${registration.id} (${what})`)
   }
-  return Array.from(byEnvironment, ([environment, said]) => ({
+  return Array.from(byEnvironment, ([environment, described]) => ({
     level: "Info",
-    message: `Functions in environment ${environment}: ${said.slice(0, AT_ONCE).join(", ")}${said.length > AT_ONCE ? ` and ${said.length - AT_ONCE} more` : ""}`,
-    fields: { environment, ...(said.length === 1 ? { function: functions[0]!.registration.id } : {}) }
+    message: `Functions in environment ${environment}: ${described.slice(0, AT_ONCE).join(", ")}${described.length > AT_ONCE ? ` and ${described.length - AT_ONCE} more` : ""}`,
+    fields: { environment, ...(described.length === 1 ? { function: functions[0]!.registration.id } : {}) }
   }))
 }
 

@@ -75,7 +75,7 @@ export const mayHaveEvent = (
   return names.every((name) => caller.isNotDenied("subscription:read", name, environment))
 }
 
-/** Whether no policy denies the caller the stream of an entity. It is checked where the stream's events arrive by other means. */
+/** Whether no policy denies the caller the stream of an entity. It is for events that the caller gets without reading the stream. */
 export const mayHaveStream = (caller: Caller | undefined, environment: string, entityId: string): boolean =>
   caller === undefined ||
   !caller.isDenied("stream:read") ||

@@ -27,7 +27,7 @@ export interface AuditedRun {
   /** Epoch milliseconds; `endedAt` is absent for an unfinished run. */
   readonly createdAt: number
   readonly endedAt?: number
-  /** Changes when a client restarts the run from a step, or patches a step. It then explains other changes. */
+  /** Changes when a client restarts the run from a step, or patches a step. Then other changes of the run are no violations. */
   readonly touched: string
   /** A digest of each of its steps. */
   readonly steps: ReadonlyMap<string, string>

@@ -140,10 +140,10 @@ export const checkIntegrity = (db: DatabaseSync, filename: string, all: boolean)
         )
       : fail("integrity", `The database is damaged: ${problem}.`, restore)
   } catch (error) {
-    const said = messageOf(error)
+    const text = messageOf(error)
     return fail(
       "integrity",
-      said.includes("is damaged") ? `${said}.` : `The database is damaged: ${said}.`,
+      text.includes("is damaged") ? `${text}.` : `The database is damaged: ${text}.`,
       restore
     )
   }

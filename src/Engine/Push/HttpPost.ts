@@ -86,8 +86,8 @@ export const post = <A, E>(
       Effect.sleep(call.timeoutMs),
       `it did not answer within ${showMs(call.timeoutMs)}`
     )
-    const given = Effect.as(call.hangUp ?? Effect.never, "the engine gave up the request")
-    const givenUp = Effect.flatMap(Effect.raceFirst(tooLate, given), (message) => {
+    const hungUp = Effect.as(call.hangUp ?? Effect.never, "the engine gave up the request")
+    const givenUp = Effect.flatMap(Effect.raceFirst(tooLate, hungUp), (message) => {
       reason = message
       hangUp()
       return Effect.andThen(

@@ -33,7 +33,10 @@ import { type EndpointTarget, postTo } from "./EndpointRequest.ts"
 import { encodePushRequest, unsentFailureKinds } from "../../Protocol/LegacyHandlers.ts"
 import type { PostAnswer } from "./HttpPost.ts"
 
-/** How long a lease lasts unless the engine extends it, milliseconds. It expires only when the engine is gone. */
+/**
+ * How long a lease lasts unless the engine extends it, milliseconds. The lease of a turn expires only when the engine is gone, or
+ * has given the turn up.
+ */
 export const LEASE_MS = 30_000
 /** How often the leases of active turns are extended, milliseconds. */
 const TICK_MS = LEASE_MS / 3
