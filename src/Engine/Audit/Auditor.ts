@@ -1,7 +1,7 @@
 /**
  * An auditor that checks, while the engine works, whether the rows keep the guarantees. It works in small slices, after
- * everything else, and in less than a hundredth of the time. It checks recent rows, and checks them again later, because ended
- * runs must not change. Each violation is logged once and counted.
+ * everything else, and in less than a hundredth of the time. It checks recent rows. It checks rows again that it has seen,
+ * because ended runs must not change. Each violation is logged once and counted.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -165,8 +165,7 @@ export const layer: Layer.Layer<Auditor, never, Store> = Layer.effect(
 
     let changed = Deferred.makeUnsafe<void>()
     const stop = store.onCommit(({ counts, elsewhere, ended }) => {
-      // a commit without events and ends changes nothing that the auditor checks, or one with them follows; each engine checks
-      // after its own commits
+      // other commits change nothing that the auditor checks, or one of these follows; each engine checks after its own commits
       if (!elsewhere && (counts.events > 0 || ended.length > 0)) Deferred.doneUnsafe(changed, Effect.void)
     })
     yield* Effect.addFinalizer(() => Effect.sync(stop))

@@ -23,7 +23,7 @@ export interface Connected {
   readonly consumersOf: (topic: string) => number
   /** How many live subscriptions the connection has. */
   readonly subscriptions: () => number
-  /** The position up to which the slowest subscription of the connection has come. */
+  /** The position of the slowest subscription to the log; `MAX_SAFE_INTEGER` when none is behind. */
   readonly slowestPosition: () => number
   /** Tells the client that the engine stops. */
   readonly goAway: () => void
