@@ -60,7 +60,7 @@ export function* putSchedules(
 }
 
 export const readQueue = ({ queue }: Row): ReadonlyArray<number> =>
-  // only `holdBack` and `fireQueue` write this column
+  // only `holdBack` and `fireQueue` of `FireSchedules.ts` write this column
   queue == null ? [] : (parseStored(queue) as ReadonlyArray<number>)
 
 /** A schedule, and its fires that wait for the end of a run that it started, or were skipped until then. */

@@ -138,7 +138,7 @@ export class PushEndpoints {
       const registrations = yield* Effect.try({
         try: () => {
           checkFunctionCount(functions)
-          const registrations = functions.map((fn) => this.#pushed(fn, url))
+          const registrations = functions.map((fn) => this.#checkDescribed(fn, url))
           check(registrations)
           return registrations
         },
@@ -157,7 +157,8 @@ export class PushEndpoints {
     })
   }
 
-  #pushed(fn: unknown, url: string): FunctionRegistration {
+  /** The registration of a function that a handler describes, for the endpoint at the URL. Throws `ValidationError`. */
+  #checkDescribed(fn: unknown, url: string): FunctionRegistration {
     if (
       !isObject(fn) ||
       typeof fn.id !== "string" ||
