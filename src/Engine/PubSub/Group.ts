@@ -187,6 +187,7 @@ export class Group implements Listener {
     this.wake()
   }
 
+  // groups follow only the log, which has no gaps
   onGap(): void {}
 
   /** Wakes the group, because there may be something to deliver, or room for it. */

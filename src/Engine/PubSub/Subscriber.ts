@@ -178,6 +178,7 @@ export class Subscriber implements Subscribed, Listener {
     )
   }
 
+  // only members of groups count as silent
   heard(): void {}
 
   onDrain(): void {
