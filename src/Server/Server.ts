@@ -114,7 +114,7 @@ export const make = (
     const engine = yield* Engine
     yield* engine.management.putBootstrapKey
     // waits for changes of other engines: one of them may have stored the same key a moment ago
-    if (engine.access.freshness !== undefined) yield* engine.access.freshness.look
+    if (engine.access.freshness !== undefined) yield* engine.access.freshness.refresh
     yield* validated(() => checkHost(resolved, engine.access.required))
     const accessCheck = new AccessCheck(engine.access, {
       ...resolved,

@@ -186,13 +186,13 @@ export class AccessCheck {
     request: RequestHead,
     isAdmitted: boolean,
     query?: URLSearchParams
-  ): AccessFreshness["look"] | undefined {
+  ): AccessFreshness["refresh"] | undefined {
     const { freshness } = this.#access
     if (freshness === undefined) return undefined
     const key = isAdmitted
       ? undefined
       : (bearer(request.headers.authorization) ?? query?.get("token") ?? undefined)
-    return freshness.needsLook(key) ? freshness.look : undefined
+    return freshness.needsRefresh(key) ? freshness.refresh : undefined
   }
 
   /** The response to a CORS preflight; `undefined` for any other request. */
