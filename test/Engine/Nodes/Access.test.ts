@@ -154,8 +154,8 @@ describe("an engine", () => {
         const session = yield* connectTo(port)
         proxy.freeze()
         yield* until(
-          Effect.sync(() => b.engine.access.freshness?.needsLook()),
-          (needsLook) => needsLook === true
+          Effect.sync(() => b.engine.access.freshness?.needsRefresh()),
+          (needsRefresh) => needsRefresh === true
         )
 
         const stream = session.request({
