@@ -127,7 +127,7 @@ const measure = (
   })
 
 const measureUse = async (mode: Mode, subject: Subject, workloads: ReadonlyArray<string>) => {
-  // the prototype does not count its use of Postgres
+  // the limit does not count its use of Postgres
   if (mode === "postgres" && subject === "limit") return { use: uncounted, runs: 1 }
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-bench-"))
   const useFile = path.join(folder, "use.json")

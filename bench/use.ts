@@ -80,7 +80,7 @@ process.once("exit", () => {
   fs.appendFileSync(cpuFile(file), `${(user + system) / 1000}\n`)
   if (hasDatabase) fs.writeFileSync(file, JSON.stringify(use))
 })
-// the server of the prototype does not handle SIGTERM, and would end without the event "exit"
+// the server of the limit does not handle SIGTERM, and would end without the event "exit"
 process.on("SIGTERM", () => {
   if (process.listenerCount("SIGTERM") === 1) process.exit(0)
 })

@@ -30,14 +30,14 @@ export const withLogLevel = <A, E, R>(
     context.mapUnsafe.has(References.MinimumLogLevel.key)
       ? self
       : Effect.flatMap(currentVariables, (variables) => {
-          const level = saidLevel(variables)
+          const level = levelOfVariable(variables)
           return level === undefined
             ? self
             : Effect.provideService(self, References.MinimumLogLevel, levels[level])
         })
   )
 
-const saidLevel = (variables: Variables): LogLevel | undefined =>
+const levelOfVariable = (variables: Variables): LogLevel | undefined =>
   variables("IRONFLOW_LOG_LEVEL") === undefined ? undefined : levelFromEnvironment(variables)
 
 /** Makes a `Logger` that writes to the loggers in context. */
@@ -47,8 +47,8 @@ export const currentLogger: Effect.Effect<Logger, ValidationError> = withLogLeve
     const line =
       (level: Severity) =>
       (message: string, data?: unknown, fields?: LogFields): void => {
-        const said = Effect.logWithLevel(level)(message, ...(data === undefined ? [] : [data]))
-        run(fields === undefined ? said : annotated(said, fields))
+        const logged = Effect.logWithLevel(level)(message, ...(data === undefined ? [] : [data]))
+        run(fields === undefined ? logged : annotated(logged, fields))
       }
     return { debug: line("Debug"), info: line("Info"), warn: line("Warn"), error: line("Error") }
   })

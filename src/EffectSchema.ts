@@ -26,7 +26,7 @@ import {
 /**
  * The schema as a Standard Schema. It is synchronous if its transformations are. Unlike that of
  * `Schema.toStandardSchemaV1`, it decodes what {@link codecOf} encodes, and a defect of the schema is thrown,
- * and not reported as an issue. It also replaces a Standard Schema that an Effect schema already is.
+ * and not reported as an issue. An Effect schema that was made a Standard Schema before gets this one instead.
  */
 export const asStandard = <Output>(schema: AnySchema<Output>): StandardSchemaV1<unknown, Output> => {
   if (!canEncode(schema)) return schema as StandardSchemaV1<unknown, Output>

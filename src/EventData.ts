@@ -74,9 +74,9 @@ const firstThatFits = (
 }
 
 /**
- * Encodes the input of an invocation, with the event definition with which the function will decode it. The
- * input is not encoded when the function is given by its id, or has an async handler. Throws
- * `SchemaValidationError`.
+ * Encodes the input of an invocation for a function that is given by value. The function must have an Effect
+ * handler and exactly one event definition, whose schema is an Effect schema: the function will decode the
+ * input with it. Any other input is returned as it is. Throws `SchemaValidationError`.
  */
 export const encodeInput = (target: string | Invokable, input: unknown): unknown => {
   if (typeof target !== "object" || target === null || !("program" in target)) return input

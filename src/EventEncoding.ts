@@ -49,13 +49,13 @@ export const encodeEvent = <Given extends GivenEvent>(
   if (schema === undefined) return named(given.data)
   try {
     const encoded = codecOf(schema).encode(given.data, `Data of event "${name}"`)
-    return encoded instanceof Promise ? encoded.then(named, notSent) : named(encoded)
+    return encoded instanceof Promise ? encoded.then(named, throwNotSent) : named(encoded)
   } catch (error) {
-    return notSent(error)
+    return throwNotSent(error)
   }
 }
 
-const notSent = (error: unknown): never => {
+const throwNotSent = (error: unknown): never => {
   throw error instanceof SchemaValidationError
     ? new SchemaValidationError(`${error.message}. Nothing was sent`, {
         validationErrors: error.validationErrors,

@@ -160,7 +160,10 @@ export const payForCompiling = (length: number): void => {
   earlierSteps += cost
 }
 
-/** Evaluates with a budget of its own. Throws the errors of the expression, and `BudgetExceeded`. */
+/**
+ * Evaluates with the steps that the shared budget leaves, at most `MAX_STEPS`. Throws the errors of the
+ * expression, and `BudgetExceeded`.
+ */
 export const withinBudget = <Variables>(
   evaluate: (variables: Variables) => unknown,
   variables: Variables
@@ -255,7 +258,7 @@ export const boundMemory = (environment: Environment): void => {
 
   const names = new Set(environment.getDefinitions().functions.map(({ name }) => name))
   registry.functionCandidates = (hasReceiver, name, args) =>
-    names.has(name) ? functionCandidates.call(registry, hasReceiver, name, args) : nobody
+    names.has(name) ? functionCandidates.call(registry, hasReceiver, name, args) : noCandidates
 
   // an error may be caught inside of the expression, as by the other side of `||`
   evaluator.tryEval = (node, context) => {
@@ -276,7 +279,7 @@ export const boundMemory = (environment: Environment): void => {
   }
 }
 
-const nobody: Candidates = { macro: false, returnType: null, findFunction: () => null }
+const noCandidates: Candidates = { macro: false, returnType: null, findFunction: () => null }
 
 const insideOf = (environment: Environment): Evaluator => {
   const parsed = environment.parse("true")
@@ -433,7 +436,7 @@ const payingHandle = ({ args, op }: Node, handle: Handle): Handle => {
     case "rcall": {
       const [name] = args as readonly [string]
       const payFor = functionPrices[name]
-      // no price is needed: none of the arguments can be large
+      // does not happen: an expression that calls an unknown function does not compile
       if (payFor === undefined) return handle
       return (given, ...others) => payFor(given, () => handle(given, ...others))
     }
@@ -461,7 +464,7 @@ const payForKey = (key: unknown): void => {
   }
 }
 
-/** Pays for a comparison of texts. 64 characters of a string take one step, and fewer bytes do. */
+/** Pays for a comparison of texts. A step compares 64 characters of a string, or 8 bytes. */
 const payForTexts = (left: unknown, right: unknown): void => {
   if (typeof left === "string" && typeof right === "string") pay(Math.min(left.length, right.length) >> 6)
   else if (left instanceof Uint8Array && right instanceof Uint8Array) pay(left.length >> 3)
@@ -597,7 +600,7 @@ const inTimeZone: Paying = ([_, zone], call) => {
 }
 
 /**
- * The prices of all functions of the library, by name. A function that is not in the list has no price yet.
+ * The prices of all functions of the library, by name. It has an entry for each of them.
  */
 export const functionPrices: { readonly [name: string]: Paying | undefined } = {
   // loops pay by the nodes that they evaluate

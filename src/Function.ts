@@ -232,7 +232,7 @@ export type FunctionHandler<T = any, R = unknown> = (context: FunctionContext<T>
  */
 // oxlint-disable-next-line typescript/no-explicit-any -- lists of functions hold functions of every type
 export interface IronflowFunction<T = any, R = any, I = any> {
-  /** The configuration given to `createFunction`, with defaults. */
+  /** The configuration given to `createFunction`, with the triggers by name. */
   readonly config: DefinedConfig<AnySchema<T, I>>
   /** The code. */
   readonly handler: FunctionHandler<T, R>
@@ -350,7 +350,7 @@ export interface EffectFunctionContext<T, E = IronflowEvent<T>> {
  */
 // oxlint-disable-next-line typescript/no-explicit-any -- lists of functions hold functions of every type
 export interface EffectFunction<A = any, E = any, R = any, T = any, S = any, F = any> {
-  /** The configuration given to `make`, with defaults. */
+  /** The configuration given to `make`, with the triggers by name. */
   readonly config: Omit<FunctionConfig, "onFailure"> &
     EffectFunctionDeclarations<S, F> & {
       /** The definitions among the triggers. */

@@ -90,7 +90,7 @@ export const hookKeys = {
   retry: retryKeys
 } satisfies Keys<HookOptions>
 
-const LEAST_SECRET = 16
+const MIN_SECRET_LENGTH = 16
 
 const HOOK_RETRY: RetryPolicy = {
   maxAttempts: 12,
@@ -125,26 +125,27 @@ const checkHook = (given: unknown, what: string): Hook => {
     )
   }
   const secretText: unknown = Redacted.isRedacted(secret) ? Redacted.value(secret) : secret
-  if (typeof secretText !== "string" || secretText.length < LEAST_SECRET) {
+  if (typeof secretText !== "string" || secretText.length < MIN_SECRET_LENGTH) {
     throw new ValidationError(
-      `${what}: \`secret\` must be a string of at least ${LEAST_SECRET} characters: requests are signed with it`
+      `${what}: \`secret\` must be a string of at least ${MIN_SECRET_LENGTH} characters: requests are signed with it`
     )
   }
   const url = checkEndpointUrl(given.url)
   const glob = checkName(`\`functionId\` of ${what}`, functionId)
-  const of = environment === undefined ? undefined : checkName(`\`environment\` of ${what}`, environment)
+  const inEnvironment =
+    environment === undefined ? undefined : checkName(`\`environment\` of ${what}`, environment)
   return {
     // loaded here, since only engines with hooks need `node:crypto`, and the main entry loads this module
     key: process
       .getBuiltinModule("node:crypto")
       .createHash("sha256")
-      .update(JSON.stringify([url, glob, of]))
+      .update(JSON.stringify([url, glob, inEnvironment]))
       .digest("hex")
       .slice(0, 16),
     host: new URL(url).host,
     on,
     functionId: glob,
-    environment: of,
+    environment: inEnvironment,
     url,
     secret: Redacted.make(secretText),
     // `resolveRetry` checks the value

@@ -112,8 +112,8 @@ export const numberOf = (value: unknown, orElse = 0): number => {
 }
 
 /**
- * Makes a new object with the members of both. Two plain objects under the same key are merged; of other
- * values that of `source` is taken. Members of `source` that are `undefined` change nothing. `__proto__` is
+ * Makes a new object with the members of both. Two plain objects under the same key are merged; any other
+ * value of `source` replaces that of `target`. Members of `source` that are `undefined` change nothing. `__proto__` is
  * treated like any other name.
  */
 export const deepMerge = <T extends object, S extends object>(target: T, source: S): T & S => {

@@ -200,7 +200,7 @@ const isDigit = (code: number): boolean => code >= 0x30 && code <= 0x39
 
 const NUMBER = /\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/y
 
-/** The path of the first number in the JSON that is too large. */
+/** The first number in the JSON that is too large, as it is written there; `undefined` when there is none. */
 const tooLargeIn = (text: string): string | undefined => {
   for (let at = 0; at < text.length; at++) {
     const code = text.charCodeAt(at)

@@ -9,7 +9,7 @@ import { isBooleanObject, isNativeError, isNumberObject, isStringObject } from "
  */
 export const losesContent = (value: object): boolean => {
   if (isPlain(Object.getPrototypeOf(value))) return false
-  // these hold something else than fields that were added to them
+  // their content is lost, even if fields were added to them
   if (value instanceof Map || value instanceof Set || value instanceof Promise) return true
   return Object.keys(value).length === 0 && !isBoxed(value)
 }

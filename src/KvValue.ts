@@ -91,10 +91,10 @@ export const contentTypes: { readonly [Type in ValueType]: string } = {
 
 /** The type of values with this content type. With one that is not known they are raw. */
 export const typeOfContent = (contentType: string | undefined): ValueType => {
-  const said = contentType?.toLowerCase().replaceAll(" ", "") ?? ""
-  if (said.startsWith("application/json")) return "json"
-  if (said.startsWith("text/plain")) return "text"
-  return said === "application/octet-stream;charset=binary" ? "bytes" : "raw"
+  const bare = contentType?.toLowerCase().replaceAll(" ", "") ?? ""
+  if (bare.startsWith("application/json")) return "json"
+  if (bare.startsWith("text/plain")) return "text"
+  return bare === "application/octet-stream;charset=binary" ? "bytes" : "raw"
 }
 
 /**

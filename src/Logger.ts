@@ -73,10 +73,10 @@ export interface LoggerConfig {
  */
 export const createLogger = (config: LoggerConfig = {}): Logger => {
   const lowest = levels.indexOf(config.level ?? levelFromEnvironment())
-  if (lowest === -1) throw new ValidationError(`createLogger: ${noLevel("`level`", config.level)}`)
+  if (lowest === -1) throw new ValidationError(`createLogger: ${levelProblem("`level`", config.level)}`)
   const format = config.format ?? formatFromEnvironment()
   if (!logFormats.includes(format)) {
-    throw new ValidationError(`createLogger: ${noFormat("`format`", config.format)}`)
+    throw new ValidationError(`createLogger: ${formatProblem("`format`", config.format)}`)
   }
   const prefix = config.prefix ?? "[ironflow]"
   return toLogger((level) => {
@@ -111,15 +111,18 @@ export const resolveLogger = (logger: Logger | false | undefined, prefix: string
 export interface RunLines {
   /** The current fields. */
   readonly fields: () => LogFields
-  /** Stores a line. Called for lines from `info` up, and for `debug` lines where these are shown. */
+  /**
+   * Stores a line. Called for lines from `info` up, and for `debug` lines if `IRONFLOW_LOG_LEVEL` is `debug`
+   * or `IRONFLOW_DEBUG` is set.
+   */
   readonly keep?: ((level: LineLevel, message: string, data: unknown) => void) | undefined
 }
 
 /**
  * The logger of the handler of one run. It writes nothing while `isReplaying()`, since an earlier turn has
  * written those lines. If there is a `target`, it writes to that, at every level. If not, it writes to the
- * console: lines from the level in `IRONFLOW_LOG_LEVEL` up, and debug lines if `IRONFLOW_DEBUG` is set. Each
- * line begins with the end of the run id.
+ * console: lines from the level in `IRONFLOW_LOG_LEVEL` up, or all lines if `IRONFLOW_DEBUG` is set. Each
+ * line begins with the last 8 characters of the run id.
  *
  * ```ts
  * const handlerLogger = IronflowLogger.runLogger("run_1", () => false, IronflowLogger.createNoopLogger())
@@ -162,17 +165,17 @@ export const levelFromEnvironment = (variables: Variables = readEnvironmentVaria
   if (word === undefined) return "info"
   const level = levels.find((known) => known === word.toLowerCase())
   if (level !== undefined) return level
-  if (word !== toldOf) {
-    toldOf = word
-    writeLine("warn", `[ironflow] ${noLevel(ENV_VARS.LOG_LEVEL, word)}. "info" is used instead`)
+  if (word !== warnedLevel) {
+    warnedLevel = word
+    writeLine("warn", `[ironflow] ${levelProblem(ENV_VARS.LOG_LEVEL, word)}. "info" is used instead`)
   }
   return "info"
 }
 
-/** The unknown level of which the last warning was. */
-let toldOf: string | undefined
+/** The unknown level that the last warning was about. */
+let warnedLevel: string | undefined
 
-const noLevel = (what: string, word: unknown): string =>
+const levelProblem = (what: string, word: unknown): string =>
   `${what} must be ${lineLevels.map((level) => `"${level}"`).join(", ")} or "silent", got ${show(word)}`
 
 /** The format in `IRONFLOW_LOG_FORMAT`, in either case; `pretty` by default. Warns once about an unknown format. */
@@ -181,17 +184,17 @@ export const formatFromEnvironment = (variables: Variables = readEnvironmentVari
   if (word === undefined) return "pretty"
   const format = logFormats.find((known) => known === word.toLowerCase())
   if (format !== undefined) return format
-  if (word !== toldOfFormat) {
-    toldOfFormat = word
-    writeLine("warn", `[ironflow] ${noFormat(LOG_FORMAT, word)}. "pretty" is used instead`)
+  if (word !== warnedFormat) {
+    warnedFormat = word
+    writeLine("warn", `[ironflow] ${formatProblem(LOG_FORMAT, word)}. "pretty" is used instead`)
   }
   return "pretty"
 }
 
-/** The unknown format of which the last warning was. */
-let toldOfFormat: string | undefined
+/** The unknown format that the last warning was about. */
+let warnedFormat: string | undefined
 
-const noFormat = (what: string, word: unknown): string =>
+const formatProblem = (what: string, word: unknown): string =>
   `${what} must be "pretty", "json" or "logfmt", got ${show(word)}`
 
 /** The machine's clock, since a logger is called outside of Effects. */
@@ -213,7 +216,7 @@ const lineOf = (
 /** How many characters may wait for a reader of the console. Lines beyond that are dropped. */
 const MAX_BUFFERED_CHARS = 1024 * 1024
 
-const leftOut = { warn: 0, info: 0 }
+const dropped = { warn: 0, info: 0 }
 
 /**
  * Writes a line to the console. If the reader of the console has stopped reading, lines are dropped, and one
@@ -224,13 +227,13 @@ const writeLine = (level: LineLevel, line: string): void => {
   if (typeof process !== "undefined") {
     const stream = kind === "warn" ? process.stderr : process.stdout
     if ((stream?.writableLength ?? 0) > MAX_BUFFERED_CHARS) {
-      leftOut[kind]++
+      dropped[kind]++
       return
     }
   }
-  if (leftOut[kind] > 0) {
-    const missing = leftOut[kind]
-    leftOut[kind] = 0
+  if (dropped[kind] > 0) {
+    const missing = dropped[kind]
+    dropped[kind] = 0
     // oxlint-disable-next-line eslint/no-console -- as below
     console[kind](`[ironflow] ${missing} log lines are missing here: they could not be written`)
   }

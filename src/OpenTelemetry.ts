@@ -41,11 +41,11 @@ interface OtelApi {
 const API = Symbol.for("opentelemetry.js.api.1")
 const SPAN = Symbol.for("OpenTelemetry Context Key SPAN")
 
-const found = (): OtelApi | undefined => (globalThis as { readonly [API]?: OtelApi })[API]
+const registeredApi = (): OtelApi | undefined => (globalThis as { readonly [API]?: OtelApi })[API]
 
 /** The span that is active in the calling code; `undefined` without one. */
 export const activeSpan = (): Tracer.ExternalSpan | undefined => {
-  const active = found()?.context?.active().getValue(SPAN) as OtelSpan | undefined
+  const active = registeredApi()?.context?.active().getValue(SPAN) as OtelSpan | undefined
   if (active === undefined) return undefined
   const { spanId, traceFlags, traceId } = active.spanContext()
   return Tracer.externalSpan({ spanId, traceId, sampled: (traceFlags & 1) === 1 })
@@ -72,7 +72,7 @@ class Values implements OtelContext {
   }
 }
 
-const activeContext = (): OtelContext => found()?.context?.active() ?? new Values(new Map())
+const activeContext = (): OtelContext => registeredApi()?.context?.active() ?? new Values(new Map())
 
 const contextOf = (span: Tracer.AnySpan): OtelContext =>
   activeContext().setValue(
@@ -181,14 +181,14 @@ class BridgedSpan implements Tracer.Span {
 
 /** Calls `f` with the span as the active span of the API. With a span of another tracer it only calls `f`. */
 export const within = <A>(span: Tracer.AnySpan | undefined, f: () => A): A => {
-  const context = span instanceof BridgedSpan ? found()?.context : undefined
+  const context = span instanceof BridgedSpan ? registeredApi()?.context : undefined
   return context === undefined ? f() : context.with(contextOf(span!), f)
 }
 
 let bridge: { readonly of: OtelApi["trace"]; readonly tracer: Tracer.Tracer } | undefined
 
 const openTelemetryTracer = (): Tracer.Tracer | undefined => {
-  const provider = found()?.trace
+  const provider = registeredApi()?.trace
   if (provider === undefined) return undefined
   if (bridge?.of === provider) return bridge.tracer
   const tracer = provider.getTracer("@ironflow/node")

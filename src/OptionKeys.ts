@@ -47,7 +47,7 @@ export const checkKeys = (
     if (inner === true) continue
     const value = options[key]
     if (value === undefined) continue
-    if (inner === undefined) unknown(key, known, what, logger)
+    if (inner === undefined) refuseOrWarn(key, known, what, logger)
     else checkKeys(value, inner, `${what}: ${key}`, logger)
   }
 }
@@ -73,7 +73,12 @@ export const checkAllKeys =
 const isList = (inner: KnownKeys | readonly [KnownKeys]): inner is readonly [KnownKeys] =>
   Array.isArray(inner)
 
-const unknown = (key: string, known: KnownKeys, what: string, logger: Logger | false | undefined): void => {
+const refuseOrWarn = (
+  key: string,
+  known: KnownKeys,
+  what: string,
+  logger: Logger | false | undefined
+): void => {
   const meant = nearest(key, Object.keys(known))
   const hint = meant === undefined ? "" : `: did you mean \`${meant}\`?`
   const problem = `${what} has no option \`${key}\`${hint}`
@@ -130,7 +135,7 @@ const edits = (from: string, to: string): number => {
   return above[to.length]!
 }
 
-/** Whether this is an option of a later version, in either case. It is ignored. */
+/** Whether this is an option of a later version, in camel case or snake case. Such an option is ignored. */
 export const isOfLater = (key: string): boolean => later.has(camelCase(key))
 
 /**

@@ -48,16 +48,16 @@ export const plainResult = (text: string | undefined): unknown => {
 }
 
 /** An output that the engine has sent, and whether it contains errors. */
-interface Told {
+interface OutputAnswer {
   readonly output?: unknown
   readonly outputHasErrors?: true
 }
 
 /** The answer with the errors in its output restored. */
-export const withErrors = <A extends object>(told: A): A => {
-  const { outputHasErrors, ...rest } = told as A & Told
+export const withErrors = <A extends object>(answer: A): A => {
+  const { outputHasErrors, ...rest } = answer as A & OutputAnswer
   // without the flag the answer stays as it is
-  return outputHasErrors === true ? ({ ...rest, output: revive(rest.output) } as unknown as A) : told
+  return outputHasErrors === true ? ({ ...rest, output: revive(rest.output) } as unknown as A) : answer
 }
 
 const brief = ({ code, message, name }: SerializedError): unknown => ({

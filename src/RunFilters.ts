@@ -141,6 +141,6 @@ export const checkMoment = (name: string, value: unknown): number => {
   const at = momentOf(value)
   if (at !== undefined) return at
   throw new ValidationError(
-    `listRuns: \`${name}\` must be a Date, milliseconds since 1970, or an ISO string with a valid date, such as "2026-01-31" or "2026-01-31T12:00:00Z", got ${show(value)}`
+    `The filter \`${name}\` must be a Date, milliseconds since 1970, or an ISO string with a valid date, such as "2026-01-31" or "2026-01-31T12:00:00Z", got ${show(value)}`
   )
 }

@@ -80,7 +80,7 @@ export type JsonForm<T> = [T] extends [Json | undefined]
 export const isSchema = (value: unknown): value is AnySchema =>
   isStandardSchema(value) || isEffectSchema(value)
 
-/** Returns the value, if it is a schema. Throws `ValidationError`, in which `what` names its owner. */
+/** Returns the value, if it is a schema. Throws `ValidationError`, in which `what` names the schema. */
 export const checkSchema = (schema: unknown, what: string): AnySchema => {
   if (isSchema(schema)) return schema
   throw new ValidationError(

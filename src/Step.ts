@@ -757,7 +757,7 @@ export interface StepService {
 export class Step extends Context.Service<Step, StepService>()("@ironflow/node/Step") {}
 
 /** Records where in the user's code a step is called, for the steps of the running handler. */
-const call = (kind: StepKind, target: unknown, entry: Function): void => {
+const recordCallSite = (kind: StepKind, target: unknown, entry: Function): void => {
   const fiber = Fiber.getCurrent()
   if (fiber === undefined) return
   const steps: (StepService & CalledFrom) | undefined = Context.getOrUndefined(fiber.context, Step)
@@ -783,7 +783,7 @@ export const run = <A extends Declared<S>, E, R, S = never, F = never>(
   NoInfer<F> | StepError | StepCallError,
   Exclude<R, StepAttempt> | Step
 > => {
-  call("run", name, run)
+  recordCallSite("run", name, run)
   return Step.use((step) => step.run(name, effect, options))
 }
 
@@ -806,7 +806,7 @@ export const tx = <A extends Declared<S>, E, R, S = never, F = never>(
   NoInfer<F> | StepError | UnsupportedError | StepCallError,
   Exclude<R, StepAttempt> | Step
 > => {
-  call("tx", name, tx)
+  recordCallSite("tx", name, tx)
   return Step.use((step) => step.tx(name, body, options))
 }
 
@@ -830,7 +830,7 @@ export const waitForEvent: {
     filter: EffectEventFilter<string>
   ): Effect.Effect<IronflowEvent<T>, WaitTimeoutError | StepCallError, Step>
 } = (name: string, filter: EffectEventFilter<string | EventDefinition>) => {
-  call("waitForEvent", name, waitForEvent)
+  recordCallSite("waitForEvent", name, waitForEvent)
   // the overloads above have the types of the arguments and results
   return Step.use((step) => step.waitForEvent(name, filter as EffectEventFilter<string>)) as Effect.Effect<
     never,
@@ -872,7 +872,7 @@ export const invoke: {
   // oxlint-disable-next-line typescript/no-explicit-any -- the overloads above carry the types
   options?: EffectInvokeOptions<any, any>
 ): Effect.Effect<never, never, Step> => {
-  call("invoke", fn, invoke)
+  recordCallSite("invoke", fn, invoke)
   return Step.use((step) => step.invoke(fn as string, input, options)) as Effect.Effect<never, never, Step>
 }
 
@@ -890,7 +890,7 @@ export const invokeAsync: {
     input: InvokeInput<F>
   ): Effect.Effect<{ readonly runId: string }, InvokeError | StepCallError, Step>
 } = (fn: string | Invokable, input?: unknown) => {
-  call("invokeAsync", fn, invokeAsync)
+  recordCallSite("invokeAsync", fn, invokeAsync)
   return Step.use((step) => step.invokeAsync(fn as string, input))
 }
 
@@ -944,6 +944,6 @@ export const publish = (
   StepError | StepCallError,
   Step
 > => {
-  call("publish", typeof topic === "string" ? publishName(topic) : topic, publish)
+  recordCallSite("publish", typeof topic === "string" ? publishName(topic) : topic, publish)
   return Step.use((step) => step.publish(topic, data))
 }

@@ -52,12 +52,12 @@ export class StepKeys {
     this.scope = scope
   }
 
-  /** The key of the next step that has this name, which is escaped. */
+  /** The key of the next step of this name. `name` is escaped already. */
   next(name: string): string {
     return `${this.scope}${name}:${this.#count(name)}`
   }
 
-  /** The prefix of the next parallel call that has this name, which is not escaped. */
+  /** The prefix of the next parallel call of this name. `name` is not escaped yet. */
   nextParallel(name: string): string {
     const escaped = escapeName(name)
     // the colon at the start separates these counts from those of steps, since no escaped name starts with

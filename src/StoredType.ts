@@ -165,8 +165,8 @@ type WithMethods<F> = [F] extends [never]
       : "methods"
 
 /**
- * The members of an object. Those under symbols are left out: JSON ignores them, and brands do not exist at
- * run time.
+ * The members of an object. Those under symbols keep their types: JSON ignores them, and brands do not exist
+ * at run time.
  */
 interface ObjectAs<T> {
   any: Anything

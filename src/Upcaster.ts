@@ -14,8 +14,8 @@ export interface UpcasterRegistry {
    */
   register(event: string, from: number, to: number, upcast: UpcasterFn): void
   /**
-   * Upcasts data from version `from` to version `to`. It is unchanged when `from` is not lower. Throws when
-   * an upcaster in between is missing, and what an upcaster throws.
+   * Upcasts data from version `from` to version `to`. Returns the data unchanged when `from` is not lower.
+   * Throws when an upcaster in between is missing. What an upcaster throws is passed on.
    *
    * ```ts
    * const upcasters = createUpcasterRegistry()

@@ -7,7 +7,7 @@ import { checkKeys, type Keys } from "./OptionKeys.ts"
 
 /** A request to a webhook. */
 export interface WebhookRequest {
-  /** `POST`, or `GET` for a `challenge`. */
+  /** `POST`; for a `challenge` also `GET` or `HEAD`. */
   readonly method: string
   /** The query parameters of the URL, decoded. Of a repeated one only the first value. */
   readonly query: { readonly [name: string]: string }
@@ -71,8 +71,9 @@ export interface WebhookConfig<Payload = any> {
    */
   readonly transform: (payload: Payload, request: WebhookRequest) => WebhookResult | Promise<WebhookResult>
   /**
-   * Parses a body that is neither JSON nor a form. By default the payload is the parsed JSON, or has the
-   * fields of `application/x-www-form-urlencoded` by their names, with repeated ones as arrays.
+   * Parses the body of every request, for bodies that are neither JSON nor a form. By default the payload is
+   * the parsed JSON, or has the fields of `application/x-www-form-urlencoded` by their names, with repeated
+   * ones as arrays.
    */
   readonly parse?: (request: WebhookRequest) => Payload | Promise<Payload>
   /**

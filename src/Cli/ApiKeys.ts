@@ -1,6 +1,6 @@
 /**
- * `ironflow apikeys`: manages API keys. Where no server runs, it makes the first key in the database file
- * itself.
+ * `ironflow apikeys`: manages API keys. While no server has the database file open, `create` makes the key in the
+ * file itself: so the first key can be made.
  */
 import { existsSync } from "node:fs"
 import * as Effect from "effect/Effect"

@@ -85,7 +85,7 @@ const counted = (count: number, action: BulkOperation["action"]): string =>
 
 /**
  * Counts the runs, asks for confirmation, and starts the operation. Fails with exit code 3 when some runs were
- * skipped, and 4 when all were.
+ * skipped, and 4 when no run was changed.
  */
 export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: BulkCommand) =>
   provideServer(
@@ -99,21 +99,21 @@ export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: Bu
           { code: "USAGE" }
         )
       }
-      const looked = yield* waitWithProgress(
+      const counts = yield* waitWithProgress(
         client,
         yield* client.bulk(action, runs, { ...options, dryRun: true }),
         "looked at"
       )
-      if (looked.status !== "completed") return yield* stoppedError(looked)
-      if (dryRun) return yield* print(looked, () => countOf(looked))
-      if (looked.done === 0) {
-        yield* print(looked, () => countOf(looked))
-        return yield* noneDoneError(action, looked)
+      if (counts.status !== "completed") return yield* stoppedError(counts)
+      if (dryRun) return yield* print(counts, () => countOf(counts))
+      if (counts.done === 0) {
+        yield* print(counts, () => countOf(counts))
+        return yield* noneDoneError(action, counts)
       }
       if (!yes) {
-        yield* Console.error(countOf(looked))
+        yield* Console.error(countOf(counts))
         const isWanted = yield* Prompt.run(
-          Prompt.Confirm({ message: `${capital(action)} ${counted(looked.done, action)}?`, initial: false })
+          Prompt.Confirm({ message: `${capital(action)} ${counted(counts.done, action)}?`, initial: false })
         )
         if (!isWanted) {
           return yield* new CommandError("Nothing was changed", { code: "CANCELLED" })
@@ -126,14 +126,15 @@ export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: Bu
         )
       }
       const ended = yield* waitWithProgress(client, begun, done[action])
-      const held = json || ended.done === 0 || !goOn.has(action) ? [] : yield* versionsAwaited(client)
-      yield* print(ended, () => [resultOf(ended), ...held].join("\n"))
+      const awaited =
+        json || ended.done === 0 || !needWorker.has(action) ? [] : yield* versionsAwaited(client)
+      yield* print(ended, () => [resultOf(ended), ...awaited].join("\n"))
       yield* failUnlessAllDone(ended)
     })
   )
 
-/** Actions that need a worker to continue the runs. */
-const goOn: ReadonlySet<BulkAction> = new Set(["retry", "resume", "rerun", "fork", "move"])
+/** Actions after which the runs need a worker. */
+const needWorker: ReadonlySet<BulkAction> = new Set(["retry", "resume", "rerun", "fork", "move"])
 
 /**
  * The runs that wait for a version that no worker has: one line for each version. They wait until somebody

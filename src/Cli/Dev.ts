@@ -17,7 +17,7 @@ import { readEnvironmentVariable, resolveEnvironment } from "../EnvironmentVaria
 import { refuseNonFile } from "../Engine/Store/Files.ts"
 import { IronflowError, StoreError } from "../Errors.ts"
 import { SDK_VERSION } from "../SdkVersion.ts"
-import { trackGoneFunctions, type Gone } from "./DevGoneFunctions.ts"
+import { makeDeleteGone, type Gone } from "./DevGoneFunctions.ts"
 import { keepWorker } from "./DevWorker.ts"
 import { ironflow, serverOptions } from "./Ironflow.ts"
 import { activityJson, activityLine } from "./ActivityLines.ts"
@@ -90,7 +90,7 @@ export const dev = Command.make(
         )
         yield* printActivity(engine.runs.observe, json)
         const changes = yield* codeChanges(path.dirname(path.resolve(input.file)))
-        const follow = trackGoneFunctions(engine.client(resolveEnvironment(environment)))
+        const deleteGone = makeDeleteGone(engine.client(resolveEnvironment(environment)))
         let greeted = false
         return yield* keepWorker({
           file: input.file,
@@ -101,10 +101,10 @@ export const dev = Command.make(
           changes,
           onReady: Effect.fnUntraced(function* (worker) {
             const functions = worker.functions.map(({ id }) => id)
-            const gone = yield* Effect.catch(follow(functions), (error) =>
+            const gone = yield* Effect.catch(deleteGone(functions), (error) =>
               Effect.as(
                 Console.error(`Functions that are gone from the code could not be deleted: ${error.message}`),
-                nobody
+                noneGone
               )
             )
             const hint = greeted || json ? "" : emitHint(worker, input.port, server.url)
@@ -201,7 +201,7 @@ const running = ({ functions, projections }: WorkerProcessInfo): string =>
     ...(projections.length === 0 ? [] : [`Projections: ${projections.join(", ")}`])
   ].join(". ")
 
-const nobody: Gone = { deleted: [], orphaned: [] }
+const noneGone: Gone = { deleted: [], orphaned: [] }
 
 /** Lists the registered functions that the new code lacks. */
 const absent = ({ deleted, orphaned }: Gone): string =>
@@ -212,8 +212,8 @@ const absent = ({ deleted, orphaned }: Gone): string =>
     ? ""
     : `\nNo worker has ${orphaned.join(", ")}. Runs of them wait. ` +
       "If the code is gone: ironflow functions delete ID")
-/** Shows how to start a run with an event. Empty when no function has an event without wildcards. */
 
+/** Shows how to start a run with an event. Empty when no function has an event without wildcards. */
 const emitHint = ({ functions }: WorkerProcessInfo, port: number, url: string): string => {
   const event = functions.flatMap(({ events }) => events).find((name) => !/[*>]/.test(name))
   if (event === undefined) return ""

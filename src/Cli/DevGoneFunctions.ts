@@ -1,5 +1,5 @@
 /**
- * Handles functions whose code is gone, for `ironflow dev`. Their events would start runs that no worker
+ * Deletes functions whose code is gone, for `ironflow dev`. Their events would start runs that no worker
  * takes.
  */
 import * as Effect from "effect/Effect"
@@ -18,13 +18,14 @@ export interface Gone {
   readonly orphaned: ReadonlyArray<string>
 }
 
-const kept: ReadonlySet<string> = new Set(["INVALID_STATE", "FUNCTION_NOT_FOUND"])
+/** The error codes for a function that another worker has, or that was deleted already. */
+const toleratedCodes: ReadonlySet<string> = new Set(["INVALID_STATE", "FUNCTION_NOT_FOUND"])
 
 /**
- * Returns a function that is called with the functions of each new worker. It deletes those that the previous
- * worker had and the new one lacks.
+ * Returns a function to call with the function ids of each new worker. It deletes those that the previous
+ * worker had and the new one lacks. At its first call it deletes nothing, and finds those that no worker has.
  */
-export const trackGoneFunctions = (client: Raw<ClientApi<EffectKind>>) => {
+export const makeDeleteGone = (client: Raw<ClientApi<EffectKind>>) => {
   let before: ReadonlyArray<string> | undefined
   return Effect.fnUntraced(function* (ids: ReadonlyArray<string>): Effect.fn.Return<Gone, IronflowError> {
     const gone = before?.filter((id) => !ids.includes(id)) ?? []
@@ -34,8 +35,7 @@ export const trackGoneFunctions = (client: Raw<ClientApi<EffectKind>>) => {
     for (const id of gone) {
       const outcome = yield* Effect.result(client.deleteFunction(id))
       if (Result.isSuccess(outcome)) deleted.push(id)
-      // another worker has the function too, or it was deleted already
-      else if (!kept.has(outcome.failure.code)) return yield* outcome.failure
+      else if (!toleratedCodes.has(outcome.failure.code)) return yield* outcome.failure
     }
     if (!first) return { deleted, orphaned: [] }
     const [functions, workers] = yield* Effect.all([client.listFunctions(), client.listWorkers()])

@@ -161,18 +161,18 @@ export const erase = Command.make(
           )
         }
         if (isNamed) {
-          const looked = yield* waitWithProgress(
+          const counts = yield* waitWithProgress(
             client,
             yield* client.erase(target, { cancel, dryRun: true }),
             "looked at"
           )
-          if (looked.status !== "completed") return yield* stoppedError(looked)
-          if (dryRun || isInVain(looked)) {
-            yield* print(looked, () => countOf(looked))
-            return dryRun ? undefined : yield* noneDoneError("erase", looked)
+          if (counts.status !== "completed") return yield* stoppedError(counts)
+          if (dryRun || isInVain(counts)) {
+            yield* print(counts, () => countOf(counts))
+            return dryRun ? undefined : yield* noneDoneError("erase", counts)
           }
           if (!yes) {
-            yield* Console.error(countOf(looked))
+            yield* Console.error(countOf(counts))
             const isWanted = yield* Prompt.run(
               Prompt.Confirm({ message: "Erase it? It cannot be undone.", initial: false })
             )

@@ -36,7 +36,7 @@ const filters = {
 type Filters = { readonly [Name in keyof typeof filters]: Option.Option<string> }
 
 const optionsOf = ({ entity, ...others }: Filters): ListEventsOptions =>
-  // the flags are named after the options of the client
+  // the other flags have the names of the client's options
   Object.fromEntries(
     Object.entries({ entityId: entity, ...others }).flatMap(([name, value]) =>
       Option.isSome(value) ? [[name, value.value]] : []
@@ -143,7 +143,7 @@ const why = clientCommand("why", {
   }
 }).pipe(Command.withExamples([{ command: "ironflow events why evt_1" }]))
 
-/** The page size with `--follow`. */
+/** How many new events `events tail` reads at once. */
 const PAGE = 100
 
 const tail = Command.make(
@@ -165,14 +165,15 @@ const tail = Command.make(
     yield* Effect.gen(function* () {
       const client = yield* Client
       const { stream } = yield* Subscriptions
-      const newest = yield* client.listEvents({ limit: 1 })
-      let after = newest.lookedTo?.position ?? 0
+      const end = yield* client.listEvents({ limit: 1 })
+      let after = end.lookedTo?.position ?? 0
       if (last !== 0) {
         const { events } = yield* client.listEvents({ ...options, limit: last })
-        const before = events.filter(({ position }) => position <= after)
-        yield* show(before.toReversed())
+        // newer ones are shown below
+        const earlier = events.filter(({ position }) => position <= after)
+        yield* show(earlier.toReversed())
       }
-      const goOn = Effect.gen(function* () {
+      const showNewer = Effect.gen(function* () {
         for (let isMore = true; isMore;) {
           const page = yield* client.listEvents({ ...options, after, order: "oldest", limit: PAGE })
           yield* show(page.events)
@@ -185,7 +186,7 @@ const tail = Command.make(
       yield* keepTrying(
         stream(`events:${options.name ?? ">"}`, { replay: 1 }).pipe(
           Stream.buffer({ capacity: 1, strategy: "sliding" }),
-          Stream.runForEach(() => goOn)
+          Stream.runForEach(() => showNewer)
         )
       )
     }).pipe(Effect.provide(services), Effect.provide(FetchHttpClient.layer))

@@ -24,7 +24,7 @@ endWhenNobodyReads((cause) => {
   Effect.runSync(report(Cause.fail(error), process.argv.includes("--json")))
 })
 endWithNpx()
-// throws here, before anything else, if the level is invalid
+// warns of an invalid level before the command runs
 levelFromEnvironment()
 
 invoke(process.argv.slice(2)).pipe(

@@ -1,7 +1,6 @@
 /**
  * Shows the progress of something that takes long. On a terminal this is one line, which is removed at the
- * end. Elsewhere, as in the log of a job, a line is printed every few seconds. With `--json` nothing is
- * printed.
+ * end. Elsewhere, as in the log of a job, a line is printed every few seconds, except with `--json`.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"

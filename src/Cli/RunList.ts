@@ -105,8 +105,9 @@ export const timeOf = (name: string, said: string, now: number): Effect.Effect<s
 
 const flagOf = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
 
-/** Takes a single function or status out of its list: sent as a string, it makes the server count all runs. */
-const oneOrAll = <A>(list: ReadonlyArray<A>): A | ReadonlyArray<A> => (list.length === 1 ? list[0]! : list)
+/** The list, or its only item. */
+const oneOrSeveral = <A>(list: ReadonlyArray<A>): A | ReadonlyArray<A> =>
+  list.length === 1 ? list[0]! : list
 
 /** Makes filters from the flags. */
 export const filtersOf = (input: FilterInput): Effect.Effect<ListRunsOptions, ValidationError> =>
@@ -129,8 +130,8 @@ export const filtersOf = (input: FilterInput): Effect.Effect<ListRunsOptions, Va
         ? Effect.succeed({})
         : Effect.map(timeOf(name, input[name].value, now), (at) => ({ [name]: at }))
     return {
-      ...(input.function.length === 0 ? {} : { functionId: oneOrAll(input.function) }),
-      ...(input.status.length === 0 ? {} : { status: oneOrAll(input.status) }),
+      ...(input.function.length === 0 ? {} : { functionId: oneOrSeveral(input.function) }),
+      ...(input.status.length === 0 ? {} : { status: oneOrSeveral(input.status) }),
       ...(yield* time("createdFrom")),
       ...(yield* time("createdTo")),
       ...(yield* time("endedFrom")),
@@ -186,7 +187,7 @@ export const list = Command.make(
     }
     const page = yield* callServer((client) =>
       withProgressLine(
-        looking(
+        searchPage(
           client,
           {
             ...filters,
@@ -198,7 +199,7 @@ export const list = Command.make(
       )
     )
     const now = yield* Clock.currentTimeMillis
-    yield* print(page, () => tableOf(page, now, momentsOf(input, filters)))
+    yield* print(page, () => tableOf(page, now, absoluteTimes(input, filters)))
   })
 ).pipe(
   Command.withDescription(
@@ -207,10 +208,10 @@ export const list = Command.make(
 )
 
 /**
- * One page. The server stops looking when it reaches its own time limit. It is then asked to continue, until
- * the time limit of the command is reached.
+ * Reads one page. The server stops its search at its own time limit. This asks it to continue, until the page is
+ * full or the time limit of the command is reached.
  */
-const looking = (client: ClientApi<EffectKind>, options: ListRunsOptions, timeLimit: number) =>
+const searchPage = (client: ClientApi<EffectKind>, options: ListRunsOptions, timeLimit: number) =>
   Effect.gen(function* () {
     const beganAt = yield* Clock.currentTimeMillis
     const limit = options.limit ?? 0
@@ -243,7 +244,7 @@ const looking = (client: ClientApi<EffectKind>, options: ListRunsOptions, timeLi
  * The relative times among the flags, such as 7d, as flags with absolute times: a cursor needs the same times
  * as the page before.
  */
-const momentsOf = (input: FilterInput, filters: ListRunsOptions): string =>
+const absoluteTimes = (input: FilterInput, filters: ListRunsOptions): string =>
   timeFilters
     .flatMap((name) => {
       const said = Option.getOrUndefined(input[name])
@@ -251,7 +252,7 @@ const momentsOf = (input: FilterInput, filters: ListRunsOptions): string =>
     })
     .join("")
 
-const tableOf = (page: ListRunsResult, now: number, moments: string): string => {
+const tableOf = (page: ListRunsResult, now: number, times: string): string => {
   const damaged = (page.damaged ?? []).map(({ id, message }) => `${id} is damaged. ${message}`)
   const rows = page.runs.map((run) => [
     run.id,
@@ -281,7 +282,7 @@ const tableOf = (page: ListRunsResult, now: number, moments: string): string => 
             ? `At least ${page.totalCount} in all`
             : "There are more"
           : `${page.totalCount} in all`
-    lines.push(`${how}; the next page:${moments} --cursor ${page.nextCursor}`)
+    lines.push(`${how}; the next page:${times} --cursor ${page.nextCursor}`)
   }
   return lines.join("\n")
 }
@@ -322,8 +323,8 @@ const follow = (client: Client["Service"], filters: ListRunsOptions, limit: numb
   })
 
 /**
- * The newest runs, back to a page whose runs were all shown already: since the last look, more than a page of
- * runs may have started.
+ * The newest runs, back to a page whose runs were all shown already: since the last request, more than a page
+ * of runs may have started.
  */
 const unseen = (client: Client["Service"], options: ListRunsOptions, shown: ReadonlySet<string>) =>
   Effect.gen(function* () {

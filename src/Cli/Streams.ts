@@ -18,7 +18,7 @@ const streamsCommand = commandsOf(Streams)
 
 const entityId = Argument.String("entity-id")
 
-const askStreams = <A, E>(call: (streams: StreamsService) => Effect.Effect<A, E>) =>
+const callStreams = <A, E>(call: (streams: StreamsService) => Effect.Effect<A, E>) =>
   provideServer(Effect.flatMap(Streams, call))
 
 const list = streamsCommand("list", {
@@ -148,7 +148,7 @@ const append = Command.make(
   Effect.fnUntraced(function* (input) {
     const data = yield* readData(input.data)
     const expected = yield* readExpected(input.expectedVersion)
-    const appended = yield* askStreams((streams) =>
+    const appended = yield* callStreams((streams) =>
       streams.append(
         input.entityId,
         { name: input.event, data, entityType: input.type },

@@ -2,8 +2,7 @@
  * Loads the functions and projections that a user's file exports, in TypeScript or JavaScript.
  *
  * Node itself strips the types. Hooks of Node do the rest: `./orders.js` finds `orders.ts`, since TypeScript
- * requires
- * imports to be written so; and a file with `import` and `export` is an ES module whatever the nearest
+ * requires imports to be written so; and a file with `import` and `export` is an ES module whatever the nearest
  * `package.json` says.
  */
 import { readFileSync } from "node:fs"
@@ -31,7 +30,7 @@ export const loadDefinitions = async (file: string): Promise<Definitions> => {
   const absolute = path.resolve(file)
   checkFile(file)
   const sources = new Sources()
-  sources.follow()
+  sources.registerHooks()
   let exports: { readonly [name: string]: unknown }
   try {
     exports = await import(pathToFileURL(absolute).href)
@@ -68,11 +67,11 @@ const isProjectionDefinition = (value: unknown): value is AnyProjection =>
 
 const TYPESCRIPT = /\.[cm]?ts$/
 
-/** Records which of the loaded modules are the user's own. */
+/** The hooks that load the user's files, and the files that they have loaded. */
 class Sources {
   readonly #files: Array<string> = []
 
-  follow(): void {
+  registerHooks(): void {
     // A runtime without these hooks loads TypeScript in its own way. `Module.` is used since a named import
     // would fail there when this file is loaded.
     Module.registerHooks?.({

@@ -39,7 +39,7 @@ export const worker = Command.make(
       Flag.optional
     ),
     ...logFlags,
-    // `ironflow dev` sets it: `dev` controls its worker over a channel, and the worker ends when `dev` dies
+    // for `ironflow dev`: the worker tells `dev` over a channel that it is ready, and ends when `dev` dies
     supervised: Flag.Boolean("supervised").pipe(
       Flag.withHidden,
       Flag.withoutNegation,

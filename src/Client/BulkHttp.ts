@@ -3,7 +3,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { type IronflowError, TimeoutError, ValidationError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
-import * as rows from "../Protocol/Bulk.ts"
+import * as operations from "../Protocol/Bulk.ts"
 import { refuseBlankEraseOptions, startErase } from "../Protocol/Erase.ts"
 import { checkBulkFilterNames } from "../RunFilters.ts"
 import { show, showMs } from "../Show.ts"
@@ -24,7 +24,7 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
   const { ask, withoutEndpoint } = makeEndpointCalls(connection)
   const orElse = (what: string) => withoutEndpoint(what, "Make the call for each run")
   const getBulk = (id: string) =>
-    ask(rows.getBulk, "getBulk", { variables: { id }, orElse: orElse(`getBulk(${quote(id)})`) })
+    ask(operations.getBulk, "getBulk", { variables: { id }, orElse: orElse(`getBulk(${quote(id)})`) })
 
   return {
     bulk: (action, runs, options = {}) =>
@@ -37,7 +37,7 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
           }
           const { ids, ...filters } = runs
           const { dryRun, fromStep, reason, version } = options
-          rows.refuseBlankBulkOptions({ ids, dryRun, fromStep, reason, version })
+          operations.refuseBlankBulkOptions({ ids, dryRun, fromStep, reason, version })
           checkBulkFilterNames(filters)
           const body = filtersInBody(filters)
           return {
@@ -51,7 +51,7 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
           }
         }),
         (body) =>
-          ask(rows.startBulk, "bulk", { about: action, body, orElse: orElse(`bulk(${quote(action)})`) })
+          ask(operations.startBulk, "bulk", { about: action, body, orElse: orElse(`bulk(${quote(action)})`) })
       ),
     erase: (target, options = {}) =>
       Effect.flatMap(
@@ -80,11 +80,11 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
       ),
     listBulk: () =>
       Effect.map(
-        ask(rows.listBulk, "listBulk", { orElse: orElse("listBulk()") }),
+        ask(operations.listBulk, "listBulk", { orElse: orElse("listBulk()") }),
         ({ operations }) => operations
       ),
     getBulk,
-    cancelBulk: (id) => ask(rows.cancelBulk, "cancelBulk", { variables: { id } }),
+    cancelBulk: (id) => ask(operations.cancelBulk, "cancelBulk", { variables: { id } }),
     waitForBulk: (id, { timeout } = {}) =>
       Effect.gen(function* () {
         if (timeout !== undefined && !(timeout >= 0 && Number.isFinite(timeout))) {

@@ -73,6 +73,7 @@ interface Line {
   readonly calls: ShortLivedMap<string, Resume>
   readonly frames: Frames
   ping: NodeJS.Timeout | undefined
+  /** Whether a frame or a pong has arrived since the last ping. */
   heard: boolean
   /** When the last frame arrived, in milliseconds of the channel's clock. */
   heardAt: number
@@ -140,20 +141,20 @@ export class Channel {
       }
       // in parts and with `setImmediate`, so that what has arrived while the process was busy is read before
       // the timeout counts
-      let timeoutOrElse = (): void => undefined
+      let cancelTimeout = (): void => undefined
       const wait = (parts: number): void => {
-        timeoutOrElse = this.#after(timeoutMs / TIMEOUT_PARTS, () =>
+        cancelTimeout = this.#after(timeoutMs / TIMEOUT_PARTS, () =>
           parts === 1 ? void setImmediate(giveUp) : wait(parts - 1)
         )
       }
       wait(TIMEOUT_PARTS)
       line.calls.set(id, (answer, isNotReceived = false) => {
-        timeoutOrElse()
+        cancelTimeout()
         resume(answer ?? Effect.fail(this.#broken(what, isNotReceived)))
       })
       line.frames.add(encodeMessage(`${id} ${method} ${path}${trace === undefined ? "" : ` ${trace}`}`, body))
       return Effect.sync(() => {
-        timeoutOrElse()
+        cancelTimeout()
         takeBack()
       })
     })

@@ -366,7 +366,7 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
   health(...options: CallArgs<F>): Kind<F, string, ClientError>
 }
 
-const emit = { ...callKeys, version: true, idempotencyKey: true, metadata: true } as const
+const emitKeys = { ...callKeys, version: true, idempotencyKey: true, metadata: true } as const
 const ofRun = { RunNotFoundError: true } as const
 const controlErrors = { ...ofRun, InvalidStateError: true } as const
 const stepControlErrors = { ...controlErrors, StepNotFoundError: true } as const
@@ -374,10 +374,10 @@ const stepControlErrors = { ...controlErrors, StepNotFoundError: true } as const
 /** Names, options and errors of the methods. */
 export const clientMethods: Methods<ClientApi<PromiseKind>, ClientApi<EffectKind>> = {
   ...functionsMethods,
-  emit: [[null, null, emit]],
-  trigger: [[null, null, emit]],
+  emit: [[null, null, emitKeys]],
+  trigger: [[null, null, emitKeys]],
   emitSync: [
-    [null, null, { ...emit, timeout: true }],
+    [null, null, { ...emitKeys, timeout: true }],
     { NoResultsError: true, RunNotFoundError: true, RunFailedError: true, RunCancelledError: true }
   ],
   emitMany: [[[{ event: true, data: true, version: true, idempotencyKey: true, metadata: true }], callKeys]],

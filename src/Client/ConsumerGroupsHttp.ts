@@ -144,7 +144,7 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
           const { groups, nextCursor } = yield* page(cursor, options)
           for (const group of groups) {
             // legacy servers ignore the name filter
-            if (options.name === undefined || group.name === options.name) all.push(settled(group))
+            if (options.name === undefined || group.name === options.name) all.push(withDefaults(group))
           }
           // a cursor that comes again would make this loop forever
           if (nextCursor === undefined || nextCursor === cursor) return all
@@ -223,11 +223,11 @@ const readKnown = reader(ConnectGroup)
 
 const readGroup = (answer: unknown): ConsumerGroup | undefined => {
   const group = readKnown(answer)
-  return group === undefined ? undefined : settled(group)
+  return group === undefined ? undefined : withDefaults(group)
 }
 
 /** Fills in the members that legacy servers leave out. */
-const settled = (group: ConsumerGroup): ConsumerGroup => ({
+const withDefaults = (group: ConsumerGroup): ConsumerGroup => ({
   ...group,
   message: group.message || `${group.name} is ${group.status}`,
   updatedAt: group.updatedAt || group.createdAt,

@@ -131,7 +131,7 @@ const entityStates = (
     entity.snapshot === undefined
       ? undefined
       : clientCodec(entity.snapshot, jsonFormat, `\`snapshot\` of entity "${entity.type}"`)
-  // `define` makes sure that a definition has both or neither
+  // `define` makes sure that an entity has both `initialState` and `evolve`, or neither
   const evolve = entity.evolve as ((state: unknown, event: StreamEvent) => unknown) | undefined
   const without = (method: string, what: string) =>
     Effect.fail(

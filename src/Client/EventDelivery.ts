@@ -6,8 +6,8 @@ import type * as Effect from "effect/Effect"
 
 /**
  * Where a delivery is. `waiting`: it waits for a body. `running`: it is in a body. `acking`: the body is done
- * and the ack is on its way. The others are for manual acks, after the body. `done`: the server has not been
- * told since then that the event is in progress. `left`: it has been told.
+ * and the ack is on its way. `done` and `left` are for manual acks, and come after the body. `done`: the
+ * client has not reported the event as in progress since the body ended. `left`: it has, for the last time.
  */
 export type Phase = "waiting" | "running" | "acking" | "done" | "left"
 

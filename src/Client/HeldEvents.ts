@@ -66,7 +66,7 @@ export class HeldEvents {
             ? {}
             : { redeliverDelay: Math.min(asked, MAX_REDELIVER_MS) })
         })
-        .catch((problem) => this.#tellUnsettled(subscription, problem))
+        .catch((problem) => this.#reportRefused(subscription, problem))
     }
     return {
       take: () => {
@@ -87,15 +87,15 @@ export class HeldEvents {
     if (delivery.isLost) return
     this.#session.settle(subscription, delivery.eventId, "ack").then(
       () => subscription.release(delivery),
-      (problem) => this.#tellUnsettled(subscription, problem, delivery)
+      (problem) => this.#reportRefused(subscription, problem, delivery)
     )
   }
 
   /**
-   * Reports an ack that the server has refused. A lost connection was reported already, and its events are
-   * delivered again.
+   * Reports that the server has refused to settle events, or to restart their `ackWait`. A lost connection was
+   * reported already, and its events are delivered again.
    */
-  #tellUnsettled(subscription: SubscriptionState, problem: unknown, delivery?: EventDelivery): void {
+  #reportRefused(subscription: SubscriptionState, problem: unknown, delivery?: EventDelivery): void {
     if (!(problem instanceof SubscriptionError)) return
     if (delivery !== undefined) subscription.release(delivery)
     const { code, message } = problem
@@ -150,7 +150,7 @@ export class HeldEvents {
         }),
         done
       )
-      .catch((problem) => this.#tellUnsettled(subscription, problem))
+      .catch((problem) => this.#reportRefused(subscription, problem))
   }
 
   /**

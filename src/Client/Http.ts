@@ -46,7 +46,7 @@ import { validated } from "../CheckAsEffect.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { callPages } from "./HttpPages.ts"
 import { checkVariable, makeEndpointCalls } from "./EndpointCalls.ts"
-import { filtersAreUnknown, filtersInBody, isAnswered } from "./RunFilterBody.ts"
+import { unsupportedFilters, filtersInBody, areFiltersApplied } from "./RunFilterBody.ts"
 import { makeWaitForRun } from "./WaitForRun.ts"
 
 const triggerBody = ({ data, idempotencyKey: key, metadata, name, version }: NamedEmit): string => {
@@ -204,8 +204,8 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
         (query) =>
           Effect.filterOrFail(
             ask(runs.listRuns, "listRuns", { body: query }, Answers.readRuns),
-            (page) => isAnswered(query, page),
-            () => filtersAreUnknown(connection.server.url)
+            (page) => areFiltersApplied(query, page),
+            () => unsupportedFilters(connection.server.url)
           )
       ),
     countRuns: (options) =>

@@ -27,8 +27,9 @@ export interface Connection {
 }
 
 /**
- * After the process was busy for this long, in milliseconds, its idle connections count as stale: the server
- * may have closed them. Whether a request on such a connection was received is not known.
+ * When no answer has arrived for this long, in milliseconds, idle connections count as stale: the server may
+ * have closed them. Then pending input is read before a request is sent, since it is not known whether a
+ * request on a closed connection was received.
  */
 const STALE_MS = 50
 
@@ -91,7 +92,7 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
               )
             }
           )
-          // real time, which sockets follow also in a test with another clock
+          // real time: sockets follow it, even in a test with another clock
           const isStale = performance.now() - heardAt >= STALE_MS
           const answer = isStale ? Effect.andThen(readPendingInput, sent) : sent
           return timeoutOrElse(

@@ -67,19 +67,19 @@ export type KVWrite<Value = unknown> =
   | {
       /** What to do with the key. */ readonly op: "put"
       /** The key, 1 to 1024 characters. */ readonly key: string
-      /** JSON value to store. */ readonly value: Value
+      /** The value: any JSON value, or a `Uint8Array`. */ readonly value: Value
     }
   /** Writes only if the key does not exist. */
   | {
       /** What to do with the key. */ readonly op: "create"
       /** The key, 1 to 1024 characters. */ readonly key: string
-      /** JSON value to store. */ readonly value: Value
+      /** The value: any JSON value, or a `Uint8Array`. */ readonly value: Value
     }
   /** Writes only if the key is at this revision. */
   | {
       /** What to do with the key. */ readonly op: "update"
       /** The key, 1 to 1024 characters. */ readonly key: string
-      /** JSON value to store. */ readonly value: Value
+      /** The value: any JSON value, or a `Uint8Array`. */ readonly value: Value
       /** The revision that the key must have. */ readonly revision: number
     }
   /** Deletes the key, only at this revision if one is given. */

@@ -14,14 +14,14 @@ export const readPendingInput: Effect.Effect<void> = Effect.repeat(
 )
 
 /**
- * Into how many parts a timeout is divided. When the process is blocked for longer than a part, it loses only
- * that part of the time: its request may be sent only after that.
+ * Into how many parts a timeout is divided. However long the process is blocked, only one part of the timeout
+ * passes meanwhile: the request may be sent only afterwards.
  */
 export const TIMEOUT_PARTS = 4
 
 /**
- * Ends with `orElse` after `ms`, unless the effect ends first. Each time that the process is blocked, it
- * loses at most one part of that time. Before the timeout counts, pending input is read.
+ * Ends with `orElse` after `ms` milliseconds, unless the effect ends first. Each time that the process is
+ * blocked, at most one part of the timeout passes. Before the timeout counts, pending input is read.
  */
 export const timeoutOrElse = <A, E, R, B, E2>(
   effect: Effect.Effect<A, E, R>,

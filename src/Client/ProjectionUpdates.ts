@@ -116,7 +116,8 @@ class Updates {
   #reading: { readonly after: string | undefined } | undefined
   /** Whether events may have been missed, so that the changes must be read. */
   #behind = false
-  #saysChanges = true
+  /** Whether the server can list the changed states. */
+  #listsChanges = true
   /** The cursor up to which everything was taken; without it all states are new. */
   #since: string | undefined
   /** The cursor of the newest event. */
@@ -147,7 +148,7 @@ class Updates {
     return Effect.gen({ self: this }, function* () {
       const { includeCurrent = false, onOpen, partition } = this.#options
       const opened = () => {
-        this.#missed()
+        this.#markBehind()
         onOpen?.()
       }
       yield* attempt(() => session.connect())
@@ -159,7 +160,7 @@ class Updates {
             {
               onEvent: ({ data, topic }) => this.#hear(topic, data),
               onError: ({ code, message, retrying }) => {
-                if (code === "EVENTS_DROPPED") return this.#missed()
+                if (code === "EVENTS_DROPPED") return this.#markBehind()
                 if (retrying !== false) return
                 this.#failure = new SubscriptionError(message, { code, retryable: false })
                 this.#wake()
@@ -170,7 +171,7 @@ class Updates {
         subscription.onConfirmed = opened
       }
       const page = yield* this.#readChanges(this.#name, { since: "now", limit: 1 })
-      this.#saysChanges = page !== undefined
+      this.#listsChanges = page !== undefined
       if (page !== undefined) {
         yield* this.#checkMode(page.mode)
         this.#since = includeCurrent ? undefined : page.cursor
@@ -180,7 +181,7 @@ class Updates {
         const result = yield* this.#get(partition ?? GLOBAL_PARTITION)
         yield* this.#checkMode(result.mode)
         if (includeCurrent) this.#waiting.set(result.partition, { result })
-        this.#isNew(result)
+        this.#remember(result)
       }
       onOpen?.()
     })
@@ -202,11 +203,11 @@ class Updates {
           if (update.result !== undefined && !this.#isOld(partition, update)) return update.result
           if (update.result === undefined) {
             const result = yield* this.#get(partition)
-            if (this.#isNew(result)) return result
+            if (this.#remember(result)) return result
           }
           break
         }
-        if (!this.#hasWork) yield* this.#somethingNew
+        if (!this.#hasWork) yield* this.#untilWork
       }
     })
   }
@@ -215,7 +216,7 @@ class Updates {
     return this.#failure !== undefined || this.#behind || this.#waiting.size > 0
   }
 
-  get #somethingNew(): Effect.Effect<void> {
+  get #untilWork(): Effect.Effect<void> {
     return Effect.callback((resume) => {
       this.#wake = () => resume(Effect.void)
       if (this.#hasWork) resume(Effect.void)
@@ -229,7 +230,7 @@ class Updates {
     if (topic === rebuiltTopic(this.#name)) {
       // a rebuild changes all states, also those that were read already
       this.#since = undefined
-      return this.#missed()
+      return this.#markBehind()
     }
     const about = partitionIn(this.#name, topic, data)
     if (about === undefined || (wanted !== undefined && wanted !== about)) return
@@ -237,18 +238,20 @@ class Updates {
     const result = cursor === undefined ? undefined : resultIn(data)
     this.#newest = cursor ?? this.#newest
     this.#waiting.set(about, cursor === undefined || result === undefined ? {} : { cursor, result })
-    if (this.#waiting.size > MAX_WAITING_STATES && this.#saysChanges) return this.#missed()
+    if (this.#waiting.size > MAX_WAITING_STATES && this.#listsChanges) return this.#markBehind()
     this.#wake()
   }
 
-  #missed(): void {
-    if (this.#saysChanges) {
+  /** Notes that events may have been missed. */
+  #markBehind(): void {
+    if (this.#listsChanges) {
       this.#behind = true
       this.#waiting.clear()
     } else this.#waiting.set(this.#options.partition ?? GLOBAL_PARTITION, {})
     this.#wake()
   }
 
+  /** Removes a waiting update. When it was the last one, `#since` moves to the newest event. */
   #take(partition: string): void {
     this.#waiting.delete(partition)
     const newest = this.#newest
@@ -290,7 +293,7 @@ class Updates {
       }).pipe(
         Effect.catchIf(
           (error) => error instanceof ProjectionNotFoundError,
-          () => Effect.succeed(nothing)
+          () => Effect.succeed(emptyPage)
         ),
         Effect.catchIf(isPassing, () =>
           Effect.sync(() => (this.#behind ||= isFirst)).pipe(
@@ -303,8 +306,8 @@ class Updates {
       if (page === undefined) {
         // the server cannot list changes any more: it was replaced by another kind of server
         this.#reading = undefined
-        this.#saysChanges = false
-        return this.#missed()
+        this.#listsChanges = false
+        return this.#markBehind()
       }
       const cursor = readCursor(page.cursor)
       if (isFirst) {
@@ -333,7 +336,8 @@ class Updates {
     )
   }
 
-  #isNew(result: ProjectionStateResult): boolean {
+  /** Remembers the state of a partition. Returns whether it differs from the one remembered before. */
+  #remember(result: ProjectionStateResult): boolean {
     const { lastEventId, lastEventSeq, partition, updatedAt, version } = result
     const mark = JSON.stringify([lastEventId, lastEventSeq, version, updatedAt])
     if (this.#known.get(partition) === mark) return false
@@ -354,7 +358,7 @@ class Updates {
 }
 
 /** A page without states, for a projection that was deleted and may exist again. */
-const nothing: ChangesPage = { mode: "managed", status: "active", cursor: "", states: [] }
+const emptyPage: ChangesPage = { mode: "managed", status: "active", cursor: "", states: [] }
 
 /** Whether the same request may succeed later. */
 const isPassing = (error: IronflowError): boolean =>

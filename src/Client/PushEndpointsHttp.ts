@@ -1,7 +1,7 @@
 /** Push endpoints over HTTP. */
 import * as Effect from "effect/Effect"
 import { EndpointNotFoundError } from "../Errors.ts"
-import * as rows from "../Protocol/Push.ts"
+import * as operations from "../Protocol/Push.ts"
 import type { EffectKind } from "./Client.ts"
 import { quote } from "./HttpCalls.ts"
 import type { Connection } from "./HttpConnection.ts"
@@ -17,7 +17,7 @@ export const make = (connection: Connection): Raw<PushEndpointsApi<EffectKind>> 
   return {
     register: (url) =>
       Effect.map(
-        ask(rows.registerPushEndpoint, "pushEndpoints.register", {
+        ask(operations.registerPushEndpoint, "pushEndpoints.register", {
           about: url,
           body: { url },
           orElse: orElse(`register(${quote(url)})`)
@@ -26,13 +26,13 @@ export const make = (connection: Connection): Raw<PushEndpointsApi<EffectKind>> 
       ),
     list: () =>
       Effect.map(
-        ask(rows.listPushEndpoints, "pushEndpoints.list", { orElse: orElse("list()") }),
+        ask(operations.listPushEndpoints, "pushEndpoints.list", { orElse: orElse("list()") }),
         ({ endpoints }) => endpoints
       ),
     remove: (url) =>
       Effect.catchIf(
         Effect.as(
-          ask(rows.removePushEndpoint, "pushEndpoints.remove", {
+          ask(operations.removePushEndpoint, "pushEndpoints.remove", {
             about: url,
             query: `?url=${encodeURIComponent(url)}`,
             orElse: orElse(`remove(${quote(url)})`)

@@ -32,6 +32,7 @@ interface ReconnectingHooks {
   readonly hear: (text: string) => void
   /** Called when a frame could not be read. The connection is then closed. */
   readonly broken: (error: Error) => void
+  /** Called with each new state. */
   readonly became: (state: ConnectionState) => void
 }
 

@@ -47,13 +47,14 @@ const textOf = (name: string, moment: Moment | undefined): string | undefined =>
  * Whether the server has applied the filters. A server that does not know them ignores them, and its answer
  * lacks the members of a search.
  */
-export const isAnswered = (body: object, page: ListRunsResult): boolean =>
+export const areFiltersApplied = (body: object, page: ListRunsResult): boolean =>
   page.isTotalExact !== undefined ||
   Object.entries(body).every(
     ([name, value]) => value === undefined || /^(?:functionId|status|limit|cursor)$/.test(name)
   )
 
-export const filtersAreUnknown = (url: string): UnsupportedError =>
+/** The error when the server has ignored filters. */
+export const unsupportedFilters = (url: string): UnsupportedError =>
   new UnsupportedError(
     `The server at ${url} can filter runs by one function and one status only, and ignored the other filters: leave them out`
   )

@@ -473,7 +473,9 @@ export class SubscriptionSession {
 }
 
 const unconnected = (eventId: string): ConnectionError =>
-  new ConnectionError(`Event ${eventId} cannot be settled without a connection: the server delivers it again`)
+  new ConnectionError(
+    `Event ${eventId} cannot be settled or extended: its subscription has ended, or the connection is lost. The server delivers the event again`
+  )
 
 const isThenable = (value: unknown): value is PromiseLike<unknown> =>
   isObject(value) && typeof value.then === "function"

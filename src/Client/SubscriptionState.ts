@@ -6,7 +6,7 @@ import type { AckMode, SubscribeOptions } from "../Protocol/Subscriptions.ts"
 import type { EventDelivery } from "./EventDelivery.ts"
 import type { SessionCallbacks, SubscriptionEvent } from "./SubscriptionCallbacks.ts"
 
-/** A received event and how it is settled. */
+/** A received event, and whether it is settled. */
 interface Seen {
   readonly eventId: string
   readonly position: string
@@ -30,7 +30,7 @@ export class SubscriptionState {
   hasPositions = false
   /** The mode that was requested, or that of the group. */
   ackMode: AckMode
-  /** The server expects to hear of held events within this many milliseconds; absent when it does not. */
+  /** Within this many milliseconds the server expects a report about held events; absent when it expects none. */
   ackWaitMs: number | undefined
   /** The events that are held, by their ids: those of a group, or of a subscription with acks. */
   readonly deliveries = new Map<string, EventDelivery>()

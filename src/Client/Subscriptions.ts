@@ -85,7 +85,7 @@ export class Subscriptions extends Context.Service<
 /** The connection of a session: to a server, or one of this process. */
 export type Source =
   | { /** Opens a connection. */ readonly dial: Connect }
-  | { /** Makes the calls that go beside the connection. */ readonly wire: () => Wire }
+  | { /** Makes a connection inside this process. */ readonly wire: () => Wire }
 
 const defaults: SessionOptions = {
   autoReconnect: true,

@@ -146,7 +146,7 @@ export interface EngineMetrics extends Readonly<Counts> {
 export class Engine extends Context.Service<Engine, EngineService>()("@ironflow/node/Engine") {}
 
 /** The parts of the engine, in order of dependency. Each listens to the commits that concern it. */
-const nouns = Layer.mergeAll(Push.layer, Metrics.layer, EngineLog.layer).pipe(
+const parts = Layer.mergeAll(Push.layer, Metrics.layer, EngineLog.layer).pipe(
   Layer.provideMerge(Layer.mergeAll(Timers.layer, Hooks.layer)),
   Layer.provideMerge(Workers.layer),
   Layer.provideMerge(
@@ -173,7 +173,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
   function* () {
     const { clock } = yield* Store
     // a memo map of its own, because an engine shares its parts with no other engine
-    const build = Layer.buildWithMemoMap(nouns, Layer.makeMemoMapUnsafe(), yield* Scope.Scope)
+    const build = Layer.buildWithMemoMap(parts, Layer.makeMemoMapUnsafe(), yield* Scope.Scope)
     const made = Effect.flatMap(build, (context) => Effect.provide(compose, context))
     return yield* clock === undefined ? made : Effect.provideService(made, Clock.Clock, clock)
   }

@@ -1,6 +1,6 @@
 /**
  * The log lines of the engine: one for each failed attempt, for each run that failed, was paused or was cancelled, for each lost
- * lease, for registered functions, and for each change of a key, a role or a policy. Successes are not logged. `Workers.ts` logs
+ * lease, for registered and deleted functions, and for each entry of the access log. Successes are not logged. `Workers.ts` logs
  * connections of workers.
  *
  * Lines have the run, the function, the step, the attempt, the worker and the environment as annotations. They never have inputs
@@ -18,8 +18,8 @@ import type { AccessNote, FunctionChange } from "./Store/Changes.ts"
 import { Store } from "./Store/Store.ts"
 
 /**
- * Most lines for one commit. Further lines are only counted, so that the engine still has time to work when a thousand runs fail
- * together.
+ * Most lines of a kind for one commit. Further lines about runs are only counted, so that the engine still has time to work when a
+ * thousand runs fail together.
  */
 const AT_ONCE = 200
 
@@ -125,14 +125,14 @@ const registered = (functions: ReadonlyArray<FunctionChange>): ReadonlyArray<Lin
   for (const { changed, deleted, environment, registration } of functions) {
     const what = deleted === true ? "deleted" : changed
     if (what === undefined) continue
-    const said = byEnvironment.get(environment) ?? []
-    byEnvironment.set(environment, said)
-    said.push(`${registration.id} (${what})`)
+    const described = byEnvironment.get(environment) ?? []
+    byEnvironment.set(environment, described)
+    described.push(`${registration.id} (${what})`)
   }
-  return Array.from(byEnvironment, ([environment, said]) => ({
+  return Array.from(byEnvironment, ([environment, described]) => ({
     level: "Info",
-    message: `Functions in environment ${environment}: ${said.slice(0, AT_ONCE).join(", ")}${said.length > AT_ONCE ? ` and ${said.length - AT_ONCE} more` : ""}`,
-    fields: { environment, ...(said.length === 1 ? { function: functions[0]!.registration.id } : {}) }
+    message: `Functions in environment ${environment}: ${described.slice(0, AT_ONCE).join(", ")}${described.length > AT_ONCE ? ` and ${described.length - AT_ONCE} more` : ""}`,
+    fields: { environment, ...(described.length === 1 ? { function: functions[0]!.registration.id } : {}) }
   }))
 }
 

@@ -11,7 +11,7 @@ const TURN_MS = 5
 let endsAt: number | undefined
 let turnBeganAt = 0
 
-/** Whether there is time left in this turn. */
+/** Whether there is time left in this turn. The first call in a turn starts its time. */
 export const hasTime = (): boolean => {
   // the real clock: it measures only a duration, so tests need not set it
   const now = performance.now()

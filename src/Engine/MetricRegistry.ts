@@ -9,11 +9,11 @@ import type { MetricFamily } from "./MetricFamily.ts"
 const SERIES = 5000
 
 /**
- * Puts the last measured values into the registry of Effect's metrics, from which exporters read them. `asked` is called whenever
+ * Puts the last measured values into the registry of Effect's metrics, from which exporters read them. `onRead` is called whenever
  * an exporter reads one of them.
  */
 export const registry = (
-  asked: () => void
+  onRead: () => void
 ): Effect.Effect<(families: ReadonlyArray<MetricFamily>) => void, never, Scope.Scope> =>
   Effect.gen(function* () {
     const context = yield* Effect.context<never>()
@@ -36,7 +36,7 @@ export const registry = (
       // each metric is given only values of its own kind
       registrations.push(
         register(() => {
-          asked()
+          onRead()
           return made.current as never
         })
       )

@@ -3,8 +3,8 @@
  * the engine started. Values that need queries are measured on request, at most every 15 seconds, and less often when the queries
  * take long. Without requests there are no queries.
  *
- * A series has at most the labels `environment` and one name. At most 200 functions, projections and groups have their own
- * series; the rest are counted under the name `other`.
+ * A series has at most the labels `environment`, one name, and one of a few fixed words. At most 200 functions, projections and
+ * groups have their own series. Further functions are counted under the name `other`, further projections and groups are left out.
  */
 import { monitorEventLoopDelay } from "node:perf_hooks"
 import * as Clock from "effect/Clock"
@@ -79,7 +79,7 @@ export const layer: Layer.Layer<
     const auditor = yield* Auditor
     const hooks = yield* Hooks
     const clock = yield* Clock.Clock
-    const one = yield* Semaphore.make(1)
+    const oneAtATime = yield* Semaphore.make(1)
     const loop = yield* eventLoop
     const scope = yield* Scope.Scope
     const run = Effect.runForkWith(yield* Effect.context<never>())
@@ -92,20 +92,20 @@ export const layer: Layer.Layer<
     })
 
     let found: Found | undefined
-    let lookAgainAt = Number.NEGATIVE_INFINITY
-    const look = Effect.gen(function* () {
+    let measureAgainAt = Number.NEGATIVE_INFINITY
+    const measure = Effect.gen(function* () {
       const beganAt = clock.currentTimeMillisUnsafe()
-      if (beganAt < lookAgainAt) return found
+      if (beganAt < measureAgainAt) return found
       const backlog = yield* countBacklog(store)
       const stuck = yield* runs.countStuck
       found = { backlog, stuck, lag: yield* store.read(readLogLag()) }
       const now = clock.currentTimeMillisUnsafe()
-      lookAgainAt = now + Math.max(EVERY_MS, 20 * (now - beganAt))
+      measureAgainAt = now + Math.max(EVERY_MS, 20 * (now - beganAt))
       return found
     })
     let failed: ReadonlyArray<FailedRuns> = []
     let countFailedAgainAt = Number.NEGATIVE_INFINITY
-    const lookForFailed = Effect.gen(function* () {
+    const countFailed = Effect.gen(function* () {
       const beganAt = clock.currentTimeMillisUnsafe()
       if (beganAt < countFailedAgainAt) return failed
       failed = yield* countFailedRuns(store)
@@ -114,9 +114,9 @@ export const layer: Layer.Layer<
       return failed
     })
     // damaged rows cannot be counted, but the other figures are as good as ever
-    const unlessDamaged = <A>(look: Effect.Effect<A, StoreError>) =>
+    const unlessDamaged = <A>(read: Effect.Effect<A, StoreError>) =>
       Effect.catchIf(
-        look,
+        read,
         (error) => error.code === "STORE_CORRUPT",
         () => Effect.succeed(undefined)
       )
@@ -134,14 +134,14 @@ export const layer: Layer.Layer<
       ...commitsOf(store.commits?.()),
       ...now({ ...workers.load(), subscriptions: subscriptions.count() })
     ]
-    const families = one.withPermits(1)(
+    const families = oneAtATime.withPermits(1)(
       Effect.gen(function* () {
-        const what = yield* unlessDamaged(look)
-        const failed = yield* unlessDamaged(lookForFailed)
+        const measured = yield* unlessDamaged(measure)
+        const failed = yield* unlessDamaged(countFailed)
         const stats = yield* store.read(readRunStats())
         const all = [
           ...knownOf(stats),
-          ...(what === undefined ? [] : ofFound(what, clock.currentTimeMillisUnsafe())),
+          ...(measured === undefined ? [] : ofFound(measured, clock.currentTimeMillisUnsafe())),
           ...(failed === undefined ? [] : [ofFailed(failed, stats)]),
           ...loop()
         ]

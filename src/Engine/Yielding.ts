@@ -51,7 +51,9 @@ export const gathered = <A, E>(
       ? Effect.succeed(all)
       : answers.withPermits(1)(
           Effect.flatMap(gather(Number.POSITIVE_INFINITY), (all) =>
-            all === undefined ? Effect.die("All pages are not all there is") : Effect.succeed(all)
+            all === undefined
+              ? Effect.die("The pages were not all read, although their number was not limited")
+              : Effect.succeed(all)
           )
         )
   )

@@ -34,7 +34,7 @@ export type ScheduleTimeout = (ms: number, fn: () => void) => () => void
 
 /** Makes an alarm on the clock in context. After the scope has closed, it makes no more calls. */
 export const make: Effect.Effect<Alarm, never, Scope.Scope> = Effect.clockWith((clock) =>
-  over(clock, () => clock.currentTimeMillisUnsafe())
+  alarmOver(clock, () => clock.currentTimeMillisUnsafe())
 )
 
 /** Makes timers for timeouts. They work like {@link make}, but on the monotonic clock. */
@@ -42,7 +42,7 @@ export const makeScheduleTimeout: Effect.Effect<ScheduleTimeout, never, Scope.Sc
   (clock) => {
     const nowMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
     return Effect.map(
-      over(clock, nowMs),
+      alarmOver(clock, nowMs),
       ({ at }): ScheduleTimeout =>
         (ms, fn) =>
           at(nowMs() + ms, fn)
@@ -50,7 +50,7 @@ export const makeScheduleTimeout: Effect.Effect<ScheduleTimeout, never, Scope.Sc
   }
 )
 
-const over = Effect.fnUntraced(function* (clock: Clock.Clock, nowMs: () => number) {
+const alarmOver = Effect.fnUntraced(function* (clock: Clock.Clock, nowMs: () => number) {
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
   const entries = new Heap<Entry>()
   let sleeper: Fiber.Fiber<void> | undefined

@@ -70,7 +70,7 @@ const stepName = ({ name }: Compensation): string => `compensate:${name}`
 
 /**
  * Makes the step call of a compensation; `undefined` when the compensation has no code. `done` is called when
- * it has run, with the error if it failed.
+ * it has run, with a message if it failed.
  */
 export const compensationCall = (
   compensation: Compensation,

@@ -247,7 +247,7 @@ class BranchFibers {
 }
 
 /** Runs the branches of a call, each with steps of its own. */
-const askBranches = (
+const callBranches = (
   { scope, turn }: Place,
   name: string,
   items: unknown,
@@ -277,7 +277,7 @@ const askBranches = (
               succeed: (exits: ReadonlyArray<BranchExit>) => resume(results(exits)),
               fail: (failure: FailedBranch) => resume(Effect.andThen(fibers.stop(), failureIn(failure)))
             }
-            const cancel = runBranches(turn, scope, call, askBranches)
+            const cancel = runBranches(turn, scope, call, callBranches)
             return Effect.suspend(() => {
               cancel()
               return fibers.stop()
@@ -340,9 +340,9 @@ const failedInvocation = (
   schema: Schema.Codec<unknown, unknown> | undefined,
   error: SerializedError
 ): Effect.Effect<never, unknown> => {
-  const told = storedError(turn, call, error)
-  if (schema === undefined || !(told instanceof InvokeError)) return Effect.fail(told)
-  const fail = (failure: unknown) => Effect.fail(withFailure(told, failure))
+  const restored = storedError(turn, call, error)
+  if (schema === undefined || !(restored instanceof InvokeError)) return Effect.fail(restored)
+  const fail = (failure: unknown) => Effect.fail(withFailure(restored, failure))
   if (error.data !== undefined && encodedFailure in error.data) {
     const what = `Failure of ${invokedBy(turn, call.name)}`
     return Effect.flatMap(decode(schema, error.data[encodedFailure], what), fail)
@@ -350,10 +350,10 @@ const failedInvocation = (
   // No encoded failure: the function has another schema or none, or a test stub failed in its place. The
   // fields of its error may fit the schema all the same.
   const fields = error.cause?.data
-  if (fields === undefined) return Effect.fail(told)
+  if (fields === undefined) return Effect.fail(restored)
   return Effect.matchEffect(decodeFromJson(schema, fields), {
     onSuccess: fail,
-    onFailure: () => Effect.fail(told)
+    onFailure: () => Effect.fail(restored)
   })
 }
 
@@ -449,14 +449,14 @@ export const effectSteps = (turn: TurnMachine, scope: StepScope): StepService =>
       callStep(place, steps.invokeAsync, invokedId(target), { given: () => ({ target, input }) }),
 
     parallel: (name: string, effects: ReadonlyArray<AnyBranch>, options?: ParallelOptions) =>
-      askBranches(place, name, effects, (index) => effects[index] ?? Effect.void, options),
+      callBranches(place, name, effects, (index) => effects[index] ?? Effect.void, options),
 
     map: <T>(
       name: string,
       items: ReadonlyArray<T>,
       fn: (item: T, index: number) => AnyBranch,
       options?: ParallelOptions
-    ) => askBranches(place, name, items, (index) => fn(items[index] as T, index), options),
+    ) => callBranches(place, name, items, (index) => fn(items[index] as T, index), options),
 
     compensate: <A, E, R>(stepName: string, effect: Effect.Effect<A, E, R>) =>
       Effect.withFiber((fiber) => {

@@ -23,7 +23,7 @@ export interface FunctionPlan {
    */
   readonly uncalled: Map<string, string>
   /** Whether the warning about sleeps outside of steps was logged. */
-  toldOfSleeps: boolean
+  hasWarnedOfSleeps: boolean
 }
 
 /** The most call sites in memory: a handler may make up step names without end. */
@@ -47,7 +47,7 @@ export const functionPlan = (fn: AnyFunction): FunctionPlan => {
           : resolveStepTimeout(stepTimeout, `stepTimeout of function "${id}"`),
       callSites: new Map(),
       uncalled: new Map(),
-      toldOfSleeps: false
+      hasWarnedOfSleeps: false
     }
     plans.set(fn, plan)
   }
@@ -72,9 +72,10 @@ export const callSiteOf = (plan: FunctionPlan, kind: StepKind, name: string): st
   plan.callSites.get(`${kind}:${name}`) ?? ""
 
 /**
- * Whether these steps of the run were not logged yet. Remembers them, and forgets the run when it has ended.
+ * Remembers these uncalled steps of the run, or forgets the run when it has ended. Returns whether the steps
+ * were not logged yet.
  */
-export const isNewlyUncalled = (
+export const rememberUncalled = (
   { uncalled }: FunctionPlan,
   runId: string,
   steps: string,

@@ -67,7 +67,7 @@ export class Journal {
     return this.#open.get(key)
   }
 
-  /** Records that a wait is over which the handler has not called yet. Ignored when the step was not open. */
+  /** Records that a wait is over, although the handler has not called it yet. Ignored when the step was not open. */
   fireEarly(key: string, outcome: Outcome | undefined): void {
     if (this.#open.has(key)) this.#firedEarly.set(key, { outcome })
   }

@@ -170,7 +170,7 @@ const callStep = <Given, Result, T>(
 type Branch = (step: StepClient) => unknown
 
 /** Runs the branches of a call, each with steps of its own. */
-const askBranches = (
+const callBranches = (
   place: Place,
   entry: Function,
   name: string,
@@ -312,7 +312,7 @@ export const promiseSteps = (turn: TurnMachine, scope: StepScope): StepClient =>
     } as StepClient["invokeAsync"],
 
     parallel: function parallel(name: string, branches: unknown, options?: ParallelOptions) {
-      return askBranches(place, parallel, name, branches as ReadonlyArray<Branch>, options, parallelKeys)
+      return callBranches(place, parallel, name, branches as ReadonlyArray<Branch>, options, parallelKeys)
     } as StepClient["parallel"],
 
     map: function map<T>(
@@ -321,13 +321,13 @@ export const promiseSteps = (turn: TurnMachine, scope: StepScope): StepClient =>
       fn: (item: T, step: StepClient, index: number) => Promise<unknown>,
       options?: ParallelOptions & Partial<WithSchema<unknown>>
     ) {
-      // `checkParallel` refuses a value that is no list, and an `fn` that is no function
+      // `callBranches` refuses a value that is no list, and an `fn` that is no function
       const branches = Array.isArray(items)
         ? items.map((item: T, index) =>
             typeof fn === "function" ? (step: StepClient) => fn(item, step, index) : fn
           )
         : items
-      return askBranches(place, map, name, branches as ReadonlyArray<Branch>, options, mapKeys)
+      return callBranches(place, map, name, branches as ReadonlyArray<Branch>, options, mapKeys)
     } as StepClient["map"],
 
     compensate: (stepName, fn) => {

@@ -41,14 +41,14 @@ export class RunningSteps {
   }
 
   /** The steps that have run for at least this long, the oldest first. */
-  told(atLeastMs: number): ReadonlyArray<RunningStep> {
+  list(atLeastMs: number): ReadonlyArray<RunningStep> {
     if (this.#attempts.size === 0) return []
     const now = this.#host.clock.currentTimeMillisUnsafe()
-    const told: Array<RunningStep> = []
+    const steps: Array<RunningStep> = []
     for (const { call, number, progress, startedAt } of this.#attempts) {
       const forMs = Math.max(0, now - startedAt)
       if (forMs < atLeastMs) continue
-      told.push({
+      steps.push({
         stepKey: call.key,
         name: call.name,
         kind: call.kind,
@@ -57,7 +57,7 @@ export class RunningSteps {
         ...(progress === undefined ? {} : { progress })
       })
     }
-    return told
+    return steps
   }
 
   has(group: BranchGroup): boolean {

@@ -2,8 +2,8 @@
  * Decides when a call of the handler may begin.
  *
  * Nothing new begins before the handler has received the journal's outcomes for its calls. The code of a step
- * also waits until
- * everything that the turn has reported is durable, so that no step depends on a result that could be lost.
+ * also waits until everything that the turn has reported is durable, so that no step depends on a result that
+ * could be lost.
  */
 import { isCode, type StepCall } from "./StepCall.ts"
 

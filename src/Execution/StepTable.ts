@@ -212,7 +212,7 @@ export const steps = {
   })
 }
 
-/** Calls of a handler that have no row: the calls that run branches. */
+/** Calls of a handler that have no row: those that run branches, and that which registers a compensation. */
 export const groups = {
   parallel: { naming: "name of the parallel call" },
   map: { naming: "name of the parallel call" },

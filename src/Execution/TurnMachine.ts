@@ -148,7 +148,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
   }
 
   running(atLeastMs: number): ReadonlyArray<RunningStep> {
-    return this.steps.running.told(atLeastMs)
+    return this.steps.running.list(atLeastMs)
   }
 
   abort(reason: Error): void {

@@ -285,7 +285,7 @@ export const traceTurn = (job: Job, host: TurnHost): TurnTrace | undefined => {
 }
 
 /**
- * Adds the trace of the run to an op. For a run that is traced elsewhere, and whose turn is not traced here.
+ * Adds the trace of the run to an op. For a run whose event is traced, in a process that traces no turns.
  */
 export const passTraceOn = (job: Job, op: TurnOp): TurnOp =>
   job.event.trace !== undefined &&

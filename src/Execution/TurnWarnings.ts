@@ -2,7 +2,7 @@
  * The warnings of a turn for the worker's log. Each is `undefined` when there is nothing to warn of, or it
  * was logged before.
  */
-import { type FunctionPlan, isNewlyUncalled } from "./FunctionPlan.ts"
+import { type FunctionPlan, rememberUncalled } from "./FunctionPlan.ts"
 import { stopGraceMs } from "./RunningSteps.ts"
 
 /** Names the run of a turn in messages. */
@@ -33,7 +33,7 @@ export const uncalledWarning = (
 ): string | undefined => {
   const { plan, runId } = subject
   const shown = `${listed(names)}${names.length > MAX_NAMES ? ", ..." : ""}`
-  if (names.length === 0 || !isNewlyUncalled(plan, runId, shown, completed)) return undefined
+  if (names.length === 0 || !rememberUncalled(plan, runId, shown, completed)) return undefined
   return (
     `${runOf(subject)} ${completed ? "completed" : "waits"} without having asked for recorded steps: ` +
     `${shown}. Steps were renamed, removed or swapped since they were recorded` +
@@ -44,8 +44,8 @@ export const uncalledWarning = (
 /** Warns that the handler sleeps outside of steps while its turn ends. Logged once for each function. */
 export const sleepsWarning = (subject: RunLabel, sleeps: number): string | undefined => {
   const { plan } = subject
-  if (sleeps === 0 || plan.toldOfSleeps) return undefined
-  plan.toldOfSleeps = true
+  if (sleeps === 0 || plan.hasWarnedOfSleeps) return undefined
+  plan.hasWarnedOfSleeps = true
   return (
     `${runOf(subject)} waits for steps while its handler sleeps outside of steps ` +
     "(`Effect.sleep`, `Effect.timeout`, `Effect.delay` and their like). Such a sleep is not durable: it ends with the turn, and " +

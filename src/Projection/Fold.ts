@@ -74,7 +74,7 @@ export class Fold {
         this.#options.handling.registration.name
       )
       for (let i = 0; i < events.length; i++) {
-        partitions.push(this.partitionOf(events[i]!, (its) => (decoded[i] = its)))
+        partitions.push(this.partitionOf(events[i]!, (event) => (decoded[i] = event)))
         if (turn.isOver()) yield* turn.next
       }
       if (!(yield* this.readStates(partitions))) return "lost"
@@ -159,9 +159,9 @@ export class Fold {
     const { partitionKey } = handling.registration
     if (partitionKey === undefined) return GLOBAL_PARTITION
     try {
-      const its = handling.decode(event)
-      if (partitionKey !== PARTITION_FUNCTION) handOver?.(its)
-      return handling.partition(its)
+      const decoded = handling.decode(event)
+      if (partitionKey !== PARTITION_FUNCTION) handOver?.(decoded)
+      return handling.partition(decoded)
     } catch (error) {
       return new Failed(error)
     }

@@ -77,7 +77,7 @@ export class OwnedProjection {
 
   /** Processes batches. Ends when the runner is stopped, or the projection belongs to another worker. */
   readonly run: Effect.Effect<void, RunnerError> = Effect.suspend(() =>
-    Effect.raceFirst(this.#work, this.#holdOn)
+    Effect.raceFirst(this.#work, this.#keepLease)
   )
 
   get #work(): Effect.Effect<void, RunnerError> {
@@ -108,7 +108,7 @@ export class OwnedProjection {
   /**
    * Renews the lease while a batch takes long. Ends when the projection may belong to another worker by now.
    */
-  get #holdOn(): Effect.Effect<void> {
+  get #keepLease(): Effect.Effect<void> {
     return Effect.gen({ self: this }, function* () {
       const { feed, logger } = this.#options
       const { leaseMs } = this.#lease

@@ -87,7 +87,7 @@ export const makeProjectionHandler = ({
 
   const iso = makeIso()
   // one object, which all events share
-  const itself = Object.freeze({ name, version: VERSION })
+  const projectionInfo = Object.freeze({ name, version: VERSION })
 
   const decode = (event: ProjectionLogEvent): ProjectionEvent => {
     let data = decodeJson(event.data)
@@ -113,14 +113,14 @@ export const makeProjectionHandler = ({
     event: ProjectionEvent,
     { attempt, partition, signal }: CallContext
   ): ProjectionContext => {
-    const its: Writable<ProjectionContext["event"]> = {
+    const eventInfo: Writable<ProjectionContext["event"]> = {
       id: event.id,
       name: event.name,
       seq: event.seq,
       timestamp: new Date(event.timestamp)
     }
-    if (event.metadata !== undefined) its.metadata = event.metadata
-    return { event: its, projection: itself, partition, attempt, logger, signal }
+    if (event.metadata !== undefined) eventInfo.metadata = event.metadata
+    return { event: eventInfo, projection: projectionInfo, partition, attempt, logger, signal }
   }
 
   return {
@@ -150,7 +150,7 @@ export const makeProjectionHandler = ({
             "Write it without async"
         )
       }
-      return Effect.isEffect(next) ? failing(next) : next
+      return Effect.isEffect(next) ? failuresAsValues(next) : next
     },
     call: (event, context) =>
       Effect.suspend(() => {
@@ -160,9 +160,9 @@ export const makeProjectionHandler = ({
             decoded,
             contextOf(decoded, { ...context, partition: GLOBAL_PARTITION })
           )
-          if (Effect.isEffect(called)) return asFailed(failing(called))
+          if (Effect.isEffect(called)) return asFailed(failuresAsValues(called))
           return called instanceof Promise
-            ? asFailed(failing(Effect.tryPromise({ try: () => called, catch: (error) => error })))
+            ? asFailed(failuresAsValues(Effect.tryPromise({ try: () => called, catch: (error) => error })))
             : Effect.succeed(undefined)
         } catch (error) {
           return Effect.succeed(new Failed(error))
@@ -181,12 +181,12 @@ const makeIso = (): ((time: number) => string) => {
   let second = Number.NaN
   let upToSecond = ""
   return (time) => {
-    const its = Math.floor(time / 1000)
-    if (its !== second) {
-      upToSecond = new Date(its * 1000).toISOString().slice(0, -4)
-      second = its
+    const current = Math.floor(time / 1000)
+    if (current !== second) {
+      upToSecond = new Date(current * 1000).toISOString().slice(0, -4)
+      second = current
     }
-    return `${upToSecond}${String(time - its * 1000).padStart(3, "0")}Z`
+    return `${upToSecond}${String(time - current * 1000).padStart(3, "0")}Z`
   }
 }
 
@@ -194,7 +194,9 @@ const makeIso = (): ((time: number) => string) => {
  * Turns the failures and defects of a handler's Effect into values; an interruption stays one. The services
  * come from the worker's context.
  */
-const failing = (effect: Effect.Effect<unknown, unknown, unknown>): Effect.Effect<unknown | Failed> =>
+const failuresAsValues = (
+  effect: Effect.Effect<unknown, unknown, unknown>
+): Effect.Effect<unknown | Failed> =>
   Effect.flatMap(
     Effect.exit(effect as Effect.Effect<unknown, unknown>),
     (exit): Effect.Effect<unknown | Failed> =>

@@ -39,6 +39,7 @@ export class States {
   readonly #live = new Map<string, Live>()
   #latest: Live | undefined
   readonly #signal: AbortSignal
+  /** Whether each state makes a JSON round trip after every event. */
   careful = false
 
   constructor(handling: ProjectionHandler, signal: AbortSignal) {

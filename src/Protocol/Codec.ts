@@ -2,11 +2,11 @@
  * Codecs: plain data that describes messages, with their types, names of members and optional members.
  * Everything else is derived from a codec on first use, so that a bundle only contains what its program uses:
  *
- * - {@link decoder} reads a request strictly: the first mistake throws a `ValidationError` with its path.
- * - {@link taker} reads a request whose values the service checks itself.
+ * - `decoder` of `ServerCodec.ts` reads a request strictly: the first mistake throws a `ValidationError` with its path.
+ * - `taker`, also there, reads a request whose values the service checks itself.
  * - {@link reader} reads an answer of any Ironflow server leniently, including legacy ones.
- * - {@link encoder} encodes a message, with only the members in the codec.
- * - {@link schemaOf} makes its JSON Schema.
+ * - `encoder` of `ServerCodec.ts` encodes a message, with only the members in the codec.
+ * - `schemaOf`, also there, makes the JSON Schema of a message.
  *
  * Requests may have members in camel case or snake case, `null` for absent members, and numbers as strings of digits. Unknown
  * members are ignored. Free-form data is not changed.
@@ -18,7 +18,7 @@ export type Node =
   | { readonly kind: "text"; readonly isFilled?: true; readonly isTime?: true }
   | { readonly kind: "number"; readonly isWhole?: true; readonly isText?: true; readonly isFilled?: true }
   | { readonly kind: "flag" }
-  | { readonly kind: "json"; readonly isThere?: true }
+  | { readonly kind: "json"; readonly isNonNull?: true }
   | { readonly kind: "object"; readonly of?: Node }
   | { readonly kind: "oneOf"; readonly values: ReadonlyArray<string> }
   | ({ readonly kind: "word" } & Words)
@@ -103,7 +103,7 @@ export function oneOfList<const A extends string>(values: ReadonlyArray<A>): Cod
 /** Any value but `null`, unchanged, of a known type. */
 /* @__NO_SIDE_EFFECTS__ */
 export function nonNullJson<A>(): Codec<A> {
-  return { kind: "json", isThere: true }
+  return { kind: "json", isNonNull: true }
 }
 /**
  * A value of an enum. It is sent as `<PREFIX>_<WORD>`, and read in any spelling: `manual`, `MANUAL`, `ACK_MODE_MANUAL` or its
@@ -285,7 +285,7 @@ const readAnswer = (node: Node, isCamelOrSnake: boolean): Read => {
     case "flag":
       return (value) => (typeof value === "boolean" ? value : undefined)
     case "json":
-      return (value) => (value === null && node.isThere ? undefined : value)
+      return (value) => (value === null && node.isNonNull ? undefined : value)
     case "object": {
       const { of } = node
       if (of === undefined) return (value) => (isObject(value) ? value : undefined)

@@ -1,6 +1,6 @@
 /**
  * Turns for push handlers of other packages, which know only completed steps, failed invocations and one yield for each segment.
- * Other cases are handled as for legacy workers, see `Workers/LegacyWorker.ts`.
+ * Other cases are handled as for legacy workers, see `Engine/Workers/LegacyWorker.ts`.
  */
 import { isObject, textOf } from "../Json.ts"
 import { decoder } from "./ServerCodec.ts"

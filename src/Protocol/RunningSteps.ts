@@ -56,14 +56,14 @@ export const progressOf = (fraction: unknown, text: unknown): StepProgress | und
 /** Limits the report to the maximum number of steps. */
 export const bounded = (turns: ReadonlyArray<RunningTurn>): ReadonlyArray<RunningTurn> => {
   let room = reportedStepsPerWorker
-  const told: Array<RunningTurn> = []
+  const reported: Array<RunningTurn> = []
   for (const turn of turns) {
     const steps = turn.steps.slice(0, Math.min(reportedStepsPerTurn, room))
     if (steps.length === 0) continue
     room -= steps.length
-    told.push({ ...turn, steps })
+    reported.push({ ...turn, steps })
   }
-  return told
+  return reported
 }
 
 const kinds: ReadonlySet<unknown> = new Set(stepKinds)
@@ -88,7 +88,7 @@ const readStep = (value: unknown): ReadonlyArray<RunningStep> => {
   const { attempt, forMs, kind, name, progress, stepKey } = value
   if (typeof stepKey !== "string" || typeof name !== "string" || !kinds.has(kind)) return []
   if (!Number.isSafeInteger(attempt) || Number(attempt) < 1 || !(Number(forMs) >= 0)) return []
-  const said = isObject(progress) ? progressOf(progress.fraction, progress.text) : undefined
+  const shown = isObject(progress) ? progressOf(progress.fraction, progress.text) : undefined
   return [
     {
       // the maximum length of step names and keys
@@ -97,7 +97,7 @@ const readStep = (value: unknown): ReadonlyArray<RunningStep> => {
       kind: kind as StepKind,
       attempt: Number(attempt),
       forMs: Math.min(Number(forMs), Number.MAX_SAFE_INTEGER),
-      ...(said === undefined ? {} : { progress: said })
+      ...(shown === undefined ? {} : { progress: shown })
     }
   ]
 }

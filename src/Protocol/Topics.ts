@@ -23,7 +23,7 @@ export interface PublishResult {
   readonly sequence: number
 }
 
-/** A topic that holds messages or has subscribers. Times are ISO strings. */
+/** A topic that has or had messages. Times are ISO strings. */
 export interface TopicInfo {
   /** Name of the topic. */
   readonly name: string
@@ -96,7 +96,7 @@ export const getTopicStats = operation("PubSubService/GetTopicStats", { answer: 
 export const endpoints = {
   /** Publishes a message to a topic. An `idempotencyKey` prevents duplicates. */
   publish: endpoint(publish, inBody("publish:message", "topic", "topic"), { body: Message }),
-  /** Lists the topics that hold messages or have subscribers, sorted by name. */
+  /** Lists the topics that have or had messages, sorted by name. */
   listTopics: endpoint(listTopics, each("topic:read", "topic")),
   /** Returns the number of messages of a topic, and its consumers. */
   getTopicStats: endpoint(getTopicStats, inBody("topic:read", "topic", "topic"), {

@@ -98,7 +98,7 @@ const serveKeys = {
 export interface ResolvedServeOptions {
   readonly functions: ReadonlyMap<string, AnyFunction>
   readonly webhooks: ReadonlyMap<string, IronflowWebhook>
-  /** The keys that a signature may be of; `undefined` when requests are not verified. */
+  /** The keys of which one must have signed a request; `undefined` when requests are not verified. */
   readonly keys: ReadonlyArray<string> | undefined
   readonly maxRequestAgeMs: number
   readonly logger: Logger

@@ -41,7 +41,8 @@ export interface PushedTurn {
   readonly late: (stepName: string) => Effect.Effect<void, ConnectionError>
 }
 
-const isAnswered = ({ _tag }: TurnOp): boolean =>
+/** Whether the outcome of the op is in the engine's answer to it. */
+const hasAnswer = ({ _tag }: TurnOp): boolean =>
   _tag === "Publish" || _tag === "InvokeAsync" || _tag === "Transact"
 
 const accepted = (ops: number): TurnAck => ({
@@ -67,7 +68,7 @@ export class BufferedTurn implements PushedTurn {
     return this.report([{ jobId, runId, ops: [{ _tag: "Release" }] }])
   }
 
-  readonly defers = isAnswered
+  readonly defers = hasAnswer
   readonly response = (): TurnResponse => {
     const logs = this.#log.take()
     return { type: "turn", ops: this.#ops, ...(logs === undefined ? {} : { logs }) }
@@ -94,7 +95,7 @@ const WATCH_MS = 20_000
 export class ReportedTurn implements PushedTurn {
   readonly #connection: Connection
   readonly #job: Job
-  readonly #left = new BufferedTurn()
+  readonly #buffer = new BufferedTurn()
   readonly #unreachable: (error: ConnectionError) => void
   #buffering = false
 
@@ -109,7 +110,7 @@ export class ReportedTurn implements PushedTurn {
     reports: ReadonlyArray<TurnReport>
   ): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> =>
     Effect.suspend(() => {
-      if (this.#buffering) return this.#left.report(reports)
+      if (this.#buffering) return this.#buffer.report(reports)
       // there is one turn, and so at most one report
       const ops = reports.flatMap((report) => report.ops)
       const logs = reports[0]?.logs
@@ -119,18 +120,18 @@ export class ReportedTurn implements PushedTurn {
         onFailure: (error) => {
           this.#buffering = true
           this.#unreachable(error)
-          const left = this.#left.report(reports)
+          const buffered = this.#buffer.report(reports)
           // only the engine could answer these steps: this turn ends here, and the run continues in another
           // one
-          return ops.some(isAnswered)
-            ? Effect.andThen(left, Effect.as(this.#left.release(this.#job), [unanswered(error)]))
-            : left
+          return ops.some(hasAnswer)
+            ? Effect.andThen(buffered, Effect.as(this.#buffer.release(this.#job), [unanswered(error)]))
+            : buffered
         }
       })
     })
 
-  readonly defers = (op: TurnOp): boolean => this.#buffering && isAnswered(op)
-  readonly response = (): TurnResponse => this.#left.response()
+  readonly defers = (op: TurnOp): boolean => this.#buffering && hasAnswer(op)
+  readonly response = (): TurnResponse => this.#buffer.response()
 
   /**
    * Asks for notices, and sends the running steps with each request: after 250 ms, and then every 2, 4, 8, 16

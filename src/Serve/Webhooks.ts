@@ -26,7 +26,7 @@ export const checkMethod = (id: string, method = "POST"): Effect.Effect<void, Ir
     ? Effect.void
     : Effect.fail(failure(`Webhook "${id}" takes POST, got ${show(method, 32)}`, "METHOD_NOT_ALLOWED", 405))
 
-/** The name of the webhook in the URL; `undefined` when the URL has none. */
+/** The id of the webhook in the URL; `undefined` when the URL has none. */
 export const webhookIn = (url: string): string | undefined => {
   const path = url.replace(/[?#].*$/s, "")
   const segment = /\/webhooks\/([^/]+)/.exec(path)?.[1]
@@ -34,7 +34,7 @@ export const webhookIn = (url: string): string | undefined => {
   try {
     return decodeURIComponent(segment)
   } catch {
-    // invalid percent-encoding: no webhook has this name
+    // invalid percent-encoding: no webhook has this id
     return segment
   }
 }
@@ -72,7 +72,7 @@ export const receive = (
     }
     let doing = "challenge"
     const received = yield* Effect.gen(function* () {
-      const answer = yield* asked("VERIFY_FAILED", 401, async () => {
+      const answer = yield* fromWebhook("VERIFY_FAILED", 401, async () => {
         const answer = await config.challenge?.(request)
         if (answer === undefined || answer === null) return undefined
         if (isResponse(answer)) return readResponse(answer)
@@ -89,9 +89,9 @@ export const receive = (
         )
       }
       doing = "verify"
-      yield* asked("VERIFY_FAILED", 401, async () => void (await config.verify(request)))
+      yield* fromWebhook("VERIFY_FAILED", 401, async () => void (await config.verify(request)))
       doing = config.parse === undefined ? "transform" : "parse"
-      return yield* asked("TRANSFORM_FAILED", 400, async () => {
+      return yield* fromWebhook("TRANSFORM_FAILED", 400, async () => {
         const payload = await (config.parse === undefined
           ? readPayload(request, what)
           : config.parse(request))
@@ -122,12 +122,12 @@ export const receive = (
   })
 
 /** Calls code of the webhook with a request. If the code throws, the response tells the sender. */
-const asked = <A>(
+const fromWebhook = <A>(
   code: WebhookCode,
   status: number,
-  ask: () => Promise<A>
+  run: () => Promise<A>
 ): Effect.Effect<A, IronflowError> =>
-  Effect.tryPromise({ try: ask, catch: (cause) => failure(toError(cause).message, code, status, cause) })
+  Effect.tryPromise({ try: run, catch: (cause) => failure(toError(cause).message, code, status, cause) })
 
 const queryOf = (url: string): { readonly [name: string]: string } => {
   const at = url.indexOf("?")

@@ -104,7 +104,7 @@ export const makeRequestHandler = (
     if (visitor !== undefined) checkCall(visitor, route.access, variables)
     const environment = visitor?.environment ?? DEFAULT_ENVIRONMENT
     const rule = route.access
-    const caller = parseTrace(asked.trace)
+    const parentSpan = parseTrace(asked.trace)
     const waits = typeof rule === "object" && rule.waits === true
     const call = (body: unknown) => {
       const answer = (): Effect.Effect<Reply, IronflowError> =>
@@ -129,9 +129,9 @@ export const makeRequestHandler = (
           ? shared.share({ caller: visitor.caller, environment, method, url: asked.url, body }, answer)
           : answer()
       const reply =
-        caller === undefined ? answered : Effect.provideService(answered, Tracer.ParentSpan, caller)
+        parentSpan === undefined ? answered : Effect.provideService(answered, Tracer.ParentSpan, parentSpan)
       return visitor !== undefined && waits
-        ? waiting.on(
+        ? waiting.run(
             asked.connection,
             Effect.raceFirst(
               reply,
@@ -163,7 +163,7 @@ export const makeRequestHandler = (
    * Whether the failure of a call is sent as the end of a stream. A page of another origin could read the
    * error there, so for such a page it is not.
    */
-  const hearsOfStream = (request: Http.IncomingMessage, path: string): boolean => {
+  const failsAsStream = (request: Http.IncomingMessage, path: string): boolean => {
     if (!streamPaths.has(path) || !asksForStream(request)) return false
     try {
       accessCheck.checkOrigin(request)
@@ -193,7 +193,7 @@ export const makeRequestHandler = (
             cause,
             dialectOf(path),
             `${method} ${path}`,
-            hearsOfStream(asked.request, path) ? endedStream : replyTo
+            failsAsStream(asked.request, path) ? endedStream : replyTo
           )
       )
     }

@@ -114,7 +114,7 @@ export const make = (
     const engine = yield* Engine
     yield* engine.management.putBootstrapKey
     // waits for changes of other engines: one of them may have stored the same key a moment ago
-    if (engine.access.freshness !== undefined) yield* engine.access.freshness.look
+    if (engine.access.freshness !== undefined) yield* engine.access.freshness.refresh
     yield* validated(() => checkHost(resolved, engine.access.required))
     const accessCheck = new AccessCheck(engine.access, {
       ...resolved,
@@ -130,10 +130,10 @@ export const make = (
     const after = yield* Alarm.makeScheduleTimeout
     const inputBudget = new InputBudget(clock, after)
     const unread = new Unread(clock)
-    const leaving = new Set<() => void>()
+    const closingListeners = new Set<() => void>()
     const onClosing = (listener: () => void): (() => void) => {
-      leaving.add(listener)
-      return () => leaving.delete(listener)
+      closingListeners.add(listener)
+      return () => closingListeners.delete(listener)
     }
     const workers = yield* engine.workers.atPort(resolved.leaseTerm)
     const { consoleBase } = resolved
@@ -155,10 +155,10 @@ export const make = (
         isDraining: () => draining,
         giveUpAfter: (ms) => (listener) => {
           const cancel = after(ms, listener)
-          const stay = onClosing(listener)
+          const stopListening = onClosing(listener)
           return () => {
             cancel()
-            stay()
+            stopListening()
           }
         }
       })
@@ -260,7 +260,7 @@ export const make = (
         return Effect.map(
           Effect.interruptible(app.answer(overHttp(request, response, inputBudget))),
           (answered) => {
-            const hasRoom = unread.hasRoomFor(bytesOf(answered))
+            const hasRoom = unread.makeRoomFor(bytesOf(answered))
             const reply = hasRoom ? answered : app.refuse(request.url ?? "/", tooManyUnread())
             whileUnread(unread, request, response, bytesOf(reply))
             // after the call above, which sets another limit
@@ -290,7 +290,7 @@ export const make = (
         Effect.andThen(drain, Deferred.succeed(closing, undefined)),
         Effect.sync(() => {
           workers.goAway()
-          for (const leave of leaving) leave()
+          for (const listener of closingListeners) listener()
           upgrades.goAway()
           streams.goAway()
           versions.goAway()

@@ -58,12 +58,10 @@ export const missingService = ({ end }: Replayed): string | undefined =>
 
 /** A handler counts as waiting after this many rounds of the event loop in which nothing happens. */
 const REST_ROUNDS = 20
-/**
- * How long a handler may spend outside of steps, in real milliseconds.
- */
+/** How long a handler may spend outside of steps, in real milliseconds. */
 const PATIENCE_MS = 2000
-const PATIENCE_BESIDE_NEW_MS = 250
 /** The same for a handler that also waits for a new step. */
+const PATIENCE_BESIDE_NEW_MS = 250
 
 /**
  * An alarm that never rings. It is not needed: no step's code runs, so no step times out, and idle rounds

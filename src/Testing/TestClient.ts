@@ -2,8 +2,7 @@
  * Runs one function with stubs for its steps: no engine, no database, no waiting.
  *
  * The handler runs in the real execution. The engine's part is simulated, without waiting: time passes at
- * once, awaited events
- * are those that the test has sent, and invoked functions are stubs.
+ * once, awaited events are those that the test has sent, and invoked functions are stubs.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -119,7 +118,7 @@ export interface TestClient {
    */
   mockInvoke(functionId: string, fn: (input: any) => unknown): void
   mockInvoke<F extends AnyFunction>(target: F, fn: (data: HandledData<F>) => unknown): void
-  /** Sends an event. The oldest sent event of a name that was not received yet answers a `step.waitForEvent` for it. */
+  /** Sends an event. A `step.waitForEvent` receives the oldest sent event that matches and was not received yet. */
   sendEvent<const E extends EventRef>(event: E, data: DataFor<E>): void
   /**
    * Runs the first function with a trigger of exactly this event, to its end. Rejects when there is no such function;
@@ -181,8 +180,8 @@ export const createTestClient = (config: TestClientConfig): TestClient => {
       if (fn.failureHandler === undefined || failed === undefined) return run
       // an `onFailure` handler requires only services that its function requires too
       const handler = fn.failureHandler as TestClientConfig["functions"][number]
-      const told = eventOf(`system.run.${failed.runId}.failed`, failed)
-      return { ...run, onFailure: await new TestExecution(handler, mocks).run(told) }
+      const failureEvent = eventOf(`system.run.${failed.runId}.failed`, failed)
+      return { ...run, onFailure: await new TestExecution(handler, mocks).run(failureEvent) }
     }
   }
 }

@@ -259,7 +259,7 @@ export const makeVirtual = <
     }
 
     const client = clientIn(engine, environment)
-    const tell = (error: NondeterminismError): Effect.Effect<never, NondeterminismError> => {
+    const failWith = (error: NondeterminismError): Effect.Effect<never, NondeterminismError> => {
       unreported.delete(error)
       return Effect.fail(error)
     }
@@ -267,7 +267,7 @@ export const makeVirtual = <
     const checked = <A, E>(self: Effect.Effect<A, E>): Effect.Effect<A, E | NondeterminismError> =>
       Effect.flatMap(self, (value) => {
         const [error] = unreported
-        return error === undefined ? Effect.succeed(value) : tell(error)
+        return error === undefined ? Effect.succeed(value) : failWith(error)
       })
     /** Fails with the divergence of the run, or of a run that it has invoked. */
     const checkRun = (runId: string): Effect.Effect<void, TestError> =>
@@ -275,7 +275,7 @@ export const makeVirtual = <
         divergences,
         Effect.fnUntraced(function* ([diverged, error]) {
           for (let at: string | undefined = diverged; at !== undefined;) {
-            if (at === runId) return yield* tell(error)
+            if (at === runId) return yield* failWith(error)
             at = (yield* client.getRun(at)).parentRunId
           }
         }),

@@ -26,10 +26,10 @@ export class KeyRefusals {
   }
 
   /**
-   * Whether a refusal of the key, or of its permissions, should be confirmed by another attempt. After
-   * `true`, this is `false` for a while.
+   * Doubts a refusal of the key, or of its permissions. Returns whether another attempt should confirm it.
+   * After `true`, this returns `false` for a while.
    */
-  isDoubtful(): boolean {
+  doubt(): boolean {
     const now = monotonicMs(this.#clock)
     if (now - this.#admittedAt > KEY_WORKED_MS || now - this.#doubtedAt <= KEY_WORKED_MS) return false
     this.#doubtedAt = now

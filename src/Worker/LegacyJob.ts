@@ -1,9 +1,8 @@
 /**
  * Makes a job of the assignment of a legacy server, which does not exchange turns.
  *
- * Such a server only stores which steps have completed, and their output. Everything else that a turn must
- * remember is
- * therefore also stored as completed steps:
+ * Such a server only stores which steps have completed, and their output. So everything else that a turn must
+ * remember is stored as completed steps too:
  *
  * ```
  * <step>:failed      the step has failed for good; the output is the error

@@ -43,7 +43,8 @@ export class PollingSession extends TurnSession {
   }
 
   protected tellRoom(): void {
-    // a newer poll makes the server answer the older one; when two are open, the server does not answer
+    // a newer poll makes the server answer the older one; while two are open, the server is not answering, and
+    // a third one would not help
     if (this.#openPolls < 2) this.link.fork(this.#keepPolling)
   }
 

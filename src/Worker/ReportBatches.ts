@@ -1,6 +1,6 @@
 /**
- * Splits reports into as few batches as the size limit of a request allows, and makes one answer for each
- * report of the answers to the batches.
+ * Splits reports into as few batches as the size limit of a request allows, and combines the answers to the
+ * batches into one answer for each report.
  */
 import { LimitExceededError, serializeError } from "../Errors.ts"
 import { byteLength } from "../Json.ts"
@@ -81,7 +81,7 @@ export const ship = (
 }
 
 /**
- * Makes one answer for each report of the answers to the batches. The ops of a report may have been in
+ * Combines the answers to the batches into one answer for each report. The ops of a report may have been in
  * several batches.
  */
 export const combine = (

@@ -70,7 +70,8 @@ export class Outbox {
   queued = false
   closed = false
   #ended = false
-  #sealed = false
+  /** Whether the op that releases or pauses the run was queued: no other op may follow. */
+  #hasLastOp = false
 
   constructor(
     reporter: Reporter,
@@ -91,7 +92,7 @@ export class Outbox {
    * {@link release} or {@link pause}.
    */
   report(op: TurnOp, onAck?: OnAck): void {
-    if (this.closed || this.#sealed) return
+    if (this.closed || this.#hasLastOp) return
     if (endsTurn(op)) this.#ended = true
     this.ops.push(op)
     this.acks.push(onAck)
@@ -112,14 +113,14 @@ export class Outbox {
   /** Releases the run after everything that is queued, unless the turn has ended. */
   release(): void {
     if (!this.#ended) this.report({ _tag: "Release" })
-    this.#sealed = true
+    this.#hasLastOp = true
   }
 
   /** Pauses the run after everything that is queued: a bug has ended the turn. */
   pause(error: IronflowError): void {
-    if (this.closed || this.#sealed) return
+    if (this.closed || this.#hasLastOp) return
     if (!this.#ended) this.report({ _tag: "Pause", code: error.code, message: error.message })
-    this.#sealed = true
+    this.#hasLastOp = true
     this.#refused(error)
   }
 

@@ -118,7 +118,7 @@ export class StreamSession extends TurnSession {
   #tellingRoom = false
   #arrived: Array<Turns.Delivery> = []
   /** When the last heartbeat was sent. */
-  #shownAt = Number.NEGATIVE_INFINITY
+  #heartbeatAt = Number.NEGATIVE_INFINITY
 
   /**
    * Opens the first stream. Returns `undefined` when the server does not exchange turns over this kind of
@@ -231,7 +231,7 @@ export class StreamSession extends TurnSession {
     this.#tellingRoom = true
     this.link.fork(
       Effect.ensuring(
-        this.#showLife,
+        this.#sendHeartbeat,
         Effect.sync(() => {
           this.#tellingRoom = false
           if (this.hasNews) this.tell()
@@ -241,7 +241,7 @@ export class StreamSession extends TurnSession {
   }
 
   protected renewNow(): void {
-    this.link.fork(this.#showLife)
+    this.link.fork(this.#sendHeartbeat)
   }
 
   #pushed(push: unknown, current: Current): void {
@@ -314,12 +314,12 @@ export class StreamSession extends TurnSession {
    * Sends a heartbeat, with the running steps and the requested jobs. When it is not answered in time, the
    * stream is lost.
    */
-  readonly #showLife: Effect.Effect<void> = Effect.suspend(() => {
+  readonly #sendHeartbeat: Effect.Effect<void> = Effect.suspend(() => {
     const { session } = this
     const sentAt = monotonicMs(this.link.clock)
     // set also without a session: `#keepAlive` waits from this time on, and would not wait at all while the
-    // server is away
-    this.#shownAt = sentAt
+    // server cannot be reached
+    this.#heartbeatAt = sentAt
     if (session === undefined) return Effect.void
     const renewal = this.renewal()
     return this.#call(
@@ -353,8 +353,8 @@ export class StreamSession extends TurnSession {
   readonly #keepAlive: Effect.Effect<void> = Effect.suspend(() => {
     const beatMs = Math.min(this.beatMs, this.link.options.heartbeatMs / 2)
     // after a time in which the process was busy, the next heartbeat is sent at once
-    return Effect.sleep(Math.max(0, this.#shownAt + beatMs - monotonicMs(this.link.clock)))
-  }).pipe(Effect.andThen(this.#showLife), Effect.forever)
+    return Effect.sleep(Math.max(0, this.#heartbeatAt + beatMs - monotonicMs(this.link.clock)))
+  }).pipe(Effect.andThen(this.#sendHeartbeat), Effect.forever)
 
   #lose(reason: ConnectionError): void {
     const { session } = this

@@ -52,7 +52,7 @@ export abstract class TurnSession implements WorkerSession {
   protected session: string | undefined
   protected isRefused = false
   #connected: Deferred.Deferred<void> | undefined
-  readonly #doubt: KeyRefusals
+  readonly #keyRefusals: KeyRefusals
 
   readonly #demand = new JobDemand()
   #telling = false
@@ -86,7 +86,7 @@ export abstract class TurnSession implements WorkerSession {
       renewNow: () => this.renewNow()
     })
     this.leaseFreshness = this.#leases.freshness
-    this.#doubt = new KeyRefusals(link.clock, sentAt)
+    this.#keyRefusals = new KeyRefusals(link.clock, sentAt)
   }
 
   /** Whether the engine seals its messages. */
@@ -210,7 +210,7 @@ export abstract class TurnSession implements WorkerSession {
 
   /** Records that the engine has answered. */
   protected answered(): void {
-    this.#doubt.admitted()
+    this.#keyRefusals.admitted()
     this.link.outage.over()
     this.link.handlers.onConnected?.(true)
   }
@@ -385,7 +385,7 @@ export abstract class TurnSession implements WorkerSession {
       return true
     }
     if (!isAccessError(error)) return false
-    if (this.#doubt.isDoubtful()) this.registerAgain(session, asConnectionError(error))
+    if (this.#keyRefusals.doubt()) this.registerAgain(session, asConnectionError(error))
     // the repeated request then waits forever, as everything of a refused worker does
     else this.refuse(error)
     return true
@@ -428,7 +428,7 @@ export abstract class TurnSession implements WorkerSession {
           return Effect.andThen(Effect.sleep(this.failed(error)), attempt)
         },
         onFailure: (error) =>
-          isAccessError(error) && !this.#doubt.isDoubtful()
+          isAccessError(error) && !this.#keyRefusals.doubt()
             ? Effect.sync(() => this.refuse(error))
             : Effect.andThen(Effect.sleep(this.failed(error)), attempt)
       })

@@ -125,7 +125,7 @@ export const make = <
     const connection = yield* Effect.acquireRelease(Scope.make(), Scope.close)
     const alarm = yield* Scope.provide(Alarm.make, connection)
     const session = yield* transport
-      .open(register(config, workerId, clock.currentTimeMillisUnsafe()), {
+      .open(registrationOf(config, workerId, clock.currentTimeMillisUnsafe()), {
         // `turns` is set below, and before these are called: nothing is delivered before the first credit
         onJob: (job, isPaused) => turns.start(job, isPaused),
         onNotice: (notice) => turns.notice(notice),
@@ -162,8 +162,8 @@ export const make = <
           : { upcast: (name, data, version) => eventDefinitions.upcastEvent(name, data, version) })
       },
       late: (runId, stepName, lingerMs) => {
-        const told = Effect.retry(session.late({ runId, stepName, lingerMs }), resendDelays)
-        Fiber.runIn(fork(told), connection)
+        const reported = Effect.retry(session.late({ runId, stepName, lingerMs }), resendDelays)
+        Fiber.runIn(fork(reported), connection)
       },
       credit: session.credit
     })
@@ -330,7 +330,7 @@ const makeWorkerId: Effect.Effect<string> = Effect.gen(function* () {
   return `worker-${now.toString(36)}-${chance.toString(36)}`
 })
 
-const register = (
+const registrationOf = (
   config: ResolvedWorkerOptions,
   workerId: string,
   startedAt: number

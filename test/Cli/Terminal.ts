@@ -27,7 +27,7 @@ export interface RunOptions {
   readonly mostBlocks?: number
 }
 
-/** A command that runs until it is told to end. */
+/** A started command. */
 export interface Running {
   readonly pid: number
   /** Everything that it has printed so far. */

@@ -1,4 +1,7 @@
-/** The commands `apikeys`, `roles`, `policies` and `orgs` as processes of their own: before there is a server, and beside one. */
+/**
+ * The commands `apikeys`, `roles`, `policies` and `orgs`, with a server that is a process of its own. The first key is made
+ * before there is a server.
+ */
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { jsonHere, runHere } from "./Here.ts"
 import { freePort, Terminal } from "./Terminal.ts"

@@ -72,9 +72,13 @@ it("events are listed, shown and followed", { timeout: 90_000 }, async () => {
 it("invalid use of `events` is refused", { timeout: 60_000 }, async () => {
   for (const [args, code, message] of [
     [["list", "order..x"], 2, 'The name of the events "order..x" is not valid'],
-    [["list", "--limit", "0"], 2, "The limit of listEvents must be an integer from 1 to 1000, got 0."],
-    [["list", "--since", "soon"], 2, "`since` must be a `Date` or a text with a time"],
-    [["list", "--cursor", "x"], 2, 'Cursor "x" is not one that listEvents returned'],
+    [["list", "--limit", "0"], 2, "--limit must be an integer from 1 to 1000, got 0."],
+    [["list", "--since", "soon"], 2, '--since must be a time, such as 2026-11-29T10:00:00Z, got "soon"'],
+    [
+      ["list", "--cursor", "x"],
+      2,
+      'Cursor "x" is not one that this command printed: take that of the previous page.'
+    ],
     [["get", "evt_1"], 1, "There is no event evt_1 in this environment."]
   ] as const) {
     const ended = await runHere(["events", ...args], { env })

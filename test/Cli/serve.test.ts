@@ -1,4 +1,4 @@
-/** `serve`, `worker` and the commands that show and steer runs, as processes of their own. */
+/** `serve` and `worker`, as processes of their own, and the commands that show and steer runs. */
 import { randomBytes } from "node:crypto"
 import { rmSync } from "node:fs"
 import path from "node:path"

@@ -1,4 +1,4 @@
-/** The commands `kv` and `config` as processes of their own, beside a server. */
+/** The commands `kv` and `config`, with a server that is a process of its own. */
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { jsonHere, runHere } from "./Here.ts"
 import { freePort, Terminal } from "./Terminal.ts"

@@ -9,7 +9,7 @@ export interface Asked {
   readonly headers: Readonly<Record<string, string | Array<string> | undefined>>
   /** The parsed JSON, or `undefined` when there was no body. */
   readonly body: any
-  /** Resolves when the client has closed the connection before the answer. */
+  /** Resolves when the answer is complete, or the client has closed the connection before that. */
   readonly hungUp: Promise<void>
 }
 

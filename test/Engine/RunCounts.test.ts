@@ -67,7 +67,7 @@ afterAll(async () => {
   await engine.close()
 })
 
-const told = (groups: ReadonlyArray<RunGroup>) => groups.map(({ count, value }) => [value, count])
+const pairsOf = (groups: ReadonlyArray<RunGroup>) => groups.map(({ count, value }) => [value, count])
 
 const kinds: ReadonlyArray<
   readonly [string, CountRunsOptions, ReadonlyArray<readonly [string | undefined, number]>]
@@ -186,7 +186,7 @@ describe.each([
 ] as const)("%s", (_, client) => {
   it.each(kinds)("counts by %s", async (_, options, groups) => {
     const counts = await client().countRuns({ ...options, timeLimit: 10_000 })
-    assert.deepStrictEqual<unknown>(told(counts.groups), groups)
+    assert.deepStrictEqual<unknown>(pairsOf(counts.groups), groups)
     assert.isTrue(counts.isExact)
     assert.strictEqual(counts.groupCount, groups.length)
     assert.strictEqual(

@@ -54,7 +54,7 @@ const withEffects = IronflowFunction.make({ id: "order", triggers, retry }, ({ e
   })
 )
 
-const told = ({ attempt, data, level, message, number, step }: RunLogLine) => ({
+const withoutTime = ({ attempt, data, level, message, number, step }: RunLogLine) => ({
   number,
   level,
   message,
@@ -78,7 +78,7 @@ describe.each(Object.entries(ways))("over %s", (way, start) => {
 
     expect(run.status).toBe("completed")
     const lines = await client.getRunLogs(run.id)
-    expect(lines.map(told)).toEqual([
+    expect(lines.map(withoutTime)).toEqual([
       { number: 1, level: "info", message: "begins", data: { order: "o-1" }, step: undefined, attempt: 1 },
       { number: 2, level: "warn", message: "charging", data: undefined, step: "charge", attempt: 1 },
       { number: 3, level: "warn", message: "charging", data: undefined, step: "charge", attempt: 2 },

@@ -56,7 +56,7 @@ export class DamagingWire implements AsyncDisposable {
     this.#flip = flip
   }
 
-  /** Refuses all connections from now on. */
+  /** Cuts all connections, and refuses new ones until {@link open}. */
   shut(): void {
     this.#isShut = true
     this.cut()

@@ -98,6 +98,7 @@ export class FaultyNetwork implements AsyncDisposable {
     }
   }
 
+  /** Ends the impostor, and cuts all connections. */
   heal(): void {
     this.#impostor = undefined
     for (const near of this.#fooled) near.resetAndDestroy()

@@ -42,7 +42,7 @@ export class LegacyServer implements AsyncDisposable {
     return this.http.url
   }
 
-  /** Hands out a run. `completed_steps` are its reported steps, and with `more` also the steps on which it had yielded. */
+  /** Hands out a run. `completed_steps` are its reported steps, and those of `resumed`, on which it had yielded. */
   dispatch(
     runId: string,
     functionId: string,
@@ -76,7 +76,7 @@ export class LegacyServer implements AsyncDisposable {
     return jobId
   }
 
-  /** Answers a poll with this body. */
+  /** Answers the open poll with this body, or else the next one. */
   deliver(body: unknown): void {
     const poll = this.#poll
     if (poll === undefined) {

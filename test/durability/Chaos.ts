@@ -60,7 +60,7 @@ export interface Setting {
   readonly env?: Readonly<Record<string, string>>
 }
 
-/** A process of the shop. */
+/** A process that a test starts, kills, and whose printed lines it reads. */
 export class Life {
   readonly child: ChildProcess
   readonly said: Array<string> = []
@@ -86,11 +86,11 @@ export class Life {
     this.child.stderr!.on("data", (chunk) => (this.#errors += String(chunk)))
     createInterface({ input: this.child.stdout! }).on("line", (line) => {
       this.said.push(line)
-      this.#tell()
+      this.#wake()
     })
     this.ended = once(this.child, "close").then(() => {
       this.#over = true
-      this.#tell()
+      this.#wake()
     })
   }
 
@@ -129,7 +129,7 @@ export class Life {
     return `Process ${pid} ${complaint}; it ended with ${signalCode ?? exitCode}, and said: ${this.said.slice(-5).join(" | ")}\n${this.#errors}`
   }
 
-  #tell(): void {
+  #wake(): void {
     for (const listener of this.#listeners.splice(0)) listener()
   }
 }
@@ -232,14 +232,14 @@ export const runRemotePlan = async (
 }
 
 /**
- * Runs the plan in `folder`, an empty directory; `cache` is a folder for compiled code. Without `elsewhere`, each
- * process of the shop has its own engine.
+ * Runs the plan in `folder`, an empty directory; `cache` is a folder for compiled code. Without `remote`, each process of
+ * the shop has its own engine.
  */
 export const runPlan = async (
   plan: Plan,
   folder: string,
   cache: string,
-  elsewhere?: { readonly engine: EngineProcess; readonly transport: Remote["transport"] }
+  remote?: { readonly engine: EngineProcess; readonly transport: Remote["transport"] }
 ): Promise<Evidence> => {
   const database = path.join(folder, "shop.db")
   const sideLog = path.join(folder, "side.log")
@@ -254,9 +254,9 @@ export const runPlan = async (
     return new Life(
       "durability/app.ts",
       {
-        ...(elsewhere === undefined
+        ...(remote === undefined
           ? {}
-          : { remote: { serverUrl: elsewhere.engine.url, transport: elsewhere.transport } }),
+          : { remote: { serverUrl: remote.engine.url, transport: remote.transport } }),
         life,
         database,
         sideLog: log,
@@ -289,18 +289,18 @@ export const runPlan = async (
     const shop = begin(life, fate)
     await patiently(shop, async () => {
       const rival =
-        elsewhere === undefined ? () => begin(life, undefined, path.join(folder, "rival.log")) : undefined
-      await using _ = elsewhere?.engine.disturb(dice)
+        remote === undefined ? () => begin(life, undefined, path.join(folder, "rival.log")) : undefined
+      await using _ = remote?.engine.disturb(dice)
       if (await endAsPlanned(shop, fate, rival)) killsAsPlanned++
       await shop.ends("SIGKILL", null)
     })
-    await elsewhere?.engine.kill()
+    await remote?.engine.kill()
     if (unfinished !== undefined) break
     const copy = path.join(folder, `after-${life}.db`)
     if (copyDatabase(database, copy)) {
       snapshots.push({ database: copy, lines: readSideLog(sideLog).length, acks: acks.length })
     }
-    await elsewhere?.engine.start()
+    await remote?.engine.start()
   }
 
   if (unfinished === undefined) {
@@ -308,7 +308,7 @@ export const runPlan = async (
     await patiently(last, async () => {
       await last.says("done")
       await last.ends(null, 0)
-      await elsewhere?.engine.close()
+      await remote?.engine.close()
     })
   }
   return {

@@ -176,8 +176,8 @@ const laws = {
         if (!same(sorted(runs.map(({ fn }) => fn)), sorted(wanted))) {
           yield `${event.name} ${event.id} should have started ${wanted.join(", ")} and has runs of ${runs.map(({ fn }) => fn).join(", ")}`
         }
-        const told = runIds.get(event.id)
-        if (told !== undefined && !same(sorted(told), sorted(runs.map(({ id }) => id)))) {
+        const acked = runIds.get(event.id)
+        if (acked !== undefined && !same(sorted(acked), sorted(runs.map(({ id }) => id)))) {
           yield `${event.name} ${event.id} was acknowledged with other runs than it has`
         }
       }
@@ -561,9 +561,9 @@ const laws = {
     for (const id of it.cancelled) {
       const run = it.runs.get(id)
       if (run?.status !== "cancelled") yield `${id} was cancelled and is ${run?.status}`
-      const told = it.lines.findIndex((line) => line.t === "cancelled" && line.run === id)
-      const after = it.lines.findIndex((line, i) => i > told && line.t === "begin" && line.run === id)
-      if (told !== -1 && after !== -1) yield `${id}: a step began after the run had been cancelled`
+      const cancelled = it.lines.findIndex((line) => line.t === "cancelled" && line.run === id)
+      const after = it.lines.findIndex((line, i) => i > cancelled && line.t === "begin" && line.run === id)
+      if (cancelled !== -1 && after !== -1) yield `${id}: a step began after the run had been cancelled`
     }
   },
 

@@ -63,18 +63,18 @@ describe("subscribers in a storm", () => {
    * it uncertain how long the connection held the event.
    */
   const ackedBy = (lines: ReadonlyArray<ClientLine>, name: string) => {
-    const acks = lines.flatMap((ack, told) => {
-      if (!ack.who.startsWith(name) || ack.t !== "told" || ack.how !== "ack") return []
+    const acks = lines.flatMap((ack, index) => {
+      if (!ack.who.startsWith(name) || ack.t !== "settled" || ack.how !== "ack") return []
       const got = lines
-        .slice(0, told)
+        .slice(0, index)
         .findLast((line) => line.t === "got" && line.who === ack.who && line.id === ack.id)
-      return got === undefined ? [] : [{ got, told, at: ack.at }]
+      return got === undefined ? [] : [{ got, index, at: ack.at }]
     })
     return acks.reduce((one, other) => (other.at - other.got.at < one.at - one.got.at ? other : one))
   }
   const again = (lines: ReadonlyArray<ClientLine>, name: string) => {
-    const { at, got, told } = ackedBy(lines, name)
-    return lines.toSpliced(told + 1, 0, { ...got, at: at + 0.001 })
+    const { at, got, index } = ackedBy(lines, name)
+    return lines.toSpliced(index + 1, 0, { ...got, at: at + 0.001 })
   }
 
   const forgeries: ReadonlyArray<

@@ -50,7 +50,7 @@ export class Names {
   }
 }
 
-/** The value of a text that is JSON without white space; else the text. */
+/** The value of a text that is JSON without white space; else the text after `text: `. */
 export const readable = (text: string): unknown => {
   // deep nesting is easier to read in one line
   if (text.includes("[[[[")) return `text: ${text}`

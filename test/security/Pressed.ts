@@ -19,7 +19,7 @@ const MOST_MB = 400
 export interface Seen {
   readonly healthMs: number
   readonly rssMb: number
-  /** Calls of a client without load. */
+  /** Calls that the witness made, one after the other, as an ordinary client. */
   readonly calls: number
   readonly callMs: number
   readonly problems: ReadonlyArray<string>
@@ -61,9 +61,9 @@ export class Pressed implements AsyncDisposable {
   }
 
   /**
-   * One server for several tests, one after the other, and a new one after a test that failed. It suits tests that check the
-   * effect on other clients, not tests that measure memory, which an earlier test may still take. Call it once in a file or a
-   * `describe`.
+   * Returns a function that gives several tests the same server, one after the other, and a new one after a test that failed.
+   * That suits tests that check the effect on other clients, not tests that measure memory, which an earlier test may still
+   * take. Call this once in a file or a `describe`.
    */
   static shared(): () => Promise<Pressed> {
     let pressed: Pressed | undefined
@@ -131,7 +131,7 @@ export class Pressed implements AsyncDisposable {
   }
 
   /** Ends the checks of the server, and returns what was observed. */
-  observed(): Promise<Seen> {
+  endChecks(): Promise<Seen> {
     return new Promise((resolve) => {
       const listen = (message: unknown): void => {
         if (typeof message !== "object") return
@@ -145,7 +145,7 @@ export class Pressed implements AsyncDisposable {
 
   /** Fails unless the server was fast and small, and served its client. */
   async assertWithstood(known?: Seen): Promise<void> {
-    const seen = known ?? (await this.observed())
+    const seen = known ?? (await this.endChecks())
     const shown = JSON.stringify(seen)
     assert.deepStrictEqual(seen.problems, [], shown)
     assert.isAtMost(seen.healthMs, MOST_MS, shown)

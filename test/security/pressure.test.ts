@@ -33,7 +33,7 @@ beforeAll(async () => {
   push(socket, get("/openapi.json").repeat(1000))
   await pressed.awaitChecks()
   assert.isTrue(pressed.serverHas(socket))
-  unread = { pressed, socket, seen: await pressed.observed() }
+  unread = { pressed, socket, seen: await pressed.endChecks() }
 })
 afterAll(() => unread.pressed[Symbol.asyncDispose]())
 

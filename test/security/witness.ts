@@ -20,11 +20,11 @@ const checks = async (): Promise<void> => {
     seen.healthMs = Math.max(seen.healthMs, workedMs)
     seen.rssMb = Math.max(seen.rssMb, rssMb)
     if (answer !== 200) seen.problems.push(`health: ${answer}`)
-    process.send?.("looked")
+    process.send?.("checked")
   }
 }
 
-const works = async (): Promise<void> => {
+const calls = async (): Promise<void> => {
   for (; !over; await delay(50)) {
     const begun = performance.now()
     const worked = vitals.worked()
@@ -45,7 +45,7 @@ process.on("message", async (message) => {
   if (message === "watch") {
     seen = nothing()
     over = false
-    living = Promise.all([checks(), works()]).catch((error: unknown) => {
+    living = Promise.all([checks(), calls()]).catch((error: unknown) => {
       seen.problems.push(String(error))
     })
   } else {

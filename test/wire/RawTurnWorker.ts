@@ -1,4 +1,4 @@
-/** A worker with the turn protocol, request by request with plain `fetch`, as `Turns.ts` of the package documents it. */
+/** A worker with the turn protocol, request by request with plain `fetch`, as `src/Protocol/Http/Turns.ts` documents it. */
 import { type Answer, send } from "./RawClient.ts"
 
 export const registrationOf = (

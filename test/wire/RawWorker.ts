@@ -43,7 +43,7 @@ export class RawWorker {
     return new RawWorker(url, this.#functions, this.id)
   }
 
-  /** Sections 3.2 and 3.3 of the protocol. */
+  /** Registers each function, and then the worker. Returns the last answer, or the first refusal. */
   async register(): Promise<Answer> {
     for (const { triggers = [], ...fn } of this.#functions) {
       const answer = await rpc(this.#url, "RegisterFunction", {

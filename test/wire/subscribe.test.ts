@@ -48,7 +48,7 @@ const open = async (message: object, options?: EventsOptions): Promise<RawEvents
 const consumers = async (topic: string): Promise<number> =>
   (await pubSub("GetTopicStats", { topic })).body.consumerCount
 
-/** `GetTopicStats` knows a topic from its first message on. */
+/** Waits until a topic has so many subscribers. The topic needs a message: `GetTopicStats` knows no topic without one. */
 const subscribed = async (topic: string, count = 1): Promise<void> => {
   await vi.waitFor(async () => assert.strictEqual(await consumers(topic), count))
 }

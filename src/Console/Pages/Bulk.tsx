@@ -128,7 +128,7 @@ export const OneBulk = ({ variables: { id = "" } }: { readonly variables: Variab
       </p>
       {isRunning && (
         <>
-          {/* the count from before the operation was started here */}
+          {/* `of` is how many runs matched when they were counted, before the operation was started */}
           <progress
             aria-label="Progress"
             {...(of > 0 ? { max: Math.max(of, matched), value: matched } : {})}

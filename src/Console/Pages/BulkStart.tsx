@@ -51,7 +51,7 @@ export const BulkStart = ({
           {"filters" in asked && Object.keys(asked.filters).length === 0 ? (
             <NoFilters close={close} />
           ) : (
-            <Ask which={asked} close={close} />
+            <BulkForm which={asked} close={close} />
           )}
         </Dialog>
       )}
@@ -88,7 +88,8 @@ interface Wanted {
   readonly version?: string
 }
 
-const Ask = ({ close, which }: { readonly which: Which; readonly close: () => void }) => {
+/** Asks for the action, counts the runs, and starts the operation once the user confirms it. */
+const BulkForm = ({ close, which }: { readonly which: Which; readonly close: () => void }) => {
   const [action, setAction] = useState<BulkAction>("retry")
   const [wanted, setWanted] = useState<Wanted | undefined>(undefined)
   const [counted, setCounted] = useState<BulkOperation | undefined>(undefined)

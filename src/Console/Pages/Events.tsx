@@ -68,7 +68,7 @@ const columns: ReadonlyArray<Column<Row>> = [
   }
 ]
 
-/** The filters in the address; they have the names that they have in the command and the call. */
+/** The filters in the address. `name` is that of the command's flag, and `as` that of the call's option. */
 const filters = [
   { name: "name", as: "name", label: "Name or pattern", placeholder: "order.*", isSearch: true },
   { name: "entity", as: "entityId", label: "Entity", placeholder: "o-1" },

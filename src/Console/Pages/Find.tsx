@@ -88,7 +88,7 @@ const find = async (text: string, isMore: boolean, signal: AbortSignal) => {
     ),
     ...ways.map(look)
   ])
-  // no function may index the value: so events are searched one by one, the newest first
+  // perhaps no function indexes the value, so events are searched too, one by one and the newest first
   const where = whereOf(text)
   const begun = performance.now()
   let page = await look({ where })

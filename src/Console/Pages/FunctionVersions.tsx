@@ -20,7 +20,7 @@ export const LiveVersions = ({ id }: { readonly id: string }) => {
   )
   const versions = live.value
   const old = versions?.filter(({ isLatest }) => !isLatest) ?? []
-  const gone = old.filter(({ liveRuns }) => liveRuns === 0)
+  const drained = old.filter(({ liveRuns }) => liveRuns === 0)
   return (
     <section>
       <h2>Versions at work</h2>
@@ -85,7 +85,7 @@ export const LiveVersions = ({ id }: { readonly id: string }) => {
           />
           {old.length > 0 && (
             <p class="quiet">
-              {gone.length === old.length
+              {drained.length === old.length
                 ? "Old versions have no unfinished runs: you can stop their workers."
                 : "Keep the workers of old versions until these versions have no unfinished runs, or move the runs."}
             </p>

@@ -78,7 +78,7 @@ export const Overview = () => {
 }
 
 /**
- * The metrics that this page shows. Only these are compared every second; comparing all of them would be
+ * The metrics that this page shows. Only these are compared after each request; comparing all of them would be
  * wasted work.
  */
 const shown: ReadonlySet<string> = new Set([
@@ -276,12 +276,12 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
       ])
       const byFunction = new Map<string, Failing>()
       for (const { error, functionId } of failed.runs) {
-        const told = reportedError(error)
+        const reported = reportedError(error)
         const before = byFunction.get(functionId)
         byFunction.set(functionId, {
           functionId,
           runs: (before?.runs ?? 0) + 1,
-          message: before?.message ?? (told === undefined ? "" : thrownBy(told).message.slice(0, 300))
+          message: before?.message ?? (reported === undefined ? "" : thrownBy(reported).message.slice(0, 300))
         })
       }
       return {

@@ -1,4 +1,4 @@
-/** One run: why it does not go on, what it did when, and with which values. */
+/** One run: why it is in its state, what it did when, and with which values. */
 import type { ComponentChildren } from "preact"
 import { useRef, useState } from "preact/hooks"
 import { getEvent } from "../../Protocol/Events.ts"

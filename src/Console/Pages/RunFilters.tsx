@@ -64,7 +64,10 @@ const timeOf = (text: string | undefined): string | undefined => {
   return new Date(Math.floor((engineNow() - Number(amount) * size) / 60_000) * 60_000).toISOString()
 }
 
-/** The error for unknown filters. If they were ignored, the list would not be what the user asked for. */
+/**
+ * The error for an attribute without a value, if there is one. If it were ignored, the list would not be what
+ * the user asked for.
+ */
 export const checkFilters = (query: URLSearchParams): CallError | undefined => {
   const wrong = query.getAll("attribute").find((text) => text.indexOf("=") < 1)
   return wrong === undefined

@@ -17,7 +17,7 @@ export const testOf = (
     const key = `${step.kind === "invokeAsync" ? "invoke" : step.kind} ${step.name}`
     byName.set(key, [...(byName.get(key) ?? []), step])
   }
-  const standIns = [...byName.values()].flatMap((same) => standIn(same))
+  const stubs = [...byName.values()].flatMap((same) => stubLines(same))
   const throws = steps.some(({ status }) => status === "failed")
   const hasFailed = run.state === "failed"
   const ending = hasFailed
@@ -36,7 +36,7 @@ export const testOf = (
     ``,
     `test(${JSON.stringify(`${run.functionId} does what it did in ${run.id}`)}, async () => {`,
     `  const t = createTestClient({ functions: [${name}] })`,
-    ...standIns.map((line) => `  ${line}`),
+    ...stubs.map((line) => `  ${line}`),
     ``,
     `  const run = await t.emit(${JSON.stringify(event?.name ?? "the.event")}, ${code(event?.data ?? run.input ?? {})})`,
     ``,
@@ -47,7 +47,7 @@ export const testOf = (
 }
 
 /** The lines that stub all steps of one name, in their order. */
-const standIn = (same: ReadonlyArray<WireStep>): ReadonlyArray<string> => {
+const stubLines = (same: ReadonlyArray<WireStep>): ReadonlyArray<string> => {
   const [{ kind, name } = { kind: "", name: "" }] = same
   const quoted = JSON.stringify(name)
   switch (kind) {
@@ -83,8 +83,8 @@ const resultOf = ({ error, output, status }: WireStep): string =>
       : code(output)
 
 const messageOf = (error: unknown): string => {
-  const told = reportedError(error)
-  return told === undefined ? "" : thrownBy(told).message
+  const reported = reportedError(error)
+  return reported === undefined ? "" : thrownBy(reported).message
 }
 
 const code = (value: unknown): string =>

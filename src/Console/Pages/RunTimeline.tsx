@@ -90,7 +90,7 @@ export const RunTimeline = ({
       {steps.map((step, i) => {
         const bar = bars[i]!
         const branch = branchOf(step, run.id)
-        const told = `${step.name}: ${step.kind}, ${step.status}, from ${exactTime(bar.from)}`
+        const description = `${step.name}: ${step.kind}, ${step.status}, from ${exactTime(bar.from)}`
         return (
           <div class={`line ${step.id === opened ? "open" : ""}`} role="row" key={step.id}>
             <span role="cell" class="name">
@@ -118,9 +118,9 @@ export const RunTimeline = ({
                 ))}
               {step.attempt > 1 && <span class="kind">attempt {step.attempt}</span>}
             </span>
-            <span role="cell" class="track" title={told}>
+            <span role="cell" class="track" title={description}>
               <span
-                class={`bar ${lookOf(step)}`}
+                class={`bar ${barClassOf(step)}`}
                 style={{ left: at(bar.from), width: width(bar.from, bar.to) }}
               />
               {retries
@@ -133,7 +133,7 @@ export const RunTimeline = ({
                     title={`an attempt failed ${exactTime(Date.parse(retry.at))}`}
                   />
                 ))}
-              <span class="unseen">{told}</span>
+              <span class="unseen">{description}</span>
             </span>
             <span role="cell" class="number">
               {duration(bar.to - bar.from)}
@@ -146,7 +146,7 @@ export const RunTimeline = ({
   )
 }
 
-const lookOf = ({ kind, status }: WireStep): string =>
+const barClassOf = ({ kind, status }: WireStep): string =>
   status === "failed"
     ? "bad"
     : kind === "compensate"

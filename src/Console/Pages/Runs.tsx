@@ -130,7 +130,7 @@ export const Runs = () => {
   )
 }
 
-/** A link to the page that groups and counts the same runs. */
+/** The runs counted in groups, with a link to the list of the same runs. */
 const Counted = () => (
   <>
     <div class="title">

@@ -77,7 +77,7 @@ const nameOf = ({ labels, name }: Sample): string => `${name} ${labelsOf(labels)
 const About = () => {
   const about = useLive("about", (signal) => ask(info, { body: {}, signal }), { everyMs: 2000 })
   const state = useLive("health", (signal) => ask(health, { body: {}, signal }), { everyMs: 2000 })
-  const takes = useLive(
+  const readiness = useLive(
     "ready",
     async (signal) => {
       try {
@@ -90,7 +90,7 @@ const About = () => {
     },
     { everyMs: 5000 }
   )
-  const can = useLive("capabilities", (signal) => ask(restCapabilities, { signal }), { once: true })
+  const capabilities = useLive("capabilities", (signal) => ask(restCapabilities, { signal }), { once: true })
   const problems = Object.entries(state.value?.components ?? {})
   return (
     <section>
@@ -100,8 +100,8 @@ const About = () => {
           ["Health", state.value === undefined ? undefined : <Status of={state.value.status} />],
           [
             "Accepts calls",
-            takes.value === undefined ? undefined : (
-              <Status of={takes.value === "ready" ? "ready" : "unavailable"}>{takes.value}</Status>
+            readiness.value === undefined ? undefined : (
+              <Status of={readiness.value === "ready" ? "ready" : "unavailable"}>{readiness.value}</Status>
             )
           ],
           ["Version", about.value?.version],
@@ -112,7 +112,7 @@ const About = () => {
           ],
           ["Workers", about.value === undefined ? undefined : count(about.value.connectedWorkers)],
           ["Turns that run now", about.value === undefined ? undefined : count(about.value.activeRuns)],
-          ["Transports", can.value?.transports.join(", ")]
+          ["Transports", capabilities.value?.transports.join(", ")]
         ]}
       />
       {problems.map(([name, { message, status }]) => (

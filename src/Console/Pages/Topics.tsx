@@ -150,7 +150,7 @@ export const Topics = () => {
           columns={topicColumns}
           empty={
             <Empty command={command(`publish news '{"title":"We have moved"}'`)}>
-              There are no topics: a topic exists while it holds messages or has subscribers.
+              There are no topics: a topic is listed from its first message on.
             </Empty>
           }
         />

@@ -1,4 +1,4 @@
-/** The words for bulk operations. They are those of the command. */
+/** The words for bulk operations. */
 import type { BulkOperation } from "../../Protocol/Bulk.ts"
 import { count } from "./Elements.tsx"
 
@@ -33,7 +33,7 @@ export const actionSentences: { readonly [A in BulkOperation["action"]]: string 
 
 export const capital = (text: string): string => text.slice(0, 1).toUpperCase() + text.slice(1)
 
-/** A number of runs with its noun: `1 run`, `1,234 runs`. */
+/** A number of runs with its noun: `1 run`, `1,234 runs`. For an erasure `items`, since it covers several kinds. */
 export const runsOf = (many: number, action?: BulkOperation["action"]): string =>
   action === "erase"
     ? `${count(many)} ${many === 1 ? "item" : "items"}`

@@ -8,8 +8,7 @@ const PAGE = 1000
 const MOST_PAGES = 20
 
 /**
- * All items of a list. The name is the one that the operation gives to the list in its pages. Fails with a
- * `CallError`.
+ * All items of a list, as far as {@link MOST_PAGES} pages have them. Fails with a `CallError`.
  */
 export const askAll = async <A>(
   operation: Operation<Array<A>>,

@@ -86,8 +86,8 @@ const isPlain = (value: unknown): value is Plain =>
   typeof value === "string" || typeof value === "number" || typeof value === "boolean"
 
 /**
- * Follows a reference, and takes the only schema of an alternative if all others are for `null` or are no
- * numbers.
+ * Follows a reference, and takes the only schema of an alternative if all others are for `null` or for numbers
+ * that JSON does not have.
  */
 const plainOf = (schema: Schema, root: Schema, depth = 0): Schema => {
   if (depth > MAX_REFERENCES) return {}
@@ -100,12 +100,12 @@ const plainOf = (schema: Schema, root: Schema, depth = 0): Schema => {
   }
   const parts: unknown = anyOf ?? oneOf ?? (schema.type === undefined ? allOf : undefined)
   if (!Array.isArray(parts)) return schema
-  const left = parts.filter((part) => isObject(part) && part.type !== "null" && !isNoNumber(part))
+  const left = parts.filter((part) => isObject(part) && part.type !== "null" && !isNonFinite(part))
   return left.length === 1 ? plainOf(left[0], root, depth + 1) : schema
 }
 
 /** Whether the schema is for the numbers that JSON does not have, such as `NaN`. */
-const isNoNumber = ({ enum: some }: Schema): boolean =>
+const isNonFinite = ({ enum: some }: Schema): boolean =>
   Array.isArray(some) && some.includes("NaN") && some.includes("Infinity")
 
 /** The value at the path; `undefined` when there is none. */

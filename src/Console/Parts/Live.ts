@@ -1,6 +1,6 @@
 /**
  * Keeps what is shown up to date. Once a second, while the page is visible, everything on it is requested
- * again in one batch. Slow requests, and data that does not change, are requested less often. A page in a
+ * again at the same moment. Slow requests, and data that does not change, are requested less often. A page in a
  * background tab requests nothing.
  */
 import { useEffect, useRef, useState } from "preact/hooks"
@@ -67,7 +67,7 @@ export const useLive = <A>(
     let hasAnswer = false
     let lastText = ""
     let unchanged = 0
-    const look = async (force: boolean): Promise<void> => {
+    const request = async (force: boolean): Promise<void> => {
       if (isAsking) {
         again ||= force
         return
@@ -97,11 +97,11 @@ export const useLive = <A>(
         notBefore = now + Math.max((now - begun) * REST, next - TICK_MS / 2 - (now - begun))
         if (again && !abort.signal.aborted) {
           again = false
-          void look(true)
+          void request(true)
         }
       }
     }
-    const listener = (force: boolean): void => void look(force)
+    const listener = (force: boolean): void => void request(force)
     refresh.current = () => listener(true)
     listeners.add(listener)
     listener(true)

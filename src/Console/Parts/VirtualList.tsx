@@ -22,8 +22,8 @@ const ROW_PX = 36
 const BEYOND = 12
 
 /**
- * The table. `onEnd` is called when the last row is near, to load more. `onTop` is told whether the first row
- * can be seen.
+ * The table. `onEnd` is called when the last row is near, to load more. `onTop` is called with whether the first
+ * row can be seen.
  */
 export const VirtualList = <A,>({
   columns,
@@ -45,25 +45,25 @@ export const VirtualList = <A,>({
 }) => {
   const ref = useRef<HTMLDivElement>(null)
   const [{ height, top }, setView] = useState({ top: 0, height: 800 })
-  const told = useRef({ onEnd, onTop })
-  told.current = { onEnd, onTop }
+  const callbacks = useRef({ onEnd, onTop })
+  callbacks.current = { onEnd, onTop }
 
   useEffect(() => {
     const element = ref.current
     if (element === null) return
     let frame = 0
-    const look = (): void => {
+    const measure = (): void => {
       frame = 0
       setView({ top: element.scrollTop, height: element.clientHeight })
-      told.current.onTop?.(element.scrollTop < ROW_PX)
+      callbacks.current.onTop?.(element.scrollTop < ROW_PX)
     }
     const soon = (): void => {
-      if (frame === 0) frame = requestAnimationFrame(look)
+      if (frame === 0) frame = requestAnimationFrame(measure)
     }
     element.addEventListener("scroll", soon, { passive: true })
     const observer = new ResizeObserver(soon)
     observer.observe(element)
-    look()
+    measure()
     return () => {
       element.removeEventListener("scroll", soon)
       observer.disconnect()
@@ -74,7 +74,7 @@ export const VirtualList = <A,>({
   const first = Math.max(0, Math.floor(top / ROW_PX) - BEYOND)
   const last = Math.min(items.length, Math.ceil((top + height) / ROW_PX) + BEYOND)
   useEffect(() => {
-    if (last >= items.length - BEYOND) told.current.onEnd?.()
+    if (last >= items.length - BEYOND) callbacks.current.onEnd?.()
   }, [last, items.length])
 
   const wide = columns.flatMap(({ isShort, width }) => (isShort === true ? [] : [width])).join(" ")

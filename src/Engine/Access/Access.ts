@@ -1,6 +1,6 @@
 /**
- * Who may do what, in memory: the keys by hash, and the compiled policies of each. It is read at the start. It is updated after
- * every commit that changes it, before the caller of that change is answered. A check needs no query.
+ * Who may do what, in memory: the keys by hash, and the compiled policies of each. The records are read at the start. They are
+ * updated after every commit that changes them, before the caller of that change is answered. A check needs no query.
  */
 import * as Layer from "effect/Layer"
 import { hash, timingSafeEqual } from "node:crypto"
@@ -171,7 +171,7 @@ export class Caller {
   /** Never succeeds. Fails when the key ends, and when its permissions have changed and `check` then throws. */
   until(check: () => void): Effect.Effect<never, IronflowError> {
     return Effect.callback((resume) => {
-      const look = (ended: boolean): void => {
+      const failIfRefused = (ended: boolean): void => {
         try {
           if (ended) throw this.#gone()
           check()
@@ -179,8 +179,8 @@ export class Caller {
           resume(isIronflowError(error) ? Effect.fail(error) : Effect.die(error))
         }
       }
-      const stop = this.watch(look)
-      if (this.#ended) look(true)
+      const stop = this.watch(failIfRefused)
+      if (this.#ended) failIfRefused(true)
       return Effect.sync(stop)
     })
   }
@@ -192,7 +192,7 @@ export class Caller {
     this.#expiry?.interruptUnsafe()
   }
 
-  /** Drops the compiled policies, because policies have changed. */
+  /** Drops the compiled policies, because policies have changed, and calls the listeners. */
   forget(): void {
     this.#permissions = undefined
     this.changes++
@@ -495,17 +495,17 @@ export const make = (store: StoreService): Effect.Effect<AccessService, StoreErr
       (effect) => Fiber.runIn(run(effect), scope)
     )
     const monotonicMs = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
-    let askedAt = monotonicMs()
-    let readAt = askedAt
+    let beganAt = monotonicMs()
+    let readAt = beganAt
     const copy = yield* SharedCopy.make(
       "who may do what",
       Effect.suspend(() => {
-        askedAt = monotonicMs()
+        beganAt = monotonicMs()
         return store.read(AccessRows.readAccess())
       }),
       (records) => {
         access.replace(records)
-        readAt = askedAt
+        readAt = beganAt
       }
     )
     const { currentMs } = store
@@ -520,9 +520,9 @@ export const make = (store: StoreService): Effect.Effect<AccessService, StoreErr
       const { freshness } = access
       // open streams end, or lose what they may not see any more, before they get what was committed meanwhile
       store.setGate?.({
-        isShut: () => freshness.needsLook(),
+        isShut: () => freshness.needsRefresh(),
         open: () =>
-          new Promise((resolve) => void run(Effect.exit(freshness.look)).addObserver(() => resolve()))
+          new Promise((resolve) => void run(Effect.exit(freshness.refresh)).addObserver(() => resolve()))
       })
     }
     const stop = store.onCommit(({ access: changes, stale }) => {

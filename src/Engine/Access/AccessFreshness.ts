@@ -1,21 +1,21 @@
 /**
- * Keeps an engine from judging calls by outdated access records. Changes by other engines are usually heard of within a moment.
- * They are not heard of while the engine is frozen, or cut off from the database. Without this check, a key that was deleted
- * elsewhere would still work for the first calls after that.
+ * Keeps an engine from judging calls by outdated access records. Changes by other engines usually arrive within a moment. They do
+ * not arrive while the engine is frozen, or cut off from the database. Without this check, a key that was deleted at another
+ * engine would still work for the first calls after that.
  */
 import * as Effect from "effect/Effect"
 import { StoreError } from "../../Errors.ts"
 import type { SharedCopy } from "../Store/SharedCopy.ts"
 
 /**
- * For how long the records count as current without another look, milliseconds. The engine asks the database once a second, so
+ * For how long the records count as current without another read, milliseconds. The engine asks the database once a second, so
  * more time passes only when the engine was frozen, or is cut off.
  */
 const CURRENT_MS = 2000
-/** How many looks in a second may be caused by unknown keys. */
-const UNKNOWN_LOOKS = 50
-/** How long a look may take, milliseconds. */
-const MOST_LOOK_MS = 5000
+/** How many reads in a second unknown keys may cause. */
+const MAX_UNKNOWN_KEY_READS = 50
+/** How long a read may take, milliseconds. */
+const MOST_REFRESH_MS = 5000
 
 export interface AccessFreshnessOptions {
   readonly copy: SharedCopy
@@ -31,7 +31,7 @@ export interface AccessFreshnessOptions {
 
 export class AccessFreshness {
   readonly #options: AccessFreshnessOptions
-  /** When unknown keys last caused looks, oldest first. */
+  /** When unknown keys last caused reads, oldest first. */
   #unknownAt: Array<number> = []
 
   constructor(options: AccessFreshnessOptions) {
@@ -39,18 +39,18 @@ export class AccessFreshness {
   }
 
   /**
-   * Whether {@link look} must come before a call is judged. `key` is the secret in the call, if it has one. If it is unknown,
-   * another engine may just have created its key.
+   * Whether {@link refresh} must come before a call is judged. `key` is the secret in the call, if there is one. If the secret is
+   * unknown, another engine may just have created its key. Each such answer counts towards {@link MAX_UNKNOWN_KEY_READS}.
    */
-  needsLook(key?: string): boolean {
+  needsRefresh(key?: string): boolean {
     return !this.#isCurrent() || (key !== undefined && this.#mayBeNew(key))
   }
 
   /** Reads the records. If they cannot be read and may be outdated, fails with a retryable `StoreError`. */
-  readonly look: Effect.Effect<void, StoreError> = Effect.suspend(() =>
+  readonly refresh: Effect.Effect<void, StoreError> = Effect.suspend(() =>
     Effect.catch(
       Effect.timeoutOrElse(this.#options.copy.refreshed, {
-        duration: MOST_LOOK_MS,
+        duration: MOST_REFRESH_MS,
         orElse: () => Effect.fail(unknown())
       }),
       (error) => (this.#isCurrent() ? Effect.void : Effect.fail(error))
@@ -62,11 +62,12 @@ export class AccessFreshness {
     return !copy.isOutdated() && Math.min(currentMs(), now() - readAt()) <= CURRENT_MS
   }
 
+  /** Whether an unknown key may cause a read now. If so, counts it. */
   #mayBeNew(key: string): boolean {
     const { knows, now } = this.#options
     if (knows(key)) return false
     this.#unknownAt = this.#unknownAt.filter((at) => now() - at < 1000)
-    if (this.#unknownAt.length >= UNKNOWN_LOOKS) return false
+    if (this.#unknownAt.length >= MAX_UNKNOWN_KEY_READS) return false
     this.#unknownAt.push(now())
     return true
   }

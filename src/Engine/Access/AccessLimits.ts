@@ -6,8 +6,6 @@ import * as BuiltIn from "./BuiltIn.ts"
 /** Most records of each kind: keys, organizations, roles and policies. */
 export const MAX_ACCESS_RECORDS = 10_000
 
-export // ---------------------------------------------------------------------------------------------------------------------
-
 type Table = "api_keys" | "orgs" | "roles" | "policies"
 
 export function* countRecords(table: Table): Program<number> {

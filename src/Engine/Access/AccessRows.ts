@@ -1,6 +1,7 @@
 /**
- * API keys, organizations, roles and policies. They are few rows, which the engine keeps in memory. Every write tells its change,
- * so that the engine knows it before the caller is answered. It also adds to the access log, in the same transaction.
+ * Reads all API keys, organizations, roles and policies. They are few rows, which the engine keeps in memory. Every write of them
+ * (see `KeyRows.ts` and the like) adds its change to the changes of the commit, so that the engine has it in memory before the
+ * caller is answered.
  */
 import { all, statement, type Program, acrossEnvironments } from "../Store/Program.ts"
 import type { AccessRecords } from "./AccessRecords.ts"
@@ -9,10 +10,6 @@ import { toKey } from "./KeyRows.ts"
 import { toOrg } from "./OrgRows.ts"
 import { toRole } from "./RoleRows.ts"
 import { toPolicy } from "./PolicyRows.ts"
-
-// ---------------------------------------------------------------------------------------------------------------------
-// Reading
-// ---------------------------------------------------------------------------------------------------------------------
 
 const LIST_ROLE_POLICIES = statement(
   "AccessRows.listRolePolicies",

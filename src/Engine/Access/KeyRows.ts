@@ -93,7 +93,9 @@ const FIND_OTHER_KEY_WITH_HASH = statement(
 
 const DELETE_BOOTSTRAP_KEY = statement("KeyRows.deleteBootstrapKey", "DELETE FROM api_keys WHERE id = ?")
 
-/** Stores the bootstrap key. It replaces a key with the same id. */
+/**
+ * Stores the bootstrap key, in place of an earlier one. Does nothing when a key has this secret already.
+ */
 export const putBootstrapKey = acrossEnvironments(
   "putBootstrapKey",
   function* (tx: Transaction, hash: string): Program<void> {
@@ -147,7 +149,10 @@ export const rotateApiKey = acrossEnvironments(
 
 const DELETE_API_KEY = statement("KeyRows.deleteApiKey", "DELETE FROM api_keys WHERE id = ?")
 
-/** Deletes a key. `mayOpen`: whether the last key may be deleted, without which a server asks for no key; `true` by default. */
+/**
+ * Deletes a key. `mayOpen`: whether the last key may be deleted, after which every call is accepted without a key; `true` by
+ * default.
+ */
 export const deleteApiKey = acrossEnvironments(
   "deleteApiKey",
   function* (

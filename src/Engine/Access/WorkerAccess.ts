@@ -75,7 +75,7 @@ export const mayHaveEvent = (
   return names.every((name) => caller.isNotDenied("subscription:read", name, environment))
 }
 
-/** Whether no policy denies the caller the stream of an entity. It is checked where the stream's events arrive by other means. */
+/** Whether no policy denies the caller the stream of an entity. It is for events that the caller gets without reading the stream. */
 export const mayHaveStream = (caller: Caller | undefined, environment: string, entityId: string): boolean =>
   caller === undefined ||
   !caller.isDenied("stream:read") ||
@@ -105,8 +105,8 @@ export const limitsOf = (caller: Caller, environment: string): WorkerLimits => (
 })
 
 /**
- * Removes from reports what the caller may not do. A run with such a report is paused, and goes on when a client that may do it
- * resumes the run.
+ * Replaces the operations of each report that has one that the caller may not do: instead of them, the run is paused. The run goes
+ * on when a client resumes it. The worker that then runs it needs the permission.
  */
 export const permittedReports = (
   caller: Caller | undefined,

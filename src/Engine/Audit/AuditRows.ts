@@ -27,7 +27,7 @@ export interface AuditedRun {
   /** Epoch milliseconds; `endedAt` is absent for an unfinished run. */
   readonly createdAt: number
   readonly endedAt?: number
-  /** Changes when a client restarts the run from a step, or patches a step. It then explains other changes. */
+  /** Changes when a client restarts the run from a step, or patches a step. Then other changes of the run are no violations. */
   readonly touched: string
   /** A digest of each of its steps. */
   readonly steps: ReadonlyMap<string, string>
@@ -58,7 +58,7 @@ export interface AuditQuery {
   /** Only runs with a key higher than this, or events with a higher position. */
   readonly after: number
   readonly limit: number
-  /** The minimum retention of ended runs, milliseconds. */
+  /** How long ended runs are kept unless their function says otherwise, milliseconds. */
   readonly keepMs: number
 }
 
@@ -406,8 +406,7 @@ const FIND_WEBHOOK_KEY = statement(
 )
 
 /**
- * Finds two events with the same idempotency key. Events that arrived by a webhook are left out, because webhooks have keys of
- * their own.
+ * Reports two events with the same name and idempotency key, unless a webhook has used this key: webhooks have keys of their own.
  */
 export const auditDuplicateKeys = acrossEnvironments(
   "auditDuplicateKeys",

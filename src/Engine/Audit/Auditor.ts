@@ -71,7 +71,7 @@ const changesIn = (before: AuditedRun, now: AuditedRun): ReadonlyArray<string> =
 
 interface Audit {
   readonly store: Pick<StoreService, "read">
-  /** The minimum retention of runs, milliseconds. */
+  /** How long ended runs are kept unless their function says otherwise, milliseconds. */
   readonly keepMs: number
   readonly known: AuditedRuns
   /** Runs a slice when it is time for one, and waits after it. */

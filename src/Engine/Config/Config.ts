@@ -69,10 +69,10 @@ const make = (store: StoreService, feed: KvFeedService, environment: string): En
       validated(() => checkConfigName(name)),
       use
     )
-  const written = (name: string, data: object, store: (data: string) => Effect.Effect<number, EngineError>) =>
+  const written = (name: string, data: object, write: (data: string) => Effect.Effect<number, EngineError>) =>
     Effect.flatMap(
       validated(() => encodeConfig(name, data)),
-      (text) => Effect.map(store(text), (revision) => ({ name, revision }))
+      (text) => Effect.map(write(text), (revision) => ({ name, revision }))
     )
   return {
     set: (name, data) =>

@@ -22,7 +22,7 @@ import type { JsonText } from "../../Json.ts"
 /** The key that stands for the bucket while there is no bucket. */
 const NO_BUCKET = 0
 
-/** The name of the bucket. No user can create it, because their bucket names begin with a letter or a digit. */
+/** The name of the bucket. No user can create it, because the names of users' buckets begin with a letter or a digit. */
 const CONFIG_BUCKET = "$config"
 
 /** Replaces a configuration with the JSON string of an object. Returns its revision. */
@@ -42,7 +42,7 @@ export const setConfig = inEnvironment(
       )
     }
     // this write cannot be refused: the bucket exists, its limits are checked, and no revision is expected
-    const [revision = 0] = yield* telling(
+    const [revision = 0] = yield* withChanges(
       tx,
       environment,
       writeEntries.in(tx, environment, CONFIG_BUCKET, [{ key: name, value: { type: "json", bytes } }])
@@ -108,13 +108,15 @@ export const deleteConfig = inEnvironment(
   "deleteConfig",
   function* (tx: Transaction, environment: string, name: string): Program<void> {
     // the only refusal is that there is no bucket, and then there is nothing to delete
-    yield* attempt(telling(tx, environment, writeEntries.in(tx, environment, CONFIG_BUCKET, [{ key: name }])))
+    yield* attempt(
+      withChanges(tx, environment, writeEntries.in(tx, environment, CONFIG_BUCKET, [{ key: name }]))
+    )
   },
   (_, name) => `delete configuration "${name}"`
 )
 
 /** Runs `write`, and adds the configurations that it changes to the changes of the commit. */
-function* telling<A, E>(tx: Transaction, environment: string, write: Program<A, E>): Program<A, E> {
+function* withChanges<A, E>(tx: Transaction, environment: string, write: Program<A, E>): Program<A, E> {
   const before = tx.changes.kv.length
   const written = yield* write
   for (const { createdAt, key, operation, revision, value } of tx.changes.kv.slice(before)) {

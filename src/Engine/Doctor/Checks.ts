@@ -123,7 +123,7 @@ export const checkDeadLetters = ({ deadLetters }: Pick<Condition, "deadLetters">
   )
 }
 
-/** An operation that has stored no progress for this long is reported, milliseconds. Usually it does so about once a second. */
+/** An operation that has stored no progress for this long is reported, milliseconds. Usually it stores some once a second. */
 const STILL_MS = 60_000
 
 /**
@@ -198,17 +198,19 @@ export const checkRuns = (
   const isLate = ({ details }: Explanation): boolean =>
     hasEngine && typeof details.waitingMs === "number" && details.waitingMs >= LATE_MS
   const bad = explained.filter(({ code }) => harmful.has(code))
-  const held = explained.filter((one) => !harmful.has(one.code) && (one.code === "PAUSED" || isLate(one)))
-  const told = [...bad, ...held]
-  if (told.length === 0 && stuck === 0) {
+  const waiting = explained.filter((one) => !harmful.has(one.code) && (one.code === "PAUSED" || isLate(one)))
+  const reported = [...bad, ...waiting]
+  if (reported.length === 0 && stuck === 0) {
     return ok("runs", `${open}${unfinished === 0 || !hasEngine ? "" : " None of them is stuck."}`)
   }
-  const shown = told
+  const shown = reported
     .slice(0, MAX_EXAMPLES)
     .map(({ code, message, runId }) => ` ${runId}: ${code}, ${message}`)
     .join("")
   const rest =
-    told.length > MAX_EXAMPLES ? ` And ${told.length - MAX_EXAMPLES} more of those that were looked at.` : ""
+    reported.length > MAX_EXAMPLES
+      ? ` And ${reported.length - MAX_EXAMPLES} more of those that were looked at.`
+      : ""
   const counted =
     stuck === 0 ? "" : ` ${count(stuck, "run")} will not move by ${stuck === 1 ? "itself" : "themselves"}.`
   return {

@@ -34,7 +34,7 @@ import {
 /** What programs are run on: a store, or a read-only database. */
 export type Readable = Pick<StoreService, "clock" | "readApart">
 
-/** Explains why each run is where it is. A run that is gone or unreadable gets an explanation of that. */
+/** Explains why each run is where it is. A run that is gone is left out. A run that cannot be read gets an explanation of that. */
 export const explainRuns = (
   store: Readable,
   runs: ReadonlyArray<NamedRun>,

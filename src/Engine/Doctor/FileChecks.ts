@@ -113,7 +113,10 @@ export const checkTables = (db: DatabaseSync, filename: string): DoctorCheck => 
  */
 const MOST_BYTES = 1024 * 1024 * 1024
 
-/** Checks the pages of the file. With `all`, also checks the references between its rows. */
+/**
+ * Checks the pages of the file. With `all`, also checks the rows and the references between them. Without `all`, a file of more
+ * than {@link MOST_BYTES} is not checked.
+ */
 export const checkIntegrity = (db: DatabaseSync, filename: string, all: boolean): DoctorCheck => {
   const restore = "Restore a backup: `ironflow restore BACKUP --data FILE --replace`."
   try {
@@ -137,16 +140,19 @@ export const checkIntegrity = (db: DatabaseSync, filename: string, all: boolean)
         )
       : fail("integrity", `The database is damaged: ${problem}.`, restore)
   } catch (error) {
-    const said = messageOf(error)
+    const text = messageOf(error)
     return fail(
       "integrity",
-      said.includes("is damaged") ? `${said}.` : `The database is damaged: ${said}.`,
+      text.includes("is damaged") ? `${text}.` : `The database is damaged: ${text}.`,
       restore
     )
   }
 }
 
-/** Compares a backup with its checksum, as a restore does; `undefined` for a file without a checksum. */
+/**
+ * Compares a backup with its checksum, as a restore does. `undefined` for a file without a checksum, and for one that an engine
+ * has open, or had open when the file was copied.
+ */
 export const checkBackup = async (db: DatabaseSync, filename: string): Promise<DoctorCheck | undefined> => {
   try {
     if (markOf(db)?.sha256 === undefined || isOwned(db)) return undefined

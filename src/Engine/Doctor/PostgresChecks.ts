@@ -58,7 +58,7 @@ const tables = ({ fit, known, tables: version }: PostgresFacts): DoctorCheck => 
       )
 }
 
-/** Checks the rights of the user of the database URL. It may be another user than that of the engine. */
+/** Checks the rights of the user of the database URL. An engine may have another user. */
 const rights = ({ rights, tables: version }: PostgresFacts): DoctorCheck => {
   const { closedSequences, closedTables, mayMakeTables, schema, user } = rights
   const shown = `The user "${user}"`

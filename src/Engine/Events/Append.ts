@@ -43,7 +43,10 @@ export const appendEvent = inEnvironment(
   { leavesHeld: true }
 )
 
-/** Refuses events that would start too many runs in one transaction, because that could block everything else for long. */
+/**
+ * The error for events that would start too many runs in one transaction, because that could block everything else for long;
+ * `undefined` when they do not. A single event is always accepted.
+ */
 export const tooManyRuns = (
   tx: Transaction,
   environment: string,
@@ -57,7 +60,10 @@ export const tooManyRuns = (
     : undefined
 }
 
-/** Stores events of one environment in order, each as {@link appendEvent} does. Returns the refusal, if there is one. */
+/**
+ * Stores events of one environment in order, each as {@link appendEvent} does. Fails with `LimitExceededError` when they would
+ * start too many runs.
+ */
 export const appendEvents = acrossEnvironments(
   "appendEvents",
   function* (

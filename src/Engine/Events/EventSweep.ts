@@ -19,10 +19,13 @@ export const EventRetention = Context.Reference<{
   defaultValue: () => ({ age: Duration.infinity, bytes: Number.POSITIVE_INFINITY })
 })
 
-/** Deletes events periodically, until the scope ends. `given` returns how far live subscriptions have come, by environment. */
+/**
+ * Deletes events periodically, until the scope ends. `deliveredTo` returns the position up to which live subscriptions have got
+ * their items, by environment.
+ */
 export const make = (
   store: StoreService,
-  given: () => { readonly [environment: string]: number }
+  deliveredTo: () => { readonly [environment: string]: number }
 ): Effect.Effect<void, never, Scope.Scope> =>
   Effect.flatMap(EventRetention, ({ age, bytes }) => {
     const keepMs = Duration.toMillis(age)
@@ -35,7 +38,7 @@ export const make = (
           store.write(
             deleteOldEvents(
               // infinity is limited, because JSON has none
-              { keepMs: Math.min(keepMs, Number.MAX_SAFE_INTEGER), excessBefore, given: given() },
+              { keepMs: Math.min(keepMs, Number.MAX_SAFE_INTEGER), excessBefore, deliveredTo: deliveredTo() },
               after
             )
           )

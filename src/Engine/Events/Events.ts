@@ -52,7 +52,7 @@ export const layer: Layer.Layer<Events, never, Store | Runs | Log> = Layer.effec
   })
 )
 
-/** Options of an emit over HTTP, which has more than a client's. */
+/** Options of an emit over HTTP: those of a client, and more. */
 export interface ReceivedEmitOptions extends EmitOptions {
   /** The id of the webhook that received the event. */
   readonly webhook?: string
@@ -97,7 +97,7 @@ const make = (
       (event) =>
         Effect.flatMap(
           inSpan(`emit ${event.name}`, (trace) => store.write(Append.appendEvent({ ...event, ...trace }))),
-          (stored) => told(event, stored)
+          (stored) => loggedResult(event, stored)
         )
     )
 
@@ -116,7 +116,7 @@ const make = (
           inSpan(`emit ${events.length} events`, (trace) =>
             store.write(Append.appendEvents(events.map((event) => ({ ...event, ...trace }))))
           ),
-          (all) => Effect.forEach(all, (stored, i) => told(events[i]!, stored))
+          (all) => Effect.forEach(all, (stored, i) => loggedResult(events[i]!, stored))
         )
     )
 
@@ -175,7 +175,10 @@ const explain = (
   })
 
 /** Logs what the caller of an emit should know, and returns the result of the emit. */
-const told = ({ idempotencyKey, name }: NewEvent, stored: AppendedEvent): Effect.Effect<EmitResult> => {
+const loggedResult = (
+  { idempotencyKey, name }: NewEvent,
+  stored: AppendedEvent
+): Effect.Effect<EmitResult> => {
   const { conflicting, eventId, position, runIds, warnings } = stored
   const result = { runIds, eventId, position }
   if (!conflicting && warnings.length === 0) return Effect.succeed(result)

@@ -87,9 +87,9 @@ export function* satisfyWaits(
     const isBehind = (yield* oldestFanOut(environment, name)) !== undefined
     const place = isBehind
       ? BEGINNING
-      : yield* handOn(tx, { environment, position, view, name }, BEGINNING, problems)
+      : yield* deliverFrom(tx, { environment, position, view, name }, BEGINNING, problems)
     if (place === undefined || (yield* get(FIND_OPEN_WAIT, environment, name)) === undefined) continue
-    yield* leave(environment, name, position, place)
+    yield* putFanOut(environment, name, position, place)
     tx.markDue(tx.now())
   }
   return problems.texts
@@ -121,7 +121,8 @@ export const markAwaited = (tx: Transaction, environment: number): void => {
   unawaited(tx).delete(environment)
 }
 
-function* leave(
+/** Notes that the delivery of an event is to go on after a place. */
+function* putFanOut(
   environment: number,
   name: string,
   position: number,
@@ -200,12 +201,12 @@ function* continueDelivery(tx: Transaction, row: Row, isFirst: boolean): Program
     run: Number(row.run),
     stepKey: String(row.step_key)
   }
-  const place = yield* handOn(tx, { environment, position, view, name }, from, problems, isFirst)
+  const place = yield* deliverFrom(tx, { environment, position, view, name }, from, problems, isFirst)
   for (const problem of problems.texts) {
     tx.changes.warnings.push(`Event "${view.name}" ${view.id}: ${problem}`)
   }
   if (place === undefined) yield* write(DELETE_FAN_OUT, environment, name, position)
-  else yield* leave(environment, name, position, place)
+  else yield* putFanOut(environment, name, position, place)
   return place === undefined
 }
 
@@ -243,7 +244,7 @@ const LIST_WAITS_WITHOUT_PATH = statement(
  * Fires the waits after a place that accept the event. Returns the place at which the room ended; `undefined` when all waits were
  * looked at. With `isFirst`, looks at one wait at least.
  */
-function* handOn(
+function* deliverFrom(
   tx: Transaction,
   event: FanOut,
   from: Place,

@@ -230,13 +230,13 @@ const UPDATE_PAUSE = statement(
   "UPDATE functions SET paused_at = ?, paused_by = ?, pause_reason = ? WHERE key = ?"
 )
 
-/** Whether a pause changes anything. It does not when the function is already paused for the same reason. */
-const isNews = (before: StoredPause | undefined, { reason }: Omit<StoredPause, "at">): boolean =>
+/** Whether a pause changes anything. It does not when the function is paused already, and no other reason is given. */
+const changesPause = (before: StoredPause | undefined, { reason }: Omit<StoredPause, "at">): boolean =>
   before === undefined || (reason !== undefined && reason !== before.reason)
 
 /**
  * Pauses a function, so that its new runs wait. Without a `pause`, ends the pause. A function that is already paused gets the
- * newer reason, and keeps the time since which it is paused. Returns whether anything has changed.
+ * newer reason and who gave it, and keeps the time since which it is paused. Returns whether anything has changed.
  */
 export function* setPause(
   tx: Transaction,
@@ -246,7 +246,7 @@ export function* setPause(
 ): Program<boolean, FunctionNotFoundError> {
   const fn = registryOf(tx).get(environment, id)
   if (fn === undefined || fn.deleted === true) return yield* refuse(new FunctionNotFoundError(id))
-  if (pause === undefined ? fn.paused === undefined : !isNews(fn.paused, pause)) return false
+  if (pause === undefined ? fn.paused === undefined : !changesPause(fn.paused, pause)) return false
   const { paused: _, ...rest } = fn
   if (pause === undefined) {
     yield* write(UPDATE_PAUSE, null, null, null, fn.key)

@@ -1,4 +1,4 @@
-/** Schedules of functions. They are stored with the function, and with the fires that wait for a run. */
+/** Rows of schedules, which change with their function. A row also has the fires that wait for the end of a run. */
 import { statement, type Program, write, all, get } from "../Store/Program.ts"
 import type { Transaction, Row } from "../Store/Transaction.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
@@ -60,7 +60,7 @@ export function* putSchedules(
 }
 
 export const readQueue = ({ queue }: Row): ReadonlyArray<number> =>
-  // only `holdBack` and `fireQueue` write this column
+  // only `holdBack` and `fireQueue` of `FireSchedules.ts` write this column
   queue == null ? [] : (parseStored(queue) as ReadonlyArray<number>)
 
 /** A schedule, and its fires that wait for the end of a run that it started, or were skipped until then. */

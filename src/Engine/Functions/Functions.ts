@@ -116,10 +116,10 @@ class Known {
    */
   checkRoom(environment: string, registrations: ReadonlyArray<FunctionRegistration>): void {
     const functions = this.#functions.get(environment)
-    const isNew = registrations.filter(({ id }) => functions?.has(id) !== true)
-    const count = (functions?.size ?? 0) + isNew.length
+    const added = registrations.filter(({ id }) => functions?.has(id) !== true)
+    const count = (functions?.size ?? 0) + added.length
     const what = `of environment "${environment}"`
-    if (isNew.length > 0 && count > Limits.functionsOfEnvironment) {
+    if (added.length > 0 && count > Limits.functionsOfEnvironment) {
       throw new LimitExceededError(
         `The list of functions ${what} (delete those that are gone from the code)`,
         count,

@@ -91,7 +91,7 @@ class Registry {
   /** The functions with a trigger for system events, by environment. */
   readonly #systemListeners = new Map<string, ReadonlyArray<RegisteredFunction>>()
 
-  /** Whether any function has an audit record of its runs. */
+  /** Whether any function has, or has had, an audit record of its runs. */
   hasRecorded = false
 
   put(fn: RegisteredFunction): void {
@@ -194,7 +194,7 @@ class Registry {
 /** The functions that an event starts by one of their triggers that `relevant` returns. */
 const started = (
   candidates: ReadonlyArray<RegisteredFunction>,
-  counting: (triggers: FunctionRegistration["triggers"]) => FunctionRegistration["triggers"],
+  relevant: (triggers: FunctionRegistration["triggers"]) => FunctionRegistration["triggers"],
   event: EventView
 ): Matched => {
   const functions: Array<RegisteredFunction> = []
@@ -202,7 +202,7 @@ const started = (
   addEventBudget()
   for (const fn of candidates) {
     const { id, triggers } = fn.registration
-    const verdict = matchTriggers(counting(triggers), event)
+    const verdict = matchTriggers(relevant(triggers), event)
     if (verdict.matched) functions.push(fn)
     for (const error of verdict.errors) {
       if (warnings.length < MAX_WARNINGS) warnings.push(`function "${id}": ${error}`)

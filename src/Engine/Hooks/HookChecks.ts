@@ -45,7 +45,7 @@ export const warnOfHook = (hook: Hook, allowPrivateNetworks: boolean): Effect.Ef
     const hidden = addresses.find((address) => !isPublicAddress(address))
     if (addresses.length === 0) {
       return yield* Effect.logWarning(
-        `The hook at ${hook.host} cannot be called now: its name does not resolve. Its calls are stored, and tried again for some hours`
+        `The hook at ${hook.host} cannot be called now: its name does not resolve. Each of its calls is stored, and attempted up to ${hook.retry.maxAttempts} times`
       )
     }
     if (hidden !== undefined && !allowPrivateNetworks) {

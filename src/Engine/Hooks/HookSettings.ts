@@ -64,7 +64,7 @@ export const resolveFailing = (given: FailingOptions): FailingSettings => {
 }
 
 /**
- * Returns the call of a hook, after checking that the call comes from an engine with this secret and is recent. It is
+ * Returns the call of a hook, after checking that the call comes from an engine with this secret and is recent. This is
  * `verifyHook` of the Promise API, as an effect. Fails with `SignatureError`, and with `ValidationError` when the body is not a
  * call of a hook.
  *

@@ -113,9 +113,9 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
     }
     for (const delivery of deliveries) fork(delivery.run)
 
-    const calls = (event: HookEvent): boolean => hooks.some(({ on }) => on.includes(event))
+    const isHooked = (event: HookEvent): boolean => hooks.some(({ on }) => on.includes(event))
     let listens = yield* store.read(hasListeners())
-    const wants = (event: HookEvent): boolean => listens || calls(event)
+    const wants = (event: HookEvent): boolean => listens || isHooked(event)
 
     // errors are only logged: what cannot be read or written now is tried again later
     const quietly = <A>(effect: Effect.Effect<A, StoreError>, otherwise: A): Effect.Effect<A> =>
@@ -124,7 +124,7 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
       )
 
     let failing: ReadonlyArray<FunctionOf> = []
-    let isLooking = false
+    let isCheckingFailing = false
     const lookForFailing = Effect.gen(function* () {
       yield* Effect.sleep(FAILING_AFTER_MS)
       while (true) {
@@ -137,17 +137,17 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
         if (found.isQuiet) return
         yield* Effect.sleep(FAILING_EVERY_MS)
       }
-    }).pipe(Effect.ensuring(Effect.sync(() => (isLooking = false))))
+    }).pipe(Effect.ensuring(Effect.sync(() => (isCheckingFailing = false))))
 
-    const told = new Set<number>()
+    const reported = new Set<number>()
     const lookForStuck = Effect.gen(function* () {
-      if ((yield* runs.countStuck) === 0) return told.clear()
+      if ((yield* runs.countStuck) === 0) return reported.clear()
       const stuck = yield* runs.findStuck
-      for (const key of told) if (!stuck.some((one) => one.key === key)) told.delete(key)
-      const fresh = stuck.filter(({ key }) => !told.has(key))
+      for (const key of reported) if (!stuck.some((one) => one.key === key)) reported.delete(key)
+      const fresh = stuck.filter(({ key }) => !reported.has(key))
       if (fresh.length === 0) return
       yield* store.write(noteStuck(fresh))
-      for (const { key } of fresh) told.add(key)
+      for (const { key } of fresh) reported.add(key)
       wake()
     })
     let watchesStuck = false
@@ -166,8 +166,8 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
     watchStuck()
     yield* watchFailing
 
-    let isTelling = false
-    const tellOfDropped = Effect.gen(function* () {
+    let isCheckingDropped = false
+    const logDropped = Effect.gen(function* () {
       yield* Effect.sleep(ROOM_EVERY_MS)
       const dropped = yield* quietly(store.write(takeDropped()), 0)
       counts.dropped += dropped
@@ -175,7 +175,7 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
       yield* Effect.logError(
         `${dropped} calls of hooks were dropped: ${MOST_CALLS} others wait already, because hooks do not accept them`
       )
-    }).pipe(Effect.ensuring(Effect.sync(() => (isTelling = false))))
+    }).pipe(Effect.ensuring(Effect.sync(() => (isCheckingDropped = false))))
 
     const stop = store.onCommit(({ functions, troubles }) => {
       if (functions.length > 0) {
@@ -191,12 +191,12 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
       const hasFailed = troubles.some(({ _tag }) => _tag === "RunFailed")
       if (!hasFailed && !troubles.some(({ _tag }) => _tag === "RunPaused")) return
       wake()
-      if (hooks.length > 0 && !isTelling) {
-        isTelling = true
-        fork(tellOfDropped)
+      if (hooks.length > 0 && !isCheckingDropped) {
+        isCheckingDropped = true
+        fork(logDropped)
       }
-      if (!hasFailed || isLooking || !wants("function.failing")) return
-      isLooking = true
+      if (!hasFailed || isCheckingFailing || !wants("function.failing")) return
+      isCheckingFailing = true
       fork(lookForFailing)
     })
     yield* Effect.addFinalizer(() => Effect.sync(stop))

@@ -109,7 +109,7 @@ class Buckets {
   }
 
   /** Clears the cache, because other engines have written. */
-  moved(): void {
+  clear(): void {
     this.#known.clear()
   }
 
@@ -121,7 +121,7 @@ class Buckets {
 
 export const bucketsOf = defineCache<Buckets>({
   make: () => new Buckets(),
-  invalidate: (buckets) => buckets.moved(),
+  invalidate: (buckets) => buckets.clear(),
   save: (buckets) => buckets.save(),
   committed: (buckets) => buckets.committed(),
   rolledBack: (buckets) => buckets.rolledBack()

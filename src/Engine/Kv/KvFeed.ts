@@ -1,5 +1,5 @@
 /**
- * Watches of keys. A watch reads from the database up to its end, and from then on gets the changes of each commit.
+ * Watches of keys. A watch first reads the stored changes up to the last one, and from then on gets the changes of each commit.
  *
  * A watcher that does not keep up loses its queued changes, and continues from the database, from where it was. So memory is
  * limited, and no key is missed, because the database always has the latest change of each key.
@@ -19,9 +19,9 @@ import type { KvChangePage } from "./KvRecords.ts"
 /** How many changes one read returns. */
 const PAGE = 256
 /** Most changes that are queued for one watcher. */
-const ASIDE = 1024
+const MAX_QUEUED = 1024
 /** Most bytes of values that are queued for one watcher. */
-const ASIDE_BYTES = 256 * 1024
+const MAX_QUEUED_BYTES = 256 * 1024
 
 export interface FeedOptions<E> {
   /** Reads the changes after a revision; after the last one when it is `undefined`. */
@@ -44,7 +44,7 @@ export class KvFeedService {
       if (this.#watchers.size === 0) return
       const { kv, kvDeleted, kvElsewhere, stale } = changes
       if (kv.length + kvDeleted.length + kvElsewhere.length === 0 && !stale.has("kv")) return
-      for (const watcher of this.#watchers) watcher.tell(changes)
+      for (const watcher of this.#watchers) watcher.notify(changes)
     })
   }
 
@@ -97,9 +97,9 @@ const follow = <E>(
       for (const change of page.changes) if (accepts(change.key)) yield* Queue.offer(queue, change)
       after = page.revision
       if (!page.atEnd) continue
-      for (let told = yield* watcher.next; told !== "behind"; told = yield* watcher.next) {
-        if (told === "deleted") return yield* Effect.fail(deleted())
-        for (const change of told) {
+      for (let next = yield* watcher.next; next !== "behind"; next = yield* watcher.next) {
+        if (next === "deleted") return yield* Effect.fail(deleted())
+        for (const change of next) {
           if (change.bucket !== bucket || change.revision <= after) continue
           after = change.revision
           if (accepts(change.key)) yield* Queue.offer(queue, change)
@@ -109,7 +109,7 @@ const follow = <E>(
   })
 
 class Watcher {
-  #aside: Array<KvChange> = []
+  #queued: Array<KvChange> = []
   #bytes = 0
   #behind = false
   #deleted = false
@@ -118,23 +118,23 @@ class Watcher {
   bucket = 0
 
   restart(): void {
-    this.#aside = []
+    this.#queued = []
     this.#bytes = 0
     this.#behind = false
   }
 
-  tell({ inOrder, kv, kvDeleted, kvElsewhere, stale }: Changes): void {
+  notify({ inOrder, kv, kvDeleted, kvElsewhere, stale }: Changes): void {
     // while there is no bucket, a change of any bucket makes the watcher read again
     const isMine = (bucket: number): boolean => this.bucket === 0 || bucket === this.bucket
     if (stale.has("kv") || kvElsewhere.some(isMine)) this.#behind = true
     for (const change of kv) {
       if (!isMine(change.bucket)) continue
-      // earlier changes by other engines may not have been told yet, so the watcher reads again
+      // earlier changes by other engines may not have arrived yet, so the watcher reads again
       if (this.bucket === 0 || !inOrder) this.#behind = true
       else this.#put(change)
     }
     if (kvDeleted.includes(this.bucket)) this.#deleted = true
-    if (this.#aside.length === 0 && !this.#behind && !this.#deleted) return
+    if (this.#queued.length === 0 && !this.#behind && !this.#deleted) return
     const waiting = this.#waiting
     this.#waiting = undefined
     if (waiting !== undefined) Deferred.doneUnsafe(waiting, Exit.void)
@@ -146,11 +146,11 @@ class Watcher {
    */
   readonly next: Effect.Effect<ReadonlyArray<KvChange> | "behind" | "deleted"> = Effect.suspend(() => {
     if (this.#behind) return Effect.succeed("behind" as const)
-    if (this.#aside.length > 0) {
-      const told = this.#aside
-      this.#aside = []
+    if (this.#queued.length > 0) {
+      const queued = this.#queued
+      this.#queued = []
       this.#bytes = 0
-      return Effect.succeed(told)
+      return Effect.succeed(queued)
     }
     if (this.#deleted) return Effect.succeed("deleted" as const)
     const waiting = Deferred.makeUnsafe<void>()
@@ -160,10 +160,10 @@ class Watcher {
 
   #put(change: KvChange): void {
     if (this.#behind) return
-    this.#aside.push(change)
+    this.#queued.push(change)
     this.#bytes += change.value.bytes.byteLength
-    if (this.#aside.length > ASIDE || this.#bytes > ASIDE_BYTES) {
-      this.#aside = []
+    if (this.#queued.length > MAX_QUEUED || this.#bytes > MAX_QUEUED_BYTES) {
+      this.#queued = []
       this.#bytes = 0
       this.#behind = true
     }

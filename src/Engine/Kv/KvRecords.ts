@@ -65,7 +65,7 @@ export interface KvChangePage {
   readonly changes: ReadonlyArray<KvChange>
   /** The revision after which the next read begins. */
   readonly revision: number
-  /** Whether this is the last revision of the bucket for now. */
+  /** Whether `revision` is the last one of the bucket for now. */
   readonly atEnd: boolean
 }
 

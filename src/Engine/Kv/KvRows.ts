@@ -2,8 +2,8 @@
  * Reads keys.
  *
  * `kv_entries` has one row for each key: its value, or a marker of how it was deleted. Watchers are told of markers, which are
- * deleted after a day. `kv_history` has earlier revisions, as many as the bucket keeps. Whether a key has expired is told by its
- * time, whether or not it was swept.
+ * deleted after a day. `kv_history` has earlier revisions, as many as the bucket keeps. A key has expired when its time is past,
+ * whether or not it was swept.
  */
 import { all, get, statement, visit, inEnvironment, refuse, type Program } from "../Store/Program.ts"
 import { BucketNotFoundError, KeyNotFoundError, RevisionGoneError, withoutStack } from "../../Errors.ts"

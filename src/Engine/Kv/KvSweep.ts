@@ -115,6 +115,10 @@ const FIND_UNNAMED_BUCKET = statement(
 
 const DELETE_BUCKET = statement("KvSweep.deleteBucket", "DELETE FROM kv_buckets WHERE key = ?")
 
+/**
+ * Deletes at most `limit` keys of a deleted bucket, and with the last ones the bucket itself. Returns the number of keys plus one; 0
+ * when there is no such bucket, or no room.
+ */
 function* dropBuckets(environment: number, limit: number): Program<number> {
   const bucket = (yield* get(FIND_UNNAMED_BUCKET, environment))?.key
   if (bucket === undefined || limit <= 0) return 0

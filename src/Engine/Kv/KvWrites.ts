@@ -179,7 +179,7 @@ function* apply(
     bucket.bytes += Buffer.byteLength(key) + value.bytes.byteLength
   }
   const dueAt = value === undefined ? now + MARKER_MS : bucket.ttlMs === undefined ? null : now + bucket.ttlMs
-  yield* store(tx, bucket.key, key, revision, value === undefined ? "delete" : "put", value, dueAt)
+  yield* storeEntry(tx, bucket.key, key, revision, value === undefined ? "delete" : "put", value, dueAt)
   return revision
 }
 
@@ -204,7 +204,7 @@ const PUT_ENTRY = statement(
        type = excluded.type, value = excluded.value, created_at = excluded.created_at, due_at = excluded.due_at`
 )
 
-function* store(
+function* storeEntry(
   tx: Transaction,
   bucket: number,
   key: string,
@@ -283,6 +283,6 @@ function* leaveMarker(
   if (bucket.history > 1) bucket.bytes -= yield* forgetHistory(bucket.key, key, 0)
   if (present?.counted === true) bucket.values--
   const revision = ++bucket.revision
-  yield* store(tx, bucket.key, key, revision, operation, undefined, tx.now() + MARKER_MS)
+  yield* storeEntry(tx, bucket.key, key, revision, operation, undefined, tx.now() + MARKER_MS)
   return revision
 }

@@ -14,7 +14,7 @@ export interface EventLimits {
   /** Events before this position exceed the size limit. */
   readonly excessBefore: number
   /** The position up to which every live subscription has got its items, by environment. */
-  readonly given: { readonly [environment: string]: number }
+  readonly deliveredTo: { readonly [environment: string]: number }
 }
 
 export interface EventsDeleted {
@@ -41,10 +41,10 @@ const FIND_OLDEST_NEEDED = statement(
 )
 
 /** The first position that something in the environment needs. */
-function* neededFrom(environment: number, given: number | undefined): Program<number> {
+function* neededFrom(environment: number, deliveredTo: number | undefined): Program<number> {
   const row = yield* get(FIND_OLDEST_NEEDED, environment)
   const positions = Object.values(row ?? {}).flatMap((value) => (value === null ? [] : [Number(value)]))
-  return Math.min(...positions, given === undefined ? Number.MAX_SAFE_INTEGER : given + 1)
+  return Math.min(...positions, deliveredTo === undefined ? Number.MAX_SAFE_INTEGER : deliveredTo + 1)
 }
 
 const FIND_NEWEST_EVENT = statement(
@@ -75,7 +75,7 @@ export const deleteOldEvents = acrossEnvironments(
   "deleteOldEvents",
   function* (
     tx: Transaction,
-    { excessBefore, given, keepMs }: EventLimits,
+    { deliveredTo, excessBefore, keepMs }: EventLimits,
     after: number | undefined = 0
   ): Program<EventsDeleted> {
     const storedBefore = tx.settledNow() - keepMs
@@ -104,7 +104,7 @@ export const deleteOldEvents = acrossEnvironments(
       const environment = Number(row.environment)
       let first = needed.get(environment)
       if (first === undefined) {
-        first = yield* neededFrom(environment, given[tx.environmentName(environment)])
+        first = yield* neededFrom(environment, deliveredTo[tx.environmentName(environment)])
         needed.set(environment, first)
       }
       if (position >= first) continue
@@ -127,7 +127,8 @@ const LIST_EVENT_SIZES = statement(
 
 /**
  * Measures a slice of the log before a position, newest first, and takes the bytes of its deletable events off `left`. Returns
- * what is left. When nothing is left, `excessBefore` is the first position that still fits.
+ * what is left. When nothing is left, `excessBefore` is the first position that still fits. `undefined` when no row is before the
+ * position.
  */
 export const measureEvents = acrossEnvironments(
   "measureEvents",

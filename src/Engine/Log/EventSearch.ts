@@ -43,10 +43,10 @@ const FIND_FIRST_FROM = statement(
 )
 
 /**
- * The first row of the log whose id does not come before the sought one. Ids are ordered like positions, so a binary search finds
- * it without an index. The search goes by the positions of all environments, because no index has those of one.
+ * The first row of the log for whose id `isBefore` is `false`. Ids are ordered like positions, so a binary search finds the row
+ * without an index. The search goes by the positions of all environments, because no index has those of one.
  */
-function* firstThat(isBefore: (id: string) => boolean): Program<Row | undefined> {
+function* firstNotBefore(isBefore: (id: string) => boolean): Program<Row | undefined> {
   let found: Row | undefined
   let from = 1
   let to = yield* endOfLog()
@@ -67,7 +67,7 @@ export const findEvent = inEnvironment(
   "findEvent",
   function* (tx: Transaction, environment: string, eventId: string): Program<number | undefined> {
     const order = orderOf(eventId)
-    const row = yield* firstThat((id) => orderOf(id) < order)
+    const row = yield* firstNotBefore((id) => orderOf(id) < order)
     return row?.id === eventId && row.environment === tx.findEnvironment(environment)
       ? Number(row.position)
       : undefined
@@ -99,29 +99,33 @@ export const getEvent = inEnvironment(
 // By filters
 // ---------------------------------------------------------------------------------------------------------------------
 
-const both = (name: string, where: string, by: string) => ({
+const inBothOrders = (name: string, where: string, by: string) => ({
   newest: statement(`EventSearch.${name}`, `${where} ORDER BY ${by} DESC LIMIT ?`),
   oldest: statement(`EventSearch.${name}.oldest`, `${where} ORDER BY ${by} LIMIT ?`)
 })
 
 const within = "position > ? AND position < ?"
-const BY_KEY = both(
+const BY_KEY = inBothOrders(
   "byKey",
   `SELECT ${FOUND} FROM events WHERE environment = ? AND idempotency_key = ? AND ${within}`,
   "position"
 )
-const BY_ENTITY = both(
+const BY_ENTITY = inBothOrders(
   "byEntity",
   `SELECT ${FOUND} FROM events WHERE environment = ? AND entity_id = ? AND entity_version > ? AND entity_version < ?`,
   "entity_version"
 )
-const BY_NAME = both(
+const BY_NAME = inBothOrders(
   "byName",
   `SELECT ${FOUND} FROM events WHERE environment = ? AND kind = 0 AND name = ? AND ${within}`,
   "position"
 )
 // does not use the index of names, which would find all rows of an environment and sort them for every page
-const BY_POSITION = both("byPosition", `SELECT ${FOUND} FROM events NOT INDEXED WHERE ${within}`, "position")
+const BY_POSITION = inBothOrders(
+  "byPosition",
+  `SELECT ${FOUND} FROM events NOT INDEXED WHERE ${within}`,
+  "position"
+)
 
 /** The positions to search. */
 interface Range {
@@ -147,7 +151,7 @@ const readEventSlice = inEnvironment(
     let timestamp = 0
     let count = 0
     let length = 0
-    const [ways, ...values] =
+    const [statements, ...values] =
       idempotencyKey !== undefined
         ? ([BY_KEY, environment, idempotencyKey, range.after, range.before] as const)
         : entityId !== undefined
@@ -160,7 +164,7 @@ const readEventSlice = inEnvironment(
           : name !== undefined && !isPattern(name)
             ? ([BY_NAME, environment, name, range.after, range.before] as const)
             : ([BY_POSITION, range.after, range.before] as const)
-    yield* visit(ways[order], [...values, SLICE], (row) => {
+    yield* visit(statements[order], [...values, SLICE], (row) => {
       position = Number(row[POSITION_COLUMN])
       timestamp = Number(row[TIMESTAMP_COLUMN])
       count++
@@ -239,7 +243,7 @@ const readEventRange = inEnvironment(
 
 /** The first position that may have an event of this time or later. `time` is epoch milliseconds. */
 function* positionAt(time: number): Program<number> {
-  const row = yield* firstThat((id) => timeOf(id) < time)
+  const row = yield* firstNotBefore((id) => timeOf(id) < time)
   return row === undefined ? (yield* endOfLog()) + 1 : Number(row.position)
 }
 

@@ -80,7 +80,7 @@ export function* recall<A>(
   }
 }
 
-/** The scope of keys that were stored before the webhook of an event was. A migration has set it. */
+/** The scope of keys from the time when the webhook of an event was not stored with its key. A migration has set it. */
 const UNSCOPED = "webhook"
 
 /** The first result of a key with the scope {@link UNSCOPED}, if the call had the same content. */

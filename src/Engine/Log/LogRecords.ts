@@ -27,7 +27,7 @@ export interface AppendedEvent {
   readonly duplicate: boolean
   /** Whether the earlier event with the same key had other data. */
   readonly conflicting: boolean
-  /** Trigger or concurrency expressions that failed for this event. They count as no match. */
+  /** Expressions of triggers and waits that failed for this event. They count as no match. */
   readonly warnings: ReadonlyArray<string>
 }
 

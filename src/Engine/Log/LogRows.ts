@@ -1,4 +1,4 @@
-/** Reads the log: from a position on, for all its followers, and backward from its end. */
+/** Reads the log from a position on, for all its followers, or backward from a position. Appends rows to the log. */
 import {
   get,
   statement,
@@ -236,14 +236,14 @@ function* namesThatFit(
   patterns: ReadonlyArray<string>
 ): Program<ReadonlyArray<string> | undefined> {
   const fitting = new Set<string>()
-  let looks = 0
+  let checked = 0
   let tooMany = false
-  const look = (name: string, fits: boolean): boolean => {
-    tooMany = looks++ === MAX_CHECKED_NAMES || fitting.size > FITTING_NAMES
+  const onName = (name: string, fits: boolean): boolean => {
+    tooMany = checked++ === MAX_CHECKED_NAMES || fitting.size > FITTING_NAMES
     if (!tooMany && fits) fitting.add(name)
     return !tooMany
   }
-  yield* namesInLog(environment, kind, patterns, look)
+  yield* namesInLog(environment, kind, patterns, onName)
   return tooMany || fitting.size > FITTING_NAMES ? undefined : [...fitting]
 }
 
@@ -254,22 +254,22 @@ const FIND_NEXT_NAME = statement(
 
 /**
  * Visits the requested names, and all names in the log that begin as the patterns do, whether they match or not. The index leads
- * from each name to the next. A name may come twice. The visit ends when `look` returns `false`.
+ * from each name to the next. A name may come twice. The visit ends when `onName` returns `false`.
  */
 function* namesInLog(
   environment: number,
   kind: LogEntryKind,
   patterns: ReadonlyArray<string>,
-  look: (name: string, fits: boolean) => boolean
+  onName: (name: string, fits: boolean) => boolean
 ): Program<void> {
   const accepts = anyOf(patterns)
-  for (const name of patterns) if (!isPattern(name) && !look(name, true)) return
+  for (const name of patterns) if (!isPattern(name) && !onName(name, true)) return
   for (const prefix of new Set(patterns.filter(isPattern).map(prefixOf))) {
     for (let name = prefix; ;) {
       const row = yield* get(FIND_NEXT_NAME, environment, LogKind[kind], name)
       if (row === undefined || !String(row.name).startsWith(prefix)) break
       name = String(row.name)
-      if (!look(name, accepts(name))) return
+      if (!onName(name, accepts(name))) return
     }
   }
 }

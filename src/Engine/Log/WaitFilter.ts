@@ -35,7 +35,7 @@ const LIST_EVENTS_OF_ANY_NAME = statement(
   "SELECT * FROM events NOT INDEXED WHERE position > ? AND environment = ? AND kind = 0 AND erased_at IS NULL ORDER BY position LIMIT 200"
 )
 
-/** The first event after the position `after` that a wait of `run` accepts. */
+/** The first event after the position `after` that the filter accepts. `trigger` reads the event that started the run. */
 export function* findAcceptedEvent(
   tx: Transaction,
   environment: number,

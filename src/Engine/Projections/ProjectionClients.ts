@@ -61,7 +61,7 @@ export const makeClients = (store: StoreService, waitUntilFound: WaitUntilFound)
   ): Effect.Effect<number, EngineError> =>
     Effect.gen(function* () {
       let position = 0
-      const look = Effect.gen(function* () {
+      const findPosition = Effect.gen(function* () {
         let checkedUpTo = 0
         position = 0
         while (true) {
@@ -75,7 +75,7 @@ export const makeClients = (store: StoreService, waitUntilFound: WaitUntilFound)
           checkedUpTo = wasReset ? 0 : at.checked
         }
       })
-      const reached = yield* waitUntilFound([LOG, projectionKey(environment, name)], timeoutMs, look)
+      const reached = yield* waitUntilFound([LOG, projectionKey(environment, name)], timeoutMs, findPosition)
       if (reached !== undefined) return reached
       const info = yield* store.read(ProjectionInspection.getProjection(environment, name))
       return yield* new ProjectionBehindError(name, position, target, timeoutMs, explainStatus(info))

@@ -74,8 +74,8 @@ export const getProjectionState = inEnvironment(
 const FEW = 4
 
 /**
- * Whether everything up to `target` is projected, that is, whether no event of the projection is in between. It looks at `limit`
- * rows at most. `checked` is how far it has looked: the next call begins there.
+ * Whether everything up to `target` is projected, that is, whether no event of the projection is in between. Each call looks at
+ * about `limit` rows. When it is `open`, more rows must be looked at: `checked` is where the next call begins.
  */
 export const isProjectionAt = inEnvironment(
   "isProjectionAt",
@@ -168,7 +168,7 @@ export const resumeProjection = inEnvironment(
 
 /**
  * Resets the position and the dead letters, so that everything is projected again from the beginning of the log. Until that is
- * done, `getState` returns the old states, and `isAt` returns `false`.
+ * done, {@link getProjectionState} returns the old states, and for a managed projection {@link isProjectionAt} reaches no target.
  */
 export const rebuildProjection = inEnvironment(
   "rebuildProjection",

@@ -18,7 +18,7 @@ import type { StoreService } from "../Store/Store.ts"
 import { checkRegistration } from "./CheckRegistration.ts"
 import { LOG, type WaitUntilFound } from "./WaitUntilFound.ts"
 import * as ProjectionOwnerRows from "./ProjectionOwnerRows.ts"
-import * as ProjectionPageRows from "./ProjectionOwnerReads.ts"
+import * as ProjectionOwnerReads from "./ProjectionOwnerReads.ts"
 import { type ProjectionClaimRequest, projectionKey, type ProjectionToken } from "./ProjectionRecords.ts"
 import * as ProjectionSaveRows from "./ProjectionSaveRows.ts"
 
@@ -62,8 +62,8 @@ export interface ProjectionOwners {
 }
 
 export const makeOwners = (store: StoreService, waitUntilFound: WaitUntilFound): ProjectionOwners => {
-  /** How far the log was looked at without a match, beyond the saved position, by token. */
-  const looked = new Map<string, number>()
+  /** The position up to which the log was searched without a match, beyond the saved position, by token. */
+  const searchedTo = new Map<string, number>()
 
   const claim = (
     request: ProjectionClaimRequest,
@@ -92,7 +92,7 @@ export const makeOwners = (store: StoreService, waitUntilFound: WaitUntilFound):
       } as const
     })
 
-  const lookFor = (
+  const findBatch = (
     token: ProjectionToken,
     limit: number
   ): Effect.Effect<{ readonly batch: ProjectionBatch | undefined } | undefined, EngineError> =>
@@ -100,14 +100,16 @@ export const makeOwners = (store: StoreService, waitUntilFound: WaitUntilFound):
       let found: ReadonlyArray<ProjectionLogEvent> = []
       let bytes = 0
       let seen = 0
-      let after = looked.get(token.token) ?? 0
+      let after = searchedTo.get(token.token) ?? 0
       let rows = limit
       while (true) {
         rows = Math.min(rows, PAGE_ROWS)
-        const page = yield* yieldFirst(store.read(ProjectionPageRows.readProjectionPage(token, after, rows)))
+        const page = yield* yieldFirst(
+          store.read(ProjectionOwnerReads.readProjectionPage(token, after, rows))
+        )
         switch (page._tag) {
           case "Lost":
-            looked.delete(token.token)
+            searchedTo.delete(token.token)
             return { batch: undefined }
           case "Paused":
             return undefined
@@ -126,8 +128,8 @@ export const makeOwners = (store: StoreService, waitUntilFound: WaitUntilFound):
           if (goesOn) continue
           return { batch: bounded(found, limit, page.position) }
         }
-        if (looked.size >= REMEMBERED) looked.clear()
-        looked.set(token.token, page.position)
+        if (searchedTo.size >= REMEMBERED) searchedTo.clear()
+        searchedTo.set(token.token, page.position)
         if (page.atEnd) {
           const isWorthSaving =
             page.position - page.saved >= WORTH_SAVING || (page.isRebuilding && page.position > page.saved)
@@ -146,20 +148,20 @@ export const makeOwners = (store: StoreService, waitUntilFound: WaitUntilFound):
       waitUntilFound(
         [LOG, projectionKey(token.environment, token.name)],
         waitMs,
-        lookFor(token, Math.min(Math.max(1, limit), maxReadEvents))
+        findBatch(token, Math.min(Math.max(1, limit), maxReadEvents))
       ),
       (found) => (found === undefined ? { events: [], retries: [], position: 0 } : found.batch)
     )
 
   const release = (token: ProjectionToken) => {
-    looked.delete(token.token)
+    searchedTo.delete(token.token)
     return store.write(ProjectionOwnerRows.releaseProjection(token))
   }
 
   return {
     claim,
     read,
-    states: (...args) => store.read(ProjectionPageRows.readPartitions(...args)),
+    states: (...args) => store.read(ProjectionOwnerReads.readPartitions(...args)),
     save: (...args) => store.write(ProjectionSaveRows.saveProjection(...args)),
     renew: (...args) => store.write(ProjectionOwnerRows.renewProjection(...args)),
     release,
@@ -172,12 +174,14 @@ export const makeOwners = (store: StoreService, waitUntilFound: WaitUntilFound):
       })
       return {
         claim: (registration, waitMs = Number.POSITIVE_INFINITY) =>
-          asFeed(claim({ environment, registration, workerId }, waitMs)),
-        read: (lease, limit) => asReach(read(tokenOf(lease), limit, Number.POSITIVE_INFINITY)),
+          toFeedErrors(claim({ environment, registration, workerId }, waitMs)),
+        read: (lease, limit) => toConnectionErrors(read(tokenOf(lease), limit, Number.POSITIVE_INFINITY)),
         states: (lease, partitions) =>
-          asReach(store.read(ProjectionPageRows.readPartitions(tokenOf(lease), partitions))),
-        save: (lease, save) => asFeed(store.write(ProjectionSaveRows.saveProjection(tokenOf(lease), save))),
-        renew: (lease) => asReach(store.write(ProjectionOwnerRows.renewProjection(tokenOf(lease)))),
+          toConnectionErrors(store.read(ProjectionOwnerReads.readPartitions(tokenOf(lease), partitions))),
+        save: (lease, save) =>
+          toFeedErrors(store.write(ProjectionSaveRows.saveProjection(tokenOf(lease), save))),
+        renew: (lease) =>
+          toConnectionErrors(store.write(ProjectionOwnerRows.renewProjection(tokenOf(lease)))),
         release: (lease) =>
           // the claim is taken back when the database is opened again
           Effect.catch(release(tokenOf(lease)), (error) =>
@@ -214,12 +218,13 @@ const bounded = (
  * Turns errors of the engine into connection errors: to workers, a database that cannot be read looks like an engine that cannot
  * be reached.
  */
-const asReach = <A>(self: Effect.Effect<A, EngineError>): Effect.Effect<A, ConnectionError> =>
+const toConnectionErrors = <A>(self: Effect.Effect<A, EngineError>): Effect.Effect<A, ConnectionError> =>
   Effect.mapError(self, (error) =>
     error instanceof ConnectionError ? error : new ConnectionError(error.message, { cause: error })
   )
 
-const asFeed = <A>(
+/** As {@link toConnectionErrors}, but errors of the input stay, as a `ValidationError`. */
+const toFeedErrors = <A>(
   self: Effect.Effect<A, EngineError>
 ): Effect.Effect<A, ConnectionError | ValidationError> =>
   Effect.mapError(self, (error) => {

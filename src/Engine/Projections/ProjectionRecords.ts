@@ -1,4 +1,4 @@
-/** Records of projections. Each operation of the store is an atomic change or a read. */
+/** Records of projections: what the operations on projections take and return. */
 
 import type { SerializedError } from "../../Errors.ts"
 import type { JsonText } from "../../Json.ts"
@@ -54,7 +54,7 @@ export interface ProjectionInfo {
   readonly deadLetters: number
   /** Set when events after the projection's position were deleted: when the newest of these was stored, epoch milliseconds. */
   readonly eventsGoneAt?: number
-  /** How many saves were refused because their worker no longer owned the projection. */
+  /** How many saves were refused, such as those of a worker that no longer owned the projection. */
   readonly refusedSaves: number
   readonly createdAt: number
   readonly updatedAt: number

@@ -12,7 +12,7 @@ const FIND_STATE = statement(
   "SELECT * FROM projection_states WHERE projection = ? AND epoch = ? AND partition_key = ?"
 )
 
-/** The state to which the next event is applied. */
+/** The state of a partition in an epoch; by default the state to which the next event is applied. */
 export function* findState(
   projection: Row,
   partition: string,
@@ -42,7 +42,7 @@ export const statusOf = (row: Row): ProjectionStatus => {
 export const shownEpoch = (row: Row): number =>
   Number((row.rebuild_to === null ? undefined : row.shown_epoch) ?? row.epoch)
 
-/** The status and position of a projection. */
+/** The status, the last error and the cursor of a projection. */
 export const summaryOf = (row: Row) => ({
   status: statusOf(row),
   ...(row.error === null ? {} : { errorMessage: String(parseStored(String(row.error)).message) }),

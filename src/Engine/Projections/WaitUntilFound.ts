@@ -1,4 +1,4 @@
-/** Lets a caller wait without polling: it looks again when something was announced for which it may wait. */
+/** Lets a caller wait without polling: the caller looks again whenever a name is announced for which it waits. */
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -9,29 +9,29 @@ import type { NamedSignals } from "../NamedSignals.ts"
 export const LOG = ""
 
 /**
- * Calls `look` now, and again whenever one of the names is announced, until it finds something. Returns `undefined` at the
+ * Runs `find` now, and again whenever one of the names is announced, until `find` returns something. Returns `undefined` at the
  * timeout.
  */
 export type WaitUntilFound = <A, E>(
   names: ReadonlyArray<string>,
   waitMs: number,
-  look: Effect.Effect<A | undefined, E>,
+  find: Effect.Effect<A | undefined, E>,
   /** Returns when to look again in any case, epoch milliseconds. */
   until?: () => number
 ) => Effect.Effect<A | undefined, E>
 
 export const makeWaitUntilFound =
   (signals: NamedSignals): WaitUntilFound =>
-  (names, waitMs, look, until = () => Number.POSITIVE_INFINITY) =>
+  (names, waitMs, find, until = () => Number.POSITIVE_INFINITY) =>
     Effect.gen(function* () {
       const clock = yield* Clock.Clock
       const deadline = clock.currentTimeMillisUnsafe() + waitMs
       while (true) {
-        // listens before it looks, because the announcement may come in between
+        // listens before `find` runs, because the announcement may come in between
         const happened = Deferred.makeUnsafe<void>()
         const stop = signals.listen(names, () => void Deferred.doneUnsafe(happened, Exit.void))
         const found = yield* Effect.ensuring(
-          Effect.flatMap(look, (found) => {
+          Effect.flatMap(find, (found) => {
             if (found !== undefined) return Effect.succeed(found)
             const restMs = Math.min(deadline, until()) - clock.currentTimeMillisUnsafe()
             if (restMs <= 0) return Effect.succeed(undefined)

@@ -69,8 +69,8 @@ const deleteGroupsUnusedFor = inEnvironment(
 )
 
 /**
- * Deletes at most `limit` groups that were not used for `unusedMs` milliseconds. Returns how many. Configured and paused groups
- * are kept.
+ * Deletes about `limit` of the groups that were not used for `unusedMs` milliseconds. Returns how many. Configured and paused
+ * groups are kept.
  */
 export const deleteAbandonedGroups = (
   store: StoreService,

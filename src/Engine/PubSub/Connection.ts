@@ -198,7 +198,7 @@ class Connection implements ConnectionSink {
     this.#onEnd()
   }
 
-  /** Handles any error in a client's message. At worst, it ends the connection of that client. */
+  /** Handles any error in a client's message: tells the client, and ends its connection. */
   #fail(error: unknown): void {
     if (isIronflowError(error)) this.#sendConnectionError(error.code, error.message)
     else {

@@ -79,12 +79,14 @@ const make = (
   subscriptions: SubscriptionsService,
   environment: string
 ): EngineConsumerGroups => {
-  const seen = (found: Effect.Effect<GroupInfo, EngineError>): Effect.Effect<ConsumerGroup, EngineError> =>
+  const toConsumerGroup = (
+    found: Effect.Effect<GroupInfo, EngineError>
+  ): Effect.Effect<ConsumerGroup, EngineError> =>
     Effect.flatMap(found, (info) =>
       Effect.map(timeOf(store), (now) => toGroup(info, subscriptions.membersOf(info.key), now))
     )
 
-  const chosen = (
+  const toChoice = (
     name: string,
     { namespace = "default", pattern }: ConsumerGroupOptions = {}
   ): GroupChoice => ({
@@ -123,8 +125,8 @@ const make = (
 
   const change: EngineConsumerGroups["change"] = (name, change, options = {}) =>
     Effect.flatMap(
-      checked(() => [chosen(name, options), readChange(change, options)] as const),
-      ([choice, change]) => seen(store.write(GroupInspection.updateGroup(choice, change)))
+      checked(() => [toChoice(name, options), readChange(change, options)] as const),
+      ([choice, change]) => toConsumerGroup(store.write(GroupInspection.updateGroup(choice, change)))
     )
 
   return {
@@ -133,12 +135,12 @@ const make = (
     create: (config) =>
       Effect.flatMap(
         checked(() => readDefinition(environment, config)),
-        (definition) => seen(store.write(GroupInspection.createGroup(definition)))
+        (definition) => toConsumerGroup(store.write(GroupInspection.createGroup(definition)))
       ),
     get: (name, options) =>
       Effect.flatMap(
-        checked(() => chosen(name, options)),
-        (choice) => seen(yieldFirst(store.read(GroupInspection.getGroup(choice))))
+        checked(() => toChoice(name, options)),
+        (choice) => toConsumerGroup(yieldFirst(store.read(GroupInspection.getGroup(choice))))
       ),
     list: (options = {}) =>
       Effect.gen(function* () {
@@ -167,7 +169,7 @@ const make = (
               `\`after\` of deadLetters must be a position from 0 up, got ${show(after)}`
             )
           }
-          return chosen(name, options)
+          return toChoice(name, options)
         }),
         (choice) =>
           Effect.map(
@@ -183,7 +185,7 @@ const make = (
           )
         )
       return Effect.flatMap(
-        checked(() => chosen(name, options)),
+        checked(() => toChoice(name, options)),
         (choice) =>
           Number.isSafeInteger(position)
             ? Effect.flatMap(store.write(GroupDeadLetters.retryDeadLetters(choice, position)), (count) =>
@@ -194,12 +196,12 @@ const make = (
     },
     retryDeadLetters: (name, options) =>
       Effect.flatMap(
-        checked(() => chosen(name, options)),
+        checked(() => toChoice(name, options)),
         (choice) => store.write(GroupDeadLetters.retryDeadLetters(choice, undefined))
       ),
     delete: (name, options) =>
       Effect.flatMap(
-        checked(() => chosen(name, options)),
+        checked(() => toChoice(name, options)),
         (choice) => store.write(GroupInspection.deleteGroup(choice))
       )
   }

@@ -55,7 +55,7 @@ export interface DeliveryInfo {
 export interface ItemEncoding {
   /** The name of the format, which no other format has. All connections with the same format share their encoded frames. */
   readonly name: string
-  readonly encode: (shape: ItemFormat, item: Item, told: Required<DeliveryInfo>) => string
+  readonly encode: (shape: ItemFormat, item: Item, delivery: Required<DeliveryInfo>) => string
 }
 
 export interface Listener {
@@ -159,11 +159,11 @@ export class Feed {
       for (const item of page.items) {
         // set before the item is passed on: a subscriber that joins while filters are evaluated must read the item by itself
         this.position = item.position
-        let handed = this.#hand(item)
-        while (handed !== undefined) {
+        let done = this.#passOn(item)
+        while (done !== undefined) {
           yield* Effect.yieldNow
           this.#turn = stepsTaken()
-          handed = this.#hand(item, handed)
+          done = this.#passOn(item, done)
         }
       }
       this.position = Math.max(this.position, page.position)
@@ -193,13 +193,13 @@ export class Feed {
    * Passes an item to its channels. If the filters have taken so long that other work must run first, returns the channels that
    * are done.
    */
-  #hand(item: Item, handed?: ReadonlySet<Channel>): ReadonlySet<Channel> | undefined {
+  #passOn(item: Item, done?: ReadonlySet<Channel>): ReadonlySet<Channel> | undefined {
     const channels = this.#channelsOf(item)
     for (const [i, channel] of channels.entries()) {
-      if (handed?.has(channel) === true) continue
+      if (done?.has(channel) === true) continue
       const { shape, listeners } = channel
       if (shape.filter !== undefined && stepsTaken() - this.#turn > MAX_STEPS) {
-        return new Set([...(handed ?? []), ...channels.slice(0, i)])
+        return new Set([...(done ?? []), ...channels.slice(0, i)])
       }
       if (!passes(shape, item)) continue
       let encoded: Buffer | undefined

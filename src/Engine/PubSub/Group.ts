@@ -163,7 +163,7 @@ export class Group implements Listener {
       this.#cancelAlarm?.()
       this.#cancelAlarm = undefined
     }
-    // members that have joined by then are told of the deliveries that were given back
+    // wakes the group for members that have joined by then, because they can get the deliveries that were given back
     this.#run(
       this.#store.write(DeliveryRows.releaseHolder(this.environment, this.key, member.holder)).pipe(
         Effect.catch((error) =>
@@ -187,6 +187,7 @@ export class Group implements Listener {
     this.wake()
   }
 
+  // groups follow only the log, which has no gaps
   onGap(): void {}
 
   /** Wakes the group, because there may be something to deliver, or room for it. */
@@ -318,7 +319,7 @@ export class Member implements Subscribed {
    * for round trips.
    */
   #window: number
-  #isTold = false
+  #isWarned = false
   #isSilent = false
 
   constructor(
@@ -395,8 +396,8 @@ export class Member implements Subscribed {
 
   #warn(): void {
     const mode = this.options.backpressure ?? this.#group.settings.backpressure
-    if (this.#isTold || mode !== "buffer" || !this.isSlow) return
-    this.#isTold = true
+    if (this.#isWarned || mode !== "buffer" || !this.isSlow) return
+    this.#isWarned = true
     this.#outlet.sendError(this.id, "SLOW_CONSUMER", slowConsumer(this.pattern), true)
   }
 
@@ -409,7 +410,7 @@ export class Member implements Subscribed {
     )
   }
 
-  /** Removes a delivery that another member has now. */
+  /** Removes a delivery that the member no longer holds. */
   forget(position: number): void {
     const handle = this.#handles.get(position)
     if (handle === undefined) return
@@ -450,7 +451,7 @@ export class Member implements Subscribed {
         ])
       ),
       ([settled = false]) => {
-        this.#measure(handle)
+        this.#adjustWindow(handle)
         this.forget(position)
         this.#isSilent = false
         this.#group.wake()
@@ -459,7 +460,7 @@ export class Member implements Subscribed {
     )
   }
 
-  #measure(handle: string): void {
+  #adjustWindow(handle: string): void {
     const { capacity } = this.options
     const since = this.#heldSince.get(handle)
     if (capacity === undefined || since === undefined) return
@@ -488,7 +489,7 @@ export class Member implements Subscribed {
   }
 
   onDrain(): void {
-    this.#isTold = false
+    this.#isWarned = false
     this.#group.wake()
   }
 

@@ -80,7 +80,7 @@ export const claimDeliveries = inEnvironment(
 
     const more =
       turns.hasRoom &&
-      (due.length === PAGE || (yield* readOn(tx, demand.group, group, turns, now, deliveries)))
+      (due.length === PAGE || (yield* claimNextRows(tx, demand.group, group, turns, now, deliveries)))
     // deliveries that are due and were not given out wait for room, not for a time
     const next = yield* get(FIND_NEXT_DUE_TIME, demand.group, now)
     return {
@@ -113,7 +113,7 @@ const UPDATE_CURSOR = statement(
  * Gives out the next rows of the log. Returns whether there are more. Skips rows of other environments: no index has the rows of
  * one environment in log order, and the number of rows must be limited.
  */
-function* readOn(
+function* claimNextRows(
   tx: Transaction,
   key: number,
   group: Row,

@@ -1,4 +1,4 @@
-/** Dead letters of consumer groups. They are kept until a client retries them. */
+/** Dead letters of consumer groups. They are kept until a client retries them. If a group has too many, the oldest are deleted. */
 import type { ValidationError, ConsumerGroupNotFoundError } from "../../Errors.ts"
 import {
   affected,

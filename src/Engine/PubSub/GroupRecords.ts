@@ -144,13 +144,13 @@ export interface ClaimedDelivery {
 
 export interface GroupClaim {
   readonly deliveries: ReadonlyArray<ClaimedDelivery>
-  /** The deliveries that were given up, each with its last holder. */
+  /** The deliveries that were given up, each with the id of its event and the number of its attempts. */
   readonly exhausted: ReadonlyArray<{
     readonly position: number
     readonly id: string
     readonly attempts: number
   }>
-  /** Holders that let a delivery time out. */
+  /** Holders that let a delivery time out, now or earlier, and have sent nothing since. */
   readonly silent: ReadonlyArray<string>
   /** Whether another claim may give out more at once. */
   readonly more: boolean

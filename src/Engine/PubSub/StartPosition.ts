@@ -43,7 +43,7 @@ export const readPosition = (text: unknown, { epoch, isShared, source }: Positio
       `\`resume.after\` must be a position that this engine has sent, got ${show(text)}`
     )
   }
-  // the engine started after the client got this position, so the client has seen none of its events
+  // the client got this position before the engine started, so it has seen no system event since the start
   return system && first !== epoch && !isShared ? 0 : position
 }
 
@@ -79,7 +79,7 @@ const replayFromSystem = (
   const items = hub.systemItems(environment, 0)
   return Effect.gen(function* () {
     const found: Array<number> = []
-    yield* visitPolitely(items, (item) => void (accepts(shape, item) && found.push(item.position)))
+    yield* visitInTurns(items, (item) => void (accepts(shape, item) && found.push(item.position)))
     const first = found.at(-count) ?? found[0]
     return first === undefined ? end : first - 1
   })
@@ -107,7 +107,7 @@ const replayFromLog = (
           ...(target.kind === undefined ? {} : { kind: target.kind })
         })
       )
-      const first = yield* visitPolitely(page.entries, (item) =>
+      const first = yield* visitInTurns(page.entries, (item) =>
         (isPlain || accepts(shape, item)) && ++found === count ? item : undefined
       )
       if (first !== undefined) return first.position - 1
@@ -123,7 +123,7 @@ const replayFromLog = (
 }
 
 /** Visits items until `visit` returns something. Expressions may take long, so other work gets turns in between. */
-const visitPolitely = <A>(
+const visitInTurns = <A>(
   items: Iterable<A>,
   visit: (item: A) => A | undefined | void
 ): Effect.Effect<A | undefined> =>

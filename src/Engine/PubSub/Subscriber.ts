@@ -55,7 +55,7 @@ export interface Settled {
   readonly reason?: string
 }
 
-/** The deliveries that are in progress, by their handles. */
+/** Which deliveries are in progress, by their handles: only one, or all except some. */
 export type InProgress = { readonly only: string } | { readonly except: ReadonlyArray<string> }
 
 /** A subscription of a connection. */
@@ -178,6 +178,7 @@ export class Subscriber implements Subscribed, Listener {
     )
   }
 
+  // only members of groups count as silent
   heard(): void {}
 
   onDrain(): void {
@@ -268,7 +269,9 @@ export class Subscriber implements Subscribed, Listener {
     this.#outlet.send(encodeItem(this.#shape, item, { attempt, eventId: handle }))
   }
 
-  /** Fails the delivery after `delayMs`, unless it is settled before that. */
+  /**
+   * Delivers the item again after `delayMs`, unless the delivery is settled before that. After the last attempt, gives it up.
+   */
   #schedule(handle: string, delivery: Omit<Delivery, "cancel">, delayMs: number): void {
     const { attempt, item } = delivery
     const cancel = this.#outlet.schedule(delayMs, () => {

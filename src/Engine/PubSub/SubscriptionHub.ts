@@ -15,6 +15,7 @@ import * as GroupRows from "./GroupRows.ts"
 
 /** How many rows of the log one read looks at. */
 const PAGE = 500
+
 /** The engine's end of a wire: a `Connection`. */
 export interface Connected {
   readonly environment: string
@@ -22,7 +23,7 @@ export interface Connected {
   readonly consumersOf: (topic: string) => number
   /** How many live subscriptions the connection has. */
   readonly subscriptions: () => number
-  /** The position up to which the slowest subscription of the connection has come. */
+  /** The position of the slowest subscription to the log; `MAX_SAFE_INTEGER` when none is behind. */
   readonly slowestPosition: () => number
   /** Tells the client that the engine stops. */
   readonly goAway: () => void
@@ -117,15 +118,15 @@ export class SubscriptionHub {
   }
 
   /** The position up to which every subscription to the log has got its items, by environment. */
-  get given(): { readonly [environment: string]: number } {
-    const given: { [environment: string]: number } = {}
+  get deliveredTo(): { readonly [environment: string]: number } {
+    const delivered: { [environment: string]: number } = {}
     for (const connection of this.#connections) {
       const { environment } = connection
       const feed = this.#feeds.get(JSON.stringify(["log", environment]))
       const position = Math.min(connection.slowestPosition(), feed?.position ?? this.#head)
-      given[environment] = Math.min(given[environment] ?? position, position)
+      delivered[environment] = Math.min(delivered[environment] ?? position, position)
     }
-    return given
+    return delivered
   }
 
   /** The newest position of a target's source. */
@@ -239,8 +240,8 @@ export class SubscriptionHub {
   }
 
   /**
-   * The group of a shape. A new group begins at the end of the log. A group that a client `continues` must exist. Fails with code
-   * `CONSUMER_GROUP_CONFLICT` when the group is configured with another filter than the one that the member asks for.
+   * The group of a shape. A new group begins after the position `after`; by default at the end of the log. A group that a client
+   * `continues` must exist. Fails with code `CONSUMER_GROUP_CONFLICT` when the group is configured with another filter than the one that the member asks for.
    */
   openGroup(
     environment: string,

@@ -1,4 +1,4 @@
-/** Subscriptions: it serves subscription clients, and counts their subscriptions. */
+/** Serves subscription clients, and counts their subscriptions. */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -51,8 +51,8 @@ export const layer: Layer.Layer<Subscriptions, StoreError, Store | SystemEvents 
       countStaleAck: () => counters.count("staleAcks")
     })
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
-    // news of other engines about the log may be lost, but the database knows the end of the log
-    const lookAtLog = Effect.matchEffect(readEndOfLog(store), {
+    // notifications of other engines may be lost, but the database has the end of the log
+    const readLogEnd = Effect.matchEffect(readEndOfLog(store), {
       onSuccess: (head) => Effect.sync(() => hub.advance(head)),
       onFailure: (error) =>
         Effect.logWarning(
@@ -63,13 +63,13 @@ export const layer: Layer.Layer<Subscriptions, StoreError, Store | SystemEvents 
     const stop = store.onCommit(({ groups, logEnd, stale }) => {
       if (stale.has("groups")) hub.groupsChanged()
       else hub.groupsChanged(groups)
-      if (stale.has("log")) runFork(lookAtLog)
+      if (stale.has("log")) runFork(readLogEnd)
       else if (logEnd > 0) hub.advance(logEnd)
     })
     yield* Effect.addFinalizer(() => Effect.sync(() => hub.closeAll()))
     yield* Effect.addFinalizer(() => Effect.sync(stop))
     yield* MessageSweep.make(store)
-    yield* EventSweep.make(store, () => hub.given)
+    yield* EventSweep.make(store, () => hub.deliveredTo)
     yield* GroupSweep.make(store, () => hub.activeGroups)
     return {
       connect: (environment, wire, options) => connect(hub, environment, wire, options),

@@ -10,7 +10,7 @@ export interface Target {
   /** The pattern that names of events, topics or system topics must match. */
   readonly names: string
   readonly fits: (name: string) => boolean
-  /** Whether the pattern is about states of projections. */
+  /** Whether the pattern is about projections in particular: for such a subscription, lost states are a gap. */
   readonly aboutStates?: boolean
   /** Whether the pattern may match states of projections. */
   readonly bringsStates?: boolean

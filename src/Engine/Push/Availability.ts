@@ -22,7 +22,7 @@ const FIRST_PROBE_MS = 250
 /** The longest delay between probes, milliseconds. */
 const LONGEST_PROBE_MS = 30_000
 /** How often to check whether another engine still probes the endpoint, milliseconds. */
-const ELSEWHERE_LOOK_MS = 1000
+const OTHER_PROBE_CHECK_MS = 1000
 
 export interface AvailabilityOptions extends EndpointTarget {
   readonly clock: Clock.Clock
@@ -30,8 +30,8 @@ export interface AvailabilityOptions extends EndpointTarget {
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   /** Called when the endpoint becomes reachable or unreachable, with the reason. */
   readonly onChange: (isReachable: boolean, whyNot?: string) => void
-  /** Whether another engine on the database probes the endpoint. If so, this one waits for the result. */
-  readonly isAskedElsewhere: () => boolean
+  /** Whether another engine on the database probes the endpoint. If so, this engine waits for the result. */
+  readonly isProbedByOther: () => boolean
 }
 
 export class Availability {
@@ -120,8 +120,8 @@ export class Availability {
 
   /** Waits until it is this engine that probes. The other engines follow its result. */
   readonly #myTurn: Effect.Effect<void> = Effect.suspend(() =>
-    this.#options.isAskedElsewhere()
-      ? Effect.andThen(Effect.sleep(ELSEWHERE_LOOK_MS), this.#myTurn)
+    this.#options.isProbedByOther()
+      ? Effect.andThen(Effect.sleep(OTHER_PROBE_CHECK_MS), this.#myTurn)
       : Effect.void
   )
 

@@ -14,7 +14,7 @@ import { LEASE_MS, PushTurnRequests, type TurnRequestsOptions } from "./PushTurn
 export interface EndpointOptions extends TurnRequestsOptions {
   readonly workerId: string
   readonly connect: WorkersService["connectEndpoint"]
-  readonly isAskedElsewhere: AvailabilityOptions["isAskedElsewhere"]
+  readonly isProbedByOther: AvailabilityOptions["isProbedByOther"]
 }
 
 export class Endpoint {
@@ -31,7 +31,7 @@ export class Endpoint {
     this.#options = options
     this.url = options.url
     this.environment = options.environment
-    const { clock, environment, fork, inputBudget, isAskedElsewhere, settings, url } = options
+    const { clock, environment, fork, inputBudget, isProbedByOther, settings, url } = options
     this.#availability = new Availability({
       url,
       environment,
@@ -39,7 +39,7 @@ export class Endpoint {
       inputBudget,
       clock,
       fork,
-      isAskedElsewhere,
+      isProbedByOther,
       onChange: (isReachable, whyNot) => this.#session?.setReachable(isReachable, whyNot)
     })
     this.#turns = new PushTurnRequests(options, {

@@ -115,7 +115,7 @@ export class PushEndpoints {
         try: () => checkEndpointUrl(text),
         catch: (error) => error as ValidationError
       })
-      const away = (problem: string): EngineError =>
+      const notRegistered = (problem: string): EngineError =>
         new EndpointUnavailableError(`The endpoint ${url} cannot be registered: ${problem}`, {
           status: 502
         })
@@ -124,9 +124,9 @@ export class PushEndpoints {
         (error) =>
           !(error instanceof IronflowError) && error.reason === "refused"
             ? new ValidationError(`The endpoint cannot be registered: ${error.message}`)
-            : away(error.message)
+            : notRegistered(error.message)
       )
-      if (doubt !== undefined) return yield* Effect.fail(away(doubt))
+      if (doubt !== undefined) return yield* Effect.fail(notRegistered(doubt))
       if (turns !== true) {
         return yield* Effect.fail(
           new ValidationError(
@@ -138,7 +138,7 @@ export class PushEndpoints {
       const registrations = yield* Effect.try({
         try: () => {
           checkFunctionCount(functions)
-          const registrations = functions.map((fn) => this.#pushed(fn, url))
+          const registrations = functions.map((fn) => this.#checkDescribed(fn, url))
           check(registrations)
           return registrations
         },
@@ -157,7 +157,8 @@ export class PushEndpoints {
     })
   }
 
-  #pushed(fn: unknown, url: string): FunctionRegistration {
+  /** The registration of a function that a handler describes, for the endpoint at the URL. Throws `ValidationError`. */
+  #checkDescribed(fn: unknown, url: string): FunctionRegistration {
     if (
       !isObject(fn) ||
       typeof fn.id !== "string" ||
@@ -236,10 +237,10 @@ export class PushEndpoints {
         const notices = yield* endpoint.notices(jobId, waitMs)
         return { ack, notices: pauses ? notices : notices.filter(isKnownToAll) }
       }
-      const told = yield* this.#toldElsewhere(jobId, environment, waitMs)
+      const notices = yield* this.#noticesOfOtherEngine(jobId, environment, waitMs)
       return {
         ack,
-        notices: told?.filter((notice) => pauses || isKnownToAll(notice)) ?? [
+        notices: notices?.filter((notice) => pauses || isKnownToAll(notice)) ?? [
           { _tag: "LeaseLost", jobId, reason: "the engine no longer waits for this turn" }
         ]
       }
@@ -250,20 +251,20 @@ export class PushEndpoints {
    * The notices for a turn whose answer another engine on the same database waits for. Returns when there are some, or when the
    * time is up. `undefined` when no engine waits for the turn.
    */
-  #toldElsewhere(
+  #noticesOfOtherEngine(
     jobId: string,
     environment: string | undefined,
     waitMs: number
   ): Effect.Effect<ReadonlyArray<Notice> | undefined, StoreError> {
     const { store } = this.#options
     if (store.node === undefined) return Effect.succeed(undefined)
-    const look = Effect.gen(function* () {
+    const read = Effect.gen(function* () {
       const [of = environment] = yield* store.read(ExtendLeases.environmentsOfJobs([jobId]))
       return of === undefined ? undefined : yield* store.read(PendingNotices.pendingNoticesOfJob(of, jobId))
     })
-    const rounds = Math.ceil(Math.min(waitMs, LONGEST_WAIT_MS) / ELSEWHERE_LOOK_MS)
-    return Effect.repeat(look, {
-      schedule: Schedule.spaced(ELSEWHERE_LOOK_MS),
+    const rounds = Math.ceil(Math.min(waitMs, LONGEST_WAIT_MS) / NOTICES_CHECK_MS)
+    return Effect.repeat(read, {
+      schedule: Schedule.spaced(NOTICES_CHECK_MS),
       times: rounds,
       until: (notices) => notices === undefined || notices.length > 0
     })
@@ -283,7 +284,7 @@ export class PushEndpoints {
       // when there are several engines, each one calls the endpoint for its own turns, as a worker of its own
       workerId: node === undefined ? id : `${id}-${node}`,
       // of the engines, the oldest one probes, unless it was declared dead
-      isAskedElsewhere: () =>
+      isProbedByOther: () =>
         node !== undefined &&
         workers(environment).some(
           (worker) =>
@@ -304,7 +305,7 @@ export class PushEndpoints {
 }
 
 /** How often to check for notices for a turn whose answer another engine waits for, milliseconds. */
-const ELSEWHERE_LOOK_MS = 1000
+const NOTICES_CHECK_MS = 1000
 /** How long to check for such notices, milliseconds. */
 const LONGEST_WAIT_MS = 30_000
 

@@ -1,6 +1,6 @@
 /**
- * One request to a push endpoint. It is limited in time and size, follows no redirects, and goes only to public addresses unless
- * configured otherwise. The memory for the answers of all endpoints is limited: large answers wait for each other. The address is
+ * One request to a push endpoint or a hook. It is limited in time and size, follows no redirects, and goes only to public
+ * addresses unless configured otherwise. The memory for all answers is limited: large answers wait for each other. The address is
  * checked when the connection is made, so that the name cannot resolve to another one in between.
  */
 import * as Dns from "node:dns"
@@ -69,7 +69,7 @@ const SMALL = 64 * 1024
  * effect closes the connection without waiting.
  */
 export const post = <A, E>(
-  it: Post,
+  call: Post,
   use: (answer: PostAnswer) => Effect.Effect<A, E>
 ): Effect.Effect<A, E | PostError> =>
   Effect.suspend(() => {
@@ -77,14 +77,17 @@ export const post = <A, E>(
     let reason: string | undefined
     let input: PendingInput | undefined
     const sent = send(
-      it,
+      call,
       () => reason,
       (close) => (hangUp = close),
       (begun) => (input = begun)
     )
-    const tooLate = Effect.as(Effect.sleep(it.timeoutMs), `it did not answer within ${showMs(it.timeoutMs)}`)
-    const given = Effect.as(it.hangUp ?? Effect.never, "the engine gave up the request")
-    const givenUp = Effect.flatMap(Effect.raceFirst(tooLate, given), (message) => {
+    const tooLate = Effect.as(
+      Effect.sleep(call.timeoutMs),
+      `it did not answer within ${showMs(call.timeoutMs)}`
+    )
+    const hungUp = Effect.as(call.hangUp ?? Effect.never, "the engine gave up the request")
+    const givenUp = Effect.flatMap(Effect.raceFirst(tooLate, hungUp), (message) => {
       reason = message
       hangUp()
       return Effect.andThen(
@@ -103,20 +106,20 @@ export const post = <A, E>(
  * `onInput` gets the input that has to be ended.
  */
 const send = (
-  it: Post,
+  call: Post,
   whyGivenUp: () => string | undefined,
   onHangUp: (hangUp: () => void) => void,
   onInput: (input: PendingInput) => void
 ): Effect.Effect<PostAnswer, PostError> =>
   Effect.callback<PostAnswer, PostError>((resume) => {
-    const url = new URL(it.url)
+    const url = new URL(call.url)
     const host = url.hostname.replace(/^\[|\]$/g, "")
     const fail = (reason: PostError["reason"], message: string) => {
       resume(Effect.fail(new PostError({ reason, message })))
       request?.destroy()
     }
     let request: Http.ClientRequest | undefined = undefined
-    if (!it.allowPrivateNetworks && isIP(host) !== 0 && !isPublicAddress(host)) {
+    if (!call.allowPrivateNetworks && isIP(host) !== 0 && !isPublicAddress(host)) {
       fail("refused", whyNotAllowed(url.host, host))
       return
     }
@@ -126,11 +129,11 @@ const send = (
       // a separate connection: on a connection that was kept, it would be unknown whether the other side has read the request
       agent: false,
       headers: {
-        ...it.headers,
+        ...call.headers,
         "content-type": "application/json",
-        "content-length": Buffer.byteLength(it.body)
+        "content-length": Buffer.byteLength(call.body)
       },
-      ...(it.allowPrivateNetworks ? {} : { lookup: lookupPublic })
+      ...(call.allowPrivateNetworks ? {} : { lookup: lookupPublic })
     })
     request.on("socket", (socket) => {
       socket.once(url.protocol === "https:" ? "secureConnect" : "connect", () => (connected = true))
@@ -151,7 +154,7 @@ const send = (
       let size = 0
       let input: PendingInput | undefined
       const begin = (): PendingInput => {
-        const begun = it.inputBudget.begin(response, {
+        const begun = call.inputBudget.begin(response, {
           pause: () => response.pause(),
           resume: () => response.resume(),
           refuse: () =>
@@ -165,8 +168,8 @@ const send = (
       }
       response.on("data", (chunk: Buffer) => {
         size += chunk.length
-        if (size > it.maxResponseBytes)
-          return fail("reached", `its answer has more than ${it.maxResponseBytes} bytes`)
+        if (size > call.maxResponseBytes)
+          return fail("reached", `its answer has more than ${call.maxResponseBytes} bytes`)
         chunks.push(chunk)
         if (size <= SMALL) return
         input ??= begin()
@@ -182,7 +185,7 @@ const send = (
       })
       response.on("error", () => fail("reached", "it closed the connection in the middle of its answer"))
     })
-    request.end(it.body)
+    request.end(call.body)
     return Effect.sync(() => request?.destroy())
   })
 

@@ -33,7 +33,10 @@ import { type EndpointTarget, postTo } from "./EndpointRequest.ts"
 import { encodePushRequest, unsentFailureKinds } from "../../Protocol/LegacyHandlers.ts"
 import type { PostAnswer } from "./HttpPost.ts"
 
-/** How long a lease lasts unless the engine extends it, milliseconds. It expires only when the engine is gone. */
+/**
+ * How long a lease lasts unless the engine extends it, milliseconds. The lease of a turn expires only when the engine is gone, or
+ * has given the turn up.
+ */
 export const LEASE_MS = 30_000
 /** How often the leases of active turns are extended, milliseconds. */
 const TICK_MS = LEASE_MS / 3
@@ -67,7 +70,7 @@ interface TurnInFlight {
   /** Completed when the turn's request is to be aborted. */
   readonly hangUp: Deferred.Deferred<void>
   isGivenUp: boolean
-  readonly told: ReportedSteps
+  readonly reportedSteps: ReportedSteps
   notices: Array<Notice>
   /** Completed with the next notice, while a request waits for one. */
   waiting: Deferred.Deferred<void> | undefined
@@ -116,7 +119,7 @@ export class PushTurnRequests {
       fiber: undefined,
       hangUp: Deferred.makeUnsafe(),
       isGivenUp: false,
-      told: new ReportedSteps(),
+      reportedSteps: new ReportedSteps(),
       notices: [],
       waiting: undefined
     }
@@ -156,13 +159,16 @@ export class PushTurnRequests {
     const turn = this.#turns.get(jobId)
     if (turn === undefined) return
     const { runId } = turn.job
-    turn.told.hear([{ jobId, runId, steps: steps ?? [] }], this.#options.clock.currentTimeMillisUnsafe())
+    turn.reportedSteps.hear(
+      [{ jobId, runId, steps: steps ?? [] }],
+      this.#options.clock.currentTimeMillisUnsafe()
+    )
   }
 
   /** The steps that run, by the last reports of the handlers. */
   get running(): ReadonlyArray<RunningTurn> {
     const now = this.#options.clock.currentTimeMillisUnsafe()
-    return [...this.#turns.values()].flatMap(({ told }) => told.now(now))
+    return [...this.#turns.values()].flatMap(({ reportedSteps }) => reportedSteps.now(now))
   }
 
   /** The notices for an active turn. When there are none, waits at most `waitMs` for one. */

@@ -71,7 +71,7 @@ export class SecretsService {
 
   /** Management of the secrets of one environment. */
   in(environment: string): SecretsOfEnvironment {
-    const changed = (name: string, action: "created" | "updated" | "deleted"): void =>
+    const announceChange = (name: string, action: "created" | "updated" | "deleted"): void =>
       this.#system.announce(
         environment,
         `system.secret.${name}.${action}`,
@@ -93,7 +93,7 @@ export class SecretsService {
             this.#store.write(
               Rows.putSecret(environment, name, seal(this.#key, value, `${environment}/${name}`))
             ),
-            (action) => changed(name, action)
+            (action) => announceChange(name, action)
           )
         }),
       list: allPages((after) => listPage({ after, limit: LIST_PAGE })),
@@ -101,7 +101,7 @@ export class SecretsService {
       find: (name) => this.#store.read(Rows.findSecret(environment, name)),
       delete: (name) =>
         Effect.tap(this.#store.write(Rows.deleteSecret(environment, name)), (was) =>
-          Effect.sync(() => was && changed(name, "deleted"))
+          Effect.sync(() => was && announceChange(name, "deleted"))
         )
     }
   }

@@ -10,7 +10,7 @@ import type { SecretsOfEnvironment } from "./Secrets.ts"
 
 export const make = (secrets: SecretsOfEnvironment): Raw<SecretsApi<EffectKind>, EngineError> => {
   const get = (name: string): Effect.Effect<SecretInfo, EngineError> =>
-    Effect.flatMap(Effect.andThen(named(name), secrets.find(name)), (found) =>
+    Effect.flatMap(Effect.andThen(requireName(name), secrets.find(name)), (found) =>
       found === undefined ? Effect.fail(new SecretNotFoundError(name)) : Effect.succeed(found)
     )
   return {
@@ -18,14 +18,14 @@ export const make = (secrets: SecretsOfEnvironment): Raw<SecretsApi<EffectKind>,
     get,
     list: () => secrets.list,
     delete: (name) =>
-      Effect.flatMap(Effect.andThen(named(name), secrets.delete(name)), (existed) =>
+      Effect.flatMap(Effect.andThen(requireName(name), secrets.delete(name)), (existed) =>
         existed ? Effect.void : Effect.fail(new SecretNotFoundError(name))
       )
   }
 }
 
 /** Fails unless a name was given. Without one, another name would be looked for. */
-const named = (name: unknown): Effect.Effect<void, EngineError> =>
+const requireName = (name: unknown): Effect.Effect<void, EngineError> =>
   typeof name === "string" && name.trim() !== ""
     ? Effect.void
     : Effect.fail(

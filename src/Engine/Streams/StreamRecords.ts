@@ -15,7 +15,7 @@ export interface AppendedToStream {
   readonly duplicate: boolean
   /** Whether the earlier append with the same key had other events. */
   readonly conflicting: boolean
-  /** See {@link AppendedEvent}. */
+  /** Expressions of triggers and waits that failed for one of the events. They count as no match. */
   readonly warnings: ReadonlyArray<string>
 }
 

@@ -46,7 +46,8 @@ export interface StreamState {
 }
 
 /**
- * Appends events to a stream, or finds what an append with the same idempotency key has appended. Returns the refusal, if any.
+ * Appends events to a stream, or finds what an append with the same idempotency key has appended. Fails when the append is
+ * refused.
  */
 export const appendToStream = acrossEnvironments(
   "appendToStream",

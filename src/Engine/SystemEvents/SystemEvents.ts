@@ -32,7 +32,7 @@ export interface SystemEvent {
 
 export type { EventAccess } from "../Store/Changes.ts"
 
-/** How many events are kept in each environment. */
+/** How many of the last events are kept in each environment, if they are not too long. Older ones may be kept for a while. */
 export const MAX_REMEMBERED_EVENTS = 1000
 /** How many characters of data are kept in each environment. */
 const REMEMBERED_LENGTH = 8 * 1024 * 1024
@@ -116,11 +116,15 @@ export class SystemEventsService {
       length
     }: { readonly access: EventAccess; readonly data: () => string; readonly length: number }
   ): void {
-    this.#among?.tell("states", () => ({ ...this.#told(environment, topic, data()), access, isNewest: true }))
+    this.#among?.tell("states", () => ({
+      ...this.#toAnnounced(environment, topic, data()),
+      access,
+      isNewest: true
+    }))
     this.#rememberNewest(environment, { topic, data, access }, length)
   }
 
-  #told(environment: string, topic: string, data: string, id?: string): Announced {
+  #toAnnounced(environment: string, topic: string, data: string, id?: string): Announced {
     return { id: id ?? `sys_${this.epoch}_${this.#next()}`, environment, topic, data }
   }
 
@@ -216,7 +220,10 @@ export class SystemEventsService {
     const event = this.#put(environment, now, what, length)
     this.#among?.tell("steps", () => {
       const { access, data, id, topic } = event
-      return { ...this.#told(environment, topic, data, id), ...(access === undefined ? {} : { access }) }
+      return {
+        ...this.#toAnnounced(environment, topic, data, id),
+        ...(access === undefined ? {} : { access })
+      }
     })
   }
 

@@ -187,7 +187,7 @@ class ConnectStream {
     // catches every error from a worker's message: at worst it ends the stream
     try {
       for (const payload of this.#envelopes.read(chunk)) this.#received(decode(workerMessage, payload))
-      this.#share(this.#envelopes.held)
+      this.#countIncomplete(this.#envelopes.held)
     } catch (error) {
       if (isIronflowError(error)) return this.#end(error)
       this.#end(bug())
@@ -197,7 +197,8 @@ class ConnectStream {
     }
   }
 
-  #share(held: number): void {
+  /** Counts the bytes of an incomplete message in the memory that all connections share. */
+  #countIncomplete(held: number): void {
     if (held <= SMALL) {
       this.#input?.end()
       this.#input = undefined

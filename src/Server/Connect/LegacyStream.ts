@@ -27,7 +27,7 @@ interface Held {
   readonly job: Job
   /** Whether the worker has acknowledged the job. */
   acked: boolean
-  /** How many heartbeats came since the job was given. */
+  /** How many heartbeats have not named the job, while the worker has not acknowledged it. */
   beats: number
 }
 
@@ -56,7 +56,7 @@ export class LegacyStream {
   #registration: WorkerRegistration | undefined
   #room = 0
   /** How many jobs were requested for the worker and have not arrived. */
-  #asked = 0
+  #requested = 0
   readonly #held = new Map<string, Held>()
   #workerId = ""
   #isClosed = false
@@ -95,7 +95,7 @@ export class LegacyStream {
       this.#session = session
       this.#room = registration.maxConcurrentJobs
       send({ registered: { workerId: registration.workerId, heartbeatIntervalMs: HEARTBEAT_MS } })
-      this.#ask()
+      this.#requestJobs()
     })
   }
 
@@ -150,30 +150,31 @@ export class LegacyStream {
   // Jobs
   // -------------------------------------------------------------------------------------------------------------------
 
-  #ask(): void {
-    const change = this.#room - this.#held.size - this.#asked
+  /** Requests as many jobs from the engine as the worker has room for. */
+  #requestJobs(): void {
+    const change = this.#room - this.#held.size - this.#requested
     if (change === 0 || this.#session === undefined) return
-    this.#asked += change
+    this.#requested += change
     this.#session.credit(change)
   }
 
   #give(job: Job): void {
     const { send, workers } = this.#options
-    this.#asked--
+    this.#requested--
     const op =
       (this.#isClosed ? RELEASE : undefined) ??
       unusable(job, (functionId) => workers.runsTurns(job.environment, functionId)) ??
       opForUnsupported(job, workers.runsTurns(job.environment, job.functionId))
     if (op !== undefined) {
       this.#settle(job, op)
-      return this.#ask()
+      return this.#requestJobs()
     }
     this.#held.set(job.jobId, { job, acked: false, beats: 0 })
     send({ job: encodeJob(job) })
   }
 
   #forget(jobId: string): void {
-    if (this.#held.delete(jobId)) this.#ask()
+    if (this.#held.delete(jobId)) this.#requestJobs()
   }
 
   #tellCancelled(jobId: string, reason: string): void {
@@ -322,20 +323,20 @@ const readRegistration = (
  * `undefined` for other runs.
  */
 const opForUnsupported = (job: Job, hasBetter: boolean): TurnOp | undefined => {
-  const stranger =
+  const unsupported =
     job.event.data !== "null" && !isJsonObject(job.event.data)
       ? "the data of its event"
       : job.journal.find(({ kind, outcome }) => {
           const value = outcome._tag === "Success" ? encodeOutput(kind, outcome.value) : "null"
           return value !== "null" && !isJsonObject(value)
         })?.name
-  if (stranger === undefined) return undefined
+  if (unsupported === undefined) return undefined
   if (hasBetter) return RELEASE
   return {
     _tag: "Pause",
     code: "NEEDS_TURNS",
     message:
-      `The run has a value that is not an object (${stranger}), which the stream of the connected legacy workers cannot carry: ` +
+      `The run has a value that is not an object (${unsupported}), which the stream of the connected legacy workers cannot carry: ` +
       "start a worker of this SDK, or one that polls, then resume the run."
   }
 }

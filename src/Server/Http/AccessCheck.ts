@@ -90,7 +90,7 @@ export class AccessCheck {
       // without TLS only the referer tells the page, and a link cannot be told from an image
       if (headers["sec-fetch-site"] === undefined && headers.referer !== undefined) {
         if (this.#answers(head, headers.referer) || (head.method === "GET" && isPublic())) return
-        throw this.#isOfOther(headers.referer)
+        throw otherPageError(headers.referer)
       }
       if (!isOfOtherSite(headers) || (isNavigation(head) && isPublic())) return
       throw new UnauthorizedError(
@@ -98,13 +98,7 @@ export class AccessCheck {
           "open the address directly, or use `fetch` on a page of one of `corsOrigins`"
       )
     }
-    if (!this.#answers(head, origin)) throw this.#isOfOther(origin)
-  }
-
-  #isOfOther(page: string): UnauthorizedError {
-    return new UnauthorizedError(
-      `This engine does not answer pages of "${page.slice(0, 256)}": add it to \`corsOrigins\``
-    )
+    if (!this.#answers(head, origin)) throw otherPageError(origin)
   }
 
   /**
@@ -166,13 +160,13 @@ export class AccessCheck {
     const isOwn =
       site === "same-origin" ||
       (site === undefined && url !== null && host !== undefined && isSameHost(url.host, host, url.protocol))
-    // the address bar; without TLS the request does not say whether a page reads the response
-    const isLook =
+    // without TLS the request does not say whether the address bar or a page makes it
+    const mayBeAddressBar =
       (method === "GET" || method === "HEAD") &&
       headers.upgrade === undefined &&
       origin === undefined &&
       (site === undefined || site === "none")
-    if (isOwn || isLook) return session
+    if (isOwn || mayBeAddressBar) return session
     throw new UnauthorizedError(
       "The session of a browser is for pages of this engine only: another page, or a program, needs an API key of its own"
     )
@@ -186,13 +180,13 @@ export class AccessCheck {
     request: RequestHead,
     isAdmitted: boolean,
     query?: URLSearchParams
-  ): AccessFreshness["look"] | undefined {
+  ): AccessFreshness["refresh"] | undefined {
     const { freshness } = this.#access
     if (freshness === undefined) return undefined
     const key = isAdmitted
       ? undefined
       : (bearer(request.headers.authorization) ?? query?.get("token") ?? undefined)
-    return freshness.needsLook(key) ? freshness.look : undefined
+    return freshness.needsRefresh(key) ? freshness.refresh : undefined
   }
 
   /** The response to a CORS preflight; `undefined` for any other request. */
@@ -267,6 +261,11 @@ export class AccessCheck {
     return !this.#access.required && isLoopback(hostnameOf(`http://${host}`)) && isLoopback(url.hostname)
   }
 }
+
+const otherPageError = (page: string): UnauthorizedError =>
+  new UnauthorizedError(
+    `This engine does not answer pages of "${page.slice(0, 256)}": add it to \`corsOrigins\``
+  )
 
 /**
  * Checks whether the visitor may make the call, before its body has arrived. Throws `UnauthenticatedError` or

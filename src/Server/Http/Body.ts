@@ -1,4 +1,4 @@
-/** Reads the JSON body of a request, within limits of memory and time. */
+/** Reads the body of a request, as JSON or as bytes, within limits of memory and time. */
 import { isUtf8 } from "node:buffer"
 import type { IncomingMessage } from "node:http"
 import * as Effect from "effect/Effect"
@@ -103,10 +103,10 @@ const collect = (
     }
     const onEnd = () => {
       stop()
-      const begin = () => resume(Effect.succeed(body.bytes))
-      if (input === undefined) begin()
+      const succeed = () => resume(Effect.succeed(body.bytes))
+      if (input === undefined) succeed()
       // parsing a large body takes long, so other requests run before
-      else input.onComplete(() => whenTime("body", begin))
+      else input.onComplete(() => whenTime("body", succeed))
     }
     const onError = (error: Error) => {
       stop()
@@ -131,7 +131,7 @@ const collect = (
     })
   })
 
-/** A longer body takes long to parse and to process, so other requests run in between. In characters. */
+/** A longer body takes long to parse and to process, so other requests run in between. In bytes or characters. */
 const LARGE = 128 * 1024
 
 const ownTurn: Effect.Effect<void> = Effect.callback((resume) => whenTime("body", () => resume(Effect.void)))

@@ -20,7 +20,7 @@ export interface ConsoleFile {
   readonly etag: string
 }
 
-/** The page, and the other files by name; `undefined` when the console has not been built. */
+/** The page, and the other files by name. */
 export type ConsoleFiles = {
   readonly page: ConsoleFile
   readonly files: ReadonlyMap<string, ConsoleFile>
@@ -52,7 +52,10 @@ const types: { readonly [extension: string]: string } = {
   ".txt": "text/plain; charset=utf-8"
 }
 
-/** Reads the folder. `base`, such as `/console/`, becomes the base of the relative URLs in the page. */
+/**
+ * Reads the folder. `base`, such as `/console/`, becomes the base of the relative URLs in the page. Resolves to
+ * `undefined` when the console has not been built.
+ */
 export const readConsole = async (folder: string, base: string): Promise<ConsoleFiles | undefined> => {
   const names = await readdir(folder).catch((): Array<string> => [])
   if (!names.includes(PAGE)) return undefined

@@ -1,8 +1,7 @@
 /**
  * Makes Node take the requests of an HTTP/1.1 connection one after the other. Node would start all that have
  * arrived, perhaps a thousand. Here the next request is not parsed before the response to the last one was
- * sent. Other
- * connections run in between.
+ * sent. Other connections run in between.
  */
 import type { IncomingMessage, Server, ServerResponse } from "node:http"
 import type { Duplex } from "node:stream"

@@ -41,8 +41,11 @@ export class Unread {
     return new SendBuffer(this, cut)
   }
 
-  /** Whether there is room for a response. There is, whatever its size, when no other response is unread. */
-  hasRoomFor(bytes: number): boolean {
+  /**
+   * Returns whether there is room for a response. Where there is none, it first ends the connections of clients
+   * that have not read for a while. There is always room when no other response is unread.
+   */
+  makeRoomFor(bytes: number): boolean {
     const isRoom = (): boolean => this.#held === 0 || this.#held + bytes <= UNREAD_BYTES
     if (bytes <= SMALL || isRoom()) return true
     const now = this.#nowMs()

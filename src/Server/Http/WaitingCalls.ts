@@ -19,7 +19,7 @@ export class Waiting {
    * Runs a call that waits. Fails with `SERVER_BUSY` when there is no room for it. `connection` is the object
    * that all calls of a connection share.
    */
-  on<A, E>(connection: object, call: Effect.Effect<A, E>): Effect.Effect<A, E | IronflowError> {
+  run<A, E>(connection: object, call: Effect.Effect<A, E>): Effect.Effect<A, E | IronflowError> {
     return Effect.suspend((): Effect.Effect<A, E | IronflowError> => {
       const before = this.#byConnection.get(connection) ?? 0
       const isMore = before >= FEW_WAITS

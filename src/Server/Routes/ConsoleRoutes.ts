@@ -44,7 +44,7 @@ export const consoleRoutes = ({ access, base, read }: ConsoleOptions): ReadonlyA
       : Effect.fail(nothingAt(call.request.url))
 
   /** Cookies that delete the sessions of this engine from the browser. */
-  const goneOf = (request: Call["request"]): ReadonlyArray<string> =>
+  const deletingCookies = (request: Call["request"]): ReadonlyArray<string> =>
     cookies.names(request.headers.cookie).map((name) => `${name}=; ${attributesOf(request, base)}; Max-Age=0`)
 
   return [
@@ -98,11 +98,13 @@ export const consoleRoutes = ({ access, base, read }: ConsoleOptions): ReadonlyA
         // older sessions are deleted: the browser would send them first, and the first one counts
         return {
           ...reply,
-          cookies: [cookie, ...goneOf(request).filter((gone) => !gone.startsWith(`${name}=`))]
+          cookies: [cookie, ...deletingCookies(request).filter((one) => !one.startsWith(`${name}=`))]
         }
       })
     ),
-    replying(sessions.endSession, ({ request }) => Effect.succeed({ ...noContent, cookies: goneOf(request) }))
+    replying(sessions.endSession, ({ request }) =>
+      Effect.succeed({ ...noContent, cookies: deletingCookies(request) })
+    )
   ]
 }
 

@@ -80,7 +80,7 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
    * Fails when the caller may not subscribe to the pattern: through a group, the caller could count or read
    * its events.
    */
-  const maySubscribe = (call: Call, pattern: string) =>
+  const checkSubscribing = (call: Call, pattern: string) =>
     checked(() => {
       if (call.caller === undefined) return
       call.caller.check("subscription:read", `subscription:${pattern}`, call.environment, reachOf(pattern))
@@ -88,7 +88,7 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
     })
 
   const create = (call: Call, config: ConsumerGroupConfig) =>
-    Effect.andThen(maySubscribe(call, config.pattern), groupsOf(call).create(config))
+    Effect.andThen(checkSubscribing(call, config.pattern), groupsOf(call).create(config))
 
   return [
     answering(endpoints.restListConsumerGroups, (call) =>
@@ -126,7 +126,7 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
         const choice = choiceIn(call.query)
         const groups = groupsOf(call)
         const { pattern } = yield* groups.get(name, choice)
-        yield* maySubscribe(call, pattern)
+        yield* checkSubscribing(call, pattern)
         return { deadLetters: yield* groups.deadLetters(name, { ...choice, ...page }) }
       })
     ),

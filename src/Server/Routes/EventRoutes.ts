@@ -97,7 +97,7 @@ const checkBatch = (events: ReadonlyArray<EmitBody>): void => {
   for (const { event } of events) checkEventName(event)
 }
 
-/** Emits an event, and waits for the runs that it starts. Fails if a run takes longer; the run continues. */
+/** Emits an event, and waits for the runs that it starts. Fails if one has not ended in time; the runs continue. */
 const triggerSync = (
   api: Api,
   request: EmitBody & { readonly timeoutMs?: number },

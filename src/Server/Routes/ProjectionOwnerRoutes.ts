@@ -2,9 +2,9 @@
  * The calls of projection owners, as JSON requests. Owners are workers of this package;
  * `Protocol/ProjectionOwners.ts` describes the calls.
  *
- * Every request extends the lease of its claim. When a request is aborted, the worker has a few seconds to
- * come back before another one may claim its projections. A worker that sends nothing keeps its claim until
- * the lease ends.
+ * A read, a save and a renewal extend the lease of their claim. When a read is aborted, the worker has a few
+ * seconds to come back before another one may claim the projection. A worker that sends nothing keeps its claim
+ * until the lease ends.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -31,7 +31,7 @@ import { reading } from "./EndpointRoute.ts"
 /** How long a claim holds without a request, in milliseconds. */
 const LEASE_MS = 30_000
 
-/** How long a claim holds after an aborted request, in milliseconds. */
+/** How long a claim holds after an aborted read, in milliseconds. */
 const PRESENCE_MS = 5000
 
 /** The longest wait of a request, in milliseconds. */
@@ -70,7 +70,8 @@ export const projectionOwnerRoutes = (
       })
     })
 
-  const cutOff = (token: ProjectionToken): Effect.Effect<void> =>
+  /** Shortens the lease of the claim. */
+  const shorten = (token: ProjectionToken): Effect.Effect<void> =>
     Effect.suspend(() => {
       extended.delete(token.token)
       return Effect.ignore(projections.renew(token, PRESENCE_MS))
@@ -115,7 +116,7 @@ export const projectionOwnerRoutes = (
         const token = tokenOf(call, request)
         if (!(yield* extend(token))) return {}
         const batch = yield* unlessClosing(
-          Effect.onInterrupt(projections.read(token, request.limit, WAIT_MS), () => cutOff(token))
+          Effect.onInterrupt(projections.read(token, request.limit, WAIT_MS), () => shorten(token))
         )
         if (batch === undefined) return {}
         yield* checked(() => checkHandedOut(call, [...batch.events, ...batch.retries]))

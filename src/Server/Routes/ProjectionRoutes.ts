@@ -59,7 +59,7 @@ export const projectionRoutes = (
 
   return [
     paging(endpoints.listProjections, listedIn(engine), (call) =>
-      // a page of a browser expects an object around the list, and a server expects the bare list
+      // a page of a browser expects an object around the list, and a program expects the bare list
       isFromPage(call) ? { all: (items) => `{"projections":[${items}]}` } : {}
     ),
     answering(endpoints.restGetProjection, (call) => get(apiOf(call), call)),

@@ -46,7 +46,7 @@ export const runRoutes = (
       ? Effect.succeed(withoutData(run))
       : Effect.map(withoutDenied(call, [run]), ([shown = run]) => shown)
 
-  /** The answer of a call about one run. Some clients name its id `id`, and some `runId`. */
+  /** Makes the route of a call about one run. Some clients name its id `id`, and some `runId`. */
   const aboutRun = <A, B extends RunId>(
     endpoint: EndpointSpec<A, B>,
     what: string,
@@ -236,7 +236,7 @@ const withoutEvent = <A extends { readonly kind?: unknown; readonly output?: unk
   return event === undefined || mayKnowEvent(caller, environment, event) ? step : rest
 }
 
-/** What a caller sees of a run that it has started and may not read. */
+/** What a caller sees of a run that it has started: a caller who may not read runs sees no data. */
 export const readable = ({ caller, environment }: Call, run: Run): Run =>
   (caller?.isNotDenied("run:read", `run:${run.id}`, environment) ?? true) ? run : withoutData(run)
 

@@ -122,7 +122,7 @@ export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   ]
 }
 
-/** The route of an append. It requires that the caller may also emit the appended events. */
+/** Runs the append, if the caller may also emit the appended events. */
 const appending = <A>(
   { caller, environment }: Call,
   names: ReadonlyArray<string>,
@@ -135,7 +135,7 @@ const appending = <A>(
     append
   )
 
-/** Leaves out the events of a stream that the caller, who may read the stream, may not subscribe to. */
+/** Makes the check whether the caller, who may read the stream, may also have an event of it. */
 const readableIn = (
   streams: Raw<UntypedStreams>,
   entityId: string,

@@ -114,7 +114,7 @@ export const make = (
           Effect.flatMap(({ isSealed, pushes, socket, stream }) =>
             Effect.map(stream.register(payload, isSealed), (response) => {
               // the permissions of the key may have changed since the request
-              checkStill(socket, stream)
+              closeIfForbidden(socket, stream)
               Queue.offerUnsafe(pushes, new JsonFragment(`{"registered":${response}}`))
               if (stream.hasMore) Queue.offerUnsafe(pushes, new JsonFragment(stream.take()))
               return pushes
@@ -157,7 +157,7 @@ export const make = (
       const connection: Connection = { socket, flow: call.flow, stream, pushes, calls: 0, isSealed: false }
       connections.set(id, connection)
       const stopWatching = visitor.caller.watch((ended) => {
-        if (!ended) checkStill(socket, stream)
+        if (!ended) closeIfForbidden(socket, stream)
       })
       socket.on("close", () => {
         stopWatching()
@@ -189,8 +189,8 @@ export const make = (
     }
   })
 
-/** Closes the socket of a stream that its worker may no longer use. */
-const checkStill = (socket: WebSocket, stream: TurnStream): void => {
+/** Closes the socket if its worker may no longer use the stream. */
+const closeIfForbidden = (socket: WebSocket, stream: TurnStream): void => {
   try {
     stream.check()
   } catch (error) {

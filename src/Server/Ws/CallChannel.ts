@@ -129,7 +129,7 @@ const serve = (
       calls.delete(id)
       // a call that was cancelled gets no response
       if (!Exit.isSuccess(exit)) return leaveWhenDone()
-      const hasRoom = flow.hasRoomFor(exit.value.text?.length ?? 0)
+      const hasRoom = flow.makeRoomFor(exit.value.text?.length ?? 0)
       respond(id, hasRoom ? exit.value : options.refuse(call, tooManyUnread()))
     })
     return true

@@ -39,7 +39,7 @@ export class Flow {
   readonly #maxUnread: number
   readonly #listeners: ReadonlyArray<(chunk: Buffer) => void>
   readonly #sendBuffer: SendBuffer
-  /** The holders who want that nothing is passed on now. */
+  /** Those who have called `hold` and not yet `release`. */
   readonly #holds = new Set<object>()
   #rest: Buffer = Buffer.alloc(0)
   #isDue = false
@@ -75,9 +75,9 @@ export class Flow {
       while (socket.read() !== null);
     })
     socket.on("drain", () => this.#wasRead())
-    for (const event of ["message", "ping", "pong"] as const) webSocket.on(event, () => this.#whole())
+    for (const event of ["message", "ping", "pong"] as const) webSocket.on(event, () => this.#onWholeFrame())
     webSocket.once("close", () => {
-      this.#whole()
+      this.#onWholeFrame()
       this.#rest = Buffer.alloc(0)
       this.#cancelUnread()
       this.#sendBuffer.set(0)
@@ -98,9 +98,9 @@ export class Flow {
     return bytes > 0 && this.#options.unread.isPressed ? Math.max(bytes, MAX_BUFFER) : bytes
   }
 
-  /** Whether there is room for a response of this size. */
-  hasRoomFor(bytes: number): boolean {
-    return this.#options.unread.hasRoomFor(bytes)
+  /** Returns whether there is room for a response of this size, and may end other connections for it. */
+  makeRoomFor(bytes: number): boolean {
+    return this.#options.unread.makeRoomFor(bytes)
   }
 
   /** Notes that something was sent. */
@@ -158,7 +158,7 @@ export class Flow {
       this.#partial += piece.length
       for (const listener of this.#listeners) Reflect.apply(listener, this.#socket, [piece])
       if (this.#socket.destroyed) return
-      if (this.#partial > SMALL) this.#share()
+      if (this.#partial > SMALL) this.#countPartial()
       if (this.isUnread) this.#waitUntilRead()
       if (this.#holds.size > 0) return
       if (this.#rest.length > 0 && !hasTime()) {
@@ -186,7 +186,8 @@ export class Flow {
     })
   }
 
-  #share(): void {
+  /** Counts the bytes of an incomplete frame in the memory that all connections share. */
+  #countPartial(): void {
     this.#input ??= this.#begin()
     this.#input.hold(this.#partial)
   }
@@ -210,7 +211,7 @@ export class Flow {
     })
   }
 
-  #whole(): void {
+  #onWholeFrame(): void {
     this.#partial = 0
     if (this.#input === undefined) return
     this.#cancelDeadline()

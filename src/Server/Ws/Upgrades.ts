@@ -144,11 +144,11 @@ export class Upgrades {
         this.#closeWithSession(webSocket, call)
         const flow = new Flow(webSocket, socket, this.#flow, route.maxUnreadBytes)
         this.#guard(webSocket, route, () => {
-          const hear = route.open(webSocket, { ...call, flow })
-          if (hear === undefined) return
+          const onFrame = route.open(webSocket, { ...call, flow })
+          if (onFrame === undefined) return
           webSocket.on("message", (frame, isBinary) =>
             // `ws` delivers one buffer, unless it is configured otherwise
-            this.#guard(webSocket, route, () => hear(frame as Buffer, isBinary))
+            this.#guard(webSocket, route, () => onFrame(frame as Buffer, isBinary))
           )
         })
       })

@@ -99,8 +99,8 @@ describe("an engine", () => {
       proxy.freeze()
       yield* Context.get(a.services, ApiKeys).delete(id)
       yield* until(
-        Effect.sync(() => b.engine.access.freshness?.needsLook()),
-        (needsLook) => needsLook === true
+        Effect.sync(() => b.engine.access.freshness?.needsRefresh()),
+        (needsRefresh) => needsRefresh === true
       )
       const status = yield* Effect.forkChild(statusAt(port, key))
       proxy.thaw()
@@ -124,8 +124,8 @@ describe("an engine", () => {
       yield* Context.get(a.services, ApiKeys).delete(id)
       yield* a.client.emit("order.placed", {})
       yield* until(
-        Effect.sync(() => access.freshness?.needsLook()),
-        (needsLook) => needsLook === true
+        Effect.sync(() => access.freshness?.needsRefresh()),
+        (needsRefresh) => needsRefresh === true
       )
       const wasEnded: Array<boolean> = []
       yield* Effect.acquireRelease(
@@ -154,8 +154,8 @@ describe("an engine", () => {
         const session = yield* connectTo(port)
         proxy.freeze()
         yield* until(
-          Effect.sync(() => b.engine.access.freshness?.needsLook()),
-          (needsLook) => needsLook === true
+          Effect.sync(() => b.engine.access.freshness?.needsRefresh()),
+          (needsRefresh) => needsRefresh === true
         )
 
         const stream = session.request({

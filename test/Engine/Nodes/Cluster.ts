@@ -114,11 +114,11 @@ export const withAndWithoutNotifications = (name: string, test: Parameters<typeo
   )
 }
 
-/** Polls until a condition is met. */
-export const until = <A, E>(look: Effect.Effect<A, E>, isMet: (value: A) => boolean): Effect.Effect<A, E> =>
+/** Reads a value again and again until it meets the condition, and returns it. */
+export const until = <A, E>(read: Effect.Effect<A, E>, isMet: (value: A) => boolean): Effect.Effect<A, E> =>
   Effect.gen(function* () {
     while (true) {
-      const value = yield* look
+      const value = yield* read
       if (isMet(value)) return value
       yield* Effect.sleep("10 millis")
     }

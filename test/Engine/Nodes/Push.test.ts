@@ -98,7 +98,7 @@ describe("a push endpoint of two engines", () => {
           clock,
           fork: Effect.runFork,
           onChange: () => undefined,
-          isAskedElsewhere: () => ++looks < 3
+          isProbedByOther: () => ++looks < 3
         })
         availability.start()
         yield* until(

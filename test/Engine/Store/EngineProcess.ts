@@ -10,6 +10,7 @@ export interface Spawned {
   readonly child: ChildProcess
   /** The next line that it prints. Fails when the process has ended. */
   readonly line: Effect.Effect<string>
+  /** Kills it. Returns the lines that were not yet taken. */
   readonly kill: Effect.Effect<ReadonlyArray<string>>
 }
 

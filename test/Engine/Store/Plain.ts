@@ -20,7 +20,7 @@ const isPlain = (value: object): boolean => {
 }
 
 /** The value in the form in which it is sent. Throws when a part of it is not plain. `what` names it: `an argument of "readEntry"`. */
-export const send = (what: string, value: unknown): unknown => {
+export const toPlain = (what: string, value: unknown): unknown => {
   switch (typeof value) {
     case "function":
     case "symbol":
@@ -31,38 +31,40 @@ export const send = (what: string, value: unknown): unknown => {
       return value
   }
   if (value === null || value instanceof Uint8Array) return value
-  if (Array.isArray(value)) return value.map((item, index) => send(`${what}[${index}]`, item))
+  if (Array.isArray(value)) return value.map((item, index) => toPlain(`${what}[${index}]`, item))
   if (value instanceof Map)
     return new Map(
-      [...value].map(([key, item]) => [send(`${what} key`, key), send(`${what} at ${key}`, item)])
+      [...value].map(([key, item]) => [toPlain(`${what} key`, key), toPlain(`${what} at ${key}`, item)])
     )
-  if (value instanceof Set) return new Set([...value].map((item) => send(`${what} item`, item)))
-  if (isIronflowError(value)) return { [ERROR]: sendError(value) }
+  if (value instanceof Set) return new Set([...value].map((item) => toPlain(`${what} item`, item)))
+  if (isIronflowError(value)) return { [ERROR]: errorToPlain(value) }
   if (!isPlain(value))
     throw new Error(
       `${what} is a ${value.constructor.name}, and not plain: another thread would get something else`
     )
-  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, send(`${what}.${key}`, item)]))
+  return Object.fromEntries(
+    Object.entries(value).map(([key, item]) => [key, toPlain(`${what}.${key}`, item)])
+  )
 }
 
 /**
  * The value that was sent, frozen. A driver in this thread may pass on an object that it remembers, or that it also
  * gives to others, so its receivers may not change it.
  */
-export const receive = (value: unknown): unknown => freeze(revive(value))
+export const fromPlain = (value: unknown): unknown => freeze(revive(value))
 
 const revive = (value: unknown): unknown => {
   if (typeof value !== "object" || value === null || value instanceof Uint8Array) return value
   if (Array.isArray(value)) return value.map(revive)
   if (value instanceof Map) return new Map([...value].map(([key, item]) => [revive(key), revive(item)]))
   if (value instanceof Set) return new Set([...value].map(revive))
-  // only `send` makes this key
+  // only `toPlain` makes this key
   if (ERROR in value) return deserializeError(value[ERROR] as SerializedError)
   return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, revive(item)]))
 }
 
 /** An error in the form in which it is sent. Throws when it would come back different. */
-export const sendError = (error: IronflowError): SerializedError => {
+export const errorToPlain = (error: IronflowError): SerializedError => {
   const sent = serializeError(error)
   const back = deserializeError(sent)
   const [has, gets] = [factsOf(error), factsOf(back)]
@@ -82,11 +84,11 @@ const factsOf = (error: Error): string =>
 
 /**
  * Copies the value, and returns a function that tells later whether the value has changed. `what` is as for
- * {@link send}.
+ * {@link toPlain}.
  */
-export const keep = (what: string, value: unknown): (() => boolean) => {
-  const copy = structuredClone(send(what, value))
-  return () => !isDeepStrictEqual(structuredClone(send(what, value)), copy)
+export const changeDetector = (what: string, value: unknown): (() => boolean) => {
+  const copy = structuredClone(toPlain(what, value))
+  return () => !isDeepStrictEqual(structuredClone(toPlain(what, value)), copy)
 }
 
 /** Makes the value unchangeable: a change in place is an error. */

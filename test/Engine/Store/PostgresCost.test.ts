@@ -193,6 +193,7 @@ live("engines that have nothing to do send no query for bulk operations that hav
     const seconds = 5
     const announcements = 3
     let asked = Number.POSITIVE_INFINITY
-    while (asked > 2 * seconds + announcements) asked = (yield* counted(Effect.sleep(seconds * 1000))).statements
+    while (asked > 2 * seconds + announcements)
+      asked = (yield* counted(Effect.sleep(seconds * 1000))).statements
   })
 )

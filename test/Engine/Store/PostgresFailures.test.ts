@@ -140,8 +140,8 @@ describe("a user without a right is told which one:", () => {
     as.username = user
     return { url: as.href, user }
   })
-  /** What an engine says, and `ironflow migrate`. */
-  const told = (options: PostgresOptions) =>
+  /** The messages with which an engine and `ironflow migrate` fail. */
+  const messagesFor = (options: PostgresOptions) =>
     Effect.map(
       Effect.all([
         failsToOpen(options),
@@ -155,7 +155,7 @@ describe("a user without a right is told which one:", () => {
       const options = yield* takeSchema
       yield* Effect.scoped(open(options))
       const { url, user } = yield* guest
-      for (const message of yield* told({ ...options, url })) {
+      for (const message of yield* messagesFor({ ...options, url })) {
         assert.include(message, `The user "${user}" is not allowed to use the schema`)
         assert.include(message, `GRANT USAGE ON SCHEMA ${options.schema} TO "${user}"`)
       }
@@ -173,7 +173,7 @@ describe("a user without a right is told which one:", () => {
         rows(undefined, `CREATE SCHEMA ${schema}; GRANT USAGE ON SCHEMA ${schema} TO ${user}`),
         () => rows(undefined, `DROP SCHEMA ${schema}`)
       )
-      for (const message of yield* told({ url, schema })) {
+      for (const message of yield* messagesFor({ url, schema })) {
         assert.include(message, "GRANT CREATE ON SCHEMA")
         assert.notInclude(message, "GRANT CREATE ON DATABASE")
       }
@@ -188,7 +188,7 @@ describe("a user without a right is told which one:", () => {
         rows(undefined, `DROP DATABASE ${database}`)
       )
       yield* rows(undefined, `REVOKE CONNECT ON DATABASE ${database} FROM PUBLIC`)
-      for (const message of yield* told({ url: new URL(`/${database}`, url).href })) {
+      for (const message of yield* messagesFor({ url: new URL(`/${database}`, url).href })) {
         assert.include(message, "GRANT CONNECT ON DATABASE")
         assert.notInclude(message, "GRANT CREATE ON DATABASE")
       }
@@ -269,7 +269,7 @@ const mayCreate = (role: string): string =>
   `DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO ${role}', current_database()); END $$`
 
 describe("an engine that cannot start names the cause and a remedy:", () => {
-  const told = (error: StoreError, code: string, isRetryable: boolean, advice: string) => {
+  const assertNames = (error: StoreError, code: string, isRetryable: boolean, advice: string) => {
     assert.strictEqual(error.code, code)
     assert.strictEqual(error.retryable, isRetryable)
     assert.include(error.message, "Cannot use Postgres at ")
@@ -284,7 +284,7 @@ describe("an engine that cannot start names the cause and a remedy:", () => {
         "reader",
         (role) => `GRANT USAGE ON SCHEMA ${options.schema} TO ${role}`
       )
-      told(
+      assertNames(
         yield* failsToOpen({ ...options, url }),
         "STORE_UNAVAILABLE",
         false,
@@ -300,7 +300,7 @@ describe("an engine that cannot start names the cause and a remedy:", () => {
         (role) => `${mayCreate(role)}; ALTER ROLE ${role} SET default_transaction_read_only = on`
       )
       const error = yield* failsToOpen({ url, schema: `standby_${process.pid}` })
-      told(error, "STORE_UNAVAILABLE", true, "it is a standby, or the database is read-only")
+      assertNames(error, "STORE_UNAVAILABLE", true, "it is a standby, or the database is read-only")
     })
   )
 
@@ -310,7 +310,7 @@ describe("an engine that cannot start names the cause and a remedy:", () => {
         "crowded",
         (role) => `${mayCreate(role)}; ALTER ROLE ${role} CONNECTION LIMIT 0`
       )
-      told(
+      assertNames(
         yield* failsToOpen({ url, schema: `crowded_${process.pid}` }),
         "STORE_UNAVAILABLE",
         true,
@@ -330,7 +330,7 @@ describe("an engine that cannot start names the cause and a remedy:", () => {
       )
       yield* Effect.promise(() => other.query(`BEGIN; LOCK TABLE ${options.schema}.engine`))
       const error = yield* failsToOpen({ ...options, statementTimeoutMs: 100 })
-      told(error, "STORE_UNAVAILABLE", true, "pg_stat_activity")
+      assertNames(error, "STORE_UNAVAILABLE", true, "pg_stat_activity")
     })
   )
 
@@ -338,7 +338,7 @@ describe("an engine that cannot start names the cause and a remedy:", () => {
     Effect.gen(function* () {
       const { url } = yield* takeSchema
       const error = yield* failsToOpen({ url: `${url}?sslmode=verify-full&sslrootcert=/nowhere.pem` })
-      told(error, "STORE_UNAVAILABLE", false, "`sslrootcert`")
+      assertNames(error, "STORE_UNAVAILABLE", false, "`sslrootcert`")
     })
   )
 
@@ -346,14 +346,14 @@ describe("an engine that cannot start names the cause and a remedy:", () => {
     Effect.gen(function* () {
       const { url } = yield* takeSchema
       const error = yield* failsToOpen({ url: `${url}?sslmode=verify-full` })
-      told(error, "STORE_UNAVAILABLE", false, "Check `sslmode`")
+      assertNames(error, "STORE_UNAVAILABLE", false, "Check `sslmode`")
     })
   )
 
   live("an invalid host", () =>
     Effect.gen(function* () {
       const error = yield* failsToOpen({ url: "postgres://no-such-host.invalid/orders" })
-      told(error, "STORE_UNAVAILABLE", true, "Check the host in the database URL")
+      assertNames(error, "STORE_UNAVAILABLE", true, "Check the host in the database URL")
     })
   )
 
@@ -377,22 +377,22 @@ describe("an engine that cannot start names the cause and a remedy:", () => {
           (server) => `postgres://127.0.0.1:${(server.address() as AddressInfo).port}/orders`
         )
       const other = yield* failsToOpen({ url: yield* listening("HTTP/1.1 400 Bad Request\r\n\r\n") })
-      told(other, "STORE_UNAVAILABLE", true, "are those of Postgres")
+      assertNames(other, "STORE_UNAVAILABLE", true, "are those of Postgres")
       const silent = yield* failsToOpen({ url: yield* listening(""), connectTimeoutMs: 50 })
-      told(silent, "STORE_UNAVAILABLE", true, "There was no connection in time")
+      assertNames(silent, "STORE_UNAVAILABLE", true, "There was no connection in time")
     })
   )
 
   it("a password that is wrong or missing", () => {
     const of = (message: string, code?: string) =>
       openError("localhost/orders", Object.assign(new Error(message), code === undefined ? {} : { code }))
-    told(
+    assertNames(
       of('password authentication failed for user "shop"', "28P01"),
       "STORE_UNAVAILABLE",
       false,
       "Check the user and the password"
     )
-    told(
+    assertNames(
       of("SASL: SCRAM-SERVER-FIRST-MESSAGE: client password must be a string"),
       "STORE_UNAVAILABLE",
       false,

@@ -7,7 +7,7 @@ import * as KvRows from "../../../src/Engine/Kv/KvRows.ts"
 import { Store } from "../../../src/Engine/Store/Store.ts"
 import { BucketNotFoundError, VersionConflictError } from "../../../src/Errors.ts"
 import { isLong } from "../../Long.ts"
-import { keep, receive, send } from "./Plain.ts"
+import { changeDetector, fromPlain, toPlain } from "./Plain.ts"
 import { storeSuite } from "./suite.ts"
 import { layerThread, stopThread } from "./Thread.ts"
 import { engineScenarios } from "./ThreadEngine.ts"
@@ -55,24 +55,24 @@ describe("plain data", () => {
       ids: new Set(["a"]),
       results: [1, new VersionConflictError("cart-1", 2, 3)]
     }
-    const back = receive(structuredClone(send("It", value))) as typeof value
+    const back = fromPlain(structuredClone(toPlain("It", value))) as typeof value
     assert.deepStrictEqual(back, value)
     assert.instanceOf(back.results[1], VersionConflictError)
   })
 
   it("may not contain functions or instances of classes", () => {
-    assert.throws(() => send("It", { a: [{ b: () => 1 }] }), "It.a[0].b is a function")
-    assert.throws(() => send("It", new Map([["a", Symbol("b")]])), "It at a is a symbol")
-    assert.throws(() => send("It", [new Date(0)]), "It[0] is a Date, and not plain")
+    assert.throws(() => toPlain("It", { a: [{ b: () => 1 }] }), "It.a[0].b is a function")
+    assert.throws(() => toPlain("It", new Map([["a", Symbol("b")]])), "It at a is a symbol")
+    assert.throws(() => toPlain("It", [new Date(0)]), "It[0] is a Date, and not plain")
     assert.throws(
-      () => send("It", { error: new RangeError("no") }),
+      () => toPlain("It", { error: new RangeError("no") }),
       "It.error is a RangeError, and not plain"
     )
   })
 
   it("is compared with what it was before", () => {
     const value = { ids: ["a"], at: 1 }
-    const isChanged = keep("It", value)
+    const isChanged = changeDetector("It", value)
     assert.isFalse(isChanged())
     value.ids.push("b")
     assert.isTrue(isChanged())
@@ -80,7 +80,7 @@ describe("plain data", () => {
 
   it("cannot be changed by its receiver", () => {
     const sent = { ids: ["a"], limits: new Map([["a", { of: 1 }]]) }
-    const value = receive(send("It", sent)) as typeof sent
+    const value = fromPlain(toPlain("It", sent)) as typeof sent
     assert.throws(() => value.ids.push("b"), TypeError)
     assert.throws(() => value.limits.set("b", { of: 2 }), TypeError)
     assert.throws(() => {

@@ -14,7 +14,7 @@ import type { Call } from "../../../src/Engine/Store/Program.ts"
 import { type ListenOptions, Store } from "../../../src/Engine/Store/Store.ts"
 import { deserializeError, type SerializedError, type StoreError } from "../../../src/Errors.ts"
 import { quickFile } from "./OnFile.ts"
-import { receive, send } from "./Plain.ts"
+import { fromPlain, toPlain } from "./Plain.ts"
 
 /** The time on the clock. */
 export interface Moment {
@@ -64,7 +64,7 @@ class Thread {
         case "Answered":
           return this.#answer(message.id, message.answer)
         case "Committed":
-          return this.#listeners.get(message.database)?.(receive(message.changes) as Changes)
+          return this.#listeners.get(message.database)?.(fromPlain(message.changes) as Changes)
       }
     })
     const fail = (error: Error): void => {
@@ -139,7 +139,7 @@ const make = Effect.gen(function* () {
         switch (answer._tag) {
           // the thread ran the program of this name, so the result has its type
           case "Value":
-            return resume(Effect.succeed(receive(answer.value) as A))
+            return resume(Effect.succeed(fromPlain(answer.value) as A))
           case "Refusal":
             return resume(Effect.fail(deserializeError(answer.error) as E & Error))
           case "Fault":
@@ -154,7 +154,7 @@ const make = Effect.gen(function* () {
         _tag: "Run",
         how,
         name,
-        args: args.map((arg, index) => send(`Argument ${index + 1} of "${name}"`, arg))
+        args: args.map((arg, index) => toPlain(`Argument ${index + 1} of "${name}"`, arg))
       }))
   const readyListeners = new Set<() => void>()
   let wanted: ListenOptions = {}

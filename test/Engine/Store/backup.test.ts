@@ -282,35 +282,41 @@ describe("a restore", () => {
       yield* visit(filename, () => Effect.sync(() => copyFileSync(filename, at("copied"))))
       const before = readFileSync(filename)
 
-      const told = (name: string, options: { readonly filename?: string } = {}) =>
+      const refusalOf = (name: string, options: { readonly filename?: string } = {}) =>
         Effect.map(
           failure(restore({ backup: at(name), filename, replace: true, ...options })),
           ({ code, message }) => `${code}: ${message.replaceAll(dirname(filename), "")}`
         )
 
-      assert.match(yield* told("none"), /^VALIDATION_ERROR: There is no file "\/none"/)
-      assert.match(yield* told("empty"), /^VALIDATION_ERROR: .* is not a backup: it is empty/)
-      assert.match(yield* told("folder"), /^VALIDATION_ERROR: .* is not a backup: it is a folder/)
+      assert.match(yield* refusalOf("none"), /^VALIDATION_ERROR: There is no file "\/none"/)
+      assert.match(yield* refusalOf("empty"), /^VALIDATION_ERROR: .* is not a backup: it is empty/)
+      assert.match(yield* refusalOf("folder"), /^VALIDATION_ERROR: .* is not a backup: it is a folder/)
       assert.match(
-        yield* told("text"),
+        yield* refusalOf("text"),
         /^VALIDATION_ERROR: .* is not a backup of Ironflow: it is not a SQLite/
       )
       assert.match(
-        yield* told("foreign"),
+        yield* refusalOf("foreign"),
         /^VALIDATION_ERROR: "\/foreign" is not a backup of Ironflow: it is a SQLite database of another program/
       )
-      assert.match(yield* told("newer"), /^STORE_UNAVAILABLE: .* was written by a newer version/)
-      assert.match(yield* told("unfinished"), /^VALIDATION_ERROR: .*it is empty/)
-      assert.match(yield* told("unsound"), /^STORE_CORRUPT: .*`data` is not JSON/)
-      assert.match(yield* told("damaged"), /^(STORE_CORRUPT|VALIDATION_ERROR): /)
-      assert.match(yield* told("truncated"), /^STORE_CORRUPT: .*Nothing was changed: restore another backup$/)
-      assert.notMatch(yield* told("truncated"), /from a backup/)
-      assert.match(yield* told("logged"), /^VALIDATION_ERROR: .*there is a write-ahead log beside it/)
-      assert.match(yield* told("copied"), /^VALIDATION_ERROR: .*it is a copy of a database that was in use/)
-      assert.match(yield* told("orders.db"), /^VALIDATION_ERROR: .* is the database itself/)
-      assert.match(yield* told("backup.db", { filename: at("folder") }), /is a folder/)
-      assert.match(yield* told("backup.db", { filename: " " }), /must not be empty or blank/)
-      assert.match(yield* told("backup.db", { filename: at("missing/a.db") }), /^STORE_UNAVAILABLE: /)
+      assert.match(yield* refusalOf("newer"), /^STORE_UNAVAILABLE: .* was written by a newer version/)
+      assert.match(yield* refusalOf("unfinished"), /^VALIDATION_ERROR: .*it is empty/)
+      assert.match(yield* refusalOf("unsound"), /^STORE_CORRUPT: .*`data` is not JSON/)
+      assert.match(yield* refusalOf("damaged"), /^(STORE_CORRUPT|VALIDATION_ERROR): /)
+      assert.match(
+        yield* refusalOf("truncated"),
+        /^STORE_CORRUPT: .*Nothing was changed: restore another backup$/
+      )
+      assert.notMatch(yield* refusalOf("truncated"), /from a backup/)
+      assert.match(yield* refusalOf("logged"), /^VALIDATION_ERROR: .*there is a write-ahead log beside it/)
+      assert.match(
+        yield* refusalOf("copied"),
+        /^VALIDATION_ERROR: .*it is a copy of a database that was in use/
+      )
+      assert.match(yield* refusalOf("orders.db"), /^VALIDATION_ERROR: .* is the database itself/)
+      assert.match(yield* refusalOf("backup.db", { filename: at("folder") }), /is a folder/)
+      assert.match(yield* refusalOf("backup.db", { filename: " " }), /must not be empty or blank/)
+      assert.match(yield* refusalOf("backup.db", { filename: at("missing/a.db") }), /^STORE_UNAVAILABLE: /)
 
       assert.isTrue(before.equals(readFileSync(filename)))
       assert.deepStrictEqual(

@@ -43,7 +43,7 @@ export interface StormEvidence {
   readonly refusals: ReadonlyArray<string>
   /** How long after the last strike all runs had ended, milliseconds; `undefined` when they have not. */
   readonly settledAfter: number | undefined
-  /** Runs that have not ended, with the engine's explanation. */
+  /** Runs that have not ended, the first five with the engine's explanation. */
   readonly waiting: ReadonlyArray<string>
   /** Workers that have not answered their bell after the storm. */
   readonly deaf: ReadonlyArray<string>
@@ -103,7 +103,7 @@ class Storm {
   readonly #items: Array<Item> = []
   readonly #acks: Array<Ack> = []
   readonly #refusals: Array<string> = []
-  #asking: Promise<void> = Promise.resolve()
+  #requesting: Promise<void> = Promise.resolve()
   readonly #strikes: Array<Struck> = []
   readonly #dice
   /** In push mode: apps that get no new requests. */
@@ -251,14 +251,14 @@ class Storm {
   async run(): Promise<StormEvidence> {
     const { shares, strikes } = this.#plan
     for (const [nth, strike] of strikes.entries()) {
-      this.#askSoon(shares[nth] ?? [])
+      this.#requestSoon(shares[nth] ?? [])
       await this.#strike(strike, nth)
     }
-    this.#askSoon(shares.at(-1) ?? [])
+    this.#requestSoon(shares.at(-1) ?? [])
     const calm = monotonic()
     const { settleMs } = this.#settings
     const giveUp = setTimeout(() => this.#over.abort(), settleMs)
-    await this.#asking
+    await this.#requesting
     clearTimeout(giveUp)
     const isSettled = await until(() => this.#unfinished().length === 0, settleMs - (monotonic() - calm))
     const settledAfter = isSettled ? monotonic() - calm : undefined
@@ -318,14 +318,14 @@ class Storm {
   }
 
   /** Requests items once all earlier ones have been requested. */
-  #askSoon(items: ReadonlyArray<Item>): void {
+  #requestSoon(items: ReadonlyArray<Item>): void {
     this.#items.push(...items)
-    this.#asking = this.#asking
-      .then(() => this.#ask(items))
+    this.#requesting = this.#requesting
+      .then(() => this.#request(items))
       .catch((error: unknown) => void this.#refusals.push(String(error)))
   }
 
-  async #ask(items: ReadonlyArray<Item>): Promise<void> {
+  async #request(items: ReadonlyArray<Item>): Promise<void> {
     await this.#customer.performAll(items, (ack) => this.#acks.push(ack))
   }
 
@@ -353,7 +353,7 @@ class Storm {
     await until(() => running().size >= 4, 3000)
     // another process may have taken all runs
     for (let more = 0; more < 5 && running().size === 0; more++) {
-      this.#askSoon(longOrders(this.#dice, `${nth}-${more}`))
+      this.#requestSoon(longOrders(this.#dice, `${nth}-${more}`))
       await until(() => running().size > 0, 2000)
     }
     // strike at any moment between two lines
@@ -467,7 +467,7 @@ class Storm {
       const late = setTimeout(() => this.#over.abort(), BELL_MS)
       // a bell whose event cannot be emitted counts as not answered
       this.#items.push(item)
-      await this.#ask([item]).catch(() => undefined)
+      await this.#request([item]).catch(() => undefined)
       clearTimeout(late)
       const answered = () =>
         readSideLog(this.#log).some((line) => {

@@ -29,7 +29,7 @@ export class Balancer {
   readonly #ports: ReadonlyArray<number>
   readonly #wire: Wire
   readonly #timer: NodeJS.Timeout
-  readonly #asking = new Set<number>()
+  readonly #probing = new Set<number>()
 
   private constructor(ports: ReadonlyArray<number>) {
     this.#ports = ports
@@ -54,13 +54,13 @@ export class Balancer {
   }
 
   async #probe(which: number): Promise<void> {
-    if (this.#asking.has(which)) return
-    this.#asking.add(which)
+    if (this.#probing.has(which)) return
+    this.#probing.add(which)
     const at = monotonic()
     const url = `http://127.0.0.1:${this.#ports[which]}`
     const [ready, health] = await Promise.all([statusAt(`${url}/ready`), statusAt(`${url}/health`)])
     this.probes[which]!.push({ at, ready, health })
-    this.#asking.delete(which)
+    this.#probing.delete(which)
   }
 
   close(): void {

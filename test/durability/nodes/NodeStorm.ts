@@ -66,7 +66,7 @@ const LONGEST_TERM_MS = 30_000
 const START_MS = 600_000
 
 /** How long after the storm the remaining requests may take, milliseconds. */
-const ASK_MS = 600_000
+const REQUEST_MS = 600_000
 
 const until = async (condition: () => boolean | Promise<boolean>, ms: number): Promise<boolean> => {
   const late = monotonic() + ms
@@ -117,7 +117,7 @@ class NodeStorm {
   #nodes: ReadonlyArray<Actor> = []
   #workers: ReadonlyArray<Actor> = []
   #ports: ReadonlyArray<number> = []
-  #asking: Promise<void> = Promise.resolve()
+  #requesting: Promise<void> = Promise.resolve()
   #lives = 0
   /** The ports of workers that are apps. */
   #apps: ReadonlyArray<number> = []
@@ -242,12 +242,12 @@ class NodeStorm {
     const { isEmbedded, seed, shares, strikes } = this.#plan
     const { folder, settleMs } = this.#settings
     for (const [nth, strike] of strikes.entries()) {
-      this.#ask(shares[nth] ?? [])
+      this.#requestSoon(shares[nth] ?? [])
       await this.#strike(strike, nth)
     }
-    this.#ask(shares.at(-1) ?? [])
-    const giveUp = setTimeout(() => this.#over.abort(), ASK_MS)
-    await this.#asking
+    this.#requestSoon(shares.at(-1) ?? [])
+    const giveUp = setTimeout(() => this.#over.abort(), REQUEST_MS)
+    await this.#requesting
     clearTimeout(giveUp)
     // on a busy machine the last requests are late, and their runs end late
     const calmAt = monotonic()
@@ -311,7 +311,7 @@ class NodeStorm {
 
   async close(): Promise<void> {
     this.#over.abort()
-    await this.#asking.catch(() => undefined)
+    await this.#requesting.catch(() => undefined)
     await Promise.all([...this.#nodes, ...this.#workers].map((actor) => actor.kill()))
     this.#balancer?.close()
     for (const wire of this.#wires) wire.close()
@@ -360,9 +360,9 @@ class NodeStorm {
   }
 
   /** Requests items once all earlier ones have been requested. */
-  #ask(items: ReadonlyArray<Item>): void {
+  #requestSoon(items: ReadonlyArray<Item>): void {
     this.#items.push(...items)
-    this.#asking = this.#asking
+    this.#requesting = this.#requesting
       .then(() => this.#customer!.performAll(items, (ack) => this.#acks.push(ack)))
       .catch((error: unknown) => void this.#refusals.push(String(error)))
   }
@@ -387,7 +387,7 @@ class NodeStorm {
     await until(isBusy, 3000)
     // other processes may have taken all runs
     for (let more = 0; more < 5 && !isBusy(); more++) {
-      this.#ask(longOrders(this.#dice, `${nth}-${more}`))
+      this.#requestSoon(longOrders(this.#dice, `${nth}-${more}`))
       await until(isBusy, 2000)
     }
     await delay(this.#dice.between(0, 20))
@@ -488,8 +488,8 @@ class NodeStorm {
       data: {}
     }))
     // a bell whose event cannot be emitted counts as not answered
-    this.#ask(items)
-    await this.#asking
+    this.#requestSoon(items)
+    await this.#requesting
     const deaf = () =>
       bells.filter(
         (bell) => !this.#log.lines.some((line) => line.t === "begin" && line.fn === `answer-${bell}`)

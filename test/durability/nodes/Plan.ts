@@ -38,7 +38,10 @@ export interface NodePlan {
   readonly strikes: ReadonlyArray<Strike>
   /** The term of a lease, milliseconds. */
   readonly leaseMs: number
-  /** Of the workers. Those with push have the Effect functions of the shop, and the others its async functions. */
+  /**
+   * Of the workers. Unless `isEmbedded`, those with push have the Effect functions of the shop, and the others its async
+   * functions.
+   */
   readonly transports: ReadonlyArray<WorkerOptions["transport"]>
   /** Whether each engine shares a process with a worker, instead of `ironflow serve` and workers of every transport. */
   readonly isEmbedded: boolean

@@ -137,7 +137,7 @@ export const judgeStorm = (
       connections: evidence.lines.filter(({ t }) => t === "up").length,
       seen,
       handedOutAgain,
-      acknowledged: evidence.lines.filter((line) => line.t === "told" && line.how !== "nak").length
+      acknowledged: evidence.lines.filter((line) => line.t === "settled" && line.how !== "nak").length
     }
   }
 }
@@ -177,7 +177,7 @@ const judgeWatcher = (
         }
         confirmedAt ??= line.at
         break
-      case "told":
+      case "settled":
         acked.add(line.id)
         break
       case "got": {
@@ -237,7 +237,6 @@ const judgeGroup = (
     const host = hostOf(who)
     let endOfConnection = Number.POSITIVE_INFINITY
     const open = new Map<string, Hold>()
-    const asked = new Map<string, string>()
     const releaseAll = (at: number): void => {
       for (const hold of open.values()) hold.to = Math.min(hold.to, at)
       open.clear()
@@ -246,7 +245,6 @@ const judgeGroup = (
       switch (line.t) {
         case "life":
           releaseAll(line.at)
-          asked.clear()
           break
         case "up":
           // only the beginning of a strike is certain: after that, the connection may no longer hold its messages
@@ -267,14 +265,14 @@ const judgeGroup = (
           break
         }
         case "done":
-        case "ask": {
+        case "settling": {
           const hold = open.get(line.id)
           if (hold !== undefined) hold.to = Math.min(hold.to, line.at)
           open.delete(line.id)
           if (line.t === "done" || line.how !== "nak") settled.add(line.id)
           break
         }
-        case "told":
+        case "settled":
           if (line.how !== "nak") {
             settled.add(line.id)
             settledAt.set(line.id, Math.min(line.at, settledAt.get(line.id) ?? line.at))

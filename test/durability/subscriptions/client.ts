@@ -35,8 +35,8 @@ interface Entries {
   /** The handler of a member that acks by returning is done. */
   readonly done: { readonly id: string }
   /** A member is about to settle an event, and then has the answer. */
-  readonly ask: { readonly id: string; readonly how: Settling }
-  readonly told: { readonly id: string; readonly how: Settling }
+  readonly settling: { readonly id: string; readonly how: Settling }
+  readonly settled: { readonly id: string; readonly how: Settling }
   readonly refused: { readonly id: string; readonly how: Settling; readonly code: string }
 }
 
@@ -111,7 +111,9 @@ const run = async ({ host, log, seed, serverUrl }: HostOptions): Promise<void> =
   const settle = async (name: string, pattern: string, consumerGroup?: string) => {
     const { client, got, insist, say, who } = connected(name)
     const settledBefore = new Set(
-      past.flatMap((line) => (line.t === "ask" && line.who === who && line.how === "nak" ? [line.id] : []))
+      past.flatMap((line) =>
+        line.t === "settling" && line.who === who && line.how === "nak" ? [line.id] : []
+      )
     )
     let turn = seed
     const subscription = await insist(() =>
@@ -131,10 +133,10 @@ const run = async ({ host, log, seed, serverUrl }: HostOptions): Promise<void> =
                 ? "nak"
                 : "term"
           settledBefore.add(id)
-          say("ask", { id, how })
+          say("settling", { id, how })
           try {
             await (how === "nak" ? subscription.nak(id, 10) : subscription[how](id))
-            say("told", { id, how })
+            say("settled", { id, how })
           } catch (error) {
             say("refused", { id, how, code: isIronflowError(error) ? error.code : String(error) })
           }

@@ -68,7 +68,7 @@ const call = (target: Target, method: string, path: string, body: unknown, waits
     target.url,
     method,
     path,
-    target.works,
+    target.adminHeaders,
     body === undefined ? undefined : Buffer.from(typeof body === "string" ? body : JSON.stringify(body)),
     waits
   )
@@ -95,7 +95,9 @@ const overPolling = async (dice: Dice, target: Target, held: Held): Promise<void
 const jobIn = (text: string): string | undefined => /"jobId\\?":\\?"([^"\\]+)/.exec(text)?.[1]
 
 const overRpc = async (dice: Dice, target: Target, held: Held): Promise<void> => {
-  const socket = new WebSocket(`${target.url.replace("http", "ws")}/rpc/worker`, { headers: target.works })
+  const socket = new WebSocket(`${target.url.replace("http", "ws")}/rpc/worker`, {
+    headers: target.adminHeaders
+  })
   let received = ""
   let onMessage: () => void = () => undefined
   socket.on("error", () => undefined)
@@ -147,7 +149,7 @@ const overConnect = async (
   held: Held,
   messages: (jobId: string) => ReadonlyArray<Buffer>
 ): Promise<void> => {
-  await using stream = new RawStream(target.url, target.works)
+  await using stream = new RawStream(target.url, target.adminHeaders)
   stream.register(held.worker, [held.fn])
   const jobId = await Promise.race([
     (async () => {

@@ -116,7 +116,7 @@ export class Target {
   }
 
   /** The headers of a key with all rights, for inputs of which only the content is odd. */
-  get works(): Record<string, string> {
+  get adminHeaders(): Record<string, string> {
     const [admin] = this.#keys
     return admin === undefined ? {} : { authorization: `Bearer ${admin}` }
   }

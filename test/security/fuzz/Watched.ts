@@ -67,7 +67,7 @@ export class Watcher {
     return watcher
   }
 
-  /** Ends the watcher, and all that it has started. */
+  /** Ends the watcher, and all that it has started. Returns its figures; `undefined` if it had already ended. */
   async end(): Promise<Report | undefined> {
     if (this.#child.exitCode !== null) return undefined
     const report = this.#next("report").then(

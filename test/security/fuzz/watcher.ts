@@ -156,7 +156,7 @@ await worker.ready()
 
 let runs = 0
 let runMs = 0
-const works = async (): Promise<void> => {
+const calls = async (): Promise<void> => {
   for (let n = 0; !over; n++) {
     const begun = performance.now()
     const { runIds } = await client.emit("guest.came", { name: `guest ${n}` })
@@ -169,10 +169,10 @@ const works = async (): Promise<void> => {
     await delay(100)
   }
 }
-const looks = async (): Promise<void> => {
+const checks = async (): Promise<void> => {
   for (; !over; await delay(50)) await Promise.all([server.check(url), app.check(appUrl)])
 }
-const living = Promise.all([works(), looks()]).catch((error: unknown) => {
+const living = Promise.all([calls(), checks()]).catch((error: unknown) => {
   if (!over)
     say({ type: "broken", how: `The good client: ${error instanceof Error ? error.stack : String(error)}` })
 })

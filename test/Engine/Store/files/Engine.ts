@@ -1,6 +1,6 @@
 /**
- * A process with a database open, for tests that kill it: `node Engine.ts <database> <task>`. Every line that it prints
- * is something that the store has acknowledged.
+ * A process with a database open, for tests that kill it: `node Engine.ts <database> <task>`. It prints a line for all that
+ * the store has acknowledged. With the task `fill` it also prints the errors of the store.
  */
 import * as Effect from "effect/Effect"
 import * as SqliteStore from "../../../../src/Engine/SqliteStore.ts"

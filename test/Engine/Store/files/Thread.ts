@@ -14,7 +14,7 @@ import type { ListenOptions, StoreService } from "../../../../src/Engine/Store/S
 import { isIronflowError } from "../../../../src/Errors.ts"
 // this import registers every program
 import "../../../../src/engine.ts"
-import { keep, receive, send, sendError } from "../Plain.ts"
+import { changeDetector, errorToPlain, fromPlain, toPlain } from "../Plain.ts"
 import type { Answer, FromThread, Moment, ToThread } from "../Thread.ts"
 
 interface Database {
@@ -22,8 +22,8 @@ interface Database {
   readonly scope: Scope.Closeable
   /** What the store has handed out, and whether it has changed since. */
   readonly given: Array<{ readonly what: string; readonly isChanged: () => boolean }>
-  /** Removes the listener that makes commits carry notices. */
-  stopLooking?: () => void
+  /** Removes the listener that makes commits carry what the caller's listeners want to know. */
+  stopListening?: () => void
 }
 
 const databases = new Map<number, Database>()
@@ -51,8 +51,8 @@ const clockOf = (database: number): Clock.Clock => {
 }
 
 const handOut = ({ given }: Database, what: string, value: unknown): unknown => {
-  given.push({ what, isChanged: keep(what, value) })
-  return send(what, value)
+  given.push({ what, isChanged: changeDetector(what, value) })
+  return toPlain(what, value)
 }
 
 const open = (id: number, filename: string, seed: number): Effect.Effect<unknown, unknown> =>
@@ -82,8 +82,8 @@ const close = (id: number): Effect.Effect<unknown> =>
 
 const listen = (id: number, options: ListenOptions): void => {
   const database = databases.get(id)!
-  database.stopLooking?.()
-  database.stopLooking = database.store.onCommit(() => undefined, options)
+  database.stopListening?.()
+  database.stopListening = database.store.onCommit(() => undefined, options)
 }
 
 const perform = (message: ToThread): Effect.Effect<unknown, unknown> => {
@@ -99,7 +99,7 @@ const perform = (message: ToThread): Effect.Effect<unknown, unknown> => {
       const program = findProgram(message.name)
       if (program === undefined) return Effect.die(new Error(`There is no program named "${message.name}"`))
       // optional arguments that the caller left out are not in the array
-      const call = program(...message.args.map((arg) => receive(arg)))
+      const call = program(...message.args.map((arg) => fromPlain(arg)))
       return Effect.map(database.store[message.how](call), (value) =>
         handOut(database, `The result of "${message.name}"`, value)
       )
@@ -111,7 +111,7 @@ const toAnswer = (exit: Exit.Exit<unknown, unknown>): Answer => {
   if (Exit.isSuccess(exit)) return { _tag: "Value", value: exit.value }
   const reason = exit.cause.reasons[0]
   if (reason?._tag === "Fail" && isIronflowError(reason.error)) {
-    return { _tag: "Refusal", error: sendError(reason.error) }
+    return { _tag: "Refusal", error: errorToPlain(reason.error) }
   }
   const fault = reason?._tag === "Fail" ? reason.error : reason?._tag === "Die" ? reason.defect : exit.cause
   return { _tag: "Fault", message: fault instanceof Error ? (fault.stack ?? fault.message) : String(fault) }

@@ -147,7 +147,7 @@ export const fanOutSuite = (test: ShopTest, isWhole: boolean): void => {
       yield* shop.emit("order.paid", { n: 1 })
       yield* shop.emit("order.sent", { n: 2 })
 
-      assert.deepStrictEqual(shop.heard(), ["Fired sent:0"])
+      assert.deepStrictEqual(shop.takeNotices(), ["Fired sent:0"])
       yield* shop.report(job!, settle("sent:0"), complete())
       yield* shop.fire()
       assert.deepStrictEqual(yield* received(shop), { '{"n":1}': many })
@@ -205,10 +205,10 @@ export const fanOutSuite = (test: ShopTest, isWhole: boolean): void => {
       }
       yield* shop.fire()
       assert.deepStrictEqual(yield* received(shop), { '{"n":1}': many })
-      assert.deepStrictEqual(shop.heard(), [])
+      assert.deepStrictEqual(shop.takeNotices(), [])
 
       yield* shop.emit("order.paid", { n: 2 })
-      assert.deepStrictEqual(shop.heard(), ["Fired paid:1", "Fired paid:1"])
+      assert.deepStrictEqual(shop.takeNotices(), ["Fired paid:1", "Fired paid:1"])
     })
 
     further("is not delivered to a run that started after it", function* (shop) {
@@ -220,7 +220,7 @@ export const fanOutSuite = (test: ShopTest, isWhole: boolean): void => {
       yield* startMany(shop, 1, () => [waitFor("paid:0", "order.paid")])
       yield* shop.fire()
 
-      assert.deepStrictEqual(shop.heard(), [])
+      assert.deepStrictEqual(shop.takeNotices(), [])
     })
 
     further("is delivered before the timeout of a wait that it has not reached yet", function* (shop) {
@@ -294,7 +294,7 @@ export const fanOutSuite = (test: ShopTest, isWhole: boolean): void => {
       yield* shop.fire()
 
       assert.isAtMost(Math.max(...told), 9)
-      assert.strictEqual(shop.heard().length, 30)
+      assert.strictEqual(shop.takeNotices().length, 30)
     })
 
     further("reaches a wait even when it alone fills a transaction", function* (shop) {

@@ -230,7 +230,7 @@ export const leasesSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* shop.claim({ worker: "worker-2" }), [])
       yield* shop.pass(1)
 
-      assert.deepStrictEqual(shop.heard(), ["LeaseLost"])
+      assert.deepStrictEqual(shop.takeNotices(), ["LeaseLost"])
       assert.strictEqual((yield* shop.claim({ worker: "worker-2" })).length, 1)
       assert.strictEqual(yield* shop.refused(job, done("charge:0")), "LEASE_LOST")
     })

@@ -176,7 +176,7 @@ export const runControlSuite = (test: ShopTest): void => {
         outcomes: [undefined]
       })
 
-      assert.deepStrictEqual([yield* shop.status(job.runId), shop.heard()], ["paused", []])
+      assert.deepStrictEqual([yield* shop.status(job.runId), shop.takeNotices()], ["paused", []])
       assert.deepStrictEqual(yield* shop.steps(job.runId), ["charge:0 completed", "pack:0 completed"])
       assert.deepStrictEqual(yield* shop.claim(), [])
     })
@@ -190,7 +190,7 @@ export const runControlSuite = (test: ShopTest): void => {
 
       assert.deepInclude(ack, { _tag: "Refused", reason: "LEASE_LOST" })
       assert.strictEqual(yield* shop.status(job.runId), "paused")
-      assert.deepStrictEqual(shop.heard(), ["Paused", "LeaseLost"])
+      assert.deepStrictEqual(shop.takeNotices(), ["Paused", "LeaseLost"])
       assert.deepStrictEqual(yield* shop.steps(job.runId), ["charge:0 completed"])
       assert.strictEqual(yield* shop.refused(job, done("ship:0")), "LEASE_LOST")
     })
@@ -239,7 +239,7 @@ export const runControlSuite = (test: ShopTest): void => {
       yield* shop.store.write(RunControl.pauseRun("default", job.runId, ""))
       yield* cancel(shop, job.runId)
 
-      assert.deepStrictEqual(shop.heard(), ["Paused", "Cancelled"])
+      assert.deepStrictEqual(shop.takeNotices(), ["Paused", "Cancelled"])
       assert.strictEqual(yield* shop.refused(job, done("charge:0")), "CANCELLED")
       const run = yield* shop.run(job.runId)
       assert.strictEqual(run.status, "cancelled")
@@ -275,7 +275,7 @@ export const runControlSuite = (test: ShopTest): void => {
         yield* shop.report(job, sleep("rest:0", 1), op)
         yield* shop.pass(10)
 
-        assert.deepStrictEqual([yield* shop.status(job.runId), shop.heard()], ["paused", ["Paused"]])
+        assert.deepStrictEqual([yield* shop.status(job.runId), shop.takeNotices()], ["paused", ["Paused"]])
         assert.deepStrictEqual(yield* shop.claim(), [])
         yield* shop.store.write(RunControl.resumeRun("default", job.runId))
         assert.strictEqual((yield* shop.claim()).length, 1)
@@ -302,7 +302,7 @@ export const runControlSuite = (test: ShopTest): void => {
       yield* shop.store.write(RunControl.pauseRun("default", job.runId, ""))
       yield* shop.store.write(RunControl.resumeRun("default", job.runId))
 
-      assert.deepStrictEqual(shop.heard(), ["Paused", "Resumed"])
+      assert.deepStrictEqual(shop.takeNotices(), ["Paused", "Resumed"])
       assert.notProperty(yield* answer(shop, job, [done("charge:0")]), "paused")
       assert.strictEqual(yield* shop.status(job.runId), "running")
     })
@@ -330,11 +330,11 @@ export const runControlSuite = (test: ShopTest): void => {
         yield* code(shop.store.write(RunControl.resumeRun("default", job.runId, "nothing"))),
         "STEP_NOT_FOUND"
       )
-      assert.deepStrictEqual(shop.heard(), ["Paused"])
+      assert.deepStrictEqual(shop.takeNotices(), ["Paused"])
 
       yield* shop.store.write(RunControl.resumeRun("default", job.runId, "b"))
 
-      assert.deepStrictEqual(shop.heard(), ["LeaseLost"])
+      assert.deepStrictEqual(shop.takeNotices(), ["LeaseLost"])
       assert.strictEqual(yield* shop.refused(job, done("d:0")), "LEASE_LOST")
       assert.deepStrictEqual(yield* shop.steps(job.runId), ["a:0 completed"])
       assert.strictEqual((yield* shop.claimOne()).journal.length, 1)
@@ -440,14 +440,14 @@ export const runControlSuite = (test: ShopTest): void => {
         )
         yield* shop.store.write(RunControl.pauseRun("default", job.runId, ""))
         if (!live) yield* shop.report(job, release)
-        shop.heard()
+        shop.takeNotices()
         const before = yield* shop.steps(job.runId)
 
         const error = yield* Effect.flip(shop.store.write(RunControl.resumeRun("default", job.runId, "pack")))
 
         assert.strictEqual(error.code, "INVALID_STATE")
         assert.include(error.message, "its compensations would be left half done")
-        assert.deepStrictEqual([yield* shop.steps(job.runId), shop.heard()], [before, []])
+        assert.deepStrictEqual([yield* shop.steps(job.runId), shop.takeNotices()], [before, []])
         yield* shop.store.write(RunControl.resumeRun("default", job.runId))
         const turn = live ? job : yield* shop.claimOne()
         yield* shop.report(
@@ -694,7 +694,7 @@ export const runControlSuite = (test: ShopTest): void => {
         assert.deepStrictEqual([next.journal[0]?.outcome, next.open], [success(42), []])
         yield* shop.pass(1000)
         yield* shop.emit("order.paid")
-        assert.deepStrictEqual([shop.heard(), value], [[], undefined])
+        assert.deepStrictEqual([shop.takeNotices(), value], [[], undefined])
       })
     }
 
@@ -754,7 +754,7 @@ export const runControlSuite = (test: ShopTest): void => {
 
       yield* patch(shop, `${job.runId}:a:0`, "2")
 
-      assert.deepStrictEqual(shop.heard(), ["LeaseLost"])
+      assert.deepStrictEqual(shop.takeNotices(), ["LeaseLost"])
       assert.strictEqual(yield* shop.refused(job, done("b:0")), "LEASE_LOST")
       assert.deepStrictEqual((yield* shop.claimOne()).journal[0]?.outcome, success(2))
     })

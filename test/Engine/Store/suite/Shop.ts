@@ -298,8 +298,8 @@ export class Shop {
     return this.store.read(RunInspection.getSituation(environment, runId))
   }
 
-  /** The notices to live turns since the last call, as `tag stepKey`. */
-  heard(): ReadonlyArray<string> {
+  /** Takes the notices to live turns since the last call, as `tag stepKey`. */
+  takeNotices(): ReadonlyArray<string> {
     return this.notices
       .splice(0)
       .map(({ notice }) => (notice._tag === "Fired" ? `Fired ${notice.stepKey}` : notice._tag))

@@ -255,7 +255,7 @@ export const turnsSuite = (test: ShopTest): void => {
       )
       assert.deepStrictEqual(yield* shop.steps(job.runId), ["charge:0 completed"])
       yield* shop.pass(1000)
-      assert.deepStrictEqual(shop.heard(), [])
+      assert.deepStrictEqual(shop.takeNotices(), [])
     })
 
     test("a run may complete without an output", function* (shop) {
@@ -316,7 +316,7 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.strictEqual(shop.lastChanges?.dueAt, 3000)
 
       yield* shop.fire()
-      assert.deepStrictEqual(shop.heard(), ["Fired rest:0"])
+      assert.deepStrictEqual(shop.takeNotices(), ["Fired rest:0"])
     })
 
     test("a wait that fires in a live turn is sent as a notice, and enters the journal where the handler saw it", function* (shop) {
@@ -698,7 +698,7 @@ export const turnsSuite = (test: ShopTest): void => {
       const run = yield* shop.run(child.runId)
       assert.deepStrictEqual([run.parentRunId, run.invokedBy], [undefined, parent.runId])
       yield* shop.report(child, fail("van broke down"))
-      assert.deepStrictEqual(shop.heard(), [])
+      assert.deepStrictEqual(shop.takeNotices(), [])
     })
 
     test("cancelling a parent cancels the children that it awaits and their children, and no others", function* (shop) {
@@ -715,7 +715,7 @@ export const turnsSuite = (test: ShopTest): void => {
       const awaited = jobs[2]!
       yield* shop.report(awaited, invoke("deeper:0", "ship"), suspend())
       const grandchild = yield* shop.claimOne()
-      shop.heard()
+      shop.takeNotices()
 
       yield* shop.store.write(RunControl.cancelRun("default", parent.runId, "no stock"))
 

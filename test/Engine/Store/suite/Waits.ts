@@ -59,7 +59,7 @@ export const waitsSuite = (test: ShopTest): void => {
 
       yield* shop.emit("order.paid", { n: 1 })
 
-      assert.deepStrictEqual(shop.heard(), ["Fired paid:0"])
+      assert.deepStrictEqual(shop.takeNotices(), ["Fired paid:0"])
       assert.deepStrictEqual(yield* shop.steps(job.runId), ["paid:0 waiting"])
       yield* shop.report(job, settle("paid:0"))
       assert.deepStrictEqual(yield* shop.steps(job.runId), ["paid:0 completed"])
@@ -73,7 +73,7 @@ export const waitsSuite = (test: ShopTest): void => {
       yield* shop.emit("order.paid", {}, { environment: "staging" })
       yield* shop.emit("invoice.paid")
 
-      assert.deepStrictEqual(shop.heard(), [])
+      assert.deepStrictEqual(shop.takeNotices(), [])
       assert.deepStrictEqual(
         yield* shop.report(job, waitFor("again:0", "order.paid"), waitFor("any:1", "order.*")),
         [undefined, undefined]
@@ -86,9 +86,9 @@ export const waitsSuite = (test: ShopTest): void => {
       yield* shop.report(job, waitFor("one:0", "order.*"), waitFor("many:0", "order.>"))
 
       yield* shop.emit("order.item.added")
-      assert.deepStrictEqual(shop.heard(), ["Fired many:0"])
+      assert.deepStrictEqual(shop.takeNotices(), ["Fired many:0"])
       yield* shop.emit("order.paid")
-      assert.deepStrictEqual(shop.heard(), ["Fired one:0"])
+      assert.deepStrictEqual(shop.takeNotices(), ["Fired one:0"])
     })
 
     test("a wait that times out fails with the reason, at its time", function* (shop) {
@@ -147,10 +147,10 @@ export const waitsSuite = (test: ShopTest): void => {
 
       yield* shop.emit("order.paid", { orderId: "o-2" })
       yield* shop.emit("order.paid", {})
-      assert.deepStrictEqual(shop.heard(), [])
+      assert.deepStrictEqual(shop.takeNotices(), [])
 
       yield* shop.emit("order.paid", { orderId: "o-1" })
-      assert.deepStrictEqual([...shop.heard()].sort(), ["Fired any:0", "Fired paid:0"])
+      assert.deepStrictEqual([...shop.takeNotices()].sort(), ["Fired any:0", "Fired paid:0"])
     })
 
     test("values at a path are compared as JSON: a number does not equal its string", function* (shop) {
@@ -159,9 +159,9 @@ export const waitsSuite = (test: ShopTest): void => {
       yield* shop.report(job, waitFor("paid:0", "order.paid", { match }))
 
       yield* shop.emit("order.paid", { orderId: "1" })
-      assert.deepStrictEqual(shop.heard(), [])
+      assert.deepStrictEqual(shop.takeNotices(), [])
       yield* shop.emit("order.paid", { orderId: 1 })
-      assert.deepStrictEqual(shop.heard(), ["Fired paid:0"])
+      assert.deepStrictEqual(shop.takeNotices(), ["Fired paid:0"])
     })
 
     test("a path that the trigger does not have matches no event, absent or empty, early or late", function* (shop) {
@@ -177,9 +177,9 @@ export const waitsSuite = (test: ShopTest): void => {
       yield* shop.emit("order.paid", {})
       yield* shop.emit("order.paid", { orderId: "" })
       yield* shop.emit("order.paid", { orderId: null })
-      assert.deepStrictEqual(shop.heard(), [])
+      assert.deepStrictEqual(shop.takeNotices(), [])
       yield* shop.pass(1000)
-      assert.deepStrictEqual(shop.heard(), ["Fired paid:0"])
+      assert.deepStrictEqual(shop.takeNotices(), ["Fired paid:0"])
     })
 
     test("waits with different paths and the same event name do not affect each other", function* (shop) {
@@ -193,7 +193,7 @@ export const waitsSuite = (test: ShopTest): void => {
 
       yield* shop.emit("order.paid", { a: 1, b: 1, c: 3 })
 
-      assert.deepStrictEqual([...shop.heard()].sort(), ["Fired a:0", "Fired all:0", "Fired c:0"])
+      assert.deepStrictEqual([...shop.takeNotices()].sort(), ["Fired a:0", "Fired all:0", "Fired c:0"])
     })
 
     test("an expression decides by the event and the trigger", function* (shop) {
@@ -203,9 +203,9 @@ export const waitsSuite = (test: ShopTest): void => {
       yield* shop.report(job, waitFor("paid:0", "order.paid", { match: enough }))
 
       yield* shop.emit("order.paid", { amount: 9 })
-      assert.deepStrictEqual(shop.heard(), [])
+      assert.deepStrictEqual(shop.takeNotices(), [])
       yield* shop.emit("order.paid", { amount: 10 })
-      assert.deepStrictEqual(shop.heard(), ["Fired paid:0"])
+      assert.deepStrictEqual(shop.takeNotices(), ["Fired paid:0"])
     })
 
     test("an expression that fails for an event does not match it, and the emit succeeds with a warning", function* (shop) {
@@ -217,7 +217,7 @@ export const waitsSuite = (test: ShopTest): void => {
 
       assert.strictEqual(warnings.length, 1)
       assert.include(warnings[0], "paid:0")
-      assert.deepStrictEqual(shop.heard(), [])
+      assert.deepStrictEqual(shop.takeNotices(), [])
     })
 
     test("an expression that fails for many runs is reported once, with the number of runs", function* (shop) {
@@ -283,7 +283,7 @@ export const waitsSuite = (test: ShopTest): void => {
 
       assert.deepStrictEqual(outcomes.map(n), [1, undefined])
       assert.deepStrictEqual(
-        shop.heard(),
+        shop.takeNotices(),
         [],
         "the answer of the report has the event, so there is no notice"
       )
@@ -318,7 +318,7 @@ export const waitsSuite = (test: ShopTest): void => {
 
       assert.deepStrictEqual([first, second, third].map(n), [1, 2, undefined])
       yield* shop.emit("order.paid", { n: 3 })
-      assert.deepStrictEqual(shop.heard(), ["Fired paid:2"])
+      assert.deepStrictEqual(shop.takeNotices(), ["Fired paid:2"])
     })
 
     test("an event that comes between two waits of a suspended run is not missed", function* (shop) {
@@ -351,7 +351,7 @@ export const waitsSuite = (test: ShopTest): void => {
 
       yield* shop.emit("order.paid", { n: 1 })
 
-      assert.deepStrictEqual([...shop.heard()].sort(), ["Fired a:0", "Fired b:0"])
+      assert.deepStrictEqual([...shop.takeNotices()].sort(), ["Fired a:0", "Fired b:0"])
     })
 
     test("a wait with another branch, pattern or match sees the event again", function* (shop) {

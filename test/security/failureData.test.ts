@@ -10,7 +10,7 @@ import path from "node:path"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { Keys, type PolicyOf } from "./Keys.ts"
 
-const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-told-"))
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-failure-data-"))
 const filename = path.join(folder, "wages.db")
 let keys: Keys
 /** The failed runs, and the runs that handle their failures. */
