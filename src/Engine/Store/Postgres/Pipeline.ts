@@ -76,7 +76,7 @@ interface Column {
 interface PreparedStatements {
   /** The columns of each prepared statement, by its name. */
   readonly columns: Map<string, ReadonlyArray<Column>>
-  /** Statements that failed before it was known whether they are prepared. */
+  /** Statements that were sent to be prepared, and of which it is not known whether they are. */
   readonly doubtful: Set<string>
 }
 
@@ -146,9 +146,13 @@ const definePipeline = (Query: QueryClass) =>
       for (const { name, text, values } of this.#entries) {
         const isNew = name === "" || !(columns.has(name) || isParsed.has(name))
         if (isNew) {
-          if (doubtful.delete(name)) connection.close({ type: "S", name })
+          // a name can be prepared again only after it was closed
+          if (doubtful.has(name)) connection.close({ type: "S", name })
           connection.parse({ name, text })
-          isParsed.add(name)
+          if (name !== "") {
+            doubtful.add(name)
+            isParsed.add(name)
+          }
         }
         connection.bind({ statement: name, values, valueMapper: same })
         if (isNew) connection.describe({ type: "P", name: "" })
@@ -196,8 +200,6 @@ const definePipeline = (Query: QueryClass) =>
       this.#at = this.#entries.length
       const [failed] = left
       if (failed === undefined) return
-      if (failed.name !== "" && !this.#prepared.columns.has(failed.name))
-        this.#prepared.doubtful.add(failed.name)
       failed.fail(error)
       // the end of the connection fails all of them
       for (const { fail } of left.slice(1)) fail(isConnectionLost(error) ? error : skippedError())
@@ -221,7 +223,9 @@ const definePipeline = (Query: QueryClass) =>
 
     #know(columns: ReadonlyArray<Column>): void {
       const { name } = this.#entry
-      if (name !== "") this.#prepared.columns.set(name, this.#prepared.columns.get(name) ?? columns)
+      if (name === "" || this.#prepared.columns.has(name)) return
+      this.#prepared.columns.set(name, columns)
+      this.#prepared.doubtful.delete(name)
     }
   }
 
