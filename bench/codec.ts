@@ -6,9 +6,9 @@
  */
 import type { Codec } from "../src/Protocol/Codec.ts"
 import { decoder } from "../src/Protocol/ServerCodec.ts"
-import { endpoints as events } from "../src/Protocol/Events.ts"
-import { endpoints as keys } from "../src/Protocol/Kv.ts"
-import { JobDemand, endpoints as workers } from "../src/Protocol/Workers.ts"
+import { callSpecs as events } from "../src/Protocol/Events.ts"
+import { callSpecs as keys } from "../src/Protocol/Kv.ts"
+import { JobDemand, callSpecs as workers } from "../src/Protocol/Workers.ts"
 
 const rounds = Number(process.argv[2] ?? 50_000)
 

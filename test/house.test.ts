@@ -4,7 +4,7 @@
  */
 import { basename } from "node:path"
 import { describe, expect, it } from "vitest"
-import { endpoints, sockets } from "../src/Protocol/AllEndpoints.ts"
+import { callSpecs, sockets } from "../src/Protocol/AllCalls.ts"
 import { descriptions } from "../src/Protocol/Server.ts"
 import { streams } from "../src/Protocol/Workers.ts"
 import { circles, type Module, readSource } from "./House.ts"
@@ -263,7 +263,7 @@ describe("the source", () => {
   })
 
   it("has the paths of calls in the contract only", () => {
-    const paths = Object.values({ ...endpoints, ...sockets, ...descriptions, ...streams })
+    const paths = Object.values({ ...callSpecs, ...sockets, ...descriptions, ...streams })
     // other parts of paths are also ordinary words, for example in messages
     const begins = [/\/(api\/v1\/|ironflow\.v1\.)/]
     for (const { path } of paths) {

@@ -11,7 +11,7 @@ import { InvalidResponseError, type IronflowError, UnauthorizedError, Unsupporte
 import { safeJsonParse } from "../Json.ts"
 import { reader } from "../Protocol/Codec.ts"
 import {
-  doctor as doctorEndpoint,
+  doctor as doctorCall,
   type DoctorCheck,
   restCapabilities,
   restHealth
@@ -77,7 +77,7 @@ const examineServer = Effect.gen(function* () {
 })
 
 const engineChecks = Effect.flatMap(
-  Effect.suspend(() => sendRequest({ method: "GET", path: doctorEndpoint.path, what: WHAT })),
+  Effect.suspend(() => sendRequest({ method: "GET", path: doctorCall.path, what: WHAT })),
   ({ text }) => {
     const checks = readChecks(safeJsonParse(text))?.checks
     return checks === undefined
@@ -89,7 +89,7 @@ const engineChecks = Effect.flatMap(
 )
 
 const readHealth = reader(restHealth.answer!)
-const readChecks = reader(doctorEndpoint.answer!)
+const readChecks = reader(doctorCall.answer!)
 
 const versions = (version: string): DoctorCheck =>
   version === SDK_VERSION

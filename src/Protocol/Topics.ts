@@ -13,7 +13,7 @@ import {
   struct,
   text
 } from "./Codec.ts"
-import { each, inBody, operation, endpoint } from "./EndpointSpec.ts"
+import { each, inBody, operation, callSpec } from "./CallSpec.ts"
 
 /** The result of `publish`. */
 export interface PublishResult {
@@ -93,13 +93,13 @@ export const listTopics = operation("PubSubService/ListTopics", {
 })
 export const getTopicStats = operation("PubSubService/GetTopicStats", { answer: Stats, repeats: true })
 
-export const endpoints = {
+export const callSpecs = {
   /** Publishes a message to a topic. An `idempotencyKey` prevents duplicates. */
-  publish: endpoint(publish, inBody("publish:message", "topic", "topic"), { body: Message }),
+  publish: callSpec(publish, inBody("publish:message", "topic", "topic"), { body: Message }),
   /** Lists the topics that have or had messages, sorted by name. */
-  listTopics: endpoint(listTopics, each("topic:read", "topic")),
+  listTopics: callSpec(listTopics, each("topic:read", "topic")),
   /** Returns the number of messages of a topic, and its consumers. */
-  getTopicStats: endpoint(getTopicStats, inBody("topic:read", "topic", "topic"), {
+  getTopicStats: callSpec(getTopicStats, inBody("topic:read", "topic", "topic"), {
     body: struct({ topic: text })
   })
 }

@@ -10,11 +10,11 @@ import { validated } from "../CheckAsEffect.ts"
 import { DEFAULT_ENVIRONMENT } from "../Constants.ts"
 import { type IronflowError, isIronflowError, UnsupportedError } from "../Errors.ts"
 import { parseTrace } from "../Trace.ts"
-import { type Dialect, dialectOf } from "../Protocol/Http/Endpoints.ts"
+import { type Dialect, dialectOf } from "../Protocol/Http/CallAddress.ts"
 import { defectResponse, failureResponse, type FailureResponse } from "../Protocol/Http/Failures.ts"
 import { WORKER_UNKNOWN } from "../Protocol/Http/Turns.ts"
-import { endpoints as streaming } from "../Protocol/Subscriptions.ts"
-import type { Access } from "../Protocol/EndpointSpec.ts"
+import { callSpecs as streaming } from "../Protocol/Subscriptions.ts"
+import type { Access } from "../Protocol/CallSpec.ts"
 import {
   asksForStream,
   endedStream,

@@ -24,7 +24,7 @@ import {
   workerMessage
 } from "../../Protocol/Connect/Messages.ts"
 import { type Data, decode, encode } from "../../Protocol/Connect/Wire.ts"
-import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
+import { ENVIRONMENT_HEADER } from "../../Protocol/Http/CallAddress.ts"
 import { defectResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import { isSealed, readSealed } from "../../Protocol/Seal.ts"
 import { type StreamCall, streamCalls } from "../../Protocol/TurnStream.ts"

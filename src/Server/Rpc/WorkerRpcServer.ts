@@ -14,7 +14,7 @@ import type * as Scope from "effect/Scope"
 import { type IronflowError, isIronflowError, LimitExceededError, ValidationError } from "../../Errors.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
 import { checkShape } from "../../JsonLimits.ts"
-import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
+import { ENVIRONMENT_HEADER } from "../../Protocol/Http/CallAddress.ts"
 import { defectResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import { JsonFragment } from "../../Protocol/JsonFragment.ts"
 import { isSealed, readSealed } from "../../Protocol/Seal.ts"
@@ -181,7 +181,7 @@ export const make = (
       }
     }
     return {
-      endpoint: sockets.workers,
+      spec: sockets.workers,
       maxFrameBytes,
       // so many, since the worker must be able to renew its leases while it receives a long history
       maxUnreadBytes: MAX_UNREAD,

@@ -77,7 +77,7 @@ const LAST_ANSWERS_MS = 30_000
 const PROTOCOL_ERROR = 1002
 
 export const channelRoute = (options: ChannelOptions): SocketRoute => ({
-  endpoint: sockets.channel,
+  spec: sockets.channel,
   maxFrameBytes: MAX_FRAME_BYTES,
   leavesByItself: true,
   open: (socket, call) => serve(socket, call, options)
