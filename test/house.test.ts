@@ -122,7 +122,7 @@ const asked: { readonly [place: string]: string } = {
   "Runs/NodeWorkers.ts DELETE_WORKER": "whether the worker is still connected here: once for each session",
   "Runs/PauseRun.ts PauseRun.pauseRow": "whether the run had a status that allows the change",
   "Runs/Forking.ts UPDATE_STEP": "whether the step was copied: once for each result that a user gives",
-  "Runs/Recording.ts DELETE_EXPIRED_RECORDINGS": "how many are left for the next batch",
+  "Runs/RunAudit.ts DELETE_EXPIRED_RECORDS": "how many are left for the next batch",
   "Runs/RunControl.ts RunControl.pauseRun": "whether the run had a status that allows the change",
   "Runs/RunControl.ts RunControl.resumeRun": "whether the run had a status that allows the change",
   "Runs/RunControl.ts RunControl.retryRun": "whether the run had a status that allows the change",

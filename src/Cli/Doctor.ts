@@ -10,12 +10,7 @@ import { readEnvironmentVariable } from "../EnvironmentVariables.ts"
 import { InvalidResponseError, type IronflowError, UnauthorizedError, UnsupportedError } from "../Errors.ts"
 import { safeJsonParse } from "../Json.ts"
 import { reader } from "../Protocol/Codec.ts"
-import {
-  doctor as doctorCall,
-  type DoctorCheck,
-  restCapabilities,
-  restHealth
-} from "../Protocol/Server.ts"
+import { doctor as doctorCall, type DoctorCheck, restCapabilities, restHealth } from "../Protocol/Server.ts"
 import { SDK_VERSION } from "../SdkVersion.ts"
 import { CommandError } from "./CommandError.ts"
 import { databaseFlags, databaseOf } from "./Database.ts"

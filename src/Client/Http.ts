@@ -284,10 +284,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
           runId,
           { id: runId, fromStep },
           {
-            orElse: withoutCall(
-              `retryRun(${quote(runId)})`,
-              "Use resumeRun, which retries failed runs too"
-            )
+            orElse: withoutCall(`retryRun(${quote(runId)})`, "Use resumeRun, which retries failed runs too")
           }
         )
       ),

@@ -219,10 +219,7 @@ export const make = (
                   ...(entityType === undefined ? {} : { entityType })
                 })
               )}`,
-              orElse: withoutCall(
-                "streams.listStreams()",
-                "streams.getInfo shows whether a stream exists"
-              )
+              orElse: withoutCall("streams.listStreams()", "streams.getInfo shows whether a stream exists")
             }),
             ({ streams, totalCount }) => ({ streams, totalCount: totalCount || streams.length })
           )

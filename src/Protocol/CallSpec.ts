@@ -169,8 +169,7 @@ export const accessTo = ({ may, page, path }: CallSpec): Access => {
 }
 
 /** The status of a successful call. */
-export const statusOf = ({ answer, status }: CallSpec): number =>
-  status ?? (answer === undefined ? 204 : 200)
+export const statusOf = ({ answer, status }: CallSpec): number => status ?? (answer === undefined ? 204 : 200)
 
 /** The statuses of its own errors. */
 export const failuresOf = ({ errors = {}, missing }: CallSpec): ReadonlyArray<number> => [

@@ -8,7 +8,7 @@ import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import { Client, clientMethods } from "../../src/Client/Client.ts"
 import { Engine, layer, layerClientIn } from "../../src/Engine/Engine.ts"
-import { Auditing } from "../../src/Engine/Audit/Auditor.ts"
+import { ChecksGuarantees } from "../../src/Engine/Guarantees/GuaranteeCheck.ts"
 import * as SqliteStore from "../../src/Engine/SqliteStore.ts"
 import { Store, type StoreService } from "../../src/Engine/Store/Store.ts"
 import type { Changes } from "../../src/Engine/Store/Changes.ts"
@@ -166,7 +166,7 @@ const engineTest = (
         layerClientIn("default").pipe(
           Layer.provideMerge(layer),
           Layer.provide(store),
-          Layer.provide(Layer.succeed(Auditing, false))
+          Layer.provide(Layer.succeed(ChecksGuarantees, false))
         )
       )
     )

@@ -27,9 +27,7 @@ const placeOf = (name: string): number => {
   const place = recorded.findIndex((entry) => entry.case === name)
   return place === -1 ? recorded.length : place
 }
-const names = (Object.keys(callSpecs) as Array<CallName>).sort(
-  (one, other) => placeOf(one) - placeOf(other)
-)
+const names = (Object.keys(callSpecs) as Array<CallName>).sort((one, other) => placeOf(one) - placeOf(other))
 
 const exchange = async (rig: Rig, title: string, sent: Sent, known = new Names()): Promise<Entry> => ({
   case: title,

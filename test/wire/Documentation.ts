@@ -56,12 +56,7 @@ const headingOf = (noun: string): string =>
 /** `docs/calls.md`. */
 export const callsPage = (): string => {
   const texts = summaries()
-  const line = (
-    name: string,
-    spec: CallSpec,
-    kind: string,
-    statuses: ReadonlyArray<number>
-  ): string =>
+  const line = (name: string, spec: CallSpec, kind: string, statuses: ReadonlyArray<number>): string =>
     `| \`${spec.method} ${spec.path}\`${kind} | ${texts[name] ?? ""} | ${needs(accessTo(spec))} | ` +
     `${statuses.join(", ")} | ${isRepeatable(spec) ? "yes" : "no"} |`
   const tables = nouns.map((noun) =>

@@ -135,9 +135,7 @@ describe("a request that accepts an earlier answer", () => {
       runs.callSpecs,
       workers.callSpecs
     ].flatMap((all) => Object.entries<CallSpec>(all as never))
-    const posts = specs
-      .filter(([, spec]) => spec.method !== "GET" && isCacheable(spec))
-      .map(([name]) => name)
+    const posts = specs.filter(([, spec]) => spec.method !== "GET" && isCacheable(spec)).map(([name]) => name)
 
     // add a call here only if it changes nothing
     assert.deepStrictEqual(posts.sort(), [
@@ -150,9 +148,7 @@ describe("a request that accepts an earlier answer", () => {
       "listFunctions",
       "listRuns"
     ])
-    const gets = specs
-      .filter(([, spec]) => spec.method === "GET" && !isCacheable(spec))
-      .map(([name]) => name)
+    const gets = specs.filter(([, spec]) => spec.method === "GET" && !isCacheable(spec)).map(([name]) => name)
     assert.deepStrictEqual(gets.sort(), ["projectionCatchup", "takeJobs", "waitForRun"])
   })
 })

@@ -86,7 +86,7 @@ export interface RunSituation {
   readonly heldBack?: HeldBack
 }
 
-export interface RecordingPage {
+export interface AuditPage {
   readonly events: Array<AuditEvent>
   /** The number of the last event on the page: the next page comes after it. Absent at the end. */
   readonly next?: number

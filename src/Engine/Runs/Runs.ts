@@ -28,7 +28,7 @@ import { Store, timeOf } from "../Store/Store.ts"
 import { checkFilters, isSearch } from "./CheckFilters.ts"
 import { explain } from "./Explain.ts"
 import { LiveWorkers } from "./LiveWorkers.ts"
-import * as Recording from "./Recording.ts"
+import * as RunAudit from "./RunAudit.ts"
 import { awaitEnd, readSituation, type GiveUp, waitForRun, type Waiting } from "./AwaitEnd.ts"
 import { countFor } from "./RunCounts.ts"
 import * as RunInspection from "./RunInspection.ts"
@@ -172,7 +172,7 @@ const make = (waiting: Waiting): RunsService => {
         runId,
         Effect.andThen(
           checkCursor(after, /^\d{0,15}$/),
-          store.read(Recording.readRecording(environment, runId, { after: Number(after), limit }))
+          store.read(RunAudit.readAuditRecord(environment, runId, { after: Number(after), limit }))
         )
       ),
       ({ events, next }) => ({ items: events, ...(next === undefined ? {} : { nextCursor: String(next) }) })

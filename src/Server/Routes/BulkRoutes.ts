@@ -6,11 +6,7 @@ import type { EngineService } from "../../Engine/Engine.ts"
 import { isObject } from "../../Json.ts"
 import { membersOf } from "../../Protocol/Codec.ts"
 import { refuseBlankBulkOptions, callSpecs } from "../../Protocol/Bulk.ts"
-import {
-  refuseBlankEraseOptions,
-  type EraseTarget,
-  callSpecs as eraseSpecs
-} from "../../Protocol/Erase.ts"
+import { refuseBlankEraseOptions, type EraseTarget, callSpecs as eraseSpecs } from "../../Protocol/Erase.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
 import { checkBodyMembers } from "./RequestSpelling.ts"
 import { answering, reading } from "./CallRoute.ts"

@@ -54,13 +54,7 @@ const exemptRoutes = new Set<CallSpec>([eventSpecs.listEvents, functionSpecs.reg
 
 /** Throws `ValidationError` when a member of the body is unknown and resembles a known one. */
 export const checkBodySpelling = (spec: CallSpec, body: unknown, what: string): void => {
-  if (
-    spec.body === undefined ||
-    spec.fromWorker === true ||
-    exemptRoutes.has(spec) ||
-    !isObject(body)
-  )
-    return
+  if (spec.body === undefined || spec.fromWorker === true || exemptRoutes.has(spec) || !isObject(body)) return
   let names = bodies.get(spec)
   if (names === undefined) bodies.set(spec, (names = namesOf(spec.body)))
   if (names.all.length > 0) checkSpelling(Object.keys(body), names, what)

@@ -12,7 +12,7 @@ import type { StoreService } from "../../../src/Engine/Store/Store.ts"
 import type { StoreError } from "../../../src/Errors.ts"
 import { startProxy } from "../../postgres/Proxy.ts"
 import { runSql, takeSchema } from "../../postgres/Schemas.ts"
-import * as AuditRows from "../../../src/Engine/Audit/AuditRows.ts"
+import * as GuaranteeRows from "../../../src/Engine/Guarantees/GuaranteeRows.ts"
 import * as FunctionRows from "../../../src/Engine/Functions/FunctionRows.ts"
 import * as ProjectionOwnerRows from "../../../src/Engine/Projections/ProjectionOwnerRows.ts"
 import * as KvBuckets from "../../../src/Engine/Kv/KvBuckets.ts"
@@ -593,18 +593,18 @@ describe("the audit", () => {
       const job = yield* a.start()
       const steps = ["charge:0", "settle:0", "child:0", "ship:0"]
       yield* a.report(job, ...steps.map((step) => done(step)), complete())
-      const audit = (shop: Shop) =>
+      const checked = (shop: Shop) =>
         Effect.map(
-          shop.store.read(AuditRows.auditRuns({ after: 0, limit: 10, keepMs: 1000 })),
-          ({ auditedRuns = [] }) => auditedRuns.map(({ end, id, steps }) => ({ id, end, steps: [...steps] }))
+          shop.store.read(GuaranteeRows.checkRuns({ after: 0, limit: 10, keepMs: 1000 })),
+          ({ checkedRuns = [] }) => checkedRuns.map(({ end, id, steps }) => ({ id, end, steps: [...steps] }))
         )
-      const before = yield* audit(a)
+      const before = yield* checked(a)
       assert.lengthOf(before[0]?.steps ?? [], 4)
       // an unchanged row in another place, and another plan
       yield* rows(options.schema, "UPDATE steps SET value = value WHERE step_key = 'charge:0'")
       yield* rows(options.schema, "ALTER TABLE steps DROP CONSTRAINT steps_pkey")
-      assert.deepStrictEqual(yield* audit(a), before)
-      assert.deepStrictEqual(yield* audit(b), before)
+      assert.deepStrictEqual(yield* checked(a), before)
+      assert.deepStrictEqual(yield* checked(b), before)
     })
   )
 })

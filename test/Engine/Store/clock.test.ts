@@ -23,7 +23,7 @@ import {
 } from "./suite/Shop.ts"
 import * as ExtendLeases from "../../../src/Engine/Turns/ExtendLeases.ts"
 import * as ProjectionOwnerRows from "../../../src/Engine/Projections/ProjectionOwnerRows.ts"
-import * as Recording from "../../../src/Engine/Runs/Recording.ts"
+import * as RunAudit from "../../../src/Engine/Runs/RunAudit.ts"
 
 const HOUR = 60 * 60 * 1000
 const YEAR = 365 * 24 * HOUR
@@ -247,7 +247,7 @@ describe("data that is kept for a time", () => {
     Effect.gen(function* () {
       assert.strictEqual(yield* shop.status(runId), "completed")
       assert.isNotEmpty(
-        (yield* shop.store.read(Recording.readRecording(environment, runId, { after: 0 }))).events
+        (yield* shop.store.read(RunAudit.readAuditRecord(environment, runId, { after: 0 }))).events
       )
       assert.strictEqual(
         (yield* shop.emit("order.placed", {}, { idempotencyKey: "k" })).eventId,

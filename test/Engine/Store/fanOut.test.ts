@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import { statSync } from "node:fs"
 import { DatabaseSync } from "node:sqlite"
 import { listRuns } from "../../../src/Engine/Runs/RunList.ts"
-import { readRecording } from "../../../src/Engine/Runs/Recording.ts"
+import { readAuditRecord } from "../../../src/Engine/Runs/RunAudit.ts"
 import * as RunInspection from "../../../src/Engine/Runs/RunInspection.ts"
 import { countStuckRuns } from "../../../src/Engine/Runs/Stuck.ts"
 import * as Reports from "../../../src/Engine/Turns/Reports.ts"
@@ -101,7 +101,7 @@ describe("a large event that very many wait for", () => {
           yield* shop.fire()
 
           assert.isBelow(statSync(`${filename}-wal`).size - before, 3_000_000)
-          const { events } = yield* shop.store.read(readRecording(environment, runId!, { after: 0 }))
+          const { events } = yield* shop.store.read(readAuditRecord(environment, runId!, { after: 0 }))
           const [step] = events.filter(({ type }) => type === "step.completed")
           assert.include(JSON.stringify(step?.details), text)
         })

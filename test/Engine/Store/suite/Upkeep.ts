@@ -19,7 +19,7 @@ import {
   success,
   suspend
 } from "./Shop.ts"
-import * as Recording from "../../../../src/Engine/Runs/Recording.ts"
+import * as RunAudit from "../../../../src/Engine/Runs/RunAudit.ts"
 import * as RunRetention from "../../../../src/Engine/Runs/RunRetention.ts"
 import * as Idempotency from "../../../../src/Engine/Log/Idempotency.ts"
 import * as RunList from "../../../../src/Engine/Runs/RunList.ts"
@@ -31,7 +31,7 @@ const day = 24 * 60 * 60 * 1000
 
 const recordOf = (shop: Shop, runId: string) =>
   Effect.map(
-    shop.store.read(Recording.readRecording(environment, runId, { after: 0 })),
+    shop.store.read(RunAudit.readAuditRecord(environment, runId, { after: 0 })),
     ({ events }) => events
   )
 
@@ -203,7 +203,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
       }
       const page = (after: number, limit?: number) =>
         shop.store.read(
-          Recording.readRecording(environment, job.runId, {
+          RunAudit.readAuditRecord(environment, job.runId, {
             after,
             ...(limit === undefined ? {} : { limit })
           })
@@ -231,11 +231,11 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.strictEqual((yield* shop.store.write(RunRetention.deleteEndedRuns(30 * day, 10))).deleted, 2)
       const [charge, ship] = runIds as [string, string]
 
-      assert.strictEqual(yield* shop.store.write(Recording.deleteExpiredRecordings(10)), 0)
+      assert.strictEqual(yield* shop.store.write(RunAudit.deleteExpiredRecords(10)), 0)
       assert.strictEqual((yield* recordOf(shop, charge)).length, 2)
 
       yield* shop.pass(50 * day)
-      assert.strictEqual(yield* shop.store.write(Recording.deleteExpiredRecordings(10)), 2)
+      assert.strictEqual(yield* shop.store.write(RunAudit.deleteExpiredRecords(10)), 2)
       assert.strictEqual((yield* recordOf(shop, ship)).length, 2)
       const gone = yield* Effect.flip(recordOf(shop, charge))
       assert.strictEqual(gone.code, "RUN_NOT_FOUND")
