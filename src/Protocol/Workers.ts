@@ -173,7 +173,7 @@ const Poll = struct({
   running
 })
 /** The `room` call over a stream (`TurnStream.ts`). */
-export const JobDemand = struct({ session, asked: total, withdrawn: total, seen: total, holding, running })
+export const Room = struct({ session, asked: total, withdrawn: total, seen: total, holding, running })
 export const LateTurnBody = struct({ session, runId: text, stepName: text, lingerMs: number })
 export const DeregisterBody = struct({ session })
 

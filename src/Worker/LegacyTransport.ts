@@ -91,7 +91,7 @@ class LegacySession implements WorkerSession {
     fork(this.#watchLeases)
   }
 
-  readonly credit = (n: number): void => {
+  readonly makeRoom = (n: number): void => {
     this.#room += n
     if (this.#room > 0) this.#wake?.()
   }

@@ -58,7 +58,7 @@ export class PollingSession extends TurnSession {
         Effect.mapError(
           this.#post(
             reportTurns,
-            `{"session":${JSON.stringify(session)},"batch":${batch.number},${this.room()},"reports":${batch.text}}`,
+            `{"session":${JSON.stringify(session)},"batch":${batch.number},${this.roomFields()},"reports":${batch.text}}`,
             this.reportOf,
             // not too long: a batch may be sent again, since the server applies each number once
             Math.min(this.patienceMs, this.link.options.server.timeoutMs)
@@ -130,7 +130,7 @@ export class PollingSession extends TurnSession {
       this.#openPolls++
       const sent = this.#post(
         pollTurns,
-        `{"session":${JSON.stringify(session)},"seen":${this.seen},"waitMs":${waitMs},${this.room()}${renewal}}`,
+        `{"session":${JSON.stringify(session)},"seen":${this.seen},"waitMs":${waitMs},${this.roomFields()}${renewal}}`,
         what,
         waitMs + this.patienceMs
       )

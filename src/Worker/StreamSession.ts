@@ -216,7 +216,7 @@ export class StreamSession extends TurnSession {
     return Effect.suspend(() =>
       this.#call(
         "report",
-        `{"session":${JSON.stringify(session)},"batch":${batch.number},${this.room()},"reports":${batch.text}}`
+        `{"session":${JSON.stringify(session)},"batch":${batch.number},${this.roomFields()},"reports":${batch.text}}`
       )
     )
   }
@@ -324,7 +324,7 @@ export class StreamSession extends TurnSession {
     const renewal = this.renewal()
     return this.#call(
       "room",
-      `{"session":${JSON.stringify(session)},"seen":${this.seen},${this.room()}${renewal}}`
+      `{"session":${JSON.stringify(session)},"seen":${this.seen},${this.roomFields()}${renewal}}`
     ).pipe(
       Effect.matchEffect({
         onSuccess: () =>

@@ -116,7 +116,7 @@ describe("the check of the guarantees", () => {
         assert.strictEqual(check.violations(), 1)
         const reported = lines.filter((line) => line.includes("violates a guarantee"))
         assert.lengthOf(reported, 1)
-        assert.match(reported[0]!, / G1: idempotency key order-1: its event evt_\w+ is not in the log/)
+        assert.match(reported[0]!, / \(G1\): idempotency key order-1: its event evt_\w+ is not in the log/)
 
         const before = reads()
         yield* auditAll

@@ -127,7 +127,7 @@ export class PushTurnRequests {
     const over = Effect.sync(() => {
       this.#turns.delete(job.jobId)
       wake(turn)
-      this.#endpoint.session()?.credit(1)
+      this.#endpoint.session()?.makeRoom(1)
     })
     turn.fiber = this.#options.fork(
       Effect.raceFirst(this.#run(turn), this.#keepLease(turn)).pipe(

@@ -85,7 +85,7 @@ const demandOf = ({ environment, live, pins }: StoredWorker): ReadonlyArray<Dema
           environment,
           functions: live.codeVersions,
           labels: live.labels,
-          credit: 0,
+          room: 0,
           isElsewhere: true
         }
       ]

@@ -144,7 +144,7 @@ describe("a worker", () => {
         )
       const jobs: Array<string> = []
       const first = yield* register(a, jobs)
-      first.credit(1)
+      first.makeRoom(1)
       const runId = yield* startRun(a, "order.placed")
       yield* until(
         Effect.sync(() => jobs.length),

@@ -590,7 +590,7 @@ describe("a connection", () => {
       proxy.cutAfterCommit()
       const { eventId } = yield* shop.emit("order.placed", { n: 1 })
       assert.deepStrictEqual(yield* events, [{ id: eventId }])
-      assert.strictEqual((yield* shop.claim({ credit: 5 })).length, 1)
+      assert.strictEqual((yield* shop.claim({ room: 5 })).length, 1)
     })
   )
 
@@ -600,7 +600,7 @@ describe("a connection", () => {
       proxy.cutBeforeCommit()
       const { eventId } = yield* shop.emit("order.placed", { n: 1 })
       assert.deepStrictEqual(yield* events, [{ id: eventId }])
-      assert.strictEqual((yield* shop.claim({ credit: 5 })).length, 1)
+      assert.strictEqual((yield* shop.claim({ room: 5 })).length, 1)
     })
   )
 
@@ -839,7 +839,7 @@ describe("a transaction", () => {
       )
       assert.strictEqual(emitted.commits, 1)
       assert.isAtMost(emitted.roundTrips, 3)
-      const jobs = yield* shop.claim({ credit: 64 })
+      const jobs = yield* shop.claim({ room: 64 })
       assert.strictEqual(jobs.length, 64)
       const reported = yield* counted(
         Effect.forEach(

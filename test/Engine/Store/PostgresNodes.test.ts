@@ -86,10 +86,10 @@ describe("the memory of a node", () => {
       const { a, b } = yield* twoShops
       yield* a.register(handles("charge"))
       yield* b.register(handles("charge"))
-      assert.lengthOf(yield* b.claim({ credit: 5 }), 0)
+      assert.lengthOf(yield* b.claim({ room: 5 }), 0)
       yield* a.emit("order.placed")
-      assert.lengthOf(yield* b.claim({ credit: 5 }), 1)
-      assert.lengthOf(yield* a.claim({ credit: 5 }), 0)
+      assert.lengthOf(yield* b.claim({ room: 5 }), 1)
+      assert.lengthOf(yield* a.claim({ room: 5 }), 0)
     })
   )
 
@@ -102,7 +102,7 @@ describe("the memory of a node", () => {
       const job = yield* b.start()
       yield* b.report(job, waitFor("paid:0", "order.paid"), suspend("paid:0"))
       yield* a.emit("order.paid", { amount: 3 })
-      assert.lengthOf(yield* a.claim({ credit: 5 }), 1)
+      assert.lengthOf(yield* a.claim({ room: 5 }), 1)
     })
   )
 
@@ -161,7 +161,7 @@ describe("the memory of a node", () => {
       assert.lengthOf(events, 40)
       const ids = events.map(({ id }) => String(id))
       assert.deepStrictEqual(ids.toSorted(), ids, "ids are in the order of positions")
-      const jobs = [...(yield* a.claim({ credit: 20 })), ...(yield* b.claim({ credit: 20 }))]
+      const jobs = [...(yield* a.claim({ room: 20 })), ...(yield* b.claim({ room: 20 }))]
       assert.lengthOf(new Set(jobs.map(({ runId }) => runId)), 40)
       const jobIds = jobs.map(({ jobId }) => jobId)
       assert.deepStrictEqual(jobIds.toSorted(), jobIds, "jobs are in the order of their commits")
@@ -175,7 +175,7 @@ describe("the memory of a node", () => {
       yield* b.register(handles("charge"))
       yield* a.emit("order.placed")
       yield* b.emit("order.placed")
-      const jobs = yield* a.claim({ credit: 5 })
+      const jobs = yield* a.claim({ room: 5 })
       yield* b.emit("order.placed")
       const before = { ...traffic }
       yield* Effect.all(
@@ -217,7 +217,7 @@ describe("reads that come with the lock because those before asked for them", ()
       const job = yield* b.start()
       yield* b.report(job, waitFor("paid:0", "order.paid"), suspend("paid:0"))
       yield* a.emit("order.paid", { amount: 3 })
-      assert.lengthOf(yield* a.claim({ credit: 5 }), 1)
+      assert.lengthOf(yield* a.claim({ room: 5 }), 1)
     })
   )
 
@@ -236,7 +236,7 @@ describe("reads that come with the lock because those before asked for them", ()
         { concurrency: "unbounded" }
       )
       assert.strictEqual(traffic.commits - before.commits, 1)
-      assert.lengthOf(yield* b.claim({ credit: 5 }), 1)
+      assert.lengthOf(yield* b.claim({ room: 5 }), 1)
     })
   )
 
@@ -366,7 +366,7 @@ describe("a live node", () => {
       assert.strictEqual((yield* claimProjection(a, "worker-a"))._tag, "Granted")
       const b = new Shop(yield* openNode(options))
       yield* b.register(handles("charge"))
-      assert.lengthOf(yield* b.claim({ credit: 5 }), 0)
+      assert.lengthOf(yield* b.claim({ room: 5 }), 0)
       assert.strictEqual((yield* claimProjection(b, "worker-b"))._tag, "Busy")
       yield* a.report(job, done("charge:0"), complete())
       assert.strictEqual(yield* b.status(job.runId), "completed")
@@ -391,10 +391,10 @@ describe("a live node", () => {
         const job = yield* connectAndStart(a, "worker-a")
         yield* a.report(job, done("charge:0", success(1)))
         yield* b.store.write(RunControl.patchStep(environment, `${job.runId}:charge:0`, "2", "wrong"))
-        assert.lengthOf(yield* b.claim({ credit: 5 }), 0, "its worker may still execute it")
+        assert.lengthOf(yield* b.claim({ room: 5 }), 0, "its worker may still execute it")
         assert.strictEqual(yield* a.refused(job, complete()), "LEASE_LOST")
         yield* a.store.write(LostLeases.endRevoked(environment, [job.jobId]))
-        assert.lengthOf(yield* b.claim({ credit: 5 }), 1)
+        assert.lengthOf(yield* b.claim({ room: 5 }), 1)
       })
   )
 
@@ -418,7 +418,7 @@ describe("a lost node", () => {
       const job = yield* connectAndStart(a, "worker-a")
       assert.strictEqual((yield* claimProjection(a, "worker-a"))._tag, "Granted")
       yield* cut
-      assert.lengthOf(yield* b.claim({ credit: 5 }), 0)
+      assert.lengthOf(yield* b.claim({ room: 5 }), 0)
       yield* backdate(options.schema, "last_seen", nodeOf(a))
       yield* backdate(options.schema, "steady_since", nodeOf(b))
       yield* until(isDead(options.schema, nodeOf(a)))

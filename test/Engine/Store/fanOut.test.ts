@@ -19,7 +19,7 @@ const wait = (shop: Shop, count: number, options: Parameters<typeof handles>[1] 
   Effect.gen(function* () {
     yield* shop.register(handles("charge", options))
     for (let i = 0; i < count; i++) yield* shop.emit("order.placed", { i })
-    const jobs = yield* shop.claim({ credit: count })
+    const jobs = yield* shop.claim({ room: count })
     const ops = [waitFor("paid:0", "order.paid"), suspend("paid:0")]
     yield* Reports.applyReports(
       shop.store,
@@ -75,7 +75,7 @@ describe("a large event that very many wait for", () => {
         Effect.gen(function* () {
           const jobs = yield* shop.claim({
             functions: ["charge"],
-            credit: 1000
+            room: 1000
           })
           assert.strictEqual(jobs.length, 1000)
           for (const { journal } of jobs) {
@@ -142,7 +142,7 @@ describe("a large event that very many wait for", () => {
       yield* visit(filename, (shop) =>
         Effect.gen(function* () {
           yield* shop.register(handles("charge"))
-          assert.deepStrictEqual(yield* shop.claim({ credit: 2 }), [])
+          assert.deepStrictEqual(yield* shop.claim({ room: 2 }), [])
           const { runs } = yield* listRuns(shop.store, {
             environment,
             limit: 1
@@ -212,7 +212,7 @@ describe("a process that is killed while it delivers an event", () => {
         Effect.gen(function* () {
           yield* shop.register(handles("charge"))
           yield* shop.fire()
-          const jobs = yield* shop.claim({ credit: 5000 })
+          const jobs = yield* shop.claim({ room: 5000 })
           assert.strictEqual(jobs.length, 1500)
           for (const job of jobs) {
             assert.deepStrictEqual(

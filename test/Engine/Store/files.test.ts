@@ -331,7 +331,7 @@ describe("a process that is killed", () => {
           }
           const { totalCount } = yield* RunList.listRuns(shop.store, { environment: "default", limit: 1 })
           assert.isAtLeast(totalCount, 200)
-          assert.strictEqual((yield* shop.claim({ functions: ["charge"], credit: 1e6 })).length, totalCount)
+          assert.strictEqual((yield* shop.claim({ functions: ["charge"], room: 1e6 })).length, totalCount)
         })
       )
     })
