@@ -23,7 +23,7 @@ const layers: ReadonlyArray<readonly [name: string, modules: RegExp]> = [
   ["the doctor", /^Engine\/Doctor\//],
   ["push", /^Engine\/Push\//],
   ["workers' sessions", /^Engine\/Workers\//],
-  ["audit", /^Engine\/Audit\//],
+  ["guarantees", /^Engine\/Guarantees\//],
   ["schedules and timers", /^Engine\/Schedules\//],
   ["turns", /^Engine\/Turns\//],
   ["bulk operations", /^Engine\/Bulk\//],
@@ -119,7 +119,7 @@ const asked: { readonly [place: string]: string } = {
     "the function, whose limit has room again, and a requested pause: only when a turn ends and its run does not",
   "Runs/EndLease.ts END_REVOKED_LEASE":
     "the function, whose limit has room again: once for each revoked lease",
-  "Runs/NodeWorkers.ts DELETE_WORKER": "whether the worker is still connected here: once for each session",
+  "Runs/EngineWorkers.ts DELETE_WORKER": "whether the worker is still connected here: once for each session",
   "Runs/PauseRun.ts PauseRun.pauseRow": "whether the run had a status that allows the change",
   "Runs/Forking.ts UPDATE_STEP": "whether the step was copied: once for each result that a user gives",
   "Runs/RunAudit.ts DELETE_EXPIRED_RECORDS": "how many are left for the next batch",

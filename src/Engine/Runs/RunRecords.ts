@@ -1,5 +1,5 @@
 /** Queries about runs, and their results. */
-import type { OtherEngine } from "./NodeWorkers.ts"
+import type { OtherEngine } from "./EngineWorkers.ts"
 import type { waitKinds } from "./WaitKinds.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 import type { RunningStep } from "../../Protocol/RunningSteps.ts"

@@ -10,7 +10,7 @@ import type { StoreError } from "../../Errors.ts"
 import { endsLease, type Job, type Notice } from "../../Protocol/Worker.ts"
 import { Functions, type FunctionsService } from "../Functions/Functions.ts"
 import { LiveWorkers } from "../Runs/LiveWorkers.ts"
-import type { NodeWorker } from "../Runs/NodeWorkers.ts"
+import type { WorkerOfEngine } from "../Runs/EngineWorkers.ts"
 import { Secrets, type SecretsService } from "../Secrets/Secrets.ts"
 import type { Changes, ChangeKind } from "../Store/Changes.ts"
 import { Store, type StoreService } from "../Store/Store.ts"
@@ -118,7 +118,7 @@ export class DispatchService {
   }
 
   /** Takes the workers of other engines, as they have just been read. */
-  knowElsewhere(workers: ReadonlyArray<NodeWorker>): void {
+  knowElsewhere(workers: ReadonlyArray<WorkerOfEngine>): void {
     // when workers of other engines have gone, their runs may go to workers here
     if (this.connected.elsewhere.set(workers.filter(({ isHere }) => !isHere))) this.pokeIfReady()
   }

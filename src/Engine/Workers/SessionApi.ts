@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import type { ConnectionError, StoreError } from "../../Errors.ts"
 import type { TurnAck, TurnReport, WorkerSession } from "../../Protocol/Worker.ts"
-import type { Batch } from "../Runs/NodeWorkers.ts"
+import type { Batch } from "../Runs/EngineWorkers.ts"
 import type { StoreService } from "../Store/Store.ts"
 import * as ExtendLeases from "../Turns/ExtendLeases.ts"
 import * as LostLeases from "../Turns/LostLeases.ts"

@@ -17,7 +17,7 @@ import * as FunctionRows from "../../../src/Engine/Functions/FunctionRows.ts"
 import * as ProjectionOwnerRows from "../../../src/Engine/Projections/ProjectionOwnerRows.ts"
 import * as KvBuckets from "../../../src/Engine/Kv/KvBuckets.ts"
 import * as KvWrites from "../../../src/Engine/Kv/KvWrites.ts"
-import * as NodeWorkers from "../../../src/Engine/Runs/NodeWorkers.ts"
+import * as EngineWorkers from "../../../src/Engine/Runs/EngineWorkers.ts"
 import * as RunControl from "../../../src/Engine/Runs/RunControl.ts"
 import * as LostLeases from "../../../src/Engine/Turns/LostLeases.ts"
 import { traffic } from "../../../src/Engine/Store/Postgres/Postgres.ts"
@@ -335,7 +335,7 @@ const twoWithCut = Effect.gen(function* () {
 /** Connects a worker to an engine in its process. */
 const connectWorker = (shop: Shop, workerId: string) =>
   shop.store.write(
-    NodeWorkers.connectWorker({
+    EngineWorkers.connectWorker({
       workerId,
       environment,
       session: `${shop.store.node}.${workerId}`,

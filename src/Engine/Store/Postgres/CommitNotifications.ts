@@ -51,7 +51,7 @@ export interface CommitNotificationsOptions {
   readonly traffic: Traffic
   /** The connections for reads. */
   readonly reader: Pick<Reader, "ask" | "isBusy">
-  /** The number of this engine. */
+  /** The number of this engine: the id of its row in `nodes`. */
   readonly node: () => number
   readonly after: ScheduleTimeout
   /** A monotonic clock, milliseconds. */
