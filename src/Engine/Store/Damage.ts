@@ -19,8 +19,8 @@ export interface Culprit {
   readonly error: unknown
   readonly kind: DamagedKind
   readonly keys:
-    { readonly certain: number } | { readonly statement: Statement; readonly values: ReadonlyArray<Value> }
-  /** One of the rows is known to be the cause. */
+    { readonly known: number } | { readonly statement: Statement; readonly values: ReadonlyArray<Value> }
+  /** Whether the error certainly comes from one of the listed rows. A known row is certain anyway. */
   readonly isCertain?: boolean
 }
 

@@ -515,7 +515,7 @@ export const layer: Layer.Layer<Dispatch | LiveWorkers, never, Store | Functions
         store.onReady(() => dispatch.poke()),
         store.onLost((error) => dispatch.abandon(error)),
         store.onCommit((changes) => dispatch.committed(changes), {
-          isHere: (workerId) => dispatch.connected.has(workerId)
+          isConnectedHere: (workerId) => dispatch.connected.has(workerId)
         })
       ]
       yield* Effect.addFinalizer(() =>

@@ -204,7 +204,7 @@ const makeAmongOthers = (
     )
     yield* Effect.addFinalizer(() => releaseAll)
     // workers of this process lose their turns: they must not report on leases that others have
-    const stopAway = store.onAway?.(() => {
+    const stopAway = store.onPossibleTakeover?.(() => {
       for (const worker of connected.all()) if (worker.leaseMs === undefined) loseTurns(worker)
     })
     yield* Effect.addFinalizer(() => Effect.sync(() => stopAway?.()))

@@ -209,7 +209,7 @@ class ConnectStream {
       resume: () => this.#release("room"),
       refuse: (error) => this.#end(error)
     })
-    this.#input.hold(held)
+    this.#input.setHeld(held)
   }
 
   #hold(why: "calls" | "room"): void {

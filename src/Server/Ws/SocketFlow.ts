@@ -189,7 +189,7 @@ export class Flow {
   /** Counts the bytes of an incomplete frame in the memory that all connections share. */
   #countPartial(): void {
     this.#input ??= this.#begin()
-    this.#input.hold(this.#partial)
+    this.#input.setHeld(this.#partial)
   }
 
   #begin(): PendingInput {

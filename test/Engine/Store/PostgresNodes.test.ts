@@ -439,7 +439,7 @@ describe("a lost node", () => {
       const { a, b, options } = yield* twoWithCut
       const job = yield* connectAndStart(a, "worker-a")
       let told = 0
-      a.store.onAway?.(() => void told++)
+      a.store.onPossibleTakeover?.(() => void told++)
       yield* rows(options.schema, `UPDATE nodes SET steady_since = NULL WHERE id = ${nodeOf(a)}`)
       assert.strictEqual(yield* a.refused(job, done("charge:0"), complete()), "LEASE_LOST")
       assert.strictEqual(told, 1)
@@ -471,7 +471,7 @@ describe("a lost node", () => {
       const a = new Shop(yield* Effect.provideService(open, Clock.Clock, clock))
       const b = new Shop(yield* openNode(options))
       let told = 0
-      a.store.onAway?.(() => void told++)
+      a.store.onPossibleTakeover?.(() => void told++)
       yield* a.register(handles("charge"))
       // wait until they know of each other
       yield* until(Effect.map(b.emit("order.paid"), () => a.lastChanges?.elsewhere === true))

@@ -59,7 +59,7 @@ export interface CommitNotificationsOptions {
   /** What the listeners of this engine want to hear from others. */
   readonly wants: () => Wants
   /** Whether a listener of this engine tells the worker about its turns. */
-  readonly isHere: (workerId: string) => boolean
+  readonly isConnectedHere: (workerId: string) => boolean
   /** Called when the wants of other engines have changed. */
   readonly wanted: (wants: Wants) => void
   readonly warn: (message: string) => void
@@ -182,7 +182,7 @@ export class CommitNotifications {
     this.#commits.add([commit, commit])
     this.#saw(commit)
     if (this.#others.size === 0) return
-    this.#pending().add(commit, changes, this.#options.isHere)
+    this.#pending().add(commit, changes, this.#options.isConnectedHere)
     this.#send()
   }
 

@@ -120,8 +120,8 @@ const open = (
                 after,
                 now: monotonicMs,
                 wants: () => listeners.wants,
-                isHere: (workerId) => listeners.isHere(workerId),
-                wanted: (wants) => (listeners.elsewhere = wants),
+                isConnectedHere: (workerId) => listeners.isConnectedHere(workerId),
+                wanted: (wants) => (listeners.wantedElsewhere = wants),
                 warn
               })
           ),
@@ -187,12 +187,12 @@ const open = (
         : {
             clock: server.clock,
             node: writeConnection.node,
-            onAway: listeners.onAway,
+            onPossibleTakeover: listeners.onPossibleTakeover,
             setGate: listeners.setGate,
             touch,
             currentMs: () => reachability.currentMs,
             announce: (what, make) => {
-              if (listeners.elsewhere[what]) news.announce(make())
+              if (listeners.wantedElsewhere[what]) news.announce(make())
             },
             callOthers: (subject) => news.markStale(subject)
           }),

@@ -213,7 +213,7 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
 
   returned(wasDead: boolean): void {
     if (wasDead) this.#warn(RETURNED_MESSAGE)
-    this.#options.listeners.away()
+    this.#options.listeners.possibleTakeover()
   }
 
   replaced(hasLostCommits: boolean): void {
@@ -258,7 +258,7 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
   #goAway(): void {
     this.writer.transactionStart.away()
     this.#warn(AWAY_MESSAGE)
-    this.#options.listeners.away()
+    this.#options.listeners.possibleTakeover()
   }
 
   looked({ hasLapsed, isThere, now: serverMs, sequence }: Around, askedAt: number): void {
