@@ -56,7 +56,7 @@ const examineServer = Effect.gen(function* () {
       name: "clock here"
     }
   ]
-  const own = yield* Effect.catch(engineChecks, (error) =>
+  const engineSide = yield* Effect.catch(engineChecks, (error) =>
     error instanceof UnauthorizedError || error instanceof UnsupportedError
       ? Effect.succeed([
           warn(
@@ -68,7 +68,7 @@ const examineServer = Effect.gen(function* () {
       : Effect.fail(error)
   )
   // this command has checked the keys itself
-  return [...seen, ...own.filter(({ name }) => name !== "keys")]
+  return [...seen, ...engineSide.filter(({ name }) => name !== "keys")]
 })
 
 const engineChecks = Effect.flatMap(

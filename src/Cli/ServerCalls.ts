@@ -24,14 +24,14 @@ export const server = Effect.flatMap(serverOptions, (options) =>
   })
 )
 
-/** The services of a client that is connected to that server. */
+/** Sends single requests to that server. */
 const connection = Effect.flatMap(server, connect)
 
 /** Makes a call of the client to the server that the flags name. */
 export const callServer = <A, E>(call: (client: ClientApi<EffectKind>) => Effect.Effect<A, E>) =>
   provideServer(Effect.flatMap(Client, call))
 
-/** Makes a call of another service of the client. */
+/** Like {@link callServer}, for a service other than `Client`. */
 export const callService = <I extends ClientServices, Api, A, E>(
   service: Context.Key<I, Api>,
   call: (api: Api) => Effect.Effect<A, E>

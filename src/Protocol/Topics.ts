@@ -23,7 +23,7 @@ export interface PublishResult {
   readonly sequence: number
 }
 
-/** A topic that has or had messages. Times are ISO strings. */
+/** A topic that has or had messages. */
 export interface TopicInfo {
   /** Name of the topic. */
   readonly name: string
@@ -98,7 +98,7 @@ export const callSpecs = {
   publish: callSpec(publish, inBody("publish:message", "topic", "topic"), { body: Message }),
   /** Lists the topics that have or had messages, sorted by name. */
   listTopics: callSpec(listTopics, each("topic:read", "topic")),
-  /** Returns the number of messages of a topic, and its consumers. */
+  /** Returns statistics of a topic: how many messages and active subscriptions it has, how far its groups lag, its first and last position. */
   getTopicStats: callSpec(getTopicStats, inBody("topic:read", "topic", "topic"), {
     body: struct({ topic: text })
   })

@@ -287,7 +287,9 @@ export class Reporter {
       if (paused === true) outbox.paused()
       for (let i = 0; i < acks.length && !outbox.closed; i++) acks[i]?.(outcomes[i])
     } catch (cause) {
-      const message = `The turn of run ${outbox.runId} broke when its report was acknowledged: ${String(cause)}`
+      const message =
+        `Run ${outbox.runId} is paused: a bug in this package broke its turn when its report was acknowledged ` +
+        `(${String(cause)}). Please report this, then resume the run`
       this.#options.logger.error(message)
       outbox.pause(new TurnBrokenError(message, { cause }))
     }

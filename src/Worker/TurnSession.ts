@@ -444,8 +444,8 @@ export abstract class TurnSession implements WorkerSession {
     return Effect.catchDefect(this.register(jobs, timeoutMs), (defect) =>
       Effect.fail(
         new ConnectionError(
-          `Worker ${this.link.registration.workerId} could not register because of a bug: ` +
-            (defect instanceof Error ? defect.message : "it has no message"),
+          `Worker ${this.link.registration.workerId} could not register, because of a bug in this package, and tries again ` +
+            `(${defect instanceof Error ? defect.message : String(defect)}). Please report this`,
           { cause: defect }
         )
       )

@@ -93,7 +93,9 @@ const open = (
             catch: closeError
           }),
           ({ message }) =>
-            Effect.logWarning(`${message}. Other engines notice it later, and then take over its work`)
+            Effect.logWarning(
+              `${message}. Other engines will notice by its silence that this engine has stopped, and take over its runs then`
+            )
         )
     )
     const session = yield* attempt(() => writeConnection.session())
