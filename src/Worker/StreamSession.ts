@@ -234,7 +234,7 @@ export class StreamSession extends TurnSession {
         this.#sendHeartbeat,
         Effect.sync(() => {
           this.#tellingRoom = false
-          if (this.hasNews) this.tell()
+          if (this.hasUnsent) this.tell()
         })
       )
     )

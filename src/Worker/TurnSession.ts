@@ -135,12 +135,12 @@ export abstract class TurnSession implements WorkerSession {
   }
 
   /** Whether the engine must be told something: changed counts, or a dropped job. */
-  protected get hasNews(): boolean {
+  protected get hasUnsent(): boolean {
     return this.#leases.hasDropped || this.#roomCounts.hasUnsentCounts
   }
 
   /**
-   * Tells the engine the news at the end of this turn of the event loop, unless a report has told them by
+   * Tells the engine what is unsent at the end of this turn of the event loop, unless a report has told it by
    * then.
    */
   protected tell(): void {
@@ -148,7 +148,7 @@ export abstract class TurnSession implements WorkerSession {
     this.#telling = true
     setImmediate(() => {
       this.#telling = false
-      if (this.hasNews && !this.isRefused) this.tellRoom()
+      if (this.hasUnsent && !this.isRefused) this.tellRoom()
     })
   }
 

@@ -108,7 +108,7 @@ const open = (
       (failing, error) => void runFork(Effect.logError(`Could not ${failing}`, error))
     )
     const reachability = new Reachability(monotonicMs)
-    const news = isAlone
+    const notifications = isAlone
       ? undefined
       : yield* Effect.acquireRelease(
           Effect.sync(
@@ -130,9 +130,9 @@ const open = (
           (made) => Effect.promise(() => made.close())
         )
     // before anything is read: later changes are told
-    if (news !== undefined) {
-      yield* attempt(() => news.start())
-      listeners.onWants = () => news.wantsChanged()
+    if (notifications !== undefined) {
+      yield* attempt(() => notifications.start())
+      listeners.onWants = () => notifications.wantsChanged()
     }
 
     const start = yield* attempt(() => readStart(session))
@@ -162,13 +162,13 @@ const open = (
       server,
       reachability,
       monotonicMs,
-      news,
+      notifications,
       clockWatch,
       fork: runFork
     })
     const { touch, writer } = writes
-    const reads = new PostgresReads({ tx, pool, reader, writer, news, listeners, closed })
-    news?.watch(writes)
+    const reads = new PostgresReads({ tx, pool, reader, writer, notifications, listeners, closed })
+    notifications?.watch(writes)
     yield* Effect.addFinalizer(() =>
       Effect.promise(() => {
         after(MOST_CLOSING_MS, () => writer.stop(closed))
@@ -184,7 +184,7 @@ const open = (
       onCommit: listeners.onCommit,
       onReady: listeners.onReady,
       onLost: listeners.onLost,
-      ...(news === undefined
+      ...(notifications === undefined
         ? {}
         : {
             clock: server.clock,
@@ -194,9 +194,9 @@ const open = (
             touch,
             currentMs: () => reachability.currentMs,
             announce: (what, make) => {
-              if (listeners.wantedElsewhere[what]) news.announce(make())
+              if (listeners.wantedElsewhere[what]) notifications.announce(make())
             },
-            callOthers: (subject) => news.markStale(subject)
+            callOthers: (subject) => notifications.markStale(subject)
           }),
       health: () =>
         healthOf({
