@@ -269,9 +269,9 @@ export class CommitNotifications {
   /** Deletes rows that the other engines have read or will never read. */
   async #forgetRows(client: Client, id: number): Promise<void> {
     const now = this.#options.now()
-    const [oldest] = this.#rows
+    const newest = this.#rows.at(-1)
     // an id now and then is enough: the rows before it are deleted with its row
-    if (oldest === undefined || now - oldest.at > KEEP_MS / 10) {
+    if (newest === undefined || now - newest.at > KEEP_MS / 10) {
       this.#rows.push({ id, at: now })
     }
     const old = this.#rows.findLast(({ at }) => now - at > KEEP_MS)
