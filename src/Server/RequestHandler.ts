@@ -232,7 +232,10 @@ const replyToFailure = (
     const refused = reply(failureResponse(error, dialect))
     return Effect.succeed(error.code === WORKER_UNKNOWN ? { ...refused, closesConnection: true } : refused)
   }
-  return Effect.as(Effect.logError(`${what} failed because of a bug`, cause), reply(defectResponse(dialect)))
+  return Effect.as(
+    Effect.logError(`${what} failed because of a bug: please report this`, cause),
+    reply(defectResponse(dialect))
+  )
 }
 
 const replyTo = ({ body, status }: FailureResponse): Reply => json(body, status)

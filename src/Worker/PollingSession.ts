@@ -105,7 +105,7 @@ export class PollingSession extends TurnSession {
       Effect.flatMap(
         this.#poll.pipe(
           Effect.catchDefect((cause) =>
-            Effect.fail(new ConnectionError("A poll failed because of a bug", { cause }))
+            Effect.fail(new ConnectionError("A poll failed because of a bug: please report this", { cause }))
           ),
           Effect.catch((error) => Effect.sleep(this.failed(error)))
         ),

@@ -302,7 +302,7 @@ export class Reporter {
   #giveUp(batch: Sending, cause: Cause.Cause<unknown>): void {
     const error = Cause.squash(cause)
     this.#options.logger.error(
-      "A report could not be sent because of a bug in the transport; its turns end here and their leases lapse",
+      "A report could not be sent because of a bug in the transport: please report this. Its turns end here, and their leases lapse",
       { runIds: batch.outboxes.map((outbox) => outbox.runId), error: String(error) }
     )
     for (const outbox of batch.outboxes) {

@@ -343,7 +343,10 @@ export class StreamSession extends TurnSession {
       Effect.catchDefect((cause) =>
         Effect.sync(() =>
           this.#lose(
-            new ConnectionError("The stream to the Ironflow server broke because of a bug", { cause })
+            new ConnectionError(
+              "The stream to the Ironflow server broke because of a bug: please report this",
+              { cause }
+            )
           )
         )
       )

@@ -301,7 +301,7 @@ export class PushTurnRequests {
         if (!isIronflowError(error)) {
           return Effect.andThen(
             Effect.logError(
-              `An answer of the endpoint ${this.#options.url} could not be read because of a bug`,
+              `An answer of the endpoint ${this.#options.url} could not be read because of a bug: please report this`,
               error
             ),
             this.#lost(job, "its answer could not be read")

@@ -192,7 +192,10 @@ class ConnectStream {
       if (isIronflowError(error)) return this.#end(error)
       this.#end(bug())
       this.#options.fork(
-        Effect.logError("A message of a worker could not be handled because of a bug", error)
+        Effect.logError(
+          "A message of a worker could not be handled because of a bug: please report this",
+          error
+        )
       )
     }
   }
@@ -324,7 +327,10 @@ class ConnectStream {
               : Effect.logWarning(`A message of a worker had no effect: ${error.message}`)
           }
           this.#end(bug())
-          return Effect.logError("A message of a worker could not be handled because of a bug", cause)
+          return Effect.logError(
+            "A message of a worker could not be handled because of a bug: please report this",
+            cause
+          )
         }
       })
     )

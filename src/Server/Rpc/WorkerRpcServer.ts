@@ -255,7 +255,7 @@ const failing = <A, R>(effect: Effect.Effect<A, IronflowError, R>): Effect.Effec
     const error = Cause.squash(cause)
     if (isIronflowError(error)) return Effect.fail(failureResponse(error, "rest"))
     return Effect.andThen(
-      Effect.logError("A call of a worker failed because of a bug", cause),
+      Effect.logError("A call of a worker failed because of a bug: please report this", cause),
       Effect.fail(defectResponse("rest"))
     )
   })
