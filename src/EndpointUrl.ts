@@ -7,7 +7,7 @@ export const checkEndpointUrl = (text: unknown, what: string): string => {
   const url = typeof text === "string" && text.length <= 2048 ? URL.parse(text) : null
   if (url === null || (url.protocol !== "http:" && url.protocol !== "https:")) {
     throw new ValidationError(
-      `${what} must be a URL such as "https://shop.example.com/api/ironflow", got ${show(text)}`
+      `${what} must be an HTTP URL such as "https://shop.example.com/api/ironflow", got ${show(text)}`
     )
   }
   if (url.username !== "" || url.password !== "" || url.hash !== "") {
