@@ -190,7 +190,7 @@ export class Outcomes implements Progress {
 
   /** Delivers nothing while `fn` runs, and then continues. */
   together(fn: () => void): void {
-    this.#settlement.hold(fn)
+    this.#settlement.pauseWhile(fn)
     this.pump()
   }
 

@@ -299,7 +299,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     // the call was made.
     if (isWait(call.work)) call.unseen = call.scope.waits?.unseenBefore(call, call.work)
     if (this.#gate.mayBegin(call)) this.#start(call)
-    else this.#gate.hold(call)
+    else this.#gate.keep(call)
     if (!caughtUp || !this.#gate.beginsCode) this.outcomes.pump()
   }
 
@@ -456,7 +456,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     } else if (isStopped(call.scope)) {
       this.#shelveStopped(call)
     } else {
-      this.#gate.hold(call)
+      this.#gate.keep(call)
       this.outcomes.pump()
     }
   }

@@ -19,7 +19,7 @@ import { each, inBody, operation, callSpec } from "./CallSpec.ts"
 export interface PublishResult {
   /** Id of the message. */
   readonly eventId: string
-  /** Position of the message in the log of its environment. */
+  /** Position of the message in the log of its environment: what `position` is for an event. */
   readonly sequence: number
 }
 

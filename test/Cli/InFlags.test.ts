@@ -16,7 +16,7 @@ it.each([
     '`fromVersion` of stream "x" must be an integer from 0 up',
     '--from of stream "x" must be an integer from 0 up'
   ],
-  ["`url` of `hooks[0]` must be an HTTP URL", "The URL of --hook must be a URL"],
+  ["`url` of `hooks[0]` must be an HTTP URL", "The URL of --hook must be an HTTP URL"],
   ['getRunLogs("run_1") is not supported', "`ironflow runs logs run_1` is not supported"],
   ["resume the run with resumeRun", "resume the run with `ironflow runs resume`"],
   ["client.listRuns is not a function", "client.listRuns is not a function"],
