@@ -6,9 +6,9 @@
  */
 import type { Codec } from "../src/Protocol/Codec.ts"
 import { decoder } from "../src/Protocol/ServerCodec.ts"
-import { endpoints as events } from "../src/Protocol/Events.ts"
-import { endpoints as keys } from "../src/Protocol/Kv.ts"
-import { JobDemand, endpoints as workers } from "../src/Protocol/Workers.ts"
+import { callSpecs as events } from "../src/Protocol/Events.ts"
+import { callSpecs as keys } from "../src/Protocol/Kv.ts"
+import { Room, callSpecs as workers } from "../src/Protocol/Workers.ts"
 
 const rounds = Number(process.argv[2] ?? 50_000)
 
@@ -31,7 +31,7 @@ const requests: { readonly [name: string]: readonly [codec: Codec<unknown>, requ
       holding: many(20, (i) => `job_${i}`)
     }
   ],
-  "sign of life": [JobDemand, { session: "s_1", seen: 12, asked: 100, withdrawn: 3, holding: [] }],
+  "sign of life": [Room, { session: "s_1", seen: 12, asked: 100, withdrawn: 3, holding: [] }],
   "update of 5 steps": [
     workers.updateJob.body!,
     {

@@ -1,18 +1,18 @@
-/** URLs of push endpoints. */
+/** The URLs that the engine calls: those of push endpoints and hooks. */
 import { ValidationError } from "./Errors.ts"
 import { show } from "./Show.ts"
 
-/** Normalizes the URL of an endpoint. Throws `ValidationError` for an invalid one. */
-export const checkEndpointUrl = (text: unknown): string => {
+/** Normalizes a URL. Throws `ValidationError` for an invalid one. `what` names it in the message. */
+export const checkEndpointUrl = (text: unknown, what: string): string => {
   const url = typeof text === "string" && text.length <= 2048 ? URL.parse(text) : null
   if (url === null || (url.protocol !== "http:" && url.protocol !== "https:")) {
     throw new ValidationError(
-      `${show(text)} is not the URL of an endpoint: write it like "https://shop.example.com/api/ironflow"`
+      `${what} must be an HTTP URL such as "https://shop.example.com/api/ironflow", got ${show(text)}`
     )
   }
   if (url.username !== "" || url.password !== "" || url.hash !== "") {
     throw new ValidationError(
-      `The URL of the endpoint at ${url.host} must have neither credentials nor a fragment: requests are signed instead`
+      `${what} (at ${url.host}) must have neither credentials nor a fragment: requests are signed instead`
     )
   }
   return url.href

@@ -130,7 +130,7 @@ const checkHook = (given: unknown, what: string): Hook => {
       `${what}: \`secret\` must be a string of at least ${MIN_SECRET_LENGTH} characters: requests are signed with it`
     )
   }
-  const url = checkEndpointUrl(given.url)
+  const url = checkEndpointUrl(given.url, `\`url\` of ${what}`)
   const glob = checkName(`\`functionId\` of ${what}`, functionId)
   const inEnvironment =
     environment === undefined ? undefined : checkName(`\`environment\` of ${what}`, environment)

@@ -195,7 +195,12 @@ export const checkEntries = <A extends object>(what: string, value: A): A => {
 export const checkFunctionCount = (functions: ReadonlyArray<unknown>): void => {
   const { length } = functions
   if (length > functionsAtOnce) {
-    throw new LimitExceededError("The list of functions of one worker", length, functionsAtOnce, "functions")
+    throw new LimitExceededError(
+      "The list of functions of one worker or push endpoint (split them over several)",
+      length,
+      functionsAtOnce,
+      "functions"
+    )
   }
   let crons = 0
   for (const fn of functions) {
@@ -205,7 +210,12 @@ export const checkFunctionCount = (functions: ReadonlyArray<unknown>): void => {
     for (const trigger of triggers) if (Object(trigger).cron !== undefined) crons++
   }
   if (crons > cronsAtOnce) {
-    throw new LimitExceededError("The list of cron triggers of one worker", crons, cronsAtOnce, "triggers")
+    throw new LimitExceededError(
+      "The list of cron triggers of one worker or push endpoint (split their functions over several)",
+      crons,
+      cronsAtOnce,
+      "triggers"
+    )
   }
 }
 

@@ -42,7 +42,7 @@ const longest = [
   "durability/push",
   "Engine/Nodes/Listeners",
   "golden/client",
-  "golden/endpoints",
+  "golden/calls",
   "Engine/Store/fanOut",
   "console/Functions",
   "Engine/Push",

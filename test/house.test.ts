@@ -4,7 +4,7 @@
  */
 import { basename } from "node:path"
 import { describe, expect, it } from "vitest"
-import { endpoints, sockets } from "../src/Protocol/AllEndpoints.ts"
+import { callSpecs, sockets } from "../src/Protocol/AllCalls.ts"
 import { descriptions } from "../src/Protocol/Server.ts"
 import { streams } from "../src/Protocol/Workers.ts"
 import { circles, type Module, readSource } from "./House.ts"
@@ -23,7 +23,7 @@ const layers: ReadonlyArray<readonly [name: string, modules: RegExp]> = [
   ["the doctor", /^Engine\/Doctor\//],
   ["push", /^Engine\/Push\//],
   ["workers' sessions", /^Engine\/Workers\//],
-  ["audit", /^Engine\/Audit\//],
+  ["guarantees", /^Engine\/Guarantees\//],
   ["schedules and timers", /^Engine\/Schedules\//],
   ["turns", /^Engine\/Turns\//],
   ["bulk operations", /^Engine\/Bulk\//],
@@ -119,10 +119,10 @@ const asked: { readonly [place: string]: string } = {
     "the function, whose limit has room again, and a requested pause: only when a turn ends and its run does not",
   "Runs/EndLease.ts END_REVOKED_LEASE":
     "the function, whose limit has room again: once for each revoked lease",
-  "Runs/NodeWorkers.ts DELETE_WORKER": "whether the worker is still connected here: once for each session",
+  "Runs/EngineWorkers.ts DELETE_WORKER": "whether the worker is still connected here: once for each session",
   "Runs/PauseRun.ts PauseRun.pauseRow": "whether the run had a status that allows the change",
   "Runs/Forking.ts UPDATE_STEP": "whether the step was copied: once for each result that a user gives",
-  "Runs/Recording.ts DELETE_EXPIRED_RECORDINGS": "how many are left for the next batch",
+  "Runs/RunAudit.ts DELETE_EXPIRED_RECORDS": "how many are left for the next batch",
   "Runs/RunControl.ts RunControl.pauseRun": "whether the run had a status that allows the change",
   "Runs/RunControl.ts RunControl.resumeRun": "whether the run had a status that allows the change",
   "Runs/RunControl.ts RunControl.retryRun": "whether the run had a status that allows the change",
@@ -263,7 +263,7 @@ describe("the source", () => {
   })
 
   it("has the paths of calls in the contract only", () => {
-    const paths = Object.values({ ...endpoints, ...sockets, ...descriptions, ...streams })
+    const paths = Object.values({ ...callSpecs, ...sockets, ...descriptions, ...streams })
     // other parts of paths are also ordinary words, for example in messages
     const begins = [/\/(api\/v1\/|ironflow\.v1\.)/]
     for (const { path } of paths) {

@@ -60,7 +60,7 @@ interface BulkCommand {
 const EVERY_MS = 1000
 
 /**
- * How often the state of the operation is asked for while the server is away: for some minutes in all. The
+ * How many times to ask for the state of the operation while the server is away. That takes some minutes. The
  * operation continues when the server is back.
  */
 const MOST_TRIES = 60
@@ -95,7 +95,7 @@ export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: Bu
       const canAsk = process.stdin.isTTY && !isStdinRead && !json
       if (!dryRun && !yes && !canAsk) {
         return yield* new CommandError(
-          `There is no terminal to ask whether to ${action} the runs: add --yes, or count them first with --dry-run`,
+          `This command cannot ask whether to ${action} the runs (there is no terminal, or --json or - was given): add --yes, or count them first with --dry-run`,
           { code: "USAGE" }
         )
       }
@@ -265,7 +265,7 @@ export const resultOf = (operation: BulkOperation): string => {
     ...(operation.rebuild === undefined
       ? []
       : [
-          "Projections that have handled the events keep the states that they made from them. Rebuild these projections, then overwrite their old states in the file:",
+          "Projections that have handled the events keep the states that they made from them. Rebuild these projections, then overwrite the old states, which are still in the database file:",
           ...operation.rebuild.map((name) => `  ironflow projections rebuild ${name}`),
           "  ironflow erase --compact --yes"
         ]),
@@ -291,7 +291,7 @@ const list = clientCommand("list", {
     operations.length === 0
       ? "There are no bulk operations."
       : table(
-          ["ID", "ACTION", "STATUS", "DONE", "OF", "BY", "BEGUN", "TOOK", "RUNS"],
+          ["ID", "ACTION", "STATUS", "DONE", "OF", "BY", "BEGUN", "TOOK", "TARGET"],
           operations.map((operation) => [
             operation.id,
             operation.action + (operation.dryRun ? " (dry run)" : ""),
@@ -326,7 +326,7 @@ const detailsOf = (operation: BulkOperation): string => {
       id,
       action: action + (dryRun ? " (dry run)" : ""),
       status,
-      runs: whatOf(operation),
+      target: whatOf(operation),
       reason: reason === undefined ? undefined : oneLine(reason),
       "from step": fromStep,
       version,
@@ -334,7 +334,7 @@ const detailsOf = (operation: BulkOperation): string => {
       begun: createdAt,
       ended: endedAt,
       took: durationBetween(createdAt, endedAt) || undefined,
-      "looked back to": status === "running" ? lookedBackTo : undefined,
+      "searched back to": status === "running" ? lookedBackTo : undefined,
       error
     }),
     "",

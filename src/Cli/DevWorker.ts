@@ -115,8 +115,8 @@ const start = (
             process.argv[1] ?? "",
             "worker",
             "--supervised",
-            // All processes have one id, so that a new worker takes over at once the runs that a killed one
-            // held.
+            // All processes have the same worker id, so that a new worker takes over at once the runs that a
+            // killed one held.
             "--worker-id=dev",
             `--server-url=${serverUrl}`,
             `--concurrency=${concurrency}`,

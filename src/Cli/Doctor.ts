@@ -10,12 +10,7 @@ import { readEnvironmentVariable } from "../EnvironmentVariables.ts"
 import { InvalidResponseError, type IronflowError, UnauthorizedError, UnsupportedError } from "../Errors.ts"
 import { safeJsonParse } from "../Json.ts"
 import { reader } from "../Protocol/Codec.ts"
-import {
-  doctor as doctorEndpoint,
-  type DoctorCheck,
-  restCapabilities,
-  restHealth
-} from "../Protocol/Server.ts"
+import { doctor as doctorCall, type DoctorCheck, restCapabilities, restHealth } from "../Protocol/Server.ts"
 import { SDK_VERSION } from "../SdkVersion.ts"
 import { CommandError } from "./CommandError.ts"
 import { databaseFlags, databaseOf } from "./Database.ts"
@@ -61,7 +56,7 @@ const examineServer = Effect.gen(function* () {
       name: "clock here"
     }
   ]
-  const own = yield* Effect.catch(engineChecks, (error) =>
+  const engineSide = yield* Effect.catch(engineChecks, (error) =>
     error instanceof UnauthorizedError || error instanceof UnsupportedError
       ? Effect.succeed([
           warn(
@@ -73,11 +68,11 @@ const examineServer = Effect.gen(function* () {
       : Effect.fail(error)
   )
   // this command has checked the keys itself
-  return [...seen, ...own.filter(({ name }) => name !== "keys")]
+  return [...seen, ...engineSide.filter(({ name }) => name !== "keys")]
 })
 
 const engineChecks = Effect.flatMap(
-  Effect.suspend(() => sendRequest({ method: "GET", path: doctorEndpoint.path, what: WHAT })),
+  Effect.suspend(() => sendRequest({ method: "GET", path: doctorCall.path, what: WHAT })),
   ({ text }) => {
     const checks = readChecks(safeJsonParse(text))?.checks
     return checks === undefined
@@ -89,7 +84,7 @@ const engineChecks = Effect.flatMap(
 )
 
 const readHealth = reader(restHealth.answer!)
-const readChecks = reader(doctorEndpoint.answer!)
+const readChecks = reader(doctorCall.answer!)
 
 const versions = (version: string): DoctorCheck =>
   version === SDK_VERSION

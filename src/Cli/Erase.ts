@@ -157,7 +157,7 @@ export const erase = Command.make(
         const { json } = yield* ironflow
         if (!dryRun && !yes && !(process.stdin.isTTY && !json)) {
           return yield* usage(
-            "There is no terminal to ask whether to erase it: add --yes, or count it first with --dry-run"
+            "This command cannot ask whether to erase it (there is no terminal, or --json was given): add --yes, or count it first with --dry-run"
           )
         }
         if (isNamed) {

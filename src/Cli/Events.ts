@@ -9,6 +9,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { Client, type ListEventsOptions, type LoggedEvent } from "../Client/Client.ts"
 import * as ClientHttp from "../Client/HttpServices.ts"
+import { ValidationError } from "../Errors.ts"
 import { Subscriptions } from "../Client/Subscriptions.ts"
 import { ironflow, serverOptions } from "./Ironflow.ts"
 import { keepTrying } from "./KeepTrying.ts"
@@ -145,6 +146,8 @@ const why = clientCommand("why", {
 
 /** How many new events `events tail` reads at once. */
 const PAGE = 100
+/** How many earlier events may be printed first: one page. */
+const MAX_LAST = 1000
 
 const tail = Command.make(
   "tail",
@@ -158,6 +161,9 @@ const tail = Command.make(
   },
   Effect.fnUntraced(function* ({ last, ...filters }) {
     const { json } = yield* ironflow
+    if (last < 0 || last > MAX_LAST) {
+      return yield* new ValidationError(`--last must be an integer from 0 to ${MAX_LAST}, got ${last}`)
+    }
     const options = optionsOf(filters)
     const show = (events: ReadonlyArray<LoggedEvent>) =>
       Effect.forEach(events, (event) => Console.log(json ? toJson(event) : line(event)), { discard: true })

@@ -6,6 +6,7 @@ import { type CliError, isCliError } from "effect/cli/CliError"
 import { isObject } from "../Json.ts"
 import { levelFromEnvironment } from "../Logger.ts"
 import { type ExitCode, exitCodeOf } from "./ExitCodes.ts"
+import { inFlags } from "./InFlags.ts"
 import { oneLine } from "./Output.ts"
 
 export interface Failure {
@@ -51,7 +52,7 @@ export const failureOf = (cause: Cause.Cause<unknown>): Failure | undefined => {
 
 const messageOf = (error: CliError): string =>
   error._tag === "InvalidValue" && error.kind === "flag" && error.value.trim() === ""
-    ? // the value is often an unset variable, and without the flag the command may do something else than was meant
+    ? // an empty value is often an unset shell variable; a command that ignored the flag could do more than was meant
       `--${error.option} is empty: give it a value, or leave it out`
     : oneLine(withSuggestion(error.message).replace("a string representing a finite number", "a number"))
 
@@ -96,29 +97,5 @@ const listCommands: { readonly [code: string]: string } = {
 
 const whatExists = (code: string): string =>
   Object.hasOwn(listCommands, code) ? ` \`ironflow ${listCommands[code]}\` shows what exists.` : ""
-
-/** Replaces the names of options in messages of this package by flags of the command. */
-const inFlags = (message: string): string =>
-  message
-    .replaceAll("`serverUrl`", "--server-url")
-    .replace("give the key as `apiKey`", "give the key as IRONFLOW_API_KEY")
-    .replace(/\bresumeRun\b/, "`ironflow runs resume`")
-    .replace("give it as `apiKey`, or set IRONFLOW_API_KEY", "set IRONFLOW_API_KEY to it")
-    .replace("`apiKey` and IRONFLOW_API_KEY", "IRONFLOW_API_KEY")
-    .replace("with `port` (0", "with --port (0")
-    .replace("set `insecure: true`", "add --insecure")
-    .replace("`corsOrigins`", "--cors-origin")
-    .replace("`allowedHosts`", "--allowed-host")
-    .replace("The `base` of the console", "--console-base")
-    .replace(/^(listRuns|countRuns): /, "")
-    .replace(/\blist(?:Runs|Events) returned: pass the nextCursor of/, "this command printed: take that of")
-    .replace(/^The limit of \w+ must/, "--limit must")
-    .replace(/^`(since|until)` must be a `Date` or a text with a time/, "--$1 must be a time")
-    .replace("in `attributes`", "of --attribute")
-    .replace("A `where` can", "--where can")
-    .replace("deadLetters() lists", "`dead-letters` lists")
-    .replace("`leaseTerm`", "--lease-term")
-    .replaceAll(/`hooks\[\d+\]`/g, "--hook")
-    .replace("`maxConcurrentJobs`", "--concurrency")
 
 const sentence = (text: string): string => (/[.!?]$/.test(text) ? text : `${text}.`)

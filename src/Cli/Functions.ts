@@ -7,7 +7,7 @@ import * as Option from "effect/Option"
 import { readData } from "./Emit.ts"
 import { Client, type FunctionInfo } from "../Client/Client.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
-import * as endpoints from "../Protocol/Push.ts"
+import * as pushCalls from "../Protocol/Push.ts"
 import { oneLine, print, table } from "./Output.ts"
 import { callServer, sendRequest } from "./ServerCalls.ts"
 import { commandsOf, given } from "./Calling.ts"
@@ -174,7 +174,7 @@ const register = Command.make(
   Effect.fnUntraced(function* ({ url }) {
     const answer = yield* sendRequest({
       method: "POST",
-      path: endpoints.registerPushEndpoint.path,
+      path: pushCalls.registerPushEndpoint.path,
       body: JSON.stringify({ url }),
       what: `Registering ${url}`
     })
@@ -201,7 +201,7 @@ const unregister = Command.make(
   Effect.fnUntraced(function* ({ url }) {
     yield* sendRequest({
       method: "DELETE",
-      path: `${endpoints.removePushEndpoint.path}?url=${encodeURIComponent(url)}`,
+      path: `${pushCalls.removePushEndpoint.path}?url=${encodeURIComponent(url)}`,
       what: `Removing ${url}`
     })
     yield* print({ url }, () => `Nothing is pushed to ${url} any more.`)
@@ -216,7 +216,7 @@ const listEndpoints = Command.make(
   Effect.fnUntraced(function* () {
     const answer = yield* sendRequest({
       method: "GET",
-      path: endpoints.listPushEndpoints.path,
+      path: pushCalls.listPushEndpoints.path,
       what: "Listing the endpoints"
     })
     const body = safeJsonParse(answer.text)

@@ -4,11 +4,11 @@ import { pipeline } from "node:stream/promises"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { environmentHeader, type ResolvedServer } from "../Client/HttpOptions.ts"
-import { failureOf, isMissingEndpoint, unsupported } from "../Client/HttpFailures.ts"
+import { failureOf, isCallMissing, unsupported } from "../Client/HttpFailures.ts"
 import { backUpChecked, type BackupInfo, takeBackup } from "../Engine/Store/Backup.ts"
 import { restoreWithProgress, type RestoreOptions } from "../Engine/Store/Restore.ts"
 import { ConnectionError, type IronflowError, isIronflowError } from "../Errors.ts"
-import { backup as backupEndpoint, restHealth } from "../Protocol/Server.ts"
+import { backup as backupCall, restHealth } from "../Protocol/Server.ts"
 import { formatSize } from "../Size.ts"
 import { showProgress, withProgressLine } from "./ProgressLine.ts"
 import { sendRequest, server } from "./ServerCalls.ts"
@@ -50,8 +50,8 @@ const fetchTo = async (from: ResolvedServer, partial: string, signal: AbortSigna
       { cause }
     )
   showProgress("The server makes the backup, and then sends it")
-  const response = await fetch(from.url + backupEndpoint.path, {
-    method: backupEndpoint.method,
+  const response = await fetch(from.url + backupCall.path, {
+    method: backupCall.method,
     signal,
     body: "{}",
     headers: {
@@ -62,7 +62,7 @@ const fetchTo = async (from: ResolvedServer, partial: string, signal: AbortSigna
   }).catch((cause: unknown) => Promise.reject(broken(cause)))
   if (!response.ok || response.body === null) {
     const answer = { status: response.status, text: await response.text() }
-    throw isMissingEndpoint(answer)
+    throw isCallMissing(answer)
       ? unsupported(from.url, WHAT, "Upgrade the server", answer.status)
       : failureOf(answer, WHAT)
   }

@@ -9,7 +9,7 @@ import type { HookOptions } from "../Hook.ts"
 import { refuseNonFile } from "../Engine/Store/Files.ts"
 import { EngineHooks } from "../Engine/Hooks/HookSettings.ts"
 import { makeSettings, PushSettings } from "../Engine/Push/PushSettings.ts"
-import { Auditing } from "../Engine/Audit/Auditor.ts"
+import { ChecksGuarantees } from "../Engine/Guarantees/GuaranteeCheck.ts"
 import { MasterKey } from "../Engine/Secrets/Secrets.ts"
 import { retention, type RetentionOptions } from "../Engine/Retention.ts"
 import * as SqliteStore from "../Engine/SqliteStore.ts"
@@ -86,7 +86,7 @@ const layer = ({
         : layerPostgres(database)
     ),
     Layer.provide(retention(keep, flags)),
-    Layer.provide(Layer.succeed(Auditing, !noAudit)),
+    Layer.provide(Layer.succeed(ChecksGuarantees, !noAudit)),
     Layer.provide(Layer.succeed(EngineHooks, hooks)),
     Layer.provide(masterKey === undefined ? Layer.empty : Layer.succeed(MasterKey, Redacted.make(masterKey))),
     Layer.provide(

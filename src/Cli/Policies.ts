@@ -5,7 +5,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { Policies } from "../Client/Policies.ts"
 import { table } from "./Output.ts"
-import { org } from "./Roles.ts"
+import { onlyOrg, ownerOrg } from "./Roles.ts"
 import { commandsOf, given } from "./Calling.ts"
 import { textFlag } from "./TextFlag.ts"
 
@@ -43,7 +43,7 @@ const create = policiesCommand("create", {
     actions,
     resources: resources.pipe(Flag.withDefault("*")),
     condition,
-    org
+    org: ownerOrg("policy")
   },
   call: (policies, { name, effect, actions, resources, condition, org }) =>
     policies.create({ name, effect, actions, resources, ...given({ condition, org_id: org }) }),
@@ -57,7 +57,7 @@ const create = policiesCommand("create", {
 
 const list = policiesCommand("list", {
   about: "List the policies.",
-  takes: { org },
+  takes: { org: onlyOrg("policies") },
   call: (policies, { org }) => policies.list(Option.getOrUndefined(org)),
   json: (policies) => ({ policies }),
   text: (policies) =>

@@ -16,15 +16,20 @@ const id = Argument.String("id")
 const name = Argument.String("name")
 const policy = Argument.String("policy-id")
 
-export const org = textFlag("org").pipe(
-  Flag.withMetavar("ID"),
-  Flag.withDescription("The organization (of a new role: org_default, if not given)"),
-  Flag.optional
-)
+const orgFlag = (description: string) =>
+  textFlag("org").pipe(Flag.withMetavar("ID"), Flag.withDescription(description), Flag.optional)
+
+/** The flag of a command that makes a role or policy. */
+export const ownerOrg = (noun: "role" | "policy") =>
+  orgFlag(`The organization of the ${noun}; org_default by default`)
+
+/** The flag of a command that lists roles or policies. */
+export const onlyOrg = (nouns: "roles" | "policies") =>
+  orgFlag(`Only ${nouns} of this organization; those of all organizations by default`)
 
 const create = Command.make(
   "create",
-  { name, org },
+  { name, org: ownerOrg("role") },
   Effect.fnUntraced(function* ({ name, org }) {
     const orgId = Option.getOrUndefined(org)
     const role = yield* callService(Roles, (roles) =>
@@ -36,7 +41,7 @@ const create = Command.make(
 
 const list = rolesCommand("list", {
   about: "List the roles.",
-  takes: { org },
+  takes: { org: onlyOrg("roles") },
   call: (roles, { org }) => roles.list(Option.getOrUndefined(org)),
   json: (roles) => ({ roles }),
   text: (roles) =>
@@ -75,17 +80,17 @@ const assign = rolesCommand("assign", {
   text: (_, { id, policy }) => `Role ${id} has policy ${policy}.`
 })
 
-const removePolicy = rolesCommand("remove", {
+const unassign = rolesCommand("unassign", {
   about: "Take a policy from a role; it takes effect at once.",
   takes: { id, policy },
   call: (roles, { id, policy }) => roles.removePolicy(id, policy),
   json: (_, { id, policy }) => ({ id, policy_id: policy }),
   text: (_, { id, policy }) => `Role ${id} no longer has policy ${policy}.`
-})
+}).pipe(Command.withAlias("remove"))
 
 export const roles = Command.make("roles").pipe(
   Command.withAlias("role"),
-  Command.withDescription("Gather policies into roles, which API keys have."),
+  Command.withDescription("Group policies into roles, and give roles to API keys."),
   Command.withShortDescription("Manage roles"),
-  Command.withSubcommands([create, list, rename, deleteRole, assign, removePolicy])
+  Command.withSubcommands([create, list, rename, deleteRole, assign, unassign])
 )

@@ -124,7 +124,7 @@ const act = <E>(
     }
     if (ofOne.length > 0) {
       return yield* new CommandError(
-        `${ofOne.join(" and ")} ${ofOne.length === 1 ? "needs" : "need"} exactly one run id: leave it out, or run the command once for each run`,
+        `${ofOne.join(" and ")} ${ofOne.length === 1 ? "works" : "work"} on exactly one run: give one run id, or leave ${ofOne.join(" and ")} out`,
         { code: "USAGE" }
       )
     }

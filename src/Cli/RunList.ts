@@ -183,7 +183,7 @@ export const list = Command.make(
       )
     }
     if (input.timeLimit < 0) {
-      return yield* new ValidationError(`--time-limit takes milliseconds, got ${input.timeLimit}`)
+      return yield* new ValidationError(`--time-limit must be 0 or more milliseconds, got ${input.timeLimit}`)
     }
     const page = yield* callServer((client) =>
       withProgressLine(

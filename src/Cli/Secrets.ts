@@ -10,7 +10,7 @@ import * as Prompt from "effect/cli/Prompt"
 import { CommandError } from "./CommandError.ts"
 
 import { isObject, safeJsonParse } from "../Json.ts"
-import { pathOf } from "../Protocol/Http/Endpoints.ts"
+import { pathOf } from "../Protocol/Http/CallAddress.ts"
 import * as secretRows from "../Protocol/Secrets.ts"
 import { print, table } from "./Output.ts"
 import { sendRequest } from "./ServerCalls.ts"

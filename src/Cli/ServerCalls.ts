@@ -8,7 +8,7 @@ import * as ClientHttp from "../Client/HttpServices.ts"
 import { resolveServer } from "../Client/HttpOptions.ts"
 import { make as connect } from "../Client/HttpConnection.ts"
 import type { Answer, Request } from "../Client/HttpExchange.ts"
-import { failureOf, isMissingEndpoint, unsupported } from "../Client/HttpFailures.ts"
+import { failureOf, isCallMissing, unsupported } from "../Client/HttpFailures.ts"
 import { type IronflowError, isIronflowError } from "../Errors.ts"
 import { restHealth } from "../Protocol/Server.ts"
 import { serverOptions } from "./Ironflow.ts"
@@ -24,14 +24,14 @@ export const server = Effect.flatMap(serverOptions, (options) =>
   })
 )
 
-/** The services of a client that is connected to that server. */
+/** Sends single requests to that server. */
 const connection = Effect.flatMap(server, connect)
 
 /** Makes a call of the client to the server that the flags name. */
 export const callServer = <A, E>(call: (client: ClientApi<EffectKind>) => Effect.Effect<A, E>) =>
   provideServer(Effect.flatMap(Client, call))
 
-/** Makes a call of another service of the client. */
+/** Like {@link callServer}, for a service other than `Client`. */
 export const callService = <I extends ClientServices, Api, A, E>(
   service: Context.Key<I, Api>,
   call: (api: Api) => Effect.Effect<A, E>
@@ -54,7 +54,7 @@ export const sendRequest = (request: Request) =>
     const answer: Answer = yield* send(request)
     if (answer.status >= 200 && answer.status < 300) return answer
     return yield* Effect.fail(
-      isMissingEndpoint(answer)
+      isCallMissing(answer)
         ? unsupported(server.url, request.what, "Upgrade the server", answer.status)
         : failureOf(answer, request.what)
     )

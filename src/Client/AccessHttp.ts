@@ -7,7 +7,7 @@ import type { IronflowError } from "../Errors.ts"
 import { type APIKeyWithSecret, NewApiKey } from "../Protocol/Access.ts"
 import * as calls from "../Protocol/Access.ts"
 import { reader } from "../Protocol/Codec.ts"
-import type { Operation } from "../Protocol/EndpointSpec.ts"
+import type { Operation } from "../Protocol/CallSpec.ts"
 import * as secretCalls from "../Protocol/Secrets.ts"
 import type { ApiKeysApi } from "./ApiKeys.ts"
 import type { EffectKind } from "./Client.ts"
@@ -17,7 +17,7 @@ import type { Raw } from "./NarrowErrors.ts"
 import type { OrgsApi } from "./Orgs.ts"
 import type { PoliciesApi } from "./Policies.ts"
 import type { RolesApi } from "./Roles.ts"
-import { bodyOf, checkVariable, makeEndpointCalls } from "./EndpointCalls.ts"
+import { bodyOf, checkVariable, makeOperationCalls } from "./OperationCalls.ts"
 import type { SecretsApi } from "./Secrets.ts"
 
 export interface AccessClients {
@@ -30,7 +30,7 @@ export interface AccessClients {
 
 /** Makes the methods, over a connection. */
 export const make = (connection: Connection): AccessClients => {
-  const { ask, list } = makeEndpointCalls(connection)
+  const { ask, list } = makeOperationCalls(connection)
 
   /** Makes a method whose request is about one item, by its id. */
   const on =

@@ -13,7 +13,7 @@ import { quote } from "./HttpCalls.ts"
 import { validated } from "../CheckAsEffect.ts"
 import type { Connection } from "./HttpConnection.ts"
 import type { Raw } from "./NarrowErrors.ts"
-import { makeEndpointCalls } from "./EndpointCalls.ts"
+import { makeOperationCalls } from "./OperationCalls.ts"
 import { filtersInBody } from "./RunFilterBody.ts"
 
 /** The first interval between two polls, in milliseconds. */
@@ -21,8 +21,8 @@ const FIRST_MS = 100
 const MOST_MS = 2000
 
 export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
-  const { ask, withoutEndpoint } = makeEndpointCalls(connection)
-  const orElse = (what: string) => withoutEndpoint(what, "Make the call for each run")
+  const { ask, withoutCall } = makeOperationCalls(connection)
+  const orElse = (what: string) => withoutCall(what, "Make the call for each run")
   const getBulk = (id: string) =>
     ask(operations.getBulk, "getBulk", { variables: { id }, orElse: orElse(`getBulk(${quote(id)})`) })
 
@@ -76,7 +76,7 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
             compact
           }
         }),
-        (body) => ask(startErase, "erase", { body, orElse: withoutEndpoint("erase()", "Upgrade the server") })
+        (body) => ask(startErase, "erase", { body, orElse: withoutCall("erase()", "Upgrade the server") })
       ),
     listBulk: () =>
       Effect.map(

@@ -4,17 +4,17 @@ import { ConfigNotFoundError, type IronflowError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
 import { checkConfigName, encodeConfig } from "../ConfigChecks.ts"
 import * as calls from "../Protocol/Config.ts"
-import type { Operation } from "../Protocol/EndpointSpec.ts"
+import type { Operation } from "../Protocol/CallSpec.ts"
 import type { ConfigService, ConfigSetResult } from "./Config.ts"
 import { quote } from "./HttpCalls.ts"
 import { validated } from "../CheckAsEffect.ts"
 import type { Raw } from "./NarrowErrors.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { watchOf } from "./HttpWatch.ts"
-import { makeEndpointCalls } from "./EndpointCalls.ts"
+import { makeOperationCalls } from "./OperationCalls.ts"
 
 export const make = (connection: Connection): Raw<ConfigService> => {
-  const { ask, pages } = makeEndpointCalls(connection)
+  const { ask, pages } = makeOperationCalls(connection)
 
   const on = <A>(operation: Operation<A>, method: string, name: string, body?: string) =>
     Effect.flatMap(

@@ -11,7 +11,7 @@ import { encodeMetadata } from "../Metadata.ts"
 import { reader, wordOf } from "../Protocol/Codec.ts"
 import * as operations from "../Protocol/ConsumerGroups.ts"
 import { AckModeWord, BackpressureWord, ConnectGroup, StatusWord } from "../Protocol/ConsumerGroups.ts"
-import type { Operation } from "../Protocol/EndpointSpec.ts"
+import type { Operation } from "../Protocol/CallSpec.ts"
 import { show } from "../Show.ts"
 import type { EffectKind } from "./Client.ts"
 import type {
@@ -27,15 +27,15 @@ import { done, makeCalls, quote } from "./HttpCalls.ts"
 import { validated } from "../CheckAsEffect.ts"
 import type { Connection } from "./HttpConnection.ts"
 import type { Raw } from "./NarrowErrors.ts"
-import { makeEndpointCalls } from "./EndpointCalls.ts"
+import { makeOperationCalls } from "./OperationCalls.ts"
 
 /** Groups per page; the server may send fewer. */
 const PAGE = 100
 
 /** Makes the methods, over a connection. */
 export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>> => {
-  const { withoutEndpoint } = makeCalls(connection)
-  const { ask } = makeEndpointCalls(connection)
+  const { withoutCall } = makeCalls(connection)
+  const { ask } = makeOperationCalls(connection)
 
   /** Makes a request about one group. */
   const askFor = <A, B = A>(
@@ -89,7 +89,7 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
   const lettersOf = (method: string, name: string, options: ConsumerGroupOptions | undefined) => ({
     variables: { name },
     query: `?${new URLSearchParams(defined({ namespace: options?.namespace, pattern: options?.pattern }) as Record<string, string>)}`,
-    orElse: withoutEndpoint(`consumerGroups.${method}(${quote(name)})`, "It keeps no dead letters"),
+    orElse: withoutCall(`consumerGroups.${method}(${quote(name)})`, "It keeps no dead letters"),
     ...missing(name, options)
   })
 

@@ -10,14 +10,14 @@ import * as Answers from "./HttpAnswers.ts"
 import { done, object, quote } from "./HttpCalls.ts"
 import { validated } from "../CheckAsEffect.ts"
 import type { Raw } from "./NarrowErrors.ts"
-import type { EndpointCalls } from "./EndpointCalls.ts"
+import type { OperationCalls } from "./OperationCalls.ts"
 
 /** Makes the methods, over a connection. */
-export const make = ({ all, ask, withoutEndpoint }: EndpointCalls): Raw<FunctionsApi<EffectKind>> => {
-  /** The input of a request to an endpoint that only our engine has. */
+export const make = ({ all, ask, withoutCall }: OperationCalls): Raw<FunctionsApi<EffectKind>> => {
+  /** The input of a call that only our engine has. */
   const onlyOurs = (what: string, id: string, instead: string) => ({
     variables: { id },
-    orElse: withoutEndpoint(`${what}(${quote(id)})`, instead)
+    orElse: withoutCall(`${what}(${quote(id)})`, instead)
   })
   const named = (functionId: string) => validated(() => checkName("function id", functionId))
 
@@ -97,7 +97,7 @@ export const make = ({ all, ask, withoutEndpoint }: EndpointCalls): Raw<Function
         Effect.map(
           ask(functions.liveVersions, "liveVersions", {
             ...(id === undefined ? {} : { about: id, query: `?function_id=${encodeURIComponent(id)}` }),
-            orElse: withoutEndpoint("liveVersions()", "Its runs do not belong to versions")
+            orElse: withoutCall("liveVersions()", "Its runs do not belong to versions")
           }),
           ({ versions }) => versions
         )

@@ -15,7 +15,7 @@ import { checkCursor, checkIdempotencyKey, checkLimit, checkName, checkStep, wri
 import { encodeMetadata } from "../Metadata.ts"
 import { reader, snakeKeys } from "../Protocol/Codec.ts"
 import * as events from "../Protocol/Events.ts"
-import type { Operation } from "../Protocol/EndpointSpec.ts"
+import type { Operation } from "../Protocol/CallSpec.ts"
 import * as runCounts from "../Protocol/RunCounts.ts"
 import * as runForks from "../Protocol/RunForks.ts"
 import * as runs from "../Protocol/Runs.ts"
@@ -45,7 +45,7 @@ import { type Call, done, makeCalls, object, quote } from "./HttpCalls.ts"
 import { validated } from "../CheckAsEffect.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { callPages } from "./HttpPages.ts"
-import { checkVariable, makeEndpointCalls } from "./EndpointCalls.ts"
+import { checkVariable, makeOperationCalls } from "./OperationCalls.ts"
 import { unsupportedFilters, filtersInBody, areFiltersApplied } from "./RunFilterBody.ts"
 import { makeWaitForRun } from "./WaitForRun.ts"
 
@@ -63,8 +63,8 @@ const triggerBody = ({ data, idempotencyKey: key, metadata, name, version }: Nam
 /** Makes the methods, over a connection. */
 export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
   const calls = makeCalls(connection)
-  const { withoutEndpoint } = calls
-  const rowCalls = makeEndpointCalls(connection)
+  const { withoutCall } = calls
+  const rowCalls = makeOperationCalls(connection)
   const { all, ask } = rowCalls
 
   /** Makes a request whose answer is a run. */
@@ -133,7 +133,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
         "explain",
         {
           variables: { id: runId },
-          orElse: withoutEndpoint(`explain(${quote(runId)})`, "getRun shows the status of the run")
+          orElse: withoutCall(`explain(${quote(runId)})`, "getRun shows the status of the run")
         },
         Answers.readExplanation
       )
@@ -150,7 +150,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
     publish,
     listTopics: () =>
       callPages<TopicInfo>(calls, {
-        endpoint: topics.listTopics,
+        address: topics.listTopics,
         body: "{}",
         what: "listTopics()",
         repeatable: true,
@@ -168,7 +168,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
         (body) =>
           ask(events.listEvents, "listEvents", {
             body,
-            orElse: withoutEndpoint("listEvents()", "A subscription with `replay` delivers the last events")
+            orElse: withoutCall("listEvents()", "A subscription with `replay` delivers the last events")
           })
       ),
     getEvent: (eventId) =>
@@ -178,7 +178,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
           ask(events.getEvent, "getEvent", {
             about: id,
             body: { id },
-            orElse: withoutEndpoint(
+            orElse: withoutCall(
               `getEvent(${quote(id)})`,
               "A subscription with `replay` delivers the last events"
             )
@@ -190,7 +190,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
         (id) =>
           ask(events.explainEvent, "explainEvent", {
             variables: { id },
-            orElse: withoutEndpoint(`explainEvent(${quote(id)})`, "listRuns lists the runs")
+            orElse: withoutCall(`explainEvent(${quote(id)})`, "listRuns lists the runs")
           })
       ),
     getRun,
@@ -219,7 +219,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
             body,
             // longer than the server may take to count
             timeoutMs: (body.timeLimit ?? 0) + connection.server.timeoutMs,
-            orElse: withoutEndpoint("countRuns()", "listRuns lists the runs")
+            orElse: withoutCall("countRuns()", "listRuns lists the runs")
           })
       ),
     getRunSteps: (runId) =>
@@ -230,7 +230,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
           {
             about: runId,
             body: { runId },
-            orElse: withoutEndpoint(`getRunSteps(${quote(runId)})`, "getRun shows the status of the run")
+            orElse: withoutCall(`getRunSteps(${quote(runId)})`, "getRun shows the status of the run")
           },
           Answers.readSteps
         ),
@@ -238,7 +238,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
         ({ code }) => code === "LIMIT_EXCEEDED",
         () =>
           callPages<RunStep>(calls, {
-            endpoint: runs.restRunSteps,
+            address: runs.restRunSteps,
             variables: { id: runId },
             what: `getRunSteps(${quote(runId)})`,
             repeatable: true,
@@ -249,26 +249,26 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
     getRunAudit: (runId) =>
       withId("getRunAudit", runId, () =>
         callPages<AuditEvent>(calls, {
-          endpoint: runs.runAudit,
+          address: runs.runAudit,
           variables: { id: runId },
           what: `getRunAudit(${quote(runId)})`,
           repeatable: true,
           onlyOurEngine: true,
           notFound: () => new RunNotFoundError(runId),
-          orElse: withoutEndpoint(`getRunAudit(${quote(runId)})`, "getRunSteps shows the steps"),
+          orElse: withoutCall(`getRunAudit(${quote(runId)})`, "getRunSteps shows the steps"),
           read: (answer) => readAudit(answer)?.events
         })
       ),
     getRunLogs: (runId) =>
       withId("getRunLogs", runId, () =>
         callPages<RunLogLine>(calls, {
-          endpoint: runs.runLogs,
+          address: runs.runLogs,
           variables: { id: runId },
           what: `getRunLogs(${quote(runId)})`,
           repeatable: true,
           onlyOurEngine: true,
           notFound: () => new RunNotFoundError(runId),
-          orElse: withoutEndpoint(`getRunLogs(${quote(runId)})`, "The logs of the workers contain the lines"),
+          orElse: withoutCall(`getRunLogs(${quote(runId)})`, "The logs of the workers contain the lines"),
           read: (answer) => readLogs(answer)?.lines
         })
       ),
@@ -284,10 +284,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
           runId,
           { id: runId, fromStep },
           {
-            orElse: withoutEndpoint(
-              `retryRun(${quote(runId)})`,
-              "Use resumeRun, which retries failed runs too"
-            )
+            orElse: withoutCall(`retryRun(${quote(runId)})`, "Use resumeRun, which retries failed runs too")
           }
         )
       ),
@@ -305,7 +302,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
           {
             about: runId,
             body: snakeKeys({ runId, reason }),
-            orElse: withoutEndpoint(`pauseRun(${quote(runId)})`, "cancelRun ends the run")
+            orElse: withoutCall(`pauseRun(${quote(runId)})`, "cancelRun ends the run")
           },
           (answer) => ({ run: Answers.readPaused(answer) })
         ),
@@ -356,7 +353,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
                 {
                   variables: { id: runId },
                   body,
-                  orElse: withoutEndpoint(`forkRun(${quote(runId)})`, "Emit its event again for a new run")
+                  orElse: withoutCall(`forkRun(${quote(runId)})`, "Emit its event again for a new run")
                 },
                 Answers.readRun
               )
@@ -374,7 +371,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
               {
                 variables: { id: runId },
                 body,
-                orElse: withoutEndpoint(`moveRun(${quote(runId)})`, "Its runs do not belong to versions")
+                orElse: withoutCall(`moveRun(${quote(runId)})`, "Its runs do not belong to versions")
               },
               Answers.readRun
             )
@@ -384,7 +381,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
     listWorkers: () => all(restWorkers, "listWorkers", ({ workers }) => workers),
     getCapabilities: () =>
       ask(serverCalls.restCapabilities, "getCapabilities", {
-        orElse: withoutEndpoint("getCapabilities()", "It has no optional capabilities")
+        orElse: withoutCall("getCapabilities()", "It has no optional capabilities")
       }),
     // not repeated: the caller wants to know the health now
     health: () =>
@@ -420,7 +417,7 @@ const withStep = <A>(
         Effect.suspend(then)
       )
 
-/** Checks the id of a call. An empty id in a path would address another endpoint. */
+/** Checks the id of a call. An empty id in a path would address another call. */
 const withId = <A>(
   what: string,
   runId: string,

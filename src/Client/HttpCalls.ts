@@ -8,7 +8,7 @@ import { calculateBackoff } from "../Backoff.ts"
 import { ConnectionError, type IronflowError, type TimeoutError } from "../Errors.ts"
 import { safeJsonParse } from "../Json.ts"
 import { checkWellFormed } from "../Limits.ts"
-import { type Endpoint, pathOf } from "../Protocol/Http/Endpoints.ts"
+import { type CallAddress, pathOf } from "../Protocol/Http/CallAddress.ts"
 import { show } from "../Show.ts"
 import type { Connection } from "./HttpConnection.ts"
 import type { Answer, Request } from "./HttpExchange.ts"
@@ -17,7 +17,7 @@ import {
   invalidResponse,
   isFromEngine,
   isFromServer,
-  isMissingEndpoint,
+  isCallMissing,
   isNotFoundInText,
   unsupported
 } from "./HttpFailures.ts"
@@ -26,7 +26,7 @@ import type { RetryEvent } from "./Retry.ts"
 
 /** A call: what to send, and how to read the answer. */
 export interface Call<A> {
-  readonly endpoint: Endpoint
+  readonly address: CallAddress
   readonly variables?: { readonly [name: string]: string }
   readonly query?: string
   /** JSON, or the content type in `contentType`. */
@@ -45,11 +45,10 @@ export interface Call<A> {
   readonly refused?: (text: string) => IronflowError
   /** The error for a 409, for servers that do not send an error of their own. */
   readonly conflict?: () => IronflowError
-  /** What to do instead on a server that does not have the endpoint. `status` is that of its answer. */
+  /** What to do instead on a server that does not have the call. `status` is that of its answer. */
   readonly orElse?: (status: number) => Effect.Effect<A, IronflowError>
   /**
-   * Whether only our engine has the endpoint. Then a 404 of another Ironflow server means that it lacks the
-   * endpoint.
+   * Whether only our engine has the call. Then a 404 of another Ironflow server means that it lacks the call.
    */
   readonly onlyOurEngine?: boolean
   /** Whether legacy servers say "not found" in plain text. */
@@ -65,8 +64,8 @@ export interface Call<A> {
 export interface Calls {
   /** Makes a call. */
   readonly call: <A>(call: Call<A>) => Effect.Effect<A, IronflowError>
-  /** An `orElse` that fails, since the server lacks the endpoint. `instead` says what the user can do. */
-  readonly withoutEndpoint: (
+  /** An `orElse` that fails, since the server lacks the call. `instead` says what the user can do. */
+  readonly withoutCall: (
     what: string,
     instead: string
   ) => (status: number) => Effect.Effect<never, IronflowError>
@@ -80,14 +79,14 @@ export const makeCalls = (connection: Connection): Calls => {
     Effect.flatMap(
       validated(() => {
         for (const [name, text] of Object.entries(it.variables ?? {})) checkWellFormed(`The ${name}`, text)
-        return pathOf(it.endpoint, it.variables)
+        return pathOf(it.address, it.variables)
       }),
       (path) => callAt(path, it)
     )
 
   const callAt = <A>(path: string, it: Call<A>): Effect.Effect<A, IronflowError> => {
     const request: Request = {
-      method: it.endpoint.method,
+      method: it.address.method,
       path: path + (it.query ?? ""),
       what: it.what,
       ...(it.body === undefined ? {} : { body: it.body }),
@@ -114,7 +113,7 @@ export const makeCalls = (connection: Connection): Calls => {
             : Effect.succeed(value)
         }
         const isOther = isFromServer(answer) && !isFromEngine(answer)
-        const missing = isMissingEndpoint(answer) || (it.onlyOurEngine === true && status === 404 && isOther)
+        const missing = isCallMissing(answer) || (it.onlyOurEngine === true && status === 404 && isOther)
         if (missing && it.orElse !== undefined) return it.orElse(status)
         if (isOther) {
           if (status === 412 && it.refused !== undefined) return Effect.fail(it.refused(text))
@@ -130,7 +129,7 @@ export const makeCalls = (connection: Connection): Calls => {
 
   return {
     call,
-    withoutEndpoint: (what, instead) => (status) => Effect.fail(unsupported(url, what, instead, status))
+    withoutCall: (what, instead) => (status) => Effect.fail(unsupported(url, what, instead, status))
   }
 }
 

@@ -1,5 +1,5 @@
 /** A request to a server and its answer, whatever the transport. */
-import type { Method } from "../Protocol/Http/Endpoints.ts"
+import type { Method } from "../Protocol/Http/CallAddress.ts"
 
 export interface Request {
   readonly method: Method

@@ -64,9 +64,9 @@ const withCode = (error: ServerError, code: string): ServerError =>
       })
 
 /**
- * Whether the answer says that the server lacks the endpoint, and not that a run or function does not exist.
+ * Whether the answer says that the server lacks the call, and not that a run or function does not exist.
  */
-export const isMissingEndpoint = (answer: Answer): boolean => {
+export const isCallMissing = (answer: Answer): boolean => {
   const { status, text } = answer
   if (status === 501 || status === 405) return !isMarkup(text)
   if (status !== 404) return false

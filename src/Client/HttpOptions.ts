@@ -11,7 +11,7 @@ import {
 import { ValidationError } from "../Errors.ts"
 import { checkName } from "../Limits.ts"
 import type { Keys } from "../OptionKeys.ts"
-import { ENVIRONMENT_HEADER } from "../Protocol/Http/Endpoints.ts"
+import { ENVIRONMENT_HEADER } from "../Protocol/Http/CallAddress.ts"
 import { show } from "../Show.ts"
 import { type ClientRetryConfig, clientRetryKeys, resolveClientRetry, type ResolvedRetry } from "./Retry.ts"
 

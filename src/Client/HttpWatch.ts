@@ -15,14 +15,14 @@ import { ConnectionError, type IronflowError } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import { checkRevision } from "../KvKeys.ts"
 import { reader } from "../Protocol/Codec.ts"
-import { pathOf } from "../Protocol/Http/Endpoints.ts"
+import { pathOf } from "../Protocol/Http/CallAddress.ts"
 import { readFailure } from "../Protocol/Http/Failures.ts"
-import type { Operation } from "../Protocol/EndpointSpec.ts"
+import type { Operation } from "../Protocol/CallSpec.ts"
 import { Watching } from "../Protocol/Watch.ts"
 import { validated } from "../CheckAsEffect.ts"
 import { environmentHeader } from "./HttpOptions.ts"
 import type { Connection } from "./HttpConnection.ts"
-import { failureOf, isMissingEndpoint, unsupported } from "./HttpFailures.ts"
+import { failureOf, isCallMissing, unsupported } from "./HttpFailures.ts"
 
 interface WatchOptions<A> {
   /** Path, with a leading slash. */
@@ -259,7 +259,7 @@ const listen = (
     })
     response.on("end", () => {
       const answer = { status: response.statusCode ?? 500, text }
-      const error = isMissingEndpoint(answer)
+      const error = isCallMissing(answer)
         ? unsupported(server.url, what, "Read again from time to time instead", answer.status)
         : failureOf(answer, what, notFound)
       hear({ _tag: "Lost", error, forGood: !(error instanceof ConnectionError) })

@@ -11,7 +11,7 @@ import { checkBucketName, checkKey, checkRevision, compileFilter } from "../KvKe
 import { contentTypes, decodeValue, encodeValue, typeOfContent, writtenAs } from "../KvValue.ts"
 import { snakeKeys } from "../Protocol/Codec.ts"
 import * as calls from "../Protocol/Kv.ts"
-import type { Operation } from "../Protocol/EndpointSpec.ts"
+import type { Operation } from "../Protocol/CallSpec.ts"
 import { show } from "../Show.ts"
 import { quote } from "./HttpCalls.ts"
 import { validated } from "../CheckAsEffect.ts"
@@ -19,10 +19,10 @@ import type { Raw } from "./NarrowErrors.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { watchOf } from "./HttpWatch.ts"
 import type { KVBucketConfig, KvBucket, KVHistoryEntry, KVWatchEvent, KVWrite, UntypedKv } from "./Kv.ts"
-import { type Input, makeEndpointCalls } from "./EndpointCalls.ts"
+import { type Input, makeOperationCalls } from "./OperationCalls.ts"
 
 export const make = (connection: Connection): Raw<UntypedKv> => {
-  const { ask, pages } = makeEndpointCalls(connection)
+  const { ask, pages } = makeOperationCalls(connection)
   const named =
     <A>(operation: Operation<A>, what: string) =>
     (name: string) =>
@@ -50,7 +50,7 @@ export const make = (connection: Connection): Raw<UntypedKv> => {
 }
 
 const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
-  const { ask, pages, withoutEndpoint } = makeEndpointCalls(connection)
+  const { ask, pages, withoutCall } = makeOperationCalls(connection)
   const inBucket = `in bucket ${quote(name)}`
 
   /** Makes a call about one key. */
@@ -136,7 +136,7 @@ const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
               what: `history(${quote(key)}) ${inBucket}`,
               said: { key },
               notFound: () => new KeyNotFoundError(name, key),
-              orElse: withoutEndpoint(`history(${quote(key)})`, "Read the key itself with `get`")
+              orElse: withoutCall(`history(${quote(key)})`, "Read the key itself with `get`")
             },
             ({ entries }) => entries.map(toEntry)
           )
@@ -149,7 +149,7 @@ const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
             variables: { bucket },
             body,
             what: `write() ${inBucket}`,
-            orElse: withoutEndpoint(`write() ${inBucket}`, "Write the keys one by one")
+            orElse: withoutCall(`write() ${inBucket}`, "Write the keys one by one")
           })
       ),
     watch: ({ key, ...options } = {}) =>

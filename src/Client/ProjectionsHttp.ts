@@ -11,7 +11,7 @@ import { checkProjectionName } from "../Projection/Projection.ts"
 import { reader } from "../Protocol/Codec.ts"
 import { MAX_WAIT_MS } from "../Protocol/Http/Turns.ts"
 import * as operations from "../Protocol/Projections.ts"
-import type { Operation } from "../Protocol/EndpointSpec.ts"
+import type { Operation } from "../Protocol/CallSpec.ts"
 import { show } from "../Show.ts"
 import type { EffectKind } from "./Client.ts"
 import { done, makeCalls, quote } from "./HttpCalls.ts"
@@ -28,11 +28,11 @@ import {
   type ProjectionStateResult,
   type ProjectionStatusInfo
 } from "./Projections.ts"
-import { makeEndpointCalls } from "./EndpointCalls.ts"
+import { makeOperationCalls } from "./OperationCalls.ts"
 
 /** Makes the function that reads changed states, which only our engine can list. */
 export const makeReadChanges = (connection: Connection): ReadChanges => {
-  const { ask } = makeEndpointCalls(connection)
+  const { ask } = makeOperationCalls(connection)
   return (name, query) => {
     const search = new URLSearchParams()
     for (const [field, value] of Object.entries(query))
@@ -59,7 +59,7 @@ export const makeReadChanges = (connection: Connection): ReadChanges => {
 /** Makes the methods, over a connection. */
 export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> => {
   const calls = makeCalls(connection)
-  const { ask } = makeEndpointCalls(connection)
+  const { ask } = makeOperationCalls(connection)
 
   const about = <A, B = A>(
     operation: Operation<A>,
@@ -134,7 +134,7 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
     Effect.map(
       about(operations.retryDeadLetters, method, name, {
         body,
-        orElse: calls.withoutEndpoint(
+        orElse: calls.withoutCall(
           `projections.${method}(${quote(name)})`,
           "Use rebuild, which projects the whole log again"
         )
@@ -157,7 +157,7 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
       }),
     list: () =>
       callPages<ProjectionStatusInfo>(calls, {
-        endpoint: operations.listProjections,
+        address: operations.listProjections,
         what: "projections.list()",
         repeatable: true,
         read: (answer) => {
@@ -180,7 +180,7 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
       Effect.map(
         about(operations.deadLetters, "deadLetters", name, {
           query: `?after=${after}&limit=${limit}`,
-          orElse: calls.withoutEndpoint(
+          orElse: calls.withoutCall(
             `projections.deadLetters(${quote(name)})`,
             "Its log shows which events failed"
           )

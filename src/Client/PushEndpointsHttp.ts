@@ -7,13 +7,13 @@ import { quote } from "./HttpCalls.ts"
 import type { Connection } from "./HttpConnection.ts"
 import type { Raw } from "./NarrowErrors.ts"
 import type { PushEndpointsApi } from "./PushEndpoints.ts"
-import { makeEndpointCalls } from "./EndpointCalls.ts"
+import { makeOperationCalls } from "./OperationCalls.ts"
 
 /** Makes the methods, over a connection. */
 export const make = (connection: Connection): Raw<PushEndpointsApi<EffectKind>> => {
-  const { ask, withoutEndpoint } = makeEndpointCalls(connection)
+  const { ask, withoutCall } = makeOperationCalls(connection)
   const orElse = (what: string) =>
-    withoutEndpoint(`pushEndpoints.${what}`, "Register the functions with the tools of that server")
+    withoutCall(`pushEndpoints.${what}`, "Register the functions with the tools of that server")
   return {
     register: (url) =>
       Effect.map(

@@ -20,13 +20,13 @@ import {
 import { encodeJson } from "../Json.ts"
 import { checkName, checkSize, snapshotBytes } from "../Limits.ts"
 import { reader, snakeKeys } from "../Protocol/Codec.ts"
-import type { Operation } from "../Protocol/EndpointSpec.ts"
+import type { Operation } from "../Protocol/CallSpec.ts"
 import * as calls from "../Protocol/Streams.ts"
 import { object, quote } from "./HttpCalls.ts"
 import { validated } from "../CheckAsEffect.ts"
 import type { Raw } from "./NarrowErrors.ts"
 import type { Connection } from "./HttpConnection.ts"
-import { type Input, makeEndpointCalls } from "./EndpointCalls.ts"
+import { type Input, makeOperationCalls } from "./OperationCalls.ts"
 import { eventsOver, nullIfMissing } from "./StreamPages.ts"
 import { checkCount, checkList, checkRead, pageAfter, upcastEvents } from "./StreamReading.ts"
 import { appendsOf } from "./TypedEmit.ts"
@@ -48,7 +48,7 @@ export const make = (
   connection: Connection,
   { eventDefinitions }: ReadingOptions = {}
 ): Raw<UntypedStreams> => {
-  const { ask, withoutEndpoint } = makeEndpointCalls(connection)
+  const { ask, withoutCall } = makeOperationCalls(connection)
 
   const info = (entityId: string): Effect.Effect<StreamInfo, IronflowError> =>
     Effect.map(
@@ -182,7 +182,7 @@ export const make = (
             all,
             { events: `[${all.events.map((event) => object(eventFields(event))).join(",")}]` },
             {
-              orElse: withoutEndpoint(
+              orElse: withoutCall(
                 `streams.appendAll(${quote(all.entityId)})`,
                 "Append the events one by one with streams.append"
               )
@@ -219,10 +219,7 @@ export const make = (
                   ...(entityType === undefined ? {} : { entityType })
                 })
               )}`,
-              orElse: withoutEndpoint(
-                "streams.listStreams()",
-                "streams.getInfo shows whether a stream exists"
-              )
+              orElse: withoutCall("streams.listStreams()", "streams.getInfo shows whether a stream exists")
             }),
             ({ streams, totalCount }) => ({ streams, totalCount: totalCount || streams.length })
           )
@@ -249,7 +246,7 @@ export const make = (
           ask(calls.createSnapshot, "streams.createSnapshot", {
             about: id,
             body,
-            orElse: withoutEndpoint(`streams.createSnapshot(${quote(id)})`, "streams.read returns all events")
+            orElse: withoutCall(`streams.createSnapshot(${quote(id)})`, "streams.read returns all events")
           })
       ),
     getSnapshot: (entityId, { beforeVersion = 0 } = {}) =>
@@ -263,7 +260,7 @@ export const make = (
             ask(calls.getSnapshot, "streams.getSnapshot", {
               about: id,
               body: snakeKeys({ entityId: id, beforeVersion: before }),
-              orElse: withoutEndpoint(`streams.getSnapshot(${quote(id)})`, "streams.read returns all events")
+              orElse: withoutCall(`streams.getSnapshot(${quote(id)})`, "streams.read returns all events")
             }),
             (error) => error instanceof SnapshotNotFoundError || error instanceof StreamNotFoundError,
             () => Effect.succeed(undefined)

@@ -8,12 +8,12 @@ import type { WireRun } from "../Protocol/Runs.ts"
 import { isTerminal } from "../RunStatus.ts"
 import { showMs } from "../Show.ts"
 import type { ClientApi, EffectKind, Run, WaitForRunOptions } from "./Client.ts"
-import type { EndpointCalls } from "./EndpointCalls.ts"
+import type { OperationCalls } from "./OperationCalls.ts"
 import * as Answers from "./HttpAnswers.ts"
 import type { Raw } from "./NarrowErrors.ts"
 
 interface WaitForRunCalls extends Pick<Raw<ClientApi<EffectKind>>, "explain" | "getRun"> {
-  readonly ask: EndpointCalls["ask"]
+  readonly ask: OperationCalls["ask"]
   /** The timeout of a request that does not wait, in milliseconds. */
   readonly timeoutMs: number
 }

@@ -48,7 +48,7 @@ import * as Timers from "./Schedules/Timers.ts"
 import * as Secrets from "./Secrets/Secrets.ts"
 import type { BackupInfo } from "./Store/Backup.ts"
 import type { Counts } from "./Store/Changes.ts"
-import * as Auditor from "./Audit/Auditor.ts"
+import * as GuaranteeCheck from "./Guarantees/GuaranteeCheck.ts"
 import * as Doctor from "./Doctor/Doctor.ts"
 import * as Counters from "./Store/Counters.ts"
 import { failWhenLost } from "./Store/FailWhenLost.ts"
@@ -138,7 +138,7 @@ export interface EngineMetrics extends Readonly<Counts> {
   readonly credit: number
   /** Calls that were refused because the condition of a policy failed. */
   readonly policyConditionFailures: number
-  /** Violations of guarantees that the auditor has found in the database. */
+  /** How many violations of guarantees were found in the database. */
   readonly invariantViolations: number
 }
 
@@ -166,7 +166,7 @@ const parts = Layer.mergeAll(Push.layer, Metrics.layer, EngineLog.layer).pipe(
   Layer.provideMerge(Layer.mergeAll(Runs.layer, Log.layer, Subscriptions.layer, KvFeed.layer)),
   Layer.provideMerge(Dispatch.layer),
   Layer.provideMerge(Layer.mergeAll(Secrets.layer, Functions.layer, Turns.layer)),
-  Layer.provideMerge(Layer.mergeAll(Auditor.layer, Counters.layer, Access.layer, SystemEvents.layer))
+  Layer.provideMerge(Layer.mergeAll(GuaranteeCheck.layer, Counters.layer, Access.layer, SystemEvents.layer))
 )
 
 const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | Scope.Scope> = Effect.gen(
@@ -183,7 +183,7 @@ const compose = Effect.gen(function* () {
   const store = yield* Store
   const access = yield* Access.Access
   const counters = yield* Counters.Counters
-  const auditor = yield* Auditor.Auditor
+  const guarantees = yield* GuaranteeCheck.GuaranteeCheck
   const workers = yield* Workers.Workers
   return Engine.of({
     functions: yield* Functions.Functions,
@@ -209,7 +209,7 @@ const compose = Effect.gen(function* () {
     measured: yield* Metrics.Metrics,
     metrics: () => ({
       policyConditionFailures: access.conditionFailures,
-      invariantViolations: auditor.violations(),
+      invariantViolations: guarantees.violations(),
       ...counters.read(),
       ...workers.load()
     }),

@@ -1,20 +1,20 @@
 /**
- * Limits the memory for the bodies, frames and messages of all connections that are incomplete or being processed. When the
+ * Limits the memory for input (bodies, frames, messages) that is incomplete or being processed, over all connections. When the
  * memory is used up, further input waits unread until other input is done. Input that takes too long meanwhile is rejected.
  */
 import type * as Clock from "effect/Clock"
 import { type IronflowError, UnavailableError } from "../Errors.ts"
 import type { ScheduleTimeout } from "../Execution/Alarm.ts"
 
-/** Most bytes of all input together. */
+/** The most bytes of input, over all connections. */
 const INPUT_BYTES = 24 * 1024 * 1024
 
-/** Most bytes of the input of one connection. */
+/** The most bytes of input of one connection. */
 const CONNECTION_BYTES = 16 * 1024 * 1024
 
 /**
- * Most bytes of complete input that is processed at once, because parsed data is several times as large. A single input may be
- * larger. The others wait for their turn.
+ * The most bytes of complete input that is processed at once, because parsed data is several times as large. A single input may be
+ * larger. The others wait until they are admitted.
  */
 const WORK_BYTES = 4 * 1024 * 1024
 
@@ -48,7 +48,7 @@ export class InputBudget {
   readonly #byConnection = new WeakMap<object, number>()
   #waiting = 0
   #working = 0
-  readonly #queue: Array<{ readonly input: PendingInput; readonly onTurn: () => void }> = []
+  readonly #queue: Array<{ readonly input: PendingInput; readonly onAdmitted: () => void }> = []
   #isWatching = false
 
   constructor(clock: Clock.Clock, after: ScheduleTimeout) {
@@ -68,7 +68,7 @@ export class InputBudget {
     return input
   }
 
-  hold(input: PendingInput, bytes: number): void {
+  setHeld(input: PendingInput, bytes: number): void {
     if (input.state === "ended") return
     input.movedAt = this.#nowMs()
     this.#count(input, bytes)
@@ -79,11 +79,11 @@ export class InputBudget {
     this.#watch()
   }
 
-  work(input: PendingInput, onTurn: () => void): void {
+  complete(input: PendingInput, onAdmitted: () => void): void {
     if (input.state === "ended") return
     if (input.state === "waiting") this.#waiting--
     input.state = "complete"
-    this.#queue.push({ input, onTurn })
+    this.#queue.push({ input, onAdmitted })
     this.#next()
   }
 
@@ -96,19 +96,19 @@ export class InputBudget {
     if (state === "waiting") this.#waiting--
     if (state === "processing") this.#working -= held
     this.#next()
-    if (this.#waiting > 0) this.#goOn()
+    if (this.#waiting > 0) this.#resumeWaiting()
   }
 
   #next(): void {
     for (let first = this.#queue[0]; first !== undefined; first = this.#queue[0]) {
-      const { input, onTurn } = first
+      const { input, onAdmitted } = first
       if (input.state === "complete") {
         if (this.#working > 0 && this.#working + input.held > WORK_BYTES) return
         input.state = "processing"
         this.#working += input.held
       }
       this.#queue.shift()
-      if (input.state === "processing") onTurn()
+      if (input.state === "processing") onAdmitted()
     }
   }
 
@@ -130,7 +130,7 @@ export class InputBudget {
     return isFree || this.#inputs.values().next().value === input
   }
 
-  #goOn(): void {
+  #resumeWaiting(): void {
     let more = 0
     for (const input of this.#inputs) {
       if (input.state !== "waiting" || !this.#hasRoom(input, more + PIECE)) continue
@@ -158,7 +158,7 @@ export class InputBudget {
         source.refuse(busy())
       }
       if (this.#waiting > 0) {
-        this.#goOn()
+        this.#resumeWaiting()
         this.#watch()
       }
     })
@@ -184,14 +184,14 @@ export class PendingInput {
     this.movedAt = now
   }
 
-  /** Adds held bytes, which may pause the source. */
-  hold(bytes: number): void {
-    this.#inputBudget.hold(this, bytes)
+  /** Sets how many bytes the input holds now. This may pause the source. */
+  setHeld(bytes: number): void {
+    this.#inputBudget.setHeld(this, bytes)
   }
 
-  /** Notes that the input is complete. `onTurn` is called when it is its turn to be processed. It counts until {@link end}. */
-  onComplete(onTurn: () => void): void {
-    this.#inputBudget.work(this, onTurn)
+  /** Notes that the input is complete. `onAdmitted` is called when it may be processed. It counts until {@link end}. */
+  complete(onAdmitted: () => void): void {
+    this.#inputBudget.complete(this, onAdmitted)
   }
 
   end(): void {

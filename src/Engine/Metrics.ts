@@ -16,7 +16,7 @@ import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { StoreError } from "../Errors.ts"
 import type { HistogramData } from "../Histogram.ts"
-import { Auditor } from "./Audit/Auditor.ts"
+import { GuaranteeCheck } from "./Guarantees/GuaranteeCheck.ts"
 import { Access } from "./Access/Access.ts"
 import { Hooks } from "./Hooks/Hooks.ts"
 import { type LogLag, readLogLag } from "./LogLag.ts"
@@ -66,7 +66,7 @@ interface Found {
 export const layer: Layer.Layer<
   Metrics,
   StoreError,
-  Store | Runs | Workers | Subscriptions | Counters | Access | Auditor | Hooks
+  Store | Runs | Workers | Subscriptions | Counters | Access | GuaranteeCheck | Hooks
 > = Layer.effect(
   Metrics,
   Effect.gen(function* () {
@@ -76,7 +76,7 @@ export const layer: Layer.Layer<
     const subscriptions = yield* Subscriptions
     const counters = yield* Counters
     const access = yield* Access
-    const auditor = yield* Auditor
+    const guarantees = yield* GuaranteeCheck
     const hooks = yield* Hooks
     const clock = yield* Clock.Clock
     const oneAtATime = yield* Semaphore.make(1)
@@ -126,7 +126,7 @@ export const layer: Layer.Layer<
       ...counts({
         ...counters.read(),
         policyConditionFailures: access.conditionFailures,
-        invariantViolations: auditor.violations()
+        invariantViolations: guarantees.violations()
       }),
       ...ofFunctions(stats),
       ...durationsOf(stats),
@@ -188,7 +188,7 @@ const counts = (
   single(
     "ironflow_invariant_violations_total",
     "counter",
-    "Violations of guarantees that the auditor has found in the database; 0 unless something is damaged or has a bug.",
+    "Violations of guarantees that were found in the database; 0 unless something is damaged or has a bug.",
     counts.invariantViolations
   ),
   {

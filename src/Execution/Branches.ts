@@ -1,6 +1,6 @@
 /**
- * Runs the branches of a parallel call: limits how many run at once, and stops the others after a failure.
- * The failure of the call is recorded as its verdict.
+ * Runs the branches of a parallel call: limits how many run at once and, with `failFast`, stops the others
+ * after a failure. That failure is recorded as the verdict of the call.
  */
 import { deserializeError, type SerializedError, serializeError, ValidationError } from "../Errors.ts"
 import { checkKeys } from "../OptionKeys.ts"
@@ -44,7 +44,7 @@ export const runBranches = (
   entry: Function
 ): (() => void) => {
   const { concurrency, count, failFast, name } = parallel
-  turn.steps.outcomes.goesOn(scope)
+  turn.steps.outcomes.noteCallIn(scope)
   const prefix = scope.keys.nextParallel(name)
   const startedAt = turn.host.clock.currentTimeMillisUnsafe()
   const group = new BranchGroup(scope)
@@ -56,14 +56,23 @@ export const runBranches = (
   let starting = false
   let cancelled = false
 
-  const verdict = new StepCall(verdictKey(prefix), name, "parallel", scope, noCode, (outcome: Outcome) => {
-    if (outcome._tag !== "Failure") return
-    cancelled = true
-    parallel.fail(matching(failures, outcome.error))
-  })
+  const verdictCall = new StepCall(
+    verdictKey(prefix),
+    name,
+    "parallel",
+    scope,
+    noCode,
+    (outcome: Outcome) => {
+      if (outcome._tag !== "Failure") return
+      cancelled = true
+      parallel.fail(matching(failures, outcome.error))
+    }
+  )
+
+  const isVerdictRecorded = failFast && turn.steps.addRecordedCall(verdictCall, entry)
 
   const startMore = (): void => {
-    // a branch has ended while it was being started: the loop that started it sees this
+    // a branch may end inside `begin`: the loop below then starts the next one
     if (starting) return
     starting = true
     while (next < count && running < concurrency && !(failFast && failures.length > 0) && !cancelled) {
@@ -83,13 +92,13 @@ export const runBranches = (
     ended++
     if (exit._tag === "Failure") failures.push(exit)
     if (failFast && failures.length > 0) {
-      // a verdict that the journal has is delivered at its place in the journal, not now
-      if (exit._tag === "Failure" && failures.length === 1 && !decided) {
+      // if the journal already has the verdict, it is delivered at its place there, not now
+      if (exit._tag === "Failure" && failures.length === 1 && !isVerdictRecorded) {
         turn.steps.stop(group, `another branch of "${name}" has failed`, recordVerdict)
       }
     } else if (ended < count) {
       startMore()
-    } else if (!decided) {
+    } else if (!isVerdictRecorded) {
       parallel.succeed(exits)
     }
   }
@@ -98,17 +107,16 @@ export const runBranches = (
     const [first] = failures
     if (cancelled || first === undefined) return
     const error = errorWithoutSecrets(turn.job, serializeError(first.error))
-    turn.steps.outcomes.record(verdict, { _tag: "Failure", error }, 1, startedAt)
+    turn.steps.outcomes.record(verdictCall, { _tag: "Failure", error }, 1, startedAt)
   }
 
-  const decided = failFast && turn.steps.addRecordedCall(verdict, entry)
-  if (decided) turn.steps.shut(group)
+  if (isVerdictRecorded) turn.steps.shut(group)
   if (count === 0) parallel.succeed([])
   else startMore()
 
   return () => {
     cancelled = true
-    turn.steps.withdraw(verdict)
+    turn.steps.withdraw(verdictCall)
   }
 }
 

@@ -1,40 +1,41 @@
 /**
- * What a turn knows of its run at the start: the journal and the open steps. Each entry answers one call of
- * the handler. The handler has not called the entries that are left at the end.
+ * What a turn knows of its run at the start: the journal and the open steps. Each entry of the journal is the
+ * answer to one step call of the handler. Entries that are left at the end belong to steps that the handler did
+ * not call this time.
  */
 import type { Job, JournalEntry, OpenStep, Outcome } from "../Protocol/Worker.ts"
 import { isAtRoot } from "../StepId.ts"
 
-/** An entry of the journal, with its index. */
+/** An entry, with its index in the journal. */
 export interface Recorded {
   readonly entry: JournalEntry
-  readonly rank: number
+  readonly index: number
 }
 
 /**
- * A wait that ended before the handler called it. Without an outcome, the next attempt of the step begins.
+ * A wait that ended before the handler reached it. Without an outcome, the next attempt of the step begins.
  */
 export interface FiredEarly {
   readonly outcome: Outcome | undefined
 }
 
 export class Journal {
-  /** Entries that the handler has not called yet. */
+  /** The entries of steps that the handler has not called yet. */
   readonly #recorded: Map<string, Recorded>
   readonly #open: Map<string, OpenStep>
-  /** Steps that an earlier turn has left open, and that the handler has not called again. */
-  readonly #ahead: Set<string>
+  /** Steps that an earlier turn left open, and that the handler has not reached yet. */
+  readonly #unreached: Set<string>
   readonly #firedEarly: Map<string, FiredEarly>
 
   constructor({ journal, open }: Pick<Job, "journal" | "open">) {
     this.#recorded = journal.length === 0 ? noMap : new Map()
-    for (const [rank, entry] of journal.entries()) this.#recorded.set(entry.stepKey, { entry, rank })
+    for (const [index, entry] of journal.entries()) this.#recorded.set(entry.stepKey, { entry, index })
     this.#open = open.length === 0 ? noMap : new Map()
-    this.#ahead = open.length === 0 ? noSet : new Set()
+    this.#unreached = open.length === 0 ? noSet : new Set()
     this.#firedEarly = open.length === 0 ? noMap : new Map()
     for (const step of open) {
       this.#open.set(step.stepKey, step)
-      this.#ahead.add(step.stepKey)
+      this.#unreached.add(step.stepKey)
     }
   }
 
@@ -57,17 +58,17 @@ export class Journal {
   }
 
   /** The step, if it was open before this turn. */
-  open(key: string): OpenStep | undefined {
+  openStep(key: string): OpenStep | undefined {
     return this.#open.get(key)
   }
 
-  /** The step, if it was open before this turn. Records that the handler has called it again. */
+  /** Returns what {@link openStep} returns, and notes that the handler has reached the step. */
   reach(key: string): OpenStep | undefined {
-    this.#ahead.delete(key)
+    this.#unreached.delete(key)
     return this.#open.get(key)
   }
 
-  /** Records that a wait is over, although the handler has not called it yet. Ignored when the step was not open. */
+  /** Notes that a wait is over, although the handler has not reached it yet. Ignored when the step was not open. */
   fireEarly(key: string, outcome: Outcome | undefined): void {
     if (this.#open.has(key)) this.#firedEarly.set(key, { outcome })
   }
@@ -76,9 +77,9 @@ export class Journal {
     return this.#firedEarly.get(key)
   }
 
-  /** Whether the handler has not called all steps again that earlier turns have left open. */
-  get isAhead(): boolean {
-    return this.#ahead.size > 0
+  /** Whether earlier turns left steps open that the handler has not reached yet. */
+  get hasUnreachedSteps(): boolean {
+    return this.#unreached.size > 0
   }
 
   /**
@@ -87,9 +88,9 @@ export class Journal {
    * has `completed`, they count too.
    */
   uncalled(completed: boolean): ReadonlyArray<string> {
-    if (this.#recorded.size === 0 && this.#ahead.size === 0) return []
+    if (this.#recorded.size === 0 && this.#unreached.size === 0) return []
     const steps: Array<JournalEntry | OpenStep> = Array.from(this.#recorded.values(), ({ entry }) => entry)
-    for (const [key, open] of this.#open) if (this.#ahead.has(key)) steps.push(open)
+    for (const [key, open] of this.#open) if (this.#unreached.has(key)) steps.push(open)
     return steps
       .filter(({ kind, stepKey }) => kind !== "compensate" && (completed || isAtRoot(stepKey)))
       .map(({ name }) => name)

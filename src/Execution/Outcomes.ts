@@ -80,9 +80,9 @@ export class Outcomes implements Progress {
   // ---------------------------------------------------------------------------
 
   /** Queues the outcome that the journal has for a call. */
-  replay(call: StepCall, { entry: { kind, outcome }, rank }: Recorded): void {
+  replay(call: StepCall, { entry: { kind, outcome }, index }: Recorded): void {
     // The verdict on branches waits until all activity has come to rest, since the branches end before it.
-    call.settling = this.#settlement.request(rank, () => this.#deliver(call, outcome), kind === "parallel")
+    call.settling = this.#settlement.request(index, () => this.#deliver(call, outcome), kind === "parallel")
   }
 
   /**
@@ -171,8 +171,8 @@ export class Outcomes implements Progress {
     this.#shown = undefined
   }
 
-  /** The handler makes a step call in this scope. */
-  goesOn(scope: StepScope): void {
+  /** Notes that the handler makes a step call in this scope. */
+  noteCallIn(scope: StepScope): void {
     this.actsUponShown()
     scope.waits?.leaveBehind(this.#delivered)
   }
@@ -190,7 +190,7 @@ export class Outcomes implements Progress {
 
   /** Delivers nothing while `fn` runs, and then continues. */
   together(fn: () => void): void {
-    this.#settlement.hold(fn)
+    this.#settlement.pauseWhile(fn)
     this.pump()
   }
 

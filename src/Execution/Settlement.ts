@@ -116,7 +116,7 @@ export class Settlement {
   }
 
   /** Delivers nothing while `fn` runs. */
-  hold(fn: () => void): void {
+  pauseWhile(fn: () => void): void {
     this.#held++
     fn()
     this.#held--

@@ -51,7 +51,7 @@ export class StepGate {
   }
 
   /** Keeps the call until {@link take} returns it. */
-  hold(call: StepCall): void {
+  keep(call: StepCall): void {
     if (isCode(call.work)) this.#heldCode.push(call)
     else this.#heldOps.push(call)
   }

@@ -112,7 +112,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
    * step has begun.
    */
   get isReplaying(): boolean {
-    return !this.#live && (this.outcomes.isReplaying || this.journal.isAhead)
+    return !this.#live && (this.outcomes.isReplaying || this.journal.hasUnreachedSteps)
   }
 
   /** A count that grows with each activity of the handler. */
@@ -181,7 +181,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
       return
     }
     this.#life++
-    this.outcomes.goesOn(call.scope)
+    this.outcomes.noteCallIn(call.scope)
     if (isWait(call.work)) this.outcomes.awaitEvent(call, call.work)
     this.#host.probe?.called?.(call)
     if (this.#phase === "compensating") {
@@ -218,7 +218,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
 
   /** Begins or resumes a compensation. The handler does not call these. */
   startCompensation(call: StepCall): void {
-    const open = this.journal.open(call.key)
+    const open = this.journal.openStep(call.key)
     if (open === undefined || !this.#resume(call, open)) this.#begin(call)
   }
 
@@ -299,7 +299,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     // the call was made.
     if (isWait(call.work)) call.unseen = call.scope.waits?.unseenBefore(call, call.work)
     if (this.#gate.mayBegin(call)) this.#start(call)
-    else this.#gate.hold(call)
+    else this.#gate.keep(call)
     if (!caughtUp || !this.#gate.beginsCode) this.outcomes.pump()
   }
 
@@ -437,7 +437,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     const { failures, outcome, stepKey } = notice
     if (outcome === undefined && failures !== undefined) {
       // the notice may be about an attempt that has already begun
-      const waiting = this.suspended.get(stepKey) ?? this.journal.open(stepKey)
+      const waiting = this.suspended.get(stepKey) ?? this.journal.openStep(stepKey)
       if (waiting !== undefined && waiting.failures !== failures) return
     }
     this.#fired(stepKey, outcome)
@@ -456,7 +456,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     } else if (isStopped(call.scope)) {
       this.#shelveStopped(call)
     } else {
-      this.#gate.hold(call)
+      this.#gate.keep(call)
       this.outcomes.pump()
     }
   }

@@ -10,7 +10,7 @@ import { Engine, layer } from "../Engine/Engine.ts"
 import type { BackupInfo } from "../Engine/Store/Backup.ts"
 import { restore as restoreFile, type RestoreOptions } from "../Engine/Store/Restore.ts"
 import * as SqliteStore from "../Engine/SqliteStore.ts"
-import { Auditing } from "../Engine/Audit/Auditor.ts"
+import { ChecksGuarantees } from "../Engine/Guarantees/GuaranteeCheck.ts"
 import { databaseUrlOf, layerPostgres } from "../Engine/DatabaseUrl.ts"
 import type { Store } from "../Engine/Store/Store.ts"
 import { type KeptLogs, RunLogRetention } from "../Engine/Runs/RunLogs.ts"
@@ -348,7 +348,7 @@ const settings = ({
   ...options
 }: StartEngineOptions): Layer.Layer<never> =>
   Layer.mergeAll(
-    audit === undefined ? Layer.empty : Layer.succeed(Auditing, audit),
+    audit === undefined ? Layer.empty : Layer.succeed(ChecksGuarantees, audit),
     push === undefined ? Layer.empty : Layer.succeed(PushSettings, pushSettings(push)),
     hooks === undefined ? Layer.empty : Layer.succeed(EngineHooks, hooks),
     failing === undefined ? Layer.empty : Layer.succeed(Failing, failing),

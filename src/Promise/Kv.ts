@@ -17,8 +17,8 @@ import {
 import type { ClientServices } from "../Client/Services.ts"
 import type { ValidationError } from "../Errors.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
-import { pathOf } from "../Protocol/Http/Endpoints.ts"
-import * as endpoints from "../Protocol/Kv.ts"
+import { pathOf } from "../Protocol/Http/CallAddress.ts"
+import * as operations from "../Protocol/Kv.ts"
 import { type AnySchema, checkSchema, type SchemaInput, type SchemaOutput } from "../StandardSchema.ts"
 import { type OnError, openRuntime, reporting } from "./AreaClient.ts"
 import { namesOf } from "../Client/Methods.ts"
@@ -64,16 +64,16 @@ export class KVClient implements AsyncDisposable {
       namesOf(kvMethods)
     )
     const paths: Record<string, Parameters<typeof pathOf>[0]> = {
-      createBucket: endpoints.createBucket,
-      listBuckets: endpoints.listBuckets,
-      getBucketInfo: endpoints.getBucket,
-      deleteBucket: endpoints.deleteBucket
+      createBucket: operations.createBucket,
+      listBuckets: operations.listBuckets,
+      getBucketInfo: operations.getBucket,
+      deleteBucket: operations.deleteBucket
     }
     Object.assign(
       this,
       reporting(methods, namesOf(kvMethods), this.#onError, (method, [bucket]) => ({
         method: `kv.${method}`,
-        endpoint: pathOf(paths[method] ?? endpoints.listBuckets, { bucket: String(bucket) })
+        endpoint: pathOf(paths[method] ?? operations.listBuckets, { bucket: String(bucket) })
       }))
     )
   }
@@ -157,8 +157,8 @@ export class KVBucketHandle<In = unknown, Out = unknown> implements AsyncDisposa
         method: `kv.bucket.${method}`,
         endpoint:
           method === "listKeys" || method === "write"
-            ? pathOf(method === "write" ? endpoints.writeKeys : endpoints.listKeys, { bucket: bucketName })
-            : pathOf(method === "history" ? endpoints.keyHistory : endpoints.getKey, {
+            ? pathOf(method === "write" ? operations.writeKeys : operations.listKeys, { bucket: bucketName })
+            : pathOf(method === "history" ? operations.keyHistory : operations.getKey, {
                 bucket: bucketName,
                 key: String(key)
               })

@@ -25,7 +25,7 @@ import {
   struct,
   text
 } from "./Codec.ts"
-import { all, operation, endpoint } from "./EndpointSpec.ts"
+import { all, operation, callSpec } from "./CallSpec.ts"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // What travels
@@ -336,76 +336,76 @@ export const updatePolicy = operation("PATCH /api/v1/policies/:id", {
 })
 export const deletePolicy = operation("DELETE /api/v1/policies/:id", { missing: PolicyNotFoundError })
 
-export const endpoints = {
+export const callSpecs = {
   /** Lists the keys of the environment; a key that spans all environments lists all keys. */
-  listApiKeys: endpoint(listApiKeys, "apikey:read"),
+  listApiKeys: callSpec(listApiKeys, "apikey:read"),
   /** Creates a key. Only this answer contains its secret. */
-  createApiKey: endpoint(createApiKey, "apikey:create", {
+  createApiKey: callSpec(createApiKey, "apikey:create", {
     body: CreateApiKey,
     status: 201,
     errors: { 404: RoleNotFoundError }
   }),
   /** Returns a key, without its secret. */
-  getApiKey: endpoint(getApiKey, "apikey:read"),
+  getApiKey: callSpec(getApiKey, "apikey:read"),
   /** Deletes a key, which stops working at once. */
-  deleteApiKey: endpoint(deleteApiKey, "apikey:delete"),
+  deleteApiKey: callSpec(deleteApiKey, "apikey:delete"),
   /** Gives a key a new secret. The old one stops working at once, or after `overlap`. */
-  rotateApiKey: endpoint(rotateApiKey, "apikey:rotate", { body: RotateApiKey }),
+  rotateApiKey: callSpec(rotateApiKey, "apikey:rotate", { body: RotateApiKey }),
   /** Returns the log of changes to keys, organizations, roles and policies, newest first. */
-  accessLog: endpoint(accessLog, all("audit:read", "engine")),
+  accessLog: callSpec(accessLog, all("audit:read", "engine")),
 
   /** Lists the organizations. */
-  listOrgs: endpoint(listOrgs, "org:read"),
+  listOrgs: callSpec(listOrgs, "org:read"),
   /** Creates an organization. */
-  createOrg: endpoint(createOrg, "org:create", { body: CreateOrg, status: 201 }),
+  createOrg: callSpec(createOrg, "org:create", { body: CreateOrg, status: 201 }),
   /** Returns an organization. */
-  getOrg: endpoint(getOrg, "org:read"),
+  getOrg: callSpec(getOrg, "org:read"),
   /** Renames an organization. */
-  updateOrg: endpoint(updateOrg, "org:update", { body: UpdateOrg, errors: stays }),
+  updateOrg: callSpec(updateOrg, "org:update", { body: UpdateOrg, errors: stays }),
   /** Deletes an organization without roles and policies. */
-  deleteOrg: endpoint(deleteOrg, "org:delete", { errors: stays }),
+  deleteOrg: callSpec(deleteOrg, "org:delete", { errors: stays }),
 
   /** Lists the roles, or those of one organization. */
-  listRoles: endpoint(listRoles, "role:read", { query: ["org_id"] }),
+  listRoles: callSpec(listRoles, "role:read", { query: ["org_id"] }),
   /** Creates a role without policies. */
-  createRole: endpoint(createRole, "role:create", {
+  createRole: callSpec(createRole, "role:create", {
     body: CreateRole,
     status: 201,
     errors: { 404: OrgNotFoundError }
   }),
   /** Returns a role. */
-  getRole: endpoint(getRole, "role:read"),
+  getRole: callSpec(getRole, "role:read"),
   /** Renames a role. */
-  updateRole: endpoint(updateRole, "role:update", { body: UpdateRole, errors: stays }),
+  updateRole: callSpec(updateRole, "role:update", { body: UpdateRole, errors: stays }),
   /** Deletes a role that no key has. */
-  deleteRole: endpoint(deleteRole, "role:delete", { errors: stays }),
+  deleteRole: callSpec(deleteRole, "role:delete", { errors: stays }),
   /** Lists the policies of a role. */
-  listRolePolicies: endpoint("GET /api/v1/roles/:id/policies", "role:read", {
+  listRolePolicies: callSpec("GET /api/v1/roles/:id/policies", "role:read", {
     answer: list(PolicyAnswer),
     page: "policies",
     missing: RoleNotFoundError,
     respects: { action: "policy:read", kind: "policy" }
   }),
   /** Assigns a policy to a role, with immediate effect for all keys of the role. */
-  assignPolicy: endpoint(assignPolicy, "role:assign", {
+  assignPolicy: callSpec(assignPolicy, "role:assign", {
     body: AssignPolicy,
     errors: { 404: PolicyNotFoundError, 409: InvalidStateError }
   }),
   /** Removes a policy from a role, if it is assigned. */
-  removePolicy: endpoint(removePolicy, "role:assign", { errors: stays }),
+  removePolicy: callSpec(removePolicy, "role:assign", { errors: stays }),
 
   /** Lists the policies, or those of one organization. */
-  listPolicies: endpoint(listPolicies, "policy:read", { query: ["org_id"] }),
+  listPolicies: callSpec(listPolicies, "policy:read", { query: ["org_id"] }),
   /** Creates a policy. It applies once it is assigned to a role. */
-  createPolicy: endpoint(createPolicy, "policy:create", {
+  createPolicy: callSpec(createPolicy, "policy:create", {
     body: CreatePolicy,
     status: 201,
     errors: { 404: OrgNotFoundError }
   }),
   /** Returns a policy. */
-  getPolicy: endpoint(getPolicy, "policy:read"),
+  getPolicy: callSpec(getPolicy, "policy:read"),
   /** Changes a policy, with immediate effect for all its keys. */
-  updatePolicy: endpoint(updatePolicy, "policy:update", { body: UpdatePolicy, errors: stays }),
+  updatePolicy: callSpec(updatePolicy, "policy:update", { body: UpdatePolicy, errors: stays }),
   /** Deletes a policy that no role has. */
-  deletePolicy: endpoint(deletePolicy, "policy:delete", { errors: stays })
+  deletePolicy: callSpec(deletePolicy, "policy:delete", { errors: stays })
 }

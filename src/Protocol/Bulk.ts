@@ -17,7 +17,7 @@ import {
   text
 } from "./Codec.ts"
 import { type ListRuns, ListRunsRequest } from "./RunLists.ts"
-import { each, operation, endpoint } from "./EndpointSpec.ts"
+import { each, operation, callSpec } from "./CallSpec.ts"
 
 /** The actions of bulk operations. */
 export const bulkActions = ["cancel", "retry", "resume", "pause", "rerun", "fork", "move", "delete"] as const
@@ -182,16 +182,16 @@ export const cancelBulk = operation("POST /api/v1/bulk/:id/cancel", {
   onlyOurEngine: true
 })
 
-export const endpoints = {
+export const callSpecs = {
   /** Starts an action on all runs that match filters or have one of the ids. The key needs the action on each run too. */
-  startBulk: endpoint(startBulk, each("run:read", "run"), {
+  startBulk: callSpec(startBulk, each("run:read", "run"), {
     body: StartBulkRequest,
     errors: { 409: InvalidStateError }
   }),
   /** Lists the latest 100 bulk operations, newest first: those of this key, or all of them if it may read all runs. */
-  listBulk: endpoint(listBulk, each("run:read", "run")),
+  listBulk: callSpec(listBulk, each("run:read", "run")),
   /** Returns a bulk operation and its progress. */
-  getBulk: endpoint(getBulk, each("run:read", "run")),
+  getBulk: callSpec(getBulk, each("run:read", "run")),
   /** Cancels a bulk operation, which touches no more runs. An operation that has ended stays unchanged. */
-  cancelBulk: endpoint(cancelBulk, each("run:read", "run"))
+  cancelBulk: callSpec(cancelBulk, each("run:read", "run"))
 }

@@ -15,7 +15,7 @@ import {
   struct,
   text
 } from "./Codec.ts"
-import { operation, endpoint } from "./EndpointSpec.ts"
+import { operation, callSpec } from "./CallSpec.ts"
 import { watchQuery } from "./Watch.ts"
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -107,20 +107,20 @@ export const watchConfig = operation("GET /api/v1/config/:name/watch", {
   missing: ConfigNotFoundError
 })
 
-export const endpoints = {
+export const callSpecs = {
   /** Lists the configurations, sorted by name. */
-  listConfigs: endpoint(listConfigs, "config:read"),
+  listConfigs: callSpec(listConfigs, "config:read"),
   /** Returns a configuration. */
-  getConfig: endpoint(getConfig, "config:read"),
+  getConfig: callSpec(getConfig, "config:read"),
   /** Creates or replaces a configuration. */
-  setConfig: endpoint(setConfig, "config:write", { body: object }),
+  setConfig: callSpec(setConfig, "config:write", { body: object }),
   /** Replaces the members of a configuration that the body names, and keeps the others. */
-  patchConfig: endpoint(patchConfig, "config:write", { body: object }),
+  patchConfig: callSpec(patchConfig, "config:write", { body: object }),
   /** Deletes a configuration, if it exists. */
-  deleteConfig: endpoint(deleteConfig, "config:delete")
+  deleteConfig: callSpec(deleteConfig, "config:delete")
 }
 
 export const watches = {
   /** Watches the changes of a configuration, which need not exist yet. */
-  watchConfig: endpoint(watchConfig, "config:read", { query: watchQuery })
+  watchConfig: callSpec(watchConfig, "config:read", { query: watchQuery })
 }

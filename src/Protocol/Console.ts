@@ -1,6 +1,6 @@
 /** The console: its files and its session. For everything else, its pages make the same calls as any client. */
 import { fields, flag, optional, struct, text } from "./Codec.ts"
-import { operation, endpoint } from "./EndpointSpec.ts"
+import { operation, callSpec } from "./CallSpec.ts"
 
 /** The session of a browser. */
 export interface ConsoleSession {
@@ -33,18 +33,18 @@ export const CONSOLE_PATH = "/console/"
 
 export const sessions = {
   /** Returns the session of the browser. */
-  getSession: endpoint(getSession, "key"),
+  getSession: callSpec(getSession, "key"),
   /** Exchanges the key in `Authorization` for a session cookie, valid for 12 hours at most and only while the key works. */
-  startSession: endpoint(startSession, "key"),
+  startSession: callSpec(startSession, "key"),
   /** Deletes the session cookie. */
-  endSession: endpoint(endSession, "public")
+  endSession: callSpec(endSession, "public")
 }
 
 export const pages = {
   /** Redirects browsers to the console. */
-  root: endpoint("GET /", "public", { answer: text, type: "text/html" }),
+  root: callSpec("GET /", "public", { answer: text, type: "text/html" }),
   /** Serves the page of the console. */
-  consoleRoot: endpoint("GET /console", "public", { answer: text, type: "text/html" }),
+  consoleRoot: callSpec("GET /console", "public", { answer: text, type: "text/html" }),
   /** Serves the files of the console, and its page at every other path. */
-  console: endpoint("GET /console/:path*", "public", { answer: text, type: "text/html" })
+  console: callSpec("GET /console/:path*", "public", { answer: text, type: "text/html" })
 }

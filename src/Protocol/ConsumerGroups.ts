@@ -27,7 +27,7 @@ import {
   word,
   type Word
 } from "./Codec.ts"
-import { each, inBody, inPath, operation, endpoint } from "./EndpointSpec.ts"
+import { each, inBody, inPath, operation, callSpec } from "./CallSpec.ts"
 import {
   type AckMode,
   type BackpressureMode,
@@ -374,74 +374,74 @@ export const retryGroupDeadLetters = operation("POST /api/v1/consumer-groups/:na
 const noGroup = { 404: ConsumerGroupNotFoundError } as const
 const exists = { 409: ConsumerGroupExistsError } as const
 
-export const endpoints = {
+export const callSpecs = {
   /** Lists groups in order of creation, always in pages. */
-  restListConsumerGroups: endpoint("GET /api/v1/consumer-groups", each("subscription:read", "group"), {
+  restListConsumerGroups: callSpec("GET /api/v1/consumer-groups", each("subscription:read", "group"), {
     query: ["namespace", "name", "status", "limit", "cursor"],
     answer: Groups
   }),
   /** Creates a group at the end of the log, before any member joins. It is kept until it is deleted. */
-  restCreateConsumerGroup: endpoint(
+  restCreateConsumerGroup: callSpec(
     "POST /api/v1/consumer-groups",
     inBody("subscription:manage", "group", "name"),
     { body: CreateGroup, answer: Group, errors: exists }
   ),
   /** Returns a group. `namespace` and `pattern` identify it where its name is ambiguous. */
-  restGetConsumerGroup: endpoint(
+  restGetConsumerGroup: callSpec(
     "GET /api/v1/consumer-groups/:name",
     inPath("subscription:read", "group", "name"),
     { query: ["namespace", "pattern"], answer: Group, errors: noGroup }
   ),
   /** Changes settings, also for connected members. */
-  restUpdateConsumerGroup: endpoint(
+  restUpdateConsumerGroup: callSpec(
     "PATCH /api/v1/consumer-groups/:name",
     inPath("subscription:manage", "group", "name"),
     { query: ["namespace", "pattern"], body: UpdateGroup, answer: Group, errors: noGroup }
   ),
   /** Deletes a group and its delivery state. */
-  restDeleteConsumerGroup: endpoint(
+  restDeleteConsumerGroup: callSpec(
     "DELETE /api/v1/consumer-groups/:name",
     inPath("subscription:manage", "group", "name"),
     { query: ["namespace", "pattern"], errors: noGroup }
   ),
   /** Stops delivery. Members may still settle the events that they hold. */
-  restPauseConsumerGroup: endpoint(
+  restPauseConsumerGroup: callSpec(
     "POST /api/v1/consumer-groups/:name/pause",
     inPath("subscription:manage", "group", "name"),
     { query: ["namespace", "pattern"], body: PauseGroup, answer: Group, errors: noGroup }
   ),
   /** Resumes delivery where it stopped. */
-  restResumeConsumerGroup: endpoint(
+  restResumeConsumerGroup: callSpec(
     "POST /api/v1/consumer-groups/:name/resume",
     inPath("subscription:manage", "group", "name"),
     { query: ["namespace", "pattern"], answer: Group, errors: noGroup }
   ),
   /** Lists the dead letters of a group in log order; `after` is a position. */
-  groupDeadLetters: endpoint(groupDeadLetters, inPath("subscription:read", "group", "name"), {
+  groupDeadLetters: callSpec(groupDeadLetters, inPath("subscription:read", "group", "name"), {
     query: ["namespace", "pattern", "after", "limit"],
     errors: noGroup
   }),
   /** Delivers a dead letter again, or all of them without a `position`. */
-  retryGroupDeadLetters: endpoint(retryGroupDeadLetters, inPath("subscription:manage", "group", "name"), {
+  retryGroupDeadLetters: callSpec(retryGroupDeadLetters, inPath("subscription:manage", "group", "name"), {
     query: ["namespace", "pattern"],
     body: RetryLetters,
     errors: { 404: ConsumerGroupNotFoundError, 409: InvalidStateError }
   }),
 
   /** Creates a group at the end of the log, before any member joins. It is kept until it is deleted. */
-  createConsumerGroup: endpoint(createConsumerGroup, inBody("subscription:manage", "group", "name"), {
+  createConsumerGroup: callSpec(createConsumerGroup, inBody("subscription:manage", "group", "name"), {
     body: ConnectNew,
     errors: exists
   }),
   /** Returns a group. `namespace` and `pattern` identify it where its name is ambiguous. */
-  getConsumerGroup: endpoint(getConsumerGroup, inBody("subscription:read", "group", "name"), {
+  getConsumerGroup: callSpec(getConsumerGroup, inBody("subscription:read", "group", "name"), {
     body: Choice,
     errors: noGroup
   }),
   /** Lists groups in order of creation, always in pages. */
-  listConsumerGroups: endpoint(listConsumerGroups, each("subscription:read", "group"), { body: ListGroups }),
+  listConsumerGroups: callSpec(listConsumerGroups, each("subscription:read", "group"), { body: ListGroups }),
   /** Changes the settings and the status that `updateMask` names, or all that are present without it. */
-  updateConsumerGroup: endpoint(
+  updateConsumerGroup: callSpec(
     updateConsumerGroup,
     {
       action: "subscription:manage",
@@ -450,7 +450,7 @@ export const endpoints = {
     { body: ConnectUpdate, errors: noGroup }
   ),
   /** Deletes a group and its delivery state. */
-  deleteConsumerGroup: endpoint(deleteConsumerGroup, inBody("subscription:manage", "group", "name"), {
+  deleteConsumerGroup: callSpec(deleteConsumerGroup, inBody("subscription:manage", "group", "name"), {
     body: Choice,
     errors: noGroup
   })

@@ -4,7 +4,7 @@ import type { RunFilters } from "../RunFilters.ts"
 import { show } from "../Show.ts"
 import { Operation } from "./Bulk.ts"
 import { fields, flag, list, optional, text } from "./Codec.ts"
-import { all, operation, endpoint } from "./EndpointSpec.ts"
+import { all, operation, callSpec } from "./CallSpec.ts"
 import { type ListRuns, ListRunsRequest } from "./RunLists.ts"
 
 /** Selects events of the log and messages of topics that match all given members. Times are ISO strings. */
@@ -110,9 +110,9 @@ const Request = fields<StartErase>({
 
 export const startErase = operation("POST /api/v1/erase", { answer: Operation, onlyOurEngine: true })
 
-export const endpoints = {
+export const callSpecs = {
   /** Starts a bulk operation that erases the data of one person. Its key may not be denied reading any of it. */
-  startErase: endpoint(startErase, all("data:erase", "engine"), {
+  startErase: callSpec(startErase, all("data:erase", "engine"), {
     body: Request,
     errors: { 409: InvalidStateError }
   })

@@ -25,7 +25,7 @@ import {
   withLegacyNames,
   withWireName
 } from "./Codec.ts"
-import { each, inBody, operation, endpoint } from "./EndpointSpec.ts"
+import { each, inBody, operation, callSpec } from "./CallSpec.ts"
 
 /** The result of `emit`. */
 export interface EmitResult {
@@ -346,23 +346,23 @@ export const explainEvent = operation("GET /api/v1/events/:id/explain", {
   onlyOurEngine: true
 })
 
-export const endpoints = {
+export const callSpecs = {
   /** Stores an event and starts a run of every function with a matching trigger. An `idempotencyKey` prevents duplicates. */
-  trigger: endpoint(trigger, inBody("emit:event", "event", "event"), { body: Emit }),
+  trigger: callSpec(trigger, inBody("emit:event", "event", "event"), { body: Emit }),
   /** Does what `Trigger` does. */
-  emit: endpoint("IronflowService/Emit", inBody("emit:event", "event", "event"), {
+  emit: callSpec("IronflowService/Emit", inBody("emit:event", "event", "event"), {
     body: Emit,
     answer: Emitted
   }),
   /** Does what `Trigger` does. */
-  publishEmit: endpoint("PubSubService/Emit", inBody("emit:event", "event", "event"), {
+  publishEmit: callSpec("PubSubService/Emit", inBody("emit:event", "event", "event"), {
     body: Emit,
     answer: Emitted
   }),
   /** Emits an event as `Trigger` does, with `name` in place of `event`. */
-  restEmit: endpoint(restEmit, inBody("emit:event", "event", "name"), { body: RestEmit }),
+  restEmit: callSpec(restEmit, inBody("emit:event", "event", "name"), { body: RestEmit }),
   /** Emits up to 1000 events in order, in one transaction. */
-  triggerBatch: endpoint(
+  triggerBatch: callSpec(
     triggerBatch,
     {
       action: "emit:event",
@@ -371,19 +371,19 @@ export const endpoints = {
     { body: EmitMany }
   ),
   /** Emits an event, and answers when the runs that it started have ended. */
-  triggerSync: endpoint(
+  triggerSync: callSpec(
     "IronflowService/TriggerSync",
     { action: "emit:sync", resource: { from: "body", kind: "event", members: ["event"] }, waits: true },
     { body: EmitAndWait, answer: Outcomes, errors: { 504: TimeoutError } }
   ),
   /** Lists events by name or pattern, entity, idempotency key and time, from either end of the log, in pages. */
-  listEvents: endpoint(listEvents, each("subscription:read", "subscription"), { body: ListEvents }),
+  listEvents: callSpec(listEvents, each("subscription:read", "subscription"), { body: ListEvents }),
   /** Returns an event. */
-  getEvent: endpoint(getEvent, each("subscription:read", "subscription"), { body: EventId }),
+  getEvent: callSpec(getEvent, each("subscription:read", "subscription"), { body: EventId }),
   /** Explains which functions an event started, and why not the others; leaves out functions and runs that may not be read. */
-  explainEvent: endpoint(explainEvent, each("subscription:read", "subscription")),
+  explainEvent: callSpec(explainEvent, each("subscription:read", "subscription")),
   /** Lists the events of an environment, newest first, in pages; `name` is a name or a pattern. */
-  restEvents: endpoint("GET /api/v1/events", each("subscription:read", "subscription"), {
+  restEvents: callSpec("GET /api/v1/events", each("subscription:read", "subscription"), {
     query: ["name", "limit", "cursor"],
     answer: LoggedEvents
   })

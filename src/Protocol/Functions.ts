@@ -22,7 +22,7 @@ import {
   struct,
   text
 } from "./Codec.ts"
-import { each, inBody, operation, endpoint } from "./EndpointSpec.ts"
+import { each, inBody, operation, callSpec } from "./CallSpec.ts"
 import { RunAnswer } from "./Runs.ts"
 import { type Versioning, versionings } from "../Versioning.ts"
 
@@ -314,31 +314,31 @@ export const liveVersions = operation("GET /api/v1/function-versions", {
 /** The query for the live versions of one function. */
 export const liveVersionsOf = (functionId: string) => ({ function_id: functionId })
 
-export const endpoints = {
+export const callSpecs = {
   /** Registers or updates a function. */
-  registerFunction: endpoint(registerFunction, inBody("function:register", "function", "id"), {
+  registerFunction: callSpec(registerFunction, inBody("function:register", "function", "id"), {
     body: RegisterFunction
   }),
   /** Returns a function. */
-  getFunction: endpoint(getFunction, inBody("function:read", "function", "id"), { body: OneFunction }),
+  getFunction: callSpec(getFunction, inBody("function:read", "function", "id"), { body: OneFunction }),
   /** Lists the functions. */
-  listFunctions: endpoint("IronflowService/ListFunctions", each("function:read", "function"), {
+  listFunctions: callSpec("IronflowService/ListFunctions", each("function:read", "function"), {
     body: Nothing,
     answer: ConnectFunctions,
     repeats: true
   }),
   /** Lists the functions. */
-  restFunctions: endpoint(restFunctions, "function:read"),
+  restFunctions: callSpec(restFunctions, "function:read"),
   /** Unregisters a function, which nothing starts until a worker registers it again. */
-  deleteFunction: endpoint(deleteFunction, "function:delete", { errors: { 409: InvalidStateError } }),
+  deleteFunction: callSpec(deleteFunction, "function:delete", { errors: { 409: InvalidStateError } }),
   /** Pauses a function: new runs wait, and its schedules start none. Started runs continue. */
-  pauseFunction: endpoint(pauseFunction, "function:pause", { body: Pause }),
+  pauseFunction: callSpec(pauseFunction, "function:pause", { body: Pause }),
   /** Resumes a paused function; its pending runs start. */
-  resumeFunction: endpoint(resumeFunction, "function:resume"),
+  resumeFunction: callSpec(resumeFunction, "function:resume"),
   /** Starts a run of the function, without an event. */
-  runFunction: endpoint(runFunction, "function:run", { body: Start }),
+  runFunction: callSpec(runFunction, "function:run", { body: Start }),
   /** Returns the registration history of a function, newest first. */
-  functionHistory: endpoint(functionHistory, "function:read"),
+  functionHistory: callSpec(functionHistory, "function:read"),
   /** Lists the versions of functions that have unfinished runs or live workers. */
-  liveVersions: endpoint(liveVersions, each("function:read", "function"), { query: ["function_id"] })
+  liveVersions: callSpec(liveVersions, each("function:read", "function"), { query: ["function_id"] })
 }

@@ -18,7 +18,7 @@ import {
   text,
   withWireName
 } from "./Codec.ts"
-import { each, inBody, inPath, operation, endpoint } from "./EndpointSpec.ts"
+import { each, inBody, inPath, operation, callSpec } from "./CallSpec.ts"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // What travels
@@ -233,42 +233,42 @@ export const watchKeys = operation("GET /api/v1/kv/buckets/:bucket/watch", {
 
 const conditions = ["if-match", "if-none-match"]
 
-export const endpoints = {
+export const callSpecs = {
   /** Creates a bucket, or returns an existing one with the same settings. */
-  createBucket: endpoint(createBucket, inBody("kv:write", "bucket", "name"), {
+  createBucket: callSpec(createBucket, inBody("kv:write", "bucket", "name"), {
     body: CreateBucket,
     status: 201,
     errors: { 409: BucketExistsError }
   }),
   /** Lists the buckets, sorted by name. */
-  listBuckets: endpoint(listBuckets, each("kv:read", "bucket")),
+  listBuckets: callSpec(listBuckets, each("kv:read", "bucket")),
   /** Returns a bucket. */
-  getBucket: endpoint(getBucket, inPath("kv:read", "bucket", "bucket")),
+  getBucket: callSpec(getBucket, inPath("kv:read", "bucket", "bucket")),
   /** Deletes a bucket and all its keys. */
-  deleteBucket: endpoint(deleteBucket, inPath("kv:delete", "bucket", "bucket")),
+  deleteBucket: callSpec(deleteBucket, inPath("kv:delete", "bucket", "bucket")),
 
   /** Lists the keys of a bucket, or those that match a `filter`. */
-  listKeys: endpoint(listKeys, inPath("kv:read", "bucket", "bucket"), { query: ["filter"] }),
+  listKeys: callSpec(listKeys, inPath("kv:read", "bucket", "bucket"), { query: ["filter"] }),
   /** Returns the value of a key. */
-  getKey: endpoint(getKey, inPath("kv:read", "bucket", "bucket"), { errors: { 404: KeyNotFoundError } }),
+  getKey: callSpec(getKey, inPath("kv:read", "bucket", "bucket"), { errors: { 404: KeyNotFoundError } }),
   /** Writes the value in the body. `If-None-Match: *` only creates, `If-Match: <revision>` only updates. */
-  putKey: endpoint(putKey, inPath("kv:write", "bucket", "bucket"), {
+  putKey: callSpec(putKey, inPath("kv:write", "bucket", "bucket"), {
     headers: conditions,
     body: json,
     errors: { 412: RevisionConflictError }
   }),
   /** Deletes a key; with `purge=true` also its history. */
-  deleteKey: endpoint(deleteKey, inPath("kv:delete", "bucket", "bucket"), {
+  deleteKey: callSpec(deleteKey, inPath("kv:delete", "bucket", "bucket"), {
     query: ["purge"],
     headers: conditions,
     errors: { 412: RevisionConflictError }
   }),
   /** Lists the stored revisions of a key, oldest first. */
-  keyHistory: endpoint(keyHistory, inPath("kv:read", "bucket", "bucket"), {
+  keyHistory: callSpec(keyHistory, inPath("kv:read", "bucket", "bucket"), {
     errors: { 404: KeyNotFoundError }
   }),
   /** Makes several changes in one transaction. */
-  writeKeys: endpoint(writeKeys, inPath("kv:write", "bucket", "bucket"), {
+  writeKeys: callSpec(writeKeys, inPath("kv:write", "bucket", "bucket"), {
     respects: { action: "kv:delete", kind: "bucket" },
     body: WriteKeys,
     errors: { 412: RevisionConflictError }
@@ -277,5 +277,5 @@ export const endpoints = {
 
 export const watches = {
   /** Watches the changes of the keys of a bucket, or of those that match `key`. */
-  watchKeys: endpoint(watchKeys, inPath("kv:read", "bucket", "bucket"), { query: ["revision", "key"] })
+  watchKeys: callSpec(watchKeys, inPath("kv:read", "bucket", "bucket"), { query: ["revision", "key"] })
 }

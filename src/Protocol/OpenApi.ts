@@ -1,10 +1,10 @@
 /**
- * Generates `/openapi.json` from the endpoints. `npm run openapi` writes `openapi.json`, which servers send; no server
+ * Generates `/openapi.json` from the specs of calls. `npm run openapi` writes `openapi.json`, which servers send; no server
  * generates it.
  */
 import { schemaOf } from "./ServerCodec.ts"
-import { accessTo, failuresOf, type EndpointSpec, statusOf } from "./EndpointSpec.ts"
-import { calls, others, upgrades } from "./AllEndpoints.ts"
+import { accessTo, failuresOf, type CallSpec, statusOf } from "./CallSpec.ts"
+import { callsByNoun, others, upgradesByNoun } from "./AllCalls.ts"
 
 const failureOf = (properties: { readonly [name: string]: object }, required: ReadonlyArray<string>) => ({
   description: "Error",
@@ -39,7 +39,7 @@ const parameter = (place: "path" | "query" | "header", name: string) => ({
 })
 
 /** The answer; a list is a bare array, or a page if the query asks for one. */
-const answerOf = ({ answer, page }: EndpointSpec) => {
+const answerOf = ({ answer, page }: CallSpec) => {
   const schema = answer === undefined ? undefined : schemaOf(answer, false)
   if (page === undefined || schema?.["type"] !== "array") return schema
   return {
@@ -57,17 +57,17 @@ const answerOf = ({ answer, page }: EndpointSpec) => {
 
 const noContent = { description: "<No Content>" }
 
-/** An operation of the document. `summary` is the comment above the endpoint. */
+/** An operation of the document. `summary` is the comment above its spec. */
 const operation = (
   noun: string,
   name: string,
-  endpoint: EndpointSpec,
+  spec: CallSpec,
   summary: string | undefined,
   isSocket: boolean
 ) => {
-  const { body, headers = [], page, path, query = [] } = endpoint
-  const schema = answerOf(endpoint)
-  const type = endpoint.type ?? (endpoint.streams === true ? "application/connect+json" : "application/json")
+  const { body, headers = [], page, path, query = [] } = spec
+  const schema = answerOf(spec)
+  const type = spec.type ?? (spec.streams === true ? "application/connect+json" : "application/json")
   const description = isSocket ? "A WebSocket; in each of its frames is" : "Success"
   const success = schema === undefined ? noContent : { description, content: { [type]: { schema } } }
   return {
@@ -75,7 +75,7 @@ const operation = (
     operationId: `${noun}.${name}`,
     ...(summary === undefined ? {} : { summary }),
     // the schema describes the JSON in the envelopes
-    ...(endpoint.streams === true ? { description: inEnvelopes } : {}),
+    ...(spec.streams === true ? { description: inEnvelopes } : {}),
     parameters: [
       ...[...path.matchAll(/:(\w+)/g)].map(([, name = ""]) => parameter("path", name)),
       ...[...query, ...(page === undefined ? [] : ["limit", "cursor"])].map((name) =>
@@ -83,12 +83,12 @@ const operation = (
       ),
       ...headers.map((name) => parameter("header", name))
     ],
-    ...(accessTo(endpoint) === "public" ? { security: [] } : {}),
+    ...(accessTo(spec) === "public" ? { security: [] } : {}),
     responses: {
-      [isSocket ? 101 : statusOf(endpoint)]: success,
-      ...(endpoint.mayBeNothing === true ? { 204: noContent } : {}),
+      [isSocket ? 101 : statusOf(spec)]: success,
+      ...(spec.mayBeNothing === true ? { 204: noContent } : {}),
       ...Object.fromEntries(
-        [...ofAnyCall, ...failuresOf(endpoint)].map((status) => [status, failures[endpoint.dialect]])
+        [...ofAnyCall, ...failuresOf(spec)].map((status) => [status, failures[spec.dialect]])
       )
     },
     ...(body === undefined
@@ -99,22 +99,22 @@ const operation = (
   }
 }
 
-/** The document. `summaries` has the comment above each endpoint. */
+/** The document. `summaries` has the comment above each spec. */
 export const openApiDocument = (summaries: { readonly [name: string]: string }) => {
   const paths: Record<string, Record<string, unknown>> = {}
   const add = (
-    nouns: { readonly [noun: string]: { readonly [name: string]: EndpointSpec } },
+    nouns: { readonly [noun: string]: { readonly [name: string]: CallSpec } },
     isSocket: boolean
   ) => {
-    for (const [noun, endpoints] of Object.entries(nouns)) {
-      for (const [name, endpoint] of Object.entries(endpoints)) {
-        const methods = (paths[endpoint.path.replace(/:(\w+)\*?/g, "{$1}")] ??= {})
-        methods[endpoint.method.toLowerCase()] = operation(noun, name, endpoint, summaries[name], isSocket)
+    for (const [noun, specs] of Object.entries(nouns)) {
+      for (const [name, spec] of Object.entries(specs)) {
+        const methods = (paths[spec.path.replace(/:(\w+)\*?/g, "{$1}")] ??= {})
+        methods[spec.method.toLowerCase()] = operation(noun, name, spec, summaries[name], isSocket)
       }
     }
   }
-  add(calls, false)
-  add(upgrades, true)
+  add(callsByNoun, false)
+  add(upgradesByNoun, true)
   add(others, false)
   return {
     openapi: "3.1.0",
@@ -135,6 +135,6 @@ export const openApiDocument = (summaries: { readonly [name: string]: string }) 
     },
     security: [{ apiKey: [] }],
     paths,
-    tags: [...new Set([...Object.keys(calls), ...Object.keys(others)])].map((name) => ({ name }))
+    tags: [...new Set([...Object.keys(callsByNoun), ...Object.keys(others)])].map((name) => ({ name }))
   }
 }

@@ -24,7 +24,7 @@ import {
   struct,
   text
 } from "./Codec.ts"
-import { inPath, operation, endpoint, waiting } from "./EndpointSpec.ts"
+import { inPath, operation, callSpec, waiting } from "./CallSpec.ts"
 
 /** A projection to register. */
 export interface ProjectionRegistration {
@@ -236,29 +236,29 @@ export const releaseProjection = operation("POST /api/v1/projections/:name/owner
   onlyOurEngine: true
 })
 
-export const endpoints = {
+export const callSpecs = {
   /** Registers and claims a projection for a worker; waits until it is free, for a limited time. */
-  claimProjection: endpoint(claimProjection, waiting(inPath("projection:run", "projection", "name")), {
+  claimProjection: callSpec(claimProjection, waiting(inPath("projection:run", "projection", "name")), {
     body: ClaimRequest,
     fromWorker: true
   }),
   /** Returns the next events; waits for one, for a limited time. Empty when the claim is lost. */
-  readProjection: endpoint(readProjection, waiting(inPath("projection:run", "projection", "name")), {
+  readProjection: callSpec(readProjection, waiting(inPath("projection:run", "projection", "name")), {
     body: merge(Owner, struct({ limit: integer })),
     fromWorker: true
   }),
   /** Returns the states of partitions. Empty when the claim is lost. */
-  projectionStates: endpoint(projectionStates, "projection:run", {
+  projectionStates: callSpec(projectionStates, "projection:run", {
     body: merge(Owner, struct({ partitions: list(text) })),
     fromWorker: true
   }),
   /** Saves states, dead letters and position of a batch in one transaction. */
-  saveProjection: endpoint(saveProjection, "projection:run", {
+  saveProjection: callSpec(saveProjection, "projection:run", {
     body: merge(Owner, struct({ save: Save })),
     fromWorker: true
   }),
   /** Renews the claim. */
-  renewProjection: endpoint(renewProjection, "projection:run", { body: Owner, fromWorker: true }),
+  renewProjection: callSpec(renewProjection, "projection:run", { body: Owner, fromWorker: true }),
   /** Releases the claim for the next worker. */
-  releaseProjection: endpoint(releaseProjection, "projection:run", { body: Owner, fromWorker: true })
+  releaseProjection: callSpec(releaseProjection, "projection:run", { body: Owner, fromWorker: true })
 }

@@ -26,7 +26,7 @@ import {
   RebuildRequest,
   Timeout
 } from "./Projections.ts"
-import { each, inBody, operation, endpoint, waiting } from "./EndpointSpec.ts"
+import { each, inBody, operation, callSpec, waiting } from "./CallSpec.ts"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // What travels
@@ -162,9 +162,9 @@ export const ackProjectionEvents = operation("ProjectionService/AckProjectionEve
 const runsNamed = inBody("projection:run", "projection", "name")
 const refused = { 409: ProjectionSaveRefusedError } as const
 
-export const endpoints = {
+export const callSpecs = {
   /** Lists the status of all projections, sorted by name. */
-  connectListProjections: endpoint(
+  connectListProjections: callSpec(
     "ProjectionService/ListProjections",
     each("projection:read", "projection"),
     {
@@ -174,31 +174,31 @@ export const endpoints = {
     }
   ),
   /** Returns the status of a projection. */
-  getProjectionStatus: endpoint(
+  getProjectionStatus: callSpec(
     "ProjectionService/GetProjectionStatus",
     inBody("projection:read", "projection", "name"),
     { body: Named, answer: ConnectStatus, missing: ProjectionNotFoundError, repeats: true }
   ),
   /** Rebuilds a projection from the beginning of the log. `dryRun` changes nothing. */
-  connectRebuildProjection: endpoint(
+  connectRebuildProjection: callSpec(
     "ProjectionService/RebuildProjection",
     inBody("projection:manage", "projection", "name"),
     { body: merge(Named, RebuildRequest), answer: ConnectRebuild, missing: ProjectionNotFoundError }
   ),
   /** Pauses a projection; the worker may still save its current batch. */
-  connectPauseProjection: endpoint(
+  connectPauseProjection: callSpec(
     "ProjectionService/PauseProjection",
     inBody("projection:manage", "projection", "name"),
     { body: merge(Named, Pause), answer: ConnectStatus, missing: ProjectionNotFoundError }
   ),
   /** Resumes a projection where it stopped. */
-  connectResumeProjection: endpoint(
+  connectResumeProjection: callSpec(
     "ProjectionService/ResumeProjection",
     inBody("projection:manage", "projection", "name"),
     { body: Named, answer: ConnectStatus, missing: ProjectionNotFoundError }
   ),
   /** Answers when the projection has reached `minSeq`, or after `timeoutMs`, at most 30 s. */
-  waitProjectionCatchup: endpoint(
+  waitProjectionCatchup: callSpec(
     "ProjectionService/WaitProjectionCatchup",
     waiting(inBody("projection:read", "projection", "name")),
     {
@@ -209,7 +209,7 @@ export const endpoints = {
     }
   ),
   /** Answers when the projection has processed an event. */
-  waitForEvent: endpoint(
+  waitForEvent: callSpec(
     "ProjectionService/WaitForEvent",
     waiting(inBody("projection:read", "projection", "projection")),
     {
@@ -222,19 +222,19 @@ export const endpoints = {
   ),
 
   /** Registers a projection of a runner without claims. */
-  registerProjection: endpoint(registerProjection, runsNamed, { body: RunnerRegistration }),
+  registerProjection: callSpec(registerProjection, runsNamed, { body: RunnerRegistration }),
   /** Returns the state of a `partition`. */
-  getProjection: endpoint(getProjection, inBody("projection:read", "projection", "name"), {
+  getProjection: callSpec(getProjection, inBody("projection:read", "projection", "name"), {
     body: struct({ name: text, partition: optional(text) })
   }),
   /** Returns the next events, with the state to fold them into. */
-  pollProjectionEvents: endpoint(pollProjectionEvents, runsNamed, { body: Poll }),
+  pollProjectionEvents: callSpec(pollProjectionEvents, runsNamed, { body: Poll }),
   /** Saves the state after an event. */
-  saveProjectionState: endpoint(saveProjectionState, runsNamed, {
+  saveProjectionState: callSpec(saveProjectionState, runsNamed, {
     body: RunnerSave,
     errors: refused,
     fromWorker: true
   }),
   /** Confirms that everything up to an event is done. */
-  ackProjectionEvents: endpoint(ackProjectionEvents, runsNamed, { body: RunnerAck, errors: refused })
+  ackProjectionEvents: callSpec(ackProjectionEvents, runsNamed, { body: RunnerAck, errors: refused })
 }

@@ -22,7 +22,7 @@ import {
   text,
   time
 } from "./Codec.ts"
-import { inBody, inPath, operation, endpoint, waiting } from "./EndpointSpec.ts"
+import { inBody, inPath, operation, callSpec, waiting } from "./CallSpec.ts"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // What travels
@@ -399,37 +399,37 @@ export const retryDeadLetters = operation("POST /api/v1/projections/:name/dead-l
 const noLetter = { 409: InvalidStateError } as const
 export const noEvent = { 404: EventNotFoundError } as const
 
-export const endpoints = {
+export const callSpecs = {
   /** Lists the status of all projections, sorted by name. */
-  listProjections: endpoint(listProjections, "projection:read"),
+  listProjections: callSpec(listProjections, "projection:read"),
   /** Returns the state of a `partition`. */
-  restGetProjection: endpoint(restGetProjection, "projection:read", { query: ["partition"] }),
+  restGetProjection: callSpec(restGetProjection, "projection:read", { query: ["partition"] }),
   /** Deletes a projection and its states. A worker that still runs it starts from the beginning. */
-  deleteProjection: endpoint(deleteProjection, "projection:manage"),
+  deleteProjection: callSpec(deleteProjection, "projection:manage"),
   /** Returns the status of a projection. */
-  projectionStatus: endpoint(projectionStatus, "projection:read"),
+  projectionStatus: callSpec(projectionStatus, "projection:read"),
   /** Rebuilds a projection from the start of the log; resets position and dead letters. `dryRun` changes nothing. */
-  rebuildProjection: endpoint(rebuildProjection, "projection:manage", { body: RebuildRequest }),
+  rebuildProjection: callSpec(rebuildProjection, "projection:manage", { body: RebuildRequest }),
   /** Returns the progress of a rebuild. */
-  projectionRebuild: endpoint("GET /api/v1/projections/:name/rebuild", "projection:read", {
+  projectionRebuild: callSpec("GET /api/v1/projections/:name/rebuild", "projection:read", {
     answer: RebuildAnswer,
     missing: ProjectionNotFoundError
   }),
   /** Fails: a rebuild has already reset the projection and cannot be cancelled. */
-  cancelRebuild: endpoint("POST /api/v1/projections/:name/cancel", "projection:manage", {
+  cancelRebuild: callSpec("POST /api/v1/projections/:name/cancel", "projection:manage", {
     answer: RebuildAnswer,
     errors: { 409: InvalidStateError }
   }),
   /** Pauses a projection; the worker may still save its current batch. */
-  pauseProjection: endpoint(pauseProjection, "projection:manage", { body: Pause }),
+  pauseProjection: callSpec(pauseProjection, "projection:manage", { body: Pause }),
   /** Resumes a projection where it stopped. */
-  resumeProjection: endpoint(resumeProjection, "projection:manage"),
+  resumeProjection: callSpec(resumeProjection, "projection:manage"),
   /** Answers when the projection has reached `minSeq`, or after `timeout` milliseconds, at most 30 s. */
-  projectionCatchup: endpoint(projectionCatchup, waiting(inPath("projection:read", "projection", "name")), {
+  projectionCatchup: callSpec(projectionCatchup, waiting(inPath("projection:read", "projection", "name")), {
     query: ["minSeq", "timeout"]
   }),
   /** Answers when all of several projections have reached a position, or after `timeout` milliseconds, at most 30 s. */
-  projectionCatchupBatch: endpoint(
+  projectionCatchupBatch: callSpec(
     "POST /api/v1/projections/catchup/batch",
     {
       action: "projection:read",
@@ -439,7 +439,7 @@ export const endpoints = {
     { body: CatchupBatch, answer: CatchupResults, repeats: true }
   ),
   /** Answers when the projection has processed an event. */
-  projectionWaitForEvent: endpoint(
+  projectionWaitForEvent: callSpec(
     "POST /api/v1/projections/wait-for-event",
     waiting(inBody("projection:read", "projection", "projection")),
     {
@@ -451,11 +451,11 @@ export const endpoints = {
     }
   ),
   /** Lists the states that have changed `since` a cursor, with their current values, in pages; `after` is a partition. */
-  projectionChanges: endpoint(projectionChanges, "projection:read", {
+  projectionChanges: callSpec(projectionChanges, "projection:read", {
     query: ["since", "partition", "after", "limit"]
   }),
   /** Lists the dead letters, oldest first; `after` is a position. */
-  deadLetters: endpoint(deadLetters, "projection:read", { query: ["after", "limit"] }),
+  deadLetters: callSpec(deadLetters, "projection:read", { query: ["after", "limit"] }),
   /** Retries a dead letter once, or all of them without a `position`. */
-  retryDeadLetters: endpoint(retryDeadLetters, "projection:manage", { body: RetryLetters, errors: noLetter })
+  retryDeadLetters: callSpec(retryDeadLetters, "projection:manage", { body: RetryLetters, errors: noLetter })
 }

@@ -28,7 +28,7 @@ import {
 import { Trigger } from "./Functions.ts"
 import type { RunningStep } from "./RunningSteps.ts"
 import type { WireTurnAck } from "./Http/Turns.ts"
-import { all, each, operation, endpoint, waiting } from "./EndpointSpec.ts"
+import { all, each, operation, callSpec, waiting } from "./CallSpec.ts"
 import type { FunctionRegistration, Job, Notice, TurnLogs, TurnOp } from "./Worker.ts"
 
 /** The version of {@link TurnRequest} that handlers report in their description. */
@@ -294,18 +294,18 @@ export const listPushEndpoints = operation("GET /api/v1/push/endpoints", {
 export const registerPushEndpoint = operation("POST /api/v1/push/endpoints", { answer: Registered })
 export const removePushEndpoint = operation("DELETE /api/v1/push/endpoints", { repeats: true })
 
-export const endpoints = {
+export const callSpecs = {
   /** Reports from the handler of a running turn; answers with notices. */
-  pushTurn: endpoint(pushTurn, waiting(all("worker:run", "worker")), { fromWorker: true, body: Update }),
+  pushTurn: callSpec(pushTurn, waiting(all("worker:run", "worker")), { fromWorker: true, body: Update }),
   /** Lists the push endpoints. */
-  listPushEndpoints: endpoint(listPushEndpoints, each("function:read", "function")),
+  listPushEndpoints: callSpec(listPushEndpoints, each("function:read", "function")),
   /** Asks the handler at a URL for its functions, and registers them. */
-  registerPushEndpoint: endpoint(registerPushEndpoint, waiting(all("function:register", "function")), {
+  registerPushEndpoint: callSpec(registerPushEndpoint, waiting(all("function:register", "function")), {
     body: struct({ url: text }),
     errors: { 502: EndpointUnavailableError }
   }),
   /** Removes the endpoint at `url`, which is no longer called. */
-  removePushEndpoint: endpoint(removePushEndpoint, all("function:register", "function"), {
+  removePushEndpoint: callSpec(removePushEndpoint, all("function:register", "function"), {
     query: ["url"],
     errors: { 404: EndpointNotFoundError }
   })

@@ -30,8 +30,8 @@ export const announcement = ({
 export const toRegistrations = (functions: Iterable<AnyFunction>): Array<FunctionRegistration> => {
   const registrations = Array.from(functions, toRegistration)
   // schemas are only for display: leave them out if they would make the registration too large
-  const length = JSON.stringify(registrations).length
-  return length <= Limits.registrationBytes / 2 ? registrations : registrations.map(withoutSchemas)
+  const bytes = Buffer.byteLength(JSON.stringify(registrations))
+  return bytes <= Limits.registrationBytes / 2 ? registrations : registrations.map(withoutSchemas)
 }
 
 /** The registration of a function, with all defaults. */

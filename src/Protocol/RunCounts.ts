@@ -18,7 +18,7 @@ import {
   struct,
   text
 } from "./Codec.ts"
-import { each, operation, endpoint } from "./EndpointSpec.ts"
+import { each, operation, callSpec } from "./CallSpec.ts"
 
 /** The groupings besides paths. The last three are the time of creation, in UTC. */
 export const countedBy = ["status", "function", "error", "event", "version", "minute", "hour", "day"] as const
@@ -173,7 +173,7 @@ export const countRuns = operation("IronflowService/CountRuns", {
   repeats: true
 })
 
-export const endpoints = {
+export const callSpecs = {
   /** Counts runs grouped by a value, such as the customer; largest groups first. Leaves out runs that may not be seen. */
-  countRuns: endpoint(countRuns, each("run:read", "run"), { body: Request })
+  countRuns: callSpec(countRuns, each("run:read", "run"), { body: Request })
 }

@@ -27,7 +27,7 @@ import {
 import type { Action } from "../Policy.ts"
 import { listFilters, ListRunsRequest } from "./RunLists.ts"
 import type { StepProgress } from "./RunningSteps.ts"
-import { each, inBody, inPath, operation, endpoint, type Rule, waiting } from "./EndpointSpec.ts"
+import { each, inBody, inPath, operation, callSpec, type Rule, waiting } from "./CallSpec.ts"
 
 /** One durable execution of a function for one event. Times are ISO strings. */
 export interface Run {
@@ -474,64 +474,64 @@ export const runLogs = operation("GET /api/v1/runs/:id/logs", {
 const notNow = { 409: InvalidStateError } as const
 const noStep = { 404: StepNotFoundError, 409: InvalidStateError } as const
 
-export const endpoints = {
+export const callSpecs = {
   /** Returns a run. */
-  getRun: endpoint(getRun, runInBody("run:read"), { body: RunIdRequest }),
+  getRun: callSpec(getRun, runInBody("run:read"), { body: RunIdRequest }),
   /** Lists the runs that match the filters, newest first, in pages. */
-  listRuns: endpoint(listRuns, each("run:read", "run"), { body: ListRunsRequest }),
+  listRuns: callSpec(listRuns, each("run:read", "run"), { body: ListRunsRequest }),
   /** Lists the runs that match the filters of the query, newest first, in pages. */
-  restRuns: endpoint("GET /api/v1/runs", each("run:read", "run"), {
+  restRuns: callSpec("GET /api/v1/runs", each("run:read", "run"), {
     query: ["function_id", "status", "limit", "cursor", ...listFilters],
     answer: RestRunPage
   }),
   /** Lists the steps of a run: finished steps in order, then waiting and running ones. */
-  getRunSteps: endpoint(getRunSteps, runInBody("run:read"), { body: RunIdRequest }),
+  getRunSteps: callSpec(getRunSteps, runInBody("run:read"), { body: RunIdRequest }),
   /** Lists the steps of the run in the path: finished steps in order, then waiting and running ones. */
-  restRunSteps: endpoint(restRunSteps, "run:read"),
+  restRunSteps: callSpec(restRunSteps, "run:read"),
   /** Returns the audit record of a run, if its function records it. */
-  runAudit: endpoint(runAudit, "run:read"),
+  runAudit: callSpec(runAudit, "run:read"),
   /** Returns the log lines of a run, oldest first. */
-  runLogs: endpoint(runLogs, "run:read"),
+  runLogs: callSpec(runLogs, "run:read"),
   /** Explains why a run is in its current state. */
-  explainRun: endpoint(explainRun, "run:read"),
+  explainRun: callSpec(explainRun, "run:read"),
   /** Answers when the run has ended, or after `timeout` milliseconds, at most 30 s. */
-  waitForRun: endpoint(waitForRun, waiting(inPath("run:read", "run", "id")), {
+  waitForRun: callSpec(waitForRun, waiting(inPath("run:read", "run", "id")), {
     query: ["timeout"],
     mayBeNothing: true
   }),
   /** Cancels a run; a run that has ended is returned unchanged. */
-  cancelRun: endpoint(cancelRun, runInBody("run:cancel"), { body: WithReason }),
+  cancelRun: callSpec(cancelRun, runInBody("run:cancel"), { body: WithReason }),
   /** Retries a failed run, from a step or from where it failed. */
-  retryRun: endpoint(retryRun, runInBody("run:retry"), {
+  retryRun: callSpec(retryRun, runInBody("run:retry"), {
     body: FromStep,
     errors: notNow
   }),
   /** Resumes a paused run, or retries a failed one. */
-  resumeRun: endpoint("IronflowService/ResumeRun", runInBody("run:resume"), {
+  resumeRun: callSpec("IronflowService/ResumeRun", runInBody("run:resume"), {
     body: FromStep,
     answer: RunAnswer,
     missing: RunNotFoundError,
     errors: notNow
   }),
   /** Does what `ResumeRun` does. */
-  restResumeRun: endpoint(restResumeRun, runInBody("run:resume"), {
+  restResumeRun: callSpec(restResumeRun, runInBody("run:resume"), {
     body: FromStep,
     errors: notNow
   }),
   /** Pauses a run before its next step. */
-  pauseRun: endpoint(pauseRun, runInBody("run:pause"), {
+  pauseRun: callSpec(pauseRun, runInBody("run:pause"), {
     body: WithReason,
     errors: notNow
   }),
   // a step id begins with the id of its run: `run:run_1*` covers both
   /** Replaces the result of a step. */
-  patchStep: endpoint("IronflowService/PatchStep", inBody("run:patch", "run", "stepId", "step_id"), {
+  patchStep: callSpec("IronflowService/PatchStep", inBody("run:patch", "run", "stepId", "step_id"), {
     body: PatchStep,
     answer: StepAnswer,
     errors: noStep
   }),
   /** Does what `PatchStep` does. */
-  restPatchStep: endpoint(restPatchStep, inBody("run:patch", "run", "stepId", "step_id"), {
+  restPatchStep: callSpec(restPatchStep, inBody("run:patch", "run", "stepId", "step_id"), {
     body: PatchStep,
     errors: noStep
   })

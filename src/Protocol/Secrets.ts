@@ -1,7 +1,7 @@
 /** Secrets: their messages and calls. Requests contain values; answers contain only names and times. */
 import { MasterKeyError, SecretNotFoundError } from "../Errors.ts"
 import { fields, list, orElse, struct, text, withWireName } from "./Codec.ts"
-import { inBody, operation, endpoint } from "./EndpointSpec.ts"
+import { inBody, operation, callSpec } from "./CallSpec.ts"
 
 /** A secret without its value. Times are ISO strings. */
 export interface SecretInfo {
@@ -34,18 +34,18 @@ export const getSecret = operation("GET /api/v1/secrets/:name", {
 const updateSecret = operation("PUT /api/v1/secrets/:name", { answer: Secret })
 export const deleteSecret = operation("DELETE /api/v1/secrets/:name", { missing: SecretNotFoundError })
 
-export const endpoints = {
+export const callSpecs = {
   /** Lists the names and times of the secrets, sorted by name. */
-  listSecrets: endpoint(listSecrets, "secret:read"),
+  listSecrets: callSpec(listSecrets, "secret:read"),
   /** Creates or replaces a secret. */
-  setSecret: endpoint(setSecret, inBody("secret:write", "secret", "name"), {
+  setSecret: callSpec(setSecret, inBody("secret:write", "secret", "name"), {
     body: SetSecret,
     errors: sealed
   }),
   /** Returns the name and times of a secret. */
-  getSecret: endpoint(getSecret, "secret:read"),
+  getSecret: callSpec(getSecret, "secret:read"),
   /** Creates or replaces a secret. */
-  updateSecret: endpoint(updateSecret, "secret:write", { body: UpdateSecret, errors: sealed }),
+  updateSecret: callSpec(updateSecret, "secret:write", { body: UpdateSecret, errors: sealed }),
   /** Deletes a secret. */
-  deleteSecret: endpoint(deleteSecret, "secret:delete")
+  deleteSecret: callSpec(deleteSecret, "secret:delete")
 }

@@ -1,5 +1,5 @@
 /** The server: its version, features, health and load. */
-import { all, operation, endpoint } from "./EndpointSpec.ts"
+import { all, operation, callSpec } from "./CallSpec.ts"
 import {
   oneOfList,
   camelOrSnake,
@@ -126,47 +126,47 @@ export const restHealth = operation("GET /health", { answer: RestHealth })
 
 const reads = all("engine:read", "engine")
 
-export const endpoints = {
+export const callSpecs = {
   /** Returns version, start time and load of the server. */
-  info: endpoint(info, reads, { body: Nothing }),
+  info: callSpec(info, reads, { body: Nothing }),
   /** Returns the features of the server. */
-  getCapabilities: endpoint("IronflowService/GetCapabilities", reads, {
+  getCapabilities: callSpec("IronflowService/GetCapabilities", reads, {
     body: Nothing,
     answer: Capabilities,
     repeats: true
   }),
   /** Returns the features of the server. */
-  restCapabilities: endpoint(restCapabilities, reads),
+  restCapabilities: callSpec(restCapabilities, reads),
   /** Returns counts for each minute of the last day, oldest first; minutes without activity are left out. */
-  minutes: endpoint(minutes, reads),
+  minutes: callSpec(minutes, reads),
   /** Checks the engine, its database and its runs, over all environments, and gives advice. */
-  doctor: endpoint(doctor, reads),
+  doctor: callSpec(doctor, reads),
   /** Returns a backup of all environments, as the bytes of a database file. */
-  backup: endpoint(backup, all("engine:backup", "engine"), {
+  backup: callSpec(backup, all("engine:backup", "engine"), {
     body: Nothing,
     type: "application/octet-stream"
   }),
   /** Returns the health of the server. */
-  health: endpoint(health, "public", { body: Nothing }),
+  health: callSpec(health, "public", { body: Nothing }),
   /** Returns the health of the server, with status 503 when it no longer works. */
-  restHealth: endpoint(restHealth, "public"),
+  restHealth: callSpec(restHealth, "public"),
   /** Returns whether the server accepts calls; with status 503 when it is stopping, or its database cannot be written. */
-  ready: endpoint(ready, "public")
+  ready: callSpec(ready, "public")
 }
 
 export const channel = operation("GET /api/v1/channel", { onlyOurEngine: true })
 
 export const sockets = {
   /** Many calls on one connection; `src/Protocol/Http/Channel.ts` describes it. */
-  channel: endpoint(channel, "key")
+  channel: callSpec(channel, "key")
 }
 
 export const descriptions = {
   /** Metrics for Prometheus. */
-  metrics: endpoint("GET /metrics", reads, {
+  metrics: callSpec("GET /metrics", reads, {
     answer: text,
     type: "text/plain; version=0.0.4; charset=utf-8"
   }),
   /** This document. */
-  openApi: endpoint("GET /openapi.json", reads, { answer: object })
+  openApi: callSpec("GET /openapi.json", reads, { answer: object })
 }

@@ -28,7 +28,7 @@ import {
   withWireName
 } from "./Codec.ts"
 import type { Action } from "../Policy.ts"
-import { each, inBody, operation, endpoint, type Rule } from "./EndpointSpec.ts"
+import { each, inBody, operation, callSpec, type Rule } from "./CallSpec.ts"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // What travels
@@ -374,32 +374,32 @@ const appends = ofStream("stream:append")
 const emits = { action: "emit:event", kind: "event" } as const
 const conflicts = { 400: InvalidStateError, 409: VersionConflictError } as const
 
-export const endpoints = {
+export const callSpecs = {
   /** Appends an event to an entity's stream. An absent `expectedVersion` is 0: a new stream; -1 accepts any version. */
-  appendEvent: endpoint(appendEvent, appends, { respects: emits, body: AppendEvent, errors: conflicts }),
+  appendEvent: callSpec(appendEvent, appends, { respects: emits, body: AppendEvent, errors: conflicts }),
   /** Appends several events to the stream of an entity in one transaction. */
-  appendEvents: endpoint(appendEvents, appends, { respects: emits, body: AppendEvents, errors: conflicts }),
+  appendEvents: callSpec(appendEvents, appends, { respects: emits, body: AppendEvents, errors: conflicts }),
   /** Returns the events of a stream; one that does not exist has none. */
-  readStream: endpoint(readStream, reads, { body: ReadStream }),
+  readStream: callSpec(readStream, reads, { body: ReadStream }),
   /** Returns the version of a stream. */
-  getStreamInfo: endpoint(getStreamInfo, reads, { body: OneStream }),
+  getStreamInfo: callSpec(getStreamInfo, reads, { body: OneStream }),
   /** Returns the events of a stream with the runs that they started. `nextCursor` is the `fromVersion` of the next page. */
-  getEntityHistory: endpoint(getEntityHistory, reads, { body: ReadStream }),
+  getEntityHistory: callSpec(getEntityHistory, reads, { body: ReadStream }),
   /** Lists the streams, sorted by entity id. */
-  listStreams: endpoint(listStreams, each("stream:read", "stream"), { body: ListStreams }),
+  listStreams: callSpec(listStreams, each("stream:read", "stream"), { body: ListStreams }),
   /** Stores a snapshot of an entity at a version; it replaces an earlier one of the same version. */
-  createSnapshot: endpoint(createSnapshot, appends, {
+  createSnapshot: callSpec(createSnapshot, appends, {
     body: CreateSnapshot,
     errors: { 400: InvalidStateError }
   }),
   /** Returns the newest snapshot of an entity, or the newest below `beforeVersion`. */
-  getSnapshot: endpoint(getSnapshot, reads, { body: GetSnapshot }),
+  getSnapshot: callSpec(getSnapshot, reads, { body: GetSnapshot }),
   /** Lists the streams, sorted by entity id. */
-  restStreams: endpoint(restStreams, each("stream:read", "stream"), {
+  restStreams: callSpec(restStreams, each("stream:read", "stream"), {
     query: ["entity_type", "limit", "offset"]
   }),
   /** Returns all events of a stream. */
-  restStreamHistory: endpoint("GET /api/v1/streams/:id/history", "stream:read", {
+  restStreamHistory: callSpec("GET /api/v1/streams/:id/history", "stream:read", {
     answer: EventsOfEntity,
     missing: StreamNotFoundError
   })

@@ -23,7 +23,7 @@ import {
   text
 } from "./Codec.ts"
 import { SUBSCRIPTIONS } from "./Paths.ts"
-import { inBody, endpoint } from "./EndpointSpec.ts"
+import { inBody, callSpec } from "./CallSpec.ts"
 
 export const ackModes = ["auto", "manual"] as const
 /** Who settles an event: the client when its handler ends (`auto`), or the user by a call (`manual`). */
@@ -445,21 +445,21 @@ const ServerMessage = anyOf(
 // each subscription on the connection is authorized separately
 export const sockets = {
   /** Opens a connection for subscriptions: one JSON object in each frame. */
-  subscriptions: endpoint(SUBSCRIPTIONS, inBody("subscription:read", "subscription", "pattern"), {
+  subscriptions: callSpec(SUBSCRIPTIONS, inBody("subscription:read", "subscription", "pattern"), {
     body: ClientMessage,
     answer: ServerMessage
   })
 }
 
-export const endpoints = {
+export const callSpecs = {
   /** Streams the events that match a pattern. Access to what the pattern matches is checked too, as on `/ws`. */
-  subscribe: endpoint("PubSubService/Subscribe", inBody("subscription:read", "subscription", "pattern"), {
+  subscribe: callSpec("PubSubService/Subscribe", inBody("subscription:read", "subscription", "pattern"), {
     body: Subscribe,
     answer: StreamedEvent,
     streams: true
   }),
   /** Streams the events of an existing group to one of its members. */
-  joinConsumerGroup: endpoint(
+  joinConsumerGroup: callSpec(
     "PubSubService/JoinConsumerGroup",
     inBody("subscription:read", "group", "groupName", "group_name"),
     { body: Join, answer: StreamedEvent, errors: { 404: ConsumerGroupNotFoundError }, streams: true }

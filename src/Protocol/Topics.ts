@@ -13,17 +13,17 @@ import {
   struct,
   text
 } from "./Codec.ts"
-import { each, inBody, operation, endpoint } from "./EndpointSpec.ts"
+import { each, inBody, operation, callSpec } from "./CallSpec.ts"
 
 /** The result of `publish`. */
 export interface PublishResult {
   /** Id of the message. */
   readonly eventId: string
-  /** Position of the message in the log of its environment. */
+  /** Position of the message in the log of its environment: what `position` is for an event. */
   readonly sequence: number
 }
 
-/** A topic that has or had messages. Times are ISO strings. */
+/** A topic that has or had messages. */
 export interface TopicInfo {
   /** Name of the topic. */
   readonly name: string
@@ -93,13 +93,13 @@ export const listTopics = operation("PubSubService/ListTopics", {
 })
 export const getTopicStats = operation("PubSubService/GetTopicStats", { answer: Stats, repeats: true })
 
-export const endpoints = {
+export const callSpecs = {
   /** Publishes a message to a topic. An `idempotencyKey` prevents duplicates. */
-  publish: endpoint(publish, inBody("publish:message", "topic", "topic"), { body: Message }),
+  publish: callSpec(publish, inBody("publish:message", "topic", "topic"), { body: Message }),
   /** Lists the topics that have or had messages, sorted by name. */
-  listTopics: endpoint(listTopics, each("topic:read", "topic")),
-  /** Returns the number of messages of a topic, and its consumers. */
-  getTopicStats: endpoint(getTopicStats, inBody("topic:read", "topic", "topic"), {
+  listTopics: callSpec(listTopics, each("topic:read", "topic")),
+  /** Returns statistics of a topic: how many messages and active subscriptions it has, how far its groups lag, its first and last position. */
+  getTopicStats: callSpec(getTopicStats, inBody("topic:read", "topic", "topic"), {
     body: struct({ topic: text })
   })
 }

@@ -20,7 +20,7 @@ import {
 } from "../Limits.ts"
 import { lineLevels } from "../LogFields.ts"
 import { encodeMetadata } from "../Metadata.ts"
-import type { JobDemand, ReportsRequest } from "./Http/Turns.ts"
+import type { Room, ReportsRequest } from "./Http/Turns.ts"
 import { endsTurn, type TurnOp, type TurnReport, type TxWrite } from "./Worker.ts"
 import { show } from "../Show.ts"
 import { stepKinds } from "../StepKind.ts"
@@ -196,11 +196,11 @@ export const readReports = (body: unknown): ReportsRequest => {
     batch: Number(batch),
     // checked one by one
     reports: reports as ReadonlyArray<TurnReport>,
-    ...readJobDemand(body)
+    ...readRoom(body)
   }
 }
 
-const readJobDemand = (body: { readonly [key: string]: unknown }): JobDemand => ({
+const readRoom = (body: { readonly [key: string]: unknown }): Room => ({
   ...total(body, "asked"),
   ...total(body, "withdrawn")
 })

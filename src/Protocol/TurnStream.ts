@@ -5,24 +5,24 @@
  * A stream begins with a registration, which opens the stream's session. Then the worker makes calls, each answered once, and the
  * engine pushes deliveries.
  *
- * - **Job demand is credit.** The engine pushes no more jobs than the worker has requested, and a full transport accepts no more until
+ * - **Room limits jobs.** The engine pushes no more jobs than the worker has room for, and a full transport accepts no more until
  *   it has been read. So the two sides cannot deadlock by waiting for each other to read.
  * - **Presence.** The worker calls `room` at least five times in `leaseMs`, even without changes. This renews its leases. If no
  *   answer comes in time, the stream counts as lost.
  * - **A lost stream ends its session.** The worker opens a new stream with the turns that it holds (`jobs`), as after
  *   `WORKER_UNKNOWN`. It sends an unanswered batch again with the same number.
  */
-import type { JobDemand, PollResponse, RegisterTurnsResponse, Renewal } from "./Http/Turns.ts"
+import type { Room, PollResponse, RegisterTurnsResponse, Renewal } from "./Http/Turns.ts"
 
 /**
- * The calls of a worker: `report` (`ReportsRequest` to `ReportsResponse`), `room` ({@link JobDemandRequest}), `late` (`LateRequest`),
+ * The calls of a worker: `report` (`ReportsRequest` to `ReportsResponse`), `room` ({@link RoomRequest}), `late` (`LateRequest`),
  * `leave` (a session: the worker leaves and returns all leases). The answers to the last three only confirm the call.
  */
 export const streamCalls = ["report", "room", "late", "leave"] as const
 export type StreamCall = (typeof streamCalls)[number]
 
 /** Renews presence, and reports the room for jobs. */
-export interface JobDemandRequest extends JobDemand, Renewal {
+export interface RoomRequest extends Room, Renewal {
   readonly session: string
 }
 

@@ -599,8 +599,8 @@ export interface LeaseFreshness {
 
 /** A worker's connection to an engine. Closing its scope returns all leases. */
 export interface WorkerSession {
-  /** Requests `n` more jobs, or withdraws the request for `-n`; a job that is already on its way still arrives. */
-  readonly credit: (n: number) => void
+  /** Asks for `n` more jobs; a negative `n` withdraws `-n` of them. A job that is already on its way still arrives. */
+  readonly makeRoom: (n: number) => void
   /** Sends reports. The answers are in the same order, after the commit. */
   readonly report: (
     reports: ReadonlyArray<TurnReport>

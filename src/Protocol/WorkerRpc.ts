@@ -12,7 +12,7 @@ import type { FromClientEncoded, FromServerEncoded } from "effect/rpc/RpcMessage
 import type { LateRequest, RegisterTurnsRequest, ReportsRequest, ReportsResponse } from "./Http/Turns.ts"
 import { encodeWithFragments, JsonFragment, type Jsonable } from "./JsonFragment.ts"
 import { seal } from "./Seal.ts"
-import type { CallFailure, JobDemandRequest, Push } from "./TurnStream.ts"
+import type { CallFailure, RoomRequest, Push } from "./TurnStream.ts"
 
 /** The transport name of engines that support it. */
 export const RPC_TRANSPORT = "rpc"
@@ -34,7 +34,7 @@ export const workerRpcs = RpcGroup.make(
     success: unchecked<ReportsResponse>(),
     error: failure
   }),
-  Rpc.make("room", { payload: unchecked<JobDemandRequest>(), success: unchecked<unknown>(), error: failure }),
+  Rpc.make("room", { payload: unchecked<RoomRequest>(), success: unchecked<unknown>(), error: failure }),
   Rpc.make("late", { payload: unchecked<LateRequest>(), success: unchecked<unknown>(), error: failure }),
   Rpc.make("leave", {
     payload: unchecked<{ readonly session: string }>(),

@@ -25,7 +25,7 @@ import {
 import { Concurrency, Kept, Trigger } from "./Functions.ts"
 import { JobUpdate } from "./LegacyJobs.ts"
 import { versionings } from "../Versioning.ts"
-import { inBody, inPath, operation, endpoint, waiting } from "./EndpointSpec.ts"
+import { inBody, inPath, operation, callSpec, waiting } from "./CallSpec.ts"
 
 /** A connected worker. */
 export interface WorkerInfo {
@@ -173,7 +173,7 @@ const Poll = struct({
   running
 })
 /** The `room` call over a stream (`TurnStream.ts`). */
-export const JobDemand = struct({ session, asked: total, withdrawn: total, seen: total, holding, running })
+export const Room = struct({ session, asked: total, withdrawn: total, seen: total, holding, running })
 export const LateTurnBody = struct({ session, runId: text, stepName: text, lingerMs: number })
 export const DeregisterBody = struct({ session })
 
@@ -219,35 +219,35 @@ export const deregisterWorker = operation("DELETE /api/v1/workers/:id", { repeat
 const unknown = { 404: WorkerUnknownError } as const
 const stale = { 409: StaleRequestError } as const
 
-export const endpoints = {
+export const callSpecs = {
   /** Lists the connected workers. */
-  restWorkers: endpoint(restWorkers, "worker:read"),
+  restWorkers: callSpec(restWorkers, "worker:read"),
   /** Registers a worker; one that supports turns sends its functions and the turns that it holds. */
-  registerWorker: endpoint(registerWorker, "worker:run", { fromWorker: true, body: Register, errors: stale }),
+  registerWorker: callSpec(registerWorker, "worker:run", { fromWorker: true, body: Register, errors: stale }),
   /** Renews the presence of a worker that takes jobs, and the leases of its jobs. */
-  heartbeat: endpoint(heartbeat, "worker:run", { body: Heartbeat, errors: unknown }),
+  heartbeat: callSpec(heartbeat, "worker:run", { body: Heartbeat, errors: unknown }),
   /** Takes a job, or with `available` up to that many. */
-  takeJobs: endpoint(takeJobs, "worker:run", { query: ["available"], mayBeNothing: true, errors: unknown }),
+  takeJobs: callSpec(takeJobs, "worker:run", { query: ["available"], mayBeNothing: true, errors: unknown }),
   /** Updates a job: its progress, its end, or what it waits for. */
-  updateJob: endpoint(updateJob, "worker:run", { fromWorker: true, body: JobUpdate, errors: stale }),
+  updateJob: callSpec(updateJob, "worker:run", { fromWorker: true, body: JobUpdate, errors: stale }),
   /** Asks for permission to start a job. */
-  ackJob: endpoint(ackJob, "worker:run", { body: json, errors: stale }),
+  ackJob: callSpec(ackJob, "worker:run", { body: json, errors: stale }),
   /** Waits for jobs and notices, and extends the leases of the jobs that it names. */
-  pollTurns: endpoint(pollTurns, waiting(inPath("worker:run", "worker", "id")), {
+  pollTurns: callSpec(pollTurns, waiting(inPath("worker:run", "worker", "id")), {
     fromWorker: true,
     body: Poll,
     errors: unknown
   }),
   /** Reports the ops of turns; a batch is applied once. */
-  reportTurns: endpoint(reportTurns, "worker:run", {
+  reportTurns: callSpec(reportTurns, "worker:run", {
     fromWorker: true,
     body: Reports,
     errors: { 404: WorkerUnknownError, 409: StaleRequestError }
   }),
   /** Reports that a step was called after its turn had ended: the run is dispatched again. */
-  lateTurn: endpoint(lateTurn, "worker:run", { fromWorker: true, body: LateTurnBody, errors: unknown }),
+  lateTurn: callSpec(lateTurn, "worker:run", { fromWorker: true, body: LateTurnBody, errors: unknown }),
   /** Deregisters a worker, and returns its leases. */
-  deregisterWorker: endpoint(deregisterWorker, "worker:run", { query: ["session"] })
+  deregisterWorker: callSpec(deregisterWorker, "worker:run", { query: ["session"] })
 }
 
 export const workerRpc = operation("GET /rpc/worker", { onlyOurEngine: true })
@@ -258,10 +258,10 @@ const worker = inBody("worker:run", "worker", "workerId")
 
 export const sockets = {
   /** Turns over effect/rpc; `src/Protocol/WorkerRpc.ts` describes it. */
-  workers: endpoint(workerRpc, worker)
+  workers: callSpec(workerRpc, worker)
 }
 
 export const streams = {
   /** Jobs or turns over a bidirectional stream of the messages in `src/Protocol/Connect/worker.proto`; over HTTP/2 only. */
-  workerStream: endpoint(workerStream, worker, { type: "application/connect+proto" })
+  workerStream: callSpec(workerStream, worker, { type: "application/connect+proto" })
 }

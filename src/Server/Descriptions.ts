@@ -4,7 +4,7 @@ import { descriptions as described } from "../Protocol/Server.ts"
 import { SDK_VERSION } from "../SdkVersion.ts"
 import type { Route } from "./Http/Route.ts"
 import type * as Metrics from "./Metrics.ts"
-import { replying } from "./Routes/EndpointRoute.ts"
+import { replying } from "./Routes/CallRoute.ts"
 
 /** Makes the routes that describe the server. */
 export const descriptions = (metrics: ReturnType<typeof Metrics.make>): ReadonlyArray<Route> => {

@@ -10,11 +10,11 @@ import { validated } from "../CheckAsEffect.ts"
 import { DEFAULT_ENVIRONMENT } from "../Constants.ts"
 import { type IronflowError, isIronflowError, UnsupportedError } from "../Errors.ts"
 import { parseTrace } from "../Trace.ts"
-import { type Dialect, dialectOf } from "../Protocol/Http/Endpoints.ts"
+import { type Dialect, dialectOf } from "../Protocol/Http/CallAddress.ts"
 import { defectResponse, failureResponse, type FailureResponse } from "../Protocol/Http/Failures.ts"
 import { WORKER_UNKNOWN } from "../Protocol/Http/Turns.ts"
-import { endpoints as streaming } from "../Protocol/Subscriptions.ts"
-import type { Access } from "../Protocol/EndpointSpec.ts"
+import { callSpecs as streaming } from "../Protocol/Subscriptions.ts"
+import type { Access } from "../Protocol/CallSpec.ts"
 import {
   asksForStream,
   endedStream,
@@ -232,7 +232,10 @@ const replyToFailure = (
     const refused = reply(failureResponse(error, dialect))
     return Effect.succeed(error.code === WORKER_UNKNOWN ? { ...refused, closesConnection: true } : refused)
   }
-  return Effect.as(Effect.logError(`${what} failed because of a bug`, cause), reply(defectResponse(dialect)))
+  return Effect.as(
+    Effect.logError(`${what} failed because of a bug: please report this`, cause),
+    reply(defectResponse(dialect))
+  )
 }
 
 const replyTo = ({ body, status }: FailureResponse): Reply => json(body, status)

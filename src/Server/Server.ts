@@ -167,7 +167,7 @@ export const make = (
 
     const maxStreamBytes = Math.max(resolved.maxReportBytes, resolved.maxBodyBytes)
     const onBug = (what: string, cause: unknown): void => {
-      Fiber.runIn(run(Effect.logError(`${what} because of a bug`, cause)), scope)
+      Fiber.runIn(run(Effect.logError(`${what} because of a bug: please report this`, cause)), scope)
     }
     const upgrades = new Upgrades({
       run: (effect) => void Fiber.runIn(run(effect), scope),

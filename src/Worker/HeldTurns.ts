@@ -20,7 +20,7 @@ export interface TurnsOptions {
   /** Called when a handler has called a step after its turn had ended. */
   readonly late: (runId: string, stepName: string, lingerMs: number) => void
   /** Asks the engine for `n` more jobs, or for `-n` fewer. */
-  readonly credit: (n: number) => void
+  readonly makeRoom: (n: number) => void
 }
 
 interface TurnInFlight {
@@ -122,14 +122,14 @@ export class HeldTurns {
   /** Asks for `n` more jobs. */
   ask(n: number): void {
     this.#awaited += n
-    this.#options.credit(n)
+    this.#options.makeRoom(n)
   }
 
   /** Withdraws the request for jobs. Jobs that are already in transit are released when they arrive. */
   refuseNew(): void {
     if (!this.#accepting) return
     this.#accepting = false
-    this.#options.credit(-this.#awaited)
+    this.#options.makeRoom(-this.#awaited)
   }
 
   /** Aborts every turn. The reports that are queued are still sent; then the runs are released. */

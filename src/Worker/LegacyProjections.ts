@@ -11,7 +11,7 @@ import type { Connection } from "../Client/HttpConnection.ts"
 import {
   failureOf,
   isFromServer,
-  isMissingEndpoint,
+  isCallMissing,
   isUnknownPath,
   notAnIronflowServer
 } from "../Client/HttpFailures.ts"
@@ -19,7 +19,7 @@ import { type AccessError, type ConnectionError, ValidationError } from "../Erro
 import type { EventEntity } from "../Event.ts"
 import { isObject, numberOf, safeJsonParse, textOf } from "../Json.ts"
 import { GLOBAL_PARTITION } from "../Projection/Partition.ts"
-import type { Endpoint } from "../Protocol/Http/Endpoints.ts"
+import type { CallAddress } from "../Protocol/Http/CallAddress.ts"
 import {
   PARTITION_FUNCTION,
   type ProjectionFeed,
@@ -57,11 +57,11 @@ export const makeFeed = (connection: Connection): ProjectionFeed => {
   }
 
   const ask = (
-    endpoint: Endpoint,
+    address: CallAddress,
     body: Fields & { readonly name: string }
   ): Effect.Effect<Fields | "conflict", RunnerError> => {
     const what = `Projection "${body.name}"`
-    return connection.send({ method: "POST", path: endpoint.path, body: JSON.stringify(body), what }).pipe(
+    return connection.send({ method: "POST", path: address.path, body: JSON.stringify(body), what }).pipe(
       Effect.mapError(asConnectionError),
       Effect.flatMap((answer): Effect.Effect<Fields | "conflict", RunnerError> => {
         if (isSuccess(answer)) {
@@ -76,15 +76,15 @@ export const makeFeed = (connection: Connection): ProjectionFeed => {
         const error = failureOf(answer, what)
         if (isAccessError(error)) return Effect.fail(error)
         const isWrong =
-          endpoint === operations.registerProjection && answer.status < 500 && answer.status >= 400
-        return isWrong || isMissingEndpoint(answer)
+          address === operations.registerProjection && answer.status < 500 && answer.status >= 400
+        return isWrong || isCallMissing(answer)
           ? Effect.fail(new ValidationError(error.message, { cause: error }))
           : Effect.fail(asConnectionError(error))
       })
     )
   }
-  const reach = (endpoint: Endpoint, body: Fields & { readonly name: string }) =>
-    Effect.mapError(ask(endpoint, body), (error) => (isAccessError(error) ? error : asConnectionError(error)))
+  const reach = (address: CallAddress, body: Fields & { readonly name: string }) =>
+    Effect.mapError(ask(address, body), (error) => (isAccessError(error) ? error : asConnectionError(error)))
 
   return {
     claim: ({ events, mode, name, partitionKey }) =>

@@ -19,8 +19,8 @@ import { isFromServer, isUnknownPath, serverFailureOf } from "../Client/HttpFail
 import { DEFAULT_WORKER, TIMING } from "../Constants.ts"
 import { type AccessError, type ConnectionError, type IronflowError, ValidationError } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
-import { pathOf } from "../Protocol/Http/Endpoints.ts"
-import * as endpoints from "../Protocol/Workers.ts"
+import { pathOf } from "../Protocol/Http/CallAddress.ts"
+import * as operations from "../Protocol/Workers.ts"
 import type { FunctionRegistration, Outcome, TurnAck, TurnReport, WorkerSession } from "../Protocol/Worker.ts"
 import { announcement } from "../Protocol/Registration.ts"
 import type { ProjectionFeed } from "../Protocol/ProjectionOwners.ts"
@@ -91,7 +91,7 @@ class LegacySession implements WorkerSession {
     fork(this.#watchLeases)
   }
 
-  readonly credit = (n: number): void => {
+  readonly makeRoom = (n: number): void => {
     this.#room += n
     if (this.#room > 0) this.#wake?.()
   }
@@ -130,7 +130,7 @@ class LegacySession implements WorkerSession {
       { discard: true }
     )
     const worker = this.#must({
-      path: pathOf(endpoints.registerWorker, { id: registration.workerId }),
+      path: pathOf(operations.registerWorker, { id: registration.workerId }),
       body: announcement(registration),
       what: `The registration of worker ${registration.workerId}`
     })
@@ -172,7 +172,7 @@ class LegacySession implements WorkerSession {
       Effect.suspend(() =>
         connection.send({
           method: "GET",
-          path: `${pathOf(endpoints.takeJobs, { id: registration.workerId })}?available=${this.#room}`,
+          path: `${pathOf(operations.takeJobs, { id: registration.workerId })}?available=${this.#room}`,
           what
         })
       ),
@@ -243,7 +243,7 @@ class LegacySession implements WorkerSession {
     return Effect.match(
       connection.send({
         method: "PUT",
-        path: pathOf(endpoints.ackJob, { id: registration.workerId, jobId: job.jobId }),
+        path: pathOf(operations.ackJob, { id: registration.workerId, jobId: job.jobId }),
         body: JSON.stringify({ run_id: job.runId, ...fence }),
         what: `The confirmation of job ${job.jobId}`
       }),
@@ -271,7 +271,7 @@ class LegacySession implements WorkerSession {
       return Effect.match(
         connection.send({
           method: "POST",
-          path: pathOf(endpoints.heartbeat, { id: registration.workerId }),
+          path: pathOf(operations.heartbeat, { id: registration.workerId }),
           body: JSON.stringify({ worker_id: registration.workerId, active_jobs: jobs.length, jobs }),
           what: `The heartbeat of worker ${registration.workerId}`
         }),
@@ -418,7 +418,7 @@ class LegacySession implements WorkerSession {
       return connection
         .send({
           method: "PUT",
-          path: pathOf(endpoints.updateJob, { id: registration.workerId, jobId }),
+          path: pathOf(operations.updateJob, { id: registration.workerId, jobId }),
           body: JSON.stringify({ ...body, ...turn.fence }),
           what
         })

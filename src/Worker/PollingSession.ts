@@ -4,9 +4,9 @@ import { invalidResponse, isFromServer, serverFailureOf } from "../Client/HttpFa
 import type { Answer } from "../Client/HttpExchange.ts"
 import { ConnectionError, type IronflowError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
-import { pathOf } from "../Protocol/Http/Endpoints.ts"
+import { pathOf } from "../Protocol/Http/CallAddress.ts"
 import type * as Turns from "../Protocol/Http/Turns.ts"
-import type { Operation } from "../Protocol/EndpointSpec.ts"
+import type { Operation } from "../Protocol/CallSpec.ts"
 import { deregisterWorker, lateTurn, pollTurns, reportTurns } from "../Protocol/Workers.ts"
 import { parseSealed, seal } from "../Protocol/Seal.ts"
 import { register, type Registered } from "./PollingRegistration.ts"
@@ -58,7 +58,7 @@ export class PollingSession extends TurnSession {
         Effect.mapError(
           this.#post(
             reportTurns,
-            `{"session":${JSON.stringify(session)},"batch":${batch.number},${this.room()},"reports":${batch.text}}`,
+            `{"session":${JSON.stringify(session)},"batch":${batch.number},${this.roomFields()},"reports":${batch.text}}`,
             this.reportOf,
             // not too long: a batch may be sent again, since the server applies each number once
             Math.min(this.patienceMs, this.link.options.server.timeoutMs)
@@ -105,7 +105,7 @@ export class PollingSession extends TurnSession {
       Effect.flatMap(
         this.#poll.pipe(
           Effect.catchDefect((cause) =>
-            Effect.fail(new ConnectionError("A poll failed because of a bug", { cause }))
+            Effect.fail(new ConnectionError("A poll failed because of a bug: please report this", { cause }))
           ),
           Effect.catch((error) => Effect.sleep(this.failed(error)))
         ),
@@ -130,7 +130,7 @@ export class PollingSession extends TurnSession {
       this.#openPolls++
       const sent = this.#post(
         pollTurns,
-        `{"session":${JSON.stringify(session)},"seen":${this.seen},"waitMs":${waitMs},${this.room()}${renewal}}`,
+        `{"session":${JSON.stringify(session)},"seen":${this.seen},"waitMs":${waitMs},${this.roomFields()}${renewal}}`,
         what,
         waitMs + this.patienceMs
       )

@@ -9,7 +9,7 @@ import {
   failureOf,
   invalidResponse,
   isFromEngine,
-  isMissingEndpoint,
+  isCallMissing,
   notAnIronflowServer,
   unsupported
 } from "../Client/HttpFailures.ts"
@@ -22,7 +22,7 @@ import {
 } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import type { Logger } from "../Logger.ts"
-import { type Endpoint, pathOf } from "../Protocol/Http/Endpoints.ts"
+import { type CallAddress, pathOf } from "../Protocol/Http/CallAddress.ts"
 import type {
   PartitionState,
   ProjectionBatch,
@@ -44,7 +44,7 @@ export const makeFeed = (connection: Connection, workerId: string, logger: Logge
   const { url } = connection.server
 
   const ask = (
-    endpoint: Endpoint,
+    address: CallAddress,
     name: string,
     body: { readonly [field: string]: unknown },
     timeoutMs = TIMEOUT_MS
@@ -56,7 +56,7 @@ export const makeFeed = (connection: Connection, workerId: string, logger: Logge
     return connection
       .send({
         method: "POST",
-        path: pathOf(endpoint, { name }),
+        path: pathOf(address, { name }),
         body: JSON.stringify(body),
         what,
         timeoutMs
@@ -75,12 +75,12 @@ export const makeFeed = (connection: Connection, workerId: string, logger: Logge
 
   /** Sends a request that cannot be invalid, so that it does not fail with `ValidationError`. */
   const reach = (
-    endpoint: Endpoint,
+    address: CallAddress,
     lease: ProjectionLease,
     body: { readonly [field: string]: unknown } = {}
   ) =>
     Effect.mapError(
-      ask(endpoint, lease.name, { token: lease.token, generation: lease.generation, ...body }),
+      ask(address, lease.name, { token: lease.token, generation: lease.generation, ...body }),
       (error) => (isAccessError(error) ? error : asConnectionError(error))
     )
 
@@ -132,7 +132,7 @@ const troubleOf = (
   url: string
 ): ConnectionError | ValidationError | AccessError => {
   if (!isFromEngine(answer)) return notAnIronflowServer(answer, what)
-  if (isMissingEndpoint(answer)) {
+  if (isCallMissing(answer)) {
     return new ValidationError(unsupported(url, what, "Upgrade the engine", answer.status).message)
   }
   const error: IronflowError = failureOf(answer, what)

@@ -287,7 +287,9 @@ export class Reporter {
       if (paused === true) outbox.paused()
       for (let i = 0; i < acks.length && !outbox.closed; i++) acks[i]?.(outcomes[i])
     } catch (cause) {
-      const message = `The turn of run ${outbox.runId} broke when its report was acknowledged: ${String(cause)}`
+      const message =
+        `Run ${outbox.runId} is paused: a bug in this package broke its turn when its report was acknowledged ` +
+        `(${String(cause)}). Please report this, then resume the run`
       this.#options.logger.error(message)
       outbox.pause(new TurnBrokenError(message, { cause }))
     }
@@ -300,7 +302,7 @@ export class Reporter {
   #giveUp(batch: Sending, cause: Cause.Cause<unknown>): void {
     const error = Cause.squash(cause)
     this.#options.logger.error(
-      "A report could not be sent because of a bug in the transport; its turns end here and their leases lapse",
+      "A report could not be sent because of a bug in the transport: please report this. Its turns end here, and their leases lapse",
       { runIds: batch.outboxes.map((outbox) => outbox.runId), error: String(error) }
     )
     for (const outbox of batch.outboxes) {

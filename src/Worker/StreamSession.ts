@@ -216,7 +216,7 @@ export class StreamSession extends TurnSession {
     return Effect.suspend(() =>
       this.#call(
         "report",
-        `{"session":${JSON.stringify(session)},"batch":${batch.number},${this.room()},"reports":${batch.text}}`
+        `{"session":${JSON.stringify(session)},"batch":${batch.number},${this.roomFields()},"reports":${batch.text}}`
       )
     )
   }
@@ -234,7 +234,7 @@ export class StreamSession extends TurnSession {
         this.#sendHeartbeat,
         Effect.sync(() => {
           this.#tellingRoom = false
-          if (this.hasNews) this.tell()
+          if (this.hasUnsent) this.tell()
         })
       )
     )
@@ -324,7 +324,7 @@ export class StreamSession extends TurnSession {
     const renewal = this.renewal()
     return this.#call(
       "room",
-      `{"session":${JSON.stringify(session)},"seen":${this.seen},${this.room()}${renewal}}`
+      `{"session":${JSON.stringify(session)},"seen":${this.seen},${this.roomFields()}${renewal}}`
     ).pipe(
       Effect.matchEffect({
         onSuccess: () =>
@@ -343,7 +343,10 @@ export class StreamSession extends TurnSession {
       Effect.catchDefect((cause) =>
         Effect.sync(() =>
           this.#lose(
-            new ConnectionError("The stream to the Ironflow server broke because of a bug", { cause })
+            new ConnectionError(
+              "The stream to the Ironflow server broke because of a bug: please report this",
+              { cause }
+            )
           )
         )
       )

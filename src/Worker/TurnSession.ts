@@ -34,7 +34,7 @@ import { KeyRefusals } from "./KeyRefusals.ts"
 import type { Registered } from "./PollingRegistration.ts"
 import { makeFeed } from "./ProjectionFeedHttp.ts"
 import { type Batch, combine, ship, type Shipment } from "./ReportBatches.ts"
-import { JobDemand } from "./JobDemand.ts"
+import { RoomCounts } from "./RoomCounts.ts"
 import { asConnectionError, isAccessError, monotonicMs, type ServerLink } from "./ServerLink.ts"
 
 /** How long a stopping worker tries to deregister, in milliseconds. */
@@ -54,7 +54,7 @@ export abstract class TurnSession implements WorkerSession {
   #connected: Deferred.Deferred<void> | undefined
   readonly #keyRefusals: KeyRefusals
 
-  readonly #demand = new JobDemand()
+  readonly #roomCounts = new RoomCounts()
   #telling = false
 
   #batch = 0
@@ -121,26 +121,26 @@ export abstract class TurnSession implements WorkerSession {
   }
 
   // -------------------------------------------------------------------------------------------------------------------
-  // Job demand
+  // Room for jobs
   // -------------------------------------------------------------------------------------------------------------------
 
-  readonly credit = (n: number): void => {
-    this.#demand.credit(n)
+  readonly makeRoom = (n: number): void => {
+    this.#roomCounts.makeRoom(n)
     this.tell()
   }
 
-  /** The fields of a request that tell the counts of requested jobs. */
-  protected room(): string {
-    return this.#demand.told()
+  /** The fields of a request that tell the engine the room. */
+  protected roomFields(): string {
+    return this.#roomCounts.writeCounts()
   }
 
   /** Whether the engine must be told something: changed counts, or a dropped job. */
-  protected get hasNews(): boolean {
-    return this.#leases.hasDropped || this.#demand.hasNews
+  protected get hasUnsent(): boolean {
+    return this.#leases.hasDropped || this.#roomCounts.hasUnsentCounts
   }
 
   /**
-   * Tells the engine the news at the end of this turn of the event loop, unless a report has told them by
+   * Tells the engine what is unsent at the end of this turn of the event loop, unless a report has told it by
    * then.
    */
   protected tell(): void {
@@ -148,7 +148,7 @@ export abstract class TurnSession implements WorkerSession {
     this.#telling = true
     setImmediate(() => {
       this.#telling = false
-      if (this.hasNews && !this.isRefused) this.tellRoom()
+      if (this.hasUnsent && !this.isRefused) this.tellRoom()
     })
   }
 
@@ -224,14 +224,14 @@ export abstract class TurnSession implements WorkerSession {
   }
 
   #take(job: Job, isPaused: boolean): void {
-    this.#demand.take()
+    this.#roomCounts.received()
     this.#leases.active.add(job.jobId)
     this.link.handlers.onJob(job, isPaused)
   }
 
   /** Requests another job in place of one that was revoked before it started. */
   #pass(): void {
-    this.#demand.pass()
+    this.#roomCounts.skipped()
     this.tell()
   }
 
@@ -265,7 +265,7 @@ export abstract class TurnSession implements WorkerSession {
     return Effect.suspend(() => {
       if (shipment === undefined) {
         shipment = ship(reports, this.terms.maxBodyBytes, this.#nextNumber)
-        this.#demand.anticipate(reports)
+        this.#roomCounts.anticipate(reports)
       }
       const sent = shipment
       const next = (): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> => {
@@ -444,8 +444,8 @@ export abstract class TurnSession implements WorkerSession {
     return Effect.catchDefect(this.register(jobs, timeoutMs), (defect) =>
       Effect.fail(
         new ConnectionError(
-          `Worker ${this.link.registration.workerId} could not register because of a bug: ` +
-            (defect instanceof Error ? defect.message : "it has no message"),
+          `Worker ${this.link.registration.workerId} could not register, because of a bug in this package, and tries again ` +
+            `(${defect instanceof Error ? defect.message : String(defect)}). Please report this`,
           { cause: defect }
         )
       )
@@ -456,7 +456,7 @@ export abstract class TurnSession implements WorkerSession {
     this.link.outage.over()
     this.terms = terms
     this.#leases.registered(sentAt)
-    this.#demand.startOver()
+    this.#roomCounts.startOver()
     this.#deliveries.startOver()
     for (const jobId of terms.lost) {
       if (!this.#reporting.has(jobId)) this.#lose(jobId, "the server does not have it any more")

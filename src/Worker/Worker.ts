@@ -126,7 +126,7 @@ export const make = <
     const alarm = yield* Scope.provide(Alarm.make, connection)
     const session = yield* transport
       .open(registrationOf(config, workerId, clock.currentTimeMillisUnsafe()), {
-        // `turns` is set below, and before these are called: nothing is delivered before the first credit
+        // `turns` is set below, and before these are called: nothing is delivered before the worker makes room
         onJob: (job, isPaused) => turns.start(job, isPaused),
         onNotice: (notice) => turns.notice(notice),
         onRefused: (error) => {
@@ -165,7 +165,7 @@ export const make = <
         const reported = Effect.retry(session.late({ runId, stepName, lingerMs }), resendDelays)
         Fiber.runIn(fork(reported), connection)
       },
-      credit: session.credit
+      makeRoom: session.makeRoom
     })
 
     const projections = yield* startProjections(config, session.projections, fork, connection)

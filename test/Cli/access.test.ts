@@ -56,8 +56,10 @@ describe.concurrent("the commands for access", () => {
 
     const inUse = await run("policies", "delete", policy.id)
     assert.strictEqual(inUse.code, 1)
-    await run("roles", "remove", role.id, policy.id)
+    await run("roles", "unassign", role.id, policy.id)
     assert.strictEqual((await ci.run("emit", "payment.made", "{}")).code, 1)
+    // the older name of the command
+    assert.strictEqual((await run("roles", "remove", role.id, policy.id)).code, 0)
     assert.strictEqual((await run("policies", "delete", policy.id)).code, 0)
     assert.notInclude((await run("policies", "list")).stdout, policy.id)
 

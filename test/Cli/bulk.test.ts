@@ -188,7 +188,7 @@ it("moves and forks many runs, and refuses options for one", { timeout: 120_000 
   ]) {
     const refused = await run(["runs", "fork", ...ids, ...flag, "--yes"])
     assert.strictEqual(refused.code, 2)
-    assert.match(refused.stderr, /needs exactly one run id/)
+    assert.match(refused.stderr, /works on exactly one run/)
   }
 })
 

@@ -241,7 +241,7 @@ const rows: {
   "roles rename": [[["role_none", "Deployer"], 1]],
   "roles delete": [[["role_none"], 1]],
   "roles assign": [[["role_none", "policy_none"], 1]],
-  "roles remove": [[["role_none", "policy_none"], 1]],
+  "roles unassign": [[["role_none", "policy_none"], 1]],
   "policies create": [[["orders", "--actions", "frob:it", "--resources", "*"], 2]],
   "policies list": [[[], 0]],
   "policies update": [[["policy_none", "--actions", "run:read"], 1]],

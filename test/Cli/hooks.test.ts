@@ -115,7 +115,7 @@ describe("serve --hook", () => {
       "if its URL is invalid",
       [],
       { IRONFLOW_HOOK_URL: "alarms", IRONFLOW_HOOK_SECRET: SECRET },
-      "is not the URL of an endpoint"
+      "The URL of --hook must be an HTTP URL such as"
     ]
   ])("is refused %s", async (_, flags, env, message) => {
     const ended = await terminal.run(["serve", "--port", "0", "--data", "refused.db", ...flags], { env })

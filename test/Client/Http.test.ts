@@ -575,7 +575,7 @@ describe("the client of a server", () => {
     )
   })
 
-  it("a missing run is told from a missing endpoint", async () => {
+  it("a missing run is told from a missing call", async () => {
     await using it = await scripted({ status: 404, body: { code: "not_found", message: "run not found" } })
 
     for (const call of [it.client.retryRun("run_1"), it.client.getRunSteps("run_1")]) {

@@ -1,4 +1,4 @@
-/** Following a projection on a legacy server, whose events do not say which states have changed. */
+/** Following a projection on a legacy server, whose events name the partition that has changed, but not its state. */
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 import { assert, it, vi } from "vitest"
@@ -11,7 +11,7 @@ interface Kept {
   readonly version: number
 }
 
-/** A server that keeps states, and sends events over `/ws` when one was saved. */
+/** A server that keeps states, and announces them over `/ws` when it is told to. */
 class Server implements AsyncDisposable {
   readonly states = new Map<string, Kept>()
   readonly asked: Array<string> = []
@@ -86,7 +86,7 @@ class Server implements AsyncDisposable {
   }
 }
 
-it("a subscription reads each state that an event announces, and the state of its partition after a lost connection", async () => {
+it("a subscription reads each state that an event announces, and the global state again after a reconnect", async () => {
   await using server = await Server.start()
   await using client = createClient({ serverUrl: server.url })
   server.put("__global__", 1)

@@ -93,7 +93,9 @@ export class ScriptedServer implements AsyncDisposable {
       path: request.url!,
       headers: request.headers,
       body: text === "" ? undefined : JSON.parse(text),
-      hungUp: new Promise((resolve) => response.once("close", () => resolve()))
+      hungUp: new Promise((resolve) =>
+        response.once("close", () => void (response.writableFinished || resolve()))
+      )
     }
     this.asked.push(asked)
     this.#changed()

@@ -35,7 +35,7 @@ const worker = (engine: Engine.EngineService, workerId: string) =>
       { onJob: (job) => void jobs.push(job), onNotice: () => undefined },
       { transport: "polling", leaseMs: 60_000 }
     )
-    session.credit(1)
+    session.makeRoom(1)
     return jobs
   })
 

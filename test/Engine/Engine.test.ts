@@ -8,7 +8,7 @@ import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import { Client, clientMethods } from "../../src/Client/Client.ts"
 import { Engine, layer, layerClientIn } from "../../src/Engine/Engine.ts"
-import { Auditing } from "../../src/Engine/Audit/Auditor.ts"
+import { ChecksGuarantees } from "../../src/Engine/Guarantees/GuaranteeCheck.ts"
 import * as SqliteStore from "../../src/Engine/SqliteStore.ts"
 import { Store, type StoreService } from "../../src/Engine/Store/Store.ts"
 import type { Changes } from "../../src/Engine/Store/Changes.ts"
@@ -44,7 +44,7 @@ const quiet = Effect.promise(async () => {
 const housekeeping = new Set([
   "deleteEndedRuns",
   "forgetExpired",
-  "deleteExpiredRecordings",
+  "deleteExpiredRecords",
   "deleteOldMessages",
   "findNextEnvironmentWithMessages",
   "touchGroups",
@@ -124,7 +124,7 @@ const registration = (
 const connect = (
   workerId: string,
   functions: ReadonlyArray<FunctionRegistration>,
-  options: { readonly credit?: number; readonly environment?: string; readonly pauses?: boolean } = {}
+  options: { readonly room?: number; readonly environment?: string; readonly pauses?: boolean } = {}
 ) =>
   Effect.gen(function* () {
     const engine = yield* Engine
@@ -143,7 +143,7 @@ const connect = (
       ),
       worker.scope
     )
-    worker.session.credit(options.credit ?? 10)
+    worker.session.makeRoom(options.room ?? 10)
     yield* quiet
     return worker
   })
@@ -166,7 +166,7 @@ const engineTest = (
         layerClientIn("default").pipe(
           Layer.provideMerge(layer),
           Layer.provide(store),
-          Layer.provide(Layer.succeed(Auditing, false))
+          Layer.provide(Layer.succeed(ChecksGuarantees, false))
         )
       )
     )
@@ -214,12 +214,12 @@ describe("dispatch", () => {
     (spy) =>
       Effect.gen(function* () {
         const client = yield* Client
-        const early = yield* connect("worker-1", [handles("charge")], { credit: 0 })
-        const late = yield* connect("worker-2", [handles("charge")], { credit: 0 })
+        const early = yield* connect("worker-1", [handles("charge")], { room: 0 })
+        const late = yield* connect("worker-2", [handles("charge")], { room: 0 })
         spy.heard()
 
         // the claim comes first, and its worker has left when the run is ready
-        early.session.credit(1)
+        early.session.makeRoom(1)
         const { runIds } = yield* client.emit("order.placed", {})
         yield* early.leave
         yield* quiet
@@ -229,13 +229,13 @@ describe("dispatch", () => {
         )
         assert.deepStrictEqual([...spy.calls].slice(0, 2), ["claimRuns", "appendEvent"])
         spy.calls.length = 0
-        late.session.credit(1)
+        late.session.makeRoom(1)
         yield* quiet
 
         assert.strictEqual(late.next().runId, runIds[0])
-        late.session.credit(1)
+        late.session.makeRoom(1)
         yield* quiet
-        late.session.credit(1)
+        late.session.makeRoom(1)
         yield* quiet
         // no run is ready, so the engine sends no more claims
         assert.strictEqual(spy.calls.filter((name) => name === "claimRuns").length, 2)
@@ -245,12 +245,12 @@ describe("dispatch", () => {
   engineTest("runs that are older than their worker are handed out when it has room", () =>
     Effect.gen(function* () {
       const client = yield* Client
-      const early = yield* connect("worker-1", [handles("charge")], { credit: 0 })
+      const early = yield* connect("worker-1", [handles("charge")], { room: 0 })
       for (const n of [1, 2, 3]) yield* client.emit("order.placed", { n })
       yield* quiet
       assert.strictEqual(early.jobs.length, 0)
 
-      early.session.credit(2)
+      early.session.makeRoom(2)
       yield* quiet
       assert.strictEqual(early.jobs.length, 2)
       const late = yield* connect("worker-2", [handles("charge")])
@@ -261,8 +261,8 @@ describe("dispatch", () => {
   engineTest("a worker gets no more runs than it has room for, and each run goes to one worker", () =>
     Effect.gen(function* () {
       const client = yield* Client
-      const a = yield* connect("worker-1", [handles("charge")], { credit: 3 })
-      const b = yield* connect("worker-2", [handles("charge")], { credit: 2 })
+      const a = yield* connect("worker-1", [handles("charge")], { room: 3 })
+      const b = yield* connect("worker-2", [handles("charge")], { room: 2 })
 
       yield* Effect.forEach(
         Array.from({ length: 20 }, (_, n) => n),
@@ -341,7 +341,7 @@ describe("dispatch", () => {
     () =>
       Effect.gen(function* () {
         const client = yield* Client
-        const worker = yield* connect("worker-1", [handles("charge")], { credit: 0 })
+        const worker = yield* connect("worker-1", [handles("charge")], { room: 0 })
         const emitted = yield* Effect.forEach([1, 2, 3], () => client.emit("order.placed", {}))
         const [paused, cancelled, resumed] = emitted.map(({ runIds }) => runIds[0]!) as [
           string,
@@ -349,7 +349,7 @@ describe("dispatch", () => {
           string
         ]
 
-        worker.session.credit(3)
+        worker.session.makeRoom(3)
         yield* Effect.all(
           [
             client.pauseRun(paused),
@@ -393,7 +393,7 @@ describe("dispatch", () => {
           handlers,
           store
         )
-        before.credit(1)
+        before.makeRoom(1)
         yield* client.emit("order.placed", {})
         yield* quiet
         const [job] = jobs
@@ -403,7 +403,7 @@ describe("dispatch", () => {
           handlers,
           store
         )
-        after.credit(1)
+        after.makeRoom(1)
         spy.broken.add("claimRuns")
 
         // the notice is sent before the worker has said that it keeps the turn
@@ -783,7 +783,7 @@ describe("the client", () => {
     Effect.gen(function* () {
       const client = yield* Client
       const engine = yield* Engine
-      const worker = yield* connect("worker-1", [handles("charge")], { credit: 1 })
+      const worker = yield* connect("worker-1", [handles("charge")], { room: 1 })
       const { runIds } = yield* client.emit("order.placed", {})
       const code = Effect.map(client.explain(runIds[0]!), (explanation) => explanation.code)
       yield* quiet

@@ -295,7 +295,7 @@ describe("a hook", () => {
 
   it.each([
     ["hooks that are not an array", "https://shop.example.com", "`hooks` must be an array"],
-    ["no URL", [{ secret: SECRET }], "is not the URL of an endpoint"],
+    ["no URL", [{ secret: SECRET }], "`url` of `hooks[0]` must be an HTTP URL"],
     [
       "credentials in its URL",
       [{ url: "https://a:b@shop.example.com", secret: SECRET }],

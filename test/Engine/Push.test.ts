@@ -131,8 +131,8 @@ describe("registering", () => {
   })
 
   it.each([
-    ["an invalid URL", "shop", 400, /not the URL of an endpoint/],
-    ["another scheme", "ftp://shop.example.com", 400, /not the URL of an endpoint/],
+    ["an invalid URL", "shop", 400, /The URL of the endpoint must be an HTTP URL such as/],
+    ["another scheme", "ftp://shop.example.com", 400, /The URL of the endpoint must be an HTTP URL such as/],
     ["credentials", "http://a:b@shop.example.com/", 400, /credentials/]
   ])("refuses %s", async (_what, url, status, message) => {
     const response = await registerEndpoint(await startWith(), url)

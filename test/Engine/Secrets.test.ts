@@ -62,6 +62,20 @@ describe("secrets", () => {
     expect(await engine.secrets.list()).toEqual([])
   })
 
+  it("a run whose secrets cannot be opened without a master key asks for the old key, not for a new one", async () => {
+    {
+      await using engine = await start(masterKey)
+      await engine.secrets.set("STRIPE_KEY", "sk")
+    }
+    await using engine = await start(undefined)
+    const runId = (await engine.client.emit("order.placed", {})).runIds[0]!
+    await expect.poll(async () => (await engine.client.getRun(runId)).status).toBe("paused")
+
+    const { message } = await engine.client.explain(runId)
+    expect(message).toContain("Set IRONFLOW_MASTER_KEY to the key under which the secret was stored")
+    expect(message).not.toContain("randomBytes")
+  })
+
   it("a run whose secrets were sealed with another key is paused, and continues with the right one", async () => {
     let runId: string
     {

@@ -16,7 +16,7 @@ import { ConnectionError, StoreError } from "../../src/Errors.ts"
 import type { Job, Notice, TurnAck } from "../../src/Protocol/Worker.ts"
 
 const session = (report: RemoteSession["report"]): RemoteSession => ({
-  credit: () => undefined,
+  makeRoom: () => undefined,
   report,
   late: () => Effect.void,
   hasMoved: () => false,

@@ -23,7 +23,7 @@ describe("Journal", () => {
     const journal = new Journal({ journal: [recorded("charge:0"), recorded("ship:0")], open: [] })
 
     assert.isTrue(journal.has("ship:0"))
-    assert.strictEqual(journal.take("ship:0")?.rank, 1)
+    assert.strictEqual(journal.take("ship:0")?.index, 1)
     assert.isFalse(journal.has("ship:0"))
     assert.isUndefined(journal.take("ship:0"))
     assert.isUndefined(journal.take("refund:0"))
@@ -33,10 +33,10 @@ describe("Journal", () => {
     const journal = new Journal({ journal: [], open: [open("nap:0"), open("nap:1")] })
 
     assert.strictEqual(journal.reach("nap:0")?.stepKey, "nap:0")
-    assert.isTrue(journal.isAhead)
+    assert.isTrue(journal.hasUnreachedSteps)
     journal.reach("nap:1")
 
-    assert.isFalse(journal.isAhead)
+    assert.isFalse(journal.hasUnreachedSteps)
     assert.isTrue(journal.knows("nap:1"))
     assert.isFalse(journal.knows("nap:2"))
   })

@@ -42,8 +42,8 @@ describe("StepGate", () => {
 
     it(`when ${when}, the same is true of calls that were held back`, () => {
       const gate = make()
-      gate.hold(code)
-      gate.hold(sleep)
+      gate.keep(code)
+      gate.keep(sleep)
 
       assert.deepStrictEqual(
         gate.take().map(({ key }) => key),
@@ -59,8 +59,8 @@ describe("StepGate", () => {
 
   it("drops calls when it is cleared", () => {
     const gate = new StepGate({ isCaughtUp: true, isEmpty: true, isDurable: true })
-    gate.hold(code)
-    gate.hold(sleep)
+    gate.keep(code)
+    gate.keep(sleep)
 
     gate.clear()
 

@@ -61,7 +61,7 @@ describe("createWorker", () => {
   it("start() resolves when the worker has ended, and ready() when it is registered", async () => {
     const { engine, transport, closers } = scriptedEngine()
     const worker = createWorker({ engine, functions: [quick], logger: false })
-    assert.strictEqual(transport.credit, 0)
+    assert.strictEqual(transport.room, 0)
 
     const working = worker.start()
     await worker.ready()

@@ -36,7 +36,7 @@ it.live("remaining input of a closed connection is not processed", () =>
           })
           webSocket.on("message", () => {
             if (++heard > 1) return
-            flow.hold({})
+            flow.pause({})
             hold(socket)
           })
           webSocket.on("close", () => close())

@@ -148,7 +148,7 @@ describe("a polling worker", () => {
       const { close, engine, jobs, session: it } = yield* session()
       const first = yield* engine.poll({ asked: 0 })
 
-      it.credit(2)
+      it.makeRoom(2)
       const second = yield* engine.poll({ asked: 2, withdrawn: 0 })
       // the engine answers the older poll at once
       first.answer(200, { deliveries: [] })
@@ -172,14 +172,14 @@ describe("a polling worker", () => {
   it.effect("reports the place of an ended turn together with the end of the turn", () =>
     Effect.gen(function* () {
       const { close, engine, session: it } = yield* session()
-      it.credit(1)
+      it.makeRoom(1)
       const poll = yield* engine.poll({ asked: 1 })
       poll.answer(200, { deliveries: [{ seq: 1, job: job("a") }] })
       yield* engine.poll({ seen: 1 })
 
       yield* it.report([report("a", settle)])
       yield* it.report([report("a", complete)])
-      it.credit(1)
+      it.makeRoom(1)
       yield* it.report([])
 
       assert.deepStrictEqual(
@@ -198,13 +198,13 @@ describe("a polling worker", () => {
   it.effect("asks for no other job when it gives a run back", () =>
     Effect.gen(function* () {
       const { close, engine, session: it } = yield* session()
-      it.credit(3)
+      it.makeRoom(3)
       const poll = yield* engine.poll({ asked: 3 })
       poll.answer(200, { deliveries: [{ seq: 1, job: job("a") }] })
       yield* engine.poll({ seen: 1 })
 
       yield* it.report([report("a", { _tag: "Release" })])
-      it.credit(-2)
+      it.makeRoom(-2)
       yield* it.report([report("b", complete)])
 
       assert.deepStrictEqual(
@@ -308,7 +308,7 @@ describe("a polling worker", () => {
     () =>
       Effect.gen(function* () {
         const { close, engine, notices, said, session: it } = yield* session()
-        it.credit(1)
+        it.makeRoom(1)
         const poll = yield* engine.poll({ asked: 1 })
         poll.answer(200, { deliveries: [{ seq: 1, job: job("a") }] })
         const last = yield* engine.poll({ seen: 1 })
@@ -352,7 +352,7 @@ describe("a polling worker", () => {
         notices,
         session: it
       } = yield* Effect.provideService(session(), Clock.Clock, frozen)
-      it.credit(2)
+      it.makeRoom(2)
       const first = yield* engine.poll({ asked: 2 })
       first.answer(200, { deliveries: [{ seq: 1, job: job("a") }] })
       const poll = yield* engine.poll({ seen: 1 })
@@ -378,7 +378,7 @@ describe("a polling worker", () => {
   it.effect("begins no job that arrives together with its revocation, and asks for another one", () =>
     Effect.gen(function* () {
       const { close, engine, jobs, session: it } = yield* session()
-      it.credit(3)
+      it.makeRoom(3)
       const poll = yield* engine.poll({ asked: 3 })
       poll.answer(200, {
         deliveries: [
@@ -401,7 +401,7 @@ describe("a polling worker", () => {
     () =>
       Effect.gen(function* () {
         const { close, engine, givenBack, jobs, session: it } = yield* session()
-        it.credit(2)
+        it.makeRoom(2)
         const poll = yield* engine.poll({ asked: 2 })
         poll.answer(200, {
           deliveries: [
@@ -428,7 +428,7 @@ describe("a polling worker", () => {
       } = yield* session({}, (engine) => {
         engine.terms = { ...engine.terms, capabilities: { turns: 1, renewals: true } }
       })
-      it.credit(2)
+      it.makeRoom(2)
       const poll = yield* engine.poll({ asked: 2 })
       poll.answer(200, {
         deliveries: [
@@ -459,7 +459,7 @@ describe("a polling worker", () => {
           engine.terms = { ...engine.terms, capabilities: { turns: 1, renewals: true } }
           engine.answer = ({ what }) => (what === "reports" ? "no answer" : undefined)
         })
-        it.credit(1)
+        it.makeRoom(1)
         const poll = yield* engine.poll({ asked: 1 })
         poll.answer(200, { deliveries: [{ seq: 1, job: job("a") }] })
         const next = yield* engine.poll({ seen: 1 })
@@ -484,7 +484,7 @@ describe("a polling worker", () => {
   it.effect("gives back a turn that it dropped during its registration", () =>
     Effect.gen(function* () {
       const { close, engine, notices, session: it } = yield* session()
-      it.credit(1)
+      it.makeRoom(1)
       const poll = yield* engine.poll({ asked: 1 })
       poll.answer(200, { deliveries: [{ seq: 1, job: job("a") }] })
       const last = yield* engine.poll({ seen: 1 })
@@ -515,7 +515,7 @@ describe("a polling worker", () => {
   it.effect("keeps its turns as long as polls are answered in time", () =>
     Effect.gen(function* () {
       const { close, engine, notices, session: it } = yield* session()
-      it.credit(1)
+      it.makeRoom(1)
       const poll = yield* engine.poll({ asked: 1 })
       poll.answer(200, { deliveries: [{ seq: 1, job: job("a") }] })
       for (let i = 0; i < 20; i++) {
@@ -545,7 +545,7 @@ describe("a polling worker", () => {
     () =>
       Effect.gen(function* () {
         const { close, engine, notices, session: it } = yield* session()
-        it.credit(4)
+        it.makeRoom(4)
         const poll = yield* engine.poll({ asked: 4 })
         poll.answer(200, {
           deliveries: [
@@ -556,7 +556,7 @@ describe("a polling worker", () => {
         })
         const last = yield* engine.poll({ seen: 3 })
         yield* it.report([report("c", complete)])
-        it.credit(1)
+        it.makeRoom(1)
         engine.terms = { ...engine.terms, session: "ses-2", lost: ["job-b"] }
         last.answer(404, { code: "WORKER_UNKNOWN", message: "who?" })
         const next = yield* engine.poll({ session: "ses-2" })
@@ -763,7 +763,7 @@ describe("a polling worker", () => {
   it.effect("drops turns whose reports the server never accepts, but not before their leases end", () =>
     Effect.gen(function* () {
       const { close, engine, session: it } = yield* session()
-      it.credit(2)
+      it.makeRoom(2)
       const poll = yield* engine.poll({ asked: 2 })
       poll.answer(200, {
         deliveries: [

@@ -21,7 +21,7 @@ export class ScriptedTransport {
   refusal: ConnectionError | ValidationError | undefined
   closed = false
   /** The number of jobs that the worker has asked for and has not received. */
-  credit = 0
+  room = 0
   /** The batches as they arrived. */
   readonly batches: Array<ReadonlyArray<TurnReport>> = []
   readonly lateCalls: Array<{
@@ -49,8 +49,8 @@ export class ScriptedTransport {
             })
           ),
           {
-            credit: (n: number) => {
-              this.credit += n
+            makeRoom: (n: number) => {
+              this.room += n
               this.#changed()
             },
             report: (reports: ReadonlyArray<TurnReport>) =>
@@ -72,7 +72,7 @@ export class ScriptedTransport {
 
   /** Hands out a job for a run of a function. `isPaused`: the run is already to be paused. */
   dispatch(runId: string, functionId: string, more: Partial<Job> = {}, isPaused = false): void {
-    this.credit--
+    this.room--
     const job: Job = {
       jobId: `job-of-${runId}`,
       runId,

@@ -85,7 +85,7 @@ describe("Worker", () => {
         functions.map((fn) => fn.id),
         ["quick"]
       )
-      assert.strictEqual(transport.credit, 10)
+      assert.strictEqual(transport.room, 10)
       yield* close
     })
   )
@@ -96,9 +96,9 @@ describe("Worker", () => {
       const { close, worker } = yield* startWorker(transport, { functions: [quick], maxConcurrentJobs: 2 })
 
       transport.dispatch("run-1", "quick")
-      assert.strictEqual(transport.credit, 1)
+      assert.strictEqual(transport.room, 1)
       assert.strictEqual(yield* worker.activeJobs, 1)
-      yield* Effect.promise(() => transport.until(() => transport.credit === 2))
+      yield* Effect.promise(() => transport.until(() => transport.room === 2))
 
       assert.strictEqual(yield* worker.activeJobs, 0)
       assert.strictEqual(transport.batches.length, 1)
@@ -116,7 +116,7 @@ describe("Worker", () => {
       const { close } = yield* startWorker(transport, { functions: [fn] })
 
       transport.dispatch("run-1", "three")
-      yield* Effect.promise(() => transport.until(() => transport.credit === 10))
+      yield* Effect.promise(() => transport.until(() => transport.room === 10))
 
       assert.strictEqual(transport.batches.length, 3)
       assert.deepStrictEqual(transport.reported("run-1"), [
@@ -141,7 +141,7 @@ describe("Worker", () => {
       const { close } = yield* startWorker(transport, { functions: [quick], eventDefinitions })
 
       transport.dispatch("run-1", "quick")
-      yield* Effect.promise(() => transport.until(() => transport.credit === 10))
+      yield* Effect.promise(() => transport.until(() => transport.room === 10))
 
       const complete = transport.batches
         .flat()
@@ -158,7 +158,7 @@ describe("Worker", () => {
       const { close } = yield* startWorker(transport, { functions: [quick] })
 
       transport.dispatch("run-1", "unheard-of")
-      yield* Effect.promise(() => transport.until(() => transport.credit === 10))
+      yield* Effect.promise(() => transport.until(() => transport.room === 10))
 
       const [op] = transport.batches.flat().flatMap((report) => report.ops)
       assert.ok(op?._tag === "Fail")
@@ -177,7 +177,7 @@ describe("Worker", () => {
       const signal = yield* Effect.promise(() => started)
 
       transport.tell({ _tag: "Cancelled", jobId: "job-of-run-1", reason: "the customer left" })
-      yield* Effect.promise(() => transport.until(() => transport.credit === 10))
+      yield* Effect.promise(() => transport.until(() => transport.room === 10))
       finish()
 
       assert.isTrue(signal.aborted)
@@ -221,7 +221,7 @@ describe("Worker", () => {
 
         lose(transport)
         first.resolve()
-        yield* Effect.promise(() => transport.until(() => transport.credit === 10))
+        yield* Effect.promise(() => transport.until(() => transport.room === 10))
 
         assert.isTrue(signal.aborted)
         assert.instanceOf(signal.reason, IronflowError)
@@ -240,7 +240,7 @@ describe("Worker", () => {
       yield* Effect.promise(() => started)
 
       const draining = yield* Effect.forkChild(worker.drain, { startImmediately: true })
-      assert.strictEqual(transport.credit, 0)
+      assert.strictEqual(transport.room, 0)
       transport.dispatch("run-2", "quick")
       yield* Effect.promise(() => transport.until(() => transport.reported("run-2").length > 0))
       assert.deepStrictEqual(transport.reported("run-2"), ["Release"])
@@ -265,7 +265,7 @@ describe("Worker", () => {
       yield* Effect.promise(() => transport.until(() => transport.reported("run-1").length > 0))
 
       assert.deepStrictEqual(transport.reported("run-1"), ["Release"])
-      assert.strictEqual(transport.credit, 2)
+      assert.strictEqual(transport.room, 2)
       yield* close
     })
   )
@@ -377,7 +377,7 @@ describe("Worker", () => {
       const { close } = yield* startWorker(transport, { functions: [fn] })
       transport.dispatch("run-1", "slow-io")
       yield* Effect.promise(() => transport.until(() => transport.reported("run-1").includes("Suspend")))
-      yield* Effect.promise(() => transport.until(() => transport.credit === 10))
+      yield* Effect.promise(() => transport.until(() => transport.room === 10))
 
       gate.resolve()
       yield* Effect.promise(() => transport.until(() => transport.lateCalls.length > 0))
@@ -447,7 +447,7 @@ describe("Worker", () => {
       const running = yield* Effect.forkChild(
         Effect.provide(Worker.run({ functions: [quick], logger: false }), transport.layer)
       )
-      yield* Effect.promise(() => transport.until(() => transport.credit === 10))
+      yield* Effect.promise(() => transport.until(() => transport.room === 10))
 
       yield* Fiber.interrupt(running)
 

@@ -171,7 +171,7 @@ describe("the page of the system", () => {
     const look = await kit.look(it.url)
 
     await look.open("system")
-    await look.sees("The auditor has found no violation of a guarantee.")
+    await look.sees("No violation of a guarantee was found.")
     await look.sees("A turn")
     await look.sees(/Size of the database\n[1-9]/)
     await look.sees(/Accepts calls\nready/)

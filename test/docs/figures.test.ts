@@ -5,11 +5,11 @@ import { assert, it } from "vitest"
 
 const root = path.join(import.meta.dirname, "../..")
 
-/** The rows of all tables of a document that compare this engine with the limit: workload and figures. */
+/** The rows of all tables of a document that compare this engine with the prototype: workload and figures. */
 const figuresIn = (file: string): ReadonlyArray<string> =>
   readFileSync(path.join(root, file), "utf8")
     .split("\n\n")
-    .filter((part) => /^\|[^\n]*\|\s*Ironflow\s*\|\s*Limit\s*\|/.test(part))
+    .filter((part) => /^\|[^\n]*\|\s*Ironflow\s*\|\s*Prototype\s*\|/.test(part))
     .flatMap((table) => table.split("\n").slice(2))
     .map((row) => row.replaceAll(/\s*\|\s*/g, " | ").trim())
 

@@ -8,7 +8,11 @@ import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { copyDatabase, type Evidence, runPlan } from "./Chaos.ts"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { audit, Auditing, type AuditedRuns } from "../../src/Engine/Audit/Auditor.ts"
+import {
+  checkGuarantees,
+  ChecksGuarantees,
+  type CheckedRuns
+} from "../../src/Engine/Guarantees/GuaranteeCheck.ts"
 import * as SqliteStore from "../../src/Engine/SqliteStore.ts"
 import { Store } from "../../src/Engine/Store/Store.ts"
 import { judge, lawNames } from "./Checker.ts"
@@ -110,7 +114,7 @@ const changed =
   (lines: ReadonlyArray<Line>): ReadonlyArray<Line> => {
     const i = lines.findIndex(fits)
     assert.notStrictEqual(i, -1)
-    // callers auditOnce for such lines only
+    // callers checkOnce for such lines only
     return lines.with(i, change(lines[i] as Begin))
   }
 
@@ -386,17 +390,17 @@ describe("the checker", () => {
   })
 })
 
-/** Audits the database before and after a change, as a live auditor does. */
-const audited = async (from: string, sql: string | undefined): Promise<ReadonlyArray<string>> => {
-  const copy = path.join(folder, `audited-${copies++}.db`)
+/** Checks the guarantees before and after a change, as a live engine does. */
+const violationsOf = async (from: string, sql: string | undefined): Promise<ReadonlyArray<string>> => {
+  const copy = path.join(folder, `checked-${copies++}.db`)
   copyDatabase(from, copy)
-  const known: AuditedRuns = new Map()
+  const known: CheckedRuns = new Map()
   const found: Array<string> = []
-  const auditOnce = () =>
+  const checkOnce = () =>
     Effect.runPromise(
       Effect.gen(function* () {
         const store = yield* Store
-        yield* audit({
+        yield* checkGuarantees({
           store,
           keepMs: Number.POSITIVE_INFINITY,
           known,
@@ -405,32 +409,32 @@ const audited = async (from: string, sql: string | undefined): Promise<ReadonlyA
         })
       }).pipe(
         Effect.provide(SqliteStore.layer({ filename: copy })),
-        Effect.provide(Layer.succeed(Auditing, false))
+        Effect.provide(Layer.succeed(ChecksGuarantees, false))
       )
     )
-  await auditOnce()
+  await checkOnce()
   assert.deepStrictEqual(found, [])
   if (sql === undefined) return found
   const db = new DatabaseSync(copy, { defensive: false })
   db.exec(sql)
   db.close()
-  await auditOnce()
+  await checkOnce()
   return found
 }
 
-describe("the auditor of a live engine", () => {
+describe("the check of the guarantees in a live engine", () => {
   it("accepts a sound engine, however often it looks", async () => {
-    assert.deepStrictEqual(await audited(sound.database, "SELECT 1"), [])
+    assert.deepStrictEqual(await violationsOf(sound.database, "SELECT 1"), [])
     for (const { database } of sound.snapshots)
-      assert.deepStrictEqual(await audited(database, "SELECT 1"), [])
+      assert.deepStrictEqual(await violationsOf(database, "SELECT 1"), [])
   })
 
   for (const [what, , { snapshotSql, sql }] of cases) {
-    // the auditor reads rows only, and not the side log
+    // the check reads rows only, and not the side log
     if (sql === undefined && snapshotSql === undefined) continue
     it(`finds ${what}`, async () => {
       const from = sql === undefined ? sound.snapshots.at(-1)!.database : sound.database
-      assert.isNotEmpty(await audited(from, sql ?? snapshotSql))
+      assert.isNotEmpty(await violationsOf(from, sql ?? snapshotSql))
     })
   }
 })

@@ -1,6 +1,6 @@
-/** Sends the requests of one endpoint to its own engine, and keeps the exchanges. */
-import { pathOf } from "../../src/Protocol/Http/Endpoints.ts"
-import { type EndpointName, endpoints } from "../../src/Protocol/AllEndpoints.ts"
+/** Sends the requests of one call to its own engine, and keeps the exchanges. */
+import { pathOf } from "../../src/Protocol/Http/CallAddress.ts"
+import { type CallName, callSpecs } from "../../src/Protocol/AllCalls.ts"
 import { type Got, Rig, type Sent } from "./Rig.ts"
 import { type Entry, Names, readable } from "./Transcript.ts"
 import { type Call, type Variation, variantsOf } from "./Variants.ts"
@@ -14,14 +14,14 @@ export interface Spec extends Variation {
   /** A valid request that uses every field. */
   readonly call: (given: Given) => Call
   readonly more?: Readonly<Record<string, (given: Given) => Call>>
-  /** Where limit and cursor go; set when the endpoint has pages. */
+  /** Where limit and cursor go; set when the call has pages. */
   readonly pages?: "query" | "body"
 }
 
 export interface Noun {
   /** Makes the data that exists before the first request. */
   readonly setUp?: (rig: Rig) => Promise<Given>
-  readonly endpoints: { readonly [Name in EndpointName]?: Spec }
+  readonly calls: { readonly [Name in CallName]?: Spec }
 }
 
 /** Sends a request; fails when it is refused. */
@@ -41,9 +41,9 @@ export const ok = async (
 export const rpc = (rig: Rig, method: string, body: object = {}, service = "IronflowService") =>
   ok(rig, "POST", `/ironflow.v1.${service}/${method}`, body)
 
-export const sentOf = (name: EndpointName, { body, headers, query, variables, waitsMs }: Call): Sent => ({
-  method: endpoints[name].method,
-  path: pathOf(endpoints[name], variables) + (query === undefined ? "" : `?${query}`),
+export const sentOf = (name: CallName, { body, headers, query, variables, waitsMs }: Call): Sent => ({
+  method: callSpecs[name].method,
+  path: pathOf(callSpecs[name], variables) + (query === undefined ? "" : `?${query}`),
   headers,
   body,
   waitsMs
@@ -74,9 +74,9 @@ export const requestOf = ({ body, headers, method, path }: Sent, names: Names): 
   ...(body === undefined ? {} : { body: shown(body, names) })
 })
 
-/** All exchanges with an endpoint. An answer that equals an earlier one only refers to it. */
-export const exchangesOf = async (name: EndpointName, noun: Noun): Promise<ReadonlyArray<Entry>> => {
-  const spec = noun.endpoints[name]!
+/** All exchanges of a call. An answer that equals an earlier one only refers to it. */
+export const exchangesOf = async (name: CallName, noun: Noun): Promise<ReadonlyArray<Entry>> => {
+  const spec = noun.calls[name]!
   await using rig = await Rig.start()
   const given = (await noun.setUp?.(rig)) ?? {}
   const known = new Names()

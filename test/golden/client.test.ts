@@ -40,7 +40,7 @@ const odd: Readonly<Record<string, Answer>> = {
   "404 in REST": json(404, { error: "not found" }),
   "404 in REST, with a code": json(404, { error: "no such thing", code: "NOT_FOUND" }),
   "404 in ConnectRPC": json(404, { code: "not_found", message: "no such thing" }),
-  "404 of no endpoint": { status: 404, type: "text/plain", text: "404 page not found" },
+  "404 of no call": { status: 404, type: "text/plain", text: "404 page not found" },
   "404 unimplemented": json(404, { code: "unimplemented", message: "no such method" }),
   "405": { status: 405, text: "" },
   "409": json(409, { error: "conflict" }),

@@ -4,7 +4,7 @@
 import doors from "./doors.json" with { type: "json" }
 import { afterAll, describe, it } from "vitest"
 import { actions } from "../../src/Policy.ts"
-import { type EndpointName, endpoints, sockets } from "../../src/Protocol/AllEndpoints.ts"
+import { type CallName, callSpecs, sockets } from "../../src/Protocol/AllCalls.ts"
 import { descriptions } from "../../src/Protocol/Server.ts"
 import { callsFor } from "../security/Calls.ts"
 import { answerOf, ok, requestOf, sentOf } from "./Noun.ts"
@@ -27,9 +27,7 @@ const placeOf = (name: string): number => {
   const place = recorded.findIndex((entry) => entry.case === name)
   return place === -1 ? recorded.length : place
 }
-const names = (Object.keys(endpoints) as Array<EndpointName>).sort(
-  (one, other) => placeOf(one) - placeOf(other)
-)
+const names = (Object.keys(callSpecs) as Array<CallName>).sort((one, other) => placeOf(one) - placeOf(other))
 
 const exchange = async (rig: Rig, title: string, sent: Sent, known = new Names()): Promise<Entry> => ({
   case: title,
@@ -37,7 +35,7 @@ const exchange = async (rig: Rig, title: string, sent: Sent, known = new Names()
   answer: answerOf(await rig.send(sent), known)
 })
 
-describe("the endpoints", () => {
+describe("the calls", () => {
   const transcript = new Transcript("keys", [
     "without a key",
     "a wrong key",
@@ -58,7 +56,7 @@ describe("the endpoints", () => {
   }
   const bearer = (key: string): Record<string, string> => ({ authorization: `Bearer ${key}` })
 
-  const everyEndpoint = async (
+  const everyCall = async (
     rig: Rig,
     headersFor: (action: string, resource: string) => Promise<Record<string, string>>
   ): Promise<ReadonlyArray<Entry>> => {
@@ -80,12 +78,12 @@ describe("the endpoints", () => {
 
   it("answer as recorded without a key", async () => {
     await using rig = await Rig.start(BOOTSTRAP)
-    transcript.check("without a key", await everyEndpoint(rig, () => Promise.resolve({})))
+    transcript.check("without a key", await everyCall(rig, () => Promise.resolve({})))
   })
 
   it("answer as recorded to a wrong key", async () => {
     await using rig = await Rig.start(BOOTSTRAP)
-    transcript.check("a wrong key", await everyEndpoint(rig, () => Promise.resolve(bearer("ifk_wrong"))))
+    transcript.check("a wrong key", await everyCall(rig, () => Promise.resolve(bearer("ifk_wrong"))))
   })
 
   it("answer as recorded to keys with every right but the needed one", async () => {
@@ -95,7 +93,7 @@ describe("the endpoints", () => {
     for (const action of actions) {
       made.set(action, await keyThat(rig, { actions: actions.filter((one) => one !== action).join(", ") }))
     }
-    const entries = await everyEndpoint(rig, (action) => Promise.resolve(bearer(made.get(action) ?? "")))
+    const entries = await everyCall(rig, (action) => Promise.resolve(bearer(made.get(action) ?? "")))
     transcript.check("a key that may do everything else", entries)
   })
 
@@ -103,7 +101,7 @@ describe("the endpoints", () => {
     await using rig = await Rig.start(BOOTSTRAP)
     const made = new Map<string, string>()
     rig.key = BOOTSTRAP
-    const entries = await everyEndpoint(rig, async (action, resource) => {
+    const entries = await everyCall(rig, async (action, resource) => {
       const what = `${action} ${resource}`
       const key =
         made.get(what) ??
@@ -157,8 +155,8 @@ describe("the port", () => {
       const { path } = sentOf(name, call)
       const known = new Set(
         names
-          .filter((other) => endpoints[other].path === endpoints[name].path)
-          .map((other) => endpoints[other].method as string)
+          .filter((other) => callSpecs[other].path === callSpecs[name].path)
+          .map((other) => callSpecs[other].method as string)
       )
       const method = ["GET", "PUT", "DELETE"].find((method) => !known.has(method)) ?? "PATCH"
       asked[name] = { method, path }

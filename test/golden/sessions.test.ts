@@ -5,7 +5,7 @@
 import { fromBinary, toJson } from "@bufbuild/protobuf"
 import { afterAll, assert, describe, it } from "vitest"
 import { EngineMessageSchema, WorkerMessageSchema } from "../../src/Protocol/Connect/worker_pb.ts"
-import { type EndpointName, endpoints, type SocketName, sockets } from "../../src/Protocol/AllEndpoints.ts"
+import { type CallName, callSpecs, type SocketName, sockets } from "../../src/Protocol/AllCalls.ts"
 import type { Asked } from "../Client/ScriptedServer.ts"
 import { RawEvents } from "../wire/RawEvents.ts"
 import { int, message, RawStream, struct, text, timestamp } from "../wire/RawStream.ts"
@@ -34,7 +34,7 @@ const sessions = {
   "a worker over ConnectRPC that speaks turns": [],
   "a push handler of this package": [],
   "another push handler": []
-} as const satisfies Record<string, ReadonlyArray<SocketName | EndpointName>>
+} as const satisfies Record<string, ReadonlyArray<SocketName | CallName>>
 type SessionName = keyof typeof sessions
 
 const transcript = new Transcript("sessions", Object.keys(sessions))
@@ -52,7 +52,7 @@ const session = (
 
 it("every socket and every stream has a session", () => {
   const here = new Set<string>(Object.values(sessions).flat())
-  const streams = Object.entries(endpoints).filter(([, endpoint]) => "streams" in endpoint)
+  const streams = Object.entries(callSpecs).filter(([, spec]) => "streams" in spec)
 
   assert.sameMembers([...here], [...Object.keys(sockets), ...streams.map(([name]) => name)])
 })

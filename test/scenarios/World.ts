@@ -302,8 +302,8 @@ const transportOf = ({ connection, engine }: OpenEngine) =>
           }
         }),
         (session): WorkerTransport.WorkerSession => ({
-          credit: (n) => {
-            if (!connection.cut) session.credit(n)
+          makeRoom: (n) => {
+            if (!connection.cut) session.makeRoom(n)
           },
           report: (reports) => (connection.cut ? Effect.never : session.report(reports)),
           late: (late) => (connection.cut ? Effect.never : session.late(late))

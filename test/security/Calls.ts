@@ -1,10 +1,10 @@
 /**
- * One valid request for each endpoint, and the right that a key needs for it. Written by hand from the documentation, not
- * derived from the tables of the engine. An endpoint without an entry here is a compile error.
+ * One valid request for each call, and the right that a key needs for it. Written by hand from the documentation, not
+ * derived from the tables of the engine. A call without an entry here is a compile error.
  */
 import type { Action } from "../../src/Policy.ts"
-import { pathOf } from "../../src/Protocol/Http/Endpoints.ts"
-import { type EndpointName, endpoints } from "../../src/Protocol/AllEndpoints.ts"
+import { pathOf } from "../../src/Protocol/Http/CallAddress.ts"
+import { type CallName, callSpecs } from "../../src/Protocol/AllCalls.ts"
 import { registrationOf } from "../wire/RawTurnWorker.ts"
 
 /** The ids of existing data that the calls are about. Everything else has names that the calls choose. */
@@ -27,11 +27,11 @@ export interface Call {
   readonly answers?: number
 }
 
-export const endpointNames = Object.keys(endpoints) as ReadonlyArray<EndpointName>
+export const callNames = Object.keys(callSpecs) as ReadonlyArray<CallName>
 
 /** Includes the query. */
-export const pathFor = (name: EndpointName, { query, variables }: Call): string =>
-  pathOf(endpoints[name], variables) + (query === undefined ? "" : `?${query}`)
+export const pathFor = (name: CallName, { query, variables }: Call): string =>
+  pathOf(callSpecs[name], variables) + (query === undefined ? "" : `?${query}`)
 
 const order = { event: "order.placed", data: { id: "o-1", total: 12.5 } }
 const appended = { eventName: "order.placed", data: { id: "o-1" } }
@@ -47,7 +47,7 @@ export const callsFor = ({
   policy,
   role,
   run
-}: Ids): { readonly [Name in EndpointName]: Call } => {
+}: Ids): { readonly [Name in CallName]: Call } => {
   const emits = ["emit:event", "event:order.placed"] as const
   const run_ = (action: Action) => [action, `run:${run}`] as const
   const group_ = (action: Action) => [action, "group:printers"] as const

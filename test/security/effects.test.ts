@@ -8,8 +8,8 @@ import type { AddressInfo } from "node:net"
 import { createFunction } from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
 import { afterEach, assert, beforeEach, describe, it, vi } from "vitest"
-import { accessTo, type EndpointSpec } from "../../src/Protocol/EndpointSpec.ts"
-import { endpoints } from "../../src/Protocol/AllEndpoints.ts"
+import { accessTo, type CallSpec } from "../../src/Protocol/CallSpec.ts"
+import { callSpecs } from "../../src/Protocol/AllCalls.ts"
 import { change } from "../Engine/Store/Damaged.ts"
 import { temporaryDatabase } from "../wire/Ironflow.ts"
 import { RawEvents } from "../wire/RawEvents.ts"
@@ -1008,18 +1008,18 @@ it("a list of runs hides damaged runs that are denied, and a damaged log does no
   )
 })
 
-const noLists: ReadonlyArray<EndpointSpec> = [
+const noLists: ReadonlyArray<CallSpec> = [
   // needs a field to count by: it is in `finding.test.ts`
-  endpoints.countRuns,
-  endpoints.getEvent,
-  endpoints.explainEvent,
-  endpoints.startBulk,
-  endpoints.getBulk,
-  endpoints.cancelBulk
+  callSpecs.countRuns,
+  callSpecs.getEvent,
+  callSpecs.explainEvent,
+  callSpecs.startBulk,
+  callSpecs.getBulk,
+  callSpecs.cancelBulk
 ]
 
 it("every list omits denied items, and is refused if all items are denied or none is allowed", async () => {
-  const lists = Object.values(endpoints).flatMap((row) => {
+  const lists = Object.values(callSpecs).flatMap((row) => {
     const rule = accessTo(row)
     // one event is no list: it is one of the ways above. Bulk operations are in `bulk.test.ts`
     return typeof rule !== "string" && rule.resource.from === "each" && !noLists.includes(row)

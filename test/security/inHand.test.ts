@@ -1,13 +1,13 @@
 /**
  * The calls of workers and of owners of projections while they have work. Each is refused to keys without the right and
- * changes nothing, and is then made with a key that has it. `matrix.test.ts` covers all endpoints; here the refused calls
+ * changes nothing, and is then made with a key that has it. `matrix.test.ts` covers all calls; here the refused calls
  * would have taken effect.
  */
 import { afterAll, assert, beforeAll, it, vi } from "vitest"
 import { actions } from "../../src/Policy.ts"
-import { pathOf } from "../../src/Protocol/Http/Endpoints.ts"
-import { accessTo } from "../../src/Protocol/EndpointSpec.ts"
-import { type EndpointName, endpoints } from "../../src/Protocol/AllEndpoints.ts"
+import { pathOf } from "../../src/Protocol/Http/CallAddress.ts"
+import { accessTo } from "../../src/Protocol/CallSpec.ts"
+import { type CallName, callSpecs } from "../../src/Protocol/AllCalls.ts"
 import type { Answer } from "../wire/RawClient.ts"
 import { temporaryDatabase } from "../wire/Ironflow.ts"
 import { complete, registrationOf, stepDone } from "../wire/RawTurnWorker.ts"
@@ -42,20 +42,20 @@ afterAll(async () => {
   vi.unstubAllEnvs()
 })
 
-const made = new Set<EndpointName>()
+const made = new Set<CallName>()
 
 /** Makes the call with keys without the right, checks that nothing changes, and then makes it with a key that has it. */
 const call = async (
-  name: EndpointName,
+  name: CallName,
   variables: { readonly [name: string]: string },
   body?: unknown,
   query = ""
 ): Promise<Answer> => {
   made.add(name)
-  const rule = accessTo(endpoints[name])
+  const rule = accessTo(callSpecs[name])
   assert(typeof rule !== "string")
-  const { method } = endpoints[name]
-  const path = pathOf(endpoints[name], variables) + query
+  const { method } = callSpecs[name]
+  const path = pathOf(callSpecs[name], variables) + query
   const rows = stored.rows()
   for (const key of refusedKeys[rule.action] ?? []) {
     const { body: refusal, status } = await keys.send(method, path, body, { key })
@@ -177,7 +177,7 @@ it("an owner of a projection claims, reads and saves it only with a key that has
 })
 
 it("the tests here and in `matrix.test.ts` make all calls of workers, current and legacy", () => {
-  const all = Object.entries(endpoints).flatMap(([name, row]) => {
+  const all = Object.entries(callSpecs).flatMap(([name, row]) => {
     const rule = accessTo(row)
     return typeof rule !== "string" && ["worker:run", "projection:run"].includes(rule.action) ? [name] : []
   })

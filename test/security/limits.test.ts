@@ -7,7 +7,7 @@ import { defaults } from "../../src/Server/Server.ts"
 import { LIST_PAGE, UNPAGED_LENGTH } from "../../src/Engine/Pages.ts"
 import { makeSettings } from "../../src/Engine/Push/PushSettings.ts"
 import { MAX_LOG_ENTRIES } from "../../src/Engine/Access/AccessLog.ts"
-import { MAX_VERSIONS } from "../../src/Engine/Functions/FunctionHistory.ts"
+import { MAX_REGISTRATIONS } from "../../src/Engine/Functions/FunctionHistory.ts"
 import { MAX_ACCESS_RECORDS } from "../../src/Engine/Access/AccessLimits.ts"
 import { MAX_DEAD_LETTERS } from "../../src/Engine/PubSub/DeliveryRows.ts"
 import { MAX_BACKLOG } from "../../src/Engine/PubSub/Connection.ts"
@@ -63,7 +63,7 @@ const stated: Readonly<Record<string, string>> = {
   "roles of a key": String(Limits.rolesOfKey),
   "entries of the access log": count(MAX_LOG_ENTRIES),
   "entries of the access log about functions and runs": count(MAX_LOG_ENTRIES),
-  "versions of a function that are kept": String(MAX_VERSIONS),
+  "versions of a function that are kept": String(MAX_REGISTRATIONS),
   "dead letters of a consumer group": count(MAX_DEAD_LETTERS),
   "subscriptions of a connection, and characters of their filters": `${MAX_SUBSCRIPTIONS}, ${MAX_FILTERS / KiB} Ki`,
   "answers that a subscriber leaves unread": `${MAX_BACKLOG / MiB} MiB`,

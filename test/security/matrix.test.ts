@@ -1,6 +1,6 @@
 /**
- * Every endpoint and socket, for every kind of caller without the right: each is refused as documented, and changes nothing.
- * The endpoints come from the tables of the engine, and the expectations from `Calls.ts`: a new endpoint or socket without an
+ * Every call and socket, for every kind of caller without the right: each is refused as documented, and changes nothing.
+ * The calls come from the tables of the engine, and the expectations from `Calls.ts`: a new call or socket without an
  * entry fails.
  */
 import { once } from "node:events"
@@ -9,16 +9,16 @@ import { join } from "node:path"
 import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
 import WebSocket from "ws"
 import { actions } from "../../src/Policy.ts"
-import { pathOf } from "../../src/Protocol/Http/Endpoints.ts"
-import { accessTo } from "../../src/Protocol/EndpointSpec.ts"
+import { pathOf } from "../../src/Protocol/Http/CallAddress.ts"
+import { accessTo } from "../../src/Protocol/CallSpec.ts"
 import { descriptions } from "../../src/Protocol/Server.ts"
-import { endpoints, type SocketName, sockets } from "../../src/Protocol/AllEndpoints.ts"
+import { callSpecs, type SocketName, sockets } from "../../src/Protocol/AllCalls.ts"
 import { temporaryDatabase } from "../wire/Ironflow.ts"
 import { RawSocket } from "../wire/RawSocket.ts"
 import { RawEvents } from "../wire/RawEvents.ts"
 import { RawStream } from "../wire/RawStream.ts"
 import { registrationOf } from "../wire/RawTurnWorker.ts"
-import { type Call, callsFor, endpointNames, pathFor } from "./Calls.ts"
+import { type Call, callsFor, callNames, pathFor } from "./Calls.ts"
 import { BOOTSTRAP, Keys, type PolicyOf } from "./Keys.ts"
 import { Stored } from "./Stored.ts"
 
@@ -97,7 +97,7 @@ const refuse = async (
   const complaints: Array<string> = []
   let rows = stored.rows()
   let { version } = stored
-  for (const name of endpointNames) {
+  for (const name of callNames) {
     const answered = await ask(name, calls[name])
     if (answered !== undefined && answered !== status) complaints.push(`${name}: ${answered}`)
     if (stored.version === version) continue
@@ -115,7 +115,7 @@ const refuse = async (
 const send = async (name: keyof typeof calls, key: string, environment?: string): Promise<number> => {
   const call = calls[name]
   const options = environment === undefined ? { key } : { key, environment }
-  return (await keys.send(endpoints[name].method, pathFor(name, call), call.body, options)).status
+  return (await keys.send(callSpecs[name].method, pathFor(name, call), call.body, options)).status
 }
 
 /** The right that the call needs; `undefined` if it is public. */
@@ -124,11 +124,11 @@ const guarded = (name: keyof typeof calls): readonly [action: string, resource: 
   return may === "public" ? undefined : may
 }
 
-describe("every endpoint", () => {
+describe("every call", () => {
   it("has a call in `Calls.ts` with its documented right", () => {
-    assert.sameMembers(Object.keys(calls), Object.keys(endpoints))
-    for (const name of endpointNames) {
-      const rule = accessTo(endpoints[name])
+    assert.sameMembers(Object.keys(calls), Object.keys(callSpecs))
+    for (const name of callNames) {
+      const rule = accessTo(callSpecs[name])
       const stated = guarded(name)
       assert.deepStrictEqual(
         [name, stated?.[0], stated?.[1].split(":")[0]],
@@ -142,7 +142,7 @@ describe("every endpoint", () => {
   })
 
   it("is public only when it reports health", () => {
-    const open = endpointNames.filter((name) => calls[name].may === "public")
+    const open = callNames.filter((name) => calls[name].may === "public")
 
     assert.deepStrictEqual(open, ["health", "restHealth", "ready"])
   })
@@ -163,7 +163,7 @@ describe("every endpoint", () => {
   })
 
   it("refuses a key that has all other rights", async () => {
-    for (const action of new Set(endpointNames.map((name) => guarded(name)?.[0]))) {
+    for (const action of new Set(callNames.map((name) => guarded(name)?.[0]))) {
       if (action !== undefined) await limited.without(action)
     }
     await refuse(403, async (name) => {
@@ -177,7 +177,7 @@ describe("every endpoint", () => {
     const deniedOf = (isAll: boolean) =>
       keys.keyThat(
         everything,
-        ...endpointNames.flatMap((name): ReadonlyArray<PolicyOf> => {
+        ...callNames.flatMap((name): ReadonlyArray<PolicyOf> => {
           const [actions, resources] = guarded(name) ?? ["", ""]
           return actions !== "" && resources.endsWith(":*") === isAll
             ? [{ effect: "deny", actions, resources }]
@@ -195,10 +195,10 @@ describe("every endpoint", () => {
   it("refuses a key that has ended since the request began", async () => {
     const { id, key } = await keys.makeKey({ role_ids: ["role_admin"], env_id: "*" })
     const begun = await Promise.all(
-      endpointNames
+      callNames
         .filter((name) => guarded(name) !== undefined)
         .map(async (name) => {
-          const { method } = endpoints[name]
+          const { method } = callSpecs[name]
           const body = calls[name].body === undefined ? "" : JSON.stringify(calls[name].body)
           const head =
             `${method} ${pathFor(name, calls[name])} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n` +
@@ -228,7 +228,7 @@ describe("every endpoint", () => {
   })
 
   it("answers an allowed key with the status in `Calls.ts`", async () => {
-    const inOrder = Object.keys(calls) as typeof endpointNames
+    const inOrder = Object.keys(calls) as typeof callNames
     const answered: Array<string> = []
     for (const name of inOrder) answered.push(`${name} ${await send(name, BOOTSTRAP)}`)
 
@@ -471,7 +471,7 @@ const streamed = {
 } as const
 
 it("every streaming call is tested here", () => {
-  const names = endpointNames.filter((name) => "streams" in endpoints[name])
+  const names = callNames.filter((name) => "streams" in callSpecs[name])
 
   assert.sameMembers(names, Object.keys(streamed))
 })
@@ -543,10 +543,10 @@ describe.each(Object.values(streamed))("a stream of $method", ({ message, method
   })
 })
 
-describe("every endpoint of the server", () => {
+describe("every call of the server", () => {
   it("is in the tables", () => {
     const folder = join(import.meta.dirname, "../../src/Engine")
-    const literal = /\b(?:path|endpoint): *(?:"|`|\{)/
+    const literal = /\b(?:path|spec|address): *(?:"|`|\{)/
     const found = readdirSync(folder, { recursive: true, encoding: "utf8" })
       .filter((file) => file.endsWith(".ts"))
       .filter((file) => literal.test(readFileSync(join(folder, file), "utf8")))

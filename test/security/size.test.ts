@@ -9,7 +9,7 @@ import { createClient, createFunction, type IronflowFunction } from "@ironflow/n
 import { afterEach, assert, describe, it, vi } from "vitest"
 import WebSocket from "ws"
 import * as Limits from "../../src/Limits.ts"
-import { endpoints } from "../../src/Protocol/AllEndpoints.ts"
+import { callSpecs } from "../../src/Protocol/AllCalls.ts"
 import { listen, registerEndpoint } from "../Serve/Hosts.ts"
 import { type Answer, send } from "../wire/RawClient.ts"
 import { type Ironflow, start, type StartOptions } from "../wire/Ironflow.ts"
@@ -176,7 +176,7 @@ describe("a number that is too large", () => {
     const { url } = await serve()
     const wrong: Array<string> = []
     let calls = 0
-    for (const [name, { method, path }] of Object.entries(endpoints)) {
+    for (const [name, { method, path }] of Object.entries(callSpecs)) {
       if (readsNoBody.has(name) || !["POST", "PATCH"].includes(method)) continue
       calls++
       const { body, status } = await send(url, method, path.replaceAll(/:\w+\*?/g, "x"), json)

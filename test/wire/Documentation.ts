@@ -6,20 +6,20 @@ import {
   accessTo,
   failuresOf,
   isRepeatable,
-  type EndpointSpec,
+  type CallSpec,
   statusOf
-} from "../../src/Protocol/EndpointSpec.ts"
-import { calls, others, upgrades } from "../../src/Protocol/AllEndpoints.ts"
+} from "../../src/Protocol/CallSpec.ts"
+import { callsByNoun, others, upgradesByNoun } from "../../src/Protocol/AllCalls.ts"
 
-/** All nouns with endpoints, also those without calls. */
-const nouns = [...new Set([...Object.keys(calls), ...Object.keys(others)])]
+/** All nouns, also those without calls. */
+const nouns = [...new Set([...Object.keys(callsByNoun), ...Object.keys(others)])]
 
-/** The comment above each endpoint, by its name. */
+/** The comment above each spec, by its name. */
 const summaries = (): Readonly<Record<string, string>> =>
   Object.fromEntries(
     nouns.flatMap((noun) => {
       const source = readFileSync(new URL(`../../src/Protocol/${noun}.ts`, import.meta.url), "utf8")
-      return [...source.matchAll(/\/\*\* (.*) \*\/\n *(?:export const )?(\w+)(?: =|:) endpoint\(/g)].map(
+      return [...source.matchAll(/\/\*\* (.*) \*\/\n *(?:export const )?(\w+)(?: =|:) callSpec\(/g)].map(
         ([, text = "", name = ""]) => [name, text]
       )
     })
@@ -28,9 +28,9 @@ const summaries = (): Readonly<Record<string, string>> =>
 export const openApi = (): unknown => JSON.parse(JSON.stringify(openApiDocument(summaries())))
 
 /** In the order of the source, since the members of a module are in alphabetical order. */
-const inOrder = <A>(endpoints: ReadonlyArray<[string, A]>, texts: object): ReadonlyArray<[string, A]> => {
+const inOrder = <A>(specs: ReadonlyArray<[string, A]>, texts: object): ReadonlyArray<[string, A]> => {
   const names = Object.keys(texts)
-  return endpoints.toSorted(([one], [other]) => names.indexOf(one) - names.indexOf(other))
+  return specs.toSorted(([one], [other]) => names.indexOf(one) - names.indexOf(other))
 }
 
 const needs = (access: Access): string => {
@@ -56,28 +56,23 @@ const headingOf = (noun: string): string =>
 /** `docs/calls.md`. */
 export const callsPage = (): string => {
   const texts = summaries()
-  const line = (
-    name: string,
-    endpoint: EndpointSpec,
-    kind: string,
-    statuses: ReadonlyArray<number>
-  ): string =>
-    `| \`${endpoint.method} ${endpoint.path}\`${kind} | ${texts[name] ?? ""} | ${needs(accessTo(endpoint))} | ` +
-    `${statuses.join(", ")} | ${isRepeatable(endpoint) ? "yes" : "no"} |`
+  const line = (name: string, spec: CallSpec, kind: string, statuses: ReadonlyArray<number>): string =>
+    `| \`${spec.method} ${spec.path}\`${kind} | ${texts[name] ?? ""} | ${needs(accessTo(spec))} | ` +
+    `${statuses.join(", ")} | ${isRepeatable(spec) ? "yes" : "no"} |`
   const tables = nouns.map((noun) =>
     [
       `## ${headingOf(noun)}`,
       "",
       "| Call | What it does | What its key needs | Statuses | Again |",
       "| --- | --- | --- | --- | --- |",
-      ...inOrder(endpointsIn(calls, noun), texts).map(([name, endpoint]) =>
-        line(name, endpoint, "", [statusOf(endpoint), ...failuresOf(endpoint)])
+      ...inOrder(specsIn(callsByNoun, noun), texts).map(([name, spec]) =>
+        line(name, spec, "", [statusOf(spec), ...failuresOf(spec)])
       ),
-      ...endpointsIn(upgrades, noun).map(([name, endpoint]) =>
-        line(name, endpoint, ", a WebSocket", [101, ...failuresOf(endpoint)])
+      ...specsIn(upgradesByNoun, noun).map(([name, spec]) =>
+        line(name, spec, ", a WebSocket", [101, ...failuresOf(spec)])
       ),
-      ...endpointsIn(others, noun).map(([name, endpoint]) =>
-        line(name, endpoint, "", [statusOf(endpoint), ...failuresOf(endpoint)])
+      ...specsIn(others, noun).map(([name, spec]) =>
+        line(name, spec, "", [statusOf(spec), ...failuresOf(spec)])
       ),
       ""
     ].join("\n")
@@ -86,7 +81,7 @@ export const callsPage = (): string => {
     const heading = headingOf(noun)
     return `[${heading.toLowerCase()}](#${heading.toLowerCase().replaceAll(" ", "-")})`
   })
-  return `<!-- made of the endpoints in src/Protocol: npm run openapi -->
+  return `<!-- made of the specs in src/Protocol: npm run openapi -->
 
 # HTTP calls
 
@@ -119,7 +114,7 @@ the same key less than a second ago, and the header \`Age\` of the answer says s
 ${tables.join("\n")}`
 }
 
-const endpointsIn = (
-  nouns: { readonly [noun: string]: { readonly [name: string]: EndpointSpec } },
+const specsIn = (
+  nouns: { readonly [noun: string]: { readonly [name: string]: CallSpec } },
   noun: string
-): ReadonlyArray<[string, EndpointSpec]> => Object.entries(nouns[noun] ?? {})
+): ReadonlyArray<[string, CallSpec]> => Object.entries(nouns[noun] ?? {})

@@ -1,13 +1,13 @@
-/** Keys, roles and policies on the wire: every endpoint needs a key with the right to its action. */
+/** Keys, roles and policies on the wire: every call needs a key with the right to its action. */
 import { once } from "node:events"
 import { readFileSync } from "node:fs"
 import { afterEach, assert, beforeEach, describe, it, vi } from "vitest"
 import WebSocket from "ws"
 import { UnauthenticatedError } from "../../src/Errors.ts"
 import { createSubscriptionClient } from "../../src/index.ts"
-import { pathOf } from "../../src/Protocol/Http/Endpoints.ts"
-import { accessTo } from "../../src/Protocol/EndpointSpec.ts"
-import { type EndpointName, endpoints } from "../../src/Protocol/AllEndpoints.ts"
+import { pathOf } from "../../src/Protocol/Http/CallAddress.ts"
+import { accessTo } from "../../src/Protocol/CallSpec.ts"
+import { type CallName, callSpecs } from "../../src/Protocol/AllCalls.ts"
 import { actions } from "../../src/Policy.ts"
 import { type Ironflow, start, type StartOptions, temporaryDatabase } from "./Ironflow.ts"
 import { type Answer, send as sendRaw } from "./RawClient.ts"
@@ -81,21 +81,21 @@ const emit = (key?: string, event = "order.placed") =>
   send("POST", "/ironflow.v1.IronflowService/Trigger", { event, data: {} }, { key })
 
 describe("access", () => {
-  const names = Object.keys(endpoints) as Array<EndpointName>
+  const names = Object.keys(callSpecs) as Array<CallName>
   /** A request that reaches the handler. */
-  const request = (name: EndpointName, options: Options) => {
-    const { method } = endpoints[name]
-    const path = pathOf(endpoints[name], { id: "none", name: "NONE", jobId: "none", policyId: "none" })
+  const request = (name: CallName, options: Options) => {
+    const { method } = callSpecs[name]
+    const path = pathOf(callSpecs[name], { id: "none", name: "NONE", jobId: "none", policyId: "none" })
     const body = method === "GET" || method === "DELETE" ? undefined : {}
     return send(method, path, body, options)
   }
 
-  it("is refused by every endpoint but the health checks without a key, and with keys that are wrong, lack the action or have another environment", async () => {
+  it("is refused by every call but the health checks without a key, and with keys that are wrong, lack the action or have another environment", async () => {
     const nothing = await makeKey({ role_ids: [] })
     const elsewhere = await makeKey({ env_id: "env_staging", role_ids: ["role_admin"] })
 
     for (const name of names) {
-      const rule = accessTo(endpoints[name])
+      const rule = accessTo(callSpecs[name])
       const refused = async (options: Options): Promise<readonly [number, string]> => {
         const { body, status } = await request(name, options)
         return [status, body?.message ?? ""]
@@ -119,7 +119,7 @@ describe("access", () => {
     }
   })
 
-  it("is given by each endpoint to a key with just its action, and to no key with another action", async () => {
+  it("is given by each call to a key with just its action, and to no key with another action", async () => {
     const keys = new Map<string, string>()
     for (const action of actions) {
       const { roleId } = await makeRole({ actions: action })
@@ -129,7 +129,7 @@ describe("access", () => {
     const forking = await makeKey({ env_id: "*", role_ids: [forks] })
 
     for (const name of names) {
-      const rule = accessTo(endpoints[name])
+      const rule = accessTo(callSpecs[name])
       if (typeof rule === "string" || name === "waitForRun" || name === "pollTurns") continue
       // a fork shows the recorded steps of its source, which need `run:read`
       const key = name === "forkRun" ? forking.key : keys.get(rule.action)

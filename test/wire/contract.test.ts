@@ -17,16 +17,16 @@ import {
   VersionConflictError
 } from "../../src/Errors.ts"
 import { failureResponse, readFailure } from "../../src/Protocol/Http/Failures.ts"
-import { RegisterFunction, endpoints as functions } from "../../src/Protocol/Functions.ts"
+import { RegisterFunction, callSpecs as functions } from "../../src/Protocol/Functions.ts"
 import { readRun } from "../../src/Client/HttpAnswers.ts"
 import { reader } from "../../src/Protocol/Codec.ts"
-import { endpoints as events } from "../../src/Protocol/Events.ts"
+import { callSpecs as events } from "../../src/Protocol/Events.ts"
 import { decoder, encoder } from "../../src/Protocol/ServerCodec.ts"
-import type { EndpointSpec } from "../../src/Protocol/EndpointSpec.ts"
-import { decodeRunStatus, encodeRun, endpoints as runs } from "../../src/Protocol/Runs.ts"
-import { endpoints as server } from "../../src/Protocol/Server.ts"
+import type { CallSpec } from "../../src/Protocol/CallSpec.ts"
+import { decodeRunStatus, encodeRun, callSpecs as runs } from "../../src/Protocol/Runs.ts"
+import { callSpecs as server } from "../../src/Protocol/Server.ts"
 import { API_ENDPOINTS, DEFAULT_WS_URL } from "../../src/Protocol/Paths.ts"
-import { endpoints } from "../../src/Protocol/AllEndpoints.ts"
+import { callSpecs } from "../../src/Protocol/AllCalls.ts"
 import { sockets } from "../../src/Protocol/Subscriptions.ts"
 import * as workers from "../../src/Protocol/Workers.ts"
 import sessions from "../golden/sessions.json" with { type: "json" }
@@ -194,7 +194,7 @@ it("answers fit their schemas", async () => {
   const job = await worker.take()
   await worker.update(job, { status: "completed", output: 1, steps: [stepResult(job, "charge")] })
   const rest = (path: string) => send(ironflow.url, "GET", path)
-  const ofEndpoints: ReadonlyArray<readonly [endpoint: EndpointSpec, body: unknown]> = [
+  const ofCalls: ReadonlyArray<readonly [spec: CallSpec, body: unknown]> = [
     [events.trigger, triggered],
     [runs.getRun, (await rpc(ironflow.url, "GetRun", { id })).body],
     [runs.listRuns, (await rpc(ironflow.url, "ListRuns")).body],
@@ -208,15 +208,15 @@ it("answers fit their schemas", async () => {
     [server.info, (await rpc(ironflow.url, "Info")).body],
     [server.health, (await rpc(ironflow.url, "Health")).body],
     [server.restHealth, (await rest("/health")).body],
-    [workers.endpoints.restWorkers, (await rest("/api/v1/workers")).body]
+    [workers.callSpecs.restWorkers, (await rest("/api/v1/workers")).body]
   ]
 
-  for (const [{ answer }, body] of ofEndpoints) {
+  for (const [{ answer }, body] of ofCalls) {
     assert.deepStrictEqual(encoder(answer!)(reader(answer!)(body)), body)
   }
 })
 
-it("every frame of a subscription client is declared in the endpoint of its socket", () => {
+it("every frame of a subscription client is declared in the spec of its socket", () => {
   const { answer, body } = sockets.subscriptions
   const [read, decode] = [reader(answer!), decoder(body!, "Frame")]
   const frames = [...sessions["events over a WebSocket"], ...sessions["a consumer group over a WebSocket"]]
@@ -239,7 +239,7 @@ it("every frame of a subscription client is declared in the endpoint of its sock
 })
 
 it("the documented paths are paths of calls", () => {
-  const paths = new Set(Object.values(endpoints).map(({ path }) => path))
+  const paths = new Set(Object.values(callSpecs).map(({ path }) => path))
 
   for (const path of Object.values(API_ENDPOINTS)) assert.isTrue(paths.has(path), path)
   assert.strictEqual(new URL(DEFAULT_WS_URL).pathname, sockets.subscriptions.path)

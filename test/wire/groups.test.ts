@@ -3,9 +3,9 @@ import { once } from "node:events"
 import { afterEach, assert, beforeEach, describe, it } from "vitest"
 import { WebSocket } from "ws"
 import { reader } from "../../src/Protocol/Codec.ts"
-import { endpoints } from "../../src/Protocol/ConsumerGroups.ts"
+import { callSpecs } from "../../src/Protocol/ConsumerGroups.ts"
 import { encoder } from "../../src/Protocol/ServerCodec.ts"
-import type { EndpointSpec } from "../../src/Protocol/EndpointSpec.ts"
+import type { CallSpec } from "../../src/Protocol/CallSpec.ts"
 import { type Ironflow, start } from "./Ironflow.ts"
 import { rpc, normalize, send } from "./RawClient.ts"
 
@@ -18,8 +18,8 @@ afterEach(() => ironflow.close())
 const rest = (method: string, path = "", body?: unknown) =>
   send(ironflow.url, method, `/api/v1/consumer-groups${path}`, body)
 const call = (method: string, body: unknown) => rpc(ironflow.url, method, body, "PubSubService")
-/** Checks that the endpoint describes the whole answer. */
-const assertDescribed = <A>({ answer }: EndpointSpec<A>, body: unknown) =>
+/** Checks that the spec describes the whole answer. */
+const assertDescribed = <A>({ answer }: CallSpec<A>, body: unknown) =>
   assert.deepStrictEqual(encoder(answer!)(reader(answer!)(body)!), body)
 
 const printers = { name: "printers", pattern: "topic:news" }
@@ -37,7 +37,7 @@ describe("consumer groups over REST", () => {
       unknown: 1
     })
     assert.strictEqual(created.status, 200, created.text)
-    assertDescribed(endpoints.restGetConsumerGroup, created.body)
+    assertDescribed(callSpecs.restGetConsumerGroup, created.body)
     const expected = {
       id: "grp_1",
       namespace: "default",
@@ -81,7 +81,7 @@ describe("consumer groups over REST", () => {
 
     await rpc(ironflow.url, "Publish", { topic: "news", data: { i: 1 } }, "PubSubService")
     const paused = await rest("POST", "/printers/pause", { by: "ops", reason: "no paper" })
-    assertDescribed(endpoints.restGetConsumerGroup, paused.body)
+    assertDescribed(callSpecs.restGetConsumerGroup, paused.body)
     assert.deepInclude(normalize(paused.body), {
       status: "paused",
       pausedBy: "ops",
@@ -119,7 +119,7 @@ describe("consumer groups over REST", () => {
     await receives(5)
 
     const { body } = await rest("GET", "/printers/dead-letters?limit=1")
-    assertDescribed(endpoints.groupDeadLetters, body)
+    assertDescribed(callSpecs.groupDeadLetters, body)
     const letter = {
       position: 1,
       event: { id: received[1]!.eventId, name: "news", version: 1, data: { i: 1 }, timestamp: "<time>" },
@@ -134,7 +134,7 @@ describe("consumer groups over REST", () => {
       [2]
     )
     const group = (await call("GetConsumerGroup", { name: "printers" })).body
-    assertDescribed(endpoints.getConsumerGroup, group)
+    assertDescribed(callSpecs.getConsumerGroup, group)
     assert.deepInclude(group, { givenUp: 2, deadLetters: 2 })
 
     const retry = async (body?: object) => (await rest("POST", "/printers/dead-letters/retry", body)).body
@@ -160,7 +160,7 @@ describe("consumer groups over REST", () => {
     const list = async (query: string) => {
       const { body, status, text } = await rest("GET", query)
       assert.strictEqual(status, 200, text)
-      assertDescribed(endpoints.restListConsumerGroups, body)
+      assertDescribed(callSpecs.restListConsumerGroups, body)
       return [body.groups.map((group: { namespace: string }) => group.namespace).join(), body.totalCount]
     }
 
@@ -212,7 +212,7 @@ describe("a legacy client", () => {
       redeliverDelayMs: "250"
     })
     assert.strictEqual(status, 200, text)
-    assertDescribed(endpoints.getConsumerGroup, body)
+    assertDescribed(callSpecs.getConsumerGroup, body)
     assert.deepStrictEqual(normalize(body), {
       id: "grp_1",
       namespace: "default",
@@ -244,7 +244,7 @@ describe("a legacy client", () => {
     const first = await call("ListConsumerGroups", { limit: 1, cursor: "", status: 1 })
     const last = await call("ListConsumerGroups", { limit: 1, cursor: first.body.nextCursor })
 
-    assertDescribed(endpoints.listConsumerGroups, first.body)
+    assertDescribed(callSpecs.listConsumerGroups, first.body)
     assert.deepStrictEqual(
       [first, last].map(({ body }) => [body.groups[0].namespace, body.totalCount]),
       [

@@ -1,8 +1,8 @@
 /** Every call answers hostile bodies with a message, in time, and continues. */
 import process from "node:process"
 import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
-import { pathOf } from "../../src/Protocol/Http/Endpoints.ts"
-import { endpoints } from "../../src/Protocol/AllEndpoints.ts"
+import { pathOf } from "../../src/Protocol/Http/CallAddress.ts"
+import { callSpecs } from "../../src/Protocol/AllCalls.ts"
 import { freePort, type Running, Terminal } from "../Cli/Terminal.ts"
 import { type Ironflow, start } from "./Ironflow.ts"
 import { type Answer, send as sendRaw } from "./RawClient.ts"
@@ -92,26 +92,26 @@ const oddFor = (nth: number) => (isLong ? oddest : oddest.slice(nth % 3, (nth % 
 let documents: Answer["body"]
 
 /** The fields that the documents name for a call; all known fields when they name none. */
-const fieldsOf = async (endpoint: { readonly method: string; readonly path: string }) => {
+const fieldsOf = async (call: { readonly method: string; readonly path: string }) => {
   documents ??= (await send("GET", "/openapi.json")).body
   const api = documents
-  const path = endpoint.path.replace(/:(\w+)\*?/g, "{$1}")
+  const path = call.path.replace(/:(\w+)\*?/g, "{$1}")
   const schema =
-    api.paths[path]?.[endpoint.method.toLowerCase()]?.requestBody?.content["application/json"]?.schema
+    api.paths[path]?.[call.method.toLowerCase()]?.requestBody?.content["application/json"]?.schema
   const named = schema?.$ref === undefined ? schema : api.components.schemas[schema.$ref.split("/").at(-1)]
   return Object.keys(named?.properties ?? usual)
 }
 
-const calls = Object.entries(endpoints).filter(([, { method }]) => method !== "GET")
+const calls = Object.entries(callSpecs).filter(([, { method }]) => method !== "GET")
 
 describe("a call with odd values", () => {
-  it.each(calls)("is answered with an error other than 500: %s", async (_name, endpoint) => {
-    const path = pathOf(endpoint, variables)
+  it.each(calls)("is answered with an error other than 500: %s", async (_name, call) => {
+    const path = pathOf(call, variables)
     for (const [what, value] of odd) {
-      const whole = await send(endpoint.method, path, value)
+      const whole = await send(call.method, path, value)
       assert.notStrictEqual(whole.status, 500, `${what} as the body: ${whole.text}`)
     }
-    const fields = await fieldsOf(endpoint)
+    const fields = await fieldsOf(call)
     for (const [nth, field] of fields.entries()) {
       for (const [what, value] of oddFor(nth)) {
         const members = Object.entries({ ...usual, [field]: undefined }).filter(
@@ -119,18 +119,18 @@ describe("a call with odd values", () => {
         )
         const rest = members.map(([name, one]) => `${JSON.stringify(name)}:${JSON.stringify(one)}`)
         const body = `{${[...rest, `${JSON.stringify(field)}:${value}`].join(",")}}`
-        const { status, text } = await send(endpoint.method, path, body)
+        const { status, text } = await send(call.method, path, body)
         assert.notStrictEqual(status, 500, `${what} as ${field}: ${text}`)
       }
     }
   })
 
-  it.each(calls)("of 10,000 levels is refused with the limit: %s", async (_name, endpoint) => {
-    const path = pathOf(endpoint, variables)
-    const answer = await send(endpoint.method, path, `{"name":"a","data":${nested(10_000)}}`)
+  it.each(calls)("of 10,000 levels is refused with the limit: %s", async (_name, call) => {
+    const path = pathOf(call, variables)
+    const answer = await send(call.method, path, `{"name":"a","data":${nested(10_000)}}`)
 
     assert.notStrictEqual(answer.status, 500, answer.text)
-    if (endpoint.method === "DELETE" || path.endsWith("/Health")) return
+    if (call.method === "DELETE" || path.endsWith("/Health")) return
     assert.strictEqual(answer.status, 400)
     assert.match(answer.text, /Nesting of .* is too large: \d+ levels, and the limit is 100 levels/)
   })

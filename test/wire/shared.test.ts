@@ -1,7 +1,7 @@
 /** Answers that requests with `Cache-Control: max-age=1` share: which requests get an earlier answer, and which never do. */
 import { afterEach, assert, describe, it } from "vitest"
-import { isCacheable } from "../../src/Protocol/EndpointSpec.ts"
-import type { EndpointSpec } from "../../src/Protocol/EndpointSpec.ts"
+import { isCacheable } from "../../src/Protocol/CallSpec.ts"
+import type { CallSpec } from "../../src/Protocol/CallSpec.ts"
 import * as bulk from "../../src/Protocol/Bulk.ts"
 import * as config from "../../src/Protocol/Config.ts"
 import * as functions from "../../src/Protocol/Functions.ts"
@@ -125,19 +125,17 @@ describe("a request that accepts an earlier answer", () => {
   })
 
   it("is a call that changes nothing", () => {
-    const endpoints: ReadonlyArray<readonly [string, EndpointSpec]> = [
-      bulk.endpoints,
-      config.endpoints,
-      counts.endpoints,
-      functions.endpoints,
-      groups.endpoints,
-      projections.endpoints,
-      runs.endpoints,
-      workers.endpoints
-    ].flatMap((all) => Object.entries<EndpointSpec>(all as never))
-    const posts = endpoints
-      .filter(([, endpoint]) => endpoint.method !== "GET" && isCacheable(endpoint))
-      .map(([name]) => name)
+    const specs: ReadonlyArray<readonly [string, CallSpec]> = [
+      bulk.callSpecs,
+      config.callSpecs,
+      counts.callSpecs,
+      functions.callSpecs,
+      groups.callSpecs,
+      projections.callSpecs,
+      runs.callSpecs,
+      workers.callSpecs
+    ].flatMap((all) => Object.entries<CallSpec>(all as never))
+    const posts = specs.filter(([, spec]) => spec.method !== "GET" && isCacheable(spec)).map(([name]) => name)
 
     // add a call here only if it changes nothing
     assert.deepStrictEqual(posts.sort(), [
@@ -150,9 +148,7 @@ describe("a request that accepts an earlier answer", () => {
       "listFunctions",
       "listRuns"
     ])
-    const gets = endpoints
-      .filter(([, endpoint]) => endpoint.method === "GET" && !isCacheable(endpoint))
-      .map(([name]) => name)
+    const gets = specs.filter(([, spec]) => spec.method === "GET" && !isCacheable(spec)).map(([name]) => name)
     assert.deepStrictEqual(gets.sort(), ["projectionCatchup", "takeJobs", "waitForRun"])
   })
 })

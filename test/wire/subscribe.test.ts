@@ -275,7 +275,12 @@ describe("a request", () => {
 
   const wrong: ReadonlyArray<readonly [what: string, message: object, code: string, about: RegExp]> = [
     ["no pattern", {}, "invalid_argument", /pattern/],
-    ["an unknown prefix", { pattern: "evnts:a" }, "invalid_argument", /evnts:/],
+    [
+      "an unknown prefix",
+      { pattern: "evnts:a" },
+      "invalid_argument",
+      /"evnts:", which is no known prefix: use .* or no prefix/
+    ],
     ["manual acks", { pattern: "a", options: { ackMode: "ACK_MODE_MANUAL" } }, "invalid_argument", /\/ws/],
     ["an unknown ack mode", { pattern: "a", options: { ackMode: "never" } }, "invalid_argument", /ackMode/],
     [

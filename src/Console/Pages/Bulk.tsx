@@ -138,7 +138,7 @@ export const OneBulk = ({ variables: { id = "" } }: { readonly variables: Variab
             {operation.lookedBackTo !== undefined && (
               <>
                 {" "}
-                It has looked back to <Time at={operation.lookedBackTo} exactly />.
+                It has searched back to <Time at={operation.lookedBackTo} exactly />.
               </>
             )}
           </p>

@@ -20,7 +20,7 @@ export const System = () => {
       ) : (
         <>
           <Store samples={metrics.value} />
-          <Auditor samples={metrics.value} />
+          <Guarantees samples={metrics.value} />
           <Durations samples={metrics.value} />
           <section>
             <h2>All figures</h2>
@@ -148,20 +148,22 @@ const Store = ({ samples }: { readonly samples: ReadonlyArray<Sample> }) => {
   )
 }
 
-const Auditor = ({ samples }: { readonly samples: ReadonlyArray<Sample> }) => {
+const Guarantees = ({ samples }: { readonly samples: ReadonlyArray<Sample> }) => {
   const violations = sumOf(samples, "ironflow_invariant_violations_total")
   const refused = samples.filter(({ name }) => name === "ironflow_stale_writes_refused_total")
   const conditions = sumOf(samples, "ironflow_policy_condition_failures_total")
   return (
     <section>
-      <h2>Auditor</h2>
+      <h2>Guarantees</h2>
       <p>
         {violations === 0 ? (
-          <Status of="ok">The auditor has found no violation of a guarantee.</Status>
+          <Status of="ok">No violation of a guarantee was found.</Status>
         ) : (
           <Status of="damaged">
-            The auditor has found {count(violations)} {violations === 1 ? "violation" : "violations"} of
-            guarantees: look at the log of the engine.
+            {violations === 1
+              ? "A violation of a guarantee was"
+              : `${count(violations)} violations of guarantees were`}{" "}
+            found: look at the log of the engine.
           </Status>
         )}
       </p>

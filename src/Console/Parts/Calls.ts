@@ -4,8 +4,8 @@
  */
 import { signal } from "@preact/signals"
 import { type Codec, json, reader } from "../../Protocol/Codec.ts"
-import { ENVIRONMENT_HEADER, pathOf } from "../../Protocol/Http/Endpoints.ts"
-import { isReadOnly, type Operation } from "../../Protocol/EndpointSpec.ts"
+import { ENVIRONMENT_HEADER, pathOf } from "../../Protocol/Http/CallAddress.ts"
+import { isReadOnly, type Operation } from "../../Protocol/CallSpec.ts"
 import { noteDate } from "./Clock.ts"
 import { engineBase, environment } from "./Router.ts"
 

@@ -1,6 +1,6 @@
 /** Reads lists completely, page by page. */
 import { type Codec, reader } from "../../Protocol/Codec.ts"
-import type { Operation } from "../../Protocol/EndpointSpec.ts"
+import type { Operation } from "../../Protocol/CallSpec.ts"
 import { CallError, type Input, isRecord, send } from "./Calls.ts"
 
 const PAGE = 1000

@@ -1,6 +1,6 @@
 /** The action of a bulk operation on one run, and the reasons why a run is skipped. */
 import type { BulkAction } from "../../Protocol/Bulk.ts"
-import { knownVersions } from "../Functions/FunctionHistory.ts"
+import { knownCodeVersions } from "../Functions/FunctionHistory.ts"
 import { NO_PIN } from "../Functions/Pins.ts"
 import { registryOf } from "../Functions/Registry.ts"
 import { forkRun, inputFrom, moveRun } from "../Runs/Forking.ts"
@@ -66,7 +66,7 @@ export function* refusalReason(
       if (row.pin === null || row.pin === NO_PIN) return "not pinned"
       const wanted = version ?? codeVersionOf(fn.registration)
       if (row.pin === wanted) return "there already"
-      return version === undefined || (yield* knownVersions(fn.key)).includes(version)
+      return version === undefined || (yield* knownCodeVersions(fn.key)).includes(version)
         ? undefined
         : "no such version"
     }

@@ -183,12 +183,12 @@ const LIST_IDEMPOTENCY_KEYS_OF_RUN = statement(
   "EraseRows.listIdempotencyKeysOfRun",
   "SELECT key FROM idempotency WHERE environment = ? AND operation = ? AND result LIKE ?"
 )
-const LIST_RECORDINGS = statement(
-  "EraseRows.listRecordings",
+const LIST_AUDIT_RECORDS = statement(
+  "EraseRows.listAuditRecords",
   "SELECT seq, activity FROM recordings WHERE run_id = ?"
 )
-const ERASE_RECORDING = statement(
-  "EraseRows.eraseRecording",
+const ERASE_AUDIT_RECORD = statement(
+  "EraseRows.eraseAuditRecord",
   "UPDATE recordings SET activity = ? WHERE run_id = ? AND seq = ?"
 )
 const FIND_PARENT = statement(
@@ -260,11 +260,11 @@ function* eraseRecorded(
   mark: string,
   isMeant: (activity: RunActivity) => boolean
 ): Program<void> {
-  for (const { activity: text, seq } of yield* all(LIST_RECORDINGS, runId)) {
+  for (const { activity: text, seq } of yield* all(LIST_AUDIT_RECORDS, runId)) {
     // only `record` writes this column
     const activity = parseStored(String(text)) as RunActivity
     if (isMeant(activity))
-      yield* write(ERASE_RECORDING, JSON.stringify(withoutData(activity, mark)), runId, seq!)
+      yield* write(ERASE_AUDIT_RECORD, JSON.stringify(withoutData(activity, mark)), runId, seq!)
   }
 }
 

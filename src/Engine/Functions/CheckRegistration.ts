@@ -9,7 +9,8 @@ import { checkTrigger } from "../../Trigger.ts"
 /** Checks and returns the registration. Throws a `ValidationError` that names the function and the invalid field. */
 export const checkRegistration = (registration: FunctionRegistration): FunctionRegistration => {
   const { timeoutMs, codeHash: _, endpointUrl, ...config } = registration
-  if (endpointUrl !== undefined) checkEndpointUrl(endpointUrl)
+  if (endpointUrl !== undefined)
+    checkEndpointUrl(endpointUrl, `\`endpointUrl\` of function "${registration.id}"`)
   Limits.checkLength(
     `The code hash of function "${registration.id}"`,
     registration.codeHash,
@@ -19,23 +20,23 @@ export const checkRegistration = (registration: FunctionRegistration): FunctionR
   return registration
 }
 
-/** Throws `ValidationError` when the functions of one program are not valid together, are too many, or are too large. */
+/** Throws `ValidationError` when the functions of one worker or push endpoint are invalid, are too many, or are too large. */
 export const checkRegistrations = (functions: ReadonlyArray<FunctionRegistration>): void => {
   Limits.checkFunctionCount(functions)
-  let all = 0
+  let total = 0
   for (const fn of functions) {
     const what = `The registration of function "${fn.id}"`
-    all += Limits.checkSize(what, JSON.stringify(fn), Limits.functionBytes).length
+    total += Buffer.byteLength(Limits.checkSize(what, JSON.stringify(fn), Limits.functionBytes))
     for (const [i, trigger] of fn.triggers.entries()) {
       checkTrigger(trigger, `Trigger ${i} of function "${fn.id}"`)
     }
   }
-  if (all > Limits.registrationBytes) {
+  if (total > Limits.registrationBytes) {
     throw new LimitExceededError(
-      "The registration of all functions of one worker",
-      all,
+      "The registration of all functions of one worker or push endpoint (split them over several)",
+      total,
       Limits.registrationBytes,
-      "characters"
+      "bytes"
     )
   }
 }

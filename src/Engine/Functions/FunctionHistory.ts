@@ -1,4 +1,4 @@
-/** The registrations of a function, by version, and which of its versions have unfinished runs. */
+/** The registrations of a function, which are numbered, and how many unfinished runs each of its code versions has. */
 import { isDeepStrictEqual } from "node:util"
 import type { FunctionVersion } from "../../Client/Client.ts"
 import { FunctionNotFoundError } from "../../Errors.ts"
@@ -10,36 +10,36 @@ import type { Transaction } from "../Store/Transaction.ts"
 import { type Pinned, pinnedRuns } from "./Pins.ts"
 import { registryOf } from "./Registry.ts"
 
-/** How many versions of a function are kept. */
-export const MAX_VERSIONS = 50
+/** How many registrations of a function are kept. */
+export const MAX_REGISTRATIONS = 50
 
-const PUT_VERSION = statement(
-  "FunctionHistory.putVersion",
+const PUT_REGISTRATION = statement(
+  "FunctionHistory.putRegistration",
   `INSERT INTO function_history (function, version, at, registration) VALUES (?, ?, ?, ?)
      ON CONFLICT (function, version) DO UPDATE SET at = excluded.at, registration = excluded.registration`
 )
-const DELETE_OLD_VERSIONS = statement(
-  "FunctionHistory.deleteOldVersions",
+const DELETE_OLD_REGISTRATIONS = statement(
+  "FunctionHistory.deleteOldRegistrations",
   "DELETE FROM function_history WHERE function = ? AND version <= ?"
 )
 
-/** Stores a new registration of the function. `registration` is a JSON string. */
-export function* keepHistory(
+/** Stores a new registration of the function, with its number. `registration` is a JSON string. */
+export function* addRegistration(
   tx: Transaction,
   functionKey: number,
   version: number,
   registration: string
 ): Program<void> {
-  yield* write(PUT_VERSION, functionKey, version, tx.now(), registration)
-  yield* write(DELETE_OLD_VERSIONS, functionKey, version - MAX_VERSIONS)
+  yield* write(PUT_REGISTRATION, functionKey, version, tx.now(), registration)
+  yield* write(DELETE_OLD_REGISTRATIONS, functionKey, version - MAX_REGISTRATIONS)
 }
 
-const LIST_VERSIONS = statement(
-  "FunctionHistory.listVersions",
+const LIST_REGISTRATIONS = statement(
+  "FunctionHistory.listRegistrations",
   "SELECT version, at, registration FROM function_history WHERE function = ? ORDER BY version DESC"
 )
 
-/** The kept versions of a function, newest first. */
+/** The kept registrations of a function, newest first. */
 export const functionHistory = inEnvironment(
   "functionHistory",
   function* (
@@ -52,7 +52,7 @@ export const functionHistory = inEnvironment(
     const live = new Map(
       (yield* pinnedRuns(fn)).map(({ codeVersion, liveRuns }) => [codeVersion, liveRuns] as const)
     )
-    const rows = yield* all(LIST_VERSIONS, fn.key)
+    const rows = yield* all(LIST_REGISTRATIONS, fn.key)
     // only `registerFunctions` writes this column
     const registrations = rows.map((row) => parseStored(String(row.registration)) as FunctionRegistration)
     return rows.map((row, i): FunctionVersion => {
@@ -63,7 +63,7 @@ export const functionHistory = inEnvironment(
         version: Number(row.version),
         at: new Date(Number(row.at)).toISOString(),
         codeVersion,
-        ...(before === undefined ? {} : { changed: differing(before, registration) }),
+        ...(before === undefined ? {} : { changed: changedFields(before, registration) }),
         liveRuns: live.get(codeVersion) ?? 0,
         // all of the registration is JSON
         registration: { ...registration }
@@ -73,14 +73,14 @@ export const functionHistory = inEnvironment(
   (_, id) => `read the history of function "${id}"`
 )
 
-const differing = (before: FunctionRegistration, after: FunctionRegistration): Array<string> => {
+const changedFields = (before: FunctionRegistration, after: FunctionRegistration): Array<string> => {
   const names = new Set([...Object.keys(before), ...Object.keys(after)]) as Set<keyof FunctionRegistration>
   return [...names].filter((name) => !isDeepStrictEqual(before[name], after[name])).sort()
 }
 
-/** The code versions of a function that are in the kept history, newest first. */
-export function* knownVersions(functionKey: number): Program<ReadonlyArray<string>> {
-  const rows = yield* all(LIST_VERSIONS, functionKey)
+/** The code versions in the kept registrations of a function, newest first. */
+export function* knownCodeVersions(functionKey: number): Program<ReadonlyArray<string>> {
+  const rows = yield* all(LIST_REGISTRATIONS, functionKey)
   return [
     ...new Set(
       rows.map((row) => codeVersionOf(parseStored(String(row.registration)) as FunctionRegistration))

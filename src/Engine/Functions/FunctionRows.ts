@@ -17,7 +17,7 @@ import { createHash } from "node:crypto"
 import * as Effect from "effect/Effect"
 import { FunctionNotFoundError, type StoreError } from "../../Errors.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
-import { keepHistory, knownVersions } from "./FunctionHistory.ts"
+import { addRegistration, knownCodeVersions } from "./FunctionHistory.ts"
 import { beginPinning } from "./Pins.ts"
 import { pauseIn } from "./FunctionPause.ts"
 import { putSchedules } from "./FunctionSchedules.ts"
@@ -95,7 +95,7 @@ export const registerFunctions = acrossEnvironments(
           now,
           pins ? 1 : 0
         )
-        yield* keepHistory(tx, key, 1, text)
+        yield* addRegistration(tx, key, 1, text)
         yield* putSearchPaths(key, registration, undefined)
       } else {
         key = Number(known.key)
@@ -116,7 +116,7 @@ export const registerFunctions = acrossEnvironments(
           yield* putSearchPaths(key, registration, yield* storedRegistration(key))
           const version = Number(known.version) + 1
           yield* write(UPDATE_REGISTRATION, text, hash, since, version, now, pins ? 1 : 0, key)
-          yield* keepHistory(tx, key, version, text)
+          yield* addRegistration(tx, key, version, text)
           if (pins && Number(known.pins) === 0) yield* beginPinning(tx, key)
         } else if (since > Number(known.since)) {
           yield* write(UPDATE_SINCE, since, key)
@@ -157,7 +157,9 @@ function* isEarlierVersion(
 ): Program<boolean> {
   const now = registryOf(tx).byKey(key)?.registration
   const version = codeVersionOf(registration)
-  return now !== undefined && codeVersionOf(now) !== version && (yield* knownVersions(key)).includes(version)
+  return (
+    now !== undefined && codeVersionOf(now) !== version && (yield* knownCodeVersions(key)).includes(version)
+  )
 }
 
 const FIND_REGISTRATION = statement(

@@ -9,7 +9,7 @@ import {
   statement,
   write
 } from "../Store/Program.ts"
-import { hasLiveEngine } from "../Runs/NodeWorkers.ts"
+import { hasLiveEngine } from "../Runs/EngineWorkers.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import type { ProjectionClaimed, ProjectionClaimRequest, ProjectionToken } from "./ProjectionRecords.ts"
 import { markProjection, registerProjection } from "./ProjectionRows.ts"

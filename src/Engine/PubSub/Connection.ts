@@ -206,7 +206,9 @@ class Connection implements ConnectionSink {
         "INTERNAL_ERROR",
         "The engine failed because of a bug; its log has the details"
       )
-      this.run(Effect.logError("A frame of a subscription client failed because of a bug", error))
+      this.run(
+        Effect.logError("A frame of a subscription client failed because of a bug: please report this", error)
+      )
     }
     this.#wire.close(isIronflowError(error) ? POLICY_VIOLATION : INTERNAL_ERROR, "a frame could not be read")
     this.#end()

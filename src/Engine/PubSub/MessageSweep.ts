@@ -1,11 +1,11 @@
-/** Deletes messages of topics that are too old, or that exceed the size limit of their topic. */
+/** Deletes messages that are too old, and the oldest ones of topics that are over their size limit. */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { StoreService } from "../Store/Store.ts"
 import { BATCH, everyHour, untilEnd } from "../Sweep.ts"
-import { sweepMessages } from "./TopicRows.ts"
+import { type SweptTo, sweepMessages } from "./TopicRows.ts"
 
 /** How much of each topic is kept; by default messages of 30 days, and 256 MiB of data. */
 export const MessageRetention = Context.Reference<{
@@ -20,7 +20,7 @@ export const make = (store: StoreService): Effect.Effect<void, never, Scope.Scop
   Effect.flatMap(MessageRetention, ({ age, topicBytes }) =>
     everyHour(
       "Old messages",
-      untilEnd((after: Parameters<typeof sweepMessages>[3]) =>
+      untilEnd((after: SweptTo | undefined) =>
         sweepMessages(store, { keepMs: Duration.toMillis(age), topicBytes }, BATCH, after)
       )
     )

@@ -44,7 +44,7 @@ export const readTarget = (pattern: unknown): Target => {
   const colon = pattern.indexOf(":")
   if (colon !== -1) {
     throw new ValidationError(
-      `The pattern "${pattern.slice(0, 64)}" begins with "${pattern.slice(0, Math.min(colon, 32))}:": it must begin with events:, topic:, entity: or system.`
+      `The pattern "${pattern.slice(0, 64)}" begins with "${pattern.slice(0, Math.min(colon, 32))}:", which is no known prefix: use events:, topic:, entity: or system., or no prefix for events and messages of any kind`
     )
   }
   return target("log", pattern)

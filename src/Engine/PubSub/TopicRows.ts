@@ -213,7 +213,8 @@ export const deleteOldMessages = inEnvironment(
 )
 
 /** Where the deletion of old messages goes on: after a topic, or in the next environment. */
-interface SweptTo {
+/** How far a sweep has come. */
+export interface SweptTo {
   readonly environment: string
   readonly topic?: string
 }

@@ -100,7 +100,7 @@ export class Endpoint {
       session.setReachable(this.#availability.problem === undefined, this.#availability.whyNot)
       // nothing waits for the answers to turns of an earlier engine, so only the turns here are kept
       yield* session.adopt(this.#turns.jobIds)
-      session.credit(settings.maxConcurrent - this.#turns.size)
+      session.makeRoom(settings.maxConcurrent - this.#turns.size)
       this.#availability.start()
     })
   }

@@ -1,7 +1,7 @@
 /** One request to a push endpoint, signed if there is a key. */
 import type * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
-import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
+import { ENVIRONMENT_HEADER } from "../../Protocol/Http/CallAddress.ts"
 import { sign, SIGNATURE_HEADER } from "../../Serve/Signature.ts"
 import type { InputBudget } from "../InputBudget.ts"
 import { post, type PostAnswer, type PostError } from "./HttpPost.ts"

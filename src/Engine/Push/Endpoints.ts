@@ -112,7 +112,7 @@ export class PushEndpoints {
   ): Effect.Effect<ReadonlyArray<FunctionRegistration>, EngineError> {
     return Effect.gen({ self: this }, function* () {
       const url = yield* Effect.try({
-        try: () => checkEndpointUrl(text),
+        try: () => checkEndpointUrl(text, "The URL of the endpoint"),
         catch: (error) => error as ValidationError
       })
       const notRegistered = (problem: string): EngineError =>

@@ -173,7 +173,7 @@ const send = (
         chunks.push(chunk)
         if (size <= SMALL) return
         input ??= begin()
-        input.hold(size)
+        input.setHeld(size)
       })
       response.on("end", () => {
         const done = (): void =>
@@ -181,7 +181,7 @@ const send = (
             Effect.succeed({ status: response.statusCode ?? 0, text: Buffer.concat(chunks).toString("utf8") })
           )
         if (input === undefined) done()
-        else input.onComplete(done)
+        else input.complete(done)
       })
       response.on("error", () => fail("reached", "it closed the connection in the middle of its answer"))
     })

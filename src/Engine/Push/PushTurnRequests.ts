@@ -127,7 +127,7 @@ export class PushTurnRequests {
     const over = Effect.sync(() => {
       this.#turns.delete(job.jobId)
       wake(turn)
-      this.#endpoint.session()?.credit(1)
+      this.#endpoint.session()?.makeRoom(1)
     })
     turn.fiber = this.#options.fork(
       Effect.raceFirst(this.#run(turn), this.#keepLease(turn)).pipe(
@@ -301,7 +301,7 @@ export class PushTurnRequests {
         if (!isIronflowError(error)) {
           return Effect.andThen(
             Effect.logError(
-              `An answer of the endpoint ${this.#options.url} could not be read because of a bug`,
+              `An answer of the endpoint ${this.#options.url} could not be read because of a bug: please report this`,
               error
             ),
             this.#lost(job, "its answer could not be read")

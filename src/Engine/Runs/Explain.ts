@@ -5,7 +5,7 @@ import { describeError, type ReportedError, stepOf, thrownBy } from "../../Descr
 import type { ReasonCode } from "../../Protocol/ExplainReasons.ts"
 import type { RunningStep } from "../../Protocol/RunningSteps.ts"
 import { acceptsLabels } from "../Functions/Registry.ts"
-import type { OtherEngine } from "./NodeWorkers.ts"
+import type { OtherEngine } from "./EngineWorkers.ts"
 import type { RunSituation } from "./RunRecords.ts"
 import { type Holder, type Lease, whyStuck } from "./Stuck.ts"
 

@@ -9,7 +9,7 @@ import {
 } from "../../Errors.ts"
 import { decodeJson, type JsonText } from "../../Json.ts"
 import { codeVersionOf } from "../../Versioning.ts"
-import { knownVersions } from "../Functions/FunctionHistory.ts"
+import { knownCodeVersions } from "../Functions/FunctionHistory.ts"
 import { NO_PIN } from "../Functions/Pins.ts"
 import { markReady } from "../Functions/ReadyFunctions.ts"
 import { registryOf } from "../Functions/Registry.ts"
@@ -223,7 +223,7 @@ export const moveRun = inEnvironment(
     }
     const after = version ?? codeVersionOf(fn.registration)
     if (version !== undefined) {
-      const known = yield* knownVersions(fn.key)
+      const known = yield* knownCodeVersions(fn.key)
       if (!known.includes(version)) {
         return yield* refuse(
           new ValidationError(

@@ -55,7 +55,7 @@ export const holdBack = (tx: Transaction, fn: RegisteredFunction, run: NewRun): 
   const { actorKey, concurrency, recording, searchBy } = fn.registration
   // no worker may claim the run yet, or the run is to be pinned
   if (fn.paused !== undefined || pinsRuns(tx, fn)) return false
-  // these need a row: a claim checks the rows of other runs, and recordings and search attributes refer to the row
+  // these need a row: a claim checks the rows of other runs, and audit records and search attributes refer to the row
   if (actorKey !== undefined || concurrency !== undefined || recording === true || searchBy !== undefined)
     return false
   if (!markNew(tx, fn.key)) return false

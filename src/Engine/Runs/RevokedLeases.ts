@@ -10,7 +10,7 @@
  * in the process of another engine hears of it from that engine, within a fixed term.
  */
 import { statement, type Program, write } from "../Store/Program.ts"
-import { isAtOther } from "./NodeWorkers.ts"
+import { isAtOther } from "./EngineWorkers.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
 /** Prefix of the job id of a revoked lease; no job id begins with it. */

@@ -17,7 +17,7 @@ import { heldBackBy } from "../Functions/FunctionSchedules.ts"
 import { readKind } from "./StepKinds.ts"
 import type { StoreService } from "../Store/Store.ts"
 import type { RunSituation, RunSteps } from "./RunRecords.ts"
-import { engineOf } from "./NodeWorkers.ts"
+import { engineOf } from "./EngineWorkers.ts"
 import { readPause } from "./Pause.ts"
 import { readLease } from "./Stuck.ts"
 import { SUSPECT_FROM } from "./Suspects.ts"
@@ -56,7 +56,7 @@ interface StepsQuery {
   readonly from: number
   readonly limit: number
   /** What workers report of the run. */
-  readonly told?: ReadonlyArray<RunningAt>
+  readonly reported?: ReadonlyArray<RunningAt>
 }
 
 /**
@@ -69,12 +69,12 @@ export const readRunSteps = inEnvironment(
     tx: Transaction,
     environment: string,
     runId: string,
-    { from, limit, told = [] }: StepsQuery
+    { from, limit, reported = [] }: StepsQuery
   ): Program<RunSteps, RunNotFoundError> {
     const row = yield* findRun(tx, environment, runId)
     const finished = yield* all(LIST_SIZES_OF_STEPS, row.key!)
     const open = yield* all(LIST_WAITS, row.key!)
-    const running = new Map((yield* runningNow(row, told)).map((step) => [step.stepKey, step]))
+    const running = new Map((yield* runningNow(row, reported)).map((step) => [step.stepKey, step]))
     // steps that are retried are already among the open ones
     const isAgain = new Set(open.map(({ step_key }) => String(step_key)))
     const fresh = [...running.values()].filter(({ stepKey }) => !isAgain.has(stepKey))
@@ -195,7 +195,7 @@ export const getSituation = inEnvironment(
     tx: Transaction,
     environment: string,
     runId: string,
-    told: ReadonlyArray<RunningAt> = []
+    reported: ReadonlyArray<RunningAt> = []
   ): Program<RunSituation, RunNotFoundError> {
     const row = yield* findRun(tx, environment, runId)
     const fn = registryOf(tx).byKey(Number(row.function))
@@ -229,7 +229,7 @@ export const getSituation = inEnvironment(
         : {
             lease: readLease(tx, row),
             ...(engine === undefined ? {} : { engine }),
-            running: yield* runningNow(row, told),
+            running: yield* runningNow(row, reported),
             ...(damage === undefined ? yield* lastStep(row) : {})
           }),
       ...(row.ready_at === null ? {} : { readyAt: Number(row.ready_at) }),
@@ -243,7 +243,7 @@ export const getSituation = inEnvironment(
       ...(heldBack === undefined ? {} : { heldBack })
     }
   },
-  (_, runId, _told?: ReadonlyArray<RunningAt>) => `read run ${runId}`
+  (_, runId, _reported?: ReadonlyArray<RunningAt>) => `read run ${runId}`
 )
 
 const pinOf = (row: Row, fn: RegisteredFunction | undefined): Pick<RunSituation, "pin"> => {
@@ -301,14 +301,16 @@ export const getRunSteps = (
   store: StoreService,
   environment: string,
   runId: string,
-  told: ReadonlyArray<RunningAt> = []
+  reported: ReadonlyArray<RunningAt> = []
 ) =>
   Effect.gen(function* () {
     const steps: Array<RunStep> = []
     let from: number | undefined = 0
     while (from !== undefined) {
       if (from > 0) yield* yieldToEventLoop
-      const part: RunSteps = yield* store.read(readRunSteps(environment, runId, { from, limit: -1, told }))
+      const part: RunSteps = yield* store.read(
+        readRunSteps(environment, runId, { from, limit: -1, reported })
+      )
       for (const step of part.steps) steps.push(step)
       from = part.next
     }

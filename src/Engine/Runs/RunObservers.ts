@@ -2,7 +2,7 @@
 import { registryOf } from "../Functions/Registry.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import type { RunActivity } from "../Store/RunActivity.ts"
-import { record } from "./Recording.ts"
+import { record } from "./RunAudit.ts"
 
 /** Whether anything observes steps, or records them. */
 export const hasStepObservers = (tx: Transaction): boolean => tx.interest.steps || registryOf(tx).hasRecorded

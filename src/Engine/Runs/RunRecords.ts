@@ -1,5 +1,5 @@
 /** Queries about runs, and their results. */
-import type { OtherEngine } from "./NodeWorkers.ts"
+import type { OtherEngine } from "./EngineWorkers.ts"
 import type { waitKinds } from "./WaitKinds.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 import type { RunningStep } from "../../Protocol/RunningSteps.ts"
@@ -86,7 +86,7 @@ export interface RunSituation {
   readonly heldBack?: HeldBack
 }
 
-export interface RecordingPage {
+export interface AuditPage {
   readonly events: Array<AuditEvent>
   /** The number of the last event on the page: the next page comes after it. Absent at the end. */
   readonly next?: number

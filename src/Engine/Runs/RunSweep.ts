@@ -1,4 +1,4 @@
-/** Deletes runs that ended long ago, and expired recordings. */
+/** Deletes runs that ended long ago, and expired audit records. */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -6,7 +6,7 @@ import type * as Scope from "effect/Scope"
 import type { StoreError } from "../../Errors.ts"
 import type { StoreService } from "../Store/Store.ts"
 import { BATCH, everyHour, untilEnd, untilNone } from "../Sweep.ts"
-import { deleteExpiredRecordings } from "./Recording.ts"
+import { deleteExpiredRecords } from "./RunAudit.ts"
 import { deleteEndedRuns } from "./RunRetention.ts"
 
 /**
@@ -29,6 +29,6 @@ export const deleteOldRuns = (store: StoreService): Effect.Effect<void, StoreErr
 /** Deletes old runs periodically, until the scope ends. */
 export const make = (store: StoreService): Effect.Effect<void, never, Scope.Scope> =>
   everyHour(
-    "Ended runs and recordings",
-    Effect.andThen(untilNone(store.write(deleteExpiredRecordings(BATCH))), deleteOldRuns(store))
+    "Ended runs and audit records",
+    Effect.andThen(untilNone(store.write(deleteExpiredRecords(BATCH))), deleteOldRuns(store))
   )

@@ -28,7 +28,7 @@ import { Store, timeOf } from "../Store/Store.ts"
 import { checkFilters, isSearch } from "./CheckFilters.ts"
 import { explain } from "./Explain.ts"
 import { LiveWorkers } from "./LiveWorkers.ts"
-import * as Recording from "./Recording.ts"
+import * as RunAudit from "./RunAudit.ts"
 import { awaitEnd, readSituation, type GiveUp, waitForRun, type Waiting } from "./AwaitEnd.ts"
 import { countFor } from "./RunCounts.ts"
 import * as RunInspection from "./RunInspection.ts"
@@ -96,7 +96,7 @@ export interface RunsService {
     runId: string,
     page: PageQuery
   ) => Effect.Effect<Page<RunLogLine>, EngineError>
-  /** A run once it has ended; `undefined` when `giveUp` called its listener first. */
+  /** Waits until the run has ended. `undefined` if `giveUp` calls its listener first. */
   readonly awaitEnd: (
     environment: string,
     runId: string,
@@ -112,7 +112,8 @@ export interface RunsService {
   /** Calls `listener` with the activity of runs, as it is committed. Returns a function that stops it. */
   readonly observe: (listener: (activity: ReadonlyArray<ObservedActivity>) => void) => () => void
   /**
-   * Counts the unfinished runs that can never move again: always 0 (guarantee G2), see `Stuck.ts`. Reads every unfinished run.
+   * Counts the unfinished runs that can never move again, see `Stuck.ts`. Anything but 0 is a bug of the engine. Reads every
+   * unfinished run.
    */
   readonly countStuck: Effect.Effect<number, StoreError>
   /** The runs that {@link countStuck} counts, 100 at most. */
@@ -155,9 +156,9 @@ const make = (waiting: Waiting): RunsService => {
           checkCursor(after, /^\d{0,9}$/),
           yieldFirst(
             Effect.suspend(() => {
-              const told = workers.running(environment, runId)
+              const reported = workers.running(environment, runId)
               return store.read(
-                RunInspection.readRunSteps(environment, runId, { from: Number(after), limit, told })
+                RunInspection.readRunSteps(environment, runId, { from: Number(after), limit, reported })
               )
             })
           )
@@ -172,7 +173,7 @@ const make = (waiting: Waiting): RunsService => {
         runId,
         Effect.andThen(
           checkCursor(after, /^\d{0,15}$/),
-          store.read(Recording.readRecording(environment, runId, { after: Number(after), limit }))
+          store.read(RunAudit.readAuditRecord(environment, runId, { after: Number(after), limit }))
         )
       ),
       ({ events, next }) => ({ items: events, ...(next === undefined ? {} : { nextCursor: String(next) }) })
@@ -289,7 +290,7 @@ const make = (waiting: Waiting): RunsService => {
   }
 }
 
-/** An operation on a run, which fails unless the run id is valid, and the step `fromStep`, if one is given. */
+/** Runs `operation` after a check of the run id and, if it is given, of `fromStep`. */
 const onRun = <A, E>(
   runId: string,
   operation: Effect.Effect<A, E>,

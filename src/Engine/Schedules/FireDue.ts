@@ -38,7 +38,7 @@ import { type AcceptedEvent, deliverEvent, fireWait, makeReady } from "../Runs/W
 /** How many due items of one kind a batch has, of all environments together. */
 const BATCH = 512
 
-/** The kinds of due work. Each one is a command of its own, so that an error in one does not hold up the others. */
+/** The kinds of due work. Each one is a program of its own, so that an error in one does not hold up the others. */
 const kindsOfDueWork = ["events", "cancellations", "waits", "leases", "schedules", "keys"] as const
 
 type DueWork = (typeof kindsOfDueWork)[number]

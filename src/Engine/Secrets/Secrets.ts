@@ -117,7 +117,7 @@ export class SecretsService {
     return Effect.flatMap(this.#store.read(Rows.readSecrets(environment, names)), (sealed) => {
       const key = this.#key
       if (sealed.length === 0) return Effect.succeed({})
-      if (key === undefined) return Effect.fail(keyMissing(`Secret "${sealed[0]?.name}" cannot be opened`))
+      if (key === undefined) return Effect.fail(keyMissingToOpen(sealed[0]?.name))
       const values: Record<string, string> = {}
       for (const { name, sealed: text } of sealed) {
         const value = unseal(key, text, `${environment}/${name}`)
@@ -154,6 +154,13 @@ const keyMissing = (what: string): EngineError =>
   new MasterKeyError(
     `${what}: the engine has no master key. Set IRONFLOW_MASTER_KEY to 32 random bytes in base64, for example from ` +
       `\`node -p "require('node:crypto').randomBytes(32).toString('base64')"\`.`,
+    { code: "MASTER_KEY_MISSING" }
+  )
+
+/** A new key would not help: it cannot open what was stored under another one. */
+const keyMissingToOpen = (name: string | undefined): EngineError =>
+  new MasterKeyError(
+    `Secret "${name}" cannot be opened: the engine has no master key. Set IRONFLOW_MASTER_KEY to the key under which the secret was stored.`,
     { code: "MASTER_KEY_MISSING" }
   )
 

@@ -68,7 +68,7 @@ export const sign = async (filename: string, place: string): Promise<void> => {
   const { places, sha256 } = await digest(filename, place)
   if (places.length === 0)
     throw new StoreError(
-      "The checksum of the backup could not be written: the file does not contain its placeholder"
+      `The backup "${filename}" could not be signed: it does not contain the placeholder for its checksum. Make the backup again; if that fails too, report it`
     )
   const file = await open(filename, "r+")
   try {

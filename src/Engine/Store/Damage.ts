@@ -19,8 +19,8 @@ export interface Culprit {
   readonly error: unknown
   readonly kind: DamagedKind
   readonly keys:
-    { readonly certain: number } | { readonly statement: Statement; readonly values: ReadonlyArray<Value> }
-  /** One of the rows is known to be the cause. */
+    { readonly known: number } | { readonly statement: Statement; readonly values: ReadonlyArray<Value> }
+  /** Whether the error certainly comes from one of the listed rows. A known row is certain anyway. */
   readonly isCertain?: boolean
 }
 
@@ -36,7 +36,7 @@ export class Damage {
   /** Whether damage was found since the start. Only a check of the whole file can tell whether it is still there. */
   wasFound = false
   /** Messages for the log. */
-  readonly news: Array<string> = []
+  readonly messages: Array<string> = []
 
   constructor(db: DatabaseSync) {
     this.#db = db
@@ -50,7 +50,7 @@ export class Damage {
   /** Notes that something other than such a row cannot be read. */
   unreadable(what: string, error: unknown): void {
     this.wasFound = true
-    this.news.push(`${what} cannot be read: ${error instanceof Error ? error.message : String(error)}`)
+    this.messages.push(`${what} cannot be read: ${error instanceof Error ? error.message : String(error)}`)
   }
 
   /** Why this row is left alone, if it is. */

@@ -27,7 +27,7 @@ export interface ErrorsOf {
 
 /**
  * Notes the rows that cause an error, and returns them. Returns none when the disk is full, when the database is out of reach, or
- * when no single row is the cause. Must not run within a transaction.
+ * when the error cannot be traced to rows. Must not run within a transaction.
  */
 export function* isolateDamage(
   tx: Transaction,
@@ -38,8 +38,9 @@ export function* isolateDamage(
   const { culprit } = tx
   tx.culprit = undefined
   if (culprit === undefined || culprit.error !== error || errors.isUnavailable(error)) return []
-  const certain = "certain" in culprit.keys || culprit.isCertain === true
-  if (!certain && !errors.isDamage(error)) return []
+  // then a row is noted even if it can be read: work on it fails all the same
+  const isAmongRows = "known" in culprit.keys || culprit.isCertain === true
+  if (!isAmongRows && !errors.isDamage(error)) return []
   let keys: ReadonlyArray<number>
   try {
     keys = yield* keysOf(culprit)
@@ -51,7 +52,7 @@ export function* isolateDamage(
   for (let i = 0; i < keys.length && found.length === 0; i += CHUNK) {
     for (const key of keys.slice(i, i + CHUNK)) {
       const problem = yield* problemOf(tx, callbacks, culprit.kind, key, errors)
-      const why = problem ?? (certain ? whyOf(error, errors) : undefined)
+      const why = problem ?? (isAmongRows ? whyOf(error, errors) : undefined)
       if (why === undefined || !tx.damage.note(culprit.kind, key, why)) continue
       found.push({ kind: culprit.kind, key, id: yield* callbacks.nameOf(tx, culprit.kind, key), why })
     }
@@ -64,10 +65,17 @@ export const damagedRowMessage = ({ id, key, kind, why }: DamagedRow): string =>
   kind === "run"
     ? `Run ${id ?? `#${key}`} is damaged in the database and is skipped, while the others continue: ${why}. Restore the database from a backup, ` +
       "or patch the damaged step, or cancel the run"
-    : `${kind === "event" ? "An" : "A"} ${kind} (${key}) is damaged in the database and is skipped, while the others continue: ${why}. Restore the database from a backup`
+    : `${rowNames[kind](key)} is damaged in the database and is skipped, while the others continue: ${why}. Restore the database from a backup`
+
+/** What operators read of a row that has no id. */
+const rowNames: { readonly [Kind in Exclude<DamagedKind, "run">]: (key: number) => string } = {
+  event: (position) => `The event at position ${position}`,
+  schedule: (functionKey) => `The schedule of a function (row ${functionKey} of the table functions)`,
+  key: (key) => `An entry of a bucket (row ${key} of the table kv_entries)`
+}
 
 function* keysOf({ keys }: Culprit): Program<ReadonlyArray<number>> {
-  if ("certain" in keys) return [keys.certain]
+  if ("known" in keys) return [keys.known]
   return (yield* all(keys.statement, ...keys.values)).map((row) => Number(row.key))
 }
 
@@ -94,17 +102,17 @@ function* problemOf(
   }
 }
 
-/** How many rows of each table are checked at the start. */
+/** How many rows of each table are checked when the database is opened. */
 const NEWEST = 20
 
-/** Reads the newest rows. If the disk does not keep its promises, a crash leaves half-written rows there. */
+/** Reads the newest rows. If the disk acknowledges a sync that it has not done, a crash leaves half-written rows there. */
 export const checkNewestRows = (tx: Transaction): void => {
   const newest: ReadonlyArray<readonly [what: string, sql: string]> = [
     ["The end of the log", "SELECT * FROM events ORDER BY position DESC LIMIT ?"],
     ["The newest runs", "SELECT * FROM runs ORDER BY key DESC LIMIT ?"],
     ["The newest steps", "SELECT * FROM steps ORDER BY run DESC LIMIT ?"],
-    ["What is due next", "SELECT * FROM waits WHERE due_at IS NOT NULL ORDER BY due_at LIMIT ?"],
-    ["The newest keys", "SELECT * FROM kv_entries ORDER BY rowid DESC LIMIT ?"]
+    ["The next timers", "SELECT * FROM waits WHERE due_at IS NOT NULL ORDER BY due_at LIMIT ?"],
+    ["The newest entries of buckets", "SELECT * FROM kv_entries ORDER BY rowid DESC LIMIT ?"]
   ]
   for (const [what, sql] of newest) {
     try {

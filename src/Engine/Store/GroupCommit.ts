@@ -1,10 +1,10 @@
 /**
- * A single writer: commands that arrive together share a transaction, and every caller wakes when the transaction is durable.
+ * A single writer: programs that arrive together share a transaction, and every caller wakes when the transaction is durable.
  *
- * A transaction costs one sync of the disk, however many commands are in it. This is what gives the throughput. While a slow disk
- * syncs one group, the process goes on with other work, and new commands gather for the next group. A command that throws rolls
- * the whole group back. The group is then repeated with one command per transaction, so that only the faulty command fails. So a
- * command must change nothing but the database and what `begin` resets.
+ * A transaction costs one sync of the disk, however many programs are in it. This is what gives the throughput. While a slow disk
+ * syncs one group, the process goes on with other work, and new programs gather for the next group. A program that throws rolls
+ * the whole group back. The group is then repeated with one program per transaction, so that only the faulty program fails. So a
+ * program must change nothing but the database and what `begin` resets.
  */
 import type { DatabaseSync } from "node:sqlite"
 import { MAX_SHARED_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
@@ -13,7 +13,7 @@ import { clearTimeout, setTimeout } from "../../RealTimers.ts"
 import { afterOthers } from "../EventLoop.ts"
 import type { Sync } from "./WalSync.ts"
 
-interface Command {
+interface QueuedProgram {
   readonly run: () => unknown
   readonly succeed: (value: never) => void
   readonly fail: (cause: unknown) => void
@@ -21,33 +21,33 @@ interface Command {
 }
 
 export interface GroupCommitOptions {
-  /** Most commands in one transaction. */
+  /** Most programs in one transaction. */
   readonly max: number
-  /** Whether the transaction has done enough since `begin`. If so, the remaining commands get the next one. */
+  /** Whether the transaction has done enough since `begin`. If so, the remaining programs get the next one. */
   readonly isFull?: () => boolean
-  /** Called before every group. Returns a command that has to be committed before the group, if any. */
+  /** Called before every group. Returns a program that has to be committed before the group, if any. */
   readonly beforeGroup?: () => (() => void) | undefined
-  /** Called with the error when that command could not be committed. */
+  /** Called with the error when that program could not be committed. */
   readonly beforeGroupFailed?: (error: unknown) => void
   /** Called before every transaction. */
   readonly beginning?: () => void
-  /** Called at the start of every transaction, before its commands. */
+  /** Called at the start of every transaction, before its programs. */
   readonly begin: () => void
   /**
-   * Called after the commands, unless the transaction is full or one of them failed. Commands that it submits join the
+   * Called after the programs, unless the transaction is full or one of them failed. Programs that it submits join the
    * transaction.
    */
   readonly joining?: () => void
-  /** Called after the commands, before they are committed. */
+  /** Called after the programs, before they are committed. */
   readonly committing?: () => void
   /** Called after a transaction was rolled back. */
   readonly rolledBack?: () => void
   /**
-   * Called with the error after `rolledBack`. Returns whether it repaired something, so that the same commands may succeed now.
+   * Called with the error after `rolledBack`. Returns whether it repaired something, so that the same programs may succeed now.
    */
   readonly isolateDamage?: (error: unknown) => boolean
-  /** Called with the time until a group was durable, milliseconds, and with its number of commands. */
-  readonly took?: (ms: number, commands: number) => void
+  /** Called with the time until a group was durable, milliseconds, and with its number of programs. */
+  readonly took?: (ms: number, programs: number) => void
   /** Called after every commit. It may return a function, which is called when the commit is durable, before the callers wake. */
   readonly committed: () => (() => void) | void
   /** Makes commits durable. Absent where `COMMIT` itself does so. */
@@ -77,7 +77,7 @@ const MAX_ISOLATED = 500
 
 export class GroupCommit {
   readonly #db: DatabaseSync
-  readonly #queue: Array<Command> = []
+  readonly #queue: Array<QueuedProgram> = []
   readonly #options: GroupCommitOptions
   readonly #begin
   readonly #commit
@@ -97,8 +97,8 @@ export class GroupCommit {
   #afterSync: Array<(refused?: { readonly error: unknown }) => void> = []
   /** Committed transactions since the start. */
   commits = 0
-  /** Commands in the committed transactions since the start. */
-  commands = 0
+  /** Programs in the committed transactions since the start. */
+  programs = 0
 
   constructor(db: DatabaseSync, options: GroupCommitOptions) {
     this.#db = db
@@ -107,14 +107,14 @@ export class GroupCommit {
     this.#commit = db.prepare("COMMIT")
   }
 
-  /** Queues a command. `succeed` is called when its commit is durable, `fail` when the command failed. */
+  /** Queues a program. `succeed` is called when its commit is durable, `fail` when the program failed. */
   submit<A>(run: () => A, succeed: (value: A) => void, fail: (cause: unknown) => void): void {
     if (this.#closed !== undefined) return fail(this.#closed)
     this.#queue.push({ run, succeed, fail, result: undefined })
     this.#schedule()
   }
 
-  /** Commits the queued commands, and what must precede the next group. Later commands fail with `reason`. */
+  /** Commits the queued programs, and what must precede the next group. Later programs fail with `reason`. */
   close(reason: unknown): void {
     this.#waitForDisk()
     while (this.#queue.length > 0) {
@@ -125,7 +125,7 @@ export class GroupCommit {
     this.#closed ??= reason
   }
 
-  /** Stops writing: queued and later commands fail with `reason`. */
+  /** Stops writing: queued and later programs fail with `reason`. */
   stop(reason: unknown): void {
     this.#closed ??= reason
   }
@@ -159,23 +159,23 @@ export class GroupCommit {
     this.#tookMs = performance.now() - beganAt
     if (cause === undefined) return this.#end(group, beganAt)
     if (group.length === 1) return group[0]!.fail(cause.error)
-    for (const command of group) {
-      const alone = this.#transactIsolating([command], false)
-      if (alone === undefined) this.#end([command])
-      else command.fail(alone.error)
+    for (const program of group) {
+      const alone = this.#transactIsolating([program], false)
+      if (alone === undefined) this.#end([program])
+      else program.fail(alone.error)
     }
   }
 
   #doFirst(): void {
     const run = this.#options.beforeGroup?.()
     if (run === undefined) return
-    const first: Command = { run, succeed: () => {}, fail: () => {}, result: undefined }
+    const first: QueuedProgram = { run, succeed: () => {}, fail: () => {}, result: undefined }
     const cause = this.#transactIsolating([first], false)
     if (cause === undefined) this.#end([first])
     else this.#options.beforeGroupFailed?.(cause.error)
   }
 
-  #transactIsolating(group: Array<Command>, mayJoin = true): { readonly error: unknown } | undefined {
+  #transactIsolating(group: Array<QueuedProgram>, mayJoin = true): { readonly error: unknown } | undefined {
     for (let isolated = 0; ; isolated++) {
       if (this.#closed !== undefined) return { error: this.#closed }
       const cause = this.#transact(group, mayJoin)
@@ -189,8 +189,8 @@ export class GroupCommit {
     }
   }
 
-  /** Runs the group. When some commands have taken long, the rest waits for the next transaction. */
-  #transact(group: Array<Command>, mayJoin: boolean): { readonly error: unknown } | undefined {
+  /** Runs the group. When some programs have taken long, the rest waits for the next transaction. */
+  #transact(group: Array<QueuedProgram>, mayJoin: boolean): { readonly error: unknown } | undefined {
     let open = false
     try {
       this.#options.beginning?.()
@@ -198,12 +198,12 @@ export class GroupCommit {
       open = true
       this.#options.begin()
       const before = stepsTaken()
-      const commands = group.length
+      const programs = group.length
       for (let i = 0; i < group.length; i++) {
         group[i]!.result = group[i]!.run()
         const isFull = stepsTaken() - before > MAX_SHARED_STEPS || this.#options.isFull?.() === true
         if (isFull && i + 1 < group.length) this.#queue.unshift(...group.splice(i + 1))
-        else if (mayJoin && !isFull && i + 1 === commands) this.#join(group)
+        else if (mayJoin && !isFull && i + 1 === programs) this.#join(group)
       }
       this.#options.committing?.()
       this.#commit.run()
@@ -213,28 +213,28 @@ export class GroupCommit {
       return { error }
     }
     this.commits++
-    this.commands += group.length
+    this.programs += group.length
     return undefined
   }
 
-  #join(group: Array<Command>): void {
+  #join(group: Array<QueuedProgram>): void {
     const others = this.#queue.length
     this.#options.joining?.()
     group.push(...this.#queue.splice(others))
   }
 
-  /** Ends a committed group: its callers wake when it is durable. `beganAt`: when the group began; absent for single commands. */
-  #end(group: ReadonlyArray<Command>, beganAt?: number): void {
+  /** Ends a committed group: its callers wake when it is durable. `beganAt`: when the group began; absent for single programs. */
+  #end(group: ReadonlyArray<QueuedProgram>, beganAt?: number): void {
     const { sync } = this.#options
     const tell = this.#options.committed()
     const finish = (refusal?: { readonly error: unknown }): void => {
       if (refusal !== undefined) {
-        for (const command of group) command.fail(refusal.error)
+        for (const program of group) program.fail(refusal.error)
         return
       }
       if (beganAt !== undefined) this.#options.took?.(performance.now() - beganAt, group.length)
       tell?.()
-      for (const command of group) command.succeed(command.result as never)
+      for (const program of group) program.succeed(program.result as never)
     }
     if (sync?.isNeeded() !== true) return finish()
     const syncedAt = performance.now()

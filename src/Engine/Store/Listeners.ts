@@ -7,7 +7,7 @@ import type { Interest } from "./Transaction.ts"
 export class Listeners {
   /** Reports that a listener threw. The commit stands all the same, and its callers wake. */
   readonly #failed: (what: string, error: unknown) => void
-  /** What programs collect for the listeners. It is kept up to date with what they want. */
+  /** Which changes programs have to collect, because a listener of this or another engine wants them. */
   interest: Interest = { runs: false, steps: false, states: false }
   readonly #commits = new Set<{
     readonly listener: (changes: Changes) => void
@@ -15,10 +15,10 @@ export class Listeners {
   }>()
   readonly #ready = new Set<() => void>()
   /** What the listeners of other engines want to hear from this one. */
-  #elsewhere: Wants = { steps: false, states: false }
+  #wantedElsewhere: Wants = { steps: false, states: false }
   /** Called when the wants of the listeners have changed. */
   onWants: () => void = () => undefined
-  readonly #away = new Set<() => void>()
+  readonly #takeovers = new Set<() => void>()
   readonly #losses = new Set<(error: StoreError) => void>()
   /** Why the store neither reads nor writes any more. */
   #lost: StoreError | undefined
@@ -50,9 +50,9 @@ export class Listeners {
     return () => void this.#ready.delete(listener)
   }
 
-  readonly onAway = (listener: () => void): (() => void) => {
-    this.#away.add(listener)
-    return () => void this.#away.delete(listener)
+  readonly onPossibleTakeover = (listener: () => void): (() => void) => {
+    this.#takeovers.add(listener)
+    return () => void this.#takeovers.delete(listener)
   }
 
   readonly onLost = (listener: (error: StoreError) => void): (() => void) => {
@@ -71,18 +71,18 @@ export class Listeners {
   }
 
   /** What other engines want to hear from this one. */
-  set elsewhere(wants: Wants) {
-    this.#elsewhere = wants
+  set wantedElsewhere(wants: Wants) {
+    this.#wantedElsewhere = wants
     this.#updateInterest()
   }
 
-  get elsewhere(): Wants {
-    return this.#elsewhere
+  get wantedElsewhere(): Wants {
+    return this.#wantedElsewhere
   }
 
-  /** Whether a listener of this engine tells the worker about its turns. */
-  isHere(workerId: string): boolean {
-    for (const { wants } of this.#commits) if (wants.isHere?.(workerId) === true) return true
+  /** Whether the worker is connected to this engine: a listener then tells it about its turns. */
+  isConnectedHere(workerId: string): boolean {
+    for (const { wants } of this.#commits) if (wants.isConnectedHere?.(workerId) === true) return true
     return false
   }
 
@@ -104,7 +104,7 @@ export class Listeners {
     })
   }
 
-  /** Tells observers first. */
+  /** Tells observers (listeners that want `activity`) before the services. */
   #tell(changes: Changes): void {
     for (const { listener, wants } of this.#commits) {
       if (wants.activity !== undefined) this.#careful("tell an observer of a commit", () => listener(changes))
@@ -120,12 +120,15 @@ export class Listeners {
   }
 
   /** Tells the listeners that other engines may have taken over what this one held. */
-  away(): void {
-    for (const listener of this.#away)
+  possibleTakeover(): void {
+    for (const listener of this.#takeovers)
       this.#careful("give up work that other engines may have taken over", listener)
   }
 
-  /** Tells the listeners that another engine owns the database now. Returns `false` when they were told before. */
+  /**
+   * Tells the listeners that the store has stopped for good: another engine owns the database, or the disk has refused a sync.
+   * Returns `false` when they were told before.
+   */
   lose(error: StoreError): boolean {
     if (this.#lost !== undefined) return false
     this.#lost = error
@@ -136,8 +139,8 @@ export class Listeners {
   #updateInterest(): void {
     const { states, steps } = this.wants
     this.interest.runs = [...this.#commits].some(({ wants: { activity } }) => activity !== undefined)
-    this.interest.steps = steps || this.#elsewhere.steps
-    this.interest.states = states || this.#elsewhere.states
+    this.interest.steps = steps || this.#wantedElsewhere.steps
+    this.interest.states = states || this.#wantedElsewhere.states
   }
 
   #careful(what: string, run: () => void): void {

@@ -247,7 +247,7 @@ export function* isolateRow<A, Y extends Step>(
     return yield* program
   } catch (error) {
     if (error instanceof Refused) throw error
-    tx.blame({ error, kind, keys: { certain: key } })
+    tx.blame({ error, kind, keys: { known: key } })
     throw error
   }
 }

@@ -13,7 +13,7 @@ import { StoreError } from "../../Errors.ts"
 import { makeIdGenerator } from "../../Ids.ts"
 import { checkKeys, type Keys } from "../../OptionKeys.ts"
 import { backUp } from "./Backup.ts"
-import { noteBackup } from "./BackupRows.ts"
+import { noteBackup } from "./LastBackup.ts"
 import { clockJumpMessage } from "./ClockJumps.ts"
 import { readClock, storeClock } from "./ClockRows.ts"
 import { ClockWatch } from "./ClockWatch.ts"
@@ -129,7 +129,7 @@ export const make = (
 
     if (lastStop?.mayLack === true) yield* Effect.logWarning(lastStop.message)
     else if (lastStop !== undefined) yield* Effect.logDebug(lastStop.message)
-    for (const news of tx.damage.news) yield* Effect.logError(news)
+    for (const message of tx.damage.messages) yield* Effect.logError(message)
     const { behindMs } = clockWatch
     if (behindMs >= 1000) {
       yield* Effect.logWarning(clockJumpMessage(-behindMs))

@@ -24,9 +24,9 @@ import type { StoreCallbacks } from "./StoreCallbacks.ts"
 import type { Transaction } from "./Transaction.ts"
 import type { WalSync } from "./WalSync.ts"
 
-/** Most commands in one transaction. */
+/** Most programs in one transaction. */
 const GROUP = 512
-/** Runs that are started in one transaction; a single command is never split. */
+/** Runs that are started in one transaction; a single program is never split. */
 const GROUP_RUNS = 1000
 
 export interface SqliteWritesOptions {
@@ -167,8 +167,8 @@ export class SqliteWrites implements GroupCommitOptions {
     return () => listeners.committed(changes)
   }
 
-  took(ms: number, commands: number): void {
-    this.#programs += commands
+  took(ms: number, programs: number): void {
+    this.#programs += programs
     this.#durations.add(ms / 1000)
   }
 

@@ -33,8 +33,8 @@ export interface StoreService {
    */
   readonly onReady: (listener: () => void) => () => void
   /**
-   * Calls `listener` once, with the reason, when the store finds that another engine has taken the database over. Nothing is
-   * written from then on. Returns a function that stops it.
+   * Calls `listener` once, with the reason, when the store has stopped for good: another engine has taken the database over, or
+   * the disk has refused a sync. Nothing is written from then on. Returns a function that stops it.
    */
   readonly onLost: (listener: (error: StoreError) => void) => () => void
   /** Checks without writing whether another engine has taken the database over. Absent where that cannot happen. */
@@ -46,7 +46,7 @@ export interface StoreService {
    * taken over, what it held: its turns, and its deliveries. Returns a function that stops it. Absent where there are no other
    * engines.
    */
-  readonly onAway?: (listener: () => void) => () => void
+  readonly onPossibleTakeover?: (listener: () => void) => () => void
   /**
    * Whether other engines have seen this one recently enough: whatever its turns start now, no other engine takes them over in
    * the meantime. Absent where there are no other engines.
@@ -113,8 +113,8 @@ export interface ListenOptions {
   readonly activity?: "runs" | "steps"
   /** Saves of projections. */
   readonly states?: boolean
-  /** Whether this listener tells a worker about its turns. Turns of other workers are told to other engines. */
-  readonly isHere?: (workerId: string) => boolean
+  /** Whether a worker is connected to this engine, so that this listener tells it about its turns. Other engines tell theirs. */
+  readonly isConnectedHere?: (workerId: string) => boolean
 }
 
 /** What is told only while there are listeners for it. */

@@ -40,7 +40,7 @@ const NO_BYTES = new Uint8Array(0)
 
 /**
  * Checks and converts `values` for SQLite. SQLite accepts integers that JavaScript cannot read back. A row with one would fail
- * every command that reads it, so the command that would write it fails instead. Node.js up to 22.20 stores NULL for an empty
+ * every program that reads it, so the program that would write it fails instead. Node.js up to 22.20 stores NULL for an empty
  * byte array without a buffer of its own. Decoders and messages between threads produce such arrays.
  */
 const storable = (values: ReadonlyArray<Value>): ReadonlyArray<Value> => {
@@ -184,7 +184,7 @@ export class Transaction {
     for (const program of writesOf(this)) this.perform(program)
   }
 
-  /** Writes what a transaction writes once for all its commands. Called before it commits. */
+  /** Writes what a transaction writes once for all its programs. Called before it commits. */
   committing(): void {
     this.writeHeld()
     eachCache(this.caches, (cache, made) => {

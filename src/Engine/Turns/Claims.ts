@@ -51,7 +51,7 @@ export const claimRuns = inEnvironment(
     demands: ReadonlyArray<Demand>
   ): Program<ReadonlyArray<Claim>> {
     const claims: Array<Claim> = []
-    const candidates = demands.map((demand): Candidate => ({ demand, credit: demand.credit }))
+    const candidates = demands.map((demand): Candidate => ({ demand, room: demand.room }))
     // iterates over a copy: functions leave the set and come back to it meanwhile
     for (const key of Array.from(readyOf(tx).mayBeReady)) {
       const fn = registryOf(tx).byKey(key)
@@ -60,13 +60,13 @@ export const claimRuns = inEnvironment(
         ({ demand }) =>
           demand.functions.has(fn.registration.id) && acceptsLabels(fn.registration, demand.labels)
       )
-      const able = present.filter(({ credit }) => credit > 0)
+      const able = present.filter(({ room }) => room > 0)
       if (able.length === 0) continue
       clearReady(tx, key)
       // the function goes to the end of the queue, so that the next claim starts with another one and a busy function does not
       // starve the others
       if (!(yield* claimFunction(tx, fn, able, present, claims))) readyOf(tx).mayBeReady.add(key)
-      if (candidates.every((candidate) => candidate.credit === 0)) break
+      if (candidates.every((candidate) => candidate.room === 0)) break
     }
     return claims
   },
@@ -241,7 +241,7 @@ const gaveOut = (
       at: now
     })
   }
-  candidate.credit--
+  candidate.room--
 }
 
 /** SQL: the keys of ready runs. */
@@ -264,7 +264,7 @@ function* claimWhere(
   const atMost = claims.length + limit
   let areApart = false
   while (true) {
-    const wanted = Math.min(creditOf(candidates), atMost - claims.length)
+    const wanted = Math.min(roomOf(candidates), atMost - claims.length)
     if (wanted === 0) return areApart ? "some are kept apart" : "not all"
     const actors = actorsOf(fn, lane)
     const rows = yield* allIsolatingDamage(
@@ -304,8 +304,8 @@ function* claimWhere(
 const NO_SUSPECTS = `AND (r.losses < ${SUSPECT_FROM}
   OR EXISTS (SELECT 1 FROM steps s WHERE s.run = r.key AND s.seq > r.loss_seq))`
 
-const creditOf = (candidates: ReadonlyArray<Candidate>): number =>
-  candidates.reduce((sum, candidate) => sum + candidate.credit, 0)
+const roomOf = (candidates: ReadonlyArray<Candidate>): number =>
+  candidates.reduce((sum, candidate) => sum + candidate.room, 0)
 
 /**
  * SQL: the concurrency key. For a paused function it is written so that the index of the key is not used: its runs that have
@@ -340,7 +340,7 @@ function* claimLimited(
 ): Program<boolean> {
   let after: string | undefined
   let keptApart = false
-  while (candidates.some((candidate) => candidate.credit > 0)) {
+  while (candidates.some((candidate) => candidate.room > 0)) {
     const next =
       after === undefined
         ? yield* get(nextKey(fn, "IS NOT NULL"), fn.key)
@@ -470,8 +470,8 @@ function* claimRow(
   return true
 }
 
-const mayTry = (tx: Transaction, { capacity, credit, workerId }: Demand, losses: number): boolean =>
-  suspectsOf(tx).hasRoom(workerId, capacity ?? credit, losses, tx.now())
+const mayTry = (tx: Transaction, { capacity, room, workerId }: Demand, losses: number): boolean =>
+  suspectsOf(tx).hasRoom(workerId, capacity ?? room, losses, tx.now())
 
 const FIND_ROLLBACK = statement("Claims.findRollback", "SELECT error, compensations FROM runs WHERE key = ?")
 

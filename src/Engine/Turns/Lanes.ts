@@ -12,7 +12,7 @@ import type { Demand } from "./TurnRecords.ts"
 /** A worker with room, during a claim. */
 export interface Candidate {
   readonly demand: Demand
-  credit: number
+  room: number
 }
 
 /** Workers that may have the same runs of a function. */
@@ -78,10 +78,10 @@ const ACTOR_IS_FREE = `AND (r.actor IS NULL OR NOT EXISTS (SELECT 1 FROM actors 
   WHERE a.function = r.function AND a.actor = r.actor AND a.worker IN (SELECT value FROM json_each(?))))`
 
 const withoutRoom = (present: ReadonlyArray<Candidate>): string =>
-  JSON.stringify(present.filter(({ credit }) => credit <= 0).map(({ demand }) => demand.workerId))
+  JSON.stringify(present.filter(({ room }) => room <= 0).map(({ demand }) => demand.workerId))
 
 const withRoom = (candidates: ReadonlyArray<Candidate>): string =>
-  JSON.stringify(candidates.filter(({ credit }) => credit > 0).map(({ demand }) => demand.workerId))
+  JSON.stringify(candidates.filter(({ room }) => room > 0).map(({ demand }) => demand.workerId))
 
 /** The value for the parameter of {@link actorCondition}; `undefined` for a function without actors. */
 export const actorsOf = (fn: RegisteredFunction, { pin, present, candidates }: Lane): string | undefined => {
@@ -120,7 +120,7 @@ export function* chooseCandidate(
     bound !== undefined &&
     (pin === undefined || present.some(({ demand }) => demand.workerId === bound.worker))
   ) {
-    return candidates.find(({ credit, demand }) => credit > 0 && demand.workerId === bound.worker)
+    return candidates.find(({ room, demand }) => room > 0 && demand.workerId === bound.worker)
   }
   const candidate = preferredCandidate(fn, candidates)
   if (candidate !== undefined) {
@@ -136,12 +136,12 @@ export const preferredCandidate = (
   let best: Candidate | undefined
   let bestMatches = false
   for (const candidate of candidates) {
-    if (candidate.credit <= 0) continue
+    if (candidate.room <= 0) continue
     const matches = candidate.demand.functions.get(fn.registration.id) === codeVersionOf(fn.registration)
     if (
       best === undefined ||
       (matches && !bestMatches) ||
-      (matches === bestMatches && candidate.credit > best.credit)
+      (matches === bestMatches && candidate.room > best.room)
     ) {
       best = candidate
       bestMatches = matches

@@ -16,7 +16,7 @@ import {
 import type { Transaction, Row } from "../Store/Transaction.ts"
 import { revoked, jobOf, isRevoked } from "../Runs/RevokedLeases.ts"
 import { endRevokedLease, endLease } from "../Runs/EndLease.ts"
-import { hasLiveEngine, sessionEnded } from "../Runs/NodeWorkers.ts"
+import { hasLiveEngine, sessionEnded } from "../Runs/EngineWorkers.ts"
 import { aboutRun, functionIdOf } from "../Runs/RunObservers.ts"
 import { markReady } from "../Functions/ReadyFunctions.ts"
 import { makeReady, delayRun } from "../Runs/Waits.ts"

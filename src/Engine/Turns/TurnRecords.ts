@@ -12,8 +12,8 @@ export interface Demand {
   readonly functions: ReadonlyMap<string, string>
   readonly labels: { readonly [key: string]: string }
   /** How many more runs it takes now. */
-  readonly credit: number
-  /** How many runs the worker takes in all; `credit` by default. */
+  readonly room: number
+  /** How many runs the worker takes in all; `room` by default. */
   readonly capacity?: number
   /** How long a lease lasts without a heartbeat, milliseconds. Absent for a worker in this process, which ends with it. */
   readonly leaseMs?: number

@@ -47,7 +47,7 @@ export interface ConnectedWorker {
   /** Whether it has connected to another engine. */
   hasMoved: boolean
   /** How many more jobs it takes now. */
-  credit: number
+  room: number
   reachable: boolean
   /** Why the worker cannot be reached, when that is known. */
   problem: string | undefined

@@ -56,7 +56,7 @@ export class ConnectedWorkers implements LiveWorkersService {
       isClaimed: false,
       storedFunctions: functions,
       hasMoved: false,
-      credit: 0,
+      room: 0,
       reachable: true,
       problem: undefined
     }
@@ -155,7 +155,7 @@ export class ConnectedWorkers implements LiveWorkersService {
     let credit = 0
     for (const worker of this.#workers.values()) {
       activeJobs += worker.active.size
-      credit += worker.credit
+      credit += worker.room
     }
     return { workers: this.#workers.size, activeJobs, credit }
   }

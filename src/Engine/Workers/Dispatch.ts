@@ -10,7 +10,7 @@ import type { StoreError } from "../../Errors.ts"
 import { endsLease, type Job, type Notice } from "../../Protocol/Worker.ts"
 import { Functions, type FunctionsService } from "../Functions/Functions.ts"
 import { LiveWorkers } from "../Runs/LiveWorkers.ts"
-import type { NodeWorker } from "../Runs/NodeWorkers.ts"
+import type { WorkerOfEngine } from "../Runs/EngineWorkers.ts"
 import { Secrets, type SecretsService } from "../Secrets/Secrets.ts"
 import type { Changes, ChangeKind } from "../Store/Changes.ts"
 import { Store, type StoreService } from "../Store/Store.ts"
@@ -77,7 +77,7 @@ export class DispatchService {
     )
   }
 
-  /** Claims at most `n` runs for a worker now, whatever its credit. */
+  /** Claims at most `n` runs for a worker now, whatever its room. */
   take(worker: ConnectedWorker, n: number): Effect.Effect<ReadonlyArray<Job>, StoreError> {
     return Effect.suspend(() => {
       const claimedAt = this.#monotonicMs()
@@ -118,7 +118,7 @@ export class DispatchService {
   }
 
   /** Takes the workers of other engines, as they have just been read. */
-  knowElsewhere(workers: ReadonlyArray<NodeWorker>): void {
+  knowElsewhere(workers: ReadonlyArray<WorkerOfEngine>): void {
     // when workers of other engines have gone, their runs may go to workers here
     if (this.connected.elsewhere.set(workers.filter(({ isHere }) => !isHere))) this.pokeIfReady()
   }
@@ -277,12 +277,12 @@ export class DispatchService {
   #demands(): ReadonlyArray<Demand> {
     const demands: Array<Demand> = []
     for (const worker of this.connected.all()) {
-      if (worker.credit > 0 && worker.reachable) demands.push(this.#demandOf(worker, worker.credit))
+      if (worker.room > 0 && worker.reachable) demands.push(this.#demandOf(worker, worker.room))
     }
     if (demands.length === 0) return demands
     // where pinned runs go depends on all present workers: those without room, and those of other engines
     for (const worker of this.connected.all()) {
-      if (worker.pins && worker.credit <= 0 && worker.reachable) demands.push(this.#demandOf(worker, 0))
+      if (worker.pins && worker.room <= 0 && worker.reachable) demands.push(this.#demandOf(worker, 0))
     }
     const { pinning } = this.connected.elsewhere
     if (pinning.length > 0) {
@@ -292,7 +292,7 @@ export class DispatchService {
     return demands
   }
 
-  #demandOf(worker: ConnectedWorker, credit: number): Demand {
+  #demandOf(worker: ConnectedWorker, room: number): Demand {
     const { leaseMs, registration } = worker
     const functions = this.connected.functionsOf(worker)
     if (worker.isClaimed && !hasSameKeys(functions, worker.storedFunctions)) this.#onLimits(worker)
@@ -301,7 +301,7 @@ export class DispatchService {
       environment: registration.environment,
       functions,
       labels: registration.labels,
-      credit,
+      room,
       capacity: registration.maxConcurrentJobs,
       ...(leaseMs === undefined ? {} : { leaseMs })
     }
@@ -328,7 +328,7 @@ export class DispatchService {
     const worker = this.connected.get(workerId)
     // the worker left during the claim; `releaseWorker` may have run before the claim, so the run is given back here
     if (worker === undefined) return this.#release(job)
-    worker.credit--
+    worker.room--
     worker.active.add(job.jobId)
     if (worker.leaseMs === undefined) this.#takeoverWatch.begin()
     if (!this.#asksForSecrets(job) && this.connected.mayRun(worker, job.functionId)) {
@@ -398,7 +398,7 @@ export class DispatchService {
   /** Gives a worker back the room for a job that it does not get. */
   #giveRoomBack(worker: ConnectedWorker, { jobId }: Job): void {
     worker.active.delete(jobId)
-    worker.credit++
+    worker.room++
     this.pokeIfReady()
   }
 
@@ -515,7 +515,7 @@ export const layer: Layer.Layer<Dispatch | LiveWorkers, never, Store | Functions
         store.onReady(() => dispatch.poke()),
         store.onLost((error) => dispatch.abandon(error)),
         store.onCommit((changes) => dispatch.committed(changes), {
-          isHere: (workerId) => dispatch.connected.has(workerId)
+          isConnectedHere: (workerId) => dispatch.connected.has(workerId)
         })
       ]
       yield* Effect.addFinalizer(() =>

@@ -2,7 +2,7 @@
 import type { WorkerInfo } from "../../Client/Client.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
 import type { LiveWorker } from "../Runs/Explain.ts"
-import type { NodeWorker } from "../Runs/NodeWorkers.ts"
+import type { WorkerOfEngine } from "../Runs/EngineWorkers.ts"
 import type { Demand } from "../Turns/TurnRecords.ts"
 import { type ConnectedWorker, infoOf } from "./ConnectedWorker.ts"
 
@@ -35,7 +35,7 @@ export class OtherEngineWorkers {
   #pinning: ReadonlyArray<Demand> = []
 
   /** Replaces the workers. Returns whether any has come, gone or changed. */
-  set(workers: ReadonlyArray<NodeWorker>): boolean {
+  set(workers: ReadonlyArray<WorkerOfEngine>): boolean {
     const before = this.#workers
     this.#workers = new Map(
       workers.flatMap((worker) => {
@@ -85,14 +85,19 @@ const demandOf = ({ environment, live, pins }: StoredWorker): ReadonlyArray<Dema
           environment,
           functions: live.codeVersions,
           labels: live.labels,
-          credit: 0,
+          room: 0,
           isElsewhere: true
         }
       ]
     : []
 
 /** Reads a stored worker; `undefined` when a version with another format has stored it. */
-const readWorker = ({ environment, info: text, jobs, workerId }: NodeWorker): StoredWorker | undefined => {
+const readWorker = ({
+  environment,
+  info: text,
+  jobs,
+  workerId
+}: WorkerOfEngine): StoredWorker | undefined => {
   const stored = safeJsonParse(text)
   if (!isObject(stored) || !Array.isArray(stored.functionIds) || !isObject(stored.labels)) return undefined
   const functionIds = stored.functionIds.map(String)

@@ -33,11 +33,11 @@ export interface RemoteSession extends WorkerSession {
     batch?: number
   ) => Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError>
   /**
-   * Sets whether the worker can be reached, which is true at first. While it cannot be reached, its credit does not count and it
+   * Sets whether the worker can be reached, which is true at first. While it cannot be reached, its room does not count and it
    * gets nothing.
    */
   readonly setReachable: (reachable: boolean, problem?: string) => void
-  /** Claims at most `n` runs now, whatever the credit. */
+  /** Claims at most `n` runs now, whatever its room. */
   readonly take: (n: number) => Effect.Effect<ReadonlyArray<Job>, StoreError>
   /**
    * Renews the leases of these jobs, or of all jobs of the worker. Leases of turns that are long past their timeout are not

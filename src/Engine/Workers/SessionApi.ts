@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import type { ConnectionError, StoreError } from "../../Errors.ts"
 import type { TurnAck, TurnReport, WorkerSession } from "../../Protocol/Worker.ts"
-import type { Batch } from "../Runs/NodeWorkers.ts"
+import type { Batch } from "../Runs/EngineWorkers.ts"
 import type { StoreService } from "../Store/Store.ts"
 import * as ExtendLeases from "../Turns/ExtendLeases.ts"
 import * as LostLeases from "../Turns/LostLeases.ts"
@@ -27,8 +27,8 @@ export class Sessions {
   of(worker: ConnectedWorker): WorkerSession {
     const { environment } = worker.registration
     return {
-      credit: (n) => {
-        worker.credit += n
+      makeRoom: (n) => {
+        worker.room += n
         this.#dispatch.pokeIfReady()
       },
       report: (reports) => this.#report(worker, reports),
@@ -65,7 +65,7 @@ export class Sessions {
         const hasChanged = (before === undefined) !== (worker.problem === undefined)
         if (hasChanged) this.#onProblem(worker)
         // pinned runs that wait for the worker's version may go to others
-        if (hasChanged || (reachable && worker.credit > 0)) this.#dispatch.pokeIfReady()
+        if (hasChanged || (reachable && worker.room > 0)) this.#dispatch.pokeIfReady()
       },
       take: (n) => this.#dispatch.take(worker, n),
       extend: (jobIds) =>

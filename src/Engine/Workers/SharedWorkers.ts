@@ -7,7 +7,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { type StoreError, ValidationError } from "../../Errors.ts"
 import type { TurnAck } from "../../Protocol/Worker.ts"
-import * as NodeWorkers from "../Runs/NodeWorkers.ts"
+import * as EngineWorkers from "../Runs/EngineWorkers.ts"
 import * as SharedCopy from "../Store/SharedCopy.ts"
 import type { StoreService } from "../Store/Store.ts"
 import { type ConnectedWorker, loseTurns } from "./ConnectedWorker.ts"
@@ -82,7 +82,7 @@ const makeAmongOthers = (
     let newestRead = 0
     const readWorkers = Effect.suspend(() => {
       const number = ++reads
-      return Effect.tap(store.read(NodeWorkers.readWorkers()), (workers) =>
+      return Effect.tap(store.read(EngineWorkers.readWorkers()), (workers) =>
         Effect.sync(() => {
           // a read that began later knows more
           if (number < newestRead) return
@@ -129,7 +129,7 @@ const makeAmongOthers = (
       if (!worker.isClaimed) return
       const before = worker.storedFunctions
       runFork(
-        Effect.matchEffect(store.write(NodeWorkers.workerChanged(workerId, session, nextInfo(worker))), {
+        Effect.matchEffect(store.write(EngineWorkers.workerChanged(workerId, session, nextInfo(worker))), {
           onSuccess: () => Effect.sync(callOthers),
           onFailure: (error) => {
             worker.storedFunctions = before
@@ -154,7 +154,7 @@ const makeAmongOthers = (
         ...(number === undefined ? {} : { number })
       }
       return Effect.flatMap(
-        store.write(NodeWorkers.connectWorker(here)),
+        store.write(EngineWorkers.connectWorker(here)),
         (result): Effect.Effect<Claimed, ValidationError> => {
           if (result._tag === "Elsewhere") {
             return Effect.fail(
@@ -195,7 +195,7 @@ const makeAmongOthers = (
         ? Effect.ignore(
             Effect.timeout(
               Effect.interruptible(
-                Effect.tap(store.write(NodeWorkers.allLeft()), () => Effect.sync(callOthers))
+                Effect.tap(store.write(EngineWorkers.allLeft()), () => Effect.sync(callOthers))
               ),
               MOST_LEAVING_MS
             )
@@ -204,7 +204,7 @@ const makeAmongOthers = (
     )
     yield* Effect.addFinalizer(() => releaseAll)
     // workers of this process lose their turns: they must not report on leases that others have
-    const stopAway = store.onAway?.(() => {
+    const stopAway = store.onPossibleTakeover?.(() => {
       for (const worker of connected.all()) if (worker.leaseMs === undefined) loseTurns(worker)
     })
     yield* Effect.addFinalizer(() => Effect.sync(() => stopAway?.()))
@@ -214,7 +214,7 @@ const makeAmongOthers = (
       awaitFree: (workerId, instance, waitMs) =>
         Effect.asVoid(
           Effect.timeoutOption(
-            Effect.repeat(store.read(NodeWorkers.whereElsewhere(workerId, instance)), {
+            Effect.repeat(store.read(EngineWorkers.whereElsewhere(workerId, instance)), {
               schedule: Schedule.spaced(FREE_LOOK_MS),
               until: (elsewhere) => elsewhere === undefined
             }),
@@ -225,7 +225,7 @@ const makeAmongOthers = (
       storeInfo,
       releaseHere: ({ registration: { workerId }, session }) => {
         runFork(
-          Effect.matchEffect(store.write(NodeWorkers.workerLeft(workerId, session)), {
+          Effect.matchEffect(store.write(EngineWorkers.workerLeft(workerId, session)), {
             onSuccess: (wasHere) => Effect.sync(() => void (wasHere && callOthers())),
             onFailure: (error) =>
               Effect.logWarning(

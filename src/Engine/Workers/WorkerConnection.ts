@@ -14,13 +14,13 @@ import {
   WorkerUnknownError
 } from "../../Errors.ts"
 import {
-  type JobDemand,
+  type Room,
   MAX_WAIT_MS,
   type PollRequest,
   type Renewal,
   type ReportsRequest
 } from "../../Protocol/Http/Turns.ts"
-import type { JobDemandRequest } from "../../Protocol/TurnStream.ts"
+import type { RoomRequest } from "../../Protocol/TurnStream.ts"
 import type { TurnAck } from "../../Protocol/Worker.ts"
 import type { Adoption } from "../Turns/TurnRecords.ts"
 import { hasEnded } from "../../Worker/ProcessIdentity.ts"
@@ -190,7 +190,7 @@ export class WorkerConnection {
   }
 
   /** Takes the worker's free room and active jobs. Completes when the leases of these jobs are extended. */
-  room(request: JobDemandRequest): Effect.Effect<void, IronflowError> {
+  room(request: RoomRequest): Effect.Effect<void, IronflowError> {
     return Effect.suspend((): Effect.Effect<void, IronflowError> => {
       if (this.#abandoned) return this.#notHere
       this.#makeRoom(request)
@@ -397,12 +397,12 @@ export class WorkerConnection {
     this.#options.push?.end()
   }
 
-  #makeRoom({ asked = 0, withdrawn = 0 }: JobDemand): void {
+  #makeRoom({ asked = 0, withdrawn = 0 }: Room): void {
     // totals only grow: a late request has no effect
     const change = Math.max(0, asked - this.#asked) - Math.max(0, withdrawn - this.#withdrawn)
     this.#asked = Math.max(this.#asked, asked)
     this.#withdrawn = Math.max(this.#withdrawn, withdrawn)
-    if (change !== 0) this.#engine.credit(change)
+    if (change !== 0) this.#engine.makeRoom(change)
   }
 
   /** Answers at the end of this microtask, so that all dispatches of one commit go out together. */

@@ -150,7 +150,7 @@ export const layer: Layer.Layer<
             )
         )
         return {
-          credit: (n) => session.credit(n),
+          makeRoom: (n) => session.makeRoom(n),
           report: (reports) => session.report(reports),
           late: (late) => session.late(late),
           ...(store.touch === undefined ? {} : { leaseFreshness: store.touch }),

@@ -27,7 +27,7 @@ import {
   withStatus
 } from "../../Errors.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
-import type { Dialect } from "./Endpoints.ts"
+import type { Dialect } from "./CallAddress.ts"
 
 export interface FailureResponse {
   readonly status: number

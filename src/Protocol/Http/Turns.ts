@@ -6,7 +6,7 @@
  *
  * - **A lost response loses no delivery.** Deliveries of a session are numbered. A poll acknowledges the last one received
  *   (`seen`); later ones are sent again until they are acknowledged. The worker skips numbers that it already has.
- * - **Job demand is counted in totals.** `asked` counts all jobs that the worker has requested in the session, `withdrawn` those that
+ * - **Room is counted in totals.** `asked` counts all jobs that the worker has asked for in the session, `withdrawn` those that
  *   it no longer wants; dispatched jobs count against the difference. Neither ever shrinks, so repeated and reordered requests
  *   are safe.
  * - **A report is applied once.** The worker numbers its batches and sends one at a time; a repeated batch gets the first answer
@@ -137,7 +137,7 @@ export interface RegisterTurnsResponse {
 }
 
 /** The room of a worker for jobs, as totals since the start of the session. Absent totals are unchanged. */
-export interface JobDemand {
+export interface Room {
   readonly asked?: number
   readonly withdrawn?: number
 }
@@ -159,7 +159,7 @@ export interface Renewal {
  * Asks for deliveries. Answered as soon as there is one, or else after `waitMs`. A newer poll ends the older
  * one at once.
  */
-export interface PollRequest extends JobDemand, Renewal {
+export interface PollRequest extends Room, Renewal {
   readonly session: string
   /** Number of the last delivery received; 0 at first. */
   readonly seen: number
@@ -181,7 +181,7 @@ export interface PollResponse {
 }
 
 /** Reports, with the room that they free, so that no new poll is needed. */
-export interface ReportsRequest extends JobDemand {
+export interface ReportsRequest extends Room {
   readonly session: string
   /**
    * Number of the batch, from 1. It grows with each batch of the instance. With the same number it is the

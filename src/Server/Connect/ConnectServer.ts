@@ -24,7 +24,7 @@ import {
   workerMessage
 } from "../../Protocol/Connect/Messages.ts"
 import { type Data, decode, encode } from "../../Protocol/Connect/Wire.ts"
-import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
+import { ENVIRONMENT_HEADER } from "../../Protocol/Http/CallAddress.ts"
 import { defectResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import { isSealed, readSealed } from "../../Protocol/Seal.ts"
 import { type StreamCall, streamCalls } from "../../Protocol/TurnStream.ts"
@@ -192,7 +192,10 @@ class ConnectStream {
       if (isIronflowError(error)) return this.#end(error)
       this.#end(bug())
       this.#options.fork(
-        Effect.logError("A message of a worker could not be handled because of a bug", error)
+        Effect.logError(
+          "A message of a worker could not be handled because of a bug: please report this",
+          error
+        )
       )
     }
   }
@@ -209,7 +212,7 @@ class ConnectStream {
       resume: () => this.#release("room"),
       refuse: (error) => this.#end(error)
     })
-    this.#input.hold(held)
+    this.#input.setHeld(held)
   }
 
   #hold(why: "calls" | "room"): void {
@@ -324,7 +327,10 @@ class ConnectStream {
               : Effect.logWarning(`A message of a worker had no effect: ${error.message}`)
           }
           this.#end(bug())
-          return Effect.logError("A message of a worker could not be handled because of a bug", cause)
+          return Effect.logError(
+            "A message of a worker could not be handled because of a bug: please report this",
+            cause
+          )
         }
       })
     )

@@ -155,7 +155,7 @@ export class LegacyStream {
     const change = this.#room - this.#held.size - this.#requested
     if (change === 0 || this.#session === undefined) return
     this.#requested += change
-    this.#session.credit(change)
+    this.#session.makeRoom(change)
   }
 
   #give(job: Job): void {

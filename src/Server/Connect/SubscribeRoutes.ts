@@ -3,15 +3,15 @@ import * as Effect from "effect/Effect"
 import { type IronflowError, isIronflowError, UnauthenticatedError, ValidationError } from "../../Errors.ts"
 import { wordIn } from "../../Protocol/Codec.ts"
 import { AckModeWord, BackpressureWord } from "../../Protocol/ConsumerGroups.ts"
-import type { EndpointSpec } from "../../Protocol/EndpointSpec.ts"
-import { endpoints, type StreamOptions } from "../../Protocol/Subscriptions.ts"
+import type { CallSpec } from "../../Protocol/CallSpec.ts"
+import { callSpecs, type StreamOptions } from "../../Protocol/Subscriptions.ts"
 import { show } from "../../Show.ts"
 import { guardOf } from "../../Engine/Access/SubscriptionGuard.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import type { Unread } from "../Http/UnreadResponses.ts"
 import type { Call, Reply, Route } from "../Http/Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
-import { replying, withBody } from "../Routes/EndpointRoute.ts"
+import { replying, withBody } from "../Routes/CallRoute.ts"
 import { asksForStream, EventStream, unsupportedType } from "./EventStream.ts"
 import { FilterBudget } from "./FilterBudget.ts"
 
@@ -57,12 +57,12 @@ export const subscribeRoutes = (
   }
 
   return [
-    streaming(endpoints.subscribe, "Subscribe", ({ options = {}, pattern }, call) =>
+    streaming(callSpecs.subscribe, "Subscribe", ({ options = {}, pattern }, call) =>
       checked(() =>
         open(call, pattern, readOptions(options), () => call.caller?.checkAction("subscription:read"))
       )
     ),
-    streaming(endpoints.joinConsumerGroup, "JoinConsumerGroup", ({ groupName, namespace = "" }, call) =>
+    streaming(callSpecs.joinConsumerGroup, "JoinConsumerGroup", ({ groupName, namespace = "" }, call) =>
       Effect.gen(function* () {
         const choice = namespace === "" ? {} : { namespace }
         const { pattern } = yield* engine.consumerGroups.in(call.environment).get(groupName, choice)
@@ -80,13 +80,13 @@ export const subscribeRoutes = (
 }
 
 const streaming = <B>(
-  endpoint: EndpointSpec<unknown, B>,
+  spec: CallSpec<unknown, B>,
   what: string,
   then: (body: B, call: Call) => Effect.Effect<Reply, IronflowError>
 ): Route => {
-  const answer = withBody(endpoint, what, then)
+  const answer = withBody(spec, what, then)
   return replying(
-    endpoint,
+    spec,
     (call) => (asksForStream(call.request) ? answer(call) : Effect.fail(unsupportedType(call.request))),
     { reads: "message" }
   )

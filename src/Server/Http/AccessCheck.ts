@@ -16,10 +16,10 @@ import {
   ValidationError
 } from "../../Errors.ts"
 import { checkName, keyLength, writesAtOnce } from "../../Limits.ts"
-import type { Access as Rule, Resource } from "../../Protocol/EndpointSpec.ts"
+import type { Access as Rule, Resource } from "../../Protocol/CallSpec.ts"
 import { CHANNEL_HEADER } from "../../Protocol/Http/Channel.ts"
 import { VALUE_TYPE_HEADER } from "../../KvValue.ts"
-import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
+import { ENVIRONMENT_HEADER } from "../../Protocol/Http/CallAddress.ts"
 import { isObject } from "../../Json.ts"
 import { show } from "../../Show.ts"
 import type { AccessService, Caller } from "../../Engine/Access/Access.ts"

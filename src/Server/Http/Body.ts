@@ -99,14 +99,14 @@ const collect = (
       body.add(chunk)
       if (input === undefined && announced === size && size <= SMALL) return
       input ??= begin()
-      input.hold(body.length)
+      input.setHeld(body.length)
     }
     const onEnd = () => {
       stop()
       const succeed = () => resume(Effect.succeed(body.bytes))
       if (input === undefined) succeed()
       // parsing a large body takes long, so other requests run before
-      else input.onComplete(() => whenTime("body", succeed))
+      else input.complete(() => whenTime("body", succeed))
     }
     const onError = (error: Error) => {
       stop()

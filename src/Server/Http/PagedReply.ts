@@ -5,7 +5,7 @@ import { allAsJson, LIST_PAGE, type Page, type PageQuery } from "../../Engine/Pa
 import { onePage } from "../../Engine/Yielding.ts"
 import type { Codec } from "../../Protocol/Codec.ts"
 import { encoder } from "../../Protocol/ServerCodec.ts"
-import type { EndpointSpec } from "../../Protocol/EndpointSpec.ts"
+import type { CallSpec } from "../../Protocol/CallSpec.ts"
 import { type Call, json, type Reply } from "./Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
 import * as Limits from "../../Limits.ts"
@@ -31,13 +31,13 @@ export interface Paging {
   readonly all?: (items: string, count: number) => string
 }
 
-/** Where the endpoint declares the list in its response: the member, and the codec of the items. */
-const listIn = <A>({ answer, dialect, page = "" }: EndpointSpec<A>) => {
+/** Where the spec declares the list in its response: the member, and the codec of the items. */
+const listIn = <A>({ answer, dialect, page = "" }: CallSpec<A>) => {
   const member = answer?.kind === "fields" ? answer.fields[page] : undefined
   const list = member?.of ?? answer
   return {
     page,
-    // `EndpointSpec` only allows `page` for a list, so the codec is that of the items
+    // `CallSpec` only allows `page` for a list, so the codec is that of the items
     encode: encoder<ItemOf<A>>((list?.kind === "list" ? list.of : { kind: "json" }) as Codec<ItemOf<A>>),
     all: (items: string): string => {
       if (member === undefined) return `[${items}]`
@@ -52,8 +52,8 @@ const listIn = <A>({ answer, dialect, page = "" }: EndpointSpec<A>) => {
  * there is no `limit`. `read` must leave out items that the caller may not see. Fails as {@link allAsJson}
  * does, and for an invalid page.
  */
-export const pagedReply = <A>(endpoint: EndpointSpec<A>) => {
-  const { encode, page: name, ...list } = listIn(endpoint)
+export const pagedReply = <A>(spec: CallSpec<A>) => {
+  const { encode, page: name, ...list } = listIn(spec)
   return <E>(
     query: URLSearchParams,
     read: (page: PageQuery) => Effect.Effect<Page<ItemOf<A>>, E>,
@@ -91,8 +91,8 @@ const ITEMS_A_TURN = 100
  * Replies to a request for a list in memory: with a page in the order of ids, or with all items in their own
  * order when there is no `limit`. Fails as {@link allAsJson} does, and for an invalid page.
  */
-export const listReply = <A>(endpoint: EndpointSpec<A>) => {
-  const { all, encode, page: name } = listIn(endpoint)
+export const listReply = <A>(spec: CallSpec<A>) => {
+  const { all, encode, page: name } = listIn(spec)
   return (
     query: URLSearchParams,
     items: ReadonlyArray<ItemOf<A> & { readonly id: string }>

@@ -1,10 +1,10 @@
-/** The type of a route: an endpoint, who may call it, and how it is answered. */
+/** The type of a route: the address of a call, who may make it, and how it is answered. */
 import type { IncomingMessage } from "node:http"
 import type { Readable } from "node:stream"
 import * as Effect from "effect/Effect"
 import { type IronflowError, ValidationError } from "../../Errors.ts"
-import type { Access } from "../../Protocol/EndpointSpec.ts"
-import type { Endpoint } from "../../Protocol/Http/Endpoints.ts"
+import type { Access } from "../../Protocol/CallSpec.ts"
+import type { CallAddress } from "../../Protocol/Http/CallAddress.ts"
 import type { Caller } from "../../Engine/Access/Access.ts"
 import { checked } from "../../CheckAsEffect.ts"
 
@@ -41,7 +41,7 @@ export interface Reply {
 }
 
 export interface Route {
-  readonly endpoint: Endpoint
+  readonly address: CallAddress
   /** What the caller must be allowed to do. */
   readonly access: Access
   /** Whether workers call the route. The body may then be as large as a report, and may be sealed. */

@@ -29,7 +29,7 @@ export class Routes {
 
   constructor(routes: ReadonlyArray<Route>) {
     for (const route of routes) {
-      const { method, path } = route.endpoint
+      const { method, path } = route.address
       if (!path.includes(":")) {
         this.#fixed.set(`${method} ${path}`, { route, variables: noVariables })
         continue
@@ -59,7 +59,7 @@ export class Routes {
       if (variables !== undefined) return { route: pattern.route, variables }
     }
     for (const { route, segments: pattern } of this.#folders) {
-      if (segments[1] !== pattern[1] || method !== route.endpoint.method) continue
+      if (segments[1] !== pattern[1] || method !== route.address.method) continue
       const variables = matchPath(pattern, segments)
       if (variables !== undefined) return { route, variables }
     }

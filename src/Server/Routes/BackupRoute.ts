@@ -8,9 +8,9 @@ import * as Effect from "effect/Effect"
 import { InvalidStateError, type IronflowError, UnauthorizedError, UnavailableError } from "../../Errors.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import type { GiveUp } from "../../Engine/Runs/AwaitEnd.ts"
-import { endpoints } from "../../Protocol/Server.ts"
+import { callSpecs } from "../../Protocol/Server.ts"
 import { boundTo, type Reply, type Route } from "../Http/Route.ts"
-import { replying } from "./EndpointRoute.ts"
+import { replying } from "./CallRoute.ts"
 
 /** How long a client may take to read a piece, in milliseconds. */
 const PIECE_MS = 60_000
@@ -19,7 +19,7 @@ const PIECE_BYTES = 256 * 1024
 
 export const backupRoute = (engine: EngineService, giveUpAfter: (ms: number) => GiveUp): Route => {
   let isBusy = false
-  return replying(endpoints.backup, (call) =>
+  return replying(callSpecs.backup, (call) =>
     Effect.suspend((): Effect.Effect<Reply, IronflowError> => {
       const { filename } = engine
       if (boundTo(call) !== undefined) {

@@ -5,25 +5,21 @@ import type { BulkRuns } from "../../Client/Client.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import { isObject } from "../../Json.ts"
 import { membersOf } from "../../Protocol/Codec.ts"
-import { refuseBlankBulkOptions, endpoints } from "../../Protocol/Bulk.ts"
-import {
-  refuseBlankEraseOptions,
-  type EraseTarget,
-  endpoints as eraseEndpoints
-} from "../../Protocol/Erase.ts"
+import { refuseBlankBulkOptions, callSpecs } from "../../Protocol/Bulk.ts"
+import { refuseBlankEraseOptions, type EraseTarget, callSpecs as eraseSpecs } from "../../Protocol/Erase.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
 import { checkBodyMembers } from "./RequestSpelling.ts"
-import { answering, reading } from "./EndpointRoute.ts"
+import { answering, reading } from "./CallRoute.ts"
 import { listOptionsOf, readFilters } from "./RunListRequest.ts"
 
 export const bulkRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const bulkOf = (call: Call) => engine.bulk.in(call.environment, call.caller)
   const id = (call: Call): string => variable(call, "id")
   return [
-    reading(endpoints.startBulk, "Bulk", ({ action, dryRun, fromStep, ids, reason, version }, call) =>
+    reading(callSpecs.startBulk, "Bulk", ({ action, dryRun, fromStep, ids, reason, version }, call) =>
       Effect.flatMap(
         checked((): BulkRuns => {
-          checkBodyMembers(endpoints.startBulk.body!, call.body, "Bulk")
+          checkBodyMembers(callSpecs.startBulk.body!, call.body, "Bulk")
           // `null` counts as absent for `filters`, whose other values are checked below
           const { filters, ids: _, reason: __, ...how } = isObject(call.body) ? call.body : {}
           refuseBlankBulkOptions(how)
@@ -41,10 +37,10 @@ export const bulkRoutes = (engine: EngineService): ReadonlyArray<Route> => {
           })
       )
     ),
-    reading(eraseEndpoints.startErase, "Erase", ({ cancel, compact, dryRun, ...target }, call) =>
+    reading(eraseSpecs.startErase, "Erase", ({ cancel, compact, dryRun, ...target }, call) =>
       Effect.flatMap(
         checked((): EraseTarget => {
-          checkBodyMembers(eraseEndpoints.startErase.body!, call.body, "Erase")
+          checkBodyMembers(eraseSpecs.startErase.body!, call.body, "Erase")
           const body = isObject(call.body) ? call.body : {}
           refuseBlankEraseOptions(body)
           checkEventMembers(body.events)
@@ -64,11 +60,11 @@ export const bulkRoutes = (engine: EngineService): ReadonlyArray<Route> => {
         (target) => bulkOf(call).erase(target, present({ dryRun, cancel, compact }))
       )
     ),
-    answering(endpoints.listBulk, (call) =>
+    answering(callSpecs.listBulk, (call) =>
       Effect.map(bulkOf(call).listBulk(), (operations) => ({ operations }))
     ),
-    answering(endpoints.getBulk, (call) => bulkOf(call).getBulk(id(call))),
-    answering(endpoints.cancelBulk, (call) => bulkOf(call).cancelBulk(id(call)))
+    answering(callSpecs.getBulk, (call) => bulkOf(call).getBulk(id(call))),
+    answering(callSpecs.cancelBulk, (call) => bulkOf(call).cancelBulk(id(call)))
   ]
 }
 
@@ -78,6 +74,6 @@ const present = <A extends object>(members: A): { [K in keyof A]?: Exclude<A[K],
 
 /** Refuses unknown members. If they were ignored, more events would be erased than was intended. */
 const checkEventMembers = (events: unknown): void => {
-  const { of } = membersOf(eraseEndpoints.startErase.body!).events!
+  const { of } = membersOf(eraseSpecs.startErase.body!).events!
   if (isObject(events)) checkBodyMembers(of, events, "Erase: `events`")
 }

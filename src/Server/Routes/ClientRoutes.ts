@@ -1,10 +1,10 @@
 /** Calls of clients over HTTP: those of `IronflowService` and `PubSubService`, and the REST routes for them. */
 import * as Effect from "effect/Effect"
 import { FunctionNotFoundError, type IronflowError, UnauthorizedError } from "../../Errors.ts"
-import { type FunctionInfo, endpoints as functionEndpoints } from "../../Protocol/Functions.ts"
+import { type FunctionInfo, callSpecs as functionSpecs } from "../../Protocol/Functions.ts"
 import { encoder } from "../../Protocol/ServerCodec.ts"
-import { endpoints as serverEndpoints } from "../../Protocol/Server.ts"
-import { endpoints as workerEndpoints } from "../../Protocol/Workers.ts"
+import { callSpecs as serverSpecs } from "../../Protocol/Server.ts"
+import { callSpecs as workerSpecs } from "../../Protocol/Workers.ts"
 import { SDK_VERSION } from "../../SdkVersion.ts"
 import { checkRegistering } from "../../Engine/Access/WorkerAccess.ts"
 import { capabilities } from "../../Engine/Capabilities.ts"
@@ -29,7 +29,7 @@ import { streamRoutes } from "./StreamRoutes.ts"
 import { eventRoutes } from "./EventRoutes.ts"
 import { topicRoutes } from "./TopicRoutes.ts"
 import { runRoutes } from "./RunRoutes.ts"
-import { answering, listing, reading, replying } from "./EndpointRoute.ts"
+import { answering, listing, reading, replying } from "./CallRoute.ts"
 
 export interface ServerState {
   /** When the server was started, in epoch milliseconds. */
@@ -63,7 +63,7 @@ export const clientRoutes = (
     ...runRoutes(engine, giveUpAfter),
     ...bulkRoutes(engine),
 
-    reading(functionEndpoints.registerFunction, "RegisterFunction", (request, call) =>
+    reading(functionSpecs.registerFunction, "RegisterFunction", (request, call) =>
       Effect.gen(function* () {
         const registration = yield* checked(() => {
           const registration = fromLegacyRegistration(request)
@@ -76,8 +76,8 @@ export const clientRoutes = (
         return { function: fn, ...(created ? { created } : {}) }
       })
     ),
-    reading(functionEndpoints.getFunction, "GetFunction", ({ id }, call) => findFunction(id, call)),
-    replying(functionEndpoints.listFunctions, (call) =>
+    reading(functionSpecs.getFunction, "GetFunction", ({ id }, call) => findFunction(id, call)),
+    replying(functionSpecs.listFunctions, (call) =>
       Effect.flatMap(functionsFor(call), (functions) => {
         const { length } = functions
         if (length === 0) return Effect.succeed(json({}))
@@ -89,12 +89,12 @@ export const clientRoutes = (
         )
       })
     ),
-    listing(functionEndpoints.restFunctions, functionsFor),
-    answering(functionEndpoints.deleteFunction, (call) =>
+    listing(functionSpecs.restFunctions, functionsFor),
+    answering(functionSpecs.deleteFunction, (call) =>
       Effect.as(engine.client(call.environment).deleteFunction(variable(call, "id")), {})
     ),
     ...functionRoutes(engine),
-    listing(workerEndpoints.restWorkers, (call) =>
+    listing(workerSpecs.restWorkers, (call) =>
       Effect.map(engine.client(call.environment).listWorkers(), (workers) =>
         workers
           .filter(({ id }) => call.shows(id))
@@ -106,7 +106,7 @@ export const clientRoutes = (
           }))
       )
     ),
-    answering(serverEndpoints.info, (call) =>
+    answering(serverSpecs.info, (call) =>
       Effect.sync(() => {
         const { activeJobs, workers } = engine.metrics()
         return {
@@ -118,12 +118,12 @@ export const clientRoutes = (
         }
       })
     ),
-    answering(serverEndpoints.minutes, () =>
+    answering(serverSpecs.minutes, () =>
       Effect.map(engine.measured.minutes, (minutes) => ({
         minutes: minutes.map((minute) => ({ ...minute, at: new Date(minute.at).toISOString() }))
       }))
     ),
-    answering(serverEndpoints.doctor, (call) =>
+    answering(serverSpecs.doctor, (call) =>
       boundTo(call) === undefined
         ? Effect.map(engine.doctor, (checks) => ({ checks }))
         : Effect.fail(
@@ -132,10 +132,10 @@ export const clientRoutes = (
             )
           )
     ),
-    answering(serverEndpoints.getCapabilities, () => Effect.succeed(capabilities)),
-    answering(serverEndpoints.restCapabilities, () => Effect.succeed(capabilities)),
-    answering(serverEndpoints.health, () => healthOf(engine)),
-    replying(serverEndpoints.restHealth, () =>
+    answering(serverSpecs.getCapabilities, () => Effect.succeed(capabilities)),
+    answering(serverSpecs.restCapabilities, () => Effect.succeed(capabilities)),
+    answering(serverSpecs.health, () => healthOf(engine)),
+    replying(serverSpecs.restHealth, () =>
       Effect.map(healthOf(engine), (health) =>
         json(
           encodeHealth({ ...health, version: SDK_VERSION }),
@@ -144,7 +144,7 @@ export const clientRoutes = (
         )
       )
     ),
-    replying(serverEndpoints.ready, () =>
+    replying(serverSpecs.ready, () =>
       Effect.map(readinessOf(engine, isDraining()), (readiness) =>
         json(encodeHealth({ ...readiness, version: SDK_VERSION }), readiness.status === "ready" ? 200 : 503)
       )
@@ -162,4 +162,4 @@ export const clientRoutes = (
   ]
 }
 
-const encodeHealth = encoder(serverEndpoints.restHealth.answer!)
+const encodeHealth = encoder(serverSpecs.restHealth.answer!)

@@ -16,7 +16,7 @@ import type { ConsoleFile, ConsoleFiles } from "../Http/ConsoleFiles.ts"
 import { BrowserSessions, SESSION_MS } from "../Http/BrowserSession.ts"
 import { bearer } from "../Http/AccessCheck.ts"
 import { type Call, json, noContent, type Reply, type Route, variable } from "../Http/Route.ts"
-import { replying } from "./EndpointRoute.ts"
+import { replying } from "./CallRoute.ts"
 
 export interface ConsoleOptions {
   readonly access: AccessService

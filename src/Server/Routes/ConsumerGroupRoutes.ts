@@ -10,7 +10,7 @@ import {
   type ConnectUpdate,
   type GroupPage,
   ListGroups,
-  endpoints
+  callSpecs
 } from "../../Protocol/ConsumerGroups.ts"
 import { decoder } from "../../Protocol/ServerCodec.ts"
 import { checkGroupNotDenied } from "../../Engine/Access/SubscriptionGuard.ts"
@@ -19,7 +19,7 @@ import { type EngineConsumerGroups, GROUPS_PAGE } from "../../Engine/PubSub/Cons
 import type { EngineService } from "../../Engine/Engine.ts"
 import { type Call, readNumber, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
-import { answering, reading } from "./EndpointRoute.ts"
+import { answering, reading } from "./CallRoute.ts"
 
 export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const groupsOf = (call: Call): EngineConsumerGroups => engine.consumerGroups.in(call.environment)
@@ -91,32 +91,32 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
     Effect.andThen(checkSubscribing(call, config.pattern), groupsOf(call).create(config))
 
   return [
-    answering(endpoints.restListConsumerGroups, (call) =>
+    answering(callSpecs.restListConsumerGroups, (call) =>
       Effect.flatMap(
         checked(() => listOf(readList(Object.fromEntries(call.query)))),
         (query) => page(call, query)
       )
     ),
-    reading(endpoints.restCreateConsumerGroup, "Consumer group", (config, call) =>
+    reading(callSpecs.restCreateConsumerGroup, "Consumer group", (config, call) =>
       // the engine checks the values of `config`
       create(call, config as ConsumerGroupConfig)
     ),
     answering(
-      endpoints.restGetConsumerGroup,
+      callSpecs.restGetConsumerGroup,
       controlling((groups, name, choice) => groups.get(name, choice))
     ),
-    reading(endpoints.restUpdateConsumerGroup, "Consumer group", (change, call) =>
+    reading(callSpecs.restUpdateConsumerGroup, "Consumer group", (change, call) =>
       // the engine checks the values of `change`
       controlling((groups, name, choice) => groups.update(name, change as ConsumerGroupUpdate, choice))(call)
     ),
-    reading(endpoints.restPauseConsumerGroup, "Pause", (pause, call) =>
+    reading(callSpecs.restPauseConsumerGroup, "Pause", (pause, call) =>
       controlling((groups, name, choice) => groups.pause(name, { ...choice, ...filled(pause) }))(call)
     ),
     answering(
-      endpoints.restResumeConsumerGroup,
+      callSpecs.restResumeConsumerGroup,
       controlling((groups, name, choice) => groups.resume(name, choice))
     ),
-    answering(endpoints.groupDeadLetters, (call) =>
+    answering(callSpecs.groupDeadLetters, (call) =>
       Effect.gen(function* () {
         const page = yield* checked(() => ({
           after: readNumber(call, "after", 0),
@@ -130,7 +130,7 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
         return { deadLetters: yield* groups.deadLetters(name, { ...choice, ...page }) }
       })
     ),
-    reading(endpoints.retryGroupDeadLetters, "Retry", ({ position }, call) => {
+    reading(callSpecs.retryGroupDeadLetters, "Retry", ({ position }, call) => {
       const name = variable(call, "name")
       const choice = choiceIn(call.query)
       return Effect.map(
@@ -142,33 +142,33 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
         (retrying) => ({ retrying })
       )
     }),
-    answering(endpoints.restDeleteConsumerGroup, (call) =>
+    answering(callSpecs.restDeleteConsumerGroup, (call) =>
       Effect.as(groupsOf(call).delete(variable(call, "name"), choiceIn(call.query)), undefined)
     ),
 
     reading(
-      endpoints.createConsumerGroup,
+      callSpecs.createConsumerGroup,
       "Consumer group",
       ({ name, namespace, pattern, ...settings }, call) =>
         create(call, { name, pattern, ...filled({ namespace }), ...given(settings) })
     ),
-    reading(endpoints.getConsumerGroup, "Consumer group", ({ name, ...choice }, call) =>
+    reading(callSpecs.getConsumerGroup, "Consumer group", ({ name, ...choice }, call) =>
       authorized(call, name, filled(choice), () => groupsOf(call).get(name, filled(choice)))
     ),
-    reading(endpoints.listConsumerGroups, "Consumer groups", (query, call) =>
+    reading(callSpecs.listConsumerGroups, "Consumer groups", (query, call) =>
       Effect.flatMap(
         checked(() => listOf(query)),
         (query) => page(call, query)
       )
     ),
-    reading(endpoints.updateConsumerGroup, "UpdateConsumerGroup", (update, call) =>
+    reading(callSpecs.updateConsumerGroup, "UpdateConsumerGroup", (update, call) =>
       Effect.flatMap(
         checked(() => changeIn(update)),
         ({ change, choice, name }) =>
           authorized(call, name, choice, () => groupsOf(call).change(name, change, choice))
       )
     ),
-    reading(endpoints.deleteConsumerGroup, "Consumer group", ({ name, ...choice }, call) =>
+    reading(callSpecs.deleteConsumerGroup, "Consumer group", ({ name, ...choice }, call) =>
       Effect.as(groupsOf(call).delete(name, filled(choice)), {})
     )
   ]

@@ -13,7 +13,7 @@ import {
   checkListEvents,
   type EventExplanation,
   type ListEventsOptions,
-  endpoints
+  callSpecs
 } from "../../Protocol/Events.ts"
 import { checkPattern } from "../../Pattern.ts"
 import { readPageQuery } from "../Http/PagedReply.ts"
@@ -100,7 +100,7 @@ export const explainEvent = (
   })
 
 const members = new Set(
-  Object.keys(membersOf(endpoints.listEvents.body!)).flatMap((name) => [name, otherCase(name) ?? name])
+  Object.keys(membersOf(callSpecs.listEvents.body!)).flatMap((name) => [name, otherCase(name) ?? name])
 )
 
 /**

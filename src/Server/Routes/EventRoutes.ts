@@ -3,10 +3,10 @@ import * as Effect from "effect/Effect"
 import type { ClientApi, EffectKind, EmitResult } from "../../Client/Client.ts"
 import type { Raw } from "../../Client/NarrowErrors.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
-import { type EmitBody, type EmitFields, endpoints } from "../../Protocol/Events.ts"
+import { type EmitBody, type EmitFields, callSpecs } from "../../Protocol/Events.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
 import { explainEvent, findEvent, findEvents, listEvents } from "./EventReplies.ts"
-import { answering, reading, replying, withBody } from "./EndpointRoute.ts"
+import { answering, reading, replying, withBody } from "./CallRoute.ts"
 import { readable } from "./RunRoutes.ts"
 import { checked } from "../../CheckAsEffect.ts"
 import { type IronflowError, TimeoutError, UnavailableError, ValidationError } from "../../Errors.ts"
@@ -24,22 +24,22 @@ export const eventRoutes = (engine: EngineService, closing: Effect.Effect<void>)
     apiOf(call).emit(request.event, request.data, emitOptions(request))
 
   return [
-    reading(endpoints.trigger, "Trigger", emit),
-    reading(endpoints.emit, "Emit", emit),
-    reading(endpoints.publishEmit, "Emit", emit),
-    reading(endpoints.restEmit, "Event", (request, call) =>
+    reading(callSpecs.trigger, "Trigger", emit),
+    reading(callSpecs.emit, "Emit", emit),
+    reading(callSpecs.publishEmit, "Emit", emit),
+    reading(callSpecs.restEmit, "Event", (request, call) =>
       Effect.map(
         apiOf(call).emit(request.name, request.data, emitOptions(request)),
         ({ eventId, runIds }) => ({ eventId, id: eventId, runIds })
       )
     ),
-    reading(endpoints.triggerSync, "TriggerSync", (request, call) =>
+    reading(callSpecs.triggerSync, "TriggerSync", (request, call) =>
       Effect.andThen(
         checked(() => call.caller?.checkNotDenied("emit:event", `event:${request.event}`, call.environment)),
         triggerSync(apiOf(call), request, call, closing)
       )
     ),
-    reading(endpoints.triggerBatch, "TriggerBatch", ({ events = [] }, call) =>
+    reading(callSpecs.triggerBatch, "TriggerBatch", ({ events = [] }, call) =>
       Effect.flatMap(
         checked(() => checkBatch(events)),
         () =>
@@ -60,15 +60,15 @@ export const eventRoutes = (engine: EngineService, closing: Effect.Effect<void>)
       )
     ),
     replying(
-      endpoints.listEvents,
-      withBody(endpoints.listEvents, "ListEvents", (options, call) => findEvents(engine, options, call))
+      callSpecs.listEvents,
+      withBody(callSpecs.listEvents, "ListEvents", (options, call) => findEvents(engine, options, call))
     ),
     replying(
-      endpoints.getEvent,
-      withBody(endpoints.getEvent, "GetEvent", ({ id }, call) => findEvent(engine, id, call))
+      callSpecs.getEvent,
+      withBody(callSpecs.getEvent, "GetEvent", ({ id }, call) => findEvent(engine, id, call))
     ),
-    answering(endpoints.explainEvent, (call) => explainEvent(engine, variable(call, "id"), call)),
-    replying(endpoints.restEvents, (call) => listEvents(engine, call))
+    answering(callSpecs.explainEvent, (call) => explainEvent(engine, variable(call, "id"), call)),
+    replying(callSpecs.restEvents, (call) => listEvents(engine, call))
   ]
 }
 

@@ -2,10 +2,10 @@
 import * as Effect from "effect/Effect"
 import type { EngineService } from "../../Engine/Engine.ts"
 import { FunctionNotFoundError } from "../../Errors.ts"
-import { type FunctionInfo, endpoints } from "../../Protocol/Functions.ts"
+import { type FunctionInfo, callSpecs } from "../../Protocol/Functions.ts"
 import { encodeRun } from "../../Protocol/Runs.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
-import { answering, reading } from "./EndpointRoute.ts"
+import { answering, reading } from "./CallRoute.ts"
 import { readable } from "./RunRoutes.ts"
 
 export const functionRoutes = (engine: EngineService): ReadonlyArray<Route> => {
@@ -13,7 +13,7 @@ export const functionRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const id = (call: Call): string => variable(call, "id")
   const filled = (text: string | undefined): string | undefined => text || undefined
   return [
-    reading(endpoints.pauseFunction, "PauseFunction", ({ by, reason }, call) =>
+    reading(callSpecs.pauseFunction, "PauseFunction", ({ by, reason }, call) =>
       Effect.map(
         operations(call).pauseFunction(id(call), {
           ...(filled(by) === undefined ? {} : { by: by! }),
@@ -22,19 +22,19 @@ export const functionRoutes = (engine: EngineService): ReadonlyArray<Route> => {
         (fn) => readableFunction(call, fn)
       )
     ),
-    answering(endpoints.resumeFunction, (call) =>
+    answering(callSpecs.resumeFunction, (call) =>
       Effect.map(operations(call).resumeFunction(id(call)), (fn) => readableFunction(call, fn))
     ),
-    reading(endpoints.runFunction, "RunFunction", ({ data, idempotencyKey }, call) =>
+    reading(callSpecs.runFunction, "RunFunction", ({ data, idempotencyKey }, call) =>
       Effect.map(
         operations(call).runFunction(id(call), data, idempotencyKey === undefined ? {} : { idempotencyKey }),
         (run) => encodeRun(readable(call, run))
       )
     ),
-    answering(endpoints.functionHistory, (call) =>
+    answering(callSpecs.functionHistory, (call) =>
       Effect.map(engine.client(call.environment).functionHistory(id(call)), (versions) => ({ versions }))
     ),
-    answering(endpoints.liveVersions, (call) => {
+    answering(callSpecs.liveVersions, (call) => {
       const wanted = call.query.get("function_id") || undefined
       if (wanted !== undefined && !call.shows(wanted)) return Effect.fail(new FunctionNotFoundError(wanted))
       return Effect.map(engine.client(call.environment).liveVersions(wanted), (versions) => ({

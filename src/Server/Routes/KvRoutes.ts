@@ -13,7 +13,7 @@ import {
   VALUE_TYPE_HEADER
 } from "../../KvValue.ts"
 import * as Limits from "../../Limits.ts"
-import { type KeyWrite, endpoints, type StoredEntry } from "../../Protocol/Kv.ts"
+import { type KeyWrite, callSpecs, type StoredEntry } from "../../Protocol/Kv.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import { BUCKETS_PAGE, checkDistinct, KEYS_PAGE } from "../../Engine/Kv/Kv.ts"
 import { allAsJson } from "../../Engine/Pages.ts"
@@ -21,7 +21,7 @@ import { readPageQuery, visibleItems } from "../Http/PagedReply.ts"
 import type { KvEntryRow, KvWriteRow } from "../../Engine/Kv/KvRecords.ts"
 import { type Call, json, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
-import { answering, paging, reading, replying } from "./EndpointRoute.ts"
+import { answering, paging, reading, replying } from "./CallRoute.ts"
 
 export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const kvOf = (call: Call) => engine.kv.in(call.environment)
@@ -31,18 +31,18 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
     Effect.flatMap(checked(read), (writes) => keysOf(call).write(writes))
 
   return [
-    reading(endpoints.createBucket, "Bucket", (config, call) => kvOf(call).createBucket(config)),
+    reading(callSpecs.createBucket, "Bucket", (config, call) => kvOf(call).createBucket(config)),
     paging(
-      endpoints.listBuckets,
+      callSpecs.listBuckets,
       (call, page) => visibleItems(call, engine.kv.bucketsPage(call.environment, page)),
       () => ({
         all: (buckets, count) => `{"buckets":[${buckets}],"count":${count}}`,
         most: BUCKETS_PAGE
       })
     ),
-    answering(endpoints.getBucket, (call) => kvOf(call).getBucketInfo(bucket(call))),
-    answering(endpoints.deleteBucket, (call) => kvOf(call).deleteBucket(bucket(call))),
-    replying(endpoints.listKeys, (call) => {
+    answering(callSpecs.getBucket, (call) => kvOf(call).getBucketInfo(bucket(call))),
+    answering(callSpecs.deleteBucket, (call) => kvOf(call).deleteBucket(bucket(call))),
+    replying(callSpecs.listKeys, (call) => {
       const filter = call.query.get("filter") ?? undefined
       return Effect.flatMap(
         checked(() => readPageQuery(call.query, KEYS_PAGE)),
@@ -62,9 +62,9 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
               )
       )
     }),
-    answering(endpoints.getKey, (call) => Effect.map(keysOf(call).get(variable(call, "key")), toEntry)),
+    answering(callSpecs.getKey, (call) => Effect.map(keysOf(call).get(variable(call, "key")), toEntry)),
     paging(
-      endpoints.keyHistory,
+      callSpecs.keyHistory,
       (call, page) =>
         Effect.map(keysOf(call).history(variable(call, "key"), page), ({ items, ...next }) => ({
           items: items.map(toEntry),
@@ -73,7 +73,7 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
       (call) => ({ what: `revisions of key "${variable(call, "key")}"`, most: Limits.kvHistory })
     ),
     answering(
-      endpoints.putKey,
+      callSpecs.putKey,
       (call) =>
         Effect.map(
           writing(call, () => readPut(call)),
@@ -81,8 +81,8 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
         ),
       { reads: "bytes" }
     ),
-    answering(endpoints.deleteKey, (call) => Effect.asVoid(writing(call, () => [readDelete(call)]))),
-    reading(endpoints.writeKeys, "Write", ({ writes }, call) =>
+    answering(callSpecs.deleteKey, (call) => Effect.asVoid(writing(call, () => [readDelete(call)]))),
+    reading(callSpecs.writeKeys, "Write", ({ writes }, call) =>
       Effect.map(
         writing(call, () => {
           const read = readWrites(writes)

@@ -10,7 +10,7 @@ import { checkMaxConcurrentJobs } from "../../Limits.ts"
 import { encodeJob, readJobId } from "../../Protocol/LegacyJobs.ts"
 import { decoder, encoder } from "../../Protocol/ServerCodec.ts"
 import type { Job, TurnAck, WorkerRegistration } from "../../Protocol/Worker.ts"
-import { RegisteredForJobs, type RegisterRequest, endpoints } from "../../Protocol/Workers.ts"
+import { RegisteredForJobs, type RegisterRequest, callSpecs } from "../../Protocol/Workers.ts"
 import {
   boundTo,
   type Call,
@@ -24,12 +24,12 @@ import {
 } from "../Http/Route.ts"
 import { functionsOf } from "../Workers/LegacyFunctions.ts"
 import { applyUpdate } from "../Workers/LegacyUpdates.ts"
-import { answering, reading, replying } from "./EndpointRoute.ts"
+import { answering, reading, replying } from "./CallRoute.ts"
 
 /** The most jobs in one response to a legacy worker. */
 const MAX_JOBS = 100
 
-const readJobUpdate = decoder(endpoints.updateJob.body!, "Update")
+const readJobUpdate = decoder(callSpecs.updateJob.body!, "Update")
 const encodeRegistered = encoder(RegisteredForJobs)
 
 /** Registers a legacy worker. */
@@ -119,10 +119,10 @@ export const legacyJobRoutes = (engine: EngineService, workers: RemoteWorkers): 
     })
 
   return [
-    replying(endpoints.takeJobs, takeJobs),
-    answering(endpoints.updateJob, updateJob),
-    answering(endpoints.ackJob, ackJob),
-    reading(endpoints.heartbeat, "Heartbeat", ({ jobs = [] }, call) =>
+    replying(callSpecs.takeJobs, takeJobs),
+    answering(callSpecs.updateJob, updateJob),
+    answering(callSpecs.ackJob, ackJob),
+    reading(callSpecs.heartbeat, "Heartbeat", ({ jobs = [] }, call) =>
       Effect.gen(function* () {
         const worker = yield* legacyWorker(call)
         worker?.seen()

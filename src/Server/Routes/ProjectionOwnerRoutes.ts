@@ -20,13 +20,13 @@ import { checkShape, ShapeCounts } from "../../JsonLimits.ts"
 import { checkName, checkSize, declaredListLength, jsonDepth, projectionStateBytes } from "../../Limits.ts"
 import { maxReadEvents } from "../../Projection/Projection.ts"
 import type { ProjectionSave, SaveBody } from "../../Protocol/ProjectionOwners.ts"
-import { endpoints } from "../../Protocol/ProjectionOwners.ts"
+import { callSpecs } from "../../Protocol/ProjectionOwners.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import type { ProjectionToken } from "../../Engine/Projections/ProjectionRecords.ts"
 import { checkHandedOut, checkProjectionEvents } from "./ProjectionRunnerRoutes.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
-import { reading } from "./EndpointRoute.ts"
+import { reading } from "./CallRoute.ts"
 
 /** How long a claim holds without a request, in milliseconds. */
 const LEASE_MS = 30_000
@@ -93,7 +93,7 @@ export const projectionOwnerRoutes = (
     )
 
   return [
-    reading(endpoints.claimProjection, "Claim", ({ registration, waitMs = WAIT_MS, workerId }, call) =>
+    reading(callSpecs.claimProjection, "Claim", ({ registration, waitMs = WAIT_MS, workerId }, call) =>
       Effect.gen(function* () {
         const { environment } = call
         yield* checked(() => {
@@ -111,7 +111,7 @@ export const projectionOwnerRoutes = (
         )
       })
     ),
-    reading(endpoints.readProjection, "Read", (request, call) =>
+    reading(callSpecs.readProjection, "Read", (request, call) =>
       Effect.gen(function* () {
         const token = tokenOf(call, request)
         if (!(yield* extend(token))) return {}
@@ -123,14 +123,14 @@ export const projectionOwnerRoutes = (
         return { batch }
       })
     ),
-    reading(endpoints.projectionStates, "States", (request, call) =>
+    reading(callSpecs.projectionStates, "States", (request, call) =>
       Effect.gen(function* () {
         yield* checked(() => checkLength("partitions", request.partitions, PARTITIONS))
         const states = yield* projections.states(tokenOf(call, request), request.partitions)
         return states === undefined ? {} : { states }
       })
     ),
-    reading(endpoints.saveProjection, "Save", (request, call) =>
+    reading(callSpecs.saveProjection, "Save", (request, call) =>
       Effect.gen(function* () {
         const token = tokenOf(call, request)
         const save = yield* checked(() => checkSave(request.save))
@@ -139,10 +139,10 @@ export const projectionOwnerRoutes = (
         return saved
       })
     ),
-    reading(endpoints.renewProjection, "Owner", (request, call) =>
+    reading(callSpecs.renewProjection, "Owner", (request, call) =>
       Effect.map(projections.renew(tokenOf(call, request), LEASE_MS), (held) => ({ held }))
     ),
-    reading(endpoints.releaseProjection, "Owner", (request, call) =>
+    reading(callSpecs.releaseProjection, "Owner", (request, call) =>
       Effect.as(projections.release(tokenOf(call, request)), undefined)
     )
   ]

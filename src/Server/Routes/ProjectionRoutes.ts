@@ -24,9 +24,9 @@ import {
   Pause,
   type RebuildOptions,
   RebuildRequest,
-  endpoints
+  callSpecs
 } from "../../Protocol/Projections.ts"
-import { Named, endpoints as service } from "../../Protocol/ProjectionService.ts"
+import { Named, callSpecs as service } from "../../Protocol/ProjectionService.ts"
 import { decoder } from "../../Protocol/ServerCodec.ts"
 import { mayHaveEvent } from "../../Engine/Access/WorkerAccess.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
@@ -36,7 +36,7 @@ import { projectionOwnerRoutes } from "./ProjectionOwnerRoutes.ts"
 import { projectionRunnerRoutes } from "./ProjectionRunnerRoutes.ts"
 import { type Call, readNumber, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
-import { answering, paging, reading } from "./EndpointRoute.ts"
+import { answering, paging, reading } from "./CallRoute.ts"
 
 /** The most projections that one request waits for. */
 const BATCH = 16
@@ -58,25 +58,25 @@ export const projectionRoutes = (
   const nameOf = (call: Call): string => variable(call, "name")
 
   return [
-    paging(endpoints.listProjections, listedIn(engine), (call) =>
+    paging(callSpecs.listProjections, listedIn(engine), (call) =>
       // a page of a browser expects an object around the list, and a program expects the bare list
       isFromPage(call) ? { all: (items) => `{"projections":[${items}]}` } : {}
     ),
-    answering(endpoints.restGetProjection, (call) => get(apiOf(call), call)),
-    answering(endpoints.projectionStatus, (call) => apiOf(call).status(nameOf(call))),
-    answering(endpoints.deleteProjection, (call) => Effect.as(apiOf(call).delete(nameOf(call)), undefined)),
-    reading(endpoints.pauseProjection, "Pause", (options, call) =>
+    answering(callSpecs.restGetProjection, (call) => get(apiOf(call), call)),
+    answering(callSpecs.projectionStatus, (call) => apiOf(call).status(nameOf(call))),
+    answering(callSpecs.deleteProjection, (call) => Effect.as(apiOf(call).delete(nameOf(call)), undefined)),
+    reading(callSpecs.pauseProjection, "Pause", (options, call) =>
       asManager(call, apiOf(call).pause(nameOf(call), pauseOf(options)))
     ),
-    answering(endpoints.resumeProjection, (call) => asManager(call, apiOf(call).resume(nameOf(call)))),
-    reading(endpoints.rebuildProjection, "Rebuild", (options, call) =>
+    answering(callSpecs.resumeProjection, (call) => asManager(call, apiOf(call).resume(nameOf(call)))),
+    reading(callSpecs.rebuildProjection, "Rebuild", (options, call) =>
       Effect.map(asManager(call, rebuild(apiOf(call), nameOf(call), options)), (info) => ({
         ...rebuildOf(info),
         ...info
       }))
     ),
-    answering(endpoints.projectionRebuild, (call) => Effect.map(apiOf(call).status(nameOf(call)), rebuildOf)),
-    answering(endpoints.cancelRebuild, (call) =>
+    answering(callSpecs.projectionRebuild, (call) => Effect.map(apiOf(call).status(nameOf(call)), rebuildOf)),
+    answering(callSpecs.cancelRebuild, (call) =>
       Effect.fail(
         new InvalidStateError(
           `A rebuild of projection "${nameOf(call)}" cannot be cancelled: its position and its dead letters were deleted when it began. ` +
@@ -84,7 +84,7 @@ export const projectionRoutes = (
         )
       )
     ),
-    answering(endpoints.projectionCatchup, (call) =>
+    answering(callSpecs.projectionCatchup, (call) =>
       Effect.gen(function* () {
         const { minSeq, timeoutMs } = yield* checked(() => ({
           minSeq: readNumber(call, "minSeq", 0),
@@ -93,7 +93,7 @@ export const projectionRoutes = (
         return yield* catchup(apiOf(call), nameOf(call), minSeq, timeoutMs, closing)
       })
     ),
-    reading(endpoints.projectionCatchupBatch, "Catchup", ({ items, timeoutMs = MAX_WAIT_MS }, call) =>
+    reading(callSpecs.projectionCatchupBatch, "Catchup", ({ items, timeoutMs = MAX_WAIT_MS }, call) =>
       items.length > BATCH
         ? Effect.fail(new ValidationError(`Catchup takes at most ${BATCH} items, got ${items.length}`))
         : Effect.map(
@@ -109,10 +109,10 @@ export const projectionRoutes = (
             (results) => ({ results })
           )
     ),
-    reading(endpoints.projectionWaitForEvent, "WaitForEvent", (asked, call) =>
+    reading(callSpecs.projectionWaitForEvent, "WaitForEvent", (asked, call) =>
       waitForEvent(engine, asked, call, closing)
     ),
-    answering(endpoints.projectionChanges, (call) =>
+    answering(callSpecs.projectionChanges, (call) =>
       Effect.gen(function* () {
         const { query } = call
         const limit = yield* checked(() => readNumber(call, "limit", 100))
@@ -125,7 +125,7 @@ export const projectionRoutes = (
         return { ...page, states: states.map(({ result, revision }) => ({ ...stateRow(result), revision })) }
       })
     ),
-    answering(endpoints.deadLetters, (call) =>
+    answering(callSpecs.deadLetters, (call) =>
       Effect.gen(function* () {
         const page = yield* checked(() => ({
           after: readNumber(call, "after", 0),
@@ -137,7 +137,7 @@ export const projectionRoutes = (
         }
       })
     ),
-    reading(endpoints.retryDeadLetters, "Retry", ({ position }, call) =>
+    reading(callSpecs.retryDeadLetters, "Retry", ({ position }, call) =>
       Effect.map(
         position === undefined
           ? apiOf(call).retryDeadLetters(nameOf(call))

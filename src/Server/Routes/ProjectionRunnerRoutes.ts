@@ -14,19 +14,19 @@ import type {
   ProjectionRegistration,
   ProjectionSaved
 } from "../../Protocol/ProjectionOwners.ts"
-import { endpoints } from "../../Protocol/ProjectionService.ts"
+import { callSpecs } from "../../Protocol/ProjectionService.ts"
 import { show } from "../../Show.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import { reachOf } from "../../Engine/Access/SubscriptionReach.ts"
 import { checkEvents, mayHaveEvent } from "../../Engine/Access/WorkerAccess.ts"
 import type { Call, Reply, Route } from "../Http/Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
-import { reading, replying, withBody } from "./EndpointRoute.ts"
+import { reading, replying, withBody } from "./CallRoute.ts"
 
 export const projectionRunnerRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const { projections } = engine
   return [
-    reading(endpoints.registerProjection, "RegisterProjection", (request, call) =>
+    reading(callSpecs.registerProjection, "RegisterProjection", (request, call) =>
       Effect.gen(function* () {
         const registration = yield* checked(() => {
           const registration = registrationOf(request)
@@ -37,7 +37,7 @@ export const projectionRunnerRoutes = (engine: EngineService): ReadonlyArray<Rou
         return { status, ...(position === 0 ? {} : { lastEventSeq: position }) }
       })
     ),
-    reading(endpoints.getProjection, "GetProjection", ({ name, partition }, call) =>
+    reading(callSpecs.getProjection, "GetProjection", ({ name, partition }, call) =>
       Effect.map(
         projections.client(call.environment).get(name, partition ? { partition } : {}),
         ({ lastEventId, lastEventTime, mode, partition, state, version }) => ({
@@ -52,8 +52,8 @@ export const projectionRunnerRoutes = (engine: EngineService): ReadonlyArray<Rou
       )
     ),
     replying(
-      endpoints.pollProjectionEvents,
-      withBody(endpoints.pollProjectionEvents, "PollProjectionEvents", ({ batchSize, name }, call) =>
+      callSpecs.pollProjectionEvents,
+      withBody(callSpecs.pollProjectionEvents, "PollProjectionEvents", ({ batchSize, name }, call) =>
         Effect.gen(function* () {
           const { events, position, state } = yield* projections.handOut(
             call.environment,
@@ -69,7 +69,7 @@ export const projectionRunnerRoutes = (engine: EngineService): ReadonlyArray<Rou
         })
       )
     ),
-    reading(endpoints.saveProjectionState, "SaveProjectionState", ({ lastEventSeq, name, state }, call) =>
+    reading(callSpecs.saveProjectionState, "SaveProjectionState", ({ lastEventSeq, name, state }, call) =>
       Effect.gen(function* () {
         const what = `State of projection "${name}"`
         const text = yield* checked(() =>
@@ -86,7 +86,7 @@ export const projectionRunnerRoutes = (engine: EngineService): ReadonlyArray<Rou
         )
       })
     ),
-    reading(endpoints.ackProjectionEvents, "AckProjectionEvents", ({ lastEventSeq, name }, call) =>
+    reading(callSpecs.ackProjectionEvents, "AckProjectionEvents", ({ lastEventSeq, name }, call) =>
       Effect.flatMap(
         projections.saveTokenless({ environment: call.environment, name, position: lastEventSeq }),
         (saved) => answer(name, saved)

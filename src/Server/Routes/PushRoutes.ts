@@ -2,17 +2,17 @@
 import * as Effect from "effect/Effect"
 import { EndpointNotFoundError, ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
-import { endpoints, type TurnUpdate } from "../../Protocol/Push.ts"
+import { callSpecs, type TurnUpdate } from "../../Protocol/Push.ts"
 import { permittedReports, checkRegistering } from "../../Engine/Access/WorkerAccess.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import { boundTo, type Call, environmentOfRun, json, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
-import { answering, listing, replying } from "./EndpointRoute.ts"
+import { answering, listing, replying } from "./CallRoute.ts"
 import { checkReport } from "../../Protocol/TurnReports.ts"
 
 /** Makes the routes. `closing` succeeds when the server is about to stop. Waiting calls then end. */
 export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>): ReadonlyArray<Route> => [
-  replying(endpoints.pushTurn, (call) =>
+  replying(callSpecs.pushTurn, (call) =>
     Effect.gen(function* () {
       const jobId = variable(call, "jobId")
       const read = yield* checked(() => readUpdate(call, jobId))
@@ -31,7 +31,7 @@ export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>):
       return json({ ...updated, ack: answered([updated.ack])[0] })
     })
   ),
-  answering(endpoints.registerPushEndpoint, (call) =>
+  answering(callSpecs.registerPushEndpoint, (call) =>
     Effect.gen(function* () {
       const url = yield* checked(() => readUrl(isObject(call.body) ? call.body.url : undefined))
       const functions = yield* engine.push.register(call.environment, url, (functions) => {
@@ -40,7 +40,7 @@ export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>):
       return { url, functions: functions.map(({ triggers, ...fn }) => ({ ...fn, triggers: [...triggers] })) }
     })
   ),
-  listing(endpoints.listPushEndpoints, (call) =>
+  listing(callSpecs.listPushEndpoints, (call) =>
     Effect.sync(() =>
       engine.push
         .list(call.environment)
@@ -52,7 +52,7 @@ export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>):
         .filter(({ functionIds }) => functionIds.length > 0)
     )
   ),
-  answering(endpoints.removePushEndpoint, (call) =>
+  answering(callSpecs.removePushEndpoint, (call) =>
     Effect.gen(function* () {
       const url = yield* checked(() => {
         const url = readUrl(call.query.get("url"))

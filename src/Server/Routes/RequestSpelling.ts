@@ -7,10 +7,10 @@ import { ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import { isOfLater, nearest } from "../../OptionKeys.ts"
 import { membersOf, type Node, otherCase } from "../../Protocol/Codec.ts"
-import { endpoints as eventEndpoints } from "../../Protocol/Events.ts"
-import { endpoints as functionEndpoints } from "../../Protocol/Functions.ts"
-import { endpoints as runEndpoints } from "../../Protocol/Runs.ts"
-import type { EndpointSpec } from "../../Protocol/EndpointSpec.ts"
+import { callSpecs as eventSpecs } from "../../Protocol/Events.ts"
+import { callSpecs as functionSpecs } from "../../Protocol/Functions.ts"
+import { callSpecs as runSpecs } from "../../Protocol/Runs.ts"
+import type { CallSpec } from "../../Protocol/CallSpec.ts"
 import { show } from "../../Show.ts"
 
 interface Names {
@@ -43,26 +43,20 @@ export const checkBodyMembers = (codec: Node, body: unknown, what: string): void
   )
 }
 
-const bodies = new WeakMap<EndpointSpec, Names>()
-const queries = new WeakMap<EndpointSpec, Names>()
+const bodies = new WeakMap<CallSpec, Names>()
+const queries = new WeakMap<CallSpec, Names>()
 
 /**
  * Routes whose bodies are not checked here: lists of events check all members, and workers of any version
  * register what they have.
  */
-const exemptRoutes = new Set<EndpointSpec>([eventEndpoints.listEvents, functionEndpoints.registerFunction])
+const exemptRoutes = new Set<CallSpec>([eventSpecs.listEvents, functionSpecs.registerFunction])
 
 /** Throws `ValidationError` when a member of the body is unknown and resembles a known one. */
-export const checkBodySpelling = (endpoint: EndpointSpec, body: unknown, what: string): void => {
-  if (
-    endpoint.body === undefined ||
-    endpoint.fromWorker === true ||
-    exemptRoutes.has(endpoint) ||
-    !isObject(body)
-  )
-    return
-  let names = bodies.get(endpoint)
-  if (names === undefined) bodies.set(endpoint, (names = namesOf(endpoint.body)))
+export const checkBodySpelling = (spec: CallSpec, body: unknown, what: string): void => {
+  if (spec.body === undefined || spec.fromWorker === true || exemptRoutes.has(spec) || !isObject(body)) return
+  let names = bodies.get(spec)
+  if (names === undefined) bodies.set(spec, (names = namesOf(spec.body)))
   if (names.all.length > 0) checkSpelling(Object.keys(body), names, what)
 }
 
@@ -70,15 +64,15 @@ export const checkBodySpelling = (endpoint: EndpointSpec, body: unknown, what: s
  * Throws `ValidationError` when a parameter is unknown and resembles a known one. Lists of runs check all
  * parameters themselves.
  */
-export const checkQuerySpelling = (endpoint: EndpointSpec, query: URLSearchParams): void => {
-  if (endpoint === runEndpoints.restRuns) return
-  let names = queries.get(endpoint)
+export const checkQuerySpelling = (spec: CallSpec, query: URLSearchParams): void => {
+  if (spec === runSpecs.restRuns) return
+  let names = queries.get(spec)
   if (names === undefined) {
-    const all = [...(endpoint.query ?? []), ...(endpoint.page === undefined ? [] : ["limit", "cursor"])]
+    const all = [...(spec.query ?? []), ...(spec.page === undefined ? [] : ["limit", "cursor"])]
     // `env` and `token` are for sockets, where browsers cannot set headers
-    queries.set(endpoint, (names = { all, known: inEitherCase([...all, "env", "token"]) }))
+    queries.set(spec, (names = { all, known: inEitherCase([...all, "env", "token"]) }))
   }
-  if (names.all.length > 0) checkSpelling([...query.keys()], names, `${endpoint.method} ${endpoint.path}`)
+  if (names.all.length > 0) checkSpelling([...query.keys()], names, `${spec.method} ${spec.path}`)
 }
 
 const checkSpelling = (names: ReadonlyArray<string>, { all, known }: Names, what: string): void => {

@@ -18,13 +18,13 @@ import { type IronflowError, StepNotFoundError, ValidationError } from "../../Er
 import { MAX_WAIT_MS } from "../../Protocol/Http/Turns.ts"
 import { encoder } from "../../Protocol/ServerCodec.ts"
 import type { ListRuns } from "../../Protocol/RunLists.ts"
-import type { EndpointSpec } from "../../Protocol/EndpointSpec.ts"
-import { type CountRunsOptions, endpoints as countEndpoints } from "../../Protocol/RunCounts.ts"
-import { endpoints as forkEndpoints } from "../../Protocol/RunForks.ts"
-import { encodeRun, RunAnswer, type RunId, endpoints, type WireRun } from "../../Protocol/Runs.ts"
+import type { CallSpec } from "../../Protocol/CallSpec.ts"
+import { type CountRunsOptions, callSpecs as countSpecs } from "../../Protocol/RunCounts.ts"
+import { callSpecs as forkSpecs } from "../../Protocol/RunForks.ts"
+import { encodeRun, RunAnswer, type RunId, callSpecs, type WireRun } from "../../Protocol/Runs.ts"
 import { pagedReply } from "../Http/PagedReply.ts"
 import { type Call, json, noContent, type Reply, type Route, variable } from "../Http/Route.ts"
-import { answering, paging, reading, replying, withBody } from "./EndpointRoute.ts"
+import { answering, paging, reading, replying, withBody } from "./CallRoute.ts"
 import { checkBodyMembers } from "./RequestSpelling.ts"
 import { listOptionsOf, readFilters, readListBody, readListQuery } from "./RunListRequest.ts"
 
@@ -48,21 +48,21 @@ export const runRoutes = (
 
   /** Makes the route of a call about one run. Some clients name its id `id`, and some `runId`. */
   const aboutRun = <A, B extends RunId>(
-    endpoint: EndpointSpec<A, B>,
+    spec: CallSpec<A, B>,
     what: string,
     ask: (api: Api, id: string, body: B, call: Call) => Effect.Effect<A, IronflowError>
   ): Route =>
     reading(
-      endpoint,
+      spec,
       what,
       withRunId(what, (id, body, call) => ask(apiOf(call), id, body, call))
     )
   const controlling = <B extends RunId>(
-    endpoint: EndpointSpec<WireRun, B>,
+    spec: CallSpec<WireRun, B>,
     what: string,
     control: (api: Api, id: string, body: B, call: Call) => Effect.Effect<Run, IronflowError>
   ): Route =>
-    aboutRun(endpoint, what, (api, id, body, call) =>
+    aboutRun(spec, what, (api, id, body, call) =>
       Effect.map(
         Effect.flatMap(control(api, id, body, call), (run) => asReadable(call, run)),
         encodeRun
@@ -74,7 +74,7 @@ export const runRoutes = (
       items: items.map((step) => withoutEvent(call, step)),
       ...next
     }))
-  const replySteps = pagedReply(endpoints.getRunSteps)
+  const replySteps = pagedReply(callSpecs.getRunSteps)
 
   const list = (request: ListRuns, call: Call) =>
     Effect.gen(function* () {
@@ -97,28 +97,28 @@ export const runRoutes = (
     })
 
   return [
-    aboutRun(endpoints.getRun, "GetRun", (api, id, _, call) =>
+    aboutRun(callSpecs.getRun, "GetRun", (api, id, _, call) =>
       Effect.map(
         Effect.flatMap(api.getRun(id), (run) => withoutDenied(call, [run])),
         ([run]) => encodeRun(run!)
       )
     ),
-    answering(endpoints.listRuns, (call) =>
+    answering(callSpecs.listRuns, (call) =>
       Effect.flatMap(
         checked(() => readListBody(call.body)),
         (request) => list(request, call)
       )
     ),
-    answering(endpoints.restRuns, (call) =>
+    answering(callSpecs.restRuns, (call) =>
       Effect.flatMap(
         checked(() => readListQuery(call.query)),
         (request) => list(request, call)
       )
     ),
-    reading(countEndpoints.countRuns, "CountRuns", ({ by, filters, ...how }, call) =>
+    reading(countSpecs.countRuns, "CountRuns", ({ by, filters, ...how }, call) =>
       Effect.flatMap(
         checked(() => {
-          checkBodyMembers(countEndpoints.countRuns.body!, call.body, "CountRuns")
+          checkBodyMembers(countSpecs.countRuns.body!, call.body, "CountRuns")
           return {
             ...(filters === undefined ? {} : listOptionsOf(readFilters("CountRuns", filters))),
             // the engine refuses a value that is not valid
@@ -129,13 +129,13 @@ export const runRoutes = (
         (options) => engine.runs.count(call.environment, options, limitsOf(call))
       )
     ),
-    controlling(endpoints.cancelRun, "CancelRun", (api, id, { reason }) => api.cancelRun(id, reason)),
-    controlling(endpoints.retryRun, "RetryRun", (api, id, { fromStep }) =>
+    controlling(callSpecs.cancelRun, "CancelRun", (api, id, { reason }) => api.cancelRun(id, reason)),
+    controlling(callSpecs.retryRun, "RetryRun", (api, id, { fromStep }) =>
       api.retryRun(id, nonEmpty(fromStep))
     ),
-    controlling(endpoints.resumeRun, "ResumeRun", resumeRun),
-    controlling(endpoints.restResumeRun, "Resume", resumeRun),
-    aboutRun(endpoints.pauseRun, "PauseRun", (api, id, { reason }, call) =>
+    controlling(callSpecs.resumeRun, "ResumeRun", resumeRun),
+    controlling(callSpecs.restResumeRun, "Resume", resumeRun),
+    aboutRun(callSpecs.pauseRun, "PauseRun", (api, id, { reason }, call) =>
       Effect.map(
         Effect.flatMap(api.pauseRun(id, reason), (run) => asReadable(call, run)),
         (run) => ({
@@ -145,16 +145,16 @@ export const runRoutes = (
       )
     ),
     replying(
-      endpoints.getRunSteps,
+      callSpecs.getRunSteps,
       withBody(
-        endpoints.getRunSteps,
+        callSpecs.getRunSteps,
         "GetRunSteps",
         withRunId("GetRunSteps", (id, _, call) => replySteps(call.query, (page) => stepsOf(call, id, page)))
       )
     ),
-    paging(endpoints.restRunSteps, (call, page) => stepsOf(call, variable(call, "id"), page)),
+    paging(callSpecs.restRunSteps, (call, page) => stepsOf(call, variable(call, "id"), page)),
     paging(
-      endpoints.runAudit,
+      callSpecs.runAudit,
       (call, page) =>
         Effect.map(
           engine.runs.auditPage(call.environment, variable(call, "id"), page),
@@ -166,13 +166,13 @@ export const runRoutes = (
       (call) => ({ what: `events of run ${variable(call, "id")}` })
     ),
     paging(
-      endpoints.runLogs,
+      callSpecs.runLogs,
       (call, page) => engine.runs.logsPage(call.environment, variable(call, "id"), page),
       (call) => ({ what: `lines of run ${variable(call, "id")}` })
     ),
-    answering(endpoints.explainRun, (call) => apiOf(call).explain(variable(call, "id"))),
-    replying(endpoints.waitForRun, (call) => waitForRun(engine, call, giveUpAfter)),
-    reading(forkEndpoints.forkRun, "ForkRun", ({ data, from, steps }, call) =>
+    answering(callSpecs.explainRun, (call) => apiOf(call).explain(variable(call, "id"))),
+    replying(callSpecs.waitForRun, (call) => waitForRun(engine, call, giveUpAfter)),
+    reading(forkSpecs.forkRun, "ForkRun", ({ data, from, steps }, call) =>
       Effect.map(
         Effect.flatMap(
           engine.operations.in(call.environment, call.caller).forkRun(variable(call, "id"), {
@@ -185,7 +185,7 @@ export const runRoutes = (
         encodeRun
       )
     ),
-    reading(forkEndpoints.moveRun, "MoveRun", ({ version }, call) =>
+    reading(forkSpecs.moveRun, "MoveRun", ({ version }, call) =>
       Effect.map(
         Effect.flatMap(
           engine.operations
@@ -196,8 +196,8 @@ export const runRoutes = (
         encodeRun
       )
     ),
-    reading(endpoints.patchStep, "PatchStep", (request, call) => patchStep(apiOf(call), request, call)),
-    reading(endpoints.restPatchStep, "Patch", (request, call) => patchStep(apiOf(call), request, call))
+    reading(callSpecs.patchStep, "PatchStep", (request, call) => patchStep(apiOf(call), request, call)),
+    reading(callSpecs.restPatchStep, "Patch", (request, call) => patchStep(apiOf(call), request, call))
   ]
 }
 

@@ -7,22 +7,22 @@ import type { WorkerConnection } from "../../Engine/Workers/WorkerConnection.ts"
 import type { IronflowError } from "../../Errors.ts"
 import type { JsonText } from "../../Json.ts"
 import { decoder } from "../../Protocol/ServerCodec.ts"
-import type { EndpointSpec } from "../../Protocol/EndpointSpec.ts"
+import type { CallSpec } from "../../Protocol/CallSpec.ts"
 import { isSealed } from "../../Protocol/Seal.ts"
 import { readReports } from "../../Protocol/TurnReports.ts"
-import { endpoints } from "../../Protocol/Workers.ts"
+import { callSpecs } from "../../Protocol/Workers.ts"
 import { boundTo, type Call, checkWorkerEnvironment, noContent, type Route, variable } from "../Http/Route.ts"
 import { checkSeal, encodeDelivered, sealed } from "../Workers/TurnMessages.ts"
 import { watchedConnection } from "../Workers/WatchedConnections.ts"
-import { replying } from "./EndpointRoute.ts"
+import { replying } from "./CallRoute.ts"
 
-const readPoll = decoder(endpoints.pollTurns.body!, "Poll")
-const readLate = decoder(endpoints.lateTurn.body!, "Late")
+const readPoll = decoder(callSpecs.pollTurns.body!, "Poll")
+const readLate = decoder(callSpecs.lateTurn.body!, "Late")
 
 export const turnRoutes = (workers: RemoteWorkers): ReadonlyArray<Route> => {
   /** Makes a route. `answer` receives the worker, and returns the JSON of the response if there is one. */
   const turnRoute = <A extends { readonly session: string }>(
-    endpoint: EndpointSpec,
+    spec: CallSpec,
     read: (body: unknown) => A,
     answer: (
       worker: WorkerConnection,
@@ -30,7 +30,7 @@ export const turnRoutes = (workers: RemoteWorkers): ReadonlyArray<Route> => {
       call: Call
     ) => Effect.Effect<JsonText | void, IronflowError>
   ): Route =>
-    replying(endpoint, (call) =>
+    replying(spec, (call) =>
       Effect.gen(function* () {
         const request = yield* checked(() => read(call.body))
         const worker = yield* workers.turnWorker(variable(call, "id"), request.session, boundTo(call))
@@ -44,15 +44,15 @@ export const turnRoutes = (workers: RemoteWorkers): ReadonlyArray<Route> => {
     )
 
   return [
-    turnRoute(endpoints.pollTurns, readPoll, (worker, request, call) =>
+    turnRoute(callSpecs.pollTurns, readPoll, (worker, request, call) =>
       Effect.map(worker.poll(request, watchedConnection(call.request.socket)), encodeDelivered)
     ),
-    turnRoute(endpoints.reportTurns, readReports, (worker, request, call) => {
+    turnRoute(callSpecs.reportTurns, readReports, (worker, request, call) => {
       const { answered, reports } = permittedReports(call.caller, worker.environment, request.reports)
       return Effect.map(worker.report({ ...request, reports }), (acks) =>
         JSON.stringify({ acks: answered(acks) })
       )
     }),
-    turnRoute(endpoints.lateTurn, readLate, (worker, request) => worker.late(request))
+    turnRoute(callSpecs.lateTurn, readLate, (worker, request) => worker.late(request))
   ]
 }

@@ -8,10 +8,10 @@ import type { EngineService } from "../../Engine/Engine.ts"
 import type { RemoteWorkers } from "../../Engine/Workers/RemoteWorkers.ts"
 import type { IronflowError } from "../../Errors.ts"
 import { checkName } from "../../Limits.ts"
-import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
+import { ENVIRONMENT_HEADER } from "../../Protocol/Http/CallAddress.ts"
 import { TURNS_VERSION } from "../../Protocol/Http/Turns.ts"
 import { isSealed } from "../../Protocol/Seal.ts"
-import { type RegisterRequest, endpoints } from "../../Protocol/Workers.ts"
+import { type RegisterRequest, callSpecs } from "../../Protocol/Workers.ts"
 import {
   boundTo,
   type Call,
@@ -23,7 +23,7 @@ import {
 import { sealed } from "../Workers/TurnMessages.ts"
 import { registerTurns } from "../Workers/TurnRegistration.ts"
 import { legacyJobRoutes, registerLegacy } from "./LegacyJobRoutes.ts"
-import { answering, replying, withBody } from "./EndpointRoute.ts"
+import { answering, replying, withBody } from "./CallRoute.ts"
 import { turnRoutes } from "./TurnRoutes.ts"
 
 /** The routes of workers. `maxBodyBytes` is the largest body of their requests. */
@@ -62,8 +62,8 @@ export const workerRoutes = (
     })
 
   return [
-    replying(endpoints.registerWorker, withBody(endpoints.registerWorker, "Register", register)),
-    answering(endpoints.deregisterWorker, (call) => Effect.as(deregister(call), undefined)),
+    replying(callSpecs.registerWorker, withBody(callSpecs.registerWorker, "Register", register)),
+    answering(callSpecs.deregisterWorker, (call) => Effect.as(deregister(call), undefined)),
     ...turnRoutes(workers),
     ...legacyJobRoutes(engine, workers)
   ]

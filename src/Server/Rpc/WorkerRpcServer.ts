@@ -14,7 +14,7 @@ import type * as Scope from "effect/Scope"
 import { type IronflowError, isIronflowError, LimitExceededError, ValidationError } from "../../Errors.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
 import { checkShape } from "../../JsonLimits.ts"
-import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
+import { ENVIRONMENT_HEADER } from "../../Protocol/Http/CallAddress.ts"
 import { defectResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import { JsonFragment } from "../../Protocol/JsonFragment.ts"
 import { isSealed, readSealed } from "../../Protocol/Seal.ts"
@@ -181,7 +181,7 @@ export const make = (
       }
     }
     return {
-      endpoint: sockets.workers,
+      spec: sockets.workers,
       maxFrameBytes,
       // so many, since the worker must be able to renew its leases while it receives a long history
       maxUnreadBytes: MAX_UNREAD,
@@ -255,7 +255,7 @@ const failing = <A, R>(effect: Effect.Effect<A, IronflowError, R>): Effect.Effec
     const error = Cause.squash(cause)
     if (isIronflowError(error)) return Effect.fail(failureResponse(error, "rest"))
     return Effect.andThen(
-      Effect.logError("A call of a worker failed because of a bug", cause),
+      Effect.logError("A call of a worker failed because of a bug: please report this", cause),
       Effect.fail(defectResponse("rest"))
     )
   })

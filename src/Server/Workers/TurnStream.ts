@@ -9,7 +9,7 @@ import type { JsonText } from "../../Json.ts"
 import { decoder } from "../../Protocol/ServerCodec.ts"
 import { TURNS_VERSION } from "../../Protocol/Http/Turns.ts"
 import type { WorkerRegistration } from "../../Protocol/Worker.ts"
-import { JobDemand, LateTurnBody, DeregisterBody, Register } from "../../Protocol/Workers.ts"
+import { Room, LateTurnBody, DeregisterBody, Register } from "../../Protocol/Workers.ts"
 import type { StreamCall } from "../../Protocol/TurnStream.ts"
 import type { Caller } from "../../Engine/Access/Access.ts"
 import { checkWorker, permittedReports } from "../../Engine/Access/WorkerAccess.ts"
@@ -39,7 +39,7 @@ export interface StreamConnection {
 }
 
 const registerRequest = decoder(Register, "Register")
-const roomRequest = decoder(JobDemand, "Room")
+const roomRequest = decoder(Room, "Room")
 const lateRequest = decoder(LateTurnBody, "Late")
 const leaveRequest = decoder(DeregisterBody, "Leave")
 

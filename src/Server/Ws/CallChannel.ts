@@ -77,7 +77,7 @@ const LAST_ANSWERS_MS = 30_000
 const PROTOCOL_ERROR = 1002
 
 export const channelRoute = (options: ChannelOptions): SocketRoute => ({
-  endpoint: sockets.channel,
+  spec: sockets.channel,
   maxFrameBytes: MAX_FRAME_BYTES,
   leavesByItself: true,
   open: (socket, call) => serve(socket, call, options)
@@ -177,12 +177,12 @@ const serve = (
       if (hasLeft || socket.readyState !== socket.OPEN) return
       if (flow.isUnread || outgoing.length > CONNECTION_UNREAD_BYTES) {
         outgoing.flush()
-        flow.hold(takeAll)
+        flow.pause(takeAll)
         if (flow.isUnread) return flow.whenRead(takeAll)
       }
       if (!hasTime() || gets === GETS_PER_TURN) {
         gets = 0
-        flow.hold(takeAll)
+        flow.pause(takeAll)
         return whenTime(++turns > FEW_TURNS ? "rest" : "little", takeAll)
       }
       const message = readMessage(frame, at)
@@ -191,7 +191,7 @@ const serve = (
       at = message.end
     }
     turns = 0
-    flow.release(takeAll)
+    flow.resume(takeAll)
   }
   return (data, isBinary) => {
     if (isBinary) return malformed()

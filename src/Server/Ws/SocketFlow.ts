@@ -39,8 +39,8 @@ export class Flow {
   readonly #maxUnread: number
   readonly #listeners: ReadonlyArray<(chunk: Buffer) => void>
   readonly #sendBuffer: SendBuffer
-  /** Those who have called `hold` and not yet `release`. */
-  readonly #holds = new Set<object>()
+  /** The reasons for which nothing is passed on now. */
+  readonly #pauses = new Set<object>()
   #rest: Buffer = Buffer.alloc(0)
   #isDue = false
   /** Whether the last chunk was passed on in one turn. */
@@ -121,14 +121,14 @@ export class Flow {
     })
   }
 
-  /** Stops passing data on. It continues when every holder has called `release`. */
-  hold(why: object): void {
-    this.#holds.add(why)
+  /** Stops passing data on, until `resume` was called with each `why` of a pause. */
+  pause(why: object): void {
+    this.#pauses.add(why)
     this.#socket.pause()
   }
 
-  release(why: object): void {
-    if (this.#holds.delete(why) && this.#holds.size === 0) this.#goOn(this.#keepsUp ? "little" : "rest")
+  resume(why: object): void {
+    if (this.#pauses.delete(why) && this.#pauses.size === 0) this.#goOn(this.#keepsUp ? "little" : "rest")
   }
 
   #wasRead(): void {
@@ -141,12 +141,12 @@ export class Flow {
 
   #onData(chunk: Buffer): void {
     if (this.#isGone) return
-    const isHeld = this.#holds.size > 0
-    if (!isHeld && !this.#isDue && !someoneWaits() && hasTime()) return this.#feed(chunk)
+    const isPaused = this.#pauses.size > 0
+    if (!isPaused && !this.#isDue && !someoneWaits() && hasTime()) return this.#feed(chunk)
     const isLittle = this.#rest.length === 0 && (this.#keepsUp || chunk.length <= PIECE)
     this.#rest = Buffer.concat([this.#rest, chunk])
     this.#socket.pause()
-    if (!isHeld) this.#goOn(isLittle ? "little" : "rest")
+    if (!isPaused) this.#goOn(isLittle ? "little" : "rest")
   }
 
   #feed(chunk: Buffer): void {
@@ -160,7 +160,7 @@ export class Flow {
       if (this.#socket.destroyed) return
       if (this.#partial > SMALL) this.#countPartial()
       if (this.isUnread) this.#waitUntilRead()
-      if (this.#holds.size > 0) return
+      if (this.#pauses.size > 0) return
       if (this.#rest.length > 0 && !hasTime()) {
         this.#keepsUp = false
         this.#socket.pause()
@@ -171,8 +171,8 @@ export class Flow {
 
   #waitUntilRead(): void {
     const why = {}
-    this.hold(why)
-    this.whenRead(() => this.release(why))
+    this.pause(why)
+    this.whenRead(() => this.resume(why))
   }
 
   #goOn(kind: WorkKind): void {
@@ -180,16 +180,16 @@ export class Flow {
     this.#isDue = true
     whenTime(kind, () => {
       this.#isDue = false
-      if (this.#holds.size > 0 || this.#socket.destroyed) return
+      if (this.#pauses.size > 0 || this.#socket.destroyed) return
       this.#feed(this.#rest)
-      if (this.#holds.size === 0 && !this.#isDue) this.#socket.resume()
+      if (this.#pauses.size === 0 && !this.#isDue) this.#socket.resume()
     })
   }
 
   /** Counts the bytes of an incomplete frame in the memory that all connections share. */
   #countPartial(): void {
     this.#input ??= this.#begin()
-    this.#input.hold(this.#partial)
+    this.#input.setHeld(this.#partial)
   }
 
   #begin(): PendingInput {
@@ -199,14 +199,14 @@ export class Flow {
       this.#webSocket.close(code, reason)
       setTimeout(() => this.#webSocket.terminate(), GRACE_MS).unref()
       this.#rest = Buffer.alloc(0)
-      this.hold(why)
+      this.pause(why)
     }
     this.#cancelDeadline = after(timeoutMs, () =>
       end(POLICY_VIOLATION, `a frame did not arrive within ${showMs(timeoutMs)}`)
     )
     return inputBudget.begin(this.#socket, {
-      pause: () => this.hold(why),
-      resume: () => this.release(why),
+      pause: () => this.pause(why),
+      resume: () => this.resume(why),
       refuse: (error) => end(TRY_AGAIN_LATER, error.code)
     })
   }

@@ -20,7 +20,7 @@ export const subscriptionRoute = (
   engine: EngineService,
   every: (ms: number, f: () => void) => () => void
 ): SocketRoute => ({
-  endpoint: sockets.subscriptions,
+  spec: sockets.subscriptions,
   open: (socket, { environment, flow, visitor }) => {
     const wire = wireOf(socket, (bytes) => flow.weigh(bytes))
     const checkAgain = engine.subscriptions.connect(environment, wire, {

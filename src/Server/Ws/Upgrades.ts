@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import { type WebSocket, WebSocketServer } from "ws"
 import { isIronflowError, UnsupportedError } from "../../Errors.ts"
 import { defectResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
-import { accessTo, type EndpointSpec } from "../../Protocol/EndpointSpec.ts"
+import { accessTo, type CallSpec } from "../../Protocol/CallSpec.ts"
 import { type AccessCheck, checkRule, type Visitor } from "../Http/AccessCheck.ts"
 import { endWithResponse } from "../Http/EndWithResponse.ts"
 import { matchPath } from "../Http/Router.ts"
@@ -32,8 +32,8 @@ export interface SocketCall {
 }
 
 export interface SocketRoute {
-  /** The endpoint, which says who may open the socket. */
-  readonly endpoint: EndpointSpec
+  /** The spec of the socket, which says who may open it. */
+  readonly spec: CallSpec
   /** The largest frame from the client, in bytes; a larger one closes the connection with 1009. 1 MiB by default. */
   readonly maxFrameBytes?: number
   /** At this many unread bytes, nothing more is read from the client; 1 MiB by default. */
@@ -41,7 +41,7 @@ export interface SocketRoute {
   /** Whether the route closes its sockets itself, when the server stops and when their key ends. */
   readonly leavesByItself?: boolean
   /**
-   * Throws an `IronflowError` to refuse the request before the upgrade, besides what the endpoint refuses.
+   * Throws an `IronflowError` to refuse the request before the upgrade, besides what its spec refuses.
    * Both checks are made again when the permissions of the key have changed; the socket is closed if one of
    * them throws.
    */
@@ -105,7 +105,7 @@ export class Upgrades {
     this.#onBug = onBug
     this.#entrances = routes.map((route) => ({
       route,
-      segments: route.endpoint.path.split("/"),
+      segments: route.spec.path.split("/"),
       server: new WebSocketServer({
         noServer: true,
         maxPayload: route.maxFrameBytes ?? MAX_FRAME_BYTES,
@@ -169,7 +169,7 @@ export class Upgrades {
   }
 
   /** Runs `act`, and catches every error. An error in a client's message can only end its connection. */
-  #guard(socket: WebSocket, { endpoint: { path } }: SocketRoute, act: () => void): void {
+  #guard(socket: WebSocket, { spec: { path } }: SocketRoute, act: () => void): void {
     try {
       act()
     } catch (error) {
@@ -234,9 +234,9 @@ export class Upgrades {
 }
 
 /** Throws an `IronflowError` when the caller may not have the socket, or not with these options. */
-const checkSocket = ({ check, endpoint }: SocketRoute, call: Omit<SocketCall, "flow">): void => {
+const checkSocket = ({ check, spec }: SocketRoute, call: Omit<SocketCall, "flow">): void => {
   const { environment, variables, visitor } = call
-  checkRule({ caller: visitor.caller, environment }, accessTo(endpoint), variables)
+  checkRule({ caller: visitor.caller, environment }, accessTo(spec), variables)
   check?.(call)
 }
 

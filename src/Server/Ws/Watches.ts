@@ -15,7 +15,7 @@ import { contentTypes } from "../../KvValue.ts"
 import { watches as config } from "../../Protocol/Config.ts"
 import { watches as kv } from "../../Protocol/Kv.ts"
 import { encoder } from "../../Protocol/ServerCodec.ts"
-import type { EndpointSpec } from "../../Protocol/EndpointSpec.ts"
+import type { CallSpec } from "../../Protocol/CallSpec.ts"
 import { WATCH_FAILED, WATCHER_TOO_SLOW, Watching } from "../../Protocol/Watch.ts"
 import { failureResponse } from "../../Protocol/Http/Failures.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
@@ -32,9 +32,9 @@ export const watchRoutes = (
   engine: EngineService,
   fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
 ): ReadonlyArray<SocketRoute> => {
-  /** The route of an endpoint. The endpoint says who may watch, and what a frame holds. */
+  /** The route of a watch. Its spec says who may watch, and what a frame holds. */
   const watching = <A, Frame>(
-    endpoint: EndpointSpec<Frame>,
+    spec: CallSpec<Frame>,
     changes: (
       call: SocketCall,
       begin: { readonly from: number | undefined; readonly onOpen: (revision: number) => void }
@@ -42,9 +42,9 @@ export const watchRoutes = (
     frameOf: (change: A, call: SocketCall) => Frame,
     check?: SocketRoute["check"]
   ): SocketRoute => {
-    const encode = encoder(endpoint.answer!)
+    const encode = encoder(spec.answer!)
     return {
-      endpoint,
+      spec,
       check: (call) => {
         check?.(call)
         readFrom(call)

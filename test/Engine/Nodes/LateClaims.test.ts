@@ -96,7 +96,7 @@ describe("a claim that was in flight while its engine was frozen", () => {
       const { b, jobs, options, freeze, worker } = yield* twoNodes
       yield* b.client.emit("order.placed", {})
       const held = yield* blockWriters(options)
-      worker.credit(1)
+      worker.makeRoom(1)
       yield* until(held.isWaitedFor, (isWaiting) => isWaiting)
       yield* freeze(LEASE_MS / 2)
       // the worker still has room, so the run is claimed again and arrives at once
@@ -123,7 +123,7 @@ describe("a claim that was in flight while its engine was frozen", () => {
 
       const jobs: Array<Job> = []
       const other = yield* connect(b, "quick", jobs)
-      other.credit(1)
+      other.makeRoom(1)
       yield* until(
         Effect.sync(() => jobs.length),
         (count) => count === 1

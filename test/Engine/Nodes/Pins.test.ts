@@ -149,7 +149,7 @@ describe("new runs of a pinned function", () => {
         const { jobs, session } = yield* connect(b, "2")
         yield* knows(a, "1", "2")
         const runId = yield* startRun(a)
-        session.credit(1)
+        session.makeRoom(1)
         yield* until(
           Effect.sync(() => jobs.map((job) => job.runId)),
           ([taken]) => taken === runId
@@ -164,7 +164,7 @@ describe("new runs of a pinned function", () => {
       const { session } = yield* connect(b, "2", {
         limits: { isLimited: () => isLimited, mayRun: () => false }
       })
-      session.credit(1)
+      session.makeRoom(1)
       yield* knows(a, "1", "2")
       isLimited = true
       const runId = yield* startRun(a)

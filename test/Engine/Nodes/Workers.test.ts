@@ -144,7 +144,7 @@ describe("a worker", () => {
         )
       const jobs: Array<string> = []
       const first = yield* register(a, jobs)
-      first.credit(1)
+      first.makeRoom(1)
       const runId = yield* startRun(a, "order.placed")
       yield* until(
         Effect.sync(() => jobs.length),
@@ -182,12 +182,12 @@ describe("a worker", () => {
           )
         const [atA, atB]: [Array<string>, Array<string>] = [[], []]
         const first = yield* register(a, atA)
-        first.credit(1)
+        first.makeRoom(1)
         const runId = yield* startRun(a, "order.placed")
         yield* getsOne(atA)
         // it has dropped its turn when it moves, and gets the run again
         const second = yield* register(b, atB)
-        second.credit(1)
+        second.makeRoom(1)
         yield* second.adopt([], "")
         yield* getsOne(atB)
 

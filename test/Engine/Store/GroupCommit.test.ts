@@ -30,7 +30,7 @@ describe("GroupCommit", () => {
       .all()
       .map((row) => row.name)
 
-  it("commands that arrive together share one commit, in their order", async () => {
+  it("programs that arrive together share one commit, in their order", async () => {
     const writer = make()
 
     const ids = await Promise.all(["a", "b", "c"].map((name) => submit(writer, insert(name))))
@@ -43,10 +43,10 @@ describe("GroupCommit", () => {
         ["begin", "committed"]
       ]
     )
-    assert.deepStrictEqual([writer.commits, writer.commands], [1, 3])
+    assert.deepStrictEqual([writer.commits, writer.programs], [1, 3])
   })
 
-  it("commands get the next transaction when earlier commands have filled this one", async () => {
+  it("programs get the next transaction when earlier programs have filled this one", async () => {
     let done = 0
     const writer = new GroupCommit(db, {
       max: 10,
@@ -62,10 +62,10 @@ describe("GroupCommit", () => {
     await Promise.all(["a", "b", "c", "d", "e"].map((name) => submit(writer, doing(name))))
 
     assert.deepStrictEqual(names(), ["a", "b", "c", "d", "e"])
-    assert.deepStrictEqual([writer.commits, writer.commands], [3, 5])
+    assert.deepStrictEqual([writer.commits, writer.programs], [3, 5])
   })
 
-  it("a command that `joining` submits is part of the same commit", async () => {
+  it("a program that `joining` submits is part of the same commit", async () => {
     const claimed: Array<unknown> = []
     const writer: GroupCommit = new GroupCommit(db, {
       max: 10,
@@ -77,10 +77,10 @@ describe("GroupCommit", () => {
     await submit(writer, insert("a"))
 
     assert.deepStrictEqual([names(), claimed, log], [["a", "claim"], [2], ["begin", "committed"]])
-    assert.deepStrictEqual([writer.commits, writer.commands], [1, 2])
+    assert.deepStrictEqual([writer.commits, writer.programs], [1, 2])
   })
 
-  it("a command that `joining` submits can fail while the others succeed", async () => {
+  it("a program that `joining` submits can fail while the others succeed", async () => {
     const fault = new Error("out of paper")
     const failures: Array<unknown> = []
     const writer: GroupCommit = new GroupCommit(db, {
@@ -126,7 +126,7 @@ describe("GroupCommit", () => {
     assert.deepStrictEqual(names(), ["a"])
   })
 
-  it("only the command that throws fails, and the others of its group succeed in their order", async () => {
+  it("only the program that throws fails, and the others of its group succeed in their order", async () => {
     const writer = make()
     const fault = new Error("out of paper")
 
@@ -148,11 +148,11 @@ describe("GroupCommit", () => {
     assert.strictEqual((results[1] as PromiseRejectedResult).reason, fault)
     assert.match(String((results[3] as PromiseRejectedResult).reason), /UNIQUE/)
     assert.deepStrictEqual(names(), ["a", "b", "c"])
-    assert.deepStrictEqual([writer.commits, writer.commands], [3, 3])
+    assert.deepStrictEqual([writer.commits, writer.programs], [3, 3])
     assert.strictEqual(log.filter((entry) => entry === "committed").length, 3)
   })
 
-  it("a command that fails in a group of its own is not run again", async () => {
+  it("a program that fails in a group of its own is not run again", async () => {
     const writer = make()
     let runs = 0
     const [result] = await Promise.allSettled([
@@ -174,21 +174,21 @@ describe("GroupCommit", () => {
     assert.strictEqual(await submit(writer, insert("a")), 1)
   })
 
-  it("a group has no more commands than its limit", async () => {
+  it("a group has no more programs than its limit", async () => {
     const writer = make(2)
     await Promise.all(["a", "b", "c", "d", "e"].map((name) => submit(writer, insert(name))))
 
     assert.deepStrictEqual([writer.commits, names()], [3, ["a", "b", "c", "d", "e"]])
   })
 
-  it("a command that a caller submits after its answer is in a later commit", async () => {
+  it("a program that a caller submits after its answer is in a later commit", async () => {
     const writer = make()
     await submit(writer, insert("a")).then(() => submit(writer, insert("b")))
 
     assert.deepStrictEqual(log, ["begin", "committed", "begin", "committed"])
   })
 
-  it("closing commits the queued commands and those that their callers add, and refuses others", async () => {
+  it("closing commits the queued programs and those that their callers add, and refuses others", async () => {
     const writer = make()
     const closed = new Error("closed")
     const first = submit(writer, insert("a"))

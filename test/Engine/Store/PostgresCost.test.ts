@@ -45,12 +45,12 @@ describe.each(["alone", "shared"] as const)("an engine that knows of no other en
       const { shop } = yield* open(sharing)
       // from now on the engine knows whether runs wait for this event
       yield* shop.emit("order.placed")
-      yield* shop.claim({ credit: 1 })
+      yield* shop.claim({ room: 1 })
       const emitted = yield* counted(
         Effect.forEach(orders, (n) => shop.emit("order.placed", { n }), together)
       )
       assert.deepInclude(emitted, { commits: 1, roundTrips: 1 })
-      const jobs = yield* shop.claim({ credit: 64 })
+      const jobs = yield* shop.claim({ room: 64 })
       assert.lengthOf(jobs, 64)
       const reported = yield* counted(
         Effect.forEach(jobs, (job) => shop.report(job, done("charge:0"), complete("ok")), together)

@@ -56,7 +56,7 @@ const three = <A, E>(
 const ofRun = (runId: string) => `run = (SELECT key FROM runs WHERE id = '${runId}')`
 
 const failOnce = (shop: Shop) =>
-  Effect.flatMap(shop.claim({ functions: ["charge"], credit: 3 }), (jobs) =>
+  Effect.flatMap(shop.claim({ functions: ["charge"], room: 3 }), (jobs) =>
     Effect.forEach(jobs, (job) => shop.report(job, done("charge:0", failure("declined"))))
   )
 
@@ -89,7 +89,7 @@ describe("a run on Postgres whose rows are damaged", () => {
         (runId) => `UPDATE steps SET value = '{"message' WHERE ${ofRun(runId)}`,
         (shop, ids, logged) =>
           Effect.gen(function* () {
-            const jobs = yield* shop.claim({ functions: ["charge"], credit: 10 })
+            const jobs = yield* shop.claim({ functions: ["charge"], room: 10 })
             assert.sameMembers(
               jobs.map(({ runId }) => runId),
               [ids[0]!, ids[2]!]
@@ -106,7 +106,7 @@ describe("a run on Postgres whose rows are damaged", () => {
               1
             )
             yield* shop.store.write(RunControl.patchStep(environment, `${ids[1]}:charge:0`, '"by hand"', ""))
-            const [job] = yield* shop.claim({ functions: ["charge"], credit: 10 })
+            const [job] = yield* shop.claim({ functions: ["charge"], room: 10 })
             assert.strictEqual(job?.runId, ids[1])
             yield* shop.report(job!, complete())
           })
@@ -116,7 +116,7 @@ describe("a run on Postgres whose rows are damaged", () => {
   it.live("is marked in lists when its output is not JSON", () =>
     three(
       (shop) =>
-        Effect.flatMap(shop.claim({ functions: ["charge"], credit: 3 }), (jobs) =>
+        Effect.flatMap(shop.claim({ functions: ["charge"], room: 3 }), (jobs) =>
           Effect.forEach(jobs, (job) => shop.report(job, complete("ok")))
         ),
       (runId) => `UPDATE runs SET output = 'nothing' WHERE id = '${runId}'`,
@@ -142,7 +142,7 @@ describe("a run on Postgres whose rows are damaged", () => {
       (runId) => `UPDATE runs SET status = 99 WHERE id = '${runId}'`,
       (shop, ids, logged) =>
         Effect.gen(function* () {
-          const jobs = yield* shop.claim({ functions: ["charge"], credit: 10 })
+          const jobs = yield* shop.claim({ functions: ["charge"], room: 10 })
           assert.sameMembers(
             jobs.map(({ runId }) => runId),
             [ids[0]!, ids[2]!]
@@ -161,7 +161,7 @@ describe("a run on Postgres whose rows are damaged", () => {
       (runId) => `DELETE FROM events WHERE position = (SELECT event FROM runs WHERE id = '${runId}')`,
       (shop, ids) =>
         Effect.gen(function* () {
-          const jobs = yield* shop.claim({ functions: ["charge"], credit: 10 })
+          const jobs = yield* shop.claim({ functions: ["charge"], room: 10 })
           assert.sameMembers(
             jobs.map(({ runId }) => runId),
             [ids[0]!, ids[2]!]
@@ -199,7 +199,7 @@ describe.skipIf((process.env.IRONFLOW_TEST_DATABASE_URL ?? "") !== "")("a damage
             Effect.gen(function* () {
               yield* shop.register(handles("charge"))
               const ids = yield* start(shop, 40)
-              const jobs = yield* shop.claim({ functions: ["charge"], credit: 40 })
+              const jobs = yield* shop.claim({ functions: ["charge"], room: 40 })
               yield* Effect.forEach(
                 jobs,
                 (job) => shop.report(job, done("charge:0", failure("declined ".repeat(80)))),
@@ -221,7 +221,7 @@ describe.skipIf((process.env.IRONFLOW_TEST_DATABASE_URL ?? "") !== "")("a damage
           yield* Effect.promise(() => damagePage(options.schema ?? "", "steps", Number(page)))
           yield* visit(options, (shop) =>
             Effect.gen(function* () {
-              const jobs = yield* shop.claim({ functions: ["charge"], credit: 1000 })
+              const jobs = yield* shop.claim({ functions: ["charge"], room: 1000 })
               const left = ids.filter((id) => !jobs.some(({ runId }) => runId === id))
               assert.isAbove(left.length, 2)
               assert.isBelow(left.length, 20)

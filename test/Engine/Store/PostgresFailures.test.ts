@@ -6,7 +6,7 @@ import { type AddressInfo, createServer, type Server } from "node:net"
 import pg from "pg"
 import { vi } from "vitest"
 import * as PostgresStore from "../../../src/Engine/PostgresStore.ts"
-import * as NodeWorkers from "../../../src/Engine/Runs/NodeWorkers.ts"
+import * as EngineWorkers from "../../../src/Engine/Runs/EngineWorkers.ts"
 import { examinePostgres } from "../../../src/Engine/Doctor/OfflineChecks.ts"
 import { Connections } from "../../../src/Engine/Store/Postgres/Connections.ts"
 import { checkServer, loadDriver, postgresSettingsOf } from "../../../src/Engine/Store/Postgres/Driver.ts"
@@ -563,7 +563,7 @@ describe("a store that is closed", () => {
           return shop
         })
       )
-      const error = yield* Effect.flip(shop.store.read(NodeWorkers.readWorkers()))
+      const error = yield* Effect.flip(shop.store.read(EngineWorkers.readWorkers()))
       assert.strictEqual(error.code, "STORE_UNAVAILABLE")
       assert.include(error.message, "is closed")
     })
@@ -590,7 +590,7 @@ describe("a connection", () => {
       proxy.cutAfterCommit()
       const { eventId } = yield* shop.emit("order.placed", { n: 1 })
       assert.deepStrictEqual(yield* events, [{ id: eventId }])
-      assert.strictEqual((yield* shop.claim({ credit: 5 })).length, 1)
+      assert.strictEqual((yield* shop.claim({ room: 5 })).length, 1)
     })
   )
 
@@ -600,7 +600,7 @@ describe("a connection", () => {
       proxy.cutBeforeCommit()
       const { eventId } = yield* shop.emit("order.placed", { n: 1 })
       assert.deepStrictEqual(yield* events, [{ id: eventId }])
-      assert.strictEqual((yield* shop.claim({ credit: 5 })).length, 1)
+      assert.strictEqual((yield* shop.claim({ room: 5 })).length, 1)
     })
   )
 
@@ -707,7 +707,7 @@ describe("a connection", () => {
           const job = yield* shop.start()
           yield* shop.status(job.runId)
           wire.set(mode)
-          yield* Effect.forkScoped(Effect.ignore(store.write(NodeWorkers.workerLeft("till", "1.1"))))
+          yield* Effect.forkScoped(Effect.ignore(store.write(EngineWorkers.workerLeft("till", "1.1"))))
         })
       )
     )
@@ -839,7 +839,7 @@ describe("a transaction", () => {
       )
       assert.strictEqual(emitted.commits, 1)
       assert.isAtMost(emitted.roundTrips, 3)
-      const jobs = yield* shop.claim({ credit: 64 })
+      const jobs = yield* shop.claim({ room: 64 })
       assert.strictEqual(jobs.length, 64)
       const reported = yield* counted(
         Effect.forEach(

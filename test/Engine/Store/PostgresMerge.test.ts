@@ -112,7 +112,7 @@ describe("a write with a wrong assumption", () => {
         yield* shop.register(handles("charge"))
         yield* shop.emit("order.placed", { n: 1 })
         yield* shop.emit("order.placed", { n: 2 })
-        const [one, two] = yield* shop.claim({ credit: 2 })
+        const [one, two] = yield* shop.claim({ room: 2 })
         // only an engine writes a status: the test breaks that rule
         yield* Effect.promise(() =>
           runSql(`UPDATE runs SET status = 7 WHERE id = '${one!.runId}'`, options.schema)

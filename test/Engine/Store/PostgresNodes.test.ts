@@ -12,12 +12,12 @@ import type { StoreService } from "../../../src/Engine/Store/Store.ts"
 import type { StoreError } from "../../../src/Errors.ts"
 import { startProxy } from "../../postgres/Proxy.ts"
 import { runSql, takeSchema } from "../../postgres/Schemas.ts"
-import * as AuditRows from "../../../src/Engine/Audit/AuditRows.ts"
+import * as GuaranteeRows from "../../../src/Engine/Guarantees/GuaranteeRows.ts"
 import * as FunctionRows from "../../../src/Engine/Functions/FunctionRows.ts"
 import * as ProjectionOwnerRows from "../../../src/Engine/Projections/ProjectionOwnerRows.ts"
 import * as KvBuckets from "../../../src/Engine/Kv/KvBuckets.ts"
 import * as KvWrites from "../../../src/Engine/Kv/KvWrites.ts"
-import * as NodeWorkers from "../../../src/Engine/Runs/NodeWorkers.ts"
+import * as EngineWorkers from "../../../src/Engine/Runs/EngineWorkers.ts"
 import * as RunControl from "../../../src/Engine/Runs/RunControl.ts"
 import * as LostLeases from "../../../src/Engine/Turns/LostLeases.ts"
 import { traffic } from "../../../src/Engine/Store/Postgres/Postgres.ts"
@@ -86,10 +86,10 @@ describe("the memory of a node", () => {
       const { a, b } = yield* twoShops
       yield* a.register(handles("charge"))
       yield* b.register(handles("charge"))
-      assert.lengthOf(yield* b.claim({ credit: 5 }), 0)
+      assert.lengthOf(yield* b.claim({ room: 5 }), 0)
       yield* a.emit("order.placed")
-      assert.lengthOf(yield* b.claim({ credit: 5 }), 1)
-      assert.lengthOf(yield* a.claim({ credit: 5 }), 0)
+      assert.lengthOf(yield* b.claim({ room: 5 }), 1)
+      assert.lengthOf(yield* a.claim({ room: 5 }), 0)
     })
   )
 
@@ -102,7 +102,7 @@ describe("the memory of a node", () => {
       const job = yield* b.start()
       yield* b.report(job, waitFor("paid:0", "order.paid"), suspend("paid:0"))
       yield* a.emit("order.paid", { amount: 3 })
-      assert.lengthOf(yield* a.claim({ credit: 5 }), 1)
+      assert.lengthOf(yield* a.claim({ room: 5 }), 1)
     })
   )
 
@@ -161,7 +161,7 @@ describe("the memory of a node", () => {
       assert.lengthOf(events, 40)
       const ids = events.map(({ id }) => String(id))
       assert.deepStrictEqual(ids.toSorted(), ids, "ids are in the order of positions")
-      const jobs = [...(yield* a.claim({ credit: 20 })), ...(yield* b.claim({ credit: 20 }))]
+      const jobs = [...(yield* a.claim({ room: 20 })), ...(yield* b.claim({ room: 20 }))]
       assert.lengthOf(new Set(jobs.map(({ runId }) => runId)), 40)
       const jobIds = jobs.map(({ jobId }) => jobId)
       assert.deepStrictEqual(jobIds.toSorted(), jobIds, "jobs are in the order of their commits")
@@ -175,7 +175,7 @@ describe("the memory of a node", () => {
       yield* b.register(handles("charge"))
       yield* a.emit("order.placed")
       yield* b.emit("order.placed")
-      const jobs = yield* a.claim({ credit: 5 })
+      const jobs = yield* a.claim({ room: 5 })
       yield* b.emit("order.placed")
       const before = { ...traffic }
       yield* Effect.all(
@@ -217,7 +217,7 @@ describe("reads that come with the lock because those before asked for them", ()
       const job = yield* b.start()
       yield* b.report(job, waitFor("paid:0", "order.paid"), suspend("paid:0"))
       yield* a.emit("order.paid", { amount: 3 })
-      assert.lengthOf(yield* a.claim({ credit: 5 }), 1)
+      assert.lengthOf(yield* a.claim({ room: 5 }), 1)
     })
   )
 
@@ -236,7 +236,7 @@ describe("reads that come with the lock because those before asked for them", ()
         { concurrency: "unbounded" }
       )
       assert.strictEqual(traffic.commits - before.commits, 1)
-      assert.lengthOf(yield* b.claim({ credit: 5 }), 1)
+      assert.lengthOf(yield* b.claim({ room: 5 }), 1)
     })
   )
 
@@ -335,7 +335,7 @@ const twoWithCut = Effect.gen(function* () {
 /** Connects a worker to an engine in its process. */
 const connectWorker = (shop: Shop, workerId: string) =>
   shop.store.write(
-    NodeWorkers.connectWorker({
+    EngineWorkers.connectWorker({
       workerId,
       environment,
       session: `${shop.store.node}.${workerId}`,
@@ -366,7 +366,7 @@ describe("a live node", () => {
       assert.strictEqual((yield* claimProjection(a, "worker-a"))._tag, "Granted")
       const b = new Shop(yield* openNode(options))
       yield* b.register(handles("charge"))
-      assert.lengthOf(yield* b.claim({ credit: 5 }), 0)
+      assert.lengthOf(yield* b.claim({ room: 5 }), 0)
       assert.strictEqual((yield* claimProjection(b, "worker-b"))._tag, "Busy")
       yield* a.report(job, done("charge:0"), complete())
       assert.strictEqual(yield* b.status(job.runId), "completed")
@@ -391,10 +391,10 @@ describe("a live node", () => {
         const job = yield* connectAndStart(a, "worker-a")
         yield* a.report(job, done("charge:0", success(1)))
         yield* b.store.write(RunControl.patchStep(environment, `${job.runId}:charge:0`, "2", "wrong"))
-        assert.lengthOf(yield* b.claim({ credit: 5 }), 0, "its worker may still execute it")
+        assert.lengthOf(yield* b.claim({ room: 5 }), 0, "its worker may still execute it")
         assert.strictEqual(yield* a.refused(job, complete()), "LEASE_LOST")
         yield* a.store.write(LostLeases.endRevoked(environment, [job.jobId]))
-        assert.lengthOf(yield* b.claim({ credit: 5 }), 1)
+        assert.lengthOf(yield* b.claim({ room: 5 }), 1)
       })
   )
 
@@ -418,7 +418,7 @@ describe("a lost node", () => {
       const job = yield* connectAndStart(a, "worker-a")
       assert.strictEqual((yield* claimProjection(a, "worker-a"))._tag, "Granted")
       yield* cut
-      assert.lengthOf(yield* b.claim({ credit: 5 }), 0)
+      assert.lengthOf(yield* b.claim({ room: 5 }), 0)
       yield* backdate(options.schema, "last_seen", nodeOf(a))
       yield* backdate(options.schema, "steady_since", nodeOf(b))
       yield* until(isDead(options.schema, nodeOf(a)))
@@ -439,7 +439,7 @@ describe("a lost node", () => {
       const { a, b, options } = yield* twoWithCut
       const job = yield* connectAndStart(a, "worker-a")
       let told = 0
-      a.store.onAway?.(() => void told++)
+      a.store.onPossibleTakeover?.(() => void told++)
       yield* rows(options.schema, `UPDATE nodes SET steady_since = NULL WHERE id = ${nodeOf(a)}`)
       assert.strictEqual(yield* a.refused(job, done("charge:0"), complete()), "LEASE_LOST")
       assert.strictEqual(told, 1)
@@ -471,7 +471,7 @@ describe("a lost node", () => {
       const a = new Shop(yield* Effect.provideService(open, Clock.Clock, clock))
       const b = new Shop(yield* openNode(options))
       let told = 0
-      a.store.onAway?.(() => void told++)
+      a.store.onPossibleTakeover?.(() => void told++)
       yield* a.register(handles("charge"))
       // wait until they know of each other
       yield* until(Effect.map(b.emit("order.paid"), () => a.lastChanges?.elsewhere === true))
@@ -593,18 +593,18 @@ describe("the audit", () => {
       const job = yield* a.start()
       const steps = ["charge:0", "settle:0", "child:0", "ship:0"]
       yield* a.report(job, ...steps.map((step) => done(step)), complete())
-      const audit = (shop: Shop) =>
+      const checked = (shop: Shop) =>
         Effect.map(
-          shop.store.read(AuditRows.auditRuns({ after: 0, limit: 10, keepMs: 1000 })),
-          ({ auditedRuns = [] }) => auditedRuns.map(({ end, id, steps }) => ({ id, end, steps: [...steps] }))
+          shop.store.read(GuaranteeRows.checkRuns({ after: 0, limit: 10, keepMs: 1000 })),
+          ({ checkedRuns = [] }) => checkedRuns.map(({ end, id, steps }) => ({ id, end, steps: [...steps] }))
         )
-      const before = yield* audit(a)
+      const before = yield* checked(a)
       assert.lengthOf(before[0]?.steps ?? [], 4)
       // an unchanged row in another place, and another plan
       yield* rows(options.schema, "UPDATE steps SET value = value WHERE step_key = 'charge:0'")
       yield* rows(options.schema, "ALTER TABLE steps DROP CONSTRAINT steps_pkey")
-      assert.deepStrictEqual(yield* audit(a), before)
-      assert.deepStrictEqual(yield* audit(b), before)
+      assert.deepStrictEqual(yield* checked(a), before)
+      assert.deepStrictEqual(yield* checked(b), before)
     })
   )
 })

@@ -63,7 +63,7 @@ it.effect("a claim that is rolled back leaves the remembered functions with read
       yield* shop.register(handles("charge"))
       const { runIds } = yield* shop.emit("order.placed")
 
-      const error = yield* Effect.flip(shop.store.write(claimAndFail(shop.demand({ credit: 10 }))))
+      const error = yield* Effect.flip(shop.store.write(claimAndFail(shop.demand({ room: 10 }))))
       assert.include(error.message, "1 claimed")
       yield* shop.store.write(AbandonedGroups.touchGroups("default", []))
 

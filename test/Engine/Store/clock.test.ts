@@ -23,7 +23,7 @@ import {
 } from "./suite/Shop.ts"
 import * as ExtendLeases from "../../../src/Engine/Turns/ExtendLeases.ts"
 import * as ProjectionOwnerRows from "../../../src/Engine/Projections/ProjectionOwnerRows.ts"
-import * as Recording from "../../../src/Engine/Runs/Recording.ts"
+import * as RunAudit from "../../../src/Engine/Runs/RunAudit.ts"
 
 const HOUR = 60 * 60 * 1000
 const YEAR = 365 * 24 * HOUR
@@ -67,7 +67,7 @@ const startAndLose = (shop: Shop) =>
   })
 
 const claimed = (shop: Shop) =>
-  Effect.map(shop.claim({ functions: ["charge"], worker: "near", credit: 10 }), (jobs) =>
+  Effect.map(shop.claim({ functions: ["charge"], worker: "near", room: 10 }), (jobs) =>
     jobs.map(({ runId }) => runId)
   )
 
@@ -223,7 +223,7 @@ describe("a clock that is set back", () => {
           yield* shop.fire()
           yield* shop.pass(2 * HOUR)
 
-          assert.isNotEmpty(yield* shop.claim({ credit: 10 }))
+          assert.isNotEmpty(yield* shop.claim({ room: 10 }))
         })
       )
     })
@@ -247,7 +247,7 @@ describe("data that is kept for a time", () => {
     Effect.gen(function* () {
       assert.strictEqual(yield* shop.status(runId), "completed")
       assert.isNotEmpty(
-        (yield* shop.store.read(Recording.readRecording(environment, runId, { after: 0 }))).events
+        (yield* shop.store.read(RunAudit.readAuditRecord(environment, runId, { after: 0 }))).events
       )
       assert.strictEqual(
         (yield* shop.emit("order.placed", {}, { idempotencyKey: "k" })).eventId,
@@ -325,7 +325,7 @@ describe("data that is kept for a time", () => {
           yield* shop.emit("order.placed")
           clock.set(-YEAR)
           yield* shop.emit("order.placed")
-          const jobs = yield* shop.claim({ credit: 2 })
+          const jobs = yield* shop.claim({ room: 2 })
           for (const job of jobs) yield* shop.report(job, complete())
           yield* shop.emit("order.placed")
           yield* TestClock.adjust("31 days")

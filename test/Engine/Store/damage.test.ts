@@ -55,7 +55,7 @@ it.effect("a run with an impossible status is skipped, and keeps that status", (
 
       yield* visit(filename, (shop) =>
         Effect.gen(function* () {
-          const jobs = yield* shop.claim({ functions: ["charge"], credit: 10 })
+          const jobs = yield* shop.claim({ functions: ["charge"], room: 10 })
 
           assert.deepStrictEqual(
             jobs.map(({ runId }) => runId),
@@ -87,7 +87,7 @@ describe("runs on a damaged page", () => {
             // what was read is remembered until the next turn of the event loop
             yield* yieldToEventLoop
             const { damaged = [], runs, totalCount } = yield* RunList.listRuns(shop.store, all)
-            const jobs = yield* shop.claim({ functions: ["charge"], credit: 5000 })
+            const jobs = yield* shop.claim({ functions: ["charge"], room: 5000 })
             yield* reportAll(shop, jobs, done("charge:0"), complete())
 
             assert.strictEqual(error.code, "STORE_CORRUPT")
@@ -105,7 +105,7 @@ describe("runs on a damaged page", () => {
             assert.strictEqual(yield* shop.status(ids[899]!), "completed")
             // other runs can be started and executed
             yield* shop.start("order.placed", {}, { functions: ["charge"] })
-            assert.deepStrictEqual(yield* shop.claim({ functions: ["charge"], credit: 1000 }), [])
+            assert.deepStrictEqual(yield* shop.claim({ functions: ["charge"], room: 1000 }), [])
             assert.strictEqual(shop.store.health().status, "degraded")
             for (const id of lost) {
               assert.lengthOf(
@@ -157,8 +157,8 @@ describe("runs on a damaged page", () => {
         Effect.gen(function* () {
           yield* shop.register(handles("charge"))
           const ids = yield* startMany(shop, 900)
-          yield* shop.claim({ functions: ["charge"], credit: 450 })
-          yield* shop.claim({ functions: ["charge"], credit: 450, worker: "far", leaseMs: 1000 })
+          yield* shop.claim({ functions: ["charge"], room: 450 })
+          yield* shop.claim({ functions: ["charge"], room: 450, worker: "far", leaseMs: 1000 })
           return ids
         })
       )
@@ -167,9 +167,9 @@ describe("runs on a damaged page", () => {
       yield* visit(filename, (shop) =>
         Effect.gen(function* () {
           const { damaged = [] } = yield* RunList.listRuns(shop.store, all)
-          const here = yield* shop.claim({ functions: ["charge"], credit: 1000 })
+          const here = yield* shop.claim({ functions: ["charge"], room: 1000 })
           yield* shop.pass(1000)
-          const there = yield* shop.claim({ functions: ["charge"], credit: 1000 })
+          const there = yield* shop.claim({ functions: ["charge"], room: 1000 })
 
           const lost = new Set(damaged.map(({ id }) => id))
           assert.isAbove(lost.size, 0)
@@ -190,7 +190,7 @@ describe("runs on a damaged page", () => {
         Effect.gen(function* () {
           yield* shop.register(handles("charge"))
           const ids = yield* startMany(shop, 900)
-          yield* reportAll(shop, yield* shop.claim({ functions: ["charge"], credit: 899 }), complete())
+          yield* reportAll(shop, yield* shop.claim({ functions: ["charge"], room: 899 }), complete())
           return ids
         })
       )
@@ -259,13 +259,13 @@ describe("a run whose rows are damaged", () => {
   it.effect("because a stored error is not JSON, does not prevent claims of other runs", () =>
     three(
       (shop) =>
-        Effect.flatMap(shop.claim({ functions: ["charge"], credit: 3 }), (jobs) =>
+        Effect.flatMap(shop.claim({ functions: ["charge"], room: 3 }), (jobs) =>
           Effect.forEach(jobs, (job) => shop.report(job, done("charge:0", failure("declined"))))
         ),
       (runId) => `UPDATE steps SET value = '{"message' WHERE ${ofRun(runId)}`,
       (shop, ids) =>
         Effect.gen(function* () {
-          const jobs = yield* shop.claim({ functions: ["charge"], credit: 10 })
+          const jobs = yield* shop.claim({ functions: ["charge"], room: 10 })
           const error = yield* Effect.flip(RunInspection.getRunSteps(shop.store, environment, ids[1]!))
 
           assert.sameMembers(
@@ -282,16 +282,16 @@ describe("a run whose rows are damaged", () => {
   it.effect("continues once the damaged step is patched", () =>
     three(
       (shop) =>
-        Effect.flatMap(shop.claim({ functions: ["charge"], credit: 3 }), (jobs) =>
+        Effect.flatMap(shop.claim({ functions: ["charge"], room: 3 }), (jobs) =>
           Effect.forEach(jobs, (job) => shop.report(job, done("charge:0", failure("declined"))))
         ),
       (runId) => `UPDATE steps SET value = 'nothing' WHERE ${ofRun(runId)}`,
       (shop, ids) =>
         Effect.gen(function* () {
-          yield* shop.claim({ functions: ["charge"], credit: 10 })
+          yield* shop.claim({ functions: ["charge"], room: 10 })
           assert.deepInclude(explain(yield* shop.situation(ids[1]!), [], 0), { code: "DAMAGED" })
           yield* shop.store.write(RunControl.patchStep(environment, `${ids[1]}:charge:0`, '"by hand"', ""))
-          const [job] = yield* shop.claim({ functions: ["charge"], credit: 10 })
+          const [job] = yield* shop.claim({ functions: ["charge"], room: 10 })
 
           assert.strictEqual(job?.runId, ids[1])
           yield* shop.report(job!, complete())
@@ -302,7 +302,7 @@ describe("a run whose rows are damaged", () => {
   it.effect("is marked in lists when its output is not JSON", () =>
     three(
       (shop) =>
-        Effect.flatMap(shop.claim({ functions: ["charge"], credit: 3 }), (jobs) =>
+        Effect.flatMap(shop.claim({ functions: ["charge"], room: 3 }), (jobs) =>
           Effect.forEach(jobs, (job) => shop.report(job, complete("ok")))
         ),
       (runId) => `UPDATE runs SET output = 'nothing' WHERE id = '${runId}'`,
@@ -327,7 +327,7 @@ describe("a run whose rows are damaged", () => {
   it.effect("does not prevent other timers from firing", () =>
     three(
       (shop) =>
-        Effect.flatMap(shop.claim({ functions: ["charge"], credit: 3 }), (jobs) =>
+        Effect.flatMap(shop.claim({ functions: ["charge"], room: 3 }), (jobs) =>
           Effect.forEach(jobs, (job) => shop.report(job, sleep("nap:0", 1000), suspend("nap:0")))
         ),
       // its row in `runs` says that it is paused, and not why
@@ -336,7 +336,7 @@ describe("a run whose rows are damaged", () => {
       (shop, ids) =>
         Effect.gen(function* () {
           yield* shop.pass(1000)
-          const jobs = yield* shop.claim({ functions: ["charge"], credit: 10 })
+          const jobs = yield* shop.claim({ functions: ["charge"], room: 10 })
 
           assert.includeMembers(
             jobs.map(({ runId }) => runId),
@@ -354,7 +354,7 @@ describe("a run whose rows are damaged", () => {
         Effect.gen(function* () {
           yield* shop.register(handles("charge"))
           yield* startMany(shop, 3)
-          return yield* shop.claim({ functions: ["charge"], credit: 3, leaseMs: 60_000 })
+          return yield* shop.claim({ functions: ["charge"], room: 3, leaseMs: 60_000 })
         })
       )
       change(filename, `UPDATE runs SET pause = '{' WHERE id = '${jobs[1]!.runId}'`)
@@ -386,7 +386,7 @@ describe("a run whose rows are damaged", () => {
           Effect.gen(function* () {
             yield* shop.register(handles("charge"))
             yield* startMany(shop, 100)
-            const jobs = yield* shop.claim({ functions: ["charge"], credit: 100, leaseMs: 60_000 })
+            const jobs = yield* shop.claim({ functions: ["charge"], room: 100, leaseMs: 60_000 })
             yield* Effect.forEach(jobs, (job, n) =>
               shop.report(job, done("charge:0", success(`${marker}-${n}-`)))
             )
@@ -433,7 +433,7 @@ describe("a run whose rows are damaged", () => {
         Effect.gen(function* () {
           yield* shop.register(handles("charge"))
           yield* startMany(shop, 900)
-          return yield* shop.claim({ functions: ["charge"], credit: 900, leaseMs: 60_000 })
+          return yield* shop.claim({ functions: ["charge"], room: 900, leaseMs: 60_000 })
         })
       )
       overwritePagesWith(filename, "sqlite_autoindex_runs_1", jobs[100]!.runId)
@@ -464,7 +464,7 @@ describe("a run whose rows are damaged", () => {
         Effect.gen(function* () {
           yield* shop.register(handles("charge"))
           yield* startMany(shop, 100)
-          const jobs = yield* shop.claim({ functions: ["charge"], credit: 100 })
+          const jobs = yield* shop.claim({ functions: ["charge"], room: 100 })
           yield* Effect.forEach(jobs, (job, n) =>
             shop.report(job, done("charge:0", success(`${"m".repeat(300)}-${n}-`)), complete())
           )
@@ -476,7 +476,7 @@ describe("a run whose rows are damaged", () => {
       yield* visit(filename, (shop) =>
         Effect.gen(function* () {
           yield* startMany(shop, 3)
-          const jobs = yield* shop.claim({ functions: ["charge"], credit: 3, leaseMs: 60_000 })
+          const jobs = yield* shop.claim({ functions: ["charge"], room: 3, leaseMs: 60_000 })
           const acks = yield* Reports.applyReports(
             shop.store,
             "default",
@@ -517,7 +517,7 @@ describe("a run whose rows are damaged", () => {
         Effect.gen(function* () {
           yield* shop.register(handles("charge", { concurrency: { limit: 1 } }))
           yield* startMany(shop, 2)
-          return yield* shop.claim({ functions: ["charge"], credit: 2, leaseMs: 60_000 })
+          return yield* shop.claim({ functions: ["charge"], room: 2, leaseMs: 60_000 })
         })
       )
       assert.lengthOf(jobs, 1)
@@ -528,7 +528,7 @@ describe("a run whose rows are damaged", () => {
           const [{ jobId, runId }] = jobs as [Job]
           yield* Reports.applyReports(shop.store, "default", [{ jobId, runId, ops: [suspend()] }])
 
-          assert.lengthOf(yield* shop.claim({ functions: ["charge"], credit: 2 }), 1)
+          assert.lengthOf(yield* shop.claim({ functions: ["charge"], room: 2 }), 1)
         })
       )
     })
@@ -571,7 +571,7 @@ describe("a run whose rows are damaged", () => {
       (shop, ids) =>
         Effect.gen(function* () {
           const before = explain(yield* shop.situation(ids[1]!), [], 0)
-          const jobs = yield* shop.claim({ functions: ["charge"], credit: 10 })
+          const jobs = yield* shop.claim({ functions: ["charge"], room: 10 })
           const { damaged = [], runs } = yield* RunList.listRuns(shop.store, all)
 
           assert.deepInclude(before, { code: "DAMAGED" })
@@ -594,7 +594,7 @@ describe("a run whose rows are damaged", () => {
   it.effect("because its event is gone, satisfies no wait with an invented event", () =>
     three(
       (shop) =>
-        Effect.flatMap(shop.claim({ functions: ["charge"], credit: 3 }), (jobs) =>
+        Effect.flatMap(shop.claim({ functions: ["charge"], room: 3 }), (jobs) =>
           Effect.forEach(jobs, (job) =>
             shop.report(
               job,
@@ -607,7 +607,7 @@ describe("a run whose rows are damaged", () => {
       (shop, ids) =>
         Effect.gen(function* () {
           yield* shop.emit("order.paid", { n: 1000 })
-          const jobs = yield* shop.claim({ functions: ["charge"], credit: 10 })
+          const jobs = yield* shop.claim({ functions: ["charge"], room: 10 })
 
           assert.sameMembers(
             jobs.map(({ runId }) => runId),
@@ -625,7 +625,7 @@ describe("a run whose rows are damaged", () => {
         Effect.gen(function* () {
           yield* shop.register(handles("charge"))
           yield* startMany(shop, 900)
-          return yield* shop.claim({ functions: ["charge"], credit: 900, leaseMs: 60_000 })
+          return yield* shop.claim({ functions: ["charge"], room: 900, leaseMs: 60_000 })
         })
       )
       overwritePagesWith(filename, "runs", jobs[100]!.runId)
@@ -648,7 +648,7 @@ describe("a run whose rows are damaged", () => {
         Effect.gen(function* () {
           yield* shop.register(handles("charge"))
           yield* startMany(shop, 900)
-          return yield* shop.claim({ functions: ["charge"], credit: 900, leaseMs: 60_000 })
+          return yield* shop.claim({ functions: ["charge"], room: 900, leaseMs: 60_000 })
         })
       )
       overwritePagesWith(filename, "runs", jobs[100]!.runId)
@@ -678,7 +678,7 @@ describe("a run whose rows are damaged", () => {
         Effect.gen(function* () {
           yield* shop.register(handles("charge"))
           const ids = yield* startMany(shop, 900)
-          const jobs = yield* shop.claim({ functions: ["charge"], credit: 900 })
+          const jobs = yield* shop.claim({ functions: ["charge"], room: 900 })
           const wait = waitFor("paid:0", "order.paid", { match: "event.data.n >= trigger.data.n" })
           yield* reportAll(shop, jobs, wait, suspend("paid:0"))
           return ids
@@ -690,7 +690,7 @@ describe("a run whose rows are damaged", () => {
         Effect.gen(function* () {
           yield* shop.emit("order.paid", { n: 1000 })
           yield* shop.fire()
-          const jobs = yield* shop.claim({ functions: ["charge"], credit: 900 })
+          const jobs = yield* shop.claim({ functions: ["charge"], room: 900 })
 
           assert.isAbove(jobs.length, 500)
           assert.isFalse(jobs.some(({ runId }) => runId === ids[100]))
@@ -706,14 +706,14 @@ describe("a run whose rows are damaged", () => {
         Effect.gen(function* () {
           yield* shop.register(handles("charge"))
           yield* startMany(shop, 3)
-          return yield* shop.claim({ functions: ["charge"], credit: 3 })
+          return yield* shop.claim({ functions: ["charge"], room: 3 })
         })
       )
       change(filename, `UPDATE runs SET pause = '{' WHERE id = '${jobs[1]!.runId}'`)
 
       yield* visit(filename, (shop) =>
         Effect.gen(function* () {
-          const again = yield* shop.claim({ credit: 10, functions: ["charge"] })
+          const again = yield* shop.claim({ room: 10, functions: ["charge"] })
 
           assert.deepStrictEqual(
             again.map(({ runId }) => runId),
@@ -741,9 +741,9 @@ describe("a damaged function", () => {
         yield* visit(filename, (shop) =>
           Effect.gen(function* () {
             assert.strictEqual(shop.store.health().status, healed ? "ok" : "degraded")
-            assert.lengthOf(yield* shop.claim({ credit: 10, functions: ["ship"], worker: "s" }), 1)
+            assert.lengthOf(yield* shop.claim({ room: 10, functions: ["ship"], worker: "s" }), 1)
             yield* shop.register(handles("charge"))
-            assert.lengthOf(yield* shop.claim({ credit: 10, functions: ["charge"], worker: "c" }), 1)
+            assert.lengthOf(yield* shop.claim({ room: 10, functions: ["charge"], worker: "c" }), 1)
           })
         )
       }

@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import { statSync } from "node:fs"
 import { DatabaseSync } from "node:sqlite"
 import { listRuns } from "../../../src/Engine/Runs/RunList.ts"
-import { readRecording } from "../../../src/Engine/Runs/Recording.ts"
+import { readAuditRecord } from "../../../src/Engine/Runs/RunAudit.ts"
 import * as RunInspection from "../../../src/Engine/Runs/RunInspection.ts"
 import { countStuckRuns } from "../../../src/Engine/Runs/Stuck.ts"
 import * as Reports from "../../../src/Engine/Turns/Reports.ts"
@@ -19,7 +19,7 @@ const wait = (shop: Shop, count: number, options: Parameters<typeof handles>[1] 
   Effect.gen(function* () {
     yield* shop.register(handles("charge", options))
     for (let i = 0; i < count; i++) yield* shop.emit("order.placed", { i })
-    const jobs = yield* shop.claim({ credit: count })
+    const jobs = yield* shop.claim({ room: count })
     const ops = [waitFor("paid:0", "order.paid"), suspend("paid:0")]
     yield* Reports.applyReports(
       shop.store,
@@ -75,7 +75,7 @@ describe("a large event that very many wait for", () => {
         Effect.gen(function* () {
           const jobs = yield* shop.claim({
             functions: ["charge"],
-            credit: 1000
+            room: 1000
           })
           assert.strictEqual(jobs.length, 1000)
           for (const { journal } of jobs) {
@@ -101,7 +101,7 @@ describe("a large event that very many wait for", () => {
           yield* shop.fire()
 
           assert.isBelow(statSync(`${filename}-wal`).size - before, 3_000_000)
-          const { events } = yield* shop.store.read(readRecording(environment, runId!, { after: 0 }))
+          const { events } = yield* shop.store.read(readAuditRecord(environment, runId!, { after: 0 }))
           const [step] = events.filter(({ type }) => type === "step.completed")
           assert.include(JSON.stringify(step?.details), text)
         })
@@ -142,7 +142,7 @@ describe("a large event that very many wait for", () => {
       yield* visit(filename, (shop) =>
         Effect.gen(function* () {
           yield* shop.register(handles("charge"))
-          assert.deepStrictEqual(yield* shop.claim({ credit: 2 }), [])
+          assert.deepStrictEqual(yield* shop.claim({ room: 2 }), [])
           const { runs } = yield* listRuns(shop.store, {
             environment,
             limit: 1
@@ -212,7 +212,7 @@ describe("a process that is killed while it delivers an event", () => {
         Effect.gen(function* () {
           yield* shop.register(handles("charge"))
           yield* shop.fire()
-          const jobs = yield* shop.claim({ credit: 5000 })
+          const jobs = yield* shop.claim({ room: 5000 })
           assert.strictEqual(jobs.length, 1500)
           for (const job of jobs) {
             assert.deepStrictEqual(

@@ -35,64 +35,70 @@ describe("a database file", () => {
     })
   )
 
-  it.effect("keeps idempotency keys that were stored without their scope, for their original scope", () =>
-    Effect.gen(function* () {
-      const filename = yield* newFile
-      const print = (name: string) =>
-        createHash("sha256")
-          .update(JSON.stringify([name, "{}"]))
-          .digest("base64")
-          .slice(0, 22)
-      const before = migrations.findIndex((text) => text.includes("operation: with the name of the event"))
-      const other = yield* newFile
-      yield* visit(other, () => Effect.void)
-      const { application_id } = new DatabaseSync(other).prepare("PRAGMA application_id").get()!
-      const db = new DatabaseSync(filename)
-      db.exec(
-        `${migrations.slice(0, before).join("")}
+  it.effect(
+    "has idempotency keys from before scopes, which still match the event or topic that they were used with",
+    () =>
+      Effect.gen(function* () {
+        const filename = yield* newFile
+        const fingerprint = (name: string) =>
+          createHash("sha256")
+            .update(JSON.stringify([name, "{}"]))
+            .digest("base64")
+            .slice(0, 22)
+        const before = migrations.findIndex((text) => text.includes("operation: with the name of the event"))
+        const other = yield* newFile
+        yield* visit(other, () => Effect.void)
+        const { application_id } = new DatabaseSync(other).prepare("PRAGMA application_id").get()!
+        const db = new DatabaseSync(filename)
+        db.exec(
+          `${migrations.slice(0, before).join("")}
          PRAGMA user_version = ${before}; PRAGMA application_id = ${application_id};
          INSERT INTO environments (key, name) VALUES (1, 'default');
          INSERT INTO events (position, environment, kind, id, name, version, data, timestamp) VALUES
            (1, 1, 0, 'evt_1', 'order.placed', 1, '{}', 0), (2, 1, 1, 'msg_1', 'news', 1, '{}', 0);
          INSERT INTO idempotency (environment, operation, key, fingerprint, result, expires_at) VALUES
-           (1, 'emit', 'k', '${print("order.placed")}', '{"eventId":"evt_1","position":1,"runIds":[]}', 60000),
+           (1, 'emit', 'k', '${fingerprint("order.placed")}', '{"eventId":"evt_1","position":1,"runIds":[]}', 60000),
            (1, 'emit', 'broken', '', '{"eventId', 60000),
            (1, 'emit', 'no event', '', '{"eventId":"evt_9","position":9,"runIds":[]}', 60000),
-           (1, 'publish', 'k', '${print("news")}', '{"eventId":"msg_1","sequence":2}', 60000)`
-      )
-      db.close()
+           (1, 'publish', 'k', '${fingerprint("news")}', '{"eventId":"msg_1","sequence":2}', 60000)`
+        )
+        db.close()
 
-      yield* visit(filename, (shop) =>
-        Effect.gen(function* () {
-          const key = { idempotencyKey: "k" }
-          const emits = [
-            yield* shop.emit("order.placed", {}, key),
-            yield* shop.emit("order.placed", {}, { ...key, webhook: "shop" }),
-            yield* shop.emit("order.placed", { a: 1 }, key),
-            yield* shop.emit("order.paid", {}, key),
-            yield* shop.emit("order.paid", {}, { ...key, webhook: "shop" })
-          ]
-          assert.deepStrictEqual(
-            emits.map(({ conflicting, duplicate, eventId }) => [duplicate, eventId === "evt_1", conflicting]),
-            [
-              [true, true, false],
-              [true, true, false],
-              [true, true, true],
-              [false, false, false],
-              [false, false, false]
+        yield* visit(filename, (shop) =>
+          Effect.gen(function* () {
+            const key = { idempotencyKey: "k" }
+            const emits = [
+              yield* shop.emit("order.placed", {}, key),
+              yield* shop.emit("order.placed", {}, { ...key, webhook: "shop" }),
+              yield* shop.emit("order.placed", { a: 1 }, key),
+              yield* shop.emit("order.paid", {}, key),
+              yield* shop.emit("order.paid", {}, { ...key, webhook: "shop" })
             ]
-          )
-          const message = { environment, data: "{}", ...key }
-          const again = yield* shop.store.write(Publish.appendMessage({ ...message, topic: "news" }))
-          assert.deepStrictEqual([again.eventId, again.conflicting], ["msg_1", false])
-          assert.isFalse(
-            (yield* shop.store.write(Publish.appendMessage({ ...message, topic: "weather" }))).duplicate
-          )
-          yield* TestClock.adjust(60_000)
-          assert.isFalse((yield* shop.emit("order.placed", {}, key)).duplicate)
-        })
-      )
-    })
+            assert.deepStrictEqual(
+              emits.map(({ conflicting, duplicate, eventId }) => [
+                duplicate,
+                eventId === "evt_1",
+                conflicting
+              ]),
+              [
+                [true, true, false],
+                [true, true, false],
+                [true, true, true],
+                [false, false, false],
+                [false, false, false]
+              ]
+            )
+            const message = { environment, data: "{}", ...key }
+            const again = yield* shop.store.write(Publish.appendMessage({ ...message, topic: "news" }))
+            assert.deepStrictEqual([again.eventId, again.conflicting], ["msg_1", false])
+            assert.isFalse(
+              (yield* shop.store.write(Publish.appendMessage({ ...message, topic: "weather" }))).duplicate
+            )
+            yield* TestClock.adjust(60_000)
+            assert.isFalse((yield* shop.emit("order.placed", {}, key)).duplicate)
+          })
+        )
+      })
   )
 
   it.effect("can be opened by only one engine of a process at a time", () =>
@@ -286,7 +292,7 @@ describe("a file that is not acceptable", () => {
     })
   )
 
-  it.effect("without a name is refused, since SQLite would delete it", () =>
+  it.effect("with an empty file name is refused, since SQLite would use a temporary file", () =>
     Effect.gen(function* () {
       for (const filename of ["", "  "]) {
         const error = yield* problem(filename)
@@ -296,7 +302,7 @@ describe("a file that is not acceptable", () => {
     })
   )
 
-  it.effect("with damaged content is refused as damaged", () =>
+  it.effect("with random bytes in it is refused as damaged", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       yield* visit(filename, (shop) => shop.register(handles("charge")))
@@ -331,13 +337,13 @@ describe("a process that is killed", () => {
           }
           const { totalCount } = yield* RunList.listRuns(shop.store, { environment: "default", limit: 1 })
           assert.isAtLeast(totalCount, 200)
-          assert.strictEqual((yield* shop.claim({ functions: ["charge"], credit: 1e6 })).length, totalCount)
+          assert.strictEqual((yield* shop.claim({ functions: ["charge"], room: 1e6 })).length, totalCount)
         })
       )
     })
   )
 
-  it.effect("loses its leases, which counts as a loss, and its actors", () =>
+  it.effect("has runs that lose their leases and actors, and each loss is counted", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const other = yield* engineProcess(filename, "claim")

@@ -25,7 +25,7 @@ export const apikeys: Noun = {
     rig.key = first.key
     return { id: await makeKey(rig), secret: first.key }
   },
-  endpoints: {
+  calls: {
     listApiKeys: { call: () => ({}), pages: "query" },
     createApiKey: {
       call: () => ({
@@ -67,7 +67,7 @@ export const apikeys: Noun = {
 
 export const orgs: Noun = {
   setUp: async (rig) => ({ id: await makeOrg(rig) }),
-  endpoints: {
+  calls: {
     listOrgs: { call: () => ({}), pages: "query" },
     createOrg: {
       call: () => ({ body: { name: "Acme" } }),
@@ -92,7 +92,7 @@ export const roles: Noun = {
     await ok(rig, "POST", `/api/v1/roles/${id}/policies`, { policy_id: policy })
     return { id, policy }
   },
-  endpoints: {
+  calls: {
     listRoles: {
       call: () => ({ query: "org_id=org_default" }),
       pages: "query",
@@ -148,7 +148,7 @@ export const roles: Noun = {
 
 export const policies: Noun = {
   setUp: async (rig) => ({ id: await makePolicy(rig) }),
-  endpoints: {
+  calls: {
     listPolicies: {
       call: () => ({ query: "org_id=org_default" }),
       pages: "query",

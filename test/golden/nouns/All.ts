@@ -1,4 +1,4 @@
-/** All endpoints by noun, each with its file of transcripts. */
+/** All calls by noun, each with its file of transcripts. */
 import type { Noun } from "../Noun.ts"
 import { apikeys, orgs, policies, roles } from "./Access.ts"
 import { bulk } from "./Bulk.ts"

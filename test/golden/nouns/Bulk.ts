@@ -19,7 +19,7 @@ const ended = async (rig: Rig, { first = "" }: Given): Promise<Given> => {
 
 export const bulk: Noun = {
   setUp,
-  endpoints: {
+  calls: {
     startBulk: {
       call: () => ({
         body: {

@@ -44,7 +44,7 @@ export const log: Noun = {
     await rpc(rig, "AppendEvent", { ...paid, entityId: "o-2" }, "EntityStreamService")
     return { event: eventId }
   },
-  endpoints: {
+  calls: {
     listEvents: {
       pages: "body",
       call: () => ({
@@ -89,7 +89,7 @@ export const events: Noun = {
     }
     return {}
   },
-  endpoints: {
+  calls: {
     trigger: emitting,
     emit: emitting,
     publishEmit: emitting,

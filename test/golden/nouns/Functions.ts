@@ -25,7 +25,7 @@ export const functions: Noun = {
     await rpc(rig, "RegisterFunction", { id: "ship-order", triggers: [{ event: "order.*" }] })
     return {}
   },
-  endpoints: {
+  calls: {
     registerFunction: {
       free: ["metadata"],
       call: () => ({ body: packOrder }),

@@ -63,7 +63,7 @@ export const groups: Noun = {
     await member.close()
     return {}
   },
-  endpoints: {
+  calls: {
     createConsumerGroup: {
       free,
       fresh: (_rig, _, n) => Promise.resolve({ name: `group-${n}` }),

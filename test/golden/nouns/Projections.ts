@@ -98,7 +98,7 @@ const registering = (more: object) => () => ({ body: { name: "totals", events: [
 
 export const projections: Noun = {
   setUp,
-  endpoints: {
+  calls: {
     registerProjection: {
       call: () => ({ body: { ...registration, version: 2 } }),
       more: {
@@ -326,7 +326,7 @@ export const owners: Noun = {
     const { lease } = await ok(rig, "POST", "/api/v1/projections/totals/owner/claim", claim)
     return { event: eventId, token: lease.token, generation: String(lease.generation) }
   },
-  endpoints: {
+  calls: {
     claimProjection: {
       keep: ["waitMs", "registration.name"],
       fresh: (_rig, _, n) => Promise.resolve({ other: `counts-${n}` }),

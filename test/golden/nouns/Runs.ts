@@ -117,7 +117,7 @@ const patch = (name: "stepId" | "step_id"): Spec => ({
 
 export const runs: Noun = {
   setUp,
-  endpoints: {
+  calls: {
     getRun: byId((id) => ({ id }), { "by its other name": ({ failed }) => ({ body: { runId: failed } }) }),
     listRuns: {
       pages: "body",

@@ -11,7 +11,7 @@ export const server: Noun = {
     await rpc(rig, "Trigger", { event: "order.placed", data: {} })
     return {}
   },
-  endpoints: {
+  calls: {
     info: empty,
     minutes: { call: () => ({}) },
     doctor: { call: () => ({}) },

@@ -20,7 +20,7 @@ export const kv: Noun = {
     await put(rig, "shelf/c-3", 5)
     return {}
   },
-  endpoints: {
+  calls: {
     createBucket: {
       fresh: (_rig, _, n) => Promise.resolve({ name: `bucket-${n}` }),
       call: ({ name }) => ({
@@ -176,7 +176,7 @@ export const config: Noun = {
     await ok(rig, "POST", "/api/v1/config/colours", { red: 1 })
     return {}
   },
-  endpoints: {
+  calls: {
     setConfig: changing,
     patchConfig: changing,
     listConfigs: { call: () => ({}), pages: "query" },
@@ -197,7 +197,7 @@ export const secrets: Noun = {
     await ok(rig, "POST", "/api/v1/secrets", { name: "MAIL_KEY", value: "mk_1" })
     return {}
   },
-  endpoints: {
+  calls: {
     listSecrets: { call: () => ({}), pages: "query" },
     setSecret: {
       call: () => ({ body: { name: "STRIPE_KEY", value: "sk_2" } }),

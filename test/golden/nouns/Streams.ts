@@ -27,7 +27,7 @@ export const streams: Noun = {
     await rpc(rig, "CreateSnapshot", snapshot, "EntityStreamService")
     return {}
   },
-  endpoints: {
+  calls: {
     appendEvent: {
       free,
       call: () => ({ body: { ...entity, ...paid, expectedVersion: "-1" } }),

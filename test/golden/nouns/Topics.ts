@@ -9,7 +9,7 @@ export const topics: Noun = {
     await rpc(rig, "CreateConsumerGroup", group, "PubSubService")
     return {}
   },
-  endpoints: {
+  calls: {
     publish: {
       free: ["data"],
       call: () => ({ body: { topic: "news", data: { someText: "b" } } }),

@@ -67,7 +67,7 @@ const wait = (run: string, more: object) => ({
 
 export const workers: Noun = {
   setUp,
-  endpoints: {
+  calls: {
     registerWorker: {
       free: ["labels", "version"],
       fresh: (_rig, _, n) => Promise.resolve({ id: `worker-${n}` }),
@@ -321,7 +321,7 @@ export const push: Noun = {
     await ok(rig, "POST", "/api/v1/push/endpoints", { url })
     return { ...(await setUp(rig)), handler: url, silent: `${silent.url}/silent` }
   },
-  endpoints: {
+  calls: {
     pushTurn: {
       free: ["outcome"],
       keep: ["waitMs"],

@@ -8,15 +8,15 @@ import { connect as connectTo } from "node:net"
 import { setTimeout as delay } from "node:timers/promises"
 import { WebSocket } from "ws"
 import { type Dice, makeDice } from "../../durability/Plan.ts"
-import { accessTo } from "../../../src/Protocol/EndpointSpec.ts"
-import type { EndpointName } from "../../../src/Protocol/AllEndpoints.ts"
+import { accessTo } from "../../../src/Protocol/CallSpec.ts"
+import type { CallName } from "../../../src/Protocol/AllCalls.ts"
 import { sign } from "../../../src/Serve/Signature.ts"
 import { envelope, int, message, struct, text, timestamp } from "../../wire/RawStream.ts"
 import { registrationOf } from "../../wire/RawTurnWorker.ts"
 import { hpack, http2Frame, PREFACE } from "../Http2Frames.ts"
 import { largeBody, mutateBody, mutateBytes, mutateJson, randomBytes } from "./Mutate.ts"
 import { inSession, sessionKinds } from "./Sessions.ts"
-import { ANSWER_MS, endpoints, HELD_MS, judge, pathFor, Problem, type Target } from "./Target.ts"
+import { ANSWER_MS, callSpecs, HELD_MS, judge, pathFor, Problem, type Target } from "./Target.ts"
 
 export const transports = [
   "http",
@@ -75,7 +75,7 @@ const isRare = (dice: Dice, oneIn: number): boolean => dice.between(1, oneIn) ==
 // ---------------------------------------------------------------------------------------------------------------------
 
 interface MadeCall {
-  readonly name: EndpointName
+  readonly name: CallName
   readonly method: string
   readonly path: string
   readonly body: Buffer | undefined
@@ -137,7 +137,7 @@ const mutatePath = (dice: Dice, path: string): string => {
 const makeCall = (dice: Dice, target: Target): MadeCall => {
   const name = dice.pick(target.names)
   const call = target.calls[name]
-  const { method } = endpoints[name]
+  const { method } = callSpecs[name]
   const path = pathFor(name, call)
   const hasBody = method !== "GET" && method !== "DELETE"
   const isPlain = isRare(dice, 12)
@@ -161,7 +161,7 @@ const makeCall = (dice: Dice, target: Target): MadeCall => {
 }
 
 const waits = ({ name, path }: MadeCall): boolean => {
-  const rule = accessTo(endpoints[name])
+  const rule = accessTo(callSpecs[name])
   return path.includes("timeout") || (typeof rule !== "string" && rule.waits === true) || name === "takeJobs"
 }
 

@@ -1,7 +1,7 @@
 /** The server that the fuzzer attacks, with its keys and valid calls to it. */
 import http from "node:http"
-import { type Call, callsFor, endpointNames, type Ids, pathFor } from "../Calls.ts"
-import { type EndpointName, endpoints } from "../../../src/Protocol/AllEndpoints.ts"
+import { type Call, callsFor, callNames, type Ids, pathFor } from "../Calls.ts"
+import { type CallName, callSpecs } from "../../../src/Protocol/AllCalls.ts"
 import { send } from "../../wire/RawClient.ts"
 import type { Dice } from "../../durability/Plan.ts"
 import { registrationOf } from "../../wire/RawTurnWorker.ts"
@@ -43,8 +43,8 @@ export class Target {
   readonly appUrl: string
   readonly garbageUrl: string
   readonly port: number
-  readonly calls: { readonly [Name in EndpointName]: Call }
-  readonly names: ReadonlyArray<EndpointName>
+  readonly calls: { readonly [Name in CallName]: Call }
+  readonly names: ReadonlyArray<CallName>
   readonly #keys: ReadonlyArray<string>
   readonly #agent = new http.Agent({ keepAlive: true, maxSockets: 32 })
 
@@ -56,7 +56,7 @@ export class Target {
     this.calls = callsFor(ids)
     this.#keys = keys
     // the first key would lock out all callers without a key
-    this.names = endpointNames.filter((name) => options.bootstrapKey !== undefined || name !== "createApiKey")
+    this.names = callNames.filter((name) => options.bootstrapKey !== undefined || name !== "createApiKey")
   }
 
   static async prepare(options: TargetOptions): Promise<Target> {
@@ -172,4 +172,4 @@ export class Target {
   }
 }
 
-export { endpoints, pathFor }
+export { callSpecs, pathFor }

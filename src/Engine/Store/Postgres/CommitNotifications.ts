@@ -40,9 +40,9 @@ const FIRST_WAIT_MS = 100
 const LONGEST_WAIT_MS = 5000
 /** How often an engine announces itself, milliseconds. */
 const HELLO_MS = 10_000
-/** After this long without a notification of an engine, this one tells it nothing any more, milliseconds. */
+/** An engine that has sent nothing for this long counts as gone, and is told nothing any more, milliseconds. */
 const SILENT_MS = 35_000
-/** How long the row beside a notification is kept, milliseconds. */
+/** Large notifications only have the id of a row of `news`, which has the text. How long it is kept, milliseconds. */
 const KEEP_MS = 60_000
 
 export interface CommitNotificationsOptions {
@@ -51,15 +51,15 @@ export interface CommitNotificationsOptions {
   readonly traffic: Traffic
   /** The connections for reads. */
   readonly reader: Pick<Reader, "ask" | "isBusy">
-  /** The number of this engine. */
+  /** The number of this engine: the id of its row in `nodes`. */
   readonly node: () => number
   readonly after: ScheduleTimeout
   /** A monotonic clock, milliseconds. */
   readonly now: () => number
   /** What the listeners of this engine want to hear from others. */
   readonly wants: () => Wants
-  /** Whether a listener of this engine tells the worker about its turns. */
-  readonly isHere: (workerId: string) => boolean
+  /** Whether the worker is connected to this engine, which then tells it about its turns. */
+  readonly isConnectedHere: (workerId: string) => boolean
   /** Called when the wants of other engines have changed. */
   readonly wanted: (wants: Wants) => void
   readonly warn: (message: string) => void
@@ -70,14 +70,14 @@ export interface CommitWatcher {
   tell(changes: Changes): void
   /** Called once a second. After that, this engine looks at the commits and the nodes, unless it has just committed. */
   beforeLook(): void
-  /** Called with what was seen of the nodes, and the time by `now` when the query was sent. */
-  looked(around: Around, askedAt: number): void
+  /** Called with what was seen of the engines, and the time by `now` when the query was sent. */
+  seen(engines: EnginesSeen, askedAt: number): void
   /** Called with the error when the query failed. */
   lookFailed(error: unknown): void
 }
 
 /** What {@link RENEW_AND_READ} finds. */
-export interface Around {
+export interface EnginesSeen {
   readonly now: number
   readonly sequence: number
   /** 1 when there is a node to be declared dead. */
@@ -182,7 +182,7 @@ export class CommitNotifications {
     this.#commits.add([commit, commit])
     this.#saw(commit)
     if (this.#others.size === 0) return
-    this.#pending().add(commit, changes, this.#options.isHere)
+    this.#pending().add(commit, changes, this.#options.isConnectedHere)
     this.#send()
   }
 
@@ -269,8 +269,9 @@ export class CommitNotifications {
   /** Deletes rows that the other engines have read or will never read. */
   async #forgetRows(client: Client, id: number): Promise<void> {
     const now = this.#options.now()
-    const [oldest] = this.#rows
-    if (oldest === undefined || now - oldest.at > KEEP_MS / 10) {
+    const newest = this.#rows.at(-1)
+    // an id now and then is enough: the rows before it are deleted with its row
+    if (newest === undefined || now - newest.at > KEEP_MS / 10) {
       this.#rows.push({ id, at: now })
     }
     const old = this.#rows.findLast(({ at }) => now - at > KEEP_MS)
@@ -362,6 +363,7 @@ export class CommitNotifications {
     const graceMs = Math.max(GRACE_MS, this.#missedAt + LOOK_MS - this.#options.now())
     this.#later(graceMs, () => {
       this.#isChecking = false
+      // usually only what was seen before the grace period counts as missed; soon after another miss, everything does
       const upTo = graceMs > GRACE_MS ? this.#seen : expected
       if (this.#commits.upTo < upTo) {
         this.#missedAt = this.#options.now()
@@ -389,9 +391,9 @@ export class CommitNotifications {
       (rows) => {
         if (this.#isClosed) return
         // the columns of the statement
-        const around = rows[0] as unknown as Around
-        this.#watcher?.looked(around, now)
-        this.#saw(Number(around.sequence))
+        const engines = rows[0] as unknown as EnginesSeen
+        this.#watcher?.seen(engines, now)
+        this.#saw(Number(engines.sequence))
       },
       // the next look checks again
       (error: unknown) => this.#watcher?.lookFailed(error)

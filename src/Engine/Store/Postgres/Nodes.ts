@@ -1,5 +1,6 @@
 /**
- * How nodes know that others are alive. Each node renews its row with its commits, and between them. When a node does not renew
+ * How engines that share a schema know that others are alive. The tables call an engine a node; so does the code in this folder.
+ * Each node renews its row with its commits, and between them. When a node does not renew
  * its row, the next writer declares it dead: it marks the node in the transaction that takes back what the node held, so that
  * this happens once.
  *

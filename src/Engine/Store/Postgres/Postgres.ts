@@ -93,7 +93,9 @@ const open = (
             catch: closeError
           }),
           ({ message }) =>
-            Effect.logWarning(`${message}. Other engines notice it later, and then take over its work`)
+            Effect.logWarning(
+              `${message}. Other engines will notice by its silence that this engine has stopped, and take over its runs then`
+            )
         )
     )
     const session = yield* attempt(() => writeConnection.session())
@@ -106,7 +108,7 @@ const open = (
       (failing, error) => void runFork(Effect.logError(`Could not ${failing}`, error))
     )
     const reachability = new Reachability(monotonicMs)
-    const news = isAlone
+    const notifications = isAlone
       ? undefined
       : yield* Effect.acquireRelease(
           Effect.sync(
@@ -120,17 +122,17 @@ const open = (
                 after,
                 now: monotonicMs,
                 wants: () => listeners.wants,
-                isHere: (workerId) => listeners.isHere(workerId),
-                wanted: (wants) => (listeners.elsewhere = wants),
+                isConnectedHere: (workerId) => listeners.isConnectedHere(workerId),
+                wanted: (wants) => (listeners.wantedElsewhere = wants),
                 warn
               })
           ),
           (made) => Effect.promise(() => made.close())
         )
     // before anything is read: later changes are told
-    if (news !== undefined) {
-      yield* attempt(() => news.start())
-      listeners.onWants = () => news.wantsChanged()
+    if (notifications !== undefined) {
+      yield* attempt(() => notifications.start())
+      listeners.onWants = () => notifications.wantsChanged()
     }
 
     const start = yield* attempt(() => readStart(session))
@@ -160,13 +162,13 @@ const open = (
       server,
       reachability,
       monotonicMs,
-      news,
+      notifications,
       clockWatch,
       fork: runFork
     })
     const { touch, writer } = writes
-    const reads = new PostgresReads({ tx, pool, reader, writer, news, listeners, closed })
-    news?.watch(writes)
+    const reads = new PostgresReads({ tx, pool, reader, writer, notifications, listeners, closed })
+    notifications?.watch(writes)
     yield* Effect.addFinalizer(() =>
       Effect.promise(() => {
         after(MOST_CLOSING_MS, () => writer.stop(closed))
@@ -182,19 +184,19 @@ const open = (
       onCommit: listeners.onCommit,
       onReady: listeners.onReady,
       onLost: listeners.onLost,
-      ...(news === undefined
+      ...(notifications === undefined
         ? {}
         : {
             clock: server.clock,
             node: writeConnection.node,
-            onAway: listeners.onAway,
+            onPossibleTakeover: listeners.onPossibleTakeover,
             setGate: listeners.setGate,
             touch,
             currentMs: () => reachability.currentMs,
             announce: (what, make) => {
-              if (listeners.elsewhere[what]) news.announce(make())
+              if (listeners.wantedElsewhere[what]) notifications.announce(make())
             },
-            callOthers: (subject) => news.markStale(subject)
+            callOthers: (subject) => notifications.markStale(subject)
           }),
       health: () =>
         healthOf({

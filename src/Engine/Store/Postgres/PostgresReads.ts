@@ -18,7 +18,7 @@ export interface PostgresReadsOptions {
   /** Knows what this engine has read of the commits of others. */
   readonly writer: Writer
   /** Absent for an engine that uses the tables alone. */
-  readonly news: CommitNotifications | undefined
+  readonly notifications: CommitNotifications | undefined
   readonly listeners: Listeners
   /** The error of reads after the store was closed. */
   readonly closed: StoreError
@@ -64,9 +64,11 @@ export class PostgresReads {
     /** The environment that the program looked up and this engine does not know. */
     readonly unknown: string | undefined
   }> {
-    const { listeners, news, reader, tx, writer } = this.#options
+    const { listeners, notifications, reader, tx, writer } = this.#options
     if (listeners.lost !== undefined) throw listeners.lost
-    const view = tx.beside(news === undefined || writer.transactionStart.sequence >= news.sequence)
+    const view = tx.beside(
+      notifications === undefined || writer.transactionStart.sequence >= notifications.sequence
+    )
     // what comes back is what the program returns
     const result = (await reader[how](view, () => call.run(view))) as A | Refused<E>
     return { result, unknown: view.unknownEnvironment }
@@ -74,8 +76,8 @@ export class PostgresReads {
 
   /** Reads what others have committed, if they have created this environment. Returns whether they have. */
   async #follow(environment: string): Promise<boolean> {
-    const { news, reader, writer } = this.#options
-    if (news === undefined) return false
+    const { notifications, reader, writer } = this.#options
+    if (notifications === undefined) return false
     if ((await reader.ask(FIND_ENVIRONMENT, [environment])).length === 0) return false
     await new Promise<void>((resolve) => {
       const done = (): void => resolve()

@@ -15,9 +15,9 @@ import type { Listeners } from "../Listeners.ts"
 import { type Call, type Program, Refused } from "../Program.ts"
 import type { StoreCallbacks } from "../StoreCallbacks.ts"
 import { RETRY_MS } from "../StoreOutage.ts"
-import type { Around, CommitNotifications, CommitWatcher } from "./CommitNotifications.ts"
+import type { EnginesSeen, CommitNotifications, CommitWatcher } from "./CommitNotifications.ts"
 import type { DeadConnections } from "./DeadConnections.ts"
-import { AWAY_MESSAGE, lostEnginesMessage, otherServerMessage, RETURNED_MESSAGE } from "./NodeMessages.ts"
+import { AWAY_MESSAGE, lostEnginesMessage, otherServerMessage, RETURNED_MESSAGE } from "./EngineMessages.ts"
 import { END_SILENT } from "./Nodes.ts"
 import { allStale } from "./NotificationText.ts"
 import { callError, isDamage, isUnavailable } from "./PostgresErrors.ts"
@@ -51,7 +51,7 @@ export interface PostgresWritesOptions {
   /** A monotonic clock, milliseconds. */
   readonly monotonicMs: () => number
   /** Absent for an engine that uses the tables alone. */
-  readonly news: CommitNotifications | undefined
+  readonly notifications: CommitNotifications | undefined
   /** Only for an engine that uses the tables alone: the others go by the clock of the server. */
   readonly clockWatch: ClockWatch | undefined
   /** Runs an effect in the background. */
@@ -68,14 +68,14 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
   readonly #options: PostgresWritesOptions
 
   constructor(options: PostgresWritesOptions) {
-    const { callbacks, monotonicMs, news, traffic, tx, writeConnection } = options
+    const { callbacks, monotonicMs, notifications, traffic, tx, writeConnection } = options
     this.#options = options
     this.writer = new Writer(
       {
         tx,
         writeConnection,
         traffic,
-        isAlone: news === undefined,
+        isAlone: notifications === undefined,
         monotonicMs,
         load: callbacks.load,
         ready: callbacks.ready,
@@ -150,11 +150,11 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
   }
 
   committed(changes: Changes, sequence: number, beganAt: number): void {
-    const { listeners, news, reachability } = this.#options
-    const isInOrder = news?.isInOrder(sequence)
+    const { listeners, notifications, reachability } = this.#options
+    const isInOrder = notifications?.isInOrder(sequence)
     reachability.committed(beganAt, isInOrder === true)
     listeners.committed(isInOrder === false ? { ...changes, inOrder: false } : changes)
-    news?.committed(sequence, changes)
+    notifications?.committed(sequence, changes)
   }
 
   isolateDamage(error: unknown): Promise<boolean> {
@@ -192,7 +192,7 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
   // -------------------------------------------------------------------------------------------------------------------
 
   expectsNobody(): boolean {
-    return this.#options.news?.hasOthers !== true
+    return this.#options.notifications?.hasOthers !== true
   }
 
   measured(serverMs: number): void {
@@ -208,12 +208,12 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
     this.#warn(lostEnginesMessage(names))
     this.tell(allStale)
     for (const subject of ["ready", "groups", "projections", "workers"] as const)
-      this.#options.news?.markStale(subject)
+      this.#options.notifications?.markStale(subject)
   }
 
   returned(wasDead: boolean): void {
     if (wasDead) this.#warn(RETURNED_MESSAGE)
-    this.#options.listeners.away()
+    this.#options.listeners.possibleTakeover()
   }
 
   replaced(hasLostCommits: boolean): void {
@@ -243,12 +243,13 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
   }
 
   beforeLook(): void {
-    const { deadConnections, news, reader, reachability, writeConnection } = this.#options
+    const { deadConnections, notifications, reader, reachability, writeConnection } = this.#options
     const { transactionStart } = this.writer
     deadConnections.look()
     reachability.checkSilence()
     // without other engines nobody takes the turns over
-    if (!transactionStart.isAway && news?.hasOthers === true && reachability.isOverdue) this.#goAway()
+    if (!transactionStart.isAway && notifications?.hasOthers === true && reachability.isOverdue)
+      this.#goAway()
     const { pid } = writeConnection
     if (transactionStart.waitedMs < MOST_WAIT_MS || pid === undefined) return
     // errors are ignored: the write that waits reports them
@@ -258,13 +259,13 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
   #goAway(): void {
     this.writer.transactionStart.away()
     this.#warn(AWAY_MESSAGE)
-    this.#options.listeners.away()
+    this.#options.listeners.possibleTakeover()
   }
 
-  looked({ hasLapsed, isThere, now: serverMs, sequence }: Around, askedAt: number): void {
-    const { news, reachability, server } = this.#options
+  seen({ hasLapsed, isThere, now: serverMs, sequence }: EnginesSeen, askedAt: number): void {
+    const { notifications, reachability, server } = this.#options
     const isLive = isThere === 1
-    reachability.answered(askedAt, isLive, news?.isInOrder(Number(sequence) + 1) === true)
+    reachability.answered(askedAt, isLive, notifications?.isInOrder(Number(sequence) + 1) === true)
     server.measured(Number(serverMs))
     const { isAway } = this.writer.transactionStart
     // a transaction finds out whether Postgres takes writes again

@@ -141,12 +141,12 @@ export class Writer {
     const cause = await this.#transactIsolating(group, true)
     if (cause === undefined) return
     if (group.length === 1 || isConnectionLost(cause.error)) {
-      for (const command of group) command.fail(cause.error)
+      for (const program of group) program.fail(cause.error)
       return
     }
-    for (const command of group) {
-      const alone = await this.#transactIsolating([command], false)
-      if (alone !== undefined) command.fail(alone.error)
+    for (const program of group) {
+      const alone = await this.#transactIsolating([program], false)
+      if (alone !== undefined) program.fail(alone.error)
     }
   }
 
@@ -247,19 +247,19 @@ export class Writer {
     this.#callbacks.renewed(beganAt)
     this.#transactionStart.committed(batch, after, runner.asked)
     this.#callbacks.committed(tx.committed(), batch, beganAt)
-    for (const command of group) command.succeed(command.result as never)
+    for (const program of group) program.succeed(program.result as never)
     return undefined
   }
 
   /** Runs the programs of the group. When some have taken long, the rest waits for the next transaction. */
   async #runAll(runner: Runner, group: Array<Command>, mayJoin: boolean): Promise<void> {
     const before = stepsTaken()
-    const commands = group.length
+    const count = group.length
     for (let i = 0; i < group.length; i++) {
       group[i]!.result = await group[i]!.run(runner)
       const isFull = stepsTaken() - before > MAX_SHARED_STEPS || this.#callbacks.isFull()
       if (isFull && i + 1 < group.length) this.#queue.unshift(...group.splice(i + 1))
-      else if (mayJoin && !isFull && i + 1 === commands) {
+      else if (mayJoin && !isFull && i + 1 === count) {
         const others = this.#queue.length
         this.#callbacks.joining()
         group.push(...this.#queue.splice(others))

@@ -40,7 +40,7 @@ const main = Effect.gen(function* () {
     case "hand on": {
       yield* shop.register(handles("charge"))
       for (let i = 0; i < 1500; i++) yield* shop.emit("order.placed")
-      const jobs = yield* shop.claim({ credit: 1500 })
+      const jobs = yield* shop.claim({ room: 1500 })
       const ops = [waitFor("paid:0", "order.paid"), suspend("paid:0")]
       yield* Reports.applyReports(
         shop.store,

@@ -26,7 +26,7 @@ export const bulkSuite = (test: ShopTest): void => {
       assert.deepInclude(advanced, { done: 1, status: "running" })
       assert.strictEqual(yield* store.write(advance(true)), BulkRows.OVERTAKEN)
       assert.deepStrictEqual(yield* store.read(BulkRows.getBulk(environment, begun.id)), advanced)
-      assert.lengthOf(yield* shop.claim({ credit: 5 }), 1, "there is one new run")
+      assert.lengthOf(yield* shop.claim({ room: 5 }), 1, "there is one new run")
     })
 
     test("does not stop an operation that was continued after the slice began", function* ({ store }) {

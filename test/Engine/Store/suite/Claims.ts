@@ -102,23 +102,23 @@ export const claimsSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* shop.run(job.runId)).workerId, "worker-1")
     })
 
-    test("runs are dispatched oldest first, at most as many as the credit, each once", function* (shop) {
+    test("runs are dispatched oldest first, at most as many as the worker has room for, each once", function* (shop) {
       yield* shop.register(handles("charge"))
       for (const n of numbers(5)) {
         yield* shop.emit("order.placed", { n })
         yield* shop.pass(1)
       }
 
-      assert.deepStrictEqual(inputs(yield* shop.claim({ credit: 2 })), [0, 1])
-      assert.deepStrictEqual(inputs(yield* shop.claim({ credit: 10 })), [2, 3, 4])
-      assert.deepStrictEqual(inputs(yield* shop.claim({ credit: 10 })), [])
+      assert.deepStrictEqual(inputs(yield* shop.claim({ room: 2 })), [0, 1])
+      assert.deepStrictEqual(inputs(yield* shop.claim({ room: 10 })), [2, 3, 4])
+      assert.deepStrictEqual(inputs(yield* shop.claim({ room: 10 })), [])
     })
 
-    test("a worker without credit, or without the function, gets nothing", function* (shop) {
+    test("a worker without room, or without the function, gets nothing", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* shop.emit("order.placed")
 
-      assert.deepStrictEqual(yield* shop.claim({ credit: 0 }), [])
+      assert.deepStrictEqual(yield* shop.claim({ room: 0 }), [])
       assert.deepStrictEqual(yield* shop.claim({ functions: ["ship"] }), [])
       assert.strictEqual((yield* shop.claim()).length, 1)
     })
@@ -137,8 +137,8 @@ export const claimsSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge", { codeHash: "new" }))
       yield* shop.emit("order.placed")
       yield* shop.emit("order.placed")
-      const old = shop.demand({ worker: "old", codeHash: "old", credit: 5 })
-      const current = shop.demand({ worker: "current", credit: 1 })
+      const old = shop.demand({ worker: "old", codeHash: "old", room: 5 })
+      const current = shop.demand({ worker: "current", room: 1 })
 
       const claims = yield* shop.store.write(Claims.claimRuns("default", [old, current]))
 
@@ -154,8 +154,8 @@ export const claimsSuite = (test: ShopTest): void => {
 
       const claims = yield* shop.store.write(
         Claims.claimRuns("default", [
-          shop.demand({ worker: "busy", credit: 1 }),
-          shop.demand({ worker: "idle", credit: 3 })
+          shop.demand({ worker: "busy", room: 1 }),
+          shop.demand({ worker: "idle", room: 3 })
         ])
       )
 
@@ -214,7 +214,7 @@ export const claimsSuite = (test: ShopTest): void => {
                 shop.store.write(RunControl.cancelRun("default", bill.runId, "it is not wanted"))
               )
             case "claim":
-              return Effect.map(shop.claim({ credit: 1 }), (jobs) => void claimed.push(...jobs))
+              return Effect.map(shop.claim({ room: 1 }), (jobs) => void claimed.push(...jobs))
           }
         })
         yield* Effect.all(commands, { concurrency: "unbounded" })
@@ -222,7 +222,7 @@ export const claimsSuite = (test: ShopTest): void => {
         let done = 0
         for (let round = 0; round < 20; round++) {
           for (; done < claimed.length; done++) yield* shop.report(claimed[done]!, complete())
-          claimed.push(...(yield* shop.claim({ credit: 2 })))
+          claimed.push(...(yield* shop.claim({ room: 2 })))
         }
         const of = (runs: ReadonlyArray<string>) => runs.toSorted()
         assert.deepStrictEqual(of(claimed.map(({ runId }) => runId)), of(emitted), order.join(", "))
@@ -235,13 +235,13 @@ export const claimsSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge"))
       const emits = numbers(5).map((n) => shop.emit("order.placed", { n }))
       let jobs: ReadonlyArray<Job> = []
-      const claim = Effect.map(shop.claim({ credit: 2 }), (some) => void (jobs = some))
+      const claim = Effect.map(shop.claim({ room: 2 }), (some) => void (jobs = some))
 
       yield* Effect.all([...emits, claim], { concurrency: "unbounded" })
 
       assert.deepStrictEqual(inputs(jobs), [0, 1])
       assert.isTrue(shop.lastChanges?.mayHaveReady)
-      assert.deepStrictEqual(inputs(yield* shop.claim({ credit: 10 })), [2, 3, 4])
+      assert.deepStrictEqual(inputs(yield* shop.claim({ room: 10 })), [2, 3, 4])
       assert.deepStrictEqual(yield* shop.claim(), [])
     })
   })
@@ -321,7 +321,7 @@ export const claimsSuite = (test: ShopTest): void => {
 
       const [jobs, error] = yield* Effect.all(
         [
-          shop.claim({ credit: 10 }),
+          shop.claim({ room: 10 }),
           Effect.flip(
             Reports.applyReports(shop.store, "default", [
               { jobId: live.jobId, runId: live.runId, ops: [broken] }
@@ -341,12 +341,12 @@ export const claimsSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge", { concurrency: { limit: 2 } }))
       for (const n of numbers(5)) yield* shop.emit("order.placed", { n })
 
-      const jobs = yield* shop.claim({ credit: 10 })
+      const jobs = yield* shop.claim({ room: 10 })
       assert.deepStrictEqual(inputs(jobs), [0, 1])
-      assert.deepStrictEqual(inputs(yield* shop.claim({ worker: "worker-2", credit: 10 })), [])
+      assert.deepStrictEqual(inputs(yield* shop.claim({ worker: "worker-2", room: 10 })), [])
 
       yield* shop.report(jobs[0]!, complete())
-      assert.deepStrictEqual(inputs(yield* shop.claim({ credit: 10 })), [2])
+      assert.deepStrictEqual(inputs(yield* shop.claim({ room: 10 })), [2])
     })
 
     test("a limit with a key applies to every key separately", function* (shop) {
@@ -355,15 +355,15 @@ export const claimsSuite = (test: ShopTest): void => {
       yield* shop.emit("order.placed", { n: 3, customer: "bob" })
       yield* shop.emit("order.placed", { n: 4 })
 
-      const jobs = yield* shop.claim({ credit: 10 })
+      const jobs = yield* shop.claim({ room: 10 })
       assert.deepStrictEqual(inputs(jobs).sort(), [0, 3, 4])
-      assert.deepStrictEqual(yield* shop.claim({ credit: 10 }), [])
+      assert.deepStrictEqual(yield* shop.claim({ room: 10 }), [])
 
       yield* shop.report(
         jobs.find((job) => inputs([job])[0] === 0)!,
         complete()
       )
-      assert.deepStrictEqual(inputs(yield* shop.claim({ credit: 10 })), [1])
+      assert.deepStrictEqual(inputs(yield* shop.claim({ room: 10 })), [1])
     })
 
     test("five hundred keys at their limit do not delay a key that has room", function* (shop) {
@@ -375,23 +375,23 @@ export const claimsSuite = (test: ShopTest): void => {
           { concurrency: "unbounded" }
         )
       }
-      assert.strictEqual((yield* shop.claim({ credit: 1000 })).length, 500)
+      assert.strictEqual((yield* shop.claim({ room: 1000 })).length, 500)
       yield* shop.emit("order.placed", { n: 1000, customer: "zoe" })
 
-      assert.deepStrictEqual(inputs(yield* shop.claim({ credit: 10 })), [1000])
+      assert.deepStrictEqual(inputs(yield* shop.claim({ room: 10 })), [1000])
     })
 
     test("a suspended run does not count under the limit", function* (shop) {
       yield* shop.register(handles("charge", { concurrency: { limit: 1 } }))
       yield* shop.emit("order.placed", { n: 0 })
       yield* shop.emit("order.placed", { n: 1 })
-      const [first] = yield* shop.claim({ credit: 10 })
+      const [first] = yield* shop.claim({ room: 10 })
 
       yield* shop.report(first!, sleep("rest:0", 1000), suspend("rest:0"))
 
-      assert.deepStrictEqual(inputs(yield* shop.claim({ credit: 10 })), [1])
+      assert.deepStrictEqual(inputs(yield* shop.claim({ room: 10 })), [1])
       yield* shop.pass(1000)
-      assert.deepStrictEqual(yield* shop.claim({ credit: 10 }), [])
+      assert.deepStrictEqual(yield* shop.claim({ room: 10 }), [])
     })
 
     for (const [how, free] of [
@@ -428,26 +428,26 @@ export const claimsSuite = (test: ShopTest): void => {
         const first = yield* shop.start("order.placed", { n: 0, customer: "ann" })
         yield* shop.pass(1)
         yield* shop.emit("order.placed", { n: 1, customer: "ann" })
-        assert.deepStrictEqual(yield* shop.claim({ credit: 10 }), [])
+        assert.deepStrictEqual(yield* shop.claim({ room: 10 }), [])
 
         yield* free(shop, first)
 
-        assert.strictEqual((yield* shop.claim({ credit: 10 })).length, 1)
-        assert.strictEqual((yield* shop.claim({ credit: 10 })).length, 0)
+        assert.strictEqual((yield* shop.claim({ room: 10 })).length, 1)
+        assert.strictEqual((yield* shop.claim({ room: 10 })).length, 0)
       })
     }
 
     test("a lowered limit applies to later runs", function* (shop) {
       yield* shop.register(handles("charge", { concurrency: { limit: 3 } }))
       for (const n of numbers(5)) yield* shop.emit("order.placed", { n })
-      const jobs = yield* shop.claim({ credit: 10 })
+      const jobs = yield* shop.claim({ room: 10 })
       yield* shop.register(handles("charge", { concurrency: { limit: 1 } }))
 
       for (const [i, job] of jobs.entries()) {
-        assert.deepStrictEqual(yield* shop.claim({ credit: 10 }), [], `after ${i} of 3`)
+        assert.deepStrictEqual(yield* shop.claim({ room: 10 }), [], `after ${i} of 3`)
         yield* shop.report(job, complete())
       }
-      assert.deepStrictEqual(inputs(yield* shop.claim({ credit: 10 })), [3])
+      assert.deepStrictEqual(inputs(yield* shop.claim({ room: 10 })), [3])
     })
 
     test("the limit does not count runs that started before it", function* (shop) {
@@ -456,9 +456,9 @@ export const claimsSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge", { concurrency: { limit: 1 } }))
       for (const n of [3, 4]) yield* shop.emit("order.placed", { n })
 
-      assert.strictEqual((yield* shop.claim({ credit: 2 })).length, 2)
-      assert.strictEqual((yield* shop.claim({ credit: 10 })).length, 2)
-      assert.strictEqual((yield* shop.claim({ credit: 10 })).length, 0)
+      assert.strictEqual((yield* shop.claim({ room: 2 })).length, 2)
+      assert.strictEqual((yield* shop.claim({ room: 10 })).length, 2)
+      assert.strictEqual((yield* shop.claim({ room: 10 })).length, 0)
     })
 
     test("a run that is lost for good makes room for the next one", function* (shop) {
@@ -470,12 +470,12 @@ export const claimsSuite = (test: ShopTest): void => {
         assert.strictEqual((yield* shop.claimOne()).runId, first.runId)
       }
       yield* shop.emit("order.placed", { n: 1 })
-      assert.deepStrictEqual(yield* shop.claim({ credit: 10 }), [])
+      assert.deepStrictEqual(yield* shop.claim({ room: 10 }), [])
 
       yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", true))
 
       assert.strictEqual(yield* shop.status(first.runId), "paused")
-      assert.deepStrictEqual(inputs(yield* shop.claim({ credit: 10 })), [1])
+      assert.deepStrictEqual(inputs(yield* shop.claim({ room: 10 })), [1])
     })
   })
 
@@ -489,8 +489,8 @@ export const claimsSuite = (test: ShopTest): void => {
       yield* shop.emit("order.placed", { n: 2, van: "v-2" })
       yield* shop.emit("order.placed", { n: 3 })
 
-      assert.deepStrictEqual(inputs(yield* shop.claim({ worker: "worker-2", credit: 10 })), [2, 3])
-      const [kept] = yield* shop.claim({ worker: "worker-1", credit: 10 })
+      assert.deepStrictEqual(inputs(yield* shop.claim({ worker: "worker-2", room: 10 })), [2, 3])
+      const [kept] = yield* shop.claim({ worker: "worker-1", room: 10 })
       assert.deepStrictEqual(inputs([kept!]), [1])
       assert.strictEqual((yield* shop.run(kept!.runId)).actorId, "v-1")
     })
@@ -503,7 +503,7 @@ export const claimsSuite = (test: ShopTest): void => {
 
       yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", false))
 
-      assert.deepStrictEqual(inputs(yield* shop.claim({ worker: "worker-2", credit: 10 })), [1])
+      assert.deepStrictEqual(inputs(yield* shop.claim({ worker: "worker-2", room: 10 })), [1])
     })
 
     test("the runs of an actor go to another worker when theirs has reconnected without the function", function* (shop) {
@@ -512,11 +512,11 @@ export const claimsSuite = (test: ShopTest): void => {
       yield* shop.emit("order.placed", { n: 1, van: "v-1" })
       yield* shop.report(job, complete())
       yield* shop.store.write(ExtendLeases.adoptLeases("default", "worker-1", [], 1000, new Set(["ship"])))
-      assert.deepStrictEqual(yield* shop.claim({ worker: "worker-2", credit: 10 }), [])
+      assert.deepStrictEqual(yield* shop.claim({ worker: "worker-2", room: 10 }), [])
 
       yield* shop.store.write(ExtendLeases.adoptLeases("default", "worker-1", [], 1000, new Set(["charge"])))
 
-      assert.deepStrictEqual(inputs(yield* shop.claim({ worker: "worker-2", credit: 10 })), [1])
+      assert.deepStrictEqual(inputs(yield* shop.claim({ worker: "worker-2", room: 10 })), [1])
     })
 
     test("many runs of an actor whose worker is busy do not delay runs of other actors", function* (shop) {
@@ -528,7 +528,7 @@ export const claimsSuite = (test: ShopTest): void => {
       yield* shop.pass(1)
       yield* shop.emit("order.placed", { n: 1000, van: "v-2" })
 
-      assert.deepStrictEqual(inputs(yield* shop.claim({ worker: "worker-2", credit: 1 })), [1000])
+      assert.deepStrictEqual(inputs(yield* shop.claim({ worker: "worker-2", room: 1 })), [1000])
     })
 
     test("many runs of one new actor do not delay runs of other actors", function* (shop) {
@@ -541,8 +541,8 @@ export const claimsSuite = (test: ShopTest): void => {
 
       const claims = yield* shop.store.write(
         Claims.claimRuns("default", [
-          shop.demand({ worker: "worker-1", credit: 1 }),
-          shop.demand({ worker: "worker-2", credit: 1 })
+          shop.demand({ worker: "worker-1", room: 1 }),
+          shop.demand({ worker: "worker-2", room: 1 })
         ])
       )
 
@@ -556,14 +556,14 @@ export const claimsSuite = (test: ShopTest): void => {
       yield* shop.pass(1)
       yield* shop.emit("order.placed", { n: 2, van: "v-2" })
 
-      assert.deepStrictEqual(inputs(yield* shop.claim({ worker: "worker-2", credit: 10 })), [2])
+      assert.deepStrictEqual(inputs(yield* shop.claim({ worker: "worker-2", room: 10 })), [2])
     })
 
     test("under a limit too, a run that waited for the worker of its actor goes there when that worker has room", function* (shop) {
       yield* shop.register(handles("ship", { actorKey: "event.data.van", concurrency: { limit: 9 } }))
       yield* shop.start("order.placed", { n: 0, van: "v-1" }, { worker: "worker-1" })
       yield* shop.emit("order.placed", { n: 1, van: "v-1" })
-      assert.deepStrictEqual(yield* shop.claim({ worker: "worker-2", credit: 10 }), [])
+      assert.deepStrictEqual(yield* shop.claim({ worker: "worker-2", room: 10 }), [])
 
       assert.deepStrictEqual(inputs(yield* shop.claim({ worker: "worker-1" })), [1])
     })

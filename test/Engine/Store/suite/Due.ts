@@ -40,7 +40,7 @@ const startMany = (shop: Shop, environment: string, count: number, ops: Readonly
       Array.from({ length: count }, () => emit(shop, environment, "order.placed")),
       { concurrency: "unbounded" }
     )
-    const jobs = yield* shop.claim({ environment, credit: count })
+    const jobs = yield* shop.claim({ environment, room: count })
     assert.strictEqual(jobs.length, count)
     yield* Reports.applyReports(
       shop.store,
@@ -145,7 +145,7 @@ export const dueSuite = (test: ShopTest): void => {
       yield* startMany(shop, "staging", 400, [waitFor("paid:0", "paid"), suspend("paid:0")])
       for (const environment of both) yield* emit(shop, environment, "paid")
       const ready = (environment: string) =>
-        Effect.map(shop.claim({ environment, credit: 1000 }), (jobs) => jobs.length)
+        Effect.map(shop.claim({ environment, room: 1000 }), (jobs) => jobs.length)
       const before = [yield* ready("default"), yield* ready("staging")]
 
       yield* FireDue.fireDue(shop.store)
@@ -177,8 +177,8 @@ export const dueSuite = (test: ShopTest): void => {
       assert.include((yield* firing(shop)).writes, "fireDueKind staging")
       yield* shop.fire()
 
-      assert.deepStrictEqual(yield* shop.claim({ environment: "staging", credit: 10 }), [])
-      assert.deepStrictEqual(yield* shop.claim({ credit: 10 }), [])
+      assert.deepStrictEqual(yield* shop.claim({ environment: "staging", room: 10 }), [])
+      assert.deepStrictEqual(yield* shop.claim({ room: 10 }), [])
     })
   })
 }

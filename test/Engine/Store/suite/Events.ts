@@ -275,7 +275,7 @@ export const eventsSuite = (test: ShopTest): void => {
         Publish.appendMessage({ environment: "default", topic: "order.placed", data: "{}" })
       )
 
-      assert.deepStrictEqual(yield* shop.claim({ credit: 10 }), [])
+      assert.deepStrictEqual(yield* shop.claim({ room: 10 }), [])
     })
 
     test("environments share nothing", function* (shop) {

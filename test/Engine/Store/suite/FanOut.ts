@@ -33,7 +33,7 @@ const startMany = (shop: Shop, count: number, ops: (i: number) => ReadonlyArray<
       concurrency: "unbounded",
       discard: true
     })
-    const jobs: Array<Job> = yield* shop.claim({ credit: count })
+    const jobs: Array<Job> = yield* shop.claim({ room: count })
     assert.strictEqual(jobs.length, count)
     const acks = yield* Reports.applyReports(
       shop.store,
@@ -56,7 +56,7 @@ const dataOf = (outcome: Outcome | undefined): unknown =>
 
 /** Claims all ready runs, and counts what the last step of each has received. */
 const received = (shop: Shop) =>
-  Effect.map(shop.claim({ credit: 100_000 }), (jobs) => {
+  Effect.map(shop.claim({ room: 100_000 }), (jobs) => {
     const counts = new Map<string, number>()
     for (const { journal } of jobs) {
       const data = JSON.stringify(dataOf(journal.at(-1)?.outcome))
@@ -349,7 +349,7 @@ export const fanOutSuite = (test: ShopTest, isWhole: boolean): void => {
 
     test("keeps children that complete before they are cancelled", function* (shop) {
       const parent = yield* children(shop)
-      const jobs = yield* shop.claim({ credit: many })
+      const jobs = yield* shop.claim({ room: many })
       const last = jobs.at(-1)!
 
       yield* shop.store.write(RunControl.cancelRun(environment, parent.runId, ""))

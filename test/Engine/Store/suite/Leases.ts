@@ -274,7 +274,7 @@ export const leasesSuite = (test: ShopTest): void => {
     test("continues when its worker reconnects with it, and fired waits are sent again", function* (shop) {
       yield* shop.register(handles("charge"))
       for (const n of [1, 2]) yield* shop.emit("order.placed", { n })
-      const [kept, left] = yield* shop.claim({ credit: 2, leaseMs: 1000 })
+      const [kept, left] = yield* shop.claim({ room: 2, leaseMs: 1000 })
       yield* shop.report(kept!, sleep("rest:0", 400), retryStep("charge:0", 1, 500))
       yield* shop.pass(500)
 
@@ -341,7 +341,7 @@ export const leasesSuite = (test: ShopTest): void => {
         () => shop.emit("order.placed"),
         { concurrency: "unbounded" }
       )
-      const jobs = yield* shop.claim({ credit: 1000 })
+      const jobs = yield* shop.claim({ room: 1000 })
       yield* Reports.applyReports(
         shop.store,
         "default",
@@ -349,7 +349,7 @@ export const leasesSuite = (test: ShopTest): void => {
       )
 
       assert.strictEqual(yield* shop.pass(1000), 600)
-      assert.strictEqual((yield* shop.claim({ credit: 1000 })).length, 600)
+      assert.strictEqual((yield* shop.claim({ room: 1000 })).length, 600)
     })
 
     test("is not blocked by a time after the last date, which the database cannot represent", function* (shop) {

@@ -210,7 +210,7 @@ class Walk {
     if (dice < 10) {
       const worker = this.pick(workers)
       const leaseMs = this.int(2) === 0 ? {} : { leaseMs: 1 + this.int(2000) }
-      return Effect.map(shop.claim({ worker, credit: 1 + this.int(3), ...leaseMs }), (jobs) => {
+      return Effect.map(shop.claim({ worker, room: 1 + this.int(3), ...leaseMs }), (jobs) => {
         for (const job of jobs) this.turns.push({ job, worker })
       })
     }
@@ -295,7 +295,7 @@ export const randomWalkSuite = (test: ShopTest): void => {
         yield* shop.store.write(LostLeases.releaseWorker("default", workers[2]!, false))
         for (let round = 0; round < 200; round++) {
           yield* shop.pass(10_000)
-          const jobs = yield* shop.claim({ worker: "sweeper", credit: 50 })
+          const jobs = yield* shop.claim({ worker: "sweeper", room: 50 })
           if (jobs.length === 0 && round > 20) break
           for (const job of jobs) yield* shop.report(job, job.compensating ? fail("x") : complete())
         }

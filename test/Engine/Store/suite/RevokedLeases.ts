@@ -48,7 +48,7 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
       yield* shop.pass(1000)
       return job
     })
-  const otherWorker = { worker: "worker-2", credit: 10 }
+  const otherWorker = { worker: "worker-2", room: 10 }
 
   describe.each(Object.entries(ways))("a run that is %s while a worker executes it", (_, takeBack) => {
     test("goes to no other worker before the lease has expired", function* (shop) {
@@ -57,7 +57,7 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
 
       yield* shop.pass(999)
       assert.deepStrictEqual(yield* shop.claim(otherWorker), [])
-      assert.deepStrictEqual(yield* shop.claim({ credit: 10 }), [])
+      assert.deepStrictEqual(yield* shop.claim({ room: 10 }), [])
       assert.strictEqual(yield* Stuck.countStuckRuns(shop.store), 0)
       yield* shop.pass(1)
 

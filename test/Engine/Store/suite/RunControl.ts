@@ -56,7 +56,7 @@ export const runControlSuite = (test: ShopTest): void => {
         )
       }
       yield* shop.pass(1000)
-      assert.deepStrictEqual(yield* shop.claim({ credit: 10 }), [])
+      assert.deepStrictEqual(yield* shop.claim({ room: 10 }), [])
     })
 
     test("tells the live turn why", function* (shop) {
@@ -85,7 +85,7 @@ export const runControlSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge"), handles("ship"))
       for (let i = 0; i < 3; i++) {
         yield* shop.emit("order.placed")
-        for (const job of yield* shop.claim({ credit: 10 })) {
+        for (const job of yield* shop.claim({ room: 10 })) {
           yield* shop.report(job, job.functionId === "ship" && i > 0 ? complete() : fail("declined"))
         }
       }
@@ -986,7 +986,7 @@ export const runControlSuite = (test: ShopTest): void => {
     test("its situation has the runs that hold its concurrency key, and their number", function* (shop) {
       yield* shop.register(handles("charge", { concurrency: { limit: 30, key: "event.data.customer" } }))
       for (let i = 0; i < 31; i++) yield* shop.emit("order.placed", { customer: "ann" })
-      yield* shop.claim({ credit: 100 })
+      yield* shop.claim({ room: 100 })
       const ready = (yield* RunList.listRuns(shop.store, {
         environment: "default",
         limit: 1,

@@ -174,7 +174,7 @@ export const release: TurnOp = { _tag: "Release" }
 
 export interface ClaimOptions {
   readonly worker?: string
-  readonly credit?: number
+  readonly room?: number
   readonly labels?: { readonly [key: string]: string }
   readonly leaseMs?: number
   /** Ids of the functions that the worker has. By default all registered functions. */
@@ -219,7 +219,7 @@ export class Shop {
         ids.map((id) => [id, options.codeHash ?? this.#functions.get(id)?.codeHash ?? "c0de"])
       ),
       labels: options.labels ?? {},
-      credit: options.credit ?? 1,
+      room: options.room ?? 1,
       ...(options.leaseMs === undefined ? {} : { leaseMs: options.leaseMs })
     }
   }
@@ -234,7 +234,7 @@ export class Shop {
 
   /** Claims the only ready run. */
   claimOne(options: ClaimOptions = {}) {
-    return Effect.map(this.claim({ credit: 10, ...options }), (jobs) => {
+    return Effect.map(this.claim({ room: 10, ...options }), (jobs) => {
       assert.strictEqual(jobs.length, 1, "exactly one run is ready")
       return jobs[0]!
     })

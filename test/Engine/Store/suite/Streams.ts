@@ -260,7 +260,7 @@ export const streamsSuite = (test: ShopTest): void => {
       })
       yield* append(shop, "o-1")
       assert.deepStrictEqual(
-        (yield* shop.claim({ credit: 10 })).map(({ functionId }) => functionId).toSorted(),
+        (yield* shop.claim({ room: 10 })).map(({ functionId }) => functionId).toSorted(),
         ["late", "pack"]
       )
     })

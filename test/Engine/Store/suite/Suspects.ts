@@ -20,7 +20,7 @@ function* place(shop: Shop, n: number) {
  */
 function* die(shop: Shop, times: number, options: { readonly leaseMs?: number } = {}) {
   for (let i = 0; i < times; i++) {
-    yield* shop.claim({ worker: `worker-${i}`, credit: 16, ...options })
+    yield* shop.claim({ worker: `worker-${i}`, room: 16, ...options })
     yield* shop.store.write(LostLeases.releaseWorker("default", `worker-${i}`, true))
     yield* shop.pass(100_000)
   }
@@ -63,7 +63,7 @@ function* play(
   }))
   for (let now = 0; now < 600_000; now += beatMs) {
     for (const worker of busyWorkers) {
-      for (const job of yield* shop.claim({ worker: worker.id, credit: 16 - worker.jobs.size })) {
+      for (const job of yield* shop.claim({ worker: worker.id, room: 16 - worker.jobs.size })) {
         worker.jobs.set(job, now + options.takes(job.runId))
       }
       for (const [job, endsAt] of worker.jobs) {
@@ -148,20 +148,20 @@ export const suspectsSuite = (test: ShopTest, isWhole: boolean): void => {
         [1, 8]
       ] as const) {
         yield* die(shop, deaths)
-        const jobs = yield* shop.claim({ worker: "another", credit: 16 })
+        const jobs = yield* shop.claim({ worker: "another", room: 16 })
         assert.strictEqual(jobs.length, together)
         yield* shop.store.write(LostLeases.releaseWorker("default", "another", false))
       }
       // in the end even a run that could always share a worker is dispatched alone
       yield* die(shop, 12)
-      assert.strictEqual((yield* shop.claim({ worker: "another", credit: 16 })).length, 1)
+      assert.strictEqual((yield* shop.claim({ worker: "another", room: 16 })).length, 1)
     })
 
     test("are due again at random times", function* (shop) {
       yield* shop.register(handles("charge"))
       const runs = yield* place(shop, 8)
       for (let i = 0; i < 2; i++) {
-        yield* shop.claim({ credit: 16 })
+        yield* shop.claim({ room: 16 })
         yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", true))
       }
 
@@ -178,41 +178,41 @@ export const suspectsSuite = (test: ShopTest, isWhole: boolean): void => {
       yield* shop.register(handles("charge", { concurrency: { limit: 100 } }))
       yield* place(shop, 2)
       yield* die(shop, 4)
-      const [held] = yield* shop.claim({ credit: 1 })
+      const [held] = yield* shop.claim({ room: 1 })
       yield* shop.register(handles("ship"))
       const newRuns = (yield* shop.emit("order.placed", {})).runIds
 
-      const [first] = yield* shop.claim({ credit: 1 })
-      const [second] = yield* shop.claim({ credit: 1 })
+      const [first] = yield* shop.claim({ room: 1 })
+      const [second] = yield* shop.claim({ room: 1 })
 
       assert.isDefined(held)
       assert.sameMembers(ids([first!, second!]), newRuns)
-      assert.deepStrictEqual(yield* shop.claim({ credit: 1 }), [])
+      assert.deepStrictEqual(yield* shop.claim({ room: 1 }), [])
     })
 
     test("that has made progress is not a suspect any more: the next one is dispatched at once", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* place(shop, 3)
       yield* die(shop, 6)
-      const [first] = yield* shop.claim({ credit: 16 })
-      assert.deepStrictEqual(yield* shop.claim({ credit: 15 }), [])
+      const [first] = yield* shop.claim({ room: 16 })
+      assert.deepStrictEqual(yield* shop.claim({ room: 15 }), [])
 
       yield* shop.report(first!, done("a:0"))
 
       assert.strictEqual(shop.lastChanges?.ready, true)
-      const [second] = yield* shop.claim({ credit: 15 })
+      const [second] = yield* shop.claim({ room: 15 })
       assert.isDefined(second)
       // a wait in which the run is in no turn is progress too
       yield* shop.report(second!, sleep("nap:0", 10), suspend("nap:0"))
-      const [third] = yield* shop.claim({ credit: 15 })
+      const [third] = yield* shop.claim({ room: 15 })
       yield* shop.pass(10)
       assert.deepStrictEqual(
-        ids(yield* shop.claim({ credit: 1 })),
+        ids(yield* shop.claim({ room: 1 })),
         [second!.runId],
         "the second runs beside the third"
       )
       yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", true))
-      const again = yield* shop.claim({ credit: 2 })
+      const again = yield* shop.claim({ room: 2 })
       assert.sameMembers(
         ids(again),
         [first!.runId, second!.runId],
@@ -226,21 +226,21 @@ export const suspectsSuite = (test: ShopTest, isWhole: boolean): void => {
       const [first, second] = yield* place(shop, 2)
       // each run on a worker of its own, so that each is lost alone
       for (let i = 0; i < 9; i++) {
-        const [one] = yield* shop.claim({ worker: `a-${i}`, credit: 1 })
-        const [other] = yield* shop.claim({ worker: `b-${i}`, credit: 1 })
+        const [one] = yield* shop.claim({ worker: `a-${i}`, room: 1 })
+        const [other] = yield* shop.claim({ worker: `b-${i}`, room: 1 })
         assert.sameMembers(ids([one!, other!]), [first, second])
         yield* shop.store.write(LostLeases.releaseWorker("default", `a-${i}`, true))
         yield* shop.store.write(LostLeases.releaseWorker("default", `b-${i}`, true))
         yield* shop.pass(60_000)
       }
-      const [early] = yield* shop.claim({ credit: 16 })
+      const [early] = yield* shop.claim({ room: 16 })
       yield* shop.pass(59_000)
-      assert.deepStrictEqual(yield* shop.claim({ credit: 15 }), [])
+      assert.deepStrictEqual(yield* shop.claim({ room: 15 }), [])
       assert.deepInclude(yield* FireDue.fireDue(shop.store), { nextDueAt: 9 * 60_000 + 60_000 })
 
       yield* shop.pass(1000)
       assert.strictEqual(shop.lastChanges?.ready, true)
-      const late = yield* shop.claimOne({ credit: 15 })
+      const late = yield* shop.claimOne({ room: 15 })
       yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", true))
 
       assert.strictEqual(yield* shop.status(late.runId), "paused")
@@ -258,14 +258,14 @@ export const suspectsSuite = (test: ShopTest, isWhole: boolean): void => {
       )
       yield* place(shop, 1)
       yield* die(shop, 4)
-      const [held] = yield* shop.claim({ credit: 1 })
+      const [held] = yield* shop.claim({ room: 1 })
       assert.strictEqual(held!.functionId, "ship")
       // the engine considers it while the other suspect keeps it away
-      assert.deepStrictEqual(yield* shop.claim({ credit: 1 }), [])
+      assert.deepStrictEqual(yield* shop.claim({ room: 1 }), [])
 
       yield* shop.report(held!, complete())
 
-      const [next] = yield* shop.claim({ credit: 1 })
+      const [next] = yield* shop.claim({ room: 1 })
       assert.strictEqual(next?.functionId, "charge")
     })
 
@@ -273,15 +273,15 @@ export const suspectsSuite = (test: ShopTest, isWhole: boolean): void => {
       yield* shop.register(handles("charge"))
       yield* place(shop, 2)
       yield* die(shop, 4)
-      const [held] = yield* shop.claim({ credit: 1, leaseMs: 1000 })
+      const [held] = yield* shop.claim({ room: 1, leaseMs: 1000 })
 
       yield* shop.store.write(
         ExtendLeases.adoptLeases("default", "worker-1", [held!.jobId], 1000, new Set(["charge"]))
       )
 
-      assert.deepStrictEqual(yield* shop.claim({ credit: 15 }), [])
+      assert.deepStrictEqual(yield* shop.claim({ room: 15 }), [])
       yield* shop.report(held!, release)
-      assert.strictEqual((yield* shop.claim({ credit: 15 })).length, 1)
+      assert.strictEqual((yield* shop.claim({ room: 15 })).length, 1)
     })
 
     test("that a user pauses stays paused for the reason of the user when its worker dies", function* (shop) {

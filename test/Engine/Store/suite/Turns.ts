@@ -225,7 +225,7 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* shop.steps(job.runId), ["rest:0 completed"])
       yield* shop.pass(1000)
       yield* shop.report(job, sleep("more:0", 5000), suspend("more:0"))
-      assert.deepStrictEqual(yield* shop.claim({ credit: 10 }), [])
+      assert.deepStrictEqual(yield* shop.claim({ room: 10 }), [])
     })
   })
 
@@ -710,7 +710,7 @@ export const turnsSuite = (test: ShopTest): void => {
         invoke("timed:0", "ship", { timeoutMs: 1 }),
         invoke("ship:0", "ship")
       )
-      const jobs = yield* shop.claim({ credit: 10 })
+      const jobs = yield* shop.claim({ room: 10 })
       yield* shop.pass(1)
       const awaited = jobs[2]!
       yield* shop.report(awaited, invoke("deeper:0", "ship"), suspend())

@@ -19,7 +19,7 @@ import {
   success,
   suspend
 } from "./Shop.ts"
-import * as Recording from "../../../../src/Engine/Runs/Recording.ts"
+import * as RunAudit from "../../../../src/Engine/Runs/RunAudit.ts"
 import * as RunRetention from "../../../../src/Engine/Runs/RunRetention.ts"
 import * as Idempotency from "../../../../src/Engine/Log/Idempotency.ts"
 import * as RunList from "../../../../src/Engine/Runs/RunList.ts"
@@ -31,7 +31,7 @@ const day = 24 * 60 * 60 * 1000
 
 const recordOf = (shop: Shop, runId: string) =>
   Effect.map(
-    shop.store.read(Recording.readRecording(environment, runId, { after: 0 })),
+    shop.store.read(RunAudit.readAuditRecord(environment, runId, { after: 0 })),
     ({ events }) => events
   )
 
@@ -203,7 +203,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
       }
       const page = (after: number, limit?: number) =>
         shop.store.read(
-          Recording.readRecording(environment, job.runId, {
+          RunAudit.readAuditRecord(environment, job.runId, {
             after,
             ...(limit === undefined ? {} : { limit })
           })
@@ -225,17 +225,17 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
         handles("ship", { recording: true, recordingRetention: "forever" })
       )
       const { runIds } = yield* shop.emit("order.placed")
-      for (const job of yield* shop.claim({ credit: 2 })) yield* shop.report(job, complete())
+      for (const job of yield* shop.claim({ room: 2 })) yield* shop.report(job, complete())
       yield* shop.pass(40 * day)
       yield* shop.emit("order.placed")
       assert.strictEqual((yield* shop.store.write(RunRetention.deleteEndedRuns(30 * day, 10))).deleted, 2)
       const [charge, ship] = runIds as [string, string]
 
-      assert.strictEqual(yield* shop.store.write(Recording.deleteExpiredRecordings(10)), 0)
+      assert.strictEqual(yield* shop.store.write(RunAudit.deleteExpiredRecords(10)), 0)
       assert.strictEqual((yield* recordOf(shop, charge)).length, 2)
 
       yield* shop.pass(50 * day)
-      assert.strictEqual(yield* shop.store.write(Recording.deleteExpiredRecordings(10)), 2)
+      assert.strictEqual(yield* shop.store.write(RunAudit.deleteExpiredRecords(10)), 2)
       assert.strictEqual((yield* recordOf(shop, ship)).length, 2)
       const gone = yield* Effect.flip(recordOf(shop, charge))
       assert.strictEqual(gone.code, "RUN_NOT_FOUND")
@@ -304,7 +304,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
       yield* shop.pass(8 * hour)
       yield* shop.register(nightly("0 9 * * *"))
       yield* shop.pass(hour)
-      assert.strictEqual((yield* shop.claim({ credit: 10 })).length, 1)
+      assert.strictEqual((yield* shop.claim({ room: 10 })).length, 1)
 
       yield* shop.register(nightly("0 12 * * 1"))
       yield* shop.pass(24 * hour)
@@ -318,9 +318,9 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
         handles("log", { on: ["day.began"] })
       )
       yield* shop.pass(9 * hour)
-      const first = yield* shop.claim({ credit: 10 })
+      const first = yield* shop.claim({ room: 10 })
       yield* shop.pass(hour)
-      const second = yield* shop.claim({ credit: 10 })
+      const second = yield* shop.claim({ room: 10 })
 
       const names = (jobs: typeof first) => jobs.map(({ functionId }) => functionId).toSorted()
       assert.deepStrictEqual(names(first), ["log", "report"])
@@ -336,7 +336,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.strictEqual(JSON.parse(spring.event.data).scheduledAt, "2026-03-29T01:00:00.000Z")
 
       yield* shop.pass(Date.UTC(2026, 9, 24, 12) - Date.UTC(2026, 2, 29, 12))
-      yield* shop.claim({ credit: 10 })
+      yield* shop.claim({ room: 10 })
       yield* shop.pass(24 * hour)
       const autumn = yield* shop.claimOne()
       assert.strictEqual(JSON.parse(autumn.event.data).scheduledAt, "2026-10-25T00:30:00.000Z")
@@ -357,7 +357,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
         )
         for (let i = 0; i < 3; i++) yield* shop.pass(hour)
 
-        const jobs = yield* shop.claim({ credit: 10 })
+        const jobs = yield* shop.claim({ room: 10 })
 
         assert.deepStrictEqual(jobs.map(scheduledAt).toSorted(), [
           "01:00",
@@ -373,7 +373,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
       test("with `skip` a fire is skipped and has no event", function* (shop) {
         yield* shop.register(every("skip"), handles("log", { on: ["cron.report"] }))
         for (let i = 0; i < 3; i++) yield* shop.pass(hour)
-        const jobs = yield* shop.claim({ credit: 10 })
+        const jobs = yield* shop.claim({ room: 10 })
         assert.deepStrictEqual(jobs.map(({ functionId }) => functionId).toSorted(), ["log", "report"])
         const first = jobs.find(({ functionId }) => functionId === "report")!
         assert.deepStrictEqual((yield* shop.situation(first.runId)).heldBack, {
@@ -407,7 +407,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
           skipped: 0,
           queue: [2 * hour, 3 * hour]
         })
-        assert.lengthOf(yield* shop.claim({ credit: 10, functions: ["log"] }), 1)
+        assert.lengthOf(yield* shop.claim({ room: 10, functions: ["log"] }), 1)
 
         const seen = [scheduledAt(first)]
         for (let job = first, i = 0; i < 3; i++) {
@@ -424,7 +424,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
           seen.push(scheduledAt(job))
         }
         assert.deepStrictEqual(seen, ["01:00", "02:00", "03:00", "04:00"])
-        assert.lengthOf(yield* shop.claim({ credit: 10, functions: ["log"] }), 3)
+        assert.lengthOf(yield* shop.claim({ room: 10, functions: ["log"] }), 3)
       })
 
       test("a run that is paused, or waits for its next attempt, has not ended", function* (shop) {
@@ -447,7 +447,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
         yield* shop.register(handles("report", { triggers }))
         for (let i = 0; i < 4; i++) yield* shop.pass(hour / 2)
 
-        assert.deepStrictEqual((yield* shop.claim({ credit: 10 })).map(scheduledAt), ["00:30", "01:00"])
+        assert.deepStrictEqual((yield* shop.claim({ room: 10 })).map(scheduledAt), ["00:30", "01:00"])
       })
 
       test("of the fires missed while the engine was down, the last one is skipped or queued", function* (shop) {
@@ -474,7 +474,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
         assert.strictEqual(shop.lastChanges?.dueAt, 4 * hour)
         yield* shop.fire()
 
-        assert.deepStrictEqual((yield* shop.claim({ credit: 10 })).map(scheduledAt), [
+        assert.deepStrictEqual((yield* shop.claim({ room: 10 })).map(scheduledAt), [
           "02:00",
           "03:00",
           "04:00"

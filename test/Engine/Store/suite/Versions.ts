@@ -79,11 +79,11 @@ export const versionsSuite = (test: ShopTest): void => {
       yield* pause(shop)
       const { runIds } = yield* shop.emit("order.placed", { customer: "ada" })
       yield* shop.emit("order.placed", { customer: "bob" })
-      assert.deepStrictEqual(yield* shop.claim({ credit: 5 }), [])
+      assert.deepStrictEqual(yield* shop.claim({ room: 5 }), [])
       yield* shop.pass(1000)
       assert.strictEqual((yield* shop.claimOne()).runId, begun.runId)
       yield* resume(shop)
-      const claimed = yield* shop.claim({ credit: 5 })
+      const claimed = yield* shop.claim({ room: 5 })
       assert.strictEqual(claimed.length, 2)
       assert.include(
         claimed.map(({ runId }) => runId),
@@ -98,15 +98,15 @@ export const versionsSuite = (test: ShopTest): void => {
       )
       yield* pause(shop, "report")
       yield* shop.pass(HOUR)
-      const jobs = yield* shop.claim({ credit: 5 })
+      const jobs = yield* shop.claim({ room: 5 })
       assert.deepStrictEqual(
         jobs.map(({ functionId }) => functionId),
         ["other"]
       )
       yield* resume(shop, "report")
-      assert.deepStrictEqual(yield* shop.claim({ credit: 5 }), [])
+      assert.deepStrictEqual(yield* shop.claim({ room: 5 }), [])
       yield* shop.pass(HOUR)
-      assert.strictEqual((yield* shop.claim({ credit: 5 })).length, 2)
+      assert.strictEqual((yield* shop.claim({ room: 5 })).length, 2)
     })
 
     test("a run that is started by hand has the given data, or the data of a fire of its schedule", function* (shop) {
@@ -150,8 +150,8 @@ export const versionsSuite = (test: ShopTest): void => {
       yield* shop.register(version("1"))
       yield* shop.register(version("2"))
       yield* shop.emit("order.placed")
-      const workerOne = shop.demand({ worker: "one", codeHash: "1", credit: 5 })
-      const fullWorker = shop.demand({ worker: "two", codeHash: "2", credit: 0 })
+      const workerOne = shop.demand({ worker: "one", codeHash: "1", room: 5 })
+      const fullWorker = shop.demand({ worker: "two", codeHash: "2", room: 0 })
 
       assert.deepStrictEqual(
         yield* shop.store.write(Claims.claimRuns(environment, [workerOne, fullWorker])),
@@ -189,8 +189,8 @@ export const versionsSuite = (test: ShopTest): void => {
       yield* shop.pass(1000)
       const both = yield* shop.store.write(
         Claims.claimRuns(environment, [
-          shop.demand({ worker: "one", codeHash: "1", credit: 5 }),
-          shop.demand({ worker: "two", codeHash: "2", credit: 5 })
+          shop.demand({ worker: "one", codeHash: "1", room: 5 }),
+          shop.demand({ worker: "two", codeHash: "2", room: 5 })
         ])
       )
       assert.deepStrictEqual(
@@ -223,7 +223,7 @@ export const versionsSuite = (test: ShopTest): void => {
         concurrency: "unbounded"
       })
       yield* shop.pass(1000)
-      const jobs = yield* shop.claim({ codeHash: "1", credit: 5 })
+      const jobs = yield* shop.claim({ codeHash: "1", room: 5 })
       assert.sameMembers(
         jobs.map(({ runId }) => runId),
         [before.runId, runIds[0]!]

@@ -129,7 +129,7 @@ export const waitsSuite = (test: ShopTest): void => {
 
       yield* shop.emit("order.paid")
 
-      assert.strictEqual((yield* shop.claim({ credit: 10 })).length, 3)
+      assert.strictEqual((yield* shop.claim({ room: 10 })).length, 3)
     })
   })
 

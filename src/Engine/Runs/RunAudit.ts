@@ -19,7 +19,7 @@ import { RunNotFoundError, type SerializedError } from "../../Errors.ts"
 import type { Outcome } from "../../Protocol/Worker.ts"
 import { eventTextIfKept } from "../Log/EventViews.ts"
 import type { RunActivity } from "../Store/RunActivity.ts"
-import type { RecordingPage } from "./RunRecords.ts"
+import type { AuditPage } from "./RunRecords.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import { parseStored, storedPlain } from "../Store/StoredJson.ts"
 
@@ -34,12 +34,12 @@ const retentionMs: { readonly [word: string]: number | undefined } = {
 }
 
 const FIND_FUNCTION_OF_RUN = statement(
-  "Recording.findFunctionOfRun",
+  "RunAudit.findFunctionOfRun",
   "SELECT environment, function FROM runs WHERE id = ?"
 )
 
-const INSERT_RECORDING = statement(
-  "Recording.insertRecording",
+const INSERT_RECORD = statement(
+  "RunAudit.insertRecord",
   "INSERT INTO recordings (run_id, seq, environment, at, activity, expires_at) VALUES (?, ?, ?, ?, ?, ?)"
 )
 
@@ -51,7 +51,7 @@ export function* record(tx: Transaction, activity: RunActivity): Program<void> {
   const now = tx.now()
   const keepMs = retentionMs[registration.recordingRetention ?? "30d"]
   yield* write(
-    INSERT_RECORDING,
+    INSERT_RECORD,
     activity.runId,
     tx.nextSeq(),
     run.environment!,
@@ -70,8 +70,8 @@ const isReceived = (
   readonly received: number
 } => activity._tag === "StepEnded" && activity.received !== undefined
 
-const LIST_RECORDINGS = statement(
-  "Recording.listRecordings",
+const LIST_RECORDS = statement(
+  "RunAudit.listRecords",
   "SELECT seq, at, activity FROM recordings WHERE run_id = ? AND seq > ? AND environment = ? ORDER BY seq LIMIT ?"
 )
 
@@ -81,14 +81,14 @@ const PAGE_LENGTH = 1024 * 1024
 const PAGE_EVENTS = 1000
 
 /** The recorded events of a run after the one with the number `after`, oldest first. Empty for a run that is not recorded. */
-export const readRecording = inEnvironment(
-  "readRecording",
+export const readAuditRecord = inEnvironment(
+  "readAuditRecord",
   function* (
     tx: Transaction,
     environment: string,
     runId: string,
     { after, limit = PAGE_EVENTS }: { readonly after: number; readonly limit?: number }
-  ): Program<RecordingPage, RunNotFoundError> {
+  ): Program<AuditPage, RunNotFoundError> {
     const key = tx.findEnvironment(environment)
     const events: Array<AuditEvent> = []
     const rows: Array<readonly [seq: number, at: number, activity: string]> = []
@@ -96,7 +96,7 @@ export const readRecording = inEnvironment(
     let last = after
     const most = Math.min(limit, PAGE_EVENTS)
     if (key !== undefined) {
-      yield* visit(LIST_RECORDINGS, [runId, after, key, most], ([seq, at, activity]) => {
+      yield* visit(LIST_RECORDS, [runId, after, key, most], ([seq, at, activity]) => {
         rows.push([Number(seq), Number(at), String(activity)])
         length += String(activity).length
         return length < PAGE_LENGTH
@@ -124,28 +124,28 @@ export const readRecording = inEnvironment(
       ...(length < PAGE_LENGTH && events.length < most ? {} : { next: last })
     }
   },
-  (_, runId) => `read the record of run ${runId}`
+  (_, runId) => `read the audit record of run ${runId}`
 )
 
-const FIND_RUN = statement("Recording.findRun", "SELECT 1 FROM runs WHERE id = ? AND environment = ?")
+const FIND_RUN = statement("RunAudit.findRun", "SELECT 1 FROM runs WHERE id = ? AND environment = ?")
 
 function* exists(environment: number, runId: string): Program<boolean> {
   return (yield* get(FIND_RUN, runId, environment)) !== undefined
 }
 
-const DELETE_EXPIRED_RECORDINGS = statement(
-  "Recording.deleteExpiredRecordings",
+const DELETE_EXPIRED_RECORDS = statement(
+  "RunAudit.deleteExpiredRecords",
   `DELETE FROM recordings WHERE (run_id, seq) IN
      (SELECT run_id, seq FROM recordings WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)`
 )
 
 /** Deletes at most `limit` expired records. Returns how many. */
-export const deleteExpiredRecordings = acrossEnvironments(
-  "deleteExpiredRecordings",
+export const deleteExpiredRecords = acrossEnvironments(
+  "deleteExpiredRecords",
   function* (tx: Transaction, limit: number): Program<number> {
-    return yield* affected(DELETE_EXPIRED_RECORDINGS, tx.settledNow(), limit)
+    return yield* affected(DELETE_EXPIRED_RECORDS, tx.settledNow(), limit)
   },
-  () => "delete old records"
+  () => "delete old audit records"
 )
 
 const auditEvent = (at: number, activity: RunActivity): AuditEvent => {

@@ -1,12 +1,12 @@
 /**
- * Makes the route of an endpoint. The spec of the endpoint says who may call it, how its body is read, and
- * how its result is encoded.
+ * Makes the route of a call. The spec of the call says who may make it, how its body is read, and how its
+ * result is encoded.
  */
 import * as Effect from "effect/Effect"
 import type { IronflowError } from "../../Errors.ts"
 import type { Codec } from "../../Protocol/Codec.ts"
 import { decoder, encoder } from "../../Protocol/ServerCodec.ts"
-import { accessTo, isCacheable, type EndpointSpec, statusOf } from "../../Protocol/EndpointSpec.ts"
+import { accessTo, isCacheable, type CallSpec, statusOf } from "../../Protocol/CallSpec.ts"
 import type { Page, PageQuery } from "../../Engine/Pages.ts"
 import { type ItemOf, listReply, pagedReply, type Paging } from "../Http/PagedReply.ts"
 import { checkBodySpelling, checkQuerySpelling } from "./RequestSpelling.ts"
@@ -16,71 +16,71 @@ import { checked } from "../../CheckAsEffect.ts"
 type Options = Partial<Pick<Route, "reads" | "isPage">>
 
 /**
- * The route of an endpoint whose function makes the whole `Reply`: status, headers and body. The other
+ * The route of a call whose function makes the whole `Reply`: status, headers and body. The other
  * functions here are made of this one.
  */
 export const replying = (
-  endpoint: EndpointSpec,
+  spec: CallSpec,
   reply: (call: Call) => Effect.Effect<Reply, IronflowError>,
   { reads = "json", ...more }: Options = {}
 ): Route => ({
-  endpoint,
-  access: accessTo(endpoint),
-  fromWorker: endpoint.fromWorker === true,
-  isCacheable: isCacheable(endpoint),
+  address: spec,
+  access: accessTo(spec),
+  fromWorker: spec.fromWorker === true,
+  isCacheable: isCacheable(spec),
   reads,
   answer:
-    endpoint.query === undefined && endpoint.page === undefined
+    spec.query === undefined && spec.page === undefined
       ? reply
       : (call) =>
           Effect.andThen(
-            checked(() => checkQuerySpelling(endpoint, call.query)),
+            checked(() => checkQuerySpelling(spec, call.query)),
             Effect.suspend(() => reply(call))
           ),
   ...more
 })
 
 /**
- * The route of an endpoint whose function returns the result. The result is encoded by the codec of the
- * endpoint, and sent with its status; an endpoint without a result replies without a body.
+ * The route of a call whose function returns the result. The result is encoded by the codec of the spec, and
+ * sent with its status; a call without a result replies without a body.
  */
 export const answering = <A>(
-  endpoint: EndpointSpec<A>,
+  spec: CallSpec<A>,
   ask: (call: Call) => Effect.Effect<A, IronflowError>,
   options?: Options
 ): Route => {
-  const { answer } = endpoint
-  const status = statusOf(endpoint)
-  if (answer === undefined) return replying(endpoint, (call) => Effect.as(ask(call), noContent), options)
+  const { answer } = spec
+  const status = statusOf(spec)
+  if (answer === undefined) return replying(spec, (call) => Effect.as(ask(call), noContent), options)
   const encode = encoder(answer)
-  return replying(endpoint, (call) => Effect.map(ask(call), (value) => json(encode(value), status)), options)
+  return replying(spec, (call) => Effect.map(ask(call), (value) => json(encode(value), status)), options)
 }
 
 /**
  * Like {@link answering}, for a call with a body: the function gets the body, decoded by the codec of the
- * endpoint. `what` names the body in errors.
+ * spec. `what` names the body in errors.
  */
 export const reading = <A, B>(
-  endpoint: EndpointSpec<A, B>,
+  spec: CallSpec<A, B>,
   what: string,
   ask: (body: B, call: Call) => Effect.Effect<A, IronflowError>
-): Route => answering(endpoint, withBody(endpoint, what, ask))
+): Route => answering(spec, withBody(spec, what, ask))
 
 /**
  * Makes the function for {@link answering} of one that takes the decoded body. Fails with `ValidationError`
  * when the body is invalid, or has a member that resembles a known one.
  */
 export const withBody = <A, B>(
-  endpoint: EndpointSpec<unknown, B>,
+  spec: CallSpec<unknown, B>,
   what: string,
   then: (body: B, call: Call) => Effect.Effect<A, IronflowError>
 ): ((call: Call) => Effect.Effect<A, IronflowError>) => {
-  const read = decoder<B>(endpoint.body as Codec<B>, what)
+  const read = decoder<B>(spec.body as Codec<B>, what)
   return (call) =>
     Effect.flatMap(
       checked(() => {
         const body = read(call.body)
-        checkBodySpelling(endpoint, call.body, what)
+        checkBodySpelling(spec, call.body, what)
         return body
       }),
       (body) => then(body, call)
@@ -92,12 +92,12 @@ export const withBody = <A, B>(
  * function must leave out items that the caller may not see.
  */
 export const paging = <A>(
-  endpoint: EndpointSpec<A>,
+  spec: CallSpec<A>,
   read: (call: Call, page: PageQuery) => Effect.Effect<Page<ItemOf<A>>, IronflowError>,
   options: (call: Call) => Paging = () => ({})
 ): Route => {
-  const reply = pagedReply(endpoint)
-  return replying(endpoint, (call) => reply(call.query, (page) => read(call, page), options(call)))
+  const reply = pagedReply(spec)
+  return replying(spec, (call) => reply(call.query, (page) => read(call, page), options(call)))
 }
 
 /**
@@ -105,9 +105,9 @@ export const paging = <A>(
  * items. The function must leave out items that the caller may not see.
  */
 export const listing = <A>(
-  endpoint: EndpointSpec<A>,
+  spec: CallSpec<A>,
   ask: (call: Call) => Effect.Effect<ReadonlyArray<ItemOf<A> & { readonly id: string }>, IronflowError>
 ): Route => {
-  const reply = listReply(endpoint)
-  return replying(endpoint, (call) => Effect.flatMap(ask(call), (items) => reply(call.query, items)))
+  const reply = listReply(spec)
+  return replying(spec, (call) => Effect.flatMap(ask(call), (items) => reply(call.query, items)))
 }

@@ -1,7 +1,7 @@
 /**
- * An auditor that checks, while the engine works, whether the rows keep the guarantees. It works in small slices, after
- * everything else, and in less than a hundredth of the time. It checks recent rows. It checks rows again that it has seen,
- * because ended runs must not change. Each violation is logged once and counted.
+ * Checks, while the engine works, whether the rows keep the guarantees. The check works in small slices, after everything
+ * else, and in less than a hundredth of the time. It checks recent rows. It checks rows again that it has seen, because ended
+ * runs must not change. Each violation is logged once and counted.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -14,25 +14,29 @@ import { yieldFirst } from "../Yielding.ts"
 import { RunRetention } from "../Runs/RunSweep.ts"
 import { Store, type StoreService } from "../Store/Store.ts"
 import {
-  auditKeys,
-  auditLog,
-  auditRuns,
-  auditDuplicateKeys,
+  checkKeys,
+  checkLog,
+  checkRuns,
+  checkDuplicateKeys,
   ends,
-  type AuditedRun,
+  type CheckedRun,
   type Keyed,
   type Violation
-} from "./AuditRows.ts"
+} from "./GuaranteeRows.ts"
 
-/** Whether an engine has an auditor; `true` by default. */
-export const Auditing = Context.Reference<boolean>("@ironflow/node/Auditing", { defaultValue: () => true })
+/** Whether an engine checks the guarantees; `true` by default. The option `audit` sets it. */
+export const ChecksGuarantees = Context.Reference<boolean>("@ironflow/node/ChecksGuarantees", {
+  defaultValue: () => true
+})
 
-export interface AuditorService {
+export interface GuaranteeCheckService {
   /** How many different violations were found since the engine started. */
   readonly violations: () => number
 }
 
-export class Auditor extends Context.Service<Auditor, AuditorService>()("@ironflow/node/Engine/Auditor") {}
+export class GuaranteeCheck extends Context.Service<GuaranteeCheck, GuaranteeCheckService>()(
+  "@ironflow/node/Engine/GuaranteeCheck"
+) {}
 
 /** How many of the newest runs, and of the newest events, are checked. */
 const RECENT = 2000
@@ -50,12 +54,12 @@ const IDLE_FACTOR = 200
 const MAX_REMEMBERED_VIOLATIONS = 10_000
 
 /** The digests of each recent run and of its first steps, by run key. */
-export type AuditedRuns = Map<number, AuditedRun>
+export type CheckedRuns = Map<number, CheckedRun>
 /** Of how many steps of a run the digests are kept. */
 const STEPS_KNOWN = 32
 
 /** The changes in a run that must not happen, each as the end of a sentence. */
-const changesIn = (before: AuditedRun, now: AuditedRun): ReadonlyArray<string> => {
+const changesIn = (before: CheckedRun, now: CheckedRun): ReadonlyArray<string> => {
   const changes: Array<string> = []
   if (before.touched === now.touched) {
     for (const [key, hash] of before.steps) {
@@ -69,11 +73,11 @@ const changesIn = (before: AuditedRun, now: AuditedRun): ReadonlyArray<string> =
   return changes
 }
 
-interface Audit {
+interface CheckOptions {
   readonly store: Pick<StoreService, "read">
   /** How long ended runs are kept unless their function says otherwise, milliseconds. */
   readonly keepMs: number
-  readonly known: AuditedRuns
+  readonly known: CheckedRuns
   /** Runs a slice when it is time for one, and waits after it. */
   readonly pace: <A>(slice: Effect.Effect<A, StoreError>) => Effect.Effect<A, StoreError>
   readonly tell: (found: Violation) => void
@@ -86,23 +90,29 @@ const TWICE_MS = 600_000
  * Whether a run may be a rerun of an earlier one: a rerun is not marked as such. Only ended runs are rerun, but the earlier run
  * may have been retried since.
  */
-const mayBeRerun = (run: AuditedRun, earlier: AuditedRun): boolean =>
+const mayBeRerun = (run: CheckedRun, earlier: CheckedRun): boolean =>
   (earlier.endedAt !== undefined && run.createdAt >= earlier.endedAt) ||
   run.createdAt - earlier.createdAt > TWICE_MS
 
 /** Checks everything recent, slice by slice. */
-export const audit = ({ keepMs, known, pace, store, tell }: Audit): Effect.Effect<void, StoreError> =>
+export const checkGuarantees = ({
+  keepMs,
+  known,
+  pace,
+  store,
+  tell
+}: CheckOptions): Effect.Effect<void, StoreError> =>
   Effect.gen(function* () {
     const last = yield* pace(store.read(ends()))
     let after: number | undefined = Math.max(0, last.runs - RECENT)
     for (const run of known.keys()) if (run <= after) known.delete(run)
     const seen = new Set<number>()
-    const causes = new Map<string, AuditedRun>()
+    const causes = new Map<string, CheckedRun>()
     while (after !== undefined) {
       const from: number = after
-      const slice = yield* pace(store.read(auditRuns({ after: from, limit: SLICE, keepMs })))
+      const slice = yield* pace(store.read(checkRuns({ after: from, limit: SLICE, keepMs })))
       slice.violations.forEach(tell)
-      for (const now of slice.auditedRuns ?? []) {
+      for (const now of slice.checkedRuns ?? []) {
         const twin = now.cause === undefined ? undefined : causes.get(now.cause)
         if (now.cause !== undefined) causes.set(now.cause, now)
         if (twin !== undefined && !mayBeRerun(now, twin)) {
@@ -123,31 +133,31 @@ export const audit = ({ keepMs, known, pace, store, tell }: Audit): Effect.Effec
     after = Math.max(0, last.events - RECENT)
     while (after !== undefined) {
       const from: number = after
-      const slice = yield* pace(store.read(auditLog({ after: from, limit: SLICE })))
+      const slice = yield* pace(store.read(checkLog({ after: from, limit: SLICE })))
       slice.violations.forEach(tell)
       for (const event of slice.keyed ?? []) {
         const same = `${event.environment} ${event.name} ${event.key}`
         const before = keyed.get(same)
         keyed.set(same, event)
         if (before === undefined || event.timestamp - before.timestamp >= KEY_MS) continue
-        const found = yield* pace(store.read(auditDuplicateKeys([before, event])))
+        const found = yield* pace(store.read(checkDuplicateKeys([before, event])))
         found.forEach(tell)
       }
       after = slice.next
     }
-    const keys = yield* pace(store.read(auditKeys({ limit: KEYS, keepMs })))
+    const keys = yield* pace(store.read(checkKeys({ limit: KEYS, keepMs })))
     keys.violations.forEach(tell)
   })
 
-export const layer: Layer.Layer<Auditor, never, Store> = Layer.effect(
-  Auditor,
+export const layer: Layer.Layer<GuaranteeCheck, never, Store> = Layer.effect(
+  GuaranteeCheck,
   Effect.gen(function* () {
     let violations = 0
     const service = { violations: () => violations }
-    if (!(yield* Auditing)) return service
+    if (!(yield* ChecksGuarantees)) return service
     const store = yield* Store
     const keepMs = Duration.toMillis(yield* RunRetention)
-    const known: AuditedRuns = new Map()
+    const known: CheckedRuns = new Map()
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
 
     const told = new Set<string>()
@@ -158,14 +168,14 @@ export const layer: Layer.Layer<Auditor, never, Store> = Layer.effect(
       violations++
       runFork(
         Effect.logError(
-          `The database violates guarantee ${guarantee}: ${message}. Keep a copy of the database, and report this`
+          `The database violates a guarantee (${guarantee}): ${message}. Keep a copy of the database, and report this`
         )
       )
     }
 
     let changed = Deferred.makeUnsafe<void>()
     const stop = store.onCommit(({ counts, elsewhere, ended }) => {
-      // other commits change nothing that the auditor checks, or one of these follows; each engine checks after its own commits
+      // other commits change nothing that is checked here, or one of these follows; each engine checks after its own commits
       if (!elsewhere && (counts.events > 0 || ended.length > 0)) Deferred.doneUnsafe(changed, Effect.void)
     })
     yield* Effect.addFinalizer(() => Effect.sync(stop))
@@ -191,13 +201,13 @@ export const layer: Layer.Layer<Auditor, never, Store> = Layer.effect(
         waits,
         Effect.suspend(() => {
           changed = Deferred.makeUnsafe<void>()
-          return audit({ store, keepMs, known, pace, tell })
+          return checkGuarantees({ store, keepMs, known, pace, tell })
         })
       )
     })
     // other readers report damage; the next commit starts another check
     const rounds = Effect.forever(
-      Effect.catchCause(round, (cause) => Effect.logDebug("The database could not be audited", cause))
+      Effect.catchCause(round, (cause) => Effect.logDebug("The guarantees could not be checked", cause))
     )
     yield* Effect.forkScoped(Effect.andThen(Effect.sleep(PAUSE_MS), rounds))
     return service

@@ -6,15 +6,15 @@ import type { Transaction } from "./Transaction.ts"
 const LAST_BACKUP = "last_backup"
 
 export interface LastBackup {
-  /** The moment of the copied state, epoch milliseconds. */
+  /** When the copied state was current, epoch milliseconds. */
   readonly at: number
   readonly bytes: number
 }
 
-const FIND_VALUE = statement("BackupRows.findValue", "SELECT value FROM meta WHERE name = ?")
+const FIND_VALUE = statement("LastBackup.findValue", "SELECT value FROM meta WHERE name = ?")
 
 const PUT_VALUE = statement(
-  "BackupRows.putValue",
+  "LastBackup.putValue",
   "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 )
 

@@ -1,16 +1,16 @@
-/** Makes requests by the endpoints of the contract, and reads their answers. */
+/** Makes calls from their operations, and reads the answers. */
 import * as Effect from "effect/Effect"
 import { type IronflowError, ValidationError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
 import { type Codec, json, reader } from "../Protocol/Codec.ts"
-import { isRepeatable, type Operation } from "../Protocol/EndpointSpec.ts"
+import { isRepeatable, type Operation } from "../Protocol/CallSpec.ts"
 import { type Call, type Calls, done, makeCalls, quote } from "./HttpCalls.ts"
 import { validated } from "../CheckAsEffect.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { callPages } from "./HttpPages.ts"
 
 /** The input of a request, and how to read the answer of a server that differs from the contract. */
-export interface Input<B> extends Partial<Omit<Call<B>, "endpoint" | "body" | "read">> {
+export interface Input<B> extends Partial<Omit<Call<B>, "address" | "body" | "read">> {
   /** JSON, bytes, or an object to encode as JSON. */
   readonly body?: object | string | Uint8Array
   /** What the call is about, if that is not the first variable of the path. */
@@ -21,7 +21,7 @@ export interface Input<B> extends Partial<Omit<Call<B>, "endpoint" | "body" | "r
 
 type Paged = Omit<Input<never>, "query"> & { readonly query?: { readonly [name: string]: string } }
 
-export interface EndpointCalls {
+export interface OperationCalls {
   /** Makes a call. `what` is the method as the user wrote it. */
   readonly ask: <A, B = A>(
     operation: Operation<A>,
@@ -51,11 +51,11 @@ export interface EndpointCalls {
     what: string,
     items: (page: Page) => Array<A>
   ) => Effect.Effect<Array<A>, IronflowError>
-  readonly withoutEndpoint: Calls["withoutEndpoint"]
+  readonly withoutCall: Calls["withoutCall"]
 }
 
 /** Makes the calls, over a connection. */
-export const makeEndpointCalls = (connection: Connection): EndpointCalls => {
+export const makeOperationCalls = (connection: Connection): OperationCalls => {
   const calls = makeCalls(connection)
 
   /** The call, without the function that reads its answer. */
@@ -70,7 +70,7 @@ export const makeEndpointCalls = (connection: Connection): EndpointCalls => {
       const about = named ?? texts[0]
       const { missing } = operation
       return {
-        endpoint: operation,
+        address: operation,
         variables,
         ...(body === undefined
           ? {}
@@ -85,7 +85,7 @@ export const makeEndpointCalls = (connection: Connection): EndpointCalls => {
       }
     })
 
-  const ask: EndpointCalls["ask"] = <A, B>(
+  const ask: OperationCalls["ask"] = <A, B>(
     operation: Operation<A>,
     what: string,
     input: Input<B> = {},
@@ -107,7 +107,7 @@ export const makeEndpointCalls = (connection: Connection): EndpointCalls => {
       })
     })
 
-  const pages: EndpointCalls["pages"] = <A, Page>(
+  const pages: OperationCalls["pages"] = <A, Page>(
     operation: Operation<Page>,
     what: string,
     { query, ...input }: Paged,
@@ -126,7 +126,7 @@ export const makeEndpointCalls = (connection: Connection): EndpointCalls => {
     })
 
   return {
-    withoutEndpoint: calls.withoutEndpoint,
+    withoutCall: calls.withoutCall,
     ask,
     pages,
     all: (operation, what, items) =>
@@ -149,7 +149,7 @@ export const makeEndpointCalls = (connection: Connection): EndpointCalls => {
         (search) => {
           const read = reader<Array<A>>(operation.answer ?? { kind: "list", of: { kind: "json" } })
           const it: Omit<Call<Array<A>>, "orElse" | "query"> = {
-            endpoint: operation,
+            address: operation,
             what: `${what}()`,
             repeatable: isRepeatable(operation),
             // the answer is a bare array, or an object with a page in it
@@ -175,7 +175,7 @@ export const bodyOf = (what: string, input: unknown): Effect.Effect<object, Vali
     )
   })
 
-/** Checks a variable of the path. An empty one would address another endpoint. */
+/** Checks a variable of the path. An empty one would address another call. */
 export const checkVariable = (what: string, text: unknown): string => {
   if (typeof text === "string" && text !== "" && text !== "." && text !== "..") return text
   throw new ValidationError(`${what}() must be given a non-empty string, got ${quote(text)}`)

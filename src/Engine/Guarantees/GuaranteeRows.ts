@@ -1,5 +1,5 @@
 /**
- * The reads of an auditor, and its checks of the rows against the guarantees. They share no statement and no rule with the
+ * Reads rows, and checks them against the guarantees. The reads and checks share no statement and no rule with the
  * programs that write these rows, because an error there must not hide here.
  */
 import { createHash } from "node:crypto"
@@ -19,7 +19,7 @@ export interface Violation {
 }
 
 /** Digests of a run. A later check compares them, to find changes that must not happen. */
-export interface AuditedRun {
+export interface CheckedRun {
   readonly run: number
   readonly id: string
   /** The function and the triggering event. Absent for a run that was invoked. */
@@ -46,7 +46,7 @@ export interface Keyed {
 
 interface Slice {
   readonly violations: ReadonlyArray<Violation>
-  readonly auditedRuns?: ReadonlyArray<AuditedRun>
+  readonly checkedRuns?: ReadonlyArray<CheckedRun>
   readonly keyed?: ReadonlyArray<Keyed>
   /** How many runs or log rows were looked at. Each may have other rows with it. */
   readonly rows: number
@@ -54,7 +54,7 @@ interface Slice {
   readonly next?: number
 }
 
-export interface AuditQuery {
+export interface SliceQuery {
   /** Only runs with a key higher than this, or events with a higher position. */
   readonly after: number
   readonly limit: number
@@ -68,29 +68,32 @@ const COMPLETED = 5
 const FAILED = 6
 const PAUSED = 4
 
-const LIST_RUNS = statement("AuditRows.listRuns", "SELECT * FROM runs WHERE key > ? ORDER BY key LIMIT ?")
+const LIST_RUNS = statement("GuaranteeRows.listRuns", "SELECT * FROM runs WHERE key > ? ORDER BY key LIMIT ?")
 // in a fixed order, whatever the plan of the query, because the digests of earlier reads are compared
 const LIST_STEPS = statement(
-  "AuditRows.listSteps",
+  "GuaranteeRows.listSteps",
   "SELECT * FROM steps WHERE run = ? ORDER BY step_key LIMIT 1001"
 )
 const LIST_SUPERSEDED_STEPS = statement(
-  "AuditRows.listSupersededSteps",
+  "GuaranteeRows.listSupersededSteps",
   "SELECT step_key FROM superseded_steps WHERE run = ?"
 )
 const COUNT_TIMERS_OF_RUN = statement(
-  "AuditRows.countTimersOfRun",
+  "GuaranteeRows.countTimersOfRun",
   "SELECT count(*) AS n FROM waits WHERE run = ? AND fired IS NULL AND due_at IS NOT NULL"
 )
-const FIND_EVENT = statement("AuditRows.findEvent", "SELECT id, name, kind FROM events WHERE position = ?")
+const FIND_EVENT = statement(
+  "GuaranteeRows.findEvent",
+  "SELECT id, name, kind FROM events WHERE position = ?"
+)
 const LIST_CHILDREN_OF_STEP = statement(
-  "AuditRows.listChildrenOfStep",
+  "GuaranteeRows.listChildrenOfStep",
   "SELECT id FROM runs WHERE parent = ? AND parent_step = ?"
 )
 /** The columns that must have a value (NOT NULL). */
 const columnsOf = (table: "runs" | "events") =>
   statement(
-    `Audit.columnsOf.${table}`,
+    `GuaranteeRows.columnsOf.${table}`,
     `SELECT name FROM pragma_table_info('${table}') WHERE "notnull" = 1`,
     {
       scans: "the columns of one table",
@@ -101,35 +104,35 @@ const columnsOf = (table: "runs" | "events") =>
 const COLUMNS = { runs: columnsOf("runs"), events: columnsOf("events") }
 
 const LIST_EVENTS = statement(
-  "AuditRows.listEvents",
+  "GuaranteeRows.listEvents",
   "SELECT * FROM events WHERE position > ? ORDER BY position LIMIT ?"
 )
 const FIND_STREAM_VERSION = statement(
-  "AuditRows.findStreamVersion",
+  "GuaranteeRows.findStreamVersion",
   "SELECT version FROM streams WHERE environment = ? AND entity_id = ?"
 )
 const COUNT_STREAM_EVENTS = statement(
-  "AuditRows.countStreamEvents",
+  "GuaranteeRows.countStreamEvents",
   "SELECT count(*) AS n FROM events WHERE environment = ? AND entity_id = ?"
 )
 const FIND_LAST_POSITION_OF_TOPIC = statement(
-  "AuditRows.findLastPositionOfTopic",
+  "GuaranteeRows.findLastPositionOfTopic",
   "SELECT last_position FROM topics WHERE environment = ? AND name = ?"
 )
 const FIND_OLDEST_MESSAGE = statement(
-  "AuditRows.findOldestMessage",
+  "GuaranteeRows.findOldestMessage",
   "SELECT min(position) AS position FROM events WHERE environment = ? AND kind = 1 AND name = ?"
 )
 const LIST_IDEMPOTENCY_KEYS = statement(
-  "AuditRows.listIdempotencyKeys",
+  "GuaranteeRows.listIdempotencyKeys",
   "SELECT * FROM idempotency ORDER BY expires_at DESC LIMIT ?",
   {
     scans: "the newest, by the index"
   }
 )
-const FIND_RUN_KEY = statement("AuditRows.findRunKey", "SELECT key FROM runs WHERE id = ?")
+const FIND_RUN_KEY = statement("GuaranteeRows.findRunKey", "SELECT key FROM runs WHERE id = ?")
 const FIND_ENDS = statement(
-  "AuditRows.findEnds",
+  "GuaranteeRows.findEnds",
   "SELECT (SELECT max(key) FROM runs) AS runs, (SELECT max(position) FROM events) AS events"
 )
 
@@ -143,17 +146,17 @@ export const ends = acrossEnvironments(
     const row = yield* get(FIND_ENDS)
     return { runs: Number(row?.runs ?? 0), events: Number(row?.events ?? 0) }
   },
-  () => "audit the database"
+  () => "check the database against the guarantees"
 )
 
 /** Checks runs, with their steps. */
-export const auditRuns = acrossEnvironments(
-  "auditRuns",
-  function* (_tx: Transaction, { after, limit }: AuditQuery): Program<Slice> {
+export const checkRuns = acrossEnvironments(
+  "checkRuns",
+  function* (_tx: Transaction, { after, limit }: SliceQuery): Program<Slice> {
     const rows = yield* all(LIST_RUNS, after, limit)
     const must = (yield* all(COLUMNS.runs)).map(({ name }) => String(name))
     const violations: Array<Violation> = []
-    const auditedRuns: Array<AuditedRun> = []
+    const checkedRuns: Array<CheckedRun> = []
     for (const row of rows) {
       const found = finder(`run ${row.id}`, violations)
       allowed(row, must, "runs", found)
@@ -161,15 +164,15 @@ export const auditRuns = acrossEnvironments(
       const superseded = new Set(
         (yield* all(LIST_SUPERSEDED_STEPS, row.key!)).map(({ step_key }) => String(step_key))
       )
-      yield* auditRun(row, found)
-      for (const step of steps) yield* auditStep(row, step, superseded, found)
-      auditEnd(row, steps, superseded, found)
+      yield* checkRun(row, found)
+      for (const step of steps) yield* checkStep(row, step, superseded, found)
+      checkEnd(row, steps, superseded, found)
       // the digests of longer runs are not kept
-      if (steps.length <= 1000) auditedRuns.push(auditedRunOf(row, steps, superseded.size))
+      if (steps.length <= 1000) checkedRuns.push(checkedRunOf(row, steps, superseded.size))
     }
-    return { violations, auditedRuns, rows: rows.length, ...nextOf(rows, limit, "key") }
+    return { violations, checkedRuns, rows: rows.length, ...nextOf(rows, limit, "key") }
   },
-  () => "audit runs"
+  () => "check runs against the guarantees"
 )
 
 type Found = (guarantee: string, what: string) => void
@@ -189,7 +192,7 @@ const allowed = (row: Row, must: ReadonlyArray<string>, table: string, found: Fo
 const nextOf = (rows: ReadonlyArray<Row>, limit: number, key: string): { readonly next?: number } =>
   rows.length < limit ? {} : { next: Number(rows.at(-1)?.[key]) }
 
-function* auditRun(row: Row, found: Found): Program<void> {
+function* checkRun(row: Row, found: Found): Program<void> {
   const status = Number(row.status)
   if (row.input === null) {
     if ((yield* get(FIND_EVENT, row.event!)) === undefined)
@@ -221,7 +224,7 @@ function* auditRun(row: Row, found: Found): Program<void> {
 
 const idsOf = (rows: ReadonlyArray<Row>): string => rows.map(({ id }) => String(id)).join(", ")
 
-function* auditStep(run: Row, step: Row, superseded: ReadonlySet<string>, found: Found): Program<void> {
+function* checkStep(run: Row, step: Row, superseded: ReadonlySet<string>, found: Found): Program<void> {
   const key = String(step.step_key)
   if (superseded.has(key)) return
   if (step.kind === "waitForEvent" && step.event !== null) {
@@ -266,7 +269,7 @@ function* auditStep(run: Row, step: Row, superseded: ReadonlySet<string>, found:
 }
 
 /** Checks what an ended run must have left behind. */
-const auditEnd = (
+const checkEnd = (
   row: Row,
   steps: ReadonlyArray<Row>,
   superseded: ReadonlySet<string>,
@@ -289,7 +292,7 @@ const auditEnd = (
 const hashOf = (values: ReadonlyArray<unknown>): string =>
   createHash("sha256").update(JSON.stringify(values)).digest("base64").slice(0, 12)
 
-const auditedRunOf = (row: Row, steps: ReadonlyArray<Row>, superseded: number): AuditedRun => {
+const checkedRunOf = (row: Row, steps: ReadonlyArray<Row>, superseded: number): CheckedRun => {
   const { attempt, ended_at, error, generation, input, output, status, updated_at } = row
   // the digest allows for erasures, also of a result that this run has from one that it invoked
   const erased =
@@ -316,9 +319,9 @@ const auditedRunOf = (row: Row, steps: ReadonlyArray<Row>, superseded: number): 
 }
 
 /** Checks rows of the log. */
-export const auditLog = acrossEnvironments(
-  "auditLog",
-  function* (_tx: Transaction, { after, limit }: Omit<AuditQuery, "keepMs">): Program<Slice> {
+export const checkLog = acrossEnvironments(
+  "checkLog",
+  function* (_tx: Transaction, { after, limit }: Omit<SliceQuery, "keepMs">): Program<Slice> {
     const rows = yield* all(LIST_EVENTS, after, limit)
     const keyed: Array<Keyed> = []
     const counted = new Set<string>()
@@ -367,13 +370,13 @@ export const auditLog = acrossEnvironments(
     }
     return { violations, keyed, rows: rows.length, ...nextOf(rows, limit, "position") }
   },
-  () => "audit the log"
+  () => "check the log against the guarantees"
 )
 
 /** Checks the newest idempotency keys: each refers to exactly one event. */
-export const auditKeys = acrossEnvironments(
-  "auditKeys",
-  function* (tx: Transaction, { keepMs, limit }: Omit<AuditQuery, "after">): Program<Slice> {
+export const checkKeys = acrossEnvironments(
+  "checkKeys",
+  function* (tx: Transaction, { keepMs, limit }: Omit<SliceQuery, "after">): Program<Slice> {
     const rows = yield* all(LIST_IDEMPOTENCY_KEYS, limit)
     const keptMs = shortestKept(tx, keepMs)
     const violations: Array<Violation> = []
@@ -395,21 +398,21 @@ export const auditKeys = acrossEnvironments(
     }
     return { violations, rows: rows.length }
   },
-  () => "audit idempotency keys"
+  () => "check idempotency keys against the guarantees"
 )
 
 const WINDOW_MS = 24 * 60 * 60 * 1000
 
 const FIND_WEBHOOK_KEY = statement(
-  "AuditRows.findWebhookKey",
+  "GuaranteeRows.findWebhookKey",
   "SELECT 1 AS found FROM idempotency WHERE environment = ? AND operation >= 'webhook' AND operation < 'webhool' AND key = ?"
 )
 
 /**
  * Reports two events with the same name and idempotency key, unless a webhook has used this key: webhooks have keys of their own.
  */
-export const auditDuplicateKeys = acrossEnvironments(
-  "auditDuplicateKeys",
+export const checkDuplicateKeys = acrossEnvironments(
+  "checkDuplicateKeys",
   function* (_tx: Transaction, [one, other]: readonly [Keyed, Keyed]): Program<ReadonlyArray<Violation>> {
     const violations: Array<Violation> = []
     if ((yield* get(FIND_WEBHOOK_KEY, one.environment, one.key)) === undefined) {
@@ -420,5 +423,5 @@ export const auditDuplicateKeys = acrossEnvironments(
     }
     return violations
   },
-  () => "audit idempotency keys"
+  () => "check idempotency keys against the guarantees"
 )

@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as TestClock from "effect/testing/TestClock"
-import { Auditing, Auditor, layer } from "../../src/Engine/Audit/Auditor.ts"
+import { ChecksGuarantees, GuaranteeCheck, layer } from "../../src/Engine/Guarantees/GuaranteeCheck.ts"
 import { appendEvent } from "../../src/Engine/Events/Append.ts"
 import * as SqliteStore from "../../src/Engine/SqliteStore.ts"
 import { acrossEnvironments, type Program, statement, write } from "../../src/Engine/Store/Program.ts"
@@ -36,12 +36,12 @@ const insertRun = acrossEnvironments(
 const place = (idempotencyKey: string) =>
   appendEvent({ environment: "default", name: "order.placed", version: 1, data: "{}", idempotencyKey })
 
-const withAuditor = (
+const withCheck = (
   isOn: boolean,
   body: (it: {
     readonly reads: () => number
     readonly lines: ReadonlyArray<string>
-  }) => Effect.Effect<void, unknown, Auditor | Store>
+  }) => Effect.Effect<void, unknown, GuaranteeCheck | Store>
 ) => {
   let reads = 0
   const lines: Array<string> = []
@@ -54,33 +54,35 @@ const withAuditor = (
   )
   const logged = Logger.layer([Logger.make(({ message }) => void lines.push(String(message)))])
   return body({ reads: () => reads, lines }).pipe(
-    Effect.provide(layer.pipe(Layer.provideMerge(store), Layer.provide(Layer.succeed(Auditing, isOn)))),
+    Effect.provide(
+      layer.pipe(Layer.provideMerge(store), Layer.provide(Layer.succeed(ChecksGuarantees, isOn)))
+    ),
     Effect.provide(logged)
   )
 }
 
-/** Long enough for the auditor to read everything, slice by slice. */
+/** Long enough for the check to read everything, slice by slice. */
 const auditAll = Effect.forEach(
   Array.from({ length: 30 }),
   () => Effect.andThen(TestClock.adjust("10 seconds"), Effect.promise(untilQuiet)),
   { discard: true }
 )
 
-describe("the auditor of an engine", () => {
+describe("the check of the guarantees", () => {
   it.effect(
     "accepts a second run of an event when it began after the first had ended, and otherwise reports it",
     () =>
-      withAuditor(true, ({ lines }) =>
+      withCheck(true, ({ lines }) =>
         Effect.gen(function* () {
           const store = yield* Store
-          const auditor = yield* Auditor
+          const check = yield* GuaranteeCheck
           yield* store.write(place("order-1"))
           yield* store.write(insertRun("run_first", 1000, 3000))
           yield* store.write(insertRun("run_again", 3000, 4000))
-          // the auditor starts when there is an event
+          // the check starts when there is an event
           yield* store.write(place("order-2"))
           yield* auditAll
-          assert.strictEqual(auditor.violations(), 0, lines.join("\n"))
+          assert.strictEqual(check.violations(), 0, lines.join("\n"))
 
           yield* store.write(insertRun("run_twice", 3500, 5000))
           yield* store.write(place("order-3"))
@@ -97,13 +99,13 @@ describe("the auditor of an engine", () => {
   )
 
   it.effect("counts violations, reports each once, and runs no queries while nothing happens", () =>
-    withAuditor(true, ({ lines, reads }) =>
+    withCheck(true, ({ lines, reads }) =>
       Effect.gen(function* () {
         const store = yield* Store
-        const auditor = yield* Auditor
+        const check = yield* GuaranteeCheck
         yield* store.write(place("order-1"))
         yield* auditAll
-        assert.strictEqual(auditor.violations(), 0)
+        assert.strictEqual(check.violations(), 0)
         assert.isAbove(reads(), 0)
 
         yield* store.write(lose())
@@ -111,10 +113,10 @@ describe("the auditor of an engine", () => {
         yield* auditAll
         yield* store.write(place("order-3"))
         yield* auditAll
-        assert.strictEqual(auditor.violations(), 1)
-        const reported = lines.filter((line) => line.includes("violates guarantee"))
+        assert.strictEqual(check.violations(), 1)
+        const reported = lines.filter((line) => line.includes("violates a guarantee"))
         assert.lengthOf(reported, 1)
-        assert.match(reported[0]!, / G1: idempotency key order-1: its event evt_\w+ is not in the log/)
+        assert.match(reported[0]!, / \(G1\): idempotency key order-1: its event evt_\w+ is not in the log/)
 
         const before = reads()
         yield* auditAll
@@ -124,12 +126,12 @@ describe("the auditor of an engine", () => {
   )
 
   it.effect("reads nothing when it is turned off", () =>
-    withAuditor(false, ({ reads }) =>
+    withCheck(false, ({ reads }) =>
       Effect.gen(function* () {
         yield* (yield* Store).write(place("order-1"))
         yield* auditAll
         assert.strictEqual(reads(), 0)
-        assert.strictEqual((yield* Auditor).violations(), 0)
+        assert.strictEqual((yield* GuaranteeCheck).violations(), 0)
       })
     )
   )

@@ -1,4 +1,4 @@
-/** Endpoints and their paths. */
+/** The address of a call: method, path, and how the call encodes errors. */
 
 /**
  * How a call encodes errors. `connect`: `{code, message}` with ConnectRPC codes; answers leave out zero values. `rest`:
@@ -8,7 +8,7 @@ export type Dialect = "connect" | "rest"
 
 export type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE"
 
-export interface Endpoint {
+export interface CallAddress {
   readonly method: Method
   /** Path with `:name` for variables, and `:name*` at the end for the rest, including slashes. */
   readonly path: string
@@ -33,10 +33,10 @@ export const ENVIRONMENT_HEADER = "x-ironflow-environment"
 
 /** The path with its variables filled in. */
 export const pathOf = (
-  endpoint: Pick<Endpoint, "path">,
+  address: Pick<CallAddress, "path">,
   variables: { readonly [name: string]: string } = {}
 ): string =>
-  endpoint.path.replace(/:(\w+)(\*?)/g, (_, name: string, rest: string) =>
+  address.path.replace(/:(\w+)(\*?)/g, (_, name: string, rest: string) =>
     rest === "" ? encodeURIComponent(variables[name] ?? "") : encodeRest(variables[name] ?? "")
   )
 

@@ -1,13 +1,13 @@
 /**
- * An endpoint spec describes an endpoint completely: how it is called, who may call it, its input, its answer
- * and its errors. The server's route, the client's request, the check of requests, the OpenAPI document and
- * the table of calls in the docs are derived from it. The comment above a spec says what the endpoint is for;
+ * A call spec describes a call of the API completely: its address, who may make it, its input, its answer and
+ * its errors. The server's route, the client's request, the check of requests, the OpenAPI document and
+ * the table of calls in the docs are derived from it. The comment above a spec says what the call is for;
  * the document and the table quote it.
  */
 import type { IronflowError } from "../Errors.ts"
 import type { Action, ResourceKind } from "../Policy.ts"
 import type { Codec } from "./Codec.ts"
-import { type Endpoint, type Method, servicePath } from "./Http/Endpoints.ts"
+import { type CallAddress, type Method, servicePath } from "./Http/CallAddress.ts"
 
 /** The resource of a call. */
 export type Resource =
@@ -42,7 +42,7 @@ export interface Rule {
  */
 export type Access = "public" | "key" | Rule
 
-// Functions, not constants: bundlers do not know that calls of a constant have no side effects, and would keep every endpoint.
+// Functions, not constants: bundlers do not know that calls of a constant have no side effects, and would keep every spec.
 
 /* @__NO_SIDE_EFFECTS__ */
 export function all(action: Action, kind: ResourceKind): Rule {
@@ -72,13 +72,13 @@ type Errors = { readonly [status: number]: ErrorClass }
 /** The actions on the resource after which they are named. */
 type Own = Extract<Action, `${ResourceKind}:${string}`>
 
-/** The client's part of an endpoint. `A` is the type of the answer. */
-export interface Operation<A = unknown, M extends IronflowError = IronflowError> extends Endpoint {
+/** The client's part of a spec. `A` is the type of the answer. */
+export interface Operation<A = unknown, M extends IronflowError = IronflowError> extends CallAddress {
   /** The answer; absent for status 204. For a stream, or a watch over a WebSocket, each message of it. */
   readonly answer?: Codec<A>
   /** The member with the items of a page, if the query may have `limit` and `cursor`. */
   readonly page?: string
-  /** Whether only the engine of this package has the endpoint. */
+  /** Whether only the engine of this package has the call. */
   readonly onlyOurEngine?: true
   /** The error for a 404 about the resource in the path, or in the body of a ConnectRPC call. */
   readonly missing?: new (id: string) => M
@@ -86,7 +86,7 @@ export interface Operation<A = unknown, M extends IronflowError = IronflowError>
   readonly repeats?: boolean
 }
 
-/** The server's part of an endpoint. `B` is the type of the request, `E` the type of its own errors. */
+/** The server's part of a spec. `B` is the type of the request, `E` the type of its own errors. */
 interface Served<B, E> {
   /**
    * Another action. Where a policy denies it for a resource that the call shows or affects, that applies too.
@@ -103,19 +103,19 @@ interface Served<B, E> {
   readonly status?: 201
   /** Whether the answer may also be 204, when there is nothing to return yet. */
   readonly mayBeNothing?: true
-  /** Whether workers call the endpoint. The body may then be as large as reports, and may be sealed. */
+  /** Whether workers make the call. The body may then be as large as reports, and may be sealed. */
   readonly fromWorker?: true
   /** Its own errors, by status. */
   readonly errors?: { readonly [status: number]: abstract new (...args: never) => E }
 }
 
-export interface EndpointSpec<A = unknown, B = unknown, E extends IronflowError = IronflowError>
+export interface CallSpec<A = unknown, B = unknown, E extends IronflowError = IronflowError>
   extends Operation<A, E>, Served<B, E> {
   /** The permission that the call needs ({@link accessTo}): an action, or a rule if the resource is not in the path. */
   readonly may: Own | Access
 }
 
-type More<A, M extends IronflowError> = Omit<Operation<A, M>, Exclude<keyof Endpoint, "streams">>
+type More<A, M extends IronflowError> = Omit<Operation<A, M>, Exclude<keyof CallAddress, "streams">>
 /** Method and path, such as `GET /api/v1/orgs/:id`; for ConnectRPC service and method, such as `IronflowService/GetRun`. */
 type Line = `${Method} /${string}` | `${string}Service/${string}`
 
@@ -127,7 +127,7 @@ type Failure<E> = {
     : never
 }[keyof E]
 
-/** The client's part of an endpoint spec, so that client bundles do not contain the rest. */
+/** The client's part of a spec, so that client bundles do not contain the rest. */
 /* @__NO_SIDE_EFFECTS__ */
 export function operation<A = undefined, M extends IronflowError = never>(
   line: Line,
@@ -140,9 +140,9 @@ export function operation<A = undefined, M extends IronflowError = never>(
       { method: method as Method, path, dialect: "rest", ...more }
 }
 
-/** Makes the spec of an endpoint. `of` is an operation, or method and path if our clients do not make the call. */
+/** Makes the spec of a call. `of` is an operation, or method and path if our clients do not make the call. */
 /* @__NO_SIDE_EFFECTS__ */
-export function endpoint<
+export function callSpec<
   A = undefined,
   B = undefined,
   M extends IronflowError = never,
@@ -151,16 +151,16 @@ export function endpoint<
   of: Line | Operation<A, M>,
   may: Own | Access,
   more?: More<A, M> & Omit<Served<B, never>, "errors"> & { readonly errors?: E }
-): EndpointSpec<A, B, M | Failure<E>> {
+): CallSpec<A, B, M | Failure<E>> {
   // the type of the errors is derived from them
   return { ...(typeof of === "string" ? operation(of) : of), may, ...more } as never
 }
 
 /**
- * The rule of an endpoint. If `may` only names an action, the resource is that of the first variable in the
+ * The rule of a call. If `may` only names an action, the resource is that of the first variable in the
  * path. Without a variable it is each resource in the list, or all of them.
  */
-export const accessTo = ({ may, page, path }: EndpointSpec): Access => {
+export const accessTo = ({ may, page, path }: CallSpec): Access => {
   if (may === "public" || may === "key" || typeof may === "object") return may
   const kind = may.slice(0, may.indexOf(":")) as ResourceKind // `Own` says so
   const variable = /:(\w+)/.exec(path)?.[1]
@@ -169,11 +169,10 @@ export const accessTo = ({ may, page, path }: EndpointSpec): Access => {
 }
 
 /** The status of a successful call. */
-export const statusOf = ({ answer, status }: EndpointSpec): number =>
-  status ?? (answer === undefined ? 204 : 200)
+export const statusOf = ({ answer, status }: CallSpec): number => status ?? (answer === undefined ? 204 : 200)
 
 /** The statuses of its own errors. */
-export const failuresOf = ({ errors = {}, missing }: EndpointSpec): ReadonlyArray<number> => [
+export const failuresOf = ({ errors = {}, missing }: CallSpec): ReadonlyArray<number> => [
   ...new Set([...(missing === undefined ? [] : [404]), ...Object.keys(errors).map(Number)])
 ]
 
@@ -181,7 +180,7 @@ export const failuresOf = ({ errors = {}, missing }: EndpointSpec): ReadonlyArra
  * Whether the call only reads, answers at once, and depends on nothing but its path, query and body. A POST
  * that only reads is a ConnectRPC call that may be repeated.
  */
-export const isCacheable = (spec: EndpointSpec): boolean => {
+export const isCacheable = (spec: CallSpec): boolean => {
   const access = accessTo(spec)
   return (
     typeof access === "object" &&

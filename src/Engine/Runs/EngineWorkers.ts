@@ -11,19 +11,19 @@ export const hasLiveEngine = (column: string): string =>
   `EXISTS (SELECT 1 FROM node_workers JOIN nodes ON nodes.id = node_workers.node
     WHERE node_workers.worker = ${column} AND nodes.steady_since IS NOT NULL)`
 
-const FIND_NODE_OF_WORKER = variant(
-  "NodeWorkers.findNodeOfWorker",
+const FIND_OTHER_ENGINE_OF_WORKER = variant(
+  "EngineWorkers.findOtherEngineOfWorker",
   `SELECT nodes.name FROM node_workers JOIN nodes ON nodes.id = node_workers.node
     WHERE node_workers.worker = ? AND nodes.id <> ? AND nodes.steady_since IS NOT NULL`
 )
 
 /** Whether a worker is connected to another live engine. */
 export function* isAtOther(tx: Transaction, workerId: string): Program<boolean> {
-  return tx.node !== undefined && (yield* get(FIND_NODE_OF_WORKER, workerId, tx.node)) !== undefined
+  return tx.node !== undefined && (yield* get(FIND_OTHER_ENGINE_OF_WORKER, workerId, tx.node)) !== undefined
 }
 
 const FIND_WORKER = variant(
-  "NodeWorkers.findWorker",
+  "EngineWorkers.findWorker",
   `SELECT node_workers.*, nodes.name FROM node_workers JOIN nodes ON nodes.id = node_workers.node
     WHERE node_workers.worker = ? AND nodes.steady_since IS NOT NULL`
 )
@@ -60,7 +60,7 @@ export type ConnectResult =
   | { readonly _tag: "Stale"; readonly number: number }
 
 const PUT_WORKER = variant(
-  "NodeWorkers.putWorker",
+  "EngineWorkers.putWorker",
   `INSERT INTO node_workers (worker, node, session, instance, environment, registration, info, batch, acks)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (worker) DO UPDATE SET node = excluded.node, session = excluded.session, instance = excluded.instance,
@@ -125,7 +125,7 @@ export const whereElsewhere = acrossEnvironments(
 )
 
 const FIND_ENGINE_OF_WORKER = variant(
-  "NodeWorkers.findEngineOfWorker",
+  "EngineWorkers.findEngineOfWorker",
   `SELECT nodes.name, nodes.last_seen FROM node_workers JOIN nodes ON nodes.id = node_workers.node
     WHERE node_workers.worker = ? AND nodes.id <> ?`
 )
@@ -148,7 +148,7 @@ export function* engineOf(tx: Transaction, workerId: string): Program<OtherEngin
 }
 
 const DELETE_WORKER = variant(
-  "NodeWorkers.deleteWorker",
+  "EngineWorkers.deleteWorker",
   "DELETE FROM node_workers WHERE worker = ? AND node = ? AND session = ?"
 )
 
@@ -167,8 +167,8 @@ export const workerLeft = acrossEnvironments(
   (workerId) => `disconnect worker ${workerId}`
 )
 
-const DELETE_WORKERS_OF_NODE = variant(
-  "NodeWorkers.deleteWorkersOfNode",
+const DELETE_WORKERS_OF_ENGINE = variant(
+  "EngineWorkers.deleteWorkersOfEngine",
   "DELETE FROM node_workers WHERE node = ?"
 )
 
@@ -176,13 +176,13 @@ const DELETE_WORKERS_OF_NODE = variant(
 export const allLeft = acrossEnvironments(
   "allLeft",
   function* (tx: Transaction): Program<void> {
-    if (tx.node !== undefined) yield* write(DELETE_WORKERS_OF_NODE, tx.node)
+    if (tx.node !== undefined) yield* write(DELETE_WORKERS_OF_ENGINE, tx.node)
   },
   () => "disconnect all workers"
 )
 
 const UPDATE_INFO = variant(
-  "NodeWorkers.updateInfo",
+  "EngineWorkers.updateInfo",
   "UPDATE node_workers SET info = ? WHERE worker = ? AND node = ? AND session = ?"
 )
 
@@ -196,7 +196,7 @@ export const workerChanged = acrossEnvironments(
 )
 
 const UPDATE_BATCH = variant(
-  "NodeWorkers.updateBatch",
+  "EngineWorkers.updateBatch",
   "UPDATE node_workers SET batch = ?, acks = ? WHERE worker = ? AND node = ? AND session = ?"
 )
 
@@ -222,7 +222,7 @@ export function* noteBatch(
 }
 
 const LIST_WORKERS = variant(
-  "NodeWorkers.listWorkers",
+  "EngineWorkers.listWorkers",
   `SELECT node_workers.worker, node_workers.node, node_workers.session, node_workers.environment, node_workers.info,
       (SELECT count(*) FROM runs WHERE runs.worker = node_workers.worker AND runs.lease IS NOT NULL) AS jobs
     FROM node_workers JOIN nodes ON nodes.id = node_workers.node
@@ -230,7 +230,7 @@ const LIST_WORKERS = variant(
 )
 
 /** A worker, and the engine that it is connected to. */
-export interface NodeWorker {
+export interface WorkerOfEngine {
   readonly workerId: string
   readonly environment: string
   readonly session: string
@@ -244,7 +244,7 @@ export interface NodeWorker {
 /** The workers of all live engines. */
 export const readWorkers = acrossEnvironments(
   "readWorkers",
-  function* (tx: Transaction): Program<ReadonlyArray<NodeWorker>> {
+  function* (tx: Transaction): Program<ReadonlyArray<WorkerOfEngine>> {
     if (tx.node === undefined) return []
     return (yield* all(LIST_WORKERS)).map((row) => ({
       workerId: String(row.worker),

@@ -1,0 +1,77 @@
+/** Replaces the methods and options that messages of this package name by commands and flags. */
+
+/** The command that makes the call of a method. */
+const commands: { readonly [method: string]: string } = {
+  cancelRun: "runs cancel",
+  countRuns: "runs count",
+  explainEvent: "events why",
+  forkRun: "runs fork",
+  getEvent: "events get",
+  getRun: "runs get",
+  getRunAudit: "runs audit",
+  getRunLogs: "runs logs",
+  getRunSteps: "runs steps",
+  listEvents: "events list",
+  listFunctions: "functions list",
+  listRuns: "runs list",
+  listStreams: "streams list",
+  listTopics: "topics list",
+  listWorkers: "workers list",
+  moveRun: "runs move",
+  patchStep: "runs patch",
+  pauseRun: "runs pause",
+  resumeRun: "runs resume",
+  retryRun: "runs retry"
+}
+
+/** The flag that sets an option. */
+const flags: { readonly [option: string]: string } = {
+  after: "--after",
+  by: "--by",
+  cursor: "--cursor",
+  fromVersion: "--from",
+  functionId: "--function",
+  leaseTerm: "--lease-term",
+  limit: "--limit",
+  maxConcurrentJobs: "--concurrency",
+  serverUrl: "--server-url",
+  since: "--since",
+  timeLimit: "--time-limit",
+  until: "--until"
+}
+
+// not after a dot: that is code of the user
+const METHOD = new RegExp(
+  `(?<![.\\w])(${Object.keys(commands).join("|")})\\b(?:\\((?:"([\\w-]*)")?\\))?`,
+  "g"
+)
+const OPTION = new RegExp(`\`(${Object.keys(flags).join("|")})\``, "g")
+
+/** The message of an error, in the words of the command line. */
+export const inFlags = (message: string): string =>
+  message
+    .replace("give the key as `apiKey`", "give the key as IRONFLOW_API_KEY")
+    .replace("give it as `apiKey`, or set IRONFLOW_API_KEY", "set IRONFLOW_API_KEY to it")
+    .replace("`apiKey` and IRONFLOW_API_KEY", "IRONFLOW_API_KEY")
+    .replace("with `port` (0", "with --port (0")
+    .replace("set `insecure: true`", "add --insecure")
+    .replace("`corsOrigins`", "--cors-origin")
+    .replace("`allowedHosts`", "--allowed-host")
+    .replace("The `base` of the console", "--console-base")
+    .replace("A `where` can", "--where can")
+    .replace("in `attributes`", "of --attribute")
+    .replace("deadLetters() lists", "`dead-letters` lists")
+    .replaceAll(/`url` of `hooks\[\d+\]`/g, "The URL of --hook")
+    .replaceAll(/`hooks\[\d+\]`/g, "--hook")
+    .replace("must be a `Date` or a text with a time", "must be a time")
+    // the name of the method at the start, and that of the list, are those of the command itself
+    .replace(/^(?:listRuns|countRuns|listEvents|bulk|erase|forkRun|moveRun): /, "")
+    .replace(/^The (limit|cursor|offset) of \w+ must/, "--$1 must")
+    .replace(
+      /is not one that \w+ returned: pass the nextCursor of the previous page/,
+      "is not one that this command printed: take that of the previous page"
+    )
+    .replaceAll(OPTION, (_, option: string) => flags[option]!)
+    .replaceAll(METHOD, (_, method: string, id: string | undefined) =>
+      id === undefined ? `\`ironflow ${commands[method]}\`` : `\`ironflow ${commands[method]} ${id}\``
+    )

@@ -1,0 +1,78 @@
+/**
+ * Counts the jobs that a worker has asked for, withdrawn and received: its room for jobs. Notes which counts
+ * the engine knows.
+ */
+import { endsTurn, type TurnReport } from "../Protocol/Worker.ts"
+
+export class RoomCounts {
+  #asked = 0
+  #withdrawn = 0
+  #received = 0
+  /** Jobs that {@link anticipate} has asked for ahead of time, and the worker itself has not yet. */
+  #anticipated = 0
+  #anticipates = true
+  #sentAsked = -1
+  #sentWithdrawn = -1
+
+  /** Asks for `n` more jobs; a negative `n` withdraws `-n` of them. */
+  makeRoom(n: number): void {
+    if (n > 0) {
+      const covered = Math.min(n, this.#anticipated)
+      this.#anticipated -= covered
+      this.#asked += n - covered
+    } else {
+      // the anticipated jobs are withdrawn too: a worker that withdraws jobs will not ask for any again
+      this.#withdrawn += Math.min(this.#outstanding, this.#anticipated - n)
+      this.#anticipated = 0
+      this.#anticipates = false
+    }
+  }
+
+  get #outstanding(): number {
+    return this.#asked - this.#withdrawn - this.#received
+  }
+
+  /**
+   * Asks for a job for each turn that these reports end, except for released turns. The counts go out with
+   * the reports, so that the next job may come with the answer.
+   */
+  anticipate(reports: ReadonlyArray<TurnReport>): void {
+    if (!this.#anticipates) return
+    for (const { ops } of reports) {
+      const last = ops.at(-1)
+      if (last === undefined || !endsTurn(last) || last._tag === "Release") continue
+      this.#anticipated++
+      this.#asked++
+    }
+  }
+
+  /** The fields of a request that tell the engine these counts. Assumes that the request is sent. */
+  writeCounts(): string {
+    this.#sentAsked = this.#asked
+    this.#sentWithdrawn = this.#withdrawn
+    return `"asked":${this.#asked},"withdrawn":${this.#withdrawn}`
+  }
+
+  /** Whether the counts have changed since {@link writeCounts}. */
+  get hasUnsentCounts(): boolean {
+    return this.#sentAsked !== this.#asked || this.#sentWithdrawn !== this.#withdrawn
+  }
+
+  /** Counts a received job. */
+  received(): void {
+    this.#received++
+  }
+
+  /** Counts a received job whose run was taken back meanwhile, and asks for another one. */
+  skipped(): void {
+    this.#received++
+    this.#asked++
+  }
+
+  /** Starts over with a new session. The engine knows only the counts that it is told next. */
+  startOver(): void {
+    this.#asked = this.#outstanding
+    this.#withdrawn = 0
+    this.#received = 0
+  }
+}

@@ -1,0 +1,26 @@
+/** The words of messages on the command line. */
+import { expect, it } from "@effect/vitest"
+import { inFlags } from "../../src/Cli/InFlags.ts"
+
+it.each([
+  [
+    "The limit of listRuns must be an integer from 1 to 1000, got 0",
+    "--limit must be an integer from 1 to 1000, got 0"
+  ],
+  [
+    "The offset of listStreams must be an integer from 0 up, got -1",
+    "--offset must be an integer from 0 up, got -1"
+  ],
+  ["countRuns: `timeLimit` must be a whole number", "--time-limit must be a whole number"],
+  [
+    '`fromVersion` of stream "x" must be an integer from 0 up',
+    '--from of stream "x" must be an integer from 0 up'
+  ],
+  ["`url` of `hooks[0]` must be an HTTP URL", "The URL of --hook must be an HTTP URL"],
+  ['getRunLogs("run_1") is not supported', "`ironflow runs logs run_1` is not supported"],
+  ["resume the run with resumeRun", "resume the run with `ironflow runs resume`"],
+  ["client.listRuns is not a function", "client.listRuns is not a function"],
+  ["`searchBy` of the function does not name it", "`searchBy` of the function does not name it"]
+])("%s", (message, expected) => {
+  expect(inFlags(message)).toBe(expected)
+})

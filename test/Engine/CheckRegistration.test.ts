@@ -1,0 +1,28 @@
+/** The limits of what one worker or push endpoint registers. */
+import { assert, describe, it } from "@effect/vitest"
+import { checkRegistrations } from "../../src/Engine/Functions/CheckRegistration.ts"
+import type { FunctionRegistration } from "../../src/Protocol/Worker.ts"
+
+const functions = (count: number, description: string): ReadonlyArray<FunctionRegistration> =>
+  Array.from(
+    { length: count },
+    (_, i) => ({ id: `ship-${i}`, triggers: [], codeHash: "1", description }) as never
+  )
+
+describe("the functions of a worker", () => {
+  it("are counted in bytes: six times 200 KB in half as many characters are too large", () => {
+    checkRegistrations(functions(6, "e".repeat(100_000)))
+
+    assert.throws(
+      () => checkRegistrations(functions(6, "é".repeat(100_000))),
+      /The registration of all functions .* \(split them over several\) is too large: 1200\d+ bytes/
+    )
+  })
+
+  it("are too many with the limit, and with what to do", () => {
+    assert.throws(
+      () => checkRegistrations(functions(1001, "")),
+      "The list of functions of one worker or push endpoint (split them over several) is too large: 1001 functions"
+    )
+  })
+})
