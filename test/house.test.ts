@@ -167,7 +167,7 @@ const dialects = /^(Worker\/Legacy(Job|Ops|Transport|Turn)|Serve\/LegacyPushRequ
 const namesOfOthers: { readonly [file: string]: ReadonlyArray<string> } = {
   "Engine/Runs/RunEvent.ts": ["e_id", "e_data"],
   "Engine/Store/Postgres/DeadConnections.ts": ["query_timeout"],
-  "Engine/Store/Postgres/Driver.ts": ["application_name"],
+  "Engine/Store/Postgres/Driver.ts": ["application_name", "query_timeout"],
   "ExpressionBudget.ts": ["exists_one"]
 }
 

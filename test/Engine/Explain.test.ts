@@ -245,7 +245,7 @@ const cases: ReadonlyArray<Case> = [
     }),
     workers: [worker("worker-1")],
     code: "RUNNING",
-    message: `It runs on worker worker-1. The engine that this worker is connected to (m-2, process 7) was last seen 6s ago. If it is gone, the run continues on another worker at ${at(NOW + 8700)} (in 9s), from its last finished step.`,
+    message: `It runs on worker worker-1. The engine that this worker is connected to (m-2, process 7) was last seen 6s ago. If it is gone, the run continues on another worker, at ${at(NOW + 8700)} (in 9s), from its last finished step.`,
     details: {
       workerId: "worker-1",
       workerConnected: true,
@@ -264,7 +264,7 @@ const cases: ReadonlyArray<Case> = [
     }),
     workers: [],
     code: "RUNNING",
-    message: `It runs on worker worker-1, whose lease holds until ${at(NOW + 20_000)}. The engine that this worker is connected to (m-2, process 7) was last seen 30s ago. If it is gone, the worker connects to another engine and continues, or the run continues on another worker at ${at(NOW + 20_000)} (in 20s), from its last finished step.`,
+    message: `It runs on worker worker-1, whose lease holds until ${at(NOW + 20_000)}. The engine that this worker is connected to (m-2, process 7) was last seen 30s ago. If it is gone, the run continues at another engine, on this worker or another one, at ${at(NOW + 20_000)} (in 20s), from its last finished step.`,
     details: {
       workerId: "worker-1",
       workerConnected: false,

@@ -39,7 +39,8 @@ const storms: ReadonlyArray<
   ]
 ]
 
-describe("three engines on one Postgres", () => {
+// they mostly wait
+describe.concurrent("three engines on one Postgres", () => {
   for (const [nth, [what, strikes, how]] of storms.entries()) {
     it(
       `${how ?? "with workers elsewhere"} lose nothing and repeat nothing after ${what}`,

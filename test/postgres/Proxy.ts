@@ -22,9 +22,14 @@ const COMMIT = Buffer.from("\0commit\0")
 export interface ProxyOptions {
   /** The delay of traffic to Postgres, whole milliseconds: 0 by default. */
   readonly delayMs?: number
+  /** How many bytes of the answers pass on each connection; all by default. */
+  readonly answerBytes?: number
 }
 
-export const startProxy = async (target: string, { delayMs = 0 }: ProxyOptions = {}): Promise<Proxy> => {
+export const startProxy = async (
+  target: string,
+  { answerBytes = Number.POSITIVE_INFINITY, delayMs = 0 }: ProxyOptions = {}
+): Promise<Proxy> => {
   const real = new URL(target)
   const to = new URL(target)
   const sockets = new Set<Socket>()
@@ -33,6 +38,7 @@ export const startProxy = async (target: string, { delayMs = 0 }: ProxyOptions =
   const server = createServer((client) => {
     const postgres = connect(Number(real.port), real.hostname)
     let isOver = false
+    let left = answerBytes
     const end = (): void => {
       client.destroy()
       postgres.destroy()
@@ -61,7 +67,8 @@ export const startProxy = async (target: string, { delayMs = 0 }: ProxyOptions =
     postgres.on("data", (chunk: Buffer) => {
       // the answer to the commit may be in a chunk with others
       if (isOver && chunk.includes("COMMIT")) return end()
-      if (!isOver) client.write(chunk)
+      if (!isOver && left > 0) client.write(chunk.subarray(0, left))
+      left -= chunk.length
     })
   })
   const port = await new Promise<number>((resolve) => {

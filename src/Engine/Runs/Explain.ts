@@ -129,8 +129,8 @@ const takenOverAt = (engine: OtherEngine | undefined, { until }: Lease, now: num
 const saySilent = ({ name, seenAt }: OtherEngine, { until }: Lease, takenOver: number, now: number): string =>
   ` The engine that this worker is connected to (${name}) was last seen ${formatDuration(Math.floor((now - seenAt) / 1000) * 1000)} ago. If it is gone, ` +
   (until === undefined
-    ? "the run continues on another worker "
-    : "the worker connects to another engine and continues, or the run continues on another worker ") +
+    ? "the run continues on another worker, "
+    : "the run continues at another engine, on this worker or another one, ") +
   (takenOver > now
     ? `at ${iso(takenOver)} (in ${formatDuration(Math.ceil((takenOver - now) / 1000) * 1000)}), from its last finished step.`
     : "in a moment, from its last finished step.")

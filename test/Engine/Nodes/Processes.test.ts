@@ -125,7 +125,7 @@ const freezeAt = async (
 }
 
 // they mostly wait: for engines that count as dead, and for what others take over
-describe("two engines in processes of their own", { concurrent: true }, () => {
+describe.concurrent("two engines in processes of their own", () => {
   it("no longer accept a key that was deleted at the other engine", { timeout: 240_000 }, async () => {
     await using terminal = new Terminal()
     const [a, b] = await startTwo(terminal)

@@ -383,6 +383,33 @@ describe("an engine that cannot start names the cause and a remedy:", () => {
     })
   )
 
+  // the network between may fail at any moment, without an error
+  for (const answerBytes of [600, 1500]) {
+    live(`a server that falls silent after ${answerBytes} bytes, as every command does`, () =>
+      Effect.gen(function* () {
+        const options = yield* takeSchema
+        const proxy = yield* Effect.acquireRelease(
+          Effect.promise(() => startProxy(options.url, { answerBytes })),
+          ({ close }) => Effect.promise(close)
+        )
+        const cutOff = { ...options, url: proxy.url, connectTimeoutMs: 1000, statementTimeoutMs: 1000 }
+        const failures = yield* Effect.all(
+          [
+            failsToOpen(cutOff),
+            Effect.flip(Effect.tryPromise({ try: () => migrateDatabase(cutOff), catch: toError })),
+            Effect.flip(examinePostgres(cutOff, false)),
+            Effect.flip(exportStore({ database: cutOff }, "/tmp/never.jsonl"))
+          ],
+          { concurrency: "unbounded" }
+        )
+        assert.deepStrictEqual(
+          failures.map((error) => Object(error).code),
+          failures.map(() => "STORE_UNAVAILABLE")
+        )
+      })
+    )
+  }
+
   it("a password that is wrong or missing", () => {
     const of = (message: string, code?: string) =>
       openError("localhost/orders", Object.assign(new Error(message), code === undefined ? {} : { code }))

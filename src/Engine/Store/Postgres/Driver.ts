@@ -3,7 +3,7 @@
  * JavaScript. It sends statements without waiting for earlier answers (`pipeline`), so that all writes of a transaction cost one
  * round trip, together with the commit.
  */
-import type { Client, ClientConfig, Pool, PoolConfig } from "pg"
+import type { Client, ClientConfig, QueryConfig, Pool, PoolConfig } from "pg"
 import { StoreError, ValidationError } from "../../../Errors.ts"
 import { type Migration, migrations } from "./Migrations.ts"
 import type { PostgresOptions } from "./Options.ts"
@@ -198,6 +198,45 @@ export const configOf = (settings: PostgresSettings): ClientConfig => {
     ]
       .join(" ")
       .trim()
+  }
+}
+
+/** How much longer than the statement timeout a client waits for an answer, milliseconds. */
+const ANSWER_MARGIN_MS = 5000
+
+/**
+ * Opens a connection for one command, and checks its session. A server that accepts the connection and then answers nothing is given
+ * up after the time that connecting may take, and later after the statement timeout. `read` is what {@link READ_SESSION} has read.
+ */
+export const openClient = async (
+  driver: Driver,
+  settings: PostgresSettings,
+  isPipelined: boolean
+): Promise<{
+  readonly client: Client
+  readonly read: { readonly [column: string]: unknown } | undefined
+}> => {
+  const client = new driver.Client({
+    ...configOf(settings),
+    pipeline: isPipelined,
+    query_timeout: settings.statementTimeoutMs + ANSWER_MARGIN_MS
+  })
+  // an error of the connection also fails the sent statement
+  client.on("error", () => undefined)
+  try {
+    await client.connect()
+    // the declared type of a query lacks its own time
+    const query: QueryConfig & { readonly query_timeout: number } = {
+      text: READ_SESSION,
+      values: [settings.schema],
+      query_timeout: settings.connectTimeoutMs
+    }
+    const { rows } = await client.query(query)
+    checkSession(rows[0], settings)
+    return { client, read: rows[0] }
+  } catch (error) {
+    await client.end().catch(() => undefined)
+    throw error
   }
 }
 

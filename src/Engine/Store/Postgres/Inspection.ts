@@ -5,7 +5,7 @@ import { makeIdGenerator } from "../../../Ids.ts"
 import { type Call, type Program, Refused } from "../Program.ts"
 import type { StoreService } from "../Store.ts"
 import type { Transaction } from "../Transaction.ts"
-import { checkSession, configOf, loadDriver, postgresSettingsOf, READ_SESSION } from "./Driver.ts"
+import { loadDriver, openClient, postgresSettingsOf } from "./Driver.ts"
 import { type Fit, HOLDERS, fitOfVersion, LOCK_CLASS, READ_VERSION, SCHEMA_LOCK } from "./Migrate.ts"
 import type { PostgresOptions } from "./Options.ts"
 import { openError, storeError } from "./PostgresErrors.ts"
@@ -126,12 +126,9 @@ export const inspect = (
       Effect.tryPromise({
         try: async (): Promise<Inspection> => {
           const driver = await loadDriver()
-          const client = new driver.Client(configOf(settings))
-          // an error of the connection also fails the sent statement
-          client.on("error", () => undefined)
+          const { client, read: begun } = await openClient(driver, settings, true)
           const close = Effect.promise(() => client.end().catch(() => undefined))
           try {
-            await client.connect()
             const session = new Session(client, { statements: 0, roundTrips: 0, commits: 0 })
             const ask = async (text: string, values: ReadonlyArray<string | number> = []) =>
               (await session.wait(session.send({ name: "", text }, values))).rows
@@ -139,10 +136,8 @@ export const inspect = (
               isStandby
                 ? ask(LIST_SEEN_ENGINES)
                 : ask(LIST_ENGINES, [LOCK_CLASS, `${SCHEMA_LOCK} ${settings.schema}`])
-            const [begun] = await ask(READ_SESSION, [settings.schema])
-            checkSession(begun, settings)
             const [server] = await ask(READ_SERVER, [settings.schema])
-            const [engine] = begun.is_new === 1 ? [undefined] : await ask(READ_VERSION)
+            const [engine] = begun?.is_new === 1 ? [undefined] : await ask(READ_VERSION)
             const fit =
               engine === undefined ? undefined : fitOfVersion(settings, Number(engine.version), engine.oldest)
             const engines = fit === "fit" ? await listEngines(server.standby === 1) : []
@@ -178,7 +173,7 @@ export const inspect = (
               // -1 stands for no limit
               limits: limits.filter(({ most }) => most >= 0),
               rights: {
-                user: String(begun.user),
+                user: String(begun?.user),
                 schema: settings.schema,
                 mayMakeTables: server.may_make === 1,
                 closedTables: namesOf(0),

@@ -8,9 +8,9 @@ import type { Client } from "pg"
 import { StoreError } from "../../../Errors.ts"
 import {
   checkSession,
-  configOf,
   type Driver,
   loadDriver,
+  openClient,
   type PostgresSettings,
   postgresSettingsOf,
   READ_SESSION
@@ -86,13 +86,10 @@ export const tooNewError = (settings: PostgresSettings, version?: number): Store
  * version.
  */
 export const migrate = async (driver: Driver, settings: PostgresSettings): Promise<Migrated> => {
-  const client = new driver.Client({ ...configOf(settings), pipeline: false })
-  // an error of the connection also fails the sent statement
-  client.on("error", () => undefined)
+  let opened: Client | undefined
   try {
-    await client.connect()
-    const { rows } = await client.query(READ_SESSION, [settings.schema])
-    checkSession(rows[0], settings)
+    const { client } = await openClient(driver, settings, false)
+    opened = client
     for (let tries = 1; ; tries++) {
       try {
         return await migrateOn(client, settings)
@@ -105,7 +102,7 @@ export const migrate = async (driver: Driver, settings: PostgresSettings): Promi
   } catch (cause) {
     throw openError(settings.shown, cause)
   } finally {
-    await client.end().catch(() => undefined)
+    await opened?.end().catch(() => undefined)
   }
 }
 

@@ -40,6 +40,8 @@ import { WriteConnection } from "./WriteConnection.ts"
 
 /** How long to wait for Postgres when the store is closed, milliseconds; after that the connections are abandoned. */
 const MOST_CLOSING_MS = 5000
+/** How often to look for connections that are dead without an error, milliseconds. */
+const DEAD_LOOK_MS = 1000
 
 /** The traffic of the stores of this process with Postgres, for tests and benches. */
 export const traffic: Traffic = { statements: 0, roundTrips: 0, commits: 0 }
@@ -84,6 +86,12 @@ const open = (
     const { driver } = connections
     const deadConnections = new DeadConnections({ driver, settings, now: monotonicMs })
     const { waiting } = deadConnections
+    // also while the store opens: a server may fall silent after it has accepted the connections
+    const lookForDead = (): void => {
+      deadConnections.look()
+      after(DEAD_LOOK_MS, lookForDead)
+    }
+    lookForDead()
     const writeConnection = yield* Effect.acquireRelease(
       Effect.sync(() => new WriteConnection({ driver, settings, traffic, isAlone, waiting })),
       (held) =>
@@ -156,7 +164,6 @@ const open = (
       callbacks,
       listeners,
       writeConnection,
-      deadConnections,
       reader,
       traffic,
       server,

@@ -154,6 +154,11 @@ const adviceFor = (code: string, message: string): Advice | undefined => {
       if (code.startsWith("57P") || code.startsWith("08") || code === "25P03" || SYSTEM.test(code)) {
         return LOST
       }
+      if (/Query read timeout/i.test(message)) {
+        return unavailable(
+          "Postgres has accepted the connection, and then its answer has not come in time: the network between, or the server, may have failed since"
+        )
+      }
       if (/timeout exceeded when trying to connect|timeout expired/i.test(message)) {
         return unavailable(
           "There was no connection in time: Postgres cannot be reached, or all connections of the pool are in use (`databasePoolSize`, or `--database-pool-size` of `ironflow serve`)"

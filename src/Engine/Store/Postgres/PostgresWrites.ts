@@ -16,7 +16,6 @@ import { type Call, type Program, Refused } from "../Program.ts"
 import type { StoreCallbacks } from "../StoreCallbacks.ts"
 import { RETRY_MS } from "../StoreOutage.ts"
 import type { EnginesSeen, CommitNotifications, CommitWatcher } from "./CommitNotifications.ts"
-import type { DeadConnections } from "./DeadConnections.ts"
 import { AWAY_MESSAGE, lostEnginesMessage, otherServerMessage, RETURNED_MESSAGE } from "./EngineMessages.ts"
 import { END_SILENT } from "./Nodes.ts"
 import { allStale } from "./NotificationText.ts"
@@ -43,7 +42,6 @@ export interface PostgresWritesOptions {
   readonly callbacks: StoreCallbacks
   readonly listeners: Listeners
   readonly writeConnection: WriteConnection
-  readonly deadConnections: DeadConnections
   readonly reader: Reader
   readonly traffic: Traffic
   readonly server: ServerClock
@@ -243,9 +241,8 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
   }
 
   beforeLook(): void {
-    const { deadConnections, notifications, reader, reachability, writeConnection } = this.#options
+    const { notifications, reader, reachability, writeConnection } = this.#options
     const { transactionStart } = this.writer
-    deadConnections.look()
     reachability.checkSilence()
     // without other engines nobody takes the turns over
     if (!transactionStart.isAway && notifications?.hasOthers === true && reachability.isOverdue)

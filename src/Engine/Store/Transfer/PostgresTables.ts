@@ -2,14 +2,7 @@
 import type { Client } from "pg"
 import { StoreError, toError, ValidationError } from "../../../Errors.ts"
 import type { Value } from "../Program.ts"
-import {
-  checkSession,
-  configOf,
-  loadDriver,
-  type PostgresSettings,
-  postgresSettingsOf,
-  READ_SESSION
-} from "../Postgres/Driver.ts"
+import { loadDriver, openClient, type PostgresSettings, postgresSettingsOf } from "../Postgres/Driver.ts"
 import {
   askWith,
   beingFilledError,
@@ -77,19 +70,16 @@ const withClient = async <A>(
 ): Promise<A> => {
   const settings = postgresSettingsOf(options)
   const driver = await loadDriver()
-  const client = new driver.Client({ ...configOf(settings), pipeline: false })
-  // an error of the connection also fails the sent statement
-  client.on("error", () => undefined)
+  let opened: Client | undefined
   try {
-    await client.connect()
-    const { rows } = await client.query(READ_SESSION, [settings.schema])
-    checkSession(rows[0], settings)
-    return await use(client, settings, rows[0]?.is_new === 1)
+    const { client, read } = await openClient(driver, settings, false)
+    opened = client
+    return await use(client, settings, read?.is_new === 1)
   } catch (cause) {
     if (cause instanceof ValidationError) throw cause
     throw openError(settings.shown, cause)
   } finally {
-    await client.end().catch(() => undefined)
+    await opened?.end().catch(() => undefined)
   }
 }
 
