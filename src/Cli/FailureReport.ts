@@ -1,4 +1,4 @@
-/** Reports why a command failed: in one or two short lines, and by its exit code. */
+/** Reports why a command failed: in one line, and by its exit code. */
 import * as Cause from "effect/Cause"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
