@@ -35,6 +35,7 @@ export const failureOf = (cause: Cause.Cause<unknown>): Failure | undefined => {
   if (isObject(error) && error._tag === "QuitError") {
     return { code: "CANCELLED", message: "Cancelled: nothing was changed.", exitCode: 1 }
   }
+  // checks the shape and not the class, since the user's file may use its own copy of this package
   if (error instanceof Error && "code" in error && typeof error.code === "string" && "retryable" in error) {
     return {
       code: error.code,
