@@ -13,6 +13,7 @@ import * as Layer from "effect/Layer"
 import { annotated } from "../EffectLogger.ts"
 import type { SerializedError } from "../Errors.ts"
 import type { LogFields } from "../LogFields.ts"
+import { accessLog as accessLogCall } from "../Protocol/Access.ts"
 import type { RunFailureEvent } from "./Store/RunActivity.ts"
 import type { AccessNote, FunctionChange } from "./Store/Changes.ts"
 import { Store } from "./Store/Store.ts"
@@ -48,11 +49,7 @@ export const layer: Layer.Layer<never, never, Store> = Layer.effectDiscard(
         ...leftOut(troubles.length, "about runs", "too much failed at once"),
         ...registered(functions),
         ...accessLog.slice(0, AT_ONCE).map(accessLine),
-        ...leftOut(
-          accessLog.length,
-          "about keys and roles",
-          "the access log has them: GET /api/v1/access-log"
-        )
+        ...leftOut(accessLog.length, "of the access log", `GET ${accessLogCall.path} shows them`)
       ]
       run(
         Effect.forEach(
@@ -67,11 +64,11 @@ export const layer: Layer.Layer<never, never, Store> = Layer.effectDiscard(
 )
 
 /** The line that counts the lines beyond {@link AT_ONCE}, if there are any. */
-const leftOut = (count: number, about: string, why: string): ReadonlyArray<Line> => {
+const leftOut = (count: number, which: string, note: string): ReadonlyArray<Line> => {
   const more = count - AT_ONCE
   if (more <= 0) return []
   const lines = more === 1 ? "line" : "lines"
-  return [{ level: "Warn", message: `Left out ${more} more ${lines} ${about}: ${why}`, fields: {} }]
+  return [{ level: "Warn", message: `Left out ${more} more ${lines} ${which}: ${note}`, fields: {} }]
 }
 
 const lineOf = (trouble: RunFailureEvent): Line => {
