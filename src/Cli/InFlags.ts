@@ -79,11 +79,9 @@ export const inFlags = (message: string): string =>
     .replace("must be a `Date` or a text with a time", "must be a time")
     // the name of the method at the start, and that of the list, are those of the command itself: they are left out
     .replace(
-      /^(listRuns|countRuns|listEvents|bulk|erase|forkRun|moveRun): (?:`(\w+)`|[a-z])/,
-      (begin, method: string, option: string | undefined) =>
-        option === undefined
-          ? begin.slice(-1).toUpperCase()
-          : (wordsOf[method]?.[option] ?? begin.slice(method.length + 2))
+      /^(listRuns|countRuns|listEvents|bulk|erase|forkRun|moveRun): (`(\w+)`|[a-z])?/,
+      (_, method: string, begin = "", option: string | undefined) =>
+        option === undefined ? begin.toUpperCase() : (wordsOf[method]?.[option] ?? begin)
     )
     .replace("`steps` of forkRun", "--patch")
     .replace(/^erase\(\)/, "`ironflow erase`")

@@ -21,6 +21,9 @@ it.each([
     '--patch has two results for step "run_1:charge"'
   ],
   ["`steps` of forkRun is too large", "--patch is too large"],
+  ['listRuns: "a b" in `attributes` is not a dotted path', '"a b" of --attribute is not a dotted path'],
+  ["erase: `keys` must be a non-empty list", "`keys` must be a non-empty list"],
+  ["erase: `events.since` must be a time", "`events.since` must be a time"],
   ["erase() is not possible", "`ironflow erase` is not possible"],
   ['bulk("cancel") is not possible', "`ironflow runs cancel` is not possible"],
   ['deleteFunction("ship.order") is not possible', "`ironflow functions delete ship.order` is not possible"],
