@@ -29,9 +29,9 @@ export const historyBytes = 64 * 1024 * 1024
  * Maximum number of log lines that are kept of a run, and that one report has. An engine may be configured to
  * keep another number.
  */
-export const linesOfRun = 1000
+export const logLinesOfRun = 1000
 /** Maximum total length of these lines, in characters. */
-export const linesLength = 256 * 1024
+export const logCharactersOfRun = 256 * 1024
 /** Maximum length of the message of a log line, in characters: the rest is cut off. */
 export const lineMessageLength = 8 * 1024
 /** Maximum length of the data of a log line as JSON, in characters: the rest is cut off. */

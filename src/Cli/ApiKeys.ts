@@ -15,7 +15,7 @@ import { readEnvironmentVariable } from "../EnvironmentVariables.ts"
 import { ironflow } from "./Ironflow.ts"
 import { print, table } from "./Output.ts"
 import { callService } from "./ServerCalls.ts"
-import { commandsOf, given } from "./Calling.ts"
+import { commandsOf, given } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
 const apikeysCommand = commandsOf(ApiKeys)

@@ -18,7 +18,7 @@ import {
 } from "../Client/Client.ts"
 import { TimeoutError } from "../Errors.ts"
 import type { BulkWord } from "../Protocol/Bulk.ts"
-import { commandsOf } from "./Calling.ts"
+import { commandsOf } from "./OneCallCommands.ts"
 import { CommandError } from "./CommandError.ts"
 import { readTimeout } from "./Emit.ts"
 import { ironflow } from "./Ironflow.ts"
@@ -79,9 +79,9 @@ const done: { readonly [A in BulkOperation["action"]]: string } = {
 
 /** The number with its noun: `1 run`, `2 runs`. For an erasure `items`, since it covers several kinds. */
 const counted = (count: number, action: BulkOperation["action"]): string =>
-  action === "erase"
-    ? `${count} ${count === 1 ? "item" : "items"}`
-    : `${count} ${count === 1 ? "run" : "runs"}`
+  action === "erase" ? `${count} ${count === 1 ? "item" : "items"}` : countedRuns(count)
+
+const countedRuns = (count: number): string => `${count} ${count === 1 ? "run" : "runs"}`
 
 /**
  * Counts the runs, asks for confirmation, and starts the operation. Fails with exit code 3 when some runs were
@@ -147,7 +147,7 @@ const versionsAwaited = (client: Client["Service"]) =>
         .filter(({ liveRuns, workerIds }) => liveRuns > 0 && workerIds.length === 0)
         .map(
           ({ codeVersion, functionId, liveRuns }) =>
-            `${counted(liveRuns, "retry")} of ${functionId} ${liveRuns === 1 ? "waits" : "wait"} for version ${oneLine(codeVersion)}, which no worker has: ` +
+            `${countedRuns(liveRuns)} of ${functionId} ${liveRuns === 1 ? "waits" : "wait"} for version ${oneLine(codeVersion)}, which no worker has: ` +
             `start one that has it, or \`ironflow runs move --function ${functionId}\``
         )
     ),
@@ -277,10 +277,11 @@ const bulkId = Argument.String("id").pipe(Argument.withDescription("The id, as `
 
 const whatOf = ({ action, filters, ids, target }: BulkOperation): string =>
   action === "erase"
-    ? `not shown (${target?.slice(0, 15)}...)`
+    ? // the target may name the person, so the server returns only a hash of it
+      `not shown; its hash begins with ${target?.slice(0, 15)}`
     : ids === undefined
       ? shown(filters, 80)
-      : `${counted(ids, action)} by id`
+      : `${countedRuns(ids)} by id`
 
 const list = clientCommand("list", {
   about:

@@ -15,7 +15,7 @@ import { ironflow } from "./Ironflow.ts"
 import { oneLine, print, shown, table } from "./Output.ts"
 import { provideServer } from "./ServerCalls.ts"
 import { readStdin } from "./Stdin.ts"
-import { commandsOf } from "./Calling.ts"
+import { commandsOf } from "./OneCallCommands.ts"
 
 const configCommand = commandsOf(Config)
 

@@ -7,7 +7,7 @@ import * as Flag from "effect/cli/Flag"
 import type { ResolvedServer } from "../Client/HttpOptions.ts"
 import { checkClockSkew, fail, ok, warn } from "../Engine/Doctor/Checks.ts"
 import { readEnvironmentVariable } from "../EnvironmentVariables.ts"
-import { InvalidResponseError, type IronflowError, UnauthorizedError, UnsupportedError } from "../Errors.ts"
+import { InvalidResponseError, UnauthorizedError, UnsupportedError } from "../Errors.ts"
 import { safeJsonParse } from "../Json.ts"
 import { reader } from "../Protocol/Codec.ts"
 import { doctor as doctorCall, type DoctorCheck, restCapabilities, restHealth } from "../Protocol/Server.ts"
@@ -41,14 +41,14 @@ const examineServer = Effect.gen(function* () {
   }
   const took = after - before
   const answer = `${target.url} answers in ${showMs(took)} and its status is ${health.status}.`
-  const isOpen = yield* acceptsAnonymous(target)
+  const status = yield* statusWithoutKey(target)
   const seen: ReadonlyArray<DoctorCheck> = [
     health.status === "ok"
       ? took < SLOW_MS
         ? ok("server", answer)
         : warn("server", answer, "Check whether the machine or the network is busy.")
       : fail("server", answer, "Look at the log of the server."),
-    yield* access(target, isOpen),
+    yield* access(target, status),
     versions(health.version),
     // the clock check assumes that the request and the response took the same time
     {
@@ -97,24 +97,34 @@ const versions = (version: string): DoctorCheck =>
         "They work together; calls that the older one does not know fail with UNIMPLEMENTED."
       )
 
-/** Whether the server answers a call without a key. */
-const acceptsAnonymous = ({ url }: ResolvedServer): Effect.Effect<boolean, IronflowError> =>
+/** The status with which the server answers a call without a key. `undefined` when it does not answer. */
+const statusWithoutKey = ({ url }: ResolvedServer): Effect.Effect<number | undefined> =>
   Effect.promise((signal) =>
     fetch(url + restCapabilities.path, { signal }).then(
       async (response) => {
         await response.body?.cancel()
-        return response.ok
+        return response.status
       },
-      // the server answered an earlier call: what it does without a key is unknown
-      () => false
+      () => undefined
     )
   )
 
-const access = ({ url }: ResolvedServer, isOpen: boolean): Effect.Effect<DoctorCheck> =>
+const access = ({ url }: ResolvedServer, status: number | undefined): Effect.Effect<DoctorCheck> =>
   Effect.map(
     Effect.promise(() => import("../Server/Http/AccessCheck.ts")),
     ({ isLoopback }) => {
-      if (!isOpen) return ok("keys", "Calls need an API key.")
+      if (status === 401 || status === 403) return ok("keys", "Calls need an API key.")
+      if (status === undefined || status < 200 || status > 299) {
+        return warn(
+          "keys",
+          `It is unknown whether calls need an API key: ${url} ${
+            status === undefined
+              ? "did not answer a call without one"
+              : `answered a call without one with status ${status}`
+          }.`,
+          `Try it again, or see whether \`curl -i ${url + restCapabilities.path}\` is answered with 401.`
+        )
+      }
       const advice = "Make a key with `ironflow apikeys create`: from then on every call needs one."
       return isLoopback(new URL(url).hostname)
         ? warn("keys", "The engine answers everybody who reaches it, without an API key.", advice)

@@ -18,7 +18,7 @@ import { durationBetween, shown, toJson } from "./Output.ts"
 import { leaveUnfinished } from "./Process.ts"
 import { callServer } from "./ServerCalls.ts"
 import { readStdin } from "./Stdin.ts"
-import { given } from "./Calling.ts"
+import { given } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
 export const emit = Command.make(
@@ -53,12 +53,15 @@ export const emit = Command.make(
     ),
     timeout: textFlag("timeout").pipe(
       Flag.withMetavar("DURATION"),
-      Flag.withDescription("How long to wait at most, such as 30s; no limit by default"),
+      Flag.withDescription("With --wait: how long to wait at most, such as 30s; no limit by default"),
       Flag.optional
     )
   },
   Effect.fnUntraced(function* (input) {
     const { json } = yield* ironflow
+    if (Option.isSome(input.timeout) && !input.wait) {
+      return yield* new CommandError("--timeout needs --wait", { code: "USAGE" })
+    }
     const timeout = yield* readTimeout(input.timeout)
     if (Option.isSome(input.data) && Option.isSome(input.dataFlag)) {
       return yield* new CommandError("The data is there twice, as an argument and as --data: give it once", {

@@ -14,7 +14,7 @@ import { Subscriptions } from "../Client/Subscriptions.ts"
 import { ironflow, serverOptions } from "./Ironflow.ts"
 import { keepTrying } from "./KeepTrying.ts"
 import { fields, oneLine, shown, table, toJson } from "./Output.ts"
-import { commandsOf, given } from "./Calling.ts"
+import { commandsOf, given } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
 const clientCommand = commandsOf(Client)

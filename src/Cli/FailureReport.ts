@@ -1,4 +1,4 @@
-/** Reports why a command failed: in one or two short lines, and by its exit code. */
+/** Reports why a command failed: in one line, and by its exit code. */
 import * as Cause from "effect/Cause"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
@@ -35,6 +35,7 @@ export const failureOf = (cause: Cause.Cause<unknown>): Failure | undefined => {
   if (isObject(error) && error._tag === "QuitError") {
     return { code: "CANCELLED", message: "Cancelled: nothing was changed.", exitCode: 1 }
   }
+  // checks the shape and not the class, since the user's file may use its own copy of this package
   if (error instanceof Error && "code" in error && typeof error.code === "string" && "retryable" in error) {
     return {
       code: error.code,

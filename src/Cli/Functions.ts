@@ -10,7 +10,7 @@ import { isObject, safeJsonParse } from "../Json.ts"
 import * as pushCalls from "../Protocol/Push.ts"
 import { oneLine, print, table } from "./Output.ts"
 import { callServer, sendRequest } from "./ServerCalls.ts"
-import { commandsOf, given } from "./Calling.ts"
+import { commandsOf, given } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
 const clientCommand = commandsOf(Client)

@@ -9,7 +9,7 @@ import { type ConsumerGroup, ConsumerGroups } from "../Client/ConsumerGroups.ts"
 import { fields, oneLine, print, shown, table } from "./Output.ts"
 import { callService } from "./ServerCalls.ts"
 import { showMs } from "../Show.ts"
-import { commandsOf, given } from "./Calling.ts"
+import { commandsOf, given } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
 const consumergroupsCommand = commandsOf(ConsumerGroups)

@@ -9,8 +9,8 @@ import process from "node:process"
 import v8 from "node:v8"
 
 /**
- * The young generation may grow until it has this size, in bytes. V8 doubles it, and this lies between two of
- * its sizes.
+ * The young generation may grow as long as it is smaller than this, in bytes. V8 doubles its size each time, so
+ * it stops at 16 MB.
  */
 const YOUNG_BYTES = 12 * 1024 * 1024
 

@@ -2,26 +2,42 @@
 
 /** The command that makes the call of a method. */
 const commands: { readonly [method: string]: string } = {
+  cancelBulk: "bulk cancel",
   cancelRun: "runs cancel",
   countRuns: "runs count",
+  deleteFunction: "functions delete",
   explainEvent: "events why",
   forkRun: "runs fork",
+  functionHistory: "functions history",
+  getBulk: "bulk get",
   getEvent: "events get",
   getRun: "runs get",
   getRunAudit: "runs audit",
   getRunLogs: "runs logs",
   getRunSteps: "runs steps",
+  listBulk: "bulk list",
   listEvents: "events list",
   listFunctions: "functions list",
   listRuns: "runs list",
   listStreams: "streams list",
   listTopics: "topics list",
   listWorkers: "workers list",
+  liveVersions: "functions drain",
   moveRun: "runs move",
   patchStep: "runs patch",
+  pauseFunction: "functions pause",
   pauseRun: "runs pause",
+  resumeFunction: "functions resume",
   resumeRun: "runs resume",
-  retryRun: "runs retry"
+  retryRun: "runs retry",
+  runFunction: "functions run"
+}
+
+/** What stands for an option at the start of the message of one method. */
+const wordsOf: { readonly [method: string]: { readonly [option: string]: string } } = {
+  // `runs fork` has --from for it, and other commands have --from-step
+  bulk: { fromStep: "The step to run again from", reason: "--reason", version: "--version" },
+  forkRun: { steps: "--patch" }
 }
 
 /** The flag that sets an option. */
@@ -41,10 +57,7 @@ const flags: { readonly [option: string]: string } = {
 }
 
 // not after a dot: that is code of the user
-const METHOD = new RegExp(
-  `(?<![.\\w])(${Object.keys(commands).join("|")})\\b(?:\\((?:"([\\w-]*)")?\\))?`,
-  "g"
-)
+const METHOD = new RegExp(`(?<![.\\w])(${Object.keys(commands).join("|")})\\b(?:\\((?:"([^"]*)")?\\))?`, "g")
 const OPTION = new RegExp(`\`(${Object.keys(flags).join("|")})\``, "g")
 
 /** The message of an error, in the words of the command line. */
@@ -64,8 +77,16 @@ export const inFlags = (message: string): string =>
     .replaceAll(/`url` of `hooks\[\d+\]`/g, "The URL of --hook")
     .replaceAll(/`hooks\[\d+\]`/g, "--hook")
     .replace("must be a `Date` or a text with a time", "must be a time")
-    // the name of the method at the start, and that of the list, are those of the command itself
-    .replace(/^(?:listRuns|countRuns|listEvents|bulk|erase|forkRun|moveRun): /, "")
+    // the name of the method at the start, and that of the list, are those of the command itself: they are left out
+    .replace(
+      /^(listRuns|countRuns|listEvents|bulk|erase|forkRun|moveRun): (`(\w+)`|[a-z])?/,
+      (_, method: string, begin = "", option: string | undefined) =>
+        option === undefined ? begin.toUpperCase() : (wordsOf[method]?.[option] ?? begin)
+    )
+    .replace("`steps` of forkRun", "--patch")
+    .replace(/^erase\(\)/, "`ironflow erase`")
+    .replace(/^bulk\("(\w+)"\)/, "`ironflow runs $1`")
+    .replace(/^explain\("([^"]*)"\)/, "`ironflow runs why $1`")
     .replace(/^The (limit|cursor|offset) of \w+ must/, "--$1 must")
     .replace(
       /is not one that \w+ returned: pass the nextCursor of the previous page/,

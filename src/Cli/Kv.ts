@@ -17,7 +17,7 @@ import { ironflow } from "./Ironflow.ts"
 import { fields, oneLine, print, shown, table } from "./Output.ts"
 import { provideServer } from "./ServerCalls.ts"
 import { readStdin } from "./Stdin.ts"
-import { commandsOf, given } from "./Calling.ts"
+import { commandsOf, given } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
 const kvCommand = commandsOf(Kv)

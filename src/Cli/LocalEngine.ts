@@ -1,4 +1,4 @@
-/** Runs the engine and its HTTP server in the process of the command, on a database file. */
+/** Runs the engine and its HTTP server in the process of the command, on a database file or on Postgres. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
@@ -28,11 +28,11 @@ export interface LocalEngineOptions {
   readonly database?: PostgresOptions
   /** Whether the whole file is read first; that fails when it is damaged. */
   readonly check?: boolean
-  /** Sets what `serve --no-audit` sets. */
+  /** Whether the background check of the guarantees is off: `serve --no-audit`. */
   readonly noAudit?: boolean
-  /** Sets what `serve --insecure` sets. */
+  /** Whether a host other than loopback may be used without API keys: `serve --insecure`. */
   readonly insecure?: boolean
-  /** Whether push endpoints may be on loopback and in private networks. */
+  /** Whether push endpoints and hooks may be on loopback and in private networks. */
   readonly allowPrivateEndpoints?: boolean
   /** Origins of other hosts whose pages may call the server. */
   readonly corsOrigins?: ReadonlyArray<string>

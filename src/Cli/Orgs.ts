@@ -3,7 +3,7 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import { Orgs } from "../Client/Orgs.ts"
 import { table } from "./Output.ts"
-import { commandsOf } from "./Calling.ts"
+import { commandsOf } from "./OneCallCommands.ts"
 
 const orgsCommand = commandsOf(Orgs)
 

@@ -6,7 +6,7 @@ import * as Flag from "effect/cli/Flag"
 import { Policies } from "../Client/Policies.ts"
 import { table } from "./Output.ts"
 import { onlyOrg, ownerOrg } from "./Roles.ts"
-import { commandsOf, given } from "./Calling.ts"
+import { commandsOf, given } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
 const policiesCommand = commandsOf(Policies)

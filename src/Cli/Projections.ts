@@ -11,7 +11,7 @@ import { Projections, type ProjectionStatusInfo } from "../Client/Projections.ts
 import { ironflow } from "./Ironflow.ts"
 import { fields, oneLine, print, shown, table } from "./Output.ts"
 import { callService, provideServer } from "./ServerCalls.ts"
-import { commandsOf, given } from "./Calling.ts"
+import { commandsOf, given } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
 const projectionsCommand = commandsOf(Projections)

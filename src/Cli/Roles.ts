@@ -7,7 +7,7 @@ import * as Flag from "effect/cli/Flag"
 import { Roles } from "../Client/Roles.ts"
 import { print, table } from "./Output.ts"
 import { callService } from "./ServerCalls.ts"
-import { commandsOf } from "./Calling.ts"
+import { commandsOf } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
 const rolesCommand = commandsOf(Roles)

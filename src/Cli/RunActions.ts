@@ -11,7 +11,7 @@ import type { BulkAction, BulkOptions, ClientApi, EffectKind, Run } from "../Cli
 import { bulkIds } from "../Limits.ts"
 import type { BulkWord } from "../Protocol/Bulk.ts"
 import { bulkFlags, doToMany, idsOf } from "./Bulk.ts"
-import { given } from "./Calling.ts"
+import { given } from "./OneCallCommands.ts"
 import { CommandError } from "./CommandError.ts"
 import { readData } from "./Emit.ts"
 import { inCommands } from "./InCommands.ts"

@@ -21,7 +21,7 @@ import { count } from "./RunCount.ts"
 import { list } from "./RunList.ts"
 import { cancel, fork, move, pause, reason, remove, rerun, resume, retry } from "./RunActions.ts"
 import { exportRun } from "./Verify.ts"
-import { commandsOf } from "./Calling.ts"
+import { commandsOf } from "./OneCallCommands.ts"
 
 const clientCommand = commandsOf(Client)
 

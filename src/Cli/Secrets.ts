@@ -11,7 +11,7 @@ import { CommandError } from "./CommandError.ts"
 
 import { isObject, safeJsonParse } from "../Json.ts"
 import { pathOf } from "../Protocol/Http/CallAddress.ts"
-import * as secretRows from "../Protocol/Secrets.ts"
+import * as secretCalls from "../Protocol/Secrets.ts"
 import { print, table } from "./Output.ts"
 import { sendRequest } from "./ServerCalls.ts"
 import { readStdin } from "./Stdin.ts"
@@ -25,7 +25,7 @@ const set = Command.make(
     const value = yield* readValue(name)
     yield* sendRequest({
       method: "POST",
-      path: secretRows.setSecret.path,
+      path: secretCalls.setSecret.path,
       body: JSON.stringify({ name, value }),
       what: `Storing secret "${name}"`
     })
@@ -62,7 +62,7 @@ const list = Command.make(
   Effect.fnUntraced(function* () {
     const answer = yield* sendRequest({
       method: "GET",
-      path: secretRows.listSecrets.path,
+      path: secretCalls.listSecrets.path,
       what: "Listing the secrets"
     })
     const body = safeJsonParse(answer.text)
@@ -88,7 +88,7 @@ const remove = Command.make(
   Effect.fnUntraced(function* ({ name }) {
     yield* sendRequest({
       method: "DELETE",
-      path: pathOf(secretRows.deleteSecret, { name }),
+      path: pathOf(secretCalls.deleteSecret, { name }),
       what: `Deleting secret "${name}"`
     })
     yield* print({ name }, () => `Secret ${name} is deleted.`)

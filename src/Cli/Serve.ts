@@ -115,7 +115,7 @@ export const serve = Command.make(
       Flag.withDefault(false)
     ),
     allowPrivateEndpoints: Flag.Boolean("allow-private-endpoints").pipe(
-      Flag.withDescription("Call push endpoints on loopback and in private networks too"),
+      Flag.withDescription("Call push endpoints and hooks on loopback and in private networks too"),
       Flag.withoutNegation,
       Flag.withDefault(false)
     ),

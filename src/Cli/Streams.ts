@@ -11,7 +11,7 @@ import type { ExpectedVersion } from "../ExpectedVersion.ts"
 import { readData } from "./Emit.ts"
 import { fields, oneLine, print, shown, table } from "./Output.ts"
 import { provideServer } from "./ServerCalls.ts"
-import { commandsOf, given } from "./Calling.ts"
+import { commandsOf, given } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
 const streamsCommand = commandsOf(Streams)

@@ -11,7 +11,7 @@ import * as ClientHttp from "../Client/HttpServices.ts"
 import { type Delivered, Subscriptions } from "../Client/Subscriptions.ts"
 import { ironflow, serverOptions } from "./Ironflow.ts"
 import { oneLine, shown } from "./Output.ts"
-import { given } from "./Calling.ts"
+import { given } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
 export const subscribe = Command.make(

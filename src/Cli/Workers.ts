@@ -2,7 +2,7 @@
 import { Client } from "../Client/Client.ts"
 import * as Command from "effect/cli/Command"
 import { table } from "./Output.ts"
-import { commandsOf } from "./Calling.ts"
+import { commandsOf } from "./OneCallCommands.ts"
 
 const clientCommand = commandsOf(Client)
 

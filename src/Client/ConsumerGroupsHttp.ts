@@ -89,7 +89,7 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
   const lettersOf = (method: string, name: string, options: ConsumerGroupOptions | undefined) => ({
     variables: { name },
     query: `?${new URLSearchParams(defined({ namespace: options?.namespace, pattern: options?.pattern }) as Record<string, string>)}`,
-    orElse: withoutCall(`consumerGroups.${method}(${quote(name)})`, "It keeps no dead letters"),
+    orElse: withoutCall(`consumerGroups.${method}(${quote(name)})`, "That server keeps no dead letters"),
     ...missing(name, options)
   })
 

@@ -33,7 +33,7 @@ export const make = ({ all, ask, withoutCall }: OperationCalls): Raw<FunctionsAp
           ask<object, unknown>(
             functions.deleteFunction,
             "deleteFunction",
-            onlyOurs("deleteFunction", id, "Its runs wait until a worker has the function"),
+            onlyOurs("deleteFunction", id, "Runs of the function wait until a worker has it"),
             () => done
           )
         )
@@ -97,7 +97,7 @@ export const make = ({ all, ask, withoutCall }: OperationCalls): Raw<FunctionsAp
         Effect.map(
           ask(functions.liveVersions, "liveVersions", {
             ...(id === undefined ? {} : { about: id, query: `?function_id=${encodeURIComponent(id)}` }),
-            orElse: withoutCall("liveVersions()", "Its runs do not belong to versions")
+            orElse: withoutCall("liveVersions()", "Runs of that server do not belong to versions")
           }),
           ({ versions }) => versions
         )

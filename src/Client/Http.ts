@@ -353,7 +353,10 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
                 {
                   variables: { id: runId },
                   body,
-                  orElse: withoutCall(`forkRun(${quote(runId)})`, "Emit its event again for a new run")
+                  orElse: withoutCall(
+                    `forkRun(${quote(runId)})`,
+                    "Emit the event of the run again for a new run"
+                  )
                 },
                 Answers.readRun
               )
@@ -371,7 +374,10 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
               {
                 variables: { id: runId },
                 body,
-                orElse: withoutCall(`moveRun(${quote(runId)})`, "Its runs do not belong to versions")
+                orElse: withoutCall(
+                  `moveRun(${quote(runId)})`,
+                  "Runs of that server do not belong to versions"
+                )
               },
               Answers.readRun
             )
@@ -381,7 +387,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
     listWorkers: () => all(restWorkers, "listWorkers", ({ workers }) => workers),
     getCapabilities: () =>
       ask(serverCalls.restCapabilities, "getCapabilities", {
-        orElse: withoutCall("getCapabilities()", "It has no optional capabilities")
+        orElse: withoutCall("getCapabilities()", "That server has no optional capabilities")
       }),
     // not repeated: the caller wants to know the health now
     health: () =>

@@ -182,7 +182,7 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
           query: `?after=${after}&limit=${limit}`,
           orElse: calls.withoutCall(
             `projections.deadLetters(${quote(name)})`,
-            "Its log shows which events failed"
+            "The log of that server shows which events failed"
           )
         }),
         ({ deadLetters }) => deadLetters

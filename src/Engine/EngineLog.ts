@@ -13,13 +13,14 @@ import * as Layer from "effect/Layer"
 import { annotated } from "../EffectLogger.ts"
 import type { SerializedError } from "../Errors.ts"
 import type { LogFields } from "../LogFields.ts"
+import { accessLog as accessLogCall } from "../Protocol/Access.ts"
 import type { RunFailureEvent } from "./Store/RunActivity.ts"
 import type { AccessNote, FunctionChange } from "./Store/Changes.ts"
 import { Store } from "./Store/Store.ts"
 
 /**
- * Most lines of a kind for one commit. Further lines about runs are only counted, so that the engine still has time to work when a
- * thousand runs fail together.
+ * Most lines of a kind for one commit. Further ones are only counted, so that the engine still has time to work when a thousand
+ * runs fail together.
  */
 const AT_ONCE = 200
 
@@ -45,13 +46,11 @@ export const layer: Layer.Layer<never, never, Store> = Layer.effectDiscard(
       if (troubles.length === 0 && functions.length === 0 && accessLog.length === 0) return
       const lines = [
         ...troubles.slice(0, AT_ONCE).map(lineOf),
+        ...leftOut(troubles.length, "about runs", "too much failed at once"),
         ...registered(functions),
-        ...accessLog.slice(0, AT_ONCE).map(accessLine)
+        ...accessLog.slice(0, AT_ONCE).map(accessLine),
+        ...leftOut(accessLog.length, "of the access log", `GET ${accessLogCall.path} shows them`)
       ]
-      if (troubles.length > AT_ONCE) {
-        const message = `${troubles.length - AT_ONCE} more lines of this kind were left out, because too much failed at once`
-        lines.push({ level: "Warn", message, fields: {} })
-      }
       run(
         Effect.forEach(
           lines,
@@ -63,6 +62,14 @@ export const layer: Layer.Layer<never, never, Store> = Layer.effectDiscard(
     yield* Effect.addFinalizer(() => Effect.sync(stop))
   })
 )
+
+/** The line that counts the lines beyond {@link AT_ONCE}, if there are any. */
+const leftOut = (count: number, which: string, note: string): ReadonlyArray<Line> => {
+  const more = count - AT_ONCE
+  if (more <= 0) return []
+  const lines = more === 1 ? "line" : "lines"
+  return [{ level: "Warn", message: `Left out ${more} more ${lines} ${which}: ${note}`, fields: {} }]
+}
 
 const lineOf = (trouble: RunFailureEvent): Line => {
   const { environment, functionId, runId, worker } = trouble
@@ -121,18 +128,21 @@ const lineOf = (trouble: RunFailureEvent): Line => {
 }
 
 const registered = (functions: ReadonlyArray<FunctionChange>): ReadonlyArray<Line> => {
-  const byEnvironment = new Map<string, Array<string>>()
+  const byEnvironment = new Map<string, Array<{ readonly id: string; readonly what: string }>>()
   for (const { changed, deleted, environment, registration } of functions) {
     const what = deleted === true ? "deleted" : changed
     if (what === undefined) continue
     const described = byEnvironment.get(environment) ?? []
     byEnvironment.set(environment, described)
-    described.push(`${registration.id} (${what})`)
+    described.push({ id: registration.id, what })
   }
   return Array.from(byEnvironment, ([environment, described]) => ({
     level: "Info",
-    message: `Functions in environment ${environment}: ${described.slice(0, AT_ONCE).join(", ")}${described.length > AT_ONCE ? ` and ${described.length - AT_ONCE} more` : ""}`,
-    fields: { environment, ...(described.length === 1 ? { function: functions[0]!.registration.id } : {}) }
+    message: `Functions in environment ${environment}: ${described
+      .slice(0, AT_ONCE)
+      .map(({ id, what }) => `${id} (${what})`)
+      .join(", ")}${described.length > AT_ONCE ? ` and ${described.length - AT_ONCE} more` : ""}`,
+    fields: { environment, ...(described.length === 1 ? { function: described[0]!.id } : {}) }
   }))
 }
 

@@ -14,12 +14,12 @@ export class TurnLog {
   add(line: LogLine): void {
     this.#lines.push(line)
     this.#length += lengthOf(line)
-    if (this.#lines.length <= Limits.linesOfRun && this.#length <= Limits.linesLength) return
+    if (this.#lines.length <= Limits.logLinesOfRun && this.#length <= Limits.logCharactersOfRun) return
     // drops a tenth more than necessary, so that the array is not copied for every further line
     let first = 0
     while (
-      this.#lines.length - first > Limits.linesOfRun * 0.9 ||
-      (this.#length > Limits.linesLength * 0.9 && first < this.#lines.length - 1)
+      this.#lines.length - first > Limits.logLinesOfRun * 0.9 ||
+      (this.#length > Limits.logCharactersOfRun * 0.9 && first < this.#lines.length - 1)
     ) {
       this.#length -= lengthOf(this.#lines[first++]!)
     }

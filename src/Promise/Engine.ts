@@ -25,7 +25,7 @@ import { type Duration, positiveDuration } from "../Duration.ts"
 import { type StoreError, ValidationError } from "../Errors.ts"
 import { resolveEnvironment } from "../EnvironmentVariables.ts"
 import { hookKeys, type HookOptions } from "../Hook.ts"
-import { checkName, linesLength, linesOfRun } from "../Limits.ts"
+import { checkName, logCharactersOfRun, logLinesOfRun } from "../Limits.ts"
 import { resolveLogger } from "../Logger.ts"
 import { show } from "../Show.ts"
 import { checkKeys, type Keys, knownOf } from "../OptionKeys.ts"
@@ -105,7 +105,7 @@ export interface PushConfig {
    * signed.
    */
   readonly signingKey?: string
-  /** Allows endpoints on loopback and in private networks; `false` by default. */
+  /** Allows endpoints and hooks on loopback and in private networks; `false` by default. */
   readonly allowPrivateNetworks?: boolean
   /** The timeout of one turn; `"60s"` by default. */
   readonly timeout?: Duration
@@ -301,7 +301,7 @@ export const restoreBackup = async (options: RestoreOptions): Promise<BackupInfo
 const named = (what: string, filename: string): Effect.Effect<string, ValidationError> =>
   Effect.try({
     try: () => checkName(what, filename),
-    // `databaseUrlOf` throws only `ValidationError`
+    // `checkName` throws only `ValidationError`
     catch: (error) => error as ValidationError
   })
 
@@ -358,8 +358,8 @@ const settings = ({
   )
 
 const keptLogs = ({
-  characters = linesLength,
-  lines = linesOfRun
+  characters = logCharactersOfRun,
+  lines = logLinesOfRun
 }: NonNullable<StartEngineOptions["keepLogs"]>): KeptLogs => {
   for (const [name, value] of Object.entries({ lines, characters })) {
     if (Number.isSafeInteger(value) && value >= 0) continue

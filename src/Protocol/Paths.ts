@@ -1,7 +1,10 @@
-/** Paths for programs that make their own requests. */
+/**
+ * Paths for programs of users that make their own requests, under the names that version 0.8 has published. The paths of all calls
+ * are in their call specs, such as `Runs.ts`.
+ */
 import { DEFAULT_SERVER_URL } from "../Constants.ts"
 
-/** Paths of calls, relative to the URL of a server. */
+/** Paths of some calls, relative to the URL of a server. `GET /openapi.json` of a server has all calls. */
 export const API_ENDPOINTS = {
   TRIGGER: "/ironflow.v1.IronflowService/Trigger",
   TRIGGER_SYNC: "/ironflow.v1.IronflowService/TriggerSync",

@@ -13,7 +13,7 @@ import {
   checkSize,
   eventBytes,
   jsonDepth,
-  linesOfRun,
+  logLinesOfRun,
   nameLength,
   stepResultBytes,
   writesAtOnce
@@ -217,8 +217,8 @@ const checkLogs = (logs: unknown, at: string): void => {
   if (!isObject(logs) || !Array.isArray(logs.lines) || optional(count)(logs.dropped) !== undefined) {
     throw new ValidationError(`${at}: \`logs\` must have \`lines\``)
   }
-  if (logs.lines.length > linesOfRun) {
-    throw new ValidationError(`${at}: \`logs\` may have ${linesOfRun} lines at most`)
+  if (logs.lines.length > logLinesOfRun) {
+    throw new ValidationError(`${at}: \`logs\` may have ${logLinesOfRun} lines at most`)
   }
   for (const line of logs.lines as ReadonlyArray<unknown>) {
     const must = lineProblem(line)

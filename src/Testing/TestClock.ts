@@ -18,22 +18,37 @@ export const testClock = (
   outer: Clock.Clock,
   advance: (ms: number) => Effect.Effect<void, TestError>
 ): TestClock => {
-  const pass = (ms: number, asked: unknown): Effect.Effect<void> =>
+  const pass = (ms: number, whyNot: () => string): Effect.Effect<void> =>
     Number.isFinite(ms) && ms >= 0
       ? Effect.orDie(advance(ms))
-      : Effect.die(
-          new ValidationError(
-            `The time of a test engine only moves forward, within the range of dates: it cannot move to ${show(asked)}`
-          )
-        )
+      : Effect.suspend(() => Effect.die(new ValidationError(whyNot())))
   return {
     ...clock,
     adjust: (duration) =>
-      Effect.suspend(() => pass(Duration.toMillis(Duration.fromInputUnsafe(duration)), duration)),
+      Effect.suspend(() =>
+        pass(
+          Duration.toMillis(Duration.fromInputUnsafe(duration)),
+          () =>
+            `TestClock.adjust() needs a duration that is not negative and not infinite, got ${show(duration)}`
+        )
+      ),
     setTime: (timestamp) =>
-      Effect.suspend(() => pass(timestamp - clock.currentTimeMillisUnsafe(), timestamp)),
+      Effect.suspend(() => {
+        const now = clock.currentTimeMillisUnsafe()
+        return pass(timestamp - now, () =>
+          Number.isFinite(timestamp)
+            ? `TestClock.setTime() cannot go back: it is now ${dateOf(now)}, and the given time is ${dateOf(timestamp)}`
+            : `TestClock.setTime() needs a time in milliseconds, got ${show(timestamp)}`
+        )
+      }),
     withLive: isTestClock(outer) ? outer.withLive : Effect.provideService(Clock.Clock, outer)
   }
+}
+
+/** The time as an ISO date, or as the number where it is not within the range of dates. */
+const dateOf = (ms: number): string => {
+  const date = new Date(ms)
+  return Number.isNaN(date.getTime()) ? String(ms) : date.toISOString()
 }
 
 const isTestClock = (clock: Clock.Clock): clock is TestClock => "withLive" in clock

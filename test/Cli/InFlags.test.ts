@@ -12,6 +12,22 @@ it.each([
     "--offset must be an integer from 0 up, got -1"
   ],
   ["countRuns: `timeLimit` must be a whole number", "--time-limit must be a whole number"],
+  ["bulk: `reason` is too large: 5000 characters", "--reason is too large: 5000 characters"],
+  ["bulk: `fromStep` is too large", "The step to run again from is too large"],
+  ["bulk: without a filter this would cancel all runs", "Without a filter this would cancel all runs"],
+  ['erase: there is no bucket "profiles"', 'There is no bucket "profiles"'],
+  [
+    'forkRun: `steps` has two results for step "run_1:charge"',
+    '--patch has two results for step "run_1:charge"'
+  ],
+  ["`steps` of forkRun is too large", "--patch is too large"],
+  ['listRuns: "a b" in `attributes` is not a dotted path', '"a b" of --attribute is not a dotted path'],
+  ["erase: `keys` must be a non-empty list", "`keys` must be a non-empty list"],
+  ["erase: `events.since` must be a time", "`events.since` must be a time"],
+  ["erase() is not possible", "`ironflow erase` is not possible"],
+  ['bulk("cancel") is not possible', "`ironflow runs cancel` is not possible"],
+  ['deleteFunction("ship.order") is not possible', "`ironflow functions delete ship.order` is not possible"],
+  ['`version` of function "charge" must be', '`version` of function "charge" must be'],
   [
     '`fromVersion` of stream "x" must be an integer from 0 up',
     '--from of stream "x" must be an integer from 0 up'

@@ -212,6 +212,10 @@ it("reports invalid use, and starts nothing", { timeout: 120_000 }, async () => 
       /--idempotency-key is empty/
     ],
     [["runs", "retry", "--status", "failed", "--from-step", "", "--yes"], /--from-step is empty/],
+    [
+      ["runs", "cancel", "--status", "failed", "--reason", "x".repeat(5000), "--yes"],
+      /^Error: --reason is too large/
+    ],
     [["runs", "retry", "--status", "lost", "--yes"], /lost/]
   ]
   for (const [args, said, input] of wrong) {

@@ -5,6 +5,7 @@ import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 import { DatabaseSync } from "node:sqlite"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { restCapabilities } from "../../src/Protocol/Server.ts"
 import { runSql } from "../postgres/Schemas.ts"
 import { sharedUrl } from "../postgres/Server.ts"
 import { jsonHere, runHere } from "./Here.ts"
@@ -105,7 +106,11 @@ describe("ironflow doctor", () => {
         const { port } = other.address() as AddressInfo
         const checks = await examine([], { env: { IRONFLOW_SERVER_URL: `http://127.0.0.1:${port}` } })
 
-        assert.deepInclude(statuses(checks), { server: "ok", engine: "warn" })
+        assert.deepInclude(statuses(checks), { server: "ok", keys: "warn", engine: "warn" })
+        assert.match(
+          named(checks, "keys").message,
+          /^It is unknown whether calls need an API key: .* answered a call without one with status 404\.$/
+        )
         const versions = named(checks, "versions")
         assert.strictEqual(versions.status, "warn")
         assert.match(
@@ -113,6 +118,41 @@ describe("ironflow doctor", () => {
           /^The server does not say its version; this command is version \d+\.\d+\.\d+\S*\.$/
         )
       } finally {
+        other.close()
+      }
+    }
+  )
+
+  it.each([
+    [401, "ok", /^Calls need an API key\.$/],
+    [403, "ok", /^Calls need an API key\.$/],
+    [503, "warn", /^It is unknown whether calls need an API key: .* with status 503\.$/],
+    [
+      "no answer",
+      "warn",
+      /^It is unknown whether calls need an API key: .* did not answer a call without one\.$/
+    ]
+  ] as const)(
+    "a call without a key that gets %s makes the check of the keys: %s",
+    async (answer, status, message) => {
+      const other = createServer((request, response) => {
+        const health = { status: "ok", version: "1.0.0", timestamp: new Date().toISOString() }
+        if (request.url === "/health") response.end(JSON.stringify(health))
+        else if (request.url !== restCapabilities.path) response.writeHead(404).end("404 page not found")
+        else if (answer === "no answer") request.socket.destroy()
+        else response.writeHead(answer).end()
+      })
+      await once(other.listen(0, "127.0.0.1"), "listening")
+      try {
+        const { port } = other.address() as AddressInfo
+        const url = `http://127.0.0.1:${port}`
+        const { checks } = await jsonHere(["doctor"], { env: { IRONFLOW_SERVER_URL: url } })
+
+        const keys = named(checks, "keys")
+        assert.strictEqual(keys.status, status)
+        assert.match(keys.message, message)
+      } finally {
+        other.closeAllConnections()
         other.close()
       }
     }

@@ -98,7 +98,7 @@ it("erase refuses missing, blank and invalid targets", async () => {
     [["--where", "event.data.email =="], "CEL"],
     [["--key", "profiles"], "a bucket and a key"],
     [["--key", "profiles/*"], "the whole bucket"],
-    [["--key", "nowhere/a"], 'no bucket "nowhere"'],
+    [["--key", "nowhere/a"], 'Error: There is no bucket "nowhere" in this environment'],
     [["--attribute", "a"], "a path and its value"],
     [["--since", "someday"], "--since takes"],
     [["--compact", "--dry-run"], "--compact alone erases nothing"]

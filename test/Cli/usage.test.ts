@@ -83,7 +83,8 @@ describe("invalid use ends with exit code 2 and one line", () => {
       "--expected-version must be"
     ],
     [["emit", "order.placed", "{orderId:1}"], "The data is not JSON"],
-    [["emit", "order.placed", "--timeout", "soon"], "--timeout"],
+    [["emit", "order.placed", "--wait", "--timeout", "soon"], "--timeout"],
+    [["emit", "order.placed", "--timeout", "30s"], "--timeout needs --wait"],
     [["runs", "list", "--status", "asleep"], "asleep"],
     ...[
       ["functions", "pause", "a", "--reason", ""],

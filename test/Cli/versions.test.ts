@@ -126,6 +126,10 @@ it(
       [["runs", "move", "--function", "pack", "--version", "", "--yes"], "--version is empty"],
       [["runs", "move", left, "--version", ""], "--version is empty"],
       [["runs", "fork", left, "--patch", "nonsense"], "--patch takes a step and its result"],
+      [
+        ["runs", "fork", left, "--patch", "begin=1", "--patch", `${left}:begin:0=2`],
+        `Error: --patch has two results for step "${left}:begin:0"`
+      ],
       [["runs", "move", left], "is completed and cannot be moved"],
       [["functions", "run", "pack", "--data", "{"], "The data is not JSON"]
     ] as const) {

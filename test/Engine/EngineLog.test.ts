@@ -1,7 +1,14 @@
 /** The log of the engine: one line for each problem, with its fields, and no line for a success. */
 import { createFunction, createWorker, type LogFields, type Logger, serve } from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as EffectLogger from "effect/Logger"
+import * as References from "effect/References"
 import { expect, it } from "vitest"
+import * as EngineLog from "../../src/Engine/EngineLog.ts"
+import type { Changes, FunctionChange } from "../../src/Engine/Store/Changes.ts"
+import { Store, type StoreService } from "../../src/Engine/Store/Store.ts"
 import { listen, registerEndpoint, SIGNING_KEY } from "../Serve/Hosts.ts"
 import { RawTurnWorker } from "../wire/RawTurnWorker.ts"
 
@@ -211,4 +218,70 @@ it("a lost lease has a line", async () => {
     await engine.close()
     await endpoint.close()
   }
+})
+
+/** The lines about one commit with these changes: their messages, and the function in their fields. */
+const linesAbout = (
+  changes: Partial<Changes>
+): Promise<ReadonlyArray<{ readonly message: string; readonly fn: unknown }>> => {
+  const lines: Array<{ readonly message: string; readonly fn: unknown }> = []
+  const logger = EffectLogger.make(({ fiber, message }) => {
+    lines.push({ message: String(message), fn: fiber.getRef(References.CurrentLogAnnotations).function })
+  })
+  const store = Layer.sync(Store, () => {
+    const onCommit: StoreService["onCommit"] = (listener) => {
+      // the log looks at these three only
+      listener({ accessLog: [], functions: [], troubles: [], ...changes } as unknown as Changes)
+      return () => undefined
+    }
+    // the log only listens
+    return { onCommit } as StoreService
+  })
+  return Effect.runPromise(
+    Effect.as(Effect.scoped(Layer.build(EngineLog.layer)), lines).pipe(
+      Effect.provide(store),
+      Effect.provide(EffectLogger.layer([logger]))
+    )
+  )
+}
+
+it("the line about one function of an environment has it in its fields, whatever happens in other environments", async () => {
+  const changed = (environment: string, id: string): FunctionChange => ({
+    environment,
+    changed: "new",
+    // the log looks at the id only
+    registration: { id } as FunctionChange["registration"]
+  })
+
+  const lines = await linesAbout({ functions: [changed("test", "refund"), changed("production", "charge")] })
+
+  expect(lines).toEqual([
+    { message: "Functions in environment test: refund (new)", fn: "refund" },
+    { message: "Functions in environment production: charge (new)", fn: "charge" }
+  ])
+})
+
+it("of very many lines about one commit, those beyond 200 are counted", async () => {
+  const accessLog = Array.from({ length: 203 }, (_, i) => ({
+    by: "local",
+    action: "apikey:create",
+    subject: `key_${i}`
+  }))
+  const troubles = Array.from({ length: 201 }, (_, i) => ({
+    _tag: "LeaseLost" as const,
+    environment: "default",
+    functionId: "charge",
+    runId: `run_${i}`,
+    why: "its worker is gone",
+    losses: 1
+  })) as unknown as Changes["troubles"]
+
+  const lines = (await linesAbout({ accessLog, troubles })).map(({ message }) => message)
+
+  expect(lines.filter((message) => message.startsWith("apikey:create"))).toHaveLength(200)
+  expect(lines.filter((message) => message.includes("lost its lease"))).toHaveLength(200)
+  expect(lines.filter((message) => message.startsWith("Left out"))).toEqual([
+    "Left out 1 more line about runs: too much failed at once",
+    "Left out 3 more lines of the access log: GET /api/v1/access-log shows them"
+  ])
 })

@@ -273,7 +273,7 @@ describe("a hook", () => {
 
     expect(error).toBeInstanceOf(ValidationError)
     expect(String(error)).toContain("`hooks[0]` would never be called: ")
-    expect(String(error)).toContain("is not a public address")
+    expect(String(error)).toContain("is not a public address. Allow endpoints and hooks in private networks")
     expect(String(error)).toContain("`ironflow serve --allow-private-endpoints`")
     expect(String(error)).not.toContain("secret-path")
   })

@@ -8,7 +8,7 @@ import process from "node:process"
 import { PassThrough } from "node:stream"
 import type { RemoteSession } from "../../src/Engine/Workers/RemoteSession.ts"
 import { Deliveries } from "../../src/Engine/Workers/Deliveries.ts"
-import type { Push } from "../../src/Engine/Workers/ConnectionOptions.ts"
+import type { StreamSignals } from "../../src/Engine/Workers/WorkerConnectionOptions.ts"
 import { WorkerConnection } from "../../src/Engine/Workers/WorkerConnection.ts"
 import { watchedConnection } from "../../src/Server/Workers/WatchedConnections.ts"
 import { encodeDelivery } from "../../src/Server/Workers/TurnMessages.ts"
@@ -38,7 +38,7 @@ const worker = (
     jobs = [] as ReadonlyArray<string>,
     line = new PassThrough(),
     now = (): number => 0,
-    push = undefined as Push | undefined
+    stream = undefined as StreamSignals | undefined
   } = {}
 ): WorkerConnection =>
   new WorkerConnection(
@@ -56,7 +56,7 @@ const worker = (
       seals: false,
       process: undefined,
       now,
-      ...(push === undefined ? {} : { push }),
+      ...(stream === undefined ? {} : { stream }),
       connection: watchedConnection(line),
       fork: Effect.runFork,
       onStale: () => undefined,
@@ -219,7 +219,7 @@ describe("workers that share a connection", () => {
 
 describe("a job that waited long for its delivery", () => {
   /** A worker with a lease of 15 seconds, a clock, and an engine that says which jobs are lost meanwhile. */
-  const late = (gone: ReadonlyArray<string>, push?: Push) => {
+  const late = (gone: ReadonlyArray<string>, stream?: StreamSignals) => {
     const extended: Array<ReadonlyArray<string>> = []
     let nowMs = 0
     const engine: RemoteSession = {
@@ -231,7 +231,7 @@ describe("a job that waited long for its delivery", () => {
         })
     }
     const deliveries = new Deliveries(encodeDelivery)
-    const it = worker("ses_1", engine, undefined, { deliveries, now: () => nowMs, push })
+    const it = worker("ses_1", engine, undefined, { deliveries, now: () => nowMs, stream })
     const give = (jobId: string) => deliveries.handlers.onJob({ jobId, runId: `run of ${jobId}` } as Job)
     return { extended, give, it, pass: (ms: number) => (nowMs += ms) }
   }

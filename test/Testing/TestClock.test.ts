@@ -154,9 +154,27 @@ describe("one adjust of the clock fires everything that is due meanwhile:", () =
 
   it.effect("but a past or infinite time is refused, and the clock stays", () =>
     Effect.gen(function* () {
-      for (const refused of [TestClock.setTime(0), TestClock.adjust("Infinity")]) {
+      for (const [refused, message] of [
+        [
+          TestClock.setTime(0),
+          "TestClock.setTime() cannot go back: it is now 2030-01-01T00:00:00.000Z, and the given time is 1970-01-01T00:00:00.000Z"
+        ],
+        [
+          TestClock.setTime(Number.POSITIVE_INFINITY),
+          "TestClock.setTime() needs a time in milliseconds, got Infinity"
+        ],
+        [
+          TestClock.adjust("Infinity"),
+          'TestClock.adjust() needs a duration that is not negative and not infinite, got "Infinity"'
+        ],
+        [
+          TestClock.adjust(-1000),
+          "TestClock.adjust() needs a duration that is not negative and not infinite, got -1000"
+        ]
+      ] as const) {
         const exit = yield* Effect.exit(refused)
-        assert.isTrue(Exit.isFailure(exit) && Cause.hasDies(exit.cause))
+        const error = Exit.isFailure(exit) && Cause.hasDies(exit.cause) ? Cause.squash(exit.cause) : undefined
+        assert.strictEqual(error instanceof Error ? error.message : undefined, message)
       }
       assert.strictEqual(yield* Clock.currentTimeMillis, start)
     }).pipe(Effect.provide(Testing.layer()))

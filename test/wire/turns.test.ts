@@ -122,7 +122,12 @@ describe("registration", () => {
     await here.worker.register([], undefined, { number: 1 })
     await here.worker.deregister()
     const late = () => new RawTurnWorker(here.ironflow.url).register([], undefined, { number: 1 })
-    assert.deepStrictEqual([(await late()).status, await workersOf(here.ironflow.url)], [409, []])
+    const { body, status } = await late()
+    assert.deepStrictEqual([status, await workersOf(here.ironflow.url)], [409, []])
+    assert.strictEqual(
+      body.message,
+      'Registration 1 of worker "worker-1" has arrived before: the repetition has no effect'
+    )
 
     const other = new RawTurnWorker(here.ironflow.url, { instance: "instance-2" })
     await other.register([], undefined, { number: 1 })

@@ -51,9 +51,9 @@ export const saveProjection = inEnvironment(
     const id = save.number === undefined ? null : `${token.token}:${token.generation}:${save.number}`
     if (id !== null && (yield* wasSaved(tx, token, id))) return { _tag: "Saved" }
     const row = yield* findOwned(tx, token)
-    if (row === undefined) return yield* countRefusal(tx, token, yield* whyNotOwned(tx, token))
+    if (row === undefined) return yield* answerRefused(tx, token, yield* whyNotOwned(tx, token))
     if (save.from !== Number(row.position)) {
-      return yield* countRefusal(
+      return yield* answerRefused(
         tx,
         token,
         `it continues from position ${save.from}, but the projection is at position ${row.position}`
@@ -221,8 +221,11 @@ const INCREMENT_REFUSED = statement(
   "UPDATE projections SET refused = refused + 1 WHERE environment = ? AND name = ?"
 )
 
-/** Counts a refused save. */
-export function* countRefusal(
+/**
+ * Counts a save of a worker that is not the owner or is at another position, and returns the answer that refuses it. This is no
+ * `refuse`, because the count is stored.
+ */
+export function* answerRefused(
   tx: Transaction,
   { environment, name }: { readonly environment: string; readonly name: string },
   reason: string

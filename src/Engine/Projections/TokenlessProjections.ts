@@ -28,7 +28,7 @@ import {
   markProjection,
   registerProjection
 } from "./ProjectionRows.ts"
-import { putState, countRefusal } from "./ProjectionSaveRows.ts"
+import { putState, answerRefused } from "./ProjectionSaveRows.ts"
 import { TOKENLESS } from "./ProjectionOwnerRows.ts"
 import { findState, notifyStates } from "./ProjectionStateReads.ts"
 import type { HandedOut, TokenlessSave } from "./ProjectionRecords.ts"
@@ -192,10 +192,10 @@ export const saveTokenless = inEnvironment(
     const row = yield* findProjection(environment, name)
     const target = { environment, name }
     if (row.token !== NO_TOKEN && row.token !== null) {
-      return yield* countRefusal(tx, target, `the projection belongs to worker ${row.owner} now`)
+      return yield* answerRefused(tx, target, `the projection belongs to worker ${row.owner} now`)
     }
     if (position > Number(row.handed_out)) {
-      return yield* countRefusal(
+      return yield* answerRefused(
         tx,
         target,
         `position ${position} was not handed out since the projection was last reset`
@@ -203,7 +203,7 @@ export const saveTokenless = inEnvironment(
     }
     const found = yield* get(FIND_EVENT, position, row.environment!)
     if (found === undefined || !acceptsEvent(row, String(found.name))) {
-      return yield* countRefusal(
+      return yield* answerRefused(
         tx,
         target,
         `position ${position} is not the position of an event of the projection`
@@ -217,7 +217,7 @@ export const saveTokenless = inEnvironment(
         ? Number(row.position)
         : Number((yield* findState(row, partition))?.position ?? 0)
     if (position <= Math.max(stored, Number(row.position))) {
-      return yield* countRefusal(
+      return yield* answerRefused(
         tx,
         target,
         `position ${position} was saved before: the projection is at position ${Math.max(stored, Number(row.position))}`

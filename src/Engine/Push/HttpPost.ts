@@ -191,7 +191,7 @@ const send = (
 
 /** Why the engine does not call `host` at an address, and how to allow that. */
 export const whyNotAllowed = (host: string, address: string): string =>
-  `${host} ${host.startsWith(address) || host.startsWith("[") ? "is" : `resolves to ${address}, which is`} not a public address. Allow endpoints in private networks ` +
+  `${host} ${host.startsWith(address) || host.startsWith("[") ? "is" : `resolves to ${address}, which is`} not a public address. Allow endpoints and hooks in private networks ` +
   "with `push: { allowPrivateNetworks: true }` or `ironflow serve --allow-private-endpoints`"
 
 const reasonOf = (error: NodeJS.ErrnoException, connected: boolean): string => {

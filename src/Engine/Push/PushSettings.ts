@@ -10,7 +10,7 @@ import { show } from "../../Show.ts"
 export interface PushSettings {
   /** The key that signs requests; `undefined` leaves them unsigned. `IRONFLOW_SIGNING_KEY` by default. */
   readonly signingKey: Redacted.Redacted<string> | undefined
-  /** Whether endpoints may have addresses that are not public: loopback, private networks, link-local. */
+  /** Whether endpoints and hooks may have addresses that are not public: loopback, private networks, link-local. */
   readonly allowPrivateNetworks: boolean
   /** How long one turn may take to answer, milliseconds. */
   readonly timeoutMs: number

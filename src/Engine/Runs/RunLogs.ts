@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import type { RunLogLine } from "../../Protocol/Runs.ts"
 import type { RunNotFoundError, StoreError } from "../../Errors.ts"
 import { lengthOf } from "../../Execution/TurnLog.ts"
-import { linesLength, linesOfRun } from "../../Limits.ts"
+import { logCharactersOfRun, logLinesOfRun } from "../../Limits.ts"
 import type { LogLine, TurnLogs } from "../../Protocol/Worker.ts"
 import { decodeJson } from "../../Json.ts"
 import type { Page, PageQuery } from "../Pages.ts"
@@ -31,12 +31,12 @@ export interface KeptLogs {
 
 /** How many log lines are kept: by default 1,000 lines and 256 KiB for each run. With 0 lines, none are kept. */
 export const RunLogRetention = Context.Reference<KeptLogs>("@ironflow/node/RunLogRetention", {
-  defaultValue: () => ({ lines: linesOfRun, length: linesLength })
+  defaultValue: () => ({ lines: logLinesOfRun, length: logCharactersOfRun })
 })
 
 /** The limits of the engine that has this database open. */
 const limitsOf = defineCache<{ current: KeptLogs }>({
-  make: () => ({ current: { lines: linesOfRun, length: linesLength } })
+  make: () => ({ current: { lines: logLinesOfRun, length: logCharactersOfRun } })
 })
 
 /** Sets the limits from now on. */

@@ -23,6 +23,7 @@ export class Listeners {
   /** Why the store neither reads nor writes any more. */
   #lost: StoreError | undefined
 
+  /** While it is shut, listeners are not told of commits. Set where several engines share the database. */
   #gate: Gate | undefined
   /** Commits that wait for the gate. */
   #held: Array<Changes> | undefined
@@ -80,7 +81,7 @@ export class Listeners {
     return this.#wantedElsewhere
   }
 
-  /** Whether the worker is connected to this engine: a listener then tells it about its turns. */
+  /** Whether a listener here tells this worker about its turns. If not, the other engines have to be told of them. */
   isConnectedHere(workerId: string): boolean {
     for (const { wants } of this.#commits) if (wants.isConnectedHere?.(workerId) === true) return true
     return false

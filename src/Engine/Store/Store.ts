@@ -96,7 +96,10 @@ export interface CommitFigures {
   readonly durations: HistogramData
 }
 
-/** Holds commits back from the listeners. */
+/**
+ * Holds commits back from the listeners. It is shut while the API keys and policies may be out of date, because another engine on the
+ * database may have changed them: no subscriber is shown what its key may not see any more.
+ */
 export interface Gate {
   /** Whether the next commit has to wait for {@link open}. */
   readonly isShut: () => boolean

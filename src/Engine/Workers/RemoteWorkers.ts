@@ -19,7 +19,7 @@ import { Deliveries } from "./Deliveries.ts"
 import { LEGACY_LEASE_MS, LegacyWorker } from "./LegacyWorker.ts"
 import type { WatchedConnection } from "./WatchedConnection.ts"
 import type { RemoteSession, RemoteWorkerOptions } from "./RemoteSession.ts"
-import type { Push } from "./ConnectionOptions.ts"
+import type { StreamSignals } from "./WorkerConnectionOptions.ts"
 import { WorkerConnection } from "./WorkerConnection.ts"
 
 /** The registration of a worker with the turn protocol. */
@@ -43,7 +43,7 @@ export interface Announcement {
   /** Encodes a delivery in the format of this worker. */
   readonly encode: (delivery: Delivery) => string
   /** How to reach the worker; absent for a worker that polls. */
-  readonly push?: Push
+  readonly stream?: StreamSignals
   /** Which functions the worker may run; absent for a worker that may run any of its functions. */
   readonly limits?: WorkerLimits
 }
@@ -168,10 +168,10 @@ export class RemoteWorkers {
       connection,
       number,
       process,
-      push,
       renews,
       seals,
       since,
+      stream,
       transport
     } = announcement
     const { workerId } = registration
@@ -183,10 +183,12 @@ export class RemoteWorkers {
           // the session of a stream ends with that stream, so it is never returned again
           const current = this.#workers.get(workerId)
           const stands = current instanceof WorkerConnection && current.session === last.session
-          if (number === last.number && stands && push === undefined)
+          if (number === last.number && stands && stream === undefined)
             return { worker: current, lost: last.lost }
           return yield* new StaleRequestError(
-            `Registration ${number} of worker "${workerId}" arrived after registration ${last.number}: it has no effect`,
+            number === last.number
+              ? `Registration ${number} of worker "${workerId}" has arrived before: the repetition has no effect`
+              : `Registration ${number} of worker "${workerId}" arrived after registration ${last.number}: it has no effect`,
             { code: "STALE_REGISTRATION" }
           )
         }
@@ -225,7 +227,7 @@ export class RemoteWorkers {
             process,
             now: this.#now,
             connection,
-            ...(push === undefined ? {} : { push }),
+            ...(stream === undefined ? {} : { stream }),
             fork: this.#options.fork,
             onDead: this.#onDead,
             onStale: this.#options.onStale

@@ -24,7 +24,7 @@ import type { RoomRequest } from "../../Protocol/TurnStream.ts"
 import type { TurnAck } from "../../Protocol/Worker.ts"
 import type { Adoption } from "../Turns/TurnRecords.ts"
 import { hasEnded } from "../../Worker/ProcessIdentity.ts"
-import type { WorkerConnectionOptions } from "./ConnectionOptions.ts"
+import type { WorkerConnectionOptions } from "./WorkerConnectionOptions.ts"
 import type { RemoteSession } from "./RemoteSession.ts"
 import type { Deliveries } from "./Deliveries.ts"
 import type { WatchedConnection } from "./WatchedConnection.ts"
@@ -103,7 +103,7 @@ export class WorkerConnection {
       ...options,
       extend: (jobIds) => this.#extend(jobIds),
       onLooked: () => {
-        if (!this.#ended) options.push?.wake()
+        if (!this.#ended) options.stream?.wake()
       }
     })
     options.deliveries.running = () => this.#reportedSteps.now(options.now())
@@ -334,7 +334,7 @@ export class WorkerConnection {
   /** Answers the poll, because the engine is about to stop. The leases stay. */
   goAway(): void {
     this.#closing = true
-    this.#options.push?.wake()
+    this.#options.stream?.wake()
     this.#answerPoll()
   }
 
@@ -394,7 +394,7 @@ export class WorkerConnection {
     for (const stop of this.#watched.values()) stop()
     this.#watched.clear()
     this.#answerPoll()
-    this.#options.push?.end()
+    this.#options.stream?.end()
   }
 
   #makeRoom({ asked = 0, withdrawn = 0 }: Room): void {
@@ -407,12 +407,12 @@ export class WorkerConnection {
 
   /** Answers at the end of this microtask, so that all dispatches of one commit go out together. */
   #answerSoon(): void {
-    const { push } = this.#options
-    if ((this.#poll === undefined && push === undefined) || this.#answerScheduled) return
+    const { stream } = this.#options
+    if ((this.#poll === undefined && stream === undefined) || this.#answerScheduled) return
     this.#answerScheduled = true
     queueMicrotask(() => {
       this.#answerScheduled = false
-      push?.wake()
+      stream?.wake()
       this.#answerPoll()
     })
   }

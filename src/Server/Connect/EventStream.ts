@@ -206,7 +206,7 @@ export class EventStream {
 const GOING_AWAY = 1001
 
 const stops = (): IronflowError =>
-  new UnavailableError("The engine stops: subscribe again", { code: "CLOSING" })
+  new UnavailableError("The engine is about to stop: subscribe again when it is back", { code: "CLOSING" })
 
 const bug = (): FailureResponse => defectResponse("connect")
 

@@ -11,7 +11,7 @@ import type { Caller } from "../../Engine/Access/Access.ts"
 import { checkWorker, limitsOf } from "../../Engine/Access/WorkerAccess.ts"
 import { checked } from "../../CheckAsEffect.ts"
 import { checkRegistration } from "../../Engine/Functions/CheckRegistration.ts"
-import type { Push } from "../../Engine/Workers/ConnectionOptions.ts"
+import type { StreamSignals } from "../../Engine/Workers/WorkerConnectionOptions.ts"
 import type { WorkerConnection } from "../../Engine/Workers/WorkerConnection.ts"
 import type { RemoteWorkers } from "../../Engine/Workers/RemoteWorkers.ts"
 import { watchedConnection } from "./WatchedConnections.ts"
@@ -33,8 +33,8 @@ export interface Origin {
   readonly transport: string
   /** The largest request of this worker, in bytes. */
   readonly maxBodyBytes: number
-  /** How to push to the worker; absent for one that polls. */
-  readonly push?: Push
+  /** How to reach a worker that has a stream; absent for one that polls. */
+  readonly stream?: StreamSignals
   /** Who owns the worker; absent where no key is required. */
   readonly caller: Caller | undefined
 }
@@ -52,14 +52,14 @@ export const registerTurns = (
   IronflowError
 > =>
   Effect.gen(function* () {
-    const { caller, connection, maxBodyBytes, push, transport } = origin
+    const { caller, connection, maxBodyBytes, stream, transport } = origin
     const announced = yield* checked(() => readAnnouncement(request, origin))
     const { worker, lost } = yield* workers.announce({
       ...announced,
       connection: watchedConnection(connection),
       encode: encodeDelivery,
       transport,
-      ...(push === undefined ? {} : { push }),
+      ...(stream === undefined ? {} : { stream }),
       ...(caller === undefined ? {} : { limits: limitsOf(caller, announced.registration.environment) })
     })
     const { leaseMs } = workers

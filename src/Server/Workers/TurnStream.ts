@@ -84,7 +84,7 @@ export class TurnStream {
         transport,
         maxBodyBytes,
         caller,
-        push: { wake: () => this.#worker !== undefined && wake(), end }
+        stream: { wake: () => this.#worker !== undefined && wake(), end }
       })
       this.#worker = worker
       this.#registration = registration

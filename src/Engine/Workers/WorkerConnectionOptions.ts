@@ -1,4 +1,7 @@
-/** The options of the connection of a worker with the turn protocol. */
+/**
+ * What a `WorkerConnection` is made from: the connection of a worker with the turn protocol, whose rules are in
+ * `Protocol/Http/Turns.ts`.
+ */
 import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { ProcessIdentity } from "../../Protocol/Http/Turns.ts"
@@ -7,7 +10,7 @@ import type { WatchedConnection } from "./WatchedConnection.ts"
 import type { RemoteSession } from "./RemoteSession.ts"
 
 /** How to reach a worker that has a stream and does not poll. */
-export interface Push {
+export interface StreamSignals {
   /** Called when there is something to deliver. */
   readonly wake: () => void
   /** Called when the session is over. */
@@ -18,8 +21,11 @@ export interface Push {
 export interface WorkerConnectionOptions<Connection> {
   readonly workerId: string
   readonly environment: string
+  /** The process of the worker. It stays the same when the worker registers again. */
   readonly instance: string
+  /** The id of this session, which each message of the worker names. Each registration begins a session. */
   readonly session: string
+  /** What the engine does for this session. */
   readonly engine: RemoteSession
   readonly deliveries: Deliveries
   /** The active turns that the worker named when it registered. */
@@ -37,7 +43,8 @@ export interface WorkerConnectionOptions<Connection> {
   readonly now: () => number
   /** The connection on which the worker registered. */
   readonly connection: WatchedConnection
-  readonly push?: Push
+  /** Absent for a worker that polls. */
+  readonly stream?: StreamSignals
   /** Runs an effect in the background, as long as the server lives. */
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   /** Ends the session of a worker that has been silent for too long. */
