@@ -91,7 +91,8 @@ const open = (
       deadConnections.look()
       after(DEAD_LOOK_MS, lookForDead)
     }
-    lookForDead()
+    // a store that is alone is that of a test, whose clock may pass months in a moment
+    if (!isAlone) lookForDead()
     const writeConnection = yield* Effect.acquireRelease(
       Effect.sync(() => new WriteConnection({ driver, settings, traffic, isAlone, waiting })),
       (held) =>
