@@ -46,7 +46,9 @@ describe("a database file", () => {
             .update(JSON.stringify([name, "{}"]))
             .digest("base64")
             .slice(0, 22)
-        const before = migrations.findIndex((text) => text.includes("operation now ends with the name of the event"))
+        const before = migrations.findIndex((text) =>
+          text.includes("operation now ends with the name of the event")
+        )
         const other = yield* newFile
         yield* visit(other, () => Effect.void)
         const { application_id } = new DatabaseSync(other).prepare("PRAGMA application_id").get()!
