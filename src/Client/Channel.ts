@@ -257,7 +257,7 @@ export class Channel {
 
   /** Called when a call is pending: keeps the process alive, and sends pings to notice a dead server. */
   #wake(line: Line): void {
-    // the answer to one call may make the next one before the line has rested
+    // whoever gets the answer to the last call may send the next one before `#rest` is called: the ping still runs
     if (line.ping !== undefined) return
     line.socket.ref()
     line.heard = true

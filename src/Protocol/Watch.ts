@@ -1,13 +1,13 @@
-/** Watches over WebSockets: how they begin and end. */
+/** Watches of keys and configurations over WebSockets: how they begin and end. */
 import { number, oneOf, optional, orElse, struct, withWireName } from "./Codec.ts"
 
-/**
- * What `revision` in the query of a watch means: the revision after which the watch begins, or `now`, which
- * is the default.
- */
+/** The query parameters of a watch. `revision`: the watch begins after it; `now`, the default, is the newest. */
 export const watchQuery = ["revision"] as const
 
-/** The first frame, if the request had a `revision`: the watch sees every change after this one. */
+/**
+ * The first frame, if the request had a `revision` (a number or `now`). The watch sees every change after the
+ * `revision` in it.
+ */
 export const Watching = struct({
   type: oneOf("watching"),
   revision: orElse(number, 0),

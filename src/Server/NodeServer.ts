@@ -41,7 +41,8 @@ export const watchIdle = (server: Http.Server | Https.Server, versions: BothVers
     closing = true
     // a request may be in transit on a connection that is idle here
     setTimeout(() => {
-      for (const socket of idle) if (!versions.has(socket)) socket.destroySoon()
+      // HTTP/2 connections are ended by `goAway`
+      for (const socket of idle) if (!versions.isHttp2(socket)) socket.destroySoon()
     }, IDLE_GRACE_MS)
   }
 }

@@ -33,10 +33,7 @@ export const millisecond: Effect.Effect<void> = Effect.callback((resume) => {
   return Effect.sync(() => clearTimeout(timer))
 })
 
-/**
- * How many rounds of the event loop, a millisecond each, the timers have to call back. Those that do not are
- * fake.
- */
+/** Timers that have not called back after this many rounds of the event loop, a millisecond each, are fake. */
 const PATIENCE = 100
 
 let areReal = false
@@ -55,7 +52,7 @@ const check = (who: string): Effect.Effect<void, TimersFakedError> =>
     setTimeout(() => silent.delete("setTimeout"), 1)
     queueMicrotask(() => silent.delete("queueMicrotask"))
     nextTick(() => silent.delete("process.nextTick"))
-    const millisecond = new Int32Array(new SharedArrayBuffer(4))
+    const neverChanged = new Int32Array(new SharedArrayBuffer(4))
     // the result of another thread arrives through the event loop, which is never fake
     const look = (rounds: number): void =>
       randomBytes(1, () => {
@@ -64,7 +61,7 @@ const check = (who: string): Effect.Effect<void, TimersFakedError> =>
           return resume(Effect.void)
         }
         if (rounds > PATIENCE) return resume(Effect.fail(faked(who, [...silent])))
-        Atomics.wait(millisecond, 0, 0, 1)
+        Atomics.wait(neverChanged, 0, 0, 1)
         look(rounds + 1)
       })
     look(0)

@@ -19,7 +19,7 @@ const session = (report: RemoteSession["report"]): RemoteSession => ({
   makeRoom: () => undefined,
   report,
   late: () => Effect.void,
-  hasMoved: () => false,
+  hasMovedAway: () => false,
   setReachable: () => undefined,
   take: () => Effect.succeed([]),
   extend: () => Effect.succeed([]),

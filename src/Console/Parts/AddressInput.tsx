@@ -11,7 +11,7 @@ export interface AddressInputProps {
   readonly size?: number
   /** The id of a list of suggestions. */
   readonly list?: string
-  /** Whether the key for the search goes to this field. */
+  /** Whether the key `/` moves the focus to this field. */
   readonly isSearch?: boolean
 }
 

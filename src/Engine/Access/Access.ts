@@ -498,7 +498,7 @@ export const make = (store: StoreService): Effect.Effect<AccessService, StoreErr
     let beganAt = monotonicMs()
     let readAt = beganAt
     const copy = yield* SharedCopy.make(
-      "who may do what",
+      "keys and policies",
       Effect.suspend(() => {
         beganAt = monotonicMs()
         return store.read(AccessRows.readAccess())

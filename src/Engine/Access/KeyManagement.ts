@@ -104,7 +104,7 @@ export const make = (manager: ManagingCaller): Unchecked<ApiKeysApi<EffectKind>>
           const endsAt = caller?.endsAt
           if (endsAt !== undefined && (key.expiresAt ?? Number.POSITIVE_INFINITY) > endsAt) {
             throw new UnauthorizedError(
-              `The API key "${caller?.key?.name}", or the secret of that key that was used here, ends at ${iso(endsAt)} and cannot rotate a key that ends later: use the newest secret, or another key`
+              `This call used the API key "${caller?.key?.name}" with a secret that is valid until ${iso(endsAt)}. It cannot rotate a key that is valid for longer: use the newest secret of the key, or another key`
             )
           }
           return { id: key.id, secret: newSecret(), overlapMs }

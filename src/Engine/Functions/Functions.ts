@@ -179,7 +179,7 @@ const make: Effect.Effect<FunctionsService, StoreError, Store | SystemEvents | S
     // changes that arrive during the read may be newer than what the read finds, so they are applied after it
     let early: Array<FunctionRows.Registered> | undefined = []
     const copy = yield* SharedCopy.make(
-      "which functions there are",
+      "the registered functions",
       store.read(FunctionRows.readFunctions()),
       (found) => {
         learn(found)

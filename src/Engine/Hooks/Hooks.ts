@@ -15,7 +15,7 @@ import { checkHooks, type HookEvent } from "../../Hook.ts"
 import { providedOr } from "../../ConfigProviderVariables.ts"
 import { InputBudget } from "../InputBudget.ts"
 import { makeSettings, PushSettings } from "../Push/PushSettings.ts"
-import { type FunctionOf, hasListeners, noteFailing, noteStuck } from "../Runs/LastingProblems.ts"
+import { type FunctionInEnvironment, hasListeners, noteFailing, noteStuck } from "../Runs/LastingProblems.ts"
 import { watchRates } from "../Runs/FailureRates.ts"
 import { countCalls, forgetHook, MOST_CALLS, setHooks, takeDropped } from "../Runs/HookCalls.ts"
 import { Runs } from "../Runs/Runs.ts"
@@ -123,7 +123,7 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
         Effect.as(Effect.logDebug("The conditions that hooks report could not be checked", error), otherwise)
       )
 
-    let failing: ReadonlyArray<FunctionOf> = []
+    let failing: ReadonlyArray<FunctionInEnvironment> = []
     let isCheckingFailing = false
     const lookForFailing = Effect.gen(function* () {
       yield* Effect.sleep(FAILING_AFTER_MS)

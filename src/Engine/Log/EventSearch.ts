@@ -1,4 +1,4 @@
-/** Finds events in the log: one by its id, and pages of those that match filters. */
+/** Finds events in the log: one by its id, and lists of those that match filters. */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
 import { timeOf } from "../../Ids.ts"
@@ -22,16 +22,19 @@ import {
 
 /** How many rows of the log one turn of the event loop reads. */
 const SLICE = 500
-/** How many turns of the event loop are spent on one page at most. */
+/** How many turns of the event loop are spent on one answer at most. */
 const SLICES = 20
-/** Most characters of data on a page, unless a single event has more. */
-const FULL_LENGTH = 16 * 1024 * 1024
+/**
+ * Most characters of data in the answer of `listEvents`, unless a single event has more. One slice ends at `PAGE_LENGTH`.
+ */
+const ANSWER_LENGTH = 16 * 1024 * 1024
 
 /** How much the time in an event's id and its timestamp differ at most, milliseconds: they are taken at different moments. */
 const APART_MS = 10_000
 
 const FOUND = `${COLUMNS}, environment, idempotency_key`
-const KEY = ENVIRONMENT_COLUMN + 1
+/** The last column of {@link FOUND}. */
+const IDEMPOTENCY_KEY_COLUMN = ENVIRONMENT_COLUMN + 1
 
 // ---------------------------------------------------------------------------------------------------------------------
 // By id
@@ -99,9 +102,9 @@ export const getEvent = inEnvironment(
 // By filters
 // ---------------------------------------------------------------------------------------------------------------------
 
-const inBothOrders = (name: string, where: string, by: string) => ({
-  newest: statement(`EventSearch.${name}`, `${where} ORDER BY ${by} DESC LIMIT ?`),
-  oldest: statement(`EventSearch.${name}.oldest`, `${where} ORDER BY ${by} LIMIT ?`)
+const inBothOrders = (name: string, select: string, by: string) => ({
+  newest: statement(`EventSearch.${name}`, `${select} ORDER BY ${by} DESC LIMIT ?`),
+  oldest: statement(`EventSearch.${name}.oldest`, `${select} ORDER BY ${by} LIMIT ?`)
 })
 
 const within = "position > ? AND position < ?"
@@ -120,7 +123,7 @@ const BY_NAME = inBothOrders(
   `SELECT ${FOUND} FROM events WHERE environment = ? AND kind = 0 AND name = ? AND ${within}`,
   "position"
 )
-// does not use the index of names, which would find all rows of an environment and sort them for every page
+// does not use the index of names, which would find all rows of an environment and sort them for every slice
 const BY_POSITION = inBothOrders(
   "byPosition",
   `SELECT ${FOUND} FROM events NOT INDEXED WHERE ${within}`,
@@ -170,7 +173,7 @@ const readEventSlice = inEnvironment(
       count++
       if (row[ENVIRONMENT_COLUMN] !== environment || row[KIND_COLUMN] !== LogKind.event) return true
       const entry = entryOf(row)
-      const key = row[KEY]
+      const key = row[IDEMPOTENCY_KEY_COLUMN]
       const event = key === null ? entry : { ...entry, idempotencyKey: String(key) }
       if (!fits(event)) return true
       events.push(event)
@@ -249,7 +252,7 @@ function* positionAt(time: number): Program<number> {
 
 /**
  * Lists events, without those that the caller may not see (`shows`). With a name, an entity id or an idempotency key, only
- * matching events are read. With other filters, a page looks at 10,000 rows of the log at most, so it may have fewer events than
+ * matching events are read. With other filters, an answer looks at 10,000 rows of the log at most, so it may have fewer events than
  * its limit and still have a cursor. Times are found by ids, which are ordered like the log. When the clock was set back, the
  * same time occurred twice. A list that ends at such a time (`until`) may lack some of its events.
  */
@@ -258,7 +261,7 @@ export const listEvents = (
   query: EventQuery,
   shows: (event: FoundEvent) => boolean = () => true
 ): Effect.Effect<FoundEvents, StoreError> =>
-  gathered((most) =>
+  gathered((mostSlices) =>
     Effect.gen(function* () {
       const isBack = query.order === "newest"
       const events: Array<FoundEvent> = []
@@ -266,12 +269,13 @@ export const listEvents = (
       let range: Range = yield* store.read(readEventRange(query))
       let lookedTo: FoundEvents["lookedTo"]
       for (let slice = 0; slice < SLICES && events.length < query.limit; slice++) {
-        if (slice === most) return undefined
+        // `gathered` calls again, without a limit
+        if (slice === mostSlices) return undefined
         const part: Slice = yield* onePage(store.read(readEventSlice(query, range)))
         for (const event of part.events) {
           if (!shows(event)) continue
           const { data, position } = event
-          if (events.length === query.limit || (length + data.length > FULL_LENGTH && length > 0)) {
+          if (events.length === query.limit || (length + data.length > ANSWER_LENGTH && length > 0)) {
             const last = events.at(-1)!
             return {
               events,

@@ -82,9 +82,9 @@ export class Endpoint {
           maxConcurrentJobs: settings.maxConcurrent,
           labels: {},
           version: { sdk: "push", runtime: url },
-          // this registration only repeats what is registered, so later registrations stay in place
+          // 0 is before the start of any program: this registration repeats what is stored, and replaces nothing newer
           startedAt: 0,
-          // endpoints that do not understand pauses are not told of them, see `PushEndpoints.update`
+          // endpoints that do not understand pauses are not told of them, see `update` in `Endpoints.ts`
           pauses: true
         },
         {
@@ -98,7 +98,7 @@ export class Endpoint {
       this.#codes = codes
       this.#hasLeft = false
       session.setReachable(this.#availability.problem === undefined, this.#availability.whyNot)
-      // nothing waits for the answers to turns of an earlier engine, so only the turns here are kept
+      // turns that another engine process sent are not kept: nothing here could receive their answers
       yield* session.adopt(this.#turns.jobIds)
       session.makeRoom(settings.maxConcurrent - this.#turns.size)
       this.#availability.start()

@@ -50,7 +50,7 @@ export type ConnectResult =
    */
   | {
       readonly _tag: "Connected"
-      readonly hasMoved: boolean
+      readonly hasMovedHere: boolean
       readonly batch?: number
       readonly acks?: string
     }
@@ -79,7 +79,7 @@ export const connectWorker = acrossEnvironments(
     tx: Transaction,
     { environment, info, instance, number, session, workerId }: WorkerHere
   ): Program<ConnectResult> {
-    if (tx.node === undefined) return { _tag: "Connected", hasMoved: false }
+    if (tx.node === undefined) return { _tag: "Connected", hasMovedHere: false }
     const row = yield* get(FIND_WORKER, workerId)
     if (row !== undefined && isAnother(tx, row, instance)) {
       return { _tag: "Elsewhere", engine: String(row.name), environment: String(row.environment) }
@@ -104,7 +104,7 @@ export const connectWorker = acrossEnvironments(
     )
     return {
       _tag: "Connected",
-      hasMoved: isSame && row.node !== tx.node,
+      hasMovedHere: isSame && row.node !== tx.node,
       ...(batch === null || acks === null ? {} : { batch: Number(batch), acks: String(acks) })
     }
   },

@@ -24,13 +24,14 @@ export const hasListeners = acrossEnvironments(
   () => "check whether functions listen to system events"
 )
 
-export interface FunctionOf {
+export interface FunctionInEnvironment {
   readonly environment: string
   readonly functionId: string
 }
 
 /** When a function counts as failing. */
 export interface FailingIf {
+  /** The window in minutes: the same that `watchRates` was given, which decides what is counted. */
   readonly minutes: number
   readonly runs: number
   readonly rate: number
@@ -45,8 +46,8 @@ export const noteFailing = acrossEnvironments(
   function* (
     tx: Transaction,
     { minutes, rate, runs }: FailingIf,
-    were: ReadonlyArray<FunctionOf>
-  ): Program<{ readonly failing: ReadonlyArray<FunctionOf>; readonly isQuiet: boolean }> {
+    were: ReadonlyArray<FunctionInEnvironment>
+  ): Program<{ readonly failing: ReadonlyArray<FunctionInEnvironment>; readonly isQuiet: boolean }> {
     const rates = yield* readRates(tx)
     const failing = rates.filter(
       ({ completed, failed }) => completed + failed >= runs && failed / (completed + failed) >= rate
@@ -73,20 +74,23 @@ export const noteFailing = acrossEnvironments(
 /** How many runs one report has at most. */
 const MOST_STUCK = 100
 
+const SCANS_UNFINISHED =
+  "the unfinished runs, but only when the count of stuck runs is not 0; a sound engine has none"
+
 const LIST_ABANDONED_RUNS = statement(
   "LastingProblems.listAbandonedRuns",
   `SELECT r.key, r.id, r.environment, r.function FROM runs r WHERE r.ended_at IS NULL
      AND r.lease IS NULL AND r.ready_at IS NULL AND r.status <> ${Status.paused}
      AND NOT EXISTS (SELECT 1 FROM waits w WHERE w.run = r.key AND w.fired IS NULL AND w.due_at IS NOT NULL)
      ORDER BY r.key LIMIT ${MOST_STUCK}`,
-  { scans: "the unfinished runs, once some are known to be stuck, which there are none of in a sound engine" }
+  { scans: SCANS_UNFINISHED }
 )
 
 const LIST_LEASED_RUNS = statement(
   "LastingProblems.listLeasedRuns",
   `SELECT key, id, environment, function, status, worker, lease, lease_until, updated_at FROM runs
      WHERE ended_at IS NULL AND lease IS NOT NULL ORDER BY key`,
-  { scans: "as above" }
+  { scans: SCANS_UNFINISHED }
 )
 
 interface RunKeys {

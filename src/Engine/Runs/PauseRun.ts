@@ -14,20 +14,19 @@ export const isCompensating = (row: Row): boolean =>
 const PAUSE = `UPDATE runs SET ${moves.paused.set}, pause = ?, ready_at = NULL, updated_at = ?
    WHERE key = ? AND ${moves.paused.where}`
 
-const FIND_PAUSE = statement("PauseRun.findPause", "SELECT status, pause FROM runs WHERE key = ?")
-
-const FIND_RUN = statement("PauseRun.findRun", "SELECT id, function, environment FROM runs WHERE key = ?")
+const FIND_RUN = statement(
+  "PauseRun.findRun",
+  "SELECT id, function, environment, status, pause FROM runs WHERE key = ?"
+)
 
 /** Pauses a run that no worker holds. */
 export function* pauseRow(tx: Transaction, run: number, pause: Pause): Program<void> {
-  const row = yield* get(FIND_PAUSE, run)
-  const wasCompensating = row !== undefined && isCompensating(row)
-  const paused = yield* get(FIND_RUN, run)
-  const about = aboutRun(tx, {
-    id: String(paused?.id),
-    function: Number(paused?.function),
-    environment: Number(paused?.environment)
-  })
+  const row = yield* get(FIND_RUN, run)
+  // throws
+  if (row === undefined) return yield* mustMove(run, "paused", 0)
+  const found = { id: String(row.id), function: Number(row.function), environment: Number(row.environment) }
+  const wasCompensating = isCompensating(row)
+  const about = aboutRun(tx, found)
   tx.changes.troubles.push({ ...about, _tag: "RunPaused", code: pause.code, message: pause.message })
   notifyRunObservers(tx, () => ({ ...about, _tag: "RunPaused", message: pause.message }))
   const changed = yield* affected(
@@ -37,18 +36,8 @@ export function* pauseRow(tx: Transaction, run: number, pause: Pause): Program<v
     run
   )
   yield* mustMove(run, "paused", changed)
-  if (paused === undefined) return
   const { environment, functionId, runId } = about
   const { code, message } = pause
   yield* callHooks(tx, "run.paused", environment, { functionId, runId, reason: { code, message } })
-  yield* startAfterPause(
-    tx,
-    {
-      key: run,
-      id: String(paused.id),
-      function: Number(paused.function),
-      environment: Number(paused.environment)
-    },
-    { code, message }
-  )
+  yield* startAfterPause(tx, { key: run, ...found }, { code, message })
 }

@@ -485,8 +485,8 @@ ALTER TABLE schedules ADD COLUMN queue TEXT;
 CREATE INDEX schedules_queue ON schedules (function) WHERE queue IS NOT NULL;
 `,
   `
--- operation: with the name of the event, such as "emit order.placed". The webhook of an earlier event was not stored: its key is kept
--- as "webhook", for all webhooks.
+-- operation now ends with the name of the event or topic: "emit order.placed". Older keys of emit do not say whether a webhook used
+-- them: they are also kept as "webhook", which holds for every webhook.
 INSERT OR IGNORE INTO idempotency
   SELECT environment, 'webhook', key, fingerprint, result, expires_at FROM idempotency WHERE operation = 'emit';
 UPDATE idempotency SET operation = operation || ' ' || name FROM (
@@ -522,7 +522,8 @@ CREATE TABLE fan_outs (
   PRIMARY KEY (environment, event, position)
 ) WITHOUT ROWID;
 
--- looked_back_to: the last event that was being delivered to waits when this one was opened: it gets none of those events.
+-- looked_back_to: log position of the newest event that was being delivered when the wait was opened. The wait has looked at it and at
+-- all earlier ones itself, so that delivery skips it.
 -- value of a wait and of its step: NULL when event_position or event has the log position of the received event; older rows have a copy.
 ALTER TABLE waits ADD COLUMN looked_back_to INTEGER;
 

@@ -18,8 +18,8 @@ export interface SharedCopy {
 }
 
 /**
- * Makes a copy that reads until it succeeds, one read at a time, until the scope ends. `what` names the original: "who may do
- * what".
+ * Makes a copy that reads until it succeeds, one read at a time, until the scope ends. `what` is a noun for the original:
+ * "keys and policies".
  */
 export const make = <A>(
   what: string,

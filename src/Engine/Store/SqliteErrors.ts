@@ -4,8 +4,9 @@ import { NOT_JSON } from "./StoredJson.ts"
 
 /** SQLite's result codes for problems with the file. */
 const CORRUPT = new Set([11, 26])
+const BUSY = 5
 const FULL = 13
-const UNAVAILABLE = new Set([5, 6, 8, 10, FULL, 14, 23])
+const UNAVAILABLE = new Set([BUSY, 6, 8, 10, FULL, 14, 23])
 
 const resultCode = (cause: unknown): number | undefined =>
   cause instanceof Error && "errcode" in cause ? Number(cause.errcode) & 0xff : undefined
@@ -41,7 +42,11 @@ export const storeError = (what: string, cause: unknown): StoreError => {
     )
   }
   if (isUnavailable(cause)) {
-    return new StoreError(`${what}: ${reason}. Check that the folder exists, is writable and has room`, {
+    const advice =
+      resultCode(cause) === BUSY
+        ? "Another program has locked the file: close it (an SQLite shell, a copy that is being made)"
+        : "Check that the folder exists, is writable and has room"
+    return new StoreError(`${what}: ${reason}. ${advice}`, {
       code: "STORE_UNAVAILABLE",
       retryable: true,
       cause

@@ -101,7 +101,8 @@ const FIND_STEP = statement(
 )
 
 function* applyTransact(tx: Transaction, run: LeasedRun, op: Op<"Transact">): Program<Outcome> {
-  // the report may be a repeated one; a wait under this key is only the delay before this attempt
+  // not `knownStep`: a wait under this key is only the delay before this attempt. A step there means that the report is a
+  // repeated one
   const row = yield* get(FIND_STEP, run.key, op.stepKey)
   if (row !== undefined) return yield* outcomeIn(tx, row, row.event)
   const outcome = yield* transact(tx, run.environment, op)

@@ -26,7 +26,7 @@ export interface Announcements {
   readonly announceAtPort: (
     registration: WorkerRegistration,
     keptNewer: ReadonlyArray<string>,
-    options: { readonly hasMoved: boolean; readonly instance: string | undefined }
+    options: { readonly hasMovedHere: boolean; readonly instance: string | undefined }
   ) => Effect.Effect<void>
 }
 
@@ -53,11 +53,11 @@ export const makeAnnouncements = (system: SystemEventsService, clock: Clock.Cloc
   }
   return {
     announce,
-    announceAtPort: (registration, keptNewer, { hasMoved, instance }) => {
+    announceAtPort: (registration, keptNewer, { hasMovedHere, instance }) => {
       const { environment, workerId } = registration
       const known = knownProcesses.get(workerId)
       const isSame = instance !== undefined && known?.instance === instance
-      if (hasMoved && isSame) {
+      if (hasMovedHere && isSame) {
         const line = `Worker ${workerId} has moved to this engine again`
         return annotated(Effect.logDebug(line), { worker: workerId, environment })
       }

@@ -45,7 +45,7 @@ export interface ConnectedWorker {
   /** The functions that other engines know it for: those that it might run when they were stored. */
   storedFunctions: ReadonlyMap<string, string>
   /** Whether it has connected to another engine. */
-  hasMoved: boolean
+  hasMovedAway: boolean
   /** How many more jobs it takes now. */
   room: number
   reachable: boolean

@@ -55,7 +55,7 @@ export class ConnectedWorkers implements LiveWorkersService {
       left: new Set(),
       isClaimed: false,
       storedFunctions: functions,
-      hasMoved: false,
+      hasMovedAway: false,
       room: 0,
       reachable: true,
       problem: undefined

@@ -51,8 +51,8 @@ export class LegacyWorker {
   }
 
   /** Whether the worker has connected to another engine. */
-  get hasMoved(): boolean {
-    return this.#engine.hasMoved()
+  get hasMovedAway(): boolean {
+    return this.#engine.hasMovedAway()
   }
 
   /** Claims at most `n` ready jobs that such a worker can continue. */

@@ -26,7 +26,7 @@ export interface RemoteSession extends WorkerSession {
   /** The worker's last batch of reports at its former engine, and the answers to it. */
   readonly before?: { readonly batch: number; readonly acks: ReadonlyArray<TurnAck> }
   /** Whether the worker has connected to another engine. */
-  readonly hasMoved: () => boolean
+  readonly hasMovedAway: () => boolean
   /** Reports, as every worker does. `batch` is the number of the batch, by which a repeated batch is recognized. */
   readonly report: (
     reports: ReadonlyArray<TurnReport>,

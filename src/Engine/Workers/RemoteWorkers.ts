@@ -420,7 +420,7 @@ export class RemoteWorkers {
       Effect.suspend(() => {
         const worker = this.#workers.get(workerId)
         // the worker may have come back
-        if (worker?.hasMoved !== true) return Effect.void
+        if (worker?.hasMovedAway !== true) return Effect.void
         this.#workers.delete(workerId)
         if (worker instanceof WorkerConnection) return worker.moved()
         worker.replace()

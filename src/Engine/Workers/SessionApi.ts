@@ -98,7 +98,7 @@ export class Sessions {
         ),
       dropped: (jobIds) => this.#store.write(LostLeases.endRevoked(environment, jobIds)),
       close: (lost) => Effect.suspend(() => (isCurrent() ? this.disconnect(workerId, lost) : Effect.void)),
-      hasMoved: () => worker.hasMoved,
+      hasMovedAway: () => worker.hasMovedAway,
       report: (reports, batch) =>
         this.#report(
           worker,

@@ -24,13 +24,13 @@ const FREE_LOOK_MS = 250
 /** The result of {@link SharedWorkers.claimHere}. */
 interface Claimed extends Pick<RemoteSession, "before"> {
   /** It moved from another engine and is still the same process. */
-  readonly hasMoved: boolean
+  readonly hasMovedHere: boolean
 }
 
 export interface SharedWorkers {
   /** Reads the workers of other engines now: news of them may still be under way. */
   readonly readElsewhere: Effect.Effect<void, StoreError>
-  /** Waits until no other engine has this worker id, or only for the same process; at most `waitMs` milliseconds. */
+  /** Waits until no other process uses this worker id at another engine; at most `waitMs` milliseconds. */
   readonly awaitFree: (
     workerId: string,
     instance: string | undefined,
@@ -63,7 +63,7 @@ export const makeSharedWorkers = (
 const alone: SharedWorkers = {
   readElsewhere: Effect.void,
   awaitFree: () => Effect.void,
-  claimHere: () => Effect.succeed({ hasMoved: false }),
+  claimHere: () => Effect.succeed({ hasMovedHere: false }),
   storeInfo: () => undefined,
   releaseHere: () => undefined,
   thenCallOthers: (ending) => ending
@@ -93,7 +93,7 @@ const makeAmongOthers = (
     })
     // workers that have moved elsewhere are no longer connected here
     const copy = yield* SharedCopy.make(
-      "which workers there are",
+      "the list of workers",
       Effect.suspend(() => {
         const here = [...connected.all()].filter(({ isClaimed }) => isClaimed)
         return Effect.map(readWorkers, (workers) => ({ here, workers }))
@@ -105,8 +105,8 @@ const makeAmongOthers = (
         for (const worker of here) {
           const { workerId } = worker.registration
           if (connected.get(workerId) !== worker || sessions.get(workerId) === worker.session) continue
-          worker.hasMoved = true
-          // notices that this engine got meanwhile are delivered there
+          worker.hasMovedAway = true
+          // the engine that it has moved to delivers the notices that arrived here meanwhile
           store.callOthers?.("turns")
           worker.onMoved?.(workerId)
         }
@@ -175,11 +175,11 @@ const makeAmongOthers = (
           }
           worker.isClaimed = true
           callOthers()
-          const { acks, batch, hasMoved } = result
+          const { acks, batch, hasMovedHere } = result
           // it is at no other engine any more
-          if (hasMoved) copy.refresh()
+          if (hasMovedHere) copy.refresh()
           return Effect.succeed({
-            hasMoved,
+            hasMovedHere,
             ...(acks === undefined || batch === undefined
               ? {}
               : // written by `noteBatch`
@@ -189,7 +189,7 @@ const makeAmongOthers = (
       )
     }
 
-    // workers at the port stay connected until the end: other engines must not wait for them then
+    // workers at the port are connected until this engine ends. Releasing them here lets other engines accept them at once
     const releaseAll = Effect.suspend(() =>
       [...connected.all()].some(({ isClaimed }) => isClaimed)
         ? Effect.ignore(
@@ -204,10 +204,10 @@ const makeAmongOthers = (
     )
     yield* Effect.addFinalizer(() => releaseAll)
     // workers of this process lose their turns: they must not report on leases that others have
-    const stopAway = store.onPossibleTakeover?.(() => {
+    const stopHearingOfTakeovers = store.onPossibleTakeover?.(() => {
       for (const worker of connected.all()) if (worker.leaseMs === undefined) loseTurns(worker)
     })
-    yield* Effect.addFinalizer(() => Effect.sync(() => stopAway?.()))
+    yield* Effect.addFinalizer(() => Effect.sync(() => stopHearingOfTakeovers?.()))
 
     return {
       readElsewhere: Effect.asVoid(readWorkers),
@@ -229,7 +229,7 @@ const makeAmongOthers = (
             onSuccess: (wasHere) => Effect.sync(() => void (wasHere && callOthers())),
             onFailure: (error) =>
               Effect.logWarning(
-                `Other engines could not be told that worker ${workerId} has left this engine: ${error.message}`
+                `Other engines could not be told that worker ${workerId} has left this engine: ${error.message}. They refuse another process with this worker id until this engine stops`
               )
           })
         )

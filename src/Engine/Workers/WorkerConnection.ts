@@ -163,8 +163,8 @@ export class WorkerConnection {
   }
 
   /** Whether the worker has connected to another engine. */
-  get hasMoved(): boolean {
-    return this.#engine.hasMoved()
+  get hasMovedAway(): boolean {
+    return this.#engine.hasMovedAway()
   }
 
   /** Whether the session is over. */

@@ -175,11 +175,11 @@ export const layer: Layer.Layer<
           session: newSession(),
           connectedAt: clock.currentTimeMillisUnsafe()
         })
-        const { before, hasMoved } = yield* Effect.tapError(shared.claimHere(worker, options), () =>
+        const { before, hasMovedHere } = yield* Effect.tapError(shared.claimHere(worker, options), () =>
           Effect.sync(() => connected.remove(registration.workerId))
         )
         const session = sessions.ofRemote(worker, options.leaseMs)
-        yield* announceAtPort(registration, keptNewer, { hasMoved, instance: options.instance })
+        yield* announceAtPort(registration, keptNewer, { hasMovedHere, instance: options.instance })
         return {
           ...session,
           ...(before === undefined ? {} : { before }),

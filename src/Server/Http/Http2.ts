@@ -122,7 +122,7 @@ export class BothVersions {
   }
 
   /** Whether a connection speaks HTTP/2. */
-  has(socket: Socket): boolean {
+  isHttp2(socket: Socket): boolean {
     return this.#sockets.has(socket)
   }
 

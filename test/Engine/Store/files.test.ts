@@ -8,6 +8,7 @@ import { existsSync, mkdirSync, openSync, readFileSync, symlinkSync, writeFileSy
 import { dirname, join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { migrations } from "../../../src/Engine/Store/Migrations.ts"
+import { callError } from "../../../src/Engine/Store/SqliteErrors.ts"
 import { engineProcess } from "./EngineProcess.ts"
 import { folder, newFile, problem, visit } from "./OnFile.ts"
 import { complete, done, environment, handles, release, type Shop } from "./suite/Shop.ts"
@@ -45,7 +46,9 @@ describe("a database file", () => {
             .update(JSON.stringify([name, "{}"]))
             .digest("base64")
             .slice(0, 22)
-        const before = migrations.findIndex((text) => text.includes("operation: with the name of the event"))
+        const before = migrations.findIndex((text) =>
+          text.includes("operation now ends with the name of the event")
+        )
         const other = yield* newFile
         yield* visit(other, () => Effect.void)
         const { application_id } = new DatabaseSync(other).prepare("PRAGMA application_id").get()!
@@ -194,6 +197,32 @@ describe("a database file", () => {
       assert.strictEqual(error.code, "STORE_UNAVAILABLE")
       assert.include(error.message, "is closed")
       assert.strictEqual((yield* Effect.flip(shop.run("run_1")))._tag, "StoreError")
+    })
+  )
+})
+
+describe("a file that another program has locked", () => {
+  it.effect("says so in the error, and nothing about the folder", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const other = new DatabaseSync(filename)
+      other.exec("CREATE TABLE notes (text TEXT); BEGIN EXCLUSIVE")
+      const db = new DatabaseSync(filename, { timeout: 0 })
+
+      const error = yield* Effect.flip(
+        Effect.try({
+          try: () => db.exec("BEGIN IMMEDIATE"),
+          catch: (cause) => callError("write", cause)
+        })
+      )
+
+      db.close()
+      other.close()
+      assert.deepInclude(error, { code: "STORE_UNAVAILABLE", retryable: true })
+      assert.match(
+        error.message,
+        /^Cannot write: database is locked\. Another program has locked the file: close it/
+      )
     })
   )
 })
