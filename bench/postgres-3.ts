@@ -1,20 +1,22 @@
 /**
- * Three of our engines on one Postgres schema in the harness, each in a separate process with its worker and its client. Runs
- * are started on each engine in turn. `npm run bench -- --mode postgres,postgres-3` shows what sharing costs.
+ * Three of our engines on one Postgres schema in the harness, each in a separate process with its worker and its client, as the one
+ * of `postgres.ts` is. Each starts its share of the runs itself. `npm run bench -- --mode postgres,postgres-3` shows what sharing
+ * costs.
  */
 import { type ChildProcess, fork } from "node:child_process"
 import process from "node:process"
 import { startEngine } from "@ironflow/node/engine"
 import { functions } from "./functions.ts"
-import { type Adapter, main } from "./limits/lib/harness.mjs"
+import { type Adapter, input, main, pool } from "./limits/lib/harness.mjs"
 import { freshDb, tools } from "./limits/lib/pg.mjs"
 import { resultOfRun, startRun } from "./runs.ts"
 
 const NODES = 3
 
-/** A request to a node: to start a run, to return the result of one, or both. */
+/** A request to a node: to start a run, to return the result of one, or both; or to run many. */
 interface NodeRequest {
   readonly id: number
+  readonly many?: { readonly kind: string; readonly n: number; readonly inFlight: number }
   readonly start?: { readonly kind: string; readonly input: unknown }
   readonly waits?: boolean
   readonly runId?: string
@@ -46,7 +48,13 @@ const url = process.env.BENCH_NODE_URL
 if (url !== undefined) {
   const engine = await startEngine({ databaseUrl: url, functions, maxConcurrentJobs: 512, logger: false })
   const respond = together<Answer>((answers) => void process.send?.(answers))
-  const answer = async ({ runId, start, waits }: NodeRequest): Promise<unknown> => {
+  const answer = async ({ many, runId, start, waits }: NodeRequest): Promise<unknown> => {
+    if (many !== undefined) {
+      await pool(many.n, many.inFlight, async () =>
+        resultOfRun(engine.client, await startRun(engine.client, many.kind, input()))
+      )
+      return
+    }
     if (start === undefined) return resultOfRun(engine.client, String(runId))
     const started = await startRun(engine.client, start.kind, start.input)
     return waits === true ? resultOfRun(engine.client, started) : started
@@ -103,6 +111,14 @@ async function compare(): Promise<void> {
     },
     result: ({ node, runId }) => ask(node, { runId }),
     run: (kind, input) => ask(last % NODES, { start: { kind, input }, waits: true }),
+    many: (kind, n, inFlight) => {
+      const shareOf = (all: number, node: number): number => Math.floor((all + node) / NODES)
+      return Promise.all(
+        nodes.map((_, node) =>
+          ask(node, { many: { kind, n: shareOf(n, node), inFlight: shareOf(inFlight, node) } })
+        )
+      )
+    },
     procs: () => nodes.map(({ child: { pid } }, i) => ({ name: `node ${i + 1}`, pid: pid ?? 0 })),
     disk: () => database.disk(),
     shutdown: async () => {

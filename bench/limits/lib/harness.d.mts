@@ -17,6 +17,11 @@ export interface Adapter<Handle> {
   result(handle: Handle): Promise<unknown>
   /** Starts a run and resolves when it has completed, in one call; by default `start`, then `result`. */
   run?(kind: string, input: Input): Promise<unknown>
+  /**
+   * Runs `n` runs with `inFlight` of them at a time, and resolves when all have completed. For processes that have their clients in
+   * them, each of which then starts its share itself; by default this process starts all of them.
+   */
+  many?(kind: string, n: number, inFlight: number): Promise<unknown>
   /** Resolves when all of them have; by default `result` of all at once. */
   waitAll?(handles: ReadonlyArray<Handle>): Promise<unknown>
   /** Further processes whose memory counts. */
