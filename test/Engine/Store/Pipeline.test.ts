@@ -2,6 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import pg from "pg"
+import { vi } from "vitest"
 import { configOf, postgresSettingsOf } from "../../../src/Engine/Store/Postgres/Driver.ts"
 import { Session } from "../../../src/Engine/Store/Postgres/Session.ts"
 import { takeSchema } from "../../postgres/Schemas.ts"
@@ -86,6 +87,28 @@ describe("statements that are sent together", () => {
     assert.deepStrictEqual(JSON.parse(rows[0].numbers), numbers)
     assert.deepStrictEqual(rows[0].alone, new Uint8Array([1, 2]))
   })
+
+  connected(
+    "end the driver's time for them when they are answered, and when they fail",
+    async ({ client, session }) => {
+      // no other timer takes so long
+      const queryTimeout = 34_567_890
+      Object.assign(Object(client).connectionParameters, { query_timeout: queryTimeout })
+      const set = vi.spyOn(globalThis, "setTimeout")
+      const clear = vi.spyOn(globalThis, "clearTimeout")
+      try {
+        await session.wait(session.send(DOUBLE, [1]))
+        await session.wait(Promise.allSettled([session.send(DIVIDE, [0])]))
+        const timers = set.mock.results.filter((_, i) => set.mock.calls[i]?.[1] === queryTimeout)
+        const cleared = clear.mock.calls.map(([timer]) => timer)
+        assert.strictEqual(timers.length, 2)
+        for (const { value } of timers) assert.include(cleared, value)
+      } finally {
+        set.mockRestore()
+        clear.mockRestore()
+      }
+    }
+  )
 
   connected("are not sent when they are discarded", async ({ session }) => {
     const failed = Promise.allSettled([session.send(DOUBLE, [1])])

@@ -108,7 +108,10 @@ interface Connection {
 const same = (value: Sendable): Sendable => value
 
 /** A class of queries of the driver. */
-type QueryClass = new (config: { readonly text: string; readonly callback: () => void }) => object
+type QueryClass = new (config: { readonly text: string; readonly callback: () => void }) => {
+  /** Ends the time that the driver gives the query, if that is limited. */
+  callback: () => void
+}
 
 /** Sends the statements to the server now. The driver may still be busy with earlier ones. */
 export const sendPipeline = (client: Client, entries: ReadonlyArray<PipelineEntry>): void => {
@@ -196,6 +199,7 @@ const definePipeline = (Query: QueryClass) =>
 
     /** The server has failed to execute a statement, or the connection was lost. */
     handleError(error: unknown): void {
+      this.callback()
       const left = this.#entries.slice(this.#at)
       this.#at = this.#entries.length
       const [failed] = left
@@ -207,6 +211,7 @@ const definePipeline = (Query: QueryClass) =>
 
     handleReadyForQuery(): void {
       // every statement has been answered before
+      this.callback()
     }
 
     get #entry(): PipelineEntry {
