@@ -46,6 +46,20 @@ const registration = {
   version: { sdk: "test", runtime: "test" }
 }
 
+/** Connects a polling worker, always as the same process. `jobs` gets the ids of its jobs. */
+const connectPolling = (node: Node, fn: RunnableFunction, jobs: Array<string>) =>
+  node.engine.workers.connectRemote(
+    { ...registration, functions: [toRegistration(fn)] },
+    { onJob: ({ jobId }) => void jobs.push(jobId), onNotice: () => undefined },
+    { leaseMs: LEASE_MS, transport: "polling", instance: "one" }
+  )
+
+const getsOne = (jobs: ReadonlyArray<string>) =>
+  until(
+    Effect.sync(() => jobs.length),
+    (count) => count === 1
+  )
+
 /** A function whose only step begins, and ends when the test lets it. */
 const makeStep = () => {
   const begun = createDeferred<void>()
@@ -136,21 +150,12 @@ describe("a worker", () => {
   withTwo("that has moved keeps its turns when its earlier engine gives it up", (a, b) =>
     Effect.gen(function* () {
       const { fn } = makeStep()
-      const register = (node: Node, jobs: Array<string>) =>
-        node.engine.workers.connectRemote(
-          { ...registration, functions: [toRegistration(fn)] },
-          { onJob: ({ jobId }) => void jobs.push(jobId), onNotice: () => undefined },
-          { leaseMs: LEASE_MS, transport: "polling", instance: "one" }
-        )
       const jobs: Array<string> = []
-      const first = yield* register(a, jobs)
+      const first = yield* connectPolling(a, fn, jobs)
       first.makeRoom(1)
       const runId = yield* startRun(a, "order.placed")
-      yield* until(
-        Effect.sync(() => jobs.length),
-        (count) => count === 1
-      )
-      const second = yield* register(b, [])
+      yield* getsOne(jobs)
+      const second = yield* connectPolling(b, fn, [])
       assert.deepStrictEqual((yield* second.adopt(jobs)).lost, [])
 
       // as an engine does with a worker that has been away for too long
@@ -169,24 +174,13 @@ describe("a worker", () => {
     (a, b) =>
       Effect.gen(function* () {
         const { fn } = makeStep()
-        const register = (node: Node, jobs: Array<string>) =>
-          node.engine.workers.connectRemote(
-            { ...registration, functions: [toRegistration(fn)] },
-            { onJob: ({ jobId }) => void jobs.push(jobId), onNotice: () => undefined },
-            { leaseMs: LEASE_MS, transport: "polling", instance: "one" }
-          )
-        const getsOne = (jobs: ReadonlyArray<string>) =>
-          until(
-            Effect.sync(() => jobs.length),
-            (count) => count === 1
-          )
         const [atA, atB]: [Array<string>, Array<string>] = [[], []]
-        const first = yield* register(a, atA)
+        const first = yield* connectPolling(a, fn, atA)
         first.makeRoom(1)
         const runId = yield* startRun(a, "order.placed")
         yield* getsOne(atA)
         // it has dropped its turn when it moves, and gets the run again
-        const second = yield* register(b, atB)
+        const second = yield* connectPolling(b, fn, atB)
         second.makeRoom(1)
         yield* second.adopt([], "")
         yield* getsOne(atB)
