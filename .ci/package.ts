@@ -274,6 +274,12 @@ const emitted = run(process.execPath, [
   url
 ])
 assert.match(emitted, /hello packed command/)
+const [compiled = ""] = fs.readdirSync(path.join(project, "node_modules/.cache/ironflow"))
+assert.notEqual(
+  fs.readdirSync(path.join(project, "node_modules/.cache/ironflow", compiled)).length,
+  0,
+  "a command keeps its compiled code for the next one"
+)
 assert.equal(run(process.execPath, ["bundled.mjs", url]), "hello bundled client\n")
 
 write(

@@ -208,23 +208,22 @@ export const startedBy = inEnvironment(
   (_, runId) => `read run ${runId}`
 )
 
-const FIND_END_TIME = statement(
-  "RunRows.findEndTime",
-  "SELECT ended_at FROM runs WHERE id = ? AND environment = ?"
-)
-
-/** Whether a run has ended. Fails with `RunNotFoundError` when there is no such run. */
-function* hasEnded(tx: Transaction, environment: string, runId: string): Program<boolean, RunNotFoundError> {
-  const key = tx.findEnvironment(environment)
-  if (key !== undefined && isLeased(tx, key, runId)) return false
-  const row = key === undefined ? undefined : yield* get(FIND_END_TIME, runId, key)
-  if (row === undefined) return yield* refuse(new RunNotFoundError(runId))
-  return row.ended_at !== null
-}
-
 const text = (value: unknown): string | undefined => (value == null ? undefined : String(value))
-const iso = (value: unknown): string | undefined =>
-  value == null ? undefined : new Date(Number(value)).toISOString()
+
+/** Times that were shown last, and how, by the last digits of the time. */
+const shownTimes: Array<{ readonly at: number; readonly shown: string } | undefined> = new Array(64)
+
+/** A time in epoch milliseconds, in ISO 8601. Runs of one transaction have the same times, so few are formatted twice. */
+const iso = (value: unknown): string | undefined => {
+  if (value == null) return undefined
+  const at = Number(value)
+  const slot = at & (shownTimes.length - 1)
+  const known = shownTimes[slot]
+  if (known?.at === at) return known.shown
+  const shown = new Date(at).toISOString()
+  shownTimes[slot] = { at, shown }
+  return shown
+}
 
 /** A stored error as clients see it. */
 export const runError = (json: unknown): RunError =>
@@ -337,11 +336,33 @@ export const showEnding = inEnvironment(
   (_, { id }) => `read run ${id}`
 )
 
-/** The run, if it has ended. This is cheaper than reading the run to find out. */
+const SHOW_ENDED_RUN = statement(
+  "RunRows.showEndedRun",
+  `${RUNS_WITH_EVENTS} ${ONE} AND r.ended_at IS NOT NULL`
+)
+
+const FIND_KEY_IN_ENVIRONMENT = statement(
+  "RunRows.findKeyInEnvironment",
+  "SELECT key FROM runs WHERE id = ? AND environment = ?"
+)
+
+/**
+ * The run, if it has ended; `undefined` if it has not. The data of a run that has not ended is not read. Fails with
+ * `RunNotFoundError`.
+ */
 export const getEndedRun = inEnvironment(
   "getEndedRun",
-  function* (tx: Transaction, environment: string, runId: string) {
-    return (yield* hasEnded(tx, environment, runId)) ? yield* getRun.in(tx, environment, runId) : undefined
+  function* (
+    tx: Transaction,
+    environment: string,
+    runId: string
+  ): Program<Run | undefined, RunNotFoundError> {
+    const key = tx.findEnvironment(environment)
+    if (key !== undefined && isLeased(tx, key, runId)) return undefined
+    const row = key === undefined ? undefined : yield* get(SHOW_ENDED_RUN, runId, key)
+    if (row !== undefined) return yield* readRun(tx, row)
+    const open = key === undefined ? undefined : yield* get(FIND_KEY_IN_ENVIRONMENT, runId, key)
+    return open === undefined ? yield* refuse(new RunNotFoundError(runId)) : undefined
   },
   (_, runId) => `read run ${runId}`
 )
