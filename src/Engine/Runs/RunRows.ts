@@ -211,15 +211,15 @@ export const startedBy = inEnvironment(
 const text = (value: unknown): string | undefined => (value == null ? undefined : String(value))
 
 /** Times that were shown last, and how, by the last digits of the time. */
-const shownTimes: Array<{ readonly at: number; readonly shown: string } | undefined> = new Array(64)
+const shownTimes = Array.from({ length: 64 }, () => ({ at: Number.NaN, shown: "" }))
 
 /** A time in epoch milliseconds, in ISO 8601. Runs of one transaction have the same times, so few are formatted twice. */
 const iso = (value: unknown): string | undefined => {
   if (value == null) return undefined
   const at = Number(value)
   const slot = at & (shownTimes.length - 1)
-  const known = shownTimes[slot]
-  if (known?.at === at) return known.shown
+  const known = shownTimes[slot]!
+  if (known.at === at) return known.shown
   const shown = new Date(at).toISOString()
   shownTimes[slot] = { at, shown }
   return shown
