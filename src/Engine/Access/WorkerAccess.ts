@@ -94,6 +94,7 @@ export const limitsOf = (caller: Caller, environment: string): WorkerLimits => (
     !caller.mayAll("secret:read") ||
     caller.isDenied("emit:event") ||
     caller.isDenied("function:register") ||
+    caller.isDenied("run:read") ||
     caller.isDenied("subscription:read"),
   mayRun: (fn) => {
     if (caller.isEnded) return false
