@@ -59,7 +59,7 @@ export interface AccessLogEntry {
   readonly by: string
   /** The action, such as `apikey:create`. */
   readonly action: string
-  /** The id of what was changed. */
+  /** The id of what was changed; for a bulk operation, that of the operation. */
   readonly subject: string
   readonly details: { readonly [name: string]: unknown }
 }

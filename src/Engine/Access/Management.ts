@@ -57,7 +57,7 @@ export interface ManagementOfEnvironment {
   readonly orgs: Unchecked<OrgsApi<EffectKind>>
   readonly roles: Unchecked<RolesApi<EffectKind>>
   readonly policies: Unchecked<PoliciesApi<EffectKind>>
-  /** The entries of the access log, newest first. */
+  /** The entries of the access log, newest first, without those about something that a policy denies the caller. */
   readonly log: (limit: number) => Effect.Effect<ReadonlyArray<AccessLogEntry>, EngineError>
 }
 

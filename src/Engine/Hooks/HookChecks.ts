@@ -12,7 +12,7 @@ const LOOKUP_MS = 10_000
 
 const hostOf = (url: URL): string => url.hostname.replace(/^\[|\]$/g, "")
 
-/** The address in the URL; `undefined` when the URL has a name, which must be looked up. */
+/** The address in the URL, or that of `localhost`; `undefined` when the URL has another name, which must be looked up. */
 const addressIn = (url: URL): string | undefined => {
   const host = hostOf(url)
   return isIP(host) !== 0 ? host : /^(.+\.)?localhost\.?$/.test(host) ? "127.0.0.1" : undefined

@@ -117,8 +117,9 @@ export class AccessCheck {
   /**
    * Authenticates a request, and determines its environment. The key is in the header `Authorization`. For a
    * socket it may be in `token` of the query, since browsers cannot set headers there. Without a key, the
-   * session cookie counts if the request is from one of our own pages. Throws `UnauthenticatedError` without
-   * a valid key, and `UnauthorizedError` when the request names another environment than its key.
+   * session cookie counts if the request is from one of our own pages. While the engine has no keys, a request
+   * needs none. Throws `UnauthenticatedError` without a valid key, and `UnauthorizedError` when the request
+   * names another environment than its key.
    */
   admit(request: RequestHead, query?: URLSearchParams): Visitor {
     const { headers } = request

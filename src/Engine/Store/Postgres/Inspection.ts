@@ -25,7 +25,7 @@ export interface PostgresFacts {
   readonly known: number
   /** Whether this version works with the tables; absent where there are none. */
   readonly fit?: Fit
-  /** The names of the engines that use the tables now. */
+  /** The names of the engines that use the tables now; empty unless the tables fit this version. */
   readonly engines: ReadonlyArray<string>
   readonly isStandby: boolean
   readonly synchronousCommit: string

@@ -82,8 +82,9 @@ export const tooNewError = (settings: PostgresSettings, version?: number): Store
   )
 
 /**
- * Fails with `StoreError`: `STORE_UNAVAILABLE` when Postgres cannot be reached or is too old, or its tables are newer than this
- * version.
+ * Creates the tables, or brings them to this version. Fails with `StoreError`: `STORE_UNAVAILABLE` when Postgres cannot be reached or
+ * is too old, or when the tables are too new for this version; `STORE_LOCKED` when engines of an older version, which cannot work
+ * with the change, or an import use them; `STORE_CORRUPT` when the schema has tables of another program.
  */
 export const migrate = async (driver: Driver, settings: PostgresSettings): Promise<Migrated> => {
   let opened: Client | undefined
@@ -189,7 +190,7 @@ export const beingFilledError = ({ shown }: PostgresSettings): StoreError =>
     { code: "STORE_LOCKED" }
   )
 
-/** The names of the engines that use the tables. */
+/** The names of up to three engines of the tables, the one that was seen last first. */
 const namesOfNodes = async (client: Client, { schema }: PostgresSettings): Promise<string> => {
   const there = await client.query("SELECT to_regclass($1) IS NOT NULL AS is_there", [`${schema}.nodes`])
   const { rows } =

@@ -8,9 +8,9 @@ import { type Announced, type Changes, noCounts, type ChangeKind, changeKinds } 
 import type { Wants } from "../Store.ts"
 import { type CommitRange, rangesOf } from "./Commits.ts"
 
-/** Most bytes of a notification. Postgres accepts less than 8,000. */
+/** Maximum number of bytes of a notification. Postgres accepts less than 8,000. */
 const MOST_BYTES = 7800
-/** Most characters of the row beside a notification. */
+/** Maximum number of characters of the row beside a notification. */
 const MOST_CHARACTERS = 4 * 1024 * 1024
 
 /** What an engine tells of itself in each notification. */
@@ -111,7 +111,7 @@ export class NotificationBuilder {
   }
 }
 
-/** Most ranges of commit numbers in a notification. */
+/** Maximum number of ranges of commit numbers in a notification. */
 const MOST_SPANS = 100
 
 /** What another engine has told. */

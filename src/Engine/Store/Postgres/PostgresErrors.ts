@@ -10,7 +10,10 @@ const codeOf = (cause: unknown): string =>
 /** Error codes of Node.js for connections. */
 const SYSTEM = /^E[A-Z_]+$/
 
-/** Whether the connection was lost, or the server is ending it: the same request may succeed on another connection. */
+/**
+ * Whether the connection was lost, is being ended by the server, or cannot serve the request: the same request may succeed on
+ * another connection.
+ */
 export const isConnectionLost = (cause: unknown): boolean => {
   if (cause instanceof StoreError) return cause.cause !== undefined && isConnectionLost(cause.cause)
   if (isStalePlan(cause)) return true
@@ -177,7 +180,7 @@ const adviceFor = (code: string, message: string): Advice | undefined => {
   }
 }
 
-/** Whether Postgres is out of reach or accepts nothing at the moment, whatever the request was. */
+/** Whether Postgres is out of reach, refuses this user, or cannot serve requests at the moment. */
 export const isUnavailable = (cause: unknown): boolean =>
   cause instanceof StoreError
     ? cause.code === "STORE_UNAVAILABLE" || cause.code === "STORE_LOCKED"
@@ -199,6 +202,10 @@ export const openError = (shown: string, cause: unknown): StoreError =>
 export const closeError = (cause: unknown): StoreError =>
   storeError("Postgres could not be told that this engine stops", cause, LOST_AT_END)
 
+/**
+ * The `StoreError` for a failure, with advice; `what` begins its message, and `lost` is the advice for a lost connection. A
+ * `StoreError` is returned as it is, unless it says that stored JSON cannot be parsed: `what` then says where.
+ */
 export const storeError = (what: string, cause: unknown, lost = LOST): StoreError => {
   const reason = messageOf(cause)
   if (cause instanceof StoreError) {

@@ -22,8 +22,9 @@ import { fill, type Imported, ownMeta, type Source, type Table, type Values } fr
 /** Tables that belong to one database and its engines. They are not exported. */
 const OWN = ["engine", "nodes", "node_workers", "news"]
 
+/** How many rows are read at once. */
 const BATCH = 500
-/** Most parameters of a statement. Postgres accepts 65,535. */
+/** Maximum number of parameters of a statement. Postgres accepts 65,535. */
 const PARAMETERS = 30_000
 
 const quoted = (columns: ReadonlyArray<string>): string => columns.map((name) => `"${name}"`).join(", ")
