@@ -201,7 +201,7 @@ const look = (partial: string, filename: string): BackupInfo => {
   }
 }
 
-/** Opens an engine's database for reading. The engine may be using it. Throws `ValidationError` or `StoreError` for any other file. */
+/** Opens an engine's database for reading. The engine may be using it. Throws `ValidationError` or `StoreError` for other files. */
 const openToRead = (filename: string): DatabaseSync => {
   const db = new DatabaseSync(filename, { readOnly: true, timeout: 5000 })
   try {

@@ -87,7 +87,7 @@ test("an engine that is started later knows the earlier functions", (first, stor
 test("pausing a function that is deleted in the same moment fails", (_, store) =>
   Effect.gen(function* () {
     yield* store.write(FunctionRows.registerFunctions("default", [handles("ship")]))
-    const deleting = store.write(FunctionRows.deleteFunction("default", "ship"))
+    const deleting = Effect.orDie(store.write(FunctionRows.deleteFunction("default", "ship")))
     const racing: StoreService = { ...store, read: (call) => Effect.andThen(deleting, store.read(call)) }
     const { in: operationsIn } = yield* Effect.scoped(
       Effect.provide(
