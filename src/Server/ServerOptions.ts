@@ -46,7 +46,7 @@ export interface HttpServerOptions {
   readonly maxConnections?: number
   /**
    * How long a worker may be silent before its runs go to others; `"15s"` by default, from 3 seconds to an
-   * hour. The worker itself aborts them two seconds earlier.
+   * hour. The worker itself aborts them two seconds earlier, or a fifth of the term if that is less.
    */
   readonly leaseTerm?: Duration
   /**

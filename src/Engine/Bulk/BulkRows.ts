@@ -41,7 +41,7 @@ const COLUMNS =
 const nothing: BulkProgress = { matched: 0, done: 0, skipped: {}, examples: [] }
 
 const recordOf = (tx: Transaction, row: Row): BulkRecord => ({
-  // only this file writes the column
+  // only this file and `AdvanceErase.ts` write the column
   ...(parseStored(String(row.progress)) as BulkProgress),
   id: String(row.id),
   environment: tx.environmentName(Number(row.environment)),

@@ -262,7 +262,7 @@ function* eraseRecorded(
   isMeant: (activity: RunActivity) => boolean
 ): Program<void> {
   for (const { activity: text, seq } of yield* all(LIST_AUDIT_RECORDS, runId)) {
-    // only `record` writes this column
+    // only `record` and this function write this column
     const activity = parseStored(String(text)) as RunActivity
     if (isMeant(activity))
       yield* write(ERASE_AUDIT_RECORD, JSON.stringify(withoutData(activity, mark)), runId, seq!)

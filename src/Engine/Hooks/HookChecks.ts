@@ -1,4 +1,4 @@
-/** Checks at the start of the engine whether hooks can be called at all. Later failures show only in the log. */
+/** Checks at the start of the engine whether hooks can be called at all. Later failures show in the log and in the metrics. */
 import * as Dns from "node:dns/promises"
 import { isIP } from "node:net"
 import * as Effect from "effect/Effect"

@@ -178,7 +178,7 @@ const writeNew = async (
     makeFile(partial, DEFAULT_MODE)
     await fill(partial, signal)
     signal.throwIfAborted()
-    const info = look(partial, filename)
+    const info = infoOf(partial, filename)
     await putNew(partial, filename)
     return info
   } finally {
@@ -186,7 +186,7 @@ const writeNew = async (
   }
 }
 
-const look = (partial: string, filename: string): BackupInfo => {
+const infoOf = (partial: string, filename: string): BackupInfo => {
   const db = openToRead(partial)
   try {
     const madeAt = madeAtOf(db)

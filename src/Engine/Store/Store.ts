@@ -63,7 +63,7 @@ export interface StoreService {
   readonly setGate?: (gate: Gate) => void
   /** The common clock of all engines on the database, whose own clocks may differ. Absent where there can be only one engine. */
   readonly clock?: Clock.Clock
-  /** The number of this engine among those that share the database. Absent where it is the only one. */
+  /** The number of this engine among those that share the database. Absent where there can be only one engine. */
   readonly node?: number
   /**
    * Tells other engines on the same database of something that is not stored, if they want to hear of it. `make` builds what is

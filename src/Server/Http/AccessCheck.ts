@@ -3,7 +3,7 @@
  * the responses.
  *
  * While there are no keys, the server trusts everybody who can reach its port. It does not trust browsers
- * that act for a page of another site. As soon as there is a key, every call requires one.
+ * that act for a page of another site. As soon as there is a key, every call that is not public requires one.
  */
 import type { IncomingHttpHeaders } from "node:http"
 import { isIP } from "node:net"

@@ -15,7 +15,7 @@ import {
   postgresSettingsOf,
   READ_SESSION
 } from "./Driver.ts"
-import { isConflict, openError } from "./PostgresErrors.ts"
+import { isConflict, LOST_FOR_GOOD, openError } from "./PostgresErrors.ts"
 import type { PostgresOptions } from "./Options.ts"
 import type { Session } from "./Session.ts"
 
@@ -101,7 +101,7 @@ export const migrate = async (driver: Driver, settings: PostgresSettings): Promi
       }
     }
   } catch (cause) {
-    throw openError(settings.shown, cause)
+    throw openError(settings.shown, cause, opened === undefined ? undefined : LOST_FOR_GOOD)
   } finally {
     await opened?.end().catch(() => undefined)
   }

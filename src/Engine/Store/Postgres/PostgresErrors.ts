@@ -59,10 +59,11 @@ const unavailable = (advice: string, retryable = true): Advice => ({
   advice
 })
 
+/** The advice for a connection that an engine has lost. */
 const LOST = unavailable("The connection to Postgres was lost; the engine connects again by itself")
-/** The error for the last message of an engine that stops. */
-const LOST_AT_END = unavailable("The connection to Postgres was lost")
-/** The error for a connection that was never established. */
+/** The advice where nobody connects again: for a command, and for the last message of an engine that stops. */
+export const LOST_FOR_GOOD = unavailable("The connection to Postgres was lost")
+/** The advice for a connection that was never established. */
 const NEVER_THERE = unavailable(
   "The connection to Postgres ended before it could be used: check that the host and port in the database URL are those of Postgres, and look at its log"
 )
@@ -194,13 +195,13 @@ const messageOf = (cause: unknown): string => {
   return /not queryable/i.test(message) ? "Connection terminated" : message
 }
 
-/** The error for a database that could not be opened. */
-export const openError = (shown: string, cause: unknown): StoreError =>
-  storeError(`Cannot use Postgres at ${shown}`, cause, NEVER_THERE)
+/** The error for a database that cannot be used. `lost` is the advice when the connection was lost. */
+export const openError = (shown: string, cause: unknown, lost = NEVER_THERE): StoreError =>
+  storeError(`Cannot use Postgres at ${shown}`, cause, lost)
 
 /** The error for an engine that cannot tell Postgres that it stops. */
 export const closeError = (cause: unknown): StoreError =>
-  storeError("Postgres could not be told that this engine stops", cause, LOST_AT_END)
+  storeError("Postgres could not be told that this engine stops", cause, LOST_FOR_GOOD)
 
 /**
  * The `StoreError` for a failure, with advice; `what` begins its message, and `lost` is the advice for a lost connection. A

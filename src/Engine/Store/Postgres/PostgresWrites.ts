@@ -266,7 +266,7 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
     server.measured(Number(serverMs))
     const { isAway } = this.writer.transactionStart
     // a transaction finds out whether Postgres takes writes again
-    if (hasLapsed === 1 || !isLive || isAway || reachability.outage !== undefined) this.writer.look()
+    if (hasLapsed === 1 || !isLive || isAway || reachability.outage !== undefined) this.writer.checkNodes()
   }
 
   lookFailed(error: unknown): void {

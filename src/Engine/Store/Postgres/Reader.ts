@@ -1,6 +1,6 @@
 /**
  * Runs programs that only read. Those that arrive in one turn of the event loop share a connection and a snapshot, and their
- * statements are sent together. A slow program delays only those that share its snapshot.
+ * statements are sent together. A slow program delays those that share its snapshot, and others only when no connection is left.
  */
 import type { Pool } from "pg"
 import { setImmediate } from "../../../RealTimers.ts"

@@ -120,8 +120,8 @@ export class Writer {
     this.#closed ??= reason
   }
 
-  /** Begins a transaction soon, even if no program is queued: it checks the state of the nodes. */
-  look(): void {
+  /** Begins a transaction soon, even if no program is queued: each one checks the state of the nodes. */
+  checkNodes(): void {
     if (this.#isWorking) return
     this.submit(
       () => Promise.resolve(),
