@@ -254,7 +254,7 @@ export class TransactionStart {
       (this.#found?.isOther === true && (await writeConnection.restore(session)) ? 0 : undefined)
     if (isThere === undefined || (this.#options.isAlone && isThere !== 1)) {
       throw new StoreError(
-        "Another engine has taken over the tables, or this one was away for so long that the others have forgotten it: it stops, and has written nothing since. Start it again",
+        "Another engine has taken over the tables, or this one was away for so long that the others have forgotten it: this engine stops, and has written nothing since. Start it again",
         { code: "STORE_LOCKED" }
       )
     }
