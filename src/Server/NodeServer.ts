@@ -12,7 +12,7 @@ import { ALPN_PROTOCOLS, type BothVersions } from "./Http/Http2.ts"
 import { endWithResponse } from "./Http/EndWithResponse.ts"
 import type { ResolvedOptions } from "./ServerOptions.ts"
 
-/** How long a whole request may take to arrive, in milliseconds; the default of Node.js. */
+/** How long a whole request may take to arrive at least, in milliseconds; the default of Node.js. A long body timeout extends it. */
 const REQUEST_TIMEOUT_MS = 300_000
 
 /** How long a connection may carry no request when the server stops, in milliseconds. */

@@ -42,11 +42,11 @@ export interface HttpServerOptions {
    * an hour.
    */
   readonly bodyTimeoutMs?: number
-  /** The most connections at once; further ones are closed. 10000 by default. */
+  /** Maximum number of open connections; further ones are closed. 10000 by default. */
   readonly maxConnections?: number
   /**
    * How long a worker may be silent before its runs go to others; `"15s"` by default, from 3 seconds to an
-   * hour. The worker itself aborts them two seconds earlier.
+   * hour. The worker itself aborts them two seconds earlier, or a fifth of the term if that is less.
    */
   readonly leaseTerm?: Duration
   /**
@@ -124,7 +124,7 @@ export const resolveOptions = ({ console: pages, ...options }: HttpServerOptions
     "maxConnections"
   ] as const) {
     if (!Number.isSafeInteger(resolved[name]) || resolved[name] <= 0) {
-      throw new ValidationError(`\`${name}\` must be a positive integer, got ${show(resolved[name])}`)
+      throw new ValidationError(`\`${name}\` must be an integer, at least 1, got ${show(resolved[name])}`)
     }
   }
   if (resolved.bodyTimeoutMs > MAX_BODY_TIMEOUT_MS) {

@@ -138,7 +138,7 @@ describe("invalid use ends with exit code 2 and one line", () => {
     [["serve", "--database-pool-size", "5"], "--database-pool-size is about connections to Postgres"],
     [
       ["serve", "--database-url", "postgres://localhost:1/orders", "--database-pool-size", "1"],
-      "--database-pool-size of a command) is 1: it must be a whole number, 2 or more"
+      "--database-pool-size of a command) is 1: it must be an integer, at least 2"
     ],
     [["serve", "--port", "99999", "--data", "port.db"], "from 0 to 65535"]
   ] as const)("ironflow %j, as a process", async ([args, reason]) => {

@@ -381,7 +381,7 @@ describe("a function that fails", () => {
   })
 
   it.each([
-    [{ runs: 0 }, "`failing.runs` must be a whole number from 1 up"],
+    [{ runs: 0 }, "`failing.runs` must be an integer, at least 1"],
     [{ rate: 2 }, "`failing.rate` must be a number above 0"],
     [{ window: "2h" }, "`failing.window` must be an hour at most"]
   ])("cannot be defined by %o", async (failing, message) => {

@@ -943,6 +943,38 @@ it("a worker gets no run with a secret while its key may not read that secret", 
   assert.deepStrictEqual(deliveries[0].job.secrets, { PROD_KEY: MARK })
 })
 
+it("a worker gets no run about other runs while its key may not read runs", async () => {
+  const role = await keys.makeRole({ actions: "*" })
+  const deny = await keys.makePolicy({ effect: "deny", actions: "run:read", resources: "*" })
+  const { key } = await keys.makeKey({ role_ids: [role] })
+  const id = nextWorker()
+  const call = (worker: string, path: string, body: object, as?: string) =>
+    keys.ok(keys.send("POST", `/api/v1/workers/${worker}/${path}`, body, as === undefined ? {} : { key: as }))
+  const spy = { id: "spy", event: "system.run.*.failed" }
+  const { session } = await call(id, "register", turnsBody(id, spy), key)
+  await keys.assign(role, deny)
+  const shipper = nextWorker()
+  const ships = await call(shipper, "register", turnsBody(shipper, { id: "ship", event: "order.placed" }))
+  await keys.ok(keys.rpc("IronflowService/Trigger", { event: "order.placed", data: {} }))
+  const taken = await call(shipper, "turns/poll", {
+    session: ships.session,
+    asked: 1,
+    seen: 0,
+    waitMs: 30_000
+  })
+  const { jobId, runId } = taken.deliveries[0].job
+  const ops = [{ _tag: "Fail", error: { name: "Error", message: MARK } }]
+  await call(shipper, "turns/reports", { session: ships.session, batch: 1, reports: [{ jobId, runId, ops }] })
+
+  const before = await call(id, "turns/poll", { session, asked: 1, seen: 0, waitMs: 0 }, key)
+  const waiting = call(id, "turns/poll", { session, asked: 1, seen: 0, waitMs: 30_000 }, key)
+  await keys.remove(role, deny)
+
+  assert.deepStrictEqual(before.deliveries, [])
+  const { deliveries } = await waiting
+  assert.strictEqual(deliveries[0].job.functionId, "spy")
+})
+
 it("a worker that names its environment has the rights of its key there", async () => {
   const roleId = await keys.makeRole({ actions: "*", condition: 'request.environment == "staging"' })
   const { key } = await keys.makeKey({ env_id: "*", role_ids: [roleId] })

@@ -240,7 +240,7 @@ describe("events", () => {
     assert.strictEqual(body.code, "deadline_exceeded")
     assert.match(
       body.message,
-      /^Event evt_\w+ is stored, but not all of its runs \(run_\w+\) ended within 1ms/
+      /^Event evt_\w+ is stored, but not all of its runs \(run_\w+\) have ended within 1ms/
     )
   })
 

@@ -1,6 +1,7 @@
 /**
  * Who may do what, in memory: the keys by hash, and the compiled policies of each. The records are read at the start. They are
- * updated after every commit that changes them, before the caller of that change is answered. A check needs no query.
+ * updated after every commit that changes them, before the caller of that change is answered. While they may be outdated (see
+ * `AccessFreshness.ts`), they are read again before the next call is judged. Otherwise a check needs no query.
  */
 import * as Layer from "effect/Layer"
 import { hash, timingSafeEqual } from "node:crypto"
@@ -35,7 +36,8 @@ export const hashOf = (key: string): string => hash("sha256", key, "hex")
 
 /**
  * The caller of the engine: with the secret of a key, or without a key while there are no keys. A caller with a key ends when the
- * key is deleted or expires, or when its secret is replaced. A caller without a key ends when the first key is created.
+ * key is deleted or expires, or when its secret is replaced and the overlap is over. A caller without a key ends when the first
+ * key is created.
  */
 export class Caller {
   /** How often the caller's permissions may have changed. */
@@ -154,8 +156,8 @@ export class Caller {
   }
 
   /**
-   * Calls `listener` when the key ends (`ended`), and when its permissions may have changed. Returns a function that stops it. It
-   * is for work that goes on between calls: an open socket, or a long response.
+   * Calls `listener` when the caller ends (`ended`), and when its permissions may have changed. Returns a function that stops it.
+   * It is for work that goes on between calls: an open socket, or a long response.
    */
   watch(listener: (ended: boolean) => void): () => void {
     this.#listeners.add(listener)
@@ -168,7 +170,7 @@ export class Caller {
     }
   }
 
-  /** Never succeeds. Fails when the key ends, and when its permissions have changed and `check` then throws. */
+  /** Never succeeds. Fails when the caller ends, and when its permissions may have changed and `check` then throws. */
   until(check: () => void): Effect.Effect<never, IronflowError> {
     return Effect.callback((resume) => {
       const failIfRefused = (ended: boolean): void => {
@@ -192,7 +194,7 @@ export class Caller {
     this.#expiry?.interruptUnsafe()
   }
 
-  /** Drops the compiled policies, because policies have changed, and calls the listeners. */
+  /** Drops the compiled policies, because the policies or the key have changed, and calls the listeners. */
   forget(): void {
     this.#permissions = undefined
     this.changes++
@@ -335,7 +337,10 @@ export class AccessService {
     return this.#callers.has(placeOf(hashOf(key)))
   }
 
-  /** A caller with the key that has this id, by the current record of the key; `undefined` when the key is gone. */
+  /**
+   * A caller with the key that has this id, by the current record of the key; `undefined` when the key is gone. This caller is not
+   * told of later changes: get another one for each piece of work.
+   */
   callerOf(keyId: string): Caller | undefined {
     const key = this.keys.get(keyId)
     return key === undefined ? undefined : new Caller(this, key, key.expiresAt)
@@ -352,7 +357,7 @@ export class AccessService {
     return [...ids].flatMap((id) => this.policies.get(id) ?? [])
   }
 
-  /** When a key was last used. */
+  /** When a key was last used, epoch milliseconds; `undefined` for a key that was not used yet. */
   lastUse(key: KeyRecord): number | undefined {
     return this.#uses.get(key.id) ?? key.lastUsedAt
   }

@@ -46,7 +46,7 @@ export class AccessFreshness {
     return !this.#isCurrent() || (key !== undefined && this.#mayBeNew(key))
   }
 
-  /** Reads the records. If they cannot be read and may be outdated, fails with a retryable `StoreError`. */
+  /** Reads the records. Fails with a `StoreError` when they cannot be read in time and may be outdated. */
   readonly refresh: Effect.Effect<void, StoreError> = Effect.suspend(() =>
     Effect.catch(
       Effect.timeoutOrElse(this.#options.copy.refreshed, {

@@ -3,7 +3,7 @@ import { type Program, get, variant, refuse } from "../Store/Program.ts"
 import { LimitExceededError, InvalidStateError } from "../../Errors.ts"
 import * as BuiltIn from "./BuiltIn.ts"
 
-/** Most records of each kind: keys, organizations, roles and policies. */
+/** Maximum number of records of each kind: keys, organizations, roles and policies. */
 export const MAX_ACCESS_RECORDS = 10_000
 
 type Table = "api_keys" | "orgs" | "roles" | "policies"

@@ -7,8 +7,8 @@ import type { AccessLogEntry } from "./AccessRecords.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 
 /**
- * Most entries of each of the two logs. Operations on runs have a log of their own, because they are more frequent and must not
- * displace changes of keys.
+ * Maximum number of entries of each of the two logs. Single operations on functions and runs have a log of their own, because they
+ * are more frequent and must not displace changes of keys.
  */
 export const MAX_LOG_ENTRIES = 10_000
 
@@ -52,6 +52,7 @@ const DELETE_OLD_ACCESS_ENTRIES = statement(
   "DELETE FROM access_log WHERE seq <= ?"
 )
 
+/** Logs a change of a key, an organization, a role or a policy, or the beginning or end of a bulk operation. */
 export function* log(
   tx: Transaction,
   by: string,

@@ -4,7 +4,7 @@ import type { PolicyEffect } from "../../Policy.ts"
 export interface KeyRecord {
   readonly id: string
   readonly name: string
-  /** The beginning of the key, by which a person recognizes it. */
+  /** The beginning of the key, by which a person recognizes it; empty for the bootstrap key. */
   readonly prefix: string
   /** SHA-256 of the key, in hex: the key itself is not stored. */
   readonly hash: string
@@ -14,7 +14,7 @@ export interface KeyRecord {
   readonly createdAt: number
   readonly expiresAt?: number
   readonly lastUsedAt?: number
-  /** The secret before the current one. It works until its own end. */
+  /** The secret before the current one. It works until its own end, or that of the key. */
   readonly previous?: { readonly hash: string; readonly endsAt: number }
 }
 
@@ -59,7 +59,7 @@ export interface AccessLogEntry {
   readonly by: string
   /** The action, such as `apikey:create`. */
   readonly action: string
-  /** The id of what was changed. */
+  /** The id of what was changed; for a bulk operation, that of the operation. */
   readonly subject: string
   readonly details: { readonly [name: string]: unknown }
 }

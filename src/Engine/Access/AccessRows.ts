@@ -1,7 +1,6 @@
 /**
- * Reads all API keys, organizations, roles and policies. They are few rows, which the engine keeps in memory. Every write of them
- * (see `KeyRows.ts` and the like) adds its change to the changes of the commit, so that the engine has it in memory before the
- * caller is answered.
+ * Reads all API keys, organizations, roles and policies. They are few rows, which the engine keeps in memory: see `Access.ts`.
+ * Every write of them (in `KeyRows.ts` and the like) adds its change to the changes of the commit, from which the engine takes it.
  */
 import { all, statement, type Program, acrossEnvironments } from "../Store/Program.ts"
 import type { AccessRecords } from "./AccessRecords.ts"

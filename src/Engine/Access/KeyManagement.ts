@@ -129,16 +129,16 @@ export const make = (manager: ManagingCaller): Unchecked<ApiKeysApi<EffectKind>>
   }
 }
 
-/** Longest lifetime of a key, milliseconds: a hundred years, so that its end fits into a date. */
-const longestLife = 100 * 365 * 24 * 3_600_000
+/** The longest lifetime of a key, milliseconds: a hundred years, so that its end fits into a date. */
+const LONGEST_LIFE_MS = 100 * 365 * 24 * 3_600_000
 
-/** How long the old secret may go on working, milliseconds. */
-const longestOverlap = 30 * 24 * 3_600_000
+/** The longest time for which the old secret may go on working, milliseconds. */
+const LONGEST_OVERLAP_MS = 30 * 24 * 3_600_000
 
 const ENVIRONMENT_ID = "env_"
 const PREFIX = "ifk_"
 /** How many characters of a key are stored, so that a person recognizes it. */
-const shownLength = PREFIX.length + 6
+const SHOWN_LENGTH = PREFIX.length + 6
 
 const takeKey = taker(CreateApiKey, notAnObject("An API key"))
 const takeRotation = taker(RotateApiKey, () => "Rotate: the body must be an object, or empty")
@@ -161,7 +161,7 @@ const readLife = (duration: unknown): number => {
     )
   }
   const ms = positiveDuration(duration, what)
-  if (ms > longestLife)
+  if (ms > LONGEST_LIFE_MS)
     throw new ValidationError(
       `${what} is too long: give at most 36500d, or leave it out for a key that does not expire`
     )
@@ -178,7 +178,7 @@ const readOverlap = (options: unknown): number | undefined => {
     )
   }
   const ms = positiveDuration(overlap, what)
-  if (ms > longestOverlap) {
+  if (ms > LONGEST_OVERLAP_MS) {
     throw new ValidationError(`${what} is too long: the previous secret may stay valid for at most 30d`)
   }
   return Math.ceil(ms)
@@ -205,7 +205,7 @@ const newestFirst = (a: KeyRecord, b: KeyRecord): number =>
 
 const newSecret = (): string => PREFIX + randomBytes(32).toString("base64url")
 
-const stored = (secret: string) => ({ hash: hashOf(secret), prefix: secret.slice(0, shownLength) })
+const stored = (secret: string) => ({ hash: hashOf(secret), prefix: secret.slice(0, SHOWN_LENGTH) })
 
 const withSecret = (key: APIKey, secret: string): APIKeyWithSecret => ({ ...key, secret, key: secret })
 

@@ -1,6 +1,6 @@
 /**
- * Operations on functions and runs that are kept in the access log: pausing a function, starting a run, forking a run, or moving
- * it to another version.
+ * Operations on functions and runs that are kept in the access log: pausing and resuming a function, starting a run of it,
+ * forking a run, and moving a run to another version.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -10,7 +10,7 @@ import type { Raw } from "../../Client/NarrowErrors.ts"
 import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import {
   type EngineError,
-  type FunctionNotFoundError,
+  FunctionNotFoundError,
   type InvalidStateError,
   LimitExceededError,
   type RunNotFoundError,
@@ -136,10 +136,9 @@ const make = (store: StoreService, environment: string, caller?: Caller): Operat
       checked(() => ({ id: Limits.checkName("function id", functionId), pause: readPause() })),
       ({ id, pause }) =>
         Effect.flatMap(store.write(pauseFunction(environment, id, by, pause)), () =>
-          Effect.map(
-            store.read(FunctionRows.getFunction(environment, id)),
-            // the function existed when the pause was stored, and nothing else has run since
-            (fn) => fn!
+          Effect.flatMap(store.read(FunctionRows.getFunction(environment, id)), (fn) =>
+            // another caller may have deleted the function since
+            fn === undefined ? Effect.fail(new FunctionNotFoundError(id)) : Effect.succeed(fn)
           )
         )
     )
@@ -219,7 +218,7 @@ const resultOf = (step: string, value: unknown): string => {
   )
 }
 
-/** Most characters of the reason for a pause. */
+/** Maximum number of characters of the reason for a pause, and of the name of who paused. */
 const MAX_REASON = 4096
 
 const readText = (what: string, text: unknown): string => {

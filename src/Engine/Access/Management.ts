@@ -1,9 +1,9 @@
 /**
  * Manages keys, organizations, roles and policies: checks the input, then runs one operation of the store.
  *
- * A caller with a key is limited by that key. It sees and creates only keys of its own environment. It can give nobody more
- * permissions than it has itself. It can change what all environments share only with a key for all environments. The engine's
- * own process, and any caller while there are no keys, may do everything.
+ * A caller with a key is limited by that key. With a key that is bound to an environment, it sees and creates only keys of that
+ * environment, and cannot change what all environments share. It can give nobody more permissions than it has itself. The
+ * engine's own process, and any caller while there are no keys, may do everything.
  */
 import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import * as Context from "effect/Context"
@@ -57,7 +57,7 @@ export interface ManagementOfEnvironment {
   readonly orgs: Unchecked<OrgsApi<EffectKind>>
   readonly roles: Unchecked<RolesApi<EffectKind>>
   readonly policies: Unchecked<PoliciesApi<EffectKind>>
-  /** The entries of the access log, newest first. */
+  /** The entries of the access log, newest first, without those about something that a policy denies the caller. */
   readonly log: (limit: number) => Effect.Effect<ReadonlyArray<AccessLogEntry>, EngineError>
 }
 

@@ -62,6 +62,7 @@ export const makeManagingCaller = (
   const policiesOf = ({ policyIds }: RoleRecord): ReadonlyArray<PolicyRecord> =>
     policyIds.flatMap((id) => access.policies.get(id) ?? [])
 
+  /** Throws `UnauthorizedError` when the caller's key is bound to an environment. `what` is for all environments. */
   const checkSpanning = (what: string): void => {
     if (bound === undefined) return
     throw new UnauthorizedError(

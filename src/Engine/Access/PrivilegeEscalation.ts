@@ -25,7 +25,7 @@ export const excess = (
   }
 }
 
-/** Most characters of patterns that one comparison looks at: that takes about a tenth of a second. */
+/** Maximum number of characters of patterns that one comparison looks at: that takes about a tenth of a second. */
 const MAX_COMPARED_CHARS = 10_000_000
 
 /** The cost of comparing a pattern with all actions, which are short. */

@@ -1,4 +1,4 @@
-/** Which runs a caller may see, and which events that started them. */
+/** Which runs a caller may see, and of which runs and events it may have the data. */
 import type { Run } from "../../Client/Client.ts"
 import { isObject } from "../../Json.ts"
 import { isFailureHandlerId } from "../../OnFailure.ts"

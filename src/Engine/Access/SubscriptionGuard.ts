@@ -23,8 +23,8 @@ const checkTopics = (caller: Caller, environment: string, pattern: string): void
 }
 
 /**
- * Throws `UnauthorizedError` when a policy denies a stream whose events a group may get. It is checked for every group, because a
- * group gives its members all events.
+ * Throws `UnauthorizedError` when a policy denies a stream whose events a group may get. It is checked for every group that gets
+ * events, because a group gives its members all of them.
  */
 const checkStreams = (caller: Caller, environment: string, pattern: string): void => {
   if (pattern.startsWith("topic:") || !caller.isDenied("stream:read")) return

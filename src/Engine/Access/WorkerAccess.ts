@@ -94,6 +94,7 @@ export const limitsOf = (caller: Caller, environment: string): WorkerLimits => (
     !caller.mayAll("secret:read") ||
     caller.isDenied("emit:event") ||
     caller.isDenied("function:register") ||
+    caller.isDenied("run:read") ||
     caller.isDenied("subscription:read"),
   mayRun: (fn) => {
     if (caller.isEnded) return false
@@ -121,7 +122,7 @@ export const permittedReports = (
   if (caller?.key !== undefined) {
     for (let i = 0; i < reports.length; i++) {
       for (const op of reports[i]!.ops) {
-        const error = writes.has(op._tag) ? refusalOf(() => checkOp(caller, environment, op)) : undefined
+        const error = checkedOps.has(op._tag) ? refusalOf(() => checkOp(caller, environment, op)) : undefined
         if (error === undefined) continue
         refused.set(i, error)
         break
@@ -146,7 +147,8 @@ export const permittedReports = (
   }
 }
 
-const writes: ReadonlySet<TurnOp["_tag"]> = new Set(["Publish", "Transact", "WaitForEvent"] as const)
+/** The operations that have an action of their own. */
+const checkedOps: ReadonlySet<TurnOp["_tag"]> = new Set(["Publish", "Transact", "WaitForEvent"] as const)
 
 const checkOp = (caller: Caller, environment: string, op: TurnOp): void => {
   switch (op._tag) {

@@ -99,7 +99,10 @@ const afterFinding = (record: BulkRecord): ErasePlace =>
 const hasItems = ({ asked: { erase }, idCount }: BulkRecord): boolean =>
   erase !== undefined && sourcesOf(erase, idCount !== undefined).length > 0
 
-/** Stores what was found, and takes the next step. If the operation has ended, returns it as it is. */
+/**
+ * Stores what was found, and takes the next step. Returns the operation. Does nothing when the operation has ended, when it is
+ * unknown (`undefined`), and when another engine has continued it ({@link OVERTAKEN}).
+ */
 export const advanceErase = inEnvironment(
   "advanceErase",
   function* (
@@ -311,7 +314,7 @@ function* check(
     const row = yield* get(FIND_STATE_OF_RUN, key!)
     if (row === undefined) continue
     const going = liveOf(row)
-    // the child of an unfinished run is not counted, if that run is an item too: it is counted itself
+    // an ended run whose unfinished parent is an item too does not count: the parent counts
     if (going === undefined || (row.ended_at !== null && (yield* isItem(operation, row.parent!)))) {
       if (dryRun && row.erased_at === null) tally.did("runs")
       continue
@@ -438,7 +441,7 @@ function* doKeys(
   return { phase: "keys", index: place.index + 1 }
 }
 
-/** Purges some keys with their history. Returns the last of them; `undefined` when there are no more. */
+/** Purges some keys with their history; in a dry run only counts them. Returns the last one; `undefined` when there are no more. */
 function* doKey(
   tx: Transaction,
   { asked, environment }: BulkRecord,
@@ -484,7 +487,7 @@ const FIND_OPEN_OPERATION = statement(
   "SELECT 1 FROM bulk_operations WHERE key = ? AND ended_at IS NULL"
 )
 
-/** Deletes some of the collected items of operations that ended early. Returns whether any were left. */
+/** Deletes some of the collected items of ended operations. Returns whether it has deleted any: if so, there may be more. */
 export const forgetEnded = acrossEnvironments(
   "forgetEnded",
   function* (): Program<boolean> {

@@ -52,7 +52,10 @@ export interface BulkRecord extends BulkProgress {
   readonly endedAt?: number
 }
 
-/** A run to act on. `endedAt` is when the run had ended at the time of the search; absent for a run that was given by id. */
+/**
+ * A run to act on. `endedAt` is the end of the run as the search has found it, epoch milliseconds; `null` for an unfinished run,
+ * absent for a run that was given by id.
+ */
 export interface BulkItem {
   readonly runId: string
   readonly endedAt?: number | null

@@ -26,13 +26,13 @@ import type { BulkRequest, BulkItem, BulkPlace, BulkProgress, BulkRecord, BulkSl
 import type { CheckedTarget } from "./EraseRecords.ts"
 import { actOnRun, refusalReason } from "./ActOnRun.ts"
 
-/** Most operations that may run at the same time, in all environments. */
+/** Maximum number of operations that may run at the same time, in all environments. */
 const MOST_AT_ONCE = 20
-/** Most ended operations that are kept. */
+/** Ended operations are kept as long as they are among this many newest ones. */
 const MAX_ENDED_OPERATIONS = 1000
-/** Most operations in a list. */
+/** Maximum number of operations in a list. */
 export const MAX_LISTED_OPERATIONS = 100
-/** Most skipped runs that the progress of an operation names. */
+/** Maximum number of skipped runs that the progress of an operation names. */
 const EXAMPLES = 20
 
 const COLUMNS =
@@ -41,7 +41,7 @@ const COLUMNS =
 const nothing: BulkProgress = { matched: 0, done: 0, skipped: {}, examples: [] }
 
 const recordOf = (tx: Transaction, row: Row): BulkRecord => ({
-  // only this file writes the column
+  // only this file and `AdvanceErase.ts` write the column
   ...(parseStored(String(row.progress)) as BulkProgress),
   id: String(row.id),
   environment: tx.environmentName(Number(row.environment)),
@@ -275,7 +275,10 @@ export const isOvertaken = (stored: BulkRecord, from: BulkRecord): boolean =>
 const whereOf = ({ done, matched, place, updatedAt }: BulkRecord): string =>
   JSON.stringify([place, matched, done, updatedAt])
 
-/** Processes a slice that began at `from`, and stores the progress with it. Does nothing when the operation has ended. */
+/**
+ * Processes a slice that began at `from`, and stores the progress with it. Does nothing when the operation has ended, and when
+ * another engine has continued it ({@link OVERTAKEN}).
+ */
 export const advanceBulk = inEnvironment(
   "advanceBulk",
   function* (

@@ -15,8 +15,9 @@ import type { StoreService } from "../Store/Store.ts"
 import { yieldToEventLoop } from "../Yielding.ts"
 import type { BulkItem, BulkRecord, BulkSlice } from "./BulkRecords.ts"
 
-/** Runs that one transaction changes; in a dry run, runs that it checks. */
+/** How many runs one transaction changes. */
 const AT_ONCE = 50
+/** How many runs one search looks at, and how many one transaction of a dry run checks. */
 const COUNTED_AT_ONCE = 256
 
 /** The action that the key needs for each run. A new run of the same input counts as a retry. */
@@ -51,7 +52,9 @@ export const makeBulkSearch = (store: StoreService, access: Access["Service"]): 
       if (byKey === undefined) return undefined
       const caller = access.callerOf(byKey)
       if (caller === undefined) {
-        throw new UnauthorizedError(`The API key ${byKey} that began it no longer exists`)
+        throw new UnauthorizedError(
+          `The API key ${byKey}, with which the operation was begun, no longer exists: begin the operation again with another key`
+        )
       }
       caller.checkAlive()
       return caller

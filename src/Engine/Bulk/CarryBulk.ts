@@ -15,7 +15,7 @@ import type { Erasing } from "./Erasing.ts"
 const NOTED_EVERY_MS = 1000
 /** The delay before another try after an error. */
 const AGAIN_MS = 1000
-/** Most tries of the same slice. */
+/** Maximum number of tries of the same slice. */
 const TRIES = 10
 
 export interface BulkCarrier {
@@ -56,8 +56,11 @@ export const makeBulkCarrier = (
         ),
         {
           onSuccess: () => Effect.sync(() => tell.ended(record.id)),
-          // it is tried again: after a restart, or when it stands still
-          onFailure: (cause) => Effect.logError(`Bulk operation ${record.id} has stopped: ${error}`, cause)
+          onFailure: (cause) =>
+            Effect.logError(
+              `Bulk operation ${record.id} has stopped (${error}), and this could not be stored: it is tried again ${isShared ? "later" : "when the engine is started again"}`,
+              cause
+            )
         }
       )
 
@@ -157,7 +160,10 @@ export const makeBulkCarrier = (
     const forgetEnded = Effect.asVoid(
       Effect.forkIn(
         Effect.catch(erasing.forgetEnded, (error) =>
-          Effect.logError("The work data of an ended erase could not be deleted", error)
+          Effect.logError(
+            "The work data of an ended erase could not be deleted: it is deleted after the next erase, or when the engine is started again",
+            error
+          )
         ),
         scope
       )

@@ -63,7 +63,7 @@ const BY_NAME = looked("byName", "WHERE environment = ? AND kind = ? AND name = 
 // does not use the index of names, which would find all rows of an environment and sort them for every page
 const BY_POSITION = looked("byPosition", "NOT INDEXED WHERE position > ?")
 
-/** An event that was looked at. `data` and `metadata` are JSON strings. */
+/** An event that was looked at. `data` and `metadata` are JSON text. */
 interface Looked {
   readonly position: number
   readonly event: {
@@ -172,7 +172,7 @@ export const keysOfRuns = inEnvironment(
   () => "find the runs to erase"
 )
 
-/** The first of the buckets that does not exist. */
+/** The first of the buckets that does not exist; `undefined` when all exist. */
 export const missingBucket = inEnvironment(
   "missingBucket",
   function* (

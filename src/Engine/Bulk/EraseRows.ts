@@ -1,6 +1,7 @@
 /**
- * Erases the data in the rows of an event, a run or a key. The rows stay, with their ids, times and statuses. Data is replaced by
- * a mark. `docs/erasing.md` lists the tables, and a test checks all columns.
+ * Erases the data of an event or a run, and collects the runs that came from it. The rows of events, runs, steps and recordings
+ * stay, with their ids, times and statuses, and a mark replaces their data. Most other rows with such data are deleted.
+ * `docs/erasing.md` lists the tables, and a test checks all columns.
  */
 import type { SerializedError } from "../../Errors.ts"
 import type { Erased } from "../../Erased.ts"
@@ -17,7 +18,7 @@ import type { RunActivity } from "../Store/RunActivity.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import type { Followed } from "./EraseRecords.ts"
 
-/** The mark as a JSON string. */
+/** The mark, as JSON text. */
 const markOf = (at: number): string => {
   const mark: Erased = { $erased: new Date(at).toISOString() }
   return JSON.stringify(mark)
@@ -93,7 +94,7 @@ const ERASE_PROJECTION_ERROR = statement(
 export const eventRow = (position: number, environment: number): Program<Row | undefined> =>
   get(FIND_EVENT, position, environment)
 
-/** Erases the data of an event. Returns the projections that had seen it. */
+/** Erases the data of an event or a message. Returns the names of the projections that had processed the event. */
 export function* eraseEvent(tx: Transaction, row: Row): Program<ReadonlyArray<string>> {
   const position = Number(row.position)
   const environment = Number(row.environment)
@@ -261,7 +262,7 @@ function* eraseRecorded(
   isMeant: (activity: RunActivity) => boolean
 ): Program<void> {
   for (const { activity: text, seq } of yield* all(LIST_AUDIT_RECORDS, runId)) {
-    // only `record` writes this column
+    // only `record` and this function write this column
     const activity = parseStored(String(text)) as RunActivity
     if (isMeant(activity))
       yield* write(ERASE_AUDIT_RECORD, JSON.stringify(withoutData(activity, mark)), runId, seq!)
@@ -307,6 +308,7 @@ const STARTED = following(
   "started",
   "FROM functions f JOIN runs r ON r.function = f.key AND r.event = ?2 WHERE f.environment = ?3 AND r.input IS NULL AND r.erased_at IS NULL"
 )
+/** How many runs that have received an event are on a page. */
 const RECEIVED_AT_ONCE = 2000
 
 /**
@@ -387,7 +389,10 @@ const INSERT_RUN_ITEM = statement(
   "INSERT INTO erase_items (operation, kind, key, followed) VALUES (?, 1, ?, 0) ON CONFLICT DO NOTHING"
 )
 
-/** Finds an unfinished run that needs the event. Adds the runs that have received the event since the items were collected. */
+/**
+ * Finds an unfinished run that needs the event; `undefined` when there is none. Adds the runs that the event has started, or that
+ * have received it, since the items were collected.
+ */
 export function* openRunOf(
   operation: number,
   position: number,

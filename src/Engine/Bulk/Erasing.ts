@@ -42,7 +42,7 @@ export interface Erasing {
     record: BulkRecord,
     ids: ReadonlyArray<string>
   ) => Effect.Effect<BulkRecord | undefined | typeof BulkRows.OVERTAKEN, EngineError>
-  /** Deletes the remains of operations that ended early. */
+  /** Deletes the collected items of ended operations. */
   readonly forgetEnded: Effect.Effect<void, EngineError>
   /** Removes the request from the write-ahead log. */
   readonly forgetAsked: Effect.Effect<void>
@@ -143,7 +143,7 @@ export const makeErasing = (store: StoreService): Erasing => {
   const cutLog: Effect.Effect<boolean> = Effect.catch(store.cutLog ?? Effect.succeed(true), (error) =>
     Effect.as(
       Effect.logWarning(
-        "An erase has ended, but the write-ahead log may still contain the erased data",
+        "An erase has ended, but the write-ahead log may still contain its data: it is gone once the engine has stopped, which removes the log",
         error
       ),
       false
@@ -200,7 +200,7 @@ export const makeErasing = (store: StoreService): Erasing => {
       )
     })
 
-  /** Deletes the remains of operations that ended early. */
+  /** Deletes the collected items of ended operations. */
   const forgetEnded: Effect.Effect<void, EngineError> = Effect.suspend(() =>
     Effect.flatMap(store.write(AdvanceErase.forgetEnded()), (more) =>
       more ? Effect.andThen(yieldToEventLoop, forgetEnded) : Effect.void

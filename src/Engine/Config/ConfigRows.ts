@@ -25,7 +25,7 @@ const NO_BUCKET = 0
 /** The name of the bucket. No user can create it, because the names of users' buckets begin with a letter or a digit. */
 const CONFIG_BUCKET = "$config"
 
-/** Replaces a configuration with the JSON string of an object. Returns its revision. */
+/** Replaces a configuration; `data` is the JSON text of an object. Returns the revision of the configuration. */
 export const setConfig = inEnvironment(
   "setConfig",
   function* (
@@ -52,7 +52,7 @@ export const setConfig = inEnvironment(
   (_, name) => `store configuration "${name}"`
 )
 
-/** Replaces those members of a configuration that are in `patch`, the JSON string of an object. */
+/** Replaces those members of a configuration that are in `patch`, the JSON text of an object. Returns its revision. */
 export const patchConfig = inEnvironment(
   "patchConfig",
   function* (
@@ -155,7 +155,7 @@ const toConfig = (entry: KvEntryRow): ConfigRow => ({
   updatedAt: entry.createdAt
 })
 
-/** A configuration. `data` is the JSON string of an object. */
+/** A configuration. `data` is the JSON text of an object. */
 export interface ConfigRow {
   readonly name: string
   readonly data: JsonText

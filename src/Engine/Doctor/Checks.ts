@@ -1,6 +1,6 @@
 /**
- * Turns the findings into checks. All are pure functions, so that every judgement can be read and tested. Times are epoch
- * milliseconds.
+ * Turns the findings into checks. All but {@link checkNodeVersion} are pure functions, so that every judgement can be read and
+ * tested. Times are epoch milliseconds.
  */
 import type { Explanation } from "../../Client/Client.ts"
 import { formatDuration } from "../../Duration.ts"

@@ -58,16 +58,17 @@ export const checkDisk = (filename: string): DoctorCheck => {
     : ok("disk", message)
 }
 
-/** Finds partial files of backups whose processes were killed. */
+/** Finds partial files of backups, restores, exports and imports whose processes were killed. */
 export const checkLeftovers = (filename: string): DoctorCheck => {
   const folder = path.dirname(path.resolve(filename))
   const found = leftovers(folder, readdirSync(folder))
-  if (found.length === 0) return ok("leftovers", "Nothing is left of backups that were killed.")
+  if (found.length === 0)
+    return ok("leftovers", "Nothing is left of backups, restores, exports or imports that were killed.")
   const bytes = found.reduce((sum, file) => sum + sizeOf(file), 0)
   return warn(
     "leftovers",
-    `${count(found.length, "file")} of ${formatSize(bytes)} ${found.length === 1 ? "is" : "are"} left of backups that were killed: ${found.slice(0, 5).join(", ")}.`,
-    `Remove them: \`rm ${found.slice(0, 5).join(" ")}\`. The next backup to the same place removes them too.`
+    `${count(found.length, "file")} of ${formatSize(bytes)} ${found.length === 1 ? "is" : "are"} left of backups, restores, exports or imports that were killed: ${found.slice(0, 5).join(", ")}.`,
+    `Remove them: \`rm ${found.slice(0, 5).join(" ")}\`. The next one to the same file removes those of that file too.`
   )
 }
 

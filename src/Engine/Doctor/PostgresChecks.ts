@@ -7,7 +7,7 @@ import { count, fail, ok, warn } from "./Checks.ts"
 
 /** A transaction that is open for longer than this is reported, milliseconds: it keeps vacuum from removing dead rows. */
 const LONG_MS = 10 * 60_000
-/** From this number on, the dead rows of a table are reported, if they outnumber the live ones. */
+/** Above this number, the dead rows of a table are reported, if they outnumber the live ones. */
 const DEAD_ROWS = 100_000
 
 export const checkPostgres = (facts: PostgresFacts): ReadonlyArray<DoctorCheck> => [
@@ -141,7 +141,7 @@ const vacuum = ({ autovacuum, bloated, longestMs }: PostgresFacts): DoctorCheck 
   }
   const bad = bloated.filter(({ dead, live }) => dead > DEAD_ROWS && dead > live)
   return bad.length === 0
-    ? ok("vacuum", "No table has more dead rows than live ones.")
+    ? ok("vacuum", `No table has more than ${DEAD_ROWS.toLocaleString("en")} dead rows and fewer live ones.`)
     : warn(
         "vacuum",
         `${bad.map(({ dead, table }) => `${table} has ${count(dead, "dead row")}`).join(", ")}, more than live ones.`,

@@ -50,7 +50,7 @@ const KEY_MS = 24 * 60 * 60 * 1000
 const PAUSE_MS = 1000
 /** The shortest pause, as a multiple of the time that the last slice took. */
 const IDLE_FACTOR = 200
-/** Most violations that are kept in memory, so that each is reported once. */
+/** Maximum number of violations that are kept in memory, so that each is reported once. */
 const MAX_REMEMBERED_VIOLATIONS = 10_000
 
 /** The digests of each recent run and of its first steps, by run key. */

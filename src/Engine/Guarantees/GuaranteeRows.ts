@@ -136,7 +136,7 @@ const FIND_ENDS = statement(
   "SELECT (SELECT max(key) FROM runs) AS runs, (SELECT max(position) FROM events) AS events"
 )
 
-/** Most events of a stream that are counted. */
+/** The events of a stream with a higher version are not counted. */
 const STREAM_EVENTS_COUNTED = 1000
 
 /** The keys of the newest run and the newest event. */
@@ -373,7 +373,7 @@ export const checkLog = acrossEnvironments(
   () => "check the log against the guarantees"
 )
 
-/** Checks the newest idempotency keys: each refers to exactly one event. */
+/** Checks the newest idempotency keys of emits: the event of each is in the log, and the runs that it started exist. */
 export const checkKeys = acrossEnvironments(
   "checkKeys",
   function* (tx: Transaction, { keepMs, limit }: Omit<SliceQuery, "after">): Program<Slice> {
@@ -401,6 +401,7 @@ export const checkKeys = acrossEnvironments(
   () => "check idempotency keys against the guarantees"
 )
 
+/** How long an idempotency key is kept, milliseconds. */
 const WINDOW_MS = 24 * 60 * 60 * 1000
 
 const FIND_WEBHOOK_KEY = statement(

@@ -1,4 +1,4 @@
-/** Checks at the start of the engine whether hooks can be called at all. Later failures show only in the log. */
+/** Checks at the start of the engine whether hooks can be called at all. Later failures show in the log and in the metrics. */
 import * as Dns from "node:dns/promises"
 import { isIP } from "node:net"
 import * as Effect from "effect/Effect"
@@ -12,7 +12,7 @@ const LOOKUP_MS = 10_000
 
 const hostOf = (url: URL): string => url.hostname.replace(/^\[|\]$/g, "")
 
-/** The address in the URL; `undefined` when the URL has a name, which must be looked up. */
+/** The address in the URL, or that of `localhost`; `undefined` when the URL has another name, which must be looked up. */
 const addressIn = (url: URL): string | undefined => {
   const host = hostOf(url)
   return isIP(host) !== 0 ? host : /^(.+\.)?localhost\.?$/.test(host) ? "127.0.0.1" : undefined

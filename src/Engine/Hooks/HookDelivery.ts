@@ -29,9 +29,10 @@ export interface HookCounts {
 /** How many calls to one hook are open at a time. */
 const AT_ONCE = 8
 
+/** How long a hook may take to answer, milliseconds. */
 const TIMEOUT_MS = 10_000
 
-/** Most bytes of a hook's answer that are read. */
+/** Maximum number of bytes of a hook's answer that are read. */
 const MOST_ANSWER = 64 * 1024
 
 /** The longest wait for a due call, milliseconds. The clock may be set in the meantime. */

@@ -45,6 +45,7 @@ export interface FailingSettings {
 /** The known options. */
 export const failingKeys = { window: true, runs: true, rate: true } satisfies Keys<FailingOptions>
 
+/** The longest window, minutes. */
 const LONGEST = 60
 
 /** The settings with their defaults. Throws `ValidationError`. */
@@ -55,7 +56,7 @@ export const resolveFailing = (given: FailingOptions): FailingSettings => {
   if (minutes > LONGEST)
     throw new ValidationError(`\`failing.window\` must be an hour at most, got ${show(window)}`)
   if (!Number.isSafeInteger(runs) || runs < 1) {
-    throw new ValidationError(`\`failing.runs\` must be a whole number from 1 up, got ${show(runs)}`)
+    throw new ValidationError(`\`failing.runs\` must be an integer, at least 1, got ${show(runs)}`)
   }
   if (typeof rate !== "number" || !(rate > 0 && rate <= 1)) {
     throw new ValidationError(`\`failing.rate\` must be a number above 0, and 1 at most, got ${show(rate)}`)

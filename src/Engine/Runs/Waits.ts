@@ -98,7 +98,7 @@ export function* deliverEvent(
   if (holder === undefined && !hasStepObservers(tx)) return yield* goOnWithoutTurn(tx, run, stepKey)
   // all turns that are told of the event share one string
   const value = rememberText(tx, position, text)
-  tx.budget.hand(value.length)
+  tx.budget.notePassedOn(value.length)
   if (holder === undefined) return yield* goOnWithoutTurn(tx, run, stepKey)
   tellFired(tx, holder, { stepKey, outcome: { _tag: "Success", value } })
 }

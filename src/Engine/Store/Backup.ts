@@ -1,8 +1,9 @@
 /**
  * A backup: a file with everything that a database had at one moment, whatever is written to it meanwhile.
  *
- * A separate connection holds a snapshot of the database while a separate thread copies it in small steps: writers do not wait.
- * The write-ahead log cannot be reset in that time, so it grows.
+ * For a database in a file, a separate connection holds a snapshot while a separate thread copies it in small steps: writers do
+ * not wait. The write-ahead log cannot be reset in that time, so it grows. A database in memory is copied over its only
+ * connection.
  */
 import { existsSync, statSync } from "node:fs"
 import * as Effect from "effect/Effect"
@@ -32,7 +33,7 @@ export type OnProgress = (how: string) => void
 
 const nobody: OnProgress = () => undefined
 
-/** How many pages are copied in one step. During a step, a writer on the same connection waits. */
+/** How many pages are copied in one step. During a step, a writer on the copied connection waits. */
 const STEP_PAGES = 256
 /** The size of a page, bytes. */
 const PAGE_BYTES = 4096
@@ -46,8 +47,9 @@ export const removeMark = (db: DatabaseSync): void => {
 }
 
 /**
- * Copies `source` to a new file that only the user of the process may read. Fails with `ValidationError` when the file exists
- * already or `source` does not exist. Fails with `StoreError` when the file cannot be written, and removes the partial file.
+ * Copies `source` to a new file that only the user of the process may read. Fails with `ValidationError` when the new file exists
+ * already or has no name, and when `source` does not exist or has no tables of Ironflow. Fails with `StoreError` when one of the
+ * files cannot be used. A failure leaves no partial file.
  */
 export const backUp = (
   source: string | DatabaseSync,
@@ -176,7 +178,7 @@ const writeNew = async (
     makeFile(partial, DEFAULT_MODE)
     await fill(partial, signal)
     signal.throwIfAborted()
-    const info = look(partial, filename)
+    const info = infoOf(partial, filename)
     await putNew(partial, filename)
     return info
   } finally {
@@ -184,7 +186,7 @@ const writeNew = async (
   }
 }
 
-const look = (partial: string, filename: string): BackupInfo => {
+const infoOf = (partial: string, filename: string): BackupInfo => {
   const db = openToRead(partial)
   try {
     const madeAt = madeAtOf(db)
@@ -199,7 +201,7 @@ const look = (partial: string, filename: string): BackupInfo => {
   }
 }
 
-/** Opens an engine's database for reading. The engine may be using it. */
+/** Opens an engine's database for reading. The engine may be using it. Throws `ValidationError` or `StoreError` for other files. */
 const openToRead = (filename: string): DatabaseSync => {
   const db = new DatabaseSync(filename, { readOnly: true, timeout: 5000 })
   try {

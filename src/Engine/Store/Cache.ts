@@ -11,7 +11,7 @@ export interface RemoteChanges {
   readonly ready: ReadonlyArray<number>
   /** Whether functions were registered or deleted. */
   readonly functions: boolean
-  /** Whether they have changed leases that another engine gave. */
+  /** Whether they have changed leases that this engine may have cached. */
   readonly leases: boolean
 }
 
@@ -29,12 +29,14 @@ export interface Cache<A> {
    * the commit.
    */
   readonly write?: (cache: A, tx: Transaction) => Program<void> | undefined
+  /** Called when the transaction is committed. */
   readonly committed?: (cache: A, tx: Transaction) => void
   /**
    * Whether concurrent readers share this cache, which is safe when it changes only with a commit. By default, a reader starts
-   * with an empty cache. `"unmoved"`: shared unless other engines are known to have written since.
+   * with an empty cache. `"unmoved"`: shared unless other engines are known to have written since this engine's last transaction.
    */
   readonly isShared?: boolean | "unmoved"
+  /** Called when the transaction is rolled back. */
   readonly rolledBack?: (cache: A) => void
 }
 

@@ -95,8 +95,9 @@ export interface EventAccess {
 
 /**
  * What a commit changed that others may be waiting for. Commits of other engines on the same database are told in the same way,
- * but with less: `counts`, `troubles`, `warnings`, `accessLog`, `activity`, `states`, `configs` and `functions` are told only by
- * the engine that made the commit. For the other engines, `stale` names what has to be read.
+ * but with less: `counts`, `endings`, `troubles`, `warnings`, `accessLog`, `activity`, `states`, `configs`, `kv`, `access`,
+ * `functions` and `environments` are told only by the engine that made the commit. For the other engines, `stale`, `kvElsewhere`
+ * and `groups` name what has to be read.
  */
 export interface Changes {
   /** Another engine has made this commit. It may be told after later commits of this engine. */
@@ -159,11 +160,11 @@ export interface Changes {
   readonly dueAt: number
 }
 
-/** Who did what to a key, an organization, a role or a policy. It never has the key itself. */
+/** Who did what to a key, an organization, a role, a policy, a function or runs. It never has the key itself. */
 export interface AccessNote {
   readonly by: string
   readonly action: string
-  /** The id of the changed thing. */
+  /** The id of the changed thing; for a bulk operation, that of the operation. */
   readonly subject: string
   readonly name?: string
 }
@@ -176,9 +177,9 @@ export interface FunctionChange {
   readonly deleted?: boolean
   /** Set while the function is paused, so that its new runs wait. */
   readonly paused?: StoredPause
-  /** Its runs may be pinned, or have been, to the version with which they began. */
+  /** Its runs may be pinned to the version with which they began. Also set when only earlier registrations pinned them. */
   readonly pins?: boolean
-  /** Set when this registration differs from the one before. */
+  /** Set when the function was not registered before, and when its registration differs from the one before. */
   readonly changed?: "new" | "changed"
 }
 

@@ -54,7 +54,7 @@ export class ClockWatch {
   /** Warns that the stored times could not be adjusted. */
   adjustFailed(error: unknown): void {
     this.#options.warn(
-      `The clock was changed, and the stored times could not be adjusted to it: ${String(error)}`
+      `The clock was set, and the stored times could not be adjusted to it: leases, timeouts and retries may end too early or too late. ${String(error)}`
     )
   }
 

@@ -47,7 +47,7 @@ export class Damage {
     return Object.values(this.#notes).reduce((sum, notes) => sum + notes.size, 0)
   }
 
-  /** Notes that something other than such a row cannot be read. */
+  /** Notes that `what`, which is not one row, cannot be read. It is not left alone. */
   unreadable(what: string, error: unknown): void {
     this.wasFound = true
     this.messages.push(`${what} cannot be read: ${error instanceof Error ? error.message : String(error)}`)

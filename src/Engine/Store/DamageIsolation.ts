@@ -26,8 +26,8 @@ export interface ErrorsOf {
 }
 
 /**
- * Notes the rows that cause an error, and returns them. Returns none when the disk is full, when the database is out of reach, or
- * when the error cannot be traced to rows. Must not run within a transaction.
+ * Notes the rows that cause an error, and returns them. Returns none when the disk is full, when the database is out of reach,
+ * when the error cannot be traced to rows, or when all of these rows were noted before. Must not run within a transaction.
  */
 export function* isolateDamage(
   tx: Transaction,
@@ -38,7 +38,7 @@ export function* isolateDamage(
   const { culprit } = tx
   tx.culprit = undefined
   if (culprit === undefined || culprit.error !== error || errors.isUnavailable(error)) return []
-  // then a row is noted even if it can be read: work on it fails all the same
+  // if so, a row is noted even if it can be read: work on it fails all the same
   const isAmongRows = "known" in culprit.keys || culprit.isCertain === true
   if (!isAmongRows && !errors.isDamage(error)) return []
   let keys: ReadonlyArray<number>

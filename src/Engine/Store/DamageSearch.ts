@@ -1,6 +1,7 @@
 /**
- * Finds damage that SQLite reads without an error: invalid JSON, and rows whose parent is missing. It serves `ironflow serve
- * --check`, which reads the whole file. Damage that leaves valid JSON cannot be found.
+ * Finds damage that SQLite reads without an error: invalid JSON, and rows whose run or event is missing. It is a part of the check
+ * of a whole file, which `ironflow serve --check`, `ironflow doctor --check`, backups and restores make. Damage that leaves valid
+ * JSON is not found here; `Checksum.ts` finds it in a backup.
  */
 import type { DatabaseSync } from "node:sqlite"
 

@@ -25,5 +25,5 @@ export interface EndedRunRecord extends FirstTurnFacts {
   readonly endedAt: number
 }
 
-/** Most characters of data or output that are kept for this. */
+/** Maximum number of characters of data, and of output, that are kept for this. */
 export const MAX_KEPT_CHARS = 4096

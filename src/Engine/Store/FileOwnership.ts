@@ -74,13 +74,17 @@ export const checkLastOwner = (filename: string): LastStop | undefined => {
     return {
       mayLack: true,
       message:
-        `Database "${filename}" is a copy of one that was open ("${mark.path}"). A copy made with SQLite's \`.backup\` is whole; one made ` +
-        `by copying the file lacks what was in the log "${mark.path}-wal" at that time`
+        `Database "${filename}" was copied, or moved to another disk, after an engine had opened it as "${mark.path}" and before that ` +
+        `engine closed it. If this was done without its log "${mark.path}-wal", what was in the log is missing: stop the engine of the ` +
+        "original, and copy it again with its log. If SQLite's `.backup` made the copy, nothing is missing, and nothing needs to be done"
     }
   }
   if (mark.path === before.path) {
     return before.hasLog
-      ? { mayLack: false, message: `Database "${filename}" was not closed the last time` }
+      ? {
+          mayLack: false,
+          message: `Database "${filename}" was not closed the last time. Its log is there, so nothing is missing`
+        }
       : {
           mayLack: true,
           message:
@@ -109,7 +113,7 @@ export const checkLastOwner = (filename: string): LastStop | undefined => {
   }
 }
 
-/** Whether an engine has the database open, or had it open when it was copied. */
+/** Whether an engine has the database open, or had it open when it was copied or the engine was killed. */
 export const isOwned = (db: DatabaseSync): boolean =>
   db.prepare("SELECT 1 FROM meta WHERE name = ?").get(OWNER) !== undefined
 
@@ -145,7 +149,10 @@ export class FileOwnership {
     db.exec("PRAGMA wal_checkpoint(PASSIVE)")
   }
 
-  /** Throws a `StoreError` when a transaction must not go on: `STORE_LOCKED` when another engine owns the database. */
+  /**
+   * Throws a `StoreError` when a transaction must not go on: `STORE_LOCKED` when another engine owns the database,
+   * `STORE_UNAVAILABLE` when the file was deleted, moved or replaced.
+   */
   check(): void {
     if (this.#read.get()?.value !== this.#mark) {
       throw new StoreError(

@@ -1,6 +1,6 @@
 /**
- * The files of a database. They hold everything, so they are created for the engine's user alone. They are opened only when that
- * user owns them: an owner can read a file whatever its mode.
+ * The files of a database. They hold everything, so by default they are created for the engine's user alone. They are opened only
+ * when that user owns them: an owner can read a file whatever its mode.
  */
 import { chmodSync, closeSync, openSync, statfsSync, statSync } from "node:fs"
 import path from "node:path"

@@ -21,7 +21,7 @@ interface QueuedProgram {
 }
 
 export interface GroupCommitOptions {
-  /** Most programs in one transaction. */
+  /** Maximum number of programs in one transaction. */
   readonly max: number
   /** Whether the transaction has done enough since `begin`. If so, the remaining programs get the next one. */
   readonly isFull?: () => boolean
@@ -34,8 +34,8 @@ export interface GroupCommitOptions {
   /** Called at the start of every transaction, before its programs. */
   readonly begin: () => void
   /**
-   * Called after the programs, unless the transaction is full or one of them failed. Programs that it submits join the
-   * transaction.
+   * Called after the programs, unless the transaction is full, one of them failed, or the transaction repeats one program of a
+   * failed group. Programs that it submits join the transaction.
    */
   readonly joining?: () => void
   /** Called after the programs, before they are committed. */
@@ -48,7 +48,10 @@ export interface GroupCommitOptions {
   readonly isolateDamage?: (error: unknown) => boolean
   /** Called with the time until a group was durable, milliseconds, and with its number of programs. */
   readonly took?: (ms: number, programs: number) => void
-  /** Called after every commit. It may return a function, which is called when the commit is durable, before the callers wake. */
+  /**
+   * Called after every commit, which may not be durable yet. It may return a function, which is called when the commit is durable,
+   * before the callers wake.
+   */
   readonly committed: () => (() => void) | void
   /** Makes commits durable. Absent where `COMMIT` itself does so. */
   readonly sync?: Sync | undefined
@@ -93,7 +96,7 @@ export class GroupCommit {
   #closed: unknown
   /** Ends the group that the disk is storing, with the error if the disk refuses; `undefined` when there is no such group. */
   #finish: ((refused?: { readonly error: unknown }) => void) | undefined
-  /** The functions to call when the disk has stored that group. */
+  /** The functions to call when the disk has stored that group, or has refused to. */
   #afterSync: Array<(refused?: { readonly error: unknown }) => void> = []
   /** Committed transactions since the start. */
   commits = 0

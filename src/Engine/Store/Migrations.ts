@@ -2,7 +2,7 @@
  * The tables on SQLite, as ordered, forward-only migrations. `PRAGMA user_version` says how many have run.
  *
  * Integer keys stand for environments, functions and runs inside the database, so that indexes stay small; users see ids. Times
- * are epoch milliseconds. Payloads are JSON strings as received.
+ * are epoch milliseconds. Payloads are JSON text as received; values of buckets are bytes, and secrets are encrypted.
  */
 export const migrations: ReadonlyArray<string> = [
   `

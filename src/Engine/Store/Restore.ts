@@ -1,4 +1,4 @@
-/** Turns a backup into the database of an engine, which goes on from there. */
+/** Turns a backup into the database of an engine. The engine goes on from the state in the backup. */
 import { existsSync, realpathSync, statSync } from "node:fs"
 import { chmod, copyFile } from "node:fs/promises"
 import * as Clock from "effect/Clock"
@@ -33,8 +33,8 @@ const restoreKeys = { backup: true, filename: true, replace: true } satisfies Ke
  * this database goes on with the unfinished runs.
  *
  * Fails with `ValidationError` for a file that is not a backup, and for an existing database that may not be replaced. Fails with
- * `StoreError`: `STORE_LOCKED` when an engine has it open, `STORE_CORRUPT` when the backup is damaged, `STORE_UNAVAILABLE` when
- * it is of a newer version, or cannot be read or written.
+ * `StoreError`: `STORE_LOCKED` when an engine has that database open, `STORE_CORRUPT` when the backup is damaged,
+ * `STORE_UNAVAILABLE` when the backup is of a newer version, or when one of the two cannot be read or written.
  */
 export const restore = (options: RestoreOptions): Effect.Effect<BackupInfo, StoreError | ValidationError> =>
   restoreWithProgress(options, () => undefined)

@@ -13,13 +13,16 @@ export interface SharedCopy {
   readonly changed: () => void
   /** Whether a change of another engine has not been read yet. */
   readonly isOutdated: () => boolean
-  /** Reads again, and waits for the result. Fails when the first try fails. The tries go on after that. */
+  /**
+   * Reads again, and waits for the result of the next try. Fails when that fails; the tries go on, unless another engine has taken
+   * the database over.
+   */
   readonly refreshed: Effect.Effect<void, StoreError>
 }
 
 /**
- * Makes a copy that reads until it succeeds, one read at a time, until the scope ends. `what` is a noun for the original:
- * "keys and policies".
+ * Makes a copy that reads until it succeeds, one read at a time. It stops when the scope ends, and when another engine has taken
+ * the database over. `what` is a noun for the original: "keys and policies".
  */
 export const make = <A>(
   what: string,

@@ -27,10 +27,13 @@ export const isFull = (cause: unknown): boolean =>
 export const isDamage = (cause: unknown): boolean =>
   cause instanceof StoreError ? cause.code === "STORE_CORRUPT" : CORRUPT.has(resultCode(cause) ?? -1)
 
+/**
+ * The `StoreError` for a failure, with advice; `what` begins its message. A `StoreError` is returned as it is, unless it says that
+ * stored JSON cannot be parsed: `what` then says where.
+ */
 export const storeError = (what: string, cause: unknown): StoreError => {
   const reason = cause instanceof Error ? cause.message : String(cause)
   if (cause instanceof StoreError) {
-    // a parse error does not say where the JSON came from
     return cause.code === "STORE_CORRUPT" && reason.startsWith(NOT_JSON)
       ? new StoreError(`${what}: ${reason}`, { code: cause.code, cause })
       : cause

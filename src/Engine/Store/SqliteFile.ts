@@ -34,7 +34,7 @@ export interface Opened {
   readonly release: () => void
 }
 
-/** Opens the file, and ensures that it is a database of Ironflow and that no other process uses it. */
+/** Opens the file, and ensures that it is a database of Ironflow, or new, and that no other engine uses it. Throws otherwise. */
 export const open = (
   { check = false, fileMode = DEFAULT_MODE, filename }: SqliteOptions,
   now: number
@@ -111,7 +111,7 @@ export const checkIsIronflow = (db: DatabaseSync, filename: string): void => {
   }
 }
 
-/** Most problems that the message names. */
+/** Maximum number of problems that the message names. */
 const MOST_PROBLEMS = 10
 
 const RESTORE_IT = "Restore it from a backup; without the check the engine starts, and skips damaged rows"

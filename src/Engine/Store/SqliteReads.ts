@@ -44,7 +44,7 @@ export class SqliteReads {
     )
   }
 
-  /** Runs `run` outside a snapshot, which may be older than the file. `what` says what it is to do, for messages. */
+  /** Closes the snapshot, which may be older than the file, and then runs `run`. `what` says what it is to do, for messages. */
   apart<A>(what: string | (() => string), run: () => A): Effect.Effect<A, StoreError> {
     return this.#readDurable(what, () => {
       this.#options.snapshot.close()

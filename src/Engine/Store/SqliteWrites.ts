@@ -24,9 +24,9 @@ import type { StoreCallbacks } from "./StoreCallbacks.ts"
 import type { Transaction } from "./Transaction.ts"
 import type { WalSync } from "./WalSync.ts"
 
-/** Most programs in one transaction. */
+/** Maximum number of programs in one transaction. */
 const GROUP = 512
-/** Runs that are started in one transaction; a single program is never split. */
+/** At this number of started runs, a transaction takes no more programs. A single program may start more. */
 const GROUP_RUNS = 1000
 
 export interface SqliteWritesOptions {

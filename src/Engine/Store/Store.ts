@@ -2,8 +2,8 @@
  * The engine's storage. It runs programs, each an atomic change or a read, and knows nothing of their content.
  *
  * A change is answered when it is durable. Changes that arrive together share a commit. The effects of a commit on the rest of
- * the engine (a wait of a live turn fired, a run became ready, a run ended, something is due) are told to the listeners of
- * `onCommit`: once per commit, before the callers wake.
+ * the engine (a wait of a live turn is satisfied, a run became ready, a run ended, something is due) are told to the listeners of
+ * `onCommit`: once per commit, before the callers wake. While a {@link Gate} is shut, they are told later.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -25,16 +25,18 @@ export interface StoreService {
   readonly read: <A, E = never>(call: Program.Call<A, E>) => Effect.Effect<A, E | StoreError>
   /** As `read`, but each statement sees the current data. A damaged page that one statement meets does not spoil the others. */
   readonly readApart: <A, E = never>(call: Program.Call<A, E>) => Effect.Effect<A, E | StoreError>
-  /** Calls `listener` after every commit. Returns a function that stops it. */
+  /** Calls `listener` after every commit, also of other engines on the database. Returns a function that stops it. */
   readonly onCommit: (listener: (changes: Changes) => void, options?: ListenOptions) => () => void
   /**
-   * Calls `listener` within every commit that makes runs ready, before it is written. Writes of the listener become part of that
-   * commit. The listeners of `onCommit` hear of the runs that are still ready after that. Returns a function that stops it.
+   * Calls `listener` within a transaction that makes runs ready, before it commits, unless the transaction is full or repeats one
+   * program of a failed group. Writes of the listener become part of that commit. The listeners of `onCommit` hear of the runs that are still ready after that. Returns a
+   * function that stops it.
    */
   readonly onReady: (listener: () => void) => () => void
   /**
-   * Calls `listener` once, with the reason, when the store has stopped for good: another engine has taken the database over, or
-   * the disk has refused a sync. Nothing is written from then on. Returns a function that stops it.
+   * Calls `listener` once, with the reason, when the store has stopped for good: another engine has taken the database over, its
+   * tables have become too new for this engine, or the disk has refused a sync. Nothing is written from then on. Returns a function
+   * that stops it.
    */
   readonly onLost: (listener: (error: StoreError) => void) => () => void
   /** Checks without writing whether another engine has taken the database over. Absent where that cannot happen. */
@@ -61,7 +63,7 @@ export interface StoreService {
   readonly setGate?: (gate: Gate) => void
   /** The common clock of all engines on the database, whose own clocks may differ. Absent where there can be only one engine. */
   readonly clock?: Clock.Clock
-  /** The number of this engine among those that share the database. Absent where it is the only one. */
+  /** The number of this engine among those that share the database. Absent where there can be only one engine. */
   readonly node?: number
   /**
    * Tells other engines on the same database of something that is not stored, if they want to hear of it. `make` builds what is

@@ -7,13 +7,14 @@ import type { Call, Program, Statement } from "./Program.ts"
 import type { Transaction } from "./Transaction.ts"
 
 export interface StoreCallbacks {
-  /** Fills the caches of what is stored. Called at the start. */
+  /** Fills the caches of what is stored. Called at the start, and when another engine has changed the functions. */
   readonly load: (tx: Transaction) => Program<void>
   /** The keys of the functions with ready runs. */
   readonly ready: Statement
   /**
-   * Take back what was given to processes that are gone. Run when the database is opened, and when another engine on it was
-   * declared dead. They leave alone what live engines hold.
+   * Take back what was given to processes that are gone. Run when the database is opened, when another engine on it was declared
+   * dead, and when this engine is back after a time in which others may have declared it dead. They leave alone what live engines
+   * hold.
    */
   readonly takeOver: ReadonlyArray<Call<unknown>>
   /** Called when the clock was set while the engine ran, with the difference in milliseconds. */

@@ -5,7 +5,7 @@ import { hasErrors, plainResult } from "../../ResultEncoding.ts"
 /** The beginning of the message. */
 export const NOT_JSON = "what is stored is not JSON"
 
-/** Parses a stored JSON string. Throws `StoreError` with code `STORE_CORRUPT`. */
+/** Parses stored JSON text. Throws `StoreError` with code `STORE_CORRUPT`. */
 export const parseStored = (text: unknown): ReturnType<typeof JSON.parse> => {
   try {
     return JSON.parse(String(text))
@@ -31,6 +31,6 @@ export const storedOutput = (
   return hasErrors(text) ? { output, outputHasErrors: true } : { output }
 }
 
-/** {@link parseStored} for a string that may be absent. */
+/** {@link parseStored} for text that may be absent. */
 export const decodeStored = (text: string | undefined): unknown =>
   text === undefined ? undefined : parseStored(text)

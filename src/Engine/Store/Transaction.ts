@@ -174,7 +174,7 @@ export class Transaction {
     }
   }
 
-  /** Runs `f` once the transaction is durable. */
+  /** Runs `f` once the transaction is committed. On SQLite, the disk may not have it yet. */
   afterCommit(f: () => void): void {
     this.#onCommit.push(f)
   }
@@ -263,7 +263,7 @@ export class Transaction {
 
   /**
    * Visits rows one by one, as arrays of columns. It is for pages of thousands of rows, where an object for each row takes twice
-   * as long. `visit` must not run the same statement. It returns `false` to stop.
+   * as long. `visit` must not run the same statement; it returns `false` to stop.
    */
   each(
     sql: string,
@@ -312,7 +312,7 @@ export class Transaction {
     return key
   }
 
-  /** The key of an environment; `undefined` when it does not exist. */
+  /** The key of an environment; `undefined` when it does not exist, or was created by this transaction. */
   findEnvironment(name: string): number | undefined {
     return this.#environments.get(name)
   }

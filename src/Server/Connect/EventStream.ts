@@ -57,8 +57,8 @@ const typeOf = (contentType: string | undefined): string =>
 
 export const unsupportedType = ({ headers }: Pick<IncomingMessage, "headers">): IronflowError =>
   new BodyError(
-    `This call is answered with a stream, as "${CONTENT_TYPE}" only, and the request has the content type ` +
-      `"${(headers["content-type"] ?? "").slice(0, 64)}": have the client send JSON (\`useBinaryFormat: false\`)`,
+    `This call is answered with a stream, and only in the encoding "${CONTENT_TYPE}", but the request has the content type ` +
+      `"${(headers["content-type"] ?? "").slice(0, 64)}": make the client send JSON (with @connectrpc/connect: \`useBinaryFormat: false\`)`,
     { code: "BODY_UNSUPPORTED" }
   )
 
@@ -68,7 +68,7 @@ export const readMessage = (body: Buffer): unknown => {
   const [message, second] = envelopes.read(body)
   if (message === undefined || second !== undefined || envelopes.held > 0) {
     throw new ValidationError(
-      "The body of a request for a stream is one message in an envelope: a byte of flags, its length in four bytes, and JSON"
+      "The body of a request for a stream must be one message in an envelope: a byte of flags, the length of the message in four bytes, and the message as JSON"
     )
   }
   const text = message.toString()

@@ -1,6 +1,6 @@
 /**
- * Limits the filters of the streams that share an HTTP/2 connection. Together they may be as long as those of
- * one connection to `/ws`.
+ * Limits the filters of the streams that share a connection. Together they may be as long as those of one
+ * connection to `/ws`.
  */
 import type { IncomingMessage } from "node:http"
 import type { Http2ServerRequest } from "node:http2"

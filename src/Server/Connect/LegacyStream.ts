@@ -192,7 +192,10 @@ export class LegacyStream {
           this.#options.engine.turns.report([{ jobId, runId, ops: [op] }], this.#options.environment)
         ),
         (error) =>
-          Effect.logWarning(`Run ${runId} could not be taken back from worker ${this.#workerId}`, error)
+          Effect.logWarning(
+            `Run ${runId} could not be taken back from worker ${this.#workerId}: it goes on when the lease of that worker ends`,
+            error
+          )
       )
     )
   }

@@ -3,7 +3,7 @@
  * the responses.
  *
  * While there are no keys, the server trusts everybody who can reach its port. It does not trust browsers
- * that act for a page of another site. As soon as there is a key, every call requires one.
+ * that act for a page of another site. As soon as there is a key, every call that is not public requires one.
  */
 import type { IncomingHttpHeaders } from "node:http"
 import { isIP } from "node:net"
@@ -117,8 +117,9 @@ export class AccessCheck {
   /**
    * Authenticates a request, and determines its environment. The key is in the header `Authorization`. For a
    * socket it may be in `token` of the query, since browsers cannot set headers there. Without a key, the
-   * session cookie counts if the request is from one of our own pages. Throws `UnauthenticatedError` without
-   * a valid key, and `UnauthorizedError` when the request names another environment than its key.
+   * session cookie counts if the request is from one of our own pages. While the engine has no keys, a request
+   * needs none. Throws `UnauthenticatedError` without a valid key, and `UnauthorizedError` when the request
+   * names another environment than its key.
    */
   admit(request: RequestHead, query?: URLSearchParams): Visitor {
     const { headers } = request

@@ -1,7 +1,7 @@
 /**
  * Shares an answer among several requests. A request with `Cache-Control: max-age=1` accepts an answer that
- * is up to a second old. When one caller repeats such a call within that time, it gets the same answer. So
- * many tabs of pages that ask again every second cost little more than one tab.
+ * is up to a second old. When one caller repeats such a call within that time, it gets the same answer. Thus
+ * a page that asks every second costs little more in many tabs than in one.
  */
 import type { IncomingHttpHeaders } from "node:http"
 import * as Effect from "effect/Effect"

@@ -107,5 +107,5 @@ export const readNumber = (call: Call, name: string, orElse: number): number => 
   const text = call.query.get(name)
   if (text === null) return orElse
   if (/^\d{1,15}$/.test(text)) return Number(text)
-  throw new ValidationError(`\`${name}\` must be an integer from 0 up, got "${text.slice(0, 64)}"`)
+  throw new ValidationError(`\`${name}\` must be an integer, at least 0, got "${text.slice(0, 64)}"`)
 }

@@ -135,7 +135,7 @@ const readQuery = (query: URLSearchParams) => {
   }
 }
 
-/** Encodes an event. Its data is sent as it is stored, as a JSON string. */
+/** Encodes an event. Its data is sent as it is stored, and not parsed. */
 const encode = ({
   data,
   entity,

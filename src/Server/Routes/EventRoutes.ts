@@ -97,7 +97,7 @@ const checkBatch = (events: ReadonlyArray<EmitBody>): void => {
   for (const { event } of events) checkEventName(event)
 }
 
-/** Emits an event, and waits for the runs that it starts. Fails if one has not ended in time; the runs continue. */
+/** Emits an event, and waits for the runs that it starts. Fails when one has not ended in time, which changes nothing for the runs. */
 const triggerSync = (
   api: Api,
   request: EmitBody & { readonly timeoutMs?: number },
@@ -121,8 +121,8 @@ const triggerSync = (
         orElse: () =>
           Effect.fail(
             new TimeoutError(
-              `Event ${eventId} is stored, but not all of its runs (${runIds.join(", ")}) ended within ${showMs(timeoutMs)}: ` +
-                "they continue, and GetRun shows them",
+              `Event ${eventId} is stored, but not all of its runs (${runIds.join(", ")}) have ended within ${showMs(timeoutMs)}. ` +
+                "Only the wait has ended; GetRun shows the runs",
               timeoutMs,
               { details: { eventId, runIds } }
             )
@@ -145,6 +145,7 @@ const triggerSync = (
 
 const goingAway = (eventId: string, runIds: ReadonlyArray<string>): IronflowError =>
   new UnavailableError(
-    `Event ${eventId} is stored, and the engine is about to stop: its runs (${runIds.join(", ")}) continue when it is back`,
+    `Event ${eventId} is stored, but the engine is about to stop, so the wait for its runs (${runIds.join(", ")}) has ended. ` +
+      "GetRun shows the runs when the engine is back",
     { code: "CLOSING", details: { eventId, runIds } }
   )

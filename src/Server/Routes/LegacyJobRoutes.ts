@@ -150,7 +150,7 @@ const readAvailable = (text: string | null): number | undefined => {
   const available = Number(text)
   if (text.trim() !== "" && Number.isInteger(available) && available >= 0)
     return Math.min(available, MAX_JOBS)
-  throw new ValidationError(`\`available\` must be an integer from 0 up, got "${text.slice(0, 64)}"`)
+  throw new ValidationError(`\`available\` must be an integer, at least 0, got "${text.slice(0, 64)}"`)
 }
 
 const jobOf = (call: Call): Pick<Job, "jobId" | "runId"> => {

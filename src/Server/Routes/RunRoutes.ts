@@ -209,7 +209,7 @@ const limitsOf = ({ caller, environment }: Call): Visible | undefined =>
 
 const nonEmpty = (text: string | undefined): string | undefined => (text === "" ? undefined : text)
 
-/** Leaves out the input of runs that were started by an event which a policy denies the caller. */
+/** Leaves out the inputs that the caller may not have: see `mayKnowInput`. */
 const withoutDeniedIn =
   (engine: EngineService) =>
   (
@@ -236,7 +236,7 @@ const withoutEvent = <A extends { readonly kind?: unknown; readonly output?: unk
   return event === undefined || mayKnowEvent(caller, environment, event) ? step : rest
 }
 
-/** What a caller sees of a run that it has started: a caller who may not read runs sees no data. */
+/** What a caller sees of a run that it has started: no data when a policy denies the caller to read the run. */
 export const readable = ({ caller, environment }: Call, run: Run): Run =>
   (caller?.isNotDenied("run:read", `run:${run.id}`, environment) ?? true) ? run : withoutData(run)
 

@@ -37,7 +37,9 @@ const cannotWrite = (store: StoreHealth): store is Exclude<StoreHealth, { readon
 
 const storeMessages = {
   degraded: "Something in the database is damaged, or it cannot be written: the log of the engine says what",
-  down: "The database was taken over by another engine: this one does nothing any more"
+  down:
+    "This engine has stopped for good: another engine may have taken the database over, or the disk may have refused to store something. " +
+    "The log of the engine says what"
 } as const
 
 const unwritable = {

@@ -30,6 +30,7 @@ const SMALL = 64 * 1024
 const TRY_AGAIN_LATER = 1013
 const POLICY_VIOLATION = 1008
 
+/** How long a client may take to close its socket, in milliseconds. */
 const GRACE_MS = 1000
 
 export class Flow {

@@ -2,6 +2,8 @@
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Operations from "../../../src/Engine/Access/LoggedOperations.ts"
+import { FunctionNotFoundError } from "../../../src/Errors.ts"
 import * as FunctionRows from "../../../src/Engine/Functions/FunctionRows.ts"
 import * as Functions from "../../../src/Engine/Functions/Functions.ts"
 import * as SqliteStore from "../../../src/Engine/SqliteStore.ts"
@@ -80,6 +82,23 @@ test("an engine that is started later knows the earlier functions", (first, stor
       assert.deepStrictEqual(second.find(environment, "ship"), first.find(environment, "ship"))
     }
     assert.deepStrictEqual(second.pushed(), first.pushed())
+  }))
+
+test("pausing a function that is deleted in the same moment fails", (_, store) =>
+  Effect.gen(function* () {
+    yield* store.write(FunctionRows.registerFunctions("default", [handles("ship")]))
+    const deleting = Effect.orDie(store.write(FunctionRows.deleteFunction("default", "ship")))
+    const racing: StoreService = { ...store, read: (call) => Effect.andThen(deleting, store.read(call)) }
+    const { in: operationsIn } = yield* Effect.scoped(
+      Effect.provide(
+        Operations.LoggedOperations,
+        Operations.layer.pipe(Layer.provide(Layer.succeed(Store, racing)))
+      )
+    )
+
+    const error = yield* Effect.flip(operationsIn("default").pauseFunction("ship"))
+
+    assert.instanceOf(error, FunctionNotFoundError)
   }))
 
 test("the number of functions is limited, and existing ones can be registered again", (functions, store) =>

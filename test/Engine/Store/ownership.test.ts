@@ -174,7 +174,7 @@ describe("a copy of a database that is open", () => {
 
         yield* visit(copy, (shop) => shop.emit("order.copied"))
 
-        assert.isTrue(logged.some((line) => line.includes("is a copy of one that was open")))
+        assert.isTrue(logged.some((line) => line.includes("was copied, or moved to another disk")))
       })
     )
   )

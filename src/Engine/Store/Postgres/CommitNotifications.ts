@@ -288,7 +288,9 @@ export class CommitNotifications {
   #hear(client: Client, payload: string): void {
     this.#hearing = this.#hearing.then(() =>
       this.#read(client, payload).catch((error: unknown) => {
-        this.#options.warn(`A notification of another engine could not be read: ${String(error)}`)
+        this.#options.warn(
+          `A notification of another engine could not be read, so this engine reads again what may have changed: ${String(error)}`
+        )
         this.#watcher?.tell(allStale)
       })
     )
@@ -390,7 +392,7 @@ export class CommitNotifications {
     this.#renewAndRead().then(
       (rows) => {
         if (this.#isClosed) return
-        // the columns of the statement
+        // `EnginesSeen` names the columns of the statement
         const engines = rows[0] as unknown as EnginesSeen
         this.#watcher?.seen(engines, now)
         this.#saw(Number(engines.sequence))
@@ -475,7 +477,7 @@ export class CommitNotifications {
     if (this.#isDown) return
     this.#isDown = true
     this.#options.warn(
-      `Notifications between engines are lost for now. The engines look for changes instead, which takes a second: ${String(error)}`
+      `Notifications between engines are lost for now. The engines look for changes instead, which takes up to a second, and nothing needs to be done: ${String(error)}`
     )
   }
 

@@ -11,7 +11,7 @@ export class Commits {
     this.#upTo = upTo
   }
 
-  /** All commits up to this one are known. */
+  /** All commits up to this one are known, or were given up. */
   get upTo(): number {
     return this.#upTo
   }

@@ -7,6 +7,7 @@ import { pidOf, type Session } from "./Session.ts"
 
 /** How long a connection may be silent before the server is asked, milliseconds. */
 const SILENT_MS = 4000
+/** How long the server may take to answer that question, milliseconds. */
 const ANSWER_MS = 3000
 /** For a session that a pooler may hide: how much longer than the statement timeout to wait, milliseconds. */
 const MARGIN_MS = 5000

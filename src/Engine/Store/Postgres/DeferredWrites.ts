@@ -24,7 +24,8 @@ export class DeferredWrites {
   }
 
   /**
-   * Holds a write. It goes out with an earlier write of the same statement, unless a write in between concerns its tables.
+   * Holds a write. When writes of the statement can be merged, it goes out with an earlier one of them, unless a write in between
+   * concerns its tables.
    */
   add(
     statement: Prepared,

@@ -21,8 +21,8 @@ const numbered = (text: string): string => {
 }
 
 /**
- * Translates SQLite's text: a limit of -1 becomes no limit, index hints are removed, and the items of a JSON list are cast to
- * text.
+ * Translates SQLite's text: a limit of -1 becomes no limit, index hints are removed, `json_object` gets its name on Postgres, and
+ * the items of a JSON list are cast to text.
  */
 const toPostgres = (text: string): string =>
   numbered(
@@ -34,7 +34,7 @@ const toPostgres = (text: string): string =>
       .replaceAll(/\bjson_each\((\?|\w+)\)/g, "jsonb_array_elements_text(CAST($1 AS JSONB)) AS value")
   )
 
-/** A statement's text, and the short, unique name that it is prepared under. */
+/** A statement's text, and the short, unique name that it is prepared under; empty for a text that is not prepared. */
 export interface Prepared {
   readonly name: string
   readonly text: string
@@ -80,7 +80,7 @@ const sound = (statement: Statement, damage: Damage): string =>
 
 const INSERT = /^\s*INSERT INTO (events|runs) \(([^)]*)\)\s*VALUES \(([^)]*)\)\s*$/
 
-/** Makes the translations of a text. `name` is empty for a text that is used once, and is then not prepared. */
+/** Makes the translations of a text. `name` is empty for a text that is used once: it is not prepared. */
 const make = (source: string, name: string): Translated => {
   const text = toPostgres(source)
   const suffixed = (suffix: string): string => (name === "" ? "" : name + suffix)

@@ -67,7 +67,7 @@ export const postgresSettingsOf = (options: PostgresOptions): PostgresSettings =
   }
   if (!Number.isSafeInteger(poolSize) || poolSize < 2) {
     throw new ValidationError(
-      `poolSize (databasePoolSize of an engine, --database-pool-size of a command) is ${poolSize}: it must be a whole number, 2 or more`
+      `poolSize (databasePoolSize of an engine, --database-pool-size of a command) is ${poolSize}: it must be an integer, at least 2`
     )
   }
   const times: Array<readonly [string, number]> = [
@@ -76,7 +76,7 @@ export const postgresSettingsOf = (options: PostgresOptions): PostgresSettings =
   ]
   for (const [name, ms] of times) {
     if (!Number.isSafeInteger(ms) || ms < 1) {
-      throw new ValidationError(`${name} is ${ms}: it must be a whole number of milliseconds, 1 or more`)
+      throw new ValidationError(`${name} is ${ms}: it must be an integer, at least 1, in milliseconds`)
     }
   }
   return {
@@ -140,8 +140,9 @@ export const loadDriver = async (): Promise<Driver> => {
 }
 
 /**
- * Parameters of a database URL that are removed, because the engine sets them itself. The driver would prefer those of the URL.
- * Then the engine could not find its own sessions again, or would wait without its limits.
+ * Parameters of a database URL that the driver does not get, because the engine sets them itself, and the driver would prefer those
+ * of the URL. Then the engine could not find its own sessions again, or would wait without its limits. Only `options` are kept:
+ * the engine adds its own to them.
  */
 const OWN_PARAMETERS = [
   "application_name",
@@ -205,8 +206,9 @@ export const configOf = (settings: PostgresSettings): ClientConfig => {
 const ANSWER_MARGIN_MS = 5000
 
 /**
- * Opens a connection for one command, and checks its session. A server that accepts the connection and then answers nothing is given
- * up after the time that connecting may take, and later after the statement timeout. `read` is what {@link READ_SESSION} has read.
+ * Opens a connection for one command, and checks its session. A server that has accepted the connection is given up when it does
+ * not answer the first statement within the time that connecting may take, or a later one within the statement timeout and {@link
+ * ANSWER_MARGIN_MS}. `read` is what {@link READ_SESSION} has read.
  */
 export const openClient = async (
   driver: Driver,

@@ -8,7 +8,7 @@ import type { Transaction } from "../Transaction.ts"
 import { loadDriver, openClient, postgresSettingsOf } from "./Driver.ts"
 import { type Fit, HOLDERS, fitOfVersion, LOCK_CLASS, READ_VERSION, SCHEMA_LOCK } from "./Migrate.ts"
 import type { PostgresOptions } from "./Options.ts"
-import { openError, storeError } from "./PostgresErrors.ts"
+import { LOST_FOR_GOOD, openError, storeError } from "./PostgresErrors.ts"
 import { Environments, PostgresTransaction } from "./PostgresTransaction.ts"
 import { LAPSE_MS, NOW } from "./Nodes.ts"
 import { Runner, Session } from "./Session.ts"
@@ -25,7 +25,7 @@ export interface PostgresFacts {
   readonly known: number
   /** Whether this version works with the tables; absent where there are none. */
   readonly fit?: Fit
-  /** The names of the engines that use the tables now. */
+  /** The names of the engines that use the tables now; empty unless the tables fit this version. */
   readonly engines: ReadonlyArray<string>
   readonly isStandby: boolean
   readonly synchronousCommit: string
@@ -215,7 +215,7 @@ const readerOf =
     Effect.flatMap(
       Effect.tryPromise({
         try: () => new Runner(session, tx).run(call.run(tx)),
-        catch: (cause) => storeError(`Cannot ${call.what()}`, cause)
+        catch: (cause) => storeError(`Cannot ${call.what()}`, cause, LOST_FOR_GOOD)
       }),
       (result) => (result instanceof Refused ? Effect.fail(result.error) : Effect.succeed(result))
     )

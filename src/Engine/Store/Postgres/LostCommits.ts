@@ -37,7 +37,7 @@ export const timelineSourceOf = async (session: Session): Promise<TimelineSource
 }
 
 /** How many numbers to skip: more than a server commits in the time by which a standby may lag. */
-const LEFT_OUT = 1_000_000
+const SKIPPED_NUMBERS = 1_000_000
 
 export const READ_TIMELINE = {
   name: "",
@@ -84,10 +84,10 @@ export const checkCommits = (
   const isNew = isBack || (before !== undefined && before !== timeline)
   let { sequence } = now
   if (isNew) {
-    sequence += LEFT_OUT
-    numbers.events += LEFT_OUT
-    numbers.runs += LEFT_OUT
-    numbers.seq += LEFT_OUT
+    sequence += SKIPPED_NUMBERS
+    numbers.events += SKIPPED_NUMBERS
+    numbers.runs += SKIPPED_NUMBERS
+    numbers.seq += SKIPPED_NUMBERS
     put(UPDATE_SEQUENCE, [sequence])
   }
   if (before !== timeline) put(STORE_TIMELINE, [timeline])

@@ -15,7 +15,7 @@ import {
   postgresSettingsOf,
   READ_SESSION
 } from "./Driver.ts"
-import { isConflict, openError } from "./PostgresErrors.ts"
+import { isConflict, LOST_FOR_GOOD, openError } from "./PostgresErrors.ts"
 import type { PostgresOptions } from "./Options.ts"
 import type { Session } from "./Session.ts"
 
@@ -82,8 +82,9 @@ export const tooNewError = (settings: PostgresSettings, version?: number): Store
   )
 
 /**
- * Fails with `StoreError`: `STORE_UNAVAILABLE` when Postgres cannot be reached or is too old, or its tables are newer than this
- * version.
+ * Creates the tables, or brings them to this version. Fails with `StoreError`: `STORE_UNAVAILABLE` when Postgres cannot be reached or
+ * is too old, or when the tables are too new for this version; `STORE_LOCKED` when engines of an older version, which cannot work
+ * with the change, or an import use them; `STORE_CORRUPT` when the schema has tables of another program.
  */
 export const migrate = async (driver: Driver, settings: PostgresSettings): Promise<Migrated> => {
   let opened: Client | undefined
@@ -100,7 +101,7 @@ export const migrate = async (driver: Driver, settings: PostgresSettings): Promi
       }
     }
   } catch (cause) {
-    throw openError(settings.shown, cause)
+    throw openError(settings.shown, cause, opened === undefined ? undefined : LOST_FOR_GOOD)
   } finally {
     await opened?.end().catch(() => undefined)
   }
@@ -189,7 +190,7 @@ export const beingFilledError = ({ shown }: PostgresSettings): StoreError =>
     { code: "STORE_LOCKED" }
   )
 
-/** The names of the engines that use the tables. */
+/** The names of up to three engines of the tables, the one that was seen last first. */
 const namesOfNodes = async (client: Client, { schema }: PostgresSettings): Promise<string> => {
   const there = await client.query("SELECT to_regclass($1) IS NOT NULL AS is_there", [`${schema}.nodes`])
   const { rows } =

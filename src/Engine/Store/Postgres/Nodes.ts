@@ -1,8 +1,7 @@
 /**
  * How engines that share a schema know that others are alive. The tables call an engine a node; so does the code in this folder.
- * Each node renews its row with its commits, and between them. When a node does not renew
- * its row, the next writer declares it dead: it marks the node in the transaction that takes back what the node held, so that
- * this happens once.
+ * Each node renews its row with its commits, and between them. When a node does not renew its row, the next writer declares it
+ * dead: it marks the node in the transaction that takes back what the node held, so that this happens once.
  *
  * All times are those of the server. A node judges others only when it has itself been seen for as long as they have not. After
  * an outage of Postgres no node has been seen, so all get time to come back.

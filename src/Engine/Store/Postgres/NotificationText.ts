@@ -8,9 +8,9 @@ import { type Announced, type Changes, noCounts, type ChangeKind, changeKinds } 
 import type { Wants } from "../Store.ts"
 import { type CommitRange, rangesOf } from "./Commits.ts"
 
-/** Most bytes of a notification. Postgres accepts less than 8,000. */
+/** Maximum number of bytes of a notification. Postgres accepts less than 8,000. */
 const MOST_BYTES = 7800
-/** Most characters of the row beside a notification. */
+/** Maximum number of characters of the row beside a notification. */
 const MOST_CHARACTERS = 4 * 1024 * 1024
 
 /** What an engine tells of itself in each notification. */
@@ -30,7 +30,7 @@ export class NotificationBuilder {
   readonly #kvDeleted = new Set<number>()
   readonly #groups = new Set<number>()
   readonly #projections = new Set<string>()
-  readonly #look = new Set<ChangeKind>()
+  readonly #stale = new Set<ChangeKind>()
   readonly #notices: Array<Changes["notices"][number]> = []
   readonly #announced: Array<Announced> = []
   #characters = 0
@@ -47,8 +47,8 @@ export class NotificationBuilder {
     for (const key of [...changes.groups, ...changes.givenBack]) this.#groups.add(key)
     for (const key of changes.projections) this.#projections.add(key)
     for (const told of changes.notices) if (!isHere(told.workerId)) this.#notice(told)
-    if (changes.access.length > 0) this.#look.add("access")
-    if (changes.functions.length > 0 || changes.environments.length > 0) this.#look.add("functions")
+    if (changes.access.length > 0) this.#stale.add("access")
+    if (changes.functions.length > 0 || changes.environments.length > 0) this.#stale.add("functions")
     this.#logEnd = Math.max(this.#logEnd, changes.logEnd)
     this.#dueAt = Math.min(this.#dueAt, changes.dueAt)
     this.#isReady ||= changes.ready
@@ -56,19 +56,19 @@ export class NotificationBuilder {
 
   announce(announced: Announced): void {
     this.#characters += announced.data.length + announced.topic.length
-    if (this.#characters > MOST_CHARACTERS) this.#look.add("announced")
+    if (this.#characters > MOST_CHARACTERS) this.#stale.add("announced")
     else this.#announced.push(announced)
   }
 
   markStale(kind: ChangeKind): void {
-    this.#look.add(kind)
+    this.#stale.add(kind)
   }
 
   #notice(told: Changes["notices"][number]): void {
     const { notice } = told
     const value = notice._tag === "Fired" && notice.outcome?._tag === "Success" ? notice.outcome.value : ""
     this.#characters += 256 + (value?.length ?? 0)
-    if (this.#characters > MOST_CHARACTERS) this.#look.add("turns")
+    if (this.#characters > MOST_CHARACTERS) this.#stale.add("turns")
     else this.#notices.push(told)
   }
 
@@ -98,7 +98,7 @@ export class NotificationBuilder {
         ...hello,
         // the other commits are not told: engines notice that they have missed them, and look themselves
         commits: commits.slice(-MOST_SPANS),
-        look: [...this.#look, ...all.filter((name) => !kept.includes(name))],
+        look: [...this.#stale, ...all.filter((name) => !kept.includes(name))],
         logEnd: this.#logEnd,
         ...(this.#dueAt === Number.POSITIVE_INFINITY ? {} : { dueAt: this.#dueAt }),
         ready: this.#isReady
@@ -111,7 +111,7 @@ export class NotificationBuilder {
   }
 }
 
-/** Most ranges of commit numbers in a notification. */
+/** Maximum number of ranges of commit numbers in a notification. */
 const MOST_SPANS = 100
 
 /** What another engine has told. */

@@ -11,8 +11,8 @@ export interface PostgresOptions {
   /** The schema of the tables; `"ironflow"` by default. It is created when it does not exist. */
   readonly schema?: string
   /**
-   * Most connections for writes and reads; 10 by default, at least 2. One writes, and the others read. The engine takes one more for
-   * notifications between engines.
+   * Maximum number of connections for writes and reads; 10 by default, at least 2. One writes, and the others read. The engine takes
+   * one more for notifications between engines.
    */
   readonly poolSize?: number
   /** How long connecting may take, milliseconds; 10 seconds by default. */

@@ -1,7 +1,7 @@
 /**
  * Statements that are sent together and answered together. The driver asks the server for an answer after each statement, and each
  * answer wakes this process: it then takes a processor from the server, which goes on with the next statement. A pipeline asks
- * once, after its last statement. It also leaves out to ask for the columns of a prepared statement that are known already.
+ * once, after its last statement. Nor does it ask again for the columns of a prepared statement.
  *
  * When a statement fails, the server skips the rest of the pipeline.
  */
@@ -187,7 +187,7 @@ const definePipeline = (Query: QueryClass) =>
 
     handleCommandComplete({ text }: { readonly text: string }): void {
       const entry = this.#entry
-      // it returns no rows
+      // the server has described no columns: the statement returns no rows
       if (this.#columns === undefined) this.#know([])
       const rows = this.#rows
       const unreadable = this.#unreadable

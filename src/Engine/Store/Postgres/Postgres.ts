@@ -2,7 +2,7 @@
  * {@link Store} on Postgres.
  *
  * Acknowledged writes are as durable as a commit of that server. Any number of engines share a schema. Each writes over one
- * connection, and reads over others, each read in its own snapshot.
+ * connection, and reads over others, in snapshots.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -47,9 +47,10 @@ const DEAD_LOOK_MS = 1000
 export const traffic: Traffic = { statements: 0, roundTrips: 0, commits: 0 }
 
 /**
- * Opens a store. Fails with `StoreError`: `STORE_LOCKED` when another engine has exclusive use of the schema, `STORE_CORRUPT` when
- * the schema has tables of another program, `STORE_UNAVAILABLE` when Postgres cannot be reached or used. `known` are the migrations
- * of this version.
+ * Opens a store. Fails with `StoreError`: `STORE_LOCKED` when an engine or an import has exclusive use of the schema, or when
+ * engines of an older version cannot work with a migration; `STORE_CORRUPT` when the schema has tables of another program;
+ * `STORE_UNAVAILABLE` when Postgres cannot be reached or used. Throws `ValidationError` for invalid options. `known` are the
+ * migrations of this version.
  */
 export const make = (
   options: PostgresOptions,

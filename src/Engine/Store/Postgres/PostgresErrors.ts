@@ -10,7 +10,10 @@ const codeOf = (cause: unknown): string =>
 /** Error codes of Node.js for connections. */
 const SYSTEM = /^E[A-Z_]+$/
 
-/** Whether the connection was lost, or the server is ending it: the same request may succeed on another connection. */
+/**
+ * Whether the connection was lost, is being ended by the server, or cannot serve the request: the same request may succeed on
+ * another connection.
+ */
 export const isConnectionLost = (cause: unknown): boolean => {
   if (cause instanceof StoreError) return cause.cause !== undefined && isConnectionLost(cause.cause)
   if (isStalePlan(cause)) return true
@@ -56,10 +59,11 @@ const unavailable = (advice: string, retryable = true): Advice => ({
   advice
 })
 
+/** The advice for a connection that an engine has lost. */
 const LOST = unavailable("The connection to Postgres was lost; the engine connects again by itself")
-/** The error for the last message of an engine that stops. */
-const LOST_AT_END = unavailable("The connection to Postgres was lost")
-/** The error for a connection that was never established. */
+/** The advice where nobody connects again: for a command, and for the last message of an engine that stops. */
+export const LOST_FOR_GOOD = unavailable("The connection to Postgres was lost")
+/** The advice for a connection that was never established. */
 const NEVER_THERE = unavailable(
   "The connection to Postgres ended before it could be used: check that the host and port in the database URL are those of Postgres, and look at its log"
 )
@@ -177,7 +181,7 @@ const adviceFor = (code: string, message: string): Advice | undefined => {
   }
 }
 
-/** Whether Postgres is out of reach or accepts nothing at the moment, whatever the request was. */
+/** Whether Postgres is out of reach, refuses this user, or cannot serve requests at the moment. */
 export const isUnavailable = (cause: unknown): boolean =>
   cause instanceof StoreError
     ? cause.code === "STORE_UNAVAILABLE" || cause.code === "STORE_LOCKED"
@@ -191,14 +195,18 @@ const messageOf = (cause: unknown): string => {
   return /not queryable/i.test(message) ? "Connection terminated" : message
 }
 
-/** The error for a database that could not be opened. */
-export const openError = (shown: string, cause: unknown): StoreError =>
-  storeError(`Cannot use Postgres at ${shown}`, cause, NEVER_THERE)
+/** The error for a database that cannot be used. `lost` is the advice when the connection was lost. */
+export const openError = (shown: string, cause: unknown, lost = NEVER_THERE): StoreError =>
+  storeError(`Cannot use Postgres at ${shown}`, cause, lost)
 
 /** The error for an engine that cannot tell Postgres that it stops. */
 export const closeError = (cause: unknown): StoreError =>
-  storeError("Postgres could not be told that this engine stops", cause, LOST_AT_END)
+  storeError("Postgres could not be told that this engine stops", cause, LOST_FOR_GOOD)
 
+/**
+ * The `StoreError` for a failure, with advice; `what` begins its message, and `lost` is the advice for a lost connection. A
+ * `StoreError` is returned as it is, unless it says that stored JSON cannot be parsed: `what` then says where.
+ */
 export const storeError = (what: string, cause: unknown, lost = LOST): StoreError => {
   const reason = messageOf(cause)
   if (cause instanceof StoreError) {

@@ -1,4 +1,4 @@
-/** The reads of a store on Postgres: each has a view of its own, beside the writes of this engine. */
+/** The reads of a store on Postgres. They run beside the writes of this engine, on other connections. */
 import * as Effect from "effect/Effect"
 import type { Pool } from "pg"
 import type { StoreError } from "../../../Errors.ts"

@@ -30,9 +30,9 @@ import { Writer, type WriterCallbacks } from "./Writer.ts"
 
 const READ_KNOWN = { name: "known", text: "SELECT functions, environments FROM engine" }
 
-/** Most programs in one transaction. */
+/** Maximum number of programs in one transaction. */
 const GROUP = 512
-/** Runs that are started in one transaction; a single program is never split. */
+/** At this number of started runs, a transaction takes no more programs. A single program may start more. */
 const GROUP_RUNS = 1000
 /** How long to wait for the lock before checking who holds it, milliseconds. */
 const MOST_WAIT_MS = 1000
@@ -266,7 +266,7 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
     server.measured(Number(serverMs))
     const { isAway } = this.writer.transactionStart
     // a transaction finds out whether Postgres takes writes again
-    if (hasLapsed === 1 || !isLive || isAway || reachability.outage !== undefined) this.writer.look()
+    if (hasLapsed === 1 || !isLive || isAway || reachability.outage !== undefined) this.writer.checkNodes()
   }
 
   lookFailed(error: unknown): void {

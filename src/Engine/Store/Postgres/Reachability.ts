@@ -84,7 +84,7 @@ export class Reachability {
 }
 
 const silenceError = (silentMs: number): StoreError =>
-  new StoreError(`Cannot reach Postgres: it has not answered for ${Math.round(silentMs / 1000)} s`, {
-    code: "STORE_UNAVAILABLE",
-    retryable: true
-  })
+  new StoreError(
+    `Cannot reach Postgres: it has not answered for ${Math.round(silentMs / 1000)} s. The engine goes on when it answers again`,
+    { code: "STORE_UNAVAILABLE", retryable: true }
+  )

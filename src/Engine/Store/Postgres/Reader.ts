@@ -1,6 +1,6 @@
 /**
  * Runs programs that only read. Those that arrive in one turn of the event loop share a connection and a snapshot, and their
- * statements are sent together. A slow program delays only those that share its snapshot.
+ * statements are sent together. A slow program delays those that share its snapshot, and others only when no connection is left.
  */
 import type { Pool } from "pg"
 import { setImmediate } from "../../../RealTimers.ts"
@@ -10,7 +10,7 @@ import { isConnectionLost, isStalePlan } from "./PostgresErrors.ts"
 import type { PostgresTransaction } from "./PostgresTransaction.ts"
 import { begin, type Begun, Runner, Session, type Traffic } from "./Session.ts"
 
-/** Most programs in one snapshot. */
+/** Maximum number of programs in one snapshot. */
 const GROUP = 64
 
 /** Creates the program. Each created program runs once. */
@@ -50,7 +50,7 @@ export class Reader {
     })
   }
 
-  /** Runs a program without a snapshot: each of its statements sees the current data. */
+  /** Runs a program without a snapshot: each statement sees the current data. A single row that it asks for again is not read again. */
   async readApart(tx: PostgresTransaction, make: Make): Promise<unknown> {
     while (true) {
       try {

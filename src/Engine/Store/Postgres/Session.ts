@@ -189,7 +189,7 @@ const next = <A, E>(
 const question = ({ text }: Translated, values: ReadonlyArray<Value>): string =>
   `${text} ${JSON.stringify(values)}`
 
-/** Runs programs one after the other, in the open transaction of the session. */
+/** Runs programs on a session, in its open transaction if there is one. Keeps the single rows that they have read. */
 export class Runner {
   readonly #session: Session
   readonly #tx: PostgresTransaction

@@ -162,7 +162,7 @@ export class TransactionStart {
     return this.#isAway
   }
 
-  /** Whether the last transaction failed because another node had written. Returns `true` once. */
+  /** Whether the last transaction failed because {@link lockUnmoved} found a change. Returns `true` once. */
   takeOvertaken(): boolean {
     const isOvertaken = this.#isOvertaken
     this.#isOvertaken = false
@@ -206,7 +206,7 @@ export class TransactionStart {
     this.#expectedReads.forget()
   }
 
-  /** Begins without waiting for the lock. The statements that follow fail if another node has written since. */
+  /** Begins without waiting for the lock. The statements that follow fail if {@link lockUnmoved} finds a change. */
   #beginUnmoved(session: Session, runner: Runner, timeline: string): number {
     const { writeConnection, monotonicMs, tx } = this.#options
     const { sequence, ...numbers } = this.#seen
@@ -254,7 +254,7 @@ export class TransactionStart {
       (this.#found?.isOther === true && (await writeConnection.restore(session)) ? 0 : undefined)
     if (isThere === undefined || (this.#options.isAlone && isThere !== 1)) {
       throw new StoreError(
-        "The tables were taken over by another engine: this one stops and has written nothing since. One engine at a time may use a schema",
+        "Another engine has taken over the tables, or this one was away for so long that the others have forgotten it: this engine stops, and has written nothing since. Start it again",
         { code: "STORE_LOCKED" }
       )
     }

@@ -70,7 +70,10 @@ export class WriteConnection {
     return this.#node
   }
 
-  /** Returns the session. Opens a new one when it was lost. Fails with `STORE_LOCKED` when this node may not use the tables. */
+  /**
+   * Returns the session. Opens another one when it was lost. Fails with `STORE_LOCKED` when this node may not use the tables, and
+   * with other errors when it cannot reach them.
+   */
   async session(): Promise<Session> {
     if (this.#open !== undefined) return this.#open.session
     this.#opening ??= this.#connect().finally(() => (this.#opening = undefined))
@@ -248,7 +251,7 @@ const nodeName = (): string => `${hostname()}, process ${process.pid}`
 
 const lockedBy = (settings: PostgresSettings, who: string): StoreError =>
   new StoreError(
-    `The tables at ${settings.shown} are in use by an older engine that cannot share a schema (${who}): stop it, or give this engine a schema of its own`,
+    `The tables at ${settings.shown} are in use by another engine (${who}), and one of the two cannot share a schema: stop that engine, or give this one a schema of its own`,
     { code: "STORE_LOCKED" }
   )
 

@@ -30,7 +30,7 @@ interface Command {
 
 export interface WriterOptions extends TransactionStartOptions {
   readonly traffic: Traffic
-  /** Most programs in one transaction. */
+  /** Maximum number of programs in one transaction. */
   readonly max: number
 }
 
@@ -42,8 +42,8 @@ export interface WriterCallbacks extends TransactionStartCallbacks {
   /** Whether the transaction has done enough: the remaining programs get the next one. */
   isFull(): boolean
   /**
-   * Called after the programs, unless the transaction is full or one of them failed. Programs that it submits join the
-   * transaction.
+   * Called after the programs, unless the transaction is full, one of them failed, or the transaction repeats one program of a
+   * failed group. Programs that it submits join the transaction.
    */
   joining(): void
   /** Called after the programs. Returns a program that is committed with them, if any. */
@@ -58,7 +58,7 @@ export interface WriterCallbacks extends TransactionStartCallbacks {
 
 /** How often a transaction is repeated because something was repaired. */
 const MAX_ISOLATED = 500
-/** How often a transaction is repeated because its connection was lost. */
+/** How often a transaction is repeated because its connection was lost, or because it was in conflict with another one. */
 const MOST_LOST = 3
 
 const COMMIT = { name: "commit", text: "COMMIT" }
@@ -120,8 +120,8 @@ export class Writer {
     this.#closed ??= reason
   }
 
-  /** Begins a transaction soon, even if no program is queued: it checks the state of the nodes. */
-  look(): void {
+  /** Begins a transaction soon, even if no program is queued: each one checks the state of the nodes. */
+  checkNodes(): void {
     if (this.#isWorking) return
     this.submit(
       () => Promise.resolve(),

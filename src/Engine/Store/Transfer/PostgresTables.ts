@@ -16,14 +16,15 @@ import {
   tooNewError
 } from "../Postgres/Migrate.ts"
 import type { PostgresOptions } from "../Postgres/Options.ts"
-import { isDenied, openError, storeError } from "../Postgres/PostgresErrors.ts"
+import { isDenied, LOST_FOR_GOOD, openError, storeError } from "../Postgres/PostgresErrors.ts"
 import { fill, type Imported, ownMeta, type Source, type Table, type Values } from "./Format.ts"
 
 /** Tables that belong to one database and its engines. They are not exported. */
 const OWN = ["engine", "nodes", "node_workers", "news"]
 
+/** How many rows are read at once. */
 const BATCH = 500
-/** Most parameters of a statement. Postgres accepts 65,535. */
+/** Maximum number of parameters of a statement. Postgres accepts 65,535. */
 const PARAMETERS = 30_000
 
 const quoted = (columns: ReadonlyArray<string>): string => columns.map((name) => `"${name}"`).join(", ")
@@ -77,7 +78,7 @@ const withClient = async <A>(
     return await use(client, settings, read?.is_new === 1)
   } catch (cause) {
     if (cause instanceof ValidationError) throw cause
-    throw openError(settings.shown, cause)
+    throw openError(settings.shown, cause, opened === undefined ? undefined : LOST_FOR_GOOD)
   } finally {
     await opened?.end().catch(() => undefined)
   }
@@ -211,7 +212,9 @@ export const writePostgres = (options: PostgresOptions, filename: string): Promi
             const places = some.map(() => `(${columns.map(() => `$${++number}`).join(", ")})`).join(", ")
             await client
               .query(`INSERT INTO ${name} (${quoted(columns)}) VALUES ${places}`, some.flat().map(sendable))
-              .catch((cause: unknown) => Promise.reject(storeError(`Cannot import rows of "${name}"`, cause)))
+              .catch((cause: unknown) =>
+                Promise.reject(storeError(`Cannot import rows of "${name}"`, cause, LOST_FOR_GOOD))
+              )
           }
         }
       }

@@ -108,7 +108,7 @@ const writeLines = async (source: Source, file: string) => {
  * Fills an empty store from a file by {@link exportStore}, completely or not at all: a database file that does not exist yet, or
  * a schema on Postgres without rows. Ids, positions, waits and timers are kept, and an engine that is started on this store goes
  * on with the runs. Fails with `ValidationError` for a store that is not empty and for a file that is not an export, with
- * `StoreError` for a file that is damaged or of a newer version.
+ * `StoreError` for a file that is damaged or of another version, and for a store that is in use or cannot be written.
  */
 export const importStore = (
   filename: string,
