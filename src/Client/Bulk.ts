@@ -10,7 +10,7 @@ import { byId, callKeys, type Methods } from "./Methods.ts"
 
 /** The runs of a bulk operation: those that match all filters, or those with the given ids. */
 export interface BulkRuns extends RunFilters {
-  /** At most 10,000 ids; excludes filters. */
+  /** At most 10,000 ids; not together with filters. */
   readonly ids?: ReadonlyArray<string>
 }
 

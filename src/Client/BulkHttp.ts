@@ -16,9 +16,9 @@ import type { Raw } from "./NarrowErrors.ts"
 import { makeOperationCalls } from "./OperationCalls.ts"
 import { filtersInBody } from "./RunFilterBody.ts"
 
-/** The first interval between two polls, in milliseconds. */
+/** The first and the longest interval between two polls, in milliseconds. */
 const FIRST_MS = 100
-const MOST_MS = 2000
+const LONGEST_MS = 2000
 
 export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
   const { ask, withoutCall } = makeOperationCalls(connection)
@@ -89,12 +89,12 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
       Effect.gen(function* () {
         if (timeout !== undefined && !(timeout >= 0 && Number.isFinite(timeout))) {
           return yield* new ValidationError(
-            `The timeout of waitForBulk must be a number of milliseconds, got ${timeout}`
+            `The timeout of waitForBulk must be a number of milliseconds, at least 0, got ${timeout}`
           )
         }
         const clock = yield* Clock.Clock
         const startedAt = clock.monotonicTimeNanosUnsafe()
-        for (let pauseMs = FIRST_MS; ; pauseMs = Math.min(pauseMs * 1.5, MOST_MS)) {
+        for (let pauseMs = FIRST_MS; ; pauseMs = Math.min(pauseMs * 1.5, LONGEST_MS)) {
           const operation = yield* getBulk(id)
           if (operation.status !== "running") return operation
           const leftMs =

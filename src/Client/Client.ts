@@ -277,7 +277,7 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
    * newest run back, for at most `timeLimit` (200 ms by default). `isExact` says whether the scan was complete.
    */
   countRuns(options: Options<F, CountRunsOptions>): Kind<F, RunCounts, ClientError>
-  /** Returns the steps of a run: the finished ones in their order, and then those that wait. */
+  /** Returns the steps of a run: the finished ones in their order, and then those that run or wait. */
   getRunSteps(runId: string, ...options: CallArgs<F>): Kind<F, Array<RunStep>, RunNotFoundError | ClientError>
   /**
    * Returns the audit record of a run, oldest entry first, if its function has `recording: true`. The record
@@ -316,14 +316,18 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
     fromStep?: string,
     ...options: CallArgs<F>
   ): Kind<F, Run, StepNotFoundError | RunControlError>
-  /** Resumes a paused run, or retries a failed or cancelled one. */
+  /**
+   * Resumes a paused run, or retries a failed or cancelled one. With `fromStep` (name or step id), that step and
+   * all later ones run again. Withdraws a pause that a running turn has not reached.
+   */
   resumeRun(
     runId: string,
     fromStep?: string,
     ...options: CallArgs<F>
   ): Kind<F, Run, StepNotFoundError | RunControlError>
   /**
-   * Pauses a run: no worker takes it before `resumeRun`. If a turn of it is running, that turn is revoked.
+   * Pauses a run: no worker takes it before `resumeRun`. If a turn of it is running, the steps that have begun
+   * are finished, and the run is paused when that turn has ended; the call returns before that.
    */
   pauseRun(runId: string, reason?: string, ...options: CallArgs<F>): Kind<F, Run, RunControlError>
   /**
@@ -360,8 +364,9 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
   getCapabilities(...options: CallArgs<F>): Kind<F, ServerCapabilities, ClientError>
   /**
    * Returns the health of the engine: `"ok"` when it answers and its database is sound, `"degraded"` when
-   * part of the database is damaged or cannot be written, and `"down"` when another engine has taken over the
-   * database. The log of the engine has the details, and `GET /health` a summary.
+   * part of the database is damaged, or the database cannot be reached or written, and `"down"` when the engine
+   * has stopped, for example because another engine has taken over the database. The log of the engine has the
+   * details, and `GET /health` a summary.
    */
   health(...options: CallArgs<F>): Kind<F, string, ClientError>
 }

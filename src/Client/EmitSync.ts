@@ -21,7 +21,7 @@ export const makeEmitSync =
       const { timeout = DEFAULT_TIMEOUTS.TRIGGER_SYNC, ...emitOptions } = options satisfies TriggerSyncOptions
       if (typeof timeout !== "number" || !Number.isFinite(timeout) || timeout < 0) {
         return yield* new ValidationError(
-          `The timeout of emitSync must be a number of milliseconds, got ${show(timeout)}`
+          `The timeout of emitSync must be a number of milliseconds, at least 0, got ${show(timeout)}`
         )
       }
       const startedAt = yield* Clock.currentTimeMillis

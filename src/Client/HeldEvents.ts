@@ -162,7 +162,7 @@ export class HeldEvents {
   }
 
   #dropLate(subscription: SubscriptionState): void {
-    const { ackWaitMs, deliveries, id, pattern } = subscription
+    const { ackWaitMs, deliveries, id, options, pattern } = subscription
     const late = [...deliveries.values()].filter((delivery) => this.#isLate(subscription, delivery))
     if (late.length === 0) return
     for (const delivery of late) {
@@ -175,7 +175,8 @@ export class HeldEvents {
       {
         code: "NOT_HELD",
         message:
-          `Dropped ${late.length} events of "${pattern}" that waited in this process; the server delivers them again to a member of the group. ` +
+          `Dropped ${late.length} events of "${pattern}" that waited in this process; the server delivers them again` +
+          `${options.consumerGroup === undefined ? "" : " to a member of the group"}. ` +
           `The server was not reached within the ${showMs(ackWaitMs ?? 0)} of their ackWait: ` +
           "this process was frozen or busy, or the connection stalled",
         subscriptionId: id,

@@ -1,11 +1,11 @@
 /**
  * Events, runs and functions over HTTP. Each method is a request over a {@link Connection}.
  *
- * Calls that are safe to repeat (reads, and emits or publishes with an idempotency key) are tried up to three
- * times when the connection fails or the server is busy (429, 502, 503). Other calls are repeated only when
- * it is certain that the server did not receive them: there was no connection, or the server said so when it
- * stopped. This works with the engine of this package and with legacy servers. There, features that only our
- * engine has fail with code `UNIMPLEMENTED`.
+ * Calls that are safe to repeat (most reads, and calls with an idempotency key) are tried up to three times, or as
+ * often as the option `retry` says, when the connection fails or the server is busy (429, 502, 503). Other calls are
+ * repeated only when it is certain that the server did not receive them: there was no connection, or the server said
+ * so when it stopped. This works with the engine of this package and with legacy servers. There, features that only
+ * our engine has fail with code `UNIMPLEMENTED`.
  */
 import * as Effect from "effect/Effect"
 import { type IronflowError, LimitExceededError, RunNotFoundError, StepNotFoundError } from "../Errors.ts"

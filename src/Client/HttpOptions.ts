@@ -46,7 +46,10 @@ export const serverKeys = {
 export interface ResolvedServer {
   /** URL of the server, without a trailing slash. */
   readonly url: string
-  /** The API key. It changes when a client without a key creates the first key of the server. */
+  /**
+   * The API key. It changes when a client without a key creates the first key of the server, and when that
+   * client rotates or deletes that key.
+   */
   apiKey: string | undefined
   readonly environment: string
   /**

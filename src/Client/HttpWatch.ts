@@ -40,7 +40,8 @@ interface WatchOptions<A> {
 
 type Frame = { readonly [name: string]: unknown }
 
-const RECONNECT = { firstMs: 250, mostMs: 30_000, factor: 2 }
+/** The first and the longest delay before a reconnection, in milliseconds. */
+const RECONNECT = { firstMs: 250, longestMs: 30_000, factor: 2 }
 /** How many frames may wait in this process before reading from the socket pauses. */
 const MAX_WAITING_FRAMES = 64
 /**
@@ -187,7 +188,9 @@ const follow = <A>(
       const { error, forGood } = yield* connected
       if (forGood || !opened) return yield* Effect.fail(error)
       failures++
-      yield* Effect.sleep(calculateBackoff(failures, RECONNECT.firstMs, RECONNECT.mostMs, RECONNECT.factor))
+      yield* Effect.sleep(
+        calculateBackoff(failures, RECONNECT.firstMs, RECONNECT.longestMs, RECONNECT.factor)
+      )
     }
   })
 

@@ -185,7 +185,7 @@ const encodeBucket = (config: KVBucketConfig): { readonly name: string } => {
     const value = config[field]
     if (value !== undefined && !(typeof value === "number" && Number.isFinite(value) && value >= 0)) {
       throw new ValidationError(
-        `\`${field}\` of bucket "${name}" must be a number from 0 up, got ${show(value)}`
+        `\`${field}\` of bucket "${name}" must be a number, at least 0, got ${show(value)}`
       )
     }
   }

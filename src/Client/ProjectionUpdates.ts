@@ -351,7 +351,7 @@ class Updates {
       ? Effect.void
       : Effect.fail(
           new InvalidStateError(
-            `Projection "${this.#name}" is external: it has no state to subscribe to. Its status() says where it is`
+            `Projection "${this.#name}" is external: it has no state to subscribe to. projections.status() shows its position`
           )
         )
   }

@@ -70,19 +70,19 @@ export const resolveClientRetry = (config: ClientRetryConfig | undefined, caller
   const { maxAttempts, backoffFactor } = resolved
   if (!Number.isSafeInteger(maxAttempts) || maxAttempts < 1) {
     throw new ValidationError(
-      `${caller}: \`retry.maxAttempts\` must be an integer from 1 up, got ${show(maxAttempts)}`
+      `${caller}: \`retry.maxAttempts\` must be an integer, at least 1, got ${show(maxAttempts)}`
     )
   }
   if (typeof backoffFactor !== "number" || !(backoffFactor >= 1) || !Number.isFinite(backoffFactor)) {
     throw new ValidationError(
-      `${caller}: \`retry.backoffFactor\` must be a number from 1 up, got ${show(backoffFactor)}`
+      `${caller}: \`retry.backoffFactor\` must be a number, at least 1, got ${show(backoffFactor)}`
     )
   }
   for (const name of ["initialDelayMs", "maxDelayMs", "connectionDelayMs"] as const) {
     const value = resolved[name]
     if (typeof value !== "number" || !(value >= 0) || !Number.isFinite(value)) {
       throw new ValidationError(
-        `${caller}: \`retry.${name}\` must be a number of milliseconds, got ${show(value)}`
+        `${caller}: \`retry.${name}\` must be a number of milliseconds, at least 0, got ${show(value)}`
       )
     }
   }

@@ -81,5 +81,5 @@ export const checkList = (options: ListStreamsOptions = {}) => {
 
 export const checkCount = (what: string, value: unknown): number => {
   if (Number.isSafeInteger(value) && Number(value) >= 0) return Number(value)
-  throw new ValidationError(`${what} must be an integer from 0 up, got ${show(value)}`)
+  throw new ValidationError(`${what} must be an integer, at least 0, got ${show(value)}`)
 }

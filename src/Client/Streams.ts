@@ -95,7 +95,7 @@ export interface ReadStreamOptions {
    * at the last one.
    */
   readonly fromVersion?: number
-  /** The most events to read; all by default, or with 0. */
+  /** Maximum number of events to read; all by default, or with 0. */
   readonly limit?: number
   /** `"forward"` by default: the oldest first. */
   readonly direction?: "forward" | "backward"
@@ -265,7 +265,7 @@ export interface EntityStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLa
   ): Kind<F, AppendAllResult, StreamSchemaError | AppendError>
   /** Reads events of a stream. Erased ones are left out. A stream that does not exist has none. */
   read(entityId: string, options?: Options<F, ReadStreamOptions>): Kind<F, ReadEntityResult<D>, ReadError>
-  /** Reads all events of a stream, one by one. They are requested in pages. */
+  /** Reads all events of a stream, one by one. They are requested in pages. Erased ones are left out. */
   events(entityId: string, options?: Options<F, StreamEventsOptions>): Kind<S, EntityEvent<D>, ReadError>
 }
 
@@ -290,7 +290,7 @@ export interface EntityStateOptions {
 export interface EntityStatesApi<F extends HKT.TypeLambda, State> {
   /**
    * Returns the state of an entity: its events are folded by `evolve`, from the newest snapshot on if there
-   * is one.
+   * is one, unless `fromSnapshot` is `false`. Erased events are left out.
    */
   state(entityId: string, options?: Options<F, EntityStateOptions>): Kind<F, EntityState<State>, ReadError>
 }

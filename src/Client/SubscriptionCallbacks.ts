@@ -42,7 +42,8 @@ export interface SubscriptionErrorInfo {
 export interface SubscriptionCallbacks<T = any> {
   /**
    * Called for each event, in order. If it throws or rejects, `onError` is called; other subscriptions are
-   * not affected. In a group with `auto` the event is then delivered again. Without a group the next event
+   * not affected. In a group with `auto` the event is then delivered again, or becomes a dead letter: at once if
+   * the error is not retryable, or else when the redeliveries are used up. Without a group the next event
    * follows.
    */
   readonly onEvent?: (event: SubscriptionEvent<T>) => unknown

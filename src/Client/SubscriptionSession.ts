@@ -474,7 +474,7 @@ export class SubscriptionSession {
 
 const unconnected = (eventId: string): ConnectionError =>
   new ConnectionError(
-    `Event ${eventId} cannot be settled or extended: its subscription has ended, or the connection is lost. The server delivers the event again`
+    `Event ${eventId} cannot be settled or marked as in progress: its subscription has ended, or the connection is lost. Its group, or the subscription once it has reconnected, gets the event again`
   )
 
 const isThenable = (value: unknown): value is PromiseLike<unknown> =>

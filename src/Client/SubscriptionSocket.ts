@@ -65,7 +65,7 @@ const reasonOf = (url: string, error: unknown): string => {
   if (plain !== undefined) return `it ${plain}`
   return (
     `${toError(error).message || "the connection was refused"}. ` +
-    "Start it there, or set `serverUrl` to where it is"
+    "Start the server there, or set `serverUrl` to where it is"
   )
 }
 

@@ -44,7 +44,7 @@ export interface Delivered<T = any> extends SubscriptionEvent<T> {
    * group (5 seconds at first).
    */
   readonly nak: (delayMs?: number) => Effect.Effect<void, SubscribeError>
-  /** Gives up the event: it is not delivered again, and becomes a dead letter of its group. */
+  /** Gives up the event: it is not delivered again, and becomes a dead letter of its group if it has one. */
   readonly term: Effect.Effect<void, SubscribeError>
   /**
    * Restarts the `ackWait` of the event. Until the stream pulls the next event, this is done automatically.

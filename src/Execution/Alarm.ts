@@ -70,7 +70,7 @@ const alarmOver = Effect.fnUntraced(function* (clock: Clock.Clock, nowMs: () => 
 
   const arm = (): void => {
     const first = entries.peek()
-    // The sleep may end before the first deadline, whose predecessor was cancelled: that costs less than
+    // After the first deadline was cancelled, the sleep ends too early for the next one: that costs less than
     // restarting the sleep each time a deadline is cancelled.
     if (closed || first === undefined || wakesAt <= first.rank) return
     sleeper?.interruptUnsafe()

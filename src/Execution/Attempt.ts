@@ -10,7 +10,7 @@ export type AttemptExit =
   | { readonly _tag: "Success"; readonly value: unknown }
   | { readonly _tag: "Failure"; readonly error: unknown; readonly encoded?: unknown }
 
-/** Receives the end of an attempt. */
+/** What an attempt needs of the turn: the key for its code, and someone to tell of its end. */
 export interface AttemptOwner {
   readonly idempotencyKey: (call: StepCall) => string
   readonly attemptEnded: (attempt: Attempt, exit: AttemptExit) => void
@@ -24,7 +24,10 @@ export class Attempt {
   startedAt: number
   /** Interrupts the code; `undefined` when the code cannot be interrupted. */
   interrupt: (() => void) | undefined = undefined
-  /** Cancels the timeout of this attempt. */
+  /**
+   * Cancels the timer that ends this attempt: that of its timeout, or without one that of code which was asked
+   * to stop.
+   */
   cancelTimer: (() => void) | undefined = undefined
   /** Collects the writes, if the step is a `step.tx`. */
   tx: TxCollector | undefined = undefined
@@ -76,7 +79,7 @@ export class Attempt {
     if (this.#close()) this.#owner.attemptEnded(this, exit)
   }
 
-  /** Asks the code to stop. The attempt lasts until the code has ended. */
+  /** Asks the code to stop. The attempt lasts until the code has ended, or the attempt is abandoned. */
   abort(reason: Error): void {
     if (this.abortReason !== undefined) return
     this.abortReason = reason

@@ -156,7 +156,7 @@ export const checkParallel = (
   const { concurrency, onError } = options ?? {}
   if (concurrency !== undefined && (!Number.isSafeInteger(concurrency) || concurrency < 1)) {
     throw new ValidationError(
-      `\`concurrency\` of "${name}" must be an integer of at least 1, got ${show(concurrency)}`
+      `\`concurrency\` of "${name}" must be an integer, at least 1, got ${show(concurrency)}`
     )
   }
   if (onError !== undefined && onError !== "failFast" && onError !== "allSettled") {

@@ -100,7 +100,7 @@ export const lostCompensation = (
   const { key, name } = compensation
   const error = new CompensationLostError(
     `The compensation of step "${name}" could not be rebuilt: the handler did not register it in this turn. ` +
-      "Undo the step by hand, or deploy code that registers it"
+      "This is final for the run: undo the step by hand. Keep compensations in the code while runs may need them"
   )
   const outcome = { _tag: "Failure", error: serializeError(error, { stack: false }) } as const
   const execution = { attempt: 0, startedAt: now, endedAt: now }

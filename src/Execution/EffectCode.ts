@@ -15,7 +15,7 @@ import { stepAnnotations } from "./HandlerLogs.ts"
 import { nestedSteps } from "./NestedSteps.ts"
 
 /**
- * Adds the steps to the context of an Effect handler. What a program requires is in the types as far as the
+ * Adds the steps to the context of an Effect handler. The types track what a program requires up to the
  * worker's layer. At run time the services come from the context that the worker captured.
  */
 export const withSteps = (context: Context.Context<never>, steps: StepService): Context.Context<unknown> =>
@@ -121,8 +121,8 @@ export interface CodeFiber {
 }
 
 /**
- * Makes the code of a step from an effect. The effect runs in its caller's context, but without steps.
- * `fiber` receives the fiber of each attempt.
+ * Makes the code of a step from an effect. The effect runs in its caller's context, but step calls in it fail.
+ * `fiber` receives the fiber of each attempt that does not end at once.
  */
 export const effectCode = (
   name: string,

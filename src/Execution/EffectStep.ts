@@ -1,6 +1,6 @@
 /**
- * Steps and turns of Effect handlers: each step is an effect over a call of the turn. The fiber of a
- * suspended step does not resume.
+ * Steps and turns of Effect handlers: each step is an effect over a call of the turn. The fiber of a step that
+ * is still suspended at the end of the turn never resumes.
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -20,6 +20,7 @@ import {
   InvokeError,
   NestedStepError,
   type SerializedError,
+  UnsupportedError,
   ValidationError,
   withFailure
 } from "../Errors.ts"
@@ -143,9 +144,12 @@ const api: StepApi = {
   invokeKeys: effectInvokeKeys
 }
 
-/** Fails with the error of invalid arguments; any other error here is a bug, and becomes a defect. */
-const refused = (error: unknown): Effect.Effect<never, StepCallError> =>
-  error instanceof ValidationError || error instanceof NestedStepError
+/**
+ * Fails with the error of a call that is refused: invalid arguments, a call inside of a step, or an engine
+ * without `step.tx`. Any other error here is a bug, and becomes a defect.
+ */
+const refused = (error: unknown): Effect.Effect<never, StepCallError | UnsupportedError> =>
+  error instanceof ValidationError || error instanceof NestedStepError || error instanceof UnsupportedError
     ? Effect.fail(error)
     : Effect.die(error)
 
@@ -299,7 +303,7 @@ type FailedBranch = Extract<BranchExit, { readonly _tag: "Failure" }>
 const failureIn = ({ cause, error }: FailedBranch): Effect.Effect<never, unknown> =>
   Cause.isCause(cause) ? Effect.failCause(cause) : Effect.fail(error)
 
-/** The values and typed failures of the branches, in order. A defect fails the call. */
+/** The values and typed failures of the branches, in order. A defect or an interruption fails the call. */
 const results = (exits: ReadonlyArray<BranchExit>): Effect.Effect<Array<unknown>, unknown> => {
   const values: Array<unknown> = []
   for (const exit of exits) {

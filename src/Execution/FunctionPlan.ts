@@ -26,9 +26,9 @@ export interface FunctionPlan {
   hasWarnedOfSleeps: boolean
 }
 
-/** The most call sites in memory: a handler may make up step names without end. */
+/** Maximum number of call sites in memory: a handler may make up step names without end. */
 const MAX_CALL_SITES = 500
-/** The most runs in {@link FunctionPlan.uncalled}: some runs never end. */
+/** Maximum number of runs in {@link FunctionPlan.uncalled}: some runs never end. */
 const MAX_UNCALLED = 1000
 
 const plans = new WeakMap<AnyFunction, FunctionPlan>()

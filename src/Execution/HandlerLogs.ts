@@ -9,6 +9,7 @@ import * as References from "effect/References"
 import { lineOf } from "../EffectLogger.ts"
 import * as Limits from "../Limits.ts"
 import type { LineLevel, LogFields } from "../LogFields.ts"
+import { safeJsonParse } from "../Json.ts"
 import { dataText, NO_TEXT } from "../LogFormat.ts"
 import { type Logger, runLogger } from "../Logger.ts"
 import type { Job, LogLine } from "../Protocol/Worker.ts"
@@ -102,32 +103,38 @@ const madeLine = (
   at: host.clock.currentTimeMillisUnsafe(),
   level,
   message: cut(withoutSecrets(job, String(message)), Limits.lineMessageLength),
-  ...(data === undefined ? {} : { data: keptData(withoutSecrets(job, dataText(data))) }),
+  ...(data === undefined ? {} : { data: keptData(job, dataText(data)) }),
   ...(step === undefined ? {} : { step }),
   attempt,
   ...(host.workerId === undefined ? {} : { worker: host.workerId })
 })
 
 /**
- * The JSON text if it is within the limits for length and depth. Otherwise a JSON string of it, cut if
- * necessary.
+ * The data as JSON text without the values of secrets, if that is valid JSON within the limits for length and
+ * depth. Otherwise a JSON string with that text, cut if necessary. An engine would refuse the whole report of
+ * the turn if the data were neither.
  */
-const keptData = (json: string): string =>
-  json === NO_TEXT || json.length > Limits.lineDataLength || !isFlatEnough(json)
-    ? JSON.stringify(cut(json, Limits.lineDataLength / 2))
-    : json
+const keptData = (job: Job, json: string): string => {
+  const shown = withoutSecrets(job, json)
+  const isKept =
+    json !== NO_TEXT &&
+    shown.length <= Limits.lineDataLength &&
+    isFlatEnough(shown) &&
+    // a secret that was a number, or stood beside one, leaves text that is no JSON
+    (shown === json || safeJsonParse(shown) !== undefined)
+  return isKept ? shown : JSON.stringify(cut(shown, Limits.lineDataLength / 2))
+}
 
-/**
- * Whether the data is within the limit for depth. Brackets inside of strings count too, so
- * that data which is flat enough may be taken for too deep.
- */
+/** Whether JSON text is within the limit for depth. */
 const isFlatEnough = (json: string): boolean => {
   let depth = 0
-  for (const bracket of json.match(/[[\]{}]/g) ?? []) {
-    depth += bracket === "[" || bracket === "{" ? 1 : -1
-    if (depth >= Limits.jsonDepth) return false
+  // the brackets, and whole strings, so that the brackets in them are passed over
+  for (const [found] of json.matchAll(/"(?:[^"\\]|\\.)*"|[[\]{}]/g)) {
+    if (found === "[" || found === "{") depth++
+    else if (found === "]" || found === "}") depth--
+    if (depth > Limits.jsonDepth) return false
   }
   return true
 }
 
-const cut = (text: string, most: number): string => (text.length > most ? `${text.slice(0, most)}…` : text)
+const cut = (text: string, limit: number): string => (text.length > limit ? `${text.slice(0, limit)}…` : text)

@@ -1,7 +1,7 @@
 /**
  * What a turn knows of its run at the start: the journal and the open steps. Each entry of the journal is the
- * answer to one step call of the handler. Entries that are left at the end belong to steps that the handler did
- * not call this time.
+ * answer to one step call of the handler, or the outcome of a compensation. Other entries that are left at the
+ * end belong to steps that the handler did not call this time.
  */
 import type { Job, JournalEntry, OpenStep, Outcome } from "../Protocol/Worker.ts"
 import { isAtRoot } from "../StepId.ts"
@@ -97,9 +97,6 @@ export class Journal {
   }
 }
 
-/**
- * Used by most turns: the first turn of a run has neither a journal nor open steps. Nothing is ever added to
- * these.
- */
+/** For turns without a journal or open steps, such as the first of a run. Nothing is ever added to these. */
 const noMap = new Map<string, never>()
 const noSet = new Set<string>()

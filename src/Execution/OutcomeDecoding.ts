@@ -37,7 +37,7 @@ export const stepError = (turn: TurnMachine, call: StepCall, error: SerializedEr
  */
 export const readTx = (stored: unknown): TxOutcome =>
   isObject(stored) && Array.isArray(stored.writes)
-    ? // a result of this shape comes from the engine, which also made its `writes`
+    ? // this is the shape that the engine stores
       { value: stored.value, writes: stored.writes as TxOutcome["writes"] }
     : { value: stored, writes: [] }
 

@@ -38,7 +38,7 @@ const isThenable = (value: unknown): value is PromiseLike<unknown> =>
 
 /**
  * Makes the code of a step from `fn`. Throws `ValidationError` when `fn` is not a function. With a `decoder`,
- * an attempt whose result does not fit fails.
+ * an attempt fails if the decoder refuses its result.
  */
 export const promiseCode = <Arguments extends ReadonlyArray<unknown>>(
   turn: TurnMachine,
@@ -77,6 +77,7 @@ export const promiseCode = <Arguments extends ReadonlyArray<unknown>>(
     )
 }
 
+/** The arguments of the body of a `step.run`, or of a compensation. */
 export const ownContext = (attempt: Attempt): [StepRunContext] => [attempt.context]
 
 /** The arguments of the body of a `step.tx`. Each attempt collects its own writes. */
@@ -94,13 +95,16 @@ export const discardResult =
 /** Decodes stored results with the `schema` of a call. */
 export interface Decoder {
   readonly decode: (stored: unknown) => unknown
-  /** Throws when the result would not fit in its stored form. Called before the result is stored. */
+  /**
+   * Throws when the schema would refuse the result as it will be read back from storage. Called before the
+   * result is stored.
+   */
   readonly check: (result: unknown) => void
 }
 
 /**
  * Makes a decoder from the schema; `undefined` when there is none. Throws `ValidationError` when the value is
- * not a schema. `what` starts the message about a result that does not fit.
+ * not a schema. `what` starts the message about a result that the schema refuses.
  */
 export const decoderOf = (
   options: { readonly schema?: unknown } | undefined,

@@ -1,6 +1,6 @@
 /**
- * Steps and turns of async handlers: each step is a promise over a call of the turn. The promise of a
- * suspended step stays pending.
+ * Steps and turns of async handlers: each step is a promise over a call of the turn. The promise of a step that
+ * is still suspended at the end of the turn never settles.
  */
 import { AsyncResource } from "node:async_hooks"
 import { sharedGetters } from "../SharedGetters.ts"

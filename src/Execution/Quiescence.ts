@@ -3,8 +3,8 @@
  * and the handler shows no activity.
  *
  * This is a guess, since the handler may await something outside of steps. So the turn is checked again after
- * two rounds of the event loop, and once more after the linger time of its run. Activity in between starts
- * the checks anew.
+ * two turns of the event loop, and, if its job has a linger time, once more after that. Activity in between
+ * starts the checks anew.
  */
 import { afterEventLoopTurns } from "./Settlement.ts"
 import type { TurnHost } from "./TurnHost.ts"
@@ -32,8 +32,8 @@ export interface Activity {
 /**
  * Judges the turn by its activity, which is `undefined` while code runs or a report is in flight. `"quiet"`:
  * the turn only waits. `"release"`: the handler wants to begin more than this turn allows, so the run is
- * released. `"busy"`: neither. With `rebuilding` the handler only runs to register its compensations; then
- * all of its calls may be pending.
+ * released. `"busy"`: neither. With `rebuilding` the handler only runs to register its compensations: then it
+ * also counts as waiting when all of its pending calls are shelved.
  */
 export const classifyActivity = (
   activity: Activity | undefined,

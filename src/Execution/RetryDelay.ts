@@ -26,8 +26,8 @@ export const delayBeforeRetry = (
   const delayMs = retryDelayMs(retry, failures, chance)
   if (requested !== undefined) {
     logger.warn(
-      `${what()} failed with an error whose \`retryAfter\` is ` +
-        `neither a delay nor a date, ${show(retryAfterOf(error))}. It is tried again in ${showMs(delayMs)}, as its retry policy says`
+      `${what()} failed with an error whose \`retryAfter\` is neither a delay nor a date: ` +
+        `${show(retryAfterOf(error))}. The next attempt comes in ${showMs(delayMs)}, as the retry policy says`
     )
   }
   return delayMs

@@ -37,6 +37,7 @@ export class Settlement {
   /** Which entries of the journal are settled; {@link #lowest} is the first that is not. */
   readonly #settled: Uint8Array
   #lowest = 0
+  /** Whether the handler has had one more turn of the event loop to call an entry that comes first. */
   #patient = false
   #caughtUp: boolean
   #draining = false
@@ -62,7 +63,7 @@ export class Settlement {
 
   /**
    * Whether the handler has received the journal's outcomes for its calls, so that new steps may begin. When
-   * it makes a new call, it may still be about to call a recorded step: it gets one more round of the event
+   * it makes a new call, it may still be about to call a recorded step: it gets one more turn of the event
    * loop.
    */
   get isCaughtUp(): boolean {
@@ -107,7 +108,8 @@ export class Settlement {
   }
 
   /**
-   * Marks the journal's entry at `rank` as settled: the handler will not call it, or it counts as delivered.
+   * Marks the journal's entry at `rank` as settled: it was delivered or dropped, or the handler will not call
+   * it.
    */
   markSettled(rank: number): void {
     if (rank >= this.#recorded) return

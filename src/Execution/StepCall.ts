@@ -31,8 +31,8 @@ export class StepCall {
   readonly scope: StepScope
   readonly work: StepWork
   /**
-   * Delivers the outcome to the handler. Called at most once, and never for a call that is suspended or
-   * withdrawn.
+   * Delivers the outcome to the handler. Called at most once, and never when the call is withdrawn, or its turn
+   * ends, before the outcome is there.
    */
   readonly receive: (outcome: Outcome) => void
   /** How many attempts have failed so far. */
@@ -40,11 +40,14 @@ export class StepCall {
   settling: Settling | undefined = undefined
   attempt: Attempt | undefined = undefined
   /**
-   * For a wait for an event: the earlier waits for the same event whose events the handler had not seen when
-   * it made this call.
+   * For a wait for an event: the earlier waits for the same event and `match` whose events the handler had not
+   * seen when it made this call.
    */
   unseen: ReadonlyArray<StepCall> | undefined = undefined
-  /** Whether the handler no longer waits for this call. */
+  /**
+   * Whether `TurnSteps.withdraw` was called: the handler has shown that it does not wait for this call, as an
+   * interrupted fiber does. A promise that nobody awaits gives no such sign.
+   */
   withdrawn = false
 
   constructor(

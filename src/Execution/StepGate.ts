@@ -11,7 +11,7 @@ import { isCode, type StepCall } from "./StepCall.ts"
 export interface Progress {
   /** The handler has received the journal's outcomes for its calls. */
   readonly isCaughtUp: boolean
-  /** The handler has received every available outcome. */
+  /** No outcome waits to be delivered, or for the answer to its report. */
   readonly isEmpty: boolean
   /** All reports of the turn are durable. */
   readonly isDurable: boolean
@@ -76,7 +76,7 @@ export class StepGate {
     this.#heldCode = []
   }
 
-  /** Whether the handler has received every outcome, and all of them are durable. */
+  /** Whether no outcome is on its way to the handler, and all reports are durable. */
   get #isOpen(): boolean {
     return this.#progress.isDurable && this.#progress.isEmpty
   }

@@ -33,18 +33,18 @@ export class SuspendedCalls {
     return this.#calls.delete(key)
   }
 
-  /** Tells the engine that it need not resume the call. */
-  withdraw(call: StepCall): void {
+  /** Removes a call, and tells the engine that it need not resume it. */
+  closeInEngine(call: StepCall): void {
     this.#calls.delete(call.key)
     this.#outcomes.report({ _tag: "Withdraw", stepKey: call.key })
   }
 
-  withdrawWithin(group: BranchGroup): void {
-    for (const call of this.#calls.values()) if (isWithin(call.scope, group)) this.withdraw(call)
+  closeWithin(group: BranchGroup): void {
+    for (const call of this.#calls.values()) if (isWithin(call.scope, group)) this.closeInEngine(call)
   }
 
-  withdrawAll(): void {
-    for (const call of this.#calls.values()) this.withdraw(call)
+  closeAll(): void {
+    for (const call of this.#calls.values()) this.closeInEngine(call)
   }
 
   clear(): void {

@@ -1,6 +1,6 @@
 /**
- * A turn: one pass of a handler from the start. It ends completed, failed, or suspended on one or more steps. A later
- * turn then starts with the steps that this one recorded.
+ * A turn: one pass of a handler from the start. `TurnEnd` lists the ways in which it may end. If the run has not
+ * ended with it, a later turn starts with the steps that this one recorded.
  */
 import type { IronflowEvent } from "../Event.ts"
 import { type HandledEvent, validateEvent } from "../EventData.ts"

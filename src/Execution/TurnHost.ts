@@ -59,6 +59,7 @@ export type TurnEnd =
   | { readonly _tag: "Failed"; readonly error: SerializedError }
   /** The handler failed outside of steps. The engine starts another turn after the delay. */
   | { readonly _tag: "Retrying"; readonly error: SerializedError }
+  /** The run waits for the open steps, or was released: then `open` is empty, and another turn follows. */
   | { readonly _tag: "Suspended"; readonly open: ReadonlyArray<string> }
   | { readonly _tag: "Paused"; readonly code: "NONDETERMINISM" | "STORE_CORRUPT"; readonly message: string }
   /** `TurnHandle.abort` was called. */
@@ -67,8 +68,8 @@ export type TurnEnd =
 export interface TurnHandle {
   /**
    * Tells the turn that a wait is over, or that its run is to be paused or resumed. After `Paused` no more
-   * steps begin, and the turn ends once the running ones are reported. `Resumed` revokes that. The turn
-   * ignores other notices.
+   * steps begin. If the handler calls for more, the turn ends once its running steps are reported, as after
+   * {@link wrapUp}. `Resumed` revokes that. The turn ignores other notices.
    */
   readonly notice: (notice: Notice) => void
   /**

@@ -305,7 +305,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
       this.#finish({ _tag: "Fail", error }, { _tag: "Failed", error })
     } else {
       // the engine need not resume the waits of the handler
-      this.steps.suspended.withdrawAll()
+      this.steps.suspended.closeAll()
       this.steps.outcomes.report({ _tag: "Compensate", error, compensations: this.#compensations.names })
       this.#runCompensations(error, this.#compensations.inReverse())
     }

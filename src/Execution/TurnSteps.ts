@@ -266,26 +266,27 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
       this.running.abandon(attempt, reason)
     }
     const isOpen = this.suspended.delete(call.key) || call.failures > 0
-    // `sleepUntil` stays open: if it were withdrawn, a later turn might find its time passed, and so make no
-    // step of it
+    // `sleepUntil` stays open: if it were closed, a later turn might find its time passed, and so make no step
+    // of it
     const staysKnown = !isCode(call.work) && call.work._tag === "Sleep" && "at" in call.work.due
-    if (isOpen && !staysKnown) this.suspended.withdraw(call)
+    if (isOpen && !staysKnown) this.suspended.closeInEngine(call)
     this.outcomes.pump()
   }
 
+  /** Leaves a call pending for the rest of this turn. */
   #shelve(): void {
     this.#shelved++
     this.outcomes.pump()
   }
 
   /**
-   * Leaves the code of a stopped group pending, as {@link #shelve} does. A step between two attempts is
-   * withdrawn too, since it would stay open forever.
+   * Leaves the code of a stopped group pending, as {@link #shelve} does. A step between two attempts is closed
+   * in the engine too, since it would stay open forever.
    */
   #shelveStopped(call: StepCall): void {
     this.#shelved++
     // When the whole handler fails, its steps stay open: if the run is retried, they continue.
-    if (call.failures > 0 && !this.rootGroup.isStopped) this.suspended.withdraw(call)
+    if (call.failures > 0 && !this.rootGroup.isStopped) this.suspended.closeInEngine(call)
     this.outcomes.pump()
   }
 
@@ -487,7 +488,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     this.#life++
     this.running.stop(group, why)
     // When the whole handler fails, its steps stay open, as in `#shelveStopped`.
-    if (group !== this.rootGroup) this.suspended.withdrawWithin(group)
+    if (group !== this.rootGroup) this.suspended.closeWithin(group)
     this.#closingGroups.add(group, done)
     this.outcomes.pump()
   }

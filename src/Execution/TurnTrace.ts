@@ -4,8 +4,8 @@
  *
  * A run outlives processes, so no process could end a span that began with the run. Therefore the span ids of
  * the run and of its waits, invocations and messages are derived from the ids of these: every process that
- * works on the run can compute them. The span of the run is written once, when the run has ended. The ops of
- * the run carry the ids to the engine (`trace`).
+ * works on the run can compute them. The span of the run is written once, by the turn in which the run ends: a
+ * run that is cancelled between its turns has none. The ops of the run carry the ids to the engine (`trace`).
  */
 import { createHash } from "node:crypto"
 import * as Cause from "effect/Cause"
@@ -27,7 +27,7 @@ import type { TurnEnd, TurnHost } from "./TurnHost.ts"
 const hash = (text: string, length: number): string =>
   createHash("sha256").update(text).digest("hex").slice(0, length)
 
-/** The most links that one span has. */
+/** With so many links or one more, a span gets no further ones. */
 const MAX_LINKS = 32
 
 /** The verb in the name of a step's span. */

@@ -13,7 +13,7 @@ export interface RunLabel {
 
 const runOf = ({ plan, runId }: RunLabel): string => `Run ${runId} of function "${plan.functionId}"`
 
-/** The most names that one message lists. */
+/** Maximum number of names that one message lists. */
 const MAX_NAMES = 20
 
 const listed = (names: ReadonlyArray<string>): string =>

@@ -1,4 +1,4 @@
-/** A JSON string to embed in larger JSON. */
+/** JSON text to embed in larger JSON. */
 export class JsonFragment {
   readonly text: string
 
@@ -10,7 +10,10 @@ export class JsonFragment {
 /** A value, or its JSON. */
 export type Jsonable<A> = A | JsonFragment
 
-/** JSON of an object whose members may be fragments; nested values may not. */
+/**
+ * The JSON of an object. Its members may be fragments, or arrays that begin with a fragment. Fragments at other
+ * places are not recognized.
+ */
 export const encodeWithFragments = (fields: { readonly [name: string]: unknown }): string => {
   const parts: Array<string> = []
   for (const name in fields) {

@@ -234,7 +234,7 @@ export const watchKeys = operation("GET /api/v1/kv/buckets/:bucket/watch", {
 const conditions = ["if-match", "if-none-match"]
 
 export const callSpecs = {
-  /** Creates a bucket, or returns an existing one with the same settings. */
+  /** Creates a bucket. Fails when the name is taken. */
   createBucket: callSpec(createBucket, inBody("kv:write", "bucket", "name"), {
     body: CreateBucket,
     status: 201,

@@ -77,7 +77,7 @@ export interface TurnUpdate {
   readonly running?: ReadonlyArray<RunningStep>
   /** Whether the handler supports the notices `Paused` and `Resumed`, and `paused` in an answer. */
   readonly pauses?: boolean
-  /** A step was called after the end of the turn; see `WorkerSession.late`. */
+  /** The handler has gone on after its turn was suspended; see `WorkerSession.late`. */
   readonly late?: { readonly stepName: string; readonly lingerMs: number }
 }
 
@@ -111,7 +111,7 @@ export interface PushRequest {
     readonly source?: string
     readonly metadata?: Record<string, unknown>
   }
-  /** Steps that earlier segments completed. */
+  /** Steps that have ended in earlier segments. */
   readonly steps?: ReadonlyArray<CompletedStep>
   /** Why this segment starts. */
   readonly resume?: ResumeContext
@@ -121,7 +121,7 @@ export interface PushRequest {
 
 export const completedStatuses = ["completed", "failed", "timed_out"] as const
 
-/** A step that an earlier segment completed. */
+/** A step that has ended in an earlier segment. */
 export interface CompletedStep {
   /** Id of the step. */
   readonly id: string

@@ -115,7 +115,7 @@ export const checkCountRuns = (options: CountRunsOptions) => {
     !(Number.isInteger(timeLimit) && timeLimit >= 1 && timeLimit <= MAX_TIME_MS)
   ) {
     throw new ValidationError(
-      `countRuns: \`timeLimit\` must be a whole number of milliseconds from 1 to ${MAX_TIME_MS}, got ${show(timeLimit)}`
+      `countRuns: \`timeLimit\` must be an integer from 1 to ${MAX_TIME_MS}, in milliseconds, got ${show(timeLimit)}`
     )
   }
   return {

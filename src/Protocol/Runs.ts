@@ -501,12 +501,12 @@ export const callSpecs = {
   }),
   /** Cancels a run; a run that has ended is returned unchanged. */
   cancelRun: callSpec(cancelRun, runInBody("run:cancel"), { body: WithReason }),
-  /** Retries a failed run, from a step or from where it failed. */
+  /** Retries a failed or cancelled run, from a step or from where it ended. */
   retryRun: callSpec(retryRun, runInBody("run:retry"), {
     body: FromStep,
     errors: notNow
   }),
-  /** Resumes a paused run, or retries a failed one. */
+  /** Resumes a paused run, or retries a failed or cancelled one. */
   resumeRun: callSpec("IronflowService/ResumeRun", runInBody("run:resume"), {
     body: FromStep,
     answer: RunAnswer,
@@ -518,13 +518,13 @@ export const callSpecs = {
     body: FromStep,
     errors: notNow
   }),
-  /** Pauses a run before its next step. */
+  /** Pauses a run: running steps are finished, and no other step begins. */
   pauseRun: callSpec(pauseRun, runInBody("run:pause"), {
     body: WithReason,
     errors: notNow
   }),
   // a step id begins with the id of its run: `run:run_1*` covers both
-  /** Replaces the result of a step. */
+  /** Replaces the result of a finished step, or completes an unfinished one. */
   patchStep: callSpec("IronflowService/PatchStep", inBody("run:patch", "run", "stepId", "step_id"), {
     body: PatchStep,
     answer: StepAnswer,

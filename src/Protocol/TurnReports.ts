@@ -34,7 +34,7 @@ const text: Rule = (value) => (typeof value === "string" ? undefined : "a string
 const number: Rule = (value) =>
   typeof value === "number" && Number.isFinite(value) ? undefined : "a finite number"
 const count: Rule = (value) =>
-  Number.isSafeInteger(value) && Number(value) >= 0 ? undefined : "an integer from 0 up"
+  Number.isSafeInteger(value) && Number(value) >= 0 ? undefined : "an integer, at least 0"
 const kind: Rule = (value) => (kinds.has(value) ? undefined : "the kind of a step")
 /** An invalid `traceparent` is kept and ignored. */
 const trace: Rule = (value) =>
@@ -186,7 +186,7 @@ export const readReports = (body: unknown): ReportsRequest => {
   const { session, batch, reports } = body
   if (typeof session !== "string") throw new ValidationError("Reports: `session` must be a string")
   if (!Number.isSafeInteger(batch) || Number(batch) < 1) {
-    throw new ValidationError("Reports: `batch` must be an integer from 1 up")
+    throw new ValidationError("Reports: `batch` must be an integer, at least 1")
   }
   if (!Array.isArray(reports)) throw new ValidationError("Reports: `reports` must be an array")
   counted = new ShapeCounts()

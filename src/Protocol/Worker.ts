@@ -6,9 +6,10 @@
  * atomically and in order, and answers when they are durable. During a turn the engine sends {@link Notice}s: a sleep that is
  * due, an event that arrived, a cancellation.
  *
- * The worker determines the order of the journal. When a wait fires during a turn, the engine stores the outcome beside the wait
- * and sends a notice. The entry is added to the journal when the worker reports `Settle`, so that a replay settles steps in
- * exactly the order that the handler saw. If the lease ends first, the engine moves fired waits to the journal itself.
+ * The worker determines the order of the journal. When a wait fires (its time comes, its event arrives, its child run ends) during
+ * a turn, the engine stores the outcome in the row of the wait and sends a notice. The outcome is added to the journal when the
+ * worker reports `Settle`, so that a replay settles steps in exactly the order that the handler saw. If the lease ends first, the
+ * engine moves the outcomes of fired waits to the journal itself.
  */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
@@ -102,7 +103,7 @@ export interface Job {
   readonly functionId: string
   /** The environment of the run. */
   readonly environment: string
-  /** The number of turns that began because of a failure outside of steps, including the first turn. */
+  /** The attempt of the run, from 1. It grows when the handler fails outside of steps and is retried. */
   readonly attempt: number
   /** 0 at first; grows with every retry or resume after a compensation. */
   readonly generation: number
@@ -258,8 +259,8 @@ export type TurnOp =
   /**
    * Waits for an event. `scope` is the branch of the step (`""` at the root). `match` is a dotted path whose values in the
    * candidate and in the triggering event must be equal, or a CEL expression over `event` and `trigger`. `unseen` lists steps of
-   * the run that waited for the same event and whose outcome the handler has not seen: they do not change how far back this wait
-   * looks.
+   * the run that waited for the same `event` and `match` and whose outcome the handler has not seen: they do not change how far
+   * back this wait looks.
    */
   | {
       /** Kind of the op. */
@@ -274,7 +275,7 @@ export type TurnOp =
       readonly event: string
       /** Path or expression that relates the event to the triggering one. */
       readonly match?: string
-      /** Steps that waited for the same event, and whose outcome the handler has not seen. */
+      /** Keys of steps that waited for the same `event` and `match`, and whose outcome the handler has not seen. */
       readonly unseen?: ReadonlyArray<string>
       /** When the wait times out. */
       readonly timeout: Due
@@ -328,7 +329,7 @@ export type TurnOp =
       /** The W3C `traceparent` of the step, if it is traced. */
       readonly trace?: string
     }
-  /** The handler has seen the outcome of a wait that fired. Here the outcome is added to the journal. */
+  /** The outcome of a wait that fired is next in the order in which the handler sees outcomes: here it is added to the journal. */
   | {
       /** Kind of the op. */ readonly _tag: "Settle"
       /** The step id without the leading `<run id>:`. */ readonly stepKey: string
@@ -368,14 +369,14 @@ export type TurnOp =
       /** Kind of the op. */ readonly _tag: "Suspend"
       /** Keys of the steps that wait. */ readonly open: ReadonlyArray<string>
     }
-  /** The turn cannot continue before somebody acts (nondeterminism). Ends the turn. */
+  /** The turn cannot continue before somebody acts (nondeterminism, a damaged record, a bug). Ends the turn. */
   | {
       /** Kind of the op. */ readonly _tag: "Pause"
       /** Code of the reason. */ readonly code: string
       /** The reason as a sentence. */ readonly message: string
       /** Details. */ readonly details?: unknown
     }
-  /** The worker returns the run as it is, since it is forced to stop. Ends the turn. */
+  /** The worker returns the run as it is: it stops, or the turn may begin no further step. Ends the turn. */
   | { /** Kind of the op. */ readonly _tag: "Release" }
 
 /** Whether an op ends the turn. */
@@ -426,7 +427,7 @@ export interface TurnReport {
  *
  * `outcomes` has one entry for every op. For `Transact`, `Publish` and `InvokeAsync` it is the outcome, which
  * the journal holds at the op's position. For `Sleep`, `WaitForEvent` and `Invoke` it is the outcome if there
- * already is one (`Settle` follows when the handler has seen it). For all others it is `undefined`. `paused`
+ * already is one (`Settle` follows, with its place in the journal). For all others it is `undefined`. `paused`
  * means the same as the notice `Paused`.
  */
 export type TurnAck =
@@ -479,8 +480,9 @@ export type Notice =
       /** The reason, in words. */ readonly reason: string
     }
   /**
-   * The run is to be paused: the turn keeps its lease, starts no more steps, and ends when its running steps have ended. This
-   * notice and the next one are sent only to workers that support them (`WorkerRegistration.pauses`).
+   * The run is to be paused: the turn keeps its lease and starts no more steps. Once its running steps have ended, it ends as
+   * soon as its handler ends or waits for a step. This notice and the next one are sent only to workers that support them
+   * (`WorkerRegistration.pauses`).
    */
   | {
       /** Kind of the notice. */ readonly _tag: "Paused"
@@ -606,8 +608,9 @@ export interface WorkerSession {
     reports: ReadonlyArray<TurnReport>
   ) => Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError>
   /**
-   * Reports that a step was called after its turn had ended. The run is dispatched again, and its next turn
-   * lingers longer. `lingerMs` is that of the turn that ended too early.
+   * Reports that a handler has gone on after its turn was suspended: the turn ended too early. The run is
+   * dispatched again, and its next turn lingers longer. `stepName` is the step that the handler called, or a
+   * phrase for its end, and `lingerMs` is that of the turn.
    */
   readonly late: (late: {
     readonly runId: string
@@ -632,7 +635,7 @@ export class WorkerTransport extends Context.Service<
     /**
      * Registers the worker and its functions, and opens a session for the lifetime of the scope. Fails with `ValidationError` for
      * what the engine does not accept (an invalid trigger or expression), and with `AccessError` when it requires another API
-     * key. A network transport does not fail when the engine is unreachable: it retries until it is.
+     * key. A network transport does not fail when the engine is unreachable: it retries until the engine answers.
      */
     readonly open: (
       registration: WorkerRegistration,

@@ -177,7 +177,7 @@ export const Room = struct({ session, asked: total, withdrawn: total, seen: tota
 export const LateTurnBody = struct({ session, runId: text, stepName: text, lingerMs: number })
 export const DeregisterBody = struct({ session })
 
-// `Worker.ts` describes deliveries, reports and ops; `TurnReports.ts` reads them, and they are sent as JSON strings
+// `Worker.ts` describes deliveries, reports and ops; `TurnReports.ts` reads them, and they are sent as JSON text
 const Delivered = struct({
   deliveries: list(object),
   closing: optional(flag)
@@ -244,7 +244,7 @@ export const callSpecs = {
     body: Reports,
     errors: { 404: WorkerUnknownError, 409: StaleRequestError }
   }),
-  /** Reports that a step was called after its turn had ended: the run is dispatched again. */
+  /** Reports that a handler has gone on after its turn was suspended: the run is dispatched again. */
   lateTurn: callSpec(lateTurn, "worker:run", { fromWorker: true, body: LateTurnBody, errors: unknown }),
   /** Deregisters a worker, and returns its leases. */
   deregisterWorker: callSpec(deregisterWorker, "worker:run", { query: ["session"] })

@@ -10,7 +10,7 @@ export const number: Rule = (value) => (typeof value === "number" ? undefined : 
 export const bool: Rule = (value) => (typeof value === "boolean" ? undefined : "must be true or false")
 export const object: Rule = (value) => (isObject(value) ? undefined : "must be an object")
 export const version: Rule = (value) =>
-  Number.isInteger(value) && Number(value) >= 1 ? undefined : "must be an integer of at least 1"
+  Number.isInteger(value) && Number(value) >= 1 ? undefined : "must be an integer, at least 1"
 export const list: Rule = (value) => (Array.isArray(value) ? undefined : "must be an array")
 export const oneOf =
   (...words: ReadonlyArray<string>): Rule =>

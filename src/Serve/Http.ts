@@ -31,8 +31,8 @@ export interface ServeResponse {
 
 export const bodyConsumed = (likely: string): IronflowError =>
   new BodyError(
-    `The body of the request was already read, probably by ${likely}: its raw bytes are gone, which the signature ` +
-      "covers. Mount the handler before the parser, or let the parser keep the raw body",
+    `The body of the request was already read, probably by ${likely}. The signature covers its raw bytes, which are gone. ` +
+      "Mount the handler before the parser, or let the parser keep the raw body",
     { code: "BODY_CONSUMED", status: 500 }
   )
 

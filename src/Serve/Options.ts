@@ -43,7 +43,8 @@ export interface HandlerOptions {
    */
   readonly apiKey?: string | undefined
   /**
-   * After this time a turn starts no further step; the run continues in the next request. `"5s"` by default.
+   * After this time a turn that has reported a step starts no further one; the run continues in the next
+   * request. `"5s"` by default.
    */
   readonly turnBudget?: Duration | undefined
   /** The largest request body in bytes; 16 MiB by default. For webhooks it is at most 1 MiB. */
@@ -123,7 +124,7 @@ export const resolveServeOptions = (
   const { maxBodyBytes = 16 * 1024 * 1024, projections = [], webhooks = [] } = options
   if (!Number.isSafeInteger(maxBodyBytes) || maxBodyBytes <= 0) {
     throw new ValidationError(
-      `serve(): \`maxBodyBytes\` must be a positive integer, got ${show(maxBodyBytes)}`
+      `serve(): \`maxBodyBytes\` must be an integer, at least 1, got ${show(maxBodyBytes)}`
     )
   }
   const serverUrl = options.serverUrl || variables("IRONFLOW_URL") || variables("IRONFLOW_SERVER_URL")

@@ -1,11 +1,11 @@
 /**
  * Limits the memory for request bodies that are arriving. Anybody can send large bodies without a valid
- * signature, so all of them together get at most 64 MiB. Small bodies need no room. A large body for which
- * there is no room is answered with 503.
+ * signature, so all of them together get at most 64 MiB, or as much as one body may have if that is more. Small
+ * bodies need no room. A large body for which there is no room is answered with 503.
  */
 import { type IronflowError, UnavailableError, withStatus } from "../Errors.ts"
 
-/** The most bytes of all bodies that are arriving. */
+/** Maximum number of bytes of all bodies that are arriving, unless one body may have more. */
 const MAX_TOTAL_BYTES = 64 * 1024 * 1024
 
 /** A body of at most this many bytes needs no room. */
@@ -14,8 +14,8 @@ const SMALL = 64 * 1024
 /** A body that is arriving. */
 export interface Arriving {
   /**
-   * Takes room for the `size` bytes that have arrived so far. Throws `UnavailableError` when there is no
-   * room.
+   * Takes room for the `size` bytes that have arrived so far. Throws `UnavailableError` when there is no room,
+   * and after `end`.
    */
   readonly hold: (size: number) => void
   readonly end: () => void

@@ -123,7 +123,7 @@ const untraced = ({ send, ...connection }: Connection): Connection => ({
 /** After a report has failed, turns send their reports in their responses for this long, in milliseconds. */
 const REPORTS_AGAIN_MS = 30_000
 
-/** How many started turns are remembered. */
+/** Maximum number of started turns that are remembered. */
 const REMEMBERED_TURNS = 10_000
 
 class Handler {
@@ -329,7 +329,9 @@ class Handler {
     const { clock } = this.#surroundings
     const unreachable = (error: IronflowError): void => {
       this.#reportsAgainAt = clock.currentTimeMillisUnsafe() + REPORTS_AGAIN_MS
-      logger.warn(`${error.message}. Turns send their reports with their responses instead`)
+      logger.warn(
+        `${error.message}. For ${showMs(REPORTS_AGAIN_MS)}, turns send their reports with their responses instead`
+      )
     }
     const session =
       serverIsKnown && clock.currentTimeMillisUnsafe() >= this.#reportsAgainAt

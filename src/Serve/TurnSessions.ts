@@ -37,7 +37,7 @@ export interface PushedTurn {
     turn: Pick<TurnHandle, "running">,
     notice: (notice: Notice) => void
   ) => Effect.Effect<void>
-  /** Reports that the handler called a step after its turn had ended. */
+  /** Reports that the handler has gone on after its turn was suspended, as `TurnHost.late` says. */
   readonly late: (stepName: string) => Effect.Effect<void, ConnectionError>
 }
 
@@ -89,8 +89,9 @@ const unanswered = ({ message }: ConnectionError): TurnAck => ({
 const reportDelaysMs = [100, 400]
 /** How long a turn must run before it asks for notices, in milliseconds. */
 const WATCH_AFTER_MS = 250
+/** How long the engine may wait for notices before it answers: the first time, and at most, in milliseconds. */
 const FIRST_WATCH_MS = 2000
-const WATCH_MS = 20_000
+const LONGEST_WATCH_MS = 20_000
 
 export class ReportedTurn implements PushedTurn {
   readonly #connection: Connection
@@ -134,8 +135,8 @@ export class ReportedTurn implements PushedTurn {
   readonly response = (): TurnResponse => this.#buffer.response()
 
   /**
-   * Asks for notices, and sends the running steps with each request: after 250 ms, and then every 2, 4, 8, 16
-   * and 20 s.
+   * Asks for notices after 250 ms, and then again after each answer. The engine answers when it has a notice, or
+   * else after 2, 4, 8, 16 and then 20 s. Each request has the running steps.
    */
   readonly watch = (
     turn: Pick<TurnHandle, "running">,
@@ -146,7 +147,7 @@ export class ReportedTurn implements PushedTurn {
     const once = Effect.suspend(() => {
       const running = turn.running(0)
       const update = { runId, ops: [], waitMs, ...(running.length === 0 ? {} : { running }) }
-      waitMs = Math.min(2 * waitMs, WATCH_MS)
+      waitMs = Math.min(2 * waitMs, LONGEST_WATCH_MS)
       return Effect.flatMap(this.#send(update, []), ({ notices }) =>
         Effect.sync(() => notices.forEach(notice))
       )

@@ -94,7 +94,7 @@ class ConnectStream {
 
   call(call: StreamCall, body: JsonText): Effect.Effect<unknown, IronflowError> {
     return Effect.suspend(() => {
-      if (this.#over !== undefined) return Effect.fail(this.#unanswered(call, this.#over))
+      if (this.#over !== undefined) return Effect.fail(this.#unanswered(`The call "${call}"`, this.#over))
       const id = ++this.#lastCall
       const answer = Deferred.makeUnsafe<unknown, IronflowError>()
       this.#calls.set(id, answer)
@@ -207,13 +207,13 @@ class ConnectStream {
     this.#outgoing.end()
     Deferred.doneUnsafe(this.#registered, Exit.fail(reason))
     for (const answer of this.#calls.values()) {
-      Deferred.doneUnsafe(answer, Exit.fail(this.#unanswered("call", reason)))
+      Deferred.doneUnsafe(answer, Exit.fail(this.#unanswered("A call", reason)))
     }
     return true
   }
 
-  #unanswered(call: string, cause: ConnectionError): IronflowError {
-    return sessionOver(`A ${call} of worker ${this.#link.registration.workerId} was not answered`, cause)
+  #unanswered(what: string, cause: ConnectionError): IronflowError {
+    return sessionOver(`${what} of worker ${this.#link.registration.workerId} was not answered`, cause)
   }
 }
 

@@ -9,8 +9,9 @@ import type { PollingOptions } from "./PollingOptions.ts"
 import * as StreamTransport from "./StreamTransport.ts"
 
 /**
- * Connects workers over effect/rpc if the server supports it, or else over ConnectRPC, or else by polling.
- * Fails with `ValidationError` when the options are invalid.
+ * Connects workers over effect/rpc if the server supports it, or else over ConnectRPC if the server supports
+ * that and its optional packages are installed, or else by polling. Fails with `ValidationError` when the
+ * options are invalid.
  */
 export const layer = (
   options: PollingOptions = {}

@@ -17,7 +17,7 @@ export interface TurnsOptions {
   readonly reporter: Reporter
   /** The part of `TurnHost` that is the same for all turns of the worker. */
   readonly host: Omit<TurnHost, "report" | "late" | "keepLine">
-  /** Called when a handler has called a step after its turn had ended. */
+  /** Called when a handler has gone on after its turn was suspended, as `TurnHost.late` says. */
   readonly late: (runId: string, stepName: string, lingerMs: number) => void
   /** Asks the engine for `n` more jobs, or for `-n` fewer. */
   readonly makeRoom: (n: number) => void

@@ -6,10 +6,11 @@
  *
  * - A turn that ends with several suspended steps waits for one of them at a time. Nothing fires while a turn runs.
  * - A cancelled run is noticed with the next report, which is refused.
- * - A server that does not store results before the end of a turn (it answers `progress` with 400) may run the steps
- *   of a turn again when the worker is lost in the middle of it.
+ * - A server that does not store results before the end of a turn (it refuses `progress`) may run the steps of a
+ *   turn again when the worker is lost in the middle of it.
  * - `step.invokeAsync` ends the turn: steps that run beside it are aborted and start again.
- * - A run that must be paused (nondeterminism) fails instead, and a released run waits for its lease to end.
+ * - A run that must be paused (nondeterminism, a damaged record) fails instead, and a released run waits for its
+ *   lease to end.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -61,7 +62,7 @@ export const open = (
  */
 const SHORTEST_LEASE_MS = 90_000
 
-/** The most updates in flight, each for another run. */
+/** Maximum number of updates in flight, each for another run. */
 const UPDATES_AT_ONCE = 8
 
 /** A report in transit, and the answer to it. */

@@ -19,7 +19,7 @@ interface OpenStep {
   readonly dueAt: number
   readonly failures: number
   readonly yielded: YieldInfo
-  /** Whether the step only waits for time. */
+  /** False for an invocation, which the server only starts when the run waits for it. */
   readonly isTimed: boolean
 }
 
@@ -122,9 +122,9 @@ export class LegacyTurn {
   }
 
   /**
-   * Chooses the open step that the run waits for, and stores the state of the others among the results. An
-   * invoked function is chosen first, so that it starts; then the step that is due first. `undefined` when no
-   * step is open.
+   * Chooses the open step that the run waits for. An invocation is chosen first, so that it starts; then the
+   * step that is due first. Among the results it stores when the others are due, except other invocations.
+   * `undefined` when no step is open.
    */
   chooseWait(stepKeys: ReadonlyArray<string>, nowMs: number): YieldInfo | undefined {
     if (this.#yielded !== undefined) return this.#yielded

@@ -26,7 +26,7 @@ export interface WorkerOptions<
    * Their names must differ.
    */
   readonly projections?: Projections
-  /** The most turns in flight at once; 10 by default. Suspended runs do not count. */
+  /** Maximum number of turns in flight at once; 10 by default. Suspended runs do not count. */
   readonly maxConcurrentJobs?: number
   /** Labels of the worker; a function's `metadata.requires` restricts it to workers with these labels. */
   readonly labels?: { readonly [key: string]: string }
@@ -97,8 +97,8 @@ export const resolveWorkerOptions = (
 }
 
 /**
- * Makes a map from ids to functions. Throws `ValidationError`, which names `caller`, when a value is no
- * function definition or two functions have one id.
+ * Makes a map from ids to functions, with their `onFailure` handlers. Throws `ValidationError`, which names
+ * `caller`, when a value is no function definition or two functions have one id.
  */
 export const functionsById = (
   functions: ReadonlyArray<AnyFunction>,

@@ -21,7 +21,7 @@ export class Outage {
   /** Records a failed attempt, and logs the first one. Returns the delay before the next attempt, in milliseconds. */
   failed(error: Error): number {
     this.#failures++
-    if (this.#failures === 1) this.#logger.warn(`${error.message}. Trying again until it answers`)
+    if (this.#failures === 1) this.#logger.warn(`${error.message}. Trying again until the server answers`)
     return calculateBackoff(
       this.#failures,
       Math.min(FIRST_DELAY_MS, this.#longestDelayMs),

@@ -1,4 +1,7 @@
-/** The session of a polling worker. One poll is open, and one batch of reports may be in flight beside it. */
+/**
+ * The session of a polling worker. One poll is open, for a moment two, and one batch of reports may be in flight
+ * beside it.
+ */
 import * as Effect from "effect/Effect"
 import { invalidResponse, isFromServer, serverFailureOf } from "../Client/HttpFailures.ts"
 import type { Answer } from "../Client/HttpExchange.ts"

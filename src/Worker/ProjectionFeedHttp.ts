@@ -121,7 +121,9 @@ export const makeFeed = (connection: Connection, workerId: string, logger: Logge
           RELEASE_TIMEOUT_MS
         ),
         (error) =>
-          Effect.sync(() => logger.debug(`${error.message}. The engine finds out by itself that it is free`))
+          Effect.sync(() =>
+            logger.debug(`${error.message}. The engine finds out by itself that the projection is free`)
+          )
       ).pipe(Effect.asVoid)
   }
 }

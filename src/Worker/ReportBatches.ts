@@ -20,7 +20,7 @@ export interface Batch {
 /** The batches that carry some reports. */
 export interface Shipment {
   readonly batches: ReadonlyArray<Batch>
-  /** By job: why a report has an op that is too large for any request. */
+  /** By job: the message about an op of its report that is too large for any request. */
   readonly tooLarge: ReadonlyMap<string, string>
 }
 

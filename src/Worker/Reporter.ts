@@ -40,7 +40,7 @@ import { setImmediate } from "../RealTimers.ts"
 /** Called with the outcome of an op, after the engine has committed the op. */
 export type OnAck = (outcome: Outcome | undefined) => void
 
-/** The most turns in one batch. */
+/** Maximum number of turns in one batch. */
 export const maxTurnsPerBatch = 512
 
 /** The delays between attempts to send: 100 ms, doubling up to 5 s. */
@@ -99,7 +99,7 @@ export class Outbox {
     if (!this.queued) this.#reporter.enqueue(this)
   }
 
-  /** Queues a log line for the next report. There is always one, since every turn ends with a report. */
+  /** Queues a log line for the next report of the turn. If none follows, as after a refusal, the line is lost. */
   log(line: LogLine): void {
     if (this.closed) return
     this.#log ??= new TurnLog()
@@ -296,13 +296,13 @@ export class Reporter {
   }
 
   /**
-   * Ends the turns of a batch that failed with a defect. A failed connection does not come here, since it is
-   * retried.
+   * Ends the turns of a batch that failed with a defect, which a refusal of the whole batch is too. A failed
+   * connection does not come here, since it is retried.
    */
   #giveUp(batch: Sending, cause: Cause.Cause<unknown>): void {
     const error = Cause.squash(cause)
     this.#options.logger.error(
-      "A report could not be sent because of a bug in the transport: please report this. Its turns end here, and their leases lapse",
+      "A report could not be sent because of a bug in this package: please report this. The turns in it end here; other turns continue their runs once their leases have lapsed",
       { runIds: batch.outboxes.map((outbox) => outbox.runId), error: String(error) }
     )
     for (const outbox of batch.outboxes) {

@@ -28,8 +28,8 @@ import type { OpenStream, Streams } from "./StreamSession.ts"
 import { sessionOver } from "./TurnSession.ts"
 
 /**
- * The most pushes that wait to be read. The engine sends the next push when the last one was taken, so few
- * are enough.
+ * Maximum number of pushes that wait to be read. The engine sends the next push when the last one was taken, so
+ * few are enough.
  */
 const PUSH_BUFFER = 16
 

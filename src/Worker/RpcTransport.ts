@@ -1,6 +1,6 @@
 /**
- * Connects a worker to an engine of this package by effect/rpc over a WebSocket. No other transport has a
- * latency as low.
+ * Connects a worker to an engine of this package by effect/rpc over a WebSocket. Of the transports over a
+ * network, it has the lowest latency.
  *
  * When the server does not support effect/rpc, the worker polls.
  */

@@ -28,7 +28,7 @@ export interface OpenStream {
 
 /** What a stream reports. */
 export interface StreamEvents {
-  /** Called with a message that the engine has pushed, as parsed JSON. Never before `open` has returned. */
+  /** Called with a message that the engine has pushed, as parsed JSON. It may come before `open` has returned. */
   readonly onPush: (push: unknown) => void
   /** Called when the stream has ended for any reason, except that its scope was closed. */
   readonly onLost: (reason: ConnectionError) => void

@@ -2,8 +2,8 @@
  * Connects a worker to a server over a stream, when the server supports a kind of stream that the worker may
  * use.
  *
- * The worker asks the server which transports it has: `GET /api/v1/capabilities`. When the server has no
- * suitable stream, the worker polls, and logs one line about it.
+ * The worker asks the server which transports it has: `GET /api/v1/capabilities`. When the server offers no
+ * stream that the worker can open, the worker polls, and logs one line about it.
  */
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
@@ -76,7 +76,8 @@ const open = (
     const streams = yield* choose(link, choices)
     if (streams === undefined) {
       options.logger.info(
-        `The server at ${options.server.url} has no stream for worker ${registration.workerId}, which polls instead`
+        `Worker ${registration.workerId} polls the server at ${options.server.url}: the server offers no stream that ` +
+          "this worker can open"
       )
       return yield* openPolling(options, registration, handlers)
     }

@@ -81,9 +81,10 @@ const FLUSH_TIMEOUT_MS = 5000
 /**
  * Runs a worker for the lifetime of the scope, registered with the engine.
  *
- * The worker and the handlers log to Effect's loggers unless `logger` is given. The `logger` of handlers
- * writes lines of at least the level of `IRONFLOW_LOG_LEVEL`, unless `References.MinimumLogLevel` is
- * provided. Missing options are read from the environment variables through the `ConfigProvider` in context.
+ * The worker and the `logger` of its handlers log to Effect's loggers, at least at the level of
+ * `IRONFLOW_LOG_LEVEL` unless `References.MinimumLogLevel` is provided. A given `logger` is for the worker alone:
+ * the `logger` of handlers then writes to the console, at least at the level of `IRONFLOW_LOG_LEVEL`. Missing
+ * options are read from the environment variables through the `ConfigProvider` in context.
  *
  * Fails with `ValidationError` for invalid options or functions that the engine refuses, and with
  * `UnauthenticatedError` or `UnauthorizedError` when the engine requires another API key. Closing the scope

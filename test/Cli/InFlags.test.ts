@@ -8,8 +8,8 @@ it.each([
     "--limit must be an integer from 1 to 1000, got 0"
   ],
   [
-    "The offset of listStreams must be an integer from 0 up, got -1",
-    "--offset must be an integer from 0 up, got -1"
+    "The offset of listStreams must be an integer, at least 0, got -1",
+    "--offset must be an integer, at least 0, got -1"
   ],
   ["countRuns: `timeLimit` must be a whole number", "--time-limit must be a whole number"],
   ["bulk: `reason` is too large: 5000 characters", "--reason is too large: 5000 characters"],
@@ -29,8 +29,8 @@ it.each([
   ['deleteFunction("ship.order") is not possible', "`ironflow functions delete ship.order` is not possible"],
   ['`version` of function "charge" must be', '`version` of function "charge" must be'],
   [
-    '`fromVersion` of stream "x" must be an integer from 0 up',
-    '--from of stream "x" must be an integer from 0 up'
+    '`fromVersion` of stream "x" must be an integer, at least 0',
+    '--from of stream "x" must be an integer, at least 0'
   ],
   ["`url` of `hooks[0]` must be an HTTP URL", "The URL of --hook must be an HTTP URL"],
   ['getRunLogs("run_1") is not supported', "`ironflow runs logs run_1` is not supported"],

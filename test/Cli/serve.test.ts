@@ -382,7 +382,7 @@ describe("worker", () => {
   it("keeps trying until the server is up", async () => {
     const port = await freePort()
     const worker = terminal.start(["worker", "slow.ts", "--server-url", `http://127.0.0.1:${port}`])
-    await worker.until("Trying again until it answers")
+    await worker.until("Trying again until the server answers")
 
     const late = terminal.start(["serve", "--port", String(port), "--data", "late.db"])
     await worker.until("runs slow for")

@@ -128,10 +128,10 @@ describe("retries of the client", () => {
   })
 
   it.each<[ClientRetryConfig, RegExp]>([
-    [{ maxAttempts: 0 }, /`retry\.maxAttempts` must be an integer from 1 up, got 0/],
+    [{ maxAttempts: 0 }, /`retry\.maxAttempts` must be an integer, at least 1, got 0/],
     [{ maxAttempts: 1.5 }, /`retry\.maxAttempts`/],
-    [{ backoffFactor: 0.5 }, /`retry\.backoffFactor` must be a number from 1 up, got 0\.5/],
-    [{ initialDelayMs: -1 }, /`retry\.initialDelayMs` must be a number of milliseconds, got -1/],
+    [{ backoffFactor: 0.5 }, /`retry\.backoffFactor` must be a number, at least 1, got 0\.5/],
+    [{ initialDelayMs: -1 }, /`retry\.initialDelayMs` must be a number of milliseconds, at least 0, got -1/],
     [{ maxDelayMs: Number.NaN }, /`retry\.maxDelayMs`/],
     [{ connectionDelayMs: Number.POSITIVE_INFINITY }, /`retry\.connectionDelayMs`/]
   ])("are refused when their settings are invalid: %o", (retry, message) => {

@@ -232,7 +232,7 @@ describe.each([
     [{ by: "event.data." }, "`by` must be status"],
     [{}, "`by` must be status"],
     [{ by: "day", limit: 0 }, "The limit of countRuns must be an integer from 1 to 1000"],
-    [{ by: "day", timeLimit: 10_001 }, "`timeLimit` must be a whole number of milliseconds from 1 to 10000"],
+    [{ by: "day", timeLimit: 10_001 }, "`timeLimit` must be an integer from 1 to 10000, in milliseconds"],
     [{ by: "day", durations: "yes" }, "`durations` must be true or false"],
     [{ by: "day", error: "" }, "the filter `error` is empty"],
     [{ by: "day", cursor: "x" }, "cursor"],

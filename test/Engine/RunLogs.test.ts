@@ -108,7 +108,7 @@ const linesOf = async (
 }
 
 const logs = (how: Parameters<typeof createFunction>[1]) =>
-  createFunction({ id: "order", triggers, secrets: ["API_TOKEN"] }, how)
+  createFunction({ id: "order", triggers, secrets: ["API_TOKEN", "PIN"] }, how)
 
 describe("the kept log of a run", () => {
   it("has the last 1,000 lines of one turn, and their numbers show that there were earlier ones", async () => {
@@ -188,6 +188,29 @@ describe("the kept log of a run", () => {
     expect(lines[4]!.message).toBe("half \ud83d")
   })
 
+  // the checks of the port would refuse the whole report, with the results of its steps
+  it("has data that is too deep as text, however many brackets its strings have", async () => {
+    let deep: unknown = "end"
+    for (let i = 0; i < 150; i++) deep = [deep]
+    let allowed: unknown = "end"
+    for (let i = 0; i < 100; i++) allowed = [allowed]
+    const fn = createFunction({ id: "order", triggers }, async ({ logger }) => {
+      logger.info("deep", { quoted: '\\"]' + "]".repeat(200), deep })
+      logger.info("flat", { quoted: "[".repeat(200) })
+      logger.info("allowed", allowed)
+    })
+    await using host = await ways["polling"]!([fn])
+
+    const { runIds } = await host.client.emit("order.placed", {})
+    const run = await host.client.waitForRun(runIds[0]!, { timeout: 20_000 })
+
+    expect(run.status).toBe("completed")
+    const lines = await host.client.getRunLogs(run.id)
+    expect(lines[0]!.data).toMatch(/^\{"quoted"/)
+    expect(lines[1]!.data).toEqual({ quoted: "[".repeat(200) })
+    expect(lines[2]!.data).toEqual(allowed)
+  })
+
   it("has no values of secrets", async () => {
     await using engine = await startEngine({
       filename: ":memory:",
@@ -195,11 +218,13 @@ describe("the kept log of a run", () => {
       logger: false
     })
     await engine.secrets.set("API_TOKEN", 'tok"en-4711')
+    await engine.secrets.set("PIN", "47114711")
     const worker = engine.createWorker({
       functions: [
         logs(async ({ logger, secrets }) => {
           const token = secrets.get("API_TOKEN")
           logger.info(`the token is ${token}`, { token })
+          logger.info("the number", { number: Number(secrets.get("PIN")) })
         })
       ],
       logger: false
@@ -211,7 +236,8 @@ describe("the kept log of a run", () => {
     await engine.client.waitForRun(runIds[0]!)
 
     expect(await engine.client.getRunLogs(runIds[0]!)).toMatchObject([
-      { message: "the token is [secret API_TOKEN]", data: { token: "[secret API_TOKEN]" } }
+      { message: "the token is [secret API_TOKEN]", data: { token: "[secret API_TOKEN]" } },
+      { message: "the number", data: '{"number":[secret PIN]}' }
     ])
   })
 

@@ -265,6 +265,23 @@ describe("step.tx", () => {
     }
   )
 
+  only(
+    "fails with an error that an Effect handler can catch when the engine lacks transactions",
+    () =>
+      make({ id: "order", triggers: [{ event: "order.placed" }] }, () =>
+        Step.tx("reserve", () => Effect.void).pipe(
+          Effect.catchTag("UnsupportedError", ({ code }) => Effect.succeed(code))
+        )
+      ),
+    async ({ engine, fn }) => {
+      engine.transactions = false
+
+      await engine.run(fn)
+
+      assert.strictEqual(engine.output, "UNIMPLEMENTED")
+    }
+  )
+
   both(
     "refuses invalid writes at once, and steps in its body",
     {

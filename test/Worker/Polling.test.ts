@@ -322,7 +322,10 @@ describe("a polling worker", () => {
         assert.deepInclude(notices[0], { _tag: "LeaseLost", jobId: "job-a" })
         assert.strictEqual(notices.length, 1)
         assert.strictEqual(said.length, 2)
-        assert.match(said[0]!, /^warn: The poll of worker w-1 failed: .*Trying again until it answers$/)
+        assert.match(
+          said[0]!,
+          /^warn: The poll of worker w-1 failed: .*Trying again until the server answers$/
+        )
         assert.match(said[1]!, /^info: Worker w-1 registers again/)
 
         // when it can reach the engine again, it says that it has no turns: the engine may still keep the lease

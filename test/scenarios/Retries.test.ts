@@ -388,7 +388,7 @@ describe("errors that set the time of the next attempt", () => {
         assert.lengthOf(warnings, 1)
         assert.match(
           warnings[0]!,
-          /Step "charge" failed .*`retryAfter` is neither a delay nor a date, "soon".* in 10ms/
+          /Step "charge" failed .*`retryAfter` is neither a delay nor a date: "soon".* in 10ms/
         )
       })
   )

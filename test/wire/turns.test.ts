@@ -404,10 +404,10 @@ describe("reports", () => {
   })
 
   it.each([
-    [{ batch: 0 }, /`batch` must be an integer from 1 up/],
+    [{ batch: 0 }, /`batch` must be an integer, at least 1/],
     [{ session: 5 }, /`session` must be a string/],
     [{ reports: {} }, /`reports` must be an array/],
-    [{ asked: -1 }, /`asked` must be an integer from 0 up/],
+    [{ asked: -1 }, /`asked` must be an integer, at least 0/],
     [
       { reports: [{ jobId: "j" }] },
       /reports\[0\] must have the strings `jobId` and `runId`, and the array `ops`/

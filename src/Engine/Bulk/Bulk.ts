@@ -138,7 +138,7 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
               if (timeout !== undefined && !(timeout >= 0 && Number.isFinite(timeout))) {
                 return Effect.fail(
                   new ValidationError(
-                    `The timeout of waitForBulk must be a number of milliseconds, got ${timeout}`
+                    `The timeout of waitForBulk must be a number of milliseconds, at least 0, got ${timeout}`
                   )
                 )
               }

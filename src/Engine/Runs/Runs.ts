@@ -240,7 +240,9 @@ const make = (waiting: Waiting): RunsService => {
       timeout === undefined || (timeout >= 0 && Number.isFinite(timeout))
         ? onRun(runId, waitForRun(waiting, environment, runId, timeout))
         : Effect.fail(
-            new ValidationError(`The timeout of waitForRun must be a number of milliseconds, got ${timeout}`)
+            new ValidationError(
+              `The timeout of waitForRun must be a number of milliseconds, at least 0, got ${timeout}`
+            )
           ),
     cancelRun: (runId, reason = "") =>
       onRun(

@@ -14,7 +14,8 @@
  *   them: applying a batch again then changes nothing, and a turn that had ended is answered with `LEASE_LOST`.
  * - **The lease bounds everything.** The engine dispatches the runs of a worker to others after `leaseMs` without a renewal. The
  *   worker aborts its turns before that: {@link safeTermMs} after it *sent* the last renewal that was answered. So two workers
- *   never run a step at the same time, whatever happens to the connection.
+ *   do not run a step at the same time, whatever happens to the connection. Only a process that was frozen in the middle of a
+ *   step may go on with it until it notices.
  * - **Renewals name jobs.** A request with `holding` extends the leases of these jobs and no others; the answer comes once that
  *   is stored. The worker does not name a job that it is not working on, and that job goes to another worker. For workers without
  *   the capability `renewals`, every request extends all of their leases.
@@ -43,7 +44,8 @@
  *   its answer to the registration seals its answers and pushes to such a worker. On a damaged message the worker repeats the
  *   request, or closes the stream, instead of using a wrong `leaseMs` or running a job with wrong data.
  *
- * Values stay JSON strings (`JsonText`) inside these messages. Fields that are `undefined` are absent; in arrays they are `null`.
+ * Values stay JSON text (`JsonText`) inside these messages, as strings. Fields that are `undefined` are absent; in arrays they
+ * are `null`.
  */
 import type {
   Job,
@@ -88,7 +90,7 @@ export interface RegisterTurnsRequest {
   readonly registration: WorkerRegistration
   /** The worker's process; absent where its end cannot be detected. */
   readonly process?: ProcessIdentity
-  /** A new id for every worker object. It tells a worker that returns from another one with the same id. */
+  /** A new id for every worker object. By it a worker that returns is told apart from another worker with the same id. */
   readonly instance: string
   /** Job ids of the running turns that the worker wants to keep. */
   readonly jobs: ReadonlyArray<string>
