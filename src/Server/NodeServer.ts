@@ -4,6 +4,7 @@
 import type * as Http from "node:http"
 import * as Https from "node:https"
 import type { Socket } from "node:net"
+import type { Duplex } from "node:stream"
 import { TLSSocket } from "node:tls"
 import type { ServeError } from "effect/http/HttpServerError"
 import * as NodeHttp from "../NodeHttp.ts"
@@ -18,11 +19,15 @@ const REQUEST_TIMEOUT_MS = 300_000
 /** How long a connection may carry no request when the server stops, in milliseconds. */
 const IDLE_GRACE_MS = 100
 
-/**
- * Tracks the connections without a request. Returns a function that closes these, and makes every other
- * connection close after its response. Node itself would wait for a connection that never had a request.
- */
-export const watchIdle = (server: Http.Server | Https.Server, versions: BothVersions): (() => void) => {
+export interface IdleConnections {
+  /** Notes that a connection is a WebSocket now, which closes in its own way. */
+  readonly upgraded: (socket: Duplex) => void
+  /** Closes the idle connections, and makes every other connection close after its response. */
+  readonly close: () => void
+}
+
+/** Tracks the connections without a request. Node itself would wait for a connection that never had a request. */
+export const watchIdle = (server: Http.Server | Https.Server, versions: BothVersions): IdleConnections => {
   const idle = new Set<Socket>()
   let closing = false
   server.on(server instanceof Https.Server ? "secureConnection" : "connection", (socket: Socket) => {
@@ -37,13 +42,17 @@ export const watchIdle = (server: Http.Server | Https.Server, versions: BothVers
       else if (!socket.destroyed) idle.add(socket)
     })
   })
-  return () => {
-    closing = true
-    // a request may be in transit on a connection that is idle here
-    setTimeout(() => {
-      // HTTP/2 connections are ended by `goAway`
-      for (const socket of idle) if (!versions.isHttp2(socket)) socket.destroySoon()
-    }, IDLE_GRACE_MS)
+  return {
+    // an upgraded socket is one of the server's connections, whatever its declared type
+    upgraded: (socket) => void idle.delete(socket as Socket),
+    close: () => {
+      closing = true
+      // a request may be in transit on a connection that is idle here
+      setTimeout(() => {
+        // HTTP/2 connections are ended by `goAway`
+        for (const socket of idle) if (!versions.isHttp2(socket)) socket.destroySoon()
+      }, IDLE_GRACE_MS)
+    }
   }
 }
 

@@ -236,7 +236,7 @@ export const make = (
         return true
       }
     })
-    const closeIdle = watchIdle(server, versions)
+    const idle = watchIdle(server, versions)
     const listening = yield* Effect.mapError(
       NodeHttpServer.make(() => server, { port, host, gracefulShutdownTimeout: SHUTDOWN_MS }),
       (error) => listenError(error, host, port)
@@ -273,6 +273,7 @@ export const make = (
     // the line above has added a listener; ours takes its place, since it can refuse before the upgrade, and
     // gets the sockets as they are
     server.removeAllListeners("upgrade").on("upgrade", (request, socket, head) => {
+      idle.upgraded(socket)
       upgrades.upgrade(request, socket, Buffer.concat([head, pipelines.leave(socket)]))
     })
     // removed too, since it only sends "continue" when the body is read in its own way; without it Node sends
@@ -294,7 +295,7 @@ export const make = (
           upgrades.goAway()
           streams.goAway()
           versions.goAway()
-          closeIdle()
+          idle.close()
         })
       )
     )

@@ -1,5 +1,6 @@
 /** Calls on one connection, by a client that knows only the format of the frames. */
 import { once } from "node:events"
+import net from "node:net"
 import { afterEach, assert, beforeEach, describe, it } from "vitest"
 import { WebSocket } from "ws"
 import { type Ironflow, start } from "./Ironflow.ts"
@@ -21,9 +22,7 @@ interface Answer {
 
 /** A channel that records the answers by id. */
 const open = async (headers: Record<string, string> = {}) => {
-  // a server that stops in the middle of a frame does not notice a close either
-  const options = { headers, closeTimeout: 1000 }
-  const socket = new WebSocket(`ws://127.0.0.1:${ironflow.port}/api/v1/channel`, options)
+  const socket = new WebSocket(`ws://127.0.0.1:${ironflow.port}/api/v1/channel`, { headers })
   sockets.push(socket)
   const answers = new Map<string, Answer>()
   let waiting: { readonly ids: ReadonlyArray<string>; readonly resolve: () => void } | undefined
@@ -142,6 +141,17 @@ describe("a channel", () => {
     assert.strictEqual((await fetch(`${ironflow.url}/health`)).status, 200)
   })
 
+  it("is closed at once by a malformed message behind calls that take more than one turn", async () => {
+    const { message, socket } = await open()
+
+    // after 16 reads the server reads nothing more from the client until it has taken the rest
+    const reads = Array.from({ length: 17 }, (_, i) => message(i, "GET", "/health"))
+    socket.send(`${reads.join("")}no line`)
+
+    // a server that does not go on reading would not see the answer to its close, and wait for it for 30 s
+    assert.strictEqual((await once(socket, "close"))[0], 1002)
+  }, 15_000)
+
   it("is closed by an id that is in use", async () => {
     const { message, socket } = await open()
     const runId = await startRun()
@@ -173,6 +183,32 @@ describe("a channel", () => {
     assert.deepStrictEqual([refused?.status, refused?.body.code], [429, "TOO_MANY_CALLS"])
     socket.send(message(100, "CANCEL", "-") + message(3, "GET", "/health"))
     assert.strictEqual((await until(3))[0]?.status, 200)
+  })
+
+  it("is not cut with the idle connections when the server stops", async () => {
+    const upgraded = net.connect(ironflow.port, "127.0.0.1")
+    upgraded.write(
+      "GET /api/v1/channel HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n" +
+        "sec-websocket-key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nsec-websocket-version: 13\r\n\r\n"
+    )
+    await once(upgraded, "data")
+    let hasEnded = false
+    upgraded.on("end", () => (hasEnded = true)).on("error", () => undefined)
+    const closeFrame = once(upgraded, "data")
+    const idle = net.connect(ironflow.port, "127.0.0.1")
+    await once(idle, "connect")
+    idle.resume()
+
+    const closed = ironflow.close()
+    await once(idle, "end")
+    await new Promise(setImmediate)
+
+    assert.strictEqual(hasEnded, false)
+    assert.strictEqual((await closeFrame)[0][0], 0x88)
+    // the answer to the close frame: an empty one, with a mask of zeros
+    upgraded.write(Buffer.from([0x88, 0x80, 0, 0, 0, 0]))
+    await once(upgraded, "close")
+    await closed
   })
 
   it("lets calls end before a stopping server closes it", async () => {

@@ -91,7 +91,6 @@ const serve = (
   const calls = new ShortLivedMap<string, Fiber.Fiber<Reply>>()
   let closing = false
   let isKeyEnded = false
-  let hasLeft = false
   const outgoing = new Frames((frame) => {
     if (socket.readyState !== socket.OPEN) return
     if (socket.bufferedAmount > MAX_BUFFERED_BYTES) return socket.terminate()
@@ -102,7 +101,6 @@ const serve = (
   const leaveWhenDone = (): void => {
     if (!closing || calls.size > 0) return
     closing = false
-    hasLeft = true
     outgoing.flush()
     if (isKeyEnded) closeFor(socket, POLICY_VIOLATION, `the API key does not work any more: ${NOT_TAKEN}`)
     else socket.close(GOING_AWAY, `the server stops: ${NOT_TAKEN}`)
@@ -163,8 +161,13 @@ const serve = (
   let gets = 0
   let turns = 0
   const malformed = (): void => {
-    frames.length = 0
     socket.close(PROTOCOL_ERROR, "a frame is not well formed")
+    takeNone()
+  }
+  /** Drops the messages of a socket that is closing. Reads on, since the client's answer to the close is still to come. */
+  const takeNone = (): void => {
+    frames.length = 0
+    flow.resume(takeAll)
   }
   /** Takes messages as time allows, and as the client reads their responses. */
   const takeAll = (): void => {
@@ -174,7 +177,7 @@ const serve = (
         at = 0
         continue
       }
-      if (hasLeft || socket.readyState !== socket.OPEN) return
+      if (socket.readyState !== socket.OPEN) return takeNone()
       if (flow.isUnread || outgoing.length > CONNECTION_UNREAD_BYTES) {
         outgoing.flush()
         flow.pause(takeAll)
@@ -194,6 +197,7 @@ const serve = (
     flow.resume(takeAll)
   }
   return (data, isBinary) => {
+    if (socket.readyState !== socket.OPEN) return
     if (isBinary) return malformed()
     // with other frames in the list, `takeAll` will come to this one
     if (frames.push(String(data)) === 1) takeAll()
