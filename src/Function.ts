@@ -213,7 +213,10 @@ export interface FunctionContext<T = any, E = IronflowEvent<T>> {
   readonly logger: Logger
   /** The secrets that the function names. */
   readonly secrets: SecretsClient
-  /** Aborts when the turn ends: the run was suspended or cancelled, or its lease was lost. */
+  /**
+   * Aborts when the turn ends: the run was suspended, has completed or failed, was paused or cancelled, or its
+   * lease was lost. `signal.reason` is the error that says which.
+   */
   readonly signal: AbortSignal
   /**
    * Registers what to clean up at the end of the turn. A `finally` block does not run when the run is

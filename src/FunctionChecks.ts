@@ -87,7 +87,7 @@ const checks: { readonly [K in keyof FunctionConfig]?: Check } = {
     const { limit, key } = concurrency as { readonly limit?: unknown; readonly key?: unknown }
     must(
       "concurrency.limit",
-      "an integer of at least 1",
+      "an integer, at least 1",
       (value) => Number.isSafeInteger(value) && Number(value) >= 1
     )(limit, label)
     if (key !== undefined) must("concurrency.key", pathRule, isDottedPath)(key, label)
