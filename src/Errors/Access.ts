@@ -13,7 +13,7 @@ export class UnauthenticatedError extends IronflowError {
 /** The server answered that the call requires a licence. */
 export class EnterpriseRequiredError extends IronflowError {
   declare readonly _tag: "EnterpriseRequiredError"
-  constructor(message = "The server says that this feature needs an enterprise licence") {
+  constructor(message = "The server says that this feature needs an enterprise license") {
     super(message, { code: "ENTERPRISE_REQUIRED" })
   }
 }
