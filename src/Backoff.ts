@@ -5,7 +5,10 @@ import { retryAfterOf, ValidationError } from "./Errors.ts"
 import type { Keys } from "./OptionKeys.ts"
 import { show } from "./Show.ts"
 
-/** The retry configuration of a step that failed, or of a run that failed outside its steps. */
+/**
+ * The retry configuration of a step that failed, or of a run that failed outside its steps. The defaults are those
+ * of a function: what a step leaves out comes from its function, and hooks have defaults of their own.
+ */
 export interface RetryConfig {
   /** Maximum number of attempts, the first one included; 3 by default. */
   readonly maxAttempts?: number

@@ -1,6 +1,6 @@
 /**
  * Keys: the values in buckets, and their revisions. A change is only made if the key still has the revision
- * that was shown.
+ * that was shown, unless the key is deleted together with its revisions.
  */
 import {
   bucketBody,
