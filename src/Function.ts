@@ -196,7 +196,7 @@ export interface RunInfo {
   readonly functionId: string
   /** The number of turns that began because of a failure outside of steps, including the first turn. */
   readonly attempt: number
-  /** When its first turn began. */
+  /** When the run was created; with a legacy server, when this turn began. */
   readonly startedAt: Date
 }
 
