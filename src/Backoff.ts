@@ -5,7 +5,10 @@ import { retryAfterOf, ValidationError } from "./Errors.ts"
 import type { Keys } from "./OptionKeys.ts"
 import { show } from "./Show.ts"
 
-/** The retry configuration of a step that failed, or of a run that failed outside its steps. */
+/**
+ * The retry configuration of a step that failed, or of a run that failed outside its steps. The defaults are those
+ * of a function: what a step leaves out comes from its function, and hooks have defaults of their own.
+ */
 export interface RetryConfig {
   /** Maximum number of attempts, the first one included; 3 by default. */
   readonly maxAttempts?: number
@@ -13,7 +16,10 @@ export interface RetryConfig {
   readonly initialDelayMs?: number
   /** Factor by which each further delay grows; 2 by default. */
   readonly backoffFactor?: number
-  /** Maximum delay, in milliseconds, unless the error asks for a longer one; 300000 (5 minutes) by default. */
+  /**
+   * Maximum delay, in milliseconds, unless the error asks for a longer one. By default 300000 (5 minutes), or
+   * `initialDelayMs` if that is longer.
+   */
   readonly maxDelayMs?: number
   /** The share of each delay, from 0 to 1, that is subtracted at random, so that retries spread out; 0 by default. */
   readonly jitter?: number
@@ -126,7 +132,7 @@ export const resolveRetry = (
     policy.maxAttempts,
     Number.isInteger(policy.maxAttempts) && policy.maxAttempts >= 1,
     {
-      must: "be an integer of at least 1 (the first attempt counts)"
+      must: "be an integer, at least 1 (the first attempt counts)"
     }
   )
   check(what, "initialDelayMs", policy.initialDelayMs, isDelay(policy.initialDelayMs), delayRule)
@@ -137,7 +143,7 @@ export const resolveRetry = (
     policy.backoffFactor,
     Number.isFinite(policy.backoffFactor) && policy.backoffFactor >= 1,
     {
-      must: "be a number of at least 1"
+      must: "be a number, at least 1"
     }
   )
   if (jitter !== undefined) {

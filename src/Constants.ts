@@ -1,5 +1,6 @@
 /** Numbers and words that client and server share. */
 
+/** Default port of a server. */
 export const DEFAULT_PORT = 9123
 /** Default host of a server. */
 export const DEFAULT_HOST = "localhost"
@@ -38,7 +39,10 @@ export const DEFAULT_WORKER = {
   MAX_CHECKPOINT_BACKOFF_MS: 30_000
 } as const
 
-/** Default delays of reconnections, in milliseconds. */
+/**
+ * Delays of reconnections in milliseconds, for clients that you write yourself. The clients of this package have
+ * options of their own.
+ */
 export const DEFAULT_RECONNECT = {
   ENABLED: true,
   MAX_ATTEMPTS: 10,
@@ -101,7 +105,7 @@ export const WS_MESSAGE_TYPES = {
 /** How an event can be settled. */
 export const ACK_TYPES = { ACK: "ack", NAK: "nak", TERM: "term" } as const
 
-/** Sources of events. */
+/** Sources of events, in the words of legacy servers. */
 export const EventSource = { API: "api", CRON: "cron", WEBHOOK: "webhook" } as const
 /** One of the values of {@link EventSource}. */
 export type EventSourceType = (typeof EventSource)[keyof typeof EventSource]

@@ -23,8 +23,8 @@ const advice = (duration: unknown): string => {
 }
 
 /**
- * Converts a duration to milliseconds; strings are rounded down. Throws `ValidationError` for an invalid
- * duration.
+ * Converts a duration to milliseconds. A string is rounded down, and a number is returned as it is, unchecked.
+ * Throws `ValidationError` for a string that is not a duration.
  */
 export const parseDuration = (duration: Duration): number => {
   if (typeof duration === "number") return duration

@@ -1,10 +1,18 @@
 /** The URLs that the engine calls: those of push endpoints and hooks. */
 import { ValidationError } from "./Errors.ts"
+import { checkLength } from "./Limits.ts"
 import { show } from "./Show.ts"
 
-/** Normalizes a URL. Throws `ValidationError` for an invalid one. `what` names it in the message. */
+/** Maximum length of such a URL, in characters. */
+const MAX_LENGTH = 2048
+
+/**
+ * Normalizes a URL. Throws `ValidationError` for an invalid one, and `LimitExceededError` for one that is too long. `what`
+ * names it in the message.
+ */
 export const checkEndpointUrl = (text: unknown, what: string): string => {
-  const url = typeof text === "string" && text.length <= 2048 ? URL.parse(text) : null
+  if (typeof text === "string") checkLength(what, text, MAX_LENGTH)
+  const url = typeof text === "string" ? URL.parse(text) : null
   if (url === null || (url.protocol !== "http:" && url.protocol !== "https:")) {
     throw new ValidationError(
       `${what} must be an HTTP URL such as "https://shop.example.com/api/ironflow", got ${show(text)}`

@@ -207,7 +207,7 @@ export const checkStreamEvent = (event: StreamEventInput): NewStreamEvent => {
   const what = `event "${name}"`
   const version = event.version ?? 1
   if (!Number.isSafeInteger(version) || version < 1) {
-    throw new ValidationError(`The version of ${what} must be an integer from 1 up, got ${show(version)}`)
+    throw new ValidationError(`The version of ${what} must be an integer, at least 1, got ${show(version)}`)
   }
   const metadata = encodeMetadata(`The metadata of ${what}`, event.metadata ?? undefined)
   const data = encodeJson(event.data, `Data of ${what}`) ?? "{}"
@@ -245,7 +245,7 @@ export const checkExpectedVersion = (entityId: string, expected: unknown): void 
   if (expected === undefined || expected === "NO_STREAM" || expected === "STREAM_EXISTS") return
   if (Number.isSafeInteger(expected) && Number(expected) >= -1) return
   throw new ValidationError(
-    `The expected version of stream "${entityId}" must be an integer from 0 up, "NO_STREAM" or "STREAM_EXISTS", got ` +
+    `The expected version of stream "${entityId}" must be an integer, at least 0, or "NO_STREAM" or "STREAM_EXISTS", got ` +
       show(expected)
   )
 }

@@ -47,7 +47,10 @@ export interface IronflowEvent<T = any, Name extends string = string> {
   readonly timestamp: Date
   /** The idempotency key of the emit. */
   readonly idempotencyKey?: string
-  /** The source of an event that was not emitted by a client: `cron` or `invoke`. Legacy servers use other words. */
+  /**
+   * The source of an event that was not emitted by a client: `cron`, `invoke`, or `system` for a system event.
+   * Legacy servers use other words.
+   */
   readonly source?: string
   /** The metadata of the event. */
   readonly metadata?: Record<string, unknown>
@@ -87,7 +90,7 @@ export interface TypedEvent<Name extends string = string, S extends AnySchema = 
 export interface EventDefinitionOptions<Name extends string = string> {
   /** Name of the event. */
   readonly name: Name
-  /** An integer of at least 1. */
+  /** An integer, at least 1. */
   readonly version: number
   /** Upcasts data of the previous version to this one. */
   readonly upcast?: UpcasterFn
@@ -99,7 +102,7 @@ export interface TypedEventOptions<Name extends string = string, S extends AnySc
   readonly name: Name
   /** A Standard Schema (Zod, Valibot, ArkType) or an Effect schema. */
   readonly schema: S
-  /** An integer of at least 1; 1 by default. */
+  /** An integer, at least 1; 1 by default. */
   readonly version?: number
   /** Upcasts data of the previous version to this one. */
   readonly upcast?: UpcasterFn
@@ -261,7 +264,7 @@ function checkDefinition(
   checkEventName(name)
   if (version === undefined || !Number.isSafeInteger(version) || version < 1) {
     throw new ValidationError(
-      `Event "${name}": \`version\` must be an integer of at least 1, got ${show(version)}`
+      `Event "${name}": \`version\` must be an integer, at least 1, got ${show(version)}`
     )
   }
   if (upcast !== undefined && typeof upcast !== "function") {
@@ -269,11 +272,11 @@ function checkDefinition(
   }
 }
 
-/** Returns the version if it is valid: an integer from 1. Throws `ValidationError`. */
+/** Returns the version if it is valid: an integer, at least 1. Throws `ValidationError`. */
 export const checkEventVersion = (name: string, version: unknown): number => {
   if (typeof version === "number" && Number.isSafeInteger(version) && version >= 1) return version
   throw new ValidationError(
-    `The version of event "${name}" must be an integer from 1 up, got ${show(version)}`
+    `The version of event "${name}" must be an integer, at least 1, got ${show(version)}`
   )
 }
 

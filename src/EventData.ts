@@ -18,8 +18,9 @@ export interface HandledEvent {
 /**
  * Validates and decodes the data of an event for a handler. The schema is that of the event's definition
  * among the triggers, or else that of the function. An invocation of a function without a schema uses the
- * first of its definitions whose schema accepts the input, and gets the name of that definition. Throws
- * `SchemaValidationError`, or rejects with it when a schema is asynchronous.
+ * first of its definitions whose schema accepts the input, and gets the name of that definition. If none
+ * accepts it, the input is passed on unchanged when one of the triggers has no definition, and refused if not.
+ * Throws `SchemaValidationError`, or rejects with it when a schema is asynchronous.
  */
 export const validateEvent = (
   fn: AnyFunction,

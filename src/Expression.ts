@@ -63,9 +63,8 @@ export const compileExpression = (expression: string, roots: ExpressionRoots): E
 }
 
 /**
- * Whether the expression is true for the variables. If they include `trigger`, that is a root name too. The
- * expression is compiled at most once. If it does not compile, that is an error of the evaluation, and
- * nothing is thrown.
+ * Whether the expression is true for the variables. If they include `trigger`, that is a root name too. If the
+ * expression does not compile, that is an error of the evaluation, and nothing is thrown.
  */
 export const evaluateExpression = (expression: string, variables: ExpressionVariables): Evaluation => {
   try {

@@ -76,7 +76,7 @@ export interface ConcurrencyConfig {
   readonly key?: string
 }
 
-/** How long the audit record of a run is kept after its end. */
+/** How long each entry of the audit record of a run is kept. */
 export type RecordingRetention = (typeof recordingRetentions)[number]
 
 /** The type of a schema when there is none: nothing is known about the data. */
@@ -112,7 +112,7 @@ export interface FunctionConfig<
   readonly mode?: ExecutionMode
   /**
    * A dotted path. Runs with the same value at the path go to the same worker, as long as that worker is
-   * alive.
+   * alive, unless they are pinned to a version of the code that it does not have.
    */
   readonly actorKey?: string
   /**
@@ -133,7 +133,7 @@ export interface FunctionConfig<
   readonly stepTimeout?: Duration
   /** Keeps an audit record of every run; `false` by default. */
   readonly recording?: boolean
-  /** How long the audit record is kept: `7d`, `30d` (default), `90d` or `forever`. */
+  /** How long each entry of the audit record is kept: `7d`, `30d` (default), `90d` or `forever`. */
   readonly recordingRetention?: RecordingRetention | (string & {})
   /**
    * Version of the code, such as `"2"`. By default it is the hash of the handler's source. With `versioning:
@@ -196,7 +196,7 @@ export interface RunInfo {
   readonly functionId: string
   /** The number of turns that began because of a failure outside of steps, including the first turn. */
   readonly attempt: number
-  /** When its first turn began. */
+  /** When the run was created; with a legacy server, when this turn began. */
   readonly startedAt: Date
 }
 
@@ -213,7 +213,10 @@ export interface FunctionContext<T = any, E = IronflowEvent<T>> {
   readonly logger: Logger
   /** The secrets that the function names. */
   readonly secrets: SecretsClient
-  /** Aborts when the turn ends: the run was suspended or cancelled, or its lease was lost. */
+  /**
+   * Aborts when the turn ends: the run was suspended, has completed or failed, was paused or cancelled, or its
+   * lease was lost. `signal.reason` is the error that says which.
+   */
   readonly signal: AbortSignal
   /**
    * Registers what to clean up at the end of the turn. A `finally` block does not run when the run is

@@ -13,7 +13,7 @@ import { isSchema } from "./StandardSchema.ts"
 import { checkTrigger } from "./Trigger.ts"
 import { versionings } from "./Versioning.ts"
 
-/** How long the audit record of a run may be kept. */
+/** How long the entries of the audit record of a run may be kept. */
 export const recordingRetentions = ["7d", "30d", "90d", "forever"] as const
 
 /** A configuration before it is checked: untyped code may have made it. */
@@ -87,7 +87,7 @@ const checks: { readonly [K in keyof FunctionConfig]?: Check } = {
     const { limit, key } = concurrency as { readonly limit?: unknown; readonly key?: unknown }
     must(
       "concurrency.limit",
-      "an integer of at least 1",
+      "an integer, at least 1",
       (value) => Number.isSafeInteger(value) && Number(value) >= 1
     )(limit, label)
     if (key !== undefined) must("concurrency.key", pathRule, isDottedPath)(key, label)

@@ -32,7 +32,7 @@ export interface HookOptions {
   readonly secret: string | Redacted.Redacted<string>
   /**
    * How calls are tried again that were not answered with 2xx. By default 12 attempts, with delays from 5
-   * seconds to an hour: about four hours in total.
+   * seconds to an hour: about two hours in total.
    */
   readonly retry?: RetryConfig
 }
@@ -70,12 +70,11 @@ export interface HookCall {
     readonly error?: { readonly name: string; readonly message: string; readonly code?: string }
     /** Why a run is paused. */
     readonly reason?: { readonly code: string; readonly message: string }
-    /**
-     * For a failing function: how many of its runs ended in the window, and in `failed` how many of these
-     * failed.
-     */
+    /** For a failing function: how many of its runs ended in the window. */
     readonly ended?: number
+    /** For a failing function: how many of these runs failed. */
     readonly failed?: number
+    /** For a failing function: the length of the window, in milliseconds. */
     readonly windowMs?: number
   }
 }
@@ -121,7 +120,7 @@ const checkHook = (given: unknown, what: string): Hook => {
   const { environment, functionId = "*", on = hookEvents, retry, secret } = given
   if (!Array.isArray(on) || on.length === 0 || !on.every((one) => hookEvents.includes(one))) {
     throw new ValidationError(
-      `${what}: \`on\` must be an array of ${hookEvents.map((event) => `"${event}"`).join(", ")}, got ${show(on)}`
+      `${what}: \`on\` must be an array of at least one of ${hookEvents.map((event) => `"${event}"`).join(", ")}, got ${show(on)}`
     )
   }
   const secretText: unknown = Redacted.isRedacted(secret) ? Redacted.value(secret) : secret

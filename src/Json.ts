@@ -1,4 +1,4 @@
-/** Values as JSON strings, for storage, transport and replay. */
+/** Values as JSON text, for storage, transport and replay. */
 import { isError, losesContent } from "./JsonLoss.ts"
 import { IronflowError, LimitExceededError, toError, ValidationError } from "./Errors.ts"
 import { checkAmount, memberPath } from "./JsonLimits.ts"
@@ -104,7 +104,8 @@ export const textOf = (value: unknown, orElse = ""): string => {
 }
 
 /**
- * The value, if it is a number from outside; a string of digits becomes a number. `orElse` for anything else.
+ * The value, if it is a number from outside. A string is converted as `Number` does it, so that an empty one is
+ * 0. `orElse` for anything else.
  */
 export const numberOf = (value: unknown, orElse = 0): number => {
   const number = typeof value === "number" || typeof value === "string" ? Number(value) : Number.NaN
@@ -249,7 +250,9 @@ const problemError = (problem: Problem, root: unknown, what: string): Validation
         `${what} cannot be stored: ${path} refers back to a value that contains it; give plain data without cycles`
       )
     case "depth":
-      return new LimitExceededError(`Nesting of ${what} at ${path}`, jsonDepth + 1, jsonDepth, "levels")
+      return new LimitExceededError(`Nesting of ${what} at ${path}`, jsonDepth + 1, jsonDepth, "levels", {
+        isLowerBound: true
+      })
   }
 }
 

@@ -13,7 +13,7 @@
 import { LimitExceededError, ValidationError } from "./Errors.ts"
 import { jsonDepth, jsonNames, jsonValues, messageDepth } from "./Limits.ts"
 
-/** What was counted so far, for several strings in one message. */
+/** What was counted so far, for several JSON texts in one message. */
 export class ShapeCounts {
   length = 0
   values = 0
@@ -23,7 +23,7 @@ export class ShapeCounts {
 }
 
 /**
- * A shorter string cannot exceed either limit: a name with its value takes five characters, and a value two.
+ * A shorter text cannot exceed either limit: a name with its value takes five characters, and a value two.
  */
 const SHORT = 5 * jsonNames
 
@@ -41,7 +41,7 @@ export const checkShape = (
 /**
  * Throws `LimitExceededError` when JSON is nested more than `levels` deep, or has more than 500,000 values or
  * 100,000 different names; those in `counted` are included. `what` names the JSON (`the body`). The check is
- * cheap, and stops where a limit is first exceeded. Returns the string, which may be invalid JSON.
+ * cheap, and stops where a limit is first exceeded. Returns the text, which may be invalid JSON.
  */
 export const checkAmount = (
   what: string,
@@ -50,7 +50,7 @@ export const checkAmount = (
   counted: ShapeCounts = new ShapeCounts()
 ): string => {
   counted.length += text.length
-  // each level begins with a bracket, and most strings have fewer brackets than levels are allowed
+  // each level begins with a bracket, and most texts have fewer brackets than levels are allowed
   if (counted.length > SHORT || (text.length > 2 * levels && hasMoreBrackets(text, levels))) {
     scan(what, text, levels, counted)
   }
@@ -105,7 +105,15 @@ const scan = (what: string, text: string, levels: number, counted: ShapeCounts):
       case OPEN_BRACE:
         if (++level > levels) {
           // the levels around the data are not counted: users know the limit of the data
-          throw new LimitExceededError(`Nesting of ${what}`, level - levels + jsonDepth, jsonDepth, "levels")
+          throw new LimitExceededError(
+            `Nesting of ${what}`,
+            level - levels + jsonDepth,
+            jsonDepth,
+            "levels",
+            {
+              isLowerBound: true
+            }
+          )
         }
         orders[level] = 0
         // the first value of an array or object; each of the others follows a comma
@@ -129,7 +137,8 @@ const tooMany = (unit: "names" | "values", what: string, size: number, limit: nu
     `The number of ${unit === "names" ? "different names" : unit} in ${what}`,
     size,
     limit,
-    unit
+    unit,
+    { isLowerBound: true }
   )
 
 const hashOf = (text: string, begin: number, end: number, from: number): number => {
@@ -158,7 +167,7 @@ const endOfString = (text: string, start: number): number => {
 }
 
 // A number that is too large has an exponent of three digits, or more than two hundred digits with a shorter
-// exponent. Only a string that contains one of these is searched, and few do.
+// exponent. Only a text that contains one of these is searched, and few do.
 const LONG_EXPONENT = /\d[eE]\+?\d{3}/
 const MANY_DIGITS = 200
 
@@ -181,7 +190,7 @@ const checkNumbers = (what: string, text: string): string => {
 }
 
 /**
- * Whether the string has that many digits in a row. It is enough to look at every n-th character: one of them
+ * Whether the text has at least {@link MANY_DIGITS} digits in a row. It is enough to look at every n-th character: one of them
  * is among these digits.
  */
 const hasManyDigits = (text: string): boolean => {

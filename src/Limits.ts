@@ -2,7 +2,7 @@
 import { LimitExceededError, ValidationError } from "./Errors.ts"
 import { show } from "./Show.ts"
 
-/** Maximum size of data and metadata of one event, as JSON. */
+/** Maximum size of the data of one event, as JSON. */
 export const eventBytes = 1024 * 1024
 /** Maximum size of the result of a step, the output of a run, or the input of an invocation. */
 export const stepResultBytes = 4 * 1024 * 1024
@@ -15,7 +15,7 @@ export const writesAtOnce = 1000
  * the number of events times that of functions that match them.
  */
 export const runsOfAppend = 10_000
-/** Maximum total size of the data of one append of several events, or of one `step.tx`. */
+/** Maximum total size of the data and metadata of one append of several events, or of the writes of one `step.tx`. */
 export const writeBytes = 4 * 1024 * 1024
 /** Maximum size of the state in a snapshot. */
 export const snapshotBytes = 4 * 1024 * 1024
@@ -196,10 +196,11 @@ export const checkFunctionCount = (functions: ReadonlyArray<unknown>): void => {
   const { length } = functions
   if (length > functionsAtOnce) {
     throw new LimitExceededError(
-      "The list of functions of one worker or push endpoint (split them over several)",
+      "The list of functions of one worker or push endpoint",
       length,
       functionsAtOnce,
-      "functions"
+      "functions",
+      { advice: "Split them over several" }
     )
   }
   let crons = 0
@@ -211,10 +212,11 @@ export const checkFunctionCount = (functions: ReadonlyArray<unknown>): void => {
   }
   if (crons > cronsAtOnce) {
     throw new LimitExceededError(
-      "The list of cron triggers of one worker or push endpoint (split their functions over several)",
+      "The list of cron triggers of one worker or push endpoint",
       crons,
       cronsAtOnce,
-      "triggers"
+      "triggers",
+      { advice: "Split their functions over several" }
     )
   }
 }
@@ -233,7 +235,7 @@ export const checkLength = (what: string, text: string, limit: number): void => 
 
 /**
  * Throws `LimitExceededError` when `text` has more than `limitBytes` bytes in UTF-8. `what` names it, as the
- * start of a sentence (`Result of step "charge"`). Returns the string.
+ * start of a sentence (`Result of step "charge"`). Returns the text.
  */
 export const checkSize = <Text extends string | undefined>(
   what: string,
@@ -252,6 +254,6 @@ export const checkMaxConcurrentJobs = (value: unknown): number => {
   if (typeof value === "number" && Number.isInteger(value) && value >= 1 && value <= turnsOfWorker)
     return value
   throw new ValidationError(
-    `Worker: \`maxConcurrentJobs\` must be an integer of at least 1 and at most ${turnsOfWorker}, got ${show(value)}`
+    `Worker: \`maxConcurrentJobs\` must be an integer from 1 to ${turnsOfWorker}, got ${show(value)}`
   )
 }

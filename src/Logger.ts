@@ -68,8 +68,8 @@ export interface LoggerConfig {
 }
 
 /**
- * Creates a logger that writes `<prefix> <message> <data as JSON>` to the console method of the level. Throws
- * `ValidationError` for an unknown level or format.
+ * Creates a logger that writes each line to the console method of its level: `<prefix> <message> <data as
+ * JSON>`, unless `format` is another one. Throws `ValidationError` for an unknown `level` or `format`.
  */
 export const createLogger = (config: LoggerConfig = {}): Logger => {
   const lowest = levels.indexOf(config.level ?? levelFromEnvironment())
@@ -121,8 +121,9 @@ export interface RunLines {
 /**
  * The logger of the handler of one run. It writes nothing while `isReplaying()`, since an earlier turn has
  * written those lines. If there is a `target`, it writes to that, at every level. If not, it writes to the
- * console: lines from the level in `IRONFLOW_LOG_LEVEL` up, or all lines if `IRONFLOW_DEBUG` is set. Each
- * line begins with the last 8 characters of the run id.
+ * console: lines from the level in `IRONFLOW_LOG_LEVEL` up, or all lines if `IRONFLOW_DEBUG` is set. A message
+ * begins with the last 8 characters of the run id, except on the console in `json` and `logfmt`, where the run
+ * id is a field.
  *
  * ```ts
  * const handlerLogger = IronflowLogger.runLogger("run_1", () => false, IronflowLogger.createNoopLogger())

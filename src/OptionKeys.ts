@@ -1,6 +1,6 @@
 /**
- * Finds misspelled options. An unknown key is refused when it resembles a known one. Any other unknown key is
- * warned of once.
+ * Finds misspelled options. An unknown key is refused when it resembles a known one. Any other unknown key, and
+ * one of a later version, is warned of once.
  *
  * For input of users, in code and in requests. Not for stored data, which a later version may have written.
  */
@@ -26,9 +26,9 @@ export const knownOf = <T extends object>(options: T, known: KnownKeys): T =>
   Object.fromEntries(Object.entries(options).filter(([key]) => Object.hasOwn(known, key))) as T
 
 /**
- * Throws `ValidationError` when an unknown key resembles a known one. `what` is the subject of the message:
- * `createClient()`. A value that is no object is ignored here. A key with the value `undefined` counts as
- * absent.
+ * Throws `ValidationError` when an unknown key resembles a known one, and is not one of a later version. Any
+ * other unknown key is ignored, with a warning. `what` is the subject of the message: `createClient()`. A value
+ * that is no object is ignored here. A key with the value `undefined` counts as absent.
  */
 export const checkKeys = (
   options: unknown,
@@ -83,15 +83,15 @@ const refuseOrWarn = (
   const hint = meant === undefined ? "" : `: did you mean \`${meant}\`?`
   const problem = `${what} has no option \`${key}\`${hint}`
   if (meant !== undefined && !isOfLater(key)) throw new ValidationError(problem)
-  if (warned.has(problem) || warned.size >= MOST_WARNINGS || logger === false) return
+  if (warned.has(problem) || warned.size >= MAX_WARNINGS || logger === false) return
   warned.add(problem)
   const sink = logger ?? createLogger()
   sink.warn(`${problem}${hint === "" ? ". It" : " It"} is ignored`)
 }
 
 const warned = new Set<string>()
-/** How many warnings there are at most, for programs that generate keys. */
-const MOST_WARNINGS = 1000
+/** Maximum number of warnings, for programs that generate keys. */
+const MAX_WARNINGS = 1000
 
 /** The known key that is within two edits. None if the edits would replace the whole key. */
 export const nearest = (key: string, known: ReadonlyArray<string>): string | undefined => {

@@ -6,7 +6,10 @@
  * turn. Here all objects share their getters.
  */
 
-/** The source of an object's getters. It is not enumerable, so that a copy of the object has the values. */
+/**
+ * The source of an object's getters. It is not enumerable, so that a copy of the object does not hold it. The
+ * getters are enumerable: a copy has their values.
+ */
 const source = Symbol("ironflow.source")
 
 interface HasSource<Source> {

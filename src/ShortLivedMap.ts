@@ -12,8 +12,8 @@
 const MIN_DELETED = 32
 
 /**
- * A map for entries that live for a short time. A loop over it covers the entries that exist when it starts,
- * and may cover later ones.
+ * A map for entries that live for a short time. A loop over it covers the entries that exist when it starts. Of
+ * the entries that are added or deleted during the loop, it may cover some.
  */
 export class ShortLivedMap<K, V> {
   #entries = new Map<K, V>()

@@ -4,8 +4,8 @@
 const LEVELS = 3
 
 /**
- * The value as JSON, cut to about `most` characters and three levels. No methods of the value are called,
- * such as `toString` or `toJSON`.
+ * The value as JSON, cut to about `most` characters and three levels. Its own `toString` and `toJSON` are not
+ * called.
  */
 export const show = (value: unknown, most = 128): string => {
   try {

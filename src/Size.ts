@@ -34,8 +34,8 @@ const advice = (size: unknown): string => {
 }
 
 /**
- * Converts a size that must be positive to bytes, rounded down. Throws `ValidationError`, in which `what`
- * names it.
+ * Converts a size that must be positive to bytes. A string is rounded down, and a number must be an integer.
+ * Throws `ValidationError`, in which `what` names the size.
  */
 export const positiveBytes = (size: Size, what: string): number => {
   const match = typeof size === "string" ? grammar.exec(size) : null

@@ -146,7 +146,7 @@ export const fits = (schema: StandardSchemaV1, value: unknown): boolean => {
 
 /**
  * Validates a value, and returns the output of the schema. Throws `SchemaValidationError`, whose message
- * includes `context`. Only for synchronous schemas.
+ * includes `context`, and `ValidationError` for an asynchronous schema.
  *
  * ```ts
  * const order = validate(z.object({ orderId: z.string() }), { orderId: "o-1" }, "The order")

@@ -57,7 +57,8 @@ import type { Storable, StorableResult, Stored } from "./StoredType.ts"
 export interface StepRunContext {
   /**
    * Aborts when the result of the step is no longer needed: after a timeout, a cancellation or a lost lease,
-   * or when a sibling in a fail-fast `parallel` has failed. `signal.reason` is the error that says which.
+   * when a sibling in a fail-fast `parallel` has failed, or when the handler has ended or no longer waits for
+   * the step. `signal.reason` is the error that says which.
    */
   readonly signal: AbortSignal
   /** How many attempts this step has had, with this one. */

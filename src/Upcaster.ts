@@ -14,8 +14,9 @@ export interface UpcasterRegistry {
    */
   register(event: string, from: number, to: number, upcast: UpcasterFn): void
   /**
-   * Upcasts data from version `from` to version `to`. Returns the data unchanged when `from` is not lower.
-   * Throws when an upcaster in between is missing. What an upcaster throws is passed on.
+   * Upcasts data from version `from` to version `to`. Returns the data unchanged when `from` is not lower, or
+   * when the data is the mark of erased data. Throws when an upcaster in between is missing. What an upcaster
+   * throws is passed on.
    *
    * ```ts
    * const upcasters = createUpcasterRegistry()
@@ -60,7 +61,7 @@ export const createUpcasterRegistry = (): UpcasterRegistry => {
     register(event, from, to, upcast) {
       if (!isVersion(from) || !isVersion(to) || to <= from) {
         throw new ValidationError(
-          `Upcaster of event "${event}": versions must be integers of at least 1, the second above the first, got v${from} to v${to}`
+          `Upcaster of event "${event}": versions must be integers, at least 1, the second above the first, got v${from} to v${to}`
         )
       }
       if (typeof upcast !== "function") {
@@ -79,7 +80,7 @@ export const createUpcasterRegistry = (): UpcasterRegistry => {
       let upcasted = data
       while (current < to) {
         const entry = versions?.get(current)
-        if (entry === undefined || entry.to > to) throw incomplete(event, current, from, to)
+        if (entry === undefined || entry.to > to) throw incomplete(event, current, from, to, entry)
         upcasted = entry.upcast(upcasted)
         current = entry.to
       }
@@ -117,8 +118,10 @@ export const createEventDefinitionRegistry = (): EventDefinitionRegistry => {
 
 const isVersion = (version: number): boolean => Number.isSafeInteger(version) && version >= 1
 
-const incomplete = (event: string, at: number, from: number, to: number): Error =>
+const incomplete = (event: string, at: number, from: number, to: number, beyond: Entry | undefined): Error =>
   new Error(
-    `Incomplete upcaster chain for event "${event}": to convert v${from} to v${to}, an upcaster from v${at} is needed, and none is registered. ` +
-      `Register an upcaster from v${at}`
+    `Incomplete upcaster chain for event "${event}": to convert v${from} to v${to}, an upcaster from v${at} is needed, and ` +
+      (beyond === undefined
+        ? `none is registered. Register an upcaster from v${at}`
+        : `the registered one goes beyond, to v${beyond.to}. Register one from v${at} to v${at + 1} in its place`)
   )

@@ -11,7 +11,7 @@ export interface WebhookRequest {
   readonly method: string
   /** The query parameters of the URL, decoded. Of a repeated one only the first value. */
   readonly query: { readonly [name: string]: string }
-  /** The headers, by lower-case name. Of a repeated one only the first value. */
+  /** The headers, by lower-case name. The values of a repeated one are as the runtime gives them, in most cases joined by commas. */
   readonly headers: { readonly [name: string]: string }
   /**
    * The body as a UTF-8 string, with a byte order mark if it has one. Invalid UTF-8 becomes U+FFFD; `bytes`

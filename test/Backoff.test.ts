@@ -115,14 +115,14 @@ describe("resolveRetry", () => {
   })
 
   it.each<readonly [config: unknown, message: string]>([
-    [{ maxAttempts: 0 }, "retry.maxAttempts: it must be an integer of at least 1"],
+    [{ maxAttempts: 0 }, "retry.maxAttempts: it must be an integer, at least 1"],
     [{ maxAttempts: 1.5 }, "got 1.5"],
     [{ maxAttempts: "3" }, "retry.maxAttempts"],
     [{ maxAttempts: Infinity }, "retry.maxAttempts"],
     [{ initialDelayMs: -1 }, "retry.initialDelayMs"],
     [{ initialDelayMs: Number.NaN }, "retry.initialDelayMs"],
     [{ maxDelayMs: Infinity }, "retry.maxDelayMs"],
-    [{ backoffFactor: 0.5 }, "retry.backoffFactor: it must be a number of at least 1"],
+    [{ backoffFactor: 0.5 }, "retry.backoffFactor: it must be a number, at least 1"],
     [{ backoffFactor: Infinity }, "retry.backoffFactor"],
     [{ jitter: -0.1 }, "retry.jitter: it must be a number from 0 to 1"],
     [{ jitter: 1.1 }, "retry.jitter"],

@@ -23,7 +23,7 @@ describe("defineEvent", () => {
     [{ name: "order.*", version: 1 }, "must not contain the wildcards"],
     [{ name: "order placed", version: 1 }, "must not contain white space"],
     [{ version: 1 }, "The event name must be a string"],
-    [{ name: "order.placed", version: 0 }, "`version` must be an integer of at least 1, got 0"],
+    [{ name: "order.placed", version: 0 }, "`version` must be an integer, at least 1, got 0"],
     [{ name: "order.placed", version: 1.5 }, "got 1.5"],
     [{ name: "order.placed" }, "got undefined"],
     [{ name: "order.placed", version: 2, upcast: {} }, "`upcast` must be a function"]

@@ -134,7 +134,7 @@ describe("createFunction", () => {
     [
       "a limit of zero",
       { concurrency: { limit: 0 } },
-      /`concurrency.limit` must be an integer of at least 1, got 0/
+      /`concurrency.limit` must be an integer, at least 1, got 0/
     ],
     [
       "a bad concurrency key",

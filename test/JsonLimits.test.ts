@@ -64,9 +64,7 @@ describe("checkShape, for large values,", () => {
     const limit = unit === "names" ? jsonNames : jsonValues
     assert.throws(
       () => checkShape("the text", text),
-      new RegExp(
-        `^The number of .*${unit} in the text is too large: ${limit + 1} ${unit}, and the limit is ${limit}`
-      )
+      new RegExp(`^The number of .*${unit} in the text is too large: more than ${limit} ${unit}$`)
     )
   })
 

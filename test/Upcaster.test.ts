@@ -38,6 +38,16 @@ describe("createUpcasterRegistry", () => {
     }
   )
 
+  it("says that the registered upcaster goes beyond the version that is asked for", () => {
+    const leaping = createUpcasterRegistry()
+    leaping.register("order.placed", 1, 3, adding("v3"))
+
+    assert.throws(
+      () => leaping.upcast("order.placed", {}, 1, 2),
+      /an upcaster from v1 is needed, and the registered one goes beyond, to v3\. Register one from v1 to v2 in its place$/
+    )
+  })
+
   it("lets a later entry replace an earlier one", () => {
     const replaced = createUpcasterRegistry()
     replaced.register("order.placed", 1, 2, adding("first"))

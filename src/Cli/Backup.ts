@@ -10,7 +10,7 @@ import { fileArgument } from "./FileArgument.ts"
 import { textFlag } from "./TextFlag.ts"
 
 /** Imported here, so that commands that only talk to a server do not load the code that reads databases. */
-const local = Effect.promise(() => import("./LocalBackup.ts"))
+const local = Effect.promise(() => import("./BackupFile.ts"))
 
 const contents = ({ bytes, madeAt }: BackupInfo): string =>
   `${formatSize(bytes)}, ${madeAt === undefined ? "made at an unknown time" : `as it was at ${madeAt}`}`

@@ -60,10 +60,10 @@ interface BulkCommand {
 const EVERY_MS = 1000
 
 /**
- * How many times to ask for the state of the operation while the server is away. That takes some minutes. The
- * operation continues when the server is back.
+ * How many times to ask for the state of the operation while the server is away. That takes at least a minute.
+ * The operation continues when the server is back.
  */
-const MOST_TRIES = 60
+const MAX_TRIES = 60
 
 const done: { readonly [A in BulkOperation["action"]]: string } = {
   erase: "erased",
@@ -205,7 +205,7 @@ export const waitWithProgress = (
     // the wait timed out, or the server restarts
     mayPass,
     () =>
-      Effect.flatMap(keepTrying(client.getBulk(begun.id), { times: MOST_TRIES }), (operation) => {
+      Effect.flatMap(keepTrying(client.getBulk(begun.id), { times: MAX_TRIES }), (operation) => {
         const { action, dryRun, lookedBackTo, matched } = operation
         const count = dryRun ? matched : operation.done
         showProgress(

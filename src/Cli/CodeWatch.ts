@@ -2,7 +2,7 @@
 import { type FSWatcher, readdirSync, watch } from "node:fs"
 import path from "node:path"
 
-/** The most folders that are watched; a project has fewer. */
+/** Maximum number of folders that are watched. Few projects have as many. */
 const MAX_FOLDERS = 1000
 
 const CODE = /\.(?:[cm]?[jt]sx?|json)$/

@@ -17,7 +17,7 @@ import { readEnvironmentVariable, resolveEnvironment } from "../EnvironmentVaria
 import { refuseNonFile } from "../Engine/Store/Files.ts"
 import { IronflowError, StoreError } from "../Errors.ts"
 import { SDK_VERSION } from "../SdkVersion.ts"
-import { makeDeleteGone, type Gone } from "./DevGoneFunctions.ts"
+import { makeDeleteGone, type Gone } from "./DeleteGoneFunctions.ts"
 import { keepWorker } from "./DevWorker.ts"
 import { ironflow, serverOptions } from "./Ironflow.ts"
 import { activityJson, activityLine } from "./ActivityLines.ts"

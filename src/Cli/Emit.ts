@@ -41,7 +41,7 @@ export const emit = Command.make(
     ),
     eventVersion: Flag.Int("event-version").pipe(
       Flag.withMetavar("N"),
-      Flag.withDescription("The version of the event's shape; 1 by default"),
+      Flag.withDescription("The schema version of the event; 1 by default"),
       Flag.optional
     ),
     wait: Flag.Boolean("wait").pipe(

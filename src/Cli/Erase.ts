@@ -48,9 +48,9 @@ const flags = {
   since: text(
     "since",
     "TIME",
-    "Events and messages that were stored then or later, such as 7d or 2026-01-31"
+    "Events and messages that were stored at this time or later: how long ago, such as 7d, or a date such as 2026-01-31"
   ),
-  until: text("until", "TIME", "Events and messages that were stored before that"),
+  until: text("until", "TIME", "Events and messages that were stored before this time"),
   run: several("run", "ID", "This run, and the event that started it"),
   runWhere: text("run-where", "CEL", "Runs for which this is true, over event, output and error"),
   attribute: textFlag("attribute").pipe(

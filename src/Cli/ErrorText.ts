@@ -7,10 +7,10 @@ import { oneLine } from "./Output.ts"
 
 /** The length at which a message is cut, in characters. */
 const MESSAGE = 1000
-/** The most lines of user code shown for one error. */
+/** Maximum number of lines of user code that are shown of each error. */
 const FRAMES = 4
-/** The most causes that are shown. */
-const CAUSES = 3
+/** Maximum number of errors of which places are shown: the error itself, its cause, and so on. */
+const ERRORS = 3
 
 /** The error on one line: `step "charge" failed: TypeError: fetch failed`. */
 export const errorLine = (error: ReportedError, max = MESSAGE): string => oneLine(describeError(error), max)
@@ -20,12 +20,12 @@ export const thrownLine = (error: ReportedError, max = MESSAGE): string => error
 
 /**
  * The places of the error in the user's code as lines, followed by its causes with their places. Empty when
- * none are known.
+ * neither places nor causes are known.
  */
 export const placeLines = (error: ReportedError, cwd = process.cwd()): Array<string> => {
   const lines: Array<string> = []
   let one: ReportedError | undefined = error
-  for (let depth = 0; one !== undefined && depth < CAUSES; depth++) {
+  for (let depth = 0; one !== undefined && depth < ERRORS; depth++) {
     if (depth > 0) lines.push(`caused by ${errorLine(one)}`)
     const thrown = thrownBy(one)
     const frames = userFrames(thrown, cwd).filter((frame) => !lines.includes(frame))

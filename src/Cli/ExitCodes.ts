@@ -1,8 +1,11 @@
 /** The exit codes of commands, as listed in docs/cli.md. */
 
 /**
- * 0: done, or ended in order by a signal or because the reader of the output is gone. 1: failed, refused, or
- * ended by a signal before what it waited for. 2: used incorrectly; the same call can never succeed. 3: done for some of many runs. 4: done for none of them.
+ * - 0: it was done; or a signal, or the end of the reader of its output, has stopped a command that waited for nothing.
+ * - 1: it failed or was refused; or a signal has stopped a command that waited for something, or had to force its end.
+ * - 2: the command line, or the file with the functions, must be corrected first.
+ * - 3: it was done to some of many runs, and not to the others.
+ * - 4: it was done to no run.
  */
 export type ExitCode = 0 | 1 | 2 | 3 | 4
 

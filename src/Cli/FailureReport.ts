@@ -15,7 +15,7 @@ export interface Failure {
   readonly exitCode: ExitCode
 }
 
-/** The failure that a cause holds. `undefined` when the user asked for help or stopped the command. */
+/** The failure that a cause holds. `undefined` when the user asked for help, or a signal has stopped the command. */
 export const failureOf = (cause: Cause.Cause<unknown>): Failure | undefined => {
   if (Cause.hasInterruptsOnly(cause)) return undefined
   const error = Cause.squash(cause)

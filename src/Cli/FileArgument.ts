@@ -2,8 +2,8 @@
 import * as Argument from "effect/cli/Argument"
 
 /**
- * The name of a file. `-` is refused: in other commands it stands for a pipe, and here it would make a file
- * named `-`.
+ * The name of a file. `-` is refused: in other commands it stands for standard input, and here it would make a
+ * file named `-`.
  */
 export const fileArgument = Argument.String("file").pipe(
   Argument.filter(

@@ -16,7 +16,7 @@ import { textFlag } from "./TextFlag.ts"
 const clientCommand = commandsOf(Client)
 
 const list = clientCommand("list", {
-  about: "List the functions that workers have registered.",
+  about: "List the functions that workers and push handlers have registered.",
   call: (client) => client.listFunctions(),
   json: (functions) => ({ functions }),
   text: (functions) =>
@@ -207,7 +207,9 @@ const unregister = Command.make(
     yield* print({ url }, () => `Nothing is pushed to ${url} any more.`)
   })
 ).pipe(
-  Command.withDescription("Stop calling the push handler at a URL. Its functions stay, and their runs wait.")
+  Command.withDescription(
+    "Stop calling the push handler at a URL. Its functions stay, and their runs wait until a worker or another push handler has them."
+  )
 )
 
 const listEndpoints = Command.make(

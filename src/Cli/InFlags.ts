@@ -1,4 +1,4 @@
-/** Replaces the methods and options that messages of this package name by commands and flags. */
+/** Replaces names of methods and options, in messages of this package, by commands and flags. */
 
 /** The command that makes the call of a method. */
 const commands: { readonly [method: string]: string } = {

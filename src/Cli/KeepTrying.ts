@@ -6,6 +6,7 @@ import { isIronflowError } from "../Errors.ts"
 import { failureOf } from "./FailureReport.ts"
 
 const EVERY_MS = 1000
+const FOREVER = Number.MAX_SAFE_INTEGER
 
 /**
  * Repeats a call every second while it fails in a way that may pass, such as a restart of the server. Says so
@@ -14,7 +15,7 @@ const EVERY_MS = 1000
  */
 export const keepTrying = <A, E, R>(
   call: Effect.Effect<A, E, R>,
-  { times = Number.MAX_SAFE_INTEGER }: { readonly times?: number } = {}
+  { times = FOREVER }: { readonly times?: number } = {}
 ): Effect.Effect<A, E, R> =>
   Effect.suspend(() => {
     let isSilent = process.argv.includes("--json")
@@ -22,7 +23,9 @@ export const keepTrying = <A, E, R>(
       Effect.sync(() => {
         if (isSilent || !mayPass(error)) return
         isSilent = true
-        process.stderr.write(`${failureOf(Cause.fail(error))?.message} Trying again until it answers.\n`)
+        process.stderr.write(
+          `${failureOf(Cause.fail(error))?.message} Trying again ${times === FOREVER ? "until it answers" : "every second"}.\n`
+        )
       })
     return Effect.retry(Effect.tapError(call, tell), {
       while: mayPass,

@@ -57,8 +57,8 @@ const createBucket = kvCommand("create-bucket", {
     bucket,
     description: textFlag("description").pipe(Flag.withDescription("What the bucket is for"), Flag.optional),
     ttl: optionalNumber("ttl", "How many seconds after its last write a key expires"),
-    maxValueSize: optionalNumber("max-value-size", "The most bytes of one value"),
-    maxBytes: optionalNumber("max-bytes", "The most bytes of all keys and values"),
+    maxValueSize: optionalNumber("max-value-size", "Maximum size of one value, in bytes"),
+    maxBytes: optionalNumber("max-bytes", "Maximum size of all keys and values, in bytes"),
     history: optionalNumber("history", "Revisions to keep of each key")
   },
   call: (kv, { bucket, description, history, maxBytes, maxValueSize, ttl }) =>

@@ -88,7 +88,7 @@ export interface LineSink {
   readonly write: (line: (dropped: number) => string) => void
 }
 
-/** The most characters that may wait for the reader of standard error. */
+/** Maximum number of characters that may wait for the reader of standard error. */
 const MAX_BUFFERED_CHARS = 1024 * 1024
 
 /**

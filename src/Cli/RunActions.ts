@@ -91,7 +91,7 @@ const optionsOf = (input: Given): Pick<BulkOptions, BulkWord> =>
 
 /**
  * Acts on the runs of the input. `one` is the call for a single run that is named by its id, if the client
- * has one. `ofOne` has the given flags that only apply to a single run: with several runs they are refused.
+ * has one. `ofOne` has those of the given flags that only apply to a single run: with several runs they are refused.
  */
 const act = <E>(
   action: BulkAction,
@@ -180,7 +180,7 @@ export const pause = Command.make("pause", { runIds, reason, ...filterFlags, ...
         ? `Run ${run.id} was paused already, and keeps its own reason: ${oneLine(inCommands(run.pauseReason, run.id), 400)}`
         : run.status === "paused"
           ? `Run ${run.id} is paused; \`ironflow runs resume ${run.id}\` continues it.`
-          : `Run ${run.id} pauses when its current step has ended.`
+          : `Run ${run.id} pauses when its running steps have ended.`
   })
 ).pipe(
   Command.withDescription(`Pause a run: it does not continue until it is resumed. ${many}`),
@@ -210,7 +210,7 @@ export const retry = Command.make("retry", { runIds, fromStep, ...filterFlags, .
     goesOn: true
   })
 ).pipe(
-  Command.withDescription(`Run a failed or cancelled run again from where it failed. ${many}`),
+  Command.withDescription(`Run a failed or cancelled run again from where it stopped. ${many}`),
   Command.withShortDescription("Run a failed run again, or many"),
   Command.withExamples(examples("retry", '--status failed --error "card declined"'))
 )

@@ -5,6 +5,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import type { CountRunsOptions, RunCount, RunCounts } from "../Client/Client.ts"
 import { countedBy, isTime } from "../Protocol/RunCounts.ts"
+import { listLimit } from "../Limits.ts"
 import { runStatuses } from "../RunStatus.ts"
 import { elapsed, oneLine, print, table } from "./Output.ts"
 import { filterFlags, filtersOf } from "./RunList.ts"
@@ -83,13 +84,13 @@ const tableOf = (counts: RunCounts, by: string, durations: boolean): string => {
       : [table(headings, isCut || groups.length > 1 ? [...rows, cells("(all)", counts)] : rows)]),
     ...(isCut
       ? [
-          `${groupCount - groups.length} more ${groupCount - groups.length === 1 ? "group" : "groups"}${isTime(by) ? " from earlier times" : ""}: raise --limit to see more`
+          `${groupCount - groups.length} more ${groupCount - groups.length === 1 ? "group" : "groups"}${isTime(by) ? " from earlier times" : ""}: ${groups.length < listLimit ? "raise --limit" : "add filters"} to see ${groupCount - groups.length === 1 ? "it" : "them"}`
         ]
       : []),
     ...(filledBackTo === undefined
       ? []
       : [
-          `Runs from before ${filledBackTo} cannot be found by this attribute yet: the engine is still adding it to them.`
+          `Runs from before ${filledBackTo} may be missing, or be counted as (none): the engine is still indexing them by the paths in searchBy.`
         ]),
     ...(lookedBackTo === undefined
       ? []

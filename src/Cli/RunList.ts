@@ -46,10 +46,10 @@ export const filterFlags = {
     Flag.withDescription("Only runs in this status; may be repeated"),
     Flag.between(0, runStatuses.length)
   ),
-  createdFrom: moment("created-from", "Only runs that were created then or later"),
-  createdTo: moment("created-to", "Only runs that were created before that"),
-  endedFrom: moment("ended-from", "Only runs that ended then or later"),
-  endedTo: moment("ended-to", "Only runs that ended before that"),
+  createdFrom: moment("created-from", "Only runs that were created at this time or later"),
+  createdTo: moment("created-to", "Only runs that were created before this time"),
+  endedFrom: moment("ended-from", "Only runs that ended at this time or later"),
+  endedTo: moment("ended-to", "Only runs that ended before this time"),
   event: text("event", "NAME", "Only runs that an event of this name has started"),
   entity: text("entity", "ID", "Only runs that an event of this entity has started"),
   idempotencyKey: text(
@@ -270,7 +270,7 @@ const tableOf = (page: ListRunsResult, now: number, times: string): string => {
   }
   if (page.filledBackTo !== undefined) {
     lines.push(
-      `Runs from before ${page.filledBackTo} cannot be found by this attribute yet: the engine is still adding it to them.`
+      `Runs from before ${page.filledBackTo} cannot be found by --attribute yet: the engine is still indexing them.`
     )
   }
   if (page.nextCursor !== undefined) {

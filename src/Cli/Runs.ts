@@ -107,7 +107,7 @@ const audit = clientCommand("audit", {
   json: (events) => ({ events }),
   text: (events) =>
     events.length === 0
-      ? "Nothing was recorded: the function of the run does not have `recording: true`."
+      ? "Nothing is recorded: the function of the run does not have `recording: true`, or the record has expired."
       : table(
           ["AT", "WHAT", "STEP", "DETAILS"],
           events.map(({ at, details, stepName, type }) => [at, type, stepName ?? "", shown(details, 120)])

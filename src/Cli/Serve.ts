@@ -93,7 +93,7 @@ export const serve = Command.make(
     databasePoolSize: Flag.Int("database-pool-size").pipe(
       Flag.withMetavar("N"),
       Flag.withDescription(
-        "The most connections to Postgres for reads and writes; 10 by default, at least 2. The engine takes one more for notifications"
+        "Maximum number of connections to Postgres for reads and writes; 10 by default, at least 2. The engine takes one more for notifications"
       ),
       Flag.optional
     ),

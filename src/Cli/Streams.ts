@@ -141,7 +141,7 @@ const append = Command.make(
     ),
     eventVersion: Flag.Int("event-version").pipe(
       Flag.withMetavar("N"),
-      Flag.withDescription("The version of the event's shape; 1 by default"),
+      Flag.withDescription("The schema version of the event; 1 by default"),
       Flag.optional
     )
   },
@@ -182,7 +182,7 @@ const readExpected = (
     ? Effect.succeed(Number(value))
     : Effect.fail(
         new CommandError(
-          `--expected-version must be a number from 0 up, NO_STREAM or STREAM_EXISTS, got ${shown(value)}`,
+          `--expected-version must be an integer, at least 0, or NO_STREAM or STREAM_EXISTS, got ${shown(value)}`,
           { code: "USAGE" }
         )
       )

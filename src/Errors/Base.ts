@@ -28,8 +28,9 @@ export type Facts<More extends keyof IronflowErrorOptions = never> = Pick<
 /** The base class of all Ironflow errors. */
 export class IronflowError extends Data.Error<{ message: string; cause?: unknown }> {
   /**
-   * The name of the class, always set. The type says it may be absent: otherwise `catchTag` would match this class
-   * for every other tag, and narrow the remaining errors to `never`.
+   * What `catchTag` matches, always set: the name of the class, or that of the class whose tag it shares. The type
+   * says it may be absent: otherwise `catchTag` would match this class for every other tag, and narrow the remaining
+   * errors to `never`.
    */
   declare readonly _tag?: string
   /** The kind of error: the same in code, logs and stored runs. */

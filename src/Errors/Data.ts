@@ -6,8 +6,8 @@ import { SchemaValidationError } from "./Validation.ts"
 import { showMs } from "../Show.ts"
 
 /**
- * A stream is not at the version that an append expected: another append came first. Nothing was stored. Read
- * the stream again, and decide again. A step that both reads and appends in its body can simply be retried.
+ * A stream is not at the version that an append expected, in most cases because another append came first.
+ * Nothing was stored. Read the stream again, and decide again. A step that both reads and appends in its body can simply be retried.
  */
 export class VersionConflictError extends IronflowError {
   declare readonly _tag: "VersionConflictError"
@@ -291,7 +291,10 @@ export class ProjectionNotFoundError extends NotFoundError {
   }
 }
 
-/** A projection did not reach a position in time. It continues. `position` is how far it had come. */
+/**
+ * A projection did not reach a position in time. Only the wait has ended: the projection goes on, unless it is
+ * paused. `position` is how far it had come.
+ */
 export class ProjectionBehindError extends TimeoutError {
   /** Name of the projection. */
   readonly projection: string

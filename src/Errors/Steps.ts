@@ -63,7 +63,7 @@ export class RetryAfterError extends IronflowError {
 export class WaitTimeoutError extends TimeoutError {
   /** Name of the step. */
   readonly stepName: string
-  /** Name of the awaited event. */
+  /** Name or pattern of the awaited event. */
   readonly event: string
   constructor(stepName: string, event: string, timeoutMs: number) {
     super(
@@ -139,12 +139,12 @@ export class InvokeTimeoutError extends InvokeError<never> {
   }
 }
 
-/** The callback of a step took longer than the step's timeout, a duration as the user wrote it. */
+/** The callback of a step took longer than the step's timeout. */
 export class StepTimeoutError extends IronflowError {
   declare readonly _tag: "StepTimeoutError"
   /** Name of the step. */
   readonly stepName: string
-  /** The timeout of an attempt, as the user wrote it: `"30s"`. */
+  /** The timeout of an attempt, as text: `"30s"`. */
   readonly timeout: string
   constructor(stepName: string, timeout: string) {
     super(`Step "${stepName}" timed out after ${timeout}`, { code: "STEP_TIMEOUT", retryable: true })
@@ -153,7 +153,7 @@ export class StepTimeoutError extends IronflowError {
   }
 }
 
-/** A running step was aborted: a sibling failed, the run was cancelled, or the lease was lost. */
+/** A running step was told to stop: a sibling in a fail-fast call failed, or the handler no longer waits for the step. */
 export class StepAbortedError extends IronflowError {
   declare readonly _tag: "StepAbortedError"
   /** Name of the step. */

@@ -10,6 +10,7 @@ import type { ProjectionLogEvent } from "../Protocol/ProjectionOwners.ts"
 import { parseTrace } from "../Trace.ts"
 import type { Failed } from "./ProjectionHandler.ts"
 
+/** What the handling of an event has come to: its failure, or `undefined` when it succeeded. */
 type Handled = Effect.Effect<Failed | undefined> | Failed | undefined
 
 /** Calls `handle` within a span of the event's trace, and records the outcome in the span. */

@@ -15,10 +15,10 @@ import type { Interruption, Progress, RunnerError } from "./Progress.ts"
 import type { ProjectionEvent } from "./Projection.ts"
 import type { States } from "./States.ts"
 
-/** The most states that are read or saved at once. */
+/** Maximum number of states that are read or saved at once. */
 export const MAX_STATES = 1000
 
-/** The most bytes of states in one save. A single state that is larger is saved alone. */
+/** Maximum size of the states in one save, in bytes. The state after a single event is saved even if it is larger. */
 const SAVE_BYTES = 4 * 1024 * 1024
 
 /** How long a fold may block the event loop, in milliseconds. */

@@ -127,7 +127,7 @@ export class OwnedProjection {
         if (!held) return
         if ((yield* now) - this.#heldSince > (leaseMs * 5) / 6) {
           return logger.warn(
-            `This worker no longer runs projection "${this.#name}": the engine could not be reached before the lease on the projection ended`
+            `This worker no longer runs projection "${this.#name}": the engine could not be reached before the lease on the projection ended. It claims the projection again when the engine answers`
           )
         }
       }

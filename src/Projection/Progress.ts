@@ -93,7 +93,7 @@ export class Progress {
 
   /**
    * Saves everything before an event that has failed, together with the failure, and waits until the retry is
-   * due.
+   * due. Returns why the runner must not go on; `undefined` when it may.
    */
   tryLater(
     event: ProjectionLogEvent,
@@ -124,6 +124,7 @@ export class Progress {
     })
   }
 
+  /** Saves what was processed. Returns why the runner must not go on; `undefined` when it may. */
   save(
     outcome: Omit<ProjectionSave, "from" | "number">
   ): Effect.Effect<Interruption | undefined, RunnerError> {
@@ -132,7 +133,9 @@ export class Progress {
       const save = { number: ++this.#saves, from: this.position, ...outcome }
       const saved = yield* this.#send(save, 1)
       if (saved._tag === "Refused") {
-        logger.warn(`Projection "${this.#name}": its new states were not saved, because ${saved.reason}`)
+        logger.warn(
+          `Projection "${this.#name}": its progress was not saved, because ${saved.reason}. The worker that owns the projection handles these events`
+        )
         return "lost"
       }
       this.position = save.to

@@ -32,15 +32,15 @@ export interface ProjectionEvent<T = any, Name extends string = string> {
   readonly id: string
   /** Name of the event. */
   readonly name: Name
-  /** Upgraded to the latest version when the worker has `eventDefinitions`. */
+  /** Its data, upcast to the latest version if the worker has `eventDefinitions`. */
   readonly data: T
   /** Position in the log. */
   readonly seq: number
-  /** The version it was emitted with. */
+  /** Schema version with which it was emitted, even if `data` was upcast since. */
   readonly version: number
   /** When it was stored, as an ISO string. */
   readonly timestamp: string
-  /** The origin of an event that was not emitted: `cron` or `invoke`. Absent for others. */
+  /** The source of an event that was not emitted by a client: `cron`. Absent for others. */
   readonly source?: string
   /** The metadata that it was emitted with. */
   readonly metadata?: Record<string, unknown>
@@ -105,9 +105,12 @@ interface CommonConfig<Sources extends ReadonlyArray<EventSource> = ReadonlyArra
   readonly name: string
   /** Names, patterns (`order.*`) or definitions of the events to project. */
   readonly events: Sources
-  /** The most retries of an event before it becomes a dead letter; 3 by default. */
+  /** Maximum number of retries of an event before it becomes a dead letter; 3 by default. */
   readonly maxRetries?: number
-  /** The most events in one batch, up to 1000; 100 by default. */
+  /**
+   * Maximum number of events in one batch, from 1 to 1000; 100 by default. A managed projection that is far behind
+   * handles several batches at once.
+   */
   readonly batchSize?: number
 }
 
@@ -157,8 +160,8 @@ export interface ExternalProjectionConfig<
   /** Not allowed: an external projection has no state. */
   readonly initialState?: undefined
   /**
-   * Handles an event. It may be called more than once for the same event. When it rejects, the event is
-   * retried.
+   * Handles an event. It may be called more than once for the same event. When it throws or rejects, the event is
+   * retried, unless the error is not retryable.
    */
   readonly handler: (event: SourceEvents<Sources, E>, ctx: ProjectionContext) => unknown
   /** Not allowed: an external projection has no partitions. */
@@ -190,9 +193,9 @@ export interface ResolvedProjectionConfig {
   readonly mode: ProjectionMode
   /** Makes the state before the first event. */
   readonly initialState?: () => unknown
-  /** The most retries of an event. */
+  /** Maximum number of retries of an event. */
   readonly maxRetries: number
-  /** The most events in one batch. */
+  /** Maximum number of events in one batch, unless the projection is far behind. */
   readonly batchSize: number
   /** Maps an event to its partition: a path or a function. */
   // oxlint-disable-next-line typescript/no-explicit-any -- lists of projections hold those of every event type
@@ -368,10 +371,10 @@ export const isEffectProjection = (projection: AnyProjection): projection is Eff
 // Checks
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Most events that one batch may have. */
+/** The highest `batchSize` that a projection may have. */
 export const maxBatchSize = 1000
 
-/** The most events that an owner that is far behind reads at once. */
+/** Maximum number of events that the owner of a projection reads at once when the projection is far behind. */
 export const maxReadEvents = 5000
 
 /** Returns the name when it is valid. Throws `ValidationError`. */

@@ -14,7 +14,7 @@ import type { NewPartitionState, PartitionState, ProjectionLogEvent } from "../P
 import { type CallContext, Failed, type ProjectionHandler } from "./ProjectionHandler.ts"
 import type { ProjectionEvent } from "./Projection.ts"
 
-/** The most partitions whose states are kept in memory between batches. */
+/** Maximum number of partitions whose states are kept in memory between batches. */
 const REMEMBERED = 1000
 
 interface Live {
@@ -286,7 +286,7 @@ export class States {
   }
 }
 
-/** The state as a JSON string. Throws `ValidationError` when it cannot be stored. */
+/** The state as JSON text. Throws `ValidationError` when it cannot be stored. */
 export const encodeState = (name: string, state: unknown): string => {
   const what = `State of projection "${name}"`
   const text = encodeJson(state, what)

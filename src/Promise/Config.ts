@@ -22,8 +22,8 @@ import { startWatch, type WatchCallbacks, type Watcher } from "./Watcher.ts"
 /** Options of a client for configurations. */
 export interface ConfigClientConfig extends ServerOptions {
   /**
-   * Called with every error. The call rejects with the error once `onError` is done. Errors in `onError` are
-   * ignored.
+   * Called with the error of each call that fails. The call rejects with it once `onError` is done. Errors in
+   * `onError` are ignored. A watch has an `onError` of its own.
    */
   readonly onError?: OnError
 }

@@ -62,8 +62,8 @@ export interface StartEngineOptions
   /** The schema of the tables on Postgres, created when it does not exist; `"ironflow"` by default. */
   readonly databaseSchema?: string
   /**
-   * The most connections to Postgres for reads and writes; 10 by default, at least 2. The engine takes one more
-   * for notifications between engines.
+   * Maximum number of connections to Postgres for reads and writes; 10 by default, at least 2. The engine takes
+   * one more for notifications between engines.
    */
   readonly databasePoolSize?: number
   /** The key that secrets are encrypted with: 32 bytes in base64 or hex; `IRONFLOW_MASTER_KEY` by default. */
@@ -109,9 +109,9 @@ export interface PushConfig {
   readonly allowPrivateNetworks?: boolean
   /** The timeout of one turn; `"60s"` by default. */
   readonly timeout?: Duration
-  /** The most turns in flight at one endpoint; 50 by default. */
+  /** Maximum number of turns in flight at one endpoint; 50 by default. */
   readonly maxConcurrent?: number
-  /** The largest response of an endpoint, in bytes; 16 MiB by default. */
+  /** Maximum size of a response of an endpoint, in bytes; 16 MiB by default. */
   readonly maxResponseBytes?: number
 }
 
@@ -162,7 +162,7 @@ export interface IronflowEngine extends EngineHandle, AsyncDisposable {
   /**
    * Writes a snapshot of the database, with all environments, to a new file that only the user of the process
    * may read. The engine goes on meanwhile. Rejects with `ValidationError` when the file exists, and with
-   * `StoreError` when it cannot be written; then no file is left behind.
+   * `StoreError` when it cannot be written, or when the database is on Postgres; then no file is left behind.
    */
   backup(filename: string): Promise<BackupInfo>
   /**
@@ -363,7 +363,7 @@ const keptLogs = ({
 }: NonNullable<StartEngineOptions["keepLogs"]>): KeptLogs => {
   for (const [name, value] of Object.entries({ lines, characters })) {
     if (Number.isSafeInteger(value) && value >= 0) continue
-    throw new ValidationError(`\`keepLogs.${name}\` must be a whole number from 0 up, got ${show(value)}`)
+    throw new ValidationError(`\`keepLogs.${name}\` must be an integer, at least 0, got ${show(value)}`)
   }
   return { lines: characters === 0 ? 0 : lines, length: characters }
 }

@@ -28,8 +28,8 @@ import { type KVWatchCallbacks, type KVWatcher, startWatch } from "./Watcher.ts"
 /** Options of a client for the key-value store. */
 export interface KVClientConfig extends ServerOptions {
   /**
-   * Called with every error. The call rejects with the error once `onError` is done. Errors in `onError` are
-   * ignored.
+   * Called with the error of each call that fails. The call rejects with it once `onError` is done. Errors in
+   * `onError` are ignored. A watch has an `onError` of its own.
    */
   readonly onError?: OnError
 }

@@ -28,7 +28,7 @@ export interface SubscriptionClientConfig {
   readonly engine?: EngineHandle | undefined
   /** The API key to connect with. By default that of `IRONFLOW_API_KEY`, or else none. */
   readonly apiKey?: string | undefined
-  /** The environment to work in. By default that of `IRONFLOW_ENV`, or else `default`. */
+  /** The environment to work in. By default that of the `engine`; without one that of `IRONFLOW_ENV`, or else `default`. */
   readonly environment?: string | undefined
   /** Whether to reconnect when the connection is lost; `true` by default. */
   readonly autoReconnect?: boolean
@@ -40,7 +40,7 @@ export interface SubscriptionClientConfig {
   readonly reconnectBackoff?: number
   /** The timeout for opening a connection, in milliseconds; 10000 by default. */
   readonly connectionTimeout?: number
-  /** Upgrades the data of emitted events to their latest version. */
+  /** Upcasts the data of emitted events to their latest version. */
   readonly eventDefinitions?: EventDefinitionRegistry
 }
 
@@ -119,7 +119,7 @@ export interface StreamedEvent<T = any> extends SubscriptionEvent<T> {
   ack(): Promise<void>
   /** Has the event delivered again, after `delay` milliseconds. Without `delay`, after that of its group. */
   nak(delay?: number): Promise<void>
-  /** Gives up the event. It is not delivered again, and becomes a dead letter of its group. */
+  /** Gives up the event. It is not delivered again, and in a group it becomes a dead letter. */
   term(): Promise<void>
   /**
    * Extends the time for handling the event by another `ackWait`. Needed with `ackMode: "manual"`, when the
@@ -194,7 +194,7 @@ export class SubscriptionClient implements Disposable {
   /**
    * Connects, and resolves when the client is connected. Rejects with `ConnectionError` when the server
    * cannot be reached, and with `UnauthenticatedError` when it requires another API key. With `autoReconnect`
-   * it keeps trying.
+   * the client keeps trying in the background, even after this has rejected.
    */
   async connect(): Promise<void> {
     if (this.#closed) throw closed()

@@ -24,7 +24,10 @@ const callbackKeys = { onUpdate: true, onError: true, onClose: true } satisfies 
 
 /** A watch that is active or starting. It can be iterated once, unless it has callbacks. */
 export interface Watcher<A> extends AsyncIterable<A>, AsyncDisposable {
-  /** Resolves when the watch is active: it sees every later change. Rejects when it cannot start. */
+  /**
+   * Resolves when the watch is active: it sees every later change. Also resolves when the watch ends without an
+   * error before that. Rejects when it cannot start.
+   */
   readonly ready: Promise<void>
   /** Ends the watch, and an iteration over it. A second call does nothing. */
   stop(): Promise<void>

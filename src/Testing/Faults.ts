@@ -53,7 +53,7 @@ const makeFaults = (options: FaultOptions): Effect.Effect<Through, ValidationErr
     const { chance = 0, delayMs = 0, every, lose = "before", seed: given } = options
     if (every !== undefined && !(Number.isInteger(every) && every >= 2)) {
       return yield* Effect.fail(
-        new ValidationError(`\`every\` of faults must be an integer from 2 up, got ${show(every)}`)
+        new ValidationError(`\`every\` of faults must be an integer, at least 2, got ${show(every)}`)
       )
     }
     if (!(chance >= 0 && chance < 1)) {

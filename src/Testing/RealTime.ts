@@ -70,7 +70,7 @@ const check = (who: string): Effect.Effect<void, TimersFakedError> =>
 const faked = (who: string, silent: ReadonlyArray<string>): TimersFakedError =>
   new TimersFakedError(
     `${who} would wait for ever: fake timers had replaced ${silent.join(", ")} before @ironflow/node was loaded. ` +
-      "Load @ironflow/node/test first and fake timers after that, or leave these real: `toFake` of vi.useFakeTimers(), " +
+      "Load @ironflow/node/test before the timers are replaced, or leave these timers real: with `toFake` of vi.useFakeTimers(), " +
       "`doNotFake` of jest.useFakeTimers(), `apis` of mock.timers.enable()",
     { details: { faked: silent } }
   )

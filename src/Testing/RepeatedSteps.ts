@@ -1,6 +1,6 @@
 /**
- * Runs the code of every step twice, as happens when a process dies after a step has done its work and before
- * the result is recorded.
+ * Runs the code of every step that succeeds a second time, as happens when a process dies after a step has done
+ * its work and before the result is recorded.
  */
 import { NonRetryableError, toError } from "../Errors.ts"
 import { Attempt, type AttemptExit } from "../Execution/Attempt.ts"
@@ -30,8 +30,8 @@ export const repeatingProbe = (which: RepeatedSteps): TurnProbe => ({
 
 const notRepeatable = (attempt: Attempt, error: unknown): NonRetryableError =>
   new NonRetryableError(
-    `Step "${attempt.call.name}" succeeded once and failed when its code ran again: ${toError(error).message}. ` +
-      "A step runs again when its process dies before the result is recorded: make it idempotent, for example by its idempotencyKey",
+    `Step "${attempt.call.name}" succeeded, and failed when \`repeatSteps\` ran its code again: ${toError(error).message}. ` +
+      "Outside of tests a step runs again when its process dies before the result is recorded: make it idempotent, for example by its idempotencyKey",
     { code: "STEP_NOT_IDEMPOTENT", cause: error }
   )
 

@@ -26,7 +26,7 @@ import type { AnyFunction, EffectFunction, IronflowFunction } from "../Function.
 import { decodeJson } from "../Json.ts"
 import { createNoopLogger } from "../Logger.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
-import { matchesPattern } from "../Pattern.ts"
+import { isPattern, matchesPattern } from "../Pattern.ts"
 import { checkEntityId, type NewStreamEvent } from "../EntityStream.ts"
 import { checkBucketName, checkKey, checkRevision } from "../KvKeys.ts"
 import type { FailedRun } from "../OnFailure.ts"
@@ -118,7 +118,10 @@ export interface TestClient {
    */
   mockInvoke(functionId: string, fn: (input: any) => unknown): void
   mockInvoke<F extends AnyFunction>(target: F, fn: (data: HandledData<F>) => unknown): void
-  /** Sends an event. A `step.waitForEvent` receives the oldest sent event that matches and was not received yet. */
+  /**
+   * Sends an event. A `step.waitForEvent` receives the oldest sent event with its name, or one that its pattern
+   * matches, that was not received yet. The `match` and `timeout` of the wait are ignored.
+   */
   sendEvent<const E extends EventRef>(event: E, data: DataFor<E>): void
   /**
    * Runs the first function with a trigger of exactly this event, to its end. Rejects when there is no such function;
@@ -200,7 +203,7 @@ const checkStream = (entityId: string, stream: TestStream): TestStream => {
   const { entityType, version }: Partial<TestStream> = stream ?? {}
   if (version === undefined || !Number.isSafeInteger(version) || version < 1) {
     throw new ValidationError(
-      `The version of stream "${entityId}" must be an integer from 1 up, got ${show(version)}`
+      `The version of stream "${entityId}" must be an integer, at least 1, got ${show(version)}`
     )
   }
   return { entityType: checkName(`entity type of "${entityId}"`, entityType), version }
@@ -432,7 +435,9 @@ class TestExecution {
       return failure(
         missing(
           `Step "${op.name}" waits for event "${op.event}", and none was pre-registered. ` +
-            `Add before emit(): t.sendEvent(${JSON.stringify(op.event)}, data)`
+            (isPattern(op.event)
+              ? `Add before emit(): t.sendEvent(name, data), with a name that "${op.event}" matches`
+              : `Add before emit(): t.sendEvent(${JSON.stringify(op.event)}, data)`)
         )
       )
     }

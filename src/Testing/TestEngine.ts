@@ -62,7 +62,7 @@ export interface IronflowTestEngine extends EngineHandle, AsyncDisposable {
    * that could resume the run is due within the limit; the message says what the run waits for.
    */
   runToEnd(runId: string, options?: RunToEndOptions): Promise<Run>
-  /** Advances time until every run has ended or is paused. */
+  /** Advances time until every run has ended or is paused, or nothing more is due within the limit. */
   runUntilIdle(options?: RunToEndOptions): Promise<void>
   /** The recorded history of a run: store it as JSON, and pass it to `verify` with changed functions. */
   history(runId: string): Promise<RunHistory>
@@ -72,7 +72,10 @@ export interface IronflowTestEngine extends EngineHandle, AsyncDisposable {
   startWorker(
     options: WorkerOptions<ReadonlyArray<RunnableFunction>, ReadonlyArray<RunnableProjection>>
   ): Promise<TestWorker>
-  /** Aborts running turns and closes the engine. A second call waits for the same end. */
+  /**
+   * Closes the engine. Turns of its own workers are aborted; workers of `createWorker({ engine })` are drained. A
+   * second call waits for the same end.
+   */
   close(): Promise<void>
 }
 

@@ -51,9 +51,12 @@ export interface TestEngineOptions<
   readonly startAt?: Date | string
   /** The master key: 32 bytes in base64 or hex. By default a fixed test key, so that secrets work. */
   readonly masterKey?: string
-  /** Replays the handler from the journal after every step. A divergence fails the calls that wait for the run. */
+  /**
+   * Replays the handler from the journal after every step. A divergence fails `runToEnd` of the run or of one that
+   * has invoked it, or the next `advance`, `settle` or `runUntilIdle`, whichever comes first.
+   */
   readonly replayEveryStep?: boolean
-  /** Runs the code of every step twice; the value says which result counts. */
+  /** Runs the code of every step that succeeds a second time; the value says which result counts. */
   readonly repeatSteps?: RepeatedSteps
 }
 
@@ -67,7 +70,7 @@ const testEngineKeys = {
 
 /** Options of `runToEnd`. */
 export interface RunToEndOptions {
-  /** The most virtual time that may pass; 365 days by default. */
+  /** Maximum virtual time that may pass; 365 days by default. */
   readonly within?: Duration
 }
 
@@ -84,7 +87,7 @@ export interface TestEngineService {
    * resume the run is due within the limit; the message says what the run waits for.
    */
   readonly runToEnd: (runId: string, options?: RunToEndOptions) => Effect.Effect<Run, TestError>
-  /** Advances time until every run has ended or is paused. */
+  /** Advances time until every run has ended or is paused, or nothing more is due within the limit. */
   readonly runUntilIdle: (options?: RunToEndOptions) => Effect.Effect<void, TestError>
   /** The recorded history of a run: store it as JSON, and pass it to `verify` with changed functions. */
   readonly history: (runId: string) => Effect.Effect<RunHistory, TestError>

@@ -89,7 +89,7 @@ it("waiting for a bulk operation continues over a restart of the server", { time
   })
   while (first.asked() < 2) await new Promise(setImmediate)
   await first.close()
-  await waiting.until(away)
+  await waiting.until("Trying again every second.")
   const second = await listen({ ...operation, status: "completed", done: 2 })
 
   const { code, stdout } = await waiting.ended

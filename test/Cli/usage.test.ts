@@ -114,7 +114,7 @@ describe("invalid use ends with exit code 2 and one line", () => {
     [["emit", "order.placed", "{orderId:1}"], "The data is not JSON"],
     [["emit", "order.placed", "-"], "there is nothing"],
     [["worker", "good.ts", "--label", "pool"], '"pool" is not a label'],
-    [["worker", "good.ts", "--concurrency", "0"], "--concurrency must be an integer of at least 1"],
+    [["worker", "good.ts", "--concurrency", "0"], "--concurrency must be an integer from 1 to 100000"],
     [["worker", "nowhere.ts"], "There is no file nowhere.ts"],
     [["dev", "nowhere.ts"], "There is no file nowhere.ts"],
     [["worker", "node_modules"], "node_modules is a folder: name the file"],

@@ -22,7 +22,7 @@ describe("the functions of a worker", () => {
   it("are too many with the limit, and with what to do", () => {
     assert.throws(
       () => checkRegistrations(functions(1001, "")),
-      "The list of functions of one worker or push endpoint (split them over several) is too large: 1001 functions"
+      "The list of functions of one worker or push endpoint is too large: 1001 functions, and the limit is 1000 functions. Split them over several"
     )
   })
 })

@@ -297,6 +297,11 @@ describe("a hook", () => {
     ["hooks that are not an array", "https://shop.example.com", "`hooks` must be an array"],
     ["no URL", [{ secret: SECRET }], "`url` of `hooks[0]` must be an HTTP URL"],
     [
+      "a URL that is too long",
+      [{ url: `https://shop.example.com/${"x".repeat(2048)}`, secret: SECRET }],
+      "`url` of `hooks[0]` is too large: 2073 characters, and the limit is 2048 characters"
+    ],
+    [
       "credentials in its URL",
       [{ url: "https://a:b@shop.example.com", secret: SECRET }],
       "neither credentials nor a fragment"

@@ -913,7 +913,7 @@ describe("an invalid answer", () => {
     const run = await ended(engine, await place(engine))
 
     expect(run.status).toBe("failed")
-    expect(run.error?.message).toMatch(/Nesting of .* the limit is 100 levels/)
+    expect(run.error?.message).toMatch(/Nesting of .* more than 100 levels/)
   })
 
   it("to a request for its description is explained in the error", async () => {

@@ -161,7 +161,7 @@ describe("the kept log of a run", () => {
 
   it("refuses invalid limits", async () => {
     await expect(startEngine({ filename: ":memory:", keepLogs: { lines: -1 } })).rejects.toThrow(
-      "`keepLogs.lines` must be a whole number from 0 up, got -1"
+      "`keepLogs.lines` must be an integer, at least 0, got -1"
     )
   })
 

@@ -32,6 +32,12 @@ describe("a call without a mock", () => {
     expect(await failed(({ step }) => step.invokeAsync("ship", {}))).toContain('step.invokeAsync("ship")')
   })
 
+  test("of waitForEvent for a pattern asks for a name, since a pattern cannot be sent", async () => {
+    const message = await failed(({ step }) => step.waitForEvent("approval", { event: "order.*" }))
+
+    expect(message).toContain('t.sendEvent(name, data), with a name that "order.*" matches')
+  })
+
   test("of waitForEvent names step and event and shows the line to add", async () => {
     const message = await failed(({ step }) => step.waitForEvent("approval", { event: "order.approved" }))
 

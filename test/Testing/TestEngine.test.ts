@@ -227,7 +227,9 @@ describe("repeatSteps", () => {
     })
     await using _ = engine
 
-    expect((await engine.runToEnd(runId)).error?.message).toContain("succeeded once and failed")
+    expect((await engine.runToEnd(runId)).error?.message).toContain(
+      "succeeded, and failed when `repeatSteps` ran its code again"
+    )
   })
 })
 

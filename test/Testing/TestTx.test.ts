@@ -125,7 +125,7 @@ test("mockTx replaces the body, and mockStep refuses to", async () => {
 
 test("an invalid stream or key is refused at once", () => {
   const t = createTestClient({ functions: [] })
-  expect(() => t.setStream("a", { entityType: account, version: 0 })).toThrow("from 1 up, got 0")
+  expect(() => t.setStream("a", { entityType: account, version: 0 })).toThrow("an integer, at least 1, got 0")
   expect(() => t.setKey("stock", "apple", 0)).toThrow("revision")
   expect(() => t.setKey("a/b", "apple", 1)).toThrow("bucket")
   expect(() => t.setStream("", { entityType: account, version: 1 })).toThrow("entity id")

@@ -392,7 +392,7 @@ describe("Worker", () => {
     [
       "a limit of zero jobs",
       { functions: [quick], maxConcurrentJobs: 0 },
-      /`maxConcurrentJobs`.*at least 1 and at most 100000, got 0/
+      /`maxConcurrentJobs`.*an integer from 1 to 100000, got 0/
     ],
     [
       "a fraction as the limit",

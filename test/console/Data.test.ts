@@ -65,11 +65,11 @@ describe("the pages of keys", () => {
     await look.press("Create a bucket")
     await look.submit("Create a bucket", { name: "sessions", description: script, history: "five" })
     await look.sees(
-      'Revisions that are kept of each key must be a whole number of at most 12 digits, got "five".'
+      'Revisions that are kept of each key must be an integer, at least 0, with at most 12 digits, got "five".'
     )
     await look.submit("Create a bucket", { history: "5", ttl: "1234567890123" })
     await look.sees(
-      'Seconds after which a key expires must be a whole number of at most 12 digits, got "1234567890123".'
+      'Seconds after which a key expires must be an integer, at least 0, with at most 12 digits, got "1234567890123".'
     )
     await look.submit("Create a bucket", { ttl: "" })
     await look.sees("The bucket sessions is created.")

@@ -107,7 +107,7 @@ describe("/ws", () => {
 
     assert.strictEqual(code, 1008)
     assert.deepInclude(frames[0], { type: "error", code: "LIMIT_EXCEEDED" })
-    assert.match(frames[0].message, /Nesting of a frame .* the limit is 100 levels/)
+    assert.match(frames[0].message, /Nesting of a frame .* more than 100 levels/)
     await engineIsWell()
   })
 })
@@ -184,7 +184,7 @@ describe("the channel", () => {
     const [data] = await once(socket, "message")
 
     assert.match(String(data), /^1 400 \d+\n/)
-    assert.include(String(data), "the limit is 100 levels")
+    assert.include(String(data), "more than 100 levels")
     socket.close()
     await engineIsWell()
   })

@@ -39,7 +39,7 @@ describe("a body", () => {
     ['{"event":"a.*"}', /wildcards/],
     ['{"event":"a","version":"x"}', /version/],
     ['{"event":"a","version":1.5}', /version/],
-    ['{"event":"a","version":-1}', /must be an integer from 1 up/],
+    ['{"event":"a","version":-1}', /must be an integer, at least 1/],
     ['{"event":"a","metadata":[]}', /metadata/],
     ['{"event":"a","idempotencyKey":{}}', /idempotencyKey/],
     [`{"event":"${"a".repeat(300)}"}`, /is too large: 300 characters, and the limit is 256/],

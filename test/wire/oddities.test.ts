@@ -132,7 +132,7 @@ describe("a call with odd values", () => {
     assert.notStrictEqual(answer.status, 500, answer.text)
     if (call.method === "DELETE" || path.endsWith("/Health")) return
     assert.strictEqual(answer.status, 400)
-    assert.match(answer.text, /Nesting of .* is too large: \d+ levels, and the limit is 100 levels/)
+    assert.match(answer.text, /Nesting of .* is too large: more than 100 levels/)
   })
 
   it("may have 100 levels of data, and no more", async () => {
@@ -142,7 +142,7 @@ describe("a call with odd values", () => {
     assert.strictEqual((await emit(100)).status, 200)
     const refused = await emit(101)
     assert.strictEqual(refused.status, 400)
-    assert.include(refused.text, "the limit is 100 levels")
+    assert.include(refused.text, "more than 100 levels")
   })
 
   it("does not count brackets in texts", async () => {

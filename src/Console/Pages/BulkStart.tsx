@@ -214,7 +214,7 @@ const BulkForm = ({ close, which }: { readonly which: Which; readonly close: () 
         <Field
           name="fromStep"
           label="From the step"
-          placeholder={action === "fork" ? "the first" : "where each has failed"}
+          placeholder={action === "fork" ? "the first" : "where each has stopped"}
           value={wanted?.fromStep}
         />
       )}

@@ -1,6 +1,6 @@
 /**
  * Keys: the values in buckets, and their revisions. A change is only made if the key still has the revision
- * that was shown.
+ * that was shown, unless the key is deleted together with its revisions.
  */
 import {
   bucketBody,
@@ -62,7 +62,11 @@ const wholeNumber = (entered: FormData, name: string, label: string): number | u
   const text = entry(entered, name)
   if (text === undefined) return undefined
   if (!/^\d{1,12}$/.test(text)) {
-    throw new CallError(`${label} must be a whole number of at most 12 digits, got "${text}".`, 400, "")
+    throw new CallError(
+      `${label} must be an integer, at least 0, with at most 12 digits, got "${text}".`,
+      400,
+      ""
+    )
   }
   return Number(text)
 }

@@ -452,7 +452,7 @@ const WorkerList = ({ workers }: { readonly workers: ReadonlyArray<WorkerInfo> }
         </thead>
         <tbody>
           {workers
-            .slice(0, MOST_WORKERS)
+            .slice(0, MAX_WORKERS)
             .map(({ activeJobs, functionIds, hostname, id, maxConcurrentJobs }) => (
               <tr key={id}>
                 <td>
@@ -471,8 +471,8 @@ const WorkerList = ({ workers }: { readonly workers: ReadonlyArray<WorkerInfo> }
             ))}
         </tbody>
       </table>
-      {workers.length > MOST_WORKERS && <p class="quiet">and {workers.length - MOST_WORKERS} more</p>}
+      {workers.length > MAX_WORKERS && <p class="quiet">and {workers.length - MAX_WORKERS} more</p>}
     </div>
   )
 
-const MOST_WORKERS = 20
+const MAX_WORKERS = 20

@@ -48,7 +48,7 @@ interface Why {
 }
 
 /** How many steps are shown, at most: many thousands would freeze a browser. */
-const MOST_STEPS = 500
+const MAX_STEPS = 500
 
 export const Run = ({ variables }: { readonly variables: Variables }) => {
   const id = variables["id"] ?? ""
@@ -113,11 +113,11 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
       {steps.length === 0 && run.startedAt === undefined ? (
         <Empty>No worker has begun it yet.</Empty>
       ) : (
-        <RunTimeline run={run} steps={steps.slice(0, MOST_STEPS)} audit={events} opened={opened} />
+        <RunTimeline run={run} steps={steps.slice(0, MAX_STEPS)} audit={events} opened={opened} />
       )}
-      {steps.length > MOST_STEPS && (
+      {steps.length > MAX_STEPS && (
         <p class="quiet">
-          The first {MOST_STEPS} of {steps.length} steps. All of them:{" "}
+          The first {MAX_STEPS} of {steps.length} steps. All of them:{" "}
           <code>{command("runs", "steps", id)}</code>
         </p>
       )}

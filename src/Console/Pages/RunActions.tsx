@@ -87,7 +87,7 @@ export const RunActions = ({
         <Action
           label="Cancel"
           isDangerous
-          confirm="The run is cancelled, and its compensations run. A cancelled run can be retried."
+          confirm="The run is cancelled, with the runs that it waits for. Its compensations do not run. A cancelled run can be retried."
           fields={reason}
           act={(entered) =>
             done(ask(cancelRun, { body: { id, ...reasonIn(entered) } }), "The run is cancelled.")
@@ -102,7 +102,7 @@ const FromStep = ({ steps }: { readonly steps: ReadonlyArray<WireStep> }) => (
   <label>
     From
     <select name="fromStep">
-      <option value="">where it failed</option>
+      <option value="">where it stopped</option>
       {steps
         .filter(({ status }) => status === "completed" || status === "failed")
         .map(({ id, name }) => (

@@ -10,7 +10,7 @@ import { go, hrefOf } from "../Parts/Router.ts"
 import { pathTo } from "../Parts/Rows.tsx"
 
 /** Longer data cannot be edited, in characters: it would freeze a browser. */
-const MOST_CHARACTERS = 20_000
+const MAX_CHARACTERS = 20_000
 
 const wasRecorded = ({ status }: WireStep): boolean => status === "completed" || status === "failed"
 
@@ -38,7 +38,7 @@ export const Fork = ({ run, steps }: { readonly run: WireRun; readonly steps: Re
           name="data"
           label="Data of the event, as JSON"
           lines={5}
-          value={textOf(run.input).length > MOST_CHARACTERS ? "" : textOf(run.input)}
+          value={textOf(run.input).length > MAX_CHARACTERS ? "" : textOf(run.input)}
           hint="If you leave this unchanged or empty, the new run gets the data of the event."
         />
         <Choice

@@ -98,8 +98,8 @@ export const RunGroups = ({ by, filters }: { readonly by: string; readonly filte
         )}
         {counts.filledBackTo !== undefined && (
           <span>
-            Runs from before <Time at={counts.filledBackTo} exactly /> are not counted yet: the engine is
-            still adding the attribute to them.
+            Runs from before <Time at={counts.filledBackTo} exactly /> may be missing, or have no group: the
+            engine is still indexing them by the paths in <code>searchBy</code>.
           </span>
         )}
         {(!counts.isExact || counts.groupCount > counts.groups.length) && !isMore && (

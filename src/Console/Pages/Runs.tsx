@@ -31,7 +31,7 @@ interface Row {
 const PAGE = 50
 /** How many runs are read at once while scrolling. */
 const MORE = 500
-/** The most rows of a list. Older runs are found with filters. */
+/** Maximum number of rows of a list. Older runs are found with filters. */
 const MAX_ROWS = 100_000
 
 const toRow = (run: WireRun): Row => ({

@@ -16,7 +16,7 @@ const Set = ({ name }: { readonly name?: string }) => (
     isSmall={name !== undefined}
     confirm={
       name === undefined
-        ? "The value is stored sealed. Functions that name the secret get it, and nobody can read it here."
+        ? "The value is stored encrypted. Functions that name the secret get it, and nobody can read it here."
         : `Functions get the new value of ${name} from their next turn on. The old value is gone.`
     }
     fields={

@@ -18,7 +18,8 @@ export const pastParticiples: { readonly [A in BulkOperation["action"]]: string 
 /** Each action as a sentence. */
 export const actionSentences: { readonly [A in BulkOperation["action"]]: string } = {
   erase: "Data of a person is replaced by a mark. Ids, times and statuses stay. This cannot be undone.",
-  cancel: "Each run is cancelled, and its compensations run. A cancelled run can be retried.",
+  cancel:
+    "Each run is cancelled, with the runs that it waits for. Its compensations do not run. A cancelled run can be retried.",
   retry:
     "Each run is tried again. Finished steps keep their results; if you name a step, that step and all later ones run again.",
   resume: "Each paused run continues. Failed and cancelled runs are retried.",

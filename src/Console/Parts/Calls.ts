@@ -39,7 +39,7 @@ export class CallError extends Error {
 
 /** Whether the engine answers; `undefined` until the first call. */
 export const isConnected = signal<boolean | undefined>(undefined)
-/** Whether the engine requires a key and has none. Then the sign-in page is shown. */
+/** Whether the engine requires a key and this browser has no session. Then the sign-in page is shown. */
 export const isSignedOut = signal(false)
 
 /**

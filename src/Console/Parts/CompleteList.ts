@@ -5,10 +5,10 @@ import { CallError, type Input, isRecord, send } from "./Calls.ts"
 
 const PAGE = 1000
 /** How many pages are read, at most: a longer list is of no use to people. */
-const MOST_PAGES = 20
+const MAX_PAGES = 20
 
 /**
- * All items of a list, as far as {@link MOST_PAGES} pages have them. Fails with a `CallError`.
+ * All items of a list, as far as {@link MAX_PAGES} pages have them. Fails with a `CallError`.
  */
 export const askAll = async <A>(
   operation: Operation<Array<A>>,
@@ -16,7 +16,7 @@ export const askAll = async <A>(
 ): Promise<ReadonlyArray<A>> => {
   const all: Array<A> = []
   let cursor: string | undefined
-  for (let i = 0; i < MOST_PAGES; i++) {
+  for (let i = 0; i < MAX_PAGES; i++) {
     const text = await send(operation, { ...input, query: { ...input.query, limit: PAGE, cursor } })
     const page: unknown = JSON.parse(text)
     const items = isRecord(page)

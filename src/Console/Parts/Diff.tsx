@@ -3,7 +3,7 @@
 /**
  * With more lines than this, only the common start and end are found: the rest would take a browser too long.
  */
-const MOST_LINES = 400
+const MAX_LINES = 400
 
 interface DiffLine {
   readonly sign: " " | "-" | "+"
@@ -36,7 +36,7 @@ const diffOf = (before: string, after: string): ReadonlyArray<DiffLine> => {
 /** Compares what is between the common start and end, by the longest common subsequence of lines. */
 const between = (old: ReadonlyArray<string>, now: ReadonlyArray<string>): ReadonlyArray<DiffLine> => {
   const lines: Array<DiffLine> = []
-  if (old.length > MOST_LINES || now.length > MOST_LINES) {
+  if (old.length > MAX_LINES || now.length > MAX_LINES) {
     for (const text of old) lines.push({ sign: "-", text })
     for (const text of now) lines.push({ sign: "+", text })
     return lines

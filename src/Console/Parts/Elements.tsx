@@ -212,16 +212,16 @@ export const Value = ({ of, name }: { readonly of: unknown; readonly name: strin
 }
 
 /** How much of a text is shown at first, in characters. */
-const MOST_TEXT = 600
+const MAX_TEXT = 600
 
 /** A text from outside, which may be long. Its start is shown, and the rest on request. */
 export const Collapsible = ({ text }: { readonly text: string }) => {
   const [isWhole, setWhole] = useState(false)
-  if (isWhole || text.length <= MOST_TEXT) return <>{text}</>
+  if (isWhole || text.length <= MAX_TEXT) return <>{text}</>
   return (
     <>
       {/* does not split a surrogate pair */}
-      {text.slice(0, MOST_TEXT).replace(/[\uD800-\uDBFF]$/, "")}…{" "}
+      {text.slice(0, MAX_TEXT).replace(/[\uD800-\uDBFF]$/, "")}…{" "}
       <button type="button" class="small" onClick={() => setWhole(true)}>
         Show all {count(text.length)} characters
       </button>

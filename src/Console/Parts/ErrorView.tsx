@@ -3,8 +3,8 @@ import { describeError, type ReportedError, stepOf, thrownBy } from "../../Descr
 import { isRecord } from "./Calls.ts"
 import { Collapsible } from "./Elements.tsx"
 
-/** How many causes are shown, at most. */
-const MOST_CAUSES = 5
+/** How many errors are shown, at most: the error itself, its cause, and so on. */
+const MAX_ERRORS = 5
 
 /** The error in a response; `undefined` when the value is not one. */
 export const reportedError = (error: unknown): ReportedError | undefined =>
@@ -16,7 +16,7 @@ export const reportedError = (error: unknown): ReportedError | undefined =>
       : undefined
 
 /** How many lines of user code are shown for one error, at most. The command shows as many. */
-const MOST_LINES = 4
+const MAX_LINES = 4
 
 /** Whether a line of a stack is a place in the user's code. */
 const isOwn = (line: string): boolean =>
@@ -27,7 +27,7 @@ export const ErrorView = ({ of }: { readonly of: unknown }) => {
   const error = reportedError(of)
   if (error === undefined) return null
   const chain: Array<ReportedError> = []
-  for (let one: ReportedError | undefined = error; one !== undefined && chain.length < MOST_CAUSES;) {
+  for (let one: ReportedError | undefined = error; one !== undefined && chain.length < MAX_ERRORS;) {
     chain.push(one)
     one = thrownBy(one).cause
   }
@@ -42,7 +42,7 @@ export const ErrorView = ({ of }: { readonly of: unknown }) => {
 
 const ErrorLines = ({ error, isCause }: { readonly error: ReportedError; readonly isCause: boolean }) => {
   const { code, stack = "" } = thrownBy(error)
-  const own = stack.split("\n").filter(isOwn).slice(0, MOST_LINES)
+  const own = stack.split("\n").filter(isOwn).slice(0, MAX_LINES)
   return (
     <div>
       <p>

@@ -43,7 +43,7 @@ export const startLive = (): void => {
 
 /**
  * The result of `load`, kept up to date. `key` says what the result is of: with a new key it starts anew.
- * With `once` it is only requested when it is first shown, and after a change.
+ * With `once` it is requested until there is an answer, and again only after a change.
  */
 export const useLive = <A>(
   key: string,

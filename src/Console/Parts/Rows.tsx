@@ -74,7 +74,7 @@ export const Table = <A,>({
   </div>
 )
 
-/** Lists of at least this length have a search field. */
+/** Lists that are longer than this have a search field. */
 const MANY = 8
 
 /** A list that is loaded at once. A long one has a search field, whose text is in the address. */

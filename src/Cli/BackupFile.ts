@@ -1,4 +1,4 @@
-/** Backups as files on this machine. */
+/** Writes a backup to a file, from the server or from a database file, and restores a database from such a file. */
 import { createWriteStream } from "node:fs"
 import { pipeline } from "node:stream/promises"
 import * as Clock from "effect/Clock"
@@ -13,6 +13,7 @@ import { formatSize } from "../Size.ts"
 import { showProgress, withProgressLine } from "./ProgressLine.ts"
 import { sendRequest, server } from "./ServerCalls.ts"
 
+/** Backs up a database file, which an engine may have open. */
 export const backUpFile = (database: string, file: string): Effect.Effect<BackupInfo, IronflowError> =>
   withProgressLine(
     Effect.flatMap(Clock.currentTimeMillis, (now) => backUpChecked(database, file, now, showProgress))
