@@ -111,13 +111,14 @@ class Known {
   }
 
   /**
-   * Throws `LimitExceededError` when there would be too many functions, or too large ones. Existing functions may always be
-   * registered again unchanged.
+   * Throws `LimitExceededError` when there would be too many functions, or too large ones. Deleted functions stay in memory, so
+   * they count for the size, but not for the number. Existing functions may always be registered again unchanged.
    */
   checkRoom(environment: string, registrations: ReadonlyArray<FunctionRegistration>): void {
     const functions = this.#functions.get(environment)
-    const added = registrations.filter(({ id }) => functions?.has(id) !== true)
-    const count = (functions?.size ?? 0) + added.length
+    const isNew = (known: FunctionChange | undefined): boolean => known === undefined || !isThere(known)
+    const added = registrations.filter(({ id }) => isNew(functions?.get(id)))
+    const count = added.length === 0 ? 0 : this.list(environment).length + added.length
     const what = `of environment "${environment}"`
     if (added.length > 0 && count > Limits.functionsOfEnvironment) {
       throw new LimitExceededError(
