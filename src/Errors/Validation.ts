@@ -29,14 +29,29 @@ export class SchemaValidationError extends ValidationError {}
 export class LimitExceededError extends ValidationError {
   /** What is too large. */
   readonly what: string
-  /** Its size, in `unit`. */
+  /** Its size, in `unit`; of what is not measured to its end, the first size above the limit. */
   readonly size: number
   /** The limit, in `unit`. */
   readonly limit: number
   /** `bytes`, `steps` and others. */
   readonly unit: string
-  constructor(what: string, size: number, limit: number, unit: string) {
-    super(`${what} is too large: ${size} ${unit}, and the limit is ${limit} ${unit}`, {
+  constructor(
+    what: string,
+    size: number,
+    limit: number,
+    unit: string,
+    options: {
+      /** Whether the check stopped at the limit, so that the size may be larger than `size`; `false` by default. */
+      readonly isLowerBound?: boolean
+      /** What to do, as a sentence without its full stop; none by default. */
+      readonly advice?: string
+    } = {}
+  ) {
+    const how =
+      options.isLowerBound === true
+        ? `more than ${limit} ${unit}`
+        : `${size} ${unit}, and the limit is ${limit} ${unit}`
+    super(`${what} is too large: ${how}${options.advice === undefined ? "" : `. ${options.advice}`}`, {
       code: "LIMIT_EXCEEDED"
     })
     this.what = what

@@ -281,7 +281,7 @@ it("of very many lines about one commit, those beyond 200 are counted", async ()
   expect(lines.filter((message) => message.startsWith("apikey:create"))).toHaveLength(200)
   expect(lines.filter((message) => message.includes("lost its lease"))).toHaveLength(200)
   expect(lines.filter((message) => message.startsWith("Left out"))).toEqual([
-    "Left out 1 more line about runs: too much failed at once",
+    "Left out 1 more line about runs: too many at once",
     "Left out 3 more lines of the access log: GET /api/v1/access-log shows them"
   ])
 })

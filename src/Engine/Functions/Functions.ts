@@ -122,10 +122,11 @@ class Known {
     const what = `of environment "${environment}"`
     if (added.length > 0 && count > Limits.functionsOfEnvironment) {
       throw new LimitExceededError(
-        `The list of functions ${what} (delete those that are gone from the code)`,
+        `The list of functions ${what}`,
         count,
         Limits.functionsOfEnvironment,
-        "functions"
+        "functions",
+        { advice: "Delete those that are gone from the code" }
       )
     }
     const before = this.#lengths.get(environment) ?? 0
@@ -146,10 +147,11 @@ class Known {
   checkEnvironment(name: string): void {
     if (this.#environments.has(name) || this.#environments.size < Limits.environments) return
     throw new LimitExceededError(
-      `The list of environments with "${name.slice(0, 64)}" (use an existing one)`,
+      `The list of environments with "${name.slice(0, 64)}"`,
       this.#environments.size + 1,
       Limits.environments,
-      "environments"
+      "environments",
+      { advice: "Use an existing one" }
     )
   }
 }
@@ -187,7 +189,10 @@ const make: Effect.Effect<FunctionsService, StoreError, Store | SystemEvents | S
         // this engine also calls endpoints that were registered at another engine
         runFork(
           Effect.catch(followed, (error) =>
-            Effect.logWarning("Push endpoints that other engines registered could not be opened here", error)
+            Effect.logWarning(
+              "Push endpoints that other engines registered could not be opened here: the other engines call them, and this one does after the next registration",
+              error
+            )
           )
         )
       }

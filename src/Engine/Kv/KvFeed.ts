@@ -18,9 +18,9 @@ import type { KvChangePage } from "./KvRecords.ts"
 
 /** How many changes one read returns. */
 const PAGE = 256
-/** Most changes that are queued for one watcher. */
+/** Maximum number of changes that are queued for one watcher. */
 const MAX_QUEUED = 1024
-/** Most bytes of values that are queued for one watcher. */
+/** Maximum number of bytes of values that are queued for one watcher. */
 const MAX_QUEUED_BYTES = 256 * 1024
 
 export interface FeedOptions<E> {

@@ -22,7 +22,7 @@ import { type ConnectionSink, type Subscribed, Subscriber } from "./Subscriber.t
 import type { SubscriptionHub } from "./SubscriptionHub.ts"
 import type { Target } from "./Target.ts"
 
-/** Most bytes of answers that a client may leave unread before it is disconnected. */
+/** Maximum number of bytes that a client may leave unread. With the next answer it is disconnected. */
 export const MAX_BACKLOG = 16 * 1024 * 1024
 const POLICY_VIOLATION = 1008
 const GOING_AWAY = 1001

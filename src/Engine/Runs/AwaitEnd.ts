@@ -103,7 +103,7 @@ const stillRunning = (
     Effect.flatMap(timeOf(waiting.store), (now) =>
       Effect.fail(
         new TimeoutError(
-          `Run ${runId} did not end within ${showMs(timeoutMs)}, and continues. ${explain(situation, waiting.workers.workers(environment), now).message}`,
+          `Run ${runId} has not ended within ${showMs(timeoutMs)}; only the wait has ended. ${explain(situation, waiting.workers.workers(environment), now).message}`,
           timeoutMs
         )
       )

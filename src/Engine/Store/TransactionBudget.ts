@@ -4,10 +4,10 @@
  */
 import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
 
-/** How many rows one transaction looks at and changes: that takes about 10 ms. */
+/** How many rows one transaction looks at and changes at most: that takes about 10 ms. */
 export const MOST_ROWS = 300
 
-/** How many bytes one transaction passes to live turns or observers. */
+/** At this number of bytes passed to live turns or observers, a transaction looks at no more rows. */
 const MOST_BYTES = 8 * 1024 * 1024
 
 export class TransactionBudget {
@@ -27,8 +27,8 @@ export class TransactionBudget {
     this.#bytes += bytes
   }
 
-  /** Notes that bytes were passed on. */
-  hand(bytes: number): void {
+  /** Notes that bytes were passed on to live turns or observers. */
+  notePassedOn(bytes: number): void {
     this.#bytes += bytes
   }
 

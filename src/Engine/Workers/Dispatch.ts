@@ -198,7 +198,7 @@ export class DispatchService {
           this.#tellingAgain = true
           return Effect.andThen(
             Effect.logWarning(
-              `The pending messages for worker ${workerId} cannot be read; trying again`,
+              `What worker ${workerId} is to be told of its turns cannot be read; trying again in a second`,
               error
             ),
             Effect.sleep(RETRY_MS)
@@ -338,7 +338,13 @@ export class DispatchService {
     this.#run(
       Effect.map(
         Effect.catch(this.#withSecrets(job, worker), (error) =>
-          Effect.as(Effect.logError(`Run ${job.runId} cannot be paused`, error), undefined)
+          Effect.as(
+            Effect.logError(
+              `Run ${job.runId} could not be given to worker ${workerId}, and neither paused nor given back: it waits until its lease ends`,
+              error
+            ),
+            undefined
+          )
         ),
         (ready) => {
           this.#opening.delete(job.jobId)

@@ -249,7 +249,7 @@ const releaseRuns = (
   workerId: string,
   disconnecting: Effect.Effect<void, StoreError>
 ): Effect.Effect<void> => {
-  const cannot = `The runs of worker ${workerId} could not be released`
+  const cannot = `The runs of worker ${workerId} could not be released, and continue when the database is opened again, or at another engine`
   return Effect.matchEffect(Effect.timeoutOption(Effect.interruptible(disconnecting), MOST_LEAVING_MS), {
     onSuccess: (left) =>
       Option.isSome(left)
@@ -277,10 +277,11 @@ const checkRoom = (registration: WorkerRegistration, connected: ConnectedWorkers
   const all = connected.registeredLength + registrationLength(registration)
   if (all > Limits.connectedBytes) {
     throw new LimitExceededError(
-      "What all connected workers have registered together (stop some of them, or give each fewer functions)",
+      "What all connected workers have registered together",
       all,
       Limits.connectedBytes,
-      "characters"
+      "characters",
+      { advice: "Stop some of them, or give each fewer functions" }
     )
   }
 }
