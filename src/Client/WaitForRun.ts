@@ -22,7 +22,7 @@ interface Ended {
   /** The run, if it has ended. */
   readonly run: Run | undefined
   /** Whether the server supports waiting. */
-  readonly waited: boolean
+  readonly canWait: boolean
 }
 
 /** Makes the method `waitForRun` of calls to a server. */
@@ -44,17 +44,17 @@ export const makeWaitForRun = ({
         orElse: () =>
           Effect.map(getRun(runId), (run) => ({
             run: isTerminal(run.status) ? run : undefined,
-            waited: false
+            canWait: false
           }))
       },
       (answer) => {
         const run = answer === undefined ? undefined : Answers.readRun(answer)
-        // an empty answer means that the time is up
-        return answer !== undefined && run === undefined ? undefined : { run, waited: true }
+        // an empty answer means that the time is up; any other without a run cannot be read
+        return answer !== undefined && run === undefined ? undefined : { run, canWait: true }
       }
     )
 
-  const stillRunning = (runId: string, timeout: number): Effect.Effect<never, IronflowError> =>
+  const notEnded = (runId: string, timeout: number): Effect.Effect<never, IronflowError> =>
     Effect.flatMap(
       // the reason improves the message; if it cannot be read, the timeout is reported without it
       Effect.catch(
@@ -64,7 +64,7 @@ export const makeWaitForRun = ({
       (why) =>
         Effect.fail(
           new TimeoutError(
-            `Run ${runId} did not end within ${showMs(timeout)}, and continues.${why}`,
+            `Run ${runId} has not ended within ${showMs(timeout)}; only the wait has ended.${why}`,
             timeout
           )
         )
@@ -74,17 +74,17 @@ export const makeWaitForRun = ({
     Effect.gen(function* () {
       if (timeout !== undefined && !(timeout >= 0 && Number.isFinite(timeout))) {
         return yield* new ValidationError(
-          `The timeout of waitForRun must be a number of milliseconds, got ${timeout}`
+          `The timeout of waitForRun must be a number of milliseconds, at least 0, got ${timeout}`
         )
       }
       const clock = yield* Clock.Clock
       const elapsedMs = stopwatch(clock)
       for (let pauseMs = 200; ; pauseMs = Math.min(pauseMs * 1.5, 2000)) {
         const leftMs = timeout === undefined ? Number.POSITIVE_INFINITY : timeout - elapsedMs()
-        const { run, waited } = yield* wait(runId, Math.max(0, Math.min(leftMs, MAX_WAIT_MS)))
+        const { canWait, run } = yield* wait(runId, Math.max(0, Math.min(leftMs, MAX_WAIT_MS)))
         if (run !== undefined) return run
-        if (timeout !== undefined && elapsedMs() >= timeout) return yield* stillRunning(runId, timeout)
-        if (!waited) {
+        if (timeout !== undefined && elapsedMs() >= timeout) return yield* notEnded(runId, timeout)
+        if (!canWait) {
           yield* Effect.sleep(timeout === undefined ? pauseMs : Math.min(pauseMs, timeout - elapsedMs()))
         }
       }

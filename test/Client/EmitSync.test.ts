@@ -92,11 +92,11 @@ describe.each<[string, () => IronflowClient]>([
     assert.instanceOf(await waiting, RunCancelledError)
   })
 
-  it("gives up at its timeout and says that the run continues", async () => {
+  it("gives up at its timeout and says that only the wait has ended", async () => {
     const error = await failureOf(client().emitSync("order.held", {}, { timeout: 50 }))
 
     assert.instanceOf(error, TimeoutError)
-    assert.match(String(error), /and continues/)
+    assert.match(String(error), /only the wait has ended/)
   })
 
   it("reports an event that started no run", async () => {

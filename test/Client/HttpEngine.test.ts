@@ -169,7 +169,7 @@ describe("the client of an engine of this package", () => {
     const error = await rejection(client.waitForRun(runId, { timeout: 1 }))
 
     assert.instanceOf(error, Errors.TimeoutError)
-    assert.match(error.message, /did not end within 1ms, and continues\. .*order\.paid/)
+    assert.match(error.message, /has not ended within 1ms; only the wait has ended\. .*order\.paid/)
     await client.cancelRun(runId)
   })
 
