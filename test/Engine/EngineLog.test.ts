@@ -202,7 +202,7 @@ it("a lost lease has a line", async () => {
         level: "warn",
         message: expect.stringMatching(
           new RegExp(
-            `^Run ${runIds[0]} of function "charge" lost its lease \\(the endpoint .*\\): it continues`
+            `^Run ${runIds[0]} of function "charge" lost its lease \\(the endpoint .*\\): unless it is paused, it is handed out again`
           )
         ),
         fields: {
