@@ -2,7 +2,7 @@
  * Watches of keys. A watch first reads the stored changes up to the last one, and from then on gets the changes of each commit.
  *
  * A watcher that does not keep up loses its queued changes, and continues from the database, from where it was. So memory is
- * limited, and no key is missed, because the database always has the latest change of each key.
+ * limited, and no key is missed: the database has the latest change of each key, and tells of a deleted key for a day.
  */
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"

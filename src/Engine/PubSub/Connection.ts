@@ -36,7 +36,7 @@ export interface Guard {
   readonly may: (access: EventAccess) => boolean
   /** Whether the client may have events of an entity's stream. */
   readonly mayRead: (entityId: string) => boolean
-  /** Throws an `IronflowError` when the client may not be a member of a group. A group gives its members all events. */
+  /** Throws an `IronflowError` when the client may not be a member of a group. A group gives its members all events of its pattern. */
   readonly checkGroup: (pattern: string) => void
 }
 

@@ -7,7 +7,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { StoreError } from "../../Errors.ts"
-import { endsLease, type Job, type Notice } from "../../Protocol/Worker.ts"
+import { endsLease, type Job, type Notice, type TurnOp } from "../../Protocol/Worker.ts"
 import { Functions, type FunctionsService } from "../Functions/Functions.ts"
 import { LiveWorkers } from "../Runs/LiveWorkers.ts"
 import type { WorkerOfEngine } from "../Runs/EngineWorkers.ts"
@@ -444,32 +444,26 @@ export class DispatchService {
 
   /**
    * Adds to a job the secrets that its function asks for. Returns `undefined` when the worker does not get the job: a run whose
-   * secrets cannot be decrypted is paused, and a run that the worker may no longer have is given back.
+   * secrets cannot be decrypted is paused. A run that the worker may no longer have is given back, and so is one whose secrets
+   * cannot be read for the moment.
    */
   #withSecrets(job: Job, worker: ConnectedWorker): Effect.Effect<Job | undefined, StoreError> {
-    if (!this.connected.mayRun(worker, job.functionId)) {
-      return Effect.as(
+    const end = (op: TurnOp): Effect.Effect<undefined, StoreError> =>
+      Effect.as(
         Reports.applyReports(this.#store, job.environment, [
-          { jobId: job.jobId, runId: job.runId, ops: [{ _tag: "Release" }] }
+          { jobId: job.jobId, runId: job.runId, ops: [op] }
         ]),
         undefined
       )
-    }
+    if (!this.connected.mayRun(worker, job.functionId)) return end({ _tag: "Release" })
     const names = this.#functions.find(job.environment, job.functionId)?.secrets ?? []
     if (names.length === 0) return Effect.succeed(job)
     return Effect.matchEffect(this.#secrets.open(job.environment, names), {
       onSuccess: (secrets) => Effect.succeed({ ...job, secrets }),
       onFailure: (error) =>
-        Effect.as(
-          Reports.applyReports(this.#store, job.environment, [
-            {
-              jobId: job.jobId,
-              runId: job.runId,
-              ops: [{ _tag: "Pause", code: error.code, message: error.message }]
-            }
-          ]),
-          undefined
-        )
+        error.retryable
+          ? Effect.andThen(Effect.sleep(RETRY_MS), end({ _tag: "Release" }))
+          : end({ _tag: "Pause", code: error.code, message: error.message })
     })
   }
 }
