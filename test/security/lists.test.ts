@@ -215,7 +215,7 @@ describe("steps with long results", () => {
 
     const all = await send(url, "GET", `/api/v1/runs/${runId}/steps`)
     assert.strictEqual(all.status, 400)
-    assert.match(all.text, /list of all steps .*limit is 16777216 characters/)
+    assert.match(all.text, /list of all steps .*more than 16777216 characters/)
 
     const names: Array<string> = []
     for (let cursor: string | undefined = ""; cursor !== undefined;) {
