@@ -115,7 +115,8 @@ export interface EngineService {
   readonly checkOwner: Effect.Effect<void>
   /**
    * Writes a backup of the current database to a new file, while the engine goes on. Fails with `ValidationError` when the file
-   * exists already. Fails with `StoreError` when the file cannot be written, and removes the partial file.
+   * exists already. Fails with `StoreError` when the file cannot be written, and removes the partial file, or when the database is
+   * not a file.
    */
   readonly backup: (filename: string) => Effect.Effect<BackupInfo, StoreError | ValidationError>
   /** Checks the engine, its database and its runs, in every environment, and says what to do about problems. */
@@ -126,7 +127,7 @@ export interface EngineService {
   readonly filename?: string
 }
 
-/** Numbers of one engine since its start, over all environments. */
+/** Counts of one engine since its start, and current numbers, over all environments. */
 export interface EngineMetrics extends Readonly<Counts> {
   /** Transactions that changed something. */
   readonly commits: number

@@ -1,7 +1,7 @@
 /**
- * The log lines of the engine: one for each failed attempt, for each run that failed, was paused or was cancelled, for each lost
- * lease, for registered and deleted functions, and for each entry of the access log. Successes are not logged. `Workers.ts` logs
- * connections of workers.
+ * The log lines of the engine: for each failed attempt of a step or a run, for each run that failed, was paused or was cancelled,
+ * for each lost lease, for new, changed and deleted functions, and for each entry of the access log. When very many happen in one
+ * commit, the rest of them is only counted. `Workers/AnnounceWorkers.ts` logs connections of workers.
  *
  * Lines have the run, the function, the step, the attempt, the worker and the environment as annotations. They never have inputs
  * or outputs of functions.
@@ -19,8 +19,8 @@ import type { AccessNote, FunctionChange } from "./Store/Changes.ts"
 import { Store } from "./Store/Store.ts"
 
 /**
- * Most lines of a kind for one commit. Further ones are only counted, so that the engine still has time to work when a thousand
- * runs fail together.
+ * Maximum number of lines of a kind for one commit. Further ones are only counted, so that the engine still has time to work when
+ * a thousand runs fail together.
  */
 const AT_ONCE = 200
 
@@ -31,7 +31,7 @@ interface Line {
 }
 
 /**
- * Whether lines about runs, functions and keys are logged; `true` by default. It is turned off where another display shows them.
+ * Whether the lines of this module are logged; `true` by default. It is turned off where another display shows what happens.
  */
 export const EngineLines = Context.Reference<boolean>("@ironflow/node/EngineLines", {
   defaultValue: () => true
@@ -46,7 +46,7 @@ export const layer: Layer.Layer<never, never, Store> = Layer.effectDiscard(
       if (troubles.length === 0 && functions.length === 0 && accessLog.length === 0) return
       const lines = [
         ...troubles.slice(0, AT_ONCE).map(lineOf),
-        ...leftOut(troubles.length, "about runs", "too much failed at once"),
+        ...leftOut(troubles.length, "about runs", "too many at once"),
         ...registered(functions),
         ...accessLog.slice(0, AT_ONCE).map(accessLine),
         ...leftOut(accessLog.length, "of the access log", `GET ${accessLogCall.path} shows them`)
@@ -103,7 +103,7 @@ const lineOf = (trouble: RunFailureEvent): Line => {
     case "LeaseLost":
       return {
         level: "Warn",
-        message: `${what} lost its lease (${trouble.why}): it continues on another worker`,
+        message: `${what} lost its lease (${trouble.why}): unless it is paused, it is handed out again`,
         fields: { ...fields, losses: trouble.losses }
       }
     case "RunPaused":

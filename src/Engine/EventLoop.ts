@@ -1,6 +1,6 @@
 /**
- * Shares the time of the event loop. Input of connections is processed for a limited time in each turn. The rest is processed
- * after other work has had its turn.
+ * Shares the time of the event loop, whose turns are meant by "turn" here. Input of connections is processed for a limited time in
+ * each turn. The rest is processed after other work has had its turn.
  */
 import { ShortLivedSet } from "../ShortLivedMap.ts"
 import { nextTick, setImmediate } from "../RealTimers.ts"
@@ -95,21 +95,21 @@ const goOn = (): void => {
 
 /** How many turns of the event loop to wait for each millisecond used. */
 const TURNS_A_MS = 1
-/** Most turns of the event loop that are waited for. */
-const MOST_TURNS = 64
+/** Maximum number of turns of the event loop that are waited for. */
+const MAX_TURNS = 64
 
 /**
  * After this many turns of the event loop without a commit, no work waits for its turn any more. The number allows for two pieces
  * of work that wait for other work.
  */
-export const QUIET_TURNS = 3 * MOST_TURNS
+export const QUIET_TURNS = 3 * MAX_TURNS
 
 /**
  * Calls `f` in a later turn, after other work. The longer the last piece of work took, the more turns later. Other connections
  * need these turns: one turn accepts a single new connection, and its request comes in the next one.
  */
 export const afterOthers = (tookMs: number, f: () => void): void => {
-  let left = Math.min(MOST_TURNS, Math.ceil(Math.max(0, tookMs - TURN_MS) * TURNS_A_MS))
+  let left = Math.min(MAX_TURNS, Math.ceil(Math.max(0, tookMs - TURN_MS) * TURNS_A_MS))
   const turn = (): void => {
     if (left-- <= 0) f()
     else setImmediate(turn)

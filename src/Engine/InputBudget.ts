@@ -6,15 +6,15 @@ import type * as Clock from "effect/Clock"
 import { type IronflowError, UnavailableError } from "../Errors.ts"
 import type { ScheduleTimeout } from "../Execution/Alarm.ts"
 
-/** The most bytes of input, over all connections. */
+/** With this many bytes of input over all connections, further input waits. The oldest input may always go on. */
 const INPUT_BYTES = 24 * 1024 * 1024
 
-/** The most bytes of input of one connection. */
+/** With this many bytes of input of one connection, its further input waits. */
 const CONNECTION_BYTES = 16 * 1024 * 1024
 
 /**
- * The most bytes of complete input that is processed at once, because parsed data is several times as large. A single input may be
- * larger. The others wait until they are admitted.
+ * Maximum number of bytes of complete input that is processed at once, because parsed data is several times as large. A single
+ * input may be larger. The others wait until they are admitted.
  */
 const WORK_BYTES = 4 * 1024 * 1024
 

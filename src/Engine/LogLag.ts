@@ -5,7 +5,10 @@ import type { Transaction } from "./Store/Transaction.ts"
 export interface Behind {
   readonly environment: string
   readonly name: string
-  /** How many rows of the log are after the position of the projection or group, whether they match or not. */
+  /**
+   * How far the position is behind the end of the log. Between the two are rows of every environment and name, and the places of
+   * rows that were deleted.
+   */
   readonly rows: number
 }
 
@@ -16,7 +19,7 @@ export interface LogLag {
   readonly databaseBytes: number
 }
 
-/** Most projections and groups whose lag is read. Further ones are left out. */
+/** Maximum number of projections, and of groups, whose lag is read: those that are furthest behind. */
 const MAX_FOLLOWERS = 200
 
 const FIND_END_OF_LOG = statement("LogLag.findEndOfLog", "SELECT max(position) AS position FROM events")
@@ -68,5 +71,5 @@ export const readLogLag = acrossEnvironments(
       databaseBytes: Number((yield* get(READ_SIZE))?.bytes ?? 0)
     }
   },
-  () => "read how far behind the log is read"
+  () => "read how far projections and consumer groups are behind"
 )

@@ -8,7 +8,7 @@ interface Described {
   readonly help: string
 }
 
-/** Samples of one name. */
+/** The measured values under one name: samples, or a histogram. */
 export type MetricFamily = Described &
   (
     | {

@@ -5,7 +5,7 @@ import type * as Scope from "effect/Scope"
 import type { HistogramData } from "../Histogram.ts"
 import type { MetricFamily } from "./MetricFamily.ts"
 
-/** Most series in the registry of Effect's metrics. Further series are only in `/metrics`. */
+/** Maximum number of series in the registry of Effect's metrics. Further series are only in `/metrics`. */
 const SERIES = 5000
 
 /**

@@ -3,8 +3,9 @@
  * the engine started. Values that need queries are measured on request, at most every 15 seconds, and less often when the queries
  * take long. Without requests there are no queries.
  *
- * A series has at most the labels `environment`, one name, and one of a few fixed words. At most 200 functions, projections and
- * groups have their own series. Further functions are counted under the name `other`, further projections and groups are left out.
+ * A series has at most the labels `environment`, one name, and one of a few fixed words. At most 200 functions, 200 projections
+ * and 200 groups have their own series. Further functions are counted under the name `other`, further projections and groups are
+ * left out.
  */
 import { monitorEventLoopDelay } from "node:perf_hooks"
 import * as Clock from "effect/Clock"
@@ -251,7 +252,11 @@ const durationsOf = ({ durations }: RunStats): ReadonlyArray<MetricFamily> => [
     durations.waitToStart
   ),
   histogram("ironflow_turn_duration_seconds", "From the lease of a turn to its last report.", durations.turn),
-  histogram("ironflow_step_duration_seconds", "The last attempt of each step that ended.", durations.step),
+  histogram(
+    "ironflow_step_duration_seconds",
+    "The last attempt of each step that a worker ran and reported as ended; not those of step.tx.",
+    durations.step
+  ),
   histogram(
     "ironflow_run_duration_seconds",
     "From the creation of a run to its end, waits included.",
@@ -351,7 +356,7 @@ const ofFound = ({ backlog, lag, stuck }: Found, at: number): ReadonlyArray<Metr
     {
       name: "ironflow_projection_lag_rows",
       kind: "gauge",
-      help: "Rows of the log after the position of a projection.",
+      help: "How many positions of the log follow that of a projection, whether their rows match or not.",
       samples: lag.projections.map(({ environment, name, rows }) => ({
         labels: { environment, projection: name },
         value: rows
@@ -360,7 +365,7 @@ const ofFound = ({ backlog, lag, stuck }: Found, at: number): ReadonlyArray<Metr
     {
       name: "ironflow_group_lag_rows",
       kind: "gauge",
-      help: "Rows of the log after the position of a consumer group.",
+      help: "How many positions of the log follow that of a consumer group, whether their rows match or not.",
       samples: lag.groups.map(({ environment, name, rows }) => ({
         labels: { environment, group: name },
         value: rows
@@ -431,7 +436,7 @@ const eventLoop: Effect.Effect<() => ReadonlyArray<MetricFamily>, never, Scope.S
         {
           name: "ironflow_event_loop_delay_seconds",
           kind: "gauge",
-          help: "The longest delay of the event loop since the metrics were last read.",
+          help: "Delays of the event loop since the metrics were last read: the median, the 99th percentile and the longest.",
           samples
         }
       ]

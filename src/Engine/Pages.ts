@@ -9,7 +9,7 @@ export interface Page<A> {
   readonly nextCursor?: string
 }
 
-/** Most items on one page of a list. */
+/** Maximum number of items on one page of a list. */
 export const LIST_PAGE = 1000
 
 /** A page of items by name. */
@@ -53,7 +53,7 @@ export const allPages = <A, E>(
     return all
   })
 
-/** Most characters of a list without a limit. Such a list is collected in memory and sent in one piece. */
+/** Maximum number of characters of a list without a limit. Such a list is collected in memory and sent in one piece. */
 export const UNPAGED_LENGTH = 16 * 1024 * 1024
 
 /**
@@ -72,6 +72,7 @@ export const allAsJson = <A, E>(
       let length = 0
       let after: string | undefined = ""
       for (let left = most; after !== undefined; left--) {
+        // `gathered` calls again, without a limit
         if (left === 0) return undefined
         const page: Page<A> = yield* onePage(read(after))
         if (page.items.length > 0) {
@@ -80,12 +81,11 @@ export const allAsJson = <A, E>(
           length += text.length
           if (length > UNPAGED_LENGTH) {
             return yield* Effect.fail(
-              new LimitExceededError(
-                `The list of ${what} (ask for it in pages, with \`limit\`, and the \`nextCursor\` of one page as \`cursor\` of the next)`,
-                length,
-                UNPAGED_LENGTH,
-                "characters"
-              )
+              new LimitExceededError(`The list of ${what}`, length, UNPAGED_LENGTH, "characters", {
+                isLowerBound: true,
+                advice:
+                  "Ask for it in pages, with `limit`, and the `nextCursor` of one page as `cursor` of the next"
+              })
             )
           }
           pages.push(text)
@@ -104,7 +104,7 @@ export interface PageQuery {
 /** A page of a list by name: the items after a name. */
 export interface ListPage {
   readonly after: string
-  /** Most items; -1 for all. */
+  /** Maximum number of items; -1 for all. */
   readonly limit: number
 }
 

@@ -17,13 +17,16 @@ export interface RetentionOptions {
    */
   readonly keepEvents?: Duration | "forever"
   /**
-   * Most data of all events outside of entity streams: bytes, or a string such as `"10GiB"`. The newest events stay. No limit by
-   * default.
+   * Maximum size of the data of all events outside of entity streams together: bytes, or a string such as `"10GiB"`. The newest
+   * events stay. No limit by default.
    */
   readonly maxEventBytes?: Size
   /** How long a message of a topic is kept; `"30d"` by default. `"forever"` keeps all messages that fit. */
   readonly keepMessages?: Duration | "forever"
-  /** Most data that a topic keeps: bytes, or a string such as `"1GiB"`. The newest messages stay. 256 MiB by default. */
+  /**
+   * Maximum size of the data that a topic keeps: bytes, or a string such as `"1GiB"`. The newest messages stay. 256 MiB by
+   * default.
+   */
   readonly maxTopicBytes?: Size
 }
 

@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Semaphore from "effect/Semaphore"
 import { clearImmediate, setImmediate } from "../RealTimers.ts"
 
-/** Most reads in a row within one turn of the event loop. */
+/** Maximum number of reads in a row within one turn of the event loop. */
 const IN_A_ROW = 64
 
 export const yieldToEventLoop: Effect.Effect<void> = Effect.callback((resume) => {

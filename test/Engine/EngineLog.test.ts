@@ -202,7 +202,7 @@ it("a lost lease has a line", async () => {
         level: "warn",
         message: expect.stringMatching(
           new RegExp(
-            `^Run ${runIds[0]} of function "charge" lost its lease \\(the endpoint .*\\): it continues`
+            `^Run ${runIds[0]} of function "charge" lost its lease \\(the endpoint .*\\): unless it is paused, it is handed out again`
           )
         ),
         fields: {
@@ -281,7 +281,7 @@ it("of very many lines about one commit, those beyond 200 are counted", async ()
   expect(lines.filter((message) => message.startsWith("apikey:create"))).toHaveLength(200)
   expect(lines.filter((message) => message.includes("lost its lease"))).toHaveLength(200)
   expect(lines.filter((message) => message.startsWith("Left out"))).toEqual([
-    "Left out 1 more line about runs: too much failed at once",
+    "Left out 1 more line about runs: too many at once",
     "Left out 3 more lines of the access log: GET /api/v1/access-log shows them"
   ])
 })

@@ -157,3 +157,34 @@ it("a deleted run is not mistaken for a run that never existed", async () => {
   const { functions } = await engine.client.explainEvent(id)
   assert.deepInclude(functions[0], { functionId: "started", code: "RUN_GONE" })
 })
+
+it("an event of a function's own schedule is its own, also when its run was deleted", async () => {
+  await using engine = await startEngine({
+    filename: ":memory:",
+    logger: false,
+    functions: [one("every-second", [{ cron: "* * * * * *", event: "tick" }])]
+  })
+  const runs = await vi.waitUntil(
+    async () => {
+      const { runs } = await engine.client.listRuns({ status: "completed" })
+      return runs.length > 1 ? runs : undefined
+    },
+    { timeout: 10_000 }
+  )
+  // the newest run is always kept
+  const { eventId, id } = runs.at(-1)!
+  const { id: bulkId } = await engine.client.bulk("delete", { ids: [id] })
+  assert.strictEqual((await engine.client.waitForBulk(bulkId)).done, 1)
+
+  const { functions } = await engine.client.explainEvent(eventId)
+
+  assert.deepInclude(functions[0], { functionId: "every-second", code: "RUN_GONE" })
+})
+
+it("a message is no event", async () => {
+  const { eventId: id } = await engine.client.publish("news", {})
+
+  const error = await engine.client.explainEvent(id).catch((error: unknown) => error)
+
+  assert.instanceOf(error, EventNotFoundError)
+})

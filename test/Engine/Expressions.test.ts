@@ -141,7 +141,7 @@ describe("an expression that would take long", () => {
     await vi.waitFor(
       () => {
         for (const i of runIds.keys()) {
-          expect(warnings.find((text) => text.includes(`match of wait "payment-${i}:`))).toMatch(givenUp)
+          expect(warnings.find((text) => text.includes(`wait "payment-${i}:`))).toMatch(givenUp)
         }
       },
       { timeout: 10_000 }

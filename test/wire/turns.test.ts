@@ -126,7 +126,7 @@ describe("registration", () => {
     assert.deepStrictEqual([status, await workersOf(here.ironflow.url)], [409, []])
     assert.strictEqual(
       body.message,
-      'Registration 1 of worker "worker-1" has arrived before: the repetition has no effect'
+      'Registration 1 of worker "worker-1" has arrived before: the repetition has no effect, and nothing needs to be done'
     )
 
     const other = new RawTurnWorker(here.ironflow.url, { instance: "instance-2" })

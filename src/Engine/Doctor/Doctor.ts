@@ -78,7 +78,7 @@ export const make: Effect.Effect<
     const health = store.health()
     const condition = yield* store.readApart(readCondition())
     const explained = yield* explainRuns(store, condition.runs, (environment) => workers.workers(environment))
-    const stuck = yield* countStuckRuns(store, (id) => workers.holder(id))
+    const stuck = yield* countStuckRuns(store, (id) => workers.findHolder(id))
     const now = yield* Clock.currentTimeMillis
     return [
       checkNodeVersion(),

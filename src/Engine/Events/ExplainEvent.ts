@@ -7,17 +7,19 @@ import { quoteExpression } from "../../Expression.ts"
 import { matchesPattern } from "../../Pattern.ts"
 import type { EventVerdict } from "../../Protocol/Events.ts"
 import type { RunStatus } from "../../RunStatus.ts"
-import { matchTrigger, type Trigger } from "../../Trigger.ts"
+import { isObject } from "../../Json.ts"
+import { cronEventName, matchTrigger, type Trigger } from "../../Trigger.ts"
 import { type EventView, type RegisteredFunction, registryOf } from "../Functions/Registry.ts"
 import * as EventSearch from "../Log/EventSearch.ts"
 import { viewOfRow } from "../Log/EventViews.ts"
+import { LogKind } from "../Log/LogRecords.ts"
 import { statusIn } from "../Runs/StatusRows.ts"
 import { all, get, inEnvironment, type Program, statement } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
 /** How many functions one read explains. */
 const SLICE = 200
-/** Most runs that are named for one function. An event starts one run of each function, and clients may add others. */
+/** How many runs of one function are named at most. An event starts one run of each function, and clients may fork that run. */
 const RUNS = 100
 
 /** Part of the explanation of an event. */
@@ -43,16 +45,18 @@ export const explainEventFrom = inEnvironment(
   ): Program<ExplainedSlice | undefined> {
     const position = yield* EventSearch.findEvent.in(tx, environment, eventId)
     const row = position === undefined ? undefined : yield* get(FIND_EVENT, position)
-    if (position === undefined || row === undefined) return undefined
+    // messages of topics have ids too
+    if (position === undefined || row === undefined || row.kind !== LogKind.event) return undefined
     const view = viewOfRow(row)
     const timestamp = Number(row.timestamp)
     const registered = registryOf(tx)
       .all()
       .filter((fn) => fn.environment === environment)
     const functions: Array<EventVerdict> = []
+    const firing = yield* firingFunction(registered, position, view)
     addEventBudget()
     for (const fn of registered.slice(from, from + SLICE)) {
-      functions.push(yield* verdictOf(fn, { position, timestamp, view }))
+      functions.push(yield* verdictOf(fn, { position, timestamp, view, isOwnFire: fn === firing }))
     }
     const next = from + SLICE
     return {
@@ -78,11 +82,37 @@ interface EventToExplain {
   readonly position: number
   readonly timestamp: number
   readonly view: EventView
+  /** Whether the event is a fire of the function's own schedule. */
+  readonly isOwnFire: boolean
+}
+
+/**
+ * The function whose schedule fired the event. It is not stored with the event. Of several functions with the same schedule and
+ * event name, it is the one that has a run of the event, or else the first one.
+ */
+function* firingFunction(
+  functions: ReadonlyArray<RegisteredFunction>,
+  position: number,
+  { data, name, source }: EventView
+): Program<RegisteredFunction | undefined> {
+  if (source !== "cron" || !isObject(data)) return undefined
+  const able = functions.filter(({ registration: { id, triggers } }) =>
+    triggers.some(
+      (trigger) =>
+        trigger.cron !== undefined &&
+        trigger.cron === data.cron &&
+        (trigger.timezone ?? "UTC") === data.timezone &&
+        cronEventName(id, trigger) === name
+    )
+  )
+  if (able.length === 1) return able[0]
+  for (const fn of able) if ((yield* get(LIST_RUNS_OF_EVENT, fn.key, position)) !== undefined) return fn
+  return able[0]
 }
 
 function* verdictOf(
   fn: RegisteredFunction,
-  { position, timestamp, view }: EventToExplain
+  { isOwnFire, position, timestamp, view }: EventToExplain
 ): Program<EventVerdict> {
   const { id: functionId } = fn.registration
   const runs = (yield* all(LIST_RUNS_OF_EVENT, fn.key, position)).map((run) => ({
@@ -100,7 +130,7 @@ function* verdictOf(
   }
   const times = yield* get(FIND_FUNCTION_TIMES, fn.key)
   const createdAt = Number(times?.created_at)
-  const now = judge(fn, view)
+  const now = isOwnFire ? { code: "MATCHES" as const, message: "" } : judge(fn, view)
   if (createdAt > timestamp) {
     const late = `The function was registered at ${iso(createdAt)}, after the event`
     if (now.code === "MATCHES")
@@ -143,7 +173,7 @@ type Judged = { readonly message: string } & (
   Omit<EventVerdict, "functionId" | "runs" | "message"> | { readonly code: "MATCHES" }
 )
 
-/** Whether the triggers of a function, as they are now, accept an event. */
+/** Whether the triggers of a function, as they are now, accept an event that its own schedule did not fire. */
 const judge = ({ registration }: RegisteredFunction, view: EventView): Judged => {
   const { triggers } = registration
   const byName = triggers.filter(({ event }) => event !== undefined && matchesPattern(event, view.name))
@@ -155,7 +185,7 @@ const judge = ({ registration }: RegisteredFunction, view: EventView): Judged =>
   if (those.length === 0) {
     return {
       code: "OTHER_SCHEDULE",
-      message: "The event comes from the schedule of another function, which has the same name"
+      message: "The event comes from the schedule of another function, whose events have the same name"
     }
   }
   let failed: Judged | undefined

@@ -74,7 +74,7 @@ const PUT_FAN_OUT = statement(
      ON CONFLICT (environment, event, position) DO UPDATE SET path = excluded.path, run = excluded.run, step_key = excluded.step_key`
 )
 
-/** Fires the open waits that accept a newly stored event. Returns the errors of their expressions. */
+/** Fires the open waits that accept a newly stored event. Returns what to tell of expressions that failed. */
 export function* satisfyWaits(
   tx: Transaction,
   environment: number,
@@ -104,15 +104,15 @@ const unawaited = defineCache<Map<number, Set<string>>>({
   rolledBack: (names) => names.clear()
 })
 
-/** How many names of an environment are cached. */
-const MOST_NAMES = 1000
+/** How many names of an environment are cached at most. */
+const MAX_NAMES = 1000
 
 function* isAwaited(tx: Transaction, environment: number, name: string): Program<boolean> {
   const names = unawaited(tx).get(environment)
   if (names?.has(name) === true) return false
   if ((yield* get(FIND_WAIT_FOR_NAME, environment, name)) !== undefined) return true
   if (names === undefined) unawaited(tx).set(environment, new Set([name]))
-  else if (names.size < MOST_NAMES) names.add(name)
+  else if (names.size < MAX_NAMES) names.add(name)
   return false
 }
 
@@ -334,7 +334,8 @@ function* fits(wait: Row, view: EventView, problems: Problems): Program<boolean>
     event: view,
     trigger: yield* triggerView(Number(wait.run))
   })
-  if (error !== undefined) problems.add(`match of wait "${wait.step_key}": ${error}`)
+  if (error !== undefined)
+    problems.add(`wait "${wait.step_key}" stays open, because its \`match\` failed: ${error}`)
   return matched
 }
 

@@ -33,10 +33,11 @@ export const checkRegistrations = (functions: ReadonlyArray<FunctionRegistration
   }
   if (total > Limits.registrationBytes) {
     throw new LimitExceededError(
-      "The registration of all functions of one worker or push endpoint (split them over several)",
+      "The registration of all functions of one worker or push endpoint",
       total,
       Limits.registrationBytes,
-      "bytes"
+      "bytes",
+      { advice: "Split them over several" }
     )
   }
 }

@@ -23,7 +23,7 @@ const DELETE_OLD_REGISTRATIONS = statement(
   "DELETE FROM function_history WHERE function = ? AND version <= ?"
 )
 
-/** Stores a new registration of the function, with its number. `registration` is a JSON string. */
+/** Stores a new registration of the function, with its number. `registration` is its JSON text. */
 export function* addRegistration(
   tx: Transaction,
   functionKey: number,

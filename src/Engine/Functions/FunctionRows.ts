@@ -57,9 +57,10 @@ export type LiveCodeVersions = ReadonlyArray<readonly [functionId: string, codeV
 
 /**
  * Adds functions or replaces their configuration. A change of configuration or code is a new version. `startedAt` is when the
- * program with these functions started. A registration of a program that started later stays in place. `live` are ids and
- * versions of functions that other connected workers have. If a function pins runs and its latest version is among them, an
- * earlier version does not replace it. Returns the ids of the functions whose registration stays in place.
+ * program with these functions started. A registration of a program that started later stays in place, unless its function was
+ * deleted. `live` are ids and versions of functions that other connected workers have. If a function pins runs and its latest
+ * version is among them, an earlier version does not replace it. Returns the ids of the functions whose registration stays in
+ * place.
  */
 export const registerFunctions = acrossEnvironments(
   "registerFunctions",
@@ -237,8 +238,8 @@ const changesPause = (before: StoredPause | undefined, { reason }: Omit<StoredPa
   before === undefined || (reason !== undefined && reason !== before.reason)
 
 /**
- * Pauses a function, so that its new runs wait. Without a `pause`, ends the pause. A function that is already paused gets the
- * newer reason and who gave it, and keeps the time since which it is paused. Returns whether anything has changed.
+ * Pauses a function, so that its new runs wait. Without a `pause`, ends the pause. If a function is already paused and another
+ * reason is given, that reason and who gave it are stored, and the pause keeps its time. Returns whether anything has changed.
  */
 export function* setPause(
   tx: Transaction,
@@ -312,7 +313,7 @@ export const readFunctions = acrossEnvironments(
   () => "read the functions"
 )
 
-/** How many functions one turn of the event loop reads. */
+/** How many functions one turn of the event loop reads at most. */
 const PART = 1000
 
 interface Part {

@@ -111,20 +111,22 @@ class Known {
   }
 
   /**
-   * Throws `LimitExceededError` when there would be too many functions, or too large ones. Existing functions may always be
-   * registered again unchanged.
+   * Throws `LimitExceededError` when there would be too many functions, or too large ones. Deleted functions stay in memory, so
+   * they count for the size, but not for the number. Existing functions may always be registered again unchanged.
    */
   checkRoom(environment: string, registrations: ReadonlyArray<FunctionRegistration>): void {
     const functions = this.#functions.get(environment)
-    const added = registrations.filter(({ id }) => functions?.has(id) !== true)
-    const count = (functions?.size ?? 0) + added.length
+    const isNew = (known: FunctionChange | undefined): boolean => known === undefined || !isThere(known)
+    const added = registrations.filter(({ id }) => isNew(functions?.get(id)))
+    const count = added.length === 0 ? 0 : this.list(environment).length + added.length
     const what = `of environment "${environment}"`
     if (added.length > 0 && count > Limits.functionsOfEnvironment) {
       throw new LimitExceededError(
-        `The list of functions ${what} (delete those that are gone from the code)`,
+        `The list of functions ${what}`,
         count,
         Limits.functionsOfEnvironment,
-        "functions"
+        "functions",
+        { advice: "Delete those that are gone from the code" }
       )
     }
     const before = this.#lengths.get(environment) ?? 0
@@ -145,10 +147,11 @@ class Known {
   checkEnvironment(name: string): void {
     if (this.#environments.has(name) || this.#environments.size < Limits.environments) return
     throw new LimitExceededError(
-      `The list of environments with "${name.slice(0, 64)}" (use an existing one)`,
+      `The list of environments with "${name.slice(0, 64)}"`,
       this.#environments.size + 1,
       Limits.environments,
-      "environments"
+      "environments",
+      { advice: "Use an existing one" }
     )
   }
 }
@@ -186,7 +189,10 @@ const make: Effect.Effect<FunctionsService, StoreError, Store | SystemEvents | S
         // this engine also calls endpoints that were registered at another engine
         runFork(
           Effect.catch(followed, (error) =>
-            Effect.logWarning("Push endpoints that other engines registered could not be opened here", error)
+            Effect.logWarning(
+              "Push endpoints that other engines registered could not be opened here: the other engines call them, and this one does after the next registration",
+              error
+            )
           )
         )
       }

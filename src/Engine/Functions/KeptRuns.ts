@@ -14,7 +14,7 @@ export const keptMs = (
   return kept === undefined ? keepMs : kept === "forever" ? Number.POSITIVE_INFINITY : kept
 }
 
-/** The shortest time for which any function keeps any of its runs. */
+/** The shortest time for which runs are kept, by the default or by any function's setting. */
 export const shortestKept = (tx: Transaction, keepMs: number): number =>
   registryOf(tx)
     .all()

@@ -76,7 +76,7 @@ interface Matched {
   readonly warnings: ReadonlyArray<string>
 }
 
-/** Most warnings for one event. Further ones are dropped. */
+/** Maximum number of warnings for one event. Further ones are dropped. */
 const MAX_WARNINGS = 100
 
 /** For how many event names the candidates are cached. */
@@ -152,7 +152,7 @@ class Registry {
     return this.#systemListenersOf(environment).length > 0
   }
 
-  /** The functions that a system event starts, without failure handlers. For the warnings see {@link match}. */
+  /** The functions that a system event starts, without failure handlers. */
   matchSystem(environment: string, event: EventView): Matched {
     return started(this.#systemListenersOf(environment), (triggers) => triggers.filter(isOfSystem), event)
   }
@@ -205,7 +205,8 @@ const started = (
     const verdict = matchTriggers(relevant(triggers), event)
     if (verdict.matched) functions.push(fn)
     for (const error of verdict.errors) {
-      if (warnings.length < MAX_WARNINGS) warnings.push(`function "${id}": ${error}`)
+      if (warnings.length < MAX_WARNINGS)
+        warnings.push(`one of the triggers of function "${id}" does not match, because of an error: ${error}`)
     }
   }
   return { functions, warnings }

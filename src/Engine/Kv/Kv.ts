@@ -36,9 +36,9 @@ import * as KvBuckets from "./KvBuckets.ts"
 import * as KvRows from "./KvRows.ts"
 import * as KvWrites from "./KvWrites.ts"
 
-/** Most keys that one page looks at. */
+/** Maximum number of keys that one page looks at. */
 export const KEYS_PAGE = 1000
-/** Most buckets that one page looks at. The expired keys of each bucket are counted. */
+/** Maximum number of buckets that one page looks at. The expired keys of each bucket are counted. */
 export const BUCKETS_PAGE = 250
 /** How much filtering one page may do, characters. To match a key costs the length of the filter times the length of the key. */
 const FILTERING = 50_000

@@ -1,7 +1,7 @@
 /**
  * Rows of buckets, and their cache.
  *
- * Every call names a bucket, and every write advances its revision. So rows that were read stay in memory. Rows that a
+ * Every call on keys names a bucket, and every write advances its revision. So rows that were read stay in memory. Rows that a
  * transaction has changed are written once, before it commits. After a rollback, they are removed from the cache.
  */
 import { defineCache } from "../Store/Cache.ts"
@@ -27,7 +27,7 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
  */
 const FLOOR = "kv_revision"
 
-/** Most buckets that are cached. */
+/** How many buckets are cached. There may be more while they wait to be saved. */
 const MAX_CACHED_BUCKETS = 10_000
 
 export interface Bucket {

@@ -2,7 +2,7 @@
  * Watches of keys. A watch first reads the stored changes up to the last one, and from then on gets the changes of each commit.
  *
  * A watcher that does not keep up loses its queued changes, and continues from the database, from where it was. So memory is
- * limited, and no key is missed, because the database always has the latest change of each key.
+ * limited, and no key is missed: the database has the latest change of each key, and tells of a deleted key for a day.
  */
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
@@ -18,9 +18,9 @@ import type { KvChangePage } from "./KvRecords.ts"
 
 /** How many changes one read returns. */
 const PAGE = 256
-/** Most changes that are queued for one watcher. */
+/** Maximum number of changes that are queued for one watcher. */
 const MAX_QUEUED = 1024
-/** Most bytes of values that are queued for one watcher. */
+/** Maximum number of bytes of values that are queued for one watcher. */
 const MAX_QUEUED_BYTES = 256 * 1024
 
 export interface FeedOptions<E> {

@@ -82,7 +82,10 @@ const LIST_REVISIONS = statement(
      ORDER BY revision LIMIT ?5`
 )
 
-/** The revisions of a key that follow a given one, oldest first. Refuses a key that never existed, was purged or has expired. */
+/**
+ * The revisions of a key that follow a given one, oldest first. Refuses a key that never existed, was purged or has expired, or
+ * was deleted more than a day ago.
+ */
 export const readHistory = inEnvironment(
   "KvRows.readHistory",
   function* (

@@ -116,8 +116,8 @@ const FIND_UNNAMED_BUCKET = statement(
 const DELETE_BUCKET = statement("KvSweep.deleteBucket", "DELETE FROM kv_buckets WHERE key = ?")
 
 /**
- * Deletes at most `limit` keys of a deleted bucket, and with the last ones the bucket itself. Returns the number of keys plus one; 0
- * when there is no such bucket, or no room.
+ * Deletes at most `limit` entries of a deleted bucket (current and earlier revisions), and with the last ones the bucket itself.
+ * Returns the number of entries plus one; 0 when there is no such bucket, or no room.
  */
 function* dropBuckets(environment: number, limit: number): Program<number> {
   const bucket = (yield* get(FIND_UNNAMED_BUCKET, environment))?.key
@@ -141,7 +141,7 @@ function* dropBuckets(environment: number, limit: number): Program<number> {
   return dropped + 1
 }
 
-/** When the next key expires or the next marker is to be deleted. The current time when a deleted bucket still has keys. */
+/** When the next key expires or the next marker is to be deleted. The current time while a deleted bucket is left. */
 export function* nextSweepAt(tx: Transaction): Program<number> {
   const now = tx.now()
   const isSettled = tx.settledNow() === now

@@ -25,7 +25,8 @@ const SLICE = 500
 /** How many turns of the event loop are spent on one answer at most. */
 const SLICES = 20
 /**
- * Most characters of data in the answer of `listEvents`, unless a single event has more. One slice ends at `PAGE_LENGTH`.
+ * Maximum number of characters of data in the answer of `listEvents`, unless a single event has more. One slice ends at
+ * `PAGE_LENGTH`.
  */
 const ANSWER_LENGTH = 16 * 1024 * 1024
 
@@ -47,7 +48,8 @@ const FIND_FIRST_FROM = statement(
 
 /**
  * The first row of the log for whose id `isBefore` is `false`. Ids are ordered like positions, so a binary search finds the row
- * without an index. The search goes by the positions of all environments, because no index has those of one.
+ * without an index of ids. The search looks at the rows of all environments, because no index has the positions of one environment
+ * alone.
  */
 function* firstNotBefore(isBefore: (id: string) => boolean): Program<Row | undefined> {
   let found: Row | undefined
@@ -65,7 +67,7 @@ function* firstNotBefore(isBefore: (id: string) => boolean): Program<Row | undef
   return found
 }
 
-/** The position of an event. */
+/** The position of the event or message with an id; `undefined` when the environment has none. */
 export const findEvent = inEnvironment(
   "findEvent",
   function* (tx: Transaction, environment: string, eventId: string): Program<number | undefined> {
@@ -251,10 +253,10 @@ function* positionAt(time: number): Program<number> {
 }
 
 /**
- * Lists events, without those that the caller may not see (`shows`). With a name, an entity id or an idempotency key, only
- * matching events are read. With other filters, an answer looks at 10,000 rows of the log at most, so it may have fewer events than
- * its limit and still have a cursor. Times are found by ids, which are ordered like the log. When the clock was set back, the
- * same time occurred twice. A list that ends at such a time (`until`) may lack some of its events.
+ * Lists events, without those that the caller may not see (`shows`). An answer looks at 10,000 rows of the log at most: with an
+ * idempotency key, an entity id or an exact name, at rows that have it, and otherwise at all rows. So it may have fewer events
+ * than its limit and still have a cursor. Times are found by ids, which are ordered like the log. When the clock was set back,
+ * the same time occurred twice. A list that ends at such a time (`until`) may lack some of its events.
  */
 export const listEvents = (
   store: StoreService,

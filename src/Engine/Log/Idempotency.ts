@@ -27,7 +27,7 @@ export interface Fingerprint {
   readonly earlier: string
 }
 
-/** The content of a call. Its data is a JSON string. */
+/** The content of a call. Its data is a JSON text. */
 export interface CallContent {
   readonly name: string
   readonly version?: number
@@ -49,7 +49,7 @@ export const fingerprint = (
 const hash = (parts: unknown): string =>
   createHash("sha256").update(JSON.stringify(parts)).digest("base64").slice(0, 22)
 
-/** The JSON string of a value, with the members of objects sorted. */
+/** The JSON text of a value, with the members of objects sorted. */
 const ordered = (value: unknown): string => {
   if (Array.isArray(value)) return `[${value.map(ordered).join(",")}]`
   if (!isObject(value)) return JSON.stringify(value)

@@ -41,8 +41,8 @@ export interface LogQuery {
   /** Names or patterns, of which one must match; absent for all names. */
   readonly patterns?: ReadonlyArray<string>
   /**
-   * How many rows to look at, whether they match or not. It limits the work of one call. When matches are found without looking
-   * at other rows, the result has this many at most.
+   * How many rows to look at, whether they match or not. It limits the work of one call. When matches are rare, as many matching
+   * rows may follow, by the index of names.
    */
   readonly limit: number
 }
@@ -55,6 +55,10 @@ export interface LogBackQuery extends Omit<LogQuery, "after"> {
   readonly before: number
 }
 
+/**
+ * A page of the log, newest first: `position` is the oldest one that was looked at, and `atEnd` is about the beginning of the
+ * log.
+ */
 export interface LogBackPage extends LogPage {
   /** How many rows were looked at. */
   readonly rows: number

@@ -121,7 +121,7 @@ export const readLogBack = inEnvironment(
   () => "read the log"
 )
 
-/** Most characters of events on one page, not counting the last one. */
+/** A page of events ends with the event that exceeds this number of characters, of data and metadata. */
 const EVENTS_LENGTH = 4 * 1024 * 1024
 
 /** The rows of the events with these keys, as many as fit on one page, and at least one. */
@@ -146,7 +146,10 @@ const COUNT_EVENTS_AFTER = statement(
   "SELECT count(*) AS n FROM events WHERE environment = ? AND kind = ? AND name = ? AND position > ?"
 )
 
-/** Counts rows of a kind after a position whose names match a pattern. It counts each name alone, which the index makes cheap. */
+/**
+ * Counts rows of a kind after a position whose names match one of the patterns. It counts each name alone, which the index makes
+ * cheap.
+ */
 export function* countAfter(
   environment: number,
   kind: LogEntryKind,
@@ -166,7 +169,7 @@ const FIND_NEWEST_EVENT_OF_NAME = statement(
   "SELECT max(position) AS position FROM events WHERE environment = ? AND kind = ? AND name = ?"
 )
 
-/** Position of the newest row of a kind whose name matches a pattern; 0 when there is none. */
+/** Position of the newest row of a kind whose name matches one of the patterns; 0 when there is none. */
 export function* newestOf(
   environment: number,
   kind: LogEntryKind,
@@ -224,9 +227,9 @@ function* readNames(
   }
 }
 
-/** Most names in the log that are checked for a match. */
+/** Maximum number of names in the log that are checked for a match. */
 const MAX_CHECKED_NAMES = 128
-/** Most matching names whose rows one statement merges. Each name takes time. */
+/** Maximum number of matching names whose rows one statement merges. Each name takes time. */
 const FITTING_NAMES = 32
 
 /** The names in the log that match, if they are few and quickly found; otherwise `undefined`. */

@@ -74,7 +74,9 @@ function* matches(
     trigger: yield* trigger()
   })
   if (exceeded === true) {
-    tx.changes.warnings.push(`Event "${view.name}" ${view.id}: match of a wait: ${error}`)
+    tx.changes.warnings.push(
+      `Event "${view.name}" ${view.id}: a wait does not get it, because the wait's \`match\` failed: ${error}`
+    )
   }
   return matched
 }

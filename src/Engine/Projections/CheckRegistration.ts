@@ -4,7 +4,7 @@ import { checkProjectionEvents, checkProjectionName } from "../../Projection/Pro
 import type { ProjectionRegistration } from "../../Protocol/ProjectionOwners.ts"
 import { show } from "../../Show.ts"
 
-/** Throws an error when the registration of a projection is invalid. */
+/** Throws `ValidationError` when the registration of a projection is invalid. */
 export const checkRegistration = ({ events, mode, name, partitionKey }: ProjectionRegistration): void => {
   const label = `Projection "${checkProjectionName(name)}"`
   checkProjectionEvents(events, label)

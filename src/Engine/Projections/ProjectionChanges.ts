@@ -7,7 +7,7 @@ import { cursorOf, shownEpoch, summaryOf, findState, toState } from "./Projectio
 import type { ProjectionChangePage, ProjectionChangeQuery, ProjectionState } from "./ProjectionRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
-/** Most states that one read looks at. */
+/** Maximum number of states that one read looks at. */
 const MAX_ROWS = 1000
 /** A read returns no more states once those that it has reach this size, bytes. */
 const MAX_BYTES = 4 * 1024 * 1024

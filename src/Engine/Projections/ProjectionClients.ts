@@ -33,10 +33,10 @@ import * as ProjectionInspection from "./ProjectionInspection.ts"
 import { type ProjectionInfo, projectionKey } from "./ProjectionRecords.ts"
 import { explainStatus, iso, toRunError, toStatus } from "./ProjectionStatusText.ts"
 
-/** Most rows of the log that one turn of the event loop looks at. */
+/** Maximum number of rows of the log that one turn of the event loop looks at. */
 const PAGE_ROWS = 250
 
-/** Most projections that one turn of the event loop reads. */
+/** Maximum number of projections that one turn of the event loop reads. */
 const PAGE_PROJECTIONS = 100
 
 /** The operations of clients of any environment. */

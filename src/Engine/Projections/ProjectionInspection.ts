@@ -74,8 +74,9 @@ export const getProjectionState = inEnvironment(
 const FEW = 4
 
 /**
- * Whether everything up to `target` is projected, that is, whether no event of the projection is in between. Each call looks at
- * about `limit` rows. When it is `open`, more rows must be looked at: `checked` is where the next call begins.
+ * Whether everything up to `target` is projected, that is, whether no event of the projection is between its position and
+ * `target`. Each call looks at about `limit` rows. When it is `open`, more rows must be looked at: `checked` is where the next
+ * call begins.
  */
 export const isProjectionAt = inEnvironment(
   "isProjectionAt",

@@ -99,8 +99,9 @@ const SHORTEN_LEASES = statement(
 )
 
 /**
- * Releases the projections of workers whose process is gone. It is called when the database is opened, and when one of several
- * engines is gone. It runs across environments, because the workers may be in any of them.
+ * Releases the projections of workers that were in the process of an engine that is gone. Those of other workers have leases,
+ * which expire. It is called when the database is opened, and when one of several engines is gone. It runs across environments,
+ * because the workers may be in any of them.
  */
 export const recoverProjections = acrossEnvironments(
   "recoverProjections",

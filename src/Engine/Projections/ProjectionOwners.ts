@@ -22,11 +22,11 @@ import * as ProjectionOwnerReads from "./ProjectionOwnerReads.ts"
 import { type ProjectionClaimRequest, projectionKey, type ProjectionToken } from "./ProjectionRecords.ts"
 import * as ProjectionSaveRows from "./ProjectionSaveRows.ts"
 
-/** Most rows of the log that one turn of the event loop looks at. */
+/** Maximum number of rows of the log that one turn of the event loop looks at. */
 const PAGE_ROWS = 250
 
-/** Most bytes of events in one batch, unless a single event has more. */
-const BATCH_BYTES = 4 * 1024 * 1024
+/** Maximum number of characters of events in one batch, unless a single event has more. */
+const BATCH_LENGTH = 4 * 1024 * 1024
 
 /**
  * How many rows without a matching event it takes until the position is saved. After a restart, these rows need not be looked at
@@ -92,13 +92,14 @@ export const makeOwners = (store: StoreService, waitUntilFound: WaitUntilFound):
       } as const
     })
 
+  /** `undefined` when there is nothing yet. The `batch` is `undefined` when the claim is gone. */
   const findBatch = (
     token: ProjectionToken,
     limit: number
   ): Effect.Effect<{ readonly batch: ProjectionBatch | undefined } | undefined, EngineError> =>
     Effect.gen(function* () {
       let found: ReadonlyArray<ProjectionLogEvent> = []
-      let bytes = 0
+      let length = 0
       let seen = 0
       let after = searchedTo.get(token.token) ?? 0
       let rows = limit
@@ -118,13 +119,13 @@ export const makeOwners = (store: StoreService, waitUntilFound: WaitUntilFound):
         }
         if (page.events.length > 0) {
           found = found.length === 0 ? page.events : [...found, ...page.events]
-          for (const event of page.events) bytes += sizeOf(event)
+          for (const event of page.events) length += lengthOf(event)
         }
         after = page.position
         seen += rows
         if (found.length > 0) {
           // events that were found are returned now: they do not wait while a log with few matches is searched further
-          const goesOn = !page.atEnd && found.length < limit && bytes < BATCH_BYTES && seen < maxReadEvents
+          const goesOn = !page.atEnd && found.length < limit && length < BATCH_LENGTH && seen < maxReadEvents
           if (goesOn) continue
           return { batch: bounded(found, limit, page.position) }
         }
@@ -183,27 +184,29 @@ export const makeOwners = (store: StoreService, waitUntilFound: WaitUntilFound):
         renew: (lease) =>
           toConnectionErrors(store.write(ProjectionOwnerRows.renewProjection(tokenOf(lease)))),
         release: (lease) =>
-          // the claim is taken back when the database is opened again
           Effect.catch(release(tokenOf(lease)), (error) =>
-            Effect.logWarning(`Projection "${lease.name}" could not be released`, error)
+            Effect.logWarning(
+              `Projection "${lease.name}" could not be released: no other worker gets it before this engine has stopped`,
+              error
+            )
           )
       }
     }
   }
 }
 
-const sizeOf = ({ data, metadata }: ProjectionLogEvent): number => data.length + (metadata?.length ?? 0)
+const lengthOf = ({ data, metadata }: ProjectionLogEvent): number => data.length + (metadata?.length ?? 0)
 
 const bounded = (
   found: ReadonlyArray<ProjectionLogEvent>,
   limit: number,
   position: number
 ): ProjectionBatch => {
-  let bytes = 0
+  let length = 0
   let count = 0
   for (const event of found) {
-    bytes += sizeOf(event)
-    if (count > 0 && (count >= limit || bytes > BATCH_BYTES)) break
+    length += lengthOf(event)
+    if (count > 0 && (count >= limit || length > BATCH_LENGTH)) break
     count++
   }
   const events = found.slice(0, count)

@@ -176,8 +176,8 @@ const DELETE_OLD_STATES = statement(
 )
 
 /**
- * Deletes a few of the states from before the last rebuild. No save deletes all of them, so a rebuild does not take longer the
- * more there are.
+ * Deletes a few of the states from before the last rebuild: {@link LEFTOVERS} at most, so that no save takes longer the more there
+ * are.
  */
 function* clearLeftovers(row: Row): Program<void> {
   if (row.epoch === 0) return

@@ -68,7 +68,7 @@ export const explainStatus = (info: ProjectionInfo): string => {
       : ` ${deadLetters === 1 ? "1 event is a dead letter" : `${deadLetters} events are dead letters`}.`) +
     (info.eventsGoneAt === undefined
       ? ""
-      : ` Some events up to ${iso(info.eventsGoneAt)} have been deleted: its state lacks them.`)
+      : ` Some events up to ${iso(info.eventsGoneAt)} have been deleted: the projection does not get them.`)
   if (paused !== undefined) {
     const reason = paused.reason === undefined ? "" : ` (${paused.reason})`
     return `Paused by ${paused.by} at ${iso(paused.at)}${reason}; ${waiting}.${letters}`

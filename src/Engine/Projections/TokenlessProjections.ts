@@ -60,7 +60,7 @@ function* registerTokenless(
   if (owner === undefined) yield* registerProjection(tx, environment, registration)
 }
 
-/** Most rows of the log that one poll looks at. */
+/** Maximum number of rows of the log that one read looks at. */
 const MAX_LOG_ROWS = 5000
 
 const UPDATE_OWNER = statement(

@@ -22,7 +22,7 @@ import { type ConnectionSink, type Subscribed, Subscriber } from "./Subscriber.t
 import type { SubscriptionHub } from "./SubscriptionHub.ts"
 import type { Target } from "./Target.ts"
 
-/** Most bytes of answers that a client may leave unread before it is disconnected. */
+/** Maximum number of bytes that a client may leave unread. With the next answer it is disconnected. */
 export const MAX_BACKLOG = 16 * 1024 * 1024
 const POLICY_VIOLATION = 1008
 const GOING_AWAY = 1001
@@ -36,7 +36,7 @@ export interface Guard {
   readonly may: (access: EventAccess) => boolean
   /** Whether the client may have events of an entity's stream. */
   readonly mayRead: (entityId: string) => boolean
-  /** Throws an `IronflowError` when the client may not be a member of a group. A group gives its members all events. */
+  /** Throws an `IronflowError` when the client may not be a member of a group. A group gives its members all events of its pattern. */
   readonly checkGroup: (pattern: string) => void
 }
 

@@ -54,7 +54,7 @@ export interface EngineConsumerGroups extends Raw<ConsumerGroupsApi<EffectKind>,
   ) => Effect.Effect<ConsumerGroup, EngineError>
 }
 
-/** How many groups one page has. Each group is read in its own turn of the event loop, because its lag is counted. */
+/** How many groups one page has at most. Each group is read in its own turn of the event loop, because its lag is counted. */
 export const GROUPS_PAGE = 50
 
 export class ConsumerGroups extends Context.Service<
@@ -101,7 +101,7 @@ const make = (
       const query = yield* checked(() => {
         if (!/^\d{0,15}$/.test(cursor)) {
           throw new ValidationError(
-            "The cursor is not one that this engine returned: pass the nextCursor of the previous page"
+            "The cursor is not one that a list of consumer groups returned: pass the nextCursor of the previous page"
           )
         }
         if (status !== undefined) oneOf("status", ["active", "paused"], status)
@@ -166,7 +166,7 @@ const make = (
           }
           if (!Number.isSafeInteger(after) || after < 0) {
             throw new ValidationError(
-              `\`after\` of deadLetters must be a position from 0 up, got ${show(after)}`
+              `\`after\` of deadLetters must be a position: an integer, at least 0, got ${show(after)}`
             )
           }
           return toChoice(name, options)
@@ -336,7 +336,7 @@ const toGroup = (info: GroupInfo, members: ReadonlyArray<Member>, now: number): 
 
 const count = (n: number, one: string, many: string): string => (n === 1 ? `1 ${one}` : `${n} ${many}`)
 
-/** Explains in one to three sentences why the group gets what it gets. */
+/** Explains in a few sentences why the group gets what it gets. */
 const explain = (info: GroupInfo, members: ReadonlyArray<Member>, now: number): string => {
   const { deadLetters } = info
   const dead =

@@ -1,8 +1,9 @@
 /**
  * Deliveries: the items that a consumer group has given to its members and that are not finished (guarantee G12).
  *
- * A delivery is finished when its holder says so. Until then, it has one holder. When its time is up, or the holder is gone, the
- * next claim gives it to another holder. A holder is one subscription of one connection, so it belongs to one environment.
+ * A delivery is finished when its holder acks it, or when it becomes a dead letter. Until then, it has one holder at most: a
+ * later claim gives it to a member again when its time is up, when it has failed and is due again, or when its holder is gone. A
+ * holder is one subscription of one connection, so it belongs to one environment.
  */
 import { calculateBackoff } from "../../Backoff.ts"
 import {
@@ -18,7 +19,7 @@ import {
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import type { Extension, DeliveryResult } from "./GroupRecords.ts"
 
-/** Most dead letters that a group keeps. */
+/** Maximum number of dead letters that a group keeps. */
 export const MAX_DEAD_LETTERS = 1000
 
 const DELETE_HELD_DELIVERY = statement(
@@ -59,7 +60,7 @@ function* fail(
     return true
   }
   const { firstMs, longestMs, maxRedeliveries } = redelivery
-  // the next claim gives the delivery up, and tells the members
+  // after the last redelivery, the next claim gives the delivery up, and tells the members
   const delayMs = failures > maxRedeliveries ? 0 : calculateBackoff(failures, firstMs, longestMs)
   yield* write(UPDATE_FAILURES, tx.now() + delayMs, failures, reason ?? null, group, position)
   return true
@@ -183,7 +184,7 @@ export const recoverDeliveries = acrossEnvironments(
 )
 
 /**
- * Settles deliveries, or gives them back. Does not change deliveries that the holder no longer holds. Returns which ones were
+ * Settles deliveries: as done, or as failed. Does not change deliveries that the holder no longer holds. Returns which ones were
  * settled.
  */
 export const settleDeliveries = inEnvironment(

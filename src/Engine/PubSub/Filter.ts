@@ -10,8 +10,8 @@ export interface Filter {
 }
 
 /**
- * Compiles the filter of `whose`, such as `subscription to "order.*"`. When the filter exceeds its budget for an event, the event
- * is rejected; the first time, that is logged. Throws `ValidationError`.
+ * Compiles the filter of `whose`, such as `subscription to "order.*"`. An event for which the filter fails is rejected. The first
+ * time that this is because the filter exceeds its budget, it is logged. Throws `ValidationError`.
  */
 export const makeFilter = (
   text: unknown,

@@ -20,7 +20,7 @@ const PAGE = 256
 
 const FIND_GROUP = statement(
   "GroupClaims.findGroup",
-  "SELECT environment, kind, names, filter, cursor FROM consumer_groups WHERE key = ? AND environment = ? AND paused_at IS NULL"
+  "SELECT environment, name, kind, names, filter, cursor FROM consumer_groups WHERE key = ? AND environment = ? AND paused_at IS NULL"
 )
 
 const LIST_DUE_DELIVERIES = statement(
@@ -136,7 +136,7 @@ function* claimNextRows(
       row.erased_at === null &&
       (group.kind === null || group.kind === row.kind) &&
       fits(String(row.name))
-    if (wanted && (group.filter === null || accepts(tx, String(group.filter), row))) {
+    if (wanted && (group.filter === null || accepts(tx, group, row))) {
       const member = turns.next()
       if (member === undefined) {
         full = true
@@ -153,10 +153,12 @@ function* claimNextRows(
   return isLong || (!full && rows.length === PAGE)
 }
 
-const accepts = (tx: Transaction, filter: string, row: Row): boolean => {
-  const { error, exceeded, matched } = evaluateExpression(filter, { event: viewOfRow(row) })
+const accepts = (tx: Transaction, { filter, name }: Row, row: Row): boolean => {
+  const { error, exceeded, matched } = evaluateExpression(String(filter), { event: viewOfRow(row) })
   if (exceeded === true) {
-    tx.changes.warnings.push(`Event "${row.name}" ${row.id}: filter of a consumer group: ${error}`)
+    tx.changes.warnings.push(
+      `Event "${row.name}" ${row.id}: consumer group "${name}" does not get it, because the group's filter failed: ${error}`
+    )
   }
   return matched
 }

@@ -199,7 +199,7 @@ function* rowOfKey(tx: Transaction, environment: string, key: number): Program<R
   return within === undefined ? undefined : yield* get(FIND_GROUP_IN_ENVIRONMENT, key, within)
 }
 
-/** Most patterns that an error about an ambiguous name lists. */
+/** Maximum number of patterns that an error about an ambiguous name lists. */
 const NAMED = 10
 
 /** The group that the name and the pattern mean. Fails with `ConsumerGroupNotFoundError` or `ValidationError`. */

@@ -22,7 +22,7 @@ export interface GroupDefinition extends GroupChoice {
   readonly names: string
   readonly filter?: string
   readonly settings: StoredSettings
-  /** JSON string. */
+  /** JSON text. */
   readonly metadata?: string
 }
 

@@ -17,7 +17,7 @@ import type { Target } from "./Target.ts"
 /** How many rows of the log one read looks at. */
 const PAGE = 500
 
-/** Most rows that are looked at to find the events of a replay. */
+/** About how many rows are looked at, at most, to find the events of a replay. */
 const REPLAY_ROWS = 100_000
 
 interface PositionOf {

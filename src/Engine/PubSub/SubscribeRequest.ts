@@ -30,7 +30,7 @@ export interface SubscribeRequest {
   readonly ackWaitMs: number
   /** How many events the client wants to hold at once, as a member of a group. */
   readonly capacity?: number
-  /** How many past events to deliver first. */
+  /** How many past events to deliver first, at most `MAX_REPLAY`. */
   readonly replay: number
   readonly group?: { readonly namespace: string; readonly name: string; readonly pattern: string }
   /** The position after which to begin, if the client gives one. */
@@ -64,7 +64,9 @@ export const readRequest = (
   const { ackMode, ackWait, backpressure, buffer } = options
   const replay = options.replay ?? 0
   if (typeof replay !== "number" || !Number.isInteger(replay) || replay < 0) {
-    throw new ValidationError(`\`replay\` must be a number of events from 0 up, got ${show(replay)}`)
+    throw new ValidationError(
+      `\`replay\` must be a number of events: an integer, at least 0, got ${show(replay)}`
+    )
   }
   const { consumerGroup, filter, namespace = "default" } = options
   const target = readPattern(pattern, consumerGroup !== undefined)

@@ -1,6 +1,6 @@
 /**
- * A subscription without a group. It is live while its connection keeps up. When the connection does not, the subscription reads
- * the log by itself, so that items that wait for a slow connection are in the log and not in memory.
+ * A subscription without a group. It is live while its connection keeps up. When the connection does not, the subscription drops
+ * items (with backpressure `drop`), or reads the log by itself, so that items that wait for it are in the log and not in memory.
  */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
@@ -327,7 +327,7 @@ export class Subscriber implements Subscribed, Listener {
 }
 
 export const slowConsumer = (pattern: string): string =>
-  `The client reads "${pattern}" too slowly: its events are now read from the log at the pace of the client`
+  `The client reads "${pattern}" too slowly: the events that follow wait in the engine, and are sent as fast as the client reads them`
 
 export const givenUp = (id: string, attempts: number): string =>
   `Event ${id} will not be delivered again: it was delivered ${attempts} times and never acked`

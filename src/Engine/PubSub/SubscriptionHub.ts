@@ -240,8 +240,9 @@ export class SubscriptionHub {
   }
 
   /**
-   * The group of a shape. A new group begins after the position `after`; by default at the end of the log. A group that a client
-   * `continues` must exist. Fails with code `CONSUMER_GROUP_CONFLICT` when the group is configured with another filter than the one that the member asks for.
+   * The group of a shape. A new group begins after the position `after`; by default at the end of the log. Fails with code
+   * `CONSUMER_GROUP_CONFLICT` when the group is configured with another filter than the one that the member asks for, and with
+   * `CONSUMER_GROUP_DELETED` when a group that the client `continues` does not exist any more.
    */
   openGroup(
     environment: string,

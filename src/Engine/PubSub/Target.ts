@@ -33,7 +33,7 @@ export const readTarget = (pattern: unknown): Target => {
     return { ...target("log", ">", "event"), fitsEntity: compilePattern(path) }
   }
   if (/^system(\.|$)/.test(pattern)) {
-    // strictly, the pattern would not match topics with two more tokens, but it is meant for those
+    // `*` stands for one token, and topics of secrets have two more, but this pattern is meant for all of them
     const about = pattern.split(".", 2)[1]
     return {
       ...target("system", pattern === "system.secret.*" ? "system.secret.>" : pattern),

@@ -212,8 +212,7 @@ export const deleteOldMessages = inEnvironment(
   () => "delete old messages"
 )
 
-/** Where the deletion of old messages goes on: after a topic, or in the next environment. */
-/** How far a sweep has come. */
+/** How far the deletion of old messages has come: it goes on after the topic, or without one in the next environment. */
 export interface SweptTo {
   readonly environment: string
   readonly topic?: string
@@ -236,7 +235,7 @@ export const sweepMessages = (
     return { after: { environment, ...(deleted.after === undefined ? {} : { topic: deleted.after }) } }
   })
 
-/** A topic with its lag. A topic without messages has zeros. */
+/** A topic with its lag. A topic that never had a message has zeros. */
 export const getTopic = (
   store: StoreService,
   environment: string,

@@ -13,7 +13,7 @@ import type { PostError } from "./HttpPost.ts"
 /** How long a description may take, milliseconds. */
 const DESCRIBE_MS = 10_000
 
-/** Most bytes of a description: several times as many as may be registered from it. */
+/** Maximum number of bytes of a description: several times as many as may be registered from it. */
 const DESCRIPTION_BYTES = 4 * 1024 * 1024
 /**
  * The first delay between probes of an endpoint, milliseconds. It doubles up to a second, and then grows by a fifth each time.
@@ -102,7 +102,7 @@ export class Availability {
       const isFirst = this.#probeMs === FIRST_PROBE_MS
       this.#probe(this.#probeMs)
       return isFirst
-        ? Effect.logWarning(`${this.whyNot}. Its runs wait, and the engine keeps trying`)
+        ? Effect.logWarning(`${this.whyNot}. The runs of this endpoint wait, and the engine keeps trying`)
         : Effect.void
     })
   }
@@ -147,7 +147,9 @@ export class Availability {
             this.#options.onChange(false, this.whyNot)
             this.#probe(again)
             return isNew
-              ? Effect.logWarning(`${this.whyNot}. Its runs wait, and the engine keeps trying`)
+              ? Effect.logWarning(
+                  `${this.whyNot}. The runs of this endpoint wait, and the engine keeps trying`
+                )
               : Effect.void
           })
       })

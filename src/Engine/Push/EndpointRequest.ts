@@ -21,7 +21,7 @@ export interface EndpointRequest {
   readonly timeoutMs: number
   /** Completes when the request is to be aborted. */
   readonly hangUp?: Effect.Effect<void>
-  /** Most bytes that the answer may have. */
+  /** Maximum number of bytes that the answer may have. */
   readonly most?: number
 }
 

@@ -178,7 +178,7 @@ export class PushEndpoints {
     })
   }
 
-  /** Removes an endpoint. Its functions stay registered, and nothing runs them. Returns whether the endpoint existed. */
+  /** Removes an endpoint. Its functions stay registered, without an endpoint. Returns whether the endpoint existed. */
   remove(environment: string, text: string): Effect.Effect<boolean, ValidationError | StoreError> {
     const registered = this.#options.functions
     return Effect.suspend(() => {

@@ -21,8 +21,9 @@ import { makeSettings, PushSettings } from "./PushSettings.ts"
 /** Push endpoints. From their registration by URL on, they are called until they are removed. */
 export interface PushService {
   /**
-   * Requests the functions of the handler at the URL, and registers them. Fails with `ValidationError` when the URL or a function
-   * is invalid, and with code `ENDPOINT_UNAVAILABLE` when the handler does not answer.
+   * Requests the functions of the handler at the URL, and registers them. Fails with `ValidationError` when the URL, its address
+   * or a function is not allowed, or the handler was not made with this package, and with code `ENDPOINT_UNAVAILABLE` when the
+   * handler does not answer, or answers with an error.
    */
   readonly register: (
     environment: string,

@@ -14,9 +14,9 @@ export interface PushSettings {
   readonly allowPrivateNetworks: boolean
   /** How long one turn may take to answer, milliseconds. */
   readonly timeoutMs: number
-  /** Most bytes that the answer of an endpoint may have. */
+  /** Maximum number of bytes that the answer of an endpoint may have. */
   readonly maxResponseBytes: number
-  /** Most turns that are active at one endpoint at a time. */
+  /** Maximum number of turns that one engine has active at one endpoint at a time. */
   readonly maxConcurrent: number
 }
 
@@ -49,7 +49,9 @@ export const makeSettings = (
   }
   for (const name of ["timeoutMs", "maxResponseBytes", "maxConcurrent"] as const) {
     if (!Number.isSafeInteger(settings[name]) || settings[name] <= 0) {
-      throw new ValidationError(`push: \`${name}\` must be a positive integer, got ${show(settings[name])}`)
+      throw new ValidationError(
+        `push: \`${name}\` must be an integer, at least 1, got ${show(settings[name])}`
+      )
     }
   }
   return settings

@@ -353,7 +353,9 @@ export class PushTurnRequests {
       Effect.orDie,
       Effect.flatMap((held) =>
         held
-          ? Effect.logWarning(`A turn of run ${job.runId} was lost at the endpoint ${url}: ${why}`)
+          ? Effect.logWarning(
+              `A turn of run ${job.runId} was lost at the endpoint ${url}: ${why}. Unless the run is paused, it is handed out again`
+            )
           : Effect.void
       )
     )

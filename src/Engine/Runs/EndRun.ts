@@ -119,7 +119,7 @@ export function* endRun(
   yield* startAfterFailure(tx, run, ending.error, now)
 }
 
-/** Most characters of the error message in hook calls. The run keeps the full message. */
+/** Maximum number of characters of the error message in hook calls. The run keeps the full message. */
 const MOST_MESSAGE = 2000
 
 const FIND_CREATION_TIME = statement("EndRun.findCreationTime", "SELECT created_at FROM runs WHERE key = ?")

@@ -45,8 +45,8 @@ export interface WorkerHere {
 /** The result of connecting a worker. */
 export type ConnectResult =
   /**
-   * It may have moved from another engine. `batch` is the number of its last batch of reports there, and `acks` is the JSON of
-   * the answers to that batch.
+   * The worker is connected to this engine. It may have moved from another one: `batch` is the number of its last batch of reports
+   * there, and `acks` is the JSON text of the answers to that batch.
    */
   | {
       readonly _tag: "Connected"
@@ -56,7 +56,7 @@ export type ConnectResult =
     }
   /** A worker with this id is connected to another engine. */
   | { readonly _tag: "Elsewhere"; readonly engine: string; readonly environment: string }
-  /** The worker has registered with another engine since. */
+  /** The same process has registered elsewhere since, with this number. */
   | { readonly _tag: "Stale"; readonly number: number }
 
 const PUT_WORKER = variant(
@@ -200,7 +200,7 @@ const UPDATE_BATCH = variant(
   "UPDATE node_workers SET batch = ?, acks = ? WHERE worker = ? AND node = ? AND session = ?"
 )
 
-/** Most characters of answers that are stored for another engine. Larger answers are computed again there. */
+/** Maximum number of characters of answers that are stored for another engine. Larger answers are computed again there. */
 const MOST_ACKS = 64 * 1024
 
 /** Names a batch of reports: a session numbers its batches. */

@@ -7,10 +7,10 @@ import type { RunningStep } from "../../Protocol/RunningSteps.ts"
 import { acceptsLabels } from "../Functions/Registry.ts"
 import type { OtherEngine } from "./EngineWorkers.ts"
 import type { RunSituation } from "./RunRecords.ts"
-import { type Holder, type Lease, whyStuck } from "./Stuck.ts"
+import { type Lease, type LeaseHolder, whyStuck } from "./Stuck.ts"
 
 /** A worker that is connected now. */
-export interface LiveWorker extends Holder {
+export interface LiveWorker extends LeaseHolder {
   readonly id: string
   readonly functionIds: ReadonlySet<string>
   /** The code version of each of its functions, by function id. */

@@ -13,7 +13,7 @@ interface Minute {
   failed: number
 }
 
-/** Most functions that are counted. Beyond that, the one that was inactive for longest is dropped. */
+/** Maximum number of functions that are counted. Beyond that, the one that was inactive for longest is dropped. */
 const MOST_FUNCTIONS = 1000
 
 class Rates {

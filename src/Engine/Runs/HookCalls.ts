@@ -9,7 +9,7 @@ import { defineCache } from "../Store/Cache.ts"
 import { acrossEnvironments, all, get, type Program, statement, write } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
-/** Most calls that are kept. Further calls are dropped. */
+/** Maximum number of calls that are kept. Further calls are dropped. */
 export const MOST_CALLS = 10_000
 
 /** The part of a hook that decides whether it is called. The rest is not known here. */

@@ -4,11 +4,11 @@ import { statement, type Program, all, affected, write, get } from "../Store/Pro
 import { type Transaction, asMoment } from "../Store/Transaction.ts"
 import type { JournalEntry, OpenStep, Outcome } from "../../Protocol/Worker.ts"
 import { readKind } from "./StepKinds.ts"
-import { outcomeIn, clearSuspicion, notifyStepEnded, outcomeColumns } from "./Waits.ts"
+import { notifyStepEnded, outcomeColumns, outcomeIn } from "./Waits.ts"
 import { RUN_ITSELF } from "./WaitKinds.ts"
 import type { StepKind } from "../../StepKind.ts"
 import type { LeasedRun } from "./LeaseCache.ts"
-import { suspectsOf } from "./Suspects.ts"
+import { clearSuspicion, suspectsOf } from "./Suspects.ts"
 
 const LIST_STEPS = statement("Journal.listSteps", "SELECT * FROM steps WHERE run = ? ORDER BY seq")
 
@@ -69,7 +69,7 @@ export function* insertStep(
     asMoment(startedAt),
     asMoment(endedAt)
   ]
-  // only suspects and observers need to know whether the step is new, or was reported again
+  // only suspects (see `Suspects.ts`) and observers need to know whether the step is new, or was reported again
   if (suspectsOf(tx).isEmpty && !hasStepObservers(tx)) return yield* write(INSERT_STEP, ...values)
   if ((yield* affected(INSERT_STEP, ...values)) === 0) return
   if (!suspectsOf(tx).isEmpty) yield* clearSuspicion(tx, run.key)

@@ -11,7 +11,7 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 import { readRates } from "./FailureRates.ts"
 import { callHooks } from "./HookCalls.ts"
 import { Status } from "./StatusRows.ts"
-import { type Holders, readLease, whyStuck } from "./Stuck.ts"
+import { type FindHolder, readLease, whyStuck } from "./Stuck.ts"
 import { startFor, startListeners } from "./SystemRuns.ts"
 import { functionIdOf } from "./RunObservers.ts"
 
@@ -123,13 +123,13 @@ const readStuckCandidates = acrossEnvironments(
 /** The runs that can never move again, 100 at most. */
 export const findStuck = (
   store: StoreService,
-  holders: Holders
+  findHolder: FindHolder
 ): Effect.Effect<ReadonlyArray<RunKeys>, StoreError> =>
   Effect.map(store.read(readStuckCandidates()), ({ abandoned, at, leased }) =>
     [
       ...abandoned,
       ...leased
-        .filter(({ lease }) => whyStuck(lease, holders, at) !== undefined)
+        .filter(({ lease }) => whyStuck(lease, findHolder, at) !== undefined)
         .map(({ lease: _, ...run }) => run)
     ].slice(0, MOST_STUCK)
   )

@@ -23,7 +23,7 @@ export interface LeasedRun {
   readonly since?: number
   /** Epoch milliseconds; absent when it was not read. */
   readonly createdAt?: number
-  /** The parts of the run's ending that are already known. Only for a first turn, and only unless its event is large. */
+  /** The parts of the run's ending that are already known. Only for a first turn, unless its event is large. */
   readonly taken?: FirstTurnFacts
   /** Whether the run may have rows in `waits`. */
   mayHaveWaits: boolean

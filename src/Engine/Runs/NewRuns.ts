@@ -69,7 +69,7 @@ export const holdBack = (tx: Transaction, fn: RegisteredFunction, run: NewRun): 
 /** Writes the runs that have no row yet. */
 export const writeNew = (tx: Transaction): Program<void> => writeAll(tx, newRunsOf(tx))
 
-/** The runs of a function that have no row yet; `undefined` when other runs of the function are ready. */
+/** The runs of a function that have no row yet; `undefined` when there are none, or other runs of the function are ready. */
 export const unwrittenRuns = (tx: Transaction, functionKey: number): Array<NewRun> | undefined => {
   const runs = newRunsOf(tx).get(functionKey)
   return isNew(tx, functionKey) ? runs : undefined

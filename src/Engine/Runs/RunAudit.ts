@@ -77,7 +77,7 @@ const LIST_RECORDS = statement(
 
 /** The length of a page in characters. A page ends with the event that reaches it. */
 const PAGE_LENGTH = 1024 * 1024
-/** Most events on a page. */
+/** Maximum number of events on a page. */
 const PAGE_EVENTS = 1000
 
 /** The recorded events of a run after the one with the number `after`, oldest first. Empty for a run that is not recorded. */

@@ -106,7 +106,10 @@ const UPDATE_PAUSE = statement(
   "UPDATE runs SET pause = ?, updated_at = ? WHERE key = ?"
 )
 
-/** Pauses a run. If a client has already paused it, only the reason is replaced. */
+/**
+ * Pauses a run; one with a live turn is paused when that turn ends. If a client has already paused it, only the reason is
+ * replaced. A pause by the engine stays as it is.
+ */
 export const pauseRun = controlling(
   "pauseRun",
   function* (

@@ -35,7 +35,7 @@ const TIMES = 1000
 const FIRST = 1000
 /** How long later slices should take, milliseconds. */
 const SLICE_MS = 20
-/** Most groups that are kept in memory. Counting stops when there are more. */
+/** Maximum number of groups that are kept in memory. Counting stops when there are more. */
 const MOST_GROUPS = 50_000
 
 export interface CountQuery {
@@ -54,7 +54,7 @@ export const countFor = (
   visible: Visible | undefined
 ): Effect.Effect<RunCounts, ValidationError | StoreError> =>
   Effect.gen(function* () {
-    // other runs have no error to group by
+    // runs with other statuses are grouped by error only when they are asked for
     const query = {
       environment,
       filters:

@@ -23,9 +23,9 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
  * How many runs one slice looks at, which takes a few milliseconds. The count is of the matching runs among so many of the newest.
  */
 const SLICE = 5000
-/** Most characters of data that one slice reads, unless a single run has more. */
+/** About how many characters of data one slice reads. */
 const SLICE_LENGTH = 1024 * 1024
-/** Most characters of data on one page, unless a single run has more. */
+/** A page ends with the run that exceeds this number of characters of data. */
 const PAGE_LENGTH = 16 * 1024 * 1024
 
 /** Lists that take more than one slice run one at a time, over all engines of the process. */

@@ -39,7 +39,7 @@ export interface DeletedRuns {
 export interface RunSituation {
   readonly run: Run
   readonly environment: string
-  /** The live lease, if any. */
+  /** The lease, if there is one: live, or revoked while its worker may still work on the turn. */
   readonly lease?: Lease
   /** The engine to which the worker of the lease is connected, when it is not this one. */
   readonly engine?: OtherEngine

@@ -1,4 +1,4 @@
-/** Run retention: deletes runs that ended long ago, with their steps. The log and entity streams are kept. */
+/** Run retention: deletes runs that ended long ago, with their steps, log lines and search attributes. Events are kept. */
 import {
   all,
   allIsolatingDamage,
@@ -26,9 +26,9 @@ const MOST_LOOKED_AT = 5000
 const FIND_NEWEST_RUN = statement("RunRetention.findNewestRun", "SELECT max(key) AS key FROM runs")
 
 /**
- * Deletes runs that ended more than `keepMs` ago, or longer ago than their function's own limit: at most `limit` of them, oldest
- * first. A run whose parent is unfinished is kept. So is the newest run, so that its key is not assigned again. Begins after the
- * run with key `after`. Returns where to go on, unless the end is reached.
+ * Deletes runs that ended more than `keepMs` ago, or than the limit of their function if it has one: at most `limit` of them,
+ * oldest first. A run whose parent is unfinished is kept. So is the newest run, so that its key is not assigned again. Begins
+ * after the run with key `after`. Returns where to go on, unless the end is reached.
  */
 export const deleteEndedRuns = acrossEnvironments(
   "deleteEndedRuns",
@@ -88,7 +88,7 @@ const DELETE_LOGS = statement("RunRetention.deleteLogs", "DELETE FROM run_logs W
 
 const DELETE_RUN = statement("RunRetention.deleteRun", "DELETE FROM runs WHERE key = ?")
 
-/** Deletes a run, with its steps, logs and search attributes. */
+/** Deletes a run, with its steps, log lines and search attributes. */
 export function* deleteRun(key: number): Program<void> {
   yield* write(DELETE_STEPS, key)
   yield* write(DELETE_SUPERSEDED_STEPS, key)

@@ -46,13 +46,13 @@ const INSERT_RUN = statement(
      VALUES (?, ?, ?, ${Status[initialStatus]}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 )
 
-/** Creates a run that can be claimed at once. */
+/** Creates a run. It can be claimed at once, unless its function is paused. */
 export function* createRun(
   tx: Transaction,
   input: {
     readonly environment: number
     readonly fn: RegisteredFunction
-    /** Log position of the trigger; for an invoked run, the end of the log. */
+    /** Log position of the event that starts the run; the end of the log for a run with `data`, whose event is not in the log. */
     readonly event: number
     readonly view: EventView
     readonly id?: string

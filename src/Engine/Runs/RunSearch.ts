@@ -16,7 +16,7 @@ import { type FoundRun, searchRuns, type SearchPlace } from "./RunSearchRows.ts"
 
 /** Time limit of a page, milliseconds. */
 const PAGE_MS = 200
-/** Most characters of data on one page, unless a single run has more. */
+/** A page ends with the run that exceeds this number of characters of data. */
 const PAGE_LENGTH = 16 * 1024 * 1024
 
 /** What the caller may see. */

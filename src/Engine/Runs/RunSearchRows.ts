@@ -21,9 +21,9 @@ import { MAX_COUNTED, FIRST_MOMENT, planOf, plansOf } from "./SearchPlans.ts"
 
 /** How many runs one slice looks at: that takes a few milliseconds. */
 const SLICE = 10_000
-/** Most runs that a slice returns. */
+/** Maximum number of runs that a slice returns. */
 const MAX_SLICE_RUNS = 256
-/** Most characters of data that a slice returns, unless a single run has more. */
+/** A slice ends with the run that exceeds this number of characters of data. */
 const SLICE_LENGTH = 1024 * 1024
 /** A limit that is never reached. */
 const ALL = Number.MAX_SAFE_INTEGER

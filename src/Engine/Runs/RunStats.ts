@@ -16,7 +16,7 @@ type Counted = (typeof counted)[number]
 /** What is measured. */
 type Measured = "waitToStart" | "turn" | "step" | "run" | "timerLateness"
 
-/** Most functions that are counted separately; all others are counted together. */
+/** Maximum number of functions that are counted separately; all others are counted together. */
 export const MAX_FUNCTIONS = 200
 /** How many minutes are kept. */
 const MINUTES = 24 * 60
@@ -32,7 +32,7 @@ export interface MinuteStats extends Readonly<Record<Counted, number>> {
   readonly steps: number
   /** The longest wait of a run for its first turn, milliseconds. */
   readonly longestWaitMs: number
-  /** The longest time from the start to the end of a run, milliseconds. */
+  /** The longest time from the creation to the end of a run, milliseconds. */
   readonly longestRunMs: number
 }
 

@@ -64,8 +64,8 @@ export interface RunsService {
   /** The runs of one environment. */
   readonly in: (environment: string) => RunsOfEnvironment
   /**
-   * The matching runs. `visible` leaves runs out of a search only: a list with one function and one status at most has all of them,
-   * and its reader leaves out those that the caller may not see.
+   * The matching runs. `visible` leaves runs out of a search only: a list with one function and one status at most has all of
+   * them, and its reader leaves out those that the caller may not see.
    */
   readonly list: (
     environment: string,
@@ -287,8 +287,8 @@ const make = (waiting: Waiting): RunsService => {
       store.onCommit(({ activity }) => void (activity.length > 0 && listener(activity)), {
         activity: "steps"
       }),
-    countStuck: Effect.suspend(() => countStuckRuns(store, (id) => workers.holder(id))),
-    findStuck: Effect.suspend(() => findStuck(store, (id) => workers.holder(id)))
+    countStuck: Effect.suspend(() => countStuckRuns(store, (id) => workers.findHolder(id))),
+    findStuck: Effect.suspend(() => findStuck(store, (id) => workers.findHolder(id)))
   }
 }
 
@@ -311,6 +311,6 @@ const checkCursor = (cursor: string, cursors: RegExp): Effect.Effect<void, Valid
     ? Effect.void
     : Effect.fail(
         new ValidationError(
-          "The cursor is not one that this engine returned: pass the nextCursor of the previous page"
+          "The cursor is not one that a list about a run returned: pass the nextCursor of the previous page"
         )
       )

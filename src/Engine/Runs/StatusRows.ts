@@ -79,9 +79,13 @@ export function* mustMove(
   if (changed !== undefined && changed !== 0) return
   const row = yield* get(FIND_STATUS, run)
   const status = statusIn(row)
+  const why =
+    row === undefined
+      ? `The run with the key ${run} is missing in the database`
+      : refusal(String(row.id), status, happening)
   throw new StoreError(
-    `${refusal(String(row?.id ?? `with the key ${run}`), status, happening)}. Nothing was written. ` +
-      "Either this is a fault of the engine, or something else writes to its database",
+    `${why}. Nothing was written. Either something else writes to the database of the engine, which must not happen, or the ` +
+      "engine has a bug: please report it",
     // this engine never writes such a status
     row !== undefined && status === undefined ? { code: "STORE_CORRUPT" } : {}
   )

@@ -16,14 +16,14 @@ import { isRevoked } from "./RevokedLeases.ts"
 import { Status, statusIn } from "./StatusRows.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
-/** What an engine knows of a worker that is connected to it. */
-export interface Holder {
+/** What an engine knows of a connected worker that may hold leases. */
+export interface LeaseHolder {
   /** How long the worker lets one turn of each function take, milliseconds; absent when it has no limits. */
   readonly turnLimits?: ReadonlyMap<string, number> | undefined
 }
 
-/** Finds the connected worker with an id. */
-export type Holders = (workerId: string) => Holder | undefined
+/** Finds the connected worker with an id; `undefined` when it is not connected. */
+export type FindHolder = (workerId: string) => LeaseHolder | undefined
 
 /** The lease of a run, and who holds it. Times are epoch milliseconds. */
 export interface Lease {
@@ -46,16 +46,20 @@ export interface Lease {
 const GRACE_MS = 60_000
 
 /**
- * Why a run with this lease is stuck, as the end of a sentence; `undefined` when it may still move. Without `holders`, only the
+ * Why a run with this lease is stuck, as the end of a sentence; `undefined` when it may still move. Without `findHolder`, only the
  * lease is judged and not its worker.
  */
-export const whyStuck = (lease: Lease, holders: Holders | undefined, now: number): string | undefined => {
+export const whyStuck = (
+  lease: Lease,
+  findHolder: FindHolder | undefined,
+  now: number
+): string | undefined => {
   const { functionId, isRollback, since, until, workerId } = lease
   const latest = now - GRACE_MS
   if (until !== undefined && until <= latest)
     return `the lease ended at ${iso(until)}, and nothing has taken the run back`
-  if (holders === undefined || lease.isRevoked === true) return undefined
-  const holder = holders(workerId)
+  if (findHolder === undefined || lease.isRevoked === true) return undefined
+  const holder = findHolder(workerId)
   // the worker is not connected: a lease with an expiry runs out by itself, one without does not
   if (holder === undefined)
     return until === undefined && since <= latest ? "that worker is not connected any more" : undefined
@@ -128,16 +132,20 @@ export const readLease = (tx: Transaction, row: Row): Lease => ({
 const iso = (at: number): string => new Date(at).toISOString()
 
 /**
- * Counts runs that can never move again: they are neither leased, due nor paused, and wait for nothing that exists. Always 0
- * (guarantee G2). Reads every unfinished run, so it is for checks, not for hot paths.
+ * Counts runs that can never move again: those that are neither leased, due nor paused and wait for nothing that exists, and those
+ * that are stuck with their lease ({@link whyStuck}). It is 0 unless the engine has a bug (guarantee G2). Reads every unfinished
+ * run, so it is for checks, not for hot paths.
  */
-export const countStuckRuns = (store: StoreService, holders?: Holders): Effect.Effect<number, StoreError> =>
+export const countStuckRuns = (
+  store: StoreService,
+  findHolder?: FindHolder
+): Effect.Effect<number, StoreError> =>
   Effect.gen(function* () {
     let from: number | undefined = 0
     let stuck = 0
     while (from !== undefined) {
       const { abandoned, at, leases, next }: Slice = yield* store.read(readUnfinished(from))
-      stuck += abandoned + leases.filter((lease) => whyStuck(lease, holders, at) !== undefined).length
+      stuck += abandoned + leases.filter((lease) => whyStuck(lease, findHolder, at) !== undefined).length
       from = next
       if (from !== undefined) yield* yieldToEventLoop
     }

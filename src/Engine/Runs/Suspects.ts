@@ -126,7 +126,9 @@ const FIND_WORKER = statement(
   "SELECT worker FROM runs WHERE key = ? AND lease IS NOT NULL"
 )
 
-/** Removes suspects whose worker has moved to another engine, if that engine may have ended their leases. */
+/**
+ * Removes suspects that keep others away no longer and that their worker does not hold any more: another engine ended the lease.
+ */
 export function* forgetSuspectsElsewhere(tx: Transaction): Program<void> {
   if (tx.node === undefined) return
   const suspects = suspectsOf(tx)
@@ -148,6 +150,13 @@ export function* refreshLosses(row: Row): Program<number> {
   if ((yield* lastSeq(Number(row.key))) <= Number(row.loss_seq)) return losses
   yield* write(CLEAR_LOSSES, row.key!)
   return 0
+}
+
+/** Notes that the run has advanced: it is no longer a suspect, and its worker may take other suspects. */
+export function* clearSuspicion(tx: Transaction, run: number): Program<void> {
+  if (!suspectsOf(tx).release(run)) return
+  yield* write(CLEAR_LOSSES, run)
+  tx.changes.ready = true
 }
 
 const FIND_LAST_SEQ = statement("Suspects.findLastSeq", "SELECT max(seq) AS seq FROM steps WHERE run = ?")

@@ -29,11 +29,11 @@ export interface RunOfEvent {
   readonly function: number
 }
 
-/** Most characters of the data of a system event, and of all outputs in it together. */
+/** Maximum number of characters of the triggering event's data, and of all outputs together, in the data of a system event. */
 const MOST_DATA = 256 * 1024
-/** Most characters of one output. */
+/** Maximum number of characters of one output. */
 const MOST_OUTPUT = 16 * 1024
-/** Most steps in the data of a system event. */
+/** Maximum number of steps in the data of a system event. */
 const MOST_STEPS = 200
 
 const FIND_FAILED_RUN = statement(
@@ -144,7 +144,7 @@ const FIND_CAUSE = statement("SystemRuns.findCause", "SELECT parent, system_even
 /** How many invocations are followed upwards at most. */
 const MOST_DEEP = 100
 
-/** Whether a system event started the run, or a run above it in its chain of invocations. */
+/** Whether a system event started the run, or a run above it in its chain of invocations. A longer chain counts as started so. */
 function* isOfSystem(run: number): Program<boolean> {
   let key: number | null = run
   for (let depth = 0; key !== null && depth < MOST_DEEP; depth++) {

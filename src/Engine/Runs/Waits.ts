@@ -1,10 +1,11 @@
 /**
  * Open steps, and what happens when their wait ends.
  *
- * The outcome is first stored beside the wait. If the run has a live turn, the worker is told, and decides where the entry goes
- * in the journal (`Settle`). If it has none, the entry enters the journal at once, and the run becomes ready.
+ * A wait has fired when its outcome is known, or when the next attempt of its step may start. The outcome is first stored in the
+ * row of the wait. If the run has a live turn, the worker is told, and decides when the step with this outcome enters the journal
+ * (`Settle`). If it has none, the step enters the journal at once, and the run becomes ready.
  */
-import { suspectsOf } from "./Suspects.ts"
+import { clearSuspicion, suspectsOf } from "./Suspects.ts"
 import { registryOf } from "../Functions/Registry.ts"
 import { markReady } from "../Functions/ReadyFunctions.ts"
 import { hasStepObservers, notifyObservers } from "./RunObservers.ts"
@@ -32,8 +33,8 @@ export const outcomeColumns = (outcome: Outcome): readonly [failed: number, valu
   outcome._tag === "Success" ? [0, outcome.value ?? null] : [1, JSON.stringify(outcome.error)]
 
 /**
- * The outcome in a row of `waits` or `steps`. For a wait that received an event, only the event's position is stored, not its
- * data.
+ * The outcome in a row of `waits` or `steps`. For a wait that received an event, the row has only the event's position in the log
+ * and not its data. That `position` is in the column `event_position` of `waits` and in the column `event` of `steps`.
  */
 export function* outcomeIn(
   tx: Transaction,
@@ -151,24 +152,15 @@ const DELETE_FIRED_WAIT = statement(
 /** Moves a fired wait into the journal. A step between two attempts stays open. */
 export function* settleWait(tx: Transaction, run: number, stepKey: string): Program<void> {
   const values = [tx.nextSeq(), tx.now(), run, stepKey]
-  // only suspects and observers need to know whether the wait was there
-  const isAsked = !suspectsOf(tx).isEmpty || hasStepObservers(tx)
-  const settled = isAsked
+  // only suspects (see `Suspects.ts`) and observers need to know whether the wait was there
+  const isNewsNeeded = !suspectsOf(tx).isEmpty || hasStepObservers(tx)
+  const settled = isNewsNeeded
     ? yield* affected(INSERT_STEP_OF_WAIT, ...values)
     : yield* write(INSERT_STEP_OF_WAIT, ...values)
   yield* write(DELETE_FIRED_WAIT, run, stepKey)
   if (settled === undefined || settled === 0) return
   if (!suspectsOf(tx).isEmpty) yield* clearSuspicion(tx, run)
   yield* notifyStepEnded(tx, run, stepKey)
-}
-
-const CLEAR_LOSSES = statement("Waits.clearLosses", "UPDATE runs SET losses = 0 WHERE key = ?")
-
-/** Notes that the run has advanced: it is no longer a suspect, and its worker may take other suspects. */
-export function* clearSuspicion(tx: Transaction, run: number): Program<void> {
-  if (!suspectsOf(tx).release(run)) return
-  yield* write(CLEAR_LOSSES, run)
-  tx.changes.ready = true
 }
 
 const FIND_ENDED_STEP = statement(

@@ -1,4 +1,4 @@
-/** Adjusts the database when the clock was set: durations keep their length. */
+/** Adjusts the database when the clock was set: leases keep their length, and waits too when it was set back. */
 import { all, statement, type Program, variant, write, acrossEnvironments } from "../Store/Program.ts"
 import { nextFire, parseSchedule } from "../../Schedule.ts"
 import { WINDOW_MS } from "../Log/Idempotency.ts"
@@ -106,8 +106,8 @@ const SHORTEN_LEASES = statement(
 )
 
 /**
- * Shortens leases that were given before this start to the length of one that is given now. It runs once, at the start, and
- * across environments.
+ * Shortens leases that last too long, because they were given while the clock was ahead, to the length of one that is given now.
+ * It runs at the start, when one of several engines is gone, and across environments.
  */
 export const shortenLeases = acrossEnvironments(
   "shortenLeases",

@@ -5,7 +5,8 @@
  * event trigger for the event's name. Of the fires that fell due while the engine was down, only the last one is made up for.
  *
  * A schedule knows the last run that it started. With an `overlap` other than `"allow"`, a fire that falls due before that run
- * has ended is skipped, or waits for its end and appends its event then. While the function is paused, its fires are skipped.
+ * has ended is skipped, or waits for its end and appends its event then. A fire that falls due while the function is paused is
+ * skipped.
  */
 import { registryOf } from "../Functions/Registry.ts"
 import {
@@ -25,7 +26,7 @@ import { readQueue } from "../Functions/FunctionSchedules.ts"
 const HELD_BACK =
   "(overlap IS NOT NULL AND EXISTS (SELECT 1 FROM runs WHERE runs.id = schedules.run AND runs.ended_at IS NULL))"
 
-/** Most fires of one schedule that wait for the end of a run. */
+/** Maximum number of fires of one schedule that wait for the end of a run. */
 const LONGEST_QUEUE = 1000
 
 const LIST_FUNCTIONS_WITH_QUEUE = statement(

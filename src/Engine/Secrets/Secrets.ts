@@ -124,7 +124,7 @@ export class SecretsService {
         if (value === undefined) {
           return Effect.fail(
             new MasterKeyError(
-              `Secret "${name}" cannot be opened with this master key: it was stored under another one. ` +
+              `Secret "${name}" cannot be opened with this master key: it was stored under another one, or its row in the database was changed. ` +
                 "Set IRONFLOW_MASTER_KEY to that one, or store the secret again.",
               { code: "MASTER_KEY_WRONG" }
             )

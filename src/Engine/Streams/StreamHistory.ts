@@ -1,6 +1,7 @@
 /** The history of an entity, with the runs that each of its events started, and their steps. */
 import type { StreamNotFoundError } from "../../Errors.ts"
-import { all, forEach, get, statement, type Program, inEnvironment } from "../Store/Program.ts"
+import { all, forEach, statement, type Program, inEnvironment } from "../Store/Program.ts"
+import { registryOf } from "../Functions/Registry.ts"
 import { statusIn } from "../Runs/StatusRows.ts"
 import { readKind } from "../Runs/StepKinds.ts"
 import type {
@@ -14,8 +15,8 @@ import { getStream, readPart } from "./StreamRows.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { RUN_ITSELF } from "../Runs/WaitKinds.ts"
 
-/** How many runs and steps one page has before it ends, whatever its limit. */
-const MOST_ROWS = 10_000
+/** How many functions, runs and steps one page looks at before it ends, whatever its limit. */
+const MAX_ROWS = 10_000
 
 /** A page of the history. `nextVersion` is the first version of the next page. Fails with `StreamNotFoundError`. */
 export const readStreamHistory = inEnvironment(
@@ -24,13 +25,17 @@ export const readStreamHistory = inEnvironment(
     const info = yield* getStream.in(tx, query.environment, query.entityId)
     // reads one event more, because the page may end before its limit
     const { events, ...rest } = yield* readPart.in(tx, { ...query, limit: query.limit + 1 })
+    const environment = tx.findEnvironment(query.environment) ?? -1
+    const functions = registryOf(tx)
+      .all()
+      .filter((fn) => fn.environment === query.environment)
     const entries: Array<StreamHistoryEntry> = []
     let rows = 0
     for (const event of events.slice(0, query.limit)) {
-      const runs = yield* runsOf(event.position)
+      const runs = yield* runsOf(environment, event.position)
       entries.push({ event, runs })
-      rows += runs.reduce((sum, { steps }) => sum + steps.length, runs.length)
-      if (rows >= MOST_ROWS) break
+      rows += runs.reduce((sum, { steps }) => sum + 1 + steps.length, functions.length)
+      if (rows >= MAX_ROWS) break
     }
     const next = events[entries.length]?.entityVersion ?? rest.next
     return { info, entries, ...(next === undefined ? {} : { nextVersion: next }) }
@@ -40,15 +45,16 @@ export const readStreamHistory = inEnvironment(
 
 const LIST_RUNS = statement(
   "StreamHistory.listRuns",
-  `SELECT r.key, r.id, r.status, r.attempt, r.created_at, r.started_at, r.ended_at, f.id AS fn FROM runs r
-       JOIN functions f ON f.key = r.function
-       WHERE r.key >= ? AND r.key < ? AND r.event = ? AND r.input IS NULL ORDER BY r.key`
+  // by the index of function and event, for one function after the other
+  `SELECT r.key, r.id, r.status, r.attempt, r.created_at, r.started_at, r.ended_at, f.id AS fn FROM functions f CROSS JOIN runs r
+       WHERE f.environment = ? AND r.function = f.key AND r.event = ? AND r.input IS NULL`
 )
 
-/** The runs that the event at a position of the log started. */
-function* runsOf(position: number): Program<Array<StartedRun>> {
+/** The runs that the event at a position of the log started, and forks of them, by key. */
+function* runsOf(environment: number, position: number): Program<Array<StartedRun>> {
+  const rows = [...(yield* all(LIST_RUNS, environment, position))]
   return yield* forEach(
-    yield* all(LIST_RUNS, yield* firstRunAt(position), yield* firstRunAt(position + 1), position),
+    rows.sort((a, b) => Number(a.key) - Number(b.key)),
     function* (row) {
       return {
         id: String(row.id),
@@ -62,29 +68,6 @@ function* runsOf(position: number): Program<Array<StartedRun>> {
       }
     }
   )
-}
-
-const FIND_NEWEST_RUN = statement("StreamHistory.findNewestRun", "SELECT max(key) AS last FROM runs")
-
-const FIND_FIRST_RUN_FROM = statement(
-  "StreamHistory.findFirstRunFrom",
-  "SELECT key, event FROM runs WHERE key >= ? ORDER BY key LIMIT 1"
-)
-
-/**
- * The lowest key of a run that began at this position of the log or after it. Keys and positions grow together, because runs are
- * created when their event is stored, and invoked runs at the end of the log. An index would only make every run more expensive.
- */
-function* firstRunAt(position: number): Program<number> {
-  let low = 0
-  let high = Number((yield* get(FIND_NEWEST_RUN))?.last ?? 0) + 1
-  while (low < high) {
-    const middle = Math.floor((low + high) / 2)
-    const row = yield* get(FIND_FIRST_RUN_FROM, middle)
-    if (row === undefined || Number(row.event) >= position) high = middle
-    else low = Number(row.key) + 1
-  }
-  return low
 }
 
 const LIST_STEPS = statement(

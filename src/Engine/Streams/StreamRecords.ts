@@ -29,7 +29,7 @@ export interface ReadStreamQuery {
   /** 0 for all. */
   readonly limit: number
   readonly backward: boolean
-  /** Most characters of data. The read fails with `LimitExceededError` when there are more. */
+  /** Maximum number of characters of data. The read fails with `LimitExceededError` when there are more. */
   readonly most?: number
 }
 

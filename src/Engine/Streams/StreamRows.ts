@@ -172,9 +172,9 @@ export function* storeAppend(
   }
 }
 
-/** Most characters of events in one read, unless a single event has more. */
+/** About how many characters of events one read has. */
 const SLICE_LENGTH = 1024 * 1024
-/** Most events in one read. */
+/** Maximum number of events in one read. */
 const SLICE_EVENTS = 2000
 
 /** A part of a stream. `next` is the version at which the next part begins; absent at the end. */
@@ -394,12 +394,10 @@ export const readStream = (
       }
       if (length <= most) return { events, totalCount }
       return yield* Effect.fail(
-        new LimitExceededError(
-          `One read of stream "${query.entityId}" (read it in pages, with \`limit\` and \`fromVersion\`)`,
-          length,
-          most,
-          "characters"
-        )
+        new LimitExceededError(`One read of stream "${query.entityId}"`, length, most, "characters", {
+          isLowerBound: true,
+          advice: "Read it in pages, with `limit` and `fromVersion`"
+        })
       )
     })
   return gathered(gather)

@@ -36,7 +36,7 @@ import * as StreamRows from "./StreamRows.ts"
 import * as StreamHistory from "./StreamHistory.ts"
 
 interface EngineReadingOptions extends ReadingOptions {
-  /** Most characters of data in one read, which fails with `LimitExceededError` when there are more. */
+  /** Maximum number of characters of data in one read, which fails with `LimitExceededError` when there are more. */
   readonly most?: number
 }
 

@@ -21,7 +21,7 @@ export interface SystemEvent {
   readonly sequence: number
   readonly id: string
   readonly topic: string
-  /** JSON string, built when it is first read. */
+  /** JSON text, built when it is first read. */
   readonly data: string
   readonly length: number
   /** Epoch milliseconds. */
@@ -104,8 +104,8 @@ export class SystemEventsService {
   }
 
   /**
-   * Announces the current value of something. It replaces an earlier value that was not delivered yet. `data` returns a JSON
-   * string. Does nothing while there are no listeners for such values.
+   * Announces the current value of something. It replaces the earlier value of the same topic. `data` returns a JSON text. This
+   * engine keeps nothing of it while it has no listeners for such values.
    */
   announceNewest(
     environment: string,
@@ -345,7 +345,7 @@ interface Announcement {
   /** The id that another engine has given it; absent for an event of this engine. */
   readonly id?: string
   readonly topic: string
-  /** Builds the JSON string. */
+  /** Builds the JSON text. */
   readonly data: () => string
   readonly access?: EventAccess
 }

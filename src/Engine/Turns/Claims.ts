@@ -247,7 +247,10 @@ const gaveOut = (
 /** SQL: the keys of ready runs. */
 const READY_KEYS = "SELECT key FROM runs WHERE function = ? AND ready_at IS NOT NULL ORDER BY ready_at, key"
 
-/** How many of the ready runs were claimed. `"some are kept apart"`: all but suspects that must not run beside active ones. */
+/**
+ * How many of the ready runs were claimed. `"some are kept apart"`: all but suspects (see `Suspects.ts`) that no worker may have
+ * now.
+ */
 type Claimed = "all" | "not all" | "some are kept apart"
 
 /** Dispatches ready runs of a lane that satisfy `condition`, at most `limit` of them. */
@@ -481,10 +484,11 @@ function* readRollback(run: number): Program<NonNullable<Job["compensating"]>> {
 }
 
 const historyExcess = (row: Row, journal: ReadonlyArray<JournalEntry>): LimitExceededError | undefined => {
-  let bytes = 0
-  for (const { outcome } of journal) {
-    if (outcome._tag === "Success") bytes += outcome.value?.length ?? 0
-  }
+  const results = journal.flatMap(({ outcome }) => (outcome._tag === "Success" ? (outcome.value ?? []) : []))
+  const characters = results.reduce((sum, { length }) => sum + length, 0)
+  // a character has 3 bytes at most, so the bytes of most histories need not be counted
+  if (3 * characters <= Limits.historyBytes) return undefined
+  const bytes = results.reduce((sum, result) => sum + Buffer.byteLength(result), 0)
   return bytes > Limits.historyBytes
     ? new LimitExceededError(`History of run ${row.id}`, bytes, Limits.historyBytes, "bytes")
     : undefined

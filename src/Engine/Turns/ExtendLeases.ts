@@ -15,7 +15,7 @@ import {
   isolateRow
 } from "../Store/Program.ts"
 import type { Transaction, Row } from "../Store/Transaction.ts"
-import { type Holder, whyStuck, readLease } from "../Runs/Stuck.ts"
+import { type LeaseHolder, whyStuck, readLease } from "../Runs/Stuck.ts"
 import { amongLeased, releaseRun, heldBy, freeActors } from "./LostLeases.ts"
 import { isRevoked, jobOf } from "../Runs/RevokedLeases.ts"
 import type { Adoption } from "./TurnRecords.ts"
@@ -35,7 +35,7 @@ export const extendLeases = inEnvironment(
     environment: string,
     jobIds: ReadonlyArray<string>,
     leaseMs: number,
-    holder?: Holder
+    holder?: LeaseHolder
   ): Program<ReadonlyArray<string>> {
     const within = tx.findEnvironment(environment)
     if (within === undefined) return jobIds
@@ -84,7 +84,7 @@ function* extendLease(
   jobId: string,
   until: number,
   leaseMs: number,
-  holder: Holder | undefined
+  holder: LeaseHolder | undefined
 ): Program<boolean> {
   // a worker names a revoked lease only by mistake
   if (isRevoked({ lease: jobId })) return true
@@ -99,7 +99,12 @@ const FIND_LEASE = statement(
   `SELECT function, status, worker, lease, lease_until, updated_at FROM runs WHERE lease = ? AND environment = ? AND lease_until IS NOT NULL @sound(run, key)`
 )
 
-function* isStuck(tx: Transaction, environment: number, jobId: string, holder: Holder): Program<boolean> {
+function* isStuck(
+  tx: Transaction,
+  environment: number,
+  jobId: string,
+  holder: LeaseHolder
+): Program<boolean> {
   const row = yield* get(FIND_LEASE, jobId, environment)
   return row !== undefined && whyStuck(readLease(tx, row), () => holder, tx.now()) !== undefined
 }

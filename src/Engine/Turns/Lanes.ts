@@ -21,7 +21,7 @@ export interface Lane {
   readonly pin?: string
   /** The workers with room. */
   readonly candidates: ReadonlyArray<Candidate>
-  /** All connected workers, with room or without, including those of other engines. */
+  /** The candidates, and the workers without room that pin runs, of this engine and of others. */
   readonly present: ReadonlyArray<Candidate>
 }
 

@@ -25,7 +25,10 @@ import { countRunEvent } from "../Runs/RunStats.ts"
 import { statusIn } from "../Runs/StatusRows.ts"
 import { pauseRow } from "../Runs/PauseRun.ts"
 
-/** A run that is lost this often without a new journal entry is paused, so that a person looks at it (guarantee G5). */
+/**
+ * A run that is lost this often without a new journal entry is paused, so that a person looks at it (guarantee G5), unless another
+ * suspect was lost with it: see `Suspects.ts`.
+ */
 const LOSSES_UNTIL_PAUSE = 10
 
 const LIST_KEYS_OF_LEASED = statement(
@@ -338,8 +341,8 @@ const UPDATE_LOSSES = statement(
 )
 
 /**
- * Takes back one lost run. `blamed`: nothing but the run can have been the reason. `spread`: other runs were lost with it, so
- * they are dispatched again at different times.
+ * Takes back one lost run. `blamed`: no other suspect that may be the reason was lost with it. `spread`: other runs were lost
+ * with it, so they are dispatched again at different times.
  */
 function* loseRun(
   tx: Transaction,

@@ -35,7 +35,8 @@ const INSERT_EVENT_WAIT = statement(
 
 /**
  * Opens a wait for an event, or finds that it is already satisfied. It looks back to just after the run's trigger, or to just
- * after the last event that the handler has seen from the same wait of the same branch, whichever is later (guarantee G8).
+ * after the last event that the handler has seen from a wait of the same branch for the same event and match, whichever is later
+ * (guarantee G8).
  */
 export function* openEventWait(
   tx: Transaction,

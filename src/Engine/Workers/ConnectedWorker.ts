@@ -12,7 +12,7 @@ import {
 } from "../../Protocol/Worker.ts"
 import type { WorkerLimits } from "../Access/WorkerAccess.ts"
 import type { ShortLivedSet } from "../../ShortLivedMap.ts"
-import type { Holder } from "../Runs/Stuck.ts"
+import type { LeaseHolder } from "../Runs/Stuck.ts"
 
 /** A connected worker. */
 export interface ConnectedWorker {
@@ -63,7 +63,7 @@ export const lateMs = (leaseMs: number): number => leaseMs / 3
 export const registrationLength = ({ functions, hostname, labels }: WorkerRegistration): number =>
   JSON.stringify([functions, hostname, labels]).length
 
-export const holderOf = ({ turnLimits }: ConnectedWorker): Holder => ({ turnLimits })
+export const holderOf = ({ turnLimits }: ConnectedWorker): LeaseHolder => ({ turnLimits })
 
 /** Passes a notice to a worker. Notices about pauses go only to a worker that understands them. */
 export const sendNotice = (worker: ConnectedWorker, notice: Notice): void => {

@@ -8,7 +8,7 @@ import type { LiveWorker } from "../Runs/Explain.ts"
 import type { LiveWorkersService } from "../Runs/LiveWorkers.ts"
 import type { RunningAt } from "../Runs/RunningNow.ts"
 import { ShortLivedSet } from "../../ShortLivedMap.ts"
-import type { Holder } from "../Runs/Stuck.ts"
+import type { LeaseHolder } from "../Runs/Stuck.ts"
 import { codeVersionOf } from "../../Versioning.ts"
 import { type ConnectedWorker, holderOf, infoOf, registrationLength } from "./ConnectedWorker.ts"
 import { OtherEngineWorkers } from "./OtherEngineWorkers.ts"
@@ -81,8 +81,7 @@ export class ConnectedWorkers implements LiveWorkersService {
     return this.#workers.values()
   }
 
-  /** What is known of a connected worker; `undefined` when it is not connected. */
-  holder(workerId: string): Holder | undefined {
+  findHolder(workerId: string): LeaseHolder | undefined {
     const worker = this.#workers.get(workerId)
     return worker === undefined ? this.elsewhere.get(workerId) : holderOf(worker)
   }

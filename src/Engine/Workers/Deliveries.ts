@@ -6,9 +6,9 @@ import type { Delivery } from "../../Protocol/Http/Turns.ts"
 import { endsLease, type Job, type Notice, type WorkerHandlers } from "../../Protocol/Worker.ts"
 import type { RunningTurn } from "../../Protocol/RunningSteps.ts"
 
-/** Most deliveries in one answer. The rest comes in the next one. */
+/** Maximum number of deliveries in one answer. The rest comes in the next one. */
 const MAX_DELIVERIES = 512
-/** Most characters in one answer, unless a single delivery has more. */
+/** Maximum number of characters in one answer, unless a single delivery has more. */
 const MAX_CHARACTERS = 8 * 1024 * 1024
 
 interface Waiting {

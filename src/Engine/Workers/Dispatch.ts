@@ -7,7 +7,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { StoreError } from "../../Errors.ts"
-import { endsLease, type Job, type Notice } from "../../Protocol/Worker.ts"
+import { endsLease, type Job, type Notice, type TurnOp } from "../../Protocol/Worker.ts"
 import { Functions, type FunctionsService } from "../Functions/Functions.ts"
 import { LiveWorkers } from "../Runs/LiveWorkers.ts"
 import type { WorkerOfEngine } from "../Runs/EngineWorkers.ts"
@@ -198,7 +198,7 @@ export class DispatchService {
           this.#tellingAgain = true
           return Effect.andThen(
             Effect.logWarning(
-              `The pending messages for worker ${workerId} cannot be read; trying again`,
+              `What worker ${workerId} is to be told of its turns cannot be read; trying again in a second`,
               error
             ),
             Effect.sleep(RETRY_MS)
@@ -338,7 +338,13 @@ export class DispatchService {
     this.#run(
       Effect.map(
         Effect.catch(this.#withSecrets(job, worker), (error) =>
-          Effect.as(Effect.logError(`Run ${job.runId} cannot be paused`, error), undefined)
+          Effect.as(
+            Effect.logError(
+              `Run ${job.runId} could not be given to worker ${workerId}, and neither paused nor given back: it waits until its lease ends`,
+              error
+            ),
+            undefined
+          )
         ),
         (ready) => {
           this.#opening.delete(job.jobId)
@@ -438,32 +444,26 @@ export class DispatchService {
 
   /**
    * Adds to a job the secrets that its function asks for. Returns `undefined` when the worker does not get the job: a run whose
-   * secrets cannot be decrypted is paused, and a run that the worker may no longer have is given back.
+   * secrets cannot be decrypted is paused. A run that the worker may no longer have is given back, and so is one whose secrets
+   * cannot be read for the moment.
    */
   #withSecrets(job: Job, worker: ConnectedWorker): Effect.Effect<Job | undefined, StoreError> {
-    if (!this.connected.mayRun(worker, job.functionId)) {
-      return Effect.as(
+    const end = (op: TurnOp): Effect.Effect<undefined, StoreError> =>
+      Effect.as(
         Reports.applyReports(this.#store, job.environment, [
-          { jobId: job.jobId, runId: job.runId, ops: [{ _tag: "Release" }] }
+          { jobId: job.jobId, runId: job.runId, ops: [op] }
         ]),
         undefined
       )
-    }
+    if (!this.connected.mayRun(worker, job.functionId)) return end({ _tag: "Release" })
     const names = this.#functions.find(job.environment, job.functionId)?.secrets ?? []
     if (names.length === 0) return Effect.succeed(job)
     return Effect.matchEffect(this.#secrets.open(job.environment, names), {
       onSuccess: (secrets) => Effect.succeed({ ...job, secrets }),
       onFailure: (error) =>
-        Effect.as(
-          Reports.applyReports(this.#store, job.environment, [
-            {
-              jobId: job.jobId,
-              runId: job.runId,
-              ops: [{ _tag: "Pause", code: error.code, message: error.message }]
-            }
-          ]),
-          undefined
-        )
+        error.retryable
+          ? Effect.andThen(Effect.sleep(RETRY_MS), end({ _tag: "Release" }))
+          : end({ _tag: "Pause", code: error.code, message: error.message })
     })
   }
 }

@@ -60,7 +60,10 @@ export class LateJobs {
     fork(
       Effect.catch(this.look, (error) =>
         Effect.andThen(
-          Effect.logWarning(`Jobs on their way to worker ${workerId} cannot be checked`, error),
+          Effect.logWarning(
+            `The leases of jobs on their way to worker ${workerId} cannot be checked: the jobs wait, and are checked again in a second`,
+            error
+          ),
           Effect.sleep(RETRY_MS)
         )
       ).pipe(

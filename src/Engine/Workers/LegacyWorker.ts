@@ -11,7 +11,7 @@ import type { RemoteSession } from "./RemoteSession.ts"
 /** How long a lease lasts without a heartbeat or an update, milliseconds: three of the usual heartbeat intervals. */
 export const LEGACY_LEASE_MS = 90_000
 
-/** Most claims of one poll. It claims again when all the jobs that it got had to be ended at once. */
+/** Maximum number of claims of one poll. It claims again when all the jobs that it got had to be ended at once. */
 const ROUNDS = 5
 
 export interface LegacyWorkerOptions {
@@ -87,7 +87,11 @@ export class LegacyWorker {
       Effect.asVoid(
         this.#engine.report(jobs.map(({ jobId, runId }) => ({ jobId, runId, ops: [{ _tag: "Release" }] })))
       ),
-      (error) => Effect.logWarning(`Jobs of worker ${this.workerId} could not be released`, error)
+      (error) =>
+        Effect.logWarning(
+          `Jobs of worker ${this.workerId} could not be released: no other worker gets their runs until their leases expire`,
+          error
+        )
     )
   }
 

@@ -14,7 +14,7 @@ interface StoredWorker {
   readonly live: LiveWorker
 }
 
-/** Most characters of a worker's connection problem. */
+/** Maximum number of characters of a worker's connection problem. */
 const MOST_PROBLEM = 1000
 
 /**

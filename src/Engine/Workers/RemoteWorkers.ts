@@ -79,7 +79,7 @@ export interface RemoteWorkersOptions {
     registration: WorkerRegistration,
     handlers: WorkerHandlers,
     options: RemoteWorkerOptions
-  ) => Effect.Effect<RemoteSession, ValidationError | StoreError>
+  ) => Effect.Effect<RemoteSession, ValidationError | StoreError | StaleRequestError>
   /** Waits until no other engine has a worker with this id and another instance, but only for a limited time. */
   readonly awaitFree: (workerId: string, instance: string) => Effect.Effect<void>
   /** Called when a report is refused before it reaches the store. */
@@ -187,8 +187,8 @@ export class RemoteWorkers {
             return { worker: current, lost: last.lost }
           return yield* new StaleRequestError(
             number === last.number
-              ? `Registration ${number} of worker "${workerId}" has arrived before: the repetition has no effect`
-              : `Registration ${number} of worker "${workerId}" arrived after registration ${last.number}: it has no effect`,
+              ? `Registration ${number} of worker "${workerId}" has arrived before: the repetition has no effect, and nothing needs to be done`
+              : `Registration ${number} of worker "${workerId}" has no effect: the same process has registered again since, with number ${last.number}. Nothing needs to be done`,
             { code: "STALE_REGISTRATION" }
           )
         }
@@ -257,7 +257,7 @@ export class RemoteWorkers {
     limits?: WorkerLimits
   ): Effect.Effect<
     { readonly worker: LegacyWorker; readonly engine: RemoteSession },
-    ValidationError | StoreError
+    ValidationError | StoreError | StaleRequestError
   > {
     const { workerId } = registration
     const enlisted = this.#one(

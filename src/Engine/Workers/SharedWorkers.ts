@@ -5,7 +5,7 @@
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import { type StoreError, ValidationError } from "../../Errors.ts"
+import { StaleRequestError, type StoreError, ValidationError } from "../../Errors.ts"
 import type { TurnAck } from "../../Protocol/Worker.ts"
 import * as EngineWorkers from "../Runs/EngineWorkers.ts"
 import * as SharedCopy from "../Store/SharedCopy.ts"
@@ -38,12 +38,12 @@ export interface SharedWorkers {
   ) => Effect.Effect<void, StoreError>
   /**
    * Stores that a worker is connected to this engine, and so to no other. Fails with `ValidationError` when another process with
-   * this id is connected to another engine, or when this process has connected to another engine since.
+   * this id is connected to another engine, and with code `STALE_REGISTRATION` when this process has registered elsewhere since.
    */
   readonly claimHere: (
     worker: ConnectedWorker,
     options?: Pick<RemoteWorkerOptions, "instance" | "number">
-  ) => Effect.Effect<Claimed, StoreError | ValidationError>
+  ) => Effect.Effect<Claimed, StoreError | ValidationError | StaleRequestError>
   /** Stores what other engines show of a worker that has changed: its functions, and whether it can be reached. */
   readonly storeInfo: (worker: ConnectedWorker) => void
   /** Stores that a worker is not connected to this engine any more. Its leases stay as they are. */
@@ -155,7 +155,7 @@ const makeAmongOthers = (
       }
       return Effect.flatMap(
         store.write(EngineWorkers.connectWorker(here)),
-        (result): Effect.Effect<Claimed, ValidationError> => {
+        (result): Effect.Effect<Claimed, ValidationError | StaleRequestError> => {
           if (result._tag === "Elsewhere") {
             return Effect.fail(
               new ValidationError(
@@ -168,8 +168,9 @@ const makeAmongOthers = (
           }
           if (result._tag === "Stale") {
             return Effect.fail(
-              new ValidationError(
-                `Registration ${number} of worker "${workerId}" arrived after registration ${result.number}, which another engine got: it has no effect`
+              new StaleRequestError(
+                `Registration ${number} of worker "${workerId}" has no effect: the same process has registered again since, with number ${result.number}, at another engine or port. Nothing needs to be done`,
+                { code: "STALE_REGISTRATION" }
               )
             )
           }

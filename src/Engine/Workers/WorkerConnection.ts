@@ -265,7 +265,10 @@ export class WorkerConnection {
     if (!heard) return this.processEnded ? this.#dead : Effect.void
     if (this.#options.renews) return Effect.void
     return Effect.catch(Effect.asVoid(this.#engine.extend()), (error) =>
-      Effect.logError(`The leases of worker ${this.workerId} could not be extended`, error)
+      Effect.logError(
+        `The leases of worker ${this.workerId} could not be extended: this is tried again, but if they expire, its runs go to other workers`,
+        error
+      )
     )
   })
 

@@ -21,7 +21,7 @@ export interface StreamSignals {
 export interface WorkerConnectionOptions<Connection> {
   readonly workerId: string
   readonly environment: string
-  /** The process of the worker. It stays the same when the worker registers again. */
+  /** The id of the worker's process. It stays the same when the worker registers again. */
   readonly instance: string
   /** The id of this session, which each message of the worker names. Each registration begins a session. */
   readonly session: string
@@ -37,7 +37,7 @@ export interface WorkerConnectionOptions<Connection> {
   readonly renews: boolean
   /** Whether the worker seals all messages, that is, adds a checksum: see `Protocol/Seal.ts`. */
   readonly seals: boolean
-  /** The process of the worker. Absent where its end cannot be detected. */
+  /** How to find out whether the worker's process has ended; absent where that cannot be detected. */
   readonly process: ProcessIdentity | undefined
   /** A monotonic clock, milliseconds. */
   readonly now: () => number

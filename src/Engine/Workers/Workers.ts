@@ -8,7 +8,13 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type { WorkerInfo } from "../../Client/Client.ts"
 import { validated } from "../../CheckAsEffect.ts"
-import { ConnectionError, LimitExceededError, type StoreError, ValidationError } from "../../Errors.ts"
+import {
+  ConnectionError,
+  LimitExceededError,
+  type StaleRequestError,
+  type StoreError,
+  ValidationError
+} from "../../Errors.ts"
 import * as Limits from "../../Limits.ts"
 import type { WorkerHandlers, WorkerRegistration, WorkerSession } from "../../Protocol/Worker.ts"
 import { Functions } from "../Functions/Functions.ts"
@@ -37,15 +43,21 @@ export interface WorkersService {
   ) => Effect.Effect<WorkerSession, ConnectionError | ValidationError, Scope.Scope>
   /**
    * Registers a worker outside this process and its functions. The caller ends the session. Fails with `ValidationError` when a
-   * worker with this id is connected already or a trigger is invalid.
+   * worker with this id is connected already or a trigger is invalid, and with code `STALE_REGISTRATION` when the same process has
+   * registered at another engine since.
    */
   readonly connectRemote: (
     registration: WorkerRegistration,
     handlers: WorkerHandlers,
     options: RemoteWorkerOptions
+  ) => Effect.Effect<RemoteSession, ValidationError | StoreError | StaleRequestError>
+  /**
+   * The same for a push endpoint, which numbers no registrations. It does not wait for the followers of registrations, of which
+   * push itself is one.
+   */
+  readonly connectEndpoint: (
+    ...args: Parameters<WorkersService["connectRemote"]>
   ) => Effect.Effect<RemoteSession, ValidationError | StoreError>
-  /** The same for a push endpoint. It does not wait for the listeners to registrations, of which push itself is one. */
-  readonly connectEndpoint: WorkersService["connectRemote"]
   /**
    * The workers of one port, until the scope ends. A worker with the turn protocol may be silent for `leaseMs` before its runs go
    * to others.
@@ -105,7 +117,7 @@ export const layer: Layer.Layer<
     const connect: WorkersService["connect"] = (registration, handlers) =>
       Effect.gen(function* () {
         yield* check(registration)
-        const notStored = (error: StoreError | ValidationError) =>
+        const notStored = (error: StoreError | ValidationError | StaleRequestError) =>
           error instanceof ValidationError
             ? error
             : new ConnectionError(`The engine could not store the functions: ${error.message}`, {
@@ -200,7 +212,8 @@ export const layer: Layer.Layer<
     return Workers.of({
       connect,
       connectRemote,
-      connectEndpoint: (...args) => connectOutside(...args, Effect.void),
+      connectEndpoint: (...args) =>
+        Effect.catchTag(connectOutside(...args, Effect.void), "StaleRequestError", Effect.die),
       atPort: (leaseMs) =>
         Effect.gen(function* () {
           const scope = yield* Scope.Scope
@@ -236,7 +249,7 @@ const releaseRuns = (
   workerId: string,
   disconnecting: Effect.Effect<void, StoreError>
 ): Effect.Effect<void> => {
-  const cannot = `The runs of worker ${workerId} could not be released`
+  const cannot = `The runs of worker ${workerId} could not be released, and continue when the database is opened again, or at another engine`
   return Effect.matchEffect(Effect.timeoutOption(Effect.interruptible(disconnecting), MOST_LEAVING_MS), {
     onSuccess: (left) =>
       Option.isSome(left)
@@ -264,10 +277,11 @@ const checkRoom = (registration: WorkerRegistration, connected: ConnectedWorkers
   const all = connected.registeredLength + registrationLength(registration)
   if (all > Limits.connectedBytes) {
     throw new LimitExceededError(
-      "What all connected workers have registered together (stop some of them, or give each fewer functions)",
+      "What all connected workers have registered together",
       all,
       Limits.connectedBytes,
-      "characters"
+      "characters",
+      { advice: "Stop some of them, or give each fewer functions" }
     )
   }
 }

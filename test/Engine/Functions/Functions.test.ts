@@ -113,6 +113,9 @@ test("the number of functions is limited, and existing ones can be registered ag
       () => functions.checkRoom("default", [handles("one-more")]),
       'The list of functions of environment "default"'
     )
+
+    yield* store.write(FunctionRows.deleteFunction("default", "f-0"))
+    functions.checkRoom("default", [handles("one-more")])
   }))
 
 test("an environment is known once the first call that named it is answered", (functions, store) =>

@@ -210,6 +210,24 @@ describe("a worker", () => {
     })
   )
 
+  withTwo("is told that a registration is late when it has registered at another engine since", (a, b) =>
+    Effect.gen(function* () {
+      const register = (node: Node, number: number) =>
+        node.engine.workers.connectRemote(
+          registration,
+          { onJob: () => undefined, onNotice: () => undefined },
+          { leaseMs: LEASE_MS, transport: "polling", instance: "one", number }
+        )
+      yield* register(a, 4)
+
+      const error = yield* Effect.flip(register(b, 3))
+
+      assert.strictEqual(error.code, "STALE_REGISTRATION")
+      assert.include(error.message, "with number 4, at another engine or port. Nothing needs to be done")
+      assert.deepStrictEqual(yield* workersOf(a), ["till"])
+    })
+  )
+
   withTwo("may not use the id of a worker that is connected to another engine", (a, b) =>
     Effect.gen(function* () {
       const { fn } = makeStep()

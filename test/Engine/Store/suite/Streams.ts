@@ -20,6 +20,7 @@ import * as KvBuckets from "../../../../src/Engine/Kv/KvBuckets.ts"
 import * as KvWrites from "../../../../src/Engine/Kv/KvWrites.ts"
 import * as KvRows from "../../../../src/Engine/Kv/KvRows.ts"
 import * as LogRows from "../../../../src/Engine/Log/LogRows.ts"
+import * as Forking from "../../../../src/Engine/Runs/Forking.ts"
 import * as StreamHistory from "../../../../src/Engine/Streams/StreamHistory.ts"
 import * as RunInspection from "../../../../src/Engine/Runs/RunInspection.ts"
 
@@ -436,6 +437,30 @@ export const streamsSuite = (test: ShopTest): void => {
         version: 3,
         nextVersion: undefined
       })
+    })
+
+    test("shows the runs of every function, in the order of the functions' runs, and forks", function* (shop) {
+      yield* shop.register(
+        handles("order", { on: ["item.added"] }),
+        handles("ship", { on: ["item.added"] }),
+        handles("count", { on: ["item.added"] })
+      )
+      yield* append(shop, "o-1", [1, 2, 3])
+      const [first] = yield* shop.claim({ functions: ["order"] })
+      for (let n = 0; n < 5; n++) yield* shop.store.write(Forking.forkRun(environment, first!.runId, {}))
+      yield* append(shop, "o-1", [4])
+
+      const found = yield* history(shop)
+      const functionsOf = ([version, ...runs]: ReadonlyArray<unknown>) => [
+        version,
+        ...runs.map((run) => Object(run).functionId as string).sort()
+      ]
+      assert.deepStrictEqual(found.entries.map(functionsOf), [
+        [1, "count", ...Array.from({ length: 6 }, () => "order"), "ship"],
+        [2, "count", "order", "ship"],
+        [3, "count", "order", "ship"],
+        [4, "count", "order", "ship"]
+      ])
     })
 
     test("comes in pages in both directions, and only for an existing stream", function* (shop) {

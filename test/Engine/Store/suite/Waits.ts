@@ -234,7 +234,10 @@ export const waitsSuite = (test: ShopTest): void => {
       const { warnings } = yield* shop.emit("order.paid", {})
 
       assert.strictEqual(warnings.length, 1)
-      assert.match(warnings[0] ?? "", /^match of wait "paid:0": .* \(3 waits\)$/)
+      assert.match(
+        warnings[0] ?? "",
+        /^wait "paid:0" stays open, because its `match` failed: .* \(3 waits\)$/
+      )
     })
 
     test("the expression of a wait for a pattern is not evaluated for events of other names", function* (shop) {
