@@ -181,6 +181,25 @@ const FIND_EVENT_BEFORE = statement(
   "RunSearchRows.findEventBefore",
   "SELECT min(event) AS event FROM (SELECT event FROM runs WHERE key < ? ORDER BY key DESC LIMIT 10000) AS near"
 )
+/** Maximum number of forks whose events are looked at, for {@link SearchPlace.lastEvent}. */
+const MAX_FORKS = 1000
+const FIND_EVENT_OF_FORKS = statement(
+  "RunSearchRows.findEventOfForks",
+  `SELECT min(event) AS event, count(*) AS forks
+     FROM (SELECT event FROM runs WHERE forked_from IS NOT NULL AND key >= ? LIMIT ${MAX_FORKS}) AS forks`
+)
+
+/**
+ * The position of the first event that runs from a key on may have; 0 when it is unknown. Runs are created in the order of their
+ * events, but for forks: a fork has the event of its original.
+ */
+function* firstEventFrom(key: number): Program<number> {
+  const before = (yield* get(FIND_EVENT_BEFORE, key))?.event
+  const { event, forks } = (yield* get(FIND_EVENT_OF_FORKS, key))!
+  if (before == null || Number(forks) === MAX_FORKS) return 0
+  return Math.min(Number(before), Number(event ?? before))
+}
+
 const FIND_CREATION_TIME = statement(
   "RunSearchRows.findCreationTime",
   "SELECT created_at AS at FROM runs WHERE key >= ? ORDER BY key LIMIT 1"
@@ -306,13 +325,12 @@ class Search {
     const by = known ?? (yield* this.#shortest(Math.min(key, newest + 1) - lastKey))
     const isByEvent = plansOf(by).isByEvent
     const after = isByEvent && key <= newest ? (yield* get(FIND_EVENT_AFTER, key))?.event : undefined
-    const before = isByEvent && lastKey > 1 ? (yield* get(FIND_EVENT_BEFORE, lastKey))?.event : undefined
     return {
       by,
       event: after == null ? ALL : Number(after) + 1,
       key: isByEvent ? ALL : key,
       lastKey,
-      lastEvent: Number(before ?? 0)
+      lastEvent: isByEvent && lastKey > 1 ? yield* firstEventFrom(lastKey) : 0
     }
   }
 
