@@ -56,7 +56,7 @@ export interface FailedRunEvent<T = any> {
   readonly dataOmitted?: true
   /** When it was stored. */
   readonly timestamp: string
-  /** The source of an event that was not emitted by a client: `cron` or `invoke`. */
+  /** The source of an event that was not emitted by a client: `cron`, `invoke`, or `system` for a system event. */
   readonly source?: string
   /** The metadata of the event. */
   readonly metadata?: unknown

@@ -52,7 +52,7 @@ export interface LoggedEvent {
   readonly timestamp: string
   /** Its position in the log. */
   readonly position: number
-  /** The source of an event that was not emitted by a client: `cron` or `invoke`. */
+  /** `cron` for an event of a schedule; absent for an event that a client or a run has emitted. */
   readonly source?: string
   /** The idempotency key of the emit or append. */
   readonly idempotencyKey?: string

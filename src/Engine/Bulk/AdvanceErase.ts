@@ -39,7 +39,7 @@ const AT_ONCE = 25
 /** How many collected items one transaction deletes. */
 const FORGOTTEN_AT_ONCE = 2000
 
-/** How long cancelled runs may take to end, milliseconds. Their compensations may have to run. */
+/** How long cancelled runs may take to end, milliseconds. Those that were rolling back run their compensations first. */
 const ENDS_WITHIN_MS = 10 * 60 * 1000
 
 const EVENT = 0
