@@ -66,7 +66,7 @@ export class Customer {
           Object(error).code === "CLOSING"
         if (!patient || !isAway) throw error
         this.#options.onError?.(error)
-        // several requests wait at a time, and the engine that they wait for needs the processor to start
+        // several requests wait at a time, while the engine needs the processor to start
         await delay(50)
       }
     }

@@ -147,7 +147,7 @@ const isBusy = async (): Promise<boolean> => {
   return false
 }
 
-// to look more often would take more processor time than the runs
+// each look lists all runs
 while (await isBusy()) await delay(100)
 say("idle")
 if (fate === undefined) {

@@ -200,7 +200,7 @@ const settled = async (url: string, until: AbortSignal): Promise<void> => {
     const { body } = await ask(url, "IronflowService/ListRuns", { limit: 1000 }, until)
     const open = (body.runs ?? []).filter((run: any) => run.endedAt === undefined)
     if (open.length === 0) return
-    // the list has every run, and takes the engine longer than the runs that are left
+    // each look makes the engine list every run
     await delay(100)
   }
 }
