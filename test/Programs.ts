@@ -43,6 +43,10 @@ const bundle = (folder: string): void => {
     external: ["pg"],
     // errors are known by the names of their classes
     keepNames: true,
+    // a process starts with a sixth less of work: it reads all of its code
+    minifySyntax: true,
+    minifyWhitespace: true,
+    legalComments: "none",
     logLevel: "error",
     // CommonJS packages in a bundle call `require`
     banner: {

@@ -96,14 +96,22 @@ test("docs/effect.md names every namespace of the Effect API, and no other", () 
 })
 
 test("links between the documents lead to existing headings", () => {
-  const anchors = (document: string): Array<string> =>
-    [...fs.readFileSync(path.join(repository, document), "utf8").matchAll(/^#+ (.+)$/gm)].map(
-      ([, heading = ""]) =>
+  const anchors = new Map<string, ReadonlySet<string>>()
+  const anchorsOf = (document: string): ReadonlySet<string> => {
+    const known = anchors.get(document)
+    if (known !== undefined) return known
+    const text = fs.readFileSync(path.join(repository, document), "utf8")
+    const found = new Set(
+      [...text.matchAll(/^#+ (.+)$/gm)].map(([, heading = ""]) =>
         heading
           .toLowerCase()
           .replaceAll(/[^\p{L}\p{N} _-]/gu, "")
           .replaceAll(" ", "-")
+      )
     )
+    anchors.set(document, found)
+    return found
+  }
   const broken = documents.flatMap((document) =>
     [
       ...fs
@@ -113,7 +121,7 @@ test("links between the documents lead to existing headings", () => {
       .map(([, file = "", anchor]) => {
         const target = file === "" ? document : path.posix.join(path.posix.dirname(document), file)
         const found = fs.existsSync(path.join(repository, target))
-        return found && (anchor === undefined || !target.endsWith(".md") || anchors(target).includes(anchor))
+        return found && (anchor === undefined || !target.endsWith(".md") || anchorsOf(target).has(anchor))
           ? undefined
           : `${document}: ${file}#${anchor}`
       })

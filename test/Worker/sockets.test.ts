@@ -155,20 +155,27 @@ const impostorsFor = (transport: string): ReadonlyArray<string> =>
 describe.each(["connect", "rpc", "polling"])("a process with a worker over %s", (transport) => {
   let url: string
   let network: FaultyNetwork
+  let server: Running
   let running: Running
   let orders = 0
   beforeAll(async () => {
     const port = await freePort()
     url = `http://127.0.0.1:${port}`
-    await terminal
-      .start(["serve", "--port", String(port), "--data", `${transport}-faults.db`])
-      .until(`Ironflow listens at ${url}`)
+    server = terminal.start(["serve", "--port", String(port), "--data", `${transport}-faults.db`])
+    await server.until(`Ironflow listens at ${url}`)
     network = await FaultyNetwork.before(url)
     running = terminal.node(`${transport}.ts`, { env: { SERVER_URL: network.url, CLIENT: "too" } })
     await running.until("ready")
     await running.until("watching")
   }, 60_000)
-  afterAll(() => network[Symbol.asyncDispose]())
+  afterAll(async () => {
+    // otherwise it would try to connect many times a second, beside the tests of the next transport
+    for (const one of [running, server]) {
+      one.signal("SIGKILL")
+      await one.ended
+    }
+    await network[Symbol.asyncDispose]()
+  })
 
   const post = (path: string, method: string, body: unknown) =>
     fetch(url + path, { method, body: JSON.stringify(body), headers: { "content-type": "application/json" } })

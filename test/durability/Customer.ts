@@ -66,7 +66,8 @@ export class Customer {
           Object(error).code === "CLOSING"
         if (!patient || !isAway) throw error
         this.#options.onError?.(error)
-        await delay(20)
+        // several requests wait at a time, while the engine needs the processor to start
+        await delay(50)
       }
     }
   }

@@ -147,7 +147,8 @@ const isBusy = async (): Promise<boolean> => {
   return false
 }
 
-while (await isBusy()) await delay(25)
+// each look lists all runs
+while (await isBusy()) await delay(100)
 say("idle")
 if (fate === undefined) {
   await engine.close()

@@ -31,15 +31,17 @@ export const runSql = async (
   return result.rows ?? []
 }
 
-/** Empties a schema but keeps its tables, since to make them takes most of the time in which a store opens. */
+/**
+ * Empties a schema but keeps its tables, since to make them takes most of the time in which a store opens. To restart a sequence
+ * with `ALTER SEQUENCE` would make a file for it each time.
+ */
 const empty = `DO $$ DECLARE t text; BEGIN
   IF to_regclass('engine') IS NULL THEN RETURN; END IF;
   FOR t IN SELECT tablename FROM pg_tables WHERE schemaname = current_schema() AND tablename <> 'engine' LOOP
     EXECUTE format('DELETE FROM %I', t);
   END LOOP;
-  FOR t IN SELECT sequencename FROM pg_sequences WHERE schemaname = current_schema() LOOP
-    EXECUTE format('ALTER SEQUENCE %I RESTART', t);
-  END LOOP;
+  PERFORM setval(seqrelid::regclass, seqstart, false) FROM pg_sequence JOIN pg_class ON pg_class.oid = seqrelid
+    WHERE relnamespace = current_schema()::regnamespace;
   UPDATE engine SET sequence = 0, environments = 0, events = 0, runs = 0, seq = 0, functions = 0, leases = 0, id_time = -1;
 END $$`
 

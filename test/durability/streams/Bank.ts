@@ -8,6 +8,7 @@ import { createInterface } from "node:readline"
 import { setTimeout as delay } from "node:timers/promises"
 import { copyDatabase } from "../Chaos.ts"
 import type { BankOptions } from "./app.ts"
+import { either } from "../../Long.ts"
 import { programArguments } from "../../Programs.ts"
 
 /** The death of a process: so long after all were ready, or, with `fate`, of a worker at a place in a transaction. */
@@ -139,7 +140,7 @@ const write = async (
   let stored = 0
   for (let attempt = 0; stored < plan.appends || !isOver(); attempt++) {
     // slowly enough that something is left to do at the last death
-    await delay(10)
+    await delay(either(20, 10))
     const entity = accounts[(writer + stored) % accounts.length]!
     const info = await ask(url, "EntityStreamService/GetStreamInfo", { entity_id: entity }, until)
     const expected = Number(info.body.version ?? 0)
@@ -199,7 +200,8 @@ const settled = async (url: string, until: AbortSignal): Promise<void> => {
     const { body } = await ask(url, "IronflowService/ListRuns", { limit: 1000 }, until)
     const open = (body.runs ?? []).filter((run: any) => run.endedAt === undefined)
     if (open.length === 0) return
-    await delay(20)
+    // each look makes the engine list every run
+    await delay(100)
   }
 }
 
