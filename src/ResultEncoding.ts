@@ -5,7 +5,8 @@
  * An error is stored as `{"ironflow:error": ...}` with the serialized error, and is restored as an error.
  * JSON that has such members begins with a space, which `JSON.stringify` never writes. In all other JSON,
  * also in all that was stored before this form existed, a member of that name is ordinary data. In JSON with
- * errors, a member of that name that is data gets one more backslash.
+ * errors, a backslash is put before the name of such a member that is data, also when the name already begins
+ * with backslashes.
  */
 import { deserializeError, type SerializedError, serializeError } from "./Errors.ts"
 import { isError } from "./JsonLoss.ts"
@@ -32,8 +33,8 @@ export const decodeResult = (text: string | undefined): unknown => {
 }
 
 /**
- * Whether the result contains errors. In that of a `step.tx`, they are inside of the outcome that the engine
- * has written.
+ * Whether the result contains errors. The engine writes `{"value":` before the value of a `step.tx`
+ * (`Transact.ts`), so the space of a value with errors comes after that colon.
  */
 export const hasErrors = (text: string | undefined): boolean =>
   text !== undefined && (text.charCodeAt(0) === SPACE || text.startsWith('{"value": '))

@@ -194,7 +194,7 @@ const startValidation = (
     throw new ValidationError(
       isEffectSchema(schema)
         ? `${what}: an Effect schema has to be wrapped here: Schema.toStandardSchemaV1(schema)`
-        : `${what}: not a schema. Give a Standard Schema (Zod, Valibot, ArkType, Schema.toStandardSchemaV1 of Effect)`
+        : `${what} cannot be validated: what was given as its schema is none. Give a Standard Schema (Zod, Valibot, ArkType, Schema.toStandardSchemaV1 of Effect)`
     )
   }
   try {

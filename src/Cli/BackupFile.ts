@@ -1,5 +1,8 @@
 /** Writes a backup to a file, from the server or from a database file, and restores a database from such a file. */
 import { createWriteStream } from "node:fs"
+import type { IncomingMessage } from "node:http"
+import { request as httpsRequest } from "node:https"
+import { text } from "node:stream/consumers"
 import { pipeline } from "node:stream/promises"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -8,6 +11,7 @@ import { failureOf, isCallMissing, unsupported } from "../Client/HttpFailures.ts
 import { backUpChecked, type BackupInfo, takeBackup } from "../Engine/Store/Backup.ts"
 import { restoreWithProgress, type RestoreOptions } from "../Engine/Store/Restore.ts"
 import { ConnectionError, type IronflowError, isIronflowError } from "../Errors.ts"
+import { request } from "../NodeHttp.ts"
 import { backup as backupCall, restHealth } from "../Protocol/Server.ts"
 import { formatSize } from "../Size.ts"
 import { showProgress, withProgressLine } from "./ProgressLine.ts"
@@ -51,23 +55,33 @@ const fetchTo = async (from: ResolvedServer, partial: string, signal: AbortSigna
       { cause }
     )
   showProgress("The server makes the backup, and then sends it")
-  const response = await fetch(from.url + backupCall.path, {
-    method: backupCall.method,
-    signal,
-    body: "{}",
-    headers: {
-      ...environmentHeader(from),
-      "content-type": "application/json",
-      ...(from.apiKey === undefined ? {} : { authorization: `Bearer ${from.apiKey}` })
-    }
+  // not by `fetch`, which gives up when an answer does not begin within five minutes: a large database takes longer
+  const send = from.url.startsWith("https:") ? httpsRequest : request
+  const response = await new Promise<IncomingMessage>((resolve, reject) => {
+    const asked = send(
+      from.url + backupCall.path,
+      {
+        method: backupCall.method,
+        signal,
+        headers: {
+          ...environmentHeader(from),
+          "content-type": "application/json",
+          ...(from.apiKey === undefined ? {} : { authorization: `Bearer ${from.apiKey}` })
+        }
+      },
+      resolve
+    )
+    asked.once("error", reject)
+    asked.end("{}")
   }).catch((cause: unknown) => Promise.reject(broken(cause)))
-  if (!response.ok || response.body === null) {
-    const answer = { status: response.status, text: await response.text() }
+  const { statusCode: status = 0 } = response
+  if (status < 200 || status >= 300) {
+    const answer = { status, text: await text(response) }
     throw isCallMissing(answer)
       ? unsupported(from.url, WHAT, "Upgrade the server", answer.status)
       : failureOf(answer, WHAT)
   }
-  await pipeline(piecesOf(response.body, broken), createWriteStream(partial), { signal })
+  await pipeline(piecesOf(response, broken), createWriteStream(partial), { signal })
 }
 
 /**

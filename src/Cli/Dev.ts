@@ -147,7 +147,7 @@ const prepare = (input: {
       cause instanceof IronflowError
         ? cause
         : new StoreError(
-            `The folder of ${input.data} cannot be used: ${cause instanceof Error ? cause.message : String(cause)}. ` +
+            `The files of \`ironflow dev\` beside ${input.data} cannot be used: ${cause instanceof Error ? cause.message : String(cause)}. ` +
               "Choose another place with --data",
             { code: "STORE_UNAVAILABLE", cause }
           )

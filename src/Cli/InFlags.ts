@@ -33,9 +33,9 @@ const commands: { readonly [method: string]: string } = {
   runFunction: "functions run"
 }
 
-/** What stands for an option at the start of the message of one method. */
+/** By method: what replaces an option with which a message of that method begins. */
 const wordsOf: { readonly [method: string]: { readonly [option: string]: string } } = {
-  // `runs fork` has --from for it, and other commands have --from-step
+  // in words, because the flag for `fromStep` differs by command: --from in `runs fork`, --from-step in others
   bulk: { fromStep: "The step to run again from", reason: "--reason", version: "--version" },
   forkRun: { steps: "--patch" }
 }
@@ -77,7 +77,7 @@ export const inFlags = (message: string): string =>
     .replaceAll(/`url` of `hooks\[\d+\]`/g, "The URL of --hook")
     .replaceAll(/`hooks\[\d+\]`/g, "--hook")
     .replace("must be a `Date` or a text with a time", "must be a time")
-    // the name of the method at the start, and that of the list, are those of the command itself: they are left out
+    // the name of the method at the start is that of the command itself: it is left out
     .replace(
       /^(listRuns|countRuns|listEvents|bulk|erase|forkRun|moveRun): (`(\w+)`|[a-z])?/,
       (_, method: string, begin = "", option: string | undefined) =>

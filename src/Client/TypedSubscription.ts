@@ -1,4 +1,4 @@
-/** Subscribes by definition: to the events of its name, with their data decoded by its schema. */
+/** For subscriptions by an event definition: the type of their data, and its decoder. */
 import { type EventData, type EventDefinition, isEventDefinition } from "../Event.ts"
 import { type AnySchema, canEncode, validate } from "../StandardSchema.ts"
 

@@ -89,7 +89,7 @@ export const make = Effect.gen(function* () {
             ? functions.delete(environment, id)
             : Effect.fail(
                 new InvalidStateError(
-                  `Function "${id}" cannot be deleted: worker ${holder.id} has it, and would register it again. Stop that worker, or unregister that endpoint, first`
+                  `Function "${id}" cannot be deleted: worker ${holder.id} has it, and would register it again. Stop that worker first. If its id begins with \`push-\`, it is a push endpoint: unregister it (\`ironflow functions endpoints\` lists them)`
                 )
               )
         }

@@ -286,4 +286,4 @@ const goesOnTo = (
 }
 
 const stepName = ({ kind, name, stepKey }: StepName): StepName => ({ stepKey, name, kind })
-const shown = ({ kind, name }: StepName): string => `${kind} "${name}"`
+const shown = ({ kind, name }: StepName): string => `the \`${kind}\` step "${name}"`

@@ -302,7 +302,7 @@ export class Reporter {
   #giveUp(batch: Sending, cause: Cause.Cause<unknown>): void {
     const error = Cause.squash(cause)
     this.#options.logger.error(
-      "A report could not be sent because of a bug in this package: please report this. The turns in it end here; other turns continue their runs once their leases have lapsed",
+      "Reports could not be sent because of a bug in this package: please report this. Their turns end here; the runs continue in other turns once the leases have lapsed",
       { runIds: batch.outboxes.map((outbox) => outbox.runId), error: String(error) }
     )
     for (const outbox of batch.outboxes) {

@@ -255,7 +255,7 @@ describe("a hook", () => {
 
     expect(second).toBeDefined()
     expect(lines.join("\n")).toContain(
-      "1 stored calls of a hook were dropped: this engine no longer has that hook"
+      "1 stored call of a hook was dropped: this engine does not have that hook"
     )
   })
 

@@ -160,8 +160,8 @@ describe("replayEveryStep", () => {
     })
 
     await expect(ending).rejects.toBeInstanceOf(NondeterminismError)
-    await expect(ending).rejects.toThrow('diverges at step first:0: the journal has run "first"')
-    await expect(ending).rejects.toThrow('run "again" (again:0)')
+    await expect(ending).rejects.toThrow('diverges at step first:0: the journal has the `run` step "first"')
+    await expect(ending).rejects.toThrow('`run` step "again" (again:0)')
   })
 
   test("finds an output that depends on the number of replays", async () => {

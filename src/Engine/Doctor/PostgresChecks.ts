@@ -97,12 +97,12 @@ const writes = ({ fsync, isStandby, synchronousCommit }: PostgresFacts): DoctorC
     ? fail(
         "writes",
         "`synchronous_commit` is off: acknowledged data may be lost when the power fails.",
-        "Set `synchronous_commit = on`, or with a standby `remote_write`, `on` or `remote_apply`."
+        "Set `synchronous_commit = on`. With a synchronous standby, `remote_write` and `remote_apply` will do too."
       )
     : ok("writes", `What is acknowledged is on the disk (synchronous_commit is ${synchronousCommit}).`)
 }
 
-/** Whether the sessions of one user or one database are too few for an engine. */
+/** Whether the limit of a user or a database is too low for an engine with default settings, or more than 80 % used. */
 const isTight = ({ most, used }: ConnectionLimit): boolean => most < CONNECTIONS || used > 0.8 * most
 
 const connections = ({ connections: used, limits, maxConnections }: PostgresFacts): DoctorCheck => {
@@ -124,7 +124,8 @@ const connections = ({ connections: used, limits, maxConnections }: PostgresFact
   ]
   if (raised.length === 0) return ok("connections", message)
   const advice = `Raise ${raised.join(" and ")}, or give engines fewer connections (\`--database-pool-size\` of \`ironflow serve\`, \`databasePoolSize\`). Each engine takes one more than that: ${CONNECTIONS} by default, ${LEAST_CONNECTIONS} at least.`
-  return used >= maxConnections - 3 || limits.some(({ most }) => most < LEAST_CONNECTIONS)
+  return used >= maxConnections - 3 ||
+    limits.some(({ most, used }) => most < LEAST_CONNECTIONS || used >= most)
     ? fail("connections", message, advice)
     : warn("connections", message, advice)
 }

@@ -40,7 +40,7 @@ interface CallsFamily {
 const familyOf = ({ abandoned, delivered, dropped, retried }: HookCounts): CallsFamily => ({
   name: "ironflow_hook_calls_total",
   kind: "counter",
-  help: "Calls of hooks: delivered; attempts that are tried again (retried); given up after all attempts (abandoned); dropped for lack of room.",
+  help: "Calls of hooks: delivered; attempts that are tried again (retried); given up after all attempts (abandoned); dropped, for lack of room or because the engine does not have the hook.",
   samples: Object.entries({ delivered, retried, abandoned, dropped }).map(([what, value]) => ({
     labels: { what },
     value
@@ -100,7 +100,7 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
       yield* store.write(forgetHook(hook, calls))
       counts.dropped += calls
       yield* Effect.logWarning(
-        `${calls} stored calls of a hook were dropped: this engine no longer has that hook`
+        `${calls} stored ${calls === 1 ? "call of a hook was" : "calls of a hook were"} dropped: this engine does not have that hook`
       )
     }
     for (const hook of hooks) fork(warnOfHook(hook, allowPrivateNetworks))

@@ -40,7 +40,7 @@ import * as KvWrites from "./KvWrites.ts"
 export const KEYS_PAGE = 1000
 /** Maximum number of buckets that one page looks at. The expired keys of each bucket are counted. */
 export const BUCKETS_PAGE = 250
-/** How much filtering one page may do, characters. To match a key costs the length of the filter times the length of the key. */
+/** One page looks at no more keys than this number divided by the length of the filter: matching a key takes longer with a longer filter. */
 const FILTERING = 50_000
 
 export interface KvService {

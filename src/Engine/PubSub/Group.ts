@@ -406,7 +406,7 @@ export class Member implements Subscribed {
     this.#outlet.end(
       this.id,
       "CONSUMER_GROUP_DELETED",
-      `Consumer group "${this.#group.name}" was deleted: subscribe again to create a new one, which begins at the end of the log`
+      `Consumer group "${this.#group.name}" was deleted: subscribe again to create a new one, which begins at the end of the log unless \`replay\` is given`
     )
   }
 

@@ -331,6 +331,6 @@ const DELETED = "CONSUMER_GROUP_DELETED"
 
 const deletedMeanwhile = (name: string): IronflowError =>
   new SubscriptionError(
-    `Consumer group "${name}" was deleted while this client was away: subscribe again to create a new one, which begins at the end of the log`,
+    `Consumer group "${name}" was deleted while this client was away: subscribe again to create a new one, which begins at the end of the log unless \`replay\` is given`,
     { code: DELETED, retryable: false }
   )

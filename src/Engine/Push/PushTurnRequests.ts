@@ -225,26 +225,26 @@ export class PushTurnRequests {
     })
   }
 
-  /** Sends a turn. `turns`: as a whole turn; otherwise as a segment, to a handler of another package. */
-  #send(turn: TurnInFlight, turns: boolean): Effect.Effect<void> {
+  /** Sends a turn. `isWhole`: as a whole turn; otherwise by the legacy protocol, which runs one step at a time. */
+  #send(turn: TurnInFlight, isWhole: boolean): Effect.Effect<void> {
     const { clock, settings } = this.#options
     const { job } = turn
     return Effect.suspend(() => {
       const nowMs = clock.currentTimeMillisUnsafe()
-      const refused = turns ? undefined : unusable(job, () => false, unsentFailureKinds)
+      const refused = isWhole ? undefined : unusable(job, () => false, unsentFailureKinds)
       if (refused !== undefined) {
         // an endpoint of this package that is unhealthy now can go on with the turn later
         return this.#endpoint.availability.isInDoubt
-          ? this.#putOff(job, NOT_KNOWN)
+          ? this.#putOff(job, notKnown(job.runId))
           : this.#report(job, { ops: [refused] })
       }
-      const body = turns ? JSON.stringify(turnRequest(job, nowMs)) : encodePushRequest(job, nowMs)
+      const body = isWhole ? JSON.stringify(turnRequest(job, nowMs)) : encodePushRequest(job, nowMs)
       const answered = postTo(
         this.#options,
         { body, timeoutMs: settings.timeoutMs, hangUp: Deferred.await(turn.hangUp) },
         (answer) =>
           Effect.andThen(
-            this.#answered(job, answer, turns),
+            this.#answered(job, answer, isWhole),
             Effect.suspend(() => (turn.isGivenUp ? this.#dropped(job) : Effect.void))
           )
       )
@@ -362,9 +362,9 @@ export class PushTurnRequests {
   }
 }
 
-const NOT_KNOWN =
-  "it did not say whether it is a handler of this package, and only such a handler can continue this run. " +
-  "A handler of another package must answer a `describe` request with 400, or run a turn of another run first"
+const notKnown = (runId: string): string =>
+  `it did not say whether it is a handler of @ironflow/node, and only such a handler can continue run ${runId}. ` +
+  "If it is another handler, it must answer `describe` requests with 400, or run a turn of another run first"
 
 const wake = (turn: TurnInFlight): void => {
   if (turn.waiting === undefined) return

@@ -20,7 +20,7 @@ import type { ListRunsQuery, RunsBefore } from "./RunRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
 /**
- * How many runs one slice looks at, which takes a few milliseconds. The count is of the matching runs among so many of the newest.
+ * How many runs one slice looks at, which takes a few milliseconds. Only the matching runs among this many of the newest are counted.
  */
 const SLICE = 5000
 /** About how many characters of data one slice reads. */
@@ -99,7 +99,7 @@ const listPage = (
 /** How far a list has come. It goes from the newest run to the oldest. */
 interface Place {
   readonly total: number
-  /** The key of the oldest run that was looked at. Of these runs, those of the newest slice were counted. */
+  /** The key of the oldest run that was looked at. Only the newest slice was counted. */
   readonly looked: number
   /** Whether the newest slice has been counted. */
   readonly isCounted: boolean

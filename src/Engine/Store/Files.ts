@@ -2,12 +2,39 @@
  * The files of a database. They hold everything, so by default they are created for the engine's user alone. They are opened only
  * when that user owns them: an owner can read a file whatever its mode.
  */
-import { chmodSync, closeSync, openSync, statfsSync, statSync } from "node:fs"
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  lstatSync,
+  openSync,
+  readlinkSync,
+  realpathSync,
+  statfsSync,
+  statSync
+} from "node:fs"
 import path from "node:path"
 import { StoreError, ValidationError } from "../../Errors.ts"
 
 /** Only the owner may read and write. */
 export const DEFAULT_MODE = 0o600
+
+/** How many links in a row are followed; as many as Linux follows. */
+const MAX_LINKS = 40
+
+/**
+ * The name of the file itself for a name that may be a link, also for a link to a file that does not exist yet. Two names of one
+ * file have the same result, so that they have one lock.
+ */
+export const targetOf = (filename: string): string => {
+  let name = filename
+  for (let links = 0; links < MAX_LINKS; links++) {
+    if (existsSync(name)) return realpathSync(name)
+    if (lstatSync(name, { throwIfNoEntry: false })?.isSymbolicLink() !== true) return name
+    name = path.resolve(realpathSync(path.dirname(name)), readlinkSync(name))
+  }
+  return name
+}
 
 /** Creates the file with exactly this mode, unless it exists. SQLite gives the same mode to the files that it adds beside it. */
 export const makeFile = (filename: string, mode: number): void => {

@@ -2,10 +2,10 @@
  * One engine per database file. The lock is a tiny SQLite database beside it, on which the holder keeps a transaction open. The
  * operating system releases it when the process ends, however it ends, and others can still read who holds it.
  */
-import { existsSync, realpathSync } from "node:fs"
+import { existsSync } from "node:fs"
 import { hostname } from "node:os"
 import { StoreError } from "../../Errors.ts"
-import { makeFile } from "./Files.ts"
+import { makeFile, targetOf } from "./Files.ts"
 import { DatabaseSync } from "./NodeSqlite.ts"
 
 /**
@@ -18,7 +18,7 @@ export const acquireLock = (
   startedAt: number
 ): { readonly release: () => void } => {
   // the lock belongs to the file itself, even if the file is opened by a link
-  const file = `${existsSync(filename) ? realpathSync(filename) : filename}.lock`
+  const file = `${targetOf(filename)}.lock`
   makeFile(file, mode)
   const db = new DatabaseSync(file)
   try {

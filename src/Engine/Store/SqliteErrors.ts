@@ -48,7 +48,7 @@ export const storeError = (what: string, cause: unknown): StoreError => {
     const advice =
       resultCode(cause) === BUSY
         ? "Another program has locked the file: close it (an SQLite shell, a copy that is being made)"
-        : "Check that the folder exists, is writable and has room"
+        : "Check that the folder of the database exists, is writable and has room"
     return new StoreError(`${what}: ${reason}. ${advice}`, {
       code: "STORE_UNAVAILABLE",
       retryable: true,

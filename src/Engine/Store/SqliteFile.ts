@@ -1,6 +1,6 @@
 /** The file of a SQLite database: opened by one process at a time, checked, and migrated. */
 import { StoreError } from "../../Errors.ts"
-import { checkFiles, DEFAULT_MODE, makeFile, refuseNonFile } from "./Files.ts"
+import { checkFiles, DEFAULT_MODE, makeFile, refuseNonFile, targetOf } from "./Files.ts"
 import { acquireLock } from "./Lock.ts"
 import { migrations } from "./Migrations.ts"
 import { DatabaseSync } from "./NodeSqlite.ts"
@@ -54,7 +54,7 @@ export const open = (
   let db: DatabaseSync | undefined
   try {
     const lastStop = lock === undefined ? undefined : checkLastOwner(filename)
-    if (isFile) makeFile(filename, fileMode)
+    if (isFile) makeFile(targetOf(filename), fileMode)
     db = new DatabaseSync(filename, { timeout: 5000 })
     // checked before anything is changed: the file may belong to another program
     checkIsIronflow(db, filename)
@@ -114,7 +114,8 @@ export const checkIsIronflow = (db: DatabaseSync, filename: string): void => {
 /** Maximum number of problems that the message names. */
 const MOST_PROBLEMS = 10
 
-const RESTORE_IT = "Restore it from a backup; without the check the engine starts, and skips damaged rows"
+const RESTORE_IT =
+  "Restore it from a backup; without the check the engine may still start, and then leaves damaged rows alone"
 
 /** Reads the whole file. Throws a `StoreError` that says what is damaged, and what to do. */
 export const checkAll = (db: DatabaseSync, filename: string, whatToDo = RESTORE_IT): void => {

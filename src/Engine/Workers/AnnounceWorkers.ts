@@ -10,7 +10,7 @@ import { LEGACY } from "./RemoteWorkers.ts"
 /** Registrations of one worker process that follow within this time belong to one reconnect, milliseconds. */
 const SAME_MS = 10_000
 
-/** The processes of how many workers are kept in memory. */
+/** For how many workers the process is kept in memory. */
 const MAX_KNOWN = 10_000
 
 type How = "in this process" | "at the port" | "lost"
@@ -83,7 +83,7 @@ export const logKeptNewer = (workerId: string, keptNewer: ReadonlyArray<string>)
   keptNewer.length === 0
     ? Effect.void
     : Effect.logInfo(
-        `Worker ${workerId} does not have the latest version of ${keptNewer.map((id) => `"${id}"`).join(", ")}: the version of a worker that was started later, or that already has the latest version, stays the latest`
+        `Worker ${workerId} registered another version than the latest of ${keptNewer.map((id) => `"${id}"`).join(", ")}, and that stays the latest: a worker that was started later has registered it, or (for a function that pins its runs) another connected worker still has it`
       )
 
 /**

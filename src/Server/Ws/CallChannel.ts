@@ -60,17 +60,17 @@ export interface ChannelOptions {
 const MAX_BUFFERED_BYTES = 64 * 1024 * 1024
 
 /**
- * After this many reads, the next call waits for its turn: a response may be large, and its size is only
- * known after the call.
+ * Maximum number of reads in one turn of the event loop: a response may be large, and its size is only known
+ * after the call.
  */
 const GETS_PER_TURN = 16
 
-/** A client whose messages have needed this many turns gets a lower priority. */
+/** A client whose messages need more turns of the event loop than this gets a lower priority. */
 const FEW_TURNS = 4
 
 /**
- * How long calls that began before their key ended may continue, in milliseconds. Calls that wait end with
- * the key.
+ * How long calls that run when their key ends may continue, in milliseconds. Not so the calls that wait for
+ * something: `RequestHandler` ends them with the key.
  */
 const LAST_ANSWERS_MS = 30_000
 
@@ -137,20 +137,20 @@ const serve = (
     closing = true
     leaveWhenDone()
   })
-  let lateness: NodeJS.Timeout | undefined
-  // the socket does not close at once: a call may have ended its own key, and its response be the only place
-  // of the next key
+  let deadline: NodeJS.Timeout | undefined
+  // the socket does not close at once: a call may have rotated the key that it came with, and
+  // only its response has the new secret
   const stopWatching = visitor.caller.watch((ended) => {
     if (!ended) return
     isKeyEnded = true
     closing = true
-    lateness = setTimeout(() => socket.terminate(), LAST_ANSWERS_MS).unref()
+    deadline = setTimeout(() => socket.terminate(), LAST_ANSWERS_MS).unref()
     leaveWhenDone()
   })
   socket.on("close", () => {
     stopListening()
     stopWatching()
-    clearTimeout(lateness)
+    clearTimeout(deadline)
     for (const [, fiber] of calls) fiber.interruptUnsafe()
   })
 

@@ -4,7 +4,16 @@ import * as FunctionRows from "../../../src/Engine/Functions/FunctionRows.ts"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
 import { createHash, randomBytes } from "node:crypto"
-import { existsSync, mkdirSync, openSync, readFileSync, symlinkSync, writeFileSync, writeSync } from "node:fs"
+import {
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+  writeSync
+} from "node:fs"
 import { dirname, join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { migrations } from "../../../src/Engine/Store/Migrations.ts"
@@ -133,6 +142,24 @@ describe("a database file", () => {
     })
   )
 
+  it.effect("can be opened by only one engine at a time, by a link that is older than the file", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const alias = join(dirname(filename), "alias.db")
+      symlinkSync(filename, alias)
+
+      yield* visit(alias, () =>
+        Effect.gen(function* () {
+          assert.strictEqual(statSync(filename).mode & 0o777, 0o600)
+          for (const name of [filename, alias]) {
+            const error = yield* problem(name)
+            assert.strictEqual(error.code, "STORE_LOCKED")
+          }
+        })
+      )
+    })
+  )
+
   it.effect("is free as soon as the process that had it open is killed", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
@@ -234,13 +261,13 @@ describe("a file that is not acceptable", () => {
     [
       "in a folder that does not exist",
       "STORE_UNAVAILABLE",
-      /Check that the folder exists/,
+      /Check that the folder of the database exists/,
       (path) => join(path, "missing", "orders.db")
     ],
     [
       "below a file",
       "STORE_UNAVAILABLE",
-      /Check that the folder exists/,
+      /Check that the folder of the database exists/,
       (path) => {
         writeFileSync(join(path, "file"), "")
         return join(path, "file", "orders.db")

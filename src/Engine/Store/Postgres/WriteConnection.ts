@@ -251,7 +251,7 @@ const nodeName = (): string => `${hostname()}, process ${process.pid}`
 
 const lockedBy = (settings: PostgresSettings, who: string): StoreError =>
   new StoreError(
-    `The tables at ${settings.shown} are in use by another engine (${who}), and one of the two cannot share a schema: stop that engine, or give this one a schema of its own`,
+    `The tables at ${settings.shown} are in use by another engine (${who}), and that engine or this one needs the schema for itself: stop that engine, or give this one a schema of its own`,
     { code: "STORE_LOCKED" }
   )
 
