@@ -174,6 +174,7 @@ export const make = (
       flow: { inputBudget, unread, after, timeoutMs: resolved.bodyTimeoutMs },
       accessCheck,
       onBug,
+      onUpgraded: (socket) => idle.upgraded(socket),
       routes: [
         yield* WorkerRpcServer.make(workers, maxStreamBytes),
         channelRoute({
@@ -273,7 +274,6 @@ export const make = (
     // the line above has added a listener; ours takes its place, since it can refuse before the upgrade, and
     // gets the sockets as they are
     server.removeAllListeners("upgrade").on("upgrade", (request, socket, head) => {
-      idle.upgraded(socket)
       upgrades.upgrade(request, socket, Buffer.concat([head, pipelines.leave(socket)]))
     })
     // removed too, since it only sends "continue" when the body is read in its own way; without it Node sends

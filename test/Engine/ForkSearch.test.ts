@@ -10,7 +10,6 @@ import { afterAll, assert, it } from "vitest"
 const folder = mkdtempSync(join(tmpdir(), "ironflow-"))
 afterAll(() => rmSync(folder, { recursive: true }))
 
-const filename = join(folder, "ironflow.db")
 const ship = createFunction({ id: "ship", triggers: [{ event: "order.placed" }] }, async () => "shipped")
 
 /** More runs than the search looks at to find the oldest event of runs before a time. */
@@ -19,7 +18,37 @@ const BEFORE = 10_500
 const AFTER = 2_000
 const HOUR_MS = 3_600_000
 
+it("finds all runs up to a time by the event, when only a fork is newer", async () => {
+  const filename = join(folder, "upTo.db")
+  const first = await startEngine({ filename, functions: [ship], logger: false })
+  const runIds: Array<string> = []
+  for (const id of ["o-1", "o-2", "o-3"]) {
+    runIds.push(...(await first.client.emit("order.placed", { id })).runIds)
+  }
+  for (const runId of runIds) await first.client.waitForRun(runId)
+  await first.client.emit("order.seen", {})
+  await first.close()
+  const db = new DatabaseSync(filename)
+  db.exec(`UPDATE runs SET created_at = created_at - ${9 * HOUR_MS};
+    WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50)
+    INSERT INTO runs (id, environment, function, status, event, created_at, updated_at, ended_at)
+    SELECT 'run_' || i, r.environment, r.function, r.status, (SELECT max(position) FROM events),
+      r.created_at + ${HOUR_MS}, r.updated_at, r.ended_at FROM n, runs r WHERE r.id = '${runIds[0]}'`)
+  db.close()
+
+  await using engine = await startEngine({ filename, functions: [ship], logger: false })
+  await engine.client.forkRun(runIds[0]!)
+  const createdTo = Date.now() - 2 * HOUR_MS
+  const { runs } = await engine.client.listRuns({ eventName: "order.placed", createdTo })
+
+  assert.deepStrictEqual(
+    runs.map(({ id }) => id),
+    runIds.toReversed()
+  )
+})
+
 it("finds the fork of an old run by the event, when only runs since a later time are searched", async () => {
+  const filename = join(folder, "since.db")
   const first = await startEngine({ filename, functions: [ship], logger: false })
   const { runIds } = await first.client.emit("order.placed", { id: "o-1" })
   await first.client.waitForRun(runIds[0]!)

@@ -130,11 +130,12 @@ function* verdictOf(
   }
   const times = yield* get(FIND_FUNCTION_TIMES, fn.key)
   const createdAt = Number(times?.created_at)
+  // a schedule's event that is emitted again starts nothing
+  const again = isOwnFire ? "run the function by hand to start a run" : "emit it again to start a run"
   const now = isOwnFire ? { code: "MATCHES" as const, message: "" } : judge(fn, view)
   if (createdAt > timestamp) {
     const late = `The function was registered at ${iso(createdAt)}, after the event`
-    if (now.code === "MATCHES")
-      return { functionId, code: "REGISTERED_LATER", message: `${late}: emit it again to start a run` }
+    if (now.code === "MATCHES") return { functionId, code: "REGISTERED_LATER", message: `${late}: ${again}` }
     // another reason than the late registration: the event would not start the function if it were emitted again
     return now.code === "NO_TRIGGER"
       ? { functionId, ...now }
@@ -159,7 +160,7 @@ function* verdictOf(
     ? {
         functionId,
         code: "CHANGED_LATER",
-        message: `The event matches${since}: emit it again to start a run`
+        message: `The event matches${since}: ${again}`
       }
     : {
         functionId,

@@ -175,7 +175,7 @@ const FIND_FIRST_FROM = statement(
 const FIND_NEWEST_RUN = statement("RunSearchRows.findNewestRun", "SELECT max(key) AS key FROM runs")
 const FIND_EVENT_AFTER = statement(
   "RunSearchRows.findEventAfter",
-  "SELECT max(event) AS event FROM (SELECT event FROM runs WHERE key >= ? ORDER BY key LIMIT 10000) AS near"
+  "SELECT max(event) AS event FROM (SELECT event, forked_from FROM runs WHERE key >= ? ORDER BY key LIMIT 10000) AS near WHERE forked_from IS NULL"
 )
 const FIND_EVENT_BEFORE = statement(
   "RunSearchRows.findEventBefore",
@@ -186,7 +186,8 @@ const MAX_FORKS = 1000
 const FIND_EVENT_OF_FORKS = statement(
   "RunSearchRows.findEventOfForks",
   `SELECT min(event) AS event, count(*) AS forks
-     FROM (SELECT event FROM runs WHERE forked_from IS NOT NULL AND key >= ? LIMIT ${MAX_FORKS}) AS forks`
+     FROM (SELECT event FROM runs INDEXED BY runs_forked_from WHERE forked_from IS NOT NULL AND key >= ? LIMIT ${MAX_FORKS}) AS near`,
+  { scans: "the events of the forks that it has found itself, 1000 at most" }
 )
 
 /**

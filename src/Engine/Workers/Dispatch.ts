@@ -462,7 +462,12 @@ export class DispatchService {
       onSuccess: (secrets) => Effect.succeed({ ...job, secrets }),
       onFailure: (error) =>
         error.retryable
-          ? Effect.andThen(Effect.sleep(RETRY_MS), end({ _tag: "Release" }))
+          ? Effect.andThen(
+              Effect.logWarning(
+                `The secrets of run ${job.runId} cannot be read: ${error.message}. The run waits, and is tried again every second`
+              ),
+              Effect.andThen(Effect.sleep(RETRY_MS), end({ _tag: "Release" }))
+            )
           : end({ _tag: "Pause", code: error.code, message: error.message })
     })
   }

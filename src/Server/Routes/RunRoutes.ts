@@ -285,7 +285,9 @@ const waitForRun = (
     const timeout = text === null ? MAX_WAIT_MS : Number(text)
     if (!(timeout >= 0) || text?.trim() === "") {
       return Effect.fail(
-        new ValidationError(`\`timeout\` must be a number of milliseconds, got "${text?.slice(0, 64)}"`)
+        new ValidationError(
+          `\`timeout\` must be a number of milliseconds, at least 0, got "${text?.slice(0, 64)}"`
+        )
       )
     }
     const giveUp = giveUpAfter(Math.min(timeout, MAX_WAIT_MS))

@@ -6,7 +6,7 @@ import type { IncomingMessage } from "node:http"
 import type { Duplex } from "node:stream"
 import * as Effect from "effect/Effect"
 import { type WebSocket, WebSocketServer } from "ws"
-import { isIronflowError, UnsupportedError } from "../../Errors.ts"
+import { isIronflowError, UnavailableError, UnsupportedError } from "../../Errors.ts"
 import { defectResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import { accessTo, type CallSpec } from "../../Protocol/CallSpec.ts"
 import { type AccessCheck, checkRule, type Visitor } from "../Http/AccessCheck.ts"
@@ -63,6 +63,8 @@ export interface UpgradeOptions {
   readonly run: (effect: Effect.Effect<void>) => void
   /** Called with a defect. `what` says where it occurred, as the start of a sentence. */
   readonly onBug: (what: string, cause: unknown) => void
+  /** Called for each connection that has become a WebSocket, and closes in its own way from now on. */
+  readonly onUpgraded: (socket: Duplex) => void
   readonly flow: FlowOptions
 }
 
@@ -92,14 +94,18 @@ interface Entrance {
 export class Upgrades {
   readonly #accessCheck: AccessCheck
   readonly #onBug: UpgradeOptions["onBug"]
+  readonly #onUpgraded: UpgradeOptions["onUpgraded"]
   readonly #run: UpgradeOptions["run"]
   readonly #flow: FlowOptions
   readonly #entrances: ReadonlyArray<Entrance>
   /** Sockets that have not answered the last ping. */
   #silent = new Set<WebSocket>()
+  /** Whether the server stops: it opens no more WebSockets, since they would not learn of it. */
+  #isClosing = false
 
-  constructor({ flow, accessCheck, onBug, routes, run }: UpgradeOptions) {
+  constructor({ flow, accessCheck, onBug, onUpgraded, routes, run }: UpgradeOptions) {
     this.#run = run
+    this.#onUpgraded = onUpgraded
     this.#accessCheck = accessCheck
     this.#flow = flow
     this.#onBug = onBug
@@ -118,15 +124,16 @@ export class Upgrades {
   readonly upgrade = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
     // a client may hang up during the handshake: it gets no response
     socket.on("error", () => socket.destroy())
+    if (this.#isClosing) return endWithResponse(socket, failureResponse(closing(), "rest"))
     const url = request.url ?? "/"
     const look = this.#accessCheck.look(request, false, new URLSearchParams(url.slice(url.indexOf("?") + 1)))
     if (look === undefined) return this.#admit(request, socket, head)
-    this.#run(
-      Effect.match(look, {
-        onSuccess: () => this.#admit(request, socket, head),
-        onFailure: (error) => endWithResponse(socket, failureResponse(error, "rest"))
-      })
-    )
+    const admitted = Effect.match(look, {
+      onSuccess: () => this.#admit(request, socket, head),
+      onFailure: (error) => endWithResponse(socket, failureResponse(error, "rest"))
+    })
+    // a server that stops meanwhile would wait for the socket
+    this.#run(Effect.onInterrupt(admitted, () => Effect.sync(() => socket.destroy())))
   }
 
   #admit(request: IncomingMessage, socket: Duplex, head: Buffer): void {
@@ -136,6 +143,7 @@ export class Upgrades {
       const { route, server } = entrance
       checkSocket(route, call)
       server.handleUpgrade(request, socket, head, (webSocket) => {
+        this.#onUpgraded(socket)
         // `close` follows, and is handled below
         webSocket.on("error", () => undefined)
         webSocket.on("pong", () => this.#silent.delete(webSocket))
@@ -199,6 +207,7 @@ export class Upgrades {
 
   /** Tells every client that the server stops. */
   goAway(): void {
+    this.#isClosing = true
     for (const { route, server } of this.#entrances) {
       if (route.leavesByItself === true) continue
       for (const socket of server.clients) socket.close(GOING_AWAY, "the server stops")
@@ -232,6 +241,9 @@ export class Upgrades {
     throw new UnsupportedError(`There is no WebSocket at ${path.slice(0, 256)}`, { code: "ROUTE_NOT_FOUND" })
   }
 }
+
+const closing = (): UnavailableError =>
+  new UnavailableError("The engine is about to stop: connect again when it is back", { code: "CLOSING" })
 
 /** Throws an `IronflowError` when the caller may not have the socket, or not with these options. */
 const checkSocket = ({ check, spec }: SocketRoute, call: Omit<SocketCall, "flow">): void => {

@@ -30,7 +30,7 @@ const toPostgres = (text: string): string =>
       .replaceAll(/\bLIMIT -1\b/g, "LIMIT ALL")
       .replaceAll(/\bLIMIT (\?\d*)/g, "LIMIT nullif(CAST($1 AS BIGINT), -1)")
       .replaceAll(/\bjson_object\(/g, "json_build_object(")
-      .replaceAll(/ NOT INDEXED\b/g, "")
+      .replaceAll(/ NOT INDEXED\b| INDEXED BY \w+/g, "")
       .replaceAll(/\bjson_each\((\?|\w+)\)/g, "jsonb_array_elements_text(CAST($1 AS JSONB)) AS value")
   )
 
