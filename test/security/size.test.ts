@@ -34,9 +34,9 @@ const nested = (levels: number): string => "[".repeat(levels) + "]".repeat(level
 
 /** The name of each limit, JSON that exceeds it, and the message of the refusal. */
 const tooMuch: ReadonlyArray<readonly [string, string, RegExp]> = [
-  ["values", numbers(Limits.jsonValues + 10), /number of values .*limit is 500000 values/],
-  ["names", names(Limits.jsonNames * 1.1), /number of different names .*limit is 100000 names/],
-  ["levels", nested(200), /Nesting of .*limit is 100 levels/]
+  ["values", numbers(Limits.jsonValues + 10), /number of values .*more than 500000 values/],
+  ["names", names(Limits.jsonNames * 1.1), /number of different names .*more than 100000 names/],
+  ["levels", nested(200), /Nesting of .*more than 100 levels/]
 ]
 
 const refused = ({ body, status }: Answer, reason: RegExp): void => {
