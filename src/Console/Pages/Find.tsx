@@ -1,7 +1,7 @@
 /**
  * Finds runs and events by what people know: the number of an order, a customer, an id, or words of an error.
  */
-import { useEffect, useRef } from "preact/hooks"
+import { useLayoutEffect, useRef } from "preact/hooks"
 import { listEvents } from "../../Protocol/Events.ts"
 import { restFunctions } from "../../Protocol/Functions.ts"
 import type { ListRuns } from "../../Protocol/RunLists.ts"
@@ -29,7 +29,8 @@ export const FindBox = () => {
   const ref = useRef<HTMLInputElement>(null)
   const { path, query } = place.value
   const text = path === "find" ? (query.get("q") ?? "") : ""
-  useEffect(() => {
+  // at once: an effect after the page is painted would clear what the user has typed meanwhile
+  useLayoutEffect(() => {
     if (ref.current !== null) ref.current.value = text
   }, [path, text])
   return (
