@@ -4,6 +4,7 @@ import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
 import { pathOf } from "../../src/Protocol/Http/CallAddress.ts"
 import { callSpecs } from "../../src/Protocol/AllCalls.ts"
 import { freePort, type Running, Terminal } from "../Cli/Terminal.ts"
+import { Vitals } from "../security/fuzz/Vitals.ts"
 import { type Ironflow, start } from "./Ironflow.ts"
 import { type Answer, send as sendRaw } from "./RawClient.ts"
 import { isLong } from "../Long.ts"
@@ -229,16 +230,18 @@ describe("a running engine", () => {
         )
       )
 
+      const vitals = new Vitals(engine.pid)
       let slowest = 0
       let open = true
       const all = Promise.all(bodies).then(() => (open = false))
       while (open) {
-        const since = performance.now()
-        assert.strictEqual((await sendRaw(url, "GET", "/health")).status, 200)
-        slowest = Math.max(slowest, performance.now() - since)
+        const { answer, workedMs } = await vitals.check(url, 20_000)
+        assert.strictEqual(answer, 200)
+        slowest = Math.max(slowest, workedMs)
       }
       await all
 
+      // in processor time, since other programs use the machine too
       assert.isBelow(slowest, 1500)
     }
   )

@@ -55,10 +55,11 @@ const killed = (evidence: StormEvidence): Begin => {
   return found
 }
 
-/** The beginning and end of a body that ran for a while after the last strike. */
+/** The beginning and end of a body that ran for a while after the last strike, in a run that nobody cancelled. */
 const undisturbed = (evidence: StormEvidence): { readonly begin: Begin; readonly end: Line } => {
   const { until } = evidence.strikes.at(-1)!
   for (const begin of begins(evidence)) {
+    if (evidence.acks.some((ack) => ack.op === "cancel" && begin.run in ack.statuses)) continue
     const end = endOf(evidence, begin)
     if (begin.mono > until && end?.t === "end" && end.mono - begin.mono > 30) return { begin, end }
   }
