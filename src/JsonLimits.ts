@@ -50,10 +50,9 @@ export const checkAmount = (
   counted: ShapeCounts = new ShapeCounts()
 ): string => {
   counted.length += text.length
+  if (counted.length > SHORT) scan(what, text, levels, counted)
   // each level begins with a bracket, and most texts have fewer brackets than levels are allowed
-  if (counted.length > SHORT || (text.length > 2 * levels && hasMoreBrackets(text, levels))) {
-    scan(what, text, levels, counted)
-  }
+  else if (text.length > 2 * levels && hasMoreBrackets(text, levels)) checkNesting(what, text, levels)
   return text
 }
 
@@ -79,6 +78,24 @@ const CLOSE_BRACE = 0x7d
 /** About ten times as many bits as there may be names, so that few names share a bit. */
 const SEEN_BITS = 20
 
+const checkNesting = (what: string, text: string, levels: number): void => {
+  let level = 0
+  for (let at = 0; at < text.length; at++) {
+    switch (text.charCodeAt(at)) {
+      case QUOTE:
+        at = endOfString(text, at)
+        break
+      case OPEN_BRACKET:
+      case OPEN_BRACE:
+        if (++level > levels) throw tooDeep(what, level, levels)
+        break
+      case CLOSE_BRACKET:
+      case CLOSE_BRACE:
+        if (level > 0) level--
+    }
+  }
+}
+
 const scan = (what: string, text: string, levels: number, counted: ShapeCounts): void => {
   const seen = (counted.seen ??= new Int32Array(2 ** (SEEN_BITS - 5)))
   /** For each level: the hash of the names in its object. */
@@ -103,18 +120,7 @@ const scan = (what: string, text: string, levels: number, counted: ShapeCounts):
       }
       case OPEN_BRACKET:
       case OPEN_BRACE:
-        if (++level > levels) {
-          // the levels around the data are not counted: users know the limit of the data
-          throw new LimitExceededError(
-            `Nesting of ${what}`,
-            level - levels + jsonDepth,
-            jsonDepth,
-            "levels",
-            {
-              isLowerBound: true
-            }
-          )
-        }
+        if (++level > levels) throw tooDeep(what, level, levels)
         orders[level] = 0
         // the first value of an array or object; each of the others follows a comma
         if (!isClosing(text.charCodeAt(at + 1))) counted.values++
@@ -131,6 +137,12 @@ const scan = (what: string, text: string, levels: number, counted: ShapeCounts):
 }
 
 const isClosing = (code: number): boolean => code === CLOSE_BRACKET || code === CLOSE_BRACE
+
+const tooDeep = (what: string, level: number, levels: number): LimitExceededError =>
+  // the levels around the data are not counted: users know the limit of the data
+  new LimitExceededError(`Nesting of ${what}`, level - levels + jsonDepth, jsonDepth, "levels", {
+    isLowerBound: true
+  })
 
 const tooMany = (unit: "names" | "values", what: string, size: number, limit: number): LimitExceededError =>
   new LimitExceededError(
@@ -168,11 +180,11 @@ const endOfString = (text: string, start: number): number => {
 
 // A number that is too large has an exponent of three digits, or more than two hundred digits with a shorter
 // exponent. Only a text that contains one of these is searched, and few do.
-const LONG_EXPONENT = /\d[eE]\+?\d{3}/
+const LONG_EXPONENT = /\d[eE]\+?\d{3}/g
 const MANY_DIGITS = 200
 
 const checkNumbers = (what: string, text: string): string => {
-  if (!LONG_EXPONENT.test(text) && !hasManyDigits(text)) return text
+  if (!hasLongExponent(text) && !hasManyDigits(text)) return text
   const number = tooLargeIn(text)
   if (number === undefined) return text
   let path: string | undefined
@@ -187,6 +199,17 @@ const checkNumbers = (what: string, text: string): string => {
     `${what.charAt(0).toUpperCase()}${what.slice(1)} cannot be stored: ${path ?? "$"} is the number ${shown}, which is too large: ` +
       "JavaScript reads it as Infinity, which JSON cannot represent. Send it as a string"
   )
+}
+
+/** Whether something like a number has an exponent of three digits. Ids in strings have such digits too, but after letters. */
+const hasLongExponent = (text: string): boolean => {
+  LONG_EXPONENT.lastIndex = 0
+  for (let found = LONG_EXPONENT.exec(text); found !== null; found = LONG_EXPONENT.exec(text)) {
+    let before = found.index - 1
+    while (isDigit(text.charCodeAt(before)) || text.charCodeAt(before) === POINT) before--
+    if (before < 0 || BEFORE_NUMBER.test(text.charAt(before))) return true
+  }
+  return false
 }
 
 /**
@@ -204,6 +227,10 @@ const hasManyDigits = (text: string): boolean => {
   }
   return false
 }
+
+const POINT = 0x2e
+/** What may stand before a number in JSON. */
+const BEFORE_NUMBER = /[-[:,\s]/
 
 const isDigit = (code: number): boolean => code >= 0x30 && code <= 0x39
 

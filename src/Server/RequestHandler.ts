@@ -5,10 +5,10 @@ import type * as Http from "node:http"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Tracer from "effect/Tracer"
-import { sharedGetters } from "../SharedGetters.ts"
 import { validated } from "../CheckAsEffect.ts"
 import { DEFAULT_ENVIRONMENT } from "../Constants.ts"
 import { type IronflowError, isIronflowError, UnsupportedError } from "../Errors.ts"
+import type { Caller } from "../Engine/Access/Access.ts"
 import { parseTrace } from "../Trace.ts"
 import { type Dialect, dialectOf } from "../Protocol/Http/CallAddress.ts"
 import { defectResponse, failureResponse, type FailureResponse } from "../Protocol/Http/Failures.ts"
@@ -54,8 +54,30 @@ interface RequestHandler {
   readonly refuse: (url: string, error: IronflowError) => Reply
 }
 
-/** The query of a call. It is parsed on first use, since few routes read it. */
-const withQuery = sharedGetters<string, Pick<Call, "query">>({ query: (text) => new URLSearchParams(text) })
+/** A call whose query is parsed on first use, since few routes read it. */
+class ReceivedCall implements Call {
+  readonly environment: string
+  readonly caller: Caller | undefined
+  readonly shows: (name: string) => boolean
+  readonly body: unknown
+  readonly variables: Call["variables"]
+  readonly request: Http.IncomingMessage
+  readonly #query: string
+
+  constructor({ body, caller, environment, request, shows, variables }: Omit<Call, "query">, query: string) {
+    this.environment = environment
+    this.caller = caller
+    this.shows = shows
+    this.body = body
+    this.variables = variables
+    this.request = request
+    this.#query = query
+  }
+
+  get query(): URLSearchParams {
+    return new URLSearchParams(this.#query)
+  }
+}
 
 export const makeRequestHandler = (
   options: ResolvedOptions,
@@ -109,7 +131,7 @@ export const makeRequestHandler = (
     const call = (body: unknown) => {
       const answer = (): Effect.Effect<Reply, IronflowError> =>
         route.answer(
-          withQuery(
+          new ReceivedCall(
             {
               environment,
               caller: visitor?.caller,
@@ -133,10 +155,7 @@ export const makeRequestHandler = (
       return visitor !== undefined && waits
         ? waiting.run(
             asked.connection,
-            Effect.raceFirst(
-              reply,
-              visitor.caller.until(() => checkBodyAccess(visitor, rule, variables, body))
-            )
+            visitor.caller.whileAllowed(reply, () => checkBodyAccess(visitor, rule, variables, body))
           )
         : reply
     }

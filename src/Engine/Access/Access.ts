@@ -170,21 +170,33 @@ export class Caller {
     }
   }
 
-  /** Never succeeds. Fails when the caller ends, and when its permissions may have changed and `check` then throws. */
-  until(check: () => void): Effect.Effect<never, IronflowError> {
-    return Effect.callback((resume) => {
-      const failIfRefused = (ended: boolean): void => {
-        try {
-          if (ended) throw this.#gone()
-          check()
-        } catch (error) {
-          resume(isIronflowError(error) ? Effect.fail(error) : Effect.die(error))
+  /**
+   * Runs the effect. Interrupts it and fails when the caller ends, and when its permissions may have changed and `check` then
+   * throws.
+   */
+  whileAllowed<A, E>(effect: Effect.Effect<A, E>, check: () => void): Effect.Effect<A, E | IronflowError> {
+    return Effect.withFiber((parent) =>
+      Effect.callback<A, E | IronflowError>((resume) => {
+        // most callers stay: one fiber costs less than a race of two
+        const fiber = Effect.runForkWith(parent.context)(effect)
+        const failIfRefused = (ended: boolean): void => {
+          try {
+            if (ended) throw this.#gone()
+            check()
+          } catch (error) {
+            const failure = isIronflowError(error) ? Effect.fail(error) : Effect.die(error)
+            resume(Effect.andThen(Fiber.interrupt(fiber), failure))
+          }
         }
-      }
-      const stop = this.watch(failIfRefused)
-      if (this.#ended) failIfRefused(true)
-      return Effect.sync(stop)
-    })
+        const stop = this.watch(failIfRefused)
+        fiber.addObserver((exit) => {
+          stop()
+          resume(exit)
+        })
+        if (this.#ended) failIfRefused(true)
+        return Fiber.interrupt(fiber)
+      })
+    )
   }
 
   end(): void {

@@ -98,12 +98,16 @@ export const matchPath = (
   }
   const variables: { [name: string]: string } = {}
   for (let i = 0; i < pattern.length; i++) {
-    if (pattern[i]!.startsWith(":")) variables[pattern[i]!.replace(/^:|\*$/g, "")] = decode(segments[i]!)
+    const name = pattern[i]!
+    if (name.startsWith(":")) {
+      variables[name.endsWith("*") ? name.slice(1, -1) : name.slice(1)] = decode(segments[i]!)
+    }
   }
   return variables
 }
 
 const decode = (segment: string): string => {
+  if (!segment.includes("%")) return segment
   try {
     return decodeURIComponent(segment)
   } catch (cause) {

@@ -196,7 +196,7 @@ describe("an engine", () => {
     (a, b) =>
       Effect.gen(function* () {
         const anybody = b.engine.access.authenticate(undefined)
-        const open = yield* Effect.forkChild(Effect.flip(anybody.until(() => undefined)))
+        const open = yield* Effect.forkChild(Effect.flip(anybody.whileAllowed(Effect.never, () => undefined)))
         const { key } = yield* createKey(a, "admin")
 
         yield* until(refusal(b), (code) => code === "UNAUTHENTICATED")
@@ -215,7 +215,7 @@ describe("an engine", () => {
         const { id, key } = yield* createKey(a, "shop")
         yield* knows(b, key)
         const open = yield* Effect.forkChild(
-          Effect.flip(b.engine.access.authenticate(key).until(() => undefined))
+          Effect.flip(b.engine.access.authenticate(key).whileAllowed(Effect.never, () => undefined))
         )
         yield* Context.get(a.services, ApiKeys).delete(id)
 
@@ -247,7 +247,11 @@ describe("an engine", () => {
         const mayEmit = (): boolean => caller.may("emit:event", "event:order.placed", environment)
         yield* until(Effect.sync(mayEmit), (may) => may)
         const open = yield* Effect.forkChild(
-          Effect.flip(caller.until(() => caller.check("emit:event", "event:order.placed", environment)))
+          Effect.flip(
+            caller.whileAllowed(Effect.never, () =>
+              caller.check("emit:event", "event:order.placed", environment)
+            )
+          )
         )
 
         yield* policies.update(policy.id, { effect: "deny" })
