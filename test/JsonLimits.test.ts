@@ -41,6 +41,7 @@ describe("checkShape, for large values,", () => {
     ["numbers of an embedding", list(200_000, (i) => `0.${i}12345`)],
     ["rows with the same fields", list(45_000, row)],
     ["a string", JSON.stringify('{"a":[1,2,'.repeat(500_000))],
+    ["a short string of brackets", JSON.stringify('{"[' + "[".repeat(1000))],
     ["the greatest number of names", named(jsonNames - 1000)]
   ])("accepts %s", (_name, text) => {
     assert.strictEqual(checkShape("the text", text), text)
@@ -83,7 +84,10 @@ describe("checkShape, for numbers that are too large,", () => {
     ['[{"unit price":[0,-1E+400]}]', '$[0]["unit price"][1]'],
     [`{"a":${"9".repeat(309)}}`, "$.a"],
     [`${"9".repeat(250)}.5e70`, "$"],
-    ['{"a":"1e999","b":1e0000309}', "$.b"]
+    ['{"a":"1e999","b":1e0000309}', "$.b"],
+    ['{"id":"run_5E123","at":1.5,"b":2.25e999}', "$.b"],
+    ["[1,\n1e+999]", "$[1]"],
+    ["1e999", "$"]
   ])("refuses %s with its path", (text, path) => {
     const check = () => checkShape("the body", text)
 
