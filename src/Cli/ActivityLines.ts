@@ -7,12 +7,12 @@ import { inCommands } from "./InCommands.ts"
 import { elapsed, oneLine, shown } from "./Output.ts"
 
 /**
- * One line about the activity for people. Below it, for an error, are the places in the user's code where it
- * came from. `now` is in epoch milliseconds.
+ * One line about the activity, for people. If the activity has an error, further lines show the places in the
+ * user's code from which the error comes. `now` is in epoch milliseconds.
  */
 export const activityLine = (activity: ObservedActivity, now: number): string => {
   const { functionId, runId } = activity
-  const line = `${new Date(now).toTimeString().slice(0, 8)}  ${runId}  ${functionId}  ${happened(activity, now)}`
+  const line = `${new Date(now).toTimeString().slice(0, 8)}  ${runId}  ${functionId}  ${textOf(activity, now)}`
   return [line.trimEnd(), ...placesOf(activity).map((place) => `            ${place}`)].join("\n")
 }
 
@@ -22,7 +22,7 @@ export const activityJson = (activity: ObservedActivity): string =>
     "outcome" in activity ? { ...activity, outcome: undefined, ...resultOf(activity.outcome) } : activity
   )
 
-const happened = (activity: ObservedActivity, now: number): string => {
+const textOf = (activity: ObservedActivity, now: number): string => {
   switch (activity._tag) {
     case "RunStarted":
       return "created"
@@ -56,7 +56,10 @@ const happened = (activity: ObservedActivity, now: number): string => {
   }
 }
 
-/** The places of an error in the user's code. Those of a step's error were already shown with the step. */
+/**
+ * The places in the user's code from which the error of the activity comes. Empty when a failed step has ended
+ * the run: its places were shown when the step ended.
+ */
 const placesOf = (activity: ObservedActivity): Array<string> => {
   if ("error" in activity) return placeLines(activity.error)
   if (!("outcome" in activity) || activity.outcome._tag === "Success") return []

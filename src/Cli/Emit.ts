@@ -26,7 +26,9 @@ export const emit = Command.make(
   {
     event: Argument.String("event").pipe(Argument.withDescription("The event's name, such as order.placed")),
     data: Argument.String("data").pipe(
-      Argument.withDescription("Its data as JSON, or - to read it from standard input; {} when left out"),
+      Argument.withDescription(
+        "The event's data as JSON, or - to read it from standard input; {} when left out"
+      ),
       Argument.optional
     ),
     dataFlag: textFlag("data").pipe(
@@ -80,22 +82,22 @@ export const emit = Command.make(
           ...given({ idempotencyKey: input.idempotencyKey, version: input.eventVersion })
         })
         if (json && !input.wait) return yield* Console.log(JSON.stringify({ eventId, position, runIds }))
-        if (!json) yield* Console.log(emitted(input.event, eventId, runIds))
+        if (!json) yield* Console.log(emittedText(input.event, eventId, runIds))
         if (!input.wait) return
         if (runIds.length === 0) {
           if (json) yield* Console.log(JSON.stringify({ eventId, position, runIds, runs: [] }))
           return yield* Effect.fail(startedNothing(input.event))
         }
         const runs = yield* waitForAll(client, runIds, timeout, json).pipe(
-          // with the ids the user can look at the runs later
+          // prints the ids, so that the user can look at the runs later
           Effect.tapError(() =>
             json ? Console.log(JSON.stringify({ eventId, position, runIds })) : Effect.void
           ),
           Effect.onInterrupt(() => Effect.sync(leaveUnfinished))
         )
         if (json) yield* Console.log(toJson({ eventId, position, runIds, runs }))
-        const bad = runs.filter((run) => run.status !== "completed")
-        if (bad.length > 0) return yield* Effect.fail(notCompleted(bad, runs.length))
+        const others = runs.filter((run) => run.status !== "completed")
+        if (others.length > 0) return yield* Effect.fail(notCompleted(others, runs.length))
       })
     )
   })
@@ -108,7 +110,7 @@ export const emit = Command.make(
   ])
 )
 
-const emitted = (event: string, eventId: string, runIds: ReadonlyArray<string>): string => {
+const emittedText = (event: string, eventId: string, runIds: ReadonlyArray<string>): string => {
   if (runIds.length === 0) {
     return `Emitted ${event} as ${eventId}. It started no run: no function has a trigger that matches.`
   }
@@ -128,29 +130,29 @@ const waitForAll = (
       if (json) return waiting
       return Effect.scoped(
         Effect.andThen(
-          Effect.forkScoped(sayWhy(client, runId)),
-          Effect.tap(waiting, (run) => Console.log(ended(run)))
+          Effect.forkScoped(printWhy(client, runId)),
+          Effect.tap(waiting, (run) => Console.log(endedLine(run)))
         )
       )
     },
     { concurrency: "unbounded" }
   )
 
-/** How long a wait may stay without output, in milliseconds. */
+/** How long `emit --wait` may print nothing, in milliseconds. */
 const SILENCE_MS = 5000
 
-/** Says after {@link SILENCE_MS} what the run waits for, since that may never happen. */
-const sayWhy = (client: ClientApi<EffectKind>, runId: string) =>
+/** Prints after {@link SILENCE_MS} what the run waits for, since the user may have to do something about it. */
+const printWhy = (client: ClientApi<EffectKind>, runId: string) =>
   Effect.sleep(SILENCE_MS).pipe(
     Effect.andThen(client.explain(runId)),
     Effect.flatMap(({ message }) =>
       Console.error(`${runId} has not ended yet. ${inCommands(message, runId)}`)
     ),
-    // the wait reports this error itself
+    // `waitForRun` asks the same server, and reports its errors
     Effect.ignore
   )
 
-const ended = (run: Run): string => {
+const endedLine = (run: Run): string => {
   const { error } = run
   const result = error === undefined ? shown(run.output, 1000) : errorLine(error)
   const line = `${run.id}  ${run.functionId}  ${run.status} in ${durationBetween(run.createdAt, run.endedAt)}  ${result}`
@@ -165,10 +167,10 @@ const startedNothing = (event: string): IronflowError =>
     { code: "NO_RUN_STARTED" }
   )
 
-const notCompleted = (bad: ReadonlyArray<Run>, all: number): IronflowError =>
+const notCompleted = (others: ReadonlyArray<Run>, all: number): IronflowError =>
   new CommandError(
-    `${bad.length} of ${all} ${all === 1 ? "run" : "runs"} did not complete: ` +
-      `${bad.map((run) => `${run.id} ${run.status}`).join(", ")}. \`ironflow runs get\` shows more`,
+    `${others.length} of ${all} ${all === 1 ? "run" : "runs"} did not complete: ` +
+      `${others.map((run) => `${run.id} ${run.status}`).join(", ")}. \`ironflow runs get\` shows more`,
     { code: "RUN_NOT_COMPLETED" }
   )
 
@@ -196,7 +198,7 @@ export const readData = (argument: string): Effect.Effect<unknown, IronflowError
           ? error
           : new CommandError(
               `The data is not JSON (${error instanceof Error ? error.message : String(error)}): ` +
-                `${text.trim() === "" ? "there is nothing" : `it begins with ${shown(text.slice(0, 40))}`}. ` +
+                `${text.trim() === "" ? "it is empty" : `it begins with ${shown(text.slice(0, 40))}`}. ` +
                 `Write it in single quotes, like '{"orderId":"o-1"}'`,
               { code: "USAGE" }
             )

@@ -28,8 +28,8 @@ const filters = {
     Argument.optional
   ),
   entity: text("entity", "ID", "Only events of the stream of this entity"),
-  entityType: text("entity-type", "TYPE", "Only events of the streams of such entities"),
-  idempotencyKey: text("idempotency-key", "KEY", "Only the event that was emitted with this key"),
+  entityType: text("entity-type", "TYPE", "Only events of the streams of entities of this type"),
+  idempotencyKey: text("idempotency-key", "KEY", "Only the event that was emitted with this idempotency key"),
   since: text("since", "TIME", "Only events from this time on, such as 2026-11-29T10:00:00Z"),
   until: text("until", "TIME", "Only events before this time")
 }
@@ -103,7 +103,7 @@ const get = clientCommand("get", {
         event.entity === undefined
           ? undefined
           : oneLine(`${event.entity.type} ${event.entity.id}, version ${event.entity.version}`),
-      key: event.idempotencyKey === undefined ? undefined : oneLine(event.idempotencyKey),
+      "idempotency key": event.idempotencyKey === undefined ? undefined : oneLine(event.idempotencyKey),
       metadata: event.metadata === undefined ? undefined : shown(event.metadata, 2000),
       data: shown(event.data, 2000)
     })
@@ -123,9 +123,9 @@ const why = clientCommand("why", {
   },
   call: (client, { eventId }) => client.explainEvent(eventId),
   text: ({ functions, name, timestamp }, { all }) => {
-    const shown = all ? functions : functions.filter(({ code }) => code !== "NO_TRIGGER")
-    const others = functions.length - shown.length
-    const rows = shown.map(({ code, functionId, message, runs = [] }) => [
+    const listed = all ? functions : functions.filter(({ code }) => code !== "NO_TRIGGER")
+    const others = functions.length - listed.length
+    const rows = listed.map(({ code, functionId, message, runs = [] }) => [
       functionId,
       code,
       runs.length === 0
@@ -146,7 +146,7 @@ const why = clientCommand("why", {
 
 /** How many new events `events tail` reads at once. */
 const PAGE = 100
-/** How many earlier events may be printed first: one page. */
+/** How many earlier events may be printed first: as many as one answer of the server can have. */
 const MAX_LAST = 1000
 
 const tail = Command.make(
@@ -175,7 +175,7 @@ const tail = Command.make(
       let after = end.lookedTo?.position ?? 0
       if (last !== 0) {
         const { events } = yield* client.listEvents({ ...options, limit: last })
-        // newer ones are shown below
+        // `showNewer` prints newer events
         const earlier = events.filter(({ position }) => position <= after)
         yield* show(earlier.toReversed())
       }
@@ -187,8 +187,8 @@ const tail = Command.make(
           isMore = page.nextCursor !== undefined
         }
       })
-      // The subscription only says when to look for new events. `replay: 1` also reports one that came before
-      // the subscription was active.
+      // The subscription only tells when to look for new events. `replay: 1` also reports an event that was stored
+      // before the subscription was active.
       yield* keepTrying(
         stream(`events:${options.name ?? ">"}`, { replay: 1 }).pipe(
           Stream.buffer({ capacity: 1, strategy: "sliding" }),
@@ -199,7 +199,7 @@ const tail = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Print the last few events, then each new event when it is stored. Ctrl-C ends it."
+    "Print the last few events, then each new event when it is stored. Ctrl-C stops the command."
   ),
   Command.withExamples([{ command: "ironflow events tail --entity order-123 --json" }])
 )

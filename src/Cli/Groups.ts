@@ -22,8 +22,8 @@ const namespace = textFlag("namespace").pipe(
   Flag.optional
 )
 
-/** Flags that identify the group when several groups have its name. */
-const choice = {
+/** The name of a group, and the flags that tell it from other groups of the same name. */
+const groupInput = {
   name,
   namespace,
   pattern: textFlag("pattern").pipe(
@@ -40,11 +40,11 @@ const list = consumergroupsCommand("list", {
   takes: {
     namespace: textFlag("namespace").pipe(
       Flag.withMetavar("NAME"),
-      Flag.withDescription("Only those of this namespace"),
+      Flag.withDescription("Only groups of this namespace"),
       Flag.optional
     ),
     status: Flag.Literals("status", ["active", "paused"]).pipe(
-      Flag.withDescription("Only those with this status"),
+      Flag.withDescription("Only groups with this status"),
       Flag.optional
     )
   },
@@ -86,9 +86,9 @@ const list = consumergroupsCommand("list", {
 
 const get = consumergroupsCommand("get", {
   about: "Show the state of a consumer group, and explain it.",
-  takes: choice,
+  takes: groupInput,
   call: (groups, { name, namespace, pattern }) => groups.get(name, given({ namespace, pattern })),
-  text: (group) => described(group)
+  text: (group) => detailsOf(group)
 }).pipe(
   Command.withExamples([
     { command: "ironflow groups get order-processors" },
@@ -99,7 +99,7 @@ const get = consumergroupsCommand("get", {
 const pause = Command.make(
   "pause",
   {
-    ...choice,
+    ...groupInput,
     reason: textFlag("reason").pipe(
       Flag.withMetavar("TEXT"),
       Flag.withDescription("The reason; it is shown with the group"),
@@ -121,7 +121,7 @@ const pause = Command.make(
 
 const resume = consumergroupsCommand("resume", {
   about: "Resume a paused consumer group at its position.",
-  takes: choice,
+  takes: groupInput,
   call: (groups, { name, namespace, pattern }) => groups.resume(name, given({ namespace, pattern })),
   text: (group, { name }) => `Consumer group ${name} continues. ${oneLine(group.message)}`
 })
@@ -129,7 +129,7 @@ const resume = consumergroupsCommand("resume", {
 const deadLetters = consumergroupsCommand("dead-letters", {
   about: "List the events that a consumer group has given up on.",
   takes: {
-    ...choice,
+    ...groupInput,
     limit: Flag.Int("limit").pipe(
       Flag.withMetavar("N"),
       Flag.withDescription("How many at most, up to 1000; 20 by default"),
@@ -137,7 +137,7 @@ const deadLetters = consumergroupsCommand("dead-letters", {
     ),
     after: Flag.Int("after").pipe(
       Flag.withMetavar("POSITION"),
-      Flag.withDescription("Only those after this position"),
+      Flag.withDescription("Only dead letters after this position of the log"),
       Flag.withDefault(0)
     )
   },
@@ -162,13 +162,13 @@ const deadLetters = consumergroupsCommand("dead-letters", {
 
 const retry = Command.make(
   "retry",
-  { ...choice, position: Argument.Int("position").pipe(Argument.optional) },
+  { ...groupInput, position: Argument.Int("position").pipe(Argument.optional) },
   Effect.fnUntraced(function* ({ name, namespace, pattern, position }) {
-    const which = given({ namespace, pattern })
+    const selection = given({ namespace, pattern })
     const count = yield* callService(ConsumerGroups, (groups) =>
       Option.match(position, {
-        onNone: () => groups.retryDeadLetters(name, which),
-        onSome: (position) => Effect.as(groups.retryDeadLetter(name, position, which), 1)
+        onNone: () => groups.retryDeadLetters(name, selection),
+        onSome: (position) => Effect.as(groups.retryDeadLetter(name, position, selection), 1)
       })
     )
     yield* print({ retrying: count }, () =>
@@ -178,19 +178,19 @@ const retry = Command.make(
     )
   })
 ).pipe(
-  Command.withDescription("Deliver a dead letter again, by its position, or all of them."),
+  Command.withDescription("Deliver dead letters again: the one at the position, or all without a position."),
   Command.withShortDescription("Deliver dead letters again")
 )
 
 const remove = consumergroupsCommand("delete", {
   about: "Delete a consumer group with its deliveries. The subscriptions of its members end with an error.",
-  takes: choice,
+  takes: groupInput,
   call: (groups, { name, namespace, pattern }) => groups.delete(name, given({ namespace, pattern })),
   json: (_, { name }) => ({ deleted: name }),
   text: (_, { name }) => `Consumer group ${name} is deleted.`
 }).pipe(Command.withShortDescription("Delete a consumer group"))
 
-const described = (group: ConsumerGroup): string => {
+const detailsOf = (group: ConsumerGroup): string => {
   const { maxBytes } = group.buffer
   const facts = fields({
     group: oneLine(group.name),

@@ -1,6 +1,6 @@
 /**
- * `ironflow kv`: buckets and keys from the command line. A value that is JSON is stored parsed; any other
- * value is stored as text.
+ * `ironflow kv`: shows and changes buckets and keys. A value on the command line that is JSON is stored parsed;
+ * any other value is stored as text.
  */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
@@ -92,7 +92,7 @@ const get = Command.make(
       })
     )
   })
-).pipe(Command.withDescription("Show a key."))
+).pipe(Command.withDescription("Show the value of a key."))
 
 const put = Command.make(
   "put",
@@ -100,17 +100,17 @@ const put = Command.make(
     bucket,
     key,
     value: Argument.String("value").pipe(
-      Argument.withDescription("JSON or plain text; from standard input when left out"),
+      Argument.withDescription("JSON or plain text; read from standard input when left out"),
       Argument.optional
     ),
     create: Flag.Boolean("create").pipe(
-      Flag.withDescription("Only if the key does not exist"),
+      Flag.withDescription("Write only if the key does not exist"),
       Flag.withoutNegation,
       Flag.withDefault(false)
     ),
     revision: Flag.Int("revision").pipe(
       Flag.withMetavar("N"),
-      Flag.withDescription("Only if the key is at this revision"),
+      Flag.withDescription("Write only if the key is at this revision"),
       Flag.optional
     )
   },
@@ -140,7 +140,7 @@ const remove = Command.make(
     bucket,
     key,
     purge: Flag.Boolean("purge").pipe(
-      Flag.withDescription("Delete its history too"),
+      Flag.withDescription("Delete the earlier revisions of the key too"),
       Flag.withoutNegation,
       Flag.withDefault(false)
     )
@@ -156,7 +156,9 @@ const list = Command.make(
   {
     bucket,
     filter: Argument.String("filter").pipe(
-      Argument.withDescription("Such as user-* or order.>; all keys by default"),
+      Argument.withDescription(
+        "Only keys that match this filter, such as user-* or order.>; all keys by default"
+      ),
       Argument.optional
     )
   },
@@ -215,10 +217,10 @@ const watch = Command.make(
       )
     )
   })
-).pipe(Command.withDescription("Print the changes of keys as they happen. Ctrl-C ends it."))
+).pipe(Command.withDescription("Print the changes of keys as they happen. Ctrl-C stops the command."))
 
 /**
- * The entry as JSON. JSON has no bytes, so a value of bytes is shown as base64, under a name that says so.
+ * The entry as JSON. JSON has no bytes, so a value of bytes is shown as base64, in the member `value_base64`.
  */
 const jsonOf = <A extends Pick<KVEntry, "value"> | { readonly value?: unknown }>(entry: A): object =>
   entry.value instanceof Uint8Array
