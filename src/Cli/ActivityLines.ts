@@ -4,7 +4,7 @@ import type { Outcome, SerializedError } from "../Protocol/Worker.ts"
 import { plainResult } from "../ResultEncoding.ts"
 import { errorLine, placeLines, thrownLine } from "./ErrorText.ts"
 import { inCommands } from "./InCommands.ts"
-import { elapsed, oneLine, shown } from "./Output.ts"
+import { durationText, oneLine, jsonLine } from "./Output.ts"
 
 /**
  * One line about the activity, for people. If the activity has an error, further lines show the places in the
@@ -30,15 +30,15 @@ const textOf = (activity: ObservedActivity, now: number): string => {
       return "started"
     case "StepEnded": {
       const step = activity.kind === "run" ? activity.name : `${activity.name} (${activity.kind})`
-      const time = elapsed(activity.endedAt - activity.startedAt)
+      const time = durationText(activity.endedAt - activity.startedAt)
       return activity.outcome._tag === "Success"
-        ? `  ✓ ${step}  ${time}  ${shown(valueOf(activity.outcome))}`
+        ? `  ✓ ${step}  ${time}  ${jsonLine(valueOf(activity.outcome))}`
         : `  ✗ ${step}  ${time}  ${thrownLine(activity.outcome.error, 400)}`
     }
     case "StepFailed":
-      return `  ↻ ${activity.name}  attempt ${activity.failures} failed: ${thrownLine(activity.error, 400)}; again in ${elapsed(activity.dueAt - now)}`
+      return `  ↻ ${activity.name}  attempt ${activity.failures} failed: ${thrownLine(activity.error, 400)}; again in ${durationText(activity.dueAt - now)}`
     case "RunFailed":
-      return `↻ failed outside of steps: ${errorLine(activity.error, 400)}; again in ${elapsed(activity.dueAt - now)}`
+      return `↻ failed outside of steps: ${errorLine(activity.error, 400)}; again in ${durationText(activity.dueAt - now)}`
     case "RunPaused":
       return `paused: ${oneLine(inCommands(activity.message, activity.runId), 400)}`
     case "RunResumed":
@@ -48,9 +48,9 @@ const textOf = (activity: ObservedActivity, now: number): string => {
     case "StepPatched":
       return `  ✎ ${activity.name}  patched  ${oneLine(activity.reason, 400)}`
     case "RunEnded": {
-      const ended = `${activity.status} in ${elapsed(activity.endedAt - activity.createdAt)}`
+      const ended = `${activity.status} in ${durationText(activity.endedAt - activity.createdAt)}`
       return activity.outcome._tag === "Success"
-        ? `${ended}  ${shown(valueOf(activity.outcome))}`
+        ? `${ended}  ${jsonLine(valueOf(activity.outcome))}`
         : `${ended}  ${errorLine(activity.outcome.error, 400)}`
     }
   }

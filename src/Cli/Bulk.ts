@@ -23,7 +23,7 @@ import { CommandError } from "./CommandError.ts"
 import { readTimeout } from "./Emit.ts"
 import { ironflow } from "./Ironflow.ts"
 import { keepTrying, mayPass } from "./KeepTrying.ts"
-import { durationBetween, fields, oneLine, print, shown, table } from "./Output.ts"
+import { durationBetween, fields, oneLine, print, jsonLine, table } from "./Output.ts"
 import { leaveUnfinished } from "./Process.ts"
 import { showProgress, withProgressLine } from "./ProgressLine.ts"
 import { provideServer } from "./ServerCalls.ts"
@@ -289,7 +289,7 @@ const targetTextOf = ({ action, filters, ids, target }: BulkOperation): string =
     ? // the target may name the person, so the server returns only a hash of it
       `not shown; its hash begins with ${target?.slice(0, 15)}`
     : ids === undefined
-      ? shown(filters, 80)
+      ? jsonLine(filters, 80)
       : `${countedRuns(ids)} by id`
 
 const list = clientCommand("list", {

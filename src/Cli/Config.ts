@@ -12,7 +12,7 @@ import { CommandError } from "./CommandError.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import { checkShape } from "../JsonLimits.ts"
 import { ironflow } from "./Ironflow.ts"
-import { oneLine, print, shown, table } from "./Output.ts"
+import { oneLine, print, jsonLine, table } from "./Output.ts"
 import { provideServer } from "./ServerCalls.ts"
 import { readStdin } from "./Stdin.ts"
 import { commandsOf } from "./OneCallCommands.ts"
@@ -84,7 +84,7 @@ const list = configCommand("list", {
             oneLine(config.name),
             String(config.revision),
             config.updatedAt,
-            shown(config.data)
+            jsonLine(config.data)
           ])
         )
 })
@@ -117,7 +117,7 @@ const watch = Command.make(
             Console.log(
               json
                 ? JSON.stringify(event)
-                : `${event.revision}  ${event.data === undefined ? "deleted" : shown(event.data, 400)}`
+                : `${event.revision}  ${event.data === undefined ? "deleted" : jsonLine(event.data, 400)}`
             )
         )
       )

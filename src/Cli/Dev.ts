@@ -22,7 +22,7 @@ import { keepWorker } from "./DevWorker.ts"
 import { ironflow, serverOptions } from "./Ironflow.ts"
 import { activityJson, activityLine } from "./ActivityLines.ts"
 import { logChoice, logFlags } from "./LogOutput.ts"
-import { consoleFlags, consoleOf, port, shownConsole } from "./Serve.ts"
+import { consoleFlags, consoleOf, port, consolePlace } from "./Serve.ts"
 import { checkFile } from "./UserFile.ts"
 import { watchCode } from "./CodeWatch.ts"
 import { file } from "./Worker.ts"
@@ -86,7 +86,7 @@ export const dev = Command.make(
                 pid: process.pid
               })
             : `Ironflow ${SDK_VERSION} at ${server.url}, data in ${input.data}. Ctrl-C stops it.` +
-                (server.consoleUrl === undefined ? "" : `\nIts console: ${shownConsole(server.consoleUrl)}`)
+                (server.consoleUrl === undefined ? "" : `\nIts console: ${consolePlace(server.consoleUrl)}`)
         )
         yield* printActivity(engine.runs.observe, json)
         const changes = yield* codeChanges(path.dirname(path.resolve(input.file)))

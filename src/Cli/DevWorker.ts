@@ -7,7 +7,7 @@ import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import { calculateBackoff } from "../Backoff.ts"
 import { isObject } from "../Json.ts"
-import { elapsed } from "./Output.ts"
+import { durationText } from "./Output.ts"
 import { type LogChoice, environmentFor } from "./LogOutput.ts"
 import type { WorkerProcessInfo } from "./WorkerProcess.ts"
 
@@ -83,7 +83,7 @@ export const keepWorker = (options: DevWorkerOptions): Effect.Effect<never> =>
       crashes = ready ? 1 : crashes + 1
       const delayMs = calculateBackoff(crashes, 1000, 30_000)
       yield* Console.error(
-        `The worker has ended (${next.signal ?? `exit code ${next.code}`}): it starts again in ${elapsed(delayMs)}, or when a file changes.`
+        `The worker has ended (${next.signal ?? `exit code ${next.code}`}): it starts again in ${durationText(delayMs)}, or when a file changes.`
       )
       yield* Effect.raceFirst(Effect.sleep(delayMs), nextChange(options))
     }

@@ -14,7 +14,7 @@ import { ironflow } from "./Ironflow.ts"
 import { show } from "../Show.ts"
 import { inCommands } from "./InCommands.ts"
 import { errorLine, placeLines } from "./ErrorText.ts"
-import { durationBetween, shown, toJson } from "./Output.ts"
+import { durationBetween, jsonLine, toJson } from "./Output.ts"
 import { leaveUnfinished } from "./Process.ts"
 import { callServer } from "./ServerCalls.ts"
 import { readStdin } from "./Stdin.ts"
@@ -154,7 +154,7 @@ const printWhy = (client: ClientApi<EffectKind>, runId: string) =>
 
 const endedLine = (run: Run): string => {
   const { error } = run
-  const result = error === undefined ? shown(run.output, 1000) : errorLine(error)
+  const result = error === undefined ? jsonLine(run.output, 1000) : errorLine(error)
   const line = `${run.id}  ${run.functionId}  ${run.status} in ${durationBetween(run.createdAt, run.endedAt)}  ${result}`
   const places = error === undefined ? [] : placeLines(error)
   return [line.trimEnd(), ...places.map((place) => `    ${place}`)].join("\n")
@@ -198,7 +198,7 @@ export const readData = (argument: string): Effect.Effect<unknown, IronflowError
           ? error
           : new CommandError(
               `The data is not JSON (${error instanceof Error ? error.message : String(error)}): ` +
-                `${text.trim() === "" ? "it is empty" : `it begins with ${shown(text.slice(0, 40))}`}. ` +
+                `${text.trim() === "" ? "it is empty" : `it begins with ${jsonLine(text.slice(0, 40))}`}. ` +
                 `Write it in single quotes, like '{"orderId":"o-1"}'`,
               { code: "USAGE" }
             )

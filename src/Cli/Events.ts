@@ -13,7 +13,7 @@ import { ValidationError } from "../Errors.ts"
 import { Subscriptions } from "../Client/Subscriptions.ts"
 import { ironflow, serverOptions } from "./Ironflow.ts"
 import { keepTrying } from "./KeepTrying.ts"
-import { fields, oneLine, shown, table, toJson } from "./Output.ts"
+import { fields, oneLine, jsonLine, table, toJson } from "./Output.ts"
 import { commandsOf, given } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
@@ -69,7 +69,7 @@ const list = clientCommand("list", {
     }),
   text: (page, { limit }) => {
     const { events, lookedTo, nextCursor } = page
-    const rows = events.map((event) => [event.id, event.timestamp, oneLine(event.name), shown(event.data)])
+    const rows = events.map((event) => [event.id, event.timestamp, oneLine(event.name), jsonLine(event.data)])
     return [
       ...(rows.length > 0 ? [table(["EVENT", "AT", "NAME", "DATA"], rows)] : []),
       ...(nextCursor === undefined
@@ -104,8 +104,8 @@ const get = clientCommand("get", {
           ? undefined
           : oneLine(`${event.entity.type} ${event.entity.id}, version ${event.entity.version}`),
       "idempotency key": event.idempotencyKey === undefined ? undefined : oneLine(event.idempotencyKey),
-      metadata: event.metadata === undefined ? undefined : shown(event.metadata, 2000),
-      data: shown(event.data, 2000)
+      metadata: event.metadata === undefined ? undefined : jsonLine(event.metadata, 2000),
+      data: jsonLine(event.data, 2000)
     })
 })
 
@@ -205,7 +205,7 @@ const tail = Command.make(
 )
 
 const line = ({ data, name, timestamp }: LoggedEvent): string =>
-  `${timestamp}  ${oneLine(name)}  ${shown(data, 1000)}`
+  `${timestamp}  ${oneLine(name)}  ${jsonLine(data, 1000)}`
 
 export const events = Command.make("events").pipe(
   Command.withAlias("event"),

@@ -6,7 +6,7 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { type ConsumerGroup, ConsumerGroups } from "../Client/ConsumerGroups.ts"
-import { fields, oneLine, print, shown, table } from "./Output.ts"
+import { fields, oneLine, print, jsonLine, table } from "./Output.ts"
 import { callService } from "./ServerCalls.ts"
 import { showMs } from "../Show.ts"
 import { commandsOf, given } from "./OneCallCommands.ts"
@@ -209,7 +209,7 @@ const detailsOf = (group: ConsumerGroup): string => {
     backpressure: maxBytes === undefined ? group.backpressure : `${group.backpressure}, ${maxBytes} bytes`,
     "max in flight": `${group.maxInflight} per member`,
     redeliveries: `${group.maxRedeliveries}, the first after ${showMs(group.redeliverDelayMs)}`,
-    metadata: group.metadata === undefined ? undefined : shown(group.metadata, 1000),
+    metadata: group.metadata === undefined ? undefined : jsonLine(group.metadata, 1000),
     created: group.createdAt,
     used: group.usedAt,
     expires: group.expiresAt,

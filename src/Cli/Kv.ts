@@ -14,7 +14,7 @@ import { validated } from "../CheckAsEffect.ts"
 import { safeJsonParse } from "../Json.ts"
 import { checkShape } from "../JsonLimits.ts"
 import { ironflow } from "./Ironflow.ts"
-import { fields, oneLine, print, shown, table } from "./Output.ts"
+import { fields, oneLine, print, jsonLine, table } from "./Output.ts"
 import { provideServer } from "./ServerCalls.ts"
 import { readStdin } from "./Stdin.ts"
 import { commandsOf, given } from "./OneCallCommands.ts"
@@ -228,7 +228,7 @@ const jsonOf = <A extends Pick<KVEntry, "value"> | { readonly value?: unknown }>
     : entry
 
 const valueText = (value: unknown): string =>
-  value instanceof Uint8Array ? `${value.byteLength} bytes` : shown(value, 400)
+  value instanceof Uint8Array ? `${value.byteLength} bytes` : jsonLine(value, 400)
 
 export const kv = Command.make("kv").pipe(
   Command.withDescription("Show and change keys and buckets."),

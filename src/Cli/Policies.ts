@@ -17,11 +17,11 @@ const effects = ["allow", "deny"] as const
 
 const actions = textFlag("actions").pipe(
   Flag.withMetavar("PATTERNS"),
-  Flag.withDescription('Such as "emit:*, run:cancel"')
+  Flag.withDescription('The actions that the policy is about, such as "emit:*, run:cancel"')
 )
 const resources = textFlag("resources").pipe(
   Flag.withMetavar("PATTERNS"),
-  Flag.withDescription('Such as "event:order.*"; * for all')
+  Flag.withDescription('The resources that the policy is about, such as "event:order.*"; * for all')
 )
 const condition = textFlag("condition").pipe(
   Flag.withMetavar("CEL"),
@@ -48,7 +48,7 @@ const create = policiesCommand("create", {
   call: (policies, { name, effect, actions, resources, condition, org }) =>
     policies.create({ name, effect, actions, resources, ...given({ condition, org_id: org }) }),
   text: (policy) =>
-    `Policy ${policy.name} is ${policy.id}. It has an effect once a role has it: \`ironflow roles assign\`.`
+    `Policy ${policy.name} is ${policy.id}. It has no effect until \`ironflow roles assign\` gives it to a role.`
 }).pipe(
   Command.withExamples([
     { command: 'ironflow policies create orders --actions "emit:*" --resources "event:order.*"' }
@@ -75,7 +75,7 @@ const list = policiesCommand("list", {
 })
 
 const update = policiesCommand("update", {
-  about: "Change a policy; it takes effect at once.",
+  about: "Change a policy. The change takes effect at once.",
   takes: {
     id,
     name: textFlag("name").pipe(Flag.withMetavar("NAME"), Flag.optional),
@@ -86,7 +86,7 @@ const update = policiesCommand("update", {
     condition: Flag.String("condition").pipe(
       Flag.withMetavar("CEL"),
       Flag.withDescription(
-        "The policy applies only if this condition on `request` is true; if empty, always"
+        "The policy applies only if this condition on `request` is true; an empty text removes the condition"
       ),
       Flag.optional
     )

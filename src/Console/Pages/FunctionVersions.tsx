@@ -1,4 +1,4 @@
-/** Versions of a function: how many runs of old versions are left, and earlier registrations. */
+/** Versions of a function: the unfinished runs and workers of each version, and the history of registrations. */
 import {
   functionHistory,
   type FunctionVersion,
@@ -111,7 +111,7 @@ export const History = ({ id }: { readonly id: string }) => {
         live.error === undefined && <Loading />
       ) : (
         <Table
-          label="How it was registered, newest first"
+          label="Registrations of the function, newest first"
           items={versions.map((version, i) => ({ version, before: versions[i + 1] }))}
           keyOf={({ version }) => String(version.version)}
           columns={[
@@ -141,11 +141,11 @@ const Change = ({
   version: { changed, registration, version }
 }: {
   readonly version: FunctionVersion
-  /** The version before; absent when it is no longer kept. */
+  /** The registration before this one; `undefined` when it is no longer kept. */
   readonly before: FunctionVersion | undefined
 }) => (
   <details>
-    <summary>{changed === undefined ? "the first that is kept" : changed.join(", ")}</summary>
+    <summary>{changed === undefined ? "the first registration that is kept" : changed.join(", ")}</summary>
     {changed === undefined || before === undefined ? (
       <Value of={registration} name={`Registration ${version}`} />
     ) : (

@@ -1,7 +1,8 @@
 /** Shows how two texts differ, line by line. */
 
 /**
- * With more lines than this, only the common start and end are found: the rest would take a browser too long.
+ * If more lines than this are between the common start and the common end of the texts, they are not compared:
+ * that would take a browser too long.
  */
 const MAX_LINES = 400
 
@@ -24,24 +25,24 @@ const diffOf = (before: string, after: string): ReadonlyArray<DiffLine> => {
   ) {
     end++
   }
-  const same = (lines: ReadonlyArray<string>): ReadonlyArray<DiffLine> =>
+  const unchanged = (lines: ReadonlyArray<string>): ReadonlyArray<DiffLine> =>
     lines.map((text) => ({ sign: " ", text }))
   return [
-    ...same(old.slice(0, start)),
-    ...between(old.slice(start, old.length - end), now.slice(start, now.length - end)),
-    ...same(old.slice(old.length - end))
+    ...unchanged(old.slice(0, start)),
+    ...diffBetween(old.slice(start, old.length - end), now.slice(start, now.length - end)),
+    ...unchanged(old.slice(old.length - end))
   ]
 }
 
-/** Compares what is between the common start and end, by the longest common subsequence of lines. */
-const between = (old: ReadonlyArray<string>, now: ReadonlyArray<string>): ReadonlyArray<DiffLine> => {
+/** Compares the lines between the common start and the common end, by their longest common subsequence. */
+const diffBetween = (old: ReadonlyArray<string>, now: ReadonlyArray<string>): ReadonlyArray<DiffLine> => {
   const lines: Array<DiffLine> = []
   if (old.length > MAX_LINES || now.length > MAX_LINES) {
     for (const text of old) lines.push({ sign: "-", text })
     for (const text of now) lines.push({ sign: "+", text })
     return lines
   }
-  // for each pair of positions: how many lines are common from there on
+  // `common[i][j]`: how many lines `old` from `i` on and `now` from `j` on have in common
   const common = Array.from({ length: old.length + 1 }, () => new Uint16Array(now.length + 1))
   for (let i = old.length - 1; i >= 0; i--) {
     for (let j = now.length - 1; j >= 0; j--) {
@@ -66,18 +67,18 @@ const between = (old: ReadonlyArray<string>, now: ReadonlyArray<string>): Readon
 }
 
 /** How many unchanged lines are shown around a change. */
-const AROUND = 2
+const CONTEXT_LINES = 2
 
 export const Diff = ({ after, before }: { readonly before: string; readonly after: string }) => {
   const lines = diffOf(before, after)
   const changed = lines.flatMap(({ sign }, i) => (sign === " " ? [] : [i]))
   if (changed.length === 0) return <p class="quiet">Nothing is changed.</p>
-  const shown = lines
+  const nearChanges = lines
     .map((line, i) => ({ ...line, i }))
-    .filter(({ i }) => changed.some((at) => Math.abs(at - i) <= AROUND))
+    .filter(({ i }) => changed.some((at) => Math.abs(at - i) <= CONTEXT_LINES))
   return (
     <pre class="diff" tabIndex={0} aria-label="What is changed">
-      {shown.map(({ i, sign, text }) => (
+      {nearChanges.map(({ i, sign, text }) => (
         <span key={i} class={sign === "-" ? "gone" : sign === "+" ? "new" : ""}>
           {sign} {text}
           {"\n"}
