@@ -58,7 +58,7 @@ const textOf = (activity: ObservedActivity, now: number): string => {
 
 /**
  * The places in the user's code from which the error of the activity comes. Empty when a failed step has ended
- * the run: its places were shown when the step ended.
+ * the run: the places were shown when the step ended.
  */
 const placesOf = (activity: ObservedActivity): Array<string> => {
   if ("error" in activity) return placeLines(activity.error)

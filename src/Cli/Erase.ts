@@ -1,4 +1,4 @@
-/** `ironflow erase`: erases the data of one person, after counting it. */
+/** `ironflow erase`: counts the data of one person, asks for confirmation, and erases the data. */
 import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
@@ -74,7 +74,7 @@ const flags = {
 const settings = {
   cancel: booleanFlag(
     "cancel",
-    "First cancel those of the runs that are unfinished; without this flag, nothing is erased if any run is unfinished"
+    "First cancel the runs to erase that are unfinished; without this flag, nothing is erased if any of them is unfinished"
   ),
   compact: booleanFlag(
     "compact",

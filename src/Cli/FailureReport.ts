@@ -57,7 +57,7 @@ const messageOf = (error: CliError): string =>
       `--${error.option} is empty: give it a value, or leave it out`
     : oneLine(withSuggestion(error.message).replace("a string representing a finite number", "a number"))
 
-/** `effect/cli` puts each suggestion on a line of its own; this joins them with "or". */
+/** `effect/cli` puts each suggestion on a line of its own; this function joins the suggestions with "or". */
 const withSuggestion = (message: string): string =>
   message.replace(
     /\s*Did you mean this\?\s*([^]*)$/,

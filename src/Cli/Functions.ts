@@ -149,7 +149,7 @@ const drain = clientCommand("drain", {
       old.length === 0
         ? "No unfinished run belongs to an old version."
         : `${unfinished === 1 ? "1 unfinished run belongs to an old version" : `${unfinished} unfinished runs belong to old versions`}. ` +
-          "Runs of a version that no worker has wait: start a worker with that version, or move them with `ironflow runs move --function FUNCTION`."
+          "Runs of a version that no worker has wait: start a worker with that version, or move these runs with `ironflow runs move --function FUNCTION`."
     return listed.length === 0
       ? summary
       : `${table(

@@ -243,8 +243,8 @@ const searchPage = (client: ClientApi<EffectKind>, options: ListRunsOptions, tim
   })
 
 /**
- * Those of the flags that have relative times, such as 7d, with absolute times instead: the request for the next
- * page must have the same times as this one.
+ * The flags with a relative time, such as 7d, written with absolute times: the request for the next page must have
+ * the same times as the request for this page.
  */
 const absoluteTimes = (input: FilterInput, filters: ListRunsOptions): string =>
   timeFilters

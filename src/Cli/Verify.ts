@@ -76,7 +76,7 @@ export const verify = Command.make(
     yield* print({ verified, divergences, withoutFunction: unknown, needServices }, () =>
       [
         ...[...divergences, ...needServices].map(({ message }) => oneLine(message)),
-        `${runs(verified)} verified, ${divergences.length} diverged` +
+        `${runs(verified)} verified, of which ${divergences.length} diverged` +
           (needServices.length === 0 ? "" : `; ${needServices.length} not verified, see above`) +
           (unknown.length === 0
             ? "."

@@ -77,7 +77,7 @@ it("invalid use of `events` is refused", { timeout: 60_000 }, async () => {
     [
       ["list", "--cursor", "x"],
       2,
-      'Cursor "x" is not one that this command printed: take that of the previous page.'
+      'Cursor "x" is not one that this command printed: take the cursor of the previous page.'
     ],
     [["tail", "--last", "2000"], 2, "--last must be an integer from 0 to 1000, got 2000"],
     [["get", "evt_1"], 1, "There is no event evt_1 in this environment."]

@@ -167,13 +167,13 @@ const Keys = ({
             )
           },
           {
-            title: "Used",
+            title: "Last used",
             width: "5.5rem",
             isExtra: true,
             cell: ({ last_used_at }) => <Time at={last_used_at} />
           },
           {
-            title: "Ends",
+            title: "Expires",
             width: "5.5rem",
             isExtra: true,
             cell: ({ expires_at }) => <Time at={expires_at} />

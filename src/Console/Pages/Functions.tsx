@@ -40,7 +40,7 @@ export const Functions = () => {
         if (workers.value === undefined) return <span class="quiet">–</span>
         const having = workers.value.filter(({ functionIds }) => functionIds.includes(id)).length
         return having === 0 ? (
-          <Status of="pending">none now</Status>
+          <Status of="pending">no worker</Status>
         ) : (
           <Status of="connected">{having === 1 ? "1 worker" : `${having} workers`}</Status>
         )

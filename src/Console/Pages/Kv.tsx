@@ -409,7 +409,7 @@ export const Key = ({ variables: { bucket = "", key = "" } }: { readonly variabl
               ],
               ["Revision", count(entry.revision)],
               ["Written", <Time at={entry.created_at} />],
-              ["Ends", entry.expires_at === undefined ? undefined : <Time at={entry.expires_at} />],
+              ["Expires", entry.expires_at === undefined ? undefined : <Time at={entry.expires_at} />],
               ["Kind", value.type === "bytes" ? "bytes, shown as base64" : value.type]
             ]}
           />

@@ -20,8 +20,8 @@ import { ago, duration } from "../Parts/Time.tsx"
 import { thrownBy } from "../../DescribeError.ts"
 
 /**
- * How each of the two periods is drawn: its number of points, and how many minutes each point covers. `ago` is the
- * begin of the period, as the filters of runs name it.
+ * How each of the two periods is drawn: its number of points, and how many minutes each point covers. `ago` is how
+ * long ago the period begins, as a filter of runs has it.
  */
 const spans = {
   hour: { points: 60, minutes: 1, title: "Last hour", ago: "1h" },

@@ -240,7 +240,7 @@ export const Group = ({ variables: { name = "" } }: { readonly variables: Variab
           ["In flight at most", count(group.maxInflight)],
           ["Redelivered at most", count(group.maxRedeliveries)],
           ["Created", <Time at={group.createdAt} />],
-          ["Used", <Time at={group.usedAt} />],
+          ["Last used", <Time at={group.usedAt} />],
           [
             "Deleted if nobody joins",
             group.expiresAt === undefined ? undefined : <Time at={group.expiresAt} />
