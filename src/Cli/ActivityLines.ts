@@ -48,10 +48,10 @@ const textOf = (activity: ObservedActivity, now: number): string => {
     case "StepPatched":
       return `  ✎ ${activity.name}  patched  ${oneLine(activity.reason, 400)}`
     case "RunEnded": {
-      const ended = `${activity.status} in ${durationText(activity.endedAt - activity.createdAt)}`
+      const endText = `${activity.status} in ${durationText(activity.endedAt - activity.createdAt)}`
       return activity.outcome._tag === "Success"
-        ? `${ended}  ${jsonLine(valueOf(activity.outcome))}`
-        : `${ended}  ${errorLine(activity.outcome.error, 400)}`
+        ? `${endText}  ${jsonLine(valueOf(activity.outcome))}`
+        : `${endText}  ${errorLine(activity.outcome.error, 400)}`
     }
   }
 }

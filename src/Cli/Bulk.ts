@@ -79,10 +79,10 @@ const participles: { readonly [A in BulkOperation["action"]]: string } = {
 }
 
 /** The number with its noun: `1 run`, `2 runs`. For an erasure `items`, since it covers several kinds. */
-const counted = (count: number, action: BulkOperation["action"]): string =>
-  action === "erase" ? `${count} ${count === 1 ? "item" : "items"}` : countedRuns(count)
+const countText = (count: number, action: BulkOperation["action"]): string =>
+  action === "erase" ? `${count} ${count === 1 ? "item" : "items"}` : runCountText(count)
 
-const countedRuns = (count: number): string => `${count} ${count === 1 ? "run" : "runs"}`
+const runCountText = (count: number): string => `${count} ${count === 1 ? "run" : "runs"}`
 
 /**
  * Counts the runs, asks for confirmation unless `yes` is set, starts the operation, and waits for its end. Fails
@@ -114,23 +114,25 @@ export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: Bu
       if (!yes) {
         yield* Console.error(dryRunResultOf(counts))
         const isWanted = yield* Prompt.run(
-          Prompt.Confirm({ message: `${capital(action)} ${counted(counts.done, action)}?`, initial: false })
+          Prompt.Confirm({ message: `${capital(action)} ${countText(counts.done, action)}?`, initial: false })
         )
         if (!isWanted) {
           return yield* new CommandError("Nothing was changed", { code: "CANCELLED" })
         }
       }
-      const begun = yield* client.bulk(action, runs, options)
+      const started = yield* client.bulk(action, runs, options)
       if (!json) {
         yield* Console.error(
-          `The operation ${begun.id} continues even without this command; \`ironflow bulk cancel ${begun.id}\` ends it.`
+          `The operation ${started.id} continues even without this command; \`ironflow bulk cancel ${started.id}\` ends it.`
         )
       }
-      const ended = yield* waitWithProgress(client, begun, participles[action])
+      const endedOperation = yield* waitWithProgress(client, started, participles[action])
       const versionLines =
-        json || ended.done === 0 || !needWorker.has(action) ? [] : yield* linesOfMissingVersions(client)
-      yield* print(ended, () => [resultOf(ended), ...versionLines].join("\n"))
-      yield* failUnlessAllDone(ended)
+        json || endedOperation.done === 0 || !needWorker.has(action)
+          ? []
+          : yield* linesOfMissingVersions(client)
+      yield* print(endedOperation, () => [resultOf(endedOperation), ...versionLines].join("\n"))
+      yield* failUnlessAllDone(endedOperation)
     })
   )
 
@@ -148,7 +150,7 @@ const linesOfMissingVersions = (client: Client["Service"]) =>
         .filter(({ liveRuns, workerIds }) => liveRuns > 0 && workerIds.length === 0)
         .map(
           ({ codeVersion, functionId, liveRuns }) =>
-            `${countedRuns(liveRuns)} of ${functionId} ${liveRuns === 1 ? "waits" : "wait"} for version ${oneLine(codeVersion)}, which no worker has: ` +
+            `${runCountText(liveRuns)} of ${functionId} ${liveRuns === 1 ? "waits" : "wait"} for version ${oneLine(codeVersion)}, which no worker has: ` +
             `start a worker that has it, or run \`ironflow runs move --function ${functionId}\``
         )
     ),
@@ -158,16 +160,16 @@ const linesOfMissingVersions = (client: Client["Service"]) =>
   )
 
 /** Fails unless the operation covered all matching runs. A dry run only counts, and always succeeds. */
-export const failUnlessAllDone = (ended: BulkOperation): Effect.Effect<void, CommandError> => {
-  const { action, done: count, dryRun, matched, status } = ended
-  if (status !== "completed") return stoppedError(ended)
+export const failUnlessAllDone = (endedOperation: BulkOperation): Effect.Effect<void, CommandError> => {
+  const { action, done: count, dryRun, matched, status } = endedOperation
+  if (status !== "completed") return stoppedError(endedOperation)
   if (dryRun) return Effect.void
-  if (count === 0) return noneDoneError(action, ended)
+  if (count === 0) return noneDoneError(action, endedOperation)
   return count === matched
     ? Effect.void
     : Effect.fail(
         new CommandError(
-          `${count} of ${counted(matched, action)} were ${participles[action]}: ${whyNot(ended)}`,
+          `${count} of ${countText(matched, action)} were ${participles[action]}: ${whyNot(endedOperation)}`,
           {
             code: "SOME_RUNS"
           }
@@ -179,15 +181,15 @@ export const noneDoneError = (action: BulkOperation["action"], { matched, skippe
   new CommandError(
     matched === 0
       ? nothingFound(action)
-      : `None of ${counted(matched, action)} can be ${participles[action]}: ${whyNot({ skipped })}`,
+      : `None of ${countText(matched, action)} can be ${participles[action]}: ${whyNot({ skipped })}`,
     { code: "NO_RUNS" }
   )
 
 export const stoppedError = ({ action, done: count, error, id, status }: BulkOperation) =>
   new CommandError(
     status === "cancelled"
-      ? `Bulk operation ${id} was cancelled: by then ${counted(count, action)} ${count === 1 ? "was" : "were"} ${participles[action]}`
-      : `Bulk operation ${id} has stopped: ${error ?? status}. By then ${counted(count, action)} ${count === 1 ? "was" : "were"} ${participles[action]}`,
+      ? `Bulk operation ${id} was cancelled: by then ${countText(count, action)} ${count === 1 ? "was" : "were"} ${participles[action]}`
+      : `Bulk operation ${id} has stopped: ${error ?? status}. By then ${countText(count, action)} ${count === 1 ? "was" : "were"} ${participles[action]}`,
     { code: "BULK_STOPPED" }
   )
 
@@ -198,7 +200,7 @@ export const stoppedError = ({ action, done: count, error, id, status }: BulkOpe
  */
 export const waitWithProgress = (
   client: Client["Service"],
-  begun: BulkOperation,
+  started: BulkOperation,
   participle: string,
   timeout?: number
 ) => {
@@ -206,15 +208,15 @@ export const waitWithProgress = (
     BulkOperation,
     Effect.Error<ReturnType<typeof client.waitForBulk>>
   > = Effect.catchIf(
-    client.waitForBulk(begun.id, { timeout: POLL_MS }),
+    client.waitForBulk(started.id, { timeout: POLL_MS }),
     // the wait timed out, or the server restarts
     mayPass,
     () =>
-      Effect.flatMap(keepTrying(client.getBulk(begun.id), { times: MAX_TRIES }), (operation) => {
+      Effect.flatMap(keepTrying(client.getBulk(started.id), { times: MAX_TRIES }), (operation) => {
         const { action, dryRun, lookedBackTo, matched } = operation
         const count = dryRun ? matched : operation.done
         showProgress(
-          `${counted(count, action)} ${participle}${lookedBackTo === undefined ? "" : `, searched back to ${lookedBackTo}`}`
+          `${countText(count, action)} ${participle}${lookedBackTo === undefined ? "" : `, searched back to ${lookedBackTo}`}`
         )
         return Effect.suspend(() => wait)
       })
@@ -224,7 +226,7 @@ export const waitWithProgress = (
       ? wait
       : Effect.timeoutOrElse(wait, {
           duration: timeout,
-          orElse: () => Effect.fail(timedOut(begun.id, timeout))
+          orElse: () => Effect.fail(timedOut(started.id, timeout))
         })
   return withProgressLine(bounded).pipe(Effect.onInterrupt(() => Effect.sync(leaveUnfinished)))
 }
@@ -245,7 +247,7 @@ const nothingFound = (action: BulkOperation["action"]): string =>
 export const dryRunResultOf = ({ action, done: count, kinds, matched, skipped }: BulkOperation): string =>
   matched === 0
     ? `${nothingFound(action)}.`
-    : `${counted(matched, action)} ${matched === 1 ? "matches" : "match"}, of which ${count} can be ${participles[action]}${kindsOf({ kinds })}.${
+    : `${countText(matched, action)} ${matched === 1 ? "matches" : "match"}, of which ${count} can be ${participles[action]}${kindsOf({ kinds })}.${
         Object.keys(skipped).length === 0 ? "" : ` The others: ${whyNot({ skipped })}.`
       }`
 
@@ -259,16 +261,16 @@ const kindsOf = ({ kinds }: { readonly kinds: BulkOperation["kinds"] | undefined
 
 export const resultOf = (operation: BulkOperation): string => {
   const { action, examples, matched } = operation
-  const left = matched - operation.done
+  const remaining = matched - operation.done
   return [
-    `${counted(operation.done, action)} ${participles[action]}${kindsOf({ kinds: operation.kinds })}.`,
-    ...(left === 0
+    `${countText(operation.done, action)} ${participles[action]}${kindsOf({ kinds: operation.kinds })}.`,
+    ...(remaining === 0
       ? []
       : [
-          `${counted(left, action)} ${left === 1 ? "stays as it was" : "stay as they were"}: ${whyNot(operation)}.`
+          `${countText(remaining, action)} ${remaining === 1 ? "stays as it was" : "stay as they were"}: ${whyNot(operation)}.`
         ]),
     ...examples.map(({ runId, why }) => `  ${runId}  ${why}`),
-    ...(left > examples.length && examples.length > 0 ? ["  ..."] : []),
+    ...(remaining > examples.length && examples.length > 0 ? ["  ..."] : []),
     ...(operation.rebuild === undefined
       ? []
       : [
@@ -290,7 +292,7 @@ const targetTextOf = ({ action, filters, ids, target }: BulkOperation): string =
       `not shown; its hash begins with ${target?.slice(0, 15)}`
     : ids === undefined
       ? jsonLine(filters, 80)
-      : `${countedRuns(ids)} by id`
+      : `${runCountText(ids)} by id`
 
 const list = clientCommand("list", {
   about:

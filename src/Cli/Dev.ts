@@ -101,7 +101,7 @@ export const dev = Command.make(
           changes,
           onReady: Effect.fnUntraced(function* (worker) {
             const functions = worker.functions.map(({ id }) => id)
-            const gone = yield* Effect.catch(deleteGone(functions), (error) =>
+            const goneFunctions = yield* Effect.catch(deleteGone(functions), (error) =>
               Effect.as(
                 Console.error(
                   `The functions that are no longer in the code could not be deleted: ${error.message}`
@@ -113,8 +113,8 @@ export const dev = Command.make(
             greeted = true
             yield* Console.log(
               json
-                ? JSON.stringify({ _tag: "WorkerReady", functions, ...gone })
-                : `${runningText(worker)}. They restart when the code changes.${goneText(gone)}${hint}`
+                ? JSON.stringify({ _tag: "WorkerReady", functions, ...goneFunctions })
+                : `${runningText(worker)}. They restart when the code changes.${goneText(goneFunctions)}${hint}`
             )
           })
         })

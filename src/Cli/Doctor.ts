@@ -27,10 +27,10 @@ const SLOW_MS = 1000
 /** Checks the server from this machine, and adds the checks that the server's engine makes itself. */
 const examineServer = Effect.gen(function* () {
   const target = yield* server
-  const before = yield* Clock.currentTimeMillis
+  const sentAt = yield* Clock.currentTimeMillis
   // when the server cannot be reached, this fails with a message about the connection
   const { text } = yield* sendRequest({ method: "GET", path: restHealth.path, what: WHAT })
-  const after = yield* Clock.currentTimeMillis
+  const answeredAt = yield* Clock.currentTimeMillis
   const health = readHealth(safeJsonParse(text))
   if (health === undefined) {
     return yield* Effect.fail(
@@ -39,7 +39,7 @@ const examineServer = Effect.gen(function* () {
       })
     )
   }
-  const tookMs = after - before
+  const tookMs = answeredAt - sentAt
   const serverText = `${target.url} answers in ${showMs(tookMs)} and its status is ${health.status}.`
   const status = yield* statusWithoutKey(target)
   const ownChecks: ReadonlyArray<DoctorCheck> = [
@@ -52,7 +52,7 @@ const examineServer = Effect.gen(function* () {
     versions(health.version),
     // the clock check assumes that the request and the response took the same time
     {
-      ...checkClockSkew(before + tookMs / 2, Date.parse(health.timestamp), "the server", tookMs),
+      ...checkClockSkew(sentAt + tookMs / 2, Date.parse(health.timestamp), "the server", tookMs),
       name: "clock here"
     }
   ]

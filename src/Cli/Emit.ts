@@ -96,8 +96,8 @@ export const emit = Command.make(
           Effect.onInterrupt(() => Effect.sync(leaveUnfinished))
         )
         if (json) yield* Console.log(toJson({ eventId, position, runIds, runs }))
-        const others = runs.filter((run) => run.status !== "completed")
-        if (others.length > 0) return yield* Effect.fail(notCompleted(others, runs.length))
+        const incomplete = runs.filter((run) => run.status !== "completed")
+        if (incomplete.length > 0) return yield* Effect.fail(notCompleted(incomplete, runs.length))
       })
     )
   })
@@ -126,12 +126,12 @@ const waitForAll = (
   Effect.forEach(
     runIds,
     (runId) => {
-      const waiting = client.waitForRun(runId, timeout === undefined ? {} : { timeout })
-      if (json) return waiting
+      const awaitedRun = client.waitForRun(runId, timeout === undefined ? {} : { timeout })
+      if (json) return awaitedRun
       return Effect.scoped(
         Effect.andThen(
           Effect.forkScoped(printWhy(client, runId)),
-          Effect.tap(waiting, (run) => Console.log(endedLine(run)))
+          Effect.tap(awaitedRun, (run) => Console.log(endedLine(run)))
         )
       )
     },
@@ -167,10 +167,10 @@ const startedNothing = (event: string): IronflowError =>
     { code: "NO_RUN_STARTED" }
   )
 
-const notCompleted = (others: ReadonlyArray<Run>, all: number): IronflowError =>
+const notCompleted = (incomplete: ReadonlyArray<Run>, all: number): IronflowError =>
   new CommandError(
-    `${others.length} of ${all} ${all === 1 ? "run" : "runs"} did not complete: ` +
-      `${others.map((run) => `${run.id} ${run.status}`).join(", ")}. \`ironflow runs get\` shows more`,
+    `${incomplete.length} of ${all} ${all === 1 ? "run" : "runs"} did not complete: ` +
+      `${incomplete.map((run) => `${run.id} ${run.status}`).join(", ")}. \`ironflow runs get\` shows more`,
     { code: "RUN_NOT_COMPLETED" }
   )
 

@@ -107,11 +107,11 @@ const targetOf = (values: TargetFlagValues) =>
       ...(yield* time("until"))
     }
     const attributes: Array<readonly [string, string]> = []
-    for (const one of values.attribute) {
-      const at = one.indexOf("=")
+    for (const flagText of values.attribute) {
+      const at = flagText.indexOf("=")
       if (at < 1)
         return yield* usage(`--attribute takes a path and its value, as in event.data.customerId=c-17`)
-      attributes.push([one.slice(0, at), one.slice(at + 1)])
+      attributes.push([flagText.slice(0, at), flagText.slice(at + 1)])
     }
     const runs = {
       ...memberOf("where", values.runWhere),
@@ -119,14 +119,14 @@ const targetOf = (values: TargetFlagValues) =>
       ...(values.run.length === 0 ? {} : { ids: values.run })
     }
     const keys: Array<EraseKeys> = []
-    for (const one of values.key) {
-      const at = one.indexOf("/")
-      const [bucket, key] = [one.slice(0, at), one.slice(at + 1)]
+    for (const flagText of values.key) {
+      const at = flagText.indexOf("/")
+      const [bucket, key] = [flagText.slice(0, at), flagText.slice(at + 1)]
       if (at < 1 || key === "")
         return yield* usage(`--key takes a bucket and a key, as in profiles/c-17 or profiles/c-17.*`)
       if (key === "*") {
         return yield* usage(
-          `--key ${one} would erase the whole bucket: give the beginning of the keys, or delete the bucket with \`ironflow kv delete-bucket\``
+          `--key ${flagText} would erase the whole bucket: give the beginning of the keys, or delete the bucket with \`ironflow kv delete-bucket\``
         )
       }
       keys.push(key.endsWith("*") ? { bucket, prefix: key.slice(0, -1) } : { bucket, key })
@@ -190,16 +190,16 @@ export const erase = Command.make(
           return yield* usage(
             "--dry-run counts what would be erased, and --compact alone erases nothing: leave --dry-run out"
           )
-        const begun = yield* client.erase(target, { cancel, compact })
+        const started = yield* client.erase(target, { cancel, compact })
         if (!json) {
           yield* Console.error(
-            `The operation ${begun.id} continues even without this command; \`ironflow bulk cancel ${begun.id}\` ends it.`
+            `The operation ${started.id} continues even without this command; \`ironflow bulk cancel ${started.id}\` ends it.`
           )
         }
-        const ended = yield* waitWithProgress(client, begun, "erased")
-        yield* print(ended, () => resultOf(ended))
-        if (isNamed) yield* failUnlessAllDone(ended)
-        else if (ended.status !== "completed") yield* stoppedError(ended)
+        const endedOperation = yield* waitWithProgress(client, started, "erased")
+        yield* print(endedOperation, () => resultOf(endedOperation))
+        if (isNamed) yield* failUnlessAllDone(endedOperation)
+        else if (endedOperation.status !== "completed") yield* stoppedError(endedOperation)
       })
     )
   })

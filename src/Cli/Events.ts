@@ -124,7 +124,7 @@ const why = clientCommand("why", {
   call: (client, { eventId }) => client.explainEvent(eventId),
   text: ({ functions, name, timestamp }, { all }) => {
     const listed = all ? functions : functions.filter(({ code }) => code !== "NO_TRIGGER")
-    const others = functions.length - listed.length
+    const notListening = functions.length - listed.length
     const rows = listed.map(({ code, functionId, message, runs = [] }) => [
       functionId,
       code,
@@ -135,10 +135,10 @@ const why = clientCommand("why", {
     return [
       `Event ${oneLine(name)} of ${timestamp}:`,
       ...(rows.length === 0 ? ["No function listens to it."] : [table(["FUNCTION", "WHY", "WHAT"], rows)]),
-      ...(others === 0
+      ...(notListening === 0
         ? []
         : [
-            `${others} other ${others === 1 ? "function does" : "functions do"} not listen to events of this name; --all shows ${others === 1 ? "it" : "them"}.`
+            `${notListening} other ${notListening === 1 ? "function does" : "functions do"} not listen to events of this name; --all shows ${notListening === 1 ? "it" : "them"}.`
           ])
     ].join("\n")
   }

@@ -1,9 +1,9 @@
 /** The exit codes of commands, as listed in docs/cli.md. */
 
 /**
- * - 0: the command has done what it was called for. Also when a signal stopped a command that waited for no result, such as
- *   `serve`, or when nobody reads the output of the command any more.
- * - 1: the command failed or was refused. Also when a signal stopped a command that waited for a result, or when a second
+ * - 0: the command has done what it was called for. Also when a signal, or the end of the program that reads its output,
+ *   stopped a command that waited for no result, such as `serve`.
+ * - 1: the command failed or was refused. Also when one of these stopped a command that waited for a result, or when a second
  *   signal had to end the command.
  * - 2: the command line, or the file with the functions, must be corrected first.
  * - 3: the command has changed some of the runs, and not the others.

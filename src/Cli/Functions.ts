@@ -134,7 +134,7 @@ const drain = clientCommand("drain", {
     drained: versions.every(({ isLatest, liveRuns }) => isLatest || liveRuns === 0)
   }),
   text: (versions) => {
-    const old = versions.filter(({ isLatest, liveRuns }) => !isLatest && liveRuns > 0)
+    const oldVersions = versions.filter(({ isLatest, liveRuns }) => !isLatest && liveRuns > 0)
     const remaining = versions.filter(
       ({ isLatest, liveRuns, workerIds }) => !isLatest && (liveRuns > 0 || workerIds.length > 0)
     )
@@ -144,9 +144,9 @@ const drain = clientCommand("drain", {
         remaining.includes(version) ||
         (version.isLatest && remaining.some(({ functionId }) => functionId === version.functionId))
     )
-    const unfinished = old.reduce((sum, { liveRuns }) => sum + liveRuns, 0)
+    const unfinished = oldVersions.reduce((sum, { liveRuns }) => sum + liveRuns, 0)
     const summary =
-      old.length === 0
+      oldVersions.length === 0
         ? "No unfinished run belongs to an old version."
         : `${unfinished === 1 ? "1 unfinished run belongs to an old version" : `${unfinished} unfinished runs belong to old versions`}. ` +
           "Runs of a version that no worker has wait: start a worker with that version, or move these runs with `ironflow runs move --function FUNCTION`."

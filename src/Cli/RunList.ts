@@ -224,18 +224,18 @@ const searchPage = (client: ClientApi<EffectKind>, options: ListRunsOptions, tim
       page.runs.length < limit &&
       (yield* Clock.currentTimeMillis) - beganAt < timeLimit
     ) {
-      const found = page.runs
-      showProgress(`${found.length} found, searched back to ${page.lookedBackTo}`)
+      const foundRuns = page.runs
+      showProgress(`${foundRuns.length} found, searched back to ${page.lookedBackTo}`)
       const damaged = page.damaged ?? []
       const next: ListRunsResult = yield* client.listRuns({
         ...options,
-        limit: limit - found.length,
+        limit: limit - foundRuns.length,
         cursor: page.nextCursor
       })
       const allDamaged = [...damaged, ...(next.damaged ?? [])]
       page = {
         ...next,
-        runs: [...found, ...next.runs],
+        runs: [...foundRuns, ...next.runs],
         ...(allDamaged.length === 0 ? {} : { damaged: allDamaged })
       }
     }
@@ -302,12 +302,12 @@ const REMEMBERED = 10_000
  */
 const follow = (client: Client["Service"], filters: ListRunsOptions, limit: number, json: boolean) =>
   Effect.gen(function* () {
-    const shown = new Set<string>()
+    const shownIds = new Set<string>()
     const show = (runs: ReadonlyArray<Run>) =>
       Effect.forEach(
-        runs.filter(({ id }) => !shown.has(id)).toReversed(),
+        runs.filter(({ id }) => !shownIds.has(id)).toReversed(),
         (run) => {
-          shown.add(run.id)
+          shownIds.add(run.id)
           return Console.log(json ? toJson(run) : lineOf(run))
         },
         { discard: true }
@@ -320,8 +320,8 @@ const follow = (client: Client["Service"], filters: ListRunsOptions, limit: numb
     return yield* Effect.forever(
       Effect.gen(function* () {
         yield* Effect.sleep(POLL_MS)
-        yield* show(yield* keepTrying(readUnseen(client, options, shown)))
-        for (const id of shown) if (shown.size > REMEMBERED) shown.delete(id)
+        yield* show(yield* keepTrying(readUnseen(client, options, shownIds)))
+        for (const id of shownIds) if (shownIds.size > REMEMBERED) shownIds.delete(id)
       })
     )
   })
@@ -330,19 +330,19 @@ const follow = (client: Client["Service"], filters: ListRunsOptions, limit: numb
  * Reads the newest runs, page by page, until all runs of a page were shown already: since the last request, more
  * than a page of runs may have started.
  */
-const readUnseen = (client: Client["Service"], options: ListRunsOptions, shown: ReadonlySet<string>) =>
+const readUnseen = (client: Client["Service"], options: ListRunsOptions, shownIds: ReadonlySet<string>) =>
   Effect.gen(function* () {
-    const found: Array<Run> = []
+    const foundRuns: Array<Run> = []
     let cursor: string | undefined
     do {
       const page: ListRunsResult = yield* client.listRuns({
         ...options,
         ...(cursor === undefined ? {} : { cursor })
       })
-      found.push(...page.runs)
-      cursor = page.runs.some(({ id }) => !shown.has(id)) ? page.nextCursor : undefined
-    } while (cursor !== undefined && found.length < REMEMBERED)
-    return found
+      foundRuns.push(...page.runs)
+      cursor = page.runs.some(({ id }) => !shownIds.has(id)) ? page.nextCursor : undefined
+    } while (cursor !== undefined && foundRuns.length < REMEMBERED)
+    return foundRuns
   })
 
 const lineOf = (run: Run): string =>

@@ -149,7 +149,7 @@ export const serve = Command.make(
     maxEventsSize: textFlag("max-events-size").pipe(
       Flag.withMetavar("SIZE"),
       Flag.withDescription(
-        "How much data of events that are in no entity stream to keep; the oldest events are deleted first. No limit by default"
+        "How much data to keep of events that are in no entity stream; the oldest events are deleted first. No limit by default"
       ),
       Flag.optional
     ),

@@ -102,10 +102,10 @@ class Sources {
 
   /** Returns a loaded file that has a decorator, which JavaScript does not support yet. */
   findDecorated(): string | undefined {
-    const found = this.#files.find(
+    const decoratedUrl = this.#files.find(
       (url) => TYPESCRIPT.test(url) && /^\s*@[A-Za-z_$]/m.test(readFileSync(fileURLToPath(url), "utf8"))
     )
-    return found === undefined ? undefined : shownPath(found)
+    return decoratedUrl === undefined ? undefined : shownPath(decoratedUrl)
   }
 }
 

@@ -102,12 +102,12 @@ const untilSignalled = (
     process.on("SIGINT", onSignal).on("SIGTERM", onSignal)
     if (supervised) process.once("disconnect", onOrphaned)
     const done = work({ drain: drain.signal, stop: stop.signal })
-    const ended = Effect.tryPromise({ try: () => done, catch: (error) => error })
-    return ended.pipe(
+    const end = Effect.tryPromise({ try: () => done, catch: (error) => error })
+    return end.pipe(
       Effect.onInterrupt(() =>
         Effect.andThen(
           Effect.sync(() => drain.abort()),
-          Effect.ignore(ended)
+          Effect.ignore(end)
         )
       ),
       Effect.ensuring(

@@ -135,9 +135,9 @@ const Environments = () => {
   const keyEnvironment = session.value?.key?.environment
   const current = environment.value
   const [isOther, setOther] = useState(false)
-  const known = (loadSetting("environments") ?? "").split(" ").filter((name) => name !== "")
+  const enteredNames = (loadSetting("environments") ?? "").split(" ").filter((name) => name !== "")
   const [found, setFound] = useState<ReadonlyArray<string>>([])
-  const names = [...new Set(["default", ...found, ...known, current])]
+  const names = [...new Set(["default", ...found, ...enteredNames, current])]
   useEffect(() => {
     // for a user who may not read metrics, the list only has the environments that were entered
     void readMetrics().then(
@@ -161,7 +161,10 @@ const Environments = () => {
           const name = String(new FormData(event.currentTarget).get("name") ?? "").trim()
           if (name === "") return
           // only an entered name is saved, and not the environment of a link, which may not exist
-          saveSetting("environments", [...known.filter((one) => one !== name), name].slice(-20).join(" "))
+          saveSetting(
+            "environments",
+            [...enteredNames.filter((one) => one !== name), name].slice(-20).join(" ")
+          )
           show(name)
         }}
       >

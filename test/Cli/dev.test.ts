@@ -144,7 +144,7 @@ describe("dev", () => {
 
     terminal.write("functions.ts", functions("third"))
     const again = dev()
-    await again.until("No worker has handle-order")
+    await again.until("No worker has these functions, so their runs wait: handle-order")
     again.signal("SIGTERM")
     await again.ended
   })

@@ -45,7 +45,7 @@ it("events are listed, shown and followed", { timeout: 90_000 }, async () => {
 
   const shown = await terminal.run(["events", "get", eventId], { env })
   assert.match(shown.stdout, /^event +evt_\w+\nname +order\.placed\nversion +1\n/)
-  assert.match(shown.stdout, /^key +once$/m)
+  assert.match(shown.stdout, /^idempotency key +once$/m)
   assert.deepInclude(await jsonHere(["events", "get", eventId], { env }), {
     id: eventId,
     data: { i: 1 }

@@ -93,7 +93,7 @@ interface Wanted {
 const BulkForm = ({ close, selection }: { readonly selection: Selection; readonly close: () => void }) => {
   const [action, setAction] = useState<BulkAction>("retry")
   const [wanted, setWanted] = useState<Wanted | undefined>(undefined)
-  const [counted, setCounted] = useState<BulkOperation | undefined>(undefined)
+  const [dryRun, setDryRun] = useState<BulkOperation | undefined>(undefined)
   const [error, setError] = useState<CallError | undefined>(undefined)
   const [isBusy, setBusy] = useState(false)
   const isClosed = useRef(false)
@@ -112,17 +112,17 @@ const BulkForm = ({ close, selection }: { readonly selection: Selection; readonl
   }
   const countRuns = (what: Wanted): Promise<void> =>
     whileBusy(async () => {
-      setCounted(undefined)
+      setDryRun(undefined)
       setWanted(what)
       let operation = await ask(startBulk, { body: { ...what, ...selection, dryRun: true } })
       while (operation.status === "running") {
         // the user has closed the dialog, so the count is not needed
         if (isClosed.current) return void (await ask(cancelBulk, { variables: { id: operation.id } }))
-        setCounted(operation)
+        setDryRun(operation)
         await new Promise((resolve) => setTimeout(resolve, POLL_MS))
         operation = await ask(getBulk, { variables: { id: operation.id } })
       }
-      setCounted(operation)
+      setDryRun(operation)
     })
   const begin = (what: Wanted, { createdAt, matched }: BulkOperation): Promise<void> =>
     whileBusy(async () => {
@@ -140,18 +140,18 @@ const BulkForm = ({ close, selection }: { readonly selection: Selection; readonl
       go(hrefOf(pathTo("bulk", id), { of: String(matched) }))
     })
 
-  if (wanted !== undefined && counted !== undefined && counted.status !== "running") {
-    const hasCount = counted.status === "completed"
-    const canBegin = hasCount && counted.done > 0
+  if (wanted !== undefined && dryRun !== undefined && dryRun.status !== "running") {
+    const hasCount = dryRun.status === "completed"
+    const canBegin = hasCount && dryRun.done > 0
     return (
       <>
         <p>
           {hasCount
-            ? dryRunResultOf(counted)
-            : `The runs could not be counted: ${counted.error ?? counted.status}`}
+            ? dryRunResultOf(dryRun)
+            : `The runs could not be counted: ${dryRun.error ?? dryRun.status}`}
         </p>
-        {canBegin && <p class="quiet">{actionSentences[counted.action]}</p>}
-        <Examples of={counted} />
+        {canBegin && <p class="quiet">{actionSentences[dryRun.action]}</p>}
+        <Examples of={dryRun} />
         {error !== undefined && <Failure error={error} isInDialog />}
         {canBegin && (
           <p class="quiet">The operation continues when this page is closed, and can be cancelled.</p>
@@ -160,14 +160,14 @@ const BulkForm = ({ close, selection }: { readonly selection: Selection; readonl
           {canBegin && (
             <button
               type="button"
-              class={isDangerous(counted.action) ? "danger primary" : "primary"}
+              class={isDangerous(dryRun.action) ? "danger primary" : "primary"}
               disabled={isBusy}
-              onClick={() => void begin(wanted, counted)}
+              onClick={() => void begin(wanted, dryRun)}
             >
-              {capital(counted.action)} {runsOf(counted.done)}
+              {capital(dryRun.action)} {runsOf(dryRun.done)}
             </button>
           )}
-          <button type="button" onClick={() => setCounted(undefined)}>
+          <button type="button" onClick={() => setDryRun(undefined)}>
             Back
           </button>
           <button type="button" onClick={close}>
@@ -227,7 +227,7 @@ const BulkForm = ({ close, selection }: { readonly selection: Selection; readonl
       <p class="quiet">The runs are counted first, and none is changed yet.</p>
       {isBusy && (
         <p role="status">
-          {counted === undefined ? "Counting" : `${runsOf(counted.matched)} looked at so far`}
+          {dryRun === undefined ? "Counting" : `${runsOf(dryRun.matched)} looked at so far`}
         </p>
       )}
       {error !== undefined && <Failure error={error} isInDialog />}

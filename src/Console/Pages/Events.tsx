@@ -256,8 +256,8 @@ const triggerWithSchema = async (name: string): Promise<FunctionTrigger | undefi
   const candidates = functions.filter(({ triggers }) => triggers.some(({ event }) => event === name))
   for (const { id } of candidates.slice(0, MAX_ASKED)) {
     const { triggers } = await ask(getFunction, { body: { id } })
-    const found = triggers.find(({ event, schema }) => event === name && schema !== undefined)
-    if (found !== undefined) return found
+    const foundTrigger = triggers.find(({ event, schema }) => event === name && schema !== undefined)
+    if (foundTrigger !== undefined) return foundTrigger
   }
   return undefined
 }
@@ -296,9 +296,9 @@ const EmitFields = ({
     // a pattern matches events of several names
     if (of === "" || isPattern(of)) return
     // without a schema the data is entered as JSON
-    const found = await triggerWithSchema(of).catch(() => undefined)
+    const foundTrigger = await triggerWithSchema(of).catch(() => undefined)
     if (lookedUp.current !== of) return
-    setSchemaTrigger(found)
+    setSchemaTrigger(foundTrigger)
     if (isWritten()) return
     const last = await latestOf(of).catch(() => undefined)
     if (lookedUp.current !== of || isWritten()) return
@@ -434,10 +434,10 @@ const NotStarted = ({ id }: { readonly id: string }) => {
     async (signal) => (await ask(explainEvent, { variables: { id }, signal })).functions,
     { everyMs: 5000 }
   )
-  const others = value?.filter(({ code }) => code !== "STARTED") ?? []
+  const notStarted = value?.filter(({ code }) => code !== "STARTED") ?? []
   // shown at once: functions whose triggers match the name, since people ask about these; the others are folded away
-  const listening = others.filter(({ code }) => code !== "NO_TRIGGER" && code !== "OTHER_SCHEDULE")
-  const far = others.filter((one) => !listening.includes(one))
+  const listening = notStarted.filter(({ code }) => code !== "NO_TRIGGER" && code !== "OTHER_SCHEDULE")
+  const far = notStarted.filter((one) => !listening.includes(one))
   return (
     <>
       {error !== undefined && <Failure error={error} again={refresh} />}

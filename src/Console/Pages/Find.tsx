@@ -42,11 +42,11 @@ export const FindBox = () => {
       aria-label="Everything"
       onSubmit={(event) => {
         event.preventDefault()
-        const wanted = ref.current?.value.trim() ?? ""
-        if (wanted === "") return
-        if (/^run_\w+$/.test(wanted)) return go(hrefOf(pathTo("runs", wanted)))
-        if (/^evt_\w+$/.test(wanted)) return go(hrefOf(pathTo("events", wanted)))
-        go(hrefOf("find", { q: wanted }))
+        const entered = ref.current?.value.trim() ?? ""
+        if (entered === "") return
+        if (/^run_\w+$/.test(entered)) return go(hrefOf(pathTo("runs", entered)))
+        if (/^evt_\w+$/.test(entered)) return go(hrefOf(pathTo("events", entered)))
+        go(hrefOf("find", { q: entered }))
       }}
     >
       <input
@@ -68,7 +68,7 @@ const whereOf = (text: string): string =>
 const find = async (text: string, isMore: boolean, signal: AbortSignal) => {
   // a user who may not see functions or events still finds runs
   const functions = await ask(restFunctions, { signal }).then(
-    (found) => found.functions,
+    (results) => results.functions,
     () => []
   )
   const paths = [...new Set(functions.flatMap(({ searchBy }) => searchBy ?? []))]
@@ -93,9 +93,9 @@ const find = async (text: string, isMore: boolean, signal: AbortSignal) => {
   ])
   // perhaps no function indexes the value, so the events of runs are searched too, one by one and the newest first
   const where = whereOf(text)
-  const begun = performance.now()
+  const begunAt = performance.now()
   let page = await search({ where })
-  while (isMore && page.nextCursor !== undefined && performance.now() - begun < MORE_MS)
+  while (isMore && page.nextCursor !== undefined && performance.now() - begunAt < MORE_MS)
     page = await search({ where, cursor: page.nextCursor })
   const lower = text.toLowerCase()
   return {
@@ -129,10 +129,10 @@ const Results = ({ isMore, text }: { readonly text: string; readonly isMore: boo
     // a search through many events is only repeated when the user asks for it
     isMore ? { once: true } : { everyMs: 30_000 }
   )
-  const found = live.value
-  if (found === undefined)
+  const results = live.value
+  if (results === undefined)
     return live.error === undefined ? <Loading /> : <Failure error={live.error} again={live.refresh} />
-  const { functions, isEntity, runs } = found
+  const { functions, isEntity, runs } = results
   return (
     <>
       {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
@@ -149,7 +149,7 @@ const Results = ({ isMore, text }: { readonly text: string; readonly isMore: boo
       {runs.length > 0 ? (
         <RunTable
           label="Runs that were found"
-          live={{ ...live, value: { runs, total: runs.length, isTotalExact: !found.isMore } }}
+          live={{ ...live, value: { runs, total: runs.length, isTotalExact: !results.isMore } }}
         >
           None
         </RunTable>
@@ -159,14 +159,14 @@ const Results = ({ isMore, text }: { readonly text: string; readonly isMore: boo
           To find a value deeper inside the data, use an expression:
         </Empty>
       )}
-      {found.isMore && (
+      {results.isMore && (
         <p class="below" role="status">
           <span>
-            {found.lookedBackTo === undefined ? (
+            {results.lookedBackTo === undefined ? (
               "There are more runs than these"
             ) : (
               <>
-                Events were searched back to <Time at={found.lookedBackTo} exactly />
+                Events were searched back to <Time at={results.lookedBackTo} exactly />
               </>
             )}
           </span>

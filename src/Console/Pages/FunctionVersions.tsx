@@ -19,8 +19,8 @@ export const LiveVersions = ({ id }: { readonly id: string }) => {
     { everyMs: 3000 }
   )
   const versions = live.value
-  const old = versions?.filter(({ isLatest }) => !isLatest) ?? []
-  const drained = old.filter(({ liveRuns }) => liveRuns === 0)
+  const oldVersions = versions?.filter(({ isLatest }) => !isLatest) ?? []
+  const drained = oldVersions.filter(({ liveRuns }) => liveRuns === 0)
   return (
     <section>
       <h2>Versions at work</h2>
@@ -83,9 +83,9 @@ export const LiveVersions = ({ id }: { readonly id: string }) => {
               }
             ]}
           />
-          {old.length > 0 && (
+          {oldVersions.length > 0 && (
             <p class="quiet">
-              {drained.length === old.length
+              {drained.length === oldVersions.length
                 ? "Old versions have no unfinished runs: you can stop their workers."
                 : "Keep the workers of old versions until these versions have no unfinished runs, or move the runs."}
             </p>

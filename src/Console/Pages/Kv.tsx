@@ -341,8 +341,8 @@ const shownValueOf = ({ contentType = "", value }: StoredEntry): ShownValue => {
 
 export const Key = ({ variables: { bucket = "", key = "" } }: { readonly variables: Variables }) => {
   const variables = { bucket, key }
-  const found = useLive(`key ${bucket} ${key}`, (signal) => ask(getKey, { variables, signal }))
-  const entry = found.error?.status === 404 ? undefined : found.value
+  const live = useLive(`key ${bucket} ${key}`, (signal) => ask(getKey, { variables, signal }))
+  const entry = live.error?.status === 404 ? undefined : live.value
   const value = entry === undefined ? undefined : shownValueOf(entry)
   return (
     <>
@@ -394,9 +394,9 @@ export const Key = ({ variables: { bucket = "", key = "" } }: { readonly variabl
           )}
         </div>
       </div>
-      {found.error !== undefined && <Failure error={found.error} again={found.refresh} />}
+      {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
       {entry === undefined || value === undefined ? (
-        found.error === undefined && <Loading />
+        live.error === undefined && <Loading />
       ) : (
         <>
           <Facts

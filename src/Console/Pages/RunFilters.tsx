@@ -17,7 +17,7 @@ import { command, shellQuoted } from "../Parts/ShellCommand.ts"
  * The filters in the address, as the call needs them. A filter with several values is a repeated parameter.
  */
 export const filtersIn = (query: URLSearchParams): ListRuns => {
-  const one = (name: string): string | undefined => query.get(name) ?? undefined
+  const firstOf = (name: string): string | undefined => query.get(name) ?? undefined
   const attributes = query.getAll("attribute").flatMap((text) => {
     const at = text.indexOf("=")
     return at < 1 ? [] : [[text.slice(0, at), valueOf(text.slice(at + 1))] as const]
@@ -25,15 +25,15 @@ export const filtersIn = (query: URLSearchParams): ListRuns => {
   const all: { [K in keyof ListRuns]: ListRuns[K] | undefined } = {
     functionIds: query.getAll("function"),
     statuses: query.getAll("status"),
-    createdFrom: timeOf(one("created-from")),
-    createdTo: timeOf(one("created-to")),
-    endedFrom: timeOf(one("ended-from")),
-    endedTo: timeOf(one("ended-to")),
-    eventName: one("event"),
-    entityId: one("entity"),
-    idempotencyKey: one("idempotency-key"),
-    error: one("error"),
-    where: one("where"),
+    createdFrom: timeOf(firstOf("created-from")),
+    createdTo: timeOf(firstOf("created-to")),
+    endedFrom: timeOf(firstOf("ended-from")),
+    endedTo: timeOf(firstOf("ended-to")),
+    eventName: firstOf("event"),
+    entityId: firstOf("entity"),
+    idempotencyKey: firstOf("idempotency-key"),
+    error: firstOf("error"),
+    where: firstOf("where"),
     ...(attributes.length === 0 ? {} : { attributes: Object.fromEntries(attributes) })
   }
   return Object.fromEntries(

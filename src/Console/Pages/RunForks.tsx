@@ -96,7 +96,7 @@ export const Move = ({ run }: { readonly run: WireRun }) => {
   )
   // without the history, which a user may not be allowed to read, the run can still be moved to the latest
   // version
-  const others = (history.value ?? []).filter((version) => version !== codeVersion)
+  const otherVersions = (history.value ?? []).filter((version) => version !== codeVersion)
   if (history.value === undefined && history.error === undefined) return null
   return (
     <Action
@@ -107,7 +107,7 @@ export const Move = ({ run }: { readonly run: WireRun }) => {
           <Choice
             name="version"
             label="To the version"
-            of={[["", "the latest"], ...others.map((version) => [version, version] as const)]}
+            of={[["", "the latest"], ...otherVersions.map((version) => [version, version] as const)]}
           />
         </KeepInitial>
       }

@@ -259,8 +259,8 @@ const useRunList = (key: string, filters: ListRuns) => {
       return
     }
     const fresh = new Map(page.rows.map((row) => [row.id, row]))
-    const known = new Set(current.rows.map(({ id }) => id))
-    const unknown = page.rows.filter(({ id }) => !known.has(id))
+    const knownIds = new Set(current.rows.map(({ id }) => id))
+    const unknown = page.rows.filter(({ id }) => !knownIds.has(id))
     // all runs of the newest page are new: between them and the list there may be runs that were not read, so the
     // list starts anew
     const hasGap = page.rows.length > 0 && unknown.length === page.rows.length && current.rows.length > 0
@@ -287,11 +287,11 @@ const useRunList = (key: string, filters: ListRuns) => {
       setMoreError(undefined)
       setList((before) => {
         if (before === undefined || before.key !== key || before.cursor !== cursor) return before
-        const known = new Set(before.rows.map(({ id }) => id))
+        const knownIds = new Set(before.rows.map(({ id }) => id))
         return {
           key,
           cursor: page.cursor,
-          rows: [...before.rows, ...page.rows.filter(({ id }) => !known.has(id))]
+          rows: [...before.rows, ...page.rows.filter(({ id }) => !knownIds.has(id))]
         }
       })
     } catch (cause) {

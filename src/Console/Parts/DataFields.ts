@@ -100,8 +100,8 @@ const resolved = (schema: Schema, root: Schema, depth = 0): Schema => {
   if (typeof $ref === "string") {
     const [, place = "", name = ""] = /^#\/(\$defs|definitions)\/([^/]+)$/.exec($ref) ?? []
     const all = Object.hasOwn(root, place) ? root[place] : undefined
-    const found = isObject(all) && Object.hasOwn(all, name) ? all[name] : undefined
-    return isObject(found) ? resolved(found, root, depth + 1) : {}
+    const definition = isObject(all) && Object.hasOwn(all, name) ? all[name] : undefined
+    return isObject(definition) ? resolved(definition, root, depth + 1) : {}
   }
   const parts: unknown = anyOf ?? oneOf ?? (schema.type === undefined ? allOf : undefined)
   if (!Array.isArray(parts)) return schema

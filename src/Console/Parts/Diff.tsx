@@ -13,54 +13,62 @@ interface DiffLine {
 
 /** The lines of both texts. Common lines appear once. */
 const diffOf = (before: string, after: string): ReadonlyArray<DiffLine> => {
-  const old = before.split("\n")
-  const now = after.split("\n")
+  const oldLines = before.split("\n")
+  const newLines = after.split("\n")
   let start = 0
-  while (start < old.length && start < now.length && old[start] === now[start]) start++
+  while (start < oldLines.length && start < newLines.length && oldLines[start] === newLines[start]) start++
   let end = 0
   while (
-    end < old.length - start &&
-    end < now.length - start &&
-    old[old.length - 1 - end] === now[now.length - 1 - end]
+    end < oldLines.length - start &&
+    end < newLines.length - start &&
+    oldLines[oldLines.length - 1 - end] === newLines[newLines.length - 1 - end]
   ) {
     end++
   }
   const unchanged = (lines: ReadonlyArray<string>): ReadonlyArray<DiffLine> =>
     lines.map((text) => ({ sign: " ", text }))
   return [
-    ...unchanged(old.slice(0, start)),
-    ...diffBetween(old.slice(start, old.length - end), now.slice(start, now.length - end)),
-    ...unchanged(old.slice(old.length - end))
+    ...unchanged(oldLines.slice(0, start)),
+    ...diffBetween(
+      oldLines.slice(start, oldLines.length - end),
+      newLines.slice(start, newLines.length - end)
+    ),
+    ...unchanged(oldLines.slice(oldLines.length - end))
   ]
 }
 
 /** Compares the lines between the common start and the common end, by their longest common subsequence. */
-const diffBetween = (old: ReadonlyArray<string>, now: ReadonlyArray<string>): ReadonlyArray<DiffLine> => {
+const diffBetween = (
+  oldLines: ReadonlyArray<string>,
+  newLines: ReadonlyArray<string>
+): ReadonlyArray<DiffLine> => {
   const lines: Array<DiffLine> = []
-  if (old.length > MAX_LINES || now.length > MAX_LINES) {
-    for (const text of old) lines.push({ sign: "-", text })
-    for (const text of now) lines.push({ sign: "+", text })
+  if (oldLines.length > MAX_LINES || newLines.length > MAX_LINES) {
+    for (const text of oldLines) lines.push({ sign: "-", text })
+    for (const text of newLines) lines.push({ sign: "+", text })
     return lines
   }
   // `common[i][j]`: how many lines `old` from `i` on and `now` from `j` on have in common
-  const common = Array.from({ length: old.length + 1 }, () => new Uint16Array(now.length + 1))
-  for (let i = old.length - 1; i >= 0; i--) {
-    for (let j = now.length - 1; j >= 0; j--) {
+  const common = Array.from({ length: oldLines.length + 1 }, () => new Uint16Array(newLines.length + 1))
+  for (let i = oldLines.length - 1; i >= 0; i--) {
+    for (let j = newLines.length - 1; j >= 0; j--) {
       common[i]![j] =
-        old[i] === now[j] ? common[i + 1]![j + 1]! + 1 : Math.max(common[i + 1]![j]!, common[i]![j + 1]!)
+        oldLines[i] === newLines[j]
+          ? common[i + 1]![j + 1]! + 1
+          : Math.max(common[i + 1]![j]!, common[i]![j + 1]!)
     }
   }
   let i = 0
   let j = 0
-  while (i < old.length || j < now.length) {
-    if (i < old.length && j < now.length && old[i] === now[j]) {
-      lines.push({ sign: " ", text: old[i]! })
+  while (i < oldLines.length || j < newLines.length) {
+    if (i < oldLines.length && j < newLines.length && oldLines[i] === newLines[j]) {
+      lines.push({ sign: " ", text: oldLines[i]! })
       i++
       j++
-    } else if (j === now.length || (i < old.length && common[i + 1]![j]! >= common[i]![j + 1]!)) {
-      lines.push({ sign: "-", text: old[i++]! })
+    } else if (j === newLines.length || (i < oldLines.length && common[i + 1]![j]! >= common[i]![j + 1]!)) {
+      lines.push({ sign: "-", text: oldLines[i++]! })
     } else {
-      lines.push({ sign: "+", text: now[j++]! })
+      lines.push({ sign: "+", text: newLines[j++]! })
     }
   }
   return lines

@@ -42,16 +42,16 @@ export const usePagedList = <A>(
     if (isTop.current || current === undefined || before.length === 0) {
       // keeps the items that follow the first page; when the list does not have the last item of that page, the
       // list starts anew with that page
-      const rest = at === -1 ? [] : before.slice(at + 1)
+      const olderItems = at === -1 ? [] : before.slice(at + 1)
       setList({
         key,
-        items: [...page.items, ...rest],
-        next: rest.length === 0 ? page.next : current?.next
+        items: [...page.items, ...olderItems],
+        next: olderItems.length === 0 ? page.next : current?.next
       })
       return setNewer(0)
     }
-    const known = new Set(before.map(keyOf))
-    setNewer(page.items.filter((item) => !known.has(keyOf(item))).length)
+    const knownKeys = new Set(before.map(keyOf))
+    setNewer(page.items.filter((item) => !knownKeys.has(keyOf(item))).length)
   }, [first.value, key])
 
   const more = async (): Promise<void> => {
@@ -63,10 +63,10 @@ export const usePagedList = <A>(
       setMoreError(undefined)
       setList((before) => {
         if (before === undefined || before.key !== key || before.next !== cursor) return before
-        const known = new Set(before.items.map(keyOf))
+        const knownKeys = new Set(before.items.map(keyOf))
         return {
           key,
-          items: [...before.items, ...page.items.filter((item) => !known.has(keyOf(item)))],
+          items: [...before.items, ...page.items.filter((item) => !knownKeys.has(keyOf(item)))],
           next: page.next
         }
       })

@@ -122,16 +122,16 @@ export const RunTable = ({
   /** The text that is shown when there are no runs. */
   readonly children: string
 }) => {
-  const found = live.value
-  if (found === undefined)
+  const page = live.value
+  if (page === undefined)
     return live.error === undefined ? <Loading /> : <Failure error={live.error} again={live.refresh} />
-  if (found.runs.length === 0) return <p class="quiet">{children}</p>
-  const hasErrors = found.runs.some(({ error }) => error !== "")
+  if (page.runs.length === 0) return <p class="quiet">{children}</p>
+  const hasErrors = page.runs.some(({ error }) => error !== "")
   return (
     <>
       <Table
         label={label}
-        items={found.runs}
+        items={page.runs}
         keyOf={({ id }) => id}
         columns={columns.filter(
           ({ isError, isFunction }) =>

@@ -9,10 +9,10 @@ export const session = signal<ConsoleSession | undefined>(undefined)
 /** The tabs of a browser share the cookie of the session. So a tab that has signed in or out tells the other tabs. */
 const otherTabs = new BroadcastChannel("ironflow session")
 otherTabs.onmessage = async () => {
-  const before = session.peek()?.key?.id
+  const keyIdBefore = session.peek()?.key?.id
   await readSession().catch(() => undefined)
   // loads the page anew, so that nothing stays that the previous key has shown
-  if (before !== undefined && session.peek()?.key?.id !== before) location.reload()
+  if (keyIdBefore !== undefined && session.peek()?.key?.id !== keyIdBefore) location.reload()
 }
 
 const applySession = (found: ConsoleSession): void => {
