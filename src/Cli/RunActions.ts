@@ -132,7 +132,7 @@ const act = <E>(
     }
     if (singleFlags.length > 0) {
       return yield* new CommandError(
-        dryRun && input.runIds.length === 1
+        dryRun && input.runIds.length === 1 && onlyId !== "-"
           ? `--dry-run only counts runs, without ${singleFlags.join(" and ")}: leave out --dry-run or ${singleFlags.join(" and ")}`
           : `${singleFlags.join(" and ")} ${singleFlags.length === 1 ? "works" : "work"} on exactly one run: give one run id, or leave ${singleFlags.join(" and ")} out`,
         { code: "USAGE" }

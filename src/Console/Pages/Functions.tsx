@@ -249,7 +249,7 @@ const Failures = ({ id, searchBy = [] }: Pick<FunctionInfo, "id" | "searchBy">) 
       </RunTable>
       {total > 0 && searchBy.length > 0 && (
         <p class="quiet">
-          Show which runs fail most, by{" "}
+          Count failures by{" "}
           {searchBy.map((by, i) => (
             <>
               {i > 0 && ", "}
