@@ -15,7 +15,7 @@ import { readEnvironmentVariable } from "../EnvironmentVariables.ts"
 import { ironflow } from "./Ironflow.ts"
 import { print, table } from "./Output.ts"
 import { callService } from "./ServerCalls.ts"
-import { commandsOf, given } from "./OneCallCommands.ts"
+import { commandsOf, givenFlags } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
 const apikeysCommand = commandsOf(ApiKeys)
@@ -58,7 +58,7 @@ const create = Command.make(
       name,
       ...(envId === undefined ? {} : { envId }),
       ...(role.length === 0 ? {} : { role_ids: role }),
-      ...given({ expires_in: expiresIn })
+      ...givenFlags({ expires_in: expiresIn })
     }
     const createThroughServer = callService(ApiKeys, (keys) => keys.create(input))
     const filename = yield* fileToUse(data)
@@ -147,7 +147,7 @@ const rotate = apikeysCommand("rotate", {
       Flag.optional
     )
   },
-  call: (keys, { id, overlap }) => keys.rotate(id, given({ overlap })),
+  call: (keys, { id, overlap }) => keys.rotate(id, givenFlags({ overlap })),
   text: (key) =>
     [
       `API key ${key.name} (${key.id}) has a new secret. Store it, since it is not shown again:`,

@@ -22,7 +22,7 @@ import { commandsOf } from "./OneCallCommands.ts"
 import { CommandError } from "./CommandError.ts"
 import { readTimeout } from "./Emit.ts"
 import { ironflow } from "./Ironflow.ts"
-import { keepTrying, mayPass } from "./KeepTrying.ts"
+import { keepTrying, isTemporary } from "./KeepTrying.ts"
 import { durationBetween, fields, oneLine, print, jsonLine, table } from "./Output.ts"
 import { leaveUnfinished } from "./Process.ts"
 import { showProgress, withProgressLine } from "./ProgressLine.ts"
@@ -210,7 +210,7 @@ export const waitWithProgress = (
   > = Effect.catchIf(
     client.waitForBulk(started.id, { timeout: POLL_MS }),
     // the wait timed out, or the server restarts
-    mayPass,
+    isTemporary,
     () =>
       Effect.flatMap(keepTrying(client.getBulk(started.id), { times: MAX_TRIES }), (operation) => {
         const { action, dryRun, lookedBackTo, matched } = operation

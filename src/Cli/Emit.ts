@@ -1,4 +1,7 @@
-/** `ironflow emit`: emits an event, and with `--wait` follows the runs that it starts. */
+/**
+ * `ironflow emit`: emits an event, and with `--wait` follows the runs that the event starts. Other commands read JSON
+ * data and `--timeout` with the functions at the end of this file.
+ */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -18,7 +21,7 @@ import { durationBetween, jsonLine, toJson } from "./Output.ts"
 import { leaveUnfinished } from "./Process.ts"
 import { callServer } from "./ServerCalls.ts"
 import { readStdin } from "./Stdin.ts"
-import { given } from "./OneCallCommands.ts"
+import { givenFlags } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
 export const emit = Command.make(
@@ -79,7 +82,7 @@ export const emit = Command.make(
     yield* callServer((client) =>
       Effect.gen(function* () {
         const { eventId, position, runIds } = yield* client.emit(input.event, data, {
-          ...given({ idempotencyKey: input.idempotencyKey, version: input.eventVersion })
+          ...givenFlags({ idempotencyKey: input.idempotencyKey, version: input.eventVersion })
         })
         if (json && !input.wait) return yield* Console.log(JSON.stringify({ eventId, position, runIds }))
         if (!json) yield* Console.log(emittedText(input.event, eventId, runIds))

@@ -14,7 +14,7 @@ import { Subscriptions } from "../Client/Subscriptions.ts"
 import { ironflow, serverOptions } from "./Ironflow.ts"
 import { keepTrying } from "./KeepTrying.ts"
 import { fields, oneLine, jsonLine, table, toJson } from "./Output.ts"
-import { commandsOf, given } from "./OneCallCommands.ts"
+import { commandsOf, givenFlags } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
 const clientCommand = commandsOf(Client)
@@ -65,7 +65,7 @@ const list = clientCommand("list", {
       ...optionsOf(filters),
       limit,
       order: oldest ? "oldest" : "newest",
-      ...given({ cursor })
+      ...givenFlags({ cursor })
     }),
   text: (page, { limit }) => {
     const { events, lookedTo, nextCursor } = page

@@ -10,7 +10,7 @@ import { isObject, safeJsonParse } from "../Json.ts"
 import * as pushCalls from "../Protocol/Push.ts"
 import { oneLine, print, table } from "./Output.ts"
 import { callServer, sendRequest } from "./ServerCalls.ts"
-import { commandsOf, given } from "./OneCallCommands.ts"
+import { commandsOf, givenFlags } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
 const clientCommand = commandsOf(Client)
@@ -59,7 +59,7 @@ const pause = clientCommand("pause", {
       Flag.optional
     )
   },
-  call: (client, { functionId, reason }) => client.pauseFunction(functionId, given({ reason })),
+  call: (client, { functionId, reason }) => client.pauseFunction(functionId, givenFlags({ reason })),
   text: ({ id, paused }) =>
     `Function ${id} has been paused since ${paused?.at}, by ${paused?.by}${paused?.reason === undefined ? "" : `: ${oneLine(paused.reason, 400)}`}; \`ironflow functions resume ${id}\` lets its runs begin.`
 }).pipe(
@@ -91,7 +91,7 @@ const run = Command.make(
   Effect.fnUntraced(function* ({ data, functionId, idempotencyKey }) {
     const value = Option.isNone(data) ? undefined : yield* readData(data.value)
     const run = yield* callServer((client) =>
-      client.runFunction(functionId, value, given({ idempotencyKey }))
+      client.runFunction(functionId, value, givenFlags({ idempotencyKey }))
     )
     yield* print(run, () => `Run ${run.id} of ${functionId} is ${run.status}.`)
   })

@@ -9,7 +9,7 @@ import { type ConsumerGroup, ConsumerGroups } from "../Client/ConsumerGroups.ts"
 import { fields, oneLine, print, jsonLine, table } from "./Output.ts"
 import { callService } from "./ServerCalls.ts"
 import { showMs } from "../Show.ts"
-import { commandsOf, given } from "./OneCallCommands.ts"
+import { commandsOf, givenFlags } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
 const consumergroupsCommand = commandsOf(ConsumerGroups)
@@ -50,7 +50,7 @@ const list = consumergroupsCommand("list", {
   },
   call: (groups, { namespace, status }) =>
     groups.list({
-      ...given({ namespace, status })
+      ...givenFlags({ namespace, status })
     }),
   json: (groups) => ({ groups }),
   text: (groups) =>
@@ -87,7 +87,7 @@ const list = consumergroupsCommand("list", {
 const get = consumergroupsCommand("get", {
   about: "Show the state of a consumer group, and explain it.",
   takes: groupInput,
-  call: (groups, { name, namespace, pattern }) => groups.get(name, given({ namespace, pattern })),
+  call: (groups, { name, namespace, pattern }) => groups.get(name, givenFlags({ namespace, pattern })),
   text: (group) => detailsOf(group)
 }).pipe(
   Command.withExamples([
@@ -108,7 +108,9 @@ const pause = Command.make(
   },
   Effect.fnUntraced(function* ({ name, ...flags }) {
     const by = `${userInfo().username}@${hostname()}`
-    const group = yield* callService(ConsumerGroups, (groups) => groups.pause(name, { by, ...given(flags) }))
+    const group = yield* callService(ConsumerGroups, (groups) =>
+      groups.pause(name, { by, ...givenFlags(flags) })
+    )
     yield* print(
       group,
       () => `Consumer group ${name} is paused; \`ironflow groups resume ${name}\` continues it.`
@@ -122,7 +124,7 @@ const pause = Command.make(
 const resume = consumergroupsCommand("resume", {
   about: "Resume a paused consumer group at its position.",
   takes: groupInput,
-  call: (groups, { name, namespace, pattern }) => groups.resume(name, given({ namespace, pattern })),
+  call: (groups, { name, namespace, pattern }) => groups.resume(name, givenFlags({ namespace, pattern })),
   text: (group, { name }) => `Consumer group ${name} continues. ${oneLine(group.message)}`
 })
 
@@ -142,7 +144,7 @@ const deadLetters = consumergroupsCommand("dead-letters", {
     )
   },
   call: (groups, { after, limit, name, namespace, pattern }) =>
-    groups.deadLetters(name, { after, limit, ...given({ namespace, pattern }) }),
+    groups.deadLetters(name, { after, limit, ...givenFlags({ namespace, pattern }) }),
   json: (letters) => ({ deadLetters: letters }),
   text: (letters, { name }) =>
     letters.length === 0
@@ -164,7 +166,7 @@ const retry = Command.make(
   "retry",
   { ...groupInput, position: Argument.Int("position").pipe(Argument.optional) },
   Effect.fnUntraced(function* ({ name, namespace, pattern, position }) {
-    const selection = given({ namespace, pattern })
+    const selection = givenFlags({ namespace, pattern })
     const count = yield* callService(ConsumerGroups, (groups) =>
       Option.match(position, {
         onNone: () => groups.retryDeadLetters(name, selection),
@@ -185,7 +187,7 @@ const retry = Command.make(
 const remove = consumergroupsCommand("delete", {
   about: "Delete a consumer group with its deliveries. The subscriptions of its members end with an error.",
   takes: groupInput,
-  call: (groups, { name, namespace, pattern }) => groups.delete(name, given({ namespace, pattern })),
+  call: (groups, { name, namespace, pattern }) => groups.delete(name, givenFlags({ namespace, pattern })),
   json: (_, { name }) => ({ deleted: name }),
   text: (_, { name }) => `Consumer group ${name} is deleted.`
 }).pipe(Command.withShortDescription("Delete a consumer group"))

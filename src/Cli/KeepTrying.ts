@@ -21,18 +21,18 @@ export const keepTrying = <A, E, R>(
     let isSilent = process.argv.includes("--json")
     const printOnce = (error: E) =>
       Effect.sync(() => {
-        if (isSilent || !mayPass(error)) return
+        if (isSilent || !isTemporary(error)) return
         isSilent = true
         process.stderr.write(
           `${failureOf(Cause.fail(error))?.message} Trying again ${times === FOREVER ? "until the server answers" : "every second"}.\n`
         )
       })
     return Effect.retry(Effect.tapError(call, printOnce), {
-      while: mayPass,
+      while: isTemporary,
       schedule: Schedule.spaced(EVERY_MS),
       times
     })
   })
 
 /** Whether the same call may succeed later. */
-export const mayPass = (error: unknown): boolean => isIronflowError(error) && error.retryable
+export const isTemporary = (error: unknown): boolean => isIronflowError(error) && error.retryable

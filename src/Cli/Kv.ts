@@ -17,7 +17,7 @@ import { ironflow } from "./Ironflow.ts"
 import { fields, oneLine, print, jsonLine, table } from "./Output.ts"
 import { provideServer } from "./ServerCalls.ts"
 import { readStdin } from "./Stdin.ts"
-import { commandsOf, given } from "./OneCallCommands.ts"
+import { commandsOf, givenFlags } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
 const kvCommand = commandsOf(Kv)
@@ -64,7 +64,7 @@ const createBucket = kvCommand("create-bucket", {
   call: (kv, { bucket, description, history, maxBytes, maxValueSize, ttl }) =>
     kv.createBucket({
       name: bucket,
-      ...given({ description, ttlSeconds: ttl, maxValueSize, maxBytes, history })
+      ...givenFlags({ description, ttlSeconds: ttl, maxValueSize, maxBytes, history })
     }),
   text: (info) => `Bucket ${info.name} is created.`
 }).pipe(Command.withExamples([{ command: "ironflow kv create-bucket sessions --ttl 3600" }]))
@@ -147,7 +147,10 @@ const remove = Command.make(
   },
   Effect.fnUntraced(function* ({ bucket, key, purge }) {
     yield* inBucket(bucket, (bucket) => (purge ? bucket.purge(key) : bucket.delete(key)))
-    yield* print({ key }, () => `Key ${oneLine(key)} is deleted${purge ? ", with its history" : ""}.`)
+    yield* print(
+      { key },
+      () => `Key ${oneLine(key)} is deleted${purge ? ", with its earlier revisions" : ""}.`
+    )
   })
 ).pipe(Command.withDescription("Delete a key."))
 
@@ -207,7 +210,7 @@ const watch = Command.make(
     const { json } = yield* ironflow
     yield* provideServer(
       Effect.flatMap(Kv, (kv) =>
-        Stream.runForEach(kv.bucket(bucket).watch(given({ key: filter, fromRevision: from })), (event) =>
+        Stream.runForEach(kv.bucket(bucket).watch(givenFlags({ key: filter, fromRevision: from })), (event) =>
           Console.log(
             json
               ? JSON.stringify(jsonOf(event))

@@ -41,7 +41,7 @@ export const commandsOf =
     ).pipe(Command.withDescription(about))
 
 /** The values of the flags and arguments that were given, by the client's names for them. */
-export const given = <A extends object>(flags: {
+export const givenFlags = <A extends object>(flags: {
   readonly [K in keyof A]: Option.Option<A[K]>
 }): Partial<A> =>
   // each entry is the value of the flag of that name

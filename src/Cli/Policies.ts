@@ -6,7 +6,7 @@ import * as Flag from "effect/cli/Flag"
 import { Policies } from "../Client/Policies.ts"
 import { table } from "./Output.ts"
 import { onlyOrg, ownerOrg } from "./Roles.ts"
-import { commandsOf, given } from "./OneCallCommands.ts"
+import { commandsOf, givenFlags } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
 const policiesCommand = commandsOf(Policies)
@@ -46,7 +46,7 @@ const create = policiesCommand("create", {
     org: ownerOrg("policy")
   },
   call: (policies, { name, effect, actions, resources, condition, org }) =>
-    policies.create({ name, effect, actions, resources, ...given({ condition, org_id: org }) }),
+    policies.create({ name, effect, actions, resources, ...givenFlags({ condition, org_id: org }) }),
   text: (policy) =>
     `Policy ${policy.name} is ${policy.id}. It has no effect until \`ironflow roles assign\` gives it to a role.`
 }).pipe(
@@ -92,7 +92,7 @@ const update = policiesCommand("update", {
     )
   },
   call: (policies, { id, name, effect, actions, resources, condition }) =>
-    policies.update(id, given({ name, effect, actions, resources, condition })),
+    policies.update(id, givenFlags({ name, effect, actions, resources, condition })),
   text: (policy, { id }) => `Policy ${policy.name} (${id}) is changed.`
 })
 

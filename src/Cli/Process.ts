@@ -1,4 +1,4 @@
-/** The process of the command: its Node version, its warnings, and the signals that end it. */
+/** The process of the command: its Node version, its warnings, its standard output, and the signals that end it. */
 import * as Effect from "effect/Effect"
 import { type IronflowError, NodeVersionError } from "../Errors.ts"
 import { CommandError } from "./CommandError.ts"

@@ -11,7 +11,7 @@ import { Projections, type ProjectionStatusInfo } from "../Client/Projections.ts
 import { ironflow } from "./Ironflow.ts"
 import { fields, oneLine, print, jsonLine, table } from "./Output.ts"
 import { callService, provideServer } from "./ServerCalls.ts"
-import { commandsOf, given } from "./OneCallCommands.ts"
+import { commandsOf, givenFlags } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
 const projectionsCommand = commandsOf(Projections)
@@ -63,7 +63,7 @@ const get = projectionsCommand("get", {
     projections.get(name, {
       timeout,
       after: Option.getOrUndefined(after),
-      ...given({ partition })
+      ...givenFlags({ partition })
     }),
   text: (result) =>
     fields({
@@ -102,7 +102,7 @@ const watch = Command.make(
         Stream.runForEach(
           projections.subscribe(name, {
             includeCurrent: current,
-            ...given({ partition })
+            ...givenFlags({ partition })
           }),
           (result) =>
             Console.log(
@@ -150,7 +150,7 @@ const pause = Command.make(
     const info = yield* callService(Projections, (projections) =>
       projections.pause(name, {
         by,
-        ...given({ reason })
+        ...givenFlags({ reason })
       })
     )
     yield* print(

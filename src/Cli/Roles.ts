@@ -1,4 +1,4 @@
-/** `ironflow roles`: manages roles. Keys have roles, and roles have policies. */
+/** `ironflow roles`: manages roles. API keys have roles, and roles have policies. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Argument from "effect/cli/Argument"

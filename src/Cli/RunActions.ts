@@ -11,7 +11,7 @@ import type { BulkAction, BulkOptions, ClientApi, EffectKind, Run } from "../Cli
 import { bulkIds } from "../Limits.ts"
 import type { BulkWord } from "../Protocol/Bulk.ts"
 import { bulkFlags, doToMany, idsOf } from "./Bulk.ts"
-import { given } from "./OneCallCommands.ts"
+import { givenFlags } from "./OneCallCommands.ts"
 import { CommandError } from "./CommandError.ts"
 import { readData } from "./Emit.ts"
 import { inCommands } from "./InCommands.ts"
@@ -84,7 +84,7 @@ interface ActionInput {
 }
 
 const optionsOf = (input: ActionInput): Pick<BulkOptions, BulkWord> =>
-  given({
+  givenFlags({
     reason: input.reason ?? Option.none(),
     fromStep: input.fromStep ?? input.from ?? Option.none(),
     version: input.version ?? Option.none()
@@ -106,7 +106,7 @@ const act = <E>(
     const hasFilters = Object.keys(filters).length > 0
     const options = optionsOf(input)
     const { dryRun, yes } = input
-    const [onlyId] = input.runIds
+    const [firstId] = input.runIds
     if (input.runIds.length === 0 && !hasFilters) {
       return yield* new CommandError(
         `Select the runs to ${action}: by their ids, by - with ids on standard input, or by filters such as --status failed`,
@@ -121,18 +121,18 @@ const act = <E>(
     if (
       single !== undefined &&
       input.runIds.length === 1 &&
-      onlyId !== undefined &&
-      onlyId !== "-" &&
+      firstId !== undefined &&
+      firstId !== "-" &&
       !dryRun
     ) {
-      const run = yield* callServer((client) => single.call(client, onlyId, options))
+      const run = yield* callServer((client) => single.call(client, firstId, options))
       const { json } = yield* ironflow
       const whyLine = single.needsWorker === true && !json ? yield* whyStuck(run.id) : ""
       return yield* print(run, () => single.text(run, options) + whyLine)
     }
     if (singleFlags.length > 0) {
       return yield* new CommandError(
-        dryRun && input.runIds.length === 1 && onlyId !== "-"
+        dryRun && input.runIds.length === 1 && firstId !== "-"
           ? `--dry-run only counts runs, without ${singleFlags.join(" and ")}: leave out --dry-run or ${singleFlags.join(" and ")}`
           : `${singleFlags.join(" and ")} ${singleFlags.length === 1 ? "works" : "work"} on exactly one run: give one run id, or leave ${singleFlags.join(" and ")} out`,
         { code: "USAGE" }
@@ -285,7 +285,7 @@ export const fork = Command.make(
       {
         call: (client, runId) =>
           client.forkRun(runId, {
-            ...given({ from }),
+            ...givenFlags({ from }),
             ...(patch.length === 0 ? {} : { steps }),
             ...(value === undefined ? {} : { data: value })
           }),
@@ -327,7 +327,7 @@ export const move = Command.make(
   },
   (input) =>
     act("move", input, {
-      call: (client, runId) => client.moveRun(runId, given({ version: input.version })),
+      call: (client, runId) => client.moveRun(runId, givenFlags({ version: input.version })),
       text: (run) => `Run ${run.id} continues with version "${run.codeVersion ?? ""}" of ${run.functionId}.`
     })
 ).pipe(

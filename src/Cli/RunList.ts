@@ -1,4 +1,4 @@
-/** `ironflow runs list`: finds runs, and follows new ones. */
+/** `ironflow runs list`: finds runs, and follows new ones. Also the filter flags of all commands on several runs. */
 import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
@@ -34,7 +34,7 @@ const moment = (name: string, description: string) =>
     `${description}: an ISO time such as 2026-01-31T12:00:00Z, or how long ago, such as 30m, 12h or 7d`
   )
 
-/** The filter flags of commands that act on many runs. */
+/** The filter flags of commands that list runs, count runs, or act on many runs. */
 export const filterFlags = {
   function: textFlag("function").pipe(
     Flag.withMetavar("ID"),

@@ -11,7 +11,7 @@ import type { ExpectedVersion } from "../ExpectedVersion.ts"
 import { readData } from "./Emit.ts"
 import { fields, oneLine, print, jsonLine, table } from "./Output.ts"
 import { provideServer } from "./ServerCalls.ts"
-import { commandsOf, given } from "./OneCallCommands.ts"
+import { commandsOf, givenFlags } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
 const streamsCommand = commandsOf(Streams)
@@ -44,7 +44,7 @@ const list = streamsCommand("list", {
     streams.listStreams({
       limit,
       offset,
-      ...given({ entityType: type })
+      ...givenFlags({ entityType: type })
     }),
   text: (page, { offset }) => {
     if (page.streams.length === 0) return "There are no such streams."
@@ -158,7 +158,7 @@ const append = Command.make(
         { name: input.event, data, entityType: input.type },
         {
           ...(expected === undefined ? {} : { expectedVersion: expected }),
-          ...given({ idempotencyKey: input.idempotencyKey, version: input.eventVersion })
+          ...givenFlags({ idempotencyKey: input.idempotencyKey, version: input.eventVersion })
         }
       )
     )

@@ -11,7 +11,7 @@ import * as ClientHttp from "../Client/HttpServices.ts"
 import { type Delivered, Subscriptions } from "../Client/Subscriptions.ts"
 import { ironflow, serverOptions } from "./Ironflow.ts"
 import { oneLine, jsonLine } from "./Output.ts"
-import { given } from "./OneCallCommands.ts"
+import { givenFlags } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
 export const subscribe = Command.make(
@@ -46,7 +46,7 @@ export const subscribe = Command.make(
       stream(pattern, {
         replay,
         includeMetadata: true,
-        ...given({ filter }),
+        ...givenFlags({ filter }),
         ...Option.match(group, {
           onNone: () => ({}),
           // whatever the ack mode of the group is, an event counts as handled when it is printed

@@ -437,7 +437,7 @@ const NotStarted = ({ id }: { readonly id: string }) => {
   const notStarted = value?.filter(({ code }) => code !== "STARTED") ?? []
   // shown at once: functions whose triggers match the name, since people ask about these; the others are folded away
   const listening = notStarted.filter(({ code }) => code !== "NO_TRIGGER" && code !== "OTHER_SCHEDULE")
-  const far = notStarted.filter((one) => !listening.includes(one))
+  const notListening = notStarted.filter((one) => !listening.includes(one))
   return (
     <>
       {error !== undefined && <Failure error={error} again={refresh} />}
@@ -447,14 +447,14 @@ const NotStarted = ({ id }: { readonly id: string }) => {
           <Verdicts of={listening} />
         </>
       )}
-      {far.length > 0 && (
+      {notListening.length > 0 && (
         <details>
           <summary>
-            {far.length === 1
+            {notListening.length === 1
               ? "1 function that does not listen to this event"
-              : `${count(far.length)} functions that do not listen to this event`}
+              : `${count(notListening.length)} functions that do not listen to this event`}
           </summary>
-          <Verdicts of={far} />
+          <Verdicts of={notListening} />
         </details>
       )}
     </>

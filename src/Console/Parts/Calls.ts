@@ -61,7 +61,10 @@ export const refuseShared = (): void => {
  */
 const refreshSignals = new WeakSet<AbortSignal>()
 
-/** Marks a signal as that of a request that only refreshes, and is not made because a user opens or changes something. */
+/**
+ * The signal for a request that only refreshes what is shown, and is not made because a user opens or changes
+ * something. It aborts together with `signal`.
+ */
 export const refreshSignal = (signal: AbortSignal): AbortSignal => {
   const derived = AbortSignal.any([signal])
   refreshSignals.add(derived)
@@ -97,7 +100,7 @@ export const send = async (
     }
   }
   const path = pathOf(operation, variables).slice(1)
-  const isShared =
+  const acceptsShared =
     isReadOnly(operation) &&
     signal !== undefined &&
     refreshSignals.has(signal) &&
@@ -111,7 +114,7 @@ export const send = async (
       headers: {
         ...(usesKeyEnvironment === true ? {} : { [ENVIRONMENT_HEADER]: environment.peek() }),
         ...(body === undefined ? {} : { "content-type": "application/json" }),
-        ...(isShared ? { "cache-control": "max-age=1" } : {}),
+        ...(acceptsShared ? { "cache-control": "max-age=1" } : {}),
         ...headers
       },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),

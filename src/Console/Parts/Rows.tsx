@@ -1,4 +1,7 @@
-/** Shows several items: as short tables, as lists that are loaded at once, and as facts with names. */
+/**
+ * Shows several items: as short tables, as lists that are loaded at once, and as facts with names. Also the paths of
+ * pages, and texts that fit into a row.
+ */
 import type { ComponentChildren } from "preact"
 import type { Live } from "./Live.ts"
 import { count, Failure, Loading } from "./Elements.tsx"
