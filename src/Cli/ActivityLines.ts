@@ -4,15 +4,15 @@ import type { Outcome, SerializedError } from "../Protocol/Worker.ts"
 import { plainResult } from "../ResultEncoding.ts"
 import { errorLine, placeLines, thrownLine } from "./ErrorText.ts"
 import { inCommands } from "./InCommands.ts"
-import { elapsed, oneLine, shown } from "./Output.ts"
+import { durationText, oneLine, jsonLine } from "./Output.ts"
 
 /**
- * One line about the activity for people. Below it, for an error, are the places in the user's code where it
- * came from. `now` is in epoch milliseconds.
+ * One line about the activity, for people. If the activity has an error, further lines show the places in the
+ * user's code from which the error comes. `now` is in epoch milliseconds.
  */
 export const activityLine = (activity: ObservedActivity, now: number): string => {
   const { functionId, runId } = activity
-  const line = `${new Date(now).toTimeString().slice(0, 8)}  ${runId}  ${functionId}  ${happened(activity, now)}`
+  const line = `${new Date(now).toTimeString().slice(0, 8)}  ${runId}  ${functionId}  ${textOf(activity, now)}`
   return [line.trimEnd(), ...placesOf(activity).map((place) => `            ${place}`)].join("\n")
 }
 
@@ -22,7 +22,7 @@ export const activityJson = (activity: ObservedActivity): string =>
     "outcome" in activity ? { ...activity, outcome: undefined, ...resultOf(activity.outcome) } : activity
   )
 
-const happened = (activity: ObservedActivity, now: number): string => {
+const textOf = (activity: ObservedActivity, now: number): string => {
   switch (activity._tag) {
     case "RunStarted":
       return "created"
@@ -30,15 +30,15 @@ const happened = (activity: ObservedActivity, now: number): string => {
       return "started"
     case "StepEnded": {
       const step = activity.kind === "run" ? activity.name : `${activity.name} (${activity.kind})`
-      const time = elapsed(activity.endedAt - activity.startedAt)
+      const time = durationText(activity.endedAt - activity.startedAt)
       return activity.outcome._tag === "Success"
-        ? `  ✓ ${step}  ${time}  ${shown(valueOf(activity.outcome))}`
+        ? `  ✓ ${step}  ${time}  ${jsonLine(valueOf(activity.outcome))}`
         : `  ✗ ${step}  ${time}  ${thrownLine(activity.outcome.error, 400)}`
     }
     case "StepFailed":
-      return `  ↻ ${activity.name}  attempt ${activity.failures} failed: ${thrownLine(activity.error, 400)}; again in ${elapsed(activity.dueAt - now)}`
+      return `  ↻ ${activity.name}  attempt ${activity.failures} failed: ${thrownLine(activity.error, 400)}; again in ${durationText(activity.dueAt - now)}`
     case "RunFailed":
-      return `↻ failed outside of steps: ${errorLine(activity.error, 400)}; again in ${elapsed(activity.dueAt - now)}`
+      return `↻ failed outside of steps: ${errorLine(activity.error, 400)}; again in ${durationText(activity.dueAt - now)}`
     case "RunPaused":
       return `paused: ${oneLine(inCommands(activity.message, activity.runId), 400)}`
     case "RunResumed":
@@ -48,15 +48,18 @@ const happened = (activity: ObservedActivity, now: number): string => {
     case "StepPatched":
       return `  ✎ ${activity.name}  patched  ${oneLine(activity.reason, 400)}`
     case "RunEnded": {
-      const ended = `${activity.status} in ${elapsed(activity.endedAt - activity.createdAt)}`
+      const endText = `${activity.status} in ${durationText(activity.endedAt - activity.createdAt)}`
       return activity.outcome._tag === "Success"
-        ? `${ended}  ${shown(valueOf(activity.outcome))}`
-        : `${ended}  ${errorLine(activity.outcome.error, 400)}`
+        ? `${endText}  ${jsonLine(valueOf(activity.outcome))}`
+        : `${endText}  ${errorLine(activity.outcome.error, 400)}`
     }
   }
 }
 
-/** The places of an error in the user's code. Those of a step's error were already shown with the step. */
+/**
+ * The places in the user's code from which the error of the activity comes. Empty when a failed step has ended
+ * the run: the places were shown when the step ended.
+ */
 const placesOf = (activity: ObservedActivity): Array<string> => {
   if ("error" in activity) return placeLines(activity.error)
   if (!("outcome" in activity) || activity.outcome._tag === "Success") return []

@@ -1,6 +1,6 @@
 /**
- * `ironflow apikeys`: manages API keys. While no server has the database file open, `create` makes the key in the
- * file itself: so the first key can be made.
+ * `ironflow apikeys`: manages API keys. While no engine has the database file open, `create` writes the key into the
+ * file itself, for which it needs no key: this is how to create the first key.
  */
 import { existsSync } from "node:fs"
 import * as Effect from "effect/Effect"
@@ -15,7 +15,7 @@ import { readEnvironmentVariable } from "../EnvironmentVariables.ts"
 import { ironflow } from "./Ironflow.ts"
 import { print, table } from "./Output.ts"
 import { callService } from "./ServerCalls.ts"
-import { commandsOf, given } from "./OneCallCommands.ts"
+import { commandsOf, givenFlags } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
 const apikeysCommand = commandsOf(ApiKeys)
@@ -46,7 +46,7 @@ const create = Command.make(
     data: textFlag("data").pipe(
       Flag.withMetavar("FILE"),
       Flag.withDescription(
-        "Create the key in this database file, which no server may have open; ironflow.db by default"
+        "Create the key in this database file, or through the server while an engine has the file open; ironflow.db by default, unless a server is named"
       ),
       Flag.optional
     )
@@ -58,23 +58,23 @@ const create = Command.make(
       name,
       ...(envId === undefined ? {} : { envId }),
       ...(role.length === 0 ? {} : { role_ids: role }),
-      ...given({ expires_in: expiresIn })
+      ...givenFlags({ expires_in: expiresIn })
     }
-    const throughServer = callService(ApiKeys, (keys) => keys.create(input))
+    const createThroughServer = callService(ApiKeys, (keys) => keys.create(input))
     const filename = yield* fileToUse(data)
     const key: APIKeyWithSecret =
       filename === undefined
-        ? yield* throughServer
+        ? yield* createThroughServer
         : yield* Effect.catchIf(
             createInFile(filename, input),
             (error) => error.code === "STORE_LOCKED",
-            // an engine has the file open: it makes the key
-            () => throughServer
+            // an engine has the file open
+            () => createThroughServer
           )
     yield* print(key, () =>
       [
         `API key ${key.name} (${key.id}), ${environmentOf(key)}, roles ${rolesOf(key)}.`,
-        // only the first key has all environments without being asked to
+        // only the first key gets all environments without --all-environments
         ...(key.env_id === "*" && !allEnvironments
           ? [
               "It is the first key: from now on every call needs a key, and this one may do everything in all environments.",
@@ -89,7 +89,7 @@ const create = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Create an API key. While no server has the database open, the key is created in the database file, which needs no key: this is how to create the first one."
+    "Create an API key. While no engine has the database file open, the command creates the key in the file itself, for which it needs no key: this is how to create the first key."
   ),
   Command.withExamples([
     { command: "ironflow apikeys create admin" },
@@ -98,14 +98,15 @@ const create = Command.make(
 )
 
 /**
- * The database file named by `--data`, or else `ironflow.db` in the working folder. `undefined` when a server
- * was named, or when that folder has no such file.
+ * The database file named by `--data`, or else `ironflow.db` in the working folder. Without `--data` it is
+ * `undefined` when a server was named, or when the working folder has no `ironflow.db`.
  */
 const fileToUse = (data: Option.Option<string>) =>
   Effect.map(ironflow, ({ serverUrl }): string | undefined => {
     if (Option.isSome(data)) return data.value
-    const named = Option.isSome(serverUrl) || readEnvironmentVariable(ENV_VARS.SERVER_URL) !== undefined
-    return !named && existsSync("ironflow.db") ? "ironflow.db" : undefined
+    const isServerNamed =
+      Option.isSome(serverUrl) || readEnvironmentVariable(ENV_VARS.SERVER_URL) !== undefined
+    return !isServerNamed && existsSync("ironflow.db") ? "ironflow.db" : undefined
   })
 
 const createInFile = (filename: string, input: CreateAPIKeyInput) =>
@@ -116,7 +117,7 @@ const createInFile = (filename: string, input: CreateAPIKeyInput) =>
   )
 
 const list = apikeysCommand("list", {
-  about: "List the API keys, without the keys themselves.",
+  about: "List the API keys, without their secrets.",
   call: (keys) => keys.list(),
   json: (keys) => ({ keys }),
   text: (keys) =>
@@ -137,17 +138,16 @@ const list = apikeysCommand("list", {
 })
 
 const rotate = apikeysCommand("rotate", {
-  about:
-    "Replace a key by a new one with the same rights. The old one stops working at once, or after --overlap.",
+  about: "Give an API key a new secret. The old secret stops working at once, or after --overlap.",
   takes: {
     id,
     overlap: textFlag("overlap").pipe(
       Flag.withMetavar("TIME"),
-      Flag.withDescription('How long the old key still works, such as "24h"; by default it stops at once'),
+      Flag.withDescription('How long the old secret still works, such as "24h"; by default it stops at once'),
       Flag.optional
     )
   },
-  call: (keys, { id, overlap }) => keys.rotate(id, given({ overlap })),
+  call: (keys, { id, overlap }) => keys.rotate(id, givenFlags({ overlap })),
   text: (key) =>
     [
       `API key ${key.name} (${key.id}) has a new secret. Store it, since it is not shown again:`,
@@ -155,7 +155,7 @@ const rotate = apikeysCommand("rotate", {
       key.secret,
       ...(key.previous_expires_at === undefined
         ? []
-        : ["", `The old one works until ${key.previous_expires_at}.`])
+        : ["", `The old secret works until ${key.previous_expires_at}.`])
     ].join("\n")
 }).pipe(Command.withExamples([{ command: "ironflow apikeys rotate key_1 --overlap 24h" }]))
 

@@ -1,4 +1,4 @@
-/** `ironflow backup` and `ironflow restore`: writes the database to a file, and restores it. */
+/** `ironflow backup` writes the whole database to a file, and `ironflow restore` makes a database from such a file. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Command from "effect/cli/Command"
@@ -10,7 +10,7 @@ import { fileArgument } from "./FileArgument.ts"
 import { textFlag } from "./TextFlag.ts"
 
 /** Imported here, so that commands that only talk to a server do not load the code that reads databases. */
-const local = Effect.promise(() => import("./BackupFile.ts"))
+const loadBackupFile = Effect.promise(() => import("./BackupFile.ts"))
 
 const contents = ({ bytes, madeAt }: BackupInfo): string =>
   `${formatSize(bytes)}, ${madeAt === undefined ? "made at an unknown time" : `as it was at ${madeAt}`}`
@@ -28,7 +28,7 @@ export const backup = Command.make(
     )
   },
   Effect.fnUntraced(function* ({ data, file }) {
-    const { backUpFile, download } = yield* local
+    const { backUpFile, download } = yield* loadBackupFile
     const info = yield* Option.match(data, {
       onNone: () => download(file),
       onSome: (database) => backUpFile(database, file)
@@ -36,8 +36,8 @@ export const backup = Command.make(
     yield* print(
       info,
       () =>
-        `${file} has everything, ${contents(info)}. Keep it as safe as the database, and IRONFLOW_MASTER_KEY elsewhere: ` +
-        "without that key the secrets in it cannot be read."
+        `${file} has everything, ${contents(info)}. Keep this file as safe as the database, and keep IRONFLOW_MASTER_KEY elsewhere: ` +
+        "without that key the secrets in the file cannot be read."
     )
   })
 ).pipe(
@@ -66,7 +66,7 @@ export const restore = Command.make(
     )
   },
   Effect.fnUntraced(function* ({ data, file, replace }) {
-    const { restoreFile } = yield* local
+    const { restoreFile } = yield* loadBackupFile
     const info = yield* restoreFile({ backup: file, filename: data, replace })
     yield* print(
       info,

@@ -34,63 +34,63 @@ const STEP = 1024 * 1024
 /** Requests a backup from the server, and writes it to the file. */
 export const download = (file: string) =>
   Effect.gen(function* () {
-    const from = yield* server
+    const source = yield* server
     // when the server cannot be reached, this fails with a message about the connection
     yield* sendRequest({ method: "GET", path: restHealth.path, what: WHAT })
     return yield* withProgressLine(
       takeBackup<IronflowError>(
         file,
-        from.url,
-        (partial, signal) => fetchTo(from, partial, signal),
+        source.url,
+        (partial, signal) => fetchTo(source, partial, signal),
         isIronflowError,
         showProgress
       )
     )
   })
 
-const fetchTo = async (from: ResolvedServer, partial: string, signal: AbortSignal): Promise<void> => {
-  const broken = (cause: unknown): ConnectionError =>
+const fetchTo = async (source: ResolvedServer, partial: string, signal: AbortSignal): Promise<void> => {
+  const interrupted = (cause: unknown): ConnectionError =>
     new ConnectionError(
-      `${WHAT} is incomplete: the connection to ${from.url} was lost, or the engine there has stopped`,
+      `${WHAT} is incomplete: the connection to ${source.url} was lost, or the engine there has stopped`,
       { cause }
     )
   showProgress("The server makes the backup, and then sends it")
-  // not by `fetch`, which gives up when an answer does not begin within five minutes: a large database takes longer
-  const send = from.url.startsWith("https:") ? httpsRequest : request
+  // `fetch` would give up when no answer begins within five minutes, and the backup of a large database takes longer
+  const send = source.url.startsWith("https:") ? httpsRequest : request
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
-    const asked = send(
-      from.url + backupCall.path,
+    const outgoing = send(
+      source.url + backupCall.path,
       {
         method: backupCall.method,
         signal,
         headers: {
-          ...environmentHeader(from),
+          ...environmentHeader(source),
           "content-type": "application/json",
-          ...(from.apiKey === undefined ? {} : { authorization: `Bearer ${from.apiKey}` })
+          ...(source.apiKey === undefined ? {} : { authorization: `Bearer ${source.apiKey}` })
         }
       },
       resolve
     )
-    asked.once("error", reject)
-    asked.end("{}")
-  }).catch((cause: unknown) => Promise.reject(broken(cause)))
+    outgoing.once("error", reject)
+    outgoing.end("{}")
+  }).catch((cause: unknown) => Promise.reject(interrupted(cause)))
   const { statusCode: status = 0 } = response
   if (status < 200 || status >= 300) {
     const answer = { status, text: await text(response) }
     throw isCallMissing(answer)
-      ? unsupported(from.url, WHAT, "Upgrade the server", answer.status)
+      ? unsupported(source.url, WHAT, "Upgrade the server", answer.status)
       : failureOf(answer, WHAT)
   }
-  await pipeline(piecesOf(response, broken), createWriteStream(partial), { signal })
+  await pipeline(piecesOf(response, interrupted), createWriteStream(partial), { signal })
 }
 
 /**
- * Yields the pieces of the download, and shows the progress. An error of the download becomes that of
- * `broken`, so that it can be told from an error of the file.
+ * Yields the pieces of the download, and shows the progress. When the download fails, throws the error that
+ * `interrupted` makes, so that the caller can tell it from an error of the file.
  */
 async function* piecesOf(
   body: AsyncIterable<Uint8Array>,
-  broken: (cause: unknown) => ConnectionError
+  interrupted: (cause: unknown) => ConnectionError
 ): AsyncGenerator<Uint8Array> {
   let received = 0
   try {
@@ -102,6 +102,6 @@ async function* piecesOf(
       yield piece
     }
   } catch (cause) {
-    throw broken(cause)
+    throw interrupted(cause)
   }
 }

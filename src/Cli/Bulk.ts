@@ -1,6 +1,6 @@
 /**
- * `ironflow bulk`, and bulk operations of `ironflow runs cancel` and others: count the runs, ask, start, and follow
- * the operation to its end.
+ * `ironflow bulk`, and what `ironflow runs cancel` and similar commands do with many runs: count the runs, ask for
+ * confirmation, start a bulk operation, and follow the operation to its end.
  */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
@@ -22,8 +22,8 @@ import { commandsOf } from "./OneCallCommands.ts"
 import { CommandError } from "./CommandError.ts"
 import { readTimeout } from "./Emit.ts"
 import { ironflow } from "./Ironflow.ts"
-import { keepTrying, mayPass } from "./KeepTrying.ts"
-import { durationBetween, fields, oneLine, print, shown, table } from "./Output.ts"
+import { keepTrying, isTemporary } from "./KeepTrying.ts"
+import { durationBetween, fields, oneLine, print, jsonLine, table } from "./Output.ts"
 import { leaveUnfinished } from "./Process.ts"
 import { showProgress, withProgressLine } from "./ProgressLine.ts"
 import { provideServer } from "./ServerCalls.ts"
@@ -32,7 +32,7 @@ import { textFlag } from "./TextFlag.ts"
 
 const clientCommand = commandsOf(Client)
 
-/** The flags of bulk commands, besides filters. */
+/** The flags of commands that start bulk operations, besides the filters. */
 export const bulkFlags = {
   dryRun: Flag.Boolean("dry-run").pipe(
     Flag.withDescription("Only count the runs that match"),
@@ -57,15 +57,16 @@ interface BulkCommand {
   readonly isStdinRead: boolean
 }
 
-const EVERY_MS = 1000
+/** How often the progress of an operation is asked for, in milliseconds. */
+const POLL_MS = 1000
 
 /**
- * How many times to ask for the state of the operation while the server is away. That takes at least a minute.
- * The operation continues when the server is back.
+ * How many times to ask for the state of the operation while the server is away, one time each second. The
+ * operation continues when the server is back.
  */
 const MAX_TRIES = 60
 
-const done: { readonly [A in BulkOperation["action"]]: string } = {
+const participles: { readonly [A in BulkOperation["action"]]: string } = {
   erase: "erased",
   cancel: "cancelled",
   retry: "retried",
@@ -78,14 +79,14 @@ const done: { readonly [A in BulkOperation["action"]]: string } = {
 }
 
 /** The number with its noun: `1 run`, `2 runs`. For an erasure `items`, since it covers several kinds. */
-const counted = (count: number, action: BulkOperation["action"]): string =>
-  action === "erase" ? `${count} ${count === 1 ? "item" : "items"}` : countedRuns(count)
+const countText = (count: number, action: BulkOperation["action"]): string =>
+  action === "erase" ? `${count} ${count === 1 ? "item" : "items"}` : runCountText(count)
 
-const countedRuns = (count: number): string => `${count} ${count === 1 ? "run" : "runs"}`
+const runCountText = (count: number): string => `${count} ${count === 1 ? "run" : "runs"}`
 
 /**
- * Counts the runs, asks for confirmation, and starts the operation. Fails with exit code 3 when some runs were
- * skipped, and 4 when no run was changed.
+ * Counts the runs, asks for confirmation unless `yes` is set, starts the operation, and waits for its end. Fails
+ * with exit code 3 when some runs were skipped, and with 4 when no run was changed.
  */
 export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: BulkCommand) =>
   provideServer(
@@ -105,31 +106,33 @@ export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: Bu
         "looked at"
       )
       if (counts.status !== "completed") return yield* stoppedError(counts)
-      if (dryRun) return yield* print(counts, () => countOf(counts))
+      if (dryRun) return yield* print(counts, () => dryRunResultOf(counts))
       if (counts.done === 0) {
-        yield* print(counts, () => countOf(counts))
+        yield* print(counts, () => dryRunResultOf(counts))
         return yield* noneDoneError(action, counts)
       }
       if (!yes) {
-        yield* Console.error(countOf(counts))
+        yield* Console.error(dryRunResultOf(counts))
         const isWanted = yield* Prompt.run(
-          Prompt.Confirm({ message: `${capital(action)} ${counted(counts.done, action)}?`, initial: false })
+          Prompt.Confirm({ message: `${capital(action)} ${countText(counts.done, action)}?`, initial: false })
         )
         if (!isWanted) {
           return yield* new CommandError("Nothing was changed", { code: "CANCELLED" })
         }
       }
-      const begun = yield* client.bulk(action, runs, options)
+      const started = yield* client.bulk(action, runs, options)
       if (!json) {
         yield* Console.error(
-          `The operation ${begun.id} continues even without this command; \`ironflow bulk cancel ${begun.id}\` ends it.`
+          `The operation ${started.id} continues even without this command; \`ironflow bulk cancel ${started.id}\` ends it.`
         )
       }
-      const ended = yield* waitWithProgress(client, begun, done[action])
-      const awaited =
-        json || ended.done === 0 || !needWorker.has(action) ? [] : yield* versionsAwaited(client)
-      yield* print(ended, () => [resultOf(ended), ...awaited].join("\n"))
-      yield* failUnlessAllDone(ended)
+      const endedOperation = yield* waitWithProgress(client, started, participles[action])
+      const versionLines =
+        json || endedOperation.done === 0 || !needWorker.has(action)
+          ? []
+          : yield* linesOfMissingVersions(client)
+      yield* print(endedOperation, () => [resultOf(endedOperation), ...versionLines].join("\n"))
+      yield* failUnlessAllDone(endedOperation)
     })
   )
 
@@ -137,79 +140,83 @@ export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: Bu
 const needWorker: ReadonlySet<BulkAction> = new Set(["retry", "resume", "rerun", "fork", "move"])
 
 /**
- * The runs that wait for a version that no worker has: one line for each version. They wait until somebody
- * starts such a worker or moves them.
+ * One line for each code version that no worker has although unfinished runs are pinned to it. These runs wait
+ * until somebody starts a worker with that version, or moves the runs to another version.
  */
-const versionsAwaited = (client: Client["Service"]) =>
+const linesOfMissingVersions = (client: Client["Service"]) =>
   client.liveVersions().pipe(
     Effect.map((versions) =>
       versions
         .filter(({ liveRuns, workerIds }) => liveRuns > 0 && workerIds.length === 0)
         .map(
           ({ codeVersion, functionId, liveRuns }) =>
-            `${countedRuns(liveRuns)} of ${functionId} ${liveRuns === 1 ? "waits" : "wait"} for version ${oneLine(codeVersion)}, which no worker has: ` +
-            `start one that has it, or \`ironflow runs move --function ${functionId}\``
+            `${runCountText(liveRuns)} of ${functionId} ${liveRuns === 1 ? "waits" : "wait"} for version ${oneLine(codeVersion)}, which no worker has: ` +
+            `start a worker that has it, or run \`ironflow runs move --function ${functionId}\``
         )
     ),
-    // the action has succeeded already; the key may control runs and yet not see functions, so this line is
-    // left out
+    // The action has already succeeded, so an error here only leaves these lines out. An API key may be allowed
+    // to control runs and yet not to list functions.
     Effect.orElseSucceed((): ReadonlyArray<string> => [])
   )
 
 /** Fails unless the operation covered all matching runs. A dry run only counts, and always succeeds. */
-export const failUnlessAllDone = (ended: BulkOperation): Effect.Effect<void, CommandError> => {
-  const { action, done: count, dryRun, matched, status } = ended
-  if (status !== "completed") return stoppedError(ended)
+export const failUnlessAllDone = (endedOperation: BulkOperation): Effect.Effect<void, CommandError> => {
+  const { action, done: count, dryRun, matched, status } = endedOperation
+  if (status !== "completed") return stoppedError(endedOperation)
   if (dryRun) return Effect.void
-  if (count === 0) return noneDoneError(action, ended)
+  if (count === 0) return noneDoneError(action, endedOperation)
   return count === matched
     ? Effect.void
     : Effect.fail(
-        new CommandError(`${count} of ${counted(matched, action)} were ${done[action]}: ${whyNot(ended)}`, {
-          code: "SOME_RUNS"
-        })
+        new CommandError(
+          `${count} of ${countText(matched, action)} were ${participles[action]}: ${whyNot(endedOperation)}`,
+          {
+            code: "SOME_RUNS"
+          }
+        )
       )
 }
 
 export const noneDoneError = (action: BulkOperation["action"], { matched, skipped }: BulkOperation) =>
   new CommandError(
     matched === 0
-      ? noSuch(action)
-      : `None of ${counted(matched, action)} can be ${done[action]}: ${whyNot({ skipped })}`,
+      ? nothingFound(action)
+      : `None of ${countText(matched, action)} can be ${participles[action]}: ${whyNot({ skipped })}`,
     { code: "NO_RUNS" }
   )
 
 export const stoppedError = ({ action, done: count, error, id, status }: BulkOperation) =>
   new CommandError(
     status === "cancelled"
-      ? `Bulk operation ${id} was cancelled: by then ${counted(count, action)} ${count === 1 ? "was" : "were"} ${done[action]}`
-      : `Bulk operation ${id} has stopped: ${error ?? status}. By then ${counted(count, action)} ${count === 1 ? "was" : "were"} ${done[action]}`,
+      ? `Bulk operation ${id} was cancelled: by then ${countText(count, action)} ${count === 1 ? "was" : "were"} ${participles[action]}`
+      : `Bulk operation ${id} has stopped: ${error ?? status}. By then ${countText(count, action)} ${count === 1 ? "was" : "were"} ${participles[action]}`,
     { code: "BULK_STOPPED" }
   )
 
 /**
- * Waits until the operation has ended, and shows its progress on a terminal. Fails after `timeout`
- * milliseconds, and exits with a failure after a signal; the operation then continues on the server.
+ * Waits until the operation has ended, and shows its progress: `12 runs cancelled` if `participle` is
+ * "cancelled". Fails after `timeout` milliseconds, and ends the process with a failure after a signal. In both
+ * cases the operation continues on the server.
  */
 export const waitWithProgress = (
   client: Client["Service"],
-  begun: BulkOperation,
-  doing: string,
+  started: BulkOperation,
+  participle: string,
   timeout?: number
 ) => {
   const wait: Effect.Effect<
     BulkOperation,
     Effect.Error<ReturnType<typeof client.waitForBulk>>
   > = Effect.catchIf(
-    client.waitForBulk(begun.id, { timeout: EVERY_MS }),
+    client.waitForBulk(started.id, { timeout: POLL_MS }),
     // the wait timed out, or the server restarts
-    mayPass,
+    isTemporary,
     () =>
-      Effect.flatMap(keepTrying(client.getBulk(begun.id), { times: MAX_TRIES }), (operation) => {
+      Effect.flatMap(keepTrying(client.getBulk(started.id), { times: MAX_TRIES }), (operation) => {
         const { action, dryRun, lookedBackTo, matched } = operation
         const count = dryRun ? matched : operation.done
         showProgress(
-          `${counted(count, action)} ${doing}${lookedBackTo === undefined ? "" : `, searched back to ${lookedBackTo}`}`
+          `${countText(count, action)} ${participle}${lookedBackTo === undefined ? "" : `, searched back to ${lookedBackTo}`}`
         )
         return Effect.suspend(() => wait)
       })
@@ -219,12 +226,12 @@ export const waitWithProgress = (
       ? wait
       : Effect.timeoutOrElse(wait, {
           duration: timeout,
-          orElse: () => Effect.fail(notYet(begun.id, timeout))
+          orElse: () => Effect.fail(timedOut(started.id, timeout))
         })
   return withProgressLine(bounded).pipe(Effect.onInterrupt(() => Effect.sync(leaveUnfinished)))
 }
 
-const notYet = (id: string, timeout: number): TimeoutError =>
+const timedOut = (id: string, timeout: number): TimeoutError =>
   new TimeoutError(`Bulk operation ${id} did not end within ${showMs(timeout)}, and continues`, timeout)
 
 const capital = (text: string): string => text.slice(0, 1).toUpperCase() + text.slice(1)
@@ -234,13 +241,13 @@ const whyNot = ({ skipped }: Pick<BulkOperation, "skipped">): string =>
     .map(([why, count]) => `${count} ${why}`)
     .join(", ")
 
-const noSuch = (action: BulkOperation["action"]): string =>
+const nothingFound = (action: BulkOperation["action"]): string =>
   action === "erase" ? "Nothing was found" : "There are no such runs"
 
-export const countOf = ({ action, done: count, kinds, matched, skipped }: BulkOperation): string =>
+export const dryRunResultOf = ({ action, done: count, kinds, matched, skipped }: BulkOperation): string =>
   matched === 0
-    ? `${noSuch(action)}.`
-    : `${counted(matched, action)} ${matched === 1 ? "matches" : "match"}, of which ${count} can be ${done[action]}${kindsOf({ kinds })}.${
+    ? `${nothingFound(action)}.`
+    : `${countText(matched, action)} ${matched === 1 ? "matches" : "match"}, of which ${count} can be ${participles[action]}${kindsOf({ kinds })}.${
         Object.keys(skipped).length === 0 ? "" : ` The others: ${whyNot({ skipped })}.`
       }`
 
@@ -254,18 +261,20 @@ const kindsOf = ({ kinds }: { readonly kinds: BulkOperation["kinds"] | undefined
 
 export const resultOf = (operation: BulkOperation): string => {
   const { action, examples, matched } = operation
-  const left = matched - operation.done
+  const remaining = matched - operation.done
   return [
-    `${counted(operation.done, action)} ${done[action]}${kindsOf({ kinds: operation.kinds })}.`,
-    ...(left === 0
+    `${countText(operation.done, action)} ${participles[action]}${kindsOf({ kinds: operation.kinds })}.`,
+    ...(remaining === 0
       ? []
-      : [`${counted(left, action)} left as ${left === 1 ? "it was" : "they were"}: ${whyNot(operation)}.`]),
+      : [
+          `${countText(remaining, action)} ${remaining === 1 ? "stays as it was" : "stay as they were"}: ${whyNot(operation)}.`
+        ]),
     ...examples.map(({ runId, why }) => `  ${runId}  ${why}`),
-    ...(left > examples.length && examples.length > 0 ? ["  ..."] : []),
+    ...(remaining > examples.length && examples.length > 0 ? ["  ..."] : []),
     ...(operation.rebuild === undefined
       ? []
       : [
-          "Projections that have handled the events keep the states that they made from them. Rebuild these projections, then overwrite the old states, which are still in the database file:",
+          "Projections that have handled the erased events keep the states that they made from these events. Rebuild these projections, then overwrite the old states, which are still in the database file:",
           ...operation.rebuild.map((name) => `  ironflow projections rebuild ${name}`),
           "  ironflow erase --compact --yes"
         ]),
@@ -273,15 +282,17 @@ export const resultOf = (operation: BulkOperation): string => {
   ].join("\n")
 }
 
-const bulkId = Argument.String("id").pipe(Argument.withDescription("The id, as `bulk list` shows it"))
+const bulkId = Argument.String("id").pipe(
+  Argument.withDescription("The id of the bulk operation, as `bulk list` shows it")
+)
 
-const whatOf = ({ action, filters, ids, target }: BulkOperation): string =>
+const targetTextOf = ({ action, filters, ids, target }: BulkOperation): string =>
   action === "erase"
     ? // the target may name the person, so the server returns only a hash of it
       `not shown; its hash begins with ${target?.slice(0, 15)}`
     : ids === undefined
-      ? shown(filters, 80)
-      : `${countedRuns(ids)} by id`
+      ? jsonLine(filters, 80)
+      : `${runCountText(ids)} by id`
 
 const list = clientCommand("list", {
   about:
@@ -302,7 +313,7 @@ const list = clientCommand("list", {
             operation.by,
             operation.createdAt,
             durationBetween(operation.createdAt, operation.endedAt),
-            whatOf(operation)
+            targetTextOf(operation)
           ])
         )
 })
@@ -327,7 +338,7 @@ const detailsOf = (operation: BulkOperation): string => {
       id,
       action: action + (dryRun ? " (dry run)" : ""),
       status,
-      target: whatOf(operation),
+      target: targetTextOf(operation),
       reason: reason === undefined ? undefined : oneLine(reason),
       "from step": fromStep,
       version,
@@ -339,7 +350,7 @@ const detailsOf = (operation: BulkOperation): string => {
       error
     }),
     "",
-    dryRun ? countOf(operation) : resultOf(operation)
+    dryRun ? dryRunResultOf(operation) : resultOf(operation)
   ].join("\n")
 }
 
@@ -349,7 +360,7 @@ const get = Command.make(
     id: bulkId,
     wait: Flag.Boolean("wait").pipe(
       Flag.withDescription(
-        "Wait until it ends; the exit code tells whether it succeeded. Ctrl-C does not end it"
+        "Wait until the operation ends; the exit code tells whether it succeeded. Ctrl-C ends only the waiting"
       ),
       Flag.withoutNegation,
       Flag.withDefault(false)
@@ -371,7 +382,7 @@ const get = Command.make(
       Effect.flatMap(Client, (client) =>
         Effect.flatMap(client.getBulk(id), (operation) =>
           wait
-            ? waitWithProgress(client, operation, done[operation.action], timeoutMs)
+            ? waitWithProgress(client, operation, participles[operation.action], timeoutMs)
             : Effect.succeed(operation)
         )
       )

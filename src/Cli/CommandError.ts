@@ -16,7 +16,10 @@ export type CommandErrorCode =
   | "SOME_RUNS"
   | "NO_RUNS"
 
-/** The command was used incorrectly, cannot load or read its input, or did not see what it waited for. */
+/**
+ * The command was used incorrectly, cannot read its input or write its output, or has not achieved what it was
+ * called for: a check has failed, a run did not complete, or some runs were not changed.
+ */
 export class CommandError extends IronflowError {
   declare readonly _tag: "CommandError"
   declare readonly code: CommandErrorCode

@@ -1,9 +1,9 @@
 /**
- * Keeps the compiled code of this package, and of the modules with functions that a command loads, on disk, so that the next
- * command starts sooner.
+ * Keeps compiled code on disk, so that the next command starts sooner. This is the code of this package, and of the
+ * user's modules that a command loads.
  *
- * The files are in `node_modules/.cache`, beside the package, where few but its owner can write. The default of Node.js is the
- * folder for temporary files, where every user of the machine could put code for this one to run.
+ * The files are in `node_modules/.cache`, beside the package: usually only its owner can write there. The default of Node.js is
+ * the folder for temporary files, where every user of the machine could place code that the owner would then run.
  */
 import nodeModule from "node:module"
 import process from "node:process"
@@ -11,8 +11,8 @@ import { fileURLToPath } from "node:url"
 
 /**
  * Starts to use the cache, for modules that are loaded from now on. Does nothing if the package is in no `node_modules`
- * folder, the folder cannot be written, or test coverage is measured, which compiled code makes less precise. Node.js writes the
- * files when the process ends.
+ * folder, if the folder cannot be written, or if test coverage is measured, since the coverage of cached code is less precise.
+ * Node.js writes the files when the process ends.
  */
 export const useCompileCache = (): void => {
   if (process.env.NODE_V8_COVERAGE !== undefined) return

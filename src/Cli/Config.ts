@@ -1,4 +1,4 @@
-/** `ironflow config`: configurations from the command line. */
+/** `ironflow config`: shows and changes configurations. */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -12,7 +12,7 @@ import { CommandError } from "./CommandError.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import { checkShape } from "../JsonLimits.ts"
 import { ironflow } from "./Ironflow.ts"
-import { oneLine, print, shown, table } from "./Output.ts"
+import { oneLine, print, jsonLine, table } from "./Output.ts"
 import { provideServer } from "./ServerCalls.ts"
 import { readStdin } from "./Stdin.ts"
 import { commandsOf } from "./OneCallCommands.ts"
@@ -21,12 +21,12 @@ const configCommand = commandsOf(Config)
 
 const name = Argument.String("name")
 const data = Argument.String("data").pipe(
-  Argument.withDescription("A JSON object; from standard input when left out"),
+  Argument.withDescription("A JSON object; read from standard input when left out"),
   Argument.optional
 )
 
-const readData = (given: Option.Option<string>) =>
-  Effect.flatMap(Option.isSome(given) ? Effect.succeed(given.value) : readStdin, (text) =>
+const readData = (argument: Option.Option<string>) =>
+  Effect.flatMap(Option.isSome(argument) ? Effect.succeed(argument.value) : readStdin, (text) =>
     Effect.flatMap(
       validated(() => safeJsonParse(checkShape("the data", text))),
       (value) =>
@@ -84,7 +84,7 @@ const list = configCommand("list", {
             oneLine(config.name),
             String(config.revision),
             config.updatedAt,
-            shown(config.data)
+            jsonLine(config.data)
           ])
         )
 })
@@ -117,13 +117,15 @@ const watch = Command.make(
             Console.log(
               json
                 ? JSON.stringify(event)
-                : `${event.revision}  ${event.data === undefined ? "deleted" : shown(event.data, 400)}`
+                : `${event.revision}  ${event.data === undefined ? "deleted" : jsonLine(event.data, 400)}`
             )
         )
       )
     )
   })
-).pipe(Command.withDescription("Print the changes of a configuration as they happen. Ctrl-C ends it."))
+).pipe(
+  Command.withDescription("Print the changes of a configuration as they happen. Ctrl-C stops the command.")
+)
 
 export const config = Command.make("config").pipe(
   Command.withDescription("Show and change configurations, which programs share."),

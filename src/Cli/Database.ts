@@ -24,18 +24,21 @@ export const databaseFlags = {
   )
 }
 
-interface Given {
+interface DatabaseFlagValues {
   readonly data?: Option.Option<string>
   readonly databaseUrl: Option.Option<string>
   readonly databaseSchema: Option.Option<string>
 }
 
-/** The Postgres database of the flags, if one was named. */
+/**
+ * The Postgres database that `--database-url` or, without `--data`, IRONFLOW_DATABASE_URL names. `undefined` when
+ * the database is a file.
+ */
 export const databaseOf = ({
   data = Option.none(),
   databaseSchema,
   databaseUrl
-}: Given): Effect.Effect<PostgresOptions | undefined, ValidationError> =>
+}: DatabaseFlagValues): Effect.Effect<PostgresOptions | undefined, ValidationError> =>
   Effect.try({
     try: () => {
       const url = databaseUrlOf(Option.getOrUndefined(databaseUrl), Option.getOrUndefined(data), {
@@ -76,7 +79,7 @@ export const migrate = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Migrate the tables on Postgres to this version. An engine does the same when it starts: this command is for engines whose database user may not change tables."
+    "Bring the tables on Postgres up to date for this version of Ironflow. An engine does the same when it starts: this command is for engines whose database user may not change tables."
   ),
   Command.withShortDescription("Bring tables on Postgres up to date"),
   Command.withExamples([

@@ -17,12 +17,12 @@ import { readEnvironmentVariable, resolveEnvironment } from "../EnvironmentVaria
 import { refuseNonFile } from "../Engine/Store/Files.ts"
 import { IronflowError, StoreError } from "../Errors.ts"
 import { SDK_VERSION } from "../SdkVersion.ts"
-import { makeDeleteGone, type Gone } from "./DeleteGoneFunctions.ts"
+import { makeDeleteGone, type GoneFunctions } from "./DeleteGoneFunctions.ts"
 import { keepWorker } from "./DevWorker.ts"
 import { ironflow, serverOptions } from "./Ironflow.ts"
 import { activityJson, activityLine } from "./ActivityLines.ts"
 import { logChoice, logFlags } from "./LogOutput.ts"
-import { consoleFlags, consoleOf, port, shownConsole } from "./Serve.ts"
+import { consoleFlags, consoleOf, port, consolePlace } from "./Serve.ts"
 import { checkFile } from "./UserFile.ts"
 import { watchCode } from "./CodeWatch.ts"
 import { file } from "./Worker.ts"
@@ -45,7 +45,7 @@ export const dev = Command.make(
     concurrency: Flag.Int("concurrency").pipe(
       Flag.withMetavar("N"),
       Flag.withDescription(
-        `Turns that may be in flight at once; ${DEFAULT_WORKER.MAX_CONCURRENT_JOBS} by default`
+        `How many runs the worker executes at the same time, besides runs that wait; ${DEFAULT_WORKER.MAX_CONCURRENT_JOBS} by default`
       ),
       Flag.withDefault(DEFAULT_WORKER.MAX_CONCURRENT_JOBS)
     ),
@@ -67,10 +67,10 @@ export const dev = Command.make(
       host: "127.0.0.1",
       data: input.data,
       masterKey,
-      // an app under development runs on this machine
+      // a push endpoint of an app under development is on this machine
       allowPrivateEndpoints: true,
       console: consoleOf(input),
-      // the activity of runs is printed separately
+      // `warn` by default, since `printActivity` prints what happens to runs
       logs: logChoice(input, "warn"),
       showsRuns: Option.isNone(input.logLevel)
     }
@@ -86,7 +86,7 @@ export const dev = Command.make(
                 pid: process.pid
               })
             : `Ironflow ${SDK_VERSION} at ${server.url}, data in ${input.data}. Ctrl-C stops it.` +
-                (server.consoleUrl === undefined ? "" : `\nIts console: ${shownConsole(server.consoleUrl)}`)
+                (server.consoleUrl === undefined ? "" : `\nIts console: ${consolePlace(server.consoleUrl)}`)
         )
         yield* printActivity(engine.runs.observe, json)
         const changes = yield* codeChanges(path.dirname(path.resolve(input.file)))
@@ -101,9 +101,11 @@ export const dev = Command.make(
           changes,
           onReady: Effect.fnUntraced(function* (worker) {
             const functions = worker.functions.map(({ id }) => id)
-            const gone = yield* Effect.catch(deleteGone(functions), (error) =>
+            const goneFunctions = yield* Effect.catch(deleteGone(functions), (error) =>
               Effect.as(
-                Console.error(`Functions that are gone from the code could not be deleted: ${error.message}`),
+                Console.error(
+                  `The functions that are no longer in the code could not be deleted: ${error.message}`
+                ),
                 noneGone
               )
             )
@@ -111,8 +113,8 @@ export const dev = Command.make(
             greeted = true
             yield* Console.log(
               json
-                ? JSON.stringify({ _tag: "WorkerReady", functions, ...gone })
-                : `${running(worker)}. They restart when the code changes.${absent(gone)}${hint}`
+                ? JSON.stringify({ _tag: "WorkerReady", functions, ...goneFunctions })
+                : `${runningText(worker)}. They restart when the code changes.${goneText(goneFunctions)}${hint}`
             )
           })
         })
@@ -167,17 +169,17 @@ const printActivity = (
   json: boolean
 ) =>
   Effect.gen(function* () {
-    const happened = yield* Queue.unbounded<ObservedActivity>()
+    const activities = yield* Queue.unbounded<ObservedActivity>()
     yield* Effect.acquireRelease(
       Effect.sync(() =>
         observe((activity) => {
-          for (const one of activity) Queue.offerUnsafe(happened, one)
+          for (const one of activity) Queue.offerUnsafe(activities, one)
         })
       ),
       (stop) => Effect.sync(stop)
     )
     const printing = Effect.gen(function* () {
-      const batch = yield* Queue.takeAll(happened)
+      const batch = yield* Queue.takeAll(activities)
       const now = yield* Clock.currentTimeMillis
       yield* Console.log(batch.map((one) => (json ? activityJson(one) : activityLine(one, now))).join("\n"))
     })
@@ -195,23 +197,23 @@ const codeChanges = (folder: string) =>
   })
 
 /** Lists the functions and projections that the worker runs. */
-const running = ({ functions, projections }: WorkerProcessInfo): string =>
+const runningText = ({ functions, projections }: WorkerProcessInfo): string =>
   [
     ...(functions.length === 0 ? [] : [`Functions: ${functions.map(({ id }) => id).join(", ")}`]),
     ...(projections.length === 0 ? [] : [`Projections: ${projections.join(", ")}`])
   ].join(". ")
 
-const noneGone: Gone = { deleted: [], orphaned: [] }
+const noneGone: GoneFunctions = { deleted: [], orphaned: [] }
 
-/** Lists the registered functions that the new code lacks. */
-const absent = ({ deleted, orphaned }: Gone): string =>
+/** Lists the functions that were deleted, and the functions that no worker has. */
+const goneText = ({ deleted, orphaned }: GoneFunctions): string =>
   (deleted.length === 0
     ? ""
-    : `\nNo longer in the code, so nothing starts them any more: ${deleted.join(", ")}.`) +
+    : `\nDeleted, since they are no longer in the code: ${deleted.join(", ")}. Nothing starts them any more.`) +
   (orphaned.length === 0
     ? ""
-    : `\nNo worker has ${orphaned.join(", ")}. Runs of them wait. ` +
-      "If the code is gone: ironflow functions delete ID")
+    : `\nNo worker has these functions, so their runs wait: ${orphaned.join(", ")}. ` +
+      "To delete a function whose code is gone: ironflow functions delete ID")
 
 /** Shows how to start a run with an event. Empty when no function has an event without wildcards. */
 const emitHint = ({ functions }: WorkerProcessInfo, port: number, url: string): string => {

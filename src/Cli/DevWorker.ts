@@ -7,7 +7,7 @@ import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import { calculateBackoff } from "../Backoff.ts"
 import { isObject } from "../Json.ts"
-import { elapsed } from "./Output.ts"
+import { durationText } from "./Output.ts"
 import { type LogChoice, environmentFor } from "./LogOutput.ts"
 import type { WorkerProcessInfo } from "./WorkerProcess.ts"
 
@@ -25,15 +25,15 @@ export interface DevWorkerOptions {
 }
 
 /**
- * Editors write a file in several steps, and several files at once. Changes that follow each other within
- * this time, in milliseconds, count as one.
+ * Editors write a file in several steps, and several files at once. All changes within this time after the
+ * first one count as one. Milliseconds.
  */
 const SETTLE_MS = 100
 
-/** How long a stopping worker may take after each signal before it gets the next one, in milliseconds. */
+/** How long a stopping worker may take after each signal before it gets the next signal, in milliseconds. */
 const PATIENCE_MS = 400
 
-/** How long the file may take to load before a message says so, in milliseconds. */
+/** How long the file may take to load before {@link stillLoading} is printed, in milliseconds. */
 const LOADING_MS = 5000
 
 const stillLoading = (file: string): string =>
@@ -71,10 +71,10 @@ export const keepWorker = (options: DevWorkerOptions): Effect.Effect<never> =>
         yield* Console.error(`${next} has changed: the worker starts again.`)
         continue
       }
-      // exit code 2 means that something is wrong with the file: only a change of it helps
+      // exit code 2 means that the code cannot be used as it is: a new start only helps after a change
       if (next.code === 2) {
         yield* Console.error(
-          "No worker is running: repair the file and save it, and one starts. Runs wait until then."
+          "No worker is running: repair the file and save it, and a worker starts. Runs wait until then."
         )
         const file = yield* nextChange(options)
         yield* Console.error(`${file} has changed: the worker starts again.`)
@@ -83,13 +83,13 @@ export const keepWorker = (options: DevWorkerOptions): Effect.Effect<never> =>
       crashes = ready ? 1 : crashes + 1
       const delayMs = calculateBackoff(crashes, 1000, 30_000)
       yield* Console.error(
-        `The worker has ended (${next.signal ?? `exit code ${next.code}`}): it starts again in ${elapsed(delayMs)}, or when a file changes.`
+        `The worker has ended (${next.signal ?? `exit code ${next.code}`}): it starts again in ${durationText(delayMs)}, or when a file changes.`
       )
       yield* Effect.raceFirst(Effect.sleep(delayMs), nextChange(options))
     }
   })
 
-/** Waits for a changed file, and then until no further change follows. */
+/** Waits for a changed file, and ignores the changes that follow within {@link SETTLE_MS}. */
 const nextChange = ({ changes }: DevWorkerOptions): Effect.Effect<string> =>
   Effect.gen(function* () {
     const file = yield* Queue.take(changes)
@@ -98,13 +98,13 @@ const nextChange = ({ changes }: DevWorkerOptions): Effect.Effect<string> =>
     return file
   })
 
-/** Starts a worker, which ends with the scope. Returns an effect that waits for its end. */
+/** Starts a worker process, and stops it when the scope closes. Returns an effect that waits for its end. */
 const start = (
   { file, serverUrl, environment, concurrency, logs }: DevWorkerOptions,
   onReady: (worker: WorkerProcessInfo) => Effect.Effect<void>
 ): Effect.Effect<Effect.Effect<Ended>, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const run = Effect.runForkWith(yield* Effect.context<never>())
+    const runEffect = Effect.runForkWith(yield* Effect.context<never>())
     const ended = Deferred.makeUnsafe<Ended>()
     yield* Effect.acquireRelease(
       Effect.sync(() => {
@@ -115,8 +115,8 @@ const start = (
             process.argv[1] ?? "",
             "worker",
             "--supervised",
-            // All processes have the same worker id, so that a new worker takes over at once the runs that a
-            // killed one held.
+            // All worker processes have the same worker id, so that a new one takes over the runs of a killed one
+            // at once.
             "--worker-id=dev",
             `--server-url=${serverUrl}`,
             `--concurrency=${concurrency}`,
@@ -130,13 +130,13 @@ const start = (
           }
         )
         child.on("message", (message) => {
-          if (isWorkerInfo(message)) run(onReady(message))
+          if (isWorkerInfo(message)) runEffect(onReady(message))
         })
         child.once("error", (error) => {
-          run(Console.error(`The worker cannot be started: ${error.message}`))
-          run(Deferred.succeed(ended, { code: 1, signal: null }))
+          runEffect(Console.error(`The worker cannot be started: ${error.message}`))
+          runEffect(Deferred.succeed(ended, { code: 1, signal: null }))
         })
-        child.once("exit", (code, signal) => run(Deferred.succeed(ended, { code, signal })))
+        child.once("exit", (code, signal) => runEffect(Deferred.succeed(ended, { code, signal })))
         return child
       }),
       (child) => stop(child, Deferred.await(ended))
@@ -145,8 +145,8 @@ const start = (
   })
 
 /**
- * Stops the worker. The first signal lets running turns end, the second releases them, the third kills the
- * process.
+ * Stops the worker. After the first signal it finishes what it is executing. After the second it gives its runs
+ * back to the engine. The third signal kills the process.
  */
 const stop = (child: ChildProcess, ended: Effect.Effect<Ended>): Effect.Effect<void> =>
   Effect.gen(function* () {

@@ -27,10 +27,10 @@ const SLOW_MS = 1000
 /** Checks the server from this machine, and adds the checks that the server's engine makes itself. */
 const examineServer = Effect.gen(function* () {
   const target = yield* server
-  const before = yield* Clock.currentTimeMillis
+  const sentAt = yield* Clock.currentTimeMillis
   // when the server cannot be reached, this fails with a message about the connection
   const { text } = yield* sendRequest({ method: "GET", path: restHealth.path, what: WHAT })
-  const after = yield* Clock.currentTimeMillis
+  const answeredAt = yield* Clock.currentTimeMillis
   const health = readHealth(safeJsonParse(text))
   if (health === undefined) {
     return yield* Effect.fail(
@@ -39,20 +39,20 @@ const examineServer = Effect.gen(function* () {
       })
     )
   }
-  const took = after - before
-  const answer = `${target.url} answers in ${showMs(took)} and its status is ${health.status}.`
+  const tookMs = answeredAt - sentAt
+  const serverText = `${target.url} answers in ${showMs(tookMs)} and its status is ${health.status}.`
   const status = yield* statusWithoutKey(target)
-  const seen: ReadonlyArray<DoctorCheck> = [
+  const ownChecks: ReadonlyArray<DoctorCheck> = [
     health.status === "ok"
-      ? took < SLOW_MS
-        ? ok("server", answer)
-        : warn("server", answer, "Check whether the machine or the network is busy.")
-      : fail("server", answer, "Look at the log of the server."),
+      ? tookMs < SLOW_MS
+        ? ok("server", serverText)
+        : warn("server", serverText, "Check whether the machine or the network is busy.")
+      : fail("server", serverText, "Look at the log of the server."),
     yield* access(target, status),
     versions(health.version),
     // the clock check assumes that the request and the response took the same time
     {
-      ...checkClockSkew(before + took / 2, Date.parse(health.timestamp), "the server", took),
+      ...checkClockSkew(sentAt + tookMs / 2, Date.parse(health.timestamp), "the server", tookMs),
       name: "clock here"
     }
   ]
@@ -62,13 +62,13 @@ const examineServer = Effect.gen(function* () {
           warn(
             "engine",
             `The engine's own checks could not be read: ${oneLine(error.message)}`,
-            "Use a key that has `engine:read` in all environments, and a server of this version."
+            "Use an API key that has `engine:read` in all environments, and a server of the same version as this command."
           )
         ])
       : Effect.fail(error)
   )
   // this command has checked the keys itself
-  return [...seen, ...engineSide.filter(({ name }) => name !== "keys")]
+  return [...ownChecks, ...engineSide.filter(({ name }) => name !== "keys")]
 })
 
 const engineChecks = Effect.flatMap(
@@ -92,7 +92,7 @@ const versions = (version: string): DoctorCheck =>
     : warn(
         "versions",
         version === ""
-          ? `The server does not say its version; this command is version ${SDK_VERSION}.`
+          ? `The server does not tell its version; this command is version ${SDK_VERSION}.`
           : `The server is version ${version}, and this command is version ${SDK_VERSION}.`,
         "They work together; calls that the older one does not know fail with UNIMPLEMENTED."
       )
@@ -122,7 +122,7 @@ const access = ({ url }: ResolvedServer, status: number | undefined): Effect.Eff
               ? "did not answer a call without one"
               : `answered a call without one with status ${status}`
           }.`,
-          `Try it again, or see whether \`curl -i ${url + restCapabilities.path}\` is answered with 401.`
+          `Run this command again, or see whether \`curl -i ${url + restCapabilities.path}\` is answered with 401.`
         )
       }
       const advice = "Make a key with `ironflow apikeys create`: from then on every call needs one."

@@ -1,4 +1,7 @@
-/** `ironflow emit`: emits an event, and with `--wait` follows the runs that it starts. */
+/**
+ * `ironflow emit`: emits an event, and with `--wait` follows the runs that the event starts. Other commands read JSON
+ * data and `--timeout` with the functions at the end of this file.
+ */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -14,11 +17,11 @@ import { ironflow } from "./Ironflow.ts"
 import { show } from "../Show.ts"
 import { inCommands } from "./InCommands.ts"
 import { errorLine, placeLines } from "./ErrorText.ts"
-import { durationBetween, shown, toJson } from "./Output.ts"
+import { durationBetween, jsonLine, toJson } from "./Output.ts"
 import { leaveUnfinished } from "./Process.ts"
 import { callServer } from "./ServerCalls.ts"
 import { readStdin } from "./Stdin.ts"
-import { given } from "./OneCallCommands.ts"
+import { givenFlags } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
 export const emit = Command.make(
@@ -26,7 +29,9 @@ export const emit = Command.make(
   {
     event: Argument.String("event").pipe(Argument.withDescription("The event's name, such as order.placed")),
     data: Argument.String("data").pipe(
-      Argument.withDescription("Its data as JSON, or - to read it from standard input; {} when left out"),
+      Argument.withDescription(
+        "The event's data as JSON, or - to read it from standard input; {} when left out"
+      ),
       Argument.optional
     ),
     dataFlag: textFlag("data").pipe(
@@ -77,25 +82,25 @@ export const emit = Command.make(
     yield* callServer((client) =>
       Effect.gen(function* () {
         const { eventId, position, runIds } = yield* client.emit(input.event, data, {
-          ...given({ idempotencyKey: input.idempotencyKey, version: input.eventVersion })
+          ...givenFlags({ idempotencyKey: input.idempotencyKey, version: input.eventVersion })
         })
         if (json && !input.wait) return yield* Console.log(JSON.stringify({ eventId, position, runIds }))
-        if (!json) yield* Console.log(emitted(input.event, eventId, runIds))
+        if (!json) yield* Console.log(emittedText(input.event, eventId, runIds))
         if (!input.wait) return
         if (runIds.length === 0) {
           if (json) yield* Console.log(JSON.stringify({ eventId, position, runIds, runs: [] }))
           return yield* Effect.fail(startedNothing(input.event))
         }
         const runs = yield* waitForAll(client, runIds, timeout, json).pipe(
-          // with the ids the user can look at the runs later
+          // prints the ids, so that the user can look at the runs later
           Effect.tapError(() =>
             json ? Console.log(JSON.stringify({ eventId, position, runIds })) : Effect.void
           ),
           Effect.onInterrupt(() => Effect.sync(leaveUnfinished))
         )
         if (json) yield* Console.log(toJson({ eventId, position, runIds, runs }))
-        const bad = runs.filter((run) => run.status !== "completed")
-        if (bad.length > 0) return yield* Effect.fail(notCompleted(bad, runs.length))
+        const incomplete = runs.filter((run) => run.status !== "completed")
+        if (incomplete.length > 0) return yield* Effect.fail(notCompleted(incomplete, runs.length))
       })
     )
   })
@@ -108,7 +113,7 @@ export const emit = Command.make(
   ])
 )
 
-const emitted = (event: string, eventId: string, runIds: ReadonlyArray<string>): string => {
+const emittedText = (event: string, eventId: string, runIds: ReadonlyArray<string>): string => {
   if (runIds.length === 0) {
     return `Emitted ${event} as ${eventId}. It started no run: no function has a trigger that matches.`
   }
@@ -124,35 +129,35 @@ const waitForAll = (
   Effect.forEach(
     runIds,
     (runId) => {
-      const waiting = client.waitForRun(runId, timeout === undefined ? {} : { timeout })
-      if (json) return waiting
+      const awaitedRun = client.waitForRun(runId, timeout === undefined ? {} : { timeout })
+      if (json) return awaitedRun
       return Effect.scoped(
         Effect.andThen(
-          Effect.forkScoped(sayWhy(client, runId)),
-          Effect.tap(waiting, (run) => Console.log(ended(run)))
+          Effect.forkScoped(printWhy(client, runId)),
+          Effect.tap(awaitedRun, (run) => Console.log(endedLine(run)))
         )
       )
     },
     { concurrency: "unbounded" }
   )
 
-/** How long a wait may stay without output, in milliseconds. */
+/** How long `emit --wait` may print nothing, in milliseconds. */
 const SILENCE_MS = 5000
 
-/** Says after {@link SILENCE_MS} what the run waits for, since that may never happen. */
-const sayWhy = (client: ClientApi<EffectKind>, runId: string) =>
+/** Prints after {@link SILENCE_MS} what the run waits for, since the user may have to do something about it. */
+const printWhy = (client: ClientApi<EffectKind>, runId: string) =>
   Effect.sleep(SILENCE_MS).pipe(
     Effect.andThen(client.explain(runId)),
     Effect.flatMap(({ message }) =>
       Console.error(`${runId} has not ended yet. ${inCommands(message, runId)}`)
     ),
-    // the wait reports this error itself
+    // `waitForRun` asks the same server, and reports its errors
     Effect.ignore
   )
 
-const ended = (run: Run): string => {
+const endedLine = (run: Run): string => {
   const { error } = run
-  const result = error === undefined ? shown(run.output, 1000) : errorLine(error)
+  const result = error === undefined ? jsonLine(run.output, 1000) : errorLine(error)
   const line = `${run.id}  ${run.functionId}  ${run.status} in ${durationBetween(run.createdAt, run.endedAt)}  ${result}`
   const places = error === undefined ? [] : placeLines(error)
   return [line.trimEnd(), ...places.map((place) => `    ${place}`)].join("\n")
@@ -165,10 +170,10 @@ const startedNothing = (event: string): IronflowError =>
     { code: "NO_RUN_STARTED" }
   )
 
-const notCompleted = (bad: ReadonlyArray<Run>, all: number): IronflowError =>
+const notCompleted = (incomplete: ReadonlyArray<Run>, all: number): IronflowError =>
   new CommandError(
-    `${bad.length} of ${all} ${all === 1 ? "run" : "runs"} did not complete: ` +
-      `${bad.map((run) => `${run.id} ${run.status}`).join(", ")}. \`ironflow runs get\` shows more`,
+    `${incomplete.length} of ${all} ${all === 1 ? "run" : "runs"} did not complete: ` +
+      `${incomplete.map((run) => `${run.id} ${run.status}`).join(", ")}. \`ironflow runs get\` shows more`,
     { code: "RUN_NOT_COMPLETED" }
   )
 
@@ -196,7 +201,7 @@ export const readData = (argument: string): Effect.Effect<unknown, IronflowError
           ? error
           : new CommandError(
               `The data is not JSON (${error instanceof Error ? error.message : String(error)}): ` +
-                `${text.trim() === "" ? "there is nothing" : `it begins with ${shown(text.slice(0, 40))}`}. ` +
+                `${text.trim() === "" ? "it is empty" : `it begins with ${jsonLine(text.slice(0, 40))}`}. ` +
                 `Write it in single quotes, like '{"orderId":"o-1"}'`,
               { code: "USAGE" }
             )

@@ -1,4 +1,4 @@
-/** `ironflow erase`: erases the data of one person, after counting it. */
+/** `ironflow erase`: counts the data of one person, asks for confirmation, and erases the data. */
 import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
@@ -10,7 +10,7 @@ import { type BulkOperation, Client, type EraseKeys, type EraseTarget } from "..
 import { bulkIds } from "../Limits.ts"
 import {
   bulkFlags,
-  countOf,
+  dryRunResultOf,
   failUnlessAllDone,
   waitWithProgress,
   noneDoneError,
@@ -24,101 +24,109 @@ import { timeOf } from "./RunList.ts"
 import { provideServer } from "./ServerCalls.ts"
 import { textFlag } from "./TextFlag.ts"
 
-const text = (name: string, metavar: string, description: string) =>
+const optionalText = (name: string, metavar: string, description: string) =>
   textFlag(name).pipe(Flag.withMetavar(metavar), Flag.withDescription(description), Flag.optional)
-const several = (name: string, metavar: string, description: string) =>
+const repeatedText = (name: string, metavar: string, description: string) =>
   textFlag(name).pipe(
     Flag.withMetavar(metavar),
     Flag.withDescription(`${description}; may be repeated`),
     Flag.between(0, bulkIds)
   )
-const yes = (name: string, description: string) =>
+const booleanFlag = (name: string, description: string) =>
   Flag.Boolean(name).pipe(Flag.withDescription(description), Flag.withoutNegation, Flag.withDefault(false))
 
 const flags = {
-  where: text(
+  where: optionalText(
     "where",
     "CEL",
-    `Events and messages for which this is true, as in 'event.data.email == "jane@example.com"'; searches all of them`
+    `Events and messages for which this expression is true, as in 'event.data.email == "jane@example.com"'; all of them are searched`
   ),
-  event: text("event", "NAME", "Events, and messages of topics, of this name or pattern"),
-  entity: text("entity", "ID", "Events of this entity"),
-  entityType: text("entity-type", "TYPE", "Events of entities of this type"),
-  idempotencyKey: text("idempotency-key", "KEY", "Events and messages with this idempotency key"),
-  since: text(
+  event: optionalText("event", "NAME", "Events, and messages of topics, of this name or pattern"),
+  entity: optionalText("entity", "ID", "Events of this entity"),
+  entityType: optionalText("entity-type", "TYPE", "Events of entities of this type"),
+  idempotencyKey: optionalText("idempotency-key", "KEY", "Events and messages with this idempotency key"),
+  since: optionalText(
     "since",
     "TIME",
     "Events and messages that were stored at this time or later: how long ago, such as 7d, or a date such as 2026-01-31"
   ),
-  until: text("until", "TIME", "Events and messages that were stored before this time"),
-  run: several("run", "ID", "This run, and the event that started it"),
-  runWhere: text("run-where", "CEL", "Runs for which this is true, over event, output and error"),
+  until: optionalText("until", "TIME", "Events and messages that were stored before this time"),
+  run: repeatedText("run", "ID", "This run, and the event that started it"),
+  runWhere: optionalText(
+    "run-where",
+    "CEL",
+    "Runs for which this expression over event, output and error is true"
+  ),
   attribute: textFlag("attribute").pipe(
     Flag.withMetavar("PATH=VALUE"),
     Flag.withDescription("Runs with this value at a path that their function names in searchBy"),
     Flag.between(0, 10)
   ),
-  stream: several("stream", "ENTITY", "The stream of this entity, with its snapshots"),
-  key: several("key", "BUCKET/KEY", "This key of a bucket; with * at the end, all keys that begin with it"),
-  config: several("config", "NAME", "This configuration")
+  stream: repeatedText("stream", "ENTITY", "The stream of this entity, with its snapshots"),
+  key: repeatedText(
+    "key",
+    "BUCKET/KEY",
+    "This key of a bucket; with * at the end, all keys that begin with it"
+  ),
+  config: repeatedText("config", "NAME", "This configuration")
 }
 
-const other = {
-  cancel: yes(
+const settings = {
+  cancel: booleanFlag(
     "cancel",
-    "Cancel unfinished runs among them first; without this flag nothing is erased if there are any"
+    "First cancel the runs to erase that are unfinished; without this flag, nothing is erased if any of them is unfinished"
   ),
-  compact: yes(
+  compact: booleanFlag(
     "compact",
     "Rewrite the SQLite file afterwards even if it is large; all calls wait meanwhile. Small files are always rewritten"
   )
 }
 
-type Said = {
+type TargetFlagValues = {
   readonly [F in keyof typeof flags]: (typeof flags)[F] extends Flag.Flag<infer A> ? A : never
 }
 
 const usage = (message: string) => new CommandError(message, { code: "USAGE" })
 
-const targetOf = (said: Said) =>
+const targetOf = (values: TargetFlagValues) =>
   Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
-    const some = (name: string, given: Option.Option<string>) =>
+    const memberOf = (name: string, given: Option.Option<string>) =>
       Option.isNone(given) ? {} : { [name]: given.value }
     const time = (name: "since" | "until") =>
-      Option.isNone(said[name])
+      Option.isNone(values[name])
         ? Effect.succeed({})
-        : Effect.map(timeOf(name, said[name].value, now), (at) => ({ [name]: at }))
+        : Effect.map(timeOf(name, values[name].value, now), (at) => ({ [name]: at }))
     const events = {
-      ...some("where", said.where),
-      ...some("name", said.event),
-      ...some("entityId", said.entity),
-      ...some("entityType", said.entityType),
-      ...some("idempotencyKey", said.idempotencyKey),
+      ...memberOf("where", values.where),
+      ...memberOf("name", values.event),
+      ...memberOf("entityId", values.entity),
+      ...memberOf("entityType", values.entityType),
+      ...memberOf("idempotencyKey", values.idempotencyKey),
       ...(yield* time("since")),
       ...(yield* time("until"))
     }
     const attributes: Array<readonly [string, string]> = []
-    for (const one of said.attribute) {
-      const at = one.indexOf("=")
+    for (const flagText of values.attribute) {
+      const at = flagText.indexOf("=")
       if (at < 1)
         return yield* usage(`--attribute takes a path and its value, as in event.data.customerId=c-17`)
-      attributes.push([one.slice(0, at), one.slice(at + 1)])
+      attributes.push([flagText.slice(0, at), flagText.slice(at + 1)])
     }
     const runs = {
-      ...some("where", said.runWhere),
+      ...memberOf("where", values.runWhere),
       ...(attributes.length === 0 ? {} : { attributes: Object.fromEntries(attributes) }),
-      ...(said.run.length === 0 ? {} : { ids: said.run })
+      ...(values.run.length === 0 ? {} : { ids: values.run })
     }
     const keys: Array<EraseKeys> = []
-    for (const one of said.key) {
-      const at = one.indexOf("/")
-      const [bucket, key] = [one.slice(0, at), one.slice(at + 1)]
+    for (const flagText of values.key) {
+      const at = flagText.indexOf("/")
+      const [bucket, key] = [flagText.slice(0, at), flagText.slice(at + 1)]
       if (at < 1 || key === "")
         return yield* usage(`--key takes a bucket and a key, as in profiles/c-17 or profiles/c-17.*`)
       if (key === "*") {
         return yield* usage(
-          `--key ${one} would erase the whole bucket: give the beginning of the keys, or delete the bucket with \`ironflow kv delete-bucket\``
+          `--key ${flagText} would erase the whole bucket: give the beginning of the keys, or delete the bucket with \`ironflow kv delete-bucket\``
         )
       }
       keys.push(key.endsWith("*") ? { bucket, prefix: key.slice(0, -1) } : { bucket, key })
@@ -126,25 +134,25 @@ const targetOf = (said: Said) =>
     const target: EraseTarget = {
       ...(Object.keys(events).length === 0 ? {} : { events }),
       ...(Object.keys(runs).length === 0 ? {} : { runs }),
-      ...(said.stream.length === 0 ? {} : { streams: said.stream }),
+      ...(values.stream.length === 0 ? {} : { streams: values.stream }),
       ...(keys.length === 0 ? {} : { keys }),
-      ...(said.config.length === 0 ? {} : { configs: said.config })
+      ...(values.config.length === 0 ? {} : { configs: values.config })
     }
     return target
   })
 
 /**
- * Whether nothing is left to erase. An erasure that the server will refuse is started anyway: its error says
- * what to do.
+ * Whether nothing is left to erase. `false` also when the server will refuse the erasure: the command then
+ * starts it, since the error of the server says what to do.
  */
-const isInVain = ({ done, skipped }: BulkOperation): boolean =>
+const isNothingLeft = ({ done, skipped }: BulkOperation): boolean =>
   done === 0 && Object.keys(skipped).every((why) => why === "not found" || why === "erased already")
 
 export const erase = Command.make(
   "erase",
-  { ...flags, ...other, ...bulkFlags },
-  Effect.fnUntraced(function* ({ cancel, compact, dryRun, yes, ...said }) {
-    const target = yield* targetOf(said)
+  { ...flags, ...settings, ...bulkFlags },
+  Effect.fnUntraced(function* ({ cancel, compact, dryRun, yes, ...values }) {
+    const target = yield* targetOf(values)
     const isNamed = Object.keys(target).length > 0
     if (!isNamed && !compact) {
       return yield* usage(
@@ -157,7 +165,7 @@ export const erase = Command.make(
         const { json } = yield* ironflow
         if (!dryRun && !yes && !(process.stdin.isTTY && !json)) {
           return yield* usage(
-            "This command cannot ask whether to erase it (there is no terminal, or --json was given): add --yes, or count it first with --dry-run"
+            "This command cannot ask whether to erase the data (there is no terminal, or --json was given): add --yes, or count the data first with --dry-run"
           )
         }
         if (isNamed) {
@@ -167,14 +175,14 @@ export const erase = Command.make(
             "looked at"
           )
           if (counts.status !== "completed") return yield* stoppedError(counts)
-          if (dryRun || isInVain(counts)) {
-            yield* print(counts, () => countOf(counts))
+          if (dryRun || isNothingLeft(counts)) {
+            yield* print(counts, () => dryRunResultOf(counts))
             return dryRun ? undefined : yield* noneDoneError("erase", counts)
           }
           if (!yes) {
-            yield* Console.error(countOf(counts))
+            yield* Console.error(dryRunResultOf(counts))
             const isWanted = yield* Prompt.run(
-              Prompt.Confirm({ message: "Erase it? It cannot be undone.", initial: false })
+              Prompt.Confirm({ message: "Erase this data? This cannot be undone.", initial: false })
             )
             if (!isWanted) return yield* new CommandError("Nothing was changed", { code: "CANCELLED" })
           }
@@ -182,22 +190,22 @@ export const erase = Command.make(
           return yield* usage(
             "--dry-run counts what would be erased, and --compact alone erases nothing: leave --dry-run out"
           )
-        const begun = yield* client.erase(target, { cancel, compact })
+        const started = yield* client.erase(target, { cancel, compact })
         if (!json) {
           yield* Console.error(
-            `The operation ${begun.id} continues even without this command; \`ironflow bulk cancel ${begun.id}\` ends it.`
+            `The operation ${started.id} continues even without this command; \`ironflow bulk cancel ${started.id}\` ends it.`
           )
         }
-        const ended = yield* waitWithProgress(client, begun, "erased")
-        yield* print(ended, () => resultOf(ended))
-        if (isNamed) yield* failUnlessAllDone(ended)
-        else if (ended.status !== "completed") yield* stoppedError(ended)
+        const endedOperation = yield* waitWithProgress(client, started, "erased")
+        yield* print(endedOperation, () => resultOf(endedOperation))
+        if (isNamed) yield* failUnlessAllDone(endedOperation)
+        else if (endedOperation.status !== "completed") yield* stoppedError(endedOperation)
       })
     )
   })
 ).pipe(
   Command.withDescription(
-    "Erase what belongs to one person: the data of the events, messages and streams that match; of the runs that those events started or that received them; and the keys and configurations that are named. Ids, times and statuses stay; backups keep the data. The command counts the data first, and asks before it erases unless --yes is given."
+    "Erase what belongs to one person: the data of the events, messages and streams that match; of the runs that those events started or that received those events; and the keys and configurations that are named. Ids, times and statuses stay; backups keep the data. The command counts the data first, and asks before it erases unless --yes is given."
   ),
   Command.withShortDescription("Erase what belongs to one person"),
   Command.withExamples([

@@ -13,8 +13,8 @@ import { ValidationError } from "../Errors.ts"
 import { Subscriptions } from "../Client/Subscriptions.ts"
 import { ironflow, serverOptions } from "./Ironflow.ts"
 import { keepTrying } from "./KeepTrying.ts"
-import { fields, oneLine, shown, table, toJson } from "./Output.ts"
-import { commandsOf, given } from "./OneCallCommands.ts"
+import { fields, oneLine, jsonLine, table, toJson } from "./Output.ts"
+import { commandsOf, givenFlags } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
 const clientCommand = commandsOf(Client)
@@ -28,8 +28,8 @@ const filters = {
     Argument.optional
   ),
   entity: text("entity", "ID", "Only events of the stream of this entity"),
-  entityType: text("entity-type", "TYPE", "Only events of the streams of such entities"),
-  idempotencyKey: text("idempotency-key", "KEY", "Only the event that was emitted with this key"),
+  entityType: text("entity-type", "TYPE", "Only events of the streams of entities of this type"),
+  idempotencyKey: text("idempotency-key", "KEY", "Only the event that was emitted with this idempotency key"),
   since: text("since", "TIME", "Only events from this time on, such as 2026-11-29T10:00:00Z"),
   until: text("until", "TIME", "Only events before this time")
 }
@@ -65,11 +65,11 @@ const list = clientCommand("list", {
       ...optionsOf(filters),
       limit,
       order: oldest ? "oldest" : "newest",
-      ...given({ cursor })
+      ...givenFlags({ cursor })
     }),
   text: (page, { limit }) => {
     const { events, lookedTo, nextCursor } = page
-    const rows = events.map((event) => [event.id, event.timestamp, oneLine(event.name), shown(event.data)])
+    const rows = events.map((event) => [event.id, event.timestamp, oneLine(event.name), jsonLine(event.data)])
     return [
       ...(rows.length > 0 ? [table(["EVENT", "AT", "NAME", "DATA"], rows)] : []),
       ...(nextCursor === undefined
@@ -103,9 +103,9 @@ const get = clientCommand("get", {
         event.entity === undefined
           ? undefined
           : oneLine(`${event.entity.type} ${event.entity.id}, version ${event.entity.version}`),
-      key: event.idempotencyKey === undefined ? undefined : oneLine(event.idempotencyKey),
-      metadata: event.metadata === undefined ? undefined : shown(event.metadata, 2000),
-      data: shown(event.data, 2000)
+      "idempotency key": event.idempotencyKey === undefined ? undefined : oneLine(event.idempotencyKey),
+      metadata: event.metadata === undefined ? undefined : jsonLine(event.metadata, 2000),
+      data: jsonLine(event.data, 2000)
     })
 })
 
@@ -123,9 +123,9 @@ const why = clientCommand("why", {
   },
   call: (client, { eventId }) => client.explainEvent(eventId),
   text: ({ functions, name, timestamp }, { all }) => {
-    const shown = all ? functions : functions.filter(({ code }) => code !== "NO_TRIGGER")
-    const others = functions.length - shown.length
-    const rows = shown.map(({ code, functionId, message, runs = [] }) => [
+    const listed = all ? functions : functions.filter(({ code }) => code !== "NO_TRIGGER")
+    const notListening = functions.length - listed.length
+    const rows = listed.map(({ code, functionId, message, runs = [] }) => [
       functionId,
       code,
       runs.length === 0
@@ -135,10 +135,10 @@ const why = clientCommand("why", {
     return [
       `Event ${oneLine(name)} of ${timestamp}:`,
       ...(rows.length === 0 ? ["No function listens to it."] : [table(["FUNCTION", "WHY", "WHAT"], rows)]),
-      ...(others === 0
+      ...(notListening === 0
         ? []
         : [
-            `${others} other ${others === 1 ? "function does" : "functions do"} not listen to events of this name; --all shows ${others === 1 ? "it" : "them"}.`
+            `${notListening} other ${notListening === 1 ? "function does" : "functions do"} not listen to events of this name; --all shows ${notListening === 1 ? "it" : "them"}.`
           ])
     ].join("\n")
   }
@@ -146,7 +146,7 @@ const why = clientCommand("why", {
 
 /** How many new events `events tail` reads at once. */
 const PAGE = 100
-/** How many earlier events may be printed first: one page. */
+/** How many earlier events may be printed first: as many as one answer of the server can have. */
 const MAX_LAST = 1000
 
 const tail = Command.make(
@@ -175,7 +175,7 @@ const tail = Command.make(
       let after = end.lookedTo?.position ?? 0
       if (last !== 0) {
         const { events } = yield* client.listEvents({ ...options, limit: last })
-        // newer ones are shown below
+        // `showNewer` prints newer events
         const earlier = events.filter(({ position }) => position <= after)
         yield* show(earlier.toReversed())
       }
@@ -187,8 +187,8 @@ const tail = Command.make(
           isMore = page.nextCursor !== undefined
         }
       })
-      // The subscription only says when to look for new events. `replay: 1` also reports one that came before
-      // the subscription was active.
+      // The subscription only tells when to look for new events. `replay: 1` also reports an event that was stored
+      // before the subscription was active.
       yield* keepTrying(
         stream(`events:${options.name ?? ">"}`, { replay: 1 }).pipe(
           Stream.buffer({ capacity: 1, strategy: "sliding" }),
@@ -199,13 +199,13 @@ const tail = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Print the last few events, then each new event when it is stored. Ctrl-C ends it."
+    "Print the last few events, then each new event when it is stored. Ctrl-C stops the command."
   ),
   Command.withExamples([{ command: "ironflow events tail --entity order-123 --json" }])
 )
 
 const line = ({ data, name, timestamp }: LoggedEvent): string =>
-  `${timestamp}  ${oneLine(name)}  ${shown(data, 1000)}`
+  `${timestamp}  ${oneLine(name)}  ${jsonLine(data, 1000)}`
 
 export const events = Command.make("events").pipe(
   Command.withAlias("event"),

@@ -1,11 +1,13 @@
 /** The exit codes of commands, as listed in docs/cli.md. */
 
 /**
- * - 0: it was done; or a signal, or the end of the reader of its output, has stopped a command that waited for nothing.
- * - 1: it failed or was refused; or a signal has stopped a command that waited for something, or had to force its end.
+ * - 0: the command has done what it was called for. Also when a signal, or the end of the program that reads its output,
+ *   stopped a command that waited for no result, such as `serve`.
+ * - 1: the command failed or was refused. Also when one of these stopped a command that waited for a result, or when a second
+ *   signal had to end the command.
  * - 2: the command line, or the file with the functions, must be corrected first.
- * - 3: it was done to some of many runs, and not to the others.
- * - 4: it was done to no run.
+ * - 3: the command has changed some of the runs, and not the others.
+ * - 4: the command has changed no run.
  */
 export type ExitCode = 0 | 1 | 2 | 3 | 4
 

@@ -1,4 +1,4 @@
-/** Reports why a command failed: in one line, and by its exit code. */
+/** Reports why a command failed, in one line, and determines its exit code. */
 import * as Cause from "effect/Cause"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
@@ -39,7 +39,7 @@ export const failureOf = (cause: Cause.Cause<unknown>): Failure | undefined => {
   if (error instanceof Error && "code" in error && typeof error.code === "string" && "retryable" in error) {
     return {
       code: error.code,
-      message: `${sentence(oneLine(inFlags(error.message)))}${whatExists(error.code)}`,
+      message: `${sentence(oneLine(inFlags(error.message)))}${listHint(error.code)}`,
       exitCode: exitCodeOf(error.code)
     }
   }
@@ -57,7 +57,7 @@ const messageOf = (error: CliError): string =>
       `--${error.option} is empty: give it a value, or leave it out`
     : oneLine(withSuggestion(error.message).replace("a string representing a finite number", "a number"))
 
-/** `effect/cli` puts each suggestion on a line of its own; this joins them with "or". */
+/** `effect/cli` puts each suggestion on a line of its own; this function joins the suggestions with "or". */
 const withSuggestion = (message: string): string =>
   message.replace(
     /\s*Did you mean this\?\s*([^]*)$/,
@@ -73,8 +73,10 @@ export const report = (cause: Cause.Cause<unknown>, json: boolean): Effect.Effec
   const failure = failureOf(cause)
   if (failure === undefined) return Effect.void
   const { code, message } = failure
-  const said = Console.error(json ? JSON.stringify({ error: { code, message } }) : `Error: ${message}`)
-  return levelFromEnvironment() === "debug" ? Effect.andThen(said, Console.error(Cause.pretty(cause))) : said
+  const print = Console.error(json ? JSON.stringify({ error: { code, message } }) : `Error: ${message}`)
+  return levelFromEnvironment() === "debug"
+    ? Effect.andThen(print, Console.error(Cause.pretty(cause)))
+    : print
 }
 
 /** For each code of something that was not found: the command that lists what exists. */
@@ -96,7 +98,7 @@ const listCommands: { readonly [code: string]: string } = {
   STREAM_NOT_FOUND: "streams list"
 }
 
-const whatExists = (code: string): string =>
+const listHint = (code: string): string =>
   Object.hasOwn(listCommands, code) ? ` \`ironflow ${listCommands[code]}\` shows what exists.` : ""
 
 const sentence = (text: string): string => (/[.!?]$/.test(text) ? text : `${text}.`)

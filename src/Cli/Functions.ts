@@ -10,7 +10,7 @@ import { isObject, safeJsonParse } from "../Json.ts"
 import * as pushCalls from "../Protocol/Push.ts"
 import { oneLine, print, table } from "./Output.ts"
 import { callServer, sendRequest } from "./ServerCalls.ts"
-import { commandsOf, given } from "./OneCallCommands.ts"
+import { commandsOf, givenFlags } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
 const clientCommand = commandsOf(Client)
@@ -41,7 +41,7 @@ const functionId = Argument.String("function-id").pipe(
 
 const remove = clientCommand("delete", {
   about:
-    "Delete a function that is no longer in the code: events and schedules no longer start it. Its runs stay. A worker that registers it brings it back.",
+    "Delete a function that is no longer in the code: events and schedules no longer start it. Its runs stay. A worker that still has the function registers it again.",
   takes: { functionId },
   call: (client, { functionId }) => client.deleteFunction(functionId),
   json: (_, { functionId }) => ({ functionId }),
@@ -59,7 +59,7 @@ const pause = clientCommand("pause", {
       Flag.optional
     )
   },
-  call: (client, { functionId, reason }) => client.pauseFunction(functionId, given({ reason })),
+  call: (client, { functionId, reason }) => client.pauseFunction(functionId, givenFlags({ reason })),
   text: ({ id, paused }) =>
     `Function ${id} has been paused since ${paused?.at}, by ${paused?.by}${paused?.reason === undefined ? "" : `: ${oneLine(paused.reason, 400)}`}; \`ironflow functions resume ${id}\` lets its runs begin.`
 }).pipe(
@@ -79,7 +79,7 @@ const run = Command.make(
     functionId,
     data: textFlag("data").pipe(
       Flag.withMetavar("JSON"),
-      Flag.withDescription("The JSON that its handler gets as `event.data`; - reads it from standard input"),
+      Flag.withDescription("The JSON that the handler gets as `event.data`; - reads it from standard input"),
       Flag.optional
     ),
     idempotencyKey: textFlag("idempotency-key").pipe(
@@ -91,7 +91,7 @@ const run = Command.make(
   Effect.fnUntraced(function* ({ data, functionId, idempotencyKey }) {
     const value = Option.isNone(data) ? undefined : yield* readData(data.value)
     const run = yield* callServer((client) =>
-      client.runFunction(functionId, value, given({ idempotencyKey }))
+      client.runFunction(functionId, value, givenFlags({ idempotencyKey }))
     )
     yield* print(run, () => `Run ${run.id} of ${functionId} is ${run.status}.`)
   })
@@ -107,7 +107,7 @@ const run = Command.make(
 
 const history = clientCommand("history", {
   about:
-    "List how a function was registered, newest first: what changed when, and which versions have unfinished runs.",
+    "List the versions of a function, newest first: what changed when, and how many unfinished runs each version has.",
   takes: { functionId },
   call: (client, { functionId }) => client.functionHistory(functionId),
   json: (versions) => ({ versions }),
@@ -134,27 +134,27 @@ const drain = clientCommand("drain", {
     drained: versions.every(({ isLatest, liveRuns }) => isLatest || liveRuns === 0)
   }),
   text: (versions) => {
-    const old = versions.filter(({ isLatest, liveRuns }) => !isLatest && liveRuns > 0)
-    const left = versions.filter(
+    const oldVersions = versions.filter(({ isLatest, liveRuns }) => !isLatest && liveRuns > 0)
+    const remaining = versions.filter(
       ({ isLatest, liveRuns, workerIds }) => !isLatest && (liveRuns > 0 || workerIds.length > 0)
     )
-    // the latest version is shown too, since runs of the others move to it
-    const shown = versions.filter(
+    // the latest version is listed too, since runs of the old versions can be moved to it
+    const listed = versions.filter(
       (version) =>
-        left.includes(version) ||
-        (version.isLatest && left.some(({ functionId }) => functionId === version.functionId))
+        remaining.includes(version) ||
+        (version.isLatest && remaining.some(({ functionId }) => functionId === version.functionId))
     )
-    const unfinished = old.reduce((sum, { liveRuns }) => sum + liveRuns, 0)
-    const said =
-      old.length === 0
+    const unfinished = oldVersions.reduce((sum, { liveRuns }) => sum + liveRuns, 0)
+    const summary =
+      oldVersions.length === 0
         ? "No unfinished run belongs to an old version."
         : `${unfinished === 1 ? "1 unfinished run belongs to an old version" : `${unfinished} unfinished runs belong to old versions`}. ` +
-          "Those of a version without a worker wait: start a worker with that version, or move them with `ironflow runs move --function FUNCTION`."
-    return shown.length === 0
-      ? said
+          "Runs of a version that no worker has wait: start a worker with that version, or move these runs with `ironflow runs move --function FUNCTION`."
+    return listed.length === 0
+      ? summary
       : `${table(
           ["FUNCTION", "CODE", "LATEST", "LIVE RUNS", "OLDEST", "WORKERS"],
-          shown.map(({ codeVersion, functionId, isLatest, liveRuns, oldestRunId, workerIds }) => [
+          listed.map(({ codeVersion, functionId, isLatest, liveRuns, oldestRunId, workerIds }) => [
             functionId,
             codeVersion,
             isLatest ? "latest" : "",
@@ -162,7 +162,7 @@ const drain = clientCommand("drain", {
             oldestRunId ?? "",
             workerIds.length === 0 ? "none" : workerIds.join(", ")
           ])
-        )}\n\n${said}`
+        )}\n\n${summary}`
   }
 })
 
@@ -185,12 +185,12 @@ const register = Command.make(
     yield* print({ url, functions: ids }, () =>
       ids.length === 0
         ? `The handler at ${url} has no functions.`
-        : `Registered from ${url}, where their turns are pushed from now on: ${ids.join(", ")}.`
+        : `Registered from ${url}, which the server calls from now on to run these functions: ${ids.join(", ")}.`
     )
   })
 ).pipe(
   Command.withDescription(
-    "Ask the push handler at a URL for its functions and register them. The server calls it, with the signing key of the server."
+    "Ask the push handler at a URL which functions it has, and register these. From then on the server calls the handler to run them, and signs each call with its signing key."
   ),
   Command.withExamples([{ command: "ironflow functions register https://shop.example.com/api/ironflow" }])
 )
@@ -204,11 +204,11 @@ const unregister = Command.make(
       path: `${pushCalls.removePushEndpoint.path}?url=${encodeURIComponent(url)}`,
       what: `Removing ${url}`
     })
-    yield* print({ url }, () => `Nothing is pushed to ${url} any more.`)
+    yield* print({ url }, () => `The server no longer calls ${url}.`)
   })
 ).pipe(
   Command.withDescription(
-    "Stop calling the push handler at a URL. Its functions stay, and their runs wait until a worker or another push handler has them."
+    "Stop calling the push handler at a URL. Its functions stay registered, and their runs wait until a worker or another push handler registers these functions."
   )
 )
 
@@ -222,13 +222,13 @@ const listEndpoints = Command.make(
       what: "Listing the endpoints"
     })
     const body = safeJsonParse(answer.text)
-    const found = isObject(body) && Array.isArray(body.endpoints) ? body.endpoints.filter(isObject) : []
-    yield* print({ endpoints: found }, () =>
-      found.length === 0
+    const endpoints = isObject(body) && Array.isArray(body.endpoints) ? body.endpoints.filter(isObject) : []
+    yield* print({ endpoints: endpoints }, () =>
+      endpoints.length === 0
         ? "There are no push endpoints."
         : table(
             ["ENDPOINT", "FUNCTIONS", "STATE"],
-            found.map(({ available, functionIds, problem, url }) => [
+            endpoints.map(({ available, functionIds, problem, url }) => [
               String(url),
               Array.isArray(functionIds) ? functionIds.join(", ") : "",
               available === true ? "available" : String(problem ?? "")
@@ -256,7 +256,7 @@ const triggersOf = ({ triggers }: FunctionInfo): string =>
 export const functions = Command.make("functions").pipe(
   Command.withAlias("function"),
   Command.withDescription(
-    "See, pause, run and delete the functions that are registered, look at their versions, and register those of push handlers."
+    "See, pause, run and delete the functions that are registered, look at their versions, and register the functions of push handlers."
   ),
   Command.withShortDescription("See, pause, run, register and delete functions"),
   Command.withSubcommands([

@@ -6,10 +6,10 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { type ConsumerGroup, ConsumerGroups } from "../Client/ConsumerGroups.ts"
-import { fields, oneLine, print, shown, table } from "./Output.ts"
+import { fields, oneLine, print, jsonLine, table } from "./Output.ts"
 import { callService } from "./ServerCalls.ts"
 import { showMs } from "../Show.ts"
-import { commandsOf, given } from "./OneCallCommands.ts"
+import { commandsOf, givenFlags } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
 const consumergroupsCommand = commandsOf(ConsumerGroups)
@@ -22,8 +22,8 @@ const namespace = textFlag("namespace").pipe(
   Flag.optional
 )
 
-/** Flags that identify the group when several groups have its name. */
-const choice = {
+/** The name of a group, and the flags that tell it from other groups of the same name. */
+const groupInput = {
   name,
   namespace,
   pattern: textFlag("pattern").pipe(
@@ -40,17 +40,17 @@ const list = consumergroupsCommand("list", {
   takes: {
     namespace: textFlag("namespace").pipe(
       Flag.withMetavar("NAME"),
-      Flag.withDescription("Only those of this namespace"),
+      Flag.withDescription("Only groups of this namespace"),
       Flag.optional
     ),
     status: Flag.Literals("status", ["active", "paused"]).pipe(
-      Flag.withDescription("Only those with this status"),
+      Flag.withDescription("Only groups with this status"),
       Flag.optional
     )
   },
   call: (groups, { namespace, status }) =>
     groups.list({
-      ...given({ namespace, status })
+      ...givenFlags({ namespace, status })
     }),
   json: (groups) => ({ groups }),
   text: (groups) =>
@@ -86,9 +86,9 @@ const list = consumergroupsCommand("list", {
 
 const get = consumergroupsCommand("get", {
   about: "Show the state of a consumer group, and explain it.",
-  takes: choice,
-  call: (groups, { name, namespace, pattern }) => groups.get(name, given({ namespace, pattern })),
-  text: (group) => described(group)
+  takes: groupInput,
+  call: (groups, { name, namespace, pattern }) => groups.get(name, givenFlags({ namespace, pattern })),
+  text: (group) => detailsOf(group)
 }).pipe(
   Command.withExamples([
     { command: "ironflow groups get order-processors" },
@@ -99,7 +99,7 @@ const get = consumergroupsCommand("get", {
 const pause = Command.make(
   "pause",
   {
-    ...choice,
+    ...groupInput,
     reason: textFlag("reason").pipe(
       Flag.withMetavar("TEXT"),
       Flag.withDescription("The reason; it is shown with the group"),
@@ -108,7 +108,9 @@ const pause = Command.make(
   },
   Effect.fnUntraced(function* ({ name, ...flags }) {
     const by = `${userInfo().username}@${hostname()}`
-    const group = yield* callService(ConsumerGroups, (groups) => groups.pause(name, { by, ...given(flags) }))
+    const group = yield* callService(ConsumerGroups, (groups) =>
+      groups.pause(name, { by, ...givenFlags(flags) })
+    )
     yield* print(
       group,
       () => `Consumer group ${name} is paused; \`ironflow groups resume ${name}\` continues it.`
@@ -121,15 +123,15 @@ const pause = Command.make(
 
 const resume = consumergroupsCommand("resume", {
   about: "Resume a paused consumer group at its position.",
-  takes: choice,
-  call: (groups, { name, namespace, pattern }) => groups.resume(name, given({ namespace, pattern })),
+  takes: groupInput,
+  call: (groups, { name, namespace, pattern }) => groups.resume(name, givenFlags({ namespace, pattern })),
   text: (group, { name }) => `Consumer group ${name} continues. ${oneLine(group.message)}`
 })
 
 const deadLetters = consumergroupsCommand("dead-letters", {
   about: "List the events that a consumer group has given up on.",
   takes: {
-    ...choice,
+    ...groupInput,
     limit: Flag.Int("limit").pipe(
       Flag.withMetavar("N"),
       Flag.withDescription("How many at most, up to 1000; 20 by default"),
@@ -137,12 +139,12 @@ const deadLetters = consumergroupsCommand("dead-letters", {
     ),
     after: Flag.Int("after").pipe(
       Flag.withMetavar("POSITION"),
-      Flag.withDescription("Only those after this position"),
+      Flag.withDescription("Only dead letters after this position of the log"),
       Flag.withDefault(0)
     )
   },
   call: (groups, { after, limit, name, namespace, pattern }) =>
-    groups.deadLetters(name, { after, limit, ...given({ namespace, pattern }) }),
+    groups.deadLetters(name, { after, limit, ...givenFlags({ namespace, pattern }) }),
   json: (letters) => ({ deadLetters: letters }),
   text: (letters, { name }) =>
     letters.length === 0
@@ -162,13 +164,13 @@ const deadLetters = consumergroupsCommand("dead-letters", {
 
 const retry = Command.make(
   "retry",
-  { ...choice, position: Argument.Int("position").pipe(Argument.optional) },
+  { ...groupInput, position: Argument.Int("position").pipe(Argument.optional) },
   Effect.fnUntraced(function* ({ name, namespace, pattern, position }) {
-    const which = given({ namespace, pattern })
+    const selection = givenFlags({ namespace, pattern })
     const count = yield* callService(ConsumerGroups, (groups) =>
       Option.match(position, {
-        onNone: () => groups.retryDeadLetters(name, which),
-        onSome: (position) => Effect.as(groups.retryDeadLetter(name, position, which), 1)
+        onNone: () => groups.retryDeadLetters(name, selection),
+        onSome: (position) => Effect.as(groups.retryDeadLetter(name, position, selection), 1)
       })
     )
     yield* print({ retrying: count }, () =>
@@ -178,19 +180,19 @@ const retry = Command.make(
     )
   })
 ).pipe(
-  Command.withDescription("Deliver a dead letter again, by its position, or all of them."),
+  Command.withDescription("Deliver dead letters again: the one at the position, or all without a position."),
   Command.withShortDescription("Deliver dead letters again")
 )
 
 const remove = consumergroupsCommand("delete", {
   about: "Delete a consumer group with its deliveries. The subscriptions of its members end with an error.",
-  takes: choice,
-  call: (groups, { name, namespace, pattern }) => groups.delete(name, given({ namespace, pattern })),
+  takes: groupInput,
+  call: (groups, { name, namespace, pattern }) => groups.delete(name, givenFlags({ namespace, pattern })),
   json: (_, { name }) => ({ deleted: name }),
   text: (_, { name }) => `Consumer group ${name} is deleted.`
 }).pipe(Command.withShortDescription("Delete a consumer group"))
 
-const described = (group: ConsumerGroup): string => {
+const detailsOf = (group: ConsumerGroup): string => {
   const { maxBytes } = group.buffer
   const facts = fields({
     group: oneLine(group.name),
@@ -209,7 +211,7 @@ const described = (group: ConsumerGroup): string => {
     backpressure: maxBytes === undefined ? group.backpressure : `${group.backpressure}, ${maxBytes} bytes`,
     "max in flight": `${group.maxInflight} per member`,
     redeliveries: `${group.maxRedeliveries}, the first after ${showMs(group.redeliverDelayMs)}`,
-    metadata: group.metadata === undefined ? undefined : shown(group.metadata, 1000),
+    metadata: group.metadata === undefined ? undefined : jsonLine(group.metadata, 1000),
     created: group.createdAt,
     used: group.usedAt,
     expires: group.expiresAt,

@@ -12,7 +12,7 @@ export const hookFlags = {
   hook: textFlag("hook").pipe(
     Flag.withMetavar("URL"),
     Flag.withDescription(
-      "A URL to call about runs and functions in trouble, with signed requests; may be repeated. IRONFLOW_HOOK_URL by default"
+      "A URL that the engine calls about runs and functions in trouble, with signed requests; may be repeated. IRONFLOW_HOOK_URL by default"
     ),
     Flag.atLeast(0)
   ),
@@ -25,7 +25,7 @@ export const hookFlags = {
   ),
   hookOn: Flag.Literals("hook-on", hookEvents).pipe(
     Flag.withMetavar("EVENT"),
-    Flag.withDescription("What to call about; may be repeated. All of it by default"),
+    Flag.withDescription("The kind of trouble to call about; may be repeated. All kinds by default"),
     Flag.atLeast(0)
   ),
   hookFunction: textFlag("hook-function").pipe(
@@ -35,7 +35,7 @@ export const hookFlags = {
   )
 }
 
-interface HookInput {
+interface HookFlagValues {
   readonly hook: ReadonlyArray<string>
   readonly hookSecret: Option.Option<Redacted.Redacted<string>>
   readonly hookOn: ReadonlyArray<HookEvent>
@@ -51,7 +51,7 @@ export const hooksOf = ({
   hookFunction,
   hookOn,
   hookSecret
-}: HookInput): Effect.Effect<ReadonlyArray<HookOptions>, ValidationError> =>
+}: HookFlagValues): Effect.Effect<ReadonlyArray<HookOptions>, ValidationError> =>
   Effect.suspend(() => {
     const urlFromEnv = readEnvironmentVariable("IRONFLOW_HOOK_URL")
     const urls = hook.length > 0 ? hook : urlFromEnv === undefined ? [] : [urlFromEnv]
@@ -64,9 +64,9 @@ export const hooksOf = ({
           )
         : Effect.succeed([])
     }
-    const twice = urls.find((url, i) => urls.indexOf(url) < i)
-    if (twice !== undefined)
-      return Effect.fail(new ValidationError(`--hook has ${twice} twice: give it once`))
+    const duplicate = urls.find((url, i) => urls.indexOf(url) < i)
+    if (duplicate !== undefined)
+      return Effect.fail(new ValidationError(`--hook has ${duplicate} twice: give it once`))
     const secretFromEnv = readEnvironmentVariable("IRONFLOW_HOOK_SECRET")
     const secret = Option.getOrElse(hookSecret, () =>
       secretFromEnv === undefined ? undefined : Redacted.make(secretFromEnv)

@@ -13,4 +13,4 @@ const commands: ReadonlyArray<readonly [method: RegExp, command: (runId: string)
 
 /** The message about a run, with commands in place of methods. */
 export const inCommands = (text: string, runId: string): string =>
-  commands.reduce((said, [method, command]) => said.replace(method, () => command(runId)), text)
+  commands.reduce((result, [method, command]) => result.replace(method, () => command(runId)), text)

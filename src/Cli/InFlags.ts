@@ -33,8 +33,8 @@ const commands: { readonly [method: string]: string } = {
   runFunction: "functions run"
 }
 
-/** By method: what replaces an option with which a message of that method begins. */
-const wordsOf: { readonly [method: string]: { readonly [option: string]: string } } = {
+/** By method and option: what replaces the option if an error message of the method begins with it. */
+const replacements: { readonly [method: string]: { readonly [option: string]: string } } = {
   // in words, because the flag for `fromStep` differs by command: --from in `runs fork`, --from-step in others
   bulk: { fromStep: "The step to run again from", reason: "--reason", version: "--version" },
   forkRun: { steps: "--patch" }
@@ -77,11 +77,11 @@ export const inFlags = (message: string): string =>
     .replaceAll(/`url` of `hooks\[\d+\]`/g, "The URL of --hook")
     .replaceAll(/`hooks\[\d+\]`/g, "--hook")
     .replace("must be a `Date` or a text with a time", "must be a time")
-    // the name of the method at the start is that of the command itself: it is left out
+    // a method at the start is the one that the user's command calls: its name is left out
     .replace(
       /^(listRuns|countRuns|listEvents|bulk|erase|forkRun|moveRun): (`(\w+)`|[a-z])?/,
       (_, method: string, begin = "", option: string | undefined) =>
-        option === undefined ? begin.toUpperCase() : (wordsOf[method]?.[option] ?? begin)
+        option === undefined ? begin.toUpperCase() : (replacements[method]?.[option] ?? begin)
     )
     .replace("`steps` of forkRun", "--patch")
     .replace(/^erase\(\)/, "`ironflow erase`")
@@ -90,7 +90,7 @@ export const inFlags = (message: string): string =>
     .replace(/^The (limit|cursor|offset) of \w+ must/, "--$1 must")
     .replace(
       /is not one that \w+ returned: pass the nextCursor of the previous page/,
-      "is not one that this command printed: take that of the previous page"
+      "is not one that this command printed: take the cursor of the previous page"
     )
     .replaceAll(OPTION, (_, option: string) => flags[option]!)
     .replaceAll(METHOD, (_, method: string, id: string | undefined) =>

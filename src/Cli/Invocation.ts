@@ -29,7 +29,7 @@ export const invoke = (args: ReadonlyArray<string>) =>
     Effect.provide(NodeServices.layer)
   )
 
-/** The exit code for how the command ended; `undefined` when it was stopped. */
+/** The exit code for how the command ended; `undefined` when a signal stopped it. */
 export const exitCodeOfEnd = (exit: Exit.Exit<unknown, unknown>): number | undefined => {
   if (Exit.isSuccess(exit)) return 0
   return Cause.hasInterruptsOnly(exit.cause) ? undefined : (failureOf(exit.cause)?.exitCode ?? 0)

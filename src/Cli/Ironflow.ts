@@ -1,4 +1,4 @@
-/** The flags that all commands share. */
+/** The `ironflow` command without its subcommands: the flags that all of them share. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"

@@ -9,9 +9,9 @@ const EVERY_MS = 1000
 const FOREVER = Number.MAX_SAFE_INTEGER
 
 /**
- * Repeats a call every second while it fails in a way that may pass, such as a restart of the server. Says so
- * once on standard error, except with `--json`. Gives up after `times` repetitions; by default it continues
- * until it is interrupted.
+ * Repeats a call every second while it fails in a way that may pass, such as a restart of the server. Prints the
+ * first such error to standard error, except with `--json`. Gives up after `times` repetitions; by default it
+ * continues until it is interrupted.
  */
 export const keepTrying = <A, E, R>(
   call: Effect.Effect<A, E, R>,
@@ -19,20 +19,20 @@ export const keepTrying = <A, E, R>(
 ): Effect.Effect<A, E, R> =>
   Effect.suspend(() => {
     let isSilent = process.argv.includes("--json")
-    const tell = (error: E) =>
+    const printOnce = (error: E) =>
       Effect.sync(() => {
-        if (isSilent || !mayPass(error)) return
+        if (isSilent || !isTemporary(error)) return
         isSilent = true
         process.stderr.write(
-          `${failureOf(Cause.fail(error))?.message} Trying again ${times === FOREVER ? "until it answers" : "every second"}.\n`
+          `${failureOf(Cause.fail(error))?.message} Trying again ${times === FOREVER ? "until the server answers" : "every second"}.\n`
         )
       })
-    return Effect.retry(Effect.tapError(call, tell), {
-      while: mayPass,
+    return Effect.retry(Effect.tapError(call, printOnce), {
+      while: isTemporary,
       schedule: Schedule.spaced(EVERY_MS),
       times
     })
   })
 
 /** Whether the same call may succeed later. */
-export const mayPass = (error: unknown): boolean => isIronflowError(error) && error.retryable
+export const isTemporary = (error: unknown): boolean => isIronflowError(error) && error.retryable

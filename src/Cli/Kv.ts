@@ -1,6 +1,6 @@
 /**
- * `ironflow kv`: buckets and keys from the command line. A value that is JSON is stored parsed; any other
- * value is stored as text.
+ * `ironflow kv`: shows and changes buckets and keys. A value on the command line that is JSON is stored parsed;
+ * any other value is stored as text.
  */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
@@ -14,10 +14,10 @@ import { validated } from "../CheckAsEffect.ts"
 import { safeJsonParse } from "../Json.ts"
 import { checkShape } from "../JsonLimits.ts"
 import { ironflow } from "./Ironflow.ts"
-import { fields, oneLine, print, shown, table } from "./Output.ts"
+import { fields, oneLine, print, jsonLine, table } from "./Output.ts"
 import { provideServer } from "./ServerCalls.ts"
 import { readStdin } from "./Stdin.ts"
-import { commandsOf, given } from "./OneCallCommands.ts"
+import { commandsOf, givenFlags } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
 const kvCommand = commandsOf(Kv)
@@ -64,7 +64,7 @@ const createBucket = kvCommand("create-bucket", {
   call: (kv, { bucket, description, history, maxBytes, maxValueSize, ttl }) =>
     kv.createBucket({
       name: bucket,
-      ...given({ description, ttlSeconds: ttl, maxValueSize, maxBytes, history })
+      ...givenFlags({ description, ttlSeconds: ttl, maxValueSize, maxBytes, history })
     }),
   text: (info) => `Bucket ${info.name} is created.`
 }).pipe(Command.withExamples([{ command: "ironflow kv create-bucket sessions --ttl 3600" }]))
@@ -92,7 +92,7 @@ const get = Command.make(
       })
     )
   })
-).pipe(Command.withDescription("Show a key."))
+).pipe(Command.withDescription("Show the value of a key."))
 
 const put = Command.make(
   "put",
@@ -100,17 +100,17 @@ const put = Command.make(
     bucket,
     key,
     value: Argument.String("value").pipe(
-      Argument.withDescription("JSON or plain text; from standard input when left out"),
+      Argument.withDescription("JSON or plain text; read from standard input when left out"),
       Argument.optional
     ),
     create: Flag.Boolean("create").pipe(
-      Flag.withDescription("Only if the key does not exist"),
+      Flag.withDescription("Write only if the key does not exist"),
       Flag.withoutNegation,
       Flag.withDefault(false)
     ),
     revision: Flag.Int("revision").pipe(
       Flag.withMetavar("N"),
-      Flag.withDescription("Only if the key is at this revision"),
+      Flag.withDescription("Write only if the key is at this revision"),
       Flag.optional
     )
   },
@@ -140,14 +140,17 @@ const remove = Command.make(
     bucket,
     key,
     purge: Flag.Boolean("purge").pipe(
-      Flag.withDescription("Delete its history too"),
+      Flag.withDescription("Delete the earlier revisions of the key too"),
       Flag.withoutNegation,
       Flag.withDefault(false)
     )
   },
   Effect.fnUntraced(function* ({ bucket, key, purge }) {
     yield* inBucket(bucket, (bucket) => (purge ? bucket.purge(key) : bucket.delete(key)))
-    yield* print({ key }, () => `Key ${oneLine(key)} is deleted${purge ? ", with its history" : ""}.`)
+    yield* print(
+      { key },
+      () => `Key ${oneLine(key)} is deleted${purge ? ", with its earlier revisions" : ""}.`
+    )
   })
 ).pipe(Command.withDescription("Delete a key."))
 
@@ -156,7 +159,9 @@ const list = Command.make(
   {
     bucket,
     filter: Argument.String("filter").pipe(
-      Argument.withDescription("Such as user-* or order.>; all keys by default"),
+      Argument.withDescription(
+        "Only keys that match this filter, such as user-* or order.>; all keys by default"
+      ),
       Argument.optional
     )
   },
@@ -205,7 +210,7 @@ const watch = Command.make(
     const { json } = yield* ironflow
     yield* provideServer(
       Effect.flatMap(Kv, (kv) =>
-        Stream.runForEach(kv.bucket(bucket).watch(given({ key: filter, fromRevision: from })), (event) =>
+        Stream.runForEach(kv.bucket(bucket).watch(givenFlags({ key: filter, fromRevision: from })), (event) =>
           Console.log(
             json
               ? JSON.stringify(jsonOf(event))
@@ -215,10 +220,10 @@ const watch = Command.make(
       )
     )
   })
-).pipe(Command.withDescription("Print the changes of keys as they happen. Ctrl-C ends it."))
+).pipe(Command.withDescription("Print the changes of keys as they happen. Ctrl-C stops the command."))
 
 /**
- * The entry as JSON. JSON has no bytes, so a value of bytes is shown as base64, under a name that says so.
+ * The entry as JSON. JSON has no bytes, so a value of bytes is shown as base64, in the member `value_base64`.
  */
 const jsonOf = <A extends Pick<KVEntry, "value"> | { readonly value?: unknown }>(entry: A): object =>
   entry.value instanceof Uint8Array
@@ -226,7 +231,7 @@ const jsonOf = <A extends Pick<KVEntry, "value"> | { readonly value?: unknown }>
     : entry
 
 const valueText = (value: unknown): string =>
-  value instanceof Uint8Array ? `${value.byteLength} bytes` : shown(value, 400)
+  value instanceof Uint8Array ? `${value.byteLength} bytes` : jsonLine(value, 400)
 
 export const kv = Command.make("kv").pipe(
   Command.withDescription("Show and change keys and buckets."),

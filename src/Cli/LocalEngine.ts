@@ -26,7 +26,7 @@ export interface LocalEngineOptions {
   readonly data: string
   /** A Postgres database in place of the file. */
   readonly database?: PostgresOptions
-  /** Whether the whole file is read first; that fails when it is damaged. */
+  /** Whether the engine reads the whole database file first, and does not start when the file is damaged. */
   readonly check?: boolean
   /** Whether the background check of the guarantees is off: `serve --no-audit`. */
   readonly noAudit?: boolean
@@ -34,15 +34,15 @@ export interface LocalEngineOptions {
   readonly insecure?: boolean
   /** Whether push endpoints and hooks may be on loopback and in private networks. */
   readonly allowPrivateEndpoints?: boolean
-  /** Origins of other hosts whose pages may call the server. */
+  /** Other origins whose pages may call the server. */
   readonly corsOrigins?: ReadonlyArray<string>
   /** Host names under which browsers reach the server. */
   readonly allowedHosts?: ReadonlyArray<string>
-  /** Whether the server also serves the console, and the console's path behind a proxy. */
+  /** Whether the server also serves the console. `base` is the path of the console behind a proxy. */
   readonly console?: boolean | { readonly base?: string }
   /** The mode of the database file when it is created. */
   readonly fileMode?: number
-  /** How long a worker may be silent before its runs go to others: `15s`. */
+  /** How long a worker may be silent before its runs go to other workers: `15s`. */
   readonly leaseTerm?: string
   /** How long data is kept, as given by the flags. */
   readonly keep?: RetentionOptions
@@ -52,11 +52,11 @@ export interface LocalEngineOptions {
   readonly hooks?: ReadonlyArray<HookOptions>
   /** The format and level of the engine's log. */
   readonly logs: LogChoice
-  /** Whether the command shows the activity of runs itself. */
+  /** Whether the command itself shows what happens to runs, so that the engine need not log it. */
   readonly showsRuns?: boolean
 }
 
-const flags = {
+const retentionFlags = {
   keepRuns: "--keep-runs",
   keepEvents: "--keep-events",
   maxEventBytes: "--max-events-size",
@@ -85,7 +85,7 @@ const layer = ({
         ? SqliteStore.layer({ filename: data, check, ...(fileMode === undefined ? {} : { fileMode }) })
         : layerPostgres(database)
     ),
-    Layer.provide(retention(keep, flags)),
+    Layer.provide(retention(keep, retentionFlags)),
     Layer.provide(Layer.succeed(ChecksGuarantees, !noAudit)),
     Layer.provide(Layer.succeed(EngineHooks, hooks)),
     Layer.provide(masterKey === undefined ? Layer.empty : Layer.succeed(MasterKey, Redacted.make(masterKey))),
@@ -98,9 +98,9 @@ const layer = ({
   )
 
 /**
- * Runs `use` beside a listening engine, which stops when `use` ends. Fails with `STORE_LOCKED` when another
- * engine has taken over the database. This one can then do nothing, so the process ends with a failure that
- * its supervisor sees.
+ * Starts an engine that listens on its port, and runs `use`. The engine stops when `use` ends. Fails with
+ * `STORE_LOCKED` when another engine has taken over the database: the engine of this process can then do nothing,
+ * so the process ends with a failure, which its supervisor sees.
  */
 export const withLocalEngine = <A, E, R>(
   options: LocalEngineOptions,

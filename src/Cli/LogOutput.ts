@@ -37,8 +37,8 @@ export interface LogChoice {
 }
 
 /**
- * The format and level from the flags; those not given from the environment variables. The default level is
- * `level`.
+ * The format and level that the flags name, or else the environment variables. `level` is the level when neither
+ * names one.
  */
 export const logChoice = (
   flags: { readonly logFormat: Option.Option<LogFormat>; readonly logLevel: Option.Option<LogLevel> },
@@ -58,31 +58,32 @@ export const environmentFor = ({ format, level }: LogChoice): { readonly [name: 
 
 /** A logger that writes to standard error. */
 export const stderrLogger = ({ format, level }: LogChoice, sink: LineSink = standardError()): Logger => {
-  const lowest = level === "silent" ? lineLevels.length : lineLevels.indexOf(level)
-  const line = (of: LineLevel): Logger[LineLevel] =>
-    lineLevels.indexOf(of) < lowest
+  const lowestIndex = level === "silent" ? lineLevels.length : lineLevels.indexOf(level)
+  const lineAt = (of: LineLevel): Logger[LineLevel] =>
+    lineLevels.indexOf(of) < lowestIndex
       ? () => undefined
       : (message, data, fields) => {
-          // a logger may be called without a fiber: then the time is that of the machine
+          // code without a fiber may call a logger too: the time then comes from the machine's clock
           const at = Effect.runSync(Clock.currentTimeMillis)
           sink.write((dropped) =>
             dropped === 0
               ? formatRecord(format, { at, level: of, message, fields, data })
-              : `${formatRecord(format, { at, level: "warn", message: missing(dropped), fields: { missing: dropped } })}\n` +
+              : `${formatRecord(format, { at, level: "warn", message: missingText(dropped), fields: { missing: dropped } })}\n` +
                 formatRecord(format, { at, level: of, message, fields, data })
           )
         }
-  return { debug: line("debug"), info: line("info"), warn: line("warn"), error: line("error") }
+  return { debug: lineAt("debug"), info: lineAt("info"), warn: lineAt("warn"), error: lineAt("error") }
 }
 
 /** Sends the log lines of Effects to standard error. */
 export const layerStderr = (choice: LogChoice): Layer.Layer<never> => layerLogger(stderrLogger(choice))
 
-const missing = (lines: number): string => `${lines} log lines are missing here: they could not be written`
+const missingText = (lines: number): string =>
+  `${lines} log lines are missing here: they could not be written`
 
 /**
- * A destination that may drop lines. `line` receives the number of lines that were dropped since the last
- * written one.
+ * A destination that may drop lines. `line` makes the text of a line, given the number of lines that were dropped
+ * since the last one that was written.
  */
 export interface LineSink {
   readonly write: (line: (dropped: number) => string) => void
@@ -109,7 +110,7 @@ const standardError = (): LineSink => {
   const { stderr } = process
   return countingSink(
     isFile(stderr.fd)
-      ? // a stream closes for good at the first line that a full disk refuses; a direct write does not
+      ? // written directly: a stream closes for good at the first line that a full disk refuses
         (text) => {
           try {
             return writeSync(stderr.fd, text) > 0

@@ -6,7 +6,7 @@ import { CommandError } from "./CommandError.ts"
 import { report } from "./FailureReport.ts"
 import { exitCodeOfEnd, invoke } from "./Invocation.ts"
 import {
-  endWhenNobodyReads,
+  endWhenOutputFails,
   endWithNpx,
   forceOnSecondSignal,
   isUnfinished,
@@ -16,7 +16,8 @@ import { levelFromEnvironment } from "../Logger.ts"
 
 silenceSqliteWarning()
 const forced = forceOnSecondSignal()
-endWhenNobodyReads((cause) => {
+// not called when the reader of standard output has gone
+endWhenOutputFails((cause) => {
   const error = new CommandError(`Standard output cannot be written: ${cause.message}`, {
     code: "STDOUT_UNWRITABLE",
     cause

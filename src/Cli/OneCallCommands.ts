@@ -7,7 +7,7 @@ import type { ClientServices } from "../Client/Services.ts"
 import { print } from "./Output.ts"
 import { callService } from "./ServerCalls.ts"
 
-type Takes<Config extends Command.Command.Config> = Command.Command.Config.Infer<Config>
+type Input<Config extends Command.Command.Config> = Command.Command.Config.Infer<Config>
 
 /** Makes the commands for one service of the client. */
 export const commandsOf =
@@ -23,16 +23,16 @@ export const commandsOf =
     }: {
       /** The description of the command in its help. */
       readonly about: string
-      /** The arguments and flags that it takes. */
+      /** The arguments and flags of the command. */
       readonly takes?: Config
-      readonly call: (api: Api, input: Takes<Config>) => Effect.Effect<A, E>
-      /** Makes the output with `--json`. By default that is the answer itself. */
-      readonly json?: (answer: A, input: Takes<Config>) => unknown
+      readonly call: (api: Api, input: Input<Config>) => Effect.Effect<A, E>
+      /** Makes the output with `--json`. By default the output is the answer itself. */
+      readonly json?: (answer: A, input: Input<Config>) => unknown
       /** Makes the output for people. */
-      readonly text: (answer: A, input: Takes<Config>) => string
+      readonly text: (answer: A, input: Input<Config>) => string
     }
   ) =>
-    // `takes` is missing, so by its type there are no flags
+    // without `takes`, the type `Config` has no members
     Command.make(name, takes ?? ({} as Config), (input) =>
       Effect.flatMap(
         callService(service, (api) => call(api, input)),
@@ -41,7 +41,7 @@ export const commandsOf =
     ).pipe(Command.withDescription(about))
 
 /** The values of the flags and arguments that were given, by the client's names for them. */
-export const given = <A extends object>(flags: {
+export const givenFlags = <A extends object>(flags: {
   readonly [K in keyof A]: Option.Option<A[K]>
 }): Partial<A> =>
   // each entry is the value of the flag of that name

@@ -36,7 +36,7 @@ const rename = orgsCommand("rename", {
 })
 
 const remove = orgsCommand("delete", {
-  about: "Delete an organization that has no roles and policies.",
+  about: "Delete an organization, which must have no roles and no policies.",
   takes: { id },
   call: (orgs, { id }) => orgs.delete(id),
   json: (_, { id }) => ({ id }),

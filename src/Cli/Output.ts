@@ -12,10 +12,10 @@ export const print = (value: unknown, text: () => string) =>
 export const toJson = (value: unknown): string =>
   JSON.stringify(value, function (this: { readonly [key: string]: unknown }, key, member: unknown) {
     const original = this[key]
-    return original instanceof Error ? briefly(original) : member
+    return original instanceof Error ? errorMembers(original) : member
   })
 
-const briefly = ({ code, message, name }: Error & { readonly code?: unknown }) => ({
+const errorMembers = ({ code, message, name }: Error & { readonly code?: unknown }) => ({
   name,
   message,
   ...(typeof code === "string" ? { code } : {})
@@ -57,11 +57,11 @@ export const oneLine = (text: string, max = Number.POSITIVE_INFINITY): string =>
 }
 
 /** A value as JSON on one line, cut at `max` characters; empty for `undefined`. */
-export const shown = (value: unknown, max = 80): string =>
+export const jsonLine = (value: unknown, max = 80): string =>
   value === undefined ? "" : oneLine(toJson(value), max)
 
 /** A duration for people: `12ms`, `1.2s`, `5m`. */
-export const elapsed = (ms: number): string =>
+export const durationText = (ms: number): string =>
   ms >= 1000 && ms < 60_000 ? `${(ms / 1000).toFixed(1)}s` : formatDuration(Math.max(0, ms))
 
 /**
@@ -70,5 +70,5 @@ export const elapsed = (ms: number): string =>
  */
 export const durationBetween = (from: string | undefined, to: string | undefined, now?: number): string => {
   const end = to === undefined ? now : Date.parse(to)
-  return from === undefined || end === undefined ? "" : elapsed(end - Date.parse(from))
+  return from === undefined || end === undefined ? "" : durationText(end - Date.parse(from))
 }

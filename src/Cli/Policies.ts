@@ -6,7 +6,7 @@ import * as Flag from "effect/cli/Flag"
 import { Policies } from "../Client/Policies.ts"
 import { table } from "./Output.ts"
 import { onlyOrg, ownerOrg } from "./Roles.ts"
-import { commandsOf, given } from "./OneCallCommands.ts"
+import { commandsOf, givenFlags } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
 const policiesCommand = commandsOf(Policies)
@@ -17,11 +17,11 @@ const effects = ["allow", "deny"] as const
 
 const actions = textFlag("actions").pipe(
   Flag.withMetavar("PATTERNS"),
-  Flag.withDescription('Such as "emit:*, run:cancel"')
+  Flag.withDescription('The actions that the policy is about, such as "emit:*, run:cancel"')
 )
 const resources = textFlag("resources").pipe(
   Flag.withMetavar("PATTERNS"),
-  Flag.withDescription('Such as "event:order.*"; * for all')
+  Flag.withDescription('The resources that the policy is about, such as "event:order.*"; * for all')
 )
 const condition = textFlag("condition").pipe(
   Flag.withMetavar("CEL"),
@@ -46,9 +46,9 @@ const create = policiesCommand("create", {
     org: ownerOrg("policy")
   },
   call: (policies, { name, effect, actions, resources, condition, org }) =>
-    policies.create({ name, effect, actions, resources, ...given({ condition, org_id: org }) }),
+    policies.create({ name, effect, actions, resources, ...givenFlags({ condition, org_id: org }) }),
   text: (policy) =>
-    `Policy ${policy.name} is ${policy.id}. It has an effect once a role has it: \`ironflow roles assign\`.`
+    `Policy ${policy.name} is ${policy.id}. It has no effect until \`ironflow roles assign\` gives it to a role.`
 }).pipe(
   Command.withExamples([
     { command: 'ironflow policies create orders --actions "emit:*" --resources "event:order.*"' }
@@ -75,7 +75,7 @@ const list = policiesCommand("list", {
 })
 
 const update = policiesCommand("update", {
-  about: "Change a policy; it takes effect at once.",
+  about: "Change a policy. The change takes effect at once.",
   takes: {
     id,
     name: textFlag("name").pipe(Flag.withMetavar("NAME"), Flag.optional),
@@ -86,13 +86,13 @@ const update = policiesCommand("update", {
     condition: Flag.String("condition").pipe(
       Flag.withMetavar("CEL"),
       Flag.withDescription(
-        "The policy applies only if this condition on `request` is true; if empty, always"
+        "The policy applies only if this condition on `request` is true; an empty text removes the condition"
       ),
       Flag.optional
     )
   },
   call: (policies, { id, name, effect, actions, resources, condition }) =>
-    policies.update(id, given({ name, effect, actions, resources, condition })),
+    policies.update(id, givenFlags({ name, effect, actions, resources, condition })),
   text: (policy, { id }) => `Policy ${policy.name} (${id}) is changed.`
 })
 

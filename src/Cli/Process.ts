@@ -1,4 +1,4 @@
-/** The process of the command: its Node version, its warnings, and the signals that end it. */
+/** The process of the command: its Node version, its warnings, its standard output, and the signals that end it. */
 import * as Effect from "effect/Effect"
 import { type IronflowError, NodeVersionError } from "../Errors.ts"
 import { CommandError } from "./CommandError.ts"
@@ -17,7 +17,7 @@ export const requireNode: Effect.Effect<void, IronflowError> = Effect.suspend(
   }
 )
 
-/** Hides the warning of older Node versions that their SQLite is experimental: users cannot do anything about it. */
+/** Hides the warning of older Node versions that their SQLite is experimental: users can do nothing about the warning. */
 export const silenceSqliteWarning = (): void => {
   const warn = process.emitWarning
   process.emitWarning = (warning: string | Error, ...rest: Array<never>) => {
@@ -29,8 +29,8 @@ export const silenceSqliteWarning = (): void => {
 const GRACE_MS = 2000
 
 /**
- * The first signal asks the command to end. After the second signal the command has {@link GRACE_MS} left;
- * the third ends it at once. Returns a function that says whether the second signal came.
+ * The first signal asks the command to end. After the second signal the command has {@link GRACE_MS} left.
+ * The third signal ends the command at once. Returns a function that tells whether the second signal came.
  */
 export const forceOnSecondSignal = (): (() => boolean) => {
   let signals = 0
@@ -60,8 +60,8 @@ export const nextSignal: Effect.Effect<void> = Effect.callback((resume) => {
 let unfinished = false
 
 /**
- * Makes the process exit with a failure although the command ended without one: a signal stopped it before it
- * had printed its result, or its output could not be written.
+ * Makes the process exit with a failure although no error ended the command: a signal stopped the command before
+ * it had printed its result, or its output could not be written.
  */
 export const leaveUnfinished = (): void => {
   unfinished = true
@@ -70,19 +70,19 @@ export const leaveUnfinished = (): void => {
 export const isUnfinished = (): boolean => unfinished
 
 /**
- * Ends the command cleanly, as a signal does, when the reader of its output is gone: `ironflow subscribe ...
- * | head`. When output cannot be written, as on a full disk, it calls `onFailure` and ends the command too.
- * Errors of standard error are ignored.
+ * Ends the command cleanly, as a signal does, when standard output can no longer be written. Calls `onFailure`
+ * before that, and lets the process exit with a failure, unless the reader of the output has gone, as in
+ * `ironflow subscribe ... | head`. Errors of standard error are ignored.
  */
-export const endWhenNobodyReads = (onFailure: (error: NodeJS.ErrnoException) => void): void => {
-  let gone = false
+export const endWhenOutputFails = (onFailure: (error: NodeJS.ErrnoException) => void): void => {
+  let hasFailed = false
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-    // every further line fails too, and a second signal would end the command before it is done
-    if (gone) return
-    gone = true
+    // every further line fails too, and a second SIGTERM would force the command to end
+    if (hasFailed) return
+    hasFailed = true
     if (error.code !== "EPIPE") {
       leaveUnfinished()
-      // the command may have ended already, so that its teardown no longer sets the code
+      // the command may have ended already, so that its teardown no longer sets the exit code
       process.exitCode = 1
       onFailure(error)
     }
@@ -91,23 +91,23 @@ export const endWhenNobodyReads = (onFailure: (error: NodeJS.ErrnoException) => 
   process.stderr.on("error", () => {})
 }
 
-/** How often to look for the parent process, in milliseconds. */
-const LOOK_MS = 250
+/** How often to check whether the parent process still runs, in milliseconds. */
+const CHECK_MS = 250
 
 /**
- * Ends the command cleanly when the `npx` that started it has ended: `npx` takes a SIGTERM itself and does
- * not pass it on. After other parents end, the command continues.
+ * Ends the command cleanly when the `npx` that started it has ended: `npx` does not pass on a SIGTERM that it
+ * gets. When a parent other than `npx` ends, the command continues.
  */
 export const endWithNpx = (): void => {
-  const parent = process.ppid
-  if (process.env["npm_command"] !== "exec" || parent <= 1) return
-  const look = setInterval(() => {
-    if (process.ppid === parent) return
-    clearInterval(look)
+  const parentPid = process.ppid
+  if (process.env["npm_command"] !== "exec" || parentPid <= 1) return
+  const timer = setInterval(() => {
+    if (process.ppid === parentPid) return
+    clearInterval(timer)
     process.emit("SIGTERM", "SIGTERM")
-  }, LOOK_MS)
-  look.unref()
+  }, CHECK_MS)
+  timer.unref()
   // the signal was sent to this process too, so the parent no longer matters
-  const stop = () => clearInterval(look)
+  const stop = () => clearInterval(timer)
   process.once("SIGINT", stop).once("SIGTERM", stop)
 }

@@ -1,6 +1,6 @@
 /**
- * Shows the progress of something that takes long. On a terminal this is one line, which is removed at the
- * end. Elsewhere, as in the log of a job, a line is printed every few seconds, except with `--json`.
+ * Shows the progress of a long operation. On a terminal this is one line, which is removed at the end. Elsewhere,
+ * as in the log of a CI job, a line is printed every few seconds, except with `--json`.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -8,10 +8,11 @@ import * as Effect from "effect/Effect"
 /** How often a line is printed where there is no terminal, in milliseconds. */
 const LINE_EVERY_MS = 5000
 
+/** The clock of the operation whose progress is shown; `undefined` while there is none. */
 let nowMs: (() => number) | undefined
 let printedAt = 0
 
-/** Shows the text in place of the last one. */
+/** On a terminal, shows the text in place of the last one. Elsewhere, prints the text if it is time for a line. */
 export const showProgress = (text: string): void => {
   if (process.stderr.isTTY) {
     process.stderr.write(`\r${text}\u001B[K`)

@@ -9,9 +9,9 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { Projections, type ProjectionStatusInfo } from "../Client/Projections.ts"
 import { ironflow } from "./Ironflow.ts"
-import { fields, oneLine, print, shown, table } from "./Output.ts"
+import { fields, oneLine, print, jsonLine, table } from "./Output.ts"
 import { callService, provideServer } from "./ServerCalls.ts"
-import { commandsOf, given } from "./OneCallCommands.ts"
+import { commandsOf, givenFlags } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
 const projectionsCommand = commandsOf(Projections)
@@ -24,7 +24,7 @@ const list = projectionsCommand("list", {
   json: (projections) => ({ projections }),
   text: (projections) =>
     projections.length === 0
-      ? "There are no projections: a worker registers its own."
+      ? "There are no projections: a worker registers its projections when it starts."
       : table(
           ["PROJECTION", "MODE", "STATUS", "POSITION", "LAG", "DEAD LETTERS", "OWNER"],
           projections.map((info) => [
@@ -50,7 +50,7 @@ const get = projectionsCommand("get", {
     ),
     after: Flag.Int("after").pipe(
       Flag.withMetavar("POSITION"),
-      Flag.withDescription("Wait until everything up to this position of the log is projected"),
+      Flag.withDescription("Wait until the projection has handled the log up to this position"),
       Flag.optional
     ),
     timeout: Flag.Int("timeout").pipe(
@@ -63,7 +63,7 @@ const get = projectionsCommand("get", {
     projections.get(name, {
       timeout,
       after: Option.getOrUndefined(after),
-      ...given({ partition })
+      ...givenFlags({ partition })
     }),
   text: (result) =>
     fields({
@@ -74,7 +74,7 @@ const get = projectionsCommand("get", {
       position: String(result.lastEventSeq),
       updated: result.updatedAt,
       error: result.errorMessage === undefined ? undefined : oneLine(result.errorMessage),
-      state: result.mode === "managed" ? shown(result.state, 4000) : undefined
+      state: result.mode === "managed" ? jsonLine(result.state, 4000) : undefined
     })
 }).pipe(Command.withExamples([{ command: "ironflow projections get order-totals --json" }]))
 
@@ -84,7 +84,9 @@ const watch = Command.make(
     name,
     partition: textFlag("partition").pipe(
       Flag.withMetavar("KEY"),
-      Flag.withDescription("The partition whose states to print; those of all by default"),
+      Flag.withDescription(
+        "Print only the states of this partition; the states of all partitions by default"
+      ),
       Flag.optional
     ),
     current: Flag.Boolean("current").pipe(
@@ -100,20 +102,20 @@ const watch = Command.make(
         Stream.runForEach(
           projections.subscribe(name, {
             includeCurrent: current,
-            ...given({ partition })
+            ...givenFlags({ partition })
           }),
           (result) =>
             Console.log(
               json
                 ? JSON.stringify(result)
-                : `${result.updatedAt}  ${oneLine(result.partition)}  ${result.lastEventSeq}  ${shown(result.state, 1000)}`
+                : `${result.updatedAt}  ${oneLine(result.partition)}  ${result.lastEventSeq}  ${jsonLine(result.state, 1000)}`
             )
         )
       )
     )
   })
 ).pipe(
-  Command.withDescription("Print the states of a projection as they change. Ctrl-C ends it."),
+  Command.withDescription("Print the states of a projection as they change. Ctrl-C stops the command."),
   Command.withExamples([{ command: "ironflow projections watch order-totals --current" }])
 )
 
@@ -127,10 +129,10 @@ const status = Command.make(
 
 const rebuild = projectionsCommand("rebuild", {
   about:
-    "Delete the dead letters and project the whole log again; until that is done, readers see the old states. The handler of an external projection is called again for every event.",
+    "Rebuild a projection: delete its dead letters, and handle the whole log again. Readers see the old states until the rebuild is done. The handler of an external projection is called again for every event.",
   takes: { name },
   call: (projections, { name }) => projections.rebuild(name),
-  text: (info, { name }) => `Projection ${name} is now rebuilt from the log. ${info.message}`
+  text: (info, { name }) => `Projection ${name} is being rebuilt from the log. ${info.message}`
 })
 
 const pause = Command.make(
@@ -148,7 +150,7 @@ const pause = Command.make(
     const info = yield* callService(Projections, (projections) =>
       projections.pause(name, {
         by,
-        ...given({ reason })
+        ...givenFlags({ reason })
       })
     )
     yield* print(
@@ -176,7 +178,7 @@ const deadLetters = projectionsCommand("dead-letters", {
     ),
     after: Flag.Int("after").pipe(
       Flag.withMetavar("POSITION"),
-      Flag.withDescription("Only those after this position"),
+      Flag.withDescription("Only dead letters after this position of the log"),
       Flag.withDefault(0)
     )
   },
@@ -199,7 +201,7 @@ const deadLetters = projectionsCommand("dead-letters", {
 })
 
 const retry = projectionsCommand("retry", {
-  about: "Try a dead letter again, by its position, or all of them.",
+  about: "Try dead letters again: the one at the position, or all without a position.",
   takes: { name, position: Argument.Int("position").pipe(Argument.optional) },
   call: (projections, { name, position }) =>
     Option.match(position, {

@@ -1,4 +1,4 @@
-/** `ironflow roles`: manages roles. Keys have roles, and roles have policies. */
+/** `ironflow roles`: manages roles. API keys have roles, and roles have policies. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Argument from "effect/cli/Argument"
@@ -25,7 +25,7 @@ export const ownerOrg = (noun: "role" | "policy") =>
 
 /** The flag of a command that lists roles or policies. */
 export const onlyOrg = (nouns: "roles" | "policies") =>
-  orgFlag(`Only ${nouns} of this organization; those of all organizations by default`)
+  orgFlag(`Only ${nouns} of this organization; the ${nouns} of all organizations by default`)
 
 const create = Command.make(
   "create",
@@ -73,7 +73,7 @@ const deleteRole = rolesCommand("delete", {
 })
 
 const assign = rolesCommand("assign", {
-  about: "Give a role a policy; it takes effect at once.",
+  about: "Give a role a policy. The change takes effect at once.",
   takes: { id, policy },
   call: (roles, { id, policy }) => roles.assignPolicy(id, policy),
   json: (_, { id, policy }) => ({ id, policy_id: policy }),
@@ -81,7 +81,7 @@ const assign = rolesCommand("assign", {
 })
 
 const unassign = rolesCommand("unassign", {
-  about: "Take a policy from a role; it takes effect at once.",
+  about: "Take a policy from a role. The change takes effect at once.",
   takes: { id, policy },
   call: (roles, { id, policy }) => roles.removePolicy(id, policy),
   json: (_, { id, policy }) => ({ id, policy_id: policy }),

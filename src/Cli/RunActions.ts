@@ -1,6 +1,6 @@
 /**
- * `ironflow runs cancel`, `pause`, `resume`, `retry`, `rerun`, `fork`, `move` and `delete`: for one run by
- * its id, or for many by ids or filters.
+ * `ironflow runs cancel`, `pause`, `resume`, `retry`, `rerun`, `fork`, `move` and `delete`. They act on one run,
+ * given its id, or on many runs, given ids or filters.
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -11,7 +11,7 @@ import type { BulkAction, BulkOptions, ClientApi, EffectKind, Run } from "../Cli
 import { bulkIds } from "../Limits.ts"
 import type { BulkWord } from "../Protocol/Bulk.ts"
 import { bulkFlags, doToMany, idsOf } from "./Bulk.ts"
-import { given } from "./OneCallCommands.ts"
+import { givenFlags } from "./OneCallCommands.ts"
 import { CommandError } from "./CommandError.ts"
 import { readData } from "./Emit.ts"
 import { inCommands } from "./InCommands.ts"
@@ -38,19 +38,20 @@ export const reason = textFlag("reason").pipe(
 
 const fromStep = textFlag("from-step").pipe(
   Flag.withMetavar("STEP"),
-  Flag.withDescription("Run this step (a name or a step id) and those after it again"),
+  Flag.withDescription("Run this step (a name or a step id) and all later steps again"),
   Flag.optional
 )
 
-interface One<E> {
+/** How a command acts on a single run that is named by its id. */
+interface SingleRunCall<E> {
   readonly call: (client: ClientApi<EffectKind>, runId: string, options: BulkOptions) => Effect.Effect<Run, E>
   readonly text: (run: Run, options: BulkOptions) => string
   /** Whether the run needs a worker afterwards. */
-  readonly goesOn?: true
+  readonly needsWorker?: true
 }
 
-/** Codes of `runs why` for runs that no worker takes until somebody does something. */
-const holding: ReadonlySet<string> = new Set([
+/** Codes of `runs why` for runs that wait until somebody does something. */
+const stuckCodes: ReadonlySet<string> = new Set([
   "NO_WORKER_OF_VERSION",
   "NO_WORKER",
   "FUNCTION_PAUSED",
@@ -61,17 +62,17 @@ const holding: ReadonlySet<string> = new Set([
  * Why the run waits, on a line of its own, in the words of `runs why`. Empty when the run continues by
  * itself.
  */
-const whyHeld = (runId: string) =>
+const whyStuck = (runId: string) =>
   callServer((client) => client.explain(runId)).pipe(
     Effect.map(({ code, message }) =>
-      holding.has(code) ? `\nIt still waits. ${oneLine(inCommands(message, runId), 2000)}` : ""
+      stuckCodes.has(code) ? `\nIt still waits. ${oneLine(inCommands(message, runId), 2000)}` : ""
     ),
-    // the action has succeeded already; the key may control runs and yet not read them, so this line is left
-    // out
+    // The action has already succeeded, so an error here only leaves this line out. An API key may be allowed to
+    // control runs and yet not to read them.
     Effect.orElseSucceed(() => "")
   )
 
-interface Given {
+interface ActionInput {
   readonly runIds: ReadonlyArray<string>
   readonly dryRun: boolean
   readonly yes: boolean
@@ -82,29 +83,30 @@ interface Given {
   readonly version?: Option.Option<string>
 }
 
-const optionsOf = (input: Given): Pick<BulkOptions, BulkWord> =>
-  given({
+const optionsOf = (input: ActionInput): Pick<BulkOptions, BulkWord> =>
+  givenFlags({
     reason: input.reason ?? Option.none(),
     fromStep: input.fromStep ?? input.from ?? Option.none(),
     version: input.version ?? Option.none()
   })
 
 /**
- * Acts on the runs of the input. `one` is the call for a single run that is named by its id, if the client
- * has one. `ofOne` has those of the given flags that only apply to a single run: with several runs they are refused.
+ * Acts on the runs of the input. `single` acts on one run that is named by its id, without confirmation; without
+ * `single`, one run is handled like several runs. `singleFlags` are those of the given flags that only apply to one run:
+ * with several runs, or with `--dry-run`, they are refused.
  */
 const act = <E>(
   action: BulkAction,
-  input: Given & Parameters<typeof filtersOf>[0],
-  one?: One<E>,
-  ofOne: ReadonlyArray<string> = []
+  input: ActionInput & Parameters<typeof filtersOf>[0],
+  single?: SingleRunCall<E>,
+  singleFlags: ReadonlyArray<string> = []
 ) =>
   Effect.gen(function* () {
     const filters = yield* filtersOf(input)
     const hasFilters = Object.keys(filters).length > 0
     const options = optionsOf(input)
     const { dryRun, yes } = input
-    const [only] = input.runIds
+    const [firstId] = input.runIds
     if (input.runIds.length === 0 && !hasFilters) {
       return yield* new CommandError(
         `Select the runs to ${action}: by their ids, by - with ids on standard input, or by filters such as --status failed`,
@@ -116,21 +118,29 @@ const act = <E>(
         code: "USAGE"
       })
     }
-    if (one !== undefined && input.runIds.length === 1 && only !== undefined && only !== "-" && !dryRun) {
-      const run = yield* callServer((client) => one.call(client, only, options))
+    if (
+      single !== undefined &&
+      input.runIds.length === 1 &&
+      firstId !== undefined &&
+      firstId !== "-" &&
+      !dryRun
+    ) {
+      const run = yield* callServer((client) => single.call(client, firstId, options))
       const { json } = yield* ironflow
-      const held = one.goesOn === true && !json ? yield* whyHeld(run.id) : ""
-      return yield* print(run, () => one.text(run, options) + held)
+      const whyLine = single.needsWorker === true && !json ? yield* whyStuck(run.id) : ""
+      return yield* print(run, () => single.text(run, options) + whyLine)
     }
-    if (ofOne.length > 0) {
+    if (singleFlags.length > 0) {
       return yield* new CommandError(
-        `${ofOne.join(" and ")} ${ofOne.length === 1 ? "works" : "work"} on exactly one run: give one run id, or leave ${ofOne.join(" and ")} out`,
+        dryRun && input.runIds.length === 1 && firstId !== "-"
+          ? `--dry-run only counts runs, without ${singleFlags.join(" and ")}: leave out --dry-run or ${singleFlags.join(" and ")}`
+          : `${singleFlags.join(" and ")} ${singleFlags.length === 1 ? "works" : "work"} on exactly one run: give one run id, or leave ${singleFlags.join(" and ")} out`,
         { code: "USAGE" }
       )
     }
     const isStdinRead = input.runIds.includes("-")
-    const read = isStdinRead ? idsOf(yield* readStdin) : []
-    const ids = [...input.runIds.filter((id) => id !== "-"), ...read]
+    const stdinIds = isStdinRead ? idsOf(yield* readStdin) : []
+    const ids = [...input.runIds.filter((id) => id !== "-"), ...stdinIds]
     if (!hasFilters && ids.length === 0) {
       return yield* new CommandError("Standard input has no ids of runs", { code: "USAGE" })
     }
@@ -150,7 +160,7 @@ const act = <E>(
     })
   })
 
-const many =
+const manyRunsText =
   "Takes ids, or the filters of `runs list`. Several runs are counted first, and the command asks before it changes them unless --yes is given."
 const examples = (verb: string, filter: string) => [
   { command: `ironflow runs ${verb} ${filter} --dry-run` },
@@ -167,7 +177,7 @@ export const cancel = Command.make("cancel", { runIds, reason, ...filterFlags, .
         : `Run ${run.id} had already ended (${run.status}).`
   })
 ).pipe(
-  Command.withDescription(`Cancel a run, and the runs that it waits for. ${many}`),
+  Command.withDescription(`Cancel a run, and the runs that it waits for. ${manyRunsText}`),
   Command.withShortDescription("Cancel a run, or many"),
   Command.withExamples(examples("cancel", "--function process-order --created-to 7d"))
 )
@@ -177,13 +187,13 @@ export const pause = Command.make("pause", { runIds, reason, ...filterFlags, ...
     call: (client, runId, { reason }) => client.pauseRun(runId, reason),
     text: (run, { reason = "" }) =>
       reason !== "" && run.pauseReason !== undefined && run.pauseReason !== reason
-        ? `Run ${run.id} was paused already, and keeps its own reason: ${oneLine(inCommands(run.pauseReason, run.id), 400)}`
+        ? `Run ${run.id} was already paused, and keeps its earlier reason: ${oneLine(inCommands(run.pauseReason, run.id), 400)}`
         : run.status === "paused"
           ? `Run ${run.id} is paused; \`ironflow runs resume ${run.id}\` continues it.`
           : `Run ${run.id} pauses when its running steps have ended.`
   })
 ).pipe(
-  Command.withDescription(`Pause a run: it does not continue until it is resumed. ${many}`),
+  Command.withDescription(`Pause a run: it does not continue until it is resumed. ${manyRunsText}`),
   Command.withShortDescription("Pause a run, or many"),
   Command.withExamples(examples("pause", "--function process-order --status waiting"))
 )
@@ -192,10 +202,10 @@ export const resume = Command.make("resume", { runIds, fromStep, ...filterFlags,
   act("resume", input, {
     call: (client, runId, { fromStep }) => client.resumeRun(runId, fromStep),
     text: (run) => `Run ${run.id} continues.`,
-    goesOn: true
+    needsWorker: true
   })
 ).pipe(
-  Command.withDescription(`Resume a paused run. ${many}`),
+  Command.withDescription(`Resume a paused run. ${manyRunsText}`),
   Command.withShortDescription("Resume a paused run, or many"),
   Command.withExamples(examples("resume", "--status paused"))
 )
@@ -207,10 +217,10 @@ export const retry = Command.make("retry", { runIds, fromStep, ...filterFlags, .
       fromStep === undefined
         ? `Run ${run.id} runs again; its finished steps keep their results.`
         : `Run ${run.id} runs again from step ${fromStep}; earlier steps keep their results.`,
-    goesOn: true
+    needsWorker: true
   })
 ).pipe(
-  Command.withDescription(`Run a failed or cancelled run again from where it stopped. ${many}`),
+  Command.withDescription(`Run a failed or cancelled run again from where it stopped. ${manyRunsText}`),
   Command.withShortDescription("Run a failed run again, or many"),
   Command.withExamples(examples("retry", '--status failed --error "card declined"'))
 )
@@ -220,7 +230,7 @@ export const rerun = Command.make("rerun", { runIds, ...filterFlags, ...bulkFlag
 ).pipe(
   Command.withDescription(
     "Start a new run with the same function and input for each of the given runs, which must have ended and not been invoked by another run. " +
-      "Takes ids, or the filters of `runs list`. The runs are counted first, and the command asks before it changes them unless --yes is given."
+      "Takes ids, or the filters of `runs list`. The runs are counted first, and the command asks before it starts new ones unless --yes is given."
   ),
   Command.withShortDescription("Start new runs with the same input"),
   Command.withExamples(examples("rerun", "--status completed --created-from 1h"))
@@ -240,7 +250,7 @@ export const fork = Command.make(
     patch: textFlag("patch").pipe(
       Flag.withMetavar("STEP=JSON"),
       Flag.withDescription(
-        "A step and a result that replaces its recorded one; may be repeated. For one run only"
+        "A step, and the result that replaces the recorded result of that step; may be repeated. For one run only"
       ),
       Flag.atLeast(0)
     ),
@@ -275,20 +285,20 @@ export const fork = Command.make(
       {
         call: (client, runId) =>
           client.forkRun(runId, {
-            ...given({ from }),
+            ...givenFlags({ from }),
             ...(patch.length === 0 ? {} : { steps }),
             ...(value === undefined ? {} : { data: value })
           }),
         text: ({ forkedFrom, id }) =>
-          `Run ${id} is a fork of run ${forkedFrom}${Option.isNone(from) ? "" : `, with its steps before ${from.value}`}. Run ${forkedFrom} stays as it is.`
+          `Run ${id} is a fork of run ${forkedFrom}${Option.isNone(from) ? "" : `, with the results of that run's steps before ${from.value}`}. Run ${forkedFrom} stays as it is.`
       },
       [...(patch.length === 0 ? [] : ["--patch"]), ...(Option.isNone(data) ? [] : ["--data"])]
     )
   })
 ).pipe(
   Command.withDescription(
-    "Start a new run from the recorded steps of another run, whatever its status: with the current code, other results or other data. " +
-      many
+    "Start a new run from the recorded steps of another run, which may have any status: with the current code, other results or other data. " +
+      manyRunsText
   ),
   Command.withShortDescription("Start a new run from the recorded steps of another, or many"),
   Command.withExamples([
@@ -307,7 +317,9 @@ export const move = Command.make(
     runIds,
     version: textFlag("version").pipe(
       Flag.withMetavar("VERSION"),
-      Flag.withDescription("Another version, as `functions history` shows it as CODE"),
+      Flag.withDescription(
+        "The version to move to, as `functions history` shows it under CODE; the latest version by default"
+      ),
       Flag.optional
     ),
     ...filterFlags,
@@ -315,13 +327,13 @@ export const move = Command.make(
   },
   (input) =>
     act("move", input, {
-      call: (client, runId) => client.moveRun(runId, given({ version: input.version })),
+      call: (client, runId) => client.moveRun(runId, givenFlags({ version: input.version })),
       text: (run) => `Run ${run.id} continues with version "${run.codeVersion ?? ""}" of ${run.functionId}.`
     })
 ).pipe(
   Command.withDescription(
-    "Move an unfinished run that is pinned to a version of its function to the latest version, for example when no worker has its version any more. " +
-      `The code must be able to continue from its recorded steps. ${many}`
+    "Move an unfinished run that is pinned to a version of its function to another version, for example when no worker has the pinned version any more. " +
+      `The code of the other version must be able to continue from the recorded steps of the run. ${manyRunsText}`
   ),
   Command.withShortDescription("Move a run to another version, or many"),
   Command.withExamples(examples("move", "--function process-order --status waiting"))
@@ -331,7 +343,7 @@ export const remove = Command.make("delete", { runIds, ...filterFlags, ...bulkFl
   act("delete", input)
 ).pipe(
   Command.withDescription(
-    "Delete runs that have ended, with their steps and logs; their events stay, and the newest run of all is not deleted. " +
+    "Delete runs that have ended, with their steps and logs; their events stay. The newest run of all is never deleted. " +
       "Takes ids, or the filters of `runs list`. The runs are counted first, and the command asks before it changes them unless --yes is given."
   ),
   Command.withShortDescription("Delete runs that have ended"),

@@ -7,7 +7,7 @@ import type { CountRunsOptions, RunCount, RunCounts } from "../Client/Client.ts"
 import { countedBy, isTime } from "../Protocol/RunCounts.ts"
 import { listLimit } from "../Limits.ts"
 import { runStatuses } from "../RunStatus.ts"
-import { elapsed, oneLine, print, table } from "./Output.ts"
+import { durationText, oneLine, print, table } from "./Output.ts"
 import { filterFlags, filtersOf } from "./RunList.ts"
 import { callServer } from "./ServerCalls.ts"
 import { textFlag } from "./TextFlag.ts"
@@ -24,7 +24,9 @@ export const count = Command.make(
     ...filterFlags,
     limit: Flag.Int("limit").pipe(
       Flag.withMetavar("N"),
-      Flag.withDescription("How many groups at most; 20 by default, 1000 when grouped by time; at most 1000"),
+      Flag.withDescription(
+        "Maximum number of groups, up to 1000; by default 1000 when grouped by time, and 20 otherwise"
+      ),
       Flag.optional
     ),
     durations: Flag.Boolean("durations").pipe(
@@ -42,7 +44,7 @@ export const count = Command.make(
     const counts = yield* callServer((client) =>
       client.countRuns({
         ...filters,
-        // the server checks the value, and refuses any other
+        // the server refuses a value that is not one of these
         by: by as CountRunsOptions["by"],
         durations,
         timeLimit,
@@ -53,21 +55,21 @@ export const count = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Count runs in groups, the largest first: which customer's runs fail, what a function did last night."
+    "Count runs in groups, the largest group first, or the earliest when grouped by time. This shows, for example, which customer's runs fail, or what a function did last night."
   )
 )
 
 const tableOf = (counts: RunCounts, by: string, durations: boolean): string => {
   const { count, filledBackTo, groupCount, groups, lookedBackTo } = counts
   const statuses = runStatuses.filter((status) => counts.statuses[status] !== undefined)
-  const cells = (name: string, of: RunCount): ReadonlyArray<string> => [
+  const cells = (name: string, counted: RunCount): ReadonlyArray<string> => [
     name,
-    String(of.count),
-    ...(by === "status" ? [] : statuses.map((status) => String(of.statuses[status] ?? 0))),
+    String(counted.count),
+    ...(by === "status" ? [] : statuses.map((status) => String(counted.statuses[status] ?? 0))),
     ...(durations
-      ? of.durations === undefined
+      ? counted.durations === undefined
         ? ["", "", ""]
-        : [of.durations.p50, of.durations.p95, of.durations.max].map(elapsed)
+        : [counted.durations.p50, counted.durations.p95, counted.durations.max].map(durationText)
       : [])
   ]
   const headings = [

@@ -1,4 +1,4 @@
-/** `ironflow runs list`: finds runs, and follows new ones. */
+/** `ironflow runs list`: finds runs, and follows new ones. Also the filter flags of all commands on several runs. */
 import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
@@ -34,7 +34,7 @@ const moment = (name: string, description: string) =>
     `${description}: an ISO time such as 2026-01-31T12:00:00Z, or how long ago, such as 30m, 12h or 7d`
   )
 
-/** The filter flags of commands that act on many runs. */
+/** The filter flags of commands that list runs, count runs, or act on many runs. */
 export const filterFlags = {
   function: textFlag("function").pipe(
     Flag.withMetavar("ID"),
@@ -68,7 +68,7 @@ export const filterFlags = {
   where: text(
     "where",
     "CEL",
-    'Only runs for which this is true, over event, output and error, as in "event.data.amount > 100"; searches all of them'
+    'Only runs for which this expression over event, output and error is true, as in "event.data.amount > 100"; all runs that match the other filters are searched'
   )
 }
 
@@ -90,15 +90,15 @@ interface FilterInput {
 const units: { readonly [unit: string]: number } = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
 
 /** Converts the value of a time flag to the form that the server reads. */
-export const timeOf = (name: string, said: string, now: number): Effect.Effect<string, ValidationError> => {
-  const [, count, unit = ""] = /^(\d{1,9})([smhd])$/.exec(said) ?? []
+export const timeOf = (name: string, value: string, now: number): Effect.Effect<string, ValidationError> => {
+  const [, count, unit = ""] = /^(\d{1,9})([smhd])$/.exec(value) ?? []
   const ago = count === undefined ? undefined : momentOf(now - Number(count) * units[unit]!)
   if (ago !== undefined) return Effect.succeed(new Date(ago).toISOString())
-  return momentOf(said) !== undefined
-    ? Effect.succeed(said)
+  return momentOf(value) !== undefined
+    ? Effect.succeed(value)
     : Effect.fail(
         new ValidationError(
-          `${flagOf(name)} takes how long ago, such as 30m, 12h or 7d, or an ISO time with a valid date, such as 2026-01-31 or 2026-01-31T12:00:00Z, got ${show(said)}`
+          `${flagOf(name)} takes how long ago, such as 30m, 12h or 7d, or an ISO time with a valid date, such as 2026-01-31 or 2026-01-31T12:00:00Z, got ${show(value)}`
         )
       )
 }
@@ -114,16 +114,16 @@ export const filtersOf = (input: FilterInput): Effect.Effect<ListRunsOptions, Va
   Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
     const attributes: Array<readonly [string, string]> = []
-    for (const said of input.attribute) {
-      const at = said.indexOf("=")
+    for (const value of input.attribute) {
+      const at = value.indexOf("=")
       if (at < 1) {
         return yield* new ValidationError(
-          `--attribute takes a path and its value, as in event.data.orderId=o-17, got ${show(said)}`
+          `--attribute takes a path and its value, as in event.data.orderId=o-17, got ${show(value)}`
         )
       }
-      attributes.push([said.slice(0, at), said.slice(at + 1)])
+      attributes.push([value.slice(0, at), value.slice(at + 1)])
     }
-    const some = <A>(name: string, value: Option.Option<A>) =>
+    const memberOf = <A>(name: string, value: Option.Option<A>) =>
       Option.isNone(value) ? {} : { [name]: value.value }
     const time = (name: (typeof timeFilters)[number]) =>
       Option.isNone(input[name])
@@ -136,11 +136,11 @@ export const filtersOf = (input: FilterInput): Effect.Effect<ListRunsOptions, Va
       ...(yield* time("createdTo")),
       ...(yield* time("endedFrom")),
       ...(yield* time("endedTo")),
-      ...some("eventName", input.event),
-      ...some("entityId", input.entity),
-      ...some("idempotencyKey", input.idempotencyKey),
-      ...some("error", input.error),
-      ...some("where", input.where),
+      ...memberOf("eventName", input.event),
+      ...memberOf("entityId", input.entity),
+      ...memberOf("idempotencyKey", input.idempotencyKey),
+      ...memberOf("error", input.error),
+      ...memberOf("where", input.where),
       ...(attributes.length === 0 ? {} : { attributes: Object.fromEntries(attributes) })
     }
   })
@@ -167,7 +167,9 @@ export const list = Command.make(
       Flag.withDefault(10_000)
     ),
     follow: Flag.Boolean("follow").pipe(
-      Flag.withDescription("Then print each new run, on a line of its own. Ctrl-C ends it"),
+      Flag.withDescription(
+        "Then print each run that starts to match, on a line of its own. Ctrl-C stops the command"
+      ),
       Flag.withDefault(false)
     )
   },
@@ -208,8 +210,8 @@ export const list = Command.make(
 )
 
 /**
- * Reads one page. The server stops its search at its own time limit. This asks it to continue, until the page is
- * full or the time limit of the command is reached.
+ * Reads one page. The server stops each search at its own time limit. This function then asks the server to
+ * continue, until the page is full or `timeLimit` milliseconds are over.
  */
 const searchPage = (client: ClientApi<EffectKind>, options: ListRunsOptions, timeLimit: number) =>
   Effect.gen(function* () {
@@ -222,18 +224,18 @@ const searchPage = (client: ClientApi<EffectKind>, options: ListRunsOptions, tim
       page.runs.length < limit &&
       (yield* Clock.currentTimeMillis) - beganAt < timeLimit
     ) {
-      const found = page.runs
-      showProgress(`${found.length} found, searched back to ${page.lookedBackTo}`)
+      const foundRuns = page.runs
+      showProgress(`${foundRuns.length} found, searched back to ${page.lookedBackTo}`)
       const damaged = page.damaged ?? []
       const next: ListRunsResult = yield* client.listRuns({
         ...options,
-        limit: limit - found.length,
+        limit: limit - foundRuns.length,
         cursor: page.nextCursor
       })
       const allDamaged = [...damaged, ...(next.damaged ?? [])]
       page = {
         ...next,
-        runs: [...found, ...next.runs],
+        runs: [...foundRuns, ...next.runs],
         ...(allDamaged.length === 0 ? {} : { damaged: allDamaged })
       }
     }
@@ -241,14 +243,16 @@ const searchPage = (client: ClientApi<EffectKind>, options: ListRunsOptions, tim
   })
 
 /**
- * The relative times among the flags, such as 7d, as flags with absolute times: a cursor needs the same times
- * as the page before.
+ * The flags with a relative time, such as 7d, written with absolute times: the request for the next page must have
+ * the same times as the request for this page.
  */
 const absoluteTimes = (input: FilterInput, filters: ListRunsOptions): string =>
   timeFilters
     .flatMap((name) => {
-      const said = Option.getOrUndefined(input[name])
-      return said === undefined || said === filters[name] ? [] : [` ${flagOf(name)} ${String(filters[name])}`]
+      const value = Option.getOrUndefined(input[name])
+      return value === undefined || value === filters[name]
+        ? []
+        : [` ${flagOf(name)} ${String(filters[name])}`]
     })
     .join("")
 
@@ -288,22 +292,22 @@ const tableOf = (page: ListRunsResult, now: number, times: string): string => {
 }
 
 /** How often new runs are asked for, in milliseconds. */
-const EVERY_MS = 1000
+const POLL_MS = 1000
 /** How many shown runs are remembered, so that none is shown twice. */
 const REMEMBERED = 10_000
 
 /**
- * Shows the newest matching runs, and then each run that matches later. Runs that are older than the oldest
- * of the first ones are left out.
+ * Shows the newest matching runs, and then each run that matches later. Runs that are older than the oldest run
+ * shown at first are left out.
  */
 const follow = (client: Client["Service"], filters: ListRunsOptions, limit: number, json: boolean) =>
   Effect.gen(function* () {
-    const shown = new Set<string>()
+    const shownIds = new Set<string>()
     const show = (runs: ReadonlyArray<Run>) =>
       Effect.forEach(
-        runs.filter(({ id }) => !shown.has(id)).toReversed(),
+        runs.filter(({ id }) => !shownIds.has(id)).toReversed(),
         (run) => {
-          shown.add(run.id)
+          shownIds.add(run.id)
           return Console.log(json ? toJson(run) : lineOf(run))
         },
         { discard: true }
@@ -315,30 +319,30 @@ const follow = (client: Client["Service"], filters: ListRunsOptions, limit: numb
     const options = { ...filters, createdFrom, limit: 1000 }
     return yield* Effect.forever(
       Effect.gen(function* () {
-        yield* Effect.sleep(EVERY_MS)
-        yield* show(yield* keepTrying(unseen(client, options, shown)))
-        for (const id of shown) if (shown.size > REMEMBERED) shown.delete(id)
+        yield* Effect.sleep(POLL_MS)
+        yield* show(yield* keepTrying(readUnseen(client, options, shownIds)))
+        for (const id of shownIds) if (shownIds.size > REMEMBERED) shownIds.delete(id)
       })
     )
   })
 
 /**
- * The newest runs, back to a page whose runs were all shown already: since the last request, more than a page
- * of runs may have started.
+ * Reads the newest runs, page by page, until all runs of a page were shown already: since the last request, more
+ * than a page of runs may have started.
  */
-const unseen = (client: Client["Service"], options: ListRunsOptions, shown: ReadonlySet<string>) =>
+const readUnseen = (client: Client["Service"], options: ListRunsOptions, shownIds: ReadonlySet<string>) =>
   Effect.gen(function* () {
-    const found: Array<Run> = []
+    const foundRuns: Array<Run> = []
     let cursor: string | undefined
     do {
       const page: ListRunsResult = yield* client.listRuns({
         ...options,
         ...(cursor === undefined ? {} : { cursor })
       })
-      found.push(...page.runs)
-      cursor = page.runs.some(({ id }) => !shown.has(id)) ? page.nextCursor : undefined
-    } while (cursor !== undefined && found.length < REMEMBERED)
-    return found
+      foundRuns.push(...page.runs)
+      cursor = page.runs.some(({ id }) => !shownIds.has(id)) ? page.nextCursor : undefined
+    } while (cursor !== undefined && foundRuns.length < REMEMBERED)
+    return foundRuns
   })
 
 const lineOf = (run: Run): string =>

@@ -15,7 +15,7 @@ import { inCommands } from "./InCommands.ts"
 import { lineLevels } from "../LogFields.ts"
 import { formatRecord } from "../LogFormat.ts"
 import { logChoice, logFlags } from "./LogOutput.ts"
-import { durationBetween, fields, oneLine, print, shown, table } from "./Output.ts"
+import { durationBetween, fields, oneLine, print, jsonLine, table } from "./Output.ts"
 import { callServer } from "./ServerCalls.ts"
 import { count } from "./RunCount.ts"
 import { list } from "./RunList.ts"
@@ -56,7 +56,7 @@ const why = clientCommand("why", {
       message,
       ...(facts.length === 0
         ? []
-        : ["", fields(Object.fromEntries(facts.map(([name, fact]) => [name, shown(fact, 1000)])))]),
+        : ["", fields(Object.fromEntries(facts.map(([name, fact]) => [name, jsonLine(fact, 1000)])))]),
       ...(page === undefined
         ? []
         : ["", `${explanation.code}: see ${page} of @ironflow/node for what to do.`])
@@ -80,7 +80,7 @@ const steps = Command.make(
               step.kind,
               step.status,
               String(step.attempt),
-              ...(works(step) ? [lasted(step, now), ""] : ["", lasted(step, now)]),
+              ...(runsCode(step) ? [durationOf(step, now), ""] : ["", durationOf(step, now)]),
               resultOf(step)
             ])
           )
@@ -88,20 +88,20 @@ const steps = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "List the steps of a run: finished ones in the order in which it saw their results, then those that wait and those that run now. TOOK is how long their code ran, WAITED how long the others waited; both count up to now for unfinished ones."
+    "List the steps of a run: the finished steps in the order in which the run saw their results, then the waiting steps, then the running ones. TOOK is how long the code of a step ran. WAITED is how long a sleep, a wait, an invocation or a step before its next attempt has waited. Both count up to now for unfinished steps."
   )
 )
 
-/** How long the step took, or how long ago it started. */
-const lasted = ({ endedAt, startedAt }: RunStep, now: number): string =>
+/** How long the step took, or how long ago an unfinished step started. */
+const durationOf = ({ endedAt, startedAt }: RunStep, now: number): string =>
   durationBetween(startedAt, endedAt, now)
 
-/** Whether the code of the step runs now, or has run from its start to its end. */
-const works = ({ kind, status }: RunStep): boolean =>
+/** Whether the duration of the step is the time in which its code ran, and not a time in which it waited. */
+const runsCode = ({ kind, status }: RunStep): boolean =>
   status !== "waiting" && (kind === "run" || kind === "tx" || kind === "compensate")
 
 const audit = clientCommand("audit", {
-  about: "List the recorded history of a run, if its function keeps one.",
+  about: "List the recorded history of a run, if its function has `recording: true`.",
   takes: { runId },
   call: (client, { runId }) => client.getRunAudit(runId),
   json: (events) => ({ events }),
@@ -110,7 +110,7 @@ const audit = clientCommand("audit", {
       ? "Nothing is recorded: the function of the run does not have `recording: true`, or the record has expired."
       : table(
           ["AT", "WHAT", "STEP", "DETAILS"],
-          events.map(({ at, details, stepName, type }) => [at, type, stepName ?? "", shown(details, 120)])
+          events.map(({ at, details, stepName, type }) => [at, type, stepName ?? "", jsonLine(details, 120)])
         )
 })
 
@@ -154,7 +154,7 @@ const resultOf = (step: RunStep): string => {
   if (step.error !== undefined) return thrownLine(step.error, 80)
   if (step.status === "running") return progressLine(step)
   if (step.status === "waiting") return step.dueAt === undefined ? "" : `until ${step.dueAt}`
-  return shown(step.output)
+  return jsonLine(step.output)
 }
 
 /** The reported progress of the step, and the worker that runs it. */
@@ -172,18 +172,18 @@ const patch = Command.make(
       Argument.withDescription("The id of the step, as `runs steps --json` shows it: <run id>:<name>:<n>")
     ),
     output: Argument.String("output").pipe(
-      Argument.withDescription("Its new output as JSON, or - to read it from standard input")
+      Argument.withDescription("The new output of the step as JSON, or - to read it from standard input")
     ),
     reason
   },
   Effect.fnUntraced(function* ({ stepId, output, reason }) {
     const value = yield* readData(output)
     yield* callServer((client) => client.patchStep(stepId, value, Option.getOrUndefined(reason)))
-    yield* print({ stepId, output: value }, () => `Step ${stepId} now has this output: ${shown(value)}`)
+    yield* print({ stepId, output: value }, () => `Step ${stepId} now has this output: ${jsonLine(value)}`)
   })
 ).pipe(
   Command.withDescription(
-    "Replace the output of a step that has finished, or finish one that has not. A paused run stays paused."
+    "Replace the output of a step that has finished, or finish an unfinished step with this output. A paused run stays paused."
   )
 )
 
@@ -193,8 +193,7 @@ const printRun = (run: Run) =>
       run: run.id,
       function: run.functionId,
       status: run.status,
-      // The attempt of the function; its steps have retries of their own. It is shown once the function was
-      // retried.
+      // how often the function as a whole was tried, if more than once; `runs steps` shows the attempts of steps
       attempt: run.attempt > 1 ? `${run.attempt} of ${run.maxAttempts}` : undefined,
       event: run.eventId,
       parent: run.parentRunId,
@@ -207,8 +206,8 @@ const printRun = (run: Run) =>
       "ended after": durationBetween(run.createdAt, run.endedAt) || undefined,
       erased: run.erasedAt,
       paused: run.pauseReason === undefined ? undefined : oneLine(inCommands(run.pauseReason, run.id)),
-      input: run.input === undefined ? undefined : shown(run.input, 2000),
-      output: run.output === undefined ? undefined : shown(run.output, 2000),
+      input: run.input === undefined ? undefined : jsonLine(run.input, 2000),
+      output: run.output === undefined ? undefined : jsonLine(run.output, 2000),
       error:
         run.error === undefined ? undefined : [errorLine(run.error), ...placeLines(run.error)].join("\n"),
       code: run.error?.code

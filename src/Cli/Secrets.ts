@@ -33,13 +33,14 @@ const set = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Store a secret or replace its value, which is read from standard input or asked for."
+    "Store a secret, or replace the value of one. The command reads the value from standard input, or asks for it on a terminal."
   ),
   Command.withExamples([{ command: "ironflow secrets set STRIPE_KEY < key.txt" }])
 )
 
 /**
- * Reads the value. From standard input it removes a line break at the end, which the terminal or editor adds.
+ * Reads the value, from a prompt on a terminal or from standard input. Removes the line break at the end of
+ * standard input, since most commands and editors add one.
  */
 const readValue = (name: string) =>
   process.stdin.isTTY

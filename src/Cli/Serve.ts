@@ -1,4 +1,4 @@
-/** `ironflow serve`: an engine for clients and workers of other processes. */
+/** `ironflow serve`: runs an engine for clients and workers in other processes. */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -39,9 +39,9 @@ export const consoleFlags = {
   )
 }
 
-/** The URL of the console, for people. Behind a proxy only its path is known. */
-export const shownConsole = (url: string): string =>
-  url.startsWith("/") ? `at the address of your proxy, with ${url} behind it` : url
+/** Where the console is, for people: its URL. Behind a proxy only the path of the console is known. */
+export const consolePlace = (url: string): string =>
+  url.startsWith("/") ? `at the address of your proxy, followed by ${url}` : url
 
 /** The console option from the flags. */
 export const consoleOf = (flags: {
@@ -62,14 +62,14 @@ const readMode = (text: Option.Option<string>): Effect.Effect<number | undefined
   })
 
 /**
- * Begins to refuse new calls, and waits before the engine stops, so that load balancers can send calls
- * elsewhere.
+ * Makes the engine report that it is not ready, and waits before the engine stops, so that load balancers can
+ * send calls elsewhere. The engine still answers calls meanwhile. A signal ends the wait.
  */
 const drainFor = (ms: number, begin: Effect.Effect<void>): Effect.Effect<void> =>
   begin.pipe(
     Effect.andThen(
       Console.error(
-        `The engine answers for ${formatExactDuration(ms)} more, and reports that it is not ready. Another Ctrl-C or SIGTERM ends it now.`
+        `The engine answers for ${formatExactDuration(ms)} more, and reports that it is not ready. Another Ctrl-C or SIGTERM stops the engine at once.`
       )
     ),
     Effect.andThen(Effect.raceFirst(Effect.sleep(ms), nextSignal))
@@ -122,13 +122,15 @@ export const serve = Command.make(
     ...hookFlags,
     leaseTerm: textFlag("lease-term").pipe(
       Flag.withMetavar("TIME"),
-      Flag.withDescription("How long a worker may be silent before its runs go to others; 15s by default"),
+      Flag.withDescription(
+        "How long a worker may be silent before its runs go to other workers; 15s by default"
+      ),
       Flag.withDefault("15s")
     ),
     drain: textFlag("drain").pipe(
       Flag.withMetavar("TIME"),
       Flag.withDescription(
-        "How long to keep answering after a signal, while it reports that it is not ready; 0 by default"
+        "How long the engine still answers after a signal, while it reports that it is not ready; 0 by default"
       ),
       Flag.optional
     ),
@@ -140,14 +142,14 @@ export const serve = Command.make(
     keepEvents: textFlag("keep-events").pipe(
       Flag.withMetavar("TIME"),
       Flag.withDescription(
-        "How long events are kept that are in no entity stream and that nothing needs any more; forever by default"
+        "How long to keep events that are in no entity stream and that nothing needs any more; forever by default"
       ),
       Flag.optional
     ),
     maxEventsSize: textFlag("max-events-size").pipe(
       Flag.withMetavar("SIZE"),
       Flag.withDescription(
-        "How much data of the events in no entity stream is kept, the newest first; no limit by default"
+        "How much data to keep of events that are in no entity stream; the oldest events are deleted first. No limit by default"
       ),
       Flag.optional
     ),
@@ -158,18 +160,22 @@ export const serve = Command.make(
     ),
     maxTopicSize: textFlag("max-topic-size").pipe(
       Flag.withMetavar("SIZE"),
-      Flag.withDescription("How much data each topic keeps, the newest messages first; 256MiB by default"),
+      Flag.withDescription(
+        "How much data each topic keeps; the oldest messages are deleted first. 256MiB by default"
+      ),
       Flag.optional
     ),
     corsOrigins: textFlag("cors-origin").pipe(
       Flag.withMetavar("ORIGIN"),
-      Flag.withDescription("An origin of another host whose pages may call the engine; may be repeated"),
+      Flag.withDescription(
+        "Another origin whose pages may call the engine, such as https://shop.example.com; may be repeated"
+      ),
       Flag.atLeast(0)
     ),
     allowedHosts: textFlag("allowed-host").pipe(
       Flag.withMetavar("NAME"),
       Flag.withDescription(
-        "A name under which browsers reach the engine, besides localhost and addresses; may be repeated"
+        "A host name under which browsers reach the engine, besides localhost and IP addresses; may be repeated"
       ),
       Flag.atLeast(0)
     ),
@@ -205,8 +211,8 @@ export const serve = Command.make(
   }) {
     const { json } = yield* ironflow
     const mode = yield* readMode(fileMode)
-    const given = yield* databaseOf({ data, databaseSchema, databaseUrl })
-    if (given === undefined && Option.isSome(databasePoolSize)) {
+    const postgres = yield* databaseOf({ data, databaseSchema, databaseUrl })
+    if (postgres === undefined && Option.isSome(databasePoolSize)) {
       return yield* Effect.fail(
         new ValidationError(
           "--database-pool-size is about connections to Postgres: give --database-url too, or set IRONFLOW_DATABASE_URL"
@@ -214,9 +220,9 @@ export const serve = Command.make(
       )
     }
     const database =
-      given === undefined || Option.isNone(databasePoolSize)
-        ? given
-        : { ...given, poolSize: databasePoolSize.value }
+      postgres === undefined || Option.isNone(databasePoolSize)
+        ? postgres
+        : { ...postgres, poolSize: databasePoolSize.value }
     const keep: RetentionOptions = {
       ...Option.match(keepRuns, { onNone: () => ({}), onSome: (keepRuns) => ({ keepRuns }) }),
       ...Option.match(keepEvents, { onNone: () => ({}), onSome: (keepEvents) => ({ keepEvents }) }),
@@ -252,7 +258,7 @@ export const serve = Command.make(
                 keysRequired: engine.access.required
               })
             : `Ironflow listens at ${server.url}, data in ${where}. Ctrl-C stops it.\n` +
-                (server.consoleUrl === undefined ? "" : `Its console: ${shownConsole(server.consoleUrl)}\n`) +
+                (server.consoleUrl === undefined ? "" : `Its console: ${consolePlace(server.consoleUrl)}\n`) +
                 (engine.access.required
                   ? "Every call needs an API key."
                   : "There are no API keys: the engine answers everybody who can reach it. `ironflow apikeys create` makes a key.")
@@ -263,8 +269,8 @@ export const serve = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Run the engine for clients and workers elsewhere. Secrets need IRONFLOW_MASTER_KEY: 32 bytes in base64 or hex. " +
-      "Requests to push endpoints are signed with IRONFLOW_SIGNING_KEY, those to hooks with IRONFLOW_HOOK_SECRET."
+    "Run the engine for clients and workers in other processes. Secrets need IRONFLOW_MASTER_KEY: 32 bytes in base64 or hex. " +
+      "Requests to push endpoints are signed with IRONFLOW_SIGNING_KEY, and requests to hooks with IRONFLOW_HOOK_SECRET."
   ),
   Command.withShortDescription("Run the engine"),
   Command.withExamples([

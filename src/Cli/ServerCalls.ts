@@ -1,4 +1,4 @@
-/** How commands call a server: with the public client. */
+/** How commands call a server: with the public client, or with single requests where the client has no method. */
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
@@ -24,7 +24,7 @@ export const server = Effect.flatMap(serverOptions, (options) =>
   })
 )
 
-/** Sends single requests to that server. */
+/** Sends single requests to the server that the flags name. */
 const connection = Effect.flatMap(server, connect)
 
 /** Makes a call of the client to the server that the flags name. */
@@ -42,7 +42,7 @@ export const provideServer = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.gen(function* () {
     const options = yield* serverOptions
     const { send } = yield* connection
-    // This request shows a connection error at once; the client would first retry for seconds.
+    // This request fails at once when the server cannot be reached. The client would first retry for seconds.
     yield* send({ method: "GET", path: restHealth.path, what: "The command" })
     return yield* Effect.provide(effect, ClientHttp.layer(options))
   }).pipe(Effect.provide(FetchHttpClient.layer))

@@ -9,9 +9,9 @@ import type { IronflowError } from "../Errors.ts"
 import { CommandError } from "./CommandError.ts"
 import type { ExpectedVersion } from "../ExpectedVersion.ts"
 import { readData } from "./Emit.ts"
-import { fields, oneLine, print, shown, table } from "./Output.ts"
+import { fields, oneLine, print, jsonLine, table } from "./Output.ts"
 import { provideServer } from "./ServerCalls.ts"
-import { commandsOf, given } from "./OneCallCommands.ts"
+import { commandsOf, givenFlags } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
 const streamsCommand = commandsOf(Streams)
@@ -22,7 +22,7 @@ const callStreams = <A, E>(call: (streams: StreamsService) => Effect.Effect<A, E
   provideServer(Effect.flatMap(Streams, call))
 
 const list = streamsCommand("list", {
-  about: "List entity streams by entity id.",
+  about: "List the entity streams, in the order of their entity ids.",
   takes: {
     type: textFlag("type").pipe(
       Flag.withMetavar("TYPE"),
@@ -44,7 +44,7 @@ const list = streamsCommand("list", {
     streams.listStreams({
       limit,
       offset,
-      ...given({ entityType: type })
+      ...givenFlags({ entityType: type })
     }),
   text: (page, { offset }) => {
     if (page.streams.length === 0) return "There are no such streams."
@@ -68,7 +68,9 @@ const read = streamsCommand("read", {
     entityId,
     from: Flag.Int("from").pipe(
       Flag.withMetavar("VERSION"),
-      Flag.withDescription("The version to begin at; the first event, or with --backward the last"),
+      Flag.withDescription(
+        "The version to begin at; by default the first event, or the last with --backward"
+      ),
       Flag.withDefault(0)
     ),
     limit: Flag.Int("limit").pipe(
@@ -90,7 +92,7 @@ const read = streamsCommand("read", {
       String(event.entityVersion),
       event.timestamp,
       event.name,
-      shown(event.data, 120)
+      jsonLine(event.data, 120)
     ])
     const events = table(["VERSION", "AT", "EVENT", "DATA"], rows)
     return rows.length === result.totalCount
@@ -103,14 +105,14 @@ const info = streamsCommand("info", {
   about: "Show the entity type and the version of a stream.",
   takes: { entityId },
   call: (streams, { entityId }) => streams.getInfo(entityId),
-  text: (found) =>
+  text: (stream) =>
     fields({
-      entity: found.entityId,
-      type: found.entityType,
-      version: String(found.version),
-      events: String(found.eventCount),
-      created: found.createdAt,
-      updated: found.updatedAt
+      entity: stream.entityId,
+      type: stream.entityType,
+      version: String(stream.version),
+      events: String(stream.eventCount),
+      created: stream.createdAt,
+      updated: stream.updatedAt
     })
 })
 
@@ -120,17 +122,19 @@ const append = Command.make(
     entityId,
     event: Argument.String("event").pipe(Argument.withDescription("The event's name, such as item.added")),
     data: Argument.String("data").pipe(
-      Argument.withDescription("Its data as JSON, or - to read it from standard input; {} when left out"),
+      Argument.withDescription(
+        "The event's data as JSON, or - to read it from standard input; {} when left out"
+      ),
       Argument.withDefault("{}")
     ),
     type: textFlag("type").pipe(
       Flag.withMetavar("TYPE"),
-      Flag.withDescription("What the entity is, such as order")
+      Flag.withDescription("The type of the entity, such as order")
     ),
     expectedVersion: textFlag("expected-version").pipe(
       Flag.withMetavar("VERSION"),
       Flag.withDescription(
-        "Append only if the stream is at this version: a number, NO_STREAM or STREAM_EXISTS"
+        "Append only if the stream is at this version: a number, NO_STREAM (no stream yet) or STREAM_EXISTS (any version)"
       ),
       Flag.optional
     ),
@@ -154,14 +158,14 @@ const append = Command.make(
         { name: input.event, data, entityType: input.type },
         {
           ...(expected === undefined ? {} : { expectedVersion: expected }),
-          ...given({ idempotencyKey: input.idempotencyKey, version: input.eventVersion })
+          ...givenFlags({ idempotencyKey: input.idempotencyKey, version: input.eventVersion })
         }
       )
     )
     yield* print(
       appended,
       () =>
-        `Appended ${input.event} to stream ${oneLine(input.entityId)} as ${appended.eventId}. It is at version ${appended.entityVersion}.`
+        `Appended ${input.event} to stream ${oneLine(input.entityId)} as ${appended.eventId}. The stream is at version ${appended.entityVersion}.`
     )
   })
 ).pipe(
@@ -182,7 +186,7 @@ const readExpected = (
     ? Effect.succeed(Number(value))
     : Effect.fail(
         new CommandError(
-          `--expected-version must be an integer, at least 0, or NO_STREAM or STREAM_EXISTS, got ${shown(value)}`,
+          `--expected-version must be an integer, at least 0, or NO_STREAM or STREAM_EXISTS, got ${jsonLine(value)}`,
           { code: "USAGE" }
         )
       )

@@ -1,4 +1,4 @@
-/** `ironflow subscribe`: prints events as they happen, until a signal ends it. */
+/** `ironflow subscribe`: prints events as they happen, until a signal ends the command. */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
@@ -10,15 +10,15 @@ import * as Flag from "effect/cli/Flag"
 import * as ClientHttp from "../Client/HttpServices.ts"
 import { type Delivered, Subscriptions } from "../Client/Subscriptions.ts"
 import { ironflow, serverOptions } from "./Ironflow.ts"
-import { oneLine, shown } from "./Output.ts"
-import { given } from "./OneCallCommands.ts"
+import { oneLine, jsonLine } from "./Output.ts"
+import { givenFlags } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
 
 export const subscribe = Command.make(
   "subscribe",
   {
     pattern: Argument.String("pattern").pipe(
-      Argument.withDescription("Such as events:order.*, topic:news or system.run.>")
+      Argument.withDescription("What to subscribe to, such as events:order.*, topic:news or system.run.>")
     ),
     replay: Flag.Int("replay").pipe(
       Flag.withMetavar("N"),
@@ -32,7 +32,9 @@ export const subscribe = Command.make(
     ),
     group: textFlag("group").pipe(
       Flag.withMetavar("NAME"),
-      Flag.withDescription("Share the events with the other members of this group; printed ones are acked"),
+      Flag.withDescription(
+        "Share the events with the other members of this consumer group; printed events are acked"
+      ),
       Flag.optional
     )
   },
@@ -44,23 +46,23 @@ export const subscribe = Command.make(
       stream(pattern, {
         replay,
         includeMetadata: true,
-        ...given({ filter }),
+        ...givenFlags({ filter }),
         ...Option.match(group, {
           onNone: () => ({}),
-          // whatever mode the group itself has, an event counts as handled when it is printed
+          // whatever the ack mode of the group is, an event counts as handled when it is printed
           onSome: (consumerGroup) => ({ consumerGroup, ackMode: "auto" as const })
         })
       }),
-      (event) => Console.log(json ? JSON.stringify(plain(event)) : line(event))
+      (event) => Console.log(json ? JSON.stringify(printedMembers(event)) : line(event))
     )
   }, Effect.provide(FetchHttpClient.layer))
 ).pipe(
-  Command.withDescription("Print events as they happen. Ctrl-C ends it."),
+  Command.withDescription("Print events as they happen. Ctrl-C stops the command."),
   Command.withShortDescription("Print events as they happen"),
   Command.withExamples([{ command: "ironflow subscribe 'events:order.*' --replay 10" }])
 )
 
-const plain = ({ data, eventId, meta, topic }: Delivered) => ({ topic, eventId, data, meta })
+const printedMembers = ({ data, eventId, meta, topic }: Delivered) => ({ topic, eventId, data, meta })
 
 const line = ({ data, meta, topic }: Delivered): string =>
-  `${meta?.timestamp ?? ""}  ${oneLine(topic)}  ${shown(data, 1000)}`
+  `${meta?.timestamp ?? ""}  ${oneLine(topic)}  ${jsonLine(data, 1000)}`

@@ -1,4 +1,4 @@
-/** A flag for a text that must not be blank: a blank one comes from an unset variable of a script. */
+/** A flag for a text that must not be blank: a blank text mostly comes from an unset variable of a script. */
 import * as Flag from "effect/cli/Flag"
 
 export const textFlag = (name: string): Flag.Flag<string> =>

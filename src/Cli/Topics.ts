@@ -1,4 +1,4 @@
-/** `ironflow topics` and `ironflow publish`: messages to subscribers. */
+/** `ironflow topics` lists topics, and `ironflow publish` publishes a message to one. */
 import * as Effect from "effect/Effect"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
@@ -46,7 +46,7 @@ export const publish = Command.make(
     yield* print(result, () => `Published ${result.eventId} to ${input.topic}.`)
   })
 ).pipe(
-  Command.withDescription("Publish a message to a topic. It starts no function."),
+  Command.withDescription("Publish a message to a topic. Messages start no functions."),
   Command.withShortDescription("Publish a message"),
   Command.withExamples([{ command: `ironflow publish notifications '{"userId":"123"}'` }])
 )

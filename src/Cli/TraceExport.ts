@@ -1,7 +1,7 @@
 /**
  * Sends the spans of a command to an OTLP receiver, configured by the variables of OpenTelemetry
- * (`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_SERVICE_NAME` ...). When the receiver is down or slow, only spans are
- * lost: a request times out after five seconds, its spans are dropped, and sending resumes a minute later.
+ * (`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_SERVICE_NAME` ...). A receiver that is down or slow only costs spans: a
+ * request times out after five seconds, its spans are dropped, and sending resumes a minute later.
  */
 import type * as Config from "effect/Config"
 import * as ConfigProvider from "effect/ConfigProvider"
@@ -36,7 +36,7 @@ const layerReceiver = Layer.effect(
           if (isAway) return Effect.void
           isAway = true
           return Effect.logWarning(
-            `Traces cannot be sent to ${url}, and are dropped until it accepts them; everything else works. Check OTEL_EXPORTER_OTLP_ENDPOINT`,
+            `Traces cannot be sent to ${url}, and are dropped until the receiver accepts them; everything else works. Check OTEL_EXPORTER_OTLP_ENDPOINT`,
             cause
           )
         })
@@ -52,7 +52,7 @@ export const make = (): Layer.Layer<never> =>
   }).pipe(
     Layer.provide(OtlpSerialization.layerJson),
     Layer.provide(layerReceiver),
-    // a named receiver is enough to send spans, unless the variables disable them
+    // naming a receiver turns the export on, unless OTEL_TRACES_EXPORTER turns it off
     Layer.provide(
       ConfigProvider.layer(ConfigProvider.fromEnv({ env: { OTEL_TRACES_EXPORTER: "otlp", ...process.env } }))
     ),

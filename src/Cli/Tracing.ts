@@ -1,6 +1,6 @@
 /**
- * Exports the spans of a command when an environment variable names a receiver. Without one, no code for it
- * is loaded.
+ * Exports the spans of a command when an environment variable names a receiver. Without a receiver, the code of
+ * the export is not loaded.
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"

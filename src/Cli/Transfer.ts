@@ -1,4 +1,4 @@
-/** `ironflow export` and `ironflow import`: copies a database file to Postgres, and back. */
+/** `ironflow export` and `ironflow import`: copy a database file to Postgres, or a database on Postgres to a file. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Command from "effect/cli/Command"
@@ -11,7 +11,7 @@ import { print } from "./Output.ts"
 import { fileArgument } from "./FileArgument.ts"
 import { textFlag } from "./TextFlag.ts"
 
-const local = Effect.promise(() => import("../Engine/Store/Transfer/Transfer.ts"))
+const loadTransfer = Effect.promise(() => import("../Engine/Store/Transfer/Transfer.ts"))
 
 const placeOf = ({ data, databaseSchema, databaseUrl }: Parameters<typeof databaseOf>[0]) =>
   Effect.flatMap(
@@ -23,7 +23,7 @@ const placeOf = ({ data, databaseSchema, databaseUrl }: Parameters<typeof databa
           ? Effect.succeed({ filename: data.value })
           : Effect.fail(
               new ValidationError(
-                "Name the database: give its file with --data, or --database-url or IRONFLOW_DATABASE_URL"
+                "Name the database: give its file with --data, or its URL with --database-url or IRONFLOW_DATABASE_URL"
               )
             )
   )
@@ -39,20 +39,20 @@ export const exportAll = Command.make(
     ),
     ...databaseFlags
   },
-  Effect.fnUntraced(function* ({ file, ...where }) {
-    const place = yield* placeOf(where)
-    const { exportStore } = yield* local
+  Effect.fnUntraced(function* ({ file, ...flags }) {
+    const place = yield* placeOf(flags)
+    const { exportStore } = yield* loadTransfer
     const info = yield* exportStore(place, file)
     yield* print(
       { filename: file, ...info },
       () =>
         `${file} has everything as it was at ${info.madeAt}: ${info.rows} rows, ${formatSize(info.bytes)}. ` +
-        "Changes of the database after that time are not in it. Keep the file as safe as the database."
+        "Later changes of the database are not in the file. Keep the file as safe as the database."
     )
   })
 ).pipe(
   Command.withDescription(
-    "Write all that a database has at this moment to a new file of lines, which `ironflow import` reads into another database: from a file to Postgres, and back."
+    "Write all that a database has at this moment to a new file of JSON lines, which `ironflow import` reads into another database. This moves data from a database file to Postgres, or back."
   ),
   Command.withShortDescription("Write everything, to move it to another database"),
   Command.withExamples([
@@ -72,19 +72,19 @@ export const importAll = Command.make(
     ),
     ...databaseFlags
   },
-  Effect.fnUntraced(function* ({ file, ...where }) {
-    const place = yield* placeOf(where)
-    const { importStore } = yield* local
+  Effect.fnUntraced(function* ({ file, ...flags }) {
+    const place = yield* placeOf(flags)
+    const { importStore } = yield* loadTransfer
     const info = yield* importStore(file, place)
     yield* print(
       { filename: file, ...info },
       () =>
-        `All of ${file} was imported, as it was at ${info.madeAt}: ${info.rows} rows. An engine that is started there continues its runs.`
+        `All of ${file} was imported, as it was at ${info.madeAt}: ${info.rows} rows. An engine that is started on this database continues the runs.`
     )
   })
 ).pipe(
   Command.withDescription(
-    "Fill an empty database from a file that `ironflow export` has written, completely or not at all: a new file, or a schema on Postgres without rows."
+    "Fill an empty database from a file that `ironflow export` has written, completely or not at all. The database is a new file, or a schema on Postgres without rows."
   ),
   Command.withShortDescription("Fill an empty database from an export"),
   Command.withExamples([

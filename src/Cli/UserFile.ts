@@ -6,12 +6,12 @@ import { CommandError } from "./CommandError.ts"
 /** Throws an `IronflowError` with code `MODULE_NOT_FOUND` when there is no such file. */
 export const checkFile = (file: string): void => {
   const absolute = path.resolve(file)
-  const found = statSync(absolute, { throwIfNoEntry: false })
-  if (found?.isFile() === true) return
+  const stats = statSync(absolute, { throwIfNoEntry: false })
+  if (stats?.isFile() === true) return
   const problem =
-    found === undefined
+    stats === undefined
       ? `There is no file ${file} (${absolute})`
-      : `${file} is ${found.isDirectory() ? "a folder" : "not a file"}`
+      : `${file} is ${stats.isDirectory() ? "a folder" : "not a file"}`
   throw new CommandError(`${problem}: name the file that exports your functions`, {
     code: "MODULE_NOT_FOUND"
   })

@@ -1,9 +1,9 @@
 /**
  * Loads the functions and projections that a user's file exports, in TypeScript or JavaScript.
  *
- * Node itself strips the types. Hooks of Node do the rest: `./orders.js` finds `orders.ts`, since TypeScript
- * requires imports to be written so; and a file with `import` and `export` is an ES module whatever the nearest
- * `package.json` says.
+ * Node itself strips the types. Hooks of Node do the rest: an import of `./orders.js` finds `orders.ts`, since
+ * TypeScript projects often import a file under the name that it has after compilation; and a file with `import`
+ * or `export` is an ES module whatever the nearest `package.json` says.
  */
 import { readFileSync } from "node:fs"
 import Module from "node:module"
@@ -44,7 +44,7 @@ export const loadDefinitions = async (file: string): Promise<Definitions> => {
   // every CommonJS module has these two names
   const names = Object.keys(exports).filter((name) => name !== "default" && name !== "module.exports")
   throw new CommandError(
-    `${file} exports no functions${names.length === 0 ? "" : ` (only ${names.join(", ")})`}. It must export what createFunction() or ` +
+    `${file} exports no functions and no projections${names.length === 0 ? "" : ` (only ${names.join(", ")})`}. It must export what createFunction() or ` +
       'IronflowFunction.make() returned: `export const processOrder = createFunction({ id: "process-order", ... }, ...)`, ' +
       "or an array of such functions",
     { code: "NO_FUNCTIONS" }
@@ -72,15 +72,15 @@ class Sources {
   readonly #files: Array<string> = []
 
   registerHooks(): void {
-    // A runtime without these hooks loads TypeScript in its own way. `Module.` is used since a named import
-    // would fail there when this file is loaded.
+    // A runtime without `registerHooks` loads TypeScript in its own way. There a named import of `registerHooks`
+    // would fail when this file is loaded, so it is a member of `Module` here.
     Module.registerHooks?.({
       resolve: (specifier, context, next) => {
         try {
           return next(specifier, context)
         } catch (error) {
           const typescript = specifier.replace(/\.([cm]?)js$/, ".$1ts")
-          if (!isOwn(context.parentURL) || !/^[./]|^file:/.test(specifier) || typescript === specifier)
+          if (!isUserFile(context.parentURL) || !/^[./]|^file:/.test(specifier) || typescript === specifier)
             throw error
           try {
             return next(typescript, context)
@@ -91,7 +91,7 @@ class Sources {
         }
       },
       load: (url, context, next) => {
-        if (!isOwn(url) || !/\.[jt]s$/.test(url)) return next(url, context)
+        if (!isUserFile(url) || !/\.[jt]s$/.test(url)) return next(url, context)
         this.#files.push(url)
         const isModule = context.format === "module" || context.format === "module-typescript"
         if (isModule || !hasModuleSyntax(readFileSync(fileURLToPath(url), "utf8"))) return next(url, context)
@@ -101,15 +101,15 @@ class Sources {
   }
 
   /** Returns a loaded file that has a decorator, which JavaScript does not support yet. */
-  withDecorator(): string | undefined {
-    const found = this.#files.find(
+  findDecorated(): string | undefined {
+    const decoratedUrl = this.#files.find(
       (url) => TYPESCRIPT.test(url) && /^\s*@[A-Za-z_$]/m.test(readFileSync(fileURLToPath(url), "utf8"))
     )
-    return found === undefined ? undefined : shownPath(found)
+    return decoratedUrl === undefined ? undefined : shownPath(decoratedUrl)
   }
 }
 
-const isOwn = (url: string | undefined): boolean =>
+const isUserFile = (url: string | undefined): boolean =>
   url !== undefined && url.startsWith("file:") && !url.includes("/node_modules/")
 
 const hasModuleSyntax = (source: string): boolean => /^\s*(?:import\b(?!\s*\()|export\b)/m.test(source)
@@ -125,12 +125,12 @@ const cannotLoad = (file: string, error: unknown, sources: Sources): IronflowErr
   const place = placeIn(error)
   const at = place === undefined ? "" : ` at ${place}`
   if (code === "ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX") {
-    return invalid(`${file} cannot be loaded: ${message}${at}. ${TSX}`, error)
+    return invalid(`${file} cannot be loaded: ${message}${at}. ${NEEDS_TSX}`, error)
   }
-  const decorated = error instanceof SyntaxError && at === "" ? sources.withDecorator() : undefined
+  const decorated = error instanceof SyntaxError && at === "" ? sources.findDecorated() : undefined
   if (decorated !== undefined) {
     return invalid(
-      `${file} cannot be loaded: ${decorated} uses decorators, or has a syntax error. ${TSX}`,
+      `${file} cannot be loaded: ${decorated} uses decorators, or has a syntax error. ${NEEDS_TSX}`,
       error
     )
   }
@@ -139,12 +139,12 @@ const cannotLoad = (file: string, error: unknown, sources: Sources): IronflowErr
     code === "ERR_MODULE_NOT_FOUND"
       ? message.includes("package")
         ? ". Install it with npm"
-        : ". Imports of your own files carry their ending: ./orders.ts, or ./orders.js"
+        : ". Import your own files with their ending: ./orders.ts, or ./orders.js"
       : ""
   return invalid(`${file} cannot be loaded: ${name}${message}${at}${advice}`, error)
 }
 
-const TSX =
+const NEEDS_TSX =
   "Node only removes types: enums, namespaces, parameter properties and decorators need more. " +
   'Do without them, or install tsx and run with NODE_OPTIONS="--import tsx"'
 
@@ -152,13 +152,13 @@ const invalid = (message: string, cause: unknown): IronflowError =>
   new CommandError(message, { code: "MODULE_INVALID", cause })
 
 /**
- * Where in the user's files the error occurred, as `file:line`. `undefined` when its stack names none of
- * them.
+ * Where in the user's files the error occurred, as `file:line`. `undefined` when the stack of the error names none
+ * of the user's files.
  */
 const placeIn = (error: unknown): string | undefined => {
   const stack = error instanceof Error ? (error.stack ?? "") : ""
   for (const [, url, line] of stack.matchAll(/(file:\/\/[^\s()]+?):(\d+)/g)) {
-    if (isOwn(url) && url !== import.meta.url) return `${shownPath(url!)}:${line}`
+    if (isUserFile(url) && url !== import.meta.url) return `${shownPath(url!)}:${line}`
   }
   return undefined
 }

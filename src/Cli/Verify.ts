@@ -51,19 +51,19 @@ export const verify = Command.make(
   Effect.fnUntraced(function* ({ data, file, run }) {
     const { functions } = yield* Effect.tryPromise({
       try: async () => {
-        // imported here, so that the command can load and report a Node that is too old
+        // imported here, since this module cannot be loaded by a Node that is too old, which the command reports
         const { loadDefinitions } = await import("./UserModule.ts")
         return loadDefinitions(file)
       },
       catch: toError
     })
-    const found = yield* histories(data, Option.getOrUndefined(run))
+    const recorded = yield* histories(data, Option.getOrUndefined(run))
     // imported here, since other commands run no handlers
     const { verifyUntyped } = yield* Effect.promise(() => import("../Testing/Verify.ts"))
     const divergences: Array<Divergence> = []
     const unknown: Array<string> = []
     const needServices: Array<{ readonly runId: string; readonly message: string }> = []
-    for (const history of found) {
+    for (const history of recorded) {
       const { runId } = history
       const divergence = yield* Effect.catch(verifyUntyped(history, functions), (error) => {
         if (error instanceof FunctionNotFoundError) unknown.push(runId)
@@ -72,15 +72,15 @@ export const verify = Command.make(
       })
       if (divergence !== undefined) divergences.push(divergence)
     }
-    const verified = found.length - unknown.length - needServices.length
+    const verified = recorded.length - unknown.length - needServices.length
     yield* print({ verified, divergences, withoutFunction: unknown, needServices }, () =>
       [
         ...[...divergences, ...needServices].map(({ message }) => oneLine(message)),
-        `${runs(verified)} verified, ${divergences.length} diverged` +
+        `${runs(verified)} verified, of which ${divergences.length} diverged` +
           (needServices.length === 0 ? "" : `; ${needServices.length} not verified, see above`) +
           (unknown.length === 0
             ? "."
-            : `; ${unknown.length} skipped, whose functions ${file} does not export.`)
+            : `; ${unknown.length} skipped, since ${file} does not export their functions.`)
       ].join("\n")
     )
     if (divergences.length > 0) {
@@ -99,7 +99,7 @@ export const verify = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Replay the unfinished runs of a database against the functions of a file. Exits with 1 when they diverge, or when an Effect handler needs services that only your own program has."
+    "Replay the unfinished runs of a database against the functions of a file. Exits with 1 when a run diverges, or when an Effect handler needs services that only your own program has."
   ),
   Command.withShortDescription("Check changed code against recorded runs")
 )

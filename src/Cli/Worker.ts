@@ -24,7 +24,7 @@ export const worker = Command.make(
     concurrency: Flag.Int("concurrency").pipe(
       Flag.withMetavar("N"),
       Flag.withDescription(
-        `Turns that may be in flight at once; ${DEFAULT_WORKER.MAX_CONCURRENT_JOBS} by default`
+        `How many runs the worker executes at the same time, besides runs that wait; ${DEFAULT_WORKER.MAX_CONCURRENT_JOBS} by default`
       ),
       Flag.withDefault(DEFAULT_WORKER.MAX_CONCURRENT_JOBS)
     ),
@@ -56,7 +56,7 @@ export const worker = Command.make(
       process.stdout.write(
         json
           ? `${JSON.stringify({ workerId: info.workerId, functions: ids, ...(info.projections.length === 0 ? {} : { projections: info.projections }) })}\n`
-          : `Worker ${info.workerId} runs ${[...ids, ...info.projections].join(", ")} for ${server.serverUrl ?? getServerUrl()}. Ctrl-C drains it.\n`
+          : `Worker ${info.workerId} runs ${[...ids, ...info.projections].join(", ")} for ${server.serverUrl ?? getServerUrl()}. Ctrl-C stops it when it has finished what it is executing.\n`
       )
     }
     yield* untilSignalled(input.supervised, (signals) =>
@@ -76,15 +76,15 @@ export const worker = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Run the functions that a file exports. The first Ctrl-C or SIGTERM lets running turns end, the second gives them back at once."
+    "Run the functions that a file exports. After the first Ctrl-C or SIGTERM the worker takes no more runs, finishes what it is executing (30 seconds at most), and ends. After the second it gives its runs back at once, and another worker takes them."
   ),
   Command.withShortDescription("Run functions for a server"),
   Command.withExamples([{ command: "ironflow worker ./functions.ts --server-url http://localhost:9123" }])
 )
 
 /**
- * Runs `work`. The first signal, which interrupts the effect, makes it drain; the second makes it stop. A
- * supervised process ends when its supervisor is gone.
+ * Runs a worker, `work`. The first signal, which interrupts the effect, makes the worker drain; the second makes
+ * the worker stop. A supervised process ends when its supervisor is gone.
  */
 const untilSignalled = (
   supervised: boolean,
@@ -97,17 +97,17 @@ const untilSignalled = (
     const onSignal = () => {
       if (++signals > 1) stop.abort()
     }
-    // the engine ran in the supervisor and is gone with it: runs cannot be released
+    // the engine ran in the supervisor and is gone too: the worker cannot give its runs back
     const onOrphaned = () => process.exit(1)
     process.on("SIGINT", onSignal).on("SIGTERM", onSignal)
     if (supervised) process.once("disconnect", onOrphaned)
     const done = work({ drain: drain.signal, stop: stop.signal })
-    const ended = Effect.tryPromise({ try: () => done, catch: (error) => error })
-    return ended.pipe(
+    const end = Effect.tryPromise({ try: () => done, catch: (error) => error })
+    return end.pipe(
       Effect.onInterrupt(() =>
         Effect.andThen(
           Effect.sync(() => drain.abort()),
-          Effect.ignore(ended)
+          Effect.ignore(end)
         )
       ),
       Effect.ensuring(

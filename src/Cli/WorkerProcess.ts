@@ -26,14 +26,14 @@ export interface WorkerProcessOptions extends Omit<ServerOptions, "timeout"> {
   readonly workerId?: string | undefined
   /** How the worker and its handlers log. */
   readonly logs: LogChoice
-  /** Called when the functions are registered and the worker takes jobs. */
+  /** Called when the functions are registered and the worker takes runs. */
   readonly onReady: (worker: WorkerProcessInfo) => void
   /**
-   * When it aborts, the worker drains: it takes no more jobs, waits for those in flight (at most 30 seconds),
-   * and ends.
+   * When this signal aborts, the worker drains: it takes no more runs, finishes what it is executing (at most 30
+   * seconds), and ends.
    */
   readonly drain: AbortSignal
-  /** When it aborts, the worker stops: it aborts the jobs in flight and releases their runs. */
+  /** When this signal aborts, the worker stops: it aborts what it is executing, and gives its runs back. */
   readonly stop: AbortSignal
 }
 
@@ -48,13 +48,13 @@ export interface WorkerProcessInfo {
   readonly projections: ReadonlyArray<string>
 }
 
-/** Runs the worker. Resolves when it has ended on request; rejects when it cannot start or is refused. */
+/** Runs the worker. Resolves when it has ended on request. Rejects when it cannot start or the engine refuses it. */
 export const runWorker = async (options: WorkerProcessOptions): Promise<void> => {
   const { functions, projections } = await loadDefinitions(options.file)
   const { environment, workerId } = options
   const work = Effect.gen(function* () {
     const worker = yield* Worker.make({
-      // this command provides no services except steps: an Effect handler of the file provides its own
+      // this command only provides steps: an Effect handler of the file must provide all other services itself
       functions: functions as ReadonlyArray<AnyFunction & { readonly program?: never }>,
       projections: projections as ReadonlyArray<AnyProjection & { readonly program?: never }>,
       maxConcurrentJobs: options.maxConcurrentJobs,

@@ -75,13 +75,13 @@ export const findPage = (path: string): FoundPage | undefined => {
     const pattern = page.path.split("/")
     if (pattern.length !== segments.length) continue
     const variables: Record<string, string> = {}
-    const fits = pattern.every((part, i) => {
+    const matches = pattern.every((part, i) => {
       const segment = decode(segments[i]!)
       if (!part.startsWith(":")) return part === segment
       variables[part.slice(1)] = segment
       return segment !== ""
     })
-    if (fits) return { page, variables }
+    if (matches) return { page, variables }
   }
   return undefined
 }

@@ -1,4 +1,7 @@
-/** The frame around every page: the navigation, the environment, and whether the engine answers. */
+/**
+ * The frame around every page: the navigation, the environment, the search, the user, and a banner when the engine
+ * does not answer.
+ */
 import { useEffect, useErrorBoundary, useState } from "preact/hooks"
 import { CallError, isConnected, isSignedOut } from "./Parts/Calls.ts"
 import { saveSetting, loadSetting } from "./Parts/BrowserStorage.ts"
@@ -21,11 +24,11 @@ export const Shell = () => {
     document.title = `${[name, marked(about)].filter((part) => part !== "").join(" ")} · Ironflow`
   }, [place.value.path])
   useEffect(() => {
-    const stops = pages.map(({ key, path, title }) =>
+    const removals = pages.map(({ key, path, title }) =>
       key === undefined ? () => {} : onKeys(`g ${key}`, `go to ${title}`, () => go(hrefOf(path)))
     )
     return () => {
-      for (const stop of stops) stop()
+      for (const remove of removals) remove()
     }
   }, [])
   if (isSignedOut.value) return <SignIn />
@@ -44,7 +47,7 @@ export const Shell = () => {
         <button
           type="button"
           class="small"
-          title="Times of this browser or UTC"
+          title="Show times in the time zone of this browser, or in UTC"
           onClick={() => (isUtc.value = !isUtc.peek())}
         >
           {isUtc.value ? "UTC" : "Local time"}
@@ -71,7 +74,7 @@ export const Shell = () => {
       <div class="frame">
         <Navigation current={found?.page} />
         <main id="main" tabIndex={-1}>
-          {found === undefined ? <NotFound /> : <Shown key={place.value.path} found={found} />}
+          {found === undefined ? <NotFound /> : <GuardedPage key={place.value.path} found={found} />}
         </main>
       </div>
       <Toasts />
@@ -81,7 +84,7 @@ export const Shell = () => {
 }
 
 /** The page itself. A bug in a page leaves the frame as it is. */
-const Shown = ({ found: { page, variables } }: { readonly found: FoundPage }) => {
+const GuardedPage = ({ found: { page, variables } }: { readonly found: FoundPage }) => {
   const [error, forget] = useErrorBoundary((cause) => reportError(cause))
   if (error === undefined) return <page.component variables={variables} />
   return (
@@ -125,28 +128,28 @@ const Navigation = ({ current }: { readonly current: Page | undefined }) => {
 }
 
 /**
- * Chooses the environment. An environment exists once it has data, so the list has those in the metrics, and
- * those that were entered in this browser.
+ * Chooses the environment. An environment exists once it has data, so the list has the environments that the
+ * metrics name, and those that were entered in this browser.
  */
 const Environments = () => {
-  const bound = session.value?.key?.environment
+  const keyEnvironment = session.value?.key?.environment
   const current = environment.value
   const [isOther, setOther] = useState(false)
-  const known = (loadSetting("environments") ?? "").split(" ").filter((name) => name !== "")
+  const enteredNames = (loadSetting("environments") ?? "").split(" ").filter((name) => name !== "")
   const [found, setFound] = useState<ReadonlyArray<string>>([])
-  const names = [...new Set(["default", ...found, ...known, current])]
+  const names = [...new Set(["default", ...found, ...enteredNames, current])]
   useEffect(() => {
-    // for a user who may not read metrics, the list only has the entered ones
+    // for a user who may not read metrics, the list only has the environments that were entered
     void readMetrics().then(
       (samples) =>
         setFound([...new Set(samples.flatMap(({ labels }) => labels["environment"] ?? []))].sort()),
       () => undefined
     )
   }, [current])
-  if (bound !== undefined) return <span class="environment">{bound}</span>
+  if (keyEnvironment !== undefined) return <span class="environment">{keyEnvironment}</span>
   const show = (name: string): void => {
     setOther(false)
-    // a path with an id is left, since what it names is in the other environment
+    // the page of one thing is left, since that thing is not in the environment that is opened
     const { path } = place.peek()
     go(hrefOf(findPage(path)?.page.group === undefined ? "" : path, { env: name }))
   }
@@ -157,8 +160,11 @@ const Environments = () => {
           event.preventDefault()
           const name = String(new FormData(event.currentTarget).get("name") ?? "").trim()
           if (name === "") return
-          // saved only here: the environment in a link may not exist
-          saveSetting("environments", [...known.filter((one) => one !== name), name].slice(-20).join(" "))
+          // only an entered name is saved, and not the environment of a link, which may not exist
+          saveSetting(
+            "environments",
+            [...enteredNames.filter((one) => one !== name), name].slice(-20).join(" ")
+          )
           show(name)
         }}
       >

@@ -1,14 +1,14 @@
 /**
  * The console: a browser app that the engine serves under `/console/`. It makes the same calls as every
- * client, by the operations of `src/Protocol`. Only the calls of its session are for the console alone.
+ * client, which `src/Protocol` describes. Only the calls about its session are for the console alone.
  *
  * To add a page:
  *
  * 1. `Pages/Things.tsx` exports a component. It receives the variables of its path. It keeps filters in the address
  *    (`place.value.query` and `setQuery` of `Parts/Router.ts`), so that a shared link shows the same.
  * 2. Its data comes from `useLive("things", (signal) => ask(listThings, { signal }))`, which repeats the request once
- *    a second while the page is visible. The key must contain everything that the response depends on. `ask` takes an
- *    operation of the contract and returns the decoded response.
+ *    a second while the page is visible. The key, here "things", must contain everything that the response depends on.
+ *    `ask` takes a call that `src/Protocol` describes, and returns the decoded response.
  * 3. It shows `<Loading />` until the first response, `<Failure error={…} again={…} />` for an error, and
  *    `<Empty command="ironflow …">` for an empty list. Long lists are a `<VirtualList>`, states a `<Status>`, times a
  *    `<Time>`, values a `<Value>`. A change is an `<Action>`, which asks for confirmation where that matters, and
@@ -30,15 +30,15 @@ import { followAddress } from "./Parts/Router.ts"
 import { readSession, session } from "./Parts/Session.ts"
 import { Shell } from "./Shell.tsx"
 
-// the page has a sentence for browsers that do not get this far: it is shown when this fails
+// the HTML has a sentence for browsers in which this script fails: it is removed here
 const root = document.getElementById("console")!
 root.replaceChildren()
 showMarks()
 followAddress()
 listenToKeys()
 startLive()
-// The session decides which data is requested. When there is no response, the page says so, and tries again
-// when the engine answers.
+// The session is read first, since it decides which data is requested. If the engine does not answer, the page
+// says so, and the session is read when the engine answers.
 const begin = async (): Promise<void> => {
   await readSession().catch(() => undefined)
   render(<Shell />, root)

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "vitest"
 import { NonRetryableError } from "../../src/Errors.ts"
-import { durationBetween, elapsed, fields, oneLine, shown, table } from "../../src/Cli/Output.ts"
+import { durationBetween, durationText, fields, oneLine, jsonLine, table } from "../../src/Cli/Output.ts"
 
 describe("oneLine", () => {
   it.for([
@@ -13,7 +13,7 @@ describe("oneLine", () => {
   })
 })
 
-describe("shown", () => {
+describe("jsonLine", () => {
   it.for([
     [undefined, ""],
     [null, "null"],
@@ -23,11 +23,11 @@ describe("shown", () => {
       '[{"name":"NonRetryableError","message":"declined","code":"CARD_DECLINED"}]'
     ]
   ] as const)("shows %j", ([value, expected]) => {
-    assert.strictEqual(shown(value), expected)
+    assert.strictEqual(jsonLine(value), expected)
   })
 })
 
-describe("elapsed", () => {
+describe("durationText", () => {
   it.for([
     [-5, "0ms"],
     [12.7, "12ms"],
@@ -35,7 +35,7 @@ describe("elapsed", () => {
     [61_000, "1m"],
     [7_200_000, "2h"]
   ] as const)("%d ms is %s", ([ms, expected]) => {
-    assert.strictEqual(elapsed(ms), expected)
+    assert.strictEqual(durationText(ms), expected)
   })
 
   it("is counted up to now while the end is unknown", () => {

@@ -61,7 +61,7 @@ describe("ironflow backup and restore", () => {
 
       assert.match(
         made.stdout,
-        /^monday\.db has everything, [\d.]+ \w+, as it was at \d{4}-[^ ]+Z\. Keep it/,
+        /^monday\.db has everything, [\d.]+ \w+, as it was at \d{4}-[^ ]+Z\. Keep this file/,
         made.stderr
       )
       assert.deepInclude(fromFile, {
@@ -207,7 +207,7 @@ describe("a signal", () => {
       const before = await ready(url)
 
       draining.signal("SIGTERM")
-      await draining.until("Another Ctrl-C or SIGTERM ends it now")
+      await draining.until("Another Ctrl-C or SIGTERM stops the engine at once")
       const after = await ready(url)
       const answered = await jsonHere(["emit", "order.placed", "{}"], {
         env: { IRONFLOW_SERVER_URL: url }

@@ -41,7 +41,7 @@ describe("the console", () => {
     const flags = ["--port", String(port), "--data", "proxied.db", "--console-base", "/ironflow"]
     const server = terminal.start(["serve", ...flags])
 
-    await server.until("Its console: at the address of your proxy, with /ironflow/console/ behind it")
+    await server.until("Its console: at the address of your proxy, followed by /ironflow/console/")
 
     assert.strictEqual((await look(port, "/")).headers.get("location"), "/ironflow/console/")
     server.signal("SIGTERM")

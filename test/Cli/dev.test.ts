@@ -129,7 +129,9 @@ describe("dev", () => {
     await running.until("Functions: process-order")
 
     renamed()
-    await running.until("No longer in the code, so nothing starts them any more: process-order.")
+    await running.until(
+      "Deleted, since they are no longer in the code: process-order. Nothing starts them any more."
+    )
 
     await running.until(`${await emit({ orderId: "o-1" })}  handle-order  completed`)
     const listed = await jsonHere(["functions", "list"], { env: { IRONFLOW_SERVER_URL: url } })
@@ -142,7 +144,7 @@ describe("dev", () => {
 
     terminal.write("functions.ts", functions("third"))
     const again = dev()
-    await again.until("No worker has handle-order")
+    await again.until("No worker has these functions, so their runs wait: handle-order")
     again.signal("SIGTERM")
     await again.ended
   })

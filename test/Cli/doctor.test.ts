@@ -115,7 +115,7 @@ describe("ironflow doctor", () => {
         assert.strictEqual(versions.status, "warn")
         assert.match(
           versions.message,
-          /^The server does not say its version; this command is version \d+\.\d+\.\d+\S*\.$/
+          /^The server does not tell its version; this command is version \d+\.\d+\.\d+\S*\.$/
         )
       } finally {
         other.close()

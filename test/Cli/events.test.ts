@@ -45,7 +45,7 @@ it("events are listed, shown and followed", { timeout: 90_000 }, async () => {
 
   const shown = await terminal.run(["events", "get", eventId], { env })
   assert.match(shown.stdout, /^event +evt_\w+\nname +order\.placed\nversion +1\n/)
-  assert.match(shown.stdout, /^key +once$/m)
+  assert.match(shown.stdout, /^idempotency key +once$/m)
   assert.deepInclude(await jsonHere(["events", "get", eventId], { env }), {
     id: eventId,
     data: { i: 1 }
@@ -77,7 +77,7 @@ it("invalid use of `events` is refused", { timeout: 60_000 }, async () => {
     [
       ["list", "--cursor", "x"],
       2,
-      'Cursor "x" is not one that this command printed: take that of the previous page.'
+      'Cursor "x" is not one that this command printed: take the cursor of the previous page.'
     ],
     [["tail", "--last", "2000"], 2, "--last must be an integer from 0 to 1000, got 2000"],
     [["get", "evt_1"], 1, "There is no event evt_1 in this environment."]

@@ -15,7 +15,7 @@ beforeEach(() => {
 })
 afterEach(() => terminal[Symbol.asyncDispose]())
 
-const away = "Trying again until it answers."
+const away = "Trying again until the server answers."
 
 it("following runs and events continues over restarts of the server", { timeout: 240_000 }, async () => {
   const port = await freePort()

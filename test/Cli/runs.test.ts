@@ -236,7 +236,10 @@ it("invalid use of `runs list` is refused", { timeout: 60_000 }, async () => {
     [["--ended-to", "2026-02-30"], "--ended-to takes how long ago"],
     [["--where", ""], "--where is empty"],
     [["--cursor", ""], "--cursor is empty: give it a value, or leave it out"],
-    [["--cursor", "x"], 'Cursor "x" is not one that this command printed: take that of the previous page.'],
+    [
+      ["--cursor", "x"],
+      'Cursor "x" is not one that this command printed: take the cursor of the previous page.'
+    ],
     [["--follow", "--cursor", "x"], "--follow begins with the newest runs: leave --cursor out"]
   ] as const) {
     const ended = await runHere(["runs", "list", ...args], { env })

@@ -123,7 +123,10 @@ describe("streams", () => {
 
     assert.strictEqual(nothing.stdout, "There are no such streams.\n")
     assert.strictEqual(first.entityVersion, 1)
-    assert.match(second.stdout, /^Appended item\.added to stream o-9 as evt_\w+\. It is at version 2\.\n$/)
+    assert.match(
+      second.stdout,
+      /^Appended item\.added to stream o-9 as evt_\w+\. The stream is at version 2\.\n$/
+    )
     assert.strictEqual(conflict.code, 1)
     assert.include(conflict.stderr, "expected version 1, actual version 2")
     assert.strictEqual(JSON.parse(asJson.stderr).error.code, "VERSION_CONFLICT")

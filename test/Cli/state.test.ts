@@ -45,7 +45,10 @@ describe.concurrent("kv", () => {
     )
 
     assert.strictEqual((await run("kv", "delete", "carts", "d-1")).stdout, "Key d-1 is deleted.\n")
-    assert.include((await run("kv", "delete", "carts", "c-1", "--purge")).stdout, "with its history")
+    assert.include(
+      (await run("kv", "delete", "carts", "c-1", "--purge")).stdout,
+      "with its earlier revisions"
+    )
     assert.strictEqual((await run("kv", "list", "carts")).stdout, "There are no such keys.\n")
     const gone = await run("kv", "get", "carts", "c-1")
     assert.strictEqual(gone.code, 1)

@@ -112,7 +112,7 @@ describe("invalid use ends with exit code 2 and one line", () => {
   it.concurrent.for([
     [["frobnicate"], 'Unknown subcommand "frobnicate"'],
     [["emit", "order.placed", "{orderId:1}"], "The data is not JSON"],
-    [["emit", "order.placed", "-"], "there is nothing"],
+    [["emit", "order.placed", "-"], "it is empty"],
     [["worker", "good.ts", "--label", "pool"], '"pool" is not a label'],
     [["worker", "good.ts", "--concurrency", "0"], "--concurrency must be an integer from 1 to 100000"],
     [["worker", "nowhere.ts"], "There is no file nowhere.ts"],
@@ -121,9 +121,9 @@ describe("invalid use ends with exit code 2 and one line", () => {
     [["dev", "node_modules"], "node_modules is a folder: name the file"],
     [
       ["worker", "empty.ts"],
-      "empty.ts exports no functions (only price). It must export what createFunction()"
+      "empty.ts exports no functions and no projections (only price). It must export what createFunction()"
     ],
-    [["verify", "nothing.ts"], "nothing.ts exports no functions. It must export"],
+    [["verify", "nothing.ts"], "nothing.ts exports no functions and no projections. It must export"],
     [["worker", "twice.ts"], 'two functions have the id "a"'],
     [
       ["verify", "enum.ts"],
@@ -133,7 +133,7 @@ describe("invalid use ends with exit code 2 and one line", () => {
     [["verify", "syntax.ts"], "at syntax.ts:2"],
     [["verify", "throws.ts"], "Error: no database at throws.ts:2"],
     [["verify", "package.ts"], "Install it with npm"],
-    [["verify", "import.ts"], "carry their ending: ./orders.ts"],
+    [["verify", "import.ts"], "Import your own files with their ending: ./orders.ts"],
     [["serve", "--host", "0.0.0.0", "--data", "host.db"], "add --insecure"],
     [["serve", "--database-pool-size", "5"], "--database-pool-size is about connections to Postgres"],
     [

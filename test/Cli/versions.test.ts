@@ -81,7 +81,7 @@ it(
     await ironflow("runs", "cancel", left)
     const many = await ironflow("runs", "retry", left, "run_none", "--yes")
     expect(many.stdout).toMatch(
-      /^1 run retried\.\n[^]*\n1 run of pack waits for version 1, which no worker has: start one that has it, or `ironflow runs move --function pack`\n$/
+      /^1 run retried\.\n[^]*\n1 run of pack waits for version 1, which no worker has: start a worker that has it, or run `ironflow runs move --function pack`\n$/
     )
     await ironflow("runs", "cancel", left)
     const retried = await ironflow("runs", "retry", left)

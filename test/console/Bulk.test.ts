@@ -64,7 +64,7 @@ describe("bulk operations", () => {
     await look.sees("The runs are counted first")
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("bulk-ask")
-    await look.submit("Count them", { action: "retry" })
+    await look.submit("Count the runs", { action: "retry" })
     await look.sees(/4 runs match, of which 2 can be retried\. The others: .*1 completed/)
     assert.deepStrictEqual(
       await Promise.all(it.failed.map(async (id) => (await it.client.getRun(id)).status)),
@@ -75,8 +75,8 @@ describe("bulk operations", () => {
 
     isOpen = true
     await look.press("Retry 2 runs")
-    await look.sees("2 runs retried. 2 runs left as they were:")
-    await look.sees("Left as they were")
+    await look.sees("2 runs retried. 2 runs stay as they were:")
+    await look.sees("Runs that stay as they were")
     await look.page.locator("summary").click()
     await look.sees(it.good)
     assert.deepStrictEqual(await look.accessibility(), [])
@@ -98,7 +98,7 @@ describe("bulk operations", () => {
     await look.sees("1 of 1")
     await look.press("Retry or change all")
     await look.page.select("dialog select", "cancel")
-    await look.submit("Count them", { reason: `sold out ${script}` })
+    await look.submit("Count the runs", { reason: `sold out ${script}` })
     await look.sees("1 run matches, of which 1 can be cancelled.")
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("bulk-counted-narrow")
@@ -118,7 +118,7 @@ describe("bulk operations", () => {
 
     await look.open("runs?status=failed")
     await look.press("Retry or change all")
-    await look.submit("Count them", { action: "retry" })
+    await look.submit("Count the runs", { action: "retry" })
     await look.sees("2 runs match")
     const late = [
       await it.place({ orderId: "o-5", isBroken: true }),
@@ -130,16 +130,16 @@ describe("bulk operations", () => {
     isOpen = true
     await look.press("Retry 2 runs")
     await look.sees("2 runs retried.")
-    assert.notInclude(await look.text(), "left as")
+    assert.notMatch(await look.text(), /stays? as (it|they) w/)
     for (const id of late) assert.strictEqual((await it.client.getRun(id)).status, "failed")
     for (const id of it.failed) await it.client.waitForRun(id)
 
     await look.open("runs?status=failed")
     await look.press("Retry or change all")
-    await look.submit("Count them", { action: "delete" })
+    await look.submit("Count the runs", { action: "delete" })
     await look.sees("2 runs match, of which 1 can be deleted. The others: 1 newest.")
     await look.press("Delete 1 run")
-    await look.sees("1 run deleted. 1 run left as it was: 1 newest.")
+    await look.sees("1 run deleted. 1 run stays as it was: 1 newest.")
     assert.deepStrictEqual(
       (await it.client.listRuns({ status: "failed" })).runs.map(({ id }) => id),
       [late[0]!]
@@ -154,7 +154,7 @@ describe("bulk operations", () => {
     await look.sees(it.good)
     await look.press("Retry or change all")
     await look.sees("Set a filter or choose some runs first")
-    assert.notInclude(await look.text(), "Count them")
+    assert.notInclude(await look.text(), "Count the runs")
     assert.deepStrictEqual(await look.accessibility(), [])
     assert.deepStrictEqual(await it.client.listBulk(), [])
   })
@@ -182,13 +182,13 @@ describe("bulk operations", () => {
     await look.picture("bulk-running")
     await look.press("Cancel the operation")
     await look.submit("Cancel the operation", {})
-    await look.sees(/It changes no more runs|It had already ended \(completed\)/)
+    await look.sees(/The operation changes no more runs|The operation had already ended \(completed\)/)
     await look.sees(/[\d,]+ runs paused\./)
     assert.include(["cancelled", "completed"], (await client.getBulk(id)).status)
 
     await look.open("runs?function=ship-order")
     await look.press("Retry or change all")
-    await look.submit("Count them", { action: "cancel" })
+    await look.submit("Count the runs", { action: "cancel" })
     await look.sees("10,000 runs match, of which 10,000 can be cancelled.")
     await look.press("Cancel 10,000 runs")
     await look.sees(/looked at so far|runs cancelled\./)
@@ -202,13 +202,13 @@ describe("bulk operations", () => {
 
     await it.look.open("runs?status=failed")
     await it.look.press("Retry or change all")
-    await it.look.submit("Count them", { action: "delete" })
+    await it.look.submit("Count the runs", { action: "delete" })
     await it.look.sees("You may not do this.")
     await it.look.sees("run:delete")
     assert.deepStrictEqual(await it.look.accessibility(), [])
     await it.look.picture("bulk-refused")
     await it.look.open("bulk/bulk_nothing")
-    await it.look.sees("It does not exist.")
+    await it.look.sees("Not found.")
     await it.look.open("bulk")
     await it.look.sees("npx ironflow runs retry")
   })

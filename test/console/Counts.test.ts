@@ -73,7 +73,7 @@ describe("runs that are counted", () => {
     assert.notInclude(await look.text(), it.bob[0]!)
     isOpen = true
     await look.press("Retry or change all")
-    await look.submit("Count them", { action: "retry" })
+    await look.submit("Count the runs", { action: "retry" })
     await look.sees("3 runs match, of which 3 can be retried")
     await look.press("Retry 3 runs")
     await look.sees("3 runs retried.")
@@ -99,7 +99,7 @@ describe("runs that are counted", () => {
     await look.sees(it.ada[0]!)
 
     await look.open("runs?by=function")
-    await look.press("How long they took")
+    await look.press("How long runs took")
     await look.sees("Half took at most")
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("runs-groups-dark")
@@ -125,7 +125,7 @@ describe("runs that are counted", () => {
     await it.look.sees("No run matches these filters")
     await it.look.open("runs?function=charge")
     await it.look.press("Retry or change all")
-    await it.look.submit("Count them", { action: "cancel" })
+    await it.look.submit("Count the runs", { action: "cancel" })
     await it.look.sees(/There are no such runs|You may not do this/)
   })
 })
@@ -169,7 +169,7 @@ describe("runs that were chosen", () => {
     assert.deepStrictEqual(await look.accessibility(), [])
     isOpen = true
     await look.press("Retry or change 2 runs")
-    await look.submit("Count them", { action: "retry" })
+    await look.submit("Count the runs", { action: "retry" })
     await look.sees("2 runs match, of which 2 can be retried")
     await look.press("Retry 2 runs")
     await look.sees("2 runs retried.")
@@ -225,7 +225,7 @@ describe("an event to emit", () => {
     await look.press("Emit an event")
     await look.fill("Name", "order.placed")
     await look.page.keyboard.press("Tab")
-    await look.sees("This is the data of the last order.placed.")
+    await look.sees("This is the data of the last event order.placed.")
     assert.include(
       String(await look.page.evaluate(`document.querySelector('[name="data"]').value`)),
       '"customerId": "Eve"'

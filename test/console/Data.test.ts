@@ -83,7 +83,7 @@ describe("the pages of keys", () => {
     await look.submit("Put a key", { key: "users/4 2?", value: "{ name }" })
     await look.sees("The value is not JSON")
     await look.submit("Put a key", { value: JSON.stringify({ name: script }) })
-    await look.sees("users/4 2? is put.")
+    await look.sees("The key users/4 2? is created.")
     await look.sees(`"name": "<img`)
     assert.deepStrictEqual(await look.accessibility(), [])
 
@@ -99,7 +99,7 @@ describe("the pages of keys", () => {
     await look.press("Leave it")
     await look.press("Edit")
     await look.submit("Edit", { value: '{ "name": "me" }' })
-    await look.sees("users/4 2? is changed.")
+    await look.sees("The key users/4 2? is changed.")
     assert.deepStrictEqual((await sessions.get("users/4 2?")).value, { name: "me" })
     await look.sees("Revisions that are kept, newest first")
     await look.picture("key-light")
@@ -111,7 +111,7 @@ describe("the pages of keys", () => {
     await look.open(`keys/sessions/${encodeURIComponent("users/4 2?")}`)
     await look.press("Delete")
     await look.submit("Delete", {})
-    await look.sees("It does not exist.")
+    await look.sees("Not found.")
     await look.open("keys/sessions")
     await look.press("Delete the bucket")
     await look.submit("Delete the bucket", {})
@@ -151,7 +151,7 @@ describe("the pages of configurations", () => {
     await look.submit("Set a configuration", { name: "shipping", data: "3" })
     await look.sees("A configuration is a JSON object")
     await look.submit("Set a configuration", { data: JSON.stringify({ limit: 3, note: script }) })
-    await look.sees("shipping is set.")
+    await look.sees("The configuration shipping is set.")
     await look.sees('"limit": 3')
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("configuration-dark")
@@ -170,7 +170,7 @@ describe("the pages of configurations", () => {
     await look.press("Leave it")
     await look.press("Replace")
     await look.submit("Replace", { data: '{ "limit": 6 }' })
-    await look.sees("shipping is replaced.")
+    await look.sees("The configuration shipping is replaced.")
     assert.deepStrictEqual((await it.client.config().get("shipping")).data, { limit: 6 })
 
     await look.press("Delete")
@@ -191,7 +191,7 @@ describe("the pages of stored data", () => {
     await look.picture("streams-narrow")
     for (const page of ["streams/none", "keys/none", "keys/none/none", "configurations/none"]) {
       await look.open(page)
-      await look.sees("It does not exist.")
+      await look.sees("Not found.")
     }
   })
 

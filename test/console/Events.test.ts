@@ -195,7 +195,7 @@ describe("the page of events", () => {
     const written = () => look.page.evaluate("JSON.parse(document.querySelector('dialog textarea').value)")
     assert.deepStrictEqual(await written(), data)
     await look.fill("Data, as JSON", "{")
-    await look.sees("The fields wait until the JSON can be read.")
+    await look.sees("The fields are locked until the text is valid JSON.")
     await look.fill("Data, as JSON", JSON.stringify({ ...data, more: 1 }))
     await look.fill("orderId", "o-10")
     assert.deepStrictEqual(await written(), { ...data, orderId: "o-10", more: 1 })
@@ -222,7 +222,7 @@ describe("the page of events", () => {
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("events-narrow")
     await look.open("events/evt_nothing")
-    await look.sees("It does not exist.")
+    await look.sees("Not found.")
   })
 
   it("shows nothing to a key without rights", async () => {

@@ -129,7 +129,7 @@ it("every page of the console fits on a screen of 320 pixels", { timeout: 180_00
       ["events", "order.placed"],
       [`events/${events[0]!.id}`, "Runs that it has started"],
       ["functions", "ship-order-to-customer"],
-      ["functions/ship-order-to-customer", "Which fail most"],
+      ["functions/ship-order-to-customer", "Count failures by"],
       ["schedules", "ship-order-to-customer"],
       ["workers", workerId],
       [`workers/${workerId}`, "Its functions"],

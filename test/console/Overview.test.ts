@@ -27,7 +27,7 @@ describe("the overview", () => {
     await look.sees(/worker-\S+/)
     await look.sees(/Completed\s+\d/)
     // the engine counts in memory, so these figures begin with its start
-    await look.sees(/Failed\s+1\s+since the start/)
+    await look.sees(/Failed\s+1\s+since the engine started/)
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("overview-light")
 

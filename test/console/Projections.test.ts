@@ -95,7 +95,7 @@ describe("the pages of projections", () => {
     await look.fill("Why", script)
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.page.locator(confirm).click()
-    await look.sees("order-totals is paused.")
+    await look.sees("The projection order-totals is paused.")
     await look.sees("Why paused")
     await look.sees(script)
     const { status } = await it.client.projections.status("order-totals")
@@ -108,13 +108,13 @@ describe("the pages of projections", () => {
     await look.press("Resume")
     await look.sees('"count": 2')
     await look.press("Rebuild")
-    await look.sees("the whole log is projected again")
+    await look.sees("the projection handles the whole log again")
     await look.page.locator(confirm).click()
-    await look.sees("order-totals is rebuilt")
+    await look.sees("The projection order-totals is being rebuilt")
     await look.sees('"count": 2')
     await look.press("Delete")
     await look.page.locator(confirm).click()
-    await look.sees("order-totals is deleted.")
+    await look.sees("The projection order-totals is deleted.")
   })
 
   it("says what to try when it is empty, and reports a missing projection", async () => {
@@ -126,7 +126,7 @@ describe("the pages of projections", () => {
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("projections-narrow")
     await look.open("projections/none")
-    await look.sees("It does not exist.")
+    await look.sees("Not found.")
   })
 
   it("refuses a key without the right", async () => {

@@ -137,7 +137,7 @@ describe("the page of a run", () => {
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("fork")
     await look.submit("Fork", { result: '"r-2"' })
-    await look.sees("Choose the step that has this result.")
+    await look.sees("Choose the step that gets this result.")
     await look.submit("Fork", {
       from: stepOf("print-label"),
       patched: stepOf("charge"),
@@ -241,7 +241,7 @@ describe("the page of a run", () => {
     const look = await kit.look(server.url)
 
     await look.open("runs/run_nobody")
-    await look.sees("It does not exist.")
+    await look.sees("Not found.")
     await look.open("no/such/page")
     await look.sees("There is no such page")
   })

@@ -1,4 +1,4 @@
-/** Access: the API keys, and what each may do. */
+/** The page of access: API keys, their roles, the policies of the roles, and the log of changes. */
 import { useState } from "preact/hooks"
 import {
   accessLog,
@@ -18,7 +18,7 @@ import {
 } from "../../Protocol/Access.ts"
 import { ask } from "../Parts/Calls.ts"
 import { Action, Copy, Empty } from "../Parts/Elements.tsx"
-import { Choice, entry, Field, needed, KeepInitial } from "../Parts/Fields.tsx"
+import { Choice, entry, Field, requiredEntry, KeepInitial } from "../Parts/Fields.tsx"
 import { type Live, refreshAll, useLive } from "../Parts/Live.ts"
 import { askAll } from "../Parts/CompleteList.ts"
 import { environment } from "../Parts/Router.ts"
@@ -27,12 +27,12 @@ import { Time } from "../Parts/Time.tsx"
 import { Policies } from "./AccessPolicies.tsx"
 
 /** How often roles and policies are requested, since they rarely change. */
-const SELDOM = { everyMs: 5000 }
+const RARELY = { everyMs: 5000 }
 
 export const Access = () => {
   const keys = useLive("api keys", (signal) => askAll(listApiKeys, { signal }), { everyMs: 2000 })
-  const roles = useLive("roles", (signal) => askAll(listRoles, { signal }), SELDOM)
-  const policies = useLive("policies", (signal) => askAll(listPolicies, { signal }), SELDOM)
+  const roles = useLive("roles", (signal) => askAll(listRoles, { signal }), RARELY)
+  const policies = useLive("policies", (signal) => askAll(listPolicies, { signal }), RARELY)
   return (
     <>
       <h1>Access</h1>
@@ -44,8 +44,8 @@ export const Access = () => {
   )
 }
 
-/** A key that was just created; its text is shown once. */
-interface Made {
+/** An API key that was just created or rotated; its secret is shown once. */
+interface NewSecret {
   readonly name: string
   readonly secret: string
 }
@@ -60,7 +60,7 @@ const Keys = ({
   readonly keys: Live<ReadonlyArray<APIKey>>
   readonly roles: ReadonlyArray<Role>
 }) => {
-  const [made, setMade] = useState<Made | undefined>(undefined)
+  const [newSecret, setNewSecret] = useState<NewSecret | undefined>(undefined)
   return (
     <section>
       <div class="title">
@@ -77,7 +77,7 @@ const Keys = ({
                   label="Environment"
                   of={[
                     [environment.peek(), environment.peek()],
-                    ["*", "all of them"]
+                    ["*", "all environments"]
                   ]}
                 />
                 <fieldset>
@@ -97,7 +97,7 @@ const Keys = ({
               </KeepInitial>
             }
             act={async (entered) => {
-              const name = needed(entered, "name", "a name that says who has the key")
+              const name = requiredEntry(entered, "name", "a name that says who has the key")
               const expires = entry(entered, "expires")
               const key = await ask(createApiKey, {
                 body: {
@@ -107,24 +107,24 @@ const Keys = ({
                   ...(expires === undefined ? {} : { expires_in: expires })
                 }
               })
-              setMade({ name, secret: key.secret ?? key.key ?? "" })
+              setNewSecret({ name, secret: key.secret ?? key.key ?? "" })
               refreshAll()
               return `The key ${name} is created.`
             }}
           />
         </div>
       </div>
-      {made !== undefined && (
+      {newSecret !== undefined && (
         <div class="made" role="status">
           <p>
-            The key <strong>{made.name}</strong>. Copy it now, since it is not shown again:
+            The secret of the key <strong>{newSecret.name}</strong>. Copy it now, since it is not shown again:
           </p>
           <p>
-            <code>{made.secret}</code>
+            <code>{newSecret.secret}</code>
           </p>
           <div class="actions">
-            <Copy text={made.secret} />
-            <button type="button" class="small" onClick={() => setMade(undefined)}>
+            <Copy text={newSecret.secret} />
+            <button type="button" class="small" onClick={() => setNewSecret(undefined)}>
               I have it
             </button>
           </div>
@@ -162,18 +162,18 @@ const Keys = ({
             isExtra: true,
             cell: ({ role_ids = [] }) => (
               <Truncated>
-                {role_ids.map((id) => nameOf(roles, id)).join(", ") || "none: it may do nothing"}
+                {role_ids.map((id) => nameOf(roles, id)).join(", ") || "none: the key may do nothing"}
               </Truncated>
             )
           },
           {
-            title: "Used",
+            title: "Last used",
             width: "5.5rem",
             isExtra: true,
             cell: ({ last_used_at }) => <Time at={last_used_at} />
           },
           {
-            title: "Ends",
+            title: "Expires",
             width: "5.5rem",
             isExtra: true,
             cell: ({ expires_at }) => <Time at={expires_at} />
@@ -190,9 +190,9 @@ const Keys = ({
                   fields={
                     <Field
                       name="overlap"
-                      label="How long the old key keeps working"
+                      label="How long the old secret keeps working"
                       placeholder="24h"
-                      hint="If this is empty, the old key stops at once. If you have signed in with it, sign in again with the new one."
+                      hint="If this is empty, the old secret stops working at once. If you have signed in with it, sign in again with the new secret."
                     />
                   }
                   act={async (entered) => {
@@ -201,7 +201,7 @@ const Keys = ({
                       variables: { id },
                       body: overlap === undefined ? {} : { overlap }
                     })
-                    setMade({ name, secret: key.secret ?? key.key ?? "" })
+                    setNewSecret({ name, secret: key.secret ?? key.key ?? "" })
                     refreshAll()
                     return `${name} has a new secret.`
                   }}
@@ -223,8 +223,8 @@ const Keys = ({
         ]}
         empty={
           <Empty command="npx ironflow apikeys create admin">
-            There are no keys: the engine answers everybody who reaches it. As soon as there is a key, every
-            call needs one:
+            There are no API keys: the engine answers everybody who reaches it. As soon as there is a key,
+            every call needs one. To create the first key:
           </Empty>
         }
       />
@@ -248,7 +248,7 @@ const Roles = ({
           confirm="A role allows nothing until it has policies."
           fields={<Field name="name" label="Name" placeholder="support" isRequired />}
           act={async (entered) => {
-            const name = needed(entered, "name", "the name of the role")
+            const name = requiredEntry(entered, "name", "the name of the role")
             await ask(createRole, { body: { name } })
             refreshAll()
             return `The role ${name} is created.`
@@ -274,7 +274,7 @@ const Roles = ({
           isExtra: true,
           cell: ({ policy_ids = [] }) => (
             <Truncated>
-              {policy_ids.map((id) => nameOf(policies, id)).join(", ") || "none: it may do nothing"}
+              {policy_ids.map((id) => nameOf(policies, id)).join(", ") || "none: the role allows nothing"}
             </Truncated>
           )
         },
@@ -289,25 +289,25 @@ const Roles = ({
                 <Action
                   label="Policies"
                   isSmall
-                  confirm={`These apply at once, to all keys with the role ${name}.`}
-                  fields={<PolicyChoice policies={policies} given={policy_ids} />}
+                  confirm={`The policies that you choose apply at once, to all keys with the role ${name}.`}
+                  fields={<PolicyChoice policies={policies} current={policy_ids} />}
                   act={async (entered) => {
-                    const chosen = entered.getAll("policy").map(String)
-                    for (const policy of chosen.filter((one) => !policy_ids.includes(one)))
+                    const chosenPolicies = entered.getAll("policy").map(String)
+                    for (const policy of chosenPolicies.filter((one) => !policy_ids.includes(one)))
                       await ask(assignPolicy, { variables: { id }, body: { policy_id: policy } })
-                    for (const policyId of policy_ids.filter((one) => !chosen.includes(one)))
+                    for (const policyId of policy_ids.filter((one) => !chosenPolicies.includes(one)))
                       await ask(removePolicy, { variables: { id, policyId } })
                     refreshAll()
-                    return chosen.length === 0
-                      ? `${name} has no policies: it may do nothing.`
-                      : `${name} has ${chosen.map((one) => nameOf(policies, one)).join(", ")}.`
+                    return chosenPolicies.length === 0
+                      ? `The role ${name} has no policies: it allows nothing.`
+                      : `The role ${name} has ${chosenPolicies.map((one) => nameOf(policies, one)).join(", ")}.`
                   }}
                 />{" "}
                 <Action
                   label="Delete"
                   isSmall
                   isDangerous
-                  confirm={`The role ${name} is deleted, if no key has it.`}
+                  confirm={`The role ${name} is deleted. This is only possible if no key has it.`}
                   act={async () => {
                     await ask(deleteRole, { variables: { id } })
                     refreshAll()
@@ -324,11 +324,11 @@ const Roles = ({
 )
 
 const PolicyChoice = ({
-  given,
+  current,
   policies
 }: {
   readonly policies: ReadonlyArray<Policy>
-  readonly given: ReadonlyArray<string>
+  readonly current: ReadonlyArray<string>
 }) => (
   <KeepInitial>
     <fieldset>
@@ -336,7 +336,7 @@ const PolicyChoice = ({
       {policies.length === 0 && <p class="quiet">There are no policies: create one first.</p>}
       {policies.map(({ id, name }) => (
         <label key={id} class="check">
-          <input type="checkbox" name="policy" value={id} defaultChecked={given.includes(id)} /> {name}
+          <input type="checkbox" name="policy" value={id} defaultChecked={current.includes(id)} /> {name}
         </label>
       ))}
     </fieldset>
@@ -375,7 +375,7 @@ const Log = () => {
             )
           }
         ]}
-        empty={<p class="quiet">Nobody has changed keys, roles or policies yet.</p>}
+        empty={<p class="quiet">The log has no changes yet.</p>}
       />
     </section>
   )

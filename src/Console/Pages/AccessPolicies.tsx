@@ -1,8 +1,8 @@
-/** Policies on the access page: allowed and denied actions. */
+/** The policies on the access page: each allows or denies actions. */
 import { createPolicy, deletePolicy, type Policy, type Role, updatePolicy } from "../../Protocol/Access.ts"
 import { ask } from "../Parts/Calls.ts"
 import { Action, Status } from "../Parts/Elements.tsx"
-import { Choice, entry, Field, needed, KeepInitial } from "../Parts/Fields.tsx"
+import { Choice, entry, Field, requiredEntry, KeepInitial } from "../Parts/Fields.tsx"
 import { type Live, refreshAll } from "../Parts/Live.ts"
 import { Truncated, Listing } from "../Parts/Rows.tsx"
 
@@ -31,16 +31,16 @@ const policyFields = (policy?: Policy) => (
       label="Condition (CEL)"
       placeholder={'request.environment == "staging"'}
       value={policy?.condition}
-      hint="The policy applies only if this is true; if empty, always."
+      hint="The policy applies only if this expression is true. Without a condition it always applies."
     />
   </KeepInitial>
 )
 
 const policyIn = (entered: FormData) => ({
-  name: needed(entered, "name", "the name of the policy"),
+  name: requiredEntry(entered, "name", "the name of the policy"),
   effect: entry(entered, "effect") ?? "allow",
-  actions: needed(entered, "actions", "the actions"),
-  resources: needed(entered, "resources", "the resources"),
+  actions: requiredEntry(entered, "actions", "the actions"),
+  resources: requiredEntry(entered, "resources", "the resources"),
   condition: entry(entered, "condition") ?? ""
 })
 
@@ -57,7 +57,7 @@ export const Policies = ({
       <div class="actions">
         <Action
           label="Create a policy"
-          confirm="A policy does nothing until a role has it."
+          confirm="A policy has no effect until a role has it."
           fields={policyFields()}
           act={async (entered) => {
             const { condition, ...policy } = policyIn(entered)
@@ -116,7 +116,7 @@ export const Policies = ({
                 <Action
                   label="Edit"
                   isSmall
-                  confirm="The change applies at once, to all keys that have the policy."
+                  confirm="The change applies at once, to all keys whose roles have the policy."
                   fields={policyFields(policy)}
                   act={async (entered) => {
                     await ask(updatePolicy, { variables: { id: policy.id }, body: policyIn(entered) })
@@ -128,7 +128,7 @@ export const Policies = ({
                   label="Delete"
                   isSmall
                   isDangerous
-                  confirm={`The policy ${policy.name} is deleted, if no role has it.`}
+                  confirm={`The policy ${policy.name} is deleted. This is only possible if no role has it.`}
                   act={async () => {
                     await ask(deletePolicy, { variables: { id: policy.id } })
                     refreshAll()
@@ -144,6 +144,6 @@ export const Policies = ({
   </section>
 )
 
-/** Whether the policy is built in: those of built-in roles are. */
+/** Whether the policy is built in, as all policies of built-in roles are. */
 const isBuiltIn = ({ id }: Policy, roles: ReadonlyArray<Role>): boolean =>
   roles.some((role) => role.is_default && role.policy_ids?.includes(id) === true)

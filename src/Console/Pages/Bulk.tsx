@@ -1,6 +1,13 @@
 /** Bulk operations: what they do to many runs, their progress, and why runs were skipped. */
 import { type BulkOperation, cancelBulk, getBulk, listBulk } from "../../Protocol/Bulk.ts"
-import { capital, countOf, actionSentences, pastParticiples, resultOf, runsOf } from "../Parts/BulkWords.ts"
+import {
+  capital,
+  dryRunResultOf,
+  actionSentences,
+  pastParticiples,
+  resultOf,
+  runsOf
+} from "../Parts/BulkWords.ts"
 import { ask } from "../Parts/Calls.ts"
 import { Action, Copy, count, Empty, Failure, Link, Loading, Status, Value } from "../Parts/Elements.tsx"
 import { refreshAll, useLive } from "../Parts/Live.ts"
@@ -9,7 +16,7 @@ import { Truncated, Facts, Listing, oneLine, pathTo, Table } from "../Parts/Rows
 import { command } from "../Parts/ShellCommand.ts"
 import { duration, Time } from "../Parts/Time.tsx"
 
-const whatOf = ({ action, filters, ids }: BulkOperation): string =>
+const targetTextOf = ({ action, filters, ids }: BulkOperation): string =>
   action === "erase" ? "not shown" : ids === undefined ? oneLine(filters) : `${runsOf(ids)} by id`
 
 const titleOf = ({ action, dryRun }: BulkOperation): string =>
@@ -26,7 +33,7 @@ export const BulkOperations = () => {
         label="Bulk operations"
         live={live}
         keyOf={({ id }) => id}
-        textOf={(one) => `${one.id} ${one.action} ${one.status} ${one.by} ${whatOf(one)}`}
+        textOf={(one) => `${one.id} ${one.action} ${one.status} ${one.by} ${targetTextOf(one)}`}
         columns={[
           {
             title: "Operation",
@@ -37,9 +44,9 @@ export const BulkOperations = () => {
           {
             title: "Done",
             width: "6rem",
-            cell: ({ done: many, matched }) => (
+            cell: ({ done: number, matched }) => (
               <span class="number">
-                {count(many)} of {count(matched)}
+                {count(number)} of {count(matched)}
               </span>
             )
           },
@@ -47,7 +54,7 @@ export const BulkOperations = () => {
             title: "Runs",
             width: "minmax(6rem, 2fr)",
             isExtra: true,
-            cell: (one) => <Truncated>{whatOf(one)}</Truncated>
+            cell: (one) => <Truncated>{targetTextOf(one)}</Truncated>
           },
           {
             title: "By",
@@ -86,7 +93,7 @@ export const OneBulk = ({ variables: { id = "" } }: { readonly variables: Variab
     )
   const { action, dryRun, filters, matched, status } = operation
   const isRunning = status === "running"
-  const of = Number(place.value.query.get("of") ?? 0)
+  const countedRuns = Number(place.value.query.get("of") ?? 0)
   return (
     <>
       <div class="title">
@@ -98,13 +105,13 @@ export const OneBulk = ({ variables: { id = "" } }: { readonly variables: Variab
             <Action
               label="Cancel the operation"
               isDangerous
-              confirm="It changes no more runs. Changes made so far stay."
+              confirm="The operation changes no more runs. Changes made so far stay."
               act={async () => {
                 const ended = await ask(cancelBulk, { variables: { id } })
                 refreshAll()
                 return ended.status === "cancelled"
-                  ? "It changes no more runs."
-                  : `It had already ended (${ended.status}).`
+                  ? "The operation changes no more runs."
+                  : `The operation had already ended (${ended.status}).`
               }}
             />
           )}
@@ -123,22 +130,22 @@ export const OneBulk = ({ variables: { id = "" } }: { readonly variables: Variab
         {isRunning
           ? `${runsOf(matched, action)} looked at so far, of which ${count(operation.done)} ${dryRun ? "can be " : ""}${pastParticiples[action]}.`
           : dryRun
-            ? countOf(operation)
+            ? dryRunResultOf(operation)
             : resultOf(operation)}
       </p>
       {isRunning && (
         <>
-          {/* `of` is how many runs matched when they were counted, before the operation was started */}
+          {/* `countedRuns` is how many runs matched when they were counted, before the operation was started */}
           <progress
             aria-label="Progress"
-            {...(of > 0 ? { max: Math.max(of, matched), value: matched } : {})}
+            {...(countedRuns > 0 ? { max: Math.max(countedRuns, matched), value: matched } : {})}
           />
           <p class="quiet">
             The operation continues when this page is closed, and after a restart of the engine.
             {operation.lookedBackTo !== undefined && (
               <>
                 {" "}
-                It has searched back to <Time at={operation.lookedBackTo} exactly />.
+                So far, it has searched back to <Time at={operation.lookedBackTo} exactly />.
               </>
             )}
           </p>
@@ -177,30 +184,30 @@ export const OneBulk = ({ variables: { id = "" } }: { readonly variables: Variab
 
 const Skipped = ({ of: { skipped } }: { readonly of: BulkOperation }) => (
   <section>
-    <h2>Left as they were</h2>
+    <h2>Runs that stay as they were</h2>
     <Table
-      label="Runs left as they were, by reason"
+      label="Runs that stay as they were, by reason"
       items={Object.entries(skipped)}
       keyOf={([why]) => why}
       columns={[
         { title: "Why", width: "", cell: ([why]) => why },
-        { title: "Runs", width: "", cell: ([, many]) => <span class="number">{count(many)}</span> }
+        { title: "Runs", width: "", cell: ([, number]) => <span class="number">{count(number)}</span> }
       ]}
     />
   </section>
 )
 
-/** Some of the runs that were skipped. */
+/** Some of the runs that the operation has skipped, or that it would skip. */
 export const Examples = ({ of: { examples } }: { readonly of: BulkOperation }) =>
   examples.length === 0 ? null : (
     <details>
       <summary>
         {examples.length === 1
-          ? "A run that is left as it is"
-          : `${examples.length} runs that are left as they are`}
+          ? "A run that stays as it is"
+          : `${examples.length} runs that stay as they are`}
       </summary>
       <Table
-        label="Runs that are left as they were"
+        label="Examples of runs that stay as they are"
         items={examples}
         keyOf={({ runId }) => runId}
         columns={[

@@ -1,6 +1,6 @@
 /**
- * Starts a bulk operation on all runs that match filters: counts the runs first, asks for confirmation, and
- * opens the page of the operation.
+ * Starts a bulk operation on the runs that were chosen, or else on all runs that match the filters: counts the runs
+ * first, asks for confirmation, and opens the page of the operation.
  */
 import { useEffect, useRef, useState } from "preact/hooks"
 import {
@@ -13,7 +13,7 @@ import {
 } from "../../Protocol/Bulk.ts"
 import type { ListRuns } from "../../Protocol/RunLists.ts"
 import { isRunStatus, isTerminal } from "../../RunStatus.ts"
-import { capital, countOf, actionSentences, runsOf } from "../Parts/BulkWords.ts"
+import { capital, dryRunResultOf, actionSentences, runsOf } from "../Parts/BulkWords.ts"
 import { ask, CallError } from "../Parts/Calls.ts"
 import { Dialog, Failure, Link } from "../Parts/Elements.tsx"
 import { entry, Field } from "../Parts/Fields.tsx"
@@ -22,11 +22,11 @@ import { go, hrefOf } from "../Parts/Router.ts"
 import { pathTo } from "../Parts/Rows.tsx"
 import { Examples } from "./Bulk.tsx"
 
-/** How often the state of a count is requested, in milliseconds. */
-const LOOK_MS = 400
+/** How often the progress of the count is requested, in milliseconds. */
+const POLL_MS = 400
 
-/** The runs of the operation: those that were chosen, or those that match filters. */
-type Which = { readonly ids: ReadonlyArray<string> } | { readonly filters: ListRuns }
+/** The runs of the operation: the chosen runs, or the runs that match filters. */
+type Selection = { readonly ids: ReadonlyArray<string> } | { readonly filters: ListRuns }
 
 export const BulkStart = ({
   filters,
@@ -35,23 +35,23 @@ export const BulkStart = ({
   readonly filters: ListRuns
   readonly ids: ReadonlyArray<string>
 }) => {
-  const [asked, setAsked] = useState<Which | undefined>(undefined)
-  const close = (): void => setAsked(undefined)
+  const [selected, setSelected] = useState<Selection | undefined>(undefined)
+  const close = (): void => setSelected(undefined)
   return (
     <>
       {/* relative times such as 12h are fixed when the dialog opens */}
-      <button type="button" onClick={() => setAsked(ids.length > 0 ? { ids } : { filters })}>
+      <button type="button" onClick={() => setSelected(ids.length > 0 ? { ids } : { filters })}>
         Retry or change {ids.length > 0 ? runsOf(ids.length) : "all"}
       </button>
-      {asked !== undefined && (
+      {selected !== undefined && (
         <Dialog
-          title={`Retry or change ${"ids" in asked ? runsOf(asked.ids.length) : "all of them"}`}
+          title={`Retry or change ${"ids" in selected ? runsOf(selected.ids.length) : "all runs that match"}`}
           onClose={close}
         >
-          {"filters" in asked && Object.keys(asked.filters).length === 0 ? (
+          {"filters" in selected && Object.keys(selected.filters).length === 0 ? (
             <NoFilters close={close} />
           ) : (
-            <BulkForm which={asked} close={close} />
+            <BulkForm selection={selected} close={close} />
           )}
         </Dialog>
       )}
@@ -71,12 +71,13 @@ const NoFilters = ({ close }: { readonly close: () => void }) => (
 )
 
 /**
- * Filters that leave out runs which were created after `at`. If the filters ask for ended runs, those that
+ * Filters that leave out runs which were created after `at`. If the given filters ask only for ended runs, runs that
  * ended after `at` are left out too.
  */
-const notSince = ({ status, statuses = [] }: ListRuns, at: string): ListRuns => {
-  const asked = status === undefined ? statuses : [status]
-  const areEnded = asked.length > 0 && asked.every((one) => isRunStatus(one) && isTerminal(one))
+const notAfter = ({ status, statuses = [] }: ListRuns, at: string): ListRuns => {
+  const wantedStatuses = status === undefined ? statuses : [status]
+  const areEnded =
+    wantedStatuses.length > 0 && wantedStatuses.every((one) => isRunStatus(one) && isTerminal(one))
   return { createdTo: at, ...(areEnded ? { endedTo: at } : {}) }
 }
 
@@ -89,16 +90,16 @@ interface Wanted {
 }
 
 /** Asks for the action, counts the runs, and starts the operation once the user confirms it. */
-const BulkForm = ({ close, which }: { readonly which: Which; readonly close: () => void }) => {
+const BulkForm = ({ close, selection }: { readonly selection: Selection; readonly close: () => void }) => {
   const [action, setAction] = useState<BulkAction>("retry")
   const [wanted, setWanted] = useState<Wanted | undefined>(undefined)
-  const [counted, setCounted] = useState<BulkOperation | undefined>(undefined)
+  const [dryRun, setDryRun] = useState<BulkOperation | undefined>(undefined)
   const [error, setError] = useState<CallError | undefined>(undefined)
   const [isBusy, setBusy] = useState(false)
-  const isGone = useRef(false)
-  useEffect(() => () => void (isGone.current = true), [])
+  const isClosed = useRef(false)
+  useEffect(() => () => void (isClosed.current = true), [])
 
-  const trying = async (act: () => Promise<void>): Promise<void> => {
+  const whileBusy = async (act: () => Promise<void>): Promise<void> => {
     setBusy(true)
     setError(undefined)
     try {
@@ -109,29 +110,29 @@ const BulkForm = ({ close, which }: { readonly which: Which; readonly close: () 
       setBusy(false)
     }
   }
-  const countThem = (what: Wanted): Promise<void> =>
-    trying(async () => {
-      setCounted(undefined)
+  const countRuns = (what: Wanted): Promise<void> =>
+    whileBusy(async () => {
+      setDryRun(undefined)
       setWanted(what)
-      let operation = await ask(startBulk, { body: { ...what, ...which, dryRun: true } })
+      let operation = await ask(startBulk, { body: { ...what, ...selection, dryRun: true } })
       while (operation.status === "running") {
-        // the user has left the page, so the count is not needed
-        if (isGone.current) return void (await ask(cancelBulk, { variables: { id: operation.id } }))
-        setCounted(operation)
-        await new Promise((resolve) => setTimeout(resolve, LOOK_MS))
+        // the user has closed the dialog, so the count is not needed
+        if (isClosed.current) return void (await ask(cancelBulk, { variables: { id: operation.id } }))
+        setDryRun(operation)
+        await new Promise((resolve) => setTimeout(resolve, POLL_MS))
         operation = await ask(getBulk, { variables: { id: operation.id } })
       }
-      setCounted(operation)
+      setDryRun(operation)
     })
   const begin = (what: Wanted, { createdAt, matched }: BulkOperation): Promise<void> =>
-    trying(async () => {
-      // only the runs that were counted: those that match since then are left out
+    whileBusy(async () => {
+      // acts only on the runs that were counted: runs that have begun to match since then are left out
       const { id } = await ask(startBulk, {
         body: {
           ...what,
-          ...("ids" in which
-            ? which
-            : { filters: { ...notSince(which.filters, createdAt), ...which.filters } })
+          ...("ids" in selection
+            ? selection
+            : { filters: { ...notAfter(selection.filters, createdAt), ...selection.filters } })
         }
       })
       close()
@@ -139,16 +140,18 @@ const BulkForm = ({ close, which }: { readonly which: Which; readonly close: () 
       go(hrefOf(pathTo("bulk", id), { of: String(matched) }))
     })
 
-  if (wanted !== undefined && counted !== undefined && counted.status !== "running") {
-    const hasCount = counted.status === "completed"
-    const canBegin = hasCount && counted.done > 0
+  if (wanted !== undefined && dryRun !== undefined && dryRun.status !== "running") {
+    const hasCount = dryRun.status === "completed"
+    const canBegin = hasCount && dryRun.done > 0
     return (
       <>
         <p>
-          {hasCount ? countOf(counted) : `The runs could not be counted: ${counted.error ?? counted.status}`}
+          {hasCount
+            ? dryRunResultOf(dryRun)
+            : `The runs could not be counted: ${dryRun.error ?? dryRun.status}`}
         </p>
-        {canBegin && <p class="quiet">{actionSentences[counted.action]}</p>}
-        <Examples of={counted} />
+        {canBegin && <p class="quiet">{actionSentences[dryRun.action]}</p>}
+        <Examples of={dryRun} />
         {error !== undefined && <Failure error={error} isInDialog />}
         {canBegin && (
           <p class="quiet">The operation continues when this page is closed, and can be cancelled.</p>
@@ -157,14 +160,14 @@ const BulkForm = ({ close, which }: { readonly which: Which; readonly close: () 
           {canBegin && (
             <button
               type="button"
-              class={isDangerous(counted.action) ? "danger primary" : "primary"}
+              class={isDangerous(dryRun.action) ? "danger primary" : "primary"}
               disabled={isBusy}
-              onClick={() => void begin(wanted, counted)}
+              onClick={() => void begin(wanted, dryRun)}
             >
-              {capital(counted.action)} {runsOf(counted.done)}
+              {capital(dryRun.action)} {runsOf(dryRun.done)}
             </button>
           )}
-          <button type="button" onClick={() => setCounted(undefined)}>
+          <button type="button" onClick={() => setDryRun(undefined)}>
             Back
           </button>
           <button type="button" onClick={close}>
@@ -182,7 +185,7 @@ const BulkForm = ({ close, which }: { readonly which: Which; readonly close: () 
         const reason = entry(entered, "reason")
         const fromStep = entry(entered, "fromStep")
         const version = entry(entered, "version")
-        void countThem({
+        void countRuns({
           action,
           ...(reason === undefined ? {} : { reason }),
           ...(fromStep === undefined ? {} : { fromStep }),
@@ -224,13 +227,13 @@ const BulkForm = ({ close, which }: { readonly which: Which; readonly close: () 
       <p class="quiet">The runs are counted first, and none is changed yet.</p>
       {isBusy && (
         <p role="status">
-          {counted === undefined ? "Counting" : `${runsOf(counted.matched)} looked at so far`}
+          {dryRun === undefined ? "Counting" : `${runsOf(dryRun.matched)} looked at so far`}
         </p>
       )}
       {error !== undefined && <Failure error={error} isInDialog />}
       <div class="actions">
         <button type="submit" class="primary" disabled={isBusy}>
-          Count them
+          Count the runs
         </button>
         <button type="button" onClick={close}>
           Leave it

@@ -1,4 +1,4 @@
-/** Configurations: values that functions read, and that can be changed while they run. */
+/** Configurations: values that functions read, and that can be changed while the functions run. */
 import {
   type ConfigEntry,
   deleteConfig,
@@ -9,7 +9,7 @@ import {
 } from "../../Protocol/Config.ts"
 import { ask, CallError, isRecord } from "../Parts/Calls.ts"
 import { Action, count, Empty, Failure, Link, Loading, Value } from "../Parts/Elements.tsx"
-import { Field, jsonEntry, needed, KeepInitial } from "../Parts/Fields.tsx"
+import { Field, jsonEntry, requiredEntry, KeepInitial } from "../Parts/Fields.tsx"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { go, hrefOf, type Variables } from "../Parts/Router.ts"
 import { Facts, Listing, oneLine, pathTo } from "../Parts/Rows.tsx"
@@ -62,11 +62,11 @@ export const Configurations = () => (
             </>
           }
           act={async (entered) => {
-            const name = needed(entered, "name", "the name of the configuration")
+            const name = requiredEntry(entered, "name", "the name of the configuration")
             await ask(setConfig, { variables: { name }, body: dataIn(entered) })
             refreshAll()
             go(hrefOf(pathTo("configurations", name)))
-            return `${name} is set.`
+            return `The configuration ${name} is set.`
           }}
         />
       </div>
@@ -111,7 +111,7 @@ export const Configuration = ({ variables: { name = "" } }: { readonly variables
               act={async (entered) => {
                 await ask(patchConfig, { variables: { name }, body: dataIn(entered) })
                 refreshAll()
-                return `${name} is changed.`
+                return `The configuration ${name} is changed.`
               }}
             />
             <Action
@@ -140,7 +140,7 @@ export const Configuration = ({ variables: { name = "" } }: { readonly variables
                 }
                 await ask(setConfig, { variables: { name }, body: data })
                 refreshAll()
-                return `${name} is replaced.`
+                return `The configuration ${name} is replaced.`
               }}
             />
             <Action
@@ -151,7 +151,7 @@ export const Configuration = ({ variables: { name = "" } }: { readonly variables
                 await ask(deleteConfig, { variables: { name } })
                 refreshAll()
                 go(hrefOf("configurations"))
-                return `${name} is deleted.`
+                return `The configuration ${name} is deleted.`
               }}
             />
           </div>

@@ -1,4 +1,7 @@
-/** Events, newest first: those that match the filters in the address, updated live. */
+/**
+ * The list of the events that match the filters in the address, newest first and updated live; the form that emits an
+ * event; and the page of one event.
+ */
 import { useEffect, useRef, useState } from "preact/hooks"
 import {
   type EventVerdict,
@@ -15,7 +18,7 @@ import { ask } from "../Parts/Calls.ts"
 import { DataForm } from "../Parts/DataForm.tsx"
 import { useFunctions } from "../Parts/SharedLists.ts"
 import { Action, Copy, count, Empty, Failure, Link, Loading, Value } from "../Parts/Elements.tsx"
-import { entry, Field, jsonEntry, needed } from "../Parts/Fields.tsx"
+import { entry, Field, jsonEntry, requiredEntry } from "../Parts/Fields.tsx"
 import { usePagedList } from "../Parts/PagedList.ts"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { environment, go, hrefOf, place, setQuery, type Variables } from "../Parts/Router.ts"
@@ -68,22 +71,25 @@ const columns: ReadonlyArray<Column<Row>> = [
   }
 ]
 
-/** The filters in the address. `name` is that of the command's flag, and `as` that of the call's option. */
+/**
+ * The filters. `name` is the name in the address, the same as that of the flag of `ironflow events list`. `option` is
+ * the name of the option of the call.
+ */
 const filters = [
-  { name: "name", as: "name", label: "Name or pattern", placeholder: "order.*", isSearch: true },
-  { name: "entity", as: "entityId", label: "Entity", placeholder: "o-1" },
-  { name: "entity-type", as: "entityType", label: "Entity type", placeholder: "order" },
-  { name: "idempotency-key", as: "idempotencyKey", label: "Idempotency key", placeholder: "o-1" },
-  { name: "since", as: "since", label: "Since", placeholder: "2026-11-29T10:00:00Z" },
-  { name: "until", as: "until", label: "Until", placeholder: "2026-11-29T11:00:00Z" }
+  { name: "name", option: "name", label: "Name or pattern", placeholder: "order.*", isSearch: true },
+  { name: "entity", option: "entityId", label: "Entity", placeholder: "o-1" },
+  { name: "entity-type", option: "entityType", label: "Entity type", placeholder: "order" },
+  { name: "idempotency-key", option: "idempotencyKey", label: "Idempotency key", placeholder: "o-1" },
+  { name: "since", option: "since", label: "Since", placeholder: "2026-11-29T10:00:00Z" },
+  { name: "until", option: "until", label: "Until", placeholder: "2026-11-29T11:00:00Z" }
 ] as const
 
 export const Events = () => {
   const { query } = place.value
   const body = Object.fromEntries(
-    filters.flatMap(({ as, name }) => {
+    filters.flatMap(({ option, name }) => {
       const value = query.get(name)
-      return value === null ? [] : [[as, value]]
+      return value === null ? [] : [[option, value]]
     })
   )
   const key = `events ${environment.value} ${JSON.stringify(body)}`
@@ -211,7 +217,7 @@ export const Emit = ({
       </>
     }
     act={async (entered) => {
-      const event = needed(entered, "name", "the name of the event")
+      const event = requiredEntry(entered, "name", "the name of the event")
       const key = entry(entered, "key")
       const version = entry(entered, "version")
       const { eventId, runIds } = await ask(trigger, {
@@ -242,16 +248,16 @@ export const latestOf = async (name: string, signal?: AbortSignal): Promise<Late
 }
 
 /** How many functions are asked, at most, for a schema of the event. */
-const ASKED = 5
+const MAX_ASKED = 5
 
-/** The schema of the event, from the first function that has one. */
-const describe = async (name: string): Promise<FunctionTrigger | undefined> => {
+/** The trigger that has a schema of the event, of the first function with such a trigger. */
+const triggerWithSchema = async (name: string): Promise<FunctionTrigger | undefined> => {
   const { functions } = await ask(restFunctions)
-  const listening = functions.filter(({ triggers }) => triggers.some(({ event }) => event === name))
-  for (const { id } of listening.slice(0, ASKED)) {
+  const candidates = functions.filter(({ triggers }) => triggers.some(({ event }) => event === name))
+  for (const { id } of candidates.slice(0, MAX_ASKED)) {
     const { triggers } = await ask(getFunction, { body: { id } })
-    const found = triggers.find(({ event, schema }) => event === name && schema !== undefined)
-    if (found !== undefined) return found
+    const foundTrigger = triggers.find(({ event, schema }) => event === name && schema !== undefined)
+    if (foundTrigger !== undefined) return foundTrigger
   }
   return undefined
 }
@@ -259,9 +265,9 @@ const describe = async (name: string): Promise<FunctionTrigger | undefined> => {
 const asText = (data: unknown): string => (data === undefined ? "" : JSON.stringify(data, null, 2))
 
 /**
- * Fields for the data of an event. When a name is entered, they get the data of the last event of that name,
- * unless the user has written something. When a function has a schema for the event, there is a field for
- * each member.
+ * Fields for the name and the data of an event. When a name is entered, the data becomes that of the last event of
+ * that name, unless the user has written something. When a function has a schema for the event, there is a field
+ * for each member of the data.
  */
 const EmitFields = ({
   latest,
@@ -271,36 +277,37 @@ const EmitFields = ({
   readonly latest: Latest | undefined
 }) => {
   const [text, setText] = useState(asText(latest?.data))
-  const [from, setFrom] = useState("")
-  const [emitted, setEmitted] = useState(latest?.version ?? 1)
-  const [described, setDescribed] = useState<FunctionTrigger | undefined>(undefined)
-  const asked = useRef("")
-  // what the form holds now, for an answer that arrives later
-  const now = useRef({ text, from })
-  now.current = { text, from }
-  const isWritten = () => now.current.text !== "" && now.current.from === ""
+  /** The name of the event whose last data fills the form; empty once the user has written something. */
+  const [filledFrom, setFilledFrom] = useState("")
+  const [lastVersion, setLastVersion] = useState(latest?.version ?? 1)
+  const [schemaTrigger, setSchemaTrigger] = useState<FunctionTrigger | undefined>(undefined)
+  const lookedUp = useRef("")
+  // what the form holds when an answer arrives
+  const current = useRef({ text, filledFrom })
+  current.current = { text, filledFrom }
+  const isWritten = () => current.current.text !== "" && current.current.filledFrom === ""
   const functions = useFunctions().value
   const names = [
     ...new Set(functions?.flatMap(({ triggers }) => triggers.flatMap(({ event }) => event ?? [])) ?? [])
   ].filter((event) => !isPattern(event))
-  const begin = async (of: string): Promise<void> => {
-    asked.current = of
-    setDescribed(undefined)
+  const lookUp = async (of: string): Promise<void> => {
+    lookedUp.current = of
+    setSchemaTrigger(undefined)
     // a pattern matches events of several names
     if (of === "" || isPattern(of)) return
     // without a schema the data is entered as JSON
-    const found = await describe(of).catch(() => undefined)
-    if (asked.current !== of) return
-    setDescribed(found)
+    const foundTrigger = await triggerWithSchema(of).catch(() => undefined)
+    if (lookedUp.current !== of) return
+    setSchemaTrigger(foundTrigger)
     if (isWritten()) return
     const last = await latestOf(of).catch(() => undefined)
-    if (asked.current !== of || isWritten()) return
+    if (lookedUp.current !== of || isWritten()) return
     setText(asText(last?.data))
-    setEmitted(last?.version ?? 1)
-    setFrom(last === undefined ? "" : of)
+    setLastVersion(last?.version ?? 1)
+    setFilledFrom(last === undefined ? "" : of)
   }
-  useEffect(() => void begin(name), [])
-  const version = described === undefined ? emitted : (described.version ?? 1)
+  useEffect(() => void lookUp(name), [])
+  const version = schemaTrigger === undefined ? lastVersion : (schemaTrigger.version ?? 1)
   return (
     <>
       <label>
@@ -312,7 +319,7 @@ const EmitFields = ({
           defaultValue={name}
           required
           autoComplete="off"
-          onChange={(event) => void begin(event.currentTarget.value.trim())}
+          onChange={(event) => void lookUp(event.currentTarget.value.trim())}
         />
         <datalist id="event-names">
           {names.map((one) => (
@@ -321,11 +328,11 @@ const EmitFields = ({
         </datalist>
       </label>
       <DataForm
-        schema={described?.schema}
+        schema={schemaTrigger?.schema}
         text={text}
         onText={(next) => {
           setText(next)
-          setFrom("")
+          setFilledFrom("")
         }}
       />
       {version > 1 && (
@@ -334,14 +341,14 @@ const EmitFields = ({
           <p class="quiet">The event is stored with data version {version}.</p>
         </>
       )}
-      {from !== "" && <p class="quiet">This is the data of the last {from}.</p>}
+      {filledFrom !== "" && <p class="quiet">This is the data of the last event {filledFrom}.</p>}
     </>
   )
 }
 
 /**
- * Runs are created together with their event: those of an event are looked for within this time of it, in
- * milliseconds.
+ * How far from the time of an event its runs are searched, in milliseconds. Runs are created together with their
+ * event.
  */
 const NEAR_MS = 1000
 
@@ -427,27 +434,27 @@ const NotStarted = ({ id }: { readonly id: string }) => {
     async (signal) => (await ask(explainEvent, { variables: { id }, signal })).functions,
     { everyMs: 5000 }
   )
-  const others = value?.filter(({ code }) => code !== "STARTED") ?? []
-  // only functions whose triggers match the name, since these are what people ask about
-  const near = others.filter(({ code }) => code !== "NO_TRIGGER" && code !== "OTHER_SCHEDULE")
-  const far = others.filter((one) => !near.includes(one))
+  const notStarted = value?.filter(({ code }) => code !== "STARTED") ?? []
+  // shown at once: functions whose triggers match the name, since people ask about these; the others are folded away
+  const listening = notStarted.filter(({ code }) => code !== "NO_TRIGGER" && code !== "OTHER_SCHEDULE")
+  const notListening = notStarted.filter((one) => !listening.includes(one))
   return (
     <>
       {error !== undefined && <Failure error={error} again={refresh} />}
-      {near.length > 0 && (
+      {listening.length > 0 && (
         <>
           <h3>Functions that it has not started, and why</h3>
-          <Verdicts of={near} />
+          <Verdicts of={listening} />
         </>
       )}
-      {far.length > 0 && (
+      {notListening.length > 0 && (
         <details>
           <summary>
-            {far.length === 1
-              ? "1 function that does not listen to it"
-              : `${count(far.length)} functions that do not listen to it`}
+            {notListening.length === 1
+              ? "1 function that does not listen to this event"
+              : `${count(notListening.length)} functions that do not listen to this event`}
           </summary>
-          <Verdicts of={far} />
+          <Verdicts of={notListening} />
         </details>
       )}
     </>

@@ -1,5 +1,6 @@
 /**
- * Finds runs and events by what people know: the number of an order, a customer, an id, or words of an error.
+ * The search field, and its results. It finds runs, functions and entity streams by what people know: the number of
+ * an order, a customer, an id, or words of an error.
  */
 import { useLayoutEffect, useRef } from "preact/hooks"
 import { listEvents } from "../../Protocol/Events.ts"
@@ -16,14 +17,15 @@ import { command, shellQuoted } from "../Parts/ShellCommand.ts"
 import { Time } from "../Parts/Time.tsx"
 
 /** The longest text that is searched for, in characters: longer values of events are not indexed. */
-const LONGEST = 256
-/** How many runs are shown, at most, for each kind of search. */
-const LIMIT = 20
+const MAX_CHARS = 256
+/** How many runs each search finds at most. */
+const RUN_LIMIT = 20
 /** How long a search takes, at most, when the user asks to search further, in milliseconds. */
 const MORE_MS = 10_000
 
 /**
- * The search field, which is on every page. When the text is an id, it opens the page of what has that id.
+ * The search field, which is on every page. When the text is the id of a run or event, the field opens the page of
+ * that run or event.
  */
 export const FindBox = () => {
   const ref = useRef<HTMLInputElement>(null)
@@ -40,11 +42,11 @@ export const FindBox = () => {
       aria-label="Everything"
       onSubmit={(event) => {
         event.preventDefault()
-        const wanted = ref.current?.value.trim() ?? ""
-        if (wanted === "") return
-        if (/^run_\w+$/.test(wanted)) return go(hrefOf(pathTo("runs", wanted)))
-        if (/^evt_\w+$/.test(wanted)) return go(hrefOf(pathTo("events", wanted)))
-        go(hrefOf("find", { q: wanted }))
+        const entered = ref.current?.value.trim() ?? ""
+        if (entered === "") return
+        if (/^run_\w+$/.test(entered)) return go(hrefOf(pathTo("runs", entered)))
+        if (/^evt_\w+$/.test(entered)) return go(hrefOf(pathTo("events", entered)))
+        go(hrefOf("find", { q: entered }))
       }}
     >
       <input
@@ -52,7 +54,7 @@ export const FindBox = () => {
         type="search"
         aria-label="Find anything"
         placeholder="Find an order, a customer, an id, an error"
-        maxLength={LONGEST}
+        maxLength={MAX_CHARS}
         data-search=""
       />
     </form>
@@ -66,71 +68,71 @@ const whereOf = (text: string): string =>
 const find = async (text: string, isMore: boolean, signal: AbortSignal) => {
   // a user who may not see functions or events still finds runs
   const functions = await ask(restFunctions, { signal }).then(
-    (found) => found.functions,
+    (results) => results.functions,
     () => []
   )
   const paths = [...new Set(functions.flatMap(({ searchBy }) => searchBy ?? []))]
-  const ways: ReadonlyArray<ListRuns> = [
+  const searches: ReadonlyArray<ListRuns> = [
     ...paths.map((path) => ({ attributes: { [path]: text } })),
     { entityId: text },
     { idempotencyKey: text },
     { error: text }
   ]
   const runs = new Map<string, RunRow>()
-  const look = async (filters: ListRuns) => {
-    const page = await ask(listRuns, { body: { limit: LIMIT, ...filters }, signal })
+  const search = async (filters: ListRuns) => {
+    const page = await ask(listRuns, { body: { limit: RUN_LIMIT, ...filters }, signal })
     for (const run of page.runs) runs.set(run.id, toRunRow(run))
     return page
   }
-  const [ofEntity] = await Promise.all([
+  const [isEntity] = await Promise.all([
     ask(listEvents, { body: { entityId: text, limit: 1 }, signal }).then(
       ({ events }) => events.length > 0,
       () => false
     ),
-    ...ways.map(look)
+    ...searches.map(search)
   ])
-  // perhaps no function indexes the value, so events are searched too, one by one and the newest first
+  // perhaps no function indexes the value, so the events of runs are searched too, one by one and the newest first
   const where = whereOf(text)
-  const begun = performance.now()
-  let page = await look({ where })
-  while (isMore && page.nextCursor !== undefined && performance.now() - begun < MORE_MS)
-    page = await look({ where, cursor: page.nextCursor })
+  const begunAt = performance.now()
+  let page = await search({ where })
+  while (isMore && page.nextCursor !== undefined && performance.now() - begunAt < MORE_MS)
+    page = await search({ where, cursor: page.nextCursor })
   const lower = text.toLowerCase()
   return {
     runs: [...runs.values()].sort((a, b) => (a.createdAt < b.createdAt ? 1 : -1)),
     lookedBackTo: page.nextCursor === undefined ? undefined : page.lookedBackTo,
     isMore: page.nextCursor !== undefined,
-    ofEntity,
+    isEntity,
     functions: functions.map(({ id }) => id).filter((id) => id.toLowerCase().includes(lower))
   }
 }
 
 export const Find = () => {
-  const text = (place.value.query.get("q") ?? "").trim().slice(0, LONGEST)
+  const text = (place.value.query.get("q") ?? "").trim().slice(0, MAX_CHARS)
   const isMore = place.value.query.get("look") === "more"
   return (
     <>
       <h1>Find {text}</h1>
       {text === "" ? (
-        <Empty>Enter at the top what you look for: the number of an order, a customer, an id.</Empty>
+        <Empty>Enter at the top what you search for: the number of an order, a customer, an id.</Empty>
       ) : (
-        <Found text={text} isMore={isMore} />
+        <Results text={text} isMore={isMore} />
       )}
     </>
   )
 }
 
-const Found = ({ isMore, text }: { readonly text: string; readonly isMore: boolean }) => {
+const Results = ({ isMore, text }: { readonly text: string; readonly isMore: boolean }) => {
   const live = useLive(
     `find ${isMore} ${text}`,
     (signal) => find(text, isMore, signal),
     // a search through many events is only repeated when the user asks for it
     isMore ? { once: true } : { everyMs: 30_000 }
   )
-  const found = live.value
-  if (found === undefined)
+  const results = live.value
+  if (results === undefined)
     return live.error === undefined ? <Loading /> : <Failure error={live.error} again={live.refresh} />
-  const { functions, ofEntity, runs } = found
+  const { functions, isEntity, runs } = results
   return (
     <>
       {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
@@ -147,24 +149,24 @@ const Found = ({ isMore, text }: { readonly text: string; readonly isMore: boole
       {runs.length > 0 ? (
         <RunTable
           label="Runs that were found"
-          live={{ ...live, value: { runs, total: runs.length, isTotalExact: !found.isMore } }}
+          live={{ ...live, value: { runs, total: runs.length, isTotalExact: !results.isMore } }}
         >
           None
         </RunTable>
       ) : (
         <Empty command={command("runs list", `--where ${shellQuoted(whereOf(text))}`)}>
           No run has this value in the data of its event, as its entity or idempotency key, or in its error.
-          Values deeper inside the data are found by an expression:
+          To find a value deeper inside the data, use an expression:
         </Empty>
       )}
-      {found.isMore && (
+      {results.isMore && (
         <p class="below" role="status">
           <span>
-            {found.lookedBackTo === undefined ? (
-              "Those that came first"
+            {results.lookedBackTo === undefined ? (
+              "There are more runs than these"
             ) : (
               <>
-                Events were looked at back to <Time at={found.lookedBackTo} exactly />
+                Events were searched back to <Time at={results.lookedBackTo} exactly />
               </>
             )}
           </span>
@@ -175,7 +177,7 @@ const Found = ({ isMore, text }: { readonly text: string; readonly isMore: boole
           )}
         </p>
       )}
-      {ofEntity && (
+      {isEntity && (
         <p>
           The stream of <Link to={pathTo("streams", text)}>{text}</Link>
         </p>

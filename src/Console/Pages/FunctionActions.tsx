@@ -20,7 +20,7 @@ export const FunctionActions = ({ fn: { id, paused } }: { readonly fn: FunctionI
           label="Data, as JSON"
           lines={6}
           placeholder={'{ "orderId": "o-1" }'}
-          hint="Without data, a scheduled function gets the data of its schedule, and others get null."
+          hint="Without data, a function with a schedule gets the data of its schedule, and any other function gets null."
         />
       }
       act={async (entered) => {
@@ -37,7 +37,7 @@ export const FunctionActions = ({ fn: { id, paused } }: { readonly fn: FunctionI
     {paused === undefined ? (
       <Action
         label="Pause"
-        confirm="New runs are stored and wait, and its schedules start nothing. Runs that have begun continue to their end."
+        confirm="New runs of this function are stored and wait, and its schedules start nothing. Runs that have begun continue to their end."
         fields={<Field name="reason" label="Reason, which others see" placeholder="the bank is down" />}
         act={async (entered) => {
           const reason = entry(entered, "reason")
@@ -68,6 +68,6 @@ export const Paused = ({ fn: { paused } }: { readonly fn: FunctionInfo }) =>
     <p class="why">
       <Status of="paused" /> since <Time at={paused.at} exactly /> by {paused.by}
       {paused.reason === undefined ? "." : `: ${paused.reason}`}{" "}
-      <span class="quiet">New runs wait, and its schedules start nothing.</span>
+      <span class="quiet">New runs of this function wait, and its schedules start nothing.</span>
     </p>
   )

@@ -1,4 +1,4 @@
-/** Statistics of a function's runs in a period: how many, how long they took, and with which errors. */
+/** Statistics of a function's runs in a period: how many there were, how long they took, and which errors they had. */
 import { countRuns, type RunCounts } from "../../Protocol/RunCounts.ts"
 import { ask } from "../Parts/Calls.ts"
 import { Chart } from "../Parts/Chart.tsx"
@@ -15,17 +15,17 @@ const HOUR = 60 * MINUTE
 
 interface Span {
   readonly title: string
-  /** The path by which runs are grouped. */
+  /** What runs are grouped by: the minute or the hour in which they were created. */
   readonly by: string
-  /** The length of a group, in milliseconds. */
-  readonly size: number
-  /** The period that ends at `now`, in epoch milliseconds. */
-  readonly of: (now: number) => readonly [from: number, to: number]
+  /** The length of that minute or hour, in milliseconds. */
+  readonly sizeMs: number
+  /** The begin and the end of the period at the time `now`, all in epoch milliseconds. */
+  readonly periodAt: (now: number) => readonly [from: number, to: number]
 }
 
 /**
- * The night: from eight in the evening to eight in the morning, in the displayed time zone. It is the current
- * night, or else the last one.
+ * The current night, or by day the last one: from eight in the evening to eight in the morning, in the displayed time
+ * zone. It does not reach beyond `now`.
  */
 const nightOf = (now: number): readonly [number, number] => {
   const date = new Date(now)
@@ -37,40 +37,40 @@ const nightOf = (now: number): readonly [number, number] => {
 }
 
 const spans: { readonly [name: string]: Span } = {
-  hour: { title: "Last hour", by: "minute", size: MINUTE, of: (now) => [now - HOUR, now] },
-  day: { title: "Last day", by: "hour", size: HOUR, of: (now) => [now - 24 * HOUR, now] },
-  night: { title: "Last night", by: "hour", size: HOUR, of: nightOf },
-  week: { title: "Last 7 days", by: "hour", size: HOUR, of: (now) => [now - 7 * 24 * HOUR, now] }
+  hour: { title: "Last hour", by: "minute", sizeMs: MINUTE, periodAt: (now) => [now - HOUR, now] },
+  day: { title: "Last day", by: "hour", sizeMs: HOUR, periodAt: (now) => [now - 24 * HOUR, now] },
+  night: { title: "Last night", by: "hour", sizeMs: HOUR, periodAt: nightOf },
+  week: { title: "Last 7 days", by: "hour", sizeMs: HOUR, periodAt: (now) => [now - 7 * 24 * HOUR, now] }
 }
 
 /** How long the engine may count for each statistic, in milliseconds. */
-const LOOK_MS = 500
+const TIME_LIMIT_MS = 500
 /** How often the statistics are requested, in milliseconds. */
-const EVERY_MS = 15_000
+const REFRESH_MS = 15_000
 
 export const FunctionFigures = ({ id }: { readonly id: string }) => {
   const name = place.value.query.get("span") ?? "day"
   const span = spans[name] ?? spans["day"]!
   // rounded to the minute, so that the request stays the same for a minute
-  const [from, to] = span.of(Math.ceil(now.value / MINUTE) * MINUTE)
-  const between = {
-    createdFrom: new Date(from - (from % span.size)).toISOString(),
+  const [from, to] = span.periodAt(Math.ceil(now.value / MINUTE) * MINUTE)
+  const period = {
+    createdFrom: new Date(from - (from % span.sizeMs)).toISOString(),
     createdTo: new Date(to).toISOString()
   }
   const live = useLive(
     `figures ${id} ${name} ${isUtc.value}`,
     async (signal) => {
-      const filters = { functionId: id, ...between }
+      const filters = { functionId: id, ...period }
       const [times, errors] = await Promise.all([
         ask(countRuns, {
-          body: { by: span.by, filters, durations: true, timeLimit: LOOK_MS },
+          body: { by: span.by, filters, durations: true, timeLimit: TIME_LIMIT_MS },
           signal
         }),
-        ask(countRuns, { body: { by: "error", filters, limit: 10, timeLimit: LOOK_MS }, signal })
+        ask(countRuns, { body: { by: "error", filters, limit: 10, timeLimit: TIME_LIMIT_MS }, signal })
       ])
-      return { times, errors, ...between }
+      return { times, errors, ...period }
     },
-    { everyMs: EVERY_MS }
+    { everyMs: REFRESH_MS }
   )
   return (
     <section>
@@ -123,14 +123,15 @@ const Figures = ({
       </p>
     )
   const groups = new Map(times.groups.map((group) => [Date.parse(group.value ?? ""), group]))
-  const at: Array<number> = []
-  for (let time = Date.parse(createdFrom); time < Date.parse(createdTo); time += span.size) at.push(time)
+  const startTimes: Array<number> = []
+  for (let time = Date.parse(createdFrom); time < Date.parse(createdTo); time += span.sizeMs)
+    startTimes.push(time)
   const ofStatus = (status: string): ReadonlyArray<number> =>
-    at.map((time) => groups.get(time)?.statuses[status] ?? 0)
-  const tookOf = (which: "p50" | "p95"): ReadonlyArray<number> =>
-    at.map((time) => groups.get(time)?.durations?.[which] ?? 0)
+    startTimes.map((time) => groups.get(time)?.statuses[status] ?? 0)
+  const durationsOf = (percentile: "p50" | "p95"): ReadonlyArray<number> =>
+    startTimes.map((time) => groups.get(time)?.durations?.[percentile] ?? 0)
   const { completed = 0, failed = 0, cancelled = 0 } = times.statuses
-  const rest = times.count - completed - failed - cancelled
+  const unfinished = times.count - completed - failed - cancelled
   return (
     <>
       <Facts
@@ -153,7 +154,7 @@ const Figures = ({
             )
           ],
           ["Cancelled", cancelled === 0 ? undefined : count(cancelled)],
-          ["Not ended", rest === 0 ? undefined : count(rest)],
+          ["Not ended", unfinished === 0 ? undefined : count(unfinished)],
           ["More than one attempt", times.retried === 0 ? undefined : count(times.retried)],
           ["Half took at most", times.durations === undefined ? undefined : duration(times.durations.p50)],
           ["95 % took at most", times.durations === undefined ? undefined : duration(times.durations.p95)]
@@ -161,14 +162,14 @@ const Figures = ({
       />
       {times.lookedBackTo !== undefined && (
         <p class="quiet">
-          These figures are of runs since {exactTime(Date.parse(times.lookedBackTo))} only: there are too many
-          to look at all at once.
+          These figures only count runs since {exactTime(Date.parse(times.lookedBackTo))}: there are too many
+          runs to count all of them.
         </p>
       )}
       <div class="two">
         <Chart
           label={`Runs by the ${span.by} in which they were created`}
-          times={at}
+          times={startTimes}
           format={count}
           lines={[
             { title: "Completed", color: "--good", values: ofStatus("completed") },
@@ -176,12 +177,12 @@ const Figures = ({
           ]}
         />
         <Chart
-          label="How long they took"
-          times={at}
+          label="How long runs took"
+          times={startTimes}
           format={duration}
           lines={[
-            { title: "Half", color: "--accent", values: tookOf("p50") },
-            { title: "95 %", color: "--quiet", isDashed: true, values: tookOf("p95") }
+            { title: "Half", color: "--accent", values: durationsOf("p50") },
+            { title: "95 %", color: "--quiet", isDashed: true, values: durationsOf("p95") }
           ]}
         />
       </div>

@@ -1,4 +1,4 @@
-/** Versions of a function: how many runs of old versions are left, and earlier registrations. */
+/** Versions of a function: the unfinished runs and workers of each version, and the history of registrations. */
 import {
   functionHistory,
   type FunctionVersion,
@@ -19,8 +19,8 @@ export const LiveVersions = ({ id }: { readonly id: string }) => {
     { everyMs: 3000 }
   )
   const versions = live.value
-  const old = versions?.filter(({ isLatest }) => !isLatest) ?? []
-  const drained = old.filter(({ liveRuns }) => liveRuns === 0)
+  const oldVersions = versions?.filter(({ isLatest }) => !isLatest) ?? []
+  const drained = oldVersions.filter(({ liveRuns }) => liveRuns === 0)
   return (
     <section>
       <h2>Versions at work</h2>
@@ -83,9 +83,9 @@ export const LiveVersions = ({ id }: { readonly id: string }) => {
               }
             ]}
           />
-          {old.length > 0 && (
+          {oldVersions.length > 0 && (
             <p class="quiet">
-              {drained.length === old.length
+              {drained.length === oldVersions.length
                 ? "Old versions have no unfinished runs: you can stop their workers."
                 : "Keep the workers of old versions until these versions have no unfinished runs, or move the runs."}
             </p>
@@ -111,7 +111,7 @@ export const History = ({ id }: { readonly id: string }) => {
         live.error === undefined && <Loading />
       ) : (
         <Table
-          label="How it was registered, newest first"
+          label="Registrations of the function, newest first"
           items={versions.map((version, i) => ({ version, before: versions[i + 1] }))}
           keyOf={({ version }) => String(version.version)}
           columns={[
@@ -141,11 +141,11 @@ const Change = ({
   version: { changed, registration, version }
 }: {
   readonly version: FunctionVersion
-  /** The version before; absent when it is no longer kept. */
+  /** The registration before this one; `undefined` when it is no longer kept. */
   readonly before: FunctionVersion | undefined
 }) => (
   <details>
-    <summary>{changed === undefined ? "the first that is kept" : changed.join(", ")}</summary>
+    <summary>{changed === undefined ? "the first registration that is kept" : changed.join(", ")}</summary>
     {changed === undefined || before === undefined ? (
       <Value of={registration} name={`Registration ${version}`} />
     ) : (

@@ -40,7 +40,7 @@ export const Functions = () => {
         if (workers.value === undefined) return <span class="quiet">–</span>
         const having = workers.value.filter(({ functionIds }) => functionIds.includes(id)).length
         return having === 0 ? (
-          <Status of="pending">none now</Status>
+          <Status of="pending">no worker</Status>
         ) : (
           <Status of="connected">{having === 1 ? "1 worker" : `${having} workers`}</Status>
         )
@@ -73,8 +73,8 @@ export const Functions = () => {
         columns={columns}
         empty={
           <Empty command="npx ironflow dev">
-            There are no functions in this environment yet. A worker registers those in its code. To run a
-            worker from a file:
+            There are no functions in this environment yet. A worker registers the functions in its code. To
+            run a worker from a file:
           </Empty>
         }
       />
@@ -108,7 +108,7 @@ export const OneFunction = ({ variables: { id = "" } }: { readonly variables: Va
           <Action
             label="Delete"
             isDangerous
-            confirm={`Events and schedules no longer start "${id}". Its runs stay. A worker that registers it brings it back.`}
+            confirm={`Events and schedules no longer start "${id}". Its runs stay. A worker that still has the function registers it again.`}
             act={async () => {
               await ask(deleteFunction, { variables: { id } })
               refreshAll()
@@ -154,7 +154,7 @@ export const OneFunction = ({ variables: { id = "" } }: { readonly variables: Va
   )
 }
 
-/** A form to emit an event of this name. It begins with the data of the last one, as an example. */
+/** A form to emit an event of this name. The form begins with the data of the last such event, as an example. */
 const EmitLatest = ({ name }: { readonly name: string }) => {
   const { error, value } = useLive(
     `latest ${name}`,
@@ -174,7 +174,7 @@ const Triggers = ({ fn }: { readonly fn: FunctionInfo }) => {
     <section>
       <h2>What starts it</h2>
       {fn.triggers.length === 0 ? (
-        <p class="quiet">Only other functions start it: they invoke it.</p>
+        <p class="quiet">Only other functions start it, by invoking it.</p>
       ) : (
         <Table
           label="Triggers"
@@ -208,10 +208,10 @@ const Triggers = ({ fn }: { readonly fn: FunctionInfo }) => {
                 cron === undefined
                   ? ""
                   : overlap === "skip"
-                    ? "it is left out"
+                    ? "the next run is left out"
                     : overlap === "queue"
-                      ? "it waits"
-                      : "another begins"
+                      ? "the next run waits"
+                      : "the next run begins"
             }
           ]}
         />
@@ -240,16 +240,16 @@ const Triggers = ({ fn }: { readonly fn: FunctionInfo }) => {
 
 const Failures = ({ id, searchBy = [] }: Pick<FunctionInfo, "id" | "searchBy">) => {
   const failed = useRuns(`failed ${id}`, { functionIds: [id], statuses: ["failed"], limit: 5 })
-  const many = failed.value?.total ?? 0
+  const total = failed.value?.total ?? 0
   return (
     <section>
-      <h2>Failures{many > 0 ? ` (${count(many)})` : ""}</h2>
+      <h2>Failures{total > 0 ? ` (${count(total)})` : ""}</h2>
       <RunTable label="Failed runs" live={failed} isOfOneFunction all={{ function: id, status: "failed" }}>
         No run of this function has failed.
       </RunTable>
-      {many > 0 && searchBy.length > 0 && (
+      {total > 0 && searchBy.length > 0 && (
         <p class="quiet">
-          Which fail most, by{" "}
+          Count failures by{" "}
           {searchBy.map((by, i) => (
             <>
               {i > 0 && ", "}
@@ -266,10 +266,10 @@ const Failures = ({ id, searchBy = [] }: Pick<FunctionInfo, "id" | "searchBy">) 
 
 const Recent = ({ id }: { readonly id: string }) => {
   const recent = useRuns(`recent ${id}`, { functionIds: [id], limit: 10 })
-  const many = recent.value?.total ?? 0
+  const total = recent.value?.total ?? 0
   return (
     <section>
-      <h2>Newest runs{many > 0 ? ` (${count(many)} in all)` : ""}</h2>
+      <h2>Newest runs{total > 0 ? ` (${count(total)} in all)` : ""}</h2>
       <RunTable label="Newest runs" live={recent} isOfOneFunction all={{ function: id }}>
         This function has no runs yet.
       </RunTable>
@@ -286,7 +286,9 @@ const WorkersOf = ({ id }: { readonly id: string }) => {
       {error !== undefined && <Failure error={error} again={refresh} />}
       {having !== undefined &&
         (having.length === 0 ? (
-          <p class="quiet">None now: its runs wait until one comes, unless a push endpoint has it.</p>
+          <p class="quiet">
+            No worker has this function now: its runs wait for a worker, unless a push endpoint has it.
+          </p>
         ) : (
           <ul>
             {having.map((worker) => (
@@ -294,7 +296,7 @@ const WorkersOf = ({ id }: { readonly id: string }) => {
                 <Link to={pathTo("workers", worker.id)} class="mono">
                   {worker.id}
                 </Link>{" "}
-                at {worker.hostname}, {worker.activeJobs} of {worker.maxConcurrentJobs} turns
+                at {worker.hostname}, executes {worker.activeJobs} of at most {worker.maxConcurrentJobs} runs
               </li>
             ))}
           </ul>

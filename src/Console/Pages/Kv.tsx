@@ -18,7 +18,7 @@ import {
 } from "../../Protocol/Kv.ts"
 import { ask, CallError } from "../Parts/Calls.ts"
 import { Action, bytes, count, Empty, Failure, Link, Loading, Status, Value } from "../Parts/Elements.tsx"
-import { Choice, entry, Field, needed, KeepInitial } from "../Parts/Fields.tsx"
+import { Choice, entry, Field, requiredEntry, KeepInitial } from "../Parts/Fields.tsx"
 import { usePagedList } from "../Parts/PagedList.ts"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { go, hrefOf, place, setQuery, type Variables } from "../Parts/Router.ts"
@@ -88,7 +88,7 @@ export const Buckets = () => (
             </>
           }
           act={async (entered) => {
-            const name = needed(entered, "name", "the name of the bucket")
+            const name = requiredEntry(entered, "name", "the name of the bucket")
             const description = entry(entered, "description")
             const history = wholeNumber(entered, "history", HISTORY)
             const ttlSeconds = wholeNumber(entered, "ttl", TTL)
@@ -145,7 +145,7 @@ export const Bucket = ({ variables: { bucket = "" } }: { readonly variables: Var
         <div class="actions">
           <Action
             label="Put a key"
-            confirm="The key is created, unless it exists."
+            confirm="The key is created. This fails if the key exists."
             fields={
               <>
                 <Field name="key" label="Key" placeholder="users/42" isRequired />
@@ -153,16 +153,16 @@ export const Bucket = ({ variables: { bucket = "" } }: { readonly variables: Var
               </>
             }
             act={async (entered) => {
-              const key = needed(entered, "key", "the key")
+              const key = requiredEntry(entered, "key", "the key")
               await write(bucket, { op: "create", key, ...valueIn(entered) })
               go(hrefOf(pathTo("keys", bucket, key)))
-              return `${key} is put.`
+              return `The key ${key} is created.`
             }}
           />
           <Action
             label="Delete the bucket"
             isDangerous
-            confirm={`The bucket goes with its ${info === undefined ? "" : `${count(info.values)} `}keys and their revisions.`}
+            confirm={`The bucket is deleted, with its ${info === undefined ? "" : `${count(info.values)} `}keys and their revisions.`}
             act={async () => {
               await ask(deleteBucket, { variables: { bucket } })
               refreshAll()
@@ -265,7 +265,7 @@ const write = async (bucket: string, change: Change): Promise<void> => {
   }
 }
 
-const ValueFields = ({ value = { type: "json", text: "" } }: { readonly value?: Shown }) => (
+const ValueFields = ({ value = { type: "json", text: "" } }: { readonly value?: ShownValue }) => (
   <>
     <Choice
       name="type"
@@ -307,14 +307,14 @@ const base64Of = (all: Uint8Array): string => {
   return btoa(binary)
 }
 
-/** A value that is shown. One that is not text cannot be edited here. */
-interface Shown {
+/** A value that is shown. Values of the type `bytes` cannot be edited here. */
+interface ShownValue {
   readonly type: "json" | "text" | "bytes"
   readonly text: string
   readonly json?: unknown
 }
 
-const shownOf = ({ contentType = "", value }: StoredEntry): Shown => {
+const shownValueOf = ({ contentType = "", value }: StoredEntry): ShownValue => {
   if (typeof value !== "string") return { type: "json", text: JSON.stringify(value, null, 2), json: value }
   const type = contentType.toLowerCase()
   let all: Uint8Array
@@ -341,9 +341,9 @@ const shownOf = ({ contentType = "", value }: StoredEntry): Shown => {
 
 export const Key = ({ variables: { bucket = "", key = "" } }: { readonly variables: Variables }) => {
   const variables = { bucket, key }
-  const found = useLive(`key ${bucket} ${key}`, (signal) => ask(getKey, { variables, signal }))
-  const entry = found.error?.status === 404 ? undefined : found.value
-  const value = entry === undefined ? undefined : shownOf(entry)
+  const live = useLive(`key ${bucket} ${key}`, (signal) => ask(getKey, { variables, signal }))
+  const entry = live.error?.status === 404 ? undefined : live.value
+  const value = entry === undefined ? undefined : shownValueOf(entry)
   return (
     <>
       <div class="title">
@@ -362,7 +362,7 @@ export const Key = ({ variables: { bucket = "", key = "" } }: { readonly variabl
               act={async (entered) => {
                 const revision = Number(entered.get("revision"))
                 await write(bucket, { op: "update", key, revision, ...valueIn(entered) })
-                return `${key} is changed.`
+                return `The key ${key} is changed.`
               }}
             />
           )}
@@ -370,7 +370,7 @@ export const Key = ({ variables: { bucket = "", key = "" } }: { readonly variabl
             <Action
               label="Delete"
               isDangerous
-              confirm="The key has no value any more. Its revisions stay for as long as the bucket keeps them."
+              confirm="The key loses its value. Its earlier revisions stay for as long as the bucket keeps them."
               fields={
                 <KeepInitial>
                   <input type="hidden" name="revision" defaultValue={String(entry.revision)} />
@@ -388,15 +388,15 @@ export const Key = ({ variables: { bucket = "", key = "" } }: { readonly variabl
                     : { headers: { "if-match": String(entered.get("revision")) } })
                 })
                 refreshAll()
-                return `${key} is deleted.`
+                return `The key ${key} is deleted.`
               }}
             />
           )}
         </div>
       </div>
-      {found.error !== undefined && <Failure error={found.error} again={found.refresh} />}
+      {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
       {entry === undefined || value === undefined ? (
-        found.error === undefined && <Loading />
+        live.error === undefined && <Loading />
       ) : (
         <>
           <Facts
@@ -409,7 +409,7 @@ export const Key = ({ variables: { bucket = "", key = "" } }: { readonly variabl
               ],
               ["Revision", count(entry.revision)],
               ["Written", <Time at={entry.created_at} />],
-              ["Ends", entry.expires_at === undefined ? undefined : <Time at={entry.expires_at} />],
+              ["Expires", entry.expires_at === undefined ? undefined : <Time at={entry.expires_at} />],
               ["Kind", value.type === "bytes" ? "bytes, shown as base64" : value.type]
             ]}
           />
@@ -424,7 +424,7 @@ export const Key = ({ variables: { bucket = "", key = "" } }: { readonly variabl
 const History = ({ bucket, name }: { readonly bucket: string; readonly name: string }) => {
   const { value } = useLive(`history ${bucket} ${name}`, async (signal) => {
     const { entries } = await ask(keyHistory, { variables: { bucket, key: name }, signal })
-    return entries.map((entry) => ({ ...entry, value: oneLine(shownOf(entry).text) })).reverse()
+    return entries.map((entry) => ({ ...entry, value: oneLine(shownValueOf(entry).text) })).reverse()
   })
   if (value === undefined || value.length === 0) return null
   return (

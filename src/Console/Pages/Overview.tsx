@@ -20,7 +20,8 @@ import { ago, duration } from "../Parts/Time.tsx"
 import { thrownBy } from "../../DescribeError.ts"
 
 /**
- * How each of the two periods is drawn: the number of its points, and how many minutes one of them covers.
+ * How each of the two periods is drawn: its number of points, and how many minutes each point covers. `ago` is how
+ * long ago the period begins, as a filter of runs has it.
  */
 const spans = {
   hour: { points: 60, minutes: 1, title: "Last hour", ago: "1h" },
@@ -29,7 +30,7 @@ const spans = {
 type Span = keyof typeof spans
 
 /** How many failed runs are read to find the functions that fail. */
-const FAILURES = 200
+const MAX_FAILED_RUNS = 200
 
 export const Overview = () => {
   const span: Span = place.value.query.get("span") === "day" ? "day" : "hour"
@@ -44,7 +45,7 @@ export const Overview = () => {
           () => undefined
         )
       ])
-      return { minutes, startedAt, samples: samples.filter(({ name }) => shown.has(name)) }
+      return { minutes, startedAt, samples: samples.filter(({ name }) => shownMetrics.has(name)) }
     },
     { everyMs: 2000 }
   )
@@ -81,7 +82,7 @@ export const Overview = () => {
  * The metrics that this page shows. Only these are compared after each request; comparing all of them would be
  * wasted work.
  */
-const shown: ReadonlySet<string> = new Set([
+const shownMetrics: ReadonlySet<string> = new Set([
   "ironflow_runs_ready",
   "ironflow_runs_ready_oldest_age_seconds",
   "ironflow_runs_running",
@@ -101,7 +102,8 @@ const Figures = ({
   readonly minutes: ReadonlyArray<Minute>
   readonly samples: ReadonlyArray<Sample>
   /**
-   * When the engine was started, in epoch milliseconds. Its counters start then, since they are in memory.
+   * When the engine was started, in epoch milliseconds. The figures cover the time since then, since the engine
+   * counts in memory.
    */
   readonly startedAt: number | undefined
   readonly span: Span
@@ -109,15 +111,15 @@ const Figures = ({
   const points = pointsOf(minutes, span, now.value)
   const times = points.map(({ at }) => at)
   const sum = (of: (point: Point) => number): number => points.reduce((all, point) => all + of(point), 0)
-  const oldest = Math.max(
+  const oldestSeconds = Math.max(
     0,
     ...samples
       .filter(({ name }) => name === "ironflow_runs_ready_oldest_age_seconds")
       .map(({ value }) => value)
   )
-  const counted =
+  const periodText =
     startedAt !== undefined && startedAt > (times[0] ?? 0)
-      ? `since the start ${ago(startedAt, now.value)}`
+      ? `since the engine started ${ago(startedAt, now.value)}`
       : spans[span].title.toLowerCase()
   const unit = spans[span].minutes === 1 ? "a minute" : `in ${spans[span].minutes} minutes`
   return (
@@ -126,7 +128,7 @@ const Figures = ({
         <Tile
           name="Ready"
           value={count(sumOf(samples, "ironflow_runs_ready"))}
-          also={oldest > 0 ? `the oldest for ${duration(oldest * 1000)}` : ""}
+          note={oldestSeconds > 0 ? `the oldest for ${duration(oldestSeconds * 1000)}` : ""}
         />
         <Tile
           name="Running"
@@ -140,15 +142,15 @@ const Figures = ({
           to="runs"
           query={{ status: "waiting" }}
         />
-        <Tile name="Completed" value={count(sum(({ completed }) => completed))} also={counted} />
+        <Tile name="Completed" value={count(sum(({ completed }) => completed))} note={periodText} />
         <Tile
           name="Failed"
           value={count(sum(({ failed }) => failed))}
-          also={counted}
+          note={periodText}
           to="runs"
           query={{ status: "failed", "ended-from": spans[span].ago }}
         />
-        <Tile name="Tried again" value={count(sum(({ retried }) => retried))} also={counted} />
+        <Tile name="Tried again" value={count(sum(({ retried }) => retried))} note={periodText} />
       </dl>
       <div class="two">
         <Chart
@@ -181,7 +183,7 @@ const Figures = ({
           ]}
         />
       </div>
-      <p class="quiet">Figures are those of all environments together.</p>
+      <p class="quiet">These figures are of all environments together.</p>
     </>
   )
 }
@@ -201,30 +203,30 @@ const pointsOf = (minutes: ReadonlyArray<Minute>, span: Span, until: number): Re
   const { minutes: size, points } = spans[span]
   const widthMs = size * 60_000
   const last = Math.floor(until / widthMs) * widthMs
-  const found = new Map<number, Array<Minute>>()
+  const minutesAt = new Map<number, Array<Minute>>()
   for (const minute of minutes) {
     const at = Math.floor(Date.parse(minute.at) / widthMs) * widthMs
-    found.set(at, [...(found.get(at) ?? []), minute])
+    minutesAt.set(at, [...(minutesAt.get(at) ?? []), minute])
   }
   return Array.from({ length: points }, (_, i) => {
     const at = last - (points - 1 - i) * widthMs
-    const inside = found.get(at) ?? []
+    const covered = minutesAt.get(at) ?? []
     const sum = (of: (minute: Minute) => number): number =>
-      inside.reduce((all, minute) => all + of(minute), 0)
+      covered.reduce((all, minute) => all + of(minute), 0)
     return {
       at,
       started: sum(({ started }) => started),
       completed: sum(({ completed }) => completed),
       failed: sum(({ failed }) => failed),
       retried: sum(({ retried }) => retried),
-      longestWaitMs: Math.max(0, ...inside.map(({ longestWaitMs }) => longestWaitMs)),
-      longestRunMs: Math.max(0, ...inside.map(({ longestRunMs }) => longestRunMs))
+      longestWaitMs: Math.max(0, ...covered.map(({ longestWaitMs }) => longestWaitMs)),
+      longestRunMs: Math.max(0, ...covered.map(({ longestRunMs }) => longestRunMs))
     }
   })
 }
 
 const Tile = ({
-  also = "",
+  note = "",
   name,
   query,
   to,
@@ -232,7 +234,7 @@ const Tile = ({
 }: {
   readonly name: string
   readonly value: string
-  readonly also?: string
+  readonly note?: string
   readonly to?: string
   readonly query?: Query
 }) => (
@@ -246,7 +248,7 @@ const Tile = ({
           {value}
         </Link>
       )}
-      {also !== "" && <span class="quiet"> {also}</span>}
+      {note !== "" && <span class="quiet"> {note}</span>}
     </dd>
   </div>
 )
@@ -269,7 +271,7 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
       )
       const [failed, paused] = await Promise.all([
         ask(listRuns, {
-          body: { statuses: ["failed"], endedFrom: since.toISOString(), limit: FAILURES },
+          body: { statuses: ["failed"], endedFrom: since.toISOString(), limit: MAX_FAILED_RUNS },
           signal
         }),
         ask(listRuns, { body: { status: "paused", limit: 1 }, signal })
@@ -292,40 +294,40 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
     },
     { everyMs: 5000 }
   )
-  const letters = useGivenUp(samples)
+  const givenUp = useGivenUp(samples)
   const stuck = sumOf(samples, "ironflow_runs_stuck")
-  const old = samples.filter(
+  const waitingLong = samples.filter(
     ({ labels, name, value }) =>
       name === "ironflow_runs_ready_oldest_age_seconds" &&
       value > OLD_SECONDS &&
       labels["environment"] === environment.value
   )
-  const nothing =
+  const hasNoProblem =
     live.value !== undefined &&
     live.value.failing.length === 0 &&
     live.value.paused === 0 &&
     stuck === 0 &&
-    letters.length === 0 &&
-    old.length === 0
+    givenUp.length === 0 &&
+    waitingLong.length === 0
   return (
     <section aria-label="What needs attention">
       <h2>Needs attention</h2>
       {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
       {live.value === undefined && live.error === undefined && <Loading />}
-      {nothing && (
+      {hasNoProblem && (
         <Empty>
           Nothing: no run failed in the {title.toLowerCase()}, none is paused, and none has waited long for a
           worker.
         </Empty>
       )}
-      {live.value !== undefined && !nothing && (
+      {live.value !== undefined && !hasNoProblem && (
         <ul class="attention">
           {stuck > 0 && (
             <li>
               <Status of="failed">{count(stuck)} runs are stuck</Status> <code>{command("doctor")}</code>
             </li>
           )}
-          {old.map(({ labels, value }) => (
+          {waitingLong.map(({ labels, value }) => (
             <li key={labels["function"]}>
               <Status of="waiting">
                 <Link to="runs" query={{ function: labels["function"], status: "pending" }}>
@@ -349,7 +351,7 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
               <span class="quiet">{message}</span>
             </li>
           ))}
-          {letters.map(({ count: many, name, query, to }) => (
+          {givenUp.map(({ count: many, name, query, to }) => (
             <li key={to}>
               <Status of="dead">
                 <Link to={to} query={query}>
@@ -383,7 +385,7 @@ interface GivenUp {
 }
 
 /**
- * The projections and groups of this environment that have dead letters. They are only requested when the
+ * The projections and consumer groups of this environment that have dead letters. They are only requested when the
  * metrics report dead letters in some environment.
  */
 const useGivenUp = (samples: ReadonlyArray<Sample>): ReadonlyArray<GivenUp> => {
@@ -392,12 +394,12 @@ const useGivenUp = (samples: ReadonlyArray<Sample>): ReadonlyArray<GivenUp> => {
   const live = useLive(
     `given up ${ofProjections} ${ofGroups}`,
     async (signal): Promise<ReadonlyArray<GivenUp>> => {
-      // for a user who may not see these lists they are empty
+      // a list that the user may not see counts as empty
       const [projections, groups] = await Promise.all([
         ofProjections ? askAll(listProjections, { signal }).catch(() => []) : [],
         ofGroups
           ? ask(listConsumerGroups, { body: { limit: 1000 }, signal }).then(
-              (found) => found.groups,
+              (answer) => answer.groups,
               () => []
             )
           : []
@@ -415,7 +417,7 @@ const useGivenUp = (samples: ReadonlyArray<Sample>): ReadonlyArray<GivenUp> => {
           query: { namespace, pattern },
           count: deadLetters
         }))
-      ].filter((one) => one.count > 0)
+      ].filter((item) => item.count > 0)
     },
     { everyMs: 5000 }
   )
@@ -438,7 +440,7 @@ const Workers = () => {
 
 const WorkerList = ({ workers }: { readonly workers: ReadonlyArray<WorkerInfo> }): ComponentChildren =>
   workers.length === 0 ? (
-    <Empty command={command("worker ./functions.ts")}>No worker is connected: runs wait until one is.</Empty>
+    <Empty command={command("worker ./functions.ts")}>No worker is connected: runs wait for a worker.</Empty>
   ) : (
     <div class="scroll">
       <table>
@@ -446,7 +448,7 @@ const WorkerList = ({ workers }: { readonly workers: ReadonlyArray<WorkerInfo> }
           <tr>
             <th>Worker</th>
             <th>Host</th>
-            <th class="number">Turns</th>
+            <th class="number">Runs</th>
             <th class="number">Functions</th>
           </tr>
         </thead>

@@ -83,7 +83,8 @@ export const Projections = () => (
       columns={columns}
       empty={
         <Empty command={`createProjection({ name: "order-totals", events: ["order.*"], … })`}>
-          There are no projections in this environment yet. A worker registers those that it has, such as:
+          There are no projections in this environment yet. A worker registers the projections in its code,
+          such as:
         </Empty>
       }
     />
@@ -94,9 +95,9 @@ export const OneProjection = ({ variables: { name = "" } }: { readonly variables
   const {
     error,
     refresh,
-    value: it
+    value: projection
   } = useLive(`projection ${name}`, (signal) => ask(projectionStatus, { variables: { name }, signal }))
-  if (it === undefined)
+  if (projection === undefined)
     return (
       <>
         <h1>{name}</h1>
@@ -107,80 +108,84 @@ export const OneProjection = ({ variables: { name = "" } }: { readonly variables
     <>
       <div class="title">
         <h1>{name}</h1>
-        <Status of={it.status} />
-        <Steering of={it} />
+        <Status of={projection.status} />
+        <ProjectionActions of={projection} />
       </div>
       {error !== undefined && <Failure error={error} again={refresh} />}
-      <p>{withTimes(it.message)}</p>
-      {it.status === "rebuilding" && it.rebuildTo !== undefined && (
+      <p>{withTimes(projection.message)}</p>
+      {projection.status === "rebuilding" && projection.rebuildTo !== undefined && (
         <p>
           <progress
-            value={Math.min(it.lastEventSeq, it.rebuildTo)}
-            max={Math.max(1, it.rebuildTo)}
+            value={Math.min(projection.lastEventSeq, projection.rebuildTo)}
+            max={Math.max(1, projection.rebuildTo)}
             aria-label="Rebuilt"
           />{" "}
-          {count(it.lastEventSeq)} of {count(it.rebuildTo)}
+          {count(projection.lastEventSeq)} of {count(projection.rebuildTo)}
         </p>
       )}
       <Facts
         of={[
-          ["Lag", `${count(it.lag)} ${it.lag === 1 ? "event" : "events"}`],
-          ["Position", count(it.lastEventSeq)],
-          ["Mode", it.mode],
-          ["Events", it.events.join(", ")],
-          ["Partition key", it.partitionKey],
+          ["Lag", `${count(projection.lag)} ${projection.lag === 1 ? "event" : "events"}`],
+          ["Position", count(projection.lastEventSeq)],
+          ["Mode", projection.mode],
+          ["Events", projection.events.join(", ")],
+          ["Partition key", projection.partitionKey],
           [
             "Worker",
-            it.owner === undefined ? (
+            projection.owner === undefined ? (
               "none"
             ) : (
-              <Link to={pathTo("workers", it.owner)} class="mono">
-                {it.owner}
+              <Link to={pathTo("workers", projection.owner)} class="mono">
+                {projection.owner}
               </Link>
             )
           ],
-          ["Paused", it.pausedAt === undefined ? undefined : <Time at={it.pausedAt} />],
-          ["Paused by", it.pausedBy],
-          ["Why paused", it.pauseReason],
+          ["Paused", projection.pausedAt === undefined ? undefined : <Time at={projection.pausedAt} />],
+          ["Paused by", projection.pausedBy],
+          ["Why paused", projection.pauseReason],
           [
             "Tried again",
-            it.failing === undefined
+            projection.failing === undefined
               ? undefined
-              : `the event at ${count(it.failing.position)}, which has failed ${it.failing.failures === 1 ? "once" : `${it.failing.failures} times`}`
+              : `the event at position ${count(projection.failing.position)}, which has failed ${projection.failing.failures === 1 ? "once" : `${projection.failing.failures} times`}`
           ],
-          ["Saves that were refused", it.refusedSaves === 0 ? undefined : count(it.refusedSaves)],
-          ["Changed", <Time at={it.updatedAt} />]
+          [
+            "Saves that were refused",
+            projection.refusedSaves === 0 ? undefined : count(projection.refusedSaves)
+          ],
+          ["Changed", <Time at={projection.updatedAt} />]
         ]}
       />
-      {it.lastError !== undefined && (
+      {projection.lastError !== undefined && (
         <section>
           <h2>What went wrong last</h2>
           <p>
-            At position {count(it.lastError.position)}, <Time at={it.lastError.at} />: {it.lastError.message}
+            At position {count(projection.lastError.position)}, <Time at={projection.lastError.at} />:{" "}
+            {projection.lastError.message}
           </p>
-          {it.lastError.stack !== undefined && (
-            <Value of={it.lastError.stack} name="Stack of the last error" />
+          {projection.lastError.stack !== undefined && (
+            <Value of={projection.lastError.stack} name="Stack of the last error" />
           )}
         </section>
       )}
-      <Letters name={name} many={it.deadLetters} />
-      {it.mode === "managed" &&
-        (it.partitionKey === undefined ? <State name={name} /> : <States name={name} />)}
+      <Letters name={name} total={projection.deadLetters} />
+      {projection.mode === "managed" &&
+        (projection.partitionKey === undefined ? <State name={name} /> : <States name={name} />)}
     </>
   )
 }
 
-const Steering = ({ of: it }: { readonly of: ProjectionStatusInfo }) => {
-  const variables = { name: it.name }
+const ProjectionActions = ({ of: projection }: { readonly of: ProjectionStatusInfo }) => {
+  const variables = { name: projection.name }
   return (
     <div class="actions">
-      {it.status === "paused" ? (
+      {projection.status === "paused" ? (
         <Action
           label="Resume"
           act={async () => {
             await ask(resumeProjection, { variables })
             refreshAll()
-            return `${it.name} continues where it was.`
+            return `The projection ${projection.name} continues where it was.`
           }}
         />
       ) : (
@@ -195,7 +200,7 @@ const Steering = ({ of: it }: { readonly of: ProjectionStatusInfo }) => {
               body: { by: currentUserName(), ...(reason === undefined ? {} : { reason }) }
             })
             refreshAll()
-            return `${it.name} is paused.`
+            return `The projection ${projection.name} is paused.`
           }}
         />
       )}
@@ -203,33 +208,33 @@ const Steering = ({ of: it }: { readonly of: ProjectionStatusInfo }) => {
         label="Rebuild"
         isDangerous
         confirm={
-          it.mode === "managed"
-            ? "The dead letters are deleted, and the whole log is projected again. Until that is done, readers see the old states."
+          projection.mode === "managed"
+            ? "The dead letters are deleted, and the projection handles the whole log again. Readers see the old states until the rebuild is done."
             : "The projection starts again from the beginning of the log. Its handler is called again for every event, and repeats its side effects."
         }
         act={async () => {
           const { remainingEvents } = await ask(rebuildProjection, { variables, body: {} })
           refreshAll()
-          return `${it.name} is rebuilt: ${count(remainingEvents)} events to go.`
+          return `The projection ${projection.name} is being rebuilt: ${count(remainingEvents)} events are left.`
         }}
       />
       <Action
         label="Delete"
         isDangerous
-        confirm="The projection and its states are deleted. A worker that still runs it starts it again from the beginning of the log."
+        confirm="The projection and its states are deleted. A worker that still has the projection starts it again from the beginning of the log."
         act={async () => {
           await ask(deleteProjection, { variables })
           refreshAll()
           go(hrefOf("projections"))
-          return `${it.name} is deleted.`
+          return `The projection ${projection.name} is deleted.`
         }}
       />
     </div>
   )
 }
 
-const Letters = ({ many, name }: { readonly name: string; readonly many: number }) => {
-  const letters = useLive(`dead letters of ${name} ${many}`, async (signal) => {
+const Letters = ({ total, name }: { readonly name: string; readonly total: number }) => {
+  const letters = useLive(`dead letters of ${name} ${total}`, async (signal) => {
     const page = await ask(deadLetters, { variables: { name }, query: { limit: 100 }, signal })
     return page.deadLetters.map(({ attempts, error, event, failedAt, position, retrying }) => ({
       position,
@@ -245,7 +250,7 @@ const Letters = ({ many, name }: { readonly name: string; readonly many: number 
     const body = position === undefined ? {} : { position }
     return (await ask(retryDeadLetters, { variables: { name }, body })).retrying
   }
-  return <DeadLetters letters={letters} many={many} retry={retry} />
+  return <DeadLetters letters={letters} total={total} retry={retry} />
 }
 
 const State = ({ name, partition }: { readonly name: string; readonly partition?: string }) => {
@@ -258,13 +263,13 @@ const State = ({ name, partition }: { readonly name: string; readonly partition?
       {error !== undefined && <Failure error={error} again={refresh} />}
       {value !== undefined &&
         (value.state === undefined ? (
-          <p class="quiet">Nothing was projected {partition === undefined ? "" : "into it "}yet.</p>
+          <p class="quiet">This {partition === undefined ? "projection" : "partition"} has no state yet.</p>
         ) : (
           <>
             <Value of={value.state.state} name="State" />
             <p class="quiet">
-              Saved <Time at={value.state.updatedAt} />, as version {count(value.state.version)}, with
-              everything up to position {count(value.state.lastEventSeq)}.
+              Saved <Time at={value.state.updatedAt} />, as version {count(value.state.version)}, with all
+              events up to position {count(value.state.lastEventSeq)}.
             </p>
           </>
         ))}
@@ -317,7 +322,7 @@ const States = ({ name }: { readonly name: string }) => {
         </form>
         {list.error !== undefined && <Failure error={list.error} again={list.refresh} />}
         {list.items === undefined ? null : list.items.length === 0 ? (
-          <p class="quiet">There are none yet.</p>
+          <p class="quiet">There are no states yet.</p>
         ) : (
           <VirtualList
             label="States"

@@ -1,4 +1,4 @@
-/** Push endpoints: handlers that the engine calls to run the turns of their functions. */
+/** Push endpoints: handlers that the engine calls to run the functions that they have. */
 import {
   listPushEndpoints,
   type PushEndpoint,
@@ -7,7 +7,7 @@ import {
 } from "../../Protocol/Push.ts"
 import { ask } from "../Parts/Calls.ts"
 import { Action, Empty, Failure, Link, Loading, Status } from "../Parts/Elements.tsx"
-import { Field, needed } from "../Parts/Fields.tsx"
+import { Field, requiredEntry } from "../Parts/Fields.tsx"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { pathTo, Table } from "../Parts/Rows.tsx"
 import { command } from "../Parts/ShellCommand.ts"
@@ -45,11 +45,11 @@ const columns: ReadonlyArray<Column<PushEndpoint>> = [
         label="Remove"
         isSmall
         isDangerous
-        confirm={`Nothing is pushed to ${url} any more. Its functions stay, and their runs wait until a worker or another endpoint has them.`}
+        confirm={`The engine stops calling ${url}. The functions of this endpoint stay registered, and their runs wait until a worker or another endpoint registers these functions.`}
         act={async () => {
           await ask(removePushEndpoint, { query: { url } })
           refreshAll()
-          return `Nothing is pushed to ${url} any more.`
+          return `The engine no longer calls ${url}.`
         }}
       />
     )
@@ -68,7 +68,7 @@ export const PushEndpoints = () => {
         <div class="actions">
           <Action
             label="Register an endpoint"
-            confirm="The handler at the address is asked for its functions. From then on the engine calls it for their turns, with the signing key of the engine."
+            confirm="The engine asks the handler at this address which functions it has. From then on the engine calls the handler to run these functions, and signs each call with its signing key."
             fields={
               <Field
                 name="url"
@@ -78,7 +78,7 @@ export const PushEndpoints = () => {
               />
             }
             act={async (entered) => {
-              const url = needed(entered, "url", "the address of the handler")
+              const url = requiredEntry(entered, "url", "the address of the handler")
               const { functions } = await ask(registerPushEndpoint, { body: { url } })
               refreshAll()
               return functions.length === 0
@@ -93,7 +93,7 @@ export const PushEndpoints = () => {
         error === undefined && <Loading />
       ) : value.length === 0 ? (
         <Empty command={command("functions register https://shop.example.com/api/ironflow")}>
-          The engine calls no handler: all turns are taken by workers. To register the handler of an app:
+          The engine calls no handler: only workers run functions. To register the handler of an app:
         </Empty>
       ) : (
         <Table label="Push endpoints" items={value} keyOf={({ url }) => url} columns={columns} />

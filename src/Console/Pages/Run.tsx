@@ -34,12 +34,12 @@ import { testOf } from "./RunTest.ts"
 import { RunTimeline } from "./RunTimeline.tsx"
 
 /**
- * How often a run that has ended is requested, in milliseconds: it changes only when a user does something to
- * it.
+ * How often a run that has ended is requested, in milliseconds: such a run only changes when a user does something to
+ * the run.
  */
 const ENDED_MS = 10_000
 /** How often the explanation, audit and logs of an unfinished run are requested, in milliseconds. */
-const BESIDE_MS = 2000
+const DETAILS_MS = 2000
 /** Why a run is in its current state. */
 interface Why {
   readonly code: string
@@ -53,8 +53,8 @@ const MAX_STEPS = 500
 export const Run = ({ variables }: { readonly variables: Variables }) => {
   const id = variables["id"] ?? ""
   const [hasEnded, setEnded] = useState(false)
-  const beside = { everyMs: hasEnded ? ENDED_MS : BESIDE_MS }
-  const explained = useRef<{ readonly of: string; readonly at: number; readonly why: Why } | undefined>(
+  const detailsInterval = { everyMs: hasEnded ? ENDED_MS : DETAILS_MS }
+  const lastWhy = useRef<{ readonly of: string; readonly at: number; readonly why: Why } | undefined>(
     undefined
   )
   const live = useLive(
@@ -63,16 +63,16 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
       // the run is read after its steps, so that these are complete if it has ended
       const { steps } = await ask(getRunSteps, { body: { id }, signal })
       const run = await ask(getRun, { body: { id }, signal })
-      // with the same state, the reason is asked for less often: it may still change, as that of a run that
-      // waits for a worker
+      // While the state stays the same, the explanation is requested less often. It may still change, for example
+      // while the run waits for a worker.
       const of = `${run.id} ${run.state ?? run.status}`
-      const before = explained.current
-      if (before?.of !== of || performance.now() - before.at > BESIDE_MS - 500) {
+      const before = lastWhy.current
+      if (before?.of !== of || performance.now() - before.at > DETAILS_MS - 500) {
         const why = await ask(explainRun, { variables: { id }, signal })
-        explained.current = { of, at: performance.now(), why }
+        lastWhy.current = { of, at: performance.now(), why }
       }
       setEnded(run.endedAt !== undefined)
-      return { run, steps, why: explained.current!.why }
+      return { run, steps, why: lastWhy.current!.why }
     },
     hasEnded ? { everyMs: ENDED_MS } : {}
   )
@@ -80,14 +80,14 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
     `audit ${id}`,
     (signal) =>
       ask(runAudit, { variables: { id }, query: { limit: 1000 }, signal }).then(({ events }) => events),
-    beside
+    detailsInterval
   )
   if (live.value === undefined) {
     return live.error === undefined ? <Loading /> : <Failure error={live.error} again={live.refresh} />
   }
   const { run, steps, why } = live.value
-  const opened = place.value.query.get("step") ?? undefined
-  const step = steps.find((one) => one.id === opened)
+  const openStepId = place.value.query.get("step") ?? undefined
+  const step = steps.find((one) => one.id === openStepId)
   const events = audit.value ?? []
   return (
     <>
@@ -111,9 +111,9 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
 
       <h2>Timeline</h2>
       {steps.length === 0 && run.startedAt === undefined ? (
-        <Empty>No worker has begun it yet.</Empty>
+        <Empty>No worker has begun the run yet.</Empty>
       ) : (
-        <RunTimeline run={run} steps={steps.slice(0, MAX_STEPS)} audit={events} opened={opened} />
+        <RunTimeline run={run} steps={steps.slice(0, MAX_STEPS)} audit={events} openStepId={openStepId} />
       )}
       {steps.length > MAX_STEPS && (
         <p class="quiet">
@@ -124,7 +124,7 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
       {step !== undefined && <StepDetails step={step} />}
 
       <Values run={run} />
-      <Logs id={id} everyMs={beside.everyMs} step={step?.name} />
+      <Logs id={id} everyMs={detailsInterval.everyMs} step={step?.name} />
 
       <h2>Audit</h2>
       {audit.error !== undefined && <Failure error={audit.error} again={audit.refresh} />}
@@ -176,13 +176,16 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
       <details>
         <summary>As JSON</summary>
         <Value of={run} name="The run" />
-        <Value of={steps} name="Its steps" />
+        <Value of={steps} name="The steps of the run" />
       </details>
     </>
   )
 }
 
-/** The message of the explanation, without its code, and without the call that a button beside it makes. */
+/**
+ * The message of the explanation. For a paused run it leaves out the code of the reason, and the name of the call that
+ * the button Resume makes.
+ */
 const whyOf = ({ code, message }: Why): string =>
   code === "PAUSED"
     ? message.replace(/^It is paused \(\w+\): /, "It is paused: ").replace(" Resume it with resumeRun.", "")
@@ -191,18 +194,18 @@ const whyOf = ({ code, message }: Why): string =>
 /** The details of the explanation, with links to what they name. */
 const WhyDetails = ({ details }: { readonly details: { readonly [name: string]: unknown } }) => {
   const child = details["childRunId"]
-  const rest = Object.entries(details).filter(([, value]) => value !== undefined && value !== null)
-  if (rest.length === 0) return null
+  const facts = Object.entries(details).filter(([, value]) => value !== undefined && value !== null)
+  if (facts.length === 0) return null
   return (
     <>
       {typeof child === "string" && (
         <p>
-          <Link to={`runs/${encodeURIComponent(child)}`}>To the run that it waits for</Link>
+          <Link to={`runs/${encodeURIComponent(child)}`}>To the run that this run waits for</Link>
         </p>
       )}
       <details>
-        <summary>The facts behind that</summary>
-        <Value of={details} name="The facts behind that" />
+        <summary>The facts behind this explanation</summary>
+        <Value of={details} name="The facts behind this explanation" />
       </details>
     </>
   )
@@ -341,7 +344,7 @@ const Logs = ({
       {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
       {live.value !== undefined && lines.length === 0 && (
         <Empty>
-          Its code has logged nothing{step === undefined ? "" : " in this step"}.{" "}
+          The code of the run has logged nothing{step === undefined ? "" : " in this step"}.{" "}
           <code>logger.info("…")</code> in a handler shows here.
         </Empty>
       )}
@@ -366,8 +369,8 @@ const Logs = ({
 }
 
 /**
- * A test that repeats the run. The event is only requested when the user wants the test. For a user who may
- * not see the event, the test has the run's input.
+ * A test that repeats the run. The event of the run is only requested when the user wants the test. For a user who may
+ * not see the event, the test has the input of the run instead.
  */
 const AsTest = ({ run, steps }: { readonly run: WireRun; readonly steps: ReadonlyArray<WireStep> }) => {
   const [test, setTest] = useState<string | undefined>(undefined)

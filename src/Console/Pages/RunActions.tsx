@@ -1,5 +1,5 @@
 /**
- * Actions of a run: those that its status allows. The engine refuses them to a user without the permission.
+ * The actions that the status of a run allows. Users without the permission see them too: the engine then refuses.
  */
 import { useState } from "preact/hooks"
 import {
@@ -30,7 +30,7 @@ const reasonIn = (entered: FormData): { readonly reason?: string } => {
 }
 
 /** Waits for the call, requests everything on the page again, and returns the message. */
-const done = async (call: Promise<unknown>, text: string): Promise<string> => {
+const callAndRefresh = async (call: Promise<unknown>, text: string): Promise<string> => {
   await call
   refreshAll()
   return text
@@ -54,7 +54,7 @@ export const RunActions = ({
           confirm="The run pauses before its next step, until somebody resumes it. A step that runs now is not interrupted."
           fields={reason}
           act={(entered) =>
-            done(
+            callAndRefresh(
               ask(pauseRun, { body: { id, ...reasonIn(entered) } }),
               "The run pauses before its next step."
             )
@@ -64,7 +64,7 @@ export const RunActions = ({
       {status === "paused" && (
         <Action
           label="Resume"
-          act={() => done(ask(restResumeRun, { body: { runId: id } }), "The run continues.")}
+          act={() => callAndRefresh(ask(restResumeRun, { body: { runId: id } }), "The run continues.")}
         />
       )}
       {(status === "failed" || status === "cancelled") && (
@@ -74,7 +74,7 @@ export const RunActions = ({
           fields={<FromStep steps={steps} />}
           act={(entered) => {
             const fromStep = String(entered.get("fromStep") ?? "")
-            return done(
+            return callAndRefresh(
               ask(retryRun, { body: { id, ...(fromStep === "" ? {} : { fromStep }) } }),
               "The run is tried again."
             )
@@ -87,10 +87,10 @@ export const RunActions = ({
         <Action
           label="Cancel"
           isDangerous
-          confirm="The run is cancelled, with the runs that it waits for. Its compensations do not run. A cancelled run can be retried."
+          confirm="The run is cancelled, with the runs that it waits for. Compensations do not run. A cancelled run can be retried."
           fields={reason}
           act={(entered) =>
-            done(ask(cancelRun, { body: { id, ...reasonIn(entered) } }), "The run is cancelled.")
+            callAndRefresh(ask(cancelRun, { body: { id, ...reasonIn(entered) } }), "The run is cancelled.")
           }
         />
       )}
@@ -127,7 +127,7 @@ export const PatchStep = ({ step }: { readonly step: WireStep }) => (
     }
     act={(entered) => {
       const output = readJson(String(entered.get("output") ?? ""))
-      return done(
+      return callAndRefresh(
         ask(restPatchStep, { body: { stepId: step.id, output, ...reasonIn(entered) } }),
         "The step has this value now."
       )
@@ -135,7 +135,7 @@ export const PatchStep = ({ step }: { readonly step: WireStep }) => (
   />
 )
 
-/** A field for a new value, which shows how it differs from the old one. */
+/** A field for a new value. Below it are the differences from the old value. */
 const NewValue = ({ before }: { readonly before: string }) => {
   const [after, setAfter] = useState(before)
   return (

@@ -1,4 +1,4 @@
-/** The filters of runs in the address: reads them, and has fields for them. */
+/** The filters of runs, which are in the address: reads them from there, and shows fields for them. */
 import { useState } from "preact/hooks"
 import type { ListRuns } from "../../Protocol/RunLists.ts"
 import { countedBy } from "../../Protocol/RunCounts.ts"
@@ -17,7 +17,7 @@ import { command, shellQuoted } from "../Parts/ShellCommand.ts"
  * The filters in the address, as the call needs them. A filter with several values is a repeated parameter.
  */
 export const filtersIn = (query: URLSearchParams): ListRuns => {
-  const one = (name: string): string | undefined => query.get(name) ?? undefined
+  const firstOf = (name: string): string | undefined => query.get(name) ?? undefined
   const attributes = query.getAll("attribute").flatMap((text) => {
     const at = text.indexOf("=")
     return at < 1 ? [] : [[text.slice(0, at), valueOf(text.slice(at + 1))] as const]
@@ -25,15 +25,15 @@ export const filtersIn = (query: URLSearchParams): ListRuns => {
   const all: { [K in keyof ListRuns]: ListRuns[K] | undefined } = {
     functionIds: query.getAll("function"),
     statuses: query.getAll("status"),
-    createdFrom: timeOf(one("created-from")),
-    createdTo: timeOf(one("created-to")),
-    endedFrom: timeOf(one("ended-from")),
-    endedTo: timeOf(one("ended-to")),
-    eventName: one("event"),
-    entityId: one("entity"),
-    idempotencyKey: one("idempotency-key"),
-    error: one("error"),
-    where: one("where"),
+    createdFrom: timeOf(firstOf("created-from")),
+    createdTo: timeOf(firstOf("created-to")),
+    endedFrom: timeOf(firstOf("ended-from")),
+    endedTo: timeOf(firstOf("ended-to")),
+    eventName: firstOf("event"),
+    entityId: firstOf("entity"),
+    idempotencyKey: firstOf("idempotency-key"),
+    error: firstOf("error"),
+    where: firstOf("where"),
     ...(attributes.length === 0 ? {} : { attributes: Object.fromEntries(attributes) })
   }
   return Object.fromEntries(
@@ -53,8 +53,8 @@ const valueOf = (text: string): unknown => {
 }
 
 /**
- * The time that was entered: a point in time, or a relative one such as `30m`, `12h` or `7d`. Anything else
- * is passed on, and the engine reports it as an error.
+ * The time that was entered: a point in time, or a relative time such as `30m`, `12h` or `7d`. Any other text is
+ * returned as it is, and the engine reports the error.
  */
 const timeOf = (text: string | undefined): string | undefined => {
   const [, amount, unit] = /^(\d{1,6})([mhd])$/.exec(text ?? "") ?? []
@@ -65,8 +65,8 @@ const timeOf = (text: string | undefined): string | undefined => {
 }
 
 /**
- * The error for an attribute without a value, if there is one. If it were ignored, the list would not be what
- * the user asked for.
+ * The error for a filter by an attribute that has no value, if there is such a filter. If the filter were ignored, the
+ * list would not be what the user asked for.
  */
 export const checkFilters = (query: URLSearchParams): CallError | undefined => {
   const wrong = query.getAll("attribute").find((text) => text.indexOf("=") < 1)
@@ -80,7 +80,8 @@ export const checkFilters = (query: URLSearchParams): CallError | undefined => {
 }
 
 /**
- * The fields of the filters. Some are always shown; the others appear when one of them is set, or on request.
+ * The fields of the filters. Some fields are always shown. The others appear when one of their filters is set, or when
+ * the user asks for more filters.
  */
 export const Filters = () => {
   const { query } = place.value
@@ -155,7 +156,7 @@ const Field = ({
   readonly name: string
   readonly label: string
   readonly placeholder: string
-  /** Usual values of the field, which it suggests. */
+  /** Values that the field suggests. */
   readonly of?: ReadonlyArray<string>
   readonly isWide?: boolean
   readonly set: (name: string) => (value: string) => void
@@ -168,12 +169,12 @@ const Field = ({
       onFinish={set(name)}
       {...(of.length > 0 ? { list: `${name}s` } : {})}
     />
-    {of.length > 0 && <Words id={`${name}s`} of={of} />}
+    {of.length > 0 && <Suggestions id={`${name}s`} of={of} />}
   </label>
 )
 
 /** The list of values that a field suggests. */
-const Words = ({ id, of }: { readonly id: string; readonly of: ReadonlyArray<string> }) => (
+const Suggestions = ({ id, of }: { readonly id: string; readonly of: ReadonlyArray<string> }) => (
   <datalist id={id}>
     {of.map((word) => (
       <option key={word} value={word} />
@@ -181,13 +182,13 @@ const Words = ({ id, of }: { readonly id: string; readonly of: ReadonlyArray<str
   </datalist>
 )
 
-/** How many recent runs are read for the members of data that are suggested for grouping. */
+/** How many recent runs are read to suggest the members of their data for grouping. */
 const SAMPLED_RUNS = 20
 
-/** The field for what runs are grouped by: one of some words, or a path. */
+/** The field for what runs are grouped by: a property of runs, such as `status`, or a path. */
 const GroupBy = () => {
   const paths = useFunctions().value?.flatMap(({ searchBy }) => searchBy ?? []) ?? []
-  const inData =
+  const membersOfData =
     useLive(
       "members",
       async (signal) => {
@@ -211,12 +212,12 @@ const GroupBy = () => {
         placeholder="event.data.customerId"
         onFinish={(text) => setQuery({ by: text.trim() })}
       />
-      <Words id="group-by" of={[...new Set([...paths, ...inData, ...countedBy])]} />
+      <Suggestions id="group-by" of={[...new Set([...paths, ...membersOfData, ...countedBy])]} />
     </label>
   )
 }
 
-/** The filters in the address. They have the names of the command's flags. */
+/** The names of the filters in the address. They are the names of the flags of `ironflow runs list`, too. */
 const filterNames: ReadonlyArray<string> = [
   "function",
   "status",
@@ -232,7 +233,7 @@ const filterNames: ReadonlyArray<string> = [
   "where"
 ]
 
-/** The command that lists or counts the runs that the page shows. */
+/** The `ironflow` command that lists or counts the runs that the page shows. */
 const commandOf = (query: URLSearchParams): string =>
   command(
     ...(query.has("by") ? ["runs count", `--by ${shellQuoted(query.get("by") ?? "")}`] : ["runs list"]),

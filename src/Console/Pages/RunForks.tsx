@@ -9,30 +9,30 @@ import { refreshAll, useLive } from "../Parts/Live.ts"
 import { go, hrefOf } from "../Parts/Router.ts"
 import { pathTo } from "../Parts/Rows.tsx"
 
-/** Longer data cannot be edited, in characters: it would freeze a browser. */
+/** Data with more characters than this cannot be edited: it would freeze a browser. */
 const MAX_CHARACTERS = 20_000
 
 const wasRecorded = ({ status }: WireStep): boolean => status === "completed" || status === "failed"
 
 /**
- * Names for the steps. Steps that have the same name are numbered in the order in which they were recorded.
+ * Names for the steps. Steps that have the same name also show their position among all steps.
  */
 const namesOf = (steps: ReadonlyArray<WireStep>): ReadonlyArray<readonly [id: string, name: string]> =>
   steps.map(({ id, name }, i) => {
-    const same = steps.filter((one) => one.name === name)
-    return [id, same.length === 1 ? name : `${name} (step ${i + 1})`] as const
+    const namesakes = steps.filter((one) => one.name === name)
+    return [id, namesakes.length === 1 ? name : `${name} (step ${i + 1})`] as const
   })
 
 export const Fork = ({ run, steps }: { readonly run: WireRun; readonly steps: ReadonlyArray<WireStep> }) => (
   <Action
     label="Fork"
-    confirm="A new run gets the steps before the one that you choose, with their results, and continues with the current code. This run stays as it is."
+    confirm="A new run takes over the results of the steps before the step that you choose, and continues with the current code. This run stays as it is."
     fields={
       <KeepInitial>
         <Choice
           name="from"
           label="From the step"
-          of={[["", "none: all of it runs again"], ...namesOf(steps)]}
+          of={[["", "none: all steps run again"], ...namesOf(steps)]}
         />
         <Field
           name="data"
@@ -48,7 +48,7 @@ export const Fork = ({ run, steps }: { readonly run: WireRun; readonly steps: Re
         />
         <Field
           name="result"
-          label="Its result, as JSON"
+          label="Result of that step, as JSON"
           lines={3}
           placeholder={'{ "receipt": "r-1" }'}
           hint="A copied step gets this result instead of its recorded one. Any other step gets this result without running."
@@ -61,7 +61,7 @@ export const Fork = ({ run, steps }: { readonly run: WireRun; readonly steps: Re
       const patched = entry(entered, "patched")
       const result = jsonEntry(entered, "result", "The result")
       if (patched === undefined && result !== undefined) {
-        throw new CallError("Choose the step that has this result.", 400, "")
+        throw new CallError("Choose the step that gets this result.", 400, "")
       }
       if (patched !== undefined && result === undefined) {
         throw new CallError("Enter the result of the step. It may be null.", 400, "")
@@ -96,18 +96,18 @@ export const Move = ({ run }: { readonly run: WireRun }) => {
   )
   // without the history, which a user may not be allowed to read, the run can still be moved to the latest
   // version
-  const others = (history.value ?? []).filter((version) => version !== codeVersion)
+  const otherVersions = (history.value ?? []).filter((version) => version !== codeVersion)
   if (history.value === undefined && history.error === undefined) return null
   return (
     <Action
       label="Move"
-      confirm={`The run is pinned to version ${codeVersion}. A worker of the other version runs its next turn. Recorded steps keep their results, and the code must be able to continue from them.`}
+      confirm={`The run is pinned to version ${codeVersion}. A worker of the version that you choose continues the run. Recorded steps keep their results, and the code of that version must be able to continue from them.`}
       fields={
         <KeepInitial>
           <Choice
             name="version"
             label="To the version"
-            of={[["", "the latest"], ...others.map((version) => [version, version] as const)]}
+            of={[["", "the latest"], ...otherVersions.map((version) => [version, version] as const)]}
           />
         </KeepInitial>
       }

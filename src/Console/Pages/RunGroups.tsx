@@ -1,4 +1,4 @@
-/** Counts of runs, grouped by a property: the largest groups first, each with a link to its runs. */
+/** Counts of runs, grouped by a property. A group has a link to the list of its runs, if filters can find them. */
 import { countRuns, type RunCounts, type RunGroup } from "../../Protocol/RunCounts.ts"
 import type { ListRuns } from "../../Protocol/RunLists.ts"
 import { runStatuses } from "../../RunStatus.ts"
@@ -12,25 +12,25 @@ import { Table } from "../Parts/Rows.tsx"
 import { duration, exactTime, Time } from "../Parts/Time.tsx"
 import type { Column } from "../Parts/VirtualList.tsx"
 
-/** How long the engine may count at first, in milliseconds. */
+/** How long the engine may count before the user asks for more, in milliseconds. */
 const FIRST_MS = 300
 /** How long the engine may count when the user asks for all runs, in milliseconds. */
 const MORE_MS = 10_000
 
-const sizes: { readonly [by: string]: number } = { minute: 60_000, hour: 3_600_000, day: 86_400_000 }
+const groupLengthsMs: { readonly [by: string]: number } = { minute: 60_000, hour: 3_600_000, day: 86_400_000 }
 
 /** The filters that find the runs of a group; `undefined` when no filters can. */
 export const filterFor = (
   by: string,
   { value }: RunGroup,
-  foundBy: ReadonlySet<string>
+  indexedPaths: ReadonlySet<string>
 ): Query | undefined => {
   if (value === undefined) return undefined
-  const size = sizes[by]
-  if (size !== undefined) {
-    return { "created-from": value, "created-to": new Date(Date.parse(value) + size).toISOString() }
+  const lengthMs = groupLengthsMs[by]
+  if (lengthMs !== undefined) {
+    return { "created-from": value, "created-to": new Date(Date.parse(value) + lengthMs).toISOString() }
   }
-  // the value is a pattern of errors: all of them have its parts, and this takes the longest
+  // the value is a pattern of error messages, with … between its parts: all these messages contain the longest part
   if (by === "error")
     return {
       status: "failed",
@@ -41,7 +41,7 @@ export const filterFor = (
     }
   if (by === "status" || by === "function" || by === "event") return { [by]: value }
   if (!by.startsWith("event.")) return undefined
-  return foundBy.has(by)
+  return indexedPaths.has(by)
     ? { attribute: [...place.value.query.getAll("attribute"), `${by}=${JSON.stringify(value)}`] }
     : {
         where: [...place.value.query.getAll("where"), `string(${by}) == ${JSON.stringify(value)}`]
@@ -51,7 +51,7 @@ export const filterFor = (
 }
 
 /** The paths by which some function indexes its runs. */
-const useFoundBy = (): ReadonlySet<string> =>
+const useIndexedPaths = (): ReadonlySet<string> =>
   new Set(useFunctions().value?.flatMap(({ searchBy }) => searchBy ?? []) ?? [])
 
 export const RunGroups = ({ by, filters }: { readonly by: string; readonly filters: ListRuns }) => {
@@ -68,7 +68,7 @@ export const RunGroups = ({ by, filters }: { readonly by: string; readonly filte
     // a request that reads many runs is only repeated when the user asks for it
     isMore ? { once: true } : { everyMs: 10_000 }
   )
-  const foundBy = useFoundBy()
+  const indexedPaths = useIndexedPaths()
   const counts = live.value
   if (counts === undefined)
     return live.error === undefined ? <Loading /> : <Failure error={live.error} again={live.refresh} />
@@ -82,7 +82,7 @@ export const RunGroups = ({ by, filters }: { readonly by: string; readonly filte
           label={`Runs by ${by}`}
           items={counts.groups}
           keyOf={({ value }) => value ?? " "}
-          columns={columnsOf(by, counts, durations, foundBy)}
+          columns={columnsOf(by, counts, durations, indexedPaths)}
         />
       )}
       <p class="below" role="status">
@@ -92,8 +92,8 @@ export const RunGroups = ({ by, filters }: { readonly by: string; readonly filte
         </span>
         {counts.lookedBackTo !== undefined && (
           <span>
-            Only runs since <Time at={counts.lookedBackTo} exactly /> are counted: there are too many to look
-            at all at once.
+            Only runs since <Time at={counts.lookedBackTo} exactly /> are counted: there are too many runs to
+            count all of them at once.
           </span>
         )}
         {counts.filledBackTo !== undefined && (
@@ -113,7 +113,7 @@ export const RunGroups = ({ by, filters }: { readonly by: string; readonly filte
           aria-pressed={durations}
           onClick={() => setQuery({ took: durations ? undefined : "yes" })}
         >
-          How long they took
+          How long runs took
         </button>
       </p>
     </>
@@ -121,7 +121,7 @@ export const RunGroups = ({ by, filters }: { readonly by: string; readonly filte
 }
 
 /**
- * The address of the runs themselves, in place of their groups. It has the current filters and those of
+ * The query in the address of the page that lists runs instead of groups. It has the current filters, and those of
  * `filter`.
  */
 export const asList = (filter: Query): Query => ({
@@ -136,9 +136,9 @@ const columnsOf = (
   by: string,
   { count: all, groups, statuses }: RunCounts,
   durations: boolean,
-  foundBy: ReadonlySet<string>
+  indexedPaths: ReadonlySet<string>
 ): ReadonlyArray<Column<RunGroup>> => {
-  const most = Math.max(1, ...groups.map(({ count }) => count))
+  const largest = Math.max(1, ...groups.map(({ count }) => count))
   return [
     {
       title: by,
@@ -147,10 +147,10 @@ const columnsOf = (
         const text =
           group.value === undefined
             ? "none"
-            : sizes[by] === undefined
+            : groupLengthsMs[by] === undefined
               ? group.value
               : exactTime(Date.parse(group.value))
-        const filter = filterFor(by, group, foundBy)
+        const filter = filterFor(by, group, indexedPaths)
         return filter === undefined ? (
           <span class="quiet">{text}</span>
         ) : (
@@ -166,7 +166,7 @@ const columnsOf = (
       cell: (group) => (
         <span class="share" title={`${((100 * group.count) / all).toFixed(1)} % of ${count(all)}`}>
           <span class="number">{count(group.count)}</span>
-          <span class="bar" style={{ width: `${(100 * group.count) / most}%` }} />
+          <span class="bar" style={{ width: `${(100 * group.count) / largest}%` }} />
         </span>
       )
     },
@@ -183,11 +183,11 @@ const columnsOf = (
           )
       })),
     ...(durations
-      ? (["p50", "p95", "max"] as const).map((which) => ({
-          title: { p50: "Half took at most", p95: "95 % took at most", max: "Longest" }[which],
+      ? (["p50", "p95", "max"] as const).map((statistic) => ({
+          title: { p50: "Half took at most", p95: "95 % took at most", max: "Longest" }[statistic],
           width: "",
           cell: ({ durations: took }: RunGroup) => (
-            <span class="number">{took === undefined ? "–" : duration(took[which])}</span>
+            <span class="number">{took === undefined ? "–" : duration(took[statistic])}</span>
           )
         }))
       : [])

@@ -18,9 +18,9 @@ export const testOf = (
     byName.set(key, [...(byName.get(key) ?? []), step])
   }
   const stubs = [...byName.values()].flatMap((same) => stubLines(same))
-  const throws = steps.some(({ status }) => status === "failed")
+  const hasFailedSteps = steps.some(({ status }) => status === "failed")
   const hasFailed = run.state === "failed"
-  const ending = hasFailed
+  const assertions = hasFailed
     ? [
         `  assert.equal(run.status, "failed")`,
         `  assert.match(String(run.error), /${escaped(messageOf(run.error))}/)`
@@ -29,9 +29,9 @@ export const testOf = (
   return [
     `import assert from "node:assert/strict"`,
     `import { test } from "node:test"`,
-    ...(throws ? [`import { NonRetryableError } from "@ironflow/node"`] : []),
+    ...(hasFailedSteps ? [`import { NonRetryableError } from "@ironflow/node"`] : []),
     `import { createTestClient } from "@ironflow/node/test"`,
-    `// wherever the function "${run.functionId}" is`,
+    `// change this to the file with the function "${run.functionId}"`,
     `import { ${name} } from "./functions.ts"`,
     ``,
     `test(${JSON.stringify(`${run.functionId} does what it did in ${run.id}`)}, async () => {`,
@@ -40,13 +40,13 @@ export const testOf = (
     ``,
     `  const run = await t.emit(${JSON.stringify(event?.name ?? "the.event")}, ${code(event?.data ?? run.input ?? {})})`,
     ``,
-    ...ending,
+    ...assertions,
     `})`,
     ``
   ].join("\n")
 }
 
-/** The lines that stub all steps of one name, in their order. */
+/** The lines that stub all steps of one kind and name. `same` has these steps in their order. */
 const stubLines = (same: ReadonlyArray<WireStep>): ReadonlyArray<string> => {
   const [{ kind, name } = { kind: "", name: "" }] = same
   const quoted = JSON.stringify(name)

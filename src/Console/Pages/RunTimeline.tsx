@@ -1,4 +1,4 @@
-/** The timeline of a run, to scale. It has one line for each step, also for those that wait or run. */
+/** The timeline of a run, to scale. It has one line for each step, also for unfinished steps. */
 import type { AuditEvent, WireRun, WireStep } from "../../Protocol/Runs.ts"
 import { Link, Status } from "../Parts/Elements.tsx"
 import { place, type Query } from "../Parts/Router.ts"
@@ -20,11 +20,11 @@ const msOf = (time: string | undefined): number | undefined => {
 /** The branches in which a step was called, taken from its id: `both 1`. */
 const branchOf = ({ id, name }: WireStep, runId: string): string => {
   const key = id.startsWith(`${runId}:`) ? id.slice(runId.length + 1) : id
-  const around = key.slice(0, Math.max(0, key.lastIndexOf(`:${name}:`)))
-  return around.replace(/:(\d+)(?=:|$)/g, (_, n: string) => ` ${Number(n) + 1}`).replaceAll(":", " / ")
+  const branches = key.slice(0, Math.max(0, key.lastIndexOf(`:${name}:`)))
+  return branches.replace(/:(\d+)(?=:|$)/g, (_, n: string) => ` ${Number(n) + 1}`).replaceAll(":", " / ")
 }
 
-/** The address of this page with the step open; or closed, if it is open now. */
+/** The query in the address of this page with the step open, or with the step closed if it is open now. */
 const stepQuery = (id: string): Query => ({
   ...Object.fromEntries([...place.value.query].map(([name, value]) => [name, value])),
   step: place.value.query.get("step") === id ? undefined : id
@@ -34,14 +34,14 @@ export const RunTimeline = ({
   audit,
   run,
   steps,
-  opened
+  openStepId
 }: {
   readonly run: WireRun
   readonly steps: ReadonlyArray<WireStep>
   readonly audit: ReadonlyArray<AuditEvent>
-  readonly opened: string | undefined
+  readonly openStepId: string | undefined
 }) => {
-  const begun = msOf(run.createdAt) ?? now.value
+  const createdAt = msOf(run.createdAt) ?? now.value
   const started = msOf(run.startedAt)
   const ended = msOf(run.endedAt)
   const bars = steps.map((step): Bar => {
@@ -50,13 +50,13 @@ export const RunTimeline = ({
     const due = ended === undefined && step.status === "waiting" ? msOf(step.dueAt) : undefined
     return { from, to: Math.max(from, to), dueAt: due !== undefined && due > now.value ? due : undefined }
   })
-  // workers have their own clocks: a step that began before the run was created is drawn from the creation of
-  // the run
-  const end = Math.max(begun + 1, ended ?? now.value, ...bars.map(({ to }) => to))
+  const end = Math.max(createdAt + 1, ended ?? now.value, ...bars.map(({ to }) => to))
+  // workers have their own clocks: a step that seems to begin before the run was created is drawn from the creation
+  // of the run on
   const at = (ms: number): string =>
-    `${(Math.min(1, Math.max(0, (ms - begun) / (end - begun))) * 100).toFixed(3)}%`
+    `${(Math.min(1, Math.max(0, (ms - createdAt) / (end - createdAt))) * 100).toFixed(3)}%`
   const width = (from: number, to: number): string =>
-    `${((Math.max(0, to - Math.max(from, begun)) / (end - begun)) * 100).toFixed(3)}%`
+    `${((Math.max(0, to - Math.max(from, createdAt)) / (end - createdAt)) * 100).toFixed(3)}%`
   const retries = audit.filter(({ type }) => type === "step.retrying")
   return (
     <div class="timeline" role="table" aria-label="Timeline">
@@ -66,7 +66,7 @@ export const RunTimeline = ({
           <span class="ticks" aria-hidden="true">
             {[0, 0.25, 0.5, 0.75].map((part) => (
               <span key={part} style={{ left: `${part * 100}%` }}>
-                {part === 0 ? "0" : duration((end - begun) * part)}
+                {part === 0 ? "0" : duration((end - createdAt) * part)}
               </span>
             ))}
           </span>
@@ -80,11 +80,11 @@ export const RunTimeline = ({
         <span role="cell" class="quiet">
           waits for a worker
         </span>
-        <span role="cell" class="track" title={`Created ${exactTime(begun)}`}>
-          <span class="bar queue" style={{ left: at(begun), width: width(begun, started ?? end) }} />
+        <span role="cell" class="track" title={`Created ${exactTime(createdAt)}`}>
+          <span class="bar queue" style={{ left: at(createdAt), width: width(createdAt, started ?? end) }} />
         </span>
         <span role="cell" class="number">
-          {duration((started ?? end) - begun)}
+          {duration((started ?? end) - createdAt)}
         </span>
       </div>
       {steps.map((step, i) => {
@@ -92,7 +92,7 @@ export const RunTimeline = ({
         const branch = branchOf(step, run.id)
         const description = `${step.name}: ${step.kind}, ${step.status}, from ${exactTime(bar.from)}`
         return (
-          <div class={`line ${step.id === opened ? "open" : ""}`} role="row" key={step.id}>
+          <div class={`line ${step.id === openStepId ? "open" : ""}`} role="row" key={step.id}>
             <span role="cell" class="name">
               <Link
                 to={`runs/${encodeURIComponent(run.id)}`}

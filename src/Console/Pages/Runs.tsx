@@ -1,4 +1,7 @@
-/** Runs, newest first: those that match the filters in the address, loaded while scrolling. */
+/**
+ * The runs that match the filters in the address: as a list, newest first, that is loaded while scrolling; or counted in
+ * groups.
+ */
 import { useEffect, useMemo, useRef, useState } from "preact/hooks"
 import type { ListRuns } from "../../Protocol/RunLists.ts"
 import { listRuns, type WireRun } from "../../Protocol/Runs.ts"
@@ -28,9 +31,10 @@ interface Row {
   readonly endedAt: string | undefined
 }
 
+/** How many of the newest runs are read every second. */
 const PAGE = 50
-/** How many runs are read at once while scrolling. */
-const MORE = 500
+/** How many older runs are read at once while scrolling. */
+const OLDER_PAGE = 500
 /** Maximum number of rows of a list. Older runs are found with filters. */
 const MAX_ROWS = 100_000
 
@@ -50,10 +54,10 @@ const messageOf = (error: unknown): string => {
   return typeof message === "string" ? message.slice(0, 300) : ""
 }
 
-const none: ReadonlySet<string> = new Set()
+const noIds: ReadonlySet<string> = new Set()
 
 /** The column of checkboxes, which choose runs for an action. */
-const choosing = (
+const checkboxColumn = (
   chosen: ReadonlySet<string>,
   choose: (id: string, isChosen: boolean) => void
 ): Column<Row> => ({
@@ -120,7 +124,7 @@ const Took = ({ run: { endedAt, startedAt } }: { readonly run: Row }) => {
 
 export const Runs = () => {
   const error = checkFilters(place.value.query)
-  if (error === undefined) return place.value.query.has("by") ? <Counted /> : <RunList />
+  if (error === undefined) return place.value.query.has("by") ? <CountedRuns /> : <RunList />
   return (
     <>
       <h1>Runs</h1>
@@ -131,7 +135,7 @@ export const Runs = () => {
 }
 
 /** The runs counted in groups, with a link to the list of the same runs. */
-const Counted = () => (
+const CountedRuns = () => (
   <>
     <div class="title">
       <h1>Runs</h1>
@@ -153,7 +157,7 @@ const RunList = () => {
   const filters = JSON.parse(filterText) as ListRuns
   const list = useRunList(key, filters)
   const [chosen, setChosen] = useState<{ readonly key: string; readonly ids: ReadonlySet<string> }>()
-  const ids = chosen?.key === key ? chosen.ids : none
+  const ids = chosen?.key === key ? chosen.ids : noIds
   const choose = (id: string, isChosen: boolean): void => {
     const next = new Set(ids)
     if (isChosen) next.add(id)
@@ -202,7 +206,7 @@ const RunList = () => {
             label="Runs"
             items={list.rows}
             keyOf={({ id }) => id}
-            columns={[choosing(ids, choose), ...columns]}
+            columns={[checkboxColumn(ids, choose), ...columns]}
             total={list.isTotalExact ? list.total : undefined}
             onEnd={list.more}
             onTop={list.setTop}
@@ -235,7 +239,7 @@ interface List {
 }
 
 /**
- * The runs that were read so far. The newest page is read again every second, and the others while scrolling.
+ * The runs that were read so far. The newest page is read again every second; older pages are read while scrolling.
  */
 const useRunList = (key: string, filters: ListRuns) => {
   const [list, setList] = useState<(List & { readonly key: string }) | undefined>(undefined)
@@ -255,10 +259,10 @@ const useRunList = (key: string, filters: ListRuns) => {
       return
     }
     const fresh = new Map(page.rows.map((row) => [row.id, row]))
-    const known = new Set(current.rows.map(({ id }) => id))
-    const unknown = page.rows.filter(({ id }) => !known.has(id))
-    // all runs of the newest page are new: there may be others in between that were not read, so the list
-    // starts again
+    const knownIds = new Set(current.rows.map(({ id }) => id))
+    const unknown = page.rows.filter(({ id }) => !knownIds.has(id))
+    // all runs of the newest page are new: between them and the list there may be runs that were not read, so the
+    // list starts anew
     const hasGap = page.rows.length > 0 && unknown.length === page.rows.length && current.rows.length > 0
     if (isTop.current && (hasGap || current.rows.length <= PAGE)) {
       setList({ key, rows: page.rows, cursor: page.cursor })
@@ -283,11 +287,11 @@ const useRunList = (key: string, filters: ListRuns) => {
       setMoreError(undefined)
       setList((before) => {
         if (before === undefined || before.key !== key || before.cursor !== cursor) return before
-        const known = new Set(before.rows.map(({ id }) => id))
+        const knownIds = new Set(before.rows.map(({ id }) => id))
         return {
           key,
           cursor: page.cursor,
-          rows: [...before.rows, ...page.rows.filter(({ id }) => !known.has(id))]
+          rows: [...before.rows, ...page.rows.filter(({ id }) => !knownIds.has(id))]
         }
       })
     } catch (cause) {
@@ -327,7 +331,7 @@ const readPage = async (filters: ListRuns, cursor: string | undefined, signal?: 
   const page = await ask(listRuns, {
     body: {
       ...filters,
-      limit: cursor === undefined ? PAGE : MORE,
+      limit: cursor === undefined ? PAGE : OLDER_PAGE,
       ...(cursor === undefined ? {} : { cursor })
     },
     ...(signal === undefined ? {} : { signal })
@@ -336,7 +340,7 @@ const readPage = async (filters: ListRuns, cursor: string | undefined, signal?: 
     rows: page.runs.map(toRow),
     cursor: page.nextCursor,
     total: page.totalCount,
-    // a server that does not say so has counted all of them
+    // a server that does not send `isTotalExact` has counted all runs
     isTotalExact: page.isTotalExact ?? true,
     damaged: page.damaged?.length ?? 0
   }

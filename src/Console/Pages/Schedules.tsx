@@ -1,24 +1,24 @@
 /** Schedules: the cron triggers of functions, and their next times. */
 import { Empty, Link, Status } from "../Parts/Elements.tsx"
-import { nextFires, type ScheduleOf, schedulesOf } from "../Parts/Cron.ts"
+import { nextFires, type FunctionSchedule, schedulesOf } from "../Parts/Cron.ts"
 import { useFunctions } from "../Parts/SharedLists.ts"
 import { Truncated, Listing, pathTo } from "../Parts/Rows.tsx"
 import { now } from "../Parts/Clock.ts"
 import { Time } from "../Parts/Time.tsx"
 
-interface Row extends ScheduleOf {
+interface Row extends FunctionSchedule {
   readonly next: string | undefined
   readonly afterNext: string | undefined
 }
 
 export const Schedules = () => {
   const functions = useFunctions()
-  // computed anew every 5 seconds, since the next time may be within the minute
-  const second = Math.floor(now.value / 5000) * 5000
+  // computed anew every 5 seconds, since the next fire may be less than a minute away
+  const computedAt = Math.floor(now.value / 5000) * 5000
   const rows = functions.value
     ?.flatMap(schedulesOf)
     .map((schedule): Row => {
-      const [next, afterNext] = nextFires(schedule, second, 2)
+      const [next, afterNext] = nextFires(schedule, computedAt, 2)
       return { ...schedule, next, afterNext }
     })
     .sort((one, other) => ((one.next ?? "9") < (other.next ?? "9") ? -1 : 1))

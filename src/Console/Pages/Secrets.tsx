@@ -2,7 +2,7 @@
 import { deleteSecret, listSecrets, type SecretInfo, setSecret } from "../../Protocol/Secrets.ts"
 import { ask, CallError } from "../Parts/Calls.ts"
 import { Action, Empty } from "../Parts/Elements.tsx"
-import { Field, needed } from "../Parts/Fields.tsx"
+import { Field, requiredEntry } from "../Parts/Fields.tsx"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { askAll } from "../Parts/CompleteList.ts"
 import { Listing } from "../Parts/Rows.tsx"
@@ -10,14 +10,14 @@ import { command } from "../Parts/ShellCommand.ts"
 import { Time } from "../Parts/Time.tsx"
 import type { Column } from "../Parts/VirtualList.tsx"
 
-const Set = ({ name }: { readonly name?: string }) => (
+const SetSecret = ({ name }: { readonly name?: string }) => (
   <Action
     label={name === undefined ? "Set a secret" : "Replace"}
     isSmall={name !== undefined}
     confirm={
       name === undefined
-        ? "The value is stored encrypted. Functions that name the secret get it, and nobody can read it here."
-        : `Functions get the new value of ${name} from their next turn on. The old value is gone.`
+        ? "The value is stored encrypted. Functions that name the secret get its value, and nobody can read the value here."
+        : `Functions get the new value of ${name} when a worker executes them the next time. The old value is gone.`
     }
     fields={
       <>
@@ -26,12 +26,12 @@ const Set = ({ name }: { readonly name?: string }) => (
       </>
     }
     act={async (entered) => {
-      const secret = name ?? needed(entered, "name", "the name of the secret")
+      const secret = name ?? requiredEntry(entered, "name", "the name of the secret")
       const value = entered.get("value")
       if (typeof value !== "string" || value === "") throw new CallError("Enter the value.", 400, "")
       await ask(setSecret, { body: { name: secret, value } })
       refreshAll()
-      return `${secret} is set.`
+      return `The secret ${secret} is set.`
     }}
   />
 )
@@ -53,16 +53,16 @@ const columns: ReadonlyArray<Column<SecretInfo>> = [
     width: "10rem",
     cell: ({ name }) => (
       <>
-        <Set name={name} />{" "}
+        <SetSecret name={name} />{" "}
         <Action
           label="Delete"
           isSmall
           isDangerous
-          confirm={`Functions that name ${name} fail without it.`}
+          confirm={`The secret ${name} is deleted. Functions that name it fail without it.`}
           act={async () => {
             await ask(deleteSecret, { variables: { name } })
             refreshAll()
-            return `${name} is deleted.`
+            return `The secret ${name} is deleted.`
           }}
         />
       </>
@@ -75,7 +75,7 @@ export const Secrets = () => (
     <div class="title">
       <h1>Secrets</h1>
       <div class="actions">
-        <Set />
+        <SetSecret />
       </div>
     </div>
     <Listing

@@ -1,4 +1,6 @@
-/** Entity streams: the events of each of them by version, and the runs that these have started. */
+/**
+ * Entity streams: the events of a stream by version, the runs that each event has started, and the newest snapshot.
+ */
 import { getEntityHistory, getSnapshot, listStreams, type StreamSummary } from "../../Protocol/Streams.ts"
 import { ask, CallError } from "../Parts/Calls.ts"
 import { count, Empty, Failure, Link, Loading, Status, Value } from "../Parts/Elements.tsx"

@@ -111,7 +111,10 @@ const About = () => {
             about.value === undefined ? undefined : count(about.value.functionCount)
           ],
           ["Workers", about.value === undefined ? undefined : count(about.value.connectedWorkers)],
-          ["Turns that run now", about.value === undefined ? undefined : count(about.value.activeRuns)],
+          [
+            "Runs that are executed now",
+            about.value === undefined ? undefined : count(about.value.activeRuns)
+          ],
           ["Transports", capabilities.value?.transports.join(", ")]
         ]}
       />
@@ -180,9 +183,9 @@ const Guarantees = ({ samples }: { readonly samples: ReadonlyArray<Sample> }) =>
 }
 
 /** The histograms that are shown, with their titles. */
-const measured = [
-  ["ironflow_run_wait_to_start_seconds", "The wait of a run for its first turn"],
-  ["ironflow_turn_duration_seconds", "A turn"],
+const histograms = [
+  ["ironflow_run_wait_to_start_seconds", "The wait of a run until a worker starts it"],
+  ["ironflow_turn_duration_seconds", "A turn: a stretch of a run between two waits"],
   ["ironflow_step_duration_seconds", "The last attempt of a step"],
   ["ironflow_run_duration_seconds", "A run, from its creation to its end"],
   ["ironflow_timer_lateness_seconds", "The delay of a timer after its time"],
@@ -190,11 +193,11 @@ const measured = [
 ] as const
 
 const Durations = ({ samples }: { readonly samples: ReadonlyArray<Sample> }) => {
-  const rows = measured.flatMap(([name, what]) => {
-    const many = sumOf(samples, `${name}_count`)
-    if (many === 0) return []
-    const share = shareOf(samples, name, many)
-    return [{ what, many, mean: sumOf(samples, `${name}_sum`) / many, half: share(0.5), most: share(0.95) }]
+  const rows = histograms.flatMap(([name, what]) => {
+    const total = sumOf(samples, `${name}_count`)
+    if (total === 0) return []
+    const share = upperEndOf(samples, name, total)
+    return [{ what, total, mean: sumOf(samples, `${name}_sum`) / total, half: share(0.5), high: share(0.95) }]
   })
   if (rows.length === 0) return null
   return (
@@ -208,8 +211,8 @@ const Durations = ({ samples }: { readonly samples: ReadonlyArray<Sample> }) => 
           { title: "What", width: "", cell: ({ what }) => what },
           { title: "On average", width: "", cell: ({ mean }) => seconds(mean) },
           { title: "Half take less than", width: "", isExtra: true, cell: ({ half }) => seconds(half) },
-          { title: "95 % take less than", width: "", cell: ({ most }) => seconds(most) },
-          { title: "Measured", width: "", isExtra: true, cell: ({ many }) => count(many) }
+          { title: "95 % take less than", width: "", cell: ({ high }) => seconds(high) },
+          { title: "Measured", width: "", isExtra: true, cell: ({ total }) => count(total) }
         ]}
       />
     </section>
@@ -218,9 +221,9 @@ const Durations = ({ samples }: { readonly samples: ReadonlyArray<Sample> }) => 
 
 const seconds = (value: number): string => (Number.isFinite(value) ? duration(value * 1000) : "–")
 
-/** The upper end of the bucket in which this share of all values is reached. */
-const shareOf =
-  (samples: ReadonlyArray<Sample>, name: string, many: number) =>
+/** Returns the upper end of the bucket of a histogram at which `share` of all its `total` values are reached. */
+const upperEndOf =
+  (samples: ReadonlyArray<Sample>, name: string, total: number) =>
   (share: number): number => {
     const buckets = new Map<number, number>()
     for (const sample of samples) {
@@ -229,5 +232,5 @@ const shareOf =
       buckets.set(end, (buckets.get(end) ?? 0) + sample.value)
     }
     const ends = [...buckets].sort(([one], [other]) => one - other)
-    return ends.find(([, below]) => below >= share * many)?.[0] ?? Number.POSITIVE_INFINITY
+    return ends.find(([, below]) => below >= share * total)?.[0] ?? Number.POSITIVE_INFINITY
   }

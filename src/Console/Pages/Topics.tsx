@@ -12,7 +12,7 @@ import { getTopicStats, listTopics, publish, type TopicInfo } from "../../Protoc
 import { ask } from "../Parts/Calls.ts"
 import { DeadLetters } from "../Parts/DeadLetters.tsx"
 import { Action, bytes, count, Empty, Failure, Link, Loading, Status, Value } from "../Parts/Elements.tsx"
-import { entry, Field, jsonEntry, needed } from "../Parts/Fields.tsx"
+import { entry, Field, jsonEntry, requiredEntry } from "../Parts/Fields.tsx"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { go, hrefOf, place, type Variables } from "../Parts/Router.ts"
 import { Truncated, Facts, Listing, pathTo, Table } from "../Parts/Rows.tsx"
@@ -46,7 +46,7 @@ const topicColumns: ReadonlyArray<Column<TopicInfo>> = [
   { title: "Newest", width: "7rem", isExtra: true, cell: ({ lastMessageAt }) => <Time at={lastMessageAt} /> }
 ]
 
-/** A link to a group. Its query has what tells it from other groups of the same name. */
+/** A link to a consumer group. The query of the link tells the group from other groups of the same name. */
 const GroupLink = ({ group: { name, namespace, pattern } }: { readonly group: ConsumerGroup }) => (
   <Link to={pathTo("topics", "groups", name)} query={{ namespace, pattern }}>
     {name}
@@ -93,7 +93,7 @@ const groupColumns: ReadonlyArray<Column<ConsumerGroup>> = [
 const Publish = ({ topic }: { readonly topic?: string }) => (
   <Action
     label="Publish a message"
-    confirm="Subscribers of the topic get the message. It starts no function."
+    confirm="Subscribers of the topic get the message. Messages start no functions."
     fields={
       <>
         <Field name="topic" label="Topic" placeholder="news" value={topic} isRequired />
@@ -101,7 +101,7 @@ const Publish = ({ topic }: { readonly topic?: string }) => (
       </>
     }
     act={async (entered) => {
-      const topic = needed(entered, "topic", "the topic")
+      const topic = requiredEntry(entered, "topic", "the topic")
       await ask(publish, { body: { topic, data: jsonEntry(entered, "data", "The message") ?? {} } })
       refreshAll()
       return `The message is published on ${topic}.`
@@ -196,62 +196,65 @@ export const Topic = ({ variables: { name = "" } }: { readonly variables: Variab
 
 export const Group = ({ variables: { name = "" } }: { readonly variables: Variables }) => {
   const { query } = place.value
-  const choice = {
+  const groupKey = {
     name,
     ...Object.fromEntries([...query].filter(([key]) => key === "namespace" || key === "pattern"))
   }
-  const key = JSON.stringify(choice)
+  const key = JSON.stringify(groupKey)
   const {
     error,
     refresh,
-    value: it
-  } = useLive(`group ${key}`, (signal) => ask(getConsumerGroup, { body: choice, signal }))
-  if (it === undefined)
+    value: group
+  } = useLive(`group ${key}`, (signal) => ask(getConsumerGroup, { body: groupKey, signal }))
+  if (group === undefined)
     return (
       <>
         <h1>{name}</h1>
         {error === undefined ? <Loading /> : <Failure error={error} again={refresh} />}
       </>
     )
-  const { namespace, pattern } = it
+  const { namespace, pattern } = group
   return (
     <>
       <div class="title">
         <h1>{name}</h1>
-        <Status of={it.status} />
-        <Steering of={it} />
+        <Status of={group.status} />
+        <GroupActions of={group} />
       </div>
       {error !== undefined && <Failure error={error} again={refresh} />}
-      <p>{withTimes(it.message)}</p>
+      <p>{withTimes(group.message)}</p>
       <Facts
         of={[
-          ["Lag", count(it.lag)],
-          ["In flight", count(it.inFlight)],
-          ["Retrying", count(it.retrying)],
-          ["Next try", it.nextRetryAt === undefined ? undefined : <Time at={it.nextRetryAt} />],
-          ["Events given up", count(it.givenUp)],
-          ["Position", count(it.position)],
-          ["Pattern", it.pattern],
-          ["Filter", it.filter === undefined ? undefined : <span class="mono">{it.filter}</span>],
+          ["Lag", count(group.lag)],
+          ["In flight", count(group.inFlight)],
+          ["Retrying", count(group.retrying)],
+          ["Next try", group.nextRetryAt === undefined ? undefined : <Time at={group.nextRetryAt} />],
+          ["Events given up", count(group.givenUp)],
+          ["Position", count(group.position)],
+          ["Pattern", group.pattern],
+          ["Filter", group.filter === undefined ? undefined : <span class="mono">{group.filter}</span>],
           ["Namespace", namespace],
-          ["Ack mode", it.ackMode],
-          ["When members do not keep up", it.backpressure],
-          ["Buffer", it.buffer.maxBytes === undefined ? undefined : bytes(it.buffer.maxBytes)],
-          ["In flight at most", count(it.maxInflight)],
-          ["Redelivered at most", count(it.maxRedeliveries)],
-          ["Created", <Time at={it.createdAt} />],
-          ["Used", <Time at={it.usedAt} />],
-          ["Deleted if nobody joins", it.expiresAt === undefined ? undefined : <Time at={it.expiresAt} />]
+          ["Ack mode", group.ackMode],
+          ["When members do not keep up", group.backpressure],
+          ["Buffer", group.buffer.maxBytes === undefined ? undefined : bytes(group.buffer.maxBytes)],
+          ["In flight at most", count(group.maxInflight)],
+          ["Redelivered at most", count(group.maxRedeliveries)],
+          ["Created", <Time at={group.createdAt} />],
+          ["Last used", <Time at={group.usedAt} />],
+          [
+            "Deleted if nobody joins",
+            group.expiresAt === undefined ? undefined : <Time at={group.expiresAt} />
+          ]
         ]}
       />
       <section>
         <h2>Members</h2>
-        {it.members.length === 0 ? (
-          <p class="quiet">Nobody is connected.</p>
+        {group.members.length === 0 ? (
+          <p class="quiet">No member is connected.</p>
         ) : (
           <Table
             label="Members"
-            items={it.members}
+            items={group.members}
             keyOf={({ id }) => id}
             columns={[
               { title: "Member", width: "", cell: ({ id }) => <span class="mono">{id}</span> },
@@ -267,18 +270,18 @@ export const Group = ({ variables: { name = "" } }: { readonly variables: Variab
           />
         )}
       </section>
-      <Letters name={name} namespace={namespace} pattern={pattern} many={it.deadLetters} />
-      {it.metadata !== undefined && (
+      <Letters name={name} namespace={namespace} pattern={pattern} total={group.deadLetters} />
+      {group.metadata !== undefined && (
         <section>
           <h2>Metadata</h2>
-          <Value of={it.metadata} name="Metadata of the group" />
+          <Value of={group.metadata} name="Metadata of the group" />
         </section>
       )}
     </>
   )
 }
 
-const Steering = ({ of: { name, namespace, pattern, status } }: { readonly of: ConsumerGroup }) => {
+const GroupActions = ({ of: { name, namespace, pattern, status } }: { readonly of: ConsumerGroup }) => {
   const group = { name, namespace, pattern }
   return (
     <div class="actions">
@@ -288,7 +291,7 @@ const Steering = ({ of: { name, namespace, pattern, status } }: { readonly of: C
           act={async () => {
             await ask(updateConsumerGroup, { body: { group: { ...group, status: "active" } } })
             refreshAll()
-            return `${name} continues where it was.`
+            return `The group ${name} continues where it was.`
           }}
         />
       ) : (
@@ -306,7 +309,7 @@ const Steering = ({ of: { name, namespace, pattern, status } }: { readonly of: C
               }
             })
             refreshAll()
-            return `${name} is paused.`
+            return `The group ${name} is paused.`
           }}
         />
       )}
@@ -318,7 +321,7 @@ const Steering = ({ of: { name, namespace, pattern, status } }: { readonly of: C
           await ask(deleteConsumerGroup, { body: group })
           refreshAll()
           go(hrefOf("topics"))
-          return `${name} is deleted.`
+          return `The group ${name} is deleted.`
         }}
       />
     </div>
@@ -326,7 +329,7 @@ const Steering = ({ of: { name, namespace, pattern, status } }: { readonly of: C
 }
 
 const Letters = ({
-  many,
+  total,
   name,
   namespace,
   pattern
@@ -334,24 +337,24 @@ const Letters = ({
   readonly name: string
   readonly namespace: string
   readonly pattern: string
-  readonly many: number
+  readonly total: number
 }) => {
-  const which = { variables: { name }, query: { namespace, pattern } }
-  const letters = useLive(`dead letters of ${namespace} ${name} ${pattern} ${many}`, async (signal) => {
-    const page = await ask(groupDeadLetters, { ...which, query: { ...which.query, limit: 100 }, signal })
+  const target = { variables: { name }, query: { namespace, pattern } }
+  const letters = useLive(`dead letters of ${namespace} ${name} ${pattern} ${total}`, async (signal) => {
+    const page = await ask(groupDeadLetters, { ...target, query: { ...target.query, limit: 100 }, signal })
     return page.deadLetters.map(({ attempts, event, failedAt, position, reason }) => ({
       position,
       attempts,
       failedAt,
       eventId: event.id,
       eventName: event.name,
-      why: reason ?? "its member gave no reason",
+      why: reason ?? "the member gave no reason",
       isRetrying: false
     }))
   })
   const retry = async (position?: number): Promise<number> => {
     const body = position === undefined ? {} : { position }
-    return (await ask(retryGroupDeadLetters, { ...which, body })).retrying
+    return (await ask(retryGroupDeadLetters, { ...target, body })).retrying
   }
-  return <DeadLetters letters={letters} many={many} retry={retry} />
+  return <DeadLetters letters={letters} total={total} retry={retry} />
 }

@@ -14,10 +14,10 @@ const labelsOf = ({ labels }: WorkerInfo): string =>
     .map(([name, value]) => `${name}=${value}`)
     .join(", ")
 
-/** How many turns a worker runs, and how many it may run, as a bar and in words. */
-const Turns = ({ worker: { activeJobs, maxConcurrentJobs } }: { readonly worker: WorkerInfo }) => (
+/** How many runs a worker executes, and how many it may execute at the same time, as a bar and in numbers. */
+const Load = ({ worker: { activeJobs, maxConcurrentJobs } }: { readonly worker: WorkerInfo }) => (
   <span class="jobs">
-    <progress value={activeJobs} max={Math.max(1, maxConcurrentJobs)} aria-label="Turns" />
+    <progress value={activeJobs} max={Math.max(1, maxConcurrentJobs)} aria-label="Runs" />
     <span class="number">
       {activeJobs}/{maxConcurrentJobs}
     </span>
@@ -34,7 +34,7 @@ const columns: ReadonlyArray<Column<WorkerInfo>> = [
       </Link>
     )
   },
-  { title: "Turns", width: "8rem", cell: (worker) => <Turns worker={worker} /> },
+  { title: "Runs", width: "8rem", cell: (worker) => <Load worker={worker} /> },
   {
     title: "Host",
     width: "minmax(5rem, 1fr)",
@@ -51,7 +51,7 @@ const columns: ReadonlyArray<Column<WorkerInfo>> = [
     title: "Labels",
     width: "minmax(4rem, 1fr)",
     isExtra: true,
-    cell: (it) => <Truncated>{labelsOf(it)}</Truncated>
+    cell: (worker) => <Truncated>{labelsOf(worker)}</Truncated>
   },
   { title: "Since", width: "6rem", isExtra: true, cell: ({ registeredAt }) => <Time at={registeredAt} /> }
 ]
@@ -67,8 +67,8 @@ export const Workers = () => (
       columns={columns}
       empty={
         <Empty command={command("worker functions.ts")}>
-          No worker is connected to this environment: runs wait until one comes, unless a push endpoint has
-          their function. To start one:
+          No worker is connected to this environment: runs wait for a worker, unless a push endpoint has their
+          function. To start a worker:
         </Empty>
       }
     />
@@ -79,7 +79,7 @@ export const Worker = ({ variables: { id = "" } }: { readonly variables: Variabl
   const { error, refresh, value } = useWorkers()
   const running = useRuns(`at ${id}`, { statuses: ["running", "compensating"], limit: 1000 })
   const worker = value?.find((one) => one.id === id)
-  const own = running.value?.runs.filter(({ workerId }) => workerId === id) ?? []
+  const heldRuns = running.value?.runs.filter(({ workerId }) => workerId === id) ?? []
   return (
     <>
       <h1>Worker {id}</h1>
@@ -94,7 +94,7 @@ export const Worker = ({ variables: { id = "" } }: { readonly variables: Variabl
         <>
           <Facts
             of={[
-              ["Turns", <Turns worker={worker} />],
+              ["Runs at the same time", <Load worker={worker} />],
               ["Host", worker.hostname],
               ["Connected", <Time at={worker.registeredAt} exactly />],
               ["Transport", worker.transport],
@@ -118,10 +118,12 @@ export const Worker = ({ variables: { id = "" } }: { readonly variables: Variabl
         <RunTable
           label="Runs of the worker"
           live={
-            running.value === undefined ? running : { ...running, value: { ...running.value, runs: own } }
+            running.value === undefined
+              ? running
+              : { ...running, value: { ...running.value, runs: heldRuns } }
           }
         >
-          None at this moment.
+          The worker holds no run at this moment.
         </RunTable>
       </section>
     </>

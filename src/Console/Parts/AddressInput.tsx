@@ -1,4 +1,4 @@
-/** A text field for a part of the address. */
+/** A text field for a parameter in the query of the address. */
 import { useLayoutEffect, useRef } from "preact/hooks"
 import { place } from "./Router.ts"
 
@@ -16,8 +16,8 @@ export interface AddressInputProps {
 }
 
 /**
- * Shows the parameter, and keeps what the user is typing while the page is refreshed: with the attribute `value`, each refresh would
- * put the old text back.
+ * Shows the parameter. What the user is typing is kept while the page is refreshed: if the input had the attribute `value`, each
+ * refresh would put the old text back.
  */
 export const AddressInput = ({
   isSearch = false,
@@ -28,10 +28,10 @@ export const AddressInput = ({
   size
 }: AddressInputProps) => {
   const ref = useRef<HTMLInputElement>(null)
-  const shown = place.value.query.get(name) ?? ""
+  const text = place.value.query.get(name) ?? ""
   useLayoutEffect(() => {
-    if (ref.current !== null) ref.current.value = shown
-  }, [shown])
+    if (ref.current !== null) ref.current.value = text
+  }, [text])
   return (
     <input
       ref={ref}

@@ -1,4 +1,4 @@
-/** Settings of the console, in the browser's storage. Where there is no storage, they are forgotten. */
+/** Settings of the console, in the browser's storage. A browser without storage forgets them with the page. */
 const PREFIX = "ironflow."
 
 export const loadSetting = (name: string): string | undefined => {

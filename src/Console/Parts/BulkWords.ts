@@ -1,4 +1,4 @@
-/** The words for bulk operations. */
+/** The words that the console shows for bulk operations. */
 import type { BulkOperation } from "../../Protocol/Bulk.ts"
 import { count } from "./Elements.tsx"
 
@@ -17,17 +17,17 @@ export const pastParticiples: { readonly [A in BulkOperation["action"]]: string 
 
 /** Each action as a sentence. */
 export const actionSentences: { readonly [A in BulkOperation["action"]]: string } = {
-  erase: "Data of a person is replaced by a mark. Ids, times and statuses stay. This cannot be undone.",
+  erase: "The data of a person is replaced by a mark. Ids, times and statuses stay. This cannot be undone.",
   cancel:
-    "Each run is cancelled, with the runs that it waits for. Its compensations do not run. A cancelled run can be retried.",
+    "Each run is cancelled, with the runs that it waits for. Compensations do not run. A cancelled run can be retried.",
   retry:
     "Each run is tried again. Finished steps keep their results; if you name a step, that step and all later ones run again.",
   resume: "Each paused run continues. Failed and cancelled runs are retried.",
   pause: "Each run pauses before its next step, until somebody resumes it.",
   rerun:
     "For each run that has ended, a new run of the same function starts with the same input and the current code.",
-  fork: "Each run gets a fork, which has its steps before the one that you name and continues with the current code. The run itself stays as it is.",
-  move: "Each unfinished run that is pinned to a version continues with the latest version, or with the one that you name.",
+  fork: "Each run gets a fork: a new run that takes over the results of all steps before the step that you name, and continues from there with the current code. The original run stays as it is.",
+  move: "Each unfinished run that is pinned to a version continues with the latest version, or with the version that you name.",
   delete:
     "Each run that has ended is deleted, with its steps, logs and attributes. The event stays. This cannot be undone."
 }
@@ -35,31 +35,31 @@ export const actionSentences: { readonly [A in BulkOperation["action"]]: string 
 export const capital = (text: string): string => text.slice(0, 1).toUpperCase() + text.slice(1)
 
 /** A number of runs with its noun: `1 run`, `1,234 runs`. For an erasure `items`, since it covers several kinds. */
-export const runsOf = (many: number, action?: BulkOperation["action"]): string =>
+export const runsOf = (number: number, action?: BulkOperation["action"]): string =>
   action === "erase"
-    ? `${count(many)} ${many === 1 ? "item" : "items"}`
-    : `${count(many)} ${many === 1 ? "run" : "runs"}`
+    ? `${count(number)} ${number === 1 ? "item" : "items"}`
+    : `${count(number)} ${number === 1 ? "run" : "runs"}`
 
 const whyNot = ({ skipped }: BulkOperation): string =>
   Object.entries(skipped)
-    .map(([why, many]) => `${count(many)} ${why}`)
+    .map(([why, number]) => `${count(number)} ${why}`)
     .join(", ")
 
-/** What the count has found, as a sentence. */
-export const countOf = (operation: BulkOperation): string => {
-  const { action, done: many, matched, skipped } = operation
+/** What a dry run has found, as a sentence. `done` of a dry run is how many runs the action can be applied to. */
+export const dryRunResultOf = (operation: BulkOperation): string => {
+  const { action, done: number, matched, skipped } = operation
   if (matched === 0) return "There are no such runs."
   const others = Object.keys(skipped).length === 0 ? "" : ` The others: ${whyNot(operation)}.`
-  return `${runsOf(matched, action)} ${matched === 1 ? "matches" : "match"}, of which ${count(many)} can be ${pastParticiples[action]}.${others}`
+  return `${runsOf(matched, action)} ${matched === 1 ? "matches" : "match"}, of which ${count(number)} can be ${pastParticiples[action]}.${others}`
 }
 
 /** What the operation has done, as a sentence. */
 export const resultOf = (operation: BulkOperation): string => {
-  const { action, done: many, matched } = operation
-  const left = matched - many
-  return `${runsOf(many, action)} ${pastParticiples[action]}.${
-    left === 0
+  const { action, done: number, matched } = operation
+  const remaining = matched - number
+  return `${runsOf(number, action)} ${pastParticiples[action]}.${
+    remaining === 0
       ? ""
-      : ` ${runsOf(left, action)} left as ${left === 1 ? "it was" : "they were"}: ${whyNot(operation)}.`
+      : ` ${runsOf(remaining, action)} ${remaining === 1 ? "stays as it was" : "stay as they were"}: ${whyNot(operation)}.`
   }`
 }

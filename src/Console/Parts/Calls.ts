@@ -1,6 +1,6 @@
 /**
- * Makes calls as any client does, by the rows of the contract: encodes requests, decodes responses, and
- * explains failures to the user.
+ * Makes calls to the engine as any client does, by their descriptions in `src/Protocol`: encodes requests, decodes
+ * responses, and explains failures to the user.
  */
 import { signal } from "@preact/signals"
 import { type Codec, json, reader } from "../../Protocol/Codec.ts"
@@ -13,14 +13,15 @@ export interface Input {
   /** The values of the variables in the path. */
   readonly variables?: { readonly [name: string]: string }
   /**
-   * Parameters. A member that is `undefined` is left out; each item of a list becomes a parameter of its own.
+   * Parameters in the query. A member that is `undefined` is left out; each item of a list becomes a parameter of
+   * its own.
    */
   readonly query?: { readonly [name: string]: string | number | ReadonlyArray<string> | undefined }
   readonly body?: object
   readonly headers?: { readonly [name: string]: string }
   readonly signal?: AbortSignal
-  /** Set when the call names no environment: then that of the key applies. */
-  readonly isOfKey?: true
+  /** Set when the call names no environment: then the environment of the API key applies. */
+  readonly usesKeyEnvironment?: true
 }
 
 /** The failure of a call. `status` is 0 when there was no response. */
@@ -43,28 +44,31 @@ export const isConnected = signal<boolean | undefined>(undefined)
 export const isSignedOut = signal(false)
 
 /**
- * How long after a change no shared answer is accepted, in milliseconds, since it may be older than the
- * change.
+ * How long after a change no answer is accepted that the engine has made for another tab, in milliseconds: that
+ * answer may be older than the change.
  */
 const FRESH_MS = 1500
 let freshUntil = 0
 
-/** Called after a change. For a moment, no answer is accepted that the engine has made for another tab. */
-export const askAnew = (): void => {
+/** Called after a change. For {@link FRESH_MS}, the page accepts no answer that the engine has made for another tab. */
+export const refuseShared = (): void => {
   freshUntil = performance.now() + FRESH_MS
 }
 
 /**
- * Signals of requests that only refresh what is shown. Only these requests accept an answer that was made for
- * another tab.
+ * Signals of requests that only refresh what is shown. Only these requests accept an answer that the engine has
+ * made for another tab.
  */
-const repeated = new WeakSet<AbortSignal>()
+const refreshSignals = new WeakSet<AbortSignal>()
 
-/** The signal for a request that is made to refresh, and not because a user opens or changes something. */
-export const repeating = (signal: AbortSignal): AbortSignal => {
-  const own = AbortSignal.any([signal])
-  repeated.add(own)
-  return own
+/**
+ * The signal for a request that only refreshes what is shown, and is not made because a user opens or changes
+ * something. It aborts together with `signal`.
+ */
+export const refreshSignal = (signal: AbortSignal): AbortSignal => {
+  const derived = AbortSignal.any([signal])
+  refreshSignals.add(derived)
+  return derived
 }
 
 /** The timeout of a call, in milliseconds. No call of a page takes this long. */
@@ -87,7 +91,7 @@ export const ask = async <A>(operation: Operation<A>, input: Input = {}): Promis
 /** Makes a call, and returns the body of the answer as text. Fails with a {@link CallError}. */
 export const send = async (
   operation: Operation,
-  { body, headers, isOfKey, query, signal, variables }: Input
+  { body, headers, usesKeyEnvironment, query, signal, variables }: Input
 ): Promise<string> => {
   const search = new URLSearchParams()
   for (const [name, value] of Object.entries(query ?? {})) {
@@ -96,8 +100,11 @@ export const send = async (
     }
   }
   const path = pathOf(operation, variables).slice(1)
-  const isShared =
-    isReadOnly(operation) && signal !== undefined && repeated.has(signal) && performance.now() >= freshUntil
+  const acceptsShared =
+    isReadOnly(operation) &&
+    signal !== undefined &&
+    refreshSignals.has(signal) &&
+    performance.now() >= freshUntil
   const sentAt = Date.now()
   let response: Response
   let text: string
@@ -105,9 +112,9 @@ export const send = async (
     response = await fetch(`${engineBase}${path}${search.size === 0 ? "" : `?${search}`}`, {
       method: operation.method,
       headers: {
-        ...(isOfKey === true ? {} : { [ENVIRONMENT_HEADER]: environment.peek() }),
+        ...(usesKeyEnvironment === true ? {} : { [ENVIRONMENT_HEADER]: environment.peek() }),
         ...(body === undefined ? {} : { "content-type": "application/json" }),
-        ...(isShared ? { "cache-control": "max-age=1" } : {}),
+        ...(acceptsShared ? { "cache-control": "max-age=1" } : {}),
         ...headers
       },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
@@ -120,7 +127,7 @@ export const send = async (
     throw new CallError(
       cause instanceof DOMException && cause.name === "TimeoutError"
         ? "The engine has not answered within 30 seconds"
-        : "The engine does not answer: it may have stopped. This page tries again by itself",
+        : "The engine does not answer: it may have stopped. This page tries again on its own",
       0,
       "NO_ANSWER"
     )
@@ -129,15 +136,15 @@ export const send = async (
   noteDate(response.headers.get("date"), sentAt)
   if (response.ok) return text
   const failure = parse(text)
-  const said = (name: string): string | undefined => {
+  const memberOf = (name: string): string | undefined => {
     const value = isRecord(failure) ? failure[name] : undefined
     return typeof value === "string" ? value : undefined
   }
   if (response.status === 401) isSignedOut.value = true
   throw new CallError(
-    said("message") ?? said("error") ?? `The engine has answered with status ${response.status}`,
+    memberOf("message") ?? memberOf("error") ?? `The engine has answered with status ${response.status}`,
     response.status,
-    said("code") ?? "UNKNOWN",
+    memberOf("code") ?? "UNKNOWN",
     isRecord(failure) ? failure["details"] : undefined
   )
 }

@@ -98,7 +98,7 @@ export const Chart = ({
       chart.destroy()
       plot.current = undefined
     }
-    // the chart is drawn anew when the titles change; lines with the same titles count as the same ones
+    // the chart is drawn anew when the titles change; lines with the same titles count as the same lines
   }, [scheme, utc, lines.map(({ title }) => title).join(" ")])
 
   useEffect(() => {
@@ -128,9 +128,9 @@ const useScheme = (): string => {
   const query = matchMedia("(prefers-color-scheme: dark)")
   const [scheme, setScheme] = useState(query.matches ? "dark" : "light")
   useEffect(() => {
-    const look = (): void => setScheme(query.matches ? "dark" : "light")
-    query.addEventListener("change", look)
-    return () => query.removeEventListener("change", look)
+    const update = (): void => setScheme(query.matches ? "dark" : "light")
+    query.addEventListener("change", update)
+    return () => query.removeEventListener("change", update)
   }, [])
   return scheme
 }

@@ -1,12 +1,12 @@
 /** The time of the engine, since the clock of the browser may be wrong. */
 import { signal } from "@preact/signals"
 
-/** A smaller difference between the clocks is ignored, in milliseconds: a slow answer looks the same. */
+/** Smaller differences between the clocks, in milliseconds, are ignored: a slow answer also seems to be one. */
 const TOLERANCE_MS = 5000
 /** How far the engine's clock is ahead of the browser's, in milliseconds. */
-let ahead = 0
+let aheadMs = 0
 
-export const engineNow = (): number => Date.now() + ahead
+export const engineNow = (): number => Date.now() + aheadMs
 
 /** The current time of the engine, updated once a second. */
 export const now = signal(engineNow())
@@ -15,16 +15,16 @@ setInterval(() => {
 }, 1000)
 
 /**
- * Compares the clocks. `date` is the `Date` of an answer, and its request was sent at `sentAt` by the
- * browser's clock.
+ * Compares the clocks. `date` is the `Date` header of an answer, and `sentAt` the time by the browser's clock when
+ * the request was sent.
  */
 export const noteDate = (date: string | null, sentAt: number): void => {
   const at = Date.parse(date ?? "")
   if (Number.isNaN(at)) return
-  // half a second is added, since the date has whole seconds
-  const found = at + 500 - (sentAt + Date.now()) / 2
-  const next = Math.abs(found) < TOLERANCE_MS ? 0 : found
-  if (Math.abs(next - ahead) < TOLERANCE_MS) return
-  ahead = next
+  // half a second is added, since the header has whole seconds
+  const measuredMs = at + 500 - (sentAt + Date.now()) / 2
+  const nextMs = Math.abs(measuredMs) < TOLERANCE_MS ? 0 : measuredMs
+  if (Math.abs(nextMs - aheadMs) < TOLERANCE_MS) return
+  aheadMs = nextMs
   now.value = engineNow()
 }

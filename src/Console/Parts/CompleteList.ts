@@ -3,12 +3,12 @@ import { type Codec, reader } from "../../Protocol/Codec.ts"
 import type { Operation } from "../../Protocol/CallSpec.ts"
 import { CallError, type Input, isRecord, send } from "./Calls.ts"
 
-const PAGE = 1000
+const PAGE_SIZE = 1000
 /** How many pages are read, at most: a longer list is of no use to people. */
 const MAX_PAGES = 20
 
 /**
- * All items of a list, as far as {@link MAX_PAGES} pages have them. Fails with a `CallError`.
+ * All items of a list, but not more than {@link MAX_PAGES} pages of them. Fails with a `CallError`.
  */
 export const askAll = async <A>(
   operation: Operation<Array<A>>,
@@ -17,7 +17,7 @@ export const askAll = async <A>(
   const all: Array<A> = []
   let cursor: string | undefined
   for (let i = 0; i < MAX_PAGES; i++) {
-    const text = await send(operation, { ...input, query: { ...input.query, limit: PAGE, cursor } })
+    const text = await send(operation, { ...input, query: { ...input.query, limit: PAGE_SIZE, cursor } })
     const page: unknown = JSON.parse(text)
     const items = isRecord(page)
       ? reader(operation.answer as Codec<Array<A>>)(page[operation.page ?? ""])

@@ -1,16 +1,16 @@
-/** Computes the next times of schedules, as the engine does. */
+/** Computes the next times of schedules, as the engine does, and describes triggers. */
 import type { FunctionInfo, FunctionTrigger } from "../../Protocol/Functions.ts"
 import { nextFire, parseSchedule } from "../../Schedule.ts"
 
-export interface ScheduleOf extends FunctionTrigger {
+export interface FunctionSchedule extends FunctionTrigger {
   readonly functionId: string
   readonly cron: string
-  /** Whether the function is paused. Then its schedules do not fire. */
+  /** Whether the function is paused, so that its schedules do not fire. */
   readonly isPaused: boolean
 }
 
 /** The schedules of a function. */
-export const schedulesOf = ({ id, paused, triggers }: FunctionInfo): ReadonlyArray<ScheduleOf> =>
+export const schedulesOf = ({ id, paused, triggers }: FunctionInfo): ReadonlyArray<FunctionSchedule> =>
   triggers.flatMap((trigger) => {
     const { cron } = trigger
     return cron === undefined ? [] : [{ ...trigger, functionId: id, cron, isPaused: paused !== undefined }]
@@ -18,14 +18,14 @@ export const schedulesOf = ({ id, paused, triggers }: FunctionInfo): ReadonlyArr
 
 /** The next times of a schedule, as ISO strings. Empty when the schedule cannot be read, or never fires. */
 export const nextFires = (
-  { cron, timezone }: ScheduleOf,
+  { cron, timezone }: FunctionSchedule,
   after: number,
-  many: number
+  limit: number
 ): ReadonlyArray<string> => {
   const times: Array<string> = []
   try {
     const schedule = parseSchedule(cron, timezone)
-    for (let at = after; times.length < many;) {
+    for (let at = after; times.length < limit;) {
       at = nextFire(schedule, at)
       times.push(new Date(at).toISOString())
     }

@@ -4,22 +4,22 @@ import { isObject } from "../../Json.ts"
 /** A field of the form, or a group of fields. */
 export interface DataField {
   readonly name: string
-  /** Where its value is in the data. */
+  /** The names of the members that lead to its value in the data. */
   readonly path: ReadonlyArray<string>
   readonly kind: "text" | "number" | "integer" | "choice" | "group" | "json"
   readonly isNeeded: boolean
   readonly hint?: string
   /** The values to choose from, for a choice. */
-  readonly values?: ReadonlyArray<Plain>
+  readonly values?: ReadonlyArray<PlainValue>
   /** The fields of the group, for a group. */
   readonly fields?: ReadonlyArray<DataField>
 }
 
-type Plain = string | number | boolean
+type PlainValue = string | number | boolean
 
 type Schema = Readonly<Record<string, unknown>>
 
-/** Values that are nested deeper are entered as JSON. */
+/** How deep fields are nested. Values that are nested deeper are entered as JSON. */
 const MAX_DEPTH = 3
 const MAX_FIELDS = 40
 const MAX_VALUES = 100
@@ -36,7 +36,7 @@ const membersOf = (schema: Schema, root: Schema, path: ReadonlyArray<string>): R
     .slice(0, MAX_FIELDS)
     .flatMap(([name, member]) => {
       if (!isObject(member)) return []
-      const plain = plainOf(member, root)
+      const plain = resolved(member, root)
       const description = plain.description ?? member.description
       return [
         {
@@ -73,40 +73,45 @@ const kindOf = (
 }
 
 /** The values that a schema allows, if it lists them; `undefined` if it does not. */
-const valuesOf = ({ anyOf, const: only, enum: some, oneOf }: Schema): ReadonlyArray<Plain> | undefined => {
-  if (only !== undefined) return isPlain(only) ? [only] : undefined
-  if (Array.isArray(some)) return some.length > 0 && some.every(isPlain) ? some : undefined
+const valuesOf = ({
+  anyOf,
+  const: constant,
+  enum: listed,
+  oneOf
+}: Schema): ReadonlyArray<PlainValue> | undefined => {
+  if (constant !== undefined) return isPlain(constant) ? [constant] : undefined
+  if (Array.isArray(listed)) return listed.length > 0 && listed.every(isPlain) ? listed : undefined
   const parts: unknown = anyOf ?? oneOf
   if (!Array.isArray(parts)) return undefined
   const values = parts.map((part) => (isObject(part) ? valuesOf(part) : undefined))
   return values.every((one) => one !== undefined) ? values.flat() : undefined
 }
 
-const isPlain = (value: unknown): value is Plain =>
+const isPlain = (value: unknown): value is PlainValue =>
   typeof value === "string" || typeof value === "number" || typeof value === "boolean"
 
 /**
- * Follows a reference, and takes the only schema of an alternative if all others are for `null` or for numbers
- * that JSON does not have.
+ * Follows a reference. Of several alternative schemas it takes the only one that is not for `null`, or for numbers
+ * that JSON does not have; if several remain, the schema is returned as it is.
  */
-const plainOf = (schema: Schema, root: Schema, depth = 0): Schema => {
+const resolved = (schema: Schema, root: Schema, depth = 0): Schema => {
   if (depth > MAX_REFERENCES) return {}
   const { $ref, allOf, anyOf, oneOf } = schema
   if (typeof $ref === "string") {
     const [, place = "", name = ""] = /^#\/(\$defs|definitions)\/([^/]+)$/.exec($ref) ?? []
     const all = Object.hasOwn(root, place) ? root[place] : undefined
-    const found = isObject(all) && Object.hasOwn(all, name) ? all[name] : undefined
-    return isObject(found) ? plainOf(found, root, depth + 1) : {}
+    const definition = isObject(all) && Object.hasOwn(all, name) ? all[name] : undefined
+    return isObject(definition) ? resolved(definition, root, depth + 1) : {}
   }
   const parts: unknown = anyOf ?? oneOf ?? (schema.type === undefined ? allOf : undefined)
   if (!Array.isArray(parts)) return schema
-  const left = parts.filter((part) => isObject(part) && part.type !== "null" && !isNonFinite(part))
-  return left.length === 1 ? plainOf(left[0], root, depth + 1) : schema
+  const candidates = parts.filter((part) => isObject(part) && part.type !== "null" && !isNonFinite(part))
+  return candidates.length === 1 ? resolved(candidates[0], root, depth + 1) : schema
 }
 
 /** Whether the schema is for the numbers that JSON does not have, such as `NaN`. */
-const isNonFinite = ({ enum: some }: Schema): boolean =>
-  Array.isArray(some) && some.includes("NaN") && some.includes("Infinity")
+const isNonFinite = ({ enum: listed }: Schema): boolean =>
+  Array.isArray(listed) && listed.includes("NaN") && listed.includes("Infinity")
 
 /** The value at the path; `undefined` when there is none. */
 export const valueAt = (data: unknown, path: ReadonlyArray<string>): unknown => {
@@ -115,7 +120,7 @@ export const valueAt = (data: unknown, path: ReadonlyArray<string>): unknown => 
   return at
 }
 
-/** A copy of the data with another value at the path. `undefined` removes the value. */
+/** A copy of the data with `value` at the path. The value `undefined` removes what is there. */
 export const withValue = (data: unknown, path: ReadonlyArray<string>, value: unknown): unknown => {
   const [name, ...rest] = path
   if (name === undefined) return value

@@ -1,6 +1,6 @@
 /**
- * A form for data. It has fields by the schema, and beside them the same data as JSON. A change of one
- * changes the other.
+ * A form for data: fields that the JSON Schema describes, and beside them the same data as JSON. A change of a field
+ * changes the JSON, and a change of the JSON changes the fields.
  */
 import { useState } from "preact/hooks"
 import { type DataField, dataFields, missingIn, valueAt, withValue } from "./DataFields.ts"
@@ -15,7 +15,7 @@ export const DataForm = ({
   readonly onText: (text: string) => void
 }) => {
   const fields = schema === undefined ? [] : dataFields(schema)
-  const json = (
+  const jsonField = (
     <label>
       Data, as JSON
       <textarea
@@ -28,64 +28,64 @@ export const DataForm = ({
       />
     </label>
   )
-  if (fields.length === 0) return json
-  const data = parsed(text)
-  const missing = data === broken ? [] : missingIn(data, fields)
+  if (fields.length === 0) return jsonField
+  const data = parseText(text)
+  const missing = data === NOT_JSON ? [] : missingIn(data, fields)
   return (
     <>
       <div class="data-form">
         <div>
           <Fields
             of={fields}
-            data={data === broken ? undefined : data}
-            isOff={data === broken}
+            data={data === NOT_JSON ? undefined : data}
+            isLocked={data === NOT_JSON}
             onValue={(path, value) => onText(JSON.stringify(withValue(data, path, value) ?? {}, null, 2))}
           />
         </div>
-        {json}
+        {jsonField}
       </div>
       <p class="quiet" role="status">
-        {data === broken
-          ? "The fields wait until the JSON can be read."
+        {data === NOT_JSON
+          ? "The fields are locked until the text is valid JSON."
           : missing.length === 0
             ? ""
-            : `Missing: ${missing.join(", ")}. The function refuses an event without ${missing.length === 1 ? "it" : "them"}.`}
+            : `Missing: ${missing.join(", ")}. The function refuses an event without ${missing.length === 1 ? "this value" : "these values"}.`}
       </p>
     </>
   )
 }
 
-const broken = Symbol("broken")
+const NOT_JSON = Symbol("broken")
 
-const parsed = (text: string): unknown => {
+const parseText = (text: string): unknown => {
   if (text.trim() === "") return undefined
   try {
     return JSON.parse(text)
   } catch {
-    // what was typed is not complete yet
-    return broken
+    // the user has not finished typing
+    return NOT_JSON
   }
 }
 
-interface Given {
+interface FieldsProps {
   readonly data: unknown
-  readonly isOff: boolean
+  readonly isLocked: boolean
   readonly onValue: (path: ReadonlyArray<string>, value: unknown) => void
 }
 
-const Fields = ({ of, ...given }: Given & { readonly of: ReadonlyArray<DataField> }) => (
+const Fields = ({ of, ...props }: FieldsProps & { readonly of: ReadonlyArray<DataField> }) => (
   <>
     {of.map((field) =>
       field.fields === undefined ? (
         <label key={field.name}>
           <span class="quiet">{nameOf(field)}</span>
-          <Input field={field} {...given} />
+          <Input field={field} {...props} />
           {field.hint !== undefined && <span class="quiet">{field.hint}</span>}
         </label>
       ) : (
         <fieldset key={field.name}>
           <legend>{nameOf(field)}</legend>
-          <Fields of={field.fields} {...given} />
+          <Fields of={field.fields} {...props} />
         </fieldset>
       )
     )}
@@ -94,18 +94,18 @@ const Fields = ({ of, ...given }: Given & { readonly of: ReadonlyArray<DataField
 
 const nameOf = ({ isNeeded, name }: DataField): string => (isNeeded ? name : `${name} (optional)`)
 
-const Input = ({ data, field, isOff, onValue }: Given & { readonly field: DataField }) => {
+const Input = ({ data, field, isLocked, onValue }: FieldsProps & { readonly field: DataField }) => {
   const { kind, path, values = [] } = field
   const value = valueAt(data, path)
-  // named here, since the label also contains the hint, which is not part of the name
-  const named = { "aria-label": nameOf(field), "aria-description": field.hint }
+  // for screen readers: the label element also contains the hint, which is not part of the name
+  const ariaNames = { "aria-label": nameOf(field), "aria-description": field.hint }
   if (kind === "choice") {
-    const chosen = values.findIndex((one) => one === value)
+    const chosenIndex = values.findIndex((one) => one === value)
     return (
       <select
-        {...named}
-        disabled={isOff}
-        value={String(chosen)}
+        {...ariaNames}
+        disabled={isLocked}
+        value={String(chosenIndex)}
         onChange={(event) => onValue(path, values[Number(event.currentTarget.value)])}
       >
         <option value="-1">–</option>
@@ -120,9 +120,9 @@ const Input = ({ data, field, isOff, onValue }: Given & { readonly field: DataFi
   if (kind === "text") {
     return (
       <input
-        {...named}
+        {...ariaNames}
         type="text"
-        disabled={isOff}
+        disabled={isLocked}
         autoComplete="off"
         value={typeof value === "string" ? value : ""}
         onInput={(event) => onValue(path, event.currentTarget.value || undefined)}
@@ -131,8 +131,8 @@ const Input = ({ data, field, isOff, onValue }: Given & { readonly field: DataFi
   }
   return (
     <DraftInput
-      named={named}
-      isOff={isOff}
+      ariaNames={ariaNames}
+      isLocked={isLocked}
       isJson={kind === "json"}
       step={kind === "integer" ? 1 : "any"}
       value={value}
@@ -147,36 +147,37 @@ const Input = ({ data, field, isOff, onValue }: Given & { readonly field: DataFi
  */
 const DraftInput = ({
   isJson,
-  isOff,
-  named,
+  isLocked,
+  ariaNames,
   onValue,
   step,
   value
 }: {
   readonly isJson: boolean
-  readonly isOff: boolean
-  readonly named: { readonly "aria-label": string; readonly "aria-description": string | undefined }
+  readonly isLocked: boolean
+  readonly ariaNames: { readonly "aria-label": string; readonly "aria-description": string | undefined }
   readonly step: number | string
   readonly value: unknown
   readonly onValue: (value: unknown) => void
 }) => {
   const [draft, setDraft] = useState<string | undefined>(undefined)
-  const isWrong = isJson && draft !== undefined && parsed(draft) === broken
-  const kept = value === undefined || (!isJson && typeof value !== "number") ? "" : JSON.stringify(value)
+  const isWrong = isJson && draft !== undefined && parseText(draft) === NOT_JSON
+  const storedText =
+    value === undefined || (!isJson && typeof value !== "number") ? "" : JSON.stringify(value)
   return (
     <>
       <input
-        {...named}
+        {...ariaNames}
         {...(isJson ? { type: "text", class: "mono", placeholder: "JSON" } : { type: "number", step })}
-        disabled={isOff}
+        disabled={isLocked}
         autoComplete="off"
         aria-invalid={isWrong}
-        value={draft ?? kept}
+        value={draft ?? storedText}
         onInput={({ currentTarget }) => {
           setDraft(currentTarget.value)
-          const next = currentTarget.validity.badInput ? broken : parsed(currentTarget.value)
-          if (isJson) currentTarget.setCustomValidity(next === broken ? "This is not JSON." : "")
-          if (next !== broken) onValue(next)
+          const next = currentTarget.validity.badInput ? NOT_JSON : parseText(currentTarget.value)
+          if (isJson) currentTarget.setCustomValidity(next === NOT_JSON ? "This is not JSON." : "")
+          if (next !== NOT_JSON) onValue(next)
         }}
         onBlur={() => {
           if (!isWrong) setDraft(undefined)

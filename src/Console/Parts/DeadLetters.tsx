@@ -1,10 +1,10 @@
-/** Dead letters: events that were given up. Shows the reason, and has a button to retry. */
+/** A list of dead letters, which are events that were given up. Each has its reason, and a button to retry it. */
 import { Action, count, Failure, Link, Status } from "./Elements.tsx"
 import { type Live, refreshAll } from "./Live.ts"
 import { pathTo, Table } from "./Rows.tsx"
 import { Time } from "./Time.tsx"
 
-/** What dead letters of projections and of groups have in common. */
+/** What dead letters of projections and of consumer groups have in common. */
 export interface Letter {
   readonly position: number
   readonly eventId: string
@@ -17,33 +17,35 @@ export interface Letter {
 }
 
 /**
- * The list of dead letters. `retry` retries the one at a position, or all of them, and returns how many these
- * are.
+ * The list of dead letters. `total` is how many there are, of which `letters` may have only the oldest. `retry`
+ * retries the dead letter at a position, or all without a position, and returns how many it retries.
  */
 export const DeadLetters = ({
   letters,
-  many,
+  total,
   retry
 }: {
   readonly letters: Live<ReadonlyArray<Letter>>
-  readonly many: number
+  readonly total: number
   readonly retry: (position?: number) => Promise<number>
 }) => {
   const act = async (position?: number): Promise<string> => {
     const retrying = await retry(position)
     refreshAll()
-    return retrying === 1 ? "It is tried once more." : `${count(retrying)} are tried once more.`
+    return retrying === 1
+      ? "The dead letter is tried once more."
+      : `${count(retrying)} dead letters are tried once more.`
   }
   const { error, refresh, value } = letters
   return (
     <section>
       <div class="title">
-        <h2>Dead letters{many > 0 ? ` (${count(many)})` : ""}</h2>
-        {many > 1 && (
+        <h2>Dead letters{total > 0 ? ` (${count(total)})` : ""}</h2>
+        {total > 1 && (
           <div class="actions">
             <Action
               label="Retry all"
-              confirm={`All ${count(many)} are tried once more, oldest first.`}
+              confirm={`All ${count(total)} dead letters are tried once more, the oldest first.`}
               act={() => act()}
             />
           </div>
@@ -83,7 +85,7 @@ export const DeadLetters = ({
               }
             ]}
           />
-          {value.length < many && <p class="quiet">The oldest {count(value.length)} are shown.</p>}
+          {value.length < total && <p class="quiet">Only the oldest {count(value.length)} are shown.</p>}
         </>
       )}
     </section>

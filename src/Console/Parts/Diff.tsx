@@ -1,7 +1,8 @@
 /** Shows how two texts differ, line by line. */
 
 /**
- * With more lines than this, only the common start and end are found: the rest would take a browser too long.
+ * If more lines than this are between the common start and the common end of the texts, they are not compared:
+ * that would take a browser too long.
  */
 const MAX_LINES = 400
 
@@ -12,72 +13,80 @@ interface DiffLine {
 
 /** The lines of both texts. Common lines appear once. */
 const diffOf = (before: string, after: string): ReadonlyArray<DiffLine> => {
-  const old = before.split("\n")
-  const now = after.split("\n")
+  const oldLines = before.split("\n")
+  const newLines = after.split("\n")
   let start = 0
-  while (start < old.length && start < now.length && old[start] === now[start]) start++
+  while (start < oldLines.length && start < newLines.length && oldLines[start] === newLines[start]) start++
   let end = 0
   while (
-    end < old.length - start &&
-    end < now.length - start &&
-    old[old.length - 1 - end] === now[now.length - 1 - end]
+    end < oldLines.length - start &&
+    end < newLines.length - start &&
+    oldLines[oldLines.length - 1 - end] === newLines[newLines.length - 1 - end]
   ) {
     end++
   }
-  const same = (lines: ReadonlyArray<string>): ReadonlyArray<DiffLine> =>
+  const unchanged = (lines: ReadonlyArray<string>): ReadonlyArray<DiffLine> =>
     lines.map((text) => ({ sign: " ", text }))
   return [
-    ...same(old.slice(0, start)),
-    ...between(old.slice(start, old.length - end), now.slice(start, now.length - end)),
-    ...same(old.slice(old.length - end))
+    ...unchanged(oldLines.slice(0, start)),
+    ...diffBetween(
+      oldLines.slice(start, oldLines.length - end),
+      newLines.slice(start, newLines.length - end)
+    ),
+    ...unchanged(oldLines.slice(oldLines.length - end))
   ]
 }
 
-/** Compares what is between the common start and end, by the longest common subsequence of lines. */
-const between = (old: ReadonlyArray<string>, now: ReadonlyArray<string>): ReadonlyArray<DiffLine> => {
+/** Compares the lines between the common start and the common end, by their longest common subsequence. */
+const diffBetween = (
+  oldLines: ReadonlyArray<string>,
+  newLines: ReadonlyArray<string>
+): ReadonlyArray<DiffLine> => {
   const lines: Array<DiffLine> = []
-  if (old.length > MAX_LINES || now.length > MAX_LINES) {
-    for (const text of old) lines.push({ sign: "-", text })
-    for (const text of now) lines.push({ sign: "+", text })
+  if (oldLines.length > MAX_LINES || newLines.length > MAX_LINES) {
+    for (const text of oldLines) lines.push({ sign: "-", text })
+    for (const text of newLines) lines.push({ sign: "+", text })
     return lines
   }
-  // for each pair of positions: how many lines are common from there on
-  const common = Array.from({ length: old.length + 1 }, () => new Uint16Array(now.length + 1))
-  for (let i = old.length - 1; i >= 0; i--) {
-    for (let j = now.length - 1; j >= 0; j--) {
+  // `common[i][j]`: how many lines `old` from `i` on and `now` from `j` on have in common
+  const common = Array.from({ length: oldLines.length + 1 }, () => new Uint16Array(newLines.length + 1))
+  for (let i = oldLines.length - 1; i >= 0; i--) {
+    for (let j = newLines.length - 1; j >= 0; j--) {
       common[i]![j] =
-        old[i] === now[j] ? common[i + 1]![j + 1]! + 1 : Math.max(common[i + 1]![j]!, common[i]![j + 1]!)
+        oldLines[i] === newLines[j]
+          ? common[i + 1]![j + 1]! + 1
+          : Math.max(common[i + 1]![j]!, common[i]![j + 1]!)
     }
   }
   let i = 0
   let j = 0
-  while (i < old.length || j < now.length) {
-    if (i < old.length && j < now.length && old[i] === now[j]) {
-      lines.push({ sign: " ", text: old[i]! })
+  while (i < oldLines.length || j < newLines.length) {
+    if (i < oldLines.length && j < newLines.length && oldLines[i] === newLines[j]) {
+      lines.push({ sign: " ", text: oldLines[i]! })
       i++
       j++
-    } else if (j === now.length || (i < old.length && common[i + 1]![j]! >= common[i]![j + 1]!)) {
-      lines.push({ sign: "-", text: old[i++]! })
+    } else if (j === newLines.length || (i < oldLines.length && common[i + 1]![j]! >= common[i]![j + 1]!)) {
+      lines.push({ sign: "-", text: oldLines[i++]! })
     } else {
-      lines.push({ sign: "+", text: now[j++]! })
+      lines.push({ sign: "+", text: newLines[j++]! })
     }
   }
   return lines
 }
 
 /** How many unchanged lines are shown around a change. */
-const AROUND = 2
+const CONTEXT_LINES = 2
 
 export const Diff = ({ after, before }: { readonly before: string; readonly after: string }) => {
   const lines = diffOf(before, after)
   const changed = lines.flatMap(({ sign }, i) => (sign === " " ? [] : [i]))
   if (changed.length === 0) return <p class="quiet">Nothing is changed.</p>
-  const shown = lines
+  const nearChanges = lines
     .map((line, i) => ({ ...line, i }))
-    .filter(({ i }) => changed.some((at) => Math.abs(at - i) <= AROUND))
+    .filter(({ i }) => changed.some((at) => Math.abs(at - i) <= CONTEXT_LINES))
   return (
     <pre class="diff" tabIndex={0} aria-label="What is changed">
-      {shown.map(({ i, sign, text }) => (
+      {nearChanges.map(({ i, sign, text }) => (
         <span key={i} class={sign === "-" ? "gone" : sign === "+" ? "new" : ""}>
           {sign} {text}
           {"\n"}

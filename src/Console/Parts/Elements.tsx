@@ -1,4 +1,4 @@
-/** The elements of pages: links, states, values, errors, and texts in place of what is missing. */
+/** The elements of pages: links, states, values, errors, buttons, dialogs, and texts in place of what is missing. */
 import { signal } from "@preact/signals"
 import type { ComponentChildren } from "preact"
 import { useEffect, useRef, useState } from "preact/hooks"
@@ -24,7 +24,7 @@ export const Link = ({
   </a>
 )
 
-/** The shapes of states, since colours alone are not accessible. They are drawn in a square of 12. */
+/** The shapes of states, since colours alone are not accessible. They are drawn in a square of 12 by 12. */
 const shapes: { readonly [look: string]: string } = {
   good: "M2 6.5 5 9.5 10 3",
   bad: "M2.5 2.5 9.5 9.5M9.5 2.5 2.5 9.5",
@@ -36,7 +36,7 @@ const shapes: { readonly [look: string]: string } = {
   open: "M6 2a4 4 0 1 0 .01 0Z"
 }
 
-/** How the states of runs, steps and other things look. */
+/** The shape of each state of runs, steps and other things. */
 const looks: { readonly [word: string]: keyof typeof shapes } = {
   completed: "good",
   ready: "good",
@@ -79,8 +79,8 @@ export const Status = ({ of, children }: { readonly of: string; readonly childre
 const NO_ANSWER = "NO_ANSWER"
 
 /**
- * A call that has failed, and what to do. `again` tries again. Without a response it shows something only in
- * a dialog, from where the banner cannot be seen.
+ * The error of a call that has failed. `again` makes the call again. An error without a response is only shown in a
+ * dialog: elsewhere the banner reports it, which cannot be seen from a dialog.
  */
 export const Failure = ({
   again,
@@ -108,10 +108,10 @@ export const Failure = ({
 const titleOf = ({ status }: CallError): string => {
   if (status === 0) return "No answer."
   if (status === 403) return "You may not do this."
-  if (status === 404) return "It does not exist."
+  if (status === 404) return "Not found."
   if (status === 400) return "The request is not valid."
   if (status === 409 || status === 412) return "Not possible now."
-  return "That has failed."
+  return "The call has failed."
 }
 
 /** What is shown in place of an empty list: why it is empty, and the command that adds something. */
@@ -150,7 +150,7 @@ export const Copy = ({
   const [isDone, setDone] = useState(false)
   const copy = async (): Promise<void> => {
     if (!(await toClipboard(typeof text === "string" ? text : text()))) {
-      return say("The browser does not let this page copy", "bad")
+      return say("The browser does not let this page copy texts: select the text and copy it yourself", "bad")
     }
     setDone(true)
     setTimeout(() => setDone(false), 1500)
@@ -185,10 +185,10 @@ const toClipboard = async (text: string): Promise<boolean> => {
   return isDone
 }
 
-/** A longer text is only shown in part, in characters: several megabytes would freeze a browser. */
+/** How many characters of a value are shown at first: several megabytes would freeze a browser. */
 const SHOWN_CHARACTERS = 20_000
 
-/** A value as JSON. Of a long one, a part is shown at first. `name` is its label for screen readers. */
+/** A value as JSON. A long value is shown in part at first. `name` is the label of the value for screen readers. */
 export const Value = ({ of, name }: { readonly of: unknown; readonly name: string }) => {
   const [isWhole, setWhole] = useState(false)
   if (of === undefined) return <p class="quiet">none</p>
@@ -214,7 +214,7 @@ export const Value = ({ of, name }: { readonly of: unknown; readonly name: strin
 /** How much of a text is shown at first, in characters. */
 const MAX_TEXT = 600
 
-/** A text from outside, which may be long. Its start is shown, and the rest on request. */
+/** A text that may be long. Only its start is shown, with a button that shows all of it. */
 export const Collapsible = ({ text }: { readonly text: string }) => {
   const [isWhole, setWhole] = useState(false)
   if (isWhole || text.length <= MAX_TEXT) return <>{text}</>
@@ -240,28 +240,28 @@ export const bytes = (count: number): string =>
 /** A number with its separators: `1,234`. */
 export const count = (value: number): string => value.toLocaleString("en-US")
 
-interface Said {
+interface Toast {
   readonly text: string
   readonly look: "good" | "bad"
 }
 
-const said = signal<Said | undefined>(undefined)
-let saidTimer: ReturnType<typeof setTimeout> | undefined
+const toast = signal<Toast | undefined>(undefined)
+let toastTimer: ReturnType<typeof setTimeout> | undefined
 
 /** Shows what an action has done, for some seconds. */
-const say = (text: string, look: Said["look"] = "good"): void => {
-  said.value = { text, look }
-  clearTimeout(saidTimer)
-  saidTimer = setTimeout(() => (said.value = undefined), look === "good" ? 5000 : 12_000)
+const say = (text: string, look: Toast["look"] = "good"): void => {
+  toast.value = { text, look }
+  clearTimeout(toastTimer)
+  toastTimer = setTimeout(() => (toast.value = undefined), look === "good" ? 5000 : 12_000)
 }
 
 /** The messages that {@link say} shows. */
 export const Toasts = () => (
   <div class="sayings" role="status" aria-live="polite">
-    {said.value !== undefined && (
-      <p class={said.value.look}>
-        {said.value.text}
-        <button type="button" class="small" aria-label="Dismiss" onClick={() => (said.value = undefined)}>
+    {toast.value !== undefined && (
+      <p class={toast.value.look}>
+        {toast.value.text}
+        <button type="button" class="small" aria-label="Dismiss" onClick={() => (toast.value = undefined)}>
           ×
         </button>
       </p>
@@ -292,8 +292,8 @@ export const Dialog = ({
 }
 
 /**
- * A button that changes something in the engine. With `confirm` it first asks for confirmation. `act` returns
- * the message about what was done. A failure is shown beside the button or in the dialog.
+ * A button that changes something in the engine. With `confirm` it first asks for confirmation in a dialog. A failure
+ * is shown in that dialog, or as a message at the edge of the page.
  */
 export const Action = ({
   act,
@@ -304,13 +304,13 @@ export const Action = ({
   label
 }: {
   readonly label: string
-  /** The question, as a whole sentence. Its dialog also has the `fields`. */
+  /** What the dialog asks for confirmation of, as a whole sentence. The dialog also has the `fields`. */
   readonly confirm?: string
   readonly fields?: ComponentChildren
   readonly isDangerous?: boolean
-  /** Whether it is in a row of a table. */
+  /** Whether the button is in a row of a table. */
   readonly isSmall?: boolean
-  /** Does what the button is for. It gets the values of the fields by their names. */
+  /** Does what the button is for, with the values of the fields by their names. Returns the message about what was done. */
   readonly act: (entered: FormData) => Promise<string>
 }) => {
   const [isOpen, setOpen] = useState(false)

@@ -6,7 +6,7 @@ import { Collapsible } from "./Elements.tsx"
 /** How many errors are shown, at most: the error itself, its cause, and so on. */
 const MAX_ERRORS = 5
 
-/** The error in a response; `undefined` when the value is not one. */
+/** The error in a response; `undefined` when the value is not an error. */
 export const reportedError = (error: unknown): ReportedError | undefined =>
   isRecord(error) && typeof error["message"] === "string"
     ? // the engine has written the error, so its members have these types
@@ -15,11 +15,11 @@ export const reportedError = (error: unknown): ReportedError | undefined =>
       ? { message: error }
       : undefined
 
-/** How many lines of user code are shown for one error, at most. The command shows as many. */
+/** How many lines of user code are shown for one error, at most. The `ironflow` command shows as many. */
 const MAX_LINES = 4
 
 /** Whether a line of a stack is a place in the user's code. */
-const isOwn = (line: string): boolean =>
+const isUserFrame = (line: string): boolean =>
   /^\s+at .*:\d+:\d+\)?$/.test(line) && !/node:|<anonymous>\)|[/\\]node_modules[/\\]/.test(line)
 
 /** An error, with its stack behind a button. */
@@ -42,7 +42,7 @@ export const ErrorView = ({ of }: { readonly of: unknown }) => {
 
 const ErrorLines = ({ error, isCause }: { readonly error: ReportedError; readonly isCause: boolean }) => {
   const { code, stack = "" } = thrownBy(error)
-  const own = stack.split("\n").filter(isOwn).slice(0, MAX_LINES)
+  const userFrames = stack.split("\n").filter(isUserFrame).slice(0, MAX_LINES)
   return (
     <div>
       <p>
@@ -52,7 +52,7 @@ const ErrorLines = ({ error, isCause }: { readonly error: ReportedError; readonl
         </strong>
         {code !== undefined && stepOf(error) === undefined && <span class="quiet"> {code}</span>}
       </p>
-      {own.length > 0 && <pre>{own.map((line) => line.trim()).join("\n")}</pre>}
+      {userFrames.length > 0 && <pre>{userFrames.map((line) => line.trim()).join("\n")}</pre>}
       {stack !== "" && (
         <details>
           <summary>Whole stack</summary>

@@ -1,4 +1,4 @@
-/** Fields for the dialogs of actions. */
+/** Fields for the dialogs of actions, and functions that read what was entered in them. */
 import type { ComponentChildren } from "preact"
 import { useRef } from "preact/hooks"
 import { CallError } from "./Calls.ts"
@@ -79,20 +79,20 @@ export const Choice = ({
   </label>
 )
 
-/** What was entered, without spaces around it; `undefined` when that is empty. */
+/** What was entered in the field, without spaces around it; `undefined` when the field is empty. */
 export const entry = (entered: FormData, name: string): string | undefined => {
   const value = entered.get(name)
   return typeof value === "string" && value.trim() !== "" ? value.trim() : undefined
 }
 
-/** What was entered; throws when the field is empty. */
-export const needed = (entered: FormData, name: string, what: string): string => {
+/** What was entered in the field. Throws `Enter ${what}.` when the field is empty. */
+export const requiredEntry = (entered: FormData, name: string, what: string): string => {
   const value = entry(entered, name)
   if (value === undefined) throw new CallError(`Enter ${what}.`, 400, "")
   return value
 }
 
-/** What was entered, parsed as JSON; `undefined` when the field is empty. */
+/** What was entered in the field, parsed as JSON; `undefined` when the field is empty. */
 export const jsonEntry = (entered: FormData, name: string, what: string): unknown => {
   const text = entry(entered, name)
   if (text === undefined) return undefined

@@ -1,6 +1,6 @@
 /**
- * Keyboard shortcuts: `/` searches, `g r` opens the runs, and `?` shows all of them. They do nothing while
- * the user types.
+ * Keyboard shortcuts: `/` searches, `g r` opens the runs, and `?` shows all shortcuts. They do nothing while the
+ * user types.
  */
 import { signal } from "@preact/signals"
 
@@ -13,7 +13,7 @@ export const isHelpShown = signal(false)
 
 const actions = new Map<string, { readonly what: string; readonly act: () => void }>()
 
-/** The shortcuts that exist now, for `?`. */
+/** The shortcuts that exist now, for the dialog that `?` opens. */
 export const keyDocs = (): ReadonlyArray<KeyDoc> => [
   { keys: "?", what: "show these keys" },
   { keys: "/", what: "find, on this page or anywhere" },
@@ -26,7 +26,7 @@ export const onKeys = (keys: string, what: string, act: () => void): (() => void
   return () => actions.delete(keys)
 }
 
-/** How long the second key may take, in milliseconds. */
+/** How long after the first key the second key of a shortcut counts, in milliseconds. */
 const SECOND_KEY_MS = 1500
 
 const isTyping = (target: EventTarget | null): boolean =>
@@ -35,7 +35,7 @@ const isTyping = (target: EventTarget | null): boolean =>
 
 /** Starts to listen for keys. Called once. */
 export const listenToKeys = (): void => {
-  let first = ""
+  let firstKey = ""
   let firstAt = 0
   addEventListener("keydown", (event) => {
     if (event.key === "Escape") {
@@ -54,13 +54,13 @@ export const listenToKeys = (): void => {
       event.preventDefault()
       return search.focus()
     }
-    const isSecond = first !== "" && event.timeStamp - firstAt < SECOND_KEY_MS
-    const keys = isSecond ? `${first} ${event.key}` : event.key
+    const isSecond = firstKey !== "" && event.timeStamp - firstAt < SECOND_KEY_MS
+    const keys = isSecond ? `${firstKey} ${event.key}` : event.key
     const action = actions.get(keys)
-    first = isSecond ? "" : event.key
+    firstKey = isSecond ? "" : event.key
     firstAt = event.timeStamp
     if (action === undefined) return
-    first = ""
+    firstKey = ""
     event.preventDefault()
     action.act()
   })

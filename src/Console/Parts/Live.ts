@@ -1,16 +1,16 @@
 /**
- * Keeps what is shown up to date. Once a second, while the page is visible, everything on it is requested
- * again at the same moment. Slow requests, and data that does not change, are requested less often. A page in a
- * background tab requests nothing.
+ * Keeps what is shown up to date. Once a second, while the page is visible, all data on the page is requested
+ * again at the same moment. Data is requested less often if its requests are slow, or if it does not change. A page
+ * in a background tab requests nothing.
  */
 import { useEffect, useRef, useState } from "preact/hooks"
-import { askAnew, CallError, isSignedOut, repeating } from "./Calls.ts"
+import { refuseShared, CallError, isSignedOut, refreshSignal } from "./Calls.ts"
 import { environment } from "./Router.ts"
 
 export interface Live<A> {
   /** The last answer; `undefined` before the first one. */
   readonly value: A | undefined
-  /** The error of the last call, if it failed. The value before it is kept. */
+  /** The error of the last call, if it failed. `value` is then still the last answer. */
   readonly error: CallError | undefined
   /** Requests the data again now. */
   readonly refresh: () => void
@@ -18,15 +18,15 @@ export interface Live<A> {
 
 const TICK_MS = 1000
 /** After this many answers without a change, the interval is doubled until something changes. */
-const QUIET = 5
-/** After a call, the next one waits for this many times as long as the call took. */
-const REST = 4
+const UNCHANGED_ANSWERS = 5
+/** The pause after a call is at least this many times as long as the call took. */
+const PAUSE_FACTOR = 4
 
 const listeners = new Set<(force: boolean) => void>()
 
-/** Requests everything that is shown again, since something was changed. */
+/** Requests everything that is shown again: after a change, or when the tab becomes visible. */
 export const refreshAll = (): void => {
-  askAnew()
+  refuseShared()
   for (const listener of listeners) listener(true)
 }
 
@@ -42,17 +42,17 @@ export const startLive = (): void => {
 }
 
 /**
- * The result of `load`, kept up to date. `key` says what the result is of: with a new key it starts anew.
- * With `once` it is requested until there is an answer, and again only after a change.
+ * The result of `load`, kept up to date. `key` names the data: with another key the hook starts anew. With `once`,
+ * the data is requested until there is an answer, and after that only when {@link refreshAll} is called.
  */
 export const useLive = <A>(
   key: string,
   load: (signal: AbortSignal) => Promise<A>,
   { everyMs = TICK_MS, once = false }: { readonly everyMs?: number; readonly once?: boolean } = {}
 ): Live<A> => {
-  const whole = `${environment.value} ${key}`
+  const fullKey = `${environment.value} ${key}`
   const [state, setState] = useState<{ key: string; text: string; value?: A; error?: CallError }>({
-    key: whole,
+    key: fullKey,
     text: ""
   })
   const latest = useRef(load)
@@ -62,41 +62,43 @@ export const useLive = <A>(
   useEffect(() => {
     const abort = new AbortController()
     let isAsking = false
-    let again = false
+    let isForcedAgain = false
     let notBefore = 0
     let hasAnswer = false
     let lastText = ""
     let unchanged = 0
     const request = async (force: boolean): Promise<void> => {
       if (isAsking) {
-        again ||= force
+        isForcedAgain ||= force
         return
       }
       if (!force && ((once && hasAnswer) || performance.now() < notBefore)) return
       isAsking = true
-      const begun = performance.now()
+      const begunMs = performance.now()
       try {
-        const value = await latest.current(force || !hasAnswer ? abort.signal : repeating(abort.signal))
+        const value = await latest.current(force || !hasAnswer ? abort.signal : refreshSignal(abort.signal))
         if (abort.signal.aborted) return
         hasAnswer = true
         const text = JSON.stringify(value) ?? ""
-        if (text !== lastText) setState({ key: whole, text, value })
-        else setState((before) => (before.error === undefined ? before : { key: whole, text, value }))
+        if (text !== lastText) setState({ key: fullKey, text, value })
+        else setState((before) => (before.error === undefined ? before : { key: fullKey, text, value }))
         unchanged = text === lastText ? unchanged + 1 : 0
         lastText = text
       } catch (cause) {
         if (abort.signal.aborted) return
         const error = cause instanceof CallError ? cause : new CallError(String(cause), 0, "BUG")
         if (!(cause instanceof CallError)) reportError(cause)
-        setState((before) => (before.key === whole ? { ...before, error } : { key: whole, text: "", error }))
+        setState((before) =>
+          before.key === fullKey ? { ...before, error } : { key: fullKey, text: "", error }
+        )
       } finally {
         isAsking = false
         const now = performance.now()
         // half a tick is subtracted below, since the clock does not tick exactly
-        const next = unchanged < QUIET ? everyMs : everyMs * 2
-        notBefore = now + Math.max((now - begun) * REST, next - TICK_MS / 2 - (now - begun))
-        if (again && !abort.signal.aborted) {
-          again = false
+        const next = unchanged < UNCHANGED_ANSWERS ? everyMs : everyMs * 2
+        notBefore = now + Math.max((now - begunMs) * PAUSE_FACTOR, next - TICK_MS / 2 - (now - begunMs))
+        if (isForcedAgain && !abort.signal.aborted) {
+          isForcedAgain = false
           void request(true)
         }
       }
@@ -109,9 +111,9 @@ export const useLive = <A>(
       listeners.delete(listener)
       abort.abort()
     }
-  }, [whole, everyMs, once])
+  }, [fullKey, everyMs, once])
 
-  const isCurrent = state.key === whole
+  const isCurrent = state.key === fullKey
   return {
     value: isCurrent ? state.value : undefined,
     error: isCurrent ? state.error : undefined,

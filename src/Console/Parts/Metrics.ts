@@ -14,12 +14,14 @@ export const readMetrics = async (signal?: AbortSignal): Promise<ReadonlyArray<S
 
 const samplesIn = (text: string): ReadonlyArray<Sample> =>
   text.split("\n").flatMap((line) => {
-    const [, name, inside = "", value] = /^([a-z_]+)(?:\{(.*)\})? (\S+)$/.exec(line) ?? []
+    const [, name, labelText = "", value] = /^([a-z_]+)(?:\{(.*)\})? (\S+)$/.exec(line) ?? []
     if (name === undefined) return []
-    const labels = [...inside.matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)].map(([, label = "", said = ""]) => [
-      label,
-      said.replace(/\\(.)/g, (_, letter: string) => (letter === "n" ? "\n" : letter))
-    ])
+    const labels = [...labelText.matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)].map(
+      ([, label = "", escaped = ""]) => [
+        label,
+        escaped.replace(/\\(.)/g, (_, letter: string) => (letter === "n" ? "\n" : letter))
+      ]
+    )
     return [{ name, labels: Object.fromEntries(labels), value: Number(value) }]
   })
 

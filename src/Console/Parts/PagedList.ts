@@ -1,28 +1,28 @@
 /**
- * A list that is read page by page. Its first page is kept up to date, and the others are loaded while
- * scrolling.
+ * A list that is read page by page. The first page is kept up to date. The other pages are loaded when the user
+ * scrolls to them.
  */
 import { useEffect, useRef, useState } from "preact/hooks"
 import { CallError } from "./Calls.ts"
 import { useLive } from "./Live.ts"
 
-export interface Part<A> {
+export interface ListPage<A> {
   readonly items: ReadonlyArray<A>
   /** The cursor of the next page; absent on the last page. */
   readonly next?: string | undefined
 }
 
-interface List<A> extends Part<A> {
+interface List<A> extends ListPage<A> {
   readonly key: string
 }
 
 /**
  * The list and its state. `key` names the list, as in `useLive`; `read` returns the page at a cursor, or the
- * first one.
+ * first page without a cursor.
  */
 export const usePagedList = <A>(
   key: string,
-  read: (cursor: string | undefined, signal?: AbortSignal) => Promise<Part<A>>,
+  read: (cursor: string | undefined, signal?: AbortSignal) => Promise<ListPage<A>>,
   keyOf: (item: A) => string
 ) => {
   const [list, setList] = useState<List<A> | undefined>(undefined)
@@ -40,18 +40,18 @@ export const usePagedList = <A>(
     const lastKey = page.items.length === 0 ? undefined : keyOf(page.items.at(-1)!)
     const at = lastKey === undefined ? -1 : before.findIndex((item) => keyOf(item) === lastKey)
     if (isTop.current || current === undefined || before.length === 0) {
-      // keeps the items after the first page; when the last item of that page is not known, the list starts
-      // again
-      const rest = at === -1 ? [] : before.slice(at + 1)
+      // keeps the items that follow the first page; when the list does not have the last item of that page, the
+      // list starts anew with that page
+      const olderItems = at === -1 ? [] : before.slice(at + 1)
       setList({
         key,
-        items: [...page.items, ...rest],
-        next: rest.length === 0 ? page.next : current?.next
+        items: [...page.items, ...olderItems],
+        next: olderItems.length === 0 ? page.next : current?.next
       })
       return setNewer(0)
     }
-    const known = new Set(before.map(keyOf))
-    setNewer(page.items.filter((item) => !known.has(keyOf(item))).length)
+    const knownKeys = new Set(before.map(keyOf))
+    setNewer(page.items.filter((item) => !knownKeys.has(keyOf(item))).length)
   }, [first.value, key])
 
   const more = async (): Promise<void> => {
@@ -63,10 +63,10 @@ export const usePagedList = <A>(
       setMoreError(undefined)
       setList((before) => {
         if (before === undefined || before.key !== key || before.next !== cursor) return before
-        const known = new Set(before.items.map(keyOf))
+        const knownKeys = new Set(before.items.map(keyOf))
         return {
           key,
-          items: [...before.items, ...page.items.filter((item) => !known.has(keyOf(item)))],
+          items: [...before.items, ...page.items.filter((item) => !knownKeys.has(keyOf(item)))],
           next: page.next
         }
       })

@@ -1,4 +1,4 @@
-/** Which page is shown, and its filters. Both are in the address, so that it can be shared. */
+/** Which page is shown, and its filters. Both are in the address, so that a shared link shows the same. */
 import { computed, signal } from "@preact/signals"
 
 /** The path of the console, such as `/console/`. The engine writes it into the page. */
@@ -13,7 +13,7 @@ interface Place {
   readonly query: URLSearchParams
 }
 
-const read = (): Place => ({
+const readAddress = (): Place => ({
   path: location.pathname.startsWith(base) ? location.pathname.slice(base.length) : "",
   query: new URLSearchParams(location.search)
 })
@@ -21,14 +21,15 @@ const read = (): Place => ({
 /** The variables in the path of a page, decoded. */
 export type Variables = { readonly [name: string]: string }
 
-export const place = signal<Place>(read())
+/** The page that is shown, and its filters. */
+export const place = signal<Place>(readAddress())
 
 /** The environment that is shown. */
 export const environment = computed(() => place.value.query.get("env") ?? "default")
 
 export type Query = { readonly [name: string]: string | ReadonlyArray<string> | undefined }
 
-/** The address of a page. It is in the same environment, unless `query` names another one. */
+/** The address of a page, in the displayed environment unless `query` names another one. */
 export const hrefOf = (path: string, query: Query = {}): string => {
   const search = new URLSearchParams()
   for (const [name, value] of Object.entries({ env: environment.value, ...query })) {
@@ -40,13 +41,13 @@ export const hrefOf = (path: string, query: Query = {}): string => {
 }
 
 /**
- * Opens an address of the console. With `replace`, it takes the place of the current one in the browser's
- * history.
+ * Opens an address of the console. With `replace`, the address replaces the current one in the history of the
+ * browser.
  */
 export const go = (href: string, replace = false): void => {
   history[replace ? "replaceState" : "pushState"](null, "", href)
   const before = place.peek().path
-  place.value = read()
+  place.value = readAddress()
   if (place.peek().path !== before) scrollTo(0, 0)
 }
 
@@ -60,7 +61,7 @@ export const setQuery = (changes: Query, replace = true): void => {
 
 /** Follows the address of the browser, and clicks on links to pages of the console. Called once. */
 export const followAddress = (): void => {
-  addEventListener("popstate", () => (place.value = read()))
+  addEventListener("popstate", () => (place.value = readAddress()))
   addEventListener("click", (event) => {
     if (event.defaultPrevented || event.button !== 0) return
     if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return

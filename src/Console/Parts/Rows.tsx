@@ -1,24 +1,27 @@
-/** Shows several items: as short tables, as lists that are loaded at once, and as facts with names. */
+/**
+ * Shows several items: as short tables, as lists that are loaded at once, and as facts with names. Also the paths of
+ * pages, and texts that fit into a row.
+ */
 import type { ComponentChildren } from "preact"
 import type { Live } from "./Live.ts"
 import { count, Failure, Loading } from "./Elements.tsx"
 import { place, setQuery } from "./Router.ts"
-import { type Column, roomOf, VirtualList } from "./VirtualList.tsx"
+import { type Column, visibilityClass, VirtualList } from "./VirtualList.tsx"
 
 /** The path of a page. The segments are encoded, since names may contain any characters. */
 export const pathTo = (...segments: ReadonlyArray<string>): string =>
   segments.map(encodeURIComponent).join("/")
 
-/** A value on one line, cut to what fits there. */
+/** A value on one line, cut at 300 characters. */
 export const oneLine = (value: unknown): string =>
   value === undefined ? "" : (typeof value === "string" ? value : JSON.stringify(value)).slice(0, 300)
 
-/** A text that is cut where the width ends. Its tooltip shows all of it. */
+/** A text that the style sheet cuts to the width of its column. The tooltip shows the whole text, or `title`. */
 export const Truncated = ({ children, title }: { readonly children: string; readonly title?: string }) => (
   <span title={title ?? children}>{children}</span>
 )
 
-/** Names with their values. Those without a value are left out. */
+/** Names with their values. Names without a value are left out. */
 export const Facts = ({
   of
 }: {
@@ -53,7 +56,7 @@ export const Table = <A,>({
       <thead>
         <tr>
           {columns.map(({ title, ...column }) => (
-            <th key={title} scope="col" class={roomOf(column)}>
+            <th key={title} scope="col" class={visibilityClass(column)}>
               {title}
             </th>
           ))}
@@ -63,7 +66,7 @@ export const Table = <A,>({
         {items.map((item) => (
           <tr key={keyOf(item)}>
             {columns.map(({ cell, title, ...column }) => (
-              <td key={title} class={roomOf(column)}>
+              <td key={title} class={visibilityClass(column)}>
                 {cell(item)}
               </td>
             ))}
@@ -75,7 +78,7 @@ export const Table = <A,>({
 )
 
 /** Lists that are longer than this have a search field. */
-const MANY = 8
+const SEARCH_LENGTH = 8
 
 /** A list that is loaded at once. A long one has a search field, whose text is in the address. */
 export const Listing = <A,>({
@@ -113,7 +116,7 @@ export const Listing = <A,>({
         empty
       ) : (
         <>
-          {(all.length > MANY || words.length > 0) && (
+          {(all.length > SEARCH_LENGTH || words.length > 0) && (
             <form
               class="filters"
               role="search"
@@ -132,7 +135,7 @@ export const Listing = <A,>({
             </form>
           )}
           {items.length === 0 ? (
-            <p class="quiet">None of the {count(all.length)} has these words.</p>
+            <p class="quiet">None of the {count(all.length)} contains all these words.</p>
           ) : (
             <VirtualList label={label} items={items} keyOf={keyOf} columns={columns} total={items.length} />
           )}

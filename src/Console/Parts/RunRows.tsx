@@ -1,4 +1,4 @@
-/** Runs on other pages: a short table, and a link to all of them. */
+/** Runs on pages of other things: a short table of the newest runs, and a link to all of them. */
 import type { ListRuns } from "../../Protocol/RunLists.ts"
 import { listRuns, type WireRun } from "../../Protocol/Runs.ts"
 import { ask, isRecord } from "./Calls.ts"
@@ -106,7 +106,7 @@ const columns: ReadonlyArray<Column<RunRow> & { readonly isFunction?: true; read
   { title: "Error", width: "", isError: true, cell: ({ error }) => <span class="quiet">{error}</span> }
 ]
 
-/** The runs; or a text, when there are none. */
+/** A table of the runs, or a text when there are none. */
 export const RunTable = ({
   all,
   children,
@@ -117,21 +117,21 @@ export const RunTable = ({
   readonly label: string
   readonly live: Live<SomeRuns>
   readonly isOfOneFunction?: boolean
-  /** The filters of the page with all of them. */
+  /** The filters with which the page of runs shows all of these runs. */
   readonly all?: Query
-  /** What is shown when there are none. */
+  /** The text that is shown when there are no runs. */
   readonly children: string
 }) => {
-  const found = live.value
-  if (found === undefined)
+  const page = live.value
+  if (page === undefined)
     return live.error === undefined ? <Loading /> : <Failure error={live.error} again={live.refresh} />
-  if (found.runs.length === 0) return <p class="quiet">{children}</p>
-  const hasErrors = found.runs.some(({ error }) => error !== "")
+  if (page.runs.length === 0) return <p class="quiet">{children}</p>
+  const hasErrors = page.runs.some(({ error }) => error !== "")
   return (
     <>
       <Table
         label={label}
-        items={found.runs}
+        items={page.runs}
         keyOf={({ id }) => id}
         columns={columns.filter(
           ({ isError, isFunction }) =>

@@ -6,38 +6,41 @@ import { environment, setQuery } from "./Router.ts"
 
 export const session = signal<ConsoleSession | undefined>(undefined)
 
-/** The tabs of a browser share its cookie. So a tab that has signed in with another key tells the others. */
+/** The tabs of a browser share the cookie of the session. So a tab that has signed in or out tells the other tabs. */
 const otherTabs = new BroadcastChannel("ironflow session")
 otherTabs.onmessage = async () => {
-  const before = session.peek()?.key?.id
+  const keyIdBefore = session.peek()?.key?.id
   await readSession().catch(() => undefined)
-  // loads the page anew, so that nothing stays that was shown with the key before
-  if (before !== undefined && session.peek()?.key?.id !== before) location.reload()
+  // loads the page anew, so that nothing stays that the previous key has shown
+  if (keyIdBefore !== undefined && session.peek()?.key?.id !== keyIdBefore) location.reload()
 }
 
-const take = (found: ConsoleSession): void => {
+const applySession = (found: ConsoleSession): void => {
   session.value = found
   isSignedOut.value = false
-  // a key that is bound to an environment sees no other one
-  const bound = found.key?.environment
-  if (bound !== undefined && bound !== environment.peek()) setQuery({ env: bound })
+  // a key that is bound to an environment sees no other environment
+  const keyEnvironment = found.key?.environment
+  if (keyEnvironment !== undefined && keyEnvironment !== environment.peek()) setQuery({ env: keyEnvironment })
 }
 
 /** The name that is recorded for what this user does. */
 export const currentUserName = (): string => session.peek()?.key?.name ?? "console"
 
-/** Reads the session. Afterwards it is known whether the user must sign in. */
-export const readSession = async (): Promise<void> => take(await ask(getSession, { isOfKey: true }))
+/** Reads the session, and finds out whether the user must sign in. */
+export const readSession = async (): Promise<void> =>
+  applySession(await ask(getSession, { usesKeyEnvironment: true }))
 
 /** Starts a session with a key. Fails with a `CallError` when the key is invalid. */
 export const signIn = async (key: string): Promise<void> => {
   // without spaces around it, which a header does not allow
-  take(await ask(startSession, { headers: { authorization: `Bearer ${key.trim()}` }, isOfKey: true }))
+  applySession(
+    await ask(startSession, { headers: { authorization: `Bearer ${key.trim()}` }, usesKeyEnvironment: true })
+  )
   otherTabs.postMessage("changed")
 }
 
 export const signOut = async (): Promise<void> => {
-  await ask(endSession, { isOfKey: true })
+  await ask(endSession, { usesKeyEnvironment: true })
   session.value = undefined
   isSignedOut.value = true
   otherTabs.postMessage("changed")

@@ -5,17 +5,17 @@ import { engineBase, environment } from "./Router.ts"
 export const shellQuoted = (text: string): string =>
   /^[\w./:@%+=,-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`
 
-/** Matches the server that the command uses by default. */
-const isUsual = /^http:\/\/(localhost|127\.0\.0\.1):9123$/
+/** Matches the URL of the server that the `ironflow` command uses by default. */
+const defaultServer = /^http:\/\/(localhost|127\.0\.0\.1):9123$/
 
 /** The URL of the engine of this page. */
 const server = `${location.origin}${engineBase}`.replace(/\/$/, "")
 
-/** A command, with flags for the engine and the environment that are shown. */
+/** An `ironflow` command, with flags for the engine and the environment that this page shows. */
 export const command = (...words: ReadonlyArray<string>): string =>
   [
     "npx ironflow",
     ...words,
-    ...(isUsual.test(server) ? [] : ["--server-url", shellQuoted(server)]),
+    ...(defaultServer.test(server) ? [] : ["--server-url", shellQuoted(server)]),
     ...(environment.peek() === "default" ? [] : ["--environment", shellQuoted(environment.peek())])
   ].join(" ")

@@ -22,8 +22,8 @@ export const duration = (ms: number): string => {
   const at = UNITS.findIndex(([, size]) => abs >= size)
   const [unit, size] = UNITS[at]!
   const next = UNITS[at + 1]
-  const rest = next === undefined ? 0 : Math.floor((abs % size) / next[1])
-  return `${Math.floor(abs / size)} ${unit}${rest === 0 ? "" : ` ${rest} ${next![0]}`}`
+  const remainder = next === undefined ? 0 : Math.floor((abs % size) / next[1])
+  return `${Math.floor(abs / size)} ${unit}${remainder === 0 ? "" : ` ${remainder} ${next![0]}`}`
 }
 
 /** A time in relation to `from`: `just now`, `3 m ago`, `in 2 h`. */

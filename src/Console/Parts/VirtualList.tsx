@@ -8,18 +8,18 @@ export interface Column<A> {
   readonly title: string
   /** The width in a grid: `1fr` or `8rem`. */
   readonly width: string
-  /** Whether it is hidden on narrow screens. */
+  /** Whether the column is hidden on narrow screens. */
   readonly isExtra?: boolean
-  /** Whether it is only shown on narrow screens. */
+  /** Whether the column is only shown on narrow screens. */
   readonly isShort?: boolean
-  /** The width on narrow screens, if that is not a share of the row. */
+  /** The width on narrow screens. Without it, `width` applies, with a smaller minimum. */
   readonly narrow?: string
   readonly cell: (item: A) => ComponentChildren
 }
 
 const ROW_PX = 36
-/** How many rows are rendered on each side of those that can be seen, for fast scrolling. */
-const BEYOND = 12
+/** How many rows are rendered above and below the visible rows, for fast scrolling. */
+const EXTRA_ROWS = 12
 
 /**
  * The table. `onEnd` is called when the last row is near, to load more. `onTop` is called with whether the first
@@ -57,32 +57,32 @@ export const VirtualList = <A,>({
       setView({ top: element.scrollTop, height: element.clientHeight })
       callbacks.current.onTop?.(element.scrollTop < ROW_PX)
     }
-    const soon = (): void => {
+    const measureSoon = (): void => {
       if (frame === 0) frame = requestAnimationFrame(measure)
     }
-    element.addEventListener("scroll", soon, { passive: true })
-    const observer = new ResizeObserver(soon)
+    element.addEventListener("scroll", measureSoon, { passive: true })
+    const observer = new ResizeObserver(measureSoon)
     observer.observe(element)
     measure()
     return () => {
-      element.removeEventListener("scroll", soon)
+      element.removeEventListener("scroll", measureSoon)
       observer.disconnect()
       cancelAnimationFrame(frame)
     }
   }, [])
 
-  const first = Math.max(0, Math.floor(top / ROW_PX) - BEYOND)
-  const last = Math.min(items.length, Math.ceil((top + height) / ROW_PX) + BEYOND)
+  const first = Math.max(0, Math.floor(top / ROW_PX) - EXTRA_ROWS)
+  const last = Math.min(items.length, Math.ceil((top + height) / ROW_PX) + EXTRA_ROWS)
   useEffect(() => {
-    if (last >= items.length - BEYOND) callbacks.current.onEnd?.()
+    if (last >= items.length - EXTRA_ROWS) callbacks.current.onEnd?.()
   }, [last, items.length])
 
   const wide = columns.flatMap(({ isShort, width }) => (isShort === true ? [] : [width])).join(" ")
   // on narrow screens the list is no wider than the screen; a text that is cut can be read on the page of the
   // row
   const narrow = columns
-    .flatMap(({ isExtra, narrow: own, width }) =>
-      isExtra === true ? [] : [own ?? width.replace(/minmax\(([^,]+),/, "minmax(min($1, 22vw),")]
+    .flatMap(({ isExtra, narrow: narrowWidth, width }) =>
+      isExtra === true ? [] : [narrowWidth ?? width.replace(/minmax\(([^,]+),/, "minmax(min($1, 22vw),")]
     )
     .join(" ")
   return (
@@ -97,7 +97,7 @@ export const VirtualList = <A,>({
       >
         <div class="row head" role="row">
           {columns.map(({ title, ...column }) => (
-            <span role="columnheader" key={title} class={roomOf(column)}>
+            <span role="columnheader" key={title} class={visibilityClass(column)}>
               {title === "" ? <span class="unseen">Choose</span> : title}
             </span>
           ))}
@@ -107,7 +107,7 @@ export const VirtualList = <A,>({
             {items.slice(first, last).map((item, i) => (
               <div class="row" role="row" key={keyOf(item)} aria-rowindex={first + i + 2}>
                 {columns.map(({ cell, title, ...column }) => (
-                  <span role="cell" key={title} class={roomOf(column)}>
+                  <span role="cell" key={title} class={visibilityClass(column)}>
                     {cell(item)}
                   </span>
                 ))}
@@ -120,8 +120,8 @@ export const VirtualList = <A,>({
   )
 }
 
-/** The class of cells that are shown only on wide screens, or only on narrow ones. */
-export const roomOf = ({
+/** The class of cells that are shown only on wide screens, or only on narrow screens. */
+export const visibilityClass = ({
   isExtra,
   isShort
 }: {
