@@ -1,4 +1,4 @@
-/** Errors inside a handler: a step fails, times out, is aborted, or was called in the wrong place. */
+/** Errors of steps and compensations, and the errors by which a handler decides whether and when it is retried. */
 import { type CauseOption, type Facts, IronflowError, type IronflowErrorOptions } from "./Base.ts"
 import { TimeoutError } from "./Connection.ts"
 import { define } from "./SafeRead.ts"
@@ -59,7 +59,7 @@ export class RetryAfterError extends IronflowError {
   }
 }
 
-/** `step.waitForEvent` received no matching event in time. The handler may catch it and continue. */
+/** `step.waitForEvent` received no matching event in time. The handler may catch this error and continue. */
 export class WaitTimeoutError extends TimeoutError {
   /** Name of the step. */
   readonly stepName: string
@@ -121,8 +121,8 @@ export class InvokeError<E = unknown> extends IronflowError {
 }
 
 /**
- * Sets the decoded failure of the function. It is not stored: the stored error holds the failure in encoded
- * form.
+ * Sets the decoded failure of the function. The decoded form is not stored: the stored error holds the failure in
+ * encoded form.
  */
 export const withFailure = <E>(error: InvokeError, failure: E): InvokeError<E> => {
   define(error, "failure", failure, false)

@@ -10,7 +10,7 @@ import type { ProjectionLogEvent } from "../Protocol/ProjectionOwners.ts"
 import { parseTrace } from "../Trace.ts"
 import type { Failed } from "./ProjectionHandler.ts"
 
-/** What the handling of an event has come to: its failure, or `undefined` when it succeeded. */
+/** The outcome of handling an event, or an Effect of it: the failure, or `undefined` when the handler succeeded. */
 type Handled = Effect.Effect<Failed | undefined> | Failed | undefined
 
 /** Calls `handle` within a span of the event's trace, and records the outcome in the span. */

@@ -24,7 +24,7 @@ import {
   type ProjectionEvent
 } from "./Projection.ts"
 
-/** Holds what the handler threw, rejected with or failed with. */
+/** Holds the error that the handling of an event threw, rejected with or failed with. */
 export class Failed {
   readonly error: unknown
   constructor(error: unknown) {
@@ -32,7 +32,7 @@ export class Failed {
   }
 }
 
-/** The version that projections have in the wire format. */
+/** The version of every projection in the context of its handler: projections have no versions of their own. */
 const VERSION = 1
 
 export interface ProjectionHandlerOptions {
@@ -51,17 +51,20 @@ export interface ProjectionHandler {
    */
   readonly decode: (event: ProjectionLogEvent) => ProjectionEvent
   /**
-   * The partition of an event. Throws what the projection's function throws, and `ValidationError` for an invalid
-   * partition.
+   * The partition of an event. Throws what the user's `partitionKey` function throws, and `ValidationError` for an
+   * invalid partition.
    */
   readonly partition: (event: ProjectionEvent) => string
-  /** Returns the next state, or an Effect of it when the handler is one. Throws what the handler throws. */
+  /**
+   * Returns the next state. When the handler returns an Effect, returns an Effect of the next state or of the failure.
+   * Throws what the handler throws.
+   */
   readonly reduce: (
     state: unknown,
     event: ProjectionEvent,
     context: CallContext
   ) => unknown | Effect.Effect<unknown | Failed>
-  /** Calls the handler of an external projection, and waits for it. */
+  /** Calls the handler of an external projection, and waits for its end. Succeeds with the failure, if there is one. */
   readonly call: (
     event: ProjectionLogEvent,
     context: Omit<CallContext, "partition">
@@ -143,7 +146,7 @@ export const makeProjectionHandler = ({
     reduce: (state, event, context) => {
       const next: unknown = handler(state, event, contextOf(event, context))
       if (next instanceof Promise) {
-        // the result is ignored, so its rejection must not be an unhandled one
+        // the promise is ignored, so its rejection must not count as unhandled
         next.catch(() => undefined)
         throw new ValidationError(
           `Projection "${name}": the handler of a managed projection must return the next state, and it returned a promise. ` +
@@ -191,8 +194,8 @@ const makeIso = (): ((time: number) => string) => {
 }
 
 /**
- * Turns the failures and defects of a handler's Effect into values; an interruption stays one. The services
- * come from the worker's context.
+ * Turns the failures and defects of a handler's Effect into values. An interruption is passed on. The services that
+ * the Effect needs come from the worker's context.
  */
 const failuresAsValues = (
   effect: Effect.Effect<unknown, unknown, unknown>
