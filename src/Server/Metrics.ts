@@ -24,8 +24,8 @@ export const make =
     )
 
 /**
- * Leaves out the series with names that the caller may not see. A key may be bound to one environment, or may
- * not read what has the name.
+ * Leaves out the series whose labels name something that the caller may not see: another environment than that of the
+ * caller's key, or a function, consumer group or projection that the key may not read.
  */
 const shownTo = (caller: Caller | undefined, family: MetricFamily): MetricFamily => {
   const bound = caller?.key?.environment

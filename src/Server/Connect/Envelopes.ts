@@ -58,7 +58,7 @@ export class Envelopes {
         })
       }
       if (flags !== 0)
-        throw new ValidationError(`${flags} is not a flag of a message`, { code: MESSAGE_DAMAGED })
+        throw new ValidationError(`The flags of a message must be 0, got ${flags}`, { code: MESSAGE_DAMAGED })
       if (length > this.#maxBytes) {
         throw new LimitExceededError(this.#what, length, this.#maxBytes, "bytes")
       }

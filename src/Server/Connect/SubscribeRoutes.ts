@@ -18,7 +18,7 @@ import { FilterBudget } from "./FilterBudget.ts"
 export const subscribeRoutes = (
   engine: EngineService,
   unread: Unread,
-  /** Calls `listener` when the server is about to stop. Returns a function that removes it. */
+  /** Calls `listener` when the server is about to stop. Returns a function that removes the listener. */
   onClosing: (listener: () => void) => () => void
 ): ReadonlyArray<Route> => {
   const filters = new FilterBudget()
@@ -92,7 +92,7 @@ const streaming = <B>(
   )
 }
 
-/** The options in the form of `/ws`; empty ones are left out. Throws `ValidationError`. */
+/** Converts the options to the form that they have at `/ws`, without the empty ones. Throws `ValidationError`. */
 const readOptions = ({ ackMode, backpressure, filter = "", ...options }: StreamOptions) => {
   const acks = wordIn(AckModeWord, ackMode) ?? "auto"
   if (acks !== "auto") {

@@ -22,11 +22,11 @@ export type ItemOf<A> =
 export interface Paging {
   /** The most items on a page. */
   readonly most?: number
-  /** The name of the list in the error for one that is too long. By default its name in the response. */
+  /** The name of the list in the error for a list that is too long. By default its name in the response. */
   readonly what?: string
   /**
-   * Makes the text of the whole list, when no page is requested. `items` are the JSON of its items, separated
-   * by commas.
+   * Makes the text of the response with the whole list, when no page is requested. `items` is the JSON of the items,
+   * separated by commas.
    */
   readonly all?: (items: string, count: number) => string
 }
@@ -50,7 +50,7 @@ const listIn = <A>({ answer, dialect, page = "" }: CallSpec<A>) => {
 /**
  * Replies to a request for a list that is read page by page: with the requested page, or with all items when
  * there is no `limit`. `read` must leave out items that the caller may not see. Fails as {@link allAsJson}
- * does, and for an invalid page.
+ * does, and for an invalid `limit` or `cursor`.
  */
 export const pagedReply = <A>(spec: CallSpec<A>) => {
   const { encode, page: name, ...list } = listIn(spec)
@@ -84,12 +84,12 @@ export const visibleItems = <A extends { readonly name: string }, E>(
 /** How long a page of long items may become before it ends, in characters. Its last item may exceed this. */
 const PAGE_LENGTH = 1024 * 1024
 
-/** How many items are encoded in one turn of the event loop, when all are requested. */
+/** How many items are encoded in one turn of the event loop, when all items are requested. */
 const ITEMS_A_TURN = 100
 
 /**
  * Replies to a request for a list in memory: with a page in the order of ids, or with all items in their own
- * order when there is no `limit`. Fails as {@link allAsJson} does, and for an invalid page.
+ * order when there is no `limit`. Fails as {@link allAsJson} does, and for an invalid `limit` or `cursor`.
  */
 export const listReply = <A>(spec: CallSpec<A>) => {
   const { all, encode, page: name } = listIn(spec)
@@ -101,18 +101,20 @@ export const listReply = <A>(spec: CallSpec<A>) => {
       checked(() => readPageQuery(query, LIST_PAGE)),
       (page) => {
         if (page === undefined) return inTurns(name, items, encode, all)
-        const left = items
+        const remaining = items
           .filter(({ id }) => id > page.after)
           .sort((one, other) => (one.id < other.id ? -1 : 1))
         const texts: Array<string> = []
         let length = 0
-        while (texts.length < Math.min(page.limit, left.length) && length < PAGE_LENGTH) {
-          const text = JSON.stringify(encode(left[texts.length]!))
+        while (texts.length < Math.min(page.limit, remaining.length) && length < PAGE_LENGTH) {
+          const text = JSON.stringify(encode(remaining[texts.length]!))
           length += text.length
           texts.push(text)
         }
         const next =
-          left.length > texts.length ? `,"nextCursor":${JSON.stringify(left[texts.length - 1]!.id)}` : ""
+          remaining.length > texts.length
+            ? `,"nextCursor":${JSON.stringify(remaining[texts.length - 1]!.id)}`
+            : ""
         return Effect.succeed<Reply>({ status: 200, text: `{"${name}":[${texts.join(",")}]${next}}` })
       }
     )

@@ -22,7 +22,10 @@ export const accessRoutes = (engine: EngineService): ReadonlyArray<Route> => {
     spec: CallSpec<A>,
     ask: (manage: ManagementOfEnvironment, call: Call) => Effect.Effect<A, IronflowError>
   ) => answering(spec, (call) => ask(managing(call), call))
-  /** The route of a change. It answers with the whole entry, so the caller must not be denied to read it. */
+  /**
+   * The route of a change. The answer has the whole organization, role or policy, so a caller whom a policy denies to
+   * read it is refused.
+   */
   const change = <A>(
     spec: CallSpec<A>,
     kind: "org" | "role" | "policy",
@@ -94,7 +97,7 @@ export const accessRoutes = (engine: EngineService): ReadonlyArray<Route> => {
 }
 
 /**
- * Whether the response may show this name. Where the call respects denials, a denied name is not shown.
+ * Whether the response may show this name. A call whose spec has `respects` does not show names that a policy denies.
  */
 const isShown = ({ respects }: CallSpec, name: string, { caller, environment }: Call): boolean =>
   respects === undefined ||

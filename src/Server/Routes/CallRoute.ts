@@ -17,7 +17,7 @@ type Options = Partial<Pick<Route, "reads" | "isPage">>
 
 /**
  * The route of a call whose function makes the whole `Reply`: status, headers and body. The other
- * functions here are made of this one.
+ * functions in this file use this one.
  */
 export const replying = (
   spec: CallSpec,
@@ -67,8 +67,8 @@ export const reading = <A, B>(
 ): Route => answering(spec, withBody(spec, what, ask))
 
 /**
- * Makes the function for {@link answering} of one that takes the decoded body. Fails with `ValidationError`
- * when the body is invalid, or has a member that resembles a known one.
+ * Decodes the body of a call, and passes it to `then`. The result is a function for {@link answering}. Fails with
+ * `ValidationError` when the body is invalid, or has an unknown member that resembles a known one.
  */
 export const withBody = <A, B>(
   spec: CallSpec<unknown, B>,
@@ -88,7 +88,7 @@ export const withBody = <A, B>(
 }
 
 /**
- * The route of a list that the function reads page by page: a request gets one page, or all of them. The
+ * The route of a list that the function reads page by page: a request gets one page, or all items. The
  * function must leave out items that the caller may not see.
  */
 export const paging = <A>(

@@ -1,4 +1,4 @@
-/** Calls of clients over HTTP: those of `IronflowService` and `PubSubService`, and the REST routes for them. */
+/** All calls of clients over HTTP. The calls about functions, workers and the server itself are made in this file. */
 import * as Effect from "effect/Effect"
 import { FunctionNotFoundError, type IronflowError, UnauthorizedError } from "../../Errors.ts"
 import { type FunctionInfo, callSpecs as functionSpecs } from "../../Protocol/Functions.ts"
@@ -38,7 +38,10 @@ export interface ServerState {
   readonly closing: Effect.Effect<void>
   /** Whether the server is about to stop. */
   readonly isDraining: () => boolean
-  /** Makes what ends a waiting call: after this many milliseconds, or when the server is about to stop. */
+  /**
+   * Makes a function that calls its listener after this many milliseconds, or when the server is about to stop: waiting
+   * calls then end.
+   */
   readonly giveUpAfter: (ms: number) => GiveUp
 }
 

@@ -24,8 +24,8 @@ export const configRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   ): Route =>
     answering(spec, (call) =>
       Effect.flatMap(
-        // the service checks the data again; this check says which configuration is meant, and makes it an
-        // object for the compiler
+        // the service checks the data again; this check names the configuration in its message, and tells the compiler
+        // that the body is an object
         checked(() => {
           if (isObject(call.body)) return call.body
           throw new ValidationError(

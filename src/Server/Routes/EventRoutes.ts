@@ -7,7 +7,7 @@ import { type EmitBody, type EmitFields, callSpecs } from "../../Protocol/Events
 import { type Call, type Route, variable } from "../Http/Route.ts"
 import { explainEvent, findEvent, findEvents, listEvents } from "./EventReplies.ts"
 import { answering, reading, replying, withBody } from "./CallRoute.ts"
-import { readable } from "./RunRoutes.ts"
+import { readableRun } from "./RunRoutes.ts"
 import { checked } from "../../CheckAsEffect.ts"
 import { type IronflowError, TimeoutError, UnavailableError, ValidationError } from "../../Errors.ts"
 import type { ReceivedEmitOptions } from "../../Engine/Events/Events.ts"
@@ -91,13 +91,13 @@ const emitOptions = ({
 const checkBatch = (events: ReadonlyArray<EmitBody>): void => {
   if (events.length > BATCH_EVENTS) {
     throw new ValidationError(
-      `TriggerBatch takes at most ${BATCH_EVENTS} events, got ${events.length}: send several batches`
+      `A batch takes at most ${BATCH_EVENTS} events, got ${events.length}: send several batches`
     )
   }
   for (const { event } of events) checkEventName(event)
 }
 
-/** Emits an event, and waits for the runs that it starts. Fails when one has not ended in time, which changes nothing for the runs. */
+/** Emits an event, and waits for the runs that it starts. Fails when a run has not ended in time; the runs go on nevertheless. */
 const triggerSync = (
   api: Api,
   request: EmitBody & { readonly timeoutMs?: number },
@@ -122,7 +122,7 @@ const triggerSync = (
           Effect.fail(
             new TimeoutError(
               `Event ${eventId} is stored, but not all of its runs (${runIds.join(", ")}) have ended within ${showMs(timeoutMs)}. ` +
-                "Only the wait has ended; GetRun shows the runs",
+                "Only the wait has ended: `getRun` shows what has become of each run",
               timeoutMs,
               { details: { eventId, runIds } }
             )
@@ -130,7 +130,7 @@ const triggerSync = (
       })
     )
     const results = runs
-      .map((run) => readable(call, run))
+      .map((run) => readableRun(call, run))
       .map((run) => ({
         runId: run.id,
         functionId: run.functionId,
@@ -146,6 +146,6 @@ const triggerSync = (
 const goingAway = (eventId: string, runIds: ReadonlyArray<string>): IronflowError =>
   new UnavailableError(
     `Event ${eventId} is stored, but the engine is about to stop, so the wait for its runs (${runIds.join(", ")}) has ended. ` +
-      "GetRun shows the runs when the engine is back",
+      "When the engine is back, `getRun` shows what has become of each run",
     { code: "CLOSING", details: { eventId, runIds } }
   )

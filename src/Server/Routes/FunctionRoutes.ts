@@ -6,18 +6,18 @@ import { type FunctionInfo, callSpecs } from "../../Protocol/Functions.ts"
 import { encodeRun } from "../../Protocol/Runs.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
 import { answering, reading } from "./CallRoute.ts"
-import { readable } from "./RunRoutes.ts"
+import { readableRun } from "./RunRoutes.ts"
 
 export const functionRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const operations = (call: Call) => engine.operations.in(call.environment, call.caller)
   const id = (call: Call): string => variable(call, "id")
-  const filled = (text: string | undefined): string | undefined => text || undefined
+  const nonEmpty = (text: string | undefined): string | undefined => text || undefined
   return [
     reading(callSpecs.pauseFunction, "PauseFunction", ({ by, reason }, call) =>
       Effect.map(
         operations(call).pauseFunction(id(call), {
-          ...(filled(by) === undefined ? {} : { by: by! }),
-          ...(filled(reason) === undefined ? {} : { reason: reason! })
+          ...(nonEmpty(by) === undefined ? {} : { by: by! }),
+          ...(nonEmpty(reason) === undefined ? {} : { reason: reason! })
         }),
         (fn) => readableFunction(call, fn)
       )
@@ -28,7 +28,7 @@ export const functionRoutes = (engine: EngineService): ReadonlyArray<Route> => {
     reading(callSpecs.runFunction, "RunFunction", ({ data, idempotencyKey }, call) =>
       Effect.map(
         operations(call).runFunction(id(call), data, idempotencyKey === undefined ? {} : { idempotencyKey }),
-        (run) => encodeRun(readable(call, run))
+        (run) => encodeRun(readableRun(call, run))
       )
     ),
     answering(callSpecs.functionHistory, (call) =>
@@ -53,8 +53,8 @@ export const functionRoutes = (engine: EngineService): ReadonlyArray<Route> => {
 }
 
 /**
- * What a caller who may pause a function sees of it. Its configuration is left out if the caller may not read
- * that.
+ * What a caller who may pause a function sees of it. The triggers and `searchBy` are left out if the caller may not
+ * read the function.
  */
 const readableFunction = ({ caller, environment }: Call, fn: FunctionInfo): FunctionInfo => {
   if (caller?.may("function:read", `function:${fn.id}`, environment) !== false) return fn

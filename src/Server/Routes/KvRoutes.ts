@@ -86,7 +86,7 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
       Effect.map(
         writing(call, () => {
           const read = readWrites(writes)
-          // a delete among the writes needs its own right
+          // a delete among the writes needs a permission of its own
           if (read.some(({ value }) => value === undefined)) {
             call.caller?.check("kv:delete", `bucket:${bucket(call)}`, call.environment)
           }
@@ -122,7 +122,7 @@ const readDelete = (call: Call): KvWriteRow => {
   return expected === undefined ? { key } : { key, expected }
 }
 
-/** The revision that the key must have; 0 when it must not exist. */
+/** The revision that the key must have: 0 when the key must not exist, `undefined` when any revision will do. */
 const readPrecondition = ({ request }: Call): number | undefined => {
   const none = request.headers["if-none-match"]
   const match = request.headers["if-match"]

@@ -88,7 +88,7 @@ export const legacyJobRoutes = (engine: EngineService, workers: RemoteWorkers): 
       return { status: 200, text: available === undefined ? texts[0]! : `{"jobs":[${texts.join(",")}]}` }
     })
 
-  /** The job that a call names. Fails for an unknown job as for one that the worker has lost. */
+  /** The job that a call names. An id that is not from this engine fails with the same code as a job whose lease is lost. */
   const readJob = (call: Call, what: "staleReports" | "staleRenewals") =>
     Effect.tapError(
       checked(() => jobOf(call)),
@@ -115,7 +115,7 @@ export const legacyJobRoutes = (engine: EngineService, workers: RemoteWorkers): 
       const gone = yield* engine.turns.extend([job.jobId], LEGACY_LEASE_MS, leasesIn(call, environment))
       if (gone.length === 0) return {}
       engine.turns.countStale("staleRenewals")
-      return yield* stale(job.jobId)
+      return yield* staleJob(job.jobId)
     })
 
   return [
@@ -139,8 +139,8 @@ export const legacyJobRoutes = (engine: EngineService, workers: RemoteWorkers): 
 }
 
 /**
- * The environment in which the call may extend leases: the one that its key was checked for. `undefined`
- * without a key: the call may extend leases in any environment.
+ * The environment in which the call may extend leases: the one for which the permissions of its key were checked.
+ * `undefined` without a key: then the call may extend leases in any environment.
  */
 const leasesIn = (call: Call, environment: string): string | undefined =>
   call.caller?.key === undefined ? undefined : environment
@@ -157,9 +157,10 @@ const jobOf = (call: Call): Pick<Job, "jobId" | "runId"> => {
   const id = variable(call, "jobId")
   const job = readJobId(id)
   if (job !== undefined) return job
-  throw new StaleRequestError(`Job "${id.slice(0, 128)}" was not handed out by this engine: drop it`, {
-    code: "STALE_EXECUTION"
-  })
+  throw new StaleRequestError(
+    `"${id.slice(0, 128)}" is not a job id of this engine: stop working on that job, and report nothing more about it`,
+    { code: "STALE_EXECUTION" }
+  )
 }
 
 const answerAck = (ack: TurnAck): Effect.Effect<object, IronflowError> => {
@@ -174,7 +175,9 @@ const answerAck = (ack: TurnAck): Effect.Effect<object, IronflowError> => {
   }
 }
 
-const stale = (jobId: string): Effect.Effect<never, IronflowError> =>
+const staleJob = (jobId: string): Effect.Effect<never, IronflowError> =>
   Effect.fail(
-    new StaleRequestError(`Job ${jobId} is not leased any more: drop it`, { code: "STALE_EXECUTION" })
+    new StaleRequestError(`The lease on job ${jobId} has ended: stop working on that job`, {
+      code: "STALE_EXECUTION"
+    })
   )

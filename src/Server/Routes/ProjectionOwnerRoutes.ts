@@ -2,8 +2,8 @@
  * The calls of projection owners, as JSON requests. Owners are workers of this package;
  * `Protocol/ProjectionOwners.ts` describes the calls.
  *
- * A read, a save and a renewal extend the lease of their claim. When a read is aborted, the worker has a few
- * seconds to come back before another one may claim the projection. A worker that sends nothing keeps its claim
+ * A read, a save and a renewal extend the lease of the worker's claim. When a read is aborted, the worker has a few
+ * seconds to come back before another worker may claim the projection. A worker that sends nothing keeps its claim
  * until the lease ends.
  */
 import * as Clock from "effect/Clock"
@@ -17,13 +17,14 @@ import {
 } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import { checkShape, ShapeCounts } from "../../JsonLimits.ts"
+import { show } from "../../Show.ts"
 import { checkName, checkSize, declaredListLength, jsonDepth, projectionStateBytes } from "../../Limits.ts"
 import { maxReadEvents } from "../../Projection/Projection.ts"
 import type { ProjectionSave, SaveBody } from "../../Protocol/ProjectionOwners.ts"
 import { callSpecs } from "../../Protocol/ProjectionOwners.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import type { ProjectionToken } from "../../Engine/Projections/ProjectionRecords.ts"
-import { checkHandedOut, checkProjectionEvents } from "./ProjectionRunnerRoutes.ts"
+import { checkHandedOut, checkMaySubscribe } from "./ProjectionRunnerRoutes.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
 import { reading } from "./CallRoute.ts"
@@ -46,7 +47,7 @@ export const projectionOwnerRoutes = (
 ): ReadonlyArray<Route> => {
   const { projections } = engine
   /** When each claim was last extended, by its token. */
-  const extended = new Map<string, number>()
+  const extendedAt = new Map<string, number>()
 
   const tokenOf = (
     call: Call,
@@ -61,19 +62,19 @@ export const projectionOwnerRoutes = (
   /** Extends the claim, unless it was extended a moment ago. Returns whether the claim still holds. */
   const extend = (token: ProjectionToken): Effect.Effect<boolean, IronflowError> =>
     Effect.flatMap(Clock.currentTimeMillis, (now) => {
-      if (now - (extended.get(token.token) ?? 0) < LEASE_MS / 6) return Effect.succeed(true)
+      if (now - (extendedAt.get(token.token) ?? 0) < LEASE_MS / 6) return Effect.succeed(true)
       return Effect.map(projections.renew(token, LEASE_MS), (held) => {
-        if (extended.size >= MAX_REMEMBERED_CLAIMS) extended.clear()
-        if (held) extended.set(token.token, now)
-        else extended.delete(token.token)
+        if (extendedAt.size >= MAX_REMEMBERED_CLAIMS) extendedAt.clear()
+        if (held) extendedAt.set(token.token, now)
+        else extendedAt.delete(token.token)
         return held
       })
     })
 
-  /** Shortens the lease of the claim. */
+  /** Shortens the lease of the claim to {@link PRESENCE_MS}. */
   const shorten = (token: ProjectionToken): Effect.Effect<void> =>
     Effect.suspend(() => {
-      extended.delete(token.token)
+      extendedAt.delete(token.token)
       return Effect.ignore(projections.renew(token, PRESENCE_MS))
     })
 
@@ -99,9 +100,11 @@ export const projectionOwnerRoutes = (
         yield* checked(() => {
           checkName("worker id", workerId)
           if (registration.name !== variable(call, "name")) {
-            throw new ValidationError("The path and the body name different projections")
+            throw new ValidationError(
+              `Claim: the path names projection ${show(variable(call, "name"))}, and the body names ${show(registration.name)}`
+            )
           }
-          checkProjectionEvents(call, registration.events)
+          checkMaySubscribe(call, registration.events)
         })
         return yield* unlessClosing(
           projections.claim(

@@ -95,7 +95,9 @@ export const projectionRoutes = (
     ),
     reading(callSpecs.projectionCatchupBatch, "Catchup", ({ items, timeoutMs = MAX_WAIT_MS }, call) =>
       items.length > BATCH
-        ? Effect.fail(new ValidationError(`Catchup takes at most ${BATCH} items, got ${items.length}`))
+        ? Effect.fail(
+            new ValidationError(`One request can wait for at most ${BATCH} projections, got ${items.length}`)
+          )
         : Effect.map(
             Effect.forEach(
               items,
@@ -109,8 +111,8 @@ export const projectionRoutes = (
             (results) => ({ results })
           )
     ),
-    reading(callSpecs.projectionWaitForEvent, "WaitForEvent", (asked, call) =>
-      waitForEvent(engine, asked, call, closing)
+    reading(callSpecs.projectionWaitForEvent, "WaitForEvent", (request, call) =>
+      waitForEvent(engine, request, call, closing)
     ),
     answering(callSpecs.projectionChanges, (call) =>
       Effect.gen(function* () {
@@ -151,7 +153,7 @@ export const projectionRoutes = (
   ]
 }
 
-/** The same calls over ConnectRPC: names in the body, and 64-bit integers as strings. */
+/** The same calls over ConnectRPC: the name of the projection is in the body, and 64-bit integers are strings. */
 const connectRoutes = (engine: EngineService, closing: Effect.Effect<void>): ReadonlyArray<Route> => {
   const apiOf = (call: Call): Api => engine.projections.client(call.environment)
 
@@ -179,7 +181,9 @@ const connectRoutes = (engine: EngineService, closing: Effect.Effect<void>): Rea
       ({ minSeq, name, timeoutMs = MAX_WAIT_MS }, call) =>
         catchup(apiOf(call), name, minSeq, timeoutMs, closing)
     ),
-    reading(service.waitForEvent, "WaitForEvent", (asked, call) => waitForEvent(engine, asked, call, closing))
+    reading(service.waitForEvent, "WaitForEvent", (request, call) =>
+      waitForEvent(engine, request, call, closing)
+    )
   ]
 }
 
@@ -237,7 +241,7 @@ const get = (api: Api, call: Call) =>
     }
   })
 
-/** The state of a partition in the form of its row. */
+/** The state of a partition, as the answers of the REST routes have it. */
 const stateRow = ({ lastEventId = "", lastEventTime = "", partition, ...result }: ProjectionStateResult) => ({
   ...result,
   // a state may be of any type
@@ -274,7 +278,10 @@ const asManager = <E>(
     const { errorMessage, failing: _, lastError: __, ...rest } = info
     return errorMessage === undefined
       ? rest
-      : { ...rest, message: `It has failed at an event; the error is shown to keys with "projection:read"` }
+      : {
+          ...rest,
+          message: `The projection has failed at an event; the error is shown to keys with "projection:read"`
+        }
   })
 
 const rebuildOf = (info: ProjectionStatusInfo) => ({
@@ -319,7 +326,7 @@ const catchup = (
     }
   })
 
-/** Whether everything up to `target` is projected, even if the last save is from before it. */
+/** Whether everything up to `target` is projected, even if the position of the last save is before `target`. */
 const isAt = (api: Api, name: string, target: number): Effect.Effect<boolean, IronflowError> =>
   Effect.match(api.waitForCatchup(name, { after: target, timeout: 0 }), {
     onSuccess: () => true,

@@ -1,8 +1,8 @@
 /**
  * The calls of legacy projection runners: `ProjectionService` of ConnectRPC, in JSON.
  *
- * There is no `StreamProjectionEvents`: its 404 makes a runner poll. The answer to a poll has the current
- * state, which the stream cannot have for partitions.
+ * There is no call `StreamProjectionEvents`: the answer 404 makes a runner poll. The answer to a poll has the current
+ * state, which the messages of that stream could not carry for a projection with partitions.
  */
 import * as Effect from "effect/Effect"
 import { object } from "../../Client/HttpCalls.ts"
@@ -30,7 +30,7 @@ export const projectionRunnerRoutes = (engine: EngineService): ReadonlyArray<Rou
       Effect.gen(function* () {
         const registration = yield* checked(() => {
           const registration = registrationOf(request)
-          checkProjectionEvents(call, registration.events)
+          checkMaySubscribe(call, registration.events)
           return registration
         })
         const { position, status } = yield* projections.register(call.environment, registration)
@@ -98,10 +98,7 @@ export const projectionRunnerRoutes = (engine: EngineService): ReadonlyArray<Rou
 /**
  * Throws `UnauthorizedError` when a policy denies the caller to subscribe to the events of the projection.
  */
-export const checkProjectionEvents = (
-  { caller, environment }: Call,
-  events: ReadonlyArray<unknown>
-): void => {
+export const checkMaySubscribe = ({ caller, environment }: Call, events: ReadonlyArray<unknown>): void => {
   // a value that is no string is refused by the route
   for (const event of events) {
     if (caller !== undefined && typeof event === "string") checkEvents(caller, environment, event)

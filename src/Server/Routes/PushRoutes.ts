@@ -9,6 +9,7 @@ import { boundTo, type Call, environmentOfRun, json, type Route, variable } from
 import { checked } from "../../CheckAsEffect.ts"
 import { answering, listing, replying } from "./CallRoute.ts"
 import { checkReport } from "../../Protocol/TurnReports.ts"
+import { show } from "../../Show.ts"
 
 /** Makes the routes. `closing` succeeds when the server is about to stop. Waiting calls then end. */
 export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>): ReadonlyArray<Route> => [
@@ -21,7 +22,7 @@ export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>):
         { jobId, runId: read.runId, ops: read.ops }
       ])
       const update = { ...read, ops: reports[0]?.ops ?? [] }
-      // a report is stored even if the client hangs up; a call that only waits ends then
+      // a report is stored even if the client hangs up; a call that only waits for notices ends when the client hangs up
       const updated = yield* update.ops.length > 0
         ? Effect.uninterruptible(engine.push.update(jobId, update, boundTo(call)))
         : Effect.raceFirst(
@@ -80,7 +81,9 @@ const readUpdate = ({ body }: Call, jobId: string): TurnUpdate => {
   const { late, logs, ops, pauses, runId, waitMs } = body
   checkReport({ jobId, runId, ops, ...(logs === undefined ? {} : { logs }) }, "Update")
   if (waitMs !== undefined && !(Number.isFinite(waitMs) && Number(waitMs) >= 0)) {
-    throw new ValidationError("Update: `waitMs` must be a number of milliseconds")
+    throw new ValidationError(
+      `Update: \`waitMs\` must be a number of milliseconds, at least 0, got ${show(waitMs)}`
+    )
   }
   if (pauses !== undefined && typeof pauses !== "boolean") {
     throw new ValidationError("Update: `pauses` must be true or false")

@@ -1,7 +1,6 @@
 /**
  * Finds misspelled members of requests, which would silently have no effect. Other programs may send members
- * that only later or other servers know. So a member is refused only if it resembles a known one, as clients
- * refuse options.
+ * that only later versions or other servers know. So an unknown member is refused only if it resembles a known one.
  */
 import { ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"

@@ -46,7 +46,7 @@ export const runRoutes = (
       ? Effect.succeed(withoutData(run))
       : Effect.map(withoutDenied(call, [run]), ([shown = run]) => shown)
 
-  /** Makes the route of a call about one run. Some clients name its id `id`, and some `runId`. */
+  /** Makes the route of a call about one run. Some clients send the id of the run as `id`, and some as `runId`. */
   const aboutRun = <A, B extends RunId>(
     spec: CallSpec<A, B>,
     what: string,
@@ -86,13 +86,13 @@ export const runRoutes = (
       )
       const shown = page.runs.filter(({ id }) => call.shows(id))
       const shownDamaged = damaged.filter(({ id }) => call.shows(id))
-      const left = page.runs.length - shown.length + (damaged.length - shownDamaged.length)
+      const hidden = page.runs.length - shown.length + (damaged.length - shownDamaged.length)
       const runs = yield* withoutDenied(call, shown)
       return {
         ...page,
         runs: runs.map(encodeRun),
         ...(shownDamaged.length === 0 ? {} : { damaged: shownDamaged }),
-        totalCount: page.totalCount - left
+        totalCount: page.totalCount - hidden
       }
     })
 
@@ -237,7 +237,7 @@ const withoutEvent = <A extends { readonly kind?: unknown; readonly output?: unk
 }
 
 /** What a caller sees of a run that it has started: no data when a policy denies the caller to read the run. */
-export const readable = ({ caller, environment }: Call, run: Run): Run =>
+export const readableRun = ({ caller, environment }: Call, run: Run): Run =>
   (caller?.isNotDenied("run:read", `run:${run.id}`, environment) ?? true) ? run : withoutData(run)
 
 const withoutData = ({ error: _, input: __, output: ___, ...rest }: Run): Run => rest

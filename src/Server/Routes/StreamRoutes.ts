@@ -83,15 +83,15 @@ export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
       streamsOf(call).getInfo(entityId)
     ),
     reading(callSpecs.listStreams, "ListStreams", (request, call) =>
-      shown(call, streamsOf(call).listStreams(nonZero(request)))
+      visibleStreams(call, streamsOf(call).listStreams(nonZero(request)))
     ),
     answering(callSpecs.restStreams, (call) =>
       Effect.flatMap(
         checked(() => readListQuery(Object.fromEntries(call.query))),
-        (query) => shown(call, streamsOf(call).listStreams(nonZero(query)))
+        (query) => visibleStreams(call, streamsOf(call).listStreams(nonZero(query)))
       )
     ),
-    // unlike the call for reading, this one requires that the stream exists
+    // unlike `ReadStream`, this call requires that the stream exists
     answering(callSpecs.restStreamHistory, (call) =>
       Effect.gen(function* () {
         const entityId = variable(call, "id")
@@ -135,7 +135,7 @@ const appending = <A>(
     append
   )
 
-/** Makes the check whether the caller, who may read the stream, may also have an event of it. */
+/** Makes a function that checks whether the caller, who may read the stream, may also read an event of the stream. */
 const readableIn = (
   streams: Raw<UntypedStreams>,
   entityId: string,
@@ -155,7 +155,7 @@ const readableIn = (
 }
 
 /** Leaves out the streams that the caller may not see. */
-const shown = <
+const visibleStreams = <
   A extends { readonly streams: ReadonlyArray<{ readonly entityId: string }>; readonly totalCount: number }
 >(
   call: Call,
