@@ -76,7 +76,7 @@ export class SnapshotNotFoundError extends NotFoundError {
   /** Id of the entity. */
   readonly entityId: string
   constructor(entityId: string) {
-    super(`There is no such snapshot of stream "${entityId}"`, {
+    super(`Stream "${entityId}" has no snapshot, or none at or before the requested version`, {
       code: "SNAPSHOT_NOT_FOUND",
       details: { entityId }
     })
@@ -107,7 +107,7 @@ export class RevisionConflictError extends IronflowError {
   readonly key: string
   /** The revision that the write expected; 0 for a key without a value. */
   readonly expected: number
-  /** The revision of the key; 0 when it has no value, `undefined` when the server does not say. */
+  /** The revision of the key; 0 when the key has no value, `undefined` when the server does not say. */
   readonly actual: number | undefined
   constructor(bucket: string, key: string, expected: number, actual?: number, options: CauseOption = {}) {
     super(
@@ -304,7 +304,7 @@ export class ProjectionBehindError extends TimeoutError {
   readonly target: number
   constructor(projection: string, position: number, target: number, timeoutMs: number, why: string) {
     super(
-      `Projection "${projection}" did not reach position ${target} of the log within ${showMs(timeoutMs)}: it is at position ${position}. ${why}`,
+      `Projection "${projection}" did not reach position ${target} of the log within ${showMs(timeoutMs)}: the projection is at position ${position}. ${why}`,
       timeoutMs,
       { code: "PROJECTION_BEHIND", details: { projection, position, target } }
     )

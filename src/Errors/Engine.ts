@@ -97,7 +97,7 @@ export class EndpointNotFoundError extends NotFoundError {
   /** The unknown URL or id. */
   readonly url: string
   constructor(url: string) {
-    super(`There is no endpoint "${url}" in this environment`, {
+    super(`There is no push endpoint "${url}" in this environment`, {
       code: "ENDPOINT_NOT_FOUND",
       details: { url }
     })

@@ -22,7 +22,7 @@ export class ValidationError extends IronflowError {
   }
 }
 
-/** Data does not fit the schema it was checked against. `validationErrors` lists the paths. */
+/** Data does not fit the schema against which it was checked. `validationErrors` lists the paths. */
 export class SchemaValidationError extends ValidationError {}
 
 /** Something is larger than the engine's limit. Nothing was stored, and the operation is not retried. */
@@ -61,7 +61,7 @@ export class LimitExceededError extends ValidationError {
   }
 }
 
-/** What the operation is about is in a state that does not allow the operation. */
+/** The object of the operation, such as a run or an entity stream, is in a state that does not allow the operation. */
 export class InvalidStateError extends IronflowError {
   declare readonly _tag: "InvalidStateError"
   constructor(message: string, options: Facts = {}) {

@@ -8,7 +8,7 @@ import {
   type ProjectionLease,
   type ProjectionLogEvent
 } from "../Protocol/ProjectionOwners.ts"
-import { Failed, type ProjectionHandler } from "./ProjectionHandler.ts"
+import { EventFailure, type ProjectionHandler } from "./ProjectionHandler.ts"
 import { GLOBAL_PARTITION } from "./Partition.ts"
 import { eventTracing } from "./EventTracing.ts"
 import type { Interruption, Progress, RunnerError } from "./Progress.ts"
@@ -68,10 +68,10 @@ export class Fold {
       // after a failure in the middle of the batch, the events before it are saved, and are not folded again
       const events = batch.filter(({ position }) => position > this.#progress.position)
       const decoded: Array<ProjectionEvent | undefined> = []
-      const partitions: Array<string | Failed> = []
+      const partitions: Array<string | EventFailure> = []
       const clock = yield* Clock.Clock
       const slice = makeSlice(clock)
-      const traced = eventTracing(
+      const traceHandling = eventTracing(
         yield* Effect.context<never>(),
         clock,
         this.#options.projectionHandler.registration.name
@@ -94,16 +94,16 @@ export class Fold {
         const attempt = this.#progress.attemptFor(event)
         const folded =
           typeof partition === "string"
-            ? traced(event, attempt, () => states.fold(partition, event, attempt, decoded[i]))
+            ? traceHandling(event, attempt, () => states.fold(partition, event, attempt, decoded[i]))
             : partition
-        const failed = Effect.isEffect(folded) ? yield* folded : folded
+        const failure = Effect.isEffect(folded) ? yield* folded : folded
         // the next attempt decodes the event again, since the handler may have changed the decoded one
         decoded[i] = undefined
-        if (failed === undefined) {
+        if (failure === undefined) {
           i++
           continue
         }
-        const letter = this.#progress.deadLetterOf(event, attempt, failed.error)
+        const letter = this.#progress.deadLetterOf(event, attempt, failure.error)
         if (letter !== undefined) {
           deadLetters.push(letter)
           if (typeof partition === "string") states.skip(partition, event)
@@ -115,7 +115,7 @@ export class Fold {
         const interruption = yield* this.#progress.tryLater(
           event,
           attempt,
-          failed.error,
+          failure.error,
           before.states,
           deadLetters,
           events[i - 1]?.position
@@ -157,7 +157,10 @@ export class Fold {
    * The partition of an event. If the event had to be decoded for this, the decoded event is passed to `handOver`,
    * unless the user's `partitionKey` function has received that object, and may have changed it.
    */
-  partitionOf(event: ProjectionLogEvent, handOver?: (decoded: ProjectionEvent) => void): string | Failed {
+  partitionOf(
+    event: ProjectionLogEvent,
+    handOver?: (decoded: ProjectionEvent) => void
+  ): string | EventFailure {
     const { projectionHandler } = this.#options
     const { partitionKey } = projectionHandler.registration
     if (partitionKey === undefined) return GLOBAL_PARTITION
@@ -166,7 +169,7 @@ export class Fold {
       if (partitionKey !== PARTITION_FUNCTION) handOver?.(decoded)
       return projectionHandler.partition(decoded)
     } catch (error) {
-      return new Failed(error)
+      return new EventFailure(error)
     }
   }
 
@@ -174,7 +177,7 @@ export class Fold {
    * Reads the states of those partitions that are not in memory. Returns whether the projection still belongs to this
    * worker.
    */
-  readStates(partitions: ReadonlyArray<string | Failed>): Effect.Effect<boolean, RunnerError> {
+  readStates(partitions: ReadonlyArray<string | EventFailure>): Effect.Effect<boolean, RunnerError> {
     return Effect.gen({ self: this }, function* () {
       const missing = this.#options.states.missing(
         partitions.filter((partition) => typeof partition === "string")
@@ -196,8 +199,8 @@ export class Fold {
    * now fails for an event that it has folded before: then there is no state to save.
    */
   changed() {
-    return Effect.flatMap(this.#options.states.prepare, (failed) =>
-      failed === undefined ? Effect.sync(() => this.#options.states.changed()) : Effect.die(failed.error)
+    return Effect.flatMap(this.#options.states.prepare, (failure) =>
+      failure === undefined ? Effect.sync(() => this.#options.states.changed()) : Effect.die(failure.error)
     )
   }
 }

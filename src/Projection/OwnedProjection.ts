@@ -1,6 +1,6 @@
 /**
- * What a worker does while a projection belongs to it: it reads and processes batches, and renews its lease
- * while a batch takes long.
+ * What a worker does while a projection belongs to it: it reads and processes batches of events, and renews its lease
+ * on the projection while a batch takes long.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -14,7 +14,7 @@ import type {
   ProjectionLogEvent
 } from "../Protocol/ProjectionOwners.ts"
 import { Fold, MAX_STATES } from "./Fold.ts"
-import type { Failed, ProjectionHandler } from "./ProjectionHandler.ts"
+import type { EventFailure, ProjectionHandler } from "./ProjectionHandler.ts"
 import { eventTracing } from "./EventTracing.ts"
 import { type Interruption, Progress, type RunnerError } from "./Progress.ts"
 import { type AnyProjection, maxBatchSize, maxReadEvents } from "./Projection.ts"
@@ -131,7 +131,7 @@ export class OwnedProjection {
         if (!held) return
         if ((yield* now) - this.#heldSince > (leaseMs * 5) / 6) {
           return logger.warn(
-            `This worker no longer runs projection "${this.#name}": the engine could not be reached before the lease on the projection ended. It claims the projection again when the engine answers`
+            `This worker no longer runs projection "${this.#name}": the engine could not be reached before the lease on the projection ended. The worker claims the projection again when the engine answers`
           )
         }
       }
@@ -162,7 +162,7 @@ export class OwnedProjection {
   ): Effect.Effect<Interruption | undefined, RunnerError> {
     return Effect.gen({ self: this }, function* () {
       const { projectionHandler } = this.#options
-      const traced = eventTracing(
+      const traceHandling = eventTracing(
         yield* Effect.context<never>(),
         yield* Clock.Clock,
         projectionHandler.registration.name
@@ -171,15 +171,15 @@ export class OwnedProjection {
       for (let i = 0; i < events.length;) {
         const event = events[i]!
         const attempt = this.#progress.attemptFor(event)
-        const called = traced(event, attempt, () =>
+        const called = traceHandling(event, attempt, () =>
           projectionHandler.call(event, { attempt, signal: this.#aborted.signal })
         )
-        const failed = Effect.isEffect(called) ? yield* called : called
-        if (failed === undefined) {
+        const failure = Effect.isEffect(called) ? yield* called : called
+        if (failure === undefined) {
           i++
           continue
         }
-        const letter = this.#progress.deadLetterOf(event, attempt, failed.error)
+        const letter = this.#progress.deadLetterOf(event, attempt, failure.error)
         if (letter !== undefined) {
           deadLetters.push(letter)
           i++
@@ -188,7 +188,7 @@ export class OwnedProjection {
         const interruption = yield* this.#progress.tryLater(
           event,
           attempt,
-          failed.error,
+          failure.error,
           [],
           deadLetters,
           events[i - 1]?.position
@@ -208,29 +208,29 @@ export class OwnedProjection {
       const states = this.#states
       states.careful = true
       for (const event of events) {
-        let failed: Failed | undefined
+        let failure: EventFailure | undefined
         if (isManaged) {
           const partition = this.#fold.partitionOf(event)
           if (!(yield* this.#fold.readStates([partition]))) return "lost"
           const folded = typeof partition === "string" ? states.fold(partition, event, 1) : partition
-          failed = Effect.isEffect(folded) ? yield* folded : folded
+          failure = Effect.isEffect(folded) ? yield* folded : folded
         } else {
-          failed = yield* projectionHandler.call(event, { attempt: 1, signal: this.#aborted.signal })
+          failure = yield* projectionHandler.call(event, { attempt: 1, signal: this.#aborted.signal })
         }
-        if (failed !== undefined) {
+        if (failure !== undefined) {
           logger.error(
-            `Projection "${this.#name}" failed again for the dead letter at position ${event.position}: ${toError(failed.error).message}`
+            `Projection "${this.#name}" failed again for the dead letter at position ${event.position}: ${toError(failure.error).message}`
           )
         }
-        const changed = isManaged && failed === undefined ? yield* this.#fold.changed() : undefined
+        const changed = isManaged && failure === undefined ? yield* this.#fold.changed() : undefined
         const interruption = yield* this.#progress.save({
           to: this.#progress.position,
           states: changed?.states ?? [],
           deadLetters:
-            failed === undefined
+            failure === undefined
               ? []
-              : [{ position: event.position, error: serializeError(failed.error), attempts: 1 }],
-          resolved: failed === undefined ? [event.position] : []
+              : [{ position: event.position, error: serializeError(failure.error), attempts: 1 }],
+          resolved: failure === undefined ? [event.position] : []
         })
         if (interruption !== undefined) return interruption
       }

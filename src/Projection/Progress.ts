@@ -38,7 +38,7 @@ export const LONGEST_RECONNECT_MS = 5000
 /** Errors that stop a runner. */
 export type RunnerError = ConnectionError | ValidationError | AccessError
 
-/** Why a runner no longer processes: it was stopped, or another worker owns the projection. */
+/** Why a runner processes no more events: it was stopped (`stop`), or another worker owns the projection (`lost`). */
 export type Interruption = "stop" | "lost"
 
 /** An event that has failed, and how often. */
@@ -137,7 +137,7 @@ export class Progress {
       const saved = yield* this.#send(save, 1)
       if (saved._tag === "Refused") {
         logger.warn(
-          `Projection "${this.#name}": its progress was not saved, because ${saved.reason}. The worker that owns the projection handles these events`
+          `The progress of projection "${this.#name}" was not saved, because ${saved.reason}. The worker that owns the projection handles these events`
         )
         return "lost"
       }

@@ -64,7 +64,7 @@ export interface ProjectionContext {
   readonly partition: string
   /** The number of this attempt at the event, from 1. */
   readonly attempt: number
-  /** A logger that adds the projection's fields to each line. */
+  /** The logger of the worker. */
   readonly logger: Logger
   /** Aborts when the worker stops, or loses the projection to another worker. */
   readonly signal: AbortSignal
@@ -78,7 +78,7 @@ export type ManagedProjectionHandler<S, E = any> = (
   ctx: ProjectionContext
 ) => S
 
-/** Called for every event, at least once, in order. */
+/** Handles an event. It is called for every event of the projection, at least once, in order. */
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export type ExternalProjectionHandler<E = any> = (
   event: ProjectionEvent<E>,
@@ -189,7 +189,7 @@ export interface ResolvedProjectionConfig {
   readonly name: string
   /** Names and patterns of the events that it follows. */
   readonly events: ReadonlyArray<string>
-  /** Whether the projection has a state. */
+  /** Whether the projection has a state (`managed`) or performs effects (`external`). */
   readonly mode: ProjectionMode
   /** Makes the state before the first event. */
   readonly initialState?: () => unknown
@@ -245,7 +245,7 @@ export function createProjection(config: GivenConfig): IronflowProjection {
   }
 }
 
-/** A configuration of either kind and API, before it is checked. */
+/** The configuration of a managed or external projection, in either API, before it is checked. */
 interface GivenConfig extends Omit<CommonConfig, "events"> {
   readonly events: ReadonlyArray<EventSource>
   // oxlint-disable-next-line typescript/no-explicit-any -- of the one kind or the other
@@ -256,7 +256,7 @@ interface GivenConfig extends Omit<CommonConfig, "events"> {
 // The Effect API
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Data of the events of the sources; `any` when one of them is not a definition. */
+/** Data of the events of the sources; `any` when a source is not a definition. */
 export type SourceData<Sources extends ReadonlyArray<EventSource>> = SourceEvents<Sources>["data"]
 
 /** The configuration of a managed projection whose handler may be an Effect. */
@@ -308,7 +308,7 @@ export interface ExternalEffectConfig<
   readonly handler: (event: SourceEvents<Sources>, ctx: ProjectionContext) => Effect.Effect<unknown, E, R>
 }
 
-/** A projection whose handler is an Effect: `S` is its state, `E` the type of its failures, `R` its requirements. */
+/** A projection that {@link make} defined. `S` is its state, `E` the failures and `R` the requirements of its handler. */
 // oxlint-disable-next-line typescript/no-explicit-any -- lists of projections hold those of every type
 export interface EffectProjection<S = any, E = any, R = any> {
   /** The configuration given to `make`, with its defaults. */

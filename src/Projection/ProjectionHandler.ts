@@ -1,6 +1,6 @@
 /**
  * Passes one event through the handler of a projection: decodes, upcasts and validates the event, and calls
- * the handler. Every failure becomes a value.
+ * the handler. The failures of Effects become values; the functions that return no Effect throw.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -25,7 +25,7 @@ import {
 } from "./Projection.ts"
 
 /** Holds the error that the handling of an event threw, rejected with or failed with. */
-export class Failed {
+export class EventFailure {
   readonly error: unknown
   constructor(error: unknown) {
     this.error = error
@@ -63,12 +63,12 @@ export interface ProjectionHandler {
     state: unknown,
     event: ProjectionEvent,
     context: CallContext
-  ) => unknown | Effect.Effect<unknown | Failed>
+  ) => unknown | Effect.Effect<unknown | EventFailure>
   /** Calls the handler of an external projection, and waits for its end. Succeeds with the failure, if there is one. */
   readonly call: (
     event: ProjectionLogEvent,
     context: Omit<CallContext, "partition">
-  ) => Effect.Effect<Failed | undefined>
+  ) => Effect.Effect<EventFailure | undefined>
 }
 
 export interface CallContext {
@@ -89,7 +89,7 @@ export const makeProjectionHandler = ({
   const schemas = new Map(definitions.map((definition) => [definition.name, definition.schema]))
 
   const iso = makeIso()
-  // one object, which all events share
+  // all events share this object
   const projectionInfo = Object.freeze({ name, version: VERSION })
 
   const decode = (event: ProjectionLogEvent): ProjectionEvent => {
@@ -163,12 +163,14 @@ export const makeProjectionHandler = ({
             decoded,
             contextOf(decoded, { ...context, partition: GLOBAL_PARTITION })
           )
-          if (Effect.isEffect(called)) return asFailed(failuresAsValues(called))
+          if (Effect.isEffect(called)) return asEventFailure(failuresAsValues(called))
           return called instanceof Promise
-            ? asFailed(failuresAsValues(Effect.tryPromise({ try: () => called, catch: (error) => error })))
+            ? asEventFailure(
+                failuresAsValues(Effect.tryPromise({ try: () => called, catch: (error) => error }))
+              )
             : Effect.succeed(undefined)
         } catch (error) {
-          return Effect.succeed(new Failed(error))
+          return Effect.succeed(new EventFailure(error))
         }
       })
   }
@@ -199,16 +201,18 @@ const makeIso = (): ((time: number) => string) => {
  */
 const failuresAsValues = (
   effect: Effect.Effect<unknown, unknown, unknown>
-): Effect.Effect<unknown | Failed> =>
+): Effect.Effect<unknown | EventFailure> =>
   Effect.flatMap(
     Effect.exit(effect as Effect.Effect<unknown, unknown>),
-    (exit): Effect.Effect<unknown | Failed> =>
+    (exit): Effect.Effect<unknown | EventFailure> =>
       Exit.isSuccess(exit)
         ? Effect.succeed(exit.value)
         : Cause.hasInterruptsOnly(exit.cause)
           ? Effect.interrupt
-          : Effect.succeed(new Failed(Cause.squash(exit.cause)))
+          : Effect.succeed(new EventFailure(Cause.squash(exit.cause)))
   )
 
-const asFailed = (self: Effect.Effect<unknown | Failed>): Effect.Effect<Failed | undefined> =>
-  Effect.map(self, (result) => (result instanceof Failed ? result : undefined))
+const asEventFailure = (
+  self: Effect.Effect<unknown | EventFailure>
+): Effect.Effect<EventFailure | undefined> =>
+  Effect.map(self, (result) => (result instanceof EventFailure ? result : undefined))

@@ -11,11 +11,11 @@ import { ValidationError } from "../Errors.ts"
 import { byteLength, encodeJson } from "../Json.ts"
 import { checkSize, projectionStateBytes } from "../Limits.ts"
 import type { NewPartitionState, PartitionState, ProjectionLogEvent } from "../Protocol/ProjectionOwners.ts"
-import { type CallContext, Failed, type ProjectionHandler } from "./ProjectionHandler.ts"
+import { type CallContext, EventFailure, type ProjectionHandler } from "./ProjectionHandler.ts"
 import type { ProjectionEvent } from "./Projection.ts"
 
 /** Maximum number of partitions whose states are kept in memory between batches. */
-const REMEMBERED = 1000
+const MAX_REMEMBERED = 1000
 
 interface LoadedState {
   readonly partition: string
@@ -82,18 +82,18 @@ export class States {
     event: ProjectionLogEvent,
     attempt: number,
     decoded?: ProjectionEvent
-  ): Effect.Effect<Failed | undefined> | Failed | undefined {
+  ): Effect.Effect<EventFailure | undefined> | EventFailure | undefined {
     const loaded = this.#of(partition)
     const context = { attempt, partition, signal: this.#signal }
     const applied = this.#apply(loaded, event, context, decoded)
-    const settle = (failed: Failed | undefined): Failed | undefined => {
-      if (failed === undefined) {
+    const settle = (failure: EventFailure | undefined): EventFailure | undefined => {
+      if (failure === undefined) {
         loaded.folded.push(event)
         loaded.last = event
       } else {
         loaded.isFresh = false
       }
-      return failed
+      return failure
     }
     return Effect.isEffect(applied) ? Effect.map(applied, settle) : settle(applied)
   }
@@ -104,14 +104,14 @@ export class States {
   }
 
   /** Folds again each partition whose state a failed handler may have changed. Runs before {@link changed}. */
-  readonly prepare: Effect.Effect<Failed | undefined> = Effect.suspend(() => {
+  readonly prepare: Effect.Effect<EventFailure | undefined> = Effect.suspend(() => {
     const stale = [...this.#loaded.values()].filter(({ isFresh, last }) => last !== undefined && !isFresh)
     return Effect.reduce(
       stale,
-      () => undefined as Failed | undefined,
-      (failed, loaded) => {
+      () => undefined as EventFailure | undefined,
+      (failure, loaded) => {
         const restored =
-          failed ?? this.#restore(loaded, { attempt: 1, partition: loaded.partition, signal: this.#signal })
+          failure ?? this.#restore(loaded, { attempt: 1, partition: loaded.partition, signal: this.#signal })
         return Effect.isEffect(restored) ? restored : Effect.succeed(restored)
       }
     )
@@ -151,7 +151,7 @@ export class States {
       loaded.last = undefined
     }
     for (const partition of this.#loaded.keys()) {
-      if (this.#loaded.size <= REMEMBERED) break
+      if (this.#loaded.size <= MAX_REMEMBERED) break
       this.#loaded.delete(partition)
       if (this.#latest?.partition === partition) this.#latest = undefined
     }
@@ -171,7 +171,7 @@ export class States {
     const loaded = this.#latest?.partition === partition ? this.#latest : this.#loaded.get(partition)
     if (loaded === undefined) throw new Error(`the state of partition "${partition}" was not read`)
     if (loaded !== this.#latest) {
-      // moves it to the end of the map: the first ones are forgotten first
+      // moves the partition to the end of the map: the partitions at its start are forgotten first
       this.#loaded.delete(partition)
       this.#loaded.set(partition, loaded)
       this.#latest = loaded
@@ -184,12 +184,12 @@ export class States {
     event: ProjectionLogEvent,
     context: CallContext,
     decoded: ProjectionEvent | undefined
-  ): Effect.Effect<Failed | undefined> | Failed | undefined {
+  ): Effect.Effect<EventFailure | undefined> | EventFailure | undefined {
     if (!loaded.isFresh) {
       const restored = this.#restore(loaded, context)
       if (Effect.isEffect(restored)) {
-        return Effect.flatMap(restored, (failed) => {
-          const applied = failed ?? this.#applyOne(loaded, event, context, decoded)
+        return Effect.flatMap(restored, (failure) => {
+          const applied = failure ?? this.#applyOne(loaded, event, context, decoded)
           return Effect.isEffect(applied) ? applied : Effect.succeed(applied)
         })
       }
@@ -202,20 +202,20 @@ export class States {
   #restore(
     loaded: LoadedState,
     context: CallContext
-  ): Effect.Effect<Failed | undefined> | Failed | undefined {
+  ): Effect.Effect<EventFailure | undefined> | EventFailure | undefined {
     try {
       loaded.value = loaded.base === undefined ? this.#firstState() : JSON.parse(loaded.base)
     } catch (error) {
-      return new Failed(error)
+      return new EventFailure(error)
     }
     loaded.isFresh = true
     const { folded } = loaded
-    const foldFrom = (i: number): Effect.Effect<Failed | undefined> | Failed | undefined => {
+    const foldFrom = (i: number): Effect.Effect<EventFailure | undefined> | EventFailure | undefined => {
       for (let at = i; at < folded.length; at++) {
         const applied = this.#applyOne(loaded, folded[at]!, context)
         if (Effect.isEffect(applied)) {
-          return Effect.flatMap(applied, (failed) => {
-            const rest = failed ?? foldFrom(at + 1)
+          return Effect.flatMap(applied, (failure) => {
+            const rest = failure ?? foldFrom(at + 1)
             return Effect.isEffect(rest) ? rest : Effect.succeed(rest)
           })
         }
@@ -236,30 +236,30 @@ export class States {
     event: ProjectionLogEvent,
     context: CallContext,
     decoded = this.#decode(event)
-  ): Effect.Effect<Failed | undefined> | Failed | undefined {
-    if (decoded instanceof Failed) return decoded
+  ): Effect.Effect<EventFailure | undefined> | EventFailure | undefined {
+    if (decoded instanceof EventFailure) return decoded
     try {
       const next = this.#projectionHandler.reduce(loaded.value, decoded, context)
       return Effect.isEffect(next)
-        ? Effect.map(next as Effect.Effect<unknown | Failed>, (result) => this.#accept(loaded, result))
+        ? Effect.map(next as Effect.Effect<unknown | EventFailure>, (result) => this.#accept(loaded, result))
         : this.#accept(loaded, next)
     } catch (error) {
-      return new Failed(error)
+      return new EventFailure(error)
     }
   }
 
-  #decode(event: ProjectionLogEvent): ProjectionEvent | Failed {
+  #decode(event: ProjectionLogEvent): ProjectionEvent | EventFailure {
     try {
       return this.#projectionHandler.decode(event)
     } catch (error) {
-      return new Failed(error)
+      return new EventFailure(error)
     }
   }
 
-  #accept(loaded: LoadedState, next: unknown): Failed | undefined {
-    if (next instanceof Failed) return next
+  #accept(loaded: LoadedState, next: unknown): EventFailure | undefined {
+    if (next instanceof EventFailure) return next
     if (next === undefined) {
-      return new Failed(
+      return new EventFailure(
         new ValidationError(
           `Projection "${this.#name}": the handler returned undefined. Return the next state`
         )
@@ -273,7 +273,7 @@ export class States {
       loaded.value = JSON.parse(encodeState(this.#name, next))
       return undefined
     } catch (error) {
-      return new Failed(error)
+      return new EventFailure(error)
     }
   }
 
@@ -289,7 +289,7 @@ export class States {
   }
 }
 
-/** The state as JSON text. Throws `ValidationError` when it cannot be stored. */
+/** The state as JSON text. Throws `ValidationError` when the state cannot be stored. */
 export const encodeState = (name: string, state: unknown): string => {
   const what = `State of projection "${name}"`
   const text = encodeJson(state, what)

@@ -31,7 +31,7 @@ export interface ServeResponse {
 
 export const bodyConsumed = (likely: string): IronflowError =>
   new BodyError(
-    `The body of the request was already read, probably by ${likely}. The signature covers its raw bytes, which are gone. ` +
+    `The body of the request was already read, probably by ${likely}. The signature covers the raw bytes of the body, which are gone. ` +
       "Mount the handler before the parser, or let the parser keep the raw body",
     { code: "BODY_CONSUMED", status: 500 }
   )

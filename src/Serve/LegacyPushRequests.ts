@@ -70,7 +70,7 @@ export const readPushRequest = (body: unknown): PushRequest => {
   return body as PushRequest
 }
 
-/** Makes a job of the request. `jobId` must be different for each request. Throws `ValidationError`. */
+/** Makes a job of the request. `jobId` must be different for each request. Throws `ValidationError` for an invalid job. */
 export const jobOf = (request: PushRequest, jobId: string, environment: string, nowMs: number): LegacyJob => {
   const steps = request.steps ?? []
   const job = readJob(
@@ -112,7 +112,7 @@ const resultsOfStep = ({ error = "", id, name, output, status }: CompletedStep):
       })
     )
   }
-  // a step whose own code failed runs again
+  // a step whose code has failed runs again
   return []
 }
 

@@ -49,7 +49,7 @@ export interface HandlerOptions {
   readonly turnBudget?: Duration | undefined
   /** The largest request body in bytes; 16 MiB by default. For webhooks it is at most 1 MiB. */
   readonly maxBodyBytes?: number | undefined
-  /** How long `verify` and `transform` of a webhook may take together; `"10s"` by default. */
+  /** How long `challenge`, `verify`, `parse` and `transform` of a webhook may take together; `"10s"` by default. */
   readonly webhookTimeout?: Duration | undefined
 }
 
@@ -99,7 +99,7 @@ const serveKeys = {
 export interface ResolvedServeOptions {
   readonly functions: ReadonlyMap<string, AnyFunction>
   readonly webhooks: ReadonlyMap<string, IronflowWebhook>
-  /** The keys of which one must have signed a request; `undefined` when requests are not verified. */
+  /** The signing keys. One of them must have signed a request; `undefined` when requests are not verified. */
   readonly keys: ReadonlyArray<string> | undefined
   readonly maxRequestAgeMs: number
   readonly logger: Logger

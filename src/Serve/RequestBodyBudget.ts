@@ -12,7 +12,7 @@ const MAX_TOTAL_BYTES = 64 * 1024 * 1024
 const SMALL_BYTES = 64 * 1024
 
 /** A body that is arriving. */
-export interface Arriving {
+export interface ArrivingBody {
   /**
    * Reserves memory for the `size` bytes that have arrived so far. Throws `UnavailableError` when none is left, and
    * after `end`.
@@ -31,7 +31,7 @@ export class RequestBodyBudget {
     this.#maxBytes = Math.max(MAX_TOTAL_BYTES, maxBodyBytes)
   }
 
-  begin(): Arriving {
+  begin(): ArrivingBody {
     let held = 0
     let isOver = false
     return {

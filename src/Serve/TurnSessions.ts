@@ -31,7 +31,7 @@ export interface PushedTurn {
   readonly report: WorkerSession["report"]
   /** Whether only a later turn will know the outcome of the op, as `TurnHost.defers` says. */
   readonly defers: (op: TurnOp) => boolean
-  /** The response of the turn. `undefined` while the turn has not ended, or when it ended without a response. */
+  /** The response of the turn when it has ended; `undefined` when it ended without a response. */
   readonly response: () => TurnResponse | PushResponse | undefined
   /** Passes the notices for the turn to `notice`, until the Effect is interrupted. */
   readonly watch?: (
@@ -42,7 +42,7 @@ export interface PushedTurn {
   readonly late: (stepName: string) => Effect.Effect<void, ConnectionError>
 }
 
-/** Whether the outcome of the op is in the engine's answer to it. */
+/** Whether the engine's answer to the op has the outcome of the op. */
 const hasAnswer = ({ _tag }: TurnOp): boolean =>
   _tag === "Publish" || _tag === "InvokeAsync" || _tag === "Transact"
 

@@ -14,7 +14,7 @@ import { isSuccess } from "../Worker/ServerLink.ts"
 import type { ServeRequest, ServeResponse } from "./Http.ts"
 import { readPayload } from "./WebhookPayload.ts"
 
-/** The largest body of a webhook request, in bytes: a larger one would not fit in an event. */
+/** The largest body of a webhook request, in bytes: a larger body would not fit in an event. */
 export const webhookBytes = eventBytes
 
 /** The HTTP methods that a webhook accepts. All but `POST` are only for the webhook's `challenge`. */
@@ -82,7 +82,7 @@ export const receive = (
       if (method === "GET" || method === "HEAD") {
         return yield* Effect.fail(
           failure(
-            `${what} takes POST: its \`challenge\` does not answer this request`,
+            `${what} takes POST, and a ${method} request only if its \`challenge\` answers the request`,
             "METHOD_NOT_ALLOWED",
             405
           )

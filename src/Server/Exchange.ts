@@ -10,7 +10,7 @@ import { TRACEPARENT } from "../Trace.ts"
 import type { IncomingRequest } from "./RequestHandler.ts"
 import { type BodyBudget, readBytes, readJson } from "./Http/Body.ts"
 import type { Reply } from "./Http/Route.ts"
-import { type Unread, UNREAD_MS } from "./Http/UnreadResponses.ts"
+import { type UnreadMemory, UNREAD_MS } from "./Http/UnreadResponses.ts"
 import { cutConnection } from "./NodeServer.ts"
 
 /** An HTTP/1.1 request; or an HTTP/2 request, with its stream. */
@@ -101,7 +101,7 @@ export const bytesOf = ({ bytes, text = "" }: Reply): number =>
 
 /** Limits how long a client may take to read a response, and counts the response in the memory of unread responses. */
 export const whileUnread = (
-  unread: Unread,
+  unread: UnreadMemory,
   { complete, socket, stream }: HttpRequest,
   response: Http.ServerResponse,
   length: number

@@ -27,7 +27,7 @@ import { type AccessCheck, checkCall, checkBodyAccess, type Visitor } from "./Ht
 import { type Call, json, type Reply, type Route } from "./Http/Route.ts"
 import { Routes } from "./Http/Router.ts"
 import { acceptsCached, ResponseCache } from "./Http/ResponseCache.ts"
-import { Waiting } from "./Http/WaitingCalls.ts"
+import { WaitingCalls } from "./Http/WaitingCalls.ts"
 import type { ResolvedOptions } from "./ServerOptions.ts"
 
 /** A request, whatever its transport. */
@@ -49,7 +49,7 @@ export interface IncomingRequest {
 }
 
 interface RequestHandler {
-  /** Answers every request, also with failures. Interrupted when the client hangs up. */
+  /** Answers every request: a failure becomes a reply too. The Effect is interrupted when the client hangs up. */
   readonly answer: (incoming: IncomingRequest) => Effect.Effect<Reply>
   readonly refuse: (url: string, error: IronflowError) => Reply
 }
@@ -64,7 +64,7 @@ export const makeRequestHandler = (
   now: () => number
 ): RequestHandler => {
   const routes = new Routes(all)
-  const waiting = new Waiting()
+  const waiting = new WaitingCalls()
   const shared = new ResponseCache(now)
   const client = { maxBytes: options.maxBodyBytes, timeoutMs: options.bodyTimeoutMs }
   const worker = {

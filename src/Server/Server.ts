@@ -45,7 +45,7 @@ import { parseJson } from "./Http/Body.ts"
 import { AccessCheck, isLoopback } from "./Http/AccessCheck.ts"
 import { BothVersions } from "./Http/Http2.ts"
 import { Pipelines } from "./Http/Pipeline.ts"
-import { tooManyUnread, Unread } from "./Http/UnreadResponses.ts"
+import { tooManyUnread, UnreadMemory } from "./Http/UnreadResponses.ts"
 import { ConsoleFolder, readConsole } from "./Http/ConsoleFiles.ts"
 import { createServer, listenError, watchIdle } from "./NodeServer.ts"
 import * as Metrics from "./Metrics.ts"
@@ -112,7 +112,7 @@ export const make = (
     const resolved = yield* validated(() => resolveOptions(options))
     const problem = runtimeProblem(
       "an engine that listens",
-      "Run it on Node.js, and whatever talks to it where you like; an engine inside the process, without `listen`, runs on Bun too"
+      "Run the engine on Node.js; its clients and workers may run elsewhere. An engine inside the process, without `listen`, runs on Bun too"
     )
     if (problem !== undefined)
       return yield* Effect.fail(new NodeVersionError(problem, { code: "NODE_NEEDED" }))
@@ -134,7 +134,7 @@ export const make = (
     const drain = Effect.sync(() => void (draining = true))
     const after = yield* Alarm.makeScheduleTimeout
     const inputBudget = new InputBudget(clock, after)
-    const unread = new Unread(clock)
+    const unread = new UnreadMemory(clock)
     const closingListeners = new Set<() => void>()
     const onClosing = (listener: () => void): (() => void) => {
       closingListeners.add(listener)
@@ -257,10 +257,10 @@ export const make = (
       })
     )
     yield* listening.serve(
-      Effect.flatMap(HttpServerRequest, (asked) => {
+      Effect.flatMap(HttpServerRequest, (serverRequest) => {
         // an HTTP/2 request has all properties of an HTTP/1.1 request that are used here
-        const request = NodeHttpServerRequest.toIncomingMessage(asked) as HttpRequest
-        const response = NodeHttpServerRequest.toServerResponse(asked) as Http.ServerResponse
+        const request = NodeHttpServerRequest.toIncomingMessage(serverRequest) as HttpRequest
+        const response = NodeHttpServerRequest.toServerResponse(serverRequest) as Http.ServerResponse
         // a call is interrupted when its client hangs up, and a call that must not stop halfway is
         // uninterruptible
         return Effect.map(

@@ -34,7 +34,7 @@ import type { Visitor } from "../Http/AccessCheck.ts"
 import type { PendingInput, InputBudget } from "../../Engine/InputBudget.ts"
 import { checked } from "../../CheckAsEffect.ts"
 import { TurnStream } from "../Workers/TurnStream.ts"
-import type { SendBuffer, Unread } from "../Http/UnreadResponses.ts"
+import type { SendBuffer, UnreadMemory } from "../Http/UnreadResponses.ts"
 import type { RemoteWorkers } from "../../Engine/Workers/RemoteWorkers.ts"
 import { endOfStream, Envelopes, envelope } from "./Envelopes.ts"
 import { LegacyStream } from "./LegacyStream.ts"
@@ -45,7 +45,7 @@ export interface ConnectServerOptions {
   /** The largest message of a worker, in bytes. */
   readonly maxMessageBytes: number
   readonly inputBudget: InputBudget
-  readonly unread: Unread
+  readonly unread: UnreadMemory
   /** Runs an effect in the background, for the lifetime of the server. */
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
 }
@@ -123,7 +123,7 @@ class ConnectStream {
   /** Messages that arrived before the registration was answered. */
   #earlyMessages: Array<Data> = []
   #calls = 0
-  /** Why reading is paused. */
+  /** Why nothing is read from the worker: too many calls run, or there is no memory for its message. */
   readonly #holds = new Set<"calls" | "room">()
   #ended = false
   #goingAway = false

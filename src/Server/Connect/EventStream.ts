@@ -19,7 +19,7 @@ import { checkShape } from "../../JsonLimits.ts"
 import { defectResponse, type FailureResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import { MAX_BUFFER, MAX_FRAME, type Wire, type WSServerMessage } from "../../Protocol/Subscriptions.ts"
 import type { Reply } from "../Http/Route.ts"
-import type { Unread } from "../Http/UnreadResponses.ts"
+import type { UnreadMemory } from "../Http/UnreadResponses.ts"
 import type { WireFormat } from "../../Engine/PubSub/Connection.ts"
 import { wholeEvent } from "../../Engine/PubSub/Feed.ts"
 import { endOfStream, envelope, Envelopes } from "./Envelopes.ts"
@@ -85,7 +85,7 @@ export const endedStream = ({ body }: FailureResponse): Reply => ({
 })
 
 /**
- * Sends the head of the response before there is an event. Has TCP find out when a client is silently gone.
+ * Sends the head of the response before there is an event. Makes TCP notice when the client has silently gone.
  */
 export const beginStream = ({ socket }: IncomingMessage, response: ServerResponse): void => {
   // a stream that is piped into the response adds about a dozen listeners
@@ -110,7 +110,7 @@ export class EventStream {
   readonly wire: Wire
   readonly wireFormat: WireFormat
 
-  constructor(unread: Unread) {
+  constructor(unread: UnreadMemory) {
     const out = this.#out
     const buffer = unread.sendBuffer(() => out.destroy())
     /**

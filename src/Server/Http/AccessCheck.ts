@@ -31,7 +31,7 @@ export interface AccessCheckOptions {
   /** Whether other machines can reach the server. */
   readonly exposed: boolean
   readonly insecure: boolean
-  /** Origins of pages on other hosts that may call. */
+  /** Origins of pages that may call although they are not from this server. */
   readonly corsOrigins: ReadonlyArray<string>
   /**
    * Host names under which pages may call, besides loopback names and IP addresses. A name with a port allows only

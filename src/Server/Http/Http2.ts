@@ -27,8 +27,8 @@ export interface Http2Options {
 const MAX_STREAMS = 128
 
 /**
- * The most open streams of all connections, besides one stream of each. A stream may wait for long, and takes
- * some 40 KB meanwhile. A connection without a stream may always open one.
+ * The most open streams of all connections, not counting one stream of each connection. A stream may wait for long, and
+ * takes some 40 KB meanwhile. A connection without a stream may always open one.
  */
 export const MORE_STREAMS = 4096
 
@@ -67,7 +67,7 @@ export class BothVersions {
   readonly #sockets = new WeakSet<Socket>()
   /** How many streams each connection has open. */
   readonly #openStreams = new WeakMap<object, number>()
-  /** How many streams are open on all connections, without one stream of each. */
+  /** How many streams are open on all connections, not counting one stream of each connection. */
   #moreStreams = 0
   /** Timers that end connections without streams. */
   readonly #idle = new WeakMap<object, NodeJS.Timeout>()

@@ -16,7 +16,7 @@ const FRAMES = 8
 /** A chunk of at most this many bytes contains one request or a few. */
 const LITTLE_BYTES = 4096
 
-/** Length of the preface before the first frame. */
+/** Length of the preface before the first frame, in bytes. */
 const PREFACE_LENGTH = 24
 
 /** How long the length field of a frame's head is, in bytes. */

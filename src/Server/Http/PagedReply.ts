@@ -1,4 +1,4 @@
-/** Replies with lists that are read page by page. */
+/** Replies with lists, one page or all items, which are read page by page or are in memory. */
 import * as Effect from "effect/Effect"
 import { type IronflowError, LimitExceededError, ValidationError } from "../../Errors.ts"
 import { allAsJson, LIST_PAGE, type Page, type PageQuery } from "../../Engine/Pages.ts"

@@ -21,7 +21,7 @@ export const CONNECTION_UNREAD_BYTES = 1024 * 1024
 /** A response of at most this many bytes is always sent. */
 const SMALL_BYTES = 64 * 1024
 
-export class Unread {
+export class UnreadMemory {
   readonly #nowMs: () => number
   #held = 0
   /** The clients with unread bytes, in the order in which they last read something. */
@@ -77,9 +77,9 @@ export class SendBuffer {
   bytes = 0
   /** When the client last read something, or else when something became unread; in milliseconds of a monotonic clock. */
   movedAt = 0
-  readonly #unread: Unread
+  readonly #unread: UnreadMemory
 
-  constructor(unread: Unread, cut: () => void) {
+  constructor(unread: UnreadMemory, cut: () => void) {
     this.#unread = unread
     this.cut = cut
   }

@@ -11,7 +11,7 @@ export const FEW_WAITS = 16
 /** The most waiting calls over all connections, not counting the first {@link FEW_WAITS} of each connection. */
 export const MORE_WAITS = 10_000
 
-export class Waiting {
+export class WaitingCalls {
   readonly #byConnection = new WeakMap<object, number>()
   #moreWaits = 0
 

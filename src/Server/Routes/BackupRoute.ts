@@ -10,7 +10,7 @@ import type { EngineService } from "../../Engine/Engine.ts"
 import type { GiveUp } from "../../Engine/Runs/AwaitEnd.ts"
 import { callSpecs } from "../../Protocol/Server.ts"
 import { boundTo, type Reply, type Route } from "../Http/Route.ts"
-import { replying } from "./CallRoute.ts"
+import { replyRoute } from "./CallRoute.ts"
 
 /** How long a client may take to read a piece, in milliseconds. */
 const PIECE_MS = 60_000
@@ -19,7 +19,7 @@ const PIECE_BYTES = 256 * 1024
 
 export const backupRoute = (engine: EngineService, giveUpAfter: (ms: number) => GiveUp): Route => {
   let isBusy = false
-  return replying(callSpecs.backup, (call) =>
+  return replyRoute(callSpecs.backup, (call) =>
     Effect.suspend((): Effect.Effect<Reply, IronflowError> => {
       const { filename } = engine
       if (boundTo(call) !== undefined) {

@@ -29,7 +29,7 @@ import { streamRoutes } from "./StreamRoutes.ts"
 import { eventRoutes } from "./EventRoutes.ts"
 import { topicRoutes } from "./TopicRoutes.ts"
 import { runRoutes } from "./RunRoutes.ts"
-import { answering, listing, reading, replying } from "./CallRoute.ts"
+import { answerRoute, listRoute, bodyRoute, replyRoute } from "./CallRoute.ts"
 
 export interface ServerState {
   /** When the server was started, in epoch milliseconds. */
@@ -66,7 +66,7 @@ export const clientRoutes = (
     ...runRoutes(engine, giveUpAfter),
     ...bulkRoutes(engine),
 
-    reading(functionSpecs.registerFunction, "RegisterFunction", (request, call) =>
+    bodyRoute(functionSpecs.registerFunction, "RegisterFunction", (request, call) =>
       Effect.gen(function* () {
         const registration = yield* checked(() => {
           const registration = fromLegacyRegistration(request)
@@ -79,8 +79,8 @@ export const clientRoutes = (
         return { function: fn, ...(created ? { created } : {}) }
       })
     ),
-    reading(functionSpecs.getFunction, "GetFunction", ({ id }, call) => findFunction(id, call)),
-    replying(functionSpecs.listFunctions, (call) =>
+    bodyRoute(functionSpecs.getFunction, "GetFunction", ({ id }, call) => findFunction(id, call)),
+    replyRoute(functionSpecs.listFunctions, (call) =>
       Effect.flatMap(functionsFor(call), (functions) => {
         const { length } = functions
         if (length === 0) return Effect.succeed(json({}))
@@ -92,12 +92,12 @@ export const clientRoutes = (
         )
       })
     ),
-    listing(functionSpecs.restFunctions, functionsFor),
-    answering(functionSpecs.deleteFunction, (call) =>
+    listRoute(functionSpecs.restFunctions, functionsFor),
+    answerRoute(functionSpecs.deleteFunction, (call) =>
       Effect.as(engine.client(call.environment).deleteFunction(variable(call, "id")), {})
     ),
     ...functionRoutes(engine),
-    listing(workerSpecs.restWorkers, (call) =>
+    listRoute(workerSpecs.restWorkers, (call) =>
       Effect.map(engine.client(call.environment).listWorkers(), (workers) =>
         workers
           .filter(({ id }) => call.shows(id))
@@ -109,7 +109,7 @@ export const clientRoutes = (
           }))
       )
     ),
-    answering(serverSpecs.info, (call) =>
+    answerRoute(serverSpecs.info, (call) =>
       Effect.sync(() => {
         const { activeJobs, workers } = engine.metrics()
         return {
@@ -121,12 +121,12 @@ export const clientRoutes = (
         }
       })
     ),
-    answering(serverSpecs.minutes, () =>
+    answerRoute(serverSpecs.minutes, () =>
       Effect.map(engine.measured.minutes, (minutes) => ({
         minutes: minutes.map((minute) => ({ ...minute, at: new Date(minute.at).toISOString() }))
       }))
     ),
-    answering(serverSpecs.doctor, (call) =>
+    answerRoute(serverSpecs.doctor, (call) =>
       boundTo(call) === undefined
         ? Effect.map(engine.doctor, (checks) => ({ checks }))
         : Effect.fail(
@@ -135,10 +135,10 @@ export const clientRoutes = (
             )
           )
     ),
-    answering(serverSpecs.getCapabilities, () => Effect.succeed(capabilities)),
-    answering(serverSpecs.restCapabilities, () => Effect.succeed(capabilities)),
-    answering(serverSpecs.health, () => healthOf(engine)),
-    replying(serverSpecs.restHealth, () =>
+    answerRoute(serverSpecs.getCapabilities, () => Effect.succeed(capabilities)),
+    answerRoute(serverSpecs.restCapabilities, () => Effect.succeed(capabilities)),
+    answerRoute(serverSpecs.health, () => healthOf(engine)),
+    replyRoute(serverSpecs.restHealth, () =>
       Effect.map(healthOf(engine), (health) =>
         json(
           encodeHealth({ ...health, version: SDK_VERSION }),
@@ -147,7 +147,7 @@ export const clientRoutes = (
         )
       )
     ),
-    replying(serverSpecs.ready, () =>
+    replyRoute(serverSpecs.ready, () =>
       Effect.map(readinessOf(engine, isDraining()), (readiness) =>
         json(encodeHealth({ ...readiness, version: SDK_VERSION }), readiness.status === "ready" ? 200 : 503)
       )

@@ -17,7 +17,7 @@ import type { ConsoleFile, ConsoleFiles } from "../Http/ConsoleFiles.ts"
 import { BrowserSessions, SESSION_MS } from "../Http/BrowserSession.ts"
 import { bearer } from "../Http/AccessCheck.ts"
 import { type Call, json, noContent, type Reply, type Route, variable } from "../Http/Route.ts"
-import { replying } from "./CallRoute.ts"
+import { replyRoute } from "./CallRoute.ts"
 
 export interface ConsoleOptions {
   readonly access: AccessService
@@ -49,13 +49,13 @@ export const consoleRoutes = ({ access, base, read }: ConsoleOptions): ReadonlyA
     cookies.names(request.headers.cookie).map((name) => `${name}=; ${attributesOf(request, base)}; Max-Age=0`)
 
   return [
-    replying(pages.root, toConsole, { isPage: true }),
-    replying(
+    replyRoute(pages.root, toConsole, { isPage: true }),
+    replyRoute(
       pages.consoleRoot,
       () => Effect.succeed({ status: 302, headers: { location: consolePath(base) } }),
       { isPage: true }
     ),
-    replying(
+    replyRoute(
       pages.console,
       (call) =>
         Effect.flatMap(files, (found) => {
@@ -70,7 +70,7 @@ export const consoleRoutes = ({ access, base, read }: ConsoleOptions): ReadonlyA
         }),
       { isPage: true }
     ),
-    replying(
+    replyRoute(
       sessions.getSession,
       ({ caller, request }) =>
         Effect.succeed(
@@ -84,7 +84,7 @@ export const consoleRoutes = ({ access, base, read }: ConsoleOptions): ReadonlyA
         ),
       { isPage: true }
     ),
-    replying(sessions.startSession, ({ caller, request }) =>
+    replyRoute(sessions.startSession, ({ caller, request }) =>
       checked(() => {
         const key = bearer(request.headers.authorization)
         if (caller?.key === undefined) return sessionReply(access, caller, undefined)
@@ -103,7 +103,7 @@ export const consoleRoutes = ({ access, base, read }: ConsoleOptions): ReadonlyA
         }
       })
     ),
-    replying(sessions.endSession, ({ request }) =>
+    replyRoute(sessions.endSession, ({ request }) =>
       Effect.succeed({ ...noContent, cookies: deletingCookies(request) })
     )
   ]

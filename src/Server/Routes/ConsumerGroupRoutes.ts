@@ -19,7 +19,7 @@ import { type EngineConsumerGroups, GROUPS_PAGE } from "../../Engine/PubSub/Cons
 import type { EngineService } from "../../Engine/Engine.ts"
 import { type Call, readNumber, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
-import { answering, reading } from "./CallRoute.ts"
+import { answerRoute, bodyRoute } from "./CallRoute.ts"
 
 export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const groupsOf = (call: Call): EngineConsumerGroups => engine.consumerGroups.in(call.environment)
@@ -91,34 +91,34 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
     Effect.andThen(checkSubscribing(call, config.pattern), groupsOf(call).create(config))
 
   return [
-    answering(callSpecs.restListConsumerGroups, (call) =>
+    answerRoute(callSpecs.restListConsumerGroups, (call) =>
       Effect.flatMap(
         checked(() => listOf(readList(Object.fromEntries(call.query)))),
         (query) => page(call, query)
       )
     ),
-    reading(callSpecs.restCreateConsumerGroup, "Consumer group", (config, call) =>
+    bodyRoute(callSpecs.restCreateConsumerGroup, "Consumer group", (config, call) =>
       // the engine checks the values of `config`
       create(call, config as ConsumerGroupConfig)
     ),
-    answering(
+    answerRoute(
       callSpecs.restGetConsumerGroup,
       controlling((groups, name, choice) => groups.get(name, choice))
     ),
-    reading(callSpecs.restUpdateConsumerGroup, "Consumer group", (change, call) =>
+    bodyRoute(callSpecs.restUpdateConsumerGroup, "Consumer group", (change, call) =>
       // the engine checks the values of `change`
       controlling((groups, name, choice) => groups.update(name, change as ConsumerGroupUpdate, choice))(call)
     ),
-    reading(callSpecs.restPauseConsumerGroup, "Pause", (pause, call) =>
+    bodyRoute(callSpecs.restPauseConsumerGroup, "Pause", (pause, call) =>
       controlling((groups, name, choice) => groups.pause(name, { ...choice, ...withoutEmptyTexts(pause) }))(
         call
       )
     ),
-    answering(
+    answerRoute(
       callSpecs.restResumeConsumerGroup,
       controlling((groups, name, choice) => groups.resume(name, choice))
     ),
-    answering(callSpecs.groupDeadLetters, (call) =>
+    answerRoute(callSpecs.groupDeadLetters, (call) =>
       Effect.gen(function* () {
         const page = yield* checked(() => ({
           after: readNumber(call, "after", 0),
@@ -132,7 +132,7 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
         return { deadLetters: yield* groups.deadLetters(name, { ...choice, ...page }) }
       })
     ),
-    reading(callSpecs.retryGroupDeadLetters, "Retry", ({ position }, call) => {
+    bodyRoute(callSpecs.retryGroupDeadLetters, "Retry", ({ position }, call) => {
       const name = variable(call, "name")
       const choice = choiceIn(call.query)
       return Effect.map(
@@ -144,35 +144,35 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
         (retrying) => ({ retrying })
       )
     }),
-    answering(callSpecs.restDeleteConsumerGroup, (call) =>
+    answerRoute(callSpecs.restDeleteConsumerGroup, (call) =>
       Effect.as(groupsOf(call).delete(variable(call, "name"), choiceIn(call.query)), undefined)
     ),
 
-    reading(
+    bodyRoute(
       callSpecs.createConsumerGroup,
       "Consumer group",
       ({ name, namespace, pattern, ...settings }, call) =>
         create(call, { name, pattern, ...withoutEmptyTexts({ namespace }), ...withoutZeros(settings) })
     ),
-    reading(callSpecs.getConsumerGroup, "Consumer group", ({ name, ...choice }, call) =>
+    bodyRoute(callSpecs.getConsumerGroup, "Consumer group", ({ name, ...choice }, call) =>
       authorized(call, name, withoutEmptyTexts(choice), () =>
         groupsOf(call).get(name, withoutEmptyTexts(choice))
       )
     ),
-    reading(callSpecs.listConsumerGroups, "Consumer groups", (query, call) =>
+    bodyRoute(callSpecs.listConsumerGroups, "Consumer groups", (query, call) =>
       Effect.flatMap(
         checked(() => listOf(query)),
         (query) => page(call, query)
       )
     ),
-    reading(callSpecs.updateConsumerGroup, "UpdateConsumerGroup", (update, call) =>
+    bodyRoute(callSpecs.updateConsumerGroup, "UpdateConsumerGroup", (update, call) =>
       Effect.flatMap(
         checked(() => changeIn(update)),
         ({ change, choice, name }) =>
           authorized(call, name, choice, () => groupsOf(call).change(name, change, choice))
       )
     ),
-    reading(callSpecs.deleteConsumerGroup, "Consumer group", ({ name, ...choice }, call) =>
+    bodyRoute(callSpecs.deleteConsumerGroup, "Consumer group", ({ name, ...choice }, call) =>
       Effect.as(groupsOf(call).delete(name, withoutEmptyTexts(choice)), {})
     )
   ]

@@ -6,7 +6,7 @@ import type { EngineService } from "../../Engine/Engine.ts"
 import { type EmitBody, type EmitFields, callSpecs } from "../../Protocol/Events.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
 import { explainEvent, findEvent, findEvents, listEvents } from "./EventReplies.ts"
-import { answering, reading, replying, withBody } from "./CallRoute.ts"
+import { answerRoute, bodyRoute, replyRoute, withBody } from "./CallRoute.ts"
 import { readableRun } from "./RunRoutes.ts"
 import { checked } from "../../CheckAsEffect.ts"
 import { type IronflowError, TimeoutError, UnavailableError, ValidationError } from "../../Errors.ts"
@@ -24,22 +24,22 @@ export const eventRoutes = (engine: EngineService, closing: Effect.Effect<void>)
     apiOf(call).emit(request.event, request.data, emitOptions(request))
 
   return [
-    reading(callSpecs.trigger, "Trigger", emit),
-    reading(callSpecs.emit, "Emit", emit),
-    reading(callSpecs.publishEmit, "Emit", emit),
-    reading(callSpecs.restEmit, "Event", (request, call) =>
+    bodyRoute(callSpecs.trigger, "Trigger", emit),
+    bodyRoute(callSpecs.emit, "Emit", emit),
+    bodyRoute(callSpecs.publishEmit, "Emit", emit),
+    bodyRoute(callSpecs.restEmit, "Event", (request, call) =>
       Effect.map(
         apiOf(call).emit(request.name, request.data, emitOptions(request)),
         ({ eventId, runIds }) => ({ eventId, id: eventId, runIds })
       )
     ),
-    reading(callSpecs.triggerSync, "TriggerSync", (request, call) =>
+    bodyRoute(callSpecs.triggerSync, "TriggerSync", (request, call) =>
       Effect.andThen(
         checked(() => call.caller?.checkNotDenied("emit:event", `event:${request.event}`, call.environment)),
         triggerSync(apiOf(call), request, call, closing)
       )
     ),
-    reading(callSpecs.triggerBatch, "TriggerBatch", ({ events = [] }, call) =>
+    bodyRoute(callSpecs.triggerBatch, "TriggerBatch", ({ events = [] }, call) =>
       Effect.flatMap(
         checked(() => checkBatch(events)),
         () =>
@@ -59,16 +59,16 @@ export const eventRoutes = (engine: EngineService, closing: Effect.Effect<void>)
               )
       )
     ),
-    replying(
+    replyRoute(
       callSpecs.listEvents,
       withBody(callSpecs.listEvents, "ListEvents", (options, call) => findEvents(engine, options, call))
     ),
-    replying(
+    replyRoute(
       callSpecs.getEvent,
       withBody(callSpecs.getEvent, "GetEvent", ({ id }, call) => findEvent(engine, id, call))
     ),
-    answering(callSpecs.explainEvent, (call) => explainEvent(engine, variable(call, "id"), call)),
-    replying(callSpecs.restEvents, (call) => listEvents(engine, call))
+    answerRoute(callSpecs.explainEvent, (call) => explainEvent(engine, variable(call, "id"), call)),
+    replyRoute(callSpecs.restEvents, (call) => listEvents(engine, call))
   ]
 }
 

@@ -1,11 +1,11 @@
-/** Calls of clients about registered functions over HTTP: to pause and run them, and for their versions. */
+/** Calls of clients over HTTP that pause, resume and run registered functions, and that list their versions. */
 import * as Effect from "effect/Effect"
 import type { EngineService } from "../../Engine/Engine.ts"
 import { FunctionNotFoundError } from "../../Errors.ts"
 import { type FunctionInfo, callSpecs } from "../../Protocol/Functions.ts"
 import { encodeRun } from "../../Protocol/Runs.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
-import { answering, reading } from "./CallRoute.ts"
+import { answerRoute, bodyRoute } from "./CallRoute.ts"
 import { readableRun } from "./RunRoutes.ts"
 
 export const functionRoutes = (engine: EngineService): ReadonlyArray<Route> => {
@@ -13,7 +13,7 @@ export const functionRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const id = (call: Call): string => variable(call, "id")
   const nonEmpty = (text: string | undefined): string | undefined => text || undefined
   return [
-    reading(callSpecs.pauseFunction, "PauseFunction", ({ by, reason }, call) =>
+    bodyRoute(callSpecs.pauseFunction, "PauseFunction", ({ by, reason }, call) =>
       Effect.map(
         operations(call).pauseFunction(id(call), {
           ...(nonEmpty(by) === undefined ? {} : { by: by! }),
@@ -22,19 +22,19 @@ export const functionRoutes = (engine: EngineService): ReadonlyArray<Route> => {
         (fn) => readableFunction(call, fn)
       )
     ),
-    answering(callSpecs.resumeFunction, (call) =>
+    answerRoute(callSpecs.resumeFunction, (call) =>
       Effect.map(operations(call).resumeFunction(id(call)), (fn) => readableFunction(call, fn))
     ),
-    reading(callSpecs.runFunction, "RunFunction", ({ data, idempotencyKey }, call) =>
+    bodyRoute(callSpecs.runFunction, "RunFunction", ({ data, idempotencyKey }, call) =>
       Effect.map(
         operations(call).runFunction(id(call), data, idempotencyKey === undefined ? {} : { idempotencyKey }),
         (run) => encodeRun(readableRun(call, run))
       )
     ),
-    answering(callSpecs.functionHistory, (call) =>
+    answerRoute(callSpecs.functionHistory, (call) =>
       Effect.map(engine.client(call.environment).functionHistory(id(call)), (versions) => ({ versions }))
     ),
-    answering(callSpecs.liveVersions, (call) => {
+    answerRoute(callSpecs.liveVersions, (call) => {
       const wanted = call.query.get("function_id") || undefined
       if (wanted !== undefined && !call.shows(wanted)) return Effect.fail(new FunctionNotFoundError(wanted))
       return Effect.map(engine.client(call.environment).liveVersions(wanted), (versions) => ({

@@ -21,7 +21,7 @@ import { readPageQuery, visibleItems } from "../Http/PagedReply.ts"
 import type { KvEntryRow, KvWriteRow } from "../../Engine/Kv/KvRecords.ts"
 import { type Call, json, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
-import { answering, paging, reading, replying } from "./CallRoute.ts"
+import { answerRoute, pageRoute, bodyRoute, replyRoute } from "./CallRoute.ts"
 
 export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const kvOf = (call: Call) => engine.kv.in(call.environment)
@@ -31,8 +31,8 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
     Effect.flatMap(checked(read), (writes) => keysOf(call).write(writes))
 
   return [
-    reading(callSpecs.createBucket, "Bucket", (config, call) => kvOf(call).createBucket(config)),
-    paging(
+    bodyRoute(callSpecs.createBucket, "Bucket", (config, call) => kvOf(call).createBucket(config)),
+    pageRoute(
       callSpecs.listBuckets,
       (call, page) => visibleItems(call, engine.kv.bucketsPage(call.environment, page)),
       () => ({
@@ -40,9 +40,9 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
         most: BUCKETS_PAGE
       })
     ),
-    answering(callSpecs.getBucket, (call) => kvOf(call).getBucketInfo(bucket(call))),
-    answering(callSpecs.deleteBucket, (call) => kvOf(call).deleteBucket(bucket(call))),
-    replying(callSpecs.listKeys, (call) => {
+    answerRoute(callSpecs.getBucket, (call) => kvOf(call).getBucketInfo(bucket(call))),
+    answerRoute(callSpecs.deleteBucket, (call) => kvOf(call).deleteBucket(bucket(call))),
+    replyRoute(callSpecs.listKeys, (call) => {
       const filter = call.query.get("filter") ?? undefined
       return Effect.flatMap(
         checked(() => readPageQuery(call.query, KEYS_PAGE)),
@@ -62,8 +62,8 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
               )
       )
     }),
-    answering(callSpecs.getKey, (call) => Effect.map(keysOf(call).get(variable(call, "key")), toEntry)),
-    paging(
+    answerRoute(callSpecs.getKey, (call) => Effect.map(keysOf(call).get(variable(call, "key")), toEntry)),
+    pageRoute(
       callSpecs.keyHistory,
       (call, page) =>
         Effect.map(keysOf(call).history(variable(call, "key"), page), ({ items, ...next }) => ({
@@ -72,7 +72,7 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
         })),
       (call) => ({ what: `revisions of key "${variable(call, "key")}"`, most: Limits.kvHistory })
     ),
-    answering(
+    answerRoute(
       callSpecs.putKey,
       (call) =>
         Effect.map(
@@ -81,8 +81,8 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
         ),
       { reads: "bytes" }
     ),
-    answering(callSpecs.deleteKey, (call) => Effect.asVoid(writing(call, () => [readDelete(call)]))),
-    reading(callSpecs.writeKeys, "Write", ({ writes }, call) =>
+    answerRoute(callSpecs.deleteKey, (call) => Effect.asVoid(writing(call, () => [readDelete(call)]))),
+    bodyRoute(callSpecs.writeKeys, "Write", ({ writes }, call) =>
       Effect.map(
         writing(call, () => {
           const read = readWrites(writes)

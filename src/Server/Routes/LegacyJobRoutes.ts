@@ -1,4 +1,4 @@
-/** Calls over HTTP by legacy workers, which take jobs. */
+/** Calls of legacy workers over HTTP. These workers take jobs, and do not exchange turns. */
 import * as Effect from "effect/Effect"
 import { checked } from "../../CheckAsEffect.ts"
 import { checkWorker, limitsOf } from "../../Engine/Access/WorkerAccess.ts"
@@ -24,7 +24,7 @@ import {
 } from "../Http/Route.ts"
 import { functionsOf } from "../Workers/LegacyFunctions.ts"
 import { applyUpdate } from "../Workers/LegacyUpdates.ts"
-import { answering, reading, replying } from "./CallRoute.ts"
+import { answerRoute, bodyRoute, replyRoute } from "./CallRoute.ts"
 
 /** The most jobs in one response to a legacy worker. */
 const MAX_JOBS = 100
@@ -119,10 +119,10 @@ export const legacyJobRoutes = (engine: EngineService, workers: RemoteWorkers): 
     })
 
   return [
-    replying(callSpecs.takeJobs, takeJobs),
-    answering(callSpecs.updateJob, updateJob),
-    answering(callSpecs.ackJob, ackJob),
-    reading(callSpecs.heartbeat, "Heartbeat", ({ jobs = [] }, call) =>
+    replyRoute(callSpecs.takeJobs, takeJobs),
+    answerRoute(callSpecs.updateJob, updateJob),
+    answerRoute(callSpecs.ackJob, ackJob),
+    bodyRoute(callSpecs.heartbeat, "Heartbeat", ({ jobs = [] }, call) =>
       Effect.gen(function* () {
         const worker = yield* legacyWorker(call)
         worker?.seen()

@@ -27,7 +27,7 @@ import type { ProjectionToken } from "../../Engine/Projections/ProjectionRecords
 import { checkHandedOut, checkMaySubscribe } from "./ProjectionRunnerRoutes.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
-import { reading } from "./CallRoute.ts"
+import { bodyRoute } from "./CallRoute.ts"
 
 /** How long a claim holds without a request, in milliseconds. */
 const LEASE_MS = 30_000
@@ -94,7 +94,7 @@ export const projectionOwnerRoutes = (
     )
 
   return [
-    reading(callSpecs.claimProjection, "Claim", ({ registration, waitMs = WAIT_MS, workerId }, call) =>
+    bodyRoute(callSpecs.claimProjection, "Claim", ({ registration, waitMs = WAIT_MS, workerId }, call) =>
       Effect.gen(function* () {
         const { environment } = call
         yield* checked(() => {
@@ -114,7 +114,7 @@ export const projectionOwnerRoutes = (
         )
       })
     ),
-    reading(callSpecs.readProjection, "Read", (request, call) =>
+    bodyRoute(callSpecs.readProjection, "Read", (request, call) =>
       Effect.gen(function* () {
         const token = tokenOf(call, request)
         if (!(yield* extend(token))) return {}
@@ -126,14 +126,14 @@ export const projectionOwnerRoutes = (
         return { batch }
       })
     ),
-    reading(callSpecs.projectionStates, "States", (request, call) =>
+    bodyRoute(callSpecs.projectionStates, "States", (request, call) =>
       Effect.gen(function* () {
         yield* checked(() => checkLength("partitions", request.partitions, PARTITIONS))
         const states = yield* projections.states(tokenOf(call, request), request.partitions)
         return states === undefined ? {} : { states }
       })
     ),
-    reading(callSpecs.saveProjection, "Save", (request, call) =>
+    bodyRoute(callSpecs.saveProjection, "Save", (request, call) =>
       Effect.gen(function* () {
         const token = tokenOf(call, request)
         const save = yield* checked(() => checkSave(request.save))
@@ -142,10 +142,10 @@ export const projectionOwnerRoutes = (
         return saved
       })
     ),
-    reading(callSpecs.renewProjection, "Owner", (request, call) =>
+    bodyRoute(callSpecs.renewProjection, "Owner", (request, call) =>
       Effect.map(projections.renew(tokenOf(call, request), LEASE_MS), (held) => ({ held }))
     ),
-    reading(callSpecs.releaseProjection, "Owner", (request, call) =>
+    bodyRoute(callSpecs.releaseProjection, "Owner", (request, call) =>
       Effect.as(projections.release(tokenOf(call, request)), undefined)
     )
   ]

@@ -21,12 +21,12 @@ import { reachOf } from "../../Engine/Access/SubscriptionReach.ts"
 import { checkEvents, mayHaveEvent } from "../../Engine/Access/WorkerAccess.ts"
 import type { Call, Reply, Route } from "../Http/Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
-import { reading, replying, withBody } from "./CallRoute.ts"
+import { bodyRoute, replyRoute, withBody } from "./CallRoute.ts"
 
 export const projectionRunnerRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const { projections } = engine
   return [
-    reading(callSpecs.registerProjection, "RegisterProjection", (request, call) =>
+    bodyRoute(callSpecs.registerProjection, "RegisterProjection", (request, call) =>
       Effect.gen(function* () {
         const registration = yield* checked(() => {
           const registration = registrationOf(request)
@@ -37,7 +37,7 @@ export const projectionRunnerRoutes = (engine: EngineService): ReadonlyArray<Rou
         return { status, ...(position === 0 ? {} : { lastEventSeq: position }) }
       })
     ),
-    reading(callSpecs.getProjection, "GetProjection", ({ name, partition }, call) =>
+    bodyRoute(callSpecs.getProjection, "GetProjection", ({ name, partition }, call) =>
       Effect.map(
         projections.client(call.environment).get(name, partition ? { partition } : {}),
         ({ lastEventId, lastEventTime, mode, partition, state, version }) => ({
@@ -51,7 +51,7 @@ export const projectionRunnerRoutes = (engine: EngineService): ReadonlyArray<Rou
         })
       )
     ),
-    replying(
+    replyRoute(
       callSpecs.pollProjectionEvents,
       withBody(callSpecs.pollProjectionEvents, "PollProjectionEvents", ({ batchSize, name }, call) =>
         Effect.gen(function* () {
@@ -69,7 +69,7 @@ export const projectionRunnerRoutes = (engine: EngineService): ReadonlyArray<Rou
         })
       )
     ),
-    reading(callSpecs.saveProjectionState, "SaveProjectionState", ({ lastEventSeq, name, state }, call) =>
+    bodyRoute(callSpecs.saveProjectionState, "SaveProjectionState", ({ lastEventSeq, name, state }, call) =>
       Effect.gen(function* () {
         const what = `State of projection "${name}"`
         const text = yield* checked(() =>
@@ -86,7 +86,7 @@ export const projectionRunnerRoutes = (engine: EngineService): ReadonlyArray<Rou
         )
       })
     ),
-    reading(callSpecs.ackProjectionEvents, "AckProjectionEvents", ({ lastEventSeq, name }, call) =>
+    bodyRoute(callSpecs.ackProjectionEvents, "AckProjectionEvents", ({ lastEventSeq, name }, call) =>
       Effect.flatMap(
         projections.saveTokenless({ environment: call.environment, name, position: lastEventSeq }),
         (saved) => answer(name, saved)

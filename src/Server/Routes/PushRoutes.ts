@@ -7,13 +7,13 @@ import { permittedReports, checkRegistering } from "../../Engine/Access/WorkerAc
 import type { EngineService } from "../../Engine/Engine.ts"
 import { boundTo, type Call, environmentOfRun, json, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
-import { answering, listing, replying } from "./CallRoute.ts"
+import { answerRoute, listRoute, replyRoute } from "./CallRoute.ts"
 import { checkReport } from "../../Protocol/TurnReports.ts"
 import { show } from "../../Show.ts"
 
 /** Makes the routes. `closing` succeeds when the server is about to stop. Waiting calls then end. */
 export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>): ReadonlyArray<Route> => [
-  replying(callSpecs.pushTurn, (call) =>
+  replyRoute(callSpecs.pushTurn, (call) =>
     Effect.gen(function* () {
       const jobId = variable(call, "jobId")
       const read = yield* checked(() => readUpdate(call, jobId))
@@ -32,7 +32,7 @@ export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>):
       return json({ ...updated, ack: answered([updated.ack])[0] })
     })
   ),
-  answering(callSpecs.registerPushEndpoint, (call) =>
+  answerRoute(callSpecs.registerPushEndpoint, (call) =>
     Effect.gen(function* () {
       const url = yield* checked(() => readUrl(isObject(call.body) ? call.body.url : undefined))
       const functions = yield* engine.push.register(call.environment, url, (functions) => {
@@ -41,7 +41,7 @@ export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>):
       return { url, functions: functions.map(({ triggers, ...fn }) => ({ ...fn, triggers: [...triggers] })) }
     })
   ),
-  listing(callSpecs.listPushEndpoints, (call) =>
+  listRoute(callSpecs.listPushEndpoints, (call) =>
     Effect.sync(() =>
       engine.push
         .list(call.environment)
@@ -53,7 +53,7 @@ export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>):
         .filter(({ functionIds }) => functionIds.length > 0)
     )
   ),
-  answering(callSpecs.removePushEndpoint, (call) =>
+  answerRoute(callSpecs.removePushEndpoint, (call) =>
     Effect.gen(function* () {
       const url = yield* checked(() => {
         const url = readUrl(call.query.get("url"))

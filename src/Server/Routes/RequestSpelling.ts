@@ -56,11 +56,11 @@ export const checkBodySpelling = (spec: CallSpec, body: unknown, what: string): 
   if (spec.body === undefined || spec.fromWorker === true || exemptRoutes.has(spec) || !isObject(body)) return
   let names = bodies.get(spec)
   if (names === undefined) bodies.set(spec, (names = namesOf(spec.body)))
-  if (names.all.length > 0) checkSpelling(Object.keys(body), names, what)
+  if (names.all.length > 0) checkSpelling(Object.keys(body), names, `${what} has no member`)
 }
 
 /**
- * Throws `ValidationError` when a parameter is unknown and resembles a known one. Lists of runs check all
+ * Throws `ValidationError` when a parameter of the query is unknown and resembles a known one. Lists of runs check all
  * parameters themselves.
  */
 export const checkQuerySpelling = (spec: CallSpec, query: URLSearchParams): void => {
@@ -68,17 +68,19 @@ export const checkQuerySpelling = (spec: CallSpec, query: URLSearchParams): void
   let names = queries.get(spec)
   if (names === undefined) {
     const all = [...(spec.query ?? []), ...(spec.page === undefined ? [] : ["limit", "cursor"])]
-    // `env` and `token` are for sockets, where browsers cannot set headers
+    // `env` and `token` are for WebSockets, for which browsers cannot set headers
     queries.set(spec, (names = { all, known: inEitherCase([...all, "env", "token"]) }))
   }
-  if (names.all.length > 0) checkSpelling([...query.keys()], names, `${spec.method} ${spec.path}`)
+  if (names.all.length > 0)
+    checkSpelling([...query.keys()], names, `${spec.method} ${spec.path} has no query parameter`)
 }
 
-const checkSpelling = (names: ReadonlyArray<string>, { all, known }: Names, what: string): void => {
+/** `problem` is the message up to the misspelled name. */
+const checkSpelling = (names: ReadonlyArray<string>, { all, known }: Names, problem: string): void => {
   for (const name of names) {
     if (known.has(name) || isOfLater(name)) continue
     const meant = nearest(name, all)
     if (meant === undefined) continue
-    throw new ValidationError(`${what} has no member ${show(name)}: did you mean ${show(meant)}?`)
+    throw new ValidationError(`${problem} ${show(name)}: did you mean ${show(meant)}?`)
   }
 }

@@ -28,12 +28,12 @@ export interface Origin {
   readonly workerId: string | undefined
   /** Whether the registration has a valid seal. */
   readonly isSealed: boolean
-  /** The connection of the worker. The worker counts as present while it is open. */
+  /** The connection of the worker. The worker counts as present while the connection is open. */
   readonly connection: Duplex
   readonly transport: string
   /** The largest request of this worker, in bytes. */
   readonly maxBodyBytes: number
-  /** How to reach a worker that has a stream; absent for one that polls. */
+  /** How to reach a worker that has a stream; absent for a worker that polls. */
   readonly stream?: StreamSignals
   /** Who owns the worker; absent where no key is required. */
   readonly caller: Caller | undefined

@@ -9,12 +9,17 @@ import type { ScheduleTimeout } from "../../Execution/Alarm.ts"
 import type { PendingInput, InputBudget } from "../../Engine/InputBudget.ts"
 import { hasTime, type WorkKind, someoneWaits, whenTime } from "../../Engine/EventLoop.ts"
 import { MAX_BUFFER } from "../../Protocol/Subscriptions.ts"
-import { CONNECTION_UNREAD_BYTES, type SendBuffer, type Unread, UNREAD_MS } from "../Http/UnreadResponses.ts"
+import {
+  CONNECTION_UNREAD_BYTES,
+  type SendBuffer,
+  type UnreadMemory,
+  UNREAD_MS
+} from "../Http/UnreadResponses.ts"
 import { showMs } from "../../Show.ts"
 
 export interface FlowOptions {
   readonly inputBudget: InputBudget
-  readonly unread: Unread
+  readonly unread: UnreadMemory
   readonly after: ScheduleTimeout
   /** How long a large frame may take to arrive, in milliseconds. */
   readonly timeoutMs: number

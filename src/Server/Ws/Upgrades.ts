@@ -1,5 +1,5 @@
 /**
- * Upgrades requests to WebSockets. A table has the routes of the WebSockets. A refused request gets an HTTP response
+ * Upgrades requests to WebSockets, whose routes are in a table. A refused request gets an HTTP response
  * before the upgrade. When the server stops, it tells the clients of open WebSockets to go away.
  */
 import type { IncomingMessage } from "node:http"
@@ -34,7 +34,7 @@ export interface SocketCall {
 export interface SocketRoute {
   /** The spec of the socket, which says who may open it. */
   readonly spec: CallSpec
-  /** The largest frame from the client, in bytes; a larger one closes the connection with 1009. 1 MiB by default. */
+  /** The largest frame from the client, in bytes; a larger frame closes the connection with code 1009. 1 MiB by default. */
   readonly maxFrameBytes?: number
   /** At this many unread bytes, nothing more is read from the client; 1 MiB by default. */
   readonly maxUnreadBytes?: number
@@ -47,8 +47,8 @@ export interface SocketRoute {
    */
   readonly check?: (call: Omit<SocketCall, "flow">) => void
   /**
-   * Takes the open socket. Returns a function that handles its frames; without one, frames are ignored. If
-   * `open` or that function throws, the connection is closed with the error.
+   * Takes the open socket. Returns a function that handles its frames; without such a function, frames are ignored. If
+   * `open` or the function throws, the connection is closed with the error.
    */
   readonly open: (socket: WebSocket, call: SocketCall) => OnFrame | void
 }
