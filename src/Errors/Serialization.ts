@@ -67,14 +67,14 @@ export const serializeError = (error: unknown, options: { readonly stack?: boole
 const serialize = (thrown: unknown, withStack: boolean, depth: number): SerializedError => {
   const isError = isErrorLike(thrown)
   const error: unknown = isError ? thrown : toError(thrown)
-  const ours = isIronflowError(error)
+  const isOurs = isIronflowError(error)
   const name = text(read(error, "name"), "Error")
   const code = read(error, "code")
   const retryable = read(error, "retryable")
   const stack = read(error, "stack")
   const cause = read(error, "cause")
-  const data = ownData(error, ours, withStack, depth)
-  const base = ours ? classNameOf(error) : undefined
+  const data = ownData(error, isOurs, withStack, depth)
+  const base = isOurs ? classNameOf(error) : undefined
 
   return {
     name,
@@ -162,12 +162,12 @@ const revive = (damaged: SerializedError | null | undefined, depth: number): Err
   )
 
   if (error.name !== name) define(error, "name", name, false)
-  const ours = isIronflowError(error)
+  const isOurs = isIronflowError(error)
   for (const [key, value] of Object.entries(stored.data ?? {})) {
     if ((key === "errors" && error instanceof AggregateError) || key === encodedFailure) continue
-    if (!standardKeys.has(key) || (key === "code" && !ours)) define(error, key, value, true)
+    if (!standardKeys.has(key) || (key === "code" && !isOurs)) define(error, key, value, true)
   }
-  if (!ours) {
+  if (!isOurs) {
     if (stored.code !== undefined) define(error, "code", stored.code, true)
     if (stored.retryable !== undefined) define(error, "retryable", stored.retryable, true)
   }
@@ -215,9 +215,9 @@ export const errorOfCode = (
   message: string,
   options: Omit<IronflowErrorOptions, "code"> = {}
 ): IronflowError | undefined => {
-  const known = codes.get(code)
-  if (known === undefined) return undefined
-  const [Class, ...requiredDetails] = known
+  const entry = codes.get(code)
+  if (entry === undefined) return undefined
+  const [Class, ...requiredDetails] = entry
   const { details } = options
   if (Class === ValidationError) return new ValidationError(message, { ...options, code })
   if (requiredDetails.some((key) => read(details, key) === undefined)) return undefined
@@ -240,7 +240,7 @@ const standardKeys: ReadonlySet<string> = new Set(["name", "message", "code", "r
 
 const ownData = (
   error: unknown,
-  ours: boolean,
+  isOurs: boolean,
   withStack: boolean,
   depth: number
 ): { [key: string]: unknown } | undefined => {
@@ -253,7 +253,7 @@ const ownData = (
   for (const key of ownKeys(error)) {
     // A code that is not a string is treated as data.
     const hasOwnField = standardKeys.has(key) && !(key === "code" && typeof read(error, key) !== "string")
-    if (hasOwnField || (ours && key === "_tag")) continue
+    if (hasOwnField || (isOurs && key === "_tag")) continue
     const copy = jsonCopy(read(error, key))
     if (copy !== undefined) put(key, copy)
   }

@@ -44,8 +44,8 @@ export interface Runner {
 
 export const makeRunner = (options: RunnerOptions): Effect.Effect<Runner> =>
   Effect.gen(function* () {
-    const stopping = yield* Deferred.make<void>()
-    const stopped = Effect.as(Deferred.await(stopping), "stop" as const)
+    const stopRequest = yield* Deferred.make<void>()
+    const whenStopped = Effect.as(Deferred.await(stopRequest), "stop" as const)
     const registered = yield* Deferred.make<void>()
     const { feed, logger } = options
     const projectionHandler = makeProjectionHandler(options)
@@ -53,7 +53,7 @@ export const makeRunner = (options: RunnerOptions): Effect.Effect<Runner> =>
 
     /** Waits for `self`, or until the runner is stopped. */
     const unlessStopped = <A, E>(self: Effect.Effect<A, E>): Effect.Effect<A | "stop", E> =>
-      Effect.raceFirst(self, stopped)
+      Effect.raceFirst(self, whenStopped)
 
     let outages = 0
     const onAnswered = (): void => {
@@ -90,7 +90,7 @@ export const makeRunner = (options: RunnerOptions): Effect.Effect<Runner> =>
 
     const run = Effect.gen(function* () {
       checkInitialState(projectionHandler)
-      while (!Deferred.isDoneUnsafe(stopping)) {
+      while (!Deferred.isDoneUnsafe(stopRequest)) {
         const trouble = yield* claimAndOwn.pipe(
           Effect.as(undefined),
           // a defect is a handler that broke a rule: it failed for an event that it had folded before, for example
@@ -114,7 +114,7 @@ export const makeRunner = (options: RunnerOptions): Effect.Effect<Runner> =>
     return {
       run,
       registered: Deferred.await(registered),
-      stop: Effect.asVoid(Deferred.succeed(stopping, undefined))
+      stop: Effect.asVoid(Deferred.succeed(stopRequest, undefined))
     }
   })
 

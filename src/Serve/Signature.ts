@@ -22,9 +22,9 @@ export const sign = (body: Uint8Array | string, key: string): string =>
 export const isSigned = (body: Uint8Array, header: string, keys: ReadonlyArray<string>): boolean => {
   const hex = /^sha256=([0-9a-fA-F]{64})$/.exec(header)?.[1]
   if (hex === undefined) return false
-  const given = Buffer.from(hex, "hex")
+  const signature = Buffer.from(hex, "hex")
   let matches = false
   // all keys are tried, so that the time does not tell which key matched
-  for (const key of keys) matches = crypto().timingSafeEqual(digest(body, key), given) || matches
+  for (const key of keys) matches = crypto().timingSafeEqual(digest(body, key), signature) || matches
   return matches
 }

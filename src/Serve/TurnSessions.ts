@@ -46,7 +46,7 @@ export interface PushedTurn {
 const hasAnswer = ({ _tag }: TurnOp): boolean =>
   _tag === "Publish" || _tag === "InvokeAsync" || _tag === "Transact"
 
-const accepted = (ops: number): TurnAck => ({
+const acceptedAck = (ops: number): TurnAck => ({
   _tag: "Accepted",
   outcomes: Array.from<undefined>({ length: ops })
 })
@@ -60,7 +60,7 @@ export class BufferedTurn implements PushedTurn {
       reports.map(({ logs, ops }) => {
         this.#ops.push(...ops)
         if (logs !== undefined) this.#log.addAll(logs)
-        return accepted(ops.length)
+        return acceptedAck(ops.length)
       })
     )
 
@@ -77,7 +77,7 @@ export class BufferedTurn implements PushedTurn {
   readonly late = (): Effect.Effect<void> => Effect.void
 }
 
-const unanswered = ({ message }: ConnectionError): TurnAck => ({
+const unansweredAck = ({ message }: ConnectionError): TurnAck => ({
   _tag: "Refused",
   reason: "LEASE_LOST",
   message: `the engine did not answer the report of a step; the run continues in another turn (${message})`
@@ -126,7 +126,7 @@ export class ReportedTurn implements PushedTurn {
           const buffered = this.#buffer.report(reports)
           // only the engine could answer these steps: this turn ends here, and the run continues in another turn
           return ops.some(hasAnswer)
-            ? Effect.andThen(buffered, Effect.as(this.#buffer.release(this.#job), [unanswered(error)]))
+            ? Effect.andThen(buffered, Effect.as(this.#buffer.release(this.#job), [unansweredAck(error)]))
             : buffered
         }
       })
@@ -153,14 +153,14 @@ export class ReportedTurn implements PushedTurn {
         Effect.sync(() => notices.forEach(notice))
       )
     })
-    const again: Effect.Effect<void> = Effect.suspend(() =>
+    const askAgain: Effect.Effect<void> = Effect.suspend(() =>
       Effect.andThen(
         // after a failed request the turn asks again a second later
         Effect.catch(once, () => Effect.sleep(1000)),
-        again
+        askAgain
       )
     )
-    return Effect.andThen(Effect.sleep(WATCH_AFTER_MS), again)
+    return Effect.andThen(Effect.sleep(WATCH_AFTER_MS), askAgain)
   }
 
   readonly late = (stepName: string): Effect.Effect<void, ConnectionError> =>

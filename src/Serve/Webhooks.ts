@@ -98,7 +98,7 @@ export const receive = (
         phase = "transform"
         const result = await config.transform(payload, request)
         if (isResponse(result)) return readResponse(result)
-        const events = checkEvents(await encoded(result), what)
+        const events = checkEvents(await encodeResult(result), what)
         return events.length === 0 ? ignored : stored(events)
       })
     }).pipe(
@@ -201,12 +201,12 @@ const emit = (
   )
 
 /** The result of `transform`. An event that was made with its definition gets the name of the definition. */
-const encoded = async (result: unknown): Promise<unknown> => {
-  if (Array.isArray(result)) return Promise.all(result.map(encodedEvent))
-  return encodedEvent(result)
+const encodeResult = async (result: unknown): Promise<unknown> => {
+  if (Array.isArray(result)) return Promise.all(result.map(encodeIfDefined))
+  return encodeIfDefined(result)
 }
 
-const encodedEvent = async (event: unknown): Promise<unknown> => {
+const encodeIfDefined = async (event: unknown): Promise<unknown> => {
   if (isDefined(event)) return encodeEvent<GivenEvent>(event, jsonCodec)
   // only a definition gives an event a version
   return isObject(event) ? { ...event, version: undefined } : event

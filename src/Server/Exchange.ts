@@ -33,7 +33,7 @@ const withoutCookies = (
   request: Http.IncomingMessage,
   corsHeaders: { readonly [name: string]: string } | undefined
 ): HttpServerResponse.HttpServerResponse => {
-  const all = {
+  const allHeaders = {
     ...headers,
     ...corsHeaders,
     [CHANNEL_HEADER]: channel.path,
@@ -46,14 +46,14 @@ const withoutCookies = (
       : { connection: "close" })
   }
   if (body !== undefined) {
-    return HttpServerResponse.raw(body, { status, contentType: type, headers: all })
+    return HttpServerResponse.raw(body, { status, contentType: type, headers: allHeaders })
   }
   if (bytes !== undefined) {
-    return HttpServerResponse.uint8Array(bytes, { status, contentType: type, headers: all })
+    return HttpServerResponse.uint8Array(bytes, { status, contentType: type, headers: allHeaders })
   }
   return text === undefined
-    ? HttpServerResponse.empty({ status, headers: all })
-    : HttpServerResponse.text(text, { status, contentType: type, headers: all })
+    ? HttpServerResponse.empty({ status, headers: allHeaders })
+    : HttpServerResponse.text(text, { status, contentType: type, headers: allHeaders })
 }
 
 export const overHttp = (

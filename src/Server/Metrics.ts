@@ -28,11 +28,11 @@ export const make =
  * caller's key, or a function, consumer group or projection that the key may not read.
  */
 const shownTo = (caller: Caller | undefined, family: MetricFamily): MetricFamily => {
-  const bound = caller?.key?.environment
+  const boundTo = caller?.key?.environment
   if (caller === undefined || family.kind === "histogram") return family
   const shows = ({ environment, function: fn, group, projection }: Labels): boolean => {
     if (environment === undefined || environment === "other") return true
-    if (bound !== undefined && environment !== bound) return false
+    if (boundTo !== undefined && environment !== boundTo) return false
     if (fn !== undefined) return caller.isNotDenied("function:read", `function:${fn}`, environment)
     if (group !== undefined) return caller.isNotDenied("subscription:read", `group:${group}`, environment)
     return caller.isNotDenied("projection:read", `projection:${projection}`, environment)

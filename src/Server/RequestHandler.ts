@@ -64,8 +64,8 @@ export const makeRequestHandler = (
   now: () => number
 ): RequestHandler => {
   const routes = new Routes(all)
-  const waiting = new WaitingCalls()
-  const shared = new ResponseCache(now)
+  const waitingCalls = new WaitingCalls()
+  const responseCache = new ResponseCache(now)
   const client = { maxBytes: options.maxBodyBytes, timeoutMs: options.bodyTimeoutMs }
   const worker = {
     maxBytes: Math.max(options.maxReportBytes, options.maxBodyBytes),
@@ -126,12 +126,15 @@ export const makeRequestHandler = (
         )
       const answered =
         visitor !== undefined && route.isCacheable === true && acceptsCached(incoming)
-          ? shared.share({ caller: visitor.caller, environment, method, url: incoming.url, body }, answer)
+          ? responseCache.share(
+              { caller: visitor.caller, environment, method, url: incoming.url, body },
+              answer
+            )
           : answer()
       const reply =
         parentSpan === undefined ? answered : Effect.provideService(answered, Tracer.ParentSpan, parentSpan)
       return visitor !== undefined && waits
-        ? waiting.run(
+        ? waitingCalls.run(
             incoming.connection,
             Effect.raceFirst(
               reply,

@@ -132,8 +132,8 @@ export const make = (
     const closing = yield* Deferred.make<void>()
     let draining = false
     const drain = Effect.sync(() => void (draining = true))
-    const after = yield* Alarm.makeScheduleTimeout
-    const inputBudget = new InputBudget(clock, after)
+    const scheduleTimeout = yield* Alarm.makeScheduleTimeout
+    const inputBudget = new InputBudget(clock, scheduleTimeout)
     const unread = new UnreadMemory(clock)
     const closingListeners = new Set<() => void>()
     const onClosing = (listener: () => void): (() => void) => {
@@ -159,7 +159,7 @@ export const make = (
         closing: Deferred.await(closing),
         isDraining: () => draining,
         giveUpAfter: (ms) => (listener) => {
-          const cancel = after(ms, listener)
+          const cancel = scheduleTimeout(ms, listener)
           const stopListening = onClosing(listener)
           return () => {
             cancel()
@@ -176,7 +176,7 @@ export const make = (
     }
     const upgrades = new Upgrades({
       run: (effect) => void Fiber.runIn(run(effect), scope),
-      flow: { inputBudget, unread, after, timeoutMs: resolved.bodyTimeoutMs },
+      flow: { inputBudget, unread, scheduleTimeout, timeoutMs: resolved.bodyTimeoutMs },
       accessCheck,
       onBug,
       onUpgraded: (socket) => idle.upgraded(socket),

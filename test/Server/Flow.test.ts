@@ -31,7 +31,7 @@ it.live("remaining input of a closed connection is not processed", () =>
           const flow = new Flow(webSocket, socket, {
             inputBudget: new InputBudget(clock, after),
             unread: new UnreadMemory(clock),
-            after,
+            scheduleTimeout: after,
             timeoutMs: 30_000
           })
           webSocket.on("message", () => {

@@ -17,16 +17,16 @@ export class FilterBudget {
    */
   take(request: IncomingMessage | Http2ServerRequest, length: number): () => void {
     const connection = ("stream" in request ? request.stream.session : undefined) ?? request.socket
-    const all = this.#lengthOf(connection) + length
-    if (all > MAX_FILTERS) {
+    const total = this.#lengthOf(connection) + length
+    if (total > MAX_FILTERS) {
       throw new LimitExceededError(
         "The total length of the filters of one connection",
-        all,
+        total,
         MAX_FILTERS,
         "characters"
       )
     }
-    this.#lengths.set(connection, all)
+    this.#lengths.set(connection, total)
     return () => this.#lengths.set(connection, this.#lengthOf(connection) - length)
   }
 

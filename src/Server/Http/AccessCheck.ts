@@ -132,15 +132,15 @@ export class AccessCheck {
         "This engine has no API keys any more, but can be reached from other machines: make a key with `ironflow apikeys create` on the machine of the engine"
       )
     }
-    const named = query?.get("env") || headers[ENVIRONMENT_HEADER] || undefined
-    const bound = caller.key?.environment
-    if (named === undefined) return { caller, environment: bound ?? DEFAULT_ENVIRONMENT, ...ends }
-    const environment = checkName("environment that the request names", named)
+    const requested = query?.get("env") || headers[ENVIRONMENT_HEADER] || undefined
+    const boundTo = caller.key?.environment
+    if (requested === undefined) return { caller, environment: boundTo ?? DEFAULT_ENVIRONMENT, ...ends }
+    const environment = checkName("environment that the request names", requested)
     this.#options.checkEnvironment(environment)
-    if (bound !== undefined && environment !== bound) {
+    if (boundTo !== undefined && environment !== boundTo) {
       throw new UnauthorizedError(
-        `The API key "${caller.key?.name}" is bound to environment "${bound}", and the request names "${environment}". ` +
-          `Name "${bound}" instead, or use an API key of environment "${environment}"`
+        `The API key "${caller.key?.name}" is bound to environment "${boundTo}", and the request names "${environment}". ` +
+          `Name "${boundTo}" instead, or use an API key of environment "${environment}"`
       )
     }
     return { caller, environment, ...ends }

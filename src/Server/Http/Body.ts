@@ -76,7 +76,7 @@ const collect = (
     const body = new ByteCollector()
     let input: PendingInput | undefined
     const begin = (): PendingInput => {
-      const begun = inputBudget.begin(connection, {
+      const pending = inputBudget.begin(connection, {
         pause: () => request.pause(),
         resume: () => request.resume(),
         refuse: (error) => {
@@ -85,8 +85,8 @@ const collect = (
           resume(Effect.fail(error))
         }
       })
-      onInput(begun)
-      return begun
+      onInput(pending)
+      return pending
     }
     const onData = (chunk: Buffer) => {
       const size = body.length + chunk.length

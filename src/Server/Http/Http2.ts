@@ -178,7 +178,7 @@ export class BothVersions {
     let head = Buffer.alloc(0)
     const stop = (): void => {
       clearTimeout(timer)
-      socket.off("readable", decide).off("end", ended).off("close", stop)
+      socket.off("readable", decide).off("end", onEnd).off("close", stop)
     }
     const giveUp = (code: string): void => {
       stop()
@@ -200,10 +200,10 @@ export class BothVersions {
       if (isHttp2) this.#asHttp2(socket)
       else asHttp1(socket)
     }
-    const ended = (): void => giveUp("HPE_INVALID_EOF_STATE")
+    const onEnd = (): void => giveUp("HPE_INVALID_EOF_STATE")
     // a timer of its own, since every byte would restart the timeout of the socket
     const timer = setTimeout(() => giveUp("ERR_HTTP_REQUEST_TIMEOUT"), this.#timeoutMs)
-    socket.on("readable", decide).on("end", ended).on("close", stop)
+    socket.on("readable", decide).on("end", onEnd).on("close", stop)
     if (!this.#server.listening) socket.destroy()
   }
 }

@@ -21,7 +21,7 @@ export type ItemOf<A> =
 
 export interface Paging {
   /** The most items on a page. */
-  readonly most?: number
+  readonly maxItems?: number
   /** The name of the list in the error for a list that is too long. By default its name in the response. */
   readonly what?: string
   /**
@@ -57,19 +57,19 @@ export const pagedReply = <A>(spec: CallSpec<A>) => {
   return <E>(
     query: URLSearchParams,
     read: (page: PageQuery) => Effect.Effect<Page<ItemOf<A>>, E>,
-    { all = list.all, most = LIST_PAGE, what = name }: Paging = {}
+    { all = list.all, maxItems = LIST_PAGE, what = name }: Paging = {}
   ): Effect.Effect<Reply, E | IronflowError> => {
-    const encoded = (page: PageQuery) =>
+    const encodedPage = (page: PageQuery) =>
       Effect.map(read(page), ({ items, ...next }) => ({ items: items.map(encode), ...next }))
     return Effect.flatMap(
-      checked(() => readPageQuery(query, most)),
+      checked(() => readPageQuery(query, maxItems)),
       (page): Effect.Effect<Reply, E | IronflowError> =>
         page === undefined
           ? Effect.map(
-              allAsJson(`all ${what}`, (after) => encoded({ after, limit: most })),
+              allAsJson(`all ${what}`, (after) => encodedPage({ after, limit: maxItems })),
               ({ count, text }) => ({ status: 200, text: all(text, count) })
             )
-          : onePage(Effect.map(encoded(page), ({ items, ...next }) => json({ [name]: items, ...next })))
+          : onePage(Effect.map(encodedPage(page), ({ items, ...next }) => json({ [name]: items, ...next })))
     )
   }
 }
@@ -145,7 +145,7 @@ export const inTurns = <A>(
  * Reads which page is requested. `undefined` when there is no `limit`, which requests all items. Throws
  * `ValidationError` or `LimitExceededError`.
  */
-export const readPageQuery = (query: URLSearchParams, most: number): PageQuery | undefined => {
+export const readPageQuery = (query: URLSearchParams, maxItems: number): PageQuery | undefined => {
   const limit = query.get("limit")
   const after = query.get("cursor") ?? ""
   if (limit === null) {
@@ -160,5 +160,5 @@ export const readPageQuery = (query: URLSearchParams, most: number): PageQuery |
   if (after.length > Limits.keyLength) {
     throw new LimitExceededError("The cursor", after.length, Limits.keyLength, "characters")
   }
-  return { after, limit: Math.min(Number(limit), most) }
+  return { after, limit: Math.min(Number(limit), maxItems) }
 }

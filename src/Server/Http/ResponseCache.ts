@@ -22,7 +22,7 @@ const MAX_KEY_LENGTH = 4096
 
 interface Kept {
   /** When the call began whose reply this is, in epoch milliseconds. */
-  readonly at: number
+  readonly startedAt: number
   readonly reply: Reply
   readonly bytes: number
 }
@@ -64,23 +64,23 @@ export class ResponseCache {
     const key = this.#keyOf(call)
     if (key.length > MAX_KEY_LENGTH) return answer()
     const kept = this.#kept.get(key)
-    const at = this.#now()
-    if (kept !== undefined && isFresh(kept, at)) return Effect.succeed(kept.reply)
-    return Effect.tap(answer(), (reply) => Effect.sync(() => this.#keep(key, at, reply)))
+    const startedAt = this.#now()
+    if (kept !== undefined && isFresh(kept, startedAt)) return Effect.succeed(kept.reply)
+    return Effect.tap(answer(), (reply) => Effect.sync(() => this.#keep(key, startedAt, reply)))
   }
 
-  #keep(key: string, at: number, { headers, status, text, type }: Reply): void {
+  #keep(key: string, startedAt: number, { headers, status, text, type }: Reply): void {
     const now = this.#now()
     for (const [one, kept] of this.#kept) {
       if (isFresh(kept, now)) break
       this.#drop(one, kept)
     }
-    const before = this.#kept.get(key)
+    const previous = this.#kept.get(key)
     if (text === undefined || status !== 200) return
     // a reply to a call that began later is newer, although that call ended earlier; but a reply from the future is due
     // to a jump of the clock
-    if (before !== undefined && before.at > at && before.at <= now) return
-    if (before !== undefined) this.#drop(key, before)
+    if (previous !== undefined && previous.startedAt > startedAt && previous.startedAt <= now) return
+    if (previous !== undefined) this.#drop(key, previous)
     const bytes = Buffer.from(text)
     if (bytes.length > MAX_ANSWER_BYTES) return
     const reply: Reply = {
@@ -89,7 +89,7 @@ export class ResponseCache {
       ...(type === undefined ? {} : { type }),
       headers: { ...headers, age: "0" }
     }
-    this.#kept.set(key, { at, reply, bytes: bytes.length })
+    this.#kept.set(key, { startedAt, reply, bytes: bytes.length })
     this.#bytes += bytes.length
     for (const [one, kept] of this.#kept) {
       if (this.#bytes <= MAX_TOTAL_BYTES) break
@@ -114,8 +114,8 @@ export class ResponseCache {
   }
 }
 
-/** Whether the answer may still be shared. `now` is before `at` when the clock was set back. */
-const isFresh = ({ at }: Kept, now: number): boolean => now >= at && now - at < SHARED_MS
+/** Whether the answer may still be shared. `now` is before `startedAt` when the clock was set back. */
+const isFresh = ({ startedAt }: Kept, now: number): boolean => now >= startedAt && now - startedAt < SHARED_MS
 
 /**
  * Whether the request accepts an answer that is a second old. A call over a WebSocket never does, since the headers of

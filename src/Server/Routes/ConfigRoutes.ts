@@ -40,7 +40,7 @@ export const configRoutes = (engine: EngineService): ReadonlyArray<Route> => {
     pageRoute(
       callSpecs.listConfigs,
       (call, page) => visibleItems(call, configOf(call).listPage(page)),
-      () => ({ what: "configurations", most: CONFIGS_PAGE })
+      () => ({ what: "configurations", maxItems: CONFIGS_PAGE })
     ),
     answerRoute(callSpecs.getConfig, (call) => configOf(call).get(nameOf(call))),
     writing(callSpecs.setConfig, (config, name, data) => config.set(name, data)),

@@ -31,12 +31,12 @@ export const consolePath = (base: string): string => base + CONSOLE_PATH
 
 export const consoleRoutes = ({ access, base, read }: ConsoleOptions): ReadonlyArray<Route> => {
   const cookies = new BrowserSessions(access)
-  let reading: Promise<ConsoleFiles | undefined> | undefined
+  let pendingFiles: Promise<ConsoleFiles | undefined> | undefined
   // when there are no files, the next request reads again: a build may be running
   const files = Effect.promise(async () => {
-    reading ??= read()
-    const found = await reading
-    if (found === undefined) reading = undefined
+    pendingFiles ??= read()
+    const found = await pendingFiles
+    if (found === undefined) pendingFiles = undefined
     return found
   })
   const toConsole = (call: Call): Effect.Effect<Reply, UnsupportedError> =>

@@ -35,9 +35,10 @@ export const functionRoutes = (engine: EngineService): ReadonlyArray<Route> => {
       Effect.map(engine.client(call.environment).functionHistory(id(call)), (versions) => ({ versions }))
     ),
     answerRoute(callSpecs.liveVersions, (call) => {
-      const wanted = call.query.get("function_id") || undefined
-      if (wanted !== undefined && !call.shows(wanted)) return Effect.fail(new FunctionNotFoundError(wanted))
-      return Effect.map(engine.client(call.environment).liveVersions(wanted), (versions) => ({
+      const functionId = call.query.get("function_id") || undefined
+      if (functionId !== undefined && !call.shows(functionId))
+        return Effect.fail(new FunctionNotFoundError(functionId))
+      return Effect.map(engine.client(call.environment).liveVersions(functionId), (versions) => ({
         versions: versions
           .filter(({ functionId }) => call.shows(functionId))
           .map((version) => ({

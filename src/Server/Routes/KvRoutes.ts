@@ -37,7 +37,7 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
       (call, page) => visibleItems(call, engine.kv.bucketsPage(call.environment, page)),
       () => ({
         all: (buckets, count) => `{"buckets":[${buckets}],"count":${count}}`,
-        most: BUCKETS_PAGE
+        maxItems: BUCKETS_PAGE
       })
     ),
     answerRoute(callSpecs.getBucket, (call) => kvOf(call).getBucketInfo(bucket(call))),
@@ -70,7 +70,7 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
           items: items.map(toEntry),
           ...next
         })),
-      (call) => ({ what: `revisions of key "${variable(call, "key")}"`, most: Limits.kvHistory })
+      (call) => ({ what: `revisions of key "${variable(call, "key")}"`, maxItems: Limits.kvHistory })
     ),
     answerRoute(
       callSpecs.putKey,
@@ -146,7 +146,7 @@ const readWrites = (writes: ReadonlyArray<KeyWrite>): Array<KvWriteRow> => {
   if (writes.length > Limits.kvWrites) {
     throw new LimitExceededError("The atomic write", writes.length, Limits.kvWrites, "changes")
   }
-  const counted = new ShapeCounts()
+  const counts = new ShapeCounts()
   return checkDistinct(
     writes.map(({ op, revision, value, contentType, ...write }): KvWriteRow => {
       const key = checkKey(write.key)
@@ -161,21 +161,21 @@ const readWrites = (writes: ReadonlyArray<KeyWrite>): Array<KvWriteRow> => {
       const bytes = Buffer.from(value, "base64")
       return {
         key,
-        value: checkValue(key, { type: typeOfContent(contentType), bytes }, counted),
+        value: checkValue(key, { type: typeOfContent(contentType), bytes }, counts),
         ...expected
       }
     })
   )
 }
 
-const checkValue = (key: string, value: StoredValue, counted = new ShapeCounts()): StoredValue => {
+const checkValue = (key: string, value: StoredValue, counts = new ShapeCounts()): StoredValue => {
   const what = `The value of key "${key}"`
   if (value.bytes.byteLength > Limits.kvValueBytes) {
     throw new LimitExceededError(what, value.bytes.byteLength, Limits.kvValueBytes, "bytes")
   }
   if (value.type === "json") {
     const text = Buffer.from(value.bytes).toString()
-    checkShape(what, text, Limits.jsonDepth, counted)
+    checkShape(what, text, Limits.jsonDepth, counts)
     if (!isUtf8(value.bytes) || safeJsonParse(text, notJson) === notJson) {
       throw new ValidationError(`${what} has the content type of JSON, but is not JSON`)
     }

@@ -75,11 +75,11 @@ export const legacyJobRoutes = (engine: EngineService, workers: RemoteWorkers): 
       if (worker === undefined) return yield* unknownWorker(variable(call, "id"))
       worker.seen()
       const available = yield* checked(() => readAvailable(call.query.get("available")))
-      const wanted = available ?? 1
-      if (wanted === 0) return noContent
+      const jobCount = available ?? 1
+      if (jobCount === 0) return noContent
       // uninterruptible: a worker that hangs up now would not receive the jobs that were claimed for it
       const jobs = yield* Effect.uninterruptible(
-        Effect.tap(worker.take(wanted), (jobs) =>
+        Effect.tap(worker.take(jobCount), (jobs) =>
           call.request.socket.destroyed ? worker.giveBack(jobs) : Effect.void
         )
       )

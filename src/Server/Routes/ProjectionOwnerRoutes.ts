@@ -158,11 +158,11 @@ const checkSave = (save: SaveBody): ProjectionSave => {
   checkLength("states", save.states, PARTITIONS)
   checkLength("deadLetters", save.deadLetters, PARTITIONS)
   checkLength("resolved", save.resolved, declaredListLength)
-  const counted = new ShapeCounts()
+  const counts = new ShapeCounts()
   for (const { partition, state } of save.states) {
     checkName("partition", partition)
     checkSize(`State of partition "${partition}"`, state, projectionStateBytes)
-    checkShape("the states of a save", state, jsonDepth, counted)
+    checkShape("the states of a save", state, jsonDepth, counts)
     try {
       JSON.parse(state)
     } catch (cause) {
@@ -177,8 +177,8 @@ const checkSave = (save: SaveBody): ProjectionSave => {
   }
 }
 
-const checkLength = (name: string, { length }: ReadonlyArray<unknown>, most: number): void => {
-  if (length > most) throw new LimitExceededError(`The list \`${name}\``, length, most, "items")
+const checkLength = (name: string, { length }: ReadonlyArray<unknown>, max: number): void => {
+  if (length > max) throw new LimitExceededError(`The list \`${name}\``, length, max, "items")
 }
 
 const readError = (error: unknown): SerializedError => {

@@ -36,9 +36,9 @@ export const checkBodyMembers = (codec: Node, body: unknown, what: string): void
   const { all, known } = namesOf(codec)
   const other = Object.keys(body).find((name) => !known.has(name))
   if (other === undefined) return
-  const meant = nearest(other, all)
+  const suggestion = nearest(other, all)
   throw new ValidationError(
-    `${what} has no member ${show(other)}${meant === undefined ? "." : `: did you mean ${show(meant)}?`} Use ${all.join(", ")}`
+    `${what} has no member ${show(other)}${suggestion === undefined ? "." : `: did you mean ${show(suggestion)}?`} Use ${all.join(", ")}`
   )
 }
 
@@ -79,8 +79,8 @@ export const checkQuerySpelling = (spec: CallSpec, query: URLSearchParams): void
 const checkSpelling = (names: ReadonlyArray<string>, { all, known }: Names, problem: string): void => {
   for (const name of names) {
     if (known.has(name) || isOfLater(name)) continue
-    const meant = nearest(name, all)
-    if (meant === undefined) continue
-    throw new ValidationError(`${problem} ${show(name)}: did you mean ${show(meant)}?`)
+    const suggestion = nearest(name, all)
+    if (suggestion === undefined) continue
+    throw new ValidationError(`${problem} ${show(name)}: did you mean ${show(suggestion)}?`)
   }
 }

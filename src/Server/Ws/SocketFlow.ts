@@ -20,7 +20,7 @@ import { showMs } from "../../Show.ts"
 export interface FlowOptions {
   readonly inputBudget: InputBudget
   readonly unread: UnreadMemory
-  readonly after: ScheduleTimeout
+  readonly scheduleTimeout: ScheduleTimeout
   /** How long a large frame may take to arrive, in milliseconds. */
   readonly timeoutMs: number
 }
@@ -121,7 +121,7 @@ export class Flow {
     this.#readers.push(f)
     if (this.#readers.length > 1) return
     const unreadBytes = this.#socket.writableLength
-    this.#cancelUnread = this.#options.after(UNREAD_MS, () => {
+    this.#cancelUnread = this.#options.scheduleTimeout(UNREAD_MS, () => {
       if (this.#socket.writableLength >= unreadBytes) return this.#webSocket.terminate()
       const readers = this.#readers
       this.#readers = []
@@ -201,7 +201,7 @@ export class Flow {
   }
 
   #begin(): PendingInput {
-    const { after, inputBudget, timeoutMs } = this.#options
+    const { inputBudget, scheduleTimeout, timeoutMs } = this.#options
     const why = {}
     const end = (code: number, reason: string): void => {
       this.#webSocket.close(code, reason)
@@ -209,7 +209,7 @@ export class Flow {
       this.#rest = Buffer.alloc(0)
       this.pause(why)
     }
-    this.#cancelDeadline = after(timeoutMs, () =>
+    this.#cancelDeadline = scheduleTimeout(timeoutMs, () =>
       end(POLICY_VIOLATION, `a frame did not arrive within ${showMs(timeoutMs)}`)
     )
     return inputBudget.begin(this.#socket, {

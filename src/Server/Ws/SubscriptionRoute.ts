@@ -37,11 +37,11 @@ export const subscriptionRoute = (
       }
     })
     socket.on("close", stopWatching)
-    let alive = true
-    socket.on("pong", () => (alive = true))
+    let isAlive = true
+    socket.on("pong", () => (isAlive = true))
     const stop = every(PING_MS, () => {
-      if (!alive) return socket.terminate()
-      alive = false
+      if (!isAlive) return socket.terminate()
+      isAlive = false
       socket.ping()
     })
     socket.on("close", stop)

@@ -174,7 +174,7 @@ export class Upgrades {
   /** Closes the socket when the session of its browser ends. */
   #closeWithSession(socket: WebSocket, { visitor: { sessionMs } }: Omit<SocketCall, "flow">): void {
     if (sessionMs === undefined) return
-    const cancel = this.#flow.after(sessionMs, () =>
+    const cancel = this.#flow.scheduleTimeout(sessionMs, () =>
       closeFor(socket, POLICY_VIOLATION, "the session has ended")
     )
     socket.once("close", cancel)

@@ -128,8 +128,8 @@ const serve = <A>(
   changes: Stream.Stream<A, IronflowError>,
   encode: (change: A) => unknown
 ): void => {
-  let alive = true
-  socket.on("pong", () => (alive = true))
+  let isAlive = true
+  socket.on("pong", () => (isAlive = true))
   // sending a frame that the connection takes at once does not yield to the event loop: many such frames in a row
   // would block all other clients
   const watching = Stream.runForEach(changes, (change) =>
@@ -139,8 +139,8 @@ const serve = <A>(
     Effect.andThen(
       Effect.sleep(PING_MS),
       Effect.sync(() => {
-        if (!alive) return socket.terminate()
-        alive = false
+        if (!isAlive) return socket.terminate()
+        isAlive = false
         socket.ping()
       })
     )
