@@ -2,9 +2,10 @@
  * All errors of the SDK and the engine, and how errors are serialized.
  *
  * The classes can be thrown, rejected with, yielded in `Effect.gen`, and matched with `catchTag`. `retryable` says whether a
- * retry may help; `code` identifies the error across processes. A subclass ({@link WaitTimeoutError} is a {@link TimeoutError})
- * shares the tag of its base class, so that `catchTag("TimeoutError")` and `instanceof TimeoutError` agree; `name` and `code`
- * tell them apart. Only subclasses of {@link NotFoundError} have their own tags.
+ * retry may help; `code` identifies the error across processes. A class that extends {@link IronflowError} or
+ * {@link NotFoundError} directly has its own tag. A class that extends another class shares the tag of that class: a
+ * {@link WaitTimeoutError} is a {@link TimeoutError}, and `catchTag("TimeoutError")` and `instanceof TimeoutError` agree.
+ * `name` and `code` tell the two apart.
  */
 export {
   IronflowError,
@@ -143,7 +144,7 @@ export {
   withoutEncoding
 } from "./Errors/Serialization.ts"
 
-/** Error codes of servers and older clients, by name. */
+/** The error codes that older clients and servers have, each under its own name. Programs that were written for them use these. */
 export const ERROR_CODES = {
   FUNCTION_NOT_FOUND: "FUNCTION_NOT_FOUND",
   VALIDATION_ERROR: "VALIDATION_ERROR",

@@ -33,7 +33,7 @@ export type AccessError = UnauthenticatedError | UnauthorizedError
 export type SignatureErrorCode =
   "SIGNATURE_INVALID" | "SIGNATURE_MISSING" | "SIGNATURE_EXPIRED" | "SIGNATURE_REPLAYED"
 
-/** A signed request does not carry a valid signature. */
+/** A request that must be signed has no valid signature. */
 export class SignatureError extends IronflowError {
   declare readonly _tag: "SignatureError"
   /** The codes of this class. */
@@ -107,11 +107,11 @@ export class SecretNotFoundError extends NotFoundError {
   }
 }
 
-/** The master key is missing, or differs from the one that the secret was stored under. */
+/** What is wrong with the master key: it is missing, or it differs from the key that the secret was encrypted with. */
 export type MasterKeyErrorCode = "MASTER_KEY_MISSING" | "MASTER_KEY_WRONG"
 
 /**
- * The engine cannot encrypt or decrypt a secret: the master key is missing, or differs from the one that the secret
+ * The engine cannot encrypt or decrypt a secret: the master key is missing, or differs from the key that the secret
  * was encrypted with.
  */
 export class MasterKeyError extends IronflowError {

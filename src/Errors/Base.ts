@@ -12,14 +12,14 @@ export interface IronflowErrorOptions {
   readonly details?: unknown
   /** The error that caused this one; none by default. */
   readonly cause?: unknown
-  /** The HTTP status of the response. */
+  /** The HTTP status of the response that carried the error; none by default. */
   readonly status?: number
 }
 
-/** The options of an error whose code follows from its class. */
+/** The options of an error whose class implies everything but the cause. */
 export type CauseOption = Pick<IronflowErrorOptions, "cause">
 
-/** The options of an error whose class implies the rest: `details`, and those named by `More`. */
+/** The options of an error whose class implies all others: `details`, `cause`, and those named by `More`. */
 export type Facts<More extends keyof IronflowErrorOptions = never> = Pick<
   IronflowErrorOptions,
   "details" | "cause" | More
@@ -28,9 +28,9 @@ export type Facts<More extends keyof IronflowErrorOptions = never> = Pick<
 /** The base class of all Ironflow errors. */
 export class IronflowError extends Data.Error<{ message: string; cause?: unknown }> {
   /**
-   * What `catchTag` matches, always set: the name of the class, or that of the class whose tag it shares. The type
-   * says it may be absent: otherwise `catchTag` would match this class for every other tag, and narrow the remaining
-   * errors to `never`.
+   * What `catchTag` matches: the name of the class, or the name of the base class whose tag the class shares. It is
+   * always set. The type says that it may be absent, since `catchTag` would otherwise match this class for every
+   * other tag, and narrow the remaining errors to `never`.
    */
   declare readonly _tag?: string
   /** The kind of error: the same in code, logs and stored runs. */
@@ -55,7 +55,7 @@ export class IronflowError extends Data.Error<{ message: string; cause?: unknown
 
 /**
  * Makes an error without its stack, since capturing a stack takes longer than most operations. For expected
- * errors that are made where none of the callers is on the stack.
+ * errors that are made where the stack would not show who called.
  */
 export const withoutStack = <E extends IronflowError>(make: () => E): E => {
   const limit = Error.stackTraceLimit
@@ -76,7 +76,7 @@ export abstract class NotFoundError extends IronflowError {}
 /** Whether `error` is an Ironflow error. */
 export const isIronflowError = (error: unknown): error is IronflowError => isInstance(error, IronflowError)
 
-/** Gives a user's subclass the name of its class. */
+/** Gives the errors of a user's subclass the name of that subclass. */
 const nameClass = (Class: Function): void => {
   const prototype = Class.prototype as object
   if (!Object.hasOwn(prototype, "name")) define(prototype, "name", Class.name, false)

@@ -194,24 +194,24 @@ export const classes: ReadonlyMap<string, IronflowErrorClass> = new Map<string, 
   })
 )
 
-/** Families of errors. A class that extends one has its own tag. */
+/** Families of errors. A class that extends a family directly has its own tag. */
 const families: ReadonlySet<unknown> = new Set([IronflowError, NotFoundError])
 
 for (const [name, Class] of classes) {
   define(Class.prototype, "name", name, false)
-  // A class that extends another Ironflow class inherits its tag, unless that class is a family.
+  // A class that extends another Ironflow class inherits the tag of that class, unless that class is a family.
   if (families.has(Class) || families.has(Object.getPrototypeOf(Class))) {
     define(Class.prototype, "_tag", name, false)
   }
 }
 
 /**
- * The class of each code that is sent without its class over a network, and the members of `details` that the class
- * requires.
+ * The class of each code that is sent over a network without the name of a class, and the members of `details` that
+ * the class requires.
  */
 export const codes: ReadonlyMap<
   string,
-  readonly [Class: IronflowErrorClass, ...facts: ReadonlyArray<string>]
+  readonly [Class: IronflowErrorClass, ...requiredDetails: ReadonlyArray<string>]
 > = new Map(
   Object.entries({
     CONNECTION_LOST: [ConnectionError],
@@ -320,23 +320,23 @@ const statuses: ReadonlyArray<readonly [status: number, ReadonlyArray<IronflowEr
   [503, [MessageDamagedError]]
 ]
 
-for (const [status, ofStatus] of statuses) {
-  for (const Class of ofStatus) define(Class.prototype, "status", status, false)
+for (const [status, classesOfStatus] of statuses) {
+  for (const Class of classesOfStatus) define(Class.prototype, "status", status, false)
 }
 
-// the request asked for nothing that does not exist, so the status 404 does not fit
+// the status 404 does not fit, although the class is a `NotFoundError`: everything that the request named exists
 define(NoResultsError.prototype, "status", undefined, false)
 
 /**
- * Sets the status of the response that carried the error. It belongs to this response, and is not stored with
- * the error.
+ * Sets the status of the response that carried the error. The status belongs to this response, and is not stored
+ * with the error.
  */
 export const withStatus = <E extends IronflowError>(error: E, status: number): E => {
   if (error.status !== status) define(error, "status", status, false)
   return error
 }
 
-/** The nearest Ironflow class that the error is an instance of. */
+/** The name of the nearest Ironflow class that the error is an instance of. */
 export const classNameOf = (error: IronflowError): string => {
   let prototype: object | null = Object.getPrototypeOf(error)
   while (prototype !== null) {

@@ -23,7 +23,7 @@ export class TimeoutError extends IronflowError {
 /** A subscription was refused or broke. */
 export class SubscriptionError extends IronflowError {
   declare readonly _tag: "SubscriptionError"
-  /** The id of the subscription; absent when the error concerns all of them. */
+  /** The id of the subscription; absent when the error concerns all subscriptions. */
   readonly subscriptionId: string | undefined
   constructor(message: string, options: IronflowErrorOptions & { readonly subscriptionId?: string } = {}) {
     super(message, {
@@ -44,9 +44,9 @@ export class NotConfiguredError extends IronflowError {
 }
 
 /**
- * The server failed, or its response has a code that this version does not know: a newer engine or another Ironflow
- * server may send one. `code` is the code of the response, or `SERVER_ERROR` without one; `status` is the status of
- * the response.
+ * The server failed, or its response has a code that this version of the package does not know, as a newer engine or
+ * another Ironflow server may send. `code` is the code of the response, or `SERVER_ERROR` when the response has none;
+ * `status` is the status of the response.
  */
 export class ServerError extends IronflowError {
   declare readonly _tag: "ServerError"
@@ -71,12 +71,12 @@ export class UnavailableError extends IronflowError {
   }
 }
 
-/** Why the server cannot do it: it does not support the request, or has no such route. */
+/** Why the server cannot carry out a request: it does not support the request, or has no route for it. */
 export type UnsupportedCode = "UNIMPLEMENTED" | "ROUTE_NOT_FOUND"
 
 /**
- * The server cannot do what was asked: it is another Ironflow server or an older engine (`UNIMPLEMENTED`), or
- * an engine of this package without this route (`ROUTE_NOT_FOUND`).
+ * The server cannot carry out the request. It is another Ironflow server or an older engine (`UNIMPLEMENTED`), or
+ * an engine of this package that has no such route (`ROUTE_NOT_FOUND`).
  */
 export class UnsupportedError extends IronflowError {
   declare readonly _tag: "UnsupportedError"

@@ -1,4 +1,4 @@
-/** Errors of streams, keys, configurations, projections and consumer groups. */
+/** Errors of entity streams, events, KV keys and buckets, configurations, projections and consumer groups. */
 import type { ExpectedVersion } from "../ExpectedVersion.ts"
 import { type CauseOption, IronflowError, type IronflowErrorOptions, NotFoundError } from "./Base.ts"
 import { TimeoutError } from "./Connection.ts"
@@ -15,7 +15,7 @@ export class VersionConflictError extends IronflowError {
   readonly entityId: string
   /** The version that the append expected. */
   readonly expectedVersion: ExpectedVersion
-  /** The version of the stream: 0 when there is none, `undefined` when the server does not say. */
+  /** The version of the stream: 0 when there is no stream, `undefined` when the server does not say. */
   readonly actualVersion: number | undefined
   constructor(
     entityId: string,
@@ -76,7 +76,7 @@ export class SnapshotNotFoundError extends NotFoundError {
   /** Id of the entity. */
   readonly entityId: string
   constructor(entityId: string) {
-    super(`There is no such snapshot of stream "${entityId}"`, {
+    super(`Stream "${entityId}" has no snapshot, or none at or before the requested version`, {
       code: "SNAPSHOT_NOT_FOUND",
       details: { entityId }
     })
@@ -98,7 +98,7 @@ export class EventNotFoundError extends NotFoundError {
   }
 }
 
-/** A key is not at the revision that a write expected. Read it again, and decide again. */
+/** A key is not at the revision that a write expected. Nothing was written. Read the key again, and decide again. */
 export class RevisionConflictError extends IronflowError {
   declare readonly _tag: "RevisionConflictError"
   /** Name of the bucket. */
@@ -107,7 +107,7 @@ export class RevisionConflictError extends IronflowError {
   readonly key: string
   /** The revision that the write expected; 0 for a key without a value. */
   readonly expected: number
-  /** The revision of the key; 0 when it has no value, `undefined` when the server does not say. */
+  /** The revision of the key; 0 when the key has no value, `undefined` when the server does not say. */
   readonly actual: number | undefined
   constructor(bucket: string, key: string, expected: number, actual?: number, options: CauseOption = {}) {
     super(
@@ -145,8 +145,8 @@ export class KeyNotFoundError extends NotFoundError {
 }
 
 /**
- * A value does not fit the schema of the key's bucket. Either it is stored, or it was to be written, and then
- * it was not written. `validationErrors` lists the paths.
+ * A value does not fit the schema of the key's bucket. It is either the stored value that was read, or a value to be
+ * written, which then was not written. `validationErrors` lists the paths.
  */
 export class KeySchemaError extends SchemaValidationError {
   /** Name of the bucket. */
@@ -179,8 +179,8 @@ export class KeySchemaError extends SchemaValidationError {
 }
 
 /**
- * An event or snapshot does not fit the definition of its entity. Either it is stored, or it was to be
- * written, and then it was not written. `validationErrors` lists the paths.
+ * An event or snapshot does not fit the definition of its entity. It was either read from the store, or was to be
+ * written, and then was not written. `validationErrors` lists the paths.
  */
 export class StreamSchemaError extends SchemaValidationError {
   /** Id of the entity. */
@@ -246,13 +246,13 @@ export class BucketExistsError extends IronflowError {
 
 /**
  * A watch cannot start after this revision: deletions since then are no longer recorded. Start the watch
- * again from 0.
+ * again from revision 0.
  */
 export class RevisionGoneError extends IronflowError {
   declare readonly _tag: "RevisionGoneError"
   /** Name of the bucket. */
   readonly bucket: string
-  /** The revision that is no longer kept. */
+  /** The revision after which the watch was to start. */
   readonly revision: number
   constructor(bucket: string, revision: number) {
     super(
@@ -293,18 +293,18 @@ export class ProjectionNotFoundError extends NotFoundError {
 
 /**
  * A projection did not reach a position in time. Only the wait has ended: the projection goes on, unless it is
- * paused. `position` is how far it had come.
+ * paused. `position` is how far the projection had come.
  */
 export class ProjectionBehindError extends TimeoutError {
   /** Name of the projection. */
   readonly projection: string
-  /** The position in the log that it had reached. */
+  /** The position in the log that the projection had reached. */
   readonly position: number
   /** The position in the log that was awaited. */
   readonly target: number
   constructor(projection: string, position: number, target: number, timeoutMs: number, why: string) {
     super(
-      `Projection "${projection}" did not reach position ${target} of the log within ${showMs(timeoutMs)}: it is at position ${position}. ${why}`,
+      `Projection "${projection}" did not reach position ${target} of the log within ${showMs(timeoutMs)}: the projection is at position ${position}. ${why}`,
       timeoutMs,
       { code: "PROJECTION_BEHIND", details: { projection, position, target } }
     )
@@ -315,8 +315,8 @@ export class ProjectionBehindError extends TimeoutError {
 }
 
 /**
- * The engine refused to save a projection for a legacy runner: the projection was reset, is done, or belongs
- * to another worker. The runner polls again and continues.
+ * The engine refused to save a projection for a legacy runner: the projection was reset, is already past the
+ * position of the save, or belongs to another worker. The runner polls again and continues.
  */
 export class ProjectionSaveRefusedError extends IronflowError {
   declare readonly _tag: "ProjectionSaveRefusedError"

@@ -1,4 +1,4 @@
-/** Errors of the engine: its store, its process, and requests over a network. */
+/** Errors of the engine: of its store, its process, requests over a network, and push endpoints. */
 import { type Facts, IronflowError, NotFoundError } from "./Base.ts"
 
 /** Why the store failed: the database failed, is locked by another engine, is damaged, or is unavailable. */
@@ -20,10 +20,10 @@ export class StoreError extends IronflowError {
   }
 }
 
-/** Why the server cannot listen: the port is in use, or the system refuses to listen at it. */
+/** Why the server cannot listen: the port is in use, or the operating system refuses for another reason. */
 export type ListenCode = "PORT_IN_USE" | "LISTEN_FAILED"
 
-/** The server cannot listen: the port is in use, or the system refuses it. */
+/** The server cannot listen: the port is in use, or the operating system refuses for another reason. */
 export class ListenError extends IronflowError {
   declare readonly _tag: "ListenError"
   /** The codes of this class. */
@@ -33,7 +33,7 @@ export class ListenError extends IronflowError {
   }
 }
 
-/** Why the runtime does not fit: Node.js is too old, or it is not Node.js. */
+/** Why the engine cannot run here: Node.js is too old, or the runtime is not Node.js. */
 export type NodeVersionCode = "NODE_TOO_OLD" | "NODE_NEEDED"
 
 /**
@@ -97,7 +97,7 @@ export class EndpointNotFoundError extends NotFoundError {
   /** The unknown URL or id. */
   readonly url: string
   constructor(url: string) {
-    super(`There is no endpoint "${url}" in this environment`, {
+    super(`There is no push endpoint "${url}" in this environment`, {
       code: "ENDPOINT_NOT_FOUND",
       details: { url }
     })

@@ -58,13 +58,13 @@ export class StepNotFoundError extends NotFoundError {
   }
 }
 
-/** One turn of a function took longer than the function's `timeout`. */
+/** One turn of a function, which is its code from one wait to the next, took longer than the function's `timeout`. */
 export class FunctionTimeoutError extends TimeoutError {
   /** Id of the function. */
   readonly functionId: string
   constructor(functionId: string, timeoutMs: number) {
     super(
-      `Function "${functionId}" timed out: one turn of it ran longer than ${showMs(timeoutMs)}. ` +
+      `Function "${functionId}" timed out: one turn of it (its code from one wait to the next) ran longer than ${showMs(timeoutMs)}. ` +
         "Move long work into steps, or raise the function's `timeout`",
       timeoutMs,
       { code: "FUNCTION_TIMEOUT" }
@@ -73,7 +73,7 @@ export class FunctionTimeoutError extends TimeoutError {
   }
 }
 
-/** A run whose result was awaited failed. */
+/** The run that the caller awaits has failed. */
 export class RunFailedError extends IronflowError {
   declare readonly _tag: "RunFailedError"
   /** Id of the run. */
@@ -87,7 +87,7 @@ export class RunFailedError extends IronflowError {
   }
 }
 
-/** A run whose result was awaited was cancelled. */
+/** The run that the caller awaits was cancelled. */
 export class RunCancelledError extends IronflowError {
   declare readonly _tag: "RunCancelledError"
   /** Id of the run. */
@@ -98,7 +98,7 @@ export class RunCancelledError extends IronflowError {
   }
 }
 
-/** The event of an `emitSync` was stored and started no run: no function has a trigger that matches it. */
+/** The event of an `emitSync` was stored and started no run: no function has a trigger that matches the event. */
 export class NoResultsError extends NotFoundError {
   declare readonly _tag: "NoResultsError"
   /** Name of the event that started no run. */

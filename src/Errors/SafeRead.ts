@@ -1,4 +1,4 @@
-/** Reads a property of an unknown value without ever throwing. */
+/** Reads properties of unknown values and tests their class without ever throwing, and defines properties. */
 
 export const read = (value: unknown, key: string): unknown => {
   if ((typeof value !== "object" || value === null) && typeof value !== "function") return undefined

@@ -9,8 +9,8 @@ import { define, isInstance, read } from "./SafeRead.ts"
 /**
  * Whether the engine retries after this error.
  *
- * An Ironflow error, and any other object with a boolean `retryable`, says so itself. Everything else that
- * can be thrown is retryable, also a plain `Error`: throw `NonRetryableError` when a retry cannot help.
+ * For an Ironflow error, and any other object with a boolean `retryable`, this is its `retryable`. Everything else
+ * that can be thrown is retryable, also a plain `Error`: throw `NonRetryableError` when a retry cannot help.
  */
 export const isRetryable = (error: unknown): boolean => {
   const retryable = read(error, "retryable")
@@ -18,8 +18,7 @@ export const isRetryable = (error: unknown): boolean => {
 }
 
 /**
- * When the error asks to be retried, not yet parsed. It comes from a {@link RetryAfterError}, or from any
- * object with a `retryAfter`.
+ * The `retryAfter` of a {@link RetryAfterError}, or of any object that has one: when to retry, not yet parsed.
  */
 export const retryAfterOf = (error: unknown): unknown => read(error, "retryAfter") ?? undefined
 
@@ -37,7 +36,7 @@ export const toError = (value: unknown): Error => {
 export interface SerializedError {
   /** Name of the error's class. */
   readonly name: string
-  /** Its message. */
+  /** The message. */
   readonly message: string
   /** The kind of error. */
   readonly code?: string
@@ -47,7 +46,7 @@ export interface SerializedError {
   readonly stack?: string
   /** The error's own enumerable properties that JSON can hold, except those that have fields here. */
   readonly data?: { readonly [key: string]: unknown }
-  /** The error that caused it. */
+  /** The cause of the error. */
   readonly cause?: SerializedError
   /** For a user's subclass of an Ironflow error: the name of the Ironflow class. */
   readonly base?: string
@@ -60,7 +59,7 @@ const MAX_DATA_LENGTH = 65_536
 
 /**
  * Makes plain JSON data of the error, or of any thrown value. Never throws: what JSON cannot hold is left out. Causes
- * are followed 8 deep; very long messages and stacks are cut, and very large data is left out.
+ * are followed 8 deep; very long messages and stacks are cut, and very large properties are left out.
  */
 export const serializeError = (error: unknown, options: { readonly stack?: boolean } = {}): SerializedError =>
   serialize(error, options.stack ?? true, 0)
@@ -68,21 +67,21 @@ export const serializeError = (error: unknown, options: { readonly stack?: boole
 const serialize = (thrown: unknown, withStack: boolean, depth: number): SerializedError => {
   const isError = isErrorLike(thrown)
   const error: unknown = isError ? thrown : toError(thrown)
-  const ours = isIronflowError(error)
+  const isOurs = isIronflowError(error)
   const name = text(read(error, "name"), "Error")
   const code = read(error, "code")
   const retryable = read(error, "retryable")
   const stack = read(error, "stack")
   const cause = read(error, "cause")
-  const data = ownData(error, ours, withStack, depth)
-  const base = ours ? classNameOf(error) : undefined
+  const data = ownData(error, isOurs, withStack, depth)
+  const base = isOurs ? classNameOf(error) : undefined
 
   return {
     name,
     message: text(read(error, "message"), "").slice(0, MAX_MESSAGE_LENGTH),
     ...(typeof code === "string" ? { code } : {}),
     ...(typeof retryable === "boolean" ? { retryable } : {}),
-    // A thrown value that is no error was wrapped here: its stack would show this file.
+    // A thrown value that is no error was wrapped in one here: the stack of the wrapper would show this file.
     ...(withStack && isError && typeof stack === "string" ? { stack: stack.slice(0, MAX_STACK_LENGTH) } : {}),
     ...(data === undefined ? {} : { data }),
     ...(cause === undefined || cause === null || depth >= MAX_CAUSES
@@ -93,12 +92,12 @@ const serialize = (thrown: unknown, withStack: boolean, depth: number): Serializ
 }
 
 /**
- * The key in the data of a stored error for its typed failure, in encoded form. Only the schema of that
+ * The key under which the `data` of a stored error holds its typed failure in encoded form. Only the schema of that
  * failure can decode it.
  */
 export const encodedFailure = "ironflow:failure"
 
-/** The error without its encoded failure, which only the schema of its step can decode. */
+/** The error without its encoded failure, for where the schema that decodes the failure is not known. */
 export const withoutEncoding = (error: SerializedError): SerializedError => {
   if (error.data === undefined || !(encodedFailure in error.data)) return error
   const { [encodedFailure]: _, ...data } = error.data
@@ -117,20 +116,20 @@ export const invokeFailure = (
   childRunId: string,
   error: SerializedError
 ): SerializedError => {
-  const told = serializeError(new InvokeError(functionId, childRunId, messageOf(error)))
+  const invokeError = serializeError(new InvokeError(functionId, childRunId, messageOf(error)))
   const failure = error.data?.[encodedFailure]
   return {
-    ...told,
+    ...invokeError,
     cause: withoutEncoding(error),
-    ...(failure === undefined ? {} : { data: { ...told.data, [encodedFailure]: failure } })
+    ...(failure === undefined ? {} : { data: { ...invokeError.data, [encodedFailure]: failure } })
   }
 }
 
 const MAX_SUMMARY_LENGTH = 512
 
 /**
- * The text of an error for people: its message. Tagged errors often have none; then it is the error's name
- * and properties.
+ * The text of an error for people: its message. Tagged errors often have no message; their text is their name and
+ * properties.
  */
 export const messageOf = ({
   data,
@@ -138,13 +137,13 @@ export const messageOf = ({
   name
 }: Pick<SerializedError, "message" | "name" | "data">): string => {
   if (message !== "") return message
-  const { _tag, [encodedFailure]: _, ...own } = data ?? {}
-  const carried = Object.keys(own).length === 0 ? "" : ` ${describe(own)}`
-  return `${name}${carried}`.slice(0, MAX_SUMMARY_LENGTH)
+  const { _tag, [encodedFailure]: _, ...properties } = data ?? {}
+  const shownProperties = Object.keys(properties).length === 0 ? "" : ` ${describe(properties)}`
+  return `${name}${shownProperties}`.slice(0, MAX_SUMMARY_LENGTH)
 }
 
 /**
- * Restores an error. A built-in or Ironflow error has its class again; any other is an `Error` with the
+ * Restores an error. A built-in or Ironflow error gets its class back; any other error becomes an `Error` with the
  * stored name. Never throws.
  */
 export const deserializeError = (stored: SerializedError): Error => revive(stored, 0)
@@ -163,12 +162,12 @@ const revive = (damaged: SerializedError | null | undefined, depth: number): Err
   )
 
   if (error.name !== name) define(error, "name", name, false)
-  const ours = isIronflowError(error)
+  const isOurs = isIronflowError(error)
   for (const [key, value] of Object.entries(stored.data ?? {})) {
     if ((key === "errors" && error instanceof AggregateError) || key === encodedFailure) continue
-    if (!standardKeys.has(key) || (key === "code" && !ours)) define(error, key, value, true)
+    if (!standardKeys.has(key) || (key === "code" && !isOurs)) define(error, key, value, true)
   }
-  if (!ours) {
+  if (!isOurs) {
     if (stored.code !== undefined) define(error, "code", stored.code, true)
     if (stored.retryable !== undefined) define(error, "retryable", stored.retryable, true)
   }
@@ -184,8 +183,8 @@ const construct = (
   depth: number
 ): Error => {
   const Class = classes.get(stored.base ?? name)
-  // An Ironflow error always has both. Other errors may share a name with ours: `DOMException` has a
-  // `TimeoutError`.
+  // An Ironflow error always has a code and `retryable`. Other errors may share a name with ours: `DOMException`
+  // has a `TimeoutError`.
   if (Class !== undefined && typeof stored.code === "string" && typeof stored.retryable === "boolean") {
     return Reflect.construct(
       IronflowError,
@@ -204,8 +203,8 @@ const construct = (
 }
 
 /**
- * Makes an error from its code, for a response without the class. Returns `undefined` when the code is
- * unknown, or when `details` lacks what the class requires.
+ * Makes an error from its code, for a response that does not name the class. Returns `undefined` when the code is
+ * unknown, or when `details` lacks a member that the class requires.
  *
  * ```ts
  * Errors.errorOfCode("VALIDATION_ERROR", "The order has no items")
@@ -216,14 +215,14 @@ export const errorOfCode = (
   message: string,
   options: Omit<IronflowErrorOptions, "code"> = {}
 ): IronflowError | undefined => {
-  const known = codes.get(code)
-  if (known === undefined) return undefined
-  const [Class, ...facts] = known
+  const entry = codes.get(code)
+  if (entry === undefined) return undefined
+  const [Class, ...requiredDetails] = entry
   const { details } = options
   if (Class === ValidationError) return new ValidationError(message, { ...options, code })
-  if (facts.some((fact) => read(details, fact) === undefined)) return undefined
+  if (requiredDetails.some((key) => read(details, key) === undefined)) return undefined
   const error: IronflowError = Reflect.construct(IronflowError, [message, { ...options, code }], Class)
-  for (const fact of facts) define(error, fact, read(details, fact), true)
+  for (const key of requiredDetails) define(error, key, read(details, key), true)
   return error
 }
 
@@ -241,7 +240,7 @@ const standardKeys: ReadonlySet<string> = new Set(["name", "message", "code", "r
 
 const ownData = (
   error: unknown,
-  ours: boolean,
+  isOurs: boolean,
   withStack: boolean,
   depth: number
 ): { [key: string]: unknown } | undefined => {
@@ -253,8 +252,8 @@ const ownData = (
   }
   for (const key of ownKeys(error)) {
     // A code that is not a string is treated as data.
-    const carried = standardKeys.has(key) && !(key === "code" && typeof read(error, key) !== "string")
-    if (carried || (ours && key === "_tag")) continue
+    const hasOwnField = standardKeys.has(key) && !(key === "code" && typeof read(error, key) !== "string")
+    if (hasOwnField || (isOurs && key === "_tag")) continue
     const copy = jsonCopy(read(error, key))
     if (copy !== undefined) put(key, copy)
   }
@@ -295,8 +294,8 @@ const jsonText = (value: unknown): string | undefined => {
 }
 
 /**
- * A JSON replacer that leaves out values that JSON would turn into `{}`. Errors keep their message and
- * properties.
+ * A JSON replacer that leaves out values that JSON would turn into `{}`. Of errors inside the data it keeps the
+ * name, the message and the code.
  */
 function withoutEmptied(this: { readonly [key: string]: unknown }, key: string, value: unknown): unknown {
   const original = this[key]

@@ -1,4 +1,4 @@
-/** Errors inside a handler: a step fails, times out, is aborted, or was called in the wrong place. */
+/** Errors of steps and compensations, and the errors by which a handler decides whether and when it is retried. */
 import { type CauseOption, type Facts, IronflowError, type IronflowErrorOptions } from "./Base.ts"
 import { TimeoutError } from "./Connection.ts"
 import { define } from "./SafeRead.ts"
@@ -6,7 +6,7 @@ import { showMs } from "../Show.ts"
 
 /** The options of a `StepError`. */
 export interface StepErrorOptions extends CauseOption {
-  /** Id of the step, `<run id>:<name>:<n>`. */
+  /** Id of the step, such as `run_1:charge:0`. */
   readonly stepId: string
   /** Name of the step. */
   readonly stepName: string
@@ -14,10 +14,10 @@ export interface StepErrorOptions extends CauseOption {
   readonly retryable?: boolean
 }
 
-/** A step failed. `cause` is what its callback threw. */
+/** A step failed. `cause` is what the callback of the step threw. */
 export class StepError extends IronflowError {
   declare readonly _tag: "StepError"
-  /** Id of the step, `<run id>:<name>:<n>`. */
+  /** Id of the step, such as `run_1:charge:0`. */
   readonly stepId: string
   /** Name of the step. */
   readonly stepName: string
@@ -59,7 +59,7 @@ export class RetryAfterError extends IronflowError {
   }
 }
 
-/** `step.waitForEvent` received no matching event in time. The handler may catch it and continue. */
+/** `step.waitForEvent` received no matching event in time. The handler may catch this error and continue. */
 export class WaitTimeoutError extends TimeoutError {
   /** Name of the step. */
   readonly stepName: string
@@ -121,8 +121,8 @@ export class InvokeError<E = unknown> extends IronflowError {
 }
 
 /**
- * Sets the decoded failure of the function. It is not stored: the stored error holds the failure in encoded
- * form.
+ * Sets the decoded failure of the function. The decoded form is not stored: the stored error holds the failure in
+ * encoded form.
  */
 export const withFailure = <E>(error: InvokeError, failure: E): InvokeError<E> => {
   define(error, "failure", failure, false)
@@ -153,7 +153,7 @@ export class StepTimeoutError extends IronflowError {
   }
 }
 
-/** A running step was told to stop: a sibling in a fail-fast call failed, or the handler no longer waits for the step. */
+/** A running step was told to stop: another step of a fail-fast call failed, or the handler no longer waits for the step. */
 export class StepAbortedError extends IronflowError {
   declare readonly _tag: "StepAbortedError"
   /** Name of the step. */
@@ -194,8 +194,8 @@ export class NondeterminismError extends IronflowError {
 }
 
 /**
- * After a crash during compensation, the code no longer registers a compensation that had been registered:
- * its step is not compensated.
+ * After a crash during compensation, the code no longer registers a compensation that it had registered before the
+ * crash: the step of that compensation is not compensated.
  */
 export class CompensationLostError extends IronflowError {
   declare readonly _tag: "CompensationLostError"
@@ -208,6 +208,6 @@ export class CompensationLostError extends IronflowError {
 export class InterruptedError extends IronflowError {
   declare readonly _tag: "InterruptedError"
   constructor(what: string) {
-    super(`${what} interrupted itself`, { code: "INTERRUPTED", retryable: true })
+    super(`${what} interrupted itself: fail with an error instead`, { code: "INTERRUPTED", retryable: true })
   }
 }

@@ -9,7 +9,7 @@ export class TimersFakedError extends IronflowError {
   }
 }
 
-/** A tape has no response to a request, or cannot hold it. */
+/** A tape has no response to a request, or cannot hold the request or its response. */
 export class TapeError extends IronflowError {
   declare readonly _tag: "TapeError"
   constructor(message: string, options: Facts = {}) {
@@ -17,7 +17,7 @@ export class TapeError extends IronflowError {
   }
 }
 
-/** A run could not be verified: its Effect handler requires a service outside of its steps. */
+/** A run could not be verified: the Effect handler of its function requires a service outside of the steps. */
 export class ServiceMissingError extends IronflowError {
   declare readonly _tag: "ServiceMissingError"
   constructor(message: string, options: Facts = {}) {

@@ -1,6 +1,6 @@
 /**
- * The failures of the engine's operations inside the process. The types of the client's services name fewer
- * for each operation.
+ * Unions of the errors with which the operations of an engine inside the process can fail. The client's services list
+ * the possible errors of each operation more exactly.
  */
 import type { ConnectionError, TimeoutError } from "./Connection.ts"
 import type { InvalidStateError, ValidationError } from "./Validation.ts"
@@ -60,8 +60,8 @@ export type MissingError =
   | StreamNotFoundError
 
 /**
- * The current state does not allow the operation: the state, version or revision is another one, or the thing
- * exists already.
+ * The current state does not allow the operation: the state, version or revision is not the expected one, or the
+ * thing exists already.
  */
 export type ConflictError =
   | BucketExistsError

@@ -22,14 +22,14 @@ export class ValidationError extends IronflowError {
   }
 }
 
-/** Data does not fit the schema it was checked against. `validationErrors` lists the paths. */
+/** Data does not fit the schema against which it was checked. `validationErrors` lists the paths. */
 export class SchemaValidationError extends ValidationError {}
 
-/** Something is larger than the engine's limit. Nothing was stored, and it is not retried. */
+/** Something is larger than the engine's limit. Nothing was stored, and the operation is not retried. */
 export class LimitExceededError extends ValidationError {
   /** What is too large. */
   readonly what: string
-  /** Its size, in `unit`; of what is not measured to its end, the first size above the limit. */
+  /** The size in `unit`. If the check stopped at the limit, this is the size at that point, and the real one may be larger. */
   readonly size: number
   /** The limit, in `unit`. */
   readonly limit: number
@@ -41,7 +41,7 @@ export class LimitExceededError extends ValidationError {
     limit: number,
     unit: string,
     options: {
-      /** Whether the check stopped at the limit, so that the size may be larger than `size`; `false` by default. */
+      /** Whether the check stopped at the limit, so that the real size may be larger than `size`; `false` by default. */
       readonly isLowerBound?: boolean
       /** What to do, as a sentence without its full stop; none by default. */
       readonly advice?: string
@@ -61,7 +61,7 @@ export class LimitExceededError extends ValidationError {
   }
 }
 
-/** The run or entity is in a state that does not allow the operation. */
+/** The object of the operation, such as a run or an entity stream, is in a state that does not allow the operation. */
 export class InvalidStateError extends IronflowError {
   declare readonly _tag: "InvalidStateError"
   constructor(message: string, options: Facts = {}) {

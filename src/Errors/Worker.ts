@@ -1,4 +1,4 @@
-/** Errors of workers, and of the turns that they and push handlers run. */
+/** Errors of workers, of the turns that workers and push handlers run, and of webhooks. */
 import { type Facts, IronflowError, NotFoundError } from "./Base.ts"
 
 /** Why the worker could not register: the engine refused it, or one of its functions. */
@@ -80,8 +80,8 @@ export class TurnBrokenError extends IronflowError {
 }
 
 /**
- * The turn has ended: it is suspended, completed or failed. This error is the `reason` of the handler's
- * `signal`.
+ * The turn has ended: it is suspended, completed or failed. This error is the `reason` of the `signal` that the
+ * handler received.
  */
 export class TurnEndedError extends IronflowError {
   declare readonly _tag: "TurnEndedError"
@@ -90,7 +90,7 @@ export class TurnEndedError extends IronflowError {
   }
 }
 
-/** Why the turn did not end: it was aborted, or the request that it ran in was. */
+/** Why the turn did not end: the turn was aborted, or the HTTP request in which it ran was aborted. */
 export type TurnAbortedCode = "TURN_ABORTED" | "REQUEST_ABORTED"
 
 /** A turn of push mode did not end: the run was cancelled, or the request was aborted. */
@@ -114,7 +114,7 @@ export class WebhookNotFoundError extends NotFoundError {
   /** The unknown id. */
   readonly webhookId: string
   constructor(webhookId: string) {
-    super(`There is no webhook "${webhookId.slice(0, 256)}" here`, {
+    super(`This handler has no webhook "${webhookId.slice(0, 256)}"`, {
       code: "WEBHOOK_NOT_FOUND",
       details: { webhookId: webhookId.slice(0, 256) }
     })

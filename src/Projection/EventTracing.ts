@@ -8,25 +8,28 @@ import * as Tracer from "effect/Tracer"
 import { tracerIn, within } from "../OpenTelemetry.ts"
 import type { ProjectionLogEvent } from "../Protocol/ProjectionOwners.ts"
 import { parseTrace } from "../Trace.ts"
-import type { Failed } from "./ProjectionHandler.ts"
+import type { EventFailure } from "./ProjectionHandler.ts"
 
-/** What the handling of an event has come to: its failure, or `undefined` when it succeeded. */
-type Handled = Effect.Effect<Failed | undefined> | Failed | undefined
+/** The outcome of handling an event, or an Effect of it: the failure, or `undefined` when the handler succeeded. */
+type HandlingOutcome = Effect.Effect<EventFailure | undefined> | EventFailure | undefined
 
 /** Calls `handle` within a span of the event's trace, and records the outcome in the span. */
-export type Traced = (event: ProjectionLogEvent, attempt: number, handle: () => Handled) => Handled
+export type TraceHandling = (
+  event: ProjectionLogEvent,
+  attempt: number,
+  handle: () => HandlingOutcome
+) => HandlingOutcome
 
-const untraced: Traced = (_event, _attempt, handle) => handle()
+const untraced: TraceHandling = (_event, _attempt, handle) => handle()
 
 /**
- * Makes {@link Traced} for the events of a projection. Without a tracer in this context, it only calls
- * `handle`.
+ * Makes the {@link TraceHandling} of a projection. If `context` has no tracer, it only calls `handle`.
  */
 export const eventTracing = (
   context: Context.Context<never>,
   clock: Clock.Clock,
   projection: string
-): Traced => {
+): TraceHandling => {
   const tracer = tracerIn(context)
   if (tracer === undefined) return untraced
   return (event, attempt, handle) => {
@@ -46,9 +49,9 @@ export const eventTracing = (
     span.attribute("ironflow.event.id", event.id)
     span.attribute("ironflow.event.name", event.name)
     span.attribute("ironflow.projection.attempt", attempt)
-    const end = (failed: Failed | undefined): Failed | undefined => {
-      span.end(clock.currentTimeNanosUnsafe(), failed === undefined ? Exit.void : Exit.fail(failed.error))
-      return failed
+    const end = (failure: EventFailure | undefined): EventFailure | undefined => {
+      span.end(clock.currentTimeNanosUnsafe(), failure === undefined ? Exit.void : Exit.fail(failure.error))
+      return failure
     }
     const handled = within(span, handle)
     return Effect.isEffect(handled)

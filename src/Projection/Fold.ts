@@ -8,7 +8,7 @@ import {
   type ProjectionLease,
   type ProjectionLogEvent
 } from "../Protocol/ProjectionOwners.ts"
-import { Failed, type ProjectionHandler } from "./ProjectionHandler.ts"
+import { EventFailure, type ProjectionHandler } from "./ProjectionHandler.ts"
 import { GLOBAL_PARTITION } from "./Partition.ts"
 import { eventTracing } from "./EventTracing.ts"
 import type { Interruption, Progress, RunnerError } from "./Progress.ts"
@@ -21,29 +21,29 @@ export const MAX_STATES = 1000
 /** Maximum size of the states in one save, in bytes. The state after a single event is saved even if it is larger. */
 const SAVE_BYTES = 4 * 1024 * 1024
 
-/** How long a fold may block the event loop, in milliseconds. */
-const TURN_MS = 1
+/** How long a slice of a fold may block the event loop, in milliseconds. */
+const SLICE_MS = 1
 
-/** The clock is read once for this many events. */
-const LOOKS = 8
+/** For how many events the clock is read once. */
+const EVENTS_PER_CLOCK_READ = 8
 
-/** Tells a fold when to yield: folding is synchronous, and would block other fibers. */
-const makeTurn = (clock: Clock.Clock) => {
+/** Tells a fold when its slice is over and it must yield: folding is synchronous, and would block other fibers. */
+const makeSlice = (clock: Clock.Clock) => {
   const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   let since = now()
   let count = 0
   return {
-    isOver: () => ++count % LOOKS === 0 && now() - since >= TURN_MS,
+    isOver: () => ++count % EVENTS_PER_CLOCK_READ === 0 && now() - since >= SLICE_MS,
     next: Effect.tap(Effect.yieldNow, () => Effect.sync(() => (since = now())))
   }
 }
 
 interface FoldOptions {
   readonly feed: ProjectionFeed
-  readonly handling: ProjectionHandler
+  readonly projectionHandler: ProjectionHandler
   readonly lease: ProjectionLease
   readonly states: States
-  readonly seen: <A, E>(request: Effect.Effect<A, E>) => Effect.Effect<A, E>
+  readonly recordingAnswer: <A, E>(request: Effect.Effect<A, E>) => Effect.Effect<A, E>
 }
 
 export class Fold {
@@ -55,33 +55,36 @@ export class Fold {
     this.#progress = progress
   }
 
-  /** Folds and saves a batch. Everything in the batch is saved when this returns `undefined`. */
+  /**
+   * Folds and saves a batch that reaches up to position `end`. Everything in the batch is saved when this returns
+   * `undefined`.
+   */
   foldAll(
     batch: ReadonlyArray<ProjectionLogEvent>,
     end: number
   ): Effect.Effect<Interruption | undefined, RunnerError> {
     return Effect.gen({ self: this }, function* () {
       const states = this.#options.states
-      // after a failure in the middle of the batch, events that were saved before it are not folded again
+      // after a failure in the middle of the batch, the events before it are saved, and are not folded again
       const events = batch.filter(({ position }) => position > this.#progress.position)
       const decoded: Array<ProjectionEvent | undefined> = []
-      const partitions: Array<string | Failed> = []
+      const partitions: Array<string | EventFailure> = []
       const clock = yield* Clock.Clock
-      const turn = makeTurn(clock)
-      const traced = eventTracing(
+      const slice = makeSlice(clock)
+      const traceHandling = eventTracing(
         yield* Effect.context<never>(),
         clock,
-        this.#options.handling.registration.name
+        this.#options.projectionHandler.registration.name
       )
       for (let i = 0; i < events.length; i++) {
         partitions.push(this.partitionOf(events[i]!, (event) => (decoded[i] = event)))
-        if (turn.isOver()) yield* turn.next
+        if (slice.isOver()) yield* slice.next
       }
       if (!(yield* this.readStates(partitions))) return "lost"
 
       let deadLetters: Array<NewDeadLetter> = []
       for (let i = 0; i < events.length;) {
-        if (turn.isOver()) yield* turn.next
+        if (slice.isOver()) yield* slice.next
         const event = events[i]!
         const partition = partitions[i]!
         if (typeof partition === "string" && states.has(partition, event)) {
@@ -91,16 +94,16 @@ export class Fold {
         const attempt = this.#progress.attemptFor(event)
         const folded =
           typeof partition === "string"
-            ? traced(event, attempt, () => states.fold(partition, event, attempt, decoded[i]))
+            ? traceHandling(event, attempt, () => states.fold(partition, event, attempt, decoded[i]))
             : partition
-        const failed = Effect.isEffect(folded) ? yield* folded : folded
-        // the next attempt decodes the event again, since a handler may have changed it
+        const failure = Effect.isEffect(folded) ? yield* folded : folded
+        // the next attempt decodes the event again, since the handler may have changed the decoded one
         decoded[i] = undefined
-        if (failed === undefined) {
+        if (failure === undefined) {
           i++
           continue
         }
-        const letter = this.#progress.giveUp(event, attempt, failed.error)
+        const letter = this.#progress.deadLetterOf(event, attempt, failure.error)
         if (letter !== undefined) {
           deadLetters.push(letter)
           if (typeof partition === "string") states.skip(partition, event)
@@ -109,32 +112,32 @@ export class Fold {
         }
         const before = yield* this.changed()
         if (before === undefined) return yield* this.#foldCarefully(events, end)
-        const left = yield* this.#progress.tryLater(
+        const interruption = yield* this.#progress.tryLater(
           event,
           attempt,
-          failed.error,
+          failure.error,
           before.states,
           deadLetters,
           events[i - 1]?.position
         )
-        if (left !== undefined) return left
+        if (interruption !== undefined) return interruption
         deadLetters = []
       }
 
       const changed = yield* this.changed()
       if (changed === undefined) return yield* this.#foldCarefully(events, end)
-      const rest = events.filter(({ position }) => position > this.#progress.position)
-      if ((changed.bytes > SAVE_BYTES || changed.states.length > MAX_STATES) && rest.length > 1) {
+      const unsaved = events.filter(({ position }) => position > this.#progress.position)
+      if ((changed.bytes > SAVE_BYTES || changed.states.length > MAX_STATES) && unsaved.length > 1) {
         states.reset()
-        const half = Math.ceil(rest.length / 2)
-        const left = yield* this.foldAll(rest.slice(0, half), rest[half - 1]!.position)
-        return left ?? (yield* this.foldAll(rest.slice(half), end))
+        const half = Math.ceil(unsaved.length / 2)
+        const interruption = yield* this.foldAll(unsaved.slice(0, half), unsaved[half - 1]!.position)
+        return interruption ?? (yield* this.foldAll(unsaved.slice(half), end))
       }
       return yield* this.#progress.save({ to: end, states: changed.states, deadLetters, resolved: [] })
     })
   }
 
-  /** Folds the part of the batch that is not saved again, with a JSON round trip of each state. */
+  /** Folds again the part of the batch that is not saved yet, with a JSON round trip of the state after each event. */
   #foldCarefully(
     events: ReadonlyArray<ProjectionLogEvent>,
     end: number
@@ -151,30 +154,36 @@ export class Fold {
   }
 
   /**
-   * The partition of an event. If the event had to be decoded for this, it is passed to `handOver`; but not
-   * if a function of the user has seen it.
+   * The partition of an event. If the event had to be decoded for this, the decoded event is passed to `handOver`,
+   * unless the user's `partitionKey` function has received that object, and may have changed it.
    */
-  partitionOf(event: ProjectionLogEvent, handOver?: (decoded: ProjectionEvent) => void): string | Failed {
-    const { handling } = this.#options
-    const { partitionKey } = handling.registration
+  partitionOf(
+    event: ProjectionLogEvent,
+    handOver?: (decoded: ProjectionEvent) => void
+  ): string | EventFailure {
+    const { projectionHandler } = this.#options
+    const { partitionKey } = projectionHandler.registration
     if (partitionKey === undefined) return GLOBAL_PARTITION
     try {
-      const decoded = handling.decode(event)
+      const decoded = projectionHandler.decode(event)
       if (partitionKey !== PARTITION_FUNCTION) handOver?.(decoded)
-      return handling.partition(decoded)
+      return projectionHandler.partition(decoded)
     } catch (error) {
-      return new Failed(error)
+      return new EventFailure(error)
     }
   }
 
-  /** Reads the missing states. Returns whether the projection still belongs to this worker. */
-  readStates(partitions: ReadonlyArray<string | Failed>): Effect.Effect<boolean, RunnerError> {
+  /**
+   * Reads the states of those partitions that are not in memory. Returns whether the projection still belongs to this
+   * worker.
+   */
+  readStates(partitions: ReadonlyArray<string | EventFailure>): Effect.Effect<boolean, RunnerError> {
     return Effect.gen({ self: this }, function* () {
       const missing = this.#options.states.missing(
         partitions.filter((partition) => typeof partition === "string")
       )
       for (let i = 0; i < missing.length; i += MAX_STATES) {
-        const read = yield* this.#options.seen(
+        const read = yield* this.#options.recordingAnswer(
           this.#options.feed.states(this.#options.lease, missing.slice(i, i + MAX_STATES))
         )
         if (read === undefined) return false
@@ -186,12 +195,12 @@ export class Fold {
   }
 
   /**
-   * The states to save. That a reducer now fails for an event that it has folded before is a defect: there is
-   * no state to save.
+   * The states to save; `undefined` when the batch must be folded again with JSON round trips. Dies when the handler
+   * now fails for an event that it has folded before: then there is no state to save.
    */
   changed() {
-    return Effect.flatMap(this.#options.states.prepare, (failed) =>
-      failed === undefined ? Effect.sync(() => this.#options.states.changed()) : Effect.die(failed.error)
+    return Effect.flatMap(this.#options.states.prepare, (failure) =>
+      failure === undefined ? Effect.sync(() => this.#options.states.changed()) : Effect.die(failure.error)
     )
   }
 }

@@ -1,6 +1,6 @@
 /**
- * What a worker does while a projection belongs to it: it reads and processes batches, and renews its lease
- * while a batch takes long.
+ * What a worker does while a projection belongs to it: it reads and processes batches of events, and renews its lease
+ * on the projection while a batch takes long.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -14,7 +14,7 @@ import type {
   ProjectionLogEvent
 } from "../Protocol/ProjectionOwners.ts"
 import { Fold, MAX_STATES } from "./Fold.ts"
-import type { Failed, ProjectionHandler } from "./ProjectionHandler.ts"
+import type { EventFailure, ProjectionHandler } from "./ProjectionHandler.ts"
 import { eventTracing } from "./EventTracing.ts"
 import { type Interruption, Progress, type RunnerError } from "./Progress.ts"
 import { type AnyProjection, maxBatchSize, maxReadEvents } from "./Projection.ts"
@@ -23,18 +23,21 @@ import { States } from "./States.ts"
 /** How many batches a managed projection that is far behind may fold before it saves. */
 const MAX_UNSAVED_BATCHES = 50
 
-/** How long such a fold should take, in milliseconds. Its states are not visible before they are saved. */
+/**
+ * How long a fold of several batches should take, in milliseconds. Clients do not see its states before it has ended
+ * and saved them.
+ */
 const FOLD_MS = 200
 
 interface OwnershipOptions {
   readonly projection: AnyProjection
   readonly feed: ProjectionFeed
   readonly logger: Logger
-  readonly handling: ProjectionHandler
+  readonly projectionHandler: ProjectionHandler
   readonly lease: ProjectionLease
   readonly unlessStopped: <A, E>(self: Effect.Effect<A, E>) => Effect.Effect<A | "stop", E>
-  /** Called when a batch is done: the engine has answered. */
-  readonly onWell: () => void
+  /** Called when a batch was processed and saved, so that the engine has answered. */
+  readonly onAnswered: () => void
 }
 
 /** A projection, while it belongs to this worker. */
@@ -46,16 +49,17 @@ export class OwnedProjection {
   readonly #states: States
   readonly #progress: Progress
   readonly #fold: Fold
-  /** When the last request was sent that renewed the lease, in milliseconds of a monotonic clock. */
+  /** When the last request that renewed the lease was sent, in milliseconds of a monotonic clock. */
   #heldSince = 0
 
   constructor(options: OwnershipOptions) {
     this.#options = options
     this.#lease = options.lease
-    this.#name = options.handling.registration.name
-    this.#states = new States(options.handling, this.#aborted.signal)
-    const { feed, handling, lease, logger, projection, unlessStopped } = options
-    const seen = <A, E>(request: Effect.Effect<A, E>): Effect.Effect<A, E> => this.#seen(request)
+    this.#name = options.projectionHandler.registration.name
+    this.#states = new States(options.projectionHandler, this.#aborted.signal)
+    const { feed, projectionHandler, lease, logger, projection, unlessStopped } = options
+    const recordingAnswer = <A, E>(request: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+      this.#recordingAnswer(request)
     const states = this.#states
     const { maxRetries } = projection.config
     this.#progress = new Progress({
@@ -65,10 +69,10 @@ export class OwnedProjection {
       logger,
       maxRetries,
       states,
-      seen,
+      recordingAnswer,
       unlessStopped
     })
-    this.#fold = new Fold({ feed, handling, lease, states, seen }, this.#progress)
+    this.#fold = new Fold({ feed, projectionHandler, lease, states, recordingAnswer }, this.#progress)
   }
 
   /** Aborts the signal of the handlers in flight. */
@@ -85,21 +89,21 @@ export class OwnedProjection {
       const { feed, projection, unlessStopped } = this.#options
       const { batchSize, mode } = projection.config
       const clock = yield* Clock.Clock
-      const most = Math.min(batchSize * MAX_UNSAVED_BATCHES, maxReadEvents)
+      const maxLimit = Math.min(batchSize * MAX_UNSAVED_BATCHES, maxReadEvents)
       let limit = batchSize
       while (true) {
-        const batch = yield* unlessStopped(this.#seen(feed.read(this.#lease, limit)))
+        const batch = yield* unlessStopped(this.#recordingAnswer(feed.read(this.#lease, limit)))
         if (batch === "stop" || batch === undefined) return
-        // a fold that is far behind reads several batches at once and saves after them: saving takes most of
-        // the time
+        // a managed projection that is far behind folds several batches before it saves: saving takes most of the
+        // time
         const isFull = mode === "managed" && batch.events.length >= Math.min(limit, maxBatchSize)
         const startedAt = clock.currentTimeMillisUnsafe()
-        const left = yield* this.#process(batch)
-        if (left !== undefined) return
-        this.#options.onWell()
+        const interruption = yield* this.#process(batch)
+        if (interruption !== undefined) return
+        this.#options.onAnswered()
         const tookMs = clock.currentTimeMillisUnsafe() - startedAt
         if (!isFull || this.#progress.savedStates > MAX_STATES / 4) limit = batchSize
-        else if (tookMs < FOLD_MS / 4) limit = Math.min(limit * 4, most)
+        else if (tookMs < FOLD_MS / 4) limit = Math.min(limit * 4, maxLimit)
         else if (tookMs > FOLD_MS) limit = Math.max(Math.floor(limit / 4), batchSize)
       }
     })
@@ -119,22 +123,22 @@ export class OwnedProjection {
       while (true) {
         yield* Effect.sleep(leaseMs / 6)
         if ((yield* now) - this.#heldSince < leaseMs / 3) continue
-        const held = yield* Effect.match(this.#seen(feed.renew(this.#lease)), {
+        const held = yield* Effect.match(this.#recordingAnswer(feed.renew(this.#lease)), {
           onSuccess: (held) => held,
-          // no answer says nothing about who owns the projection: the lease is tried again
+          // without an answer it is not known who owns the projection: the renewal is tried again
           onFailure: () => true
         })
         if (!held) return
         if ((yield* now) - this.#heldSince > (leaseMs * 5) / 6) {
           return logger.warn(
-            `This worker no longer runs projection "${this.#name}": the engine could not be reached before the lease on the projection ended. It claims the projection again when the engine answers`
+            `This worker no longer runs projection "${this.#name}": the engine could not be reached before the lease on the projection ended. The worker claims the projection again when the engine answers`
           )
         }
       }
     })
   }
 
-  #seen<A, E>(request: Effect.Effect<A, E>): Effect.Effect<A, E> {
+  #recordingAnswer<A, E>(request: Effect.Effect<A, E>): Effect.Effect<A, E> {
     return Effect.flatMap(Clock.Clock, (clock) => {
       const sentAt = Number(clock.monotonicTimeNanosUnsafe()) / 1e6
       return Effect.tap(request, () =>
@@ -147,7 +151,7 @@ export class OwnedProjection {
   #process(batch: ProjectionBatch): Effect.Effect<Interruption | undefined, RunnerError> {
     if (batch.retries.length > 0) return this.#retry(batch.retries)
     if (batch.position <= this.#progress.position) return Effect.succeed(undefined)
-    return this.#options.handling.registration.mode === "external"
+    return this.#options.projectionHandler.registration.mode === "external"
       ? this.#callAll(batch.events, batch.position)
       : this.#fold.foldAll(batch.events, batch.position)
   }
@@ -157,78 +161,78 @@ export class OwnedProjection {
     end: number
   ): Effect.Effect<Interruption | undefined, RunnerError> {
     return Effect.gen({ self: this }, function* () {
-      const { handling } = this.#options
-      const traced = eventTracing(
+      const { projectionHandler } = this.#options
+      const traceHandling = eventTracing(
         yield* Effect.context<never>(),
         yield* Clock.Clock,
-        handling.registration.name
+        projectionHandler.registration.name
       )
       let deadLetters: Array<NewDeadLetter> = []
       for (let i = 0; i < events.length;) {
         const event = events[i]!
         const attempt = this.#progress.attemptFor(event)
-        const called = traced(event, attempt, () =>
-          handling.call(event, { attempt, signal: this.#aborted.signal })
+        const called = traceHandling(event, attempt, () =>
+          projectionHandler.call(event, { attempt, signal: this.#aborted.signal })
         )
-        const failed = Effect.isEffect(called) ? yield* called : called
-        if (failed === undefined) {
+        const failure = Effect.isEffect(called) ? yield* called : called
+        if (failure === undefined) {
           i++
           continue
         }
-        const letter = this.#progress.giveUp(event, attempt, failed.error)
+        const letter = this.#progress.deadLetterOf(event, attempt, failure.error)
         if (letter !== undefined) {
           deadLetters.push(letter)
           i++
           continue
         }
-        const left = yield* this.#progress.tryLater(
+        const interruption = yield* this.#progress.tryLater(
           event,
           attempt,
-          failed.error,
+          failure.error,
           [],
           deadLetters,
           events[i - 1]?.position
         )
-        if (left !== undefined) return left
+        if (interruption !== undefined) return interruption
         deadLetters = []
       }
       return yield* this.#progress.save({ to: end, states: [], deadLetters, resolved: [] })
     })
   }
 
-  /** Retries dead letters that a user has asked to retry: each of them once, on the current state. */
+  /** Retries the dead letters that a user has asked to retry: each dead letter once, on the current state. */
   #retry(events: ReadonlyArray<ProjectionLogEvent>): Effect.Effect<Interruption | undefined, RunnerError> {
     return Effect.gen({ self: this }, function* () {
-      const { handling, logger } = this.#options
-      const isManaged = handling.registration.mode === "managed"
+      const { projectionHandler, logger } = this.#options
+      const isManaged = projectionHandler.registration.mode === "managed"
       const states = this.#states
       states.careful = true
       for (const event of events) {
-        let failed: Failed | undefined
+        let failure: EventFailure | undefined
         if (isManaged) {
           const partition = this.#fold.partitionOf(event)
           if (!(yield* this.#fold.readStates([partition]))) return "lost"
           const folded = typeof partition === "string" ? states.fold(partition, event, 1) : partition
-          failed = Effect.isEffect(folded) ? yield* folded : folded
+          failure = Effect.isEffect(folded) ? yield* folded : folded
         } else {
-          failed = yield* handling.call(event, { attempt: 1, signal: this.#aborted.signal })
+          failure = yield* projectionHandler.call(event, { attempt: 1, signal: this.#aborted.signal })
         }
-        if (failed !== undefined) {
+        if (failure !== undefined) {
           logger.error(
-            `Projection "${this.#name}" failed again for the dead letter at position ${event.position}: ${toError(failed.error).message}`
+            `Projection "${this.#name}" failed again for the dead letter at position ${event.position}: ${toError(failure.error).message}`
           )
         }
-        const changed = isManaged && failed === undefined ? yield* this.#fold.changed() : undefined
-        const left = yield* this.#progress.save({
+        const changed = isManaged && failure === undefined ? yield* this.#fold.changed() : undefined
+        const interruption = yield* this.#progress.save({
           to: this.#progress.position,
           states: changed?.states ?? [],
           deadLetters:
-            failed === undefined
+            failure === undefined
               ? []
-              : [{ position: event.position, error: serializeError(failed.error), attempts: 1 }],
-          resolved: failed === undefined ? [event.position] : []
+              : [{ position: event.position, error: serializeError(failure.error), attempts: 1 }],
+          resolved: failure === undefined ? [event.position] : []
         })
-        if (left !== undefined) return left
+        if (interruption !== undefined) return interruption
       }
       states.careful = false
       return undefined

@@ -25,18 +25,20 @@ import type {
 import { showMs } from "../Show.ts"
 import type { States } from "./States.ts"
 
-/** The delay before the first retry of an event, and the longest delay, in milliseconds. */
+/** The delay before the first retry of an event, in milliseconds. */
 const RETRY_MS = 1000
+/** The longest delay before a retry of an event, in milliseconds. */
 const LONGEST_RETRY_MS = 60_000
 
-/** The delay before the first retry while the engine cannot be reached, in milliseconds. */
+/** The delay before the first retry of a request while the engine cannot be reached, in milliseconds. */
 export const RECONNECT_MS = 100
+/** The longest delay before a retry of a request while the engine cannot be reached, in milliseconds. */
 export const LONGEST_RECONNECT_MS = 5000
 
 /** Errors that stop a runner. */
 export type RunnerError = ConnectionError | ValidationError | AccessError
 
-/** Why a runner no longer processes: it was stopped, or another worker owns the projection. */
+/** Why a runner processes no more events: it was stopped (`stop`), or another worker owns the projection (`lost`). */
 export type Interruption = "stop" | "lost"
 
 /** An event that has failed, and how often. */
@@ -53,8 +55,8 @@ interface ProgressOptions {
   readonly logger: Logger
   readonly maxRetries: number
   readonly states: States
-  /** Runs a request, and records that the engine has answered it, which renews the lease. */
-  readonly seen: <A, E>(request: Effect.Effect<A, E>) => Effect.Effect<A, E>
+  /** Runs a request. When the engine has answered, records that the lease is renewed. */
+  readonly recordingAnswer: <A, E>(request: Effect.Effect<A, E>) => Effect.Effect<A, E>
   readonly unlessStopped: <A, E>(self: Effect.Effect<A, E>) => Effect.Effect<A | "stop", E>
 }
 
@@ -80,8 +82,8 @@ export class Progress {
     return this.#failing?.position === position ? this.#failing.failures + 1 : 1
   }
 
-  /** Makes a dead letter of an event that has failed. Returns `undefined` when the event is to be retried. */
-  giveUp(event: ProjectionLogEvent, attempt: number, error: unknown): NewDeadLetter | undefined {
+  /** Makes a dead letter of an event that has failed, unless the event is to be retried: then returns `undefined`. */
+  deadLetterOf(event: ProjectionLogEvent, attempt: number, error: unknown): NewDeadLetter | undefined {
     const { logger, maxRetries } = this.#options
     if (isRetryable(error) && attempt <= maxRetries) return undefined
     logger.error(
@@ -93,7 +95,8 @@ export class Progress {
 
   /**
    * Saves everything before an event that has failed, together with the failure, and waits until the retry is
-   * due. Returns why the runner must not go on; `undefined` when it may.
+   * due. Returns why the runner must not go on; `undefined` when it may. `previousPosition` is the position of the
+   * event before this one in the batch.
    */
   tryLater(
     event: ProjectionLogEvent,
@@ -101,7 +104,7 @@ export class Progress {
     error: unknown,
     states: ReadonlyArray<NewPartitionState>,
     deadLetters: ReadonlyArray<NewDeadLetter>,
-    before: number | undefined
+    previousPosition: number | undefined
   ): Effect.Effect<Interruption | undefined, RunnerError> {
     return Effect.gen({ self: this }, function* () {
       const { logger, unlessStopped } = this.#options
@@ -111,14 +114,14 @@ export class Progress {
         `Projection "${this.#name}" failed for event "${event.name}" ${event.id} at position ${event.position}: ` +
           `${toError(error).message}. Trying again in ${showMs(delayMs)}`
       )
-      const left = yield* this.save({
-        to: Math.max(this.position, before ?? 0),
+      const interruption = yield* this.save({
+        to: Math.max(this.position, previousPosition ?? 0),
         states,
         deadLetters,
         resolved: [],
         failing: { ...failing, error: serializeError(error) }
       })
-      if (left !== undefined) return left
+      if (interruption !== undefined) return interruption
       this.#failing = failing
       return (yield* unlessStopped(Effect.sleep(delayMs))) === "stop" ? "stop" : undefined
     })
@@ -134,7 +137,7 @@ export class Progress {
       const saved = yield* this.#send(save, 1)
       if (saved._tag === "Refused") {
         logger.warn(
-          `Projection "${this.#name}": its progress was not saved, because ${saved.reason}. The worker that owns the projection handles these events`
+          `The progress of projection "${this.#name}" was not saved, because ${saved.reason}. The worker that owns the projection handles these events`
         )
         return "lost"
       }
@@ -146,15 +149,17 @@ export class Progress {
     })
   }
 
-  /** Sends the save until the engine answers. The lease may end before that. */
+  /** Sends the save again and again until the engine answers. The lease may end before that. */
   #send(save: ProjectionSave, attempt: number): Effect.Effect<ProjectionSaved, RunnerError> {
-    return Effect.catch(this.#options.seen(this.#options.feed.save(this.#options.lease, save)), (error) =>
-      error instanceof ConnectionError
-        ? Effect.andThen(
-            Effect.sleep(calculateBackoff(attempt, RECONNECT_MS, LONGEST_RECONNECT_MS)),
-            Effect.suspend(() => this.#send(save, attempt + 1))
-          )
-        : Effect.fail(error)
+    return Effect.catch(
+      this.#options.recordingAnswer(this.#options.feed.save(this.#options.lease, save)),
+      (error) =>
+        error instanceof ConnectionError
+          ? Effect.andThen(
+              Effect.sleep(calculateBackoff(attempt, RECONNECT_MS, LONGEST_RECONNECT_MS)),
+              Effect.suspend(() => this.#send(save, attempt + 1))
+            )
+          : Effect.fail(error)
     )
   }
 }

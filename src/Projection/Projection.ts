@@ -64,13 +64,13 @@ export interface ProjectionContext {
   readonly partition: string
   /** The number of this attempt at the event, from 1. */
   readonly attempt: number
-  /** A logger that adds the projection's fields to each line. */
+  /** The logger of the worker. */
   readonly logger: Logger
-  /** Aborts when the worker stops or loses the projection to another one. */
+  /** Aborts when the worker stops, or loses the projection to another worker. */
   readonly signal: AbortSignal
 }
 
-/** Returns the next state. It must be synchronous and without effects: it may run again for the same event. */
+/** Returns the next state. The handler must be synchronous and without effects: it may run again for the same event. */
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export type ManagedProjectionHandler<S, E = any> = (
   state: S,
@@ -78,7 +78,7 @@ export type ManagedProjectionHandler<S, E = any> = (
   ctx: ProjectionContext
 ) => S
 
-/** Called for every event, at least once, in order. */
+/** Handles an event. It is called for every event of the projection, at least once, in order. */
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export type ExternalProjectionHandler<E = any> = (
   event: ProjectionEvent<E>,
@@ -88,7 +88,7 @@ export type ExternalProjectionHandler<E = any> = (
 /** The name or pattern of events, or a definition, which checks and types their data. */
 export type EventSource = string | EventDefinition
 
-/** The event of a source. For a name without a definition, its data is `E`. */
+/** The event of a source. If the source is a name or a pattern, the data of the event is `E`. */
 export type SourceEvent<Source, E> = Source extends EventDefinition
   ? ProjectionEvent<EventData<Source>, Source["name"]>
   : ProjectionEvent<E, Source extends `${string}${"*" | ">"}${string}` ? string : Source & string>
@@ -126,8 +126,8 @@ export interface ManagedProjectionConfig<
   /** Makes the state before the first event. */
   readonly initialState: () => S
   /**
-   * Returns the state after an event. It must be pure, since it may run again for the same event. Each state
-   * that it receives has passed through JSON.
+   * Returns the state after an event. The handler must be pure, since it may run again for the same event. Each state
+   * that the handler receives has passed through JSON.
    *
    * ```ts
    * createProjection({
@@ -189,7 +189,7 @@ export interface ResolvedProjectionConfig {
   readonly name: string
   /** Names and patterns of the events that it follows. */
   readonly events: ReadonlyArray<string>
-  /** Whether the projection has a state. */
+  /** Whether the projection has a state (`managed`) or performs effects (`external`). */
   readonly mode: ProjectionMode
   /** Makes the state before the first event. */
   readonly initialState?: () => unknown
@@ -217,9 +217,9 @@ export interface IronflowProjection<S = any, E = any> {
 }
 
 /**
- * Defines a projection. With `initialState` it is managed, and without it is external, unless `mode` is
- * given. Throws `ValidationError`, which names the projection and the field, when the configuration is
- * invalid.
+ * Defines a projection. A configuration with `initialState` makes a managed projection, and one without makes an
+ * external projection, unless `mode` is given. Throws `ValidationError`, which names the projection and the field,
+ * when the configuration is invalid.
  */
 export function createProjection<
   // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
@@ -245,7 +245,7 @@ export function createProjection(config: GivenConfig): IronflowProjection {
   }
 }
 
-/** A configuration of either kind and API, before it is checked. */
+/** The configuration of a managed or external projection, in either API, before it is checked. */
 interface GivenConfig extends Omit<CommonConfig, "events"> {
   readonly events: ReadonlyArray<EventSource>
   // oxlint-disable-next-line typescript/no-explicit-any -- of the one kind or the other
@@ -256,7 +256,7 @@ interface GivenConfig extends Omit<CommonConfig, "events"> {
 // The Effect API
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Data of the events of the sources; `any` when one of them is not a definition. */
+/** Data of the events of the sources; `any` when a source is not a definition. */
 export type SourceData<Sources extends ReadonlyArray<EventSource>> = SourceEvents<Sources>["data"]
 
 /** The configuration of a managed projection whose handler may be an Effect. */
@@ -308,7 +308,7 @@ export interface ExternalEffectConfig<
   readonly handler: (event: SourceEvents<Sources>, ctx: ProjectionContext) => Effect.Effect<unknown, E, R>
 }
 
-/** A projection whose handler is an Effect: `S` is its state, `E` the type of its failures, `R` its requirements. */
+/** A projection that {@link make} defined. `S` is its state, `E` the failures and `R` the requirements of its handler. */
 // oxlint-disable-next-line typescript/no-explicit-any -- lists of projections hold those of every type
 export interface EffectProjection<S = any, E = any, R = any> {
   /** The configuration given to `make`, with its defaults. */
@@ -377,7 +377,7 @@ export const maxBatchSize = 1000
 /** Maximum number of events that the owner of a projection reads at once when the projection is far behind. */
 export const maxReadEvents = 5000
 
-/** Returns the name when it is valid. Throws `ValidationError`. */
+/** Returns the name when it is valid, and throws `ValidationError` otherwise. */
 export const checkProjectionName = (name: unknown): string => {
   const checked = checkName("projection name", name)
   if (/[\s*>]/.test(checked)) {
@@ -388,17 +388,20 @@ export const checkProjectionName = (name: unknown): string => {
   return checked
 }
 
-/** Returns the names and patterns when they are valid. `label` names the projection. Throws `ValidationError`. */
+/**
+ * Returns the names and patterns when they are valid, and throws `ValidationError` otherwise. `label` names the
+ * projection in the message.
+ */
 export const checkProjectionEvents = (events: unknown, label: string): ReadonlyArray<string> => {
   if (!Array.isArray(events) || events.length === 0 || events.length > declaredListLength) {
     throw new ValidationError(
       `${label}: \`events\` must be an array of 1 to ${declaredListLength} event names or patterns such as "order.*"`
     )
   }
-  return events.map((event: unknown) => {
+  return events.map((event: unknown, i) => {
     if (typeof event !== "string") {
       throw new ValidationError(
-        `${label}: \`events\` must be strings, got ${event === null ? "null" : typeof event}`
+        `${label}: \`events[${i}]\` must be the name or pattern of events, or an event definition, got ${show(event)}`
       )
     }
     return checkPattern(event, `event of ${label.charAt(0).toLowerCase()}${label.slice(1)}`)
@@ -417,12 +420,12 @@ const resolveSources = (
     return { definitions: [], resolved: resolve(config) }
   const definitions = config.events.filter(isEventDefinition)
   const resolved = resolve({ ...config, events: config.events.map(eventNameOf) })
-  const twice = definitions.find(({ name }, i) =>
+  const redefined = definitions.find(({ name }, i) =>
     definitions.slice(0, i).some((other) => other.name === name && other !== definitions[i])
   )
-  if (twice !== undefined) {
+  if (redefined !== undefined) {
     throw new ValidationError(
-      `Projection "${resolved.name}": \`events\` has two definitions of event "${twice.name}": give the latest version here, and the ` +
+      `Projection "${resolved.name}": \`events\` has two definitions of event "${redefined.name}": give the latest version here, and the ` +
         "others as `eventDefinitions` to the worker, which converts older events to the latest version"
     )
   }
@@ -442,7 +445,9 @@ const resolve = (config: unknown): ResolvedProjectionConfig => {
     throw new ValidationError(`${label}: \`mode\` must be "managed" or "external", got ${show(given)}`)
   }
   if (initialState !== undefined && typeof initialState !== "function") {
-    throw new ValidationError(`${label}: \`initialState\` must be a function that returns the first state`)
+    throw new ValidationError(
+      `${label}: \`initialState\` must be a function that returns the first state, got ${typeof initialState}`
+    )
   }
   if (typeof handler !== "function") {
     throw new ValidationError(`${label}: \`handler\` must be a function, got ${typeof handler}`)
@@ -453,7 +458,7 @@ const resolve = (config: unknown): ResolvedProjectionConfig => {
   if (partitionKey !== undefined) {
     if (mode === "external") {
       throw new ValidationError(
-        `${label}: \`partitionKey\` is for managed projections, whose state it divides; an external one has no state, so leave it out`
+        `${label}: \`partitionKey\` is for managed projections, whose state it divides; an external projection has no state, so leave \`partitionKey\` out`
       )
     }
     if (
@@ -461,7 +466,7 @@ const resolve = (config: unknown): ResolvedProjectionConfig => {
       !(typeof partitionKey === "string" && isDataPath(partitionKey))
     ) {
       throw new ValidationError(
-        `${label}: \`partitionKey\` must be a dotted path such as "$.data.customerId" or a function of the event`
+        `${label}: \`partitionKey\` must be a dotted path such as "$.data.customerId" or a function of the event, got ${show(partitionKey)}`
       )
     }
   }

@@ -1,6 +1,6 @@
 /**
  * Passes one event through the handler of a projection: decodes, upcasts and validates the event, and calls
- * the handler. Every failure becomes a value.
+ * the handler. The failures of Effects become values; the functions that return no Effect throw.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -24,15 +24,15 @@ import {
   type ProjectionEvent
 } from "./Projection.ts"
 
-/** Holds what the handler threw, rejected with or failed with. */
-export class Failed {
+/** Holds the error that the handling of an event threw, rejected with or failed with. */
+export class EventFailure {
   readonly error: unknown
   constructor(error: unknown) {
     this.error = error
   }
 }
 
-/** The version that projections have in the wire format. */
+/** The version of every projection in the context of its handler: projections have no versions of their own. */
 const VERSION = 1
 
 export interface ProjectionHandlerOptions {
@@ -51,21 +51,24 @@ export interface ProjectionHandler {
    */
   readonly decode: (event: ProjectionLogEvent) => ProjectionEvent
   /**
-   * The partition of an event. Throws what the projection's function throws, and `ValidationError` for an invalid
-   * partition.
+   * The partition of an event. Throws what the user's `partitionKey` function throws, and `ValidationError` for an
+   * invalid partition.
    */
   readonly partition: (event: ProjectionEvent) => string
-  /** Returns the next state, or an Effect of it when the handler is one. Throws what the handler throws. */
+  /**
+   * Returns the next state. When the handler returns an Effect, returns an Effect of the next state or of the failure.
+   * Throws what the handler throws.
+   */
   readonly reduce: (
     state: unknown,
     event: ProjectionEvent,
     context: CallContext
-  ) => unknown | Effect.Effect<unknown | Failed>
-  /** Calls the handler of an external projection, and waits for it. */
+  ) => unknown | Effect.Effect<unknown | EventFailure>
+  /** Calls the handler of an external projection, and waits for its end. Succeeds with the failure, if there is one. */
   readonly call: (
     event: ProjectionLogEvent,
     context: Omit<CallContext, "partition">
-  ) => Effect.Effect<Failed | undefined>
+  ) => Effect.Effect<EventFailure | undefined>
 }
 
 export interface CallContext {
@@ -86,7 +89,7 @@ export const makeProjectionHandler = ({
   const schemas = new Map(definitions.map((definition) => [definition.name, definition.schema]))
 
   const iso = makeIso()
-  // one object, which all events share
+  // all events share this object
   const projectionInfo = Object.freeze({ name, version: VERSION })
 
   const decode = (event: ProjectionLogEvent): ProjectionEvent => {
@@ -143,7 +146,7 @@ export const makeProjectionHandler = ({
     reduce: (state, event, context) => {
       const next: unknown = handler(state, event, contextOf(event, context))
       if (next instanceof Promise) {
-        // the result is ignored, so its rejection must not be an unhandled one
+        // the promise is ignored, so its rejection must not count as unhandled
         next.catch(() => undefined)
         throw new ValidationError(
           `Projection "${name}": the handler of a managed projection must return the next state, and it returned a promise. ` +
@@ -160,12 +163,14 @@ export const makeProjectionHandler = ({
             decoded,
             contextOf(decoded, { ...context, partition: GLOBAL_PARTITION })
           )
-          if (Effect.isEffect(called)) return asFailed(failuresAsValues(called))
+          if (Effect.isEffect(called)) return asEventFailure(failuresAsValues(called))
           return called instanceof Promise
-            ? asFailed(failuresAsValues(Effect.tryPromise({ try: () => called, catch: (error) => error })))
+            ? asEventFailure(
+                failuresAsValues(Effect.tryPromise({ try: () => called, catch: (error) => error }))
+              )
             : Effect.succeed(undefined)
         } catch (error) {
-          return Effect.succeed(new Failed(error))
+          return Effect.succeed(new EventFailure(error))
         }
       })
   }
@@ -191,21 +196,23 @@ const makeIso = (): ((time: number) => string) => {
 }
 
 /**
- * Turns the failures and defects of a handler's Effect into values; an interruption stays one. The services
- * come from the worker's context.
+ * Turns the failures and defects of a handler's Effect into values. An interruption is passed on. The services that
+ * the Effect needs come from the worker's context.
  */
 const failuresAsValues = (
   effect: Effect.Effect<unknown, unknown, unknown>
-): Effect.Effect<unknown | Failed> =>
+): Effect.Effect<unknown | EventFailure> =>
   Effect.flatMap(
     Effect.exit(effect as Effect.Effect<unknown, unknown>),
-    (exit): Effect.Effect<unknown | Failed> =>
+    (exit): Effect.Effect<unknown | EventFailure> =>
       Exit.isSuccess(exit)
         ? Effect.succeed(exit.value)
         : Cause.hasInterruptsOnly(exit.cause)
           ? Effect.interrupt
-          : Effect.succeed(new Failed(Cause.squash(exit.cause)))
+          : Effect.succeed(new EventFailure(Cause.squash(exit.cause)))
   )
 
-const asFailed = (self: Effect.Effect<unknown | Failed>): Effect.Effect<Failed | undefined> =>
-  Effect.map(self, (result) => (result instanceof Failed ? result : undefined))
+const asEventFailure = (
+  self: Effect.Effect<unknown | EventFailure>
+): Effect.Effect<EventFailure | undefined> =>
+  Effect.map(self, (result) => (result instanceof EventFailure ? result : undefined))

@@ -34,47 +34,47 @@ export interface RunnerOptions {
 }
 
 export interface Runner {
-  /** Runs until it is asked to stop, or the engine refuses the projection. A refusal is logged. */
+  /** Runs the projection until `stop` is called, or the engine refuses the projection. A refusal is logged. */
   readonly run: Effect.Effect<void>
   /** Waits until the engine has registered or refused the projection. */
   readonly registered: Effect.Effect<void>
-  /** Asks to stop: the current batch is finished and saved, unless it fails. */
+  /** Asks the runner to stop. It finishes and saves the current batch first, unless an event of the batch fails. */
   readonly stop: Effect.Effect<void>
 }
 
 export const makeRunner = (options: RunnerOptions): Effect.Effect<Runner> =>
   Effect.gen(function* () {
-    const stopping = yield* Deferred.make<void>()
-    const stopped = Effect.as(Deferred.await(stopping), "stop" as const)
+    const stopRequest = yield* Deferred.make<void>()
+    const whenStopped = Effect.as(Deferred.await(stopRequest), "stop" as const)
     const registered = yield* Deferred.make<void>()
     const { feed, logger } = options
-    const handling = makeProjectionHandler(options)
-    const { name } = handling.registration
+    const projectionHandler = makeProjectionHandler(options)
+    const { name } = projectionHandler.registration
 
     /** Waits for `self`, or until the runner is stopped. */
     const unlessStopped = <A, E>(self: Effect.Effect<A, E>): Effect.Effect<A | "stop", E> =>
-      Effect.raceFirst(self, stopped)
+      Effect.raceFirst(self, whenStopped)
 
     let outages = 0
-    const onWell = (): void => {
+    const onAnswered = (): void => {
       if (outages > 0) logger.info(`Projection "${name}" continues: the engine answers again`)
       outages = 0
     }
 
     const claimAndOwn = Effect.gen(function* () {
-      // No wait at first: so the engine answers at once, also when another worker owns the projection, which
-      // is then registered too.
+      // The first claim does not wait, so the engine answers at once, also when another worker owns the projection.
+      // After either answer the projection is registered.
       const waitMs = Deferred.isDoneUnsafe(registered) ? undefined : 0
-      const claim = yield* unlessStopped(feed.claim(handling.registration, waitMs))
+      const claim = yield* unlessStopped(feed.claim(projectionHandler.registration, waitMs))
       if (claim === "stop") return
       Deferred.doneUnsafe(registered, Exit.void)
       if (claim._tag === "Busy") return
       const ownership = new OwnedProjection({
         ...options,
-        handling,
+        projectionHandler,
         lease: claim.lease,
         unlessStopped,
-        onWell
+        onAnswered
       })
       logger.debug(`Projection "${name}" is run by this worker from position ${claim.lease.position} on`)
       yield* Effect.ensuring(
@@ -89,16 +89,16 @@ export const makeRunner = (options: RunnerOptions): Effect.Effect<Runner> =>
     }
 
     const run = Effect.gen(function* () {
-      checkInitialState(handling)
-      while (!Deferred.isDoneUnsafe(stopping)) {
+      checkInitialState(projectionHandler)
+      while (!Deferred.isDoneUnsafe(stopRequest)) {
         const trouble = yield* claimAndOwn.pipe(
           Effect.as(undefined),
-          // a handler has broken a rule: it has failed for an event that it had folded before, for example
+          // a defect is a handler that broke a rule: it failed for an event that it had folded before, for example
           Effect.catchDefect((defect) => Effect.fail(toError(defect))),
           Effect.catch(Effect.succeed)
         )
         if (trouble === undefined) {
-          onWell()
+          onAnswered()
           continue
         }
         if (isAccessError(trouble) || trouble instanceof ValidationError) {
@@ -114,7 +114,7 @@ export const makeRunner = (options: RunnerOptions): Effect.Effect<Runner> =>
     return {
       run,
       registered: Deferred.await(registered),
-      stop: Effect.asVoid(Deferred.succeed(stopping, undefined))
+      stop: Effect.asVoid(Deferred.succeed(stopRequest, undefined))
     }
   })
 

@@ -1,30 +1,30 @@
 /**
  * The states of a managed projection in its worker: the saved states, and the events that were folded since.
  *
- * A handler must receive each state as if it had passed through JSON. Whether it did is checked when a batch
- * is saved. If a state is not plain data by then, the batch is folded again with a JSON round trip after
- * every event (`careful`). This also finds the event whose state cannot be stored. A handler that throws may
- * have changed its state, so the partition is folded again from the saved state.
+ * A handler must receive each state as if the state had passed through JSON. Plain data does not change in JSON, so
+ * it is enough to check, when a batch is saved, that each state is plain data. If one is not, the batch is folded
+ * again with a JSON round trip after every event (`careful`). This also finds the event whose state cannot be
+ * stored. A handler that throws may have changed its state, so the partition is folded again from the saved state.
  */
 import * as Effect from "effect/Effect"
 import { ValidationError } from "../Errors.ts"
 import { byteLength, encodeJson } from "../Json.ts"
 import { checkSize, projectionStateBytes } from "../Limits.ts"
 import type { NewPartitionState, PartitionState, ProjectionLogEvent } from "../Protocol/ProjectionOwners.ts"
-import { type CallContext, Failed, type ProjectionHandler } from "./ProjectionHandler.ts"
+import { type CallContext, EventFailure, type ProjectionHandler } from "./ProjectionHandler.ts"
 import type { ProjectionEvent } from "./Projection.ts"
 
 /** Maximum number of partitions whose states are kept in memory between batches. */
-const REMEMBERED = 1000
+const MAX_REMEMBERED = 1000
 
-interface Live {
+interface LoadedState {
   readonly partition: string
   /** The saved state as JSON; absent before the first save. */
   base: string | undefined
   /** Position of the last event in `base`. */
   position: number
   value: unknown
-  /** Whether `value` is current. If not, it is made from `base` and `folded` when it is next used. */
+  /** Whether `value` is current. If not, `value` is made from `base` and `folded` when it is next used. */
   isFresh: boolean
   /** Events that were folded since `base`. */
   folded: Array<ProjectionLogEvent>
@@ -33,30 +33,30 @@ interface Live {
 }
 
 export class States {
-  readonly #handling: ProjectionHandler
+  readonly #projectionHandler: ProjectionHandler
   readonly #name: string
   /** By partition, in the order of their last use, the oldest first. */
-  readonly #live = new Map<string, Live>()
-  #latest: Live | undefined
+  readonly #loaded = new Map<string, LoadedState>()
+  #latest: LoadedState | undefined
   readonly #signal: AbortSignal
   /** Whether each state makes a JSON round trip after every event. */
   careful = false
 
-  constructor(handling: ProjectionHandler, signal: AbortSignal) {
-    this.#handling = handling
-    this.#name = handling.registration.name
+  constructor(projectionHandler: ProjectionHandler, signal: AbortSignal) {
+    this.#projectionHandler = projectionHandler
+    this.#name = projectionHandler.registration.name
     this.#signal = signal
   }
 
   /** The partitions whose states are not in memory, and must be read first. */
   missing(partitions: Iterable<string>): Array<string> {
-    return [...new Set(partitions)].filter((partition) => !this.#live.has(partition))
+    return [...new Set(partitions)].filter((partition) => !this.#loaded.has(partition))
   }
 
   remember(states: ReadonlyArray<PartitionState>): void {
     this.#latest = undefined
     for (const { partition, position, state } of states) {
-      this.#live.set(partition, {
+      this.#loaded.set(partition, {
         partition,
         base: state,
         position,
@@ -70,30 +70,30 @@ export class States {
 
   /** Whether the state of the partition already includes the event. */
   has(partition: string, event: ProjectionLogEvent): boolean {
-    return event.position <= (this.#live.get(partition)?.position ?? 0)
+    return event.position <= (this.#loaded.get(partition)?.position ?? 0)
   }
 
   /**
-   * Folds an event into the state of its partition. Returns the failure if that fails. User code must not
-   * have seen `decoded` before.
+   * Folds an event into the state of its partition. Returns the failure, or `undefined` when the event was folded. User
+   * code must not have received `decoded` before, since it may have changed it.
    */
   fold(
     partition: string,
     event: ProjectionLogEvent,
     attempt: number,
     decoded?: ProjectionEvent
-  ): Effect.Effect<Failed | undefined> | Failed | undefined {
-    const live = this.#of(partition)
+  ): Effect.Effect<EventFailure | undefined> | EventFailure | undefined {
+    const loaded = this.#of(partition)
     const context = { attempt, partition, signal: this.#signal }
-    const applied = this.#apply(live, event, context, decoded)
-    const settle = (failed: Failed | undefined): Failed | undefined => {
-      if (failed === undefined) {
-        live.folded.push(event)
-        live.last = event
+    const applied = this.#apply(loaded, event, context, decoded)
+    const settle = (failure: EventFailure | undefined): EventFailure | undefined => {
+      if (failure === undefined) {
+        loaded.folded.push(event)
+        loaded.last = event
       } else {
-        live.isFresh = false
+        loaded.isFresh = false
       }
-      return failed
+      return failure
     }
     return Effect.isEffect(applied) ? Effect.map(applied, settle) : settle(applied)
   }
@@ -103,37 +103,37 @@ export class States {
     this.#of(partition).last = event
   }
 
-  /** Folds the partitions again whose states a failure has spoiled. Runs before {@link changed}. */
-  readonly prepare: Effect.Effect<Failed | undefined> = Effect.suspend(() => {
-    const stale = [...this.#live.values()].filter(({ isFresh, last }) => last !== undefined && !isFresh)
+  /** Folds again each partition whose state a failed handler may have changed. Runs before {@link changed}. */
+  readonly prepare: Effect.Effect<EventFailure | undefined> = Effect.suspend(() => {
+    const stale = [...this.#loaded.values()].filter(({ isFresh, last }) => last !== undefined && !isFresh)
     return Effect.reduce(
       stale,
-      () => undefined as Failed | undefined,
-      (failed, live) => {
+      () => undefined as EventFailure | undefined,
+      (failure, loaded) => {
         const restored =
-          failed ?? this.#restore(live, { attempt: 1, partition: live.partition, signal: this.#signal })
+          failure ?? this.#restore(loaded, { attempt: 1, partition: loaded.partition, signal: this.#signal })
         return Effect.isEffect(restored) ? restored : Effect.succeed(restored)
       }
     )
   })
 
   /**
-   * The changed states, which are to be saved. `undefined` when the batch must be folded again with round
-   * trips.
+   * The changed states, which are to be saved. `undefined` when the batch must be folded again with JSON round trips,
+   * see {@link careful}.
    */
   changed(): { readonly states: ReadonlyArray<NewPartitionState>; readonly bytes: number } | undefined {
     const states: Array<NewPartitionState> = []
     let bytes = 0
-    for (const live of this.#live.values()) {
-      const { last, partition } = live
+    for (const loaded of this.#loaded.values()) {
+      const { last, partition } = loaded
       if (last === undefined) continue
-      const state = this.#encoded(live)
+      const state = this.#encoded(loaded)
       if (state === undefined) return undefined
       bytes += byteLength(state)
       states.push({
         partition,
         state,
-        position: Math.max(last.position, live.position),
+        position: Math.max(last.position, loaded.position),
         eventId: last.id,
         eventTime: last.timestamp
       })
@@ -144,75 +144,78 @@ export class States {
   /** Notes that the states which {@link changed} returned were saved. */
   saved(states: ReadonlyArray<NewPartitionState>): void {
     for (const { partition, position, state } of states) {
-      const live = this.#of(partition)
-      live.base = state
-      live.position = position
-      live.folded = []
-      live.last = undefined
+      const loaded = this.#of(partition)
+      loaded.base = state
+      loaded.position = position
+      loaded.folded = []
+      loaded.last = undefined
     }
-    for (const partition of this.#live.keys()) {
-      if (this.#live.size <= REMEMBERED) break
-      this.#live.delete(partition)
+    for (const partition of this.#loaded.keys()) {
+      if (this.#loaded.size <= MAX_REMEMBERED) break
+      this.#loaded.delete(partition)
       if (this.#latest?.partition === partition) this.#latest = undefined
     }
   }
 
   /** Forgets everything that is not saved. */
   reset(): void {
-    for (const live of this.#live.values()) {
-      if (live.last === undefined) continue
-      live.isFresh = false
-      live.folded = []
-      live.last = undefined
+    for (const loaded of this.#loaded.values()) {
+      if (loaded.last === undefined) continue
+      loaded.isFresh = false
+      loaded.folded = []
+      loaded.last = undefined
     }
   }
 
-  #of(partition: string): Live {
-    const live = this.#latest?.partition === partition ? this.#latest : this.#live.get(partition)
-    if (live === undefined) throw new Error(`the state of partition "${partition}" was not read`)
-    if (live !== this.#latest) {
-      // moves it to the end of the map: the first ones are forgotten first
-      this.#live.delete(partition)
-      this.#live.set(partition, live)
-      this.#latest = live
+  #of(partition: string): LoadedState {
+    const loaded = this.#latest?.partition === partition ? this.#latest : this.#loaded.get(partition)
+    if (loaded === undefined) throw new Error(`the state of partition "${partition}" was not read`)
+    if (loaded !== this.#latest) {
+      // moves the partition to the end of the map: the partitions at its start are forgotten first
+      this.#loaded.delete(partition)
+      this.#loaded.set(partition, loaded)
+      this.#latest = loaded
     }
-    return live
+    return loaded
   }
 
   #apply(
-    live: Live,
+    loaded: LoadedState,
     event: ProjectionLogEvent,
     context: CallContext,
     decoded: ProjectionEvent | undefined
-  ): Effect.Effect<Failed | undefined> | Failed | undefined {
-    if (!live.isFresh) {
-      const restored = this.#restore(live, context)
+  ): Effect.Effect<EventFailure | undefined> | EventFailure | undefined {
+    if (!loaded.isFresh) {
+      const restored = this.#restore(loaded, context)
       if (Effect.isEffect(restored)) {
-        return Effect.flatMap(restored, (failed) => {
-          const applied = failed ?? this.#applyOne(live, event, context, decoded)
+        return Effect.flatMap(restored, (failure) => {
+          const applied = failure ?? this.#applyOne(loaded, event, context, decoded)
           return Effect.isEffect(applied) ? applied : Effect.succeed(applied)
         })
       }
       if (restored !== undefined) return restored
     }
-    return this.#applyOne(live, event, context, decoded)
+    return this.#applyOne(loaded, event, context, decoded)
   }
 
   /** Makes `value` from the saved state and the events that were folded since. */
-  #restore(live: Live, context: CallContext): Effect.Effect<Failed | undefined> | Failed | undefined {
+  #restore(
+    loaded: LoadedState,
+    context: CallContext
+  ): Effect.Effect<EventFailure | undefined> | EventFailure | undefined {
     try {
-      live.value = live.base === undefined ? this.#first() : JSON.parse(live.base)
+      loaded.value = loaded.base === undefined ? this.#firstState() : JSON.parse(loaded.base)
     } catch (error) {
-      return new Failed(error)
+      return new EventFailure(error)
     }
-    live.isFresh = true
-    const { folded } = live
-    const from = (i: number): Effect.Effect<Failed | undefined> | Failed | undefined => {
+    loaded.isFresh = true
+    const { folded } = loaded
+    const foldFrom = (i: number): Effect.Effect<EventFailure | undefined> | EventFailure | undefined => {
       for (let at = i; at < folded.length; at++) {
-        const applied = this.#applyOne(live, folded[at]!, context)
+        const applied = this.#applyOne(loaded, folded[at]!, context)
         if (Effect.isEffect(applied)) {
-          return Effect.flatMap(applied, (failed) => {
-            const rest = failed ?? from(at + 1)
+          return Effect.flatMap(applied, (failure) => {
+            const rest = failure ?? foldFrom(at + 1)
             return Effect.isEffect(rest) ? rest : Effect.succeed(rest)
           })
         }
@@ -220,65 +223,65 @@ export class States {
       }
       return undefined
     }
-    return from(0)
+    return foldFrom(0)
   }
 
-  #first(): unknown {
-    const state = this.#handling.initialState()
+  #firstState(): unknown {
+    const state = this.#projectionHandler.initialState()
     return JSON.parse(encodeState(this.#name, state))
   }
 
   #applyOne(
-    live: Live,
+    loaded: LoadedState,
     event: ProjectionLogEvent,
     context: CallContext,
     decoded = this.#decode(event)
-  ): Effect.Effect<Failed | undefined> | Failed | undefined {
-    if (decoded instanceof Failed) return decoded
+  ): Effect.Effect<EventFailure | undefined> | EventFailure | undefined {
+    if (decoded instanceof EventFailure) return decoded
     try {
-      const next = this.#handling.reduce(live.value, decoded, context)
+      const next = this.#projectionHandler.reduce(loaded.value, decoded, context)
       return Effect.isEffect(next)
-        ? Effect.map(next as Effect.Effect<unknown | Failed>, (result) => this.#accept(live, result))
-        : this.#accept(live, next)
+        ? Effect.map(next as Effect.Effect<unknown | EventFailure>, (result) => this.#accept(loaded, result))
+        : this.#accept(loaded, next)
     } catch (error) {
-      return new Failed(error)
+      return new EventFailure(error)
     }
   }
 
-  #decode(event: ProjectionLogEvent): ProjectionEvent | Failed {
+  #decode(event: ProjectionLogEvent): ProjectionEvent | EventFailure {
     try {
-      return this.#handling.decode(event)
+      return this.#projectionHandler.decode(event)
     } catch (error) {
-      return new Failed(error)
+      return new EventFailure(error)
     }
   }
 
-  #accept(live: Live, next: unknown): Failed | undefined {
-    if (next instanceof Failed) return next
+  #accept(loaded: LoadedState, next: unknown): EventFailure | undefined {
+    if (next instanceof EventFailure) return next
     if (next === undefined) {
-      return new Failed(
+      return new EventFailure(
         new ValidationError(
           `Projection "${this.#name}": the handler returned undefined. Return the next state`
         )
       )
     }
     if (!this.careful) {
-      live.value = next
+      loaded.value = next
       return undefined
     }
     try {
-      live.value = JSON.parse(encodeState(this.#name, next))
+      loaded.value = JSON.parse(encodeState(this.#name, next))
       return undefined
     } catch (error) {
-      return new Failed(error)
+      return new EventFailure(error)
     }
   }
 
   /** The state as JSON. `undefined` when the state cannot be stored, or when JSON would change it. */
-  #encoded(live: Live): string | undefined {
-    if (!this.careful && !isPlain(live.value, 0)) return undefined
+  #encoded(loaded: LoadedState): string | undefined {
+    if (!this.careful && !isPlain(loaded.value, 0)) return undefined
     try {
-      return encodeState(this.#name, live.value)
+      return encodeState(this.#name, loaded.value)
     } catch (error) {
       if (this.careful) throw error
       return undefined
@@ -286,7 +289,7 @@ export class States {
   }
 }
 
-/** The state as JSON text. Throws `ValidationError` when it cannot be stored. */
+/** The state as JSON text. Throws `ValidationError` when the state cannot be stored. */
 export const encodeState = (name: string, state: unknown): string => {
   const what = `State of projection "${name}"`
   const text = encodeJson(state, what)

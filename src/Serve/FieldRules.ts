@@ -1,4 +1,4 @@
-/** Checks the fields of a request. */
+/** Checks the fields of a request by rules. A rule returns what is wrong with a value, or `undefined`. */
 import { ValidationError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
 
@@ -26,7 +26,7 @@ export const texts: Rule = (value) =>
     ? undefined
     : "must be an object of strings"
 
-/** Adds a problem for each field that breaks its rule; `at` is the path of the value. */
+/** Adds a problem for each field of `value` that breaks its rule; `at` is the path of `value` in the request. */
 export const check = (
   at: string,
   value: unknown,
@@ -43,8 +43,8 @@ export const check = (
   }
 }
 
-/** Throws a `ValidationError` that names every invalid field, if there are problems. */
-export const refuse = (what: string, problems: Problems): void => {
+/** If there are problems, throws a `ValidationError`. Its message names 20 problems, and `validationErrors` all. */
+export const throwIfInvalid = (what: string, problems: Problems): void => {
   if (problems.length === 0) return
   throw new ValidationError(`This is not a ${what}: ${problems.slice(0, 20).join("; ")}`, {
     validationErrors: problems

@@ -16,15 +16,15 @@ import { bodyConsumed, bodyTooLarge, bodyTruncated, type ServeRequest, type Serv
 export interface Exchange {
   readonly request: ServeRequest
   /**
-   * Aborts when the client closes the connection before the response is complete. `undefined` where that
-   * cannot be seen.
+   * Aborts when the client closes the connection before the response is complete. `undefined` where the handler
+   * cannot notice this.
    */
   readonly signal: AbortSignal | undefined
-  /** Sends the response, or makes it for the framework. The handler returns the result. */
+  /** Sends the response, or makes the response object of the framework. The handler returns what this returns. */
   readonly respond: (response: ServeResponse) => unknown
 }
 
-/** What is read of a Node.js request. Frameworks add `body`, `rawBody` and `originalUrl`. */
+/** The members of a Node.js request that are read here. Frameworks add `body`, `rawBody` and `originalUrl`. */
 interface NodeRequest {
   readonly method?: string
   readonly url?: string
@@ -131,14 +131,14 @@ const fastifyExchange = (
   reply: FastifyReply
 ): Exchange => ({
   request: nodeRequest(
-    { ...bare(raw), body: request.body, rawBody: request.rawBody },
+    { ...withoutBody(raw), body: request.body, rawBody: request.rawBody },
     'Fastify\'s JSON parser: give it app.addContentTypeParser("application/json", { parseAs: "buffer" }, (_, body, done) => done(null, body))'
   ),
-  signal: whenGone(reply.raw),
+  signal: signalOfDisconnect(reply.raw),
   respond: ({ body, headers, status }) => reply.code(status).headers(headers).send(body)
 })
 
-const bare = (request: NodeRequest): NodeRequest => ({
+const withoutBody = (request: NodeRequest): NodeRequest => ({
   ...(request.method === undefined ? {} : { method: request.method }),
   ...(request.url === undefined ? {} : { url: request.url }),
   headers: request.headers,
@@ -149,7 +149,7 @@ const bare = (request: NodeRequest): NodeRequest => ({
 
 const nodeExchange = (request: NodeRequest, response: NodeResponse | undefined): Exchange => ({
   request: nodeRequest(request, "express.json() or another body parser (for Next.js pages: api.bodyParser)"),
-  signal: response === undefined ? undefined : whenGone(response),
+  signal: response === undefined ? undefined : signalOfDisconnect(response),
   respond: (answer) => {
     if (response === undefined) return webResponse(answer)
     if (response.writeHead !== undefined) response.writeHead(answer.status, answer.headers)
@@ -162,7 +162,7 @@ const nodeExchange = (request: NodeRequest, response: NodeResponse | undefined):
   }
 })
 
-const whenGone = (response: NodeResponse): AbortSignal => {
+const signalOfDisconnect = (response: NodeResponse): AbortSignal => {
   const controller = new AbortController()
   response.on?.("close", () => {
     if (response.writableEnded !== true) controller.abort(new Error("The client has closed the connection"))

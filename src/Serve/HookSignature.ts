@@ -38,8 +38,8 @@ export interface VerifyHookOptions {
 }
 
 /**
- * Verifies a hook call and returns its content. The call must be signed with the secret, or with one of several while
- * a secret is being replaced, and it must be recent. The same call may arrive more than once, with the same `id`.
+ * Verifies a hook call and returns its content. The call must be recent, and signed with the secret, or, while a secret
+ * is being replaced, with one of several secrets. The same call may arrive more than once, with the same `id`.
  *
  * ```ts
  * app.post("/ironflow-alarm", express.raw({ type: "*" + "/*" }), (request, response) => {
@@ -49,7 +49,7 @@ export interface VerifyHookOptions {
  * ```
  *
  * Throws `SignatureError` with the code `SIGNATURE_MISSING` or `SIGNATURE_INVALID`, and `ValidationError`
- * when the body is not a hook call.
+ * when an argument is invalid or the body is not a hook call.
  */
 export const verifyHook = (
   request: HookRequest,
@@ -59,7 +59,7 @@ export const verifyHook = (
   // users call this outside of Effect, where there is no Clock service
   verifyHookAt(Date.now(), request, secret, options)
 
-/** Does what {@link verifyHook} does, with the current time in epoch milliseconds. */
+/** Does what {@link verifyHook} does. `now` is the current time in epoch milliseconds. */
 export const verifyHookAt = (
   now: number,
   { body, headers }: HookRequest,
@@ -88,20 +88,21 @@ export const verifyHookAt = (
   const signature = header(SIGNATURE_HEADER)
   if (time === undefined || signature === undefined) {
     throw new SignatureError(
-      `The request has no ${time === undefined ? TIMESTAMP_HEADER : SIGNATURE_HEADER}: it is not from the hook of an engine`,
+      `The request has no ${time === undefined ? TIMESTAMP_HEADER : SIGNATURE_HEADER} header: it does not come from the hook of an engine`,
       { code: "SIGNATURE_MISSING" }
     )
   }
   const bytes = Buffer.concat([Buffer.from(`${time}.`), Buffer.from(body)])
   if (!isSigned(bytes, signature, secrets)) {
     throw new SignatureError(
-      "The signature does not match: the secret is not that of the hook, or the body was changed on its way"
+      "The signature does not match: the hook has another secret, or the body was changed on its way"
     )
   }
   const awayMs = Math.abs(now - Number(time) * 1000)
   if (!(awayMs <= toleranceMs)) {
     throw new SignatureError(
-      `The request was signed ${Math.round(awayMs / 1000)} s away from now: an old request was sent again, or a clock is wrong`
+      `The request was signed ${Math.round(awayMs / 1000)} s away from now, and ${toleranceMs / 1000} s are allowed: ` +
+        "an old request was sent again, or a clock is wrong"
     )
   }
   const call: unknown = safeJsonParse(Buffer.from(body).toString("utf8"))

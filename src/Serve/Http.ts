@@ -7,12 +7,12 @@ export interface ServeRequest {
   readonly method?: string
   /** The path with its query, or the whole URL. */
   readonly url: string
-  /** By lower-case name. Of a header that was sent several times, the first value. */
+  /** The headers by lower-case name. A header that was sent several times has its first value. */
   readonly headers: { readonly [name: string]: string }
   /**
-   * Reads the bytes of the body as they were sent. Rejects with code `BODY_CONSUMED` when the body was read
-   * before, `BODY_TOO_LARGE`, or `BODY_TRUNCATED`. `onBytes` is called after each chunk, with the number of
-   * bytes so far. If `onBytes` throws, reading stops and rejects with its error.
+   * Reads the bytes of the body as they were sent. Rejects with the code `BODY_CONSUMED` when the body was read
+   * before, with `BODY_TOO_LARGE`, or with `BODY_TRUNCATED`. `onBytes` is called after each chunk, with the number of
+   * bytes so far. If `onBytes` throws, reading stops and rejects with that error.
    */
   readonly readBody: (maxBytes: number, onBytes?: (size: number) => void) => Promise<Uint8Array>
   /** What an earlier parser made of the body, when its bytes are no longer there. */
@@ -31,7 +31,7 @@ export interface ServeResponse {
 
 export const bodyConsumed = (likely: string): IronflowError =>
   new BodyError(
-    `The body of the request was already read, probably by ${likely}. The signature covers its raw bytes, which are gone. ` +
+    `The body of the request was already read, probably by ${likely}. The signature covers the raw bytes of the body, which are gone. ` +
       "Mount the handler before the parser, or let the parser keep the raw body",
     { code: "BODY_CONSUMED", status: 500 }
   )

@@ -19,7 +19,7 @@ import {
   oneOf,
   optional,
   type Problems,
-  refuse,
+  throwIfInvalid,
   present,
   text,
   texts,
@@ -65,12 +65,12 @@ export const readPushRequest = (body: unknown): PushRequest => {
     if (Array.isArray(steps)) steps.forEach((step, i) => check(`steps.${i}`, step, stepRules, problems))
     else if (steps !== undefined && steps !== null) problems.push("steps: must be an array")
   }
-  refuse("push request", problems)
+  throwIfInvalid("push request", problems)
   // every field that is read was checked above
   return body as PushRequest
 }
 
-/** Makes a job of the request. `jobId` must be different for each request. Throws `ValidationError`. */
+/** Makes a job of the request. `jobId` must be different for each request. Throws `ValidationError` for an invalid job. */
 export const jobOf = (request: PushRequest, jobId: string, environment: string, nowMs: number): LegacyJob => {
   const steps = request.steps ?? []
   const job = readJob(
@@ -80,7 +80,7 @@ export const jobOf = (request: PushRequest, jobId: string, environment: string, 
       function_id: request.function_id,
       attempt: request.attempt,
       event: request.event,
-      completed_steps: [...steps.flatMap(remembered), ...resumed(request.resume, steps)],
+      completed_steps: [...steps.flatMap(resultsOfStep), ...resultsOfResume(request.resume, steps)],
       context: { secrets: request.secrets ?? {} }
     },
     environment,
@@ -90,8 +90,8 @@ export const jobOf = (request: PushRequest, jobId: string, environment: string, 
   return job
 }
 
-/** The results of a step that a turn needs: that it has completed, or that what it waited for has failed. */
-const remembered = ({ error = "", id, name, output, status }: CompletedStep): ReadonlyArray<unknown> => {
+/** The result of a step for the next turn: the output of a completed step, or the error of what the step waited for. */
+const resultsOfStep = ({ error = "", id, name, output, status }: CompletedStep): ReadonlyArray<unknown> => {
   if (status === "completed") return [{ step_id: id, name, output }]
   const details = safeJsonParse(error)
   const failed = (reason: Error) => [
@@ -112,11 +112,11 @@ const remembered = ({ error = "", id, name, output, status }: CompletedStep): Re
       })
     )
   }
-  // a step whose own code failed runs again
+  // a step whose code has failed runs again
   return []
 }
 
-const resumed = (
+const resultsOfResume = (
   resume: ResumeContext | undefined,
   steps: ReadonlyArray<CompletedStep>
 ): ReadonlyArray<unknown> => {

@@ -15,41 +15,41 @@ import { functionsById } from "../Worker/Options.ts"
 /** How a push handler treats its requests. */
 export interface HandlerOptions {
   /**
-   * The key that requests are signed with; `IRONFLOW_SIGNING_KEY` by default. While a key is being replaced
-   * there may be several: as a list, or with the older one in `IRONFLOW_SIGNING_KEY_PREVIOUS`. Without a key,
-   * requests are not verified.
+   * The key that requests are signed with; `IRONFLOW_SIGNING_KEY` by default. While a key is being replaced, give
+   * both keys as a list, or the older one in `IRONFLOW_SIGNING_KEY_PREVIOUS`. Without a key, requests are not
+   * verified.
    */
   readonly signingKey?: string | ReadonlyArray<string> | undefined
   /** Accepts requests without verifying them; for development only. */
   readonly skipVerification?: boolean | undefined
   /**
-   * How old a signed request may be. It is checked if the request says when it was sent; `"5m"` by default.
+   * How old a signed request may be; `"5m"` by default. The age is checked if the request says when it was sent.
    */
   readonly maxRequestAge?: Duration | undefined
   /** The logger; `false` logs nothing. By default the console with the prefix `[ironflow-serve]`. */
   readonly logger?: Logger | false | undefined
-  /** The environment of the handler. By default that of `IRONFLOW_ENV`, or else `default`. */
+  /** The environment of the handler. By default the environment in `IRONFLOW_ENV`, or else `default`. */
   readonly environment?: string | undefined
   /** Upgrades event data to the latest version before a handler receives it. */
   readonly eventDefinitions?: EventDefinitionRegistry | undefined
   /**
-   * The URL of the Ironflow server, which receives webhook events, and reports of finished steps at once. By
-   * default that of `IRONFLOW_URL` or `IRONFLOW_SERVER_URL`. Without a URL, steps are reported with the
-   * response, and webhook events go to `http://localhost:9123`.
+   * The URL of the Ironflow server. Webhook events are sent to it, and each step is reported to it as soon as the
+   * step has finished. By default the URL in `IRONFLOW_URL` or `IRONFLOW_SERVER_URL`. Without a URL, steps are
+   * reported with the response, and webhook events go to `http://localhost:9123`.
    */
   readonly serverUrl?: string | undefined
   /**
-   * The API key, sent to the server as a bearer token. By default that of `IRONFLOW_API_KEY`, or else none.
+   * The API key, sent to the Ironflow server as a bearer token. By default the key in `IRONFLOW_API_KEY`, or else none.
    */
   readonly apiKey?: string | undefined
   /**
-   * After this time a turn that has reported a step starts no further one; the run continues in the next
+   * After this time a turn that has reported a step starts no further step; the run continues in the next
    * request. `"5s"` by default.
    */
   readonly turnBudget?: Duration | undefined
   /** The largest request body in bytes; 16 MiB by default. For webhooks it is at most 1 MiB. */
   readonly maxBodyBytes?: number | undefined
-  /** How long `verify` and `transform` of a webhook may take together; `"10s"` by default. */
+  /** How long `challenge`, `verify`, `parse` and `transform` of a webhook may take together; `"10s"` by default. */
   readonly webhookTimeout?: Duration | undefined
 }
 
@@ -99,14 +99,14 @@ const serveKeys = {
 export interface ResolvedServeOptions {
   readonly functions: ReadonlyMap<string, AnyFunction>
   readonly webhooks: ReadonlyMap<string, IronflowWebhook>
-  /** The keys of which one must have signed a request; `undefined` when requests are not verified. */
+  /** The signing keys. One of them must have signed a request; `undefined` when requests are not verified. */
   readonly keys: ReadonlyArray<string> | undefined
   readonly maxRequestAgeMs: number
   readonly logger: Logger
   readonly environment: string
   readonly eventDefinitions: EventDefinitionRegistry | undefined
   readonly server: ResolvedServer
-  /** Whether the address of the server was given. */
+  /** Whether the user has given the URL of the Ironflow server. */
   readonly serverIsKnown: boolean
   readonly turnBudgetMs: number
   readonly maxBodyBytes: number
@@ -156,7 +156,7 @@ export const resolveServeOptions = (
   if (keys.length === 0 && options.skipVerification !== true) {
     resolved.logger.warn(
       "No signing key: requests are not verified, so whoever reaches this handler can run its functions. " +
-        "Set `signingKey` or IRONFLOW_SIGNING_KEY, here and for the server; `skipVerification: true` silences this"
+        "Set `signingKey` or IRONFLOW_SIGNING_KEY to the same key here and on the Ironflow engine; `skipVerification: true` silences this warning"
     )
   }
   return resolved
@@ -168,7 +168,9 @@ const resolveKeys = (
 ): ReadonlyArray<string> => {
   if (Array.isArray(given)) {
     if (given.length > 0 && given.every((key) => typeof key === "string" && key !== "")) return given
-    throw new ValidationError("serve(): `signingKey` as a list must hold at least one key, and no empty one")
+    throw new ValidationError(
+      "serve(): `signingKey` as a list must have at least one key, and each key must be a string that is not empty"
+    )
   }
   if (given !== undefined && typeof given !== "string") {
     throw new ValidationError(

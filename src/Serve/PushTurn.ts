@@ -1,5 +1,5 @@
 /**
- * Runs one turn in one request: starts the turn, reports it with its session, and ends when the turn's last
+ * Runs one turn in one request: starts the turn, reports the ops of the turn through a session, and ends when the last
  * op was acknowledged.
  */
 import type * as Clock from "effect/Clock"
@@ -29,19 +29,19 @@ export interface TurnSurroundings {
 }
 
 /**
- * Waits some turns of the event loop before a turn starts. A process that was frozen may read a request that
- * the engine has given up, and that another process has run meanwhile. That the engine has hung up arrives
- * right after such a request, so this wait lets it arrive in time.
+ * Waits for a few rounds of the event loop before a turn starts. A process that was frozen may read a request that
+ * the engine has given up, and whose turn another process has run meanwhile. The notice that the engine has closed
+ * the connection arrives right after such a request. This wait lets it arrive before the turn starts.
  */
-const hangUpsFirst = Effect.repeat(
+const letHangUpsArrive = Effect.repeat(
   Effect.callback<void>((resume) => {
-    const turn = setImmediate(() => resume(Effect.void))
-    return Effect.sync(() => clearImmediate(turn))
+    const immediate = setImmediate(() => resume(Effect.void))
+    return Effect.sync(() => clearImmediate(immediate))
   }),
   { times: 2 }
 )
 
-/** Runs a turn to its end. Interrupting this, as when the engine hangs up, aborts the running steps. */
+/** Runs a turn to its end. Interrupting the Effect, as when the engine hangs up, aborts the running steps. */
 export const runTurn = (
   fn: AnyFunction,
   job: Job,
@@ -50,7 +50,7 @@ export const runTurn = (
 ): Effect.Effect<TurnEnd> =>
   Effect.scoped(
     Effect.gen(function* () {
-      yield* hangUpsFirst
+      yield* letHangUpsArrive
       // each turn has an alarm of its own, so that no timer outlives the request
       const alarm = yield* Alarm.make
       const fork = Effect.runForkWith(context)
@@ -103,7 +103,7 @@ export const runTurn = (
         )
         const turn = handle
         if (session.watch !== undefined) {
-          Fiber.runIn(fork(session.watch(turn, (notice) => hear(turn, job.runId, notice))), scope)
+          Fiber.runIn(fork(session.watch(turn, (notice) => applyNotice(turn, job.runId, notice))), scope)
         }
         return Effect.sync(() => {
           outbox.close()
@@ -121,7 +121,7 @@ export const runTurn = (
 
 const isProgress = ({ _tag }: TurnOp): boolean => _tag === "StepDone" || _tag === "StepRetry"
 
-const hear = (turn: TurnHandle, runId: string, notice: Notice): void => {
+const applyNotice = (turn: TurnHandle, runId: string, notice: Notice): void => {
   switch (notice._tag) {
     case "Fired":
     case "Paused":

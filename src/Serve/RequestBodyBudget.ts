@@ -1,49 +1,50 @@
 /**
  * Limits the memory for request bodies that are arriving. Anybody can send large bodies without a valid
- * signature, so all of them together get at most 64 MiB, or as much as one body may have if that is more. Small
- * bodies need no room. A large body for which there is no room is answered with 503.
+ * signature, so all bodies together get at most 64 MiB, or the largest size of one body if that is more. Small
+ * bodies do not count. A request with a large body for which no memory is left is answered with 503.
  */
 import { type IronflowError, UnavailableError, withStatus } from "../Errors.ts"
 
 /** Maximum number of bytes of all bodies that are arriving, unless one body may have more. */
 const MAX_TOTAL_BYTES = 64 * 1024 * 1024
 
-/** A body of at most this many bytes needs no room. */
-const SMALL = 64 * 1024
+/** A body of at most this many bytes does not count. */
+const SMALL_BYTES = 64 * 1024
 
 /** A body that is arriving. */
-export interface Arriving {
+export interface ArrivingBody {
   /**
-   * Takes room for the `size` bytes that have arrived so far. Throws `UnavailableError` when there is no room,
-   * and after `end`.
+   * Reserves memory for the `size` bytes that have arrived so far. Throws `UnavailableError` when none is left, and
+   * after `end`.
    */
   readonly hold: (size: number) => void
+  /** Gives the reserved memory back. */
   readonly end: () => void
 }
 
 export class RequestBodyBudget {
-  readonly #most: number
-  #held = 0
+  readonly #maxBytes: number
+  #totalHeld = 0
 
-  /** Makes a budget. It has room for at least one body of the largest allowed size. */
+  /** Makes a budget that is enough for at least one body of the largest allowed size. */
   constructor(maxBodyBytes: number) {
-    this.#most = Math.max(MAX_TOTAL_BYTES, maxBodyBytes)
+    this.#maxBytes = Math.max(MAX_TOTAL_BYTES, maxBodyBytes)
   }
 
-  begin(): Arriving {
-    let own = 0
+  begin(): ArrivingBody {
+    let held = 0
     let isOver = false
     return {
       hold: (size) => {
-        if (!isOver && size <= SMALL) return
-        if (isOver || this.#held + size - own > this.#most) throw tooManyBodyBytes()
-        this.#held += size - own
-        own = size
+        if (!isOver && size <= SMALL_BYTES) return
+        if (isOver || this.#totalHeld + size - held > this.#maxBytes) throw tooManyBodyBytes()
+        this.#totalHeld += size - held
+        held = size
       },
       end: () => {
         isOver = true
-        this.#held -= own
-        own = 0
+        this.#totalHeld -= held
+        held = 0
       }
     }
   }

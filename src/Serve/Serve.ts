@@ -1,8 +1,8 @@
 /**
  * Push mode: an HTTP handler that runs one turn of a function for each request of an engine.
  *
- * {@link make} makes a handler of Fetch requests, whose type holds the services that the functions require.
- * `serve()` of the Promise API makes a handler for every framework.
+ * {@link make} makes a handler of Fetch requests, and has the services that the functions require in its type.
+ * `serve()` of the Promise API makes a handler that every framework can call. Both also receive webhook requests.
  *
  * ```ts
  * const handler = yield* Serve.make({ functions: [processOrder] })
@@ -56,7 +56,7 @@ export type { HandlerOptions, ServeOptions } from "./Options.ts"
 
 /** Answers the requests of an engine and of webhook senders. */
 export interface ServeService {
-  /** Answers a request. Interrupting it aborts the steps that the request runs. */
+  /** Answers a request. Interrupting the Effect aborts the steps that the request runs. */
   readonly handle: (request: ServeRequest) => Effect.Effect<ServeResponse>
   /** Answers a Fetch request, as {@link handle} does. */
   readonly fetch: (request: Request) => Effect.Effect<Response>
@@ -114,7 +114,7 @@ export const makeResolved = <R>(
     }
   })
 
-/** The connection without spans for its requests: reports are internal. */
+/** The connection without trace spans for its requests, since reports are internal. */
 const untraced = ({ send, ...connection }: Connection): Connection => ({
   ...connection,
   send: (request) => Effect.provideService(send(request), HttpClient.TracerDisabledWhen, () => true)
@@ -233,7 +233,7 @@ class Handler {
     })
   }
 
-  /** Verifies the signature of the body, and parses the body as JSON. */
+  /** Verifies the signature of the body, if the handler has a signing key, and parses the body as JSON. */
   #readVerified(request: ServeRequest): Effect.Effect<unknown, IronflowError> {
     const { keys, maxBodyBytes } = this.#options
     const budget = this.#bodyBudget
@@ -243,7 +243,8 @@ class Handler {
       if (keys !== undefined && header === undefined) {
         return yield* Effect.fail(
           new SignatureError(
-            "The request has no X-Ironflow-Signature: set the signing key on the server too",
+            "The request has no X-Ironflow-Signature header, and this handler has a signing key: " +
+              "set the same key on the Ironflow engine that sends the requests",
             {
               code: "SIGNATURE_MISSING"
             }
@@ -254,7 +255,7 @@ class Handler {
       if (keys !== undefined && !isSigned(bytes, header ?? "", keys)) {
         return yield* Effect.fail(
           new SignatureError(
-            "The signature does not match the body of the request: the server may have another signing key"
+            "The signature does not match the body of the request: the Ironflow engine that sent the request may have another signing key"
           )
         )
       }
@@ -416,7 +417,7 @@ const readBody = (
   })
 
 /**
- * How long a body may take to arrive, in milliseconds. One that never ends would keep its part of the body
+ * How long a body may take to arrive, in milliseconds. A body that never ends would keep its part of the body
  * budget for ever.
  */
 const BODY_MS = 30_000

@@ -13,7 +13,7 @@ import {
   oneOf,
   optional,
   type Problems,
-  refuse,
+  throwIfInvalid,
   type Rule,
   text,
   texts
@@ -63,7 +63,7 @@ export const readTurnJob = (job: unknown): Job => {
     for (const [i, open] of listOf(job.open).entries()) check(`job.open.${i}`, open, openRules, problems)
     if (job.compensating !== undefined) checkCompensating(job.compensating, problems)
   }
-  refuse("turn", problems)
+  throwIfInvalid("turn", problems)
   // every field that is read was checked above
   return job as unknown as Job
 }

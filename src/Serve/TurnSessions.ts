@@ -1,11 +1,11 @@
 /**
- * The ways in which a turn that a request has started sends its reports.
+ * The three ways in which a turn of a push handler sends its reports.
  *
- * - {@link BufferedTurn}: to an engine of this package, with the response. A step that only the engine can answer
- *   ends the turn, and a later turn continues.
- * - {@link ReportedTurn}: to such an engine, at once, with requests. When these fail, the rest goes with the
- *   response.
- * - {@link LegacyPushTurn}: to a legacy server, in its single response.
+ * - {@link BufferedTurn}: to an engine of this package, all with the response. A step that only the engine can answer
+ *   ends the turn, and a later turn continues the run.
+ * - {@link ReportedTurn}: to an engine of this package, each at once, with a request. When a request fails, this and
+ *   all later reports are sent with the response.
+ * - {@link LegacyPushTurn}: to a legacy server, as the single response that it understands.
  */
 import * as Effect from "effect/Effect"
 import type * as Clock from "effect/Clock"
@@ -29,10 +29,11 @@ import { responseOf } from "./LegacyPushRequests.ts"
 
 export interface PushedTurn {
   readonly report: WorkerSession["report"]
+  /** Whether only a later turn will know the outcome of the op, as `TurnHost.defers` says. */
   readonly defers: (op: TurnOp) => boolean
-  /** What the response holds, once the turn has ended. */
+  /** The response of the turn when it has ended; `undefined` when it ended without a response. */
   readonly response: () => TurnResponse | PushResponse | undefined
-  /** Receives notices for the turn, until it is interrupted. */
+  /** Passes the notices for the turn to `notice`, until the Effect is interrupted. */
   readonly watch?: (
     turn: Pick<TurnHandle, "running">,
     notice: (notice: Notice) => void
@@ -41,11 +42,11 @@ export interface PushedTurn {
   readonly late: (stepName: string) => Effect.Effect<void, ConnectionError>
 }
 
-/** Whether the outcome of the op is in the engine's answer to it. */
+/** Whether the engine's answer to the op has the outcome of the op. */
 const hasAnswer = ({ _tag }: TurnOp): boolean =>
   _tag === "Publish" || _tag === "InvokeAsync" || _tag === "Transact"
 
-const accepted = (ops: number): TurnAck => ({
+const acceptedAck = (ops: number): TurnAck => ({
   _tag: "Accepted",
   outcomes: Array.from<undefined>({ length: ops })
 })
@@ -59,11 +60,11 @@ export class BufferedTurn implements PushedTurn {
       reports.map(({ logs, ops }) => {
         this.#ops.push(...ops)
         if (logs !== undefined) this.#log.addAll(logs)
-        return accepted(ops.length)
+        return acceptedAck(ops.length)
       })
     )
 
-  /** Releases the run, after everything that was reported. */
+  /** Releases the run after the ops that were reported so far. */
   release({ jobId, runId }: Job): Effect.Effect<unknown> {
     return this.report([{ jobId, runId, ops: [{ _tag: "Release" }] }])
   }
@@ -76,7 +77,7 @@ export class BufferedTurn implements PushedTurn {
   readonly late = (): Effect.Effect<void> => Effect.void
 }
 
-const unanswered = ({ message }: ConnectionError): TurnAck => ({
+const unansweredAck = ({ message }: ConnectionError): TurnAck => ({
   _tag: "Refused",
   reason: "LEASE_LOST",
   message: `the engine did not answer the report of a step; the run continues in another turn (${message})`
@@ -89,8 +90,9 @@ const unanswered = ({ message }: ConnectionError): TurnAck => ({
 const reportDelaysMs = [100, 400]
 /** How long a turn must run before it asks for notices, in milliseconds. */
 const WATCH_AFTER_MS = 250
-/** How long the engine may wait for notices before it answers: the first time, and at most, in milliseconds. */
+/** How long the engine may wait for a notice before it answers the first request for notices, in milliseconds. */
 const FIRST_WATCH_MS = 2000
+/** How long the engine may wait for a notice before it answers any request for notices, in milliseconds. */
 const LONGEST_WATCH_MS = 20_000
 
 export class ReportedTurn implements PushedTurn {
@@ -122,10 +124,9 @@ export class ReportedTurn implements PushedTurn {
           this.#buffering = true
           this.#unreachable(error)
           const buffered = this.#buffer.report(reports)
-          // only the engine could answer these steps: this turn ends here, and the run continues in another
-          // one
+          // only the engine could answer these steps: this turn ends here, and the run continues in another turn
           return ops.some(hasAnswer)
-            ? Effect.andThen(buffered, Effect.as(this.#buffer.release(this.#job), [unanswered(error)]))
+            ? Effect.andThen(buffered, Effect.as(this.#buffer.release(this.#job), [unansweredAck(error)]))
             : buffered
         }
       })
@@ -136,7 +137,7 @@ export class ReportedTurn implements PushedTurn {
 
   /**
    * Asks for notices after 250 ms, and then again after each answer. The engine answers when it has a notice, or
-   * else after 2, 4, 8, 16 and then 20 s. Each request has the running steps.
+   * else after 2, 4, 8, 16 and then 20 s. Each request names the running steps.
    */
   readonly watch = (
     turn: Pick<TurnHandle, "running">,
@@ -152,14 +153,14 @@ export class ReportedTurn implements PushedTurn {
         Effect.sync(() => notices.forEach(notice))
       )
     })
-    const again: Effect.Effect<void> = Effect.suspend(() =>
+    const askAgain: Effect.Effect<void> = Effect.suspend(() =>
       Effect.andThen(
-        // after a failed request the turn gets its notices with its next report
+        // after a failed request the turn asks again a second later
         Effect.catch(once, () => Effect.sleep(1000)),
-        again
+        askAgain
       )
     )
-    return Effect.andThen(Effect.sleep(WATCH_AFTER_MS), again)
+    return Effect.andThen(Effect.sleep(WATCH_AFTER_MS), askAgain)
   }
 
   readonly late = (stepName: string): Effect.Effect<void, ConnectionError> =>
@@ -217,8 +218,8 @@ export class LegacyPushTurn implements PushedTurn {
       Effect.sync((): TurnAck => {
         this.#response = responseOf(
           turn,
-          // The handler has invoked a function without awaiting it. The server must start that run before
-          // this one completes.
+          // The handler has invoked a function without awaiting its result. The server must start the invoked run
+          // before this run completes.
           this.#invoking !== undefined && end.status === "completed"
             ? { status: "yielded", yield: this.#invoking }
             : end
@@ -235,7 +236,7 @@ export class LegacyPushTurn implements PushedTurn {
                 op,
                 nowMs,
                 new NotConfiguredError(
-                  `step.publish("${op.topic}") needs the server: set \`serverUrl\` of serve(), or IRONFLOW_SERVER_URL`
+                  `step.publish("${op.topic}") needs the Ironflow server: set \`serverUrl\` of serve(), or IRONFLOW_SERVER_URL`
                 )
               )
             )

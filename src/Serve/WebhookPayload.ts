@@ -3,7 +3,7 @@ import { safeJsonParse } from "../Json.ts"
 import { checkShape } from "../JsonLimits.ts"
 import type { WebhookRequest } from "../Webhook.ts"
 
-/** Returns the parsed body. Throws an error that describes the body when it is neither JSON nor a form. */
+/** Returns the parsed body. When the body is neither JSON nor a form, throws an error that says what it is. */
 export const readPayload = ({ bytes, headers }: WebhookRequest, what: string): unknown => {
   const mediaType = (headers["content-type"] ?? "").replace(/;.*$/s, "").trim().toLowerCase()
   if (mediaType.startsWith("multipart/")) {
@@ -21,7 +21,7 @@ export const readPayload = ({ bytes, headers }: WebhookRequest, what: string): u
 
 const notJson = Symbol("not JSON")
 
-/** Removes a byte order mark at the start. Some senders have one, and it is invalid in JSON and in forms. */
+/** Removes a byte order mark at the start. Some senders add one, which is invalid in JSON and in forms. */
 const withoutMark = (bytes: Uint8Array): Uint8Array =>
   bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf ? bytes.subarray(3) : bytes
 

@@ -1,4 +1,4 @@
-/** Webhooks: verifies requests of other services, makes events of them, and sends these to the server. */
+/** Webhooks: verifies requests of other services, makes events of them, and sends the events to the Ironflow server. */
 import * as Effect from "effect/Effect"
 import type { Connection } from "../Client/HttpConnection.ts"
 import { type IronflowError, toError, type WebhookCode, WebhookError } from "../Errors.ts"
@@ -14,13 +14,13 @@ import { isSuccess } from "../Worker/ServerLink.ts"
 import type { ServeRequest, ServeResponse } from "./Http.ts"
 import { readPayload } from "./WebhookPayload.ts"
 
-/** The largest body of a webhook request, in bytes: a larger one would not fit in an event. */
+/** The largest body of a webhook request, in bytes: a larger body would not fit in an event. */
 export const webhookBytes = eventBytes
 
-/** The methods that a webhook accepts. All but `POST` are only for its `challenge`. */
+/** The HTTP methods that a webhook accepts. All but `POST` are only for the webhook's `challenge`. */
 const methods: ReadonlySet<string> = new Set(["POST", "GET", "HEAD"])
 
-/** Fails when no webhook accepts this method. */
+/** Fails unless webhooks accept this HTTP method. */
 export const checkMethod = (id: string, method = "POST"): Effect.Effect<void, IronflowError> =>
   methods.has(method)
     ? Effect.void
@@ -39,12 +39,12 @@ export const webhookIn = (url: string): string | undefined => {
   }
 }
 
-/** An event of a request, with its name, and with its data as it is stored. */
+/** An event of a request as it is sent to the server: with a name, encoded data, and the version of its definition. */
 interface NamedWebhookEvent extends WebhookEvent {
   readonly version?: number
 }
 
-/** What became of a request. */
+/** What a request has come to: its events were stored, it was ignored, or the webhook gave a response of its own. */
 export type Received =
   | { readonly _tag: "Stored"; readonly events: ReadonlyArray<NamedWebhookEvent> }
   | { readonly _tag: "Ignored" }
@@ -70,9 +70,9 @@ export const receive = (
       body: Buffer.from(bytes).toString("utf8"),
       bytes
     }
-    let doing = "challenge"
+    let phase = "challenge"
     const received = yield* Effect.gen(function* () {
-      const answer = yield* fromWebhook("VERIFY_FAILED", 401, async () => {
+      const answer = yield* callWebhook("VERIFY_FAILED", 401, async () => {
         const answer = await config.challenge?.(request)
         if (answer === undefined || answer === null) return undefined
         if (isResponse(answer)) return readResponse(answer)
@@ -82,23 +82,23 @@ export const receive = (
       if (method === "GET" || method === "HEAD") {
         return yield* Effect.fail(
           failure(
-            `${what} takes POST: its \`challenge\` does not answer this request`,
+            `${what} takes POST, and a ${method} request only if its \`challenge\` answers the request`,
             "METHOD_NOT_ALLOWED",
             405
           )
         )
       }
-      doing = "verify"
-      yield* fromWebhook("VERIFY_FAILED", 401, async () => void (await config.verify(request)))
-      doing = config.parse === undefined ? "transform" : "parse"
-      return yield* fromWebhook("TRANSFORM_FAILED", 400, async () => {
+      phase = "verify"
+      yield* callWebhook("VERIFY_FAILED", 401, async () => void (await config.verify(request)))
+      phase = config.parse === undefined ? "transform" : "parse"
+      return yield* callWebhook("TRANSFORM_FAILED", 400, async () => {
         const payload = await (config.parse === undefined
           ? readPayload(request, what)
           : config.parse(request))
-        doing = "transform"
+        phase = "transform"
         const result = await config.transform(payload, request)
         if (isResponse(result)) return readResponse(result)
-        const events = checkEvents(await encoded(result), what)
+        const events = checkEvents(await encodeResult(result), what)
         return events.length === 0 ? ignored : stored(events)
       })
     }).pipe(
@@ -107,7 +107,7 @@ export const receive = (
         orElse: () =>
           Effect.fail(
             failure(
-              `${what}: its \`${doing}\` did not end within ${showMs(timeoutMs)} of the request. Send it again`,
+              `${what}: its \`${phase}\` did not end within ${showMs(timeoutMs)} of the request. Send it again`,
               "WEBHOOK_TIMEOUT",
               503
             )
@@ -121,8 +121,8 @@ export const receive = (
     return received
   })
 
-/** Calls code of the webhook with a request. If the code throws, the response tells the sender. */
-const fromWebhook = <A>(
+/** Calls code of the webhook. If the code throws, fails with the message of the error, which the sender receives. */
+const callWebhook = <A>(
   code: WebhookCode,
   status: number,
   run: () => Promise<A>
@@ -182,7 +182,7 @@ const emit = (
       what
     }),
     {
-      // the message names no address, since strangers must not learn that of the server
+      // the message does not contain the address of the Ironflow server, which strangers must not learn
       onFailure: (error) =>
         Effect.fail(
           failure(`${what}: the event could not be stored now. Send it again`, "EMIT_FAILED", 502, error)
@@ -200,13 +200,13 @@ const emit = (
     }
   )
 
-/** The result of a webhook. Events that are given by their definitions get the names of these. */
-const encoded = async (result: unknown): Promise<unknown> => {
-  if (Array.isArray(result)) return Promise.all(result.map(encodedEvent))
-  return encodedEvent(result)
+/** The result of `transform`. An event that was made with its definition gets the name of the definition. */
+const encodeResult = async (result: unknown): Promise<unknown> => {
+  if (Array.isArray(result)) return Promise.all(result.map(encodeIfDefined))
+  return encodeIfDefined(result)
 }
 
-const encodedEvent = async (event: unknown): Promise<unknown> => {
+const encodeIfDefined = async (event: unknown): Promise<unknown> => {
   if (isDefined(event)) return encodeEvent<GivenEvent>(event, jsonCodec)
   // only a definition gives an event a version
   return isObject(event) ? { ...event, version: undefined } : event

@@ -4,7 +4,7 @@ import { descriptions as described } from "../Protocol/Server.ts"
 import { SDK_VERSION } from "../SdkVersion.ts"
 import type { Route } from "./Http/Route.ts"
 import type * as Metrics from "./Metrics.ts"
-import { replying } from "./Routes/CallRoute.ts"
+import { replyRoute } from "./Routes/CallRoute.ts"
 
 /** Makes the routes that describe the server. */
 export const descriptions = (metrics: ReturnType<typeof Metrics.make>): ReadonlyArray<Route> => {
@@ -18,9 +18,9 @@ export const descriptions = (metrics: ReturnType<typeof Metrics.make>): Readonly
     return openApi
   })
   return [
-    replying(described.metrics, ({ caller }) =>
+    replyRoute(described.metrics, ({ caller }) =>
       Effect.map(metrics(caller), (text) => ({ status: 200, text, type: described.metrics.type! }))
     ),
-    replying(described.openApi, () => Effect.map(document, (text) => ({ status: 200, text })))
+    replyRoute(described.openApi, () => Effect.map(document, (text) => ({ status: 200, text })))
   ]
 }

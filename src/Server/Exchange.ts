@@ -10,7 +10,7 @@ import { TRACEPARENT } from "../Trace.ts"
 import type { IncomingRequest } from "./RequestHandler.ts"
 import { type BodyBudget, readBytes, readJson } from "./Http/Body.ts"
 import type { Reply } from "./Http/Route.ts"
-import { type Unread, UNREAD_MS } from "./Http/UnreadResponses.ts"
+import { type UnreadMemory, UNREAD_MS } from "./Http/UnreadResponses.ts"
 import { cutConnection } from "./NodeServer.ts"
 
 /** An HTTP/1.1 request; or an HTTP/2 request, with its stream. */
@@ -33,27 +33,27 @@ const withoutCookies = (
   request: Http.IncomingMessage,
   corsHeaders: { readonly [name: string]: string } | undefined
 ): HttpServerResponse.HttpServerResponse => {
-  const all = {
+  const allHeaders = {
     ...headers,
     ...corsHeaders,
     [CHANNEL_HEADER]: channel.path,
-    // The connection is closed after an unread body, whose rest would be parsed as the next request. It is
-    // also closed when it leads to an engine that does not have the worker: behind a balancer, the worker
-    // keeps only connections to the engine where it is registered. Otherwise it would register with one
+    // The connection is closed after an unread body, since the rest of the body would be parsed as the next request.
+    // It is also closed when this engine does not have the worker that calls: behind a balancer, the worker
+    // keeps only connections to the engine where it is registered. Otherwise the worker would register with one
     // engine after the other.
     ...((request.complete || !hasBody(request)) && !(closesConnection && request.httpVersionMajor === 1)
       ? {}
       : { connection: "close" })
   }
   if (body !== undefined) {
-    return HttpServerResponse.raw(body, { status, contentType: type, headers: all })
+    return HttpServerResponse.raw(body, { status, contentType: type, headers: allHeaders })
   }
   if (bytes !== undefined) {
-    return HttpServerResponse.uint8Array(bytes, { status, contentType: type, headers: all })
+    return HttpServerResponse.uint8Array(bytes, { status, contentType: type, headers: allHeaders })
   }
   return text === undefined
-    ? HttpServerResponse.empty({ status, headers: all })
-    : HttpServerResponse.text(text, { status, contentType: type, headers: all })
+    ? HttpServerResponse.empty({ status, headers: allHeaders })
+    : HttpServerResponse.text(text, { status, contentType: type, headers: allHeaders })
 }
 
 export const overHttp = (
@@ -89,15 +89,19 @@ export const overHttp = (
 }
 
 /**
- * How much memory a response takes until it is read, in bytes. Characters outside of Latin-1 take several
- * bytes.
+ * How much memory a response takes until it is read, in bytes. For a small text, the number of its characters is
+ * enough.
  */
 export const bytesOf = ({ bytes, text = "" }: Reply): number =>
-  bytes !== undefined ? bytes.length : text.length > SMALL_ANSWER ? Buffer.byteLength(text) : text.length
+  bytes !== undefined
+    ? bytes.length
+    : text.length > SMALL_ANSWER_BYTES
+      ? Buffer.byteLength(text)
+      : text.length
 
-/** Limits the time and the memory until the client has read a response. */
+/** Limits how long a client may take to read a response, and counts the response in the memory of unread responses. */
 export const whileUnread = (
-  unread: Unread,
+  unread: UnreadMemory,
   { complete, socket, stream }: HttpRequest,
   response: Http.ServerResponse,
   length: number
@@ -105,7 +109,7 @@ export const whileUnread = (
   if (stream === undefined) {
     // Node starts this timeout again while data is sent, and sets another one after the response
     socket.setTimeout(UNREAD_MS)
-    if (length <= SMALL_ANSWER) return
+    if (length <= SMALL_ANSWER_BYTES) return
   } else {
     stream.setTimeout(UNREAD_MS, () => cutSession(stream))
     // the rest of the body is not read
@@ -117,10 +121,10 @@ export const whileUnread = (
 }
 
 /**
- * A response of at most this many bytes takes nothing of the shared memory on HTTP/1.1, where a connection
- * has one response at a time.
+ * On HTTP/1.1, a response of at most this many bytes is not counted in the shared memory, since a connection has one
+ * response at a time.
  */
-const SMALL_ANSWER = 64 * 1024
+const SMALL_ANSWER_BYTES = 64 * 1024
 
 const cutSession = ({ session }: ServerHttp2Stream): void =>
   session?.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM)

@@ -24,15 +24,15 @@ export const make =
     )
 
 /**
- * Leaves out the series with names that the caller may not see. A key may be bound to one environment, or may
- * not read what has the name.
+ * Leaves out the series whose labels name something that the caller may not see: another environment than that of the
+ * caller's key, or a function, consumer group or projection that the key may not read.
  */
 const shownTo = (caller: Caller | undefined, family: MetricFamily): MetricFamily => {
-  const bound = caller?.key?.environment
+  const boundTo = caller?.key?.environment
   if (caller === undefined || family.kind === "histogram") return family
   const shows = ({ environment, function: fn, group, projection }: Labels): boolean => {
     if (environment === undefined || environment === "other") return true
-    if (bound !== undefined && environment !== bound) return false
+    if (boundTo !== undefined && environment !== boundTo) return false
     if (fn !== undefined) return caller.isNotDenied("function:read", `function:${fn}`, environment)
     if (group !== undefined) return caller.isNotDenied("subscription:read", `group:${group}`, environment)
     return caller.isNotDenied("projection:read", `projection:${projection}`, environment)

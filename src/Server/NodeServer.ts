@@ -13,10 +13,10 @@ import { ALPN_PROTOCOLS, type BothVersions } from "./Http/Http2.ts"
 import { endWithResponse } from "./Http/EndWithResponse.ts"
 import type { ResolvedOptions } from "./ServerOptions.ts"
 
-/** How long a whole request may take to arrive at least, in milliseconds; the default of Node.js. A long body timeout extends it. */
+/** How long a whole request may take to arrive, in milliseconds: the default of Node.js. A long `bodyTimeoutMs` extends this time. */
 const REQUEST_TIMEOUT_MS = 300_000
 
-/** How long a connection may carry no request when the server stops, in milliseconds. */
+/** How long the server, when it stops, waits for a request on a connection that has none, in milliseconds. */
 const IDLE_GRACE_MS = 100
 
 export interface IdleConnections {
@@ -57,8 +57,8 @@ export const watchIdle = (server: Http.Server | Https.Server, versions: BothVers
 }
 
 /**
- * How much longer an idle connection stays open than its client is told, in milliseconds. So a late request
- * does not find it closed.
+ * How much longer an idle connection stays open than the server tells the client, in milliseconds. So a late request
+ * does not find the connection closed.
  */
 const KEEP_ALIVE_BUFFER_MS = 5000
 
@@ -90,8 +90,8 @@ export const createServer = (options: ResolvedOptions): Http.Server => {
 }
 
 /**
- * Ends a connection whose client does not read. Without TLS it is reset, so that the system does not keep the
- * unread data either.
+ * Ends a connection whose client does not read. A connection without TLS is reset, so that the operating system does
+ * not keep the unread data either.
  */
 export const cutConnection = (socket: Socket): void => {
   if (socket.writableLength > 0 && !(socket instanceof TLSSocket)) socket.resetAndDestroy()
@@ -116,7 +116,7 @@ export const listenError = (error: ServeError, host: string, port: number): List
   if (code === "EADDRINUSE") {
     return new ListenError(
       `Port ${port} on ${host} is in use by another program, perhaps another Ironflow engine. ` +
-        "Stop it, or choose another port with `port` (0 takes any that is free)",
+        "Stop that program, or choose another port with `port` (0 takes any free port)",
       { code: "PORT_IN_USE", details: { host, port }, cause: error }
     )
   }

@@ -27,7 +27,7 @@ import { type AccessCheck, checkCall, checkBodyAccess, type Visitor } from "./Ht
 import { type Call, json, type Reply, type Route } from "./Http/Route.ts"
 import { Routes } from "./Http/Router.ts"
 import { acceptsCached, ResponseCache } from "./Http/ResponseCache.ts"
-import { Waiting } from "./Http/WaitingCalls.ts"
+import { WaitingCalls } from "./Http/WaitingCalls.ts"
 import type { ResolvedOptions } from "./ServerOptions.ts"
 
 /** A request, whatever its transport. */
@@ -44,13 +44,13 @@ export interface IncomingRequest {
   readonly visitor?: Visitor
   readonly readJson: (limits: BodyLimits) => Effect.Effect<unknown, IronflowError>
   readonly readBytes: (limits: BodyLimits) => Effect.Effect<Buffer, IronflowError>
-  /** Called when the body is not needed, or no longer needed. */
+  /** Called when the body is not needed, or is needed no longer. */
   readonly release: () => void
 }
 
 interface RequestHandler {
-  /** Answers every request, also with failures. Interrupted when the client hangs up. */
-  readonly answer: (asked: IncomingRequest) => Effect.Effect<Reply>
+  /** Answers every request: a failure becomes a reply too. The Effect is interrupted when the client hangs up. */
+  readonly answer: (incoming: IncomingRequest) => Effect.Effect<Reply>
   readonly refuse: (url: string, error: IronflowError) => Reply
 }
 
@@ -86,8 +86,8 @@ export const makeRequestHandler = (
   now: () => number
 ): RequestHandler => {
   const routes = new Routes(all)
-  const waiting = new Waiting()
-  const shared = new ResponseCache(now)
+  const waitingCalls = new WaitingCalls()
+  const responseCache = new ResponseCache(now)
   const client = { maxBytes: options.maxBodyBytes, timeoutMs: options.bodyTimeoutMs }
   const worker = {
     maxBytes: Math.max(options.maxReportBytes, options.maxBodyBytes),
@@ -99,12 +99,12 @@ export const makeRequestHandler = (
     routes.find(method, path)?.route.access === "public"
 
   const answer = (
-    asked: IncomingRequest,
+    incoming: IncomingRequest,
     path: string,
     query: string
   ): Effect.Effect<Reply, IronflowError> => {
-    const { method, request } = asked
-    if (asked.visitor === undefined) {
+    const { method, request } = incoming
+    if (incoming.visitor === undefined) {
       accessCheck.checkOrigin(request, () => isPublic(method, path))
     }
     const preflight = accessCheck.preflight(request)
@@ -112,7 +112,7 @@ export const makeRequestHandler = (
     const found = routes.find(method, path)
     const needsNoKey = found?.route.access === "public"
     // before the route is looked at, so that a caller without a key does not learn which routes exist
-    const visitor = needsNoKey ? undefined : (asked.visitor ?? accessCheck.admit(request))
+    const visitor = needsNoKey ? undefined : (incoming.visitor ?? accessCheck.admit(request))
     if (found === undefined) {
       return Effect.fail(
         new UnsupportedError(`There is nothing at ${method} ${path.slice(0, 256)}`, {
@@ -122,11 +122,11 @@ export const makeRequestHandler = (
     }
     const { route, variables } = found
     // requests for work have effects, although they use GET
-    if (asked.visitor === undefined && isWork(route.access)) accessCheck.checkEffect(request)
+    if (incoming.visitor === undefined && isWork(route.access)) accessCheck.checkEffect(request)
     if (visitor !== undefined) checkCall(visitor, route.access, variables)
     const environment = visitor?.environment ?? DEFAULT_ENVIRONMENT
     const rule = route.access
-    const parentSpan = parseTrace(asked.trace)
+    const parentSpan = parseTrace(incoming.trace)
     const waits = typeof rule === "object" && rule.waits === true
     const call = (body: unknown) => {
       const answer = (): Effect.Effect<Reply, IronflowError> =>
@@ -147,31 +147,34 @@ export const makeRequestHandler = (
           )
         )
       const answered =
-        visitor !== undefined && route.isCacheable === true && acceptsCached(asked)
-          ? shared.share({ caller: visitor.caller, environment, method, url: asked.url, body }, answer)
+        visitor !== undefined && route.isCacheable === true && acceptsCached(incoming)
+          ? responseCache.share(
+              { caller: visitor.caller, environment, method, url: incoming.url, body },
+              answer
+            )
           : answer()
       const reply =
         parentSpan === undefined ? answered : Effect.provideService(answered, Tracer.ParentSpan, parentSpan)
       return visitor !== undefined && waits
-        ? waiting.run(
-            asked.connection,
+        ? waitingCalls.run(
+            incoming.connection,
             visitor.caller.whileAllowed(reply, () => checkBodyAccess(visitor, rule, variables, body))
           )
         : reply
     }
     // public routes do not read bodies
     if (needsNoKey || method === "GET" || method === "DELETE") {
-      asked.release()
+      incoming.release()
       return call(undefined)
     }
     const limits = route.fromWorker ? worker : client
-    return Effect.flatMap(readBody(asked, route.reads, limits), (body) =>
+    return Effect.flatMap(readBody(incoming, route.reads, limits), (body) =>
       Effect.flatten(
         validated(() => {
           if (visitor !== undefined) checkBodyAccess(visitor, rule, variables, body)
           const answered = call(body)
-          // `waits` calls may wait for long, and no longer need the body
-          if (waits) asked.release()
+          // a call that waits may take long, and no longer needs the body
+          if (waits) incoming.release()
           return answered
         })
       )
@@ -179,8 +182,8 @@ export const makeRequestHandler = (
   }
 
   /**
-   * Whether the failure of a call is sent as the end of a stream. A page of another origin could read the
-   * error there, so for such a page it is not.
+   * Whether the failure of a call is sent as the end of a stream. Not so for a page of another origin, which could read
+   * the error there.
    */
   const failsAsStream = (request: Http.IncomingMessage, path: string): boolean => {
     if (!streamPaths.has(path) || !asksForStream(request)) return false
@@ -195,24 +198,24 @@ export const makeRequestHandler = (
 
   return {
     refuse: (url, error) => replyTo(failureResponse(error, dialectOf(url))),
-    answer: (asked) => {
-      const { method, url } = asked
+    answer: (incoming) => {
+      const { method, url } = incoming
       const mark = url.indexOf("?")
       // a client whose base URL ends with a slash sends two slashes
       const path = (mark === -1 ? url : url.slice(0, mark)).replace(/^\/{2,}/, "/")
-      const judged = Effect.flatten(
-        validated(() => answer(asked, path, mark === -1 ? "" : url.slice(mark + 1)))
+      const answered = Effect.flatten(
+        validated(() => answer(incoming, path, mark === -1 ? "" : url.slice(mark + 1)))
       )
-      const look = accessCheck.look(asked.request, asked.visitor !== undefined)
+      const refresh = accessCheck.requiredRefresh(incoming.request, incoming.visitor !== undefined)
       return Effect.catchCause(
-        look === undefined || isPublic(method, path) ? judged : Effect.andThen(look, judged),
+        refresh === undefined || isPublic(method, path) ? answered : Effect.andThen(refresh, answered),
         // the query is not logged, since it may hold a key
         (cause) =>
           replyToFailure(
             cause,
             dialectOf(path),
             `${method} ${path}`,
-            failsAsStream(asked.request, path) ? endedStream : replyTo
+            failsAsStream(incoming.request, path) ? endedStream : replyTo
           )
       )
     }
@@ -228,7 +231,7 @@ const readBody = (
   if (reads === "json") return readJson(limits)
   if (asksForStream(request))
     return Effect.flatMap(readBytes(limits), (body) => validated(() => readMessage(body)))
-  // any other content type is refused only here, so that a caller without permission learns that first
+  // any other content type is refused only here, so that a caller without permission is refused for that reason first
   return isPlainCall(request) ? readJson(limits) : Effect.fail(unsupportedType(request))
 }
 

@@ -45,7 +45,7 @@ import { parseJson } from "./Http/Body.ts"
 import { AccessCheck, isLoopback } from "./Http/AccessCheck.ts"
 import { BothVersions } from "./Http/Http2.ts"
 import { Pipelines } from "./Http/Pipeline.ts"
-import { tooManyUnread, Unread } from "./Http/UnreadResponses.ts"
+import { tooManyUnread, UnreadMemory } from "./Http/UnreadResponses.ts"
 import { ConsoleFolder, readConsole } from "./Http/ConsoleFiles.ts"
 import { createServer, listenError, watchIdle } from "./NodeServer.ts"
 import * as Metrics from "./Metrics.ts"
@@ -53,7 +53,12 @@ import { clientRoutes } from "./Routes/ClientRoutes.ts"
 import { consolePath, consoleRoutes } from "./Routes/ConsoleRoutes.ts"
 import { workerRoutes } from "./Routes/WorkerRoutes.ts"
 import * as WorkerRpcServer from "./Rpc/WorkerRpcServer.ts"
-import { checkHost, defaults as usual, type HttpServerOptions, resolveOptions } from "./ServerOptions.ts"
+import {
+  checkHost,
+  defaults as defaultLimits,
+  type HttpServerOptions,
+  resolveOptions
+} from "./ServerOptions.ts"
 import { type ChannelCall, channelRoute } from "./Ws/CallChannel.ts"
 import { subscriptionRoute } from "./Ws/SubscriptionRoute.ts"
 import { Upgrades } from "./Ws/Upgrades.ts"
@@ -62,7 +67,7 @@ import { watchRoutes } from "./Ws/Watches.ts"
 export type { HttpServerOptions } from "./ServerOptions.ts"
 
 /** The default limits of the server. */
-export const defaults = usual
+export const defaults = defaultLimits
 
 /** The HTTP server of an engine, while it listens. */
 export class HttpServerEngine extends Context.Service<
@@ -75,8 +80,8 @@ export class HttpServerEngine extends Context.Service<
     /** The URL of the server: `http://127.0.0.1:9123`. */
     readonly url: string
     /**
-     * The URL of the console for browsers; `undefined` without a console. Behind a proxy that serves the
-     * engine below a path it is only a path, since only the proxy knows its host name.
+     * The URL of the console for browsers; `undefined` without a console. When `console.base` is set, this is only a
+     * path, since the engine does not know the host name of the proxy.
      */
     readonly consoleUrl: string | undefined
     /** Makes `/ready` say that the server is about to stop. The server keeps answering. */
@@ -107,13 +112,13 @@ export const make = (
     const resolved = yield* validated(() => resolveOptions(options))
     const problem = runtimeProblem(
       "an engine that listens",
-      "Run it on Node.js, and whatever talks to it where you like; an engine inside the process, without `listen`, runs on Bun too"
+      "Run the engine on Node.js; its clients and workers may run elsewhere. An engine inside the process, without `listen`, runs on Bun too"
     )
     if (problem !== undefined)
       return yield* Effect.fail(new NodeVersionError(problem, { code: "NODE_NEEDED" }))
     const engine = yield* Engine
     yield* engine.management.putBootstrapKey
-    // waits for changes of other engines: one of them may have stored the same key a moment ago
+    // reads changes by other engines, one of which may have stored the same key a moment ago
     if (engine.access.freshness !== undefined) yield* engine.access.freshness.refresh
     yield* validated(() => checkHost(resolved, engine.access.required))
     const accessCheck = new AccessCheck(engine.access, {
@@ -127,9 +132,9 @@ export const make = (
     const closing = yield* Deferred.make<void>()
     let draining = false
     const drain = Effect.sync(() => void (draining = true))
-    const after = yield* Alarm.makeScheduleTimeout
-    const inputBudget = new InputBudget(clock, after)
-    const unread = new Unread(clock)
+    const scheduleTimeout = yield* Alarm.makeScheduleTimeout
+    const inputBudget = new InputBudget(clock, scheduleTimeout)
+    const unread = new UnreadMemory(clock)
     const closingListeners = new Set<() => void>()
     const onClosing = (listener: () => void): (() => void) => {
       closingListeners.add(listener)
@@ -154,7 +159,7 @@ export const make = (
         closing: Deferred.await(closing),
         isDraining: () => draining,
         giveUpAfter: (ms) => (listener) => {
-          const cancel = after(ms, listener)
+          const cancel = scheduleTimeout(ms, listener)
           const stopListening = onClosing(listener)
           return () => {
             cancel()
@@ -171,7 +176,7 @@ export const make = (
     }
     const upgrades = new Upgrades({
       run: (effect) => void Fiber.runIn(run(effect), scope),
-      flow: { inputBudget, unread, after, timeoutMs: resolved.bodyTimeoutMs },
+      flow: { inputBudget, unread, scheduleTimeout, timeoutMs: resolved.bodyTimeoutMs },
       accessCheck,
       onBug,
       onUpgraded: (socket) => idle.upgraded(socket),
@@ -180,8 +185,8 @@ export const make = (
         channelRoute({
           answer: (call) => Effect.interruptible(app.answer(overChannel(call))),
           refuse: ({ url }, error) => app.refuse(url, error),
-          // not in the scope, which would end calls before they learn that the server stops; they end with their
-          // sockets
+          // calls do not run in the scope, which would end them before they learn that the server stops; they end
+          // with their sockets
           run,
           onClosing
         }),
@@ -225,14 +230,14 @@ export const make = (
             )
           }
         }
-        const look = accessCheck.look({ headers }, false)
-        if (look === undefined) admit()
+        const refresh = accessCheck.requiredRefresh({ headers }, false)
+        if (refresh === undefined) admit()
         else {
-          const looked = Effect.match(look, {
+          const admitted = Effect.match(refresh, {
             onSuccess: admit,
             onFailure: (error) => refuseStream(stream, failureResponse(error, "connect"))
           })
-          Fiber.runIn(run(looked), scope)
+          Fiber.runIn(run(admitted), scope)
         }
         return true
       }
@@ -252,10 +257,10 @@ export const make = (
       })
     )
     yield* listening.serve(
-      Effect.flatMap(HttpServerRequest, (asked) => {
+      Effect.flatMap(HttpServerRequest, (serverRequest) => {
         // an HTTP/2 request has all properties of an HTTP/1.1 request that are used here
-        const request = NodeHttpServerRequest.toIncomingMessage(asked) as HttpRequest
-        const response = NodeHttpServerRequest.toServerResponse(asked) as Http.ServerResponse
+        const request = NodeHttpServerRequest.toIncomingMessage(serverRequest) as HttpRequest
+        const response = NodeHttpServerRequest.toServerResponse(serverRequest) as Http.ServerResponse
         // a call is interrupted when its client hangs up, and a call that must not stop halfway is
         // uninterruptible
         return Effect.map(
@@ -264,28 +269,28 @@ export const make = (
             const hasRoom = unread.makeRoomFor(bytesOf(answered))
             const reply = hasRoom ? answered : app.refuse(request.url ?? "/", tooManyUnread())
             whileUnread(unread, request, response, bytesOf(reply))
-            // after the call above, which sets another limit
+            // after `whileUnread`, whose timeout this removes
             if (reply.body !== undefined) beginStream(request, response)
             return respond(reply, request, accessCheck.corsHeaders(request))
           }
         )
       })
     )
-    // the line above has added a listener; ours takes its place, since it can refuse before the upgrade, and
-    // gets the sockets as they are
+    // `serve` has added a listener for upgrades. This one replaces it: it can refuse a request before the upgrade, and
+    // receives the raw socket.
     server.removeAllListeners("upgrade").on("upgrade", (request, socket, head) => {
       upgrades.upgrade(request, socket, Buffer.concat([head, pipelines.leave(socket)]))
     })
-    // removed too, since it only sends "continue" when the body is read in its own way; without it Node sends
-    // "continue" at once
+    // the listener of `serve` sends "continue" only when the body is read through Effect's request, which is not done
+    // here; without a listener Node sends "continue" at once
     server.removeAllListeners("checkContinue")
     yield* workers.watch
-    // an engine that writes nothing would not notice that it has lost the database
+    // an engine that writes nothing would not notice by itself that another engine has taken the database over
     yield* Effect.forkScoped(
       Effect.forever(Effect.andThen(Effect.sleep(TAKEOVER_LOOK_MS), engine.checkOwner))
     )
     yield* Effect.forkScoped(upgrades.watch)
-    // runs first when the server stops, so that waiting calls learn of it
+    // runs first when the server stops, so that waiting calls learn of the stop
     yield* Effect.addFinalizer(() =>
       Effect.andThen(
         Effect.andThen(drain, Deferred.succeed(closing, undefined)),
@@ -322,8 +327,8 @@ const refuseStream = (stream: ServerHttp2Stream, { body, status }: FailureRespon
 }
 
 /**
- * The request of a call over a WebSocket. The call has arrived completely, within the limits of the socket,
- * which are narrower.
+ * The request of a call over a WebSocket. The call has arrived completely, and within the limits of the socket, which
+ * are narrower than those for an HTTP body.
  */
 const overChannel = ({ body, method, request, trace, url, visitor }: ChannelCall): IncomingRequest => ({
   method,

@@ -19,11 +19,13 @@ export interface HttpServerOptions {
   /** Certificate and key in PEM for HTTPS; plain HTTP by default. */
   readonly tls?: { readonly cert: string | Uint8Array; readonly key: string | Uint8Array }
   /**
-   * Allows any host without API keys. Then everybody who can reach the server may call. `false` by default.
+   * Allows to listen at any host without API keys. Then everybody who can reach the server may do everything. `false`
+   * by default.
    */
   readonly insecure?: boolean
   /**
-   * Origins of pages that may call, besides those of the server: `https://app.example.com`. None by default.
+   * Origins of web pages that may call the server from a browser, such as `https://app.example.com`. None by default;
+   * pages of the server itself may always call.
    */
   readonly corsOrigins?: ReadonlyArray<string>
   /**
@@ -42,11 +44,12 @@ export interface HttpServerOptions {
    * an hour.
    */
   readonly bodyTimeoutMs?: number
-  /** Maximum number of open connections; further ones are closed. 10000 by default. */
+  /** Maximum number of open connections; further connections are closed. 10000 by default. */
   readonly maxConnections?: number
   /**
-   * How long a worker may be silent before its runs go to others; `"15s"` by default, from 3 seconds to an
-   * hour. The worker itself aborts them two seconds earlier, or a fifth of the term if that is less.
+   * How long a worker may be silent before its runs go to other workers; `"15s"` by default, from 3 seconds to an
+   * hour. The silent worker itself aborts its runs two seconds earlier, or earlier by a fifth of this time if that is
+   * less.
    */
   readonly leaseTerm?: Duration
   /**
@@ -76,7 +79,7 @@ export type ResolvedOptions = Required<Omit<HttpServerOptions, "tls" | "leaseTer
   Pick<HttpServerOptions, "tls"> & {
     readonly leaseTerm: number
     /**
-     * The path of the engine behind a proxy, or an empty string without one; `undefined` without a console.
+     * The path of the engine behind a proxy, or an empty string without a proxy; `undefined` without a console.
      */
     readonly consoleBase: string | undefined
   }

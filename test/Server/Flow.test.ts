@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import { WebSocketServer } from "ws"
 import { InputBudget } from "../../src/Engine/InputBudget.ts"
 import * as Alarm from "../../src/Execution/Alarm.ts"
-import { Unread } from "../../src/Server/Http/UnreadResponses.ts"
+import { UnreadMemory } from "../../src/Server/Http/UnreadResponses.ts"
 import { Flow } from "../../src/Server/Ws/SocketFlow.ts"
 
 /** A frame of a client: a text of two characters, with a mask of zeros. */
@@ -30,8 +30,8 @@ it.live("remaining input of a closed connection is not processed", () =>
         sockets.handleUpgrade(request, socket, head, (webSocket) => {
           const flow = new Flow(webSocket, socket, {
             inputBudget: new InputBudget(clock, after),
-            unread: new Unread(clock),
-            after,
+            unread: new UnreadMemory(clock),
+            scheduleTimeout: after,
             timeoutMs: 30_000
           })
           webSocket.on("message", () => {

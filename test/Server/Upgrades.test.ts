@@ -8,13 +8,13 @@ import { assert, describe, it } from "vitest"
 import type { UpgradeOptions } from "../../src/Server/Ws/Upgrades.ts"
 import { Upgrades } from "../../src/Server/Ws/Upgrades.ts"
 
-/** Upgrades whose access is looked up for ever, and the fibers that wait for it. */
+/** Upgrades whose access is refreshed for ever, and the fibers that wait for the refresh. */
 const setup = () => {
   const fibers: Array<Fiber.Fiber<void>> = []
   const upgrades = new Upgrades({
     routes: [],
-    // the other methods are called after the look, which never ends
-    accessCheck: { look: () => Effect.never } as unknown as UpgradeOptions["accessCheck"],
+    // the other methods are called after the refresh, which never ends
+    accessCheck: { requiredRefresh: () => Effect.never } as unknown as UpgradeOptions["accessCheck"],
     flow: {} as UpgradeOptions["flow"],
     onBug: () => undefined,
     onUpgraded: () => undefined,
@@ -33,7 +33,7 @@ const setup = () => {
 }
 
 describe("a request for a WebSocket", () => {
-  it("is cut when the server stops while its access is looked up", async () => {
+  it("is cut when the server stops while its access is refreshed", async () => {
     const { fibers, open, socket } = setup()
     const closed = once(socket, "close")
     open()

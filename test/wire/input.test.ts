@@ -59,7 +59,7 @@ describe("a body", () => {
     })
 
     assert.strictEqual(response.status, 400)
-    assert.match(((await response.json()) as { message: string }).message, /not UTF-8/)
+    assert.match(((await response.json()) as { message: string }).message, /not valid UTF-8/)
   })
 
   it("with members such as __proto__ is plain data", async () => {

@@ -19,7 +19,7 @@ const ask = async (line: string, body?: object) => {
 }
 
 const wrong: ReadonlyArray<readonly [line: string, body: object | undefined, message: RegExp]> = [
-  ["GET /api/v1/events?nam=order.*", undefined, /has no member .*nam.*: did you mean .*name/],
+  ["GET /api/v1/events?nam=order.*", undefined, /has no query parameter .*nam.*: did you mean .*name/],
   ["GET /api/v1/streams?entitytype2=order", undefined, /did you mean .*entity_type/],
   ["GET /api/v1/consumer-groups?statsu=stalled", undefined, /did you mean .*status/],
   ["GET /api/v1/runs?limits=5", undefined, /limits/],

@@ -299,7 +299,7 @@ describe("the port", () => {
       /ends in the middle of a field/
     ],
     ["sends a compressed message", envelope(Buffer.from("00", "hex"), 1), /Compressed/],
-    ["sends an envelope of another sort", envelope(Buffer.alloc(0), 4), /not a flag/],
+    ["sends an envelope of another sort", envelope(Buffer.alloc(0), 4), /flags of a message must be 0/],
     ["announces too large a message", Buffer.from("00ffffffff", "hex"), /message of the worker/],
     ["has no id", envelope(message(1, text(2, "host"))), /worker id/]
   ])("ends the stream of a worker that %s, and says why", async (_, bytes, why) => {

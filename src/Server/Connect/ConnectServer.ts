@@ -34,7 +34,7 @@ import type { Visitor } from "../Http/AccessCheck.ts"
 import type { PendingInput, InputBudget } from "../../Engine/InputBudget.ts"
 import { checked } from "../../CheckAsEffect.ts"
 import { TurnStream } from "../Workers/TurnStream.ts"
-import type { SendBuffer, Unread } from "../Http/UnreadResponses.ts"
+import type { SendBuffer, UnreadMemory } from "../Http/UnreadResponses.ts"
 import type { RemoteWorkers } from "../../Engine/Workers/RemoteWorkers.ts"
 import { endOfStream, Envelopes, envelope } from "./Envelopes.ts"
 import { LegacyStream } from "./LegacyStream.ts"
@@ -45,7 +45,7 @@ export interface ConnectServerOptions {
   /** The largest message of a worker, in bytes. */
   readonly maxMessageBytes: number
   readonly inputBudget: InputBudget
-  readonly unread: Unread
+  readonly unread: UnreadMemory
   /** Runs an effect in the background, for the lifetime of the server. */
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
 }
@@ -57,13 +57,13 @@ export interface ConnectServerOptions {
 const MAX_CALLS = 256
 
 /**
- * The most bytes that a worker may leave unread, besides one push. With more the stream ends, since the
- * worker does not read.
+ * The most bytes that a worker may leave unread, not counting the last push. With more unread bytes the stream ends,
+ * since the worker does not read.
  */
-const MAX_UNREAD = 64 * 1024 * 1024
+const MAX_UNREAD_BYTES = 64 * 1024 * 1024
 
-/** A message or backlog of at most this many bytes takes nothing of the memory that all connections share. */
-const SMALL = 64 * 1024
+/** A message or backlog of at most this many bytes is not counted in the memory that all connections share. */
+const SMALL_BYTES = 64 * 1024
 
 const CONTENT_TYPE = "application/connect+proto"
 
@@ -88,7 +88,7 @@ export class ConnectServer {
       visitor.caller.checkAction("worker:run")
     } catch (error) {
       if (!isIronflowError(error)) throw error
-      // the status is always 200: with another one the client would not see the reason
+      // the status is always 200: with another status the client would not see the reason
       stream.respond({ ":status": 200, "content-type": CONTENT_TYPE })
       endWith(stream, error)
       return
@@ -115,15 +115,15 @@ class ConnectStream {
   readonly #visitor: Visitor
   readonly #environment: string | undefined
   readonly #envelopes: Envelopes
-  /** Room for a large message that has not arrived completely. */
+  /** The memory for a large message that has not arrived completely. */
   #input: PendingInput | undefined
   readonly #unread: SendBuffer
   #peer: TurnStream | LegacyStream | undefined
   #registering = false
   /** Messages that arrived before the registration was answered. */
-  #early: Array<Data> = []
+  #earlyMessages: Array<Data> = []
   #calls = 0
-  /** Why reading is paused. */
+  /** Why nothing is read from the worker: too many calls run, or there is no memory for its message. */
   readonly #holds = new Set<"calls" | "room">()
   #ended = false
   #goingAway = false
@@ -202,7 +202,7 @@ class ConnectStream {
 
   /** Counts the bytes of an incomplete message in the memory that all connections share. */
   #countIncomplete(held: number): void {
-    if (held <= SMALL) {
+    if (held <= SMALL_BYTES) {
       this.#input?.end()
       this.#input = undefined
       return
@@ -227,9 +227,11 @@ class ConnectStream {
   #received(message: Data): void {
     if (this.#peer === undefined) {
       if (this.#registering) {
-        if (this.#early.length === MAX_CALLS)
-          throw new ValidationError("Too much was sent before the registration")
-        this.#early.push(message)
+        if (this.#earlyMessages.length === MAX_CALLS)
+          throw new ValidationError(
+            `More than ${MAX_CALLS} messages were sent before the registration of the worker was answered: wait for the answer`
+          )
+        this.#earlyMessages.push(message)
         return
       }
       if (!isObject(message.register)) {
@@ -279,23 +281,25 @@ class ConnectStream {
       }
       // the permissions of the key may have changed since the request
       yield* checked(() => this.#peer?.check())
-      const early = this.#early
-      this.#early = []
+      const early = this.#earlyMessages
+      this.#earlyMessages = []
       yield* checked(() => early.forEach((message) => this.#received(message)))
     })
   }
 
   /**
-   * Answers a call. Throws an `IronflowError` when the call was damaged in transit, since its id may be
-   * damaged too.
+   * Answers a call. Throws an `IronflowError` when the call was damaged in transit: then the call gets no answer, since
+   * its id may be damaged too.
    */
   #answer(turns: TurnStream, { body, call, id }: Data): void {
-    const asked = read("the body of the call", body, callSealedWith(Number(id), String(call)))
-    turns.checkSeal(isSealed(asked))
+    const request = read("the body of the call", body, callSealedWith(Number(id), String(call)))
+    turns.checkSeal(isSealed(request))
     const answered =
       typeof call === "string" && isStreamCall(call)
-        ? turns.call(call, asked)
-        : Effect.fail(new ValidationError(`There is no call ${show(call)}`))
+        ? turns.call(call, request)
+        : Effect.fail(
+            new ValidationError(`The call must be one of ${streamCalls.join(", ")}, got ${show(call)}`)
+          )
     this.#run(
       Effect.matchCause(answered, {
         onSuccess: (text) => {
@@ -311,7 +315,7 @@ class ConnectStream {
     )
   }
 
-  /** Runs the effect of a message. Reading pauses while too many of them run. */
+  /** Runs the effect of a message. While too many effects run, nothing is read from the worker. */
   #run(effect: Effect.Effect<void, IronflowError>, isRegistration = false): void {
     if (++this.#calls === MAX_CALLS) this.#hold("calls")
     this.#options.fork(
@@ -356,10 +360,10 @@ class ConnectStream {
 
   #write(message: Data): void {
     if (this.#ended) return
-    if (this.#stream.writableLength > MAX_UNREAD) return void this.#stream.destroy()
+    if (this.#stream.writableLength > MAX_UNREAD_BYTES) return void this.#stream.destroy()
     this.#stream.write(envelope(0, encode(engineMessage, message)))
     const unread = this.#stream.writableLength
-    if (unread > SMALL) this.#unread.set(unread)
+    if (unread > SMALL_BYTES) this.#unread.set(unread)
   }
 
   #end(error?: IronflowError): void {
@@ -373,8 +377,8 @@ const bug = (): ServerError =>
   new ServerError("The engine failed because of a bug; its log has the details", { code: "INTERNAL_ERROR" })
 
 /**
- * The value in the JSON text of a message. Throws an `IronflowError` when it is damaged, too large or too
- * deep.
+ * The value in the JSON text of a message. Throws an `IronflowError` when the text is damaged, too large or too
+ * deep. The seal of the text also covers `about`.
  */
 const read = (what: string, text: unknown, about?: string): unknown =>
   typeof text === "string"
@@ -383,7 +387,7 @@ const read = (what: string, text: unknown, about?: string): unknown =>
 
 const endWith = (stream: ServerHttp2Stream, error?: IronflowError): void => {
   stream.end(endOfStream(error === undefined ? undefined : failureResponse(error, "connect").body))
-  // the other side may keep sending data, which must be taken although nothing reads it
+  // the worker may keep sending data, which must be read although it is ignored
   stream.resume()
   if (error !== undefined) stream.once("finish", () => stream.close())
 }

@@ -45,32 +45,32 @@ export class Envelopes {
   read(chunk: Buffer): ReadonlyArray<Buffer> {
     this.#rest.add(chunk)
     if (this.#rest.length < this.#needed) return []
-    const all = this.#rest.bytes
+    const bytes = this.#rest.bytes
     const messages: Array<Buffer> = []
     let at = 0
     this.#needed = HEAD_BYTES
-    while (all.length - at >= HEAD_BYTES) {
-      const flags = all.readUInt8(at)
-      const length = all.readUInt32BE(at + 1)
+    while (bytes.length - at >= HEAD_BYTES) {
+      const flags = bytes.readUInt8(at)
+      const length = bytes.readUInt32BE(at + 1)
       if ((flags & COMPRESSED) !== 0) {
         throw new BodyError("Compressed messages are not supported: send them uncompressed", {
           code: "BODY_UNSUPPORTED"
         })
       }
       if (flags !== 0)
-        throw new ValidationError(`${flags} is not a flag of a message`, { code: MESSAGE_DAMAGED })
+        throw new ValidationError(`The flags of a message must be 0, got ${flags}`, { code: MESSAGE_DAMAGED })
       if (length > this.#maxBytes) {
         throw new LimitExceededError(this.#what, length, this.#maxBytes, "bytes")
       }
-      if (all.length - at < HEAD_BYTES + length) {
+      if (bytes.length - at < HEAD_BYTES + length) {
         this.#needed = HEAD_BYTES + length
         break
       }
       at += HEAD_BYTES + length
-      messages.push(all.subarray(at - length, at))
+      messages.push(bytes.subarray(at - length, at))
     }
     this.#rest = new ByteCollector()
-    if (at < all.length) this.#rest.add(all.subarray(at))
+    if (at < bytes.length) this.#rest.add(bytes.subarray(at))
     return messages
   }
 }

@@ -19,15 +19,15 @@ import { checkShape } from "../../JsonLimits.ts"
 import { defectResponse, type FailureResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import { MAX_BUFFER, MAX_FRAME, type Wire, type WSServerMessage } from "../../Protocol/Subscriptions.ts"
 import type { Reply } from "../Http/Route.ts"
-import type { Unread } from "../Http/UnreadResponses.ts"
+import type { UnreadMemory } from "../Http/UnreadResponses.ts"
 import type { WireFormat } from "../../Engine/PubSub/Connection.ts"
 import { wholeEvent } from "../../Engine/PubSub/Feed.ts"
 import { endOfStream, envelope, Envelopes } from "./Envelopes.ts"
 
 const CONTENT_TYPE = "application/connect+json"
 
-/** A backlog of at most this many bytes takes nothing of the memory that all connections share. */
-const SMALL = 64 * 1024
+/** A backlog of at most this many bytes is not counted in the memory that all connections share. */
+const SMALL_BYTES = 64 * 1024
 
 /** How long a client may take to read the rest of a stream that has ended, in milliseconds. */
 const GRACE_MS = 1000
@@ -48,7 +48,7 @@ const MAX_LISTENERS = 30
 export const asksForStream = ({ headers }: Pick<IncomingMessage, "headers">): boolean =>
   typeOf(headers["content-type"]) === CONTENT_TYPE
 
-/** Whether the request is a plain call. It gets no stream, but its body can be read. */
+/** Whether the body of the request is plain JSON. Such a request gets no stream, but its body can be read. */
 export const isPlainCall = ({ headers }: Pick<IncomingMessage, "headers">): boolean =>
   typeOf(headers["content-type"] ?? "application/json") === "application/json"
 
@@ -85,10 +85,10 @@ export const endedStream = ({ body }: FailureResponse): Reply => ({
 })
 
 /**
- * Sends the head of the response before there is an event. Has TCP find out when a client is silently gone.
+ * Sends the head of the response before there is an event. Makes TCP notice when the client has silently gone.
  */
 export const beginStream = ({ socket }: IncomingMessage, response: ServerResponse): void => {
-  // streams that are piped into it add about a dozen listeners
+  // a stream that is piped into the response adds about a dozen listeners
   response.setMaxListeners(MAX_LISTENERS)
   response.once("pipe", () => {
     response.flushHeaders()
@@ -110,16 +110,16 @@ export class EventStream {
   readonly wire: Wire
   readonly wireFormat: WireFormat
 
-  constructor(unread: Unread) {
+  constructor(unread: UnreadMemory) {
     const out = this.#out
     const buffer = unread.sendBuffer(() => out.destroy())
     /**
-     * The size of the backlog. When memory is short, this is the largest backlog that any subscription
-     * accepts.
+     * Returns the size of the backlog. When memory is short, returns at least the largest backlog that any
+     * subscription accepts, so that the engine sends nothing more.
      */
     const weigh = (): number => {
       const bytes = out.writableLength + out.readableLength
-      buffer.set(bytes > SMALL ? bytes : 0)
+      buffer.set(bytes > SMALL_BYTES ? bytes : 0)
       return bytes > 0 && unread.isPressed ? Math.max(bytes, MAX_BUFFER) : bytes
     }
     const wire: Wire = {
@@ -128,7 +128,8 @@ export class EventStream {
         out.write(envelope(0, typeof frame === "string" ? Buffer.from(frame) : frame))
         weigh()
       },
-      close: (code) => this.#endWith(code === GOING_AWAY ? failureResponse(stops(), "connect") : bug()),
+      close: (code) =>
+        this.#endWith(code === GOING_AWAY ? failureResponse(closingError(), "connect") : bug()),
       get backlog() {
         return weigh()
       },
@@ -174,7 +175,7 @@ export class EventStream {
 
   /** Ends the stream, and tells the client to subscribe again later. */
   goAway(): void {
-    this.end(stops())
+    this.end(closingError())
   }
 
   #endWith({ body }: FailureResponse): void {
@@ -202,10 +203,10 @@ export class EventStream {
   }
 }
 
-/** The code by which a `Wire` says that its server stops; that of WebSockets. */
+/** The close code of a `Wire` whose server stops, as for WebSockets. */
 const GOING_AWAY = 1001
 
-const stops = (): IronflowError =>
+const closingError = (): IronflowError =>
   new UnavailableError("The engine is about to stop: subscribe again when it is back", { code: "CLOSING" })
 
 const bug = (): FailureResponse => defectResponse("connect")

@@ -1,6 +1,6 @@
 /**
- * Limits the filters of the streams that share a connection. Together they may be as long as those of one
- * connection to `/ws`.
+ * Limits the filters of the event streams that share a connection. Together these filters may be as long as the filters
+ * of one connection to `/ws`.
  */
 import type { IncomingMessage } from "node:http"
 import type { Http2ServerRequest } from "node:http2"
@@ -12,21 +12,21 @@ export class FilterBudget {
   readonly #lengths = new WeakMap<object, number>()
 
   /**
-   * Takes room for a filter, and returns a function that releases it. Throws `LimitExceededError` when there
-   * is no room.
+   * Counts a filter of this length, and returns a function that removes it again. Throws `LimitExceededError` when the
+   * filters of the connection become too long.
    */
   take(request: IncomingMessage | Http2ServerRequest, length: number): () => void {
     const connection = ("stream" in request ? request.stream.session : undefined) ?? request.socket
-    const all = this.#lengthOf(connection) + length
-    if (all > MAX_FILTERS) {
+    const total = this.#lengthOf(connection) + length
+    if (total > MAX_FILTERS) {
       throw new LimitExceededError(
         "The total length of the filters of one connection",
-        all,
+        total,
         MAX_FILTERS,
         "characters"
       )
     }
-    this.#lengths.set(connection, all)
+    this.#lengths.set(connection, total)
     return () => this.#lengths.set(connection, this.#lengthOf(connection) - length)
   }
 

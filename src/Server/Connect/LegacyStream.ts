@@ -1,9 +1,9 @@
 /**
- * A legacy worker that streams. It gets jobs while it has room, reports steps and ends, names its jobs in
- * heartbeats, and is told of cancellations.
+ * The engine's side of the stream of a legacy worker. The worker receives jobs as long as it has room for them, reports
+ * its steps and the ends of its jobs, and names its jobs in heartbeats. The engine tells the worker of cancellations.
  *
- * The engine counts the room. Such a worker says once how many jobs it takes, and drops further ones
- * silently. When it has dropped a job, or ended it silently, its next heartbeat does not name the job.
+ * The engine counts the room. Such a worker says once how many jobs it takes, and silently drops further
+ * jobs. After the worker has dropped a job, or ended it without a report, its heartbeats no longer name the job.
  */
 import * as Effect from "effect/Effect"
 import { type IronflowError, ValidationError } from "../../Errors.ts"
@@ -23,12 +23,12 @@ import type { RemoteWorkers } from "../../Engine/Workers/RemoteWorkers.ts"
 import { functionsOf } from "../Workers/LegacyFunctions.ts"
 
 /** A job that the worker has. */
-interface Held {
+interface HeldJob {
   readonly job: Job
   /** Whether the worker has acknowledged the job. */
   acked: boolean
   /** How many heartbeats have not named the job, while the worker has not acknowledged it. */
-  beats: number
+  missedBeats: number
 }
 
 export interface LegacyStreamOptions {
@@ -54,10 +54,11 @@ export class LegacyStream {
   #worker: LegacyWorker | undefined
   #session: RemoteSession | undefined
   #registration: WorkerRegistration | undefined
-  #room = 0
+  /** How many jobs the worker takes at once. */
+  #maxJobs = 0
   /** How many jobs were requested for the worker and have not arrived. */
   #requested = 0
-  readonly #held = new Map<string, Held>()
+  readonly #held = new Map<string, HeldJob>()
   #workerId = ""
   #isClosed = false
 
@@ -93,7 +94,7 @@ export class LegacyStream {
       this.#registration = registration
       this.#worker = worker
       this.#session = session
-      this.#room = registration.maxConcurrentJobs
+      this.#maxJobs = registration.maxConcurrentJobs
       send({ registered: { workerId: registration.workerId, heartbeatIntervalMs: HEARTBEAT_MS } })
       this.#requestJobs()
     })
@@ -105,7 +106,7 @@ export class LegacyStream {
   }
 
   /**
-   * The stream has ended. The worker gets no jobs until it reconnects, and keeps its leases until they run
+   * Notes that the stream has ended. The worker gets no jobs until it reconnects, and keeps its leases until they run
    * out.
    */
   closed(): void {
@@ -118,7 +119,7 @@ export class LegacyStream {
     return Effect.suspend(() => {
       this.#worker?.seen()
       if (isObject(message.heartbeat)) return this.#beat(message.heartbeat)
-      if (isObject(message.jobAck)) return this.#acked(String(message.jobAck.jobId ?? ""))
+      if (isObject(message.jobAck)) return this.#acknowledge(String(message.jobAck.jobId ?? ""))
       if (isObject(message.stepStarted)) return this.#answerStep(message.stepStarted, Effect.void)
       // a failed step is no result: what the worker says about the whole job decides
       if (isObject(message.stepFailed)) return this.#answerStep(message.stepFailed, Effect.void)
@@ -139,9 +140,9 @@ export class LegacyStream {
         )
       }
       if (isObject(message.jobCompleted)) {
-        return this.#ends(message.jobCompleted, completionOf(message.jobCompleted))
+        return this.#endJob(message.jobCompleted, completionOf(message.jobCompleted))
       }
-      if (isObject(message.jobFailed)) return this.#ends(message.jobFailed, failureOf(message.jobFailed))
+      if (isObject(message.jobFailed)) return this.#endJob(message.jobFailed, failureOf(message.jobFailed))
       return Effect.void
     })
   }
@@ -152,7 +153,7 @@ export class LegacyStream {
 
   /** Requests as many jobs from the engine as the worker has room for. */
   #requestJobs(): void {
-    const change = this.#room - this.#held.size - this.#requested
+    const change = this.#maxJobs - this.#held.size - this.#requested
     if (change === 0 || this.#session === undefined) return
     this.#requested += change
     this.#session.makeRoom(change)
@@ -169,7 +170,7 @@ export class LegacyStream {
       this.#settle(job, op)
       return this.#requestJobs()
     }
-    this.#held.set(job.jobId, { job, acked: false, beats: 0 })
+    this.#held.set(job.jobId, { job, acked: false, missedBeats: 0 })
     send({ job: encodeJob(job) })
   }
 
@@ -184,7 +185,7 @@ export class LegacyStream {
     this.#forget(jobId)
   }
 
-  /** Reports an op for the worker, which does not do so itself. */
+  /** Reports an op that the worker itself does not report. */
   #settle({ jobId, runId }: Pick<Job, "jobId" | "runId">, op: TurnOp): void {
     this.#options.fork(
       Effect.catch(
@@ -193,7 +194,7 @@ export class LegacyStream {
         ),
         (error) =>
           Effect.logWarning(
-            `Run ${runId} could not be taken back from worker ${this.#workerId}: it goes on when the lease of that worker ends`,
+            `Run ${runId} could not be taken back from worker ${this.#workerId}: the run goes on when the lease of that worker ends`,
             error
           )
       )
@@ -204,7 +205,7 @@ export class LegacyStream {
   // Messages
   // -------------------------------------------------------------------------------------------------------------------
 
-  #acked(id: string): Effect.Effect<void, IronflowError> {
+  #acknowledge(id: string): Effect.Effect<void, IronflowError> {
     const job = readJobId(id)
     if (job === undefined) return Effect.void
     const held = this.#held.get(job.jobId)
@@ -224,27 +225,27 @@ export class LegacyStream {
         continue
       }
       // a job that was given a moment ago may have been in transit when the heartbeat was sent
-      if (!held.acked && held.beats++ === 0) continue
-      this.#settle(held.job, held.acked ? this.#gaveUp() : RELEASE)
+      if (!held.acked && held.missedBeats++ === 0) continue
+      this.#settle(held.job, held.acked ? this.#silentEnd() : RELEASE)
       this.#forget(jobId)
     }
     return named.size === 0 ? Effect.void : this.#extend([...named])
   }
 
-  #gaveUp(): TurnOp {
+  #silentEnd(): TurnOp {
     return {
       _tag: "Pause",
       code: "ENDED_SILENTLY",
       message:
         `Worker ${this.#workerId} returned the run without a result, as older SDKs do over a stream when a function sleeps, waits ` +
-        "or invokes. Run the function on a worker of this SDK, or on one that polls, and resume the run."
+        "or invokes. Run the function on a worker of @ironflow/node, or on a legacy worker that polls, and resume the run."
     }
   }
 
   #extend(jobIds: ReadonlyArray<string>): Effect.Effect<void, IronflowError> {
     const { engine, environment } = this.#options
     return Effect.map(engine.turns.extend(jobIds, LEGACY_LEASE_MS, environment), (gone) => {
-      for (const jobId of gone) this.#tellCancelled(jobId, "another worker has the run, or it has ended")
+      for (const jobId of gone) this.#tellCancelled(jobId, "another worker has the run, or the run has ended")
     })
   }
 
@@ -258,10 +259,10 @@ export class LegacyStream {
     })
   }
 
-  #ends(message: Data, update: Update): Effect.Effect<void> {
+  #endJob(message: Data, update: Update): Effect.Effect<void> {
     return Effect.catch(this.#apply(message, update, true), (error) =>
       Effect.logWarning(
-        `Worker ${this.#workerId} reported the end of job ${String(message.jobId)}, and the engine did not accept it`,
+        `Worker ${this.#workerId} reported the end of job ${String(message.jobId)}, and the engine did not accept the report`,
         error
       )
     )
@@ -274,7 +275,9 @@ export class LegacyStream {
     const job = readJobId(id)
     if (job === undefined) {
       return Effect.fail(
-        new ValidationError(`Job "${id.slice(0, 128)}" was not handed out by this engine: drop it`)
+        new ValidationError(
+          `"${id.slice(0, 128)}" is not a job id of this engine: stop working on that job, and report nothing more about it`
+        )
       )
     }
     const applied = Effect.flatMap(
@@ -303,7 +306,7 @@ const readRegistration = (
   const ids = Array.isArray(functionIds) ? functionIds.map(String) : []
   const pairs = Object.entries(Object(labels)).map(([name, value]) => [name, String(value)] as const)
   if (pairs.length > declaredListLength)
-    throw new ValidationError(`A worker has at most ${declaredListLength} labels`)
+    throw new ValidationError(`A worker can have at most ${declaredListLength} labels, got ${pairs.length}`)
   return {
     workerId: checkName("worker id", String(workerId ?? "")),
     environment,
@@ -321,11 +324,11 @@ const readRegistration = (
 // ---------------------------------------------------------------------------------------------------------------------
 
 /**
- * The op for a run that this stream cannot carry: the run holds a value that is no object, and a `Struct` can
- * only be an object. The run is released when another worker can take it, and paused when none can.
- * `undefined` for other runs.
+ * The op for a run that this stream cannot carry, since the run has a value that is not an object: the protocol encodes
+ * values as a `Struct`, which is always an object. The run is released when another worker can take it, and paused
+ * when none can. `undefined` for other runs.
  */
-const opForUnsupported = (job: Job, hasBetter: boolean): TurnOp | undefined => {
+const opForUnsupported = (job: Job, hasOtherWorker: boolean): TurnOp | undefined => {
   const unsupported =
     job.event.data !== "null" && !isJsonObject(job.event.data)
       ? "the data of its event"
@@ -334,13 +337,13 @@ const opForUnsupported = (job: Job, hasBetter: boolean): TurnOp | undefined => {
           return value !== "null" && !isJsonObject(value)
         })?.name
   if (unsupported === undefined) return undefined
-  if (hasBetter) return RELEASE
+  if (hasOtherWorker) return RELEASE
   return {
     _tag: "Pause",
     code: "NEEDS_TURNS",
     message:
       `The run has a value that is not an object (${unsupported}), which the stream of the connected legacy workers cannot carry: ` +
-      "start a worker of this SDK, or one that polls, then resume the run."
+      "start a worker of @ironflow/node, or a legacy worker that polls, then resume the run."
   }
 }
 
@@ -448,7 +451,9 @@ const yieldOf = (step: Data, now: number): Update => {
       }
     }
   }
-  throw new ValidationError(`The yield of step "${stepId.slice(0, 256)}" does not say what it waits for`)
+  throw new ValidationError(
+    `The yield of step "${stepId.slice(0, 256)}" does not say what the step waits for`
+  )
 }
 
 const isoOf = (epochMs: unknown): string | undefined => {

@@ -8,17 +8,17 @@ import { callSpecs, type StreamOptions } from "../../Protocol/Subscriptions.ts"
 import { show } from "../../Show.ts"
 import { guardOf } from "../../Engine/Access/SubscriptionGuard.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
-import type { Unread } from "../Http/UnreadResponses.ts"
+import type { UnreadMemory } from "../Http/UnreadResponses.ts"
 import type { Call, Reply, Route } from "../Http/Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
-import { replying, withBody } from "../Routes/CallRoute.ts"
+import { replyRoute, withBody } from "../Routes/CallRoute.ts"
 import { asksForStream, EventStream, unsupportedType } from "./EventStream.ts"
 import { FilterBudget } from "./FilterBudget.ts"
 
 export const subscribeRoutes = (
   engine: EngineService,
-  unread: Unread,
-  /** Calls `listener` when the server is about to stop. Returns a function that removes it. */
+  unread: UnreadMemory,
+  /** Calls `listener` when the server is about to stop. Returns a function that removes the listener. */
   onClosing: (listener: () => void) => () => void
 ): ReadonlyArray<Route> => {
   const filters = new FilterBudget()
@@ -85,14 +85,14 @@ const streaming = <B>(
   then: (body: B, call: Call) => Effect.Effect<Reply, IronflowError>
 ): Route => {
   const answer = withBody(spec, what, then)
-  return replying(
+  return replyRoute(
     spec,
     (call) => (asksForStream(call.request) ? answer(call) : Effect.fail(unsupportedType(call.request))),
     { reads: "message" }
   )
 }
 
-/** The options in the form of `/ws`; empty ones are left out. Throws `ValidationError`. */
+/** Converts the options to the form that they have at `/ws`, without the empty ones. Throws `ValidationError`. */
 const readOptions = ({ ackMode, backpressure, filter = "", ...options }: StreamOptions) => {
   const acks = wordIn(AckModeWord, ackMode) ?? "auto"
   if (acks !== "auto") {

@@ -31,10 +31,10 @@ export interface AccessCheckOptions {
   /** Whether other machines can reach the server. */
   readonly exposed: boolean
   readonly insecure: boolean
-  /** Origins of pages on other hosts that may call. */
+  /** Origins of pages that may call although they are not from this server. */
   readonly corsOrigins: ReadonlyArray<string>
   /**
-   * Host names under which pages may call, besides those of loopback and IP addresses. A name with a port allows only
+   * Host names under which pages may call, besides loopback names and IP addresses. A name with a port allows only
    * this port.
    */
   readonly allowedHosts: ReadonlyArray<string>
@@ -71,9 +71,9 @@ export class AccessCheck {
 
   /**
    * Throws `UnauthorizedError` for a request of a page that may not call, whether or not there are keys. A
-   * page can only send its own host name. So the host reveals when a foreign name was made to resolve to this
-   * server. Images, forms and links of other sites have no origin: of these, only a link to a public route is
-   * allowed.
+   * page can only send its own host name. So the host reveals a foreign name that was made to resolve to this
+   * server (DNS rebinding). Requests by images, forms and links of other sites have no origin: of these, only a link to
+   * a public route is allowed.
    */
   checkOrigin(head: RequestHead, isPublic: () => boolean = () => false): void {
     const { headers } = head
@@ -83,13 +83,13 @@ export class AccessCheck {
     if (!this.#allowsHost(host)) {
       throw new UnauthorizedError(
         `This engine does not answer pages under the name "${(host ?? "").slice(0, 256)}". ` +
-          "Use 127.0.0.1, localhost or its address, or add the name to `allowedHosts`"
+          "Use 127.0.0.1, localhost or the engine's IP address, or add the name to `allowedHosts`"
       )
     }
     if (origin === undefined) {
-      // without TLS only the referer tells the page, and a link cannot be told from an image
+      // without TLS only the referer names the page, and a link cannot be told from an image
       if (headers["sec-fetch-site"] === undefined && headers.referer !== undefined) {
-        if (this.#answers(head, headers.referer) || (head.method === "GET" && isPublic())) return
+        if (this.#isAllowedPage(head, headers.referer) || (head.method === "GET" && isPublic())) return
         throw otherPageError(headers.referer)
       }
       if (!isOfOtherSite(headers) || (isNavigation(head) && isPublic())) return
@@ -98,7 +98,7 @@ export class AccessCheck {
           "open the address directly, or use `fetch` on a page of one of `corsOrigins`"
       )
     }
-    if (!this.#answers(head, origin)) throw otherPageError(origin)
+    if (!this.#isAllowedPage(head, origin)) throw otherPageError(origin)
   }
 
   /**
@@ -115,11 +115,11 @@ export class AccessCheck {
   }
 
   /**
-   * Authenticates a request, and determines its environment. The key is in the header `Authorization`. For a
-   * socket it may be in `token` of the query, since browsers cannot set headers there. Without a key, the
-   * session cookie counts if the request is from one of our own pages. While the engine has no keys, a request
+   * Authenticates a request, and determines its environment. The API key is in the header `Authorization`. For a
+   * WebSocket it may be in `token` of the query, since browsers cannot set headers there. Without a key, the
+   * session cookie counts if the request is from a page of this engine. While the engine has no keys, a request
    * needs none. Throws `UnauthenticatedError` without a valid key, and `UnauthorizedError` when the request
-   * names another environment than its key.
+   * names another environment than the one that its key is bound to.
    */
   admit(request: RequestHead, query?: URLSearchParams): Visitor {
     const { headers } = request
@@ -129,18 +129,18 @@ export class AccessCheck {
     const ends = session === undefined ? {} : { sessionMs: session.endsAt - this.#access.now() }
     if (caller.key === undefined && this.#options.exposed && !this.#options.insecure) {
       throw new UnauthenticatedError(
-        "This engine has no API keys any more, but can be reached from other machines: make a key with `ironflow apikeys create` on its machine"
+        "This engine has no API keys any more, but can be reached from other machines: make a key with `ironflow apikeys create` on the machine of the engine"
       )
     }
-    const named = query?.get("env") || headers[ENVIRONMENT_HEADER] || undefined
-    const bound = caller.key?.environment
-    if (named === undefined) return { caller, environment: bound ?? DEFAULT_ENVIRONMENT, ...ends }
-    const environment = checkName("environment in the header X-Ironflow-Environment", named)
+    const requested = query?.get("env") || headers[ENVIRONMENT_HEADER] || undefined
+    const boundTo = caller.key?.environment
+    if (requested === undefined) return { caller, environment: boundTo ?? DEFAULT_ENVIRONMENT, ...ends }
+    const environment = checkName("environment that the request names", requested)
     this.#options.checkEnvironment(environment)
-    if (bound !== undefined && environment !== bound) {
+    if (boundTo !== undefined && environment !== boundTo) {
       throw new UnauthorizedError(
-        `The API key "${caller.key?.name}" is bound to environment "${bound}", and the request names "${environment}". ` +
-          "Name that environment, or use a key of the other"
+        `The API key "${caller.key?.name}" is bound to environment "${boundTo}", and the request names "${environment}". ` +
+          `Name "${boundTo}" instead, or use an API key of environment "${environment}"`
       )
     }
     return { caller, environment, ...ends }
@@ -174,10 +174,10 @@ export class AccessCheck {
   }
 
   /**
-   * What must be awaited before a request is judged, where other engines may have changed who may do what.
-   * `undefined` when nothing must. `isAdmitted` says that the connection of the request was admitted before.
+   * The refresh of keys and permissions that a request must wait for, since other engines may have changed them.
+   * `undefined` when the request must not wait. `isAdmitted` says that the connection of the request was admitted before.
    */
-  look(
+  requiredRefresh(
     request: RequestHead,
     isAdmitted: boolean,
     query?: URLSearchParams
@@ -222,10 +222,9 @@ export class AccessCheck {
 
   /**
    * Whether a browser sends the request for a page. It does when the request names the page, or has another
-   * header that neither pages nor programs can set. Browsers leave out all of these when a page without TLS
-   * reads from its own host and hides its referer. The host name of such a page may have been made to resolve
-   * to this server a moment ago. So where no key is required, a browser is also recognized by its user agent,
-   * which pages rarely change.
+   * header that only browsers send. Browsers leave out all of these headers when a page without TLS reads from its own
+   * host and hides its referer. The host name of such a page may have been made to resolve to this server a moment
+   * ago. So where no key is required, a browser is also recognized by its user agent, which pages rarely change.
    */
   #isFromPage(headers: IncomingHttpHeaders): boolean {
     if (headers.origin !== undefined || headers.referer !== undefined) return true
@@ -250,7 +249,7 @@ export class AccessCheck {
   }
 
   /** Whether a page of this origin or URL may call. */
-  #answers(head: RequestHead, page: string): boolean {
+  #isAllowedPage(head: RequestHead, page: string): boolean {
     const host = oneHost(head)
     const url = URL.parse(page)
     if (this.#options.corsOrigins.includes(page)) return true
@@ -263,10 +262,19 @@ export class AccessCheck {
   }
 }
 
-const otherPageError = (page: string): UnauthorizedError =>
-  new UnauthorizedError(
-    `This engine does not answer pages of "${page.slice(0, 256)}": add it to \`corsOrigins\``
+/** `page` is the origin or the URL of the page. */
+const otherPageError = (page: string): UnauthorizedError => {
+  const origin = URL.parse(page)?.origin ?? "null"
+  if (origin === "null") {
+    return new UnauthorizedError(
+      "This engine does not answer pages without an origin, such as local files and sandboxed frames: " +
+        "serve the page from a web server, and add the origin of that server to `corsOrigins`"
+    )
+  }
+  return new UnauthorizedError(
+    `This engine does not answer pages of "${origin.slice(0, 256)}": to allow them, add that origin to \`corsOrigins\``
   )
+}
 
 /**
  * Checks whether the visitor may make the call, before its body has arrived. Throws `UnauthenticatedError` or
@@ -299,8 +307,8 @@ export const checkRule = (
     case "path":
       return caller.check(action, `${resource.kind}:${variables[resource.variable] ?? ""}`, environment)
     case "body":
-      // the resource is known once the body is read; a caller who may not do this to any resource is refused
-      // before
+      // the resource is known only when the body is read; but a caller who may not do this to any resource is refused
+      // already now
       return caller.checkAction(action)
   }
 }
@@ -362,7 +370,7 @@ export const bearer = (authorization: string | undefined): string | undefined =>
 export const isLoopback = (host: string): boolean =>
   host === "localhost" || host === "::1" || host === "[::1]" || /^127(\.\d{1,3}){3}$/.test(host)
 
-/** Whether the browser says that the request is made for a page of another site, or may be. */
+/** Whether the browser says that a page of another origin makes the request. */
 const isOfOtherSite = (headers: IncomingHttpHeaders): boolean => {
   const site = headers["sec-fetch-site"]
   return site !== undefined && site !== "same-origin" && site !== "none"
@@ -374,12 +382,12 @@ const isNavigation = ({ headers, method = "GET" }: RequestHead): boolean =>
 
 /**
  * The host of a request, which HTTP/2 calls the authority. Throws `ValidationError` when the request names
- * two.
+ * two hosts.
  */
 const oneHost = ({ headers, rawHeaders = [] }: RequestHead): string | undefined => {
   const authority = headers[":authority"]
   let hosts = typeof authority === "string" && (headers.host ?? authority) !== authority ? 2 : 0
-  // `headers` has only the first of several
+  // `headers` has only the first of several `Host` headers
   for (let i = 0; i < rawHeaders.length; i += 2) {
     if (rawHeaders[i]!.length === 4 && rawHeaders[i]!.toLowerCase() === "host") hosts++
   }

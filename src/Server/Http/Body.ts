@@ -23,8 +23,8 @@ export interface BodyBudget {
   /** An object that all requests of one connection share. */
   readonly connection: object
   /**
-   * Called with the input, which must be ended when the body is no longer needed. Not called for a small body
-   * that arrives at once, which takes no shared memory.
+   * Called with the body's share of the memory, which must be ended when the body is no longer needed. Not called for a
+   * small body that arrives at once, which is not counted.
    */
   readonly onInput: (input: PendingInput) => void
 }
@@ -44,7 +44,7 @@ export const readBytes = (
   budget: BodyBudget
 ): Effect.Effect<Buffer, IronflowError> =>
   Effect.suspend(() => {
-    const refused = refuse(request, limits.maxBytes)
+    const refused = refusalOf(request, limits.maxBytes)
     if (refused !== undefined) return Effect.fail(refused)
     return Effect.timeoutOrElse(collect(request, limits.maxBytes, budget), {
       duration: limits.timeoutMs,
@@ -52,7 +52,7 @@ export const readBytes = (
     })
   })
 
-const refuse = (request: IncomingMessage, maxBytes: number): IronflowError | undefined => {
+const refusalOf = (request: IncomingMessage, maxBytes: number): IronflowError | undefined => {
   const encoding = request.headers["content-encoding"]
   if (encoding !== undefined && encoding !== "identity") {
     return new BodyError(`The body has content encoding "${encoding.slice(0, 64)}": send it uncompressed`, {
@@ -63,8 +63,8 @@ const refuse = (request: IncomingMessage, maxBytes: number): IronflowError | und
   return announced > maxBytes ? tooLarge(`${announced} bytes`, maxBytes) : undefined
 }
 
-/** A body of at most this many bytes takes no shared memory when it arrives at once. */
-const SMALL = 64 * 1024
+/** A body of at most this many bytes that arrives at once is not counted in the shared memory. */
+const SMALL_BYTES = 64 * 1024
 
 const collect = (
   request: IncomingMessage,
@@ -76,7 +76,7 @@ const collect = (
     const body = new ByteCollector()
     let input: PendingInput | undefined
     const begin = (): PendingInput => {
-      const begun = inputBudget.begin(connection, {
+      const pending = inputBudget.begin(connection, {
         pause: () => request.pause(),
         resume: () => request.resume(),
         refuse: (error) => {
@@ -85,8 +85,8 @@ const collect = (
           resume(Effect.fail(error))
         }
       })
-      onInput(begun)
-      return begun
+      onInput(pending)
+      return pending
     }
     const onData = (chunk: Buffer) => {
       const size = body.length + chunk.length
@@ -97,7 +97,7 @@ const collect = (
         return resume(Effect.fail(tooLarge(`more than ${maxBytes} bytes`, maxBytes)))
       }
       body.add(chunk)
-      if (input === undefined && announced === size && size <= SMALL) return
+      if (input === undefined && announced === size && size <= SMALL_BYTES) return
       input ??= begin()
       input.setHeld(body.length)
     }
@@ -105,7 +105,7 @@ const collect = (
       stop()
       const succeed = () => resume(Effect.succeed(body.bytes))
       if (input === undefined) succeed()
-      // parsing a large body takes long, so other requests run before
+      // parsing a large body takes long, so other requests run first
       else input.complete(() => whenTime("body", succeed))
     }
     const onError = (error: Error) => {
@@ -131,23 +131,25 @@ const collect = (
     })
   })
 
-/** A longer body takes long to parse and to process, so other requests run in between. In bytes or characters. */
+/** A longer body takes long to parse and to process, so other requests run in between. In bytes, or characters of text. */
 const LARGE = 128 * 1024
 
-const ownTurn: Effect.Effect<void> = Effect.callback((resume) => whenTime("body", () => resume(Effect.void)))
+const letOthersRun: Effect.Effect<void> = Effect.callback((resume) =>
+  whenTime("body", () => resume(Effect.void))
+)
 
 const parse = (bytes: Buffer, limits: BodyLimits): Effect.Effect<unknown, IronflowError> => {
   const value = parseNow(bytes.toString("utf8"), limits, bytes.length === 0 || isUtf8(bytes))
-  return bytes.length > LARGE ? Effect.tap(value, ownTurn) : value
+  return bytes.length > LARGE ? Effect.tap(value, letOthersRun) : value
 }
 
-/** The value of a body that came over another transport; `{}` when it is empty. */
+/** Parses a body that came as text over another transport; `{}` when the text is empty. */
 export const parseJson = (
   text: string,
   limits: Pick<BodyLimits, "mayBeSealed">
 ): Effect.Effect<unknown, IronflowError> => {
   const value = parseNow(text, limits, true)
-  return text.length > LARGE ? Effect.tap(Effect.andThen(ownTurn, value), ownTurn) : value
+  return text.length > LARGE ? Effect.tap(Effect.andThen(letOthersRun, value), letOthersRun) : value
 }
 
 const parseNow = (
@@ -158,7 +160,7 @@ const parseNow = (
   Effect.suspend(() => {
     if (text === "") return Effect.succeed({})
     const read = (text: string): unknown => {
-      if (!isText) throw new ValidationError("The body is not UTF-8: JSON is sent as UTF-8")
+      if (!isText) throw new ValidationError("The body is not valid UTF-8: send JSON encoded as UTF-8")
       return JSON.parse(checkShape("the body", text))
     }
     try {

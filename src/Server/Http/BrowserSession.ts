@@ -12,8 +12,8 @@ import { type AccessService, hashOf, placeOf } from "../../Engine/Access/Access.
 export const SESSION_MS = 12 * 3_600_000
 
 /**
- * Prefix of a cookie's name. The first half of the key's hash follows, which reveals nothing. Therefore
- * engines on the same host do not overwrite each other's cookies.
+ * Prefix of the name of a session cookie. The first half of the key's hash follows, which reveals nothing. So engines
+ * on the same host do not overwrite each other's cookies.
  */
 const COOKIE = "ironflow_"
 
@@ -41,7 +41,7 @@ export class BrowserSessions {
   start(key: string, endsAt: number): { readonly name: string; readonly value: string } {
     const hash = hashOf(key)
     const iv = randomBytes(IV_BYTES)
-    const cipher = createCipheriv(CIPHER, sealOf(hash), iv)
+    const cipher = createCipheriv(CIPHER, cipherKeyOf(hash), iv)
     const sealed = Buffer.concat([cipher.update(JSON.stringify({ key, endsAt })), cipher.final()])
     return {
       name: COOKIE + placeOf(hash),
@@ -59,8 +59,8 @@ export class BrowserSessions {
   }
 
   /**
-   * The names of the session cookies that belong to this engine: it knows their keys. Browsers send the
-   * cookies of all ports of a host, so others belong to other engines.
+   * The names of the session cookies that belong to this engine, since it knows their API keys. Browsers send the
+   * cookies of all ports of a host, so there may also be cookies of other engines.
    */
   names(cookies: string | undefined): ReadonlyArray<string> {
     return cookiesIn(cookies)
@@ -74,7 +74,7 @@ export class BrowserSessions {
     const bytes = Buffer.from(value, "base64url")
     if (bytes.length <= IV_BYTES + TAG_BYTES) return undefined
     try {
-      const decipher = createDecipheriv(CIPHER, sealOf(hash), bytes.subarray(0, IV_BYTES))
+      const decipher = createDecipheriv(CIPHER, cipherKeyOf(hash), bytes.subarray(0, IV_BYTES))
       decipher.setAuthTag(bytes.subarray(IV_BYTES, IV_BYTES + TAG_BYTES))
       const opened = Buffer.concat([decipher.update(bytes.subarray(IV_BYTES + TAG_BYTES)), decipher.final()])
       const session = safeJsonParse(opened.toString(), undefined)
@@ -88,7 +88,7 @@ export class BrowserSessions {
   }
 }
 
-const sealOf = (hash: string): Buffer =>
+const cipherKeyOf = (hash: string): Buffer =>
   Buffer.from(hkdfSync("sha256", Buffer.from(hash, "hex"), "", "ironflow console session", 32))
 
 /** The most session cookies of a request that are read. */

@@ -1,14 +1,16 @@
+/** The size of the blocks that small pieces are copied into. */
+const BLOCK_BYTES = 64 * 1024
+/** A piece of more bytes is kept as it is. */
+const SMALL_BYTES = 4 * 1024
+
 /**
  * Collects bytes that arrive in pieces. Small pieces are copied into shared blocks: a byte that is kept as an
  * object of its own costs a hundred times as much.
  */
-const BLOCK = 64 * 1024
-const SMALL = 4 * 1024
-
 export class ByteCollector {
   readonly #blocks: Array<Buffer> = []
   /** The last block, if it still has room. */
-  #open: Buffer | undefined
+  #openBlock: Buffer | undefined
   #used = 0
   #length = 0
 
@@ -19,18 +21,18 @@ export class ByteCollector {
   add(piece: Buffer): void {
     this.#length += piece.length
     // a body mostly arrives in one piece, which needs no copy
-    if (piece.length > SMALL || this.#length === piece.length) {
+    if (piece.length > SMALL_BYTES || this.#length === piece.length) {
       this.#close()
       this.#blocks.push(piece)
       return
     }
-    if (this.#open === undefined || this.#used + piece.length > BLOCK) {
+    if (this.#openBlock === undefined || this.#used + piece.length > BLOCK_BYTES) {
       this.#close()
-      this.#open = Buffer.allocUnsafeSlow(BLOCK)
+      this.#openBlock = Buffer.allocUnsafeSlow(BLOCK_BYTES)
       this.#used = 0
-      this.#blocks.push(this.#open)
+      this.#blocks.push(this.#openBlock)
     }
-    this.#used += piece.copy(this.#open, this.#used)
+    this.#used += piece.copy(this.#openBlock, this.#used)
   }
 
   /** All bytes. */
@@ -41,8 +43,8 @@ export class ByteCollector {
   }
 
   #close(): void {
-    if (this.#open === undefined) return
-    this.#blocks[this.#blocks.length - 1] = this.#open.subarray(0, this.#used)
-    this.#open = undefined
+    if (this.#openBlock === undefined) return
+    this.#blocks[this.#blocks.length - 1] = this.#openBlock.subarray(0, this.#used)
+    this.#openBlock = undefined
   }
 }

@@ -29,8 +29,8 @@ export type ConsoleFiles = {
 const PAGE = "index.html"
 
 /**
- * The folder with the console's files: beside the modules of a build, or one level above; in a checkout that
- * of the last build.
+ * The folder with the console's files: beside the modules of a build, or one level above them; in a checkout, the
+ * folder of the last build.
  */
 const folderOf = (url: string): string => {
   const file = fileURLToPath(url)
@@ -88,6 +88,6 @@ const withBase = (page: string, base: string): string => {
       "<!--where-->",
       base === CONSOLE_PATH
         ? ""
-        : ` The engine has it for a proxy: open the address of the proxy, with <code>${escaped}</code> behind it.`
+        : ` The engine serves the console for a proxy: open the address of the proxy, followed by <code>${escaped}</code>.`
     )
 }

@@ -1,9 +1,9 @@
-/** Writes a response to a connection whose request never became one for Node, and ends the connection. */
+/** Answers on a raw connection, where Node has made no response object for the request, and ends the connection. */
 import type { Duplex } from "node:stream"
 import { STATUS_CODES } from "../../NodeHttp.ts"
 import type { FailureResponse } from "../../Protocol/Http/Failures.ts"
 
-/** How long the other side may take to close too, in milliseconds. */
+/** How long the client may take to close the connection too, in milliseconds. */
 const GRACE_MS = 1000
 
 export const endWithResponse = (socket: Duplex, { body, status }: FailureResponse): void => {

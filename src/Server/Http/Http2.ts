@@ -27,8 +27,8 @@ export interface Http2Options {
 const MAX_STREAMS = 128
 
 /**
- * The most open streams of all connections, besides one stream of each. A stream may wait for long, and takes
- * some 40 KB meanwhile. A connection without a stream may always open one.
+ * The most open streams of all connections, not counting one stream of each connection. A stream may wait for long, and
+ * takes some 40 KB meanwhile. A connection without a stream may always open one.
  */
 export const MORE_STREAMS = 4096
 
@@ -41,12 +41,12 @@ const IDLE_MS = 120_000
 /** How much memory one connection may take, in megabytes: the history of a run may be large. */
 const MAX_SESSION_MEGABYTES = 128
 
-/** How many bytes of a connection may arrive before they are taken. */
+/** How many bytes of one connection may arrive before they are read. */
 const WINDOW_BYTES = 1024 * 1024
 
 /**
- * How many bytes of one stream may arrive before they are taken: Node does not count these in the memory of
- * the connection.
+ * How many bytes of one stream may arrive before they are read. Few, since Node does not count these bytes in the memory
+ * of the connection.
  */
 const STREAM_WINDOW_BYTES = 64 * 1024
 
@@ -54,7 +54,7 @@ const STREAM_WINDOW_BYTES = 64 * 1024
 export const ALPN_PROTOCOLS = ["h2", "http/1.1"]
 
 /**
- * What an HTTP/2 connection begins with. All of it is compared, since its start looks like an HTTP/1.1
+ * The preface, with which an HTTP/2 connection begins. All of it is compared, since its start looks like an HTTP/1.1
  * method.
  */
 const PREFACE = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
@@ -66,9 +66,9 @@ export class BothVersions {
   readonly #sessions = new Set<ServerHttp2Session>()
   readonly #sockets = new WeakSet<Socket>()
   /** How many streams each connection has open. */
-  readonly #open = new WeakMap<object, number>()
-  /** How many streams are open on all connections, without one stream of each. */
-  #more = 0
+  readonly #openStreams = new WeakMap<object, number>()
+  /** How many streams are open on all connections, not counting one stream of each connection. */
+  #moreStreams = 0
   /** Timers that end connections without streams. */
   readonly #idle = new WeakMap<object, NodeJS.Timeout>()
 
@@ -100,7 +100,7 @@ export class BothVersions {
       const { stream } = request
       // the end of the stream or of the connection has already arrived
       if (stream.closed || stream.destroyed) return
-      // with this code clients try the stream again
+      // after this code clients open the stream again
       if (!this.#enter(stream)) return stream.close(Http2.constants.NGHTTP2_REFUSED_STREAM)
       if (!take(stream, request.headers)) server.emit("request", request, response)
     })
@@ -113,7 +113,7 @@ export class BothVersions {
       pipelines.take(socket)
     }
     server.on(event, (socket: Socket) => {
-      // who uses the connection gets the error too; this listener is for the time when nobody does
+      // the user of the connection gets the error too; this listener is for the time when the connection has no user
       socket.on("error", () => undefined)
       if (!(socket instanceof TLSSocket)) this.#sniff(socket, asHttp1)
       else if (socket.alpnProtocol === "h2") this.#asHttp2(socket)
@@ -150,15 +150,15 @@ export class BothVersions {
   #enter(stream: ServerHttp2Stream): boolean {
     const { session } = stream
     if (session === undefined) return false
-    const open = this.#open.get(session) ?? 0
-    if (open > 0 && this.#more >= MORE_STREAMS) return false
-    this.#open.set(session, open + 1)
-    if (open > 0) this.#more++
+    const open = this.#openStreams.get(session) ?? 0
+    if (open > 0 && this.#moreStreams >= MORE_STREAMS) return false
+    this.#openStreams.set(session, open + 1)
+    if (open > 0) this.#moreStreams++
     clearTimeout(this.#idle.get(session))
     stream.once("close", () => {
-      const left = (this.#open.get(session) ?? 1) - 1
-      this.#open.set(session, left)
-      if (left > 0) this.#more--
+      const openNow = (this.#openStreams.get(session) ?? 1) - 1
+      this.#openStreams.set(session, openNow)
+      if (openNow > 0) this.#moreStreams--
       else if (!session.closed) this.#endLater(session, IDLE_MS)
     })
     return true
@@ -178,7 +178,7 @@ export class BothVersions {
     let head = Buffer.alloc(0)
     const stop = (): void => {
       clearTimeout(timer)
-      socket.off("readable", decide).off("end", ended).off("close", stop)
+      socket.off("readable", decide).off("end", onEnd).off("close", stop)
     }
     const giveUp = (code: string): void => {
       stop()
@@ -187,7 +187,7 @@ export class BothVersions {
       this.#server.emit("clientError", error, socket)
     }
     const decide = (): void => {
-      // bytes that are put back make the socket readable again at once: so they are kept until they are
+      // bytes that are put back make the socket readable again at once: so they are kept until the preface is
       // complete
       const chunk: Buffer | null = socket.read()
       if (chunk === null) return
@@ -200,10 +200,10 @@ export class BothVersions {
       if (isHttp2) this.#asHttp2(socket)
       else asHttp1(socket)
     }
-    const ended = (): void => giveUp("HPE_INVALID_EOF_STATE")
+    const onEnd = (): void => giveUp("HPE_INVALID_EOF_STATE")
     // a timer of its own, since every byte would restart the timeout of the socket
     const timer = setTimeout(() => giveUp("ERR_HTTP_REQUEST_TIMEOUT"), this.#timeoutMs)
-    socket.on("readable", decide).on("end", ended).on("close", stop)
+    socket.on("readable", decide).on("end", onEnd).on("close", stop)
     if (!this.#server.listening) socket.destroy()
   }
 }

@@ -8,15 +8,15 @@ import { Duplex } from "node:stream"
 import { hasTime, type WorkKind, someoneWaits, whenTime } from "../../Engine/EventLoop.ts"
 
 /**
- * How many frames are passed on at once. Each of them may start a request, which takes some 0.3 ms, or end
- * one.
+ * How many frames are passed on at once. Each frame may start a request, which takes some 0.3 ms, or end
+ * a request.
  */
 const FRAMES = 8
 
-/** A chunk of at most this many bytes holds one request or a few. */
-const LITTLE = 4096
+/** A chunk of at most this many bytes contains one request or a few. */
+const LITTLE_BYTES = 4096
 
-/** Length of the preface before the first frame. */
+/** Length of the preface before the first frame, in bytes. */
 const PREFACE_LENGTH = 24
 
 /** How long the length field of a frame's head is, in bytes. */
@@ -30,13 +30,15 @@ export class Http2Flow extends Duplex {
   readonly #socket: Socket
   /** Bytes that were received and not passed on. */
   #rest: Buffer = NOTHING
+  /** Whether the reader has asked for more bytes. */
   #isWanted = false
+  /** Whether the rest will be passed on as soon as there is time. */
   #isDue = false
-  /** How many bytes of the frame are still to come. */
-  #left = PREFACE_LENGTH
-  /** How many bytes of its head were received. */
-  #head = 0
-  /** The length of the frame, as far as it was read. */
+  /** How many bytes of the current frame's content are still to come. */
+  #frameRest = PREFACE_LENGTH
+  /** How many bytes of the next frame's head were received. */
+  #headBytes = 0
+  /** The length of the next frame's content, as far as the length field was read. */
   #length = 0
 
   constructor(socket: Socket) {
@@ -85,7 +87,7 @@ export class Http2Flow extends Duplex {
   }
 
   #onData(chunk: Buffer): void {
-    const isLittle = this.#rest.length === 0 && chunk.length <= LITTLE
+    const isLittle = this.#rest.length === 0 && chunk.length <= LITTLE_BYTES
     this.#rest = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk])
     this.#goOn(isLittle ? "little" : "rest")
     if (this.#rest.length > 0) this.#socket.pause()
@@ -114,19 +116,19 @@ export class Http2Flow extends Duplex {
     let frames = 0
     let at = 0
     while (at < bytes.length) {
-      if (this.#left > 0) {
-        const length = Math.min(this.#left, bytes.length - at)
-        this.#left -= length
+      if (this.#frameRest > 0) {
+        const length = Math.min(this.#frameRest, bytes.length - at)
+        this.#frameRest -= length
         at += length
         continue
       }
-      if (this.#head === 0 && frames++ === FRAMES) break
-      if (this.#head < LENGTH_BYTES) this.#length = this.#length * 256 + (bytes[at] ?? 0)
+      if (this.#headBytes === 0 && frames++ === FRAMES) break
+      if (this.#headBytes < LENGTH_BYTES) this.#length = this.#length * 256 + (bytes[at] ?? 0)
       at++
-      if (++this.#head < HEAD_BYTES) continue
-      this.#left = this.#length
+      if (++this.#headBytes < HEAD_BYTES) continue
+      this.#frameRest = this.#length
       this.#length = 0
-      this.#head = 0
+      this.#headBytes = 0
     }
     return at
   }

@@ -1,4 +1,4 @@
-/** Replies with lists that are read page by page. */
+/** Replies with lists, one page or all items, which are read page by page or are in memory. */
 import * as Effect from "effect/Effect"
 import { type IronflowError, LimitExceededError, ValidationError } from "../../Errors.ts"
 import { allAsJson, LIST_PAGE, type Page, type PageQuery } from "../../Engine/Pages.ts"
@@ -21,12 +21,12 @@ export type ItemOf<A> =
 
 export interface Paging {
   /** The most items on a page. */
-  readonly most?: number
-  /** The name of the list in the error for one that is too long. By default its name in the response. */
+  readonly maxItems?: number
+  /** The name of the list in the error for a list that is too long. By default its name in the response. */
   readonly what?: string
   /**
-   * Makes the text of the whole list, when no page is requested. `items` are the JSON of its items, separated
-   * by commas.
+   * Makes the text of the response with the whole list, when no page is requested. `items` is the JSON of the items,
+   * separated by commas.
    */
   readonly all?: (items: string, count: number) => string
 }
@@ -50,26 +50,26 @@ const listIn = <A>({ answer, dialect, page = "" }: CallSpec<A>) => {
 /**
  * Replies to a request for a list that is read page by page: with the requested page, or with all items when
  * there is no `limit`. `read` must leave out items that the caller may not see. Fails as {@link allAsJson}
- * does, and for an invalid page.
+ * does, and for an invalid `limit` or `cursor`.
  */
 export const pagedReply = <A>(spec: CallSpec<A>) => {
   const { encode, page: name, ...list } = listIn(spec)
   return <E>(
     query: URLSearchParams,
     read: (page: PageQuery) => Effect.Effect<Page<ItemOf<A>>, E>,
-    { all = list.all, most = LIST_PAGE, what = name }: Paging = {}
+    { all = list.all, maxItems = LIST_PAGE, what = name }: Paging = {}
   ): Effect.Effect<Reply, E | IronflowError> => {
-    const encoded = (page: PageQuery) =>
+    const encodedPage = (page: PageQuery) =>
       Effect.map(read(page), ({ items, ...next }) => ({ items: items.map(encode), ...next }))
     return Effect.flatMap(
-      checked(() => readPageQuery(query, most)),
+      checked(() => readPageQuery(query, maxItems)),
       (page): Effect.Effect<Reply, E | IronflowError> =>
         page === undefined
           ? Effect.map(
-              allAsJson(`all ${what}`, (after) => encoded({ after, limit: most })),
+              allAsJson(`all ${what}`, (after) => encodedPage({ after, limit: maxItems })),
               ({ count, text }) => ({ status: 200, text: all(text, count) })
             )
-          : onePage(Effect.map(encoded(page), ({ items, ...next }) => json({ [name]: items, ...next })))
+          : onePage(Effect.map(encodedPage(page), ({ items, ...next }) => json({ [name]: items, ...next })))
     )
   }
 }
@@ -84,12 +84,12 @@ export const visibleItems = <A extends { readonly name: string }, E>(
 /** How long a page of long items may become before it ends, in characters. Its last item may exceed this. */
 const PAGE_LENGTH = 1024 * 1024
 
-/** How many items are encoded in one turn of the event loop, when all are requested. */
+/** How many items are encoded in one turn of the event loop, when all items are requested. */
 const ITEMS_A_TURN = 100
 
 /**
  * Replies to a request for a list in memory: with a page in the order of ids, or with all items in their own
- * order when there is no `limit`. Fails as {@link allAsJson} does, and for an invalid page.
+ * order when there is no `limit`. Fails as {@link allAsJson} does, and for an invalid `limit` or `cursor`.
  */
 export const listReply = <A>(spec: CallSpec<A>) => {
   const { all, encode, page: name } = listIn(spec)
@@ -101,18 +101,20 @@ export const listReply = <A>(spec: CallSpec<A>) => {
       checked(() => readPageQuery(query, LIST_PAGE)),
       (page) => {
         if (page === undefined) return inTurns(name, items, encode, all)
-        const left = items
+        const remaining = items
           .filter(({ id }) => id > page.after)
           .sort((one, other) => (one.id < other.id ? -1 : 1))
         const texts: Array<string> = []
         let length = 0
-        while (texts.length < Math.min(page.limit, left.length) && length < PAGE_LENGTH) {
-          const text = JSON.stringify(encode(left[texts.length]!))
+        while (texts.length < Math.min(page.limit, remaining.length) && length < PAGE_LENGTH) {
+          const text = JSON.stringify(encode(remaining[texts.length]!))
           length += text.length
           texts.push(text)
         }
         const next =
-          left.length > texts.length ? `,"nextCursor":${JSON.stringify(left[texts.length - 1]!.id)}` : ""
+          remaining.length > texts.length
+            ? `,"nextCursor":${JSON.stringify(remaining[texts.length - 1]!.id)}`
+            : ""
         return Effect.succeed<Reply>({ status: 200, text: `{"${name}":[${texts.join(",")}]${next}}` })
       }
     )
@@ -143,7 +145,7 @@ export const inTurns = <A>(
  * Reads which page is requested. `undefined` when there is no `limit`, which requests all items. Throws
  * `ValidationError` or `LimitExceededError`.
  */
-export const readPageQuery = (query: URLSearchParams, most: number): PageQuery | undefined => {
+export const readPageQuery = (query: URLSearchParams, maxItems: number): PageQuery | undefined => {
   const limit = query.get("limit")
   const after = query.get("cursor") ?? ""
   if (limit === null) {
@@ -158,5 +160,5 @@ export const readPageQuery = (query: URLSearchParams, most: number): PageQuery |
   if (after.length > Limits.keyLength) {
     throw new LimitExceededError("The cursor", after.length, Limits.keyLength, "characters")
   }
-  return { after, limit: Math.min(Number(limit), most) }
+  return { after, limit: Math.min(Number(limit), maxItems) }
 }

@@ -1,7 +1,7 @@
 /**
- * Makes Node take the requests of an HTTP/1.1 connection one after the other. Node would start all that have
- * arrived, perhaps a thousand. Here the next request is not parsed before the response to the last one was
- * sent. Other connections run in between.
+ * Makes Node take the requests of an HTTP/1.1 connection one after the other. Node would start all requests that have
+ * arrived, perhaps a thousand. Here the next request is not parsed before the response to the last request was
+ * sent. Requests of other connections run in between.
  */
 import type { IncomingMessage, Server, ServerResponse } from "node:http"
 import type { Duplex } from "node:stream"
@@ -9,8 +9,8 @@ import { hasTime, someoneWaits, whenTime } from "../../Engine/EventLoop.ts"
 
 const END_OF_HEADERS = Buffer.from("\r\n\r\n")
 
-/** How many bytes of a body are passed on at once. They may be as many chunks. */
-const PIECE = 8 * 1024
+/** How many bytes of a body are passed on at once. In the chunked encoding, each few bytes may be a chunk of their own. */
+const PIECE_BYTES = 8 * 1024
 const NOTHING = Buffer.alloc(0)
 
 export class Pipelines {
@@ -43,8 +43,9 @@ class Pipeline {
   readonly #listeners: ReadonlyArray<(chunk: Buffer) => void>
   /** The last request, until its response was sent. */
   #request: IncomingMessage | undefined
-  /** Bytes that wait for that response, or for their turn. */
+  /** Bytes that wait for the response to the last request, or for time. */
   #rest: Buffer = NOTHING
+  /** Whether the rest waits. */
   #waits = false
   #isOver = false
 
@@ -98,7 +99,10 @@ class Pipeline {
     while (this.#rest.length > 0) {
       const end = this.#rest.indexOf(END_OF_HEADERS)
       const length = end === -1 ? this.#rest.length : end + END_OF_HEADERS.length
-      const piece = this.#rest.subarray(0, this.#request === undefined ? length : Math.min(length, PIECE))
+      const piece = this.#rest.subarray(
+        0,
+        this.#request === undefined ? length : Math.min(length, PIECE_BYTES)
+      )
       this.#rest = this.#rest.subarray(piece.length)
       for (const listener of this.#listeners) Reflect.apply(listener, this.#socket, [piece])
       if (this.#isOver || this.#rest.length === 0) return
@@ -120,7 +124,7 @@ class Pipeline {
   }
 
   #goOn(): void {
-    // the first bytes of a connection have not come through here, and so have not waited
+    // with the low priority: the first bytes of a connection did not come through here, and so were handled at once
     whenTime("rest", () => {
       if (this.#isOver || this.#isBusy || this.#socket.destroyed) return
       this.#waits = false

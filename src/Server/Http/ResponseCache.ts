@@ -21,7 +21,8 @@ const MAX_TOTAL_BYTES = 16 * 1024 * 1024
 const MAX_KEY_LENGTH = 4096
 
 interface Kept {
-  readonly at: number
+  /** When the call began whose reply this is, in epoch milliseconds. */
+  readonly startedAt: number
   readonly reply: Reply
   readonly bytes: number
 }
@@ -38,7 +39,7 @@ interface SharedCall {
 
 interface SharedRequest {
   readonly request: { readonly headers: IncomingHttpHeaders }
-  /** Who opened the WebSocket that carries the call, if it came over one. Absent for a request of its own. */
+  /** Who opened the WebSocket that carries the call. Absent for a call that is an HTTP request of its own. */
   readonly visitor?: object
 }
 
@@ -56,30 +57,30 @@ export class ResponseCache {
   }
 
   /**
-   * Returns the answer to the same call of a moment ago, if there is one. Or else runs `answer`, and keeps
-   * its reply if that is a success.
+   * Returns the reply to the same call of a moment ago, if there is one. Otherwise runs `answer`, and keeps
+   * the reply if it has the status 200.
    */
   share<E>(call: SharedCall, answer: () => Effect.Effect<Reply, E>): Effect.Effect<Reply, E> {
     const key = this.#keyOf(call)
     if (key.length > MAX_KEY_LENGTH) return answer()
     const kept = this.#kept.get(key)
-    const at = this.#now()
-    if (kept !== undefined && isFresh(kept, at)) return Effect.succeed(kept.reply)
-    return Effect.tap(answer(), (reply) => Effect.sync(() => this.#keep(key, at, reply)))
+    const startedAt = this.#now()
+    if (kept !== undefined && isFresh(kept, startedAt)) return Effect.succeed(kept.reply)
+    return Effect.tap(answer(), (reply) => Effect.sync(() => this.#keep(key, startedAt, reply)))
   }
 
-  #keep(key: string, at: number, { headers, status, text, type }: Reply): void {
+  #keep(key: string, startedAt: number, { headers, status, text, type }: Reply): void {
     const now = this.#now()
     for (const [one, kept] of this.#kept) {
       if (isFresh(kept, now)) break
       this.#drop(one, kept)
     }
-    const before = this.#kept.get(key)
+    const previous = this.#kept.get(key)
     if (text === undefined || status !== 200) return
-    // this call began before the one whose answer is kept, and ended later; an answer from the future is due
+    // a reply to a call that began later is newer, although that call ended earlier; but a reply from the future is due
     // to a jump of the clock
-    if (before !== undefined && before.at > at && before.at <= now) return
-    if (before !== undefined) this.#drop(key, before)
+    if (previous !== undefined && previous.startedAt > startedAt && previous.startedAt <= now) return
+    if (previous !== undefined) this.#drop(key, previous)
     const bytes = Buffer.from(text)
     if (bytes.length > MAX_ANSWER_BYTES) return
     const reply: Reply = {
@@ -88,7 +89,7 @@ export class ResponseCache {
       ...(type === undefined ? {} : { type }),
       headers: { ...headers, age: "0" }
     }
-    this.#kept.set(key, { at, reply, bytes: bytes.length })
+    this.#kept.set(key, { startedAt, reply, bytes: bytes.length })
     this.#bytes += bytes.length
     for (const [one, kept] of this.#kept) {
       if (this.#bytes <= MAX_TOTAL_BYTES) break
@@ -102,8 +103,8 @@ export class ResponseCache {
   }
 
   /**
-   * The key of a call. It has the caller and a count of changes of permissions, since both decide what the
-   * answer may show.
+   * The key of a call. It contains the caller and how often the caller's permissions have changed, since both decide
+   * what the answer may show.
    */
   #keyOf({ body, caller, environment, method, url }: SharedCall): string {
     let callerId = this.#callerIds.get(caller)
@@ -113,12 +114,12 @@ export class ResponseCache {
   }
 }
 
-/** Whether the answer may still be shared. `now` is before `at` when the clock was set back. */
-const isFresh = ({ at }: Kept, now: number): boolean => now >= at && now - at < SHARED_MS
+/** Whether the answer may still be shared. `now` is before `startedAt` when the clock was set back. */
+const isFresh = ({ startedAt }: Kept, now: number): boolean => now >= startedAt && now - startedAt < SHARED_MS
 
 /**
- * Whether the request accepts an answer that is a second old. Not for a call over a WebSocket, whose headers
- * say nothing about a single call.
+ * Whether the request accepts an answer that is a second old. A call over a WebSocket never does, since the headers of
+ * the WebSocket say nothing about a single call.
  */
 export const acceptsCached = ({ request: { headers }, visitor }: SharedRequest): boolean => {
   const control = headers["cache-control"]

@@ -62,9 +62,9 @@ export const noContent: Reply = { status: 204 }
 export const boundTo = (call: Call): string | undefined => call.caller?.key?.environment
 
 /**
- * Throws `UnauthorizedError` when the caller lacks the permission in the environment of the worker or run. A
- * key for all environments was checked for the environment in the request; the worker or run is named by an
- * id, and may be in another one.
+ * Throws `UnauthorizedError` when the caller lacks the permission in `other`, the environment of the worker or run. A
+ * key for all environments was checked for the environment that the request names; but the worker or run is found by
+ * its id, and may be in another environment.
  */
 export const checkWorkerEnvironment = (
   { caller, environment }: Call,
@@ -75,8 +75,8 @@ export const checkWorkerEnvironment = (
 }
 
 /**
- * The environment of the reported run, when policies depend on it. For an unknown run it is the environment
- * of the call. Fails with the errors of {@link checkWorkerEnvironment}.
+ * The environment of the reported run, if the caller's key is for all environments; else the environment of the call,
+ * and also for an unknown run. Fails with the errors of {@link checkWorkerEnvironment}.
  */
 export const environmentOfRun = (
   runs: {

@@ -39,9 +39,9 @@ export class Routes {
         this.#folders.push({ route, segments })
         continue
       }
-      const place = placeOf(method, segments)
-      const patterns = this.#patterns.get(place)
-      if (patterns === undefined) this.#patterns.set(place, [{ route, segments }])
+      const key = collectionKeyOf(method, segments)
+      const patterns = this.#patterns.get(key)
+      if (patterns === undefined) this.#patterns.set(key, [{ route, segments }])
       else patterns.push({ route, segments })
     }
   }
@@ -54,7 +54,7 @@ export class Routes {
     const fixed = this.#fixed.get(`${method} ${path}`)
     if (fixed !== undefined) return fixed
     const segments = path.split("/")
-    for (const pattern of this.#patterns.get(placeOf(method, segments)) ?? []) {
+    for (const pattern of this.#patterns.get(collectionKeyOf(method, segments)) ?? []) {
       const variables = matchPath(pattern.segments, segments)
       if (variables !== undefined) return { route: pattern.route, variables }
     }
@@ -75,9 +75,10 @@ export class Routes {
 
 /**
  * The key of the routes with the same method and collection. The collection is the fourth segment, as in
- * `/api/v1/runs`, since the first one is empty.
+ * `/api/v1/runs`, since the first segment is empty.
  */
-const placeOf = (method: string, segments: ReadonlyArray<string>): string => `${method} ${segments[3]}`
+const collectionKeyOf = (method: string, segments: ReadonlyArray<string>): string =>
+  `${method} ${segments[3]}`
 
 /**
  * The variables of a path that matches the pattern; both are split at slashes. `undefined` when it does not

@@ -1,7 +1,7 @@
 /**
- * Limits the memory that responses take until clients have read them, over all connections. When it is used
- * up, the connections are ended that have not read for longest. A large response that still finds no room is
- * not sent.
+ * Limits the memory that responses take until clients have read them, over all connections. When this memory is used
+ * up, the connections of those clients are ended that have not read for the longest time. A large response for which
+ * there is still no room is not sent.
  */
 import type * as Clock from "effect/Clock"
 import { type IronflowError, UnavailableError } from "../../Errors.ts"
@@ -12,16 +12,16 @@ const UNREAD_BYTES = 64 * 1024 * 1024
 /** How long a client that does not read at all keeps its connection, in milliseconds. */
 export const UNREAD_MS = 30_000
 
-/** How long a client may leave a response unread while there is no room, in milliseconds. */
+/** How long a client may leave a response unread while this memory is used up, in milliseconds. */
 const SLOW_MS = 2000
 
 /** At this many unread bytes, nothing more is read from a connection. */
 export const CONNECTION_UNREAD_BYTES = 1024 * 1024
 
 /** A response of at most this many bytes is always sent. */
-const SMALL = 64 * 1024
+const SMALL_BYTES = 64 * 1024
 
-export class Unread {
+export class UnreadMemory {
   readonly #nowMs: () => number
   #held = 0
   /** The clients with unread bytes, in the order in which they last read something. */
@@ -42,12 +42,12 @@ export class Unread {
   }
 
   /**
-   * Returns whether there is room for a response. Where there is none, it first ends the connections of clients
-   * that have not read for a while. There is always room when no other response is unread.
+   * Returns whether there is room for a response. If there is none, this first ends the connections of clients that
+   * have not read for a while. There is always room when no other response is unread.
    */
   makeRoomFor(bytes: number): boolean {
     const isRoom = (): boolean => this.#held === 0 || this.#held + bytes <= UNREAD_BYTES
-    if (bytes <= SMALL || isRoom()) return true
+    if (bytes <= SMALL_BYTES || isRoom()) return true
     const now = this.#nowMs()
     for (const buffer of this.#buffers) {
       if (now - buffer.movedAt < SLOW_MS) break
@@ -75,10 +75,11 @@ export class Unread {
 export class SendBuffer {
   readonly cut: () => void
   bytes = 0
+  /** When the client last read something, or else when something became unread; in milliseconds of a monotonic clock. */
   movedAt = 0
-  readonly #unread: Unread
+  readonly #unread: UnreadMemory
 
-  constructor(unread: Unread, cut: () => void) {
+  constructor(unread: UnreadMemory, cut: () => void) {
     this.#unread = unread
     this.cut = cut
   }
@@ -89,9 +90,9 @@ export class SendBuffer {
   }
 }
 
-/** The error that is sent in place of a response that finds no room. */
+/** The error that is sent in place of a response for which there is no room. */
 export const tooManyUnread = (): IronflowError =>
   new UnavailableError(
-    "The engine has no memory left for answers, because clients do not read theirs: ask again in a moment",
+    "The engine has no memory left for this answer, since too many answers were not read by their clients: try again in a moment",
     { code: "SERVER_BUSY" }
   )

@@ -10,7 +10,7 @@ import { taker } from "../../Protocol/ServerCodec.ts"
 import type { CallSpec } from "../../Protocol/CallSpec.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
-import { answering, listing } from "./CallRoute.ts"
+import { answerRoute, listRoute } from "./CallRoute.ts"
 
 /** The most entries of the access log in one response. */
 const MOST_ENTRIES = 1000
@@ -21,8 +21,11 @@ export const accessRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const manage = <A>(
     spec: CallSpec<A>,
     ask: (manage: ManagementOfEnvironment, call: Call) => Effect.Effect<A, IronflowError>
-  ) => answering(spec, (call) => ask(managing(call), call))
-  /** The route of a change. It answers with the whole entry, so the caller must not be denied to read it. */
+  ) => answerRoute(spec, (call) => ask(managing(call), call))
+  /**
+   * The route of a change. The answer has the whole organization, role or policy, so a caller whom a policy denies to
+   * read it is refused.
+   */
   const change = <A>(
     spec: CallSpec<A>,
     kind: "org" | "role" | "policy",
@@ -40,7 +43,7 @@ export const accessRoutes = (engine: EngineService): ReadonlyArray<Route> => {
       manage: ManagementOfEnvironment,
       call: Call
     ) => Effect.Effect<ReadonlyArray<A & { readonly id: string }>, IronflowError>
-  ) => listing(spec, (call) => ask(managing(call), call))
+  ) => listRoute(spec, (call) => ask(managing(call), call))
   const id = (call: Call): string => variable(call, "id")
   const org = (call: Call): string | undefined => call.query.get("org_id") || undefined
 
@@ -94,7 +97,7 @@ export const accessRoutes = (engine: EngineService): ReadonlyArray<Route> => {
 }
 
 /**
- * Whether the response may show this name. Where the call respects denials, a denied name is not shown.
+ * Whether the response may show this name. A call whose spec has `respects` does not show names that a policy denies.
  */
 const isShown = ({ respects }: CallSpec, name: string, { caller, environment }: Call): boolean =>
   respects === undefined ||

@@ -10,7 +10,7 @@ import type { EngineService } from "../../Engine/Engine.ts"
 import type { GiveUp } from "../../Engine/Runs/AwaitEnd.ts"
 import { callSpecs } from "../../Protocol/Server.ts"
 import { boundTo, type Reply, type Route } from "../Http/Route.ts"
-import { replying } from "./CallRoute.ts"
+import { replyRoute } from "./CallRoute.ts"
 
 /** How long a client may take to read a piece, in milliseconds. */
 const PIECE_MS = 60_000
@@ -19,7 +19,7 @@ const PIECE_BYTES = 256 * 1024
 
 export const backupRoute = (engine: EngineService, giveUpAfter: (ms: number) => GiveUp): Route => {
   let isBusy = false
-  return replying(callSpecs.backup, (call) =>
+  return replyRoute(callSpecs.backup, (call) =>
     Effect.suspend((): Effect.Effect<Reply, IronflowError> => {
       const { filename } = engine
       if (boundTo(call) !== undefined) {
@@ -45,28 +45,28 @@ export const backupRoute = (engine: EngineService, giveUpAfter: (ms: number) => 
       }
       isBusy = true
       const file = `${filename}.download`
-      const done = (): void => {
+      const finish = (): void => {
         isBusy = false
         rmSync(file, { force: true })
       }
       // the file may be left by a process that was killed
       rmSync(file, { force: true })
-      return Effect.map(engine.backup(file), () => replyWith(file, done, giveUpAfter(PIECE_MS))).pipe(
-        Effect.onExit((exit) => (exit._tag === "Failure" ? Effect.sync(done) : Effect.void))
+      return Effect.map(engine.backup(file), () => replyWith(file, finish, giveUpAfter(PIECE_MS))).pipe(
+        Effect.onExit((exit) => (exit._tag === "Failure" ? Effect.sync(finish) : Effect.void))
       )
     })
   )
 }
 
-const replyWith = (file: string, done: () => void, giveUp: GiveUp): Reply => {
+const replyWith = (file: string, finish: () => void, giveUp: GiveUp): Reply => {
   const source = createReadStream(file, { highWaterMark: PIECE_BYTES })
-  const unread = (): void => void source.destroy(new Error("The client does not read the backup"))
+  const failUnread = (): void => void source.destroy(new Error("The client does not read the backup"))
   let stop = giveUp(() => body.destroy())
   const pieces = async function* (): AsyncGenerator<Buffer> {
     stop()
     for await (const piece of source) {
       // gives up when the next piece is not requested in time
-      stop = giveUp(unread)
+      stop = giveUp(failUnread)
       yield piece as Buffer
       stop()
     }
@@ -78,7 +78,7 @@ const replyWith = (file: string, done: () => void, giveUp: GiveUp): Reply => {
   body.once("close", () => {
     stop()
     source.destroy()
-    done()
+    finish()
   })
   return {
     status: 200,

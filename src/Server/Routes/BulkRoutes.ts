@@ -9,14 +9,14 @@ import { refuseBlankBulkOptions, callSpecs } from "../../Protocol/Bulk.ts"
 import { refuseBlankEraseOptions, type EraseTarget, callSpecs as eraseSpecs } from "../../Protocol/Erase.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
 import { checkBodyMembers } from "./RequestSpelling.ts"
-import { answering, reading } from "./CallRoute.ts"
+import { answerRoute, bodyRoute } from "./CallRoute.ts"
 import { listOptionsOf, readFilters } from "./RunListRequest.ts"
 
 export const bulkRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const bulkOf = (call: Call) => engine.bulk.in(call.environment, call.caller)
   const id = (call: Call): string => variable(call, "id")
   return [
-    reading(callSpecs.startBulk, "Bulk", ({ action, dryRun, fromStep, ids, reason, version }, call) =>
+    bodyRoute(callSpecs.startBulk, "Bulk", ({ action, dryRun, fromStep, ids, reason, version }, call) =>
       Effect.flatMap(
         checked((): BulkRuns => {
           checkBodyMembers(callSpecs.startBulk.body!, call.body, "Bulk")
@@ -37,7 +37,7 @@ export const bulkRoutes = (engine: EngineService): ReadonlyArray<Route> => {
           })
       )
     ),
-    reading(eraseSpecs.startErase, "Erase", ({ cancel, compact, dryRun, ...target }, call) =>
+    bodyRoute(eraseSpecs.startErase, "Erase", ({ cancel, compact, dryRun, ...target }, call) =>
       Effect.flatMap(
         checked((): EraseTarget => {
           checkBodyMembers(eraseSpecs.startErase.body!, call.body, "Erase")
@@ -60,11 +60,11 @@ export const bulkRoutes = (engine: EngineService): ReadonlyArray<Route> => {
         (target) => bulkOf(call).erase(target, present({ dryRun, cancel, compact }))
       )
     ),
-    answering(callSpecs.listBulk, (call) =>
+    answerRoute(callSpecs.listBulk, (call) =>
       Effect.map(bulkOf(call).listBulk(), (operations) => ({ operations }))
     ),
-    answering(callSpecs.getBulk, (call) => bulkOf(call).getBulk(id(call))),
-    answering(callSpecs.cancelBulk, (call) => bulkOf(call).cancelBulk(id(call)))
+    answerRoute(callSpecs.getBulk, (call) => bulkOf(call).getBulk(id(call))),
+    answerRoute(callSpecs.cancelBulk, (call) => bulkOf(call).cancelBulk(id(call)))
   ]
 }
 

@@ -17,9 +17,9 @@ type Options = Partial<Pick<Route, "reads" | "isPage">>
 
 /**
  * The route of a call whose function makes the whole `Reply`: status, headers and body. The other
- * functions here are made of this one.
+ * functions in this file use this one.
  */
-export const replying = (
+export const replyRoute = (
   spec: CallSpec,
   reply: (call: Call) => Effect.Effect<Reply, IronflowError>,
   { reads = "json", ...more }: Options = {}
@@ -44,31 +44,31 @@ export const replying = (
  * The route of a call whose function returns the result. The result is encoded by the codec of the spec, and
  * sent with its status; a call without a result replies without a body.
  */
-export const answering = <A>(
+export const answerRoute = <A>(
   spec: CallSpec<A>,
   ask: (call: Call) => Effect.Effect<A, IronflowError>,
   options?: Options
 ): Route => {
   const { answer } = spec
   const status = statusOf(spec)
-  if (answer === undefined) return replying(spec, (call) => Effect.as(ask(call), noContent), options)
+  if (answer === undefined) return replyRoute(spec, (call) => Effect.as(ask(call), noContent), options)
   const encode = encoder(answer)
-  return replying(spec, (call) => Effect.map(ask(call), (value) => json(encode(value), status)), options)
+  return replyRoute(spec, (call) => Effect.map(ask(call), (value) => json(encode(value), status)), options)
 }
 
 /**
- * Like {@link answering}, for a call with a body: the function gets the body, decoded by the codec of the
+ * Like {@link answerRoute}, for a call with a body: the function gets the body, decoded by the codec of the
  * spec. `what` names the body in errors.
  */
-export const reading = <A, B>(
+export const bodyRoute = <A, B>(
   spec: CallSpec<A, B>,
   what: string,
   ask: (body: B, call: Call) => Effect.Effect<A, IronflowError>
-): Route => answering(spec, withBody(spec, what, ask))
+): Route => answerRoute(spec, withBody(spec, what, ask))
 
 /**
- * Makes the function for {@link answering} of one that takes the decoded body. Fails with `ValidationError`
- * when the body is invalid, or has a member that resembles a known one.
+ * Makes the function of a route from `then`, which takes the decoded body of the call. The function fails with
+ * `ValidationError` when the body is invalid, or has an unknown member that resembles a known one.
  */
 export const withBody = <A, B>(
   spec: CallSpec<unknown, B>,
@@ -88,26 +88,26 @@ export const withBody = <A, B>(
 }
 
 /**
- * The route of a list that the function reads page by page: a request gets one page, or all of them. The
+ * The route of a list that the function reads page by page: a request gets one page, or all items. The
  * function must leave out items that the caller may not see.
  */
-export const paging = <A>(
+export const pageRoute = <A>(
   spec: CallSpec<A>,
   read: (call: Call, page: PageQuery) => Effect.Effect<Page<ItemOf<A>>, IronflowError>,
   options: (call: Call) => Paging = () => ({})
 ): Route => {
   const reply = pagedReply(spec)
-  return replying(spec, (call) => reply(call.query, (page) => read(call, page), options(call)))
+  return replyRoute(spec, (call) => reply(call.query, (page) => read(call, page), options(call)))
 }
 
 /**
  * The route of a list that the function returns as a whole, from memory. A request gets one page or all
  * items. The function must leave out items that the caller may not see.
  */
-export const listing = <A>(
+export const listRoute = <A>(
   spec: CallSpec<A>,
   ask: (call: Call) => Effect.Effect<ReadonlyArray<ItemOf<A> & { readonly id: string }>, IronflowError>
 ): Route => {
   const reply = listReply(spec)
-  return replying(spec, (call) => Effect.flatMap(ask(call), (items) => reply(call.query, items)))
+  return replyRoute(spec, (call) => Effect.flatMap(ask(call), (items) => reply(call.query, items)))
 }

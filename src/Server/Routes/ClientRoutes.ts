@@ -1,4 +1,4 @@
-/** Calls of clients over HTTP: those of `IronflowService` and `PubSubService`, and the REST routes for them. */
+/** All calls of clients over HTTP. The calls about functions, workers and the server itself are made in this file. */
 import * as Effect from "effect/Effect"
 import { FunctionNotFoundError, type IronflowError, UnauthorizedError } from "../../Errors.ts"
 import { type FunctionInfo, callSpecs as functionSpecs } from "../../Protocol/Functions.ts"
@@ -29,7 +29,7 @@ import { streamRoutes } from "./StreamRoutes.ts"
 import { eventRoutes } from "./EventRoutes.ts"
 import { topicRoutes } from "./TopicRoutes.ts"
 import { runRoutes } from "./RunRoutes.ts"
-import { answering, listing, reading, replying } from "./CallRoute.ts"
+import { answerRoute, listRoute, bodyRoute, replyRoute } from "./CallRoute.ts"
 
 export interface ServerState {
   /** When the server was started, in epoch milliseconds. */
@@ -38,7 +38,10 @@ export interface ServerState {
   readonly closing: Effect.Effect<void>
   /** Whether the server is about to stop. */
   readonly isDraining: () => boolean
-  /** Makes what ends a waiting call: after this many milliseconds, or when the server is about to stop. */
+  /**
+   * Makes a function that calls its listener after this many milliseconds, or when the server is about to stop: waiting
+   * calls then end.
+   */
   readonly giveUpAfter: (ms: number) => GiveUp
 }
 
@@ -63,7 +66,7 @@ export const clientRoutes = (
     ...runRoutes(engine, giveUpAfter),
     ...bulkRoutes(engine),
 
-    reading(functionSpecs.registerFunction, "RegisterFunction", (request, call) =>
+    bodyRoute(functionSpecs.registerFunction, "RegisterFunction", (request, call) =>
       Effect.gen(function* () {
         const registration = yield* checked(() => {
           const registration = fromLegacyRegistration(request)
@@ -76,8 +79,8 @@ export const clientRoutes = (
         return { function: fn, ...(created ? { created } : {}) }
       })
     ),
-    reading(functionSpecs.getFunction, "GetFunction", ({ id }, call) => findFunction(id, call)),
-    replying(functionSpecs.listFunctions, (call) =>
+    bodyRoute(functionSpecs.getFunction, "GetFunction", ({ id }, call) => findFunction(id, call)),
+    replyRoute(functionSpecs.listFunctions, (call) =>
       Effect.flatMap(functionsFor(call), (functions) => {
         const { length } = functions
         if (length === 0) return Effect.succeed(json({}))
@@ -89,12 +92,12 @@ export const clientRoutes = (
         )
       })
     ),
-    listing(functionSpecs.restFunctions, functionsFor),
-    answering(functionSpecs.deleteFunction, (call) =>
+    listRoute(functionSpecs.restFunctions, functionsFor),
+    answerRoute(functionSpecs.deleteFunction, (call) =>
       Effect.as(engine.client(call.environment).deleteFunction(variable(call, "id")), {})
     ),
     ...functionRoutes(engine),
-    listing(workerSpecs.restWorkers, (call) =>
+    listRoute(workerSpecs.restWorkers, (call) =>
       Effect.map(engine.client(call.environment).listWorkers(), (workers) =>
         workers
           .filter(({ id }) => call.shows(id))
@@ -106,7 +109,7 @@ export const clientRoutes = (
           }))
       )
     ),
-    answering(serverSpecs.info, (call) =>
+    answerRoute(serverSpecs.info, (call) =>
       Effect.sync(() => {
         const { activeJobs, workers } = engine.metrics()
         return {
@@ -118,12 +121,12 @@ export const clientRoutes = (
         }
       })
     ),
-    answering(serverSpecs.minutes, () =>
+    answerRoute(serverSpecs.minutes, () =>
       Effect.map(engine.measured.minutes, (minutes) => ({
         minutes: minutes.map((minute) => ({ ...minute, at: new Date(minute.at).toISOString() }))
       }))
     ),
-    answering(serverSpecs.doctor, (call) =>
+    answerRoute(serverSpecs.doctor, (call) =>
       boundTo(call) === undefined
         ? Effect.map(engine.doctor, (checks) => ({ checks }))
         : Effect.fail(
@@ -132,10 +135,10 @@ export const clientRoutes = (
             )
           )
     ),
-    answering(serverSpecs.getCapabilities, () => Effect.succeed(capabilities)),
-    answering(serverSpecs.restCapabilities, () => Effect.succeed(capabilities)),
-    answering(serverSpecs.health, () => healthOf(engine)),
-    replying(serverSpecs.restHealth, () =>
+    answerRoute(serverSpecs.getCapabilities, () => Effect.succeed(capabilities)),
+    answerRoute(serverSpecs.restCapabilities, () => Effect.succeed(capabilities)),
+    answerRoute(serverSpecs.health, () => healthOf(engine)),
+    replyRoute(serverSpecs.restHealth, () =>
       Effect.map(healthOf(engine), (health) =>
         json(
           encodeHealth({ ...health, version: SDK_VERSION }),
@@ -144,7 +147,7 @@ export const clientRoutes = (
         )
       )
     ),
-    replying(serverSpecs.ready, () =>
+    replyRoute(serverSpecs.ready, () =>
       Effect.map(readinessOf(engine, isDraining()), (readiness) =>
         json(encodeHealth({ ...readiness, version: SDK_VERSION }), readiness.status === "ready" ? 200 : 503)
       )

@@ -9,7 +9,7 @@ import type { CallSpec } from "../../Protocol/CallSpec.ts"
 import { visibleItems } from "../Http/PagedReply.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
-import { answering, paging } from "./CallRoute.ts"
+import { answerRoute, pageRoute } from "./CallRoute.ts"
 
 export const configRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const configOf = (call: Call) => engine.config.in(call.environment)
@@ -22,10 +22,10 @@ export const configRoutes = (engine: EngineService): ReadonlyArray<Route> => {
       data: object
     ) => Effect.Effect<ConfigSetResult, IronflowError>
   ): Route =>
-    answering(spec, (call) =>
+    answerRoute(spec, (call) =>
       Effect.flatMap(
-        // the service checks the data again; this check says which configuration is meant, and makes it an
-        // object for the compiler
+        // the service checks the data again; this check names the configuration in its message, and tells the compiler
+        // that the body is an object
         checked(() => {
           if (isObject(call.body)) return call.body
           throw new ValidationError(
@@ -37,14 +37,14 @@ export const configRoutes = (engine: EngineService): ReadonlyArray<Route> => {
     )
 
   return [
-    paging(
+    pageRoute(
       callSpecs.listConfigs,
       (call, page) => visibleItems(call, configOf(call).listPage(page)),
-      () => ({ what: "configurations", most: CONFIGS_PAGE })
+      () => ({ what: "configurations", maxItems: CONFIGS_PAGE })
     ),
-    answering(callSpecs.getConfig, (call) => configOf(call).get(nameOf(call))),
+    answerRoute(callSpecs.getConfig, (call) => configOf(call).get(nameOf(call))),
     writing(callSpecs.setConfig, (config, name, data) => config.set(name, data)),
     writing(callSpecs.patchConfig, (config, name, data) => config.patch(name, data)),
-    answering(callSpecs.deleteConfig, (call) => configOf(call).delete(nameOf(call)))
+    answerRoute(callSpecs.deleteConfig, (call) => configOf(call).delete(nameOf(call)))
   ]
 }

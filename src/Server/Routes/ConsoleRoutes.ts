@@ -1,6 +1,7 @@
 /**
  * Serves the console to browsers: its page, its files, and the sessions for API keys. The page and files are
- * public, as they are in the package. The data that they show comes from calls, each with the caller's key.
+ * public, since everybody can find them in the package. The data that they show comes from calls, each of which needs
+ * the caller's key.
  */
 import type { IncomingMessage } from "node:http"
 import type { TLSSocket } from "node:tls"
@@ -16,11 +17,11 @@ import type { ConsoleFile, ConsoleFiles } from "../Http/ConsoleFiles.ts"
 import { BrowserSessions, SESSION_MS } from "../Http/BrowserSession.ts"
 import { bearer } from "../Http/AccessCheck.ts"
 import { type Call, json, noContent, type Reply, type Route, variable } from "../Http/Route.ts"
-import { replying } from "./CallRoute.ts"
+import { replyRoute } from "./CallRoute.ts"
 
 export interface ConsoleOptions {
   readonly access: AccessService
-  /** The path of the engine behind a proxy, such as `/ironflow`; empty without one. */
+  /** The path of the engine behind a proxy, such as `/ironflow`; empty without a proxy. */
   readonly base: string
   readonly read: () => Promise<ConsoleFiles | undefined>
 }
@@ -30,12 +31,12 @@ export const consolePath = (base: string): string => base + CONSOLE_PATH
 
 export const consoleRoutes = ({ access, base, read }: ConsoleOptions): ReadonlyArray<Route> => {
   const cookies = new BrowserSessions(access)
-  let reading: Promise<ConsoleFiles | undefined> | undefined
-  // without files it reads again at the next request: the build may be running
+  let pendingFiles: Promise<ConsoleFiles | undefined> | undefined
+  // when there are no files, the next request reads again: a build may be running
   const files = Effect.promise(async () => {
-    reading ??= read()
-    const found = await reading
-    if (found === undefined) reading = undefined
+    pendingFiles ??= read()
+    const found = await pendingFiles
+    if (found === undefined) pendingFiles = undefined
     return found
   })
   const toConsole = (call: Call): Effect.Effect<Reply, UnsupportedError> =>
@@ -48,13 +49,13 @@ export const consoleRoutes = ({ access, base, read }: ConsoleOptions): ReadonlyA
     cookies.names(request.headers.cookie).map((name) => `${name}=; ${attributesOf(request, base)}; Max-Age=0`)
 
   return [
-    replying(pages.root, toConsole, { isPage: true }),
-    replying(
+    replyRoute(pages.root, toConsole, { isPage: true }),
+    replyRoute(
       pages.consoleRoot,
       () => Effect.succeed({ status: 302, headers: { location: consolePath(base) } }),
       { isPage: true }
     ),
-    replying(
+    replyRoute(
       pages.console,
       (call) =>
         Effect.flatMap(files, (found) => {
@@ -62,14 +63,14 @@ export const consoleRoutes = ({ access, base, read }: ConsoleOptions): ReadonlyA
           const name = variable(call, "path")
           const file = found.files.get(name)
           if (file !== undefined) return Effect.succeed(fileReply(file, call.request, FOREVER))
-          // any other path is one of the page, which finds out itself what to show
+          // any other path belongs to the page, whose script finds out what to show
           return /\.(js|css|map|svg|txt)$/.test(name)
             ? Effect.fail(nothingAt(call.request.url))
             : Effect.succeed(fileReply(found.page, call.request, "no-cache"))
         }),
       { isPage: true }
     ),
-    replying(
+    replyRoute(
       sessions.getSession,
       ({ caller, request }) =>
         Effect.succeed(
@@ -83,7 +84,7 @@ export const consoleRoutes = ({ access, base, read }: ConsoleOptions): ReadonlyA
         ),
       { isPage: true }
     ),
-    replying(sessions.startSession, ({ caller, request }) =>
+    replyRoute(sessions.startSession, ({ caller, request }) =>
       checked(() => {
         const key = bearer(request.headers.authorization)
         if (caller?.key === undefined) return sessionReply(access, caller, undefined)
@@ -95,14 +96,14 @@ export const consoleRoutes = ({ access, base, read }: ConsoleOptions): ReadonlyA
         const seconds = Math.max(0, Math.floor((endsAt - now) / 1000))
         const reply = sessionReply(access, caller, endsAt)
         const cookie = `${name}=${value}; ${attributesOf(request, base)}; Max-Age=${seconds}`
-        // older sessions are deleted: the browser would send them first, and the first one counts
+        // older sessions are deleted: the browser would send their cookies first, and the first cookie counts
         return {
           ...reply,
           cookies: [cookie, ...deletingCookies(request).filter((one) => !one.startsWith(`${name}=`))]
         }
       })
     ),
-    replying(sessions.endSession, ({ request }) =>
+    replyRoute(sessions.endSession, ({ request }) =>
       Effect.succeed({ ...noContent, cookies: deletingCookies(request) })
     )
   ]
@@ -136,7 +137,7 @@ const sessionReply = (
 /** For files whose name depends on their content: browsers may keep them. */
 const FOREVER = "public, max-age=31536000, immutable"
 
-const guards: { readonly [name: string]: string } = {
+const securityHeaders: { readonly [name: string]: string } = {
   "content-security-policy":
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
     "base-uri 'self'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
@@ -147,16 +148,16 @@ const guards: { readonly [name: string]: string } = {
 }
 
 const fileReply = (file: ConsoleFile, { headers }: IncomingMessage, cache: string): Reply => {
-  const about = { ...guards, "cache-control": cache, etag: file.etag, vary: "Accept-Encoding" }
-  if (isKnown(headers["if-none-match"], file.etag)) return { status: 304, headers: about }
+  const fileHeaders = { ...securityHeaders, "cache-control": cache, etag: file.etag, vary: "Accept-Encoding" }
+  if (isKnown(headers["if-none-match"], file.etag)) return { status: 304, headers: fileHeaders }
   return /\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))/.test(String(headers["accept-encoding"] ?? ""))
     ? {
         status: 200,
         bytes: file.gzipped,
         type: file.type,
-        headers: { ...about, "content-encoding": "gzip" }
+        headers: { ...fileHeaders, "content-encoding": "gzip" }
       }
-    : { status: 200, bytes: file.bytes, type: file.type, headers: about }
+    : { status: 200, bytes: file.bytes, type: file.type, headers: fileHeaders }
 }
 
 const isKnown = (known: string | undefined, etag: string): boolean =>
@@ -170,7 +171,7 @@ const notBuilt: Reply = {
     "<!doctype html><html lang=en><title>Ironflow</title><h1>The console is not built</h1>" +
     "<p>This engine runs from a checkout, or was bundled without the folder <code>console</code> of the package. " +
     "In a checkout <code>npm run console</code> builds it: then load this page again. Everything else works.</p>",
-  headers: { ...guards, "cache-control": "no-store" }
+  headers: { ...securityHeaders, "cache-control": "no-store" }
 }
 
 const isBrowser = ({ headers }: IncomingMessage): boolean => headers.accept?.includes("text/html") === true

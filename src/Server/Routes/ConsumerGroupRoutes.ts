@@ -19,7 +19,7 @@ import { type EngineConsumerGroups, GROUPS_PAGE } from "../../Engine/PubSub/Cons
 import type { EngineService } from "../../Engine/Engine.ts"
 import { type Call, readNumber, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
-import { answering, reading } from "./CallRoute.ts"
+import { answerRoute, bodyRoute } from "./CallRoute.ts"
 
 export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const groupsOf = (call: Call): EngineConsumerGroups => engine.consumerGroups.in(call.environment)
@@ -78,7 +78,7 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
 
   /**
    * Fails when the caller may not subscribe to the pattern: through a group, the caller could count or read
-   * its events.
+   * the events of the pattern.
    */
   const checkSubscribing = (call: Call, pattern: string) =>
     checked(() => {
@@ -91,32 +91,34 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
     Effect.andThen(checkSubscribing(call, config.pattern), groupsOf(call).create(config))
 
   return [
-    answering(callSpecs.restListConsumerGroups, (call) =>
+    answerRoute(callSpecs.restListConsumerGroups, (call) =>
       Effect.flatMap(
         checked(() => listOf(readList(Object.fromEntries(call.query)))),
         (query) => page(call, query)
       )
     ),
-    reading(callSpecs.restCreateConsumerGroup, "Consumer group", (config, call) =>
+    bodyRoute(callSpecs.restCreateConsumerGroup, "Consumer group", (config, call) =>
       // the engine checks the values of `config`
       create(call, config as ConsumerGroupConfig)
     ),
-    answering(
+    answerRoute(
       callSpecs.restGetConsumerGroup,
       controlling((groups, name, choice) => groups.get(name, choice))
     ),
-    reading(callSpecs.restUpdateConsumerGroup, "Consumer group", (change, call) =>
+    bodyRoute(callSpecs.restUpdateConsumerGroup, "Consumer group", (change, call) =>
       // the engine checks the values of `change`
       controlling((groups, name, choice) => groups.update(name, change as ConsumerGroupUpdate, choice))(call)
     ),
-    reading(callSpecs.restPauseConsumerGroup, "Pause", (pause, call) =>
-      controlling((groups, name, choice) => groups.pause(name, { ...choice, ...filled(pause) }))(call)
+    bodyRoute(callSpecs.restPauseConsumerGroup, "Pause", (pause, call) =>
+      controlling((groups, name, choice) => groups.pause(name, { ...choice, ...withoutEmptyTexts(pause) }))(
+        call
+      )
     ),
-    answering(
+    answerRoute(
       callSpecs.restResumeConsumerGroup,
       controlling((groups, name, choice) => groups.resume(name, choice))
     ),
-    answering(callSpecs.groupDeadLetters, (call) =>
+    answerRoute(callSpecs.groupDeadLetters, (call) =>
       Effect.gen(function* () {
         const page = yield* checked(() => ({
           after: readNumber(call, "after", 0),
@@ -130,7 +132,7 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
         return { deadLetters: yield* groups.deadLetters(name, { ...choice, ...page }) }
       })
     ),
-    reading(callSpecs.retryGroupDeadLetters, "Retry", ({ position }, call) => {
+    bodyRoute(callSpecs.retryGroupDeadLetters, "Retry", ({ position }, call) => {
       const name = variable(call, "name")
       const choice = choiceIn(call.query)
       return Effect.map(
@@ -142,34 +144,36 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
         (retrying) => ({ retrying })
       )
     }),
-    answering(callSpecs.restDeleteConsumerGroup, (call) =>
+    answerRoute(callSpecs.restDeleteConsumerGroup, (call) =>
       Effect.as(groupsOf(call).delete(variable(call, "name"), choiceIn(call.query)), undefined)
     ),
 
-    reading(
+    bodyRoute(
       callSpecs.createConsumerGroup,
       "Consumer group",
       ({ name, namespace, pattern, ...settings }, call) =>
-        create(call, { name, pattern, ...filled({ namespace }), ...given(settings) })
+        create(call, { name, pattern, ...withoutEmptyTexts({ namespace }), ...withoutZeros(settings) })
     ),
-    reading(callSpecs.getConsumerGroup, "Consumer group", ({ name, ...choice }, call) =>
-      authorized(call, name, filled(choice), () => groupsOf(call).get(name, filled(choice)))
+    bodyRoute(callSpecs.getConsumerGroup, "Consumer group", ({ name, ...choice }, call) =>
+      authorized(call, name, withoutEmptyTexts(choice), () =>
+        groupsOf(call).get(name, withoutEmptyTexts(choice))
+      )
     ),
-    reading(callSpecs.listConsumerGroups, "Consumer groups", (query, call) =>
+    bodyRoute(callSpecs.listConsumerGroups, "Consumer groups", (query, call) =>
       Effect.flatMap(
         checked(() => listOf(query)),
         (query) => page(call, query)
       )
     ),
-    reading(callSpecs.updateConsumerGroup, "UpdateConsumerGroup", (update, call) =>
+    bodyRoute(callSpecs.updateConsumerGroup, "UpdateConsumerGroup", (update, call) =>
       Effect.flatMap(
         checked(() => changeIn(update)),
         ({ change, choice, name }) =>
           authorized(call, name, choice, () => groupsOf(call).change(name, change, choice))
       )
     ),
-    reading(callSpecs.deleteConsumerGroup, "Consumer group", ({ name, ...choice }, call) =>
-      Effect.as(groupsOf(call).delete(name, filled(choice)), {})
+    bodyRoute(callSpecs.deleteConsumerGroup, "Consumer group", ({ name, ...choice }, call) =>
+      Effect.as(groupsOf(call).delete(name, withoutEmptyTexts(choice)), {})
     )
   ]
 }
@@ -184,14 +188,14 @@ const mayCount = ({ caller, environment }: Call, pattern: string): boolean => {
 }
 
 /** Leaves out empty strings, which some clients send for no value. */
-const filled = <A extends { readonly [name: string]: string | undefined }>(
+const withoutEmptyTexts = <A extends { readonly [name: string]: string | undefined }>(
   texts: A
 ): { [K in keyof A]?: string } =>
   // the filter keeps only members of `texts` that have a string
   Object.fromEntries(Object.entries(texts).filter(([, text]) => text !== undefined && text !== "")) as never
 
 const choiceIn = (query: URLSearchParams) =>
-  filled({
+  withoutEmptyTexts({
     namespace: query.get("namespace") ?? undefined,
     pattern: query.get("pattern") ?? undefined
   })
@@ -199,25 +203,26 @@ const choiceIn = (query: URLSearchParams) =>
 const readList = decoder(ListGroups, "Consumer groups")
 
 const listOf = ({ limit, status, ...query }: ReturnType<typeof readList>) => {
-  if (limit !== undefined && limit < 0) throw new ValidationError("The limit must not be negative")
+  if (limit !== undefined && limit < 0)
+    throw new ValidationError(`The limit must be an integer, at least 0, got ${limit}`)
   return {
-    ...filled(query),
+    ...withoutEmptyTexts(query),
     limit: limit || GROUPS_PAGE,
     ...(status === undefined ? {} : { status })
   }
 }
 
 /**
- * Leaves out values that mean none in `PubSubService`: zero and the empty string, except where they have a
- * meaning of their own.
+ * Leaves out an empty `filter` and a `maxInflight` of 0, by which clients of `PubSubService` mean no value. Zero is a
+ * value of its own for the other settings.
  */
-const given = ({ filter, maxInflight, ...settings }: Settings): Settings => ({
+const withoutZeros = ({ filter, maxInflight, ...settings }: Settings): Settings => ({
   ...settings,
   ...(filter ? { filter } : {}),
   ...(maxInflight ? { maxInflight } : {})
 })
 
-/** By the name in a field mask, in either spelling: the name of the setting. */
+/** The name of each setting by its name in a field mask, which may have either spelling (`max_inflight`, `maxInflight`). */
 const maskable: ReadonlyMap<string, string> = new Map([
   ["status", "status"],
   ...Object.entries(membersOf(ConnectSettings)).flatMap(([name, { wireName = name }]) =>
@@ -227,19 +232,21 @@ const maskable: ReadonlyMap<string, string> = new Map([
 
 const changeIn = ({ by, group, reason, updateMask }: ConnectUpdate) => {
   const { name, namespace, pattern, status, ...settings } = group
-  const said: { readonly [name: string]: unknown } = {
-    ...given(settings),
+  const newSettings: { readonly [name: string]: unknown } = {
+    ...withoutZeros(settings),
     ...(status === undefined ? {} : { status })
   }
-  const asked = pathsOf(updateMask)?.map((path) => {
+  const maskedNames = pathsOf(updateMask)?.map((path) => {
     const name = maskable.get(path)
     if (name !== undefined) return name
     throw new ValidationError(
       `UpdateConsumerGroup: \`updateMask\` names ${JSON.stringify(path.slice(0, 64))}, which cannot be changed`
     )
   })
-  const names = asked ?? Object.keys(said)
-  const changed = names.filter((name) => name !== "status").map((name) => [name, said[name] ?? null] as const)
+  const names = maskedNames ?? Object.keys(newSettings)
+  const changed = names
+    .filter((name) => name !== "status")
+    .map((name) => [name, newSettings[name] ?? null] as const)
   if (status === "deleted") {
     throw new ValidationError("UpdateConsumerGroup: call DeleteConsumerGroup to delete a consumer group")
   }
@@ -250,13 +257,13 @@ const changeIn = ({ by, group, reason, updateMask }: ConnectUpdate) => {
       ...(changed.length === 0 ? {} : { settings: Object.fromEntries(changed) as ConsumerGroupUpdate }),
       ...(names.includes("status") && status !== undefined ? { status } : {})
     },
-    choice: filled({ namespace, pattern, by, reason })
+    choice: withoutEmptyTexts({ namespace, pattern, by, reason })
   }
 }
 
 /**
- * The paths of a field mask; `undefined` without one. In JSON a mask is a comma-separated string; some
- * clients send its message.
+ * The paths of a field mask; `undefined` without a mask. In JSON a mask is a comma-separated string; some
+ * clients send an object with a list `paths` instead.
  */
 const pathsOf = (mask: unknown): ReadonlyArray<string> | undefined => {
   const paths = isObject(mask) && Array.isArray(mask.paths) ? mask.paths.join() : mask

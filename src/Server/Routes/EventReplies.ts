@@ -1,4 +1,4 @@
-/** The events of an environment, in pages. */
+/** Replies to calls that read events: a page of events, one event, and what became of an event. */
 import * as Effect from "effect/Effect"
 import { checked } from "../../CheckAsEffect.ts"
 import { mayKnowEvent } from "../../Engine/Access/RunAccess.ts"
@@ -28,7 +28,7 @@ export const listEvents = (engine: EngineService, call: Call): Effect.Effect<Rep
     const query = yield* checked(() => readQuery(call.query))
     const { events, next } = yield* engine.log.list(
       { environment: call.environment, order: "newest", ...query },
-      showing(call)
+      mayShow(call)
     )
     return reply(events, next)
   })
@@ -44,7 +44,7 @@ export const findEvents = (
       checkMembers(call.body)
       return queryOf(call.environment, options)
     })
-    const found = yield* engine.log.list(query, showing(call))
+    const found = yield* engine.log.list(query, mayShow(call))
     const { nextCursor } = cursorOf(options, found)
     const { lookedTo } = found
     return reply(
@@ -66,7 +66,7 @@ export const findEvent = (
     checked(() => checkName("event id", eventId)),
     (id) =>
       Effect.flatMap(engine.log.get(call.environment, id), (event) =>
-        event === undefined || !showing(call)(event)
+        event === undefined || !mayShow(call)(event)
           ? Effect.fail(new EventNotFoundError(id))
           : Effect.succeed({ status: 200, text: encode(event) })
       )
@@ -85,7 +85,7 @@ export const explainEvent = (
     const { caller, environment } = call
     const id = yield* checked(() => checkName("event id", eventId))
     const event = yield* engine.log.get(environment, id)
-    if (event === undefined || !showing(call)(event)) return yield* new EventNotFoundError(id)
+    if (event === undefined || !mayShow(call)(event)) return yield* new EventNotFoundError(id)
     const explanation = yield* engine.client(environment).explainEvent(id)
     const functions = explanation.functions.flatMap(({ runs, ...verdict }) => {
       if (caller?.isNotDenied("function:read", `function:${verdict.functionId}`, environment) === false)
@@ -116,8 +116,8 @@ const checkMembers = (body: unknown): void => {
 
 const timeOf = ({ timestamp }: { readonly timestamp: number }): string => new Date(timestamp).toISOString()
 
-/** Makes the check whether the caller may see an event. */
-const showing =
+/** Makes a function that checks whether the caller may see an event. */
+const mayShow =
   ({ caller, environment, shows }: Call) =>
   ({ entity, name }: FoundEvent): boolean =>
     shows(`events:${name}`) && mayKnowEvent(caller, environment, { name, ...(entity && { entity }) })

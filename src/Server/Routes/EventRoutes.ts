@@ -6,8 +6,8 @@ import type { EngineService } from "../../Engine/Engine.ts"
 import { type EmitBody, type EmitFields, callSpecs } from "../../Protocol/Events.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
 import { explainEvent, findEvent, findEvents, listEvents } from "./EventReplies.ts"
-import { answering, reading, replying, withBody } from "./CallRoute.ts"
-import { readable } from "./RunRoutes.ts"
+import { answerRoute, bodyRoute, replyRoute, withBody } from "./CallRoute.ts"
+import { readableRun } from "./RunRoutes.ts"
 import { checked } from "../../CheckAsEffect.ts"
 import { type IronflowError, TimeoutError, UnavailableError, ValidationError } from "../../Errors.ts"
 import type { ReceivedEmitOptions } from "../../Engine/Events/Events.ts"
@@ -24,22 +24,22 @@ export const eventRoutes = (engine: EngineService, closing: Effect.Effect<void>)
     apiOf(call).emit(request.event, request.data, emitOptions(request))
 
   return [
-    reading(callSpecs.trigger, "Trigger", emit),
-    reading(callSpecs.emit, "Emit", emit),
-    reading(callSpecs.publishEmit, "Emit", emit),
-    reading(callSpecs.restEmit, "Event", (request, call) =>
+    bodyRoute(callSpecs.trigger, "Trigger", emit),
+    bodyRoute(callSpecs.emit, "Emit", emit),
+    bodyRoute(callSpecs.publishEmit, "Emit", emit),
+    bodyRoute(callSpecs.restEmit, "Event", (request, call) =>
       Effect.map(
         apiOf(call).emit(request.name, request.data, emitOptions(request)),
         ({ eventId, runIds }) => ({ eventId, id: eventId, runIds })
       )
     ),
-    reading(callSpecs.triggerSync, "TriggerSync", (request, call) =>
+    bodyRoute(callSpecs.triggerSync, "TriggerSync", (request, call) =>
       Effect.andThen(
         checked(() => call.caller?.checkNotDenied("emit:event", `event:${request.event}`, call.environment)),
         triggerSync(apiOf(call), request, call, closing)
       )
     ),
-    reading(callSpecs.triggerBatch, "TriggerBatch", ({ events = [] }, call) =>
+    bodyRoute(callSpecs.triggerBatch, "TriggerBatch", ({ events = [] }, call) =>
       Effect.flatMap(
         checked(() => checkBatch(events)),
         () =>
@@ -59,16 +59,16 @@ export const eventRoutes = (engine: EngineService, closing: Effect.Effect<void>)
               )
       )
     ),
-    replying(
+    replyRoute(
       callSpecs.listEvents,
       withBody(callSpecs.listEvents, "ListEvents", (options, call) => findEvents(engine, options, call))
     ),
-    replying(
+    replyRoute(
       callSpecs.getEvent,
       withBody(callSpecs.getEvent, "GetEvent", ({ id }, call) => findEvent(engine, id, call))
     ),
-    answering(callSpecs.explainEvent, (call) => explainEvent(engine, variable(call, "id"), call)),
-    replying(callSpecs.restEvents, (call) => listEvents(engine, call))
+    answerRoute(callSpecs.explainEvent, (call) => explainEvent(engine, variable(call, "id"), call)),
+    replyRoute(callSpecs.restEvents, (call) => listEvents(engine, call))
   ]
 }
 
@@ -91,13 +91,13 @@ const emitOptions = ({
 const checkBatch = (events: ReadonlyArray<EmitBody>): void => {
   if (events.length > BATCH_EVENTS) {
     throw new ValidationError(
-      `TriggerBatch takes at most ${BATCH_EVENTS} events, got ${events.length}: send several batches`
+      `A batch takes at most ${BATCH_EVENTS} events, got ${events.length}: send several batches`
     )
   }
   for (const { event } of events) checkEventName(event)
 }
 
-/** Emits an event, and waits for the runs that it starts. Fails when one has not ended in time, which changes nothing for the runs. */
+/** Emits an event, and waits for the runs that it starts. Fails when a run has not ended in time; the runs go on nevertheless. */
 const triggerSync = (
   api: Api,
   request: EmitBody & { readonly timeoutMs?: number },
@@ -122,7 +122,7 @@ const triggerSync = (
           Effect.fail(
             new TimeoutError(
               `Event ${eventId} is stored, but not all of its runs (${runIds.join(", ")}) have ended within ${showMs(timeoutMs)}. ` +
-                "Only the wait has ended; GetRun shows the runs",
+                "Only the wait has ended: `getRun` shows what has become of each run",
               timeoutMs,
               { details: { eventId, runIds } }
             )
@@ -130,7 +130,7 @@ const triggerSync = (
       })
     )
     const results = runs
-      .map((run) => readable(call, run))
+      .map((run) => readableRun(call, run))
       .map((run) => ({
         runId: run.id,
         functionId: run.functionId,
@@ -146,6 +146,6 @@ const triggerSync = (
 const goingAway = (eventId: string, runIds: ReadonlyArray<string>): IronflowError =>
   new UnavailableError(
     `Event ${eventId} is stored, but the engine is about to stop, so the wait for its runs (${runIds.join(", ")}) has ended. ` +
-      "GetRun shows the runs when the engine is back",
+      "When the engine is back, `getRun` shows what has become of each run",
     { code: "CLOSING", details: { eventId, runIds } }
   )

@@ -1,43 +1,44 @@
-/** Calls of clients about registered functions over HTTP: to pause and run them, and for their versions. */
+/** Calls of clients over HTTP that pause, resume and run registered functions, and that list their versions. */
 import * as Effect from "effect/Effect"
 import type { EngineService } from "../../Engine/Engine.ts"
 import { FunctionNotFoundError } from "../../Errors.ts"
 import { type FunctionInfo, callSpecs } from "../../Protocol/Functions.ts"
 import { encodeRun } from "../../Protocol/Runs.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
-import { answering, reading } from "./CallRoute.ts"
-import { readable } from "./RunRoutes.ts"
+import { answerRoute, bodyRoute } from "./CallRoute.ts"
+import { readableRun } from "./RunRoutes.ts"
 
 export const functionRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const operations = (call: Call) => engine.operations.in(call.environment, call.caller)
   const id = (call: Call): string => variable(call, "id")
-  const filled = (text: string | undefined): string | undefined => text || undefined
+  const nonEmpty = (text: string | undefined): string | undefined => text || undefined
   return [
-    reading(callSpecs.pauseFunction, "PauseFunction", ({ by, reason }, call) =>
+    bodyRoute(callSpecs.pauseFunction, "PauseFunction", ({ by, reason }, call) =>
       Effect.map(
         operations(call).pauseFunction(id(call), {
-          ...(filled(by) === undefined ? {} : { by: by! }),
-          ...(filled(reason) === undefined ? {} : { reason: reason! })
+          ...(nonEmpty(by) === undefined ? {} : { by: by! }),
+          ...(nonEmpty(reason) === undefined ? {} : { reason: reason! })
         }),
         (fn) => readableFunction(call, fn)
       )
     ),
-    answering(callSpecs.resumeFunction, (call) =>
+    answerRoute(callSpecs.resumeFunction, (call) =>
       Effect.map(operations(call).resumeFunction(id(call)), (fn) => readableFunction(call, fn))
     ),
-    reading(callSpecs.runFunction, "RunFunction", ({ data, idempotencyKey }, call) =>
+    bodyRoute(callSpecs.runFunction, "RunFunction", ({ data, idempotencyKey }, call) =>
       Effect.map(
         operations(call).runFunction(id(call), data, idempotencyKey === undefined ? {} : { idempotencyKey }),
-        (run) => encodeRun(readable(call, run))
+        (run) => encodeRun(readableRun(call, run))
       )
     ),
-    answering(callSpecs.functionHistory, (call) =>
+    answerRoute(callSpecs.functionHistory, (call) =>
       Effect.map(engine.client(call.environment).functionHistory(id(call)), (versions) => ({ versions }))
     ),
-    answering(callSpecs.liveVersions, (call) => {
-      const wanted = call.query.get("function_id") || undefined
-      if (wanted !== undefined && !call.shows(wanted)) return Effect.fail(new FunctionNotFoundError(wanted))
-      return Effect.map(engine.client(call.environment).liveVersions(wanted), (versions) => ({
+    answerRoute(callSpecs.liveVersions, (call) => {
+      const functionId = call.query.get("function_id") || undefined
+      if (functionId !== undefined && !call.shows(functionId))
+        return Effect.fail(new FunctionNotFoundError(functionId))
+      return Effect.map(engine.client(call.environment).liveVersions(functionId), (versions) => ({
         versions: versions
           .filter(({ functionId }) => call.shows(functionId))
           .map((version) => ({
@@ -53,8 +54,8 @@ export const functionRoutes = (engine: EngineService): ReadonlyArray<Route> => {
 }
 
 /**
- * What a caller who may pause a function sees of it. Its configuration is left out if the caller may not read
- * that.
+ * What a caller who may pause a function sees of it. The triggers and `searchBy` are left out if the caller may not
+ * read the function.
  */
 const readableFunction = ({ caller, environment }: Call, fn: FunctionInfo): FunctionInfo => {
   if (caller?.may("function:read", `function:${fn.id}`, environment) !== false) return fn

@@ -21,7 +21,7 @@ import { readPageQuery, visibleItems } from "../Http/PagedReply.ts"
 import type { KvEntryRow, KvWriteRow } from "../../Engine/Kv/KvRecords.ts"
 import { type Call, json, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
-import { answering, paging, reading, replying } from "./CallRoute.ts"
+import { answerRoute, pageRoute, bodyRoute, replyRoute } from "./CallRoute.ts"
 
 export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const kvOf = (call: Call) => engine.kv.in(call.environment)
@@ -31,18 +31,18 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
     Effect.flatMap(checked(read), (writes) => keysOf(call).write(writes))
 
   return [
-    reading(callSpecs.createBucket, "Bucket", (config, call) => kvOf(call).createBucket(config)),
-    paging(
+    bodyRoute(callSpecs.createBucket, "Bucket", (config, call) => kvOf(call).createBucket(config)),
+    pageRoute(
       callSpecs.listBuckets,
       (call, page) => visibleItems(call, engine.kv.bucketsPage(call.environment, page)),
       () => ({
         all: (buckets, count) => `{"buckets":[${buckets}],"count":${count}}`,
-        most: BUCKETS_PAGE
+        maxItems: BUCKETS_PAGE
       })
     ),
-    answering(callSpecs.getBucket, (call) => kvOf(call).getBucketInfo(bucket(call))),
-    answering(callSpecs.deleteBucket, (call) => kvOf(call).deleteBucket(bucket(call))),
-    replying(callSpecs.listKeys, (call) => {
+    answerRoute(callSpecs.getBucket, (call) => kvOf(call).getBucketInfo(bucket(call))),
+    answerRoute(callSpecs.deleteBucket, (call) => kvOf(call).deleteBucket(bucket(call))),
+    replyRoute(callSpecs.listKeys, (call) => {
       const filter = call.query.get("filter") ?? undefined
       return Effect.flatMap(
         checked(() => readPageQuery(call.query, KEYS_PAGE)),
@@ -62,17 +62,17 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
               )
       )
     }),
-    answering(callSpecs.getKey, (call) => Effect.map(keysOf(call).get(variable(call, "key")), toEntry)),
-    paging(
+    answerRoute(callSpecs.getKey, (call) => Effect.map(keysOf(call).get(variable(call, "key")), toEntry)),
+    pageRoute(
       callSpecs.keyHistory,
       (call, page) =>
         Effect.map(keysOf(call).history(variable(call, "key"), page), ({ items, ...next }) => ({
           items: items.map(toEntry),
           ...next
         })),
-      (call) => ({ what: `revisions of key "${variable(call, "key")}"`, most: Limits.kvHistory })
+      (call) => ({ what: `revisions of key "${variable(call, "key")}"`, maxItems: Limits.kvHistory })
     ),
-    answering(
+    answerRoute(
       callSpecs.putKey,
       (call) =>
         Effect.map(
@@ -81,12 +81,12 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
         ),
       { reads: "bytes" }
     ),
-    answering(callSpecs.deleteKey, (call) => Effect.asVoid(writing(call, () => [readDelete(call)]))),
-    reading(callSpecs.writeKeys, "Write", ({ writes }, call) =>
+    answerRoute(callSpecs.deleteKey, (call) => Effect.asVoid(writing(call, () => [readDelete(call)]))),
+    bodyRoute(callSpecs.writeKeys, "Write", ({ writes }, call) =>
       Effect.map(
         writing(call, () => {
           const read = readWrites(writes)
-          // a delete among the writes needs its own right
+          // a delete among the writes needs a permission of its own
           if (read.some(({ value }) => value === undefined)) {
             call.caller?.check("kv:delete", `bucket:${bucket(call)}`, call.environment)
           }
@@ -122,7 +122,7 @@ const readDelete = (call: Call): KvWriteRow => {
   return expected === undefined ? { key } : { key, expected }
 }
 
-/** The revision that the key must have; 0 when it must not exist. */
+/** The revision that the key must have: 0 when the key must not exist, `undefined` when any revision will do. */
 const readPrecondition = ({ request }: Call): number | undefined => {
   const none = request.headers["if-none-match"]
   const match = request.headers["if-match"]
@@ -146,7 +146,7 @@ const readWrites = (writes: ReadonlyArray<KeyWrite>): Array<KvWriteRow> => {
   if (writes.length > Limits.kvWrites) {
     throw new LimitExceededError("The atomic write", writes.length, Limits.kvWrites, "changes")
   }
-  const counted = new ShapeCounts()
+  const counts = new ShapeCounts()
   return checkDistinct(
     writes.map(({ op, revision, value, contentType, ...write }): KvWriteRow => {
       const key = checkKey(write.key)
@@ -161,21 +161,21 @@ const readWrites = (writes: ReadonlyArray<KeyWrite>): Array<KvWriteRow> => {
       const bytes = Buffer.from(value, "base64")
       return {
         key,
-        value: checkValue(key, { type: typeOfContent(contentType), bytes }, counted),
+        value: checkValue(key, { type: typeOfContent(contentType), bytes }, counts),
         ...expected
       }
     })
   )
 }
 
-const checkValue = (key: string, value: StoredValue, counted = new ShapeCounts()): StoredValue => {
+const checkValue = (key: string, value: StoredValue, counts = new ShapeCounts()): StoredValue => {
   const what = `The value of key "${key}"`
   if (value.bytes.byteLength > Limits.kvValueBytes) {
     throw new LimitExceededError(what, value.bytes.byteLength, Limits.kvValueBytes, "bytes")
   }
   if (value.type === "json") {
     const text = Buffer.from(value.bytes).toString()
-    checkShape(what, text, Limits.jsonDepth, counted)
+    checkShape(what, text, Limits.jsonDepth, counts)
     if (!isUtf8(value.bytes) || safeJsonParse(text, notJson) === notJson) {
       throw new ValidationError(`${what} has the content type of JSON, but is not JSON`)
     }

@@ -1,4 +1,4 @@
-/** Calls over HTTP by legacy workers, which take jobs. */
+/** Calls of legacy workers over HTTP. These workers take jobs, and do not exchange turns. */
 import * as Effect from "effect/Effect"
 import { checked } from "../../CheckAsEffect.ts"
 import { checkWorker, limitsOf } from "../../Engine/Access/WorkerAccess.ts"
@@ -24,7 +24,7 @@ import {
 } from "../Http/Route.ts"
 import { functionsOf } from "../Workers/LegacyFunctions.ts"
 import { applyUpdate } from "../Workers/LegacyUpdates.ts"
-import { answering, reading, replying } from "./CallRoute.ts"
+import { answerRoute, bodyRoute, replyRoute } from "./CallRoute.ts"
 
 /** The most jobs in one response to a legacy worker. */
 const MAX_JOBS = 100
@@ -75,11 +75,11 @@ export const legacyJobRoutes = (engine: EngineService, workers: RemoteWorkers): 
       if (worker === undefined) return yield* unknownWorker(variable(call, "id"))
       worker.seen()
       const available = yield* checked(() => readAvailable(call.query.get("available")))
-      const wanted = available ?? 1
-      if (wanted === 0) return noContent
+      const jobCount = available ?? 1
+      if (jobCount === 0) return noContent
       // uninterruptible: a worker that hangs up now would not receive the jobs that were claimed for it
       const jobs = yield* Effect.uninterruptible(
-        Effect.tap(worker.take(wanted), (jobs) =>
+        Effect.tap(worker.take(jobCount), (jobs) =>
           call.request.socket.destroyed ? worker.giveBack(jobs) : Effect.void
         )
       )
@@ -88,7 +88,7 @@ export const legacyJobRoutes = (engine: EngineService, workers: RemoteWorkers): 
       return { status: 200, text: available === undefined ? texts[0]! : `{"jobs":[${texts.join(",")}]}` }
     })
 
-  /** The job that a call names. Fails for an unknown job as for one that the worker has lost. */
+  /** The job that a call names. An id that is not from this engine fails with the same code as a job whose lease is lost. */
   const readJob = (call: Call, what: "staleReports" | "staleRenewals") =>
     Effect.tapError(
       checked(() => jobOf(call)),
@@ -115,14 +115,14 @@ export const legacyJobRoutes = (engine: EngineService, workers: RemoteWorkers): 
       const gone = yield* engine.turns.extend([job.jobId], LEGACY_LEASE_MS, leasesIn(call, environment))
       if (gone.length === 0) return {}
       engine.turns.countStale("staleRenewals")
-      return yield* stale(job.jobId)
+      return yield* staleJob(job.jobId)
     })
 
   return [
-    replying(callSpecs.takeJobs, takeJobs),
-    answering(callSpecs.updateJob, updateJob),
-    answering(callSpecs.ackJob, ackJob),
-    reading(callSpecs.heartbeat, "Heartbeat", ({ jobs = [] }, call) =>
+    replyRoute(callSpecs.takeJobs, takeJobs),
+    answerRoute(callSpecs.updateJob, updateJob),
+    answerRoute(callSpecs.ackJob, ackJob),
+    bodyRoute(callSpecs.heartbeat, "Heartbeat", ({ jobs = [] }, call) =>
       Effect.gen(function* () {
         const worker = yield* legacyWorker(call)
         worker?.seen()
@@ -139,8 +139,8 @@ export const legacyJobRoutes = (engine: EngineService, workers: RemoteWorkers): 
 }
 
 /**
- * The environment in which the call may extend leases: the one that its key was checked for. `undefined`
- * without a key: the call may extend leases in any environment.
+ * The environment in which the call may extend leases: the one for which the permissions of its key were checked.
+ * `undefined` without a key: then the call may extend leases in any environment.
  */
 const leasesIn = (call: Call, environment: string): string | undefined =>
   call.caller?.key === undefined ? undefined : environment
@@ -157,9 +157,10 @@ const jobOf = (call: Call): Pick<Job, "jobId" | "runId"> => {
   const id = variable(call, "jobId")
   const job = readJobId(id)
   if (job !== undefined) return job
-  throw new StaleRequestError(`Job "${id.slice(0, 128)}" was not handed out by this engine: drop it`, {
-    code: "STALE_EXECUTION"
-  })
+  throw new StaleRequestError(
+    `"${id.slice(0, 128)}" is not a job id of this engine: stop working on that job, and report nothing more about it`,
+    { code: "STALE_EXECUTION" }
+  )
 }
 
 const answerAck = (ack: TurnAck): Effect.Effect<object, IronflowError> => {
@@ -174,7 +175,9 @@ const answerAck = (ack: TurnAck): Effect.Effect<object, IronflowError> => {
   }
 }
 
-const stale = (jobId: string): Effect.Effect<never, IronflowError> =>
+const staleJob = (jobId: string): Effect.Effect<never, IronflowError> =>
   Effect.fail(
-    new StaleRequestError(`Job ${jobId} is not leased any more: drop it`, { code: "STALE_EXECUTION" })
+    new StaleRequestError(`The lease on job ${jobId} has ended: stop working on that job`, {
+      code: "STALE_EXECUTION"
+    })
   )

@@ -20,7 +20,7 @@ export const fromLegacyRegistration = (request: FunctionRequest): FunctionRegist
     mode: isPush ? "push" : "pull",
     ...(isPush && endpointUrl ? { endpointUrl } : {}),
     secrets: request.secrets ?? [],
-    // without a hash nothing is known of the code, and all workers count as having the same
+    // without a hash nothing is known of the code, and all workers count as having the same code
     codeHash: typeof hash === "string" ? hash : "",
     ...(request.concurrency === undefined ? {} : { concurrency: request.concurrency }),
     ...(actorKey === undefined || actorKey === "" ? {} : { actorKey }),

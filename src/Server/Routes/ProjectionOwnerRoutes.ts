@@ -2,8 +2,8 @@
  * The calls of projection owners, as JSON requests. Owners are workers of this package;
  * `Protocol/ProjectionOwners.ts` describes the calls.
  *
- * A read, a save and a renewal extend the lease of their claim. When a read is aborted, the worker has a few
- * seconds to come back before another one may claim the projection. A worker that sends nothing keeps its claim
+ * A read, a save and a renewal extend the lease of the worker's claim. When a read is aborted, the worker has a few
+ * seconds to come back before another worker may claim the projection. A worker that sends nothing keeps its claim
  * until the lease ends.
  */
 import * as Clock from "effect/Clock"
@@ -17,16 +17,17 @@ import {
 } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import { checkShape, ShapeCounts } from "../../JsonLimits.ts"
+import { show } from "../../Show.ts"
 import { checkName, checkSize, declaredListLength, jsonDepth, projectionStateBytes } from "../../Limits.ts"
 import { maxReadEvents } from "../../Projection/Projection.ts"
 import type { ProjectionSave, SaveBody } from "../../Protocol/ProjectionOwners.ts"
 import { callSpecs } from "../../Protocol/ProjectionOwners.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import type { ProjectionToken } from "../../Engine/Projections/ProjectionRecords.ts"
-import { checkHandedOut, checkProjectionEvents } from "./ProjectionRunnerRoutes.ts"
+import { checkHandedOut, checkMaySubscribe } from "./ProjectionRunnerRoutes.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
-import { reading } from "./CallRoute.ts"
+import { bodyRoute } from "./CallRoute.ts"
 
 /** How long a claim holds without a request, in milliseconds. */
 const LEASE_MS = 30_000
@@ -46,7 +47,7 @@ export const projectionOwnerRoutes = (
 ): ReadonlyArray<Route> => {
   const { projections } = engine
   /** When each claim was last extended, by its token. */
-  const extended = new Map<string, number>()
+  const extendedAt = new Map<string, number>()
 
   const tokenOf = (
     call: Call,
@@ -61,19 +62,19 @@ export const projectionOwnerRoutes = (
   /** Extends the claim, unless it was extended a moment ago. Returns whether the claim still holds. */
   const extend = (token: ProjectionToken): Effect.Effect<boolean, IronflowError> =>
     Effect.flatMap(Clock.currentTimeMillis, (now) => {
-      if (now - (extended.get(token.token) ?? 0) < LEASE_MS / 6) return Effect.succeed(true)
+      if (now - (extendedAt.get(token.token) ?? 0) < LEASE_MS / 6) return Effect.succeed(true)
       return Effect.map(projections.renew(token, LEASE_MS), (held) => {
-        if (extended.size >= MAX_REMEMBERED_CLAIMS) extended.clear()
-        if (held) extended.set(token.token, now)
-        else extended.delete(token.token)
+        if (extendedAt.size >= MAX_REMEMBERED_CLAIMS) extendedAt.clear()
+        if (held) extendedAt.set(token.token, now)
+        else extendedAt.delete(token.token)
         return held
       })
     })
 
-  /** Shortens the lease of the claim. */
+  /** Shortens the lease of the claim to {@link PRESENCE_MS}. */
   const shorten = (token: ProjectionToken): Effect.Effect<void> =>
     Effect.suspend(() => {
-      extended.delete(token.token)
+      extendedAt.delete(token.token)
       return Effect.ignore(projections.renew(token, PRESENCE_MS))
     })
 
@@ -93,15 +94,17 @@ export const projectionOwnerRoutes = (
     )
 
   return [
-    reading(callSpecs.claimProjection, "Claim", ({ registration, waitMs = WAIT_MS, workerId }, call) =>
+    bodyRoute(callSpecs.claimProjection, "Claim", ({ registration, waitMs = WAIT_MS, workerId }, call) =>
       Effect.gen(function* () {
         const { environment } = call
         yield* checked(() => {
           checkName("worker id", workerId)
           if (registration.name !== variable(call, "name")) {
-            throw new ValidationError("The path and the body name different projections")
+            throw new ValidationError(
+              `Claim: the path names projection ${show(variable(call, "name"))}, and the body names ${show(registration.name)}`
+            )
           }
-          checkProjectionEvents(call, registration.events)
+          checkMaySubscribe(call, registration.events)
         })
         return yield* unlessClosing(
           projections.claim(
@@ -111,7 +114,7 @@ export const projectionOwnerRoutes = (
         )
       })
     ),
-    reading(callSpecs.readProjection, "Read", (request, call) =>
+    bodyRoute(callSpecs.readProjection, "Read", (request, call) =>
       Effect.gen(function* () {
         const token = tokenOf(call, request)
         if (!(yield* extend(token))) return {}
@@ -123,14 +126,14 @@ export const projectionOwnerRoutes = (
         return { batch }
       })
     ),
-    reading(callSpecs.projectionStates, "States", (request, call) =>
+    bodyRoute(callSpecs.projectionStates, "States", (request, call) =>
       Effect.gen(function* () {
         yield* checked(() => checkLength("partitions", request.partitions, PARTITIONS))
         const states = yield* projections.states(tokenOf(call, request), request.partitions)
         return states === undefined ? {} : { states }
       })
     ),
-    reading(callSpecs.saveProjection, "Save", (request, call) =>
+    bodyRoute(callSpecs.saveProjection, "Save", (request, call) =>
       Effect.gen(function* () {
         const token = tokenOf(call, request)
         const save = yield* checked(() => checkSave(request.save))
@@ -139,10 +142,10 @@ export const projectionOwnerRoutes = (
         return saved
       })
     ),
-    reading(callSpecs.renewProjection, "Owner", (request, call) =>
+    bodyRoute(callSpecs.renewProjection, "Owner", (request, call) =>
       Effect.map(projections.renew(tokenOf(call, request), LEASE_MS), (held) => ({ held }))
     ),
-    reading(callSpecs.releaseProjection, "Owner", (request, call) =>
+    bodyRoute(callSpecs.releaseProjection, "Owner", (request, call) =>
       Effect.as(projections.release(tokenOf(call, request)), undefined)
     )
   ]
@@ -155,11 +158,11 @@ const checkSave = (save: SaveBody): ProjectionSave => {
   checkLength("states", save.states, PARTITIONS)
   checkLength("deadLetters", save.deadLetters, PARTITIONS)
   checkLength("resolved", save.resolved, declaredListLength)
-  const counted = new ShapeCounts()
+  const counts = new ShapeCounts()
   for (const { partition, state } of save.states) {
     checkName("partition", partition)
     checkSize(`State of partition "${partition}"`, state, projectionStateBytes)
-    checkShape("the states of a save", state, jsonDepth, counted)
+    checkShape("the states of a save", state, jsonDepth, counts)
     try {
       JSON.parse(state)
     } catch (cause) {
@@ -174,8 +177,8 @@ const checkSave = (save: SaveBody): ProjectionSave => {
   }
 }
 
-const checkLength = (name: string, { length }: ReadonlyArray<unknown>, most: number): void => {
-  if (length > most) throw new LimitExceededError(`The list \`${name}\``, length, most, "items")
+const checkLength = (name: string, { length }: ReadonlyArray<unknown>, max: number): void => {
+  if (length > max) throw new LimitExceededError(`The list \`${name}\``, length, max, "items")
 }
 
 const readError = (error: unknown): SerializedError => {

@@ -36,7 +36,7 @@ import { projectionOwnerRoutes } from "./ProjectionOwnerRoutes.ts"
 import { projectionRunnerRoutes } from "./ProjectionRunnerRoutes.ts"
 import { type Call, readNumber, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
-import { answering, paging, reading } from "./CallRoute.ts"
+import { answerRoute, pageRoute, bodyRoute } from "./CallRoute.ts"
 
 /** The most projections that one request waits for. */
 const BATCH = 16
@@ -58,25 +58,27 @@ export const projectionRoutes = (
   const nameOf = (call: Call): string => variable(call, "name")
 
   return [
-    paging(callSpecs.listProjections, listedIn(engine), (call) =>
+    pageRoute(callSpecs.listProjections, listedIn(engine), (call) =>
       // a page of a browser expects an object around the list, and a program expects the bare list
       isFromPage(call) ? { all: (items) => `{"projections":[${items}]}` } : {}
     ),
-    answering(callSpecs.restGetProjection, (call) => get(apiOf(call), call)),
-    answering(callSpecs.projectionStatus, (call) => apiOf(call).status(nameOf(call))),
-    answering(callSpecs.deleteProjection, (call) => Effect.as(apiOf(call).delete(nameOf(call)), undefined)),
-    reading(callSpecs.pauseProjection, "Pause", (options, call) =>
+    answerRoute(callSpecs.restGetProjection, (call) => get(apiOf(call), call)),
+    answerRoute(callSpecs.projectionStatus, (call) => apiOf(call).status(nameOf(call))),
+    answerRoute(callSpecs.deleteProjection, (call) => Effect.as(apiOf(call).delete(nameOf(call)), undefined)),
+    bodyRoute(callSpecs.pauseProjection, "Pause", (options, call) =>
       asManager(call, apiOf(call).pause(nameOf(call), pauseOf(options)))
     ),
-    answering(callSpecs.resumeProjection, (call) => asManager(call, apiOf(call).resume(nameOf(call)))),
-    reading(callSpecs.rebuildProjection, "Rebuild", (options, call) =>
+    answerRoute(callSpecs.resumeProjection, (call) => asManager(call, apiOf(call).resume(nameOf(call)))),
+    bodyRoute(callSpecs.rebuildProjection, "Rebuild", (options, call) =>
       Effect.map(asManager(call, rebuild(apiOf(call), nameOf(call), options)), (info) => ({
         ...rebuildOf(info),
         ...info
       }))
     ),
-    answering(callSpecs.projectionRebuild, (call) => Effect.map(apiOf(call).status(nameOf(call)), rebuildOf)),
-    answering(callSpecs.cancelRebuild, (call) =>
+    answerRoute(callSpecs.projectionRebuild, (call) =>
+      Effect.map(apiOf(call).status(nameOf(call)), rebuildOf)
+    ),
+    answerRoute(callSpecs.cancelRebuild, (call) =>
       Effect.fail(
         new InvalidStateError(
           `A rebuild of projection "${nameOf(call)}" cannot be cancelled: its position and its dead letters were deleted when it began. ` +
@@ -84,7 +86,7 @@ export const projectionRoutes = (
         )
       )
     ),
-    answering(callSpecs.projectionCatchup, (call) =>
+    answerRoute(callSpecs.projectionCatchup, (call) =>
       Effect.gen(function* () {
         const { minSeq, timeoutMs } = yield* checked(() => ({
           minSeq: readNumber(call, "minSeq", 0),
@@ -93,9 +95,11 @@ export const projectionRoutes = (
         return yield* catchup(apiOf(call), nameOf(call), minSeq, timeoutMs, closing)
       })
     ),
-    reading(callSpecs.projectionCatchupBatch, "Catchup", ({ items, timeoutMs = MAX_WAIT_MS }, call) =>
+    bodyRoute(callSpecs.projectionCatchupBatch, "Catchup", ({ items, timeoutMs = MAX_WAIT_MS }, call) =>
       items.length > BATCH
-        ? Effect.fail(new ValidationError(`Catchup takes at most ${BATCH} items, got ${items.length}`))
+        ? Effect.fail(
+            new ValidationError(`One request can wait for at most ${BATCH} projections, got ${items.length}`)
+          )
         : Effect.map(
             Effect.forEach(
               items,
@@ -109,10 +113,10 @@ export const projectionRoutes = (
             (results) => ({ results })
           )
     ),
-    reading(callSpecs.projectionWaitForEvent, "WaitForEvent", (asked, call) =>
-      waitForEvent(engine, asked, call, closing)
+    bodyRoute(callSpecs.projectionWaitForEvent, "WaitForEvent", (request, call) =>
+      waitForEvent(engine, request, call, closing)
     ),
-    answering(callSpecs.projectionChanges, (call) =>
+    answerRoute(callSpecs.projectionChanges, (call) =>
       Effect.gen(function* () {
         const { query } = call
         const limit = yield* checked(() => readNumber(call, "limit", 100))
@@ -125,7 +129,7 @@ export const projectionRoutes = (
         return { ...page, states: states.map(({ result, revision }) => ({ ...stateRow(result), revision })) }
       })
     ),
-    answering(callSpecs.deadLetters, (call) =>
+    answerRoute(callSpecs.deadLetters, (call) =>
       Effect.gen(function* () {
         const page = yield* checked(() => ({
           after: readNumber(call, "after", 0),
@@ -137,7 +141,7 @@ export const projectionRoutes = (
         }
       })
     ),
-    reading(callSpecs.retryDeadLetters, "Retry", ({ position }, call) =>
+    bodyRoute(callSpecs.retryDeadLetters, "Retry", ({ position }, call) =>
       Effect.map(
         position === undefined
           ? apiOf(call).retryDeadLetters(nameOf(call))
@@ -151,35 +155,37 @@ export const projectionRoutes = (
   ]
 }
 
-/** The same calls over ConnectRPC: names in the body, and 64-bit integers as strings. */
+/** The same calls over ConnectRPC: the name of the projection is in the body, and 64-bit integers are strings. */
 const connectRoutes = (engine: EngineService, closing: Effect.Effect<void>): ReadonlyArray<Route> => {
   const apiOf = (call: Call): Api => engine.projections.client(call.environment)
 
   return [
-    paging(service.connectListProjections, listedIn(engine)),
-    reading(service.getProjectionStatus, "Projection", ({ name }, call) => apiOf(call).status(name)),
-    reading(service.connectResumeProjection, "Projection", ({ name }, call) =>
+    pageRoute(service.connectListProjections, listedIn(engine)),
+    bodyRoute(service.getProjectionStatus, "Projection", ({ name }, call) => apiOf(call).status(name)),
+    bodyRoute(service.connectResumeProjection, "Projection", ({ name }, call) =>
       asManager(call, apiOf(call).resume(name))
     ),
-    answering(service.connectPauseProjection, (call) =>
+    answerRoute(service.connectPauseProjection, (call) =>
       Effect.flatMap(
         checked(() => ({ options: readPause(call.body), ...readName(call.body) })),
         ({ name, options }) => asManager(call, apiOf(call).pause(name, pauseOf(options)))
       )
     ),
-    answering(service.connectRebuildProjection, (call) =>
+    answerRoute(service.connectRebuildProjection, (call) =>
       Effect.flatMap(
         checked(() => ({ ...readName(call.body), options: readRebuild(call.body) })),
         ({ name, options }) => Effect.map(rebuild(apiOf(call), name, options), rebuildOf)
       )
     ),
-    reading(
+    bodyRoute(
       service.waitProjectionCatchup,
       "WaitProjectionCatchup",
       ({ minSeq, name, timeoutMs = MAX_WAIT_MS }, call) =>
         catchup(apiOf(call), name, minSeq, timeoutMs, closing)
     ),
-    reading(service.waitForEvent, "WaitForEvent", (asked, call) => waitForEvent(engine, asked, call, closing))
+    bodyRoute(service.waitForEvent, "WaitForEvent", (request, call) =>
+      waitForEvent(engine, request, call, closing)
+    )
   ]
 }
 
@@ -237,7 +243,7 @@ const get = (api: Api, call: Call) =>
     }
   })
 
-/** The state of a partition in the form of its row. */
+/** The state of a partition, as the answers of the REST routes have it. */
 const stateRow = ({ lastEventId = "", lastEventTime = "", partition, ...result }: ProjectionStateResult) => ({
   ...result,
   // a state may be of any type
@@ -274,7 +280,10 @@ const asManager = <E>(
     const { errorMessage, failing: _, lastError: __, ...rest } = info
     return errorMessage === undefined
       ? rest
-      : { ...rest, message: `It has failed at an event; the error is shown to keys with "projection:read"` }
+      : {
+          ...rest,
+          message: `The projection has failed at an event; the error is shown to keys with "projection:read"`
+        }
   })
 
 const rebuildOf = (info: ProjectionStatusInfo) => ({
@@ -319,7 +328,7 @@ const catchup = (
     }
   })
 
-/** Whether everything up to `target` is projected, even if the last save is from before it. */
+/** Whether everything up to `target` is projected, even if the position of the last save is before `target`. */
 const isAt = (api: Api, name: string, target: number): Effect.Effect<boolean, IronflowError> =>
   Effect.match(api.waitForCatchup(name, { after: target, timeout: 0 }), {
     onSuccess: () => true,

@@ -1,8 +1,8 @@
 /**
  * The calls of legacy projection runners: `ProjectionService` of ConnectRPC, in JSON.
  *
- * There is no `StreamProjectionEvents`: its 404 makes a runner poll. The answer to a poll has the current
- * state, which the stream cannot have for partitions.
+ * There is no call `StreamProjectionEvents`: the answer 404 makes a runner poll. The answer to a poll has the current
+ * state, which the messages of that stream could not carry for a projection with partitions.
  */
 import * as Effect from "effect/Effect"
 import { object } from "../../Client/HttpCalls.ts"
@@ -21,23 +21,23 @@ import { reachOf } from "../../Engine/Access/SubscriptionReach.ts"
 import { checkEvents, mayHaveEvent } from "../../Engine/Access/WorkerAccess.ts"
 import type { Call, Reply, Route } from "../Http/Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
-import { reading, replying, withBody } from "./CallRoute.ts"
+import { bodyRoute, replyRoute, withBody } from "./CallRoute.ts"
 
 export const projectionRunnerRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const { projections } = engine
   return [
-    reading(callSpecs.registerProjection, "RegisterProjection", (request, call) =>
+    bodyRoute(callSpecs.registerProjection, "RegisterProjection", (request, call) =>
       Effect.gen(function* () {
         const registration = yield* checked(() => {
           const registration = registrationOf(request)
-          checkProjectionEvents(call, registration.events)
+          checkMaySubscribe(call, registration.events)
           return registration
         })
         const { position, status } = yield* projections.register(call.environment, registration)
         return { status, ...(position === 0 ? {} : { lastEventSeq: position }) }
       })
     ),
-    reading(callSpecs.getProjection, "GetProjection", ({ name, partition }, call) =>
+    bodyRoute(callSpecs.getProjection, "GetProjection", ({ name, partition }, call) =>
       Effect.map(
         projections.client(call.environment).get(name, partition ? { partition } : {}),
         ({ lastEventId, lastEventTime, mode, partition, state, version }) => ({
@@ -51,7 +51,7 @@ export const projectionRunnerRoutes = (engine: EngineService): ReadonlyArray<Rou
         })
       )
     ),
-    replying(
+    replyRoute(
       callSpecs.pollProjectionEvents,
       withBody(callSpecs.pollProjectionEvents, "PollProjectionEvents", ({ batchSize, name }, call) =>
         Effect.gen(function* () {
@@ -69,7 +69,7 @@ export const projectionRunnerRoutes = (engine: EngineService): ReadonlyArray<Rou
         })
       )
     ),
-    reading(callSpecs.saveProjectionState, "SaveProjectionState", ({ lastEventSeq, name, state }, call) =>
+    bodyRoute(callSpecs.saveProjectionState, "SaveProjectionState", ({ lastEventSeq, name, state }, call) =>
       Effect.gen(function* () {
         const what = `State of projection "${name}"`
         const text = yield* checked(() =>
@@ -86,7 +86,7 @@ export const projectionRunnerRoutes = (engine: EngineService): ReadonlyArray<Rou
         )
       })
     ),
-    reading(callSpecs.ackProjectionEvents, "AckProjectionEvents", ({ lastEventSeq, name }, call) =>
+    bodyRoute(callSpecs.ackProjectionEvents, "AckProjectionEvents", ({ lastEventSeq, name }, call) =>
       Effect.flatMap(
         projections.saveTokenless({ environment: call.environment, name, position: lastEventSeq }),
         (saved) => answer(name, saved)
@@ -98,10 +98,7 @@ export const projectionRunnerRoutes = (engine: EngineService): ReadonlyArray<Rou
 /**
  * Throws `UnauthorizedError` when a policy denies the caller to subscribe to the events of the projection.
  */
-export const checkProjectionEvents = (
-  { caller, environment }: Call,
-  events: ReadonlyArray<unknown>
-): void => {
+export const checkMaySubscribe = ({ caller, environment }: Call, events: ReadonlyArray<unknown>): void => {
   // a value that is no string is refused by the route
   for (const event of events) {
     if (caller !== undefined && typeof event === "string") checkEvents(caller, environment, event)

@@ -7,12 +7,13 @@ import { permittedReports, checkRegistering } from "../../Engine/Access/WorkerAc
 import type { EngineService } from "../../Engine/Engine.ts"
 import { boundTo, type Call, environmentOfRun, json, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
-import { answering, listing, replying } from "./CallRoute.ts"
+import { answerRoute, listRoute, replyRoute } from "./CallRoute.ts"
 import { checkReport } from "../../Protocol/TurnReports.ts"
+import { show } from "../../Show.ts"
 
 /** Makes the routes. `closing` succeeds when the server is about to stop. Waiting calls then end. */
 export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>): ReadonlyArray<Route> => [
-  replying(callSpecs.pushTurn, (call) =>
+  replyRoute(callSpecs.pushTurn, (call) =>
     Effect.gen(function* () {
       const jobId = variable(call, "jobId")
       const read = yield* checked(() => readUpdate(call, jobId))
@@ -21,7 +22,7 @@ export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>):
         { jobId, runId: read.runId, ops: read.ops }
       ])
       const update = { ...read, ops: reports[0]?.ops ?? [] }
-      // a report is stored even if the client hangs up; a call that only waits ends then
+      // a report is stored even if the client hangs up; a call that only waits for notices ends when the client hangs up
       const updated = yield* update.ops.length > 0
         ? Effect.uninterruptible(engine.push.update(jobId, update, boundTo(call)))
         : Effect.raceFirst(
@@ -31,7 +32,7 @@ export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>):
       return json({ ...updated, ack: answered([updated.ack])[0] })
     })
   ),
-  answering(callSpecs.registerPushEndpoint, (call) =>
+  answerRoute(callSpecs.registerPushEndpoint, (call) =>
     Effect.gen(function* () {
       const url = yield* checked(() => readUrl(isObject(call.body) ? call.body.url : undefined))
       const functions = yield* engine.push.register(call.environment, url, (functions) => {
@@ -40,7 +41,7 @@ export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>):
       return { url, functions: functions.map(({ triggers, ...fn }) => ({ ...fn, triggers: [...triggers] })) }
     })
   ),
-  listing(callSpecs.listPushEndpoints, (call) =>
+  listRoute(callSpecs.listPushEndpoints, (call) =>
     Effect.sync(() =>
       engine.push
         .list(call.environment)
@@ -52,7 +53,7 @@ export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>):
         .filter(({ functionIds }) => functionIds.length > 0)
     )
   ),
-  answering(callSpecs.removePushEndpoint, (call) =>
+  answerRoute(callSpecs.removePushEndpoint, (call) =>
     Effect.gen(function* () {
       const url = yield* checked(() => {
         const url = readUrl(call.query.get("url"))
@@ -80,7 +81,9 @@ const readUpdate = ({ body }: Call, jobId: string): TurnUpdate => {
   const { late, logs, ops, pauses, runId, waitMs } = body
   checkReport({ jobId, runId, ops, ...(logs === undefined ? {} : { logs }) }, "Update")
   if (waitMs !== undefined && !(Number.isFinite(waitMs) && Number(waitMs) >= 0)) {
-    throw new ValidationError("Update: `waitMs` must be a number of milliseconds")
+    throw new ValidationError(
+      `Update: \`waitMs\` must be a number of milliseconds, at least 0, got ${show(waitMs)}`
+    )
   }
   if (pauses !== undefined && typeof pauses !== "boolean") {
     throw new ValidationError("Update: `pauses` must be true or false")

@@ -1,7 +1,6 @@
 /**
  * Finds misspelled members of requests, which would silently have no effect. Other programs may send members
- * that only later or other servers know. So a member is refused only if it resembles a known one, as clients
- * refuse options.
+ * that only later versions or other servers know. So an unknown member is refused only if it resembles a known one.
  */
 import { ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
@@ -37,9 +36,9 @@ export const checkBodyMembers = (codec: Node, body: unknown, what: string): void
   const { all, known } = namesOf(codec)
   const other = Object.keys(body).find((name) => !known.has(name))
   if (other === undefined) return
-  const meant = nearest(other, all)
+  const suggestion = nearest(other, all)
   throw new ValidationError(
-    `${what} has no member ${show(other)}${meant === undefined ? "." : `: did you mean ${show(meant)}?`} Use ${all.join(", ")}`
+    `${what} has no member ${show(other)}${suggestion === undefined ? "." : `: did you mean ${show(suggestion)}?`} Use ${all.join(", ")}`
   )
 }
 
@@ -57,11 +56,11 @@ export const checkBodySpelling = (spec: CallSpec, body: unknown, what: string): 
   if (spec.body === undefined || spec.fromWorker === true || exemptRoutes.has(spec) || !isObject(body)) return
   let names = bodies.get(spec)
   if (names === undefined) bodies.set(spec, (names = namesOf(spec.body)))
-  if (names.all.length > 0) checkSpelling(Object.keys(body), names, what)
+  if (names.all.length > 0) checkSpelling(Object.keys(body), names, `${what} has no member`)
 }
 
 /**
- * Throws `ValidationError` when a parameter is unknown and resembles a known one. Lists of runs check all
+ * Throws `ValidationError` when a parameter of the query is unknown and resembles a known one. Lists of runs check all
  * parameters themselves.
  */
 export const checkQuerySpelling = (spec: CallSpec, query: URLSearchParams): void => {
@@ -69,17 +68,19 @@ export const checkQuerySpelling = (spec: CallSpec, query: URLSearchParams): void
   let names = queries.get(spec)
   if (names === undefined) {
     const all = [...(spec.query ?? []), ...(spec.page === undefined ? [] : ["limit", "cursor"])]
-    // `env` and `token` are for sockets, where browsers cannot set headers
+    // `env` and `token` are for WebSockets, for which browsers cannot set headers
     queries.set(spec, (names = { all, known: inEitherCase([...all, "env", "token"]) }))
   }
-  if (names.all.length > 0) checkSpelling([...query.keys()], names, `${spec.method} ${spec.path}`)
+  if (names.all.length > 0)
+    checkSpelling([...query.keys()], names, `${spec.method} ${spec.path} has no query parameter`)
 }
 
-const checkSpelling = (names: ReadonlyArray<string>, { all, known }: Names, what: string): void => {
+/** `problem` is the message up to the misspelled name. */
+const checkSpelling = (names: ReadonlyArray<string>, { all, known }: Names, problem: string): void => {
   for (const name of names) {
     if (known.has(name) || isOfLater(name)) continue
-    const meant = nearest(name, all)
-    if (meant === undefined) continue
-    throw new ValidationError(`${what} has no member ${show(name)}: did you mean ${show(meant)}?`)
+    const suggestion = nearest(name, all)
+    if (suggestion === undefined) continue
+    throw new ValidationError(`${problem} ${show(name)}: did you mean ${show(suggestion)}?`)
   }
 }

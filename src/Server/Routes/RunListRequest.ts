@@ -19,12 +19,12 @@ const NO_STATUS = "RUN_STATUS_UNSPECIFIED"
 const firstFilters = ["function_id", "status"] as const
 
 /** The parameters that may be repeated. */
-const several: ReadonlySet<string> = new Set(listFilters.filter((name) => name.endsWith("s")))
+const repeatable: ReadonlySet<string> = new Set(listFilters.filter((name) => name.endsWith("s")))
 
 const members: ReadonlySet<string> = new Set(
   Object.keys(membersOf(ListRunsRequest)).flatMap((name) => [name, otherCase(name) ?? name])
 )
-/** The filters that a list had in 0.8.0. */
+/** The filters that a list had in version 0.8.0 of this package. */
 const initialFilters: ReadonlySet<string> = new Set([
   "functionId",
   "function_id",
@@ -36,8 +36,8 @@ const initialFilters: ReadonlySet<string> = new Set([
 const legacyFilters: ReadonlySet<string> = new Set(["since", "until"])
 
 /**
- * Refuses unknown filters with the message for unknown options. A client that only uses filters of 0.8.0 may
- * send other members, which were always ignored. They still are, unless they resemble a filter.
+ * Refuses unknown filters with the message for unknown options. A client that only uses filters of version 0.8.0 may
+ * also send unknown members: these are ignored, as they were in that version, unless they resemble a filter.
  */
 const checkMembers = (names: ReadonlyArray<string>): void => {
   const isNew = names.some((name) => members.has(name) && !initialFilters.has(name))
@@ -64,8 +64,8 @@ const filtersOf = {
 const callOf = { Bulk: "bulk", CountRuns: "countRuns", Erase: "erase" } as const
 
 /**
- * Reads the filters of a bulk operation or a count, which has no pages. Unknown and empty filters are always
- * refused.
+ * Reads the filters of a bulk operation, an erasure or a count, none of which has pages. Unknown and empty filters are
+ * always refused.
  */
 export const readFilters = (what: keyof typeof filtersOf, filters: unknown): ListRuns => {
   if (isObject(filters)) {
@@ -91,7 +91,7 @@ export const readListQuery = (query: URLSearchParams): ListRuns => {
       const values = query.getAll(name).filter((value) => value !== "")
       if (values.length === 0) return []
       if (name === "attributes") return [[name, attributesOf(values)]]
-      return [[name, several.has(name) ? values : values.at(-1)]]
+      return [[name, repeatable.has(name) ? values : values.at(-1)]]
     })
   )
   return readList({
@@ -130,15 +130,15 @@ export const listOptionsOf = ({
     ...(functionId === undefined || functionId === "" ? [] : [functionId]),
     ...(functionIds ?? [])
   ]
-  const some = [
+  const chosenStatuses = [
     ...(status === undefined || status === "" || status === NO_STATUS ? [] : [status]),
     ...(statuses ?? [])
   ].map(readStatus)
   return {
     ...Object.fromEntries(Object.entries(others).filter(([, value]) => value !== undefined && value !== "")),
-    // an empty list stays, and is refused later: it does not mean all
+    // an empty list is kept, and refused later: it does not mean all functions or all statuses
     ...(functions.length === 0 && functionIds === undefined ? {} : { functionId: functions }),
-    ...(some.length === 0 && statuses === undefined ? {} : { status: some }),
+    ...(chosenStatuses.length === 0 && statuses === undefined ? {} : { status: chosenStatuses }),
     // the engine checks the values of the attributes
     ...(attributes === undefined
       ? {}
@@ -152,6 +152,6 @@ const readStatus = (text: string): RunStatus => {
   const status = decodeRunStatus(text)
   if (status !== undefined) return status
   throw new ValidationError(
-    `ListRuns: "${text.slice(0, 64)}" is not a run status: use ${runStatuses.slice(0, -1).join(", ")} or ${runStatuses.at(-1)}`
+    `"${text.slice(0, 64)}" is not a run status: use ${runStatuses.slice(0, -1).join(", ")} or ${runStatuses.at(-1)}`
   )
 }

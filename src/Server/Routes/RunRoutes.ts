@@ -24,7 +24,7 @@ import { callSpecs as forkSpecs } from "../../Protocol/RunForks.ts"
 import { encodeRun, RunAnswer, type RunId, callSpecs, type WireRun } from "../../Protocol/Runs.ts"
 import { pagedReply } from "../Http/PagedReply.ts"
 import { type Call, json, noContent, type Reply, type Route, variable } from "../Http/Route.ts"
-import { answering, paging, reading, replying, withBody } from "./CallRoute.ts"
+import { answerRoute, pageRoute, bodyRoute, replyRoute, withBody } from "./CallRoute.ts"
 import { checkBodyMembers } from "./RequestSpelling.ts"
 import { listOptionsOf, readFilters, readListBody, readListQuery } from "./RunListRequest.ts"
 
@@ -38,26 +38,26 @@ export const runRoutes = (
   const apiOf = (call: Call): Api => engine.client(call.environment)
   const withoutDenied = withoutDeniedIn(engine)
   /**
-   * Answers with what the caller may read of a run: a caller who may control a run may not be allowed to read
-   * it.
+   * Answers with what the caller may read of a run: a caller who is allowed to control a run is not always allowed to
+   * read it.
    */
   const asReadable = (call: Call, run: Run): Effect.Effect<Run, IronflowError> =>
     call.caller?.may("run:read", `run:${run.id}`, call.environment) === false
       ? Effect.succeed(withoutData(run))
       : Effect.map(withoutDenied(call, [run]), ([shown = run]) => shown)
 
-  /** Makes the route of a call about one run. Some clients name its id `id`, and some `runId`. */
+  /** Makes the route of a call about one run. Some clients send the id of the run as `id`, and some as `runId`. */
   const aboutRun = <A, B extends RunId>(
     spec: CallSpec<A, B>,
     what: string,
     ask: (api: Api, id: string, body: B, call: Call) => Effect.Effect<A, IronflowError>
   ): Route =>
-    reading(
+    bodyRoute(
       spec,
       what,
       withRunId(what, (id, body, call) => ask(apiOf(call), id, body, call))
     )
-  const controlling = <B extends RunId>(
+  const controlRoute = <B extends RunId>(
     spec: CallSpec<WireRun, B>,
     what: string,
     control: (api: Api, id: string, body: B, call: Call) => Effect.Effect<Run, IronflowError>
@@ -86,13 +86,13 @@ export const runRoutes = (
       )
       const shown = page.runs.filter(({ id }) => call.shows(id))
       const shownDamaged = damaged.filter(({ id }) => call.shows(id))
-      const left = page.runs.length - shown.length + (damaged.length - shownDamaged.length)
+      const hidden = page.runs.length - shown.length + (damaged.length - shownDamaged.length)
       const runs = yield* withoutDenied(call, shown)
       return {
         ...page,
         runs: runs.map(encodeRun),
         ...(shownDamaged.length === 0 ? {} : { damaged: shownDamaged }),
-        totalCount: page.totalCount - left
+        totalCount: page.totalCount - hidden
       }
     })
 
@@ -103,19 +103,19 @@ export const runRoutes = (
         ([run]) => encodeRun(run!)
       )
     ),
-    answering(callSpecs.listRuns, (call) =>
+    answerRoute(callSpecs.listRuns, (call) =>
       Effect.flatMap(
         checked(() => readListBody(call.body)),
         (request) => list(request, call)
       )
     ),
-    answering(callSpecs.restRuns, (call) =>
+    answerRoute(callSpecs.restRuns, (call) =>
       Effect.flatMap(
         checked(() => readListQuery(call.query)),
         (request) => list(request, call)
       )
     ),
-    reading(countSpecs.countRuns, "CountRuns", ({ by, filters, ...how }, call) =>
+    bodyRoute(countSpecs.countRuns, "CountRuns", ({ by, filters, ...how }, call) =>
       Effect.flatMap(
         checked(() => {
           checkBodyMembers(countSpecs.countRuns.body!, call.body, "CountRuns")
@@ -129,12 +129,12 @@ export const runRoutes = (
         (options) => engine.runs.count(call.environment, options, limitsOf(call))
       )
     ),
-    controlling(callSpecs.cancelRun, "CancelRun", (api, id, { reason }) => api.cancelRun(id, reason)),
-    controlling(callSpecs.retryRun, "RetryRun", (api, id, { fromStep }) =>
+    controlRoute(callSpecs.cancelRun, "CancelRun", (api, id, { reason }) => api.cancelRun(id, reason)),
+    controlRoute(callSpecs.retryRun, "RetryRun", (api, id, { fromStep }) =>
       api.retryRun(id, nonEmpty(fromStep))
     ),
-    controlling(callSpecs.resumeRun, "ResumeRun", resumeRun),
-    controlling(callSpecs.restResumeRun, "Resume", resumeRun),
+    controlRoute(callSpecs.resumeRun, "ResumeRun", resumeRun),
+    controlRoute(callSpecs.restResumeRun, "Resume", resumeRun),
     aboutRun(callSpecs.pauseRun, "PauseRun", (api, id, { reason }, call) =>
       Effect.map(
         Effect.flatMap(api.pauseRun(id, reason), (run) => asReadable(call, run)),
@@ -144,7 +144,7 @@ export const runRoutes = (
         })
       )
     ),
-    replying(
+    replyRoute(
       callSpecs.getRunSteps,
       withBody(
         callSpecs.getRunSteps,
@@ -152,8 +152,8 @@ export const runRoutes = (
         withRunId("GetRunSteps", (id, _, call) => replySteps(call.query, (page) => stepsOf(call, id, page)))
       )
     ),
-    paging(callSpecs.restRunSteps, (call, page) => stepsOf(call, variable(call, "id"), page)),
-    paging(
+    pageRoute(callSpecs.restRunSteps, (call, page) => stepsOf(call, variable(call, "id"), page)),
+    pageRoute(
       callSpecs.runAudit,
       (call, page) =>
         Effect.map(
@@ -165,14 +165,14 @@ export const runRoutes = (
         ),
       (call) => ({ what: `events of run ${variable(call, "id")}` })
     ),
-    paging(
+    pageRoute(
       callSpecs.runLogs,
       (call, page) => engine.runs.logsPage(call.environment, variable(call, "id"), page),
       (call) => ({ what: `lines of run ${variable(call, "id")}` })
     ),
-    answering(callSpecs.explainRun, (call) => apiOf(call).explain(variable(call, "id"))),
-    replying(callSpecs.waitForRun, (call) => waitForRun(engine, call, giveUpAfter)),
-    reading(forkSpecs.forkRun, "ForkRun", ({ data, from, steps }, call) =>
+    answerRoute(callSpecs.explainRun, (call) => apiOf(call).explain(variable(call, "id"))),
+    replyRoute(callSpecs.waitForRun, (call) => waitForRun(engine, call, giveUpAfter)),
+    bodyRoute(forkSpecs.forkRun, "ForkRun", ({ data, from, steps }, call) =>
       Effect.map(
         Effect.flatMap(
           engine.operations.in(call.environment, call.caller).forkRun(variable(call, "id"), {
@@ -185,7 +185,7 @@ export const runRoutes = (
         encodeRun
       )
     ),
-    reading(forkSpecs.moveRun, "MoveRun", ({ version }, call) =>
+    bodyRoute(forkSpecs.moveRun, "MoveRun", ({ version }, call) =>
       Effect.map(
         Effect.flatMap(
           engine.operations
@@ -196,8 +196,8 @@ export const runRoutes = (
         encodeRun
       )
     ),
-    reading(callSpecs.patchStep, "PatchStep", (request, call) => patchStep(apiOf(call), request, call)),
-    reading(callSpecs.restPatchStep, "Patch", (request, call) => patchStep(apiOf(call), request, call))
+    bodyRoute(callSpecs.patchStep, "PatchStep", (request, call) => patchStep(apiOf(call), request, call)),
+    bodyRoute(callSpecs.restPatchStep, "Patch", (request, call) => patchStep(apiOf(call), request, call))
   ]
 }
 
@@ -237,7 +237,7 @@ const withoutEvent = <A extends { readonly kind?: unknown; readonly output?: unk
 }
 
 /** What a caller sees of a run that it has started: no data when a policy denies the caller to read the run. */
-export const readable = ({ caller, environment }: Call, run: Run): Run =>
+export const readableRun = ({ caller, environment }: Call, run: Run): Run =>
   (caller?.isNotDenied("run:read", `run:${run.id}`, environment) ?? true) ? run : withoutData(run)
 
 const withoutData = ({ error: _, input: __, output: ___, ...rest }: Run): Run => rest

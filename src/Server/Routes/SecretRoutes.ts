@@ -4,19 +4,19 @@ import * as SecretsClient from "../../Engine/Secrets/SecretsClient.ts"
 import { callSpecs } from "../../Protocol/Secrets.ts"
 import { visibleItems } from "../Http/PagedReply.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
-import { answering, paging, reading } from "./CallRoute.ts"
+import { answerRoute, pageRoute, bodyRoute } from "./CallRoute.ts"
 
 export const secretRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const secretsOf = (call: Call) => SecretsClient.make(engine.secrets.in(call.environment))
   const name = (call: Call): string => variable(call, "name")
 
   return [
-    paging(callSpecs.listSecrets, (call, page) =>
+    pageRoute(callSpecs.listSecrets, (call, page) =>
       visibleItems(call, engine.secrets.in(call.environment).listPage(page))
     ),
-    reading(callSpecs.setSecret, "Secret", ({ name, value }, call) => secretsOf(call).set(name, value)),
-    reading(callSpecs.updateSecret, "Secret", ({ value }, call) => secretsOf(call).set(name(call), value)),
-    answering(callSpecs.getSecret, (call) => secretsOf(call).get(name(call))),
-    answering(callSpecs.deleteSecret, (call) => secretsOf(call).delete(name(call)))
+    bodyRoute(callSpecs.setSecret, "Secret", ({ name, value }, call) => secretsOf(call).set(name, value)),
+    bodyRoute(callSpecs.updateSecret, "Secret", ({ value }, call) => secretsOf(call).set(name(call), value)),
+    answerRoute(callSpecs.getSecret, (call) => secretsOf(call).get(name(call))),
+    answerRoute(callSpecs.deleteSecret, (call) => secretsOf(call).delete(name(call)))
   ]
 }

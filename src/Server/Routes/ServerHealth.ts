@@ -1,5 +1,5 @@
 /**
- * The health of the server, and whether it takes calls. Both are public, so names of files and rows are only
+ * The health of the server, and whether it takes calls. Both answers are public, so names of files and rows are only
  * in the log.
  */
 import * as Clock from "effect/Clock"
@@ -18,8 +18,8 @@ export const healthOf = (engine: EngineService) =>
   })
 
 /**
- * Whether the server takes calls. It does with a damaged row, which the health reports: calls still get their
- * answers.
+ * Whether the server takes calls. It also does while a row of the database is damaged, which only the health reports:
+ * calls still get their answers.
  */
 export const readinessOf = (engine: EngineService, isDraining: boolean) =>
   Effect.zipWith(Clock.currentTimeMillis, engine.checkHealth, (now, store) => {
@@ -36,7 +36,8 @@ const cannotWrite = (store: StoreHealth): store is Exclude<StoreHealth, { readon
   store.status !== "ok" && store.cannotWrite === true
 
 const storeMessages = {
-  degraded: "Something in the database is damaged, or it cannot be written: the log of the engine says what",
+  degraded:
+    "Something in the database is damaged, or the database cannot be written: the log of the engine says what is wrong",
   down:
     "This engine has stopped for good: another engine may have taken the database over, or the disk may have refused to store something. " +
     "The log of the engine says what"

@@ -24,13 +24,13 @@ import type { EntityHistory } from "../../Engine/Streams/Streams.ts"
 import { UNPAGED_LENGTH } from "../../Engine/Pages.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
-import { answering, reading } from "./CallRoute.ts"
+import { answerRoute, bodyRoute } from "./CallRoute.ts"
 
 export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const streamsOf = (call: Call) => engine.streams.in(call.environment, { most: UNPAGED_LENGTH })
 
   return [
-    reading(callSpecs.appendEvent, "AppendEvent", ({ entityId, entityType, ...request }, call) => {
+    bodyRoute(callSpecs.appendEvent, "AppendEvent", ({ entityId, entityType, ...request }, call) => {
       const { data, name, ...options } = eventOf(request)
       return appending(
         call,
@@ -38,7 +38,7 @@ export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
         streamsOf(call).append(entityId, { name, data, entityType }, { ...conditionsOf(request), ...options })
       )
     }),
-    reading(callSpecs.appendEvents, "AppendEvents", ({ entityId, entityType, ...request }, call) => {
+    bodyRoute(callSpecs.appendEvents, "AppendEvents", ({ entityId, entityType, ...request }, call) => {
       const events = request.events.map(eventOf)
       return appending(
         call,
@@ -46,7 +46,7 @@ export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
         streamsOf(call).appendAll(entityId, { entityType, events }, conditionsOf(request))
       )
     }),
-    reading(callSpecs.readStream, "ReadStream", ({ entityId, ...request }, call) =>
+    bodyRoute(callSpecs.readStream, "ReadStream", ({ entityId, ...request }, call) =>
       Effect.gen(function* () {
         const options = yield* checked(() => readingOf("ReadStream", { entityId, ...request }))
         const mayHave = yield* readableIn(streamsOf(call), entityId, call)
@@ -54,7 +54,7 @@ export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
         return { events: events.filter(mayHave), totalCount }
       })
     ),
-    reading(callSpecs.getEntityHistory, "GetEntityHistory", (request, call) =>
+    bodyRoute(callSpecs.getEntityHistory, "GetEntityHistory", (request, call) =>
       Effect.gen(function* () {
         const { entityId } = request
         const options = yield* checked(() => readingOf("GetEntityHistory", request))
@@ -79,20 +79,20 @@ export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
         }
       })
     ),
-    reading(callSpecs.getStreamInfo, "GetStreamInfo", ({ entityId }, call) =>
+    bodyRoute(callSpecs.getStreamInfo, "GetStreamInfo", ({ entityId }, call) =>
       streamsOf(call).getInfo(entityId)
     ),
-    reading(callSpecs.listStreams, "ListStreams", (request, call) =>
-      shown(call, streamsOf(call).listStreams(nonZero(request)))
+    bodyRoute(callSpecs.listStreams, "ListStreams", (request, call) =>
+      visibleStreams(call, streamsOf(call).listStreams(nonZero(request)))
     ),
-    answering(callSpecs.restStreams, (call) =>
+    answerRoute(callSpecs.restStreams, (call) =>
       Effect.flatMap(
         checked(() => readListQuery(Object.fromEntries(call.query))),
-        (query) => shown(call, streamsOf(call).listStreams(nonZero(query)))
+        (query) => visibleStreams(call, streamsOf(call).listStreams(nonZero(query)))
       )
     ),
-    // unlike the call for reading, this one requires that the stream exists
-    answering(callSpecs.restStreamHistory, (call) =>
+    // unlike `ReadStream`, this call requires that the stream exists
+    answerRoute(callSpecs.restStreamHistory, (call) =>
       Effect.gen(function* () {
         const entityId = variable(call, "id")
         const mayHave = yield* readableIn(streamsOf(call), entityId, call)
@@ -108,13 +108,13 @@ export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
         }
       })
     ),
-    reading(
+    bodyRoute(
       callSpecs.createSnapshot,
       "CreateSnapshot",
       ({ entityId, entityType, entityVersion = 0, state }, call) =>
         streamsOf(call).createSnapshot(entityId, { entityType, entityVersion, state })
     ),
-    reading(callSpecs.getSnapshot, "GetSnapshot", ({ beforeVersion = 0, entityId }, call) =>
+    bodyRoute(callSpecs.getSnapshot, "GetSnapshot", ({ beforeVersion = 0, entityId }, call) =>
       Effect.flatMap(streamsOf(call).getSnapshot(entityId, { beforeVersion }), (snapshot) =>
         snapshot === undefined ? Effect.fail(new SnapshotNotFoundError(entityId)) : Effect.succeed(snapshot)
       )
@@ -135,7 +135,7 @@ const appending = <A>(
     append
   )
 
-/** Makes the check whether the caller, who may read the stream, may also have an event of it. */
+/** Makes a function that checks whether the caller, who may read the stream, may also read an event of the stream. */
 const readableIn = (
   streams: Raw<UntypedStreams>,
   entityId: string,
@@ -155,7 +155,7 @@ const readableIn = (
 }
 
 /** Leaves out the streams that the caller may not see. */
-const shown = <
+const visibleStreams = <
   A extends { readonly streams: ReadonlyArray<{ readonly entityId: string }>; readonly totalCount: number }
 >(
   call: Call,

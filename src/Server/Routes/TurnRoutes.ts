@@ -14,7 +14,7 @@ import { callSpecs } from "../../Protocol/Workers.ts"
 import { boundTo, type Call, checkWorkerEnvironment, noContent, type Route, variable } from "../Http/Route.ts"
 import { checkSeal, encodeDelivered, sealed } from "../Workers/TurnMessages.ts"
 import { watchedConnection } from "../Workers/WatchedConnections.ts"
-import { replying } from "./CallRoute.ts"
+import { replyRoute } from "./CallRoute.ts"
 
 const readPoll = decoder(callSpecs.pollTurns.body!, "Poll")
 const readLate = decoder(callSpecs.lateTurn.body!, "Late")
@@ -30,7 +30,7 @@ export const turnRoutes = (workers: RemoteWorkers): ReadonlyArray<Route> => {
       call: Call
     ) => Effect.Effect<JsonText | void, IronflowError>
   ): Route =>
-    replying(spec, (call) =>
+    replyRoute(spec, (call) =>
       Effect.gen(function* () {
         const request = yield* checked(() => read(call.body))
         const worker = yield* workers.turnWorker(variable(call, "id"), request.session, boundTo(call))

@@ -23,7 +23,7 @@ import {
 import { sealed } from "../Workers/TurnMessages.ts"
 import { registerTurns } from "../Workers/TurnRegistration.ts"
 import { legacyJobRoutes, registerLegacy } from "./LegacyJobRoutes.ts"
-import { answering, replying, withBody } from "./CallRoute.ts"
+import { answerRoute, replyRoute, withBody } from "./CallRoute.ts"
 import { turnRoutes } from "./TurnRoutes.ts"
 
 /** The routes of workers. `maxBodyBytes` is the largest body of their requests. */
@@ -62,8 +62,8 @@ export const workerRoutes = (
     })
 
   return [
-    replying(callSpecs.registerWorker, withBody(callSpecs.registerWorker, "Register", register)),
-    answering(callSpecs.deregisterWorker, (call) => Effect.as(deregister(call), undefined)),
+    replyRoute(callSpecs.registerWorker, withBody(callSpecs.registerWorker, "Register", register)),
+    answerRoute(callSpecs.deregisterWorker, (call) => Effect.as(deregister(call), undefined)),
     ...turnRoutes(workers),
     ...legacyJobRoutes(engine, workers)
   ]

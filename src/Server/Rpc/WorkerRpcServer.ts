@@ -39,19 +39,20 @@ import {
 const MAX_CALLS = 1024
 
 /**
- * The most bytes that a worker may leave unread, besides one push. With more the socket is closed, since the
- * worker does not read.
+ * The most bytes that a worker may leave unread, not counting the last push. With more unread bytes the socket is
+ * closed, since the worker does not read.
  */
-const MAX_UNREAD = 64 * 1024 * 1024
+const MAX_UNREAD_BYTES = 64 * 1024 * 1024
 
-/** What pushes to the worker of a connection need. */
+/** The connection of a worker. */
 interface Connection {
   readonly socket: WebSocket
   readonly flow: Flow
   readonly stream: TurnStream
   readonly pushes: Queue.Queue<JsonFragment, Cause.Done>
+  /** How many calls of the worker are not answered yet. */
   calls: number
-  /** Whether the last message of the worker had a seal. If so, messages to it have one too. */
+  /** Whether the last message of the worker had a seal. If so, messages to the worker have a seal too. */
   isSealed: boolean
 }
 
@@ -105,7 +106,7 @@ export const make = (
         connectionOf(client.id).pipe(
           Effect.flatMap(({ stream }) => stream.call(call, payload)),
           Effect.map((text) => new JsonFragment(text)),
-          failing
+          encodingFailures
         )
 
     const handlers = workerRpcs.toLayer({
@@ -120,7 +121,7 @@ export const make = (
               return pushes
             })
           ),
-          failing
+          encodingFailures
         ),
       report: answer("report"),
       room: answer("room"),
@@ -183,8 +184,8 @@ export const make = (
     return {
       spec: sockets.workers,
       maxFrameBytes,
-      // so many, since the worker must be able to renew its leases while it receives a long history
-      maxUnreadBytes: MAX_UNREAD,
+      // this large, since the worker must be able to renew its leases while it receives a long history
+      maxUnreadBytes: MAX_UNREAD_BYTES,
       open
     }
   })
@@ -201,7 +202,7 @@ const closeIfForbidden = (socket: WebSocket, stream: TurnStream): void => {
 }
 
 const send = (socket: WebSocket, text: string): void => {
-  if (socket.bufferedAmount > MAX_UNREAD) return socket.terminate()
+  if (socket.bufferedAmount > MAX_UNREAD_BYTES) return socket.terminate()
   socket.send(text)
 }
 
@@ -209,8 +210,8 @@ const send = (socket: WebSocket, text: string): void => {
 const ID_LENGTH = 64
 
 /**
- * Reads a message of a client. Its payload is checked where it is used. Throws `ValidationError` for an
- * invalid message, and another `IronflowError` for one that was damaged in transit.
+ * Reads a message of a worker. The payload of the message is checked where it is used. Throws `ValidationError` for an
+ * invalid message, and another `IronflowError` for a message that was damaged in transit.
  */
 const readMessage = (text: string): FromClientEncoded => {
   const message = readSealed(text, (text) => safeJsonParse(checkShape("the message of the worker", text)))
@@ -248,8 +249,10 @@ const isId = (value: unknown): boolean =>
 const isPair = (value: unknown): boolean =>
   Array.isArray(value) && value.length === 2 && value.every((part) => typeof part === "string")
 
-/** Encodes a failure as over HTTP. A defect becomes an internal error. */
-const failing = <A, R>(effect: Effect.Effect<A, IronflowError, R>): Effect.Effect<A, CallFailure, R> =>
+/** Encodes the failure of the effect as it is encoded over HTTP. A defect becomes an internal error. */
+const encodingFailures = <A, R>(
+  effect: Effect.Effect<A, IronflowError, R>
+): Effect.Effect<A, CallFailure, R> =>
   Effect.catchCause(effect, (cause) => {
     if (Cause.hasInterruptsOnly(cause)) return Effect.interrupt
     const error = Cause.squash(cause)

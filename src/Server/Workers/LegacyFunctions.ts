@@ -1,8 +1,8 @@
-/** Finds the functions of legacy workers, which register them by id only. */
+/** Finds the functions of a legacy worker, which registers only their ids. */
 import type { FunctionsService } from "../../Engine/Functions/Functions.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 
-/** The registrations of those ids that are known. */
+/** The registrations of the functions with these ids. Unknown ids are left out. */
 export const functionsOf = (
   functions: FunctionsService,
   environment: string,

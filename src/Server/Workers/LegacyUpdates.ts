@@ -16,8 +16,8 @@ import { LEGACY_LEASE_MS } from "../../Engine/Workers/LegacyWorker.ts"
 import { checked } from "../../CheckAsEffect.ts"
 
 /**
- * Applies an update of a job. Fails with `ValidationError` when the update cannot be read. When the caller's
- * key is bound to an environment, that is `boundTo`: jobs of other environments are refused.
+ * Applies an update of a job. Fails with `ValidationError` when the update cannot be read. With `boundTo`, jobs of
+ * other environments are refused.
  */
 export const applyUpdate = (
   engine: EngineService,

@@ -1,4 +1,4 @@
-/** Encodes messages to workers that exchange turns. */
+/** Encodes messages to workers that exchange turns, and seals them: a seal is a checksum (`Protocol/Seal.ts`). */
 import type { Delivered, WorkerConnection } from "../../Engine/Workers/WorkerConnection.ts"
 import type { JsonText } from "../../Json.ts"
 import type { Delivery } from "../../Protocol/Http/Turns.ts"
@@ -14,11 +14,11 @@ export const encodeDelivery = (delivery: Delivery): JsonText =>
 export const encodeDelivered = ({ deliveries, isClosing }: Delivered): JsonText =>
   `{"deliveries":[${deliveries.join(",")}]${isClosing ? ',"closing":true' : ""}}`
 
-/** Throws an `IronflowError` when a message has no seal although its worker seals. */
+/** Throws an `IronflowError` when a message has no seal although its worker seals all messages. */
 export const checkSeal = ({ seals }: WorkerConnection, isSealed: boolean): void => {
   if (seals && !isSealed) throw damaged()
 }
 
-/** The response, sealed if the worker seals. */
+/** The response, with a seal if the worker seals its messages. */
 export const sealed = ({ seals }: WorkerConnection, answer: JsonText, about?: string): JsonText =>
   seals ? seal(answer, about) : answer

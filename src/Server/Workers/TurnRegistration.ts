@@ -22,18 +22,18 @@ const MAX_POLL_MS = 20_000
 
 /** Where a registration comes from. */
 export interface Origin {
-  /** The environment that the request names, if it names one. */
+  /** The environment that the request names outside of the registration, if it does. */
   readonly environment: string | undefined
   /** The id in the path, if there is one. */
   readonly workerId: string | undefined
   /** Whether the registration has a valid seal. */
   readonly isSealed: boolean
-  /** The connection of the worker. The worker counts as present while it is open. */
+  /** The connection of the worker. The worker counts as present while the connection is open. */
   readonly connection: Duplex
   readonly transport: string
   /** The largest request of this worker, in bytes. */
   readonly maxBodyBytes: number
-  /** How to reach a worker that has a stream; absent for one that polls. */
+  /** How to reach a worker that has a stream; absent for a worker that polls. */
   readonly stream?: StreamSignals
   /** Who owns the worker; absent where no key is required. */
   readonly caller: Caller | undefined
@@ -87,13 +87,14 @@ const readAnnouncement = (
   }
   if (workerId === undefined) checkName("worker id", registration.workerId)
   else if (registration.workerId !== workerId) {
-    // a worker that seals sends the same id twice, so one of them was damaged
+    // a worker that seals sends the same id in both places, so one of the two was damaged
     if (seals) throw damaged()
     throw new ValidationError(
       `Register: \`registration.workerId\` is "${registration.workerId}" and the path says "${workerId}"`
     )
   }
-  // a worker names its environment twice, and both must agree unless its key is bound to one
+  // a worker names its environment in the request and in the registration; the two must agree, unless the worker's key
+  // is bound to an environment
   const isOther = environment !== undefined && environment !== registration.environment
   if (seals && isOther && caller?.key?.environment === undefined) throw damaged()
   checkFunctionCount(registration.functions)

@@ -58,20 +58,21 @@ export class TurnStream {
   }
 
   /**
-   * Registers the worker. Answers with the JSON of a `RegisterTurnsResponse`; pushes wait until then.
+   * Registers the worker. Answers with the JSON of a `RegisterTurnsResponse`; nothing is pushed before that answer.
    * `isSealed` says whether the message has a valid seal.
    */
   register(body: unknown, isSealed: boolean): Effect.Effect<JsonText, IronflowError> {
     return Effect.gen({ self: this }, function* () {
       if (this.#worker !== undefined) {
         return yield* new ValidationError(
-          "A stream takes one registration, and this one is registered already"
+          "A stream takes one registration, and the worker has already registered on this stream"
         )
       }
       const request = yield* checked(() => registerRequest(body))
       if ((request.capabilities?.turns ?? 0) < TURNS_VERSION) {
         return yield* new ValidationError(
-          `This engine speaks turns in version ${TURNS_VERSION}, and the worker does not: use the same version of the SDK`
+          `This engine exchanges turns in version ${TURNS_VERSION} of the protocol, and the worker does not: use the same version of ` +
+            "@ironflow/node for the worker and the engine"
         )
       }
       const { caller, connection, end, environment, maxBodyBytes, transport, wake } = this.#carrier
@@ -97,12 +98,12 @@ export class TurnStream {
     if (this.#registration !== undefined) checkWorker(this.#carrier.caller, this.#registration)
   }
 
-  /** Throws an `IronflowError` when a message has no seal although its worker seals. */
+  /** Throws an `IronflowError` when a message has no seal although the worker seals all messages. */
   checkSeal(isSealed: boolean): void {
     if (this.#worker !== undefined) checkSeal(this.#worker, isSealed)
   }
 
-  /** The message, sealed if the worker seals. For a transport that does not seal its frames itself. */
+  /** The message, with a seal if the worker seals. For a transport that does not seal its frames itself. */
   sealed(text: JsonText, about?: string): JsonText {
     return this.#worker === undefined ? text : sealed(this.#worker, text, about)
   }

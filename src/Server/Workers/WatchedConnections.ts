@@ -1,6 +1,6 @@
 /**
- * Connections in the form that sessions need. Many listeners wait for the end of a connection, and Node warns
- * of a leak at more than ten.
+ * Lets many listeners wait for the end of one connection. They share one listener of Node, which warns of a leak at
+ * more than ten.
  */
 import type { Duplex } from "node:stream"
 import type { WatchedConnection } from "../../Engine/Workers/WatchedConnection.ts"

@@ -1,6 +1,6 @@
 /**
- * The engine's side of `Protocol/Http/Channel.ts`. Calls run at the same time, and each is answered when it
- * ends.
+ * The engine's side of the channel: a WebSocket that carries calls (`Protocol/Http/Channel.ts`). Calls run at the same
+ * time, and each call is answered when it ends.
  */
 import type { IncomingMessage } from "node:http"
 import type * as Effect from "effect/Effect"
@@ -42,7 +42,7 @@ export interface ChannelCall {
   readonly trace: string | undefined
   /** The request that opened the channel. */
   readonly request: IncomingMessage
-  /** Who sent that request. */
+  /** Who opened the channel. */
   readonly visitor: Visitor
 }
 
@@ -52,7 +52,7 @@ export interface ChannelOptions {
   /** The response to a call that is not taken. */
   readonly refuse: (call: ChannelCall, error: IronflowError) => Reply
   readonly run: <A>(effect: Effect.Effect<A>) => Fiber.Fiber<A>
-  /** Calls `listener` when the server is about to stop. */
+  /** Calls `listener` when the server is about to stop. Returns a function that removes the listener. */
   readonly onClosing: (listener: () => void) => () => void
 }
 
@@ -60,8 +60,8 @@ export interface ChannelOptions {
 const MAX_BUFFERED_BYTES = 64 * 1024 * 1024
 
 /**
- * Maximum number of reads in one turn of the event loop: a response may be large, and its size is only known
- * after the call.
+ * Maximum number of `GET` calls that are started in one turn of the event loop: a response may be large, and its size
+ * is only known after the call.
  */
 const GETS_PER_TURN = 16
 
@@ -69,8 +69,8 @@ const GETS_PER_TURN = 16
 const FEW_TURNS = 4
 
 /**
- * How long calls that run when their key ends may continue, in milliseconds. Not so the calls that wait for
- * something: `RequestHandler` ends them with the key.
+ * How long the calls that run when their API key ends may continue, in milliseconds. Calls that wait for something end
+ * at once, by `RequestHandler`.
  */
 const LAST_ANSWERS_MS = 30_000
 
@@ -138,8 +138,8 @@ const serve = (
     leaveWhenDone()
   })
   let deadline: NodeJS.Timeout | undefined
-  // the socket does not close at once: a call may have rotated the key that it came with, and
-  // only its response has the new secret
+  // the socket does not close at once: a call may have rotated its own API key, and only the response to that call has
+  // the new secret
   const stopWatching = visitor.caller.watch((ended) => {
     if (!ended) return
     isKeyEnded = true
@@ -154,10 +154,10 @@ const serve = (
     for (const [, fiber] of calls) fiber.interruptUnsafe()
   })
 
-  /** Frames with messages that were not taken. */
+  /** Frames with messages that were not taken yet. */
   const frames: Array<string> = []
-  /** Where the first of these messages is in the first frame. */
-  let at = 0
+  /** Where the first message that was not taken begins in the first frame. */
+  let offset = 0
   let gets = 0
   let turns = 0
   const malformed = (): void => {
@@ -172,9 +172,9 @@ const serve = (
   /** Takes messages as time allows, and as the client reads their responses. */
   const takeAll = (): void => {
     for (let frame = frames[0]; frame !== undefined; frame = frames[0]) {
-      if (at >= frame.length) {
+      if (offset >= frame.length) {
         frames.shift()
-        at = 0
+        offset = 0
         continue
       }
       if (socket.readyState !== socket.OPEN) return takeNone()
@@ -188,10 +188,10 @@ const serve = (
         flow.pause(takeAll)
         return whenTime(++turns > FEW_TURNS ? "rest" : "little", takeAll)
       }
-      const message = readMessage(frame, at)
+      const message = readMessage(frame, offset)
       if (message === undefined || !take(message.words, message.text)) return malformed()
       if (message.words[1] === "GET") gets++
-      at = message.end
+      offset = message.end
     }
     turns = 0
     flow.resume(takeAll)
@@ -199,14 +199,14 @@ const serve = (
   return (data, isBinary) => {
     if (socket.readyState !== socket.OPEN) return
     if (isBinary) return malformed()
-    // with other frames in the list, `takeAll` will come to this one
+    // with other frames in the list, `takeAll` is already under way and will come to this frame
     if (frames.push(String(data)) === 1) takeAll()
   }
 }
 
 const tooMany = (): IronflowError =>
   new UnavailableError(
-    `More than ${MAX_CALLS} calls of this connection wait for an answer: wait for some of them`,
+    `More than ${MAX_CALLS} calls of this connection wait for an answer: wait until some of them are answered`,
     {
       code: "TOO_MANY_CALLS"
     }

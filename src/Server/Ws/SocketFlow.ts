@@ -9,22 +9,27 @@ import type { ScheduleTimeout } from "../../Execution/Alarm.ts"
 import type { PendingInput, InputBudget } from "../../Engine/InputBudget.ts"
 import { hasTime, type WorkKind, someoneWaits, whenTime } from "../../Engine/EventLoop.ts"
 import { MAX_BUFFER } from "../../Protocol/Subscriptions.ts"
-import { CONNECTION_UNREAD_BYTES, type SendBuffer, type Unread, UNREAD_MS } from "../Http/UnreadResponses.ts"
+import {
+  CONNECTION_UNREAD_BYTES,
+  type SendBuffer,
+  type UnreadMemory,
+  UNREAD_MS
+} from "../Http/UnreadResponses.ts"
 import { showMs } from "../../Show.ts"
 
 export interface FlowOptions {
   readonly inputBudget: InputBudget
-  readonly unread: Unread
-  readonly after: ScheduleTimeout
+  readonly unread: UnreadMemory
+  readonly scheduleTimeout: ScheduleTimeout
   /** How long a large frame may take to arrive, in milliseconds. */
   readonly timeoutMs: number
 }
 
 /** How many bytes are passed on at once: some hundred frames, or a part of one. */
-const PIECE = 4096
+const PIECE_BYTES = 4096
 
 /** A frame of at most this many bytes takes no shared memory. */
-const SMALL = 64 * 1024
+const SMALL_BYTES = 64 * 1024
 
 /** The close code that asks the client to come back later. */
 const TRY_AGAIN_LATER = 1013
@@ -42,13 +47,15 @@ export class Flow {
   readonly #sendBuffer: SendBuffer
   /** The reasons for which nothing is passed on now. */
   readonly #pauses = new Set<object>()
+  /** The bytes that were received and not passed on. */
   #rest: Buffer = Buffer.alloc(0)
+  /** Whether the rest will be passed on as soon as there is time. */
   #isDue = false
-  /** Whether the last chunk was passed on in one turn. */
+  /** Whether the last chunk was passed on in one turn of the event loop. */
   #keepsUp = false
   #isGone = false
-  /** How many bytes came since the last complete frame. */
-  #partial = 0
+  /** How many bytes of an incomplete frame were passed on. */
+  #frameBytes = 0
   #input: PendingInput | undefined
   #cancelDeadline: () => void = () => undefined
   #readers: Array<() => void> = []
@@ -91,11 +98,11 @@ export class Flow {
   }
 
   /**
-   * Notes the size of a backlog, and returns the size that it counts as. When memory is short, that is the
-   * largest backlog that any subscription accepts.
+   * Notes the size of a backlog, and returns the size that it counts as. When memory is short, that is at least the
+   * largest backlog that any subscription accepts, so that nothing more is sent.
    */
   weigh(bytes: number): number {
-    this.#sendBuffer.set(bytes > SMALL ? bytes : 0)
+    this.#sendBuffer.set(bytes > SMALL_BYTES ? bytes : 0)
     return bytes > 0 && this.#options.unread.isPressed ? Math.max(bytes, MAX_BUFFER) : bytes
   }
 
@@ -113,9 +120,9 @@ export class Flow {
   whenRead(f: () => void): void {
     this.#readers.push(f)
     if (this.#readers.length > 1) return
-    const left = this.#socket.writableLength
-    this.#cancelUnread = this.#options.after(UNREAD_MS, () => {
-      if (this.#socket.writableLength >= left) return this.#webSocket.terminate()
+    const unreadBytes = this.#socket.writableLength
+    this.#cancelUnread = this.#options.scheduleTimeout(UNREAD_MS, () => {
+      if (this.#socket.writableLength >= unreadBytes) return this.#webSocket.terminate()
       const readers = this.#readers
       this.#readers = []
       for (const reader of readers) this.whenRead(reader)
@@ -144,7 +151,7 @@ export class Flow {
     if (this.#isGone) return
     const isPaused = this.#pauses.size > 0
     if (!isPaused && !this.#isDue && !someoneWaits() && hasTime()) return this.#feed(chunk)
-    const isLittle = this.#rest.length === 0 && (this.#keepsUp || chunk.length <= PIECE)
+    const isLittle = this.#rest.length === 0 && (this.#keepsUp || chunk.length <= PIECE_BYTES)
     this.#rest = Buffer.concat([this.#rest, chunk])
     this.#socket.pause()
     if (!isPaused) this.#goOn(isLittle ? "little" : "rest")
@@ -154,12 +161,12 @@ export class Flow {
     this.#rest = chunk
     this.#keepsUp = true
     while (this.#rest.length > 0) {
-      const piece = this.#rest.subarray(0, PIECE)
+      const piece = this.#rest.subarray(0, PIECE_BYTES)
       this.#rest = this.#rest.subarray(piece.length)
-      this.#partial += piece.length
+      this.#frameBytes += piece.length
       for (const listener of this.#listeners) Reflect.apply(listener, this.#socket, [piece])
       if (this.#socket.destroyed) return
-      if (this.#partial > SMALL) this.#countPartial()
+      if (this.#frameBytes > SMALL_BYTES) this.#countFrameBytes()
       if (this.isUnread) this.#waitUntilRead()
       if (this.#pauses.size > 0) return
       if (this.#rest.length > 0 && !hasTime()) {
@@ -188,13 +195,13 @@ export class Flow {
   }
 
   /** Counts the bytes of an incomplete frame in the memory that all connections share. */
-  #countPartial(): void {
+  #countFrameBytes(): void {
     this.#input ??= this.#begin()
-    this.#input.setHeld(this.#partial)
+    this.#input.setHeld(this.#frameBytes)
   }
 
   #begin(): PendingInput {
-    const { after, inputBudget, timeoutMs } = this.#options
+    const { inputBudget, scheduleTimeout, timeoutMs } = this.#options
     const why = {}
     const end = (code: number, reason: string): void => {
       this.#webSocket.close(code, reason)
@@ -202,7 +209,7 @@ export class Flow {
       this.#rest = Buffer.alloc(0)
       this.pause(why)
     }
-    this.#cancelDeadline = after(timeoutMs, () =>
+    this.#cancelDeadline = scheduleTimeout(timeoutMs, () =>
       end(POLICY_VIOLATION, `a frame did not arrive within ${showMs(timeoutMs)}`)
     )
     return inputBudget.begin(this.#socket, {
@@ -213,7 +220,7 @@ export class Flow {
   }
 
   #onWholeFrame(): void {
-    this.#partial = 0
+    this.#frameBytes = 0
     if (this.#input === undefined) return
     this.#cancelDeadline()
     this.#input.end()

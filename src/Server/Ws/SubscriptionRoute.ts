@@ -7,14 +7,14 @@ import type { EngineService } from "../../Engine/Engine.ts"
 import { closeFor, POLICY_VIOLATION, type SocketRoute } from "./Upgrades.ts"
 
 /**
- * How often a ping is sent, in milliseconds. A client that has not answered before the next one counts as
+ * How often a ping is sent, in milliseconds. A client that has not answered before the next ping counts as
  * gone.
  */
 const PING_MS = 30_000
 
 /**
- * Makes the route. `every` calls a function at intervals, in milliseconds, and returns a function that stops
- * it.
+ * Makes the route. `every` calls `f` again and again, at intervals of `ms` milliseconds, and returns a function that
+ * ends this.
  */
 export const subscriptionRoute = (
   engine: EngineService,
@@ -37,11 +37,11 @@ export const subscriptionRoute = (
       }
     })
     socket.on("close", stopWatching)
-    let alive = true
-    socket.on("pong", () => (alive = true))
+    let isAlive = true
+    socket.on("pong", () => (isAlive = true))
     const stop = every(PING_MS, () => {
-      if (!alive) return socket.terminate()
-      alive = false
+      if (!isAlive) return socket.terminate()
+      isAlive = false
       socket.ping()
     })
     socket.on("close", stop)

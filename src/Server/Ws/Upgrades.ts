@@ -1,6 +1,6 @@
 /**
- * Upgrades requests to WebSockets. Their routes are in a table, as those of other requests. A refused request
- * gets an HTTP response before the upgrade. When the server stops, the sockets are told to go away.
+ * Upgrades requests to WebSockets, whose routes are in a table. A refused request gets an HTTP response
+ * before the upgrade. When the server stops, it tells the clients of open WebSockets to go away.
  */
 import type { IncomingMessage } from "node:http"
 import type { Duplex } from "node:stream"
@@ -19,8 +19,8 @@ export interface SocketCall {
   readonly environment: string
   /**
    * Who makes the call. Permissions are checked with `visitor.caller.check(action, resource, environment)`,
-   * for the socket and for each message that needs more; `visitor.caller.watch` reports when they change. The
-   * socket is closed when the key ends.
+   * for the socket and for each message that needs more of them; `visitor.caller.watch` reports when permissions
+   * change. The socket is closed when the API key ends.
    */
   readonly visitor: Visitor
   /** Variables of the path, decoded. */
@@ -34,21 +34,21 @@ export interface SocketCall {
 export interface SocketRoute {
   /** The spec of the socket, which says who may open it. */
   readonly spec: CallSpec
-  /** The largest frame from the client, in bytes; a larger one closes the connection with 1009. 1 MiB by default. */
+  /** The largest frame from the client, in bytes; a larger frame closes the connection with code 1009. 1 MiB by default. */
   readonly maxFrameBytes?: number
   /** At this many unread bytes, nothing more is read from the client; 1 MiB by default. */
   readonly maxUnreadBytes?: number
   /** Whether the route closes its sockets itself, when the server stops and when their key ends. */
   readonly leavesByItself?: boolean
   /**
-   * Throws an `IronflowError` to refuse the request before the upgrade, besides what its spec refuses.
-   * Both checks are made again when the permissions of the key have changed; the socket is closed if one of
-   * them throws.
+   * Throws an `IronflowError` to refuse the request before the upgrade. It is called after the check of what the spec
+   * requires. Both checks are made again when the permissions of the key have changed; the socket is closed if one of
+   * the checks throws.
    */
   readonly check?: (call: Omit<SocketCall, "flow">) => void
   /**
-   * Takes the open socket. Returns a function that handles its frames; without one, frames are ignored. If
-   * `open` or that function throws, the connection is closed with the error.
+   * Takes the open socket. Returns a function that handles its frames; without such a function, frames are ignored. If
+   * `open` or the function throws, the connection is closed with the error.
    */
   readonly open: (socket: WebSocket, call: SocketCall) => OnFrame | void
 }
@@ -63,7 +63,7 @@ export interface UpgradeOptions {
   readonly run: (effect: Effect.Effect<void>) => void
   /** Called with a defect. `what` says where it occurred, as the start of a sentence. */
   readonly onBug: (what: string, cause: unknown) => void
-  /** Called for each connection that has become a WebSocket, and closes in its own way from now on. */
+  /** Called for each connection that has become a WebSocket. From then on the WebSocket closes the connection. */
   readonly onUpgraded: (socket: Duplex) => void
   readonly flow: FlowOptions
 }
@@ -100,7 +100,7 @@ export class Upgrades {
   readonly #entrances: ReadonlyArray<Entrance>
   /** Sockets that have not answered the last ping. */
   #silent = new Set<WebSocket>()
-  /** Whether the server stops: it opens no more WebSockets, since they would not learn of it. */
+  /** Whether the server stops. It then opens no more WebSockets, since they would not learn of the stop. */
   #isClosing = false
 
   constructor({ flow, accessCheck, onBug, onUpgraded, routes, run }: UpgradeOptions) {
@@ -126,13 +126,17 @@ export class Upgrades {
     socket.on("error", () => socket.destroy())
     if (this.#isClosing) return endWithResponse(socket, failureResponse(closing(), "rest"))
     const url = request.url ?? "/"
-    const look = this.#accessCheck.look(request, false, new URLSearchParams(url.slice(url.indexOf("?") + 1)))
-    if (look === undefined) return this.#admit(request, socket, head)
-    const admitted = Effect.match(look, {
+    const refresh = this.#accessCheck.requiredRefresh(
+      request,
+      false,
+      new URLSearchParams(url.slice(url.indexOf("?") + 1))
+    )
+    if (refresh === undefined) return this.#admit(request, socket, head)
+    const admitted = Effect.match(refresh, {
       onSuccess: () => this.#admit(request, socket, head),
       onFailure: (error) => endWithResponse(socket, failureResponse(error, "rest"))
     })
-    // a server that stops meanwhile would wait for the socket
+    // a server that stops meanwhile would wait for the socket, so the socket is destroyed
     this.#run(Effect.onInterrupt(admitted, () => Effect.sync(() => socket.destroy())))
   }
 
@@ -170,13 +174,13 @@ export class Upgrades {
   /** Closes the socket when the session of its browser ends. */
   #closeWithSession(socket: WebSocket, { visitor: { sessionMs } }: Omit<SocketCall, "flow">): void {
     if (sessionMs === undefined) return
-    const cancel = this.#flow.after(sessionMs, () =>
+    const cancel = this.#flow.scheduleTimeout(sessionMs, () =>
       closeFor(socket, POLICY_VIOLATION, "the session has ended")
     )
     socket.once("close", cancel)
   }
 
-  /** Runs `act`, and catches every error. An error in a client's message can only end its connection. */
+  /** Runs `act`, and catches every error. An error in a client's message can only end the connection of that client. */
   #guard(socket: WebSocket, { spec: { path } }: SocketRoute, act: () => void): void {
     try {
       act()

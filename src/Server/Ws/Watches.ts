@@ -2,8 +2,8 @@
  * Watching keys and configurations over WebSockets: a frame for each change.
  *
  * A watch with a `revision` to start after (`now` for the end) gets a first frame that says where it starts.
- * One frame is sent at a time. When a client does not take it within 30 seconds, its socket is closed with
- * 4008; the client can reconnect with its last revision.
+ * One frame is sent at a time. When a client does not take a frame within 30 seconds, its socket is closed with the
+ * code 4008; the client can reconnect with its last revision.
  */
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
@@ -104,7 +104,7 @@ const readFrom = ({ query }: Pick<SocketCall, "query">): number | undefined => {
   if (text === null || text === "" || text === "now") return undefined
   if (!/^\d{1,16}$/.test(text)) {
     throw new ValidationError(
-      `\`revision\` must be a revision or "now", got ${JSON.stringify(text.slice(0, 64))}`
+      `\`revision\` must be an integer, at least 0, or "now", got ${JSON.stringify(text.slice(0, 64))}`
     )
   }
   return checkRevision(Number(text), 0)
@@ -128,19 +128,19 @@ const serve = <A>(
   changes: Stream.Stream<A, IronflowError>,
   encode: (change: A) => unknown
 ): void => {
-  let alive = true
-  socket.on("pong", () => (alive = true))
-  // sending a frame that the connection takes at once does not yield to the event loop: many in a row would
-  // block all others
+  let isAlive = true
+  socket.on("pong", () => (isAlive = true))
+  // sending a frame that the connection takes at once does not yield to the event loop: many such frames in a row
+  // would block all other clients
   const watching = Stream.runForEach(changes, (change) =>
     yieldIfMany(Effect.suspend(() => send(socket, flow, encode(change))))
-  ).pipe(Effect.catch((error) => (error === slow ? Effect.void : refuse(socket, error))))
+  ).pipe(Effect.catch((error) => (error === tooSlow ? Effect.void : refuse(socket, error))))
   const pinging = Effect.forever(
     Effect.andThen(
       Effect.sleep(PING_MS),
       Effect.sync(() => {
-        if (!alive) return socket.terminate()
-        alive = false
+        if (!isAlive) return socket.terminate()
+        isAlive = false
         socket.ping()
       })
     )
@@ -149,11 +149,11 @@ const serve = <A>(
   socket.on("close", () => fiber.interruptUnsafe())
 }
 
-const slow = new ValidationError("The watcher does not read")
+const tooSlow = new ValidationError("The watcher does not read")
 
 const send = (socket: WebSocket, flow: Flow, frame: unknown): Effect.Effect<void, IronflowError> =>
   Effect.callback<void>((resume) => {
-    // with an error the socket closes too, which ends the watch
+    // after an error the socket closes, which ends the watch
     socket.send(JSON.stringify(frame), () => resume(Effect.void))
     flow.sent()
   }).pipe(
@@ -161,7 +161,7 @@ const send = (socket: WebSocket, flow: Flow, frame: unknown): Effect.Effect<void
       duration: SEND_MS,
       orElse: () => {
         socket.close(WATCHER_TOO_SLOW, `no frame was read for ${SEND_MS / 1000} s`)
-        return Effect.fail(slow)
+        return Effect.fail(tooSlow)
       }
     })
   )
