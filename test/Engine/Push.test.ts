@@ -975,6 +975,40 @@ describe("a report during a turn", () => {
     }
   })
 
+  it("leaves the notices to the next request for them", async () => {
+    const jobs: Array<{ readonly jobId: string; readonly runId: string }> = []
+    const server = await endpoint(describing((job) => void jobs.push(job)))
+    const engine = await startWith()
+    await register(engine, server.url)
+    const runId = await place(engine)
+    await vi.waitFor(() => expect(jobs.at(-1)?.runId).toBe(runId))
+    const update = async (body: object) => {
+      const answer = await fetch(`${engine.url}/api/v1/push/turns/${jobs.at(-1)!.jobId}`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify({ runId, pauses: true, ...body })
+      })
+      return (await answer.json()) as { readonly ack: unknown; readonly notices: unknown }
+    }
+    const charged = {
+      _tag: "StepDone",
+      stepKey: "charge:0",
+      name: "charge",
+      kind: "run",
+      outcome: { _tag: "Success" },
+      attempt: 1,
+      startedAt: 1,
+      endedAt: 2
+    }
+
+    await engine.client.pauseRun(runId)
+    const reported = await update({ ops: [charged] })
+    const asked = await update({ ops: [], waitMs: 1 })
+
+    expect(reported).toMatchObject({ ack: { _tag: "Accepted", paused: true }, notices: [] })
+    expect(asked.notices).toMatchObject([{ _tag: "Paused" }])
+  })
+
   it("is kept when a pause is requested, and a handler that does not know pauses is called back", async () => {
     const jobs: Array<{ readonly jobId: string; readonly runId: string }> = []
     const server = await endpoint(describing((job) => void jobs.push(job)))

@@ -234,7 +234,9 @@ export class PushEndpoints {
         if (!endpoint.has(jobId)) continue
         // a request for notices also reports which steps run
         if (waitMs > 0) endpoint.hearRunning(jobId, running)
-        const notices = yield* endpoint.notices(jobId, waitMs)
+        // a handler reads the notices for which it asks, and none in the answer to a report
+        const asksForNotices = ops.length === 0 || waitMs > 0
+        const notices = asksForNotices ? yield* endpoint.notices(jobId, waitMs) : []
         return { ack, notices: pauses ? notices : notices.filter(isKnownToAll) }
       }
       const notices = yield* this.#noticesOfOtherEngine(jobId, environment, waitMs)
