@@ -156,8 +156,8 @@ export class Caller {
   }
 
   /**
-   * Calls `listener` when the caller ends (`ended`), and when its permissions may have changed. Returns a function that stops it.
-   * It is for work that goes on between calls: an open socket, or a long response.
+   * Calls `listener` when the caller ends (`ended`), and when its permissions may have changed. Returns a function that removes the
+   * listener. This is for work that goes on between calls: an open socket, or a long response.
    */
   watch(listener: (ended: boolean) => void): () => void {
     this.#listeners.add(listener)
@@ -299,6 +299,7 @@ export class AccessService {
   readonly #store: StoreService
   /** The callers, by the first half of the hash of their secret, which reveals nothing about the secret. */
   readonly #callers = new Map<string, { readonly hash: Buffer; readonly caller: Caller }>()
+  /** The last uses of keys that are not stored yet, epoch milliseconds, by key id. */
   readonly #uses = new Map<string, number>()
   #anybody = new Caller(this)
   #touching = false
@@ -319,8 +320,8 @@ export class AccessService {
   }
 
   /**
-   * The caller with this secret of a key; `key` is `undefined` for a call without one. Throws `UnauthenticatedError` when the
-   * secret is invalid or missing. While there are no keys, every call is accepted.
+   * The caller whose API key has the secret `key`, which is `undefined` for a call without a key. Throws `UnauthenticatedError` when
+   * the secret is invalid or missing. While there are no keys, every call is accepted.
    */
   authenticate(key: string | undefined): Caller {
     if (!this.required) return this.#anybody
@@ -523,7 +524,7 @@ export const make = (store: StoreService): Effect.Effect<AccessService, StoreErr
         knows: (key) => access.knows(key)
       })
       const { freshness } = access
-      // open streams end, or lose what they may not see any more, before they get what was committed meanwhile
+      // while the records may be outdated, open streams get nothing new: they first end, or lose what they may no longer see
       store.setGate?.({
         isShut: () => freshness.needsRefresh(),
         open: () =>

@@ -60,7 +60,7 @@ const mayKnowSubject = (caller: Caller, environment: string, name: string): bool
   return caller.isNotDenied(kind === "run" ? "run:read" : "function:read", `${kind}:${id}`, environment)
 }
 
-/** The events in the input of a failure handler: that of the failed run, and those that the run had waited for. */
+/** The events in the input of a failure handler: the event of the failed run, and the events that the run had waited for. */
 const eventsOfFailure = ({ functionId, input }: Pick<Run, "functionId" | "input">) => {
   if (!isFailureHandlerId(functionId) || !isObject(input)) return []
   const steps: ReadonlyArray<unknown> = Array.isArray(input.steps) ? input.steps : []

@@ -50,7 +50,7 @@ export function* eventAt(position: number): Program<EventView> {
   const row = yield* get(FIND_EVENT_AT, position)
   if (row === undefined) {
     throw new StoreError(
-      `Event ${position} of the log is missing, and a run needs it: the log is damaged. Restore a backup, or cancel the run`,
+      `The event at position ${position} of the log is missing, and a run needs it: the log is damaged. Restore a backup, or cancel the run`,
       {
         code: "STORE_CORRUPT"
       }

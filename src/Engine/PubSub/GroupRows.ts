@@ -76,8 +76,8 @@ const INSERT_GROUP = statement(
 )
 
 /**
- * Inserts a new group. Returns its key. No group has had that key before, because a holder with an old key must not reach this
- * group.
+ * Inserts a new group. Returns its key, which no deleted group has had: a former member of a deleted group must not be able to
+ * settle deliveries of this one.
  */
 export function* insertGroup(
   tx: Transaction,

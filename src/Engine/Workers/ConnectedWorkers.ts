@@ -52,7 +52,7 @@ export class ConnectedWorkers implements LiveWorkersService {
           : undefined,
       length: registrationLength(registration),
       active: new ShortLivedSet(),
-      left: new Set(),
+      earlierJobs: new Set(),
       isClaimed: false,
       storedFunctions: functions,
       hasMovedAway: false,
@@ -173,7 +173,7 @@ export class ConnectedWorkers implements LiveWorkersService {
     if (limits?.isLimited() !== true) return true
     const fn = this.#functions.find(environment, functionId)
     if (fn === undefined) return true
-    // a failure handler gets the event of the failed run too
+    // a failure handler also gets the event of the failed run, so the worker must be allowed to run that run's function too
     const failing = handlesFailuresOf(fn)
     return limits.mayRun(fn) && (failing === undefined || this.mayRun(worker, failing))
   }
