@@ -300,13 +300,13 @@ const readRegistration = (tx: Transaction, row: Row): FunctionRegistration | und
   }
 }
 
-/** Environments, and functions as they are registered. */
-export type Registered = Pick<Changes, "environments" | "functions">
+/** The names of environments, and the functions that are registered. */
+export type Registrations = Pick<Changes, "environments" | "functions">
 
 /** All registrations, including those of deleted functions, in the order of first registration. */
 export const readFunctions = acrossEnvironments(
   "readFunctions",
-  function* (tx: Transaction): Program<Registered> {
+  function* (tx: Transaction): Program<Registrations> {
     const functions = registryOf(tx)
       .all()
       .map(({ key: _, ...fn }) => fn)

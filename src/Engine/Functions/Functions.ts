@@ -174,13 +174,13 @@ const make: Effect.Effect<FunctionsService, StoreError, Store | SystemEvents | S
     const followers = new Set<Effect.Effect<void, ValidationError | StoreError>>()
     const runFollowers = Effect.suspend(() => Effect.all([...followers], { discard: true }))
     const known = new KnownFunctions()
-    const learn = ({ environments, functions }: FunctionRows.Registered): void => {
+    const learn = ({ environments, functions }: FunctionRows.Registrations): void => {
       for (const environment of environments) known.addEnvironment(environment)
       // `changed` is not part of the registered function
       for (const { changed: _, ...fn } of functions) known.put(fn)
     }
     // changes that arrive during the read may be newer than what the read finds, so they are applied after it
-    let changesDuringRead: Array<FunctionRows.Registered> | undefined = []
+    let changesDuringRead: Array<FunctionRows.Registrations> | undefined = []
     const copy = yield* SharedCopy.make(
       "the registered functions",
       store.read(FunctionRows.readFunctions()),

@@ -71,7 +71,7 @@ export interface RegisteredFunction extends FunctionChange {
 
 interface MatchResult {
   readonly functions: ReadonlyArray<RegisteredFunction>
-  /** Expressions that failed for this event. They count as no match. */
+  /** Descriptions of the expressions that failed for this event, which count as no match. */
   readonly warnings: ReadonlyArray<string>
 }
 
@@ -195,10 +195,10 @@ class Registry {
   }
 }
 
-/** The functions that an event starts by one of their triggers that `relevant` returns. */
+/** The functions that an event starts by a trigger. Only those triggers of a function count that `select` returns. */
 const functionsStartedBy = (
   candidates: ReadonlyArray<RegisteredFunction>,
-  relevant: (triggers: FunctionRegistration["triggers"]) => FunctionRegistration["triggers"],
+  select: (triggers: FunctionRegistration["triggers"]) => FunctionRegistration["triggers"],
   event: EventView
 ): MatchResult => {
   const functions: Array<RegisteredFunction> = []
@@ -206,7 +206,7 @@ const functionsStartedBy = (
   addEventBudget()
   for (const fn of candidates) {
     const { id, triggers } = fn.registration
-    const verdict = matchTriggers(relevant(triggers), event)
+    const verdict = matchTriggers(select(triggers), event)
     if (verdict.matched) functions.push(fn)
     for (const error of verdict.errors) {
       if (warnings.length < MAX_WARNINGS)

@@ -34,7 +34,7 @@ export const entityOfRow = (row: Row): { readonly entity?: EventEntity } =>
         }
       }
 
-/** The value at a match path, as it is indexed. An absent value matches nothing. */
+/** The value at a match path as JSON text, which is indexed; `undefined` for an absent value, which matches nothing. */
 export const matchValue = (root: EventView, path: string): string | undefined => {
   const value = readPath(root, path)
   return value === undefined ? undefined : JSON.stringify(value)

@@ -27,7 +27,7 @@ export interface AppendedEvent {
   readonly duplicate: boolean
   /** Whether the earlier event with the same key had other data. */
   readonly conflicting: boolean
-  /** Expressions of triggers and waits that failed for this event. They count as no match. */
+  /** Descriptions of the expressions of triggers and waits that failed for this event, which count as no match. */
   readonly warnings: ReadonlyArray<string>
 }
 

@@ -277,7 +277,7 @@ function* namesInLog(
   }
 }
 
-/** The prefix that all names have that match a pattern. */
+/** The prefix that is common to all names that match a pattern. */
 const prefixOf = (pattern: string): string => {
   const tokens = pattern.split(".")
   const fixed = tokens.slice(

@@ -17,7 +17,7 @@ import { markProjection, registerProjection } from "./ProjectionRows.ts"
 /** The longest lease of a projection, milliseconds. */
 const LONGEST_LEASE_MS = 30_000
 
-/** The owner's name for all runners without a token together. */
+/** The name of the owner while legacy runners, which have no token, own the projection together. */
 export const TOKENLESS = "runners without a token"
 
 const FIND_OTHER_OWNER = statement(
@@ -183,5 +183,5 @@ export function* whyNotOwned(
   if (row === undefined) return "the projection was deleted"
   return row.token === token
     ? `the projection was reset: its generation is ${row.generation}, and the save is from generation ${generation}`
-    : `the projection belongs to ${row.owner === null ? "nobody" : `worker ${row.owner}`} now`
+    : `the projection belongs to ${row.owner === null ? "nobody" : row.owner === TOKENLESS ? TOKENLESS : `worker ${row.owner}`} now`
 }

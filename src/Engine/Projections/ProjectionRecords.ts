@@ -9,11 +9,12 @@ import type {
 } from "../../Protocol/ProjectionOwners.ts"
 import type { ProjectionStatus } from "../../Protocol/Projections.ts"
 
-/** The claim of an owner. */
+/** Identifies the claim of an owner. */
 export interface ProjectionToken {
   readonly environment: string
   readonly name: string
   readonly token: string
+  /** A number that grows with each claim and each reset of the projection. */
   readonly generation: number
 }
 

@@ -86,7 +86,7 @@ export class Acks {
     }
     const subscribed = this.#subscriptions.get(subscriptionId)?.subscribed
     const notHeld = eventId === undefined ? undefined : notHeldHere(eventId)
-    // the subscription has ended in the meantime, and its deliveries were given to other members
+    // the subscription has ended in the meantime, and so holds no deliveries
     if (subscribed === undefined) return answer(notHeld)
     this.#outlet.run(
       Effect.match(subscribed.extend(eventId === undefined ? { except } : { only: eventId }), {

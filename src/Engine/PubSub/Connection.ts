@@ -81,7 +81,7 @@ class Connection implements ConnectionSink {
   readonly #id: string
   readonly #onEnd: () => void
   readonly #byPattern = new Map<string, Subscribed | "pending">()
-  /** Characters of the filters, by pattern. */
+  /** How many characters the filter of each subscription has, by the pattern of the subscription. */
   readonly #filterLengths = new Map<string, number>()
   readonly #byId = new Map<string, { readonly subscribed: Subscribed; readonly target: Target }>()
   readonly #acks = new Acks(this.#byId, {

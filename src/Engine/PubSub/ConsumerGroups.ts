@@ -323,7 +323,7 @@ const toGroup = (info: GroupInfo, members: ReadonlyArray<Member>, now: number): 
     joinedAt: iso(member.options.joinedAt)
   })),
   ...settingsOf(info.settings),
-  // the metadata was an object when it was stored
+  // only objects are stored as metadata
   ...(info.metadata === undefined ? {} : { metadata: JSON.parse(info.metadata) }),
   ...(info.paused === undefined
     ? {}

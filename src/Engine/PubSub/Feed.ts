@@ -37,9 +37,9 @@ export interface ItemFormat {
   readonly target: Target
   readonly filter?: Filter
   readonly includeMetadata: boolean
-  /** Formats positions, for clients that resume. */
+  /** Formats positions for the client; absent for a client that cannot resume. */
   readonly writePosition?: (position: number) => string
-  /** For connections with another wire format than that of `/ws`. */
+  /** The wire format of the connection; absent for the JSON frames of `/ws`. */
   readonly encoding?: ItemEncoding
 }
 
@@ -51,7 +51,7 @@ export interface DeliveryInfo {
   readonly eventId?: string
 }
 
-/** The wire format of a connection. It has the same content as the frames of `/ws`. */
+/** A wire format with the same content as the frames of `/ws`. */
 export interface ItemEncoding {
   /** The unique name of the format. All connections with the same format share their encoded frames. */
   readonly name: string
@@ -77,11 +77,11 @@ export class Feed {
   readonly #run: (effect: Effect.Effect<void>) => void
   readonly #onIdle: () => void
   readonly #channels = new Map<string, Channel>()
-  /** The channels that match a name, for names seen so far. */
+  /** The channels that match items of a kind and name, for those seen so far. */
   readonly #byName = new Map<string, ReadonlyArray<Channel>>()
   #reading = false
   #wokenMeanwhile = false
-  /** The number of evaluation steps when other work last had its turn. */
+  /** How many evaluation steps the filters had taken when the feed last let other work run. */
   #stepsAtYield = 0
 
   constructor(
@@ -221,7 +221,7 @@ export class Feed {
   }
 }
 
-/** The delay after the store could not be read, milliseconds. */
+/** How long to wait after the store could not be read, before another try, milliseconds. */
 export const RETRY_MS = 1000
 
 /** For how many names the channels are cached. It must be limited, since each run brings new names of system events. */

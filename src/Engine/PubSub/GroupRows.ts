@@ -40,7 +40,7 @@ const UPDATE_FILTER = statement(
   "UPDATE consumer_groups SET used_at = ?, filter = ? WHERE key = ?"
 )
 
-/** Opens a group if it exists. The caller's filter replaces that of the group, unless the group is configured. */
+/** Opens a group if it exists. The caller's filter replaces the filter of the group, unless the group is configured. */
 export const reopenGroup = inEnvironment(
   "reopenGroup",
   function* (tx: Transaction, group: NewGroup): Program<GroupState | undefined> {

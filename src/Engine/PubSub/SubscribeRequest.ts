@@ -41,7 +41,7 @@ export interface SubscribeRequest {
 
 interface RequestContext {
   readonly environment: string
-  /** The epoch of the system events. */
+  /** Identifies the start of the engine, for positions of system events: see `StartPosition.ts`. */
   readonly epoch: string
   /** Whether other engines use the same database. */
   readonly isShared: boolean

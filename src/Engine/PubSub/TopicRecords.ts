@@ -1,4 +1,4 @@
-/** Records of topics. */
+/** What the programs of topics take and return. */
 import type { JsonText } from "../../Json.ts"
 
 export interface NewMessage {

@@ -41,7 +41,7 @@ const LIST_TOPICS = statement(
        FROM topics t WHERE t.environment = ? AND t.name > ? ORDER BY t.name LIMIT ?`
 )
 
-/** Topics by name. */
+/** A page of the topics of an environment, in the order of their names. */
 export const listTopics = inEnvironment(
   "listTopics",
   function* (
@@ -140,8 +140,8 @@ const FIND_NEXT_ENVIRONMENT = statement(
 )
 
 /**
- * The next environment with messages; without an argument, the first one. It runs across environments, because the caller deletes
- * in one environment after the other.
+ * The next environment with messages after `environment`; if that is `undefined`, the first one. This program runs across
+ * environments, because the caller deletes in one environment after the other.
  */
 const findNextEnvironmentWithMessages = acrossEnvironments(
   "findNextEnvironmentWithMessages",

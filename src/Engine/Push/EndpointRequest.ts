@@ -1,4 +1,4 @@
-/** One request to a push endpoint, signed if there is a key. */
+/** One request to a push endpoint, signed if there is a signing key. */
 import type * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { ENVIRONMENT_HEADER } from "../../Protocol/Http/CallAddress.ts"

@@ -65,7 +65,7 @@ export class PushEndpoints {
     this.#inputBudget = new InputBudget(options.clock, options.after)
   }
 
-  /** Opens endpoints for registered functions, and closes those without functions. */
+  /** Opens the endpoints of the registered functions, and closes endpoints that no longer have functions. */
   readonly sync: Effect.Effect<void, ValidationError | StoreError> = Effect.suspend(() =>
     this.#endpoints.size === 0 && this.#options.functions.pushed().length === 0 ? Effect.void : this.#sync
   )

@@ -21,7 +21,7 @@ export interface Post {
   readonly timeoutMs: number
   readonly maxResponseBytes: number
   readonly allowPrivateNetworks: boolean
-  /** The memory for the answer. */
+  /** The limit for the memory of answers. */
   readonly inputBudget: InputBudget
   /** Completes when the request is to be aborted. */
   readonly hangUp?: Effect.Effect<void>
@@ -33,7 +33,7 @@ export interface PostAnswer {
 }
 
 /**
- * The error when there is no answer. `unreachable`: the request did not arrive. `reached`: the endpoint may have begun the
+ * The error when there is no complete answer. `unreachable`: the request did not arrive. `reached`: the endpoint may have begun the
  * request. `refused`: the engine does not call this address.
  */
 export class PostError extends Data.TaggedError("PostError")<{

@@ -33,8 +33,8 @@ export interface Announcements {
 
 export const makeAnnouncements = (system: SystemEventsService, clock: Clock.Clock): Announcements => {
   /**
-   * The process of each worker that has connected to this engine, by worker id. Behind a load balancer, workers come back again
-   * and again.
+   * The process of each worker that has connected to this engine, by worker id, even after the worker has moved to another engine:
+   * behind a load balancer, workers come back again and again.
    */
   const knownProcesses = new ShortLivedMap<string, { readonly instance: string; readonly at: number }>()
   const monotonicMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6

@@ -75,7 +75,7 @@ export const sendNotice = (worker: ConnectedWorker, notice: Notice): void => {
   worker.handlers.onNotice(notice)
 }
 
-/** Tells a worker, for each of its turns, that the engine no longer holds the leases. */
+/** Tells a worker, for each of its turns, that the lease of the turn is lost. */
 export const loseTurns = (worker: ConnectedWorker): void => {
   for (const jobId of worker.active) {
     const reason = "the engine could not reach its database for too long"

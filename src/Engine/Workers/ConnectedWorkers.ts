@@ -112,7 +112,7 @@ export class ConnectedWorkers implements LiveWorkersService {
     )
   }
 
-  /** The versions that workers other than `except` have of these functions. */
+  /** The code versions that workers other than `except` have of these functions. */
   liveVersions(
     environment: string,
     functionIds: ReadonlyArray<string>,
@@ -166,7 +166,7 @@ export class ConnectedWorkers implements LiveWorkersService {
       : worker.functions
   }
 
-  /** Whether the worker may get what runs of the function carry, by the current registration of the function. */
+  /** Whether the worker may get the events and secrets of the function's runs, by the function's current registration. */
   mayRun(worker: ConnectedWorker, functionId: string): boolean {
     const { environment } = worker.registration
     const { limits } = worker

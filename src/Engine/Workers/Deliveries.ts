@@ -1,6 +1,6 @@
 /**
  * What a session has to deliver to its worker. Deliveries are numbered, encoded once in the format of the worker's port, and kept
- * until the worker confirms them.
+ * until the worker confirms them, or until they are sent on a stream.
  */
 import type { Delivery } from "../../Protocol/Http/Turns.ts"
 import { endsLease, type Job, type Notice, type WorkerHandlers } from "../../Protocol/Worker.ts"

@@ -21,7 +21,7 @@ export interface ReportBatchesOptions {
   readonly workerId: string
   /** Runs an effect in the background, as long as the server lives. */
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
-  /** Called when a batch is refused because a later one has arrived before it. */
+  /** Called when a batch of reports is refused because a later batch has arrived before it. */
   readonly onStale: () => void
 }
 

@@ -119,7 +119,7 @@ const makeAmongOthers = (
     yield* Effect.addFinalizer(() => Effect.sync(stopLooking))
     copy.refresh()
 
-    /** What other engines know of a worker from now on. */
+    /** The text about a worker to store for other engines. Notes the functions in it as those that other engines know. */
     const nextInfo = (worker: ConnectedWorker): string => {
       worker.storedFunctions = connected.functionsOf(worker)
       return textOf(worker, worker.storedFunctions)

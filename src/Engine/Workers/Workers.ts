@@ -268,7 +268,7 @@ const checkId = (workerId: string, connected: ConnectedWorkers): void => {
   )
 }
 
-/** Limits what workers register: it is all kept in memory while they are connected. */
+/** Limits what workers register, because all of that is kept in memory while the workers are connected. */
 const checkRoom = (registration: WorkerRegistration, connected: ConnectedWorkers): void => {
   const { hostname, labels, version, workerId } = registration
   const whose = `of worker "${workerId}"`
