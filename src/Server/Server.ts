@@ -23,7 +23,7 @@ import { validated } from "../CheckAsEffect.ts"
 import { withLogLevel } from "../EffectLogger.ts"
 import { Engine } from "../Engine/Engine.ts"
 import { InputBudget } from "../Engine/InputBudget.ts"
-import { TAKEOVER_LOOK_MS } from "../Engine/Workers/TakeoverWatch.ts"
+import { TAKEOVER_CHECK_MS } from "../Engine/Workers/TakeoverWatch.ts"
 import {
   isIronflowError,
   type ListenError,
@@ -287,7 +287,7 @@ export const make = (
     yield* workers.watch
     // an engine that writes nothing would not notice by itself that another engine has taken the database over
     yield* Effect.forkScoped(
-      Effect.forever(Effect.andThen(Effect.sleep(TAKEOVER_LOOK_MS), engine.checkOwner))
+      Effect.forever(Effect.andThen(Effect.sleep(TAKEOVER_CHECK_MS), engine.checkOwner))
     )
     yield* Effect.forkScoped(upgrades.watch)
     // runs first when the server stops, so that waiting calls learn of the stop

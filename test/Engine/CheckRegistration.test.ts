@@ -15,7 +15,7 @@ describe("the functions of a worker", () => {
 
     assert.throws(
       () => checkRegistrations(functions(6, "é".repeat(100_000))),
-      /The registration of all functions .* is too large: 1200\d+ bytes.*\. Split them over several$/
+      /The registration of all functions .* is too large: 1200\d+ bytes.*\. Split them over several workers or endpoints$/
     )
   })
 

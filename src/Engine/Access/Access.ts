@@ -1,7 +1,8 @@
 /**
- * Who may do what, in memory: the keys by hash, and the compiled policies of each. The records are read at the start. They are
- * updated after every commit that changes them, before the caller of that change is answered. While they may be outdated (see
- * `AccessFreshness.ts`), they are read again before the next call is judged. Otherwise a check needs no query.
+ * Who may do what, in memory: the API keys, and the compiled policies of each key. The access records (keys, organizations, roles
+ * and policies) are read at the start. They are updated after every commit that changes them, before the caller of that change is
+ * answered. While they may be outdated (see `AccessFreshness.ts`), they are read again before the next call is judged. Otherwise a
+ * check needs no query.
  */
 import * as Layer from "effect/Layer"
 import { hash, timingSafeEqual } from "node:crypto"
@@ -29,7 +30,7 @@ import * as BuiltIn from "./BuiltIn.ts"
 import * as AccessRows from "./AccessRows.ts"
 import * as KeyRows from "./KeyRows.ts"
 
-/** How much later than the use itself the last use of a key may be stored, milliseconds. */
+/** How long after the use of a key the time of that use is stored, milliseconds. */
 const TOUCH_MS = 5000
 
 export const hashOf = (key: string): string => hash("sha256", key, "hex")
@@ -81,13 +82,13 @@ export class Caller {
     if (this.#key !== undefined) this.#access.used(this.#key.id)
   }
 
-  /** Throws `UnauthorizedError` when the key may not do the action to any resource. */
+  /** Throws `UnauthorizedError` when there is no resource to which the key may do the action. */
   checkAction(action: Action): void {
     if (this.#key === undefined || this.#allowed(this.#key).mayEver(action)) return
     throw this.#refusal(action, undefined, "nothing allows it")
   }
 
-  /** Throws `UnauthorizedError` when the key may not do the action to any resource of the kind. */
+  /** Throws `UnauthorizedError` when there is no resource of the kind to which the key may do the action. */
   checkAny(action: Action, kind: ResourceKind): void {
     if (this.#key === undefined || this.#allowed(this.#key).mayAny(action, kind)) return
     throw this.#refusal(action, `${kind}:*`, "nothing allows it")
@@ -156,8 +157,8 @@ export class Caller {
   }
 
   /**
-   * Calls `listener` when the caller ends (`ended`), and when its permissions may have changed. Returns a function that stops it.
-   * It is for work that goes on between calls: an open socket, or a long response.
+   * Calls `listener` when the caller ends (`ended`), and when its permissions may have changed. Returns a function that removes the
+   * listener. This is for work that goes on between calls: an open socket, or a long response.
    */
   watch(listener: (ended: boolean) => void): () => void {
     this.#listeners.add(listener)
@@ -311,6 +312,7 @@ export class AccessService {
   readonly #store: StoreService
   /** The callers, by the first half of the hash of their secret, which reveals nothing about the secret. */
   readonly #callers = new Map<string, { readonly hash: Buffer; readonly caller: Caller }>()
+  /** The last uses of keys that are not stored yet, epoch milliseconds, by key id. */
   readonly #uses = new Map<string, number>()
   #anybody = new Caller(this)
   #touching = false
@@ -331,8 +333,8 @@ export class AccessService {
   }
 
   /**
-   * The caller with this secret of a key; `key` is `undefined` for a call without one. Throws `UnauthenticatedError` when the
-   * secret is invalid or missing. While there are no keys, every call is accepted.
+   * The caller whose API key has the secret `key`, which is `undefined` for a call without a key. Throws `UnauthenticatedError` when
+   * the secret is invalid or missing. While there are no keys, every call is accepted.
    */
   authenticate(key: string | undefined): Caller {
     if (!this.required) return this.#anybody
@@ -535,7 +537,7 @@ export const make = (store: StoreService): Effect.Effect<AccessService, StoreErr
         knows: (key) => access.knows(key)
       })
       const { freshness } = access
-      // open streams end, or lose what they may not see any more, before they get what was committed meanwhile
+      // while the records may be outdated, open streams get nothing new: they first end, or lose what they may no longer see
       store.setGate?.({
         isShut: () => freshness.needsRefresh(),
         open: () =>

@@ -33,10 +33,10 @@ const compare = <A extends { readonly id: string }>(
   found: ReadonlyArray<A>,
   builtIn: ReadonlyArray<A>
 ): ReadonlyArray<A | string> => {
-  const there = new Set([...found, ...builtIn].map(({ id }) => id))
+  const existingIds = new Set([...found, ...builtIn].map(({ id }) => id))
   return [
     ...found.filter((record) => !isSame(known.get(record.id), record)),
-    ...[...known.keys()].filter((id) => !there.has(id))
+    ...[...known.keys()].filter((id) => !existingIds.has(id))
   ]
 }
 

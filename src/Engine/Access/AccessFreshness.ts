@@ -15,7 +15,7 @@ const CURRENT_MS = 2000
 /** How many reads in a second unknown keys may cause. */
 const MAX_UNKNOWN_KEY_READS = 50
 /** How long a read may take, milliseconds. */
-const MOST_REFRESH_MS = 5000
+const MAX_REFRESH_MS = 5000
 
 export interface AccessFreshnessOptions {
   readonly copy: SharedCopy
@@ -40,7 +40,8 @@ export class AccessFreshness {
 
   /**
    * Whether {@link refresh} must come before a call is judged. `key` is the secret in the call, if there is one. If the secret is
-   * unknown, another engine may just have created its key. Each such answer counts towards {@link MAX_UNKNOWN_KEY_READS}.
+   * unknown, another engine may just have created its key: then this returns `true`, which counts towards
+   * {@link MAX_UNKNOWN_KEY_READS}.
    */
   needsRefresh(key?: string): boolean {
     return !this.#isCurrent() || (key !== undefined && this.#mayBeNew(key))
@@ -50,8 +51,8 @@ export class AccessFreshness {
   readonly refresh: Effect.Effect<void, StoreError> = Effect.suspend(() =>
     Effect.catch(
       Effect.timeoutOrElse(this.#options.copy.refreshed, {
-        duration: MOST_REFRESH_MS,
-        orElse: () => Effect.fail(unknown())
+        duration: MAX_REFRESH_MS,
+        orElse: () => Effect.fail(cannotJudge())
       }),
       (error) => (this.#isCurrent() ? Effect.void : Effect.fail(error))
     )
@@ -73,7 +74,7 @@ export class AccessFreshness {
   }
 }
 
-const unknown = (): StoreError =>
+const cannotJudge = (): StoreError =>
   new StoreError(
     "This engine cannot reach its database, and so cannot know who may call it now. Try again later, or at another engine",
     { code: "STORE_UNAVAILABLE", retryable: true }

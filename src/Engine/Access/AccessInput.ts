@@ -1,4 +1,4 @@
-/** Input of access management, and checks of ids. */
+/** Reads and checks the input of access management. */
 
 import type { Raw } from "../../Client/NarrowErrors.ts"
 import type { EngineError, NotFoundError } from "../../Errors.ts"

@@ -1,4 +1,4 @@
-/** Limits of keys, organizations, roles and policies, and the built-in records, which cannot be changed. */
+/** Refuses new keys, organizations, roles and policies when there are too many, and changes of the built-in ones. */
 import { type Program, get, variant, refuse } from "../Store/Program.ts"
 import { LimitExceededError, InvalidStateError } from "../../Errors.ts"
 import * as BuiltIn from "./BuiltIn.ts"

@@ -1,5 +1,6 @@
 /**
- * The access log: changes of keys, organizations, roles and policies, and operations on functions and runs, with their callers.
+ * The access log: changes of keys, organizations, roles and policies, and operations on functions and runs (single ones, and bulk
+ * operations), each with its caller.
  */
 import { statement, acrossEnvironments, type Program, all, insert, write } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
@@ -24,7 +25,7 @@ const READ_OPERATION_LOG = statement(
   { scans: "newest first, up to a limit" }
 )
 
-/** The entries, newest first. */
+/** The newest entries of both logs, newest first. */
 export const readAccessLog = acrossEnvironments(
   "readAccessLog",
   function* (_tx: Transaction, limit: number): Program<Array<AccessLogEntry>> {

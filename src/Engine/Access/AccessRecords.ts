@@ -14,7 +14,7 @@ export interface KeyRecord {
   readonly createdAt: number
   readonly expiresAt?: number
   readonly lastUsedAt?: number
-  /** The secret before the current one. It works until its own end, or that of the key. */
+  /** The previous secret, after a rotation. It works until its own end or the end of the key, whichever comes first. */
   readonly previous?: { readonly hash: string; readonly endsAt: number }
 }
 
@@ -59,7 +59,7 @@ export interface AccessLogEntry {
   readonly by: string
   /** The action, such as `apikey:create`. */
   readonly action: string
-  /** The id of what was changed; for a bulk operation, that of the operation. */
+  /** The id of what was changed; for a bulk operation, the id of the operation. */
   readonly subject: string
   readonly details: { readonly [name: string]: unknown }
 }
@@ -70,6 +70,7 @@ export interface NewKey {
   readonly hash: string
   /** `"*"` for all environments. When absent: `callEnvironment`, or all environments for the first key. */
   readonly environment?: string
+  /** The environment of the call that creates the key. */
   readonly callEnvironment: string
   /** When absent: the developer role, or the admin role for the first key. */
   readonly roleIds?: ReadonlyArray<string>
@@ -78,8 +79,8 @@ export interface NewKey {
   /** The latest time at which the key may end, epoch milliseconds. */
   readonly endsBy?: number
   /**
-   * The caller was accepted only because there are no keys. So the key must be the first one, and one that may do everything
-   * everywhere.
+   * Whether the caller was accepted only because there are no keys. Then this key must be the first one, and may do everything in
+   * all environments.
    */
   readonly byAnybody?: boolean
 }

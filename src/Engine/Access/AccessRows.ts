@@ -1,6 +1,7 @@
 /**
  * Reads all API keys, organizations, roles and policies. They are few rows, which the engine keeps in memory: see `Access.ts`.
- * Every write of them (in `KeyRows.ts` and the like) adds its change to the changes of the commit, from which the engine takes it.
+ * Every statement that writes them (in `KeyRows.ts` and the like) is noted in the changes of its commit, which the engine applies
+ * to what it has in memory.
  */
 import { all, statement, type Program, acrossEnvironments } from "../Store/Program.ts"
 import type { AccessRecords } from "./AccessRecords.ts"

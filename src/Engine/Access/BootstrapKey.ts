@@ -8,7 +8,7 @@ import type { StoreService } from "../Store/Store.ts"
 import * as KeyRows from "./KeyRows.ts"
 import { hashOf } from "./Access.ts"
 
-/** An API key chosen by the operator; `IRONFLOW_BOOTSTRAP_KEY` by default. */
+/** The bootstrap key, or `undefined` for none; `IRONFLOW_BOOTSTRAP_KEY` by default. */
 export const BootstrapKey = Context.Reference<Redacted.Redacted<string> | undefined>(
   "@ironflow/node/BootstrapKey",
   {

@@ -3,9 +3,9 @@ import type { OrgRecord, PolicyRecord, RoleRecord } from "./AccessRecords.ts"
 
 export const DEFAULT_ORG = "org_default"
 
-const builtIn = { createdAt: 0, updatedAt: 0 }
+const BUILT_IN_TIMES = { createdAt: 0, updatedAt: 0 }
 
-export const orgs: ReadonlyArray<OrgRecord> = [{ id: DEFAULT_ORG, name: "Default", ...builtIn }]
+export const orgs: ReadonlyArray<OrgRecord> = [{ id: DEFAULT_ORG, name: "Default", ...BUILT_IN_TIMES }]
 
 const readable = "run:read, function:read, worker:read, topic:read, engine:read"
 const data = "kv:*, config:*, stream:*, projection:*, subscription:*"
@@ -17,7 +17,7 @@ const allowing = (name: string, actions: string): PolicyRecord => ({
   effect: "allow",
   actions,
   resources: "*",
-  ...builtIn
+  ...BUILT_IN_TIMES
 })
 
 const admin = allowing("admin", "*")

@@ -15,6 +15,7 @@ import {
 } from "../../Errors.ts"
 import { taker } from "../../Protocol/ServerCodec.ts"
 import { checkName, rolesOfKey } from "../../Limits.ts"
+import { show } from "../../Show.ts"
 import type { KeyRecord } from "./AccessRecords.ts"
 import { hashOf } from "./Access.ts"
 import { DEVELOPER } from "./BuiltIn.ts"
@@ -24,29 +25,29 @@ import type { ManagingCaller } from "./ManagingCaller.ts"
 import { notAnObject, findIn, iso, type Unchecked } from "./AccessInput.ts"
 
 export const make = (manager: ManagingCaller): Unchecked<ApiKeysApi<EffectKind>> => {
-  const { access, bound, by, caller, checkGiving, environment, mayEverything, shows, store } = manager
-  const visible = (key: KeyRecord): boolean => bound === undefined || key.environment === bound
+  const { access, boundTo, by, caller, checkGiving, environment, mayEverything, maySee, store } = manager
+  const isVisible = (key: KeyRecord): boolean => boundTo === undefined || key.environment === boundTo
 
   const findKey = (id: unknown): KeyRecord => {
     const key = access.keys.get(checkName("id of the API key", id))
-    if (key !== undefined && visible(key)) return key
+    if (key !== undefined && isVisible(key)) return key
     throw new ApiKeyNotFoundError(String(id))
   }
 
-  const shown = (key: KeyRecord): APIKey => toApiKey(key, access.lastUse(key), access.now())
+  const toShown = (key: KeyRecord): APIKey => toApiKey(key, access.lastUse(key), access.now())
 
   const create = (input: unknown) =>
     Effect.gen(function* () {
       const {
         name,
-        environment: named,
+        environment: requestedEnvironment,
         roleIds,
         lifeMs
       } = yield* checked(() => {
         const read = readKeyInput(input)
-        if (bound !== undefined && (read.environment ?? bound) !== bound) {
+        if (boundTo !== undefined && (read.environment ?? boundTo) !== boundTo) {
           throw new UnauthorizedError(
-            `The API key "${caller?.key?.name}" is bound to environment "${bound}", and can make keys for that environment only`
+            `The API key "${caller?.key?.name}" is bound to environment "${boundTo}", and can make keys for that environment only`
           )
         }
         for (const id of read.roleIds ?? []) findIn(access.roles, id, "role", RoleNotFoundError)
@@ -55,21 +56,21 @@ export const make = (manager: ManagingCaller): Unchecked<ApiKeysApi<EffectKind>>
         if (endsAt !== undefined && read.lifeMs !== undefined && access.now() + read.lifeMs > endsAt) {
           throw new UnauthorizedError(
             `The API key "${caller?.key?.name}" ends at ${iso(endsAt)}, and cannot make a key that ends later: ` +
-              "leave `expires_in` out for one that ends with it"
+              "leave `expires_in` out for a key that ends at the same time"
           )
         }
         return read
       })
-      // the secret is made outside of the transaction, which may be repeated, and by the system's random source, because a seed
-      // must not reveal keys
+      // the transaction may be repeated, so the secret is made outside of it. It comes from the system's random source: the random
+      // numbers of Effect can have a known seed, which would reveal the key
       const secret = newSecret()
       const key = yield* store.write(
         KeyRows.createApiKey(
           {
             name,
-            ...stored(secret),
+            ...storedPartsOf(secret),
             callEnvironment: environment,
-            ...(named === undefined ? {} : { environment: named }),
+            ...(requestedEnvironment === undefined ? {} : { environment: requestedEnvironment }),
             ...(roleIds === undefined ? {} : { roleIds }),
             ...(lifeMs === undefined ? {} : { lifeMs }),
             ...(caller?.endsAt === undefined ? {} : { endsBy: caller.endsAt }),
@@ -78,7 +79,7 @@ export const make = (manager: ManagingCaller): Unchecked<ApiKeysApi<EffectKind>>
           by
         )
       )
-      return withSecret(shown(key), secret)
+      return withSecret(toShown(key), secret)
     })
 
   return {
@@ -86,12 +87,12 @@ export const make = (manager: ManagingCaller): Unchecked<ApiKeysApi<EffectKind>>
     list: () =>
       Effect.sync(() =>
         [...access.keys.values()]
-          .filter(visible)
-          .filter(shows("apikey:read", "apikey"))
+          .filter(isVisible)
+          .filter(maySee("apikey:read", "apikey"))
           .sort(newestFirst)
-          .map(shown)
+          .map(toShown)
       ),
-    get: (id) => checked(() => shown(findKey(id))),
+    get: (id) => checked(() => toShown(findKey(id))),
     rotate: (id, options) =>
       Effect.flatMap(
         checked(() => {
@@ -114,11 +115,11 @@ export const make = (manager: ManagingCaller): Unchecked<ApiKeysApi<EffectKind>>
             store.write(
               KeyRows.rotateApiKey(
                 id,
-                { ...stored(secret), ...(overlapMs === undefined ? {} : { overlapMs }) },
+                { ...storedPartsOf(secret), ...(overlapMs === undefined ? {} : { overlapMs }) },
                 by
               )
             ),
-            (key) => withSecret(shown(key), secret)
+            (key) => withSecret(toShown(key), secret)
           )
       ),
     delete: (id) =>
@@ -157,7 +158,7 @@ const readLife = (duration: unknown): number => {
   const what = "`expires_in` of the API key"
   if (typeof duration !== "string" && typeof duration !== "number") {
     throw new ValidationError(
-      `${what} must be a duration such as "90d", or a number of milliseconds, got ${typeof duration}`
+      `${what} must be a duration such as "90d", or a number of milliseconds, got ${show(duration)}`
     )
   }
   const ms = positiveDuration(duration, what)
@@ -174,7 +175,7 @@ const readOverlap = (options: unknown): number | undefined => {
   const what = "`overlap` of the API key"
   if (typeof overlap !== "string" && typeof overlap !== "number") {
     throw new ValidationError(
-      `${what} must be a duration such as "24h", or a number of milliseconds, got ${typeof overlap}`
+      `${what} must be a duration such as "24h", or a number of milliseconds, got ${show(overlap)}`
     )
   }
   const ms = positiveDuration(overlap, what)
@@ -205,7 +206,7 @@ const newestFirst = (a: KeyRecord, b: KeyRecord): number =>
 
 const newSecret = (): string => PREFIX + randomBytes(32).toString("base64url")
 
-const stored = (secret: string) => ({ hash: hashOf(secret), prefix: secret.slice(0, SHOWN_LENGTH) })
+const storedPartsOf = (secret: string) => ({ hash: hashOf(secret), prefix: secret.slice(0, SHOWN_LENGTH) })
 
 const withSecret = (key: APIKey, secret: string): APIKeyWithSecret => ({ ...key, secret, key: secret })
 

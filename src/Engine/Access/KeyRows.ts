@@ -124,7 +124,7 @@ const UPDATE_HASHES = statement(
   "UPDATE api_keys SET hash = ?, prefix = ?, previous_hash = ?, previous_ends_at = ? WHERE id = ?"
 )
 
-/** Replaces the secret of a key. The old secret ends at once, or after a while. */
+/** Replaces the secret of a key. The old secret ends after `overlapMs`; without that, at once. */
 export const rotateApiKey = acrossEnvironments(
   "rotateApiKey",
   function* (
@@ -150,7 +150,7 @@ export const rotateApiKey = acrossEnvironments(
 const DELETE_API_KEY = statement("KeyRows.deleteApiKey", "DELETE FROM api_keys WHERE id = ?")
 
 /**
- * Deletes a key. `mayOpen`: whether the last key may be deleted, after which every call is accepted without a key; `true` by
+ * Deletes a key. `mayOpen` says whether the last key may be deleted, after which every call is accepted without a key; `true` by
  * default.
  */
 export const deleteApiKey = acrossEnvironments(

@@ -19,6 +19,7 @@ import {
 } from "../../Errors.ts"
 import { encodeJson, isObject } from "../../Json.ts"
 import * as Limits from "../../Limits.ts"
+import { show } from "../../Show.ts"
 import * as FunctionRows from "../Functions/FunctionRows.ts"
 import { forkRun, moveRun } from "../Runs/Forking.ts"
 import { startRunNow } from "../Runs/StartRunNow.ts"
@@ -47,7 +48,7 @@ export const layer: Layer.Layer<LoggedOperations, never, Store> = Layer.effect(
   Effect.map(Store, (store) => ({ in: (environment, caller) => make(store, environment, caller) }))
 )
 
-/** Pauses a function, or resumes it when there is no `pause`. `by` is for the log. */
+/** Pauses a function, or resumes it when there is no `pause`. `by` is the key id of the caller, for the access log. */
 export const pauseFunction = inEnvironment(
   "pauseFunction",
   function* (
@@ -175,7 +176,9 @@ const make = (store: StoreService, environment: string, caller?: Caller): Operat
           Limits.checkName("run id", runId)
           Limits.checkStep(from)
           if (steps !== undefined && !isObject(steps))
-            throw new ValidationError("forkRun: `steps` must be an object of results by the names of steps")
+            throw new ValidationError(
+              `forkRun: \`steps\` must be an object that has results by the names of their steps, got ${show(steps)}`
+            )
           const text = encodeJson(data, `data for the fork of run ${runId}`)
           return {
             ...(from === undefined ? {} : { from }),
@@ -193,7 +196,7 @@ const make = (store: StoreService, environment: string, caller?: Caller): Operat
         }),
         (fork) =>
           Effect.andThen(
-            // a caller that forks a run gets its steps and its input
+            // the caller must be allowed to read the run, since the fork has the run's steps and input
             checked(() => caller?.check("run:read", `run:${runId}`, environment)),
             store.write(forkRunFor(environment, runId, by, fork))
           )
@@ -204,7 +207,7 @@ const make = (store: StoreService, environment: string, caller?: Caller): Operat
           Limits.checkName("run id", runId)
           return version === undefined ? undefined : Limits.checkName("version", version)
         }),
-        (wanted) => store.write(moveRunFor(environment, runId, by, wanted))
+        (checkedVersion) => store.write(moveRunFor(environment, runId, by, checkedVersion))
       )
   }
 }
@@ -222,7 +225,9 @@ const resultOf = (step: string, value: unknown): string => {
 const MAX_REASON = 4096
 
 const readText = (what: string, text: unknown): string => {
-  if (typeof text !== "string") throw new ValidationError(`${what} must be a string`)
+  if (typeof text !== "string") {
+    throw new ValidationError(`${what} of a pause must be a string, got ${show(text)}`)
+  }
   if (text.length > MAX_REASON) throw new LimitExceededError(what, text.length, MAX_REASON, "characters")
   return text
 }

@@ -1,8 +1,9 @@
 /**
- * Manages keys, organizations, roles and policies: checks the input, then runs one operation of the store.
+ * Manages API keys, organizations, roles and policies, and reads the access log. Each method checks its input, then runs one
+ * operation of the store.
  *
- * A caller with a key is limited by that key. With a key that is bound to an environment, it sees and creates only keys of that
- * environment, and cannot change what all environments share. It can give nobody more permissions than it has itself. The
+ * A caller with a key is limited by that key. With a key that is bound to an environment, the caller sees and creates only keys of
+ * that environment, and cannot change what all environments share. A caller can give nobody more permissions than its own. The
  * engine's own process, and any caller while there are no keys, may do everything.
  */
 import { checkedInEngine as checked } from "../../CheckAsEffect.ts"

@@ -16,10 +16,10 @@ export const makeManagingCaller = (
   caller?: Caller
 ) => {
   const by = caller?.key?.id ?? "local"
-  const bound = caller?.key?.environment
+  const boundTo = caller?.key?.environment
 
   /** A filter for lists: whether the caller may read the item. */
-  const shows =
+  const maySee =
     (action: Action, kind: ResourceKind) =>
     ({ id }: { readonly id: string }): boolean =>
       caller?.may(action, `${kind}:${id}`, environment) ?? true
@@ -34,7 +34,7 @@ export const makeManagingCaller = (
     const more = excess(caller.rules, rules, comparison)
     if (more === undefined) return
     throw new UnauthorizedError(
-      `The API key "${caller.key.name}" may not ${what}: that would give rights that this key does not have: ${more}. ` +
+      `The API key "${caller.key.name}" may not ${what}: that would give rights that "${caller.key.name}" does not have itself: ${more}. ` +
         "Use a key that has all these rights"
     )
   }
@@ -42,7 +42,7 @@ export const makeManagingCaller = (
   /** Whether the caller may do everything, everywhere and for ever. If so, it can give any permission. */
   const mayEverything = (): boolean =>
     caller?.key === undefined ||
-    (bound === undefined && caller.endsAt === undefined && excess(caller.rules, everything) === undefined)
+    (boundTo === undefined && caller.endsAt === undefined && excess(caller.rules, everything) === undefined)
 
   /**
    * Throws `UnauthorizedError` when a change of policies gives a role more than the caller has. `changed` returns the rules to
@@ -62,11 +62,11 @@ export const makeManagingCaller = (
   const policiesOf = ({ policyIds }: RoleRecord): ReadonlyArray<PolicyRecord> =>
     policyIds.flatMap((id) => access.policies.get(id) ?? [])
 
-  /** Throws `UnauthorizedError` when the caller's key is bound to an environment. `what` is for all environments. */
+  /** Throws `UnauthorizedError` when the caller's key is bound to an environment, because `what` is for all environments. */
   const checkSpanning = (what: string): void => {
-    if (bound === undefined) return
+    if (boundTo === undefined) return
     throw new UnauthorizedError(
-      `${what} is for all environments, and the API key "${caller?.key?.name}" is bound to "${bound}": use a key for all environments`
+      `${what} is for all environments, and the API key "${caller?.key?.name}" is bound to environment "${boundTo}": use a key for all environments`
     )
   }
 
@@ -76,8 +76,8 @@ export const makeManagingCaller = (
     environment,
     caller,
     by,
-    bound,
-    shows,
+    boundTo,
+    maySee,
     checkGiving,
     checkRoles,
     mayEverything,

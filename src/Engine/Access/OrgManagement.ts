@@ -17,7 +17,7 @@ const take = taker(CreateOrg, notAnObject("An organization"))
 const takeChanges = taker(UpdateOrg, notAnObject("An organization"))
 
 export const make = (manager: ManagingCaller): Unchecked<OrgsApi<EffectKind>> => {
-  const { access, by, checkSpanning, shows, store } = manager
+  const { access, by, checkSpanning, maySee, store } = manager
   return {
     create: (input) =>
       Effect.flatMap(
@@ -28,7 +28,7 @@ export const make = (manager: ManagingCaller): Unchecked<OrgsApi<EffectKind>> =>
         (name) => Effect.map(store.write(OrgRows.createOrg(name, by)), toOrganization)
       ),
     list: () =>
-      Effect.sync(() => [...access.orgs.values()].filter(shows("org:read", "org")).map(toOrganization)),
+      Effect.sync(() => [...access.orgs.values()].filter(maySee("org:read", "org")).map(toOrganization)),
     get: (id) => checked(() => toOrganization(findIn(access.orgs, id, "organization", OrgNotFoundError))),
     update: (id, input) =>
       Effect.flatMap(

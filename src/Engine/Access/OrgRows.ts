@@ -78,7 +78,7 @@ export const deleteOrg = acrossEnvironments(
     if (roles + policies > 0) {
       return yield* refuse(
         new InvalidStateError(
-          `Organization "${name}" (${id}) is in use: it has ${roles} roles and ${policies} policies. Delete these first`
+          `Organization "${name}" (${id}) is in use: it has ${count(roles, "role", "roles")} and ${count(policies, "policy", "policies")}. Delete these first`
         )
       )
     }
@@ -88,6 +88,8 @@ export const deleteOrg = acrossEnvironments(
   },
   (id) => `delete organization ${id}`
 )
+
+const count = (n: number, one: string, many: string): string => `${n} ${n === 1 ? one : many}`
 
 const FIND_ORG = statement("OrgRows.findOrg", "SELECT * FROM orgs WHERE id = ?")
 

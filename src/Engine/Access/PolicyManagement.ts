@@ -20,7 +20,7 @@ const take = taker(CreatePolicy, notAnObject("A policy"))
 const takeChanges = taker(UpdatePolicy, notAnObject("A policy"))
 
 export const make = (manager: ManagingCaller): Unchecked<PoliciesApi<EffectKind>> => {
-  const { access, by, checkRoles, checkSpanning, policiesOf, shows, store } = manager
+  const { access, by, checkRoles, checkSpanning, policiesOf, maySee, store } = manager
   return {
     create: (input) =>
       Effect.flatMap(
@@ -41,7 +41,7 @@ export const make = (manager: ManagingCaller): Unchecked<PoliciesApi<EffectKind>
     list: (orgId) =>
       checked(() =>
         ofOrg([...access.policies.values()], orgId)
-          .filter(shows("policy:read", "policy"))
+          .filter(maySee("policy:read", "policy"))
           .map(toPolicy)
       ),
     get: (id) => checked(() => toPolicy(findIn(access.policies, id, "policy", PolicyNotFoundError))),
@@ -102,7 +102,7 @@ const readPolicyChanges = (input: unknown): PolicyChanges => {
 const widens = (before: PolicyRule, after: PolicyRule): boolean => {
   if (before.effect !== after.effect) return true
   const [less, more] = before.effect === "allow" ? [before, after] : [after, before]
-  // both rules are compared as if they allowed
+  // `excess` compares what rules allow, so a rule that denies is compared as if it allowed the same
   return excess([{ ...less, effect: "allow" }], [{ ...more, effect: "allow" }]) !== undefined
 }
 

@@ -146,12 +146,12 @@ const LIST_LONG_ROLES = statement(
 
 /** Fails when the policies of a role with this policy become too long to be evaluated for each call of the role's keys. */
 export function* checkLengths(policyId: string): Program<void, LimitExceededError> {
-  const long = yield* get(LIST_LONG_ROLES, policyId, roleLength)
-  if (long === undefined) return
+  const longRole = yield* get(LIST_LONG_ROLES, policyId, roleLength)
+  if (longRole === undefined) return
   return yield* refuse(
     new LimitExceededError(
-      `The total size of the policies of role "${String(long.name)}"`,
-      Number(long.size),
+      `The total size of the policies of role "${String(longRole.name)}"`,
+      Number(longRole.size),
       roleLength,
       "characters"
     )

@@ -1,12 +1,12 @@
 /**
  * Limits what one key may give to another: never more than it has itself, by any combination of roles, policies and conditions.
- * In doubt, the key may not give it.
+ * A permission of which it cannot be decided whether the key has it may not be given.
  */
 import { type Action, actions, matchesGlob, overlapsGlob, type PolicyRule, split } from "../../Policy.ts"
 
 /**
- * What a key with the rules `given` can do that one with the rules `own` cannot, as the end of a sentence; `undefined` when there
- * is nothing. One `comparison` is shared by everything that one call gives.
+ * What a key with the rules `given` can do, but a key with the rules `own` cannot, as the end of a sentence; `undefined` when there
+ * is nothing. A call that compares several times passes the same `comparison`, whose limit holds for all of them together.
  */
 export const excess = (
   own: ReadonlyArray<PolicyRule>,
@@ -20,32 +20,32 @@ export const excess = (
     const theirs = given.map((rule) => read(rule, comparison))
     return compare(mine, theirs, denies, comparison)
   } catch (error) {
-    if (error instanceof TooMuch) return "the policies have too many rules to compare"
+    if (error instanceof TooManyRules) return "the policies have too many rules to compare"
     throw error
   }
 }
 
-/** Maximum number of characters of patterns that one comparison looks at: that takes about a tenth of a second. */
+/** Maximum number of characters of patterns that one {@link Comparison} reads: that takes about a tenth of a second. */
 const MAX_COMPARED_CHARS = 10_000_000
 
-/** The cost of comparing a pattern with all actions, which are short. */
-const ACTION = 8 * actions.length
+/** The cost of comparing one pattern with all actions, which are short, in characters. */
+const ALL_ACTIONS_COST = 8 * actions.length
 
-class TooMuch extends Error {}
+class TooManyRules extends Error {}
 
-/** Compares patterns with each other, and stops when that takes too long: there may be thousands. */
+/** Compares patterns, of which there may be thousands. Throws {@link TooManyRules} when that takes too long. */
 export class Comparison {
   #left = MAX_COMPARED_CHARS
 
   /** Whether the rule is about the action. */
-  has(rule: Rule, action: Action): boolean {
+  isAbout(rule: Rule, action: Action): boolean {
     this.#spend(rule.actions.length + 1)
     return rule.actions.includes(action)
   }
 
   /** The actions that match one of the patterns. */
   actionsOf(patterns: ReadonlyArray<string>): ReadonlyArray<Action> {
-    this.#spend(ACTION * patterns.length)
+    this.#spend(ALL_ACTIONS_COST * patterns.length)
     return actions.filter((action) => patterns.some((pattern) => matchesGlob(pattern, action)))
   }
 
@@ -61,7 +61,7 @@ export class Comparison {
   }
 
   #spend(characters: number): void {
-    if ((this.#left -= characters) < 0) throw new TooMuch()
+    if ((this.#left -= characters) < 0) throw new TooManyRules()
   }
 }
 
@@ -78,7 +78,7 @@ const compare = (
         const has = mine.some(
           (allow) =>
             allow.effect === "allow" &&
-            comparison.has(allow, action) &&
+            comparison.isAbout(allow, action) &&
             allow.resources.some((wider) => comparison.covers(wider, pattern)) &&
             isAtLeast(allow, rule)
         )
@@ -89,21 +89,21 @@ const compare = (
   for (const deny of denies) {
     for (const action of deny.actions) {
       for (const pattern of deny.resources) {
-        const matters = allows.some(
+        const isRelevant = allows.some(
           (allow) =>
-            comparison.has(allow, action) &&
+            comparison.isAbout(allow, action) &&
             allow.resources.some((other) => comparison.overlaps(other, pattern))
         )
-        const stands =
-          !matters ||
+        const stillApplies =
+          !isRelevant ||
           theirs.some(
             (other) =>
               other.effect === "deny" &&
-              comparison.has(other, action) &&
+              comparison.isAbout(other, action) &&
               other.resources.some((wider) => comparison.covers(wider, pattern)) &&
               isAtLeast(other, deny)
           )
-        if (!stands)
+        if (!stillApplies)
           return `policy "${deny.name}", which denies ${action} on ${pattern}, would not apply to the other key`
       }
     }
@@ -135,13 +135,13 @@ const isEverything = ({ actions: allowed, condition, effect, resources }: Rule):
   allowed.length === actions.length &&
   resources.some((pattern) => /^\*+$/.test(pattern))
 
-/** Judging only by their conditions: whether the first rule applies wherever the second one does. */
+/** Whether, as far as the conditions of two rules tell, the first rule applies wherever the second one does. */
 const isAtLeast = ({ condition, dependsOnKey }: Rule, other: Rule): boolean =>
   condition === undefined || (!dependsOnKey && condition === other.condition)
 
 /**
- * Whether a condition may have another result for another key. Only the members of `request` that are named here are known not to
- * depend on the key.
+ * Whether a condition may have another result for another key. Only the members of `request` in this regular expression are known
+ * not to depend on the key.
  */
 const dependsOnKey = (condition: string): boolean =>
   condition.replace(/\brequest\s*\.\s*(?:action|resource|name|environment|time)\b/g, "").includes("request")

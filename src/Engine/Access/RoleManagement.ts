@@ -18,7 +18,7 @@ const take = taker(CreateRole, notAnObject("A role"))
 const takeChanges = taker(UpdateRole, notAnObject("A role"))
 
 export const make = (manager: ManagingCaller): Unchecked<RolesApi<EffectKind>> => {
-  const { access, by, checkGiving, checkRoles, checkSpanning, policiesOf, shows, store } = manager
+  const { access, by, checkGiving, checkRoles, checkSpanning, policiesOf, maySee, store } = manager
   const rolePolicy =
     (
       change: (roleId: string, policyId: string, by: string) => Effect.Effect<void, EngineError>,
@@ -48,7 +48,7 @@ export const make = (manager: ManagingCaller): Unchecked<RolesApi<EffectKind>> =
     list: (orgId) =>
       checked(() =>
         ofOrg([...access.roles.values()], orgId)
-          .filter(shows("role:read", "role"))
+          .filter(maySee("role:read", "role"))
           .map(toRole)
       ),
     get: (id) => checked(() => toRole(findIn(access.roles, id, "role", RoleNotFoundError))),

@@ -103,7 +103,7 @@ export const deleteRole = acrossEnvironments(
       return yield* refuse(
         new InvalidStateError(
           `Role "${name}" (${id}) is in use: API keys have it, such as ${holders.map((key) => String(key.id)).join(", ")}. ` +
-            "Delete these first"
+            "Delete these keys first"
         )
       )
     }
@@ -134,7 +134,7 @@ export const assignPolicy = acrossEnvironments(
     if (policy.orgId !== role.orgId && !BuiltIn.isBuiltIn(policyId)) {
       return yield* refuse(
         new ValidationError(
-          `Policy "${policy.name}" belongs to organization ${policy.orgId} and role "${role.name}" to ${role.orgId}: assign one of the role's own organization, or a built-in one`
+          `Policy "${policy.name}" belongs to organization ${policy.orgId} and role "${role.name}" to ${role.orgId}: assign a policy of the role's organization, or a built-in one`
         )
       )
     }
@@ -151,7 +151,7 @@ export const assignPolicy = acrossEnvironments(
     }
     yield* write(INSERT_ROLE_POLICY, roleId, policyId)
     yield* checkLengths(policyId)
-    yield* changedPolicies(tx, roleId)
+    yield* noteChangedRole(tx, roleId)
     yield* log(tx, by, "role:assign", roleId, { policy: policyId })
   },
   (roleId) => `assign a policy to role ${roleId}`
@@ -175,13 +175,13 @@ export const removePolicy = acrossEnvironments(
     yield* findRole(roleId)
     yield* findPolicy(policyId)
     if ((yield* affected(DELETE_ROLE_POLICY, roleId, policyId)) === 0) return
-    yield* changedPolicies(tx, roleId)
+    yield* noteChangedRole(tx, roleId)
     yield* log(tx, by, "role:remove", roleId, { policy: policyId })
   },
   (roleId) => `remove a policy from role ${roleId}`
 )
 
-function* changedPolicies(tx: Transaction, roleId: string): Program<void, RoleNotFoundError> {
+function* noteChangedRole(tx: Transaction, roleId: string): Program<void, RoleNotFoundError> {
   tx.changes.access.push({ _tag: "Role", role: yield* findRole(roleId) })
 }
 

@@ -60,7 +60,7 @@ const mayKnowSubject = (caller: Caller, environment: string, name: string): bool
   return caller.isNotDenied(kind === "run" ? "run:read" : "function:read", `${kind}:${id}`, environment)
 }
 
-/** The events in the input of a failure handler: that of the failed run, and those that the run had waited for. */
+/** The events in the input of a failure handler: the event of the failed run, and the events that the run had waited for. */
 const eventsOfFailure = ({ functionId, input }: Pick<Run, "functionId" | "input">) => {
   if (!isFailureHandlerId(functionId) || !isObject(input)) return []
   const steps: ReadonlyArray<unknown> = Array.isArray(input.steps) ? input.steps : []
@@ -70,7 +70,7 @@ const eventsOfFailure = ({ functionId, input }: Pick<Run, "functionId" | "input"
   return [input.event, ...received].flatMap((event) => eventIn(event) ?? [])
 }
 
-/** An event in the data, with the parts that policies may refer to. */
+/** The name and entity of the event that `data` is, for checks of policies; `undefined` when it is no event. */
 export const eventIn = (
   data: unknown
 ): { readonly name: string; readonly entity?: Pick<Entity, "id" | "type"> } | undefined => {

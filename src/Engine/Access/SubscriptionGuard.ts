@@ -23,8 +23,8 @@ const checkTopics = (caller: Caller, environment: string, pattern: string): void
 }
 
 /**
- * Throws `UnauthorizedError` when a policy denies a stream whose events a group may get. It is checked for every group that gets
- * events, because a group gives its members all of them.
+ * Throws `UnauthorizedError` when a policy denies a stream whose events a group may get. This is checked for every group that gets
+ * events: when a group delivers an event, it does not check whether the member may have it.
  */
 const checkStreams = (caller: Caller, environment: string, pattern: string): void => {
   if (pattern.startsWith("topic:") || !caller.isDenied("stream:read")) return
@@ -46,8 +46,8 @@ export const guardOf = (caller: Caller, environment: string): Guard => ({
     caller.check("subscription:read", `subscription:${pattern}`, environment, reachOf(pattern))
     checkTopics(caller, environment, pattern)
     // without this permission the caller would get no events and would not know why
-    const more = furtherActions.get(pattern.split(".", 2).join("."))
-    if (more !== undefined) caller.checkAction(more)
+    const furtherAction = furtherActions.get(pattern.split(".", 2).join("."))
+    if (furtherAction !== undefined) caller.checkAction(furtherAction)
   },
   may: ({ action, event, resource }) =>
     caller.may(action, resource, environment) &&

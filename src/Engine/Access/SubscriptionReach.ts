@@ -1,4 +1,4 @@
-/** What a subscription may match, so that a policy's denial holds for every pattern that covers it. */
+/** What a subscription may match, in the words of policies. What a policy denies is so denied under a wider pattern too. */
 import { overlapsGlob } from "../../Policy.ts"
 
 /**

@@ -43,7 +43,7 @@ const checkGets = (caller: Caller, environment: string, { id, secrets, triggers 
   for (const name of secrets) caller.check("secret:read", `secret:${name}`, environment)
   for (const trigger of triggers) {
     if (trigger.event !== undefined) checkEvents(caller, environment, trigger.event)
-    // such a function hears of runs of all functions, but a failure handler only of runs of its own function
+    // a function with a trigger on system events hears of the runs of all functions, unless it is the failure handler of one
     if (trigger.event?.startsWith("system.") === true && handlesFailuresOf({ id, triggers }) === undefined)
       caller.checkNotDenied("run:read", "run:*", environment)
     if (trigger.cron !== undefined) {
@@ -106,8 +106,8 @@ export const limitsOf = (caller: Caller, environment: string): WorkerLimits => (
 })
 
 /**
- * Replaces the operations of each report that has one that the caller may not do: instead of them, the run is paused. The run goes
- * on when a client resumes it. The worker that then runs it needs the permission.
+ * Checks the operations in the reports of a worker. In a report with an operation that the caller may not do, all operations are
+ * replaced: the run is paused instead. When a client resumes the run, the worker that continues it needs the permission.
  */
 export const permittedReports = (
   caller: Caller | undefined,
@@ -115,7 +115,7 @@ export const permittedReports = (
   reports: ReadonlyArray<TurnReport>
 ): {
   readonly reports: ReadonlyArray<TurnReport>
-  /** The answers for the worker. It has lost the runs that were paused. */
+  /** Turns the acks of the engine into the answers for the worker, for which the leases of paused runs are lost. */
   readonly answered: (acks: ReadonlyArray<TurnAck>) => ReadonlyArray<TurnAck>
 } => {
   const refused = new Map<number, IronflowError>()
@@ -147,7 +147,7 @@ export const permittedReports = (
   }
 }
 
-/** The operations that have an action of their own. */
+/** The kinds of operations for which policies have an action of their own. */
 const checkedOps: ReadonlySet<TurnOp["_tag"]> = new Set(["Publish", "Transact", "WaitForEvent"] as const)
 
 const checkOp = (caller: Caller, environment: string, op: TurnOp): void => {

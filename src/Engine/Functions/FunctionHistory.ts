@@ -49,7 +49,7 @@ export const functionHistory = inEnvironment(
   ): Program<Array<FunctionVersion>, FunctionNotFoundError> {
     const fn = registryOf(tx).get(environment, id)
     if (fn === undefined) return yield* refuse(new FunctionNotFoundError(id))
-    const live = new Map(
+    const liveRunsByVersion = new Map(
       (yield* pinnedRuns(fn)).map(({ codeVersion, liveRuns }) => [codeVersion, liveRuns] as const)
     )
     const rows = yield* all(LIST_REGISTRATIONS, fn.key)
@@ -64,7 +64,7 @@ export const functionHistory = inEnvironment(
         at: new Date(Number(row.at)).toISOString(),
         codeVersion,
         ...(before === undefined ? {} : { changed: changedFields(before, registration) }),
-        liveRuns: live.get(codeVersion) ?? 0,
+        liveRuns: liveRunsByVersion.get(codeVersion) ?? 0,
         // all of the registration is JSON
         registration: { ...registration }
       }

@@ -58,9 +58,9 @@ export type LiveCodeVersions = ReadonlyArray<readonly [functionId: string, codeV
 /**
  * Adds functions or replaces their configuration. A change of configuration or code is a new version. `startedAt` is when the
  * program with these functions started. A registration of a program that started later stays in place, unless its function was
- * deleted. `live` are ids and versions of functions that other connected workers have. If a function pins runs and its latest
- * version is among them, an earlier version does not replace it. Returns the ids of the functions whose registration stays in
- * place.
+ * deleted. `live` are the ids and code versions of functions that other connected workers have. If a function pins runs and its
+ * latest version is in `live`, an earlier version does not replace it. Returns the ids of the functions whose registration stays
+ * in place.
  */
 export const registerFunctions = acrossEnvironments(
   "registerFunctions",
@@ -150,16 +150,18 @@ const isLatestLive = (tx: Transaction, key: number, live: LiveCodeVersions): boo
   )
 }
 
-/** Whether the code of a registration is that of an earlier version. */
+/** Whether a registration brings back the code of an earlier version. */
 function* isEarlierVersion(
   tx: Transaction,
   key: number,
   registration: FunctionRegistration
 ): Program<boolean> {
-  const now = registryOf(tx).byKey(key)?.registration
+  const current = registryOf(tx).byKey(key)?.registration
   const version = codeVersionOf(registration)
   return (
-    now !== undefined && codeVersionOf(now) !== version && (yield* knownCodeVersions(key)).includes(version)
+    current !== undefined &&
+    codeVersionOf(current) !== version &&
+    (yield* knownCodeVersions(key)).includes(version)
   )
 }
 
@@ -298,13 +300,13 @@ const readRegistration = (tx: Transaction, row: Row): FunctionRegistration | und
   }
 }
 
-/** Environments, and functions as they are registered. */
-export type Registered = Pick<Changes, "environments" | "functions">
+/** The names of environments, and the functions that are registered. */
+export type Registrations = Pick<Changes, "environments" | "functions">
 
 /** All registrations, including those of deleted functions, in the order of first registration. */
 export const readFunctions = acrossEnvironments(
   "readFunctions",
-  function* (tx: Transaction): Program<Registered> {
+  function* (tx: Transaction): Program<Registrations> {
     const functions = registryOf(tx)
       .all()
       .map(({ key: _, ...fn }) => fn)
@@ -314,7 +316,7 @@ export const readFunctions = acrossEnvironments(
 )
 
 /** How many functions one turn of the event loop reads at most. */
-const PART = 1000
+const FUNCTIONS_PER_PART = 1000
 
 interface Part {
   readonly functions: ReadonlyArray<FunctionInfo>
@@ -322,16 +324,16 @@ interface Part {
   readonly next?: number
 }
 
-/** Some functions of an environment that follow a key. */
+/** The next functions of an environment, after the one with the key `after`. */
 const readFunctionPart = inEnvironment(
   "readFunctionPart",
   function* (tx: Transaction, environment: string, after: number): Program<Part> {
-    const left = registryOf(tx)
+    const remaining = registryOf(tx)
       .list(environment)
       .filter(({ key }) => key > after)
-    const part = left.slice(0, PART)
+    const part = remaining.slice(0, FUNCTIONS_PER_PART)
     const functions = (yield* forEach(part, infoOf)).map(withoutSchemas)
-    return { functions, ...(left.length > PART ? { next: part.at(-1)!.key } : {}) }
+    return { functions, ...(remaining.length > FUNCTIONS_PER_PART ? { next: part.at(-1)!.key } : {}) }
   },
   () => "list functions"
 )
@@ -385,7 +387,7 @@ function* infoOf({ key, paused, registration }: RegisteredFunction): Program<Fun
   }
 }
 
-/** The function without its schemas: a list of thousands has no room for them. */
+/** The function without its schemas, which would make a list of thousands of functions too large. */
 const withoutSchemas = (fn: FunctionInfo): FunctionInfo => ({
   ...fn,
   triggers: fn.triggers.map(({ schema: _, version: _of, ...trigger }) => trigger)

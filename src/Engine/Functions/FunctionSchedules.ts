@@ -1,4 +1,7 @@
-/** Rows of schedules, which change with their function. A row also has the fires that wait for the end of a run. */
+/**
+ * Rows of schedules, which change with their function. A row also has the fires that wait for the end of a run: times at which the
+ * schedule was due, but started no run because of its `overlap`.
+ */
 import { statement, type Program, write, all, get } from "../Store/Program.ts"
 import type { Transaction, Row } from "../Store/Transaction.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
@@ -51,7 +54,7 @@ export function* putSchedules(
   }
   for (const row of yield* all(LIST_SCHEDULES_OF_FUNCTION, functionKey)) {
     if (kept.has(JSON.stringify([row.cron, row.timezone]))) {
-      // the waiting fires may no longer have to wait
+      // with another `overlap`, the fires that wait may no longer have to
       if (row.queue !== null) tx.markDue(now)
       continue
     }
@@ -63,7 +66,7 @@ export const readQueue = ({ queue }: Row): ReadonlyArray<number> =>
   // only `holdBack` and `fireQueue` of `FireSchedules.ts` write this column
   queue == null ? [] : (parseStored(queue) as ReadonlyArray<number>)
 
-/** A schedule, and its fires that wait for the end of a run that it started, or were skipped until then. */
+/** A schedule of which a run has not ended, and its fires since then, which wait for the end of that run or were skipped. */
 export interface HeldBack {
   readonly cron: string
   readonly timezone: string
@@ -79,7 +82,7 @@ const LIST_SCHEDULES_OF_RUN = statement(
   "SELECT * FROM schedules WHERE function = ? AND run = ? AND overlap IS NOT NULL"
 )
 
-/** The schedule whose fires wait for the end of this run or are skipped until then, if there is one. */
+/** The schedule whose fires wait for the end of this run, or are skipped until then; `undefined` when there is none. */
 export function* heldBackBy(functionKey: number, runId: string): Program<HeldBack | undefined> {
   const row = yield* get(LIST_SCHEDULES_OF_RUN, functionKey, runId)
   if (row === undefined) return undefined

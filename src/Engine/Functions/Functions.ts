@@ -45,9 +45,9 @@ export interface FunctionsService {
   ) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /** Throws `ValidationError` for functions that are invalid, or that would be too many or too large for their environment. */
   readonly check: (environment: string, functions: ReadonlyArray<FunctionRegistration>) => void
-  /** Runs the followers, which {@link follow} adds. */
-  readonly followed: Effect.Effect<void, ValidationError | StoreError>
-  /** Adds a follower: registrations then wait until `follower` has ended. Returns a function that stops this. */
+  /** Runs the followers, which {@link follow} adds. To be called after a {@link put}. */
+  readonly runFollowers: Effect.Effect<void, ValidationError | StoreError>
+  /** Adds a follower: from now on, registrations wait until `follower` has run. Returns a function that removes the follower. */
   readonly follow: (follower: Effect.Effect<void, ValidationError | StoreError>) => () => void
   /** Deletes a function: nothing starts it until it is registered again. Its runs stay as they are. */
   readonly delete: (
@@ -76,7 +76,7 @@ export class Functions extends Context.Service<Functions, FunctionsService>()(
   "@ironflow/node/Engine/Functions"
 ) {}
 
-class Known {
+class KnownFunctions {
   readonly #environments = new Set<string>()
   readonly #functions = new Map<string, Map<string, FunctionChange>>()
   /** Characters of all registrations of an environment. */
@@ -101,12 +101,12 @@ class Known {
   }
 
   list(environment: string): ReadonlyArray<FunctionChange> {
-    return [...(this.#functions.get(environment)?.values() ?? [])].filter(isThere)
+    return [...(this.#functions.get(environment)?.values() ?? [])].filter(isNotDeleted)
   }
 
   pushed(): ReadonlyArray<FunctionChange> {
     return [...this.#functions.values()].flatMap((functions) =>
-      [...functions.values()].filter((fn) => isThere(fn) && isPushed(fn.registration))
+      [...functions.values()].filter((fn) => isNotDeleted(fn) && isPushed(fn.registration))
     )
   }
 
@@ -116,7 +116,7 @@ class Known {
    */
   checkRoom(environment: string, registrations: ReadonlyArray<FunctionRegistration>): void {
     const functions = this.#functions.get(environment)
-    const isNew = (known: FunctionChange | undefined): boolean => known === undefined || !isThere(known)
+    const isNew = (known: FunctionChange | undefined): boolean => known === undefined || !isNotDeleted(known)
     const added = registrations.filter(({ id }) => isNew(functions?.get(id)))
     const count = added.length === 0 ? 0 : this.list(environment).length + added.length
     const what = `of environment "${environment}"`
@@ -159,7 +159,7 @@ class Known {
 const lengthOf = (registration: FunctionRegistration | undefined): number =>
   registration === undefined ? 0 : JSON.stringify(registration).length
 
-const isThere = ({ deleted }: FunctionChange): boolean => deleted !== true
+const isNotDeleted = ({ deleted }: FunctionChange): boolean => deleted !== true
 
 /** Whether the engine calls an endpoint for the function's turns. */
 const isPushed = ({ endpointUrl, mode }: FunctionRegistration): boolean =>
@@ -172,15 +172,15 @@ const make: Effect.Effect<FunctionsService, StoreError, Store | SystemEvents | S
     const system = yield* SystemEvents
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
     const followers = new Set<Effect.Effect<void, ValidationError | StoreError>>()
-    const followed = Effect.suspend(() => Effect.all([...followers], { discard: true }))
-    const known = new Known()
-    const learn = ({ environments, functions }: FunctionRows.Registered): void => {
+    const runFollowers = Effect.suspend(() => Effect.all([...followers], { discard: true }))
+    const known = new KnownFunctions()
+    const learn = ({ environments, functions }: FunctionRows.Registrations): void => {
       for (const environment of environments) known.addEnvironment(environment)
       // `changed` is not part of the registered function
       for (const { changed: _, ...fn } of functions) known.put(fn)
     }
     // changes that arrive during the read may be newer than what the read finds, so they are applied after it
-    let early: Array<FunctionRows.Registered> | undefined = []
+    let changesDuringRead: Array<FunctionRows.Registrations> | undefined = []
     const copy = yield* SharedCopy.make(
       "the registered functions",
       store.read(FunctionRows.readFunctions()),
@@ -188,7 +188,7 @@ const make: Effect.Effect<FunctionsService, StoreError, Store | SystemEvents | S
         learn(found)
         // this engine also calls endpoints that were registered at another engine
         runFork(
-          Effect.catch(followed, (error) =>
+          Effect.catch(runFollowers, (error) =>
             Effect.logWarning(
               "Push endpoints that other engines registered could not be opened here: the other engines call them, and this one does after the next registration",
               error
@@ -198,15 +198,15 @@ const make: Effect.Effect<FunctionsService, StoreError, Store | SystemEvents | S
       }
     )
     const stop = store.onCommit((changes) => {
-      if (early === undefined) learn(changes)
-      else early.push(changes)
+      if (changesDuringRead === undefined) learn(changes)
+      else changesDuringRead.push(changes)
       if (changes.functions.length > 0) copy.changed()
       if (changes.stale.has("functions")) copy.refresh()
     })
     yield* Effect.addFinalizer(() => Effect.sync(stop))
     learn(yield* store.read(FunctionRows.readFunctions()))
-    for (const changes of early) learn(changes)
-    early = undefined
+    for (const changes of changesDuringRead) learn(changes)
+    changesDuringRead = undefined
 
     const check: FunctionsService["check"] = (environment, registrations) => {
       checkRegistrations(registrations)
@@ -236,12 +236,12 @@ const make: Effect.Effect<FunctionsService, StoreError, Store | SystemEvents | S
         Effect.gen(function* () {
           yield* validated(() => check(environment, registrations))
           yield* put(environment, registrations, undefined)
-          yield* followed
+          yield* runFollowers
         }),
       put,
       check,
       checkRoom: (environment, registrations) => known.checkRoom(environment, registrations),
-      followed,
+      runFollowers,
       follow: (follower) => {
         followers.add(follower)
         return () => void followers.delete(follower)

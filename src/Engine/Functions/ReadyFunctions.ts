@@ -1,4 +1,4 @@
-/** Which functions may have claimable runs. */
+/** Which functions may have ready runs, which workers can claim. */
 import { registryOf } from "./Registry.ts"
 import { defineCache } from "../Store/Cache.ts"
 import { statement } from "../Store/Program.ts"
@@ -55,8 +55,8 @@ export const markReadyAtCommit = (tx: Transaction, functionKey: number): void =>
 }
 
 /**
- * Notes that a function has a new run that can be claimed without a row. That is possible only if no ready run of the function
- * has a row. Returns whether it is possible.
+ * Notes that a function has a new run that can be claimed before its row is written. That is possible only if no ready run of the
+ * function has a row yet. Returns whether it is possible.
  */
 export const markNew = (tx: Transaction, functionKey: number): boolean => {
   const { mayBeReady, onlyNew } = readyOf(tx)

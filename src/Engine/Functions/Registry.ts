@@ -1,7 +1,6 @@
 /**
- * The registry: the functions that the engine knows, in memory. It decides without a query which functions an event starts.
- *
- * A store fills it at the start and after every committed registration.
+ * The registry: the functions that the engine knows, in memory. It decides without a query which functions an event starts. The
+ * store fills the registry at the start, and updates it after every commit of a registration.
  */
 import { sharedGetters } from "../../SharedGetters.ts"
 import { TRACEPARENT } from "../../Trace.ts"
@@ -70,9 +69,9 @@ export interface RegisteredFunction extends FunctionChange {
   readonly key: number
 }
 
-interface Matched {
+interface MatchResult {
   readonly functions: ReadonlyArray<RegisteredFunction>
-  /** Expressions that failed for this event. They count as no match. */
+  /** Descriptions of the expressions that failed for this event, which count as no match. */
   readonly warnings: ReadonlyArray<string>
 }
 
@@ -80,7 +79,7 @@ interface Matched {
 const MAX_WARNINGS = 100
 
 /** For how many event names the candidates are cached. */
-const CACHED_NAMES = 10_000
+const MAX_CACHED_NAMES = 10_000
 
 class Registry {
   readonly #byKey = new Map<number, RegisteredFunction>()
@@ -124,15 +123,16 @@ class Registry {
   }
 
   /**
-   * The functions that an event starts. Each is there once, however many of its triggers match. An event that a cron trigger of
-   * `firing` has fired starts that function. It starts no other function by a cron trigger, even if the event name is the same.
+   * The functions that an event starts. Each is there once, however many of its triggers match. `firing` is the function whose cron
+   * trigger has fired the event. Such an event starts that function, and no other function by a cron trigger, even if the event
+   * name is the same.
    */
-  match(environment: string, event: EventView, firing?: RegisteredFunction): Matched {
+  match(environment: string, event: EventView, firing?: RegisteredFunction): MatchResult {
     const candidates = this.#candidatesFor(environment, event.name)
     if (candidates.length === 0 && firing === undefined) return { functions: [], warnings: [] }
-    if (firing === undefined) return started(candidates, (triggers) => triggers, event)
+    if (firing === undefined) return functionsStartedBy(candidates, (triggers) => triggers, event)
     const others = candidates.filter((fn) => fn !== firing)
-    const { functions, warnings } = started(
+    const { functions, warnings } = functionsStartedBy(
       others,
       (triggers) => triggers.filter(({ cron }) => cron === undefined),
       event
@@ -153,8 +153,12 @@ class Registry {
   }
 
   /** The functions that a system event starts, without failure handlers. */
-  matchSystem(environment: string, event: EventView): Matched {
-    return started(this.#systemListenersOf(environment), (triggers) => triggers.filter(isOfSystem), event)
+  matchSystem(environment: string, event: EventView): MatchResult {
+    return functionsStartedBy(
+      this.#systemListenersOf(environment),
+      (triggers) => triggers.filter(isOfSystem),
+      event
+    )
   }
 
   #systemListenersOf(environment: string): ReadonlyArray<RegisteredFunction> {
@@ -184,25 +188,25 @@ class Registry {
           // failure handlers are started only by failures, whatever is emitted under that name
           handlesFailuresOf(registration) === undefined
       )
-      if (this.#candidates.size >= CACHED_NAMES) this.#candidates.clear()
+      if (this.#candidates.size >= MAX_CACHED_NAMES) this.#candidates.clear()
       this.#candidates.set(key, candidates)
     }
     return candidates
   }
 }
 
-/** The functions that an event starts by one of their triggers that `relevant` returns. */
-const started = (
+/** The functions that an event starts by a trigger. Only those triggers of a function count that `select` returns. */
+const functionsStartedBy = (
   candidates: ReadonlyArray<RegisteredFunction>,
-  relevant: (triggers: FunctionRegistration["triggers"]) => FunctionRegistration["triggers"],
+  select: (triggers: FunctionRegistration["triggers"]) => FunctionRegistration["triggers"],
   event: EventView
-): Matched => {
+): MatchResult => {
   const functions: Array<RegisteredFunction> = []
   const warnings: Array<string> = []
   addEventBudget()
   for (const fn of candidates) {
     const { id, triggers } = fn.registration
-    const verdict = matchTriggers(relevant(triggers), event)
+    const verdict = matchTriggers(select(triggers), event)
     if (verdict.matched) functions.push(fn)
     for (const error of verdict.errors) {
       if (warnings.length < MAX_WARNINGS)

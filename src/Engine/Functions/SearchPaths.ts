@@ -8,8 +8,8 @@ const PUT_SEARCH_PATH = statement(
 )
 
 /**
- * Stores the changed search paths of a function. New paths are filled in by a later transaction, because in this one runs are
- * still started by the old registration.
+ * Stores the search paths of a function that are new. A later transaction fills in their values, because runs that start in this
+ * one still have the old registration.
  */
 export function* putSearchPaths(
   fn: number,

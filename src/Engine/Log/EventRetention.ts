@@ -1,8 +1,8 @@
 /**
- * Event retention. An event outside of entity streams is deleted when it is too old, or the log is too large, and nothing needs
- * it any more. In each environment, a run, a projection, a consumer group or a subscription may need events: everything from the
- * oldest of these events on is kept. So a kept run never lacks its event, an event that it has received, or one that it may still
- * look back to.
+ * Event retention. An event outside of entity streams is deleted when nothing needs it any more, and it is too old or the log is
+ * too large. In each environment, a run, a projection, a consumer group or a subscription may need events: everything from the
+ * oldest of these events on is kept. So a kept run never lacks its event, an event that it has received, or an event that it may
+ * still look back to.
  */
 import { acrossEnvironments, all, get, type Program, statement, visit, write } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
@@ -23,7 +23,7 @@ export interface EventsDeleted {
   readonly after?: number
 }
 
-/** How many rows of the log one transaction looks at. */
+/** How many rows of the log one transaction reads. */
 const MAX_READ_ROWS = 2000
 /** How many rows of the log one transaction deletes. */
 const MAX_DELETED_ROWS = 200
@@ -80,8 +80,8 @@ export const deleteOldEvents = acrossEnvironments(
   ): Program<EventsDeleted> {
     const storedBefore = tx.settledNow() - keepMs
     const newest = Number((yield* get(FIND_NEWEST_EVENT))?.position ?? 0)
-    const needed = new Map<number, number>()
-    const gone = new Map<number, { readonly position: number; readonly at: number }>()
+    const firstNeeded = new Map<number, number>()
+    const lastDeleted = new Map<number, { readonly position: number; readonly at: number }>()
     const rows = yield* all(LIST_EVENTS, after, newest)
     let last = after
     let deleted = 0
@@ -102,17 +102,17 @@ export const deleteOldEvents = acrossEnvironments(
       if (Number(row.kind) !== LogKind.event || row.entity_id !== null) continue
       if (position >= excessBefore && at >= storedBefore) continue
       const environment = Number(row.environment)
-      let first = needed.get(environment)
+      let first = firstNeeded.get(environment)
       if (first === undefined) {
         first = yield* neededFrom(environment, deliveredTo[tx.environmentName(environment)])
-        needed.set(environment, first)
+        firstNeeded.set(environment, first)
       }
       if (position >= first) continue
       yield* write(DELETE_EVENT, position, environment)
-      gone.set(environment, { position, at })
+      lastDeleted.set(environment, { position, at })
       deleted++
     }
-    for (const [environment, { at, position }] of gone)
+    for (const [environment, { at, position }] of lastDeleted)
       yield* write(UPDATE_EVENTS_GONE, position, at, environment)
     return { deleted, ...(isAtEnd ? {} : { after: last }) }
   },
@@ -126,9 +126,9 @@ const LIST_EVENT_SIZES = statement(
 )
 
 /**
- * Measures a slice of the log before a position, newest first, and takes the bytes of its deletable events off `left`. Returns
- * what is left. When nothing is left, `excessBefore` is the first position that still fits. `undefined` when no row is before the
- * position.
+ * Measures some rows of the log before a position, newest first, and subtracts the bytes of the events that may be deleted from
+ * `left`. Returns the difference, and the position `from` before which the next call continues. When nothing is left,
+ * `excessBefore` is the first position that still fits. Returns `undefined` when there is no row before the position.
  */
 export const measureEvents = acrossEnvironments(
   "measureEvents",
@@ -137,12 +137,12 @@ export const measureEvents = acrossEnvironments(
     before: number,
     left: number
   ): Program<{ readonly left: number; readonly from: number; readonly excessBefore?: number } | undefined> {
-    let rest = left
+    let bytesLeft = left
     let from = before
     let excessBefore: number | undefined
     yield* visit(LIST_EVENT_SIZES, [before], ([position, bytes]) => {
-      rest -= Number(bytes)
-      if (rest < 0) {
+      bytesLeft -= Number(bytes)
+      if (bytesLeft < 0) {
         excessBefore = from
         return false
       }
@@ -150,7 +150,7 @@ export const measureEvents = acrossEnvironments(
       return true
     })
     if (excessBefore !== undefined) return { left: 0, from, excessBefore }
-    return from === before ? undefined : { left: rest, from }
+    return from === before ? undefined : { left: bytesLeft, from }
   },
   () => "measure the events"
 )

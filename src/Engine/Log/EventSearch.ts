@@ -33,8 +33,8 @@ const ANSWER_LENGTH = 16 * 1024 * 1024
 /** How much the time in an event's id and its timestamp differ at most, milliseconds: they are taken at different moments. */
 const APART_MS = 10_000
 
-const FOUND = `${COLUMNS}, environment, idempotency_key`
-/** The last column of {@link FOUND}. */
+const FOUND_COLUMNS = `${COLUMNS}, environment, idempotency_key`
+/** The last column of {@link FOUND_COLUMNS}. */
 const IDEMPOTENCY_KEY_COLUMN = ENVIRONMENT_COLUMN + 1
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -83,7 +83,10 @@ export const findEvent = inEnvironment(
 /** An id without its prefix, which names the kind of id. */
 const orderOf = (id: string): string => id.slice(id.indexOf("_") + 1)
 
-const FIND_EVENT_AT = statement("EventSearch.findEventAt", `SELECT ${FOUND} FROM events WHERE position = ?`)
+const FIND_EVENT_AT = statement(
+  "EventSearch.findEventAt",
+  `SELECT ${FOUND_COLUMNS} FROM events WHERE position = ?`
+)
 
 /** An event with everything that is stored of it. */
 export const getEvent = inEnvironment(
@@ -112,23 +115,23 @@ const inBothOrders = (name: string, select: string, by: string) => ({
 const within = "position > ? AND position < ?"
 const BY_KEY = inBothOrders(
   "byKey",
-  `SELECT ${FOUND} FROM events WHERE environment = ? AND idempotency_key = ? AND ${within}`,
+  `SELECT ${FOUND_COLUMNS} FROM events WHERE environment = ? AND idempotency_key = ? AND ${within}`,
   "position"
 )
 const BY_ENTITY = inBothOrders(
   "byEntity",
-  `SELECT ${FOUND} FROM events WHERE environment = ? AND entity_id = ? AND entity_version > ? AND entity_version < ?`,
+  `SELECT ${FOUND_COLUMNS} FROM events WHERE environment = ? AND entity_id = ? AND entity_version > ? AND entity_version < ?`,
   "entity_version"
 )
 const BY_NAME = inBothOrders(
   "byName",
-  `SELECT ${FOUND} FROM events WHERE environment = ? AND kind = 0 AND name = ? AND ${within}`,
+  `SELECT ${FOUND_COLUMNS} FROM events WHERE environment = ? AND kind = 0 AND name = ? AND ${within}`,
   "position"
 )
-// does not use the index of names, which would find all rows of an environment and sort them for every slice
+// `NOT INDEXED`, because the index of names would find all rows of an environment and sort them for every slice
 const BY_POSITION = inBothOrders(
   "byPosition",
-  `SELECT ${FOUND} FROM events NOT INDEXED WHERE ${within}`,
+  `SELECT ${FOUND_COLUMNS} FROM events NOT INDEXED WHERE ${within}`,
   "position"
 )
 
@@ -150,7 +153,7 @@ const readEventSlice = inEnvironment(
     const environment = tx.findEnvironment(query.environment)
     if (environment === undefined) return { events: [], atEnd: true }
     const { entityId, idempotencyKey, name, order } = query
-    const fits = fitting(query)
+    const fits = filterOf(query)
     const events: Array<FoundEvent> = []
     let position = 0
     let timestamp = 0
@@ -191,7 +194,7 @@ const readEventSlice = inEnvironment(
   () => "list events"
 )
 
-const fitting = (query: EventQuery): ((event: FoundEvent) => boolean) => {
+const filterOf = (query: EventQuery): ((event: FoundEvent) => boolean) => {
   const { entityId, entityType, idempotencyKey, name, since = 0, until = Number.POSITIVE_INFINITY } = query
   const accepts = name === undefined ? undefined : compilePattern(name)
   return (event) =>
@@ -253,17 +256,18 @@ function* positionAt(time: number): Program<number> {
 }
 
 /**
- * Lists events, without those that the caller may not see (`shows`). An answer looks at 10,000 rows of the log at most: with an
- * idempotency key, an entity id or an exact name, at rows that have it, and otherwise at all rows. So it may have fewer events
- * than its limit and still have a cursor. Times are found by ids, which are ordered like the log. When the clock was set back,
- * the same time occurred twice. A list that ends at such a time (`until`) may lack some of its events.
+ * Lists events, without those that the caller may not see (`maySee`). For one answer, at most 10,000 rows of the log are read:
+ * those with the idempotency key, the entity id or the exact name of the query, or any rows if the query has none of these. So an
+ * answer may have fewer events than its limit and still have a cursor. Times are found by ids, which are ordered like the log.
+ * When the clock was set back, the same time occurred twice. A list that ends at such a time (`until`) may lack some events of
+ * that time.
  */
 export const listEvents = (
   store: StoreService,
   query: EventQuery,
-  shows: (event: FoundEvent) => boolean = () => true
+  maySee: (event: FoundEvent) => boolean = () => true
 ): Effect.Effect<FoundEvents, StoreError> =>
-  gathered((mostSlices) =>
+  gathered((maxSlices) =>
     Effect.gen(function* () {
       const isBack = query.order === "newest"
       const events: Array<FoundEvent> = []
@@ -271,11 +275,11 @@ export const listEvents = (
       let range: Range = yield* store.read(readEventRange(query))
       let lookedTo: FoundEvents["lookedTo"]
       for (let slice = 0; slice < SLICES && events.length < query.limit; slice++) {
-        // `gathered` calls again, without a limit
-        if (slice === mostSlices) return undefined
+        // more slices are needed than `gathered` allows at first: it calls again, without a limit
+        if (slice === maxSlices) return undefined
         const part: Slice = yield* onePage(store.read(readEventSlice(query, range)))
         for (const event of part.events) {
-          if (!shows(event)) continue
+          if (!maySee(event)) continue
           const { data, position } = event
           if (events.length === query.limit || (length + data.length > ANSWER_LENGTH && length > 0)) {
             const last = events.at(-1)!

@@ -34,7 +34,7 @@ export const entityOfRow = (row: Row): { readonly entity?: EventEntity } =>
         }
       }
 
-/** The value at a match path, as it is indexed. An absent value matches nothing. */
+/** The value at a match path as JSON text, which is indexed; `undefined` for an absent value, which matches nothing. */
 export const matchValue = (root: EventView, path: string): string | undefined => {
   const value = readPath(root, path)
   return value === undefined ? undefined : JSON.stringify(value)
@@ -50,7 +50,7 @@ export function* eventAt(position: number): Program<EventView> {
   const row = yield* get(FIND_EVENT_AT, position)
   if (row === undefined) {
     throw new StoreError(
-      `Event ${position} of the log is missing, and a run needs it: the log is damaged. Restore a backup, or cancel the run`,
+      `The event at position ${position} of the log is missing, and a run needs it: the log is damaged. Restore a backup, or cancel the run`,
       {
         code: "STORE_CORRUPT"
       }

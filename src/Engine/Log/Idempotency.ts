@@ -13,7 +13,7 @@ export const WINDOW_MS = 24 * 60 * 60 * 1000
 
 export interface Remembered<A> {
   readonly result: A
-  /** Whether the first call had other data. */
+  /** Whether the first call had other content. */
   readonly conflicting: boolean
 }
 
@@ -34,16 +34,16 @@ export interface CallContent {
   readonly data: string
 }
 
-/** The fingerprint of calls. `about` is what all `things` have in common. */
+/** The fingerprint of a call, or of a batch, which has several `contents`. `about` is what these have in common. */
 export const fingerprint = (
   about: ReadonlyArray<string>,
-  things: ReadonlyArray<CallContent>
+  contents: ReadonlyArray<CallContent>
 ): Fingerprint => ({
   current: hash([
     about,
-    things.map(({ data, name, version }) => [name, version ?? 1, ordered(JSON.parse(data))])
+    contents.map(({ data, name, version }) => [name, version ?? 1, ordered(JSON.parse(data))])
   ]),
-  earlier: hash([...about, ...things.flatMap(({ data, name }) => [name, data])])
+  earlier: hash([...about, ...contents.flatMap(({ data, name }) => [name, data])])
 })
 
 const hash = (parts: unknown): string =>

@@ -1,10 +1,9 @@
-/** Deletes expired idempotency keys. */
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { StoreService } from "../Store/Store.ts"
 import { BATCH, everyHour, untilNone } from "../Sweep.ts"
 import { forgetExpired } from "./Idempotency.ts"
 
-/** Deletes keys periodically, until the scope ends. */
+/** Deletes expired idempotency keys every hour, until the scope ends. */
 export const make = (store: StoreService): Effect.Effect<void, never, Scope.Scope> =>
   everyHour("Expired idempotency keys", untilNone(store.write(forgetExpired(BATCH))))

@@ -9,10 +9,10 @@ import * as IdempotencySweep from "./IdempotencySweep.ts"
 import type { EventQuery, FoundEvent, FoundEvents } from "./LogRecords.ts"
 
 export interface LogService {
-  /** A page of events, without those that the caller may not see (`shows`). */
+  /** A page of events, without those that the caller may not see (`maySee`). */
   readonly list: (
     query: EventQuery,
-    shows?: (event: FoundEvent) => boolean
+    maySee?: (event: FoundEvent) => boolean
   ) => Effect.Effect<FoundEvents, StoreError>
   /** The event with an id; `undefined` when there is none. */
   readonly get: (environment: string, eventId: string) => Effect.Effect<FoundEvent | undefined, StoreError>
@@ -28,7 +28,7 @@ export const layer: Layer.Layer<Log, never, Store> = Layer.effect(
     const store = yield* Store
     yield* IdempotencySweep.make(store)
     return {
-      list: (query, shows) => EventSearch.listEvents(store, query, shows),
+      list: (query, maySee) => EventSearch.listEvents(store, query, maySee),
       get: (environment, eventId) => store.read(EventSearch.getEvent(environment, eventId)),
       positionOf: (environment, eventId) => store.read(EventSearch.findEvent(environment, eventId))
     }

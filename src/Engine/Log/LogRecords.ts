@@ -1,4 +1,4 @@
-/** Records of the log. */
+/** What the programs of the log take and return. */
 import type { JsonText } from "../../Json.ts"
 import type { EventEntity } from "../../Event.ts"
 
@@ -27,7 +27,7 @@ export interface AppendedEvent {
   readonly duplicate: boolean
   /** Whether the earlier event with the same key had other data. */
   readonly conflicting: boolean
-  /** Expressions of triggers and waits that failed for this event. They count as no match. */
+  /** Descriptions of the expressions of triggers and waits that failed for this event, which count as no match. */
   readonly warnings: ReadonlyArray<string>
 }
 
@@ -41,8 +41,8 @@ export interface LogQuery {
   /** Names or patterns, of which one must match; absent for all names. */
   readonly patterns?: ReadonlyArray<string>
   /**
-   * How many rows to look at, whether they match or not. It limits the work of one call. When matches are rare, as many matching
-   * rows may follow, by the index of names.
+   * How many rows to read, whether they match or not, which limits the work of one call. When matches are rare, the call then
+   * reads up to as many matching rows more, by the index of names.
    */
   readonly limit: number
 }
@@ -56,8 +56,8 @@ export interface LogBackQuery extends Omit<LogQuery, "after"> {
 }
 
 /**
- * A page of the log, newest first: `position` is the oldest one that was looked at, and `atEnd` is about the beginning of the
- * log.
+ * A page of the log, newest first: `position` is the oldest position that was looked at, and `atEnd` tells whether it is the
+ * beginning of the log.
  */
 export interface LogBackPage extends LogPage {
   /** How many rows were looked at. */

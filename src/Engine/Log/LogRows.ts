@@ -64,15 +64,15 @@ export const readLog = inEnvironment(
 
     const fitting = yield* namesThatFit(environment, kind, patterns)
     if (fitting === undefined) return page
-    const rest = yield* readNames(environment, kind, fitting, position, limit)
-    return { ...rest, entries: [...entries, ...rest.entries] }
+    const nextPage = yield* readNames(environment, kind, fitting, position, limit)
+    return { ...nextPage, entries: [...entries, ...nextPage.entries] }
   },
   () => "read the log"
 )
 
 /**
- * SQL: rows of the log, by position. It does not use the index of names, which would find all rows of an environment and sort
- * them for every page.
+ * SQL: rows of the log, by position. This and `backward` do not use the index of names, which would find all rows of an
+ * environment and sort them for every page.
  */
 const forward = `SELECT ${COLUMNS}, environment, erased_at FROM events NOT INDEXED WHERE position > ? ORDER BY position LIMIT ?`
 const backward = `SELECT ${COLUMNS}, environment, erased_at FROM events NOT INDEXED WHERE position < ? ORDER BY position DESC LIMIT ?`
@@ -81,7 +81,7 @@ const backwardByName = `SELECT ${COLUMNS}, environment, erased_at FROM events WH
 /** The length of a page, characters of data. A page is in memory as a whole, and ends with the entry that reaches this length. */
 export const PAGE_LENGTH = 2 * 1024 * 1024
 
-/** From this number of rows for each match on, it is worth asking the index for the next matches. */
+/** With this many rows or more for each match, it is worth asking the index of names for the next matches. */
 const SPARSE = 4
 
 /** Reads the log backward, newest first. */
@@ -147,8 +147,8 @@ const COUNT_EVENTS_AFTER = statement(
 )
 
 /**
- * Counts rows of a kind after a position whose names match one of the patterns. It counts each name alone, which the index makes
- * cheap.
+ * Counts the rows of a kind after a position, if their names match one of the patterns. Counts each name alone, which the index
+ * makes cheap.
  */
 export function* countAfter(
   environment: number,
@@ -230,7 +230,7 @@ function* readNames(
 /** Maximum number of names in the log that are checked for a match. */
 const MAX_CHECKED_NAMES = 128
 /** Maximum number of matching names whose rows one statement merges. Each name takes time. */
-const FITTING_NAMES = 32
+const MAX_FITTING_NAMES = 32
 
 /** The names in the log that match, if they are few and quickly found; otherwise `undefined`. */
 function* namesThatFit(
@@ -242,12 +242,12 @@ function* namesThatFit(
   let checked = 0
   let tooMany = false
   const onName = (name: string, fits: boolean): boolean => {
-    tooMany = checked++ === MAX_CHECKED_NAMES || fitting.size > FITTING_NAMES
+    tooMany = checked++ === MAX_CHECKED_NAMES || fitting.size > MAX_FITTING_NAMES
     if (!tooMany && fits) fitting.add(name)
     return !tooMany
   }
   yield* namesInLog(environment, kind, patterns, onName)
-  return tooMany || fitting.size > FITTING_NAMES ? undefined : [...fitting]
+  return tooMany || fitting.size > MAX_FITTING_NAMES ? undefined : [...fitting]
 }
 
 const FIND_NEXT_NAME = statement(
@@ -277,7 +277,7 @@ function* namesInLog(
   }
 }
 
-/** The prefix that all names have that match a pattern. */
+/** The prefix that is common to all names that match a pattern. */
 const prefixOf = (pattern: string): string => {
   const tokens = pattern.split(".")
   const fixed = tokens.slice(
@@ -325,7 +325,7 @@ export const ENVIRONMENT_COLUMN = 13
 /** The place of `erased_at`, after the others. All followers of the log skip erased rows, which have no content for them. */
 const ERASED_AT = 14
 
-/** Makes an entry from the values of {@link COLUMNS}. It makes no copies, because a page has thousands of rows. */
+/** Makes an entry from the values of {@link COLUMNS}, without copying objects, because a page has thousands of rows. */
 export const entryOf = ([
   position,
   kind,

@@ -20,7 +20,10 @@ export interface WaitFilter {
   readonly match?: EventMatch
 }
 
-/** How an event is compared: its value at a path must equal that of the trigger, or an expression must be true. */
+/**
+ * The condition that an event must meet. Either its value at `path` must equal `value`, the JSON text of the value that the event
+ * which started the run has there. Or the expression `text` must be true.
+ */
 export type EventMatch =
   | { readonly _tag: "Path"; readonly path: string; readonly value: string }
   | { readonly _tag: "Expression"; readonly text: string }

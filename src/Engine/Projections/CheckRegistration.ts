@@ -10,7 +10,7 @@ export const checkRegistration = ({ events, mode, name, partitionKey }: Projecti
   checkProjectionEvents(events, label)
   if (partitionKey !== undefined && partitionKey.length > Limits.expressionLength) {
     throw new ValidationError(
-      `${label}: \`partitionKey\` has more than ${Limits.expressionLength} characters`
+      `${label}: \`partitionKey\` has ${partitionKey.length} characters, and at most ${Limits.expressionLength} are allowed`
     )
   }
   if (mode !== "managed" && mode !== "external") {

@@ -38,19 +38,19 @@ export const readProjectionChanges = inEnvironment(
     { after, limit, partition, since }: ProjectionChangeQuery
   ): Program<ProjectionChangePage, ProjectionNotFoundError | ValidationError> {
     const row = yield* findProjection(environment, name)
-    const from = yield* versionAfter(row, since)
+    const sinceVersion = yield* versionAfter(row, since)
     const page = { mode: row.mode === "managed" ? "managed" : "external", ...summaryOf(row) } as const
-    if (from === undefined) return { ...page, states: [] }
+    if (sinceVersion === undefined) return { ...page, states: [] }
     if (partition !== undefined) {
       const state = yield* findState(row, partition, shownEpoch(row))
       return {
         ...page,
-        states: state === undefined || Number(state.revision) <= from ? [] : [toState(state)]
+        states: state === undefined || Number(state.revision) <= sinceVersion ? [] : [toState(state)]
       }
     }
-    const place = [row.key!, shownEpoch(row), after ?? ""] as const
-    // the inner query of this statement stops when the outer one has enough keys, and it reads no states
-    const keys = yield* all(LIST_CHANGED_STATES, ...place, MAX_ROWS, from, limit)
+    const begin = [row.key!, shownEpoch(row), after ?? ""] as const
+    // the inner query of this statement stops when the outer query has enough keys, and neither reads the states themselves
+    const keys = yield* all(LIST_CHANGED_STATES, ...begin, MAX_ROWS, sinceVersion, limit)
     const states: Array<ProjectionState> = []
     let bytes = 0
     for (const { key } of keys) {
@@ -62,13 +62,13 @@ export const readProjectionChanges = inEnvironment(
     const isFull = keys.length === limit || states.length < keys.length
     const next = isFull
       ? states.at(-1)?.partition
-      : (yield* get(FIND_END_OF_SLICE, ...place, MAX_ROWS - 1))?.partition_key
+      : (yield* get(FIND_END_OF_SLICE, ...begin, MAX_ROWS - 1))?.partition_key
     return { ...page, states, ...(next === undefined ? {} : { next: String(next) }) }
   },
   (_, name) => `read the changes of projection "${name}"`
 )
 
-/** The version after which states are new. -1: all states are new. `undefined`: only the cursor is requested. */
+/** The version of the projection after which states are new: -1 for all states, `undefined` if only the cursor is requested. */
 function* versionAfter(row: Row, since: string | undefined) {
   if (since === "now") return undefined
   if (since === undefined) return -1

@@ -65,14 +65,14 @@ export const makeClients = (store: StoreService, waitUntilFound: WaitUntilFound)
         let checkedUpTo = 0
         position = 0
         while (true) {
-          const at = yield* yieldFirst(
+          const progress = yield* yieldFirst(
             store.read(ProjectionInspection.isProjectionAt(environment, name, target, checkedUpTo, PAGE_ROWS))
           )
-          const wasReset = at.position < position
-          position = at.position
-          if (!wasReset && at.reached) return at.position
-          if (!wasReset && !at.open) return undefined
-          checkedUpTo = wasReset ? 0 : at.checked
+          const wasReset = progress.position < position
+          position = progress.position
+          if (!wasReset && progress.reached) return progress.position
+          if (!wasReset && !progress.open) return undefined
+          checkedUpTo = wasReset ? 0 : progress.checked
         }
       })
       const reached = yield* waitUntilFound([LOG, projectionKey(environment, name)], timeoutMs, findPosition)
@@ -104,7 +104,7 @@ export const makeClients = (store: StoreService, waitUntilFound: WaitUntilFound)
           after === undefined ? Effect.succeed(undefined) : waitUntilAt(environment, name, after, timeout)
       )
 
-    const named = <A>(
+    const withCheckedName = <A>(
       name: string,
       then: (name: string) => Effect.Effect<A, EngineError>
     ): Effect.Effect<A, EngineError> =>
@@ -113,11 +113,11 @@ export const makeClients = (store: StoreService, waitUntilFound: WaitUntilFound)
         then
       )
     const control = (name: string, then: (name: string) => Effect.Effect<ProjectionInfo, EngineError>) =>
-      Effect.map(named(name, then), toStatus)
+      Effect.map(withCheckedName(name, then), toStatus)
 
     return {
       get: (name, options = {}) =>
-        named(name, () =>
+        withCheckedName(name, () =>
           Effect.gen(function* () {
             const partition = yield* checked(() =>
               Limits.checkName("partition", options.partition ?? GLOBAL_PARTITION)
@@ -148,7 +148,7 @@ export const makeClients = (store: StoreService, waitUntilFound: WaitUntilFound)
       status: (name) =>
         control(name, () => yieldFirst(store.read(ProjectionInspection.getProjection(environment, name)))),
       waitForCatchup: (name, options) =>
-        named(name, () =>
+        withCheckedName(name, () =>
           Effect.gen(function* () {
             const reached = yield* waitFor("waitForCatchup", name, options)
             const lastEventSeq =
@@ -168,9 +168,9 @@ export const makeClients = (store: StoreService, waitUntilFound: WaitUntilFound)
       resume: (name) =>
         control(name, () => store.write(ProjectionInspection.resumeProjection(environment, name))),
       delete: (name) =>
-        named(name, () => store.write(ProjectionInspection.deleteProjection(environment, name))),
+        withCheckedName(name, () => store.write(ProjectionInspection.deleteProjection(environment, name))),
       deadLetters: (name, { after = 0, limit = 100 } = {}) =>
-        named(name, () =>
+        withCheckedName(name, () =>
           Number.isInteger(limit) && limit >= 1 && limit <= 1000
             ? Effect.map(
                 yieldFirst(store.read(ProjectionInspection.listDeadLetters(environment, name, after, limit))),
@@ -197,7 +197,7 @@ export const makeClients = (store: StoreService, waitUntilFound: WaitUntilFound)
               )
         ),
       retryDeadLetter: (name, position) =>
-        named(name, () =>
+        withCheckedName(name, () =>
           Effect.flatMap(
             store.write(ProjectionInspection.retryDeadLetters(environment, name, position)),
             (count) =>
@@ -211,7 +211,9 @@ export const makeClients = (store: StoreService, waitUntilFound: WaitUntilFound)
           )
         ),
       retryDeadLetters: (name) =>
-        named(name, () => store.write(ProjectionInspection.retryDeadLetters(environment, name, undefined)))
+        withCheckedName(name, () =>
+          store.write(ProjectionInspection.retryDeadLetters(environment, name, undefined))
+        )
     }
   }
 

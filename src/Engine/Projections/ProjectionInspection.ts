@@ -1,4 +1,4 @@
-/** Inspects and controls projections. */
+/** Reads, pauses, resumes, rebuilds and deletes projections for clients, and lists and retries their dead letters. */
 import type { ProjectionNotFoundError } from "../../Errors.ts"
 import { affected, all, get, statement, type Program, write, inEnvironment } from "../Store/Program.ts"
 import { endOfLog } from "../Log/EndOfLog.ts"
@@ -22,15 +22,15 @@ export const getProjection = inEnvironment(
   (_, name) => `read projection "${name}"`
 )
 
-/** How much lag one read of a list counts, events: that takes a few milliseconds. */
-const COUNTED = 100_000
+/** A read of a list ends once it has counted this much lag, in events. Counting that takes a few milliseconds. */
+const MAX_COUNTED_LAG = 100_000
 
 const LIST_PROJECTIONS = statement(
   "ProjectionInspection.listProjections",
   "SELECT * FROM projections WHERE environment = ? AND name > ? ORDER BY name LIMIT ?"
 )
 
-/** Projections by name. It returns fewer than requested when earlier ones have a large lag, because that takes long to count. */
+/** Projections in the order of their names. Returns fewer than requested when the first of them have a large lag to count. */
 export const listProjections = inEnvironment(
   "listProjections",
   function* (
@@ -44,7 +44,7 @@ export const listProjections = inEnvironment(
     const infos: Array<ProjectionInfo> = []
     let counted = 0
     for (const row of rows) {
-      if (counted > COUNTED) break
+      if (counted > MAX_COUNTED_LAG) break
       const info = yield* toInfo(row)
       counted += info.lag
       infos.push(info)
@@ -70,13 +70,13 @@ export const getProjectionState = inEnvironment(
   (_, name) => `read the state of projection "${name}"`
 )
 
-/** How many rows the first, small read looks at. */
-const FEW = 4
+/** How many rows of the log {@link isProjectionAt} reads at first. */
+const FEW_ROWS = 4
 
 /**
  * Whether everything up to `target` is projected, that is, whether no event of the projection is between its position and
- * `target`. Each call looks at about `limit` rows. When it is `open`, more rows must be looked at: `checked` is where the next
- * call begins.
+ * `target`. Each call reads about `limit` rows. When the answer is `open`, more rows must be read: the next call begins after the
+ * position `checked`.
  */
 export const isProjectionAt = inEnvironment(
   "isProjectionAt",
@@ -90,23 +90,23 @@ export const isProjectionAt = inEnvironment(
   ) {
     const row = yield* findProjection(environment, name)
     const position = Number(row.position)
-    // the caller must read the rebuilt state and not the old one
+    // until a rebuild is done, no target is reached: the caller must read the rebuilt state and not the old one
     if (row.mode === "managed" && row.rebuild_to !== null) {
       return { reached: false, open: false, checked, position }
     }
     if (position >= target) return { reached: true, open: false, checked, position }
-    const from = {
+    const query = {
       environment,
       kind: "event",
       after: Math.max(position, checked),
       patterns: eventsOf(row)
     } as const
     // in most calls, one of the next few rows already shows that the answer is no
-    const soon = yield* readLog.in(tx, { ...from, limit: FEW })
+    const firstRows = yield* readLog.in(tx, { ...query, limit: FEW_ROWS })
     const page =
-      soon.entries.length > 0 || soon.atEnd
-        ? soon
-        : yield* readLog.in(tx, { ...from, after: soon.position, limit })
+      firstRows.entries.length > 0 || firstRows.atEnd
+        ? firstRows
+        : yield* readLog.in(tx, { ...query, after: firstRows.position, limit })
     const next = page.entries[0]?.position
     if (next !== undefined) return { reached: next > target, open: false, checked: next - 1, position }
     return {

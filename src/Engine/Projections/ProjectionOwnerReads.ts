@@ -17,7 +17,7 @@ const LIST_RETRIED_EVENTS = statement(
   "SELECT e.* FROM dead_letters d JOIN events e ON e.position = d.position AND e.environment = ? WHERE d.projection = ? AND d.retrying = 1 ORDER BY d.position LIMIT ?"
 )
 
-/** The next events after the position `after`, or dead letters to retry. It looks at about `limit` rows of the log. */
+/** The next events after the position `after`, or dead letters to retry. Reads about `limit` rows of the log. */
 export const readProjectionPage = inEnvironment(
   "readProjectionPage",
   function* (tx: Transaction, token: ProjectionToken, after: number, limit: number): Program<ProjectionPage> {

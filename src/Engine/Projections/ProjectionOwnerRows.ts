@@ -17,7 +17,7 @@ import { markProjection, registerProjection } from "./ProjectionRows.ts"
 /** The longest lease of a projection, milliseconds. */
 const LONGEST_LEASE_MS = 30_000
 
-/** The owner's name for all runners without a token together. */
+/** The name of the owner while legacy runners, which have no token, own the projection together. */
 export const TOKENLESS = "runners without a token"
 
 const FIND_OTHER_OWNER = statement(
@@ -99,9 +99,9 @@ const SHORTEN_LEASES = statement(
 )
 
 /**
- * Releases the projections of workers that were in the process of an engine that is gone. Those of other workers have leases,
- * which expire. It is called when the database is opened, and when one of several engines is gone. It runs across environments,
- * because the workers may be in any of them.
+ * Releases the projections of workers that were in the process of an engine that is gone. The claims of other workers have leases,
+ * which expire. This program is called when the database is opened, and when one of several engines is gone. It runs across
+ * environments, because the workers may be in any environment.
  */
 export const recoverProjections = acrossEnvironments(
   "recoverProjections",
@@ -160,7 +160,7 @@ const FIND_OWNED_PROJECTION = statement(
   "SELECT * FROM projections WHERE environment = ? AND name = ? AND token = ? AND generation = ?"
 )
 
-/** The row of the projection, if the token is that of the current claim. */
+/** The row of the projection, if the token belongs to the current claim. */
 export function* findOwned(
   tx: Transaction,
   { environment, generation, name, token }: ProjectionToken
@@ -174,6 +174,7 @@ const FIND_OWNER = statement(
   "SELECT token, owner, generation FROM projections WHERE environment = ? AND name = ?"
 )
 
+/** Why the token is not the one of the current claim, as a clause. */
 export function* whyNotOwned(
   tx: Transaction,
   { environment, generation, name, token }: ProjectionToken
@@ -182,5 +183,5 @@ export function* whyNotOwned(
   if (row === undefined) return "the projection was deleted"
   return row.token === token
     ? `the projection was reset: its generation is ${row.generation}, and the save is from generation ${generation}`
-    : `the projection belongs to ${row.owner === null ? "nobody" : `worker ${row.owner}`} now`
+    : `the projection belongs to ${row.owner === null ? "nobody" : row.owner === TOKENLESS ? TOKENLESS : `worker ${row.owner}`} now`
 }

@@ -28,18 +28,15 @@ const PAGE_ROWS = 250
 /** Maximum number of characters of events in one batch, unless a single event has more. */
 const BATCH_LENGTH = 4 * 1024 * 1024
 
-/**
- * How many rows without a matching event it takes until the position is saved. After a restart, these rows need not be looked at
- * again.
- */
+/** After this many rows without a matching event the position is saved, so that a restart need not read these rows again. */
 const WORTH_SAVING = 1000
 
 /** Of how many projections the reading position is kept in memory. */
-const REMEMBERED = 10_000
+const MAX_REMEMBERED = 10_000
 
-/** The operations for runners of projections that have the token of their claim. */
+/** The operations for workers that have claimed a projection, and have the token of their claim. */
 export interface ProjectionOwners {
-  /** For a worker of this process. */
+  /** All these operations, for a worker of this process. */
   readonly feed: (environment: string, workerId: string) => ProjectionFeed
   /** Claims a projection. Waits at most `waitMs` until another owner releases it. */
   readonly claim: (
@@ -92,7 +89,7 @@ export const makeOwners = (store: StoreService, waitUntilFound: WaitUntilFound):
       } as const
     })
 
-  /** `undefined` when there is nothing yet. The `batch` is `undefined` when the claim is gone. */
+  /** The next batch; `undefined` when there is nothing yet. Its `batch` is `undefined` when the claim is gone. */
   const findBatch = (
     token: ProjectionToken,
     limit: number
@@ -100,7 +97,7 @@ export const makeOwners = (store: StoreService, waitUntilFound: WaitUntilFound):
     Effect.gen(function* () {
       let found: ReadonlyArray<ProjectionLogEvent> = []
       let length = 0
-      let seen = 0
+      let rowsRead = 0
       let after = searchedTo.get(token.token) ?? 0
       let rows = limit
       while (true) {
@@ -122,14 +119,15 @@ export const makeOwners = (store: StoreService, waitUntilFound: WaitUntilFound):
           for (const event of page.events) length += lengthOf(event)
         }
         after = page.position
-        seen += rows
+        rowsRead += rows
         if (found.length > 0) {
-          // events that were found are returned now: they do not wait while a log with few matches is searched further
-          const goesOn = !page.atEnd && found.length < limit && length < BATCH_LENGTH && seen < maxReadEvents
-          if (goesOn) continue
-          return { batch: bounded(found, limit, page.position) }
+          // the batch is filled up, but not for long: events that were found do not wait until a log with few matches is searched
+          const mayFindMore =
+            !page.atEnd && found.length < limit && length < BATCH_LENGTH && rowsRead < maxReadEvents
+          if (mayFindMore) continue
+          return { batch: cutBatch(found, limit, page.position) }
         }
-        if (searchedTo.size >= REMEMBERED) searchedTo.clear()
+        if (searchedTo.size >= MAX_REMEMBERED) searchedTo.clear()
         searchedTo.set(token.token, page.position)
         if (page.atEnd) {
           const isWorthSaving =
@@ -197,7 +195,8 @@ export const makeOwners = (store: StoreService, waitUntilFound: WaitUntilFound):
 
 const lengthOf = ({ data, metadata }: ProjectionLogEvent): number => data.length + (metadata?.length ?? 0)
 
-const bounded = (
+/** A batch of the first of the found events, within the limits. `position` is where the search has ended. */
+const cutBatch = (
   found: ReadonlyArray<ProjectionLogEvent>,
   limit: number,
   position: number

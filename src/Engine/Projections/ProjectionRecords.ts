@@ -9,11 +9,12 @@ import type {
 } from "../../Protocol/ProjectionOwners.ts"
 import type { ProjectionStatus } from "../../Protocol/Projections.ts"
 
-/** The claim of an owner. */
+/** Identifies the claim of an owner. */
 export interface ProjectionToken {
   readonly environment: string
   readonly name: string
   readonly token: string
+  /** A number that grows with each claim and each reset of the projection. */
   readonly generation: number
 }
 
@@ -21,13 +22,13 @@ export interface ProjectionClaimRequest {
   readonly environment: string
   readonly registration: ProjectionRegistration
   readonly workerId: string
-  /** How long the claim lasts without a heartbeat, milliseconds. Absent for a worker in this process, which ends with it. */
+  /** How long the claim lasts without a heartbeat, milliseconds. Absent for a worker in this process, whose claim ends with it. */
   readonly leaseMs?: number
 }
 
 export type ProjectionClaimed =
   | { readonly _tag: "Granted"; readonly lease: Omit<ProjectionLease, "leaseMs"> }
-  /** Another worker is the owner. `until` is absent while that worker is in this process. */
+  /** Another worker is the owner. `until` is when its lease ends; absent for a worker in the process of an engine. */
   | { readonly _tag: "Busy"; readonly owner: string; readonly until?: number }
 
 /** A projection and its progress. Times are epoch milliseconds. */
@@ -101,7 +102,7 @@ export interface StoredDeadLetter {
   readonly error: SerializedError
   readonly attempts: number
   readonly at: number
-  /** Whether a retry was requested, which happens as soon as the owner gets to it. */
+  /** Whether a retry was requested. The owner retries the event as soon as it can. */
   readonly retrying: boolean
 }
 
@@ -115,19 +116,19 @@ export type ProjectionPage =
       readonly events: ReadonlyArray<ProjectionLogEvent>
       readonly position: number
       readonly saved: number
-      /** During a rebuild, a save without events is useful too: it shows the progress. */
+      /** Whether a rebuild is in progress. Then a save without events is useful too: it shows the progress. */
       readonly isRebuilding: boolean
       readonly atEnd: boolean
     }
 
-/** What a runner without a token gets: events of one partition, and the state to which they are applied. */
+/** What a legacy runner gets (see `TokenlessProjections.ts`): events of one partition, and the state to which they are applied. */
 export interface HandedOut {
   readonly events: ReadonlyArray<ProjectionLogEvent>
   readonly state?: JsonText
   readonly position: number
 }
 
-/** What a runner without a token saves: the state after an event. An external projection has no state. */
+/** What a legacy runner saves: the state after the event at `position`. An external projection has no state. */
 export interface TokenlessSave {
   readonly environment: string
   readonly name: string

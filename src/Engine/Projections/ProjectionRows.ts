@@ -15,7 +15,7 @@ const FIND_PROJECTION = statement(
 
 /** The row of a projection. Fails with `ProjectionNotFoundError`. */
 export function* findProjection(environment: string, name: string): Program<Row, ProjectionNotFoundError> {
-  // by the environment's name, because its key is cached only after the commit of the transaction that creates it
+  // finds it by the name of its environment: the key of an environment is cached only once the transaction that creates it commits
   const row = yield* get(FIND_PROJECTION, environment, name)
   if (row === undefined) return yield* refuse(new ProjectionNotFoundError(name))
   return row
@@ -45,7 +45,7 @@ const UPDATE_REGISTRATION = statement(
 
 /**
  * Adds a projection, or replaces its definition. A managed projection whose events or partitions have changed is rebuilt, because
- * its states come from the old ones. An external projection goes on from its position.
+ * its states were made from other events or for other partitions. An external projection continues from its position.
  */
 export function* registerProjection(
   tx: Transaction,
@@ -88,8 +88,8 @@ const DELETE_DEAD_LETTERS = statement(
 )
 
 /**
- * Resets the position and the dead letters of a projection. New states replace the old ones, but readers get the old ones until
- * everything is projected again. What was delivered before the reset does not count any more.
+ * Resets the position and the dead letters of a projection. New states replace the old states, but readers get the old ones until
+ * everything is projected again. Saves of events that were delivered before the reset are refused.
  */
 export function* resetProjection(tx: Transaction, key: number): Program<void> {
   yield* write(UPDATE_EPOCH, (yield* endOfLog()) || null, tx.now(), key)

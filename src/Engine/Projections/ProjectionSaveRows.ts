@@ -19,7 +19,7 @@ import type { ProjectionToken } from "./ProjectionRecords.ts"
 import { markProjection } from "./ProjectionRows.ts"
 import { shownEpoch, findState, notifyStates } from "./ProjectionStateReads.ts"
 
-/** How many old states one save of a rebuild deletes. */
+/** How many states from before the last rebuild one save deletes at most. */
 const LEFTOVERS = 200
 
 const PUT_DEAD_LETTER = statement(
@@ -176,8 +176,8 @@ const DELETE_OLD_STATES = statement(
 )
 
 /**
- * Deletes a few of the states from before the last rebuild: {@link LEFTOVERS} at most, so that no save takes longer the more there
- * are.
+ * Deletes a few of the states from before the last rebuild: {@link LEFTOVERS} at most, so that saves do not take longer when there
+ * are many.
  */
 function* clearLeftovers(row: Row): Program<void> {
   if (row.epoch === 0) return
@@ -189,15 +189,21 @@ const LIST_REBUILT = statement(
   "SELECT key, epoch, shown_epoch, rebuild_to FROM projections WHERE epoch > 0 ORDER BY key",
   { scans: "projections, of which there are few" }
 )
-/** How many states one transaction deletes. */
-const OLD_AT_ONCE = 500
+/** How many states one call of {@link deleteOldStates} deletes at most. */
+const MAX_OLD_DELETED = 500
 
 /** Deletes some of the states from before rebuilds, which saves would otherwise delete later. Returns whether there were any. */
 export const deleteOldStates = acrossEnvironments(
   "deleteOldStates",
   function* (): Program<boolean> {
     for (const row of yield* all(LIST_REBUILT)) {
-      const deleted = yield* affected(DELETE_OLD_STATES, row.key!, row.epoch!, shownEpoch(row), OLD_AT_ONCE)
+      const deleted = yield* affected(
+        DELETE_OLD_STATES,
+        row.key!,
+        row.epoch!,
+        shownEpoch(row),
+        MAX_OLD_DELETED
+      )
       if (deleted > 0) return true
     }
     return false
@@ -222,8 +228,8 @@ const INCREMENT_REFUSED = statement(
 )
 
 /**
- * Counts a save of a worker that is not the owner or is at another position, and returns the answer that refuses it. This is no
- * `refuse`, because the count is stored.
+ * Counts a save of a worker that is not the owner or is at another position, and returns the answer that refuses it. The program
+ * does not fail with `refuse`, which is possible only before anything was written: the count is.
  */
 export function* answerRefused(
   tx: Transaction,

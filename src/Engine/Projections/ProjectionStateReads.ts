@@ -38,7 +38,7 @@ export const statusOf = (row: Row): ProjectionStatus => {
   return row.rebuild_to === null ? "active" : "rebuilding"
 }
 
-/** The epoch whose states readers get: that from before the rebuild, until the rebuild is done. */
+/** The epoch whose states readers get: until a rebuild is done, the epoch from before the rebuild. */
 export const shownEpoch = (row: Row): number =>
   Number((row.rebuild_to === null ? undefined : row.shown_epoch) ?? row.epoch)
 
@@ -50,7 +50,7 @@ export const summaryOf = (row: Row) => ({
 })
 
 export const cursorOf = (row: Row): Cursor => ({
-  // a new projection may get the key of a deleted one, in the same millisecond
+  // the key alone is not enough: a new projection may get the key of a deleted one
   epoch: `${Number(row.created_at).toString(36)}-${row.key}-${shownEpoch(row)}`,
   version: Number(row.version)
 })
@@ -66,8 +66,8 @@ const FIND_EVENT_NAME = statement(
 )
 
 /**
- * Tells observers of the states that were saved since `before` was read. During a rebuild it tells nothing. At the end of a
- * rebuild it tells that the projection was rebuilt, with the state if the projection has no partitions.
+ * Tells observers of the `saved` partitions' states. `before` is the row of the projection before the save. During a rebuild,
+ * observers are told nothing. At its end they are told that the projection was rebuilt, with the state if it has no partitions.
  */
 export function* notifyStates(
   tx: Transaction,

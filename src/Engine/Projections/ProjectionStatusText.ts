@@ -61,8 +61,8 @@ export const toStatus = (info: ProjectionInfo): ProjectionStatusInfo => ({
 /** Explains in a sentence why the projection is where it is. */
 export const explainStatus = (info: ProjectionInfo): string => {
   const { deadLetters, failing, lag, owner, paused, position, rebuildTo } = info
-  const waiting = lag === 1 ? "1 event waits" : `${lag} events wait`
-  const letters =
+  const waitText = lag === 1 ? "1 event waits" : `${lag} events wait`
+  const notes =
     (deadLetters === 0
       ? ""
       : ` ${deadLetters === 1 ? "1 event is a dead letter" : `${deadLetters} events are dead letters`}.`) +
@@ -71,19 +71,19 @@ export const explainStatus = (info: ProjectionInfo): string => {
       : ` Some events up to ${iso(info.eventsGoneAt)} have been deleted: the projection does not get them.`)
   if (paused !== undefined) {
     const reason = paused.reason === undefined ? "" : ` (${paused.reason})`
-    return `Paused by ${paused.by} at ${iso(paused.at)}${reason}; ${waiting}.${letters}`
+    return `Paused by ${paused.by} at ${iso(paused.at)}${reason}; ${waitText}.${notes}`
   }
-  if (owner === undefined) return `No worker runs it; ${waiting}.${letters}`
+  if (owner === undefined) return `No worker runs it; ${waitText}.${notes}`
   if (failing !== undefined) {
     return (
       `The event at position ${failing.position} has failed ${failing.failures === 1 ? "once" : `${failing.failures} times`} ` +
-      `and is tried again: ${info.lastError?.error.message ?? ""}; ${waiting}.${letters}`
+      `and is tried again: ${info.lastError?.error.message ?? ""}; ${waitText}.${notes}`
     )
   }
   if (rebuildTo !== undefined) {
-    return `Being rebuilt by ${owner.workerId}: at position ${position} of ${rebuildTo}; ${waiting}.${letters}`
+    return `Being rebuilt by ${owner.workerId}: at position ${position} of ${rebuildTo}; ${waitText}.${notes}`
   }
   return lag === 0
-    ? `Up to date, run by ${owner.workerId}.${letters}`
-    : `Run by ${owner.workerId}, at position ${position}; ${waiting}.${letters}`
+    ? `Up to date, run by ${owner.workerId}.${notes}`
+    : `Run by ${owner.workerId}, at position ${position}; ${waitText}.${notes}`
 }

@@ -1,6 +1,7 @@
 /**
- * Projections in the engine: the operations of owners (`ProjectionOwners.ts`), of clients (`ProjectionClients.ts`), and of
- * runners without a token. Calls that wait are woken by the commit for which they wait. Only runners without a token poll.
+ * Projections in the engine: the operations of clients (`ProjectionClients.ts`), of owners, which are the workers that have
+ * claimed a projection (`ProjectionOwners.ts`), and of legacy runners, which make no claim and so have no token
+ * (`TokenlessProjections.ts`). Calls that wait are woken by the commit for which they wait. Only legacy runners poll.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -20,22 +21,24 @@ import type { HandedOut, ProjectionInfo, TokenlessSave } from "./ProjectionRecor
 import { announceStates } from "./StateEvents.ts"
 import * as TokenlessProjections from "./TokenlessProjections.ts"
 
-/** The projection operations for workers and clients. */
+/** All operations on projections: of owners, clients and legacy runners. */
 export interface ProjectionsService extends ProjectionOwners, ProjectionClients {
-  /** Registers a projection for runners without a token. */
+  /** Registers a projection for legacy runners. */
   readonly register: (
     environment: string,
     registration: ProjectionRegistration
   ) => Effect.Effect<ProjectionInfo, EngineError>
+  /** The next events for a legacy runner, at most `limit`. */
   readonly handOut: (
     environment: string,
     name: string,
     limit: number
   ) => Effect.Effect<HandedOut, EngineError>
+  /** Saves for a legacy runner. */
   readonly saveTokenless: (save: TokenlessSave) => Effect.Effect<ProjectionSaved, EngineError>
 }
 
-/** How long a runner without a token counts as alive after a poll, milliseconds. */
+/** How long a legacy runner counts as alive after a poll, milliseconds. */
 const TOKENLESS_LEASE_MS = 30_000
 
 export class Projections extends Context.Service<Projections, ProjectionsService>()(

@@ -4,8 +4,8 @@ import { snakeKeys } from "../../Protocol/Codec.ts"
 import type { ProjectionChange } from "../Store/Changes.ts"
 import type { SystemEventsService } from "../SystemEvents/SystemEvents.ts"
 
-/** How many characters the event has around the state. */
-const AROUND = 512
+/** About how many characters an event has besides the state. */
+const ENVELOPE_LENGTH = 512
 
 export const announceStates = (
   system: SystemEventsService,
@@ -15,7 +15,7 @@ export const announceStates = (
   for (const state of states) {
     system.announceNewest(environment, `system.projection.${name}.${state.partition}.updated`, {
       access,
-      length: AROUND + state.state.length,
+      length: ENVELOPE_LENGTH + state.state.length,
       data: () =>
         object(
           snakeKeys({
@@ -39,7 +39,7 @@ export const announceStates = (
   if (!rebuilt) return
   system.announceNewest(environment, `system.projection.${name}.rebuilt`, {
     access,
-    length: AROUND,
+    length: ENVELOPE_LENGTH,
     data: () => JSON.stringify({ name, status, cursor })
   })
 }

@@ -3,9 +3,9 @@
  * runner has no token that proves its ownership. It polls for events and the state before them, and saves by the position of the
  * last event.
  *
- * Such a runner keeps the state of only one partition, so each poll returns events of one partition. A save is accepted when its
- * event was delivered since the last reset, and is after the stored position of its partition. Two such runners apply the same
- * events to the same states, and the first one that saves wins.
+ * A legacy runner keeps the state of only one partition, so each poll returns events of one partition. A save is accepted when its
+ * event was delivered since the last reset, and is after the stored position of its partition. Two legacy runners of a projection
+ * get the same events and states, and the first one that saves wins.
  */
 import { getProjection } from "./ProjectionInspection.ts"
 import type { InvalidStateError, ProjectionNotFoundError } from "../../Errors.ts"
@@ -60,7 +60,7 @@ function* registerTokenless(
   if (owner === undefined) yield* registerProjection(tx, environment, registration)
 }
 
-/** Maximum number of rows of the log that one read looks at. */
+/** Maximum number of rows of the log that one poll reads at once. */
 const MAX_LOG_ROWS = 5000
 
 const UPDATE_OWNER = statement(
@@ -145,7 +145,7 @@ interface PartitionEvents {
   readonly doneTo: number
 }
 
-/** The events of a page that are not applied yet, of one partition: that of the first such event. */
+/** The events of a page that are not applied yet, but only those of one partition: the partition of the first of them. */
 function* firstPartitionOf(row: Row, page: LogPage, limit: number): Program<PartitionEvents> {
   let doneTo = Number(row.position)
   let partition: string | undefined
@@ -230,7 +230,7 @@ export const saveTokenless = inEnvironment(
         now
       )
     }
-    // with partitions, other ones may be behind: the next poll finds the position up to which all of them are done
+    // other partitions may be behind: the next poll finds the position up to which all of them are done
     const done = row.partition_key === null ? position : Number(row.position)
     yield* write(UPDATE_POSITION, done, done, now, row.key!)
     markProjection(tx, environment, name)

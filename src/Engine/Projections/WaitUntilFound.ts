@@ -1,4 +1,4 @@
-/** Lets a caller wait without polling: the caller looks again whenever a name is announced for which it waits. */
+/** Lets a caller wait without polling: the caller looks again whenever one of the names for which it waits is announced. */
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -28,16 +28,16 @@ export const makeWaitUntilFound =
       const deadline = clock.currentTimeMillisUnsafe() + waitMs
       while (true) {
         // listens before `find` runs, because the announcement may come in between
-        const happened = Deferred.makeUnsafe<void>()
-        const stop = signals.listen(names, () => void Deferred.doneUnsafe(happened, Exit.void))
+        const announced = Deferred.makeUnsafe<void>()
+        const stop = signals.listen(names, () => void Deferred.doneUnsafe(announced, Exit.void))
         const found = yield* Effect.ensuring(
           Effect.flatMap(find, (found) => {
             if (found !== undefined) return Effect.succeed(found)
-            const restMs = Math.min(deadline, until()) - clock.currentTimeMillisUnsafe()
-            if (restMs <= 0) return Effect.succeed(undefined)
-            return Number.isFinite(restMs)
-              ? Effect.as(Effect.raceFirst(Deferred.await(happened), Effect.sleep(restMs)), undefined)
-              : Effect.as(Deferred.await(happened), undefined)
+            const leftMs = Math.min(deadline, until()) - clock.currentTimeMillisUnsafe()
+            if (leftMs <= 0) return Effect.succeed(undefined)
+            return Number.isFinite(leftMs)
+              ? Effect.as(Effect.raceFirst(Deferred.await(announced), Effect.sleep(leftMs)), undefined)
+              : Effect.as(Deferred.await(announced), undefined)
           }),
           Effect.sync(stop)
         )

@@ -1,4 +1,7 @@
-/** Deletes abandoned consumer groups. */
+/**
+ * Deletes abandoned consumer groups: those without members for a long time that are neither configured (created or updated by a
+ * client) nor paused.
+ */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
 import {
@@ -27,7 +30,7 @@ export const touchGroups = inEnvironment(
     if (within === undefined) return
     for (const key of groups) yield* write(UPDATE_USE, tx.now(), key, within)
   },
-  () => "keep groups"
+  () => "note which consumer groups are in use"
 )
 
 const LIST_ABANDONED_GROUPS = statement(
@@ -36,16 +39,16 @@ const LIST_ABANDONED_GROUPS = statement(
 )
 
 /**
- * The first `limit` groups, of all environments, that were not used for `unusedMs` milliseconds, and are neither configured nor
- * paused.
+ * The abandoned groups of all environments: at most `limit` of those that were not used for `unusedMs` milliseconds, beginning
+ * with the one that was unused for longest.
  */
 function* abandoned(tx: Transaction, unusedMs: number, limit: number): Program<ReadonlyArray<Row>> {
   return yield* all(LIST_ABANDONED_GROUPS, tx.settledNow() - unusedMs, limit)
 }
 
 /**
- * The environments with abandoned groups. It runs across environments, because the caller does not know where such groups are.
- * The caller then names each environment.
+ * The environments with abandoned groups. This program runs across environments, because the caller does not know where such
+ * groups are. The caller then deletes them in one environment after the other.
  */
 const listEnvironmentsOfAbandonedGroups = acrossEnvironments(
   "listEnvironmentsOfAbandonedGroups",

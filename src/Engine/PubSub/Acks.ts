@@ -1,4 +1,4 @@
-/** The acks of a subscription client, by which it tells that it is done with an event or still works on it. */
+/** The acks of a subscription client. With an ack the client says that it is done with an event, or that it still works on it. */
 import * as Effect from "effect/Effect"
 import { MAX_FAILURE, MAX_REDELIVER_MS, type WSServerMessage } from "../../Protocol/Subscriptions.ts"
 import { show } from "../../Show.ts"
@@ -41,16 +41,16 @@ export class Acks {
     ) {
       return answer({
         code: "INVALID_MESSAGE",
-        message: `redeliverDelay must be a number of milliseconds from 0 to ${MAX_REDELIVER_MS}`
+        message: `redeliverDelay must be a number of milliseconds from 0 to ${MAX_REDELIVER_MS}, got ${show(redeliverDelay)}`
       })
     }
-    const meant = [...this.#subscriptions.values()].filter(
+    const candidates = [...this.#subscriptions.values()].filter(
       ({ subscribed }) => subscriptionId === undefined || subscribed.id === subscriptionId
     )
-    const holder = meant.find(({ subscribed }) => subscribed.holds(eventId))?.subscribed
+    const holder = candidates.find(({ subscribed }) => subscribed.holds(eventId))?.subscribed
     const notHeld = notHeldHere(eventId)
     if (holder === undefined) {
-      for (const { subscribed } of meant) subscribed.heard()
+      for (const { subscribed } of candidates) subscribed.heard()
       this.#outlet.countStaleAck()
       return answer(notHeld)
     }
@@ -69,14 +69,14 @@ export class Acks {
     )
   }
 
-  /** Handles the notice of a client that it works on one event, or on all events that it holds. */
+  /** Handles the notice of a client that it works on one event, or on all events that it holds except those in `except`. */
   inProgress(message: { readonly [name: string]: unknown }): void {
     const { eventId, except = [], requestId, subscriptionId } = message
     const answer = this.#answering(requestId)
     if (
       typeof subscriptionId !== "string" ||
       (eventId !== undefined && typeof eventId !== "string") ||
-      !isTexts(except)
+      !isStrings(except)
     ) {
       return answer({
         code: "INVALID_MESSAGE",
@@ -86,7 +86,7 @@ export class Acks {
     }
     const subscribed = this.#subscriptions.get(subscriptionId)?.subscribed
     const notHeld = eventId === undefined ? undefined : notHeldHere(eventId)
-    // the subscription has ended in the meantime, and others have its deliveries
+    // the subscription has ended in the meantime, and so holds no deliveries
     if (subscribed === undefined) return answer(notHeld)
     this.#outlet.run(
       Effect.match(subscribed.extend(eventId === undefined ? { except } : { only: eventId }), {
@@ -96,7 +96,7 @@ export class Acks {
     )
   }
 
-  /** Returns a function that answers a request. Without a request id, only problems are answered. */
+  /** Returns a function that answers a message of the client. A message without a request id is answered only with problems. */
   #answering(requestId: unknown) {
     return (problem?: { readonly code: string; readonly message: string }): void => {
       if (typeof requestId === "number") {
@@ -110,7 +110,7 @@ export class Acks {
   }
 }
 
-const isTexts = (value: unknown): value is ReadonlyArray<string> =>
+const isStrings = (value: unknown): value is ReadonlyArray<string> =>
   Array.isArray(value) && value.every((one) => typeof one === "string")
 
 const notHeldHere = (eventId: string) => ({

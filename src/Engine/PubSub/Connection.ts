@@ -22,7 +22,7 @@ import { type ConnectionSink, type Subscribed, Subscriber } from "./Subscriber.t
 import type { SubscriptionHub } from "./SubscriptionHub.ts"
 import type { Target } from "./Target.ts"
 
-/** Maximum number of bytes that a client may leave unread. With the next answer it is disconnected. */
+/** Maximum number of bytes that a client may leave unread. A client with more is disconnected at the next answer to it. */
 export const MAX_BACKLOG = 16 * 1024 * 1024
 const POLICY_VIOLATION = 1008
 const GOING_AWAY = 1001
@@ -32,11 +32,14 @@ const INTERNAL_ERROR = 1011
 export interface Guard {
   /** Throws an `IronflowError` for a pattern to which the client may not subscribe. */
   readonly check: (pattern: string) => void
-  /** Whether the client may have an event that requires more than the subscription. */
+  /** Whether the client may have an event that requires a further permission, besides the one to subscribe. */
   readonly may: (access: EventAccess) => boolean
   /** Whether the client may have events of an entity's stream. */
   readonly mayRead: (entityId: string) => boolean
-  /** Throws an `IronflowError` when the client may not be a member of a group. A group gives its members all events of its pattern. */
+  /**
+   * Throws an `IronflowError` when the client may not be a member of a group with this pattern. A group gives each event of its
+   * pattern to any of its members, so a member must be allowed to have all of them.
+   */
   readonly checkGroup: (pattern: string) => void
 }
 
@@ -46,15 +49,15 @@ export interface ConnectionOptions {
   readonly wireFormat?: WireFormat
 }
 
-/** A wire format other than that of `/ws`. Messages that the format cannot express are left out. */
+/** A wire format other than the JSON frames of `/ws`. Messages that the format cannot express are not sent. */
 export interface WireFormat extends ItemEncoding {
   /** Sends a message. `error` is the cause of the message, if it has one. */
   readonly say: (message: WSServerMessage, error?: IronflowError) => void
 }
 
 /**
- * Serves a client until either end closes the wire. Returns a function that checks the guard again for every subscription, and
- * throws the guard's errors.
+ * Serves a client until either end closes the wire. Returns a function that checks again whether the client may have its
+ * subscriptions, and throws the guard's error if it may not have one of them.
  */
 export const connect = (
   hub: SubscriptionHub,
@@ -78,7 +81,7 @@ class Connection implements ConnectionSink {
   readonly #id: string
   readonly #onEnd: () => void
   readonly #byPattern = new Map<string, Subscribed | "pending">()
-  /** Characters of the filters, by pattern. */
+  /** How many characters the filter of each subscription has, by the pattern of the subscription. */
   readonly #filterLengths = new Map<string, number>()
   readonly #byId = new Map<string, { readonly subscribed: Subscribed; readonly target: Target }>()
   readonly #acks = new Acks(this.#byId, {
@@ -258,12 +261,12 @@ class Connection implements ConnectionSink {
   }
 
   #subscribe(input: unknown): void {
-    const named = isObject(input) && typeof input.pattern === "string" ? input.pattern : ""
+    const requestedPattern = isObject(input) && typeof input.pattern === "string" ? input.pattern : ""
     const refuse = (error: IronflowError): void =>
       this.#sendMessage(
         {
           type: "subscription_result",
-          results: [{ pattern: named, status: "error", code: error.code, message: error.message }]
+          results: [{ pattern: requestedPattern, status: "error", code: error.code, message: error.message }]
         },
         error
       )
@@ -276,7 +279,7 @@ class Connection implements ConnectionSink {
       throw error
     }
     const { pattern } = request
-    const { filter, target } = request.shape
+    const { filter, target } = request.format
     this.#byPattern.set(pattern, "pending")
     if (filter !== undefined) this.#filterLengths.set(pattern, filter.text.length)
     // counted before the subscription is open, so that the system events from now on are kept for it
@@ -306,7 +309,7 @@ class Connection implements ConnectionSink {
   }
 
   /** Throws an `IronflowError` for a subscription that is denied, exists already, or exceeds a limit of the connection. */
-  #checkRequest({ group, pattern, shape }: SubscribeRequest): void {
+  #checkRequest({ group, pattern, format }: SubscribeRequest): void {
     this.#guard?.check(pattern)
     if (group !== undefined) this.#guard?.checkGroup(pattern)
     if (this.#byPattern.has(pattern)) {
@@ -324,8 +327,11 @@ class Connection implements ConnectionSink {
         "subscriptions"
       )
     }
-    if (shape.filter === undefined) return
-    const length = [...this.#filterLengths.values()].reduce((sum, one) => sum + one, shape.filter.text.length)
+    if (format.filter === undefined) return
+    const length = [...this.#filterLengths.values()].reduce(
+      (sum, one) => sum + one,
+      format.filter.text.length
+    )
     if (length > MAX_FILTERS) {
       throw new LimitExceededError(
         "The total length of the filters of one connection",
@@ -339,16 +345,16 @@ class Connection implements ConnectionSink {
   #open(request: SubscribeRequest): Effect.Effect<void, IronflowError> {
     const hub = this.#hub
     const { environment } = this
-    const { group, pattern, shape } = request
+    const { group, pattern, format } = request
     return Effect.gen({ self: this }, function* () {
-      const from = yield* beginsAfter(hub, environment, request)
-      const after = from ?? hub.endOf(shape.target)
+      const requestedAfter = yield* beginsAfter(hub, environment, request)
+      const after = requestedAfter ?? hub.endOf(format.target)
       const opened =
         group === undefined
           ? undefined
-          : yield* hub.openGroup(environment, group, shape, from, request.after !== undefined)
+          : yield* hub.openGroup(environment, group, format, requestedAfter, request.after !== undefined)
       if (this.isClosed || this.#byPattern.get(pattern) !== "pending") {
-        hub.countSystem(-1, shape.target)
+        hub.countSystem(-1, format.target)
         return opened?.retireIfEmpty()
       }
       const ackMode = request.ackMode ?? opened?.settings.ackMode ?? "auto"
@@ -359,11 +365,11 @@ class Connection implements ConnectionSink {
   }
 
   /**
-   * Tells the client that a subscription begins. Clients that do not resume get no settings, because legacy clients do not know
-   * them.
+   * Tells the client that a subscription begins. Only a client that can resume gets its position and the ack settings: legacy
+   * clients do not know them.
    */
   #confirm(
-    { ackWaitMs, pattern, resumes, shape }: SubscribeRequest,
+    { ackWaitMs, pattern, resumes, format }: SubscribeRequest,
     after: number,
     ackMode: AckMode,
     isOfGroup: boolean
@@ -374,8 +380,8 @@ class Connection implements ConnectionSink {
         {
           pattern,
           status: "ok",
-          subscriptionId: shape.subscriptionId,
-          ...(resumes ? { position: shape.writePosition?.(after) ?? "" } : {}),
+          subscriptionId: format.subscriptionId,
+          ...(resumes ? { position: format.writePosition?.(after) ?? "" } : {}),
           ...(resumes && isOfGroup ? { ackMode } : {}),
           ...(resumes && (isOfGroup || ackMode === "manual") ? { ackWait: ackWaitMs } : {})
         }
@@ -385,29 +391,29 @@ class Connection implements ConnectionSink {
 
   #openSubscriber(request: SubscribeRequest, after: number, ackMode: AckMode): void {
     const hub = this.#hub
-    const { pattern, shape } = request
+    const { pattern, format } = request
     const subscriber = new Subscriber(
       pattern,
-      shape,
+      format,
       after,
       { ...request, ackMode, backpressure: request.backpressure ?? "buffer" },
       this,
-      () => hub.feedFor(this.environment, shape.target),
-      hub.reader(this.environment, shape.target.source)
+      () => hub.feedFor(this.environment, format.target),
+      hub.reader(this.environment, format.target.source)
     )
-    this.#remember(subscriber, shape.target)
+    this.#remember(subscriber, format.target)
     subscriber.start()
   }
 
   #openMember(request: SubscribeRequest, ackMode: AckMode, group: Group): void {
     const hub = this.#hub
-    const { ackWaitMs, backpressure, buffer, capacity, pattern, resumes, shape } = request
-    // the node is part of the holder's name, so that the holder's deliveries can be released when the engine is gone
+    const { ackWaitMs, backpressure, buffer, capacity, pattern, resumes, format } = request
+    // the holder's name begins with the id of this engine, so that other engines can release its deliveries when this one is gone
     const node = hub.store.node === undefined ? "" : `${hub.store.node}:`
     const member = new Member(
       pattern,
-      shape,
-      `${node}${this.#id}/${shape.subscriptionId}`,
+      format,
+      `${node}${this.#id}/${format.subscriptionId}`,
       {
         ackMode,
         settlesItself: resumes,
@@ -424,7 +430,7 @@ class Connection implements ConnectionSink {
       group,
       hub.store
     )
-    this.#remember(member, shape.target)
+    this.#remember(member, format.target)
     group.add(member)
   }
 

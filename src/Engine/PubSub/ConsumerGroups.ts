@@ -54,7 +54,7 @@ export interface EngineConsumerGroups extends Raw<ConsumerGroupsApi<EffectKind>,
   ) => Effect.Effect<ConsumerGroup, EngineError>
 }
 
-/** How many groups one page has at most. Each group is read in its own turn of the event loop, because its lag is counted. */
+/** How many groups one page has at most. It is small because reading a group takes long: its lag is counted. */
 export const GROUPS_PAGE = 50
 
 export class ConsumerGroups extends Context.Service<
@@ -208,7 +208,11 @@ const make = (
 }
 
 const readDefinition = (environment: string, config: ConsumerGroupConfig): GroupDefinition => {
-  if (!isObject(config)) throw new ValidationError("A consumer group needs a name and a pattern")
+  if (!isObject(config)) {
+    throw new ValidationError(
+      `The definition of a consumer group must be an object with a name and a pattern, got ${show(config)}`
+    )
+  }
   const { filter, metadata, name, namespace = "default", pattern } = config
   const target = checkGroupTarget(readTarget(pattern))
   const settings = readSettings(config, { mayBeNull: false })
@@ -221,7 +225,7 @@ const readDefinition = (environment: string, config: ConsumerGroupConfig): Group
     ...(target.kind === undefined ? {} : { kind: target.kind }),
     ...(filter === undefined ? {} : { filter: readFilter(filter) }),
     ...(metadata == null ? {} : { metadata: readMetadata(metadata) }),
-    // settings of `null` were refused before
+    // `readSettings` has refused settings that are `null`
     settings: settings as GroupDefinition["settings"]
   }
 }
@@ -231,7 +235,7 @@ const readChange = (
   { by = "a client", reason }: PauseConsumerGroupOptions
 ): GroupChange => {
   if (settings !== undefined && !isObject(settings)) {
-    throw new ValidationError("A change of a consumer group must be an object")
+    throw new ValidationError(`A change of a consumer group must be an object, got ${show(settings)}`)
   }
   const { filter, metadata } = settings ?? {}
   const changed = readSettings(settings ?? {}, { mayBeNull: true })
@@ -266,7 +270,9 @@ const readMetadata = (metadata: unknown): string => {
 }
 
 const readText = (what: string, text: unknown): string => {
-  if (typeof text !== "string") throw new ValidationError(`${what} must be a string`)
+  if (typeof text !== "string") {
+    throw new ValidationError(`${what} of a pause must be a string, got ${show(text)}`)
+  }
   if (text.length > MAX_REASON) throw new LimitExceededError(what, text.length, MAX_REASON, "characters")
   return text
 }
@@ -317,7 +323,7 @@ const toGroup = (info: GroupInfo, members: ReadonlyArray<Member>, now: number): 
     joinedAt: iso(member.options.joinedAt)
   })),
   ...settingsOf(info.settings),
-  // the metadata was an object when it was stored
+  // only objects are stored as metadata
   ...(info.metadata === undefined ? {} : { metadata: JSON.parse(info.metadata) }),
   ...(info.paused === undefined
     ? {}
@@ -336,14 +342,14 @@ const toGroup = (info: GroupInfo, members: ReadonlyArray<Member>, now: number): 
 
 const count = (n: number, one: string, many: string): string => (n === 1 ? `1 ${one}` : `${n} ${many}`)
 
-/** Explains in a few sentences why the group gets what it gets. */
+/** Explains in a few sentences what the group is doing, and why. */
 const explain = (info: GroupInfo, members: ReadonlyArray<Member>, now: number): string => {
   const { deadLetters } = info
-  const dead =
+  const deadLetterText =
     deadLetters === 0
       ? ""
       : ` ${count(deadLetters, "event is a dead letter", "events are dead letters")} until ${deadLetters === 1 ? "it is" : "they are"} retried.`
-  return `${progressOf(info, members, now)}${dead}`
+  return `${progressOf(info, members, now)}${deadLetterText}`
 }
 
 const progressOf = (info: GroupInfo, members: ReadonlyArray<Member>, now: number): string => {
@@ -368,13 +374,13 @@ const progressOf = (info: GroupInfo, members: ReadonlyArray<Member>, now: number
     }
     return `Events are being handed out to ${count(members.length, "member", "members")}; ${waiting}.`
   }
-  const again =
+  const retryText =
     info.nextRetryAt === undefined
       ? ""
       : ` ${count(retrying, "event", "events")} that failed ${retrying === 1 ? "is" : "are"} delivered again, the first at ${iso(info.nextRetryAt)}.`
-  const held =
+  const heldText =
     inFlight === 0 ? "" : ` ${count(inFlight, "event is", "events are")} delivered and not acked yet.`
-  return `Up to date, with ${count(members.length, "member", "members")} connected.${again}${held} ${newestOf(info)}`
+  return `Up to date, with ${count(members.length, "member", "members")} connected.${retryText}${heldText} ${newestOf(info)}`
 }
 
 /** Describes the newest events, for a group that has nothing left to deliver. */

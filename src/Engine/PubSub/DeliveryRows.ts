@@ -1,9 +1,9 @@
 /**
  * Deliveries: the items that a consumer group has given to its members and that are not finished (guarantee G12).
  *
- * A delivery is finished when its holder acks it, or when it becomes a dead letter. Until then, it has one holder at most: a
- * later claim gives it to a member again when its time is up, when it has failed and is due again, or when its holder is gone. A
- * holder is one subscription of one connection, so it belongs to one environment.
+ * A delivery is finished when its holder acks it, or when it becomes a dead letter. Until then, it has one holder at most. A later
+ * claim gives the delivery to a member again when the holder did not ack it in time, when it has failed and is due again, or when
+ * the holder is gone. A holder is one subscription of one connection, so each holder belongs to one environment.
  */
 import { calculateBackoff } from "../../Backoff.ts"
 import {
@@ -60,7 +60,7 @@ function* fail(
     return true
   }
   const { firstMs, longestMs, maxRedeliveries } = redelivery
-  // after the last redelivery, the next claim gives the delivery up, and tells the members
+  // after the last redelivery it is due at once: the next claim makes it a dead letter, and the members are told
   const delayMs = failures > maxRedeliveries ? 0 : calculateBackoff(failures, firstMs, longestMs)
   yield* write(UPDATE_FAILURES, tx.now() + delayMs, failures, reason ?? null, group, position)
   return true
@@ -76,7 +76,7 @@ const EXTEND_DELIVERY = statement(
   "UPDATE deliveries SET due_at = ? WHERE holder = ? AND position = ?"
 )
 
-/** Extends the time of a holder's deliveries. Returns how many were extended. */
+/** Extends the ack deadline of a holder's deliveries. Returns how many were extended. */
 export const extendDeliveries = inEnvironment(
   "extendDeliveries",
   function* (tx: Transaction, { ackMs, except = [], holder, position }: Extension): Program<number> {
@@ -152,7 +152,7 @@ const RELEASE_DELIVERIES = statement(
   "UPDATE deliveries SET holder = NULL, due_at = ? WHERE holder = ?"
 )
 
-/** Makes all deliveries of a holder due at once, because the member has left. That does not count as a failure. */
+/** Makes all deliveries of a holder due at once, because this member has left its group. That does not count as a failure. */
 export const releaseHolder = inEnvironment(
   "releaseHolder",
   function* (tx: Transaction, _environment: string, group: number, holder: string): Program<void> {
@@ -172,8 +172,8 @@ const RECOVER_DELIVERIES = statement(
 )
 
 /**
- * Releases the deliveries of all holders whose process is gone. It is called when the database is opened, and when one of several
- * engines is gone. It runs across environments, because the holders may be in any of them.
+ * Releases the deliveries of all holders whose process is gone. This program is called when the database is opened, and when one
+ * of several engines is gone. It runs across environments, because the holders may be in any environment.
  */
 export const recoverDeliveries = acrossEnvironments(
   "recoverDeliveries",
@@ -184,8 +184,8 @@ export const recoverDeliveries = acrossEnvironments(
 )
 
 /**
- * Settles deliveries: as done, or as failed. Does not change deliveries that the holder no longer holds. Returns which ones were
- * settled.
+ * Settles deliveries: as done, or as failed. Does not change deliveries that the holder no longer holds. Returns for each one
+ * whether it was settled.
  */
 export const settleDeliveries = inEnvironment(
   "settleDeliveries",

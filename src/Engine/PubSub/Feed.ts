@@ -1,7 +1,6 @@
 /**
- * One reader for all subscribers of an environment. It follows the log, or the system events, and passes each item to the
- * channels that match it. Subscribers with the same pattern, filter and frame format share a channel, so each frame is encoded
- * once.
+ * Reads the log, or the system events, once for all subscribers of an environment, and passes each item to the channels that
+ * match it. Subscribers with the same pattern, filter and frame format share a channel, so each frame is encoded once.
  */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
@@ -23,6 +22,7 @@ export interface Item extends Omit<LogEntry, "kind"> {
 
 export interface ItemPage {
   readonly items: ReadonlyArray<Item>
+  /** The position up to which this page was read. */
   readonly position: number
   readonly atEnd: boolean
   /** Whether items before this page are gone and were not read. */
@@ -37,9 +37,9 @@ export interface ItemFormat {
   readonly target: Target
   readonly filter?: Filter
   readonly includeMetadata: boolean
-  /** Formats positions, for clients that resume. */
+  /** Formats positions for the client; absent for a client that cannot resume. */
   readonly writePosition?: (position: number) => string
-  /** For connections with another wire format than that of `/ws`. */
+  /** The wire format of the connection; absent for the JSON frames of `/ws`. */
   readonly encoding?: ItemEncoding
 }
 
@@ -47,26 +47,26 @@ export interface ItemFormat {
 export interface DeliveryInfo {
   /** The number of the attempt; 2 or more for a redelivery. */
   readonly attempt?: number
-  /** The id in the frame, instead of that of the item. */
+  /** The event id in the frame, if it is not the id of the item. */
   readonly eventId?: string
 }
 
-/** The wire format of a connection. It has the same content as the frames of `/ws`. */
+/** A wire format with the same content as the frames of `/ws`. */
 export interface ItemEncoding {
-  /** The name of the format, which no other format has. All connections with the same format share their encoded frames. */
+  /** The unique name of the format. All connections with the same format share their encoded frames. */
   readonly name: string
-  readonly encode: (shape: ItemFormat, item: Item, delivery: Required<DeliveryInfo>) => string
+  readonly encode: (format: ItemFormat, item: Item, delivery: Required<DeliveryInfo>) => string
 }
 
 export interface Listener {
-  /** Called with each matching item. `frame` encodes the item when it is first called, and is shared by the whole channel. */
+  /** Called with each matching item. `frame` returns the encoded item; its first call encodes the item, for the whole channel. */
   readonly offer: (item: Item, frame: () => Buffer) => void
   /** Called when items were lost before the reader could read them. */
   readonly onGap: () => void
 }
 
 interface Channel {
-  readonly shape: ItemFormat
+  readonly format: ItemFormat
   readonly listeners: Set<Listener>
 }
 
@@ -77,12 +77,12 @@ export class Feed {
   readonly #run: (effect: Effect.Effect<void>) => void
   readonly #onIdle: () => void
   readonly #channels = new Map<string, Channel>()
-  /** The channels that match a name, for names seen so far. */
+  /** The channels that match items of a kind and name, for those seen so far. */
   readonly #byName = new Map<string, ReadonlyArray<Channel>>()
   #reading = false
-  #again = false
-  /** The number of evaluation steps when other work last had its turn. */
-  #turn = 0
+  #wokenMeanwhile = false
+  /** How many evaluation steps the filters had taken when the feed last let other work run. */
+  #stepsAtYield = 0
 
   constructor(
     position: number,
@@ -101,8 +101,8 @@ export class Feed {
   }
 
   /** Adds a listener, which gets matching items from now on. Returns a function that removes it. */
-  join(shape: ItemFormat, listener: Listener): () => void {
-    const { filter, encoding, includeMetadata, subscriptionId, target, writePosition } = shape
+  join(format: ItemFormat, listener: Listener): () => void {
+    const { filter, encoding, includeMetadata, subscriptionId, target, writePosition } = format
     const key = JSON.stringify([
       subscriptionId,
       target.kind,
@@ -114,7 +114,7 @@ export class Feed {
     ])
     let channel = this.#channels.get(key)
     if (channel === undefined) {
-      this.#channels.set(key, (channel = { shape, listeners: new Set() }))
+      this.#channels.set(key, (channel = { format, listeners: new Set() }))
       this.#byName.clear()
     }
     const { listeners } = channel
@@ -131,7 +131,7 @@ export class Feed {
   wake(): void {
     if (this.#channels.size === 0) return
     if (this.#reading) {
-      this.#again = true
+      this.#wokenMeanwhile = true
       return
     }
     this.#reading = true
@@ -139,21 +139,21 @@ export class Feed {
   }
 
   /**
-   * Notes that the reader has stopped. It runs in the turn in which nothing more was left to read, so that no wake is lost in
-   * between.
+   * Notes that the reader has stopped. It is called in the same turn of the event loop in which the reader found nothing more to
+   * read, so that no `wake` in between is lost.
    */
-  #rest(): void {
+  #stopReading(): void {
     this.#reading = false
   }
 
   readonly #pump: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
     while (true) {
-      this.#again = false
+      this.#wokenMeanwhile = false
       const page = yield* this.#read(this.position)
-      this.#turn = stepsTaken()
+      this.#stepsAtYield = stepsTaken()
       if (page.gap === true || page.stateGap === true) {
-        for (const { listeners, shape } of this.#channels.values()) {
-          if (hasGap(page, shape)) for (const listener of listeners) listener.onGap()
+        for (const { listeners, format } of this.#channels.values()) {
+          if (hasGap(page, format)) for (const listener of listeners) listener.onGap()
         }
       }
       for (const item of page.items) {
@@ -162,17 +162,17 @@ export class Feed {
         let done = this.#passOn(item)
         while (done !== undefined) {
           yield* Effect.yieldNow
-          this.#turn = stepsTaken()
+          this.#stepsAtYield = stepsTaken()
           done = this.#passOn(item, done)
         }
       }
       this.position = Math.max(this.position, page.position)
-      if (page.atEnd && !this.#again) return this.#rest()
+      if (page.atEnd && !this.#wokenMeanwhile) return this.#stopReading()
     }
   }).pipe(
-    Effect.onError(() => Effect.sync(() => this.#rest())),
+    Effect.onError(() => Effect.sync(() => this.#stopReading())),
     Effect.catch((error) =>
-      // another engine has the database, and the subscribers
+      // another engine has taken over the database, and serves the subscribers
       error.code === "STORE_LOCKED"
         ? Effect.void
         : // the reader goes on from the same position; the next commit may wake it earlier
@@ -197,13 +197,13 @@ export class Feed {
     const channels = this.#channelsOf(item)
     for (const [i, channel] of channels.entries()) {
       if (done?.has(channel) === true) continue
-      const { shape, listeners } = channel
-      if (shape.filter !== undefined && stepsTaken() - this.#turn > MAX_STEPS) {
+      const { format, listeners } = channel
+      if (format.filter !== undefined && stepsTaken() - this.#stepsAtYield > MAX_STEPS) {
         return new Set([...(done ?? []), ...channels.slice(0, i)])
       }
-      if (!passes(shape, item)) continue
+      if (!passes(format, item)) continue
       let encoded: Buffer | undefined
-      const frame = () => (encoded ??= Buffer.from(encodeItem(shape, item)))
+      const frame = () => (encoded ??= Buffer.from(encodeItem(format, item)))
       for (const listener of listeners) listener.offer(item, frame)
     }
     return undefined
@@ -213,19 +213,19 @@ export class Feed {
     const key = `${kind} ${name}`
     let channels = this.#byName.get(key)
     if (channels === undefined) {
-      channels = [...this.#channels.values()].filter(({ shape: { target } }) => fits(target, kind, name))
-      if (this.#byName.size >= NAMES) this.#byName.clear()
+      channels = [...this.#channels.values()].filter(({ format: { target } }) => fits(target, kind, name))
+      if (this.#byName.size >= MAX_CACHED_NAMES) this.#byName.clear()
       this.#byName.set(key, channels)
     }
     return channels
   }
 }
 
-/** The delay after the store could not be read, milliseconds. */
+/** How long to wait after the store could not be read, before another try, milliseconds. */
 export const RETRY_MS = 1000
 
-/** For how many names the channels are cached. Names of system events are new with every run. */
-const NAMES = 1000
+/** For how many names the channels are cached. It must be limited, since each run brings new names of system events. */
+const MAX_CACHED_NAMES = 1000
 
 const fits = (target: Target, kind: Item["kind"], name: string): boolean =>
   (target.kind === undefined || target.kind === kind) && target.fits(name)
@@ -239,25 +239,25 @@ const passes = (
     (item.entity !== undefined && fitsEntity(`${item.entity.type}.${item.entity.id}.${item.name}`))) &&
   (filter === undefined || filter.accepts(eventView(item)))
 
-/** Whether a page lacks items that the subscribers of a shape should have got. */
+/** Whether a page lacks items that subscribers with this format should have got. */
 export const hasGap = ({ gap, stateGap }: ItemPage, { target }: ItemFormat): boolean =>
   gap === true || (stateGap === true && target.aboutStates === true)
 
-/** Whether an item is for the subscribers of a shape. */
-export const accepts = (shape: ItemFormat, item: Item): boolean =>
-  fits(shape.target, item.kind, item.name) && passes(shape, item)
+/** Whether an item is for subscribers with this format. */
+export const accepts = (format: ItemFormat, item: Item): boolean =>
+  fits(format.target, item.kind, item.name) && passes(format, item)
 
 /** The frame of an item. */
 export const encodeItem = (
-  shape: ItemFormat,
+  format: ItemFormat,
   item: Item,
   { attempt = 1, eventId = item.id }: DeliveryInfo = {}
 ): string => {
-  const { encoding, includeMetadata, subscriptionId, target, writePosition } = shape
-  if (encoding !== undefined) return encoding.encode(shape, item, { attempt, eventId })
-  const isWhole = target.fitsEntity !== undefined
+  const { encoding, includeMetadata, subscriptionId, target, writePosition } = format
+  if (encoding !== undefined) return encoding.encode(format, item, { attempt, eventId })
+  const isOfEntity = target.fitsEntity !== undefined
   // a legacy client reads only `data`, so it gets the whole event there
-  const data = isWhole && writePosition === undefined ? wholeEvent(item) : item.data
+  const data = isOfEntity && writePosition === undefined ? wholeEvent(item) : item.data
   return (
     `{"type":"event","subscriptionId":${JSON.stringify(subscriptionId)},"topic":${JSON.stringify(item.name)},"data":${data}` +
     (includeMetadata
@@ -270,21 +270,21 @@ export const encodeItem = (
         (item.kind === "event" ? `,"version":${item.version}` : "") +
         (attempt === 1 ? "" : `,"attempt":${attempt}`) +
         (item.trace === undefined ? "" : `,"${TRACEPARENT}":${JSON.stringify(item.trace)}`) +
-        (isWhole ? `,"entity":${JSON.stringify(item.entity)}` : "") +
-        (isWhole && item.metadata !== undefined ? `,"metadata":${item.metadata}` : "")) +
+        (isOfEntity ? `,"entity":${JSON.stringify(item.entity)}` : "") +
+        (isOfEntity && item.metadata !== undefined ? `,"metadata":${item.metadata}` : "")) +
     "}"
   )
 }
 
 /**
- * An entity's event in the form that legacy clients get as `data`: the whole event, merged with those fields of its own data
- * whose names the event does not use.
+ * An entity's event in the form that legacy clients get as `data`: the whole event, with the fields of its data beside its own
+ * fields. Fields of the data that have the name of an event's field are left out.
  */
 export const wholeEvent = (item: Item): JsonText => {
   const event = eventView(item)
   const { data } = event
-  const own = isObject(data) ? Object.entries(data).filter(([name]) => !eventFields.has(name)) : []
-  return `{${own.map(([name, value]) => `${JSON.stringify(name)}:${JSON.stringify(value)},`).join("")}${event.toText().slice(1)}`
+  const dataFields = isObject(data) ? Object.entries(data).filter(([name]) => !eventFields.has(name)) : []
+  return `{${dataFields.map(([name, value]) => `${JSON.stringify(name)}:${JSON.stringify(value)},`).join("")}${event.toText().slice(1)}`
 }
 
 const eventFields: ReadonlySet<string> = new Set([

@@ -10,12 +10,13 @@ export interface Filter {
 }
 
 /**
- * Compiles the filter of `whose`, such as `subscription to "order.*"`. An event for which the filter fails is rejected. The first
- * time that this is because the filter exceeds its budget, it is logged. Throws `ValidationError`.
+ * Compiles a filter. An event on which the filter cannot be evaluated is not delivered. The first time that the filter exceeds
+ * its budget of evaluation steps, a warning is logged. `owner` has the filter, and is named in the warning, such as
+ * `subscription to "order.*"`. Throws `ValidationError`.
  */
 export const makeFilter = (
   text: unknown,
-  whose: string,
+  owner: string,
   run: (effect: Effect.Effect<void>) => void
 ): Filter => {
   if (typeof text !== "string")
@@ -30,7 +31,7 @@ export const makeFilter = (
         warned = true
         run(
           Effect.logWarning(
-            `The filter of the ${whose} is too expensive to evaluate for an event, so the event is not delivered: ${error}. The filter is ${JSON.stringify(text.slice(0, 100))}${text.length > 100 ? "..." : ""}`
+            `The filter of the ${owner} is too expensive to evaluate for an event, so the event is not delivered: ${error}. The filter is ${JSON.stringify(text.slice(0, 100))}${text.length > 100 ? "..." : ""}`
           )
         )
       }

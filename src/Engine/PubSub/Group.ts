@@ -8,7 +8,7 @@ import { encodeItem, type Feed, type Listener, RETRY_MS, type ItemFormat } from 
 import { makeFilter } from "./Filter.ts"
 import { redeliveryOf, settingsOf } from "./SubscriptionSettings.ts"
 import {
-  backlogOf,
+  backlogLimit,
   givenUp,
   type InProgress,
   type ConnectionSink,
@@ -29,7 +29,7 @@ export class Group implements Listener {
   readonly #at: (epochMs: number, f: () => void) => () => void
   readonly #now: () => number
   readonly #feed: () => Feed
-  readonly #shape: ItemFormat
+  readonly #format: ItemFormat
   readonly #onRetire: () => void
   #setup: GroupSetup
   #settings: GroupSettings
@@ -37,11 +37,11 @@ export class Group implements Listener {
   #deleted = false
   #leave: (() => void) | undefined
   readonly #members = new Map<string, Member>()
-  #served: string | undefined
+  #lastServed: string | undefined
   #claiming = false
-  #again = false
+  #wokenMeanwhile = false
   #cancelAlarm: (() => void) | undefined
-  /** When the next delivery times out, as far as is known, epoch milliseconds. */
+  /** When the next delivery is due again, as far as is known, epoch milliseconds. */
   #nextDueAt = Number.POSITIVE_INFINITY
 
   constructor(
@@ -56,7 +56,7 @@ export class Group implements Listener {
       readonly name: string
       readonly setup: GroupSetup
     },
-    shape: ItemFormat,
+    format: ItemFormat,
     feed: () => Feed,
     engine: {
       readonly store: StoreService
@@ -77,7 +77,7 @@ export class Group implements Listener {
     this.#at = engine.at
     this.#now = engine.now
     this.#feed = feed
-    this.#shape = shape
+    this.#format = format
   }
 
   get settings(): GroupSettings {
@@ -96,9 +96,9 @@ export class Group implements Listener {
     return [...this.#members.values()]
   }
 
-  /** Whether a member asks for another filter than that with which the group is configured. */
-  refusesFilter(asked: string | undefined): boolean {
-    return this.#setup.isConfigured && asked !== undefined && asked !== this.#setup.filter
+  /** Whether the group is configured with another filter than the one that a member requests. */
+  refusesFilter(requested: string | undefined): boolean {
+    return this.#setup.isConfigured && requested !== undefined && requested !== this.#setup.filter
   }
 
   get filter(): string | undefined {
@@ -109,10 +109,10 @@ export class Group implements Listener {
   readonly refresh: Effect.Effect<void, StoreError> = Effect.suspend(() =>
     Effect.map(this.#store.read(GroupInspection.getSetup(this.environment, this.key)), (setup) => {
       if (setup === undefined) return this.#end()
-      const isFiltered = setup.filter !== this.#setup.filter
+      const hasNewFilter = setup.filter !== this.#setup.filter
       this.#setup = setup
       this.#settings = settingsOf(setup.settings)
-      if (isFiltered && this.#leave !== undefined) {
+      if (hasNewFilter && this.#leave !== undefined) {
         this.#leave()
         this.#leave = this.#join()
       }
@@ -121,12 +121,12 @@ export class Group implements Listener {
   )
 
   #join(): () => void {
-    const { filter: _, ...shape } = this.#shape
+    const { filter: _, ...format } = this.#format
     const { filter } = this.#setup
     return this.#feed().join(
       filter === undefined
-        ? shape
-        : { ...shape, filter: makeFilter(filter, `consumer group "${this.name}"`, this.#run) },
+        ? format
+        : { ...format, filter: makeFilter(filter, `consumer group "${this.name}"`, this.#run) },
       this
     )
   }
@@ -163,12 +163,12 @@ export class Group implements Listener {
       this.#cancelAlarm?.()
       this.#cancelAlarm = undefined
     }
-    // wakes the group for members that have joined by then, because they can get the deliveries that were given back
+    // the deliveries that are given back can go to members that have joined by then
     this.#run(
       this.#store.write(DeliveryRows.releaseHolder(this.environment, this.key, member.holder)).pipe(
         Effect.catch((error) =>
           Effect.logWarning(
-            "Deliveries could not be given back; they are delivered again after their deadline",
+            `Consumer group "${this.name}": the events of a member that has left could not be given back; they are delivered again after their ack deadline`,
             error
           )
         ),
@@ -193,7 +193,7 @@ export class Group implements Listener {
   /** Wakes the group, because there may be something to deliver, or room for it. */
   wake(): void {
     if (this.#claiming) {
-      this.#again = true
+      this.#wokenMeanwhile = true
       return
     }
     if (this.#members.size === 0 || this.#setup.isPaused || this.#deleted) return
@@ -204,21 +204,21 @@ export class Group implements Listener {
   /** The members, beginning after the one that was served last, so that even single events are shared evenly. */
   #inTurn(): ReadonlyArray<Member> {
     const { members } = this
-    const next = members.findIndex(({ holder }) => holder === this.#served) + 1
+    const next = members.findIndex(({ holder }) => holder === this.#lastServed) + 1
     return [...members.slice(next), ...members.slice(0, next)]
   }
 
   /**
-   * Notes that the group has stopped claiming. It runs in the turn in which nothing more was left to do, so that no wake is lost
-   * in between.
+   * Notes that the group has stopped claiming. It is called in the same turn of the event loop in which nothing more was left to
+   * claim, so that no `wake` in between is lost.
    */
-  #rest(): void {
+  #stopClaiming(): void {
     this.#claiming = false
   }
 
   readonly #claim: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
     while (true) {
-      this.#again = false
+      this.#wokenMeanwhile = false
       const members = this.#inTurn()
         .filter(({ isSlow }) => !isSlow)
         .map(({ holder, credit, isSilent, options }) => ({
@@ -227,11 +227,11 @@ export class Group implements Listener {
           ackMs: options.ackWaitMs,
           isSilent,
           // a client that settles events itself also reports that it works on them, so it gets nothing while it is silent
-          speaks: options.ackMode === "auto" && options.settlesItself
+          reportsProgress: options.ackMode === "auto" && options.settlesItself
         }))
       // if a delivery has timed out, its member has room again
       const isDue = members.length > 0 && this.#now() >= this.#nextDueAt
-      if (!isDue && members.every(({ credit }) => credit === 0)) return this.#rest()
+      if (!isDue && members.every(({ credit }) => credit === 0)) return this.#stopClaiming()
       const claim = yield* this.#store.write(
         GroupClaims.claimDeliveries({
           environment: this.environment,
@@ -244,7 +244,7 @@ export class Group implements Listener {
       for (const holder of claim.silent) this.#members.get(holder)?.fallSilent()
       for (const { attempt, entry, holder } of claim.deliveries) {
         for (const member of this.#members.values()) member.forget(entry.position)
-        this.#served = holder
+        this.#lastServed = holder
         const member = this.#members.get(holder)
         if (member === undefined) gone.add(holder)
         else member.deliver(entry, attempt)
@@ -264,16 +264,19 @@ export class Group implements Listener {
         claim.nextDueAt === Number.POSITIVE_INFINITY
           ? undefined
           : this.#at(claim.nextDueAt, () => this.wake())
-      if (!claim.more && !this.#again && gone.size === 0) return this.#rest()
+      if (!claim.more && !this.#wokenMeanwhile && gone.size === 0) return this.#stopClaiming()
     }
   }).pipe(
-    Effect.onError(() => Effect.sync(() => this.#rest())),
+    Effect.onError(() => Effect.sync(() => this.#stopClaiming())),
     Effect.catch((error) =>
-      // another engine has the database, and its groups
+      // another engine has taken over the database, and serves its groups
       error.code === "STORE_LOCKED"
         ? Effect.void
         : Effect.andThen(
-            Effect.logWarning("A consumer group could not claim its events; trying again in a second", error),
+            Effect.logWarning(
+              `Consumer group "${this.name}" could not claim events; trying again in a second`,
+              error
+            ),
             Effect.delay(
               Effect.sync(() => this.wake()),
               RETRY_MS
@@ -291,10 +294,10 @@ export interface MemberOptions {
   readonly ackMode: AckMode
   readonly backpressure?: BackpressureMode
   readonly buffer?: BufferConfig
-  /** Whether the client acks what it has handled in `auto` mode too. */
+  /** Whether the client acks events itself in `auto` mode too. If not, the engine acks them in that mode once they are sent. */
   readonly settlesItself: boolean
   readonly ackWaitMs: number
-  /** How many events the member wants to hold at once, if it says so. It gets more only while it settles quickly. */
+  /** How many events the member wants to hold at once; absent for no limit. It gets more only while it settles quickly. */
   readonly capacity?: number
   /** When the member joined, epoch milliseconds. */
   readonly joinedAt: number
@@ -305,7 +308,7 @@ export class Member implements Subscribed {
   readonly pattern: string
   readonly holder: string
   readonly options: MemberOptions
-  readonly #shape: ItemFormat
+  readonly #format: ItemFormat
   readonly #outlet: ConnectionSink
   readonly #group: Group
   readonly #store: StoreService
@@ -324,17 +327,17 @@ export class Member implements Subscribed {
 
   constructor(
     pattern: string,
-    shape: ItemFormat,
+    format: ItemFormat,
     holder: string,
     options: MemberOptions,
     outlet: ConnectionSink,
     group: Group,
     store: StoreService
   ) {
-    this.id = shape.subscriptionId
+    this.id = format.subscriptionId
     this.pattern = pattern
     this.holder = holder
-    this.#shape = shape
+    this.#format = format
     this.options = options
     this.#outlet = outlet
     this.#group = group
@@ -370,10 +373,11 @@ export class Member implements Subscribed {
     const { backpressure, buffer } = this.#group.settings
     return (
       this.#outlet.backlog >=
-      backlogOf(this.options.backpressure ?? backpressure, this.options.buffer ?? buffer)
+      backlogLimit(this.options.backpressure ?? backpressure, this.options.buffer ?? buffer)
     )
   }
 
+  /** How many more deliveries the member can take now. */
   get credit(): number {
     return this.isSlow ? 0 : Math.max(0, this.maxInflight - this.#inFlight.size)
   }
@@ -383,12 +387,15 @@ export class Member implements Subscribed {
     this.#inFlight.set(handle, item.position)
     this.#handles.set(item.position, handle)
     if (this.options.capacity !== undefined) this.#heldSince.set(handle, this.#group.now())
-    this.#outlet.send(encodeItem(this.#shape, item, { attempt, eventId: handle }))
+    this.#outlet.send(encodeItem(this.#format, item, { attempt, eventId: handle }))
     this.#warn()
     if (this.options.ackMode === "auto" && !this.options.settlesItself) {
       this.#outlet.run(
         Effect.catch(Effect.asVoid(this.settle(handle, { how: "ack" })), (error) =>
-          Effect.logWarning(`Delivery of ${item.id} could not be settled: it will be delivered again`, error)
+          Effect.logWarning(
+            `Event ${item.id} was delivered, but its ack could not be stored: it will be delivered again`,
+            error
+          )
         )
       )
     }
@@ -469,7 +476,7 @@ export class Member implements Subscribed {
   }
 
   extend(which: InProgress): Effect.Effect<number, StoreError> {
-    // counts as heard only when the extension is stored: a delivery that is due by then goes to another member
+    // the member counts as heard only when the extension is stored: a delivery that is due before goes to another member
     return Effect.tap(this.#extend(which), () => Effect.sync(() => this.heard()))
   }
 

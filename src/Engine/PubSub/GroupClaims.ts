@@ -13,9 +13,9 @@ import { moveToDeadLetters, finishDelivery } from "./DeliveryRows.ts"
 import type { ClaimedDelivery, GroupClaim, GroupDemand } from "./GroupRecords.ts"
 
 /** The failure reason of a delivery that its holder did not settle in time. */
-const TIMED_OUT = "It was neither acked nor reported as in progress in time"
+const TIMED_OUT = "The event was neither acked nor reported as in progress before its ack deadline"
 
-/** How many rows of the log one claim looks at. */
+/** How many due deliveries, and how many rows of the log, one claim reads at most. */
 const PAGE = 256
 
 const FIND_GROUP = statement(
@@ -40,10 +40,7 @@ const FIND_NEXT_DUE_TIME = statement(
   "SELECT min(due_at) AS at FROM deliveries WHERE consumer_group = ? AND due_at > ?"
 )
 
-/**
- * Gives items of a group to members with room: first deliveries that are due again, then the next rows of the log. Gives none
- * while the group is paused.
- */
+/** Gives items of a group to members with room. Gives none while the group is paused. */
 export const claimDeliveries = inEnvironment(
   "claimDeliveries",
   function* (tx: Transaction, demand: GroupDemand): Program<GroupClaim> {
@@ -58,7 +55,7 @@ export const claimDeliveries = inEnvironment(
 
     const due = yield* all(LIST_DUE_DELIVERIES, group.environment!, demand.group, now, PAGE)
     for (const row of due) {
-      // a delivery that has timed out fails now; the failure of one that was given back is already counted
+      // a due delivery that still has a holder has timed out, which is counted as a failure now
       const failures = Number(row.failures) + (row.holder === null ? 0 : 1)
       if (row.holder !== null) turns.giveBack(String(row.holder))
       if (row.position === null || failures > demand.maxRedeliveries) {
@@ -81,7 +78,7 @@ export const claimDeliveries = inEnvironment(
     const more =
       turns.hasRoom &&
       (due.length === PAGE || (yield* claimNextRows(tx, demand.group, group, turns, now, deliveries)))
-    // deliveries that are due and were not given out wait for room, not for a time
+    // only later times count: a delivery that is due already and was not given out waits for room
     const next = yield* get(FIND_NEXT_DUE_TIME, demand.group, now)
     return {
       deliveries,
@@ -110,8 +107,8 @@ const UPDATE_CURSOR = statement(
 )
 
 /**
- * Gives out the next rows of the log. Returns whether there are more. Skips rows of other environments: no index has the rows of
- * one environment in log order, and the number of rows must be limited.
+ * Gives out the next rows of the log. Returns whether another claim may find more at once. Reads the rows of all environments and
+ * skips those of others: no index has the rows of one environment in log order, and one claim must not read too many rows.
  */
 function* claimNextRows(
   tx: Transaction,
@@ -121,7 +118,7 @@ function* claimNextRows(
   now: number,
   deliveries: Array<ClaimedDelivery>
 ): Program<boolean> {
-  // does not use the index of names, which would find all rows of the environment and sort them
+  // the statement is `NOT INDEXED`: the index of names would find all rows of the environment and sort them
   const rows = yield* all(LIST_EVENTS, group.cursor!, PAGE)
   const fits = compilePattern(String(group.names))
   let cursor = Number(group.cursor)
@@ -163,10 +160,10 @@ const accepts = (tx: Transaction, { filter, name }: Row, row: Row): boolean => {
   return matched
 }
 
-/** The members with room, each of which gets an item in turn. */
+/** The members for which items are claimed. Those with room get one item each in turn. */
 class Rotation {
   readonly #members: ReadonlyArray<MemberInRotation>
-  #at = 0
+  #nextIndex = 0
 
   constructor(members: GroupDemand["members"]) {
     this.#members = members.map((member) => ({ isSilent: false, ...member }))
@@ -190,7 +187,7 @@ class Rotation {
 
   next(): MemberInRotation | undefined {
     for (let tried = 0; tried < this.#members.length; tried++) {
-      const member = this.#members[this.#at++ % this.#members.length]
+      const member = this.#members[this.#nextIndex++ % this.#members.length]
       if (member === undefined || !this.#mayHave(member)) continue
       member.credit--
       return member
@@ -198,9 +195,9 @@ class Rotation {
     return undefined
   }
 
-  #mayHave({ credit, isSilent, speaks }: MemberInRotation): boolean {
+  #mayHave({ credit, isSilent, reportsProgress }: MemberInRotation): boolean {
     if (credit <= 0) return false
-    return !isSilent || (speaks !== true && this.#members.every((other) => other.isSilent))
+    return !isSilent || (reportsProgress !== true && this.#members.every((other) => other.isSilent))
   }
 }
 

@@ -28,7 +28,7 @@ const FIND_DEAD_LETTER = statement(
          WHERE d.consumer_group = ? AND d.position = ?`
 )
 
-/** The dead letters whose event still exists, by position. */
+/** A page of the dead letters of a group whose events still exist, after the position `after`, in the order of the log. */
 export const listDeadLetters = inEnvironment(
   "GroupDeadLetters.listDeadLetters",
   function* (
@@ -58,7 +58,10 @@ const LESSEN_GIVEN_UP = statement(
   "UPDATE consumer_groups SET given_up = CASE WHEN given_up > ?1 THEN given_up - ?1 ELSE 0 END WHERE key = ?2"
 )
 
-/** Delivers one dead letter again, or all of them. Their failures are reset. Returns how many are delivered again. */
+/**
+ * Makes the dead letter at `position` a delivery again, without failures; without a `position`, all dead letters of the group.
+ * Returns how many.
+ */
 export const retryDeadLetters = inEnvironment(
   "GroupDeadLetters.retryDeadLetters",
   function* (

@@ -1,4 +1,4 @@
-/** Inspects and controls consumer groups. */
+/** Creates, reads, updates and deletes consumer groups, for the clients that manage them. */
 import { yieldToEventLoop } from "../Yielding.ts"
 import * as Effect from "effect/Effect"
 import {
@@ -61,7 +61,7 @@ export const getGroup = inEnvironment(
   (group) => `read consumer group "${group.name}"`
 )
 
-/** The keys of the groups on a page. Each group is read separately, because its lag is counted. */
+/** The keys of the groups on a page. Each group is read by a program of its own, since counting its lag takes long. */
 const findGroups = inEnvironment(
   "findGroups",
   function* (
@@ -200,9 +200,12 @@ function* rowOfKey(tx: Transaction, environment: string, key: number): Program<R
 }
 
 /** Maximum number of patterns that an error about an ambiguous name lists. */
-const NAMED = 10
+const MAX_LISTED_PATTERNS = 10
 
-/** The group that the name and the pattern mean. Fails with `ConsumerGroupNotFoundError` or `ValidationError`. */
+/**
+ * The row of the only group with this name and, if it is given, this pattern. Fails with `ConsumerGroupNotFoundError`, or with
+ * `ValidationError` if there are several.
+ */
 export function* findGroup(
   tx: Transaction,
   group: GroupChoice
@@ -215,11 +218,11 @@ export function* findGroup(
   const patterns = [row, ...more].map(({ pattern }) => String(pattern))
   return yield* refuse(
     new ValidationError(
-      `${patterns.length > NAMED ? "Many" : patterns.length} consumer groups are named "${group.name}", one for each pattern: choose one with \`pattern\`, one of ${patterns
-        .slice(0, NAMED)
+      `${patterns.length > MAX_LISTED_PATTERNS ? "Many" : patterns.length} consumer groups are named "${group.name}", each for another pattern: choose one by setting \`pattern\` to one of ${patterns
+        .slice(0, MAX_LISTED_PATTERNS)
         .map((pattern) => `"${pattern}"`)
-        .join(", ")}${patterns.length > NAMED ? " and others" : ""}`,
-      { code: "CONSUMER_GROUP_AMBIGUOUS", details: { patterns: patterns.slice(0, NAMED) } }
+        .join(", ")}${patterns.length > MAX_LISTED_PATTERNS ? " and others" : ""}`,
+      { code: "CONSUMER_GROUP_AMBIGUOUS", details: { patterns: patterns.slice(0, MAX_LISTED_PATTERNS) } }
     )
   )
 }
@@ -236,7 +239,7 @@ const FIND_GROUP_BY_PATTERN = statement(
 
 function* rowsOf(environment: number, group: GroupChoice): Program<ReadonlyArray<Row>> {
   return group.pattern === undefined
-    ? yield* all(LIST_GROUPS_BY_NAME, environment, group.namespace, group.name, NAMED + 1)
+    ? yield* all(LIST_GROUPS_BY_NAME, environment, group.namespace, group.name, MAX_LISTED_PATTERNS + 1)
     : yield* all(FIND_GROUP_BY_PATTERN, environment, group.namespace, group.name, group.pattern)
 }
 
@@ -278,7 +281,7 @@ function* toInfo(row: Row): Program<GroupInfo> {
           Math.max(...(yield* forEach(kinds, (kind) => newestOf(environment, kind, names)))),
           environment
         )
-  const out = yield* get(COUNT_DELIVERIES, key)
+  const deliveries = yield* get(COUNT_DELIVERIES, key)
   return {
     ...setupOf(row),
     key,
@@ -301,9 +304,9 @@ function* toInfo(row: Row): Program<GroupInfo> {
               evaluateExpression(String(row.filter), { event: viewOfRow(newest) }).matched
           }
         }),
-    inFlight: Number(out?.held),
-    retrying: Number(out?.retrying),
-    ...(out?.next == null ? {} : { nextRetryAt: Number(out.next) }),
+    inFlight: Number(deliveries?.held),
+    retrying: Number(deliveries?.retrying),
+    ...(deliveries?.next == null ? {} : { nextRetryAt: Number(deliveries.next) }),
     givenUp: Number(row.given_up),
     deadLetters: Number((yield* get(COUNT_DEAD_LETTERS, environment, key))?.n),
     ...(row.paused_at === null

@@ -1,9 +1,9 @@
-/** Records of consumer group management. */
+/** What the programs of consumer groups take and return: groups, claims, deliveries and dead letters. */
 
 import type { GroupSettings } from "../../Protocol/Subscriptions.ts"
 import type { LogEntry, LogEntryKind } from "../Log/LogRecords.ts"
 
-/** The settings as they were given. For absent ones, the engine's defaults hold. */
+/** The settings that were given for a group. For each absent one, the engine's default holds. */
 export type StoredSettings = Partial<GroupSettings>
 
 /**
@@ -54,6 +54,7 @@ export interface GroupSetup {
   readonly isConfigured: boolean
 }
 
+/** All about a group. Times are epoch milliseconds. */
 export interface GroupInfo extends GroupSetup {
   readonly key: number
   readonly namespace: string
@@ -62,7 +63,7 @@ export interface GroupInfo extends GroupSetup {
   readonly metadata?: string
   /** The position up to which everything was delivered or skipped. */
   readonly position: number
-  /** The position after which the group began; absent for old groups. */
+  /** The position after which the group began; absent for a group that an older version of the engine created. */
   readonly beginning?: number
   /** How many events after the position match the pattern, whether they pass the filter or not. */
   readonly lag: number
@@ -74,11 +75,12 @@ export interface GroupInfo extends GroupSetup {
     readonly passes: boolean
   }
   readonly inFlight: number
+  /** How many deliveries have no holder: they wait to be delivered again. */
   readonly retrying: number
-  /** Epoch milliseconds. */
   readonly nextRetryAt?: number
+  /** How many deliveries were given up, except those that a client has retried since. */
   readonly givenUp: number
-  /** How many of the deliveries that were given up can be retried. */
+  /** How many of the deliveries that were given up can be retried, because their events still exist. */
   readonly deadLetters: number
   readonly paused?: { readonly by: string; readonly at: number; readonly reason?: string }
   readonly createdAt: number
@@ -106,7 +108,10 @@ export interface NewGroup {
   readonly kind?: LogEntryKind
   /** The part of the pattern that names must match. */
   readonly names: string
-  /** A CEL expression. A new filter applies to everything that is not delivered yet, unless the group is configured. */
+  /**
+   * A CEL expression. If the group exists, it replaces the group's filter for everything that is not delivered yet, unless the
+   * group is configured.
+   */
   readonly filter?: string
   /** The position after which a new group begins; by default the end of the log. */
   readonly after?: number
@@ -124,12 +129,14 @@ export interface GroupDemand {
   readonly group: number
   readonly members: ReadonlyArray<{
     readonly holder: string
+    /** How many more deliveries the member can take now. */
     readonly credit: number
+    /** How long the member may take to ack a delivery, milliseconds. */
     readonly ackMs: number
     /** Whether the member let a delivery time out and has sent nothing since. Other members then come first. */
     readonly isSilent?: boolean
     /** Whether the member reports that it works on events. If so, it gets nothing while it is silent. */
-    readonly speaks?: boolean
+    readonly reportsProgress?: boolean
   }>
   /** A delivery with more failures than this is given up. */
   readonly maxRedeliveries: number
@@ -181,13 +188,14 @@ export interface Redelivery {
   readonly maxRedeliveries: number
 }
 
-/** An extension of deliveries by their holder. */
+/** A request of a holder for more time to ack its deliveries. */
 export interface Extension {
   readonly environment: string
   readonly holder: string
   /** How much time the deliveries have from now on, milliseconds. */
   readonly ackMs: number
-  /** Only the delivery of this position; absent for all that the holder has. */
+  /** The position of the only delivery to extend; absent to extend all of the holder, except those in `except`. */
   readonly position?: number
+  /** Positions of deliveries that are not extended. */
   readonly except?: ReadonlyArray<number>
 }

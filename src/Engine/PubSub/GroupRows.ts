@@ -40,7 +40,7 @@ const UPDATE_FILTER = statement(
   "UPDATE consumer_groups SET used_at = ?, filter = ? WHERE key = ?"
 )
 
-/** Opens a group if it exists. The caller's filter replaces that of the group, unless the group is configured. */
+/** Opens a group if it exists. The caller's filter replaces the filter of the group, unless the group is configured. */
 export const reopenGroup = inEnvironment(
   "reopenGroup",
   function* (tx: Transaction, group: NewGroup): Program<GroupState | undefined> {
@@ -76,8 +76,8 @@ const INSERT_GROUP = statement(
 )
 
 /**
- * Inserts a new group. Returns its key. No group has had that key before, because a holder with an old key must not reach this
- * group.
+ * Inserts a new group. Returns its key, which no deleted group has had: a former member of a deleted group must not be able to
+ * settle deliveries of this one.
  */
 export function* insertGroup(
   tx: Transaction,

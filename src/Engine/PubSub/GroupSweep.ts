@@ -1,4 +1,4 @@
-/** Deletes consumer groups that are not used any more. */
+/** Every hour, deletes the consumer groups that are not used any more. */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { StoreService } from "../Store/Store.ts"

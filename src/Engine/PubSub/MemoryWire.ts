@@ -23,11 +23,11 @@ class WireEnd implements Wire {
 
   /** Bytes that this end has sent and the other end has not received. */
   get backlog(): number {
-    return this.other?.waiting ?? 0
+    return this.other?.undelivered ?? 0
   }
 
-  /** Bytes that wait for this end. */
-  get waiting(): number {
+  /** Bytes that the other end has sent and this end has not received. */
+  get undelivered(): number {
     return this.#bytes
   }
 

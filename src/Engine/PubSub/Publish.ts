@@ -13,7 +13,8 @@ export const appendMessage = inEnvironment(
   function* (tx: Transaction, input: NewMessage): Program<AppendedMessage> {
     const environment = tx.environment(input.environment)
     const { data, idempotencyKey, topic } = input
-    if (idempotencyKey === undefined) return { ...(yield* storeMessage(tx, environment, input)), ...fresh }
+    if (idempotencyKey === undefined)
+      return { ...(yield* storeMessage(tx, environment, input)), ...FIRST_USE }
     const print = fingerprint([], [{ name: topic, data }])
     const scope = `publish ${topic}`
     const earlier = yield* recall<StoredMessage>(tx, environment, scope, idempotencyKey, print)
@@ -21,12 +22,12 @@ export const appendMessage = inEnvironment(
 
     const stored = yield* storeMessage(tx, environment, input)
     yield* remember(tx, environment, scope, idempotencyKey, print, stored)
-    return { ...stored, ...fresh }
+    return { ...stored, ...FIRST_USE }
   },
   (message) => `store a message of topic "${message.topic}"`
 )
 
-const fresh = { duplicate: false, conflicting: false }
+const FIRST_USE = { duplicate: false, conflicting: false }
 
 export type StoredMessage = Pick<AppendedMessage, "eventId" | "sequence">
 

@@ -17,23 +17,26 @@ import type { Target } from "./Target.ts"
 /** How many rows of the log one read looks at. */
 const PAGE = 500
 
-/** About how many rows are looked at, at most, to find the events of a replay. */
+/** To find the events of a replay, the log is read back until this many rows were looked at, or a page more. */
 const REPLAY_ROWS = 100_000
 
-interface PositionOf {
+interface PositionOrigin {
   readonly source: Target["source"]
   /** Identifies the start of the engine, for positions of system events. Positions of an earlier start mean nothing. */
   readonly epoch: string
-  /** Whether the positions are also those of other engines, which use the same database. */
+  /** Whether several engines use the database, and so have the same positions of system events. */
   readonly isShared: boolean
 }
 
 /** Formats a position for clients. */
-export const writePosition = (position: number, { epoch, source }: PositionOf): string =>
+export const writePosition = (position: number, { epoch, source }: PositionOrigin): string =>
   source === "system" ? `${epoch}.${position}` : String(position)
 
 /** The position after which a client wants to resume; `undefined` when it gives none. Throws `ValidationError`. */
-export const readPosition = (text: unknown, { epoch, isShared, source }: PositionOf): number | undefined => {
+export const readPosition = (
+  text: unknown,
+  { epoch, isShared, source }: PositionOrigin
+): number | undefined => {
   const system = source === "system"
   if (typeof text !== "string" || text === "") return undefined
   const [first = "", second] = text.split(".")
@@ -51,35 +54,35 @@ export const readPosition = (text: unknown, { epoch, isShared, source }: Positio
 export const beginsAfter = (
   hub: SubscriptionHub,
   environment: string,
-  { after, replay, shape }: Pick<SubscribeRequest, "after" | "replay" | "shape">
+  { after, replay, format }: Pick<SubscribeRequest, "after" | "replay" | "format">
 ): Effect.Effect<number | undefined, StoreError> =>
-  after !== undefined || replay === 0 ? Effect.succeed(after) : replayFrom(hub, environment, shape, replay)
+  after !== undefined || replay === 0 ? Effect.succeed(after) : replayFrom(hub, environment, format, replay)
 
 /**
- * The position before the last `count` items of the shape. If these lie more than {@link REPLAY_ROWS} rows back, the position is
+ * The position before the last `count` items that match. If these lie more than {@link REPLAY_ROWS} rows back, the position is
  * that many rows back, and fewer items are replayed.
  */
 const replayFrom = (
   hub: SubscriptionHub,
   environment: string,
-  shape: ItemFormat,
+  format: ItemFormat,
   count: number
 ): Effect.Effect<number, StoreError> =>
-  shape.target.source === "system"
-    ? replayFromSystem(hub, environment, shape, count)
-    : replayFromLog(hub, environment, shape, count)
+  format.target.source === "system"
+    ? replayFromSystem(hub, environment, format, count)
+    : replayFromLog(hub, environment, format, count)
 
 const replayFromSystem = (
   hub: SubscriptionHub,
   environment: string,
-  shape: ItemFormat,
+  format: ItemFormat,
   count: number
 ): Effect.Effect<number> => {
   const { end } = hub.system
   const items = hub.systemItems(environment, 0)
   return Effect.gen(function* () {
     const found: Array<number> = []
-    yield* visitInTurns(items, (item) => void (accepts(shape, item) && found.push(item.position)))
+    yield* visitInTurns(items, (item) => void (accepts(format, item) && found.push(item.position)))
     const first = found.at(-count) ?? found[0]
     return first === undefined ? end : first - 1
   })
@@ -88,10 +91,10 @@ const replayFromSystem = (
 const replayFromLog = (
   hub: SubscriptionHub,
   environment: string,
-  shape: ItemFormat,
+  format: ItemFormat,
   count: number
 ): Effect.Effect<number, StoreError> => {
-  const { filter, target } = shape
+  const { filter, target } = format
   // the store itself can check kinds and names, but no filter and no entity
   const isPlain = filter === undefined && target.fitsEntity === undefined
   return Effect.gen(function* () {
@@ -108,7 +111,7 @@ const replayFromLog = (
         })
       )
       const first = yield* visitInTurns(page.entries, (item) =>
-        (isPlain || accepts(shape, item)) && ++found === count ? item : undefined
+        (isPlain || accepts(format, item)) && ++found === count ? item : undefined
       )
       if (first !== undefined) return first.position - 1
       // the log was read back to its beginning

@@ -23,7 +23,7 @@ import { checkGroupTarget, readTarget, type Target } from "./Target.ts"
 /** A checked `subscribe` message. */
 export interface SubscribeRequest {
   readonly pattern: string
-  readonly shape: ItemFormat
+  readonly format: ItemFormat
   readonly ackMode?: AckMode
   readonly backpressure?: BackpressureMode
   readonly buffer?: BufferConfig
@@ -41,7 +41,7 @@ export interface SubscribeRequest {
 
 interface RequestContext {
   readonly environment: string
-  /** The epoch of the system events. */
+  /** Identifies the start of the engine, for positions of system events: see `StartPosition.ts`. */
   readonly epoch: string
   /** Whether other engines use the same database. */
   readonly isShared: boolean
@@ -50,7 +50,7 @@ interface RequestContext {
   readonly run: (effect: Effect.Effect<void>) => void
 }
 
-/** Parses a `subscribe` message. Throws `ValidationError`; for the pattern with code `INVALID_PATTERN`. */
+/** Parses a `subscribe` message. Throws `ValidationError`, with code `INVALID_PATTERN` if the pattern is invalid. */
 export const readRequest = (
   input: unknown,
   { environment, epoch, encoding, isShared, run }: RequestContext
@@ -73,19 +73,19 @@ export const readRequest = (
   // `readPattern` has refused everything that is not a string
   const text = String(pattern)
   const resumes = isObject(resume)
-  const of = { source: target.source, epoch, isShared }
-  const shape: ItemFormat = {
+  const origin = { source: target.source, epoch, isShared }
+  const format: ItemFormat = {
     target,
     subscriptionId: idOf(environment, text),
     includeMetadata: options.includeMetadata === true,
     ...(filter === undefined ? {} : { filter: makeFilter(filter, `subscription to "${text}"`, run) }),
-    ...(resumes ? { writePosition: (position: number) => writePosition(position, of) } : {}),
+    ...(resumes ? { writePosition: (position: number) => writePosition(position, origin) } : {}),
     ...(encoding === undefined ? {} : { encoding })
   }
-  const after = resumes ? readPosition(resume.after, of) : undefined
+  const after = resumes ? readPosition(resume.after, origin) : undefined
   return {
     pattern: text,
-    shape,
+    format,
     resumes,
     replay: Math.min(replay, MAX_REPLAY),
     ackWaitMs: ackWait == null ? ACK_WAIT_MS : readAckWait(ackWait),

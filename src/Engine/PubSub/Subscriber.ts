@@ -1,6 +1,7 @@
 /**
- * A subscription without a group. It is live while its connection keeps up. When the connection does not, the subscription drops
- * items (with backpressure `drop`), or reads the log by itself, so that items that wait for it are in the log and not in memory.
+ * A subscription without a group. While its connection keeps up, it is live: it gets new items from the feed that all subscribers
+ * share. When the connection falls behind, the subscription drops items (with backpressure `drop`), or reads the log by itself, so
+ * that the items that wait for it are in the log and not in memory.
  */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
@@ -39,7 +40,7 @@ export interface ConnectionSink {
   readonly sendError: (subscriptionId: string, code: string, message: string, retrying: boolean) => void
   /** Ends a subscription with a reason. */
   readonly end: (subscriptionId: string, code: string, message: string) => void
-  /** Makes a handle for a delivery of the item. It is unique in the connection. */
+  /** Makes the handle by which the client names a delivery of the item in its acks. It is unique in the connection. */
   readonly handleFor: (item: Item, subscriptionId: string) => string
   /** Calls `f` after the delay. The returned function cancels this. */
   readonly schedule: (delayMs: number, f: () => void) => () => void
@@ -78,22 +79,22 @@ export interface Subscribed {
   readonly behindAt?: number | undefined
 }
 
-/** How many bytes may wait in a connection before its subscriptions pause. */
-export const backlogOf = (mode: BackpressureMode, { maxBytes }: BufferConfig = {}): number =>
+/** How many bytes may wait in a connection before a subscription with this backpressure mode sends no more items. */
+export const backlogLimit = (mode: BackpressureMode, { maxBytes }: BufferConfig = {}): number =>
   maxBytes ?? (mode === "block" ? 64 * 1024 : 1024 * 1024)
 
 interface Delivery {
   readonly item: Item
   readonly attempt: number
-  /** Whether the client has the delivery. If not, it waits to be redelivered. */
-  readonly isOut: boolean
+  /** Whether the client has the delivery. If not, the delivery waits to be sent again. */
+  readonly isHeld: boolean
   readonly cancel: () => void
 }
 
 export class Subscriber implements Subscribed, Listener {
   readonly id: string
   readonly pattern: string
-  readonly #shape: ItemFormat
+  readonly #format: ItemFormat
   readonly #options: {
     readonly ackMode: AckMode
     readonly ackWaitMs: number
@@ -107,13 +108,13 @@ export class Subscriber implements Subscribed, Listener {
   /** The position up to which everything was sent or skipped. */
   #cursor: number
   #leave: (() => void) | undefined
-  #waiting = false
+  #waitsForRoom = false
   #dropped = 0
   #closed = false
 
   constructor(
     pattern: string,
-    shape: ItemFormat,
+    format: ItemFormat,
     after: number,
     options: {
       readonly ackMode: AckMode
@@ -125,15 +126,15 @@ export class Subscriber implements Subscribed, Listener {
     feed: () => Feed,
     read: (after: number) => Effect.Effect<ItemPage, StoreError>
   ) {
-    this.id = shape.subscriptionId
+    this.id = format.subscriptionId
     this.pattern = pattern
-    this.#shape = shape
+    this.#format = format
     this.#cursor = after
     this.#options = options
     this.#outlet = outlet
     this.#feed = feed
     this.#read = read
-    this.#limit = backlogOf(options.backpressure, options.buffer)
+    this.#limit = backlogLimit(options.backpressure, options.buffer)
   }
 
   start(): void {
@@ -161,7 +162,7 @@ export class Subscriber implements Subscribed, Listener {
       }
       this.#leave?.()
       this.#leave = undefined
-      this.#waiting = true
+      this.#waitsForRoom = true
       return
     }
     this.#cursor = item.position
@@ -194,7 +195,7 @@ export class Subscriber implements Subscribed, Listener {
       const delivery = this.#inFlight.get(handle)
       if (delivery === undefined) return false
       delivery.cancel()
-      if (how === "nak") this.#schedule(handle, { ...delivery, isOut: false }, redeliverMs)
+      if (how === "nak") this.#schedule(handle, { ...delivery, isHeld: false }, redeliverMs)
       else this.#inFlight.delete(handle)
       this.#goOn()
       return true
@@ -209,7 +210,7 @@ export class Subscriber implements Subscribed, Listener {
           : [...this.#inFlight.keys()].filter((handle) => !which.except.includes(handle))
       const extended = handles.filter((handle) => {
         const delivery = this.#inFlight.get(handle)
-        if (delivery?.isOut !== true) return false
+        if (delivery?.isHeld !== true) return false
         delivery.cancel()
         this.#schedule(handle, delivery, this.#options.ackWaitMs)
         return true
@@ -243,8 +244,8 @@ export class Subscriber implements Subscribed, Listener {
   #goOn(): void {
     if (this.#closed || !this.#hasRoom) return
     this.#tellDropped()
-    if (!this.#waiting) return
-    this.#waiting = false
+    if (!this.#waitsForRoom) return
+    this.#waitsForRoom = false
     this.#outlet.run(this.#catchUp)
   }
 
@@ -262,15 +263,16 @@ export class Subscriber implements Subscribed, Listener {
 
   #deliver(item: Item, attempt: number, frame?: () => Buffer): void {
     if (this.#options.ackMode === "auto") {
-      return this.#outlet.send(frame?.() ?? encodeItem(this.#shape, item))
+      return this.#outlet.send(frame?.() ?? encodeItem(this.#format, item))
     }
     const handle = this.#outlet.handleFor(item, this.id)
-    this.#schedule(handle, { item, attempt, isOut: true }, this.#options.ackWaitMs)
-    this.#outlet.send(encodeItem(this.#shape, item, { attempt, eventId: handle }))
+    this.#schedule(handle, { item, attempt, isHeld: true }, this.#options.ackWaitMs)
+    this.#outlet.send(encodeItem(this.#format, item, { attempt, eventId: handle }))
   }
 
   /**
-   * Delivers the item again after `delayMs`, unless the delivery is settled before that. After the last attempt, gives it up.
+   * Delivers the item again after `delayMs`, unless the delivery is settled or extended before that. After the last attempt, gives
+   * the item up.
    */
   #schedule(handle: string, delivery: Omit<Delivery, "cancel">, delayMs: number): void {
     const { attempt, item } = delivery
@@ -286,19 +288,19 @@ export class Subscriber implements Subscribed, Listener {
   readonly #catchUp: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
     while (!this.#closed) {
       if (!this.#hasRoom) {
-        this.#waiting = true
+        this.#waitsForRoom = true
         return
       }
       const page = yield* this.#read(this.#cursor)
       if (this.#closed) return
-      if (hasGap(page, this.#shape)) this.onGap()
+      if (hasGap(page, this.#format)) this.onGap()
       const before = stepsTaken()
       const stopped = page.items.some((item) => {
         if (!this.#hasRoom) return true
         // filters may take long: the rest of the page is read again when other work has had its turn
         if (stepsTaken() - before > MAX_STEPS) return true
         this.#cursor = item.position
-        if (accepts(this.#shape, item) && this.#mayHave(item)) this.#deliver(item, 1)
+        if (accepts(this.#format, item) && this.#mayHave(item)) this.#deliver(item, 1)
         return false
       })
       if (stopped) yield* Effect.yieldNow
@@ -309,18 +311,18 @@ export class Subscriber implements Subscribed, Listener {
     Effect.catch((error) =>
       Effect.sync(() => {
         this.#outlet.sendError(this.id, "INTERNAL_ERROR", `The log cannot be read: ${error.message}`, true)
-        this.#waiting = true
+        this.#waitsForRoom = true
         this.#outlet.schedule(1000, () => this.#goOn())
       })
     )
   )
 
-  /** Becomes live if this subscription has seen everything that the feed has passed on. Returns whether it has. */
+  /** Joins the feed if this subscription has seen everything that the feed has passed on. Returns whether it has joined. */
   #join(): boolean {
     const feed = this.#feed()
     if (feed.isIdle) feed.position = this.#cursor
     if (this.#cursor < feed.position) return false
-    this.#leave = feed.join(this.#shape, this)
+    this.#leave = feed.join(this.#format, this)
     feed.wake()
     return true
   }

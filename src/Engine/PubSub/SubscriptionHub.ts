@@ -1,4 +1,4 @@
-/** All subscriptions of an engine: the connections, the feeds that they follow, and the consumer groups of their members. */
+/** All subscriptions of an engine: the connections, the feeds that their subscriptions follow, and the open consumer groups. */
 import type * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -40,13 +40,13 @@ export class SubscriptionHub {
   readonly #feeds = new Map<string, Feed>()
   readonly #groups = new Map<string, Deferred.Deferred<Group, IronflowError>>()
   /** The open groups, by key. */
-  readonly #open = new Map<number, Group>()
+  readonly #openGroups = new Map<number, Group>()
   readonly #connections = new Set<Connected>()
   /** Position of the newest row of the log. */
   #head: number
-  #systemCount = 0
-  #stopObserving: (() => void) | undefined
-  #stateCount = 0
+  #systemSubscriptions = 0
+  #stopSteps: (() => void) | undefined
+  #stateSubscriptions = 0
   #stopStates: (() => void) | undefined
   #connectionCount = 0
 
@@ -111,7 +111,7 @@ export class SubscriptionHub {
   /** Keys of the groups with members, by environment. */
   get activeGroups(): ReadonlyMap<string, ReadonlyArray<number>> {
     const groups = new Map<string, Array<number>>()
-    for (const { environment, key } of this.#open.values()) {
+    for (const { environment, key } of this.#openGroups.values()) {
       groups.set(environment, [...(groups.get(environment) ?? []), key])
     }
     return groups
@@ -134,7 +134,7 @@ export class SubscriptionHub {
     return source === "log" ? this.#head : this.system.end
   }
 
-  /** The feed for a caller that joins it at once. A feed is dropped when its last listener leaves. */
+  /** The feed of a target. The caller must join the feed at once, since a feed is only dropped when its last listener leaves. */
   feedFor(environment: string, target: Target): Feed {
     const key = JSON.stringify([target.source, environment])
     const known = this.#feeds.get(key)
@@ -149,27 +149,28 @@ export class SubscriptionHub {
   }
 
   /**
-   * Counts a subscription. While there are subscriptions to system events, steps are announced too. While some of these may get
-   * states of projections, states are announced too.
+   * Counts a subscription to system events that begins (1) or ends (-1). While there are any, the store announces steps too. While
+   * there are some whose pattern may match states of projections, the store announces these states too.
    */
   countSystem(change: 1 | -1, { bringsStates, source }: Target): void {
     if (source !== "system") return
     if (bringsStates === true) {
-      this.#stateCount += change
-      this.system.listensToNewest = this.#stateCount > 0
-      if (this.#stateCount > 0) this.#stopStates ??= this.store.onCommit(() => undefined, { states: true })
+      this.#stateSubscriptions += change
+      this.system.listensToNewest = this.#stateSubscriptions > 0
+      if (this.#stateSubscriptions > 0)
+        this.#stopStates ??= this.store.onCommit(() => undefined, { states: true })
       else {
         this.#stopStates?.()
         this.#stopStates = undefined
       }
     }
-    this.#systemCount += change
-    if (this.#systemCount > 0) {
-      this.#stopObserving ??= this.store.onCommit(() => undefined, { activity: "steps" })
+    this.#systemSubscriptions += change
+    if (this.#systemSubscriptions > 0) {
+      this.#stopSteps ??= this.store.onCommit(() => undefined, { activity: "steps" })
       return
     }
-    this.#stopObserving?.()
-    this.#stopObserving = undefined
+    this.#stopSteps?.()
+    this.#stopSteps = undefined
   }
 
   reader(
@@ -211,12 +212,12 @@ export class SubscriptionHub {
 
   /** The connected members of a group. */
   membersOf(key: number): ReadonlyArray<Member> {
-    return this.#open.get(key)?.members ?? []
+    return this.#openGroups.get(key)?.members ?? []
   }
 
   /**
-   * Reads groups again that were updated, paused, resumed or deleted, or got a delivery back. Without `keys`, reads all open
-   * groups again.
+   * Reads the groups with these keys again, because they were updated, paused, resumed or deleted, or got a delivery back. Without
+   * `keys`, reads all open groups again.
    */
   groupsChanged(keys?: ReadonlyArray<number>): void {
     if (keys?.length === 0) return
@@ -229,7 +230,7 @@ export class SubscriptionHub {
             keys === undefined || keys.includes(group.key)
               ? Effect.catch(group.refresh, (error) =>
                   Effect.logWarning(
-                    `The changed settings of consumer group "${group.name}" could not be read: it keeps the previous ones`,
+                    `The changed settings of consumer group "${group.name}" could not be read: the group continues with the previous ones`,
                     error
                   )
                 )
@@ -240,25 +241,25 @@ export class SubscriptionHub {
   }
 
   /**
-   * The group of a shape. A new group begins after the position `after`; by default at the end of the log. Fails with code
-   * `CONSUMER_GROUP_CONFLICT` when the group is configured with another filter than the one that the member asks for, and with
-   * `CONSUMER_GROUP_DELETED` when a group that the client `continues` does not exist any more.
+   * Opens the group of a member. A group that does not exist is created: it begins after the position `after`; by default at the
+   * end of the log. Fails with code `CONSUMER_GROUP_CONFLICT` when the group is configured with another filter than the one that
+   * the member requests. Fails with `CONSUMER_GROUP_DELETED` when the member `continues` with a group that does not exist any more.
    */
   openGroup(
     environment: string,
     group: { readonly namespace: string; readonly name: string; readonly pattern: string },
-    shape: ItemFormat,
+    format: ItemFormat,
     after: number | undefined,
     continues: boolean
   ): Effect.Effect<Group, IronflowError> {
-    return Effect.flatMap(this.#openGroup(environment, group, shape, after, continues), (opened) => {
-      if (!opened.refusesFilter(shape.filter?.text)) return Effect.succeed(opened)
+    return Effect.flatMap(this.#openGroup(environment, group, format, after, continues), (opened) => {
+      if (!opened.refusesFilter(format.filter?.text)) return Effect.succeed(opened)
       opened.retireIfEmpty()
       return Effect.fail(
         new ValidationError(
           `Consumer group "${group.name}" ${
             opened.filter === undefined ? "has no filter" : `has the filter ${show(opened.filter)}`
-          }, and this member asks for ${show(shape.filter?.text)}: leave the filter out, or update that of the group`,
+          }, and this member asks for the filter ${show(format.filter?.text)}: subscribe without a filter, or update the filter of the group`,
           { code: "CONSUMER_GROUP_CONFLICT" }
         )
       )
@@ -268,16 +269,16 @@ export class SubscriptionHub {
   #openGroup(
     environment: string,
     group: { readonly namespace: string; readonly name: string; readonly pattern: string },
-    shape: ItemFormat,
+    format: ItemFormat,
     after: number | undefined,
     continues: boolean
   ): Effect.Effect<Group, IronflowError> {
     const identity = JSON.stringify([environment, group.namespace, group.name, group.pattern])
     const known = this.#groups.get(identity)
     if (known !== undefined) {
-      const anew = Effect.suspend(() => this.#openGroup(environment, group, shape, after, continues))
+      const anew = Effect.suspend(() => this.#openGroup(environment, group, format, after, continues))
       return Deferred.await(known).pipe(
-        // the last member may have left before the callers that wait for the group were told of it
+        // the last member may have left before the callers that wait for the group got it
         Effect.flatMap((opened) => (opened.isRetired ? anew : Effect.succeed(opened))),
         // a member that continues would miss events if the group were created again; any other member may create it
         Effect.catchIf(
@@ -288,25 +289,25 @@ export class SubscriptionHub {
     }
     const opened = Deferred.makeUnsafe<Group, IronflowError>()
     this.#groups.set(identity, opened)
-    const asked = {
+    const request = {
       environment,
       ...group,
-      ...(shape.target.kind === undefined ? {} : { kind: shape.target.kind }),
-      names: shape.target.names,
-      ...(shape.filter === undefined ? {} : { filter: shape.filter.text }),
+      ...(format.target.kind === undefined ? {} : { kind: format.target.kind }),
+      names: format.target.names,
+      ...(format.filter === undefined ? {} : { filter: format.filter.text }),
       ...(after === undefined ? {} : { after })
     }
     return (
       continues
-        ? this.store.write(GroupRows.reopenGroup(asked))
-        : this.store.write(GroupRows.openGroup(asked))
+        ? this.store.write(GroupRows.reopenGroup(request))
+        : this.store.write(GroupRows.openGroup(request))
     ).pipe(
       Effect.flatMap((state): Effect.Effect<Group, IronflowError> => {
         if (state === undefined) return Effect.fail(deletedMeanwhile(group.name))
         const made = new Group(
           { environment, key: state.key, name: group.name, setup: state },
-          shape,
-          () => this.feedFor(environment, shape.target),
+          format,
+          () => this.feedFor(environment, format.target),
           {
             store: this.store,
             run: this.run,
@@ -315,10 +316,10 @@ export class SubscriptionHub {
           },
           () => {
             this.#groups.delete(identity)
-            if (this.#open.get(made.key) === made) this.#open.delete(made.key)
+            if (this.#openGroups.get(made.key) === made) this.#openGroups.delete(made.key)
           }
         )
-        this.#open.set(made.key, made)
+        this.#openGroups.set(made.key, made)
         return Effect.succeed(made)
       }),
       Effect.tapError(() => Effect.sync(() => this.#groups.delete(identity))),

@@ -20,7 +20,7 @@ import {
 import { show } from "../../Show.ts"
 import type { StoredSettings, Redelivery } from "./GroupRecords.ts"
 
-/** The modes of a group. It has no others, because it never drops events. */
+/** The backpressure modes of a group. There is no `drop`, because a group never drops events. */
 const groupModes: readonly [BackpressureMode, ...Array<BackpressureMode>] = ["buffer", "block"]
 
 /** The settings of a group, with defaults. */
@@ -34,7 +34,10 @@ export const settingsOf = (given: StoredSettings): GroupSettings => ({
   ...given
 })
 
-/** When a failed delivery of a group comes again. A configured delay is constant. The delay of a `nak` takes precedence. */
+/**
+ * When a failed delivery of a group is delivered again. `delayMs` comes from a `nak` and takes precedence over the group's setting.
+ * Either delay is the same after each failure; without them, the delay grows.
+ */
 export const redeliveryOf = (given: StoredSettings, delayMs?: number): Redelivery => ({
   firstMs: delayMs ?? given.redeliverDelayMs ?? REDELIVER_MS,
   longestMs: delayMs ?? given.redeliverDelayMs ?? MAX_BACKOFF_MS,
@@ -71,7 +74,7 @@ export const readBuffer = (value: unknown): BufferConfig => {
     : { maxBytes: integer("buffer.maxBytes", maxBytes, MIN_BUFFER, MAX_BUFFER) }
 }
 
-/** Checks how long a delivery may take, and returns it in milliseconds. */
+/** Checks `ackWait`, how long a client may take to ack a delivery, and returns it in milliseconds. */
 export const readAckWait = (value: unknown): number => {
   // `positiveDuration` reports values of other types
   const ms = positiveDuration(value as Duration, "`ackWait`")

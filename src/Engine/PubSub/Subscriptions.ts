@@ -1,4 +1,7 @@
-/** Serves subscription clients, and counts their subscriptions. */
+/**
+ * Serves subscription clients, and counts their subscriptions. Also starts the periodic deletion of old messages, old events and
+ * abandoned consumer groups.
+ */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -19,8 +22,8 @@ import { SystemEvents } from "../SystemEvents/SystemEvents.ts"
 
 export interface SubscriptionsService {
   /**
-   * Serves a subscription client until either end closes the wire. Returns a function that checks the guard again for every
-   * subscription, and throws the guard's errors.
+   * Serves a subscription client until either end closes the wire. Returns a function that checks again whether the client may
+   * have its subscriptions, and throws the guard's error if it may not have one of them.
    */
   readonly connect: (environment: string, wire: Wire, options?: ConnectionOptions) => () => void
   /** How many live subscriptions get messages of a topic. */

@@ -1,4 +1,4 @@
-/** The target of a subscription pattern. */
+/** What a subscription pattern selects: events and messages of the log, or system events. */
 import { ValidationError } from "../../Errors.ts"
 import { checkPattern, compilePattern } from "../../Pattern.ts"
 import type { LogEntryKind } from "../Log/LogRecords.ts"
@@ -14,7 +14,7 @@ export interface Target {
   readonly aboutStates?: boolean
   /** Whether the pattern may match states of projections. */
   readonly bringsStates?: boolean
-  /** For an entity's events: whether `<type>.<id>.<name>` matches the pattern too. */
+  /** Only for `entity:` patterns: whether the path `<type>.<id>.<name>` of an entity's event matches. */
   readonly fitsEntity?: (path: string) => boolean
 }
 
@@ -33,7 +33,7 @@ export const readTarget = (pattern: unknown): Target => {
     return { ...target("log", ">", "event"), fitsEntity: compilePattern(path) }
   }
   if (/^system(\.|$)/.test(pattern)) {
-    // `*` stands for one token, and topics of secrets have two more, but this pattern is meant for all of them
+    // `system.secret.*` is meant for all topics of secrets, but these have two more tokens, and `*` stands for only one
     const about = pattern.split(".", 2)[1]
     return {
       ...target("system", pattern === "system.secret.*" ? "system.secret.>" : pattern),
@@ -51,8 +51,8 @@ export const readTarget = (pattern: unknown): Target => {
 }
 
 /**
- * Checks the target of a group. Throws `ValidationError` for items that are not stored, or that cannot be told apart when they
- * are delivered.
+ * Checks the target of a group. Throws `ValidationError` for system events, which are not stored, and for `entity:` patterns, by
+ * which groups cannot select.
  */
 export const checkGroupTarget = (target: Target): Target => {
   if (target.source === "system") {
@@ -72,9 +72,9 @@ export const checkGroupTarget = (target: Target): Target => {
 const checkReach = (path: string): void => {
   const tokens = path.split(".")
   if (tokens.length >= 3 || tokens.at(-1) === ">") return
-  const meant = tokens.length === 2 ? `${path}.>` : `<type>.${path}.>" or "entity:${path}.>`
+  const suggestion = tokens.length === 2 ? `${path}.>` : `<type>.${path}.>" or "entity:${path}.>`
   throw new ValidationError(
-    `The pattern "entity:${path}" can match no event: it stands for type, id and name of the event. Did you mean "entity:${meant}"?`
+    `The pattern "entity:${path}" can match no event: it stands for type, id and name of the event. Did you mean "entity:${suggestion}"?`
   )
 }
 

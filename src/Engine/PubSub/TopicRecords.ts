@@ -1,4 +1,4 @@
-/** Records of topics. */
+/** What the programs of topics take and return. */
 import type { JsonText } from "../../Json.ts"
 
 export interface NewMessage {
@@ -13,7 +13,9 @@ export interface NewMessage {
 export interface AppendedMessage {
   readonly eventId: string
   readonly sequence: number
+  /** Whether the idempotency key was used before, so that nothing was stored now. */
   readonly duplicate: boolean
+  /** Whether the idempotency key was used before with other data. */
   readonly conflicting: boolean
 }
 

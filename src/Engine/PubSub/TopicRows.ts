@@ -41,7 +41,7 @@ const LIST_TOPICS = statement(
        FROM topics t WHERE t.environment = ? AND t.name > ? ORDER BY t.name LIMIT ?`
 )
 
-/** Topics by name. */
+/** A page of the topics of an environment, in the order of their names. */
 export const listTopics = inEnvironment(
   "listTopics",
   function* (
@@ -84,10 +84,10 @@ const readTopic = inEnvironment(
   (_, topic) => `read topic "${topic}"`
 )
 
-/** How many groups one slice looks at. */
-const GROUPS = 1000
-/** Of how many of these groups one slice counts the lag: that takes a few milliseconds. */
-const COUNTED_GROUPS = 4
+/** How many consumer groups one call of {@link readLagOfTopic} reads at most. */
+const GROUPS_PER_CALL = 1000
+/** Of how many of these groups one call counts the lag at most, which takes a few milliseconds. */
+const COUNTED_PER_CALL = 4
 
 const LIST_GROUPS = statement(
   "TopicRows.listGroups",
@@ -102,8 +102,9 @@ const COUNT_WAITING_MESSAGES = statement(
 )
 
 /**
- * The largest number of unfinished messages that a group has, among the groups in one slice after a key. `next` is the key after
- * which the next slice begins; absent at the end. It counts as many index entries as the lags are long.
+ * The lag of a topic, as far as some of the consumer groups tell, beginning after the key `after`: the largest number of its
+ * messages that one of these groups has not finished. `next` is the `after` of the next call; absent when no groups are left.
+ * The longer the lags are, the longer a call takes.
  */
 const readLagOfTopic = inEnvironment(
   "readLagOfTopic",
@@ -115,22 +116,22 @@ const readLagOfTopic = inEnvironment(
   ): Program<{ readonly lag: number; readonly next?: number }> {
     const key = tx.findEnvironment(environment)
     if (key === undefined) return { lag: 0 }
-    const groups = yield* all(LIST_GROUPS, key, after, GROUPS)
+    const groups = yield* all(LIST_GROUPS, key, after, GROUPS_PER_CALL)
     let lag = 0
     let counted = 0
     for (const group of groups) {
       if (group.kind === LogKind.event || !matchesPattern(String(group.names), topic)) continue
       const row = yield* get(COUNT_WAITING_MESSAGES, key, topic, group.cursor!, group.key!)
       lag = Math.max(lag, Number(row?.lag))
-      if (++counted === COUNTED_GROUPS) return { lag, next: Number(group.key) }
+      if (++counted === COUNTED_PER_CALL) return { lag, next: Number(group.key) }
     }
-    return { lag, ...(groups.length < GROUPS ? {} : { next: Number(groups.at(-1)!.key) }) }
+    return { lag, ...(groups.length < GROUPS_PER_CALL ? {} : { next: Number(groups.at(-1)!.key) }) }
   },
   (_, topic) => `read topic "${topic}"`
 )
 
-/** How many topics one transaction looks at. */
-const SWEPT = 200
+/** How many topics one call of {@link deleteOldMessages} reads at most. */
+const TOPICS_PER_SWEEP = 200
 
 const FIND_NEXT_ENVIRONMENT = statement(
   "TopicRows.findNextEnvironment",
@@ -139,8 +140,8 @@ const FIND_NEXT_ENVIRONMENT = statement(
 )
 
 /**
- * The next environment with messages; without an argument, the first one. It runs across environments, because the caller deletes
- * in one environment after the other.
+ * The next environment with messages after `environment`; if that is `undefined`, the first one. This program runs across
+ * environments, because the caller deletes in one environment after the other.
  */
 const findNextEnvironmentWithMessages = acrossEnvironments(
   "findNextEnvironmentWithMessages",
@@ -175,8 +176,8 @@ const SUBTRACT_MESSAGE_FROM_TOPIC = statement(
 
 /**
  * Deletes messages of an environment: those that are too old, oldest first, and the oldest ones of topics beyond their size
- * limit. It deletes at most `limit` of them, from some topics after the given one. The newest row of the log is always kept, so
- * that its position is not assigned again.
+ * limit. Deletes at most `limit` messages, from at most {@link TOPICS_PER_SWEEP} topics, which come after the topic `after`. The
+ * newest row of the log is always kept, so that its position is not assigned again.
  */
 export const deleteOldMessages = inEnvironment(
   "deleteOldMessages",
@@ -192,7 +193,7 @@ export const deleteOldMessages = inEnvironment(
     const storedBefore = tx.settledNow() - limits.keepMs
     let left = limit
     let last = after
-    const topics = yield* all(LIST_TOPICS_WITH_MESSAGES, within, after, SWEPT)
+    const topics = yield* all(LIST_TOPICS_WITH_MESSAGES, within, after, TOPICS_PER_SWEEP)
     for (const topic of topics) {
       let excess = Number(topic.bytes) - limits.topicBytes
       const oldest = yield* all(LIST_OLDEST_MESSAGES, within, topic.name!, left)
@@ -207,7 +208,7 @@ export const deleteOldMessages = inEnvironment(
       if (left === 0) return { deleted: limit, after: last }
       last = String(topic.name)
     }
-    return { deleted: limit - left, ...(topics.length < SWEPT ? {} : { after: last }) }
+    return { deleted: limit - left, ...(topics.length < TOPICS_PER_SWEEP ? {} : { after: last }) }
   },
   () => "delete old messages"
 )

@@ -101,7 +101,7 @@ const publish = (
           Effect.as(
             conflicting
               ? Effect.logWarning(
-                  `Idempotency key "${options.idempotencyKey}" was used before with other data: nothing was stored, and the message of the first use, ${eventId}, is returned`
+                  `Idempotency key "${options.idempotencyKey}" was used before with other data for topic "${topic}": nothing was stored, and the message of the first use, ${eventId}, is returned`
                 )
               : Effect.void,
             { eventId, sequence }

@@ -13,12 +13,15 @@ export interface EndpointDescription {
   /** Whether it is an endpoint of this package, which runs whole turns. `undefined` when the answer is not a description. */
   readonly turns: boolean | undefined
   readonly functions: ReadonlyArray<FunctionRegistration>
-  /** What the endpoint answered, when that is not a description and may also come from an unhealthy endpoint of this package. */
+  /**
+   * Set when the answer is not a description, but does not show either that the endpoint is one of another package: it may be an
+   * unhealthy endpoint of this package. What the endpoint answered, as a clause.
+   */
   readonly doubt?: string
 }
 
 /** The error for an endpoint that accepts no turns now. */
-export const unavailable = (problem: string): IronflowError =>
+export const unavailableError = (problem: string): IronflowError =>
   new EndpointUnavailableError(problem, { retryable: true })
 
 /** The parsed answer; `undefined` when it is not JSON, an error when it exceeds the limits of JSON. */
@@ -54,7 +57,7 @@ export const reasonIn = (body: unknown): string => {
 /** Reads the answer to `describe`. Returns an error when the endpoint accepts no turns now. */
 export const readDescription = (answer: PostAnswer): EndpointDescription | IronflowError => {
   const body = bodyOf(answer)
-  if (isIronflowError(body)) return unavailable(`its answer is not acceptable: ${body.message}`)
+  if (isIronflowError(body)) return unavailableError(`its answer is not acceptable: ${body.message}`)
   if (answer.status === 200 && isObject(body) && body.type === "description") {
     const turns = isObject(body.capabilities) && numberOf(body.capabilities.turns) >= 1
     // each function is checked when it is registered
@@ -71,18 +74,21 @@ export const readDescription = (answer: PostAnswer): EndpointDescription | Ironf
   // an endpoint that does not know this request may fail, or say that it has no function with an empty name
   return [404, 405, 500].includes(answer.status) && codeIn(body) !== "BODY_CONSUMED"
     ? { ...unknown, doubt: problem }
-    : unavailable(problem)
+    : unavailableError(problem)
 }
 
-/** How a turn was requested: as a whole turn, or as a segment, with the known attempts, from a handler of another package. */
-export type AskedAs =
+/**
+ * How a turn was requested: as a whole turn, or, from a handler of another package, as a segment, with the attempts that the
+ * engine knows.
+ */
+export type RequestedAs =
   { readonly turns: true } | { readonly turns: false; readonly attempts: Attempts | undefined }
 
 /** Reads the report in the answer to a turn. Throws `ValidationError` when the answer has no report. */
 export const readReport = (
   job: Job,
   body: unknown,
-  as: AskedAs,
+  as: RequestedAs,
   nowMs: number
 ): Omit<TurnReport, "jobId" | "runId"> => {
   if (isIronflowError(body)) throw body

@@ -1,12 +1,13 @@
 /**
- * Whether a push endpoint can be reached, and of which kind it is. While it cannot be reached, it is probed, and gets no runs.
+ * Whether a push endpoint can be reached, and whether it runs whole turns, as endpoints of this package do. While an endpoint
+ * cannot be reached, it is probed, and gets no runs.
  */
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import { type IronflowError, isIronflowError } from "../../Errors.ts"
 import { describeRequest } from "../../Protocol/Push.ts"
-import { type EndpointDescription, readDescription, unavailable } from "./Answers.ts"
+import { type EndpointDescription, readDescription, unavailableError } from "./Answers.ts"
 import { type EndpointTarget, postTo } from "./EndpointRequest.ts"
 import type { PostError } from "./HttpPost.ts"
 
@@ -127,15 +128,18 @@ export class Availability {
 
   /** Probes the endpoint until it can be reached. */
   #probe(delayMs: number): void {
-    const again = Math.min(Math.max(FIRST_PROBE_MS, delayMs * (delayMs < 1000 ? 2 : 1.2)), LONGEST_PROBE_MS)
+    const nextDelayMs = Math.min(
+      Math.max(FIRST_PROBE_MS, delayMs * (delayMs < 1000 ? 2 : 1.2)),
+      LONGEST_PROBE_MS
+    )
     this.#probing = this.#options.fork(
       Effect.matchEffect(Effect.delay(Effect.andThen(this.#myTurn, this.ask), delayMs), {
         onSuccess: (turns) =>
           Effect.suspend(() => {
             this.#probing = undefined
             this.answered(turns)
-            // only a turn shows whether the endpoint accepts turns, or is of another package, so the delay is kept for the next probe
-            this.#probeMs = again
+            // this answer does not show that the endpoint accepts turns: until it has answered a turn, probes keep the longer delay
+            this.#probeMs = nextDelayMs
             return delayMs > 0 && turns !== undefined
               ? Effect.logInfo(`The endpoint ${this.#options.url} is available again`)
               : Effect.void
@@ -145,7 +149,7 @@ export class Availability {
             const isNew = delayMs === 0
             this.#problem = error.message
             this.#options.onChange(false, this.whyNot)
-            this.#probe(again)
+            this.#probe(nextDelayMs)
             return isNew
               ? Effect.logWarning(
                   `${this.whyNot}. The runs of this endpoint wait, and the engine keeps trying`
@@ -157,8 +161,8 @@ export class Availability {
   }
 
   /**
-   * Asks the endpoint whether it runs whole turns. `undefined`: the answer may come from an unhealthy endpoint of this package.
-   * An endpoint that is known to run turns changes only when it says so itself.
+   * Asks the endpoint whether it runs whole turns. Returns `undefined` when the answer may come from an unhealthy endpoint of this
+   * package. An endpoint that is known to run whole turns counts as such until a description of its own says otherwise.
    */
   readonly ask: Effect.Effect<boolean | undefined, PostError | IronflowError> = Effect.suspend(() =>
     Effect.flatMap(this.describe, ({ doubt, turns }) => {
@@ -167,7 +171,7 @@ export class Availability {
         return Effect.succeed(doubt === undefined || this.#ranSegment ? false : undefined)
       }
       return Effect.fail(
-        unavailable(
+        unavailableError(
           doubt ??
             "it answered requests for its description before, and no longer does. " +
               "If another handler has replaced it for good, remove the endpoint and register the new handler"
@@ -181,7 +185,7 @@ export class Availability {
     const request = describeRequest(this.#options.clock.currentTimeMillisUnsafe())
     return postTo(
       this.#options,
-      { body: JSON.stringify(request), timeoutMs: DESCRIBE_MS, most: DESCRIPTION_BYTES },
+      { body: JSON.stringify(request), timeoutMs: DESCRIBE_MS, maxBytes: DESCRIPTION_BYTES },
       (answer): Effect.Effect<EndpointDescription, IronflowError> => {
         const described = readDescription(answer)
         return isIronflowError(described) ? Effect.fail(described) : Effect.succeed(described)

@@ -1,6 +1,6 @@
 /**
- * A push endpoint, which acts as a worker. Each turn is sent to it in a request of its own. While it cannot be reached, it gets
- * none.
+ * A push endpoint, which acts as a worker. Each turn is sent to it in a request of its own. While it cannot be reached, it gets no
+ * turns.
  */
 import * as Effect from "effect/Effect"
 import type { StoreError, ValidationError } from "../../Errors.ts"
@@ -24,7 +24,7 @@ export class Endpoint {
   readonly #availability: Availability
   readonly #turns: PushTurnRequests
   #session: RemoteSession | undefined
-  #codes = ""
+  #servedVersions = ""
   #hasLeft = false
 
   constructor(options: EndpointOptions) {
@@ -67,8 +67,8 @@ export class Endpoint {
 
   /** Accepts runs of these functions from now on. Active turns go on. */
   serve(functions: ReadonlyArray<FunctionRegistration>): Effect.Effect<void, ValidationError | StoreError> {
-    const codes = JSON.stringify(functions.map((fn) => [fn.id, fn.codeHash, codeVersionOf(fn)]))
-    if (codes === this.#codes) return Effect.void
+    const versions = JSON.stringify(functions.map((fn) => [fn.id, fn.codeHash, codeVersionOf(fn)]))
+    if (versions === this.#servedVersions) return Effect.void
     const { connect, environment, settings, url, workerId } = this.#options
     if (functions.some(({ endpointTurns }) => endpointTurns === true)) this.#availability.saidTurns()
     return Effect.gen({ self: this }, function* () {
@@ -95,7 +95,7 @@ export class Endpoint {
         { transport: "push", leaseMs: LEASE_MS }
       )
       this.#session = session
-      this.#codes = codes
+      this.#servedVersions = versions
       this.#hasLeft = false
       session.setReachable(this.#availability.problem === undefined, this.#availability.whyNot)
       // turns that another engine process sent are not kept: nothing here could receive their answers
@@ -115,12 +115,12 @@ export class Endpoint {
     return this.#turns.size > 0
   }
 
-  /** Stops giving runs to the endpoint. Active runs go to others when the handler has let go of them. */
+  /** Stops giving runs to the endpoint. Its active runs go to other workers once the handler has dropped them. */
   readonly leave: Effect.Effect<void> = Effect.suspend(() => {
     if (this.#turns.size === 0) return this.close
     this.#availability.stop()
     this.#hasLeft = true
-    this.#codes = ""
+    this.#servedVersions = ""
     this.#session?.detach()
     for (const jobId of this.#turns.jobIds)
       this.#turns.hear({ _tag: "LeaseLost", jobId, reason: "the endpoint was removed" })
@@ -130,7 +130,7 @@ export class Endpoint {
   /** Aborts the active turns, and stops giving runs to the endpoint. */
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.#availability.stop()
-    this.#codes = ""
+    this.#servedVersions = ""
     this.#turns.breakOff()
     const session = this.#session
     this.#session = undefined
@@ -143,7 +143,7 @@ export class Endpoint {
     )
   })
 
-  /** Whether the request of a turn is open. */
+  /** Whether the request for the turn of this job is open. */
   has(jobId: string): boolean {
     return this.#turns.has(jobId)
   }

@@ -1,4 +1,4 @@
-/** One request to a push endpoint, signed if there is a key. */
+/** One request to a push endpoint, signed if there is a signing key. */
 import type * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { ENVIRONMENT_HEADER } from "../../Protocol/Http/CallAddress.ts"
@@ -12,7 +12,7 @@ export interface EndpointTarget {
   readonly url: string
   readonly environment: string
   readonly settings: PushSettings
-  /** The memory for answers. All endpoints share it. */
+  /** The limit for the memory of answers, which all endpoints share. */
   readonly inputBudget: InputBudget
 }
 
@@ -22,13 +22,13 @@ export interface EndpointRequest {
   /** Completes when the request is to be aborted. */
   readonly hangUp?: Effect.Effect<void>
   /** Maximum number of bytes that the answer may have. */
-  readonly most?: number
+  readonly maxBytes?: number
 }
 
 /** Sends the request, and passes the answer to `use`. */
 export const postTo = <A, E>(
   { environment, inputBudget, settings, url }: EndpointTarget,
-  { body, hangUp, most = Number.POSITIVE_INFINITY, timeoutMs }: EndpointRequest,
+  { body, hangUp, maxBytes = Number.POSITIVE_INFINITY, timeoutMs }: EndpointRequest,
   use: (answer: PostAnswer) => Effect.Effect<A, E>
 ): Effect.Effect<A, E | PostError> => {
   const { allowPrivateNetworks, maxResponseBytes, signingKey } = settings
@@ -36,7 +36,7 @@ export const postTo = <A, E>(
     url,
     body,
     timeoutMs,
-    maxResponseBytes: Math.min(maxResponseBytes, most),
+    maxResponseBytes: Math.min(maxResponseBytes, maxBytes),
     allowPrivateNetworks,
     inputBudget,
     ...(hangUp === undefined ? {} : { hangUp }),

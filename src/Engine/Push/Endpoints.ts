@@ -35,9 +35,9 @@ import type { TurnsService } from "../Turns/Turns.ts"
 export interface EndpointInfo {
   readonly url: string
   readonly functionIds: ReadonlyArray<string>
-  /** Whether the endpoint is called. It is while its last answer was good. */
+  /** Whether the endpoint gets turns, because its last answer was good. */
   readonly available: boolean
-  /** Why the endpoint is not called. */
+  /** Why the endpoint gets no turns. */
   readonly problem?: string
 }
 
@@ -65,7 +65,7 @@ export class PushEndpoints {
     this.#inputBudget = new InputBudget(options.clock, options.after)
   }
 
-  /** Opens endpoints for registered functions, and closes those without functions. */
+  /** Opens the endpoints of the registered functions, and closes endpoints that no longer have functions. */
   readonly sync: Effect.Effect<void, ValidationError | StoreError> = Effect.suspend(() =>
     this.#endpoints.size === 0 && this.#options.functions.pushed().length === 0 ? Effect.void : this.#sync
   )
@@ -104,7 +104,7 @@ export class PushEndpoints {
     )
   )
 
-  /** Requests the functions of the handler at the URL, and registers them. From then on, their turns are sent there. */
+  /** Requests the functions of the handler at the URL, and registers them. From then on, turns of these functions are sent there. */
   register(
     environment: string,
     text: string,
@@ -250,8 +250,8 @@ export class PushEndpoints {
   }
 
   /**
-   * The notices for a turn whose answer another engine on the same database waits for. Returns when there are some, or when the
-   * time is up. `undefined` when no engine waits for the turn.
+   * The notices for a turn that another engine on the same database has sent. Returns when there are some, or after `waitMs`.
+   * `undefined` when no engine waits for the answer to the turn.
    */
   #noticesOfOtherEngine(
     jobId: string,
@@ -261,8 +261,10 @@ export class PushEndpoints {
     const { store } = this.#options
     if (store.node === undefined) return Effect.succeed(undefined)
     const read = Effect.gen(function* () {
-      const [of = environment] = yield* store.read(ExtendLeases.environmentsOfJobs([jobId]))
-      return of === undefined ? undefined : yield* store.read(PendingNotices.pendingNoticesOfJob(of, jobId))
+      const [jobEnvironment = environment] = yield* store.read(ExtendLeases.environmentsOfJobs([jobId]))
+      return jobEnvironment === undefined
+        ? undefined
+        : yield* store.read(PendingNotices.pendingNoticesOfJob(jobEnvironment, jobId))
     })
     const rounds = Math.ceil(Math.min(waitMs, LONGEST_WAIT_MS) / NOTICES_CHECK_MS)
     return Effect.repeat(read, {
@@ -285,7 +287,7 @@ export class PushEndpoints {
       environment,
       // when there are several engines, each one calls the endpoint for its own turns, as a worker of its own
       workerId: node === undefined ? id : `${id}-${node}`,
-      // of the engines, the oldest one probes, unless it was declared dead
+      // of the engines that find the endpoint unavailable, the oldest one probes it
       isProbedByOther: () =>
         node !== undefined &&
         workers(environment).some(
@@ -306,7 +308,7 @@ export class PushEndpoints {
   }
 }
 
-/** How often to check for notices for a turn whose answer another engine waits for, milliseconds. */
+/** How often to check for notices for a turn that another engine has sent, milliseconds. */
 const NOTICES_CHECK_MS = 1000
 /** How long to check for such notices, milliseconds. */
 const LONGEST_WAIT_MS = 30_000

@@ -1,7 +1,7 @@
 /**
  * One request to a push endpoint or a hook. It is limited in time and size, follows no redirects, and goes only to public
  * addresses unless configured otherwise. The memory for all answers is limited: large answers wait for each other. The address is
- * checked when the connection is made, so that the name cannot resolve to another one in between.
+ * checked when the connection is made, so that the host name cannot resolve to another address in between.
  */
 import * as Dns from "node:dns"
 import type * as Http from "node:http"
@@ -21,7 +21,7 @@ export interface Post {
   readonly timeoutMs: number
   readonly maxResponseBytes: number
   readonly allowPrivateNetworks: boolean
-  /** The memory for the answer. */
+  /** The limit for the memory of answers. */
   readonly inputBudget: InputBudget
   /** Completes when the request is to be aborted. */
   readonly hangUp?: Effect.Effect<void>
@@ -33,7 +33,7 @@ export interface PostAnswer {
 }
 
 /**
- * The error when there is no answer. `unreachable`: the request did not arrive. `reached`: the endpoint may have begun the
+ * The error when there is no complete answer. `unreachable`: the request did not arrive. `reached`: the endpoint may have begun the
  * request. `refused`: the engine does not call this address.
  */
 export class PostError extends Data.TaggedError("PostError")<{
@@ -41,7 +41,7 @@ export class PostError extends Data.TaggedError("PostError")<{
   readonly message: string
 }> {}
 
-class NotPublic extends Error {}
+class NotPublicAddress extends Error {}
 
 /** Looks up names for connections, and accepts only public addresses. */
 const lookupPublic: LookupFunction = (hostname, options, callback) => {
@@ -51,7 +51,7 @@ const lookupPublic: LookupFunction = (hostname, options, callback) => {
     const bad = addresses.find(({ address }) => !isPublicAddress(address))
     const [first] = addresses
     if (bad !== undefined || first === undefined)
-      return callback(new NotPublic(bad?.address ?? hostname), "", 4)
+      return callback(new NotPublicAddress(bad?.address ?? hostname), "", 4)
     if (options.all === true) callback(null, addresses)
     else callback(null, first.address, first.family)
   })
@@ -61,12 +61,12 @@ const lookupPublic: LookupFunction = (hostname, options, callback) => {
 const HANG_UP_MS = 30_000
 
 /** An answer up to this many bytes needs no reservation of memory. */
-const SMALL = 64 * 1024
+const UNRESERVED_BYTES = 64 * 1024
 
 /**
  * Sends the request, and passes the answer to `use`. The answer keeps its memory until `use` is done. A request that is aborted,
- * by its timeout or by `hangUp`, ends when the other side has closed the connection too: then that side knows. Interrupting this
- * effect closes the connection without waiting.
+ * by its timeout or by `hangUp`, ends when the other side has closed the connection too, and so knows that the request was aborted.
+ * Interrupting this effect closes the connection without waiting.
  */
 export const post = <A, E>(
   call: Post,
@@ -102,8 +102,8 @@ export const post = <A, E>(
   })
 
 /**
- * Sends the request. `whyGivenUp` gives the reason once the request is aborted. `onHangUp` gets the function that aborts it.
- * `onInput` gets the input that has to be ended.
+ * Sends the request. `whyGivenUp` gives the reason once the request is aborted. `onHangUp` gets the function that aborts the
+ * request. `onInput` gets the reservation of memory for a large answer, which the caller has to end.
  */
 const send = (
   call: Post,
@@ -139,14 +139,14 @@ const send = (
       socket.once(url.protocol === "https:" ? "secureConnect" : "connect", () => (connected = true))
     })
     onHangUp(() => {
-      // a connection that is closed on this side makes the other side abort its work, and close it too
+      // when this side closes the connection, the other side aborts its work and closes the connection too
       if (connected) request?.socket?.end()
       else request?.destroy()
     })
     request.on("error", (error: NodeJS.ErrnoException) => {
       const why = whyGivenUp()
       if (why !== undefined) return fail("reached", why)
-      if (error instanceof NotPublic) return fail("refused", whyNotAllowed(url.host, error.message))
+      if (error instanceof NotPublicAddress) return fail("refused", whyNotAllowed(url.host, error.message))
       fail(connected ? "reached" : "unreachable", reasonOf(error, connected))
     })
     request.on("response", (response) => {
@@ -171,7 +171,7 @@ const send = (
         if (size > call.maxResponseBytes)
           return fail("reached", `its answer has more than ${call.maxResponseBytes} bytes`)
         chunks.push(chunk)
-        if (size <= SMALL) return
+        if (size <= UNRESERVED_BYTES) return
         input ??= begin()
         input.setHeld(size)
       })

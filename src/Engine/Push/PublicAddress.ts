@@ -38,7 +38,7 @@ const notPublic: ReadonlyArray<readonly [network: string, prefix: number, source
   ["3fff::", 20, "documentation, RFC 9637"]
 ]
 
-// one list for each version, because in a list with a range of mapped addresses, Node.js finds every IPv4 address
+// one list for each version of IP: in a list with a range of mapped addresses, Node.js would find every IPv4 address
 const lists = { ipv4: new BlockList(), ipv6: new BlockList() }
 for (const [network, prefix] of notPublic) {
   const version = isIP(network) === 4 ? "ipv4" : "ipv6"

@@ -1,4 +1,7 @@
-/** Push endpoints: remote handlers that are called for the turns of their functions. They are registered by URL. */
+/**
+ * Push endpoints: handlers in other processes, registered by URL. The engine calls an endpoint to run its functions, with one
+ * request for each turn: a part of a run, until the run ends or has to wait.
+ */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -18,7 +21,7 @@ import { Workers } from "../Workers/Workers.ts"
 import { type EndpointInfo, PushEndpoints } from "./Endpoints.ts"
 import { makeSettings, PushSettings } from "./PushSettings.ts"
 
-/** Push endpoints. From their registration by URL on, they are called until they are removed. */
+/** Push endpoints. The engine calls an endpoint from its registration until it is removed. */
 export interface PushService {
   /**
    * Requests the functions of the handler at the URL, and registers them. Fails with `ValidationError` when the URL, its address
@@ -35,8 +38,8 @@ export interface PushService {
   /** Removes the endpoint, so that it is no longer called. Returns whether it existed. */
   readonly remove: (environment: string, url: string) => Effect.Effect<boolean, ValidationError | StoreError>
   /**
-   * Handles the reports and requests of a handler during its turn. The job id is the permission, in the environment if one is
-   * given.
+   * Handles the reports and requests of a handler during its turn. Whoever knows the job id of the turn may send them; if an
+   * environment is given, only for a job of that environment.
    */
   readonly update: (
     jobId: string,
@@ -47,7 +50,7 @@ export interface PushService {
 
 export class Push extends Context.Service<Push, PushService>()("@ironflow/node/Engine/Push") {}
 
-/** Calls the endpoints of registered functions, and follows registrations. */
+/** Calls the endpoints of registered functions, and follows changes of the registered functions. */
 export const layer: Layer.Layer<Push, ValidationError, Store | Functions | Turns | Workers | LiveWorkers> =
   Layer.effect(
     Push,

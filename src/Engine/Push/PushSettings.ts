@@ -1,4 +1,4 @@
-/** How the engine calls push endpoints. */
+/** The settings for calls of push endpoints: their checks and defaults. */
 import * as Context from "effect/Context"
 import * as Redacted from "effect/Redacted"
 import { readEnvironmentVariable, type Variables } from "../../EnvironmentVariables.ts"

@@ -22,12 +22,12 @@ import {
   type Notice
 } from "../../Protocol/Worker.ts"
 import { resendDelays } from "../../Worker/Reporter.ts"
-import { unusable } from "../Workers/LegacyWorker.ts"
+import { opForUnusable } from "../Workers/LegacyWorker.ts"
 import type { RunningTurn } from "../../Protocol/RunningSteps.ts"
 import { ReportedSteps } from "../Workers/ReportedSteps.ts"
 import { StoreOutage } from "../Store/StoreOutage.ts"
 import type { RemoteSession } from "../Workers/RemoteSession.ts"
-import { type AskedAs, bodyOf, readReport, reasonIn, unavailability } from "./Answers.ts"
+import { type RequestedAs, bodyOf, readReport, reasonIn, unavailability } from "./Answers.ts"
 import type { Availability } from "./Availability.ts"
 import { type EndpointTarget, postTo } from "./EndpointRequest.ts"
 import { encodePushRequest, unsentFailureKinds } from "../../Protocol/LegacyHandlers.ts"
@@ -53,8 +53,8 @@ export interface TurnRequestsOptions extends EndpointTarget {
   readonly findFunction: (environment: string, functionId: string) => FunctionRegistration | undefined
 }
 
-/** The endpoint of the turns. */
-export interface AtEndpoint {
+/** What turn requests need of their endpoint. */
+export interface TurnsEndpoint {
   readonly availability: Availability
   /** The session of the endpoint; absent when it has none any more. */
   readonly session: () => RemoteSession | undefined
@@ -69,22 +69,23 @@ interface TurnInFlight {
   fiber: Fiber.Fiber<void> | undefined
   /** Completed when the turn's request is to be aborted. */
   readonly hangUp: Deferred.Deferred<void>
+  /** Whether the engine no longer wants the answer, because the lease has ended. */
   isGivenUp: boolean
   readonly reportedSteps: ReportedSteps
   notices: Array<Notice>
   /** Completed with the next notice, while a request waits for one. */
-  waiting: Deferred.Deferred<void> | undefined
+  nextNotice: Deferred.Deferred<void> | undefined
 }
 
 export class PushTurnRequests {
   readonly #options: TurnRequestsOptions
-  readonly #endpoint: AtEndpoint
+  readonly #endpoint: TurnsEndpoint
   readonly #turns = new Map<string, TurnInFlight>()
 
   readonly #reporting: StoreOutage
   readonly #extending: StoreOutage
 
-  constructor(options: TurnRequestsOptions, endpoint: AtEndpoint) {
+  constructor(options: TurnRequestsOptions, endpoint: TurnsEndpoint) {
     const { url } = options
     this.#options = options
     this.#endpoint = endpoint
@@ -121,7 +122,7 @@ export class PushTurnRequests {
       isGivenUp: false,
       reportedSteps: new ReportedSteps(),
       notices: [],
-      waiting: undefined
+      nextNotice: undefined
     }
     this.#turns.set(job.jobId, turn)
     const over = Effect.sync(() => {
@@ -168,7 +169,7 @@ export class PushTurnRequests {
   /** The steps that run, by the last reports of the handlers. */
   get running(): ReadonlyArray<RunningTurn> {
     const now = this.#options.clock.currentTimeMillisUnsafe()
-    return [...this.#turns.values()].flatMap(({ reportedSteps }) => reportedSteps.now(now))
+    return [...this.#turns.values()].flatMap(({ reportedSteps }) => reportedSteps.asOf(now))
   }
 
   /** The notices for an active turn. When there are none, waits at most `waitMs` for one. */
@@ -178,9 +179,9 @@ export class PushTurnRequests {
       if (turn === undefined) return Effect.succeed([])
       const take = Effect.sync(() => turn.notices.splice(0))
       if (turn.notices.length > 0 || waitMs <= 0) return take
-      const waiting = (turn.waiting ??= Deferred.makeUnsafe())
+      const nextNotice = (turn.nextNotice ??= Deferred.makeUnsafe())
       return Effect.andThen(
-        Effect.timeoutOption(Deferred.await(waiting), Math.min(waitMs, MAX_WAIT_MS)),
+        Effect.timeoutOption(Deferred.await(nextNotice), Math.min(waitMs, MAX_WAIT_MS)),
         take
       )
     })
@@ -191,7 +192,7 @@ export class PushTurnRequests {
     return Effect.andThen(
       Effect.sleep(TICK_MS),
       Effect.suspend(() => {
-        // the lease is not extended any more: the rest of it is the time that the handler has
+        // the lease is not extended any more: the handler has the rest of its time to drop the turn
         if (turn.isGivenUp) return Effect.never
         return Effect.matchEffect(this.#options.extendLeases([jobId], LEASE_MS), {
           onSuccess: (gone) =>
@@ -225,13 +226,13 @@ export class PushTurnRequests {
     })
   }
 
-  /** Sends a turn. `isWhole`: as a whole turn; otherwise by the legacy protocol, which runs one step at a time. */
+  /** Sends a turn: as a whole if `isWhole`, otherwise by the legacy protocol, which runs one step at a time. */
   #send(turn: TurnInFlight, isWhole: boolean): Effect.Effect<void> {
     const { clock, settings } = this.#options
     const { job } = turn
     return Effect.suspend(() => {
       const nowMs = clock.currentTimeMillisUnsafe()
-      const refused = isWhole ? undefined : unusable(job, () => false, unsentFailureKinds)
+      const refused = isWhole ? undefined : opForUnusable(job, () => false, unsentFailureKinds)
       if (refused !== undefined) {
         // an endpoint of this package that is unhealthy now can go on with the turn later
         return this.#endpoint.availability.isInDoubt
@@ -320,7 +321,7 @@ export class PushTurnRequests {
     })
   }
 
-  #askedAs({ attempt, functionId }: Job, turns: boolean): AskedAs {
+  #askedAs({ attempt, functionId }: Job, turns: boolean): RequestedAs {
     if (turns) return { turns }
     const { environment, findFunction } = this.#options
     const retry = findFunction(environment, functionId)?.retry
@@ -328,8 +329,8 @@ export class PushTurnRequests {
   }
 
   /**
-   * Stores the report of a turn, and retries until that succeeds. If the report is refused, the turn is another worker's, or is
-   * over.
+   * Stores the report of a turn, and retries until that succeeds. A report that is refused is not sent again: the turn belongs to
+   * another worker, or is over.
    */
   #report(job: Job, report: ReturnType<typeof readReport>): Effect.Effect<void> {
     return Effect.suspend(() => {
@@ -367,7 +368,7 @@ const notKnown = (runId: string): string =>
   "If it is another handler, it must answer `describe` requests with 400, or run a turn of another run first"
 
 const wake = (turn: TurnInFlight): void => {
-  if (turn.waiting === undefined) return
-  Deferred.doneUnsafe(turn.waiting, Exit.void)
-  turn.waiting = undefined
+  if (turn.nextNotice === undefined) return
+  Deferred.doneUnsafe(turn.nextNotice, Exit.void)
+  turn.nextNotice = undefined
 }

@@ -7,8 +7,8 @@ import { ShortLivedMap } from "../../ShortLivedMap.ts"
 import type { SystemEventsService } from "../SystemEvents/SystemEvents.ts"
 import { LEGACY } from "./RemoteWorkers.ts"
 
-/** Registrations of one worker process that follow within this time belong to one reconnect, milliseconds. */
-const SAME_MS = 10_000
+/** A registration of a worker process within this time after the last one belongs to the same reconnect, milliseconds. */
+const SAME_RECONNECT_MS = 10_000
 
 /** For how many workers the process is kept in memory. */
 const MAX_KNOWN = 10_000
@@ -20,8 +20,9 @@ export interface Announcements {
   /** Announces that a worker has connected or disconnected. */
   readonly announce: (registration: WorkerRegistration, what: What, how: How) => Effect.Effect<void>
   /**
-   * Announces that a worker outside this process has connected. A worker that moves back and forth between engines is logged once
-   * by each of them. A worker that registers twice for one reconnect, because no answer came, is logged once.
+   * Announces that a worker outside this process has connected. `instance` identifies the worker's process. A worker that moves
+   * back and forth between engines is logged once by each of them. A worker that registers twice for one reconnect, because no
+   * answer came, is logged once.
    */
   readonly announceAtPort: (
     registration: WorkerRegistration,
@@ -32,8 +33,8 @@ export interface Announcements {
 
 export const makeAnnouncements = (system: SystemEventsService, clock: Clock.Clock): Announcements => {
   /**
-   * The process of each worker that has connected to this engine, by worker id. Behind a load balancer, workers come back again
-   * and again.
+   * The process of each worker that has connected to this engine, by worker id, even after the worker has moved to another engine:
+   * behind a load balancer, workers come back again and again.
    */
   const knownProcesses = new ShortLivedMap<string, { readonly instance: string; readonly at: number }>()
   const monotonicMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
@@ -61,7 +62,7 @@ export const makeAnnouncements = (system: SystemEventsService, clock: Clock.Cloc
         const line = `Worker ${workerId} has moved to this engine again`
         return annotated(Effect.logDebug(line), { worker: workerId, environment })
       }
-      if (isSame && instance !== LEGACY && monotonicMs() - known.at < SAME_MS) {
+      if (isSame && instance !== LEGACY && monotonicMs() - known.at < SAME_RECONNECT_MS) {
         const line = `Worker ${workerId} has registered again`
         return Effect.andThen(
           annotated(Effect.logDebug(line), { worker: workerId, environment }),
@@ -78,12 +79,12 @@ export const makeAnnouncements = (system: SystemEventsService, clock: Clock.Cloc
   }
 }
 
-/** Logs the functions of a worker whose latest version is that of another worker. */
+/** Logs the functions of which a worker has not registered the latest version. */
 export const logKeptNewer = (workerId: string, keptNewer: ReadonlyArray<string>): Effect.Effect<void> =>
   keptNewer.length === 0
     ? Effect.void
     : Effect.logInfo(
-        `Worker ${workerId} registered another version than the latest of ${keptNewer.map((id) => `"${id}"`).join(", ")}, and that stays the latest: a worker that was started later has registered it, or (for a function that pins its runs) another connected worker still has it`
+        `Worker ${workerId} registered a version of ${keptNewer.map((id) => `"${id}"`).join(", ")} that does not become the latest one: the latest version is that of a worker that was started later, or (for a function that pins its runs) of another worker that is still connected`
       )
 
 /**

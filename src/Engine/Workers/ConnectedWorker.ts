@@ -32,21 +32,24 @@ export interface ConnectedWorker {
   readonly leaseMs: number | undefined
   /** Which functions the worker may run; absent for a worker that may run any of its functions. */
   readonly limits: WorkerLimits | undefined
-  /** How long the worker lets one turn of each function take, milliseconds; absent when it has no limits. */
+  /**
+   * How long the worker lets one turn of each function take, milliseconds; absent for a worker of which it is unknown whether it
+   * ends its turns.
+   */
   readonly turnLimits: ReadonlyMap<string, number> | undefined
   /** Characters of the registration; see {@link registrationLength}. */
   readonly length: number
-  /** The ids of the jobs that it holds. */
+  /** The ids of the jobs that the worker holds. */
   readonly active: ShortLivedSet<string>
-  /** Jobs of an earlier worker with the same id, which may still work on them. */
-  left: ReadonlySet<string>
-  /** Whether it is stored as connected to this engine. Always false where the database has no other engines. */
+  /** The ids of the jobs that an earlier worker with the same id may still work on. */
+  earlierJobs: ReadonlySet<string>
+  /** Whether the database has the worker as connected to this engine. Always false where the database has no other engines. */
   isClaimed: boolean
-  /** The functions that other engines know it for: those that it might run when they were stored. */
+  /** The functions that the database has for the worker, for other engines: those that it was allowed to run at that time. */
   storedFunctions: ReadonlyMap<string, string>
-  /** Whether it has connected to another engine. */
+  /** Whether the worker has connected to another engine. */
   hasMovedAway: boolean
-  /** How many more jobs it takes now. */
+  /** How many more jobs the worker takes now. */
   room: number
   reachable: boolean
   /** Why the worker cannot be reached, when that is known. */
@@ -55,7 +58,7 @@ export interface ConnectedWorker {
 
 /**
  * How long a job may be in transit before its lease is checked again, milliseconds. An engine that stood still may have lost the
- * leases of the jobs that it is about to dispatch. Enough of the lease is left for the next part of the way.
+ * leases of the jobs that it is about to dispatch. With a third of the lease, enough is left for the rest of the way.
  */
 export const lateMs = (leaseMs: number): number => leaseMs / 3
 
@@ -72,7 +75,7 @@ export const sendNotice = (worker: ConnectedWorker, notice: Notice): void => {
   worker.handlers.onNotice(notice)
 }
 
-/** Tells a worker, for each of its turns, that the engine no longer holds the leases. */
+/** Tells a worker, for each of its turns, that the lease of the turn is lost. */
 export const loseTurns = (worker: ConnectedWorker): void => {
   for (const jobId of worker.active) {
     const reason = "the engine could not reach its database for too long"

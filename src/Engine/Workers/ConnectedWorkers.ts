@@ -52,7 +52,7 @@ export class ConnectedWorkers implements LiveWorkersService {
           : undefined,
       length: registrationLength(registration),
       active: new ShortLivedSet(),
-      left: new Set(),
+      earlierJobs: new Set(),
       isClaimed: false,
       storedFunctions: functions,
       hasMovedAway: false,
@@ -112,7 +112,7 @@ export class ConnectedWorkers implements LiveWorkersService {
     )
   }
 
-  /** The versions that workers other than `except` have of these functions. */
+  /** The code versions that workers other than `except` have of these functions. */
   liveVersions(
     environment: string,
     functionIds: ReadonlyArray<string>,
@@ -166,14 +166,14 @@ export class ConnectedWorkers implements LiveWorkersService {
       : worker.functions
   }
 
-  /** Whether the worker may get what runs of the function carry, by the current registration of the function. */
+  /** Whether the worker may get the events and secrets of the function's runs, by the function's current registration. */
   mayRun(worker: ConnectedWorker, functionId: string): boolean {
     const { environment } = worker.registration
     const { limits } = worker
     if (limits?.isLimited() !== true) return true
     const fn = this.#functions.find(environment, functionId)
     if (fn === undefined) return true
-    // a failure handler gets the event of the failed run too
+    // a failure handler also gets the event of the failed run, so the worker must be allowed to run that run's function too
     const failing = handlesFailuresOf(fn)
     return limits.mayRun(fn) && (failing === undefined || this.mayRun(worker, failing))
   }

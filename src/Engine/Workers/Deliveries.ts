@@ -1,6 +1,6 @@
 /**
  * What a session has to deliver to its worker. Deliveries are numbered, encoded once in the format of the worker's port, and kept
- * until the worker confirms them.
+ * until the worker confirms them, or until they are sent on a stream.
  */
 import type { Delivery } from "../../Protocol/Http/Turns.ts"
 import { endsLease, type Job, type Notice, type WorkerHandlers } from "../../Protocol/Worker.ts"
@@ -11,19 +11,19 @@ const MAX_DELIVERIES = 512
 /** Maximum number of characters in one answer, unless a single delivery has more. */
 const MAX_CHARACTERS = 8 * 1024 * 1024
 
-interface Waiting {
+interface Queued {
   readonly seq: number
   readonly text: string
   /** The job of the delivery; absent for a notice. */
   readonly job: Pick<Job, "jobId" | "runId"> | undefined
-  /** When the worker was last known to hold the job, by {@link Deliveries.now}. */
-  since: number
+  /** When the worker was last known to have the lease of the job, by {@link Deliveries.now}. */
+  heldAt: number
   sent: boolean
 }
 
 export class Deliveries {
   readonly #encode: (delivery: Delivery) => string
-  #waiting: Array<Waiting> = []
+  #waiting: Array<Queued> = []
   #seq = 0
   #onMore: () => void = () => undefined
   /**
@@ -57,25 +57,28 @@ export class Deliveries {
     return this.#waiting.length === 0
   }
 
-  /** Jobs that have waited for longer than `ms` milliseconds. The worker may have lost their leases meanwhile. */
+  /**
+   * The waiting jobs of which the worker was last known to have the lease more than `ms` milliseconds ago. It may have lost the
+   * lease by now.
+   */
   late(ms: number): ReadonlyArray<string> {
     if (this.#waiting.length === 0) return []
     const before = this.now() - ms
-    return this.#waiting.flatMap(({ job, since }) =>
-      job === undefined || since >= before ? [] : [job.jobId]
+    return this.#waiting.flatMap(({ job, heldAt }) =>
+      job === undefined || heldAt >= before ? [] : [job.jobId]
     )
   }
 
-  /** Notes that the worker held these jobs at the time `at`. */
+  /** Notes that the worker had the leases of these jobs at the time `at`. */
   held(jobIds: ReadonlyArray<string>, at: number): void {
     for (const one of this.#waiting) {
-      if (one.job !== undefined && jobIds.includes(one.job.jobId)) one.since = at
+      if (one.job !== undefined && jobIds.includes(one.job.jobId)) one.heldAt = at
     }
   }
 
-  /** Removes the deliveries up to this number, which the worker has confirmed. */
-  received(seen: number): void {
-    const next = this.#waiting.findIndex(({ seq }) => seq > seen)
+  /** Removes the deliveries up to the number `upTo`, which the worker has confirmed. */
+  received(upTo: number): void {
+    const next = this.#waiting.findIndex(({ seq }) => seq > upTo)
     if (next !== 0) this.#waiting = next === -1 ? [] : this.#waiting.slice(next)
   }
 
@@ -110,12 +113,12 @@ export class Deliveries {
     if (endsLease(notice)) this.dropping.set(notice.jobId, seq)
   }
 
-  #add(delivery: Delivery, job: Waiting["job"]): void {
+  #add(delivery: Delivery, job: Queued["job"]): void {
     this.#waiting.push({
       seq: delivery.seq,
       text: this.#encode(delivery),
       job,
-      since: this.now(),
+      heldAt: this.now(),
       sent: false
     })
     this.#onMore()

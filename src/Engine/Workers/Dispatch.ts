@@ -41,15 +41,15 @@ export class DispatchService {
   readonly #takeoverWatch: TakeoverWatch
   readonly #outage = new StoreOutage("Runs cannot be handed out", "Runs can be handed out again")
   /** Notices that may be about jobs of the claim in progress, by job id. */
-  #early = new Map<string, { readonly workerId: string; readonly notices: Array<Notice> }>()
+  #earlyNotices = new Map<string, { readonly workerId: string; readonly notices: Array<Notice> }>()
   /** Notices about jobs whose secrets are being decrypted, by job id. */
-  readonly #opening = new Map<string, Array<Notice>>()
+  readonly #noticesWhileOpening = new Map<string, Array<Notice>>()
   #onLimits: (worker: ConnectedWorker) => void = () => undefined
   #claiming = false
   #claimedAt = 0
-  #again = false
-  #isTelling = false
-  #tellingAgain = false
+  #pokedMeanwhile = false
+  #isResending = false
+  #resendAgain = false
   #ended = false
   /** Whether a run may be ready after the last commit. True before the first commit. */
   #mayHaveReady = true
@@ -117,7 +117,7 @@ export class DispatchService {
     this.#onLimits = changed
   }
 
-  /** Takes the workers of other engines, as they have just been read. */
+  /** Takes over the list of workers of other engines, which was just read from the database. */
   knowElsewhere(workers: ReadonlyArray<WorkerOfEngine>): void {
     // when workers of other engines have gone, their runs may go to workers here
     if (this.connected.elsewhere.set(workers.filter(({ isHere }) => !isHere))) this.pokeIfReady()
@@ -129,11 +129,11 @@ export class DispatchService {
     if (worker === undefined) return
     const { jobId } = notice
     // the notice is about a turn of an earlier worker with the same id
-    if (worker.left.has(jobId)) return
-    const early = this.#opening.get(jobId) ?? this.#early.get(jobId)?.notices
+    if (worker.earlierJobs.has(jobId)) return
+    const early = this.#noticesWhileOpening.get(jobId) ?? this.#earlyNotices.get(jobId)?.notices
     if (early !== undefined) early.push(notice)
     else if (this.#claiming && !worker.active.has(jobId))
-      this.#early.set(jobId, { workerId, notices: [notice] })
+      this.#earlyNotices.set(jobId, { workerId, notices: [notice] })
     else {
       sendNotice(worker, notice)
       if (endsLease(notice)) this.#hasHeard(worker, jobId)
@@ -141,8 +141,8 @@ export class DispatchService {
   }
 
   /**
-   * Notes that a worker in this process has heard that a turn is over, which ends the turn. The revoked lease is then ended,
-   * because another engine may wait for that.
+   * Called when a worker has been told that a turn is over. A worker in this process has thereby ended the turn, so its revoked
+   * lease is ended too: another engine may wait for that.
    */
   #hasHeard({ leaseMs, registration }: ConnectedWorker, jobId: string): void {
     if (leaseMs !== undefined || this.#store.node === undefined) return
@@ -156,23 +156,23 @@ export class DispatchService {
     for (const { workerId, notice } of notices) this.notify(workerId, notice)
     if (stale.has("turns")) this.#resendNotices()
     // other workers may be allowed to get runs now
-    if (ready || access.length > 0 || WHO_HAS_RUNS.some((one) => stale.has(one))) this.poke()
+    if (ready || access.length > 0 || DISPATCHING_CHANGES.some((one) => stale.has(one))) this.poke()
   }
 
-  /** Reads the notices of all active turns again, because those of another engine may be lost. */
+  /** Reads the notices of all active turns again, because notices that came from another engine may be lost. */
   #resendNotices(): void {
-    this.#tellingAgain = true
-    if (this.#isTelling) return
-    this.#isTelling = true
+    this.#resendAgain = true
+    if (this.#isResending) return
+    this.#isResending = true
     const all: Effect.Effect<void> = Effect.suspend(() => {
-      this.#tellingAgain = false
+      this.#resendAgain = false
       return Effect.andThen(
         Effect.forEach([...this.connected.all()], (worker) => this.#tellWorkerAgain(worker), {
           discard: true
         }),
         Effect.suspend(() => {
-          if (this.#tellingAgain && !this.#ended) return all
-          this.#isTelling = false
+          if (this.#resendAgain && !this.#ended) return all
+          this.#isResending = false
           return Effect.void
         })
       )
@@ -195,10 +195,10 @@ export class DispatchService {
           }),
         onFailure: (error) => {
           if (error.code === "STORE_LOCKED") return Effect.void
-          this.#tellingAgain = true
+          this.#resendAgain = true
           return Effect.andThen(
             Effect.logWarning(
-              `What worker ${workerId} is to be told of its turns cannot be read; trying again in a second`,
+              `The notices to worker ${workerId} about its turns cannot be read; trying again in a second`,
               error
             ),
             Effect.sleep(RETRY_MS)
@@ -212,7 +212,7 @@ export class DispatchService {
   poke(): void {
     if (this.#ended) return
     if (this.#claiming) {
-      this.#again = true
+      this.#pokedMeanwhile = true
       return
     }
     const demands = this.#demands()
@@ -225,8 +225,8 @@ export class DispatchService {
           return Effect.sync(() => {
             if (this.#outage.isOn) this.#run(this.#outage.succeeded())
             this.#claimed(claims)
-            if (this.#again) {
-              this.#again = false
+            if (this.#pokedMeanwhile) {
+              this.#pokedMeanwhile = false
               this.poke()
             }
           })
@@ -280,7 +280,7 @@ export class DispatchService {
       if (worker.room > 0 && worker.reachable) demands.push(this.#demandOf(worker, worker.room))
     }
     if (demands.length === 0) return demands
-    // where pinned runs go depends on all present workers: those without room, and those of other engines
+    // which worker gets a pinned run depends also on the workers without room, and on those of other engines
     for (const worker of this.connected.all()) {
       if (worker.pins && worker.room <= 0 && worker.reachable) demands.push(this.#demandOf(worker, 0))
     }
@@ -310,12 +310,12 @@ export class DispatchService {
   #claimed(claims: ReadonlyArray<Claim>): void {
     this.#claiming = false
     const claimedAt = this.#claimedAt
-    const early = this.#early
-    if (early.size > 0) this.#early = new Map()
+    const early = this.#earlyNotices
+    if (early.size > 0) this.#earlyNotices = new Map()
     for (const { workerId, job } of claims) {
-      const told = early.get(job.jobId)?.notices ?? []
+      const earlyNotices = early.get(job.jobId)?.notices ?? []
       early.delete(job.jobId)
-      this.#handOut({ workerId, job, claimedAt, told })
+      this.#handOut({ workerId, job, claimedAt, earlyNotices })
     }
     // the rest of the notices are about other jobs
     for (const { notices, workerId } of early.values()) {
@@ -324,7 +324,7 @@ export class DispatchService {
   }
 
   #handOut({ workerId, ...claimed }: HandedOut): void {
-    const { job, told } = claimed
+    const { job, earlyNotices } = claimed
     const worker = this.connected.get(workerId)
     // the worker left during the claim; `releaseWorker` may have run before the claim, so the run is given back here
     if (worker === undefined) return this.#release(job)
@@ -334,20 +334,20 @@ export class DispatchService {
     if (!this.#asksForSecrets(job) && this.connected.mayRun(worker, job.functionId)) {
       return this.#deliver(worker, claimed)
     }
-    this.#opening.set(job.jobId, told)
+    this.#noticesWhileOpening.set(job.jobId, earlyNotices)
     this.#run(
       Effect.map(
         Effect.catch(this.#withSecrets(job, worker), (error) =>
           Effect.as(
             Effect.logError(
-              `Run ${job.runId} could not be given to worker ${workerId}, and neither paused nor given back: it waits until its lease ends`,
+              `Run ${job.runId} could not be given to worker ${workerId}, nor could it be paused or released: the run waits until its lease expires`,
               error
             ),
             undefined
           )
         ),
         (ready) => {
-          this.#opening.delete(job.jobId)
+          this.#noticesWhileOpening.delete(job.jobId)
           if (ready !== undefined) return this.#deliver(worker, { ...claimed, job: ready })
           this.#giveRoomBack(worker, job)
         }
@@ -362,22 +362,22 @@ export class DispatchService {
     return this.#store.node !== undefined && this.#monotonicMs() - claimedAt > lateMs(leaseMs)
   }
 
-  /** Delivers a job to its worker, unless the run has ended since the claim or is to be paused. */
-  #deliver(worker: ConnectedWorker, { claimedAt, job, told }: Omit<HandedOut, "workerId">): void {
+  /** Delivers a job to its worker, unless another engine may have the run by now, or the run has ended or is to be paused. */
+  #deliver(worker: ConnectedWorker, { claimedAt, job, earlyNotices }: Omit<HandedOut, "workerId">): void {
     if (this.#isLate(worker, claimedAt)) {
       this.#release(job)
       return this.#giveRoomBack(worker, job)
     }
-    if (told.some(endsLease)) {
+    if (earlyNotices.some(endsLease)) {
       this.#neverBegan(job)
       return this.#giveRoomBack(worker, job)
     }
-    if (told.findLast(({ _tag }) => _tag !== "Fired")?._tag === "Paused") {
+    if (earlyNotices.findLast(({ _tag }) => _tag !== "Fired")?._tag === "Paused") {
       this.#release(job)
       return this.#giveRoomBack(worker, job)
     }
     worker.handlers.onJob(job)
-    for (const notice of told) sendNotice(worker, notice)
+    for (const notice of earlyNotices) sendNotice(worker, notice)
   }
 
   /** Stops dispatching, because the engine stops. */
@@ -443,9 +443,9 @@ export class DispatchService {
   }
 
   /**
-   * Adds to a job the secrets that its function asks for. Returns `undefined` when the worker does not get the job: a run whose
-   * secrets cannot be decrypted is paused. A run that the worker may no longer have is given back, and so is one whose secrets
-   * cannot be read for the moment.
+   * Adds to a job the secrets that its function asks for. Returns `undefined` when the worker does not get the job. A run whose
+   * secrets cannot be decrypted is then paused. A run that the worker may no longer have is given back, and so is one whose
+   * secrets cannot be read for the moment.
    */
   #withSecrets(job: Job, worker: ConnectedWorker): Effect.Effect<Job | undefined, StoreError> {
     const end = (op: TurnOp): Effect.Effect<undefined, StoreError> =>
@@ -479,8 +479,8 @@ const hasSameKeys = (one: ReadonlyMap<string, string>, other: ReadonlyMap<string
 const isBeside = (one: ConnectedWorker, other: ConnectedWorker): boolean =>
   one.reachable && one.registration.environment === other.registration.environment
 
-/** The changes of other engines after which runs are dispatched. */
-const WHO_HAS_RUNS: ReadonlyArray<ChangeKind> = ["ready", "access", "functions"]
+/** The kinds of changes by other engines after which runs are dispatched. */
+const DISPATCHING_CHANGES: ReadonlyArray<ChangeKind> = ["ready", "access", "functions"]
 
 /** A job in transit to a worker. */
 interface HandedOut {
@@ -489,7 +489,7 @@ interface HandedOut {
   /** When the claim began, by a monotonic clock, milliseconds. */
   readonly claimedAt: number
   /** Notices that arrived before the job. */
-  readonly told: Array<Notice>
+  readonly earlyNotices: Array<Notice>
 }
 
 /** The claimed runs, and the error when the claim failed in an environment. */

@@ -1,5 +1,6 @@
 /**
- * Checks the leases of jobs that were in transit for so long that another worker may have them. It does so before they go out.
+ * Checks the leases of jobs before they go out to a worker, if the jobs were in transit for so long that another worker may have
+ * them.
  */
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
@@ -9,7 +10,7 @@ import { lateMs } from "./ConnectedWorker.ts"
 import type { Deliveries } from "./Deliveries.ts"
 
 /** How often jobs are checked at most, when each check takes so long that they are late again. */
-const MOST_LOOKS = 3
+const MAX_CHECKS = 3
 
 export interface LateJobsOptions {
   readonly workerId: string
@@ -22,12 +23,12 @@ export interface LateJobsOptions {
   readonly extend: (jobIds: ReadonlyArray<string>) => Effect.Effect<void, StoreError>
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   /** Called when waiting jobs may go out. */
-  readonly onLooked: () => void
+  readonly onChecked: () => void
 }
 
 export class LateJobs {
   readonly #options: LateJobsOptions
-  #isLooking = false
+  #isChecking = false
 
   constructor(options: LateJobsOptions) {
     this.#options = options
@@ -42,23 +43,23 @@ export class LateJobs {
    * Checks the late jobs. After that, the worker has the lease of a late job for another term, or the job is followed by a notice
    * that its lease is lost.
    */
-  readonly look: Effect.Effect<void, StoreError> = Effect.suspend(() => {
+  readonly check: Effect.Effect<void, StoreError> = Effect.suspend(() => {
     const { deliveries, extend, now } = this.#options
     const late = this.#late
     if (late.length === 0) return Effect.void
     const askedAt = now()
     // lost jobs count as held too, so that they are not checked again
     return Effect.map(extend(late), () => deliveries.held(late, askedAt))
-  }).pipe(Effect.repeat({ times: MOST_LOOKS - 1, while: () => this.#late.length > 0 }), Effect.asVoid)
+  }).pipe(Effect.repeat({ times: MAX_CHECKS - 1, while: () => this.#late.length > 0 }), Effect.asVoid)
 
-  /** Whether waiting jobs may go out now. If they may not, starts a check, which calls `onLooked` at its end. */
+  /** Whether waiting jobs may go out now. If they may not, starts a check, which calls `onChecked` at its end. */
   mayGo(): boolean {
-    if (this.#isLooking) return false
+    if (this.#isChecking) return false
     if (this.#late.length === 0) return true
-    this.#isLooking = true
-    const { fork, onLooked, workerId } = this.#options
+    this.#isChecking = true
+    const { fork, onChecked, workerId } = this.#options
     fork(
-      Effect.catch(this.look, (error) =>
+      Effect.catch(this.check, (error) =>
         Effect.andThen(
           Effect.logWarning(
             `The leases of jobs on their way to worker ${workerId} cannot be checked: the jobs wait, and are checked again in a second`,
@@ -69,8 +70,8 @@ export class LateJobs {
       ).pipe(
         Effect.andThen(
           Effect.sync(() => {
-            this.#isLooking = false
-            onLooked()
+            this.#isChecking = false
+            onChecked()
           })
         )
       )

@@ -1,6 +1,7 @@
 /**
- * The engine's side of a legacy worker, which does not speak the turn protocol. It asks for jobs every second, or gets them on a
- * stream, and keeps its leases by heartbeats that name the jobs. One that polls gets no notices.
+ * The engine's side of a legacy worker, which does not speak the turn protocol of current workers. A legacy worker asks for jobs
+ * every second, or gets them on a stream, and keeps its leases by heartbeats that name the jobs. A legacy worker that polls gets
+ * no notices.
  */
 import * as Effect from "effect/Effect"
 import type { ConnectionError, SerializedError, StoreError } from "../../Errors.ts"
@@ -11,7 +12,7 @@ import type { RemoteSession } from "./RemoteSession.ts"
 /** How long a lease lasts without a heartbeat or an update, milliseconds: three of the usual heartbeat intervals. */
 export const LEGACY_LEASE_MS = 90_000
 
-/** Maximum number of claims of one poll. It claims again when all the jobs that it got had to be ended at once. */
+/** Maximum number of claims for one poll. A further claim is made when the worker can continue none of the claimed jobs. */
 const ROUNDS = 5
 
 export interface LegacyWorkerOptions {
@@ -19,7 +20,7 @@ export interface LegacyWorkerOptions {
   readonly environment: string
   readonly engine: RemoteSession
   /** Whether another worker has the function and speaks the turn protocol. */
-  readonly hasBetter: (functionId: string) => boolean
+  readonly hasTurnWorker: (functionId: string) => boolean
   readonly now: () => number
   /** Called when the session is over. For a worker with a stream. */
   readonly onEnd?: () => void
@@ -55,7 +56,7 @@ export class LegacyWorker {
     return this.#engine.hasMovedAway()
   }
 
-  /** Claims at most `n` ready jobs that such a worker can continue. */
+  /** Claims at most `n` ready jobs that a legacy worker can continue. */
   take(n: number): Effect.Effect<ReadonlyArray<Job>, StoreError | ConnectionError> {
     const session = this.#engine
     const options = this.#options
@@ -65,7 +66,7 @@ export class LegacyWorker {
         const usable: Array<Job> = []
         const ended: Array<{ readonly job: Job; readonly op: TurnOp }> = []
         for (const job of jobs) {
-          const op = unusable(job, options.hasBetter)
+          const op = opForUnusable(job, options.hasTurnWorker)
           if (op === undefined) usable.push(job)
           else ended.push({ job, op })
         }
@@ -95,7 +96,7 @@ export class LegacyWorker {
     )
   }
 
-  /** Ends the session. `lost`: the worker died. */
+  /** Ends the session. `lost` means that the worker has died. */
   end(lost: boolean): Effect.Effect<void> {
     this.#options.onEnd?.()
     return Effect.catch(this.#engine.close(lost), (error) =>
@@ -113,12 +114,12 @@ export class LegacyWorker {
   }
 }
 
-/** The kinds of steps whose failures cannot be told to workers that know only completed steps. */
+/** The kinds of steps whose failures cannot be told to legacy workers: of these kinds they know only completed steps. */
 const unsupportedKinds: ReadonlySet<StepKind> = new Set(["waitForEvent", "invoke", "invokeAsync"])
 
 /**
- * The error of a run that cannot go on, because it has a failure of the kinds `unsupported`, which cannot be told; `undefined` if
- * it has none.
+ * The error of the first failed step of one of the kinds `unsupported`, whose failures cannot be told to the worker; `undefined`
+ * without such a step.
  */
 const unsupportedFailure = (job: Job, unsupported: ReadonlySet<StepKind>): SerializedError | undefined => {
   for (const { kind, outcome } of job.journal) {
@@ -128,18 +129,18 @@ const unsupportedFailure = (job: Job, unsupported: ReadonlySet<StepKind>): Seria
 }
 
 /**
- * The op that ends the turn of a job which such a worker cannot continue; `undefined` if it can. `unsupported` are the kinds of
- * steps whose failures cannot be told to it.
+ * The op that ends the turn of a job which a legacy worker cannot continue; `undefined` if the worker can. `unsupported` are the
+ * kinds of steps whose failures cannot be told to the worker.
  */
-export const unusable = (
+export const opForUnusable = (
   job: Job,
-  hasBetter: (functionId: string) => boolean,
+  hasTurnWorker: (functionId: string) => boolean,
   unsupported: ReadonlySet<StepKind> = unsupportedKinds
 ): TurnOp | undefined => {
   const error = unsupportedFailure(job, unsupported)
   if (error !== undefined) return { _tag: "Fail", error }
   if (job.compensating === undefined) return undefined
-  if (hasBetter(job.functionId)) return { _tag: "Release" }
+  if (hasTurnWorker(job.functionId)) return { _tag: "Release" }
   return {
     _tag: "Pause",
     code: "NEEDS_TURNS",

@@ -15,10 +15,11 @@ interface StoredWorker {
 }
 
 /** Maximum number of characters of a worker's connection problem. */
-const MOST_PROBLEM = 1000
+const MAX_PROBLEM_LENGTH = 1000
 
 /**
- * The stored text that tells other engines of a worker. `functions` are those that the worker may run now, with their versions.
+ * The stored text that tells other engines of a worker. `functions` are the functions that the worker may run now, with their code
+ * versions.
  */
 export const textOf = (worker: ConnectedWorker, functions: ReadonlyMap<string, string>): string =>
   JSON.stringify({
@@ -27,7 +28,7 @@ export const textOf = (worker: ConnectedWorker, functions: ReadonlyMap<string, s
     pins: worker.pins,
     ...(worker.leaseMs === undefined ? {} : { leaseMs: worker.leaseMs }),
     ...(worker.turnLimits === undefined ? {} : { turnLimits: [...worker.turnLimits] }),
-    ...(worker.problem === undefined ? {} : { problem: worker.problem.slice(0, MOST_PROBLEM) })
+    ...(worker.problem === undefined ? {} : { problem: worker.problem.slice(0, MAX_PROBLEM_LENGTH) })
   })
 
 export class OtherEngineWorkers {
@@ -51,14 +52,14 @@ export class OtherEngineWorkers {
   }
 
   /**
-   * The reachable workers that have functions which pin runs. They are listed without room, because they get their runs from
-   * their own engine.
+   * The reachable workers that have functions which pin runs, as demands without room, because they get their runs from their own
+   * engine.
    */
   get pinning(): ReadonlyArray<Demand> {
     return this.#pinning
   }
 
-  /** The workers of an environment, as runs need them. */
+  /** The workers of an environment, with what decides which runs each of them may get. */
   live(environment: string): ReadonlyArray<LiveWorker> {
     return this.#of(environment).map(({ live }) => live)
   }
@@ -91,7 +92,7 @@ const demandOf = ({ environment, live, pins }: StoredWorker): ReadonlyArray<Dema
       ]
     : []
 
-/** Reads a stored worker; `undefined` when a version with another format has stored it. */
+/** Reads a stored worker; `undefined` when an engine of a version with another format has stored it. */
 const readWorker = ({
   environment,
   info: text,
@@ -108,7 +109,7 @@ const readWorker = ({
   return {
     environment,
     text,
-    // earlier versions do not store `pins`
+    // engines of earlier versions do not store `pins`
     pins: stored.pins !== false,
     info: {
       id: workerId,

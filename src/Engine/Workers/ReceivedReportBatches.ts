@@ -13,7 +13,7 @@ import type { RemoteSession } from "./RemoteSession.ts"
 interface LastBatch {
   readonly number: number
   readonly answer: Deferred.Deferred<ReadonlyArray<TurnAck>, ConnectionError>
-  /** Nothing of the batch was stored. The worker may send the same number again, even in its next session. */
+  /** Whether nothing of the batch was stored. Then the worker may send the same number again, even in its next session. */
   failed: boolean
 }
 
@@ -21,7 +21,7 @@ export interface ReportBatchesOptions {
   readonly workerId: string
   /** Runs an effect in the background, as long as the server lives. */
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
-  /** Called when a batch is refused because a later one has arrived before it. */
+  /** Called when a batch of reports is refused because a later batch has arrived before it. */
   readonly onStale: () => void
 }
 
@@ -30,21 +30,23 @@ export class ReceivedReportBatches {
   #last: LastBatch | undefined
 
   /**
-   * `earlier` has the batches of the session that this one replaces. `before` is the last batch that another engine has stored.
+   * `earlier` has the batches of the session that this one replaces. `batchElsewhere` is the last batch that another engine has
+   * stored.
    */
   constructor(
     options: ReportBatchesOptions,
     earlier?: ReceivedReportBatches,
-    before?: RemoteSession["before"]
+    batchElsewhere?: RemoteSession["batchElsewhere"]
   ) {
     this.#options = options
     const last = earlier === undefined ? undefined : earlier.#last
     // the batch with the higher number is the last one
-    if (before === undefined || (last !== undefined && last.number >= before.batch)) this.#last = last
+    if (batchElsewhere === undefined || (last !== undefined && last.number >= batchElsewhere.batch))
+      this.#last = last
     else {
       const answer = Deferred.makeUnsafe<ReadonlyArray<TurnAck>, ConnectionError>()
-      Deferred.doneUnsafe(answer, Effect.succeed(before.acks))
-      this.#last = { number: before.batch, answer, failed: false }
+      Deferred.doneUnsafe(answer, Effect.succeed(batchElsewhere.acks))
+      this.#last = { number: batchElsewhere.batch, answer, failed: false }
     }
   }
 

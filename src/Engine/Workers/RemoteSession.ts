@@ -9,13 +9,16 @@ export interface RemoteWorkerOptions {
   readonly transport: string
   /** How long a lease lasts without a heartbeat, milliseconds. */
   readonly leaseMs: number
-  /** Whether the worker itself ends its turns at their timeout. Workers with the turn protocol do; of others it is unknown. */
+  /** Whether the worker itself ends its turns at their timeout. Workers with the turn protocol do; of other workers it is unknown. */
   readonly endsTurns?: boolean
   /** Which functions the worker may run; absent for a worker that may run any of its functions. */
   readonly limits?: WorkerLimits
-  /** The worker process. It keeps its turns when it moves here from another engine. Absent for a worker that does not name it. */
+  /**
+   * The id of the worker's process, which keeps its turns when it moves here from another engine. Absent for a worker that does not
+   * name its process.
+   */
   readonly instance?: string
-  /** The number of this registration of the instance. */
+  /** The number of this registration among those of the instance. */
   readonly number?: number
   /** Called when the worker has connected to another engine. From then on, nothing is accepted from it here. */
   readonly onMoved?: (workerId: string) => void
@@ -24,7 +27,7 @@ export interface RemoteWorkerOptions {
 /** A session with a worker outside this process. Its leases expire. */
 export interface RemoteSession extends WorkerSession {
   /** The worker's last batch of reports at its former engine, and the answers to it. */
-  readonly before?: { readonly batch: number; readonly acks: ReadonlyArray<TurnAck> }
+  readonly batchElsewhere?: { readonly batch: number; readonly acks: ReadonlyArray<TurnAck> }
   /** Whether the worker has connected to another engine. */
   readonly hasMovedAway: () => boolean
   /** Reports, as every worker does. `batch` is the number of the batch, by which a repeated batch is recognized. */
@@ -51,7 +54,7 @@ export interface RemoteSession extends WorkerSession {
   ) => Effect.Effect<Omit<Adoption, "notices">, StoreError>
   /** Notes that the worker has dropped these jobs, as it was told to. */
   readonly dropped: (jobIds: ReadonlyArray<string>) => Effect.Effect<void, StoreError>
-  /** Ends the session. `lost`: the worker died, which counts as a loss of its runs. */
+  /** Ends the session. `lost` means that the worker has died, which counts as a loss of its runs. */
   readonly close: (lost: boolean) => Effect.Effect<void, StoreError>
   /** Ends the session and leaves the leases as they are. */
   readonly detach: () => void

@@ -1,4 +1,4 @@
-/** The workers outside this process that use one port, by id. It registers and removes them. */
+/** The workers outside this process that use one port: registers them, watches whether they are alive, and removes them. */
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
@@ -30,7 +30,7 @@ export interface Announcement {
   readonly jobs: ReadonlyArray<string>
   /** Whether the worker names the jobs whose leases it renews. */
   readonly renews: boolean
-  /** Whether all messages from and to it are sealed. */
+  /** Whether all messages from and to the worker have a checksum: see `Protocol/Seal.ts`. */
   readonly seals: boolean
   readonly process: ProcessIdentity | undefined
   /** The number of this registration of the instance; absent for workers that do not count them. */
@@ -58,7 +58,7 @@ interface Registration {
 /** The instance of all legacy workers, which do not name their process. They may use any engine at any time. */
 export const LEGACY = "legacy"
 
-/** Of how many instances the last registration is kept. A repeated registration comes soon. */
+/** Of how many instances the last registration is kept. A limit does no harm, since a registration is repeated soon or never. */
 const MAX_REGISTRATIONS = 10_000
 
 /** The handlers of a legacy worker with a stream. */
@@ -108,7 +108,7 @@ export class RemoteWorkers {
   readonly #now = (): number => Number(this.#options.clock.monotonicTimeNanosUnsafe()) / 1e6
 
   // Closures that a worker keeps for life are created here, not in `announce` or `enlist`. A closure created there would keep its
-  // whole scope alive: in it the worker before, whose closures keep the one before that, and so on.
+  // whole scope alive. That scope has the earlier worker with the same id, whose closures would keep the one before it, and so on.
   readonly #onDead = (dead: WorkerConnection): Effect.Effect<void> => this.#endDead(dead)
   readonly #onMoved = (workerId: string): void => void this.#options.fork(this.#moved(workerId))
   readonly #wallClock = (): number => this.#options.clock.currentTimeMillisUnsafe()
@@ -118,8 +118,8 @@ export class RemoteWorkers {
       this.runsTurns(environment, functionId)
 
   /**
-   * The worker with this session. Fails for an unknown worker, which has to register again. `environment` is that of the call, if
-   * the key of the call decides it. Workers of other environments are then unknown.
+   * The worker with this session. Fails for an unknown worker, which has to register again. `environment` is the environment of the
+   * API key with which the call was made, if the key belongs to one. Workers of other environments are then unknown.
    */
   turnWorker(
     workerId: string,
@@ -175,15 +175,15 @@ export class RemoteWorkers {
       transport
     } = announcement
     const { workerId } = registration
-    const announced = this.#one(
+    const registering = this.#oneByOne(
       Effect.gen({ self: this }, function* () {
-        const numbered = JSON.stringify([workerId, instance])
-        const last = number === undefined ? undefined : this.#registrations.get(numbered)
+        const registrationKey = JSON.stringify([workerId, instance])
+        const last = number === undefined ? undefined : this.#registrations.get(registrationKey)
         if (last !== undefined && number !== undefined && number <= last.number) {
           // the session of a stream ends with that stream, so it is never returned again
           const current = this.#workers.get(workerId)
-          const stands = current instanceof WorkerConnection && current.session === last.session
-          if (number === last.number && stands && stream === undefined)
+          const isCurrent = current instanceof WorkerConnection && current.session === last.session
+          if (number === last.number && isCurrent && stream === undefined)
             return { worker: current, lost: last.lost }
           return yield* new StaleRequestError(
             number === last.number
@@ -237,20 +237,23 @@ export class RemoteWorkers {
         this.#workers.set(workerId, worker)
         const { lost } = yield* Effect.tapError(
           Effect.tap(engine.adopt(jobs, same?.since ?? since), (adoption) => worker.adopted(adoption, same)),
-          // the worker may still work on its turns, and register again
+          // its turns are left as they are: the worker may still work on them, and register again
           () => Effect.sync(() => this.#forget(worker))
         )
-        if (number !== undefined) this.#remember(numbered, { number, session, lost })
+        if (number !== undefined) this.#remember(registrationKey, { number, session, lost })
         return { worker, lost }
       })
     )
     return Effect.andThen(
       this.#awaitEarlier(workerId, instance),
-      Effect.andThen(this.#options.awaitFree(workerId, instance), announced)
+      Effect.andThen(this.#options.awaitFree(workerId, instance), registering)
     )
   }
 
-  /** Registers a legacy worker, for the first time or again. Its leases stay. `stream` is for a worker that does not poll. */
+  /**
+   * Registers a legacy worker, for the first time or again. A worker that registers again keeps its leases. `stream` is for a
+   * worker that does not poll.
+   */
   enlist(
     registration: WorkerRegistration,
     stream?: LegacyStreamHandlers,
@@ -260,7 +263,7 @@ export class RemoteWorkers {
     ValidationError | StoreError | StaleRequestError
   > {
     const { workerId } = registration
-    const enlisted = this.#one(
+    const registering = this.#oneByOne(
       Effect.gen({ self: this }, function* () {
         const earlier = this.#workers.get(workerId)
         yield* checkEnvironment(workerId, earlier, registration.environment)
@@ -275,13 +278,13 @@ export class RemoteWorkers {
           onMoved: this.#onMoved,
           ...(limits === undefined ? {} : { limits })
         })
-        // the leases under this id may belong to another worker
+        // leases under this id may belong to another worker, so this one does not get them
         if (!same) yield* Effect.tapError(engine.adopt([]), () => Effect.sync(engine.detach))
         const worker = new LegacyWorker({
           workerId,
           environment: registration.environment,
           engine,
-          hasBetter: this.#runsTurnsIn(registration.environment),
+          hasTurnWorker: this.#runsTurnsIn(registration.environment),
           now: this.#wallClock,
           ...(stream === undefined ? {} : { onEnd: stream.onEnd })
         })
@@ -291,7 +294,7 @@ export class RemoteWorkers {
     )
     return Effect.andThen(
       this.#awaitEarlier(workerId),
-      Effect.andThen(this.#options.awaitFree(workerId, LEGACY), enlisted)
+      Effect.andThen(this.#options.awaitFree(workerId, LEGACY), registering)
     )
   }
 
@@ -319,7 +322,7 @@ export class RemoteWorkers {
     for (const worker of this.#workers.values()) if (worker instanceof WorkerConnection) worker.goAway()
   }
 
-  /** Disconnects all workers, because another engine has the database. They learn it with their next call. */
+  /** Disconnects all workers, because another engine has the database. The workers learn of it with their next call. */
   abandon(): void {
     for (const worker of this.#workers.values()) {
       if (worker instanceof WorkerConnection) worker.abandon()
@@ -330,17 +333,17 @@ export class RemoteWorkers {
     }
   }
 
-  /** Renews the leases of live workers, and gives up the others, until the scope ends. */
+  /** Ends the sessions of dead workers, and renews the leases of live ones that do not do so themselves, until the scope ends. */
   readonly watch: Effect.Effect<void, never, Scope.Scope> = Effect.suspend(() => {
-    const due = this.#nextLook
+    const due = this.#nextCheckAt
     return Effect.andThen(
       Effect.sleep(due - this.#now()),
-      // an engine that was frozen itself first waits for calls: the workers that it takes for dead may have called
-      Effect.suspend(() => (this.#now() - due > LATE_MS ? Effect.sleep(LATE_MS) : this.#look))
+      // an engine that was frozen itself first waits for calls: the workers that look dead may have called meanwhile
+      Effect.suspend(() => (this.#now() - due > LATE_MS ? Effect.sleep(LATE_MS) : this.#checkAll))
     )
   }).pipe(Effect.forever, Effect.forkScoped, Effect.asVoid)
 
-  readonly #look: Effect.Effect<void> = Effect.suspend(() =>
+  readonly #checkAll: Effect.Effect<void> = Effect.suspend(() =>
     Effect.forEach(
       [...this.#workers.values()],
       (worker) => {
@@ -351,8 +354,8 @@ export class RemoteWorkers {
     )
   )
 
-  /** When to look at the workers: when the first one may be dead, and early enough for those whose leases the engine renews. */
-  get #nextLook(): number {
+  /** When to check the workers: when the first one may be dead, and in time for the workers whose leases the engine renews. */
+  get #nextCheckAt(): number {
     let next = this.#now() + this.leaseMs / 3
     for (const worker of this.#workers.values()) {
       if (worker instanceof WorkerConnection) next = Math.min(next, worker.deadline)
@@ -360,9 +363,9 @@ export class RemoteWorkers {
     return next
   }
 
-  #remember(numbered: string, registration: Registration): void {
-    this.#registrations.delete(numbered)
-    this.#registrations.set(numbered, registration)
+  #remember(registrationKey: string, registration: Registration): void {
+    this.#registrations.delete(registrationKey)
+    this.#registrations.set(registrationKey, registration)
     if (this.#registrations.size <= MAX_REGISTRATIONS) return
     for (const oldest of this.#registrations.keys()) {
       this.#registrations.delete(oldest)
@@ -370,14 +373,17 @@ export class RemoteWorkers {
     }
   }
 
-  /** Runs a registration to its end, even if the worker hangs up. When the worker registers again, it finds the result. */
-  #one<A, E>(registering: Effect.Effect<A, E>): Effect.Effect<A, E> {
+  /**
+   * Runs registrations and ends of sessions one by one. Each runs to its end even if the worker hangs up: when the worker registers
+   * again, it finds the result.
+   */
+  #oneByOne<A, E>(registering: Effect.Effect<A, E>): Effect.Effect<A, E> {
     return Effect.uninterruptible(this.#registering.withPermits(1)(registering))
   }
 
   /**
-   * Waits when another instance registers with the id of a connected worker. It may be the same worker, restarted after its
-   * machine was cut off. The connected one has until its deadline to show that it is alive.
+   * Waits when another instance registers with the id of a connected worker. The other instance may be the same worker, restarted
+   * after its machine was cut off. The connected instance has until its deadline to show that it is alive.
    */
   #awaitEarlier(workerId: string, instance?: string): Effect.Effect<void> {
     return Effect.suspend(() => {
@@ -386,11 +392,11 @@ export class RemoteWorkers {
       if (!earlier.present || earlier.processEnded) return Effect.void
       // a timer may be early by a fraction of a millisecond
       const leftMs = Math.max(0, Math.ceil(earlier.deadline - this.#now())) + 1
-      return Effect.asVoid(Effect.timeoutOption(earlier.awaitWord, leftMs))
+      return Effect.asVoid(Effect.timeoutOption(earlier.awaitMessage, leftMs))
     })
   }
 
-  /** Handles the registration of another worker with the id of a known one. Fails when the known one is alive. */
+  /** Handles the registration of a worker with the id of an earlier one. Fails when the earlier worker is alive. */
   #replaceEarlier(earlier: WorkerConnection | LegacyWorker): Effect.Effect<void, ValidationError> {
     const isDead =
       earlier instanceof WorkerConnection
@@ -416,7 +422,7 @@ export class RemoteWorkers {
 
   /** Ends the session of a worker that has connected to another engine on the same database. */
   #moved(workerId: string): Effect.Effect<void> {
-    return this.#one(
+    return this.#oneByOne(
       Effect.suspend(() => {
         const worker = this.#workers.get(workerId)
         // the worker may have come back
@@ -431,7 +437,7 @@ export class RemoteWorkers {
 
   /** Ends the session of a dead worker. It waits for a registration in progress, which may be that of its replacement. */
   #endDead(dead: WorkerConnection): Effect.Effect<void> {
-    return this.#one(Effect.suspend(() => (dead.ended ? Effect.void : this.#end(dead, true))))
+    return this.#oneByOne(Effect.suspend(() => (dead.ended ? Effect.void : this.#end(dead, true))))
   }
 
   /** Ends the session of a worker that may go on with its turns. Its leases stay. */

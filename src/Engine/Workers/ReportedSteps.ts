@@ -12,7 +12,7 @@ export class ReportedSteps {
   }
 
   /** The last report, with durations up to `now`. Some of its steps may have ended since. */
-  now(now: number): ReadonlyArray<RunningTurn> {
+  asOf(now: number): ReadonlyArray<RunningTurn> {
     const sinceMs = Math.max(0, Math.round(now - this.#at))
     return this.#turns.map((turn) => ({
       ...turn,

@@ -70,9 +70,9 @@ export class Sessions {
       take: (n) => this.#dispatch.take(worker, n),
       extend: (jobIds) =>
         Effect.suspend(() => {
-          const named = jobIds ?? [...worker.active]
-          const held = named.filter((jobId) => worker.active.has(jobId))
-          const unknown = named.filter((jobId) => !worker.active.has(jobId))
+          const requested = jobIds ?? [...worker.active]
+          const held = requested.filter((jobId) => worker.active.has(jobId))
+          const unknown = requested.filter((jobId) => !worker.active.has(jobId))
           if (held.length === 0) return Effect.succeed(unknown)
           return Effect.map(
             this.#store.write(ExtendLeases.extendLeases(environment, held, leaseMs, holderOf(worker))),
@@ -89,7 +89,7 @@ export class Sessions {
           ),
           ({ notices, ...adoption }) => {
             const { left, lost } = adoption
-            worker.left = new Set(left)
+            worker.earlierJobs = new Set(left)
             for (const jobId of jobIds) worker.active.add(jobId)
             for (const jobId of lost) worker.active.delete(jobId)
             for (const notice of notices) sendNotice(worker, notice)
@@ -115,7 +115,7 @@ export class Sessions {
     }
   }
 
-  /** Disconnects a worker. `lost`: it died, which counts as a loss of its runs. */
+  /** Disconnects a worker. `lost` means that the worker has died, which counts as a loss of its runs. */
   disconnect(workerId: string, lost: boolean): Effect.Effect<void, StoreError> {
     return Effect.suspend(() => {
       const { connected } = this.#dispatch
@@ -129,7 +129,7 @@ export class Sessions {
             environment,
             workerId,
             lost,
-            worker.left,
+            worker.earlierJobs,
             worker.isClaimed ? worker.session : undefined
           )
         ),
@@ -141,7 +141,7 @@ export class Sessions {
 
   /**
    * Notes reports that came without the session of their worker: the turns that they ended, or that have lost their leases, are no
-   * longer active at any worker. `environment` is that of the reports, if it is known.
+   * longer active at any worker. `environment` is the environment of the reports, if it is known.
    */
   reported(
     reports: ReadonlyArray<TurnReport>,

@@ -16,14 +16,14 @@ import { textOf } from "./OtherEngineWorkers.ts"
 import type { RemoteSession, RemoteWorkerOptions } from "./RemoteSession.ts"
 
 /** How long the store may take to note that workers have left, milliseconds. */
-export const MOST_LEAVING_MS = 5000
+export const MAX_LEAVING_MS = 5000
 
 /** How often to check whether another engine has released a worker id, milliseconds. */
-const FREE_LOOK_MS = 250
+const FREE_CHECK_MS = 250
 
 /** The result of {@link SharedWorkers.claimHere}. */
-interface Claimed extends Pick<RemoteSession, "before"> {
-  /** It moved from another engine and is still the same process. */
+interface Claimed extends Pick<RemoteSession, "batchElsewhere"> {
+  /** Whether the worker has moved here from another engine, in the same process. */
   readonly hasMovedHere: boolean
 }
 
@@ -38,7 +38,8 @@ export interface SharedWorkers {
   ) => Effect.Effect<void, StoreError>
   /**
    * Stores that a worker is connected to this engine, and so to no other. Fails with `ValidationError` when another process with
-   * this id is connected to another engine, and with code `STALE_REGISTRATION` when this process has registered elsewhere since.
+   * this id is connected to another engine, and with code `STALE_REGISTRATION` when the worker's process has since registered at
+   * another engine.
    */
   readonly claimHere: (
     worker: ConnectedWorker,
@@ -84,14 +85,14 @@ const makeAmongOthers = (
       const number = ++reads
       return Effect.tap(store.read(EngineWorkers.readWorkers()), (workers) =>
         Effect.sync(() => {
-          // a read that began later knows more
+          // a read that began later has ended already, and has newer rows
           if (number < newestRead) return
           newestRead = number
           dispatch.knowElsewhere(workers)
         })
       )
     })
-    // workers that have moved elsewhere are no longer connected here
+    // each time the list was read, ends the sessions of workers that have moved to another engine
     const copy = yield* SharedCopy.make(
       "the list of workers",
       Effect.suspend(() => {
@@ -118,7 +119,7 @@ const makeAmongOthers = (
     yield* Effect.addFinalizer(() => Effect.sync(stopLooking))
     copy.refresh()
 
-    /** What other engines know of a worker from now on. */
+    /** The text about a worker to store for other engines. Notes the functions in it as those that other engines know. */
     const nextInfo = (worker: ConnectedWorker): string => {
       worker.storedFunctions = connected.functionsOf(worker)
       return textOf(worker, worker.storedFunctions)
@@ -177,14 +178,14 @@ const makeAmongOthers = (
           worker.isClaimed = true
           callOthers()
           const { acks, batch, hasMovedHere } = result
-          // it is at no other engine any more
+          // the worker is no longer connected to the other engine
           if (hasMovedHere) copy.refresh()
           return Effect.succeed({
             hasMovedHere,
             ...(acks === undefined || batch === undefined
               ? {}
               : // written by `noteBatch`
-                { before: { batch, acks: JSON.parse(acks) as ReadonlyArray<TurnAck> } })
+                { batchElsewhere: { batch, acks: JSON.parse(acks) as ReadonlyArray<TurnAck> } })
           })
         }
       )
@@ -198,13 +199,14 @@ const makeAmongOthers = (
               Effect.interruptible(
                 Effect.tap(store.write(EngineWorkers.allLeft()), () => Effect.sync(callOthers))
               ),
-              MOST_LEAVING_MS
+              MAX_LEAVING_MS
             )
           )
         : Effect.void
     )
     yield* Effect.addFinalizer(() => releaseAll)
-    // workers of this process lose their turns: they must not report on leases that others have
+    // when other engines may have taken over the leases of this one, the workers in this process lose their turns: they must not
+    // report on leases that others have
     const stopHearingOfTakeovers = store.onPossibleTakeover?.(() => {
       for (const worker of connected.all()) if (worker.leaseMs === undefined) loseTurns(worker)
     })
@@ -216,7 +218,7 @@ const makeAmongOthers = (
         Effect.asVoid(
           Effect.timeoutOption(
             Effect.repeat(store.read(EngineWorkers.whereElsewhere(workerId, instance)), {
-              schedule: Schedule.spaced(FREE_LOOK_MS),
+              schedule: Schedule.spaced(FREE_CHECK_MS),
               until: (elsewhere) => elsewhere === undefined
             }),
             waitMs

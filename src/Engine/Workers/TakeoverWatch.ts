@@ -5,14 +5,14 @@
 import * as Effect from "effect/Effect"
 import type { StoreService } from "../Store/Store.ts"
 
-/** How often the owner of the database is checked while turns of this process run, milliseconds. */
-export const TAKEOVER_LOOK_MS = 500
+/** How often to check which engine has the database, while turns of this process run, milliseconds. */
+export const TAKEOVER_CHECK_MS = 500
 
 export class TakeoverWatch {
   readonly #store: StoreService
   readonly #run: (effect: Effect.Effect<void>) => void
   readonly #isNeeded: () => boolean
-  #looking = false
+  #isChecking = false
 
   /** `isNeeded` says whether turns of this process are active; `run` runs an effect that cannot fail, in the background. */
   constructor(store: StoreService, run: (effect: Effect.Effect<void>) => void, isNeeded: () => boolean) {
@@ -24,22 +24,23 @@ export class TakeoverWatch {
   /** Checks from now on, as long as turns are active. */
   begin(): void {
     const { checkOwner } = this.#store
-    if (this.#looking || checkOwner === undefined) return
-    this.#looking = true
-    const look: Effect.Effect<void> = Effect.andThen(
-      Effect.sleep(TAKEOVER_LOOK_MS),
+    if (this.#isChecking || checkOwner === undefined) return
+    this.#isChecking = true
+    const check: Effect.Effect<void> = Effect.andThen(
+      Effect.sleep(TAKEOVER_CHECK_MS),
       Effect.suspend(() => {
         if (!this.#isNeeded()) {
-          this.#looking = false
+          this.#isChecking = false
           return Effect.void
         }
         return Effect.matchEffect(checkOwner, {
-          onSuccess: () => look,
-          // when the database cannot be read, it is checked again; when another engine has it, `onLost` has done everything
-          onFailure: ({ code }) => (code === "STORE_LOCKED" ? Effect.void : look)
+          onSuccess: () => check,
+          // if the database cannot be read, the owner is checked again; if another engine has it, the listeners of `onLost` have
+          // done everything
+          onFailure: ({ code }) => (code === "STORE_LOCKED" ? Effect.void : check)
         })
       })
     )
-    this.#run(look)
+    this.#run(check)
   }
 }

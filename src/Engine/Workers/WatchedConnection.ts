@@ -1,4 +1,4 @@
-/** The connection of a worker. The worker counts as present while it is open. */
+/** The connection of a worker. The worker counts as present while the connection is open. */
 export interface WatchedConnection {
   readonly isOpen: boolean
   /** Calls `f` when the connection closes. Returns a function that cancels this. To be called while the connection is open. */

@@ -33,7 +33,7 @@ import { ReportedSteps } from "./ReportedSteps.ts"
 import { LateJobs } from "./LateJobs.ts"
 
 /** The delays between checks whether the process behind a closed connection has ended: from 100 ms, doubling up to a second. */
-const LOOKS = Schedule.min([Schedule.exponential(100), Schedule.spaced(1000)])
+const PROCESS_CHECKS = Schedule.min([Schedule.exponential(100), Schedule.spaced(1000)])
 
 interface Poll {
   readonly woken: Deferred.Deferred<void>
@@ -57,8 +57,10 @@ export class WorkerConnection {
   readonly #deliveries: Deliveries
   readonly #late: LateJobs
   #since: string | undefined
-  #asked = 0
-  #withdrawn = 0
+  /** How many jobs the worker has asked for in total. */
+  #totalAsked = 0
+  /** For how many of these jobs the worker has withdrawn its request, in total. */
+  #totalWithdrawn = 0
   #poll: Poll | undefined
   /** The connection on which the worker was last seen. */
   #connection: WatchedConnection
@@ -72,12 +74,12 @@ export class WorkerConnection {
   #heardAt = 0
   #heardSinceTick = true
   /** Completes with the next message of the worker; `undefined` while nothing waits for one. */
-  #word: Deferred.Deferred<void> | undefined
+  #nextMessage: Deferred.Deferred<void> | undefined
   readonly #batches: ReceivedReportBatches
   #answerScheduled = false
   #unreachable = false
   /** Whether a worker with a stream was told that the engine stops. */
-  #farewell = false
+  #wasToldOfStop = false
   #closing = false
   #abandoned = false
   #ended = false
@@ -96,22 +98,22 @@ export class WorkerConnection {
     this.#batches = new ReceivedReportBatches(
       options,
       earlier === undefined ? undefined : earlier.#batches,
-      options.engine.before
+      options.engine.batchElsewhere
     )
     options.deliveries.now = options.now
     this.#late = new LateJobs({
       ...options,
       extend: (jobIds) => this.#extend(jobIds),
-      onLooked: () => {
+      onChecked: () => {
         if (!this.#ended) options.stream?.wake()
       }
     })
-    options.deliveries.running = () => this.#reportedSteps.now(options.now())
+    options.deliveries.running = () => this.#reportedSteps.asOf(options.now())
     options.deliveries.onMore(() => this.#answerSoon())
     this.#arrived(options.connection)
   }
 
-  /** The ids of this instance's jobs sort after this id. `undefined` before it is known. */
+  /** An id after which the ids of all jobs of this instance sort; `undefined` before the registration is complete. */
   get since(): string | undefined {
     return this.#since
   }
@@ -143,11 +145,11 @@ export class WorkerConnection {
    * Completes with the next message of the worker, or when its connection closes or its session ends. The poll of a polling
    * worker is answered, so that the worker sends a message soon.
    */
-  readonly awaitWord: Effect.Effect<void> = Effect.suspend(() => {
+  readonly awaitMessage: Effect.Effect<void> = Effect.suspend(() => {
     if (this.#ended) return Effect.void
-    const word = (this.#word ??= Deferred.makeUnsafe<void>())
+    const message = (this.#nextMessage ??= Deferred.makeUnsafe<void>())
     this.#answerPoll()
-    return Deferred.await(word)
+    return Deferred.await(message)
   })
 
   /** When the worker counts as dead unless it sends something, by the monotonic clock of the options. */
@@ -157,7 +159,7 @@ export class WorkerConnection {
     return (this.#poll === undefined || renews ? this.#heardAt : now()) + leaseMs
   }
 
-  /** Whether messages from and to the worker are sealed. */
+  /** Whether messages from and to the worker have a checksum: see `Protocol/Seal.ts`. */
   get seals(): boolean {
     return this.#options.seals
   }
@@ -172,15 +174,15 @@ export class WorkerConnection {
     return this.#ended
   }
 
-  /** Whether there is something to send on the stream: new deliveries that may go out now, or that the engine is about to stop. */
+  /** Whether there is something to send on the stream: deliveries that may go out now, or the news that the engine stops. */
   get hasMore(): boolean {
-    if (this.#deliveries.isEmpty) return this.#closing && !this.#farewell
+    if (this.#deliveries.isEmpty) return this.#closing && !this.#wasToldOfStop
     return this.#late.mayGo()
   }
 
   /** The new deliveries of a stream. A stream loses nothing, so they are not kept. */
   takeNew(): Delivered {
-    if (this.#closing) this.#farewell = true
+    if (this.#closing) this.#wasToldOfStop = true
     return this.#answer(this.#deliveries.takeForGood())
   }
 
@@ -205,7 +207,7 @@ export class WorkerConnection {
       this.#deliveries.received(request.seen)
       if (this.#abandoned) return this.#deliveries.isEmpty ? this.#notHere : this.#wait(request)
       this.#makeRoom(request)
-      return Effect.andThen(this.#renew(request), Effect.andThen(this.#late.look, this.#wait(request)))
+      return Effect.andThen(this.#renew(request), Effect.andThen(this.#late.check, this.#wait(request)))
     })
   }
 
@@ -223,7 +225,7 @@ export class WorkerConnection {
               Deferred.await(poll.woken),
               Math.min(Math.max(0, request.waitMs), MAX_WAIT_MS)
             ),
-            this.#lookAtLate
+            this.#checkLate
           ),
           // if a newer poll is open, that poll gets the deliveries
           () => {
@@ -256,7 +258,10 @@ export class WorkerConnection {
     return this.#engine.late(late)
   }
 
-  /** Ends the session if the worker is dead. Run at least three times during a lease. */
+  /**
+   * Ends the session if the worker is dead. Else renews its leases, if the worker does not name the jobs whose leases it renews. To
+   * be run at least three times during a lease.
+   */
   readonly tick: Effect.Effect<void> = Effect.suspend(() => {
     if (this.#options.now() >= this.deadline) return this.#options.onDead(this)
     const heard = this.#poll !== undefined || this.#heardSinceTick
@@ -273,8 +278,8 @@ export class WorkerConnection {
   })
 
   /**
-   * Completes a registration. Its answer tells the worker which active jobs to drop (`lost`): this notes them. Jobs that it was to
-   * drop in its earlier session, and no longer names, count as dropped. Completes when the engine knows of these.
+   * Completes a registration, whose answer tells the worker to drop the active jobs `lost`, and notes these jobs. The jobs that the
+   * worker was told to drop in its earlier session, and no longer names, count as dropped. The effect ends when that is stored.
    */
   adopted(
     { left, lost, since }: Omit<Adoption, "notices">,
@@ -289,14 +294,14 @@ export class WorkerConnection {
     return this.#dropped(before.filter((jobId) => !this.#holding.has(jobId)))
   }
 
-  /** Checks late jobs. A worker that is no longer known here just gets what is left to deliver. */
-  readonly #lookAtLate = Effect.suspend(() => (this.#abandoned ? Effect.void : this.#late.look))
+  /** Checks late jobs, except for a worker that is no longer known here: that just gets what is left to deliver. */
+  readonly #checkLate = Effect.suspend(() => (this.#abandoned ? Effect.void : this.#late.check))
 
   /** Takes the worker's active jobs: extends their leases, and tells it which of them it has lost. */
   #renew({ holding, running, seen }: Renewal): Effect.Effect<void, StoreError> {
     if (holding === undefined) return Effect.void
     this.#reportedSteps.hear(running, this.#options.now())
-    const dropped = this.#noLongerIn(holding, seen)
+    const dropped = this.#newlyDropped(holding, seen)
     const extended = holding.length === 0 ? Effect.void : this.#extend(holding)
     return Effect.andThen(this.#dropped(dropped), extended)
   }
@@ -315,7 +320,7 @@ export class WorkerConnection {
    * Of the jobs that the worker was told to drop: those that it has dropped. A job counts as dropped if the worker no longer
    * names it, and has seen the notice or has named the job before. A job that is still in transit may yet begin.
    */
-  #noLongerIn(holding: ReadonlyArray<string>, seen: number | undefined): ReadonlyArray<string> {
+  #newlyDropped(holding: ReadonlyArray<string>, seen: number | undefined): ReadonlyArray<string> {
     const { dropping } = this.#deliveries
     const before = this.#holding
     this.#holding = new Set(holding)
@@ -352,7 +357,7 @@ export class WorkerConnection {
     return Effect.fail(new WorkerUnknownError(text))
   }
 
-  /** Ends the session. `lost`: the worker died. Jobs that were never sent to it do not count as lost. */
+  /** Ends the session. `lost` means that the worker has died. Jobs that were never sent to it do not count as lost. */
   end(lost: boolean): Effect.Effect<void> {
     return this.#end(Effect.suspend(() => this.#engine.close(lost)))
   }
@@ -379,7 +384,7 @@ export class WorkerConnection {
           `The runs of worker ${this.workerId} could not be released: no other worker gets them until their leases expire`,
           error
         )
-      ).pipe(Effect.ensuring(Effect.sync(() => this.#saidSomething())))
+      ).pipe(Effect.ensuring(Effect.sync(() => this.#endWaitForMessage())))
     })
   }
 
@@ -387,7 +392,7 @@ export class WorkerConnection {
   replace(): void {
     this.#stop()
     this.#engine.detach()
-    this.#saidSomething()
+    this.#endWaitForMessage()
   }
 
   #stop(): void {
@@ -401,10 +406,10 @@ export class WorkerConnection {
   }
 
   #makeRoom({ asked = 0, withdrawn = 0 }: Room): void {
-    // totals only grow: a late request has no effect
-    const change = Math.max(0, asked - this.#asked) - Math.max(0, withdrawn - this.#withdrawn)
-    this.#asked = Math.max(this.#asked, asked)
-    this.#withdrawn = Math.max(this.#withdrawn, withdrawn)
+    // the numbers of a request are totals, which only grow, so a request that arrives late has no effect
+    const change = Math.max(0, asked - this.#totalAsked) - Math.max(0, withdrawn - this.#totalWithdrawn)
+    this.#totalAsked = Math.max(this.#totalAsked, asked)
+    this.#totalWithdrawn = Math.max(this.#totalWithdrawn, withdrawn)
     if (change !== 0) this.#engine.makeRoom(change)
   }
 
@@ -439,7 +444,7 @@ export class WorkerConnection {
     this.#absenceFiber = undefined
     this.#heardAt = this.#options.now()
     this.#heardSinceTick = true
-    this.#saidSomething()
+    this.#endWaitForMessage()
     if (connection !== this.#connection || this.#unreachable) {
       this.#connection = connection
       this.#unreachable = false
@@ -455,10 +460,10 @@ export class WorkerConnection {
     this.#watched.set(connection, stop)
   }
 
-  #saidSomething(): void {
-    if (this.#word === undefined) return
-    Deferred.doneUnsafe(this.#word, Exit.void)
-    this.#word = undefined
+  #endWaitForMessage(): void {
+    if (this.#nextMessage === undefined) return
+    Deferred.doneUnsafe(this.#nextMessage, Exit.void)
+    this.#nextMessage = undefined
   }
 
   /**
@@ -467,13 +472,13 @@ export class WorkerConnection {
    */
   #gone(connection: WatchedConnection): void {
     if (this.#ended || this.#connection !== connection) return
-    this.#saidSomething()
+    this.#endWaitForMessage()
     this.#unreachable = true
     this.#engine.setReachable(false)
     if (this.#options.process === undefined) return
     this.#absenceFiber = this.#options.fork(
       Effect.suspend(() => (this.processEnded ? this.#dead : Effect.void)).pipe(
-        Effect.repeat({ schedule: LOOKS, until: () => this.#ended }),
+        Effect.repeat({ schedule: PROCESS_CHECKS, until: () => this.#ended }),
         Effect.asVoid
       )
     )

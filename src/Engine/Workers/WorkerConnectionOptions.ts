@@ -28,7 +28,7 @@ export interface WorkerConnectionOptions<Connection> {
   /** What the engine does for this session. */
   readonly engine: RemoteSession
   readonly deliveries: Deliveries
-  /** The active turns that the worker named when it registered. */
+  /** The job ids of the active turns that the worker named when it registered. */
   readonly jobs: ReadonlyArray<string>
   readonly functionIds: ReadonlySet<string>
   /** How long the worker's leases last, milliseconds. */
@@ -47,8 +47,8 @@ export interface WorkerConnectionOptions<Connection> {
   readonly stream?: StreamSignals
   /** Runs an effect in the background, as long as the server lives. */
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
-  /** Ends the session of a worker that has been silent for too long. */
+  /** Ends the session of a dead worker: it has been silent for too long, or its process has ended. */
   readonly onDead: (worker: Connection) => Effect.Effect<void>
-  /** Called when a batch is refused because a later one has arrived before it. */
+  /** Called when a batch of reports is refused because a later batch has arrived before it. */
   readonly onStale: () => void
 }

@@ -30,7 +30,7 @@ import { Dispatch } from "./Dispatch.ts"
 import { RemoteWorkers } from "./RemoteWorkers.ts"
 import type { RemoteSession, RemoteWorkerOptions } from "./RemoteSession.ts"
 import { Sessions } from "./SessionApi.ts"
-import { makeSharedWorkers, MOST_LEAVING_MS } from "./SharedWorkers.ts"
+import { makeSharedWorkers, MAX_LEAVING_MS } from "./SharedWorkers.ts"
 
 export interface WorkersService {
   /**
@@ -52,15 +52,15 @@ export interface WorkersService {
     options: RemoteWorkerOptions
   ) => Effect.Effect<RemoteSession, ValidationError | StoreError | StaleRequestError>
   /**
-   * The same for a push endpoint, which numbers no registrations. It does not wait for the followers of registrations, of which
-   * push itself is one.
+   * {@link connectRemote} for a push endpoint, which numbers no registrations. Does not wait for those that follow changes of the
+   * registered functions, since push itself is one of them.
    */
   readonly connectEndpoint: (
     ...args: Parameters<WorkersService["connectRemote"]>
   ) => Effect.Effect<RemoteSession, ValidationError | StoreError>
   /**
    * The workers of one port, until the scope ends. A worker with the turn protocol may be silent for `leaseMs` before its runs go
-   * to others.
+   * to other workers.
    */
   readonly atPort: (leaseMs: number) => Effect.Effect<RemoteWorkers, never, Scope.Scope>
   /** The workers of an environment, as shown in lists. */
@@ -101,7 +101,7 @@ export const layer: Layer.Layer<
       })
     // another worker may have connected while the functions were stored
     const checkAgain = ({ workerId }: WorkerRegistration) => validated(() => checkId(workerId, connected))
-    /** Stores the functions of a worker. Returns those of which another version stays in place. */
+    /** Stores the functions of a worker. Returns the ids of those of which another version stays the latest. */
     const storeFunctions = ({ environment, functions: all, startedAt, workerId }: WorkerRegistration) =>
       Effect.suspend(() => {
         const pinning = all.flatMap(({ id, versioning }) => (versioning === "pin" ? [id] : []))
@@ -123,12 +123,12 @@ export const layer: Layer.Layer<
             : new ConnectionError(`The engine could not store the functions: ${error.message}`, {
                 cause: error
               })
-        // a worker of a killed process is forgotten within that time
+        // if a killed process had a worker with this id, that worker is forgotten within FREE_WAIT_MS
         yield* Effect.mapError(shared.awaitFree(registration.workerId, undefined, FREE_WAIT_MS), notStored)
         const keptNewer = yield* Effect.mapError(storeFunctions(registration), notStored)
         yield* logKeptNewer(registration.workerId, keptNewer)
         yield* Effect.mapError(
-          functions.followed,
+          functions.runFollowers,
           (error) => new ConnectionError(error.message, { cause: error })
         )
         const session = yield* Effect.acquireRelease(
@@ -174,27 +174,28 @@ export const layer: Layer.Layer<
       registration: WorkerRegistration,
       handlers: WorkerHandlers,
       options: RemoteWorkerOptions,
-      followed: Effect.Effect<void, ValidationError | StoreError>
+      runFollowers: Effect.Effect<void, ValidationError | StoreError>
     ) =>
       Effect.gen(function* () {
         yield* check(registration)
         const keptNewer = yield* storeFunctions(registration)
-        // its functions may have been an endpoint's before
-        yield* followed
+        // the functions may have been those of a push endpoint, which gives them up now
+        yield* runFollowers
         yield* checkAgain(registration)
         const worker = connected.add(registration, handlers, {
           ...options,
           session: newSession(),
           connectedAt: clock.currentTimeMillisUnsafe()
         })
-        const { before, hasMovedHere } = yield* Effect.tapError(shared.claimHere(worker, options), () =>
-          Effect.sync(() => connected.remove(registration.workerId))
+        const { batchElsewhere, hasMovedHere } = yield* Effect.tapError(
+          shared.claimHere(worker, options),
+          () => Effect.sync(() => connected.remove(registration.workerId))
         )
         const session = sessions.ofRemote(worker, options.leaseMs)
         yield* announceAtPort(registration, keptNewer, { hasMovedHere, instance: options.instance })
         return {
           ...session,
-          ...(before === undefined ? {} : { before }),
+          ...(batchElsewhere === undefined ? {} : { batchElsewhere }),
           detach: () => {
             session.detach()
             shared.releaseHere(worker)
@@ -207,7 +208,7 @@ export const layer: Layer.Layer<
         }
       })
     const connectRemote: WorkersService["connectRemote"] = (...args) =>
-      connectOutside(...args, functions.followed)
+      connectOutside(...args, functions.runFollowers)
 
     return Workers.of({
       connect,
@@ -220,7 +221,7 @@ export const layer: Layer.Layer<
           const remote = new RemoteWorkers({
             connect: connectRemote,
             awaitFree: (workerId, instance) =>
-              // if it is still taken then, the connection is refused
+              // if the id is still taken after that time, the connection is refused
               Effect.ignore(shared.awaitFree(workerId, instance, Math.max(leaseMs + 1000, FREE_WAIT_MS))),
             onStale: () => turns.countStale("staleReports"),
             clock: yield* Clock.Clock,
@@ -250,11 +251,11 @@ const releaseRuns = (
   disconnecting: Effect.Effect<void, StoreError>
 ): Effect.Effect<void> => {
   const cannot = `The runs of worker ${workerId} could not be released, and continue when the database is opened again, or at another engine`
-  return Effect.matchEffect(Effect.timeoutOption(Effect.interruptible(disconnecting), MOST_LEAVING_MS), {
-    onSuccess: (left) =>
-      Option.isSome(left)
+  return Effect.matchEffect(Effect.timeoutOption(Effect.interruptible(disconnecting), MAX_LEAVING_MS), {
+    onSuccess: (result) =>
+      Option.isSome(result)
         ? Effect.void
-        : Effect.logWarning(`${cannot}: the database has not answered for ${MOST_LEAVING_MS / 1000} s`),
+        : Effect.logWarning(`${cannot}: the database has not answered for ${MAX_LEAVING_MS / 1000} s`),
     onFailure: (error) => Effect.logWarning(cannot, error)
   })
 }
@@ -262,11 +263,12 @@ const releaseRuns = (
 const checkId = (workerId: string, connected: ConnectedWorkers): void => {
   if (!connected.has(workerId)) return
   throw new ValidationError(
-    `A worker with id "${workerId}" is connected already, and no two workers may have the same id`
+    `A worker with id "${workerId}" is connected already, and no two workers may have the same id. ` +
+      "Give this one another id, or stop the other first"
   )
 }
 
-/** Limits what workers register: it is all kept in memory while they are connected. */
+/** Limits what workers register, because all of that is kept in memory while the workers are connected. */
 const checkRoom = (registration: WorkerRegistration, connected: ConnectedWorkers): void => {
   const { hostname, labels, version, workerId } = registration
   const whose = `of worker "${workerId}"`

@@ -17,7 +17,7 @@ import type { RemoteSession } from "../../Engine/Workers/RemoteSession.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import { encodeOutput, legacyJobId, readJobId, type Update } from "../../Protocol/LegacyJobs.ts"
 import { applyUpdate } from "../Workers/LegacyUpdates.ts"
-import { LEGACY_LEASE_MS, type LegacyWorker, unusable } from "../../Engine/Workers/LegacyWorker.ts"
+import { LEGACY_LEASE_MS, type LegacyWorker, opForUnusable } from "../../Engine/Workers/LegacyWorker.ts"
 import { checked } from "../../CheckAsEffect.ts"
 import type { RemoteWorkers } from "../../Engine/Workers/RemoteWorkers.ts"
 import { functionsOf } from "../Workers/LegacyFunctions.ts"
@@ -164,7 +164,7 @@ export class LegacyStream {
     this.#requested--
     const op =
       (this.#isClosed ? RELEASE : undefined) ??
-      unusable(job, (functionId) => workers.runsTurns(job.environment, functionId)) ??
+      opForUnusable(job, (functionId) => workers.runsTurns(job.environment, functionId)) ??
       opForUnsupported(job, workers.runsTurns(job.environment, job.functionId))
     if (op !== undefined) {
       this.#settle(job, op)

@@ -204,9 +204,9 @@ describe("a worker", () => {
       const first = yield* register(a)
       const acks = yield* first.report([{ jobId: "job_1", runId: "run_1", ops: [{ _tag: "Release" }] }], 7)
 
-      const { before } = yield* register(b)
+      const { batchElsewhere } = yield* register(b)
 
-      assert.deepStrictEqual(before, { batch: 7, acks })
+      assert.deepStrictEqual(batchElsewhere, { batch: 7, acks })
     })
   )
 

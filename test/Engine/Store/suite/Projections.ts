@@ -775,6 +775,21 @@ export const projectionsSuite = (test: ShopTest): void => {
       )
     })
 
+    test("are named as the owner to a worker whose expired claim they have taken over", function* (shop) {
+      const { store } = shop
+      yield* shop.emit("order.placed")
+      const { token } = yield* claimOwner(store, { leaseMs: LEASE_MS })
+      yield* TestClock.adjust(LEASE_MS)
+      yield* handOut(store, "order-totals")
+
+      const refused = yield* store.write(ProjectionSaveRows.saveProjection(token, saving(0, 1, { count: 1 })))
+
+      assert.deepStrictEqual(refused, {
+        _tag: "Refused",
+        reason: "the projection belongs to runners without a token now"
+      })
+    })
+
     test("get nothing and change nothing while a worker with a token is the owner", function* (shop) {
       const { store } = shop
       yield* shop.emit("order.placed")
