@@ -14,21 +14,21 @@ import type { OperationCalls } from "./OperationCalls.ts"
 
 /** Makes the methods, over a connection. */
 export const make = ({ all, ask, withoutCall }: OperationCalls): Raw<FunctionsApi<EffectKind>> => {
-  /** The input of a call that only our engine has. */
+  /** The input of a call that only our engine has. `instead` says what the user can do with other servers. */
   const onlyOurs = (what: string, id: string, instead: string) => ({
     variables: { id },
     orElse: withoutCall(`${what}(${quote(id)})`, instead)
   })
-  const named = (functionId: string) => validated(() => checkName("function id", functionId))
+  const checkedId = (functionId: string) => validated(() => checkName("function id", functionId))
 
   return {
     listFunctions: () =>
       Effect.map(
         all(functions.restFunctions, "listFunctions", ({ functions }) => functions),
-        (found) => found.map(functionOf)
+        (answers) => answers.map(functionOf)
       ),
     deleteFunction: (functionId) =>
-      Effect.flatMap(named(functionId), (id) =>
+      Effect.flatMap(checkedId(functionId), (id) =>
         Effect.asVoid(
           ask<object, unknown>(
             functions.deleteFunction,
@@ -39,7 +39,7 @@ export const make = ({ all, ask, withoutCall }: OperationCalls): Raw<FunctionsAp
         )
       ),
     pauseFunction: (functionId, options = {}) =>
-      Effect.flatMap(named(functionId), (id) =>
+      Effect.flatMap(checkedId(functionId), (id) =>
         Effect.map(
           ask(functions.pauseFunction, "pauseFunction", {
             ...onlyOurs("pauseFunction", id, "pauseRun pauses one run"),
@@ -49,7 +49,7 @@ export const make = ({ all, ask, withoutCall }: OperationCalls): Raw<FunctionsAp
         )
       ),
     resumeFunction: (functionId) =>
-      Effect.flatMap(named(functionId), (id) =>
+      Effect.flatMap(checkedId(functionId), (id) =>
         Effect.map(
           ask(functions.resumeFunction, "resumeFunction", {
             ...onlyOurs("resumeFunction", id, "That server cannot pause functions")
@@ -60,7 +60,7 @@ export const make = ({ all, ask, withoutCall }: OperationCalls): Raw<FunctionsAp
     runFunction: (functionId, data, { idempotencyKey } = {}) =>
       Effect.flatMap(
         Effect.all([
-          named(functionId),
+          checkedId(functionId),
           validated(() => ({
             text: object({
               data: encodeJson(data, `data for function ${quote(functionId)}`),
@@ -82,7 +82,7 @@ export const make = ({ all, ask, withoutCall }: OperationCalls): Raw<FunctionsAp
           )
       ),
     functionHistory: (functionId) =>
-      Effect.flatMap(named(functionId), (id) =>
+      Effect.flatMap(checkedId(functionId), (id) =>
         Effect.map(
           ask(
             functions.functionHistory,
@@ -93,7 +93,7 @@ export const make = ({ all, ask, withoutCall }: OperationCalls): Raw<FunctionsAp
         )
       ),
     liveVersions: (functionId) =>
-      Effect.flatMap(functionId === undefined ? Effect.succeed(undefined) : named(functionId), (id) =>
+      Effect.flatMap(functionId === undefined ? Effect.succeed(undefined) : checkedId(functionId), (id) =>
         Effect.map(
           ask(functions.liveVersions, "liveVersions", {
             ...(id === undefined ? {} : { about: id, query: `?function_id=${encodeURIComponent(id)}` }),

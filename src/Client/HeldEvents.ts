@@ -1,6 +1,6 @@
 /**
- * The events that subscriptions hold. An event is acked when its body is done; until then the client extends
- * its `ackWait` again and again.
+ * Settles the events that subscriptions hold. An event is acked when the body that handles it is done, and is
+ * refused when the body fails. Until then the client extends the event's `ackWait` again and again.
  */
 import { requestedDelayMs } from "../Backoff.ts"
 import { isRetryable, SubscriptionError, toError } from "../Errors.ts"
@@ -17,8 +17,8 @@ import type { SubscriptionState } from "./SubscriptionState.ts"
 import type { SubscriptionErrorInfo } from "./SubscriptionCallbacks.ts"
 
 /**
- * What this needs of the session. Promises reject with `SubscriptionError` when the server has refused
- * something.
+ * What {@link HeldEvents} needs of a subscription session. Promises reject with `SubscriptionError` when the
+ * server refuses the message.
  */
 interface HoldingSession {
   readonly alarm: Alarm
@@ -41,30 +41,30 @@ export class HeldEvents {
     this.#session = session
   }
 
-  /** The body of a delivery. It settles the event, by how the handling ended. */
+  /** The body of a delivery. When the handling has ended, it settles the event, unless acks are manual. */
   bodyOf(subscription: SubscriptionState, delivery: EventDelivery): Body {
     const end = (failure?: { readonly error: unknown }): void => {
-      if (!subscription.acksItself || delivery.isSettled) {
+      if (!subscription.acksAutomatically || delivery.isSettled) {
         delivery.phase = "done"
         delivery.leftAt = this.#session.now()
         if (delivery.isSettled || delivery.isLost) subscription.release(delivery)
         return
       }
-      if (failure === undefined) return this.ackItself(subscription, delivery)
+      if (failure === undefined) return this.ack(subscription, delivery)
       subscription.release(delivery)
       if (delivery.isLost) return
       const { error } = failure
-      // servers that send no `ackWait` have no dead letters
+      // `term` makes a dead letter; servers that send no `ackWait` have none
       const ackType = subscription.ackWaitMs !== undefined && !isRetryable(error) ? "term" : "nak"
       const reason = toError(error).message.slice(0, MAX_FAILURE)
-      const asked = ackType === "nak" ? requestedDelayMs(error, this.#session.now()) : undefined
+      const requestedMs = ackType === "nak" ? requestedDelayMs(error, this.#session.now()) : undefined
       this.#session
         .settle(subscription, delivery.eventId, ackType, {
           reason,
           // an invalid delay is ignored
-          ...(asked === undefined || Number.isNaN(asked)
+          ...(requestedMs === undefined || Number.isNaN(requestedMs)
             ? {}
-            : { redeliverDelay: Math.min(asked, MAX_REDELIVER_MS) })
+            : { redeliverDelay: Math.min(requestedMs, MAX_REDELIVER_MS) })
         })
         .catch((problem) => this.#reportRefused(subscription, problem))
     }
@@ -81,9 +81,9 @@ export class HeldEvents {
   }
 
   /** Acks an event whose body is done. */
-  ackItself(subscription: SubscriptionState, delivery: EventDelivery): void {
+  ack(subscription: SubscriptionState, delivery: EventDelivery): void {
     delivery.phase = "acking"
-    // not sent now: the ack is sent when the event is delivered again
+    // the server does not take an ack now; it is sent when the event is delivered again
     if (delivery.isLost) return
     this.#session.settle(subscription, delivery.eventId, "ack").then(
       () => subscription.release(delivery),
@@ -92,8 +92,8 @@ export class HeldEvents {
   }
 
   /**
-   * Reports that the server has refused to settle events, or to restart their `ackWait`. A lost connection was
-   * reported already, and its events are delivered again.
+   * Reports that the server has refused to settle events, or to restart their `ackWait`. Ignores the error of a
+   * lost connection, which the session reports; the server delivers the events of that connection again.
    */
   #reportRefused(subscription: SubscriptionState, problem: unknown, delivery?: EventDelivery): void {
     if (!(problem instanceof SubscriptionError)) return
@@ -103,8 +103,8 @@ export class HeldEvents {
   }
 
   /**
-   * Tells the server at intervals that the held events are in progress, as long as any of them is being
-   * handled.
+   * Tells the server at intervals that the held events are in progress, as long as any of them has not `left`,
+   * or the session is paused.
    */
   keep(subscription: SubscriptionState): void {
     const { ackWaitMs, deliveries } = subscription
@@ -122,7 +122,7 @@ export class HeldEvents {
           )
           this.keep(subscription)
         }
-        // after this time the server has delivered them again
+        // the server has delivered the events again that were left before this time
         const before = this.#session.now() - 2 * ackWaitMs
         for (const delivery of left) if (delivery.leftAt < before) subscription.release(delivery)
       }
@@ -136,7 +136,7 @@ export class HeldEvents {
     const done = (): void => {
       for (const delivery of extended) delivery.heldSince = now
     }
-    // its body has ended since the last report, and this report gives its event a whole `ackWait` once more
+    // the body of a `done` delivery has ended since the last report: this report extends its event for the last time
     for (const delivery of extended) if (delivery.phase === "done") delivery.phase = "left"
     // the answer to this report cannot arrive while the connection is paused
     if (this.#session.isPaused()) done()
@@ -154,8 +154,8 @@ export class HeldEvents {
   }
 
   /**
-   * Whether the event has waited here for a whole `ackWait` without a report to the server. It may have been
-   * delivered again by then.
+   * Whether the event has waited here for a whole `ackWait` without a report to the server, which may then have
+   * delivered it again.
    */
   #isLate({ ackWaitMs }: SubscriptionState, { heldSince, phase }: EventDelivery): boolean {
     return phase === "waiting" && ackWaitMs !== undefined && this.#session.now() - heldSince >= ackWaitMs

@@ -1,4 +1,4 @@
-/** Finds out when a port is called with `https:` and speaks plain HTTP, or the reverse. */
+/** Recognizes that a server is called with `https:` and speaks plain HTTP, or the reverse. */
 import { ENV_VARS } from "../Constants.ts"
 
 /**

@@ -1,4 +1,4 @@
-/** Logs when an engine cannot be reached, and computes the delay before the next attempt. */
+/** Logs when an engine cannot be reached and when it answers again, and computes the delays between attempts. */
 import { calculateBackoff } from "../Backoff.ts"
 import type { Logger } from "../Logger.ts"
 
