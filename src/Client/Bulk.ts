@@ -16,7 +16,7 @@ export interface BulkRuns extends RunFilters {
 
 /** Options of `bulk`. */
 export interface BulkOptions {
-  /** Only counts, without changing anything. */
+  /** Whether to only count the runs, without changing anything. */
   readonly dryRun?: boolean
   /** The reason for `cancel` or `pause`, stored with each run. */
   readonly reason?: string
@@ -28,7 +28,7 @@ export interface BulkOptions {
 
 /** Options of `erase`. */
 export interface EraseOptions {
-  /** Only counts, without changing anything. */
+  /** Whether to only count what would be erased, without changing anything. */
   readonly dryRun?: boolean
   /**
    * Whether to cancel the unfinished runs among those with data to erase, and to wait until they have ended.
@@ -52,8 +52,8 @@ export interface WaitForBulkOptions {
 export interface BulkApi<F extends HKT.TypeLambda> {
   /**
    * Starts one action on all runs that match the filters or have one of the ids. The server performs it in small transactions,
-   * and continues after a restart or when the caller disconnects. It touches each run at most once, and only runs that existed at
-   * the start and that the API key may see and change. `dryRun` only counts. Fails with `ValidationError` without filters and
+   * and continues after a restart or when the caller disconnects. The action is applied to each run at most once, and only to runs
+   * that existed at the start and that the API key may see and change. `dryRun` only counts. Fails with `ValidationError` without filters and
    * ids, and with `InvalidStateError` when 20 operations are already running.
    *
    * ```ts
@@ -67,7 +67,7 @@ export interface BulkApi<F extends HKT.TypeLambda> {
     options?: Options<F, BulkOptions>
   ): Kind<F, BulkOperation, InvalidStateError | ClientError>
   /**
-   * Starts erasing the data of one person. It replaces the data of the named events and messages with a mark (`isErased`), also
+   * Starts erasing the data of one person. This replaces the data of the named events and messages with a mark (`isErased`), also
    * in the runs that they started or that received them, and in what those runs produced. Named KV keys are purged. Ids, times
    * and statuses stay. This is a bulk operation: `getBulk`, `waitForBulk` and `cancelBulk` accept its id, and its `kinds` counts
    * what was erased. An erasure cannot be undone, and backups keep the data. Fails with `ValidationError` when `target` names

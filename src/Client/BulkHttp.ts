@@ -16,7 +16,7 @@ import type { Raw } from "./NarrowErrors.ts"
 import { makeOperationCalls } from "./OperationCalls.ts"
 import { filtersInBody } from "./RunFilterBody.ts"
 
-/** The interval between the first two polls of `waitForBulk`, in milliseconds. Later ones are longer. */
+/** The interval between the first two polls of `waitForBulk`, in milliseconds. Later intervals grow. */
 const FIRST_INTERVAL_MS = 100
 /** The longest interval between two polls, in milliseconds. */
 const LONGEST_INTERVAL_MS = 2000

@@ -106,7 +106,7 @@ export class Channel {
     this.#httpAnswers++
     if (path === undefined || this.#closed || this.#line !== undefined || this.#opening !== undefined) return
     if (this.#httpAnswers < CALLS_BEFORE_OPENING || this.#now() < this.#notBefore) return
-    // if the channel does not open, calls stay with HTTP
+    // if the channel does not open, calls go on over HTTP
     this.#open(path).catch(() => undefined)
   }
 
@@ -138,13 +138,13 @@ export class Channel {
       const giveUp = (): void => {
         if (!line.calls.has(id)) return
         takeBack()
-        // nothing has arrived since the call was sent: the line is closed, so that the next call does not
-        // wait on it too
+        // if nothing has arrived since the call was sent, the line counts as dead and is closed, so that the next
+        // call does not wait on it too
         if (line.heardAt < askedAt) line.webSocket.terminate()
         resume(Effect.fail(makeTimeoutError()))
       }
-      // the timeout runs in parts, and ends with `setImmediate`, so that an answer that has arrived while the
-      // process was busy is read first
+      // as in `PatientTimeout.ts`, the timeout runs in parts, and ends with `setImmediate`, so that an answer that
+      // has arrived while the process was blocked is read first
       let cancelTimeout = (): void => undefined
       const wait = (parts: number): void => {
         cancelTimeout = this.#after(timeoutMs / TIMEOUT_PARTS, () =>
@@ -172,7 +172,7 @@ export class Channel {
     this.#opening?.terminate()
     const line = this.#line
     this.#line = undefined
-    // with pending calls the line stays open until they have their answers
+    // a line with pending calls stays open until these calls have their answers
     if (line !== undefined && line.calls.size === 0) line.webSocket.close(1000)
   }
 
@@ -200,8 +200,8 @@ export class Channel {
     this.#opening = webSocket
     webSocket.once("upgrade", (response) => {
       this.#opening = undefined
-      // Some runtimes do not expose the socket. An idle channel would then keep the process alive, so calls
-      // stay with HTTP.
+      // Some runtimes do not expose the socket. An idle channel would then keep the process alive, so calls go on
+      // over HTTP.
       const socket: Socket | null = response.socket
       if (socket !== null) return this.#use(webSocket, socket)
       this.#notBefore = Number.POSITIVE_INFINITY

@@ -57,7 +57,7 @@ export interface RawServices {
 }
 
 const subscriptionStreams: StreamMethods<Subscriptions["Service"]> = {
-  // a copy of `subscribeKeys`: importing that would bring its whole module into the bundles of clients
+  // a copy of `subscribeKeys`: importing the original would bring its whole module into the bundles of clients
   stream: [
     [
       null,

@@ -222,7 +222,7 @@ export interface EmitApi<F extends HKT.TypeLambda, Events extends object = AnyEv
   ): Kind<F, TriggerSyncResult, EmitSyncError>
   /**
    * Emits 1 to 1000 events in order, in one transaction: all of them, or none. Returns one result for each event.
-   * Legacy servers store them one by one.
+   * Legacy servers store the events one by one.
    */
   emitMany<const L extends ReadonlyArray<unknown>>(
     events: { readonly [I in keyof L]: EmitManyEvent<L[I], Events> },
@@ -274,8 +274,8 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
   /** Lists runs that match all filters, newest first, a page at a time. */
   listRuns(options?: Options<F, ListRunsOptions>): Kind<F, ListRunsResult, ClientError>
   /**
-   * Counts runs grouped by a value, such as `by: "event.data.customerId"`; the largest groups come first. It scans from the
-   * newest run back, for at most `timeLimit` (200 ms by default). `isExact` says whether the scan was complete.
+   * Counts runs grouped by a value, such as `by: "event.data.customerId"`; the largest groups come first. The engine scans
+   * from the newest run back, for at most `timeLimit` (200 ms by default). `isExact` says whether the scan was complete.
    */
   countRuns(options: Options<F, CountRunsOptions>): Kind<F, RunCounts, ClientError>
   /** Returns the steps of a run: first the finished steps in recorded order, then those that run or wait. */
@@ -348,7 +348,7 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
     ...options: CallArgs<F>
   ): Kind<F, void, StepNotFoundError | RunControlError>
   /**
-   * Starts a new run from the history of another one, whatever its status. The new run copies the recorded
+   * Starts a new run from the history of another run of any status. The new run copies the recorded
    * results of the steps before `from`, in recorded order, and runs the current code of the function. Without
    * `from` it copies nothing, and runs everything again. The original run does not change.
    */
@@ -357,8 +357,9 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
     options?: Options<F, ForkRunOptions>
   ): Kind<F, Run, FunctionNotFoundError | StepNotFoundError | RunControlError>
   /**
-   * Moves an unfinished pinned run to `version` of its function, or to the latest version. Workers of that
-   * version continue the run, so the code of that version must be able to continue from the recorded steps.
+   * Moves an unfinished run of a function with `versioning: "pin"` to `version` of the function, or to its latest
+   * version. Workers of that version continue the run, so the code of that version must be able to continue from
+   * the recorded steps.
    */
   moveRun(runId: string, options?: Options<F, MoveRunOptions>): Kind<F, Run, RunControlError>
   /** Lists the connected workers. */

@@ -57,16 +57,16 @@ const checkedData = (run: () => unknown, misfit: Misfit): Effect.Effect<unknown,
   Effect.mapError(
     Effect.flatMap(validated(run), (result) =>
       result instanceof Promise
-        ? Effect.catch(Effect.tryPromise({ try: () => result, catch: (error) => error }), refusal)
+        ? Effect.catch(Effect.tryPromise({ try: () => result, catch: (error) => error }), failOrDie)
         : Effect.succeed(result)
     ),
-    (error) => replaced(error, misfit)
+    (error) => replaceSchemaError(error, misfit)
   )
 
 /** Replaces the error of a schema by the error that `misfit` makes. Returns any other error unchanged. */
-const replaced = (error: ValidationError, misfit: Misfit): ValidationError =>
+const replaceSchemaError = (error: ValidationError, misfit: Misfit): ValidationError =>
   error instanceof SchemaValidationError ? misfit(error.validationErrors, error.cause) : error
 
 /** Fails with a `ValidationError`. Any other error is a defect. */
-const refusal = (error: unknown): Effect.Effect<never, ValidationError> =>
+const failOrDie = (error: unknown): Effect.Effect<never, ValidationError> =>
   error instanceof ValidationError ? Effect.fail(error) : Effect.die(error)

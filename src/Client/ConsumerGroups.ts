@@ -40,7 +40,7 @@ export interface ConsumerGroupOptions {
 export interface ListConsumerGroupDeadLettersOptions extends ConsumerGroupOptions {
   /** Dead letters per call; 100 by default, 1000 at most. */
   readonly limit?: number
-  /** Lists the dead letters after this position, which is that of the last dead letter of the previous page. */
+  /** Lists only dead letters after this position. For the next page, give the position of the last dead letter. */
   readonly after?: number
 }
 
@@ -83,7 +83,7 @@ export interface ConsumerGroupsApi<F extends HKT.TypeLambda> {
   /** Lists groups in order of creation. */
   list(options?: Options<F, ListConsumerGroupsOptions>): Kind<F, Array<ConsumerGroup>, ClientError>
   /**
-   * Changes settings. They apply to connected members too, except `ackMode`, which applies to members that
+   * Changes settings. The changes apply to connected members too, except `ackMode`, which applies to members that
    * join later. A new filter applies to events that were not delivered yet. After an update the group is kept
    * until it is deleted.
    *

@@ -28,7 +28,7 @@ interface SpanAttributes {
   readonly attempt: number
 }
 
-/** Wraps a body in a span, if both the event and the subscriber are traced. */
+/** Wraps the body that handles an event in a span, if both the event and the subscriber are traced. */
 export const tracedDelivery = (
   { options, pattern }: SubscriptionState,
   message: { readonly [name: string]: unknown },

@@ -54,7 +54,9 @@ export interface Body {
    * here: the server delivers it again.
    */
   readonly take: () => boolean
+  /** Called when the event was handled. */
   readonly done: () => void
+  /** Called when the handling has failed. */
   readonly failed: (error: unknown) => void
   /** The span of the handling, once the handling has started. */
   readonly span?: DeliverySpan

@@ -70,9 +70,9 @@ export interface FunctionsApi<F extends HKT.TypeLambda> {
     ...options: CallArgs<F>
   ): Kind<F, Array<FunctionVersion>, FunctionNotFoundError | ClientError>
   /**
-   * Returns each version that still has unfinished runs or live workers, and how many of each: of one function,
-   * or of all functions. So it shows which old versions are still needed. Only functions with
-   * `versioning: "pin"` have runs that belong to a version.
+   * Returns the versions of one function, or of all functions, that are still needed: each version that has
+   * unfinished runs or live workers, with their numbers. Only functions with `versioning: "pin"` have runs that
+   * belong to a version.
    */
   liveVersions(
     functionId?: string,

@@ -15,7 +15,7 @@ import type { OperationCalls } from "./OperationCalls.ts"
 /** Makes the methods, over a connection. */
 export const make = ({ all, ask, withoutCall }: OperationCalls): Raw<FunctionsApi<EffectKind>> => {
   /** The input of a call that only our engine has. `instead` says what the user can do with other servers. */
-  const onlyOurs = (what: string, id: string, instead: string) => ({
+  const inputOf = (what: string, id: string, instead: string) => ({
     variables: { id },
     orElse: withoutCall(`${what}(${quote(id)})`, instead)
   })
@@ -33,7 +33,7 @@ export const make = ({ all, ask, withoutCall }: OperationCalls): Raw<FunctionsAp
           ask<object, unknown>(
             functions.deleteFunction,
             "deleteFunction",
-            onlyOurs("deleteFunction", id, "Runs of the function wait until a worker has it"),
+            inputOf("deleteFunction", id, "Runs of the function wait until a worker has it"),
             () => done
           )
         )
@@ -42,7 +42,7 @@ export const make = ({ all, ask, withoutCall }: OperationCalls): Raw<FunctionsAp
       Effect.flatMap(checkedId(functionId), (id) =>
         Effect.map(
           ask(functions.pauseFunction, "pauseFunction", {
-            ...onlyOurs("pauseFunction", id, "pauseRun pauses one run"),
+            ...inputOf("pauseFunction", id, "pauseRun pauses one run"),
             body: options
           }),
           functionOf
@@ -52,7 +52,7 @@ export const make = ({ all, ask, withoutCall }: OperationCalls): Raw<FunctionsAp
       Effect.flatMap(checkedId(functionId), (id) =>
         Effect.map(
           ask(functions.resumeFunction, "resumeFunction", {
-            ...onlyOurs("resumeFunction", id, "That server cannot pause functions")
+            ...inputOf("resumeFunction", id, "That server cannot pause functions")
           }),
           functionOf
         )
@@ -74,7 +74,7 @@ export const make = ({ all, ask, withoutCall }: OperationCalls): Raw<FunctionsAp
             functions.runFunction,
             "runFunction",
             {
-              ...onlyOurs("runFunction", id, "Emit an event that it listens to"),
+              ...inputOf("runFunction", id, "Emit an event that it listens to"),
               body: text,
               repeatable: idempotencyKey !== undefined
             },
@@ -87,7 +87,7 @@ export const make = ({ all, ask, withoutCall }: OperationCalls): Raw<FunctionsAp
           ask(
             functions.functionHistory,
             "functionHistory",
-            onlyOurs("functionHistory", id, "listFunctions shows its present registration")
+            inputOf("functionHistory", id, "listFunctions shows its present registration")
           ),
           ({ versions }) => versions
         )

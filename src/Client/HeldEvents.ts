@@ -1,6 +1,7 @@
 /**
- * Settles the events that subscriptions hold. An event is acked when the body that handles it is done, and is
- * refused when the body fails. Until then the client extends the event's `ackWait` again and again.
+ * Settles the events that subscriptions hold. An event is acked when the body that handles it is done. When the
+ * body fails, the event is returned (`nak`) or given up (`term`). Until then the client extends the event's
+ * `ackWait` again and again.
  */
 import { requestedDelayMs } from "../Backoff.ts"
 import { isRetryable, SubscriptionError, toError } from "../Errors.ts"
@@ -106,13 +107,13 @@ export class HeldEvents {
    * Tells the server at intervals that the held events are in progress, as long as any of them has not `left`,
    * or the session is paused.
    */
-  keep(subscription: SubscriptionState): void {
+  startExtending(subscription: SubscriptionState): void {
     const { ackWaitMs, deliveries } = subscription
-    if (ackWaitMs === undefined || subscription.cancelKeeping !== undefined) return
-    subscription.cancelKeeping = this.#session.alarm.at(
+    if (ackWaitMs === undefined || subscription.cancelExtending !== undefined) return
+    subscription.cancelExtending = this.#session.alarm.at(
       this.#session.now() + Math.floor(ackWaitMs / 3),
       () => {
-        subscription.cancelKeeping = undefined
+        subscription.cancelExtending = undefined
         this.#dropLate(subscription)
         const left = [...deliveries.values()].filter(({ phase }) => phase === "left")
         if (left.length < deliveries.size || this.#session.isPaused()) {
@@ -120,9 +121,9 @@ export class HeldEvents {
             subscription,
             left.map(({ eventId }) => eventId)
           )
-          this.keep(subscription)
+          this.startExtending(subscription)
         }
-        // the server has delivered the events again that were left before this time
+        // events that were left before this time were delivered again by the server
         const before = this.#session.now() - 2 * ackWaitMs
         for (const delivery of left) if (delivery.leftAt < before) subscription.release(delivery)
       }
@@ -138,7 +139,7 @@ export class HeldEvents {
     }
     // the body of a `done` delivery has ended since the last report: this report extends its event for the last time
     for (const delivery of extended) if (delivery.phase === "done") delivery.phase = "left"
-    // the answer to this report cannot arrive while the connection is paused
+    // the answer to this report cannot arrive while the connection is paused, so the report counts as answered
     if (this.#session.isPaused()) done()
     this.#session
       .ask(
@@ -154,7 +155,7 @@ export class HeldEvents {
   }
 
   /**
-   * Whether the event has waited here for a whole `ackWait` without a report to the server, which may then have
+   * Whether the event has waited here for a whole `ackWait` without a report to the server. Then the server may have
    * delivered it again.
    */
   #isLate({ ackWaitMs }: SubscriptionState, { heldSince, phase }: EventDelivery): boolean {
@@ -186,8 +187,8 @@ export class HeldEvents {
     )
   }
 
-  stopKeeping(subscription: SubscriptionState): void {
-    subscription.cancelKeeping?.()
-    subscription.cancelKeeping = undefined
+  stopExtending(subscription: SubscriptionState): void {
+    subscription.cancelExtending?.()
+    subscription.cancelExtending = undefined
   }
 }

@@ -62,8 +62,8 @@ export interface ResolvedServer {
 }
 
 /**
- * Checks the options, and fills in defaults from the environment variables. Throws `ValidationError`, which
- * names `caller` as the owner of the options.
+ * Checks the options, and fills in defaults from the environment variables. Throws a `ValidationError`, whose
+ * message begins with `caller`.
  */
 export const resolveServer = (
   options: ServerOptions,

@@ -34,7 +34,7 @@ interface WatchOptions<A> {
   readonly onOpen: ((revision: number) => void) | undefined
   /** Makes the error for a 404, for servers that do not send an error of their own. */
   readonly notFound: () => IronflowError
-  /** Reads the change in a frame; `undefined` for a frame without one. */
+  /** Reads the change in a frame; `undefined` for a frame without a change. */
   readonly read: (frame: Frame) => { readonly revision: number; readonly change: A } | undefined
 }
 

@@ -35,7 +35,7 @@ export interface KVEntry<Value = unknown> {
   readonly revision: number
   /** When this revision was written, as an ISO string. */
   readonly created_at: string
-  /** Whether the key has a value or was deleted. */
+  /** `put` if the key has a value at this revision, `delete` if it was deleted. */
   readonly operation: "put" | "delete"
   /** When the key expires, as an ISO string; an expired key cannot be read. */
   readonly expires_at?: string
@@ -147,10 +147,10 @@ export interface DeleteKeyOptions {
 /** Errors of a call about the keys of a bucket: the bucket does not exist. */
 export type KvBucketError = BucketNotFoundError | ClientError
 
-/** Errors of reading a key: it has no value. */
+/** Errors of reading a key: the key has no value. */
 export type KvReadError = KeyNotFoundError | KvBucketError
 
-/** Errors of a conflictErrors write: the key is at another revision. */
+/** Errors of a conditional write: the key is at another revision. */
 export type KvConflictError = RevisionConflictError | KvBucketError
 
 /**

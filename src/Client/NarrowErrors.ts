@@ -58,7 +58,7 @@ export const clientErrorTags: Tags<ClientError> = {
 
 /**
  * Makes the function that lets an error pass if its tag is in the table. Any other error becomes a
- * `ServerError` with its message, and with the error as its cause.
+ * `ServerError` with the same message, and with the original error as its cause.
  */
 export const narrowErrors =
   <E extends IronflowError>(declared: Tags<E>) =>

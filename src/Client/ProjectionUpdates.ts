@@ -123,7 +123,7 @@ class Updates {
   #since: string | undefined
   /** The cursor of the newest event. */
   #newest: Cursor | undefined
-  /** The cursor at which the last read began. The read included everything before that. */
+  /** The cursor at which the last read began. The read included everything before this cursor. */
   #floor: Cursor | undefined
   /** The revisions of states in the last read that are newer than `#floor`, by partition. */
   readonly #newerRevisions = new Map<string, number>()

@@ -26,7 +26,7 @@ export type {
   ProjectionStatusInfo
 } from "../Protocol/Projections.ts"
 
-/** How long a read waits for a projection. */
+/** Options of a call that waits until a projection has caught up. */
 export interface CatchupOptions {
   /**
    * A position in the log: `position` in the result of `emit`, or `sequence` of a message. The call waits until everything up to
@@ -47,7 +47,7 @@ export interface GetProjectionOptions extends CatchupOptions {
 export interface ProjectionSubscribeOptions {
   /** The partition; all by default. */
   readonly partition?: string
-  /** Whether to begin with the current states. By default the first change comes first. */
+  /** Whether to begin with the current states. By default the stream begins with the first change. */
   readonly includeCurrent?: boolean
   /** Called when the subscription is active and misses no later change; called again after each reconnection. */
   readonly onOpen?: () => void
@@ -60,7 +60,7 @@ export type RebuildProjectionOptions = CallOptions
 export interface ListDeadLettersOptions {
   /** Dead letters per call; 100 by default, 1000 at most. */
   readonly limit?: number
-  /** Lists the dead letters after this position, which is that of the last dead letter of the previous page. */
+  /** Lists only dead letters after this position. For the next page, give the position of the last dead letter. */
   readonly after?: number
 }
 
@@ -92,8 +92,8 @@ export interface ProjectionsApi<F extends HKT.TypeLambda> {
   ): Kind<F, Catchup, ProjectionError>
   /**
    * Rebuilds a projection from the beginning of the log: resets its position and deletes its dead letters,
-   * while the worker keeps running. Until the projection has caught up, `get` returns the old state; with
-   * `after` it waits. An external projection is called again for every event.
+   * while the worker keeps running. Until the projection has caught up, `get` returns the old state, or waits if it is
+   * called with `after`. An external projection is called again for every event.
    */
   rebuild(name: string, ...options: CallArgs<F>): Kind<F, ProjectionStatusInfo, ProjectionError>
   /**

@@ -1,6 +1,6 @@
 /**
- * Projections over HTTP. Features that only the engine of this package has fail with `UNIMPLEMENTED` on other
- * servers.
+ * Projections over HTTP. Calls that only the engine of this package ("our engine") has fail with `UNIMPLEMENTED` on
+ * legacy servers.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"

@@ -170,7 +170,7 @@ export class Reconnecting {
         this.#hooks.onUnreadable(toError(error))
         wire.onText = () => undefined
         wire.close(PROTOCOL_ERROR, "a frame could not be read")
-        // not when the server has closed the connection too, which may take long
+        // handled now as closed: the server may take long to close the connection too
         wire.onClose(PROTOCOL_ERROR, "")
       }
     }

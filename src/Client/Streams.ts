@@ -91,8 +91,8 @@ export interface AppendAllOptions extends AppendConditions {}
 /** Options of `read`. */
 export interface ReadStreamOptions {
   /**
-   * The first version to read, inclusive. Without it, or with 0, reading starts at the first event; backward,
-   * at the last one.
+   * The first version to read, inclusive. Without it, or with 0, reading starts at the first event, or at the last
+   * event when reading backward.
    */
   readonly fromVersion?: number
   /** Maximum number of events to read; all by default, or with 0. */
@@ -104,8 +104,8 @@ export interface ReadStreamOptions {
 /** Options of `events`. */
 export interface StreamEventsOptions {
   /**
-   * The first version to read, inclusive. Without it, reading starts at the first event; backward, at the
-   * last one.
+   * The first version to read, inclusive. Without it, reading starts at the first event, or at the last event when
+   * reading backward.
    */
   readonly fromVersion?: number
   /** `"forward"` by default: the oldest first. */
@@ -136,7 +136,7 @@ export interface CreateSnapshotInput {
 
 /** Options of `getSnapshot`. */
 export interface GetSnapshotOptions {
-  /** Asks for the newest snapshot below this version. By default, or with 0, for the newest of all. */
+  /** Returns the newest snapshot below this version. By default, or with 0, returns the newest of all. */
   readonly beforeVersion?: number
 }
 
@@ -225,7 +225,7 @@ export interface StreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda> 
 > {
   /**
    * Returns the typed streams of an entity that `defineEntity` describes. The events are typed, encoded and
-   * decoded by its definitions. Calls fail with `StreamSchemaError` when an event does not match.
+   * decoded by the event definitions of the entity. Calls fail with `StreamSchemaError` when an event does not match.
    */
   of<N extends AnyEntity>(entity: N): EntityStreams<F, S, N>
 }

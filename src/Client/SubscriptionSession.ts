@@ -1,6 +1,6 @@
 /**
  * The client's side of `/ws`: subscriptions that outlast the loss of a connection (`Reconnecting.ts`), each
- * with its position (`SubscriptionState.ts`). Both APIs are built on this.
+ * with its position (`SubscriptionState.ts`). The subscriptions of both APIs use this session.
  */
 import { ConnectionError, SchemaValidationError, SubscriptionError, toError } from "../Errors.ts"
 import type { EventEntity } from "../Event.ts"
@@ -174,7 +174,7 @@ export class SubscriptionSession {
       )
     }
     const delivery = subscription.deliveries.get(eventId)
-    // the client need not extend the `ackWait` once more: it begins now, and not at the end of the body
+    // the body has ended, so this report is the last one unless the receiver makes another
     if (delivery?.phase === "done") delivery.phase = "left"
     return this.#ask(
       (requestId) => ({ type: "in_progress", subscriptionId: subscription.id, eventId, requestId }),
@@ -225,7 +225,7 @@ export class SubscriptionSession {
   pause(): void {
     this.#connection.pause()
     // events in transit are held too, so the server must be told that they are in progress
-    for (const subscription of this.#subscriptions.values()) this.#held.keep(subscription)
+    for (const subscription of this.#subscriptions.values()) this.#held.startExtending(subscription)
   }
 
   resume(): void {
@@ -250,7 +250,7 @@ export class SubscriptionSession {
     for (const ack of this.#acks.values()) ack.failed(error)
     this.#acks.clear()
     for (const subscription of this.#subscriptions.values()) {
-      this.#held.stopKeeping(subscription)
+      this.#held.stopExtending(subscription)
       loseAll(subscription.deliveries)
       const { pending } = subscription
       if (pending === undefined) continue
@@ -291,7 +291,7 @@ export class SubscriptionSession {
   #forget(subscription: SubscriptionState): void {
     subscription.isActive = false
     subscription.pending = undefined
-    this.#held.stopKeeping(subscription)
+    this.#held.stopExtending(subscription)
     this.#subscriptions.delete(subscription.pattern)
     if (this.#byId.get(subscription.id) === subscription) this.#byId.delete(subscription.id)
   }
@@ -393,7 +393,7 @@ export class SubscriptionSession {
       }
       delivery = new EventDelivery(eventId, this.#now())
       subscription.deliveries.set(eventId, delivery)
-      this.#held.keep(subscription)
+      this.#held.startExtending(subscription)
     }
     const deliver = () => this.#deliver(subscription, message, delivery)
     if (subscription.postponed === undefined) return deliver()

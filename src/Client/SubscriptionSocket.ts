@@ -76,7 +76,7 @@ const watchForDeath = (socket: WebSocket): void => {
     heard = true
   }
   const timer = setInterval(() => {
-    // nothing is received on a socket that is paused
+    // a paused socket receives nothing, so its silence does not mean that the connection is dead
     if (!heard && !socket.isPaused) return socket.terminate()
     heard = false
     socket.ping()

@@ -34,7 +34,8 @@ export class SubscriptionState {
   ackWaitMs: number | undefined
   /** The events that are held, by their ids: those of a group, or of a subscription with acks. */
   readonly deliveries = new Map<string, EventDelivery>()
-  cancelKeeping: (() => void) | undefined
+  /** Stops the timer that extends the `ackWait` of held events. */
+  cancelExtending: (() => void) | undefined
   /** Called when the server has confirmed the subscription on a new connection. */
   onConfirmed: () => void = () => undefined
 

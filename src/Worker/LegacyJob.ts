@@ -54,14 +54,14 @@ export const pendingId = (stepKey: string): string => `${stepKey}:pending`
 export const readJob = (assignment: unknown, environment: string, nowMs: number): LegacyJob | string => {
   if (!isObject(assignment)) return "it is not an object"
   const { job_id, run_id, function_id, event, attempt, context, execution_seq, lease_token } = assignment
-  if (typeof job_id !== "string" || job_id === "") return "`job_id` must be text"
-  if (typeof run_id !== "string" || run_id === "") return "`run_id` must be text"
-  if (typeof function_id !== "string") return "`function_id` must be text"
+  if (typeof job_id !== "string" || job_id === "") return "`job_id` must be a non-empty string"
+  if (typeof run_id !== "string" || run_id === "") return "`run_id` must be a non-empty string"
+  if (typeof function_id !== "string") return "`function_id` must be a string"
   if (!isObject(event) || typeof event.id !== "string" || typeof event.name !== "string") {
-    return "`event` must have an `id` and a `name`"
+    return "`event` must be an object with the strings `id` and `name`"
   }
   const timestamp = typeof event.timestamp === "string" ? Date.parse(event.timestamp) : Number.NaN
-  if (Number.isNaN(timestamp)) return "`event.timestamp` must be a time"
+  if (Number.isNaN(timestamp)) return "`event.timestamp` must be a time in ISO format"
 
   const progress = readSteps(assignment.completed_steps, run_id)
   const secrets = isObject(context) && isObject(context.secrets) ? context.secrets : undefined
@@ -109,7 +109,7 @@ export const readJob = (assignment: unknown, environment: string, nowMs: number)
 interface RecordedProgress {
   readonly journal: ReadonlyArray<JournalEntry>
   readonly pending: ReadonlyMap<string, Pending>
-  /** By step: how many of its failures are followed by a delay that has passed. */
+  /** By step: the number of its latest failure after which the delay has passed. */
   readonly retries: ReadonlyMap<string, number>
 }
 

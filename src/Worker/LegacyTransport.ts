@@ -7,7 +7,7 @@
  * - A turn that ends with several suspended steps waits for one of them at a time. Nothing fires while a turn runs.
  * - The worker notices that a run was cancelled when the server refuses the next report about it.
  * - A server that does not store results before the end of a turn (it refuses `progress`) may run the steps of a
- *   turn again when the worker is lost in the middle of it.
+ *   turn again when the worker is lost in the middle of the turn.
  * - `step.invokeAsync` ends the turn: steps that run beside it are aborted and start again.
  * - A run that would have to be paused (nondeterminism, a damaged record) fails instead, and a released run waits
  *   until its lease has ended.
@@ -106,7 +106,7 @@ class LegacySession implements WorkerSession {
   // Registration
   // -------------------------------------------------------------------------------------------------------------------
 
-  /** Registers, and retries until it succeeds. Fails with an error for which `isFinal` holds. */
+  /** Registers, and retries until the registration succeeds, or fails with an error for which `isFinal` holds. */
   register<E extends IronflowError>(isFinal: (error: IronflowError) => error is E): Effect.Effect<void, E> {
     const { outage } = this.#link
     return Effect.matchEffect(this.#registerOnce, {
@@ -146,7 +146,7 @@ class LegacySession implements WorkerSession {
     )
   }
 
-  /** Stops the worker, since the server will always refuse it. */
+  /** Stops the worker, since the server refuses its API key. */
   #refuse(error: AccessError): void {
     if (this.#refused) return
     this.#refused = true

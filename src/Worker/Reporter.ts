@@ -143,7 +143,7 @@ export class Outbox {
 }
 
 /** A batch in flight. */
-interface Sending {
+interface BatchInFlight {
   readonly outboxes: ReadonlyArray<Outbox>
   readonly acks: ReadonlyArray<ReadonlyArray<OnAck | undefined>>
   readonly reports: ReadonlyArray<TurnReport>
@@ -215,7 +215,7 @@ export class Reporter {
     )
   }
 
-  #send(batch: Sending, sending: Effect.Effect<ReadonlyArray<TurnAck>, unknown>): void {
+  #send(batch: BatchInFlight, sending: Effect.Effect<ReadonlyArray<TurnAck>, unknown>): void {
     const fiber = this.#options.fork(sending)
     this.#inFlight = fiber
     fiber.addObserver((exit) => {
@@ -232,7 +232,7 @@ export class Reporter {
     })
   }
 
-  #take(): Sending {
+  #take(): BatchInFlight {
     const all = this.#waiting
     const outboxes = all.length > maxTurnsPerBatch ? all.slice(0, maxTurnsPerBatch) : all
     this.#waiting = all.length > maxTurnsPerBatch ? all.slice(maxTurnsPerBatch) : []
@@ -256,7 +256,7 @@ export class Reporter {
     return { outboxes: taken, acks, reports }
   }
 
-  #settle(batch: Sending, answers: ReadonlyArray<TurnAck>): void {
+  #settle(batch: BatchInFlight, answers: ReadonlyArray<TurnAck>): void {
     this.#outage = false
     for (let i = 0; i < batch.outboxes.length; i++) {
       const outbox = batch.outboxes[i]!
@@ -299,7 +299,7 @@ export class Reporter {
    * Ends the turns of a batch whose sending has failed with a defect. A refusal of the whole batch counts as a defect
    * too. A failed connection does not: the batch is sent again.
    */
-  #giveUp(batch: Sending, cause: Cause.Cause<unknown>): void {
+  #giveUp(batch: BatchInFlight, cause: Cause.Cause<unknown>): void {
     const error = Cause.squash(cause)
     this.#options.logger.error(
       "Reports could not be sent because of a bug in this package: please report this. The turns that they are about end here; the runs continue in other turns once the leases have lapsed",

@@ -274,8 +274,8 @@ export class StreamSession extends TurnSession {
     setImmediate(() => {
       const arrived = this.#arrived
       this.#arrived = []
-      // if the stream was lost meanwhile, they are dropped: the engine delivers jobs again that a registration does not
-      // name
+      // If the stream was lost meanwhile, these deliveries are dropped. The engine delivers a job again if the next
+      // registration does not name it.
       if (session === undefined || session === this.session) this.deliver(arrived)
     })
   }
@@ -324,8 +324,8 @@ export class StreamSession extends TurnSession {
   readonly #sendHeartbeat: Effect.Effect<void> = Effect.suspend(() => {
     const { session } = this
     const sentAt = monotonicMs(this.link.clock)
-    // set also without a session: `#keepAlive` waits until some time after it, and would otherwise not wait at all
-    // while the server cannot be reached
+    // Set even if there is no session to send a heartbeat for: `#keepAlive` counts its next wait from this time, and
+    // would otherwise not wait at all while the server cannot be reached.
     this.#heartbeatAt = sentAt
     if (session === undefined) return Effect.void
     const renewal = this.renewal()

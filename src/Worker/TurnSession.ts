@@ -46,7 +46,7 @@ export abstract class TurnSession implements WorkerSession {
   protected readonly link: ServerLink
   protected readonly instance: string
   protected terms: Turns.RegisterTurnsResponse
-  /** The time of the first registration, as described at `RegisterTurnsRequest`. */
+  /** `since` in the answer to the first registration. All later registrations repeat it. */
   protected readonly since: string | undefined
   /** The id of the session; `undefined` while the worker registers again. */
   protected session: string | undefined
@@ -99,9 +99,12 @@ export abstract class TurnSession implements WorkerSession {
     jobs: ReadonlyArray<string>,
     timeoutMs: number
   ): Effect.Effect<Registered, IronflowError>
-  /** Sends a batch once. Fails with code `WORKER_UNKNOWN` when the session is over. */
+  /** Sends a batch once. Fails with code `WORKER_UNKNOWN` when the session has ended. */
   protected abstract sendBatch(session: string, batch: Batch): Effect.Effect<unknown, IronflowError>
-  /** Reports a late step once. Fails with code `WORKER_UNKNOWN` when the session is over. */
+  /**
+   * Reports once that a handler has gone on with a step after its turn was suspended. Fails with code `WORKER_UNKNOWN`
+   * when the session has ended.
+   */
   protected abstract sendLate(request: Turns.LateRequest): Effect.Effect<void, IronflowError>
   /** Tells the engine the counts of requested jobs, and which jobs the worker holds if one was dropped. */
   protected abstract tellRoom(): void
