@@ -8,11 +8,10 @@ import type * as Effect from "effect/Effect"
  * The phase of a delivery. `waiting`: no body handles the event yet. `running`: a body handles it. `acking`: the
  * body has ended, and the ack is on its way.
  *
- * With manual acks, the body is followed by `done`, and then by `left`. `done`: the client will report the event
- * as in progress once more. `left`: this last report is made, and the `ackWait` runs out unless the receiver
- * settles the event.
+ * With manual acks, two phases follow the body. `handled`: the client will report the event as in progress once
+ * more. `unattended`: this last report is made, and the `ackWait` runs out unless the receiver settles the event.
  */
-export type Phase = "waiting" | "running" | "acking" | "done" | "left"
+export type Phase = "waiting" | "running" | "acking" | "handled" | "unattended"
 
 export class EventDelivery {
   readonly eventId: string
@@ -25,9 +24,10 @@ export class EventDelivery {
   /** Whether the receiver has settled the event itself, or has tried to. */
   isSettled = false
   /**
-   * When the delivery became `done` or `left`, or was last reported as in progress, in epoch milliseconds.
+   * When the delivery became `handled` or `unattended`, or the receiver last reported it as in progress, in epoch
+   * milliseconds.
    */
-  leftAt = 0
+  unattendedSince = 0
   /** When the event arrived, or its `ackWait` was last restarted, in epoch milliseconds. */
   heldSince: number
 

@@ -46,8 +46,8 @@ export class HeldEvents {
   bodyOf(subscription: SubscriptionState, delivery: EventDelivery): Body {
     const end = (failure?: { readonly error: unknown }): void => {
       if (!subscription.acksAutomatically || delivery.isSettled) {
-        delivery.phase = "done"
-        delivery.leftAt = this.#session.now()
+        delivery.phase = "handled"
+        delivery.unattendedSince = this.#session.now()
         if (delivery.isSettled || delivery.isLost) subscription.release(delivery)
         return
       }
@@ -104,8 +104,8 @@ export class HeldEvents {
   }
 
   /**
-   * Tells the server at intervals that the held events are in progress, as long as any of them has not `left`,
-   * or the session is paused.
+   * Tells the server at intervals that the held events are in progress, as long as any of them is not `unattended`, or
+   * the session is paused.
    */
   startExtending(subscription: SubscriptionState): void {
     const { ackWaitMs, deliveries } = subscription
@@ -115,17 +115,18 @@ export class HeldEvents {
       () => {
         subscription.cancelExtending = undefined
         this.#dropLate(subscription)
-        const left = [...deliveries.values()].filter(({ phase }) => phase === "left")
-        if (left.length < deliveries.size || this.#session.isPaused()) {
+        const unattended = [...deliveries.values()].filter(({ phase }) => phase === "unattended")
+        if (unattended.length < deliveries.size || this.#session.isPaused()) {
           this.#extend(
             subscription,
-            left.map(({ eventId }) => eventId)
+            unattended.map(({ eventId }) => eventId)
           )
           this.startExtending(subscription)
         }
-        // events that were left before this time were delivered again by the server
+        // events that are unattended since before this time were delivered again by the server
         const before = this.#session.now() - 2 * ackWaitMs
-        for (const delivery of left) if (delivery.leftAt < before) subscription.release(delivery)
+        for (const delivery of unattended)
+          if (delivery.unattendedSince < before) subscription.release(delivery)
       }
     )
   }
@@ -133,12 +134,12 @@ export class HeldEvents {
   /** Restarts the `ackWait` of all held events except `except`. */
   #extend(subscription: SubscriptionState, except: ReadonlyArray<string>): void {
     const now = this.#session.now()
-    const extended = [...subscription.deliveries.values()].filter(({ phase }) => phase !== "left")
+    const extended = [...subscription.deliveries.values()].filter(({ phase }) => phase !== "unattended")
     const done = (): void => {
       for (const delivery of extended) delivery.heldSince = now
     }
-    // the body of a `done` delivery has ended since the last report: this report extends its event for the last time
-    for (const delivery of extended) if (delivery.phase === "done") delivery.phase = "left"
+    // the body of a `handled` delivery has ended since the last report: this report extends its event for the last time
+    for (const delivery of extended) if (delivery.phase === "handled") delivery.phase = "unattended"
     // the answer to this report cannot arrive while the connection is paused, so the report counts as answered
     if (this.#session.isPaused()) done()
     this.#session
@@ -169,8 +170,8 @@ export class HeldEvents {
     for (const delivery of late) {
       delivery.isLost = true
       // the event is given up here; if the server still counts it as held, its `ackWait` runs out
-      delivery.phase = "left"
-      delivery.leftAt = this.#session.now()
+      delivery.phase = "unattended"
+      delivery.unattendedSince = this.#session.now()
     }
     this.#session.report(
       {

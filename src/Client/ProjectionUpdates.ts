@@ -114,9 +114,9 @@ class Updates {
   /** States that were read and not yet taken. */
   #page: Array<ProjectionStateResult> = []
   /** The partition after which the next page begins, while pages are being read. */
-  #reading: { readonly after: string | undefined } | undefined
+  #nextPage: { readonly after: string | undefined } | undefined
   /** Whether events may have been missed, so that the changes must be read. */
-  #behind = false
+  #isBehind = false
   /** Whether the server can list the changed states. */
   #listsChanges = true
   /** The cursor up to which everything was taken; without it all states are new. */
@@ -176,8 +176,8 @@ class Updates {
       if (page !== undefined) {
         yield* this.#checkMode(page.mode)
         this.#since = includeCurrent ? undefined : page.cursor
-        // `#behind` is set already if the connection was lost in the meantime
-        this.#behind ||= includeCurrent
+        // `#isBehind` is set already if the connection was lost in the meantime
+        this.#isBehind ||= includeCurrent
       } else {
         const result = yield* this.#get(partition ?? GLOBAL_PARTITION)
         yield* this.#checkMode(result.mode)
@@ -195,7 +195,7 @@ class Updates {
         if (this.#failure !== undefined) return yield* Effect.fail(this.#failure)
         const read = this.#page.shift()
         if (read !== undefined) return this.#takeNewer(read)
-        if (this.#reading !== undefined || this.#behind) {
+        if (this.#nextPage !== undefined || this.#isBehind) {
           yield* this.#readPage
           continue
         }
@@ -214,7 +214,7 @@ class Updates {
   }
 
   get #hasWork(): boolean {
-    return this.#failure !== undefined || this.#behind || this.#waiting.size > 0
+    return this.#failure !== undefined || this.#isBehind || this.#waiting.size > 0
   }
 
   get #untilWork(): Effect.Effect<void> {
@@ -226,7 +226,7 @@ class Updates {
   }
 
   #onEvent(topic: string, data: unknown): void {
-    if (this.#behind) return
+    if (this.#isBehind) return
     const { partition: onlyPartition } = this.#options
     if (topic === rebuiltTopic(this.#name)) {
       // a rebuild changes all states, also those that were read already
@@ -246,7 +246,7 @@ class Updates {
   /** Notes that events may have been missed. */
   #markBehind(): void {
     if (this.#listsChanges) {
-      this.#behind = true
+      this.#isBehind = true
       this.#waiting.clear()
     } else this.#waiting.set(this.#options.partition ?? GLOBAL_PARTITION, {})
     this.#wake()
@@ -257,7 +257,7 @@ class Updates {
     this.#waiting.delete(partition)
     const newest = this.#newest
     // the cursor must not move past updates that still wait
-    if (this.#waiting.size > 0 || newest === undefined || this.#behind) return
+    if (this.#waiting.size > 0 || newest === undefined || this.#isBehind) return
     const floor = this.#floor
     if (floor?.epoch !== newest.epoch || newest.version > floor.version) this.#since = writeCursor(newest)
   }
@@ -281,11 +281,11 @@ class Updates {
   get #readPage(): Effect.Effect<void, IronflowError> {
     return Effect.gen({ self: this }, function* () {
       const { partition } = this.#options
-      const isFirst = this.#behind
-      const after = isFirst ? undefined : this.#reading?.after
+      const isFirst = this.#isBehind
+      const after = isFirst ? undefined : this.#nextPage?.after
       // while this is false, `#onEvent` keeps the events
-      this.#behind = false
-      this.#reading = { after }
+      this.#isBehind = false
+      this.#nextPage = { after }
       const page = yield* this.#readChanges(this.#name, {
         since: this.#since,
         partition,
@@ -297,7 +297,7 @@ class Updates {
           () => Effect.succeed(emptyPage)
         ),
         Effect.catchIf(isTransient, () =>
-          Effect.sync(() => (this.#behind ||= isFirst)).pipe(
+          Effect.sync(() => (this.#isBehind ||= isFirst)).pipe(
             Effect.andThen(Effect.sleep(RETRY_DELAY_MS)),
             Effect.as("again" as const)
           )
@@ -306,7 +306,7 @@ class Updates {
       if (page === "again") return
       if (page === undefined) {
         // the server cannot list changes any more: it was replaced by another kind of server
-        this.#reading = undefined
+        this.#nextPage = undefined
         this.#listsChanges = false
         return this.#markBehind()
       }
@@ -320,10 +320,10 @@ class Updates {
         if (revision > (this.#floor?.version ?? 0)) this.#newerRevisions.set(result.partition, revision)
       }
       if (page.next !== undefined) {
-        this.#reading = { after: page.next }
+        this.#nextPage = { after: page.next }
         return
       }
-      this.#reading = undefined
+      this.#nextPage = undefined
       this.#since = this.#floor === undefined ? undefined : writeCursor(this.#floor)
     })
   }

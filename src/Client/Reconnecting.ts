@@ -170,7 +170,7 @@ export class Reconnecting {
         this.#hooks.onUnreadable(toError(error))
         wire.onText = () => undefined
         wire.close(PROTOCOL_ERROR, "a frame could not be read")
-        // handled now as closed: the server may take long to close the connection too
+        // the loss is handled now, since the server may take long to close the connection
         wire.onClose(PROTOCOL_ERROR, "")
       }
     }

@@ -175,11 +175,11 @@ export class SubscriptionSession {
     }
     const delivery = subscription.deliveries.get(eventId)
     // the body has ended, so this report is the last one unless the receiver makes another
-    if (delivery?.phase === "done") delivery.phase = "left"
+    if (delivery?.phase === "handled") delivery.phase = "unattended"
     return this.#ask(
       (requestId) => ({ type: "in_progress", subscriptionId: subscription.id, eventId, requestId }),
       () => {
-        if (delivery !== undefined) delivery.leftAt = this.#now()
+        if (delivery !== undefined) delivery.unattendedSince = this.#now()
       }
     )
   }

@@ -76,7 +76,7 @@ class LegacySession implements WorkerSession {
   readonly #turns = new Map<string, LegacyTurn>()
   #room = 0
   #wake: (() => void) | undefined
-  #refused = false
+  #isRefused = false
   /** Whether the server stores results while a turn runs. */
   #storesProgress = true
 
@@ -148,8 +148,8 @@ class LegacySession implements WorkerSession {
 
   /** Stops the worker, since the server refuses its API key. */
   #refuse(error: AccessError): void {
-    if (this.#refused) return
-    this.#refused = true
+    if (this.#isRefused) return
+    this.#isRefused = true
     const { handlers, options, registration } = this.#link
     options.logger.error(`Worker ${registration.workerId} stops: ${error.message}`)
     handlers.onRefused?.(error)

@@ -155,8 +155,8 @@ export class Reporter {
   #scheduled = false
   #inFlight: Fiber.Fiber<ReadonlyArray<TurnAck>, unknown> | undefined
   #stopped = false
-  /** Whether the connection is down. An outage is logged once, and not at every attempt. */
-  #outage = false
+  /** Whether it was logged that the connection is down. An outage is logged once, and not at every attempt. */
+  #isOutageLogged = false
   #whenIdle: Array<() => void> = []
 
   constructor(options: ReporterOptions) {
@@ -257,7 +257,7 @@ export class Reporter {
   }
 
   #settle(batch: BatchInFlight, answers: ReadonlyArray<TurnAck>): void {
-    this.#outage = false
+    this.#isOutageLogged = false
     for (let i = 0; i < batch.outboxes.length; i++) {
       const outbox = batch.outboxes[i]!
       const answer = answers[i]
@@ -317,8 +317,8 @@ export class Reporter {
 
   #warnOfOutage(error: ConnectionError, turns: number): Effect.Effect<void> {
     return Effect.sync(() => {
-      if (this.#outage) return
-      this.#outage = true
+      if (this.#isOutageLogged) return
+      this.#isOutageLogged = true
       this.#options.logger.warn(
         `The engine cannot be reached: ${error.message}. Reports are kept and sent again until it answers`,
         { turns }

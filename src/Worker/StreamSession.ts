@@ -121,7 +121,7 @@ const openStream = (
 export class StreamSession extends TurnSession {
   readonly #streams: Streams
   #current: RegisteredStream | undefined
-  #tellingRoom = false
+  #isTellingRoom = false
   #arrived: Array<Turns.Delivery> = []
   /** When the last heartbeat was sent. */
   #heartbeatAt = Number.NEGATIVE_INFINITY
@@ -233,13 +233,13 @@ export class StreamSession extends TurnSession {
 
   protected tellRoom(): void {
     // one request at a time: the next request tells all changes until then
-    if (this.#tellingRoom || this.session === undefined) return
-    this.#tellingRoom = true
+    if (this.#isTellingRoom || this.session === undefined) return
+    this.#isTellingRoom = true
     this.link.fork(
       Effect.ensuring(
         this.#sendHeartbeat,
         Effect.sync(() => {
-          this.#tellingRoom = false
+          this.#isTellingRoom = false
           if (this.hasUnsent) this.tell()
         })
       )
@@ -308,11 +308,11 @@ export class StreamSession extends TurnSession {
         call === "room" ? Math.min(this.patienceMs, heartbeatMs / 2) : this.patienceMs
       )
       return timeoutOrElse(Effect.raceFirst(answer, ended), patienceMs, () => {
-        const silent = new ConnectionError(
+        const noAnswer = new ConnectionError(
           `The stream to the Ironflow server at ${this.link.options.server.url} has not answered the call "${call}" for ${showMs(patienceMs)}`
         )
-        if (this.#current === current) this.#lose(silent)
-        return Effect.fail(sessionOver(silent.message, silent))
+        if (this.#current === current) this.#lose(noAnswer)
+        return Effect.fail(sessionOver(noAnswer.message, noAnswer))
       })
     })
   }

@@ -55,7 +55,7 @@ export abstract class TurnSession implements WorkerSession {
   readonly #keyRefusals: KeyRefusals
 
   readonly #roomCounts = new RoomCounts()
-  #telling = false
+  #isTelling = false
 
   #lastBatch = 0
   readonly #nextNumber = (): number => ++this.#lastBatch
@@ -147,10 +147,10 @@ export abstract class TurnSession implements WorkerSession {
    * then.
    */
   protected tell(): void {
-    if (this.#telling) return
-    this.#telling = true
+    if (this.#isTelling) return
+    this.#isTelling = true
     setImmediate(() => {
-      this.#telling = false
+      this.#isTelling = false
       if (this.hasUnsent && !this.isRefused) this.tellRoom()
     })
   }
