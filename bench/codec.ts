@@ -1,8 +1,8 @@
 /**
  * What it costs to decode the most frequent requests with their codecs, compared with parsing their JSON.
  *
- * `node --conditions=@ironflow/source bench/codec.ts [rounds]` prints a JSON line for each: requests per second, the median of
- * five.
+ * `node --conditions=@ironflow/source bench/codec.ts [rounds]` prints a JSON line for each request: how often per second it is
+ * decoded and parsed, as the median of five measurements.
  */
 import type { Codec } from "../src/Protocol/Codec.ts"
 import { decoder } from "../src/Protocol/ServerCodec.ts"
@@ -60,7 +60,7 @@ const perSecond = <A>(read: (value: A) => unknown, value: A): number => {
     for (let i = 0; i < rounds; i++) read(value)
     return Math.round((rounds / (performance.now() - begun)) * 1000)
   })
-  // the first round is a warm-up
+  // the first measurement is a warm-up
   return runs.slice(1).toSorted((a, b) => a - b)[2] ?? Number.NaN
 }
 

@@ -1,8 +1,8 @@
 /**
  * What open tabs of the console cost the engine, by counting. Records the calls of one tab of each page for some seconds while
  * runs are active, and closes the tab. Then makes each of these calls some hundred times, one after the other, and divides the
- * engine's processor time by their number. No tab is open then, so the result is the same on a busy machine. Also prints when
- * a page is first painted, and what the browser has loaded for that. Linux only. `node --conditions=@ironflow/source
+ * engine's processor time by the number of calls. No tab is open then, so the result is the same on a busy machine. Also prints
+ * when a page is first painted, and what the browser has loaded for it. Linux only. `node --conditions=@ironflow/source
  * bench/console-calls.ts [tabs] [seconds] [page ...]`
  */
 import { rmSync } from "node:fs"
@@ -64,7 +64,7 @@ const costOf = async (asked: RecordedCall): Promise<number> => {
   return (cpuMs() - before) / CALLS
 }
 
-// the pages show what runs log
+// the pages show what runs log, so the terminal need not
 process.env.IRONFLOW_LOG_LEVEL ??= "error"
 const shop = await openShop({ url })
 const busy = createFunction({ id: "busy", triggers: [{ event: "busy" }] }, async ({ step }) => {
@@ -134,7 +134,7 @@ try {
     const page = await browser.newPage()
     await page.goto(`${url}/console/${place}`, { waitUntil: "load" })
     await sleep(SETTLE_MS)
-    // the type of the expression's value
+    // the expression has a value of this type
     const loaded = (await page.evaluate(`{
       const all = performance.getEntries()
       const files = all.filter(({ name }) => /\\/console\\/(?!session)/.test(name))

@@ -12,7 +12,7 @@ import { openShop } from "../test/console/Shop.ts"
 import { startConsole } from "./consoleEngine.ts"
 
 const [tabs = 20, seconds = 15] = process.argv.slice(2, 4).map(Number)
-/** How long to wait until pages make only their regular calls: after five equal answers they call less often. */
+/** How long to wait until pages make only their regular calls. After five equal answers, a page calls less often. */
 const SETTLE_MS = 12_000
 const RUNS_A_SECOND = 5
 
@@ -24,7 +24,7 @@ const measure = async (): Promise<number> => {
   return (100 * (cpuMs() - before)) / (performance.now() - begun)
 }
 
-// the pages show what runs log
+// the pages show what runs log, so the terminal need not
 process.env.IRONFLOW_LOG_LEVEL ??= "error"
 const shop = await openShop({ url })
 const browser = await launch()

@@ -4,8 +4,8 @@
  * node --conditions=@ironflow/source bench/cost.ts [--runs 3000] [--flight 64] [--network-ms 1] [--filled] [--top]
  *
  * Measures runs of one step, one after the other, and runs of three steps, 64 in flight. Prints statements, round trips,
- * commits and bytes of the write-ahead log per run, the CPU time of the engine and of Postgres, and how many updates were HOT.
- * `--network-ms` puts a proxy between the two that delays what is sent to Postgres. `--filled` uses a database with 1,000,000
+ * commits and bytes of the write-ahead log per run, the CPU time of the engine and of Postgres, and how many updates were HOT
+ * (touched no index). `--network-ms` delays everything that the engine sends to Postgres. `--filled` uses a database with 1,000,000
  * ended and 100,000 waiting runs. `--top` shows the statements that take most of the time.
  */
 import fs from "node:fs"

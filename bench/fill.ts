@@ -1,7 +1,7 @@
 /**
  * Fills a Postgres database with 1,000,000 completed runs of one step, and 100,000 runs that wait for an event and time out in
- * a month. No engine may use it meanwhile. Does not run ANALYZE: the engine does not need it, and a database that grows fast
- * gets it late.
+ * a month. No engine may use the database meanwhile. Does not run ANALYZE: the engine must not need it, since Postgres analyzes a
+ * database that grows fast too late.
  */
 
 const ENDED = 1_000_000

@@ -1,9 +1,9 @@
 /**
- * Costs that grow with the amount of data. Each figure is compared with the first one of the same process, so only the ratio
+ * Costs that grow with the amount of data. Each figure is compared with the first figure of the same process, so only the ratio
  * counts.
  *
  * `node --conditions=@ironflow/source bench/growth.ts [--only W7,W8,W9] [--runs 1000,20000]` prints a JSON line for each:
- * - W7: emits, runs of one step, and lists, with so many ended runs in the database.
+ * - W7: emits, runs of one step, and lists, with each number of ended runs in `--runs` in the database.
  * - W8: 50 functions with one run at a time for each key, compared with the same functions without keys.
  * - W9: a run of 5,000 steps, and a run that sleeps 300 times: the last tenth of each compared with the first.
  */
@@ -51,7 +51,7 @@ const finished = async ({ client }: IronflowEngine, event: string, data: unknown
   }
 }
 
-/** Calls `f` for 0 up to `count`, `atOnce` calls at a time. */
+/** Calls `f` with each number from 0 to `count - 1`, `atOnce` calls at a time. */
 const inFlight = async (atOnce: number, count: number, f: (i: number) => Promise<void>): Promise<void> => {
   let next = 0
   const one = async (): Promise<void> => {

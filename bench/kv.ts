@@ -3,7 +3,7 @@
  * with the limit: a plain group commit of `node:sqlite` with the same durability, writers and values, which writes one row for
  * each change.
  *
- * The two take turns, and a figure is the median of the rounds.
+ * The engine and the limit take turns, and a figure is the median of the rounds.
  */
 import fs from "node:fs"
 import os from "node:os"

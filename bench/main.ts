@@ -1,8 +1,8 @@
 /**
  * `npm run bench`: our engine compared with the limit of the machine (see limits/README.md), both in the same harness.
  *
- * Every measurement is a new process, and the two take turns, so that neither profits from a warm cache or a quiet minute. A
- * figure is the median of the rounds.
+ * Every measurement is a new process, and the engine and the limit take turns, so that neither profits from a warm cache or a
+ * quiet minute. A figure is the median of the rounds.
  */
 import { spawn } from "node:child_process"
 import fs from "node:fs"
@@ -151,7 +151,8 @@ const uncounted = { statements: NaN, roundTrips: NaN, commits: NaN, bytes: NaN, 
 
 /**
  * What one 3-step run costs an engine: the difference of a measurement with and without these runs. Other runs come first in
- * both, so that modules that are loaded with the first call do not count: our sources are TypeScript, and the limit is not.
+ * both measurements, so that modules that are loaded with the first call do not count: our sources are TypeScript, those of the
+ * limit are not.
  */
 const usePerRun = async (mode: Mode, subject: Subject): Promise<EngineUse & { readonly cpuMs: number }> => {
   const { use: empty } = await measureUse(mode, subject, ["W1"])

@@ -3,7 +3,7 @@
  *
  * `node --conditions=@ironflow/source bench/patterns.ts [events]` prints a JSON line for each way to name the events. `ms` is
  * the time that a new projection takes to catch up, and `cpuMs` its processor time. `wakeUs` is the processor time for each
- * later event that does not match, including its emit. `ratio` compares with the first line.
+ * later event that does not match, including the emit. `ratio` compares the figures with those in the first line.
  */
 import fs from "node:fs"
 import os from "node:os"

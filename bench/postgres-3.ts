@@ -1,7 +1,7 @@
 /**
- * Three of our engines on one Postgres schema in the harness, each in a separate process with its worker and its client, as the one
- * of `postgres.ts` is. Each starts its share of the runs itself. `npm run bench -- --mode postgres,postgres-3` shows what sharing
- * costs.
+ * Three of our engines on one Postgres schema in the harness. Like the single engine of `postgres.ts`, each is in a process together
+ * with its worker and its client, and starts its share of the runs itself. `npm run bench -- --mode postgres,postgres-3` shows what
+ * sharing a database costs.
  */
 import { type ChildProcess, fork } from "node:child_process"
 import process from "node:process"
@@ -13,7 +13,7 @@ import { resultOfRun, startRun } from "./runs.ts"
 
 const NODES = 3
 
-/** A request to a node: to start a run, to return the result of one, or both; or to run many. */
+/** A request to an engine: to start a run, to return the result of a run, or both; or to make many runs. */
 interface NodeRequest {
   readonly id: number
   readonly many?: { readonly kind: string; readonly n: number; readonly inFlight: number }
@@ -128,6 +128,6 @@ async function compare(): Promise<void> {
       await database.end()
     }
   }
-  // each process warms up by itself, as the one of `postgres.ts` does in the harness's 2,000 runs
+  // each process has its own warm-up of 2,000 runs, as the process of `postgres.ts` has
   await main(adapter, { n3: 2000 * NODES })
 }

@@ -1,6 +1,6 @@
 /**
  * Our engine in the harness that also measures the limit: embedded, through the Promise API, on the Postgres server at
- * `PGURL`. `npm run bench -- --mode postgres` starts both.
+ * `PGURL`. `npm run bench -- --mode postgres` starts the server and this program.
  */
 import fs from "node:fs"
 import { type IronflowEngine, startEngine } from "@ironflow/node/engine"

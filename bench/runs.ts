@@ -3,7 +3,7 @@ import fs from "node:fs"
 import path from "node:path"
 import type { IronflowClient } from "@ironflow/node"
 
-/** Emits the event of a kind. Resolves to the id of its run once that is durable. */
+/** Emits the event that starts a run of this kind. Resolves to the id of the run once the run is durable. */
 export const startRun = async (client: IronflowClient, kind: string, input: unknown): Promise<string> => {
   const { runIds } = await client.emit(`bench.${kind}`, input)
   const [runId] = runIds

@@ -3,8 +3,8 @@
  *
  * node --conditions=@ironflow/source bench/sizes.ts [postgres]
  *
- * Prints the bytes of an event, a run, a step, a wait and a key, with everything that belongs to it and all indexes. Each
- * figure is the growth of the database by thousands of them, with 100 bytes of data in each.
+ * Prints the bytes of an event, a run, a step, a wait and a KV key, each with everything that belongs to it and all indexes. A figure
+ * is the growth of the database when 4,000 are added, with 100 bytes of data in each.
  */
 import { mkdtempSync, rmSync, statSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -60,7 +60,7 @@ const logged = async (): Promise<number> => {
   return Number(rows[0]?.bytes)
 }
 
-/** The size of the database, once its engine has closed it, so that nothing is left in a write-ahead log. */
+/** The size of the database. The engine must have closed it, so that nothing is left in a write-ahead log. */
 const bytes = async (): Promise<number> => {
   if (url === undefined) return statSync(filename).size
   const { Client } = await loadDriver()

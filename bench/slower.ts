@@ -1,6 +1,6 @@
 /**
- * What got slower since earlier figures were saved. Compares the ratios to the limit of the same run, because machines and
- * their load differ.
+ * What got slower since earlier figures were saved. Machines and their load differ, so it compares ratios: each figure divided by
+ * the limit of the same run.
  */
 import fs from "node:fs"
 import { metrics } from "./metrics.ts"
@@ -27,7 +27,7 @@ const readFigures = (file: string): ReadonlyMap<string, Compared> =>
 
 const nameOf = ({ metric, mode, workload }: Compared): string => `${mode} ${workload} ${metric}`
 
-/** Whether a higher figure is better. Not for counts such as statements and bytes, which are not in `metrics`. */
+/** Whether a higher figure is better. `false` for counts such as statements and bytes, which are not in `metrics`. */
 const isMoreBetter = ({ metric, workload }: Compared): boolean =>
   metrics.some((one) => one.workload === workload && one.metric === metric && one.better === "higher")
 

@@ -3,7 +3,7 @@
  * `createTestClient`, with a new `createTestEngine` for each run, and with one `createTestEngine` for all runs.
  *
  * `node --conditions=@ironflow/source bench/testkit.ts` prints one JSON line with medians of 200, in milliseconds. The limit
- * is a plain call of the two functions: everything beyond it is the cost of the test kit.
+ * is a plain call of the functions of the two steps: everything beyond it is the cost of the test kit.
  */
 import { createFunction } from "@ironflow/node"
 import { createTestClient, createTestEngine } from "@ironflow/node/test"

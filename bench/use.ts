@@ -1,7 +1,7 @@
 /**
- * Counts the calls of an engine to SQLite, and the requests to the engine. Preloaded with `--import`, it wraps `node:sqlite`.
- * When the process ends, it writes an `EngineUse` to the file `USE_FILE`, and the CPU time beside it. A process without a
- * database writes only its CPU time, so that clients and workers can preload it too.
+ * Counts the calls of an engine to SQLite, and the requests to the engine. This module is preloaded with `--import`, and wraps
+ * `node:sqlite`. When the process ends, it writes an `EngineUse` to the file `USE_FILE`, and adds the CPU time to a second file. In
+ * a process without a database it writes only the CPU time, so that clients and workers can preload it too.
  */
 import { subscribe } from "node:diagnostics_channel"
 import fs from "node:fs"

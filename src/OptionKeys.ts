@@ -56,9 +56,10 @@ export const checkKeys = (
  * Throws `ValidationError` for any unknown key at the top level. For calls that delete data: if an option
  * such as a `dryRun` in the wrong argument was ignored, the call would delete what was only to be counted.
  */
-export const checkAllKeys =
-  (known: KnownKeys) =>
-  (options: unknown, what: string): void => {
+export const checkAllKeys = (
+  known: KnownKeys
+): ((options: unknown, what: string) => void) & { readonly known: KnownKeys } => {
+  const check = (options: unknown, what: string): void => {
     checkKeys(options, known, what, false)
     const odd = isObject(options)
       ? Object.keys(options).find((key) => options[key] !== undefined && !Object.hasOwn(known, key))
@@ -69,6 +70,8 @@ export const checkAllKeys =
       )
     }
   }
+  return Object.assign(check, { known })
+}
 
 const isList = (inner: KnownKeys | readonly [KnownKeys]): inner is readonly [KnownKeys] =>
   Array.isArray(inner)

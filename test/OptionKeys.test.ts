@@ -274,6 +274,15 @@ describe("a misspelled option", () => {
         (it) => it.streams.append("o-1", none),
         "streams.append() needs an object such as { name, data, entityType }, got null"
       ],
+      [
+        (it) => it.streams.appendAll("o-1", none),
+        "streams.appendAll() needs an object such as { entityType, events: [{ name, data }] }, got null"
+      ],
+      [
+        (it) => it.bulk("cancel", { status: "failed" }, none),
+        "bulk() needs an object that may have `signal`, `dryRun`"
+      ],
+      [(it) => it.erase(none), "erase() needs an object that may have `events`, `runs`"],
       [(it) => it.kv().bucket("a").delete("k", none), "kv.bucket.delete() needs an object that may have `"],
       [(it) => it.projections.get("a", none), "projections.get() needs an object that may have `"]
     ]

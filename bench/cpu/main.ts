@@ -1,6 +1,6 @@
 /**
- * `npm run bench -- --cpu`: the CPU time, the garbage and the clock time of a run, for this tree, or for this and another tree
- * in turns. CPU time can be compared even if other processes make clock time meaningless.
+ * `npm run bench -- --cpu`: the CPU time, the garbage and the clock time of a run, for these sources, or for these and others in
+ * turns. CPU time can be compared even if other processes make clock time meaningless.
  */
 import { spawn } from "node:child_process"
 import path from "node:path"
@@ -63,9 +63,9 @@ export interface CpuOptions {
   readonly modes: ReadonlyArray<string>
   readonly workloads: ReadonlyArray<string>
   readonly rounds: number
-  /** The folder of another tree, which is measured in turns with this one. */
+  /** The folder of other sources, which are measured in turns with these. */
   readonly against?: string
-  /** Prints a profile of this tree instead. */
+  /** Whether to print a profile of these sources instead. */
   readonly profile: boolean
   /** Whether to measure the first runs of a process, before it has warmed up. */
   readonly cold: boolean

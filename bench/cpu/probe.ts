@@ -1,4 +1,7 @@
-/** Measures what a process has cost, for its parent over IPC or for the process itself. Preloaded with `--import`. */
+/**
+ * Measures what a process costs. The process itself asks for it, or its parent over IPC if this module is preloaded with
+ * `--import`.
+ */
 import { type GCProfilerResult, GCProfiler } from "node:v8"
 import { Session } from "node:inspector/promises"
 import { type Share, sharesOfAllocations, sharesOfTime } from "./shares.ts"
@@ -8,7 +11,7 @@ export interface Cost {
   readonly cpuMs: number
   readonly gcMs: number
   readonly allocatedBytes: number
-  /** The part of it that outlived two collections of young objects. Only a full collection frees it. */
+  /** The allocated bytes that outlived two collections of young objects. Only a full collection frees them. */
   readonly promotedBytes: number
   /** What took the time or the memory, if a profile was requested. */
   readonly shares?: ReadonlyArray<Share>

@@ -1,6 +1,6 @@
 /**
- * A profile as shares of places, files and functions. Each counts only its own time or memory, without that of functions it
- * calls.
+ * A profile as shares of places, files and functions. A share counts only the time or memory of the functions themselves, not of
+ * the functions that they call.
  */
 import type { HeapProfiler, Profiler, Runtime } from "node:inspector"
 

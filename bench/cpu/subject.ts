@@ -1,6 +1,6 @@
 /**
- * One measurement of an engine of the tree in `TREE`, embedded or behind a server (`MODE`): makes the runs of `WORKLOAD` after
- * a warm-up, or without one with `COLD`. Prints the cost for each process. `npm run bench -- --cpu` starts it.
+ * One measurement of the engine whose sources are in `TREE`, embedded or behind a server (`MODE`): makes the runs of `WORKLOAD`
+ * after a warm-up, or without a warm-up if `COLD` is set. Prints the cost for each process. `npm run bench -- --cpu` starts it.
  */
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"

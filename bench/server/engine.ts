@@ -1,4 +1,7 @@
-/** The engine with its HTTP server, on the database file `FILENAME`, or on the Postgres at `DATABASE_URL`. Prints its URL. SIGTERM ends it. */
+/**
+ * The engine with its HTTP server, on the database file `FILENAME`, or on the Postgres at `DATABASE_URL`. Prints the URL of the
+ * HTTP server. SIGTERM ends the process.
+ */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"

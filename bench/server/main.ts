@@ -1,6 +1,6 @@
 /**
- * Our engine as a server in the same harness: the engine with its HTTP server in one process, the worker in another, the
- * client in this one. With `STORE=postgres` the engine uses the Postgres server at `PGURL`. `npm run bench` starts it.
+ * Our engine as a server in the harness that also measures the limit: the engine with its HTTP server in one process, the worker
+ * in another, the client in this one. With `STORE=postgres` the engine uses the Postgres server at `PGURL`. `npm run bench` starts it.
  */
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"

@@ -1,5 +1,5 @@
 /**
- * An engine with constant traffic, to look at its console: run `npm run demo`, and open the address that it prints. It runs
+ * An engine with constant traffic, to look at its console: run `npm run demo`, and open the address that it prints. The demo runs
  * until Ctrl-C, or for a number of seconds: `npm run demo -- 60`. It stores everything in memory.
  */
 import { randomBytes } from "node:crypto"
@@ -11,7 +11,7 @@ import { functions, projections } from "./shop.ts"
 
 const seconds = Number(process.argv[2] ?? Number.POSITIVE_INFINITY)
 if (!(seconds > 0)) {
-  console.error(`Give the seconds that it goes on for, such as 60; got ${process.argv[2]}`)
+  console.error(`Give the number of seconds to run, such as 60; got ${process.argv[2]}`)
   process.exit(2)
 }
 
@@ -39,7 +39,7 @@ await client.secrets.set("BANK_KEY", "only the bank knows")
 await client.kv().createBucket({ name: "sessions", history: 5, ttlSeconds: 3600 })
 const sessions = client.kv().bucket("sessions")
 
-// a group that fails for one order in seven
+// a consumer group whose handler fails for one order in seven
 const sub = createSubscriptionClient({ serverUrl: engine.url! })
 await sub.connect()
 await sub.subscribe("events:order.placed", {

@@ -1,7 +1,7 @@
 /** The functions and projections of a shop in which not everything goes well. */
 import { createFunction, createProjection, NonRetryableError } from "@ironflow/node"
 
-/** Whether the order is one of every `n`. */
+/** Whether the number in the order's id is a multiple of `n`. */
 const isEvery = (n: number, orderId: string): boolean => Number(orderId.split("-")[1]) % n === 0
 
 const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))

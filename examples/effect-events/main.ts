@@ -61,7 +61,7 @@ const program = Effect.gen(function* () {
   const { state } = yield* projections.get("totals", { after: position! })
   console.log("projected:", state)
 
-  // the compiler would refuse this too, without `as never`
+  // without `as never`, the compiler would refuse this data already
   const refused = yield* Effect.flip(client.emit(OrderPlaced, { orderId: "o-2", amount: "a lot" as never }))
   console.log("refused:", refused.message)
 })

@@ -1,4 +1,7 @@
-/** The same function in the Effect API. Run it: `node --conditions=@ironflow/source examples/effect/main.ts`. */
+/**
+ * The function of `examples/promise/main.ts` in the Effect API. Run it: `node --conditions=@ironflow/source
+ * examples/effect/main.ts`.
+ */
 import {
   Client,
   Engine,

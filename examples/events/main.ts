@@ -73,7 +73,7 @@ const { state } = await client.projections.get("totals", { after: position })
 console.log("projected:", state)
 
 try {
-  // the compiler would refuse this too, without `as never`
+  // without `as never`, the compiler would refuse this data already
   await client.emit(OrderPlaced, { orderId: "o-3", amount: "a lot" as never })
 } catch (error) {
   if (!(error instanceof SchemaValidationError)) throw error

@@ -1,4 +1,4 @@
-/** Finds runs by an attribute, by their error, and by an expression. */
+/** Finds runs by an attribute, by the error with which they failed, and by an expression. */
 import { createFunction } from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
 
@@ -30,7 +30,7 @@ const [one] = (await client.listRuns({ attributes: { "event.data.orderId": "o-15
 console.log(`order o-150: ${one?.status}, ${one?.error?.message}`)
 
 const ofAda = await client.listRuns({ status: "failed", error: "card of Ada", limit: 10 })
-console.log(`ten of Ada's that were declined, the newest: ${ofAda.runs.map(({ id }) => id).length}`)
+console.log(`Ada's newest declined orders: ${ofAda.runs.length} found`)
 
 const small = await client.listRuns({ where: "output < 3" })
 console.log(`charged less than three: ${small.runs.map(({ output }) => output).join(", ")}`)

@@ -1,7 +1,7 @@
 /**
  * What an operator sees of a function that fails: log lines of the engine, log lines of the run, and metrics. And what the
  * engine does by itself: it runs the function's `onFailure`, and calls a hook. One function uses the Promise API, the other
- * the Effect API; both look the same.
+ * the Effect API; an operator sees no difference.
  */
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
@@ -53,7 +53,7 @@ const line =
   }
 const logger: Logger = { debug: line("debug"), info: line("info"), warn: line("warn"), error: line("error") }
 
-// another service, which receives the failures
+// another service, which the engine tells of each failed run
 const secret = "a-secret-of-both-of-them"
 let receive: (call: HookCall) => void = () => undefined
 const called = new Promise<HookCall>((resolve) => (receive = resolve))

@@ -1,4 +1,4 @@
-/** The app of this example: one function behind an HTTP handler. `node app.ts <port> <server URL>`. */
+/** The app that `main.ts` starts: one function behind an HTTP handler. `node app.ts <port> <engine URL>`. */
 import http from "node:http"
 import process from "node:process"
 import { createFunction, serve } from "@ironflow/node"
@@ -10,7 +10,7 @@ const processOrder = createFunction(
   async ({ event, step }) => {
     const receipt = await step.run("charge", () => report("charge", `receipt-${event.data.orderId}`))
     const parcel = await step.run("pack", () => {
-      // the first app ends here
+      // the first process of the app ends here
       if (process.env.DIE === "yes") process.kill(process.pid, "SIGKILL")
       return report("pack", `parcel-${event.data.orderId}`)
     })
@@ -19,13 +19,13 @@ const processOrder = createFunction(
   }
 )
 
-/** Prints which step really runs, and in which process. */
+/** Prints which step runs, and in which process. */
 const report = <T>(step: string, result: T): T => {
   console.log(`  ${step} runs in process ${process.pid}`)
   return result
 }
 
-// the signing key comes from IRONFLOW_SIGNING_KEY; with the server's URL, the handler reports each step when it ends
+// the signing key comes from IRONFLOW_SIGNING_KEY; since it has the engine's URL, the handler reports each step when the step ends
 const handler = serve({ functions: [processOrder], serverUrl })
 http
   .createServer((request, response) => void handler(request, response))

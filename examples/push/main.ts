@@ -1,6 +1,6 @@
 /**
- * Push mode: an engine calls an app over HTTP. The app is killed in the middle of a run, another one takes its place, and the
- * run continues after its last completed step. Run it: `node --conditions=@ironflow/source examples/push/main.ts`.
+ * Push mode: an engine calls an app over HTTP. The process of the app is killed in the middle of a run, another process takes its
+ * place, and the run continues after its last completed step. Run it: `node --conditions=@ironflow/source examples/push/main.ts`.
  */
 import assert from "node:assert/strict"
 import { type ChildProcess, fork } from "node:child_process"
@@ -37,7 +37,7 @@ probe.close()
 await once(probe, "close")
 
 console.log(
-  "1. The app starts, and the engine is told where it is: `ironflow functions register <url>` does the same."
+  "1. The app starts, and its URL is registered with the engine, as `ironflow functions register <url>` does."
 )
 const first = await startApp(port, { DIE: "yes" })
 assert.deepEqual(await engine.client.pushEndpoints.register(`http://127.0.0.1:${port}/`), ["process-order"])
@@ -47,7 +47,7 @@ const died = once(first, "exit")
 const { runIds } = await engine.client.emit("order.placed", { orderId: "o-1" })
 assert.deepEqual(await died, [null, "SIGKILL"])
 
-console.log("3. Another app starts at the same place, and the order goes on.")
+console.log("3. The app starts again at the same address, and the run continues.")
 const second = await startApp(port)
 const [runId = ""] = runIds
 const run = await engine.client.waitForRun(runId, { timeout: 20_000 })
@@ -56,7 +56,7 @@ console.log(`4. The run has ${run.status}: ${JSON.stringify(run.output)}`)
 assert.deepEqual(run.output, { receipt: "receipt-o-1", parcel: "parcel-o-1" })
 const steps = await engine.client.getRunSteps(runId)
 console.log(
-  `   Its steps: ${steps.map(({ name }) => name).join(", ")}. It is attempt ${run.attempt}: a lost app is none.`
+  `   Its steps: ${steps.map(({ name }) => name).join(", ")}. It took ${run.attempt} attempt: a lost process does not count.`
 )
 assert.equal(run.attempt, 1)
 

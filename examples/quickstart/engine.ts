@@ -1,8 +1,8 @@
 /**
  * The process that does the work, and that is killed: an engine and the shop's functions on one SQLite file.
  *
- * It does the same each time it starts. `emit` with an idempotency key starts an order only once: the second call returns the
- * existing run.
+ * The process does the same each time it starts. `emit` with an idempotency key starts an order only once: the second call returns
+ * the existing run.
  */
 import process from "node:process"
 import { startEngine } from "@ironflow/node/engine"

@@ -7,7 +7,7 @@
 import fs from "node:fs"
 
 export interface Entry {
-  /** The process that ran the step: 1 for the first one, 2 for the one after the crash. */
+  /** The process that ran the step: 1 for the first process, 2 for the process after the crash. */
   readonly life: number
   readonly functionId: string
   readonly step: string

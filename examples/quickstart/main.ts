@@ -1,5 +1,5 @@
 /**
- * `npm run quickstart`: an order survives the end of its process.
+ * `npm run quickstart`: an order survives the sudden end of the process that runs it.
  *
  * This file starts engine.ts, which kills itself in the middle of a step, and starts it again on the same database. Then it
  * counts how often each step really ran, in a ledger outside of the engine.
@@ -111,7 +111,7 @@ check(
     ]
   }
 )
-check("and that of the gift ends with its compensations", await stepsOf("send-gift"), {
+check("the engine's journal of the gift ends with its compensations", await stepsOf("send-gift"), {
   status: "failed",
   steps: [
     "reserve-stock completed",
@@ -124,5 +124,5 @@ check("and that of the gift ends with its compensations", await stepsOf("send-gi
 await engine.close()
 
 const seconds = ((performance.now() - begun) / 1000).toFixed(1)
-console.log(failures === 0 ? `\nAll of it holds (${seconds} s).\n` : `\n${failures} claims do not hold.\n`)
+console.log(failures === 0 ? `\nAll claims hold (${seconds} s).\n` : `\n${failures} claims do not hold.\n`)
 process.exitCode = failures === 0 ? 0 : 1

@@ -5,7 +5,7 @@ import { record } from "./ledger.ts"
 export interface Shop {
   /** The file of the ledger. */
   readonly ledger: string
-  /** 1 in the first process, 2 in the one after the crash. */
+  /** 1 in the first process, 2 in the process after the crash. */
   readonly life: number
   /** Asks a person to approve an order. The answer comes later, as an event. */
   readonly askForApproval: (orderId: string) => void

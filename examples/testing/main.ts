@@ -1,4 +1,4 @@
-/** Tests a run of a week in milliseconds, replays its handler after every step, and checks changed code against it. */
+/** Tests a run of a week in milliseconds, replays its handler after every step, and checks changed code against the run. */
 import assert from "node:assert/strict"
 import { createFunction } from "@ironflow/node"
 import { createTestEngine, verify } from "@ironflow/node/test"

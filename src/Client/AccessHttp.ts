@@ -1,6 +1,6 @@
 /**
- * API keys, organizations, roles, policies and secrets over HTTP. Each method makes one request of the
- * contract.
+ * API keys, organizations, roles, policies and secrets over HTTP. The methods make the calls that
+ * `Protocol/Access.ts` and `Protocol/Secrets.ts` describe.
  */
 import * as Effect from "effect/Effect"
 import type { IronflowError } from "../Errors.ts"
@@ -32,17 +32,18 @@ export interface AccessClients {
 export const make = (connection: Connection): AccessClients => {
   const { ask, list } = makeOperationCalls(connection)
 
-  /** Makes a method whose request is about one item, by its id. */
-  const on =
-    <A>(operation: Operation<A>, what: string) =>
+  /** Makes a method that is given the id of an item, and makes a call about this item. */
+  const byId =
+    <A>(operation: Operation<A>, method: string) =>
     (id: string): Effect.Effect<A, IronflowError> =>
-      ask(operation, what, { variables: { id } })
-  const creating =
-    <A, B = A>(operation: Operation<A>, what: string, read?: (answer: unknown) => B | undefined) =>
+      ask(operation, method, { variables: { id } })
+  /** Makes a method that is given an object, and sends this object as the body of a call. */
+  const withBody =
+    <A, B = A>(operation: Operation<A>, method: string, read?: (answer: unknown) => B | undefined) =>
     (input: object): Effect.Effect<B, IronflowError> =>
-      Effect.flatMap(bodyOf(what, input), (body) => ask(operation, what, { body }, read))
+      Effect.flatMap(bodyOf(method, input), (body) => ask(operation, method, { body }, read))
   /** The methods that organizations, roles and policies have in common. */
-  const managing = <A>(
+  const commonMethods = <A>(
     noun: string,
     create: Operation<A>,
     all: Operation<Array<A>>,
@@ -50,36 +51,37 @@ export const make = (connection: Connection): AccessClients => {
     update: Operation<A>,
     remove: Operation<undefined>
   ) => ({
-    create: creating(create, `${noun}.create`),
+    create: withBody(create, `${noun}.create`),
     list: (org_id?: string) => list(all, `${noun}.list`, { org_id }),
-    get: on(get, `${noun}.get`),
+    get: byId(get, `${noun}.get`),
     update: (id: string, input: object) => {
-      const what = `${noun}.update`
-      return Effect.flatMap(bodyOf(what, input), (body) => ask(update, what, { variables: { id }, body }))
+      const method = `${noun}.update`
+      return Effect.flatMap(bodyOf(method, input), (body) => ask(update, method, { variables: { id }, body }))
     },
-    delete: on(remove, `${noun}.delete`)
+    delete: byId(remove, `${noun}.delete`)
   })
 
-  const createKey = creating(calls.createApiKey, "apiKeys.create", readNewKey)
-  const deleteKey = on(calls.deleteApiKey, "apiKeys.delete")
+  const createKey = withBody(calls.createApiKey, "apiKeys.create", readNewKey)
+  const deleteKey = byId(calls.deleteApiKey, "apiKeys.delete")
 
-  /** The id of the server's first key, while this client uses that key because it has created it. */
-  let own: string | undefined
-  const goOnWith = (id: string | undefined, apiKey: string | undefined) =>
+  /** The id of the API key that this client has created as the first of the server, and uses since then. */
+  let ownKeyId: string | undefined
+  const useKey = (id: string | undefined, secret: string | undefined) =>
     Effect.sync(() => {
-      own = id
-      connection.goOnWith(apiKey)
+      ownKeyId = id
+      connection.useApiKey(secret)
     })
 
   return {
     apiKeys: {
       create: (input) =>
         Effect.tap(createKey(input), ({ env_id, id, secret }) =>
-          // a client without a key can only create the first key of a server, which spans all environments
-          connection.server.apiKey === undefined && env_id === "*" ? goOnWith(id, secret) : Effect.void
+          // without a key, our engine only lets a client create the first key, which spans all environments; a
+          // key for one environment comes from a legacy server, and might not fit the environment of this client
+          connection.server.apiKey === undefined && env_id === "*" ? useKey(id, secret) : Effect.void
         ),
       list: () => list(calls.listApiKeys, "apiKeys.list"),
-      get: on(calls.getApiKey, "apiKeys.get"),
+      get: byId(calls.getApiKey, "apiKeys.get"),
       rotate: (id, { overlap } = {}) =>
         Effect.tap(
           ask(
@@ -88,14 +90,21 @@ export const make = (connection: Connection): AccessClients => {
             { variables: { id }, ...(overlap === undefined ? {} : { body: { overlap } }) },
             readNewKey
           ),
-          ({ secret }) => (id === own ? goOnWith(id, secret) : Effect.void)
+          ({ secret }) => (id === ownKeyId ? useKey(id, secret) : Effect.void)
         ),
       delete: (id) =>
-        Effect.tap(deleteKey(id), () => (id === own ? goOnWith(undefined, undefined) : Effect.void))
+        Effect.tap(deleteKey(id), () => (id === ownKeyId ? useKey(undefined, undefined) : Effect.void))
     },
-    orgs: managing("orgs", calls.createOrg, calls.listOrgs, calls.getOrg, calls.updateOrg, calls.deleteOrg),
+    orgs: commonMethods(
+      "orgs",
+      calls.createOrg,
+      calls.listOrgs,
+      calls.getOrg,
+      calls.updateOrg,
+      calls.deleteOrg
+    ),
     roles: {
-      ...managing(
+      ...commonMethods(
         "roles",
         calls.createRole,
         calls.listRoles,
@@ -112,7 +121,7 @@ export const make = (connection: Connection): AccessClients => {
       removePolicy: (id, policyId) =>
         ask(calls.removePolicy, "roles.removePolicy", { variables: { id, policyId } })
     },
-    policies: managing(
+    policies: commonMethods(
       "policies",
       calls.createPolicy,
       calls.listPolicies,
@@ -131,7 +140,7 @@ export const make = (connection: Connection): AccessClients => {
 
 const readKey = reader(NewApiKey)
 
-/** Reads a new key. Servers return its secret as `key`, `secret`, or both. */
+/** Reads a new API key. Servers return its secret as `key`, as `secret`, or as both. */
 const readNewKey = (answer: unknown): APIKeyWithSecret | undefined => {
   const read = readKey(answer)
   const secret = read?.secret ?? read?.key

@@ -1,4 +1,4 @@
-/** Managing API keys. Field names are in snake case, as on the wire. Times are ISO strings. */
+/** Managing API keys. The members of a key have names in snake case, as in the HTTP API. Times are ISO strings. */
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type { ApiKeyNotFoundError, RoleNotFoundError } from "../Errors.ts"
@@ -13,31 +13,33 @@ export interface ApiKeysApi<F extends HKT.TypeLambda> {
   /**
    * Creates a key. Only this result has the key's secret.
    *
-   * Once a key exists, every call needs a key. A client without a key that creates the first key of a server uses that key from
-   * then on. No other client receives it.
+   * Once a key exists, every call needs a key. When a client without a key creates the first key of a server, this client uses
+   * the new key from then on. Other clients do not: give them the secret.
    */
   create(
     input: CreateAPIKeyInput,
     ...options: CallArgs<F>
   ): Kind<F, APIKeyWithSecret, RoleNotFoundError | ClientError>
   /**
-   * Lists the keys of the environment, newest first. With a key that spans all environments, lists all keys.
+   * Lists the keys of the environment, newest first, or all keys when the key of this client spans all
+   * environments.
    */
   list(...options: CallArgs<F>): Kind<F, Array<APIKey>, ClientError>
-  /**
-   * Returns one key. This method and those below fail with `ApiKeyNotFoundError` when there is no such key.
-   */
+  /** Returns one key. Like `rotate` and `delete`, fails with `ApiKeyNotFoundError` when there is no such key. */
   get(id: string, ...options: CallArgs<F>): Kind<F, APIKey, ApiKeyNotFoundError | ClientError>
-  /** Gives the key a new secret. The old one stops working at once, or after `overlap`. An even older one stops at once. */
+  /**
+   * Gives the key a new secret. The previous secret stops working after `overlap`, or at once without this
+   * option. Any older secret stops at once.
+   */
   rotate(
     id: string,
     options?: Options<F, RotateAPIKeyOptions>
   ): Kind<F, APIKeyWithSecret, ApiKeyNotFoundError | ClientError>
-  /** Deletes the key. It stops working at once, even where it is in use. */
+  /** Deletes the key. The key stops working at once, even for connections that are open with it. */
   delete(id: string, ...options: CallArgs<F>): Kind<F, void, ApiKeyNotFoundError | ClientError>
 }
 
-const ofKey = { ApiKeyNotFoundError: true } as const
+const keyErrors = { ApiKeyNotFoundError: true } as const
 /** Names, options and errors of the methods. */
 export const apiKeysMethods: Methods<ApiKeysApi<PromiseKind>, ApiKeysApi<EffectKind>> = {
   create: [
@@ -56,9 +58,9 @@ export const apiKeysMethods: Methods<ApiKeysApi<PromiseKind>, ApiKeysApi<EffectK
     { RoleNotFoundError: true }
   ],
   list: [[callKeys]],
-  get: [byId, ofKey],
-  rotate: [[null, { ...callKeys, overlap: true }], ofKey],
-  delete: [byId, ofKey]
+  get: [byId, keyErrors],
+  rotate: [[null, { ...callKeys, overlap: true }], keyErrors],
+  delete: [byId, keyErrors]
 }
 
 /** Creates, rotates and deletes API keys. */

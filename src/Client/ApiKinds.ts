@@ -1,4 +1,7 @@
-/** An API is declared once, for two kinds: Effects and Promises. These are the types that both kinds need. */
+/**
+ * Each API of the client is declared once, for two kinds: its methods return Effects or Promises. Here are the
+ * types that such declarations use.
+ */
 import type * as Effect from "effect/Effect"
 import type * as HKT from "effect/HKT"
 import type {
@@ -34,8 +37,8 @@ export type Kind<F extends HKT.TypeLambda, A, E> = HKT.Kind<F, never, never, E, 
 export type CallRefusedError = UnauthenticatedError | UnauthorizedError | EnterpriseRequiredError
 
 /**
- * The server cannot be reached, or takes too long. The call may be made again, but may have taken effect
- * already.
+ * The server cannot be reached, or takes too long. The same call may succeed later, but may also have taken
+ * effect already.
  */
 export type UnreachableError = ConnectionError | TimeoutError | UnavailableError
 
@@ -60,5 +63,5 @@ export interface CallOptions {
 /** The last parameters of a call that has no other options. */
 export type CallArgs<F extends HKT.TypeLambda> = F extends PromiseKind ? [options?: CallOptions] : []
 
-/** Options of a call: its own, and in the Promise API those of `CallOptions` too. */
+/** Options of a call: `Own` are those of its method, and in the Promise API there are those of `CallOptions` too. */
 export type Options<F extends HKT.TypeLambda, Own> = F extends PromiseKind ? Own & CallOptions : Own

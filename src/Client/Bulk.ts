@@ -16,11 +16,11 @@ export interface BulkRuns extends RunFilters {
 
 /** Options of `bulk`. */
 export interface BulkOptions {
-  /** Only counts, without changing anything. */
+  /** Whether to only count the runs, without changing anything. */
   readonly dryRun?: boolean
   /** The reason for `cancel` or `pause`, stored with each run. */
   readonly reason?: string
-  /** For `retry`, `resume` and `fork`: name of the step from which each run continues, or each new run begins. */
+  /** For `retry`, `resume` and `fork`: name of the step from which each run, or the fork of each run, continues. */
   readonly fromStep?: string
   /** For `move`: the version of the function to move each run to; the latest by default. */
   readonly version?: string
@@ -28,16 +28,16 @@ export interface BulkOptions {
 
 /** Options of `erase`. */
 export interface EraseOptions {
-  /** Only counts, without changing anything. */
+  /** Whether to only count what would be erased, without changing anything. */
   readonly dryRun?: boolean
   /**
-   * Cancels those of the runs that are unfinished, and waits until they have ended. Without it, nothing is
-   * erased while one of the runs is unfinished.
+   * Whether to cancel the unfinished runs among those with data to erase, and to wait until they have ended.
+   * Without this option, nothing is erased while one of these runs is unfinished.
    */
   readonly cancel?: boolean
   /**
-   * Rewrites a SQLite file of any size afterwards, so that free pages hold no deleted data. Other work waits meanwhile. Small
-   * files are always rewritten.
+   * Whether to rewrite even a large SQLite file afterwards, so that its free pages hold no deleted data. Other work waits
+   * meanwhile. Small files are always rewritten.
    */
   readonly compact?: boolean
 }
@@ -52,9 +52,9 @@ export interface WaitForBulkOptions {
 export interface BulkApi<F extends HKT.TypeLambda> {
   /**
    * Starts one action on all runs that match the filters or have one of the ids. The server performs it in small transactions,
-   * and continues after a restart or when the caller disconnects. It touches each run at most once: only runs that existed at the
-   * start and that the key may see and change. `dryRun` only counts. Fails with `ValidationError` without any filter, and with
-   * `InvalidStateError` when 20 operations are already running.
+   * and continues after a restart or when the caller disconnects. The action is applied to each run at most once, and only to runs
+   * that existed at the start and that the API key may see and change. `dryRun` only counts. Fails with `ValidationError` without filters and
+   * ids, and with `InvalidStateError` when 20 operations are already running.
    *
    * ```ts
    * const { id } = await client.bulk("retry", { functionId: "process-order", status: "failed" }, { reason: "the bank is back" })
@@ -67,22 +67,22 @@ export interface BulkApi<F extends HKT.TypeLambda> {
     options?: Options<F, BulkOptions>
   ): Kind<F, BulkOperation, InvalidStateError | ClientError>
   /**
-   * Starts erasing the data of one person. It replaces the data of the named events and messages with a mark (`isErased`), also
-   * in the runs that they started or that received them, and in what those runs produced. Named keys are purged. Ids, times and
-   * statuses stay. This is a bulk operation: `getBulk`, `waitForBulk` and `cancelBulk` accept its id, and its `kinds` counts what
-   * was erased. It cannot be undone, and backups keep the data. Fails with `ValidationError` when nothing is named, and with
-   * `UnauthorizedError` when the key is denied reading some of the data to search.
+   * Starts erasing the data of one person. This replaces the data of the named events and messages with a mark (`isErased`), also
+   * in the runs that they started or that received them, and in what those runs produced. Named KV keys are purged. Ids, times
+   * and statuses stay. This is a bulk operation: `getBulk`, `waitForBulk` and `cancelBulk` accept its id, and its `kinds` counts
+   * what was erased. An erasure cannot be undone, and backups keep the data. Fails with `ValidationError` when `target` names
+   * nothing, and with `UnauthorizedError` when the API key may not read some of the data that has to be searched.
    */
   erase(
     target: EraseTarget,
     options?: Options<F, EraseOptions>
   ): Kind<F, BulkOperation, InvalidStateError | ClientError>
   /**
-   * Lists the latest 100 bulk operations, newest first: those of this key, or of all keys if this key may
-   * read all runs.
+   * Lists the latest 100 bulk operations, newest first: those that were started with the API key of this
+   * client, or all if this key may read all runs.
    */
   listBulk(...options: CallArgs<F>): Kind<F, Array<BulkOperation>, ClientError>
-  /** A bulk operation and its progress. */
+  /** Returns a bulk operation and its progress. */
   getBulk(id: string, ...options: CallArgs<F>): Kind<F, BulkOperation, BulkNotFoundError | ClientError>
   /** Cancels a bulk operation: it touches no more runs. An operation that has ended is returned unchanged. */
   cancelBulk(id: string, ...options: CallArgs<F>): Kind<F, BulkOperation, BulkNotFoundError | ClientError>
@@ -93,7 +93,7 @@ export interface BulkApi<F extends HKT.TypeLambda> {
   ): Kind<F, BulkOperation, BulkNotFoundError | ClientError>
 }
 
-const ofBulk = { BulkNotFoundError: true } as const
+const bulkErrors = { BulkNotFoundError: true } as const
 
 export const bulkMethods: Methods<BulkApi<PromiseKind>, BulkApi<EffectKind>> = {
   bulk: [
@@ -112,7 +112,7 @@ export const bulkMethods: Methods<BulkApi<PromiseKind>, BulkApi<EffectKind>> = {
     { InvalidStateError: true }
   ],
   listBulk: [[callKeys]],
-  getBulk: [byId, ofBulk],
-  cancelBulk: [byId, ofBulk],
-  waitForBulk: [[null, { ...callKeys, timeout: true }], ofBulk]
+  getBulk: [byId, bulkErrors],
+  cancelBulk: [byId, bulkErrors],
+  waitForBulk: [[null, { ...callKeys, timeout: true }], bulkErrors]
 }

@@ -16,9 +16,10 @@ import type { Raw } from "./NarrowErrors.ts"
 import { makeOperationCalls } from "./OperationCalls.ts"
 import { filtersInBody } from "./RunFilterBody.ts"
 
-/** The first and the longest interval between two polls, in milliseconds. */
-const FIRST_MS = 100
-const LONGEST_MS = 2000
+/** The interval between the first two polls of `waitForBulk`, in milliseconds. Later intervals grow. */
+const FIRST_INTERVAL_MS = 100
+/** The longest interval between two polls, in milliseconds. */
+const LONGEST_INTERVAL_MS = 2000
 
 export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
   const { ask, withoutCall } = makeOperationCalls(connection)
@@ -63,7 +64,7 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
           checkBulkFilterNames(filters)
           return {
             events,
-            // with neither ids nor filters, the server refuses the request
+            // `runs` with neither ids nor filters is sent too: the server refuses it
             ...(Object.keys(filters).length === 0 && ids !== undefined
               ? {}
               : runs && { runs: filtersInBody(filters) }),
@@ -89,24 +90,24 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
       Effect.gen(function* () {
         if (timeout !== undefined && !(timeout >= 0 && Number.isFinite(timeout))) {
           return yield* new ValidationError(
-            `The timeout of waitForBulk must be a number of milliseconds, at least 0, got ${timeout}`
+            `The timeout of waitForBulk must be a number of milliseconds, at least 0, got ${show(timeout)}`
           )
         }
         const clock = yield* Clock.Clock
         const startedAt = clock.monotonicTimeNanosUnsafe()
-        for (let pauseMs = FIRST_MS; ; pauseMs = Math.min(pauseMs * 1.5, LONGEST_MS)) {
+        for (let pauseMs = FIRST_INTERVAL_MS; ; pauseMs = Math.min(pauseMs * 1.5, LONGEST_INTERVAL_MS)) {
           const operation = yield* getBulk(id)
           if (operation.status !== "running") return operation
           const leftMs =
             (timeout ?? Number.POSITIVE_INFINITY) - Number(clock.monotonicTimeNanosUnsafe() - startedAt) / 1e6
-          if (leftMs <= 0) return yield* notYet(id, timeout ?? 0)
+          if (leftMs <= 0) return yield* failedToEnd(id, timeout ?? 0)
           yield* Effect.sleep(Math.min(pauseMs, leftMs))
         }
       })
   }
 }
 
-const notYet = (id: string, timeout: number): Effect.Effect<never, IronflowError> =>
+const failedToEnd = (id: string, timeout: number): Effect.Effect<never, IronflowError> =>
   Effect.fail(
     new TimeoutError(`Bulk operation ${id} did not end within ${showMs(timeout)}, and continues`, timeout)
   )

@@ -1,10 +1,10 @@
 /**
- * The client's side of `Protocol/Http/Channel.ts`: a WebSocket that is used beside HTTP, once it is worth
- * opening.
+ * The client's side of a channel: a WebSocket that carries calls in place of HTTP requests. Its frames are
+ * described in `Protocol/Http/Channel.ts`.
  *
- * It is opened after a few calls, if the server advertises a channel. Calls go over HTTP until it is open,
- * while it is broken, and when it cannot carry their request. {@link layer} provides the sockets; without it
- * there are no channels.
+ * A client opens a channel after a few calls, if the server advertises one. Calls go over HTTP until the
+ * channel is open, while it is broken, and when it cannot carry the request. {@link layer} provides the
+ * sockets; without this layer there are no channels.
  */
 import type { Socket } from "node:net"
 import * as Clock from "effect/Clock"
@@ -29,11 +29,11 @@ import type { Answer, Request } from "./HttpExchange.ts"
 import { TIMEOUT_PARTS } from "./PatientTimeout.ts"
 import { NOT_RECEIVED } from "./NotReceived.ts"
 
-/** After this many calls over HTTP, a channel is worth its handshake. */
-const CALLS_BEFORE = 4
+/** The number of calls over HTTP after which a channel is opened. For fewer calls, its handshake costs too much. */
+const CALLS_BEFORE_OPENING = 4
 /** How long to wait before a broken channel is opened again, in milliseconds. */
 const PAUSE_MS = 10_000
-/** How often a ping is sent while calls wait for an answer, in milliseconds. */
+/** The interval between pings while calls wait for an answer, in milliseconds. */
 const PING_MS = 10_000
 /** The timeout for opening a channel, in milliseconds. */
 const HANDSHAKE_MS = 10_000
@@ -75,7 +75,7 @@ interface Line {
   ping: NodeJS.Timeout | undefined
   /** Whether a frame or a pong has arrived since the last ping. */
   heard: boolean
-  /** When the last frame arrived, in milliseconds of the channel's clock. */
+  /** When the last frame or pong arrived, in milliseconds of the channel's clock. */
   heardAt: number
 }
 
@@ -85,9 +85,10 @@ export class Channel {
   readonly #after: Alarm.ScheduleTimeout
   #line: Line | undefined
   #opening: WebSocket | undefined
+  /** The time before which the channel is not opened (again), in milliseconds of the channel's clock. */
   #notBefore = Number.NEGATIVE_INFINITY
-  #seen = 0
-  #id = 0
+  #httpAnswers = 0
+  #lastCallId = 0
   #closed = false
 
   /** `now` is the time of a monotonic clock, in milliseconds. */
@@ -97,23 +98,26 @@ export class Channel {
     this.#after = after
   }
 
-  /** Called after each answer over HTTP. `path` is that of the server's channel, if the answer names one. */
-  advertised(path: string | undefined): void {
-    this.#seen++
+  /**
+   * Called after each answer over HTTP. `path` is the path of the server's channel, if the answer advertises
+   * one.
+   */
+  onHttpAnswer(path: string | undefined): void {
+    this.#httpAnswers++
     if (path === undefined || this.#closed || this.#line !== undefined || this.#opening !== undefined) return
-    if (this.#seen < CALLS_BEFORE || this.#now() < this.#notBefore) return
-    // if the channel does not open, calls stay with HTTP
+    if (this.#httpAnswers < CALLS_BEFORE_OPENING || this.#now() < this.#notBefore) return
+    // if the channel does not open, calls go on over HTTP
     this.#open(path).catch(() => undefined)
   }
 
   /**
    * Sends a request over the channel. Returns `undefined` when the request has to go over HTTP. The Effect
-   * fails with the error of `late` when there is no answer after `timeoutMs`.
+   * fails with the error that `makeTimeoutError` makes when there is no answer after `timeoutMs`.
    */
   send(
     request: Request,
     timeoutMs: number,
-    late: () => TimeoutError
+    makeTimeoutError: () => TimeoutError
   ): Effect.Effect<Answer, ConnectionError | TimeoutError> | undefined {
     const line = this.#line
     if (line === undefined || line.calls.size >= MAX_CALLS) return undefined
@@ -123,24 +127,24 @@ export class Channel {
     return Effect.callback((resume) => {
       // the line may have closed before this Effect runs
       if (this.#line !== line) return resume(Effect.fail(this.#broken(what, true)))
-      const id = String(++this.#id)
-      if (line.calls.size === 0) this.#wake(line)
+      const id = String(++this.#lastCallId)
+      if (line.calls.size === 0) this.#becomeBusy(line)
       const takeBack = (): void => {
         if (!line.calls.delete(id)) return
         line.frames.add(encodeMessage(`${id} ${CANCEL} -`, ""))
-        if (line.calls.size === 0) this.#rest(line)
+        if (line.calls.size === 0) this.#becomeIdle(line)
       }
       const askedAt = this.#now()
       const giveUp = (): void => {
         if (!line.calls.has(id)) return
         takeBack()
-        // nothing has arrived since the call was sent: the line is closed, so that the next call does not
-        // wait on it too
+        // if nothing has arrived since the call was sent, the line counts as dead and is closed, so that the next
+        // call does not wait on it too
         if (line.heardAt < askedAt) line.webSocket.terminate()
-        resume(Effect.fail(late()))
+        resume(Effect.fail(makeTimeoutError()))
       }
-      // in parts and with `setImmediate`, so that what has arrived while the process was busy is read before
-      // the timeout counts
+      // as in `PatientTimeout.ts`, the timeout runs in parts, and ends with `setImmediate`, so that an answer that
+      // has arrived while the process was blocked is read first
       let cancelTimeout = (): void => undefined
       const wait = (parts: number): void => {
         cancelTimeout = this.#after(timeoutMs / TIMEOUT_PARTS, () =>
@@ -168,7 +172,7 @@ export class Channel {
     this.#opening?.terminate()
     const line = this.#line
     this.#line = undefined
-    // with pending calls the line stays open until they have their answers
+    // a line with pending calls stays open until these calls have their answers
     if (line !== undefined && line.calls.size === 0) line.webSocket.close(1000)
   }
 
@@ -196,14 +200,14 @@ export class Channel {
     this.#opening = webSocket
     webSocket.once("upgrade", (response) => {
       this.#opening = undefined
-      // Some runtimes do not expose the socket. An idle channel would then keep the process alive, so calls
-      // stay with HTTP.
+      // Some runtimes do not expose the socket. An idle channel would then keep the process alive, so calls go on
+      // over HTTP.
       const socket: Socket | null = response.socket
       if (socket !== null) return this.#use(webSocket, socket)
       this.#notBefore = Number.POSITIVE_INFINITY
       webSocket.terminate()
     })
-    // calls now go over HTTP, which reports such an error
+    // calls go over HTTP while the channel is not open, and fail there if the server cannot be reached
     webSocket.on("error", () => undefined)
     webSocket.once("close", () => {
       if (this.#opening === webSocket) this.#opening = undefined
@@ -223,7 +227,7 @@ export class Channel {
     webSocket.once("open", () => {
       if (this.#closed) return webSocket.terminate()
       this.#line = line
-      this.#rest(line)
+      this.#becomeIdle(line)
     })
     webSocket.on("message", (data) => {
       line.heard = true
@@ -232,12 +236,12 @@ export class Channel {
         const resume = line.calls.get(id)
         if (resume === undefined) return
         line.calls.delete(id)
-        // an answer with an invalid status counts as none
+        // a call whose answer has an invalid status fails as if the connection had broken
         resume(/^[1-5]\d\d$/.test(status) ? Effect.succeed({ status: Number(status), text }) : undefined)
       })
       if (!wellFormed) webSocket.terminate()
       if (line.calls.size === 0) {
-        this.#rest(line)
+        this.#becomeIdle(line)
         if (this.#line !== line) webSocket.close(1000)
       }
     })
@@ -247,7 +251,7 @@ export class Channel {
     })
     webSocket.once("close", (_code, reason) => {
       if (this.#line === line) this.#line = undefined
-      this.#rest(line)
+      this.#becomeIdle(line)
       const calls = [...line.calls]
       line.calls.clear()
       const isNotReceived = String(reason).endsWith(NOT_TAKEN)
@@ -255,9 +259,13 @@ export class Channel {
     })
   }
 
-  /** Called when a call is pending: keeps the process alive, and sends pings to notice a dead server. */
-  #wake(line: Line): void {
-    // whoever gets the answer to the last call may send the next one before `#rest` is called: the ping still runs
+  /**
+   * Called before a call is sent while no other is pending: keeps the process alive, and sends pings to notice a
+   * dead server.
+   */
+  #becomeBusy(line: Line): void {
+    // the code that gets the answer to the last call may send the next call before `#becomeIdle` is called: then
+    // the pings still run
     if (line.ping !== undefined) return
     line.socket.ref()
     line.heard = true
@@ -269,7 +277,7 @@ export class Channel {
   }
 
   /** Called when no call is pending: an idle channel must not keep the process alive. */
-  #rest(line: Line): void {
+  #becomeIdle(line: Line): void {
     clearInterval(line.ping)
     line.ping = undefined
     line.socket.unref()

@@ -1,6 +1,6 @@
 /**
  * Wraps the services of a client, for both APIs and every transport. The wrapped methods refuse misspelled
- * options, and fail only with the errors that they declare.
+ * options, and fail only with the errors that their types declare.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -57,7 +57,7 @@ export interface RawServices {
 }
 
 const subscriptionStreams: StreamMethods<Subscriptions["Service"]> = {
-  // not `subscribeKeys`, which would bring its whole module into the bundles of clients
+  // a copy of `subscribeKeys`: importing the original would bring its whole module into the bundles of clients
   stream: [
     [
       null,
@@ -78,83 +78,85 @@ const subscriptionStreams: StreamMethods<Subscriptions["Service"]> = {
   ]
 }
 
-/**
- * Wraps the services: their methods first check the names of their options, and fail only with the errors
- * that they declare.
- */
+/** Wraps all services of a client. */
 export const checkedServices = (raw: RawServices): Context.Context<ClientServices> =>
-  Context.make(Client, checking<ClientApi<EffectKind>>("", raw.client, clientMethods)).pipe(
+  Context.make(Client, wrapped<ClientApi<EffectKind>>("", raw.client, clientMethods)).pipe(
     Context.add(
       Streams,
-      typedStreams(checking<UntypedStreams>("streams.", raw.streams, streamMethods, streamEvents))
+      typedStreams(wrapped<UntypedStreams>("streams.", raw.streams, streamMethods, streamEvents))
     ),
     Context.add(
       Kv,
       typedKv({
-        ...checking<KvApi<EffectKind>>("kv.", raw.kv, kvMethods),
-        bucket: (name) =>
-          checking<KvBucket>("kv.bucket.", raw.kv.bucket(name), kvBucketMethods, kvBucketWatch)
+        ...wrapped<KvApi<EffectKind>>("kv.", raw.kv, kvMethods),
+        bucket: (name) => wrapped<KvBucket>("kv.bucket.", raw.kv.bucket(name), kvBucketMethods, kvBucketWatch)
       })
     ),
-    Context.add(Config, checking<ConfigService>("config.", raw.config, configMethods, configWatch)),
+    Context.add(Config, wrapped<ConfigService>("config.", raw.config, configMethods, configWatch)),
     Context.add(
       Projections,
-      checking<ProjectionsService>("projections.", raw.projections, projectionsMethods, projectionsUpdates)
+      wrapped<ProjectionsService>("projections.", raw.projections, projectionsMethods, projectionsUpdates)
     ),
     Context.add(
       PushEndpoints,
-      checking<PushEndpointsApi<EffectKind>>("pushEndpoints.", raw.pushEndpoints, pushEndpointsMethods)
+      wrapped<PushEndpointsApi<EffectKind>>("pushEndpoints.", raw.pushEndpoints, pushEndpointsMethods)
     ),
     Context.add(
       Subscriptions,
-      checking<Subscriptions["Service"]>("subscriptions.", raw.subscriptions, {}, subscriptionStreams)
+      wrapped<Subscriptions["Service"]>("subscriptions.", raw.subscriptions, {}, subscriptionStreams)
     ),
     Context.add(
       ConsumerGroups,
-      checking<ConsumerGroupsApi<EffectKind>>("consumerGroups.", raw.consumerGroups, consumerGroupsMethods)
+      wrapped<ConsumerGroupsApi<EffectKind>>("consumerGroups.", raw.consumerGroups, consumerGroupsMethods)
     ),
-    Context.add(ApiKeys, checking<ApiKeysApi<EffectKind>>("apiKeys.", raw.apiKeys, apiKeysMethods)),
-    Context.add(Orgs, checking<OrgsApi<EffectKind>>("orgs.", raw.orgs, orgsMethods)),
-    Context.add(Policies, checking<PoliciesApi<EffectKind>>("policies.", raw.policies, policiesMethods)),
-    Context.add(Roles, checking<RolesApi<EffectKind>>("roles.", raw.roles, rolesMethods)),
-    Context.add(Secrets, checking<SecretsApi<EffectKind>>("secrets.", raw.secrets, secretsMethods))
+    Context.add(ApiKeys, wrapped<ApiKeysApi<EffectKind>>("apiKeys.", raw.apiKeys, apiKeysMethods)),
+    Context.add(Orgs, wrapped<OrgsApi<EffectKind>>("orgs.", raw.orgs, orgsMethods)),
+    Context.add(Policies, wrapped<PoliciesApi<EffectKind>>("policies.", raw.policies, policiesMethods)),
+    Context.add(Roles, wrapped<RolesApi<EffectKind>>("roles.", raw.roles, rolesMethods)),
+    Context.add(Secrets, wrapped<SecretsApi<EffectKind>>("secrets.", raw.secrets, secretsMethods))
   )
 
-const notOptions = (method: string, known: KnownKeys | readonly [KnownKeys] | Check): ValidationError =>
-  new ValidationError(
-    typeof known === "function"
-      ? `${method} needs an object such as { name, data, entityType }, got null`
-      : Array.isArray(known)
-        ? `${method} needs an array, got null`
-        : `${method} needs an object that may have ${Object.keys(known)
-            .map((key) => `\`${key}\``)
-            .join(", ")}, got null: leave it out, or give an object`
+/** The error for an argument that is `null`. */
+const nullArgument = (
+  method: string,
+  expected: KnownKeys | readonly [KnownKeys] | Check
+): ValidationError => {
+  if (Array.isArray(expected)) return new ValidationError(`${method} needs an array, got null`)
+  if (typeof expected === "function" && "example" in expected) {
+    return new ValidationError(`${method} needs an object such as ${expected.example}, got null`)
+  }
+  const keys = Object.keys(typeof expected === "function" ? expected.known : expected)
+  return new ValidationError(
+    `${method} needs an object that may have ${keys.map((key) => `\`${key}\``).join(", ")}, got null: ` +
+      "leave this argument out, or give an object"
   )
+}
 
 type Method = (...args: Array<unknown>) => unknown
 
 /**
- * Wraps a service. `methods` are those that return an `Effect`, and `streams` those that return a `Stream`.
+ * Wraps a service. `methods` is the table of the methods that return an `Effect`, and `streams` of those that
+ * return a `Stream`. `prefix` stands before the name of a method in messages.
  */
-const checking = <S extends object>(
-  what: string,
+const wrapped = <S extends object>(
+  prefix: string,
   service: object,
   methods: AnyMethods,
   streams: AnyMethods = {}
 ): S => {
   const checked: Record<string, Method> = {}
-  for (const [name, [takes, fails]] of Object.entries({ ...methods, ...streams })) {
+  for (const [name, [argumentKeys, errorTags]] of Object.entries({ ...methods, ...streams })) {
     const method = (service as Record<string, Method>)[name]!
-    const narrow = narrowErrors({ ...clientErrorTags, ...fails })
+    const narrow = narrowErrors({ ...clientErrorTags, ...errorTags })
     const isStream = Object.hasOwn(streams, name)
     checked[name] = (...args) => {
       try {
-        for (let i = 0; i < takes.length; i++) {
-          const known = takes[i]!
+        for (let i = 0; i < argumentKeys.length; i++) {
+          const known = argumentKeys[i]!
           if (known === null) continue
-          if (args[i] === null) throw notOptions(`${what}${name}()`, known)
-          if (typeof known === "function") known(args[i], `${what}${name}()`)
-          else checkKeys(args[i], known, `${what}${name}()`)
+          if (args[i] === null) throw nullArgument(`${prefix}${name}()`, known)
+          if (typeof known === "function") known(args[i], `${prefix}${name}()`)
+          else checkKeys(args[i], known, `${prefix}${name}()`)
         }
       } catch (error) {
         if (error instanceof ValidationError) return isStream ? Stream.fail(error) : Effect.fail(error)
@@ -167,6 +169,6 @@ const checking = <S extends object>(
         : Effect.mapError(result as Effect.Effect<unknown, IronflowError>, narrow)
     }
   }
-  // the wrapped methods have the same arguments and results, and their errors are those in the tables
+  // the wrapped methods have the arguments and results of `S`, and the errors in the tables, which are those of `S`
   return { ...service, ...checked } as S
 }

@@ -81,7 +81,7 @@ export type EmitSyncError =
 
 /** Options of `emit`. */
 export interface EmitOptions {
-  /** Schema version of the event. By default that of the definition, or else 1. */
+  /** Schema version of the event. By default the version of the event's definition, or 1 without a definition. */
   readonly version?: number
   /** Emitting an event of the same name with the same key within 24 hours returns the first result and stores nothing. */
   readonly idempotencyKey?: string
@@ -109,7 +109,7 @@ export interface TriggerSyncOptions extends EmitOptions {
   readonly timeout?: number
 }
 
-/** The completed first run that an event started. */
+/** Result of `emitSync`: the first run that the event started, once this run has completed. */
 export interface TriggerSyncResult extends EmitResult {
   /** Id of the run. */
   readonly runId: string
@@ -166,13 +166,13 @@ export interface WaitForRunOptions {
 /** Options of `forkRun`. */
 export interface ForkRunOptions {
   /**
-   * The first step to run again, by name or step id. If several steps have that name, the first of them. By default no step is
-   * copied.
+   * The first step to run again, by name or step id: the results of the steps before it are copied. If several steps have that
+   * name, it means the first of them. By default all steps run again.
    */
   readonly from?: string
   /**
-   * JSON results that replace recorded ones, by step name or step id. A step that is not copied does not run if its result is
-   * given here.
+   * JSON results, by step name or step id. They replace the recorded results. A step whose result is given here does not run
+   * again, even if it comes after `from`.
    */
   readonly steps?: { readonly [step: string]: unknown }
   /** JSON data that replaces the data of the original event or invocation. */
@@ -189,8 +189,8 @@ export interface MoveRunOptions {
 export interface EmitApi<F extends HKT.TypeLambda, Events extends object = AnyEvents> {
   /**
    * Stores an event and starts one run of every function with a matching trigger. The event and its runs are durable when the
-   * call returns. With a definition in place of the name, the data is typed, checked and encoded; data that
-   * does not match fails with `SchemaValidationError`, and nothing is sent.
+   * call returns. With a definition in place of the name, the data is typed, checked and encoded. If the data does
+   * not match the definition, the call fails with `SchemaValidationError`, and nothing is sent.
    *
    * ```ts
    * const { runIds } = await client.emit("order.placed", { orderId: "o-1" }, { idempotencyKey: "o-1" })
@@ -221,8 +221,8 @@ export interface EmitApi<F extends HKT.TypeLambda, Events extends object = AnyEv
     options?: Options<F, TriggerSyncOptions>
   ): Kind<F, TriggerSyncResult, EmitSyncError>
   /**
-   * Emits 1 to 1000 events in order, in one transaction: all of them, or none. Returns one result for each.
-   * Legacy servers store them one by one.
+   * Emits 1 to 1000 events in order, in one transaction: all of them, or none. Returns one result for each event.
+   * Legacy servers store the events one by one.
    */
   emitMany<const L extends ReadonlyArray<unknown>>(
     events: { readonly [I in keyof L]: EmitManyEvent<L[I], Events> },
@@ -234,7 +234,7 @@ export interface EmitApi<F extends HKT.TypeLambda, Events extends object = AnyEv
 export interface ClientApi<F extends HKT.TypeLambda, Events extends object = AnyEvents>
   extends EmitApi<F, Events>, BulkApi<F>, FunctionsApi<F> {
   /**
-   * Publishes a message to a topic. It starts no functions.
+   * Publishes a message to a topic. A message starts no functions.
    *
    * ```ts
    * await client.publish("shipments", { orderId: "o-1" }, { idempotencyKey: "o-1 shipped" })
@@ -245,39 +245,40 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
     data: unknown,
     options?: Options<F, PublishOptions>
   ): Kind<F, PublishResult, ClientError>
-  /** Topics that have or had messages, sorted by name. */
+  /** Lists the topics that have or had messages, sorted by name. */
   listTopics(...options: CallArgs<F>): Kind<F, Array<TopicInfo>, ClientError>
   /**
-   * The size of a topic, and the progress of its consumers. All numbers are 0 for a topic without messages.
+   * Returns the size of a topic, and the progress of its consumers. All numbers are 0 for a topic without
+   * messages.
    */
   getTopicStats(topic: string, ...options: CallArgs<F>): Kind<F, TopicStats, ClientError>
   /**
    * Lists events that match the filters, newest first, a page at a time. New events do not shift the pages.
-   * Events that the key may not see are left out. Times are those of the engine's clock: if that was set
-   * back, a list with `until` may miss events of the period that the clock has passed twice.
+   * Events that the API key may not see are left out. Times are those of the engine's clock: if this clock was
+   * set back, a list with `until` may miss events of the period that the clock has passed twice.
    */
   listEvents(options?: Options<F, ListEventsOptions>): Kind<F, ListEventsResult, ClientError>
-  /** Returns one event. Fails with `EventNotFoundError` when it does not exist, or the key may not see it. */
+  /** Returns one event. Fails with `EventNotFoundError` when it does not exist, or the API key may not see it. */
   getEvent(eventId: string, ...options: CallArgs<F>): Kind<F, LoggedEvent, EventNotFoundError | ClientError>
   /**
    * Explains which functions an event has started, and why others were not started: no trigger matches, an
    * expression is false, or the function was registered after the event. Fails with `EventNotFoundError` when
-   * the event does not exist, or the key may not see it.
+   * the event does not exist, or the API key may not see it.
    */
   explainEvent(
     eventId: string,
     ...options: CallArgs<F>
   ): Kind<F, EventExplanation, EventNotFoundError | ClientError>
-  /** The current state of a run. */
+  /** Returns the current state of a run. */
   getRun(runId: string, ...options: CallArgs<F>): Kind<F, Run, RunNotFoundError | ClientError>
   /** Lists runs that match all filters, newest first, a page at a time. */
   listRuns(options?: Options<F, ListRunsOptions>): Kind<F, ListRunsResult, ClientError>
   /**
-   * Counts runs grouped by a value, such as `by: "event.data.customerId"`; the largest groups come first. It scans from the
-   * newest run back, for at most `timeLimit` (200 ms by default). `isExact` says whether the scan was complete.
+   * Counts runs grouped by a value, such as `by: "event.data.customerId"`; the largest groups come first. The engine scans
+   * from the newest run back, for at most `timeLimit` (200 ms by default). `isExact` says whether the scan was complete.
    */
   countRuns(options: Options<F, CountRunsOptions>): Kind<F, RunCounts, ClientError>
-  /** Returns the steps of a run: the finished ones in their order, and then those that run or wait. */
+  /** Returns the steps of a run: first the finished steps in recorded order, then those that run or wait. */
   getRunSteps(runId: string, ...options: CallArgs<F>): Kind<F, Array<RunStep>, RunNotFoundError | ClientError>
   /**
    * Returns the audit record of a run, oldest entry first, if its function has `recording: true`. The record
@@ -289,8 +290,8 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
   ): Kind<F, Array<AuditEvent>, RunNotFoundError | ClientError>
   /**
    * Returns the log lines of a run, oldest first: at most the last 1,000, unless the engine is configured
-   * otherwise. The lines of a turn appear with its next report. Runs of an earlier version of the engine have
-   * none.
+   * otherwise. New lines appear when the worker next reports to the engine. Runs from a time when the engine did
+   * not store log lines have none.
    */
   getRunLogs(
     runId: string,
@@ -309,7 +310,8 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
    */
   cancelRun(runId: string, reason?: string, ...options: CallArgs<F>): Kind<F, Run, RunControlError>
   /**
-   * Retries a failed or cancelled run. Completed steps keep their results; steps from `fromStep` (name or step id) on run again.
+   * Retries a failed or cancelled run. Completed steps keep their results. With `fromStep` (name or step id), that step and all
+   * later ones run again.
    */
   retryRun(
     runId: string,
@@ -318,7 +320,8 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
   ): Kind<F, Run, StepNotFoundError | RunControlError>
   /**
    * Resumes a paused run, or retries a failed or cancelled one. With `fromStep` (name or step id), that step and
-   * all later ones run again. Withdraws a pause that a running turn has not reached.
+   * all later ones run again. If a pause was requested while a worker runs the run, and has not taken effect yet,
+   * the pause is withdrawn.
    */
   resumeRun(
     runId: string,
@@ -326,8 +329,8 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
     ...options: CallArgs<F>
   ): Kind<F, Run, StepNotFoundError | RunControlError>
   /**
-   * Pauses a run: no worker takes it before `resumeRun`. If a turn of it is running, the steps that have begun
-   * are finished, and the run is paused when that turn has ended; the call returns before that.
+   * Pauses a run: no worker takes it before `resumeRun`. If a worker is running it at the moment, the steps that
+   * have begun are finished, and then the run is paused; the call returns before that.
    */
   pauseRun(runId: string, reason?: string, ...options: CallArgs<F>): Kind<F, Run, RunControlError>
   /**
@@ -345,7 +348,7 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
     ...options: CallArgs<F>
   ): Kind<F, void, StepNotFoundError | RunControlError>
   /**
-   * Starts a new run from the history of another one, whatever its status. The new run copies the recorded
+   * Starts a new run from the history of another run of any status. The new run copies the recorded
    * results of the steps before `from`, in recorded order, and runs the current code of the function. Without
    * `from` it copies nothing, and runs everything again. The original run does not change.
    */
@@ -354,11 +357,12 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
     options?: Options<F, ForkRunOptions>
   ): Kind<F, Run, FunctionNotFoundError | StepNotFoundError | RunControlError>
   /**
-   * Moves an unfinished pinned run to `version` of its function, or to the latest version. A worker of that
-   * version runs its next turn, and its code must be able to continue from the recorded steps.
+   * Moves an unfinished run of a function with `versioning: "pin"` to `version` of the function, or to its latest
+   * version. Workers of that version continue the run, so the code of that version must be able to continue from
+   * the recorded steps.
    */
   moveRun(runId: string, options?: Options<F, MoveRunOptions>): Kind<F, Run, RunControlError>
-  /** The connected workers. */
+  /** Lists the connected workers. */
   listWorkers(...options: CallArgs<F>): Kind<F, Array<WorkerInfo>, ClientError>
   /** Returns the optional features that the server has. */
   getCapabilities(...options: CallArgs<F>): Kind<F, ServerCapabilities, ClientError>
@@ -372,8 +376,8 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
 }
 
 const emitKeys = { ...callKeys, version: true, idempotencyKey: true, metadata: true } as const
-const ofRun = { RunNotFoundError: true } as const
-const controlErrors = { ...ofRun, InvalidStateError: true } as const
+const runErrors = { RunNotFoundError: true } as const
+const controlErrors = { ...runErrors, InvalidStateError: true } as const
 const stepControlErrors = { ...controlErrors, StepNotFoundError: true } as const
 
 /** Names, options and errors of the methods. */
@@ -408,14 +412,14 @@ export const clientMethods: Methods<ClientApi<PromiseKind>, ClientApi<EffectKind
   ],
   getEvent: [byId, { EventNotFoundError: true }],
   explainEvent: [byId, { EventNotFoundError: true }],
-  getRun: [byId, ofRun],
+  getRun: [byId, runErrors],
   listRuns: [[{ ...callKeys, ...filterNames, limit: true, cursor: true }]],
   countRuns: [[{ ...callKeys, ...filterNames, by: true, limit: true, durations: true, timeLimit: true }]],
-  getRunSteps: [byId, ofRun],
-  getRunAudit: [byId, ofRun],
-  getRunLogs: [byId, ofRun],
-  explain: [byId, ofRun],
-  waitForRun: [[null, { ...callKeys, timeout: true }], ofRun],
+  getRunSteps: [byId, runErrors],
+  getRunAudit: [byId, runErrors],
+  getRunLogs: [byId, runErrors],
+  explain: [byId, runErrors],
+  waitForRun: [[null, { ...callKeys, timeout: true }], runErrors],
   cancelRun: [[null, null, callKeys], controlErrors],
   retryRun: [[null, null, callKeys], stepControlErrors],
   resumeRun: [[null, null, callKeys], stepControlErrors],

@@ -8,62 +8,65 @@ import { type AnySchema, canEncode, checkSchema } from "../StandardSchema.ts"
 import { validated } from "../CheckAsEffect.ts"
 
 /**
- * Makes the error of data that does not match: from the problems with their paths, and from the schema's own
- * exception if it has thrown one.
+ * Makes the error for data that does not match a schema. `problems` name the paths in the data. `cause` is the
+ * exception of the schema, if the schema has thrown one.
  */
 type Misfit = (problems: ReadonlyArray<string>, cause: unknown) => SchemaValidationError
 
 export interface ClientCodec {
   /**
-   * Encodes a value. `what` names it in the error when it cannot be stored; `misfit` makes the error when it
-   * does not match.
+   * Encodes a value. `what` names the value in the error when it cannot be stored. `misfit` makes the error when
+   * the value does not match the schema.
    */
   readonly encode: (value: unknown, what: string, misfit: Misfit) => Effect.Effect<unknown, ValidationError>
-  readonly decode: (kept: unknown, misfit: Misfit) => Effect.Effect<unknown, ValidationError>
+  readonly decode: (stored: unknown, misfit: Misfit) => Effect.Effect<unknown, ValidationError>
 }
 
 /**
- * Makes the codec of a schema. Its Effects fail with `ValidationError`, which names `whose`, when `given` is
- * not a schema.
+ * Makes the codec of a schema. If `given` is not a schema, the Effects of the codec fail with a
+ * `ValidationError`, in which `owner` names the schema.
  */
-export const clientCodec = (given: AnySchema, carrier: StorageFormat, whose: string): ClientCodec => {
+export const clientCodec = (given: AnySchema, format: StorageFormat, owner: string): ClientCodec => {
   let made: DataCodec | undefined
   const codec: Effect.Effect<DataCodec, ValidationError> = Effect.suspend(() => {
     if (made !== undefined) return Effect.succeed(made)
     return Effect.flatMap(
-      validated(() => checkSchema(given, whose)),
+      validated(() => checkSchema(given, owner)),
       (schema) =>
         canEncode(schema)
           ? Effect.map(
               Effect.promise(() => import("../EffectSchema.ts")),
-              ({ effectCodec }) => (made = effectCodec(schema, carrier))
+              ({ effectCodec }) => (made = effectCodec(schema, format))
             )
-          : Effect.succeed((made = standardCodec(schema, carrier)))
+          : Effect.succeed((made = standardCodec(schema, format)))
     )
   })
   return {
     encode: (value, what, misfit) =>
-      Effect.flatMap(codec, ({ encode }) => fitting(() => encode(value, what), misfit)),
-    decode: (kept, misfit) => Effect.flatMap(codec, ({ decode }) => fitting(() => decode(kept, ""), misfit))
+      Effect.flatMap(codec, ({ encode }) => checkedData(() => encode(value, what), misfit)),
+    decode: (stored, misfit) =>
+      Effect.flatMap(codec, ({ decode }) => checkedData(() => decode(stored, ""), misfit))
   }
 }
 
 /**
- * Runs a check, which may be asynchronous. Data that does not match fails with the error that `misfit` makes.
+ * Runs a check of data, which may be asynchronous. If the data does not match, the Effect fails with the error
+ * that `misfit` makes.
  */
-const fitting = (run: () => unknown, misfit: Misfit): Effect.Effect<unknown, ValidationError> =>
+const checkedData = (run: () => unknown, misfit: Misfit): Effect.Effect<unknown, ValidationError> =>
   Effect.mapError(
     Effect.flatMap(validated(run), (result) =>
       result instanceof Promise
-        ? Effect.catch(Effect.tryPromise({ try: () => result, catch: (error) => error }), refusal)
+        ? Effect.catch(Effect.tryPromise({ try: () => result, catch: (error) => error }), failOrDie)
         : Effect.succeed(result)
     ),
-    (error) => misfitOf(error, misfit)
+    (error) => replaceSchemaError(error, misfit)
   )
 
-/** Makes the error with `misfit` when `error` is that of a schema. Any other error stays as it is. */
-const misfitOf = (error: ValidationError, misfit: Misfit): ValidationError =>
+/** Replaces the error of a schema by the error that `misfit` makes. Returns any other error unchanged. */
+const replaceSchemaError = (error: ValidationError, misfit: Misfit): ValidationError =>
   error instanceof SchemaValidationError ? misfit(error.validationErrors, error.cause) : error
 
-const refusal = (error: unknown): Effect.Effect<never, ValidationError> =>
+/** Fails with a `ValidationError`. Any other error is a defect. */
+const failOrDie = (error: unknown): Effect.Effect<never, ValidationError> =>
   error instanceof ValidationError ? Effect.fail(error) : Effect.die(error)

@@ -22,7 +22,7 @@ export interface ConfigWatchOptions {
    */
   readonly fromRevision?: number
   /**
-   * Called when the watch is open, with the revision after which it sees every change. Called again after
+   * Called when the watch is open, with the revision after which the watch sees every change. Called again after
    * each reconnection.
    */
   readonly onOpen?: (revision: number) => void
@@ -32,11 +32,10 @@ export interface ConfigWatchOptions {
 export interface ConfigApi<F extends HKT.TypeLambda> {
   /** Creates or replaces a configuration. `data` is an object of at most 1 MiB as JSON. */
   set(name: string, data: object, ...options: CallArgs<F>): Kind<F, ConfigSetResult, ClientError>
-  /** A configuration and its revision. */
+  /** Returns a configuration and its revision. */
   get(name: string, ...options: CallArgs<F>): Kind<F, ConfigResponse, ConfigNotFoundError | ClientError>
   /**
-   * Replaces the members that `data` names, and keeps the others. Of two patches at the same time, both
-   * apply.
+   * Replaces the members that `data` has, and keeps the others. Two patches at the same time both take effect.
    */
   patch(
     name: string,
@@ -49,12 +48,12 @@ export interface ConfigApi<F extends HKT.TypeLambda> {
   delete(name: string, ...options: CallArgs<F>): Kind<F, void, ClientError>
 }
 
-const ofConfig = { ConfigNotFoundError: true } as const
+const configErrors = { ConfigNotFoundError: true } as const
 /** Names, options and errors of the methods. */
 export const configMethods: Methods<ConfigApi<PromiseKind>, ConfigApi<EffectKind>> = {
   set: [[null, null, callKeys]],
-  get: [byId, ofConfig],
-  patch: [[null, null, callKeys], ofConfig],
+  get: [byId, configErrors],
+  patch: [[null, null, callKeys], configErrors],
   list: [[callKeys]],
   delete: [byId]
 }

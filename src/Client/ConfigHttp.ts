@@ -16,13 +16,14 @@ import { makeOperationCalls } from "./OperationCalls.ts"
 export const make = (connection: Connection): Raw<ConfigService> => {
   const { ask, pages } = makeOperationCalls(connection)
 
-  const on = <A>(operation: Operation<A>, method: string, name: string, body?: string) =>
+  /** Makes a call about one configuration. */
+  const askFor = <A>(operation: Operation<A>, method: string, name: string, body?: string) =>
     Effect.flatMap(
       validated(() => checkConfigName(name)),
       (name): Effect.Effect<A, IronflowError> =>
         ask(operation, method, {
           variables: { name },
-          said: { name },
+          known: { name },
           notFound: () => new ConfigNotFoundError(name),
           ...(body === undefined ? {} : { body })
         })
@@ -30,22 +31,22 @@ export const make = (connection: Connection): Raw<ConfigService> => {
   const write = (operation: Operation<ConfigSetResult>, method: string, name: string, data: object) =>
     Effect.flatMap(
       validated(() => encodeConfig(name, data)),
-      (body) => on(operation, method, name, body)
+      (body) => askFor(operation, method, name, body)
     )
 
   return {
     set: (name, data) => write(calls.setConfig, "set", name, data),
     patch: (name, data) => write(calls.patchConfig, "patch", name, data),
-    get: (name) => on(calls.getConfig, "get", name),
+    get: (name) => askFor(calls.getConfig, "get", name),
     list: () => pages(calls.listConfigs, "list", {}, ({ configs }) => configs),
-    delete: (name) => on(calls.deleteConfig, "delete", name),
+    delete: (name) => askFor(calls.deleteConfig, "delete", name),
     watch: (name, options = {}) =>
       watchOf(connection, calls.watchConfig, {
         ...options,
         variables: () => ({ name: checkConfigName(name) }),
         what: `watch(${quote(name)})`,
         about: name,
-        said: { name },
+        known: { name },
         change: ({ data, name, revision, updatedAt }) => ({
           name,
           ...(isObject(data) ? { data } : {}),

@@ -40,7 +40,7 @@ export interface ConsumerGroupOptions {
 export interface ListConsumerGroupDeadLettersOptions extends ConsumerGroupOptions {
   /** Dead letters per call; 100 by default, 1000 at most. */
   readonly limit?: number
-  /** Position to start after: that of the last dead letter of the previous page. */
+  /** Lists only dead letters after this position. For the next page, give the position of the last dead letter. */
   readonly after?: number
 }
 
@@ -71,18 +71,19 @@ export type ConsumerGroupError = ConsumerGroupNotFoundError | ClientError
 /** The methods of consumer groups, for the API kind `F`. */
 export interface ConsumerGroupsApi<F extends HKT.TypeLambda> {
   /**
-   * Creates a group at the end of the log, before any member joins it. The group is kept until it is deleted.
+   * Creates a group before any member joins it. The group begins at the end of the event log, and is kept until
+   * it is deleted.
    */
   create(
     config: ConsumerGroupConfig,
     ...options: CallArgs<F>
   ): Kind<F, ConsumerGroup, ConsumerGroupExistsError | ClientError>
-  /** A group: its position, its status and the reason for it. */
+  /** Returns a group: its position, its status and the reason for this status. */
   get(name: string, options?: Options<F, ConsumerGroupOptions>): Kind<F, ConsumerGroup, ConsumerGroupError>
   /** Lists groups in order of creation. */
   list(options?: Options<F, ListConsumerGroupsOptions>): Kind<F, Array<ConsumerGroup>, ClientError>
   /**
-   * Changes settings. They apply to connected members too, except `ackMode`, which applies to members that
+   * Changes settings. The changes apply to connected members too, except `ackMode`, which applies to members that
    * join later. A new filter applies to events that were not delivered yet. After an update the group is kept
    * until it is deleted.
    *
@@ -96,8 +97,8 @@ export interface ConsumerGroupsApi<F extends HKT.TypeLambda> {
     options?: Options<F, ConsumerGroupOptions>
   ): Kind<F, ConsumerGroup, ConsumerGroupError>
   /**
-   * Stops delivery, also after a restart. Members may still settle the events that they hold. If the group is
-   * paused already, a new reason replaces the old one.
+   * Stops delivery until `resume`, even if the engine restarts. Members may still settle the events that they
+   * hold. If the group is paused already, a new reason replaces the old one.
    */
   pause(
     name: string,
@@ -105,7 +106,7 @@ export interface ConsumerGroupsApi<F extends HKT.TypeLambda> {
   ): Kind<F, ConsumerGroup, ConsumerGroupError>
   /** Resumes delivery where it stopped. */
   resume(name: string, options?: Options<F, ConsumerGroupOptions>): Kind<F, ConsumerGroup, ConsumerGroupError>
-  /** The dead letters of a group, in log order. */
+  /** Lists the dead letters of a group, in log order. */
   deadLetters(
     name: string,
     options?: Options<F, ListConsumerGroupDeadLettersOptions>
@@ -146,8 +147,8 @@ const settings = {
   filter: true,
   metadata: true
 } as const
-const inGroup = { ...callKeys, namespace: true, pattern: true } as const
-const ofGroup = { ConsumerGroupNotFoundError: true } as const
+const groupKeys = { ...callKeys, namespace: true, pattern: true } as const
+const groupErrors = { ConsumerGroupNotFoundError: true } as const
 
 /** Names, options and errors of the methods. */
 export const consumerGroupsMethods: Methods<ConsumerGroupsApi<PromiseKind>, ConsumerGroupsApi<EffectKind>> = {
@@ -155,15 +156,15 @@ export const consumerGroupsMethods: Methods<ConsumerGroupsApi<PromiseKind>, Cons
     [{ ...settings, name: true, pattern: true, namespace: true }, callKeys],
     { ConsumerGroupExistsError: true }
   ],
-  get: [[null, inGroup], ofGroup],
+  get: [[null, groupKeys], groupErrors],
   list: [[{ ...callKeys, namespace: true, name: true, status: true }]],
-  update: [[null, settings, inGroup], ofGroup],
-  pause: [[null, { ...inGroup, by: true, reason: true }], ofGroup],
-  resume: [[null, inGroup], ofGroup],
-  deadLetters: [[null, { ...inGroup, limit: true, after: true }], ofGroup],
-  retryDeadLetter: [[null, null, inGroup], { ...ofGroup, InvalidStateError: true }],
-  retryDeadLetters: [[null, inGroup], ofGroup],
-  delete: [[null, inGroup], ofGroup]
+  update: [[null, settings, groupKeys], groupErrors],
+  pause: [[null, { ...groupKeys, by: true, reason: true }], groupErrors],
+  resume: [[null, groupKeys], groupErrors],
+  deadLetters: [[null, { ...groupKeys, limit: true, after: true }], groupErrors],
+  retryDeadLetter: [[null, null, groupKeys], { ...groupErrors, InvalidStateError: true }],
+  retryDeadLetters: [[null, groupKeys], groupErrors],
+  delete: [[null, groupKeys], groupErrors]
 }
 
 /** Consumer groups as an Effect service. `Engine.layerClient` provides it inside the engine's process. */
@@ -171,7 +172,7 @@ export class ConsumerGroups extends Context.Service<ConsumerGroups, ConsumerGrou
   "@ironflow/node/ConsumerGroups"
 ) {}
 
-/** Maximum length, in characters, of a reason and of the name of who pauses a group. */
+/** Maximum length, in characters, of the options `reason` and `by` of `pause`. */
 export const MAX_REASON = 1024
 /** Maximum length, in characters of JSON, of a group's metadata. */
 export const MAX_METADATA = 16 * 1024

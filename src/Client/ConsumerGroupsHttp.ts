@@ -1,4 +1,7 @@
-/** Consumer groups over HTTP. Uses the calls of `PubSubService`, which every Ironflow server has. */
+/**
+ * Consumer groups over HTTP. Uses the calls of `PubSubService`, which every Ironflow server has, and for dead
+ * letters calls that only our engine has.
+ */
 import * as Effect from "effect/Effect"
 import {
   ConsumerGroupExistsError,
@@ -51,10 +54,11 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
       (body = "{}") => ask<A, B>(operation, `consumerGroups.${method}`, { about: name, body, ...input }, read)
     )
 
-  const choiceOf = (name: string, options: ConsumerGroupOptions | undefined) =>
+  /** The fields of a request that identify the group. */
+  const identityOf = (name: string, options: ConsumerGroupOptions | undefined) =>
     defined({ name, namespace: options?.namespace, pattern: options?.pattern })
 
-  const missing = (name: string, options: ConsumerGroupOptions | undefined) => ({
+  const notFoundError = (name: string, options: ConsumerGroupOptions | undefined) => ({
     notFound: () => new ConsumerGroupNotFoundError(name, options?.namespace ?? "default", options?.pattern)
   })
 
@@ -69,8 +73,8 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
       operations.updateConsumerGroup,
       method,
       name,
-      { group: { ...choiceOf(name, options), ...group }, updateMask: Object.keys(group).join(), ...more },
-      missing(name, options),
+      { group: { ...identityOf(name, options), ...group }, updateMask: Object.keys(group).join(), ...more },
+      notFoundError(name, options),
       readGroup
     )
 
@@ -85,12 +89,12 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
       })
     })
 
-  /** The input of requests for dead letters, which only our engine has. */
-  const lettersOf = (method: string, name: string, options: ConsumerGroupOptions | undefined) => ({
+  /** The input of requests about dead letters, which only our engine has. */
+  const deadLettersInput = (method: string, name: string, options: ConsumerGroupOptions | undefined) => ({
     variables: { name },
     query: `?${new URLSearchParams(defined({ namespace: options?.namespace, pattern: options?.pattern }) as Record<string, string>)}`,
     orElse: withoutCall(`consumerGroups.${method}(${quote(name)})`, "That server keeps no dead letters"),
-    ...missing(name, options)
+    ...notFoundError(name, options)
   })
 
   const retry = (
@@ -101,7 +105,7 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
   ) =>
     Effect.map(
       ask(operations.retryGroupDeadLetters, `consumerGroups.${method}`, {
-        ...lettersOf(method, name, options),
+        ...deadLettersInput(method, name, options),
         body
       }),
       ({ retrying }) => retrying
@@ -132,8 +136,8 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
         operations.getConsumerGroup,
         "get",
         name,
-        choiceOf(name, options),
-        missing(name, options),
+        identityOf(name, options),
+        notFoundError(name, options),
         readGroup
       ),
     list: (options = {}) =>
@@ -167,7 +171,7 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
     resume: (name, options) => change("resume", name, options, { status: wordOf(StatusWord, "active") }),
     deadLetters: (name, options = {}) => {
       const { after = 0, limit = 100 } = options
-      const input = lettersOf("deadLetters", name, options)
+      const input = deadLettersInput("deadLetters", name, options)
       return Effect.map(
         ask(operations.groupDeadLetters, "consumerGroups.deadLetters", {
           ...input,
@@ -191,8 +195,8 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
           operations.deleteConsumerGroup,
           "delete",
           name,
-          choiceOf(name, options),
-          missing(name, options),
+          identityOf(name, options),
+          notFoundError(name, options),
           () => done
         )
       )
@@ -200,8 +204,8 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
 }
 
 /**
- * The settings by their names in `PubSubService`, with metadata checked. A setting that is `null` is in the
- * mask and has no value.
+ * The settings by their names in `PubSubService`; checks the metadata. A setting that is `null` is kept, so that
+ * the `updateMask` of the request names it and the server resets it.
  */
 const fieldsOf = (settings: ConsumerGroupConfig | ConsumerGroupUpdate | object) => {
   const { ackMode, backpressure, filter, ...rest } = settings as ConsumerGroupUpdate

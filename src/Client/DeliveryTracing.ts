@@ -10,14 +10,16 @@ import { parseTrace, TRACEPARENT } from "../Trace.ts"
 import type { Body } from "./EventDelivery.ts"
 import type { SubscriptionState } from "./SubscriptionState.ts"
 
-/** How a subscriber is traced. Evaluated only for events that are traced. */
+/** How a subscriber is traced. The functions are called only for events that are traced. */
 export interface SubscriptionTracing {
+  /** The tracer of the subscriber; `undefined` when the subscriber is not traced. */
   readonly tracer: () => Tracer.Tracer | undefined
+  /** The current time in nanoseconds since the epoch. */
   readonly nanos: () => bigint
 }
 
-/** Attributes of a span. */
-interface Handled {
+/** What the attributes of a span say about the handled event. */
+interface SpanAttributes {
   readonly name: string
   readonly pattern: string
   readonly group: string | undefined
@@ -26,7 +28,7 @@ interface Handled {
   readonly attempt: number
 }
 
-/** Wraps a body in a span, if both the event and the subscriber are traced. */
+/** Wraps the body that handles an event in a span, if both the event and the subscriber are traced. */
 export const tracedDelivery = (
   { options, pattern }: SubscriptionState,
   message: { readonly [name: string]: unknown },
@@ -35,28 +37,28 @@ export const tracedDelivery = (
 ): Body => {
   const trace = message[TRACEPARENT]
   const parent = trace === undefined ? undefined : parseTrace(trace)
-  const found = parent === undefined ? undefined : tracer()
-  if (parent === undefined || found === undefined) return body
-  return spanned(body, found, parent, nanos, {
+  const ownTracer = parent === undefined ? undefined : tracer()
+  if (parent === undefined || ownTracer === undefined) return body
+  return spanned(body, ownTracer, parent, nanos, {
     name: textOf(message.topic),
     pattern,
     group: options.consumerGroup,
-    // the part from `@` on only tells this delivery from those to other subscriptions on the connection
+    // the part from `@` on does not belong to the id of the event: it names the subscription
     eventId: typeof message.eventId === "string" ? message.eventId.replace(/@.*$/, "") : undefined,
     attempt: numberOf(message.attempt) || 1
   })
 }
 
 /**
- * A body that runs in a span below `parent`. The span lasts from when the event is taken until the body is
- * done.
+ * A body that runs in a span below `parent`. The span begins when the body takes the event, and ends with the
+ * body.
  */
 const spanned = (
   body: Body,
   tracer: Tracer.Tracer,
   parent: Tracer.ExternalSpan,
   now: () => bigint,
-  { attempt, eventId, group, name, pattern }: Handled
+  { attempt, eventId, group, name, pattern }: SpanAttributes
 ): Body => {
   let span: Tracer.Span | undefined
   const begin = (): Tracer.Span => {

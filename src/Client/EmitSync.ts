@@ -1,4 +1,4 @@
-/** Makes `emitSync` of two calls, emit and wait, so that it works on every server. */
+/** Makes `emitSync` from the calls `emit` and `waitForRun`, so that `emitSync` works on every server. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { DEFAULT_TIMEOUTS } from "../Constants.ts"

@@ -1,4 +1,4 @@
-/** Typed entity streams of a definition, made of the untyped ones. */
+/** Entity streams that are typed by an entity definition, on top of the untyped streams. */
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { jsonFormat } from "../DataCodec.ts"
@@ -38,7 +38,7 @@ export const typedStreams = (streams: UntypedStreams): StreamsService => {
     const { all, ...methods } = entityStreams(streams, entity)
     return { ...methods, ...entityStates(streams, all, entity) }
   }
-  // at run time `of` makes all methods; the type leaves out those for which a definition has nothing
+  // at run time `of` makes all methods; its type has only those that the definition allows
   return { ...streams, of: of as unknown as StreamsService["of"] }
 }
 
@@ -50,7 +50,7 @@ const stateKeys = { signal: true, fromSnapshot: true } satisfies Keys<
   Options<PromiseKind, EntityStateOptions>
 >
 
-/** `all` reads all events, also erased ones, which no definition describes. */
+/** `all` reads like `events`, but includes erased events, whose data matches no definition. */
 const entityStreams = (
   streams: UntypedStreams,
   entity: AnyEntity
@@ -113,14 +113,14 @@ const entityStreams = (
       Effect.flatMap(streams.read(entityId, options), ({ events, totalCount }) =>
         Effect.map(
           Effect.forEach(events, (event) => decode(entityId, event)),
-          (decoded) => ({ events: decoded.filter(isThere), totalCount })
+          (decoded) => ({ events: decoded.filter(isNotErased), totalCount })
         )
       ),
-    events: (entityId, options) => Stream.filter(all(entityId, options), isThere)
+    events: (entityId, options) => Stream.filter(all(entityId, options), isNotErased)
   }
 }
 
-const isThere = ({ data }: { readonly data: unknown }): boolean => !isErased(data)
+const isNotErased = ({ data }: { readonly data: unknown }): boolean => !isErased(data)
 
 const entityStates = (
   streams: UntypedStreams,
@@ -133,7 +133,7 @@ const entityStates = (
       : clientCodec(entity.snapshot, jsonFormat, `\`snapshot\` of entity "${entity.type}"`)
   // `define` makes sure that an entity has both `initialState` and `evolve`, or neither
   const evolve = entity.evolve as ((state: unknown, event: StreamEvent) => unknown) | undefined
-  const without = (method: string, what: string) =>
+  const unavailable = (method: string, what: string) =>
     Effect.fail(
       new ValidationError(
         `streams.of(...).${method}() does not exist: the definition of entity "${entity.type}" has no ${what}`
@@ -143,7 +143,7 @@ const entityStates = (
     new StreamSchemaError(entityId, undefined, version, problems, { cause })
 
   const getSnapshot: StateMethods["getSnapshot"] = (entityId, options) => {
-    if (codec === undefined) return without("getSnapshot", "`snapshot`")
+    if (codec === undefined) return unavailable("getSnapshot", "`snapshot`")
     return Effect.flatMap(streams.getSnapshot(entityId, options), (snapshot) =>
       snapshot === undefined
         ? Effect.succeed(undefined)
@@ -158,7 +158,7 @@ const entityStates = (
     getSnapshot,
     createSnapshot: (entityId, { entityVersion, state }, ...options) =>
       codec === undefined
-        ? without("createSnapshot", "`snapshot`")
+        ? unavailable("createSnapshot", "`snapshot`")
         : Effect.flatMap(
             codec.encode(state, `Snapshot of entity "${entityId}"`, misfit(entityId)),
             (encoded) =>
@@ -171,7 +171,7 @@ const entityStates = (
     state: (entityId, options = {}) =>
       Effect.gen(function* () {
         yield* validated(() => checkKeys(options, stateKeys, "streams.of(...).state()"))
-        if (evolve === undefined) return yield* without("state", "`evolve`")
+        if (evolve === undefined) return yield* unavailable("state", "`evolve`")
         const snapshot =
           codec === undefined || options.fromSnapshot === false ? undefined : yield* getSnapshot(entityId)
         const start: EntityState<unknown> = snapshot ?? { state: entity.initialState?.(), entityVersion: 0 }
@@ -179,7 +179,7 @@ const entityStates = (
           all(entityId, { fromVersion: start.entityVersion + 1, pageSize: 1000 }),
           (): EntityState<unknown> => ({ state: start.state, entityVersion: start.entityVersion }),
           ({ state }, event) => ({
-            state: isThere(event) ? evolve(state, event) : state,
+            state: isNotErased(event) ? evolve(state, event) : state,
             entityVersion: event.entityVersion
           })
         )

@@ -1,30 +1,33 @@
 /**
- * An event that was delivered to a subscription in a group, or to one with acks. The client extends its
- * `ackWait` until the event is settled.
+ * The delivery of an event that has to be settled: to a subscription in a consumer group, or with acks. The
+ * client extends the `ackWait` of the event until the event is settled. A {@link Body} handles the event.
  */
 import type * as Effect from "effect/Effect"
 
 /**
- * Where a delivery is. `waiting`: it waits for a body. `running`: it is in a body. `acking`: the body is done
- * and the ack is on its way. `done` and `left` are for manual acks, and come after the body. `done`: the
- * client has not reported the event as in progress since the body ended. `left`: it has, for the last time.
+ * The phase of a delivery. `waiting`: no body handles the event yet. `running`: a body handles it. `acking`: the
+ * body has ended, and the ack is on its way.
+ *
+ * With manual acks, two phases follow the body. `handled`: the client will report the event as in progress once
+ * more. `unattended`: this last report is made, and the `ackWait` runs out unless the receiver settles the event.
  */
-export type Phase = "waiting" | "running" | "acking" | "done" | "left"
+export type Phase = "waiting" | "running" | "acking" | "handled" | "unattended"
 
 export class EventDelivery {
   readonly eventId: string
   phase: Phase = "waiting"
   /**
-   * Whether the event is no longer held here: its connection was lost, or its `ackWait` ran out. The server
-   * delivers it again.
+   * Whether the event is no longer held here, since its connection was lost or its `ackWait` ran out. The server
+   * delivers the event again.
    */
   isLost = false
   /** Whether the receiver has settled the event itself, or has tried to. */
   isSettled = false
   /**
-   * When the delivery became `done` or `left`, or was last reported as in progress, in epoch milliseconds.
+   * When the delivery became `handled` or `unattended`, or the receiver last reported it as in progress, in epoch
+   * milliseconds.
    */
-  leftAt = 0
+  unattendedSince = 0
   /** When the event arrived, or its `ackWait` was last restarted, in epoch milliseconds. */
   heldSince: number
 
@@ -40,18 +43,20 @@ interface DeliverySpan {
   readonly within: <A>(f: () => A) => A
   /** Makes the span the parent of the spans of an effect. */
   readonly provide: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-  /** Ends the span with an unknown outcome. */
+  /** Ends the span as interrupted, when it is not known how the handling ends. */
   readonly interrupted: () => void
 }
 
 /** What handles an event: a callback, or the body of a loop over a stream. */
 export interface Body {
   /**
-   * Starts to handle the event. Returns `false` when the event is no longer held here: it will be delivered
-   * again.
+   * Starts to handle the event. Returns `false` when the event must not be handled, since it is no longer held
+   * here: the server delivers it again.
    */
   readonly take: () => boolean
+  /** Called when the event was handled. */
   readonly done: () => void
+  /** Called when the handling has failed. */
   readonly failed: (error: unknown) => void
   /** The span of the handling, once the handling has started. */
   readonly span?: DeliverySpan
@@ -61,15 +66,14 @@ export interface Body {
 export const unackedBody: Body = { take: () => true, done: () => undefined, failed: () => undefined }
 
 /**
- * Marks the deliveries of a subscription as lost, since their connection is lost. Forgets those that are not
- * being handled.
+ * Marks the deliveries of a subscription as lost, since their connection is lost. Forgets those whose event is
+ * neither being handled nor being acked.
  */
 export const loseAll = (deliveries: Map<string, EventDelivery>): void => {
   for (const [eventId, delivery] of deliveries) {
-    // a running body stays known, so that its event is not handled twice when it comes again; an ack on its
-    // way too
-    const stays = delivery.phase === "running" || (delivery.phase === "acking" && !delivery.isLost)
+    // kept, so that the event is not handled twice when the server delivers it again
+    const isKept = delivery.phase === "running" || (delivery.phase === "acking" && !delivery.isLost)
     delivery.isLost = true
-    if (!stays) deliveries.delete(eventId)
+    if (!isKept) deliveries.delete(eventId)
   }
 }

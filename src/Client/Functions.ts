@@ -25,12 +25,12 @@ export interface RunFunctionOptions {
 
 /** The methods for functions, for the API kind `F`. */
 export interface FunctionsApi<F extends HKT.TypeLambda> {
-  /** All registered functions of the environment. */
+  /** Lists all registered functions of the environment. */
   listFunctions(...options: CallArgs<F>): Kind<F, Array<FunctionInfo>, ClientError>
   /**
-   * Unregisters a function: events, schedules and invocations no longer start it. Its runs stay; cancel those
-   * that are unfinished. Fails with `InvalidStateError` while a live worker has the function. If a worker
-   * registers the function later, it exists again.
+   * Unregisters a function: events, schedules and invocations no longer start it. Its runs are kept: cancel the
+   * unfinished ones yourself. Fails with `InvalidStateError` while a live worker has the function. If a worker
+   * registers the function later, the function exists again.
    */
   deleteFunction(
     functionId: string,
@@ -51,8 +51,8 @@ export interface FunctionsApi<F extends HKT.TypeLambda> {
     ...options: CallArgs<F>
   ): Kind<F, FunctionInfo, FunctionNotFoundError | ClientError>
   /**
-   * Starts one run of this function only, without an event. The handler receives `data` as if the function
-   * was invoked. Without `data`, a function with a schedule receives what its first schedule would send now;
+   * Starts one run of this function only, without an event. The handler receives `data` as it does from
+   * `step.invoke`. Without `data`, a function with a schedule receives what its first schedule would send now;
    * other functions receive `null`. If the function is paused, the run waits.
    *
    * ```ts
@@ -64,15 +64,15 @@ export interface FunctionsApi<F extends HKT.TypeLambda> {
     data?: unknown,
     options?: Options<F, RunFunctionOptions>
   ): Kind<F, Run, FunctionNotFoundError | ClientError>
-  /** The registration history of a function, newest first: each change and its time. The last 50 versions are kept. */
+  /** Returns the registrations of a function, newest first: each change and its time. The last 50 are kept. */
   functionHistory(
     functionId: string,
     ...options: CallArgs<F>
   ): Kind<F, Array<FunctionVersion>, FunctionNotFoundError | ClientError>
   /**
-   * Returns the versions of one or all functions that have unfinished runs or live workers, with the numbers
-   * of these. So it shows which old versions are still needed. Only functions with `versioning: "pin"` have
-   * runs that belong to a version.
+   * Returns the versions of one function, or of all functions, that are still needed: each version that has
+   * unfinished runs or live workers, with their numbers. Only functions with `versioning: "pin"` have runs that
+   * belong to a version.
    */
   liveVersions(
     functionId?: string,
@@ -80,14 +80,14 @@ export interface FunctionsApi<F extends HKT.TypeLambda> {
   ): Kind<F, Array<LiveVersion>, FunctionNotFoundError | ClientError>
 }
 
-const ofFunction = { FunctionNotFoundError: true } as const
+const functionErrors = { FunctionNotFoundError: true } as const
 
 export const functionsMethods: Methods<FunctionsApi<PromiseKind>, FunctionsApi<EffectKind>> = {
   listFunctions: [[callKeys]],
   deleteFunction: [byId, { FunctionNotFoundError: true, InvalidStateError: true }],
-  pauseFunction: [[null, { ...callKeys, reason: true, by: true }], ofFunction],
-  resumeFunction: [byId, ofFunction],
-  runFunction: [[null, null, { ...callKeys, idempotencyKey: true }], ofFunction],
-  functionHistory: [byId, ofFunction],
-  liveVersions: [[null, callKeys], ofFunction]
+  pauseFunction: [[null, { ...callKeys, reason: true, by: true }], functionErrors],
+  resumeFunction: [byId, functionErrors],
+  runFunction: [[null, null, { ...callKeys, idempotencyKey: true }], functionErrors],
+  functionHistory: [byId, functionErrors],
+  liveVersions: [[null, callKeys], functionErrors]
 }

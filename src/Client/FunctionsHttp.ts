@@ -14,45 +14,45 @@ import type { OperationCalls } from "./OperationCalls.ts"
 
 /** Makes the methods, over a connection. */
 export const make = ({ all, ask, withoutCall }: OperationCalls): Raw<FunctionsApi<EffectKind>> => {
-  /** The input of a call that only our engine has. */
-  const onlyOurs = (what: string, id: string, instead: string) => ({
+  /** The input of a call that only our engine has. `instead` says what the user can do with other servers. */
+  const inputOf = (what: string, id: string, instead: string) => ({
     variables: { id },
     orElse: withoutCall(`${what}(${quote(id)})`, instead)
   })
-  const named = (functionId: string) => validated(() => checkName("function id", functionId))
+  const checkedId = (functionId: string) => validated(() => checkName("function id", functionId))
 
   return {
     listFunctions: () =>
       Effect.map(
         all(functions.restFunctions, "listFunctions", ({ functions }) => functions),
-        (found) => found.map(functionOf)
+        (answers) => answers.map(functionOf)
       ),
     deleteFunction: (functionId) =>
-      Effect.flatMap(named(functionId), (id) =>
+      Effect.flatMap(checkedId(functionId), (id) =>
         Effect.asVoid(
           ask<object, unknown>(
             functions.deleteFunction,
             "deleteFunction",
-            onlyOurs("deleteFunction", id, "Runs of the function wait until a worker has it"),
+            inputOf("deleteFunction", id, "Runs of the function wait until a worker has it"),
             () => done
           )
         )
       ),
     pauseFunction: (functionId, options = {}) =>
-      Effect.flatMap(named(functionId), (id) =>
+      Effect.flatMap(checkedId(functionId), (id) =>
         Effect.map(
           ask(functions.pauseFunction, "pauseFunction", {
-            ...onlyOurs("pauseFunction", id, "pauseRun pauses one run"),
+            ...inputOf("pauseFunction", id, "pauseRun pauses one run"),
             body: options
           }),
           functionOf
         )
       ),
     resumeFunction: (functionId) =>
-      Effect.flatMap(named(functionId), (id) =>
+      Effect.flatMap(checkedId(functionId), (id) =>
         Effect.map(
           ask(functions.resumeFunction, "resumeFunction", {
-            ...onlyOurs("resumeFunction", id, "That server cannot pause functions")
+            ...inputOf("resumeFunction", id, "That server cannot pause functions")
           }),
           functionOf
         )
@@ -60,7 +60,7 @@ export const make = ({ all, ask, withoutCall }: OperationCalls): Raw<FunctionsAp
     runFunction: (functionId, data, { idempotencyKey } = {}) =>
       Effect.flatMap(
         Effect.all([
-          named(functionId),
+          checkedId(functionId),
           validated(() => ({
             text: object({
               data: encodeJson(data, `data for function ${quote(functionId)}`),
@@ -74,7 +74,7 @@ export const make = ({ all, ask, withoutCall }: OperationCalls): Raw<FunctionsAp
             functions.runFunction,
             "runFunction",
             {
-              ...onlyOurs("runFunction", id, "Emit an event that it listens to"),
+              ...inputOf("runFunction", id, "Emit an event that it listens to"),
               body: text,
               repeatable: idempotencyKey !== undefined
             },
@@ -82,18 +82,18 @@ export const make = ({ all, ask, withoutCall }: OperationCalls): Raw<FunctionsAp
           )
       ),
     functionHistory: (functionId) =>
-      Effect.flatMap(named(functionId), (id) =>
+      Effect.flatMap(checkedId(functionId), (id) =>
         Effect.map(
           ask(
             functions.functionHistory,
             "functionHistory",
-            onlyOurs("functionHistory", id, "listFunctions shows its present registration")
+            inputOf("functionHistory", id, "listFunctions shows its present registration")
           ),
           ({ versions }) => versions
         )
       ),
     liveVersions: (functionId) =>
-      Effect.flatMap(functionId === undefined ? Effect.succeed(undefined) : named(functionId), (id) =>
+      Effect.flatMap(functionId === undefined ? Effect.succeed(undefined) : checkedId(functionId), (id) =>
         Effect.map(
           ask(functions.liveVersions, "liveVersions", {
             ...(id === undefined ? {} : { about: id, query: `?function_id=${encodeURIComponent(id)}` }),

@@ -1,6 +1,7 @@
 /**
- * The events that subscriptions hold. An event is acked when its body is done; until then the client extends
- * its `ackWait` again and again.
+ * Settles the events that subscriptions hold. An event is acked when the body that handles it is done. When the
+ * body fails, the event is returned (`nak`) or given up (`term`). Until then the client extends the event's
+ * `ackWait` again and again.
  */
 import { requestedDelayMs } from "../Backoff.ts"
 import { isRetryable, SubscriptionError, toError } from "../Errors.ts"
@@ -17,8 +18,8 @@ import type { SubscriptionState } from "./SubscriptionState.ts"
 import type { SubscriptionErrorInfo } from "./SubscriptionCallbacks.ts"
 
 /**
- * What this needs of the session. Promises reject with `SubscriptionError` when the server has refused
- * something.
+ * What {@link HeldEvents} needs of a subscription session. Promises reject with `SubscriptionError` when the
+ * server refuses the message.
  */
 interface HoldingSession {
   readonly alarm: Alarm
@@ -41,30 +42,30 @@ export class HeldEvents {
     this.#session = session
   }
 
-  /** The body of a delivery. It settles the event, by how the handling ended. */
+  /** The body of a delivery. When the handling has ended, it settles the event, unless acks are manual. */
   bodyOf(subscription: SubscriptionState, delivery: EventDelivery): Body {
     const end = (failure?: { readonly error: unknown }): void => {
-      if (!subscription.acksItself || delivery.isSettled) {
-        delivery.phase = "done"
-        delivery.leftAt = this.#session.now()
+      if (!subscription.acksAutomatically || delivery.isSettled) {
+        delivery.phase = "handled"
+        delivery.unattendedSince = this.#session.now()
         if (delivery.isSettled || delivery.isLost) subscription.release(delivery)
         return
       }
-      if (failure === undefined) return this.ackItself(subscription, delivery)
+      if (failure === undefined) return this.ack(subscription, delivery)
       subscription.release(delivery)
       if (delivery.isLost) return
       const { error } = failure
-      // servers that send no `ackWait` have no dead letters
+      // `term` makes a dead letter; servers that send no `ackWait` have none
       const ackType = subscription.ackWaitMs !== undefined && !isRetryable(error) ? "term" : "nak"
       const reason = toError(error).message.slice(0, MAX_FAILURE)
-      const asked = ackType === "nak" ? requestedDelayMs(error, this.#session.now()) : undefined
+      const requestedMs = ackType === "nak" ? requestedDelayMs(error, this.#session.now()) : undefined
       this.#session
         .settle(subscription, delivery.eventId, ackType, {
           reason,
           // an invalid delay is ignored
-          ...(asked === undefined || Number.isNaN(asked)
+          ...(requestedMs === undefined || Number.isNaN(requestedMs)
             ? {}
-            : { redeliverDelay: Math.min(asked, MAX_REDELIVER_MS) })
+            : { redeliverDelay: Math.min(requestedMs, MAX_REDELIVER_MS) })
         })
         .catch((problem) => this.#reportRefused(subscription, problem))
     }
@@ -81,9 +82,9 @@ export class HeldEvents {
   }
 
   /** Acks an event whose body is done. */
-  ackItself(subscription: SubscriptionState, delivery: EventDelivery): void {
+  ack(subscription: SubscriptionState, delivery: EventDelivery): void {
     delivery.phase = "acking"
-    // not sent now: the ack is sent when the event is delivered again
+    // the server does not take an ack now; it is sent when the event is delivered again
     if (delivery.isLost) return
     this.#session.settle(subscription, delivery.eventId, "ack").then(
       () => subscription.release(delivery),
@@ -92,8 +93,8 @@ export class HeldEvents {
   }
 
   /**
-   * Reports that the server has refused to settle events, or to restart their `ackWait`. A lost connection was
-   * reported already, and its events are delivered again.
+   * Reports that the server has refused to settle events, or to restart their `ackWait`. Ignores the error of a
+   * lost connection, which the session reports; the server delivers the events of that connection again.
    */
   #reportRefused(subscription: SubscriptionState, problem: unknown, delivery?: EventDelivery): void {
     if (!(problem instanceof SubscriptionError)) return
@@ -103,28 +104,29 @@ export class HeldEvents {
   }
 
   /**
-   * Tells the server at intervals that the held events are in progress, as long as any of them is being
-   * handled.
+   * Tells the server at intervals that the held events are in progress, as long as any of them is not `unattended`, or
+   * the session is paused.
    */
-  keep(subscription: SubscriptionState): void {
+  startExtending(subscription: SubscriptionState): void {
     const { ackWaitMs, deliveries } = subscription
-    if (ackWaitMs === undefined || subscription.cancelKeeping !== undefined) return
-    subscription.cancelKeeping = this.#session.alarm.at(
+    if (ackWaitMs === undefined || subscription.cancelExtending !== undefined) return
+    subscription.cancelExtending = this.#session.alarm.at(
       this.#session.now() + Math.floor(ackWaitMs / 3),
       () => {
-        subscription.cancelKeeping = undefined
+        subscription.cancelExtending = undefined
         this.#dropLate(subscription)
-        const left = [...deliveries.values()].filter(({ phase }) => phase === "left")
-        if (left.length < deliveries.size || this.#session.isPaused()) {
+        const unattended = [...deliveries.values()].filter(({ phase }) => phase === "unattended")
+        if (unattended.length < deliveries.size || this.#session.isPaused()) {
           this.#extend(
             subscription,
-            left.map(({ eventId }) => eventId)
+            unattended.map(({ eventId }) => eventId)
           )
-          this.keep(subscription)
+          this.startExtending(subscription)
         }
-        // after this time the server has delivered them again
+        // events that are unattended since before this time were delivered again by the server
         const before = this.#session.now() - 2 * ackWaitMs
-        for (const delivery of left) if (delivery.leftAt < before) subscription.release(delivery)
+        for (const delivery of unattended)
+          if (delivery.unattendedSince < before) subscription.release(delivery)
       }
     )
   }
@@ -132,13 +134,13 @@ export class HeldEvents {
   /** Restarts the `ackWait` of all held events except `except`. */
   #extend(subscription: SubscriptionState, except: ReadonlyArray<string>): void {
     const now = this.#session.now()
-    const extended = [...subscription.deliveries.values()].filter(({ phase }) => phase !== "left")
+    const extended = [...subscription.deliveries.values()].filter(({ phase }) => phase !== "unattended")
     const done = (): void => {
       for (const delivery of extended) delivery.heldSince = now
     }
-    // its body has ended since the last report, and this report gives its event a whole `ackWait` once more
-    for (const delivery of extended) if (delivery.phase === "done") delivery.phase = "left"
-    // the answer to this report cannot arrive while the connection is paused
+    // the body of a `handled` delivery has ended since the last report: this report extends its event for the last time
+    for (const delivery of extended) if (delivery.phase === "handled") delivery.phase = "unattended"
+    // the answer to this report cannot arrive while the connection is paused, so the report counts as answered
     if (this.#session.isPaused()) done()
     this.#session
       .ask(
@@ -154,8 +156,8 @@ export class HeldEvents {
   }
 
   /**
-   * Whether the event has waited here for a whole `ackWait` without a report to the server. It may have been
-   * delivered again by then.
+   * Whether the event has waited here for a whole `ackWait` without a report to the server. Then the server may have
+   * delivered it again.
    */
   #isLate({ ackWaitMs }: SubscriptionState, { heldSince, phase }: EventDelivery): boolean {
     return phase === "waiting" && ackWaitMs !== undefined && this.#session.now() - heldSince >= ackWaitMs
@@ -168,8 +170,8 @@ export class HeldEvents {
     for (const delivery of late) {
       delivery.isLost = true
       // the event is given up here; if the server still counts it as held, its `ackWait` runs out
-      delivery.phase = "left"
-      delivery.leftAt = this.#session.now()
+      delivery.phase = "unattended"
+      delivery.unattendedSince = this.#session.now()
     }
     this.#session.report(
       {
@@ -186,8 +188,8 @@ export class HeldEvents {
     )
   }
 
-  stopKeeping(subscription: SubscriptionState): void {
-    subscription.cancelKeeping?.()
-    subscription.cancelKeeping = undefined
+  stopExtending(subscription: SubscriptionState): void {
+    subscription.cancelExtending?.()
+    subscription.cancelExtending = undefined
   }
 }

@@ -1,10 +1,12 @@
 /**
- * Events, runs and functions over HTTP. Each method is a request over a {@link Connection}.
+ * Events, runs and functions over HTTP. Each method makes its requests over a {@link Connection}.
  *
  * Calls that are safe to repeat (most reads, and calls with an idempotency key) are tried up to three times, or as
  * often as the option `retry` says, when the connection fails or the server is busy (429, 502, 503). Other calls are
  * repeated only when it is certain that the server did not receive them: there was no connection, or the server said
- * so when it stopped. This works with the engine of this package and with legacy servers. There, features that only
+ * when it stopped that it had not received the call.
+ *
+ * The server may be the engine of this package ("our engine") or a legacy server. On a legacy server, calls that only
  * our engine has fail with code `UNIMPLEMENTED`.
  */
 import * as Effect from "effect/Effect"
@@ -64,8 +66,8 @@ const triggerBody = ({ data, idempotencyKey: key, metadata, name, version }: Nam
 export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
   const calls = makeCalls(connection)
   const { withoutCall } = calls
-  const rowCalls = makeOperationCalls(connection)
-  const { all, ask } = rowCalls
+  const operationCalls = makeOperationCalls(connection)
+  const { all, ask } = operationCalls
 
   /** Makes a request whose answer is a run. */
   const askRun = (
@@ -211,8 +213,11 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
     countRuns: (options) =>
       Effect.flatMap(
         validated(() => {
-          const { filters, ...how } = runCounts.checkCountRuns(options)
-          return { ...how, ...(Object.keys(filters).length === 0 ? {} : { filters: filtersInBody(filters) }) }
+          const { filters, ...grouping } = runCounts.checkCountRuns(options)
+          return {
+            ...grouping,
+            ...(Object.keys(filters).length === 0 ? {} : { filters: filtersInBody(filters) })
+          }
         }),
         (body) =>
           ask(runCounts.countRuns, "countRuns", {
@@ -383,7 +388,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
             )
         )
       ),
-    ...FunctionsHttp.make(rowCalls),
+    ...FunctionsHttp.make(operationCalls),
     listWorkers: () => all(restWorkers, "listWorkers", ({ workers }) => workers),
     getCapabilities: () =>
       ask(serverCalls.restCapabilities, "getCapabilities", {
@@ -401,15 +406,14 @@ const readLogs = reader(runs.Logs)
 const readTopics = reader(topics.Topics)
 
 /**
- * The idempotency key of a call. It must not be empty: servers read an empty key as none, and would emit
- * twice.
+ * The idempotency key of a call. An empty key is refused: servers read it as no key, and would emit twice.
  */
 const idempotencyKey = (key: string | undefined): { readonly idempotencyKey?: string } =>
   key === undefined ? {} : { idempotencyKey: JSON.stringify(checkIdempotencyKey(key)) }
 
 /**
- * The step of a call. It must not be empty or `null`: servers read these as no step, and would continue
- * elsewhere.
+ * Makes a call with a step. The step must not be empty or `null`: servers read these as no step, and would
+ * continue the run elsewhere.
  */
 const withStep = <A>(
   runId: string,
@@ -423,7 +427,7 @@ const withStep = <A>(
         Effect.suspend(then)
       )
 
-/** Checks the id of a call. An empty id in a path would address another call. */
+/** Makes a call with an id in its path. The id must not be empty: the path would be that of another call. */
 const withId = <A>(
   what: string,
   runId: string,

@@ -1,7 +1,7 @@
 /**
- * Reads the answers of any Ironflow server, leniently: names of fields in either case, defaults for absent
- * fields (servers leave out zero and empty values), 64-bit integers as strings, and statuses of runs in any
- * spelling.
+ * Reads the answers of any Ironflow server, leniently: names of fields may be in camel or snake case, fields
+ * may be absent (servers leave out zero and empty values), 64-bit integers may be strings, and statuses of
+ * runs may have any spelling.
  *
  * Readers return `undefined` for what they cannot read.
  */
@@ -24,19 +24,19 @@ import { revive } from "../ResultEncoding.ts"
 type Fields = { readonly [name: string]: unknown }
 
 /** The field with this name in camel case, or else in snake case. */
-const field = (of: Fields, name: string): unknown => {
-  if (Object.hasOwn(of, name)) return of[name]
+const field = (fields: Fields, name: string): unknown => {
+  if (Object.hasOwn(fields, name)) return fields[name]
   const snake = name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
-  return Object.hasOwn(of, snake) ? of[snake] : undefined
+  return Object.hasOwn(fields, snake) ? fields[snake] : undefined
 }
 
-const text = (of: Fields, name: string): string | undefined => {
-  const value = field(of, name)
+const text = (fields: Fields, name: string): string | undefined => {
+  const value = field(fields, name)
   return typeof value === "string" ? value : undefined
 }
 
 /** A string that is not empty. On the wire, an absent string and an empty one are the same. */
-const filled = (of: Fields, name: string): string | undefined => text(of, name) || undefined
+const nonEmptyText = (fields: Fields, name: string): string | undefined => text(fields, name) || undefined
 
 /** Leaves out the members that are `undefined`. */
 export const defined = <A extends object>(fields: A): { [K in keyof A]: Exclude<A[K], undefined> } =>
@@ -70,15 +70,18 @@ export const readPaused = (answer: unknown): Run | undefined => {
   return run === undefined ? undefined : runOf(run)
 }
 
-/** The output of a run. Only our engine says whether it holds errors. */
+/** The output of a run or step, with the errors in it restored. Only our engine says whether it has errors. */
 const outputOf = (output: unknown, hasErrors: boolean | undefined): unknown =>
   hasErrors === true ? revive(output) : output
 
-/** The status of a run. Only our engine sends `state`, which tells more statuses apart than `status`. */
+/**
+ * The status of a run. Only our engine sends `state`, which tells more statuses apart than `status`. A status
+ * that is not known counts as `failed`.
+ */
 const statusOf = (state: string | undefined, status: string): RunStatus => {
-  const said = state ?? status
-  if (said === "" || /unspecified$/i.test(said)) return "pending"
-  return decodeRunStatus(said) ?? "failed"
+  const word = state ?? status
+  if (word === "" || /unspecified$/i.test(word)) return "pending"
+  return decodeRunStatus(word) ?? "failed"
 }
 
 const readError = (error: unknown): RunError | undefined => {
@@ -87,10 +90,10 @@ const readError = (error: unknown): RunError | undefined => {
   const { details, retryable } = error
   return {
     message: text(error, "message") ?? "",
-    code: filled(error, "code") ?? "UNKNOWN_ERROR",
+    code: nonEmptyText(error, "code") ?? "UNKNOWN_ERROR",
     ...defined({
-      name: filled(error, "name"),
-      stack: filled(error, "stack"),
+      name: nonEmptyText(error, "name"),
+      stack: nonEmptyText(error, "stack"),
       retryable: typeof retryable === "boolean" ? retryable : undefined,
       details,
       cause: readError(field(error, "cause"))
@@ -118,11 +121,11 @@ export const readSteps = (answer: unknown): Array<RunStep> | undefined => {
   }))
 }
 
-const readWhy = reader(ExplanationCodec)
+const readKnownExplanation = reader(ExplanationCodec)
 
 export const readExplanation = (answer: unknown): Explanation | undefined => {
-  const read = readWhy(answer)
+  const read = readKnownExplanation(answer)
   if (read === undefined) return undefined
-  const { state, status, ...why } = read
-  return { ...why, status: statusOf(state, status) }
+  const { state, status, ...explanation } = read
+  return { ...explanation, status: statusOf(state, status) }
 }

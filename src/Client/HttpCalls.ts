@@ -1,6 +1,6 @@
 /**
- * What all calls over HTTP have in common: calls that are safe to repeat are tried again, and answers are
- * read.
+ * What all calls over HTTP have in common: the answer is read, and a call that fails is repeated if it is safe to
+ * repeat, or if the server has certainly not received it.
  */
 import * as Effect from "effect/Effect"
 import { validated } from "../CheckAsEffect.ts"
@@ -29,7 +29,7 @@ export interface Call<A> {
   readonly address: CallAddress
   readonly variables?: { readonly [name: string]: string }
   readonly query?: string
-  /** JSON, or the content type in `contentType`. */
+  /** JSON, or data of the type in `contentType`. */
   readonly body?: string | Uint8Array
   readonly contentType?: string
   readonly headers?: { readonly [name: string]: string }
@@ -39,23 +39,24 @@ export interface Call<A> {
   readonly repeatable: boolean
   /** Whether the call is never repeated, even if it is certain that the server did not receive it. */
   readonly once?: boolean
-  /** The error for a 404, for servers that do not send an error of their own. */
+  /** Makes the error for a 404, for servers that do not send an error of their own. */
   readonly notFound?: () => IronflowError
-  /** The error for a 412, for servers that do not send an error of their own. It is made from the answer. */
+  /** Makes the error for a 412 from the text of the answer, for servers that do not send an error of their own. */
   readonly refused?: (text: string) => IronflowError
-  /** The error for a 409, for servers that do not send an error of their own. */
+  /** Makes the error for a 409, for servers that do not send an error of their own. */
   readonly conflict?: () => IronflowError
-  /** What to do instead on a server that does not have the call. `status` is that of its answer. */
+  /** What to do instead on a server that does not have the call. `status` is the status of the server's answer. */
   readonly orElse?: (status: number) => Effect.Effect<A, IronflowError>
   /**
-   * Whether only our engine has the call. Then a 404 of another Ironflow server means that it lacks the call.
+   * Whether only our engine has the call. Then a 404 of another Ironflow server means that this server lacks the
+   * call.
    */
   readonly onlyOurEngine?: boolean
   /** Whether legacy servers say "not found" in plain text. */
   readonly notFoundIsText?: boolean
   readonly timeoutMs?: number
   /**
-   * Reads the answer; `undefined` when it cannot be read. For an answer that is not JSON it gets
+   * Reads the answer; `undefined` when it cannot be read. If the answer is not JSON, the argument is
    * {@link notJson}.
    */
   readonly read: (answer: unknown) => A | undefined
@@ -95,7 +96,7 @@ export const makeCalls = (connection: Connection): Calls => {
       ...(it.timeoutMs === undefined ? {} : { timeoutMs: it.timeoutMs })
     }
     return Effect.flatMap(
-      it.once === true ? connection.send(request) : sendAgain(connection, request, it.repeatable, 1),
+      it.once === true ? connection.send(request) : sendWithRetries(connection, request, it.repeatable, 1),
       (answer): Effect.Effect<A, IronflowError> => {
         const { status, text } = answer
         if (status >= 200 && status < 300) {
@@ -112,10 +113,10 @@ export const makeCalls = (connection: Connection): Calls => {
               )
             : Effect.succeed(value)
         }
-        const isOther = isFromServer(answer) && !isFromEngine(answer)
-        const missing = isCallMissing(answer) || (it.onlyOurEngine === true && status === 404 && isOther)
+        const isFromLegacy = isFromServer(answer) && !isFromEngine(answer)
+        const missing = isCallMissing(answer) || (it.onlyOurEngine === true && status === 404 && isFromLegacy)
         if (missing && it.orElse !== undefined) return it.orElse(status)
-        if (isOther) {
+        if (isFromLegacy) {
           if (status === 412 && it.refused !== undefined) return Effect.fail(it.refused(text))
           if (status === 409 && it.conflict !== undefined) return Effect.fail(it.conflict())
         }
@@ -133,7 +134,7 @@ export const makeCalls = (connection: Connection): Calls => {
   }
 }
 
-/** What {@link Call.read} gets for an answer that is not JSON. */
+/** The argument of {@link Call.read} for an answer that is not JSON. */
 const notJson = Symbol("not JSON")
 
 /** What {@link Call.read} returns when it does not matter what the answer holds. */
@@ -141,7 +142,7 @@ export const done = Symbol("done")
 
 const isBusy = (status: number): boolean => status === 429 || status === 502 || status === 503
 
-const sendAgain = (
+const sendWithRetries = (
   connection: Connection,
   request: Request,
   repeatable: boolean,
@@ -150,21 +151,21 @@ const sendAgain = (
   const { backoffFactor, connectionDelayMs, initialDelayMs, maxAttempts, maxDelayMs, onRetry } =
     connection.server.retry
   if (attempt >= maxAttempts) return connection.send(request)
-  const next = (delayMs: number, why: Pick<RetryEvent, "status" | "error">) =>
+  const tryAgain = (delayMs: number, reason: Pick<RetryEvent, "status" | "error">) =>
     Effect.suspend(() => {
-      onRetry?.({ call: request.what, attempt, maxAttempts, delayMs, ...why })
-      return Effect.delay(sendAgain(connection, request, repeatable, attempt + 1), delayMs)
+      onRetry?.({ call: request.what, attempt, maxAttempts, delayMs, ...reason })
+      return Effect.delay(sendWithRetries(connection, request, repeatable, attempt + 1), delayMs)
     })
   return Effect.matchEffect(connection.send(request), {
     onSuccess: (answer) =>
       repeatable && isBusy(answer.status)
-        ? next(calculateBackoff(attempt, initialDelayMs, maxDelayMs, backoffFactor), {
+        ? tryAgain(calculateBackoff(attempt, initialDelayMs, maxDelayMs, backoffFactor), {
             status: answer.status
           })
         : Effect.succeed(answer),
     onFailure: (error) =>
       error instanceof ConnectionError && (repeatable || isSurelyNotReceived(error))
-        ? next(connectionDelayMs, { error })
+        ? tryAgain(connectionDelayMs, { error })
         : Effect.fail(error)
   })
 }

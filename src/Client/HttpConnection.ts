@@ -1,6 +1,6 @@
 /**
- * Sends one request to an Ironflow server over Effect's `HttpClient`: with its address, headers and timeout.
- * Errors of the transport become errors of this package. The caller reads the answer.
+ * Sends one request to an Ironflow server over Effect's `HttpClient`, with the address of the server, headers and
+ * a timeout. Errors of the transport become errors of this package. The caller reads the answer.
  */
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
@@ -22,14 +22,14 @@ export interface Connection {
   readonly server: ResolvedServer
   /** Sends a request once. */
   readonly send: (request: Request) => Effect.Effect<Answer, ConnectionError | TimeoutError>
-  /** Sends later requests with this key, or without a key. */
-  readonly goOnWith: (apiKey: string | undefined) => void
+  /** Sends later requests with this API key, or without a key if it is `undefined`. */
+  readonly useApiKey: (apiKey: string | undefined) => void
 }
 
 /**
  * When no answer has arrived for this long, in milliseconds, idle connections count as stale: the server may
- * have closed them. Then pending input is read before a request is sent, since it is not known whether a
- * request on a closed connection was received.
+ * have closed them. Then pending input is read before a request is sent, to notice a closed connection: a request
+ * that was sent on it fails, and it is not known whether the server received the request.
  */
 const STALE_MS = 50
 
@@ -37,7 +37,7 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
   Effect.gen(function* () {
     const http = yield* HttpClient.HttpClient
     const channel = (yield* Channels)?.(server)
-    let heardAt = Number.POSITIVE_INFINITY
+    let answeredAt = Number.POSITIVE_INFINITY
     const headersNow = (): Record<string, string> => ({
       ...environmentHeader(server),
       accept: "application/json",
@@ -46,24 +46,24 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
     let headers = headersNow()
     return {
       server,
-      goOnWith: (apiKey) => {
+      useApiKey: (apiKey) => {
         server.apiKey = apiKey
         headers = headersNow()
         channel?.leave()
       },
-      send: (asked) =>
+      send: (untracedRequest) =>
         withTrace((trace) => {
-          const request = trace.trace === undefined ? asked : { ...asked, ...trace }
+          const request = trace.trace === undefined ? untracedRequest : { ...untracedRequest, ...trace }
           const { body, contentType = "application/json", method, path, what } = request
           const { timeoutMs = server.timeoutMs } = request
-          const late = () =>
+          const timeoutError = () =>
             new TimeoutError(
               `${what} got no answer from ${server.url} within ${showMs(timeoutMs)}. The request may have been carried out`,
               timeoutMs
             )
-          const byChannel = channel?.send(request, timeoutMs, late)
+          const byChannel = channel?.send(request, timeoutMs, timeoutError)
           if (byChannel !== undefined) return byChannel
-          const bare = HttpClientRequest.make(method)(server.url + path, {
+          const withoutBody = HttpClientRequest.make(method)(server.url + path, {
             headers:
               request.headers === undefined && request.trace === undefined
                 ? headers
@@ -73,34 +73,34 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
                     ...request.headers
                   }
           })
-          // the caller's span is passed on, and no new one is made
+          // Effect's client would make a span of its own; the server gets the caller's span instead
           const sent = Effect.flatMap(
             untraced(
               http.execute(
                 body === undefined
-                  ? bare
+                  ? withoutBody
                   : typeof body === "string"
-                    ? HttpClientRequest.bodyText(bare, body, contentType)
-                    : HttpClientRequest.bodyUint8Array(bare, body, contentType)
+                    ? HttpClientRequest.bodyText(withoutBody, body, contentType)
+                    : HttpClientRequest.bodyUint8Array(withoutBody, body, contentType)
               )
             ),
             (response) => {
-              heardAt = performance.now()
-              channel?.advertised(response.headers[CHANNEL_HEADER])
+              answeredAt = performance.now()
+              channel?.onHttpAnswer(response.headers[CHANNEL_HEADER])
               return Effect.map(response.text, (text) =>
                 answerOf(response.status, text, response.headers["server"])
               )
             }
           )
-          // real time: sockets follow it, even in a test with another clock
-          const isStale = performance.now() - heardAt >= STALE_MS
+          // real time, since sockets follow it even in a test with another clock
+          const isStale = performance.now() - answeredAt >= STALE_MS
           const answer = isStale ? Effect.andThen(readPendingInput, sent) : sent
           return timeoutOrElse(
             Effect.mapError(answer, (error) =>
-              connectionError(server, what, error, heardAt !== Number.POSITIVE_INFINITY)
+              connectionError(server, what, error, answeredAt !== Number.POSITIVE_INFINITY)
             ),
             timeoutMs,
-            () => Effect.fail(late())
+            () => Effect.fail(timeoutError())
           )
         })
     }
@@ -137,8 +137,8 @@ const isBeforeSending = (error: HttpClientError): boolean => {
 
 const reasonOf = (server: ResolvedServer, error: HttpClientError, hasAnswered: boolean): string => {
   const code = codeOf(error)
-  const plain = tlsProblem(server.url, error)
-  if (plain !== undefined) return plain
+  const tlsReason = tlsProblem(server.url, error)
+  if (tlsReason !== undefined) return tlsReason
   if (code?.startsWith("HPE_") === true) {
     return `gives an answer that is not HTTP (${code})${mayNeedTls(server.url)}`
   }

@@ -5,13 +5,13 @@ export interface Request {
   readonly method: Method
   /** Path, with a leading slash. */
   readonly path: string
-  /** JSON, or the content type in `contentType`. */
+  /** JSON, or data of the type in `contentType`. */
   readonly body?: string | Uint8Array
   /** Content type of the body; `application/json` by default. */
   readonly contentType?: string
   /** The call, as the start of a sentence in messages: `getRun("run_1")`. */
   readonly what: string
-  /** Timeout of this request in milliseconds; the server option's by default. */
+  /** Timeout of this request in milliseconds; by default the option `timeout` of the client. */
   readonly timeoutMs?: number
   readonly headers?: { readonly [name: string]: string }
   /** The `traceparent` of the request's span. */
@@ -22,6 +22,6 @@ export interface Request {
 export interface Answer {
   readonly status: number
   readonly text: string
-  /** The program that has answered, by its `server` header. Only set with a status of 400 or more. */
+  /** The `server` header of the answer, which names the program. Only set with a status of 400 or more. */
   readonly by?: string
 }

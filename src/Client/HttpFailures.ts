@@ -1,4 +1,4 @@
-/** Makes errors of answers that are not 2xx or cannot be read. */
+/** Makes errors from answers that are not 2xx, or that cannot be read. */
 import {
   ConnectionError,
   InvalidResponseError,
@@ -15,8 +15,8 @@ import { isMarkup, isOfServer, readFailure } from "../Protocol/Http/Failures.ts"
 import type { Answer } from "./HttpExchange.ts"
 
 /**
- * The error of an answer that is not 2xx. Errors of our engine keep their class; those of legacy servers get
- * one by their status. `notFound` makes the error for a 404 of an Ironflow server.
+ * The error of an answer that is not 2xx. An error of our engine keeps its class; an error of a legacy server gets
+ * a class by its status. `notFound` makes the error for a 404 of a legacy server.
  */
 export const failureOf = (answer: Answer, what: string, notFound?: () => IronflowError): IronflowError => {
   const { status } = answer
@@ -28,7 +28,7 @@ export const failureOf = (answer: Answer, what: string, notFound?: () => Ironflo
     case 413:
     case 422:
       return withStatus(
-        isState(answer) ? new InvalidStateError(error.message) : new ValidationError(error.message),
+        isStateError(answer) ? new InvalidStateError(error.message) : new ValidationError(error.message),
         status
       )
     case 404:
@@ -48,7 +48,7 @@ export const failureOf = (answer: Answer, what: string, notFound?: () => Ironflo
   }
 }
 
-const isState = ({ text }: Answer): boolean => {
+const isStateError = ({ text }: Answer): boolean => {
   const body = safeJsonParse(text)
   return isObject(body) && (body.code === "failed_precondition" || body.code === "INVALID_STATE")
 }
@@ -107,7 +107,7 @@ export const notAnIronflowServer = ({ status, text }: Answer, what: string): Con
     { status }
   )
 
-/** The error for a feature that the server lacks, as the answer with `status` says. */
+/** The error for a feature that the server lacks. `status` is the status of the answer that showed this. */
 export const unsupported = (url: string, what: string, instead: string, status: number): UnsupportedError =>
   new UnsupportedError(
     `${what} is not possible: the server at ${url} does not support it. It is an older engine than this package, or ` +

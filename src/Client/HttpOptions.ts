@@ -1,4 +1,4 @@
-/** Checks the options of a connection to a server (address, key, environment), and fills in defaults. */
+/** Checks the options of a connection to a server (address, API key, environment), and fills in defaults. */
 import { DEFAULT_TIMEOUTS } from "../Constants.ts"
 import {
   isEnvironmentNamed,
@@ -17,20 +17,20 @@ import { type ClientRetryConfig, clientRetryKeys, resolveClientRetry, type Resol
 
 /** Options of the connection to a server. */
 export interface ServerOptions {
-  /** URL of the server. By default that of `IRONFLOW_SERVER_URL`, or else `http://localhost:9123`. */
+  /** URL of the server. By default the value of `IRONFLOW_SERVER_URL`, or else `http://localhost:9123`. */
   readonly serverUrl?: string | undefined
-  /** API key, sent as a bearer token. By default that of `IRONFLOW_API_KEY`, or else none. */
+  /** API key, sent as a bearer token. By default the value of `IRONFLOW_API_KEY`, or else none. */
   readonly apiKey?: string | undefined
   /**
-   * Environment to work in. By default that of `IRONFLOW_ENV`, or else that of the API key, or else
-   * `default`.
+   * Environment to work in. By default the value of `IRONFLOW_ENV`, or else the environment of the API key, or
+   * else `default`.
    */
   readonly environment?: string | undefined
   /** Timeout of a request, in milliseconds; 30000 by default. */
   readonly timeout?: number | undefined
   /**
-   * How calls are tried again that are safe to repeat, or that the server certainly did not receive. By
-   * default, three attempts.
+   * How failed calls are tried again: those that are safe to repeat, and those that the server certainly did not
+   * receive. By default there are three attempts.
    */
   readonly retry?: ClientRetryConfig | undefined
 }
@@ -53,8 +53,8 @@ export interface ResolvedServer {
   apiKey: string | undefined
   readonly environment: string
   /**
-   * Whether requests name the environment. They do not if none was configured: an API key implies one, and
-   * without a key the server uses `default`.
+   * Whether requests name the environment. They do not if none was configured: then the server uses the
+   * environment of the API key, or `default` without a key.
    */
   readonly namesEnvironment: boolean
   readonly timeoutMs: number
@@ -62,8 +62,8 @@ export interface ResolvedServer {
 }
 
 /**
- * Checks the options, and fills in defaults from the environment variables. Throws `ValidationError`, which
- * names `caller` as the owner of the options.
+ * Checks the options, and fills in defaults from the environment variables. Throws a `ValidationError`, whose
+ * message begins with `caller`.
  */
 export const resolveServer = (
   options: ServerOptions,
@@ -87,7 +87,7 @@ export const resolveServer = (
   }
 }
 
-/** The header with the environment, if requests name it. */
+/** The header that names the environment; no header if none was configured. */
 export const environmentHeader = ({
   environment,
   namesEnvironment
@@ -126,6 +126,6 @@ const checkEnvironment = (environment: string, caller: string): string => {
   checkName("environment", environment)
   if (/^[\x20-\x7e]+$/.test(environment)) return environment
   throw new ValidationError(
-    `${caller}: the environment "${environment}" must consist of ASCII characters, since it travels in a header`
+    `${caller}: the environment "${environment}" must consist of printable ASCII characters, since it travels in a header`
   )
 }

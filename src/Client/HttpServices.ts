@@ -1,6 +1,7 @@
 /**
- * The client's services over HTTP. Each method is a request through Effect's `HttpClient`. The layer of that
- * decides whether requests go over real sockets, to a handler in memory, or to recorded answers.
+ * The client's services over HTTP. Each method makes its requests through Effect's `HttpClient`. The layer that
+ * provides the `HttpClient` decides whether requests go over real sockets, to a handler in memory, or to recorded
+ * answers.
  *
  * ```ts
  * const Live = Client.layerHttp({ serverUrl: "http://localhost:9123" }).pipe(Layer.provide(FetchHttpClient.layer))
@@ -59,7 +60,7 @@ export const layer = (
 
 const configNames = ["serverUrl", "apiKey", "environment", "timeout"] as const
 
-/** {@link ClientOptions} whose settings may be `Config`s. */
+/** {@link ClientOptions}, of which `serverUrl`, `apiKey`, `environment` and `timeout` may be `Config`s. */
 export type ClientConfigOptions = ConfigOptions<ClientOptions, (typeof configNames)[number]>
 
 /**
@@ -76,7 +77,7 @@ export const layerConfig = (
     Effect.map(configured<ClientOptions, (typeof configNames)[number]>(options, configNames), layer)
   )
 
-/** Makes the client of a server, from options that are resolved. */
+/** Makes the client of a server, from options that are checked and filled in. */
 export const layerOf = (
   server: ResolvedServer,
   options: ReadingOptions

@@ -1,7 +1,7 @@
 /**
- * A watch over a WebSocket. After a lost connection it waits, reconnects, and continues after the last
- * revision that it has seen. When the consumer is slow, the socket is not read, so that frames do not pile up
- * in memory.
+ * A watch of keys or of a configuration, over a WebSocket. After a lost connection the watch waits, reconnects,
+ * and continues after the last revision that it has seen. When the consumer is slow, the socket is not read, so
+ * that frames do not pile up in memory.
  */
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -30,25 +30,25 @@ interface WatchOptions<A> {
   readonly query: { readonly [name: string]: string | undefined }
   /** The call, as the start of a sentence in messages. */
   readonly what: string
-  readonly from: number | undefined
+  readonly fromRevision: number | undefined
   readonly onOpen: ((revision: number) => void) | undefined
-  /** The error for a 404 of servers that send none of their own. */
+  /** Makes the error for a 404, for servers that do not send an error of their own. */
   readonly notFound: () => IronflowError
-  /** Reads the change in a frame; `undefined` for a frame without one. */
+  /** Reads the change in a frame; `undefined` for a frame without a change. */
   readonly read: (frame: Frame) => { readonly revision: number; readonly change: A } | undefined
 }
 
 type Frame = { readonly [name: string]: unknown }
 
-/** The first and the longest delay before a reconnection, in milliseconds. */
+/** The delays before reconnections: the first, the longest, and the factor by which they grow. */
 const RECONNECT = { firstMs: 250, longestMs: 30_000, factor: 2 }
 /** How many frames may wait in this process before reading from the socket pauses. */
 const MAX_WAITING_FRAMES = 64
 /**
- * How long to wait for the start frame, in milliseconds. After that the watch counts as open, since some
+ * How long to wait for the frame that opens the watch, in milliseconds. Then the watch counts as open, since some
  * servers send no such frame.
  */
-const SILENT_MS = 1000
+const MAX_OPENING_MS = 1000
 
 const watch = <A>(connection: Connection, options: WatchOptions<A>): Stream.Stream<A, IronflowError> =>
   Stream.callback<A, IronflowError>(
@@ -56,7 +56,7 @@ const watch = <A>(connection: Connection, options: WatchOptions<A>): Stream.Stre
     { bufferSize: 16, strategy: "suspend" }
   )
 
-/** Streams the changes of a watch operation. `change` converts each frame. */
+/** Streams the changes of a watch operation. */
 export const watchOf = <A extends { readonly revision: number }, B>(
   connection: Connection,
   operation: Operation<A>,
@@ -66,20 +66,22 @@ export const watchOf = <A extends { readonly revision: number }, B>(
     fromRevision,
     onOpen,
     query = {},
-    said,
+    known,
     variables,
     what
   }: {
-    /** The call as the user wrote it, with what it is about. */
+    /** The call as the user wrote it, for messages. */
     readonly what: string
+    /** The name of the bucket or the configuration, for the error when it does not exist. */
     readonly about: string
     /** The path variables. Throws `ValidationError` for invalid ones. */
     readonly variables: () => { readonly [name: string]: string }
     readonly query?: { readonly [name: string]: string | undefined }
     readonly fromRevision?: number
     readonly onOpen?: (revision: number) => void
-    /** Members that a frame may lack, since the call already has them. */
-    readonly said: object
+    /** Members that the request already had, for servers that leave them out of frames. */
+    readonly known: object
+    /** Converts the change in a frame. */
     readonly change: (frame: A) => B
   }
 ): Stream.Stream<B, IronflowError> => {
@@ -96,11 +98,11 @@ export const watchOf = <A extends { readonly revision: number }, B>(
           path,
           query,
           what,
-          from: fromRevision,
+          fromRevision,
           onOpen,
           notFound: () => new missing!(about),
           read: (frame) => {
-            const found = read({ ...said, ...frame })
+            const found = read({ ...known, ...frame })
             return found === undefined ? undefined : { revision: found.revision, change: change(found) }
           }
         })
@@ -108,11 +110,13 @@ export const watchOf = <A extends { readonly revision: number }, B>(
   )
 }
 
-type Heard =
+/** What happens to a connection. After `Lost`, the watch reconnects unless the loss `isFinal`. */
+type Signal =
   | { readonly _tag: "Open" }
+  /** `MAX_OPENING_MS` have passed since the connection was opened. */
   | { readonly _tag: "Silent" }
   | { readonly _tag: "Frame"; readonly frame: Frame }
-  | { readonly _tag: "Lost"; readonly error: IronflowError; readonly forGood: boolean }
+  | { readonly _tag: "Lost"; readonly error: IronflowError; readonly isFinal: boolean }
 
 const follow = <A>(
   connection: Connection,
@@ -121,14 +125,14 @@ const follow = <A>(
 ): Effect.Effect<never, IronflowError> =>
   Effect.gen(function* () {
     const { WebSocket } = yield* Effect.promise(() => import("ws"))
-    let after = options.from
-    let opened = false
+    let lastRevision = options.fromRevision
+    let wasOpen = false
     let failures = 0
 
     const connected = Effect.acquireUseRelease(
       Effect.gen(function* () {
-        const inbox = yield* Queue.unbounded<Heard>()
-        const socket = new WebSocket(urlOf(connection, options, after), {
+        const inbox = yield* Queue.unbounded<Signal>()
+        const socket = new WebSocket(urlOf(connection, options, lastRevision), {
           headers: headersOf(connection),
           handshakeTimeout: connection.server.timeoutMs
         })
@@ -137,36 +141,36 @@ const follow = <A>(
       }),
       ({ inbox, socket }) =>
         Effect.gen(function* () {
-          let greeted = false
-          const greet = (revision: number): void => {
-            after ??= revision
-            if (greeted) return
-            greeted = true
-            options.onOpen?.(after)
+          let isReported = false
+          const reportOpen = (revision: number): void => {
+            lastRevision ??= revision
+            if (isReported) return
+            isReported = true
+            options.onOpen?.(lastRevision)
           }
           while (true) {
-            const heard: Heard = yield* Queue.take(inbox)
-            switch (heard._tag) {
+            const signal: Signal = yield* Queue.take(inbox)
+            switch (signal._tag) {
               case "Open":
-                opened = true
+                wasOpen = true
                 failures = 0
                 yield* Effect.forkChild(
-                  Effect.andThen(Effect.sleep(SILENT_MS), Queue.offer(inbox, { _tag: "Silent" }))
+                  Effect.andThen(Effect.sleep(MAX_OPENING_MS), Queue.offer(inbox, { _tag: "Silent" }))
                 )
                 break
               case "Silent":
-                greet(after ?? 0)
+                reportOpen(lastRevision ?? 0)
                 break
               case "Lost":
-                return heard
+                return signal
               case "Frame": {
-                const { frame } = heard
-                const begun = readWatching(frame)
-                if (begun !== undefined) greet(begun.revision)
+                const { frame } = signal
+                const opening = readWatching(frame)
+                if (opening !== undefined) reportOpen(opening.revision)
                 const read = options.read(frame)
-                if (read !== undefined && (after === undefined || read.revision > after)) {
-                  greet(read.revision)
-                  after = read.revision
+                if (read !== undefined && (lastRevision === undefined || read.revision > lastRevision)) {
+                  reportOpen(read.revision)
+                  lastRevision = read.revision
                   yield* Queue.offer(queue, read.change)
                 }
               }
@@ -177,7 +181,7 @@ const follow = <A>(
       ({ socket }) =>
         Effect.sync(() => {
           socket.removeAllListeners()
-          // an attempt that is aborted emits an error
+          // a socket that is closed before it has opened emits an error
           socket.on("error", () => undefined)
           if (socket.readyState === socket.OPEN) socket.close()
           else socket.terminate()
@@ -185,8 +189,8 @@ const follow = <A>(
     )
 
     while (true) {
-      const { error, forGood } = yield* connected
-      if (forGood || !opened) return yield* Effect.fail(error)
+      const { error, isFinal } = yield* connected
+      if (isFinal || !wasOpen) return yield* Effect.fail(error)
       failures++
       yield* Effect.sleep(
         calculateBackoff(failures, RECONNECT.firstMs, RECONNECT.longestMs, RECONNECT.factor)
@@ -199,9 +203,9 @@ const readWatching = reader(Watching)
 const urlOf = <A>(
   { server }: Connection,
   { path, query }: WatchOptions<A>,
-  after: number | undefined
+  lastRevision: number | undefined
 ): string => {
-  const search = new URLSearchParams({ revision: after === undefined ? "now" : String(after) })
+  const search = new URLSearchParams({ revision: lastRevision === undefined ? "now" : String(lastRevision) })
   for (const [name, value] of Object.entries(query)) if (value !== undefined) search.set(name, value)
   return `${server.url.replace(/^http/, "ws")}${path}?${search}`
 }
@@ -216,36 +220,37 @@ const listen = (
   what: string,
   notFound: () => IronflowError,
   socket: WebSocket,
-  inbox: Queue.Queue<Heard>
+  inbox: Queue.Queue<Signal>
 ): void => {
   let watchdog: { readonly ms: number; timer: NodeJS.Timeout } | undefined
-  const hear = (heard: Heard): void => void Queue.offerUnsafe(inbox, heard)
+  const send = (signal: Signal): void => void Queue.offerUnsafe(inbox, signal)
   const lost = (problem: string): void =>
-    hear({
+    send({
       _tag: "Lost",
       error: new ConnectionError(`${what}: the connection to ${server.url} ${problem}`),
-      forGood: false
+      isFinal: false
     })
-  // a connection that is silent for long counts as dead; its timers use real time, as sockets do
+  // a connection that is silent for `ms` counts as dead; the watchdog uses real time, as sockets do, and not the
+  // clock of a test
   const feed = (ms: number): void => {
     clearTimeout(watchdog?.timer)
     watchdog = { ms, timer: setTimeout(() => socket.terminate(), Math.min(ms, longestTimerMs)) }
     watchdog.timer.unref()
   }
-  socket.on("open", () => hear({ _tag: "Open" }))
+  socket.on("open", () => send({ _tag: "Open" }))
   socket.on("ping", () => watchdog !== undefined && feed(watchdog.ms))
   socket.on("message", (data) => {
     if (watchdog !== undefined) feed(watchdog.ms)
     const frame = safeJsonParse(String(data))
     if (!isObject(frame)) return
     if (frame.type === "error") {
-      const { status, ...said } = frame
-      const error = readFailure(typeof status === "number" ? status : 500, JSON.stringify(said), what)
-      return hear({ _tag: "Lost", error, forGood: true })
+      const { status, ...failure } = frame
+      const error = readFailure(typeof status === "number" ? status : 500, JSON.stringify(failure), what)
+      return send({ _tag: "Lost", error, isFinal: true })
     }
     const pingMs = readWatching(frame)?.pingMs
     if (pingMs !== undefined) feed(pingMs * 3)
-    hear({ _tag: "Frame", frame })
+    send({ _tag: "Frame", frame })
     if (Queue.sizeUnsafe(inbox) > MAX_WAITING_FRAMES) socket.pause()
   })
   socket.on("unexpected-response", (_, response) => refused(response))
@@ -265,7 +270,7 @@ const listen = (
       const error = isCallMissing(answer)
         ? unsupported(server.url, what, "Read again from time to time instead", answer.status)
         : failureOf(answer, what, notFound)
-      hear({ _tag: "Lost", error, forGood: !(error instanceof ConnectionError) })
+      send({ _tag: "Lost", error, isFinal: !(error instanceof ConnectionError) })
     })
   }
 }

@@ -2,8 +2,8 @@
  * The key-value store: buckets of keys. Each write gets the next revision of its bucket.
  *
  * {@link KvApi} and {@link KvBucketApi} are declared once, for two kinds: the {@link Kv} service returns
- * Effects, and `client.kv()` returns Promises. Names of fields in answers (`created_at`) are those of the
- * protocol.
+ * Effects, and `client.kv()` returns Promises. Results have the field names of the HTTP API, such as
+ * `created_at`.
  */
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
@@ -31,11 +31,11 @@ export interface KVEntry<Value = unknown> {
   readonly key: string
   /** The value: any JSON value, or a `Uint8Array`. In a bucket with a schema, the decoded value. */
   readonly value: Value
-  /** The bucket's revision that this write got. `update` takes it. */
+  /** The revision of the bucket that this write got, to pass to `update`. */
   readonly revision: number
   /** When this revision was written, as an ISO string. */
   readonly created_at: string
-  /** Whether the key has a value or was deleted. */
+  /** `put` if the key has a value at this revision, `delete` if it was deleted. */
   readonly operation: "put" | "delete"
   /** When the key expires, as an ISO string; an expired key cannot be read. */
   readonly expires_at?: string
@@ -43,7 +43,7 @@ export interface KVEntry<Value = unknown> {
 
 /** A revision of a key: a value or a deletion. */
 export type KVHistoryEntry<Value = unknown> =
-  | (KVEntry<Value> & { /** It has a value. */ readonly operation: "put" })
+  | (KVEntry<Value> & { /** The key got a value. */ readonly operation: "put" })
   | (KVEntry<undefined> & { readonly operation: "delete" })
 
 /** The keys of a bucket. */
@@ -100,7 +100,7 @@ export interface KVPut<Value = unknown> {
   readonly key: string
   /** The value. In a bucket with a schema, the decoded value. */
   readonly value: Value
-  /** The bucket's revision of this change. */
+  /** The revision of the bucket that this change got. */
   readonly revision: number
   /** Always `put`. */
   readonly operation: "put"
@@ -114,7 +114,7 @@ export interface KVRemoval {
   readonly key: string
   /** Always absent. */
   readonly value?: undefined
-  /** The bucket's revision of this change. */
+  /** The revision of the bucket that this change got. */
   readonly revision: number
   /** How the key was removed: deleted, purged, or expired. */
   readonly operation: Exclude<KvOperation, "put">
@@ -132,7 +132,7 @@ export interface KVWatchOptions {
    */
   readonly fromRevision?: number
   /**
-   * Called when the watch is open, with the revision after which it sees every change. Called again after
+   * Called when the watch is open, with the revision after which the watch sees every change. Called again after
    * each reconnection.
    */
   readonly onOpen?: (revision: number) => void
@@ -147,7 +147,7 @@ export interface DeleteKeyOptions {
 /** Errors of a call about the keys of a bucket: the bucket does not exist. */
 export type KvBucketError = BucketNotFoundError | ClientError
 
-/** Errors of reading a key: it has no value. */
+/** Errors of reading a key: the key has no value. */
 export type KvReadError = KeyNotFoundError | KvBucketError
 
 /** Errors of a conditional write: the key is at another revision. */
@@ -161,7 +161,7 @@ export interface KvBucketApi<F extends HKT.TypeLambda, In = unknown, Out = unkno
   /** Reads a key. Fails with `KeyNotFoundError` when the key has no value: never written, deleted, or expired. */
   get(key: string, ...options: CallArgs<F>): Kind<F, KVEntry<Out>, E | KvReadError>
   /**
-   * Writes a value unconditionally: any JSON value, or a `Uint8Array`. The write is durable when this
+   * Writes a value unconditionally: any JSON value, or a `Uint8Array`. The write is durable when the call
    * returns. Fails with `LimitExceededError` when the value or the bucket would be too large.
    */
   put(key: string, value: In, ...options: CallArgs<F>): Kind<F, KVPutResult, E | KvBucketError>
@@ -181,7 +181,7 @@ export interface KvBucketApi<F extends HKT.TypeLambda, In = unknown, Out = unkno
     revision: number,
     ...options: CallArgs<F>
   ): Kind<F, KVPutResult, E | KvConflictError>
-  /** Deletes the value. The history of the key stays for a day. Does nothing if the key does not exist. */
+  /** Deletes the value. The history of the key is kept for a day. Does nothing if the key does not exist. */
   delete(key: string, options?: Options<F, DeleteKeyOptions>): Kind<F, void, KvConflictError>
   /** Deletes the key and its history. */
   purge(key: string, ...options: CallArgs<F>): Kind<F, void, KvBucketError>
@@ -190,7 +190,7 @@ export interface KvBucketApi<F extends HKT.TypeLambda, In = unknown, Out = unkno
    * token, or any part of a token (`user-*`); `>` at the end matches one or more tokens.
    */
   listKeys(filter?: string, ...options: CallArgs<F>): Kind<F, Array<string>, KvBucketError>
-  /** The stored revisions of a key, oldest first; the bucket's `history` limits their number. */
+  /** Returns the stored revisions of a key, oldest first; the bucket's `history` limits their number. */
   history(key: string, ...options: CallArgs<F>): Kind<F, Array<KVHistoryEntry<Out>>, E | KvReadError>
   /** Makes several changes in one transaction: at most 100 keys, each once. */
   write(
@@ -199,21 +199,21 @@ export interface KvBucketApi<F extends HKT.TypeLambda, In = unknown, Out = unkno
   ): Kind<F, KVWriteResult, E | KvConflictError>
 }
 
-const inBucket = { BucketNotFoundError: true } as const
-const ofKey = { ...inBucket, KeyNotFoundError: true } as const
-const conditional = { ...inBucket, RevisionConflictError: true } as const
+const bucketErrors = { BucketNotFoundError: true } as const
+const keyErrors = { ...bucketErrors, KeyNotFoundError: true } as const
+const conflictErrors = { ...bucketErrors, RevisionConflictError: true } as const
 
 /** Names, options and errors of the methods of a bucket. */
 export const kvBucketMethods: Methods<KvBucketApi<PromiseKind>, KvBucketApi<EffectKind>> = {
-  get: [byId, ofKey],
-  put: [[null, null, callKeys], inBucket],
-  create: [[null, null, callKeys], conditional],
-  update: [[null, null, null, callKeys], conditional],
-  delete: [[null, { ...callKeys, revision: true }], conditional],
-  purge: [byId, inBucket],
-  listKeys: [byId, inBucket],
-  history: [byId, ofKey],
-  write: [[[{ op: true, key: true, value: true, revision: true }], callKeys], conditional]
+  get: [byId, keyErrors],
+  put: [[null, null, callKeys], bucketErrors],
+  create: [[null, null, callKeys], conflictErrors],
+  update: [[null, null, null, callKeys], conflictErrors],
+  delete: [[null, { ...callKeys, revision: true }], conflictErrors],
+  purge: [byId, bucketErrors],
+  listKeys: [byId, bucketErrors],
+  history: [byId, keyErrors],
+  write: [[[{ op: true, key: true, value: true, revision: true }], callKeys], conflictErrors]
 }
 
 /** The buckets of an environment, for the API kind `F`. */
@@ -225,7 +225,7 @@ export interface KvApi<F extends HKT.TypeLambda> {
   ): Kind<F, KVBucketInfo, BucketExistsError | ClientError>
   /** Lists the buckets, sorted by name. */
   listBuckets(...options: CallArgs<F>): Kind<F, Array<KVBucketInfo>, ClientError>
-  /** The configuration and size of a bucket. */
+  /** Returns the configuration and size of a bucket. */
   getBucketInfo(name: string, ...options: CallArgs<F>): Kind<F, KVBucketInfo, KvBucketError>
   /** Deletes a bucket and all its keys. */
   deleteBucket(name: string, ...options: CallArgs<F>): Kind<F, void, KvBucketError>
@@ -248,8 +248,8 @@ export const kvMethods: Methods<KvApi<PromiseKind>, KvApi<EffectKind>> = {
     { BucketExistsError: true }
   ],
   listBuckets: [[callKeys]],
-  getBucketInfo: [byId, inBucket],
-  deleteBucket: [byId, inBucket]
+  getBucketInfo: [byId, bucketErrors],
+  deleteBucket: [byId, bucketErrors]
 }
 
 /** The keys of one bucket, as Effects. */
@@ -276,7 +276,7 @@ export interface KvBucket<In = unknown, Out = unknown, E = never> extends KvBuck
 
 /** Name, options and errors of `watch`. */
 export const kvBucketWatch: StreamMethods<Pick<KvBucket, "watch">> = {
-  watch: [[{ key: true, fromRevision: true, onOpen: true }], { ...inBucket, RevisionGoneError: true }]
+  watch: [[{ key: true, fromRevision: true, onOpen: true }], { ...bucketErrors, RevisionGoneError: true }]
 }
 
 /** The buckets of an environment, as Effects. */
@@ -292,7 +292,7 @@ export interface KvService extends KvApi<EffectKind> {
   ): KvBucket<SchemaInput<S>, SchemaOutput<S>, S extends undefined ? never : KeySchemaError>
 }
 
-/** The untyped key-value store. `typedKv` makes the service of it. */
+/** The key-value store without schemas. `typedKv` adds them, and so makes a {@link KvService}. */
 export interface UntypedKv extends KvApi<EffectKind> {
   /**
    * Returns a handle for the keys of a bucket. This makes no request: if the bucket does not exist, the calls

@@ -23,12 +23,13 @@ import { type Input, makeOperationCalls } from "./OperationCalls.ts"
 
 export const make = (connection: Connection): Raw<UntypedKv> => {
   const { ask, pages } = makeOperationCalls(connection)
-  const named =
-    <A>(operation: Operation<A>, what: string) =>
+  /** Makes a method that is given the name of a bucket, and makes a call about this bucket. */
+  const byName =
+    <A>(operation: Operation<A>, method: string) =>
     (name: string) =>
       Effect.flatMap(
         validated(() => checkBucketName(name)),
-        (bucket) => ask(operation, what, { variables: { bucket }, said: { name } })
+        (bucket) => ask(operation, method, { variables: { bucket }, known: { name } })
       )
   return {
     createBucket: (config) =>
@@ -39,12 +40,12 @@ export const make = (connection: Connection): Raw<UntypedKv> => {
             body,
             about: body.name,
             conflict: () => new BucketExistsError(body.name),
-            said: { name: body.name }
+            known: { name: body.name }
           })
       ),
     listBuckets: () => pages(calls.listBuckets, "listBuckets", {}, ({ buckets }) => buckets),
-    getBucketInfo: named(calls.getBucket, "getBucketInfo"),
-    deleteBucket: named(calls.deleteBucket, "deleteBucket"),
+    getBucketInfo: byName(calls.getBucket, "getBucketInfo"),
+    deleteBucket: byName(calls.deleteBucket, "deleteBucket"),
     bucket: (name) => makeBucket(connection, name)
   }
 }
@@ -54,7 +55,7 @@ const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
   const inBucket = `in bucket ${quote(name)}`
 
   /** Makes a call about one key. */
-  const onKey = <A>(operation: Operation<A>, method: string, key: string, more: Input<A> = {}) =>
+  const askForKey = <A>(operation: Operation<A>, method: string, key: string, more: Input<A> = {}) =>
     Effect.flatMap(
       validated(() => ({ bucket: checkBucketName(name), key: checkKey(key) })),
       (variables) =>
@@ -62,25 +63,27 @@ const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
           variables,
           about: name,
           what: `${method}(${quote(key)}) ${inBucket}`,
-          said: { key },
+          known: { key },
           ...more
         })
     )
 
-  const putKey = (method: string, key: string, value: unknown, expected?: number) =>
+  const putKey = (method: string, key: string, value: unknown, expectedRevision?: number) =>
     Effect.flatMap(
       validated(() => {
         const { bytes, type } = encodeValue(value, `The value of key ${quote(key)}`)
         return { bytes, written: writtenAs(type) }
       }),
       ({ bytes, written }) =>
-        onKey(calls.putKey, method, key, {
+        askForKey(calls.putKey, method, key, {
           body: bytes,
           contentType: written.contentType,
-          headers: { ...written.headers, ...precondition(expected) },
-          refused: (text) => conflict(name, key, expected ?? 0, text),
+          headers: { ...written.headers, ...precondition(expectedRevision) },
+          refused: (text) => conflict(name, key, expectedRevision ?? 0, text),
           // some servers answer 409 when a key exists
-          ...(expected === undefined ? {} : { conflict: () => conflict(name, key, expected, "") })
+          ...(expectedRevision === undefined
+            ? {}
+            : { conflict: () => conflict(name, key, expectedRevision, "") })
         })
     )
 
@@ -88,7 +91,7 @@ const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
     name,
     get: (key) =>
       Effect.map(
-        onKey(calls.getKey, "get", key, { notFound: () => new KeyNotFoundError(name, key) }),
+        askForKey(calls.getKey, "get", key, { notFound: () => new KeyNotFoundError(name, key) }),
         toEntry
       ),
     put: (key, value) => putKey("put", key, value),
@@ -96,18 +99,18 @@ const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
     update: (key, value, revision) =>
       Effect.flatMap(
         validated(() => checkRevision(revision)),
-        (expected) => putKey("update", key, value, expected)
+        (expectedRevision) => putKey("update", key, value, expectedRevision)
       ),
     delete: (key, { revision } = {}) =>
       Effect.flatMap(
         validated(() => (revision === undefined ? undefined : checkRevision(revision))),
-        (expected) =>
-          onKey(calls.deleteKey, "delete", key, {
-            headers: precondition(expected),
-            refused: (text) => conflict(name, key, expected ?? 0, text)
+        (expectedRevision) =>
+          askForKey(calls.deleteKey, "delete", key, {
+            headers: precondition(expectedRevision),
+            refused: (text) => conflict(name, key, expectedRevision ?? 0, text)
           })
       ),
-    purge: (key) => onKey(calls.deleteKey, "purge", key, { query: "?purge=true" }),
+    purge: (key) => askForKey(calls.deleteKey, "purge", key, { query: "?purge=true" }),
     listKeys: (filter) =>
       Effect.flatMap(
         validated(() => ({ accepts: compileFilter(filter), bucket: checkBucketName(name) })),
@@ -120,7 +123,7 @@ const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
               ...(filter === undefined || filter === "" ? {} : { query: { filter } }),
               what: `listKeys(${filter === undefined ? "" : quote(filter)}) of bucket ${quote(name)}`
             },
-            // a server may not know wildcards inside of tokens, and send more keys
+            // a legacy server may ignore wildcards inside of tokens, and send keys that do not match
             ({ keys }) => keys.filter(accepts)
           )
       ),
@@ -134,7 +137,7 @@ const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
             {
               variables,
               what: `history(${quote(key)}) ${inBucket}`,
-              said: { key },
+              known: { key },
               notFound: () => new KeyNotFoundError(name, key),
               orElse: withoutCall(`history(${quote(key)})`, "Read the key itself with `get`")
             },
@@ -162,22 +165,36 @@ const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
         query: { key },
         what: `watch() of bucket ${quote(name)}`,
         about: name,
-        said: { bucket: name },
+        known: { bucket: name },
         change: toChange
       })
   }
 }
 
-const precondition = (expected: number | undefined): { readonly [name: string]: string } =>
-  expected === undefined ? {} : expected === 0 ? { "if-none-match": "*" } : { "if-match": String(expected) }
+const precondition = (expectedRevision: number | undefined): { readonly [name: string]: string } =>
+  expectedRevision === undefined
+    ? {}
+    : expectedRevision === 0
+      ? { "if-none-match": "*" }
+      : { "if-match": String(expectedRevision) }
 
 /** The error of a conditional write. Some servers name the current revision in their message, `text`. */
-const conflict = (bucket: string, key: string, expected: number, text: string): RevisionConflictError => {
-  const said = /(?:sequence|revision|actual|current)\D{0,16}(\d+)/i.exec(text)?.[1]
-  return new RevisionConflictError(bucket, key, expected, said === undefined ? undefined : Number(said))
+const conflict = (
+  bucket: string,
+  key: string,
+  expectedRevision: number,
+  text: string
+): RevisionConflictError => {
+  const actual = /(?:sequence|revision|actual|current)\D{0,16}(\d+)/i.exec(text)?.[1]
+  return new RevisionConflictError(
+    bucket,
+    key,
+    expectedRevision,
+    actual === undefined ? undefined : Number(actual)
+  )
 }
 
-/** The request for a bucket. Settings that are empty or zero mean the default, and are left out. */
+/** The body of the request that creates a bucket. Settings that are empty or zero are left out: they mean the default. */
 const encodeBucket = (config: KVBucketConfig): { readonly name: string } => {
   if (!isObject(config)) throw new ValidationError("A bucket needs a configuration with a `name`")
   const name = checkBucketName(config.name)

@@ -1,13 +1,12 @@
 /**
- * Tables of a service's methods that exist at run time, beside its interface: the methods' options and
- * errors. The Promise API is built from these tables, and so are the checks of options and errors in both
- * APIs.
+ * Beside its interface, each service has a table that exists at run time: the options and the errors of its
+ * methods. The Promise API is built from these tables, and so are the checks of options and errors in both APIs.
  */
 import type { Keys, KnownKeys } from "../OptionKeys.ts"
 import type { CallOptions } from "./ApiKinds.ts"
 import type { Failures } from "./NarrowErrors.ts"
 
-/** Those members of an argument's type that are objects of options. An object of data may have any keys. */
+/** `P` without the types that are no objects of options. An object with arbitrary keys is data, and no options. */
 type OptionsIn<P> = 0 extends 1 & P
   ? never
   : P extends ReadonlyArray<unknown> | ((...args: never) => unknown)
@@ -36,8 +35,12 @@ type TakenBy<F> = F extends (...args: infer P) => unknown
   ? { readonly [I in keyof P]-?: ArgumentKeysOf<P[I]> | Check }
   : never
 
-/** Checks an argument whose allowed keys depend on what it contains. */
-export type Check = (argument: unknown, what: string) => void
+/**
+ * Checks the keys of an argument in its own way. `known` are the allowed keys, and `example` is an allowed argument,
+ * for the message when the argument is `null`.
+ */
+export type Check = ((argument: unknown, what: string) => void) &
+  ({ readonly known: KnownKeys } | { readonly example: string })
 
 /** An entry of a table: the arguments of a method, and the tags of the method's own errors. */
 type Method<Takes, Fails> =
@@ -53,7 +56,7 @@ export type Methods<Promised, Effects extends { readonly [M in keyof Promised]: 
   readonly [M in keyof Promised]-?: Method<TakenBy<Promised[M]>, Failures<Effects>[M]>
 }
 
-/** The table of methods that return a `Stream`. The Promise API wraps these in another way. */
+/** The table of methods that return a `Stream`. The Promise API wraps such methods in another way. */
 export type StreamMethods<Api> = Methods<Api, Api>
 
 /** A table of methods whose names are not known. */
@@ -71,5 +74,5 @@ export const namesOf = <T extends object>(methods: T): ReadonlyArray<keyof T & s
 
 /** The options of every call. */
 export const callKeys = { signal: true } satisfies Keys<CallOptions>
-/** Options of a call about one name or id. */
+/** The arguments of a call that is given one name or id. */
 export const byId = [null, callKeys] as const

@@ -2,7 +2,7 @@
  * Limits the errors of a call to those that its type declares.
  *
  * The implementation of a service ({@link Raw}) may fail with any error of this package, since the server
- * decides what it sends. The services for users let the errors pass that a method declares, and convert all
+ * decides what it sends. The services that users get pass on the errors that a method declares, and convert all
  * others to `ServerError`.
  */
 import type * as Effect from "effect/Effect"
@@ -58,13 +58,13 @@ export const clientErrorTags: Tags<ClientError> = {
 
 /**
  * Makes the function that lets an error pass if its tag is in the table. Any other error becomes a
- * `ServerError` with its message, and with the error as its cause.
+ * `ServerError` with the same message, and with the original error as its cause.
  */
 export const narrowErrors =
-  <E extends IronflowError>(named: Tags<E>) =>
+  <E extends IronflowError>(declared: Tags<E>) =>
   (error: IronflowError): E | ServerError => {
     // the tag tells the class of the error, and `E` has all classes whose tags are in the table
-    if (Object.hasOwn(named, error._tag ?? "")) return error as E
+    if (Object.hasOwn(declared, error._tag ?? "")) return error as E
     const { code, details, message, retryable, status } = error
     return new ServerError(message, {
       code,

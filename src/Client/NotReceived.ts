@@ -2,7 +2,7 @@
 import type { ConnectionError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
 
-/** The details of the error of such a call. */
+/** `details` of the error of a call that the server did not receive. */
 export const NOT_RECEIVED = { received: false } as const
 
 export const isSurelyNotReceived = ({ details }: ConnectionError): boolean =>

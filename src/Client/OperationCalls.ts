@@ -1,4 +1,4 @@
-/** Makes calls from their operations, and reads the answers. */
+/** Makes the calls that an `Operation` of the protocol describes, and reads the answers as it says. */
 import * as Effect from "effect/Effect"
 import { type IronflowError, ValidationError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
@@ -9,20 +9,20 @@ import { validated } from "../CheckAsEffect.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { callPages } from "./HttpPages.ts"
 
-/** The input of a request, and how to read the answer of a server that differs from the contract. */
+/** The input of a call, and what to do about a server whose answers differ from those that the operation describes. */
 export interface Input<B> extends Partial<Omit<Call<B>, "address" | "body" | "read">> {
   /** JSON, bytes, or an object to encode as JSON. */
   readonly body?: object | string | Uint8Array
-  /** What the call is about, if that is not the first variable of the path. */
+  /** The name or id that the call is about, for messages. By default the first variable of the path. */
   readonly about?: unknown
-  /** Members that the answer may lack, since the call already has them. */
-  readonly said?: object
+  /** Members that the request already had, for servers that leave them out of the answer. */
+  readonly known?: object
 }
 
 type Paged = Omit<Input<never>, "query"> & { readonly query?: { readonly [name: string]: string } }
 
 export interface OperationCalls {
-  /** Makes a call. `what` is the method as the user wrote it. */
+  /** Makes a call. `what` is the method as the user wrote it, such as `roles.get`. */
   readonly ask: <A, B = A>(
     operation: Operation<A>,
     what: string,
@@ -62,7 +62,7 @@ export const makeOperationCalls = (connection: Connection): OperationCalls => {
   const toCall = <A>(
     operation: Operation,
     what: string,
-    { about: named, body, said: _, variables = {}, ...more }: Omit<Input<A>, "query">
+    { about: named, body, known: _, variables = {}, ...more }: Omit<Input<A>, "query">
   ) =>
     validated(() => {
       const texts = Object.values(variables)
@@ -97,13 +97,15 @@ export const makeOperationCalls = (connection: Connection): OperationCalls => {
       if (answer === undefined && read === undefined) {
         return Effect.as(calls.call<unknown>({ ...it, read: () => done }), undefined as B)
       }
-      // without `read`, the answer is that of the operation, and `B` is its type
-      const reads = read ?? (reader(answer ?? json) as unknown as (answer: unknown) => B)
-      const { said } = input
+      // without `read`, `B` is the type of the operation's answer
+      const readAnswer = read ?? (reader(answer ?? json) as unknown as (answer: unknown) => B)
+      const { known } = input
       return calls.call<B>({
         ...it,
         read:
-          said === undefined ? reads : (answer) => reads(isObject(answer) ? { ...said, ...answer } : answer)
+          known === undefined
+            ? readAnswer
+            : (answer) => readAnswer(isObject(answer) ? { ...known, ...answer } : answer)
       })
     })
 
@@ -152,12 +154,12 @@ export const makeOperationCalls = (connection: Connection): OperationCalls => {
             address: operation,
             what: `${what}()`,
             repeatable: isRepeatable(operation),
-            // the answer is a bare array, or an object with a page in it
+            // the answer is the whole list as an array, or an object in which one member is a page of the list
             read: (answer) => read(isObject(answer) ? answer[operation.page ?? ""] : answer)
           }
           return Effect.catchIf(
             calls.call({ ...it, query: search.size === 0 ? "" : `?${search}` }),
-            // the list is too large for one answer; its pages are in the order of ids
+            // The list is too large for one answer. Its pages are in the order of ids.
             ({ code }) => code === "LIMIT_EXCEEDED",
             () => callPages<A>(calls, { ...it, query: Object.fromEntries(search) })
           )
@@ -166,17 +168,18 @@ export const makeOperationCalls = (connection: Connection): OperationCalls => {
   }
 }
 
-/** Checks that the argument is an object, which is then sent as the body. */
+/** Checks that an argument, which is to be sent as the body, is an object. */
 export const bodyOf = (what: string, input: unknown): Effect.Effect<object, ValidationError> =>
   validated(() => {
     if (isObject(input)) return input
-    throw new ValidationError(
-      `${what}() must be given an object, got ${input === null ? "null" : typeof input}`
-    )
+    throw new ValidationError(`${what}() must be given an object, got ${quote(input)}`)
   })
 
-/** Checks a variable of the path. An empty one would address another call. */
+/** Checks a variable of the path. With an empty one, or `.` or `..`, the path would be that of another call. */
 export const checkVariable = (what: string, text: unknown): string => {
-  if (typeof text === "string" && text !== "" && text !== "." && text !== "..") return text
-  throw new ValidationError(`${what}() must be given a non-empty string, got ${quote(text)}`)
+  const isDots = text === "." || text === ".."
+  if (typeof text === "string" && text !== "" && !isDots) return text
+  throw new ValidationError(
+    `${what}() must be given a non-empty string${isDots ? ' other than "." and ".."' : ""}, got ${quote(text)}`
+  )
 }

@@ -15,10 +15,10 @@ export type OrgError = OrgNotFoundError | InvalidStateError | ClientError
 export interface OrgsApi<F extends HKT.TypeLambda> {
   /** Creates an organization. */
   create(input: CreateOrgInput, ...options: CallArgs<F>): Kind<F, Organization, ClientError>
-  /** All organizations. */
+  /** Lists all organizations. */
   list(...options: CallArgs<F>): Kind<F, Array<Organization>, ClientError>
   /**
-   * Returns one organization. This method and those below fail with `OrgNotFoundError` when there is no such
+   * Returns one organization. Like `update` and `delete`, fails with `OrgNotFoundError` when there is no such
    * organization.
    */
   get(id: string, ...options: CallArgs<F>): Kind<F, Organization, OrgNotFoundError | ClientError>
@@ -28,15 +28,15 @@ export interface OrgsApi<F extends HKT.TypeLambda> {
   delete(id: string, ...options: CallArgs<F>): Kind<F, void, OrgError>
 }
 
-const ofOrg = { OrgNotFoundError: true } as const
-const changed = { ...ofOrg, InvalidStateError: true } as const
+const orgErrors = { OrgNotFoundError: true } as const
+const changeErrors = { ...orgErrors, InvalidStateError: true } as const
 /** Names, options and errors of the methods. */
 export const orgsMethods: Methods<OrgsApi<PromiseKind>, OrgsApi<EffectKind>> = {
   create: [[{ name: true }, callKeys]],
   list: [[callKeys]],
-  get: [byId, ofOrg],
-  update: [[null, { name: true }, callKeys], changed],
-  delete: [byId, changed]
+  get: [byId, orgErrors],
+  update: [[null, { name: true }, callKeys], changeErrors],
+  delete: [byId, changeErrors]
 }
 
 /** Creates, changes and deletes organizations. */

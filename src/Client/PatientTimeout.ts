@@ -1,21 +1,21 @@
-/** Timeouts that allow for a process which was busy. */
+/** Timeouts that allow for times in which the process is blocked. */
 import * as Effect from "effect/Effect"
 
 /** In how many turns of the event loop pending input is read before a timeout counts. */
 const POLL_TURNS = 3
 
-/** Lets pending input be read. In a process that was busy, timers fire before input is read. */
+/** Lets pending input be read. After a time in which the process was blocked, timers fire before input is read. */
 export const readPendingInput: Effect.Effect<void> = Effect.repeat(
   Effect.callback<void>((resume) => {
-    const turn = setImmediate(() => resume(Effect.void))
-    return Effect.sync(() => clearImmediate(turn))
+    const immediate = setImmediate(() => resume(Effect.void))
+    return Effect.sync(() => clearImmediate(immediate))
   }),
   { times: POLL_TURNS - 1 }
 )
 
 /**
- * Into how many parts a timeout is divided. However long the process is blocked, only one part of the timeout
- * passes meanwhile: the request may be sent only afterwards.
+ * Into how many parts a timeout is divided. However long the process is blocked, at most one part of the timeout
+ * passes meanwhile, since the request may be sent only afterwards.
  */
 export const TIMEOUT_PARTS = 4
 

@@ -20,26 +20,26 @@ export interface PoliciesApi<F extends HKT.TypeLambda> {
   /** Lists the policies of an organization, or all policies. */
   list(orgId?: string, ...options: CallArgs<F>): Kind<F, Array<Policy>, ClientError>
   /**
-   * Returns one policy. This method and those below fail with `PolicyNotFoundError` when there is no such
+   * Returns one policy. Like `update` and `delete`, fails with `PolicyNotFoundError` when there is no such
    * policy.
    */
   get(id: string, ...options: CallArgs<F>): Kind<F, Policy, PolicyNotFoundError | ClientError>
-  /** Changes a policy. The change is effective at once for all keys that have the policy. */
+  /** Changes a policy. The change is effective at once for all API keys whose roles have the policy. */
   update(id: string, input: UpdatePolicyInput, ...options: CallArgs<F>): Kind<F, Policy, PolicyError>
   /** Deletes a policy. Fails with `INVALID_STATE` while roles have it. */
   delete(id: string, ...options: CallArgs<F>): Kind<F, void, PolicyError>
 }
 
-const policy = { name: true, effect: true, actions: true, resources: true, condition: true } as const
-const ofPolicy = { PolicyNotFoundError: true } as const
-const changed = { ...ofPolicy, InvalidStateError: true } as const
+const policyKeys = { name: true, effect: true, actions: true, resources: true, condition: true } as const
+const policyErrors = { PolicyNotFoundError: true } as const
+const changeErrors = { ...policyErrors, InvalidStateError: true } as const
 /** Names, options and errors of the methods. */
 export const policiesMethods: Methods<PoliciesApi<PromiseKind>, PoliciesApi<EffectKind>> = {
-  create: [[{ ...policy, org_id: true }, callKeys], { OrgNotFoundError: true }],
+  create: [[{ ...policyKeys, org_id: true }, callKeys], { OrgNotFoundError: true }],
   list: [byId],
-  get: [byId, ofPolicy],
-  update: [[null, policy, callKeys], changed],
-  delete: [byId, changed]
+  get: [byId, policyErrors],
+  update: [[null, policyKeys, callKeys], changeErrors],
+  delete: [byId, changeErrors]
 }
 
 /** Creates, changes and deletes policies. */

@@ -3,8 +3,9 @@
  * missed.
  *
  * For a slow consumer, only the newest state of each partition waits, for at most {@link MAX_WAITING_STATES}
- * partitions. With more of them, and after each reconnection, the changed states are read page by page. From
- * a server that cannot list changes, the state of one partition is read instead.
+ * partitions. With more partitions, and after each reconnection, the changed states are read page by page. If the
+ * server cannot list the changed states, only the state of the requested partition is read, or the state of a
+ * projection without partitions.
  */
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
@@ -50,8 +51,8 @@ export interface ChangesPage {
 
 export interface ChangesQuery {
   /**
-   * The cursor after which a state counts as changed. `now` only asks for the cursor, and without one all
-   * states are returned.
+   * The cursor after which a state counts as changed; without it, all states are returned. With `now`, the page
+   * has no states, and only tells the current cursor.
    */
   readonly since?: string | undefined
   readonly partition?: string | undefined
@@ -65,7 +66,7 @@ export type ReadChanges = (
   query: ChangesQuery
 ) => Effect.Effect<ChangesPage | undefined, IronflowError>
 
-/** Adds `subscribe` to the methods of a server. It is made of system events, and of reads of changes. */
+/** Adds `subscribe` to the methods for projections. */
 export const withUpdates = (
   api: Raw<ProjectionsApi<EffectKind>>,
   source: Source,
@@ -92,12 +93,12 @@ export const withUpdates = (
 const MAX_WAITING_STATES = 64
 
 /** The delay after a read has failed, in milliseconds. */
-const AGAIN_MS = 1000
+const RETRY_DELAY_MS = 1000
 
-/** For servers that cannot list changes: of how many partitions the last state is remembered, at most. */
+/** For servers that cannot list changes: of at most how many partitions the last state is remembered. */
 const MAX_REMEMBERED_PARTITIONS = 1000
 
-/** A state that an event has brought. Without `result` the state has to be read. */
+/** What an event says about a partition: its new state, or without `result` only that the state has changed. */
 interface Update {
   readonly cursor?: Cursor
   readonly result?: ProjectionStateResult
@@ -113,20 +114,20 @@ class Updates {
   /** States that were read and not yet taken. */
   #page: Array<ProjectionStateResult> = []
   /** The partition after which the next page begins, while pages are being read. */
-  #reading: { readonly after: string | undefined } | undefined
+  #nextPage: { readonly after: string | undefined } | undefined
   /** Whether events may have been missed, so that the changes must be read. */
-  #behind = false
+  #isBehind = false
   /** Whether the server can list the changed states. */
   #listsChanges = true
   /** The cursor up to which everything was taken; without it all states are new. */
   #since: string | undefined
   /** The cursor of the newest event. */
   #newest: Cursor | undefined
-  /** The cursor at which the last read began. The read included everything before that. */
+  /** The cursor at which the last read began. The read included everything before this cursor. */
   #floor: Cursor | undefined
-  /** By partition: the revisions in that read that are newer than its cursor. */
-  readonly #found = new Map<string, number>()
-  /** For servers that cannot list changes: a mark of the last state of each partition. */
+  /** The revisions of states in the last read that are newer than `#floor`, by partition. */
+  readonly #newerRevisions = new Map<string, number>()
+  /** For servers that cannot list changes: what identifies the last state of each partition. */
   readonly #known = new Map<string, string>()
   #failure: IronflowError | undefined
   #wake: () => void = () => undefined
@@ -158,7 +159,7 @@ class Updates {
             pattern,
             {},
             {
-              onEvent: ({ data, topic }) => this.#hear(topic, data),
+              onEvent: ({ data, topic }) => this.#onEvent(topic, data),
               onError: ({ code, message, retrying }) => {
                 if (code === "EVENTS_DROPPED") return this.#markBehind()
                 if (retrying !== false) return
@@ -175,8 +176,8 @@ class Updates {
       if (page !== undefined) {
         yield* this.#checkMode(page.mode)
         this.#since = includeCurrent ? undefined : page.cursor
-        // set already if the connection was lost in the meantime
-        this.#behind ||= includeCurrent
+        // `#isBehind` is set already if the connection was lost in the meantime
+        this.#isBehind ||= includeCurrent
       } else {
         const result = yield* this.#get(partition ?? GLOBAL_PARTITION)
         yield* this.#checkMode(result.mode)
@@ -194,8 +195,8 @@ class Updates {
         if (this.#failure !== undefined) return yield* Effect.fail(this.#failure)
         const read = this.#page.shift()
         if (read !== undefined) return this.#takeNewer(read)
-        if (this.#reading !== undefined || this.#behind) {
-          yield* this.#readOn
+        if (this.#nextPage !== undefined || this.#isBehind) {
+          yield* this.#readPage
           continue
         }
         for (const [partition, update] of this.#waiting) {
@@ -213,7 +214,7 @@ class Updates {
   }
 
   get #hasWork(): boolean {
-    return this.#failure !== undefined || this.#behind || this.#waiting.size > 0
+    return this.#failure !== undefined || this.#isBehind || this.#waiting.size > 0
   }
 
   get #untilWork(): Effect.Effect<void> {
@@ -224,20 +225,20 @@ class Updates {
     })
   }
 
-  #hear(topic: string, data: unknown): void {
-    if (this.#behind) return
-    const { partition: wanted } = this.#options
+  #onEvent(topic: string, data: unknown): void {
+    if (this.#isBehind) return
+    const { partition: onlyPartition } = this.#options
     if (topic === rebuiltTopic(this.#name)) {
       // a rebuild changes all states, also those that were read already
       this.#since = undefined
       return this.#markBehind()
     }
-    const about = partitionIn(this.#name, topic, data)
-    if (about === undefined || (wanted !== undefined && wanted !== about)) return
+    const partition = partitionIn(this.#name, topic, data)
+    if (partition === undefined || (onlyPartition !== undefined && onlyPartition !== partition)) return
     const cursor = isObject(data) ? readCursor(data.cursor) : undefined
     const result = cursor === undefined ? undefined : resultIn(data)
     this.#newest = cursor ?? this.#newest
-    this.#waiting.set(about, cursor === undefined || result === undefined ? {} : { cursor, result })
+    this.#waiting.set(partition, cursor === undefined || result === undefined ? {} : { cursor, result })
     if (this.#waiting.size > MAX_WAITING_STATES && this.#listsChanges) return this.#markBehind()
     this.#wake()
   }
@@ -245,7 +246,7 @@ class Updates {
   /** Notes that events may have been missed. */
   #markBehind(): void {
     if (this.#listsChanges) {
-      this.#behind = true
+      this.#isBehind = true
       this.#waiting.clear()
     } else this.#waiting.set(this.#options.partition ?? GLOBAL_PARTITION, {})
     this.#wake()
@@ -256,12 +257,12 @@ class Updates {
     this.#waiting.delete(partition)
     const newest = this.#newest
     // the cursor must not move past updates that still wait
-    if (this.#waiting.size > 0 || newest === undefined || this.#behind) return
+    if (this.#waiting.size > 0 || newest === undefined || this.#isBehind) return
     const floor = this.#floor
     if (floor?.epoch !== newest.epoch || newest.version > floor.version) this.#since = writeCursor(newest)
   }
 
-  /** The state that was read; or a newer one for its partition, if an event has brought one. */
+  /** Returns the state that was read, or a newer state of its partition if an event has brought one. */
   #takeNewer(read: ProjectionStateResult): ProjectionStateResult {
     const { partition } = read
     const update = this.#waiting.get(partition)
@@ -273,18 +274,18 @@ class Updates {
   /** Whether a state that is at least as new was read already. */
   #isOld(partition: string, { cursor }: Update): boolean {
     if (cursor === undefined || this.#floor?.epoch !== cursor.epoch) return false
-    return cursor.version <= Math.max(this.#floor.version, this.#found.get(partition) ?? 0)
+    return cursor.version <= Math.max(this.#floor.version, this.#newerRevisions.get(partition) ?? 0)
   }
 
   /** Reads a page of the states that have changed. */
-  get #readOn(): Effect.Effect<void, IronflowError> {
+  get #readPage(): Effect.Effect<void, IronflowError> {
     return Effect.gen({ self: this }, function* () {
       const { partition } = this.#options
-      const isFirst = this.#behind
-      const after = isFirst ? undefined : this.#reading?.after
-      // from here on events are kept
-      this.#behind = false
-      this.#reading = { after }
+      const isFirst = this.#isBehind
+      const after = isFirst ? undefined : this.#nextPage?.after
+      // while this is false, `#onEvent` keeps the events
+      this.#isBehind = false
+      this.#nextPage = { after }
       const page = yield* this.#readChanges(this.#name, {
         since: this.#since,
         partition,
@@ -295,9 +296,9 @@ class Updates {
           (error) => error instanceof ProjectionNotFoundError,
           () => Effect.succeed(emptyPage)
         ),
-        Effect.catchIf(isPassing, () =>
-          Effect.sync(() => (this.#behind ||= isFirst)).pipe(
-            Effect.andThen(Effect.sleep(AGAIN_MS)),
+        Effect.catchIf(isTransient, () =>
+          Effect.sync(() => (this.#isBehind ||= isFirst)).pipe(
+            Effect.andThen(Effect.sleep(RETRY_DELAY_MS)),
             Effect.as("again" as const)
           )
         )
@@ -305,32 +306,32 @@ class Updates {
       if (page === "again") return
       if (page === undefined) {
         // the server cannot list changes any more: it was replaced by another kind of server
-        this.#reading = undefined
+        this.#nextPage = undefined
         this.#listsChanges = false
         return this.#markBehind()
       }
       const cursor = readCursor(page.cursor)
       if (isFirst) {
         this.#floor = cursor
-        this.#found.clear()
+        this.#newerRevisions.clear()
       }
       for (const { result, revision } of page.states) {
         this.#page.push(result)
-        if (revision > (this.#floor?.version ?? 0)) this.#found.set(result.partition, revision)
+        if (revision > (this.#floor?.version ?? 0)) this.#newerRevisions.set(result.partition, revision)
       }
       if (page.next !== undefined) {
-        this.#reading = { after: page.next }
+        this.#nextPage = { after: page.next }
         return
       }
-      this.#reading = undefined
+      this.#nextPage = undefined
       this.#since = this.#floor === undefined ? undefined : writeCursor(this.#floor)
     })
   }
 
   #get(partition: string): Effect.Effect<ProjectionStateResult, IronflowError> {
-    return Effect.catchIf(this.#api.get(this.#name, { partition }), isPassing, () =>
+    return Effect.catchIf(this.#api.get(this.#name, { partition }), isTransient, () =>
       Effect.andThen(
-        Effect.sleep(AGAIN_MS),
+        Effect.sleep(RETRY_DELAY_MS),
         Effect.suspend(() => this.#get(partition))
       )
     )
@@ -361,7 +362,7 @@ class Updates {
 const emptyPage: ChangesPage = { mode: "managed", status: "active", cursor: "", states: [] }
 
 /** Whether the same request may succeed later. */
-const isPassing = (error: IronflowError): boolean =>
+const isTransient = (error: IronflowError): boolean =>
   error instanceof ConnectionError ||
   error instanceof TimeoutError ||
   (isIronflowError(error) && error.retryable)
@@ -370,8 +371,8 @@ const prefixOf = (name: string): string => `system.projection.${name}.`
 const rebuiltTopic = (name: string): string => `${prefixOf(name)}rebuilt`
 
 /**
- * The patterns to subscribe to. They match more than this projection when its name cannot be part of a
- * pattern.
+ * The patterns to subscribe to. If the name of the projection cannot be part of a pattern, they match the events of
+ * other projections too.
  */
 const patternsOf = (name: string, partition: string | undefined): ReadonlyArray<string> => {
   const isPossible = (pattern: string): boolean => {

@@ -1,5 +1,5 @@
 /**
- * Projections: read a state, wait until it has caught up, monitor and control it.
+ * Projections: read their states, wait until they have caught up, monitor and control them.
  *
  * {@link ProjectionsApi} is declared once, for two kinds: the {@link Projections} service returns Effects,
  * and `client.projections` returns Promises.
@@ -26,11 +26,11 @@ export type {
   ProjectionStatusInfo
 } from "../Protocol/Projections.ts"
 
-/** How long a read waits for a projection. */
+/** Options of a call that waits until a projection has caught up. */
 export interface CatchupOptions {
   /**
    * A position in the log: `position` in the result of `emit`, or `sequence` of a message. The call waits until everything up to
-   * it is projected.
+   * this position is projected.
    */
   readonly after?: number | undefined
   /** Timeout of the wait, in milliseconds; 30000 by default. The call then fails with `ProjectionBehindError`. */
@@ -39,7 +39,7 @@ export interface CatchupOptions {
 
 /** Options of `get`. */
 export interface GetProjectionOptions extends CatchupOptions {
-  /** The partition; by default that of a projection without partitions. */
+  /** The partition; by default the only one of a projection without partitions. */
   readonly partition?: string
 }
 
@@ -47,7 +47,7 @@ export interface GetProjectionOptions extends CatchupOptions {
 export interface ProjectionSubscribeOptions {
   /** The partition; all by default. */
   readonly partition?: string
-  /** Whether to begin with the current states. By default the first change comes first. */
+  /** Whether to begin with the current states. By default the stream begins with the first change. */
   readonly includeCurrent?: boolean
   /** Called when the subscription is active and misses no later change; called again after each reconnection. */
   readonly onOpen?: () => void
@@ -60,7 +60,7 @@ export type RebuildProjectionOptions = CallOptions
 export interface ListDeadLettersOptions {
   /** Dead letters per call; 100 by default, 1000 at most. */
   readonly limit?: number
-  /** Position to start after: that of the last dead letter of the previous page. */
+  /** Lists only dead letters after this position. For the next page, give the position of the last dead letter. */
   readonly after?: number
 }
 
@@ -75,15 +75,15 @@ export type ProjectionError = ProjectionNotFoundError | ClientError
 
 /** The methods of projections, for the API kind `F`. */
 export interface ProjectionsApi<F extends HKT.TypeLambda> {
-  /** The state of a partition. With `after`, waits until everything up to that position is projected. */
+  /** Returns the state of a partition. With `after`, first waits until everything up to that position is projected. */
   // oxlint-disable-next-line typescript/no-explicit-any -- what the state is depends on the projection
   get<S = any>(
     name: string,
     options?: Options<F, GetProjectionOptions>
   ): Kind<F, ProjectionStateResult<S>, ProjectionError>
-  /** The status of all projections of the environment. */
+  /** Returns the status of all projections of the environment. */
   list(...options: CallArgs<F>): Kind<F, Array<ProjectionStatusInfo>, ClientError>
-  /** The status of a projection. */
+  /** Returns the status of a projection. */
   status(name: string, ...options: CallArgs<F>): Kind<F, ProjectionStatusInfo, ProjectionError>
   /** Waits until everything up to `after` is projected. */
   waitForCatchup(
@@ -92,8 +92,8 @@ export interface ProjectionsApi<F extends HKT.TypeLambda> {
   ): Kind<F, Catchup, ProjectionError>
   /**
    * Rebuilds a projection from the beginning of the log: resets its position and deletes its dead letters,
-   * while the worker keeps running. Until the projection has caught up, `get` returns the old state; with
-   * `after` it waits. An external projection is called again for every event.
+   * while the worker keeps running. Until the projection has caught up, `get` returns the old state, or waits if it is
+   * called with `after`. An external projection is called again for every event.
    */
   rebuild(name: string, ...options: CallArgs<F>): Kind<F, ProjectionStatusInfo, ProjectionError>
   /**
@@ -106,9 +106,9 @@ export interface ProjectionsApi<F extends HKT.TypeLambda> {
   ): Kind<F, ProjectionStatusInfo, ProjectionError>
   /** Resumes a paused projection. Does nothing if it is not paused. */
   resume(name: string, ...options: CallArgs<F>): Kind<F, ProjectionStatusInfo, ProjectionError>
-  /** Deletes the projection and its states. A worker that still runs it starts from the beginning. */
+  /** Deletes the projection and its states. A worker that still runs it begins again with the first event. */
   delete(name: string, ...options: CallArgs<F>): Kind<F, void, ProjectionError>
-  /** The dead letters, oldest first. */
+  /** Lists the dead letters, oldest first. */
   deadLetters(
     name: string,
     options?: Options<F, ListDeadLettersOptions>
@@ -126,31 +126,31 @@ export interface ProjectionsApi<F extends HKT.TypeLambda> {
   retryDeadLetters(name: string, ...options: CallArgs<F>): Kind<F, number, ProjectionError>
 }
 
-const catchup = { ...callKeys, after: true, timeout: true } as const
-const ofProjection = { ProjectionNotFoundError: true } as const
+const catchupKeys = { ...callKeys, after: true, timeout: true } as const
+const projectionErrors = { ProjectionNotFoundError: true } as const
 
 /** Names, options and errors of the methods. */
 export const projectionsMethods: Methods<ProjectionsApi<PromiseKind>, ProjectionsApi<EffectKind>> = {
-  get: [[null, { ...catchup, partition: true }], ofProjection],
+  get: [[null, { ...catchupKeys, partition: true }], projectionErrors],
   list: [[callKeys]],
-  status: [byId, ofProjection],
-  waitForCatchup: [[null, catchup], ofProjection],
-  rebuild: [byId, ofProjection],
-  pause: [[null, { ...callKeys, by: true, reason: true }], ofProjection],
-  resume: [byId, ofProjection],
-  delete: [byId, ofProjection],
-  deadLetters: [[null, { ...callKeys, limit: true, after: true }], ofProjection],
-  retryDeadLetter: [[null, null, callKeys], { ...ofProjection, InvalidStateError: true }],
-  retryDeadLetters: [byId, ofProjection]
+  status: [byId, projectionErrors],
+  waitForCatchup: [[null, catchupKeys], projectionErrors],
+  rebuild: [byId, projectionErrors],
+  pause: [[null, { ...callKeys, by: true, reason: true }], projectionErrors],
+  resume: [byId, projectionErrors],
+  delete: [byId, projectionErrors],
+  deadLetters: [[null, { ...callKeys, limit: true, after: true }], projectionErrors],
+  retryDeadLetter: [[null, null, callKeys], { ...projectionErrors, InvalidStateError: true }],
+  retryDeadLetters: [byId, projectionErrors]
 }
 
 /** The projections of an environment, as Effects. */
 export interface ProjectionsService extends ProjectionsApi<EffectKind> {
   /**
    * Streams the states of a managed projection when they change, each in the form in which `get` returns it.
-   * A consumer that is slower than the projection gets the newest state of each partition, and misses those
-   * in between. Over HTTP the stream continues after a reconnection, with the changes since then. Fails with
-   * `INVALID_STATE` for an external projection.
+   * A consumer that is slower than the projection gets the newest state of each partition, and misses states in
+   * between. Over HTTP the stream continues after a reconnection, with the states that have changed meanwhile.
+   * Fails with `INVALID_STATE` for an external projection.
    */
   // oxlint-disable-next-line typescript/no-explicit-any -- what the state is depends on the projection
   subscribe<S = any>(
@@ -163,7 +163,7 @@ export interface ProjectionsService extends ProjectionsApi<EffectKind> {
 export const projectionsUpdates: StreamMethods<Pick<ProjectionsService, "subscribe">> = {
   subscribe: [
     [null, { partition: true, includeCurrent: true, onOpen: true }],
-    { ...ofProjection, InvalidStateError: true, SubscriptionError: true, ClosedError: true }
+    { ...projectionErrors, InvalidStateError: true, SubscriptionError: true, ClosedError: true }
   ]
 }
 
@@ -186,7 +186,7 @@ export const checkCatchup = (
   if (after === undefined) return { timeout }
   if (!Number.isSafeInteger(after) || after < 0) {
     throw new ValidationError(
-      `\`after\` must be a position in the log, such as \`position\` of what emit() returned, got ${show(after)}`
+      `\`after\` must be a position in the log: an integer, at least 0, such as \`position\` in the result of emit(). Got ${show(after)}`
     )
   }
   if (!(timeout >= 0 && Number.isFinite(timeout))) {

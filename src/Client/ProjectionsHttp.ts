@@ -1,6 +1,6 @@
 /**
- * Projections over HTTP. Features that only the engine of this package has fail with `UNIMPLEMENTED` on other
- * servers.
+ * Projections over HTTP. Calls that only the engine of this package ("our engine") has fail with `UNIMPLEMENTED` on
+ * legacy servers.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -61,7 +61,8 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
   const calls = makeCalls(connection)
   const { ask } = makeOperationCalls(connection)
 
-  const about = <A, B = A>(
+  /** Makes a call about one projection. */
+  const askFor = <A, B = A>(
     operation: Operation<A>,
     method: string,
     name: string,
@@ -80,23 +81,23 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
     )
 
   /**
-   * Makes a call that changes a projection, and returns its status. If the answer has none, the status is
-   * read afterwards.
+   * Makes a call that changes a projection, and returns the status of the projection. If the answer does not have
+   * the status, reads it afterwards.
    */
-  const changing = (
+  const change = (
     operation: Operation<ProjectionStatusInfo>,
     method: string,
     name: string,
     body: object = {}
   ): Effect.Effect<ProjectionStatusInfo, IronflowError> =>
     Effect.flatMap(
-      about(operation, method, name, { body }, (answer) => ({
+      askFor(operation, method, name, { body }, (answer) => ({
         info: isObject(answer) && "lag" in answer ? readStatus(answer) : undefined
       })),
       ({ info }) => (info === undefined ? status(name) : Effect.succeed(info))
     )
 
-  const status = (name: string) => about(operations.projectionStatus, "status", name, {}, readStatus)
+  const status = (name: string) => askFor(operations.projectionStatus, "status", name, {}, readStatus)
 
   const waitFor = (
     call: "get" | "waitForCatchup",
@@ -111,7 +112,7 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
       const deadline = now() + timeout
       while (true) {
         const waitMs = Math.min(Math.max(0, Math.ceil(deadline - now())), MAX_WAIT_MS)
-        const { behindByEvents, caughtUp, currentSeq, message } = yield* about(
+        const { behindByEvents, caughtUp, currentSeq, message } = yield* askFor(
           operations.projectionCatchup,
           "waitForCatchup",
           name,
@@ -132,7 +133,7 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
 
   const retry = (name: string, method: string, body: { readonly position?: number }) =>
     Effect.map(
-      about(operations.retryDeadLetters, method, name, {
+      askFor(operations.retryDeadLetters, method, name, {
         body,
         orElse: calls.withoutCall(
           `projections.${method}(${quote(name)})`,
@@ -147,7 +148,7 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
       Effect.gen(function* () {
         if (options.after !== undefined) yield* waitFor("get", name, options)
         const { partition } = options
-        return yield* about(
+        return yield* askFor(
           operations.restGetProjection,
           "get",
           name,
@@ -167,18 +168,18 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
       }),
     status,
     waitForCatchup: (name, options) => waitFor("waitForCatchup", name, options),
-    // the answer is about the rebuild, which is a job on legacy servers
+    // the status is read afterwards: the answer of a legacy server is about the job that rebuilds
     rebuild: (name) =>
       Effect.andThen(
-        about(operations.rebuildProjection, "rebuild", name, {}, () => done),
+        askFor(operations.rebuildProjection, "rebuild", name, {}, () => done),
         status(name)
       ),
-    pause: (name, { by, reason } = {}) => changing(operations.pauseProjection, "pause", name, { by, reason }),
-    resume: (name) => changing(operations.resumeProjection, "resume", name),
-    delete: (name) => about(operations.deleteProjection, "delete", name),
+    pause: (name, { by, reason } = {}) => change(operations.pauseProjection, "pause", name, { by, reason }),
+    resume: (name) => change(operations.resumeProjection, "resume", name),
+    delete: (name) => askFor(operations.deleteProjection, "delete", name),
     deadLetters: (name, { after = 0, limit = 100 } = {}) =>
       Effect.map(
-        about(operations.deadLetters, "deadLetters", name, {
+        askFor(operations.deadLetters, "deadLetters", name, {
           query: `?after=${after}&limit=${limit}`,
           orElse: calls.withoutCall(
             `projections.deadLetters(${quote(name)})`,
@@ -216,7 +217,7 @@ const readState = reader(operations.ProjectionState)
 const readChanges = reader(operations.ProjectionChanges)
 
 const resultOf = (answer: unknown, partition: string): ProjectionStateResult | undefined => {
-  // a row in which `state` is another row has no state of its own
+  // `state` in the answer is a row, whose own `state` is the state; an answer whose row lacks it cannot be read
   if (isObject(answer) && isObject(answer.state) && !("state" in answer.state)) return undefined
   const read = readState(answer)
   if (read === undefined) return undefined

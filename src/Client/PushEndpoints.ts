@@ -1,4 +1,4 @@
-/** Push endpoints: HTTP handlers that a server calls to run turns of their functions. */
+/** Push endpoints: HTTP handlers that an engine calls to run the handlers' functions. */
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type { EndpointUnavailableError } from "../Errors.ts"
@@ -11,8 +11,8 @@ export type { PushEndpoint } from "../Protocol/Push.ts"
 /** The methods of push endpoints, for the API kind `F`. */
 export interface PushEndpointsApi<F extends HKT.TypeLambda> {
   /**
-   * Registers a push endpoint. The server asks the handler at the URL for its functions, registers them, and
-   * from then on calls it for their turns. Returns the ids of the functions. Fails with `ValidationError`
+   * Registers a push endpoint. The engine asks the handler at the URL which functions it has, registers these, and
+   * from then on calls the handler to run them. Returns the ids of the functions. Fails with `ValidationError`
    * when the URL or a function is invalid, and with `EndpointUnavailableError` when the handler does not
    * answer as a push handler does.
    */
@@ -23,8 +23,8 @@ export interface PushEndpointsApi<F extends HKT.TypeLambda> {
   /** Lists all endpoints of the environment, and whether each of them responds. */
   readonly list: (...options: CallArgs<F>) => Kind<F, ReadonlyArray<PushEndpoint>, ClientError>
   /**
-   * Removes an endpoint: the server no longer calls it. Its functions stay, and their runs wait. Returns whether it was
-   * registered.
+   * Removes an endpoint: the engine no longer calls it. The functions stay registered, and their runs wait until a worker or
+   * another endpoint has the functions. Returns whether the endpoint was registered.
    */
   readonly remove: (url: string, ...options: CallArgs<F>) => Kind<F, boolean, ClientError>
 }
@@ -35,7 +35,7 @@ export const pushEndpointsMethods: Methods<PushEndpointsApi<PromiseKind>, PushEn
   remove: [byId]
 }
 
-/** The endpoints as an Effect service. */
+/** Push endpoints as an Effect service. */
 export class PushEndpoints extends Context.Service<PushEndpoints, PushEndpointsApi<EffectKind>>()(
   "@ironflow/node/PushEndpoints"
 ) {}

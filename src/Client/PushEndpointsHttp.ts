@@ -12,8 +12,8 @@ import { makeOperationCalls } from "./OperationCalls.ts"
 /** Makes the methods, over a connection. */
 export const make = (connection: Connection): Raw<PushEndpointsApi<EffectKind>> => {
   const { ask, withoutCall } = makeOperationCalls(connection)
-  const orElse = (what: string) =>
-    withoutCall(`pushEndpoints.${what}`, "Register the functions with the tools of that server")
+  const orElse = (call: string) =>
+    withoutCall(`pushEndpoints.${call}`, "Register the functions with the tools of that server")
   return {
     register: (url) =>
       Effect.map(

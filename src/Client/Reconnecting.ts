@@ -25,15 +25,15 @@ const PROTOCOL_ERROR = 1002
 
 interface ReconnectingHooks {
   /** Called when the connection is open. */
-  readonly opened: () => void
+  readonly onOpen: () => void
   /** Called when the connection is lost. */
-  readonly lost: (error: Error) => void
-  /** Called with each frame. If it throws, the connection is closed. */
-  readonly hear: (text: string) => void
-  /** Called when a frame could not be read. The connection is then closed. */
-  readonly broken: (error: Error) => void
+  readonly onLost: (error: Error) => void
+  /** Called with each frame. If it throws, `onUnreadable` is called, and the connection is closed. */
+  readonly onFrame: (text: string) => void
+  /** Called when a frame could not be read, before the connection is closed. */
+  readonly onUnreadable: (error: Error) => void
   /** Called with each new state. */
-  readonly became: (state: ConnectionState) => void
+  readonly onState: (state: ConnectionState) => void
 }
 
 export class Reconnecting {
@@ -109,25 +109,26 @@ export class Reconnecting {
   }
 
   /**
-   * Closes the connection for good. `end` is called then, before the other side and the observers are told.
+   * Closes the connection for good. `beforeNotice` is called when it counts as closed, before the server and the
+   * observers learn of it.
    */
-  close(end: () => void): void {
+  close(beforeNotice: () => void): void {
     this.#closed = true
     this.#cancelRetry?.()
     this.#abandon?.()
     const wire = this.#wire
     this.#lose(closed())
-    end()
+    beforeNotice()
     wire?.close(NORMAL_CLOSE_CODE, "")
     this.#become("disconnected")
   }
 
   #open(opened: () => void, failed: (error: Error) => void): void {
     this.#become("connecting")
-    let over = false
+    let isOver = false
     const end = (): boolean => {
-      if (over) return false
-      over = true
+      if (isOver) return false
+      isOver = true
       cancelTimeout()
       this.#abandon = undefined
       return true
@@ -163,13 +164,13 @@ export class Reconnecting {
     if (this.#paused) wire.pause()
     wire.onText = (text) => {
       try {
-        this.#hooks.hear(text)
+        this.#hooks.onFrame(text)
       } catch (error) {
         // a frame that cannot be read makes the connection useless
-        this.#hooks.broken(toError(error))
+        this.#hooks.onUnreadable(toError(error))
         wire.onText = () => undefined
         wire.close(PROTOCOL_ERROR, "a frame could not be read")
-        // the other side may take long to close
+        // the loss is handled now, since the server may take long to close the connection
         wire.onClose(PROTOCOL_ERROR, "")
       }
     }
@@ -184,12 +185,12 @@ export class Reconnecting {
       if (code !== NORMAL_CLOSE_CODE) this.#retry()
     }
     this.#become("connected")
-    this.#hooks.opened()
+    this.#hooks.onOpen()
   }
 
   #lose(error: Error): void {
     this.#wire = undefined
-    this.#hooks.lost(error)
+    this.#hooks.onLost(error)
   }
 
   #retry(): void {
@@ -207,7 +208,7 @@ export class Reconnecting {
   #become(state: ConnectionState): void {
     if (this.#state === state) return
     this.#state = state
-    this.#hooks.became(state)
+    this.#hooks.onState(state)
   }
 }
 

@@ -1,12 +1,12 @@
-/** The options for trying calls over HTTP again, and what their observer is told. */
+/** The options for repeating calls over HTTP, and the event that `onRetry` gets. */
 import { DEFAULT_CLIENT_RETRY } from "../Constants.ts"
 import { ValidationError } from "../Errors.ts"
 import type { Keys } from "../OptionKeys.ts"
 import { show } from "../Show.ts"
 
 /**
- * How calls that are safe to repeat are tried again. Other calls are repeated only when the server certainly
- * did not receive them, as when it refused the connection.
+ * How calls that are safe to repeat are tried again. Other calls are repeated only when the server certainly did
+ * not receive them, for example because it refused the connection.
  */
 export interface ClientRetryConfig {
   /** Maximum number of attempts, the first one included; 3 by default, 1 disables retries. */
@@ -55,8 +55,7 @@ export interface RetryEvent extends RetryInfo {
 export type ResolvedRetry = Required<Omit<ClientRetryConfig, "onRetry">> & Pick<ClientRetryConfig, "onRetry">
 
 /**
- * Checks the configuration, and fills in defaults. Throws `ValidationError`, which names `caller` as its
- * owner.
+ * Checks the configuration, and fills in defaults. Throws a `ValidationError`, whose message begins with `caller`.
  */
 export const resolveClientRetry = (config: ClientRetryConfig | undefined, caller: string): ResolvedRetry => {
   const resolved: ResolvedRetry = {

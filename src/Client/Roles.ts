@@ -1,4 +1,4 @@
-/** Managing roles. Keys have roles, and roles have policies. */
+/** Managing roles. API keys have roles, and roles have policies. */
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type {
@@ -22,35 +22,33 @@ export interface RolesApi<F extends HKT.TypeLambda> {
   create(input: CreateRoleInput, ...options: CallArgs<F>): Kind<F, Role, OrgNotFoundError | ClientError>
   /** Lists the roles of an organization, or all roles. */
   list(orgId?: string, ...options: CallArgs<F>): Kind<F, Array<Role>, ClientError>
-  /**
-   * Returns one role. This method and those below fail with `RoleNotFoundError` when there is no such role.
-   */
+  /** Returns one role. Like the methods below, fails with `RoleNotFoundError` when there is no such role. */
   get(id: string, ...options: CallArgs<F>): Kind<F, Role, RoleNotFoundError | ClientError>
   /** Changes a role; absent members keep their values. */
   update(id: string, input: UpdateRoleInput, ...options: CallArgs<F>): Kind<F, Role, RoleError>
   /** Deletes a role. Fails with `INVALID_STATE` while keys have it. */
   delete(id: string, ...options: CallArgs<F>): Kind<F, void, RoleError>
-  /** Assigns a policy to a role. This is effective at once for all keys of the role. */
+  /** Assigns a policy to a role. This is effective at once for all API keys that have the role. */
   assignPolicy(
     roleId: string,
     policyId: string,
     ...options: CallArgs<F>
   ): Kind<F, void, RoleError | PolicyNotFoundError>
-  /** Removes a policy from a role. Does nothing if it is not assigned. */
+  /** Removes a policy from a role. Does nothing if the role does not have the policy. */
   removePolicy(roleId: string, policyId: string, ...options: CallArgs<F>): Kind<F, void, RoleError>
 }
 
-const ofRole = { RoleNotFoundError: true } as const
-const changed = { ...ofRole, InvalidStateError: true } as const
+const roleErrors = { RoleNotFoundError: true } as const
+const changeErrors = { ...roleErrors, InvalidStateError: true } as const
 /** Names, options and errors of the methods. */
 export const rolesMethods: Methods<RolesApi<PromiseKind>, RolesApi<EffectKind>> = {
   create: [[{ name: true, org_id: true }, callKeys], { OrgNotFoundError: true }],
   list: [byId],
-  get: [byId, ofRole],
-  update: [[null, { name: true }, callKeys], changed],
-  delete: [byId, changed],
-  assignPolicy: [[null, null, callKeys], { ...changed, PolicyNotFoundError: true }],
-  removePolicy: [[null, null, callKeys], changed]
+  get: [byId, roleErrors],
+  update: [[null, { name: true }, callKeys], changeErrors],
+  delete: [byId, changeErrors],
+  assignPolicy: [[null, null, callKeys], { ...changeErrors, PolicyNotFoundError: true }],
+  removePolicy: [[null, null, callKeys], changeErrors]
 }
 
 /** Creates, changes and deletes roles, and assigns policies to them. */

@@ -1,10 +1,10 @@
-/** Encodes run filters for the wire. The server checks their values. */
+/** Encodes run filters for requests. The server checks most of their values. */
 import { UnsupportedError } from "../Errors.ts"
 import type { ListRunsOptions, ListRunsResult } from "./Client.ts"
 import { checkFilterNames, checkMoment, type Moment } from "../RunFilters.ts"
 
 /**
- * Encodes the filters. A single function, and a single status, is encoded as legacy servers expect it. Throws
+ * Encodes the filters. A single function or status is encoded as legacy servers expect it. Throws
  * `ValidationError` for an unknown or empty filter, and for an invalid time.
  */
 export const filtersInBody = (options: ListRunsOptions) => {
@@ -44,8 +44,8 @@ const textOf = (name: string, moment: Moment | undefined): string | undefined =>
 }
 
 /**
- * Whether the server has applied the filters. A server that does not know them ignores them, and its answer
- * lacks the members of a search.
+ * Whether the server has applied all filters. Legacy servers ignore filters that they do not know, and their
+ * answers lack `isTotalExact`.
  */
 export const areFiltersApplied = (body: object, page: ListRunsResult): boolean =>
   page.isTotalExact !== undefined ||

@@ -1,4 +1,4 @@
-/** Managing secrets. Clients can write their values, and only handlers can read these. */
+/** Managing secrets. Clients can write the values of secrets, but only handlers of functions can read them. */
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type { MasterKeyError, SecretNotFoundError } from "../Errors.ts"
@@ -12,22 +12,22 @@ export type { SecretInfo } from "../Protocol/Secrets.ts"
 export interface SecretsApi<F extends HKT.TypeLambda> {
   /** Creates or replaces a secret. Fails with code `MASTER_KEY_MISSING` when the engine has no master key. */
   set(name: string, value: string, ...options: CallArgs<F>): Kind<F, SecretInfo, MasterKeyError | ClientError>
-  /** Returns a secret without its value. Fails with `SecretNotFoundError` when there is none of this name. */
+  /** Returns a secret without its value. Fails with `SecretNotFoundError` when there is no such secret. */
   get(name: string, ...options: CallArgs<F>): Kind<F, SecretInfo, SecretNotFoundError | ClientError>
   /** Lists the secrets without their values, sorted by name. */
   list(...options: CallArgs<F>): Kind<F, Array<SecretInfo>, ClientError>
-  /** Deletes a secret. Fails with `SecretNotFoundError` when there is none of this name. */
+  /** Deletes a secret. Fails with `SecretNotFoundError` when there is no such secret. */
   delete(name: string, ...options: CallArgs<F>): Kind<F, void, SecretNotFoundError | ClientError>
 }
 
-const ofSecret = { SecretNotFoundError: true } as const
+const secretErrors = { SecretNotFoundError: true } as const
 /** Names, options and errors of the methods. */
 export const secretsMethods: Methods<SecretsApi<PromiseKind>, SecretsApi<EffectKind>> = {
   set: [[null, null, callKeys], { MasterKeyError: true }],
-  get: [byId, ofSecret],
+  get: [byId, secretErrors],
   list: [[callKeys]],
-  delete: [byId, ofSecret]
+  delete: [byId, secretErrors]
 }
 
-/** Writes and deletes secrets. Only the handlers of functions that name a secret can read it. */
+/** Writes and deletes secrets. A secret can only be read by the handlers of functions that name it. */
 export class Secrets extends Context.Service<Secrets, SecretsApi<EffectKind>>()("@ironflow/node/Secrets") {}

@@ -1,4 +1,4 @@
-/** What entity streams have in common over HTTP and in the process of an engine. */
+/** What the clients of entity streams, over HTTP and in the process of an engine, have in common. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
@@ -8,7 +8,7 @@ import type { Raw } from "./NarrowErrors.ts"
 import { firstPage, pageAfter } from "./StreamReading.ts"
 import type { ReadStreamOptions, StreamInfo, UntypedStreams } from "./Streams.ts"
 
-/** Makes the events of an entity stream a `Stream`, which reads page after page. */
+/** Makes the method `events`, whose `Stream` reads the events of an entity page after page with `read`. */
 export const eventsOver =
   <E>(read: Raw<UntypedStreams, E>["read"]): Raw<UntypedStreams, E | ValidationError>["events"] =>
   (entityId, options) =>

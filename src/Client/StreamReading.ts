@@ -1,4 +1,4 @@
-/** Reads entity streams in pages, and upcasts their events. */
+/** Checks the options of reads of entity streams, finds the next page, and upcasts events. */
 import { ValidationError } from "../Errors.ts"
 import { show } from "../Show.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
@@ -18,7 +18,7 @@ export const firstPage = (options: StreamEventsOptions = {}): ReadStreamOptions 
   const { pageSize = DEFAULT_PAGE_SIZE, ...rest } = options
   if (!Number.isInteger(pageSize) || pageSize < 1 || pageSize > MAX_PAGE_SIZE) {
     throw new ValidationError(
-      `The page size must be an integer from 1 to ${MAX_PAGE_SIZE}, got ${show(pageSize)}`
+      `\`pageSize\` must be an integer from 1 to ${MAX_PAGE_SIZE}, got ${show(pageSize)}`
     )
   }
   return { ...rest, limit: pageSize }
@@ -26,17 +26,17 @@ export const firstPage = (options: StreamEventsOptions = {}): ReadStreamOptions 
 
 /** The request for the next page; `undefined` when there is none. */
 export const pageAfter = (
-  asked: ReadStreamOptions,
+  page: ReadStreamOptions,
   { events }: ReadStreamResult
 ): ReadStreamOptions | undefined => {
   const last = events.at(-1)
-  if (last === undefined || events.length < (asked.limit ?? 0)) return undefined
-  if (asked.direction !== "backward") return { ...asked, fromVersion: last.entityVersion + 1 }
-  // the next version is 0, which would start at the end again
-  return last.entityVersion === 1 ? undefined : { ...asked, fromVersion: last.entityVersion - 1 }
+  if (last === undefined || events.length < (page.limit ?? 0)) return undefined
+  if (page.direction !== "backward") return { ...page, fromVersion: last.entityVersion + 1 }
+  // the next version would be 0, with which a backward read starts at the end again
+  return last.entityVersion === 1 ? undefined : { ...page, fromVersion: last.entityVersion - 1 }
 }
 
-/** The events, with their data upcast to the latest version. Throws the errors of upcasters. */
+/** The result with the data of its events upcast to the latest version. Throws the errors of upcasters. */
 export const upcastEvents = (
   result: ReadStreamResult,
   definitions: EventDefinitionRegistry | undefined

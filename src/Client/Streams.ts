@@ -2,8 +2,8 @@
  * Entity streams: append the events of an entity, and read them back. With optimistic concurrency, only one
  * of two writers that have seen the same version can append.
  *
- * An appended event is also an event of the common log: the transaction that stores it starts functions and
- * satisfies waits.
+ * An appended event is also an event of the common log, like an emitted one: the transaction that stores it starts
+ * functions and ends waits.
  */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
@@ -91,8 +91,8 @@ export interface AppendAllOptions extends AppendConditions {}
 /** Options of `read`. */
 export interface ReadStreamOptions {
   /**
-   * The first version to read, inclusive. Without it, or with 0, reading starts at the first event; backward,
-   * at the last one.
+   * The first version to read, inclusive. Without it, or with 0, reading starts at the first event, or at the last
+   * event when reading backward.
    */
   readonly fromVersion?: number
   /** Maximum number of events to read; all by default, or with 0. */
@@ -104,8 +104,8 @@ export interface ReadStreamOptions {
 /** Options of `events`. */
 export interface StreamEventsOptions {
   /**
-   * The first version to read, inclusive. Without it, reading starts at the first event; backward, at the
-   * last one.
+   * The first version to read, inclusive. Without it, reading starts at the first event, or at the last event when
+   * reading backward.
    */
   readonly fromVersion?: number
   /** `"forward"` by default: the oldest first. */
@@ -136,12 +136,12 @@ export interface CreateSnapshotInput {
 
 /** Options of `getSnapshot`. */
 export interface GetSnapshotOptions {
-  /** Asks for the newest snapshot below this version. By default, or with 0, for the newest of all. */
+  /** Returns the newest snapshot below this version. By default, or with 0, returns the newest of all. */
   readonly beforeVersion?: number
 }
 
-/** Data of an unknown type. In the Promise API it is `any`, as the documentation says. */
-// oxlint-disable-next-line typescript/no-explicit-any -- the Promise API is documented so
+/** Data of an unknown type. In the Promise API it is documented to be `any`. */
+// oxlint-disable-next-line typescript/no-explicit-any -- documented for the Promise API
 type UnknownData<F extends HKT.TypeLambda> = F extends PromiseKind ? any : unknown
 
 /** Errors of an append. */
@@ -150,7 +150,7 @@ export type AppendError = VersionConflictError | InvalidStateError | ClientError
 /** The methods of `client.streams` for untyped events, for the API kind `F`, and for sequences the kind `S`. */
 export interface UntypedStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda> {
   /**
-   * Appends an event to the stream of an entity. It is durable when this returns. Fails with
+   * Appends an event to the stream of an entity. The event is durable when the call returns. Fails with
    * `VersionConflictError` when the stream is not at `expectedVersion`, and with `InvalidStateError` when the
    * entity has another type. With a definition (`event` in place of `name`), the data is typed, checked and
    * encoded.
@@ -184,12 +184,12 @@ export interface UntypedStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeL
     input: DefinedAppendAllInput<L>,
     options?: Options<F, AppendAllOptions>
   ): Kind<F, AppendAllResult, AppendError>
-  /** Reads events of a stream. A stream that does not exist has none. */
+  /** Reads events of a stream. A stream that does not exist has no events. */
   read(
     entityId: string,
     options?: Options<F, ReadStreamOptions>
   ): Kind<F, ReadStreamResult<UnknownData<F>>, ClientError>
-  /** Reads all events of a stream, one by one. They are requested in pages. */
+  /** Reads all events of a stream, one by one. Requests them in pages. */
   events(
     entityId: string,
     options?: Options<F, StreamEventsOptions>
@@ -200,18 +200,18 @@ export interface UntypedStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeL
   getInfo(entityId: string, ...options: CallArgs<F>): Kind<F, StreamInfo, StreamNotFoundError | ClientError>
   /** Does what `getInfo` does, but returns `null` when the stream has no events. */
   findInfo(entityId: string, ...options: CallArgs<F>): Kind<F, StreamInfo | null, ClientError>
-  /** The streams of the environment, sorted by entity id, a page at a time. */
+  /** Lists the streams of the environment, sorted by entity id, a page at a time. */
   listStreams(options?: Options<F, ListStreamsOptions>): Kind<F, ListStreamsResult, ClientError>
   /**
    * Stores a snapshot: the state of an entity at a version, so that the state need not be computed from the
-   * first event on. It replaces an earlier snapshot of the same version.
+   * first event on. The snapshot replaces an earlier one of the same version.
    */
   createSnapshot(
     entityId: string,
     input: CreateSnapshotInput,
     ...options: CallArgs<F>
   ): Kind<F, CreateSnapshotResult, StreamNotFoundError | InvalidStateError | ClientError>
-  /** The newest snapshot of an entity, or `undefined` when there is none. */
+  /** Returns the newest snapshot of an entity, or `undefined` when there is none. */
   getSnapshot(
     entityId: string,
     options?: Options<F, GetSnapshotOptions>
@@ -225,7 +225,7 @@ export interface StreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda> 
 > {
   /**
    * Returns the typed streams of an entity that `defineEntity` describes. The events are typed, encoded and
-   * decoded by its definitions. Calls fail with `StreamSchemaError` when an event does not match.
+   * decoded by the event definitions of the entity. Calls fail with `StreamSchemaError` when an event does not match.
    */
   of<N extends AnyEntity>(entity: N): EntityStreams<F, S, N>
 }
@@ -263,9 +263,9 @@ export interface EntityStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLa
     events: ReadonlyArray<NewEntityEvent<D>>,
     options?: Options<F, AppendAllOptions>
   ): Kind<F, AppendAllResult, StreamSchemaError | AppendError>
-  /** Reads events of a stream. Erased ones are left out. A stream that does not exist has none. */
+  /** Reads events of a stream. Erased events are left out. A stream that does not exist has no events. */
   read(entityId: string, options?: Options<F, ReadStreamOptions>): Kind<F, ReadEntityResult<D>, ReadError>
-  /** Reads all events of a stream, one by one. They are requested in pages. Erased ones are left out. */
+  /** Reads all events of a stream, one by one. Requests them in pages. Erased events are left out. */
   events(entityId: string, options?: Options<F, StreamEventsOptions>): Kind<S, EntityEvent<D>, ReadError>
 }
 
@@ -298,15 +298,15 @@ export interface EntityStatesApi<F extends HKT.TypeLambda, State> {
 /** The methods that exist when the definition has `snapshot`. */
 export interface EntitySnapshotsApi<F extends HKT.TypeLambda, State> {
   /**
-   * Stores a snapshot, so that `state` need not begin with the first event. It replaces an earlier snapshot
-   * of the same version.
+   * Stores a snapshot, so that `state` need not begin with the first event. The snapshot replaces an earlier one of
+   * the same version.
    */
   createSnapshot(
     entityId: string,
     snapshot: EntityState<State>,
     ...options: CallArgs<F>
   ): Kind<F, CreateSnapshotResult, StreamSchemaError | StreamNotFoundError | InvalidStateError | ClientError>
-  /** The newest snapshot of an entity, or `undefined` when there is none. */
+  /** Returns the newest snapshot of an entity, or `undefined` when there is none. */
   getSnapshot(
     entityId: string,
     options?: Options<F, GetSnapshotOptions>
@@ -324,18 +324,25 @@ export type EntityStreams<
         (N extends { readonly snapshot: AnySchema } ? EntitySnapshotsApi<F, State> : unknown)
     : unknown)
 
-const append = { ...callKeys, expectedVersion: true, idempotencyKey: true } as const
-const read = { ...callKeys, fromVersion: true, direction: true } as const
-const appended = { VersionConflictError: true, InvalidStateError: true } as const
+const appendKeys = { ...callKeys, expectedVersion: true, idempotencyKey: true } as const
+const readKeys = { ...callKeys, fromVersion: true, direction: true } as const
+const appendErrors = { VersionConflictError: true, InvalidStateError: true } as const
 
-/** Names, options and errors of the methods with one result. */
+const appendCheck = Object.assign(checkAppendKeys.bind(undefined), {
+  example: "{ name, data, entityType }"
+})
+const appendAllCheck = Object.assign(checkAppendAllKeys.bind(undefined), {
+  example: "{ entityType, events: [{ name, data }] }"
+})
+
+/** Names, options and errors of the methods that return an `Effect`. */
 export const streamMethods: Methods<
   Omit<UntypedStreamsApi<PromiseKind, AsyncIterableKind>, "events">,
   UntypedStreams
 > = {
-  append: [[null, checkAppendKeys, { ...append, version: true, metadata: true }], appended],
-  appendAll: [[null, checkAppendAllKeys, append], appended],
-  read: [[null, { ...read, limit: true }]],
+  append: [[null, appendCheck, { ...appendKeys, version: true, metadata: true }], appendErrors],
+  appendAll: [[null, appendAllCheck, appendKeys], appendErrors],
+  read: [[null, { ...readKeys, limit: true }]],
   getInfo: [byId, { StreamNotFoundError: true }],
   findInfo: [byId],
   listStreams: [[{ ...callKeys, entityType: true, limit: true, offset: true }]],
@@ -347,7 +354,7 @@ export const streamMethods: Methods<
 }
 /** Name, options and errors of `events`. */
 export const streamEvents: StreamMethods<Pick<UntypedStreams, "events">> = {
-  events: [[null, { ...read, pageSize: true }]]
+  events: [[null, { ...readKeys, pageSize: true }]]
 }
 
 /** Entity streams, as Effects. */
@@ -382,7 +389,7 @@ export interface NamedAppends<E> {
 /** Entity streams as an Effect service. */
 export class Streams extends Context.Service<Streams, StreamsService>()("@ironflow/node/Streams") {}
 
-/** Options for reading events. */
+/** The option of everything that reads events. */
 export interface ReadingOptions {
   /** Upcasts the data of events to the latest version when they are read. */
   readonly eventDefinitions?: EventDefinitionRegistry | undefined

@@ -1,7 +1,7 @@
 /**
- * Entity streams over HTTP, on the engine of this package and on legacy servers. Conflicts and missing
- * streams are recognized by their error or their status. Features that only our engine has fail with code
- * `UNIMPLEMENTED` on other servers.
+ * Entity streams over HTTP, on the engine of this package ("our engine") and on legacy servers. Conflicts and missing
+ * streams are recognized by the error or the status in the answer. Calls that only our engine has fail with code
+ * `UNIMPLEMENTED` on legacy servers.
  */
 import * as Effect from "effect/Effect"
 import {
@@ -42,7 +42,7 @@ import type {
 } from "./Streams.ts"
 
 /** How many events one request asks for, when a stream is too large for one answer. */
-const PART = 100
+const PART_SIZE = 100
 
 export const make = (
   connection: Connection,
@@ -56,8 +56,8 @@ export const make = (
       (info) => ({ ...info, updatedAt: info.updatedAt || info.createdAt })
     )
 
-  /** Makes an append whose `event` is already JSON. */
-  const append = <A>(
+  /** Makes the call of an append. The values of `event` are JSON. */
+  const sendAppend = <A>(
     operation: Operation<A>,
     what: string,
     append: StreamAppend,
@@ -65,9 +65,9 @@ export const make = (
     more: Input<A> = {},
     read?: (answer: unknown) => A | undefined
   ) =>
-    existing(
+    ifExists(
       append,
-      conflicting(
+      withConflictError(
         append,
         ask(
           operation,
@@ -84,10 +84,10 @@ export const make = (
     )
 
   /**
-   * Makes conflicts a `VersionConflictError`. Legacy servers report them in the message, and some do not name
-   * the current version.
+   * Turns a conflict into a `VersionConflictError`. Legacy servers report a conflict only in a message, some of them
+   * without the current version.
    */
-  const conflicting = <A>(append: StreamAppend, self: Effect.Effect<A, IronflowError>) =>
+  const withConflictError = <A>(append: StreamAppend, self: Effect.Effect<A, IronflowError>) =>
     Effect.catch(self, (error): Effect.Effect<A, IronflowError> => {
       const { entityId, expectedVersion = -1 } = append
       if (error instanceof VersionConflictError && expectedVersion === "NO_STREAM") {
@@ -95,21 +95,24 @@ export const make = (
         return Effect.fail(new VersionConflictError(entityId, expectedVersion, error.actualVersion))
       }
       if (!isConflict(error)) return Effect.fail(error)
-      const said = actualIn(error.message)
+      const actual = actualIn(error.message)
       return Effect.flatMap(
-        said === undefined
+        actual === undefined
           ? // the error is better with the current version; if that cannot be read, the conflict is reported without it
             Effect.catch(
               Effect.map(info(entityId), ({ version }): number | undefined => version),
               () => Effect.succeed(undefined)
             )
-          : Effect.succeed(said),
+          : Effect.succeed(actual),
         (actual) => Effect.fail(new VersionConflictError(entityId, expectedVersion, actual, { cause: error }))
       )
     })
 
-  /** First checks that the stream exists. Every server allows that, and a stream never ceases to exist. */
-  const existing = <A>(append: StreamAppend, then: Effect.Effect<A, IronflowError>) =>
+  /**
+   * For `STREAM_EXISTS`, first checks that the stream exists, since legacy servers do not know this condition. The
+   * check stays valid, since a stream never ceases to exist.
+   */
+  const ifExists = <A>(append: StreamAppend, then: Effect.Effect<A, IronflowError>) =>
     append.expectedVersion !== "STREAM_EXISTS"
       ? then
       : Effect.matchEffect(info(append.entityId), {
@@ -137,15 +140,16 @@ export const make = (
       let totalCount = 0
       let page: ReadStreamOptions | undefined = {
         ...options,
-        limit: limit === 0 ? PART : Math.ceil(limit / 2)
+        limit: limit === 0 ? PART_SIZE : Math.ceil(limit / 2)
       }
       while (page !== undefined) {
         const part: ReadStreamResult = yield* read(entityId, page)
         events.push(...part.events)
         totalCount = part.totalCount
-        const left: number = limit === 0 ? PART : Math.min(limit - events.length, page.limit ?? PART)
+        const nextLimit: number =
+          limit === 0 ? PART_SIZE : Math.min(limit - events.length, page.limit ?? PART_SIZE)
         const next = pageAfter(page, part)
-        page = next === undefined || left <= 0 ? undefined : { ...next, limit: left }
+        page = next === undefined || nextLimit <= 0 ? undefined : { ...next, limit: nextLimit }
       }
       return { events, totalCount }
     })
@@ -170,13 +174,14 @@ export const make = (
     append: (entityId, input, options = {}) =>
       Effect.flatMap(
         validated(() => checkAppendOne(entityId, input, options)),
-        (one) => append(calls.appendEvent, "streams.append", one, one.events[0] && eventFields(one.events[0]))
+        (one) =>
+          sendAppend(calls.appendEvent, "streams.append", one, one.events[0] && eventFields(one.events[0]))
       ),
     appendAll: (entityId, input, options = {}) =>
       Effect.flatMap(
         validated(() => checkAppend(entityId, input, options)),
         (all) =>
-          append(
+          sendAppend(
             calls.appendEvents,
             "streams.appendAll",
             all,
@@ -277,7 +282,7 @@ const readAppendedAll = (answer: unknown): AppendAllResult | undefined => {
   return read && last && { ...read, entityVersion: last.entityVersion, position: last.position }
 }
 
-/** The body of an append. It has all fields, since servers read an absent one as zero. */
+/** The body of an append. It has all fields, since servers read an absent field as zero. */
 const appendBody = (
   { entityId, entityType, expectedVersion, idempotencyKey }: StreamAppend,
   event: { readonly [name: string]: string | undefined } | undefined
@@ -300,7 +305,7 @@ const eventFields = ({ data, metadata, name, version }: NewStreamEvent) =>
 const isStreamNotFound = (error: IronflowError): boolean =>
   error instanceof StreamNotFoundError || /^stream not found$/i.test(error.message)
 
-/** Whether the error is a conflict that a legacy server reports. That of our engine already has its class. */
+/** Whether the error is a conflict that a legacy server reports. Our engine sends a `VersionConflictError` itself. */
 const isConflict = (error: IronflowError): boolean =>
   !(error instanceof VersionConflictError) &&
   error.status === 409 &&

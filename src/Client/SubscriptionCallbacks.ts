@@ -17,7 +17,7 @@ export interface SubscriptionEvent<T = any> {
   readonly meta?: EventMetadata
   /** Id of the event or message; `ack` takes it. */
   readonly eventId?: string
-  /** For an `entity:` pattern: the stream, the version and the other fields of the append. */
+  /** For an `entity:` pattern: the entity, its version and the other fields of the append. */
   readonly entity?: EventEntity
   /** Schema version of the data. */
   readonly version?: number
@@ -27,7 +27,7 @@ export interface SubscriptionEvent<T = any> {
 
 /** A problem of a subscription or of the connection. */
 export interface SubscriptionErrorInfo {
-  /** Id of the subscription; absent when all are affected. */
+  /** Id of the subscription; absent when all subscriptions are affected. */
   readonly subscriptionId?: string
   /** Code of the problem: `SLOW_CONSUMER`, `EVENTS_DROPPED`, `HANDLER_ERROR` and others. */
   readonly code: string
@@ -41,9 +41,9 @@ export interface SubscriptionErrorInfo {
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export interface SubscriptionCallbacks<T = any> {
   /**
-   * Called for each event, in order. If it throws or rejects, `onError` is called; other subscriptions are
-   * not affected. In a group with `auto` the event is then delivered again, or becomes a dead letter: at once if
-   * the error is not retryable, or else when the redeliveries are used up. Without a group the next event
+   * Called for each event, in order. If it throws or rejects, `onError` is called; other subscriptions are not
+   * affected. In a consumer group with `ackMode: "auto"` the event is then delivered again, or becomes a dead letter:
+   * at once if the error is not retryable, or else when the redeliveries are used up. Without a group the next event
    * follows.
    */
   readonly onEvent?: (event: SubscriptionEvent<T>) => unknown
@@ -54,8 +54,8 @@ export interface SubscriptionCallbacks<T = any> {
 }
 
 /**
- * The callbacks of a session. A stream takes events at its own pace, and says when the body of its loop is
- * done.
+ * The callbacks that the client gives to a session. For a stream, which takes events at its own pace, `onBody`
+ * replaces `onEvent`: the stream tells the {@link Body} when the event has been handled.
  */
 export interface SessionCallbacks extends SubscriptionCallbacks {
   readonly onBody?: (event: SubscriptionEvent, body: Body) => void

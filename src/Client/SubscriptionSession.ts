@@ -1,6 +1,6 @@
 /**
  * The client's side of `/ws`: subscriptions that outlast the loss of a connection (`Reconnecting.ts`), each
- * with its position (`SubscriptionState.ts`). Both APIs are built on this.
+ * with its position (`SubscriptionState.ts`). The subscriptions of both APIs use this session.
  */
 import { ConnectionError, SchemaValidationError, SubscriptionError, toError } from "../Errors.ts"
 import type { EventEntity } from "../Event.ts"
@@ -61,13 +61,13 @@ export class SubscriptionSession {
     this.#now = now
     this.#eventDefinitions = options.eventDefinitions
     this.#connection = new Reconnecting(dial, alarm, now, options, {
-      opened: () => {
+      onOpen: () => {
         for (const subscription of this.#subscriptions.values()) this.#request(subscription)
       },
-      lost: (error) => this.#lose(error),
-      hear: (text) => this.#hear(text),
-      broken: ({ message }) => this.#report({ code: "INVALID_MESSAGE", message, retrying: true }),
-      became: (state) => this.#tellState(state)
+      onLost: (error) => this.#lose(error),
+      onFrame: (text) => this.#onFrame(text),
+      onUnreadable: ({ message }) => this.#report({ code: "INVALID_MESSAGE", message, retrying: true }),
+      onState: (state) => this.#tellState(state)
     })
     this.#held = new HeldEvents({
       alarm,
@@ -140,8 +140,8 @@ export class SubscriptionSession {
   }
 
   /**
-   * Settles an event. Resolves when the server has stored that. From a server that does not confirm it,
-   * resolves when it is sent.
+   * Settles an event. Resolves when the server has stored the ack, or when the ack is sent if the server does not
+   * confirm acks.
    */
   settle(
     subscription: SubscriptionState,
@@ -168,18 +168,18 @@ export class SubscriptionSession {
     if (subscription.ackWaitMs === undefined) {
       return Promise.reject(
         new SubscriptionError(
-          `Event ${eventId} cannot be marked as in progress: the subscription to "${subscription.pattern}" needs no acks, or its server does not support this`,
+          `Event ${eventId} cannot be marked as in progress: the subscription to "${subscription.pattern}" needs no acks, or the server does not support this`,
           { code: "UNIMPLEMENTED", retryable: false }
         )
       )
     }
     const delivery = subscription.deliveries.get(eventId)
-    // the `ackWait` begins now, and not at the end of the body
-    if (delivery?.phase === "done") delivery.phase = "left"
+    // the body has ended, so this report is the last one unless the receiver makes another
+    if (delivery?.phase === "handled") delivery.phase = "unattended"
     return this.#ask(
       (requestId) => ({ type: "in_progress", subscriptionId: subscription.id, eventId, requestId }),
       () => {
-        if (delivery !== undefined) delivery.leftAt = this.#now()
+        if (delivery !== undefined) delivery.unattendedSince = this.#now()
       }
     )
   }
@@ -224,8 +224,8 @@ export class SubscriptionSession {
   /** Pauses reading from the connection, while a consumer has too many events. */
   pause(): void {
     this.#connection.pause()
-    // events that are in transit are held too, so the server must hear of them
-    for (const subscription of this.#subscriptions.values()) this.#held.keep(subscription)
+    // events in transit are held too, so the server must be told that they are in progress
+    for (const subscription of this.#subscriptions.values()) this.#held.startExtending(subscription)
   }
 
   resume(): void {
@@ -250,8 +250,7 @@ export class SubscriptionSession {
     for (const ack of this.#acks.values()) ack.failed(error)
     this.#acks.clear()
     for (const subscription of this.#subscriptions.values()) {
-      subscription.confirmed = false
-      this.#held.stopKeeping(subscription)
+      this.#held.stopExtending(subscription)
       loseAll(subscription.deliveries)
       const { pending } = subscription
       if (pending === undefined) continue
@@ -269,15 +268,15 @@ export class SubscriptionSession {
 
   #request(subscription: SubscriptionState): void {
     const { callbacks, options, pattern, position } = subscription
-    const resumes = position !== undefined
-    const { replay, ...rest } = options
-    const sent = resumes || replay === undefined ? rest : { ...rest, replay }
+    const isResumed = position !== undefined
+    const { replay, ...otherOptions } = options
+    const sentOptions = isResumed || replay === undefined ? otherOptions : { ...otherOptions, replay }
     this.#send({
       type: "subscribe",
       subscription: {
         pattern,
-        ...(Object.keys(sent).length === 0 ? {} : { options: sent }),
-        resume: resumes ? { after: position } : {},
+        ...(Object.keys(sentOptions).length === 0 ? {} : { options: sentOptions }),
+        resume: isResumed ? { after: position } : {},
         ...(callbacks.onBody === undefined || options.consumerGroup === undefined
           ? {}
           : { capacity: STREAM_CAPACITY })
@@ -292,12 +291,12 @@ export class SubscriptionSession {
   #forget(subscription: SubscriptionState): void {
     subscription.isActive = false
     subscription.pending = undefined
-    this.#held.stopKeeping(subscription)
+    this.#held.stopExtending(subscription)
     this.#subscriptions.delete(subscription.pattern)
     if (this.#byId.get(subscription.id) === subscription) this.#byId.delete(subscription.id)
   }
 
-  #hear(text: string): void {
+  #onFrame(text: string): void {
     const message = safeJsonParse(text)
     if (!isObject(message)) return
     switch (message.type) {
@@ -346,7 +345,7 @@ export class SubscriptionSession {
     }
     if (this.#byId.get(subscription.id) === subscription) this.#byId.delete(subscription.id)
     subscription.id = result.subscriptionId
-    subscription.confirmed = true
+
     subscription.hasPositions = typeof result.position === "string"
     if (typeof result.position === "string") subscription.position ??= result.position
     subscription.ackWaitMs = typeof result.ackWait === "number" ? result.ackWait : undefined
@@ -355,13 +354,13 @@ export class SubscriptionSession {
     if (pending === undefined) return this.#guard(() => subscription.onConfirmed())
     subscription.pending = undefined
     pending.done()
-    // a later turn of the event loop, since the caller continues in a microtask and must do so before the
-    // first event
+    // in a later turn of the event loop: the caller of `subscribe` continues in a microtask, and must do so before
+    // the first event
     setImmediate(() => {
-      const held = subscription.held ?? []
-      subscription.held = undefined
-      for (const deliver of held) deliver()
-      if (held.length > MAX_WAITING_EVENTS) this.resume()
+      const postponed = subscription.postponed ?? []
+      subscription.postponed = undefined
+      for (const deliver of postponed) deliver()
+      if (postponed.length > MAX_WAITING_EVENTS) this.resume()
     })
   }
 
@@ -372,34 +371,34 @@ export class SubscriptionSession {
     if (typeof position === "string" && subscription.options.consumerGroup === undefined) {
       if (!subscription.remembersSeen) subscription.position = position
       else if (typeof eventId === "string") {
-        const before = subscription.seen.find((seen) => seen.position === position)
-        if (before?.settled === true) {
-          // The event was acked, but the connection was lost before the server knew. If this ack is lost too,
-          // the event comes again.
+        const known = subscription.seen.find((seen) => seen.position === position)
+        if (known?.settled === true) {
+          // The event was acked, but the connection was lost before the server received the ack. If this ack is
+          // lost too, the server delivers the event again.
           this.#settle(subscription, eventId, "ack").catch(() => undefined)
           return
         }
-        if (before === undefined) subscription.seen.push({ eventId, position, settled: false })
+        if (known === undefined) subscription.seen.push({ eventId, position, settled: false })
       }
     }
     let delivery: EventDelivery | undefined
-    if (subscription.holds && typeof eventId === "string") {
-      const before = subscription.deliveries.get(eventId)
-      if (before !== undefined) {
-        // The event comes again while its body runs or its ack is on its way. It is held once more, and not
-        // handled twice.
-        before.isLost = before.phase !== "acking" && (before.phase !== "running" || before.isSettled)
-        if (before.phase === "acking") return this.#held.ackItself(subscription, before)
-        if (!before.isLost) return
+    if (subscription.mustSettle && typeof eventId === "string") {
+      const earlier = subscription.deliveries.get(eventId)
+      if (earlier !== undefined) {
+        // The server delivers the event again while its body runs or its ack is on its way. The earlier delivery
+        // holds it once more, and the event is not handled twice.
+        earlier.isLost = earlier.phase !== "acking" && (earlier.phase !== "running" || earlier.isSettled)
+        if (earlier.phase === "acking") return this.#held.ack(subscription, earlier)
+        if (!earlier.isLost) return
       }
       delivery = new EventDelivery(eventId, this.#now())
       subscription.deliveries.set(eventId, delivery)
-      this.#held.keep(subscription)
+      this.#held.startExtending(subscription)
     }
     const deliver = () => this.#deliver(subscription, message, delivery)
-    if (subscription.held === undefined) return deliver()
-    subscription.held.push(deliver)
-    if (subscription.held.length > MAX_WAITING_EVENTS) this.pause()
+    if (subscription.postponed === undefined) return deliver()
+    subscription.postponed.push(deliver)
+    if (subscription.postponed.length > MAX_WAITING_EVENTS) this.pause()
   }
 
   #deliver(
@@ -474,7 +473,7 @@ export class SubscriptionSession {
 
 const unconnected = (eventId: string): ConnectionError =>
   new ConnectionError(
-    `Event ${eventId} cannot be settled or marked as in progress: its subscription has ended, or the connection is lost. Its group, or the subscription once it has reconnected, gets the event again`
+    `Event ${eventId} cannot be settled or marked as in progress: its subscription has ended, or the connection is lost. The server delivers the event again, to the consumer group or to the reconnected subscription`
   )
 
 const isThenable = (value: unknown): value is PromiseLike<unknown> =>

@@ -48,35 +48,35 @@ export const dialSocket =
       // `ws` passes one buffer, unless it is configured otherwise
       socket.on("message", (frame) => wire.onText(String(frame)))
       socket.on("open", () => {
-        watch(socket)
+        watchForDeath(socket)
         opened(wire)
       })
       socket.on("unexpected-response", (_, response) => {
-        void refusal(response).then((error) => (mayNot(error) ? failed(error) : fail(error)))
+        void refusal(response).then((error) => (isAccessRefused(error) ? failed(error) : fail(error)))
       })
-      // before the socket is open, this says why opening failed; after that `close` follows
+      // before the socket is open, the error says why opening failed; a later error is ignored, and `close` follows
       socket.on("error", fail)
     }, fail)
     return () => hangUp()
   }
 
 const reasonOf = (url: string, error: unknown): string => {
-  const plain = tlsProblem(url, error)
-  if (plain !== undefined) return `it ${plain}`
+  const tlsReason = tlsProblem(url, error)
+  if (tlsReason !== undefined) return `it ${tlsReason}`
   return (
     `${toError(error).message || "the connection was refused"}. ` +
     "Start the server there, or set `serverUrl` to where it is"
   )
 }
 
-/** Closes the connection when it is dead, since a subscription would wait on it forever. */
-const watch = (socket: WebSocket): void => {
+/** Closes the connection when it is dead: otherwise a subscription would wait on it forever. */
+const watchForDeath = (socket: WebSocket): void => {
   let heard = true
   const hear = (): void => {
     heard = true
   }
   const timer = setInterval(() => {
-    // nothing is received on a socket that is paused
+    // a paused socket receives nothing, so its silence does not mean that the connection is dead
     if (!heard && !socket.isPaused) return socket.terminate()
     heard = false
     socket.ping()
@@ -88,8 +88,8 @@ const watch = (socket: WebSocket): void => {
 }
 
 /**
- * How often a ping is sent, in milliseconds. The server must answer before the next one. The timer uses real
- * time.
+ * The interval between pings, in milliseconds. If nothing arrives within one interval, the connection counts as dead.
+ * The timer uses real time.
  */
 const PING_MS = 15_000
 
@@ -110,7 +110,7 @@ const refusal = async (response: IncomingMessage): Promise<IronflowError> => {
   return readFailure(response.statusCode ?? 0, text, "Connecting")
 }
 
-const mayNot = (error: IronflowError): boolean =>
+const isAccessRefused = (error: IronflowError): boolean =>
   error instanceof UnauthenticatedError ||
   error instanceof UnauthorizedError ||
   error instanceof EnterpriseRequiredError

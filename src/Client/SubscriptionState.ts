@@ -6,8 +6,8 @@ import type { AckMode, SubscribeOptions } from "../Protocol/Subscriptions.ts"
 import type { EventDelivery } from "./EventDelivery.ts"
 import type { SessionCallbacks, SubscriptionEvent } from "./SubscriptionCallbacks.ts"
 
-/** A received event, and whether it is settled. */
-interface Seen {
+/** An event that was received, and whether it is settled. */
+interface SeenEvent {
   readonly eventId: string
   readonly position: string
   settled: boolean
@@ -28,26 +28,26 @@ export class SubscriptionState {
   isActive = true
   /** Whether the server sends positions, and answers acks. */
   hasPositions = false
-  /** The mode that was requested, or that of the group. */
+  /** The ack mode of the subscription: that of its group if it has one, or else the requested one. */
   ackMode: AckMode
   /** Within this many milliseconds the server expects a report about held events; absent when it expects none. */
   ackWaitMs: number | undefined
   /** The events that are held, by their ids: those of a group, or of a subscription with acks. */
   readonly deliveries = new Map<string, EventDelivery>()
-  cancelKeeping: (() => void) | undefined
+  /** Stops the timer that extends the `ackWait` of held events. */
+  cancelExtending: (() => void) | undefined
   /** Called when the server has confirmed the subscription on a new connection. */
   onConfirmed: () => void = () => undefined
-  /** Whether the subscription is confirmed on this connection. */
-  confirmed = false
-  /** The position up to which every event has arrived and needs no ack any more. */
+
+  /** The position up to which every event has arrived, and does not need an ack any more. */
   position: string | undefined
   /** For a subscription with acks and without a group: the events after `position`. */
-  seen: Array<Seen> = []
+  seen: Array<SeenEvent> = []
   /**
-   * Events that came before the caller of `subscribe` has continued, and wait for that. `undefined` once it
-   * has.
+   * Functions that deliver the events which arrived before the caller of `subscribe` has continued. `undefined` once
+   * the caller has continued.
    */
-  held: Array<() => void> | undefined = []
+  postponed: Array<() => void> | undefined = []
   pending: PendingAck | undefined
 
   constructor(pattern: string, options: SubscribeOptions, callbacks: SessionCallbacks, pending: PendingAck) {
@@ -59,15 +59,16 @@ export class SubscriptionState {
   }
 
   /** Whether each event must be settled. */
-  get holds(): boolean {
+  get mustSettle(): boolean {
     return this.hasPositions && (this.options.consumerGroup !== undefined || this.ackMode === "manual")
   }
 
   /** Whether the client itself acks an event when its body is done. */
-  get acksItself(): boolean {
+  get acksAutomatically(): boolean {
     return this.hasPositions && this.options.consumerGroup !== undefined && this.ackMode !== "manual"
   }
 
+  /** Whether `seen` is used. */
   get remembersSeen(): boolean {
     return this.options.ackMode === "manual" && this.options.consumerGroup === undefined
   }

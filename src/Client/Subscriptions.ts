@@ -31,7 +31,9 @@ import { type SessionOptions, SubscriptionSession } from "./SubscriptionSession.
 /** Errors of a subscription: it is refused or breaks, or the client was closed. */
 export type SubscribeError = SubscriptionError | ClosedError | ClientError
 
-/** An event with its acks. They are for `ackMode: "manual"`, or to settle an event before the stream does. */
+/**
+ * An event with the Effects that settle it: for `ackMode: "manual"`, or to settle an event before the stream does.
+ */
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export interface Delivered<T = any> extends SubscriptionEvent<T> {
   /**
@@ -40,19 +42,19 @@ export interface Delivered<T = any> extends SubscriptionEvent<T> {
    */
   readonly ack: Effect.Effect<void, SubscribeError>
   /**
-   * Has the event delivered again, after `delayMs` milliseconds. Without `delayMs`, after the delay of the
+   * Has the event delivered again after `delayMs` milliseconds, or without `delayMs` after the delay of the consumer
    * group (5 seconds at first).
    */
   readonly nak: (delayMs?: number) => Effect.Effect<void, SubscribeError>
-  /** Gives up the event: it is not delivered again, and becomes a dead letter of its group if it has one. */
+  /** Gives up the event: it is not delivered again. In a consumer group, it becomes a dead letter. */
   readonly term: Effect.Effect<void, SubscribeError>
   /**
-   * Restarts the `ackWait` of the event. Until the stream pulls the next event, this is done automatically.
+   * Restarts the `ackWait` of the event. Until the stream pulls the next event, the client does so automatically.
    */
   readonly inProgress: Effect.Effect<void, SubscribeError>
   /**
-   * Runs an effect within the event's trace: spans of the effect are children of the delivery's span. If the
-   * event or the subscriber is not traced, it only runs the effect.
+   * Runs an effect within the event's trace: spans of the effect are children of the delivery's span. If the event or
+   * the subscriber is not traced, only runs the effect.
    */
   readonly within: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 }
@@ -82,7 +84,13 @@ export class Subscriptions extends Context.Service<
   }
 >()("@ironflow/node/Subscriptions") {}
 
-/** The connection of a session: to a server, or one of this process. */
+/**
+ * The codes of problems that a stream logs, since the stream continues without the event. In a stream, `HANDLER_ERROR`
+ * is the error of an upcaster.
+ */
+const loggedCodes = new Set(["EVENTS_DROPPED", "HANDLER_ERROR", "NOT_HELD", "VALIDATION_ERROR"])
+
+/** The connection of a session: to a server, or inside this process. */
 export type Source =
   | { /** Opens a connection. */ readonly dial: Connect }
   | { /** Makes a connection inside this process. */ readonly wire: () => Wire }
@@ -95,8 +103,9 @@ const defaults: SessionOptions = {
   connectionTimeout: 10_000
 }
 
-/** At this many waiting events reading pauses; with fewer it resumes. */
+/** How many events wait for the stream when reading from the connection pauses. */
 const PAUSE_AT_EVENTS = 1000
+/** How many events still wait for the stream when reading resumes. */
 const RESUME_AT_EVENTS = 500
 
 const session = (
@@ -133,7 +142,7 @@ export const makeSession = (source: Source, options: SessionOptions): Subscripti
   return Effect.runSync(Effect.provideService(session(source, options, onClose), Scope.Scope, scope))
 }
 
-/** Makes a session with the usual options. It is closed with the scope. */
+/** Makes a session with the default options where `options` has none. The session closes with the scope. */
 export const openSession = (
   source: Source,
   options: Partial<SessionOptions> = {}
@@ -151,7 +160,8 @@ export const make = (source: Source): Subscriptions["Service"] => ({
           SubscriptionError
         >()
         let current: Body | undefined
-        // runs before the session closes, so that a stream that was interrupted returns its events
+        // Runs before the session closes, so that the last event is settled. If the stream was interrupted, the event
+        // is not settled, and the server delivers it again.
         yield* Effect.addFinalizer((exit) =>
           Effect.sync(() => {
             if (Exit.isSuccess(exit)) current?.done()
@@ -172,8 +182,8 @@ export const make = (source: Source): Subscriptions["Service"] => ({
             },
             onError: ({ code, message, retrying }) => {
               if (retrying !== false) {
-                // any other problem is about a single event, or loses nothing
-                if (code === "NOT_HELD" || code === "VALIDATION_ERROR") log(Effect.logWarning(message))
+                // other problems lose no event
+                if (loggedCodes.has(code)) log(Effect.logWarning(message))
                 return
               }
               Effect.runFork(Queue.fail(queue, new SubscriptionError(message, { code, retryable: false })))
@@ -204,7 +214,7 @@ export const make = (source: Source): Subscriptions["Service"] => ({
     )
 })
 
-/** Makes an Effect of a call of the session. Our errors become failures. */
+/** Makes an Effect from a call of the session. Errors of this package become failures, and others defects. */
 export const attempt = <A>(run: () => Promise<A>): Effect.Effect<A, SubscribeError> =>
   Effect.catch(Effect.tryPromise({ try: run, catch: (error) => error }), (error) =>
     isIronflowError(error) ? Effect.fail(narrow(error)) : Effect.die(error)

@@ -1,9 +1,9 @@
-/** Finds out when a port is called with `https:` and speaks plain HTTP, or the reverse. */
+/** Recognizes that a server is called with `https:` and speaks plain HTTP, or the reverse. */
 import { ENV_VARS } from "../Constants.ts"
 
 /**
- * All errors that caused a failed request. `fetch` wraps its error, and an error for several addresses has
- * several causes.
+ * The errors that caused a failed request, at most eight. `fetch` wraps the original error. Of an error for several
+ * addresses, the first cause counts.
  */
 export const causesOf = function* (error: unknown): Generator<Error> {
   for (let cause = error, depth = 0; cause instanceof Error && depth < 8; depth++) {

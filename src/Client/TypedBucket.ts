@@ -16,7 +16,7 @@ export const typedKv = (kv: UntypedKv): KvService => {
     const untyped = kv.bucket(name)
     return options?.schema === undefined ? untyped : typedBucket(untyped, options.schema)
   }
-  // at run time there is one function: `KvService` says which types a schema gives
+  // at run time there is one function; its type in `KvService` depends on the schema
   return { ...kv, bucket: bucket as KvService["bucket"] }
 }
 

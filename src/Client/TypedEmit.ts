@@ -26,7 +26,7 @@ export interface NamedEmit extends EmitOptions {
   readonly data: unknown
 }
 
-/** Emitting by name, with encoded data, as servers accept it. */
+/** Methods that emit by name, with encoded data, as servers accept it. */
 interface NamedEmits<E> {
   emit(name: string, data: unknown, options?: EmitOptions): Effect.Effect<EmitResult, E>
   emitMany(events: ReadonlyArray<NamedEmit>): Effect.Effect<Array<EmitResult>, E>
@@ -36,12 +36,12 @@ interface NamedEmits<E> {
 const codecOfEvent = ({ schema }: EventDefinition): CodecOf | Promise<CodecOf> =>
   schema !== undefined && canEncode(schema)
     ? import("../EffectSchema.ts").then(({ jsonCodec }) => jsonCodec)
-    : // the caller passes the schema of the event, which `canEncode` has just found to be a standard schema only
+    : // the caller passes the schema of the event, which does not encode and so is a standard schema
       (standard) => standardCodec(standard as StandardSchemaV1, jsonFormat)
 
-/** The event with its name and encoded data. An event that was given by name stays as it is. */
-const named = <Given extends GivenEvent>(given: Given): Effect.Effect<Named<Given>, ValidationError> =>
-  // an event without a name stays too, and is refused where invalid names are
+/** The event with its name and encoded data. An event that was given by name is returned unchanged. */
+const encoded = <Given extends GivenEvent>(given: Given): Effect.Effect<Named<Given>, ValidationError> =>
+  // an event without definition and name is returned unchanged too, and is refused where names are checked
   isDefined(given)
     ? fromValidation(() => {
         const codecOf = codecOfEvent(given.event)
@@ -58,7 +58,7 @@ export const emitsOf = <E>({
 }: NamedEmits<E>): Raw<Omit<EmitApi<EffectKind>, "emitSync">, E | ValidationError> => {
   const emitGiven = (event: string | EventDefinition, data: unknown, options: EmitOptions = {}) =>
     isEventDefinition(event)
-      ? Effect.flatMap(named({ event, data, version: options.version }), ({ data, name, version }) =>
+      ? Effect.flatMap(encoded({ event, data, version: options.version }), ({ data, name, version }) =>
           emit(name, data, { ...options, ...(version === undefined ? {} : { version }) })
         )
       : emit(event, data, options)
@@ -72,7 +72,7 @@ export const emitsOf = <E>({
           ? Effect.flatMap(
               // the type of the list does not relate data to definitions
               Effect.forEach(events as ReadonlyArray<EmitManyEvent>, ({ event, ...rest }) =>
-                named<NamedEmit & GivenEvent>(givenBy(event, rest))
+                encoded<NamedEmit & GivenEvent>(givenBy(event, rest))
               ),
               emitMany
             )
@@ -88,13 +88,13 @@ export const appendsOf = <E>({
 }: NamedAppends<E>): Raw<Pick<StreamsService, "append" | "appendAll">, E | ValidationError> => ({
   append: (entityId, input, options = {}) =>
     isDefined(input)
-      ? Effect.flatMap(named({ ...input, version: options.version }), ({ version, ...event }) =>
+      ? Effect.flatMap(encoded({ ...input, version: options.version }), ({ version, ...event }) =>
           append(entityId, event, { ...options, ...(version === undefined ? {} : { version }) })
         )
       : append(entityId, input, options),
   appendAll: (entityId, input: GivenAppendAllInput, options) =>
     Array.isArray(input?.events) && input.events.some(isDefined)
-      ? Effect.flatMap(Effect.forEach(input.events, named), (events) =>
+      ? Effect.flatMap(Effect.forEach(input.events, encoded), (events) =>
           // all events have names now
           appendAll(entityId, { ...input, events } as AppendAllInput, options)
         )

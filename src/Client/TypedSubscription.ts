@@ -1,4 +1,4 @@
-/** For subscriptions by an event definition: the type of their data, and its decoder. */
+/** For subscriptions to an event definition: the type of the events' data, and the decoder of this data. */
 import { type EventData, type EventDefinition, isEventDefinition } from "../Event.ts"
 import { type AnySchema, canEncode, validate } from "../StandardSchema.ts"
 

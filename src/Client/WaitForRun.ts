@@ -6,7 +6,7 @@ import { MAX_WAIT_MS } from "../Protocol/Http/Turns.ts"
 import * as runs from "../Protocol/Runs.ts"
 import type { WireRun } from "../Protocol/Runs.ts"
 import { isTerminal } from "../RunStatus.ts"
-import { showMs } from "../Show.ts"
+import { show, showMs } from "../Show.ts"
 import type { ClientApi, EffectKind, Run, WaitForRunOptions } from "./Client.ts"
 import type { OperationCalls } from "./OperationCalls.ts"
 import * as Answers from "./HttpAnswers.ts"
@@ -18,14 +18,14 @@ interface WaitForRunCalls extends Pick<Raw<ClientApi<EffectKind>>, "explain" | "
   readonly timeoutMs: number
 }
 
-interface Ended {
+interface WaitResult {
   /** The run, if it has ended. */
   readonly run: Run | undefined
   /** Whether the server supports waiting. */
   readonly canWait: boolean
 }
 
-/** Makes the method `waitForRun` of calls to a server. */
+/** Makes the method `waitForRun` from calls to a server. */
 export const makeWaitForRun = ({
   ask,
   explain,
@@ -34,7 +34,7 @@ export const makeWaitForRun = ({
 }: WaitForRunCalls): Raw<ClientApi<EffectKind>>["waitForRun"] => {
   /** Waits for at most `waitMs` milliseconds. A server that cannot wait answers at once. */
   const wait = (runId: string, waitMs: number) =>
-    ask<WireRun, Ended>(
+    ask<WireRun, WaitResult>(
       runs.waitForRun,
       "waitForRun",
       {
@@ -49,7 +49,7 @@ export const makeWaitForRun = ({
       },
       (answer) => {
         const run = answer === undefined ? undefined : Answers.readRun(answer)
-        // an empty answer means that the time is up; any other without a run cannot be read
+        // an empty answer means that the time is up; any other answer without a run cannot be read
         return answer !== undefined && run === undefined ? undefined : { run, canWait: true }
       }
     )
@@ -61,10 +61,10 @@ export const makeWaitForRun = ({
         Effect.map(explain(runId), ({ message }) => ` ${message}`),
         () => Effect.succeed("")
       ),
-      (why) =>
+      (reason) =>
         Effect.fail(
           new TimeoutError(
-            `Run ${runId} has not ended within ${showMs(timeout)}; only the wait has ended.${why}`,
+            `Run ${runId} has not ended within ${showMs(timeout)}; only the wait has ended.${reason}`,
             timeout
           )
         )
@@ -74,7 +74,7 @@ export const makeWaitForRun = ({
     Effect.gen(function* () {
       if (timeout !== undefined && !(timeout >= 0 && Number.isFinite(timeout))) {
         return yield* new ValidationError(
-          `The timeout of waitForRun must be a number of milliseconds, at least 0, got ${timeout}`
+          `The timeout of waitForRun must be a number of milliseconds, at least 0, got ${show(timeout)}`
         )
       }
       const clock = yield* Clock.Clock

@@ -1,4 +1,4 @@
-/** Makes streams over ConnectRPC available when the packages for it are installed. */
+/** Makes streams over ConnectRPC available when the packages that they need are installed. */
 import * as Effect from "effect/Effect"
 import { ValidationError } from "../Errors.ts"
 import type { StreamsOption } from "./StreamTransport.ts"
@@ -11,8 +11,8 @@ const packages = ["@bufbuild/protobuf", "@connectrpc/connect", "@connectrpc/conn
 const transport = "connect"
 
 /**
- * The entry point that needs those packages. It is a variable so that bundlers do not follow it: they would report
- * the packages as missing.
+ * The entry point that needs those packages. It is a variable, so that bundlers do not follow the import: they would
+ * report the packages as missing.
  */
 const entry: string = "@ironflow/node/worker-streaming"
 
@@ -27,12 +27,15 @@ const load: Effect.Effect<Streams, ValidationError> = Effect.flatMap(
 )
 
 /**
- * Streams that a worker requires. When a package is missing, loading fails with a `ValidationError` that says
- * what to install.
+ * Streams over ConnectRPC, for a worker that requires them. When a package is missing, loading fails with a
+ * `ValidationError` that says what to install.
  */
 export const connectRequired: StreamsOption = { transport, load: () => load }
 
-/** Streams that a worker uses if it can. When a package is missing, they are left out, with a log line. */
+/**
+ * Streams over ConnectRPC, for a worker that uses them if it can. When a package is missing, a log line says so, and
+ * the worker uses another transport.
+ */
 export const connectOptional: StreamsOption = {
   transport,
   load: (link) =>
@@ -44,7 +47,7 @@ export const connectOptional: StreamsOption = {
     )
 }
 
-/** Streams whose code is loaded already. */
+/** Streams over ConnectRPC whose code is loaded already. */
 export const connectLoaded = (streams: Streams): StreamsOption => ({
   transport,
   load: () => Effect.succeed(streams)

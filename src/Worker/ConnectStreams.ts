@@ -58,13 +58,15 @@ class ConnectStream {
   readonly #registered = Deferred.makeUnsafe<unknown, IronflowError>()
   readonly #calls = new Map<number, Deferred.Deferred<unknown, IronflowError>>()
   #lastCall = 0
+  /** Whether the engine seals its messages, so that the worker notices when one was damaged in transit. */
   #seals = false
-  #over: ConnectionError | undefined
+  /** Why the stream has ended; `undefined` while it is open. */
+  #endReason: ConnectionError | undefined
 
   constructor(link: ServerLink, events: StreamEvents) {
     this.#link = link
     this.#events = events
-    // each stream has a new connection: nothing of a lost one is used again
+    // each stream has a new connection: nothing of a lost connection is used again
     this.#session = new Http2Session(link.options.server.url)
   }
 
@@ -94,7 +96,8 @@ class ConnectStream {
 
   call(call: StreamCall, body: JsonText): Effect.Effect<unknown, IronflowError> {
     return Effect.suspend(() => {
-      if (this.#over !== undefined) return Effect.fail(this.#unanswered(`The call "${call}"`, this.#over))
+      if (this.#endReason !== undefined)
+        return Effect.fail(this.#unanswered(`The call "${call}"`, this.#endReason))
       const id = ++this.#lastCall
       const answer = Deferred.makeUnsafe<unknown, IronflowError>()
       this.#calls.set(id, answer)
@@ -166,14 +169,14 @@ class ConnectStream {
         return
       }
       default:
-        // the payload of a sealed message was damaged and is lost
+        // an engine sends only the messages above: if it seals them, the payload of this one was damaged
         if (this.#seals) throw damaged()
     }
   }
 
-  #readText(text: JsonText, about?: string): unknown {
+  #readText(text: JsonText, sealedWith?: string): unknown {
     return mustBeSealed(
-      readSealed(text, (text) => safeJsonParse(text), about),
+      readSealed(text, (text) => safeJsonParse(text), sealedWith),
       this.#seals
     )
   }
@@ -181,8 +184,8 @@ class ConnectStream {
   #failed(error: unknown): void {
     const { url } = this.#link.options.server
     const { code, metadata, rawMessage } = ConnectError.from(error)
-    // For a response that is no stream, ConnectRPC only gives the status and headers. The page of a gateway
-    // is not an answer of the server.
+    // For a response that is no stream, ConnectRPC only gives the status and headers. If the response is not JSON,
+    // it is the page of a gateway, and no refusal of the server.
     const isPage = /^HTTP \d+$/.test(rawMessage) && !/\bjson\b/.test(metadata.get("content-type") ?? "")
     const refusal = isPage ? undefined : refusalOf(code, rawMessage)
     if (refusal !== undefined) Deferred.doneUnsafe(this.#registered, Exit.fail(refusal))
@@ -202,8 +205,8 @@ class ConnectStream {
    * first call.
    */
   #end(reason: ConnectionError): boolean {
-    if (this.#over !== undefined) return false
-    this.#over = reason
+    if (this.#endReason !== undefined) return false
+    this.#endReason = reason
     this.#outgoing.end()
     Deferred.doneUnsafe(this.#registered, Exit.fail(reason))
     for (const answer of this.#calls.values()) {
@@ -217,7 +220,7 @@ class ConnectStream {
   }
 }
 
-/** The error to fail with, if the server would refuse every repetition in the same way. */
+/** The error to fail with; `undefined` when the server may accept a repetition. */
 const refusalOf = (code: Code, message: string): IronflowError | undefined => {
   switch (code) {
     case Code.Unauthenticated:

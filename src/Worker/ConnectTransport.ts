@@ -1,5 +1,5 @@
 /**
- * Connects a worker to an engine of this package over ConnectRPC. When the server does not support that, the
+ * Connects a worker to an engine of this package over ConnectRPC. When the server does not support ConnectRPC, the
  * worker polls.
  */
 import type * as HttpClient from "effect/http/HttpClient"
@@ -11,8 +11,8 @@ import type { PollingOptions } from "./PollingOptions.ts"
 import * as StreamTransport from "./StreamTransport.ts"
 
 /**
- * Connects workers to the configured server. Fails with `ValidationError` when the options are invalid, with code
- * `PACKAGES_MISSING` when the packages of ConnectRPC are not installed.
+ * Connects workers to the configured server. Fails with `ValidationError` when the options are invalid. Opening a
+ * session fails with code `PACKAGES_MISSING` when the packages of ConnectRPC are not installed.
  */
 export const layer = (
   options: PollingOptions = {}

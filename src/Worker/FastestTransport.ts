@@ -1,4 +1,4 @@
-/** Connects a worker to a server over the fastest stream that both support. */
+/** Connects a worker to a server over the fastest transport that both support. */
 import type * as HttpClient from "effect/http/HttpClient"
 import type * as Layer from "effect/Layer"
 import type { ValidationError } from "../Errors.ts"
@@ -9,8 +9,8 @@ import type { PollingOptions } from "./PollingOptions.ts"
 import * as StreamTransport from "./StreamTransport.ts"
 
 /**
- * Connects workers over effect/rpc if the server supports it, or else over ConnectRPC if the server supports
- * that and its optional packages are installed, or else by polling. Fails with `ValidationError` when the
+ * Connects workers over effect/rpc if the server supports it. Otherwise over ConnectRPC, if the server supports
+ * ConnectRPC and the packages for it are installed. Otherwise by polling. Fails with `ValidationError` when the
  * options are invalid.
  */
 export const layer = (

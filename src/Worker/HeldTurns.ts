@@ -1,6 +1,6 @@
 /**
- * The turns that a worker has in flight. Starts a turn for each job, passes notices on to the turns, and asks
- * for more jobs when turns end.
+ * The turns that a worker has in flight. A turn executes the code of one run up to its next wait or its end. Starts a
+ * turn for each job, passes notices on to the turns, and asks for more jobs when turns end.
  */
 import * as Effect from "effect/Effect"
 import { FunctionNotFoundError, RunCancelledError, serializeError, WorkerStoppedError } from "../Errors.ts"
@@ -17,7 +17,7 @@ export interface TurnsOptions {
   readonly reporter: Reporter
   /** The part of `TurnHost` that is the same for all turns of the worker. */
   readonly host: Omit<TurnHost, "report" | "late" | "keepLine">
-  /** Called when a handler has gone on after its turn was suspended, as `TurnHost.late` says. */
+  /** Called when a handler has gone on after its turn was suspended; see `TurnHost.late`. */
   readonly late: (runId: string, stepName: string, lingerMs: number) => void
   /** Asks the engine for `n` more jobs, or for `-n` fewer. */
   readonly makeRoom: (n: number) => void
@@ -51,7 +51,7 @@ export class HeldTurns {
   }
 
   /**
-   * Starts the turn of a job. If it arrives after {@link refuseNew}, or its run is to be paused, the job is
+   * Starts the turn of a job. If the job arrives after {@link refuseNew}, or its run is to be paused, the run is
    * released unchanged.
    */
   readonly start = (job: Job, isPaused = false): void => {
@@ -70,7 +70,7 @@ export class HeldTurns {
     if (!this.#accepting) return turn.outbox.release()
     if (isPaused) {
       turn.outbox.release()
-      return this.ask(1)
+      return this.requestJobs(1)
     }
 
     this.#turns.set(job.jobId, turn)
@@ -93,7 +93,7 @@ export class HeldTurns {
     )
   }
 
-  /** Passes a notice on to its turn. A notice for a turn that has ended is dropped. */
+  /** Passes a notice on to the turn that it is about. A notice about a turn that has ended is dropped. */
   readonly notice = (notice: Notice): void => {
     const turn = this.#turns.get(notice.jobId)
     if (turn === undefined) return
@@ -120,12 +120,12 @@ export class HeldTurns {
   }
 
   /** Asks for `n` more jobs. */
-  ask(n: number): void {
+  requestJobs(n: number): void {
     this.#awaited += n
     this.#options.makeRoom(n)
   }
 
-  /** Withdraws the request for jobs. Jobs that are already in transit are released when they arrive. */
+  /** Withdraws the request for jobs. The runs of jobs that are already in transit are released when the jobs arrive. */
   refuseNew(): void {
     if (!this.#accepting) return
     this.#accepting = false
@@ -156,14 +156,14 @@ export class HeldTurns {
   #abort(jobId: string, reason: Error): void {
     const turn = this.#turns.get(jobId)
     if (turn === undefined) return
-    // the turn has no handle, so no handler has started, and only this call ends it
+    // a turn without a handle has not started its handler, so only this call ends it
     if (turn.handle === undefined) return this.#end(jobId)
     turn.handle.abort(reason)
   }
 
   #end(jobId: string): void {
     if (!this.#turns.delete(jobId)) return
-    if (this.#accepting) this.ask(1)
+    if (this.#accepting) this.requestJobs(1)
     if (this.#turns.size > 0) return
     const waiting = this.#whenEmpty
     this.#whenEmpty = []

@@ -1,10 +1,10 @@
-/** Decides whether a worker should try its key again when an engine has refused it. */
+/** Decides whether a worker should try its API key again after an engine has refused the key. */
 import type * as Clock from "effect/Clock"
 import { monotonicMs } from "./ServerLink.ts"
 
 /**
- * If the engine accepted the key at most this long ago, in milliseconds, the key may have been damaged in
- * transit. It is tried once more, and after that not again for the same time.
+ * If the engine refuses a key that it accepted at most this long ago, in milliseconds, the key may have been damaged
+ * in transit, and is tried once more. A second refusal within this time counts.
  */
 const KEY_WORKED_MS = 60_000
 
@@ -12,7 +12,7 @@ export class KeyRefusals {
   readonly #clock: Clock.Clock
   /** When the engine last accepted the key. */
   #admittedAt: number
-  /** When a refusal of the key was last doubted. */
+  /** When a refusal of the key was last doubted, so that the key was tried once more. */
   #doubtedAt = Number.NEGATIVE_INFINITY
 
   constructor(clock: Clock.Clock, admittedAt: number) {
@@ -26,8 +26,8 @@ export class KeyRefusals {
   }
 
   /**
-   * Doubts a refusal of the key, or of its permissions. Returns whether another attempt should confirm it.
-   * After `true`, this returns `false` for a while.
+   * Doubts a refusal of the key, or of its permissions. Returns whether another attempt should confirm the refusal.
+   * After `true`, returns `false` for a while.
    */
   doubt(): boolean {
     const now = monotonicMs(this.#clock)

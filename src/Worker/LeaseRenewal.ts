@@ -1,6 +1,6 @@
 /**
- * Renews the leases of the turns that a worker runs, and computes how long they certainly hold without asking
- * the engine. Times are milliseconds of a monotonic clock.
+ * Renews the leases of the turns that a worker runs, and computes how long the leases certainly hold if the engine
+ * does not answer any more. Times are milliseconds of a monotonic clock.
  */
 import type * as Clock from "effect/Clock"
 import * as Turns from "../Protocol/Http/Turns.ts"
@@ -26,7 +26,7 @@ export class LeaseRenewal {
   readonly active = new Set<string>()
   /** Whether a job was dropped since the engine was last told which jobs the worker holds. */
   hasDropped = false
-  /** When the last renewal that was answered was sent. */
+  /** When the newest of the answered renewals was sent. */
   #heldSince: number
   /** When the last renewal was sent. */
   #renewedAt: number
@@ -44,16 +44,16 @@ export class LeaseRenewal {
   }
 
   /**
-   * Notes a registration that was sent at `sentAt`. It names the jobs that the worker holds, and so renews
-   * their leases.
+   * Notes a registration that was sent at `sentAt`. A registration names the jobs that the worker holds, and so
+   * renews their leases.
    */
   registered(sentAt: number): void {
     this.#heldSince = sentAt
     this.#renewedAt = sentAt
   }
 
-  /** The jobs that the worker still holds. Others are forgotten, and their leases end. */
-  list(): ReadonlyArray<string> {
+  /** The jobs that the worker still holds. All other jobs are forgotten, and their leases end. */
+  heldJobs(): ReadonlyArray<string> {
     for (const jobId of this.active) if (!this.#options.holds(jobId)) this.active.delete(jobId)
     return [...this.active]
   }
@@ -70,7 +70,7 @@ export class LeaseRenewal {
     this.hasDropped = false
     if (!isDue) return ""
     this.#renewedAt = now
-    const holding = `,"holding":${JSON.stringify(this.list())}`
+    const holding = `,"holding":${JSON.stringify(this.heldJobs())}`
     const running = this.active.size === 0 ? [] : this.#options.running(reportAfterMs)
     return running.length === 0 ? holding : `${holding},"running":${JSON.stringify(running)}`
   }
@@ -79,15 +79,16 @@ export class LeaseRenewal {
    * Notes that a request with this {@link renewal}, sent at `sentAt`, was answered: the leases hold from that
    * time on.
    */
-  held(sentAt: number, renewal: string): void {
+  renewed(sentAt: number, renewal: string): void {
     if (renewal === "" && this.#options.terms().capabilities.renewals === true) return
     this.#heldSince = Math.max(this.#heldSince, sentAt)
     this.notifyRenewed()
   }
 
   /**
-   * A lease counts as recent for a quarter of its term. Even after half a term in the code of a step, enough remains
-   * for one more renewal. Renewals are so frequent that a lease is nearly always recent.
+   * A lease counts as recent for a quarter of its term after a renewal. So if the code of a step that starts with a
+   * recent lease blocks the process for half a term, a quarter is left for one more renewal. Renewals are so frequent
+   * that a lease is nearly always recent.
    */
   readonly freshness: LeaseFreshness = {
     isRecent: () => this.#isRecent(this.#heldSince),
@@ -110,7 +111,7 @@ export class LeaseRenewal {
   notifyRenewed(): void {
     if (!this.awaitsRenewal) return
     if (!this.freshness.isRecent()) {
-      // the answer is to a renewal that was sent before the process was busy: another one is needed
+      // the answered renewal was sent before the process was blocked for long: another one is needed
       if (!this.#isRecent(this.#renewedAt)) this.#options.renewNow()
       return
     }

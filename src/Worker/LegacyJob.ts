@@ -1,8 +1,8 @@
 /**
- * Makes a job of the assignment of a legacy server, which does not exchange turns.
+ * Makes a job from the assignment of a legacy server, which does not exchange turns.
  *
- * Such a server only stores which steps have completed, and their output. So everything else that a turn must
- * remember is stored as completed steps too:
+ * Such a server only stores which steps have completed, and their output. So everything else that a run must
+ * remember from turn to turn is stored as completed steps too:
  *
  * ```
  * <step>:failed      the step has failed for good; the output is the error
@@ -38,8 +38,8 @@ export interface LegacyJob {
 }
 
 /**
- * How long a turn with suspended steps lingers, in milliseconds. A legacy server cannot be told that a turn
- * ended too early.
+ * How long a turn with suspended steps stays alive after the last activity of its handler, in milliseconds. A legacy
+ * server cannot be told that a turn ended too early.
  */
 const LINGER_MS = 50
 
@@ -48,22 +48,22 @@ export const retryId = (stepKey: string, failures: number): string => `${stepKey
 export const pendingId = (stepKey: string): string => `${stepKey}:pending`
 
 /**
- * Reads the job of an assignment. Returns a string when something is wrong with the assignment: what that is.
- * `nowMs` is in epoch milliseconds.
+ * Reads the job of an assignment. If something is wrong with the assignment, returns a string that says what. `nowMs`
+ * is in epoch milliseconds.
  */
 export const readJob = (assignment: unknown, environment: string, nowMs: number): LegacyJob | string => {
   if (!isObject(assignment)) return "it is not an object"
   const { job_id, run_id, function_id, event, attempt, context, execution_seq, lease_token } = assignment
-  if (typeof job_id !== "string" || job_id === "") return "`job_id` must be text"
-  if (typeof run_id !== "string" || run_id === "") return "`run_id` must be text"
-  if (typeof function_id !== "string") return "`function_id` must be text"
+  if (typeof job_id !== "string" || job_id === "") return "`job_id` must be a non-empty string"
+  if (typeof run_id !== "string" || run_id === "") return "`run_id` must be a non-empty string"
+  if (typeof function_id !== "string") return "`function_id` must be a string"
   if (!isObject(event) || typeof event.id !== "string" || typeof event.name !== "string") {
-    return "`event` must have an `id` and a `name`"
+    return "`event` must be an object with the strings `id` and `name`"
   }
   const timestamp = typeof event.timestamp === "string" ? Date.parse(event.timestamp) : Number.NaN
-  if (Number.isNaN(timestamp)) return "`event.timestamp` must be a time"
+  if (Number.isNaN(timestamp)) return "`event.timestamp` must be a time in ISO format"
 
-  const memory = readSteps(assignment.completed_steps, run_id)
+  const progress = readSteps(assignment.completed_steps, run_id)
   const secrets = isObject(context) && isObject(context.secrets) ? context.secrets : undefined
   const base = Number(assignment.step_sequence_base ?? 0)
   return {
@@ -84,8 +84,8 @@ export const readJob = (assignment: unknown, environment: string, nowMs: number)
         ...(typeof event.source === "string" ? { source: event.source } : {}),
         ...(typeof event.idempotency_key === "string" ? { idempotencyKey: event.idempotency_key } : {})
       },
-      journal: memory.journal,
-      open: openSteps(memory, nowMs),
+      journal: progress.journal,
+      open: openSteps(progress, nowMs),
       lingerMs: LINGER_MS,
       createdAt: nowMs,
       ...(secrets === undefined
@@ -102,14 +102,14 @@ export const readJob = (assignment: unknown, environment: string, nowMs: number)
           }
         : undefined,
     stepBase: Number.isFinite(base) ? base : 0,
-    pending: memory.pending
+    pending: progress.pending
   }
 }
 
 interface RecordedProgress {
   readonly journal: ReadonlyArray<JournalEntry>
   readonly pending: ReadonlyMap<string, Pending>
-  /** By step: how many failures it has whose delay has passed. */
+  /** By step: the number of its latest failure after which the delay has passed. */
   readonly retries: ReadonlyMap<string, number>
 }
 
@@ -144,8 +144,8 @@ const readSteps = (steps: unknown, runId: string): RecordedProgress => {
 }
 
 /**
- * The step key of a sleep that only makes the run continue in another turn. The keys of other steps end with
- * a number, so it is unique.
+ * The step key of a sleep that only makes the run continue in another turn. The keys of other steps end with a
+ * number, so this key is unique.
  */
 export const continuationKey = (jobId: string): string => `continue:${jobId}`
 const isContinuation = (stepKey: string): boolean => /^continue:(?!\d+$)/.test(stepKey)
@@ -183,16 +183,16 @@ const openSteps = (
   const finished = new Set(journal.map(({ stepKey }) => stepKey))
   const open: Array<OpenStep> = []
   for (const stepKey of new Set([...retries.keys(), ...pending.keys()])) {
-    const noted = pending.get(stepKey)
-    const passed = retries.get(stepKey) ?? 0
-    const failures = Math.max(passed, noted?.failures ?? 0)
+    const recorded = pending.get(stepKey)
+    const retried = retries.get(stepKey) ?? 0
+    const failures = Math.max(retried, recorded?.failures ?? 0)
     if (failures === 0 || finished.has(stepKey)) continue
     open.push({
       stepKey,
       name: stepKey,
       kind: stepKey.startsWith("compensate:") ? "compensate" : "run",
       failures,
-      pending: failures > passed && noted !== undefined && noted.until > nowMs
+      pending: failures > retried && recorded !== undefined && recorded.until > nowMs
     })
   }
   return open

@@ -1,5 +1,5 @@
 /**
- * Applies the ops of a turn for a legacy server, which does not exchange turns. The results go into the
+ * Applies the ops that a turn reports, for a legacy server, which does not exchange turns. The results go into the
  * updates of a polling worker, or into the single response of a push handler.
  */
 import type * as Clock from "effect/Clock"
@@ -35,12 +35,13 @@ export interface LegacySink {
     end: LegacyEnd,
     outcomes: Outcomes
   ) => Effect.Effect<TurnAck, ConnectionError>
+  /** Publishes a message, and returns the outcome of its step. */
   readonly publish: (
     turn: LegacyTurn,
     op: Extract<TurnOp, { readonly _tag: "Publish" }>,
     nowMs: number
   ) => Effect.Effect<Outcome, ConnectionError>
-  /** Starts a run and does not wait for it. Returns an answer when that ends the turn. */
+  /** Starts a run and does not wait for its end. If the start ends the turn, returns the answer to the report. */
   readonly invokeAsync: (
     turn: LegacyTurn,
     op: Extract<TurnOp, { readonly _tag: "InvokeAsync" }>,
@@ -50,16 +51,16 @@ export interface LegacySink {
   readonly release: (turn: LegacyTurn, outcomes: Outcomes) => Effect.Effect<TurnAck, ConnectionError>
 }
 
-/** A report that is being applied. If it is sent again, the ops that were applied stay so. */
+/** A report that is being applied. If the report is sent again, only the ops from `nextOp` on are applied. */
 export interface LegacyWork {
   readonly report: TurnReport
-  next: number
+  nextOp: number
   readonly outcomes: Array<Outcome | undefined>
 }
 
-export const makeWork = (report: TurnReport): LegacyWork => ({ report, next: 0, outcomes: [] })
+export const makeWork = (report: TurnReport): LegacyWork => ({ report, nextOp: 0, outcomes: [] })
 
-/** Applies the remaining ops of a report. Returns an answer when no op may follow. */
+/** Applies the remaining ops of a report. Returns the answer to the report when no op may follow. */
 export const applyOps = (
   sink: LegacySink,
   turn: LegacyTurn,
@@ -68,15 +69,15 @@ export const applyOps = (
 ): Effect.Effect<TurnAck | undefined, ConnectionError> =>
   Effect.gen(function* () {
     const { ops } = work.report
-    for (; work.next < ops.length; work.next++) {
+    for (; work.nextOp < ops.length; work.nextOp++) {
       const nowMs = clock.currentTimeMillisUnsafe()
-      const end = yield* applyOp(sink, turn, ops[work.next]!, work.outcomes, nowMs)
+      const end = yield* applyOp(sink, turn, ops[work.nextOp]!, work.outcomes, nowMs)
       if (end !== undefined) return end
     }
     return undefined
   })
 
-/** Applies an op, and adds its outcome to `outcomes`. Returns an answer when no op may follow. */
+/** Applies an op, and adds its outcome to `outcomes`. Returns the answer to the report when no op may follow. */
 const applyOp = (
   sink: LegacySink,
   turn: LegacyTurn,
@@ -110,8 +111,7 @@ const applyOp = (
     case "Publish":
       return Effect.flatMap(sink.publish(turn, op, nowMs), goOn)
     case "Transact":
-      // does not happen: the jobs of a legacy server do not allow transactions, and so their turns send no
-      // such op
+      // does not happen: the jobs of a legacy server do not allow transactions, so their turns report none
       return goOn({ _tag: "Failure", error: serializeError(noTransactions(op.name)) })
     case "InvokeAsync":
       return Effect.flatMap(sink.invokeAsync(turn, op, outcomes), (ack) =>
@@ -134,7 +134,7 @@ const applyOp = (
         outcomes
       )
     case "Suspend":
-      // when no open step was reported that the run could wait for, another turn finds out what to do
+      // if there is no reported open step for which the run could wait, another turn finds out what to do
       return sink.end(
         turn,
         { status: "yielded", yield: turn.chooseWait(op.open, nowMs) ?? continuation(turn, nowMs) },

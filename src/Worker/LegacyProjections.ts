@@ -1,9 +1,9 @@
 /**
- * Runs a worker's projections on a legacy server: `ProjectionService`, by polling. The answer to a poll has
- * the current state.
+ * Runs a worker's projections on a legacy server, by polling its `ProjectionService`. The answer to a poll has the
+ * current state.
  *
- * Such a server has no owners and no dead letters. It keeps one position for each saved state. After a reset
- * it delivers the events from the start again: the worker notices that by their positions.
+ * Such a server has no owners of projections and no dead letters. It keeps one position for each saved state. After a
+ * reset it delivers the events from the start again: the worker notices the reset by the positions of the events.
  */
 import * as Effect from "effect/Effect"
 import { calculateBackoff } from "../Backoff.ts"
@@ -37,12 +37,12 @@ const LONGEST_IDLE_MS = 10_000
 type RunnerError = ConnectionError | ValidationError | AccessError
 type Fields = { readonly [field: string]: unknown }
 
-/** What is known of a projection. */
+/** What the worker knows of a projection. */
 interface Known {
   readonly isManaged: boolean
   /** The position up to which events were saved. */
   position: number
-  /** The delivered events by position, with their ids and times. */
+  /** The events in the answer to the last poll, by position. */
   events: ReadonlyMap<number, ProjectionLogEvent>
   /** The state in the answer to the last poll. */
   state: unknown
@@ -50,10 +50,10 @@ interface Known {
 
 export const makeFeed = (connection: Connection): ProjectionFeed => {
   const known = new Map<string, Known>()
-  const of = (name: string): Known => {
-    const found = known.get(name)
-    if (found === undefined) throw new Error(`projection ${name} was not registered`)
-    return found
+  const knownOf = (name: string): Known => {
+    const projection = known.get(name)
+    if (projection === undefined) throw new Error(`projection ${name} was not registered`)
+    return projection
   }
 
   const ask = (
@@ -68,22 +68,23 @@ export const makeFeed = (connection: Connection): ProjectionFeed => {
           const read = safeJsonParse(answer.text)
           return Effect.succeed(isObject(read) ? read : {})
         }
-        // once a projection was registered, the server has projections: an unknown path then has another
+        // once the projection was registered, the server certainly has projections: then an unknown path has another
         // reason
-        const hasNone = !known.has(body.name) && isUnknownPath(answer)
-        if (!hasNone && !isFromServer(answer)) return Effect.fail(notAnIronflowServer(answer, what))
+        const hasNoProjections = !known.has(body.name) && isUnknownPath(answer)
+        if (!hasNoProjections && !isFromServer(answer)) return Effect.fail(notAnIronflowServer(answer, what))
         if (answer.status === 409) return Effect.succeed("conflict")
         const error = failureOf(answer, what)
         if (isAccessError(error)) return Effect.fail(error)
-        const isWrong =
+        const isInvalid =
           address === operations.registerProjection && answer.status < 500 && answer.status >= 400
-        return isWrong || isCallMissing(answer)
+        return isInvalid || isCallMissing(answer)
           ? Effect.fail(new ValidationError(error.message, { cause: error }))
           : Effect.fail(asConnectionError(error))
       })
     )
   }
-  const reach = (address: CallAddress, body: Fields & { readonly name: string }) =>
+  /** Does what `ask` does, for requests that are always valid: any error but a refused API key is transient. */
+  const askValid = (address: CallAddress, body: Fields & { readonly name: string }) =>
     Effect.mapError(ask(address, body), (error) => (isAccessError(error) ? error : asConnectionError(error)))
 
   return {
@@ -107,9 +108,9 @@ export const makeFeed = (connection: Connection): ProjectionFeed => {
     read: ({ name }, batchSize) => {
       const poll = (idle: number): ReturnType<ProjectionFeed["read"]> =>
         Effect.flatMap(
-          reach(operations.pollProjectionEvents, { name, batchSize }),
+          askValid(operations.pollProjectionEvents, { name, batchSize }),
           (answer): ReturnType<ProjectionFeed["read"]> => {
-            const it = of(name)
+            const projection = knownOf(name)
             const events = answer === "conflict" ? [] : readEvents(answer.events)
             const first = events[0]
             const last = events.at(-1)
@@ -119,11 +120,10 @@ export const makeFeed = (connection: Connection): ProjectionFeed => {
                 Effect.suspend(() => poll(idle + 1))
               )
             }
-            // these events were delivered before: the projection was reset, and what is known of it is out of
-            // date
-            if (first.position <= it.position) return Effect.succeed(undefined)
-            it.events = new Map(events.map((event) => [event.position, event]))
-            it.state = answer.currentState ?? answer.current_state
+            // these events were delivered before, so the projection was reset: it has to be claimed again
+            if (first.position <= projection.position) return Effect.succeed(undefined)
+            projection.events = new Map(events.map((event) => [event.position, event]))
+            projection.state = answer.currentState ?? answer.current_state
             return Effect.succeed({ events, retries: [], position: last.position })
           }
         )
@@ -131,12 +131,12 @@ export const makeFeed = (connection: Connection): ProjectionFeed => {
     },
     states: ({ name }, partitions) =>
       Effect.forEach(partitions, (partition) => {
-        const { state } = of(name)
+        const { state } = knownOf(name)
         if (partition === GLOBAL_PARTITION && state !== undefined && state !== null) {
           return Effect.succeed({ partition, state: JSON.stringify(state), position: 0 })
         }
         return Effect.map(
-          reach(operations.getProjection, {
+          askValid(operations.getProjection, {
             name,
             ...(partition === GLOBAL_PARTITION ? {} : { partition })
           }),
@@ -148,7 +148,7 @@ export const makeFeed = (connection: Connection): ProjectionFeed => {
       }),
     save: ({ name }, save) =>
       Effect.gen(function* () {
-        const it = of(name)
+        const projection = knownOf(name)
         const refused: ProjectionSaved = { _tag: "Refused", reason: "the server has another position" }
         for (const { eventId, eventTime, partition, position, state } of save.states) {
           const answer = yield* ask(operations.saveProjectionState, {
@@ -161,8 +161,8 @@ export const makeFeed = (connection: Connection): ProjectionFeed => {
           })
           if (answer === "conflict") return refused
         }
-        const last = it.events.get(save.to)
-        if (!it.isManaged && last !== undefined && save.to > save.from) {
+        const last = projection.events.get(save.to)
+        if (!projection.isManaged && last !== undefined && save.to > save.from) {
           const answer = yield* ask(operations.ackProjectionEvents, {
             name,
             lastEventId: last.id,
@@ -170,7 +170,7 @@ export const makeFeed = (connection: Connection): ProjectionFeed => {
           })
           if (answer === "conflict") return refused
         }
-        it.position = save.to
+        projection.position = save.to
         return { _tag: "Saved" } as const
       }),
     renew: () => Effect.succeed(true),

@@ -1,6 +1,6 @@
 /**
- * `step.publish` for legacy servers, which do not accept it in the report of a turn: it is a request of its
- * own.
+ * `step.publish` for legacy servers. They do not accept a published message in the report of a turn, so the worker
+ * publishes it with a separate request.
  */
 import * as Effect from "effect/Effect"
 import type { Connection } from "../Client/HttpConnection.ts"
@@ -16,8 +16,8 @@ import type { LegacyTurn } from "./LegacyTurn.ts"
 import { asConnectionError, isSuccess } from "./ServerLink.ts"
 
 /**
- * Publishes the message of a step. On servers that store keys, a repetition with the same key changes
- * nothing. `unlessTransient` fails for an answer that may differ the next time.
+ * Publishes the message of a step. On servers that store idempotency keys, publishing the message again changes
+ * nothing. `unlessTransient` fails for an answer that may differ the next time, and returns any other answer.
  */
 export const publishFrom = (
   turn: LegacyTurn,

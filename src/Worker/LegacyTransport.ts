@@ -1,16 +1,16 @@
 /**
- * Connects a worker to a legacy server, which does not exchange turns: short polls, one update after another,
- * and at most one wait at the end of a turn.
+ * Connects a worker to a legacy server, which does not exchange turns: short polls, for each turn one update after
+ * another, and at most one wait at the end of a turn.
  *
  * Such a server gives weaker guarantees than an engine of this package:
  *
  * - A turn that ends with several suspended steps waits for one of them at a time. Nothing fires while a turn runs.
- * - A cancelled run is noticed with the next report, which is refused.
+ * - The worker notices that a run was cancelled when the server refuses the next report about it.
  * - A server that does not store results before the end of a turn (it refuses `progress`) may run the steps of a
- *   turn again when the worker is lost in the middle of it.
+ *   turn again when the worker is lost in the middle of the turn.
  * - `step.invokeAsync` ends the turn: steps that run beside it are aborted and start again.
- * - A run that must be paused (nondeterminism, a damaged record) fails instead, and a released run waits for its
- *   lease to end.
+ * - A run that would have to be paused (nondeterminism, a damaged record) fails instead, and a released run waits
+ *   until its lease has ended.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -40,8 +40,8 @@ import { LegacyTurn } from "./LegacyTurn.ts"
 import { asConnectionError, isAccessError, isSuccess, monotonicMs, type ServerLink } from "./ServerLink.ts"
 
 /**
- * Opens a session, and retries until the server can be reached. Fails when the server refuses the functions
- * or the key.
+ * Opens a session, and retries until the server can be reached. Fails when the server refuses the functions or the
+ * API key.
  */
 export const open = (
   link: ServerLink
@@ -57,15 +57,15 @@ export const open = (
   })
 
 /**
- * The shortest term of the leases of such servers, in milliseconds. The term is three heartbeats if that is
- * longer.
+ * The shortest term of the leases of legacy servers, in milliseconds. If three heartbeat intervals are longer, they
+ * are the term.
  */
 const SHORTEST_LEASE_MS = 90_000
 
-/** Maximum number of updates in flight, each for another run. */
+/** Maximum number of updates in flight at once, each about a different run. */
 const UPDATES_AT_ONCE = 8
 
-/** A report in transit, and the answer to it. */
+/** A report in transit, and the answer to it once the answer has arrived. */
 interface Work extends LegacyWork {
   ack: TurnAck | undefined
 }
@@ -76,7 +76,7 @@ class LegacySession implements WorkerSession {
   readonly #turns = new Map<string, LegacyTurn>()
   #room = 0
   #wake: (() => void) | undefined
-  #refused = false
+  #isRefused = false
   /** Whether the server stores results while a turn runs. */
   #storesProgress = true
 
@@ -106,7 +106,7 @@ class LegacySession implements WorkerSession {
   // Registration
   // -------------------------------------------------------------------------------------------------------------------
 
-  /** Registers, and retries until it succeeds. Fails with an error for which `isFinal` holds. */
+  /** Registers, and retries until the registration succeeds, or fails with an error for which `isFinal` holds. */
   register<E extends IronflowError>(isFinal: (error: IronflowError) => error is E): Effect.Effect<void, E> {
     const { outage } = this.#link
     return Effect.matchEffect(this.#registerOnce, {
@@ -123,14 +123,14 @@ class LegacySession implements WorkerSession {
     const functions = Effect.forEach(
       registration.functions,
       (fn) =>
-        this.#must({
+        this.#sendOrFail({
           path: registerFunction.path,
           body: registerFunctionBody(fn),
           what: `The registration of function "${fn.id}"`
         }),
       { discard: true }
     )
-    const worker = this.#must({
+    const worker = this.#sendOrFail({
       path: pathOf(operations.registerWorker, { id: registration.workerId }),
       body: announcement(registration),
       what: `The registration of worker ${registration.workerId}`
@@ -138,17 +138,18 @@ class LegacySession implements WorkerSession {
     return Effect.andThen(functions, worker)
   })
 
-  #must(request: { path: string; body: unknown; what: string }): Effect.Effect<void, IronflowError> {
+  /** Sends a request. Fails unless the status of the answer is 2xx. */
+  #sendOrFail(request: { path: string; body: unknown; what: string }): Effect.Effect<void, IronflowError> {
     return Effect.flatMap(
       this.#link.connection.send({ ...request, method: "POST", body: JSON.stringify(request.body) }),
       (answer) => (isSuccess(answer) ? Effect.void : Effect.fail(serverFailureOf(answer, request.what)))
     )
   }
 
-  /** Stops the worker, since the server will always refuse it. */
+  /** Stops the worker, since the server refuses its API key. */
   #refuse(error: AccessError): void {
-    if (this.#refused) return
-    this.#refused = true
+    if (this.#isRefused) return
+    this.#isRefused = true
     const { handlers, options, registration } = this.#link
     options.logger.error(`Worker ${registration.workerId} stops: ${error.message}`)
     handlers.onRefused?.(error)
@@ -177,7 +178,7 @@ class LegacySession implements WorkerSession {
           what
         })
       ),
-      (answer) => this.#answered(answer, what)
+      (answer) => this.#takeJobs(answer, what)
     )
     return this.#whenThereIsRoom.pipe(
       Effect.andThen(once),
@@ -194,10 +195,9 @@ class LegacySession implements WorkerSession {
   })
 
   /**
-   * Takes the jobs in the answer to a poll. Without jobs it waits before the next poll, as the protocol
-   * requires.
+   * Takes the jobs in the answer to a poll. If there are none, waits before the next poll, as the protocol requires.
    */
-  #answered(answer: Answer, what: string): Effect.Effect<void, IronflowError> {
+  #takeJobs(answer: Answer, what: string): Effect.Effect<void, IronflowError> {
     const { options, outage, registration } = this.#link
     const { status, text } = answer
     if (status === 404) {
@@ -216,7 +216,7 @@ class LegacySession implements WorkerSession {
   }
 
   /**
-   * Starts a job. Confirms it before that, if the server requires it. Returns whether the job was started.
+   * Starts a job. If the server requires a confirmation, first confirms the job. Returns whether the job was started.
    */
   #accept(assignment: unknown): Effect.Effect<boolean> {
     return Effect.suspend(() => {
@@ -267,8 +267,8 @@ class LegacySession implements WorkerSession {
     const { clock, connection, options, registration } = this.#link
     const beat = Effect.suspend(() => {
       const sentAt = monotonicMs(clock)
-      const named = [...this.#turns.values()]
-      const jobs = named.map(({ job, startedAt }) => ({ job_id: job.jobId, started_at: startedAt }))
+      const reported = [...this.#turns.values()]
+      const jobs = reported.map(({ job, startedAt }) => ({ job_id: job.jobId, started_at: startedAt }))
       return Effect.match(
         connection.send({
           method: "POST",
@@ -278,7 +278,7 @@ class LegacySession implements WorkerSession {
         }),
         {
           onSuccess: (answer) => {
-            if (isSuccess(answer)) for (const turn of named) turn.heldSince = sentAt
+            if (isSuccess(answer)) for (const turn of reported) turn.heldSince = sentAt
           },
           onFailure: (error) => options.logger.debug(error.message)
         }
@@ -298,7 +298,7 @@ class LegacySession implements WorkerSession {
     for (const [jobId, turn] of this.#turns) {
       if (nowMs - turn.heldSince < safeMs) continue
       this.#turns.delete(jobId)
-      const reason = `the server at ${options.server.url} could not be asked to extend it`
+      const reason = `the server at ${options.server.url} could not be reached in time to extend the lease`
       handlers.onNotice({ _tag: "LeaseLost", jobId, reason })
     }
     return Effect.andThen(
@@ -340,7 +340,7 @@ class LegacySession implements WorkerSession {
     })
   }
 
-  /** Has the server store the results so far, since what follows may depend on them. */
+  /** Makes the server store the results so far, since later steps may depend on them. */
   #store(turn: LegacyTurn): Effect.Effect<TurnAck | undefined, ConnectionError> {
     return Effect.suspend(() => {
       if (turn.steps.length === 0 || !this.#storesProgress) return Effect.succeed(undefined)
@@ -398,7 +398,7 @@ class LegacySession implements WorkerSession {
               "the turn ends so that the invoked function can start; the run continues in another turn"
             )
       ),
-    // the server cannot be told of a release: results are stored, and the lease ends by itself
+    // a legacy server has no call that releases a run: the results are stored, and the lease ends by itself
     release: (turn, outcomes) =>
       Effect.map(this.#store(turn), (refused) => {
         this.#turns.delete(turn.job.jobId)
@@ -433,6 +433,10 @@ class LegacySession implements WorkerSession {
     })
   }
 
+  /**
+   * Returns an answer that would be the same the next time, and fails for any other answer. Stops the worker if the
+   * server refuses its API key.
+   */
   #unlessTransient(answer: Answer, what: string): Effect.Effect<Answer, ConnectionError> {
     if (isSuccess(answer)) return Effect.succeed(answer)
     const error = serverFailureOf(answer, what)
@@ -440,13 +444,13 @@ class LegacySession implements WorkerSession {
       this.#refuse(error)
       return Effect.never
     }
-    const isOther = !isFromServer(answer) && !isUnknownPath(answer)
-    return isOther || answer.status >= 500 || answer.status === 429 || answer.status === 408
+    const isFromElsewhere = !isFromServer(answer) && !isUnknownPath(answer)
+    return isFromElsewhere || answer.status >= 500 || answer.status === 429 || answer.status === 408
       ? Effect.fail(asConnectionError(error))
       : Effect.succeed(answer)
   }
 
-  /** The answer for a report that the server refuses: the run belongs to another execution. */
+  /** The answer to a report that the server refuses: another worker has the run, or the run has ended. */
   #lost(turn: LegacyTurn, answer: Answer): TurnAck {
     this.#turns.delete(turn.job.jobId)
     const error = serverFailureOf(answer, `The report about run ${turn.job.runId}`)
@@ -454,7 +458,7 @@ class LegacySession implements WorkerSession {
   }
 }
 
-/** Whether another execution has the run, the run has ended, or the server does not know the run. */
+/** Whether another worker has the run, the run has ended, or the server does not know the run. */
 const isStale = ({ status }: Answer): boolean => status === 409 || status === 404
 
 const fieldsOf = (end: LegacyEnd): { readonly [field: string]: unknown } => {

@@ -1,4 +1,7 @@
-/** What a turn reports in the legacy protocol, which knows only the results of steps, and at the end at most one wait. */
+/**
+ * Collects what a turn reports in the legacy protocol: the results of steps, and at the end of the turn at most one
+ * wait.
+ */
 import { formatExactDuration } from "../Duration.ts"
 import type { SerializedError } from "../Errors.ts"
 import { stepId } from "../StepId.ts"
@@ -19,7 +22,7 @@ interface OpenStep {
   readonly dueAt: number
   readonly failures: number
   readonly yielded: YieldInfo
-  /** False for an invocation, which the server only starts when the run waits for it. */
+  /** `false` for an invocation, which the server only starts when the run waits for the invoked function. */
   readonly isTimed: boolean
 }
 
@@ -32,10 +35,10 @@ export class LegacyTurn {
   /** Results that the server has not yet stored. */
   steps: Array<StepResult> = []
   readonly #stepBase: number
-  #stored = 0
+  #storedCount = 0
   readonly #pending: ReadonlyMap<string, Pending>
   readonly #open = new Map<string, OpenStep>()
-  /** The wait that was chosen: when the report is sent again, it must be the same. */
+  /** The wait that was chosen. It must be the same when the report is sent again. */
   #yielded: YieldInfo | undefined
 
   constructor({ fence, job, pending, stepBase }: LegacyJob, nowMs: number, heldSince: number) {
@@ -45,23 +48,23 @@ export class LegacyTurn {
     this.startedAt = iso(nowMs)
     this.#stepBase = stepBase
     this.#pending = pending
-    // steps that wait for their next attempt are open from the start, since the turn does not report them
-    // again
-    for (const { failures, name, pending: waits, stepKey } of job.open) {
+    // steps that wait for their next attempt are open from the start, since the turn does not report them again
+    for (const { failures, name, pending: isWaiting, stepKey } of job.open) {
       const until = pending.get(stepKey)?.until
-      if (waits && until !== undefined) this.#open.set(stepKey, this.#retry(stepKey, name, failures, until))
+      if (isWaiting && until !== undefined)
+        this.#open.set(stepKey, this.#retry(stepKey, name, failures, until))
     }
   }
 
   /** How many steps of the run the server has stored. */
   get stepOffset(): number {
-    return this.#stepBase + this.#stored
+    return this.#stepBase + this.#storedCount
   }
 
   /** Marks the first `count` results as stored. */
   markStored(count: number): void {
     this.steps = this.steps.slice(count)
-    this.#stored += count
+    this.#storedCount += count
   }
 
   /** Adds the result of a finished step. */
@@ -112,6 +115,7 @@ export class LegacyTurn {
     this.#completed(stepKey, name, output, { startedAt: nowMs, endedAt: nowMs })
   }
 
+  /** The wait that makes the server start a function, without waiting for the function's end. */
   asyncInvokeOf({ functionId, input, stepKey }: InvokeAsync): YieldInfo {
     return {
       type: "invoke_function_async",
@@ -122,8 +126,8 @@ export class LegacyTurn {
   }
 
   /**
-   * Chooses the open step that the run waits for. An invocation is chosen first, so that it starts; then the
-   * step that is due first. Among the results it stores when the others are due, except other invocations.
+   * Chooses the open step for which the run waits: an invocation, so that the invoked function starts, or else the step
+   * that is due first. Adds to the results when the other open steps are due, except for invocations. Returns
    * `undefined` when no step is open.
    */
   chooseWait(stepKeys: ReadonlyArray<string>, nowMs: number): YieldInfo | undefined {

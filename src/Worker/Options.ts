@@ -11,6 +11,7 @@ import type { AnyFunction } from "../Function.ts"
 import { checkMaxConcurrentJobs, checkName } from "../Limits.ts"
 import { type Logger, resolveLogger } from "../Logger.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
+import { show } from "../Show.ts"
 import type { AnyProjection, IronflowProjection } from "../Projection/Projection.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 
@@ -19,11 +20,11 @@ export interface WorkerOptions<
   Functions extends ReadonlyArray<AnyFunction> = ReadonlyArray<AnyFunction>,
   Projections extends ReadonlyArray<AnyProjection> = ReadonlyArray<IronflowProjection>
 > {
-  /** The functions whose runs this worker takes, in either style. Their ids must differ. */
+  /** The functions whose runs this worker takes, in either style. The ids of the functions must differ. */
   readonly functions: Functions
   /**
-   * The projections that this worker may run, in either style. It runs one while no other worker owns it.
-   * Their names must differ.
+   * The projections that this worker may run, in either style. It runs a projection while no other worker owns it.
+   * The names of the projections must differ.
    */
   readonly projections?: Projections
   /** Maximum number of turns in flight at once; 10 by default. Suspended runs do not count. */
@@ -31,8 +32,8 @@ export interface WorkerOptions<
   /** Labels of the worker; a function's `metadata.requires` restricts it to workers with these labels. */
   readonly labels?: { readonly [key: string]: string }
   /**
-   * The environment to work for. By default the one of `IRONFLOW_ENV`, or else that of the API key, or else
-   * `default`.
+   * The environment to work for. By default the value of `IRONFLOW_ENV`, or else the environment of the API key, or
+   * else `default`.
    */
   readonly environment?: string
   /** Upgrades event data to the latest version before a handler receives it. */
@@ -97,8 +98,8 @@ export const resolveWorkerOptions = (
 }
 
 /**
- * Makes a map from ids to functions, with their `onFailure` handlers. Throws `ValidationError`, which names
- * `caller`, when a value is no function definition or two functions have one id.
+ * Makes a map from ids to functions, including their `onFailure` handlers. Throws a `ValidationError`, whose message
+ * begins with `caller`, when a value is no function definition or two functions have the same id.
  */
 export const functionsById = (
   functions: ReadonlyArray<AnyFunction>,
@@ -127,7 +128,7 @@ export const functionsById = (
     const { id } = failureHandler.config
     if (byId.has(id)) {
       throw new ValidationError(
-        `${caller}: a function has the id "${id}", which is that of an \`onFailure\`; give it another one`
+        `${caller}: a function has the id "${id}", which the \`onFailure\` handler of a function has too; give the function another id`
       )
     }
     byId.set(id, failureHandler)
@@ -161,7 +162,7 @@ const checkLabels = (labels: { readonly [key: string]: string }): { readonly [ke
   for (const [name, value] of Object.entries(labels)) {
     checkName("label name", name)
     if (typeof value !== "string") {
-      throw new ValidationError(`Worker: label "${name}" must be a string, got ${typeof value}`)
+      throw new ValidationError(`Worker: label "${name}" must be a string, got ${show(value)}`)
     }
   }
   return { ...labels }

@@ -1,8 +1,8 @@
-/** Logs when an engine cannot be reached, and computes the delay before the next attempt. */
+/** Logs when an engine cannot be reached and when it answers again, and computes the delays between attempts. */
 import { calculateBackoff } from "../Backoff.ts"
 import type { Logger } from "../Logger.ts"
 
-/** The first delay, in milliseconds; each next one is twice as long. */
+/** The first delay, in milliseconds. Each later delay is twice as long, up to a limit. */
 const FIRST_DELAY_MS = 100
 
 export class Outage {

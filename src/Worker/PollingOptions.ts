@@ -1,4 +1,4 @@
-/** How a worker connects to a server, and how often it sends requests. */
+/** The options of a worker's connection to a server. */
 import { resolveServer, type ResolvedServer } from "../Client/HttpOptions.ts"
 import { DEFAULT_WORKER } from "../Constants.ts"
 import type { Variables } from "../EnvironmentVariables.ts"
@@ -8,12 +8,13 @@ import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { show } from "../Show.ts"
 
 /**
- * How to reach the server, by polling or over a stream. The environment comes from the options of the worker.
+ * Options of the connection to a server, by polling or over a stream. The environment comes from the options of the
+ * worker.
  */
 export interface PollingOptions {
-  /** The URL of the server. By default that of `IRONFLOW_SERVER_URL`, or else `http://localhost:9123`. */
+  /** The URL of the server. By default the value of `IRONFLOW_SERVER_URL`, or else `http://localhost:9123`. */
   readonly serverUrl?: string | undefined
-  /** The API key, sent as a bearer token. By default that of `IRONFLOW_API_KEY`, or else none. */
+  /** The API key, sent as a bearer token. By default the value of `IRONFLOW_API_KEY`, or else none. */
   readonly apiKey?: string | undefined
   /** The longest time between two requests to the server, in milliseconds; 30000 by default. */
   readonly heartbeatInterval?: number | undefined
@@ -41,7 +42,7 @@ export interface ResolvedPollingOptions {
   readonly logger: Logger
 }
 
-/** Checks the options and fills in defaults. Throws `ValidationError`, which names `caller`. */
+/** Checks the options and fills in defaults. Throws a `ValidationError`, whose message begins with `caller`. */
 export const resolvePollingOptions = (
   options: PollingOptions,
   environment: string | undefined,

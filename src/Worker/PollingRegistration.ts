@@ -14,25 +14,25 @@ import { isAccessError, isSuccess, type ServerLink } from "./ServerLink.ts"
 /** The answer to a registration; `undefined` from a legacy server, which does not exchange turns. */
 export type Registered = Turns.RegisterTurnsResponse | undefined
 
-/** Makes the registration of the worker. `jobs` are the turns in flight that it wants to keep. */
+/** Makes the registration of the worker. `jobs` are the jobs of the turns in flight, which the worker wants to keep. */
 export const registrationOf = (
   { nextRegistration, registration }: ServerLink,
   instance: string,
   jobs: ReadonlyArray<string>,
   since?: string,
-  self = identityOf()
+  ownProcess = identityOf()
 ): Turns.RegisterTurnsRequest => ({
   ...announcement(registration),
   capabilities: { turns: Turns.TURNS_VERSION, renewals: true, seals: true },
   registration,
-  ...(self === undefined ? {} : { process: self }),
+  ...(ownProcess === undefined ? {} : { process: ownProcess }),
   instance,
   jobs,
   number: nextRegistration(),
   ...(since === undefined ? {} : { since })
 })
 
-/** Registers the worker. `jobs` are the turns in flight that it wants to keep. */
+/** Registers the worker. `jobs` are the jobs of the turns in flight, which the worker wants to keep. */
 export const register = (
   link: ServerLink,
   instance: string,
@@ -62,27 +62,27 @@ export const register = (
         )
       }
       const error = serverFailureOf(answer, what)
-      // A legacy server may require that each function is registered first: then it refuses this request, in
-      // any way.
-      const foreign =
+      // A legacy server may require that each function is registered first. Then it refuses this request, with any
+      // client error.
+      const isFromLegacy =
         answer.status >= 400 && answer.status < 500 && isFromServer(answer) && !isFromEngine(answer)
-      return foreign && answer.status !== 408 && answer.status !== 429 && !isAccessError(error)
+      return isFromLegacy && answer.status !== 408 && answer.status !== 429 && !isAccessError(error)
         ? Effect.succeed(undefined)
         : Effect.fail(error)
     }
   )
   return Effect.tapError(answered, ({ code }) =>
     Effect.sync(() => {
-      // The message that opened the channel may have been damaged. The next message opens a new
-      // channel.
-      if (code === MESSAGE_DAMAGED) connection.goOnWith(connection.server.apiKey)
+      // The message that opened the channel may have been damaged. `useApiKey` leaves the channel, so that a later
+      // message opens a new one.
+      if (code === MESSAGE_DAMAGED) connection.useApiKey(connection.server.apiKey)
     })
   )
 }
 
 /**
- * Does what {@link readRegistered} does. Fails when the server seals its messages, and this answer has no
- * seal.
+ * Does what {@link readRegistered} does. Fails when the answer has no seal, although it says that the server
+ * seals its messages.
  */
 const checkedRegistered = (body: unknown): Effect.Effect<Registered, IronflowError> => {
   const registered = readRegistered(body)

@@ -1,6 +1,6 @@
 /**
- * The session of a polling worker. One poll is open, for a moment two, and one batch of reports may be in flight
- * beside it.
+ * The session of a polling worker. One poll is open, sometimes two for a moment, and one batch of reports may be in
+ * flight beside the polls.
  */
 import * as Effect from "effect/Effect"
 import { invalidResponse, isFromServer, serverFailureOf } from "../Client/HttpFailures.ts"
@@ -46,8 +46,8 @@ export class PollingSession extends TurnSession {
   }
 
   protected tellRoom(): void {
-    // a newer poll makes the server answer the older one; while two are open, the server is not answering, and
-    // a third one would not help
+    // a newer poll makes the server answer the older one; while two are open, the server is not answering, and a third
+    // poll would not help
     if (this.#openPolls < 2) this.link.fork(this.#keepPolling)
   }
 
@@ -62,8 +62,8 @@ export class PollingSession extends TurnSession {
           this.#post(
             reportTurns,
             `{"session":${JSON.stringify(session)},"batch":${batch.number},${this.roomFields()},"reports":${batch.text}}`,
-            this.reportOf,
-            // not too long: a batch may be sent again, since the server applies each number once
+            this.reportName,
+            // this timeout may be short: a batch may be sent again, since the server applies each batch number once
             Math.min(this.patienceMs, this.link.options.server.timeoutMs)
           ),
           (error) => (error._tag === "TimeoutError" ? asConnectionError(error) : error)
@@ -144,7 +144,7 @@ export class PollingSession extends TurnSession {
         ),
         {
           onSuccess: (text) =>
-            // an answer to a poll of an earlier session does not count in this one
+            // an answer to a poll of an earlier session does not count in this session
             session === this.session ? this.#received(text, sentAt, renewal, what) : Effect.void,
           onFailure: (error) =>
             session !== this.session || this.rejected(session, error) ? Effect.void : Effect.fail(error)
@@ -154,7 +154,7 @@ export class PollingSession extends TurnSession {
   )
 
   /**
-   * How long a poll may wait, in milliseconds. Its answer confirms the leases, so it must arrive early
+   * How long the engine may hold a poll, in milliseconds. The answer confirms the leases, so it must arrive early
    * enough.
    */
   get #waitMs(): number {
@@ -169,7 +169,7 @@ export class PollingSession extends TurnSession {
         const { url } = this.link.connection.server
         return Effect.fail(invalidResponse(url, what, "it has no deliveries", text))
       }
-      this.held(sentAt, renewal)
+      this.renewed(sentAt, renewal)
       this.deliver(response.deliveries as Turns.PollResponse["deliveries"])
       if (response.closing === true) return Effect.fail(this.closing)
       this.answered()

@@ -1,9 +1,9 @@
 /**
  * Connects a worker to a server over plain HTTP requests.
  *
- * With an engine of this package the worker exchanges turns as `Protocol/Http/Turns.ts` says: it holds one
- * poll open and sends its reports beside it. With a legacy server it works as `LegacyTransport.ts` says. The
- * answer to the registration shows which kind of server it is.
+ * With an engine of this package the worker exchanges turns as `Protocol/Http/Turns.ts` describes: it holds one
+ * poll open and sends its reports beside the poll. With a legacy server it works as `LegacyTransport.ts` describes.
+ * The answer to the registration shows which kind of server it is.
  *
  * When the server cannot be reached, the worker keeps trying. Turns in flight continue, and are dropped
  * before their leases end.
@@ -66,7 +66,7 @@ export const layer = (
     })
   )
 
-/** Makes the data that all parts of a worker's connection share. It lasts as long as the scope. */
+/** Makes what all parts of a worker's connection share. Its background work ends with the scope. */
 export const linkTo = (
   options: ResolvedPollingOptions,
   registration: WorkerRegistration,
@@ -96,7 +96,7 @@ export const linkTo = (
     }
   })
 
-/** Makes an id that distinguishes this worker object from others with the same worker id. */
+/** Makes an id that distinguishes this worker from other workers with the same worker id. */
 export const newInstance = ({ workerId }: WorkerRegistration): Effect.Effect<string> =>
   Effect.map(Random.nextIntBetween(0, 36 ** 8), (chance) => `${workerId}-${chance.toString(36)}`)
 
@@ -126,12 +126,12 @@ export const open = (
     return session
   })
 
-/** The connection without spans for its requests: polls and reports are internal. */
+/** A connection whose requests have no spans, since polls and reports are internal. */
 const untraced = ({ send, ...connection }: Connection): Connection => ({
   ...connection,
   send: (request) => Effect.provideService(send(request), HttpClient.TracerDisabledWhen, () => true)
 })
 
-/** Whether the same request would always be refused. */
+/** Whether the server would refuse the same request every time. */
 export const isRefusal = (error: IronflowError): error is ValidationError | AccessError =>
   error instanceof ValidationError || isAccessError(error)

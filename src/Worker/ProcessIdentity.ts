@@ -9,8 +9,8 @@ import { readFileSync, readlinkSync } from "node:fs"
 import type { ProcessIdentity } from "../Protocol/Http/Turns.ts"
 
 /**
- * The identity of a process on this machine; `undefined` where it cannot be determined. By default of this
- * process.
+ * The identity of a process on this machine, by default of the calling process; `undefined` where the identity cannot
+ * be determined.
  */
 export const identityOf = (pid = process.pid): ProcessIdentity | undefined => {
   const host = hostOf()
@@ -18,7 +18,7 @@ export const identityOf = (pid = process.pid): ProcessIdentity | undefined => {
   return host === undefined || found === undefined ? undefined : { host, pid, startedAt: found.startedAt }
 }
 
-/** Whether the process has certainly ended; `false` where this cannot be determined. */
+/** Whether the process has certainly ended; `false` also where nothing can be found out about it. */
 export const hasEnded = ({ host, pid, startedAt }: ProcessIdentity): boolean => {
   if (host !== hostOf()) return false
   if (!exists(pid)) return true
@@ -47,8 +47,7 @@ const hostOf = (): string | undefined =>
 const statOf = (pid: number): { readonly state: string; readonly startedAt: string } | undefined => {
   const text = readOr(() => readFileSync(`/proc/${pid}/stat`, "utf8"))
   if (text === undefined) return undefined
-  // the name in parentheses may contain anything, so the third field and later ones are searched behind the
-  // last `)`
+  // the second field is the name in parentheses, which may contain anything: later fields follow the last `)`
   const [state = "", ...rest] = text.slice(text.lastIndexOf(")") + 2).split(" ")
   return { state, startedAt: rest[18] ?? "" }
 }

@@ -34,7 +34,7 @@ import type {
 import * as operations from "../Protocol/ProjectionOwners.ts"
 import { asConnectionError, isAccessError, isSuccess } from "./ServerLink.ts"
 
-/** The timeout of a request, in milliseconds. The engine holds a poll for less time. */
+/** The timeout of a request, in milliseconds. The engine answers a long poll earlier. */
 const TIMEOUT_MS = 25_000
 
 /** How long a stopping worker tries to release a projection, in milliseconds. */
@@ -64,7 +64,7 @@ export const makeFeed = (connection: Connection, workerId: string, logger: Logge
       .pipe(
         Effect.mapError(asConnectionError),
         Effect.flatMap((answer) => {
-          if (!isSuccess(answer)) return Effect.fail(troubleOf(answer, what, url))
+          if (!isSuccess(answer)) return Effect.fail(errorOf(answer, what, url))
           const read = answer.text === "" ? {} : safeJsonParse(answer.text)
           return isObject(read)
             ? Effect.succeed(read)
@@ -73,8 +73,8 @@ export const makeFeed = (connection: Connection, workerId: string, logger: Logge
       )
   }
 
-  /** Sends a request that cannot be invalid, so that it does not fail with `ValidationError`. */
-  const reach = (
+  /** Does what `ask` does, for requests that are always valid: any error but a refused API key is transient. */
+  const askValid = (
     address: CallAddress,
     lease: ProjectionLease,
     body: { readonly [field: string]: unknown } = {}
@@ -94,12 +94,12 @@ export const makeFeed = (connection: Connection, workerId: string, logger: Logge
       ),
     read: (lease, limit) =>
       Effect.map(
-        reach(operations.readProjection, lease, { limit }),
+        askValid(operations.readProjection, lease, { limit }),
         ({ batch }) => batch as ProjectionBatch | undefined
       ),
     states: (lease, partitions) =>
       Effect.map(
-        reach(operations.projectionStates, lease, { partitions }),
+        askValid(operations.projectionStates, lease, { partitions }),
         ({ states }) => states as ReadonlyArray<PartitionState> | undefined
       ),
     save: (lease, save) =>
@@ -111,7 +111,7 @@ export const makeFeed = (connection: Connection, workerId: string, logger: Logge
         }),
         (saved) => saved as unknown as ProjectionSaved
       ),
-    renew: (lease) => Effect.map(reach(operations.renewProjection, lease), ({ held }) => held === true),
+    renew: (lease) => Effect.map(askValid(operations.renewProjection, lease), ({ held }) => held === true),
     release: (lease) =>
       Effect.catch(
         ask(
@@ -128,7 +128,7 @@ export const makeFeed = (connection: Connection, workerId: string, logger: Logge
   }
 }
 
-const troubleOf = (
+const errorOf = (
   answer: Answer,
   what: string,
   url: string

@@ -1,5 +1,5 @@
 /**
- * Takes the deliveries (jobs and notices) of an engine in the order of their numbers, and each of them once.
+ * Takes the deliveries (jobs and notices) of an engine in the order of their numbers, and each delivery once.
  */
 import type * as Turns from "../Protocol/Http/Turns.ts"
 import { endsLease, type Job, type Notice } from "../Protocol/Worker.ts"
@@ -7,20 +7,21 @@ import { endsLease, type Job, type Notice } from "../Protocol/Worker.ts"
 interface DeliveriesOptions {
   /** Whether the leases still hold for certain. */
   readonly isSafe: () => boolean
-  /** Whether the leases still hold for certain. If not, this drops the turns. */
+  /** Whether the leases still hold for certain. If they do not, drops the turns. */
   readonly checkLeases: () => boolean
+  /** The id of the current session. */
   readonly session: () => string | undefined
-  readonly take: (job: Job, isPaused: boolean) => void
+  readonly onJob: (job: Job, isPaused: boolean) => void
   /** Called for a job that was revoked before it was taken. */
-  readonly pass: () => void
-  readonly hear: (notice: Notice) => void
+  readonly onRevokedJob: () => void
+  readonly onNotice: (notice: Notice) => void
 }
 
 export class ReceivedDeliveries {
   readonly #options: DeliveriesOptions
   /** Number of the last delivery that was taken. */
   seen = 0
-  /** Deliveries that wait until everything that has arrived was read. */
+  /** Deliveries that are taken when everything that has arrived in this process was read. */
   #unread: Array<Turns.Delivery> | undefined
 
   constructor(options: DeliveriesOptions) {
@@ -31,43 +32,42 @@ export class ReceivedDeliveries {
     if (deliveries.length === 0) return
     const { checkLeases, isSafe, session } = this.#options
     if (this.#unread === undefined && isSafe()) return this.#takeAll(deliveries)
-    // The leases may have ended while the process was frozen or too busy. What arrived in that time may
-    // belong to another worker by now, and a later delivery may say so: so everything that has arrived is
-    // read first.
+    // The leases may have ended while the process was frozen or too busy. Then the jobs that arrived in that time may
+    // belong to another worker, and a later delivery may revoke them: so everything that has arrived is read first.
     if (this.#unread === undefined) {
       this.#unread = []
-      const before = session()
+      const sessionAtArrival = session()
       setImmediate(() => {
         const unread = this.#unread ?? []
         this.#unread = undefined
-        if (before === session() && checkLeases()) this.#takeAll(unread)
+        if (sessionAtArrival === session() && checkLeases()) this.#takeAll(unread)
       })
     }
     this.#unread.push(...deliveries)
   }
 
-  /** Begins with the deliveries of a new session, which are numbered from the start. */
+  /** Prepares for a new session, in which deliveries are numbered from the start again. */
   startOver(): void {
     this.seen = 0
   }
 
   #takeAll(deliveries: Turns.PollResponse["deliveries"]): void {
     const fresh = deliveries.filter(({ seq }) => seq > this.seen)
-    // a job is not started when a delivery behind it has already revoked it or paused its run
-    const over = new Set<string>()
+    // a job is not started when a later delivery has already revoked the job or paused its run
+    const revoked = new Set<string>()
     const paused = new Map<string, boolean>()
     for (const delivery of fresh) {
       if ("job" in delivery) continue
       const { notice } = delivery
-      if (endsLease(notice)) over.add(notice.jobId)
+      if (endsLease(notice)) revoked.add(notice.jobId)
       else if (notice._tag !== "Fired") paused.set(notice.jobId, notice._tag === "Paused")
     }
     for (const delivery of fresh) {
       if (delivery.seq <= this.seen) continue
       this.seen = delivery.seq
-      if ("notice" in delivery) this.#options.hear(delivery.notice)
-      else if (over.has(delivery.job.jobId)) this.#options.pass()
-      else this.#options.take(delivery.job, paused.get(delivery.job.jobId) === true)
+      if ("notice" in delivery) this.#options.onNotice(delivery.notice)
+      else if (revoked.has(delivery.job.jobId)) this.#options.onRevokedJob()
+      else this.#options.onJob(delivery.job, paused.get(delivery.job.jobId) === true)
     }
   }
 }

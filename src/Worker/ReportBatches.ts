@@ -6,7 +6,7 @@ import { LimitExceededError, serializeError } from "../Errors.ts"
 import { byteLength } from "../Json.ts"
 import type { Outcome, TurnAck, TurnLogs, TurnOp, TurnReport } from "../Protocol/Worker.ts"
 
-/** Room in a request for all but its reports, in bytes. */
+/** How many bytes of a request are kept free for everything but its reports. */
 const ENVELOPE_BYTES = 1024
 
 /** A numbered batch of reports. */
@@ -17,14 +17,14 @@ export interface Batch {
   readonly text: string
 }
 
-/** The batches that carry some reports. */
+/** The batches into which reports were split. */
 export interface Shipment {
   readonly batches: ReadonlyArray<Batch>
   /** By job: the message about an op of its report that is too large for any request. */
   readonly tooLarge: ReadonlyMap<string, string>
 }
 
-/** Splits reports into as few batches as the size limit of a request allows. Nearly always that is one. */
+/** Splits reports into as few batches as the size limit of a request allows: nearly always into one. */
 export const ship = (
   reports: ReadonlyArray<TurnReport>,
   maxBodyBytes: number,
@@ -52,15 +52,15 @@ export const ship = (
   for (const report of reports) {
     let { logs } = report
     for (const op of report.ops) {
-      // with room for the ids and brackets around the op, which it needs when it is the first of its report
-      // in a batch
+      // with room for the ids and brackets around the op, which are needed when the op is the first of its report in a
+      // batch
       const size = byteLength(JSON.stringify(op)) + ENVELOPE_BYTES
       if (size <= maxBytes) {
         const logBytes = logs === undefined ? 0 : byteLength(JSON.stringify(logs))
         // log lines that do not fit into a batch beside the op are left out
-        const fitting = size + logBytes <= maxBytes ? logs : undefined
-        add(report, op, fitting === undefined ? size : size + logBytes)
-        if (fitting !== undefined) parts.at(-1)!.at(-1)!.logs = fitting
+        const fittingLogs = size + logBytes <= maxBytes ? logs : undefined
+        add(report, op, fittingLogs === undefined ? size : size + logBytes)
+        if (fittingLogs !== undefined) parts.at(-1)!.at(-1)!.logs = fittingLogs
         logs = undefined
         continue
       }

@@ -46,8 +46,8 @@ export const maxTurnsPerBatch = 512
 /** The delays between attempts to send: 100 ms, doubling up to 5 s. */
 export const resendDelays = Schedule.min([Schedule.exponential(100), Schedule.spaced(Duration.seconds(5))])
 
-/** The delay before an interrupted batch is sent again, in milliseconds. */
-const INTERRUPTED_MS = 100
+/** The delay before a batch whose sending was interrupted is sent again, in milliseconds. */
+const INTERRUPTED_DELAY_MS = 100
 
 export interface ReporterOptions {
   readonly send: WorkerSession["report"]
@@ -59,9 +59,9 @@ export interface ReporterOptions {
 /** The ops of one turn that are queued or in flight. */
 export class Outbox {
   readonly #reporter: Reporter
-  readonly #refused: (error: Error) => void
+  readonly #onRefused: (error: Error) => void
   /** Called when an answer says that the run is to be paused. */
-  readonly paused: () => void
+  readonly onPaused: () => void
   readonly jobId: string
   readonly runId: string
   ops: Array<TurnOp> = []
@@ -77,18 +77,18 @@ export class Outbox {
     reporter: Reporter,
     jobId: string,
     runId: string,
-    refused: (error: Error) => void,
-    paused: () => void = () => undefined
+    onRefused: (error: Error) => void,
+    onPaused: () => void = () => undefined
   ) {
     this.#reporter = reporter
-    this.#refused = refused
-    this.paused = paused
+    this.#onRefused = onRefused
+    this.onPaused = onPaused
     this.jobId = jobId
     this.runId = runId
   }
 
   /**
-   * Queues an op. `onAck` is called after the engine has committed it. Does nothing after {@link close},
+   * Queues an op. `onAck` is called after the engine has committed the op. Does nothing after {@link close},
    * {@link release} or {@link pause}.
    */
   report(op: TurnOp, onAck?: OnAck): void {
@@ -99,7 +99,7 @@ export class Outbox {
     if (!this.queued) this.#reporter.enqueue(this)
   }
 
-  /** Queues a log line for the next report of the turn. If none follows, as after a refusal, the line is lost. */
+  /** Queues a log line for the next report of the turn. If no report follows, as after a refusal, the line is lost. */
   log(line: LogLine): void {
     if (this.closed) return
     this.#log ??= new TurnLog()
@@ -121,7 +121,7 @@ export class Outbox {
     if (this.closed || this.#hasLastOp) return
     if (!this.#ended) this.report({ _tag: "Pause", code: error.code, message: error.message })
     this.#hasLastOp = true
-    this.#refused(error)
+    this.#onRefused(error)
   }
 
   /** Drops the queued ops, and ignores answers to those in flight. */
@@ -132,18 +132,18 @@ export class Outbox {
   }
 
   /**
-   * Closes the outbox, since the engine has refused a report of the turn and always will. The turn is told
-   * the reason.
+   * Closes the outbox, since the engine has refused a report of the turn and would refuse it every time. The turn is
+   * told the reason.
    */
   refuse(error: Error): void {
     if (this.closed) return
     this.close()
-    this.#refused(error)
+    this.#onRefused(error)
   }
 }
 
 /** A batch in flight. */
-interface Sending {
+interface BatchInFlight {
   readonly outboxes: ReadonlyArray<Outbox>
   readonly acks: ReadonlyArray<ReadonlyArray<OnAck | undefined>>
   readonly reports: ReadonlyArray<TurnReport>
@@ -155,21 +155,21 @@ export class Reporter {
   #scheduled = false
   #inFlight: Fiber.Fiber<ReadonlyArray<TurnAck>, unknown> | undefined
   #stopped = false
-  /** Whether the connection is down. That is logged once, and not at every attempt. */
-  #outage = false
-  #idle: Array<() => void> = []
+  /** Whether it was logged that the connection is down. An outage is logged once, and not at every attempt. */
+  #isOutageLogged = false
+  #whenIdle: Array<() => void> = []
 
   constructor(options: ReporterOptions) {
     this.#options = options
   }
 
   /**
-   * Opens the outbox of a turn. `refused` is called once, with an error of this package, if the engine
-   * refuses a report. `paused` is called whenever an answer says that the run is to be paused, before the
-   * acknowledgements of its ops.
+   * Opens the outbox of a turn. `onRefused` is called once, with an error of this package, if the engine refuses a
+   * report. `onPaused` is called whenever an answer says that the run is to be paused, before the ops in the answered
+   * report are acknowledged.
    */
-  open(jobId: string, runId: string, refused: (error: Error) => void, paused?: () => void): Outbox {
-    return new Outbox(this, jobId, runId, refused, paused)
+  open(jobId: string, runId: string, onRefused: (error: Error) => void, onPaused?: () => void): Outbox {
+    return new Outbox(this, jobId, runId, onRefused, onPaused)
   }
 
   enqueue(outbox: Outbox): void {
@@ -181,10 +181,10 @@ export class Reporter {
   /** Waits until nothing is queued or in flight. */
   readonly awaitIdle: Effect.Effect<void> = Effect.callback((resume) => {
     if (this.#isIdle()) return resume(Effect.void)
-    this.#idle.push(() => resume(Effect.void))
+    this.#whenIdle.push(() => resume(Effect.void))
   })
 
-  /** Stops sending, also repetitions. */
+  /** Stops sending: also a batch in flight is not sent again. */
   stop(): void {
     this.#stopped = true
     this.#waiting = []
@@ -215,14 +215,14 @@ export class Reporter {
     )
   }
 
-  #send(batch: Sending, sending: Effect.Effect<ReadonlyArray<TurnAck>, unknown>): void {
+  #send(batch: BatchInFlight, sending: Effect.Effect<ReadonlyArray<TurnAck>, unknown>): void {
     const fiber = this.#options.fork(sending)
     this.#inFlight = fiber
     fiber.addObserver((exit) => {
       if (this.#stopped) return
       // interrupted, and not by `stop`: the batch has no answer, and is sent again
       if (Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)) {
-        return this.#send(batch, Effect.delay(sending, INTERRUPTED_MS))
+        return this.#send(batch, Effect.delay(sending, INTERRUPTED_DELAY_MS))
       }
       this.#inFlight = undefined
       if (Exit.isSuccess(exit)) this.#settle(batch, exit.value)
@@ -232,7 +232,7 @@ export class Reporter {
     })
   }
 
-  #take(): Sending {
+  #take(): BatchInFlight {
     const all = this.#waiting
     const outboxes = all.length > maxTurnsPerBatch ? all.slice(0, maxTurnsPerBatch) : all
     this.#waiting = all.length > maxTurnsPerBatch ? all.slice(maxTurnsPerBatch) : []
@@ -256,8 +256,8 @@ export class Reporter {
     return { outboxes: taken, acks, reports }
   }
 
-  #settle(batch: Sending, answers: ReadonlyArray<TurnAck>): void {
-    this.#outage = false
+  #settle(batch: BatchInFlight, answers: ReadonlyArray<TurnAck>): void {
+    this.#isOutageLogged = false
     for (let i = 0; i < batch.outboxes.length; i++) {
       const outbox = batch.outboxes[i]!
       const answer = answers[i]
@@ -284,7 +284,7 @@ export class Reporter {
     { outcomes, paused }: Extract<TurnAck, { readonly _tag: "Accepted" }>
   ): void {
     try {
-      if (paused === true) outbox.paused()
+      if (paused === true) outbox.onPaused()
       for (let i = 0; i < acks.length && !outbox.closed; i++) acks[i]?.(outcomes[i])
     } catch (cause) {
       const message =
@@ -296,13 +296,13 @@ export class Reporter {
   }
 
   /**
-   * Ends the turns of a batch that failed with a defect, which a refusal of the whole batch is too. A failed
-   * connection does not come here, since it is retried.
+   * Ends the turns of a batch whose sending has failed with a defect. A refusal of the whole batch counts as a defect
+   * too. A failed connection does not: the batch is sent again.
    */
-  #giveUp(batch: Sending, cause: Cause.Cause<unknown>): void {
+  #giveUp(batch: BatchInFlight, cause: Cause.Cause<unknown>): void {
     const error = Cause.squash(cause)
     this.#options.logger.error(
-      "Reports could not be sent because of a bug in this package: please report this. Their turns end here; the runs continue in other turns once the leases have lapsed",
+      "Reports could not be sent because of a bug in this package: please report this. The turns that they are about end here; the runs continue in other turns once the leases have lapsed",
       { runIds: batch.outboxes.map((outbox) => outbox.runId), error: String(error) }
     )
     for (const outbox of batch.outboxes) {
@@ -317,8 +317,8 @@ export class Reporter {
 
   #warnOfOutage(error: ConnectionError, turns: number): Effect.Effect<void> {
     return Effect.sync(() => {
-      if (this.#outage) return
-      this.#outage = true
+      if (this.#isOutageLogged) return
+      this.#isOutageLogged = true
       this.#options.logger.warn(
         `The engine cannot be reached: ${error.message}. Reports are kept and sent again until it answers`,
         { turns }
@@ -332,9 +332,9 @@ export class Reporter {
 
   #wakeIfIdle(): void {
     if (!this.#isIdle()) return
-    const idle = this.#idle
-    this.#idle = []
-    for (const wake of idle) wake()
+    const waiting = this.#whenIdle
+    this.#whenIdle = []
+    for (const wake of waiting) wake()
   }
 }
 

@@ -1,6 +1,6 @@
 /**
- * Counts the jobs that a worker has asked for, withdrawn and received: its room for jobs. Notes which counts
- * the engine knows.
+ * Counts the jobs that a worker has asked for, has withdrawn and has received: from these counts the engine knows for
+ * how many jobs the worker has room. Remembers which counts the engine was told.
  */
 import { endsTurn, type TurnReport } from "../Protocol/Worker.ts"
 
@@ -8,7 +8,7 @@ export class RoomCounts {
   #asked = 0
   #withdrawn = 0
   #received = 0
-  /** Jobs that {@link anticipate} has asked for ahead of time, and the worker itself has not yet. */
+  /** How many jobs {@link anticipate} has asked for ahead of time, before the worker itself asks for them. */
   #anticipated = 0
   #anticipates = true
   #sentAsked = -1
@@ -46,7 +46,7 @@ export class RoomCounts {
     }
   }
 
-  /** The fields of a request that tell the engine these counts. Assumes that the request is sent. */
+  /** The fields of a request that tell the engine the counts. The caller must send the request. */
   writeCounts(): string {
     this.#sentAsked = this.#asked
     this.#sentWithdrawn = this.#withdrawn
@@ -69,7 +69,7 @@ export class RoomCounts {
     this.#asked++
   }
 
-  /** Starts over with a new session. The engine knows only the counts that it is told next. */
+  /** Starts over with a new session, in which the engine knows no counts before it is told them. */
   startOver(): void {
     this.#asked = this.#outstanding
     this.#withdrawn = 0

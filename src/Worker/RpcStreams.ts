@@ -28,8 +28,8 @@ import type { OpenStream, Streams } from "./StreamSession.ts"
 import { sessionOver } from "./TurnSession.ts"
 
 /**
- * Maximum number of pushes that wait to be read. The engine sends the next push when the last one was taken, so
- * few are enough.
+ * Maximum number of pushes that wait to be read. Few are enough, since the engine sends the next push when the last one
+ * was taken.
  */
 const PUSH_BUFFER = 16
 
@@ -46,7 +46,7 @@ export const rpcStreams: Streams = {
       let isSealed = false
 
       const protocol = yield* RpcClient.Protocol.make((write, clientIds) => {
-        // effect/rpc cannot read a frame: this ends the stream, and everything that waits for an answer
+        // for a frame that effect/rpc cannot read: ends the stream, and so everything that waits for an answer
         const giveUp = Effect.sync(() => socket.terminate())
         const tell = (message: FromServerEncoded): void => {
           for (const clientId of clientIds) {
@@ -62,7 +62,7 @@ export const rpcStreams: Streams = {
           const message = readFrame(data.toString(), isSealed)
           if (!isObject(message) || typeof message._tag !== "string") return socket.terminate()
           isSealed = hasSeal(message)
-          // an engine of this package sends the messages of effect/rpc, so a tagged object is one
+          // an engine of this package sends the messages of effect/rpc, so an object with a tag is such a message
           tell(message as unknown as FromServerEncoded)
         })
         socket.on("close", (code) => {
@@ -92,19 +92,19 @@ export const rpcStreams: Streams = {
         protocol
       )
 
-      const failing =
+      const errorOf =
         (what: string) =>
         (error: unknown): IronflowError =>
           error instanceof RpcClientError.RpcClientError
             ? sessionOver(`${what} was not answered: the stream to ${url} is lost`, error)
             : readCallFailure(error, what)
-      const registering = failing(`The registration of worker ${worker.workerId}`)
+      const registrationError = errorOf(`The registration of worker ${worker.workerId}`)
       const pushes = yield* client.work(new JsonFragment(registration), {
         asQueue: true,
         streamBufferSize: PUSH_BUFFER
       })
       const [first] = yield* Effect.catchCause(Queue.takeBetween(pushes, 1, 1), (cause) =>
-        Effect.fail(registering(Cause.squash(cause)))
+        Effect.fail(registrationError(Cause.squash(cause)))
       )
       const pump = Effect.forever(
         Effect.map(Queue.takeAll(pushes), (taken) => {
@@ -129,7 +129,7 @@ export const rpcStreams: Streams = {
       const stream: OpenStream = {
         call: (call, body) => {
           const what = `The call "${call}" of worker ${worker.workerId}`
-          return Effect.mapError(client[call](new JsonFragment(body)), failing(what))
+          return Effect.mapError(client[call](new JsonFragment(body)), errorOf(what))
         }
       }
       const registered = isObject(first) ? first.registered : undefined
@@ -157,8 +157,8 @@ const brokenOff = (reason: ConnectionError): RpcClientError.RpcClientError =>
   })
 
 /**
- * Opens a WebSocket for the lifetime of the scope. When the server refuses it, fails with the server's
- * answer.
+ * Opens a WebSocket for the lifetime of the scope. When the server refuses the WebSocket, fails with the error in the
+ * server's answer.
  */
 const connect = ({ options }: ServerLink): Effect.Effect<WebSocket, IronflowError, Scope.Scope> => {
   const { apiKey, timeoutMs, url } = options.server
@@ -192,7 +192,7 @@ const connect = ({ options }: ServerLink): Effect.Effect<WebSocket, IronflowErro
   return Effect.acquireRelease(open, (socket) => Effect.sync(() => hangUp(socket)), { interruptible: true })
 }
 
-/** Closes the socket. Waits only a short time for the other side, which may be gone. */
+/** Closes the socket. Waits only a short time for the engine to close it too, since the engine may be gone. */
 const hangUp = (socket: WebSocket): void => {
   socket.close()
   const timer = setTimeout(() => socket.terminate(), HANG_UP_MS)

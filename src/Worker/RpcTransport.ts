@@ -13,7 +13,7 @@ import type { PollingOptions } from "./PollingOptions.ts"
 import * as StreamTransport from "./StreamTransport.ts"
 
 /**
- * Streams over effect/rpc. Their code is only loaded when a server has them, since a polling worker uses no
+ * Streams over effect/rpc. Their code is only loaded when a server supports them, since a polling worker needs no
  * WebSockets.
  */
 export const rpc: StreamTransport.StreamsOption = {

@@ -1,4 +1,4 @@
-/** What every kind of connection to a server needs. */
+/** What all kinds of worker sessions share: data about the connection to a server, and small functions. */
 import type * as Clock from "effect/Clock"
 import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
@@ -37,13 +37,13 @@ export const isAccessError = (error: unknown): error is AccessError =>
 /** The time of a monotonic clock, in milliseconds. */
 export const monotonicMs = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
 
-/** Makes a `ConnectionError` of the error, for callers that retry after any `ConnectionError`. */
+/** Turns any error into a `ConnectionError`, for callers that retry after any `ConnectionError`. */
 export const asConnectionError = (error: IronflowError): ConnectionError =>
   error instanceof ConnectionError ? error : new ConnectionError(error.message, { cause: error })
 
 /**
- * The environment that the worker was given. `undefined` when it was given none: an API key that is bound to
- * an environment then decides.
+ * The environment that was configured for the worker. `undefined` when none was configured: then the worker works for
+ * the environment of its API key, or for `default`.
  */
 export const requestedEnvironment = ({
   environment,

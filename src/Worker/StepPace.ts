@@ -1,11 +1,11 @@
 /**
- * Starts steps at such a pace that the event loop can turn in between, and the leases can be renewed. Without
- * it, many steps that each keep the event loop busy for a short time would leave no time for renewals.
+ * Starts steps at such a pace that the event loop can turn in between, and the leases can be renewed. Otherwise many
+ * steps that each keep the event loop busy for a short time would leave no time for renewals.
  */
 import type { LeaseFreshness } from "../Protocol/Worker.ts"
 import { nextTick, queueMicrotask, setImmediate } from "../RealTimers.ts"
 
-/** How long steps may go on starting within one turn of the event loop, in milliseconds. */
+/** For how long steps may start one after another within one turn of the event loop, in milliseconds. */
 const BUSY_MS = 25
 
 export class StepPace {
@@ -13,7 +13,10 @@ export class StepPace {
   readonly #leases: LeaseFreshness | undefined
   /** When the first step started in this turn of the event loop. */
   #since: number | undefined
-  /** What the waiting steps wait for; `undefined` when a step may start. */
+  /**
+   * What the waiting steps wait for; `undefined` when a step may start. `code`: the step that has just started reaches
+   * its first wait. `turn`: the next turn of the event loop. `lease`: the leases are recent.
+   */
   #halt: "code" | "turn" | "lease" | undefined
   #waiting: Array<() => void> = []
 
@@ -43,8 +46,8 @@ export class StepPace {
       this.#waiting.push(start)
       this.#leases.renew(this.#goOn)
     } else {
-      // The next step begins when this one first waits. So all that it does until then, in microtasks too, is
-      // counted as time.
+      // The next step begins when this step first waits. So the time counts that this step takes until then, also in
+      // microtasks.
       this.#halt = "code"
       queueMicrotask(this.#hasBegun)
       start()
@@ -58,7 +61,7 @@ export class StepPace {
     const waiting = this.#waiting
     if (waiting.length === 0) return
     this.#waiting = []
-    // the first of them starts, and the others queue again behind it
+    // the first of the waiting steps starts, and the others queue again behind it
     for (const start of waiting) this.begin(start)
   }
 

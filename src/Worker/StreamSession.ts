@@ -1,6 +1,6 @@
 /**
- * The session of a worker over a stream. It sends calls, receives deliveries, and opens a new stream when one
- * is lost. The rules are in `Protocol/TurnStream.ts`.
+ * The session of a worker over a stream: sends calls, receives deliveries, and opens a new stream when one is lost.
+ * `Protocol/TurnStream.ts` describes the calls and deliveries.
  */
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
@@ -26,7 +26,7 @@ export interface OpenStream {
   readonly call: (call: StreamCall, body: JsonText) => Effect.Effect<unknown, IronflowError>
 }
 
-/** What a stream reports. */
+/** Callbacks of a stream. */
 export interface StreamEvents {
   /** Called with a message that the engine has pushed, as parsed JSON. It may come before `open` has returned. */
   readonly onPush: (push: unknown) => void
@@ -50,13 +50,13 @@ export interface Streams {
   >
 }
 
-/** The current stream and its state. */
-interface Current {
+/** A stream on which the worker is registered. */
+interface RegisteredStream {
   readonly stream: OpenStream
   readonly scope: Scope.Closeable
   readonly registered: Registered
-  /** Fails when the stream is lost or closed. That ends all calls on it. */
-  readonly over: Deferred.Deferred<never, IronflowError>
+  /** Fails when the stream is lost or closed, and so ends all calls on the stream. */
+  readonly ended: Deferred.Deferred<never, IronflowError>
   lost: ConnectionError | undefined
 }
 
@@ -68,22 +68,22 @@ const openStream = (
   jobs: ReadonlyArray<string>,
   timeoutMs: number,
   events: {
-    readonly onPush: (push: unknown, current: Current) => void
-    readonly onLost: (current: Current) => void
+    readonly onPush: (push: unknown, current: RegisteredStream) => void
+    readonly onLost: (current: RegisteredStream) => void
   },
   since?: string
-): Effect.Effect<Current, IronflowError> =>
+): Effect.Effect<RegisteredStream, IronflowError> =>
   Effect.suspend(() => {
     const { registration, options } = link
     const scope = Scope.makeUnsafe()
-    const over = Deferred.makeUnsafe<never, IronflowError>()
-    let current: Current | undefined
+    const ended = Deferred.makeUnsafe<never, IronflowError>()
+    let current: RegisteredStream | undefined
     let lost: ConnectionError | undefined
-    const waiting: Array<unknown> = []
+    const earlyPushes: Array<unknown> = []
     const what = `The registration of worker ${registration.workerId}`
     const opening = streams.open(link, JSON.stringify(registrationOf(link, instance, jobs, since)), {
       onPush: (push) => {
-        if (current === undefined) waiting.push(push)
+        if (current === undefined) earlyPushes.push(push)
         else events.onPush(push, current)
       },
       onLost: (reason) => {
@@ -103,10 +103,16 @@ const openStream = (
     ).pipe(
       Effect.onError(() => Scope.close(scope, Exit.void)),
       Effect.map(({ registered, stream }) => {
-        const opened: Current = { stream, scope, registered: readRegistered(registered), over, lost }
+        const opened: RegisteredStream = {
+          stream,
+          scope,
+          registered: readRegistered(registered),
+          ended,
+          lost
+        }
         current = opened
-        // pushes that came first are passed on in their order, after the caller has received the answer
-        queueMicrotask(() => waiting.forEach((push) => events.onPush(push, opened)))
+        // pushes that came before the answer are passed on in their order, after the caller has received the answer
+        queueMicrotask(() => earlyPushes.forEach((push) => events.onPush(push, opened)))
         return opened
       })
     )
@@ -114,8 +120,8 @@ const openStream = (
 
 export class StreamSession extends TurnSession {
   readonly #streams: Streams
-  #current: Current | undefined
-  #tellingRoom = false
+  #current: RegisteredStream | undefined
+  #isTellingRoom = false
   #arrived: Array<Turns.Delivery> = []
   /** When the last heartbeat was sent. */
   #heartbeatAt = Number.NEGATIVE_INFINITY
@@ -153,7 +159,7 @@ export class StreamSession extends TurnSession {
     terms: Turns.RegisterTurnsResponse,
     sentAt: number,
     streams: Streams,
-    current: Current
+    current: RegisteredStream
   ) {
     super(link, instance, terms, sentAt)
     this.#streams = streams
@@ -192,8 +198,8 @@ export class StreamSession extends TurnSession {
     timeoutMs: number
   ): Effect.Effect<Registered, IronflowError> {
     const events = {
-      onPush: (push: unknown, current: Current) => this.#pushed(push, current),
-      onLost: (current: Current) => this.onLost(current)
+      onPush: (push: unknown, current: RegisteredStream) => this.#pushed(push, current),
+      onLost: (current: RegisteredStream) => this.onLost(current)
     }
     const { instance, link, since } = this
     const opening = openStream(link, this.#streams, instance, jobs, timeoutMs, events, since)
@@ -226,14 +232,14 @@ export class StreamSession extends TurnSession {
   }
 
   protected tellRoom(): void {
-    // one request at a time: the next one has all changes until then
-    if (this.#tellingRoom || this.session === undefined) return
-    this.#tellingRoom = true
+    // one request at a time: the next request tells all changes until then
+    if (this.#isTellingRoom || this.session === undefined) return
+    this.#isTellingRoom = true
     this.link.fork(
       Effect.ensuring(
         this.#sendHeartbeat,
         Effect.sync(() => {
-          this.#tellingRoom = false
+          this.#isTellingRoom = false
           if (this.hasUnsent) this.tell()
         })
       )
@@ -244,7 +250,7 @@ export class StreamSession extends TurnSession {
     this.link.fork(this.#sendHeartbeat)
   }
 
-  #pushed(push: unknown, current: Current): void {
+  #pushed(push: unknown, current: RegisteredStream): void {
     // a job from an abandoned stream is dropped: the registration on the next stream does not name it
     if (current === this.#current) this.onPush(push)
   }
@@ -258,7 +264,7 @@ export class StreamSession extends TurnSession {
   }
 
   /**
-   * Takes deliveries that arrived at the same time as one group, since a later one may revoke a job of an
+   * Takes deliveries that arrived at the same time as one group, since a later delivery may revoke the job of an
    * earlier one.
    */
   #gather(deliveries: Turns.PollResponse["deliveries"]): void {
@@ -268,12 +274,13 @@ export class StreamSession extends TurnSession {
     setImmediate(() => {
       const arrived = this.#arrived
       this.#arrived = []
-      // after a stream was lost, these are dropped: the engine delivers again what the worker has not named
+      // If the stream was lost meanwhile, these deliveries are dropped. The engine delivers a job again if the next
+      // registration does not name it.
       if (session === undefined || session === this.session) this.deliver(arrived)
     })
   }
 
-  onLost(current: Current): void {
+  onLost(current: RegisteredStream): void {
     if (current === this.#current && current.lost !== undefined) this.#lose(current.lost)
   }
 
@@ -287,38 +294,38 @@ export class StreamSession extends TurnSession {
       if (current === undefined) {
         return Effect.fail(sessionOver(`There is no stream for the call "${call}" to the Ironflow server`))
       }
-      const over = Deferred.await(current.over)
-      // a transport that was closed may interrupt its calls: then the reason is in `over`
+      const ended = Deferred.await(current.ended)
+      // a transport that was closed may interrupt its calls: then `ended` has the reason
       const answer = Effect.catchCause(
         current.stream.call(call, body),
         (cause): Effect.Effect<unknown, IronflowError> =>
-          Cause.hasInterruptsOnly(cause) ? over : Effect.failCause(cause)
+          Cause.hasInterruptsOnly(cause) ? ended : Effect.failCause(cause)
       )
       const { heartbeatMs } = this.link.options
-      // a dead stream is found within a heartbeat interval: half of it until the next heartbeat, and half for
-      // the answer
+      // a dead stream is noticed within one heartbeat interval: half of the interval is for the wait until the next
+      // heartbeat, and half for its answer
       const patienceMs = Math.floor(
         call === "room" ? Math.min(this.patienceMs, heartbeatMs / 2) : this.patienceMs
       )
-      return timeoutOrElse(Effect.raceFirst(answer, over), patienceMs, () => {
-        const silent = new ConnectionError(
+      return timeoutOrElse(Effect.raceFirst(answer, ended), patienceMs, () => {
+        const noAnswer = new ConnectionError(
           `The stream to the Ironflow server at ${this.link.options.server.url} has not answered the call "${call}" for ${showMs(patienceMs)}`
         )
-        if (this.#current === current) this.#lose(silent)
-        return Effect.fail(sessionOver(silent.message, silent))
+        if (this.#current === current) this.#lose(noAnswer)
+        return Effect.fail(sessionOver(noAnswer.message, noAnswer))
       })
     })
   }
 
   /**
-   * Sends a heartbeat, with the running steps and the requested jobs. When it is not answered in time, the
-   * stream is lost.
+   * Sends a heartbeat, with the running steps and the requested jobs. When the answer does not come in time, the stream
+   * counts as lost.
    */
   readonly #sendHeartbeat: Effect.Effect<void> = Effect.suspend(() => {
     const { session } = this
     const sentAt = monotonicMs(this.link.clock)
-    // set also without a session: `#keepAlive` waits from this time on, and would not wait at all while the
-    // server cannot be reached
+    // Set even if there is no session to send a heartbeat for: `#keepAlive` counts its next wait from this time, and
+    // would otherwise not wait at all while the server cannot be reached.
     this.#heartbeatAt = sentAt
     if (session === undefined) return Effect.void
     const renewal = this.renewal()
@@ -329,7 +336,7 @@ export class StreamSession extends TurnSession {
       Effect.matchEffect({
         onSuccess: () =>
           Effect.sync(() => {
-            this.held(sentAt, renewal)
+            this.renewed(sentAt, renewal)
             if (session === this.session) this.answered()
           }),
         onFailure: (error) =>
@@ -355,7 +362,7 @@ export class StreamSession extends TurnSession {
 
   readonly #keepAlive: Effect.Effect<void> = Effect.suspend(() => {
     const beatMs = Math.min(this.beatMs, this.link.options.heartbeatMs / 2)
-    // after a time in which the process was busy, the next heartbeat is sent at once
+    // after a time in which the process was blocked, the next heartbeat is sent at once
     return Effect.sleep(Math.max(0, this.#heartbeatAt + beatMs - monotonicMs(this.link.clock)))
   }).pipe(Effect.andThen(this.#sendHeartbeat), Effect.forever)
 
@@ -372,8 +379,8 @@ export class StreamSession extends TurnSession {
     if (current === undefined) return Effect.void
     const { url } = this.link.options.server
     const what = `A call of worker ${this.link.registration.workerId} was not answered: the stream to ${url} is over`
-    // comes before the transport is closed, so that callers which wait for an answer learn why there is none
-    Deferred.doneUnsafe(current.over, Exit.fail(sessionOver(what, current.lost)))
+    // before the transport is closed, so that callers which wait for an answer learn why there is none
+    Deferred.doneUnsafe(current.ended, Exit.fail(sessionOver(what, current.lost)))
     return Scope.close(current.scope, Exit.void)
   })
 }

@@ -1,6 +1,6 @@
 /**
- * Connects a worker to a server over a stream, when the server supports a kind of stream that the worker may
- * use.
+ * Connects a worker to a server over a stream, when the server supports a kind of stream that the worker may use, and
+ * else by polling.
  *
  * The worker asks the server which transports it has: `GET /api/v1/capabilities`. When the server offers no
  * stream that the worker can open, the worker polls, and logs one line about it.
@@ -128,7 +128,7 @@ const choose = (
     return undefined
   })
 
-/** The transports over which the server exchanges turns, as the server says. */
+/** Asks the server over which transports it exchanges turns. */
 const transportsOf = ({ connection }: ServerLink): Effect.Effect<ReadonlySet<unknown>, IronflowError> => {
   const { method, path } = restCapabilities
   const what = "The request for the capabilities of the server"
@@ -138,12 +138,12 @@ const transportsOf = ({ connection }: ServerLink): Effect.Effect<ReadonlySet<unk
       if (isSuccess(answer)) return Effect.succeed(readTransports(answer.text))
       const error = serverFailureOf(answer, what)
       const { status } = answer
-      const isSilent =
+      const isNoAnswer =
         status === 404 ||
         status === 405 ||
         (status >= 400 && status < 500 && status !== 408 && status !== 429 && isFromServer(answer))
-      // a server without this route has no streams
-      return isSilent && !isAccessError(error) ? Effect.succeed(new Set()) : Effect.fail(error)
+      // a server that cannot tell its transports has no streams
+      return isNoAnswer && !isAccessError(error) ? Effect.succeed(new Set()) : Effect.fail(error)
     }
   )
 }

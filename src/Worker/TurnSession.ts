@@ -1,8 +1,8 @@
 /**
- * The session of a worker with an engine, whatever its transport: the requested jobs, the held leases, the
- * batch of reports in flight, and the registration after the session is lost.
+ * The session of a worker with an engine, whatever the transport: the requested jobs, the held leases, the batch of
+ * reports in flight, and the registration after the session is lost.
  *
- * The rules are in `Protocol/Http/Turns.ts`. The subclasses send the requests.
+ * `Protocol/Http/Turns.ts` describes the requests. The subclasses send them.
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -46,7 +46,7 @@ export abstract class TurnSession implements WorkerSession {
   protected readonly link: ServerLink
   protected readonly instance: string
   protected terms: Turns.RegisterTurnsResponse
-  /** The time of the first registration, as described at `RegisterTurnsRequest`. */
+  /** `since` in the answer to the first registration. All later registrations repeat it. */
   protected readonly since: string | undefined
   /** The id of the session; `undefined` while the worker registers again. */
   protected session: string | undefined
@@ -55,10 +55,10 @@ export abstract class TurnSession implements WorkerSession {
   readonly #keyRefusals: KeyRefusals
 
   readonly #roomCounts = new RoomCounts()
-  #telling = false
+  #isTelling = false
 
-  #batch = 0
-  readonly #nextNumber = (): number => ++this.#batch
+  #lastBatch = 0
+  readonly #nextNumber = (): number => ++this.#lastBatch
   /** Jobs in batches that have no answer yet. The answer says what became of these jobs. */
   readonly #reporting = new Set<string>()
   readonly #leases: LeaseRenewal
@@ -66,9 +66,9 @@ export abstract class TurnSession implements WorkerSession {
     isSafe: () => this.#leases.safeLeftMs > 0,
     checkLeases: () => this.checkLeases(),
     session: () => this.session,
-    take: (job, isPaused) => this.#take(job, isPaused),
-    pass: () => this.#pass(),
-    hear: (notice) => this.#hear(notice)
+    onJob: (job, isPaused) => this.#onJob(job, isPaused),
+    onRevokedJob: () => this.#onRevokedJob(),
+    onNotice: (notice) => this.#onNotice(notice)
   })
 
   constructor(link: ServerLink, instance: string, terms: Turns.RegisterTurnsResponse, sentAt: number) {
@@ -94,21 +94,24 @@ export abstract class TurnSession implements WorkerSession {
     return this.terms.capabilities.seals === true
   }
 
-  /** Registers the worker once more, with the turns that it wants to keep. Fails after `timeoutMs`. */
+  /** Registers the worker once more, with the jobs that it wants to keep. Fails after `timeoutMs`. */
   protected abstract register(
     jobs: ReadonlyArray<string>,
     timeoutMs: number
   ): Effect.Effect<Registered, IronflowError>
-  /** Sends a batch once. Fails with code `WORKER_UNKNOWN` when the session is over. */
+  /** Sends a batch once. Fails with code `WORKER_UNKNOWN` when the session has ended. */
   protected abstract sendBatch(session: string, batch: Batch): Effect.Effect<unknown, IronflowError>
-  /** Reports a late step once. Fails with code `WORKER_UNKNOWN` when the session is over. */
+  /**
+   * Reports once that a handler has gone on with a step after its turn was suspended. Fails with code `WORKER_UNKNOWN`
+   * when the session has ended.
+   */
   protected abstract sendLate(request: Turns.LateRequest): Effect.Effect<void, IronflowError>
-  /** Tells the engine the counts of requested jobs, and whether a job was dropped. */
+  /** Tells the engine the counts of requested jobs, and which jobs the worker holds if one was dropped. */
   protected abstract tellRoom(): void
   /** Sends a renewal that the engine answers at once. */
   protected abstract renewNow(): void
   /**
-   * Called when the worker has registered again. The engine does not yet know how many jobs are requested.
+   * Called when the worker has registered again. At this time the engine does not know how many jobs are requested.
    */
   protected resumed(): void {}
   /** Deregisters the worker, so that the engine takes back its jobs. */
@@ -129,7 +132,7 @@ export abstract class TurnSession implements WorkerSession {
     this.tell()
   }
 
-  /** The fields of a request that tell the engine the room. */
+  /** The fields of a request that tell the engine for how many jobs the worker has room. */
   protected roomFields(): string {
     return this.#roomCounts.writeCounts()
   }
@@ -144,10 +147,10 @@ export abstract class TurnSession implements WorkerSession {
    * then.
    */
   protected tell(): void {
-    if (this.#telling) return
-    this.#telling = true
+    if (this.#isTelling) return
+    this.#isTelling = true
     setImmediate(() => {
-      this.#telling = false
+      this.#isTelling = false
       if (this.hasUnsent && !this.isRefused) this.tellRoom()
     })
   }
@@ -168,8 +171,8 @@ export abstract class TurnSession implements WorkerSession {
    * Notes that a request with this {@link renewal}, sent at `sentAt`, was answered: the leases hold from that
    * time on.
    */
-  protected held(sentAt: number, renewal: string): void {
-    this.#leases.held(sentAt, renewal)
+  protected renewed(sentAt: number, renewal: string): void {
+    this.#leases.renewed(sentAt, renewal)
   }
 
   /** Whether a callback waits until the leases are recent. */
@@ -178,7 +181,7 @@ export abstract class TurnSession implements WorkerSession {
   }
 
   /**
-   * How often a request that may renew the leases is sent, in milliseconds: often enough that one of them may
+   * The interval between requests that may renew the leases, in milliseconds. It is so short that one such request may
    * be lost.
    */
   protected get beatMs(): number {
@@ -190,7 +193,7 @@ export abstract class TurnSession implements WorkerSession {
     return this.terms.leaseMs / 3
   }
 
-  /** Takes deliveries in the order of their numbers, and each of them once. */
+  /** Takes deliveries in the order of their numbers, and each delivery once. */
   protected deliver(deliveries: Turns.PollResponse["deliveries"]): void {
     this.#deliveries.deliver(deliveries)
   }
@@ -223,19 +226,19 @@ export abstract class TurnSession implements WorkerSession {
     )
   }
 
-  #take(job: Job, isPaused: boolean): void {
+  #onJob(job: Job, isPaused: boolean): void {
     this.#roomCounts.received()
     this.#leases.active.add(job.jobId)
     this.link.handlers.onJob(job, isPaused)
   }
 
   /** Requests another job in place of one that was revoked before it started. */
-  #pass(): void {
+  #onRevokedJob(): void {
     this.#roomCounts.skipped()
     this.tell()
   }
 
-  #hear(notice: Notice): void {
+  #onNotice(notice: Notice): void {
     // a report of this job is in flight: its answer will say what became of the job
     if (notice._tag === "LeaseLost" && this.#reporting.has(notice.jobId)) return
     if (endsLease(notice)) this.#drop(notice.jobId)
@@ -243,8 +246,8 @@ export abstract class TurnSession implements WorkerSession {
   }
 
   /**
-   * Drops a job that the engine has revoked. The engine gives the run to a worker again once it knows of
-   * this.
+   * Drops a job that the engine has revoked. The engine gives the run to a worker again once it knows that this worker
+   * has dropped the job.
    */
   #drop(jobId: string): void {
     this.#leases.active.delete(jobId)
@@ -259,7 +262,7 @@ export abstract class TurnSession implements WorkerSession {
   readonly report = (
     reports: ReadonlyArray<TurnReport>
   ): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> => {
-    // made once, even if the effect runs several times: a repeated batch keeps its number
+    // split into batches only once, even if the effect runs several times: a repeated batch keeps its number
     let shipment: Shipment | undefined
     const acks: Array<ReadonlyArray<TurnAck>> = []
     return Effect.suspend(() => {
@@ -297,14 +300,14 @@ export abstract class TurnSession implements WorkerSession {
   }
 
   /**
-   * Sends a batch. A defect becomes an error that ends the turns of the batch, as an answer does that would
-   * always be the same.
+   * Sends a batch. A defect becomes an error that ends the turns of the batch, like a refusal that would be the same
+   * every time.
    */
   #sendSafely(session: string, batch: Batch): Effect.Effect<unknown, IronflowError> {
     return Effect.catchDefect(this.sendBatch(session, batch), (defect) =>
       Effect.fail(
         new ReportError(
-          `${this.reportOf} could not be sent: ${defect instanceof Error ? defect.message : "a bug"}`,
+          `${this.reportName} could not be sent: ${defect instanceof Error ? defect.message : "a bug"}`,
           {
             code: "REPORT_FAILED",
             cause: defect
@@ -315,8 +318,8 @@ export abstract class TurnSession implements WorkerSession {
   }
 
   /**
-   * Gives up a batch that the server would refuse every time. The leases of its turns are left to run out:
-   * another worker that got these runs at once might fail in the same way.
+   * Gives up a batch that the server would refuse every time. Lets the leases of its turns run out: another worker that
+   * got these runs at once might fail in the same way.
    */
   #giveUp(batch: Batch): void {
     for (const { jobId } of batch.reports) {
@@ -335,7 +338,7 @@ export abstract class TurnSession implements WorkerSession {
       const { url } = this.link.connection.server
       const text = JSON.stringify(body) ?? ""
       return Effect.fail(
-        asConnectionError(invalidResponse(url, this.reportOf, "it does not answer every report", text))
+        asConnectionError(invalidResponse(url, this.reportName, "it does not answer every report", text))
       )
     }
     const acks = (body.acks as Turns.ReportsResponse["acks"]).map(Turns.readAck)
@@ -356,8 +359,8 @@ export abstract class TurnSession implements WorkerSession {
       })
     )
 
-  /** What messages call a report. */
-  protected get reportOf(): string {
+  /** The name of a report in messages. */
+  protected get reportName(): string {
     return `The report of worker ${this.link.registration.workerId}`
   }
 
@@ -386,7 +389,7 @@ export abstract class TurnSession implements WorkerSession {
     }
     if (!isAccessError(error)) return false
     if (this.#keyRefusals.doubt()) this.registerAgain(session, asConnectionError(error))
-    // the repeated request then waits forever, as everything of a refused worker does
+    // the caller then repeats the request, which waits forever, since the worker is refused
     else this.refuse(error)
     return true
   }
@@ -401,8 +404,8 @@ export abstract class TurnSession implements WorkerSession {
   }
 
   /**
-   * Registers again after the session is over: the server was restarted, or has given up the worker, or the
-   * stream was lost for `reason`.
+   * Registers again after the session has ended: the server was restarted, or has given up the worker, or the stream was
+   * lost for `reason`.
    */
   protected registerAgain(session: string, reason?: ConnectionError): void {
     if (this.session !== session || this.isRefused) return
@@ -416,7 +419,7 @@ export abstract class TurnSession implements WorkerSession {
     let timeoutMs = this.patienceMs / 2
     const attempt: Effect.Effect<void> = Effect.suspend(() => {
       const sentAt = monotonicMs(clock)
-      const jobs = this.#leases.list()
+      const jobs = this.#leases.heldJobs()
       timeoutMs = Math.min(timeoutMs * 2, options.server.timeoutMs)
       return Effect.matchEffect(this.#registerSafely(jobs, timeoutMs), {
         onSuccess: (terms) => {
@@ -459,7 +462,7 @@ export abstract class TurnSession implements WorkerSession {
     this.#roomCounts.startOver()
     this.#deliveries.startOver()
     for (const jobId of terms.lost) {
-      if (!this.#reporting.has(jobId)) this.#lose(jobId, "the server does not have it any more")
+      if (!this.#reporting.has(jobId)) this.#lose(jobId, "the server no longer has this lease")
       this.#leases.hasDropped = true
     }
     this.session = terms.session
@@ -470,7 +473,7 @@ export abstract class TurnSession implements WorkerSession {
     this.resumed()
     this.tell()
     this.#leases.notifyRenewed()
-    // a job was dropped while the registration that named it was in transit
+    // a job was dropped while the registration that named the job was in transit
     if (jobs.some((jobId) => !terms.lost.includes(jobId) && !this.#leases.active.has(jobId))) {
       this.registerAgain(terms.session)
     }
@@ -484,7 +487,7 @@ export abstract class TurnSession implements WorkerSession {
   readonly #watchLeases: Effect.Effect<void> = Effect.suspend(() => {
     const leftMs = this.#leases.safeLeftMs
     if (leftMs > 0) return Effect.andThen(Effect.sleep(leftMs), this.#watchLeases)
-    // the answer that renews the leases may have arrived, and the process was too busy to read it
+    // the answer that renews the leases may have arrived while the process was too busy to read it
     return Effect.andThen(
       readPendingInput,
       Effect.suspend(() => {
@@ -502,11 +505,11 @@ export abstract class TurnSession implements WorkerSession {
   }
 
   /**
-   * Drops all turns. The server may still keep their jobs for this worker; when it answers again, the new
+   * Drops all turns. The server may still keep their jobs for this worker; when the server answers again, the new
    * registration tells it which jobs the worker has.
    */
   #loseAll(): void {
-    const reason = `the server at ${this.link.options.server.url} could not be asked to extend it`
+    const reason = `the server at ${this.link.options.server.url} could not be reached in time to extend the lease`
     for (const jobId of this.#leases.active) this.#lose(jobId, reason)
     if (this.session !== undefined) this.registerAgain(this.session)
   }
@@ -516,6 +519,6 @@ export abstract class TurnSession implements WorkerSession {
   }
 }
 
-/** The error for a request whose session is over. */
+/** The error for a request whose session has ended. */
 export const sessionOver = (message: string, cause?: unknown): IronflowError =>
   new WorkerUnknownError(message, { cause })

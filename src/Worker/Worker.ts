@@ -1,10 +1,11 @@
 /**
- * A worker: takes runs of its functions from an engine and executes their turns.
+ * A worker: takes runs of its functions from an engine and executes their turns. A turn executes the code of a run up
+ * to its next wait or its end.
  *
- * {@link layer} runs a worker for the lifetime of a scope. The `WorkerTransport` layer connects it to the
- * engine. The requirements of the handlers are in the type of the layer, and are provided once for all of
- * them. When the scope closes, the worker takes no more jobs, waits for the turns in flight, and releases the
- * runs that do not end in time.
+ * {@link layer} runs a worker for the lifetime of a scope. The `WorkerTransport` layer connects the worker to the
+ * engine. The requirements of the handlers are in the type of the layer, and are provided once for all handlers. When
+ * the scope closes, the worker takes no more jobs, waits for the turns in flight, and releases the runs whose turns do
+ * not end in time.
  *
  * ```ts
  * const Main = Worker.layer({ functions: [processOrder] }).pipe(
@@ -53,8 +54,8 @@ export interface WorkerService {
   /** The id of the worker. */
   readonly workerId: string
   /**
-   * Waits until the engine has registered or refused every projection; refusals are logged. Also ends when
-   * the worker stops before that.
+   * Waits until the engine has registered or refused every projection, or the worker has stopped. Refusals are
+   * logged.
    */
   readonly ready: Effect.Effect<void, AccessError>
   /** The number of turns in flight. */
@@ -68,7 +69,7 @@ export interface WorkerService {
   readonly drain: Effect.Effect<void>
   /** Aborts the turns in flight, releases their runs to the engine, and stops. */
   readonly stop: Effect.Effect<void>
-  /** Waits until the worker has stopped. Fails when the reason is that the engine refuses the worker. */
+  /** Waits until the worker has stopped. Fails when it has stopped because the engine refuses its API key. */
   readonly awaitStopped: Effect.Effect<void, AccessError>
 }
 
@@ -127,7 +128,7 @@ export const make = <
     const alarm = yield* Scope.provide(Alarm.make, connection)
     const session = yield* transport
       .open(registrationOf(config, workerId, clock.currentTimeMillisUnsafe()), {
-        // `turns` is set below, and before these are called: nothing is delivered before the worker makes room
+        // `turns` is set below, before these functions are called: nothing is delivered before the worker asks for jobs
         onJob: (job, isPaused) => turns.start(job, isPaused),
         onNotice: (notice) => turns.notice(notice),
         onRefused: (error) => {
@@ -171,7 +172,7 @@ export const make = <
 
     const projections = yield* startProjections(config, session.projections, fork, connection)
     const stopped = yield* Deferred.make<void, AccessError>()
-    // runs once: later callers wait for the same end
+    // runs once: later callers wait until it has ended
     const disconnect = yield* Effect.gen(function* () {
       // the engine would not answer the reports of a refused worker
       if (refused === undefined) {
@@ -206,7 +207,7 @@ export const make = <
     )
 
     yield* Effect.addFinalizer(() => drain)
-    turns.ask(config.maxConcurrentJobs)
+    turns.requestJobs(config.maxConcurrentJobs)
 
     return Worker.of({
       workerId,
@@ -237,7 +238,9 @@ export const layer = <
 
 const configNames = ["maxConcurrentJobs", "environment", "workerId", "drainTimeout"] as const
 
-/** {@link WorkerOptions} whose settings may be `Config`s. */
+/**
+ * {@link WorkerOptions}, of which `maxConcurrentJobs`, `environment`, `workerId` and `drainTimeout` may be `Config`s.
+ */
 export type WorkerConfigOptions<
   Functions extends ReadonlyArray<AnyFunction>,
   Projections extends ReadonlyArray<AnyProjection>
@@ -295,7 +298,9 @@ const startProjections = (
 }> =>
   Effect.gen(function* () {
     if (projections.length > 0 && feed === undefined) {
-      logger.warn("This kind of worker runs no projections: give them to createWorker()")
+      logger.warn(
+        "The projections of this worker do not run, because its transport does not support projections"
+      )
     }
     const runners = yield* Effect.forEach(feed === undefined ? [] : projections, (projection) =>
       makeRunner({ projection, feed: feed!, eventDefinitions, logger })

@@ -786,7 +786,7 @@ describe("createClient", () => {
     [
       "an environment that does not fit into a header",
       { environment: "größe" },
-      /must consist of ASCII characters/
+      /must consist of printable ASCII characters/
     ]
   ])("given %s, throws at once", (_, config, message) => {
     assert.throws(() => createClient(config), ValidationError, message)
