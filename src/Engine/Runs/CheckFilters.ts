@@ -32,7 +32,7 @@ export interface CheckedFilters {
   readonly where?: string
 }
 
-/** Whether the filters go beyond one function and one status, which the plain list handles. */
+/** Whether the filters need a search. The plain list can filter by one function and one status. */
 export const isSearch = (filters: CheckedFilters): boolean =>
   Object.entries(filters).some(
     ([name, value]) =>
@@ -40,7 +40,7 @@ export const isSearch = (filters: CheckedFilters): boolean =>
       ((name !== "functionIds" && name !== "statuses") || (value as ReadonlyArray<string>).length > 1)
   )
 
-/** Checks each filter. Throws a `ValidationError` or `LimitExceededError` that names the wrong one. */
+/** Checks each filter. Throws a `ValidationError` or `LimitExceededError` that names the first wrong filter. */
 export const checkFilters = (filters: { readonly [K in keyof RunFilters]?: unknown }): CheckedFilters => {
   checkFilterNames(filters)
   const functionIds = listOf("functionId", filters.functionId)?.map((id) => checkName("function id", id))
@@ -86,7 +86,7 @@ const listOf = (name: string, value: unknown): ReadonlyArray<unknown> | undefine
   if (!Array.isArray(value)) return [value]
   if (value.length > 0) return value
   throw new ValidationError(
-    `listRuns: \`${name}\` is an empty list, which matches no run: leave it out, or name one`
+    `listRuns: \`${name}\` is an empty list, which matches no run: leave \`${name}\` out, or give it at least one item`
   )
 }
 
@@ -100,7 +100,7 @@ const textOf = (name: string, value: unknown, most: number): { readonly [name: s
   return { [name]: value }
 }
 
-/** Rejects a text with a NUL. No stored event has one in these columns, and not every database accepts one. */
+/** Rejects a text with a NUL character: no stored value contains one, and Postgres refuses it. */
 const checkNul = (what: string, text: string): void => {
   if (text.includes("\0"))
     throw new ValidationError(`listRuns: ${what} has a NUL character, got ${show(text)}`)
@@ -118,7 +118,9 @@ const attributesOf = (value: unknown): { readonly [path: string]: string } | und
     entries
       .map(([path, value]) => {
         if (!isDataPath(path))
-          throw new ValidationError(`listRuns: ${show(path)} in \`attributes\` is not a dotted path`)
+          throw new ValidationError(
+            `listRuns: ${show(path)} in \`attributes\` is not a dotted path such as "event.data.orderId"`
+          )
         if (typeof value !== "string" && typeof value !== "number" && typeof value !== "boolean") {
           throw new ValidationError(
             `listRuns: the value of "${path}" in \`attributes\` must be a string, a number or a boolean, got ${show(value)}`

@@ -27,16 +27,16 @@ import { fireWait } from "./Waits.ts"
 
 const statusOf = { Completed: "completed", Failed: "failed", Cancelled: "cancelled" } as const
 
-const end = (happening: TransitionName): string =>
-  `UPDATE runs SET ${moves[happening].set}, output = ?, error = ?, lease = NULL, lease_until = NULL, ready_at = NULL,
-     pause = NULL, ended_at = ?, updated_at = ? WHERE key = ? AND ${moves[happening].where}`
+const end = (transition: TransitionName): string =>
+  `UPDATE runs SET ${moves[transition].set}, output = ?, error = ?, lease = NULL, lease_until = NULL, ready_at = NULL,
+     pause = NULL, ended_at = ?, updated_at = ? WHERE key = ? AND ${moves[transition].where}`
 
 /** SQL: the statements that end a run, by transition. */
 export const ENDS = {
   completed: end("completed"),
   failed: end("failed"),
   cancelled: end("cancelled"),
-  /** The journal of the run has become too large. */
+  /** The run fails because its journal has become too large. */
   outgrown: end("outgrown")
 }
 
@@ -68,7 +68,7 @@ export function* endRun(
     readonly taken?: FirstTurnFacts
   },
   ending: Ending,
-  happening: keyof typeof ENDS = statusOf[ending._tag]
+  transition: keyof typeof ENDS = statusOf[ending._tag]
 ): Program<void> {
   const now = tx.now()
   forgetLease(tx, run.key, run.jobId)
@@ -76,14 +76,14 @@ export function* endRun(
   const output = ending._tag === "Completed" ? (ending.output ?? null) : null
   const error = ending._tag === "Completed" ? null : JSON.stringify(ending.error)
   const changed = yield* affectedAssumingOne(
-    variant("EndRun.endRun", ENDS[happening]),
+    variant("EndRun.endRun", ENDS[transition]),
     output,
     error,
     now,
     now,
     run.key
   )
-  yield* mustMove(run.key, happening, changed)
+  yield* mustMove(run.key, transition, changed)
   if (run.mayHaveWaits !== false) yield* write(DELETE_WAITS_OF_RUN, run.key)
   tx.changes.counts[statusOf[ending._tag]]++
   countRunEvent(tx, statusOf[ending._tag], run.function)
@@ -114,13 +114,17 @@ export function* endRun(
   if (ending._tag !== "Failed") return
   const { environment, functionId, runId } = aboutRun(tx, run)
   const { code, message, name } = ending.error
-  const told = { name, message: message.slice(0, MOST_MESSAGE), ...(code === undefined ? {} : { code }) }
-  yield* callHooks(tx, "run.failed", environment, { functionId, runId, error: told }, now)
+  const shortError = {
+    name,
+    message: message.slice(0, MAX_MESSAGE_CHARS),
+    ...(code === undefined ? {} : { code })
+  }
+  yield* callHooks(tx, "run.failed", environment, { functionId, runId, error: shortError }, now)
   yield* startAfterFailure(tx, run, ending.error, now)
 }
 
 /** Maximum number of characters of the error message in hook calls. The run keeps the full message. */
-const MOST_MESSAGE = 2000
+const MAX_MESSAGE_CHARS = 2000
 
 const FIND_CREATION_TIME = statement("EndRun.findCreationTime", "SELECT created_at FROM runs WHERE key = ?")
 
@@ -165,7 +169,7 @@ function* tellParent(
   const waiting = yield* get(FIND_WAIT_FOR_CHILD, run.key)
   if (waiting === undefined) return
   const parent = Number(waiting.run)
-  // a damaged parent cannot be told, and must not keep the child from ending
+  // the wait of a damaged parent cannot be fired, and must not keep the child from ending
   if (tx.damage.why("run", parent) !== undefined) return
   const functionId = functionIdOf(tx, run.function)
   const outcome: Outcome =

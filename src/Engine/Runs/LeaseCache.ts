@@ -1,11 +1,11 @@
-/** Caches the leases of runs, so that a report need not read its run. */
+/** Caches the leases of runs, so that the report of a worker can be processed without reading the run. */
 import type { RunStatus } from "../../RunStatus.ts"
 import { ShortLivedMap, ShortLivedSet } from "../../ShortLivedMap.ts"
 import { defineCache } from "../Store/Cache.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import type { FirstTurnFacts } from "../Store/EndedRunRecord.ts"
 
-/** The fields of a run with a live turn that its reports need. */
+/** A run that a worker executes: the fields that are needed to process the worker's reports. */
 export interface LeasedRun {
   readonly key: number
   /** The job that holds the lease. */
@@ -21,17 +21,17 @@ export interface LeasedRun {
   readonly worker?: string
   /** When the lease was given, epoch milliseconds; absent when it was not read. */
   readonly since?: number
-  /** Epoch milliseconds; absent when it was not read. */
+  /** When the run was created, epoch milliseconds; absent when it was not read. */
   readonly createdAt?: number
-  /** The parts of the run's ending that are already known. Only for a first turn, unless its event is large. */
+  /** The parts of the record of the ended run that are already known. Only for the first turn, and absent if its event is large. */
   readonly taken?: FirstTurnFacts
   /** Whether the run may have rows in `waits`. */
   mayHaveWaits: boolean
 }
 
 /**
- * The cached leases. A lease that is not in the cache is read from the database. One that is in the cache is exact, and its run
- * has no requested pause.
+ * The cached leases. A lease that is not in the cache is read from the database. A lease that is in the cache equals the stored one,
+ * and no pause is requested for its run.
  */
 interface LeaseCache {
   readonly byRun: ShortLivedMap<number, LeasedRun>
@@ -40,19 +40,19 @@ interface LeaseCache {
   /** Leases that the current transaction gives. They enter the cache once it is durable. */
   readonly fresh: ShortLivedMap<number, LeasedRun>
   /**
-   * The job to which this engine last leased a run, by the key of the run. No other engine caches the lease of such a job. Leases
-   * that are no longer cached are included, and some that other engines have ended.
+   * The job to which this engine last leased a run, by the key of the run. No other engine caches the lease of such a job. Includes
+   * leases that are no longer cached, and some leases that other engines have ended.
    */
   readonly mine: ShortLivedMap<number, string>
   /** Runs of this engine whose lease has ended in the current transaction. */
   readonly ended: ShortLivedSet<number>
 }
 
-/** More runs than an engine leases at a time. The map is cleared when it has more. */
+/** The size at which `mine` is cleared: more runs than an engine leases at a time. */
 const MOST_MINE = 20_000
 
 const leasesOf = defineCache<LeaseCache>({
-  // a reader may miss a lease, which it then reads; and the end of a lease is told to those who wait for it
+  // an old cache does no harm to readers: a lease that is missing is read, and a run that has ended wakes those who wait for its end
   isShared: "unmoved",
   make: () => ({
     byRun: new ShortLivedMap(),
@@ -68,7 +68,7 @@ const leasesOf = defineCache<LeaseCache>({
   },
   invalidate: ({ byId, byJob, byRun, mine }, { leases }) => {
     if (!leases) return
-    // it keeps the leases that other engines have ended, so it may grow
+    // `mine` may grow, because leases that other engines have ended stay in it
     if (mine.size > MOST_MINE) mine.clear()
     byRun.clear()
     byJob.clear()
@@ -98,9 +98,9 @@ export const isLeased = (tx: Transaction, environment: number, runId: string): b
   leasesOf(tx).byId.get(runId)?.environment === environment
 
 /**
- * Removes the lease of a run from the cache, when the lease ends or the run changes. It takes effect at once: if the transaction
- * is rolled back, the lease is just read again. `jobId` is the job that holds the lease; without it, other engines empty their
- * caches in any case.
+ * Removes the lease of a run from the cache, when the lease ends or the run changes. This takes effect at once: if the transaction
+ * is rolled back, the lease is read again. `jobId` is the job that holds the lease; without it, the other engines always clear their
+ * caches of leases.
  */
 export const forgetLease = (tx: Transaction, run: number, jobId?: string): void => {
   const { byId, byJob, byRun, ended, fresh, mine } = leasesOf(tx)
