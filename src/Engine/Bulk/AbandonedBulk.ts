@@ -1,9 +1,9 @@
 /**
  * Continues bulk operations that no engine carries out any more. When several engines share the database, an engine that ends
- * leaves its operations behind. Each engine checks the operations of the others every two seconds, and continues an operation that
- * has made no progress in several checks. Two engines may then carry out the same operation for a moment. That does no harm: a
- * slice is stored only if the stored progress is still the progress at which the slice began. An engine that finds other progress
- * leaves the operation to the other engine.
+ * leaves its operations behind. Each engine checks the operations of the others every two seconds, and continues an operation
+ * that has made no progress in several checks. Two engines may then carry out the same operation for a moment. That does no harm:
+ * a slice is stored only if the stored progress is still the progress at which the slice began. An engine that finds other
+ * progress leaves the operation to the other engine.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"

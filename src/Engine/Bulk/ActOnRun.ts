@@ -82,8 +82,8 @@ export function* refusalReason(
 }
 
 /**
- * Carries out the action on a run for which {@link refusalReason} has found no obstacle. Returns the reason if the action is refused
- * all the same.
+ * Carries out the action on a run for which {@link refusalReason} has found no obstacle. Returns the reason if the action is
+ * refused all the same.
  */
 export function* actOnRun(
   tx: Transaction,

@@ -1,8 +1,8 @@
 /**
- * The programs that carry out an erasure. First all events and runs to erase are collected in the table `erase_items`: the targets,
- * and the runs that came from them. Then the items are searched for unfinished runs. Only after that is anything changed. Each
- * transaction stores the progress with its changes, so that the operation continues from there after a crash; to erase twice does
- * no harm. A step is taken only if the stored progress is still the progress that the engine has read before.
+ * The programs that carry out an erasure. First all events and runs to erase are collected in the table `erase_items`: the
+ * targets, and the runs that came from them. Then the items are searched for unfinished runs. Only after that is anything
+ * changed. Each transaction stores the progress with its changes, so that the operation continues from there after a crash; to
+ * erase twice does no harm. A step is taken only if the stored progress is still the progress that the engine has read before.
  */
 import { isCompensating } from "../Runs/PauseRun.ts"
 import { statusIn } from "../Runs/StatusRows.ts"
@@ -291,8 +291,8 @@ function* isItem(operation: number, run: Value): Program<boolean> {
 const MAX_NAMED_RUNS = 3
 
 /**
- * Searches a page of the collected runs for unfinished ones. For a dry run it also counts what would be erased: first the runs, then
- * the events.
+ * Searches a page of the collected runs for unfinished ones. For a dry run it also counts what would be erased: first the runs,
+ * then the events.
  */
 function* check(
   { environment, operation, record, tally }: At,
@@ -365,8 +365,8 @@ function* cancel(
 }
 
 /**
- * `live`: the id of the first unfinished run of a page; absent if there is none. `after`: the key after which the next page begins;
- * absent after the last page.
+ * `live`: the id of the first unfinished run of a page; absent if there is none. `after`: the key after which the next page
+ * begins; absent after the last page.
  */
 function* firstLive(
   operation: number,
@@ -452,8 +452,8 @@ function* eraseNextKeys(
 }
 
 /**
- * Purges some KV keys with their history; in a dry run only counts them. Returns the last of these keys; `undefined` when there are
- * no more.
+ * Purges some KV keys with their history; in a dry run only counts them. Returns the last of these keys; `undefined` when there
+ * are no more.
  */
 function* eraseKeys(
   tx: Transaction,

@@ -1,7 +1,7 @@
 /**
  * Bulk operations: one action on many runs. An operation is first stored, and then carried out in the background, in small
- * transactions with other work in between. After a restart, or at another engine, it goes on where it was. The caller does not have
- * to wait for it.
+ * transactions with other work in between. After a restart, or at another engine, it goes on where it was. The caller does not
+ * have to wait for it.
  *
  * An operation has the permissions of the API key of its caller. They are checked for each run just before the action: at that
  * moment, the key must allow the same action by a single call.

@@ -58,8 +58,8 @@ export interface BulkRecord extends BulkProgress {
 }
 
 /**
- * A run to act on. `endedAt` is the time at which the run had ended when the search found the run, epoch milliseconds: `null` for an
- * unfinished run, absent for a run that the request names by id.
+ * A run to act on. `endedAt` is the time at which the run had ended when the search found the run, epoch milliseconds: `null` for
+ * an unfinished run, absent for a run that the request names by id.
  */
 export interface BulkItem {
   readonly runId: string

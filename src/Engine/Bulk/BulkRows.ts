@@ -1,8 +1,8 @@
 /**
  * Rows of bulk operations, and the programs that carry out bulk operations. One transaction stores the actions on a slice of runs
  * and the progress of the operation, so that no run is changed twice, even after a crash. The transaction also checks that the
- * stored progress is still the progress at which the slice began. So each slice takes effect once, even if several engines carry out
- * the same operation.
+ * stored progress is still the progress at which the slice began. So each slice takes effect once, even if several engines carry
+ * out the same operation.
  */
 import { createHash } from "node:crypto"
 import type { BulkAction, BulkStatus } from "../../Protocol/Bulk.ts"
@@ -130,8 +130,8 @@ const actionOf = (action: BulkRecord["action"]): string =>
   action === "erase" ? "data:erase" : `run:${action}`
 
 /**
- * A hash of the target: all that is kept of the target after the erasure. Somebody who knows the id of the operation and the target
- * can compute the hash again, and so prove that this was the target.
+ * A hash of the target: all that is kept of the target after the erasure. Somebody who knows the id of the operation and the
+ * target can compute the hash again, and so prove that this was the target.
  */
 const hashOfTarget = (id: string, target: CheckedTarget, ids: ReadonlyArray<string> | undefined): string =>
   `sha256:${createHash("sha256")
@@ -281,8 +281,8 @@ const progressMark = ({ done, matched, place, updatedAt }: BulkRecord): string =
   JSON.stringify([place, matched, done, updatedAt])
 
 /**
- * Processes a slice that began at the progress of `from`, and stores the new progress. Returns the operation, which is unchanged if
- * it has ended; `undefined` for an unknown operation, and {@link OVERTAKEN} if another engine has continued it since.
+ * Processes a slice that began at the progress of `from`, and stores the new progress. Returns the operation, which is unchanged
+ * if it has ended; `undefined` for an unknown operation, and {@link OVERTAKEN} if another engine has continued it since.
  */
 export const advanceBulk = inEnvironment(
   "advanceBulk",
@@ -341,8 +341,8 @@ const FIND_RUN = statement(
 )
 
 /**
- * Acts on one run. Returns why the run was skipped, `undefined` when it was not skipped, and {@link FITS_NO_MORE} when it no longer
- * matches the filters.
+ * Acts on one run. Returns why the run was skipped, `undefined` when it was not skipped, and {@link FITS_NO_MORE} when it no
+ * longer matches the filters.
  */
 function* actOnItem(
   tx: Transaction,

@@ -51,11 +51,11 @@ export interface Followed {
 }
 
 /**
- * The phase of an erasure. `find`: collects the events and runs to erase (the items), source by source. `follow`: adds the runs that
- * came from the items. `check`: counts the unfinished runs among them. `cancel`: cancels these runs. `await`: waits until they have
- * ended. `erase`: erases the items. Items that appear during `erase` are followed too (`isLate`), but not checked: unfinished runs
- * among them are skipped. `keys`: erases the KV keys, and after them the configurations; `index` counts through both lists. `forget`:
- * deletes the items of a dry run. `clean`: everything is erased, and the files of the database are cleaned.
+ * The phase of an erasure. `find`: collects the events and runs to erase (the items), source by source. `follow`: adds the runs
+ * that came from the items. `check`: counts the unfinished runs among them. `cancel`: cancels these runs. `await`: waits until
+ * they have ended. `erase`: erases the items. Items that appear during `erase` are followed too (`isLate`), but not checked:
+ * unfinished runs among them are skipped. `keys`: erases the KV keys, and after them the configurations; `index` counts through
+ * both lists. `forget`: deletes the items of a dry run. `clean`: everything is erased, and the files of the database are cleaned.
  */
 export type ErasePlace =
   | {

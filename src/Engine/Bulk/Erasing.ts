@@ -22,7 +22,9 @@ import * as AdvanceErase from "./AdvanceErase.ts"
 
 /** How many runs or ids one slice searches. */
 const AT_ONCE = 256
-/** The delay before another check whether cancelled runs have ended, or another try to empty the write-ahead log, milliseconds. */
+/**
+ * The delay before another check whether cancelled runs have ended, or another try to empty the write-ahead log, milliseconds.
+ */
 const RETRY_DELAY_MS = 1000
 /** Maximum number of tries to empty the write-ahead log, which fail while another connection reads an older state. */
 const MAX_CUT_TRIES = 60
@@ -217,9 +219,9 @@ const rowsOnly = (hasStates: boolean): string =>
 
 /**
  * Checks that the caller may read and delete everything that the erasure may reach. An erasure tells its caller how much data
- * matches. It also erases data that came from the targets: the events of runs, forks, and invoked runs. Throws `UnauthorizedError`
- * if a policy limits what the API key may read, or denies the key to delete some of the data, or, with `cancel`, to cancel some
- * runs. A dry run needs the same permissions.
+ * matches. It also erases data that came from the targets: the events of runs, forks, and invoked runs. Throws
+ * `UnauthorizedError` if a policy limits what the API key may read, or denies the key to delete some of the data, or, with
+ * `cancel`, to cancel some runs. A dry run needs the same permissions.
  */
 const checkMayErase = (
   caller: Caller | undefined,

@@ -47,7 +47,10 @@ export const make = (
     )
   })
 
-/** The position before which events exceed the size limit, if sizes are added up from the newest event to the oldest; 0 if none do. */
+/**
+ * The position before which events exceed the size limit, if sizes are added up from the newest event to the oldest; 0 if none
+ * do.
+ */
 const excessBefore = (store: StoreService, most: number): Effect.Effect<number, StoreError> =>
   Effect.gen(function* () {
     if (!Number.isFinite(most)) return 0

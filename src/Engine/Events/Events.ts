@@ -1,4 +1,6 @@
-/** The client's methods about events in the engine's process: emit, list, get and explain. Checks the input, then uses the store. */
+/**
+ * The client's methods about events in the engine's process: emit, list, get and explain. Checks the input, then uses the store.
+ */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"

@@ -19,7 +19,9 @@ import type { Transaction } from "../Store/Transaction.ts"
 
 /** How many functions one read explains. */
 const SLICE = 200
-/** Maximum number of runs of one function that are named. An event starts one run of each function, and clients may fork that run. */
+/**
+ * Maximum number of runs of one function that are named. An event starts one run of each function, and clients may fork that run.
+ */
 const MAX_RUNS = 100
 
 /** Part of the explanation of an event. */

@@ -1,13 +1,13 @@
 /**
  * Delivers events to the waits that they satisfy.
  *
- * Any number of runs may wait for one event. The transaction that stores the event delivers it to as many waits as it has room for.
- * If waits are left, this is noted in `fan_outs`, and later transactions continue the delivery, even after a restart.
+ * Any number of runs may wait for one event. The transaction that stores the event delivers it to as many waits as it has room
+ * for. If waits are left, this is noted in `fan_outs`, and later transactions continue the delivery, even after a restart.
  *
- * Waits are indexed by event name; waits with a pattern share a reserved name. Events under one name are delivered one by one, in log
- * order, so that a wait gets the first event that it accepts. A wait that is opened in the meantime has already looked back over all
- * of these events, and gets none of them again. A wait whose timeout is due still gets an event that was stored before, if there is
- * one (see `FireDue.ts`).
+ * Waits are indexed by event name; waits with a pattern share a reserved name. Events under one name are delivered one by one, in
+ * log order, so that a wait gets the first event that it accepts. A wait that is opened in the meantime has already looked back
+ * over all of these events, and gets none of them again. A wait whose timeout is due still gets an event that was stored before,
+ * if there is one (see `FireDue.ts`).
  */
 import { evaluateExpression } from "../../Expression.ts"
 import { matchesPattern } from "../../Pattern.ts"
@@ -240,8 +240,8 @@ const LIST_WAITS_WITHOUT_PATH = statement(
 )
 
 /**
- * Fires the waits after a place that accept the event, as far as the transaction has room. Returns the place of the last wait that
- * was looked at; `undefined` when all waits were. With `isFirst`, looks at one wait at least.
+ * Fires the waits after a place that accept the event, as far as the transaction has room. Returns the place of the last wait
+ * that was looked at; `undefined` when all waits were. With `isFirst`, looks at one wait at least.
  */
 function* deliverFrom(
   tx: Transaction,

@@ -12,7 +12,9 @@ const LOOKUP_MS = 10_000
 
 const hostOf = (url: URL): string => url.hostname.replace(/^\[|\]$/g, "")
 
-/** The address in the URL; for `localhost`, its address. `undefined` when the URL has another host name, which must be looked up. */
+/**
+ * The address in the URL; for `localhost`, its address. `undefined` when the URL has another host name, which must be looked up.
+ */
 const addressIn = (url: URL): string | undefined => {
   const host = hostOf(url)
   return isIP(host) !== 0 ? host : /^(.+\.)?localhost\.?$/.test(host) ? "127.0.0.1" : undefined

@@ -38,7 +38,9 @@ const TIMEOUT_MS = 10_000
 /** Maximum number of bytes of a hook's answer that are read. */
 const MAX_ANSWER_BYTES = 64 * 1024
 
-/** The longest wait until the next look for due calls, milliseconds. It is limited because the clock may be set in the meantime. */
+/**
+ * The longest wait until the next look for due calls, milliseconds. It is limited because the clock may be set in the meantime.
+ */
 const LONGEST_WAIT_MS = 60_000
 
 export interface DeliveryOptions {

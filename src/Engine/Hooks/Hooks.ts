@@ -1,7 +1,7 @@
 /**
- * What an engine does by itself when something is wrong: it calls hooks, and starts functions that listen for system events. When a
- * run fails or is paused, the calls are stored in the same transaction, and are sent from here. Stuck runs and failing functions are
- * searched from here. An engine without hooks and without such functions does none of this.
+ * What an engine does by itself when something is wrong: it calls hooks, and starts functions that listen for system events. When
+ * a run fails or is paused, the calls are stored in the same transaction, and are sent from here. Stuck runs and failing
+ * functions are searched from here. An engine without hooks and without such functions does none of this.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"

@@ -41,8 +41,8 @@ export const KEYS_PAGE = 1000
 /** Maximum number of buckets on a page. It is low, because the expired keys of each bucket are counted. */
 export const BUCKETS_PAGE = 250
 /**
- * Limits the work of a filter on one page: at most this number, divided by the length of the filter, of keys are read for a page. The
- * longer a filter is, the longer it takes to match a key.
+ * Limits the work of a filter on one page: at most this number, divided by the length of the filter, of keys are read for a page.
+ * The longer a filter is, the longer it takes to match a key.
  */
 const FILTER_WORK = 50_000
 

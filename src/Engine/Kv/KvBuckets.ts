@@ -1,8 +1,9 @@
 /**
  * Rows of buckets, and their cache.
  *
- * Every call on keys names a bucket, and every write advances the revision of the bucket. So rows that were read stay in memory. Rows
- * that a transaction has changed are written once, before it commits. After a rollback, these rows are removed from the cache.
+ * Every call on keys names a bucket, and every write advances the revision of the bucket. So rows that were read stay in memory.
+ * Rows that a transaction has changed are written once, before it commits. After a rollback, these rows are removed from the
+ * cache.
  */
 import { defineCache } from "../Store/Cache.ts"
 import {
@@ -23,8 +24,8 @@ import type { KvBucketRow, NewKvBucket } from "./KvRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
 /**
- * The name of the row in `meta` with the highest revision of any deleted bucket. A new bucket begins after this revision, so that no
- * revision of a deleted bucket matches in it.
+ * The name of the row in `meta` with the highest revision of any deleted bucket. A new bucket begins after this revision, so that
+ * no revision of a deleted bucket matches in it.
  */
 const FLOOR = "kv_revision"
 
@@ -286,8 +287,8 @@ export const deleteBucket = inEnvironment(
   function* (tx: Transaction, environment: string, name: string): Program<undefined, BucketNotFoundError> {
     const bucket = yield* findBucket(tx, environment, name)
     if (bucket === undefined) return yield* refuse(new BucketNotFoundError(name))
-    // stores the revision too, which this transaction may not have saved yet: keys that expire before they are deleted take the next
-    // revisions, and `KvSweep.ts` deletes entries by revision
+    // stores the revision too, which this transaction may not have saved yet: keys that expire before they are deleted take the
+    // next revisions, and `KvSweep.ts` deletes entries by revision
     yield* write(REMOVE_BUCKET_NAME, bucket.revision, bucket.key)
     yield* write(RAISE_REVISION_FLOOR, bucket.revision)
     bucketsOf(tx).forget(bucket)

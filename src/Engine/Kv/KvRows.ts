@@ -1,9 +1,9 @@
 /**
  * Reads keys.
  *
- * `kv_entries` has one row for each key: its value, or a marker, which says that the key was deleted, purged or has expired. Watchers
- * get markers as changes; a marker is deleted after a day. `kv_history` has earlier revisions, as many as the bucket keeps. A key has
- * expired when its time is past, whether or not it was swept.
+ * `kv_entries` has one row for each key: its value, or a marker, which says that the key was deleted, purged or has expired.
+ * Watchers get markers as changes; a marker is deleted after a day. `kv_history` has earlier revisions, as many as the bucket
+ * keeps. A key has expired when its time is past, whether or not it was swept.
  */
 import { all, get, statement, visit, inEnvironment, refuse, type Program } from "../Store/Program.ts"
 import { BucketNotFoundError, KeyNotFoundError, RevisionGoneError, withoutStack } from "../../Errors.ts"
@@ -63,8 +63,8 @@ export const readEntry = inEnvironment(
 )
 
 /**
- * The size of a page of revisions or changes, in bytes of values. A page ends with the entry that reaches this size. It is limited
- * because a page is in memory as a whole.
+ * The size of a page of revisions or changes, in bytes of values. A page ends with the entry that reaches this size. It is
+ * limited because a page is in memory as a whole.
  */
 const PAGE_BYTES = 256 * 1024
 
@@ -83,8 +83,8 @@ const LIST_REVISIONS = statement(
 )
 
 /**
- * The revisions of a key after the revision `after`, oldest first. Refuses a key that never existed, that was purged or has expired,
- * or that was deleted more than a day ago.
+ * The revisions of a key after the revision `after`, oldest first. Refuses a key that never existed, that was purged or has
+ * expired, or that was deleted more than a day ago.
  */
 export const readHistory = inEnvironment(
   "KvRows.readHistory",
@@ -163,8 +163,8 @@ const LIST_CHANGES = statement(
 )
 
 /**
- * The kept changes after the revision `after`, in order: the latest change of each key, and earlier changes from the history. With
- * an `after` of `undefined`, those after the last revision: none yet.
+ * The kept changes after the revision `after`, in order: the latest change of each key, and earlier changes from the history.
+ * With an `after` of `undefined`, those after the last revision: none yet.
  */
 export const readChanges = inEnvironment(
   "readChanges",

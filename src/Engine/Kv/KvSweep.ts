@@ -58,8 +58,9 @@ export function* environmentsToSweep(tx: Transaction, limit: number): Program<Re
 }
 
 /**
- * Turns expired keys into markers, deletes old markers, and deletes the keys of deleted buckets. Only the due keys of one environment
- * that are among the first `limit` of all environments are handled. Returns how many, and more than 0 while a deleted bucket is left.
+ * Turns expired keys into markers, deletes old markers, and deletes the keys of deleted buckets. Only the due keys of one
+ * environment that are among the first `limit` of all environments are handled. Returns how many, and more than 0 while a deleted
+ * bucket is left.
  */
 export function* sweep(tx: Transaction, environment: number, limit: number): Program<number> {
   const now = tx.now()
@@ -116,8 +117,8 @@ const FIND_UNNAMED_BUCKET = statement(
 const DELETE_BUCKET = statement("KvSweep.deleteBucket", "DELETE FROM kv_buckets WHERE key = ?")
 
 /**
- * Deletes at most `limit` entries of a deleted bucket (current and earlier revisions), and with the last entries the bucket itself.
- * Returns the number of entries plus one, for the bucket; 0 when there is no deleted bucket, or `limit` is 0.
+ * Deletes at most `limit` entries of a deleted bucket (current and earlier revisions), and with the last entries the bucket
+ * itself. Returns the number of entries plus one, for the bucket; 0 when there is no deleted bucket, or `limit` is 0.
  */
 function* dropBuckets(environment: number, limit: number): Program<number> {
   const bucket = (yield* get(FIND_UNNAMED_BUCKET, environment))?.key

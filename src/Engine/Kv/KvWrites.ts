@@ -1,6 +1,6 @@
 /**
- * Writes keys. Every change of a key takes the next revision of its bucket. So of several writes that expect the same revision of a
- * key, only one succeeds (guarantee G13).
+ * Writes keys. Every change of a key takes the next revision of its bucket. So of several writes that expect the same revision of
+ * a key, only one succeeds (guarantee G13).
  *
  * Every refusal comes before the first write, so that these programs can be part of larger ones.
  */

@@ -1,6 +1,6 @@
 /**
- * Pages of runs from a damaged database. Runs that cannot be read are named, not left out. Each page reads the keys of all runs, so
- * this is slower than `RunList.ts`, and used only after `RunList.ts` has met damage.
+ * Pages of runs from a damaged database. Runs that cannot be read are named, not left out. Each page reads the keys of all runs,
+ * so this is slower than `RunList.ts`, and used only after `RunList.ts` has met damage.
  */
 import { all, get, inEnvironment, statement, type Program, variant } from "../Store/Program.ts"
 import type { DamagedRun, ListRunsResult, Run } from "../../Client/Client.ts"

@@ -17,8 +17,8 @@ const END_LEASE = `UPDATE runs SET ${moves.suspended.set}, lease = NULL, lease_u
 
 /**
  * Takes a run back from its worker. Fired waits enter the journal, and the run waits. A run that was compensating is still
- * compensating. With a `pause`, the run is paused by it; otherwise by the pause that was requested for the run, if any. `jobId` is
- * the job that holds the lease, if known.
+ * compensating. With a `pause`, the run is paused by it; otherwise by the pause that was requested for the run, if any. `jobId`
+ * is the job that holds the lease, if known.
  */
 export function* endLease(
   tx: Transaction,
@@ -37,7 +37,9 @@ export function* endLease(
   else if (row?.pause != null) yield* pauseRow(tx, run, readPause(row))
 }
 
-/** Revokes the lease of a run that a worker executes, and tells the worker. A requested pause begins. `row` is the row of the run. */
+/**
+ * Revokes the lease of a run that a worker executes, and tells the worker. A requested pause begins. `row` is the row of the run.
+ */
 export function* revokeLease(tx: Transaction, row: Row, jobId: string, reason: string): Program<void> {
   tx.notify(String(row.worker), { _tag: "LeaseLost", jobId, reason })
   yield* endLease(tx, { key: Number(row.key), jobId }, "leaseRevoked")

@@ -1,6 +1,6 @@
 /**
- * Which worker is connected to which engine, when several engines share the database. The lease of a worker that runs in the process
- * of an engine does not expire: it lasts as long as that engine lives.
+ * Which worker is connected to which engine, when several engines share the database. The lease of a worker that runs in the
+ * process of an engine does not expire: it lasts as long as that engine lives.
  */
 import { acrossEnvironments, affected, all, get, type Program, variant, write } from "../Store/Program.ts"
 import { LAPSE_MS } from "../Store/Postgres/Nodes.ts"
@@ -112,8 +112,8 @@ export const connectWorker = acrossEnvironments(
 )
 
 /**
- * The name of the other engine at which another process uses this worker id; `undefined` if there is none. For a worker that waits
- * until it can connect.
+ * The name of the other engine at which another process uses this worker id; `undefined` if there is none. For a worker that
+ * waits until it can connect.
  */
 export const whereElsewhere = acrossEnvironments(
   "whereElsewhere",

@@ -1,4 +1,6 @@
-/** Explains why a run makes no progress, or what it does: finds the one reason that counts now, from the database and the workers. */
+/**
+ * Explains why a run makes no progress, or what it does: finds the one reason that counts now, from the database and the workers.
+ */
 import type { Explanation } from "../../Client/Client.ts"
 import { formatDuration } from "../../Duration.ts"
 import { describeError, type ReportedError, stepOf, thrownBy } from "../../DescribeError.ts"

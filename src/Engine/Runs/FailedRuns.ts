@@ -53,8 +53,8 @@ const readFailedRunSlice = acrossEnvironments(
 )
 
 /**
- * Counts all failed runs, one slice in each turn of the event loop. With many runs this takes long, so it is not for code that runs
- * often.
+ * Counts all failed runs, one slice in each turn of the event loop. With many runs this takes long, so it is not for code that
+ * runs often.
  */
 export const countFailedRuns = (
   store: StoreService,

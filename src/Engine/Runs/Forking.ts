@@ -198,8 +198,8 @@ function* findReplaced(run: Row, wanted: string): Program<FoundStep, StepNotFoun
 const UPDATE_PIN = statement("Forking.updatePin", "UPDATE runs SET pin = ? WHERE key = ?")
 
 /**
- * Moves an unfinished pinned run to the given version of its function, by default to the latest. Returns the run, and its versions
- * before and after.
+ * Moves an unfinished pinned run to the given version of its function, by default to the latest. Returns the run, and its
+ * versions before and after.
  */
 export const moveRun = inEnvironment(
   "moveRun",

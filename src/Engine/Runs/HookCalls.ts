@@ -1,7 +1,7 @@
 /**
- * Pending calls of hooks: of the URLs in the option `hooks`, which the engine calls. A call is stored in the transaction that caused it,
- * and stays until the hook has accepted the call or its attempts are used up. The hooks themselves are kept in memory, so that
- * neither URLs nor secrets are in the database.
+ * Pending calls of hooks: of the URLs in the option `hooks`, which the engine calls. A call is stored in the transaction that
+ * caused it, and stays until the hook has accepted the call or its attempts are used up. The hooks themselves are kept in memory,
+ * so that neither URLs nor secrets are in the database.
  */
 import type { Hook, HookCall, HookEvent } from "../../Hook.ts"
 import type { JsonText } from "../../Json.ts"
@@ -125,7 +125,9 @@ const UPDATE_ATTEMPTS = statement(
 /** The result of an attempt to make a call. */
 export interface CallResult {
   readonly id: string
-  /** How many attempts have failed, and when the next one is due, epoch milliseconds; absent when the call is done or given up. */
+  /**
+   * How many attempts have failed, and when the next one is due, epoch milliseconds; absent when the call is done or given up.
+   */
   readonly again?: { readonly attempts: number; readonly dueAt: number }
 }
 

@@ -23,15 +23,17 @@ export interface LeasedRun {
   readonly since?: number
   /** When the run was created, epoch milliseconds; absent when it was not read. */
   readonly createdAt?: number
-  /** The parts of the record of the ended run that are already known. Only for the first turn, and absent if its event is large. */
+  /**
+   * The parts of the record of the ended run that are already known. Only for the first turn, and absent if its event is large.
+   */
   readonly taken?: FirstTurnFacts
   /** Whether the run may have rows in `waits`. */
   mayHaveWaits: boolean
 }
 
 /**
- * The cached leases. A lease that is not in the cache is read from the database. A lease that is in the cache equals the stored one,
- * and no pause is requested for its run.
+ * The cached leases. A lease that is not in the cache is read from the database. A lease that is in the cache equals the stored
+ * one, and no pause is requested for its run.
  */
 interface LeaseCache {
   readonly byRun: ShortLivedMap<number, LeasedRun>
@@ -40,8 +42,8 @@ interface LeaseCache {
   /** Leases that the current transaction gives. They enter the cache once it is durable. */
   readonly fresh: ShortLivedMap<number, LeasedRun>
   /**
-   * The job to which this engine last leased a run, by the key of the run. No other engine caches the lease of such a job. Includes
-   * leases that are no longer cached, and some leases that other engines have ended.
+   * The job to which this engine last leased a run, by the key of the run. No other engine caches the lease of such a job.
+   * Includes leases that are no longer cached, and some leases that other engines have ended.
    */
   readonly mine: ShortLivedMap<number, string>
   /** Runs of this engine whose lease has ended in the current transaction. */
@@ -52,7 +54,8 @@ interface LeaseCache {
 const MOST_MINE = 20_000
 
 const leasesOf = defineCache<LeaseCache>({
-  // an old cache does no harm to readers: a lease that is missing is read, and a run that has ended wakes those who wait for its end
+  // an old cache does no harm to readers: a lease that is missing is read, and a run that has ended wakes those who wait for its
+  // end
   isShared: "unmoved",
   make: () => ({
     byRun: new ShortLivedMap(),
@@ -98,9 +101,9 @@ export const isLeased = (tx: Transaction, environment: number, runId: string): b
   leasesOf(tx).byId.get(runId)?.environment === environment
 
 /**
- * Removes the lease of a run from the cache, when the lease ends or the run changes. This takes effect at once: if the transaction
- * is rolled back, the lease is read again. `jobId` is the job that holds the lease; without it, the other engines always clear their
- * caches of leases.
+ * Removes the lease of a run from the cache, when the lease ends or the run changes. This takes effect at once: if the
+ * transaction is rolled back, the lease is read again. `jobId` is the job that holds the lease; without it, the other engines
+ * always clear their caches of leases.
  */
 export const forgetLease = (tx: Transaction, run: number, jobId?: string): void => {
   const { byId, byJob, byRun, ended, fresh, mine } = leasesOf(tx)

@@ -1,7 +1,7 @@
 /**
- * Runs that the current transaction has created, and that have no row yet. When a worker with room claims a run in the transaction
- * that stores the event of the run, the row of the run is written only once, with the lease. Runs that no worker claims are written
- * without a lease before the commit.
+ * Runs that the current transaction has created, and that have no row yet. When a worker with room claims a run in the
+ * transaction that stores the event of the run, the row of the run is written only once, with the lease. Runs that no worker
+ * claims are written without a lease before the commit.
  */
 import { isNew, markNew, forgetNew } from "../Functions/ReadyFunctions.ts"
 import { pinsRuns } from "../Functions/Pins.ts"

@@ -3,11 +3,11 @@
  * earlier step, or paused at a worker that does not understand pauses.
  *
  * The lease stays in the row of the run, marked as revoked, so it survives restarts of the engine. Reports of its worker are no
- * longer accepted. No other worker gets the run, or its room under a concurrency limit, before this worker is known to be done: the
- * worker has confirmed that it has dropped the run, or has disconnected, or its process has ended, or the lease has expired.
+ * longer accepted. No other worker gets the run, or its room under a concurrency limit, before this worker is known to be done:
+ * the worker has confirmed that it has dropped the run, or has disconnected, or its process has ended, or the lease has expired.
  *
- * A worker in the process of the engine learns of the revocation before the next run is dispatched, so its leases are simply ended.
- * A worker in the process of another engine learns of it from that engine, within a fixed time.
+ * A worker in the process of the engine learns of the revocation before the next run is dispatched, so its leases are simply
+ * ended. A worker in the process of another engine learns of it from that engine, within a fixed time.
  */
 import { statement, type Program, write } from "../Store/Program.ts"
 import { isAtOther } from "./EngineWorkers.ts"
@@ -31,8 +31,8 @@ export const holdingJob = (row: Row): string | undefined =>
   row.lease == null || isRevoked(row) ? undefined : String(row.lease)
 
 /**
- * When the run may be dispatched again if its worker does not answer, epoch milliseconds: until then, the worker may still execute
- * the run. `undefined` when the run may be dispatched at once.
+ * When the run may be dispatched again if its worker does not answer, epoch milliseconds: until then, the worker may still
+ * execute the run. `undefined` when the run may be dispatched at once.
  */
 const handOutFrom = ({ lease, lease_until }: Row, now: number): number | undefined =>
   lease == null || lease_until == null || Number(lease_until) <= now ? undefined : Number(lease_until)

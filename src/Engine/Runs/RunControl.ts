@@ -53,8 +53,8 @@ const may = (row: Row, transition: TransitionName): boolean => {
 }
 
 /**
- * A program that controls a run. If the run was set aside as damaged, the engine tries it again after the program: the operator may
- * have repaired it.
+ * A program that controls a run. If the run was set aside as damaged, the engine tries it again after the program: the operator
+ * may have repaired it.
  */
 const controlling = <Rest extends ReadonlyArray<unknown>, A, E>(
   name: PlainName<[environment: string, runId: string, ...rest: Rest], A>,
@@ -110,8 +110,8 @@ const UPDATE_PAUSE = statement(
 )
 
 /**
- * Pauses a run. A run that a worker executes is paused when the worker has ended its turn. If a client has already paused the run,
- * only the reason is replaced. A pause by the engine stays as it is.
+ * Pauses a run. A run that a worker executes is paused when the worker has ended its turn. If a client has already paused the
+ * run, only the reason is replaced. A pause by the engine stays as it is.
  */
 export const pauseRun = controlling(
   "pauseRun",
@@ -363,8 +363,8 @@ function* reread(tx: Transaction, environment: string, runId: string): Program<R
 }
 
 /**
- * The `seq` of a step in the journal. `wanted` is the name of the step, its step id, or its step id without the run id. A step that
- * is still open is not in the journal, and counts as after all others.
+ * The `seq` of a step in the journal. `wanted` is the name of the step, its step id, or its step id without the run id. A step
+ * that is still open is not in the journal, and counts as after all others.
  */
 export function* findStep(run: Row, wanted: string): Program<number, StepNotFoundError> {
   const isWanted = "(step_key = ? OR name = ? OR ? = ? || ':' || step_key)"

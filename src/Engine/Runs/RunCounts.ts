@@ -78,7 +78,8 @@ export const countFor = (
     const isMatch = matcherOf(query.filters, visible)
     const needsInput = by === "event" || by.startsWith("event.")
     let place: SearchPlace | undefined
-    // search attributes are stored only for functions whose `searchBy` has the path; if there are any, runs of others have no value
+    // search attributes are stored only for functions whose `searchBy` has the path; if there are any, runs of others have no
+    // value
     const foundBy = by.startsWith("event.") ? yield* store.read(functionsFoundBy(query, by)) : []
     const withAttribute = foundBy.length === 0 ? undefined : new Set(foundBy)
     const isInDatabase = withAttribute !== undefined || !by.startsWith("event.")

@@ -4,8 +4,8 @@ import * as Effect from "effect/Effect"
 import { ValidationError } from "../../Errors.ts"
 
 /**
- * A place in a list of runs. Most lists are ordered by creation, which is the order of `key`. Some lists are ordered by the events
- * that started the runs, and then by `key`: there, `event` is the position of the event in the log.
+ * A place in a list of runs. Most lists are ordered by creation, which is the order of `key`. Some lists are ordered by the
+ * events that started the runs, and then by `key`: there, `event` is the position of the event in the log.
  */
 export interface ListPlace {
   readonly event: number

@@ -12,15 +12,17 @@ import { type EventView, eventView } from "../Functions/Registry.ts"
 export const EVENT_DATA = "coalesce(r.fork_data, e.data)"
 
 /**
- * When the input of the run in a row was erased, epoch milliseconds; `undefined` if it was not. The column `e_erased_at` is when the
- * event that started the run was erased.
+ * When the input of the run in a row was erased, epoch milliseconds; `undefined` if it was not. The column `e_erased_at` is when
+ * the event that started the run was erased.
  */
 export const erasedAt = ({ e_erased_at, erased_at, input }: Row): number | undefined => {
   const at = erased_at ?? (input === null ? e_erased_at : undefined)
   return at == null ? undefined : Number(at)
 }
 
-/** The error for a call that would continue or fork an erased run, whose data is gone. `verb` is a participle, such as `retried`. */
+/**
+ * The error for a call that would continue or fork an erased run, whose data is gone. `verb` is a participle, such as `retried`.
+ */
 export const refusalOfErased = (runId: string, at: number, verb: string): InvalidStateError =>
   new InvalidStateError(
     `Run ${runId} was erased at ${new Date(at).toISOString()} and cannot be ${verb}: neither its data nor the results of its steps are there any more. Emit a new event for a new run.`

@@ -44,8 +44,8 @@ const LIST_WAITS = statement(
 const FIND_STEP = statement("RunInspection.findStep", "SELECT * FROM steps WHERE run = ? AND step_key = ?")
 
 /**
- * Lists the children of a run in the order of their keys. When a step ran again and invoked a second run, the last child is the one
- * that is shown.
+ * Lists the children of a run in the order of their keys. When a step ran again and invoked a second run, the last child is the
+ * one that is shown.
  */
 const LIST_CHILDREN = statement(
   "RunInspection.listChildren",
@@ -62,8 +62,8 @@ interface StepsQuery {
 }
 
 /**
- * A page of the steps of a run: finished steps first, then those that wait or run. The page has fewer than `limit` steps when their
- * results are long.
+ * A page of the steps of a run: finished steps first, then those that wait or run. The page has fewer than `limit` steps when
+ * their results are long.
  */
 export const readRunSteps = inEnvironment(
   "readRunSteps",

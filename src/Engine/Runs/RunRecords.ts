@@ -52,8 +52,8 @@ export interface RunSituation {
   /** Since when the run can be claimed, epoch milliseconds. */
   readonly readyAt?: number
   /**
-   * How many workers were lost while they executed the run, since its last completed step. Only set when they are so many that the
-   * run may be the cause: see `Suspects.ts`.
+   * How many workers were lost while they executed the run, since its last completed step. Only set when they are so many that
+   * the run may be the cause: see `Suspects.ts`.
    */
   readonly losses?: number
   readonly concurrencyKey?: string
@@ -82,8 +82,8 @@ export interface RunSituation {
   /** Set when the function is paused, so that its new runs wait. */
   readonly functionPaused?: StoredPause
   /**
-   * The version of the function to which the run is pinned. A run that has not begun is not pinned yet: then this is the version with
-   * which it will begin, if a worker has that version. Absent when a worker of any version can execute the run.
+   * The version of the function to which the run is pinned. A run that has not begun is not pinned yet: then this is the version
+   * with which it will begin, if a worker has that version. Absent when a worker of any version can execute the run.
    */
   readonly pin?: { readonly version: string; readonly hasBegun: boolean }
   /** The worker to which the run's actor is bound. */

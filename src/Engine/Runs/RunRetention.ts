@@ -28,7 +28,8 @@ const FIND_NEWEST_RUN = statement("RunRetention.findNewestRun", "SELECT max(key)
 /**
  * Deletes at most `limit` runs that ended more than `keepMs` ago, oldest first. A function may have a retention of its own, which
  * then counts in place of `keepMs`. A run whose parent is unfinished is kept. The newest run is kept too, so that its key is not
- * assigned again. Begins after the run with the key `after`. The result has the `after` of the next call, unless the end is reached.
+ * assigned again. Begins after the run with the key `after`. The result has the `after` of the next call, unless the end is
+ * reached.
  */
 export const deleteEndedRuns = acrossEnvironments(
   "deleteEndedRuns",

@@ -60,8 +60,8 @@ export function* createRun(
     readonly data?: JsonText
     readonly parent?: { readonly run: number; readonly stepKey: string }
     /**
-     * The id of the step that invoked the run without waiting for it. Neither run is cancelled with the other, and the invoking run
-     * may be deleted first.
+     * The id of the step that invoked the run without waiting for it. Neither run is cancelled with the other, and the invoking
+     * run may be deleted first.
      */
     readonly invokedBy?: string
     /** The `traceparent` of the trace that an invoked run is part of. */
@@ -127,7 +127,9 @@ const noteStart = (
   }))
 }
 
-/** Creates a run for an event in the log, and returns its id. A worker may claim the run before it has a row: see `NewRuns.ts`. */
+/**
+ * Creates a run for an event in the log, and returns its id. A worker may claim the run before it has a row: see `NewRuns.ts`.
+ */
 export function* startRun(
   tx: Transaction,
   input: {
@@ -158,8 +160,8 @@ export interface StartedBy {
 const FROM_RUNS = "FROM runs r LEFT JOIN events e ON e.position = r.event"
 
 /**
- * A query with only the columns that {@link readRun} needs, since every column costs time. The columns that begin with `e_` are of
- * the triggering event.
+ * A query with only the columns that {@link readRun} needs, since every column costs time. The columns that begin with `e_` are
+ * of the triggering event.
  */
 export const RUNS_WITH_EVENTS = `SELECT r.key, r.id, r.function, r.status, r.event, r.input, r.output, r.error, r.worker, r.actor, r.parent, r.parent_step, r.pause,
   r.attempt, r.created_at, r.updated_at, r.started_at, r.ended_at, r.forked_from, r.pin, r.erased_at, coalesce(r.trace, e.trace) AS e_trace,

@@ -114,8 +114,8 @@ export const matcherOf = (
 }
 
 /**
- * Whether the caller may see a run in the results of these filters. A filter by the event would reveal something of events that the
- * caller may not see: with such a filter, the runs of these events are hidden.
+ * Whether the caller may see a run in the results of these filters. A filter by the event would reveal something of events that
+ * the caller may not see: with such a filter, the runs of these events are hidden.
  */
 const visibilityOf = (
   visible: Visible | undefined,

@@ -1,11 +1,11 @@
 /**
- * Finds the runs that match filters. A search follows a plan, which reads only a part of all runs by an index: the runs with a value
- * of an attribute, the failed runs, the runs of a function, or the runs of the events of a name. The other filters are checked on
- * each of these runs. A search reads slices with a limited number of runs.
+ * Finds the runs that match filters. A search follows a plan, which reads only a part of all runs by an index: the runs with a
+ * value of an attribute, the failed runs, the runs of a function, or the runs of the events of a name. The other filters are
+ * checked on each of these runs. A search reads slices with a limited number of runs.
  *
- * Every plan goes from the newest run to the oldest. Most plans are ordered by the run key, which grows with the time of creation.
- * The plans by function and by event are ordered by the log position of the event, and then by the run key. A plan has lanes, one
- * for each function or status, and each slice takes the newest runs of all lanes.
+ * Every plan goes from the newest run to the oldest. Most plans are ordered by the run key, which grows with the time of
+ * creation. The plans by function and by event are ordered by the log position of the event, and then by the run key. A plan has
+ * lanes, one for each function or status, and each slice takes the newest runs of all lanes.
  */
 import { ValidationError } from "../../Errors.ts"
 import type { Run } from "../../Client/Client.ts"
@@ -69,8 +69,8 @@ export interface SearchSlice {
   /** When the oldest run that the search has reached was created, epoch milliseconds. */
   readonly lookedBackTo: number
   /**
-   * Runs that were created before this time are not yet indexed by one of the attributes. Epoch milliseconds; absent when all runs
-   * are indexed.
+   * Runs that were created before this time are not yet indexed by one of the attributes. Epoch milliseconds; absent when all
+   * runs are indexed.
    */
   readonly filledBackTo?: number
 }
@@ -146,7 +146,8 @@ export const functionsFoundBy = inEnvironment(
 )
 
 /**
- * Counts one slice of runs, which has at most `most` runs. Refuses filters by an attribute that no function has in its `searchBy`.
+ * Counts one slice of runs, which has at most `most` runs. Refuses filters by an attribute that no function has in its
+ * `searchBy`.
  */
 export const countRuns = inEnvironment(
   "countRuns",
@@ -198,8 +199,8 @@ const FIND_EVENT_OF_FORKS = statement(
 )
 
 /**
- * No run with this key or a higher one has an event before this position; 0 when nothing is known. Runs are created in the order of
- * their events, except forks: a fork has the event of its original.
+ * No run with this key or a higher one has an event before this position; 0 when nothing is known. Runs are created in the order
+ * of their events, except forks: a fork has the event of its original.
  */
 function* firstEventFrom(key: number): Program<number> {
   const before = (yield* get(FIND_EVENT_BEFORE, key))?.event
@@ -223,8 +224,8 @@ function* createdAt({ event, key }: RunPosition): Program<number> {
 }
 
 /**
- * How much earlier the time of creation of a run may be than that of the run before it, milliseconds. Clocks are set back often, but
- * by small amounts.
+ * How much earlier the time of creation of a run may be than that of the run before it, milliseconds. Clocks are set back often,
+ * but by small amounts.
  */
 const CLOCK_SLACK_MS = 60_000
 
@@ -323,7 +324,9 @@ class Search {
     return below === undefined ? undefined : yield* createdAt({ key: below, event: 0 })
   }
 
-  /** Where the search begins, and by which plan. `known` is the plan in a cursor; without a cursor, the shortest plan is taken. */
+  /**
+   * Where the search begins, and by which plan. `known` is the plan in a cursor; without a cursor, the shortest plan is taken.
+   */
   *begin(known: string | undefined): Program<SearchPlace> {
     const { createdFrom, createdTo, endedTo } = this.#filters
     // a run that ended before a time was also created before that time

@@ -1,7 +1,7 @@
 /**
  * Statistics of runs since the engine started: how many runs of each function started, ended and so on; how long runs, turns and
- * steps took; and the counts of each minute of the last day. Everything is counted in memory when it happens, so that nothing has to
- * be queried later. What a transaction did that was rolled back is not counted.
+ * steps took; and the counts of each minute of the last day. Everything is counted in memory when it happens, so that nothing has
+ * to be queried later. What a transaction did that was rolled back is not counted.
  */
 import { Histogram, type HistogramData } from "../../Histogram.ts"
 import { type RegisteredFunction, registryOf } from "../Functions/Registry.ts"
@@ -61,8 +61,8 @@ const noCounts = (): Counts => ({
 
 class Stats {
   /**
-   * What happened in the current transaction. Three items of this list belong together: what happened, the key of the function, and
-   * how long it took in milliseconds. The list is flat for speed, because every run adds to it.
+   * What happened in the current transaction. Three items of this list belong together: what happened, the key of the function,
+   * and how long it took in milliseconds. The list is flat for speed, because every run adds to it.
    */
   readonly pending: Array<Counted | Measured | number> = []
   readonly functions = new Map<number, Counts>()

@@ -10,16 +10,16 @@ import { deleteExpiredRecords } from "./RunAudit.ts"
 import { deleteEndedRuns } from "./RunRetention.ts"
 
 /**
- * How long a run is kept after it ends, unless its function has a retention of its own: 30 days by default. `Duration.infinity` keeps
- * all runs.
+ * How long a run is kept after it ends, unless its function has a retention of its own: 30 days by default. `Duration.infinity`
+ * keeps all runs.
  */
 export const RunRetention = Context.Reference<Duration.Duration>("@ironflow/node/RunRetention", {
   defaultValue: () => Duration.days(30)
 })
 
 /**
- * Deletes the runs that are too old now. Needed even if the engine keeps all runs, because functions may have a retention of their
- * own.
+ * Deletes the runs that are too old now. Needed even if the engine keeps all runs, because functions may have a retention of
+ * their own.
  */
 export const deleteOldRuns = (store: StoreService): Effect.Effect<void, StoreError> =>
   Effect.flatMap(RunRetention, (retention) => {

@@ -1,7 +1,7 @@
 /**
- * Search attributes of runs: the values of the event at the paths in the function's `searchBy`. A new run gets its attributes in the
- * transaction that creates it. When a path is added, older runs get the attribute later: `SearchFill.ts` fills in runs in slices,
- * from the newest to the oldest.
+ * Search attributes of runs: the values of the event at the paths in the function's `searchBy`. A new run gets its attributes in
+ * the transaction that creates it. When a path is added, older runs get the attribute later: `SearchFill.ts` fills in runs in
+ * slices, from the newest to the oldest.
  */
 import { readPath } from "../../DataPath.ts"
 import { searchValueLength } from "../../Limits.ts"
@@ -12,8 +12,9 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 import { invocationView } from "./RunEvent.ts"
 
 /**
- * The text of the attribute at a path; `undefined` when the run has no such attribute. Strings, numbers and booleans are attributes,
- * as texts. Other values are not, nor are texts that are too long, or that contain a NUL character, which Postgres cannot store.
+ * The text of the attribute at a path; `undefined` when the run has no such attribute. Strings, numbers and booleans are
+ * attributes, as texts. Other values are not, nor are texts that are too long, or that contain a NUL character, which Postgres
+ * cannot store.
  */
 export const attributeOf = (event: object, path: string): string | undefined => {
   const value = readPath({ event }, path)
@@ -73,7 +74,8 @@ const DELETE_SEARCH_PATH = statement(
   "DELETE FROM search_paths WHERE function = ? AND path = ?"
 )
 /**
- * Finds the end of a slice. A slice is cut from the runs of all functions, because the runs of a single function may be far apart.
+ * Finds the end of a slice. A slice is cut from the runs of all functions, because the runs of a single function may be far
+ * apart.
  */
 const FIND_END_OF_SLICE = statement(
   "SearchAttributes.findEndOfSlice",

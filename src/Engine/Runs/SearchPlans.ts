@@ -11,8 +11,8 @@ const ERROR_HAS = `instr(${errorText}, lower(?)) > 0`
 const ERROR_HAS_ON_POSTGRES = `strpos(error_text(r.error), lower(CAST(? AS TEXT) COLLATE "C")) > 0`
 
 /**
- * Stands for the end of a run that has not ended. It is before all dates, so that filters by the end do not match the run, and after
- * the value of an absent filter, which matches all runs.
+ * Stands for the end of a run that has not ended. It is before all dates, so that filters by the end do not match the run, and
+ * after the value of an absent filter, which matches all runs.
  */
 const NOT_ENDED = -9_000_000_000_000_000
 /** The first time that a `Date` can hold, epoch milliseconds. */
@@ -91,7 +91,9 @@ interface SearchPlan {
   readonly sum: Statement
   /** Whether the plan is ordered by the positions of events. */
   readonly isByEvent: boolean
-  /** How many runs the plan would read, up to {@link MAX_COUNTED}. Absent for the plan that is taken when no other is possible. */
+  /**
+   * How many runs the plan would read, up to {@link MAX_COUNTED}. Absent for the plan that is taken when no other is possible.
+   */
   readonly count?: Statement
 }
 

@@ -1,7 +1,7 @@
 /**
- * The column `runs.status`: how statuses are stored, and the parts of the SQL statements that change a status. These parts are built
- * from the table of transitions. Such a statement names the statuses that its transition allows, and does not change a run with any
- * other status.
+ * The column `runs.status`: how statuses are stored, and the parts of the SQL statements that change a status. These parts are
+ * built from the table of transitions. Such a statement names the statuses that its transition allows, and does not change a run
+ * with any other status.
  */
 import { get, statement, type Program } from "../Store/Program.ts"
 import { StoreError } from "../../Errors.ts"

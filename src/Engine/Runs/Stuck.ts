@@ -46,8 +46,8 @@ export interface Lease {
 const GRACE_MS = 60_000
 
 /**
- * Why a run with this lease is stuck, as the end of a sentence; `undefined` when the run is not stuck. Without `findHolder`, only the
- * lease is judged and not its worker.
+ * Why a run with this lease is stuck, as the end of a sentence; `undefined` when the run is not stuck. Without `findHolder`, only
+ * the lease is judged and not its worker.
  */
 export const whyStuck = (
   lease: Lease,

@@ -142,8 +142,8 @@ export function* forgetSuspectsElsewhere(tx: Transaction): Program<void> {
 const CLEAR_LOSSES = statement("Suspects.clearLosses", "UPDATE runs SET losses = 0 WHERE key = ?")
 
 /**
- * Returns how often a suspect was lost, and 0 for a run that is no suspect. A suspect that has advanced since its last loss becomes
- * innocent: its losses are cleared.
+ * Returns how often a suspect was lost, and 0 for a run that is no suspect. A suspect that has advanced since its last loss
+ * becomes innocent: its losses are cleared.
  */
 export function* refreshLosses(row: Row): Program<number> {
   const losses = Number(row.losses)

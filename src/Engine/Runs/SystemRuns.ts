@@ -82,8 +82,8 @@ export function* startAfterPause(
 }
 
 /**
- * Starts the functions that listen for a system event of a run. `what` is the last part of its name, such as `paused`, and `more` are
- * further members of its data. Starts none when a system event has started that run.
+ * Starts the functions that listen for a system event of a run. `what` is the last part of its name, such as `paused`, and `more`
+ * are further members of its data. Starts none when a system event has started that run.
  */
 export function* startFor(
   tx: Transaction,
@@ -148,8 +148,8 @@ const FIND_CAUSE = statement("SystemRuns.findCause", "SELECT parent, system_even
 const MAX_DEPTH = 100
 
 /**
- * Whether a system event started the run, or a run above it in its chain of invocations. `true` also for a chain that is longer than
- * {@link MAX_DEPTH}.
+ * Whether a system event started the run, or a run above it in its chain of invocations. `true` also for a chain that is longer
+ * than {@link MAX_DEPTH}.
  */
 function* isStartedBySystem(run: number): Program<boolean> {
   let key: number | null = run

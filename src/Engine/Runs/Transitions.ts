@@ -3,9 +3,9 @@
  * calls are built from this table.
  *
  * A run always holds a lease while it is `running`, may hold one while it is `compensating`, and holds none in any other status.
- * So while a worker executes a run, a pause is only requested, and begins when the turn has ended. (A turn is the time between two
- * waits of a run, in which a worker executes it.) Before a step is patched, or a run is resumed from an earlier step, the lease of
- * such a worker is revoked.
+ * So while a worker executes a run, a pause is only requested, and begins when the turn has ended. (A turn is the time between
+ * two waits of a run, in which a worker executes it.) Before a step is patched, or a run is resumed from an earlier step, the
+ * lease of such a worker is revoked.
  */
 import type { RunStatus } from "../../RunStatus.ts"
 

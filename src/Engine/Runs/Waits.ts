@@ -2,8 +2,8 @@
  * The waits of open steps, and what happens when a wait ends.
  *
  * A wait has fired when its outcome is known, or when the next attempt of its step may start. The outcome is first stored in the
- * row of the wait. If a worker executes the run, the worker is told, and decides when the step with this outcome enters the journal
- * (by the operation `Settle`). Otherwise the step enters the journal at once, and the run becomes ready.
+ * row of the wait. If a worker executes the run, the worker is told, and decides when the step with this outcome enters the
+ * journal (by the operation `Settle`). Otherwise the step enters the journal at once, and the run becomes ready.
  */
 import { clearSuspicion, suspectsOf } from "./Suspects.ts"
 import { registryOf } from "../Functions/Registry.ts"
@@ -60,8 +60,8 @@ const UPDATE_FIRED = statement(
 const FIND_LEASE = statement("Waits.findLease", "SELECT lease, worker FROM runs WHERE key = ?")
 
 /**
- * Ends a wait. `outcome` is `undefined` for a step between two attempts: its next attempt may then start. Does nothing when the wait
- * has already ended.
+ * Ends a wait. `outcome` is `undefined` for a step between two attempts: its next attempt may then start. Does nothing when the
+ * wait has already ended.
  */
 export function* fireWait(
   tx: Transaction,
@@ -210,8 +210,8 @@ const UPDATE_READY_TIME = statement(
 const FIND_FUNCTION_OF_RUN = statement("Waits.findFunctionOfRun", "SELECT function FROM runs WHERE key = ?")
 
 /**
- * Makes a suspended run ready to be claimed. Does nothing when the run waits for the next attempt of the whole run, is paused, has a
- * lease, or has ended.
+ * Makes a suspended run ready to be claimed. Does nothing when the run waits for the next attempt of the whole run, is paused,
+ * has a lease, or has ended.
  */
 export function* makeReady(tx: Transaction, run: number): Program<void> {
   const now = tx.now()

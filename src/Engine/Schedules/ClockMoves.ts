@@ -85,8 +85,8 @@ function* setBack(tx: Transaction, ms: number): Program<void> {
   // a sleep until a point in time has no `timeout_ms`: it stays due at that time
   yield* write(SET_BACK, now, ms, now, now)
   yield* write(SHORTEN_IDEMPOTENCY_KEYS, now + WINDOW_MS, now + WINDOW_MS)
-  // if the clock was set back by a day at most, a schedule keeps its next time, so that it does not fire twice for one time. After
-  // a larger change it would not fire for too long, so its next time is computed again
+  // if the clock was set back by a day at most, a schedule keeps its next time, so that it does not fire twice for one time.
+  // After a larger change it would not fire for too long, so its next time is computed again
   if (ms <= 24 * 60 * 60 * 1000) return
   for (const row of yield* all(LIST_SCHEDULES)) {
     const next = nextFire(parseSchedule(String(row.cron), String(row.timezone)), now)
@@ -106,8 +106,8 @@ const SHORTEN_LEASES = statement(
 )
 
 /**
- * Shortens leases that were given while the clock was ahead, and so last too long, as if they were given now. Called when the engine
- * starts, and when another engine on the database is gone.
+ * Shortens leases that were given while the clock was ahead, and so last too long, as if they were given now. Called when the
+ * engine starts, and when another engine on the database is gone.
  */
 export const shortenLeases = acrossEnvironments(
   "shortenLeases",

@@ -47,7 +47,8 @@ type DueWork = (typeof kindsOfDueWork)[number]
 const lookups = defineCache<{ count: number }>({ make: () => ({ count: 0 }) })
 
 /**
- * The environments of the first due items of one kind. The caller then fires the items of each environment by a program of its own.
+ * The environments of the first due items of one kind. The caller then fires the items of each environment by a program of its
+ * own.
  */
 const whereDue = acrossEnvironments(
   "whereDue",

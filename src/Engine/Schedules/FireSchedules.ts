@@ -75,7 +75,8 @@ const LIST_ENVIRONMENTS_OF_DUE = statement(
 )
 
 /**
- * The environments of the first `limit` due schedules, and of the first `limit` schedules whose waiting fires no longer have to wait.
+ * The environments of the first `limit` due schedules, and of the first `limit` schedules whose waiting fires no longer have to
+ * wait.
  */
 export function* environmentsOfSchedules(tx: Transaction, limit: number): Program<ReadonlyArray<Row>> {
   const now = tx.now()
@@ -173,8 +174,8 @@ function* holdBack(tx: Transaction, row: Row, scheduledAt: number): Program<void
 }
 
 /**
- * Makes the waiting fires of a schedule, oldest first. With an `overlap` other than `"allow"` makes only the first one: the next one
- * has to wait for the run that the first one starts.
+ * Makes the waiting fires of a schedule, oldest first. With an `overlap` other than `"allow"` makes only the first one: the next
+ * one has to wait for the run that the first one starts.
  */
 function* fireQueue(tx: Transaction, row: Row): Program<void> {
   const queue = readQueue(row)

@@ -1,5 +1,6 @@
 /**
- * A single timer for the whole engine, which is armed for the next due item. While nothing is due, it does not query the database.
+ * A single timer for the whole engine, which is armed for the next due item. While nothing is due, it does not query the
+ * database.
  */
 import * as Layer from "effect/Layer"
 import * as Clock from "effect/Clock"

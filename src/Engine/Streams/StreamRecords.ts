@@ -15,7 +15,9 @@ export interface AppendedToStream {
   readonly duplicate: boolean
   /** Whether the earlier append with the same idempotency key had other events. */
   readonly conflicting: boolean
-  /** Messages about expressions of triggers and waits that failed for one of the events. Such an expression counts as no match. */
+  /**
+   * Messages about expressions of triggers and waits that failed for one of the events. Such an expression counts as no match.
+   */
   readonly warnings: ReadonlyArray<string>
 }
 

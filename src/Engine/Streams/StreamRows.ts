@@ -179,7 +179,9 @@ const SLICE_LENGTH = 1024 * 1024
 /** Maximum number of events in one read. */
 const SLICE_EVENTS = 2000
 
-/** A part of a stream. `length` is its characters of data; `next` is the version at which the next part begins, absent at the end. */
+/**
+ * A part of a stream. `length` is its characters of data; `next` is the version at which the next part begins, absent at the end.
+ */
 export const readPart = inEnvironment(
   "readPart",
   function* (

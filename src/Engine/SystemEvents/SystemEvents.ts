@@ -107,8 +107,8 @@ export class SystemEventsService {
   }
 
   /**
-   * Announces the new value of something, which replaces the earlier value of the same topic. `data` returns a JSON text. The value
-   * is not kept while this engine has no listeners for such values.
+   * Announces the new value of something, which replaces the earlier value of the same topic. `data` returns a JSON text. The
+   * value is not kept while this engine has no listeners for such values.
    */
   announceNewest(
     environment: string,
@@ -246,8 +246,8 @@ export class SystemEventsService {
   }
 
   /**
-   * Drops events when all environments together have too many characters. Begins with the environments that have the most, and drops
-   * enough that this need not be repeated soon.
+   * Drops events when all environments together have too many characters. Begins with the environments that have the most, and
+   * drops enough that this need not be repeated soon.
    */
   #makeRoom(): void {
     if (this.#length <= MAX_REMEMBERED_CHARS) return

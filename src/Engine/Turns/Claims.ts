@@ -40,8 +40,8 @@ import { MAX_KEPT_CHARS } from "../Store/EndedRunRecord.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 
 /**
- * Leases ready runs of an environment to workers with room, oldest first within a function. All `demands` are of this environment.
- * Workers with the last registered code are preferred, and among these the worker with the most room.
+ * Leases ready runs of an environment to workers with room, oldest first within a function. All `demands` are of this
+ * environment. Workers with the last registered code are preferred, and among these the worker with the most room.
  */
 export const claimRuns = inEnvironment(
   "claimRuns",
@@ -82,8 +82,8 @@ const CLAIM_COLUMNS = `r.key, r.id, r.environment, r.event, r.status, r.input, r
 const FROM_RUNS = "FROM runs r LEFT JOIN events e ON e.position = r.event"
 
 /**
- * Dispatches runs of one function. `candidates` are the workers with room, `present` are those without room too. Returns `true` when
- * no claimable run is left. The function is then not looked at again until another of its runs becomes ready.
+ * Dispatches runs of one function. `candidates` are the workers with room, `present` are those without room too. Returns `true`
+ * when no claimable run is left. The function is then not looked at again until another of its runs becomes ready.
  */
 function* claimFunction(
   tx: Transaction,
@@ -247,8 +247,8 @@ const noteDispatch = (
 const READY_KEYS = "SELECT key FROM runs WHERE function = ? AND ready_at IS NOT NULL ORDER BY ready_at, key"
 
 /**
- * Which of the ready runs were claimed. `"some are kept apart"`: there are suspects (see `Suspects.ts`) that no worker may have now,
- * and other runs may be left too.
+ * Which of the ready runs were claimed. `"some are kept apart"`: there are suspects (see `Suspects.ts`) that no worker may have
+ * now, and other runs may be left too.
  */
 type Claimed = "all" | "not all" | "some are kept apart"
 
@@ -310,8 +310,8 @@ const roomOf = (candidates: ReadonlyArray<Candidate>): number =>
   candidates.reduce((sum, candidate) => sum + candidate.room, 0)
 
 /**
- * SQL: the concurrency key. For a paused function, the expression keeps the database from the index of concurrency keys, because the
- * runs that have begun have an index of their own.
+ * SQL: the concurrency key. For a paused function, the expression keeps the database from the index of concurrency keys, because
+ * the runs that have begun have an index of their own.
  */
 const keyIn = (fn: RegisteredFunction): string =>
   fn.paused === undefined ? "r.concurrency_key" : "(r.concurrency_key || '')"
@@ -329,8 +329,8 @@ const COUNT_LEASED_RUNS_OF_KEY = statement(
 )
 
 /**
- * Dispatches runs of a function with a concurrency limit, which holds for each concurrency key. Goes from key to key by an index, and
- * dispatches as many runs of each key as the limit allows. Returns `true` when no claimable run is left.
+ * Dispatches runs of a function with a concurrency limit, which holds for each concurrency key. Goes from key to key by an index,
+ * and dispatches as many runs of each key as the limit allows. Returns `true` when no claimable run is left.
  */
 function* claimLimited(
   tx: Transaction,

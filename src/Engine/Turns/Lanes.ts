@@ -18,7 +18,9 @@ export interface Candidate {
 
 /** Workers that may have the same runs of a function. */
 export interface Lane {
-  /** The version to which the runs are pinned, or `NO_PIN` for runs that have not begun. Absent for a function that pins no runs. */
+  /**
+   * The version to which the runs are pinned, or `NO_PIN` for runs that have not begun. Absent for a function that pins no runs.
+   */
   readonly pin?: string
   /** The workers with room. */
   readonly candidates: ReadonlyArray<Candidate>
@@ -57,9 +59,9 @@ export const lanesOf = (
 }
 
 /**
- * SQL condition: the runs of one version. The first form makes the database use the index of pins. The runs of a paused function that
- * have begun, and the runs of a concurrency key, have indexes of their own: for these, the second form does not use the index of
- * pins.
+ * SQL condition: the runs of one version. The first form makes the database use the index of pins. The runs of a paused function
+ * that have begun, and the runs of a concurrency key, have indexes of their own: for these, the second form does not use the
+ * index of pins.
  */
 export const laneCondition = (fn: RegisteredFunction, { pin }: Lane): string =>
   pin === undefined

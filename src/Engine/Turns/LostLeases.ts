@@ -40,8 +40,8 @@ const LIST_KEYS_OF_LEASED = statement(
 )
 
 /**
- * The row of the run that a job holds, also for a worker in the process of an engine. The leases of such workers have no expiry, and
- * are in no index, so `find` reads all leased runs.
+ * The row of the run that a job holds, also for a worker in the process of an engine. The leases of such workers have no expiry,
+ * and are in no index, so `find` reads all leased runs.
  */
 export function* amongLeased(
   tx: Transaction,
@@ -98,9 +98,9 @@ export function* heldBy(tx: Transaction, environment: string, workerId: string):
 }
 
 /**
- * Takes every run of an environment back from a worker, except those of the jobs in `keptJobs`. `hasDied`: the worker has not left
- * by itself, so its runs count as lost. When several engines use the database, `session` is the worker's session with this engine.
- * Returns how many runs were taken back.
+ * Takes every run of an environment back from a worker, except those of the jobs in `keptJobs`. `hasDied`: the worker has not
+ * left by itself, so its runs count as lost. When several engines use the database, `session` is the worker's session with this
+ * engine. Returns how many runs were taken back.
  */
 export const releaseWorker = inEnvironment(
   "releaseWorker",
@@ -197,8 +197,9 @@ const DELETE_ACTORS_OF_WORKER = statement(
 )
 
 /**
- * Takes back the runs of workers that were in the process of an engine which is gone, and unbinds the actors of such workers. Called
- * when an engine opens the database, and when another engine on the database is gone. Returns how many runs were taken back.
+ * Takes back the runs of workers that were in the process of an engine which is gone, and unbinds the actors of such workers.
+ * Called when an engine opens the database, and when another engine on the database is gone. Returns how many runs were taken
+ * back.
  */
 export const recoverLeases = acrossEnvironments(
   "recoverLeases",
@@ -291,9 +292,9 @@ const FIND_LEASED_RUN = statement(
 )
 
 /**
- * Takes back a run whose turn was lost although its worker lives. If the lease was revoked before, only the revoked lease is ended,
- * because the worker is done with the run. Returns whether the job held a lease that was not revoked. `why` is the reason, as the end
- * of a sentence.
+ * Takes back a run whose turn was lost although its worker lives. If the lease was revoked before, only the revoked lease is
+ * ended, because the worker is done with the run. Returns whether the job held a lease that was not revoked. `why` is the reason,
+ * as the end of a sentence.
  */
 export const loseLease = inEnvironment(
   "loseLease",
@@ -343,8 +344,8 @@ const UPDATE_LOSSES = statement(
 )
 
 /**
- * Takes back one lost run. `isOnlySuspect`: no other suspect that may be the cause was lost together with the run. `isWithOthers`:
- * other runs were lost together with the run, so all of them get different delays.
+ * Takes back one lost run. `isOnlySuspect`: no other suspect that may be the cause was lost together with the run.
+ * `isWithOthers`: other runs were lost together with the run, so all of them get different delays.
  */
 function* loseRun(
   tx: Transaction,

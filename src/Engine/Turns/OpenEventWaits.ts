@@ -35,8 +35,8 @@ const INSERT_EVENT_WAIT = statement(
 
 /**
  * Opens a wait for an event. Returns its outcome if the event has already arrived, or if the wait is invalid. Accepts events that
- * came after the run's trigger, and after the last event that an earlier wait for the same event and match, in the same branch, has
- * given to the handler (guarantee G8).
+ * came after the run's trigger, and after the last event that an earlier wait for the same event and match, in the same branch,
+ * has given to the handler (guarantee G8).
  */
 export function* openEventWait(
   tx: Transaction,

@@ -29,7 +29,9 @@ const DELETE_WAIT_OF_STEP = statement(
 
 type Op<Tag extends TurnOp["_tag"]> = Extract<TurnOp, { readonly _tag: Tag }>
 
-/** Applies the most common op, which is handled apart, so that a report of steps alone never enters the switch of {@link applyOp}. */
+/**
+ * Applies the most common op, which is handled apart, so that a report of steps alone never enters the switch of {@link applyOp}.
+ */
 export function* applyStepDone(tx: Transaction, run: LeasedRun, op: Op<"StepDone">): Program<undefined> {
   const [failed, value] = outcomeColumns(op.outcome)
   yield* insertStep(tx, run, op, failed, value, op.attempt, op.startedAt, op.endedAt)
@@ -101,7 +103,8 @@ const FIND_STEP = statement(
 )
 
 function* applyTransact(tx: Transaction, run: LeasedRun, op: Op<"Transact">): Program<Outcome> {
-  // `knownStep` would also find a wait, which here is only the delay before this attempt; a step means that the report is repeated
+  // `knownStep` would also find a wait, which here is only the delay before this attempt; a step means that the report is
+  // repeated
   const row = yield* get(FIND_STEP, run.key, op.stepKey)
   if (row !== undefined) return yield* outcomeIn(tx, row, row.event)
   const outcome = yield* transact(tx, run.environment, op)
@@ -282,8 +285,9 @@ const COUNT_WAITS = statement(
 function* suspend(tx: Transaction, run: LeasedRun, op: Op<"Suspend">): Program<undefined> {
   const open = yield* get(COUNT_WAITS, run.key, JSON.stringify(op.open), run.key)
   yield* endLease(tx, run, "suspended")
-  // makes the run ready if a wait has fired of which the worker did not know yet, or if no wait is left that could wake the run. A
-  // step whose next attempt may start, but for which the handler does not wait, does not count: it would wake the run again and again
+  // makes the run ready if a wait has fired of which the worker did not know yet, or if no wait is left that could wake the run.
+  // A step whose next attempt may start, but for which the handler does not wait, does not count: it would wake the run again and
+  // again
   if (Number(open?.fired) > 0 || Number(open?.pending) === 0) yield* makeReady(tx, run.key)
   return undefined
 }

@@ -1,4 +1,6 @@
-/** Applies the reports of workers: checks whether the job of a report still holds the run, applies its ops, and makes the answer. */
+/**
+ * Applies the reports of workers: checks whether the job of a report still holds the run, applies its ops, and makes the answer.
+ */
 import { DEFAULT_ENVIRONMENT } from "../../Constants.ts"
 import {
   statement,
@@ -201,8 +203,8 @@ const transitionOf = (op: TurnOp): TransitionName | undefined => {
 }
 
 /**
- * The answer to a report with a transition that the status of the run does not allow, such as a completion while the run rolls back.
- * Such a report is refused as a whole. `undefined` for other reports.
+ * The answer to a report with a transition that the status of the run does not allow, such as a completion while the run rolls
+ * back. Such a report is refused as a whole. `undefined` for other reports.
  */
 const refusedAsImpossible = (tx: Transaction, run: LeasedRun, report: TurnReport): TurnAck | undefined => {
   let { status } = run
@@ -240,8 +242,8 @@ const isOf = (tx: Transaction, key: number, environment: string): boolean =>
   key === tx.findEnvironment(environment)
 
 /**
- * For a worker that does not understand pauses: revokes the lease after the report was stored, and makes an answer that refuses the
- * report. After any other answer, the worker would continue the run.
+ * For a worker that does not understand pauses: revokes the lease after the report was stored, and makes an answer that refuses
+ * the report. After any other answer, the worker would continue the run.
  */
 function* revokePaused(tx: Transaction, run: LeasedRun, row: Row, report: TurnReport): Program<TurnAck> {
   yield* revokeLease(tx, row, report.jobId, "the run was paused")
@@ -253,9 +255,9 @@ function* revokePaused(tx: Transaction, run: LeasedRun, row: Row, report: TurnRe
 }
 
 /**
- * Applies reports, each completely or not at all. A report changes nothing when its job does not hold the lease, or when its run is
- * of another environment than `environment`. `revokesOnPause` is for workers that do not understand pauses: when the run is to be
- * paused, the job loses its lease, and the answer is a refusal although the report is stored.
+ * Applies reports, each completely or not at all. A report changes nothing when its job does not hold the lease, or when its run
+ * is of another environment than `environment`. `revokesOnPause` is for workers that do not understand pauses: when the run is to
+ * be paused, the job loses its lease, and the answer is a refusal although the report is stored.
  */
 export const applyReports = (
   store: StoreService,

@@ -15,7 +15,9 @@ import { carryOutPlan, type KvPlan, planWrites } from "../Kv/KvWrites.ts"
 import { readState, refusalOf, storeAppend, type StreamState } from "../Streams/StreamRows.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
-/** Makes the writes, and returns their results as the outcome of the step. If one write is refused, makes none: the step fails. */
+/**
+ * Makes the writes, and returns their results as the outcome of the step. If one write is refused, makes none: the step fails.
+ */
 export function* transact(
   tx: Transaction,
   environment: number,

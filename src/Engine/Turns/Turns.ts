@@ -22,8 +22,8 @@ type ReportListener = (
 
 export interface TurnsService {
   /**
-   * Applies reports of turns, in the environment if one is given. `revokesOnPause`: the worker does not understand pauses, so its job
-   * loses its lease when the run is to be paused.
+   * Applies reports of turns, in the environment if one is given. `revokesOnPause`: the worker does not understand pauses, so its
+   * job loses its lease when the run is to be paused.
    */
   readonly report: (
     reports: ReadonlyArray<TurnReport>,
