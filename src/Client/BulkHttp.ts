@@ -60,7 +60,7 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
           const { cancel, compact, dryRun } = options
           refuseBlankEraseOptions({ configs, events, keys, runs, streams, cancel, compact, dryRun })
           const { ids, ...filters } = runs ?? {}
-          checkBulkFilterNames(filters)
+          checkBulkFilterNames(filters, "erase")
           return {
             events,
             // with neither ids nor filters, the server refuses the request

@@ -642,7 +642,7 @@ const cases: ReadonlyArray<Case> = [
     code: "READY",
     message:
       "Its worker was lost 3 times without a completed step in between. Such runs are executed a few at a time, because one of them may be the cause: this run continues " +
-      "as soon as a worker holds few enough of them.",
+      "as soon as a worker holds few enough of such runs.",
     details: { losses: 3, ...since }
   },
   {

@@ -99,7 +99,7 @@ const liveOf = (
 const afterFinding = (record: BulkRecord): ErasePlace =>
   hasItems(record) ? { phase: "follow" } : { phase: "keys", index: 0 }
 
-const hasItems = ({ asked: { erase }, idCount }: BulkRecord): boolean =>
+const hasItems = ({ request: { erase }, idCount }: BulkRecord): boolean =>
   erase !== undefined && sourcesOf(erase, idCount !== undefined).length > 0
 
 /**
@@ -298,7 +298,7 @@ function* check(
   { environment, operation, record, tally }: At,
   place: Extract<ErasePlace, { readonly phase: "check" }>
 ): Program<ErasePlace | { readonly error: string }> {
-  const { cancel, dryRun } = record.asked
+  const { cancel, dryRun } = record.request
   if (place.kind === "events") {
     const items = yield* all(LIST_ITEMS_AFTER, operation, EVENT, place.after)
     for (const { key } of items) {
@@ -357,7 +357,14 @@ function* cancel(
     const live = row === undefined ? undefined : liveOf(row)
     // a run that is rolling back ends by itself
     if (live === undefined || isCompensating(live.row)) continue
-    yield* attempt(cancelRun.in(tx, record.environment, live.id, `Its data is erased by ${record.id}`))
+    yield* attempt(
+      cancelRun.in(
+        tx,
+        record.environment,
+        live.id,
+        `Cancelled by erase operation ${record.id}, which erases the data of the run`
+      )
+    )
   }
   return items.length < AT_ONCE
     ? { phase: "await", since: tx.now() }
@@ -433,7 +440,7 @@ function* eraseNextKeys(
   { record, tally }: At,
   place: Extract<ErasePlace, { readonly phase: "keys" }>
 ): Program<ErasePlace> {
-  const { dryRun, erase = {} } = record.asked
+  const { dryRun, erase = {} } = record.request
   const named = erase.keys?.[place.index]
   if (named !== undefined) {
     const next = yield* eraseKeys(tx, record, named, place.after, tally)
@@ -457,7 +464,7 @@ function* eraseNextKeys(
  */
 function* eraseKeys(
   tx: Transaction,
-  { asked, environment }: BulkRecord,
+  { request, environment }: BulkRecord,
   { bucket: name, key, prefix = "" }: CheckedKeys,
   after: string | undefined,
   tally: Tally
@@ -473,7 +480,7 @@ function* eraseKeys(
   for (const row of fitting) {
     // a key that was purged or has expired is skipped, a deleted key is not: it may still have a history
     if (Number(row.operation) > operationsByCode.indexOf("delete")) continue
-    if (!asked.dryRun)
+    if (!request.dryRun)
       yield* attempt(writeEntries.in(tx, environment, name, [{ key: String(row.key), purge: true }]))
     tally.did("keys")
   }

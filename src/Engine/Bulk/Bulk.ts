@@ -95,16 +95,18 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
         return {
           bulk: (action: BulkAction, runs: BulkRuns, options: BulkOptions = {}) =>
             Effect.gen(function* () {
-              const { asked, ids } = yield* checked(() => {
+              const { request, ids } = yield* checked(() => {
                 const it = checkBulk(action, runs, options)
                 caller?.checkAny(actionOf[it.action], "run")
                 return it
               })
-              if (asked.filters !== undefined) {
+              if (request.filters !== undefined) {
                 // an invalid search fails here, before anything begins
-                yield* store.read(searchRuns({ environment, filters: asked.filters }, undefined, 1))
+                yield* store.read(
+                  searchRuns({ call: "bulk", environment, filters: request.filters }, undefined, 1)
+                )
               }
-              const record = yield* store.write(BulkRows.insertBulk(environment, action, asked, ids, byKey))
+              const record = yield* store.write(BulkRows.insertBulk(environment, action, request, ids, byKey))
               yield* begin(record)
               return shown(record)
             }),

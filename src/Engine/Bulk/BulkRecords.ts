@@ -45,7 +45,7 @@ export interface BulkRecord extends BulkProgress {
   readonly environment: string
   readonly action: BulkAction | "erase"
   readonly status: BulkStatus
-  readonly asked: BulkRequest
+  readonly request: BulkRequest
   /** How many ids the request named; absent for a request with filters. */
   readonly idCount?: number
   /** The id of the API key that began the operation; absent when it was begun without a key. */

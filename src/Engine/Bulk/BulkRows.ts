@@ -48,7 +48,7 @@ const recordOf = (tx: Transaction, row: Row): BulkRecord => ({
   environment: tx.environmentName(Number(row.environment)),
   action: String(row.action) as BulkRecord["action"],
   status: String(row.status) as BulkStatus,
-  asked: parseStored(String(row.asked)) as BulkRequest,
+  request: parseStored(String(row.asked)) as BulkRequest,
   ...(row.id_count == null ? {} : { idCount: Number(row.id_count) }),
   ...(row.by_key === null ? {} : { byKey: String(row.by_key) }),
   ...(row.place === null ? {} : { place: parseStored(String(row.place)) as BulkPlace }),
@@ -94,14 +94,14 @@ export const insertBulk = inEnvironment(
     const now = tx.now()
     const id = tx.ids.bulk()
     const environmentKey = tx.environment(environment)
-    const asked =
+    const withTarget =
       request.erase === undefined ? request : { ...request, target: hashOfTarget(id, request.erase, ids) }
     const key = yield* insert(
       INSERT_OPERATION,
       id,
       environmentKey,
       action,
-      JSON.stringify(asked),
+      JSON.stringify(withTarget),
       ids === undefined ? null : JSON.stringify(ids),
       ids?.length ?? null,
       byKey ?? null,
@@ -110,8 +110,8 @@ export const insertBulk = inEnvironment(
       now
     )
     yield* write(DELETE_OLD_OPERATIONS, key - MAX_ENDED_OPERATIONS)
-    if (!asked.dryRun) {
-      const { erase: _, ...known } = asked
+    if (!request.dryRun) {
+      const { erase: _, ...known } = withTarget
       yield* log(tx, byKey ?? "local", actionOf(action), id, {
         bulk: "begun",
         environment,
@@ -246,21 +246,21 @@ const ERASE_TARGET = statement(
 )
 
 /** Deletes the target of an erasure, which may name the person whose data was erased. Called when nothing is left to erase. */
-export function* forgetTarget({ asked, id }: BulkRecord): Program<void> {
-  const { erase: _, ...rest } = asked
+export function* forgetTarget({ request, id }: BulkRecord): Program<void> {
+  const { erase: _, ...rest } = request
   yield* write(ERASE_TARGET, JSON.stringify(rest), id)
 }
 
 export function* logEnd(tx: Transaction, record: BulkRecord, by = record.byKey ?? "local"): Program<void> {
-  const { action, asked, done, environment, error, id, kinds, matched, skipped, status } = record
-  if (asked.dryRun) return
+  const { action, request, done, environment, error, id, kinds, matched, skipped, status } = record
+  if (request.dryRun) return
   yield* log(tx, by, actionOf(action), id, {
     bulk: status,
     environment,
     matched,
     done,
     skipped,
-    ...(kinds === undefined ? {} : { kinds, target: asked.target }),
+    ...(kinds === undefined ? {} : { kinds, target: request.target }),
     ...(error === undefined ? {} : { error })
   })
 }
@@ -346,7 +346,7 @@ const FIND_RUN = statement(
  */
 function* actOnItem(
   tx: Transaction,
-  { action, asked, environment, id }: BulkRecord & { readonly action: BulkAction },
+  { action, request, environment, id }: BulkRecord & { readonly action: BulkAction },
   { endedAt, isHidden, onlyPaused, runId }: BulkItem
 ): Program<string | undefined | typeof FITS_NO_MORE> {
   if (isHidden === true) return "not found"
@@ -361,15 +361,15 @@ function* actOnItem(
     (function* (): Program<string | undefined | typeof FITS_NO_MORE> {
       const row = yield* get(FIND_RUN, key, tx.findEnvironment(environment) ?? null)
       if (row === undefined) return "not found"
-      if (endedAt !== undefined && !fitsStill(row, endedAt, action, asked)) return FITS_NO_MORE
+      if (endedAt !== undefined && !fitsStill(row, endedAt, action, request)) return FITS_NO_MORE
       if (onlyPaused === true && row.ended_at !== null) return "not allowed"
-      const why = yield* refusalReason(tx, action, row, asked)
-      if (why !== undefined || asked.dryRun) return why
+      const why = yield* refusalReason(tx, action, row, request)
+      if (why !== undefined || request.dryRun) return why
       return yield* actOnRun(tx, environment, row, {
         action,
-        reason: asked.reason ?? `By bulk operation ${id}`,
-        ...(asked.fromStep === undefined ? {} : { fromStep: asked.fromStep }),
-        ...(asked.version === undefined ? {} : { version: asked.version })
+        reason: request.reason ?? `By bulk operation ${id}`,
+        ...(request.fromStep === undefined ? {} : { fromStep: request.fromStep }),
+        ...(request.version === undefined ? {} : { version: request.version })
       })
     })()
   )

@@ -64,8 +64,8 @@ export const makeBulkSearch = (store: StoreService, access: Access["Service"]): 
     Effect.gen(function* () {
       const caller = yield* callerOf(record)
       if (record.idCount !== undefined) return sliceOfIds(record, ids, caller)
-      const most = record.asked.dryRun ? COUNTED_AT_ONCE : AT_ONCE
-      return yield* search(record, record.asked.filters ?? {}, caller, most)
+      const most = record.request.dryRun ? COUNTED_AT_ONCE : AT_ONCE
+      return yield* search(record, record.request.filters ?? {}, caller, most)
     })
 
   const search = (
@@ -125,12 +125,12 @@ const mayDo = (
     (action !== "resume" || status === "paused" || caller.isNotDenied("run:retry", `run:${id}`, environment)))
 
 const sliceOfIds = (
-  { action, asked, environment, place }: RunsRecord,
+  { action, request, environment, place }: RunsRecord,
   ids: ReadonlyArray<string>,
   caller: Caller | undefined
 ): BulkSlice => {
   const index = place !== undefined && "index" in place ? place.index : 0
-  const next = index + (asked.dryRun ? COUNTED_AT_ONCE : AT_ONCE)
+  const next = index + (request.dryRun ? COUNTED_AT_ONCE : AT_ONCE)
   const page = ids.slice(index, next)
   const isVisible = visibleTo(caller, environment).run
   const isAllowed = (id: string): boolean => mayDo(caller, action, environment, { id, status: "paused" })

@@ -10,7 +10,7 @@ import type { BulkRequest } from "./BulkRecords.ts"
 
 interface CheckedBulk {
   readonly action: BulkAction
-  readonly asked: BulkRequest
+  readonly request: BulkRequest
   /** Without duplicates, in the given order. */
   readonly ids?: ReadonlyArray<string>
 }
@@ -46,7 +46,7 @@ export const checkBulk = (action: unknown, runs: unknown, given: Given = {}): Ch
   }
   const { ids, ...filters } = runs
   refuseBlankBulkOptions({ ids })
-  const asked = {
+  const request = {
     dryRun,
     ...textOf(action, "reason", reason, actionsWithReason),
     ...textOf(action, "fromStep", fromStep, actionsWithStep),
@@ -56,16 +56,16 @@ export const checkBulk = (action: unknown, runs: unknown, given: Given = {}): Ch
     if (Object.values(filters).some((value) => value !== undefined)) {
       throw new ValidationError("bulk: runs are named by `ids` or found by filters, not both: leave one out")
     }
-    return { action, asked, ids: idsOf(ids) }
+    return { action, request, ids: idsOf(ids) }
   }
   checkBulkFilterNames(filters)
-  const checked = checkFilters(filters)
+  const checked = checkFilters(filters, "bulk")
   if (Object.keys(checked).length === 0) {
     throw new ValidationError(
       `bulk: without a filter this would ${action} all runs of the environment: select some of them, by filters such as { status: "failed" } or by { ids: [...] }`
     )
   }
-  return { action, asked: { ...asked, filters: checked } }
+  return { action, request: { ...request, filters: checked } }
 }
 
 const isAction = (action: unknown): action is BulkAction =>

@@ -12,7 +12,7 @@ import { checkFilters } from "../Runs/CheckFilters.ts"
 import type { CheckedEvents, CheckedKeys, CheckedTarget, EraseRequest } from "./EraseRecords.ts"
 
 interface CheckedErase {
-  readonly asked: EraseRequest
+  readonly request: EraseRequest
   /** Ids of runs, without duplicates. */
   readonly ids?: ReadonlyArray<string>
 }
@@ -59,7 +59,7 @@ export const checkErase = (target: unknown, given: object = {}): CheckedErase =>
     )
   }
   return {
-    asked: { dryRun: dryRun === true, cancel: cancel === true, compact: compact === true, erase: checked },
+    request: { dryRun: dryRun === true, cancel: cancel === true, compact: compact === true, erase: checked },
     ...(ids === undefined ? {} : { ids })
   }
 }
@@ -123,8 +123,8 @@ const runsOf = (runs: unknown) => {
     )
   }
   const { ids, ...filters } = runs
-  checkBulkFilterNames(filters)
-  const checked = checkFilters(filters)
+  checkBulkFilterNames(filters, "erase")
+  const checked = checkFilters(filters, "erase")
   const hasFilters = Object.keys(checked).length > 0
   if (ids === undefined && !hasFilters) {
     throw new ValidationError(

@@ -53,21 +53,21 @@ export interface Erasing {
 export const makeErasing = (store: StoreService): Erasing => {
   const insert: Erasing["insert"] = (environment, caller, target, options) =>
     Effect.gen(function* () {
-      const { asked, ids } = yield* checked(() => {
+      const { request, ids } = yield* checked(() => {
         const it = checkErase(target, options)
         checkMayErase(
           caller,
           environment,
-          it.asked.erase ?? {},
+          it.request.erase ?? {},
           it.ids !== undefined,
-          it.asked.cancel === true
+          it.request.cancel === true
         )
         return it
       })
-      const { keys, runs } = asked.erase ?? {}
+      const { keys, runs } = request.erase ?? {}
       if (runs !== undefined) {
         // an invalid search must fail here, before anything has begun
-        yield* store.read(searchRuns({ environment, filters: runs }, undefined, 1))
+        yield* store.read(searchRuns({ call: "erase", environment, filters: runs }, undefined, 1))
       }
       if (keys !== undefined) {
         const buckets = [...new Set(keys.map(({ bucket }) => bucket))]
@@ -78,17 +78,17 @@ export const makeErasing = (store: StoreService): Erasing => {
           )
         }
       }
-      return yield* store.write(BulkRows.insertBulk(environment, "erase", asked, ids, caller?.key?.id))
+      return yield* store.write(BulkRows.insertBulk(environment, "erase", request, ids, caller?.key?.id))
     })
 
   /** The next items to erase. */
   const find = (
-    { asked, environment, place, ...record }: BulkRecord,
+    { request, environment, place, ...record }: BulkRecord,
     ids: ReadonlyArray<string>
   ): Effect.Effect<EraseFound & { readonly missing: ReadonlyArray<string> }, EngineError> =>
     Effect.gen(function* () {
       const at = (place ?? { phase: "find", source: 0 }) as Extract<ErasePlace, { readonly phase: "find" }>
-      const sources = EraseFinding.sourcesOf(asked.erase ?? {}, record.idCount !== undefined)
+      const sources = EraseFinding.sourcesOf(request.erase ?? {}, record.idCount !== undefined)
       const source = sources[at.source]
       const nothing = { events: [], runs: [], missing: [] }
       const next: ErasePlace =
@@ -101,7 +101,7 @@ export const makeErasing = (store: StoreService): Erasing => {
         return { events: [], runs: keys, missing, place: to < ids.length ? { ...at, after: to } : next }
       }
       if (source.from === "runs") {
-        const filters = asked.erase!.runs!
+        const filters = request.erase!.runs!
         const slice = yield* store.read(searchRuns({ environment, filters }, at.search, AT_ONCE))
         const isMatch = matcherOf(filters, undefined)
         const runs = yield* filterYielding(slice.found, isMatch)
@@ -160,18 +160,22 @@ export const makeErasing = (store: StoreService): Erasing => {
   )
 
   /** Removes the erased data and the request from the files. Returns the note for the caller: where the data may still be. */
-  const cleanUp = ({ asked, done, rebuild }: BulkRecord): Effect.Effect<string | undefined, EngineError> => {
+  const cleanUp = ({
+    request,
+    done,
+    rebuild
+  }: BulkRecord): Effect.Effect<string | undefined, EngineError> => {
     const hasStates = rebuild !== undefined
-    if (!asked.dryRun && (done > 0 || asked.compact === true))
+    if (!request.dryRun && (done > 0 || request.compact === true))
       return Effect.andThen(
         deleteOldStates,
-        store.wipe?.(asked.compact === true, { hasStates, onlyEarlierDeletions: done === 0 }) ??
+        store.wipe?.(request.compact === true, { hasStates, onlyEarlierDeletions: done === 0 }) ??
           Effect.succeed(rowsOnly(hasStates))
       )
     return Effect.as(
       // if another connection reads an older state, `forgetRequest` tries again
       cutLog,
-      asked.dryRun ? undefined : "Nothing was found to erase, and the database was not changed."
+      request.dryRun ? undefined : "Nothing was found to erase, and the database was not changed."
     )
   }
 

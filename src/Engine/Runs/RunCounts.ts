@@ -59,6 +59,7 @@ export const countFor = (
   Effect.gen(function* () {
     // a grouping by error counts only failed runs, unless the query names statuses
     const query = {
+      call: "countRuns",
       environment,
       filters:
         by === "error" && filters.statuses === undefined

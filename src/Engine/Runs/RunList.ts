@@ -38,12 +38,12 @@ const longLists = Semaphore.makeUnsafe(1)
  */
 export const listRuns = (
   store: StoreService,
-  { cursor, ...asked }: ListRunsQuery
+  { cursor, ...query }: ListRunsQuery
 ): Effect.Effect<ListRunsResult, ValidationError | StoreError> =>
   cursor === undefined
-    ? listPage(store, asked)
-    : Effect.flatMap(readCursor(digestible(asked), cursor), ({ key, listed }) =>
-        listPage(store, { ...asked, before: key }, listed)
+    ? listPage(store, query)
+    : Effect.flatMap(readCursor(digestible(query), cursor), ({ key, listed }) =>
+        listPage(store, { ...query, before: key }, listed)
       )
 
 /** The part of a query that is the same for all pages of a list. Cursors carry a digest of it. */

@@ -76,6 +76,8 @@ export interface SearchSlice {
 }
 
 export interface RunSearch {
+  /** The method of the client, for errors; `listRuns` by default. */
+  readonly call?: string
   readonly environment: string
   readonly filters: CheckedFilters
 }
@@ -88,12 +90,12 @@ export const searchRuns = inEnvironment(
   "searchRuns",
   function* (
     tx: Transaction,
-    { environment, filters }: RunSearch,
+    { call, environment, filters }: RunSearch,
     place: SearchPlace | { readonly by: string; readonly event: number; readonly key: number } | undefined,
     most: number
   ): Program<SearchSlice, ValidationError> {
     const search = new Search(tx, environment, filters)
-    const unknown = search.unknownAttribute()
+    const unknown = search.unknownAttribute(call)
     if (unknown !== undefined) return yield* refuse(unknown)
     const begin: SearchPlace =
       place !== undefined && "lastKey" in place ? place : { ...(yield* search.begin(place?.by)), ...place }

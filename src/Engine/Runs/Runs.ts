@@ -208,8 +208,8 @@ const make = (waiting: Waiting): RunsService => {
   const count: RunsService["count"] = (environment, options, visible) =>
     Effect.flatMap(
       validated(() => {
-        const { filters, ...how } = checkCountRuns(options)
-        return { ...how, environment, filters: checkFilters(filters) }
+        const { filters, ...query } = checkCountRuns(options)
+        return { ...query, environment, filters: checkFilters(filters, "countRuns") }
       }),
       (query) => yieldFirst(countFor(store, query, visible))
     )
