@@ -564,7 +564,7 @@ const cases: ReadonlyArray<Case> = [
     }),
     workers: [worker("worker-1")],
     code: "CONCURRENCY_LIMIT",
-    message: 'Function "charge" may have 2 running at a time for key "ann", and 2 are running: run_8, run_9.',
+    message: 'Function "charge" may execute 2 runs at a time for key "ann", and 2 are running: run_8, run_9.',
     details: { limit: 2, key: '"ann"', held: 2, holders: ["run_8", "run_9"], ...since }
   },
   {
@@ -578,7 +578,7 @@ const cases: ReadonlyArray<Case> = [
     }),
     workers: [worker("worker-1")],
     code: "CONCURRENCY_LIMIT",
-    message: 'Function "charge" may have 50 running at a time, and 50 are running: run_8, run_9, ....',
+    message: 'Function "charge" may execute 50 runs at a time, and 50 are running: run_8, run_9, ....',
     details: { limit: 50, key: undefined, held: 50, holders: ["run_8", "run_9"], ...since }
   },
   {

@@ -96,9 +96,9 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
           bulk: (action: BulkAction, runs: BulkRuns, options: BulkOptions = {}) =>
             Effect.gen(function* () {
               const { request, ids } = yield* checked(() => {
-                const it = checkBulk(action, runs, options)
-                caller?.checkAny(actionOf[it.action], "run")
-                return it
+                const checkedRequest = checkBulk(action, runs, options)
+                caller?.checkAny(actionOf[checkedRequest.action], "run")
+                return checkedRequest
               })
               if (request.filters !== undefined) {
                 // an invalid search fails here, before anything begins

@@ -54,15 +54,15 @@ export const makeErasing = (store: StoreService): Erasing => {
   const insert: Erasing["insert"] = (environment, caller, target, options) =>
     Effect.gen(function* () {
       const { request, ids } = yield* checked(() => {
-        const it = checkErase(target, options)
+        const checkedRequest = checkErase(target, options)
         checkMayErase(
           caller,
           environment,
-          it.request.erase ?? {},
-          it.ids !== undefined,
-          it.request.cancel === true
+          checkedRequest.request.erase ?? {},
+          checkedRequest.ids !== undefined,
+          checkedRequest.request.cancel === true
         )
-        return it
+        return checkedRequest
       })
       const { keys, runs } = request.erase ?? {}
       if (runs !== undefined) {

@@ -1,4 +1,4 @@
-/** Ends a run: tells the parent run that waits for it, and starts the functions that handle its failure. */
+/** Ends a run: fires the wait of the parent run, and starts the functions that handle failures or listen for them. */
 import type { TransitionName } from "./Transitions.ts"
 import { moves, mustMove } from "./StatusRows.ts"
 import type { JsonText } from "../../Json.ts"
@@ -49,8 +49,8 @@ export type Ending =
 const DELETE_WAITS_OF_RUN = statement("EndRun.deleteWaitsOfRun", "DELETE FROM waits WHERE run = ?")
 
 /**
- * Ends a run: releases its lease, drops its waits, tells the parent run that waits for it, and starts the functions that handle
- * its failure.
+ * Ends a run: releases its lease, deletes its waits, and fires the wait of the parent run. After a failure, also calls hooks, and
+ * starts the failure handler and the functions that listen for failures.
  */
 export function* endRun(
   tx: Transaction,
@@ -65,7 +65,8 @@ export function* endRun(
     readonly mayHaveWaits?: boolean
     readonly createdAt?: number
     readonly worker?: string
-    readonly taken?: FirstTurnFacts
+    /** See `LeasedRun` in `LeaseCache.ts`. */
+    readonly firstTurn?: FirstTurnFacts
   },
   ending: Ending,
   transition: keyof typeof ENDS = statusOf[ending._tag]
@@ -94,10 +95,10 @@ export function* endRun(
     const _tag = ending._tag === "Failed" ? "RunFailed" : "RunCancelled"
     tx.changes.troubles.push({ ...aboutRun(tx, run), _tag, error: ending.error })
   }
-  const { createdAt, taken } = run
-  if (taken !== undefined && createdAt !== undefined && (output?.length ?? 0) <= MAX_KEPT_CHARS) {
+  const { createdAt, firstTurn } = run
+  if (firstTurn !== undefined && createdAt !== undefined && (output?.length ?? 0) <= MAX_KEPT_CHARS) {
     tx.changes.endings.set(run.id, {
-      ...taken,
+      ...firstTurn,
       id: run.id,
       function: run.function,
       status: statusOf[ending._tag],

@@ -301,7 +301,7 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
     return {
       code: "CONCURRENCY_LIMIT",
       message:
-        `Function "${run.functionId}" may have ${limit} running at a time${key === undefined ? "" : ` for key ${key}`}, ` +
+        `Function "${run.functionId}" may execute ${limit} ${limit === 1 ? "run" : "runs"} at a time${key === undefined ? "" : ` for key ${key}`}, ` +
         `and ${held} are running: ${holders.join(", ")}${held > holders.length ? ", ..." : ""}.`,
       details: { limit, key, held, holders, ...since }
     }
@@ -348,7 +348,7 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
   return { code: "READY", message: "It is about to be handed to a worker.", details: since }
 }
 
-/** Explains a suspended run by the wait that is due first. */
+/** Explains a suspended run: by the wait for the next attempt of the whole run, or else by the wait that is due first. */
 const waitingReason = ({ run, waits }: RunSituation, now: number): Reason => {
   const wait =
     waits.find(({ kind, fired }) => kind === "run-retry" && !fired) ?? waits.find(({ fired }) => !fired)
@@ -411,7 +411,7 @@ const waitingReason = ({ run, waits }: RunSituation, now: number): Reason => {
   }
 }
 
-/** The error, the name that its code has thrown it with, and the step that failed, if any. */
+/** The details of a failure: the error, the name of what the code has thrown, and the step that failed, if any. */
 const failureOf = (error: ReportedError) => {
   const step = stepOf(error)
   return { ...(step === undefined ? {} : { step }), thrown: thrownBy(error).name ?? "Error", error }

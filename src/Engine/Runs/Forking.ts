@@ -85,8 +85,8 @@ export const forkRun = inEnvironment(
     const erased = erasedAt(row)
     if (erased !== undefined) return yield* refuse(refusalOfErased(runId, erased, "forked"))
     const fn = registryOf(tx).byKey(Number(row.function))
-    if (fn === undefined || fn.deleted === true)
-      return yield* refuse(new FunctionNotFoundError(fn?.registration.id ?? String(row.function)))
+    if (fn === undefined) return yield* refuse(refusalOfDamagedFunction(runId, "forked"))
+    if (fn.deleted === true) return yield* refuse(new FunctionNotFoundError(fn.registration.id))
     const before = from === undefined ? 0 : yield* findStep(row, from)
     const undone = yield* undoneSteps(row)
     const replaced = yield* forEach(steps, function* ([step, value]): Program<
@@ -122,6 +122,12 @@ export const forkRun = inEnvironment(
   },
   (_, runId) => `fork run ${runId}`
 )
+
+/** The error for a run whose function is unknown, which happens only when the row of the function is damaged. */
+const refusalOfDamagedFunction = (runId: string, participle: string): InvalidStateError =>
+  new InvalidStateError(
+    `Run ${runId} cannot be ${participle}, because the row of its function is damaged: start a worker that has the function, which repairs the row.`
+  )
 
 /** The input of a new run that repeats the run in `row`: `data`, or by default the input of that run. */
 export function* inputFrom(
@@ -221,7 +227,8 @@ export const moveRun = inEnvironment(
       )
     }
     const fn = registryOf(tx).byKey(Number(row.function))
-    if (row.pin === null || row.pin === NO_PIN || fn === undefined) {
+    if (fn === undefined) return yield* refuse(refusalOfDamagedFunction(runId, "moved to another version"))
+    if (row.pin === null || row.pin === NO_PIN) {
       return yield* refuse(
         new InvalidStateError(
           `Run ${runId} cannot be moved to another version, because it is not pinned to one: any worker that has the function can continue it.`

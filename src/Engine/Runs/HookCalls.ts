@@ -20,7 +20,7 @@ export type Listening = Pick<Hook, "key" | "functionId" | "environment"> & {
 
 interface HookCache {
   hooks: ReadonlyArray<Listening>
-  /** How many more calls may be stored. An estimate: other engines and transactions that were rolled back are not counted. */
+  /** How many more calls may be stored. An estimate, which does not know of other engines, nor of rollbacks. */
   room: number
   /** How many calls were dropped since the last {@link takeDropped}. Includes calls of transactions that were rolled back. */
   dropped: number

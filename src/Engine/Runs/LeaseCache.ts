@@ -26,7 +26,7 @@ export interface LeasedRun {
   /**
    * The parts of the record of the ended run that are already known. Only for the first turn, and absent if its event is large.
    */
-  readonly taken?: FirstTurnFacts
+  readonly firstTurn?: FirstTurnFacts
   /** Whether the run may have rows in `waits`. */
   mayHaveWaits: boolean
 }
@@ -40,18 +40,18 @@ interface LeaseCache {
   readonly byJob: ShortLivedMap<string, LeasedRun>
   readonly byId: ShortLivedMap<string, LeasedRun>
   /** Leases that the current transaction gives. They enter the cache once it is durable. */
-  readonly fresh: ShortLivedMap<number, LeasedRun>
+  readonly newLeases: ShortLivedMap<number, LeasedRun>
   /**
    * The job to which this engine last leased a run, by the key of the run. No other engine caches the lease of such a job.
    * Includes leases that are no longer cached, and some leases that other engines have ended.
    */
-  readonly mine: ShortLivedMap<number, string>
+  readonly ownJobs: ShortLivedMap<number, string>
   /** Runs of this engine whose lease has ended in the current transaction. */
   readonly ended: ShortLivedSet<number>
 }
 
-/** The size at which `mine` is cleared: more runs than an engine leases at a time. */
-const MOST_MINE = 20_000
+/** The size at which `ownJobs` is cleared: more runs than an engine leases at a time. */
+const MAX_OWN_JOBS = 20_000
 
 const leasesOf = defineCache<LeaseCache>({
   // an old cache does no harm to readers: a lease that is missing is read, and a run that has ended wakes those who wait for its
@@ -61,25 +61,25 @@ const leasesOf = defineCache<LeaseCache>({
     byRun: new ShortLivedMap(),
     byJob: new ShortLivedMap(),
     byId: new ShortLivedMap(),
-    fresh: new ShortLivedMap(),
-    mine: new ShortLivedMap(),
+    newLeases: new ShortLivedMap(),
+    ownJobs: new ShortLivedMap(),
     ended: new ShortLivedSet()
   }),
-  begin: ({ ended, fresh }) => {
-    fresh.clear()
+  begin: ({ ended, newLeases }) => {
+    newLeases.clear()
     ended.clear()
   },
-  invalidate: ({ byId, byJob, byRun, mine }, { leases }) => {
+  invalidate: ({ byId, byJob, byRun, ownJobs }, { leases }) => {
     if (!leases) return
-    // `mine` may grow, because leases that other engines have ended stay in it
-    if (mine.size > MOST_MINE) mine.clear()
+    // `ownJobs` may grow, because leases that other engines have ended stay in it
+    if (ownJobs.size > MAX_OWN_JOBS) ownJobs.clear()
     byRun.clear()
     byJob.clear()
     byId.clear()
   },
-  committed: ({ byId, byJob, byRun, fresh, mine }) => {
-    for (const [key, run] of fresh) {
-      mine.set(key, run.jobId)
+  committed: ({ byId, byJob, byRun, newLeases, ownJobs }) => {
+    for (const [key, run] of newLeases) {
+      ownJobs.set(key, run.jobId)
       byRun.set(key, run)
       byJob.set(run.jobId, run)
       byId.set(run.id, run)
@@ -89,7 +89,7 @@ const leasesOf = defineCache<LeaseCache>({
 
 /** Caches the lease of a run, once the transaction is durable. */
 export const rememberLease = (tx: Transaction, run: LeasedRun): void => {
-  leasesOf(tx).fresh.set(run.key, run)
+  leasesOf(tx).newLeases.set(run.key, run)
 }
 
 /** The run that a job holds, if it is cached. */
@@ -106,11 +106,11 @@ export const isLeased = (tx: Transaction, environment: number, runId: string): b
  * always clear their caches of leases.
  */
 export const forgetLease = (tx: Transaction, run: number, jobId?: string): void => {
-  const { byId, byJob, byRun, ended, fresh, mine } = leasesOf(tx)
-  const isFresh = fresh.delete(run)
-  const isMine = jobId !== undefined && mine.get(run) === jobId
-  mine.delete(run)
-  if (isMine || isFresh) ended.add(run)
+  const { byId, byJob, byRun, ended, newLeases, ownJobs } = leasesOf(tx)
+  const isNewLease = newLeases.delete(run)
+  const isOwnJob = jobId !== undefined && ownJobs.get(run) === jobId
+  ownJobs.delete(run)
+  if (isOwnJob || isNewLease) ended.add(run)
   // another engine gave the lease and may have cached it, or there is no lease
   else if (!ended.has(run)) tx.touchedLeases = true
   const lease = byRun.get(run)

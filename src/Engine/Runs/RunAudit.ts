@@ -178,12 +178,12 @@ const auditEvent = (at: number, activity: RunActivity): AuditEvent => {
       return event("step.retrying", {
         failures: activity.failures,
         dueAt: iso(activity.dueAt),
-        error: brief(activity.error)
+        error: shortError(activity.error)
       })
     case "RunFailed":
       return event("run.retrying", {
         dueAt: iso(activity.dueAt),
-        error: brief(activity.error)
+        error: shortError(activity.error)
       })
     case "RunPaused":
       return event("run.paused", { reason: activity.message })
@@ -203,9 +203,9 @@ const result = (outcome: Outcome): { readonly [key: string]: unknown } =>
     ? outcome.value === undefined
       ? {}
       : { output: storedPlain(outcome.value) }
-    : { error: brief(outcome.error) }
+    : { error: shortError(outcome.error) }
 
-const brief = ({ code, message, name }: SerializedError) => ({
+const shortError = ({ code, message, name }: SerializedError) => ({
   name,
   message,
   ...(code === undefined ? {} : { code })

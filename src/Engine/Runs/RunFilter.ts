@@ -8,9 +8,9 @@ import type { Transaction } from "../Store/Transaction.ts"
 export interface RunFilter {
   readonly where: string
   readonly values: ReadonlyArray<number>
-  /** A further condition, for which an index may help. Its values, `amongValues`, come after `values`. */
-  readonly among: string
-  readonly amongValues: ReadonlyArray<number>
+  /** A further condition, for which an index may help. Its values, `indexValues`, come after `values`. */
+  readonly indexCondition: string
+  readonly indexValues: ReadonlyArray<number>
   /** The SQL expression by which the runs are ordered and cut into slices. */
   readonly key: "r.key" | "+r.key"
   /** The key of the function whose runs are listed; absent for all functions. */
@@ -29,20 +29,20 @@ export const filterOf = (
   const conditions = [fn === undefined ? "r.environment = ?" : "+r.function = ?"]
   const values = [fn?.key ?? environment]
   // unfinished, failed and cancelled runs have partial indexes with few rows; completed runs are found by a scan of all runs
-  let among = ""
+  let indexCondition = ""
   if (status !== undefined) {
     const number = Status[status]
     conditions.push("r.status = ?")
     values.push(number)
     if (status === "failed" || status === "cancelled") {
-      among = `AND r.status = ${number} AND r.status IN (${listOf(["failed", "cancelled"])})`
-    } else if (status !== "completed") among = "AND r.ended_at IS NULL"
+      indexCondition = `AND r.status = ${number} AND r.status IN (${listOf(["failed", "cancelled"])})`
+    } else if (status !== "completed") indexCondition = "AND r.ended_at IS NULL"
   }
   return {
     where: conditions.join(" AND "),
     values,
-    among,
-    amongValues: [],
+    indexCondition,
+    indexValues: [],
     key: "r.key",
     ...(fn === undefined ? {} : { fn: fn.key })
   }

@@ -79,29 +79,31 @@ export const readRunSteps = inEnvironment(
     const running = new Map((yield* runningNow(row, reported)).map((step) => [step.stepKey, step]))
     // running steps that failed before are already among the open ones
     const openKeys = new Set(open.map(({ step_key }) => String(step_key)))
-    const fresh = [...running.values()].filter(({ stepKey }) => !openKeys.has(stepKey))
+    const newlyRunning = [...running.values()].filter(({ stepKey }) => !openKeys.has(stepKey))
     const children = new Map(
       (yield* all(LIST_CHILDREN, row.key!)).map(({ id, parent_step }) => [String(parent_step), String(id)])
     )
     const steps: Array<RunStep> = []
-    const count = finished.length + open.length + fresh.length
+    const count = finished.length + open.length + newlyRunning.length
     let bytes = 0
     let at = from
     while (at < count && steps.length !== limit && bytes < SLICE_BYTES) {
-      const key = finished[at]
-      if (key === undefined) {
+      const entry = finished[at]
+      if (entry === undefined) {
         const wait = open[at - finished.length]
         const step =
-          wait === undefined ? fresh[at - finished.length - open.length]! : running.get(String(wait.step_key))
+          wait === undefined
+            ? newlyRunning[at - finished.length - open.length]!
+            : running.get(String(wait.step_key))
         steps.push(
           step === undefined
             ? { ...openStep(runId, wait!), ...childOf(children.get(String(wait!.step_key))) }
             : runningStep(runId, row, step, tx.now())
         )
       } else {
-        bytes += Number(key.bytes)
-        const step = yield* finishedStep(tx, runId, (yield* get(FIND_STEP, row.key!, key.step_key!))!)
-        const child = children.get(String(key.step_key)) ?? startedChild(step)
+        bytes += Number(entry.bytes)
+        const step = yield* finishedStep(tx, runId, (yield* get(FIND_STEP, row.key!, entry.step_key!))!)
+        const child = children.get(String(entry.step_key)) ?? startedChild(step)
         steps.push({ ...step, ...childOf(child) })
       }
       at++

@@ -104,19 +104,19 @@ interface Place {
   /** How many runs match in the newest slice. */
   readonly total: number
   /** The key of the oldest run that was looked at; 0 when all were. */
-  readonly looked: number
+  readonly lookedDownTo: number
   /** Whether the newest slice has been counted. */
   readonly isCounted: boolean
   /** Whether all candidates were in the newest slice, so that the count is exact. */
   readonly isExact: boolean
   /** All matching runs with this key or a higher key are on this page or on an earlier page. */
-  readonly paged: number
+  readonly listedDownTo: number
   /** Whether the page is full, and another matching run follows it. */
   readonly isFull: boolean
   /** The key of the last run on the page. */
   readonly lastKey: number
   /** How many runs are on the page. */
-  readonly taken: number
+  readonly runsOnPage: number
   /** How many characters of data are on the page. */
   readonly length: number
 }
@@ -134,13 +134,13 @@ const readRunSlice = inEnvironment(
     if (filter === undefined) return { runs: [], place: undefined, isLast: true }
     const from = place ?? {
       total: 0,
-      looked: Number.MAX_SAFE_INTEGER,
+      lookedDownTo: Number.MAX_SAFE_INTEGER,
       isCounted: false,
       isExact: false,
-      paged: query.before ?? Number.MAX_SAFE_INTEGER,
+      listedDownTo: query.before ?? Number.MAX_SAFE_INTEGER,
       isFull: false,
       lastKey: 0,
-      taken: 0,
+      runsOnPage: 0,
       length: 0
     }
     return yield* new Walk(tx, query, filter, from).go()
@@ -157,12 +157,12 @@ const COUNT_RUNS_OF_FUNCTION = statement(
 /** The filter of a query. It uses the index of the function when the function has fewer runs than a slice. */
 function* narrowed(tx: Transaction, query: RunsBefore): Program<RunFilter | undefined> {
   const filter = filterOf(tx, query)
-  if (filter?.fn === undefined || filter.among !== "") return filter
+  if (filter?.fn === undefined || filter.indexCondition !== "") return filter
   if (Number((yield* get(COUNT_RUNS_OF_FUNCTION, filter.fn))?.n) >= SLICE) return filter
   return {
     ...filter,
-    among: "AND r.function = ?",
-    amongValues: [filter.fn],
+    indexCondition: "AND r.function = ?",
+    indexValues: [filter.fn],
     // does not use the index on the run key: the few runs of the function are sorted instead
     key: "+r.key"
   }
@@ -176,39 +176,39 @@ class Walk {
   readonly #count: string
   readonly #page: string
   readonly #values: ReadonlyArray<number>
-  readonly #amongValues: ReadonlyArray<number>
+  readonly #indexValues: ReadonlyArray<number>
   readonly #runs: Array<Run> = []
   #length: number
   #total: number
-  #looked: number
+  #lookedDownTo: number
   #isCounted: boolean
   #isExact: boolean
-  #paged: number
+  #listedDownTo: number
   #isFull: boolean
   #lastKey: number
-  #taken: number
+  #runsOnPage: number
 
   constructor(
     tx: Transaction,
     { limit }: RunsBefore,
-    { among, amongValues, key, values, where }: RunFilter,
+    { indexCondition, indexValues, key, values, where }: RunFilter,
     place: Place
   ) {
     this.#tx = tx
     this.#limit = limit
     this.#length = place.length
     this.#total = place.total
-    this.#looked = place.looked
+    this.#lookedDownTo = place.lookedDownTo
     this.#isCounted = place.isCounted
     this.#isExact = place.isExact
-    this.#paged = place.paged
+    this.#listedDownTo = place.listedDownTo
     this.#isFull = place.isFull
     this.#lastKey = place.lastKey
-    this.#taken = place.taken
-    this.#values = [...values, ...amongValues]
-    this.#amongValues = amongValues
-    const between = `WHERE ${where} ${among} AND ${key} < ? AND ${key} >= ?`
-    this.#bound = `SELECT r.key FROM runs r WHERE ${key} < ? ${among} ORDER BY ${key} DESC LIMIT 1 OFFSET ${SLICE - 1}`
+    this.#runsOnPage = place.runsOnPage
+    this.#values = [...values, ...indexValues]
+    this.#indexValues = indexValues
+    const between = `WHERE ${where} ${indexCondition} AND ${key} < ? AND ${key} >= ?`
+    this.#bound = `SELECT r.key FROM runs r WHERE ${key} < ? ${indexCondition} ORDER BY ${key} DESC LIMIT 1 OFFSET ${SLICE - 1}`
     this.#count = `SELECT count(*) AS total FROM runs r ${between}`
     this.#page = `${RUNS_WITH_EVENTS} ${between} ORDER BY ${key} DESC LIMIT ?`
   }
@@ -217,64 +217,70 @@ class Walk {
   *go(): Program<Slice> {
     if (!this.#isCounted) yield* this.#countNewest()
     // a page far back begins at the place of its cursor
-    else if (this.#paged <= this.#looked) yield* this.#lookOn(Math.min(this.#looked, this.#paged))
+    else if (this.#listedDownTo <= this.#lookedDownTo)
+      yield* this.#lookOn(Math.min(this.#lookedDownTo, this.#listedDownTo))
     yield* this.#fill()
     return {
       runs: this.#runs,
       place: {
         total: this.#total,
-        looked: this.#looked,
+        lookedDownTo: this.#lookedDownTo,
         isCounted: this.#isCounted,
         isExact: this.#isExact,
-        paged: this.#paged,
+        listedDownTo: this.#listedDownTo,
         isFull: this.#isFull,
         lastKey: this.#lastKey,
-        taken: this.#taken,
+        runsOnPage: this.#runsOnPage,
         length: this.#length
       },
-      isLast: this.#isFull || (this.#looked === 0 && this.#paged <= 0)
+      isLast: this.#isFull || (this.#lookedDownTo === 0 && this.#listedDownTo <= 0)
     }
   }
 
   *#lookOn(from: number): Program<void> {
-    const row = yield* get(variant("RunList.lookOn", this.#bound), from, ...this.#amongValues)
-    this.#looked = Number(row?.key ?? 0)
+    const row = yield* get(variant("RunList.lookOn", this.#bound), from, ...this.#indexValues)
+    this.#lookedDownTo = Number(row?.key ?? 0)
   }
 
   *#countNewest(): Program<void> {
-    const from = this.#looked
+    const from = this.#lookedDownTo
     yield* this.#lookOn(from)
-    const counted = yield* get(variant("RunList.countOn", this.#count), ...this.#values, from, this.#looked)
+    const counted = yield* get(
+      variant("RunList.countOn", this.#count),
+      ...this.#values,
+      from,
+      this.#lookedDownTo
+    )
     this.#total = Number(counted?.total)
     this.#isCounted = true
-    this.#isExact = this.#looked === 0
+    this.#isExact = this.#lookedDownTo === 0
   }
 
   /** Adds to the page the matching runs between its end and the end of the slice. */
   *#fill(): Program<void> {
     let gathered = 0
     let rows = 16
-    while (!this.#isFull && this.#paged > this.#looked && gathered < SLICE_LENGTH) {
+    while (!this.#isFull && this.#listedDownTo > this.#lookedDownTo && gathered < SLICE_LENGTH) {
       const found = yield* all(
         variant("RunList.fill", this.#page),
         ...this.#values,
-        this.#paged,
-        this.#looked,
+        this.#listedDownTo,
+        this.#lookedDownTo,
         rows
       )
       for (const row of found) {
-        if (this.#taken === this.#limit || this.#length > PAGE_LENGTH) {
+        if (this.#runsOnPage === this.#limit || this.#length > PAGE_LENGTH) {
           this.#isFull = true
           return
         }
         const length = lengthOf(row)
         gathered += length
         this.#length += length
-        this.#taken++
+        this.#runsOnPage++
         this.#runs.push(yield* readRun(this.#tx, row))
-        this.#paged = this.#lastKey = Number(row.key)
+        this.#listedDownTo = this.#lastKey = Number(row.key)
       }
-      if (found.length < rows) this.#paged = this.#looked
+      if (found.length < rows) this.#listedDownTo = this.#lookedDownTo
       // reads as many rows as fit into a slice if they are as long as the rows before
       rows = Math.max(1, Math.min(this.#limit, Math.floor((SLICE_LENGTH * rows) / (gathered + 1))))
     }

@@ -36,8 +36,9 @@ export interface SearchPlace {
   /** The log position of the event; only for plans that are ordered by events. */
   readonly event: number
   readonly key: number
-  /** The event position at which the search may stop, and, below, the key at which it may stop. */
+  /** The event position at which the search may stop; for plans that are ordered by events. */
   readonly lastEvent: number
+  /** The key at which the search may stop; for the other plans. */
   readonly lastKey: number
 }
 
@@ -269,7 +270,7 @@ class Search {
   /** The functions whose runs may match, by key. */
   readonly #functions: ReadonlyArray<{ readonly key: number; readonly paths: ReadonlyArray<string> }>
   /** The parameters of the condition in all statements of `SearchPlans.ts` that a run matches all filters. */
-  readonly #fits: ReadonlyArray<Value>
+  readonly #filterValues: ReadonlyArray<Value>
 
   constructor(tx: Transaction, environment: string, filters: CheckedFilters) {
     this.#tx = tx
@@ -282,7 +283,7 @@ class Search {
       .map(({ key, registration }) => ({ key, paths: registration.searchBy ?? [] }))
     const event = [eventName, entityId, idempotencyKey].map((text) => text ?? null)
     const paths = JSON.stringify(attributes ?? {})
-    this.#fits = [
+    this.#filterValues = [
       this.#keys,
       JSON.stringify(statuses === undefined ? Object.values(Status) : statuses.map((name) => Status[name])),
       filters.createdFrom ?? -ALL,
@@ -478,7 +479,7 @@ class Search {
         plan.sum,
         ...how,
         ...this.#between(place, values, reached),
-        ...this.#fits
+        ...this.#filterValues
       )) {
         const status = statusIn(row)!
         sums.push({
@@ -523,7 +524,7 @@ class Search {
     most: number
   ): Program<ReadonlyArray<RunPosition>> {
     const values = this.#between(place, lane, end)
-    return (yield* all(planOf(place.by).find, ...values, ...this.#fits, most)).map(positionOf)
+    return (yield* all(planOf(place.by).find, ...values, ...this.#filterValues, most)).map(positionOf)
   }
 
   #between(place: SearchPlace, lane: ReadonlyArray<Value>, end: RunPosition): ReadonlyArray<Value> {

@@ -98,8 +98,8 @@ export class SystemEventsService {
   }
 
   /**
-   * Announces that something has happened. `topic` begins with `system.`. The result of `data` becomes JSON when the event is
-   * read. `length` is its approximate length in characters.
+   * Announces that something has happened. `topic` begins with `system.`. `data` is called, and its result becomes JSON, when the
+   * event is read. `length` is the approximate length of that JSON, in characters.
    */
   announce(environment: string, topic: string, data: () => Fields, length = 256, access?: EventAccess): void {
     const what = { topic, data: () => JSON.stringify(data()), ...(access === undefined ? {} : { access }) }

@@ -185,7 +185,7 @@ function* claimNew(
       ...(jobEvent.data.length > MAX_KEPT_CHARS
         ? {}
         : {
-            taken: {
+            firstTurn: {
               eventId: jobEvent.id,
               data: jobEvent.data,
               workerId,
