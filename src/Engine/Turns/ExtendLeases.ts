@@ -120,8 +120,8 @@ const LIST_FIRED_WAITS = statement(
 )
 
 /**
- * Called when a worker connects. `jobIds` are the jobs that it still executes: those that it still holds, it keeps. Its other
- * runs are taken back without counting a loss. The worker only knows jobs that were created after `since`, its first
+ * Called when a worker connects. `jobIds` are the jobs that it still executes; it keeps those of them that it still holds. Its
+ * other runs are taken back without counting a loss. The worker only knows jobs that were created after `since`, its first
  * registration. Older jobs are left alone, because another worker with the same id may still execute them. A worker without
  * `since` is new. For the kept jobs, returns the notices again (which waits have fired, and which runs are to be paused), because
  * the notices of an engine that died are lost. Unbinds the worker's actors of functions that are not in `functionIds`.
