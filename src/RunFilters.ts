@@ -68,8 +68,9 @@ export const filterNames = {
 export const checkFilterNames = (options: object): void =>
   checkEach("listRuns", options, { ...filterNames, limit: true, cursor: true, signal: true })
 
-/** Throws `ValidationError` for an unknown or empty filter of a bulk operation, which has no pages. */
-export const checkBulkFilterNames = (filters: object): void => checkEach("bulk", filters, filterNames)
+/** Throws `ValidationError` for an unknown or empty filter of a bulk operation or an erasure, which have no pages. */
+export const checkBulkFilterNames = (filters: object, call = "bulk"): void =>
+  checkEach(call, filters, filterNames)
 
 /** Throws `ValidationError` for an unknown or empty filter of a count, which has no pages. */
 export const checkCountFilterNames = (filters: object): void =>

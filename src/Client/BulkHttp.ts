@@ -61,7 +61,7 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
           const { cancel, compact, dryRun } = options
           refuseBlankEraseOptions({ configs, events, keys, runs, streams, cancel, compact, dryRun })
           const { ids, ...filters } = runs ?? {}
-          checkBulkFilterNames(filters)
+          checkBulkFilterNames(filters, "erase")
           return {
             events,
             // `runs` with neither ids nor filters is sent too: the server refuses it

@@ -231,7 +231,10 @@ it("invalid use of `runs list` is refused", { timeout: 60_000 }, async () => {
       ["--attribute", "nothing"],
       '--attribute takes a path and its value, as in event.data.orderId=o-17, got "nothing"'
     ],
-    [["--attribute", "event.data.total=1"], "no function names it in `searchBy`: use event.data.orderId"],
+    [
+      ["--attribute", "event.data.total=1"],
+      "no function has this path in `searchBy`: use event.data.orderId"
+    ],
     [["--created-from", "soon"], "--created-from takes how long ago, such as 30m, 12h or 7d, or an ISO time"],
     [["--ended-to", "2026-02-30"], "--ended-to takes how long ago"],
     [["--where", ""], "--where is empty"],

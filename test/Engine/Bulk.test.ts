@@ -414,6 +414,12 @@ for (const [via, clientOf] of connections) {
       ["attributes that are null", ["delete", { status: "failed", attributes: null }], /attributes. is null/],
       ["a function that is null", ["delete", { functionId: null }], /functionId. is null/],
       ["a status that is null", ["delete", { status: null }], /status. is null/],
+      ["an empty list of functions", ["delete", { functionId: [] }], /^bulk: `functionId` is an empty list/],
+      [
+        "an unknown path",
+        ["delete", { attributes: { "event.data.no": 1 } }],
+        /^bulk: runs cannot be found by/
+      ],
       ["a time that is null", ["delete", { createdFrom: null }], /createdFrom. is null/],
       ["a time that is a boolean", ["delete", { createdFrom: true }], /createdFrom/],
       ["a time that is a list", ["delete", { createdFrom: [] }], /createdFrom/],

@@ -293,6 +293,8 @@ for (const [via, clientOf] of connections) {
         [{ events: { where: "true" } }, { dryRun: null }, /null|dryRun/],
         [{ runs: {} }, {}, /`runs` is empty/],
         [{ runs: { ids: [] } }, {}, /empty/],
+        [{ runs: { state: "failed" } }, {}, /^erase has no filter "state"/],
+        [{ runs: { functionId: [] } }, {}, /^erase: `functionId` is an empty list/],
         [{ streams: [] }, {}, /empty/],
         [{ keys: [{ bucket: "nowhere", key: "a" }] }, {}, /no bucket "nowhere"/],
         [{ keys: [{ bucket: "nowhere" }] }, {}, /needs `key` or `prefix`, and not both/],

@@ -126,7 +126,7 @@ const cases: ReadonlyArray<Case> = [
     workers: [worker("worker-1")],
     code: "RUNNING",
     message:
-      'It runs on worker worker-1. Step "b" has run for 20s (attempt 2), and 1 other step is running. It says: 99 %, nearly there.',
+      'It runs on worker worker-1. Step "b" has run for 20s (attempt 2), and 1 other step is running. Its progress: 99 %, nearly there.',
     details: {
       workerId: "worker-1",
       workerConnected: true,
@@ -154,8 +154,8 @@ const cases: ReadonlyArray<Case> = [
     code: "PAUSED",
     message:
       "It is paused (PAUSED_BY_USER): look at it. Resume it with resumeRun. " +
-      `1 fire of its schedule "0 * * * *" waits for its end, the first one since ${at(5)}. ` +
-      '2 fires of its schedule "0 * * * *" were left out since it began.',
+      `1 fire of the schedule "0 * * * *" waits for the end of this run, the first one since ${at(5)}. ` +
+      '2 fires of the schedule "0 * * * *" were left out since this run began.',
     details: {
       code: "PAUSED_BY_USER",
       message: "look at it",
@@ -245,7 +245,7 @@ const cases: ReadonlyArray<Case> = [
     }),
     workers: [worker("worker-1")],
     code: "RUNNING",
-    message: `It runs on worker worker-1. The engine that this worker is connected to (m-2, process 7) was last seen 6s ago. If it is gone, the run continues on another worker, at ${at(NOW + 8700)} (in 9s), from its last finished step.`,
+    message: `It runs on worker worker-1. The engine that this worker is connected to (m-2, process 7) was last seen 6s ago. If that engine is gone, the run continues on another worker, at ${at(NOW + 8700)} (in 9s), from its last finished step.`,
     details: {
       workerId: "worker-1",
       workerConnected: true,
@@ -264,7 +264,7 @@ const cases: ReadonlyArray<Case> = [
     }),
     workers: [],
     code: "RUNNING",
-    message: `It runs on worker worker-1, whose lease holds until ${at(NOW + 20_000)}. The engine that this worker is connected to (m-2, process 7) was last seen 30s ago. If it is gone, the run continues at another engine, on this worker or another one, at ${at(NOW + 20_000)} (in 20s), from its last finished step.`,
+    message: `It runs on worker worker-1, whose lease holds until ${at(NOW + 20_000)}. The engine that this worker is connected to (m-2, process 7) was last seen 30s ago. If that engine is gone, the run continues at another engine, on this worker or another one, at ${at(NOW + 20_000)} (in 20s), from its last finished step.`,
     details: {
       workerId: "worker-1",
       workerConnected: false,
@@ -335,7 +335,7 @@ const cases: ReadonlyArray<Case> = [
     workers: [worker("worker-1")],
     code: "WORKER_STOPPING",
     message:
-      `Worker worker-1 was told to drop it, and may still be running it. It is handed out when that worker confirms that it has dropped it, or at ${at(NOW + 9000)} (in 9s), ` +
+      `Worker worker-1 was told to drop the run, and may still be executing it. Other workers can get the run when that worker confirms that it has dropped the run, or at ${at(NOW + 9000)} (in 9s), ` +
       "when the lease of that worker ends.",
     details: { workerId: "worker-1", workerConnected: true, handOutFrom: at(NOW + 9000) }
   },
@@ -346,7 +346,7 @@ const cases: ReadonlyArray<Case> = [
       lease: lease({ until: NOW + 9000, isRevoked: true })
     }),
     code: "CANCELLED",
-    message: `It was cancelled at ${at(5)}: no stock. Worker worker-1 may still be running it, until it confirms that it has dropped it or until ${at(NOW + 9000)}`,
+    message: `It was cancelled at ${at(5)}: no stock. Worker worker-1 may still be executing the run, until the worker confirms that it has dropped the run, or until ${at(NOW + 9000)}`,
     details: { endedAt: at(5), reason: "no stock" }
   },
   {
@@ -564,7 +564,7 @@ const cases: ReadonlyArray<Case> = [
     }),
     workers: [worker("worker-1")],
     code: "CONCURRENCY_LIMIT",
-    message: 'Function "charge" may run 2 at a time for key "ann", and 2 do: run_8, run_9.',
+    message: 'Function "charge" may execute 2 runs at a time for key "ann", and 2 are running: run_8, run_9.',
     details: { limit: 2, key: '"ann"', held: 2, holders: ["run_8", "run_9"], ...since }
   },
   {
@@ -578,7 +578,7 @@ const cases: ReadonlyArray<Case> = [
     }),
     workers: [worker("worker-1")],
     code: "CONCURRENCY_LIMIT",
-    message: 'Function "charge" may run 50 at a time, and 50 do: run_8, run_9, ....',
+    message: 'Function "charge" may execute 50 runs at a time, and 50 are running: run_8, run_9, ....',
     details: { limit: 50, key: undefined, held: 50, holders: ["run_8", "run_9"], ...since }
   },
   {
@@ -641,8 +641,8 @@ const cases: ReadonlyArray<Case> = [
     workers: [worker("worker-1")],
     code: "READY",
     message:
-      "Its worker was lost 3 times without a step being completed in between. Such runs are tried a few at a time, because one of them may be the cause: this one continues " +
-      "as soon as a worker holds few enough of them.",
+      "Its worker was lost 3 times without a completed step in between. Such runs are executed a few at a time, because one of them may be the cause: this run continues " +
+      "as soon as a worker holds few enough of such runs.",
     details: { losses: 3, ...since }
   },
   {

@@ -75,7 +75,7 @@ const connections: ReadonlyArray<readonly [string, () => IronflowClient]> = [
 for (const [via, clientOf] of connections) {
   describe(`explainEvent ${via}`, () => {
     const verdicts: ReadonlyArray<readonly [functionId: string, code: string, message: RegExp]> = [
-      ["started", "STARTED", /^The event has started it$/],
+      ["started", "STARTED", /^The event has started the function$/],
       ["large", "EXPRESSION_FALSE", /event\.data\.amount > 100.* is false for the event$/],
       ["broken", "EXPRESSION_FAILED", /cannot be evaluated for the event: .*customer/],
       ["late", "REGISTERED_LATER", /was registered at .*, after the event/],

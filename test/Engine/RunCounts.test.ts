@@ -237,8 +237,13 @@ describe.each([
     [{ by: "day", error: "" }, "the filter `error` is empty"],
     [{ by: "day", cursor: "x" }, "cursor"],
     [{ by: "day", status: "lost" }, "is not a run status"],
+    [{ by: "day", status: [] }, "countRuns: `status` is an empty list"],
     [
       { by: "day", attributes: { "event.data.colour": "red" } },
+      'countRuns: runs cannot be found by "event.data.colour"'
+    ],
+    [
+      { by: "day", attributes: { "event.data.colour": "red" }, where: "true" },
       'countRuns: runs cannot be found by "event.data.colour"'
     ]
   ])("refuses %j", async (options, words) => {

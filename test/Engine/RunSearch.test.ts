@@ -233,11 +233,11 @@ describe.each([
     [{ attributes: {} }, /`attributes` must be an object of 1 to 10/],
     [
       { attributes: { "event.data.total": 1 } },
-      /no function names it in `searchBy`: use event\.data\.orderId, event\.data\.express/
+      /no function has this path in `searchBy`: use event\.data\.orderId, event\.data\.express/
     ],
     [
       { attributes: { "event.data.express": true }, functionId: "ship" },
-      /no function of `functionId` names it in `searchBy`/
+      /no function of `functionId` has this path in `searchBy`/
     ],
     [{ attributes: { "event.data.orderId": "x".repeat(257) } }, /257/],
     ...(["functionId", "status", "createdFrom", "createdTo", "endedFrom", "endedTo"] as const).flatMap(

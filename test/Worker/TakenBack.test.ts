@@ -121,7 +121,7 @@ describe.concurrent.each(transports)("a run that is taken from a worker over %s"
       assert.strictEqual(code, "WORKER_STOPPING")
       assert.match(
         message,
-        /^Worker .+ was told to drop it, and may still be running it\. It is handed out when/
+        /^Worker .+ was told to drop the run, and may still be executing it\. Other workers can get the run when/
       )
       assert.isBelow(Date.parse(String(details.handOutFrom)) - Date.now(), TERM_MS)
       assert.isAtLeast(begun[1]!, ended[0]!)

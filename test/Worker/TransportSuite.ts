@@ -324,7 +324,7 @@ export const behavesLikeAWorker = (transport: string, open: () => Promise<Place>
     })
     assert.match(
       of("promised").message,
-      /Step "import" has run for \w+ \(attempt 2\)\. It says: 25 %, row 1 of 4\.$/
+      /Step "import" has run for \w+ \(attempt 2\)\. Its progress: 25 %, row 1 of 4\.$/
     )
     assert.lengthOf(of("promised").details.running as ReadonlyArray<unknown>, 1)
     assert.deepStrictEqual(

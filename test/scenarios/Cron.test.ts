@@ -234,8 +234,8 @@ describe("cron", () => {
             assert.match(
               message,
               overlap === "skip"
-                ? /sleeps until .* 2 fires of its schedule "0 \* \* \* \*" were left out since it began\./
-                : /sleeps until .* 2 fires of its schedule "0 \* \* \* \*" wait for its end, the first one since 1970-01-01T02:00:00.000Z\./
+                ? /sleeps until .* 2 fires of the schedule "0 \* \* \* \*" were left out since this run began\./
+                : /sleeps until .* 2 fires of the schedule "0 \* \* \* \*" wait for the end of this run, the first one since 1970-01-01T02:00:00.000Z\./
             )
           }
           assert.deepStrictEqual((yield* client.listFunctions())[0]?.triggers, [

@@ -175,7 +175,7 @@ describe("events with large data", () => {
       assert.strictEqual(refused.status, 400)
       assert.match(
         refused.text,
-        /stream \\"o-1\\" is too large: more than 16777216 characters\. Read it in pages/
+        /stream \\"o-1\\" is too large: more than 16777216 characters\. Read the stream in pages/
       )
     }
     const part = await send(url, "POST", `${streams}/ReadStream`, { entity_id: "o-1", limit: 5 })

@@ -1,83 +1,85 @@
 /**
- * Finds bulk operations that no engine carries out any more. When several engines share the database, an engine that ends leaves
- * its operations behind. An operation that makes no progress for some looks is continued here. For a moment, two engines may then
- * carry it out. That does no harm: a slice takes effect only if the operation is where the slice began, and the engine that is
- * overtaken leaves the operation to the other one.
+ * Continues bulk operations that no engine carries out any more. When several engines share the database, an engine that ends
+ * leaves its operations behind. Each engine checks the operations of the others every two seconds, and continues an operation
+ * that has made no progress in several checks. Two engines may then carry out the same operation for a moment. That does no harm:
+ * a slice is stored only if the stored progress is still the progress at which the slice began. An engine that finds other
+ * progress leaves the operation to the other engine.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { StoreService } from "../Store/Store.ts"
 import * as BulkRows from "./BulkRows.ts"
 
-/** How often an engine looks while operations run that it does not carry out, milliseconds. */
-const LOOK_MS = 2000
+/** How often an engine checks while other engines carry out operations, milliseconds. */
+const CHECK_MS = 2000
 /**
- * After how many looks without progress an operation counts as abandoned. An engine that carries it out stores progress within
- * about a second.
+ * After how many checks without progress an operation counts as abandoned. A living engine stores the progress of its operations
+ * about once in a second.
  */
-const STILL_LOOKS = 5
+const CHECKS_WITHOUT_PROGRESS = 5
 
 export interface AbandonedBulk {
-  /** Looks again soon, because there may be an operation that this engine no longer carries out. */
-  readonly look: () => void
+  /** Makes the next check read the operations: there may be one that this engine no longer carries out. */
+  readonly checkSoon: () => void
 }
 
-/** Looks until the scope ends. It sends no query while other engines write nothing and carry out no operations. */
+/** Checks until the scope ends. A check sends no query while other engines write nothing and carry out no operations. */
 export const continueAbandonedBulk = (
   store: StoreService,
-  does: {
-    /** Whether this engine carries the operation out. */
+  callbacks: {
+    /** Whether this engine carries out the operation. */
     readonly isCarried: (id: string) => boolean
+    /** Carries out an abandoned operation in this engine. */
     readonly begin: (operation: BulkRows.RunningBulk) => Effect.Effect<void>
-    /** Run when an erasure has ended that another engine carried out. That engine may have left something behind. */
+    /** Run when the erasure of another engine has ended. That engine may not have deleted all work data of the erasure. */
     readonly eraseEnded: Effect.Effect<void>
-    /** Called when operations of other engines have ended. */
+    /** Called when operations of other engines may have ended. */
     readonly ended: () => void
   }
 ): Effect.Effect<AbandonedBulk, never, Scope.Scope> =>
   Effect.gen(function* () {
     let mayHaveNew = true
-    let watched: ReadonlyMap<string, BulkRows.RunningBulk & { readonly looks: number }> = new Map()
+    let watched: ReadonlyMap<string, BulkRows.RunningBulk & { readonly checks: number }> = new Map()
 
-    const look = Effect.gen(function* () {
+    const check = Effect.gen(function* () {
       const running = yield* store.read(BulkRows.runningBulk())
       const before = watched
       watched = new Map(
         running
-          .filter(({ id }) => !does.isCarried(id))
+          .filter(({ id }) => !callbacks.isCarried(id))
           .map((operation) => {
             const known = before.get(operation.id)
-            const isStill = known?.updatedAt === operation.updatedAt
-            return [operation.id, { ...operation, looks: isStill ? known.looks + 1 : 0 }]
+            const isUnchanged = known?.updatedAt === operation.updatedAt
+            return [operation.id, { ...operation, checks: isUnchanged ? known.checks + 1 : 0 }]
           })
       )
       for (const operation of watched.values()) {
-        if (operation.looks < STILL_LOOKS) continue
+        if (operation.checks < CHECKS_WITHOUT_PROGRESS) continue
         yield* Effect.logInfo(
           `This engine continues bulk operation ${operation.id}: the engine that carried it out has stopped or cannot be reached`
         )
-        yield* does.begin(operation)
+        yield* callbacks.begin(operation)
       }
       const isGone = (id: string): boolean => !running.some((operation) => operation.id === id)
       if ([...before.values()].some(({ action, id }) => action === "erase" && isGone(id)))
-        yield* does.eraseEnded
+        yield* callbacks.eraseEnded
     })
 
     const stop = store.onCommit(({ elsewhere, stale }) => {
       if (elsewhere) mayHaveNew = true
-      if (stale.has("bulk")) does.ended()
+      if (stale.has("bulk")) callbacks.ended()
     })
     yield* Effect.addFinalizer(() => Effect.sync(stop))
     yield* Effect.forkScoped(
       Effect.forever(
         Effect.gen(function* () {
-          yield* Effect.sleep(LOOK_MS)
+          yield* Effect.sleep(CHECK_MS)
           if (!mayHaveNew && watched.size === 0) return
           mayHaveNew = false
-          // the next look tries again; the store itself reports that the database cannot be read
-          yield* Effect.catch(look, () => Effect.sync(() => void (mayHaveNew = true)))
+          // the next check tries again; the store itself reports that the database cannot be read
+          yield* Effect.catch(check, () => Effect.sync(() => void (mayHaveNew = true)))
         })
       )
     )
-    return { look: () => void (mayHaveNew = true) }
+    return { checkSoon: () => void (mayHaveNew = true) }
   })

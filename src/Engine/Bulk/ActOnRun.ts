@@ -26,7 +26,8 @@ const needsData: ReadonlySet<BulkAction> = new Set(["retry", "resume", "rerun", 
 const NO_STEP = "no such step"
 
 /**
- * Why the action is not possible for the run in a row of `runs`; `undefined` when it is possible. A dry run does nothing else.
+ * Why the action is not possible for the run in a row of `runs`; `undefined` when it is possible. A dry run only calls this
+ * function and changes nothing.
  */
 export function* refusalReason(
   tx: Transaction,
@@ -53,7 +54,7 @@ export function* refusalReason(
     }
     case "rerun": {
       if (!hasEnded) return status
-      // nothing would wait for the result of the new run
+      // the run that invoked this one would not wait for the new run
       if (row.parent !== null) return "invoked"
       return lacksFunction(tx, row)
     }
@@ -75,11 +76,15 @@ export function* refusalReason(
       // the worker has not finished with the run
       if (row.lease !== null) return "held"
       if (yield* hasOpenParent(row)) return "parent unfinished"
+      // the newest run is kept, so that its key is not assigned again
       return Number((yield* get(FIND_NEWEST_RUN))?.key) === Number(row.key) ? "newest" : undefined
   }
 }
 
-/** Carries out the action on a run for which it is possible. Returns the reason if only now it turns out to be impossible. */
+/**
+ * Carries out the action on a run for which {@link refusalReason} has found no obstacle. Returns the reason if the action is
+ * refused all the same.
+ */
 export function* actOnRun(
   tx: Transaction,
   environment: string,

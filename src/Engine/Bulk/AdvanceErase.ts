@@ -1,8 +1,8 @@
 /**
- * The programs that carry out an erasure. First all targets are collected, with everything that has come of them. Then unfinished
- * runs among them are looked for. Only after that is anything changed. Each transaction stores the progress with its changes, so
- * that the operation goes on from there after a crash; to erase twice does no harm. A step is taken only if the operation is
- * still where the engine has read it.
+ * The programs that carry out an erasure. First all events and runs to erase are collected in the table `erase_items`: the
+ * targets, and the runs that came from them. Then the items are searched for unfinished runs. Only after that is anything
+ * changed. Each transaction stores the progress with its changes, so that the operation continues from there after a crash; to
+ * erase twice does no harm. A step is taken only if the stored progress is still the progress that the engine has read before.
  */
 import { isCompensating } from "../Runs/PauseRun.ts"
 import { statusIn } from "../Runs/StatusRows.ts"
@@ -39,7 +39,10 @@ const AT_ONCE = 25
 /** How many collected items one transaction deletes. */
 const FORGOTTEN_AT_ONCE = 2000
 
-/** How long cancelled runs may take to end, milliseconds. Those that were rolling back run their compensations first. */
+/**
+ * How long the unfinished runs may take to end after they were cancelled, milliseconds. Runs that are rolling back are not
+ * cancelled: they run the rest of their compensations.
+ */
 const ENDS_WITHIN_MS = 10 * 60 * 1000
 
 const EVENT = 0
@@ -96,12 +99,12 @@ const liveOf = (
 const afterFinding = (record: BulkRecord): ErasePlace =>
   hasItems(record) ? { phase: "follow" } : { phase: "keys", index: 0 }
 
-const hasItems = ({ asked: { erase }, idCount }: BulkRecord): boolean =>
+const hasItems = ({ request: { erase }, idCount }: BulkRecord): boolean =>
   erase !== undefined && sourcesOf(erase, idCount !== undefined).length > 0
 
 /**
- * Stores what was found, and takes the next step. Returns the operation. Does nothing when the operation has ended, when it is
- * unknown (`undefined`), and when another engine has continued it ({@link OVERTAKEN}).
+ * Stores what was found, and takes the next step. Returns the operation, which is unchanged if it has ended; `undefined` for an
+ * unknown operation, and {@link OVERTAKEN} if another engine has continued the operation since `from` was read.
  */
 export const advanceErase = inEnvironment(
   "advanceErase",
@@ -130,7 +133,7 @@ export const advanceErase = inEnvironment(
         null,
         id
       )
-      // the operation exists, so this is not refused
+      // `endBulk` refuses only unknown operations, and this one exists
       return yield* attempt(
         endBulk.in(tx, environment, id, "stopped", record.byKey ?? "local", next.error)
       ) as Program<BulkRecord>
@@ -141,7 +144,7 @@ export const advanceErase = inEnvironment(
     `continue bulk operation ${id}`
 )
 
-/** Ends an erasure. Called after the files were cleaned. */
+/** Ends an erasure. Called after the files of the database were cleaned. */
 export const finishErase = inEnvironment(
   "finishErase",
   function* (
@@ -210,7 +213,7 @@ function* advance(
       if (found === undefined) return afterFinding(record)
       for (const id of found.missing) tally.skip(id, "not found")
       for (const position of found.events) yield* write(INSERT_ITEM, operation, EVENT, position)
-      for (const run of found.runs) yield* nameRun(at, run)
+      for (const run of found.runs) yield* collectRun(at, run)
       return found.place.phase === "follow" ? afterFinding(record) : found.place
     }
     case "follow": {
@@ -242,14 +245,14 @@ function* advance(
       if (tx.now() - place.since < ENDS_WITHIN_MS)
         return { phase: "await", since: place.since, after, isWaiting: true }
       return {
-        error: `run ${live} was cancelled and had not ended after 10 minutes, so nothing was erased: \`ironflow runs why ${live}\` says what it waits for. Erase again once it has ended`
+        error: `run ${live} did not end within 10 minutes after the erase had cancelled the unfinished runs, so nothing was erased: \`ironflow runs why ${live}\` says what the run waits for. Erase again once it has ended`
       }
     }
     case "erase": {
       const items = yield* all(LIST_ITEMS_TO_FOLLOW, operation, 1)
       for (const { key, kind } of items) {
         yield* write(DELETE_ITEM, operation, kind!, key!)
-        yield* kind === EVENT ? doEvent(tx, at, Number(key)) : doRun(tx, at, Number(key))
+        yield* kind === EVENT ? eraseEventItem(tx, at, Number(key)) : eraseRunItem(tx, at, Number(key))
       }
       if (items.length > 0) return place
       // items may have been added in the meantime
@@ -258,7 +261,7 @@ function* advance(
         : { phase: "keys", index: 0 }
     }
     case "keys":
-      return yield* doKeys(tx, at, place)
+      return yield* eraseNextKeys(tx, at, place)
     case "forget":
       return (yield* forgetSome(operation)) > 0 ? place : { phase: "clean" }
     case "clean":
@@ -266,8 +269,8 @@ function* advance(
   }
 }
 
-/** Collects a run that is a target itself, and the event that started it, which has the run's data. */
-function* nameRun({ environment, operation, tally }: At, key: number): Program<void> {
+/** Collects a run that is a target itself, and the event that started the run, because the event has the run's input. */
+function* collectRun({ environment, operation, tally }: At, key: number): Program<void> {
   const row = yield* runRow(key, environment)
   if (row === undefined) return
   if (row.erased_at !== null) return tally.skip(String(row.id), "erased already")
@@ -284,18 +287,18 @@ function* isItem(operation: number, run: Value): Program<boolean> {
   return (yield* get(FIND_RUN_ITEM, operation, run)) !== undefined
 }
 
-/** How many unfinished runs the error names. */
-const TOLD = 3
+/** Maximum number of unfinished runs that the error names. */
+const MAX_NAMED_RUNS = 3
 
 /**
- * Looks at a page of runs for unfinished ones. For a dry run it also counts what would be erased: first the runs, then the
- * events.
+ * Searches a page of the collected runs for unfinished ones. For a dry run it also counts what would be erased: first the runs,
+ * then the events.
  */
 function* check(
   { environment, operation, record, tally }: At,
   place: Extract<ErasePlace, { readonly phase: "check" }>
 ): Program<ErasePlace | { readonly error: string }> {
-  const { cancel, dryRun } = record.asked
+  const { cancel, dryRun } = record.request
   if (place.kind === "events") {
     const items = yield* all(LIST_ITEMS_AFTER, operation, EVENT, place.after)
     for (const { key } of items) {
@@ -334,12 +337,12 @@ function* check(
   const named = tally
     .progress()
     .examples.filter(({ why }) => why !== "not found" && why !== "erased already")
-    .slice(0, TOLD)
+    .slice(0, MAX_NAMED_RUNS)
     .map(({ runId, why }) => `${runId} (${why})`)
   return {
     error:
-      `${live} ${live === 1 ? "run has" : "runs have"} not ended, so nothing was erased: ${named.join(", ")}${live > TOLD ? " and others" : ""}. ` +
-      `Wait until they have ended, or let the erase cancel them: \`cancel: true\`, \`--cancel\``
+      `${live} ${live === 1 ? "run has" : "runs have"} not ended, so nothing was erased: ${named.join(", ")}${live > MAX_NAMED_RUNS ? " and others" : ""}. ` +
+      `Wait until they have ended, or let the erase cancel them, with the option \`cancel: true\` (\`--cancel\` on the command line)`
   }
 }
 
@@ -354,14 +357,24 @@ function* cancel(
     const live = row === undefined ? undefined : liveOf(row)
     // a run that is rolling back ends by itself
     if (live === undefined || isCompensating(live.row)) continue
-    yield* attempt(cancelRun.in(tx, record.environment, live.id, `Its data is erased by ${record.id}`))
+    yield* attempt(
+      cancelRun.in(
+        tx,
+        record.environment,
+        live.id,
+        `Cancelled by erase operation ${record.id}, which erases the data of the run`
+      )
+    )
   }
   return items.length < AT_ONCE
     ? { phase: "await", since: tx.now() }
     : { phase: "cancel", after: Number(items.at(-1)!.key) }
 }
 
-/** The first unfinished run of a page, and the key after which the next look begins. The key is absent at the end. */
+/**
+ * `live`: the id of the first unfinished run of a page; absent if there is none. `after`: the key after which the next page
+ * begins; absent after the last page.
+ */
 function* firstLive(
   operation: number,
   from: number
@@ -379,7 +392,11 @@ function* firstLive(
   return items.length < ITEMS_AT_ONCE ? {} : { after }
 }
 
-function* doEvent(tx: Transaction, { environment, operation, tally }: At, position: number): Program<void> {
+function* eraseEventItem(
+  tx: Transaction,
+  { environment, operation, tally }: At,
+  position: number
+): Program<void> {
   yield* isolateRow(
     tx,
     "event",
@@ -396,7 +413,7 @@ function* doEvent(tx: Transaction, { environment, operation, tally }: At, positi
   )
 }
 
-function* doRun(tx: Transaction, { environment, tally }: At, key: number): Program<void> {
+function* eraseRunItem(tx: Transaction, { environment, tally }: At, key: number): Program<void> {
   yield* isolateRow(
     tx,
     "run",
@@ -418,15 +435,15 @@ const LIST_KV_KEYS = statement(
   `SELECT key, operation FROM kv_entries WHERE bucket = ? AND key >= ? ORDER BY key LIMIT ${AT_ONCE + 1}`
 )
 
-function* doKeys(
+function* eraseNextKeys(
   tx: Transaction,
   { record, tally }: At,
   place: Extract<ErasePlace, { readonly phase: "keys" }>
 ): Program<ErasePlace> {
-  const { dryRun, erase = {} } = record.asked
+  const { dryRun, erase = {} } = record.request
   const named = erase.keys?.[place.index]
   if (named !== undefined) {
-    const next = yield* doKey(tx, record, named, place.after, tally)
+    const next = yield* eraseKeys(tx, record, named, place.after, tally)
     return next === undefined
       ? { phase: "keys", index: place.index + 1 }
       : { phase: "keys", index: place.index, after: next }
@@ -441,10 +458,13 @@ function* doKeys(
   return { phase: "keys", index: place.index + 1 }
 }
 
-/** Purges some keys with their history; in a dry run only counts them. Returns the last one; `undefined` when there are no more. */
-function* doKey(
+/**
+ * Purges some KV keys with their history; in a dry run only counts them. Returns the last of these keys; `undefined` when there
+ * are no more.
+ */
+function* eraseKeys(
   tx: Transaction,
-  { asked, environment }: BulkRecord,
+  { request, environment }: BulkRecord,
   { bucket: name, key, prefix = "" }: CheckedKeys,
   after: string | undefined,
   tally: Tally
@@ -460,7 +480,7 @@ function* doKey(
   for (const row of fitting) {
     // a key that was purged or has expired is skipped, a deleted key is not: it may still have a history
     if (Number(row.operation) > operationsByCode.indexOf("delete")) continue
-    if (!asked.dryRun)
+    if (!request.dryRun)
       yield* attempt(writeEntries.in(tx, environment, name, [{ key: String(row.key), purge: true }]))
     tally.did("keys")
   }
@@ -487,7 +507,7 @@ const FIND_OPEN_OPERATION = statement(
   "SELECT 1 FROM bulk_operations WHERE key = ? AND ended_at IS NULL"
 )
 
-/** Deletes some of the collected items of ended operations. Returns whether it has deleted any: if so, there may be more. */
+/** Deletes some of the collected items of ended operations. Returns `true` when items were deleted: there may be more. */
 export const forgetEnded = acrossEnvironments(
   "forgetEnded",
   function* (): Program<boolean> {

@@ -1,10 +1,10 @@
 /**
  * Bulk operations: one action on many runs. An operation is first stored, and then carried out in the background, in small
- * transactions with other work in between. After a restart, or at another engine, it goes on where it was. The caller does not have
- * to wait for it.
+ * transactions with other work in between. After a restart, or at another engine, it goes on where it was. The caller does not
+ * have to wait for it.
  *
- * Its permissions are those of the caller's key, checked for each run when its turn comes: it can do only what the key could then
- * do by single calls.
+ * An operation has the permissions of the API key of its caller. They are checked for each run just before the action: at that
+ * moment, the key must allow the same action by a single call.
  */
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -35,7 +35,7 @@ import { makeErasing } from "./Erasing.ts"
 import { shown } from "./ShownBulk.ts"
 
 export interface BulkService {
-  /** For an outside caller, or for the engine's own process. */
+  /** The calls of a caller over the network; without `caller`, those of the engine's own process. */
   readonly in: (environment: string, caller?: Caller) => Raw<BulkApi<EffectKind>, EngineError>
 }
 
@@ -61,8 +61,8 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
     return {
       in: (environment, caller) => {
         const byKey = caller?.key?.id
-        /** Visible to the caller that began it, and to those who may read all runs. */
-        const mayKnow = (record: BulkRecord): boolean =>
+        /** An operation is visible to the caller that began it, and to callers that may read all runs. */
+        const isVisible = (record: BulkRecord): boolean =>
           caller?.key === undefined || record.byKey === byKey || caller.mayAll("run:read")
 
         const get = (id: string): Effect.Effect<BulkRecord, EngineError> =>
@@ -70,7 +70,7 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
             checked(() => Limits.checkName("bulk operation id", id)),
             () =>
               Effect.flatMap(store.read(BulkRows.getBulk(environment, id)), (record) =>
-                record === undefined || !mayKnow(record)
+                record === undefined || !isVisible(record)
                   ? Effect.fail(new BulkNotFoundError(id))
                   : Effect.succeed(record)
               )
@@ -80,7 +80,7 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
         const awaitEnd = (id: string): Effect.Effect<BulkRecord, EngineError> =>
           Effect.suspend(() => {
             const ended = Deferred.makeUnsafe<void>()
-            // listen first, then look: it may end in between
+            // listen first, then read: the operation may end in between
             const forget = endings.listen([id], () => void Deferred.doneUnsafe(ended, Exit.void))
             return Effect.ensuring(
               Effect.flatMap(get(id), (record) =>
@@ -95,16 +95,18 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
         return {
           bulk: (action: BulkAction, runs: BulkRuns, options: BulkOptions = {}) =>
             Effect.gen(function* () {
-              const { asked, ids } = yield* checked(() => {
-                const it = checkBulk(action, runs, options)
-                caller?.checkAny(actionOf[it.action], "run")
-                return it
+              const { request, ids } = yield* checked(() => {
+                const checkedRequest = checkBulk(action, runs, options)
+                caller?.checkAny(actionOf[checkedRequest.action], "run")
+                return checkedRequest
               })
-              if (asked.filters !== undefined) {
+              if (request.filters !== undefined) {
                 // an invalid search fails here, before anything begins
-                yield* store.read(searchRuns({ environment, filters: asked.filters }, undefined, 1))
+                yield* store.read(
+                  searchRuns({ call: "bulk", environment, filters: request.filters }, undefined, 1)
+                )
               }
-              const record = yield* store.write(BulkRows.insertBulk(environment, action, asked, ids, byKey))
+              const record = yield* store.write(BulkRows.insertBulk(environment, action, request, ids, byKey))
               yield* begin(record)
               return shown(record)
             }),
@@ -117,7 +119,7 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
           listBulk: () =>
             Effect.map(
               yieldFirst(store.read(BulkRows.listBulk(environment, BulkRows.MAX_LISTED_OPERATIONS))),
-              (records) => records.filter(mayKnow).map(shown)
+              (records) => records.filter(isVisible).map(shown)
             ),
           getBulk: (id) => Effect.map(yieldFirst(get(id)), shown),
           cancelBulk: (id) =>
@@ -145,9 +147,11 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
               if (timeout === undefined) return Effect.map(awaitEnd(id), shown)
               return Effect.gen(function* () {
                 const ended = yield* Effect.timeoutOption(awaitEnd(id), timeout)
-                // it may have ended at that very moment, or be unknown
+                // the operation may have ended at that very moment; `get` fails if it is unknown
                 const record = Option.isSome(ended) ? ended.value : yield* get(id)
-                return record.status === "running" ? yield* Effect.fail(notYet(id, timeout)) : shown(record)
+                return record.status === "running"
+                  ? yield* Effect.fail(timeoutError(id, timeout))
+                  : shown(record)
               })
             })
         }
@@ -156,5 +160,5 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
   })
 )
 
-const notYet = (id: string, timeout: number): TimeoutError =>
+const timeoutError = (id: string, timeout: number): TimeoutError =>
   new TimeoutError(`Bulk operation ${id} did not end within ${showMs(timeout)}, and continues`, timeout)

@@ -1,20 +1,23 @@
-/** Records of bulk operations. */
+/** The types of the stored records of bulk operations, and of the slices in which an operation is carried out. */
 import type { BulkAction, BulkExample, BulkStatus } from "../../Protocol/Bulk.ts"
 import type { CheckedFilters } from "../Runs/CheckFilters.ts"
 import type { SearchPlace } from "../Runs/RunSearchRows.ts"
 import type { CheckedTarget, ErasePlace } from "./EraseRecords.ts"
 
-/** The checked request. The given ids are stored separately. */
+/** The checked request. The ids of a request that names its runs by id are stored separately. */
 export interface BulkRequest {
   readonly filters?: CheckedFilters
   readonly reason?: string
   readonly fromStep?: string
   readonly version?: string
   readonly dryRun: boolean
-  /** Only for `erase`; see `EraseRequest`. */
+  /** Only for `erase`: see `EraseRequest` in `EraseRecords.ts`. */
   readonly cancel?: boolean
+  /** Only for `erase`. */
   readonly compact?: boolean
+  /** Only for `erase`: the target. */
   readonly erase?: CheckedTarget
+  /** Only for `erase`: a hash of the target. */
   readonly target?: string
 }
 
@@ -26,11 +29,13 @@ export interface BulkProgress {
   readonly done: number
   readonly skipped: { readonly [why: string]: number }
   readonly examples: ReadonlyArray<BulkExample>
-  /** Epoch milliseconds. */
+  /** All runs created after this time were processed. Epoch milliseconds; absent at the start, and with ids. */
   readonly lookedBackTo?: number
-  /** Only for `erase`: how many items of each kind are done, which projections to rebuild, and what remains. */
+  /** Only for `erase`: how many items of each kind are done. */
   readonly kinds?: { readonly [kind: string]: number }
+  /** Only for `erase`: the names of the projections to rebuild. */
   readonly rebuild?: ReadonlyArray<string>
+  /** Only for `erase`: where the data may still be. */
   readonly note?: string
 }
 
@@ -40,10 +45,10 @@ export interface BulkRecord extends BulkProgress {
   readonly environment: string
   readonly action: BulkAction | "erase"
   readonly status: BulkStatus
-  readonly asked: BulkRequest
-  /** How many ids were given. */
+  readonly request: BulkRequest
+  /** How many ids the request named; absent for a request with filters. */
   readonly idCount?: number
-  /** The id of the API key that began it; absent without one. */
+  /** The id of the API key that began the operation; absent when it was begun without a key. */
   readonly byKey?: string
   readonly place?: BulkPlace
   readonly error?: string
@@ -53,25 +58,26 @@ export interface BulkRecord extends BulkProgress {
 }
 
 /**
- * A run to act on. `endedAt` is the end of the run as the search has found it, epoch milliseconds; `null` for an unfinished run,
- * absent for a run that was given by id.
+ * A run to act on. `endedAt` is the time at which the run had ended when the search found the run, epoch milliseconds: `null` for
+ * an unfinished run, absent for a run that the request names by id.
  */
 export interface BulkItem {
   readonly runId: string
   readonly endedAt?: number | null
-  /** Act only if the run is paused: the caller may resume it, but not retry it. */
+  /** For `resume`: act only if the run is paused, since the caller has no permission to retry runs that have ended. */
   readonly onlyPaused?: true
-  /** The caller may not read the run, so it counts as missing. */
+  /** The caller has no permission to read the run, so the run counts as not found. */
   readonly isHidden?: true
 }
 
-/** A slice of work. */
+/** The runs on which one transaction acts. */
 export interface BulkSlice {
   readonly items: ReadonlyArray<BulkItem>
-  /** Given ids of runs on which the caller may not carry out the action. */
+  /** Ids that the request names of runs on which the caller has no permission to carry out the action. */
   readonly notAllowed: ReadonlyArray<string>
   /** Where the next slice begins. */
   readonly place: BulkPlace
+  /** See {@link BulkProgress.lookedBackTo}. */
   readonly lookedBackTo?: number
   readonly isLast: boolean
 }

@@ -1,7 +1,8 @@
 /**
- * Rows of bulk operations, and the programs that carry them out. The actions on a slice of runs are stored with the progress of
- * the operation in one transaction, so that no run is changed twice, even after a crash. The transaction also checks that the
- * operation is where the slice began. Several engines may carry out the same operation, and still each slice takes effect once.
+ * Rows of bulk operations, and the programs that carry out bulk operations. One transaction stores the actions on a slice of runs
+ * and the progress of the operation, so that no run is changed twice, even after a crash. The transaction also checks that the
+ * stored progress is still the progress at which the slice began. So each slice takes effect once, even if several engines carry
+ * out the same operation.
  */
 import { createHash } from "node:crypto"
 import type { BulkAction, BulkStatus } from "../../Protocol/Bulk.ts"
@@ -27,27 +28,27 @@ import type { CheckedTarget } from "./EraseRecords.ts"
 import { actOnRun, refusalReason } from "./ActOnRun.ts"
 
 /** Maximum number of operations that may run at the same time, in all environments. */
-const MOST_AT_ONCE = 20
-/** Ended operations are kept as long as they are among this many newest ones. */
+const MAX_RUNNING = 20
+/** An ended operation is kept while it is among this many newest operations. */
 const MAX_ENDED_OPERATIONS = 1000
 /** Maximum number of operations in a list. */
 export const MAX_LISTED_OPERATIONS = 100
 /** Maximum number of skipped runs that the progress of an operation names. */
-const EXAMPLES = 20
+const MAX_EXAMPLES = 20
 
 const COLUMNS =
   "id, environment, action, status, asked, id_count, by_key, place, progress, error, created_at, updated_at, ended_at"
 
-const nothing: BulkProgress = { matched: 0, done: 0, skipped: {}, examples: [] }
+const noProgress: BulkProgress = { matched: 0, done: 0, skipped: {}, examples: [] }
 
 const recordOf = (tx: Transaction, row: Row): BulkRecord => ({
-  // only this file and `AdvanceErase.ts` write the column
+  // only this file and `AdvanceErase.ts` write the columns of JSON
   ...(parseStored(String(row.progress)) as BulkProgress),
   id: String(row.id),
   environment: tx.environmentName(Number(row.environment)),
   action: String(row.action) as BulkRecord["action"],
   status: String(row.status) as BulkStatus,
-  asked: parseStored(String(row.asked)) as BulkRequest,
+  request: parseStored(String(row.asked)) as BulkRequest,
   ...(row.id_count == null ? {} : { idCount: Number(row.id_count) }),
   ...(row.by_key === null ? {} : { byKey: String(row.by_key) }),
   ...(row.place === null ? {} : { place: parseStored(String(row.place)) as BulkPlace }),
@@ -60,7 +61,7 @@ const recordOf = (tx: Transaction, row: Row): BulkRecord => ({
 const COUNT_RUNNING = statement(
   "BulkRows.countRunning",
   "SELECT count(*) AS count FROM bulk_operations WHERE ended_at IS NULL",
-  { scans: "those that go on, of which there are few" }
+  { scans: "the unfinished operations, of which there are few" }
 )
 const INSERT_OPERATION = statement(
   "BulkRows.insertOperation",
@@ -83,34 +84,34 @@ export const insertBulk = inEnvironment(
     ids: ReadonlyArray<string> | undefined,
     byKey: string | undefined
   ): Program<BulkRecord, InvalidStateError> {
-    if (Number((yield* get(COUNT_RUNNING))?.count) >= MOST_AT_ONCE) {
+    if (Number((yield* get(COUNT_RUNNING))?.count) >= MAX_RUNNING) {
       return yield* refuse(
         new InvalidStateError(
-          `${MOST_AT_ONCE} bulk operations are running, and no more can run at once: wait until one has ended, or cancel one`
+          `${MAX_RUNNING} bulk operations are running, and no more can run at once: wait until one has ended, or cancel one`
         )
       )
     }
     const now = tx.now()
     const id = tx.ids.bulk()
     const environmentKey = tx.environment(environment)
-    const asked =
-      request.erase === undefined ? request : { ...request, target: targetOf(id, request.erase, ids) }
+    const withTarget =
+      request.erase === undefined ? request : { ...request, target: hashOfTarget(id, request.erase, ids) }
     const key = yield* insert(
       INSERT_OPERATION,
       id,
       environmentKey,
       action,
-      JSON.stringify(asked),
+      JSON.stringify(withTarget),
       ids === undefined ? null : JSON.stringify(ids),
       ids?.length ?? null,
       byKey ?? null,
-      JSON.stringify(nothing),
+      JSON.stringify(noProgress),
       now,
       now
     )
     yield* write(DELETE_OLD_OPERATIONS, key - MAX_ENDED_OPERATIONS)
-    if (!asked.dryRun) {
-      const { erase: _, ...known } = asked
+    if (!request.dryRun) {
+      const { erase: _, ...known } = withTarget
       yield* log(tx, byKey ?? "local", actionOf(action), id, {
         bulk: "begun",
         environment,
@@ -118,7 +119,7 @@ export const insertBulk = inEnvironment(
         ...(ids === undefined ? {} : { ids: ids.length })
       })
     }
-    // reads by the environment's key: this transaction may have created the environment, and then its name is not known yet
+    // reads by the key of the environment: this transaction may have created it, and then `findBulk` does not know its name yet
     return recordOf(tx, (yield* get(FIND_OPERATION, id, environmentKey))!)
   },
   (_, action) => `begin to ${action} ${action === "erase" ? "data" : "runs"}`
@@ -129,9 +130,10 @@ const actionOf = (action: BulkRecord["action"]): string =>
   action === "erase" ? "data:erase" : `run:${action}`
 
 /**
- * What is kept of an erased target: a hash. A person who knows the id and the request can check by it that this was the target.
+ * A hash of the target: all that is kept of the target after the erasure. Somebody who knows the id of the operation and the
+ * target can compute the hash again, and so prove that this was the target.
  */
-const targetOf = (id: string, target: CheckedTarget, ids: ReadonlyArray<string> | undefined): string =>
+const hashOfTarget = (id: string, target: CheckedTarget, ids: ReadonlyArray<string> | undefined): string =>
   `sha256:${createHash("sha256")
     .update(`${id}\n${JSON.stringify({ ...target, ...(ids === undefined ? {} : { ids }) })}`)
     .digest("hex")}`
@@ -150,7 +152,7 @@ export const getBulk = inEnvironment("getBulk", findBulk, (_, id) => `read bulk 
 
 const FIND_IDS = statement("BulkRows.findIds", "SELECT ids FROM bulk_operations WHERE id = ?")
 
-/** The given ids. */
+/** The ids of the runs that the request named. */
 export const idsOfBulk = inEnvironment(
   "idsOfBulk",
   function* (_tx: Transaction, _environment: string, id: string): Program<ReadonlyArray<string>> {
@@ -165,7 +167,7 @@ const LIST_OPERATIONS = statement(
   `SELECT ${COLUMNS} FROM bulk_operations WHERE environment = ? ORDER BY key DESC LIMIT ?`
 )
 
-/** The operations, newest first. */
+/** The operations of the environment, newest first. */
 export const listBulk = inEnvironment(
   "listBulk",
   function* (tx: Transaction, environment: string, limit: number): Program<ReadonlyArray<BulkRecord>> {
@@ -178,7 +180,7 @@ export const listBulk = inEnvironment(
 const LIST_RUNNING_OPERATIONS = statement(
   "BulkRows.listRunningOperations",
   "SELECT id, environment, action, updated_at FROM bulk_operations WHERE ended_at IS NULL ORDER BY key",
-  { scans: "those that go on, of which there are few" }
+  { scans: "the unfinished operations, of which there are few" }
 )
 
 export type RunningBulk = Pick<BulkRecord, "action" | "environment" | "id" | "updatedAt">
@@ -196,7 +198,7 @@ export function* findRunning(tx: Transaction): Program<ReadonlyArray<RunningBulk
 export const runningBulk = acrossEnvironments(
   "runningBulk",
   findRunning,
-  () => "read the bulk operations that go on"
+  () => "read the unfinished bulk operations"
 )
 
 const UPDATE_END = statement(
@@ -204,7 +206,10 @@ const UPDATE_END = statement(
   "UPDATE bulk_operations SET status = ?, error = ?, ended_at = ?, updated_at = ? WHERE id = ?"
 )
 
-/** Ends an operation early. Does not change an operation that has ended, or that was continued after `from`. */
+/**
+ * Ends an operation early. `by` is the API key for the access log. Does not change an operation that has ended, or that another
+ * engine has continued since `from` was read.
+ */
 export const endBulk = inEnvironment(
   "endBulk",
   function* (
@@ -240,22 +245,22 @@ const ERASE_TARGET = statement(
   `UPDATE bulk_operations SET asked = ?, ids = NULL, place = '{"phase":"clean"}' WHERE id = ?`
 )
 
-/** Deletes the target of an erasure as soon as the erasure has ended, because the target may name the person. */
-export function* forgetTarget({ asked, id }: BulkRecord): Program<void> {
-  const { erase: _, ...rest } = asked
+/** Deletes the target of an erasure, which may name the person whose data was erased. Called when nothing is left to erase. */
+export function* forgetTarget({ request, id }: BulkRecord): Program<void> {
+  const { erase: _, ...rest } = request
   yield* write(ERASE_TARGET, JSON.stringify(rest), id)
 }
 
 export function* logEnd(tx: Transaction, record: BulkRecord, by = record.byKey ?? "local"): Program<void> {
-  const { action, asked, done, environment, error, id, kinds, matched, skipped, status } = record
-  if (asked.dryRun) return
+  const { action, request, done, environment, error, id, kinds, matched, skipped, status } = record
+  if (request.dryRun) return
   yield* log(tx, by, actionOf(action), id, {
     bulk: status,
     environment,
     matched,
     done,
     skipped,
-    ...(kinds === undefined ? {} : { kinds, target: asked.target }),
+    ...(kinds === undefined ? {} : { kinds, target: request.target }),
     ...(error === undefined ? {} : { error })
   })
 }
@@ -265,19 +270,19 @@ const UPDATE_PROGRESS = statement(
   "UPDATE bulk_operations SET place = ?, progress = ?, status = ?, updated_at = ?, ended_at = ? WHERE id = ?"
 )
 
-/** The answer for a slice that changes nothing, because another engine has continued the operation since the slice began. */
+/** The result for a slice that was dropped, because another engine has continued the operation since the slice began. */
 export const OVERTAKEN = "overtaken"
 
-/** Whether the stored record is no longer where a slice began. */
+/** Whether the stored progress is no longer the progress of `from`, at which a slice began. */
 export const isOvertaken = (stored: BulkRecord, from: BulkRecord): boolean =>
-  whereOf(stored) !== whereOf(from)
+  progressMark(stored) !== progressMark(from)
 
-const whereOf = ({ done, matched, place, updatedAt }: BulkRecord): string =>
+const progressMark = ({ done, matched, place, updatedAt }: BulkRecord): string =>
   JSON.stringify([place, matched, done, updatedAt])
 
 /**
- * Processes a slice that began at `from`, and stores the progress with it. Does nothing when the operation has ended, and when
- * another engine has continued it ({@link OVERTAKEN}).
+ * Processes a slice that began at the progress of `from`, and stores the new progress. Returns the operation, which is unchanged
+ * if it has ended; `undefined` for an unknown operation, and {@link OVERTAKEN} if another engine has continued it since.
  */
 export const advanceBulk = inEnvironment(
   "advanceBulk",
@@ -291,13 +296,13 @@ export const advanceBulk = inEnvironment(
     const record = yield* findBulk(tx, environment, id)
     if (record?.status !== "running") return record
     if (isOvertaken(record, from)) return OVERTAKEN
-    // `erase` is carried out by its own programs
+    // `AdvanceErase.ts` carries out erasures
     const { action } = record
     if (action === "erase") return record
     const tally = new Tally(record)
     for (const runId of notAllowed) tally.skip(runId, "not allowed")
     for (const item of items) {
-      const why = yield* doOne(tx, { ...record, action }, item)
+      const why = yield* actOnItem(tx, { ...record, action }, item)
       if (why === FITS_NO_MORE) continue
       if (why === undefined) tally.did()
       else tally.skip(item.runId, why)
@@ -335,16 +340,19 @@ const FIND_RUN = statement(
      r.ended_at, r.erased_at, e.erased_at AS e_erased_at FROM runs r LEFT JOIN events e ON e.position = r.event WHERE r.key = ? AND r.environment = ?`
 )
 
-/** Acts on one run. Returns why the run was skipped; `undefined` when it was not. */
-function* doOne(
+/**
+ * Acts on one run. Returns why the run was skipped, `undefined` when it was not skipped, and {@link FITS_NO_MORE} when it no
+ * longer matches the filters.
+ */
+function* actOnItem(
   tx: Transaction,
-  { action, asked, environment, id }: BulkRecord & { readonly action: BulkAction },
+  { action, request, environment, id }: BulkRecord & { readonly action: BulkAction },
   { endedAt, isHidden, onlyPaused, runId }: BulkItem
 ): Program<string | undefined | typeof FITS_NO_MORE> {
   if (isHidden === true) return "not found"
   const key = (yield* get(FIND_RUN_KEY, runId))?.key
   if (key == null) return "not found"
-  // this run was noted when its error was blamed on it, and the slice was repeated
+  // an earlier try of this slice failed because of this run, noted it as damaged, and the slice was repeated
   if (tx.damage.why("run", Number(key)) !== undefined) return "damaged"
   return yield* isolateRow(
     tx,
@@ -353,24 +361,24 @@ function* doOne(
     (function* (): Program<string | undefined | typeof FITS_NO_MORE> {
       const row = yield* get(FIND_RUN, key, tx.findEnvironment(environment) ?? null)
       if (row === undefined) return "not found"
-      if (endedAt !== undefined && !fitsStill(row, endedAt, action, asked)) return FITS_NO_MORE
+      if (endedAt !== undefined && !fitsStill(row, endedAt, action, request)) return FITS_NO_MORE
       if (onlyPaused === true && row.ended_at !== null) return "not allowed"
-      const why = yield* refusalReason(tx, action, row, asked)
-      if (why !== undefined || asked.dryRun) return why
+      const why = yield* refusalReason(tx, action, row, request)
+      if (why !== undefined || request.dryRun) return why
       return yield* actOnRun(tx, environment, row, {
         action,
-        reason: asked.reason ?? `By bulk operation ${id}`,
-        ...(asked.fromStep === undefined ? {} : { fromStep: asked.fromStep }),
-        ...(asked.version === undefined ? {} : { version: asked.version })
+        reason: request.reason ?? `By bulk operation ${id}`,
+        ...(request.fromStep === undefined ? {} : { fromStep: request.fromStep }),
+        ...(request.version === undefined ? {} : { version: request.version })
       })
     })()
   )
 }
 
 /**
- * Whether the run is still as the search has found it, since other callers may have changed it. Whether some filters fit depends
- * on whether the run has ended. And a caller that may resume a paused run may not be allowed to resume an ended one, which is a
- * retry.
+ * Whether the run still matches the filters: it may have changed since the search found it. For filters that depend on the end of
+ * the run, and for `resume`, the end must be the same as the search found it. The search has checked the permission to resume the
+ * run, and an ended run needs another one, since to resume it is a retry.
  */
 const fitsStill = (
   row: Row,
@@ -378,14 +386,15 @@ const fitsStill = (
   action: BulkAction,
   { filters: { endedFrom, endedTo, error, statuses, where } = {} }: BulkRequest
 ): boolean => {
-  const asksOfEnd =
+  const dependsOnEnd =
     action === "resume" || [endedFrom, endedTo, error, where].some((filter) => filter !== undefined)
   return (
-    (!asksOfEnd || (row.ended_at === null ? null : Number(row.ended_at)) === endedAt) &&
+    (!dependsOnEnd || (row.ended_at === null ? null : Number(row.ended_at)) === endedAt) &&
     (statuses === undefined || statuses.includes(statusIn(row)!))
   )
 }
 
+/** Counts the results of a slice, on top of the progress before it. */
 export class Tally {
   readonly #before: BulkProgress
   readonly #skipped: { [why: string]: number }
@@ -394,7 +403,7 @@ export class Tally {
   readonly #kinds: { [kind: string]: number }
   readonly #rebuild: Set<string>
   #note: string | undefined
-  #more = 0
+  #added = 0
 
   constructor(before: BulkProgress) {
     this.#kinds = { ...before.kinds }
@@ -408,7 +417,7 @@ export class Tally {
 
   did(kind?: string, many = 1): void {
     this.#done += many
-    this.#more += many
+    this.#added += many
     if (kind !== undefined) this.#kinds[kind] = (this.#kinds[kind] ?? 0) + many
   }
 
@@ -422,13 +431,13 @@ export class Tally {
 
   skip(runId: string, why: string): void {
     this.#skipped[why] = (this.#skipped[why] ?? 0) + 1
-    this.#more++
-    if (this.#examples.length < EXAMPLES) this.#examples.push({ runId, why })
+    this.#added++
+    if (this.#examples.length < MAX_EXAMPLES) this.#examples.push({ runId, why })
   }
 
   progress(lookedBackTo?: number): BulkProgress {
     return {
-      matched: this.#before.matched + this.#more,
+      matched: this.#before.matched + this.#added,
       done: this.#done,
       skipped: this.#skipped,
       examples: this.#examples,

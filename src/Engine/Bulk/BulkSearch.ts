@@ -1,4 +1,4 @@
-/** Finds the runs of bulk operations, and decides for each run, when its turn comes, whether the caller may act on it. */
+/** Finds the runs of bulk operations, slice by slice, and decides for each run whether the caller may act on it. */
 import * as Effect from "effect/Effect"
 import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import type { Run } from "../../Client/Client.ts"
@@ -17,10 +17,10 @@ import type { BulkItem, BulkRecord, BulkSlice } from "./BulkRecords.ts"
 
 /** How many runs one transaction changes. */
 const AT_ONCE = 50
-/** How many runs one search looks at, and how many one transaction of a dry run checks. */
+/** How many runs one search reads, and how many runs one transaction of a dry run checks. */
 const COUNTED_AT_ONCE = 256
 
-/** The action that the key needs for each run. A new run of the same input counts as a retry. */
+/** The permission that the API key needs for each run. A `rerun` needs that of a retry. */
 export const actionOf: { readonly [A in BulkRecord["action"]]: Action } = {
   erase: "data:erase",
   cancel: "run:cancel",
@@ -39,7 +39,7 @@ type RunsRecord = BulkRecord & { readonly action: BulkAction }
 export interface BulkSearch {
   /** The caller that began an operation. Fails when its key no longer works. */
   readonly callerOf: (record: BulkRecord) => Effect.Effect<Caller | undefined, EngineError>
-  /** The next slice of the runs of an operation. `ids`: the runs that were given by id, if it has no filters. */
+  /** The next slice of the runs of an operation. `ids`: the ids that the request named; empty for a request with filters. */
   readonly nextSlice: (
     record: RunsRecord,
     ids: ReadonlyArray<string>
@@ -64,8 +64,8 @@ export const makeBulkSearch = (store: StoreService, access: Access["Service"]): 
     Effect.gen(function* () {
       const caller = yield* callerOf(record)
       if (record.idCount !== undefined) return sliceOfIds(record, ids, caller)
-      const most = record.asked.dryRun ? COUNTED_AT_ONCE : AT_ONCE
-      return yield* search(record, record.asked.filters ?? {}, caller, most)
+      const most = record.request.dryRun ? COUNTED_AT_ONCE : AT_ONCE
+      return yield* search(record, record.request.filters ?? {}, caller, most)
     })
 
   const search = (
@@ -112,7 +112,7 @@ export const makeBulkSearch = (store: StoreService, access: Access["Service"]): 
   return { callerOf, nextSlice }
 }
 
-/** Whether the key may do to a run what a single call would do. */
+/** Whether the caller may carry out the action on the run by a single call. */
 const mayDo = (
   caller: Caller | undefined,
   action: BulkAction,
@@ -125,27 +125,27 @@ const mayDo = (
     (action !== "resume" || status === "paused" || caller.isNotDenied("run:retry", `run:${id}`, environment)))
 
 const sliceOfIds = (
-  { action, asked, environment, place }: RunsRecord,
+  { action, request, environment, place }: RunsRecord,
   ids: ReadonlyArray<string>,
   caller: Caller | undefined
 ): BulkSlice => {
   const index = place !== undefined && "index" in place ? place.index : 0
-  const next = index + (asked.dryRun ? COUNTED_AT_ONCE : AT_ONCE)
-  const some = ids.slice(index, next)
-  const isSeen = visibleTo(caller, environment).run
+  const next = index + (request.dryRun ? COUNTED_AT_ONCE : AT_ONCE)
+  const page = ids.slice(index, next)
+  const isVisible = visibleTo(caller, environment).run
   const isAllowed = (id: string): boolean => mayDo(caller, action, environment, { id, status: "paused" })
   return {
-    // the status of a run that is given by id is not known here
-    items: some
-      .filter((id) => !isSeen(id) || isAllowed(id))
+    // the statuses of these runs are not known here, so `onlyPaused` leaves a part of the check to the transaction
+    items: page
+      .filter((id) => !isVisible(id) || isAllowed(id))
       .map((runId) =>
-        !isSeen(runId)
+        !isVisible(runId)
           ? { runId, isHidden: true }
           : mayDo(caller, action, environment, { id: runId, status: "failed" })
             ? { runId }
             : { runId, onlyPaused: true }
       ),
-    notAllowed: some.filter((id) => isSeen(id) && !isAllowed(id)),
+    notAllowed: page.filter((id) => isVisible(id) && !isAllowed(id)),
     place: { index: next },
     isLast: next >= ids.length
   }

@@ -1,4 +1,4 @@
-/** Carries bulk operations out in the background: those that begin here, and those that were left unfinished. */
+/** Carries out bulk operations in the background: those that begin at this engine, and those that were left unfinished. */
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import type { IronflowError } from "../../Errors.ts"
@@ -11,15 +11,15 @@ import * as BulkRows from "./BulkRows.ts"
 import type { BulkSearch } from "./BulkSearch.ts"
 import type { Erasing } from "./Erasing.ts"
 
-/** How often progress without matches is stored. */
+/** How often progress without matches is stored, milliseconds. */
 const NOTED_EVERY_MS = 1000
-/** The delay before another try after an error. */
-const AGAIN_MS = 1000
+/** The delay before another try after an error, milliseconds. */
+const RETRY_DELAY_MS = 1000
 /** Maximum number of tries of the same slice. */
-const TRIES = 10
+const MAX_TRIES = 10
 
 export interface BulkCarrier {
-  /** Carries an operation out in the background, unless this engine does so already. */
+  /** Carries out an operation in the background, unless this engine already does. */
   readonly begin: (operation: Pick<BulkRecord, "action" | "environment" | "id">) => Effect.Effect<void>
 }
 
@@ -29,9 +29,9 @@ export const makeBulkCarrier = (
   { callerOf, nextSlice }: BulkSearch,
   erasing: Erasing,
   tell: {
-    /** Called when this engine has carried an operation out, or stopped it. */
+    /** Called when this engine has carried out or stopped an operation. */
     readonly ended: (id: string) => void
-    /** Called when operations have ended at other engines. */
+    /** Called when operations may have ended at other engines. */
     readonly endedElsewhere: () => void
   }
 ): Effect.Effect<BulkCarrier, never, Scope.Scope> =>
@@ -41,7 +41,7 @@ export const makeBulkCarrier = (
     /** The operations that this engine carries out. */
     const carried = new Set<string>()
 
-    /** Stops an operation, unless another engine has continued it since `record`. */
+    /** Stops an operation, unless another engine has continued it since `record` was read. */
     const end = (record: BulkRecord, error: string): Effect.Effect<void> =>
       Effect.matchEffect(
         store.write(
@@ -58,7 +58,7 @@ export const makeBulkCarrier = (
           onSuccess: () => Effect.sync(() => tell.ended(record.id)),
           onFailure: (cause) =>
             Effect.logError(
-              `Bulk operation ${record.id} has stopped (${error}), and this could not be stored: it is tried again ${isShared ? "later" : "when the engine is started again"}`,
+              `Bulk operation ${record.id} has stopped (${error}), and this could not be stored: the operation is tried again ${isShared ? "later" : "when the engine is started again"}`,
               cause
             )
         }
@@ -69,9 +69,9 @@ export const makeBulkCarrier = (
       Effect.gen(function* () {
         const found = yield* store.read(BulkRows.getBulk(environment, id))
         const ids = found?.idCount === undefined ? [] : yield* store.read(BulkRows.idsOfBulk(environment, id))
-        /** As it is stored, as far as this engine knows. */
+        /** The operation, as this engine last read or stored it. */
         let record = found
-        /** Where it is, after slices without matches that are not stored. */
+        /** Where the next slice begins: beyond `record.place` after slices without matches, which are not all stored. */
         let place = record?.place
         let mayBeStale = false
         let notedAt = 0
@@ -97,7 +97,7 @@ export const makeBulkCarrier = (
             )
             place = slice.place
             const now = yield* Effect.clockWith((clock) => clock.currentTimeMillis)
-            if (isInVain(slice) && now - notedAt < NOTED_EVERY_MS) return from
+            if (canBeStoredLater(slice) && now - notedAt < NOTED_EVERY_MS) return from
             notedAt = now
             const advanced = yield* store.write(BulkRows.advanceBulk(environment, id, from, slice))
             tries = 0
@@ -113,22 +113,22 @@ export const makeBulkCarrier = (
           }
           mayBeStale = true
           if (next._tag === "Success") {
-            // shared: the other engine goes on with it; alone: it was changed meanwhile, so read it again
+            // in a shared database, the other engine continues the operation; otherwise it is read again, since it has changed
             if (isShared) return
             continue
           }
           const { failure } = next
-          if (isFinal(failure) || ++tries === TRIES) {
-            // others may be able to continue it, and so may this engine later
+          if (isFinal(failure) || ++tries === MAX_TRIES) {
+            // other engines may reach the database and continue the operation, and so may this engine later
             if (isShared && isUnavailable(failure)) return
             yield* end(from, failure.message)
             break
           }
           yield* Effect.logWarning(`Bulk operation ${id} could not continue; trying again`, failure)
-          yield* Effect.sleep(AGAIN_MS)
+          yield* Effect.sleep(RETRY_DELAY_MS)
         }
         tell.ended(id)
-        if (found?.action === "erase") yield* Effect.andThen(erasing.forgetEnded, erasing.forgetAsked)
+        if (found?.action === "erase") yield* Effect.andThen(erasing.forgetEnded, erasing.forgetRequest)
       }).pipe(
         Effect.catch((error) =>
           Effect.logError(
@@ -152,7 +152,7 @@ export const makeBulkCarrier = (
             : carryOn(environment, id)
         const afterwards = Effect.sync(() => {
           carried.delete(id)
-          watched?.look()
+          abandoned?.checkSoon()
         })
         return Effect.asVoid(Effect.forkIn(Effect.ensuring(carrying, afterwards), scope))
       })
@@ -169,7 +169,7 @@ export const makeBulkCarrier = (
       )
     )
 
-    const watched = !isShared
+    const abandoned = !isShared
       ? undefined
       : yield* continueAbandonedBulk(store, {
           isCarried: (id) => carried.has(id),
@@ -190,11 +190,11 @@ export const makeBulkCarrier = (
     return { begin }
   })
 
-/** Whether a slice has nothing that must be stored at once. */
-const isInVain = ({ isLast, items, notAllowed }: BulkSlice): boolean =>
+/** Whether the progress of a slice need not be stored at once: the slice has no runs, and more slices follow. */
+const canBeStoredLater = ({ isLast, items, notAllowed }: BulkSlice): boolean =>
   !isLast && items.length === 0 && notAllowed.length === 0
 
-/** Whether a retry would fail in the same way. */
+/** Whether another try would fail in the same way. */
 const isFinal = (error: IronflowError): boolean => error._tag !== "StoreError" || isDamage(error)
 
 /** Whether this engine cannot reach the database now. */

@@ -10,12 +10,12 @@ import type { BulkRequest } from "./BulkRecords.ts"
 
 interface CheckedBulk {
   readonly action: BulkAction
-  readonly asked: BulkRequest
+  readonly request: BulkRequest
   /** Without duplicates, in the given order. */
   readonly ids?: ReadonlyArray<string>
 }
 
-/** Further options. */
+/** The options of a bulk operation, not yet checked. */
 interface Given {
   readonly dryRun?: boolean
   readonly reason?: string
@@ -23,9 +23,9 @@ interface Given {
   readonly version?: string
 }
 
-const withReason: ReadonlySet<BulkAction> = new Set<BulkAction>(["cancel", "pause"])
-const withStep: ReadonlySet<BulkAction> = new Set<BulkAction>(["retry", "resume", "fork"])
-const withVersion: ReadonlySet<BulkAction> = new Set<BulkAction>(["move"])
+const actionsWithReason: ReadonlySet<BulkAction> = new Set<BulkAction>(["cancel", "pause"])
+const actionsWithStep: ReadonlySet<BulkAction> = new Set<BulkAction>(["retry", "resume", "fork"])
+const actionsWithVersion: ReadonlySet<BulkAction> = new Set<BulkAction>(["move"])
 
 /** Throws a `ValidationError` or `LimitExceededError` that names what is wrong. */
 export const checkBulk = (action: unknown, runs: unknown, given: Given = {}): CheckedBulk => {
@@ -46,26 +46,26 @@ export const checkBulk = (action: unknown, runs: unknown, given: Given = {}): Ch
   }
   const { ids, ...filters } = runs
   refuseBlankBulkOptions({ ids })
-  const asked = {
+  const request = {
     dryRun,
-    ...textOf(action, "reason", reason, withReason),
-    ...textOf(action, "fromStep", fromStep, withStep),
-    ...textOf(action, "version", version, withVersion)
+    ...textOf(action, "reason", reason, actionsWithReason),
+    ...textOf(action, "fromStep", fromStep, actionsWithStep),
+    ...textOf(action, "version", version, actionsWithVersion)
   }
   if (ids !== undefined) {
     if (Object.values(filters).some((value) => value !== undefined)) {
       throw new ValidationError("bulk: runs are named by `ids` or found by filters, not both: leave one out")
     }
-    return { action, asked, ids: idsOf(ids) }
+    return { action, request, ids: idsOf(ids) }
   }
   checkBulkFilterNames(filters)
-  const checked = checkFilters(filters)
+  const checked = checkFilters(filters, "bulk")
   if (Object.keys(checked).length === 0) {
     throw new ValidationError(
       `bulk: without a filter this would ${action} all runs of the environment: say which, by filters such as { status: "failed" } or by { ids: [...] }`
     )
   }
-  return { action, asked: { ...asked, filters: checked } }
+  return { action, request: { ...request, filters: checked } }
 }
 
 const isAction = (action: unknown): action is BulkAction =>
@@ -83,14 +83,14 @@ const textOf = (
   }
   if (!actions.has(action)) {
     throw new ValidationError(
-      `bulk: \`${name}\` is for ${oneOf([...actions])}, not for ${action}: leave it out`
+      `bulk: \`${name}\` is for ${listed([...actions])}, not for ${action}: leave it out`
     )
   }
   checkLength(`bulk: \`${name}\``, value, reasonLength)
   return { [name]: value }
 }
 
-const oneOf = (actions: ReadonlyArray<string>): string =>
+const listed = (actions: ReadonlyArray<string>): string =>
   actions.length === 1 ? actions[0]! : `${actions.slice(0, -1).join(", ")} and ${actions.at(-1)}`
 
 const idsOf = (ids: unknown): ReadonlyArray<string> => {

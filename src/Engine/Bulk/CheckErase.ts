@@ -12,7 +12,7 @@ import { checkFilters } from "../Runs/CheckFilters.ts"
 import type { CheckedEvents, CheckedKeys, CheckedTarget, EraseRequest } from "./EraseRecords.ts"
 
 interface CheckedErase {
-  readonly asked: EraseRequest
+  readonly request: EraseRequest
   /** Ids of runs, without duplicates. */
   readonly ids?: ReadonlyArray<string>
 }
@@ -26,13 +26,13 @@ const flags = ["dryRun", "cancel", "compact"] as const
 export const checkErase = (target: unknown, given: object = {}): CheckedErase => {
   if (!isObject(target)) {
     throw new ValidationError(
-      `erase: say what, as in { events: { where: 'event.data.email == "..."' } }, got ${show(target)}`
+      `erase: say what to erase, as in { events: { where: 'event.data.email == "..."' } }, got ${show(target)}`
     )
   }
-  known("", target, members)
+  refuseUnknown("", target, members)
   refuseBlankEraseOptions(target)
   refuseBlankEraseOptions(given)
-  known("", given, [...flags, "signal"])
+  refuseUnknown("", given, [...flags, "signal"])
   const options: { readonly [name: string]: unknown } = { ...given }
   for (const name of flags) {
     if (options[name] !== undefined && typeof options[name] !== "boolean") {
@@ -47,11 +47,11 @@ export const checkErase = (target: unknown, given: object = {}): CheckedErase =>
     ...(filters === undefined ? {} : { runs: filters }),
     ...(streams === undefined
       ? {}
-      : { streams: some("streams", streams).map((id) => checkName("entity id", id)) }),
-    ...(keys === undefined ? {} : { keys: some("keys", keys).map(keysOf) }),
+      : { streams: listOf("streams", streams).map((id) => checkName("entity id", id)) }),
+    ...(keys === undefined ? {} : { keys: listOf("keys", keys).map(keysOf) }),
     ...(configs === undefined
       ? {}
-      : { configs: some("configs", configs).map((name) => checkName("configuration name", name)) })
+      : { configs: listOf("configs", configs).map((name) => checkName("configuration name", name)) })
   }
   if (Object.keys(checked).length === 0 && ids === undefined && compact !== true) {
     throw new ValidationError(
@@ -59,19 +59,20 @@ export const checkErase = (target: unknown, given: object = {}): CheckedErase =>
     )
   }
   return {
-    asked: { dryRun: dryRun === true, cancel: cancel === true, compact: compact === true, erase: checked },
+    request: { dryRun: dryRun === true, cancel: cancel === true, compact: compact === true, erase: checked },
     ...(ids === undefined ? {} : { ids })
   }
 }
 
-const known = (where: string, given: object, names: ReadonlyArray<string>): void => {
+/** Refuses members of other names. `where` is the path of the object, for the error. */
+const refuseUnknown = (where: string, given: object, names: ReadonlyArray<string>): void => {
   for (const [name, value] of Object.entries(given)) {
     if (value === undefined || names.includes(name)) continue
     throw new ValidationError(`erase has no \`${where}${name}\`: use ${names.join(", ")}`)
   }
 }
 
-const some = (name: string, list: unknown): ReadonlyArray<unknown> => {
+const listOf = (name: string, list: unknown): ReadonlyArray<unknown> => {
   if (!Array.isArray(list) || list.length === 0) {
     throw new ValidationError(`erase: \`${name}\` must be a non-empty list, got ${show(list)}`)
   }
@@ -86,7 +87,7 @@ const some = (name: string, list: unknown): ReadonlyArray<unknown> => {
 const eventsOf = (events: unknown): CheckedEvents => {
   // `refuseBlankEraseOptions` has refused everything but an object
   const given = events as { readonly [name: string]: unknown }
-  known("events.", given, eventMembers)
+  refuseUnknown("events.", given, eventMembers)
   const { entityId, entityType, idempotencyKey, name, since, until, where } = given
   if (where !== undefined) compileExpression(where as string, ["event"])
   const checked: CheckedEvents = {
@@ -122,8 +123,8 @@ const runsOf = (runs: unknown) => {
     )
   }
   const { ids, ...filters } = runs
-  checkBulkFilterNames(filters)
-  const checked = checkFilters(filters)
+  checkBulkFilterNames(filters, "erase")
+  const checked = checkFilters(filters, "erase")
   const hasFilters = Object.keys(checked).length > 0
   if (ids === undefined && !hasFilters) {
     throw new ValidationError(
@@ -134,7 +135,7 @@ const runsOf = (runs: unknown) => {
     throw new ValidationError("erase: `runs.ids` is null, which selects nothing: leave it out")
   return {
     ...(hasFilters ? { filters: checked } : {}),
-    ...(ids === undefined ? {} : { ids: some("runs.ids", ids).map((id) => checkName("run id", id)) })
+    ...(ids === undefined ? {} : { ids: listOf("runs.ids", ids).map((id) => checkName("run id", id)) })
   }
 }
 
@@ -144,15 +145,15 @@ const keysOf = (item: unknown): CheckedKeys => {
       `erase: each of \`keys\` must be { bucket, key } or { bucket, prefix }, got ${show(item)}`
     )
   }
-  known("keys.", item, keyMembers)
+  refuseUnknown("keys.", item, keyMembers)
   refuseBlankEraseOptions(item, "keys.")
   const bucket = checkBucketName(item.bucket as string)
   if ((item.key === undefined) === (item.prefix === undefined)) {
     throw new ValidationError(
-      `erase: each of \`keys\` needs \`key\` or \`prefix\`, and not both: see those of bucket "${bucket}"`
+      `erase: each of \`keys\` needs \`key\` or \`prefix\`, and not both; an item of bucket "${bucket}" has ${item.key === undefined ? "neither" : "both"}`
     )
   }
-  // a prefix is at most as long as a key, and may end with other characters
+  // a prefix may be as long as a key, but its last character may be one with which no key ends
   if (item.key !== undefined) return { bucket, key: checkKey(item.key as string) }
   return { bucket, prefix: checkName("prefix of keys", item.prefix) }
 }

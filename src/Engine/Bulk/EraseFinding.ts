@@ -1,4 +1,4 @@
-/** Finds the targets of an erasure page by page: rows of the log, runs and buckets. */
+/** Finds the targets of an erasure: rows of the log page by page, and runs by id. Also checks that the named buckets exist. */
 import { compileExpression, type Expression } from "../../Expression.ts"
 import { decodeJson } from "../../Json.ts"
 import { compilePattern, isPattern } from "../../Pattern.ts"
@@ -17,7 +17,7 @@ import {
 import type { Transaction } from "../Store/Transaction.ts"
 import type { CheckedEvents, CheckedTarget } from "./EraseRecords.ts"
 
-/** How many rows one page looks at. */
+/** How many rows of the log one page reads. */
 const ROWS_AT_ONCE = 500
 
 /** Where items are searched. The sources are searched one after the other. */
@@ -46,25 +46,25 @@ const waysTo = ({ entityId, idempotencyKey, name }: CheckedEvents) => {
   return name !== undefined && !isPattern(name) ? (["events", "messages"] as const) : (["position"] as const)
 }
 
-const FOUND = `${COLUMNS}, environment, idempotency_key`
+const EVENT_COLUMNS = `${COLUMNS}, environment, idempotency_key`
 const IDEMPOTENCY_KEY = ENVIRONMENT_COLUMN + 1
-const looked = (name: string, where: string, by = "position") =>
+const page = (name: string, where: string, by = "position") =>
   statement(
     `EraseFinding.${name}`,
-    `SELECT ${FOUND} FROM events ${where} AND erased_at IS NULL ORDER BY ${by} LIMIT ${ROWS_AT_ONCE}`
+    `SELECT ${EVENT_COLUMNS} FROM events ${where} AND erased_at IS NULL ORDER BY ${by} LIMIT ${ROWS_AT_ONCE}`
   )
-const BY_KEY = looked("byKey", "WHERE environment = ? AND idempotency_key = ? AND position > ?")
-const BY_ENTITY = looked(
+const BY_KEY = page("byKey", "WHERE environment = ? AND idempotency_key = ? AND position > ?")
+const BY_ENTITY = page(
   "byEntity",
   "WHERE environment = ? AND entity_id = ? AND entity_version > ?",
   "entity_version"
 )
-const BY_NAME = looked("byName", "WHERE environment = ? AND kind = ? AND name = ? AND position > ?")
+const BY_NAME = page("byName", "WHERE environment = ? AND kind = ? AND name = ? AND position > ?")
 // does not use the index of names, which would find all rows of an environment and sort them for every page
-const BY_POSITION = looked("byPosition", "NOT INDEXED WHERE position > ?")
+const BY_POSITION = page("byPosition", "NOT INDEXED WHERE position > ?")
 
-/** An event that was looked at. `data` and `metadata` are JSON text. */
-interface Looked {
+/** An event that matches everything but `where`, which is not checked yet. `data` and `metadata` are JSON text. */
+interface Candidate {
   readonly position: number
   readonly event: {
     readonly id: string
@@ -79,7 +79,10 @@ interface Looked {
   }
 }
 
-/** The next rows of a source that match everything but `where`. `after` is where the next page begins; absent at the end. */
+/**
+ * The next page of rows of a source: those after the position `after` (for an entity, the entity version) that match everything
+ * but `where`. `after` of the result is where the next page begins; absent after the last page.
+ */
 export const findForErase = inEnvironment(
   "findForErase",
   function* (
@@ -87,9 +90,9 @@ export const findForErase = inEnvironment(
     environmentName: string,
     source: Extract<Source, { readonly from: "log" }>,
     after: number
-  ): Program<{ readonly looked: ReadonlyArray<Looked>; readonly after?: number }> {
+  ): Program<{ readonly candidates: ReadonlyArray<Candidate>; readonly after?: number }> {
     const environment = tx.findEnvironment(environmentName)
-    if (environment === undefined) return { looked: [] }
+    if (environment === undefined) return { candidates: [] }
     const { by, events } = source
     const [way, values]: readonly [Statement, ReadonlyArray<Value>] =
       by === "key"
@@ -99,7 +102,7 @@ export const findForErase = inEnvironment(
           : by === "position"
             ? [BY_POSITION, []]
             : [BY_NAME, [environment, by === "events" ? LogKind.event : LogKind.message, events.name!]]
-    const found: Array<Looked> = []
+    const candidates: Array<Candidate> = []
     let last = after
     let rows = 0
     let length = 0
@@ -120,20 +123,20 @@ export const findForErase = inEnvironment(
         (accepts === undefined || accepts(entry.name))
       ) {
         const { kind: _, ...event } = entry
-        found.push({
+        candidates.push({
           position,
           event: { ...event, timestamp, ...(key == null ? {} : { idempotencyKey: String(key) }) }
         })
       }
       return length < PAGE_LENGTH
     })
-    return { looked: found, ...(rows < ROWS_AT_ONCE && length < PAGE_LENGTH ? {} : { after: last }) }
+    return { candidates, ...(rows < ROWS_AT_ONCE && length < PAGE_LENGTH ? {} : { after: last }) }
   },
   () => "find the data to erase"
 )
 
-/** Whether an event that was looked at matches `where`. */
-export const fitsWhere = ({ where }: CheckedEvents): ((looked: Looked) => boolean) => {
+/** Whether a candidate matches `where`. */
+export const fitsWhere = ({ where }: CheckedEvents): ((candidate: Candidate) => boolean) => {
   if (where === undefined) return () => true
   const expression: Expression = compileExpression(where, ["event"])
   return ({ event: { data, metadata, timestamp, ...event } }) =>
@@ -152,7 +155,7 @@ const FIND_RUN_KEY = statement(
   "SELECT key FROM runs WHERE id = ? AND environment = ?"
 )
 
-/** The keys of those runs that exist. */
+/** The keys of the runs that exist, and the ids of those that do not. */
 export const keysOfRuns = inEnvironment(
   "keysOfRuns",
   function* (

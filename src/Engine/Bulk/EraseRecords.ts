@@ -1,8 +1,8 @@
-/** Records of an erasure while it runs. */
+/** The types of the stored request and progress of an erasure. */
 import type { CheckedFilters } from "../Runs/CheckFilters.ts"
 import type { SearchPlace } from "../Runs/RunSearchRows.ts"
 
-/** Times are epoch milliseconds. */
+/** The checked filters of the events to erase. Times are epoch milliseconds. */
 export interface CheckedEvents {
   readonly where?: string
   readonly name?: string
@@ -13,12 +13,14 @@ export interface CheckedEvents {
   readonly until?: number
 }
 
+/** The KV keys to erase: one key, or all keys with a prefix. */
 export interface CheckedKeys {
   readonly bucket: string
   readonly key?: string
   readonly prefix?: string
 }
 
+/** The checked target, without the ids of runs. */
 export interface CheckedTarget {
   readonly events?: CheckedEvents
   readonly runs?: CheckedFilters
@@ -32,25 +34,28 @@ export interface EraseRequest {
   readonly dryRun: boolean
   readonly cancel: boolean
   readonly compact: boolean
-  /** The target, until the operation has ended. It is deleted then, because it may name the person. */
+  /** The target. It is deleted when the operation has ended, because it may name the person whose data was erased. */
   readonly erase?: CheckedTarget
   /** A hash of the target. */
   readonly target?: string
 }
 
-/** An event whose receiving runs are being collected, and how far that has come: there may be very many runs. */
+/** How far the runs that received an event have been collected: there may be very many. */
 export interface Followed {
+  /** The position of the event. */
   readonly event: number
+  /** The index of the current one of the queries that find such runs. */
   readonly way: number
+  /** The key of the last run that was collected. */
   readonly after: number
 }
 
 /**
- * The phase of an erasure. `find`: collects items, source by source. `follow`: adds what has come of the items. `check`: looks for
- * unfinished runs. `cancel`, `await`: end those runs, in the order of their keys. `erase`: erases the items. Items that are found
- * only then are followed too (`isLate`), but not checked: unfinished runs among them are left out. `keys`: erases the keys, and
- * after them the configurations; `index` counts through both lists. `forget`: deletes the items of a dry run. `clean`: everything
- * is erased, and the file is wiped.
+ * The phase of an erasure. `find`: collects the events and runs to erase (the items), source by source. `follow`: adds the runs
+ * that came from the items. `check`: counts the unfinished runs among them. `cancel`: cancels these runs. `await`: waits until
+ * they have ended. `erase`: erases the items. Items that appear during `erase` are followed too (`isLate`), but not checked:
+ * unfinished runs among them are skipped. `keys`: erases the KV keys, and after them the configurations; `index` counts through
+ * both lists. `forget`: deletes the items of a dry run. `clean`: everything is erased, and the files of the database are cleaned.
  */
 export type ErasePlace =
   | {
@@ -70,7 +75,7 @@ export type ErasePlace =
 
 /** The items that a slice has found. */
 export interface EraseFound {
-  /** Positions of the log. */
+  /** Positions of events in the log. */
   readonly events: ReadonlyArray<number>
   /** Keys of runs. */
   readonly runs: ReadonlyArray<number>

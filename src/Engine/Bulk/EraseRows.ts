@@ -18,20 +18,21 @@ import type { RunActivity } from "../Store/RunActivity.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import type { Followed } from "./EraseRecords.ts"
 
-/** The mark, as JSON text. */
+/** The mark that replaces erased data, as JSON text. */
 const markOf = (at: number): string => {
   const mark: Erased = { $erased: new Date(at).toISOString() }
   return JSON.stringify(mark)
 }
 
-const MESSAGE = "Erased"
+/** Replaces erased texts, such as the messages of errors. */
+const ERASED_TEXT = "Erased"
 
-/** What is left of a stored error: its kind. */
+/** A stored error without its message, data and stack: its name and code are left. */
 const erasedError = (text: string): string => JSON.stringify(bare(parseStored(text) as SerializedError))
 
 const bare = ({ base, code, name, retryable }: SerializedError): SerializedError => ({
   name,
-  message: MESSAGE,
+  message: ERASED_TEXT,
   ...(code === undefined ? {} : { code }),
   ...(retryable === undefined ? {} : { retryable }),
   ...(base === undefined ? {} : { base })
@@ -110,7 +111,7 @@ export function* eraseEvent(tx: Transaction, row: Row): Program<ReadonlyArray<st
       `${row.kind === LogKind.message ? "publish" : "emit"} ${name}`,
       ...(row.entity_id === null ? [] : [`append ${row.entity_id}`])
     ]
-    // it is not stored which webhook an event came by, so all are tried: there are few
+    // it is not stored through which webhook an event came, so all webhooks are tried: there are few
     for (let last = "webhook"; ;) {
       const next = yield* get(FIND_NEXT_WEBHOOK, environment, last)
       if (next === undefined) break
@@ -125,16 +126,16 @@ export function* eraseEvent(tx: Transaction, row: Row): Program<ReadonlyArray<st
   yield* write(FORGET_DELIVERIES, position, environment)
   yield* write(FORGET_GIVEN_UP, position, environment)
   yield* write(DELETE_DEAD_LETTERS, position, environment)
-  const seen: Array<string> = []
+  const affected: Array<string> = []
   if (row.kind === LogKind.event) {
     for (const projection of yield* all(LIST_PROJECTIONS, environment)) {
       if (!eventsOf(projection).some((pattern) => matchesPattern(pattern, name))) continue
       if (projection.error_position === position || projection.failing === position)
-        yield* write(ERASE_PROJECTION_ERROR, MESSAGE, projection.key!)
-      if (Number(projection.position) >= position) seen.push(String(projection.name))
+        yield* write(ERASE_PROJECTION_ERROR, ERASED_TEXT, projection.key!)
+      if (Number(projection.position) >= position) affected.push(String(projection.name))
     }
   }
-  return seen
+  return affected
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -218,7 +219,7 @@ export function* eraseRun(tx: Transaction, row: Row): Program<void> {
   if (row.actor !== null) yield* write(DELETE_ACTOR, row.function!, row.actor!)
   yield* eraseRecorded(String(row.id), mark, () => true)
   yield* dropCalls(tx, String(row.id))
-  // a run that a client started has its idempotency key only in the table `idempotency`
+  // the idempotency key of a run that a client started is only in the table `idempotency`
   if (row.input !== null && row.parent === null) yield* forgetRunKey(tx, row)
   if (row.parent !== null && row.parent_step !== null)
     yield* eraseResult(Number(row.parent), String(row.parent_step), mark)
@@ -281,9 +282,9 @@ const withoutData = (activity: RunActivity, mark: string): RunActivity => {
     case "RunFailed":
       return { ...activity, error: bare(activity.error) }
     case "RunPaused":
-      return { ...activity, message: MESSAGE }
+      return { ...activity, message: ERASED_TEXT }
     case "StepPatched":
-      return { ...activity, reason: MESSAGE }
+      return { ...activity, reason: ERASED_TEXT }
     default:
       return activity
   }
@@ -312,8 +313,8 @@ const STARTED = following(
 const RECEIVED_AT_ONCE = 2000
 
 /**
- * Statements that collect the runs that have received an event. When very many runs wait for the same event, there are very many.
- * So they are added page by page, in the order of their keys.
+ * Statements that collect the runs that have received an event. There are very many such runs when very many waited for the
+ * event. So `add` adds a page of them, in the order of their keys, and `page` finds its last key.
  */
 const receiving = (name: string, from: string, table: string, column: string) => ({
   page: statement(
@@ -326,7 +327,7 @@ const receiving = (name: string, from: string, table: string, column: string) =>
     name,
     `${from} WHERE w.${column} = ?2 AND w.run > ?4 AND w.run <= ?5 AND r.environment = ?3 AND r.erased_at IS NULL`
   ),
-  /** Finds unfinished runs, and runs that are not among the items yet. */
+  /** Finds runs that have received the event and are unfinished, or are not among the items yet. */
   left: statement(
     `EraseRows.${name}Left`,
     `SELECT r.key, r.id, r.ended_at ${from} WHERE w.${column} = ?1 AND r.environment = ?2 AND (r.ended_at IS NULL
@@ -351,7 +352,10 @@ const TOLD = following(
   "FROM runs r WHERE r.system_event >= ?2 AND r.system_event < ?4 AND r.environment = ?3 AND r.erased_at IS NULL"
 )
 
-/** Adds the runs that an event started, and a page of those that received it. Returns where the next page begins. */
+/**
+ * Adds the runs that an event started, and pages of the runs that received it. Returns where to continue when a page is full, and
+ * `undefined` when all these runs are added.
+ */
 export function* followEvent(
   operation: number,
   position: number,
@@ -390,8 +394,8 @@ const INSERT_RUN_ITEM = statement(
 )
 
 /**
- * Finds an unfinished run that needs the event; `undefined` when there is none. Adds the runs that the event has started, or that
- * have received it, since the items were collected.
+ * Finds an unfinished run that needs the event; `undefined` when there is none. Then adds to the items the runs that the event
+ * has started since the items were collected, and those that have received it since.
  */
 export function* openRunOf(
   operation: number,

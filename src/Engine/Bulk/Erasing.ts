@@ -22,15 +22,17 @@ import * as AdvanceErase from "./AdvanceErase.ts"
 
 /** How many runs or ids one slice searches. */
 const AT_ONCE = 256
-/** The delay before the next check whether cancelled runs have ended, milliseconds. */
-const LOOK_AGAIN_MS = 1000
-/** How often to try to empty the write-ahead log while another connection reads an older state. */
-const CUT_TRIES = 60
+/**
+ * The delay before another check whether cancelled runs have ended, or another try to empty the write-ahead log, milliseconds.
+ */
+const RETRY_DELAY_MS = 1000
+/** Maximum number of tries to empty the write-ahead log, which fail while another connection reads an older state. */
+const MAX_CUT_TRIES = 60
 /** How often progress is stored while nothing matches, milliseconds. */
 const NOTED_EVERY_MS = 1000
 
 export interface Erasing {
-  /** Stores the request. */
+  /** Checks the request and the caller's permissions, and stores the request. */
   readonly insert: (
     environment: string,
     caller: Caller | undefined,
@@ -45,27 +47,27 @@ export interface Erasing {
   /** Deletes the collected items of ended operations. */
   readonly forgetEnded: Effect.Effect<void, EngineError>
   /** Removes the request from the write-ahead log. */
-  readonly forgetAsked: Effect.Effect<void>
+  readonly forgetRequest: Effect.Effect<void>
 }
 
 export const makeErasing = (store: StoreService): Erasing => {
   const insert: Erasing["insert"] = (environment, caller, target, options) =>
     Effect.gen(function* () {
-      const { asked, ids } = yield* checked(() => {
-        const it = checkErase(target, options)
+      const { request, ids } = yield* checked(() => {
+        const checkedRequest = checkErase(target, options)
         checkMayErase(
           caller,
           environment,
-          it.asked.erase ?? {},
-          it.ids !== undefined,
-          it.asked.cancel === true
+          checkedRequest.request.erase ?? {},
+          checkedRequest.ids !== undefined,
+          checkedRequest.request.cancel === true
         )
-        return it
+        return checkedRequest
       })
-      const { keys, runs } = asked.erase ?? {}
+      const { keys, runs } = request.erase ?? {}
       if (runs !== undefined) {
         // an invalid search must fail here, before anything has begun
-        yield* store.read(searchRuns({ environment, filters: runs }, undefined, 1))
+        yield* store.read(searchRuns({ call: "erase", environment, filters: runs }, undefined, 1))
       }
       if (keys !== undefined) {
         const buckets = [...new Set(keys.map(({ bucket }) => bucket))]
@@ -76,17 +78,17 @@ export const makeErasing = (store: StoreService): Erasing => {
           )
         }
       }
-      return yield* store.write(BulkRows.insertBulk(environment, "erase", asked, ids, caller?.key?.id))
+      return yield* store.write(BulkRows.insertBulk(environment, "erase", request, ids, caller?.key?.id))
     })
 
   /** The next items to erase. */
   const find = (
-    { asked, environment, place, ...record }: BulkRecord,
+    { request, environment, place, ...record }: BulkRecord,
     ids: ReadonlyArray<string>
   ): Effect.Effect<EraseFound & { readonly missing: ReadonlyArray<string> }, EngineError> =>
     Effect.gen(function* () {
       const at = (place ?? { phase: "find", source: 0 }) as Extract<ErasePlace, { readonly phase: "find" }>
-      const sources = EraseFinding.sourcesOf(asked.erase ?? {}, record.idCount !== undefined)
+      const sources = EraseFinding.sourcesOf(request.erase ?? {}, record.idCount !== undefined)
       const source = sources[at.source]
       const nothing = { events: [], runs: [], missing: [] }
       const next: ErasePlace =
@@ -99,7 +101,7 @@ export const makeErasing = (store: StoreService): Erasing => {
         return { events: [], runs: keys, missing, place: to < ids.length ? { ...at, after: to } : next }
       }
       if (source.from === "runs") {
-        const filters = asked.erase!.runs!
+        const filters = request.erase!.runs!
         const slice = yield* store.read(searchRuns({ environment, filters }, at.search, AT_ONCE))
         const isMatch = matcherOf(filters, undefined)
         const runs = yield* filterYielding(slice.found, isMatch)
@@ -109,10 +111,10 @@ export const makeErasing = (store: StoreService): Erasing => {
           place: slice.isLast ? next : { ...at, search: slice.place }
         }
       }
-      const { after, looked } = yield* store.read(
+      const { after, candidates } = yield* store.read(
         EraseFinding.findForErase(environment, source, at.after ?? 0)
       )
-      const events = yield* filterYielding(looked, EraseFinding.fitsWhere(source.events))
+      const events = yield* filterYielding(candidates, EraseFinding.fitsWhere(source.events))
       return {
         ...nothing,
         events: events.map(({ position }) => position),
@@ -120,8 +122,8 @@ export const makeErasing = (store: StoreService): Erasing => {
       }
     })
 
-  /** {@link find}, which skips slices without matches. Their progress is stored from time to time. */
-  const findSome = (
+  /** The next items to erase, after slices without matches. Returns none from time to time, so that the progress is stored. */
+  const findNext = (
     record: BulkRecord,
     ids: ReadonlyArray<string>
   ): Effect.Effect<EraseFound & { readonly missing: ReadonlyArray<string> }, EngineError> =>
@@ -139,11 +141,11 @@ export const makeErasing = (store: StoreService): Erasing => {
       return found
     })
 
-  /** Empties the write-ahead log if that is possible now. If it is not, the erase is complete all the same. */
+  /** Empties the write-ahead log if that is possible now; returns whether it was. The erase is complete all the same. */
   const cutLog: Effect.Effect<boolean> = Effect.catch(store.cutLog ?? Effect.succeed(true), (error) =>
     Effect.as(
       Effect.logWarning(
-        "An erase has ended, but the write-ahead log may still contain its data: it is gone once the engine has stopped, which removes the log",
+        "An erase has ended, but the write-ahead log may still contain the erased data: the log is removed when the engine stops",
         error
       ),
       false
@@ -157,27 +159,31 @@ export const makeErasing = (store: StoreService): Erasing => {
     )
   )
 
-  /** Removes the erased data and the request from the files. Returns the message for the caller. */
-  const cleanUp = ({ asked, done, rebuild }: BulkRecord): Effect.Effect<string | undefined, EngineError> => {
+  /** Removes the erased data and the request from the files. Returns the note for the caller: where the data may still be. */
+  const cleanUp = ({
+    request,
+    done,
+    rebuild
+  }: BulkRecord): Effect.Effect<string | undefined, EngineError> => {
     const hasStates = rebuild !== undefined
-    if (!asked.dryRun && (done > 0 || asked.compact === true))
+    if (!request.dryRun && (done > 0 || request.compact === true))
       return Effect.andThen(
         deleteOldStates,
-        store.wipe?.(asked.compact === true, { hasStates, onlyEarlierDeletions: done === 0 }) ??
+        store.wipe?.(request.compact === true, { hasStates, onlyEarlierDeletions: done === 0 }) ??
           Effect.succeed(rowsOnly(hasStates))
       )
     return Effect.as(
-      // if another connection reads, `forgetAsked` tries again
+      // if another connection reads an older state, `forgetRequest` tries again
       cutLog,
-      asked.dryRun ? undefined : "Nothing was found to erase, and the database was not changed."
+      request.dryRun ? undefined : "Nothing was found to erase, and the database was not changed."
     )
   }
 
-  /** Empties the write-ahead log, which contains the request. This is done even if the operation was cancelled or has stopped. */
-  const forgetAsked: Effect.Effect<void> = Effect.gen(function* () {
-    for (let tries = 0; tries < CUT_TRIES; tries++) {
+  /** Empties the write-ahead log, which contains the request. Run also after an operation that was cancelled or has stopped. */
+  const forgetRequest: Effect.Effect<void> = Effect.gen(function* () {
+    for (let tries = 0; tries < MAX_CUT_TRIES; tries++) {
       if (yield* cutLog) return
-      yield* Effect.sleep(LOOK_AGAIN_MS)
+      yield* Effect.sleep(RETRY_DELAY_MS)
     }
   })
 
@@ -191,8 +197,8 @@ export const makeErasing = (store: StoreService): Erasing => {
         const note = yield* cleanUp(record)
         return yield* store.write(AdvanceErase.finishErase(environment, id, record, note))
       }
-      if (at?.phase === "await" && at.isWaiting === true) yield* Effect.sleep(LOOK_AGAIN_MS)
-      const found = phase === "find" ? yield* findSome(record, ids) : undefined
+      if (at?.phase === "await" && at.isWaiting === true) yield* Effect.sleep(RETRY_DELAY_MS)
+      const found = phase === "find" ? yield* findNext(record, ids) : undefined
       return yield* store.write(
         found === undefined
           ? AdvanceErase.advanceErase(environment, id, record)
@@ -207,19 +213,19 @@ export const makeErasing = (store: StoreService): Erasing => {
     )
   )
 
-  return { insert, advance, forgetEnded, forgetAsked }
+  return { insert, advance, forgetEnded, forgetRequest }
 }
 
-/** The message when the store does not wipe its files. */
+/** The note of an erasure in a store that cannot wipe its files, such as Postgres. */
 const rowsOnly = (hasStates: boolean): string =>
   `The data was removed from the tables${hasStates ? ", but states of projections may still contain it until they are rebuilt" : ""}. ` +
   "Backups and exports that were made before still contain it. In Postgres, dead rows contain it until VACUUM has run, and so does the write-ahead log until its segments are recycled; an archive of that log keeps it."
 
 /**
- * Checks that everything that the erasure may reach is open to the caller. A caller that erases learns how much of all data
- * matches, and the erasure takes what has come of it: the events of runs, forks, children. Throws `UnauthorizedError` where a
- * policy limits what the key may read, denies it to delete some of that, or denies it to cancel runs that are to be cancelled. A
- * dry run needs the same permissions.
+ * Checks that the caller may read and delete everything that the erasure may reach. An erasure tells its caller how much data
+ * matches. It also erases data that came from the targets: the events of runs, forks, and invoked runs. Throws
+ * `UnauthorizedError` if a policy limits what the API key may read, or denies the key to delete some of the data, or, with
+ * `cancel`, to cancel some runs. A dry run needs the same permissions.
  */
 const checkMayErase = (
   caller: Caller | undefined,
@@ -251,7 +257,7 @@ const checkMayErase = (
   )
 }
 
-/** The items that match. Other work gets its turns in between, because expressions may take long. */
+/** The items that match. Yields to other work in between, because an expression may take long. */
 const filterYielding = <A>(
   list: ReadonlyArray<A>,
   isMatch: (item: A) => boolean

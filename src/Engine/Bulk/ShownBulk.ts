@@ -5,10 +5,10 @@ import type { BulkRecord } from "./BulkRecords.ts"
 
 /** The operation as clients see it. */
 export const shown = (record: BulkRecord): BulkOperation => {
-  const { action, asked, byKey, createdAt, done, endedAt, error, examples, id, idCount, matched, skipped } =
+  const { action, request, byKey, createdAt, done, endedAt, error, examples, id, idCount, matched, skipped } =
     record
   const { lookedBackTo, status, updatedAt } = record
-  const { dryRun, filters, fromStep, reason, target, version } = asked
+  const { dryRun, filters, fromStep, reason, target, version } = request
   const { kinds, note, rebuild } = record
   return {
     id,

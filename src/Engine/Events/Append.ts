@@ -1,4 +1,4 @@
-/** Appends every event to the log, with the runs that it starts and the waits that it satisfies. */
+/** Appends events to the log. Together with an event, its runs are created, and the waits that it satisfies are fired. */
 import { inEnvironment, type Program, acrossEnvironments, refuse } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import { type NewEvent, type AppendedEvent, LogKind } from "../Log/LogRecords.ts"
@@ -12,8 +12,8 @@ import type { JobEvent } from "../../Protocol/Worker.ts"
 import { satisfyWaits } from "./FireWaits.ts"
 
 /**
- * Stores an event, or finds the event that the same idempotency key has stored. `firing` is the function whose cron trigger fired
- * the event.
+ * Stores an event. If the idempotency key has stored an event before, stores nothing and returns that event. `firing` is the
+ * function whose cron trigger fired the event.
  */
 export const appendEvent = inEnvironment(
   "appendEvent",
@@ -44,8 +44,8 @@ export const appendEvent = inEnvironment(
 )
 
 /**
- * The error for events that would start too many runs in one transaction, because that could block everything else for long;
- * `undefined` when they do not. A single event is always accepted.
+ * The error for events that would start too many runs in one transaction, which could block everything else for long; `undefined`
+ * for other events. A single event is always accepted. `what` names the events in the error.
  */
 export const tooManyRuns = (
   tx: Transaction,
@@ -82,8 +82,8 @@ export const appendEvents = acrossEnvironments(
 )
 
 /**
- * Appends an event to the log, with the runs that it starts and the waits that it satisfies. Events that are stored together may
- * share a `timestamp`.
+ * Appends an event to the log, creates the runs that it starts, and fires the waits that it satisfies. Events that are stored
+ * together may share a `timestamp`.
  */
 export function* storeEvent(
   tx: Transaction,

@@ -1,4 +1,4 @@
-/** A list of events: its query, its cursor, and an event in the client's form. */
+/** Lists of events: turns options into a query, makes and reads cursors, and turns stored events into the form for clients. */
 import { createHash } from "node:crypto"
 import { ValidationError } from "../../Errors.ts"
 import {
@@ -40,7 +40,7 @@ const present = <A extends object>(fields: A): { [K in keyof A]?: Exclude<A[K], 
   // only members that are not `undefined` remain, as the type says
   Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as never
 
-/** The cursor of the page that follows. */
+/** The cursor of the next page; no member when there is none. */
 export const cursorOf = (options: ListEventsOptions, { next }: FoundEvents): { nextCursor?: string } =>
   next === undefined ? {} : { nextCursor: `e${next}-${markOf(options)}` }
 
@@ -57,7 +57,7 @@ const positionOf = (cursor: string, options: ListEventsOptions): number => {
   )
 }
 
-/** Identifies a list by its filters and order, so that a cursor of another list is noticed. */
+/** A digest of the filters and the order of a list, by which a cursor of another list is recognized. */
 const markOf = (options: ListEventsOptions): string => {
   const { cursor: _, limit: _limit, order = "newest", ...filter } = checkListEvents(options)
   return createHash("sha256")

@@ -20,8 +20,8 @@ export const EventRetention = Context.Reference<{
 })
 
 /**
- * Deletes events periodically, until the scope ends. `deliveredTo` returns the position up to which live subscriptions have got
- * their items, by environment.
+ * Deletes old events every hour, until the scope ends. `deliveredTo` returns, by environment, the position up to which all live
+ * subscriptions have got their items.
  */
 export const make = (
   store: StoreService,
@@ -32,12 +32,12 @@ export const make = (
     if (!Number.isFinite(keepMs) && !Number.isFinite(bytes)) return Effect.void
     return everyHour(
       "Old events",
-      // old runs are deleted before events, because a run keeps its events as long as it exists
+      // old runs are deleted first, because events are kept as long as runs need them
       Effect.flatMap(Effect.andThen(deleteOldRuns(store), excessBefore(store, bytes)), (excessBefore) =>
         untilEnd((after: number | undefined) =>
           store.write(
             deleteOldEvents(
-              // infinity is limited, because JSON has none
+              // JSON has no infinity
               { keepMs: Math.min(keepMs, Number.MAX_SAFE_INTEGER), excessBefore, deliveredTo: deliveredTo() },
               after
             )
@@ -47,7 +47,10 @@ export const make = (
     )
   })
 
-/** The position before which events exceed the size limit, when sizes are added up from the newest event on. */
+/**
+ * The position before which events exceed the size limit, if sizes are added up from the newest event to the oldest; 0 if none
+ * do.
+ */
 const excessBefore = (store: StoreService, most: number): Effect.Effect<number, StoreError> =>
   Effect.gen(function* () {
     if (!Number.isFinite(most)) return 0

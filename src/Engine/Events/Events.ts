@@ -1,4 +1,6 @@
-/** Emits events in the engine's process: checks the input, then runs one operation of the store. */
+/**
+ * The client's methods about events in the engine's process: emit, list, get and explain. Checks the input, then uses the store.
+ */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -52,7 +54,7 @@ export const layer: Layer.Layer<Events, never, Store | Runs | Log> = Layer.effec
   })
 )
 
-/** Options of an emit over HTTP: those of a client, and more. */
+/** Options of an emit over HTTP: those of a client, and the webhook. */
 export interface ReceivedEmitOptions extends EmitOptions {
   /** The id of the webhook that received the event. */
   readonly webhook?: string
@@ -148,7 +150,7 @@ const make = (
   }
 }
 
-/** Explains what an event has caused. It reads the functions slice by slice. */
+/** Explains which functions an event has started, and why it has not started the others. Reads the functions slice by slice. */
 const explain = (
   store: StoreService,
   environment: string,
@@ -174,7 +176,7 @@ const explain = (
     }
   })
 
-/** Logs what the caller of an emit should know, and returns the result of the emit. */
+/** Logs warnings about an emit, and returns the result of the emit. */
 const loggedResult = (
   { idempotencyKey, name }: NewEvent,
   stored: AppendedEvent

@@ -1,6 +1,6 @@
 /**
- * Explains which functions an event started, and why not the others. It judges from the stored runs, and from the functions as
- * they are now.
+ * Explains which functions an event has started, and why it has not started the others. This is derived from the stored runs, and
+ * from the functions as they are now.
  */
 import { addEventBudget } from "../../ExpressionBudget.ts"
 import { quoteExpression } from "../../Expression.ts"
@@ -19,8 +19,10 @@ import type { Transaction } from "../Store/Transaction.ts"
 
 /** How many functions one read explains. */
 const SLICE = 200
-/** How many runs of one function are named at most. An event starts one run of each function, and clients may fork that run. */
-const RUNS = 100
+/**
+ * Maximum number of runs of one function that are named. An event starts one run of each function, and clients may fork that run.
+ */
+const MAX_RUNS = 100
 
 /** Part of the explanation of an event. */
 interface ExplainedSlice {
@@ -28,13 +30,13 @@ interface ExplainedSlice {
   /** Epoch milliseconds. */
   readonly timestamp: number
   readonly functions: ReadonlyArray<EventVerdict>
-  /** The place of the next function; absent at the end. */
+  /** The index of the first function of the next slice; absent at the end. */
   readonly next?: number
 }
 
 const FIND_EVENT = statement("ExplainEvent.findEvent", "SELECT * FROM events WHERE position = ?")
 
-/** Explains the event for the functions from a place in their list on. Returns `undefined` when the event does not exist. */
+/** Explains the event for a slice of the functions, from index `from` on. Returns `undefined` when the event does not exist. */
 export const explainEventFrom = inEnvironment(
   "explainEventFrom",
   function* (
@@ -45,7 +47,7 @@ export const explainEventFrom = inEnvironment(
   ): Program<ExplainedSlice | undefined> {
     const position = yield* EventSearch.findEvent.in(tx, environment, eventId)
     const row = position === undefined ? undefined : yield* get(FIND_EVENT, position)
-    // messages of topics have ids too
+    // the id may be that of a message of a topic
     if (position === undefined || row === undefined || row.kind !== LogKind.event) return undefined
     const view = viewOfRow(row)
     const timestamp = Number(row.timestamp)
@@ -71,7 +73,7 @@ export const explainEventFrom = inEnvironment(
 
 const LIST_RUNS_OF_EVENT = statement(
   "ExplainEvent.listRunsOfEvent",
-  `SELECT id, status FROM runs WHERE function = ? AND event = ? AND input IS NULL ORDER BY key LIMIT ${RUNS}`
+  `SELECT id, status FROM runs WHERE function = ? AND event = ? AND input IS NULL ORDER BY key LIMIT ${MAX_RUNS}`
 )
 const FIND_FUNCTION_TIMES = statement(
   "ExplainEvent.findFunctionTimes",
@@ -87,8 +89,8 @@ interface EventToExplain {
 }
 
 /**
- * The function whose schedule fired the event. It is not stored with the event. Of several functions with the same schedule and
- * event name, it is the one that has a run of the event, or else the first one.
+ * The function whose schedule fired the event. This is not stored with the event: of several functions with the same schedule and
+ * event name, the one that has a run of the event is taken, or else the first one.
  */
 function* firingFunction(
   functions: ReadonlyArray<RegisteredFunction>,
@@ -96,7 +98,7 @@ function* firingFunction(
   { data, name, source }: EventView
 ): Program<RegisteredFunction | undefined> {
   if (source !== "cron" || !isObject(data)) return undefined
-  const able = functions.filter(({ registration: { id, triggers } }) =>
+  const candidates = functions.filter(({ registration: { id, triggers } }) =>
     triggers.some(
       (trigger) =>
         trigger.cron !== undefined &&
@@ -105,9 +107,9 @@ function* firingFunction(
         cronEventName(id, trigger) === name
     )
   )
-  if (able.length === 1) return able[0]
-  for (const fn of able) if ((yield* get(LIST_RUNS_OF_EVENT, fn.key, position)) !== undefined) return fn
-  return able[0]
+  if (candidates.length === 1) return candidates[0]
+  for (const fn of candidates) if ((yield* get(LIST_RUNS_OF_EVENT, fn.key, position)) !== undefined) return fn
+  return candidates[0]
 }
 
 function* verdictOf(
@@ -124,25 +126,26 @@ function* verdictOf(
     return {
       functionId,
       code: "STARTED",
-      message: "The event has started it",
+      message: "The event has started the function",
       runs
     }
   }
   const times = yield* get(FIND_FUNCTION_TIMES, fn.key)
   const createdAt = Number(times?.created_at)
-  // a schedule's event that is emitted again starts nothing
-  const again = isOwnFire ? "run the function by hand to start a run" : "emit it again to start a run"
-  const now = isOwnFire ? { code: "MATCHES" as const, message: "" } : judge(fn, view)
+  // an event of a schedule would start nothing if it were emitted again
+  const advice = isOwnFire ? "run the function by hand to start a run" : "emit the event again to start a run"
+  const verdict = isOwnFire ? { code: "MATCHES" as const, message: "" } : judge(fn, view)
   if (createdAt > timestamp) {
     const late = `The function was registered at ${iso(createdAt)}, after the event`
-    if (now.code === "MATCHES") return { functionId, code: "REGISTERED_LATER", message: `${late}: ${again}` }
+    if (verdict.code === "MATCHES")
+      return { functionId, code: "REGISTERED_LATER", message: `${late}: ${advice}` }
     // another reason than the late registration: the event would not start the function if it were emitted again
-    return now.code === "NO_TRIGGER"
-      ? { functionId, ...now }
-      : { functionId, ...now, message: `${now.message}. ${late}` }
+    return verdict.code === "NO_TRIGGER"
+      ? { functionId, ...verdict }
+      : { functionId, ...verdict, message: `${verdict.message}. ${late}` }
   }
   const deletedAt = times?.deleted_at == null ? undefined : Number(times.deleted_at)
-  if (deletedAt !== undefined && deletedAt <= timestamp && now.code !== "NO_TRIGGER") {
+  if (deletedAt !== undefined && deletedAt <= timestamp && verdict.code !== "NO_TRIGGER") {
     return {
       functionId,
       code: "DELETED",
@@ -155,12 +158,12 @@ function* verdictOf(
     updatedAt > timestamp
       ? `. The function was changed at ${iso(updatedAt)}, after the event, and its earlier triggers are not known any more`
       : ""
-  if (now.code !== "MATCHES") return { functionId, ...now, message: now.message + since }
+  if (verdict.code !== "MATCHES") return { functionId, ...verdict, message: verdict.message + since }
   return updatedAt > timestamp
     ? {
         functionId,
         code: "CHANGED_LATER",
-        message: `The event matches${since}: ${again}`
+        message: `The event matches${since}: ${advice}`
       }
     : {
         functionId,
@@ -174,7 +177,7 @@ type Judged = { readonly message: string } & (
   Omit<EventVerdict, "functionId" | "runs" | "message"> | { readonly code: "MATCHES" }
 )
 
-/** Whether the triggers of a function, as they are now, accept an event that its own schedule did not fire. */
+/** Whether the present triggers of a function accept an event that was not fired by the function's own schedule. */
 const judge = ({ registration }: RegisteredFunction, view: EventView): Judged => {
   const { triggers } = registration
   const byName = triggers.filter(({ event }) => event !== undefined && matchesPattern(event, view.name))
@@ -182,8 +185,8 @@ const judge = ({ registration }: RegisteredFunction, view: EventView): Judged =>
     return { code: "NO_TRIGGER", message: `The function ${listensTo(triggers)}` }
   }
   // the schedule of another function starts this one only if it listens for the name of the schedule's events
-  const those = view.source === "cron" ? byName.filter(({ cron }) => cron === undefined) : byName
-  if (those.length === 0) {
+  const relevant = view.source === "cron" ? byName.filter(({ cron }) => cron === undefined) : byName
+  if (relevant.length === 0) {
     return {
       code: "OTHER_SCHEDULE",
       message: "The event comes from the schedule of another function, whose events have the same name"
@@ -191,7 +194,7 @@ const judge = ({ registration }: RegisteredFunction, view: EventView): Judged =>
   }
   let failed: Judged | undefined
   let unfit: Judged | undefined
-  for (const trigger of those) {
+  for (const trigger of relevant) {
     const { error, matched } = matchTrigger(trigger, view)
     if (matched) return { code: "MATCHES", message: "" }
     const expression = trigger.expression ?? ""

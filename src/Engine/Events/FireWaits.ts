@@ -1,14 +1,13 @@
 /**
  * Delivers events to the waits that they satisfy.
  *
- * Any number of runs may wait for one event. The event is delivered to as many of them at once as the transaction that stores it
- * has room for. The rest is noted in `fan_outs`. Its delivery goes on in later transactions, each with as many waits as it has
- * room for, even after a restart.
+ * Any number of runs may wait for one event. The transaction that stores the event delivers it to as many waits as it has room
+ * for. If waits are left, this is noted in `fan_outs`, and later transactions continue the delivery, even after a restart.
  *
- * Waits are indexed by event name; those with a pattern share a reserved name. Events under one name are delivered one by one, in
+ * Waits are indexed by event name; waits with a pattern share a reserved name. Events under one name are delivered one by one, in
  * log order, so that a wait gets the first event that it accepts. A wait that is opened in the meantime has already looked back
- * over all of these events, and gets none of them again. A wait that times out gets an earlier event, if there is one (see
- * `FireDue.ts`).
+ * over all of these events, and gets none of them again. A wait whose timeout is due still gets an event that was stored before,
+ * if there is one (see `FireDue.ts`).
  */
 import { evaluateExpression } from "../../Expression.ts"
 import { matchesPattern } from "../../Pattern.ts"
@@ -31,7 +30,7 @@ interface FanOut {
   readonly name: string
 }
 
-/** The last wait that was looked at. Waits are ordered by their match path. Those without a path (`path` is `null`) come last. */
+/** The last wait that was looked at. Waits are ordered by their match path; waits without a path (`path` is `null`) come last. */
 interface Place {
   readonly path: string | null
   readonly run: number
@@ -43,7 +42,7 @@ const NO_PATH = ""
 
 const BEGINNING: Place = { path: NO_PATH, run: 0, stepKey: "" }
 
-/** Problems, each with the number of waits that have it: thousands of runs may wait with the same expression. */
+/** Collects problems with expressions, and counts the waits of each problem: thousands of waits may have the same expression. */
 class Problems {
   readonly #waits = new Map<string, number>()
 
@@ -74,7 +73,7 @@ const PUT_FAN_OUT = statement(
      ON CONFLICT (environment, event, position) DO UPDATE SET path = excluded.path, run = excluded.run, step_key = excluded.step_key`
 )
 
-/** Fires the open waits that accept a newly stored event. Returns what to tell of expressions that failed. */
+/** Fires the open waits that accept a newly stored event. Returns warnings about expressions that failed. */
 export function* satisfyWaits(
   tx: Transaction,
   environment: number,
@@ -95,16 +94,16 @@ export function* satisfyWaits(
   return problems.texts
 }
 
-/** A cache of event names without waits, by environment. It helps because most events have few different names. */
+/** Caches event names for which no run waits, by environment. This helps because most events have one of few names. */
 const unawaited = defineCache<Map<number, Set<string>>>({
   make: () => new Map(),
   // another engine may have opened a wait since
   invalidate: (names) => names.clear(),
-  // a wait that the transaction had deleted is there again
+  // a wait that the transaction has deleted exists again
   rolledBack: (names) => names.clear()
 })
 
-/** How many names of an environment are cached at most. */
+/** Maximum number of names of an environment that are cached. */
 const MAX_NAMES = 1000
 
 function* isAwaited(tx: Transaction, environment: number, name: string): Program<boolean> {
@@ -121,7 +120,7 @@ export const markAwaited = (tx: Transaction, environment: number): void => {
   unawaited(tx).delete(environment)
 }
 
-/** Notes that the delivery of an event is to go on after a place. */
+/** Notes that the delivery of an event is to be continued after a place. */
 function* putFanOut(
   environment: number,
   name: string,
@@ -131,10 +130,10 @@ function* putFanOut(
   yield* write(PUT_FAN_OUT, environment, name, position, path, run, stepKey)
 }
 
-/** The name under which events were last delivered, by environment. It is kept only while deliveries are left. */
+/** By environment, the name under which an event was last delivered. Only set while deliveries are left. */
 const lastNames = defineCache<Map<number, string>>({ make: () => new Map() })
 
-/** Finds the oldest event in delivery of the next name in an environment. */
+/** Finds the next name under which events are being delivered in an environment, and the oldest of these events. */
 const FIND_NEXT_FAN_OUT = statement(
   "FireWaits.findNextFanOut",
   `SELECT environment, event, position, path, run, step_key FROM fan_outs WHERE environment = ? AND event > ? @sound(event, position)
@@ -146,7 +145,7 @@ const FIND_NEXT_ENVIRONMENT = statement(
   "SELECT environment FROM fan_outs WHERE environment > ? AND position > 0 @sound(event, position) ORDER BY environment LIMIT 1"
 )
 
-/** Environments with events in delivery, at most `limit`. The index leads from each environment to the next. */
+/** At most `limit` environments with unfinished deliveries. The index leads from each environment to the next. */
 export function* environmentsOfEvents(limit: number): Program<ReadonlyArray<Row>> {
   const found: Array<Row> = []
   while (found.length < limit) {
@@ -162,11 +161,11 @@ const DELETE_FAN_OUT = statement(
   "DELETE FROM fan_outs WHERE environment = ? AND event = ? AND position = ?"
 )
 
-/** Goes on with the deliveries of an environment, as far as the transaction has room. Returns how many events were handled. */
+/** Continues the deliveries of an environment, as far as the transaction has room. Returns how many events were handled. */
 export function* continueDeliveries(tx: Transaction, environment: number): Program<number> {
   const last = lastNames(tx)
   let events = 0
-  // handles at least one event, even when each transaction is full
+  // handles at least one event even when the transaction is full already, so that a busy engine makes progress
   while (events === 0 || !tx.budget.isFull) {
     // goes from name to name, so that a name with very many waits does not hold up the others
     const row =
@@ -189,7 +188,7 @@ export function* continueDeliveries(tx: Transaction, environment: number): Progr
   return events
 }
 
-/** Goes on with the delivery of one event. Returns whether no wait is left for it. */
+/** Continues the delivery of one event. Returns whether the delivery is finished. */
 function* continueDelivery(tx: Transaction, row: Row, isFirst: boolean): Program<boolean> {
   const environment = Number(row.environment)
   const position = Number(row.position)
@@ -214,12 +213,12 @@ const FIND_ANY_FAN_OUT = statement(
   "FireWaits.findAnyFanOut",
   "SELECT 1 FROM fan_outs WHERE position > 0 @sound(event, position) LIMIT 1",
   {
-    scans: "ends with the first row, unless events are damaged, whose rows alone stay"
+    scans: "the first row; more rows only when events are damaged"
   }
 )
 
 /** Whether any delivery is unfinished. */
-export function* hasMore(): Program<boolean> {
+export function* hasDeliveries(): Program<boolean> {
   return (yield* get(FIND_ANY_FAN_OUT)) !== undefined
 }
 
@@ -241,8 +240,8 @@ const LIST_WAITS_WITHOUT_PATH = statement(
 )
 
 /**
- * Fires the waits after a place that accept the event. Returns the place at which the room ended; `undefined` when all waits were
- * looked at. With `isFirst`, looks at one wait at least.
+ * Fires the waits after a place that accept the event, as far as the transaction has room. Returns the place of the last wait
+ * that was looked at; `undefined` when all waits were. With `isFirst`, looks at one wait at least.
  */
 function* deliverFrom(
   tx: Transaction,
@@ -254,18 +253,18 @@ function* deliverFrom(
   const { environment, name, position, view } = event
   const delivered = { position, text: () => view.toText() }
   let place = from
-  let must = isFirst
+  let mustLook = isFirst
   while (true) {
-    const wanted = must ? Math.max(1, tx.budget.rows) : tx.budget.rows
+    const wanted = mustLook ? Math.max(1, tx.budget.rows) : tx.budget.rows
     if (wanted === 0) return place
     const rows = yield* waitsAfter(tx, event, place, wanted)
     for (const row of rows) {
       const run = Number(row.run)
-      if (!must && (tx.budget.isFull || (row.expression !== null && !tx.budget.mayEvaluate))) return place
-      must = false
+      if (!mustLook && (tx.budget.isFull || (row.expression !== null && !tx.budget.mayEvaluate))) return place
+      mustLook = false
       tx.budget.take()
       place = { path: place.path, run, stepKey: String(row.step_key) }
-      // when this wait was opened, the event was in the log, and the wait has looked at it there
+      // the event was in the log when this wait was opened, so the wait was checked against the event then
       if (row.looked_back_to !== null && Number(row.looked_back_to) >= position) continue
       if (!acceptsName(row, view)) continue
       if (row.expression !== null && !(yield* isolateRow(tx, "run", run, fits(row, view, problems)))) continue
@@ -273,7 +272,7 @@ function* deliverFrom(
     }
     if (rows.length === wanted) continue
     if (place.path === null) return undefined
-    // goes to the next path, and there only to waits with the event's value: the index leads to them
+    // goes to the next path. Of the waits with that path, the index finds only those that have the event's value
     place = { path: yield* nextPath(environment, name, place.path), run: 0, stepKey: "" }
   }
 }
@@ -300,7 +299,7 @@ function* waitsAfter(
     )
   if (path === NO_PATH) return []
   const value = matchValue(view, path)
-  // the value may be most of the event
+  // the value may be as large as the event, so its length counts as work
   tx.budget.take(value?.length)
   if (value === undefined) return []
   return yield* allIsolatingDamage(
@@ -328,7 +327,7 @@ function* nextPath(environment: number, name: string, after: string): Program<st
   return row === undefined ? null : String(row.match_path)
 }
 
-/** Whether an event passes the expression of a wait. An error counts as no match. */
+/** Whether an event satisfies the expression of a wait. An error counts as no match. */
 function* fits(wait: Row, view: EventView, problems: Problems): Program<boolean> {
   const { error, matched } = evaluateExpression(String(wait.expression), {
     event: view,

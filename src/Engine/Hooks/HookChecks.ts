@@ -1,4 +1,4 @@
-/** Checks at the start of the engine whether hooks can be called at all. Later failures show in the log and in the metrics. */
+/** Checks at the start of the engine whether hooks can be called at all. Later failures are in the log and in the metrics. */
 import * as Dns from "node:dns/promises"
 import { isIP } from "node:net"
 import * as Effect from "effect/Effect"
@@ -7,12 +7,14 @@ import type { Hook } from "../../Hook.ts"
 import { whyNotAllowed } from "../Push/HttpPost.ts"
 import { isPublicAddress } from "../Push/PublicAddress.ts"
 
-/** How long the look-up of a name may take, milliseconds. */
+/** How long the look-up of a host name may take, milliseconds. */
 const LOOKUP_MS = 10_000
 
 const hostOf = (url: URL): string => url.hostname.replace(/^\[|\]$/g, "")
 
-/** The address in the URL, or that of `localhost`; `undefined` when the URL has another name, which must be looked up. */
+/**
+ * The address in the URL; for `localhost`, its address. `undefined` when the URL has another host name, which must be looked up.
+ */
 const addressIn = (url: URL): string | undefined => {
   const host = hostOf(url)
   return isIP(host) !== 0 ? host : /^(.+\.)?localhost\.?$/.test(host) ? "127.0.0.1" : undefined

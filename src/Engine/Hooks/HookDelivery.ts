@@ -18,11 +18,14 @@ import { type CallResult, dueCalls, type DueCall, settleCalls } from "../Runs/Ho
 import { RETRY_MS, StoreOutage } from "../Store/StoreOutage.ts"
 import type { StoreService } from "../Store/Store.ts"
 
-/** How the calls so far have ended. */
+/** How many calls of hooks have ended in which way since the engine started. */
 export interface HookCounts {
   delivered: number
+  /** Attempts that failed, and after which the call is tried again. */
   retried: number
+  /** Calls that were given up after all attempts. */
   abandoned: number
+  /** Calls that were never sent, for lack of room or because the engine no longer has the hook. */
   dropped: number
 }
 
@@ -33,9 +36,11 @@ const AT_ONCE = 8
 const TIMEOUT_MS = 10_000
 
 /** Maximum number of bytes of a hook's answer that are read. */
-const MOST_ANSWER = 64 * 1024
+const MAX_ANSWER_BYTES = 64 * 1024
 
-/** The longest wait for a due call, milliseconds. The clock may be set in the meantime. */
+/**
+ * The longest wait until the next look for due calls, milliseconds. It is limited because the clock may be set in the meantime.
+ */
 const LONGEST_WAIT_MS = 60_000
 
 export interface DeliveryOptions {
@@ -48,7 +53,7 @@ export interface DeliveryOptions {
 
 /** The deliveries of one hook. */
 export interface HookDelivery {
-  /** Wakes the delivery, because there may be a call. */
+  /** Wakes the delivery, because there may be a new call. */
   readonly wake: () => void
   /** Sends calls, for ever. */
   readonly run: Effect.Effect<never>
@@ -77,7 +82,7 @@ export const makeHookDelivery = ({
         body,
         headers: { "user-agent": "ironflow-hook", ...hookHeaders(body, Redacted.value(hook.secret), now) },
         timeoutMs: TIMEOUT_MS,
-        maxResponseBytes: MOST_ANSWER,
+        maxResponseBytes: MAX_ANSWER_BYTES,
         allowPrivateNetworks,
         inputBudget
       }
@@ -120,7 +125,7 @@ export const makeHookDelivery = ({
     })
 
   const round: Effect.Effect<void, StoreError> = Effect.gen(function* () {
-    // set before the query, so that no call is missed that arrives during the query
+    // set before the query, so that no call is missed that is stored during the query
     woken = Deferred.makeUnsafe<void>()
     const { calls, nextAt } = yield* store.read(dueCalls(hook.key, AT_ONCE))
     yield* outage.succeeded()
@@ -128,10 +133,10 @@ export const makeHookDelivery = ({
       const results = yield* Effect.forEach(calls, call, { concurrency: AT_ONCE })
       return yield* store.write(settleCalls(results))
     }
-    const waits = Deferred.await(woken)
-    if (nextAt === undefined) return yield* waits
+    const wakeUp = Deferred.await(woken)
+    if (nextAt === undefined) return yield* wakeUp
     const leftMs = nextAt - (yield* Clock.currentTimeMillis)
-    yield* Effect.raceFirst(waits, Effect.sleep(Math.min(LONGEST_WAIT_MS, Math.max(1, leftMs))))
+    yield* Effect.raceFirst(wakeUp, Effect.sleep(Math.min(LONGEST_WAIT_MS, Math.max(1, leftMs))))
   })
 
   return {

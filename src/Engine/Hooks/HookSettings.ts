@@ -42,18 +42,18 @@ export interface FailingSettings {
   readonly rate: number
 }
 
-/** The known options. */
+/** The names of the options. */
 export const failingKeys = { window: true, runs: true, rate: true } satisfies Keys<FailingOptions>
 
 /** The longest window, minutes. */
-const LONGEST = 60
+const MAX_MINUTES = 60
 
-/** The settings with their defaults. Throws `ValidationError`. */
+/** Checks the options and fills in the defaults. Throws `ValidationError` for an invalid option. */
 export const resolveFailing = (given: FailingOptions): FailingSettings => {
   checkKeys(given, failingKeys, "`failing`")
   const { rate = 0.5, runs = 5, window = "5m" } = given
   const minutes = Math.ceil(positiveDuration(window, "`failing.window`") / 60_000)
-  if (minutes > LONGEST)
+  if (minutes > MAX_MINUTES)
     throw new ValidationError(`\`failing.window\` must be an hour at most, got ${show(window)}`)
   if (!Number.isSafeInteger(runs) || runs < 1) {
     throw new ValidationError(`\`failing.runs\` must be an integer, at least 1, got ${show(runs)}`)

@@ -1,7 +1,7 @@
 /**
- * What an engine does by itself when something is wrong: it calls hooks, and starts functions that listen for system events.
- * Events of a run are stored in the transaction in which they happen, and are sent from here. Lasting problems are looked for
- * here: stuck runs and failing functions. An engine without hooks and without such functions does none of this.
+ * What an engine does by itself when something is wrong: it calls hooks, and starts functions that listen for system events. When
+ * a run fails or is paused, the calls are stored in the same transaction, and are sent from here. Stuck runs and failing
+ * functions are searched from here. An engine without hooks and without such functions does none of this.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -25,7 +25,7 @@ import { refuseHooks, warnOfHook } from "./HookChecks.ts"
 import { EngineHooks, Failing, resolveFailing } from "./HookSettings.ts"
 
 export interface HooksService {
-  /** How the calls since the engine started have ended, for metrics. */
+  /** The metric that counts the calls of hooks. */
   readonly family: () => CallsFamily
 }
 
@@ -49,16 +49,16 @@ const familyOf = ({ abandoned, delivered, dropped, retried }: HookCounts): Calls
 
 export class Hooks extends Context.Service<Hooks, HooksService>()("@ironflow/node/Engine/Hooks") {}
 
-/** How often stuck runs are looked for while there are hooks or functions that listen, milliseconds. */
+/** How often stuck runs are searched while a hook or a function listens for them, milliseconds. */
 export const StuckEvery = Context.Reference<number>("@ironflow/node/StuckEvery", {
   defaultValue: () => 60_000
 })
-/** How soon after a failure the engine looks for failing functions, milliseconds. */
+/** How soon after the failure of a run the engine searches failing functions, milliseconds. */
 const FAILING_AFTER_MS = 1000
-/** How often the engine looks again while functions are failing, milliseconds. */
+/** How often the engine searches again while runs of the last minutes have failed, milliseconds. */
 const FAILING_EVERY_MS = 15_000
-/** How often to check whether calls were dropped, milliseconds. */
-const ROOM_EVERY_MS = 10_000
+/** How soon after a run has failed or was paused the engine checks whether calls were dropped, milliseconds. */
+const DROPPED_AFTER_MS = 10_000
 
 export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Runs> = Layer.effect(
   Hooks,
@@ -114,8 +114,8 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
     for (const delivery of deliveries) fork(delivery.run)
 
     const isHooked = (event: HookEvent): boolean => hooks.some(({ on }) => on.includes(event))
-    let listens = yield* store.read(hasListeners())
-    const wants = (event: HookEvent): boolean => listens || isHooked(event)
+    let hasListening = yield* store.read(hasListeners())
+    const isReported = (event: HookEvent): boolean => hasListening || isHooked(event)
 
     // errors are only logged: what cannot be read or written now is tried again later
     const quietly = <A>(effect: Effect.Effect<A, StoreError>, otherwise: A): Effect.Effect<A> =>
@@ -152,7 +152,7 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
     })
     let watchesStuck = false
     const watchStuck = (): void => {
-      if (watchesStuck || !wants("run.stuck")) return
+      if (watchesStuck || !isReported("run.stuck")) return
       watchesStuck = true
       fork(
         Effect.forever(
@@ -161,28 +161,28 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
       )
     }
     const watchFailing = Effect.suspend(() =>
-      wants("function.failing") ? store.write(watchRates(failingIf.minutes)) : Effect.void
+      isReported("function.failing") ? store.write(watchRates(failingIf.minutes)) : Effect.void
     )
     watchStuck()
     yield* watchFailing
 
     let isCheckingDropped = false
     const logDropped = Effect.gen(function* () {
-      yield* Effect.sleep(ROOM_EVERY_MS)
+      yield* Effect.sleep(DROPPED_AFTER_MS)
       const dropped = yield* quietly(store.write(takeDropped()), 0)
       counts.dropped += dropped
       if (dropped === 0) return
       yield* Effect.logError(
-        `${dropped} calls of hooks were dropped: ${MOST_CALLS} others wait already, because hooks do not accept them`
+        `${dropped} calls of hooks were dropped: ${MOST_CALLS} other calls wait already, because hooks do not accept them`
       )
     }).pipe(Effect.ensuring(Effect.sync(() => (isCheckingDropped = false))))
 
     const stop = store.onCommit(({ functions, troubles }) => {
       if (functions.length > 0) {
         fork(
-          Effect.flatMap(quietly(store.read(hasListeners()), listens), (now) => {
-            if (now === listens) return Effect.void
-            listens = now
+          Effect.flatMap(quietly(store.read(hasListeners()), hasListening), (hasListeningNow) => {
+            if (hasListeningNow === hasListening) return Effect.void
+            hasListening = hasListeningNow
             watchStuck()
             return quietly(watchFailing, undefined)
           })
@@ -195,7 +195,7 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
         isCheckingDropped = true
         fork(logDropped)
       }
-      if (!hasFailed || isCheckingFailing || !wants("function.failing")) return
+      if (!hasFailed || isCheckingFailing || !isReported("function.failing")) return
       isCheckingFailing = true
       fork(lookForFailing)
     })

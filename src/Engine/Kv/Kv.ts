@@ -36,12 +36,15 @@ import * as KvBuckets from "./KvBuckets.ts"
 import * as KvRows from "./KvRows.ts"
 import * as KvWrites from "./KvWrites.ts"
 
-/** Maximum number of keys that one page looks at. */
+/** Maximum number of keys that are read for one page. */
 export const KEYS_PAGE = 1000
-/** Maximum number of buckets that one page looks at. The expired keys of each bucket are counted. */
+/** Maximum number of buckets on a page. It is low, because the expired keys of each bucket are counted. */
 export const BUCKETS_PAGE = 250
-/** One page looks at no more keys than this number divided by the length of the filter: matching a key takes longer with a longer filter. */
-const FILTERING = 50_000
+/**
+ * Limits the work of a filter on one page: at most this number, divided by the length of the filter, of keys are read for a page.
+ * The longer a filter is, the longer it takes to match a key.
+ */
+const FILTER_WORK = 50_000
 
 export interface KvService {
   /** The key-value store of one environment. */
@@ -156,7 +159,7 @@ const makeBucket = (engine: KvEngine, environment: string, name: string): Raw<Kv
   }
 }
 
-/** The keys of a bucket with their values as stored: values that go over the wire need no decoding. */
+/** The keys of a bucket with their values as they are stored. The server sends these values on without decoding them. */
 interface StoredKeys {
   readonly get: (key: string) => Effect.Effect<KvEntryRow, EngineError>
   /** The revisions of a key, oldest first. The cursor is a revision. */
@@ -196,7 +199,7 @@ const storedKeys = ({ store, feed }: KvEngine, environment: string, name: string
           store.read(
             KvRows.listKeys(environment, bucket, {
               after: page.after,
-              limit: Math.min(page.limit, Math.ceil(FILTERING / (filter?.length ?? 1)))
+              limit: Math.min(page.limit, Math.ceil(FILTER_WORK / (filter?.length ?? 1)))
             })
           ),
           ({ keys, ...next }) => ({ keys: keys.filter(accepts), ...next })
@@ -284,7 +287,7 @@ const checkWrites = (writes: ReadonlyArray<KVWrite>): Array<KvWriteRow> => {
   return checkDistinct(writes.map(toWrite))
 }
 
-/** Rejects two changes of the same key in one write, because it would be unclear which of them is meant. */
+/** Rejects two changes of the same key in one write, because it would be unclear which of the changes is meant. */
 export const checkDistinct = (rows: Array<KvWriteRow>): Array<KvWriteRow> => {
   const seen = new Set<string>()
   for (const { key } of rows) {
@@ -314,7 +317,7 @@ const toWrite = (write: KVWrite): KvWriteRow => {
 
 const checkValue = (key: string, value: unknown): StoredValue => {
   const stored = encodeKeyValue(key, value)
-  // copies the bytes, because the caller may go on writing into them
+  // copies the bytes, because the caller may change its array afterwards
   return stored.type === "bytes" ? { type: "bytes", bytes: Uint8Array.from(stored.bytes) } : stored
 }
 

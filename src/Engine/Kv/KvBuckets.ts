@@ -1,8 +1,9 @@
 /**
  * Rows of buckets, and their cache.
  *
- * Every call on keys names a bucket, and every write advances its revision. So rows that were read stay in memory. Rows that a
- * transaction has changed are written once, before it commits. After a rollback, they are removed from the cache.
+ * Every call on keys names a bucket, and every write advances the revision of the bucket. So rows that were read stay in memory.
+ * Rows that a transaction has changed are written once, before it commits. After a rollback, these rows are removed from the
+ * cache.
  */
 import { defineCache } from "../Store/Cache.ts"
 import {
@@ -23,11 +24,12 @@ import type { KvBucketRow, NewKvBucket } from "./KvRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
 /**
- * The highest revision of any deleted bucket. A bucket that is created later begins after it, so that no old revision matches.
+ * The name of the row in `meta` with the highest revision of any deleted bucket. A new bucket begins after this revision, so that
+ * no revision of a deleted bucket matches in it.
  */
 const FLOOR = "kv_revision"
 
-/** How many buckets are cached. There may be more while they wait to be saved. */
+/** How many buckets are cached. More may be cached while changed buckets wait to be saved. */
 const MAX_CACHED_BUCKETS = 10_000
 
 export interface Bucket {
@@ -42,7 +44,7 @@ export interface Bucket {
   readonly history: number
   readonly createdAt: number
   revision: number
-  /** The highest revision of a marker that was deleted. */
+  /** The highest revision of a marker (see `KvRows.ts`) that was deleted. */
   dropped: number
   bytes: number
   values: number
@@ -82,7 +84,7 @@ class Buckets {
   }
 
   remember(bucket: Bucket): Bucket {
-    // while there are changed buckets, the cache is not cleared: they are still to be saved
+    // the cache is not cleared while changed buckets wait to be saved
     if (this.#known.size >= MAX_CACHED_BUCKETS && this.#changed.size === 0) this.#known.clear()
     this.#known.set(`${bucket.environment} ${bucket.name}`, bucket)
     return bucket
@@ -108,7 +110,7 @@ class Buckets {
     this.#changed.clear()
   }
 
-  /** Clears the cache, because other engines have written. */
+  /** Clears the cache. Called when other engines have written. */
   clear(): void {
     this.#known.clear()
   }
@@ -137,7 +139,7 @@ const FIND_BUCKET = statement(
 export function* findBucket(tx: Transaction, environment: string, name: string): Program<Bucket | undefined> {
   const key =
     tx.findEnvironment(environment) ??
-    // this transaction may have created the environment, and then its name is not known yet
+    // this transaction may have created the environment, and `findEnvironment` does not know it until the commit
     (yield* get(FIND_ENVIRONMENT, environment))?.key
   if (key === undefined) return undefined
   const known = bucketsOf(tx).get(Number(key), name)
@@ -148,7 +150,7 @@ export function* findBucket(tx: Transaction, environment: string, name: string):
 
 const FIND_BUCKET_OF_KEY = statement("KvBuckets.findBucketOfKey", "SELECT * FROM kv_buckets WHERE key = ?")
 
-/** The bucket with a key. A deleted bucket exists until its last key is deleted. */
+/** The bucket with this key of the table. The row of a deleted bucket exists until its last entry is deleted. */
 export function* bucketOfKey(tx: Transaction, key: number): Program<Bucket> {
   const bucket = toBucket((yield* get(FIND_BUCKET_OF_KEY, key))!)
   if (bucket.name === "") return bucket
@@ -168,7 +170,7 @@ const INSERT_BUCKET = statement(
 
 const FIND_NEW_BUCKET = statement("KvBuckets.findNewBucket", "SELECT * FROM kv_buckets WHERE key = ?")
 
-/** The bucket with this name. It is created if it does not exist. */
+/** The bucket with this name, which is created if it does not exist. */
 export function* ensureBucket(tx: Transaction, environment: string, bucket: NewKvBucket): Program<Bucket> {
   const found = yield* findBucket(tx, environment, bucket.name)
   if (found !== undefined) return found
@@ -209,7 +211,7 @@ const LIST_BUCKETS = statement(
   "SELECT * FROM kv_buckets WHERE environment = ? AND name > ? AND name NOT LIKE '$%' ORDER BY name LIMIT ?"
 )
 
-/** The buckets of users, by name. */
+/** The buckets of users, by name, without those of the engine. */
 export const listBuckets = inEnvironment(
   "listBuckets",
   function* (
@@ -236,7 +238,7 @@ export const readBucket = inEnvironment(
   (_, name) => `read bucket "${name}"`
 )
 
-/** The bucket as shown in lists. Expired keys do not count, even if they were not swept yet. */
+/** The bucket as clients see it. Expired keys do not count, even if they were not swept yet. */
 function* toBucketRow(tx: Transaction, bucket: Bucket): Program<KvBucketRow> {
   const expired = yield* readExpired(tx, bucket)
   return {
@@ -279,13 +281,14 @@ const RAISE_REVISION_FLOOR = statement(
   `INSERT INTO meta (name, value) VALUES ('${FLOOR}', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE CAST(excluded.value AS BIGINT) > CAST(meta.value AS BIGINT)`
 )
 
-/** Deletes a bucket. The name is free at once; the keys are deleted later, in small batches. */
+/** Deletes a bucket. Its name is free at once; its keys are deleted later, in small batches. */
 export const deleteBucket = inEnvironment(
   "deleteBucket",
   function* (tx: Transaction, environment: string, name: string): Program<undefined, BucketNotFoundError> {
     const bucket = yield* findBucket(tx, environment, name)
     if (bucket === undefined) return yield* refuse(new BucketNotFoundError(name))
-    // its revision is stored now, because this transaction may not have saved it yet and its keys are deleted by their revisions
+    // stores the revision too, which this transaction may not have saved yet: keys that expire before they are deleted take the
+    // next revisions, and `KvSweep.ts` deletes entries by revision
     yield* write(REMOVE_BUCKET_NAME, bucket.revision, bucket.key)
     yield* write(RAISE_REVISION_FLOOR, bucket.revision)
     bucketsOf(tx).forget(bucket)

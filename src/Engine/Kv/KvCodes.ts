@@ -1,4 +1,4 @@
-/** How operations and types of values are stored: as numbers, which are part of the database. */
+/** The numbers by which operations on keys and types of values are stored. The numbers are part of the database. */
 import type { KvOperation, ValueType } from "../../KvValue.ts"
 
 const storedOperation = { put: 0, delete: 1, purge: 2, expire: 3 } as const satisfies {

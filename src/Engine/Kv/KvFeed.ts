@@ -1,8 +1,8 @@
 /**
  * Watches of keys. A watch first reads the stored changes up to the last one, and from then on gets the changes of each commit.
  *
- * A watcher that does not keep up loses its queued changes, and continues from the database, from where it was. So memory is
- * limited, and no key is missed: the database has the latest change of each key, and tells of a deleted key for a day.
+ * A watcher that does not keep up loses its queued changes, and reads on in the database from where it was. So memory is limited,
+ * and no key is missed: the database has the latest change of each key, and keeps the deletion of a key for a day.
  */
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
@@ -16,7 +16,7 @@ import { Store, type StoreService } from "../Store/Store.ts"
 import type { Changes, KvChange } from "../Store/Changes.ts"
 import type { KvChangePage } from "./KvRecords.ts"
 
-/** How many changes one read returns. */
+/** Maximum number of changes that one read returns. */
 const PAGE = 256
 /** Maximum number of changes that are queued for one watcher. */
 const MAX_QUEUED = 1024
@@ -24,21 +24,21 @@ const MAX_QUEUED = 1024
 const MAX_QUEUED_BYTES = 256 * 1024
 
 export interface FeedOptions<E> {
-  /** Reads the changes after a revision; after the last one when it is `undefined`. */
+  /** Reads the changes after the revision `after`; with `undefined`, those after the last revision. */
   readonly read: (after: number | undefined, limit: number) => Effect.Effect<KvChangePage, E>
-  /** The revision after which the watch begins; `undefined` for the last one. */
+  /** The revision after which the watch begins; `undefined` for the last revision. */
   readonly from: number | undefined
   readonly accepts: (key: string) => boolean
   /** Called when the watch has begun, with the revision after which it begins. */
   readonly onOpen: (revision: number) => void
-  /** Makes the error of a watch whose bucket is deleted. */
+  /** Makes the error with which a watch ends when its bucket is deleted. */
   readonly deleted: () => E
 }
 
 export class KvFeedService {
   readonly #watchers = new Set<Watcher>()
 
-  /** Passes on the commits of the store. Returns a function that stops it. */
+  /** Passes the commits of the store on to the watchers. Returns a function that ends this. */
   attach(store: StoreService): () => void {
     return store.onCommit((changes) => {
       if (this.#watchers.size === 0) return
@@ -129,7 +129,7 @@ class Watcher {
     if (stale.has("kv") || kvElsewhere.some(isMine)) this.#behind = true
     for (const change of kv) {
       if (!isMine(change.bucket)) continue
-      // earlier changes by other engines may not have arrived yet, so the watcher reads again
+      // without an order, earlier changes by other engines may not have arrived yet, so the watcher reads again
       if (this.bucket === 0 || !inOrder) this.#behind = true
       else this.#put(change)
     }
@@ -141,8 +141,8 @@ class Watcher {
   }
 
   /**
-   * Waits until changes are queued, and returns those since the last call. Returns `"behind"` when the watcher has to read again,
-   * `"deleted"` when the bucket is deleted.
+   * Waits until changes are queued, and returns the changes since the last call. Returns `"behind"` when the watcher has to read
+   * again, and `"deleted"` when the bucket is deleted.
    */
   readonly next: Effect.Effect<ReadonlyArray<KvChange> | "behind" | "deleted"> = Effect.suspend(() => {
     if (this.#behind) return Effect.succeed("behind" as const)

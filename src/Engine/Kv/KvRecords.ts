@@ -1,4 +1,4 @@
-/** Records of buckets and their keys. */
+/** The types of stored buckets, keys and changes, and of the pages in which they are read. */
 import type { KvOperation, StoredValue } from "../../KvValue.ts"
 import type { KvChange } from "../Store/Changes.ts"
 
@@ -16,7 +16,9 @@ export interface NewKvBucket {
 export interface KvBucketRow extends NewKvBucket {
   /** The revision of the last write in the bucket. */
   readonly revision: number
+  /** How many keys have a value. */
   readonly values: number
+  /** The size of the bucket: of all keys and values, with the history. */
   readonly bytes: number
   /** Epoch milliseconds. */
   readonly createdAt: number
@@ -50,7 +52,7 @@ export interface KvHistoryPage {
 export interface KvKeysQuery {
   /** The page begins after this key; `""` for the first page. */
   readonly after: string
-  /** How many keys to look at, with or without a value. */
+  /** How many keys to read, with or without a value. */
   readonly limit: number
 }
 
@@ -61,6 +63,7 @@ export interface KvKeysPage {
 }
 
 export interface KvChangePage {
+  /** The key of the bucket in its table. */
   readonly bucket: number
   readonly changes: ReadonlyArray<KvChange>
   /** The revision after which the next read begins. */

@@ -1,9 +1,9 @@
 /**
  * Reads keys.
  *
- * `kv_entries` has one row for each key: its value, or a marker of how it was deleted. Watchers are told of markers, which are
- * deleted after a day. `kv_history` has earlier revisions, as many as the bucket keeps. A key has expired when its time is past,
- * whether or not it was swept.
+ * `kv_entries` has one row for each key: its value, or a marker, which says that the key was deleted, purged or has expired.
+ * Watchers get markers as changes; a marker is deleted after a day. `kv_history` has earlier revisions, as many as the bucket
+ * keeps. A key has expired when its time is past, whether or not it was swept.
  */
 import { all, get, statement, visit, inEnvironment, refuse, type Program } from "../Store/Program.ts"
 import { BucketNotFoundError, KeyNotFoundError, RevisionGoneError, withoutStack } from "../../Errors.ts"
@@ -19,13 +19,13 @@ import type {
 } from "./KvRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
-const nothing = new Uint8Array()
+const noBytes = new Uint8Array()
 
 const ENTRY = "key, revision, operation, type, value, created_at"
 
 const bytesOf = (value: Row[string] | undefined): Uint8Array =>
   // this column has only byte arrays
-  value instanceof Uint8Array ? value : nothing
+  value instanceof Uint8Array ? value : noBytes
 
 const toEntry = (row: Row, expiresAt: Row[string] | undefined): KvEntryRow => ({
   key: String(row.key),
@@ -63,8 +63,8 @@ export const readEntry = inEnvironment(
 )
 
 /**
- * The size of a page of revisions or changes, bytes of values. A page is in memory as a whole, and ends with the entry that
- * reaches this size.
+ * The size of a page of revisions or changes, in bytes of values. A page ends with the entry that reaches this size. It is
+ * limited because a page is in memory as a whole.
  */
 const PAGE_BYTES = 256 * 1024
 
@@ -83,8 +83,8 @@ const LIST_REVISIONS = statement(
 )
 
 /**
- * The revisions of a key that follow a given one, oldest first. Refuses a key that never existed, was purged or has expired, or
- * was deleted more than a day ago.
+ * The revisions of a key after the revision `after`, oldest first. Refuses a key that never existed, that was purged or has
+ * expired, or that was deleted more than a day ago.
  */
 export const readHistory = inEnvironment(
   "KvRows.readHistory",
@@ -130,7 +130,7 @@ const LIST_KEYS = statement(
   "SELECT key, operation, due_at FROM kv_entries WHERE bucket = ? AND key > ? ORDER BY key LIMIT ?"
 )
 
-/** Looks at `limit` keys that follow a key. Returns those that have a value, in order. */
+/** Reads `limit` keys after the key `after`, and returns those that have a value, in order. */
 export const listKeys = inEnvironment(
   "listKeys",
   function* (
@@ -163,8 +163,8 @@ const LIST_CHANGES = statement(
 )
 
 /**
- * The kept changes after a revision, in order: the latest change of each key, and earlier ones from the history. With an `after`
- * of `undefined`, it begins after the last change.
+ * The kept changes after the revision `after`, in order: the latest change of each key, and earlier changes from the history.
+ * With an `after` of `undefined`, those after the last revision: none yet.
  */
 export const readChanges = inEnvironment(
   "readChanges",

@@ -14,7 +14,7 @@ import { PUT_CODE } from "./KvCodes.ts"
 import { expireKey, forgetHistory } from "./KvWrites.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
-/** How often to check markers while the clock may be wrong, milliseconds. Markers are then kept for the time being. */
+/** How often to check old markers while the clock may be wrong, milliseconds. Until the clock is trusted again, they are kept. */
 const MARKERS_EVERY_MS = 60 * 60 * 1000
 
 const LIST_DUE_ROWS = statement(
@@ -28,7 +28,7 @@ const EXPIRED = `SELECT rowid AS entry, bucket, key, revision, operation, length
 const LIST_EXPIRED_IN_ENVIRONMENT = statement(
   "KvSweep.listExpiredInEnvironment",
   `SELECT * FROM (${EXPIRED}) AS expired WHERE (SELECT environment FROM kv_buckets WHERE kv_buckets.key = expired.bucket) = ?`,
-  { scans: "a batch of what is due" }
+  { scans: "a batch of due entries" }
 )
 
 const LIST_ENVIRONMENTS_TO_SWEEP = statement(
@@ -42,7 +42,7 @@ const LIST_ENVIRONMENTS_TO_DROP = statement(
   { scans: "buckets without a name, by their index" }
 )
 
-/** The environments of the first `limit` due keys, and of as many deleted buckets. */
+/** The environments of the first `limit` due keys, and of the first `limit` deleted buckets. */
 export function* environmentsToSweep(tx: Transaction, limit: number): Program<ReadonlyArray<Row>> {
   const now = tx.now()
   const expired = yield* allIsolatingDamage(
@@ -58,8 +58,9 @@ export function* environmentsToSweep(tx: Transaction, limit: number): Program<Re
 }
 
 /**
- * Turns expired keys into markers, deletes old markers, and deletes the keys of deleted buckets. It handles those of one
- * environment that are among the first `limit` of all environments.
+ * Turns expired keys into markers, deletes old markers, and deletes the keys of deleted buckets. Only the due keys of one
+ * environment that are among the first `limit` of all environments are handled. Returns how many, and more than 0 while a deleted
+ * bucket is left.
  */
 export function* sweep(tx: Transaction, environment: number, limit: number): Program<number> {
   const now = tx.now()
@@ -97,8 +98,8 @@ function* sweepEntry(tx: Transaction, bucket: Bucket, row: Row): Program<void> {
     yield* expireKey(tx, bucket, key, {
       revision: Number(row.revision),
       operation: "put",
-      alive: false,
-      counted: true,
+      isAlive: false,
+      isCounted: true,
       bytes: Buffer.byteLength(key) + Number(row.bytes)
     })
     return
@@ -116,8 +117,8 @@ const FIND_UNNAMED_BUCKET = statement(
 const DELETE_BUCKET = statement("KvSweep.deleteBucket", "DELETE FROM kv_buckets WHERE key = ?")
 
 /**
- * Deletes at most `limit` entries of a deleted bucket (current and earlier revisions), and with the last ones the bucket itself.
- * Returns the number of entries plus one; 0 when there is no such bucket, or no room.
+ * Deletes at most `limit` entries of a deleted bucket (current and earlier revisions), and with the last entries the bucket
+ * itself. Returns the number of entries plus one, for the bucket; 0 when there is no deleted bucket, or `limit` is 0.
  */
 function* dropBuckets(environment: number, limit: number): Program<number> {
   const bucket = (yield* get(FIND_UNNAMED_BUCKET, environment))?.key
@@ -141,7 +142,7 @@ function* dropBuckets(environment: number, limit: number): Program<number> {
   return dropped + 1
 }
 
-/** When the next key expires or the next marker is to be deleted. The current time while a deleted bucket is left. */
+/** When the next key expires or the next marker is to be deleted, epoch milliseconds. Now while a deleted bucket is left. */
 export function* nextSweepAt(tx: Transaction): Program<number> {
   const now = tx.now()
   const isSettled = tx.settledNow() === now
@@ -155,7 +156,7 @@ export function* nextSweepAt(tx: Transaction): Program<number> {
   if (row?.bucket !== null && row?.bucket !== undefined) return now
   return Math.min(
     row?.entry == null ? Number.POSITIVE_INFINITY : Number(row.entry),
-    // looks again later for the markers that are kept for the time being
+    // while the clock may be wrong, old markers are kept, and checked again later
     isSettled ? Number.POSITIVE_INFINITY : now + MARKERS_EVERY_MS
   )
 }

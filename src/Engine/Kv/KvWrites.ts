@@ -1,5 +1,6 @@
 /**
- * Writes keys. Every change of a key takes the next revision of its bucket, so that a revision has one winner (guarantee G13).
+ * Writes keys. Every change of a key takes the next revision of its bucket. So of several writes that expect the same revision of
+ * a key, only one succeeds (guarantee G13).
  *
  * Every refusal comes before the first write, so that these programs can be part of larger ones.
  */
@@ -11,19 +12,20 @@ import { operationsByCode, PUT_CODE, typesByCode } from "./KvCodes.ts"
 import type { KvWriteRow } from "./KvRecords.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
-/** How long a marker is kept, milliseconds. A watcher that was away for longer has to begin again. */
+/** How long a marker (see `KvRows.ts`) is kept, milliseconds. A watcher that was away for longer has to begin again. */
 const MARKER_MS = 24 * 60 * 60 * 1000
 
-const nothing = new Uint8Array()
+const noBytes = new Uint8Array()
 
 /** The current entry of a key. */
 interface Present {
   readonly revision: number
   readonly operation: KvOperation
-  /** Whether the entry has a value that can be read. */
-  readonly alive: boolean
-  /** Whether the entry is counted among the values of the bucket. */
-  readonly counted: boolean
+  /** Whether the entry has a value that has not expired. */
+  readonly isAlive: boolean
+  /** Whether the entry is counted among the values of the bucket: it has a value, even if that has expired. */
+  readonly isCounted: boolean
+  /** The size of the key and its value; 0 for a marker. */
   readonly bytes: number
 }
 
@@ -35,17 +37,17 @@ const FIND_PRESENT_REVISION = statement(
 function* findPresent(tx: Transaction, bucket: Bucket, key: string): Program<Present | undefined> {
   const row = yield* get(FIND_PRESENT_REVISION, bucket.key, key)
   if (row === undefined) return undefined
-  const counted = Number(row.operation) === PUT_CODE
+  const isCounted = Number(row.operation) === PUT_CODE
   return {
     revision: Number(row.revision),
     operation: operationsByCode[Number(row.operation)] ?? "put",
-    alive: counted && (row.due_at === null || Number(row.due_at) > tx.now()),
-    counted,
-    bytes: counted ? Buffer.byteLength(key) + Number(row.bytes) : 0
+    isAlive: isCounted && (row.due_at === null || Number(row.due_at) > tx.now()),
+    isCounted,
+    bytes: isCounted ? Buffer.byteLength(key) + Number(row.bytes) : 0
   }
 }
 
-/** Changes several different keys, either all or none. Returns their revisions. */
+/** Changes several different keys, either all or none. Returns the new revisions of the keys. */
 export const writeEntries = inEnvironment(
   "writeEntries",
   function* (
@@ -59,7 +61,7 @@ export const writeEntries = inEnvironment(
   (_, bucket) => `write to bucket "${bucket}"`
 )
 
-/** Accepted changes of different keys of a bucket. A plan is valid until something else writes to the bucket. */
+/** Checked changes of different keys of a bucket. A plan is valid until something else writes to the bucket. */
 export interface KvPlan {
   readonly bucket: Bucket
   readonly writes: ReadonlyArray<KvWriteRow>
@@ -96,7 +98,7 @@ const refusalOf = (
   write: KvWriteRow,
   present: Present | undefined
 ): RevisionConflictError | LimitExceededError | undefined => {
-  const actual = present?.alive === true ? present.revision : 0
+  const actual = present?.isAlive === true ? present.revision : 0
   if (write.expected !== undefined && write.expected !== actual) {
     const { expected } = write
     return withoutStack(() => new RevisionConflictError(bucket.name, write.key, expected, actual))
@@ -122,7 +124,7 @@ function* checkRoom(
   let after = bucket.bytes
   for (const [i, { key, value }] of writes.entries()) {
     if (value !== undefined) after += Buffer.byteLength(key) + value.bytes.byteLength
-    // without a history, the replaced value is deleted; with one, it may be kept, and push out an older value
+    // without a history, the replaced value is deleted; with a history, it may be kept, and push out an older value
     if (bucket.history === 1) after -= present[i]?.bytes ?? 0
     else after -= yield* prunedBytes(bucket, key, present[i])
   }
@@ -147,7 +149,7 @@ function* prunedBytes(bucket: Bucket, key: string, present: Present | undefined)
   return Number(row?.bytes)
 }
 
-/** Makes one accepted change. Returns its revision. */
+/** Makes one checked change. Returns the new revision of the key; for a deletion that changes nothing, the present one. */
 function* apply(
   tx: Transaction,
   bucket: Bucket,
@@ -155,13 +157,13 @@ function* apply(
   found: Present | undefined
 ): Program<number> {
   const { key, value } = write
-  // the key has expired and was not swept yet: it expires now, so that watchers are told of both changes
+  // the key has expired and was not swept yet: the marker is written now, so that watchers get both changes
   const present =
-    value !== undefined && found?.counted === true && !found.alive
+    value !== undefined && found?.isCounted === true && !found.isAlive
       ? yield* expireKey(tx, bucket, key, found)
       : found
   // a deletion of a missing key changes nothing
-  if (value === undefined && (write.purge === true ? present === undefined : present?.alive !== true))
+  if (value === undefined && (write.purge === true ? present === undefined : present?.isAlive !== true))
     return present?.revision ?? 0
   if (value === undefined && write.purge === true)
     return yield* leaveMarker(tx, bucket, key, present, "purge")
@@ -171,7 +173,7 @@ function* apply(
   if (present !== undefined && bucket.history > 1 && isKept(present.operation))
     yield* remember(bucket, key, present)
   else bucket.bytes -= present?.bytes ?? 0
-  if (present?.counted === true) bucket.values--
+  if (present?.isCounted === true) bucket.values--
   const now = tx.now()
   const revision = ++bucket.revision
   if (value !== undefined) {
@@ -183,15 +185,15 @@ function* apply(
   return revision
 }
 
-/** Whether an operation goes into the history. That a key has expired or was purged is only told to watchers. */
+/** Whether an operation goes into the history. Only watchers learn that a key has expired or was purged. */
 const isKept = (operation: KvOperation): boolean => operation === "put" || operation === "delete"
 
 export function* expireKey(tx: Transaction, bucket: Bucket, key: string, present: Present): Program<Present> {
   return {
     revision: yield* leaveMarker(tx, bucket, key, present, "expire"),
     operation: "expire",
-    alive: false,
-    counted: false,
+    isAlive: false,
+    isCounted: false,
     bytes: 0
   }
 }
@@ -221,7 +223,7 @@ function* storeEntry(
     revision,
     operationsByCode.indexOf(operation),
     value === undefined ? 0 : typesByCode.indexOf(value.type),
-    value?.bytes ?? nothing,
+    value?.bytes ?? noBytes,
     now,
     dueAt
   )
@@ -231,7 +233,7 @@ function* storeEntry(
     key,
     revision,
     operation,
-    value: value ?? { type: "raw", bytes: nothing },
+    value: value ?? { type: "raw", bytes: noBytes },
     createdAt: now
   })
 }
@@ -281,7 +283,7 @@ function* leaveMarker(
 ): Program<number> {
   bucket.bytes -= present?.bytes ?? 0
   if (bucket.history > 1) bucket.bytes -= yield* forgetHistory(bucket.key, key, 0)
-  if (present?.counted === true) bucket.values--
+  if (present?.isCounted === true) bucket.values--
   const revision = ++bucket.revision
   yield* storeEntry(tx, bucket.key, key, revision, operation, undefined, tx.now() + MARKER_MS)
   return revision

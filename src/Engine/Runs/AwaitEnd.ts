@@ -16,7 +16,7 @@ import * as RunInspection from "./RunInspection.ts"
 import * as RunRows from "./RunRows.ts"
 import { showMs } from "../../Show.ts"
 
-/** Calls its listener when the wait is to be given up. Returns a function that removes the listener. */
+/** Registers a listener, which is called when the wait is to be given up. Returns a function that removes the listener. */
 export type GiveUp = (listener: () => void) => () => void
 
 const never: GiveUp = () => () => undefined
@@ -25,11 +25,11 @@ export interface Waiting {
   readonly store: StoreService
   readonly workers: LiveWorkersService
   readonly after: ScheduleTimeout
-  /** Signals the id of each run that has ended. It has the full ending when the run need not be read. */
+  /** Signals the id of each run that has ended. If the signal carries the ending, the run need not be read. */
   readonly endings: NamedSignals<EndedRunRecord | undefined>
 }
 
-/** Waits until the run has ended, and returns it. Returns `undefined` when `giveUp` called its listener first. */
+/** Waits until the run has ended, and returns the run. Returns `undefined` when `giveUp` called its listener first. */
 export const awaitEnd = (
   { endings, store }: Waiting,
   environment: string,
@@ -39,7 +39,7 @@ export const awaitEnd = (
   Effect.suspend(() => {
     let isLate = false
     let wake = (_ending: EndedRunRecord | undefined): void => undefined
-    const stay = giveUp(() => {
+    const removeListener = giveUp(() => {
       isLate = true
       wake(undefined)
     })
@@ -47,7 +47,7 @@ export const awaitEnd = (
       const woken = Deferred.makeUnsafe<EndedRunRecord | undefined>()
       // wakes in turn: many callers may wait for the same run, or for the same length of time
       wake = (ending) => inTurn("woken", () => void Deferred.doneUnsafe(woken, Exit.succeed(ending)))
-      // listens before it looks, because the run may end in between
+      // listens before it reads the run, because the run may end in between
       const forget = endings.listen([runId], (ending) => wake(ending))
       return Effect.ensuring(
         Effect.flatMap(store.read(RunRows.getEndedRun(environment, runId)), (run) => {
@@ -58,7 +58,7 @@ export const awaitEnd = (
             return isLate
               ? Effect.undefined
               : Effect.flatMap(store.read(RunRows.getRun(environment, runId)), (run) =>
-                  // the run may have been resumed at that very moment
+                  // the run may have been retried in the meantime
                   isTerminal(run.status) ? Effect.succeed(run) : look
                 )
           })
@@ -66,10 +66,10 @@ export const awaitEnd = (
         Effect.sync(forget)
       )
     })
-    return Effect.ensuring(look, Effect.sync(stay))
+    return Effect.ensuring(look, Effect.sync(removeListener))
   })
 
-/** Waits until the run has ended, and returns it. Fails with `TimeoutError`, which says what the run waits for. */
+/** Waits until the run has ended, and returns the run. Fails with a `TimeoutError`, whose message says what the run waits for. */
 export const waitForRun = (
   waiting: Waiting,
   environment: string,

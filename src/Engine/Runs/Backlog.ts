@@ -9,7 +9,7 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 import { Status } from "./StatusRows.ts"
 import { WaitKind, waitKinds } from "./WaitKinds.ts"
 
-/** Runs of a function that can be claimed. */
+/** The runs of a function that workers can claim now. */
 interface ReadyRuns {
   readonly environment: string
   readonly functionId: string
@@ -30,12 +30,12 @@ interface Slice extends Backlog {
   readonly next?: number
 }
 
-/** How many runs one slice looks at: that takes a few milliseconds. */
-const SLICE = 5000
+/** How many runs one slice counts, which takes a few milliseconds. */
+const RUNS_PER_SLICE = 5000
 
 const FIND_END_OF_SLICE = statement(
   "Backlog.findEndOfSlice",
-  `SELECT key FROM runs WHERE ended_at IS NULL AND key >= ? ORDER BY key LIMIT 1 OFFSET ${SLICE}`
+  `SELECT key FROM runs WHERE ended_at IS NULL AND key >= ? ORDER BY key LIMIT 1 OFFSET ${RUNS_PER_SLICE}`
 )
 
 const COUNT_READY_RUNS = statement(
@@ -99,7 +99,7 @@ const readyOf = (tx: Transaction, row: Row): ReadonlyArray<ReadyRuns> => {
       ]
 }
 
-/** Counts every unfinished run. Not for hot paths. */
+/** Counts all unfinished runs. With many runs this takes long, so it is not for code that runs often. */
 export const countBacklog = (store: StoreService): Effect.Effect<Backlog, StoreError> =>
   Effect.gen(function* () {
     const ready = new Map<string, ReadyRuns>()

@@ -7,8 +7,8 @@ import { holdingJob, keepRevoked } from "./RevokedLeases.ts"
 import { endRun } from "./EndRun.ts"
 
 /**
- * Cancels an unfinished run and the children that it waits for, and tells their live turns. Children for which this transaction
- * has no room are cancelled in later ones, by {@link continueCancelling}.
+ * Cancels an unfinished run and the child runs that it waits for, and tells the workers that execute them. Children for which
+ * this transaction has no room are cancelled in later transactions, by {@link continueCancelling}.
  */
 export function* cancelRow(tx: Transaction, row: Row, reason: string): Program<void> {
   yield* cancelAlone(tx, row, reason)
@@ -20,7 +20,7 @@ const DELETE_CHILD_WAITS = statement(
   "DELETE FROM waits WHERE run = ? AND child IS NOT NULL"
 )
 
-/** Cancels the children that a run waits for, with `reason`, and removes its waits for them. */
+/** Cancels the child runs that a run waits for, with `reason`, and deletes the waits for them. */
 export function* cancelAwaited(
   tx: Transaction,
   environment: number,
@@ -39,16 +39,17 @@ const INSERT_CANCELLATIONS_OF_CHILDREN = statement(
 )
 
 /**
- * Notes the children that a run waits for, so that they are cancelled later: there may be many, and they may have children too.
+ * Notes the child runs that a run waits for in the table `cancellations`, to cancel them later: there may be many, and they may
+ * have children too.
  */
 function* noteChildren(run: number, reason: string): Program<void> {
   yield* write(INSERT_CANCELLATIONS_OF_CHILDREN, reason, run)
 }
 
 /** How many noted runs, of all environments, one query reads to find those of one environment. */
-const LOOKS = 512
+const NOTED_AT_ONCE = 512
 
-const NOTED = `SELECT run, reason FROM cancellations WHERE run > ? @sound(run, run) ORDER BY run LIMIT ${LOOKS}`
+const NOTED = `SELECT run, reason FROM cancellations WHERE run > ? @sound(run, run) ORDER BY run LIMIT ${NOTED_AT_ONCE}`
 
 const LIST_KEYS_OF_CANCELLATIONS = statement(
   "CancelRun.listKeysOfCancellations",
@@ -58,7 +59,7 @@ const LIST_KEYS_OF_CANCELLATIONS = statement(
 const FIND_NEXT_CANCELLATION = statement(
   "CancelRun.findNextCancellation",
   `SELECT run, reason FROM (${NOTED}) AS noted WHERE ${environmentOfKey("noted.run")} = ? LIMIT 1`,
-  { scans: "so many of what is noted, up to the first one of the environment" }
+  { scans: "up to 512 noted runs, until the first one of the environment" }
 )
 
 const DELETE_CANCELLATION = statement(
@@ -66,12 +67,14 @@ const DELETE_CANCELLATION = statement(
   "DELETE FROM cancellations WHERE run = ?"
 )
 
-/** Cancels noted runs of an environment, as many as the transaction has room for. Returns how many were looked at. */
+/**
+ * Cancels noted runs of an environment, as many as the transaction has room for. Returns how many of them are no longer noted.
+ */
 export function* continueCancelling(tx: Transaction, environment: number): Program<number> {
   let runs = 0
-  // children are noted after their parents, and their keys are higher: no key is below that of the run being cancelled
+  // the key of a child is above the key of its parent, so runs that are noted in this loop come after `last`
   let last = 0
-  // cancels at least one run, even when each transaction is full
+  // cancels at least one run even when the transaction is full already, so that a busy engine makes progress
   while (runs === 0 || !tx.budget.isFull) {
     const [next] = yield* allIsolatingDamage(
       tx,
@@ -88,7 +91,7 @@ export function* continueCancelling(tx: Transaction, environment: number): Progr
     tx.budget.take()
     runs++
   }
-  if (yield* hasCancelled()) tx.markDue(tx.now())
+  if (yield* hasNotedCancellations()) tx.markDue(tx.now())
   return runs
 }
 
@@ -97,19 +100,19 @@ const FIND_ANY_CANCELLATION = statement(
   "SELECT 1 FROM cancellations WHERE run > 0 @sound(run, run) LIMIT 1"
 )
 
-/** Whether any noted run is still to be cancelled. */
-export function* hasCancelled(): Program<boolean> {
+/** Whether any run is noted to be cancelled. */
+export function* hasNotedCancellations(): Program<boolean> {
   return (yield* get(FIND_ANY_CANCELLATION)) !== undefined
 }
 
 const LIST_ENVIRONMENTS_OF_CANCELLATIONS = statement(
   "CancelRun.listEnvironmentsOfCancellations",
   `SELECT DISTINCT ${environmentOfKey("noted.run")} AS environment FROM (${NOTED}) AS noted`,
-  { scans: "so many of what is noted" }
+  { scans: "up to 512 noted runs" }
 )
 
-/** The environments of the noted runs that are next. */
-export function* environmentsOfCancelled(tx: Transaction): Program<ReadonlyArray<Row>> {
+/** The environments of the first noted runs. */
+export function* environmentsOfCancellations(tx: Transaction): Program<ReadonlyArray<Row>> {
   return yield* allIsolatingDamage(
     tx,
     "run",
@@ -125,7 +128,7 @@ const FIND_OPEN_CHILD = statement(
      FROM runs WHERE key = ? AND environment = ? AND ended_at IS NULL`
 )
 
-/** Cancels a child that has not ended. A child that is rolling back continues its rollback. */
+/** Cancels a child that has not ended. A child that is rolling back is left alone. */
 function* cancelChild(tx: Transaction, environment: number, key: number, reason: string): Program<void> {
   const row = yield* get(FIND_OPEN_CHILD, key, environment)
   if (row !== undefined && !isCompensating(row)) yield* cancelAlone(tx, row, reason)

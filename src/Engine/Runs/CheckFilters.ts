@@ -32,7 +32,7 @@ export interface CheckedFilters {
   readonly where?: string
 }
 
-/** Whether the filters go beyond one function and one status, which the plain list handles. */
+/** Whether the filters need a search. The plain list can filter by one function and one status. */
 export const isSearch = (filters: CheckedFilters): boolean =>
   Object.entries(filters).some(
     ([name, value]) =>
@@ -40,16 +40,24 @@ export const isSearch = (filters: CheckedFilters): boolean =>
       ((name !== "functionIds" && name !== "statuses") || (value as ReadonlyArray<string>).length > 1)
   )
 
-/** Checks each filter. Throws a `ValidationError` or `LimitExceededError` that names the wrong one. */
-export const checkFilters = (filters: { readonly [K in keyof RunFilters]?: unknown }): CheckedFilters => {
+/**
+ * Checks each filter. Throws a `ValidationError` or `LimitExceededError` that names the first wrong filter, and `call`, the method of
+ * the client.
+ */
+export const checkFilters = (
+  filters: { readonly [K in keyof RunFilters]?: unknown },
+  call = "listRuns"
+): CheckedFilters => {
   checkFilterNames(filters)
-  const functionIds = listOf("functionId", filters.functionId)?.map((id) => checkName("function id", id))
+  const functionIds = listOf(call, "functionId", filters.functionId)?.map((id) =>
+    checkName("function id", id)
+  )
   if (functionIds !== undefined && functionIds.length > functionsOfList) {
     throw new ValidationError(
-      `listRuns: \`functionId\` may name ${functionsOfList} functions at most, got ${functionIds.length}`
+      `${call}: \`functionId\` may name ${functionsOfList} functions at most, got ${functionIds.length}`
     )
   }
-  const statuses = listOf("status", filters.status)?.map((status) => {
+  const statuses = listOf(call, "status", filters.status)?.map((status) => {
     if (typeof status === "string" && isRunStatus(status)) return status
     throw new ValidationError(`${show(status)} is not a run status: use one of ${runStatuses.join(", ")}`)
   })
@@ -61,13 +69,13 @@ export const checkFilters = (filters: { readonly [K in keyof RunFilters]?: unkno
   )
   const { entityId, error, eventName, idempotencyKey, where } = filters
   const texts = {
-    ...textOf("eventName", eventName, nameLength),
-    ...textOf("entityId", entityId, nameLength),
-    ...textOf("idempotencyKey", idempotencyKey, keyLength),
-    ...textOf("error", error, nameLength)
+    ...textOf(call, "eventName", eventName, nameLength),
+    ...textOf(call, "entityId", entityId, nameLength),
+    ...textOf(call, "idempotencyKey", idempotencyKey, keyLength),
+    ...textOf(call, "error", error, nameLength)
   }
   if (where !== undefined) compileExpression(where as string, whereRoots)
-  const attributes = attributesOf(filters.attributes)
+  const attributes = attributesOf(call, filters.attributes)
   return {
     ...(functionIds === undefined ? {} : { functionIds: sorted(functionIds) }),
     ...(statuses === undefined ? {} : { statuses: sorted(statuses) }),
@@ -81,51 +89,57 @@ export const checkFilters = (filters: { readonly [K in keyof RunFilters]?: unkno
 
 const sorted = <A extends string>(list: ReadonlyArray<A>): ReadonlyArray<A> => [...new Set(list)].sort()
 
-const listOf = (name: string, value: unknown): ReadonlyArray<unknown> | undefined => {
+const listOf = (call: string, name: string, value: unknown): ReadonlyArray<unknown> | undefined => {
   if (value === undefined) return undefined
   if (!Array.isArray(value)) return [value]
   if (value.length > 0) return value
   throw new ValidationError(
-    `listRuns: \`${name}\` is an empty list, which matches no run: leave it out, or name one`
+    `${call}: \`${name}\` is an empty list, which matches no run: leave \`${name}\` out, or give it at least one item`
   )
 }
 
-const textOf = (name: string, value: unknown, most: number): { readonly [name: string]: string } => {
+const textOf = (
+  call: string,
+  name: string,
+  value: unknown,
+  maxLength: number
+): { readonly [name: string]: string } => {
   if (value === undefined) return {}
   if (typeof value !== "string" || value.trim() === "") {
-    throw new ValidationError(`listRuns: \`${name}\` must be a string that is not blank, got ${show(value)}`)
+    throw new ValidationError(`${call}: \`${name}\` must be a string that is not blank, got ${show(value)}`)
   }
-  checkLength(`listRuns: \`${name}\``, value, most)
-  checkNul(`\`${name}\``, value)
+  checkLength(`${call}: \`${name}\``, value, maxLength)
+  checkNul(`${call}: \`${name}\``, value)
   return { [name]: value }
 }
 
-/** Rejects a text with a NUL. No stored event has one in these columns, and not every database accepts one. */
+/** Rejects a text with a NUL character: no stored value contains one, and Postgres refuses it. */
 const checkNul = (what: string, text: string): void => {
-  if (text.includes("\0"))
-    throw new ValidationError(`listRuns: ${what} has a NUL character, got ${show(text)}`)
+  if (text.includes("\0")) throw new ValidationError(`${what} has a NUL character, got ${show(text)}`)
 }
 
-const attributesOf = (value: unknown): { readonly [path: string]: string } | undefined => {
+const attributesOf = (call: string, value: unknown): { readonly [path: string]: string } | undefined => {
   if (value === undefined) return undefined
   const entries = isObject(value) ? Object.entries(value) : []
   if (entries.length === 0 || entries.length > searchPaths) {
     throw new ValidationError(
-      `listRuns: \`attributes\` must be an object of 1 to ${searchPaths} paths and their values, such as { "event.data.orderId": "o-17" }, got ${show(value)}`
+      `${call}: \`attributes\` must be an object of 1 to ${searchPaths} paths and their values, such as { "event.data.orderId": "o-17" }, got ${show(value)}`
     )
   }
   return Object.fromEntries(
     entries
       .map(([path, value]) => {
         if (!isDataPath(path))
-          throw new ValidationError(`listRuns: ${show(path)} in \`attributes\` is not a dotted path`)
+          throw new ValidationError(
+            `${call}: ${show(path)} in \`attributes\` is not a dotted path such as "event.data.orderId"`
+          )
         if (typeof value !== "string" && typeof value !== "number" && typeof value !== "boolean") {
           throw new ValidationError(
-            `listRuns: the value of "${path}" in \`attributes\` must be a string, a number or a boolean, got ${show(value)}`
+            `${call}: the value of "${path}" in \`attributes\` must be a string, a number or a boolean, got ${show(value)}`
           )
         }
-        checkLength(`listRuns: the value of "${path}" in \`attributes\``, String(value), searchValueLength)
-        checkNul(`the value of "${path}" in \`attributes\``, String(value))
+        checkLength(`${call}: the value of "${path}" in \`attributes\``, String(value), searchValueLength)
+        checkNul(`${call}: the value of "${path}" in \`attributes\``, String(value))
         return [path, String(value)] as const
       })
       .sort(([a], [b]) => (a < b ? -1 : 1))

@@ -1,4 +1,4 @@
-/** Reads everything that the engine may need of a run, to find out whether the run is readable. */
+/** Reads everything of a run that the engine may need, to find out whether the run can be read. */
 import { StoreError } from "../../Errors.ts"
 import { all, get, type Program, statement } from "../Store/Program.ts"
 import { decodeStored } from "../Store/StoredJson.ts"

@@ -1,6 +1,6 @@
 /**
- * Pages of runs from a damaged database. Runs that cannot be read are named, not left out. It reads everything at once, which is
- * slower than `RunList.ts`, so it is used only after `RunList.ts` has met damage.
+ * Pages of runs from a damaged database. Runs that cannot be read are named, not left out. Each page reads the keys of all runs,
+ * so this is slower than `RunList.ts`, and used only after `RunList.ts` has met damage.
  */
 import { all, get, inEnvironment, statement, type Program, variant } from "../Store/Program.ts"
 import type { DamagedRun, ListRunsResult, Run } from "../../Client/Client.ts"
@@ -11,11 +11,11 @@ import type { RunsBefore } from "./RunRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
 interface DamagedPage extends Omit<ListRunsResult, "nextCursor"> {
-  /** Key of the run before which the next page begins. */
+  /** The key of the last run of the page: the next page has the runs of lower keys. Absent on the last page. */
   readonly next?: number
 }
 
-/** Must not run within a transaction: the first damaged page would spoil it. */
+/** Must not run within a transaction: the first error of the damaged database would end the transaction. */
 export const listRunsAround = inEnvironment(
   "listRunsAround",
   function* (tx: Transaction, query: RunsBefore): Program<DamagedPage> {
@@ -60,12 +60,12 @@ type FoundRun =
   | { readonly key: number; readonly row?: undefined; readonly error: unknown }
 
 const LIST_RUN_KEYS = statement("DamagedRunList.listRunKeys", "SELECT key, id FROM runs ORDER BY +key DESC", {
-  scans: "for a table that is damaged: the index of ids is read in its place"
+  scans: "all keys, from the index of ids: only when the table is damaged"
 })
 
 /**
- * Reads around damage. When a query cannot read a range, it halves the range, until each damaged run is alone. The environment
- * and the status of a damaged run are unknown, so such a run is part of every list.
+ * Finds a page of runs around damage. A range of keys that a query cannot read is halved, until each damaged run is alone in its
+ * range. The environment and the status of a damaged run are unknown, so such a run is part of every list.
  */
 function* findRunsAround({
   before,

@@ -16,9 +16,9 @@ const END_LEASE = `UPDATE runs SET ${moves.suspended.set}, lease = NULL, lease_u
    WHERE key = ? AND ${moves.suspended.where} RETURNING function, pause`
 
 /**
- * Takes a run back from its worker. Fired waits enter the journal, and the run waits. A run that was compensating stays so. If
- * there is a `pause`, it begins; if not, the pause that was requested, if any. `jobId` is the job that holds the lease, if it is
- * known.
+ * Takes a run back from its worker. Fired waits enter the journal, and the run waits. A run that was compensating is still
+ * compensating. With a `pause`, the run is paused by it; otherwise by the pause that was requested for the run, if any. `jobId`
+ * is the job that holds the lease, if known.
  */
 export function* endLease(
   tx: Transaction,
@@ -37,7 +37,9 @@ export function* endLease(
   else if (row?.pause != null) yield* pauseRow(tx, run, readPause(row))
 }
 
-/** Revokes the lease of a live turn, and tells its worker. A requested pause begins. `row` is that of the run. */
+/**
+ * Revokes the lease of a run that a worker executes, and tells the worker. A requested pause begins. `row` is the row of the run.
+ */
 export function* revokeLease(tx: Transaction, row: Row, jobId: string, reason: string): Program<void> {
   tx.notify(String(row.worker), { _tag: "LeaseLost", jobId, reason })
   yield* endLease(tx, { key: Number(row.key), jobId }, "leaseRevoked")
@@ -49,7 +51,7 @@ const END_REVOKED_LEASE = statement(
   "UPDATE runs SET lease = NULL, lease_until = NULL WHERE key = ? RETURNING function"
 )
 
-/** Ends a revoked lease. Called when its worker is known to be done with the run, or when the term of the lease is over. */
+/** Ends a revoked lease. Called when the worker is known to be done with the run, or when the lease has expired. */
 export function* endRevokedLease(tx: Transaction, run: number): Program<void> {
   const row = yield* get(END_REVOKED_LEASE, run)
   markCapacity(tx, Number(row?.function))

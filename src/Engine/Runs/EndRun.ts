@@ -1,4 +1,4 @@
-/** Ends a run: tells the parent run that waits for it, and starts the functions that handle its failure. */
+/** Ends a run: fires the wait of the parent run, and starts the functions that handle failures or listen for them. */
 import type { TransitionName } from "./Transitions.ts"
 import { moves, mustMove } from "./StatusRows.ts"
 import type { JsonText } from "../../Json.ts"
@@ -27,16 +27,16 @@ import { fireWait } from "./Waits.ts"
 
 const statusOf = { Completed: "completed", Failed: "failed", Cancelled: "cancelled" } as const
 
-const end = (happening: TransitionName): string =>
-  `UPDATE runs SET ${moves[happening].set}, output = ?, error = ?, lease = NULL, lease_until = NULL, ready_at = NULL,
-     pause = NULL, ended_at = ?, updated_at = ? WHERE key = ? AND ${moves[happening].where}`
+const end = (transition: TransitionName): string =>
+  `UPDATE runs SET ${moves[transition].set}, output = ?, error = ?, lease = NULL, lease_until = NULL, ready_at = NULL,
+     pause = NULL, ended_at = ?, updated_at = ? WHERE key = ? AND ${moves[transition].where}`
 
 /** SQL: the statements that end a run, by transition. */
 export const ENDS = {
   completed: end("completed"),
   failed: end("failed"),
   cancelled: end("cancelled"),
-  /** The journal of the run has become too large. */
+  /** The run fails because its journal has become too large. */
   outgrown: end("outgrown")
 }
 
@@ -49,8 +49,8 @@ export type Ending =
 const DELETE_WAITS_OF_RUN = statement("EndRun.deleteWaitsOfRun", "DELETE FROM waits WHERE run = ?")
 
 /**
- * Ends a run: releases its lease, drops its waits, tells the parent run that waits for it, and starts the functions that handle
- * its failure.
+ * Ends a run: releases its lease, deletes its waits, and fires the wait of the parent run. After a failure, also calls hooks, and
+ * starts the failure handler and the functions that listen for failures.
  */
 export function* endRun(
   tx: Transaction,
@@ -65,10 +65,11 @@ export function* endRun(
     readonly mayHaveWaits?: boolean
     readonly createdAt?: number
     readonly worker?: string
-    readonly taken?: FirstTurnFacts
+    /** See `LeasedRun` in `LeaseCache.ts`. */
+    readonly firstTurn?: FirstTurnFacts
   },
   ending: Ending,
-  happening: keyof typeof ENDS = statusOf[ending._tag]
+  transition: keyof typeof ENDS = statusOf[ending._tag]
 ): Program<void> {
   const now = tx.now()
   forgetLease(tx, run.key, run.jobId)
@@ -76,14 +77,14 @@ export function* endRun(
   const output = ending._tag === "Completed" ? (ending.output ?? null) : null
   const error = ending._tag === "Completed" ? null : JSON.stringify(ending.error)
   const changed = yield* affectedAssumingOne(
-    variant("EndRun.endRun", ENDS[happening]),
+    variant("EndRun.endRun", ENDS[transition]),
     output,
     error,
     now,
     now,
     run.key
   )
-  yield* mustMove(run.key, happening, changed)
+  yield* mustMove(run.key, transition, changed)
   if (run.mayHaveWaits !== false) yield* write(DELETE_WAITS_OF_RUN, run.key)
   tx.changes.counts[statusOf[ending._tag]]++
   countRunEvent(tx, statusOf[ending._tag], run.function)
@@ -94,10 +95,10 @@ export function* endRun(
     const _tag = ending._tag === "Failed" ? "RunFailed" : "RunCancelled"
     tx.changes.troubles.push({ ...aboutRun(tx, run), _tag, error: ending.error })
   }
-  const { createdAt, taken } = run
-  if (taken !== undefined && createdAt !== undefined && (output?.length ?? 0) <= MAX_KEPT_CHARS) {
+  const { createdAt, firstTurn } = run
+  if (firstTurn !== undefined && createdAt !== undefined && (output?.length ?? 0) <= MAX_KEPT_CHARS) {
     tx.changes.endings.set(run.id, {
-      ...taken,
+      ...firstTurn,
       id: run.id,
       function: run.function,
       status: statusOf[ending._tag],
@@ -114,13 +115,17 @@ export function* endRun(
   if (ending._tag !== "Failed") return
   const { environment, functionId, runId } = aboutRun(tx, run)
   const { code, message, name } = ending.error
-  const told = { name, message: message.slice(0, MOST_MESSAGE), ...(code === undefined ? {} : { code }) }
-  yield* callHooks(tx, "run.failed", environment, { functionId, runId, error: told }, now)
+  const shortError = {
+    name,
+    message: message.slice(0, MAX_MESSAGE_CHARS),
+    ...(code === undefined ? {} : { code })
+  }
+  yield* callHooks(tx, "run.failed", environment, { functionId, runId, error: shortError }, now)
   yield* startAfterFailure(tx, run, ending.error, now)
 }
 
 /** Maximum number of characters of the error message in hook calls. The run keeps the full message. */
-const MOST_MESSAGE = 2000
+const MAX_MESSAGE_CHARS = 2000
 
 const FIND_CREATION_TIME = statement("EndRun.findCreationTime", "SELECT created_at FROM runs WHERE key = ?")
 
@@ -165,7 +170,7 @@ function* tellParent(
   const waiting = yield* get(FIND_WAIT_FOR_CHILD, run.key)
   if (waiting === undefined) return
   const parent = Number(waiting.run)
-  // a damaged parent cannot be told, and must not keep the child from ending
+  // the wait of a damaged parent cannot be fired, and must not keep the child from ending
   if (tx.damage.why("run", parent) !== undefined) return
   const functionId = functionIdOf(tx, run.function)
   const outcome: Outcome =

@@ -1,6 +1,6 @@
 /**
- * Which worker is connected to which engine, when several engines share the database. The lease of a worker in the process of an
- * engine has no expiry: it lasts as long as that engine lives.
+ * Which worker is connected to which engine, when several engines share the database. The lease of a worker that runs in the
+ * process of an engine does not expire: it lasts as long as that engine lives.
  */
 import { acrossEnvironments, affected, all, get, type Program, variant, write } from "../Store/Program.ts"
 import { LAPSE_MS } from "../Store/Postgres/Nodes.ts"
@@ -36,7 +36,7 @@ export interface WorkerHere {
   readonly session: string
   /** The worker process; absent for a worker that does not name it. */
   readonly instance?: string
-  /** The number of this registration of the instance; absent for workers that do not count them. */
+  /** The number of this registration of the process; absent for workers that do not count their registrations. */
   readonly number?: number
   /** JSON of what engines show of the worker. */
   readonly info: string
@@ -45,8 +45,8 @@ export interface WorkerHere {
 /** The result of connecting a worker. */
 export type ConnectResult =
   /**
-   * The worker is connected to this engine. It may have moved from another one: `batch` is the number of its last batch of reports
-   * there, and `acks` is the JSON text of the answers to that batch.
+   * The worker is connected to this engine. If the same process was connected before, perhaps to another engine, `batch` is the
+   * number of its last batch of reports, and `acks` is the JSON text of the answers to that batch.
    */
   | {
       readonly _tag: "Connected"
@@ -56,7 +56,7 @@ export type ConnectResult =
     }
   /** A worker with this id is connected to another engine. */
   | { readonly _tag: "Elsewhere"; readonly engine: string; readonly environment: string }
-  /** The same process has registered elsewhere since, with this number. */
+  /** The same process has registered again since, with this higher number. */
   | { readonly _tag: "Stale"; readonly number: number }
 
 const PUT_WORKER = variant(
@@ -112,8 +112,8 @@ export const connectWorker = acrossEnvironments(
 )
 
 /**
- * The engine where this worker id is in use, unless that is this engine or the same process uses it. For a worker that waits to
- * connect.
+ * The name of the other engine at which another process uses this worker id; `undefined` if there is none. For a worker that
+ * waits until it can connect.
  */
 export const whereElsewhere = acrossEnvironments(
   "whereElsewhere",
@@ -139,7 +139,7 @@ export interface OtherEngine {
   readonly goneAt: number
 }
 
-/** The other engine that a worker is connected to; `undefined` when it is connected to this one, or to none. */
+/** The other engine to which a worker is connected; `undefined` when it is connected to this engine, or to none. */
 export function* engineOf(tx: Transaction, workerId: string): Program<OtherEngine | undefined> {
   const row = tx.node === undefined ? undefined : yield* get(FIND_ENGINE_OF_WORKER, workerId, tx.node)
   if (row === undefined) return undefined
@@ -200,17 +200,17 @@ const UPDATE_BATCH = variant(
   "UPDATE node_workers SET batch = ?, acks = ? WHERE worker = ? AND node = ? AND session = ?"
 )
 
-/** Maximum number of characters of answers that are stored for another engine. Larger answers are computed again there. */
-const MOST_ACKS = 64 * 1024
+/** Maximum length of the answers that are stored for another engine, in characters. Longer answers are computed again there. */
+const MAX_ACKS_CHARS = 64 * 1024
 
-/** Names a batch of reports: a session numbers its batches. */
+/** Identifies a batch of reports. `number` counts the batches of the session. */
 export interface Batch {
   readonly workerId: string
   readonly session: string
   readonly number: number
 }
 
-/** Stores the answers to a batch. If the batch arrives again at another engine, that engine can repeat them. */
+/** Stores the answers to a batch. If the batch arrives again at another engine, that engine can repeat the answers. */
 export function* noteBatch(
   tx: Transaction,
   { number, session, workerId }: Batch,
@@ -218,7 +218,7 @@ export function* noteBatch(
 ): Program<void> {
   if (tx.node === undefined) return
   const acks = JSON.stringify(answer)
-  yield* write(UPDATE_BATCH, number, acks.length > MOST_ACKS ? null : acks, workerId, tx.node, session)
+  yield* write(UPDATE_BATCH, number, acks.length > MAX_ACKS_CHARS ? null : acks, workerId, tx.node, session)
 }
 
 const LIST_WORKERS = variant(
@@ -237,7 +237,7 @@ export interface WorkerOfEngine {
   readonly isHere: boolean
   /** See {@link WorkerHere.info}. */
   readonly info: string
-  /** How many runs it holds. */
+  /** How many runs the worker holds. */
   readonly jobs: number
 }
 

@@ -1,4 +1,6 @@
-/** Explains why a run is where it is: gives the one reason that counts now, from the database and the live workers. */
+/**
+ * Explains why a run makes no progress, or what it does: finds the one reason that counts now, from the database and the workers.
+ */
 import type { Explanation } from "../../Client/Client.ts"
 import { formatDuration } from "../../Duration.ts"
 import { describeError, type ReportedError, stepOf, thrownBy } from "../../DescribeError.ts"
@@ -13,14 +15,14 @@ import { type Lease, type LeaseHolder, whyStuck } from "./Stuck.ts"
 export interface LiveWorker extends LeaseHolder {
   readonly id: string
   readonly functionIds: ReadonlySet<string>
-  /** The code version of each of its functions, by function id. */
+  /** The code version of each function of the worker, by function id. */
   readonly codeVersions: ReadonlyMap<string, string>
   readonly labels: { readonly [key: string]: string }
   readonly maxConcurrentJobs: number
   readonly activeJobs: number
-  /** Set when the worker cannot be reached: why nothing is dispatched to it now. */
+  /** Why no run is dispatched to the worker now; absent while the worker can be reached. */
   readonly problem?: string
-  /** How long its leases last without a heartbeat, milliseconds; absent for a worker in this process. */
+  /** How long the worker's leases last without a heartbeat, milliseconds; absent for a worker in the process of the engine. */
   readonly leaseMs?: number
 }
 
@@ -38,17 +40,17 @@ export const explain = (
   ...withHeldBack(situation, reasonOf(situation, workers, now))
 })
 
-/** Adds the fires of the run's schedule that wait for its end, or were left out because of it. */
+/** Adds the fires of the run's schedule that wait for the end of the run, or were left out because the run had not ended. */
 const withHeldBack = ({ heldBack, run }: RunSituation, reason: Reason): Reason => {
   if (heldBack === undefined || run.endedAt !== undefined) return reason
   const { cron, overlap, queue, skipped, timezone } = heldBack
-  const times = (count: number) => `${count} ${count === 1 ? "fire" : "fires"} of its schedule "${cron}"`
+  const times = (count: number) => `${count} ${count === 1 ? "fire" : "fires"} of the schedule "${cron}"`
   const waiting =
     queue.length === 0
       ? ""
-      : ` ${times(queue.length)} ${queue.length === 1 ? "waits" : "wait"} for its end, the first one since ${iso(queue[0]!)}.`
+      : ` ${times(queue.length)} ${queue.length === 1 ? "waits" : "wait"} for the end of this run, the first one since ${iso(queue[0]!)}.`
   const left =
-    skipped === 0 ? "" : ` ${times(skipped)} ${skipped === 1 ? "was" : "were"} left out since it began.`
+    skipped === 0 ? "" : ` ${times(skipped)} ${skipped === 1 ? "was" : "were"} left out since this run began.`
   return {
     ...reason,
     message: `${reason.message}${waiting}${left}`,
@@ -88,7 +90,7 @@ const reasonOf = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, n
           `It was cancelled at ${run.endedAt}: ${run.error?.message}` +
           (lease?.until === undefined
             ? ""
-            : `. Worker ${lease.workerId} may still be running it, until it confirms that it has dropped it or until ${iso(lease.until)}`),
+            : `. Worker ${lease.workerId} may still be executing the run, until the worker confirms that it has dropped the run, or until ${iso(lease.until)}`),
         details: { endedAt: run.endedAt, reason: run.error?.message }
       }
     case "paused":
@@ -102,8 +104,8 @@ const reasonOf = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, n
     return {
       code: "DAMAGED",
       message:
-        `The engine does not run it, because it is damaged in the database: ${sentence(situation.damage)} Restore the database from a backup; ` +
-        "patching a step, resuming or cancelling the run makes the engine try it again.",
+        `The engine does not continue the run, because the run is damaged in the database: ${sentence(situation.damage)} Restore the database from a backup; ` +
+        "patching a step, resuming or cancelling the run makes the engine try the run again.",
       details: { damage: situation.damage }
     }
   }
@@ -117,17 +119,17 @@ const reasonOf = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, n
 const SILENT_MS = 5000
 
 /**
- * When other engines take over what the engine of a worker held, if it does not come back. `undefined` while it is seen often
- * enough.
+ * When other engines take over the run if the engine to which its worker is connected does not come back, epoch milliseconds.
+ * `undefined` while that engine is seen often enough.
  */
 const takenOverAt = (engine: OtherEngine | undefined, { until }: Lease, now: number): number | undefined => {
   if (engine === undefined || now - engine.seenAt < SILENT_MS) return undefined
   return until ?? engine.goneAt
 }
 
-/** A sentence for an engine that may be gone: when it was last seen, and what becomes of the run. */
+/** A sentence about an engine that may be gone: when it was last seen, and what happens to the run. */
 const saySilent = ({ name, seenAt }: OtherEngine, { until }: Lease, takenOver: number, now: number): string =>
-  ` The engine that this worker is connected to (${name}) was last seen ${formatDuration(Math.floor((now - seenAt) / 1000) * 1000)} ago. If it is gone, ` +
+  ` The engine that this worker is connected to (${name}) was last seen ${formatDuration(Math.floor((now - seenAt) / 1000) * 1000)} ago. If that engine is gone, ` +
   (until === undefined
     ? "the run continues on another worker, "
     : "the run continues at another engine, on this worker or another one, ") +
@@ -135,7 +137,7 @@ const saySilent = ({ name, seenAt }: OtherEngine, { until }: Lease, takenOver: n
     ? `at ${iso(takenOver)} (in ${formatDuration(Math.ceil((takenOver - now) / 1000) * 1000)}), from its last finished step.`
     : "in a moment, from its last finished step.")
 
-/** Explains a leased run: since when it is leased, when it last reported, and whether it can still move. */
+/** Explains a leased run: which worker executes it, which steps run now, and whether it is stuck. */
 const leasedReason = (
   { engine, lastStepAt, pause, run, running = [] }: RunSituation,
   lease: Lease,
@@ -149,8 +151,8 @@ const leasedReason = (
     return {
       code: "WORKER_STOPPING",
       message:
-        `Worker ${lease.workerId} was told to drop it, and may still be running it. It is handed out when that worker confirms that it ` +
-        `has dropped it, or at ${handOutFrom} (in ${formatDuration(Math.max(0, lease.until - now))}), when the lease of that worker ends.`,
+        `Worker ${lease.workerId} was told to drop the run, and may still be executing it. Other workers can get the run when that worker confirms that it ` +
+        `has dropped the run, or at ${handOutFrom} (in ${formatDuration(Math.max(0, lease.until - now))}), when the lease of that worker ends.`,
       details: { workerId: lease.workerId, workerConnected: worker !== undefined, handOutFrom }
     }
   }
@@ -190,7 +192,7 @@ const leasedReason = (
   }
 }
 
-/** The facts about a step whose code runs now: its name, how long it has run, and its reported progress. */
+/** The facts about a step whose code runs now: its name, how long it has run, and the progress that its code has reported. */
 const factsOf = (runId: string, { attempt, forMs, name, progress, stepKey }: RunningStep, now: number) => ({
   stepId: `${runId}:${stepKey}`,
   name,
@@ -208,7 +210,7 @@ const sayRunning = (running: ReadonlyArray<RunningStep>): string => {
   if (longest === undefined) return ""
   const { attempt, forMs, name, progress = {} } = longest
   const { fraction, text } = progress
-  const said = [
+  const reported = [
     ...(fraction === undefined ? [] : [`${Math.floor(fraction * 100)} %`]),
     ...(text === undefined ? [] : [text])
   ].join(", ")
@@ -216,7 +218,7 @@ const sayRunning = (running: ReadonlyArray<RunningStep>): string => {
   return (
     ` Step "${name}" has run for ${formatDuration(forMs < 1000 ? forMs : Math.floor(forMs / 1000) * 1000)}` +
     ` (attempt ${attempt})${others === 0 ? "" : `, and ${others} other ${others === 1 ? "step is" : "steps are"} running`}` +
-    (said === "" ? "." : `. It says: ${sentence(said)}`)
+    (reported === "" ? "." : `. Its progress: ${sentence(reported)}`)
   )
 }
 
@@ -289,7 +291,7 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
   if (problem !== undefined) {
     return {
       code: "ENDPOINT_UNAVAILABLE",
-      message: `${sentence(problem)} The run is dispatched as soon as it answers.`,
+      message: `${sentence(problem)} The run is dispatched as soon as the endpoint answers.`,
       details: { workers: labelled.map(({ id }) => id), ...since }
     }
   }
@@ -299,8 +301,8 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
     return {
       code: "CONCURRENCY_LIMIT",
       message:
-        `Function "${run.functionId}" may run ${limit} at a time${key === undefined ? "" : ` for key ${key}`}, ` +
-        `and ${held} do: ${holders.join(", ")}${held > holders.length ? ", ..." : ""}.`,
+        `Function "${run.functionId}" may execute ${limit} ${limit === 1 ? "run" : "runs"} at a time${key === undefined ? "" : ` for key ${key}`}, ` +
+        `and ${held} are running: ${holders.join(", ")}${held > holders.length ? ", ..." : ""}.`,
       details: { limit, key, held, holders, ...since }
     }
   }
@@ -338,15 +340,15 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
     return {
       code: "READY",
       message:
-        `Its worker was lost ${losses} times without a step being completed in between. Such runs are tried a few at a time, because one of them may be the cause: this one continues ` +
-        "as soon as a worker holds few enough of them.",
+        `Its worker was lost ${losses} times without a completed step in between. Such runs are executed a few at a time, because one of them may be the cause: this run continues ` +
+        "as soon as a worker holds few enough of such runs.",
       details: { losses, ...since }
     }
   }
   return { code: "READY", message: "It is about to be handed to a worker.", details: since }
 }
 
-/** Explains a suspended run by the wait that is due first. */
+/** Explains a suspended run: by the wait for the next attempt of the whole run, or else by the wait that is due first. */
 const waitingReason = ({ run, waits }: RunSituation, now: number): Reason => {
   const wait =
     waits.find(({ kind, fired }) => kind === "run-retry" && !fired) ?? waits.find(({ fired }) => !fired)
@@ -409,7 +411,7 @@ const waitingReason = ({ run, waits }: RunSituation, now: number): Reason => {
   }
 }
 
-/** The name of the error and its message, and the step that failed, if one did. */
+/** The details of a failure: the error, the name of what the code has thrown, and the step that failed, if any. */
 const failureOf = (error: ReportedError) => {
   const step = stepOf(error)
   return { ...(step === undefined ? {} : { step }), thrown: thrownBy(error).name ?? "Error", error }

@@ -21,10 +21,10 @@ interface Slice {
   readonly next?: number
 }
 
-/** How many runs one slice looks at: that takes some milliseconds. */
-const SLICE = 1000
+/** How many runs one slice counts, which takes some milliseconds. */
+const RUNS_PER_SLICE = 1000
 
-// the list of statuses equals that of the index, so that the index can be used
+// the index is only of failed and cancelled runs: with the same list of statuses as in its definition, the database uses it
 const FAILED = statement(
   "FailedRuns.failed",
   `SELECT function, count(*) AS n, max(key) AS last FROM (
@@ -38,7 +38,7 @@ const readFailedRunSlice = acrossEnvironments(
   "readFailedRunSlice",
   function* (tx: Transaction, after: number, size: number): Program<Slice> {
     const rows = yield* all(FAILED, after, size)
-    const looked = rows.reduce((sum, { n }) => sum + Number(n), 0)
+    const counted = rows.reduce((sum, { n }) => sum + Number(n), 0)
     return {
       functions: rows.flatMap((row) => {
         const fn = registryOf(tx).byKey(Number(row.function))
@@ -46,16 +46,19 @@ const readFailedRunSlice = acrossEnvironments(
         if (fn === undefined) return []
         return [{ environment: fn.environment, functionId: fn.registration.id, count: Number(row.n) }]
       }),
-      ...(looked < size ? {} : { next: Math.max(...rows.map(({ last }) => Number(last))) })
+      ...(counted < size ? {} : { next: Math.max(...rows.map(({ last }) => Number(last))) })
     }
   },
   () => "count failed runs"
 )
 
-/** Counts all failed runs. Each turn of the event loop counts one slice of them. Not for hot paths. */
+/**
+ * Counts all failed runs, one slice in each turn of the event loop. With many runs this takes long, so it is not for code that
+ * runs often.
+ */
 export const countFailedRuns = (
   store: StoreService,
-  size = SLICE
+  size = RUNS_PER_SLICE
 ): Effect.Effect<ReadonlyArray<FailedRuns>, StoreError> =>
   Effect.gen(function* () {
     const functions = new Map<string, FailedRuns>()

@@ -1,5 +1,5 @@
 /**
- * How many runs of each function ended in the last minutes, and how many of them failed. They are counted in memory, and only
+ * How many runs of each function ended in the last minutes, and how many of them failed. The runs are counted in memory, and only
  * while failing functions are watched.
  */
 import { registryOf } from "../Functions/Registry.ts"
@@ -8,12 +8,13 @@ import { acrossEnvironments, type Program } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
 interface Minute {
+  /** The start of the minute, epoch milliseconds. */
   readonly at: number
   completed: number
   failed: number
 }
 
-/** Maximum number of functions that are counted. Beyond that, the one that was inactive for longest is dropped. */
+/** Maximum number of functions that are counted. Beyond that, the function whose last run ended the longest ago is dropped. */
 const MOST_FUNCTIONS = 1000
 
 class Rates {
@@ -27,7 +28,7 @@ class Rates {
     const at = now - (now % 60_000)
     for (const [fn, hasFailed] of this.pending) {
       const minutes = this.functions.get(fn) ?? []
-      // deleting it first moves the function to the end
+      // the map is in the order of the last ends: this moves the function to the end
       this.functions.delete(fn)
       this.functions.set(fn, minutes)
       let last = minutes.at(-1)
@@ -53,13 +54,13 @@ const ratesOf = defineCache<Rates>({
   }
 })
 
-/** Counts the end of a run of the function with this key. */
+/** Counts the end of a run. `fn` is the key of its function. */
 export const countForFailureRate = (tx: Transaction, fn: number, hasFailed: boolean): void => {
   const rates = ratesOf(tx)
   if (rates.minutes !== undefined) rates.pending.push([fn, hasFailed])
 }
 
-/** Starts counting, and keeps this many minutes. */
+/** Starts to count, and keeps the counts of the last `minutes`. */
 export const watchRates = acrossEnvironments(
   "watchRates",
   function* (tx: Transaction, minutes: number): Program<void> {
@@ -68,7 +69,7 @@ export const watchRates = acrossEnvironments(
   () => "count the runs that fail"
 )
 
-/** The runs of a function that ended in the last minutes. */
+/** How many runs of a function completed and failed in the counted minutes. */
 export interface FailureRate {
   readonly environment: string
   readonly functionId: string

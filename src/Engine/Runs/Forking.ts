@@ -1,4 +1,4 @@
-/** Forks a run from the recorded steps of another one, and moves a run to another version of its function. */
+/** Forks a run: creates a new run from its recorded steps. Also moves a run to another version of its function. */
 import type { Run } from "../../Client/Client.ts"
 import {
   FunctionNotFoundError,
@@ -35,14 +35,15 @@ import { RUN_ITSELF } from "./WaitKinds.ts"
 interface Fork {
   /** Name or step id of the first step that is not copied. */
   readonly from?: string
-  /** Results that replace recorded ones, each by name or step id. */
+  /** Results that replace the recorded results of steps. Each step is given by name or step id. */
   readonly steps?: ReadonlyArray<readonly [step: string, value: JsonText]>
+  /** Replaces the input. */
   readonly data?: JsonText
 }
 
 /**
- * SQL that copies steps. Steps that run a compensation are not copied: the handler of the fork registers the compensations of
- * copied steps again.
+ * SQL that copies steps. The steps of a rollback, each of which runs a compensation, are not copied: the handler of the fork
+ * registers the compensations of copied steps again.
  */
 const COPY_STEPS = statement(
   "Forking.copySteps",
@@ -66,8 +67,8 @@ const INSERT_STEP = statement(
 )
 
 /**
- * Creates a run with the steps that another run recorded before a given step. Steps that a rollback has undone are not copied, so
- * they run again.
+ * Creates a run with the steps that the run `runId` recorded before the step `from`; without `from`, with no steps. Steps that a
+ * rollback has undone are not copied, so they run again.
  */
 export const forkRun = inEnvironment(
   "forkRun",
@@ -84,20 +85,22 @@ export const forkRun = inEnvironment(
     const erased = erasedAt(row)
     if (erased !== undefined) return yield* refuse(refusalOfErased(runId, erased, "forked"))
     const fn = registryOf(tx).byKey(Number(row.function))
-    if (fn === undefined || fn.deleted === true)
-      return yield* refuse(new FunctionNotFoundError(fn?.registration.id ?? String(row.function)))
+    if (fn === undefined) return yield* refuse(refusalOfDamagedFunction(runId, "forked"))
+    if (fn.deleted === true) return yield* refuse(new FunctionNotFoundError(fn.registration.id))
     const before = from === undefined ? 0 : yield* findStep(row, from)
     const undone = yield* undoneSteps(row)
-    const given = yield* forEach(steps, function* ([step, value]): Program<
-      Given,
+    const replaced = yield* forEach(steps, function* ([step, value]): Program<
+      ReplacedStep,
       StepNotFoundError | ValidationError
     > {
-      return { ...(yield* findGiven(row, step)), value }
+      return { ...(yield* findReplaced(row, step)), value }
     })
-    const twice = given.find(({ stepKey }, i) => given.slice(0, i).some((other) => other.stepKey === stepKey))
-    if (twice !== undefined) {
+    const duplicate = replaced.find(({ stepKey }, i) =>
+      replaced.slice(0, i).some((other) => other.stepKey === stepKey)
+    )
+    if (duplicate !== undefined) {
       return yield* refuse(
-        new ValidationError(`forkRun: \`steps\` has two results for step "${runId}:${twice.stepKey}"`)
+        new ValidationError(`forkRun: \`steps\` has two results for step "${runId}:${duplicate.stepKey}"`)
       )
     }
 
@@ -110,7 +113,7 @@ export const forkRun = inEnvironment(
       forkedFrom: { runId, ...(from === undefined ? {} : { step: from }) }
     })
     if (before > 0) yield* write(COPY_STEPS, key, row.key!, before, JSON.stringify(undone))
-    for (const { kind, name, stepKey, value } of given.sort((a, b) => a.seq - b.seq)) {
+    for (const { kind, name, stepKey, value } of replaced.sort((a, b) => a.seq - b.seq)) {
       const stored = patchedKind(kind)
       if ((yield* affected(UPDATE_STEP, stored, value, key, stepKey)) === 0)
         yield* write(INSERT_STEP, key, stepKey, tx.nextSeq(), name, stored, value, now, now)
@@ -120,7 +123,13 @@ export const forkRun = inEnvironment(
   (_, runId) => `fork run ${runId}`
 )
 
-/** The input of a new run of the same function: that of the other run, or `data` as JSON. */
+/** The error for a run whose function is unknown, which happens only when the row of the function is damaged. */
+const refusalOfDamagedFunction = (runId: string, participle: string): InvalidStateError =>
+  new InvalidStateError(
+    `Run ${runId} cannot be ${participle}, because the row of its function is damaged: start a worker that has the function, which repairs the row.`
+  )
+
+/** The input of a new run that repeats the run in `row`: `data`, or by default the input of that run. */
 export function* inputFrom(
   tx: Transaction,
   row: Row,
@@ -146,14 +155,15 @@ export function* inputFrom(
 
 const textOrNone = (value: unknown): string | undefined => (value == null ? undefined : String(value))
 
-/** A step of the other run whose result is to be replaced. */
-interface Found {
+/** A step of the run that is forked. */
+interface FoundStep {
   readonly stepKey: string
   readonly name: string
   readonly kind: string
   readonly seq: number
 }
-interface Given extends Found {
+/** A step with the result that replaces its own in the fork. */
+interface ReplacedStep extends FoundStep {
   readonly value: JsonText
 }
 
@@ -167,7 +177,7 @@ const LIST_OPEN_STEPS = statement(
   `SELECT step_key, name, step_kind AS kind FROM waits WHERE run = ? AND ${WANTED} AND step_key <> '${RUN_ITSELF}'`
 )
 
-function* findGiven(run: Row, wanted: string): Program<Found, StepNotFoundError | ValidationError> {
+function* findReplaced(run: Row, wanted: string): Program<FoundStep, StepNotFoundError | ValidationError> {
   const values = [run.key!, wanted, wanted, wanted, run.id!] as const
   const found = [...(yield* all(LIST_STEPS, ...values)), ...(yield* all(LIST_OPEN_STEPS, ...values))]
   const [row, ...others] = found
@@ -193,7 +203,10 @@ function* findGiven(run: Row, wanted: string): Program<Found, StepNotFoundError 
 
 const UPDATE_PIN = statement("Forking.updatePin", "UPDATE runs SET pin = ? WHERE key = ?")
 
-/** Moves an unfinished pinned run to the given version of its function, by default to the latest. Returns that version. */
+/**
+ * Moves an unfinished pinned run to the given version of its function, by default to the latest. Returns the run, and its
+ * versions before and after.
+ */
 export const moveRun = inEnvironment(
   "moveRun",
   function* (
@@ -214,7 +227,8 @@ export const moveRun = inEnvironment(
       )
     }
     const fn = registryOf(tx).byKey(Number(row.function))
-    if (row.pin === null || row.pin === NO_PIN || fn === undefined) {
+    if (fn === undefined) return yield* refuse(refusalOfDamagedFunction(runId, "moved to another version"))
+    if (row.pin === null || row.pin === NO_PIN) {
       return yield* refuse(
         new InvalidStateError(
           `Run ${runId} cannot be moved to another version, because it is not pinned to one: any worker that has the function can continue it.`

@@ -1,4 +1,4 @@
-/** Reads run histories: in the engine that has the database open, or from the file without taking its lock. */
+/** Reads the histories of runs: within an engine, or from a database file, also while an engine has the file open. */
 import {
   all,
   forEach,
@@ -29,7 +29,7 @@ const RUNS = `SELECT r.*, e.id AS e_id, e.name AS e_name, e.version AS e_version
 
 const READ_HISTORY = statement("History.readHistory", `${RUNS} AND r.id = ?`)
 
-/** The history of one run. Fails with `RunNotFoundError`. */
+/** The history of one run. Fails with `RunNotFoundError` for an unknown run. */
 export const readHistory = inEnvironment(
   "History.readHistory",
   function* (tx: Transaction, environment: string, runId: string): Program<RunHistory, RunNotFoundError> {
@@ -80,8 +80,9 @@ function* readOpenHistories(
 }
 
 /**
- * Reads histories from a database file. It opens the file read-only, because an engine may have it open. Throws `StoreError` when
- * the file cannot be read, `ValidationError` when it is no file, `RunNotFoundError` when it does not have the run.
+ * Reads histories from a database file. Opens the file read-only and takes no lock, because an engine may have it open. Throws
+ * `StoreError` when the file does not exist or cannot be read, `ValidationError` when `filename` names no file (such as
+ * `:memory:`), and `RunNotFoundError` when the run is not in the database.
  */
 export const readHistories = ({ environment, filename, runId }: HistoryQuery): Array<RunHistory> => {
   refuseNonFile(filename)
@@ -94,11 +95,11 @@ export const readHistories = ({ environment, filename, runId }: HistoryQuery): A
     const found = Number(db.prepare("PRAGMA user_version").get()?.user_version)
     if (found !== migrations.length) {
       throw new StoreError(
-        `The tables of "${filename}" are at version ${found}, and this package reads version ${migrations.length}: start an engine of this package on it once`,
+        `The tables of "${filename}" are at version ${found}, and this package reads version ${migrations.length}: start an engine of this version of the package on the file once`,
         { code: "STORE_UNAVAILABLE" }
       )
     }
-    // reads from one snapshot, whatever is committed in the meantime
+    // all reads see the same state, whatever the engine commits in the meantime
     db.exec("BEGIN")
     const tx = new Transaction({
       db,

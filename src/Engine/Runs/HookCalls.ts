@@ -1,6 +1,7 @@
 /**
- * Pending calls of hooks. A call is stored in the transaction that caused it, and stays until the hook has accepted it or its
- * attempts are used up. The hooks themselves are kept in memory, so that neither URLs nor secrets are in the database.
+ * Pending calls of hooks: of the URLs in the option `hooks`, which the engine calls. A call is stored in the transaction that
+ * caused it, and stays until the hook has accepted the call or its attempts are used up. The hooks themselves are kept in memory,
+ * so that neither URLs nor secrets are in the database.
  */
 import type { Hook, HookCall, HookEvent } from "../../Hook.ts"
 import type { JsonText } from "../../Json.ts"
@@ -12,26 +13,26 @@ import type { Transaction } from "../Store/Transaction.ts"
 /** Maximum number of calls that are kept. Further calls are dropped. */
 export const MOST_CALLS = 10_000
 
-/** The part of a hook that decides whether it is called. The rest is not known here. */
+/** The part of a hook that decides which calls it gets. The URL and the secret are not needed here. */
 export type Listening = Pick<Hook, "key" | "functionId" | "environment"> & {
   readonly on: ReadonlyArray<HookEvent>
 }
 
 interface HookCache {
   hooks: ReadonlyArray<Listening>
-  /** How many more calls may be kept, as far as is known. */
+  /** How many more calls may be stored. An estimate, which does not know of other engines, nor of rollbacks. */
   room: number
-  /** How many calls were dropped since {@link takeDropped}, including those of transactions that were rolled back. */
+  /** How many calls were dropped since the last {@link takeDropped}. Includes calls of transactions that were rolled back. */
   dropped: number
 }
 
 const hooksOf = defineCache<HookCache>({ make: () => ({ hooks: [], room: 0, dropped: 0 }) })
 
 const COUNT_CALLS = statement("HookCalls.countCalls", "SELECT count(*) AS calls FROM hook_calls", {
-  scans: "calls on their way: 10,000 at most"
+  scans: "the pending calls, 10,000 at most"
 })
 
-/** Replaces the hooks. From now on these are called. */
+/** Replaces all hooks by the given ones. */
 export const setHooks = acrossEnvironments(
   "setHooks",
   function* (tx: Transaction, hooks: ReadonlyArray<Listening>): Program<void> {
@@ -80,9 +81,10 @@ export interface DueCall {
   readonly attempts: number
 }
 
-/** The due calls of a hook, and when the next one is due, epoch milliseconds. */
+/** The due calls of a hook. */
 export interface DueCalls {
   readonly calls: ReadonlyArray<DueCall>
+  /** When the next call is due, epoch milliseconds. Only set when no call is due now. */
   readonly nextAt: number | undefined
 }
 
@@ -120,13 +122,16 @@ const UPDATE_ATTEMPTS = statement(
   "UPDATE hook_calls SET attempts = ?, due_at = ? WHERE id = ?"
 )
 
-/** The result of a call: it is done, or due again. */
+/** The result of an attempt to make a call. */
 export interface CallResult {
   readonly id: string
+  /**
+   * How many attempts have failed, and when the next one is due, epoch milliseconds; absent when the call is done or given up.
+   */
   readonly again?: { readonly attempts: number; readonly dueAt: number }
 }
 
-/** Stores the results of calls. */
+/** Stores the results of calls: deletes the calls that are done. */
 export const settleCalls = acrossEnvironments(
   "settleCalls",
   function* (tx: Transaction, results: ReadonlyArray<CallResult>): Program<void> {
@@ -147,7 +152,7 @@ const LIST_CALLS_ABOUT_RUN = statement(
   "HookCalls.listCallsAboutRun",
   "SELECT id FROM hook_calls WHERE body LIKE ?",
   {
-    scans: "calls on their way: 10,000 at most"
+    scans: "the pending calls, 10,000 at most"
   }
 )
 
@@ -164,7 +169,7 @@ const COUNT_CALLS_BY_HOOK = statement(
   "HookCalls.countCallsByHook",
   "SELECT hook, count(*) AS calls FROM hook_calls GROUP BY hook",
   {
-    scans: "calls on their way: 10,000 at most"
+    scans: "the pending calls, 10,000 at most"
   }
 )
 
@@ -182,7 +187,7 @@ export const countCalls = acrossEnvironments(
 
 const DELETE_CALLS_OF_HOOK = statement("HookCalls.deleteCallsOfHook", "DELETE FROM hook_calls WHERE hook = ?")
 
-/** Deletes the calls of a hook that no longer exists. */
+/** Deletes the calls of a hook that no longer exists. `calls` is how many it has. */
 export const forgetHook = acrossEnvironments(
   "forgetHook",
   function* (tx: Transaction, hook: string, calls: number): Program<void> {
@@ -192,7 +197,7 @@ export const forgetHook = acrossEnvironments(
   () => "forget a hook"
 )
 
-/** Returns how many calls were dropped since the last time it was called. */
+/** Returns how many calls were dropped since the last time, and counts anew how many more calls may be stored. */
 export const takeDropped = acrossEnvironments(
   "takeDropped",
   function* (tx: Transaction): Program<number> {

@@ -1,4 +1,4 @@
-/** The journal of a run: how steps enter it, and how a turn reads it. */
+/** The journal of a run, which has its ended steps with their outcomes; and its open steps, which have begun and wait. */
 import { hasStepObservers } from "./RunObservers.ts"
 import { statement, type Program, all, affected, write, get } from "../Store/Program.ts"
 import { type Transaction, asMoment } from "../Store/Transaction.ts"
@@ -69,7 +69,7 @@ export function* insertStep(
     asMoment(startedAt),
     asMoment(endedAt)
   ]
-  // only suspects (see `Suspects.ts`) and observers need to know whether the step is new, or was reported again
+  // whether the step is new, or was reported before, is only needed for suspects (see `Suspects.ts`) and for observers
   if (suspectsOf(tx).isEmpty && !hasStepObservers(tx)) return yield* write(INSERT_STEP, ...values)
   if ((yield* affected(INSERT_STEP, ...values)) === 0) return
   if (!suspectsOf(tx).isEmpty) yield* clearSuspicion(tx, run.key)
@@ -97,7 +97,10 @@ const FIND_STEP_OR_WAIT = statement(
      UNION ALL SELECT failed, value, event_position, CASE WHEN fired IS NULL THEN 0 ELSE 1 END FROM waits WHERE run = ? AND step_key = ?`
 )
 
-/** Finds a step that is already in the journal or open, from an earlier turn or a repeated report, with its outcome, if any. */
+/**
+ * Finds a step that is in the journal or open already, from an earlier turn or a report that was repeated. Its `outcome` is
+ * `undefined` while the step is open. Returns `undefined` for a new step.
+ */
 export function* knownStep(
   tx: Transaction,
   run: LeasedRun,

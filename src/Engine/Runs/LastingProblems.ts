@@ -1,6 +1,6 @@
 /**
- * Finds problems that last, stuck runs and failing functions, and tells hooks and listening functions of them. The caller sees to
- * it that each is told once.
+ * Finds stuck runs and failing functions, calls hooks for them, and starts the functions that listen to system events. The caller
+ * ensures that each problem is reported once.
  */
 import { registryOf } from "../Functions/Registry.ts"
 import { acrossEnvironments, all, type Program, statement } from "../Store/Program.ts"
@@ -31,29 +31,32 @@ export interface FunctionInEnvironment {
 
 /** When a function counts as failing. */
 export interface FailingIf {
-  /** The window in minutes: the same that `watchRates` was given, which decides what is counted. */
+  /** The window in minutes. The same number was given to `watchRates`, which counts the runs. */
   readonly minutes: number
+  /** Minimum number of runs that must have ended in the window. */
   readonly runs: number
+  /** Minimum share of failed runs among them, from 0 to 1. */
   readonly rate: number
 }
 
 /**
- * Finds the functions that are failing now. For each that was not failing before, calls hooks and starts the listening functions.
- * Returns the functions that are failing, and whether any runs have failed at all.
+ * Finds the functions that are failing now. For each of them that is not in `failingBefore`, calls hooks and starts the listening
+ * functions. Returns the failing functions; `isQuiet` is whether no run at all has failed in the window.
  */
 export const noteFailing = acrossEnvironments(
   "noteFailing",
   function* (
     tx: Transaction,
     { minutes, rate, runs }: FailingIf,
-    were: ReadonlyArray<FunctionInEnvironment>
+    failingBefore: ReadonlyArray<FunctionInEnvironment>
   ): Program<{ readonly failing: ReadonlyArray<FunctionInEnvironment>; readonly isQuiet: boolean }> {
     const rates = yield* readRates(tx)
     const failing = rates.filter(
       ({ completed, failed }) => completed + failed >= runs && failed / (completed + failed) >= rate
     )
     for (const { completed, environment, failed, functionId } of failing) {
-      if (were.some((one) => one.environment === environment && one.functionId === functionId)) continue
+      if (failingBefore.some((one) => one.environment === environment && one.functionId === functionId))
+        continue
       const figures = { ended: completed + failed, failed, windowMs: minutes * 60_000 }
       yield* callHooks(tx, "function.failing", environment, { functionId, ...figures })
       const at = new Date(tx.now()).toISOString()
@@ -71,11 +74,11 @@ export const noteFailing = acrossEnvironments(
   () => "note which functions are failing"
 )
 
-/** How many runs one report has at most. */
+/** Maximum number of stuck runs that are found at a time. */
 const MOST_STUCK = 100
 
 const SCANS_UNFINISHED =
-  "the unfinished runs, but only when the count of stuck runs is not 0; a sound engine has none"
+  "the unfinished runs, but only when the number of stuck runs is not 0, which is a rare case"
 
 const LIST_ABANDONED_RUNS = statement(
   "LastingProblems.listAbandonedRuns",
@@ -120,7 +123,7 @@ const readStuckCandidates = acrossEnvironments(
   () => "find stuck runs"
 )
 
-/** The runs that can never move again, 100 at most. */
+/** The stuck runs, which cannot continue by themselves: 100 at most. */
 export const findStuck = (
   store: StoreService,
   findHolder: FindHolder

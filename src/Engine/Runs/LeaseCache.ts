@@ -1,11 +1,11 @@
-/** Caches the leases of runs, so that a report need not read its run. */
+/** Caches the leases of runs, so that the report of a worker can be processed without reading the run. */
 import type { RunStatus } from "../../RunStatus.ts"
 import { ShortLivedMap, ShortLivedSet } from "../../ShortLivedMap.ts"
 import { defineCache } from "../Store/Cache.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import type { FirstTurnFacts } from "../Store/EndedRunRecord.ts"
 
-/** The fields of a run with a live turn that its reports need. */
+/** A run that a worker executes: the fields that are needed to process the worker's reports. */
 export interface LeasedRun {
   readonly key: number
   /** The job that holds the lease. */
@@ -21,62 +21,65 @@ export interface LeasedRun {
   readonly worker?: string
   /** When the lease was given, epoch milliseconds; absent when it was not read. */
   readonly since?: number
-  /** Epoch milliseconds; absent when it was not read. */
+  /** When the run was created, epoch milliseconds; absent when it was not read. */
   readonly createdAt?: number
-  /** The parts of the run's ending that are already known. Only for a first turn, unless its event is large. */
-  readonly taken?: FirstTurnFacts
+  /**
+   * The parts of the record of the ended run that are already known. Only for the first turn, and absent if its event is large.
+   */
+  readonly firstTurn?: FirstTurnFacts
   /** Whether the run may have rows in `waits`. */
   mayHaveWaits: boolean
 }
 
 /**
- * The cached leases. A lease that is not in the cache is read from the database. One that is in the cache is exact, and its run
- * has no requested pause.
+ * The cached leases. A lease that is not in the cache is read from the database. A lease that is in the cache equals the stored
+ * one, and no pause is requested for its run.
  */
 interface LeaseCache {
   readonly byRun: ShortLivedMap<number, LeasedRun>
   readonly byJob: ShortLivedMap<string, LeasedRun>
   readonly byId: ShortLivedMap<string, LeasedRun>
   /** Leases that the current transaction gives. They enter the cache once it is durable. */
-  readonly fresh: ShortLivedMap<number, LeasedRun>
+  readonly newLeases: ShortLivedMap<number, LeasedRun>
   /**
-   * The job to which this engine last leased a run, by the key of the run. No other engine caches the lease of such a job. Leases
-   * that are no longer cached are included, and some that other engines have ended.
+   * The job to which this engine last leased a run, by the key of the run. No other engine caches the lease of such a job.
+   * Includes leases that are no longer cached, and some leases that other engines have ended.
    */
-  readonly mine: ShortLivedMap<number, string>
+  readonly ownJobs: ShortLivedMap<number, string>
   /** Runs of this engine whose lease has ended in the current transaction. */
   readonly ended: ShortLivedSet<number>
 }
 
-/** More runs than an engine leases at a time. The map is cleared when it has more. */
-const MOST_MINE = 20_000
+/** The size at which `ownJobs` is cleared: more runs than an engine leases at a time. */
+const MAX_OWN_JOBS = 20_000
 
 const leasesOf = defineCache<LeaseCache>({
-  // a reader may miss a lease, which it then reads; and the end of a lease is told to those who wait for it
+  // an old cache does no harm to readers: a lease that is missing is read, and a run that has ended wakes those who wait for its
+  // end
   isShared: "unmoved",
   make: () => ({
     byRun: new ShortLivedMap(),
     byJob: new ShortLivedMap(),
     byId: new ShortLivedMap(),
-    fresh: new ShortLivedMap(),
-    mine: new ShortLivedMap(),
+    newLeases: new ShortLivedMap(),
+    ownJobs: new ShortLivedMap(),
     ended: new ShortLivedSet()
   }),
-  begin: ({ ended, fresh }) => {
-    fresh.clear()
+  begin: ({ ended, newLeases }) => {
+    newLeases.clear()
     ended.clear()
   },
-  invalidate: ({ byId, byJob, byRun, mine }, { leases }) => {
+  invalidate: ({ byId, byJob, byRun, ownJobs }, { leases }) => {
     if (!leases) return
-    // it keeps the leases that other engines have ended, so it may grow
-    if (mine.size > MOST_MINE) mine.clear()
+    // `ownJobs` may grow, because leases that other engines have ended stay in it
+    if (ownJobs.size > MAX_OWN_JOBS) ownJobs.clear()
     byRun.clear()
     byJob.clear()
     byId.clear()
   },
-  committed: ({ byId, byJob, byRun, fresh, mine }) => {
-    for (const [key, run] of fresh) {
-      mine.set(key, run.jobId)
+  committed: ({ byId, byJob, byRun, newLeases, ownJobs }) => {
+    for (const [key, run] of newLeases) {
+      ownJobs.set(key, run.jobId)
       byRun.set(key, run)
       byJob.set(run.jobId, run)
       byId.set(run.id, run)
@@ -86,7 +89,7 @@ const leasesOf = defineCache<LeaseCache>({
 
 /** Caches the lease of a run, once the transaction is durable. */
 export const rememberLease = (tx: Transaction, run: LeasedRun): void => {
-  leasesOf(tx).fresh.set(run.key, run)
+  leasesOf(tx).newLeases.set(run.key, run)
 }
 
 /** The run that a job holds, if it is cached. */
@@ -98,16 +101,16 @@ export const isLeased = (tx: Transaction, environment: number, runId: string): b
   leasesOf(tx).byId.get(runId)?.environment === environment
 
 /**
- * Removes the lease of a run from the cache, when the lease ends or the run changes. It takes effect at once: if the transaction
- * is rolled back, the lease is just read again. `jobId` is the job that holds the lease; without it, other engines empty their
- * caches in any case.
+ * Removes the lease of a run from the cache, when the lease ends or the run changes. This takes effect at once: if the
+ * transaction is rolled back, the lease is read again. `jobId` is the job that holds the lease; without it, the other engines
+ * always clear their caches of leases.
  */
 export const forgetLease = (tx: Transaction, run: number, jobId?: string): void => {
-  const { byId, byJob, byRun, ended, fresh, mine } = leasesOf(tx)
-  const isFresh = fresh.delete(run)
-  const isMine = jobId !== undefined && mine.get(run) === jobId
-  mine.delete(run)
-  if (isMine || isFresh) ended.add(run)
+  const { byId, byJob, byRun, ended, newLeases, ownJobs } = leasesOf(tx)
+  const isNewLease = newLeases.delete(run)
+  const isOwnJob = jobId !== undefined && ownJobs.get(run) === jobId
+  ownJobs.delete(run)
+  if (isOwnJob || isNewLease) ended.add(run)
   // another engine gave the lease and may have cached it, or there is no lease
   else if (!ended.has(run)) tx.touchedLeases = true
   const lease = byRun.get(run)

@@ -1,4 +1,4 @@
-/** The connected workers, as runs need them: which worker may take which run. */
+/** The service that tells what the connected workers can do, and which steps they run now. */
 import * as Context from "effect/Context"
 import type { LiveWorker } from "./Explain.ts"
 import type { RunningAt } from "./RunningNow.ts"
@@ -7,9 +7,9 @@ import type { FindHolder } from "./Stuck.ts"
 export interface LiveWorkersService {
   /** The workers of one environment. */
   readonly workers: (environment: string) => ReadonlyArray<LiveWorker>
-  /** The turns of a run with the steps whose code runs now, as reported by the workers of its environment. */
+  /** The steps of a run whose code runs now, as the workers of the environment report them. */
   readonly running: (environment: string, runId: string) => ReadonlyArray<RunningAt>
-  /** Finds the connected worker with an id, as leases need it; `undefined` when it is not connected. */
+  /** Finds the connected worker with an id, to judge whether its leases are stuck; `undefined` when it is not connected. */
   readonly findHolder: FindHolder
 }
 

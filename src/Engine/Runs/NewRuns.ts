@@ -1,7 +1,7 @@
 /**
- * Runs that the current transaction created and that have no row yet. When a worker with room claims a run in the transaction
- * that stores its event, its row is written only once, with the lease. Runs that no worker claims are written as they are, before
- * the commit.
+ * Runs that the current transaction has created, and that have no row yet. When a worker with room claims a run in the
+ * transaction that stores the event of the run, the row of the run is written only once, with the lease. Runs that no worker
+ * claims are written without a lease before the commit.
  */
 import { isNew, markNew, forgetNew } from "../Functions/ReadyFunctions.ts"
 import { pinsRuns } from "../Functions/Pins.ts"
@@ -18,7 +18,7 @@ export interface NewRun {
   readonly id: string
   readonly environment: number
   readonly function: number
-  /** Log position of the event that started it. */
+  /** Log position of the event that started the run. */
   readonly event: number
   readonly jobEvent: JobEvent
   readonly createdAt: number
@@ -40,8 +40,8 @@ const INSERT_RUN = statement(
 
 function* writeAll(tx: Transaction, runs: ShortLivedMap<number, Array<NewRun>>): Program<void> {
   forgetNew(tx)
-  for (const [, some] of runs) {
-    for (const { createdAt: at, environment, event, function: fn, id } of some)
+  for (const [, ofFunction] of runs) {
+    for (const { createdAt: at, environment, event, function: fn, id } of ofFunction)
       yield* write(INSERT_RUN, id, environment, fn, event, at, at, at)
   }
   runs.clear()
@@ -60,16 +60,16 @@ export const holdBack = (tx: Transaction, fn: RegisteredFunction, run: NewRun): 
     return false
   if (!markNew(tx, fn.key)) return false
   const runs = newRunsOf(tx)
-  const some = runs.get(fn.key)
-  if (some === undefined) runs.set(fn.key, [run])
-  else some.push(run)
+  const ofFunction = runs.get(fn.key)
+  if (ofFunction === undefined) runs.set(fn.key, [run])
+  else ofFunction.push(run)
   return true
 }
 
 /** Writes the runs that have no row yet. */
 export const writeNew = (tx: Transaction): Program<void> => writeAll(tx, newRunsOf(tx))
 
-/** The runs of a function that have no row yet; `undefined` when there are none, or other runs of the function are ready. */
+/** The runs of a function that have no row yet; `undefined` when there are none, or when runs with a row are ready too. */
 export const unwrittenRuns = (tx: Transaction, functionKey: number): Array<NewRun> | undefined => {
   const runs = newRunsOf(tx).get(functionKey)
   return isNew(tx, functionKey) ? runs : undefined

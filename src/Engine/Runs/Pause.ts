@@ -10,7 +10,7 @@ export interface Pause {
   readonly wasCompensating?: boolean
 }
 
-/** The pause in a row of `runs` that has one: of a paused run, or one that was requested while a worker holds the run. */
+/** The pause in a row of `runs` that has one. The run is paused, or the pause was requested while a worker held the run. */
 export const readPause = (row: Row): Pause =>
   // written by `pauseRow` or `pauseRun`
   parseStored(String(row.pause)) as Pause

@@ -1,4 +1,4 @@
-/** Pauses a run. */
+/** Pauses a run that no worker holds, and finds out whether a run is rolling back. */
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { statusIn, moves, mustMove } from "./StatusRows.ts"
 import { statement, type Program, get, affected, variant } from "../Store/Program.ts"
@@ -7,7 +7,7 @@ import { type Pause, readPause } from "./Pause.ts"
 import { startAfterPause } from "./SystemRuns.ts"
 import { aboutRun, notifyRunObservers } from "./RunObservers.ts"
 
-/** Whether the run is rolling back, or was when it was paused: then it must not be cancelled halfway. */
+/** Whether the run is rolling back, or was rolling back when it was paused. Such a run must not be cancelled halfway. */
 export const isCompensating = (row: Row): boolean =>
   statusIn(row) === "compensating" || (statusIn(row) === "paused" && readPause(row).wasCompensating === true)
 
@@ -22,7 +22,7 @@ const FIND_RUN = statement(
 /** Pauses a run that no worker holds. */
 export function* pauseRow(tx: Transaction, run: number, pause: Pause): Program<void> {
   const row = yield* get(FIND_RUN, run)
-  // throws
+  // `mustMove` throws, since no row was changed
   if (row === undefined) return yield* mustMove(run, "paused", 0)
   const found = { id: String(row.id), function: Number(row.function), environment: Number(row.environment) }
   const wasCompensating = isCompensating(row)

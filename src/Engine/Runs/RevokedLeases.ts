@@ -2,12 +2,12 @@
  * Leases that were revoked while their workers may still work on the turn. The runs were cancelled, patched, resumed from an
  * earlier step, or paused at a worker that does not understand pauses.
  *
- * The lease stays in the row of the run, marked as revoked, so it survives restarts of the engine. Its worker can no longer do
- * anything with it. No other worker gets the run, or its room under a concurrency limit, before this worker is known to be done:
- * it says so, it has disconnected, its process has ended, or the term of the lease is over.
+ * The lease stays in the row of the run, marked as revoked, so it survives restarts of the engine. Reports of its worker are no
+ * longer accepted. No other worker gets the run, or its room under a concurrency limit, before this worker is known to be done:
+ * the worker has confirmed that it has dropped the run, or has disconnected, or its process has ended, or the lease has expired.
  *
- * A worker in the process of the engine hears of this before the next run is dispatched, so its leases are simply ended. A worker
- * in the process of another engine hears of it from that engine, within a fixed term.
+ * A worker in the process of the engine learns of the revocation before the next run is dispatched, so its leases are simply
+ * ended. A worker in the process of another engine learns of it from that engine, within a fixed time.
  */
 import { statement, type Program, write } from "../Store/Program.ts"
 import { isAtOther } from "./EngineWorkers.ts"
@@ -22,17 +22,17 @@ export const revoked = (jobId: string): string => `${MARK}${jobId}`
 /** Whether a row of `runs` has a revoked lease. */
 export const isRevoked = ({ lease }: Row): boolean => lease != null && String(lease).startsWith(MARK)
 
-/** The job of the lease in a row of `runs`, revoked or not. */
+/** The job that holds the lease in a row of `runs`, whether the lease is revoked or not. */
 export const jobOf = (row: Row): string =>
   isRevoked(row) ? String(row.lease).slice(MARK.length) : String(row.lease)
 
-/** The job that holds a run with a live lease; `undefined` when there is none. */
+/** The job that holds a lease that is not revoked; `undefined` when the run has no such lease. */
 export const holdingJob = (row: Row): string | undefined =>
   row.lease == null || isRevoked(row) ? undefined : String(row.lease)
 
 /**
- * When the run may be dispatched again if nothing is heard of its worker, epoch milliseconds. That is the end of the term in
- * which the worker may still work. `undefined` when the run may be dispatched at once.
+ * When the run may be dispatched again if its worker does not answer, epoch milliseconds: until then, the worker may still
+ * execute the run. `undefined` when the run may be dispatched at once.
  */
 const handOutFrom = ({ lease, lease_until }: Row, now: number): number | undefined =>
   lease == null || lease_until == null || Number(lease_until) <= now ? undefined : Number(lease_until)
@@ -42,10 +42,13 @@ const UPDATE_LEASE = statement(
   "UPDATE runs SET lease = ?, lease_until = ? WHERE key = ?"
 )
 
-/** How long it may take until a worker in the process of another engine hears that its lease was revoked, milliseconds. */
+/** How long it may take until a worker in the process of another engine learns that its lease was revoked, milliseconds. */
 const HEARS_WITHIN_MS = 15_000
 
-/** Marks the lease in `row` as revoked. The run itself then has no lease. */
+/**
+ * Stores the lease in `row`, which was just ended, in the run again, marked as revoked. Does nothing when the worker cannot be
+ * executing the run any more.
+ */
 export function* keepRevoked(tx: Transaction, row: Row): Program<void> {
   const isElsewhere =
     row.lease != null &&

@@ -1,6 +1,6 @@
 /**
- * The audit record of functions with `recording: true`: every activity of their runs, in order. It is kept longer than the runs,
- * for the function's `recordingRetention`.
+ * The audit record of functions with `recording: true`: every activity of their runs, in order. The record is kept for the
+ * function's `recordingRetention`, even when its run is deleted before.
  */
 import { registryOf } from "../Functions/Registry.ts"
 import {
@@ -61,7 +61,7 @@ export function* record(tx: Transaction, activity: RunActivity): Program<void> {
   )
 }
 
-/** Is recorded in place of an event's data, because very many runs may have received the same event. */
+/** Recorded in place of the data of a received event, because very many runs may receive the same event. */
 const RECEIVED: Outcome = { _tag: "Success", value: undefined }
 
 const isReceived = (
@@ -75,12 +75,15 @@ const LIST_RECORDS = statement(
   "SELECT seq, at, activity FROM recordings WHERE run_id = ? AND seq > ? AND environment = ? ORDER BY seq LIMIT ?"
 )
 
-/** The length of a page in characters. A page ends with the event that reaches it. */
+/** The length of a page in characters. A page ends with the recorded event that reaches this length. */
 const PAGE_LENGTH = 1024 * 1024
-/** Maximum number of events on a page. */
+/** Maximum number of recorded events on a page. */
 const PAGE_EVENTS = 1000
 
-/** The recorded events of a run after the one with the number `after`, oldest first. Empty for a run that is not recorded. */
+/**
+ * The recorded events of a run after the event with the number `after`, oldest first. Empty for a run that is not recorded; fails
+ * for a run that never existed.
+ */
 export const readAuditRecord = inEnvironment(
   "readAuditRecord",
   function* (
@@ -94,9 +97,9 @@ export const readAuditRecord = inEnvironment(
     const rows: Array<readonly [seq: number, at: number, activity: string]> = []
     let length = 0
     let last = after
-    const most = Math.min(limit, PAGE_EVENTS)
+    const maxEvents = Math.min(limit, PAGE_EVENTS)
     if (key !== undefined) {
-      yield* visit(LIST_RECORDS, [runId, after, key, most], ([seq, at, activity]) => {
+      yield* visit(LIST_RECORDS, [runId, after, key, maxEvents], ([seq, at, activity]) => {
         rows.push([Number(seq), Number(at), String(activity)])
         length += String(activity).length
         return length < PAGE_LENGTH
@@ -107,7 +110,7 @@ export const readAuditRecord = inEnvironment(
       // only `record` writes this column
       const activity = parseStored(text) as RunActivity
       if (isReceived(activity)) {
-        // the record may outlive the run and the event that it received
+        // the record may be kept longer than the event that the run received
         const value = yield* eventTextIfKept(tx, activity.received)
         events.push(auditEvent(at, { ...activity, outcome: { _tag: "Success", value } }))
         length += value?.length ?? 0
@@ -116,12 +119,12 @@ export const readAuditRecord = inEnvironment(
       length += text.length
       if (length >= PAGE_LENGTH) break
     }
-    // the record may be kept longer than the run, but a run that never existed is an error
+    // a deleted run may still have a record, so the run is only looked up when no record is found
     if (events.length === 0 && (key === undefined || !(yield* exists(key, runId))) && after === 0)
       return yield* refuse(new RunNotFoundError(runId))
     return {
       events,
-      ...(length < PAGE_LENGTH && events.length < most ? {} : { next: last })
+      ...(length < PAGE_LENGTH && events.length < maxEvents ? {} : { next: last })
     }
   },
   (_, runId) => `read the audit record of run ${runId}`
@@ -175,12 +178,12 @@ const auditEvent = (at: number, activity: RunActivity): AuditEvent => {
       return event("step.retrying", {
         failures: activity.failures,
         dueAt: iso(activity.dueAt),
-        error: brief(activity.error)
+        error: shortError(activity.error)
       })
     case "RunFailed":
       return event("run.retrying", {
         dueAt: iso(activity.dueAt),
-        error: brief(activity.error)
+        error: shortError(activity.error)
       })
     case "RunPaused":
       return event("run.paused", { reason: activity.message })
@@ -200,9 +203,9 @@ const result = (outcome: Outcome): { readonly [key: string]: unknown } =>
     ? outcome.value === undefined
       ? {}
       : { output: storedPlain(outcome.value) }
-    : { error: brief(outcome.error) }
+    : { error: shortError(outcome.error) }
 
-const brief = ({ code, message, name }: SerializedError) => ({
+const shortError = ({ code, message, name }: SerializedError) => ({
   name,
   message,
   ...(code === undefined ? {} : { code })

@@ -1,4 +1,4 @@
-/** Controls runs from the outside: cancel, pause, resume, retry, patch. Every refusal comes before the first write. */
+/** What clients do to runs: cancel, pause, resume, retry, patch. A program that refuses does so before its first write. */
 import { registryOf } from "../Functions/Registry.ts"
 import { forgetLease } from "./LeaseCache.ts"
 import { markReady } from "../Functions/ReadyFunctions.ts"
@@ -40,19 +40,22 @@ import { makeReady } from "./Waits.ts"
 
 const ASK_FOR_PAUSE = `UPDATE runs SET pause = ? WHERE key = ? AND ${moves.pauseAsked.where}`
 const WITHDRAW_PAUSE = `UPDATE runs SET pause = NULL WHERE key = ? AND ${moves.pauseWithdrawn.where}`
-const resume = (happening: "resumed" | "rollbackResumed"): string =>
-  `UPDATE runs SET ${moves[happening].set}, pause = NULL, losses = 0, updated_at = ? WHERE key = ? AND ${moves[happening].where}`
+const resume = (transition: "resumed" | "rollbackResumed"): string =>
+  `UPDATE runs SET ${moves[transition].set}, pause = NULL, losses = 0, updated_at = ? WHERE key = ? AND ${moves[transition].where}`
 const RESUMES = { resumed: resume("resumed"), rollbackResumed: resume("rollbackResumed") }
 const RETRY = `UPDATE runs SET ${moves.retried.set}, attempt = 1, generation = generation + ?, error = NULL, output = NULL,
      compensations = NULL, losses = 0, ended_at = NULL, updated_at = ? WHERE key = ? AND ${moves.retried.where}`
 
-/** Whether the current status of the run allows this. */
-const may = (row: Row, happening: TransitionName): boolean => {
+/** Whether the current status of the run allows the transition. */
+const may = (row: Row, transition: TransitionName): boolean => {
   const status = statusIn(row)
-  return status !== undefined && nextStatus(status, happening) !== undefined
+  return status !== undefined && nextStatus(status, transition) !== undefined
 }
 
-/** A program on a run. After it, a run that was set aside as damaged is tried again, since an operator has looked at it. */
+/**
+ * A program that controls a run. If the run was set aside as damaged, the engine tries it again after the program: the operator
+ * may have repaired it.
+ */
 const controlling = <Rest extends ReadonlyArray<unknown>, A, E>(
   name: PlainName<[environment: string, runId: string, ...rest: Rest], A>,
   run: (tx: Transaction, environment: string, runId: string, ...rest: Rest) => Program<A, E>,
@@ -78,7 +81,7 @@ function* forgive(tx: Transaction, environment: string, runId: string): Program<
   markReady(tx, Number(row.function))
 }
 
-/** Cancels a run. A run that has ended stays as it is. */
+/** Cancels a run. Does not change a run that has ended. */
 export const cancelRun = controlling(
   "cancelRun",
   function* (
@@ -107,8 +110,8 @@ const UPDATE_PAUSE = statement(
 )
 
 /**
- * Pauses a run; one with a live turn is paused when that turn ends. If a client has already paused it, only the reason is
- * replaced. A pause by the engine stays as it is.
+ * Pauses a run. A run that a worker executes is paused when the worker has ended its turn. If a client has already paused the
+ * run, only the reason is replaced. A pause by the engine stays as it is.
  */
 export const pauseRun = controlling(
   "pauseRun",
@@ -126,7 +129,7 @@ export const pauseRun = controlling(
     }
     if (row.pause === null) {
       const pause: Pause = { code: "PAUSED", message: reason === "" ? "Paused by a client" : reason }
-      // a live turn keeps its lease until it ends, so that the results of its running steps are kept
+      // the worker keeps its lease until the turn ends, so that the results of the running steps are not lost
       const jobId = holdingJob(row)
       if (jobId !== undefined) {
         forgetLease(tx, Number(row.key), jobId)
@@ -170,7 +173,7 @@ export const resumeRun = controlling(
     const jobId = holdingJob(row)
     if (jobId !== undefined && row.pause !== null) {
       if (fromStep === undefined) {
-        // if the turn has gone too far to notice, it ends, and another one goes on
+        // a turn that has already stopped for the pause ends, and another turn continues the run
         yield* mustMove(
           key,
           "pauseWithdrawn",
@@ -179,7 +182,7 @@ export const resumeRun = controlling(
         tx.notify(String(row.worker), { _tag: "Resumed", jobId })
         return yield* reread(tx, environment, runId)
       }
-      // the live turn has gone past the step: its lease is revoked, and then the pause begins
+      // the worker has gone past the step: its lease is revoked, the requested pause begins, and then the run is resumed
       yield* findStep(row, fromStep)
       yield* revokeLease(tx, row, jobId, "the run goes on from an earlier step")
       return yield* resumeRun.in(tx, environment, runId, fromStep)
@@ -193,11 +196,11 @@ export const resumeRun = controlling(
     }
     const from = fromStep === undefined ? undefined : yield* findStep(row, fromStep)
     if (from !== undefined) yield* beginAnew(tx, row, from, "resumed from a step")
-    const happening = readPause(row).wasCompensating === true ? "rollbackResumed" : "resumed"
+    const transition = readPause(row).wasCompensating === true ? "rollbackResumed" : "resumed"
     yield* mustMove(
       key,
-      happening,
-      yield* affected(variant("RunControl.resumeRun", RESUMES[happening]), tx.now(), key)
+      transition,
+      yield* affected(variant("RunControl.resumeRun", RESUMES[transition]), tx.now(), key)
     )
     notifyRunObservers(tx, () => ({
       _tag: "RunResumed",
@@ -253,7 +256,7 @@ export const retryRun = controlling(
         key
       )
     )
-    // it may have ended in this transaction, and goes on now
+    // the run may have ended in this transaction: the record of its end is no longer true
     tx.changes.endings.delete(runId)
     notifyRunObservers(tx, () => ({
       _tag: "RunRetried",
@@ -315,7 +318,7 @@ export const patchStep = inEnvironment(
       return yield* refuse(new StepNotFoundError(runId, stepId))
 
     const jobId = holdingJob(row)
-    // the live turn has seen, or is about to see, the old result
+    // the worker has read, or is about to read, the old result
     if (jobId !== undefined) yield* revokeLease(tx, row, jobId, "a step was patched")
     const now = tx.now()
     if (finished !== undefined) {
@@ -360,8 +363,8 @@ function* reread(tx: Transaction, environment: string, runId: string): Program<R
 }
 
 /**
- * Where a step is in the journal (`seq`). `wanted` is its name, its step id, or its step id without the run id. A step that is
- * still open has no entry, and counts as after the last one.
+ * The `seq` of a step in the journal. `wanted` is the name of the step, its step id, or its step id without the run id. A step
+ * that is still open is not in the journal, and counts as after all others.
  */
 export function* findStep(run: Row, wanted: string): Program<number, StepNotFoundError> {
   const isWanted = "(step_key = ? OR name = ? OR ? = ? || ':' || step_key)"

@@ -1,4 +1,4 @@
-/** Counts the runs that match filters, in groups. It counts slice by slice, with other work in between, within a time limit. */
+/** Counts the runs that match filters, in groups. Reads slices of runs, with other work in between, within a time limit. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { StoreError, ValidationError } from "../../Errors.ts"
@@ -26,36 +26,40 @@ import {
 import { attributeOf } from "./SearchAttributes.ts"
 
 /** The default time limit, milliseconds. */
-const TIME_MS = 200
-/** The default number of groups. */
-const GROUPS = 20
-/** The default number of groups by time. */
-const TIMES = 1000
-/** Runs in the first slice. The size of later slices is adjusted, because rows that are far apart are slow to read. */
-const FIRST = 1000
+const DEFAULT_TIME_LIMIT_MS = 200
+/** The default number of groups in a result. */
+const DEFAULT_GROUPS = 20
+/** The default number of groups in a result that is grouped by time. */
+const DEFAULT_TIME_GROUPS = 1000
+/** How many runs the first slice has. The size of later slices is adjusted, because rows that are far apart are slow to read. */
+const FIRST_SLICE = 1000
 /** How long later slices should take, milliseconds. */
 const SLICE_MS = 20
 /** Maximum number of groups that are kept in memory. Counting stops when there are more. */
 const MOST_GROUPS = 50_000
 
+/** What to count. */
 export interface CountQuery {
   readonly environment: string
   readonly filters: CheckedFilters
   readonly by: string
+  /** Maximum number of groups in the result. */
   readonly limit?: number | undefined
   readonly durations?: boolean | undefined
+  /** Milliseconds. */
   readonly timeLimit?: number | undefined
 }
 
-/** Counts the matching runs. `visible` is for callers who may not see all of them, or not all of their input. */
+/** Counts the matching runs. `visible` is for callers that may not see all of these runs, or not all of their input. */
 export const countFor = (
   store: StoreService,
-  { by, durations = false, environment, filters, limit, timeLimit = TIME_MS }: CountQuery,
+  { by, durations = false, environment, filters, limit, timeLimit = DEFAULT_TIME_LIMIT_MS }: CountQuery,
   visible: Visible | undefined
 ): Effect.Effect<RunCounts, ValidationError | StoreError> =>
   Effect.gen(function* () {
-    // runs with other statuses are grouped by error only when they are asked for
+    // a grouping by error counts only failed runs, unless the query names statuses
     const query = {
+      call: "countRuns",
       environment,
       filters:
         by === "error" && filters.statuses === undefined
@@ -73,15 +77,16 @@ export const countFor = (
       whole.add(sum)
     }
     const isMatch = matcherOf(query.filters, visible)
-    const tellsOfEvent = by === "event" || by.startsWith("event.")
+    const needsInput = by === "event" || by.startsWith("event.")
     let place: SearchPlace | undefined
-    // when only some functions name the path, the index does not have the runs of the others
+    // search attributes are stored only for functions whose `searchBy` has the path; if there are any, runs of others have no
+    // value
     const foundBy = by.startsWith("event.") ? yield* store.read(functionsFoundBy(query, by)) : []
-    const named = foundBy.length === 0 ? undefined : new Set(foundBy)
-    const isInDatabase = named !== undefined || !by.startsWith("event.")
-    const areSums = isInDatabase && visible === undefined && filters.where === undefined
+    const withAttribute = foundBy.length === 0 ? undefined : new Set(foundBy)
+    const isInDatabase = withAttribute !== undefined || !by.startsWith("event.")
+    const databaseCounts = isInDatabase && visible === undefined && filters.where === undefined
     let filledBackTo: number | undefined
-    let size = FIRST
+    let size = FIRST_SLICE
 
     const result = (lookedBackTo?: number): RunCounts => ({
       ...inOrder(groups, by, limit),
@@ -93,19 +98,19 @@ export const countFor = (
 
     while (true) {
       const began = yield* Clock.currentTimeMillis
-      const sums = areSums ? yield* store.read(countRuns(query, counted, place, size)) : undefined
+      const sums = databaseCounts ? yield* store.read(countRuns(query, counted, place, size)) : undefined
       let slice
       if (sums !== undefined) {
         for (const sum of sums.sums) add(sum)
         slice = sums
-        const took = (yield* Clock.currentTimeMillis) - began
-        size = Math.max(200, Math.min(2 * size, Math.floor((size * SLICE_MS) / Math.max(1, took))))
+        const tookMs = (yield* Clock.currentTimeMillis) - began
+        size = Math.max(200, Math.min(2 * size, Math.floor((size * SLICE_MS) / Math.max(1, tookMs))))
       } else {
         slice = yield* store.read(searchRuns(query, place, Number.MAX_SAFE_INTEGER))
         let steps = stepsTaken()
         for (const found of slice.found) {
-          if (isMatch(found) && (!tellsOfEvent || visible === undefined || visible.input(found)))
-            add(sumOf(found, counted, named))
+          if (isMatch(found) && (!needsInput || visible === undefined || visible.input(found)))
+            add(sumOf(found, counted, withAttribute))
           if (filters.where === undefined || stepsTaken() - steps < MAX_STEPS) continue
           steps = stepsTaken()
           yield* yieldToEventLoop
@@ -125,7 +130,7 @@ export const countFor = (
 const sumOf = (
   found: FoundRun,
   { by, durations }: { readonly by: string; readonly durations: boolean },
-  named: ReadonlySet<string> | undefined
+  withAttribute: ReadonlySet<string> | undefined
 ): Sum => {
   const { run } = found
   const took =
@@ -133,7 +138,7 @@ const sumOf = (
       ? undefined
       : Date.parse(run.endedAt) - Date.parse(run.startedAt)
   return {
-    value: named?.has(run.functionId) === false ? undefined : valueOf(found, by),
+    value: withAttribute?.has(run.functionId) === false ? undefined : valueOf(found, by),
     status: run.status,
     isRetried: run.attempt > 1,
     tookMs: took === undefined ? undefined : rounded(took),
@@ -141,7 +146,7 @@ const sumOf = (
   }
 }
 
-/** Rounds a duration to three digits, as the statements of the database do. */
+/** Cuts a duration to its first three digits, as the SQL statements do. */
 const rounded = (ms: number): number => {
   let size = 1
   while (size < 100_000 && ms >= size * 1000) size *= 10
@@ -215,7 +220,9 @@ const inOrder = (
 ): { readonly groups: Array<RunGroup>; readonly groupCount: number } => {
   const byValue = ([a = ""]: Entry, [b = ""]: Entry): number => (a < b ? -1 : a > b ? 1 : 0)
   const sorted = [...groups].sort(isTime(by) ? byValue : (a, b) => b[1].total - a[1].total || byValue(a, b))
-  const listed = isTime(by) ? sorted.slice(-(limit ?? TIMES)) : sorted.slice(0, limit ?? GROUPS)
+  const listed = isTime(by)
+    ? sorted.slice(-(limit ?? DEFAULT_TIME_GROUPS))
+    : sorted.slice(0, limit ?? DEFAULT_GROUPS)
   return {
     groups: listed.map(([value, group]) => ({ ...(value === undefined ? {} : { value }), ...group.count() })),
     groupCount: groups.size

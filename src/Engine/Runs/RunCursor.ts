@@ -1,11 +1,11 @@
-/** Cursors of run lists: opaque strings, each valid for one query only. */
+/** Cursors of run lists: opaque strings. A cursor is valid only for the query whose page returned it. */
 import { createHash } from "node:crypto"
 import * as Effect from "effect/Effect"
 import { ValidationError } from "../../Errors.ts"
 
 /**
- * A place in a list of runs. Lists are ordered by creation, which is the order of `key`. Some are ordered by the events that
- * started the runs, and then by `key`: there `event` is the position of the event in the log.
+ * A place in a list of runs. Most lists are ordered by creation, which is the order of `key`. Some lists are ordered by the
+ * events that started the runs, and then by `key`: there, `event` is the position of the event in the log.
  */
 export interface ListPlace {
   readonly event: number
@@ -16,7 +16,7 @@ export interface ListPlace {
   readonly by: string
 }
 
-/** Identifies the query that a cursor belongs to. Queries are plain data with their members in a fixed order. */
+/** A digest that identifies the query of a cursor. Queries are plain data with their members in a fixed order. */
 const digestOf = (query: object): string =>
   createHash("sha256").update(JSON.stringify(query)).digest("base64url").slice(0, 11)
 
@@ -26,11 +26,11 @@ export const writeCursor = (query: object, { by, event, key, listed }: ListPlace
 /** Reads a cursor. Fails with `ValidationError` when it is invalid, or belongs to another query. */
 export const readCursor = (query: object, cursor: string): Effect.Effect<ListPlace, ValidationError> => {
   const read = parse(cursor)
-  const said = `Cursor "${cursor}"`
+  const subject = `Cursor "${cursor}"`
   if (read === undefined) {
     return Effect.fail(
       new ValidationError(
-        `${said} is not one that listRuns returned: pass the nextCursor of the previous page`
+        `${subject} is not one that listRuns returned: pass the nextCursor of the previous page`
       )
     )
   }
@@ -39,7 +39,7 @@ export const readCursor = (query: object, cursor: string): Effect.Effect<ListPla
     ? Effect.succeed({ key, event, listed, by })
     : Effect.fail(
         new ValidationError(
-          `${said} belongs to a list with other filters: pass it with the filters of the page that returned it, or begin without a cursor`
+          `${subject} belongs to a list with other filters: pass it with the filters of the page that returned it, or begin without a cursor`
         )
       )
 }

@@ -8,22 +8,27 @@ import { InvalidStateError, StoreError } from "../../Errors.ts"
 import { statement, type Program, type Value, get } from "../Store/Program.ts"
 import { type EventView, eventView } from "../Functions/Registry.ts"
 
-/** SQL: the data of the event `e` that started the run `r`; a fork may have its own. */
+/** SQL: the data of the event `e` that started the run `r`. A fork may have data of its own. */
 export const EVENT_DATA = "coalesce(r.fork_data, e.data)"
 
-/** When the input of the run in a row was erased, epoch milliseconds. `e_erased_at` is when its event was erased. */
+/**
+ * When the input of the run in a row was erased, epoch milliseconds; `undefined` if it was not. The column `e_erased_at` is when
+ * the event that started the run was erased.
+ */
 export const erasedAt = ({ e_erased_at, erased_at, input }: Row): number | undefined => {
   const at = erased_at ?? (input === null ? e_erased_at : undefined)
   return at == null ? undefined : Number(at)
 }
 
-/** The error for an erased run that is to go on: the data that it needs is gone. */
+/**
+ * The error for a call that would continue or fork an erased run, whose data is gone. `verb` is a participle, such as `retried`.
+ */
 export const refusalOfErased = (runId: string, at: number, verb: string): InvalidStateError =>
   new InvalidStateError(
     `Run ${runId} was erased at ${new Date(at).toISOString()} and cannot be ${verb}: neither its data nor the results of its steps are there any more. Emit a new event for a new run.`
   )
 
-/** The event that the handler gets. Throws a `StoreError` when the event is missing: a handler never gets an invented one. */
+/** The event that the handler gets. Throws a `StoreError` when the log no longer has the event that started the run. */
 export const jobEvent = (row: Row): JobEvent => {
   checkEvent(row)
   return row.input === null
@@ -49,13 +54,13 @@ export const jobEvent = (row: Row): JobEvent => {
       }
 }
 
-/** The name and source of an event that is not in the log: that of a run that was invoked, or started by a system event. */
+/** The name and source of the event of a run that was invoked or started by a system event. This event is not in the log. */
 const namedAs = (systemEvent: Value | undefined): { readonly name: string; readonly source: string } =>
   systemEvent == null
     ? { name: "ironflow.invoke", source: "invoke" }
     : { name: String(systemEvent), source: "system" }
 
-/** The id of the event that an invoked run sees. It is not in the log. */
+/** The id of the event that an invoked run sees. This event is not in the log. */
 export const invocationEventId = (runId: string): string => `evt_${runId.slice(runId.indexOf("_") + 1)}`
 
 /** Throws a `StoreError` for the problem that {@link problemWithEvent} finds, if any. */
@@ -65,8 +70,8 @@ export const checkEvent = (row: Row): void => {
 }
 
 /**
- * The problem of a row with `e_id` and `e_data` whose event is not in the log; `undefined` when there is none. An event is not
- * deleted while one of its runs is kept. An invoked run needs no event, because it has its input.
+ * The problem of a run whose event is missing from the log; `undefined` when there is no problem. The row must have `e_id` and
+ * `e_data`. An event is not deleted while one of its runs is kept. An invoked run needs no event, because it has its own input.
  */
 export const problemWithEvent = (row: Row): string | undefined =>
   row.input === null && (row.e_id === null || row.e_data === null)
@@ -88,7 +93,7 @@ export function* triggerView(run: number): Program<EventView> {
     : invocationView(String(row.run_id), String(row.input), Number(row.created_at), row.system_event)
 }
 
-/** The event of a run that was invoked or started by a system event. It is not in the log; its data is the run's input. */
+/** The event of a run that was invoked or started by a system event: it is not in the log, and its data is the run's input. */
 export const invocationView = (
   runId: string,
   input: string,

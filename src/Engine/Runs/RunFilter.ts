@@ -1,4 +1,4 @@
-/** The filter of the plain run list, which has counts. */
+/** The filter of the plain run list (`RunList.ts`), which filters by one function and one status at most. */
 import { registryOf } from "../Functions/Registry.ts"
 import type { RunsBefore } from "./RunRecords.ts"
 import { listOf, Status } from "./StatusRows.ts"
@@ -8,10 +8,10 @@ import type { Transaction } from "../Store/Transaction.ts"
 export interface RunFilter {
   readonly where: string
   readonly values: ReadonlyArray<number>
-  /** The part of the condition for which an index may help. Its values come after the others. */
-  readonly among: string
-  readonly amongValues: ReadonlyArray<number>
-  /** The expression for order and bounds. */
+  /** A further condition, for which an index may help. Its values, `indexValues`, come after `values`. */
+  readonly indexCondition: string
+  readonly indexValues: ReadonlyArray<number>
+  /** The SQL expression by which the runs are ordered and cut into slices. */
   readonly key: "r.key" | "+r.key"
   /** The key of the function whose runs are listed; absent for all functions. */
   readonly fn?: number
@@ -25,25 +25,24 @@ export const filterOf = (
   const environment = tx.findEnvironment(name)
   const fn = functionId === undefined ? undefined : registryOf(tx).get(name, functionId)
   if (environment === undefined || (functionId !== undefined && fn === undefined)) return undefined
-  // the `+` keeps SQLite from the index on the function: it is to use that on the run key, by which slices are cut
+  // because of the `+`, SQLite does not use the index on the function, but the run key, by which the list is cut into slices
   const conditions = [fn === undefined ? "r.environment = ?" : "+r.function = ?"]
   const values = [fn?.key ?? environment]
-  // unfinished, failed and cancelled runs have partial indexes with few rows; completed runs are found by scanning all runs
-  // backwards
-  let among = ""
+  // unfinished, failed and cancelled runs have partial indexes with few rows; completed runs are found by a scan of all runs
+  let indexCondition = ""
   if (status !== undefined) {
     const number = Status[status]
     conditions.push("r.status = ?")
     values.push(number)
     if (status === "failed" || status === "cancelled") {
-      among = `AND r.status = ${number} AND r.status IN (${listOf(["failed", "cancelled"])})`
-    } else if (status !== "completed") among = "AND r.ended_at IS NULL"
+      indexCondition = `AND r.status = ${number} AND r.status IN (${listOf(["failed", "cancelled"])})`
+    } else if (status !== "completed") indexCondition = "AND r.ended_at IS NULL"
   }
   return {
     where: conditions.join(" AND "),
     values,
-    among,
-    amongValues: [],
+    indexCondition,
+    indexValues: [],
     key: "r.key",
     ...(fn === undefined ? {} : { fn: fn.key })
   }

@@ -1,8 +1,8 @@
-/** Groups of counted runs, and how they are named. */
+/** The groups in which runs are counted: buckets of time, and messages of errors without their numbers and ids. */
 
 const sizes: { readonly [by: string]: number } = { minute: 60_000, hour: 3_600_000, day: 86_400_000 }
 
-/** The length of the time buckets of a grouping, milliseconds; `undefined` when `by` is not a time. */
+/** The length of the time buckets when runs are grouped by `by`, milliseconds; `undefined` when `by` is not a time. */
 export const bucketSizeOf = (by: string): number | undefined => sizes[by]
 
 /** The parts that differ between errors of one kind: words with digits, except HTTP statuses 4xx and 5xx. */
@@ -19,14 +19,14 @@ export const errorGroup = (message: string): string | undefined => {
   return group === "" ? undefined : group.slice(0, GROUP_LENGTH)
 }
 
-/** The message in a stored error, of which only the beginning may be there. */
+/** The message in a stored error. `stored` is JSON text, which may be cut off. */
 export const messageIn = (stored: string): string => {
   const [, text] = /"message":"((?:[^"\\]|\\.)*)/.exec(stored) ?? []
   if (text === undefined) return stored
   try {
     return String(JSON.parse(`"${text}"`))
   } catch {
-    // the end of the text is in the middle of a character
+    // the text was cut off within an escape sequence
     return text
   }
 }

@@ -1,4 +1,4 @@
-/** Reads runs: their steps and their situation. */
+/** Reads the steps of a run, and its situation, from which `explain` derives what the run waits for. */
 import { yieldToEventLoop } from "../Yielding.ts"
 import * as Effect from "effect/Effect"
 import { isObject } from "../../Json.ts"
@@ -26,7 +26,7 @@ import { RUN_ITSELF, WaitKind } from "./WaitKinds.ts"
 import { storedOutput } from "../Store/StoredJson.ts"
 import { outcomeIn } from "./Waits.ts"
 
-/** Bytes of results that are read in one transaction, not counting the last result. */
+/** How many bytes of results are read in one transaction. It ends with the result that reaches this size. */
 const SLICE_BYTES = 1024 * 1024
 
 const LIST_SIZES_OF_STEPS = statement(
@@ -44,8 +44,8 @@ const LIST_WAITS = statement(
 const FIND_STEP = statement("RunInspection.findStep", "SELECT * FROM steps WHERE run = ? AND step_key = ?")
 
 /**
- * Lists the children of a run. They are ordered by key, so that the last one counts when a step ran again and invoked another
- * run.
+ * Lists the children of a run in the order of their keys. When a step ran again and invoked a second run, the last child is the
+ * one that is shown.
  */
 const LIST_CHILDREN = statement(
   "RunInspection.listChildren",
@@ -53,15 +53,17 @@ const LIST_CHILDREN = statement(
 )
 
 interface StepsQuery {
+  /** The index of the first step of the page. */
   readonly from: number
+  /** Maximum number of steps; -1 for no limit. */
   readonly limit: number
-  /** What workers report of the run. */
+  /** The steps that workers report as running. */
   readonly reported?: ReadonlyArray<RunningAt>
 }
 
 /**
- * The steps of a run from a place on: finished ones first, then those that wait or run. It returns at most `limit` steps, or any
- * number for -1, and fewer when they are long.
+ * A page of the steps of a run: finished steps first, then those that wait or run. The page has fewer than `limit` steps when
+ * their results are long.
  */
 export const readRunSteps = inEnvironment(
   "readRunSteps",
@@ -75,31 +77,33 @@ export const readRunSteps = inEnvironment(
     const finished = yield* all(LIST_SIZES_OF_STEPS, row.key!)
     const open = yield* all(LIST_WAITS, row.key!)
     const running = new Map((yield* runningNow(row, reported)).map((step) => [step.stepKey, step]))
-    // steps that are retried are already among the open ones
-    const isAgain = new Set(open.map(({ step_key }) => String(step_key)))
-    const fresh = [...running.values()].filter(({ stepKey }) => !isAgain.has(stepKey))
+    // running steps that failed before are already among the open ones
+    const openKeys = new Set(open.map(({ step_key }) => String(step_key)))
+    const newlyRunning = [...running.values()].filter(({ stepKey }) => !openKeys.has(stepKey))
     const children = new Map(
       (yield* all(LIST_CHILDREN, row.key!)).map(({ id, parent_step }) => [String(parent_step), String(id)])
     )
     const steps: Array<RunStep> = []
-    const count = finished.length + open.length + fresh.length
+    const count = finished.length + open.length + newlyRunning.length
     let bytes = 0
     let at = from
     while (at < count && steps.length !== limit && bytes < SLICE_BYTES) {
-      const key = finished[at]
-      if (key === undefined) {
+      const entry = finished[at]
+      if (entry === undefined) {
         const wait = open[at - finished.length]
         const step =
-          wait === undefined ? fresh[at - finished.length - open.length]! : running.get(String(wait.step_key))
+          wait === undefined
+            ? newlyRunning[at - finished.length - open.length]!
+            : running.get(String(wait.step_key))
         steps.push(
           step === undefined
             ? { ...openStep(runId, wait!), ...childOf(children.get(String(wait!.step_key))) }
             : runningStep(runId, row, step, tx.now())
         )
       } else {
-        bytes += Number(key.bytes)
-        const step = yield* finishedStep(tx, runId, (yield* get(FIND_STEP, row.key!, key.step_key!))!)
-        const child = children.get(String(key.step_key)) ?? startedChild(step)
+        bytes += Number(entry.bytes)
+        const step = yield* finishedStep(tx, runId, (yield* get(FIND_STEP, row.key!, entry.step_key!))!)
+        const child = children.get(String(entry.step_key)) ?? startedChild(step)
         steps.push({ ...step, ...childOf(child) })
       }
       at++
@@ -129,7 +133,8 @@ const childOf = (id: string | undefined): Pick<RunStep, "childRunId"> =>
   id === undefined ? {} : { childRunId: id }
 
 /**
- * The id of a child that no step waits for. Such a child has no parent in the database, but the output of the step has its id.
+ * The id of the run that a step started without waiting for it. The row of such a run names no parent, but the output of the step
+ * has its id.
  */
 const startedChild = ({ kind, output }: RunStep): string | undefined =>
   kind === "invokeAsync" && isObject(output) && typeof output.runId === "string" ? output.runId : undefined
@@ -219,7 +224,7 @@ export const getSituation = inEnvironment(
       ...(damage === undefined ? {} : { damage }),
       held,
       holders,
-      // the waits of a damaged run are not read, because they may be what is unreadable
+      // the waits of a damaged run are not read, because they may be what is damaged
       waits:
         damage !== undefined
           ? []
@@ -259,7 +264,7 @@ const FIND_LAST_STEP_END = statement(
   "SELECT max(ended_at) AS at FROM steps WHERE run = ?"
 )
 
-/** When the last step of the run was reported. */
+/** When the last step of the run ended, by the clock of its worker. */
 function* lastStep({ key }: Row): Program<{ readonly lastStepAt?: number }> {
   const row = yield* get(FIND_LAST_STEP_END, key!)
   return row?.at == null ? {} : { lastStepAt: Number(row.at) }

@@ -1,7 +1,7 @@
 /**
- * Pages of runs, newest first, with a count. No index has the status of every run, because every turn would have to maintain it.
- * Without one, counting a million rows takes tenths of a second. So only the newest {@link SLICE} candidates are counted. The page
- * is searched in slices, with other work in between.
+ * Pages of runs, newest first, with a count of the matching runs. No index has the status of every run, because each change of a
+ * status would have to update it. Without such an index, it takes tenths of a second to count a million rows. So only the newest
+ * {@link SLICE} candidates are counted. The runs of a page are searched in slices, with other work in between.
  */
 import { listRunsAround } from "./DamagedRunList.ts"
 import { all, get, inEnvironment, type Program, statement, variant } from "../Store/Program.ts"
@@ -20,7 +20,8 @@ import type { ListRunsQuery, RunsBefore } from "./RunRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
 /**
- * How many runs one slice looks at, which takes a few milliseconds. Only the matching runs among this many of the newest are counted.
+ * How many runs one slice reads, which takes a few milliseconds. The count is of the matching runs among this many newest
+ * candidates.
  */
 const SLICE = 5000
 /** About how many characters of data one slice reads. */
@@ -28,55 +29,55 @@ const SLICE_LENGTH = 1024 * 1024
 /** A page ends with the run that exceeds this number of characters of data. */
 const PAGE_LENGTH = 16 * 1024 * 1024
 
-/** Lists that take more than one slice run one at a time, over all engines of the process. */
-const long = Semaphore.makeUnsafe(1)
+/** Lists that need more than one slice wait for each other: in a process, one such list runs at a time. */
+const longLists = Semaphore.makeUnsafe(1)
 
 /**
- * Lists runs. Each slice sees the current state of the database. The count is exact when there are at most {@link SLICE}
- * candidates; otherwise it counts only the newest of them, and says so.
+ * Lists runs. Each slice sees the current state of the database. The count is exact when there are fewer than {@link SLICE}
+ * candidates. Otherwise only the newest of them are counted, and the result has `isTotalExact: false`.
  */
 export const listRuns = (
   store: StoreService,
-  { cursor, ...asked }: ListRunsQuery
+  { cursor, ...query }: ListRunsQuery
 ): Effect.Effect<ListRunsResult, ValidationError | StoreError> =>
   cursor === undefined
-    ? listPage(store, asked)
-    : Effect.flatMap(readCursor(digestible(asked), cursor), ({ key, listed }) =>
-        listPage(store, { ...asked, before: key }, listed)
+    ? listPage(store, query)
+    : Effect.flatMap(readCursor(digestible(query), cursor), ({ key, listed }) =>
+        listPage(store, { ...query, before: key }, listed)
       )
 
-/** The part of a query that its cursors belong to: without the place and the limit. */
+/** The part of a query that is the same for all pages of a list. Cursors carry a digest of it. */
 const digestible = ({ environment, functionId, status }: RunsBefore) => ({ environment, functionId, status })
 
-/** The cursor of a page that begins before a run. */
+/** The cursor of the page that has the runs below `key`. `listed` is how many runs are on the pages before that page. */
 const cursorBefore = (query: RunsBefore, key: number, listed: number): string =>
   writeCursor(digestible(query), { by: "", event: 0, key, listed })
 
-/** Reads one page. `before` is how many runs are on the earlier pages. */
+/** Reads one page. `listedBefore` is how many runs are on the earlier pages. */
 const listPage = (
   store: StoreService,
   query: RunsBefore,
-  before = 0
+  listedBefore = 0
 ): Effect.Effect<ListRunsResult, StoreError> =>
   Effect.catchIf(
     Effect.gen(function* () {
       const runs: Array<Run> = []
       let place: Place | undefined
-      const go = Effect.gen(function* () {
+      const readSlice = Effect.gen(function* () {
         const slice: Slice = yield* store.read(readRunSlice(query, place))
         for (const run of slice.runs) runs.push(run)
         place = slice.place
         return slice.isLast
       })
-      if (!(yield* go)) {
-        yield* long.withPermits(1)(
+      if (!(yield* readSlice)) {
+        yield* longLists.withPermits(1)(
           Effect.gen(function* () {
             do yield* yieldToEventLoop
-            while (!(yield* go))
+            while (!(yield* readSlice))
           })
         )
       }
-      const listed = before + runs.length
+      const listed = listedBefore + runs.length
       // without a full count, the total is at least the runs on the pages so far, and one more when another page follows
       const isExact = place?.isExact !== false
       return {
@@ -92,25 +93,30 @@ const listPage = (
     () =>
       Effect.map(store.readApart(listRunsAround(query)), ({ next, ...page }) => ({
         ...page,
-        ...(next === undefined ? {} : { nextCursor: cursorBefore(query, next, before + page.runs.length) })
+        ...(next === undefined
+          ? {}
+          : { nextCursor: cursorBefore(query, next, listedBefore + page.runs.length) })
       }))
   )
 
-/** How far a list has come. It goes from the newest run to the oldest. */
+/** How far a list has come on its way from the newest run to the oldest. */
 interface Place {
+  /** How many runs match in the newest slice. */
   readonly total: number
-  /** The key of the oldest run that was looked at. Only the newest slice was counted. */
-  readonly looked: number
+  /** The key of the oldest run that was looked at; 0 when all were. */
+  readonly lookedDownTo: number
   /** Whether the newest slice has been counted. */
   readonly isCounted: boolean
-  /** Whether the newest slice had all candidates, so that the count is exact. */
+  /** Whether all candidates were in the newest slice, so that the count is exact. */
   readonly isExact: boolean
-  /** All matching runs with this key or a higher one are on this page or on an earlier one. */
-  readonly paged: number
+  /** All matching runs with this key or a higher key are on this page or on an earlier page. */
+  readonly listedDownTo: number
+  /** Whether the page is full, and another matching run follows it. */
   readonly isFull: boolean
+  /** The key of the last run on the page. */
   readonly lastKey: number
   /** How many runs are on the page. */
-  readonly taken: number
+  readonly runsOnPage: number
   /** How many characters of data are on the page. */
   readonly length: number
 }
@@ -128,13 +134,13 @@ const readRunSlice = inEnvironment(
     if (filter === undefined) return { runs: [], place: undefined, isLast: true }
     const from = place ?? {
       total: 0,
-      looked: Number.MAX_SAFE_INTEGER,
+      lookedDownTo: Number.MAX_SAFE_INTEGER,
       isCounted: false,
       isExact: false,
-      paged: query.before ?? Number.MAX_SAFE_INTEGER,
+      listedDownTo: query.before ?? Number.MAX_SAFE_INTEGER,
       isFull: false,
       lastKey: 0,
-      taken: 0,
+      runsOnPage: 0,
       length: 0
     }
     return yield* new Walk(tx, query, filter, from).go()
@@ -145,24 +151,24 @@ const readRunSlice = inEnvironment(
 const COUNT_RUNS_OF_FUNCTION = statement(
   "RunList.countRunsOfFunction",
   `SELECT count(*) AS n FROM (SELECT 1 FROM runs WHERE function = ? LIMIT ${SLICE}) AS few`,
-  { scans: "what it has found itself, a slice at most" }
+  { scans: "the runs of one function, at most as many as one slice has" }
 )
 
-/** The filter, with the function's index when the function has fewer runs than a slice. */
+/** The filter of a query. It uses the index of the function when the function has fewer runs than a slice. */
 function* narrowed(tx: Transaction, query: RunsBefore): Program<RunFilter | undefined> {
   const filter = filterOf(tx, query)
-  if (filter?.fn === undefined || filter.among !== "") return filter
+  if (filter?.fn === undefined || filter.indexCondition !== "") return filter
   if (Number((yield* get(COUNT_RUNS_OF_FUNCTION, filter.fn))?.n) >= SLICE) return filter
   return {
     ...filter,
-    among: "AND r.function = ?",
-    amongValues: [filter.fn],
+    indexCondition: "AND r.function = ?",
+    indexValues: [filter.fn],
     // does not use the index on the run key: the few runs of the function are sorted instead
     key: "+r.key"
   }
 }
 
-/** Goes part of the way from the newest run to the oldest. */
+/** Processes slices of a list, from a place on. */
 class Walk {
   readonly #tx: Transaction
   readonly #limit: number
@@ -170,39 +176,39 @@ class Walk {
   readonly #count: string
   readonly #page: string
   readonly #values: ReadonlyArray<number>
-  readonly #amongValues: ReadonlyArray<number>
+  readonly #indexValues: ReadonlyArray<number>
   readonly #runs: Array<Run> = []
   #length: number
   #total: number
-  #looked: number
+  #lookedDownTo: number
   #isCounted: boolean
   #isExact: boolean
-  #paged: number
+  #listedDownTo: number
   #isFull: boolean
   #lastKey: number
-  #taken: number
+  #runsOnPage: number
 
   constructor(
     tx: Transaction,
     { limit }: RunsBefore,
-    { among, amongValues, key, values, where }: RunFilter,
+    { indexCondition, indexValues, key, values, where }: RunFilter,
     place: Place
   ) {
     this.#tx = tx
     this.#limit = limit
     this.#length = place.length
     this.#total = place.total
-    this.#looked = place.looked
+    this.#lookedDownTo = place.lookedDownTo
     this.#isCounted = place.isCounted
     this.#isExact = place.isExact
-    this.#paged = place.paged
+    this.#listedDownTo = place.listedDownTo
     this.#isFull = place.isFull
     this.#lastKey = place.lastKey
-    this.#taken = place.taken
-    this.#values = [...values, ...amongValues]
-    this.#amongValues = amongValues
-    const between = `WHERE ${where} ${among} AND ${key} < ? AND ${key} >= ?`
-    this.#bound = `SELECT r.key FROM runs r WHERE ${key} < ? ${among} ORDER BY ${key} DESC LIMIT 1 OFFSET ${SLICE - 1}`
+    this.#runsOnPage = place.runsOnPage
+    this.#values = [...values, ...indexValues]
+    this.#indexValues = indexValues
+    const between = `WHERE ${where} ${indexCondition} AND ${key} < ? AND ${key} >= ?`
+    this.#bound = `SELECT r.key FROM runs r WHERE ${key} < ? ${indexCondition} ORDER BY ${key} DESC LIMIT 1 OFFSET ${SLICE - 1}`
     this.#count = `SELECT count(*) AS total FROM runs r ${between}`
     this.#page = `${RUNS_WITH_EVENTS} ${between} ORDER BY ${key} DESC LIMIT ?`
   }
@@ -210,74 +216,80 @@ class Walk {
   /** Processes one slice. */
   *go(): Program<Slice> {
     if (!this.#isCounted) yield* this.#countNewest()
-    // a cursor far back continues from its own place
-    else if (this.#paged <= this.#looked) yield* this.#lookOn(Math.min(this.#looked, this.#paged))
+    // a page far back begins at the place of its cursor
+    else if (this.#listedDownTo <= this.#lookedDownTo)
+      yield* this.#lookOn(Math.min(this.#lookedDownTo, this.#listedDownTo))
     yield* this.#fill()
     return {
       runs: this.#runs,
       place: {
         total: this.#total,
-        looked: this.#looked,
+        lookedDownTo: this.#lookedDownTo,
         isCounted: this.#isCounted,
         isExact: this.#isExact,
-        paged: this.#paged,
+        listedDownTo: this.#listedDownTo,
         isFull: this.#isFull,
         lastKey: this.#lastKey,
-        taken: this.#taken,
+        runsOnPage: this.#runsOnPage,
         length: this.#length
       },
-      isLast: this.#isFull || (this.#looked === 0 && this.#paged <= 0)
+      isLast: this.#isFull || (this.#lookedDownTo === 0 && this.#listedDownTo <= 0)
     }
   }
 
   *#lookOn(from: number): Program<void> {
-    const row = yield* get(variant("RunList.lookOn", this.#bound), from, ...this.#amongValues)
-    this.#looked = Number(row?.key ?? 0)
+    const row = yield* get(variant("RunList.lookOn", this.#bound), from, ...this.#indexValues)
+    this.#lookedDownTo = Number(row?.key ?? 0)
   }
 
   *#countNewest(): Program<void> {
-    const from = this.#looked
+    const from = this.#lookedDownTo
     yield* this.#lookOn(from)
-    const counted = yield* get(variant("RunList.countOn", this.#count), ...this.#values, from, this.#looked)
+    const counted = yield* get(
+      variant("RunList.countOn", this.#count),
+      ...this.#values,
+      from,
+      this.#lookedDownTo
+    )
     this.#total = Number(counted?.total)
     this.#isCounted = true
-    this.#isExact = this.#looked === 0
+    this.#isExact = this.#lookedDownTo === 0
   }
 
   /** Adds to the page the matching runs between its end and the end of the slice. */
   *#fill(): Program<void> {
     let gathered = 0
     let rows = 16
-    while (!this.#isFull && this.#paged > this.#looked && gathered < SLICE_LENGTH) {
+    while (!this.#isFull && this.#listedDownTo > this.#lookedDownTo && gathered < SLICE_LENGTH) {
       const found = yield* all(
         variant("RunList.fill", this.#page),
         ...this.#values,
-        this.#paged,
-        this.#looked,
+        this.#listedDownTo,
+        this.#lookedDownTo,
         rows
       )
       for (const row of found) {
-        if (this.#taken === this.#limit || this.#length > PAGE_LENGTH) {
+        if (this.#runsOnPage === this.#limit || this.#length > PAGE_LENGTH) {
           this.#isFull = true
           return
         }
         const length = lengthOf(row)
         gathered += length
         this.#length += length
-        this.#taken++
+        this.#runsOnPage++
         this.#runs.push(yield* readRun(this.#tx, row))
-        this.#paged = this.#lastKey = Number(row.key)
+        this.#listedDownTo = this.#lastKey = Number(row.key)
       }
-      if (found.length < rows) this.#paged = this.#looked
-      // reads as many rows as fit if they are as long as the last ones
+      if (found.length < rows) this.#listedDownTo = this.#lookedDownTo
+      // reads as many rows as fit into a slice if they are as long as the rows before
       rows = Math.max(1, Math.min(this.#limit, Math.floor((SLICE_LENGTH * rows) / (gathered + 1))))
     }
   }
 }
 
 /**
- * Characters of the strings in a row. It makes no list of the row's values: a page has thousands of rows, and such lists would
- * take as long as reading the rows.
+ * The number of characters in the strings of a row. The function makes no list of the row's values: a page has thousands of rows,
+ * and it would take as long to make these lists as to read the rows.
  */
 const lengthOf = (row: Row): number => {
   let length = 0

@@ -1,4 +1,4 @@
-/** The log lines of a run. They arrive with the reports of its turns. The newest are kept, and are deleted with the run. */
+/** The log lines of runs. Workers send them with their reports. The newest lines of a run are kept, until the run is deleted. */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type { RunLogLine } from "../../Protocol/Runs.ts"
@@ -23,7 +23,7 @@ import { parseStored } from "../Store/StoredJson.ts"
 import { asMoment, type Transaction } from "../Store/Transaction.ts"
 import { findRun } from "./RunRows.ts"
 
-/** Limits of the kept lines of one run: their number, and their total characters. */
+/** The limits of the log lines of one run: how many lines, and how many characters, are kept. */
 export interface KeptLogs {
   readonly lines: number
   readonly length: number
@@ -34,7 +34,7 @@ export const RunLogRetention = Context.Reference<KeptLogs>("@ironflow/node/RunLo
   defaultValue: () => ({ lines: logLinesOfRun, length: logCharactersOfRun })
 })
 
-/** The limits of the engine that has this database open. */
+/** The limits of the engine of a transaction. */
 const limitsOf = defineCache<{ current: KeptLogs }>({
   make: () => ({ current: { lines: logLinesOfRun, length: logCharactersOfRun } })
 })
@@ -75,32 +75,32 @@ const DELETE_OLD_LINES = statement(
 
 /** Stores the log lines of a turn. Deletes the oldest lines of the run beyond the limits. */
 export function* keepLogs(tx: Transaction, run: number, { dropped = 0, lines }: TurnLogs): Program<void> {
-  const most = limitsOf(tx).current
-  if (most.lines === 0 || lines.length === 0) return
+  const limits = limitsOf(tx).current
+  if (limits.lines === 0 || lines.length === 0) return
   const ends = yield* get(FIND_ENDS, run, run)
   const upTo = Number(ends?.up_to ?? 0)
-  const newest = newestOf(lines, most)
+  const newest = newestOf(lines, limits)
   if (newest.length === 0) return
-  const left = lines.length - newest.length
-  const first = Number(ends?.next ?? 1) + dropped + left
+  const leftOut = lines.length - newest.length
+  const first = Number(ends?.next ?? 1) + dropped + leftOut
   const length = newest.reduce((sum, line) => sum + lengthOf(line), 0)
   yield* write(INSERT_LINES, run, first, newest.length, length, upTo + length, JSON.stringify(newest))
   if (ends === undefined) return
   const isFull =
-    first + newest.length - Number(ends.oldest) > most.lines ||
-    upTo + length - Number((yield* get(FIND_FIRST_OFFSET, run))?.before) > most.length
+    first + newest.length - Number(ends.oldest) > limits.lines ||
+    upTo + length - Number((yield* get(FIND_FIRST_OFFSET, run))?.before) > limits.length
   if (isFull) {
-    yield* write(DELETE_OLD_LINES, run, first + newest.length - most.lines, upTo + length - most.length)
+    yield* write(DELETE_OLD_LINES, run, first + newest.length - limits.lines, upTo + length - limits.length)
   }
 }
 
 /** The newest lines, as many as the limits allow. */
-const newestOf = (lines: ReadonlyArray<LogLine>, most: KeptLogs): ReadonlyArray<LogLine> => {
+const newestOf = (lines: ReadonlyArray<LogLine>, limits: KeptLogs): ReadonlyArray<LogLine> => {
   let length = 0
   let from = lines.length
-  while (from > 0 && lines.length - from < most.lines) {
+  while (from > 0 && lines.length - from < limits.lines) {
     length += lengthOf(lines[from - 1]!)
-    if (length > most.length) break
+    if (length > limits.length) break
     from--
   }
   return from === 0 ? lines : lines.slice(from)
@@ -121,11 +121,11 @@ const readRunLogs = inEnvironment(
     limit: number
   ): Program<ReadonlyArray<RunLogLine>, RunNotFoundError> {
     const run = yield* findRun(tx, environment, runId)
-    const most = limitsOf(tx).current
+    const limits = limitsOf(tx).current
     const rows = yield* all(LIST_LINES, run.key!, after + 1)
     const end = rows.length === 0 ? 0 : Number(rows.at(-1)!.first) + Number(rows.at(-1)!.lines)
-    // a row has several lines, and the first rows may have some that are too old or were on an earlier page
-    const from = Math.max(after + 1, end - most.lines)
+    // a row has several lines: the first rows may have lines that are too old, or that were on an earlier page
+    const from = Math.max(after + 1, end - limits.lines)
     const found: Array<RunLogLine> = []
     for (const row of rows) {
       // only `keepLogs` writes this column
@@ -148,7 +148,7 @@ const lineOf = (number: number, { at, data, ...line }: LogLine): RunLogLine => (
   ...(data === undefined ? {} : { data: decodeJson(data) })
 })
 
-/** A page of the lines, oldest first. The cursor is the number of the last line before the page. */
+/** A page of the log lines of a run, oldest first. The cursor is the number of the last line before the page. */
 export const logsPage = (
   store: StoreService,
   environment: string,

@@ -1,32 +1,32 @@
-/** Tells observers and the audit record what happens in runs. Without observers and records, nothing is built. */
+/** Reports what happens in runs, as activities, to observers and to the audit record. Without these, no activity is built. */
 import { registryOf } from "../Functions/Registry.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import type { RunActivity } from "../Store/RunActivity.ts"
 import { record } from "./RunAudit.ts"
 
-/** Whether anything observes steps, or records them. */
+/** Whether anything observes steps, or any function has an audit record. */
 export const hasStepObservers = (tx: Transaction): boolean => tx.interest.steps || registryOf(tx).hasRecorded
 
-/** Whether anything observes runs as a whole. */
+/** Whether anything observes the starts, pauses and ends of runs. */
 export const hasRunObservers = (tx: Transaction): boolean => tx.interest.runs || hasStepObservers(tx)
 
-/** Tells of something that happened in a run. */
+/** Reports an activity within a run, such as the end of a step. */
 export const notifyObservers = (tx: Transaction, activity: () => RunActivity): void => {
   if (!hasStepObservers(tx)) return
-  const told = activity()
-  if (tx.interest.steps) tx.changes.activity.push(told)
-  if (registryOf(tx).hasRecorded) tx.later(record(tx, told))
+  const happened = activity()
+  if (tx.interest.steps) tx.changes.activity.push(happened)
+  if (registryOf(tx).hasRecorded) tx.later(record(tx, happened))
 }
 
-/** Tells of something that happened to a run as a whole. */
+/** Reports an activity of a run as a whole, such as its end. */
 export const notifyRunObservers = (tx: Transaction, activity: () => RunActivity): void => {
   if (!tx.interest.runs || tx.interest.steps) return notifyObservers(tx, activity)
-  const told = activity()
-  tx.changes.activity.push(told)
-  if (registryOf(tx).hasRecorded) tx.later(record(tx, told))
+  const happened = activity()
+  tx.changes.activity.push(happened)
+  if (registryOf(tx).hasRecorded) tx.later(record(tx, happened))
 }
 
-/** What observers are told of a run, from its keys of function and environment. */
+/** The members of an activity that identify its run. `run` has the keys of the function and of the environment. */
 export const aboutRun = (
   tx: Transaction,
   run: {

@@ -11,7 +11,7 @@ import type { HeldBack } from "../Functions/FunctionSchedules.ts"
 
 export interface RunSteps {
   readonly steps: ReadonlyArray<RunStep>
-  /** The cursor of the next page; absent at the end. */
+  /** The index of the first step of the next page; absent on the last page. */
   readonly next?: number
 }
 
@@ -25,13 +25,13 @@ export interface ListRunsQuery {
 
 /** {@link ListRunsQuery} with the cursor decoded. */
 export interface RunsBefore extends Omit<ListRunsQuery, "cursor"> {
-  /** Only runs before the one with this key. */
+  /** Only runs whose key is below this one. */
   readonly before?: number
 }
 
 export interface DeletedRuns {
   readonly deleted: number
-  /** The key of the last run that was looked at: the next call goes on after it. Absent at the end. */
+  /** The key of the last run that was looked at: the next call continues after it. Absent when all runs were looked at. */
   readonly after?: number
 }
 
@@ -39,22 +39,25 @@ export interface DeletedRuns {
 export interface RunSituation {
   readonly run: Run
   readonly environment: string
-  /** The lease, if there is one: live, or revoked while its worker may still work on the turn. */
+  /** The lease, if there is one. It may be revoked, while its worker may still be executing the run. */
   readonly lease?: Lease
   /** The engine to which the worker of the lease is connected, when it is not this one. */
   readonly engine?: OtherEngine
-  /** Steps whose code runs now, as the worker reports. */
+  /** Steps whose code runs now, as the worker reports them. */
   readonly running?: ReadonlyArray<RunningStep>
   /** When a step last finished, by the clock of its worker, epoch milliseconds. */
   readonly lastStepAt?: number
-  /** Why the engine leaves the run alone: its damage. */
+  /** How the run is damaged in the database. The engine does not continue such a run. */
   readonly damage?: string
   /** Since when the run can be claimed, epoch milliseconds. */
   readonly readyAt?: number
-  /** How often the run was lost since its last step. Set while it is kept apart from other runs because of that. */
+  /**
+   * How many workers were lost while they executed the run, since its last completed step. Only set when they are so many that
+   * the run may be the cause: see `Suspects.ts`.
+   */
   readonly losses?: number
   readonly concurrencyKey?: string
-  /** How many runs hold a lease under the run's concurrency key. */
+  /** How many runs of the same concurrency key have a lease. */
   readonly held: number
   /** The ids of some of those runs. */
   readonly holders: ReadonlyArray<string>
@@ -67,7 +70,7 @@ export interface RunSituation {
     readonly event?: string
     readonly match?: string
     readonly matchValue?: string
-    /** Set when events that the wait may accept are in the log, and are still being delivered. */
+    /** Set while an event that the wait may accept is being delivered to many runs. */
     readonly isBeingDelivered?: true
     readonly childRunId?: string
     readonly failures?: number
@@ -78,7 +81,10 @@ export interface RunSituation {
   readonly functionDeleted?: boolean
   /** Set when the function is paused, so that its new runs wait. */
   readonly functionPaused?: StoredPause
-  /** The function version that the run is pinned to, or starts with when a worker has it. Absent when any version will do. */
+  /**
+   * The version of the function to which the run is pinned. A run that has not begun is not pinned yet: then this is the version
+   * with which it will begin, if a worker has that version. Absent when a worker of any version can execute the run.
+   */
   readonly pin?: { readonly version: string; readonly hasBegun: boolean }
   /** The worker to which the run's actor is bound. */
   readonly actorWorkerId?: string
@@ -88,6 +94,6 @@ export interface RunSituation {
 
 export interface AuditPage {
   readonly events: Array<AuditEvent>
-  /** The number of the last event on the page: the next page comes after it. Absent at the end. */
+  /** The number of the last event on the page: the next page begins after this event. Absent on the last page. */
   readonly next?: number
 }

@@ -20,15 +20,16 @@ const PAGE = 500
 
 const OLD = "SELECT key, function, status, created_at, ended_at, parent FROM runs WHERE"
 
-/** How many runs one transaction looks at, so that other writers get their turn. */
-const MOST_LOOKED_AT = 5000
+/** How many runs one transaction looks at. It ends then, so that other transactions get their turn. */
+const MAX_LOOKED_AT = 5000
 
 const FIND_NEWEST_RUN = statement("RunRetention.findNewestRun", "SELECT max(key) AS key FROM runs")
 
 /**
- * Deletes runs that ended more than `keepMs` ago, or than the limit of their function if it has one: at most `limit` of them,
- * oldest first. A run whose parent is unfinished is kept. So is the newest run, so that its key is not assigned again. Begins
- * after the run with key `after`. Returns where to go on, unless the end is reached.
+ * Deletes at most `limit` runs that ended more than `keepMs` ago, oldest first. A function may have a retention of its own, which
+ * then counts in place of `keepMs`. A run whose parent is unfinished is kept. The newest run is kept too, so that its key is not
+ * assigned again. Begins after the run with the key `after`. The result has the `after` of the next call, unless the end is
+ * reached.
  */
 export const deleteEndedRuns = acrossEnvironments(
   "deleteEndedRuns",
@@ -40,18 +41,18 @@ export const deleteEndedRuns = acrossEnvironments(
   ): Program<DeletedRuns> {
     const now = tx.settledNow()
     const endedBefore = now - shortestKept(tx, keepMs)
-    // all runs are kept
+    // without a retention, all runs are kept
     if (!Number.isFinite(endedBefore)) return { deleted: 0 }
     const newest = Number((yield* get(FIND_NEWEST_RUN))?.key ?? 0)
     let deleted = 0
     let last = after
-    for (let lookedAt = 0; lookedAt < MOST_LOOKED_AT; lookedAt += PAGE) {
-      // keys grow with creation, and a run ends after its creation: all runs after the first one that is too young are too young
+    for (let lookedAt = 0; lookedAt < MAX_LOOKED_AT; lookedAt += PAGE) {
+      // runs are in the order of their creation, and a run ends after its creation: once a run is too young, so are all after it
       const rows = yield* page(tx, last)
       for (const row of rows) {
         if (deleted === limit) return { deleted, after: last }
         const key = Number(row.key)
-        // a run that was created while the clock was ahead says nothing about the runs after it
+        // a run whose creation is in the future was created while the clock was wrong, and says nothing about the runs after it
         const isYoung = Number(row.created_at) >= endedBefore && Number(row.created_at) <= tx.now()
         if (isYoung || key === newest) return { deleted }
         last = key
@@ -101,14 +102,14 @@ const OLD_AFTER = statement("RunRetention.oldAfter", `${OLD} key > ? ORDER BY ke
 
 const OLD_ONE = statement("RunRetention.oldOne", `${OLD} key = ?`)
 
-/** Lists keys. The `+` makes SQLite read the index of ids, which has all keys, and not the rows. */
+/** Lists keys from the index of ids, which has all keys: the `+` makes SQLite read this index, and not the rows. */
 const LIST_KEYS_AFTER = statement(
   "RunRetention.listKeysAfter",
   `SELECT key, id FROM runs WHERE +key > ? @sound(run, key) ORDER BY +key LIMIT ${PAGE}`,
-  { scans: "for a table that is damaged: the index of ids is read in its place" }
+  { scans: "all keys, from the index of ids: only when the table is damaged" }
 )
 
-/** A page of the runs after `last`, in order. When some runs are damaged, each is read alone. */
+/** A page of the runs after `last`, in order. When some runs are damaged, each run is read by a query of its own. */
 function* page(tx: Transaction, last: number): Program<ReadonlyArray<Row>> {
   if (tx.damage.except("run", "key") === "")
     return yield* allIsolatingDamage(tx, "run", [LIST_KEYS_AFTER, last], OLD_AFTER, last)

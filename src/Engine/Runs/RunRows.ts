@@ -46,7 +46,7 @@ const INSERT_RUN = statement(
      VALUES (?, ?, ?, ${Status[initialStatus]}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 )
 
-/** Creates a run. It can be claimed at once, unless its function is paused. */
+/** Creates a run. Workers can claim the run at once, unless its function is paused. */
 export function* createRun(
   tx: Transaction,
   input: {
@@ -60,13 +60,13 @@ export function* createRun(
     readonly data?: JsonText
     readonly parent?: { readonly run: number; readonly stepKey: string }
     /**
-     * The id of the step that invoked the run without waiting for it. Neither run ends with the other, and the parent may be
-     * deleted first.
+     * The id of the step that invoked the run without waiting for it. Neither run is cancelled with the other, and the invoking
+     * run may be deleted first.
      */
     readonly invokedBy?: string
     /** The `traceparent` of the trace that an invoked run is part of. */
     readonly trace?: string | undefined
-    /** The run that it is a fork of, and the step up to which its steps are copied. */
+    /** For a fork: the run that was forked, and the first step that was not copied. */
     readonly forkedFrom?: ForkedFrom
     /** For a fork: data that replaces the data of the event. */
     readonly forkData?: JsonText
@@ -127,7 +127,9 @@ const noteStart = (
   }))
 }
 
-/** Creates a run for an event in the log. A worker may claim it before it has a row. Returns its id. */
+/**
+ * Creates a run for an event in the log, and returns its id. A worker may claim the run before it has a row: see `NewRuns.ts`.
+ */
 export function* startRun(
   tx: Transaction,
   input: {
@@ -149,7 +151,7 @@ export function* startRun(
   return id
 }
 
-/** What started a run. */
+/** The event that started a run. */
 export interface StartedBy {
   readonly name: string
   readonly entity?: EventEntity
@@ -158,8 +160,8 @@ export interface StartedBy {
 const FROM_RUNS = "FROM runs r LEFT JOIN events e ON e.position = r.event"
 
 /**
- * The columns that {@link readRun} needs, with the id and the data of the triggering event. It has no others, because every
- * further column costs time.
+ * A query with only the columns that {@link readRun} needs, since every column costs time. The columns that begin with `e_` are
+ * of the triggering event.
  */
 export const RUNS_WITH_EVENTS = `SELECT r.key, r.id, r.function, r.status, r.event, r.input, r.output, r.error, r.worker, r.actor, r.parent, r.parent_step, r.pause,
   r.attempt, r.created_at, r.updated_at, r.started_at, r.ended_at, r.forked_from, r.pin, r.erased_at, coalesce(r.trace, e.trace) AS e_trace,
@@ -172,7 +174,7 @@ const ONE = "WHERE r.id = ? AND r.environment = ?"
 
 const FIND_RUN = statement("RunRows.findRun", `${WHOLE_RUNS} ${ONE}`)
 
-/** The whole row of a run with its event. Fails with `RunNotFoundError`. */
+/** The whole row of a run with its event. Fails with `RunNotFoundError` for an unknown run. */
 export const findRun = (tx: Transaction, environment: string, runId: string) =>
   oneRun(tx, FIND_RUN, environment, runId)
 
@@ -210,10 +212,10 @@ export const startedBy = inEnvironment(
 
 const text = (value: unknown): string | undefined => (value == null ? undefined : String(value))
 
-/** Times that were shown last, and how, by the last digits of the time. */
+/** The times that were formatted last, with their texts. The last six bits of a time are its index. */
 const shownTimes = Array.from({ length: 64 }, () => ({ at: Number.NaN, shown: "" }))
 
-/** A time in epoch milliseconds, in ISO 8601. Runs of one transaction have the same times, so few are formatted twice. */
+/** Formats a time in epoch milliseconds as ISO 8601. Runs of one transaction have the same times, so most texts are found. */
 const iso = (value: unknown): string | undefined => {
   if (value == null) return undefined
   const at = Number(value)
@@ -242,7 +244,7 @@ const FIND_RUN_ID = statement("RunRows.findRunId", "SELECT id FROM runs WHERE ke
 export function* runOf(tx: Transaction, row: Row): Program<Run> {
   const fn = registryOf(tx).byKey(Number(row.function))
   const input = decodeStored(text(row.input ?? row.e_data))
-  // sets each member alone: lists of runs take long, and absent optional members are left out
+  // optional members are set one by one, which is fast: lists have many runs
   const run: Writable<Omit<Run, "createdAt" | "updatedAt">> = {
     id: String(row.id),
     functionId: fn?.registration.id ?? String(row.function),
@@ -277,17 +279,17 @@ const traceIdIn = (trace: string): string => trace.slice(3, 35)
 
 type Writable<A> = { -readonly [K in keyof A]: A[K] }
 
-/** An actor as it is shown. It is stored as JSON; a string is shown without its quotes. */
+/** The actor of a run, as clients see it. Actors are stored as JSON, and a string is shown without its quotes. */
 const actorText = (json: string): string => {
   const value: unknown = parseStored(json)
   return typeof value === "string" ? value : json
 }
 
 const FIND_RUN_ID_OF_DAMAGED = statement("RunRows.findRunIdOfDamaged", "SELECT id FROM runs WHERE +key = ?", {
-  scans: "for a run whose row is damaged: the index of ids is read in its place"
+  scans: "all keys, from the index of ids: only for a run whose row is damaged"
 })
 
-/** The id of a run whose row may be unreadable. It is read from an index. */
+/** The id of a run whose row may be damaged. The id is read from an index. */
 export function* runIdOf(key: number): Program<string | undefined> {
   try {
     // the `+` in the statement makes SQLite read the index and not the row
@@ -308,10 +310,10 @@ export const getRun = inEnvironment(
   (_, runId) => `read run ${runId}`
 )
 
-/** Shows a run whose end a commit has announced, as if it had been read. */
+/** An ended run in the form of {@link getRun}, from the record that was kept in memory when the run ended. */
 export const showEnding = inEnvironment(
   "showEnding",
-  // this is a program because only programs can look functions up
+  // this is a program because only a program can look up the function
   function* (tx: Transaction, _environment: string, ending: EndedRunRecord): Program<Run> {
     const fn = registryOf(tx).byKey(ending.function)
     const endedAt = iso(ending.endedAt)!
@@ -347,8 +349,8 @@ const FIND_KEY_IN_ENVIRONMENT = statement(
 )
 
 /**
- * The run, if it has ended; `undefined` if it has not. The data of a run that has not ended is not read. Fails with
- * `RunNotFoundError`.
+ * The run if it has ended, and `undefined` if it has not. The data of a run that has not ended is not read. Fails with
+ * `RunNotFoundError` for an unknown run.
  */
 export const getEndedRun = inEnvironment(
   "getEndedRun",

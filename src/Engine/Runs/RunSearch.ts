@@ -1,5 +1,5 @@
 /**
- * Lists runs that match filters. It searches slice by slice, with other work in between, and within a time limit for each page.
+ * Lists runs that match filters. The search reads slices of runs, with other work in between. Each page has a time limit.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -21,6 +21,7 @@ const PAGE_LENGTH = 16 * 1024 * 1024
 
 /** What the caller may see. */
 export interface Visible {
+  /** Whether the caller may see the run with this id. */
   readonly run: (runId: string) => boolean
   /** Whether the caller may see the input of a run, and the event that started it. */
   readonly input: (found: FoundRun) => boolean
@@ -51,13 +52,16 @@ export const searchFor = (
     let filledBackTo: number | undefined
     let length = 0
 
-    const result = (rest: Partial<ListRunsResult>): ListRunsResult => ({
+    const result = (further: Partial<ListRunsResult>): ListRunsResult => ({
       runs,
       totalCount: before + runs.length,
       ...(filledBackTo === undefined ? {} : { filledBackTo: new Date(filledBackTo).toISOString() }),
-      ...rest
+      ...further
     })
-    const more = (at: { readonly event: number; readonly key: number }, rest: Partial<ListRunsResult> = {}) =>
+    const resultBeforeMore = (
+      at: { readonly event: number; readonly key: number },
+      further: Partial<ListRunsResult> = {}
+    ) =>
       result({
         isTotalExact: false,
         nextCursor: writeCursor(query, {
@@ -66,12 +70,12 @@ export const searchFor = (
           key: at.key,
           listed: before + runs.length
         }),
-        ...rest
+        ...further
       })
 
     while (true) {
-      // with `where`, few runs may match, so the slice looks at as many as possible; without it, one run more than the page needs
-      // shows whether another page follows
+      // with `where`, few of the found runs may match, so the slice finds as many as possible; without `where`, one run more than
+      // the page needs shows whether another page follows
       const most = filters.where === undefined ? limit - runs.length + 1 : Number.MAX_SAFE_INTEGER
       const slice = yield* store.read(searchRuns(query, place ?? begin, most))
       place = slice.place
@@ -79,7 +83,7 @@ export const searchFor = (
       let steps = stepsTaken()
       for (const found of slice.found) {
         if (isMatch(found)) {
-          if (runs.length === limit || length > PAGE_LENGTH) return more(reached!)
+          if (runs.length === limit || length > PAGE_LENGTH) return resultBeforeMore(reached!)
           runs.push(found.run)
           length += found.length
         }
@@ -88,44 +92,47 @@ export const searchFor = (
         steps = stepsTaken()
         yield* yieldToEventLoop
         if ((yield* Clock.currentTimeMillis) >= until)
-          return more(found, { lookedBackTo: found.run.createdAt })
+          return resultBeforeMore(found, { lookedBackTo: found.run.createdAt })
       }
       reached = slice.place
       if (slice.isLast) return result({ isTotalExact: true })
       yield* yieldToEventLoop
       if ((yield* Clock.currentTimeMillis) >= until) {
-        return more(slice.place, { lookedBackTo: new Date(slice.lookedBackTo).toISOString() })
+        return resultBeforeMore(slice.place, { lookedBackTo: new Date(slice.lookedBackTo).toISOString() })
       }
     }
   })
 
-/** Whether a found run passes the checks that the database cannot do: what the caller may see, and `where`. */
+/** Whether a found run passes the checks that the database cannot make: that the caller may see the run, and `where`. */
 export const matcherOf = (
   filters: CheckedFilters,
   visible: Visible | undefined
 ): ((found: FoundRun) => boolean) => {
-  const isSeen = seenBy(visible, filters)
+  const isVisible = visibilityOf(visible, filters)
   const where = filters.where === undefined ? undefined : compileExpression(filters.where, whereRoots)
-  return (found) => isSeen(found) && (where === undefined || fits(where, found))
+  return (found) => isVisible(found) && (where === undefined || fits(where, found))
 }
 
 /**
- * Whether the caller may see a run in these results. Filters on the event would reveal events that the caller may not see, so
- * with such filters the runs of these events are hidden.
+ * Whether the caller may see a run in the results of these filters. A filter by the event would reveal something of events that
+ * the caller may not see: with such a filter, the runs of these events are hidden.
  */
-const seenBy = (visible: Visible | undefined, filters: CheckedFilters): ((found: FoundRun) => boolean) => {
+const visibilityOf = (
+  visible: Visible | undefined,
+  filters: CheckedFilters
+): ((found: FoundRun) => boolean) => {
   if (visible === undefined) return () => true
   const { attributes, entityId, eventName, idempotencyKey, where } = filters
-  const tellsOfEvent = [attributes, entityId, eventName, idempotencyKey, where].some(
+  const filtersByEvent = [attributes, entityId, eventName, idempotencyKey, where].some(
     (filter) => filter !== undefined
   )
-  return (found) => visible.run(found.run.id) && (!tellsOfEvent || visible.input(found))
+  return (found) => visible.run(found.run.id) && (!filtersByEvent || visible.input(found))
 }
 
 const fits = (where: Expression, found: FoundRun): boolean =>
   where({ event: eventOf(found), output: found.run.output ?? null, error: found.run.error ?? null })
 
-/** The event that a run sees. */
+/** The event that a run sees, in the form for the expressions of filters. */
 export const eventOf = ({ run, startedBy }: FoundRun): { readonly [name: string]: unknown } =>
   startedBy === undefined
     ? {

@@ -1,10 +1,11 @@
 /**
- * Finds the runs that match filters. The search follows one plan, which skips most of the other runs: it reads the values of an
- * attribute, the failed runs, the runs of a function, or the events of a name. It works in slices with a limited number of runs.
+ * Finds the runs that match filters. A search follows a plan, which reads only a part of all runs by an index: the runs with a
+ * value of an attribute, the failed runs, the runs of a function, or the runs of the events of a name. The other filters are
+ * checked on each of these runs. A search reads slices with a limited number of runs.
  *
- * Every plan goes from newest to oldest. Most are ordered by the run key, which grows with the time of creation. Those of
- * functions and events are ordered by the event's log position, and then by the run key. A plan has lanes, one for each function
- * or status, and each slice takes the newest runs of all its lanes.
+ * Every plan goes from the newest run to the oldest. Most plans are ordered by the run key, which grows with the time of
+ * creation. The plans by function and by event are ordered by the log position of the event, and then by the run key. A plan has
+ * lanes, one for each function or status, and each slice takes the newest runs of all lanes.
  */
 import { ValidationError } from "../../Errors.ts"
 import type { Run } from "../../Client/Client.ts"
@@ -17,9 +18,9 @@ import type { Transaction } from "../Store/Transaction.ts"
 import type { CheckedFilters } from "./CheckFilters.ts"
 import { readRun, RUNS_WITH_EVENTS } from "./RunRows.ts"
 import { isBefore, lengthOfRow, type RunPosition, positionOf, startOfRow } from "./SearchPositions.ts"
-import { MAX_COUNTED, FIRST_MOMENT, planOf, plansOf } from "./SearchPlans.ts"
+import { MAX_COUNTED, FIRST_MOMENT, planNameOf, planOf } from "./SearchPlans.ts"
 
-/** How many runs one slice looks at: that takes a few milliseconds. */
+/** How many runs one slice reads, which takes a few milliseconds. */
 const SLICE = 10_000
 /** Maximum number of runs that a slice returns. */
 const MAX_SLICE_RUNS = 256
@@ -28,27 +29,29 @@ const SLICE_LENGTH = 1024 * 1024
 /** A limit that is never reached. */
 const ALL = Number.MAX_SAFE_INTEGER
 
-/** How far a search has come: it has looked at everything from the newest run to here. */
+/** How far a search has come: it has looked at all runs from the newest one to the one with this `event` and `key`. */
 export interface SearchPlace {
   /** The name of the plan; for an attribute, followed by the path. */
   readonly by: string
+  /** The log position of the event; only for plans that are ordered by events. */
   readonly event: number
   readonly key: number
-  /** The event position and the key at which the search may stop. */
+  /** The event position at which the search may stop; for plans that are ordered by events. */
   readonly lastEvent: number
+  /** The key at which the search may stop; for the other plans. */
   readonly lastKey: number
 }
 
-/** A matching run, with its event except the data. */
+/** A matching run, with the event that started it but without the event's data. */
 export interface FoundRun {
   readonly run: Run
   readonly event: number
   readonly key: number
   /** The number of characters of the run's data. */
   readonly length: number
-  /** The name of the system event that started it, if one did. */
+  /** The name of the system event that started the run; absent when no system event did. */
   readonly systemEvent?: string
-  /** The event that started it; absent when another run or a system event did. */
+  /** The event that started the run; absent when another run or a system event started it. */
   readonly startedBy?: {
     readonly id: string
     readonly name: string
@@ -66,29 +69,34 @@ export interface SearchSlice {
   readonly isLast: boolean
   /** When the oldest run that the search has reached was created, epoch milliseconds. */
   readonly lookedBackTo: number
-  /** Runs that were created before this time are not yet indexed by one of the attributes, epoch milliseconds. */
+  /**
+   * Runs that were created before this time are not yet indexed by one of the attributes. Epoch milliseconds; absent when all
+   * runs are indexed.
+   */
   readonly filledBackTo?: number
 }
 
 export interface RunSearch {
+  /** The method of the client, for errors; `listRuns` by default. */
+  readonly call?: string
   readonly environment: string
   readonly filters: CheckedFilters
 }
 
 /**
- * Looks at one slice of runs. `place` is where the last slice ended, or the place in the cursor of a page. `most` is how many
- * runs are wanted. Refuses attributes that no function has.
+ * Searches one slice of runs. `place` is where the last slice ended, or the place in the cursor of a page. `most` is the maximum
+ * number of runs to find. Refuses filters by an attribute that no function has in its `searchBy`.
  */
 export const searchRuns = inEnvironment(
   "searchRuns",
   function* (
     tx: Transaction,
-    { environment, filters }: RunSearch,
+    { call, environment, filters }: RunSearch,
     place: SearchPlace | { readonly by: string; readonly event: number; readonly key: number } | undefined,
     most: number
   ): Program<SearchSlice, ValidationError> {
     const search = new Search(tx, environment, filters)
-    const unknown = search.unknownAttribute()
+    const unknown = search.unknownAttribute(call)
     if (unknown !== undefined) return yield* refuse(unknown)
     const begin: SearchPlace =
       place !== undefined && "lastKey" in place ? place : { ...(yield* search.begin(place?.by)), ...place }
@@ -111,7 +119,7 @@ export interface Grouping {
   readonly durations: boolean
 }
 
-/** Counts runs that are equal in all these fields. */
+/** How many runs are equal in all the other fields. */
 export interface Sum {
   readonly value: string | undefined
   readonly status: RunStatus
@@ -126,10 +134,10 @@ interface SumsSlice {
   readonly isLast: boolean
 }
 
-/** The functions, among those that the filters allow, whose runs are indexed by a path. */
+/** The ids of the functions whose `searchBy` has the path, among those that the filters allow. */
 export const functionsFoundBy = inEnvironment(
   "functionsFoundBy",
-  // this is a program because only programs can look functions up
+  // this is a program because only a program can look up functions
   function* (
     tx: Transaction,
     { environment, filters }: RunSearch,
@@ -140,7 +148,10 @@ export const functionsFoundBy = inEnvironment(
   () => "count runs"
 )
 
-/** Counts one slice of runs. It looks at `most` runs at most. Refuses attributes that no function has. */
+/**
+ * Counts one slice of runs, which has at most `most` runs. Refuses filters by an attribute that no function has in its
+ * `searchBy`.
+ */
 export const countRuns = inEnvironment(
   "countRuns",
   function* (
@@ -181,18 +192,18 @@ const FIND_EVENT_BEFORE = statement(
   "RunSearchRows.findEventBefore",
   "SELECT min(event) AS event FROM (SELECT event FROM runs WHERE key < ? ORDER BY key DESC LIMIT 10000) AS near"
 )
-/** Maximum number of forks whose events are looked at, for {@link SearchPlace.lastEvent}. */
+/** Maximum number of forks whose events are read to find {@link SearchPlace.lastEvent}. */
 const MAX_FORKS = 1000
 const FIND_EVENT_OF_FORKS = statement(
   "RunSearchRows.findEventOfForks",
   `SELECT min(event) AS event, count(*) AS forks
      FROM (SELECT event FROM runs INDEXED BY runs_forked_from WHERE forked_from IS NOT NULL AND key >= ? LIMIT ${MAX_FORKS}) AS near`,
-  { scans: "the events of the forks that it has found itself, 1000 at most" }
+  { scans: "the forks from a key on, 1000 at most" }
 )
 
 /**
- * The position of the first event that runs from a key on may have; 0 when it is unknown. Runs are created in the order of their
- * events, but for forks: a fork has the event of its original.
+ * No run with this key or a higher one has an event before this position; 0 when nothing is known. Runs are created in the order
+ * of their events, except forks: a fork has the event of its original.
  */
 function* firstEventFrom(key: number): Program<number> {
   const before = (yield* get(FIND_EVENT_BEFORE, key))?.event
@@ -216,12 +227,12 @@ function* createdAt({ event, key }: RunPosition): Program<number> {
 }
 
 /**
- * How much earlier a run's time of creation may be than that of the run before it, milliseconds. Clocks are adjusted all the
- * time, but by small amounts.
+ * How much earlier the time of creation of a run may be than that of the run before it, milliseconds. Clocks are set back often,
+ * but by small amounts.
  */
 const CLOCK_SLACK_MS = 60_000
 
-/** The key of the first run that was created at this time or later. Keys grow with creation. */
+/** The key of the first run that was created at this time or later, found by bisection: keys grow with the time of creation. */
 function* keyAt(at: number): Program<number> {
   let from = 1
   let to = Number((yield* get(FIND_NEWEST_RUN))?.key ?? 0) + 1
@@ -258,7 +269,8 @@ class Search {
   readonly #filters: CheckedFilters
   /** The functions whose runs may match, by key. */
   readonly #functions: ReadonlyArray<{ readonly key: number; readonly paths: ReadonlyArray<string> }>
-  readonly #fits: ReadonlyArray<Value>
+  /** The parameters of the condition in all statements of `SearchPlans.ts` that a run matches all filters. */
+  readonly #filterValues: ReadonlyArray<Value>
 
   constructor(tx: Transaction, environment: string, filters: CheckedFilters) {
     this.#tx = tx
@@ -271,7 +283,7 @@ class Search {
       .map(({ key, registration }) => ({ key, paths: registration.searchBy ?? [] }))
     const event = [eventName, entityId, idempotencyKey].map((text) => text ?? null)
     const paths = JSON.stringify(attributes ?? {})
-    this.#fits = [
+    this.#filterValues = [
       this.#keys,
       JSON.stringify(statuses === undefined ? Object.values(Status) : statuses.map((name) => Status[name])),
       filters.createdFrom ?? -ALL,
@@ -297,12 +309,12 @@ class Search {
     const unknown = Object.keys(this.#filters.attributes ?? {}).find((path) => !known.has(path))
     if (unknown === undefined) return undefined
     return new ValidationError(
-      `${call}: runs cannot be found by "${unknown}": no function ${this.#filters.functionIds === undefined ? "" : "of `functionId` "}names it in ` +
+      `${call}: runs cannot be found by "${unknown}": no function ${this.#filters.functionIds === undefined ? "" : "of `functionId` "}has this path in ` +
         `\`searchBy\`${known.size === 0 ? "" : `: use ${[...known].slice(0, 10).join(", ")}`}. A \`where\` can use any of the data, but takes longer`
     )
   }
 
-  /** The time before which runs lack one of the attributes; `undefined` when all are filled in. */
+  /** See {@link SearchSlice.filledBackTo}. `by` is a further attribute, by which the runs are grouped. */
   *filledBackTo(by?: string): Program<number | undefined> {
     let below: number | undefined
     for (const path of [...Object.keys(this.#filters.attributes ?? {}), ...(by === undefined ? [] : [by])]) {
@@ -315,16 +327,18 @@ class Search {
     return below === undefined ? undefined : yield* createdAt({ key: below, event: 0 })
   }
 
-  /** Where the search begins, and by which plan. Unless the plan is known, it is the shortest. */
+  /**
+   * Where the search begins, and by which plan. `known` is the plan in a cursor; without a cursor, the shortest plan is taken.
+   */
   *begin(known: string | undefined): Program<SearchPlace> {
     const { createdFrom, createdTo, endedTo } = this.#filters
-    // a run that ended before a time was created before it
+    // a run that ended before a time was also created before that time
     const to = Math.min(createdTo ?? ALL, endedTo ?? ALL)
     const key = to === ALL ? ALL : yield* keyAt(to + CLOCK_SLACK_MS)
     const lastKey = createdFrom === undefined ? 0 : yield* keyAt(createdFrom - CLOCK_SLACK_MS)
     const newest = Number((yield* get(FIND_NEWEST_RUN))?.key ?? 0)
     const by = known ?? (yield* this.#shortest(Math.min(key, newest + 1) - lastKey))
-    const isByEvent = plansOf(by).isByEvent
+    const isByEvent = planOf(by).isByEvent
     const after = isByEvent && key <= newest ? (yield* get(FIND_EVENT_AFTER, key))?.event : undefined
     return {
       by,
@@ -364,13 +378,13 @@ class Search {
     let best = "all"
     let fewest = all
     for (const by of possible) {
-      const { count } = plansOf(by)
+      const { count } = planOf(by)
       let most = 0
       for (const { values } of this.#lanes(by)) {
         if (count !== undefined) most += Number((yield* get(count, ...values))?.count)
         if (most >= fewest) break
       }
-      // among long plans, the first one counts
+      // plans of MAX_COUNTED runs or more are not compared with each other: the first of them is taken
       if (most < fewest && (best === "all" || most < MAX_COUNTED)) [best, fewest] = [by, most]
     }
     return best
@@ -378,7 +392,7 @@ class Search {
 
   #lanes(by: string): ReadonlyArray<Lane> {
     const { attributes = {}, entityId, eventName, idempotencyKey, statuses = [] } = this.#filters
-    switch (planOf(by)) {
+    switch (planNameOf(by)) {
       case "attribute": {
         const path = by.slice("attribute ".length)
         return this.#functions
@@ -402,7 +416,7 @@ class Search {
     }
   }
 
-  /** The newest matching runs of all lanes before a place. */
+  /** The newest matching runs of all lanes that are older than a place. */
   *slice(
     place: SearchPlace,
     most: number
@@ -412,7 +426,7 @@ class Search {
     readonly reached: { readonly event: number; readonly key: number }
   }> {
     const lanes = this.#lanes(place.by)
-    const last = { event: place.lastEvent, key: plansOf(place.by).isByEvent ? 0 : place.lastKey }
+    const last = { event: place.lastEvent, key: planOf(place.by).isByEvent ? 0 : place.lastKey }
     const size = Math.max(100, Math.floor(SLICE / Math.max(1, lanes.length)))
     let reached = last
     const places: Array<RunPosition> = []
@@ -431,19 +445,19 @@ class Search {
       if (found.length === most || length > SLICE_LENGTH)
         return { found, isLast: false, reached: found.at(-1)! }
       const row = yield* get(SHOW, key)
-      // the statement before has found it in the same transaction
+      // does not happen: the statement before has found the run in the same transaction
       if (row === undefined) continue
-      const own = lengthOfRow(row)
-      length += own
-      found.push({ run: yield* readRun(this.#tx, row), event, key, length: own, ...startOfRow(row) })
+      const rowLength = lengthOfRow(row)
+      length += rowLength
+      found.push({ run: yield* readRun(this.#tx, row), event, key, length: rowLength, ...startOfRow(row) })
     }
     return { found, reached, isLast: !isBefore(last, reached) && inOrder.length < most }
   }
 
-  /** Counts the newest matching runs of all lanes before a place. */
+  /** Counts the newest matching runs of all lanes that are older than a place. */
   *sums(place: SearchPlace, { by, durations }: Grouping, most: number): Program<SumsSlice> {
     const lanes = this.#lanes(place.by)
-    const plan = plansOf(place.by)
+    const plan = planOf(place.by)
     const last = { event: place.lastEvent, key: plan.isByEvent ? 0 : place.lastKey }
     const size = Math.max(100, Math.floor(most / Math.max(1, lanes.length)))
     let reached = last
@@ -465,7 +479,7 @@ class Search {
         plan.sum,
         ...how,
         ...this.#between(place, values, reached),
-        ...this.#fits
+        ...this.#filterValues
       )) {
         const status = statusIn(row)!
         sums.push({
@@ -488,7 +502,7 @@ class Search {
     return bucketSizeOf(by) === undefined ? text : new Date(Number(text)).toISOString()
   }
 
-  /** The functions whose runs are indexed by a path. */
+  /** The ids of the functions whose `searchBy` has the path. */
   foundBy(path: string): ReadonlyArray<string> {
     return this.#functions.flatMap(({ key, paths }) =>
       paths.includes(path) ? (registryOf(this.#tx).byKey(key)?.registration.id ?? []) : []
@@ -496,7 +510,7 @@ class Search {
   }
 
   *#end(place: SearchPlace, lane: ReadonlyArray<Value>, size: number): Program<RunPosition | undefined> {
-    const plan = plansOf(place.by)
+    const plan = planOf(place.by)
     const at =
       plan.name === "function" ? [place.event, place.key] : [plan.isByEvent ? place.event : place.key]
     const row = yield* get(plan.end, ...lane, ...at, size - 1)
@@ -510,11 +524,11 @@ class Search {
     most: number
   ): Program<ReadonlyArray<RunPosition>> {
     const values = this.#between(place, lane, end)
-    return (yield* all(plansOf(place.by).find, ...values, ...this.#fits, most)).map(positionOf)
+    return (yield* all(planOf(place.by).find, ...values, ...this.#filterValues, most)).map(positionOf)
   }
 
   #between(place: SearchPlace, lane: ReadonlyArray<Value>, end: RunPosition): ReadonlyArray<Value> {
-    const plan = plansOf(place.by)
+    const plan = planOf(place.by)
     return plan.name === "function"
       ? [...lane, place.event, place.key, end.event, end.key]
       : plan.isByEvent

@@ -1,7 +1,7 @@
 /**
- * Statistics of runs since the engine started: how often things happened, by function; how long they took; and the same by minute
- * for the last day. They are counted in memory as things happen, so that nothing has to be queried later. What was rolled back is
- * not counted.
+ * Statistics of runs since the engine started: how many runs of each function started, ended and so on; how long runs, turns and
+ * steps took; and the counts of each minute of the last day. Everything is counted in memory when it happens, so that nothing has
+ * to be queried later. What a transaction did that was rolled back is not counted.
  */
 import { Histogram, type HistogramData } from "../../Histogram.ts"
 import { type RegisteredFunction, registryOf } from "../Functions/Registry.ts"
@@ -9,24 +9,24 @@ import { defineCache } from "../Store/Cache.ts"
 import { acrossEnvironments, type Program } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
-/** What is counted by function. */
+/** What is counted for each function. */
 export const counted = ["started", "completed", "failed", "cancelled", "retried", "lost", "stale"] as const
 type Counted = (typeof counted)[number]
 
-/** What is measured. */
+/** What is measured, as durations. */
 type Measured = "waitToStart" | "turn" | "step" | "run" | "timerLateness"
 
 /** Maximum number of functions that are counted separately; all others are counted together. */
 export const MAX_FUNCTIONS = 200
-/** How many minutes are kept. */
+/** How many minutes are kept: one day. */
 const MINUTES = 24 * 60
 
-/** Stands for all functions that are not counted separately. */
+/** The key under which all functions are counted that are not counted separately. */
 const OTHERS = -1
 
 /** One minute in which something happened. */
 export interface MinuteStats extends Readonly<Record<Counted, number>> {
-  /** When it began, epoch milliseconds. */
+  /** When the minute began, epoch milliseconds. */
   readonly at: number
   readonly turns: number
   readonly steps: number
@@ -37,7 +37,7 @@ export interface MinuteStats extends Readonly<Record<Counted, number>> {
 }
 
 interface FunctionStats extends Readonly<Record<Counted, number>> {
-  /** Absent for the functions that are counted together. */
+  /** The function; absent for the functions that are counted together. */
   readonly of?: { readonly environment: string; readonly functionId: string }
 }
 
@@ -61,8 +61,8 @@ const noCounts = (): Counts => ({
 
 class Stats {
   /**
-   * What happened in the current transaction. Each entry is three items: what happened, the key of the function, and how long it
-   * took in milliseconds. It is a flat list, because every run adds to it.
+   * What happened in the current transaction. Three items of this list belong together: what happened, the key of the function,
+   * and how long it took in milliseconds. The list is flat for speed, because every run adds to it.
    */
   readonly pending: Array<Counted | Measured | number> = []
   readonly functions = new Map<number, Counts>()
@@ -137,7 +137,7 @@ const statsOf = defineCache<Stats>({
   committed: (stats, tx) => stats.committed(tx.now())
 })
 
-/** Counts something that happened to a run of the function with this key. `ms` is how long it took, for what is measured. */
+/** Counts something that happened to a run. `fn` is the key of its function. For a duration, `ms` is how long it took. */
 export const countRunEvent = (tx: Transaction, what: Counted | Measured, fn: number, ms = 0): void => {
   statsOf(tx).pending.push(what, fn, ms)
 }
@@ -151,7 +151,7 @@ export const readRunStats = acrossEnvironments(
     const nameOf = ({ environment, registration: { id } }: RegisteredFunction) => ({
       of: { environment, functionId: id }
     })
-    // functions without counts start at 0: a series whose first value is 1 would show no increase
+    // functions without counts are reported with 0: a time series whose first value is 1 would show no increase
     const idle = registry
       .all()
       .filter(({ deleted, key }) => deleted !== true && !functions.has(key))
@@ -190,7 +190,7 @@ export const readMinutes = acrossEnvironments(
   () => "read the counts of runs by minute"
 )
 
-/** A program with this value as its result. It does not query the database. */
+/** A program that returns this value, without a query. */
 function* resultOf<A>(value: A): Program<A> {
   return value
 }

@@ -10,15 +10,16 @@ import { deleteExpiredRecords } from "./RunAudit.ts"
 import { deleteEndedRuns } from "./RunRetention.ts"
 
 /**
- * How long a run is kept after it ends, unless its function says otherwise: 30 days by default; `Duration.infinity` keeps all.
+ * How long a run is kept after it ends, unless its function has a retention of its own: 30 days by default. `Duration.infinity`
+ * keeps all runs.
  */
 export const RunRetention = Context.Reference<Duration.Duration>("@ironflow/node/RunRetention", {
   defaultValue: () => Duration.days(30)
 })
 
 /**
- * Deletes the runs that are too old now. It runs even if the engine keeps all runs, because functions may have a limit of their
- * own.
+ * Deletes the runs that are too old now. Needed even if the engine keeps all runs, because functions may have a retention of
+ * their own.
  */
 export const deleteOldRuns = (store: StoreService): Effect.Effect<void, StoreError> =>
   Effect.flatMap(RunRetention, (retention) => {
@@ -26,7 +27,7 @@ export const deleteOldRuns = (store: StoreService): Effect.Effect<void, StoreErr
     return untilEnd((after: number | undefined) => store.write(deleteEndedRuns(keepMs, BATCH, after)))
   })
 
-/** Deletes old runs periodically, until the scope ends. */
+/** Deletes old runs and expired audit records every hour, until the scope ends. */
 export const make = (store: StoreService): Effect.Effect<void, never, Scope.Scope> =>
   everyHour(
     "Ended runs and audit records",

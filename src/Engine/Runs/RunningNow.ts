@@ -1,7 +1,7 @@
 /**
  * The steps of a run whose code runs now. They are not in the database: a step is stored only when it ends, which saves a commit
- * for each step. Workers report them (`Protocol/RunningSteps.ts`). The last report is compared with what is stored, because a
- * step may have ended since.
+ * for each step. Workers report which steps run (`Protocol/RunningSteps.ts`). The last report is compared with the stored steps,
+ * because a step may have ended since.
  */
 import type { RunningStep, RunningTurn } from "../../Protocol/RunningSteps.ts"
 import { get, type Program, statement } from "../Store/Program.ts"
@@ -21,9 +21,12 @@ const FIND_FAILURES = statement(
   "SELECT failures FROM waits WHERE run = ? AND step_key = ?"
 )
 
-/** The steps that run in the turn that holds the lease in this row of `runs`. */
-export function* runningNow(row: Row, told: ReadonlyArray<RunningAt>): Program<ReadonlyArray<RunningStep>> {
-  const turn = row.lease === null ? undefined : told.find(({ jobId }) => jobId === row.lease)
+/** The steps that the worker of a run executes now. `row` is the row of the run, `reports` is what the workers have reported. */
+export function* runningNow(
+  row: Row,
+  reports: ReadonlyArray<RunningAt>
+): Program<ReadonlyArray<RunningStep>> {
+  const turn = row.lease === null ? undefined : reports.find(({ jobId }) => jobId === row.lease)
   const running: Array<RunningStep> = []
   for (const step of turn?.steps ?? []) {
     if ((yield* get(FIND_FINISHED_STEP, row.key!, step.stepKey)) !== undefined) continue

@@ -64,15 +64,15 @@ export interface RunsService {
   /** The runs of one environment. */
   readonly in: (environment: string) => RunsOfEnvironment
   /**
-   * The matching runs. `visible` leaves runs out of a search only: a list with one function and one status at most has all of
-   * them, and its reader leaves out those that the caller may not see.
+   * The matching runs. `visible` only has an effect on a search. A list that is filtered by one function and one status at most
+   * contains all runs: its reader must leave out those that the caller may not see.
    */
   readonly list: (
     environment: string,
     options?: ListRunsOptions,
     visible?: Visible
   ) => Effect.Effect<ListRunsResult, EngineError>
-  /** Counts the matching runs; `visible` is for a caller who may not see all of them. */
+  /** Counts the matching runs. `visible` is for a caller that may not see all runs. */
   readonly count: (
     environment: string,
     options: CountRunsOptions,
@@ -96,7 +96,7 @@ export interface RunsService {
     runId: string,
     page: PageQuery
   ) => Effect.Effect<Page<RunLogLine>, EngineError>
-  /** Waits until the run has ended. `undefined` if `giveUp` calls its listener first. */
+  /** Waits until the run has ended, and returns the run; `undefined` if `giveUp` calls its listener first. */
   readonly awaitEnd: (
     environment: string,
     runId: string,
@@ -109,11 +109,10 @@ export interface RunsService {
   ) => Effect.Effect<RunRows.StartedBy | undefined, StoreError>
   /** The environment of a run; `undefined` when there is no such run. */
   readonly environmentOfRun: (runId: string) => Effect.Effect<string | undefined, StoreError>
-  /** Calls `listener` with the activity of runs, as it is committed. Returns a function that stops it. */
+  /** Calls `listener` with what happens in runs, after each commit. Returns a function that removes the listener. */
   readonly observe: (listener: (activity: ReadonlyArray<ObservedActivity>) => void) => () => void
   /**
-   * Counts the unfinished runs that can never move again, see `Stuck.ts`. Anything but 0 is a bug of the engine. Reads every
-   * unfinished run.
+   * Counts the stuck runs: unfinished runs that cannot continue by themselves, see `Stuck.ts`. Reads every unfinished run.
    */
   readonly countStuck: Effect.Effect<number, StoreError>
   /** The runs that {@link countStuck} counts, 100 at most. */
@@ -209,8 +208,8 @@ const make = (waiting: Waiting): RunsService => {
   const count: RunsService["count"] = (environment, options, visible) =>
     Effect.flatMap(
       validated(() => {
-        const { filters, ...how } = checkCountRuns(options)
-        return { ...how, environment, filters: checkFilters(filters) }
+        const { filters, ...query } = checkCountRuns(options)
+        return { ...query, environment, filters: checkFilters(filters, "countRuns") }
       }),
       (query) => yieldFirst(countFor(store, query, visible))
     )
@@ -292,7 +291,7 @@ const make = (waiting: Waiting): RunsService => {
   }
 }
 
-/** Runs `operation` after a check of the run id and, if it is given, of `fromStep`. */
+/** Checks the run id and, if it is given, `fromStep`; then runs `operation`. */
 const onRun = <A, E>(
   runId: string,
   operation: Effect.Effect<A, E>,
@@ -306,8 +305,8 @@ const onRun = <A, E>(
     operation
   )
 
-const checkCursor = (cursor: string, cursors: RegExp): Effect.Effect<void, ValidationError> =>
-  cursors.test(cursor)
+const checkCursor = (cursor: string, format: RegExp): Effect.Effect<void, ValidationError> =>
+  format.test(cursor)
     ? Effect.void
     : Effect.fail(
         new ValidationError(

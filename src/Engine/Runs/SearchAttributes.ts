@@ -1,7 +1,7 @@
 /**
- * Search attributes of runs: the values at the paths in their function's `searchBy`. A run gets them in the transaction that
- * creates it. A run that is older than the path gets them later: `SearchFill.ts` fills in runs in slices, from the newest to the
- * oldest.
+ * Search attributes of runs: the values of the event at the paths in the function's `searchBy`. A new run gets its attributes in
+ * the transaction that creates it. When a path is added, older runs get the attribute later: `SearchFill.ts` fills in runs in
+ * slices, from the newest to the oldest.
  */
 import { readPath } from "../../DataPath.ts"
 import { searchValueLength } from "../../Limits.ts"
@@ -12,8 +12,9 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 import { invocationView } from "./RunEvent.ts"
 
 /**
- * The string under which a value is indexed. Strings, numbers and booleans are indexed by their string form, other values are
- * not. A string with a NUL is left out, because not every database can store it.
+ * The text of the attribute at a path; `undefined` when the run has no such attribute. Strings, numbers and booleans are
+ * attributes, as texts. Other values are not, nor are texts that are too long, or that contain a NUL character, which Postgres
+ * cannot store.
  */
 export const attributeOf = (event: object, path: string): string | undefined => {
   const value = readPath({ event }, path)
@@ -40,17 +41,18 @@ export function* putAttributes(
   }
 }
 
-/** How many runs are filled in by one transaction. */
+/** How many runs one transaction fills in. */
 const SLICE = 200
-/** How many characters of events are read for them. */
+/** A transaction ends with the query that exceeds this number of characters of events. */
 const SLICE_LENGTH = 1024 * 1024
+/** How many runs one query reads. */
 const AT_ONCE = 20
 
 const LIST_SEARCH_PATHS = statement(
   "SearchAttributes.listSearchPaths",
   "SELECT function, path, below FROM search_paths",
   {
-    scans: "has as many rows as functions have paths"
+    scans: "one row for each path of each function, which are few"
   }
 )
 const FIND_NEWEST_RUN = statement("SearchAttributes.findNewestRun", "SELECT max(key) AS key FROM runs")
@@ -72,7 +74,8 @@ const DELETE_SEARCH_PATH = statement(
   "DELETE FROM search_paths WHERE function = ? AND path = ?"
 )
 /**
- * SQL: where a slice of runs of any function ends. A slice is cut from all runs, because those of a rare function are far apart.
+ * Finds the end of a slice. A slice is cut from the runs of all functions, because the runs of a single function may be far
+ * apart.
  */
 const FIND_END_OF_SLICE = statement(
   "SearchAttributes.findEndOfSlice",
@@ -84,7 +87,10 @@ const LIST_RUNS_WITHIN = statement(
      LEFT JOIN events e ON e.position = r.event WHERE r.key < ? AND r.key >= ? AND +r.function = ? ORDER BY r.key DESC LIMIT ${AT_ONCE}`
 )
 
-/** The next slice of work: a path to fill, or a path that no function names any more. */
+/**
+ * The next path with work to do: runs lack its attribute, or its function no longer has the path in `searchBy` (`isNamed` is
+ * `false`). `below` is the key below which runs lack the attribute; `null` when nothing is filled in yet.
+ */
 function* nextPath(
   tx: Transaction
 ): Program<
@@ -114,8 +120,8 @@ export const isFillingNeeded = acrossEnvironments(
 )
 
 /**
- * Fills in one slice of missing attributes, or deletes a slice of a path that no function names any more. Returns whether there
- * may be more to do.
+ * Fills in one slice of missing attributes, or deletes some attributes of a path that its function no longer has in `searchBy`.
+ * Returns whether there may be more to do.
  */
 export const fillAttributes = acrossEnvironments(
   "fillAttributes",
@@ -124,7 +130,7 @@ export const fillAttributes = acrossEnvironments(
     if (next === undefined) return false
     const { below, fn, isNamed, path } = next
     if (!isNamed) {
-      // if the path is named again in the meantime, filling begins anew
+      // if the function gets the path again in the meantime, filling begins anew
       yield* write(UPDATE_FILL_POSITION, null, fn, path)
       if ((yield* get(FIND_ANY_ATTRIBUTE, fn, path)) === undefined) yield* write(DELETE_SEARCH_PATH, fn, path)
       else yield* write(DELETE_SOME_ATTRIBUTES, fn, path, fn, path)
@@ -137,7 +143,7 @@ export const fillAttributes = acrossEnvironments(
   () => "fill in search attributes of runs"
 )
 
-/** Fills in a slice. Returns the key below which runs still lack the attribute; 0 when none do. */
+/** Fills in a slice of runs, those below `from`. Returns the key below which runs still lack the attribute; 0 when none do. */
 function* fillBelow(fn: number, path: string, from: number): Program<number> {
   const end = Number((yield* get(FIND_END_OF_SLICE, from))?.key ?? 0)
   let place = from

@@ -8,9 +8,9 @@ import { fillAttributes, isFillingNeeded } from "./SearchAttributes.ts"
 /** The pause between two transactions, milliseconds. */
 const PAUSE_MS = 10
 /** The delay before another try after an error, milliseconds. */
-const AGAIN_MS = 60_000
+const RETRY_DELAY_MS = 60_000
 
-/** Fills in attributes at the start and after each registration, until the scope ends. */
+/** Fills in attributes at the start and after each registration of functions, until the scope ends. */
 export const make = (store: StoreService): Effect.Effect<void, never, Scope.Scope> =>
   Effect.gen(function* () {
     const changed = yield* Queue.sliding<void>(1)
@@ -37,7 +37,7 @@ export const make = (store: StoreService): Effect.Effect<void, never, Scope.Scop
             error
           ),
           Effect.andThen(
-            Effect.sleep(AGAIN_MS),
+            Effect.sleep(RETRY_DELAY_MS),
             Effect.suspend(() => fill)
           )
         )

@@ -1,8 +1,8 @@
-/** The plans by which runs are found, and their statements: see `RunSearchRows.ts`. */
+/** The statements of the plans by which runs are found. `RunSearchRows.ts` explains what a plan and a lane are. */
 import { statement, type Statement } from "../Store/Program.ts"
 import { Status } from "./StatusRows.ts"
 
-/** The searched part of an error, as in the index: the expression must equal that of the migration. */
+/** SQL: the part of an error that is searched. The expression must equal that of the index, which a migration has created. */
 const errorText =
   "CASE WHEN json_valid(r.error) THEN substr(lower(concat_ws(' ', r.error ->> '$.code', r.error ->> '$.name', r.error ->> '$.cause.code', " +
   "r.error ->> '$.cause.name', r.error ->> '$.message', r.error ->> '$.cause.message')), 1, 600) END"
@@ -10,7 +10,10 @@ const errorText =
 const ERROR_HAS = `instr(${errorText}, lower(?)) > 0`
 const ERROR_HAS_ON_POSTGRES = `strpos(error_text(r.error), lower(CAST(? AS TEXT) COLLATE "C")) > 0`
 
-/** Stands for the end of a run that has not ended. It is before all dates, and after the value of an absent filter. */
+/**
+ * Stands for the end of a run that has not ended. It is before all dates, so that filters by the end do not match the run, and
+ * after the value of an absent filter, which matches all runs.
+ */
 const NOT_ENDED = -9_000_000_000_000_000
 /** The first time that a `Date` can hold, epoch milliseconds. */
 export const FIRST_MOMENT = -8_640_000_000_000_000
@@ -25,7 +28,7 @@ const FITS = `+r.function IN (SELECT value FROM json_each(?)) AND r.status IN (S
     WHERE x.function = r.function AND x.path = json_each.key AND x.value = json_each.value AND x.run = r.key)))`
 
 /**
- * {@link FITS} for Postgres, which needs typed values, and a form that does not make it read the whole table of events or
+ * {@link FITS} for Postgres. Postgres needs typed values, and with the other form it would read the whole table of events or
  * attributes.
  */
 const FITS_ON_POSTGRES = `r.function = ANY(ARRAY(SELECT CAST(value AS BIGINT) FROM json_each(?)))
@@ -38,7 +41,7 @@ const FITS_ON_POSTGRES = `r.function = ANY(ARRAY(SELECT CAST(value AS BIGINT) FR
   AND (CAST(? AS TEXT) = '{}' OR (SELECT count(*) FROM json_each_text(CAST(? AS JSON)) AS named WHERE (SELECT 1 FROM run_attributes x
     WHERE x.function = r.function AND x.path = named.key AND x.value = named.value AND x.run = r.key) IS NULL) = 0)`
 
-/** How many characters of a stored error are read when runs are grouped by error. The message is at the beginning. */
+/** How many characters of a stored error are read when runs are grouped by error. The message is among the first ones. */
 const ERROR_LENGTH = 600
 /** SQL: the value by which a run is grouped. */
 const GROUP = `CASE CAST(? AS TEXT) WHEN 'function' THEN CAST(r.function AS TEXT) WHEN 'version' THEN r.pin
@@ -77,20 +80,24 @@ const forPostgres = (text: string): string =>
       "r.function = ANY(ARRAY(SELECT CAST(value AS BIGINT) FROM json_each(?))) AND r.event"
     )
 
-/** The statements for a lane of a plan: where a slice of a given size ends, and the matching runs in the slice. */
+/** The statements for a lane of a plan. */
 interface SearchPlan {
   readonly name: string
+  /** Finds where a slice of a given size ends. */
   readonly end: Statement
+  /** The matching runs in the slice. */
   readonly find: Statement
   /** The matching runs in the slice, counted by group. */
   readonly sum: Statement
   /** Whether the plan is ordered by the positions of events. */
   readonly isByEvent: boolean
-  /** How many runs the plan would look at, up to a limit. Absent for a plan that is taken only when there is no other. */
+  /**
+   * How many runs the plan would read, up to {@link MAX_COUNTED}. Absent for the plan that is taken when no other is possible.
+   */
   readonly count?: Statement
 }
 
-/** The limit of the counts that find the shortest plan. */
+/** Up to how many runs of each plan are counted to find the shortest plan. */
 export const MAX_COUNTED = 5000
 
 const byKey = (name: string, from: string, lane: string, run = "r.key"): SearchPlan => ({
@@ -204,10 +211,10 @@ type PlanName = keyof typeof plans
 
 const isPlanName = (name: string): name is PlanName => name in plans
 
-export const plansOf = (by: string): SearchPlan => plans[planOf(by)]
+export const planOf = (by: string): SearchPlan => plans[planNameOf(by)]
 
 /** The name of the plan: `by` without the path of an attribute. */
-export const planOf = (by: string): PlanName => {
+export const planNameOf = (by: string): PlanName => {
   const [name = ""] = by.split(" ")
   return isPlanName(name) ? name : "all"
 }

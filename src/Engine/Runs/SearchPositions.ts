@@ -1,10 +1,10 @@
-/** Places in a search of runs, and what is read beside the run. */
+/** The places of runs in the order of a search, and what a search reads of a row besides the run. */
 import { entityOfRow } from "../Log/EventViews.ts"
 import type { Row } from "../Store/Transaction.ts"
 import { jobEvent } from "./RunEvent.ts"
 import type { FoundRun } from "./RunSearchRows.ts"
 
-/** A place among runs. */
+/** The place of a run: the log position of its event, which is 0 for plans that are not ordered by events, and its key. */
 export interface RunPosition {
   readonly event: number
   readonly key: number
@@ -12,7 +12,7 @@ export interface RunPosition {
 
 export const positionOf = (row: Row): RunPosition => ({ event: Number(row.event), key: Number(row.key) })
 
-/** Whether `one` is older than `other`. */
+/** Whether `one` is older than `other`, and so comes later in a search. */
 export const isBefore = (one: RunPosition, other: RunPosition): boolean =>
   one.event < other.event || (one.event === other.event && one.key < other.key)
 

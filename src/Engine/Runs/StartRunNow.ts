@@ -17,7 +17,7 @@ interface Start {
 }
 
 /**
- * Starts a run of the function. If the idempotency key has started a run before, returns that run. Says whether the run is new.
+ * Starts a run of the function. If the idempotency key has started a run before, returns that run, with `isNew: false`.
  */
 export const startRunNow = inEnvironment(
   "startRunNow",
@@ -34,7 +34,7 @@ export const startRunNow = inEnvironment(
     const print = fingerprint([], [{ name: functionId, data: data ?? "null" }])
     if (idempotencyKey !== undefined) {
       const earlier = yield* recall<{ readonly runId: string }>(tx, environment, scope, idempotencyKey, print)
-      // if the earlier run was deleted since, a new one is started
+      // if the earlier run was deleted since, a new run is started
       const run =
         earlier === undefined
           ? undefined
@@ -49,7 +49,7 @@ export const startRunNow = inEnvironment(
       }
     }
     const id = tx.ids.run()
-    const input = data ?? dataOfFire(fn.registration, tx.now())
+    const input = data ?? defaultData(fn.registration, tx.now())
     yield* createRun(tx, {
       environment,
       fn,
@@ -65,8 +65,11 @@ export const startRunNow = inEnvironment(
   (_, functionId) => `start a run of function "${functionId}"`
 )
 
-/** The event data of a fire of the function's first schedule, if it has one. */
-const dataOfFire = ({ triggers }: FunctionRegistration, now: number): JsonText => {
+/**
+ * The data for a run that is started without data: the same as that of a fire of the function's first schedule, and `null` for a
+ * function without a schedule.
+ */
+const defaultData = ({ triggers }: FunctionRegistration, now: number): JsonText => {
   const schedule = triggers.find(({ cron }) => cron !== undefined)
   return schedule === undefined
     ? "null"

@@ -1,7 +1,7 @@
 /**
- * The column `runs.status`: how statuses are stored, and the parts of the statements that write one. All are built once, from the
- * table of transitions. A statement names the statuses that its transition allows. In a run with any other status it changes
- * nothing.
+ * The column `runs.status`: how statuses are stored, and the parts of the SQL statements that change a status. These parts are
+ * built from the table of transitions. Such a statement names the statuses that its transition allows, and does not change a run
+ * with any other status.
  */
 import { get, statement, type Program } from "../Store/Program.ts"
 import { StoreError } from "../../Errors.ts"
@@ -45,9 +45,9 @@ interface Move {
   readonly where: string
 }
 
-const move = (happening: TransitionName): Move => {
-  const before = statusesBefore(happening)
-  const next = (status: RunStatus): RunStatus => nextStatus(status, happening)!
+const move = (transition: TransitionName): Move => {
+  const before = statusesBefore(transition)
+  const next = (status: RunStatus): RunStatus => nextStatus(status, transition)!
   const targets = new Set(before.map(next))
   const [only] = targets
   return {
@@ -61,8 +61,11 @@ const move = (happening: TransitionName): Move => {
 
 /** The parts of the statement for each transition. */
 export const moves = Object.fromEntries(
-  // the keys are those of the table
-  (Object.keys(transitions) as ReadonlyArray<TransitionName>).map((happening) => [happening, move(happening)])
+  // the keys are those of the table of transitions
+  (Object.keys(transitions) as ReadonlyArray<TransitionName>).map((transition) => [
+    transition,
+    move(transition)
+  ])
 ) as { readonly [H in TransitionName]: Move }
 
 const FIND_STATUS = statement("StatusRows.findStatus", "SELECT id, status FROM runs WHERE key = ?")
@@ -73,7 +76,7 @@ const FIND_STATUS = statement("StatusRows.findStatus", "SELECT id, status FROM r
  */
 export function* mustMove(
   run: number,
-  happening: TransitionName,
+  transition: TransitionName,
   changed: number | Row | undefined
 ): Program<void> {
   if (changed !== undefined && changed !== 0) return
@@ -82,11 +85,11 @@ export function* mustMove(
   const why =
     row === undefined
       ? `The run with the key ${run} is missing in the database`
-      : refusal(String(row.id), status, happening)
+      : refusal(String(row.id), status, transition)
   throw new StoreError(
     `${why}. Nothing was written. Either something else writes to the database of the engine, which must not happen, or the ` +
       "engine has a bug: please report it",
-    // this engine never writes such a status
+    // the stored number is no status, which this engine never writes
     row !== undefined && status === undefined ? { code: "STORE_CORRUPT" } : {}
   )
 }

@@ -1,10 +1,14 @@
-/** How kinds of steps are stored: as they are, with a prefix when the step was patched. */
+/** How the kind of a step is stored: unchanged, with a prefix when the step was patched. */
 import type { StepKind } from "../../StepKind.ts"
 
-/** The prefix of the kind of a patched step. A person chose its value, so it answers a call of any kind. */
+/**
+ * The prefix of the kind of a patched step. A person chose the value of the step, so a step of any kind in the code accepts it.
+ */
 const PATCHED = "patched:"
 
-/** The stored kind of a patched step. Rollbacks and branch verdicts keep their kind, because they are found by it. */
+/**
+ * The stored kind of a patched step. The kinds `compensate` and `parallel` are unchanged, because such steps are found by them.
+ */
 export const patchedKind = (stored: string): string =>
   stored === "compensate" || stored === "parallel" || stored.startsWith(PATCHED) ? stored : PATCHED + stored
 

@@ -1,9 +1,9 @@
 /**
- * Finds unfinished runs that can never move again (guarantee G2): the gauge `ironflow_runs_stuck` counts them, and `explain` uses
- * it for leased runs.
+ * Finds stuck runs: unfinished runs that cannot continue by themselves, of which there should be none (guarantee G2). The gauge
+ * `ironflow_runs_stuck` counts them, and `explain` tells why a leased run is stuck.
  *
- * A renewed lease proves that its worker lives, not that the turn moves. A step may take hours, so a long silence proves nothing.
- * But a turn has a limit, the `timeout` of its function, and its worker ends the turn then.
+ * A renewed lease proves that its worker lives, not that the turn makes progress. A step may take hours, so a long silence proves
+ * nothing. But a turn has a time limit, the `timeout` of its function, at which its worker ends the turn.
  */
 import { yieldToEventLoop } from "../Yielding.ts"
 import type { StoreError } from "../../Errors.ts"
@@ -18,7 +18,7 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 
 /** What an engine knows of a connected worker that may hold leases. */
 export interface LeaseHolder {
-  /** How long the worker lets one turn of each function take, milliseconds; absent when it has no limits. */
+  /** How long one turn of each function may take on the worker, milliseconds; absent when there are no limits. */
   readonly turnLimits?: ReadonlyMap<string, number> | undefined
 }
 
@@ -35,7 +35,7 @@ export interface Lease {
   readonly until: number | undefined
   /** Whether the turn is a rollback, which has no time limit. */
   readonly isRollback: boolean
-  /** The lease was revoked, and the worker may still work on the turn: see `RevokedLeases.ts`. */
+  /** The lease was revoked, and the worker may still be executing the run: see `RevokedLeases.ts`. */
   readonly isRevoked?: true
 }
 
@@ -46,8 +46,8 @@ export interface Lease {
 const GRACE_MS = 60_000
 
 /**
- * Why a run with this lease is stuck, as the end of a sentence; `undefined` when it may still move. Without `findHolder`, only the
- * lease is judged and not its worker.
+ * Why a run with this lease is stuck, as the end of a sentence; `undefined` when the run is not stuck. Without `findHolder`, only
+ * the lease is judged and not its worker.
  */
 export const whyStuck = (
   lease: Lease,
@@ -60,7 +60,7 @@ export const whyStuck = (
     return `the lease ended at ${iso(until)}, and nothing has taken the run back`
   if (findHolder === undefined || lease.isRevoked === true) return undefined
   const holder = findHolder(workerId)
-  // the worker is not connected: a lease with an expiry runs out by itself, one without does not
+  // the worker is not connected: a lease that expires ends by itself, a lease without an expiry does not
   if (holder === undefined)
     return until === undefined && since <= latest ? "that worker is not connected any more" : undefined
   const limit = isRollback ? undefined : holder.turnLimits?.get(functionId)
@@ -69,7 +69,7 @@ export const whyStuck = (
     : undefined
 }
 
-/** How many runs one slice looks at: that takes a few milliseconds. */
+/** How many runs one slice reads, which takes a few milliseconds. */
 const SLICE = 5000
 
 const FIND_END_OF_SLICE = statement(
@@ -92,7 +92,7 @@ const LIST_LEASED_RUNS = statement(
 
 /** The unfinished runs in one slice that begins at a key, as they were when the slice was read. */
 interface Slice {
-  /** How many runs without a lease can never move again. */
+  /** How many runs without a lease are stuck. */
   readonly abandoned: number
   /** The leases of the runs that have one. */
   readonly leases: ReadonlyArray<Lease>
@@ -122,7 +122,7 @@ const readUnfinished = acrossEnvironments(
 export const readLease = (tx: Transaction, row: Row): Lease => ({
   workerId: String(row.worker),
   functionId: functionIdOf(tx, Number(row.function)),
-  // `updated_at` was written with the lease; later writes make the lease seem younger, never older
+  // `updated_at` was written with the lease; if the row was changed since, the lease seems younger, never older
   since: Number(row.updated_at),
   until: row.lease_until === null ? undefined : Number(row.lease_until),
   isRollback: statusIn(row) === "compensating",
@@ -132,9 +132,8 @@ export const readLease = (tx: Transaction, row: Row): Lease => ({
 const iso = (at: number): string => new Date(at).toISOString()
 
 /**
- * Counts runs that can never move again: those that are neither leased, due nor paused and wait for nothing that exists, and those
- * that are stuck with their lease ({@link whyStuck}). It is 0 unless the engine has a bug (guarantee G2). Reads every unfinished
- * run, so it is for checks, not for hot paths.
+ * Counts the stuck runs: those that are neither leased nor ready nor paused and have no wait that will be due, and those that are
+ * stuck with their lease ({@link whyStuck}). Reads every unfinished run, so it is not for code that runs often.
  */
 export const countStuckRuns = (
   store: StoreService,

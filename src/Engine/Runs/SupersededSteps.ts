@@ -1,4 +1,4 @@
-/** Takes entries out of the journal of a run, so that their steps run again, and keeps copies of them. */
+/** Removes entries from the journal of a run, so that their steps run again, and keeps copies of the entries. */
 import type { SerializedError } from "../../Errors.ts"
 import { compensationKey } from "../../StepId.ts"
 import { all, forEach, get, type Program, statement, variant, write } from "../Store/Program.ts"
@@ -7,7 +7,7 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 import { cancelAwaited } from "./CancelRun.ts"
 import { RUN_ITSELF } from "./WaitKinds.ts"
 
-/** Removes journal entries and keeps copies of them. `condition` is SQL and has one parameter, `value`. */
+/** Removes journal entries and keeps copies of them. `condition` is SQL with one parameter, whose value is `value`. */
 function* supersede(
   tx: Transaction,
   run: number,
@@ -52,8 +52,8 @@ const DELETE_WAITS_OF_STEPS = statement(
 )
 
 /**
- * Removes the journal from `seq` on. Open steps come after the whole journal, so they start again too: sleeps and retry delays
- * with their full time, invocations with a new child.
+ * Removes the journal from `seq` on. Open steps count as after all entries, so they start again too: sleeps and retry delays with
+ * their full time, invocations with a new child.
  */
 export function* beginAnew(tx: Transaction, row: Row, seq: number, reason: string): Program<void> {
   const run = Number(row.key)
@@ -75,7 +75,7 @@ const LIST_STEPS_BY_NAME = statement(
 /** The keys of the steps that a rollback has undone. */
 export function* undoneSteps(row: Row): Program<ReadonlyArray<string>> {
   if (row.compensations === null) return []
-  // written by the report of the rollback: names of steps in the order in which their compensations were registered
+  // the report of the rollback has written this: the names of steps in the order in which their compensations were registered
   const registered = parseStored(String(row.compensations)) as ReadonlyArray<string>
   return (yield* forEach([...new Set(registered)], function* (name) {
     const undone = yield* forEach(
@@ -87,14 +87,14 @@ export function* undoneSteps(row: Row): Program<ReadonlyArray<string>> {
     )
     if (!undone.includes(true)) return []
     const steps = (yield* all(LIST_STEPS_BY_NAME, row.key!, name)).map((step) => String(step.step_key))
-    // a compensation is registered when its step is done: with as many steps as compensations, the nth belongs to the nth. Otherwise
-    // all of them count as undone
+    // a compensation is registered when its step has ended: if there are as many steps of this name as compensations, the nth
+    // compensation belongs to the nth step; otherwise all steps of this name count as undone
     return steps.length === undone.length ? steps.filter((_, n) => undone[n]) : steps
   })).flat()
 }
 
 /**
- * For a retry after a rollback: removes the undone steps and all compensations from the journal, so that they can run again.
+ * For a retry after a rollback: removes the undone steps and all compensations from the journal, so that both can run again.
  */
 export function* supersedeRollback(
   tx: Transaction,
@@ -111,8 +111,8 @@ const LIST_FAILED_STEPS = statement(
 )
 
 /**
- * Removes the failed steps that the run's error comes from, so that they run again. The other failures stay: the handler caught
- * them.
+ * Removes from the journal the failed steps that the run's error comes from, so that they run again. The other failed steps stay:
+ * the handler caught their errors.
  */
 export function* supersedeFailure(tx: Transaction, row: Row): Program<void> {
   if (row.error === null) return
@@ -126,13 +126,13 @@ export function* supersedeFailure(tx: Transaction, row: Row): Program<void> {
   }
 }
 
-/** What an error says of its origin. */
+/** The parts of an error that tell where it comes from. */
 type ErrorOrigin = Pick<SerializedError, "name" | "message"> & { readonly stepId?: string }
 
-/** A stored error and its causes, up to the first that names a step: causes beyond it are internal to the step. */
+/** A stored error and its causes, up to the first one that names a step: the causes of that one are internal to the step. */
 const originsOf = (json: unknown): ReadonlyArray<ErrorOrigin> => {
   const origins: Array<ErrorOrigin> = []
-  // written by this store: a serialised error
+  // only this engine writes the column, with serialized errors
   let error = parseStored(String(json)) as SerializedError | undefined
   while (error !== undefined) {
     const { cause, data, message, name }: SerializedError = error
@@ -145,8 +145,8 @@ const originsOf = (json: unknown): ReadonlyArray<ErrorOrigin> => {
 }
 
 /**
- * Whether an error comes from this failed step: it names the step, or has the same name and message. The error of a parallel call
- * names the step of the branch that failed.
+ * Whether an error comes from the failed step `stepId`: the error names the step, or names no step and has the name and message
+ * of the step's error. The step of a parallel call counts too when its error names the same step of a branch.
  */
 const comesFromStep = (origin: ErrorOrigin, stepId: string, ofStep: ReadonlyArray<ErrorOrigin>): boolean =>
   origin.stepId === undefined

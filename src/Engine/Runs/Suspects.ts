@@ -55,15 +55,15 @@ class Suspects {
     this.#new.clear()
   }
 
-  /** Notes that a worker holds this suspect. Returns when other suspects may join it in any case, epoch milliseconds. */
+  /** Notes that a worker holds this suspect. Returns when it will no longer keep other suspects away, epoch milliseconds. */
   hold(run: number, workerId: string, losses: number, now: number): number {
     this.#new.set(run, { workerId, losses, since: this.#held.get(run)?.since ?? now })
     return now + TRIAL_MS
   }
 
   /**
-   * Removes a run that is no longer a suspect, or no longer held. Returns whether it was there. It takes effect at once: a
-   * rollback does no harm.
+   * Removes a run that is no longer a suspect, or no longer held. Returns whether the run was there. This takes effect at once: a
+   * rollback of the transaction does no harm.
    */
   release(run: number): boolean {
     return this.#new.delete(run) || this.#held.delete(run)
@@ -74,7 +74,7 @@ class Suspects {
     let most = mostTogether(losses, capacity)
     let beside = 0
     for (const held of this.#all()) {
-      if (held.workerId !== workerId || isOver(held, now)) continue
+      if (held.workerId !== workerId || isPastTrialTime(held, now)) continue
       beside++
       most = Math.min(most, mostTogether(held.losses, capacity))
     }
@@ -84,26 +84,27 @@ class Suspects {
   /** Whether the run was claimed so long ago that other suspects may join it. */
   isPastTrial(run: number, now: number): boolean {
     const held = this.#held.get(run)
-    return held !== undefined && isOver(held, now)
+    return held !== undefined && isPastTrialTime(held, now)
   }
 
   /** Whether any suspect was claimed so long ago that it keeps others away no longer. */
-  hasOver(now: number): boolean {
-    for (const held of this.#all()) if (isOver(held, now)) return true
+  hasPastTrial(now: number): boolean {
+    for (const held of this.#all()) if (isPastTrialTime(held, now)) return true
     return false
   }
 
   /** When the next suspect stops keeping others away, epoch milliseconds. */
-  nextOverAt(now: number): number {
+  nextTrialEndAt(now: number): number {
     let next = Number.POSITIVE_INFINITY
-    for (const held of this.#all()) if (!isOver(held, now)) next = Math.min(next, held.since + TRIAL_MS)
+    for (const held of this.#all())
+      if (!isPastTrialTime(held, now)) next = Math.min(next, held.since + TRIAL_MS)
     return next
   }
 
   /** The suspects that keep others away no longer, and their workers. */
-  over(now: number): ReadonlyArray<readonly [run: number, workerId: string]> {
+  pastTrial(now: number): ReadonlyArray<readonly [run: number, workerId: string]> {
     return [...this.#held].flatMap(([run, held]) =>
-      isOver(held, now) ? [[run, held.workerId] as const] : []
+      isPastTrialTime(held, now) ? [[run, held.workerId] as const] : []
     )
   }
 
@@ -113,7 +114,7 @@ class Suspects {
   }
 }
 
-const isOver = ({ since }: Held, now: number): boolean => now - since >= TRIAL_MS
+const isPastTrialTime = ({ since }: Held, now: number): boolean => now - since >= TRIAL_MS
 
 export const suspectsOf = defineCache<Suspects>({
   make: () => new Suspects(),
@@ -127,12 +128,13 @@ const FIND_WORKER = statement(
 )
 
 /**
- * Removes suspects that keep others away no longer and that their worker does not hold any more: another engine ended the lease.
+ * Removes suspects that their worker no longer holds because another engine has ended the lease. Looks only at suspects that keep
+ * others away no longer.
  */
 export function* forgetSuspectsElsewhere(tx: Transaction): Program<void> {
   if (tx.node === undefined) return
   const suspects = suspectsOf(tx)
-  for (const [run, workerId] of suspects.over(tx.now())) {
+  for (const [run, workerId] of suspects.pastTrial(tx.now())) {
     if ((yield* get(FIND_WORKER, run))?.worker !== workerId) suspects.release(run)
   }
 }
@@ -140,13 +142,13 @@ export function* forgetSuspectsElsewhere(tx: Transaction): Program<void> {
 const CLEAR_LOSSES = statement("Suspects.clearLosses", "UPDATE runs SET losses = 0 WHERE key = ?")
 
 /**
- * Returns how often a suspect was lost. Returns 0 for a run that is no suspect, and clears the losses of one that has advanced
- * since.
+ * Returns how often a suspect was lost, and 0 for a run that is no suspect. A suspect that has advanced since its last loss
+ * becomes innocent: its losses are cleared.
  */
 export function* refreshLosses(row: Row): Program<number> {
   const losses = Number(row.losses)
   if (losses < SUSPECT_FROM) return 0
-  // a wait may have advanced the run outside of a turn
+  // a wait that fired may have advanced the run without a worker
   if ((yield* lastSeq(Number(row.key))) <= Number(row.loss_seq)) return losses
   yield* write(CLEAR_LOSSES, row.key!)
   return 0

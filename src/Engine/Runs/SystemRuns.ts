@@ -55,23 +55,23 @@ export function* startAfterFailure(
   const registry = registryOf(tx)
   const functionId = registry.byKey(run.function)?.registration.id ?? String(run.function)
   const handler = registry.failureHandlerOf(environment, functionId)
-  const listens = registry.hasSystemListeners(environment)
-  if (handler === undefined && !listens) return
-  if (yield* isOfSystem(run.key)) return
+  const hasListeners = registry.hasSystemListeners(environment)
+  if (handler === undefined && !hasListeners) return
+  if (yield* isStartedBySystem(run.key)) return
   const row = yield* get(FIND_FAILED_RUN, run.key)
   if (row === undefined) return
-  const told = { ...toldOf(row, functionId), error: runErrorOf(error) }
+  const facts = { ...factsOf(row, functionId), error: runErrorOf(error) }
   const failedAt = new Date(at).toISOString()
   const name = systemName(run.id, "failed")
-  const traced = validTrace((row.trace ?? row.e_trace ?? undefined)?.toString())
+  const trace = validTrace((row.trace ?? row.e_trace ?? undefined)?.toString())
   if (handler !== undefined) {
-    const failed: FailedRun = { ...told, event: eventOf(row), ...(yield* stepsOf(tx, run.key)), failedAt }
-    yield* start(tx, run.environment, handler, name, failed, traced)
+    const failed: FailedRun = { ...facts, event: eventOf(row), ...(yield* stepsOf(tx, run.key)), failedAt }
+    yield* start(tx, run.environment, handler, name, failed, trace)
   }
-  if (listens) yield* startListeners(tx, run.environment, name, { ...told, failedAt }, traced)
+  if (hasListeners) yield* startListeners(tx, run.environment, name, { ...facts, failedAt }, trace)
 }
 
-/** Starts the functions that listen for runs being paused. */
+/** Starts the functions that listen for pauses of runs. */
 export function* startAfterPause(
   tx: Transaction,
   run: RunOfEvent,
@@ -81,20 +81,23 @@ export function* startAfterPause(
   yield* startFor(tx, run, "paused", { reason })
 }
 
-/** Starts the functions that listen for what happened to a run. Starts none when a system event started that run. */
+/**
+ * Starts the functions that listen for a system event of a run. `what` is the last part of its name, such as `paused`, and `more`
+ * are further members of its data. Starts none when a system event has started that run.
+ */
 export function* startFor(
   tx: Transaction,
   run: RunOfEvent,
   what: string,
   more: { readonly [name: string]: unknown }
 ): Program<void> {
-  if (yield* isOfSystem(run.key)) return
+  if (yield* isStartedBySystem(run.key)) return
   const row = yield* get(FIND_FAILED_RUN, run.key)
   if (row === undefined) return
   const functionId = registryOf(tx).byKey(run.function)?.registration.id ?? String(run.function)
   const at = new Date(tx.now()).toISOString()
   yield* startListeners(tx, run.environment, systemName(run.id, what), {
-    ...toldOf(row, functionId),
+    ...factsOf(row, functionId),
     ...more,
     at
   })
@@ -106,12 +109,12 @@ export function* startListeners(
   environment: number,
   name: string,
   data: object,
-  traced: { readonly trace?: string } = {}
+  trace: { readonly trace?: string } = {}
 ): Program<void> {
   const view = invocationView("run_", JSON.stringify(data), tx.now(), name)
   const { functions, warnings } = registryOf(tx).matchSystem(tx.environmentName(environment), view)
   for (const warning of warnings) tx.changes.warnings.push(`System event "${name}": ${warning}`)
-  for (const fn of functions) yield* start(tx, environment, fn, name, data, traced)
+  for (const fn of functions) yield* start(tx, environment, fn, name, data, trace)
 }
 
 function* start(
@@ -119,11 +122,11 @@ function* start(
   environment: number,
   fn: RegisteredFunction,
   systemEvent: string,
-  told: object,
-  traced: { readonly trace?: string }
+  eventData: object,
+  trace: { readonly trace?: string }
 ): Program<void> {
   const id = tx.ids.run()
-  const data = JSON.stringify(told)
+  const data = JSON.stringify(eventData)
   const view = invocationView(id, data, tx.now(), systemEvent)
   yield* createRun(tx, {
     environment,
@@ -133,7 +136,7 @@ function* start(
     id,
     data,
     systemEvent,
-    ...traced
+    ...trace
   })
 }
 
@@ -141,13 +144,16 @@ const systemName = (runId: string, what: string): string => `system.run.${runId}
 
 const FIND_CAUSE = statement("SystemRuns.findCause", "SELECT parent, system_event FROM runs WHERE key = ?")
 
-/** How many invocations are followed upwards at most. */
-const MOST_DEEP = 100
+/** Maximum number of invocations that are followed upwards. */
+const MAX_DEPTH = 100
 
-/** Whether a system event started the run, or a run above it in its chain of invocations. A longer chain counts as started so. */
-function* isOfSystem(run: number): Program<boolean> {
+/**
+ * Whether a system event started the run, or a run above it in its chain of invocations. `true` also for a chain that is longer
+ * than {@link MAX_DEPTH}.
+ */
+function* isStartedBySystem(run: number): Program<boolean> {
   let key: number | null = run
-  for (let depth = 0; key !== null && depth < MOST_DEEP; depth++) {
+  for (let depth = 0; key !== null && depth < MAX_DEPTH; depth++) {
     const row: Row | undefined = yield* get(FIND_CAUSE, key)
     if (row === undefined) return false
     if (row.system_event !== null) return true
@@ -156,8 +162,8 @@ function* isOfSystem(run: number): Program<boolean> {
   return key !== null
 }
 
-/** The facts about a run that every caller who may read runs may see: neither its input nor its output. */
-const toldOf = (
+/** The facts about a run that every caller may see who may read runs: neither the input nor the output of the run. */
+const factsOf = (
   row: Row,
   functionId: string
 ): Pick<FailedRun, "runId" | "functionId" | "attempts" | "createdAt"> => ({
@@ -198,24 +204,24 @@ const LIST_STEPS = statement(
 
 const COUNT_STEPS = statement("SystemRuns.countSteps", "SELECT count(*) AS steps FROM steps WHERE run = ?")
 
-/** The last steps of a run, in order. Outputs that are too large are left out. */
+/** The last steps of a run, in order, without outputs that are too large. */
 function* stepsOf(tx: Transaction, run: number): Program<Pick<FailedRun, "steps" | "stepsOmitted">> {
   const steps: Array<FailedRunStep> = []
   let room = MOST_DATA
   for (const row of yield* all(LIST_STEPS, run)) {
-    const told = { name: String(row.name), kind: readKind(row.kind).kind, attempt: Number(row.attempt) }
+    const step = { name: String(row.name), kind: readKind(row.kind).kind, attempt: Number(row.attempt) }
     if (Number(row.failed) === 1) {
       const error = runError(row.value)
       room -= String(row.value).length
       const { code, message, name } = error
       const brief = { message, code, ...(name === undefined ? {} : { name }) }
-      steps.push({ ...told, status: "failed", error: room < 0 ? brief : error })
+      steps.push({ ...step, status: "failed", error: room < 0 ? brief : error })
       continue
     }
     const value = yield* outputOf(tx, row, room)
     room -= value?.length ?? 0
     steps.push({
-      ...told,
+      ...step,
       status: "completed",
       ...(value === null
         ? { outputOmitted: true }
@@ -228,10 +234,10 @@ function* stepsOf(tx: Transaction, run: number): Program<Pick<FailedRun, "steps"
   return { steps: steps.reverse(), ...(count > steps.length ? { stepsOmitted: count - steps.length } : {}) }
 }
 
-/** The stored output of a finished step. `null` when it does not fit into `room`. */
+/** The stored output of a finished step; `null` when the output does not fit into `room`, `undefined` when there is none. */
 function* outputOf(tx: Transaction, row: Row, room: number): Program<string | null | undefined> {
   const most = Math.min(MOST_OUTPUT, room)
-  // a received event is in the log, so its size is not in the row: it is read unless there is no room at all
+  // the output may be an event in the log, whose size is not in the row: it is read unless there is no room at all
   if (Number(row.size ?? 0) > most || most <= 0) return null
   const outcome = yield* outcomeIn(tx, row, row.event)
   const value = outcome._tag === "Success" ? outcome.value : undefined

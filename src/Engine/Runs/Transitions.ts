@@ -1,10 +1,11 @@
 /**
- * The table of status transitions of a run. The statements that write a status (`StatusRows.ts`) and the messages of refusals are
- * built from it.
+ * The table of status transitions of a run. The SQL statements that change a status (`StatusRows.ts`) and the messages of refused
+ * calls are built from this table.
  *
  * A run always holds a lease while it is `running`, may hold one while it is `compensating`, and holds none in any other status.
- * So for a run with a live turn, a pause is only requested, and begins when the turn has ended. Before a step is patched, or a
- * run is resumed from an earlier step, the lease of the live turn is revoked.
+ * So while a worker executes a run, a pause is only requested, and begins when the turn has ended. (A turn is the time between
+ * two waits of a run, in which a worker executes it.) Before a step is patched, or a run is resumed from an earlier step, the
+ * lease of such a worker is revoked.
  */
 import type { RunStatus } from "../../RunStatus.ts"
 
@@ -20,27 +21,27 @@ const endsTurn = { running: "waiting", compensating: "compensating" } as const s
 export const transitions = {
   /** A worker has claimed the run. */
   claimed: { pending: "running", waiting: "running", compensating: "compensating" },
-  /** At dispatch, the journal of the run was found to be too large for a turn. */
+  /** The run was about to be dispatched, but its journal is too large for a turn. */
   outgrown: { pending: "failed", waiting: "failed", compensating: "failed" },
 
   /** The handler returned. */
   completed: { running: "completed" },
   /** The run failed for good, and its compensations, if any, have run. */
   failed: { running: "failed", compensating: "failed" },
-  /** The run failed for good, and its compensations are next. The report of this may arrive twice. */
+  /** The run failed for good, and its compensations are next. The worker's report of this may arrive twice. */
   compensationBegan: { running: "compensating", compensating: "compensating" },
 
   /** The turn ended and the run waits. */
   suspended: endsTurn,
-  /** Something outside of steps failed, and there are attempts left. */
+  /** The code of the handler failed outside of steps, and the run has attempts left. */
   attemptFailed: endsTurn,
-  /** The turn cannot go on until a person has looked at it. A pause follows. */
+  /** The run cannot continue until a person has looked at it. A pause follows. */
   stopped: endsTurn,
   /** The worker gave the run back without a failure. */
   released: endsTurn,
   /** The worker is gone, or let the lease expire. */
   leaseLost: endsTurn,
-  /** The lease of a live turn was revoked, because the run is to be paused, was patched, or is to go on from another step. */
+  /** The engine revoked the lease, because the run is to be paused, was patched, or is to continue from another step. */
   leaseRevoked: endsTurn,
 
   /** A pause begins: no worker holds the run. */
@@ -60,7 +61,7 @@ export const transitions = {
   retried: { failed: "waiting", cancelled: "waiting" }
 } as const satisfies { readonly [name: string]: Row }
 
-/** What can happen to a run. */
+/** The names of the transitions. */
 export type TransitionName = keyof typeof transitions
 
 /** Transitions that end a turn but not the run. */
@@ -73,13 +74,13 @@ export type TurnEnding = {
 }[TransitionName]
 
 /** The next status; `undefined` when the transition is not allowed from this status. */
-export const nextStatus = (status: RunStatus, happening: TransitionName): RunStatus | undefined =>
-  (transitions[happening] as Row)[status]
+export const nextStatus = (status: RunStatus, transition: TransitionName): RunStatus | undefined =>
+  (transitions[transition] as Row)[status]
 
 /** The statuses from which the transition is allowed. */
-export const statusesBefore = (happening: TransitionName): ReadonlyArray<RunStatus> =>
+export const statusesBefore = (transition: TransitionName): ReadonlyArray<RunStatus> =>
   // the keys of a row are statuses
-  Object.keys(transitions[happening]) as ReadonlyArray<RunStatus>
+  Object.keys(transitions[transition]) as ReadonlyArray<RunStatus>
 
 const verbs: { readonly [H in TransitionName]: string } = {
   claimed: "be handed out",
@@ -102,11 +103,11 @@ const verbs: { readonly [H in TransitionName]: string } = {
   retried: "be retried"
 }
 
-/** Says which transition was refused: "Run run_1 is completed and cannot be paused". */
-export const refusal = (runId: string, status: RunStatus | undefined, happening: TransitionName): string =>
-  `Run ${runId} is ${status ?? "in no status that exists"} and cannot ${verbs[happening]}`
+/** The message for a refused transition, such as "Run run_1 is completed and cannot be paused". */
+export const refusal = (runId: string, status: RunStatus | undefined, transition: TransitionName): string =>
+  `Run ${runId} is ${status ?? "in no status that exists"} and cannot ${verbs[transition]}`
 
-/** What to do with a run that cannot be retried. */
+/** What to do with a run that cannot be retried, as a sentence. */
 export const insteadOfRetry = (status: RunStatus | undefined): string => {
   if (status === "paused") return "Resume it instead."
   return status === "completed"

@@ -1,8 +1,8 @@
-/** How waits are stored. */
+/** How the kinds of waits, and the wait of a whole run, are stored. */
 
 /**
- * How the kinds of waits are stored. The numbers are part of the database. `runRetry` waits for the next attempt of the whole
- * run.
+ * The numbers by which the kinds of waits are stored. They are part of the database. `runRetry` waits for the next attempt of the
+ * whole run.
  */
 export const WaitKind = { sleep: 1, event: 2, child: 3, retry: 4, runRetry: 5 } as const
 

@@ -1,9 +1,9 @@
 /**
- * Open steps, and what happens when their wait ends.
+ * The waits of open steps, and what happens when a wait ends.
  *
  * A wait has fired when its outcome is known, or when the next attempt of its step may start. The outcome is first stored in the
- * row of the wait. If the run has a live turn, the worker is told, and decides when the step with this outcome enters the journal
- * (`Settle`). If it has none, the step enters the journal at once, and the run becomes ready.
+ * row of the wait. If a worker executes the run, the worker is told, and decides when the step with this outcome enters the
+ * journal (by the operation `Settle`). Otherwise the step enters the journal at once, and the run becomes ready.
  */
 import { clearSuspicion, suspectsOf } from "./Suspects.ts"
 import { registryOf } from "../Functions/Registry.ts"
@@ -46,7 +46,7 @@ export function* outcomeIn(
     : readOutcome(row)
 }
 
-// rows by earlier versions have the data itself
+// rows that earlier versions of the engine wrote have the data of the event itself
 const isReceived = (
   row: { readonly failed?: Value; readonly value?: Value },
   position: Value | undefined
@@ -60,8 +60,8 @@ const UPDATE_FIRED = statement(
 const FIND_LEASE = statement("Waits.findLease", "SELECT lease, worker FROM runs WHERE key = ?")
 
 /**
- * Ends a wait. `outcome` is absent for a step between two attempts, whose next attempt may then start. Does nothing when the wait
- * has already ended.
+ * Ends a wait. `outcome` is `undefined` for a step between two attempts: its next attempt may then start. Does nothing when the
+ * wait has already ended.
  */
 export function* fireWait(
   tx: Transaction,
@@ -80,7 +80,7 @@ export function* fireWait(
   })
 }
 
-/** An event that a wait accepts. */
+/** An event that a wait accepts. `text` computes its JSON text. */
 export interface AcceptedEvent {
   readonly position: number
   readonly text: () => JsonText
@@ -97,7 +97,7 @@ export function* deliverEvent(
   if (changed === 0) return
   const holder = yield* holderOf(run)
   if (holder === undefined && !hasStepObservers(tx)) return yield* goOnWithoutTurn(tx, run, stepKey)
-  // all turns that are told of the event share one string
+  // all workers that are told of the event get the same string
   const value = rememberText(tx, position, text)
   tx.budget.notePassedOn(value.length)
   if (holder === undefined) return yield* goOnWithoutTurn(tx, run, stepKey)
@@ -109,7 +109,7 @@ interface TurnHolder {
   readonly workerId: string
 }
 
-/** The job and the worker of a run's live turn. */
+/** The job and the worker that hold a run; `undefined` when no worker executes the run. */
 function* holderOf(run: number): Program<TurnHolder | undefined> {
   const row = yield* get(FIND_LEASE, run)
   const jobId = row === undefined ? undefined : holdingJob(row)
@@ -152,9 +152,9 @@ const DELETE_FIRED_WAIT = statement(
 /** Moves a fired wait into the journal. A step between two attempts stays open. */
 export function* settleWait(tx: Transaction, run: number, stepKey: string): Program<void> {
   const values = [tx.nextSeq(), tx.now(), run, stepKey]
-  // only suspects (see `Suspects.ts`) and observers need to know whether the wait was there
-  const isNewsNeeded = !suspectsOf(tx).isEmpty || hasStepObservers(tx)
-  const settled = isNewsNeeded
+  // whether there was a fired wait is only needed for suspects (see `Suspects.ts`) and for observers
+  const mustKnow = !suspectsOf(tx).isEmpty || hasStepObservers(tx)
+  const settled = mustKnow
     ? yield* affected(INSERT_STEP_OF_WAIT, ...values)
     : yield* write(INSERT_STEP_OF_WAIT, ...values)
   yield* write(DELETE_FIRED_WAIT, run, stepKey)
@@ -210,7 +210,8 @@ const UPDATE_READY_TIME = statement(
 const FIND_FUNCTION_OF_RUN = statement("Waits.findFunctionOfRun", "SELECT function FROM runs WHERE key = ?")
 
 /**
- * Makes a suspended run ready to be claimed. Does nothing when the run itself waits for its next attempt, is paused or has ended.
+ * Makes a suspended run ready to be claimed. Does nothing when the run waits for the next attempt of the whole run, is paused,
+ * has a lease, or has ended.
  */
 export function* makeReady(tx: Transaction, run: number): Program<void> {
   const now = tx.now()
@@ -225,7 +226,7 @@ const PUT_RETRY_WAIT_OF_RUN = statement(
      ON CONFLICT (run, step_key) DO UPDATE SET due_at = excluded.due_at, fired = NULL, created_at = excluded.created_at`
 )
 
-/** Keeps a run from being claimed until `dueAt`. */
+/** Keeps a run from being claimed until `dueAt`, epoch milliseconds. */
 export function* delayRun(tx: Transaction, run: number, dueAt: number): Program<void> {
   yield* write(PUT_RETRY_WAIT_OF_RUN, run, dueAt, tx.now())
   tx.markDue(dueAt)

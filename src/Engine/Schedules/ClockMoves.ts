@@ -1,4 +1,4 @@
-/** Adjusts the database when the clock was set: leases keep their length, and waits too when it was set back. */
+/** Adjusts the database when the clock was set: leases keep their length. If the clock was set back, waits keep theirs too. */
 import { all, statement, type Program, variant, write, acrossEnvironments } from "../Store/Program.ts"
 import { nextFire, parseSchedule } from "../../Schedule.ts"
 import { WINDOW_MS } from "../Log/Idempotency.ts"
@@ -18,8 +18,8 @@ const MOVE_DELIVERIES = statement("ClockMoves.moveDeliveries", "UPDATE deliverie
 
 /**
  * Adjusts times when the clock was set by `ms` while the engine ran. Leases move with the clock in both directions. If the clock
- * was set back, the timeouts of waits, the delays between attempts, and sleeps for a duration move too. If it was set forward,
- * these come due by the clock, because a machine that was asleep looks the same.
+ * was set back, the timeouts of waits, the delays between attempts, and sleeps for a duration move too. If the clock was set
+ * forward, these come due by the new clock, because the clock of a machine that was asleep looks the same.
  */
 export function* moveWithClock(tx: Transaction, ms: number): Program<void> {
   const { damage } = tx
@@ -42,8 +42,8 @@ const SET_BACK_DELIVERIES = statement(
 )
 
 /**
- * Adjusts times when the clock is behind the stored time by `ms`: it was set back while the engine was not running. It runs
- * across environments, because all share the clock.
+ * Adjusts times at the start when the clock is behind the stored time by `ms`: the clock was set back while the engine was not
+ * running.
  */
 export const setBackBetweenStarts = acrossEnvironments(
   "setBackBetweenStarts",
@@ -85,8 +85,8 @@ function* setBack(tx: Transaction, ms: number): Program<void> {
   // a sleep until a point in time has no `timeout_ms`: it stays due at that time
   yield* write(SET_BACK, now, ms, now, now)
   yield* write(SHORTEN_IDEMPOTENCY_KEYS, now + WINDOW_MS, now + WINDOW_MS)
-  // a schedule keeps its time if the clock was set back by a day at most, so that it does not fire twice for one time; beyond
-  // that, it would stand still
+  // if the clock was set back by a day at most, a schedule keeps its next time, so that it does not fire twice for one time.
+  // After a larger change it would not fire for too long, so its next time is computed again
   if (ms <= 24 * 60 * 60 * 1000) return
   for (const row of yield* all(LIST_SCHEDULES)) {
     const next = nextFire(parseSchedule(String(row.cron), String(row.timezone)), now)
@@ -95,19 +95,19 @@ function* setBack(tx: Transaction, ms: number): Program<void> {
   }
 }
 
-/** The longest lease that was given before the lengths of leases were stored, milliseconds. */
+/** The longest lease of earlier versions of the engine, which did not store how long leases are, milliseconds. */
 const LONGEST_LEASE_MS = 90_000
 
 const SHORTEN_LEASES = statement(
   "ClockMoves.shortenLeases",
   `UPDATE runs SET lease_until = ? + coalesce(lease_ms, ${LONGEST_LEASE_MS})
      WHERE lease_until > ? + coalesce(lease_ms, ${LONGEST_LEASE_MS}) @sound(run, key)`,
-  { scans: "the runs that are leased, once at the start" }
+  { scans: "the leased runs, once at the start" }
 )
 
 /**
- * Shortens leases that last too long, because they were given while the clock was ahead, to the length of one that is given now.
- * It runs at the start, when one of several engines is gone, and across environments.
+ * Shortens leases that were given while the clock was ahead, and so last too long, as if they were given now. Called when the
+ * engine starts, and when another engine on the database is gone.
  */
 export const shortenLeases = acrossEnvironments(
   "shortenLeases",

@@ -1,6 +1,6 @@
 /**
- * Fires due work: sleeps, retries, timeouts of waits, expired leases, schedules, expired keys. Also continues deliveries of events
- * and cancellations that did not fit into their first transaction.
+ * Fires due work: sleeps, retries, timeouts of waits, expired leases, schedules, expired KV keys. Also continues deliveries of
+ * events and cancellations of runs that did not fit into their first transaction.
  */
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
@@ -22,11 +22,11 @@ import { InvokeTimeoutError, serializeError, WaitTimeoutError, type StoreError }
 import type { Outcome } from "../../Protocol/Worker.ts"
 import { environmentsToSweep, nextSweepAt, sweep } from "../Kv/KvSweep.ts"
 import { waitFilterOf, findAcceptedEvent } from "../Log/WaitFilter.ts"
-import { environmentsOfEvents, continueDeliveries, hasMore } from "../Events/FireWaits.ts"
+import { environmentsOfEvents, continueDeliveries, hasDeliveries } from "../Events/FireWaits.ts"
 import { oldestFanOut } from "../Log/WaitFanOuts.ts"
 import { triggerView } from "../Runs/RunEvent.ts"
 import { environmentsOfExpired, expireLeases } from "../Turns/LostLeases.ts"
-import { environmentsOfCancelled, continueCancelling, hasCancelled } from "../Runs/CancelRun.ts"
+import { environmentsOfCancellations, continueCancelling, hasNotedCancellations } from "../Runs/CancelRun.ts"
 import { environmentOfKey } from "../Runs/RunEnvironment.ts"
 import { defineCache } from "../Store/Cache.ts"
 import { isDamage } from "../Store/SqliteErrors.ts"
@@ -38,25 +38,25 @@ import { type AcceptedEvent, deliverEvent, fireWait, makeReady } from "../Runs/W
 /** How many due items of one kind a batch has, of all environments together. */
 const BATCH = 512
 
-/** The kinds of due work. Each one is a program of its own, so that an error in one does not hold up the others. */
+/** The kinds of due work. Each kind is fired by programs of its own, so that an error in one does not hold up the others. */
 const kindsOfDueWork = ["events", "cancellations", "waits", "leases", "schedules", "keys"] as const
 
 type DueWork = (typeof kindsOfDueWork)[number]
 
 /** Counts how often environments with due work were looked up. */
-const timesAsked = defineCache<{ count: number }>({ make: () => ({ count: 0 }) })
+const lookups = defineCache<{ count: number }>({ make: () => ({ count: 0 }) })
 
 /**
- * The environments of the first due items of one kind. It runs across environments, because the caller does not know where
- * something is due. The caller then names each environment.
+ * The environments of the first due items of one kind. The caller then fires the items of each environment by a program of its
+ * own.
  */
 const whereDue = acrossEnvironments(
   "whereDue",
   function* (tx: Transaction, what: DueWork): Program<ReadonlyArray<string>> {
     const found = new Set((yield* placesOf(tx, what)).map(({ environment }) => Number(environment)))
     const names = [...found].map((key) => tx.environmentName(key))
-    // each time another environment comes first, because the first one may use up the room of a transaction
-    const first = timesAsked(tx).count++ % Math.max(1, names.length)
+    // the environments take turns to come first, because the first one may use up the room of a transaction
+    const first = lookups(tx).count++ % Math.max(1, names.length)
     return [...names.slice(first), ...names.slice(0, first)]
   },
   () => "fire timers"
@@ -67,7 +67,7 @@ const placesOf = (tx: Transaction, what: DueWork): Program<ReadonlyArray<Row>> =
     case "events":
       return environmentsOfEvents(BATCH)
     case "cancellations":
-      return environmentsOfCancelled(tx)
+      return environmentsOfCancellations(tx)
     case "waits":
       return environmentsOfWaits(tx)
     case "leases":
@@ -107,7 +107,7 @@ const LIST_RUNS_WITH_DUE_WAITS = statement(
   "FireDue.listRunsWithDueWaits",
   "SELECT DISTINCT run AS key FROM waits WHERE due_at <= ?",
   {
-    scans: "asked only when one of the rows that are due is damaged"
+    scans: "the due waits: only when one of them is damaged"
   }
 )
 
@@ -116,13 +116,13 @@ const DUE = "SELECT * FROM waits WHERE due_at <= ? @sound(run, run) ORDER BY due
 const LIST_DUE_WAITS_IN_ENVIRONMENT = statement(
   "FireDue.listDueWaitsInEnvironment",
   `SELECT * FROM (${DUE}) AS due WHERE ${environmentOfKey("due.run")} = ?`,
-  { scans: "a batch of what is due" }
+  { scans: "a batch of due waits" }
 )
 
 const LIST_ENVIRONMENTS_OF_DUE_WAITS = statement(
   "FireDue.listEnvironmentsOfDueWaits",
   `SELECT DISTINCT ${environmentOfKey("due.run")} AS environment FROM (${DUE}) AS due`,
-  { scans: "a batch of what is due" }
+  { scans: "a batch of due waits" }
 )
 
 function* environmentsOfWaits(tx: Transaction): Program<ReadonlyArray<Row>> {
@@ -150,7 +150,7 @@ function* fireWaits(tx: Transaction, environment: number): Program<number> {
   )
   let fired = 0
   for (const row of rows) {
-    // the rest of the waits is due in the next transaction, which follows at once
+    // the other waits are fired by the next transaction, which follows at once
     if (fired > 0 && (tx.budget.isFull || !tx.budget.mayEvaluate)) break
     yield* isolateRow(tx, "run", Number(row.run), fire(tx, environment, row))
     fired++
@@ -159,16 +159,16 @@ function* fireWaits(tx: Transaction, environment: number): Program<number> {
 }
 
 /**
- * When something is due next, epoch milliseconds. Damaged items are left out, because they would be due for ever. It runs across
- * environments, because one timer serves all of them.
+ * When something is due next, in any environment, epoch milliseconds. Damaged items are left out, because they would be due for
+ * ever.
  */
 const nextDueAt = acrossEnvironments(
   "nextDueAt",
   function* (tx: Transaction): Program<number> {
-    // when the trial time of a suspect is over, other runs may join it
+    // when the trial of a suspect (see `Suspects.ts`) is over, its worker may get other suspects
     yield* forgetSuspectsElsewhere(tx)
-    if (suspectsOf(tx).hasOver(tx.now())) tx.changes.ready = true
-    if ((yield* hasMore()) || (yield* hasCancelled())) return tx.now()
+    if (suspectsOf(tx).hasPastTrial(tx.now())) tx.changes.ready = true
+    if ((yield* hasDeliveries()) || (yield* hasNotedCancellations())) return tx.now()
     const { damage } = tx
     const row = yield* get(
       variant(
@@ -180,7 +180,7 @@ const nextDueAt = acrossEnvironments(
     )
     return Math.min(
       yield* nextSweepAt(tx),
-      suspectsOf(tx).nextOverAt(tx.now()),
+      suspectsOf(tx).nextTrialEndAt(tx.now()),
       row?.schedule == null ? Number.POSITIVE_INFINITY : Number(row.schedule),
       row?.wait == null ? Number.POSITIVE_INFINITY : Number(row.wait),
       row?.lease == null ? Number.POSITIVE_INFINITY : Number(row.lease)
@@ -229,7 +229,10 @@ function* fire(tx: Transaction, environment: number, row: Row): Program<void> {
   }
 }
 
-/** An event that a due wait accepts, which was stored before the wait's timeout and is still being delivered, if there is one. */
+/**
+ * An event that a wait accepts although its timeout is due: the event was stored before that, and is still being delivered.
+ * `undefined` if there is no such event.
+ */
 function* eventBefore(tx: Transaction, wait: Row): Program<AcceptedEvent | undefined> {
   const oldest = yield* oldestFanOut(Number(wait.environment), String(wait.event))
   if (oldest === undefined) return undefined
@@ -248,15 +251,15 @@ const failure = (error: Error): Outcome => ({ _tag: "Failure", error: serializeE
 interface Fired {
   /** How many due items were fired. */
   readonly count: number
-  /** When the next one is due, epoch milliseconds; `Infinity` when none is. */
+  /** When the next item is due, epoch milliseconds; `Infinity` when none is known. */
   readonly nextDueAt: number
-  /** The error, when something due could not be fired. */
+  /** The first error, when some due items could not be fired. */
   readonly failed?: StoreError
 }
 
 /**
- * Finds the environments where something is due. Damaged items can be found and left alone only in a write transaction, so the
- * lookup may be one.
+ * Finds the environments where items of a kind are due. If items are damaged, a write transaction looks again: only such a
+ * transaction can find the damaged items and leave them out.
  */
 const placesWhereDue = (
   store: StoreService,
@@ -268,9 +271,8 @@ const placesWhereDue = (
   )
 
 /**
- * Fires everything that is due, in all environments. It is one call, because one timer serves all environments. The batch limits
- * how many environments are looked up, and each environment fires in its own program. What did not fit into the batch is still
- * due, and comes next.
+ * Fires due items in all environments. Each environment fires in a program of its own. Items that did not fit into the batch are
+ * still due: `nextDueAt` is then in the past.
  */
 export const fireDue = (store: StoreService): Effect.Effect<Fired, StoreError> =>
   Effect.gen(function* () {

@@ -1,5 +1,5 @@
 /**
- * Cron triggers: when each is due next, and what a fire does.
+ * Cron triggers: when each of them is due next, and what happens when one fires.
  *
  * A fire appends an event with source `cron` to the log. It starts the function that has the trigger, and every function with an
  * event trigger for the event's name. Of the fires that fell due while the engine was down, only the last one is made up for.
@@ -32,13 +32,13 @@ const LONGEST_QUEUE = 1000
 const LIST_FUNCTIONS_WITH_QUEUE = statement(
   "FireSchedules.listFunctionsWithQueue",
   "SELECT DISTINCT function AS key FROM schedules WHERE queue IS NOT NULL",
-  { scans: "the schedules that have something queued" }
+  { scans: "the schedules with waiting fires" }
 )
 
 const LIST_FUNCTIONS_WITH_DUE_SCHEDULES = statement(
   "FireSchedules.listFunctionsWithDueSchedules",
   "SELECT DISTINCT function AS key FROM schedules WHERE next_at <= ?",
-  { scans: "schedules are as many as functions say; asked only when one of them is damaged" }
+  { scans: "the due schedules: only when one of them is damaged" }
 )
 
 /** SQL: schedules whose waiting fires no longer have to wait. */
@@ -51,30 +51,33 @@ const ENVIRONMENT = "(SELECT environment FROM functions WHERE functions.key = fu
 const LIST_FREED_SCHEDULES = statement(
   "FireSchedules.listFreedSchedules",
   `SELECT * FROM (${FREED}) AS freed WHERE ${ENVIRONMENT} = ?`,
-  { scans: "the schedules that have something queued" }
+  { scans: "the schedules with waiting fires" }
 )
 
 const LIST_DUE_SCHEDULES = statement(
   "FireSchedules.listDueSchedules",
   `SELECT * FROM (${DUE}) AS due WHERE ${ENVIRONMENT} = ?`,
   {
-    scans: "a batch of what is due"
+    scans: "a batch of due schedules"
   }
 )
 
 const LIST_ENVIRONMENTS_OF_FREED = statement(
   "FireSchedules.listEnvironmentsOfFreed",
   `SELECT DISTINCT ${ENVIRONMENT} AS environment FROM (${FREED}) AS freed`,
-  { scans: "the schedules that have something queued" }
+  { scans: "the schedules with waiting fires" }
 )
 
 const LIST_ENVIRONMENTS_OF_DUE = statement(
   "FireSchedules.listEnvironmentsOfDue",
   `SELECT DISTINCT ${ENVIRONMENT} AS environment FROM (${DUE}) AS due`,
-  { scans: "a batch of what is due" }
+  { scans: "a batch of due schedules" }
 )
 
-/** The environments of the first `limit` due schedules, and of as many schedules whose waiting fires no longer have to wait. */
+/**
+ * The environments of the first `limit` due schedules, and of the first `limit` schedules whose waiting fires no longer have to
+ * wait.
+ */
 export function* environmentsOfSchedules(tx: Transaction, limit: number): Program<ReadonlyArray<Row>> {
   const now = tx.now()
   return [
@@ -97,8 +100,8 @@ export function* environmentsOfSchedules(tx: Transaction, limit: number): Progra
 }
 
 /**
- * Fires schedules of one environment: first the waiting fires that no longer have to wait, then the due schedules. It looks at
- * the first `limit` of each, over all environments. Returns how many schedules there were.
+ * Fires schedules of one environment: first the waiting fires that no longer have to wait, then the due schedules. Of both kinds,
+ * only the first `limit` schedules of all environments are looked at. Returns how many schedules were fired.
  */
 export function* fireSchedules(tx: Transaction, environment: number, limit: number): Program<number> {
   const now = tx.now()
@@ -111,7 +114,7 @@ export function* fireSchedules(tx: Transaction, environment: number, limit: numb
     environment
   )
   for (const row of freed) yield* isolateRow(tx, "schedule", Number(row.function), fireQueue(tx, row))
-  // there may be more schedules with such fires
+  // there may be more schedules whose waiting fires no longer have to wait
   if (freed.length > 0) tx.markDue(now)
   const due = yield* allIsolatingDamage(
     tx,
@@ -150,7 +153,7 @@ function* fallDue(tx: Transaction, row: Row): Program<void> {
     yield* update(row, "skipped = skipped + 1")
     return
   }
-  // a fire must not overtake the waiting ones
+  // a fire must not overtake waiting fires
   if (Number(row.held_back) === 0 && row.queue === null) yield* fire(tx, row, scheduledAt)
   else yield* holdBack(tx, row, scheduledAt)
 }
@@ -166,13 +169,13 @@ function* holdBack(tx: Transaction, row: Row, scheduledAt: number): Program<void
   const fn = registryOf(tx).byKey(Number(row.function))
   tx.changes.warnings.push(
     `Cron trigger "${row.cron}" of function "${fn?.registration.id}": ${LONGEST_QUEUE} fires wait for the end of run ${row.run}, so the ` +
-      `one of ${new Date(scheduledAt).toISOString()} is left out`
+      `fire of ${new Date(scheduledAt).toISOString()} is left out`
   )
 }
 
 /**
- * Fires the waiting fires of a schedule, oldest first. It fires all of them, or only one when the next has to wait for the run
- * that this one starts.
+ * Makes the waiting fires of a schedule, oldest first. With an `overlap` other than `"allow"` makes only the first one: the next
+ * one has to wait for the run that the first one starts.
  */
 function* fireQueue(tx: Transaction, row: Row): Program<void> {
   const queue = readQueue(row)

@@ -1,5 +1,6 @@
 /**
- * A single timer for the whole engine, armed for the next due item. While nothing is due, the engine does not query the database.
+ * A single timer for the whole engine, which is armed for the next due item. While nothing is due, it does not query the
+ * database.
  */
 import * as Layer from "effect/Layer"
 import * as Clock from "effect/Clock"
@@ -14,23 +15,23 @@ import * as FireDue from "./FireDue.ts"
 export interface Timers {
   /** Arms the timer, because something is due at `at`, epoch milliseconds. */
   readonly arm: (at: number) => void
-  /** Fires what is due now, and finds the next due time. For when something has become due, and it is not known when. */
+  /** Fires what is due now, and finds the next due time. Used when another engine has changed due times in an unknown way. */
   readonly look: () => void
-  /** Fires what is already due. From then on, fires everything when it is due. */
+  /** Fires what is already due. From then on, fires each item when it is due. */
   readonly start: () => void
 }
 
 /** How often to check whether the clock was set, milliseconds. */
 const WATCH_MS = 10_000
 
-/** The smallest change of the clock that counts as setting it, milliseconds. */
-const LEAST_JUMP_MS = 1000
+/** The smallest change of the clock that counts as setting the clock, milliseconds. */
+const MIN_JUMP_MS = 1000
 
 /** Wall clock minus monotonic clock, milliseconds. */
 const clockOffset = (clock: Clock.Clock): number =>
   clock.currentTimeMillisUnsafe() - Number(clock.monotonicTimeNanosUnsafe()) / 1e6
 
-/** Fires due work as soon as it is built. So it must be built after the listeners for what that work does. */
+/** Fires due work as soon as the layer is built. So listeners for the effects of that work must be added before. */
 export const layer: Layer.Layer<never, never, Store> = Layer.effectDiscard(
   Effect.gen(function* () {
     const store = yield* Store
@@ -54,7 +55,7 @@ export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Sc
     let armedFor = Number.POSITIVE_INFINITY
     let cancel: (() => void) | undefined
     let firing = false
-    let isOver = false
+    let isClosed = false
     let dueWhileFiring = Number.POSITIVE_INFINITY
 
     const arm = (at: number): void => {
@@ -88,12 +89,12 @@ export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Sc
 
     const tryAgain = (error: StoreError): Effect.Effect<void> =>
       // the store may have been closed in the meantime
-      isOver
+      isClosed
         ? Effect.void
         : Effect.andThen(
             outage.failed(error),
             Effect.sync(() => {
-              // another engine has the database, and fires what is due
+              // another engine has taken over the database, and fires what is due
               if (error.code !== "STORE_LOCKED") rearm(clock.currentTimeMillisUnsafe() + RETRY_MS)
             })
           )
@@ -106,11 +107,11 @@ export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Sc
     }
 
     let offset = clockOffset(clock)
-    // a real timer: one by the Effect clock would not notice that this clock was set
+    // a real timer: a timer of the Effect clock would not notice that this clock was set
     const watch = setInterval(() => {
       const last = offset
       offset = clockOffset(clock)
-      if (Math.abs(offset - last) < LEAST_JUMP_MS || firing) return
+      if (Math.abs(offset - last) < MIN_JUMP_MS || firing) return
       cancel?.()
       ring()
     }, WATCH_MS)
@@ -120,7 +121,7 @@ export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Sc
       Effect.sync(() => {
         clearInterval(watch)
         cancel?.()
-        isOver = true
+        isClosed = true
       })
     )
     return { arm, look: () => arm(clock.currentTimeMillisUnsafe()), start: ring }

@@ -1,4 +1,4 @@
-/** The history of an entity, with the runs that each of its events started, and their steps. */
+/** The history of an entity: its events, with the runs that each of them started, and the steps of these runs. */
 import type { StreamNotFoundError } from "../../Errors.ts"
 import { all, forEach, statement, type Program, inEnvironment } from "../Store/Program.ts"
 import { registryOf } from "../Functions/Registry.ts"
@@ -15,15 +15,18 @@ import { getStream, readPart } from "./StreamRows.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { RUN_ITSELF } from "../Runs/WaitKinds.ts"
 
-/** How many functions, runs and steps one page looks at before it ends, whatever its limit. */
+/** A page ends, even before its limit, with the event after which it has read this many functions, runs and steps. */
 const MAX_ROWS = 10_000
 
-/** A page of the history. `nextVersion` is the first version of the next page. Fails with `StreamNotFoundError`. */
+/**
+ * A page of the history. `nextVersion` is the first version of the next page; absent on the last page. Fails with
+ * `StreamNotFoundError` for an entity without a stream.
+ */
 export const readStreamHistory = inEnvironment(
   "readStreamHistory",
   function* (tx: Transaction, query: ReadStreamQuery): Program<StreamHistoryPage, StreamNotFoundError> {
     const info = yield* getStream.in(tx, query.environment, query.entityId)
-    // reads one event more, because the page may end before its limit
+    // the event after the page tells where the next page begins
     const { events, ...rest } = yield* readPart.in(tx, { ...query, limit: query.limit + 1 })
     const environment = tx.findEnvironment(query.environment) ?? -1
     const functions = registryOf(tx)
@@ -45,7 +48,7 @@ export const readStreamHistory = inEnvironment(
 
 const LIST_RUNS = statement(
   "StreamHistory.listRuns",
-  // by the index of function and event, for one function after the other
+  // the joins make the database use the index of function and event, for one function after the other
   `SELECT r.key, r.id, r.status, r.attempt, r.created_at, r.started_at, r.ended_at, f.id AS fn FROM functions f CROSS JOIN runs r
        WHERE f.environment = ? AND r.function = f.key AND r.event = ? AND r.input IS NULL`
 )

@@ -1,4 +1,4 @@
-/** Records of entity streams. */
+/** The types of entity streams: the queries, and their results. */
 import type { StoredStreamEvent } from "../../EntityStream.ts"
 import type { JsonText } from "../../Json.ts"
 import type { RunStatus } from "../../RunStatus.ts"
@@ -13,9 +13,11 @@ export interface AppendedToStream {
   readonly events: ReadonlyArray<StoredStreamEvent>
   /** Whether an earlier append with the same idempotency key was returned instead. */
   readonly duplicate: boolean
-  /** Whether the earlier append with the same key had other events. */
+  /** Whether the earlier append with the same idempotency key had other events. */
   readonly conflicting: boolean
-  /** Expressions of triggers and waits that failed for one of the events. They count as no match. */
+  /**
+   * Messages about expressions of triggers and waits that failed for one of the events. Such an expression counts as no match.
+   */
   readonly warnings: ReadonlyArray<string>
 }
 
@@ -26,10 +28,10 @@ export interface ReadStreamQuery {
    * The version of the first event that is read, inclusive. 0 stands for the first event, or for the last when reading backward.
    */
   readonly fromVersion: number
-  /** 0 for all. */
+  /** Maximum number of events; 0 for all. */
   readonly limit: number
   readonly backward: boolean
-  /** Maximum number of characters of data. The read fails with `LimitExceededError` when there are more. */
+  /** Maximum number of characters of data: with more, the read fails with `LimitExceededError`. */
   readonly most?: number
 }
 

@@ -46,8 +46,8 @@ export interface StreamState {
 }
 
 /**
- * Appends events to a stream, or finds what an append with the same idempotency key has appended. Fails when the append is
- * refused.
+ * Appends events to a stream. If an earlier append had the same idempotency key, appends nothing and returns the result of that
+ * append. Fails when the append is refused.
  */
 export const appendToStream = acrossEnvironments(
   "appendToStream",
@@ -147,7 +147,9 @@ export function* storeAppend(
       ? yield* affected(INSERT_STREAM, environment, entityId, entityType, events.length, now, now)
       : yield* affected(UPDATE_STREAM_VERSION, before + events.length, now, environment, entityId, before)
   if (changed !== 1)
-    throw new Error(`stream "${entityId}" was changed by another writer, although this one holds the lock`)
+    throw new Error(
+      `stream "${entityId}" was changed by another writer, although this transaction holds the lock of the database`
+    )
   const warnings: Array<string> = []
   const appended = yield* forEach(events, function* (event, i) {
     const entityVersion = before + i + 1
@@ -172,12 +174,14 @@ export function* storeAppend(
   }
 }
 
-/** About how many characters of events one read has. */
+/** About how many characters of events one read returns. */
 const SLICE_LENGTH = 1024 * 1024
 /** Maximum number of events in one read. */
 const SLICE_EVENTS = 2000
 
-/** A part of a stream. `next` is the version at which the next part begins; absent at the end. */
+/**
+ * A part of a stream. `length` is its characters of data; `next` is the version at which the next part begins, absent at the end.
+ */
 export const readPart = inEnvironment(
   "readPart",
   function* (
@@ -203,17 +207,17 @@ export const readPart = inEnvironment(
     let length = 0
     let rows = 4
     while (length < SLICE_LENGTH && events.length < SLICE_EVENTS) {
-      const asked = Math.min(rows, most - events.length)
-      const found = yield* all(variant("StreamRows.readStream", sql), environment, entityId, next, asked)
+      const wanted = Math.min(rows, most - events.length)
+      const found = yield* all(variant("StreamRows.readStream", sql), environment, entityId, next, wanted)
       for (const row of found) {
         const event = streamEvent(row)
         events.push(event)
         length += event.data.length + (event.metadata?.length ?? 0)
         next = event.entityVersion + (backward ? -1 : 1)
       }
-      const isAll = found.length < asked || events.length >= most || next < 1 || next > state.version
+      const isAll = found.length < wanted || events.length >= most || next < 1 || next > state.version
       if (isAll) return { events, totalCount: state.version, length }
-      // reads as many events as fit if they are as long as the ones before
+      // reads as many events as fit if they are as long as the events before
       const room = Math.floor(((SLICE_LENGTH - length) * events.length) / (length + 1))
       rows = Math.max(1, Math.min(room, SLICE_EVENTS - events.length))
     }
@@ -239,7 +243,7 @@ const FIND_STREAM = statement(
   "SELECT * FROM streams WHERE environment = ? AND entity_id = ?"
 )
 
-/** The info of a stream. Fails with `StreamNotFoundError`. */
+/** The info of a stream. Fails with `StreamNotFoundError` for an entity without a stream. */
 export const getStream = acrossEnvironments(
   "getStream",
   function* (
@@ -301,7 +305,7 @@ const PUT_SNAPSHOT = statement(
      SET id = excluded.id, state = excluded.state, created_at = excluded.created_at`
 )
 
-/** Stores a snapshot of an entity's state at a version. It replaces the snapshot for the same version, if there is one. */
+/** Stores a snapshot of an entity's state at a version, in place of an earlier snapshot of the same version. */
 export const putSnapshot = inEnvironment(
   "putSnapshot",
   function* (
@@ -339,7 +343,7 @@ const FIND_SNAPSHOT = statement(
   "SELECT * FROM snapshots WHERE environment = ? AND entity_id = ? AND entity_version < ? ORDER BY entity_version DESC LIMIT 1"
 )
 
-/** The newest snapshot below a version. With a `beforeVersion` of 0, the newest of all. */
+/** The newest snapshot below the version `beforeVersion`; with 0, the newest snapshot. */
 export const getSnapshot = acrossEnvironments(
   "getSnapshot",
   function* (
@@ -371,19 +375,19 @@ export const getSnapshot = acrossEnvironments(
   (_, entityId) => `read a snapshot of stream "${entityId}"`
 )
 
-/** Events of a stream. Fails with `LimitExceededError` when they have more characters of data than `most`. */
+/** Reads events of a stream. Fails with `LimitExceededError` when the events have more characters of data than `most`. */
 export const readStream = (
   store: StoreService,
   { most = Number.POSITIVE_INFINITY, ...query }: ReadStreamQuery
 ): Effect.Effect<StreamRows, LimitExceededError | StoreError> => {
-  const gather = (pages: number) =>
+  const gather = (maxParts: number) =>
     Effect.gen(function* () {
       const part = (query: ReadStreamQuery) => store.read(readPart(query))
-      const first = yield* pages === 1 ? part(query) : onePage(part(query))
+      const first = yield* maxParts === 1 ? part(query) : onePage(part(query))
       const { events, totalCount } = first
       let { length, next } = first
       while (next !== undefined && length <= most) {
-        if (pages === 1) return undefined
+        if (maxParts === 1) return undefined
         // events that are appended during the read are not read
         const rest: number = query.backward ? 0 : totalCount - next + 1
         const limit = query.limit === 0 ? rest : query.limit - events.length
@@ -396,7 +400,7 @@ export const readStream = (
       return yield* Effect.fail(
         new LimitExceededError(`One read of stream "${query.entityId}"`, length, most, "characters", {
           isLowerBound: true,
-          advice: "Read it in pages, with `limit` and `fromVersion`"
+          advice: "Read the stream in pages, with `limit` and `fromVersion`"
         })
       )
     })

@@ -36,14 +36,14 @@ import * as StreamRows from "./StreamRows.ts"
 import * as StreamHistory from "./StreamHistory.ts"
 
 interface EngineReadingOptions extends ReadingOptions {
-  /** Maximum number of characters of data in one read, which fails with `LimitExceededError` when there are more. */
+  /** Maximum number of characters of data in one read: with more, the read fails with `LimitExceededError`. */
   readonly most?: number
 }
 
 export interface StreamsService {
   /** Entity streams of one environment. */
   readonly in: (environment: string, options?: EngineReadingOptions) => Raw<UntypedStreams, EngineError>
-  /** Events of an entity with the runs that they started. Fails with `StreamNotFoundError`. */
+  /** Events of an entity with the runs that they started. Fails with `StreamNotFoundError` for an entity without a stream. */
   readonly history: (
     environment: string,
     entityId: string,
@@ -178,13 +178,13 @@ const make = (
   }
 }
 
-/** A page of an entity's history. Its events are as they were stored. */
+/** A page of an entity's history. The data of its events is as it was stored, without upcasts. */
 export interface EntityHistory extends Pick<StreamHistoryPage, "nextVersion"> {
   readonly info: StreamInfo
   readonly entries: ReadonlyArray<{ readonly event: StreamEvent; readonly runs: ReadonlyArray<StartedRun> }>
 }
 
-/** Events of an entity with the runs that they started: 100 for each page by default, 1000 at most. */
+/** Events of an entity with the runs that they started. A page has 100 events by default, and 1000 at most. */
 const readHistory = (
   store: StoreService,
   environment: string,

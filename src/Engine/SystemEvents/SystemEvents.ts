@@ -1,9 +1,9 @@
 /**
  * System events: what happens to runs, steps, functions, secrets, workers, projections and configurations. They are announced to
- * the listeners, and the last ones are kept in memory for replay. They are not stored, so an engine starts with none.
+ * the listeners, and the last events are kept in memory for replay. They are not stored, so an engine starts without events.
  *
- * {@link SystemEventsService.announce} is the one place where a part of the engine announces that something has happened. {@link
- * SystemEventsService.announceNewest} tells the current value of something whose earlier values do not matter.
+ * The parts of the engine call {@link SystemEventsService.announce} when something has happened, and {@link
+ * SystemEventsService.announceNewest} for the new value of something whose earlier values do not matter.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -23,22 +23,23 @@ export interface SystemEvent {
   readonly topic: string
   /** JSON text, built when it is first read. */
   readonly data: string
+  /** The approximate length of `data`, in characters. */
   readonly length: number
   /** Epoch milliseconds. */
   readonly timestamp: number
-  /** What a subscriber must be allowed to do, besides subscribing, to get the event. */
+  /** The permission that a subscriber needs to get the event, besides the permission to subscribe. */
   readonly access?: EventAccess | undefined
 }
 
 export type { EventAccess } from "../Store/Changes.ts"
 
-/** How many of the last events are kept in each environment, if they are not too long. Older ones may be kept for a while. */
+/** How many of the last events are kept in each environment, if they are not too long. Older events may be kept for a while. */
 export const MAX_REMEMBERED_EVENTS = 1000
 /** How many characters of data are kept in each environment. */
 const REMEMBERED_LENGTH = 8 * 1024 * 1024
 /** How many characters of data are kept in all environments together. */
 export const MAX_REMEMBERED_CHARS = 16 * 1024 * 1024
-/** How many environments may have kept events, not counting those with listeners. */
+/** For how many environments events are kept. Environments with listeners may exceed the number. */
 const MAX_ENVIRONMENTS = 10_000
 
 interface RememberedEvents {
@@ -46,21 +47,23 @@ interface RememberedEvents {
   length: number
   /** The sequence of the last event that was dropped. */
   forgotten: number
-  /** The newest event of each topic, ordered by sequence. */
+  /** The newest value of each topic, see {@link SystemEventsService.announceNewest}, ordered by sequence. */
   readonly newest: Map<string, SystemEvent>
+  /** Characters of all newest values. */
   newestLength: number
+  /** The sequence of the last newest value that was dropped. */
   newestForgotten: number
   readonly listeners: Set<() => void>
 }
 
-/** The number of this engine among several on one database, and how it tells the others. */
+/** For one of several engines on a database: its number, and the function that sends announcements to the others. */
 export interface AmongEngines {
   readonly node: number
   readonly tell: NonNullable<StoreService["announce"]>
 }
 
 export class SystemEventsService {
-  /** Distinguishes the events of this engine from those before its start. */
+  /** Distinguishes the events of this engine from those of an engine that ran before. */
   readonly epoch: string
   readonly #now: () => number
   readonly #among: AmongEngines | undefined
@@ -79,7 +82,7 @@ export class SystemEventsService {
     this.epoch = now().toString(36) + (among === undefined ? "" : `-${among.node}`)
   }
 
-  /** Whether positions are valid in other engines too. If so, they are times. */
+  /** Whether sequences are valid at other engines too. Then they are made from the time of the event. */
   get isShared(): boolean {
     return this.#among !== undefined
   }
@@ -95,8 +98,8 @@ export class SystemEventsService {
   }
 
   /**
-   * Announces that something has happened. `topic` begins with `system.`. The result of `data` becomes JSON when the event is
-   * read. `length` is its approximate length in characters.
+   * Announces that something has happened. `topic` begins with `system.`. `data` is called, and its result becomes JSON, when the
+   * event is read. `length` is the approximate length of that JSON, in characters.
    */
   announce(environment: string, topic: string, data: () => Fields, length = 256, access?: EventAccess): void {
     const what = { topic, data: () => JSON.stringify(data()), ...(access === undefined ? {} : { access }) }
@@ -104,8 +107,8 @@ export class SystemEventsService {
   }
 
   /**
-   * Announces the current value of something. It replaces the earlier value of the same topic. `data` returns a JSON text. This
-   * engine keeps nothing of it while it has no listeners for such values.
+   * Announces the new value of something, which replaces the earlier value of the same topic. `data` returns a JSON text. The
+   * value is not kept while this engine has no listeners for such values.
    */
   announceNewest(
     environment: string,
@@ -136,7 +139,7 @@ export class SystemEventsService {
     const event = new Remembered(this.epoch, this.#next(), this.#now(), what, length)
     const before = memory.newestLength
     memory.newestLength += length - (newest.get(topic)?.length ?? 0)
-    // deleting it first moves the topic to the end
+    // the map is in the order of the announcements: this moves the topic to the end
     newest.delete(topic)
     newest.set(topic, event)
     forgetNewest(memory, REMEMBERED_LENGTH)
@@ -148,7 +151,7 @@ export class SystemEventsService {
   /** Sets whether there are listeners for newest values. */
   set listensToNewest(listens: boolean) {
     if (listens === (this.#newestSince !== undefined)) return
-    // begins with a new sequence: earlier listeners have missed the values that were not announced
+    // begins with a new sequence, because listeners with an earlier one have missed the values in between
     this.#newestSince = listens ? this.#next() : undefined
     for (const memory of this.#remembered.values()) {
       memory.newest.clear()
@@ -157,7 +160,7 @@ export class SystemEventsService {
     }
   }
 
-  /** The kept events after a sequence, oldest first. */
+  /** The kept events and newest values after a sequence, oldest first. */
   after(environment: string, sequence: number): ReadonlyArray<SystemEvent> {
     const memory = this.#remembered.get(environment)
     if (memory === undefined) return []
@@ -199,14 +202,14 @@ export class SystemEventsService {
     }
   }
 
-  /** Takes an announcement that another engine has made. */
+  /** Announces to the listeners of this engine what another engine has announced. */
   hear({ access, data, environment, id, isNewest, topic }: Announced): void {
     const what = { id, topic, data: () => data, ...(access === undefined ? {} : { access }) }
     if (isNewest === true) this.#rememberNewest(environment, what, data.length)
     else this.#put(environment, this.#now(), what, 256 + data.length)
   }
 
-  /** Tells the listeners that there is a gap, because announcements of other engines were lost. */
+  /** Called when announcements of other engines were lost: listeners see that there is a gap. */
   missed(): void {
     const sequence = (this.#forgotten = this.#next())
     if (this.#newestSince !== undefined) this.#newestSince = sequence
@@ -243,8 +246,8 @@ export class SystemEventsService {
   }
 
   /**
-   * Drops events when all environments together have too many. It begins with the environments that have the most, and drops
-   * enough so that it need not be repeated soon.
+   * Drops events when all environments together have too many characters. Begins with the environments that have the most, and
+   * drops enough that this need not be repeated soon.
    */
   #makeRoom(): void {
     if (this.#length <= MAX_REMEMBERED_CHARS) return
@@ -342,7 +345,7 @@ const forgetNewest = (memory: RememberedEvents, most: number): void => {
 type Fields = { readonly [name: string]: unknown }
 
 interface Announcement {
-  /** The id that another engine has given it; absent for an event of this engine. */
+  /** The id that another engine has given the event; absent for an event of this engine. */
   readonly id?: string
   readonly topic: string
   /** Builds the JSON text. */
@@ -403,7 +406,7 @@ class Remembered implements SystemEvent {
   }
 }
 
-/** The name of the event that a step waited for. */
+/** The name of the event that a step has received by `waitForEvent`, if it has. */
 const eventIn = (one: RunActivity): string | undefined => {
   if (one._tag !== "StepEnded" || one.kind !== "waitForEvent" || one.outcome._tag !== "Success")
     return undefined

@@ -1,4 +1,4 @@
-/** Gives leases: which ready run goes to which worker, and the job that the worker gets. */
+/** Dispatches runs: decides which worker gets which ready run, gives it the lease, and builds the job that the worker gets. */
 import type { Demand, Claim } from "./TurnRecords.ts"
 import {
   inEnvironment,
@@ -41,7 +41,7 @@ import { parseStored } from "../Store/StoredJson.ts"
 
 /**
  * Leases ready runs of an environment to workers with room, oldest first within a function. All `demands` are of this
- * environment. The preferred worker is one with the last registered code; among several, the one with more room.
+ * environment. Workers with the last registered code are preferred, and among these the worker with the most room.
  */
 export const claimRuns = inEnvironment(
   "claimRuns",
@@ -52,7 +52,7 @@ export const claimRuns = inEnvironment(
   ): Program<ReadonlyArray<Claim>> {
     const claims: Array<Claim> = []
     const candidates = demands.map((demand): Candidate => ({ demand, room: demand.room }))
-    // iterates over a copy: functions leave the set and come back to it meanwhile
+    // iterates over a copy, because the loop removes functions from the set and adds them again
     for (const key of Array.from(readyOf(tx).mayBeReady)) {
       const fn = registryOf(tx).byKey(key)
       if (fn?.environment !== environment) continue
@@ -63,8 +63,7 @@ export const claimRuns = inEnvironment(
       const able = present.filter(({ room }) => room > 0)
       if (able.length === 0) continue
       clearReady(tx, key)
-      // the function goes to the end of the queue, so that the next claim starts with another one and a busy function does not
-      // starve the others
+      // a function that still has ready runs goes to the end of the set, so that a busy function does not starve the others
       if (!(yield* claimFunction(tx, fn, able, present, claims))) readyOf(tx).mayBeReady.add(key)
       if (candidates.every((candidate) => candidate.room === 0)) break
     }
@@ -74,7 +73,7 @@ export const claimRuns = inEnvironment(
   { leavesHeld: true }
 )
 
-/** Only the columns that a job needs, because every further column costs time. */
+/** Only the columns that a job needs, because every column costs time. */
 const CLAIM_COLUMNS = `r.key, r.id, r.environment, r.event, r.status, r.input, r.attempt, r.generation, r.actor, r.parent, r.linger_ms,
   r.created_at, r.started_at, r.losses, r.loss_seq, r.trace, r.forked_from, r.system_event, e.id AS e_id, e.name AS e_name, e.version AS e_version, ${EVENT_DATA} AS e_data,
   e.metadata AS e_metadata, e.source AS e_source, e.idempotency_key AS e_key, e.timestamp AS e_timestamp,
@@ -83,8 +82,8 @@ const CLAIM_COLUMNS = `r.key, r.id, r.environment, r.event, r.status, r.input, r
 const FROM_RUNS = "FROM runs r LEFT JOIN events e ON e.position = r.event"
 
 /**
- * Dispatches runs of one function. Returns `true` when no claimable run is left. The function then waits until another of its
- * runs becomes ready.
+ * Dispatches runs of one function. `candidates` are the workers with room, `present` are those without room too. Returns `true`
+ * when no claimable run is left. The function is then not looked at again until another of its runs becomes ready.
  */
 function* claimFunction(
   tx: Transaction,
@@ -97,19 +96,19 @@ function* claimFunction(
   const runs = unwrittenRuns(tx, fn.key)
   if (runs !== undefined) return yield* claimNew(tx, fn, runs, candidates, claims)
   yield* writeNew(tx)
-  // this query usually finds none, and is much cheaper than the full one
+  // usually there is no ready run, and this query is much cheaper than the full one
   if (yield* noneReady(fn)) return true
   const lanes = fn.pins === true ? lanesOf(fn, candidates, present) : [{ candidates, present }]
-  const none =
+  const noneLeft =
     concurrency === undefined
       ? (yield* claimLanes(tx, fn, lanes, claims, "", [])) === "all"
       : yield* claimLimited(tx, fn, candidates, lanes, claims, concurrency.limit)
-  if (actorKey === undefined && fn.pins !== true) return none
+  if (actorKey === undefined && fn.pins !== true) return noneLeft
   // the remaining ready runs may wait for room at their actor's worker, or at a worker of their version
   return yield* noneReady(fn)
 }
 
-/** Dispatches ready runs lane by lane, as {@link claimWhere} does. */
+/** Dispatches ready runs lane by lane, each by {@link claimWhere}. Returns `"all"` only if all lanes do. */
 function* claimLanes(
   tx: Transaction,
   fn: RegisteredFunction,
@@ -146,7 +145,7 @@ function* noneReady(fn: RegisteredFunction): Program<boolean> {
 const begunOnly = (fn: RegisteredFunction): string =>
   fn.paused === undefined ? "" : "AND r.started_at IS NOT NULL"
 
-/** Dispatches runs that were created in this transaction. Returns whether none is left. */
+/** Dispatches runs that were created in this transaction and have no row yet. Returns whether no such run is left. */
 function* claimNew(
   tx: Transaction,
   fn: RegisteredFunction,
@@ -169,7 +168,7 @@ function* claimNew(
       ...(leaseMs === undefined ? {} : { leaseMs })
     })
     const { createdAt, environment, event, id, jobEvent } = run
-    gaveOut(tx, fn, id, candidate, now, createdAt)
+    noteDispatch(tx, fn, id, candidate, now, createdAt)
     rememberLease(tx, {
       jobId,
       key,
@@ -186,7 +185,7 @@ function* claimNew(
       ...(jobEvent.data.length > MAX_KEPT_CHARS
         ? {}
         : {
-            taken: {
+            firstTurn: {
               eventId: jobEvent.id,
               data: jobEvent.data,
               workerId,
@@ -218,10 +217,10 @@ function* claimNew(
 }
 
 /**
- * Notes a turn that was dispatched: its lease expires at some time, its worker has less room, and observers are told. `createdAt`
- * is that of the run when this is its first turn.
+ * Notes a turn that was dispatched: when its lease expires, and that its worker has less room. Tells observers of a first turn.
+ * `createdAt` is when the run was created; `undefined` if this is not the first turn of the run.
  */
-const gaveOut = (
+const noteDispatch = (
   tx: Transaction,
   fn: RegisteredFunction,
   runId: string,
@@ -248,12 +247,12 @@ const gaveOut = (
 const READY_KEYS = "SELECT key FROM runs WHERE function = ? AND ready_at IS NOT NULL ORDER BY ready_at, key"
 
 /**
- * How many of the ready runs were claimed. `"some are kept apart"`: all but suspects (see `Suspects.ts`) that no worker may have
- * now.
+ * Which of the ready runs were claimed. `"some are kept apart"`: there are suspects (see `Suspects.ts`) that no worker may have
+ * now, and other runs may be left too.
  */
 type Claimed = "all" | "not all" | "some are kept apart"
 
-/** Dispatches ready runs of a lane that satisfy `condition`, at most `limit` of them. */
+/** Dispatches ready runs of a lane that satisfy the SQL `condition`, at most `limit` of them. */
 function* claimWhere(
   tx: Transaction,
   fn: RegisteredFunction,
@@ -265,10 +264,10 @@ function* claimWhere(
 ): Program<Claimed> {
   const { pin, candidates } = lane
   const atMost = claims.length + limit
-  let areApart = false
+  let leavesOutSuspects = false
   while (true) {
     const wanted = Math.min(roomOf(candidates), atMost - claims.length)
-    if (wanted === 0) return areApart ? "some are kept apart" : "not all"
+    if (wanted === 0) return leavesOutSuspects ? "some are kept apart" : "not all"
     const actors = actorsOf(fn, lane)
     const rows = yield* allIsolatingDamage(
       tx,
@@ -276,7 +275,7 @@ function* claimWhere(
       [variant("Claims.claimWhere", READY_KEYS), fn.key],
       variant(
         "Claims.claimWhere",
-        `SELECT ${CLAIM_COLUMNS} ${FROM_RUNS} WHERE r.function = ? AND r.ready_at IS NOT NULL ${begunOnly(fn)} ${laneCondition(fn, lane)} ${condition} @sound(run, r.key) ${actors === undefined ? "" : actorCondition(lane)} ${areApart ? NO_SUSPECTS : ""} ORDER BY r.ready_at, r.key LIMIT ?`
+        `SELECT ${CLAIM_COLUMNS} ${FROM_RUNS} WHERE r.function = ? AND r.ready_at IS NOT NULL ${begunOnly(fn)} ${laneCondition(fn, lane)} ${condition} @sound(run, r.key) ${actors === undefined ? "" : actorCondition(lane)} ${leavesOutSuspects ? NO_SUSPECTS : ""} ORDER BY r.ready_at, r.key LIMIT ?`
       ),
       fn.key,
       ...(pin === undefined ? [] : [pin]),
@@ -291,14 +290,14 @@ function* claimWhere(
       keptApart ||= isApart
     }
     const claimed = claims.length - before
-    // when suspects were kept apart, other runs may be behind them: they are looked for next
-    if (keptApart && !areApart) {
-      areApart = true
+    // when suspects were kept apart, other runs may come after them in the order of the query: the next query finds these
+    if (keptApart && !leavesOutSuspects) {
+      leavesOutSuspects = true
       continue
     }
-    // all rows may be of actors whose worker had no room left: other runs come after these
+    // some of these runs may belong to actors whose worker has no room left now: other runs may come after them
     if (actors !== undefined && rows.length === wanted && claimed > 0) continue
-    if (areApart) return "some are kept apart"
+    if (leavesOutSuspects) return "some are kept apart"
     return rows.length < wanted && claimed === rows.length ? "all" : "not all"
   }
 }
@@ -311,13 +310,13 @@ const roomOf = (candidates: ReadonlyArray<Candidate>): number =>
   candidates.reduce((sum, candidate) => sum + candidate.room, 0)
 
 /**
- * SQL: the concurrency key. For a paused function it is written so that the index of the key is not used: its runs that have
- * begun have an index of their own.
+ * SQL: the concurrency key. For a paused function, the expression keeps the database from the index of concurrency keys, because
+ * the runs that have begun have an index of their own.
  */
 const keyIn = (fn: RegisteredFunction): string =>
   fn.paused === undefined ? "r.concurrency_key" : "(r.concurrency_key || '')"
 
-/** SQL: the next concurrency key among the ready runs of a function; of a paused one, among those that have begun. */
+/** SQL: the next concurrency key among the ready runs of a function; of a paused function, among its runs that have begun. */
 const nextKey = (fn: RegisteredFunction, condition: string) =>
   variant(
     "Claims.nextKey",
@@ -330,8 +329,8 @@ const COUNT_LEASED_RUNS_OF_KEY = statement(
 )
 
 /**
- * Dispatches runs of a function with a concurrency limit, which holds for each key. It goes from key to key by the index, and
- * takes as many runs of each as there is room for.
+ * Dispatches runs of a function with a concurrency limit, which holds for each concurrency key. Goes from key to key by an index,
+ * and dispatches as many runs of each key as the limit allows. Returns `true` when no claimable run is left.
  */
 function* claimLimited(
   tx: Transaction,
@@ -348,17 +347,17 @@ function* claimLimited(
       after === undefined
         ? yield* get(nextKey(fn, "IS NOT NULL"), fn.key)
         : yield* get(nextKey(fn, "> ?"), fn.key, after)
-    // runs that are older than the limit have no key, and no limit applies to them
+    // runs that are older than the limit have no concurrency key, and the limit does not apply to them
     if (next === undefined) {
-      const rest = yield* claimLanes(tx, fn, lanes, claims, "AND r.concurrency_key IS NULL", [])
-      return rest === "all" && !keptApart
+      const withoutKey = yield* claimLanes(tx, fn, lanes, claims, "AND r.concurrency_key IS NULL", [])
+      return withoutKey === "all" && !keptApart
     }
     after = String(next.concurrency_key)
     const held = yield* get(COUNT_LEASED_RUNS_OF_KEY, fn.key, after)
     const room = limit - Number(held?.held)
     if (room <= 0) continue
     const claimed = yield* claimLanes(tx, fn, lanes, claims, `AND ${keyIn(fn)} = ?`, [after], room)
-    // these runs do not become claimable by the end of a lease of their key
+    // suspects that are kept apart become claimable even if no lease of their key ends, so they count as left
     if (claimed === "some are kept apart") keptApart = true
   }
   return false
@@ -382,7 +381,8 @@ function* claimRow(
 ): Program<boolean> {
   const { candidates } = lane
   const losses = yield* refreshLosses(row)
-  const able = losses === 0 ? candidates : candidates.filter(({ demand }) => mayTry(tx, demand, losses))
+  const able =
+    losses === 0 ? candidates : candidates.filter(({ demand }) => mayHoldSuspect(tx, demand, losses))
   const candidate = yield* chooseCandidate(fn, row, able, lane)
   if (candidate === undefined) return losses === 0
   const key = Number(row.key)
@@ -425,7 +425,7 @@ function* claimRow(
     key
   )
   yield* mustMove(key, "claimed", changed)
-  gaveOut(
+  noteDispatch(
     tx,
     fn,
     String(row.id),
@@ -473,7 +473,7 @@ function* claimRow(
   return true
 }
 
-const mayTry = (tx: Transaction, { capacity, room, workerId }: Demand, losses: number): boolean =>
+const mayHoldSuspect = (tx: Transaction, { capacity, room, workerId }: Demand, losses: number): boolean =>
   suspectsOf(tx).hasRoom(workerId, capacity ?? room, losses, tx.now())
 
 const FIND_ROLLBACK = statement("Claims.findRollback", "SELECT error, compensations FROM runs WHERE key = ?")
@@ -486,7 +486,7 @@ function* readRollback(run: number): Program<NonNullable<Job["compensating"]>> {
 const historyExcess = (row: Row, journal: ReadonlyArray<JournalEntry>): LimitExceededError | undefined => {
   const results = journal.flatMap(({ outcome }) => (outcome._tag === "Success" ? (outcome.value ?? []) : []))
   const characters = results.reduce((sum, { length }) => sum + length, 0)
-  // a character has 3 bytes at most, so the bytes of most histories need not be counted
+  // a character has 3 bytes at most, so the bytes need not be counted in most histories
   if (3 * characters <= Limits.historyBytes) return undefined
   const bytes = results.reduce((sum, result) => sum + Buffer.byteLength(result), 0)
   return bytes > Limits.historyBytes

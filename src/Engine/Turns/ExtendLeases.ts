@@ -1,4 +1,4 @@
-/** Renews leases: those that workers extend, and those that a worker keeps from an earlier session. */
+/** Renews leases: when workers extend them, and when a worker connects again and keeps the runs that it still executes. */
 import * as Effect from "effect/Effect"
 import type { StoreService } from "../Store/Store.ts"
 import type { StoreError } from "../../Errors.ts"
@@ -25,8 +25,8 @@ import { WaitKind } from "../Runs/WaitKinds.ts"
 import { outcomeIn } from "../Runs/Waits.ts"
 
 /**
- * Extends leases. Returns the jobs whose lease is gone, or whose runs are in other environments. With a `holder`, leases on which
- * nothing moves any more are left to expire, so that other workers get the runs.
+ * Extends leases. Returns the jobs whose lease is gone, or whose runs are in other environments. `holder` is the worker, if it is
+ * known: then the leases of runs that are stuck on it are left to expire, so that other workers get these runs.
  */
 export const extendLeases = inEnvironment(
   "extendLeases",
@@ -46,7 +46,7 @@ export const extendLeases = inEnvironment(
         const isGone = yield* extendLease(tx, within, jobId, until, leaseMs, holder)
         if (isGone) gone.push(jobId)
       } catch (error) {
-        // the run is left alone from now on: otherwise its error would cost the other jobs their leases
+        // the run is set aside as damaged: otherwise its error would cost the other jobs their leases
         tx.blame({
           error,
           kind: "run",
@@ -74,10 +74,10 @@ const EXTEND_LEASE = statement(
 const FIND_LEASED_RUN = statement(
   "ExtendLeases.findLeasedRun",
   "SELECT 1 FROM runs WHERE lease = ? AND environment = ? AND lease IS NOT NULL @sound(run, key)",
-  { scans: "the runs that are leased, which workers have room for" }
+  { scans: "the leased runs, which are no more than workers have room for" }
 )
 
-/** Extends a lease, unless nothing moves on it any more. Returns whether the lease is gone. */
+/** Extends a lease, unless its run is stuck. Returns whether the lease is gone. */
 function* extendLease(
   tx: Transaction,
   environment: number,
@@ -86,7 +86,7 @@ function* extendLease(
   leaseMs: number,
   holder: LeaseHolder | undefined
 ): Program<boolean> {
-  // a worker names a revoked lease only by mistake
+  // the id of a revoked lease, which a worker sends only by mistake
   if (isRevoked({ lease: jobId })) return true
   if (holder !== undefined && (yield* isStuck(tx, environment, jobId, holder))) return false
   if ((yield* affected(EXTEND_LEASE, until, leaseMs, jobId, environment)) > 0) return false
@@ -120,11 +120,11 @@ const LIST_FIRED_WAITS = statement(
 )
 
 /**
- * Lets a worker go on with those of the turns `jobIds` that it still holds. Takes its other runs back without counting a loss.
- * The worker knows only of jobs that were created after `since`, its first registration. Older jobs are left alone, because
- * another worker with this id may work on them. Without `since` the worker is new. Repeats the notices for the kept turns (what
- * has fired, and which turns are to be paused), because notices of a dead engine are lost. Unbinds actors of functions that are
- * not in `functionIds`.
+ * Called when a worker connects. `jobIds` are the jobs that it still executes; it keeps those of them that it still holds. Its
+ * other runs are taken back without counting a loss. The worker only knows jobs that were created after `since`, its first
+ * registration. Older jobs are left alone, because another worker with the same id may still execute them. A worker without
+ * `since` is new. For the kept jobs, returns the notices again (which waits have fired, and which runs are to be paused), because
+ * the notices of an engine that died are lost. Unbinds the worker's actors of functions that are not in `functionIds`.
  */
 export const adoptLeases = inEnvironment(
   "adoptLeases",
@@ -182,12 +182,12 @@ const FIND_ENVIRONMENT_OF_JOB = statement(
 const FIND_ENVIRONMENT_OF_LEASED = statement(
   "ExtendLeases.findEnvironmentOfLeased",
   "SELECT environment FROM runs WHERE lease = ? AND lease IS NOT NULL @sound(run, key)",
-  { scans: "the runs that are leased, which workers have room for" }
+  { scans: "the leased runs, which are no more than workers have room for" }
 )
 
 /**
- * The environments of jobs; `undefined` for a job that holds no run. It runs across environments, because the caller knows only
- * the jobs. The caller then names each environment.
+ * The environments of the runs that jobs hold; `undefined` for a job that holds no run. For callers that know only the jobs, and
+ * need the environment for the other programs.
  */
 export const environmentsOfJobs = acrossEnvironments(
   "environmentsOfJobs",
@@ -213,10 +213,10 @@ export const extendAnywhere = (
     const gone = yield* Effect.forEach(
       new Set(environments),
       (environment) => {
-        const some = jobIds.filter((_, i) => environments[i] === environment)
+        const ofEnvironment = jobIds.filter((_, i) => environments[i] === environment)
         return environment === undefined
-          ? Effect.succeed(some)
-          : store.write(extendLeases(environment, some, leaseMs))
+          ? Effect.succeed(ofEnvironment)
+          : store.write(extendLeases(environment, ofEnvironment, leaseMs))
       },
       { concurrency: "unbounded" }
     )

@@ -9,19 +9,22 @@ import { get, type Program, statement, write } from "../Store/Program.ts"
 import type { Row } from "../Store/Transaction.ts"
 import type { Demand } from "./TurnRecords.ts"
 
-/** A worker with room, during a claim. */
+/** A worker that may get runs in a claim. */
 export interface Candidate {
   readonly demand: Demand
+  /** How many more runs the worker may get. */
   room: number
 }
 
 /** Workers that may have the same runs of a function. */
 export interface Lane {
-  /** The version to which the runs are pinned; absent for a function that pins none. */
+  /**
+   * The version to which the runs are pinned, or `NO_PIN` for runs that have not begun. Absent for a function that pins no runs.
+   */
   readonly pin?: string
   /** The workers with room. */
   readonly candidates: ReadonlyArray<Candidate>
-  /** The candidates, and the workers without room that pin runs, of this engine and of others. */
+  /** The candidates, and the other connected workers of the lane: those without room, and those of other engines. */
   readonly present: ReadonlyArray<Candidate>
 }
 
@@ -35,29 +38,30 @@ export const lanesOf = (
   present: ReadonlyArray<Candidate>
 ): ReadonlyArray<Lane> => {
   const versionOf = ({ demand }: Candidate) => demand.functions.get(fn.registration.id)
-  const of = (version: string) => (candidate: Candidate) => versionOf(candidate) === version
-  const latest = of(codeVersionOf(fn.registration))
+  const hasVersion = (version: string) => (candidate: Candidate) => versionOf(candidate) === version
+  const hasLatest = hasVersion(codeVersionOf(fn.registration))
   const versions = new Set(candidates.map((candidate) => versionOf(candidate) ?? NO_PIN))
   versions.delete(NO_PIN)
-  // which workers other engines have is known only while the function pins runs
+  // the workers of other engines are kept up to date only while the function pins runs
   const { versioning } = fn.registration
-  const counts = ({ demand }: Candidate) => demand.isElsewhere !== true || versioning === "pin"
-  const fresh = present.some((candidate) => latest(candidate) && counts(candidate))
-    ? { candidates: candidates.filter(latest), present: present.filter(latest) }
+  const isCurrent = ({ demand }: Candidate) => demand.isElsewhere !== true || versioning === "pin"
+  const forNewRuns = present.some((candidate) => hasLatest(candidate) && isCurrent(candidate))
+    ? { candidates: candidates.filter(hasLatest), present: present.filter(hasLatest) }
     : { candidates, present }
   return [
     ...[...versions].map((pin) => ({
       pin,
-      candidates: candidates.filter(of(pin)),
-      present: present.filter(of(pin))
+      candidates: candidates.filter(hasVersion(pin)),
+      present: present.filter(hasVersion(pin))
     })),
-    { pin: NO_PIN, ...fresh }
+    { pin: NO_PIN, ...forNewRuns }
   ]
 }
 
 /**
- * SQL condition: the runs of one version. It is written so that the index of pins is used. Runs of a paused function that have
- * begun have an index of their own, and so have those of a concurrency key. For these, the index of pins must not be used.
+ * SQL condition: the runs of one version. The first form makes the database use the index of pins. The runs of a paused function
+ * that have begun, and the runs of a concurrency key, have indexes of their own: for these, the second form does not use the
+ * index of pins.
  */
 export const laneCondition = (fn: RegisteredFunction, { pin }: Lane): string =>
   pin === undefined
@@ -89,7 +93,7 @@ export const actorsOf = (fn: RegisteredFunction, { pin, present, candidates }: L
   return pin === undefined ? withRoom(candidates) : withoutRoom(present)
 }
 
-/** SQL condition: leaves out the runs whose actor has to wait for its worker. */
+/** SQL condition: leaves out the runs whose actor is bound to a worker that has no room. */
 export const actorCondition = ({ pin }: Lane): string => (pin === undefined ? ACTOR_HAS_ROOM : ACTOR_IS_FREE)
 
 const FIND_WORKER_OF_ACTOR = statement(
@@ -103,8 +107,8 @@ const PUT_ACTOR = statement(
 )
 
 /**
- * The worker for a run: the one that is bound to the run's actor, while that worker is connected, and otherwise the preferred one
- * with room.
+ * The worker for a run: the worker to which the run's actor is bound, while that worker is connected, and otherwise the preferred
+ * worker with room, to which the actor is then bound. `undefined` when the worker has no room, or no worker has.
  */
 export function* chooseCandidate(
   fn: RegisteredFunction,
@@ -114,8 +118,7 @@ export function* chooseCandidate(
 ): Program<Candidate | undefined> {
   if (row.actor === null) return preferredCandidate(fn, candidates)
   const bound = yield* get(FIND_WORKER_OF_ACTOR, fn.key, row.actor!)
-  // the bound worker counts unless the function pins runs and the worker is not in this lane: it then has another version, and
-  // cannot have the run
+  // if the function pins runs and the bound worker is not in this lane, the worker has another version and cannot get the run
   if (
     bound !== undefined &&
     (pin === undefined || present.some(({ demand }) => demand.workerId === bound.worker))

@@ -1,4 +1,4 @@
-/** Leases that end without a report: they expire, their worker leaves or dies, its turn is lost, or the engine restarts. */
+/** Leases that end without a report: they expire, their worker leaves or dies, a turn is lost, or the engine restarts. */
 import { registryOf } from "../Functions/Registry.ts"
 import {
   statement,
@@ -26,8 +26,8 @@ import { statusIn } from "../Runs/StatusRows.ts"
 import { pauseRow } from "../Runs/PauseRun.ts"
 
 /**
- * A run that is lost this often without a new journal entry is paused, so that a person looks at it (guarantee G5), unless another
- * suspect was lost with it: see `Suspects.ts`.
+ * A run whose worker is lost this often without a new journal entry is paused, so that a person looks at it (guarantee G5). It is
+ * not paused if another suspect was lost with it: see `Suspects.ts`.
  */
 const LOSSES_UNTIL_PAUSE = 10
 
@@ -35,19 +35,20 @@ const LIST_KEYS_OF_LEASED = statement(
   "LostLeases.listKeysOfLeased",
   "SELECT key FROM runs WHERE lease IS NOT NULL",
   {
-    scans: "the runs that are leased, which workers have room for"
+    scans: "the leased runs, which are no more than workers have room for"
   }
 )
 
 /**
- * The row of a job that a worker in the process of an engine may hold. Such leases have no index, so all leased runs are read.
+ * The row of the run that a job holds, also for a worker in the process of an engine. The leases of such workers have no expiry,
+ * and are in no index, so `find` reads all leased runs.
  */
 export function* amongLeased(
   tx: Transaction,
-  one: Statement,
+  find: Statement,
   ...values: ReadonlyArray<Value>
 ): Program<Row | undefined> {
-  return (yield* allIsolatingDamage(tx, "run", [LIST_KEYS_OF_LEASED], one, ...values))[0]
+  return (yield* allIsolatingDamage(tx, "run", [LIST_KEYS_OF_LEASED], find, ...values))[0]
 }
 
 const FIND_RUN_OF_LEASE = statement(
@@ -55,7 +56,7 @@ const FIND_RUN_OF_LEASE = statement(
   `SELECT key FROM runs WHERE lease = ? AND environment = ? AND lease_until IS NOT NULL @sound(run, key)`
 )
 
-/** Ends the revoked leases of jobs that their workers are done with. Their runs may be dispatched again. */
+/** Ends the revoked leases of jobs that their workers have dropped. The runs may then be dispatched again. */
 export const endRevoked = inEnvironment(
   "endRevoked",
   function* (tx: Transaction, environment: string, jobIds: ReadonlyArray<string>): Program<void> {
@@ -63,7 +64,7 @@ export const endRevoked = inEnvironment(
     if (within === undefined) return
     for (const jobId of jobIds) yield* endRevokedOf(tx, within, jobId)
   },
-  () => "hand out runs whose worker was lost"
+  () => "end revoked leases"
 )
 
 /** Ends the revoked lease of a job, if it has one. */
@@ -97,8 +98,9 @@ export function* heldBy(tx: Transaction, environment: string, workerId: string):
 }
 
 /**
- * Takes every run of an environment back from a worker, except those of the jobs `left`. `lost`: the worker died. When several
- * engines use the database, `session` is the worker's session with this engine.
+ * Takes every run of an environment back from a worker, except those of the jobs in `keptJobs`. `hasDied`: the worker has not
+ * left by itself, so its runs count as lost. When several engines use the database, `session` is the worker's session with this
+ * engine. Returns how many runs were taken back.
  */
 export const releaseWorker = inEnvironment(
   "releaseWorker",
@@ -106,18 +108,18 @@ export const releaseWorker = inEnvironment(
     tx: Transaction,
     environment: string,
     workerId: string,
-    lost: boolean,
-    left: ReadonlySet<string> = new Set(),
+    hasDied: boolean,
+    keptJobs: ReadonlySet<string> = new Set(),
     session?: string
   ): Program<number> {
     // the worker has moved to another engine with its turns
     if (session !== undefined && !(yield* sessionEnded(tx, workerId, session))) return 0
-    const held = (yield* heldBy(tx, environment, workerId)).filter((row) => !left.has(jobOf(row)))
+    const held = (yield* heldBy(tx, environment, workerId)).filter((row) => !keptJobs.has(jobOf(row)))
     for (const row of held) {
       if (isRevoked(row)) yield* isolateRow(tx, "run", Number(row.key), endRevokedLease(tx, Number(row.key)))
     }
     const rows = held.filter((row) => !isRevoked(row))
-    if (lost) yield* loseRuns(tx, rows, () => `worker ${workerId} is gone`)
+    if (hasDied) yield* loseRuns(tx, rows, () => `worker ${workerId} is gone`)
     else
       for (const row of rows) yield* isolateRow(tx, "run", Number(row.key), releaseRun(tx, Number(row.key)))
     yield* freeActors(tx, environment, workerId)
@@ -136,7 +138,7 @@ const DELETE_ACTORS_OF_FUNCTION = statement(
   "DELETE FROM actors WHERE worker = ? AND function = ?"
 )
 
-/** Unbinds the actors of a worker that has died, or that has other functions than before. */
+/** Unbinds the actors of a worker; with `functionIds`, only those of functions that the worker no longer has. */
 export function* freeActors(
   tx: Transaction,
   environment: string,
@@ -156,7 +158,7 @@ const LIST_KEYS_TO_RECOVER = statement(
   "LostLeases.listKeysToRecover",
   "SELECT key FROM runs WHERE lease IS NOT NULL",
   {
-    scans: "the runs that are leased, once at the start"
+    scans: "the leased runs, once at the start"
   }
 )
 
@@ -164,7 +166,7 @@ const LIST_RUNS_TO_RECOVER = statement(
   "LostLeases.listRunsToRecover",
   `SELECT key, function, worker, losses FROM runs WHERE lease IS NOT NULL AND lease_until IS NULL @sound(run, key)`,
   {
-    scans: "the runs that are leased, once at the start",
+    scans: "the leased runs, once at the start",
     postgres: `SELECT key, function, worker, losses FROM runs
      WHERE lease IS NOT NULL AND lease_until IS NULL AND NOT ${hasLiveEngine("runs.worker")} @sound(run, key)`
   }
@@ -174,7 +176,7 @@ const LIST_WORKERS_OF_ACTORS = statement(
   "LostLeases.listWorkersOfActors",
   "SELECT DISTINCT worker FROM actors",
   {
-    scans: "actors that are bound, once at the start",
+    scans: "the bound actors, once at the start",
     postgres: `SELECT DISTINCT worker FROM actors WHERE NOT ${hasLiveEngine("actors.worker")}`
   }
 )
@@ -195,9 +197,9 @@ const DELETE_ACTORS_OF_WORKER = statement(
 )
 
 /**
- * Takes back the runs of workers whose process is gone. It is called when the database is opened, for the process that had it
- * open before, and when one of several engines is gone. It runs across environments, because the workers may have runs in all of
- * them.
+ * Takes back the runs of workers that were in the process of an engine which is gone, and unbinds the actors of such workers.
+ * Called when an engine opens the database, and when another engine on the database is gone. Returns how many runs were taken
+ * back.
  */
 export const recoverLeases = acrossEnvironments(
   "recoverLeases",
@@ -205,14 +207,15 @@ export const recoverLeases = acrossEnvironments(
     const rows = yield* allIsolatingDamage(tx, "run", [LIST_KEYS_TO_RECOVER], LIST_RUNS_TO_RECOVER)
     yield* loseRuns(tx, rows, () => "the process that ran it ended")
     for (const row of yield* all(LIST_WORKERS_OF_ACTORS)) {
-      const [lives] = yield* allIsolatingDamage(
+      const [heldRun] = yield* allIsolatingDamage(
         tx,
         "run",
         [LIST_LEASED_KEYS_OF_WORKER, row.worker!],
         FIND_LEASED_RUN_OF_WORKER,
         row.worker!
       )
-      if (lives === undefined) yield* write(DELETE_ACTORS_OF_WORKER, row.worker!)
+      // a worker with a lease that expires may still live in a process of its own
+      if (heldRun === undefined) yield* write(DELETE_ACTORS_OF_WORKER, row.worker!)
     }
     return rows.length
   },
@@ -230,13 +233,13 @@ const EXPIRED = `SELECT key, environment, function, lease, worker, losses FROM r
 const LIST_EXPIRED_IN_ENVIRONMENT = statement(
   "LostLeases.listExpiredInEnvironment",
   `SELECT * FROM (${EXPIRED}) AS expired WHERE environment = ?`,
-  { scans: "a batch of what has run out" }
+  { scans: "a batch of expired leases" }
 )
 
 const LIST_ENVIRONMENTS_OF_EXPIRED = statement(
   "LostLeases.listEnvironmentsOfExpired",
   `SELECT DISTINCT environment FROM (${EXPIRED}) AS expired`,
-  { scans: "a batch of what has run out" }
+  { scans: "a batch of expired leases" }
 )
 
 /** The environments of the first `limit` expired leases. */
@@ -285,13 +288,13 @@ export function* expireLeases(tx: Transaction, environment: number, limit: numbe
 const FIND_LEASED_RUN = statement(
   "LostLeases.findLeasedRun",
   "SELECT key, function, worker, losses FROM runs WHERE lease = ? AND environment = ? AND lease IS NOT NULL @sound(run, key)",
-  { scans: "the runs that are leased, which workers have room for" }
+  { scans: "the leased runs, which are no more than workers have room for" }
 )
 
 /**
- * Takes a run back whose turn was lost while its worker lives. If the lease was revoked before, only the rest of that lease ends,
- * because the worker is done with the run. Returns whether the worker held the lease. `why` is the reason, as the rest of a
- * sentence after "last: ".
+ * Takes back a run whose turn was lost although its worker lives. If the lease was revoked before, only the revoked lease is
+ * ended, because the worker is done with the run. Returns whether the job held a lease that was not revoked. `why` is the reason,
+ * as the end of a sentence.
  */
 export const loseLease = inEnvironment(
   "loseLease",
@@ -317,7 +320,7 @@ export function* releaseRun(tx: Transaction, run: number): Program<void> {
   yield* makeReady(tx, run)
 }
 
-/** Takes back runs that were lost together. It cannot be known which of the runs of one worker is to blame. */
+/** Takes back runs that were lost together. Which of the runs of one worker is to blame cannot be known. */
 function* loseRuns(tx: Transaction, rows: ReadonlyArray<Row>, why: (row: Row) => string): Program<void> {
   const now = tx.now()
   const tried = rows.filter(
@@ -325,8 +328,8 @@ function* loseRuns(tx: Transaction, rows: ReadonlyArray<Row>, why: (row: Row) =>
   )
   for (const row of rows) {
     const isWith = (other: Row): boolean => other !== row && other.worker === row.worker
-    const company = { blamed: !tried.some(isWith), spread: rows.some(isWith) }
-    yield* isolateRow(tx, "run", Number(row.key), loseRun(tx, row, why(row), company))
+    const how = { isOnlySuspect: !tried.some(isWith), isWithOthers: rows.some(isWith) }
+    yield* isolateRow(tx, "run", Number(row.key), loseRun(tx, row, why(row), how))
   }
 }
 
@@ -341,14 +344,14 @@ const UPDATE_LOSSES = statement(
 )
 
 /**
- * Takes back one lost run. `blamed`: no other suspect that may be the reason was lost with it. `spread`: other runs were lost
- * with it, so they are dispatched again at different times.
+ * Takes back one lost run. `isOnlySuspect`: no other suspect that may be the cause was lost together with the run.
+ * `isWithOthers`: other runs were lost together with the run, so all of them get different delays.
  */
 function* loseRun(
   tx: Transaction,
   { function: fn, key, worker }: Row,
   why: string,
-  { blamed, spread }: { readonly blamed: boolean; readonly spread: boolean }
+  { isOnlySuspect, isWithOthers }: { readonly isOnlySuspect: boolean; readonly isWithOthers: boolean }
 ): Program<void> {
   const run = Number(key)
   yield* endLease(tx, { key: run }, "leaseLost")
@@ -370,7 +373,7 @@ function* loseRun(
   })
   // a requested pause has begun with the end of the lease
   if (statusIn(row) === "paused") return
-  if (losses >= LOSSES_UNTIL_PAUSE && blamed) {
+  if (losses >= LOSSES_UNTIL_PAUSE && isOnlySuspect) {
     return yield* pauseRow(tx, run, {
       code: "LOST_REPEATEDLY",
       message:
@@ -379,7 +382,7 @@ function* loseRun(
       details: { losses, last: why }
     })
   }
-  const delay = Math.round(lossDelayMs(losses) * (spread ? 1 + tx.random() / 2 : 1))
+  const delay = Math.round(lossDelayMs(losses) * (isWithOthers ? 1 + tx.random() / 2 : 1))
   if (delay === 0) return yield* makeReady(tx, run)
   yield* delayRun(tx, run, tx.now() + delay)
   markReady(tx, Number(fn))

@@ -1,4 +1,4 @@
-/** Opens waits for events, or finds that they are already satisfied. */
+/** Opens waits for events. A wait may find in the log that its event has already arrived. */
 import { statement, type Program, get, write } from "../Store/Program.ts"
 import { WaitKind } from "../Runs/WaitKinds.ts"
 import { type Transaction, asMoment } from "../Store/Transaction.ts"
@@ -34,9 +34,9 @@ const INSERT_EVENT_WAIT = statement(
 )
 
 /**
- * Opens a wait for an event, or finds that it is already satisfied. It looks back to just after the run's trigger, or to just
- * after the last event that the handler has seen from a wait of the same branch for the same event and match, whichever is later
- * (guarantee G8).
+ * Opens a wait for an event. Returns its outcome if the event has already arrived, or if the wait is invalid. Accepts events that
+ * came after the run's trigger, and after the last event that an earlier wait for the same event and match, in the same branch,
+ * has given to the handler (guarantee G8).
  */
 export function* openEventWait(
   tx: Transaction,
@@ -49,6 +49,7 @@ export function* openEventWait(
   const pattern = isPattern(op.event)
   const identity = JSON.stringify([op.scope, op.event, op.match ?? null])
   let trigger: EventView | undefined
+  /** The event that triggered the run, which is read once. */
   function* triggerOnce(): Program<EventView> {
     return (trigger ??= yield* triggerView(run.key))
   }

@@ -1,4 +1,4 @@
-/** Applies the ops of a report: each changes the run that the turn holds. */
+/** Applies the ops (operations) of a worker's report. Each op changes the run that the worker executes. */
 import { statement, type Program, write, get, affected, variant } from "../Store/Program.ts"
 import { WaitKind, RUN_ITSELF } from "../Runs/WaitKinds.ts"
 import { Status, mustMove, moves } from "../Runs/StatusRows.ts"
@@ -29,7 +29,9 @@ const DELETE_WAIT_OF_STEP = statement(
 
 type Op<Tag extends TurnOp["_tag"]> = Extract<TurnOp, { readonly _tag: Tag }>
 
-/** Applies the most common op. It is separate, so that reports of steps alone never enter the switch of {@link applyOp}. */
+/**
+ * Applies the most common op, which is handled apart, so that a report of steps alone never enters the switch of {@link applyOp}.
+ */
 export function* applyStepDone(tx: Transaction, run: LeasedRun, op: Op<"StepDone">): Program<undefined> {
   const [failed, value] = outcomeColumns(op.outcome)
   yield* insertStep(tx, run, op, failed, value, op.attempt, op.startedAt, op.endedAt)
@@ -48,10 +50,10 @@ export function* applyStepDone(tx: Transaction, run: LeasedRun, op: Op<"StepDone
 }
 
 /**
- * Applies an op. Returns the outcome of its step if the engine decides it or has it already. Returns `undefined` if the step
- * waits, or the op has no step.
+ * Applies an op. Returns the outcome of the op's step if the engine decides the outcome or has it already. Returns `undefined` if
+ * the step waits, or the op has no step.
  *
- * It is no generator itself, but returns the program of the op, so that no second generator is suspended for each op.
+ * This function is no generator itself: it returns the program of the op, so that no second generator is suspended for each op.
  */
 export const applyOp = (
   tx: Transaction,
@@ -101,8 +103,8 @@ const FIND_STEP = statement(
 )
 
 function* applyTransact(tx: Transaction, run: LeasedRun, op: Op<"Transact">): Program<Outcome> {
-  // not `knownStep`: a wait under this key is only the delay before this attempt. A step there means that the report is a
-  // repeated one
+  // `knownStep` would also find a wait, which here is only the delay before this attempt; a step means that the report is
+  // repeated
   const row = yield* get(FIND_STEP, run.key, op.stepKey)
   if (row !== undefined) return yield* outcomeIn(tx, row, row.event)
   const outcome = yield* transact(tx, run.environment, op)
@@ -254,7 +256,7 @@ const INCREMENT_ATTEMPT = statement(
 )
 
 function* retryRun(tx: Transaction, run: LeasedRun, op: Op<"RetryRun">): Program<undefined> {
-  // while the run is compensating it keeps its error, which is the reason for the rollback
+  // a run that is compensating keeps its error, which is the reason for the rollback
   yield* write(INCREMENT_ATTEMPT, JSON.stringify(op.error), run.key)
   yield* endLease(tx, run, "attemptFailed")
   const dueAt = dueTime(op.due, tx.now())
@@ -283,8 +285,9 @@ const COUNT_WAITS = statement(
 function* suspend(tx: Transaction, run: LeasedRun, op: Op<"Suspend">): Program<undefined> {
   const open = yield* get(COUNT_WAITS, run.key, JSON.stringify(op.open), run.key)
   yield* endLease(tx, run, "suspended")
-  // Makes the run ready if something fired that the worker did not know of yet, or if nothing is left that could wake it. A retry
-  // that may start, but for which the handler does not wait, does not count: it would wake the run again and again.
+  // makes the run ready if a wait has fired of which the worker did not know yet, or if no wait is left that could wake the run.
+  // A step whose next attempt may start, but for which the handler does not wait, does not count: it would wake the run again and
+  // again
   if (Number(open?.fired) > 0 || Number(open?.pending) === 0) yield* makeReady(tx, run.key)
   return undefined
 }
@@ -292,7 +295,7 @@ function* suspend(tx: Transaction, run: LeasedRun, op: Op<"Suspend">): Program<u
 function* pause(tx: Transaction, run: LeasedRun, op: Op<"Pause">): Program<undefined> {
   // the worker could not read what is stored of the run
   if (op.code === "STORE_CORRUPT") tx.damage.wasFound = true
-  // this reason takes precedence over that of a requested pause
+  // this pause takes precedence over a requested one
   yield* endLease(tx, run, "stopped", { code: op.code, message: op.message, details: op.details })
   return undefined
 }
@@ -316,7 +319,8 @@ function* startChild(
     input,
     trace
   }: { readonly functionId: string; readonly input: JsonText | undefined; readonly trace?: string },
-  of: { readonly parent: { readonly run: number; readonly stepKey: string } } | { readonly invokedBy: string }
+  caller:
+    { readonly parent: { readonly run: number; readonly stepKey: string } } | { readonly invokedBy: string }
 ): Program<{ readonly id: string; readonly key: number } | undefined> {
   const fn = registryOf(tx).get(tx.environmentName(run.environment), functionId)
   if (fn === undefined || fn.deleted === true) return undefined
@@ -330,7 +334,7 @@ function* startChild(
     id,
     data,
     ...validTrace(trace),
-    ...of
+    ...caller
   })
 }
 

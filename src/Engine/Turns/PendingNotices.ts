@@ -1,4 +1,4 @@
-/** Repeats the notices for live turns to workers that may have missed them, because notices of other engines may be lost. */
+/** Reads the notices that a worker should have got for the runs that it executes: notices from other engines may be lost. */
 import type { Notice } from "../../Protocol/Worker.ts"
 import { isRevoked, jobOf } from "../Runs/RevokedLeases.ts"
 import { statusIn } from "../Runs/StatusRows.ts"
@@ -32,7 +32,7 @@ function* noticesOf(
   const within = tx.findEnvironment(environment)
   if (within === undefined) return []
   const notices: Array<Notice> = []
-  const asked = new Set(jobIds)
+  const unseen = new Set(jobIds)
   for (const row of yield* allIsolatingDamage(
     tx,
     "run",
@@ -42,9 +42,9 @@ function* noticesOf(
     within
   )) {
     const jobId = jobOf(row)
-    if (!asked.delete(jobId)) continue
+    if (!unseen.delete(jobId)) continue
     if (isRevoked(row)) {
-      notices.push(whyRevoked(row, jobId))
+      notices.push(noticeOfRevocation(row, jobId))
       continue
     }
     if (row.pause !== null) notices.push({ _tag: "Paused", jobId })
@@ -59,13 +59,13 @@ function* noticesOf(
       })
     }
   }
-  for (const jobId of asked) {
+  for (const jobId of unseen) {
     notices.push({ _tag: "LeaseLost", jobId, reason: "its lease has run out, or the run has ended" })
   }
   return notices
 }
 
-/** The notices for these turns of a worker. A turn that the worker no longer holds has one that says so. */
+/** The notices for these jobs of a worker. For a job that the worker no longer holds, the notice is that its lease is lost. */
 export const pendingNotices = inEnvironment(
   "pendingNotices",
   noticesOf,
@@ -77,7 +77,7 @@ const FIND_WORKER_OF_LEASE = statement(
   "SELECT worker FROM runs WHERE lease = ? AND environment = ? AND lease_until IS NOT NULL"
 )
 
-/** {@link pendingNotices} for a caller that knows only the job; `undefined` when no worker holds it. */
+/** {@link pendingNotices} for a caller that knows only the job; `undefined` when no worker holds the job. */
 export const pendingNoticesOfJob = inEnvironment(
   "pendingNoticesOfJob",
   function* (
@@ -92,11 +92,11 @@ export const pendingNoticesOfJob = inEnvironment(
   (_, jobId) => `send job ${jobId} its pending messages again`
 )
 
-const whyRevoked = (row: Row, jobId: string): Notice => {
+const noticeOfRevocation = (row: Row, jobId: string): Notice => {
   if (statusIn(row) !== "cancelled") {
     return { _tag: "LeaseLost", jobId, reason: "the run was taken back" }
   }
-  // a cancelled run has its reason here: only `endRun` sets this status, and it stores the reason as an error
+  // the error of a cancelled run has the reason: only `endRun` sets this status, and it stores the reason as an error
   const error = parseStored(String(row.error)) as { readonly message?: string } | null
   return { _tag: "Cancelled", jobId, reason: error?.message ?? "" }
 }

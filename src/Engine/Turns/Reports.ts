@@ -1,4 +1,6 @@
-/** Takes in the reports of turns: checks whether the job of a report holds its run, and answers the worker. */
+/**
+ * Applies the reports of workers: checks whether the job of a report still holds the run, applies its ops, and makes the answer.
+ */
 import { DEFAULT_ENVIRONMENT } from "../../Constants.ts"
 import {
   statement,
@@ -28,33 +30,34 @@ import type { StoreError } from "../../Errors.ts"
 
 const FIND_OPEN_RUN = statement(
   "Reports.findOpenRun",
-  // use the index of ids, not that of unfinished runs
+  // the `+` makes SQLite use the index of ids, and not the index of unfinished runs
   "SELECT key, environment, linger_ms FROM runs WHERE id = ? AND +ended_at IS NULL"
 )
 
 const UPDATE_LINGER = statement("Reports.updateLinger", "UPDATE runs SET linger_ms = ? WHERE key = ?")
 
-/** The shortest and the longest wait for a handler that has been late, milliseconds. */
-const LEAST_LINGER_MS = 50
-const MOST_LINGER_MS = 5000
+/** How long a turn waits at least for a handler that was late before, milliseconds. */
+const MIN_LINGER_MS = 50
+/** How long a turn waits at most for such a handler, milliseconds. */
+const MAX_LINGER_MS = 5000
 
 /**
- * Dispatches a run again whose turn ended while its handler was still at work. Its next turns wait longer for the handler
- * (`linger`).
+ * Makes a run ready again after its turn ended while the handler was still at work. The next turns of the run wait longer for the
+ * handler: that is `linger`.
  */
 export const markLate = inEnvironment(
   "markLate",
   function* (tx: Transaction, environment: string, runId: string, lingerMs: number): Program<void> {
     const row = yield* get(FIND_OPEN_RUN, runId)
     if (row === undefined || !isOf(tx, Number(row.environment), environment)) return
-    const longer = Math.min(MOST_LINGER_MS, Math.max(LEAST_LINGER_MS, lingerMs * 2, Number(row.linger_ms)))
+    const longer = Math.min(MAX_LINGER_MS, Math.max(MIN_LINGER_MS, lingerMs * 2, Number(row.linger_ms)))
     yield* write(UPDATE_LINGER, longer, row.key!)
     yield* makeReady(tx, Number(row.key))
   },
   (_, runId) => `wake run ${runId}`
 )
 
-/** Applies reports one by one: a damaged run does not affect the others. */
+/** Applies reports one by one, so that a damaged run does not affect the reports of others. */
 const applyAllReports = inEnvironment(
   "applyAllReports",
   function* (
@@ -75,14 +78,14 @@ const applyAllReports = inEnvironment(
 
 const FIND_KEY_OF_RUN = statement("Reports.findKeyOfRun", "SELECT key FROM runs WHERE id = ?")
 
-/** Applies a report. An error is blamed on its run. */
+/** Applies a report. If that fails, notes the run as the possible cause. */
 function* applyOrBlame(
   tx: Transaction,
   report: TurnReport,
   environment: string,
   revokesOnPause: boolean
 ): Program<TurnAck> {
-  // read first, since the cache of leases forgets it as soon as the run ends
+  // looked up first, since the cache of leases forgets the run as soon as it ends
   const known = leasedTo(tx, report.jobId)
   try {
     if (tx.damage.count > 0) {
@@ -92,7 +95,7 @@ function* applyOrBlame(
     }
     return yield* applyReport(tx, report, known, environment, revokesOnPause)
   } catch (error) {
-    // without damage of the database, the report itself may be at fault
+    // if the database is not damaged, the report itself may be the cause
     const isCertain = isDamage(error)
     if (known !== undefined)
       tx.blame({ error, kind: "run", keys: { statement: FIND_RUN_BY_KEY, values: [known.key] }, isCertain })
@@ -107,8 +110,8 @@ const FIND_RUN_BY_KEY = statement("Reports.findRunByKey", "SELECT key FROM runs 
 const FIND_RUN_BY_ID = statement("Reports.findRunById", "SELECT key FROM runs WHERE id = ?")
 
 /**
- * The answer to a worker whose report cannot be stored: without one it would repeat it for ever, together with the others of its
- * batch.
+ * The answer to a report that cannot be stored. Without an answer, the worker would send the report for ever, together with the
+ * others of its batch.
  */
 const refusedForDamage = ({ runId }: TurnReport, why: string): TurnAck => ({
   _tag: "Refused",
@@ -121,7 +124,10 @@ const FIND_RUN = statement(
   "SELECT key, environment, function, status, event, parent, lease, worker, lease_until, pause FROM runs WHERE id = ?"
 )
 
-/** Applies a report if its job holds the run, and the run is of the environment. `revokesOnPause`: see {@link applyReports}. */
+/**
+ * Applies a report if its job holds the run, and the run is of the environment. `known` is the run of the job, if its lease is in
+ * the cache. `revokesOnPause`: see {@link applyReports}.
+ */
 function* applyReport(
   tx: Transaction,
   report: TurnReport,
@@ -144,7 +150,7 @@ function* applyReport(
   if (!isKnown || holdingJob(row) !== report.jobId) {
     tx.changes.counts.staleReports++
     if (isKnown) countRunEvent(tx, "stale", Number(row.function))
-    // whatever the answer is, the turn is over
+    // the worker has ended the turn, whatever the answer is
     if (isKnown && isEnd && row.lease === revoked(report.jobId)) yield* endRevokedLease(tx, Number(row.key))
     return isKnown && statusIn(row) === "cancelled"
       ? { _tag: "Refused", reason: "CANCELLED", message: `Run ${report.runId} was cancelled` }
@@ -169,15 +175,15 @@ function* applyReport(
   const refused = refusedAsImpossible(tx, run, report)
   if (refused !== undefined) return refused
   const outcomes = yield* applyOps(tx, run, report)
-  // the end of the turn has ended the lease, and so the requested pause has begun already
+  // if the turn has ended, its lease has ended too, and the requested pause has begun already
   if (row.pause === null || isEnd) return { _tag: "Accepted", outcomes }
   return revokesOnPause
     ? yield* revokePaused(tx, run, row, report)
     : { _tag: "Accepted", outcomes, paused: true }
 }
 
-/** The transition that an op causes, if any. */
-const happeningIn = (op: TurnOp): TransitionName | undefined => {
+/** The transition of the run that an op causes, if any. */
+const transitionOf = (op: TurnOp): TransitionName | undefined => {
   switch (op._tag) {
     case "Complete":
       return "completed"
@@ -197,17 +203,18 @@ const happeningIn = (op: TurnOp): TransitionName | undefined => {
 }
 
 /**
- * The refusal of a report whose transition the run does not allow, such as a completion while it rolls back. It changes nothing.
+ * The answer to a report with a transition that the status of the run does not allow, such as a completion while the run rolls
+ * back. Such a report is refused as a whole. `undefined` for other reports.
  */
 const refusedAsImpossible = (tx: Transaction, run: LeasedRun, report: TurnReport): TurnAck | undefined => {
   let { status } = run
   for (const op of report.ops) {
-    const happening = happeningIn(op)
-    if (happening === undefined) continue
-    const next = status === undefined ? undefined : nextStatus(status, happening)
+    const transition = transitionOf(op)
+    if (transition === undefined) continue
+    const next = status === undefined ? undefined : nextStatus(status, transition)
     if (next === undefined) {
       tx.changes.counts.staleReports++
-      return { _tag: "Refused", reason: "LEASE_LOST", message: refusal(run.id, status, happening) }
+      return { _tag: "Refused", reason: "LEASE_LOST", message: refusal(run.id, status, transition) }
     }
     status = next
   }
@@ -230,11 +237,14 @@ function* applyOps(
   return outcomes
 }
 
-/** Whether the key is that of the environment. */
+/** Whether this is the key of the environment. */
 const isOf = (tx: Transaction, key: number, environment: string): boolean =>
   key === tx.findEnvironment(environment)
 
-/** Stores the report but answers with a refusal, because a worker without pauses would go on after any other answer. */
+/**
+ * For a worker that does not understand pauses: revokes the lease after the report was stored, and makes an answer that refuses
+ * the report. After any other answer, the worker would continue the run.
+ */
 function* revokePaused(tx: Transaction, run: LeasedRun, row: Row, report: TurnReport): Program<TurnAck> {
   yield* revokeLease(tx, row, report.jobId, "the run was paused")
   return {
@@ -245,9 +255,9 @@ function* revokePaused(tx: Transaction, run: LeasedRun, row: Row, report: TurnRe
 }
 
 /**
- * Applies reports of turns, each completely or not at all. A report changes nothing when its job does not hold the lease, or when
- * its run is of another environment than `environment`. With `revokesOnPause`, a turn whose run is to be paused is not told so: it
- * loses its lease, and the answer is a refusal although the report is stored. This is for workers that do not understand pauses.
+ * Applies reports, each completely or not at all. A report changes nothing when its job does not hold the lease, or when its run
+ * is of another environment than `environment`. `revokesOnPause` is for workers that do not understand pauses: when the run is to
+ * be paused, the job loses its lease, and the answer is a refusal although the report is stored.
  */
 export const applyReports = (
   store: StoreService,
@@ -255,9 +265,9 @@ export const applyReports = (
   reports: ReadonlyArray<TurnReport>,
   { batch, revokesOnPause = false }: { readonly revokesOnPause?: boolean; readonly batch?: Batch } = {}
 ): Effect.Effect<ReadonlyArray<TurnAck>, StoreError> => {
-  const apply = (some: ReadonlyArray<TurnReport>, whole?: Batch) =>
-    store.write(applyAllReports(environment, some, revokesOnPause, whole))
-  // damage that cannot be blamed on one run affects only the reports that meet it
+  const apply = (some: ReadonlyArray<TurnReport>, batchOfSome?: Batch) =>
+    store.write(applyAllReports(environment, some, revokesOnPause, batchOfSome))
+  // used when damage cannot be blamed on one run: then only the reports that meet the damage are refused
   const applyInOwnTransaction = (report: TurnReport) =>
     Effect.catchIf(apply([report]), isDamage, (error) =>
       Effect.succeed([refusedForDamage(report, error.message)])
@@ -274,7 +284,7 @@ const FIND_ENVIRONMENT_OF_RUN = statement(
   "SELECT environment FROM runs WHERE id = ?"
 )
 
-/** Across environments: the caller knows only the runs. What follows is done in one environment at a time. */
+/** The environments of runs, for a caller that does not know them. */
 const environmentsOfRuns = acrossEnvironments(
   "environmentsOfRuns",
   function* (tx: Transaction, runIds: ReadonlyArray<string>): Program<ReadonlyArray<string>> {
@@ -287,7 +297,7 @@ const environmentsOfRuns = acrossEnvironments(
   () => "store reports"
 )
 
-/** Applies reports for a caller who knows only the jobs and their runs, not their environments. */
+/** Applies reports for a caller that knows the jobs and their runs, but not the environments of the runs. */
 export const applyAnywhere = (
   store: StoreService,
   reports: ReadonlyArray<TurnReport>,
@@ -300,8 +310,8 @@ export const applyAnywhere = (
       new Set(environments),
       (environment) => {
         const places = [...environments.keys()].filter((i) => environments[i] === environment)
-        const some = places.map((i) => reports[i]!)
-        return Effect.map(applyReports(store, environment, some, options), (answers) => {
+        const ofEnvironment = places.map((i) => reports[i]!)
+        return Effect.map(applyReports(store, environment, ofEnvironment, options), (answers) => {
           for (const [i, ack] of answers.entries()) acks[places[i]!] = ack
         })
       },

@@ -1,4 +1,4 @@
-/** The writes of a `step.tx`: all of them in the transaction that stores the step, or none. */
+/** Makes the writes of a `step.tx`: all of them in the transaction that stores the step, or none. */
 import { attempt, forEach, type Program } from "../Store/Program.ts"
 import {
   IronflowError,
@@ -15,7 +15,9 @@ import { carryOutPlan, type KvPlan, planWrites } from "../Kv/KvWrites.ts"
 import { readState, refusalOf, storeAppend, type StreamState } from "../Streams/StreamRows.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
-/** Makes the writes. If one of them is refused, makes none, and returns the reason. */
+/**
+ * Makes the writes, and returns their results as the outcome of the step. If one write is refused, makes none: the step fails.
+ */
 export function* transact(
   tx: Transaction,
   environment: number,
@@ -45,7 +47,7 @@ const refusal = (error: IronflowError): Outcome => ({
   error: serializeError(error, { stack: false })
 })
 
-/** The writes to keys by bucket, each bucket with the plan for it. */
+/** For each bucket, the writes to its keys, and the plan for them. */
 type PlannedKeys = ReadonlyArray<readonly [writes: ReadonlyArray<TxKvWrite>, plan: KvPlan]>
 
 /** Plans the writes to all buckets before any bucket is written. */
@@ -125,7 +127,7 @@ function* carryOut(
   }
 }
 
-/** Checks writes without making them. Each one sees what the writes before it would have left. */
+/** Checks writes without making them. Each write is checked against the state that the writes before it would have left. */
 class Preview {
   readonly #environment: number
   readonly #streams = new Map<string, StreamState | undefined>()
@@ -157,7 +159,7 @@ class Preview {
         // an event can always be appended
         return undefined
       case "kv":
-        // each key is written once at most, so keys are checked by bucket
+        // `planKeys` checks the keys, bucket by bucket: each key is written once at most
         return undefined
     }
   }

@@ -1,23 +1,25 @@
-/** Records of claiming and extending turns. */
+/** The types for giving runs to workers: the demand of a worker, a claim, and what a worker keeps when it connects again. */
 import type { Job, Notice } from "../../Protocol/Worker.ts"
 
 /**
- * A worker, and its room for more runs. One without room is listed because others depend on its presence: runs may be pinned to
- * its version.
+ * A worker, and its room for more runs. A worker without room is listed too, because it decides where runs go: runs of its
+ * version, and of its actors, wait for it.
  */
 export interface Demand {
   readonly workerId: string
   readonly environment: string
-  /** The code version of each function whose runs it may get now, by function id. */
+  /** The code version of each function whose runs the worker may get now, by function id. */
   readonly functions: ReadonlyMap<string, string>
   readonly labels: { readonly [key: string]: string }
-  /** How many more runs it takes now. */
+  /** How many more runs the worker can take now. */
   readonly room: number
-  /** How many runs the worker takes in all; `room` by default. */
+  /** How many runs the worker can execute at the same time; `room` by default. */
   readonly capacity?: number
-  /** How long a lease lasts without a heartbeat, milliseconds. Absent for a worker in this process, which ends with it. */
+  /**
+   * How long a lease lasts without a heartbeat, milliseconds. Absent for a worker in this process, whose leases do not expire.
+   */
   readonly leaseMs?: number
-  /** Set when the worker is connected to another engine, which gives it its runs. */
+  /** Set when the worker is connected to another engine, which gives it runs. */
   readonly isElsewhere?: true
 }
 
@@ -26,12 +28,13 @@ export interface Claim {
   readonly job: Job
 }
 
-/** Which turns a worker keeps when it registers again. */
+/** The result when a worker registers again and names the jobs that it still executes. */
 export interface Adoption {
-  /** Of the jobs that the worker named: those that it no longer holds. */
+  /** The named jobs that the worker no longer holds. */
   readonly lost: ReadonlyArray<string>
-  /** Jobs on which another worker with this id may work. */
+  /** Jobs that were left alone, because another worker with the same id may execute them. */
   readonly left: ReadonlyArray<string>
+  /** Notices for the jobs that the worker keeps. */
   readonly notices: ReadonlyArray<Notice>
   /** The ids of the worker's own jobs sort after this id. */
   readonly since: string

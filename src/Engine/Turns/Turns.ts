@@ -1,4 +1,7 @@
-/** Takes reports of turns from callers without a session. The id of a job is the permission to report on it. */
+/**
+ * Takes reports of turns from callers that have no session of a worker. A turn is the time between two waits of a run, in which a
+ * worker executes it; each turn has a job id, and whoever knows this id may report on the turn.
+ */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -10,7 +13,7 @@ import { Store } from "../Store/Store.ts"
 import * as ExtendLeases from "./ExtendLeases.ts"
 import * as Reports from "./Reports.ts"
 
-/** Gets reports with their answers, of one environment if one is given. */
+/** Called with reports and their answers. `environment` is `undefined` when the caller did not name the environment. */
 type ReportListener = (
   reports: ReadonlyArray<TurnReport>,
   acks: ReadonlyArray<TurnAck>,
@@ -19,15 +22,15 @@ type ReportListener = (
 
 export interface TurnsService {
   /**
-   * Applies reports of turns, in the environment if one is given. `revokesOnPause`: the worker cannot be told of a pause, so a turn
-   * whose run is to be paused loses its lease instead.
+   * Applies reports of turns, in the environment if one is given. `revokesOnPause`: the worker does not understand pauses, so its
+   * job loses its lease when the run is to be paused.
    */
   readonly report: (
     reports: ReadonlyArray<TurnReport>,
     environment?: string,
     options?: { readonly revokesOnPause?: boolean }
   ) => Effect.Effect<ReadonlyArray<TurnAck>, StoreError>
-  /** Calls `listener` with the reports that were made here, once they are stored. Returns a function that stops it. */
+  /** Calls `listener` with the reports that {@link report} has applied. Returns a function that removes the listener. */
   readonly onReported: (listener: ReportListener) => () => void
   /** Extends leases, in the environment if one is given. Returns the job ids whose lease is gone. */
   readonly extend: (
@@ -71,8 +74,8 @@ export const layer: Layer.Layer<Turns, never, Store | Counters> = Layer.effect(
       late: (runId, lingerMs, environment) =>
         Effect.flatMap(
           environment === undefined ? store.read(environmentOfRun(runId)) : Effect.succeed(environment),
-          (where) =>
-            where === undefined ? Effect.void : store.write(Reports.markLate(where, runId, lingerMs))
+          (found) =>
+            found === undefined ? Effect.void : store.write(Reports.markLate(found, runId, lingerMs))
         ),
       countStale: (what) => counters.count(what)
     })

@@ -49,7 +49,7 @@ describe("a push endpoint of two engines", () => {
       state.isDown = true
       const runId = yield* startRun(a)
       const said = yield* until(b.client.explain(runId), ({ code }) => code === "ENDPOINT_UNAVAILABLE")
-      assert.include(said.message, "The run is dispatched as soon as it answers")
+      assert.include(said.message, "The run is dispatched as soon as the endpoint answers")
       state.isDown = false
       assert.strictEqual((yield* b.client.waitForRun(runId)).output, "charged")
     })

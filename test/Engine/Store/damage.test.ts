@@ -27,6 +27,7 @@ import * as RunList from "../../../src/Engine/Runs/RunList.ts"
 import * as FireDue from "../../../src/Engine/Schedules/FireDue.ts"
 import * as RunInspection from "../../../src/Engine/Runs/RunInspection.ts"
 import * as RunControl from "../../../src/Engine/Runs/RunControl.ts"
+import * as Forking from "../../../src/Engine/Runs/Forking.ts"
 import * as Reports from "../../../src/Engine/Turns/Reports.ts"
 
 /** Starts `count` runs and returns their ids. */
@@ -747,6 +748,35 @@ describe("a damaged function", () => {
           })
         )
       }
+    })
+  )
+})
+
+describe("a run of a damaged function", () => {
+  it.effect("cannot be moved or forked, and the error names the damage and the way out", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const [job] = yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          yield* shop.register(handles("charge", { versioning: "pin" }))
+          yield* shop.emit("order.placed")
+          return yield* shop.claim({ room: 1, functions: ["charge"] })
+        })
+      )
+      change(filename, "UPDATE functions SET registration = '{' WHERE id = 'charge'")
+
+      yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          const runId = job!.runId
+          const refused = yield* Effect.all([
+            Effect.flip(shop.store.write(Forking.moveRun(environment, runId, undefined))),
+            Effect.flip(shop.store.write(Forking.forkRun(environment, runId, {})))
+          ])
+
+          for (const { message } of refused)
+            assert.match(message, /the row of its function is damaged: start a worker that has the function/)
+        })
+      )
     })
   )
 })
