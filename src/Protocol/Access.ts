@@ -37,15 +37,15 @@ export interface APIKey {
   readonly id: string
   /** Display name. */
   readonly name: string
-  /** The first characters of the key, to tell keys apart. */
+  /** The first characters of the secret, to tell keys apart. */
   readonly key_prefix: string
   /** `env_<name>`, or `*` for a key that spans all environments. */
   readonly env_id?: string
   /** Ids of the roles of the key. */
   readonly role_ids?: Array<string>
-  /** When it was created. */
+  /** When the key was created. */
   readonly created_at: string
-  /** When the key expires; absent when it does not. */
+  /** When the key expires; absent when it never expires. */
   readonly expires_at?: string
   /** When the key was last used. This may be a few seconds late. */
   readonly last_used_at?: string
@@ -66,8 +66,8 @@ export interface CreateAPIKeyInput {
   /** Display name. */
   readonly name: string
   /**
-   * The environment: `env_<name>`, the name of an environment, or `*` for all; the client's environment by
-   * default. The first key of a server always spans all.
+   * The environment of the key: its name, `env_` and its name, or `*` for all environments; by default that of
+   * the client. The first key of a server always spans all environments.
    */
   readonly envId?: string
   /** Another name of `envId`. */
@@ -203,24 +203,24 @@ export interface UpdatePolicyInput {
   readonly condition?: string
 }
 
-/** A string that legacy servers may leave out. */
-const said = orElse(text, "")
+/** A string; empty when a legacy server leaves it out. */
+const textOrEmpty = orElse(text, "")
 
 const keyFields = {
   id: text,
-  name: said,
-  key_prefix: said,
+  name: textOrEmpty,
+  key_prefix: textOrEmpty,
   env_id: alwaysSent(nonEmptyText),
   role_ids: alwaysSent(lenientList(text)),
-  created_at: said,
+  created_at: textOrEmpty,
   expires_at: optional(nonEmptyText),
   last_used_at: optional(nonEmptyText),
   previous_expires_at: optional(nonEmptyText)
 }
 const ApiKey: Codec<APIKey> = fields<APIKey>(keyFields)
 /**
- * A key with its secret, as the answers that create or rotate it. Servers call the secret `key`, `secret`, or
- * both.
+ * A key with its secret, as the answers of `createApiKey` and `rotateApiKey` contain it. The engine of this package
+ * sends the secret as `key` and as `secret`; legacy servers may send only one of the two.
  */
 export const NewApiKey = fields<APIKey & Partial<Pick<APIKeyWithSecret, "secret" | "key">>>({
   ...keyFields,
@@ -237,17 +237,17 @@ export const CreateApiKey = struct({
 export const RotateApiKey = struct({ overlap: optional(duration) })
 const AccessLog = list(struct({ at: text, by: text, action: text, subject: text, details: object }))
 
-const Org = fields<Organization>({ id: text, name: said, created_at: said, updated_at: said })
+const Org = fields<Organization>({ id: text, name: textOrEmpty, created_at: textOrEmpty, updated_at: textOrEmpty })
 export const CreateOrg = fields<CreateOrgInput>({ name: text })
 export const UpdateOrg = fields<UpdateOrgInput>({ name: optional(text) })
 
 const RoleAnswer = fields<Role>({
   id: text,
-  org_id: said,
-  name: said,
+  org_id: textOrEmpty,
+  name: textOrEmpty,
   is_default: orElse(flag, false),
   policy_ids: alwaysSent(lenientList(text)),
-  created_at: said
+  created_at: textOrEmpty
 })
 export const CreateRole = fields<CreateRoleInput>({ name: text, org_id: optional(text) })
 export const UpdateRole = fields<UpdateRoleInput>({ name: optional(text) })
@@ -256,14 +256,14 @@ export const AssignPolicy = struct({ policy_id: text })
 const effect = oneOf("allow", "deny")
 const PolicyAnswer = fields<Policy>({
   id: text,
-  org_id: said,
-  name: said,
+  org_id: textOrEmpty,
+  name: textOrEmpty,
   effect: orElse(effect, "allow"),
-  actions: said,
-  resources: said,
+  actions: textOrEmpty,
+  resources: textOrEmpty,
   condition: optional(nonEmptyText),
-  created_at: said,
-  updated_at: said
+  created_at: textOrEmpty,
+  updated_at: textOrEmpty
 })
 export const CreatePolicy = fields<CreatePolicyInput>({
   name: text,
@@ -285,8 +285,8 @@ export const UpdatePolicy = fields<UpdatePolicyInput>({
 // Calls
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** The error of a call that cannot change its resource, which is built in or in use. */
-const stays = { 409: InvalidStateError } as const
+/** The error of a call that cannot change or delete a resource, because it is built in or in use. */
+const notChangeable = { 409: InvalidStateError } as const
 
 export const listApiKeys = operation("GET /api/v1/apikeys", { answer: list(ApiKey), page: "api_keys" })
 export const createApiKey = operation("POST /api/v1/apikeys", { answer: NewApiKey })
@@ -337,7 +337,7 @@ export const updatePolicy = operation("PATCH /api/v1/policies/:id", {
 export const deletePolicy = operation("DELETE /api/v1/policies/:id", { missing: PolicyNotFoundError })
 
 export const callSpecs = {
-  /** Lists the keys of the environment; a key that spans all environments lists all keys. */
+  /** Lists the keys of the environment; lists all keys when the caller's key spans all environments. */
   listApiKeys: callSpec(listApiKeys, "apikey:read"),
   /** Creates a key. Only this answer contains its secret. */
   createApiKey: callSpec(createApiKey, "apikey:create", {
@@ -349,9 +349,9 @@ export const callSpecs = {
   getApiKey: callSpec(getApiKey, "apikey:read"),
   /** Deletes a key, which stops working at once. */
   deleteApiKey: callSpec(deleteApiKey, "apikey:delete"),
-  /** Gives a key a new secret. The old one stops working at once, or after `overlap`. */
+  /** Gives a key a new secret. The old secret stops working at once, or after `overlap`. */
   rotateApiKey: callSpec(rotateApiKey, "apikey:rotate", { body: RotateApiKey }),
-  /** Returns the log of changes to keys, organizations, roles and policies, newest first. */
+  /** Returns the log of changes to keys, organizations, roles and policies, and of operations on functions and runs, newest first. */
   accessLog: callSpec(accessLog, all("audit:read", "engine")),
 
   /** Lists the organizations. */
@@ -361,11 +361,11 @@ export const callSpecs = {
   /** Returns an organization. */
   getOrg: callSpec(getOrg, "org:read"),
   /** Renames an organization. */
-  updateOrg: callSpec(updateOrg, "org:update", { body: UpdateOrg, errors: stays }),
-  /** Deletes an organization without roles and policies. */
-  deleteOrg: callSpec(deleteOrg, "org:delete", { errors: stays }),
+  updateOrg: callSpec(updateOrg, "org:update", { body: UpdateOrg, errors: notChangeable }),
+  /** Deletes an organization, which must have no roles and no policies. */
+  deleteOrg: callSpec(deleteOrg, "org:delete", { errors: notChangeable }),
 
-  /** Lists the roles, or those of one organization. */
+  /** Lists the roles of all organizations, or of one (`org_id`). */
   listRoles: callSpec(listRoles, "role:read", { query: ["org_id"] }),
   /** Creates a role without policies. */
   createRole: callSpec(createRole, "role:create", {
@@ -376,9 +376,9 @@ export const callSpecs = {
   /** Returns a role. */
   getRole: callSpec(getRole, "role:read"),
   /** Renames a role. */
-  updateRole: callSpec(updateRole, "role:update", { body: UpdateRole, errors: stays }),
-  /** Deletes a role that no key has. */
-  deleteRole: callSpec(deleteRole, "role:delete", { errors: stays }),
+  updateRole: callSpec(updateRole, "role:update", { body: UpdateRole, errors: notChangeable }),
+  /** Deletes a role, which no key may have. */
+  deleteRole: callSpec(deleteRole, "role:delete", { errors: notChangeable }),
   /** Lists the policies of a role. */
   listRolePolicies: callSpec("GET /api/v1/roles/:id/policies", "role:read", {
     answer: list(PolicyAnswer),
@@ -392,9 +392,9 @@ export const callSpecs = {
     errors: { 404: PolicyNotFoundError, 409: InvalidStateError }
   }),
   /** Removes a policy from a role, if it is assigned. */
-  removePolicy: callSpec(removePolicy, "role:assign", { errors: stays }),
+  removePolicy: callSpec(removePolicy, "role:assign", { errors: notChangeable }),
 
-  /** Lists the policies, or those of one organization. */
+  /** Lists the policies of all organizations, or of one (`org_id`). */
   listPolicies: callSpec(listPolicies, "policy:read", { query: ["org_id"] }),
   /** Creates a policy. It applies once it is assigned to a role. */
   createPolicy: callSpec(createPolicy, "policy:create", {
@@ -404,8 +404,8 @@ export const callSpecs = {
   }),
   /** Returns a policy. */
   getPolicy: callSpec(getPolicy, "policy:read"),
-  /** Changes a policy, with immediate effect for all its keys. */
-  updatePolicy: callSpec(updatePolicy, "policy:update", { body: UpdatePolicy, errors: stays }),
-  /** Deletes a policy that no role has. */
-  deletePolicy: callSpec(deletePolicy, "policy:delete", { errors: stays })
+  /** Changes a policy, with immediate effect for all keys whose roles have it. */
+  updatePolicy: callSpec(updatePolicy, "policy:update", { body: UpdatePolicy, errors: notChangeable }),
+  /** Deletes a policy, which no role may have. */
+  deletePolicy: callSpec(deletePolicy, "policy:delete", { errors: notChangeable })
 }
