@@ -9,7 +9,7 @@ import {
 } from "../Errors.ts"
 import type { PolicyEffect } from "../Policy.ts"
 import {
-  alwaysSent,
+  onlyLegacyMayLack,
   anyOf,
   type Codec,
   fields,
@@ -210,8 +210,8 @@ const keyFields = {
   id: text,
   name: textOrEmpty,
   key_prefix: textOrEmpty,
-  env_id: alwaysSent(nonEmptyText),
-  role_ids: alwaysSent(lenientList(text)),
+  env_id: onlyLegacyMayLack(nonEmptyText),
+  role_ids: onlyLegacyMayLack(lenientList(text)),
   created_at: textOrEmpty,
   expires_at: optional(nonEmptyText),
   last_used_at: optional(nonEmptyText),
@@ -224,8 +224,8 @@ const ApiKey: Codec<APIKey> = fields<APIKey>(keyFields)
  */
 export const NewApiKey = fields<APIKey & Partial<Pick<APIKeyWithSecret, "secret" | "key">>>({
   ...keyFields,
-  secret: alwaysSent(nonEmptyText),
-  key: alwaysSent(nonEmptyText)
+  secret: onlyLegacyMayLack(nonEmptyText),
+  key: onlyLegacyMayLack(nonEmptyText)
 })
 const duration = anyOf(text, number)
 export const CreateApiKey = struct({
@@ -237,7 +237,12 @@ export const CreateApiKey = struct({
 export const RotateApiKey = struct({ overlap: optional(duration) })
 const AccessLog = list(struct({ at: text, by: text, action: text, subject: text, details: object }))
 
-const Org = fields<Organization>({ id: text, name: textOrEmpty, created_at: textOrEmpty, updated_at: textOrEmpty })
+const Org = fields<Organization>({
+  id: text,
+  name: textOrEmpty,
+  created_at: textOrEmpty,
+  updated_at: textOrEmpty
+})
 export const CreateOrg = fields<CreateOrgInput>({ name: text })
 export const UpdateOrg = fields<UpdateOrgInput>({ name: optional(text) })
 
@@ -246,7 +251,7 @@ const RoleAnswer = fields<Role>({
   org_id: textOrEmpty,
   name: textOrEmpty,
   is_default: orElse(flag, false),
-  policy_ids: alwaysSent(lenientList(text)),
+  policy_ids: onlyLegacyMayLack(lenientList(text)),
   created_at: textOrEmpty
 })
 export const CreateRole = fields<CreateRoleInput>({ name: text, org_id: optional(text) })

@@ -33,13 +33,13 @@ import { each, inBody, inPath, operation, callSpec, type Rule, waiting } from ".
 export interface Run {
   /** Id of the run, `run_...`. */
   readonly id: string
-  /** Id of its function. */
+  /** Id of the function of the run. */
   readonly functionId: string
-  /** Id of the event that started it. */
+  /** Id of the event that started the run. */
   readonly eventId: string
   /** Status of the run. */
   readonly status: RunStatus
-  /** Attempt of the function, the current one included. */
+  /** Number of attempts of the function, the current one included. */
   readonly attempt: number
   /** Maximum number of attempts. */
   readonly maxAttempts: number
@@ -89,21 +89,22 @@ export interface DamagedRun {
 export interface ListRunsResult {
   /** The runs. The page is shorter than `limit` when they have more than 16 MiB of data. */
   readonly runs: Array<Run>
-  /** Runs of the page that are damaged in the database; absent when there are none. */
+  /** Runs of the page that are damaged in the database; absent when there are textOrEmpty. */
   readonly damaged?: Array<DamagedRun>
   /**
-   * Number of runs on all pages. If an exact count would be too expensive, it is a lower bound, and `isTotalExact` is `false`.
-   * With only one function and one status as filters, it counts the matches among the newest 5,000 runs that may match; with
-   * other filters, the runs on this and the previous pages.
+   * Number of runs on all pages. If an exact count would be too expensive, this is a lower bound, and `isTotalExact` is `false`.
+   * When the only filters are one function, one status or both, the lower bound is the number of matches among the newest 5,000 runs
+   * that may match, or the number of runs on the pages so far. With other filters it is the number of runs on the pages so far.
    */
   readonly totalCount: number
-  /** Whether `totalCount` is exact. With only one function and one status as filters, it is absent when the count is exact. */
+  /** Whether `totalCount` is exact. When the only filters are one function, one status or both, `true` is left out. */
   readonly isTotalExact?: boolean
   /**
-   * Cursor of the next page; absent on the last page. It continues the same list, with the same filters, while runs come and go.
+   * Cursor of the next page; absent on the last page. It is valid only with the same filters. Runs that are created meanwhile do not
+   * move the pages.
    */
   readonly nextCursor?: string
-  /** ISO string: the scan timed out here; the next page continues with runs created before. */
+  /** Set when the time for the page was up: the next page continues with runs created before this time. ISO string. */
   readonly lookedBackTo?: string
   /** ISO string: the time back to which the runs are indexed, if a filter uses an attribute whose index is still being built. */
   readonly filledBackTo?: string
@@ -127,7 +128,7 @@ export interface RunStep {
   readonly error?: RunError
   /** When the last attempt began, as an ISO string. */
   readonly startedAt?: string
-  /** When it ended, as an ISO string. */
+  /** When the last attempt ended, as an ISO string. */
   readonly endedAt?: string
   /** When a waiting step is due, if it waits for a time or has a timeout. ISO string. */
   readonly dueAt?: string
@@ -203,7 +204,7 @@ export interface Explanation {
 
 /** A run on the wire. */
 export interface WireRun extends Omit<Run, "status" | "error"> {
-  /** A status that every client knows. That of a compensating run is `RUN_STATUS_RUNNING`. */
+  /** A status that every client knows. For a compensating run it is `RUN_STATUS_RUNNING`. */
   readonly status: string
   /** The exact status. Legacy servers do not send it. */
   readonly state?: string
@@ -244,20 +245,20 @@ export const decodeRunStatus = (text: string): RunStatus | undefined => {
   return isRunStatus(word) ? word : undefined
 }
 
-const none = orElse(text, "")
-const zero = orElse(integer, 0)
+const textOrEmpty = orElse(text, "")
+const integerOrZero = orElse(integer, 0)
 
 export const RunAnswer = camelOrSnake(
   fields<WireRun>({
     id: text,
-    functionId: none,
-    eventId: none,
-    status: none,
-    attempt: zero,
-    maxAttempts: zero,
+    functionId: textOrEmpty,
+    eventId: textOrEmpty,
+    status: textOrEmpty,
+    attempt: integerOrZero,
+    maxAttempts: integerOrZero,
     input: optional(json),
     output: optional(json),
-    // set when the output contains errors: members `ironflow:error`, with name, message, code, cause and stack
+    // true when the output contains errors, as objects with the member `ironflow:error` (name, message, code, cause and stack)
     outputHasErrors: optional(flag),
     error: optional(json),
     workerId: optional(nonEmptyText),
@@ -271,14 +272,14 @@ export const RunAnswer = camelOrSnake(
     erasedAt: optional(nonEmptyText),
     startedAt: optional(nonEmptyText),
     endedAt: optional(nonEmptyText),
-    createdAt: none,
-    updatedAt: none,
+    createdAt: textOrEmpty,
+    updatedAt: textOrEmpty,
     state: optional(nonEmptyText),
     executionMode: optional(text)
   })
 )
 
-const Damaged = fields<DamagedRun>({ id: text, message: none })
+const Damaged = fields<DamagedRun>({ id: text, message: textOrEmpty })
 export const RunPageAnswer = camelOrSnake(
   struct({
     runs: omittedWhen([], lenientList(RunAnswer)),
@@ -290,7 +291,7 @@ export const RunPageAnswer = camelOrSnake(
     filledBackTo: optional(nonEmptyText)
   })
 )
-/** A page of runs over REST. An empty list is sent, and not left out. */
+/** A page of runs over REST. Here an empty list is sent; over ConnectRPC it is left out. */
 const RestRunPage = struct({
   runs: list(RunAnswer),
   damaged: optional(list(Damaged)),
@@ -309,10 +310,10 @@ export interface WireStep extends Omit<RunStep, "error"> {
 const StepAnswer = camelOrSnake(
   fields<WireStep>({
     id: withLegacyNames(text, "stepId"),
-    name: none,
+    name: textOrEmpty,
     kind: withLegacyNames(orElse(nonEmptyText, "run"), "type", "stepType"),
     status: orElse(plainWord("STEP_STATUS", stepStatuses), "waiting"),
-    attempt: zero,
+    attempt: integerOrZero,
     output: optional(json),
     outputHasErrors: optional(flag),
     error: optional(json),
@@ -351,10 +352,10 @@ export const Logs = camelOrSnake(
       [],
       lenientList(
         fields<RunLogLine>({
-          number: zero,
+          number: integerOrZero,
           at: text,
           level: orElse(oneOf(...lineLevels), "info"),
-          message: none,
+          message: textOrEmpty,
           data: optional(json),
           step: optional(nonEmptyText),
           attempt: optional(integer),
@@ -368,16 +369,16 @@ export const Logs = camelOrSnake(
 
 export const ExplanationCodec = camelOrSnake(
   struct({
-    runId: none,
-    status: none,
+    runId: textOrEmpty,
+    status: textOrEmpty,
     state: optional(nonEmptyText),
     code: text,
-    message: none,
+    message: textOrEmpty,
     details: orElse(object, {})
   })
 )
 
-/** `run` is a field of our engine only. */
+/** The answer to `pauseRun`. Only the engine of this package sends `run`. */
 export const Paused = camelOrSnake(
   struct({
     status: optional(oneOf("pause_requested", "paused")),
@@ -385,7 +386,7 @@ export const Paused = camelOrSnake(
   })
 )
 
-/** The id of a run, as `id`. Methods of some other versions call it `runId`. */
+/** The id of a run: `id`, or `runId` from clients of some other versions. */
 export interface RunId {
   readonly id?: string
   readonly runId?: string
@@ -401,7 +402,7 @@ const FromStep = fields<RunId & { fromStep?: string }>({
   runId: optional(text),
   fromStep: optional(text)
 })
-/** An absent `output` is null. */
+/** The new result of a step; an absent `output` is null. */
 const PatchStep = struct({
   stepId: text,
   output: optional(json),
@@ -471,7 +472,7 @@ export const runLogs = operation("GET /api/v1/runs/:id/logs", {
   onlyOurEngine: true
 })
 
-const notNow = { 409: InvalidStateError } as const
+const invalidState = { 409: InvalidStateError } as const
 const noStep = { 404: StepNotFoundError, 409: InvalidStateError } as const
 
 export const callSpecs = {
@@ -494,37 +495,37 @@ export const callSpecs = {
   runLogs: callSpec(runLogs, "run:read"),
   /** Explains why a run is in its current state. */
   explainRun: callSpec(explainRun, "run:read"),
-  /** Answers when the run has ended, or after `timeout` milliseconds, at most 30 s. */
+  /** Answers when the run has ended; with 204 when it has not ended after `timeout` milliseconds, at most 30 s. */
   waitForRun: callSpec(waitForRun, waiting(inPath("run:read", "run", "id")), {
     query: ["timeout"],
     mayBeNothing: true
   }),
   /** Cancels a run; a run that has ended is returned unchanged. */
   cancelRun: callSpec(cancelRun, runInBody("run:cancel"), { body: WithReason }),
-  /** Retries a failed or cancelled run, from a step or from where it ended. */
+  /** Retries a failed or cancelled run, from the step `fromStep` or from where it ended. */
   retryRun: callSpec(retryRun, runInBody("run:retry"), {
     body: FromStep,
-    errors: notNow
+    errors: invalidState
   }),
-  /** Resumes a paused run, or retries a failed or cancelled one. */
+  /** Resumes a paused run, or retries a failed or cancelled run. */
   resumeRun: callSpec("IronflowService/ResumeRun", runInBody("run:resume"), {
     body: FromStep,
     answer: RunAnswer,
     missing: RunNotFoundError,
-    errors: notNow
+    errors: invalidState
   }),
   /** Does what `ResumeRun` does. */
   restResumeRun: callSpec(restResumeRun, runInBody("run:resume"), {
     body: FromStep,
-    errors: notNow
+    errors: invalidState
   }),
   /** Pauses a run: running steps are finished, and no other step begins. */
   pauseRun: callSpec(pauseRun, runInBody("run:pause"), {
     body: WithReason,
-    errors: notNow
+    errors: invalidState
   }),
-  // a step id begins with the id of its run: `run:run_1*` covers both
-  /** Replaces the result of a finished step, or completes an unfinished one. */
+  // the resource is the step id, which begins with the id of the run: so a policy for `run:run_1*` covers runs and their steps
+  /** Replaces the result of a finished step, or completes an unfinished step. */
   patchStep: callSpec("IronflowService/PatchStep", inBody("run:patch", "run", "stepId", "step_id"), {
     body: PatchStep,
     answer: StepAnswer,
