@@ -102,7 +102,7 @@ export interface EventVerdict {
   readonly message: string
   /** The runs of the function that the event started, at most 100; absent when there are none. */
   readonly runs?: Array<{ readonly runId: string; readonly status: RunStatus }>
-  /** The expression of the trigger on which the verdict is based. */
+  /** For `EXPRESSION_FALSE` and `EXPRESSION_FAILED`: the expression of the trigger. */
   readonly expression?: string
 }
 

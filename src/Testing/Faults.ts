@@ -25,8 +25,8 @@ export interface FaultOptions {
    */
   readonly seed?: number | string
   /**
-   * When the request is lost: `"before"` it is carried out (the default), or `"after"` it, so that only its
-   * response is lost.
+   * When the request is lost. `"before"`, the default: the request is lost and not carried out. `"after"`: the request is
+   * carried out, and its response is lost.
    */
   readonly lose?: "before" | "after"
   /** The delay of each request, in milliseconds; 0 by default. */
@@ -68,7 +68,7 @@ const makeFaults = (options: FaultOptions): Effect.Effect<Through, ValidationErr
     return (request, lost) =>
       Effect.suspend(() => {
         const number = ++requests
-        // a number is drawn for every request, so that with a given seed the same requests are lost whatever
+        // a random number is drawn for every request, so that with a given seed `chance` loses the same requests, whatever
         // `every` says
         const isUnlucky = random.nextDoubleUnsafe() < chance
         const fails = Effect.suspend(() => Effect.fail(lost(`number ${number}${ofSeed}`)))

@@ -27,7 +27,7 @@ export const decodedInput = (fn: AnyFunction, input: unknown): unknown => {
   if (decoded instanceof Promise) {
     throw new ValidationError(
       `mockInvoke(): the schema of function "${fn.config.id}" validates asynchronously, which mockInvoke() cannot wait for: ` +
-        "give the id of the function instead"
+        "give mockInvoke() the id of the function in place of the function"
     )
   }
   return decoded.data
