@@ -117,7 +117,10 @@ export interface StreamedEvent<T = any> extends SubscriptionEvent<T> {
    * stream cannot tell such an end from a throw.
    */
   ack(): Promise<void>
-  /** Has the event delivered again, after `delay` milliseconds. By default, after the delay of the group, or 5 seconds without a group. */
+  /**
+   * Has the event delivered again, after `delay` milliseconds. By default, after the delay of the group, or 5 seconds without a
+   * group.
+   */
   nak(delay?: number): Promise<void>
   /** Gives up the event. It is not delivered again, and in a group it becomes a dead letter. */
   term(): Promise<void>

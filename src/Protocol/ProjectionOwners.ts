@@ -2,9 +2,9 @@
  * The protocol between workers and engines for projections, independent of the transport.
  *
  * A worker claims a projection and owns it until another worker takes over. Its {@link ProjectionLease} has a token, and a
- * generation that grows with every claim and every rebuild. The owner reads batches of events, applies them to its states or calls
- * its handler, and saves states, dead letters and position of a batch in one transaction. A save contains the position at which the
- * batch starts. A save with an outdated token, generation or position changes nothing; the engine counts such saves.
+ * generation that grows with every claim and every rebuild. The owner reads batches of events, applies them to its states or
+ * calls its handler, and saves states, dead letters and position of a batch in one transaction. A save contains the position at
+ * which the batch starts. A save with an outdated token, generation or position changes nothing; the engine counts such saves.
  */
 import type * as Effect from "effect/Effect"
 import type { AccessError, ConnectionError, SerializedError, ValidationError } from "../Errors.ts"

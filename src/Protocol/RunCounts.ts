@@ -20,7 +20,10 @@ import {
 } from "./Codec.ts"
 import { each, operation, callSpec } from "./CallSpec.ts"
 
-/** The values by which runs can be grouped, besides paths of the event. `minute`, `hour` and `day` are those of the creation, in UTC. */
+/**
+ * The values by which runs can be grouped, besides paths of the event. `minute`, `hour` and `day` are those of the creation, in
+ * UTC.
+ */
 export const countedBy = ["status", "function", "error", "event", "version", "minute", "hour", "day"] as const
 
 /**

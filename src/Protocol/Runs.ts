@@ -93,15 +93,16 @@ export interface ListRunsResult {
   readonly damaged?: Array<DamagedRun>
   /**
    * Number of runs on all pages. If an exact count would be too expensive, this is a lower bound, and `isTotalExact` is `false`.
-   * When the only filters are one function, one status or both, the lower bound is the number of matches among the newest 5,000 runs
-   * that may match, or the number of runs on the pages so far. With other filters it is the number of runs on the pages so far.
+   * When the only filters are one function, one status or both, the lower bound is the number of matches among the newest 5,000
+   * runs that may match, or the number of runs on the pages so far. With other filters it is the number of runs on the pages so
+   * far.
    */
   readonly totalCount: number
   /** Whether `totalCount` is exact. When the only filters are one function, one status or both, `true` is left out. */
   readonly isTotalExact?: boolean
   /**
-   * Cursor of the next page; absent on the last page. It is valid only with the same filters. Runs that are created meanwhile do not
-   * move the pages.
+   * Cursor of the next page; absent on the last page. It is valid only with the same filters. Runs that are created meanwhile do
+   * not move the pages.
    */
   readonly nextCursor?: string
   /** Set when the time for the page was up: the next page continues with runs created before this time. ISO string. */
@@ -180,10 +181,10 @@ export interface RunLogLine {
 /**
  * Why a run is in its current state: one reason, with the facts behind it.
  *
- * `code` is one of `COMPLETED`, `FAILED`, `CANCELLED`, `PAUSED`, `RUNNING`, `STUCK`,
- * `WORKER_STOPPING`, `SLEEPING`, `WAITING_FOR_EVENT`, `WAITING_FOR_CHILD`, `WAITING_FOR_RETRY`, `READY`, `NO_WORKER`, `NO_CAPACITY`,
- * `CONCURRENCY_LIMIT`, `ACTOR_BUSY`, `FUNCTION_PAUSED`, `NO_WORKER_OF_VERSION`, `ENDPOINT_UNAVAILABLE`, `DAMAGED`; `docs/reasons.md` says
- * what to do about each.
+ * `code` is one of `COMPLETED`, `FAILED`, `CANCELLED`, `PAUSED`, `RUNNING`, `STUCK`, `WORKER_STOPPING`, `SLEEPING`,
+ * `WAITING_FOR_EVENT`, `WAITING_FOR_CHILD`, `WAITING_FOR_RETRY`, `READY`, `NO_WORKER`, `NO_CAPACITY`, `CONCURRENCY_LIMIT`,
+ * `ACTOR_BUSY`, `FUNCTION_PAUSED`, `NO_WORKER_OF_VERSION`, `ENDPOINT_UNAVAILABLE`, `DAMAGED`; `docs/reasons.md` says what to do
+ * about each.
  */
 export interface Explanation {
   /** Id of the run. */

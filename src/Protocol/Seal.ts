@@ -2,8 +2,8 @@
  * Seals: checksums that detect messages damaged in transit.
  *
  * Neither JSON nor Protocol Buffers detect a flipped bit: a list of the turns that a worker holds may still be valid, but name
- * other turns. A sealed message is a JSON object whose last member is `"sum"`, the CRC-32 of the JSON without that member, as eight
- * hexadecimal digits. Code that does not know seals reads the same message with one more member.
+ * other turns. A sealed message is a JSON object whose last member is `"sum"`, the CRC-32 of the JSON without that member, as
+ * eight hexadecimal digits. Code that does not know seals reads the same message with one more member.
  */
 import { crc32 } from "node:zlib"
 import * as Effect from "effect/Effect"

@@ -1,7 +1,7 @@
 /**
- * Subscriptions: their options, the messages of the WebSocket `/ws` (one JSON object in each frame), and the ConnectRPC calls that
- * stream events. Fields marked "ours" are used only between a client and an engine of this package: the client asks for them with
- * `resume`, and an engine that supports them answers with `position`.
+ * Subscriptions: their options, the messages of the WebSocket `/ws` (one JSON object in each frame), and the ConnectRPC calls
+ * that stream events. Fields marked "ours" are used only between a client and an engine of this package: the client asks for them
+ * with `resume`, and an engine that supports them answers with `position`.
  */
 
 import type { Duration } from "../Duration.ts"
@@ -46,7 +46,10 @@ export interface BufferConfig {
 export interface GroupSettings {
   /** The ack mode of members that request none; `auto` by default. */
   readonly ackMode: AckMode
-  /** The backpressure mode of members that request none; `buffer` by default. A group never drops events, so `drop` is not allowed. */
+  /**
+   * The backpressure mode of members that request none; `buffer` by default. A group never drops events, so `drop` is not
+   * allowed.
+   */
   readonly backpressure: BackpressureMode
   /** The buffer of members that request none. */
   readonly buffer: BufferConfig
@@ -69,7 +72,10 @@ export interface SubscribeOptions {
   readonly includeMetadata?: boolean
   /** CEL expression over `event`, such as `event.data.amount > 100`. */
   readonly filter?: string
-  /** Name of the consumer group to join. The members of the group share the events, and the engine stores the position of the group. */
+  /**
+   * Name of the consumer group to join. The members of the group share the events, and the engine stores the position of the
+   * group.
+   */
   readonly consumerGroup?: string
   /** `auto` by default, or the group's setting. With `manual`, events that are not acked are redelivered. */
   readonly ackMode?: AckMode
@@ -80,9 +86,9 @@ export interface SubscribeOptions {
    */
   readonly ackWait?: Duration
   /**
-   * What to do when the connection is too slow. With `buffer` (default) and `block`, delivery stops, and continues at the same event
-   * once the connection has caught up; `buffer` also reports the error `SLOW_CONSUMER`. `drop` skips the events in between, and
-   * reports their number with `EVENTS_DROPPED`.
+   * What to do when the connection is too slow. With `buffer` (default) and `block`, delivery stops, and continues at the same
+   * event once the connection has caught up; `buffer` also reports the error `SLOW_CONSUMER`. `drop` skips the events in between,
+   * and reports their number with `EVENTS_DROPPED`.
    */
   readonly backpressure?: BackpressureMode
   /** Ours: how much may wait on the connection before it counts as too slow. */
@@ -258,7 +264,9 @@ export const MAX_FILTERS = 64 * 1024
 export const MAX_REPLAY = 1000
 /** Maximum length of a client's frame, in characters. */
 export const MAX_FRAME = 64 * 1024
-/** Maximum number of events that a subscription with manual acks holds. It is also the default maximum for a member of a group. */
+/**
+ * Maximum number of events that a subscription with manual acks holds. It is also the default maximum for a member of a group.
+ */
 export const MAX_IN_FLIGHT = 100
 /** How often an event is redelivered after failures before it is given up, in a subscription without a group. */
 export const MAX_REDELIVERIES = 3

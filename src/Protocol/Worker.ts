@@ -7,10 +7,10 @@
  * atomically and in order, and answers when they are durable. During a turn the engine sends {@link Notice}s: a sleep that is
  * due, an event that arrived, a cancellation.
  *
- * The worker determines the order of the journal. When a wait fires (its time comes, its event arrives, its child run ends) during
- * a turn, the engine stores the outcome in the row of the wait and sends a notice. The outcome is added to the journal when the
- * worker reports `Settle`, so that a replay settles steps in exactly the order that the handler saw. If the lease ends first, the
- * engine moves the outcomes of fired waits to the journal itself.
+ * The worker determines the order of the journal. When a wait fires (its time comes, its event arrives, its child run ends)
+ * during a turn, the engine stores the outcome in the row of the wait and sends a notice. The outcome is added to the journal
+ * when the worker reports `Settle`, so that a replay settles steps in exactly the order that the handler saw. If the lease ends
+ * first, the engine moves the outcomes of fired waits to the journal itself.
  */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
@@ -106,7 +106,9 @@ export interface Job {
   readonly environment: string
   /** The attempt of the run, from 1. It grows when the handler fails outside of steps and is retried. */
   readonly attempt: number
-  /** 0 at first. It grows with every retry after compensations: the steps that they undid run again, with new idempotency keys. */
+  /**
+   * 0 at first. It grows with every retry after compensations: the steps that they undid run again, with new idempotency keys.
+   */
   readonly generation: number
   /** The event that started the run. */
   readonly event: JobEvent
@@ -187,8 +189,8 @@ export interface TxOutcome {
 }
 
 /**
- * An operation ("op") that a worker reports during a turn. `trace` is the `traceparent` of the step; what the step emits or starts
- * gets it.
+ * An operation ("op") that a worker reports during a turn. `trace` is the `traceparent` of the step; what the step emits or
+ * starts gets it.
  */
 export type TurnOp =
   /** A step finished: with its result, or with an error that is not retried. */
@@ -261,9 +263,9 @@ export type TurnOp =
       /** When the sleep ends. */ readonly due: Due
     }
   /**
-   * Waits for an event. `match` is a dotted path whose values in the awaited event and in the triggering event must be equal, or a
-   * CEL expression over `event` (the awaited one) and `trigger`. The wait looks back to just after the last event that a wait of the
-   * same branch (`scope`) received for the same `event` and `match`. Waits of the steps in `unseen` do not count there.
+   * Waits for an event. `match` is a dotted path whose values in the awaited event and in the triggering event must be equal, or
+   * a CEL expression over `event` (the awaited one) and `trigger`. The wait looks back to just after the last event that a wait
+   * of the same branch (`scope`) received for the same `event` and `match`. Waits of the steps in `unseen` do not count there.
    */
   | {
       /** Kind of the op. */
@@ -379,7 +381,9 @@ export type TurnOp =
       /** The reason as a sentence. */ readonly message: string
       /** Details. */ readonly details?: unknown
     }
-  /** The worker returns the run as it is, because the worker stops or because the turn may begin no further step. Ends the turn. */
+  /**
+   * The worker returns the run as it is, because the worker stops or because the turn may begin no further step. Ends the turn.
+   */
   | { /** Kind of the op. */ readonly _tag: "Release" }
 
 /** Whether an op ends the turn. */

@@ -113,7 +113,9 @@ export const layerPlayingHttpClient = (
     )
   )
 
-/** Headers of responses that are not recorded: cookies, the date, and what describes the connection or the encoding of the body. */
+/**
+ * Headers of responses that are not recorded: cookies, the date, and what describes the connection or the encoding of the body.
+ */
 const unrecordedHeaders = new Set([
   "set-cookie",
   "content-encoding",

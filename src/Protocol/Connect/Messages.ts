@@ -5,7 +5,9 @@ const field = (number: number, type: Type): Field => ({ number, type })
 const many = (number: number, type: Type): Field => ({ number, type, repeated: true })
 const message = (fields: Message["fields"]): Message => ({ fields })
 
-/** The text that the seal of a call covers in addition to the body of the call. `id` is the number of the call, `call` its name. */
+/**
+ * The text that the seal of a call covers in addition to the body of the call. `id` is the number of the call, `call` its name.
+ */
 export const callSealedWith = (id: number, call: string): string => `${id} ${call} `
 /** The text that the seal of an answer covers in addition to its body or failure. `id` is the number of the call. */
 export const answerSealedWith = (id: number, what: "body" | "failure"): string => callSealedWith(id, what)

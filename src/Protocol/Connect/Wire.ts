@@ -47,8 +47,8 @@ const FIXED32 = 5
 const MAX_DEPTH = 100
 
 /**
- * Maximum number of fields of one message, including those of nested messages and the values of a `Struct`. To read that many takes
- * about a tenth of a second.
+ * Maximum number of fields of one message, including those of nested messages and the values of a `Struct`. To read that many
+ * takes about a tenth of a second.
  */
 const MAX_FIELDS = 200_000
 

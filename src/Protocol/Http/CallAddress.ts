@@ -1,8 +1,8 @@
 /** The address of a call: its method, its path, and how errors are encoded there. */
 
 /**
- * How a call encodes errors. `connect`: `{code, message}` with ConnectRPC codes (and answers leave out numbers that are 0 and empty
- * lists). `rest`: `{error, message, code}` with the codes of Ironflow.
+ * How a call encodes errors. `connect`: `{code, message}` with ConnectRPC codes (and answers leave out numbers that are 0 and
+ * empty lists). `rest`: `{error, message, code}` with the codes of Ironflow.
  */
 export type Dialect = "connect" | "rest"
 

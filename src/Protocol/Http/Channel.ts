@@ -29,7 +29,10 @@ export const NOT_TAKEN = "what has no answer was not taken"
 /** Maximum number of pending calls on one connection; the engine answers further calls with 429. */
 export const MAX_CALLS = 10_000
 
-/** Maximum length of a text in UTF-16 code units. Longer texts go by HTTP: on the channel they would delay all messages behind them. */
+/**
+ * Maximum length of a text in UTF-16 code units. Longer texts go by HTTP: on the channel they would delay all messages behind
+ * them.
+ */
 export const MAX_TEXT = 1024 * 1024
 
 /** A frame is sent once it has this length, in UTF-16 code units. Its last message may exceed the length. */
@@ -47,7 +50,9 @@ export interface Message {
   readonly end: number
 }
 
-/** The message at index `at` of a frame: the words before the length, and the text; `undefined` when no valid message is there. */
+/**
+ * The message at index `at` of a frame: the words before the length, and the text; `undefined` when no valid message is there.
+ */
 export const readMessage = (frame: string, at: number): Message | undefined => {
   const start = frame.indexOf("\n", at)
   if (start === -1) return undefined

@@ -205,7 +205,10 @@ export const isOfServer = (status: number, text: string): boolean => {
   return !("statusCode" in body || "status" in body || (status === 404 && body.error === "Not Found"))
 }
 
-/** Whether something else than an Ironflow server has answered. It shows by HTML or XML, or by a 404 that no Ironflow server sends. */
+/**
+ * Whether something else than an Ironflow server has answered. It shows by HTML or XML, or by a 404 that no Ironflow server
+ * sends.
+ */
 const isOfSomethingElse = (status: number, text: string): boolean =>
   isMarkup(text) || (status === 404 && !isOfServer(status, text))
 

@@ -13,12 +13,12 @@
  *   again. The numbers continue across sessions of one `instance`. Only an engine that was restarted in between does not remember
  *   them: applying a batch again then changes nothing, and a turn that had ended is answered with `LEASE_LOST`.
  * - **The lease bounds everything.** The engine dispatches the runs of a worker to others after `leaseMs` without a renewal. The
- *   worker aborts its turns before that: {@link safeTermMs} after it *sent* the last renewal that was answered. So two workers
- *   do not run a step at the same time, whatever happens to the connection. Only a process that was frozen in the middle of a
- *   step may go on with this step until it notices.
- * - **Renewals name jobs.** A request with `holding` extends the leases of the jobs that `holding` lists, and no others; the answer
- *   comes once the new leases are stored. The worker does not list a job that it is not working on, so that this job goes to another
- *   worker. For workers without the capability `renewals`, every request extends all of their leases.
+ *   worker aborts its turns before that: {@link safeTermMs} after it *sent* the last renewal that was answered. So two workers do
+ *   not run a step at the same time, whatever happens to the connection. Only a process that was frozen in the middle of a step
+ *   may go on with this step until it notices.
+ * - **Renewals name jobs.** A request with `holding` extends the leases of the jobs that `holding` lists, and no others; the
+ *   answer comes once the new leases are stored. The worker does not list a job that it is not working on, so that this job goes
+ *   to another worker. For workers without the capability `renewals`, every request extends all of their leases.
  * - **A revoked run is dispatched once its worker has dropped it.** The engine sends a notice (`Cancelled`, `LeaseLost`) for a
  *   job whose run was cancelled, patched, or resumed from a step. The run goes to others when the worker has acknowledged the
  *   notice (`seen`) and a request's `holding` no longer names the job. Otherwise the engine waits until the lease expires.
@@ -30,19 +30,19 @@
  *   `asked` is the number of jobs that it has room for.
  *
  * - **A registration counts once.** The registrations of an `instance` have increasing numbers (`number`). A duplicate, such as
- *   one repeated by a proxy, gets the first answer again; a registration that arrives after one with a higher number is refused with
- *   `STALE_REGISTRATION` (409). Neither has an effect: otherwise it would end the session of the worker, and dispatch the worker's
- *   newer turns to others. Without numbers every registration counts.
+ *   one repeated by a proxy, gets the first answer again; a registration that arrives after one with a higher number is refused
+ *   with `STALE_REGISTRATION` (409). Neither has an effect: otherwise it would end the session of the worker, and dispatch the
+ *   worker's newer turns to others. Without numbers every registration counts.
  * - **Jobs from before an instance are not its own.** They may belong to another worker with the same id behind a broken network.
  *   The answer to the first registration contains `since`, and all later registrations repeat it, so that a restarted engine
  *   knows it too. A job that the worker does not list in `jobs` goes to others at once if the id of the job sorts after `since`,
  *   otherwise when the lease on the job expires.
  * - **Damaged messages are refused.** A worker with the capability `seals` seals everything that it sends (`Protocol/Seal.ts`),
  *   including its registrations. A message with a wrong checksum, or without one, has no effect: it is answered with
- *   `MESSAGE_DAMAGED` (503, retryable), and a stream ends. A flipped bit in `jobs` of a registration would dispatch the run of a job
- *   to others while the worker is still running it. From workers without seals, any valid message is accepted. An engine with `seals` in
- *   its answer to the registration seals its answers and pushes to a worker with seals. On a damaged message the worker repeats the
- *   request, or closes the stream, instead of using a wrong `leaseMs` or running a job with wrong data.
+ *   `MESSAGE_DAMAGED` (503, retryable), and a stream ends. A flipped bit in `jobs` of a registration would dispatch the run of a
+ *   job to others while the worker is still running it. From workers without seals, any valid message is accepted. An engine with
+ *   `seals` in its answer to the registration seals its answers and pushes to a worker with seals. On a damaged message the
+ *   worker repeats the request, or closes the stream, instead of using a wrong `leaseMs` or running a job with wrong data.
  *
  * Values stay JSON text (`JsonText`) inside these messages, as strings. Fields that are `undefined` are absent; in arrays they
  * are `null`.
@@ -73,8 +73,8 @@ export const MAX_WAIT_MS = 30_000
 export const safeTermMs = (leaseMs: number): number => leaseMs - Math.min(2000, leaseMs / 5)
 
 /**
- * Registers a worker and its functions. The fields in snake case are those of every Ironflow worker, so that legacy servers, which
- * do not exchange turns, can answer too; their answer has no `capabilities`.
+ * Registers a worker and its functions. The fields in snake case are those of every Ironflow worker, so that legacy servers,
+ * which do not exchange turns, can answer too; their answer has no `capabilities`.
  *
  * Answered with 400 and `VALIDATION_ERROR` when the registration is invalid, or when another instance with this id is present.
  */
@@ -149,8 +149,8 @@ export interface Renewal {
   /** Job ids of the turns that the worker is working on. Absent when no lease is to be extended. */
   readonly holding?: ReadonlyArray<string>
   /**
-   * The steps of the turns in `holding` that have been running for a while: a list of `RunningTurn`s, see `readRunning`; absent when
-   * there are none. Only valid along with `holding`.
+   * The steps of the turns in `holding` that have been running for a while: a list of `RunningTurn`s, see `readRunning`; absent
+   * when there are none. Only valid along with `holding`.
    */
   readonly running?: unknown
   /** Number of the last delivery received; 0 at first. Older workers with a stream do not send it. */
