@@ -198,7 +198,9 @@ const Save = fields<SaveBody>({
       eventTime: number
     })
   ),
-  deadLetters: list(fields<WithUncheckedError<NewDeadLetter>>({ position: integer, error: json, attempts: integer })),
+  deadLetters: list(
+    fields<WithUncheckedError<NewDeadLetter>>({ position: integer, error: json, attempts: integer })
+  ),
   resolved: list(integer),
   failing: optional(
     fields<NonNullable<SaveBody["failing"]>>({ position: integer, failures: integer, error: json })

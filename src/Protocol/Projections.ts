@@ -250,7 +250,10 @@ export const ProjectionState = snaked<Envelope>({
   updatedAt: timeOrEmpty,
   errorMessage: optional(nonEmptyText),
   state: optional(
-    merge(snaked<RowAddress>({ projectionName: optional(text), environmentId: optional(text) }), StateRowAnswer)
+    merge(
+      snaked<RowAddress>({ projectionName: optional(text), environmentId: optional(text) }),
+      StateRowAnswer
+    )
   )
 })
 /** The state in the data of `system.projection.<name>.<partition>.updated`, as our engine emits it. */

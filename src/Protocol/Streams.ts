@@ -162,7 +162,11 @@ const versionFromOne: Codec<number> = { kind: "number", isWhole: true, isText: t
 const optionalObject = optional(object)
 
 const Appended = camelOrSnake(
-  fields<AppendResult>({ entityVersion: versionFromOne, eventId: text, position: withWireName("sequence", count) })
+  fields<AppendResult>({
+    entityVersion: versionFromOne,
+    eventId: text,
+    position: withWireName("sequence", count)
+  })
 )
 const AppendedAll = camelOrSnake(
   fields<AppendAllResult>({
