@@ -89,7 +89,7 @@ export interface CreateAPIKeyInput {
 export interface RotateAPIKeyOptions {
   /**
    * How long the old secret keeps working beside the new one, such as `"24h"`; at most 30 days. By default
-   * the old one stops at once.
+   * the old secret stops at once.
    */
   readonly overlap?: Duration
 }
@@ -128,9 +128,9 @@ export interface Role {
   readonly name: string
   /** Whether the role is built in. Such a role cannot be changed. */
   readonly is_default: boolean
-  /** Ids of its policies; legacy servers leave them out. */
+  /** Ids of the policies of the role. Legacy servers leave this member out. */
   readonly policy_ids?: Array<string>
-  /** ISO string. */
+  /** When the role was created, as an ISO string. */
   readonly created_at: string
 }
 
@@ -138,7 +138,7 @@ export interface Role {
 export interface CreateRoleInput {
   /** Display name. */
   readonly name: string
-  /** Id of its organization; the built-in one by default. */
+  /** Id of its organization; by default that of the built-in organization. */
   readonly org_id?: string
 }
 
@@ -162,7 +162,7 @@ export interface Policy {
   readonly actions: string
   /** Patterns over `<kind>:<name>`: `event:order.*`; `*` for all. */
   readonly resources: string
-  /** CEL expression over `request`. The policy only applies when it is true. */
+  /** CEL expression over `request`. The policy only applies when the expression is true. */
   readonly condition?: string
   /** When it was created. */
   readonly created_at: string
@@ -181,11 +181,11 @@ export interface CreatePolicyInput {
   /** Patterns over `<kind>:<name>`: `event:order.*`; `*` for all. */
   readonly resources: string
   /**
-   * CEL expression over `request`. The policy only applies when it is true. Without it, the policy always
-   * applies.
+   * CEL expression over `request`. The policy only applies when the expression is true; without an expression it
+   * always applies.
    */
   readonly condition?: string
-  /** Id of its organization; the built-in one by default. */
+  /** Id of its organization; by default that of the built-in organization. */
   readonly org_id?: string
 }
 

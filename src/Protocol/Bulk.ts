@@ -41,7 +41,7 @@ export type BulkStatus = (typeof bulkStatuses)[number]
 
 /** A bulk operation and its progress. Times are ISO strings. */
 export interface BulkOperation {
-  /** `bulk_...` */
+  /** Id of the operation, `bulk_...`. */
   readonly id: string
   /** The action on each run; `erase` operations are started by `erase`, all others by `bulk`. */
   readonly action: BulkAction | "erase"
@@ -49,7 +49,7 @@ export interface BulkOperation {
   readonly status: BulkStatus
   /** Whether the operation only counts, without changing anything. */
   readonly dryRun: boolean
-  /** The filters of the operation, as in `listRuns`; absent if it was started with ids. */
+  /** The filters of the operation, as in `listRuns`; absent if the operation was started with ids. */
   readonly filters?: { readonly [name: string]: unknown }
   /** Number of different ids of runs that were given; absent if the operation was started with filters. */
   readonly ids?: number

@@ -54,7 +54,7 @@ export interface ConsumerGroupConfig extends Partial<GroupSettings> {
   readonly metadata?: { readonly [name: string]: unknown }
 }
 
-/** Changes of a group. A setting that is absent stays, and `null` resets it to the default. */
+/** Changes of a group. A setting that is absent is not changed; `null` resets a setting to its default. */
 export type ConsumerGroupUpdate = {
   readonly [Name in Exclude<keyof ConsumerGroupConfig, "name" | "namespace" | "pattern">]?:
     ConsumerGroupConfig[Name] | null
@@ -64,7 +64,7 @@ export type ConsumerGroupUpdate = {
 export interface ConsumerGroupMember {
   /** Id of the member's connection and subscription. It is a new one after each reconnection. */
   readonly id: string
-  /** Whether the member settles events itself. */
+  /** Who settles the events of the member: its client (`auto`), or its code by a call (`manual`). */
   readonly ackMode: AckMode
   /** Number of events that the member holds. */
   readonly inFlight: number
@@ -90,7 +90,7 @@ export interface ConsumerGroup extends GroupSettings {
   readonly status: ConsumerGroupStatus
   /** Explains the status of the group, as a sentence. */
   readonly message: string
-  /** Position in the log. Everything up to it was delivered or skipped. */
+  /** Position in the log up to which everything was delivered or skipped. */
   readonly position: number
   /** Number of events after `position` that match the pattern, whether they pass the filter or not. */
   readonly lag: number

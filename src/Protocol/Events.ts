@@ -120,17 +120,17 @@ export interface ListEventsOptions {
   readonly entityId?: string
   /** Idempotency key with which the event was emitted or appended, even if that is more than 24 hours ago. */
   readonly idempotencyKey?: string
-  /** Stored at this time or later. */
+  /** Only events that were stored at this time or later. */
   readonly since?: Date | string
-  /** Stored before this time. */
+  /** Only events that were stored before this time. */
   readonly until?: Date | string
-  /** After this position in the log, such as `position` in the result of `emit`. */
+  /** Only events after this position in the log, such as `position` in the result of `emit`. */
   readonly after?: number
   /** Sort order; `newest` first by default. */
   readonly order?: "newest" | "oldest"
   /** Events per page; 50 by default, 1000 at most. */
   readonly limit?: number
-  /** `nextCursor` of the previous page, which had the same filters. */
+  /** `nextCursor` of the previous page. The filters must be the same. */
   readonly cursor?: string
 }
 
@@ -382,7 +382,7 @@ export const callSpecs = {
   listEvents: callSpec(listEvents, each("subscription:read", "subscription"), { body: ListEvents }),
   /** Returns an event. */
   getEvent: callSpec(getEvent, each("subscription:read", "subscription"), { body: EventId }),
-  /** Explains which functions an event started, and why not the others; leaves out functions and runs that may not be read. */
+  /** Explains of which functions an event started runs, and why not of the others. Leaves out functions and runs that the key may not read. */
   explainEvent: callSpec(explainEvent, each("subscription:read", "subscription")),
   /** Lists the events of an environment, newest first, in pages; `name` is a name or a pattern. */
   restEvents: callSpec("GET /api/v1/events", each("subscription:read", "subscription"), {

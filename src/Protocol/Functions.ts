@@ -331,7 +331,7 @@ export const callSpecs = {
   restFunctions: callSpec(restFunctions, "function:read"),
   /** Unregisters a function: nothing starts it until a worker registers it again. */
   deleteFunction: callSpec(deleteFunction, "function:delete", { errors: { 409: InvalidStateError } }),
-  /** Pauses a function: new runs wait, and its schedules start none. Started runs continue. */
+  /** Pauses a function: new runs wait, and the schedules of the function start no runs. Runs that have started continue. */
   pauseFunction: callSpec(pauseFunction, "function:pause", { body: Pause }),
   /** Resumes a paused function; the runs that have waited start. */
   resumeFunction: callSpec(resumeFunction, "function:resume"),

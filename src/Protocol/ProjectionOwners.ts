@@ -112,14 +112,14 @@ export interface NewDeadLetter {
 export interface ProjectionSave {
   /**
    * Number of the save. It grows with every save of an owner. A save whose answer was lost may be sent again
-   * with its number.
+   * with the same number.
    */
   readonly number?: number
   /** The position at which the batch starts. */
   readonly from: number
   /**
-   * Everything up to this position is done. It equals `from` when the position does not move, as for retries
-   * or a failure.
+   * Everything up to this position is done. It equals `from` when the position does not move, as in a save of
+   * retried dead letters or of a failure.
    */
   readonly to: number
   readonly states: ReadonlyArray<NewPartitionState>
@@ -132,10 +132,10 @@ export interface ProjectionSave {
 
 export type ProjectionSaved =
   | { readonly _tag: "Saved" }
-  /** Nothing was changed: another worker owns the projection, or it was rebuilt or deleted. */
+  /** Nothing was changed: another worker owns the projection, or the projection was rebuilt or deleted. */
   | { readonly _tag: "Refused"; readonly reason: string }
 
-/** Access of a worker to its projections: in-process, over HTTP, or from another Ironflow server. */
+/** Access of a worker to its projections: to an engine in this process or over HTTP, or to a legacy server. */
 export interface ProjectionFeed {
   /** Claims a projection. Waits until it is free, but for a limited time and at most `waitMs` milliseconds. */
   readonly claim: (
@@ -152,7 +152,7 @@ export interface ProjectionFeed {
     lease: ProjectionLease,
     partitions: ReadonlyArray<string>
   ) => Effect.Effect<ReadonlyArray<PartitionState> | undefined, ConnectionError | AccessError>
-  /** Saves an outcome. Fails with `ValidationError` when the engine refuses its content. */
+  /** Saves the outcome of a batch. Fails with `ValidationError` when the engine refuses the content of the save. */
   readonly save: (
     lease: ProjectionLease,
     save: ProjectionSave

@@ -31,7 +31,7 @@ import { inBody, inPath, operation, callSpec, waiting } from "./CallSpec.ts"
 /** `managed`: the engine stores the state. `external`: the handler has its own effects, and there is no state. */
 export type ProjectionMode = "managed" | "external"
 
-/** `error` while a failed event is being retried; dead letters are counted separately. */
+/** `error` while a failed event is being retried; dead letters do not make the status `error`. */
 export const projectionStatuses = ["active", "rebuilding", "paused", "error"] as const
 /** Status of a projection. */
 export type ProjectionStatus = (typeof projectionStatuses)[number]
@@ -57,7 +57,7 @@ export interface ProjectionStateResult<S = any> {
   readonly mode: ProjectionMode
   /** Status of the projection. */
   readonly status: ProjectionStatus
-  /** The last error. */
+  /** Message of the last error of the projection. */
   readonly errorMessage?: string
   /** When the state was last saved. */
   readonly updatedAt: string
@@ -75,11 +75,11 @@ export interface ProjectionStatusInfo {
   readonly message: string
   /** Names and patterns of its events. */
   readonly events: ReadonlyArray<string>
-  /** Dotted path of the partition; absent without partitions, or when a function returns it. */
+  /** Dotted path of the value that names the partition; absent without partitions, or when a function returns their names. */
   readonly partitionKey?: string
   /** Everything up to this position is projected. */
   readonly lastEventSeq: number
-  /** Number of events in the log that are not projected yet. */
+  /** Number of events of the projection that are stored and not projected yet. */
   readonly lag: number
   /** Id of the worker that owns the projection; absent when no worker owns it. */
   readonly owner?: string
@@ -93,7 +93,7 @@ export interface ProjectionStatusInfo {
   readonly pauseReason?: string
   /** The position at which the rebuild is complete; absent when the projection is not being rebuilt. */
   readonly rebuildTo?: number
-  /** The last error, even if a retry has succeeded since. */
+  /** Message of the last error, even if a retry has succeeded since. */
   readonly errorMessage?: string
   /** The last error, with its position in the log and its time. */
   readonly lastError?: RunError & { readonly position: number; readonly at: string }
@@ -200,7 +200,7 @@ export interface CatchupAnswer {
   readonly message?: string
 }
 
-/** A number that legacy servers may leave out. */
+/** A number; 0 when a legacy server leaves it out. */
 const count = orElse(integer, 0)
 const timeOrEmpty = orElse(time, "")
 const mode = orElse(oneOf<ProjectionMode>("managed", "external"), "managed")

@@ -302,12 +302,12 @@ export const callSpecs = {
   pushTurn: callSpec(pushTurn, waiting(all("worker:run", "worker")), { fromWorker: true, body: Update }),
   /** Lists the push endpoints. */
   listPushEndpoints: callSpec(listPushEndpoints, each("function:read", "function")),
-  /** Asks the handler at a URL for its functions, and registers them. */
+  /** Asks the handler at `url` which functions it has, and registers these functions. */
   registerPushEndpoint: callSpec(registerPushEndpoint, waiting(all("function:register", "function")), {
     body: struct({ url: text }),
     errors: { 502: EndpointUnavailableError }
   }),
-  /** Removes the endpoint at `url`, which is no longer called. */
+  /** Removes the endpoint at `url`: the engine no longer calls it. */
   removePushEndpoint: callSpec(removePushEndpoint, all("function:register", "function"), {
     query: ["url"],
     errors: { 404: EndpointNotFoundError }

@@ -61,7 +61,7 @@ export interface Run {
   readonly forkedFrom?: string
   /** The version of the function's code that it is pinned to. */
   readonly codeVersion?: string
-  /** The W3C trace id of its event, or of the step that invoked it: 32 hexadecimal digits. */
+  /** The W3C trace id of the event that started the run, or of the step that invoked the run: 32 hexadecimal digits. */
   readonly traceId?: string
   /** Why it is paused. */
   readonly pauseReason?: string
@@ -89,7 +89,7 @@ export interface DamagedRun {
 export interface ListRunsResult {
   /** The runs. The page is shorter than `limit` when they have more than 16 MiB of data. */
   readonly runs: Array<Run>
-  /** Runs of the page that are damaged in the database; absent when there are textOrEmpty. */
+  /** Runs of the page that are damaged in the database; absent when there are none. */
   readonly damaged?: Array<DamagedRun>
   /**
    * Number of runs on all pages. If an exact count would be too expensive, this is a lower bound, and `isTotalExact` is `false`.
@@ -135,7 +135,9 @@ export interface RunStep {
   readonly dueAt?: string
   /** Id of the worker of a running step. */
   readonly workerId?: string
-  /** Id of the run that the step started, with `invoke` or `invokeAsync`, even if it has ended; absent when it is deleted. */
+  /**
+   * Id of the run that the step started with `invoke` or `invokeAsync`, even after that run has ended; absent once it is deleted.
+   */
   readonly childRunId?: string
   /** Progress of a running step, if its code reports any. */
   readonly progress?: StepProgress
@@ -158,7 +160,7 @@ export interface AuditEvent {
   readonly details: { readonly [key: string]: unknown }
 }
 
-/** A log line of a run, from its handler's logger or from Effect's. */
+/** A log line of a run, written with the logger of its handler or with Effect's logger. */
 export interface RunLogLine {
   /** Number of the line in the run, from 1. If the first line has a higher number, earlier lines are no longer kept. */
   readonly number: number
@@ -195,7 +197,7 @@ export interface Explanation {
   readonly code: string
   /** The reason as a sentence. */
   readonly message: string
-  /** The facts behind the sentence: limit and holders, event and match value, due time, worker. */
+  /** The facts behind the sentence, such as a limit and the runs that use it up, the awaited event, a due time, or a worker. */
   readonly details: { readonly [key: string]: unknown }
 }
 
@@ -225,20 +227,20 @@ const wireNames: { readonly [S in RunStatus]: string } = {
   cancelled: "RUN_STATUS_CANCELLED"
 }
 
-/** A status on the wire: as a name that every client knows, and exactly. */
+/** A status in its two forms on the wire: a name that every client knows, and the exact status. */
 export const encodeStatus = (status: RunStatus): { readonly status: string; readonly state: RunStatus } => ({
   status: wireNames[status],
   state: status
 })
 
-/** The run on the wire. */
+/** Converts a run to its form on the wire. */
 export const encodeRun = (run: Run): WireRun => ({
   ...run,
   ...encodeStatus(run.status),
   executionMode: "EXECUTION_MODE_PULL"
 })
 
-/** A status in any spelling: `failed`, `FAILED`, `RUN_STATUS_FAILED`. `undefined` for an unknown one. */
+/** Reads a status in any spelling: `failed`, `FAILED`, `RUN_STATUS_FAILED`. `undefined` for an unknown status. */
 export const decodeRunStatus = (text: string): RunStatus | undefined => {
   const word = text.toLowerCase().replace(/^run_status_/, "")
   // a status of some servers: the run is ready, but no worker has room

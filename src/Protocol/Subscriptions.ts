@@ -77,12 +77,12 @@ export interface SubscribeOptions {
    * group.
    */
   readonly consumerGroup?: string
-  /** `auto` by default, or the group's setting. With `manual`, events that are not acked are redelivered. */
+  /** By default the setting of the group, or `auto` without a group. With `manual`, events that are not acked are redelivered. */
   readonly ackMode?: AckMode
   /**
    * How long a member of a group, or a subscription with `ackMode: "manual"`, may hold an event without reporting progress, from
-   * one second to 24 hours; 30 seconds by default. The client reports progress automatically while a handler or loop body has the
-   * event, and before that.
+   * one second to 24 hours; 30 seconds by default. The client reports progress automatically, from the arrival of an event until
+   * its handler or loop body has ended.
    */
   readonly ackWait?: Duration
   /**
@@ -126,7 +126,7 @@ export interface WSAckRequest {
   readonly type: "ack"
   /** Id of the event. */
   readonly eventId: string
-  /** How it is settled. */
+  /** How the event is settled. */
   readonly ackType: AckType
   /** Milliseconds until redelivery, after a `nak`. */
   readonly redeliverDelay?: number
@@ -155,7 +155,7 @@ interface WSInProgressRequest {
 /** Messages of a client. */
 export type WSClientMessage = WSSubscribeRequest | WSUnsubscribeRequest | WSAckRequest | WSInProgressRequest
 
-/** Answers a subscription. */
+/** Answers a `subscribe`. */
 export interface WSSubscriptionResult {
   /** Type of the message. */
   readonly type: "subscription_result"
@@ -306,7 +306,7 @@ export interface Wire {
   /** Stops receiving frames until `resume`. */
   pause(): void
   resume(): void
-  /** Called for each frame; the owner sets it before the first frame can arrive. */
+  /** Called for each frame. The user of the connection sets this callback before the first frame can arrive. */
   onText: (text: string) => void
   onClose: (code: number, reason: string) => void
   /** Called when the buffered bytes have been sent. */

@@ -413,7 +413,7 @@ export interface LogLine {
 /** Log lines of a turn since its last report, oldest first. */
 export interface TurnLogs {
   readonly lines: ReadonlyArray<LogLine>
-  /** Number of earlier lines that were dropped for lack of room. */
+  /** Number of earlier lines that were dropped because the lines exceeded the limits. */
   readonly dropped?: number
 }
 
@@ -487,13 +487,13 @@ export type Notice =
       /** The reason, in words. */ readonly reason: string
     }
   /**
-   * The run is to be paused: the turn keeps its lease and starts no more steps. Once its running steps have ended, it ends as
-   * soon as its handler ends or waits for a step. This notice and the next one are sent only to workers that support them
+   * The run is to be paused: the turn keeps its lease and starts no more steps. Once the running steps have ended, the turn ends
+   * as soon as its handler ends or waits for a step. `Paused` and `Resumed` are sent only to workers that support these notices
    * (`WorkerRegistration.pauses`).
    */
   | {
       /** Kind of the notice. */ readonly _tag: "Paused"
-      /** The job that it is about. */ readonly jobId: string
+      /** Id of the job. */ readonly jobId: string
     }
   /** The run is no longer to be paused: a turn that has not ended continues. */
   | {

@@ -20,8 +20,8 @@ export interface FaultOptions {
   /** The probability that a request is lost, from 0 to below 1; 0 by default. */
   readonly chance?: number
   /**
-   * The seed of the random numbers for `chance`; random by default. The error of a lost request names it, so that a
-   * test can be repeated.
+   * The seed of the random numbers for `chance`; random by default. The error of a lost request names the seed, so that
+   * a test can be repeated.
    */
   readonly seed?: number | string
   /**
