@@ -113,7 +113,7 @@ export class KVClient implements AsyncDisposable {
   }
 }
 
-/** The keys of a bucket. `In` is the type of values that are written, and `Out` of those that are read. */
+/** The keys of a bucket. `In` is the type of the values that are written, and `Out` the type of the values that are read. */
 // oxlint-disable-next-line typescript/no-unsafe-declaration-merging -- the constructor assigns all of them
 export interface KVBucketHandle<In = unknown, Out = unknown> extends KvBucketApi<PromiseKind, In, Out> {}
 

@@ -28,7 +28,7 @@ export interface SubscriptionClientConfig {
   readonly engine?: EngineHandle | undefined
   /** The API key to connect with. By default that of `IRONFLOW_API_KEY`, or else none. */
   readonly apiKey?: string | undefined
-  /** The environment to work in. By default that of the `engine`; without one that of `IRONFLOW_ENV`, or else `default`. */
+  /** The environment to work in. By default that of the `engine`; without an engine that of `IRONFLOW_ENV`, or else `default`. */
   readonly environment?: string | undefined
   /** Whether to reconnect when the connection is lost; `true` by default. */
   readonly autoReconnect?: boolean

@@ -296,7 +296,7 @@ export class PromiseWorker implements Worker {
     await this.#finished.promise.catch(() => undefined)
   }
 
-  /** Called when the engine closes. To interrupt the worker drains it, as {@link drain} does. */
+  /** Called when the engine closes. A worker that is interrupted drains, as with {@link drain}. */
   async #close(): Promise<void> {
     this.#fiber?.interruptUnsafe()
     await this.#finished.promise.catch(() => undefined)

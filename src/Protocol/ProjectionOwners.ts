@@ -69,7 +69,7 @@ export interface ProjectionLogEvent {
   readonly timestamp: number
   /** The entity and its version, for an event that was appended to an entity stream. */
   readonly entity?: EventEntity
-  /** The W3C `traceparent` of the cause, if it was traced. */
+  /** The W3C `traceparent` of what caused the event, such as a step, if that was traced. */
   readonly trace?: string
 }
 

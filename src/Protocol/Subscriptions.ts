@@ -203,7 +203,7 @@ export interface WSEventMessage {
   readonly version?: number
   /** Ours: delivery attempt; 2 or more for a redelivery. */
   readonly attempt?: number
-  /** Ours: the W3C `traceparent` of the cause, if it was traced. */
+  /** Ours: the W3C `traceparent` of what caused the event, such as a step, if that was traced. */
   readonly traceparent?: string
   /** Ours, for an `entity:` pattern. For legacy clients, `data` is then the whole event. */
   readonly entity?: EventEntity

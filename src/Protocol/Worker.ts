@@ -90,7 +90,7 @@ export interface JobEvent {
   readonly idempotencyKey?: string
   /** The entity and its version, for an event that was appended to an entity stream. */
   readonly entity?: EventEntity
-  /** The W3C `traceparent` of the cause, if it was traced. */
+  /** The W3C `traceparent` of what caused the event, such as a step, if that was traced. */
   readonly trace?: string
 }
 
@@ -207,9 +207,9 @@ export type TurnOp =
       readonly outcome: Outcome
       /** Number of attempts of the step, this one included. */
       readonly attempt: number
-      /** When it began, epoch milliseconds. */
+      /** When this attempt began, epoch milliseconds. */
       readonly startedAt: number
-      /** When it ended, epoch milliseconds. */
+      /** When this attempt ended, epoch milliseconds. */
       readonly endedAt: number
     }
   /**
@@ -233,9 +233,9 @@ export type TurnOp =
       readonly trace?: string
       /** Number of attempts of the step, this one included. */
       readonly attempt: number
-      /** When it began, epoch milliseconds. */
+      /** When this attempt began, epoch milliseconds. */
       readonly startedAt: number
-      /** When it ended, epoch milliseconds. */
+      /** When this attempt ended, epoch milliseconds. */
       readonly endedAt: number
     }
   /** An attempt of a step failed, and the next one is due later. `failures` counts failed attempts, including this one. */
