@@ -64,7 +64,7 @@ const outcome: Rule = (value) => {
     return value.value === undefined ? undefined : jsonText(value.value)
   return isObject(value) && value._tag === "Failure" && error(value.error) === undefined
     ? undefined
-    : "a Success with a value of JSON text, or a Failure with an error"
+    : "a Success or a Failure"
 }
 const anything: Rule = () => undefined
 const optional =
@@ -213,7 +213,7 @@ const optionalCount = (
 ): { [field: string]: number } => {
   const value = body[field]
   if (value === undefined || value === null) return {}
-  if (count(value) !== undefined) throw new ValidationError(`Reports: \`${field}\` must be ${count(value)}`)
+  if (count(value) !== undefined) throw new ValidationError(`\`${field}\` must be ${count(value)}`)
   return { [field]: Number(value) }
 }
 
