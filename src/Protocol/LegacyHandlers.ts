@@ -10,8 +10,8 @@ import type { StepKind } from "../StepKind.ts"
 import { type Attempts, encodeCompletedSteps, encodeEvent, JobUpdate, readUpdate } from "./LegacyJobs.ts"
 
 /**
- * Kinds of steps that a legacy handler cannot go on after when they have failed. It is not sent their failures, so
- * after an event wait that has timed out it would wait again.
+ * Kinds of steps whose failures cannot be sent to a legacy handler: it would wait again for an event whose wait has
+ * timed out. When such a step has failed, the run fails instead.
  */
 export const unsentFailureKinds: ReadonlySet<StepKind> = new Set(["waitForEvent"])
 

@@ -55,7 +55,7 @@ export const progressOf = (fraction: unknown, text: unknown): StepProgress | und
 }
 
 /** Leaves out the steps that exceed the maximum numbers. */
-export const bounded = (turns: ReadonlyArray<RunningTurn>): ReadonlyArray<RunningTurn> => {
+export const withinLimits = (turns: ReadonlyArray<RunningTurn>): ReadonlyArray<RunningTurn> => {
   let room = reportedStepsPerWorker
   const reported: Array<RunningTurn> = []
   for (const turn of turns) {
@@ -76,7 +76,7 @@ const kinds: ReadonlySet<unknown> = new Set(stepKinds)
 export const readRunning = (value: unknown): ReadonlyArray<RunningTurn> =>
   !Array.isArray(value)
     ? []
-    : bounded(
+    : withinLimits(
         value.slice(0, reportedStepsPerWorker).flatMap((turn: unknown): ReadonlyArray<RunningTurn> => {
           if (!isObject(turn) || !Array.isArray(turn.steps)) return []
           const { jobId, runId } = turn

@@ -124,7 +124,7 @@ export interface StreamSnapshot<State = unknown> {
 }
 
 /** An event to append. */
-export interface Appending {
+export interface EventToAppend {
   readonly eventName: string
   readonly data?: unknown
   readonly version?: number
@@ -132,7 +132,7 @@ export interface Appending {
 }
 
 /** Conditions of an append: an absent `expectedVersion` is 0, for a new stream; -1 accepts any version. */
-export interface Conditions {
+export interface AppendConditions {
   readonly expectedVersion?: number
   readonly idempotencyKey?: string
 }
@@ -142,7 +142,7 @@ interface Entity {
   readonly entityType: string
 }
 
-export interface Reading {
+export interface ReadStreamRequest {
   readonly entityId: string
   readonly fromVersion?: number
   readonly limit?: number
@@ -150,7 +150,7 @@ export interface Reading {
   readonly direction?: string
 }
 
-export interface Listing {
+export interface ListStreamsRequest {
   readonly entityType?: string
   readonly limit?: number
   readonly offset?: number
@@ -284,7 +284,7 @@ const EntityHistory = struct({
   info: Info
 })
 
-const AppendEvent = fields<Entity & Appending & Conditions>({
+const AppendEvent = fields<Entity & EventToAppend & AppendConditions>({
   entityId: text,
   entityType: text,
   eventName: text,
@@ -294,11 +294,11 @@ const AppendEvent = fields<Entity & Appending & Conditions>({
   version: optional(integer),
   metadata: optionalObject
 })
-const AppendEvents = fields<Entity & Conditions & { events: Array<Appending> }>({
+const AppendEvents = fields<Entity & AppendConditions & { events: Array<EventToAppend> }>({
   entityId: text,
   entityType: text,
   events: list(
-    fields<Appending>({
+    fields<EventToAppend>({
       eventName: text,
       data: optional(json),
       version: optional(integer),
@@ -308,7 +308,7 @@ const AppendEvents = fields<Entity & Conditions & { events: Array<Appending> }>(
   expectedVersion: optional(integer),
   idempotencyKey: optional(text)
 })
-const ReadStream = fields<Reading>({
+const ReadStream = fields<ReadStreamRequest>({
   entityId: text,
   fromVersion: optional(integer),
   limit: optional(integer),
@@ -316,7 +316,7 @@ const ReadStream = fields<Reading>({
 })
 const OneStream = struct({ entityId: text })
 /** The body or query of a list. */
-export const ListStreams = fields<Listing>({
+export const ListStreams = fields<ListStreamsRequest>({
   entityType: optional(text),
   limit: optional(integer),
   offset: optional(integer)

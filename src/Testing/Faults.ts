@@ -58,7 +58,7 @@ const makeFaults = (options: FaultOptions): Effect.Effect<Through, ValidationErr
     }
     if (!(chance >= 0 && chance < 1)) {
       return yield* Effect.fail(
-        new ValidationError(`\`chance\` of faults must be from 0 to below 1, got ${show(chance)}`)
+        new ValidationError(`\`chance\` of faults must be a number from 0 to below 1, got ${show(chance)}`)
       )
     }
     const seed = given ?? (yield* Random.nextIntBetween(0, 2 ** 31))
