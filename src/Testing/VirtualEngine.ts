@@ -167,7 +167,11 @@ export const makeVirtual = <
       knownOf(options, testEngineKeys)
     const start = startAt === undefined ? defaultStart : new Date(startAt).getTime()
     if (Number.isNaN(start)) {
-      return yield* Effect.fail(new ValidationError(`\`startAt\` must be a \`Date\` or a text with a date, such as 2030-01-01, got ${show(startAt)}`))
+      return yield* Effect.fail(
+        new ValidationError(
+          `\`startAt\` must be a \`Date\` or a text with a date, such as 2030-01-01, got ${show(startAt)}`
+        )
+      )
     }
     const manual = VirtualTime.makeClock(start)
     const onManualTime = Effect.provideService(Clock.Clock, manual.clock)
