@@ -72,7 +72,7 @@ const optional =
   (value) =>
     value === undefined ? undefined : rule(value)
 
-/** Checks an event that a `step.tx` writes, as the events of clients are checked. The text completes "`writes` must be". */
+/** Checks an event that a `step.tx` writes, as the events of clients are checked. A returned text completes "`writes` must be". */
 const event = (value: { readonly [key: string]: unknown }): string | undefined => {
   checkEventName(value.name)
   if (!Number.isSafeInteger(value.version) || Number(value.version) < 1)
@@ -97,7 +97,7 @@ const carried: Rule = (value) => {
   return value.type === "text" || value.type === "bytes" ? undefined : "a value"
 }
 
-/** By kind of write. The texts complete "`writes` must be". */
+/** The check of each kind of write. A returned text completes "`writes` must be". */
 const writeRules: {
   readonly [Tag in TxWrite["_tag"]]: (write: { readonly [key: string]: unknown }) => string | undefined
 } = {

@@ -227,7 +227,7 @@ const success = (value: unknown, what: string): Outcome => ({
 const failure = (error: unknown): Outcome => ({ _tag: "Failure", error: serializeError(error) })
 
 /** Ends the attempt with the result of the stub. */
-const endWith = (attempt: Attempt, mock: () => unknown): void =>
+const endWithStub = (attempt: Attempt, mock: () => unknown): void =>
   void Promise.resolve()
     .then(mock)
     .then(
@@ -348,7 +348,7 @@ class TestExecution {
       const mockTx = txs.get(name)
       if (mockTx !== undefined) {
         const tx = (attempt.tx = new TxCollector(name))
-        return endWith(attempt, () => mockTx(tx))
+        return endWithStub(attempt, () => mockTx(tx))
       }
       if (mock === undefined) return code.begin(attempt)
       return attempt.fail(
@@ -366,7 +366,7 @@ class TestExecution {
         )
       )
     }
-    endWith(attempt, mock)
+    endWithStub(attempt, mock)
   }
 
   /** Does what an engine does with an op. Returns the outcome of the step if the engine would answer with one. */

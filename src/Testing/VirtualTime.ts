@@ -65,16 +65,16 @@ export const makeClock = (startAt: number): ManualClock => {
         return Effect.sync(() => void sleepers.delete(sleeper))
       })
   })
-  const ofEngine = new Set<Sleeper>()
-  const ofWorkers = new Set<Sleeper>()
-  const ofTest = new Set<Sleeper>()
-  const all = [ofEngine, ofWorkers, ofTest]
+  const engineSleepers = new Set<Sleeper>()
+  const workerSleepers = new Set<Sleeper>()
+  const testSleepers = new Set<Sleeper>()
+  const all = [engineSleepers, workerSleepers, testSleepers]
   const next = (sleepers: Set<Sleeper>): number =>
     Array.from(sleepers).reduce((first, { wakesAt }) => Math.min(first, wakesAt), Number.POSITIVE_INFINITY)
   return {
-    clock: clockOver(ofEngine),
-    workerClock: clockOver(ofWorkers),
-    testsClock: clockOver(ofTest),
+    clock: clockOver(engineSleepers),
+    workerClock: clockOver(workerSleepers),
+    testsClock: clockOver(testSleepers),
     passTo: (time) =>
       Effect.sync(() => {
         now = Math.max(now, Math.ceil(time))
@@ -88,8 +88,8 @@ export const makeClock = (startAt: number): ManualClock => {
         }
       }),
     nextWake: () => Math.min(...all.map(next)),
-    nextWorkerWake: () => next(ofWorkers),
-    nextTestWake: () => next(ofTest)
+    nextWorkerWake: () => next(workerSleepers),
+    nextTestWake: () => next(testSleepers)
   }
 }
 

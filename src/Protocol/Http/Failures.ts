@@ -206,8 +206,8 @@ export const isOfServer = (status: number, text: string): boolean => {
 }
 
 /**
- * Whether something else than an Ironflow server has answered. It shows by HTML or XML, or by a 404 that no Ironflow server
- * sends.
+ * Whether something else than an Ironflow server has answered: the answer is HTML or XML, or a 404 in a form that no Ironflow
+ * server sends.
  */
 const isOfSomethingElse = (status: number, text: string): boolean =>
   isMarkup(text) || (status === 404 && !isOfServer(status, text))
