@@ -1,5 +1,6 @@
 /**
- * What the clients of a single area share. Such a client, `KVClient` for example, can be created on its own.
+ * What the clients of a single area share: `KVClient`, `KVBucketHandle` and `ConfigClient`. A program can create
+ * them without an `IronflowClient`.
  */
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import type { ServerOptions } from "../Client/HttpOptions.ts"
@@ -8,13 +9,13 @@ import { isIronflowError, toError, type ValidationError } from "../Errors.ts"
 import { overHttp } from "./OverHttp.ts"
 import { makeRuntimeHandle, type RuntimeHandle } from "./Promisify.ts"
 
-/**
- * Where an error happened: the path of the call such as `kv.bucket.get`, the path of the request, and the
- * status if there was a response.
- */
+/** Where an error happened. */
 export interface ErrorContext {
+  /** The name of the method, such as `kv.bucket.get`. */
   readonly method: string
+  /** The path of the request. */
   readonly endpoint: string
+  /** The HTTP status; absent when there was no response. */
   readonly statusCode?: number
 }
 
@@ -28,7 +29,7 @@ export const openRuntime = (
 ): RuntimeHandle<ClientServices, ValidationError> =>
   makeRuntimeHandle(ManagedRuntime.make(overHttp(config, caller)), what)
 
-/** Wraps the methods, so that they call `onError` with an error before they reject with it. */
+/** Wraps the methods, so that they call `onError` with an error before they reject with the error. */
 export const reporting = <Api extends object>(
   api: Api,
   methods: ReadonlyArray<keyof Api & string>,
@@ -36,9 +37,9 @@ export const reporting = <Api extends object>(
   contextOf: (method: string, args: ReadonlyArray<unknown>) => ErrorContext
 ): Api => {
   if (onError === undefined) return api
-  const told: Record<string, unknown> = {}
+  const wrapped: Record<string, unknown> = {}
   for (const name of methods) {
-    told[name] = async (...args: Array<unknown>): Promise<unknown> => {
+    wrapped[name] = async (...args: Array<unknown>): Promise<unknown> => {
       try {
         // every name in `methods` is a method that returns a promise
         return await (api[name] as (...args: Array<unknown>) => Promise<unknown>)(...args)
@@ -50,12 +51,12 @@ export const reporting = <Api extends object>(
             status === undefined ? contextOf(name, args) : { ...contextOf(name, args), statusCode: status }
           )
         } catch {
-          // as documented, an error in `onError` is ignored: the original one must reach the caller
+          // as documented, an error in `onError` is ignored: the original error must reach the caller
         }
         throw error
       }
     }
   }
   // these are the members of `api`, with the same arguments and results
-  return told as Api
+  return wrapped as Api
 }

@@ -54,9 +54,9 @@ const engineClientKeys = {
 } satisfies Keys<EngineClientConfig>
 
 /**
- * A client of an engine or server. Every method rejects with an Ironflow error. A method that takes options
- * takes a `signal` in them; when it aborts, the call rejects with the signal's reason. After `close()`, calls
- * reject with code `CLOSED`. `Events` maps the names of events to their data.
+ * A client of an engine or server. Every method rejects with an Ironflow error. The options of a method may have a
+ * `signal`; when the signal aborts, the call rejects with the signal's reason. After `close()`, calls reject with
+ * code `CLOSED`. `Events` maps the names of events to the types of their data.
  */
 // oxlint-disable-next-line typescript/no-unsafe-declaration-merging -- the constructor assigns all of them
 export interface IronflowClient<Events extends object = AnyEvents> extends ClientApi<PromiseKind, Events> {
@@ -67,7 +67,7 @@ export interface IronflowClient<Events extends object = AnyEvents> extends Clien
 export class IronflowClient<Events extends object = AnyEvents> implements AsyncDisposable {
   /** The endpoints of push mode: handlers that the server calls. */
   readonly pushEndpoints: PushEndpointsApi<PromiseKind>
-  /** Consumer groups: their state, why they receive nothing, and their control. */
+  /** Consumer groups: shows their state and why they receive nothing, and controls them. */
   readonly consumerGroups: ConsumerGroupsApi<PromiseKind>
   /** API keys: who may use the engine. */
   readonly apiKeys: ApiKeysApi<PromiseKind>
@@ -86,9 +86,9 @@ export class IronflowClient<Events extends object = AnyEvents> implements AsyncD
 
   /** Throws `ValidationError` when the configuration is invalid. */
   constructor(config: IronflowClientConfig = {}) {
-    const isElsewhere = config?.engine === undefined
-    checkKeys(config, isElsewhere ? serverClientKeys : engineClientKeys, "createClient()")
-    const { layer, onClose } = isElsewhere ? elsewhere(config ?? {}) : inProcess(config)
+    const isRemote = config?.engine === undefined
+    checkKeys(config, isRemote ? serverClientKeys : engineClientKeys, "createClient()")
+    const { layer, onClose } = isRemote ? onServer(config ?? {}) : inProcess(config)
     this.#handle = makeRuntimeHandle(ManagedRuntime.make(layer), "client")
     this.#forget = onClose(() => this.close())
     this.pushEndpoints = promisify<
@@ -179,15 +179,16 @@ export const createClient = <Events extends object = AnyEvents>(
   config: IronflowClientConfig = {}
 ): IronflowClient<KnownEvents<Events>> => new IronflowClient<KnownEvents<Events>>(config)
 
-/** The events of a client. It makes `ReturnType<typeof createClient>` a client without a map. */
+/** The map of a client's events. It is `AnyEvents` without a map, also in `ReturnType<typeof createClient>`. */
 type KnownEvents<Events extends object> = [keyof Events] extends [never] ? AnyEvents : Events
 
-interface Behind {
+/** What a client uses: the services of an engine of this process or of a server. */
+interface Backend {
   readonly layer: Layer.Layer<ClientServices, ValidationError>
   readonly onClose: (close: () => Promise<void>) => () => void
 }
 
-const inProcess = (config: EngineClientConfig): Behind => {
+const inProcess = (config: EngineClientConfig): Backend => {
   const connection = connectionOf("createClient()", config.engine)
   const environment = checkName("environment", config.environment ?? connection.environment)
   return {
@@ -196,7 +197,7 @@ const inProcess = (config: EngineClientConfig): Behind => {
   }
 }
 
-const elsewhere = (config: ServerClientConfig): Behind => ({
+const onServer = (config: ServerClientConfig): Backend => ({
   layer: overHttp(config, "createClient()"),
   onClose: () => () => undefined
 })

@@ -22,15 +22,15 @@ import { startWatch, type WatchCallbacks, type Watcher } from "./Watcher.ts"
 /** Options of a client for configurations. */
 export interface ConfigClientConfig extends ServerOptions {
   /**
-   * Called with the error of each call that fails. The call rejects with it once `onError` is done. Errors in
-   * `onError` are ignored. A watch has an `onError` of its own.
+   * Called with the error of each call that fails. Once `onError` is done, the call rejects with the error. Errors
+   * in `onError` are ignored. A watch has an `onError` of its own.
    */
   readonly onError?: OnError
 }
 
-/** The callbacks of a watch. */
+/** The callbacks of a watch of a configuration. */
 export type ConfigWatchCallbacks = WatchCallbacks<ConfigWatchEvent>
-/** An active watch. */
+/** An active watch of a configuration. */
 export type ConfigWatcher = Watcher<ConfigWatchEvent>
 
 type ClientRuntimeHandle = RuntimeHandle<ClientServices, ValidationError>

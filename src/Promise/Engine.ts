@@ -43,7 +43,7 @@ import {
   type WorkerConfig
 } from "./Worker.ts"
 
-/** Options of `startEngine`: the database, and what the engine's own worker does. */
+/** Options of `startEngine`: those of the engine, and those of the worker that it starts for `functions` and `projections`. */
 export interface StartEngineOptions
   extends
     Partial<WorkerOptions<ReadonlyArray<RunnableFunction>, ReadonlyArray<RunnableProjection>>>,
@@ -69,8 +69,8 @@ export interface StartEngineOptions
   /** The key that secrets are encrypted with: 32 bytes in base64 or hex; `IRONFLOW_MASTER_KEY` by default. */
   readonly masterKey?: string
   /**
-   * How much of the log lines of each run is kept: by default the newest 1,000 lines, with 262,144 characters
-   * at most. `lines: 0` keeps none.
+   * How many log lines of each run are kept: by default the newest 1,000 lines, with at most 262,144 characters in
+   * total. With `lines: 0` no log lines are kept.
    */
   readonly keepLogs?: { readonly lines?: number; readonly characters?: number }
   /**
@@ -162,7 +162,7 @@ export interface IronflowEngine extends EngineHandle, AsyncDisposable {
   /**
    * Writes a snapshot of the database, with all environments, to a new file that only the user of the process
    * may read. The engine goes on meanwhile. Rejects with `ValidationError` when the file exists, and with
-   * `StoreError` when it cannot be written, or when the database is on Postgres; then no file is left behind.
+   * `StoreError` when the file cannot be written, or when the database is on Postgres; then no file is left behind.
    */
   backup(filename: string): Promise<BackupInfo>
   /**
@@ -173,16 +173,16 @@ export interface IronflowEngine extends EngineHandle, AsyncDisposable {
   /** Creates a worker for this engine. By default it works in the engine's environment. */
   createWorker(config: Omit<WorkerConfig, "engine">): Worker
   /**
-   * Closes the engine. Workers take no more jobs; turns in flight are waited for (30 seconds, or the worker's
-   * `drainTimeout`) and then released; clients close; the database closes. A second call waits for the same
-   * end.
+   * Closes the engine, in this order: workers take no more jobs; turns in flight have 30 seconds (or the worker's
+   * `drainTimeout`) to end, and are then released; clients close; the database closes. A second call waits until the
+   * engine is closed.
    */
   close(): Promise<void>
 }
 
 /**
- * Starts an engine on a SQLite file or on Postgres, and a worker for `functions` and `projections`. Resolves when
- * these are registered.
+ * Starts an engine on a SQLite file or on Postgres, and a worker for `functions` and `projections`. Resolves when the
+ * functions and projections are registered.
  *
  * Rejects with `ValidationError` when the options are invalid, and with `StoreError` when the database cannot be
  * used: `STORE_LOCKED` when another engine uses the file, `STORE_CORRUPT`, `STORE_UNAVAILABLE`.
@@ -232,7 +232,7 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
     if (Exit.isSuccess(exit)) return exit.value
     throw errorOf(exit.cause)
   }
-  const letGo = keepAlive()
+  const stopKeepingAlive = keepAlive()
   const workers = new Set<() => Promise<void>>()
   const clients = new Set<() => Promise<void>>()
   const connection: EngineConnection = {
@@ -254,7 +254,7 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
     await Promise.all(Array.from(workers, (close) => close()))
     await Promise.all(Array.from(clients, (close) => close()))
     await runtime.dispose()
-    letGo()
+    stopKeepingAlive()
   }
   let closing: Promise<void> | undefined
   const close = (): Promise<void> => (closing ??= closeAll())
@@ -290,7 +290,7 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
  *
  * Rejects with `ValidationError` when the file is not a backup, or when the database exists and `replace` is not set.
  * Rejects with `StoreError`: `STORE_LOCKED` when an engine has the database open, `STORE_CORRUPT` when the backup is
- * damaged, `STORE_UNAVAILABLE` when it is of a newer version, or cannot be read or written.
+ * damaged, `STORE_UNAVAILABLE` when the backup is of a newer version, or when a file cannot be read or written.
  */
 export const restoreBackup = async (options: RestoreOptions): Promise<BackupInfo> => {
   const exit = await Effect.runPromiseExit(restoreFile(options))
@@ -369,8 +369,8 @@ const keptLogs = ({
 }
 
 /**
- * Keeps the process alive, as an open port would: an engine that only waits for events has nothing else that
- * does.
+ * Keeps the process alive, as an open port would. Nothing else in an engine that only waits for events does this.
+ * Returns the function that ends it.
  */
 const keepAlive = (): (() => void) => {
   const timer = setInterval(() => undefined, 2 ** 30)

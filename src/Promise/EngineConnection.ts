@@ -11,11 +11,13 @@ import type { WorkerTransport } from "../Protocol/Worker.ts"
 
 /** What an engine offers to the clients and workers of its process. */
 export interface EngineConnection {
-  /** The environment of clients and workers that name none. */
+  /** The environment of clients and workers that do not configure one. */
   readonly environment: string
+  /** The services of a client in an environment. */
   readonly client: (environment: string, options?: ReadingOptions) => Layer.Layer<ClientServices>
   /** Opens a new connection for subscriptions in an environment. */
   readonly wire: (environment: string) => Wire
+  /** The transport of the workers. */
   readonly transport: Layer.Layer<WorkerTransport>
   /**
    * Registers `close`, which is called when the engine closes. All workers are closed first, since their

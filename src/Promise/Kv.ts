@@ -28,8 +28,8 @@ import { type KVWatchCallbacks, type KVWatcher, startWatch } from "./Watcher.ts"
 /** Options of a client for the key-value store. */
 export interface KVClientConfig extends ServerOptions {
   /**
-   * Called with the error of each call that fails. The call rejects with it once `onError` is done. Errors in
-   * `onError` are ignored. A watch has an `onError` of its own.
+   * Called with the error of each call that fails. Once `onError` is done, the call rejects with the error. Errors
+   * in `onError` are ignored. A watch has an `onError` of its own.
    */
   readonly onError?: OnError
 }
@@ -113,7 +113,7 @@ export class KVClient implements AsyncDisposable {
   }
 }
 
-/** The keys of a bucket. `In` is the type of values that are written, and `Out` of those that are read. */
+/** The keys of a bucket. `In` is the type of the values that are written, and `Out` the type of the values that are read. */
 // oxlint-disable-next-line typescript/no-unsafe-declaration-merging -- the constructor assigns all of them
 export interface KVBucketHandle<In = unknown, Out = unknown> extends KvBucketApi<PromiseKind, In, Out> {}
 
@@ -142,9 +142,9 @@ export class KVBucketHandle<In = unknown, Out = unknown> implements AsyncDisposa
         : { schema: checkSchema(schema, `\`schema\` of bucket "${bucketName}"`) }
     this.#handle = handle ?? openRuntime(config, "KVBucketHandle", "key-value client")
     this.#isShared = handle !== undefined
-    let made: KvBucket | undefined
+    let cached: KvBucket | undefined
     // made once, since the runtime always has the same service
-    const bucket = Effect.map(Kv, (kv) => (made ??= kv.bucket(bucketName, this.#options) as KvBucket))
+    const bucket = Effect.map(Kv, (kv) => (cached ??= kv.bucket(bucketName, this.#options) as KvBucket))
     const methods = promisify<
       KvBucketApi<PromiseKind, In, Out>,
       KvBucketApi<EffectKind>,
@@ -167,8 +167,8 @@ export class KVBucketHandle<In = unknown, Out = unknown> implements AsyncDisposa
   }
 
   /**
-   * Watches the keys that match `filter`, as an async iterable. The watch is active once `ready` has
-   * resolved. When callbacks are given, they are called instead, and `options.key` is the filter.
+   * Watches the keys that match `filter`, as an async iterable. The watch is active once `ready` has resolved. With
+   * callbacks in place of `filter`, changes go to the callbacks, and `options.key` is the filter.
    */
   watch(filter?: string, options?: KVWatchOptions): KVWatcher<Out>
   watch(callbacks: KVWatchCallbacks<Out>, options?: KVWatchOptions): KVWatcher<Out>

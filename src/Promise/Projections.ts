@@ -24,10 +24,9 @@ export type ProjectionSubscription<S = any> = Watcher<ProjectionStateResult<S>>
 /** `client.projections`: reads projections, waits for them, subscribes to them and controls them. */
 export interface ProjectionsClient extends ProjectionsApi<PromiseKind> {
   /**
-   * Calls `onUpdate` with each state of a managed projection that has changed, in the form in which `get`
-   * returns it. A slow subscriber receives the newest state of each partition, and misses those in between.
-   * Over HTTP the subscription continues after a lost connection, with the states that have changed
-   * meanwhile.
+   * Calls `onUpdate` with each changed state of a managed projection, in the form in which `get` returns states. A
+   * slow subscriber receives the newest state of each partition, and misses the states in between. Over HTTP the
+   * subscription continues after a lost connection, with the states that have changed meanwhile.
    *
    * ```ts
    * const subscription = client.projections.subscribe("order-totals", { onUpdate: ({ state }) => console.log(state) }, {})
@@ -47,7 +46,7 @@ export interface ProjectionsClient extends ProjectionsApi<PromiseKind> {
   subscribe<S = any>(name: string, options?: ProjectionSubscribeOptions): ProjectionSubscription<S>
 }
 
-/** How many states are read ahead of the iteration. A newer state takes the place of one that waits. */
+/** How many states are read ahead of the iteration. When more states change, only the newest state of a partition is kept. */
 const MAX_READ_AHEAD = 1
 
 export const promiseProjections = (

@@ -75,16 +75,16 @@ export const run = async <A, E, R, ER>(
   signal?: AbortSignal
 ): Promise<A> => {
   if (handle.isClosed) throw closed(handle.what)
-  // a call that ends without waiting would not see the abort
+  // checked here, since a call that ends without waiting would not notice that the signal has aborted
   if (signal?.aborted) throw signal.reason
-  // the span of the caller: it is read before anything is waited for
+  // the span of the caller; it must be read before the first `await`
   const span = activeSpan()
-  const asked = span === undefined ? effect : Effect.provideService(effect, Tracer.ParentSpan, span)
-  const exit = await runExit(handle, asked, signal === undefined ? {} : { signal })
+  const traced = span === undefined ? effect : Effect.provideService(effect, Tracer.ParentSpan, span)
+  const exit = await runExit(handle, traced, signal === undefined ? {} : { signal })
   if (Exit.isSuccess(exit)) return exit.value
   if (Cause.hasInterruptsOnly(exit.cause)) throw signal?.aborted ? signal.reason : closed(handle.what)
-  // The stack is captured when the call fails: the function that awaits it is then still on the stack. To
-  // capture it before each call would slow down all calls.
+  // The caller's stack is captured only when the call fails: the function that awaits the call is then still on the stack.
+  // To capture the stack before each call would slow down all calls.
   const caller: { stack?: string } = {}
   Error.captureStackTrace(caller, run)
   throw withCaller(errorOf(exit.cause), caller)
@@ -100,7 +100,7 @@ const runExit = <A, E, R, ER>(
   options: { readonly signal?: AbortSignal }
 ): Promise<Exit.Exit<A, E | ER>> => {
   const { cachedContext } = runtime
-  // the services of the runtime were not made yet, or are gone
+  // the runtime has not made its services yet, or is closed
   if (cachedContext === undefined) return runtime.runPromiseExit(effect, options)
   return new Promise((resolve) => {
     const fiber = Effect.runForkWith(cachedContext)(effect, options)
@@ -129,7 +129,7 @@ const signalAmong = (args: ReadonlyArray<unknown>): AbortSignal | undefined => {
 
 const callerMark = "\n    --- called from ---"
 
-/** Appends the caller's stack to the stack of an error, which ends in the runtime. */
+/** Appends the caller's stack to the stack of an error. Without this, the stack of the error ends in the runtime. */
 const withCaller = (error: Error, caller: { readonly stack?: string }): Error => {
   const known = Object.getOwnPropertyDescriptor(error, "stack")
   const define = (property: PropertyDescriptor): boolean =>
@@ -139,10 +139,12 @@ const withCaller = (error: Error, caller: { readonly stack?: string }): Error =>
   // rarely read
   define({
     get: () => {
-      const own = String((known?.get === undefined ? known?.value : known.get.call(error)) ?? error)
+      const ownStack = String((known?.get === undefined ? known?.value : known.get.call(error)) ?? error)
       const frames = caller.stack?.indexOf("\n") ?? -1
       const whole =
-        frames < 0 || own.includes(callerMark) ? own : `${own}${callerMark}${caller.stack?.slice(frames)}`
+        frames < 0 || ownStack.includes(callerMark)
+          ? ownStack
+          : `${ownStack}${callerMark}${caller.stack?.slice(frames)}`
       define({ value: whole, writable: true })
       return whole
     },

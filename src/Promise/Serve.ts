@@ -14,8 +14,8 @@ export type { HandlerContext, HandlerOptions } from "../Serve/Options.ts"
 export interface ServeConfig extends ServeOptions<ReadonlyArray<RunnableFunction>> {}
 
 /**
- * Answers a request of any framework. If the framework has a response object, the answer is written to it; if
- * not, this resolves to a `Response`.
+ * Answers a request of any framework. If the framework has a response object, the answer is written to this
+ * object; if not, the handler resolves to a `Response`.
  */
 export type ServeHandler = (
   // oxlint-disable-next-line typescript/no-explicit-any -- a Request, an IncomingMessage, or the context of a framework
@@ -35,8 +35,8 @@ export const serve = (config: ServeConfig): ServeHandler => {
   let service: Promise<Loaded> | undefined
   return async (request, responseOrContext) => {
     const { exchangeOf, handle } = await (service ??= load(options))
-    const { request: asked, respond, signal } = exchangeOf(request, responseOrContext)
-    const exit = await Effect.runPromiseExit(handle(asked), signal === undefined ? {} : { signal })
+    const { request: plainRequest, respond, signal } = exchangeOf(request, responseOrContext)
+    const exit = await Effect.runPromiseExit(handle(plainRequest), signal === undefined ? {} : { signal })
     if (Exit.isSuccess(exit)) return respond(exit.value)
     // the client is gone, and reads no response
     if (Cause.hasInterruptsOnly(exit.cause)) return respond(goneResponse)

@@ -51,11 +51,11 @@ const entityStreams = <R, ER, N extends AnyEntity>(
   handle: RuntimeHandle<R | Streams, ER>,
   entity: N
 ): EntityStreams<PromiseKind, AsyncIterableKind, N> => {
-  let made: EntityMethods<EffectKind> | undefined
-  // the service has all methods, also those that the definition does not concern
+  let cached: EntityMethods<EffectKind> | undefined
+  // at run time all methods exist, also those that the type of this definition leaves out
   const service = Effect.map(
     Streams,
-    (it) => (made ??= it.of(entity) as unknown as EntityMethods<EffectKind>)
+    (streams) => (cached ??= streams.of(entity) as unknown as EntityMethods<EffectKind>)
   )
   const methods = promisify<EntityMethods<PromiseKind>, EntityMethods<EffectKind>, R | Streams, ER>(
     handle,

@@ -28,7 +28,7 @@ export interface SubscriptionClientConfig {
   readonly engine?: EngineHandle | undefined
   /** The API key to connect with. By default that of `IRONFLOW_API_KEY`, or else none. */
   readonly apiKey?: string | undefined
-  /** The environment to work in. By default that of the `engine`; without one that of `IRONFLOW_ENV`, or else `default`. */
+  /** The environment to work in. By default that of the `engine`; without an engine that of `IRONFLOW_ENV`, or else `default`. */
   readonly environment?: string | undefined
   /** Whether to reconnect when the connection is lost; `true` by default. */
   readonly autoReconnect?: boolean
@@ -71,7 +71,7 @@ export interface Subscription {
   unsubscribe(): void
 }
 
-/** Settles events of a subscription with `ackMode: "manual"`. Each promise resolves when that is stored. */
+/** Settles events of a subscription with `ackMode: "manual"`. Each promise resolves when the engine has stored the change. */
 export interface AckHandle {
   /**
    * Acknowledges the event: it is not delivered again. Rejects with code `NOT_HELD` when another consumer has the
@@ -79,8 +79,8 @@ export interface AckHandle {
    */
   ack(eventId: string): Promise<void>
   /**
-   * Has the event delivered again, after `delay` milliseconds. Without `delay`, after that of its group (5
-   * seconds at first).
+   * Has the event delivered again, after `delay` milliseconds. By default, after the delay of the group (5 seconds
+   * after the first failure), or after 5 seconds without a group.
    */
   nak(eventId: string, delay?: number): Promise<void>
   /**
@@ -112,18 +112,21 @@ const callbackKeys = {
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export interface StreamedEvent<T = any> extends SubscriptionEvent<T> {
   /**
-   * Acknowledges the event now. In a group with `auto`, an event is otherwise acknowledged after the loop
-   * body. A body that ends with `break` or `return` must call this first, since such an end looks like a
-   * throw.
+   * Acknowledges the event now. In a group with `auto`, an event is otherwise acknowledged after the loop body. A
+   * body that ends with `break` or `return` must call this first: otherwise the event counts as failed, since a
+   * stream cannot tell such an end from a throw.
    */
   ack(): Promise<void>
-  /** Has the event delivered again, after `delay` milliseconds. Without `delay`, after that of its group. */
+  /**
+   * Has the event delivered again, after `delay` milliseconds. By default, after the delay of the group, or 5 seconds without a
+   * group.
+   */
   nak(delay?: number): Promise<void>
   /** Gives up the event. It is not delivered again, and in a group it becomes a dead letter. */
   term(): Promise<void>
   /**
    * Extends the time for handling the event by another `ackWait`. Needed with `ackMode: "manual"`, when the
-   * event is handled after the body.
+   * event is still being handled after the loop body has ended.
    */
   inProgress(): Promise<void>
   /**
@@ -133,8 +136,9 @@ export interface StreamedEvent<T = any> extends SubscriptionEvent<T> {
   within<A>(f: () => A): A
 }
 
-/** When this many events wait in a stream, the connection is paused. It resumes when fewer wait. */
+/** When this many events wait in a stream, the connection is paused. */
 const PAUSE_AT_EVENTS = 1000
+/** When only this many events wait in a stream, the connection is resumed. */
 const RESUME_AT_EVENTS = 500
 
 /** Delivers events, messages and changes of runs as they happen. Created by `createSubscriptionClient`. */
@@ -209,9 +213,9 @@ export class SubscriptionClient implements Disposable {
 
   /**
    * Subscribes to `events:`, `topic:` or `system.` patterns, or to the events of a definition, whose schema
-   * decodes the data. An event that does not fit the schema goes to `onError`, and counts as failed. No event
-   * is delivered before the caller continues. Rejects with `SubscriptionError` when the client is not
-   * connected or the server refuses the subscription.
+   * decodes the data. An event that does not fit the schema goes to `onError`, and counts as failed. No event is
+   * delivered before the code behind `await subscribe(...)` has continued. Rejects with `SubscriptionError` when the
+   * client is not connected or the server refuses the subscription.
    */
   subscribe<const P extends string | EventDefinition>(
     pattern: P,
@@ -247,10 +251,10 @@ export class SubscriptionClient implements Disposable {
 
   /**
    * Returns the events of a pattern as an async iterable. Leaving the loop ends the subscription. Connects
-   * first if necessary. In a group with `auto`, an event is acknowledged when the loop body is done, and
-   * events that the loop has not taken are returned at once. With a definition in place of the pattern, its
-   * schema decodes the data: an event that does not fit goes to `onError` of the client, and counts as
-   * failed.
+   * first if necessary. In a group with `auto`, an event is acknowledged when the loop body is done; when the loop is
+   * left, the events that it has not taken go back to the group at once. With a definition in place of the pattern,
+   * the schema of the definition decodes the data: an event that does not fit goes to `onError` of the client, and
+   * counts as failed.
    */
   async *stream<const P extends string | EventDefinition>(
     pattern: P,
@@ -351,7 +355,7 @@ export class SubscriptionClient implements Disposable {
 export const createSubscriptionClient = (config: SubscriptionClientConfig): SubscriptionClient =>
   new SubscriptionClient(config)
 
-/** Makes the decoder of the data. Its code is loaded with the first connection, as is that of the session. */
+/** Makes the decoder of the data. The code for it is loaded only when an event definition is subscribed to. */
 const decoding = async (
   pattern: string | EventDefinition
 ): Promise<((data: unknown) => unknown) | undefined> => {
@@ -395,7 +399,7 @@ const positive = (name: string, value: number): number => {
 
 const closed = (): ClosedError => new ClosedError("subscription client")
 
-/** The error for an event whose loop was left. A stream cannot tell a `break` from a throw. */
+/** The error of an event whose loop body left the loop. A stream cannot tell a `break` from a throw. */
 const leftLoop = (): Error =>
   new Error(
     "The loop over the stream ended while it handled this event: it threw, or `break` came before `event.ack()`"

@@ -29,7 +29,7 @@ export interface Watcher<A> extends AsyncIterable<A>, AsyncDisposable {
    * error before that. Rejects when it cannot start.
    */
   readonly ready: Promise<void>
-  /** Ends the watch, and an iteration over it. A second call does nothing. */
+  /** Ends the watch, and the iteration over its changes. A second call does nothing. */
   stop(): Promise<void>
 }
 
@@ -39,14 +39,14 @@ export type KVWatchCallbacks<Value = unknown> = WatchCallbacks<KVWatchEvent<Valu
 export type KVWatcher<Value = unknown> = Watcher<KVWatchEvent<Value>>
 
 /**
- * How many changes are read ahead of the iteration. With more the watch itself waits. States of projections
- * have a limit of their own.
+ * How many changes are read ahead of the iteration. When more changes come, the watch itself waits. For states of
+ * projections there is another limit.
  */
 const MAX_READ_AHEAD = 16
 
 /**
- * Starts a watch on the runtime. `open` gets a function, and returns the stream of changes. The stream calls
- * that function once the watch is active.
+ * Starts a watch on the runtime. `open` gets a function `onOpen`, and returns the stream of changes. The stream
+ * calls `onOpen` once the watch is active.
  */
 export const startWatch = <A, E, R, ER>(
   handle: RuntimeHandle<R, ER>,
@@ -59,8 +59,8 @@ export const startWatch = <A, E, R, ER>(
   // a caller that does not await `ready` gets the error where it waits for changes
   ready.catch(() => undefined)
   const queue = Effect.runSync(Queue.bounded<A, Error | Cause.Done>(ahead))
-  const closed = new AbortController()
-  const take =
+  const stopping = new AbortController()
+  const deliver =
     callbacks === undefined
       ? (event: A) => Effect.asVoid(Queue.offer(queue, event))
       : (event: A) => Effect.tryPromise({ try: async () => callbacks.onUpdate(event), catch: toError })
@@ -70,9 +70,9 @@ export const startWatch = <A, E, R, ER>(
       Effect.gen(function* () {
         // imported here, since only watches need it
         const { runForEach } = yield* Effect.promise(() => import("effect/Stream"))
-        yield* runForEach(yield* open(resolve), take)
+        yield* runForEach(yield* open(resolve), deliver)
       }),
-      { signal: closed.signal }
+      { signal: stopping.signal }
     )
     .then((exit) => {
       const interrupted = Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
@@ -89,7 +89,7 @@ export const startWatch = <A, E, R, ER>(
     })
 
   const stop = async (): Promise<void> => {
-    closed.abort()
+    stopping.abort()
     await ended
   }
   return {

@@ -25,9 +25,9 @@ export type NamedEvents<Events extends object, N extends Name<Events>> = {
   readonly [K in N]: IronflowEvent<Events[K], K>
 }[N]
 
-/** The steps of a handler. The events that they wait for are typed by the map. */
+/** The steps of a handler. The events that `waitForEvent` returns are typed by the map. */
 export type EventStepClient<Events extends object> = {
-  /** Does what `step.waitForEvent` does. The data is that of the event in the map. */
+  /** Does what `step.waitForEvent` does. The data of the event has the type that the map gives it. */
   waitForEvent<const N extends Name<Events>>(
     name: string,
     filter: EventFilter<N>
@@ -39,7 +39,7 @@ export interface EventContext<Events extends object, N extends Name<Events>> ext
   FunctionContext,
   "event" | "step"
 > {
-  /** The event that started the run, with its data by the map. */
+  /** The event that started the run. Its data has the type that the map gives it. */
   readonly event: NamedEvents<Events, N>
   /** The steps, typed by the map. */
   readonly step: EventStepClient<Events>

@@ -85,34 +85,34 @@ export type WorkerConfig = ServerWorkerConfig | EngineWorkerConfig
 
 /**
  * The connection of a worker to its server. `idle` before `start()`; `connecting` until the worker is
- * registered; `connected`; `disconnected` while the server does not answer, when turns continue and reports
- * wait; `stopped`.
+ * registered; `connected`; `disconnected` while the server does not answer (meanwhile turns continue, and reports
+ * wait); `stopped`.
  */
 export type WorkerConnection = "idle" | "connecting" | "connected" | "disconnected" | "stopped"
 
 /** A worker: it claims runs of its functions and executes their turns. */
 export interface Worker {
   /**
-   * The state of the connection, for health checks: that of a healthy worker is `"connected"`. A lost server
-   * is noticed within one heartbeat interval.
+   * The state of the connection, for health checks: a healthy worker is `"connected"`. That the server is lost is
+   * noticed within one heartbeat interval.
    */
   readonly connection: WorkerConnection
   /**
-   * Registers the functions, and works until the worker is stopped or drained; then it resolves. While the
-   * server cannot be reached, it keeps trying. Rejects with code `FUNCTION_REGISTRATION_FAILED` when the
-   * engine refuses the functions, `REGISTRATION_FAILED` when an engine in this process cannot store them,
+   * Registers the functions, and works until the worker is stopped or drained; resolves then. While the server
+   * cannot be reached, the worker keeps trying. Rejects with code `FUNCTION_REGISTRATION_FAILED` when the engine
+   * refuses the functions, `REGISTRATION_FAILED` when an engine in this process cannot store the functions,
    * `UNAUTHENTICATED` or `UNAUTHORIZED` when the server requires another API key, and
    * `WORKER_ALREADY_RUNNING` when the worker was started before: a stopped worker cannot start again.
    */
   start(): Promise<void>
   /**
-   * Resolves when the worker takes jobs, and the engine has registered or refused each of its functions and
+   * Resolves when the worker takes jobs, and the engine has registered or refused each of the worker's functions and
    * projections; refusals are logged. Rejects when `start()` fails or the worker is stopped before that.
    */
   ready(): Promise<void>
   /**
-   * Takes no more jobs, waits for those in flight for at most `drainTimeout` (30 seconds by default), and
-   * then stops as {@link stop} does. Does nothing when the worker is not running.
+   * Takes no more jobs, waits at most `drainTimeout` (30 seconds by default) for the jobs in flight, and then
+   * stops as {@link stop} does. Does nothing when the worker is not running.
    */
   drain(): Promise<void>
   /** Aborts the jobs in flight, and releases their runs to the engine. Resolves when that is done. */
@@ -125,9 +125,9 @@ export interface Worker {
  * configuration is invalid.
  */
 export const createWorker = (config: WorkerConfig): Worker => {
-  const isElsewhere = config?.engine === undefined
-  checkKeys(config, isElsewhere ? serverWorkerKeys : engineWorkerKeys, "Worker", config?.logger)
-  const connected = isElsewhere ? overHttp(config ?? {}) : inProcess(config)
+  const isRemote = config?.engine === undefined
+  checkKeys(config, isRemote ? serverWorkerKeys : engineWorkerKeys, "Worker", config?.logger)
+  const connected = isRemote ? overHttp(config ?? {}) : inProcess(config)
   resolveWorkerOptions(connected.options)
   return new PromiseWorker(connected)
 }
@@ -220,8 +220,8 @@ export class PromiseWorker implements Worker {
 
   constructor(connected: Connected) {
     this.#connected = connected
-    // A caller of ready() gets the rejection. When nobody has called it, start() has rejected with the same
-    // error.
+    // A caller of ready() or start() still gets the rejection. This only keeps it from counting as unhandled when nobody
+    // has called ready(): start() rejects with the same error.
     this.#ready.promise.catch(() => undefined)
     this.#finished.promise.catch(() => undefined)
   }
@@ -292,11 +292,11 @@ export class PromiseWorker implements Worker {
     this.#ending = true
     if (this.#service !== undefined) await Effect.runPromise(how(this.#service))
     else this.#fiber?.interruptUnsafe()
-    // A failure to start is the result of start(). For a caller that stops the worker, the worker has ended.
+    // A failure is reported by start(). A caller that stops the worker only waits until the worker has ended.
     await this.#finished.promise.catch(() => undefined)
   }
 
-  /** Called when the engine closes. Does what {@link drain} does. */
+  /** Called when the engine closes. A worker that is interrupted drains, as with {@link drain}. */
   async #close(): Promise<void> {
     this.#fiber?.interruptUnsafe()
     await this.#finished.promise.catch(() => undefined)
@@ -306,8 +306,8 @@ export class PromiseWorker implements Worker {
 const notFresh = (state: "running" | "stopped"): IronflowError =>
   new WorkerAlreadyRunningError(
     state === "running"
-      ? "The worker has been started already: call start() once"
-      : "The worker has been stopped and cannot be started again: create a new one"
+      ? "The worker has been started already: call start() only once"
+      : "The worker has been stopped and cannot be started again: create a new worker"
   )
 
 const stoppedBeforeReady = (): IronflowError =>

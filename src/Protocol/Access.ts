@@ -9,7 +9,7 @@ import {
 } from "../Errors.ts"
 import type { PolicyEffect } from "../Policy.ts"
 import {
-  alwaysSent,
+  onlyLegacyMayLack,
   anyOf,
   type Codec,
   fields,
@@ -37,15 +37,15 @@ export interface APIKey {
   readonly id: string
   /** Display name. */
   readonly name: string
-  /** The first characters of the key, to tell keys apart. */
+  /** The first characters of the secret, to tell keys apart. */
   readonly key_prefix: string
   /** `env_<name>`, or `*` for a key that spans all environments. */
   readonly env_id?: string
   /** Ids of the roles of the key. */
   readonly role_ids?: Array<string>
-  /** When it was created. */
+  /** When the key was created. */
   readonly created_at: string
-  /** When the key expires; absent when it does not. */
+  /** When the key expires; absent when it never expires. */
   readonly expires_at?: string
   /** When the key was last used. This may be a few seconds late. */
   readonly last_used_at?: string
@@ -66,8 +66,8 @@ export interface CreateAPIKeyInput {
   /** Display name. */
   readonly name: string
   /**
-   * The environment: `env_<name>`, the name of an environment, or `*` for all; the client's environment by
-   * default. The first key of a server always spans all.
+   * The environment of the key: its name, `env_` and its name, or `*` for all environments; by default that of
+   * the client. The first key of a server always spans all environments.
    */
   readonly envId?: string
   /** Another name of `envId`. */
@@ -89,7 +89,7 @@ export interface CreateAPIKeyInput {
 export interface RotateAPIKeyOptions {
   /**
    * How long the old secret keeps working beside the new one, such as `"24h"`; at most 30 days. By default
-   * the old one stops at once.
+   * the old secret stops at once.
    */
   readonly overlap?: Duration
 }
@@ -128,9 +128,9 @@ export interface Role {
   readonly name: string
   /** Whether the role is built in. Such a role cannot be changed. */
   readonly is_default: boolean
-  /** Ids of its policies; legacy servers leave them out. */
+  /** Ids of the policies of the role. Legacy servers leave this member out. */
   readonly policy_ids?: Array<string>
-  /** ISO string. */
+  /** When the role was created, as an ISO string. */
   readonly created_at: string
 }
 
@@ -138,7 +138,7 @@ export interface Role {
 export interface CreateRoleInput {
   /** Display name. */
   readonly name: string
-  /** Id of its organization; the built-in one by default. */
+  /** Id of its organization; by default that of the built-in organization. */
   readonly org_id?: string
 }
 
@@ -162,7 +162,7 @@ export interface Policy {
   readonly actions: string
   /** Patterns over `<kind>:<name>`: `event:order.*`; `*` for all. */
   readonly resources: string
-  /** CEL expression over `request`. The policy only applies when it is true. */
+  /** CEL expression over `request`. The policy only applies when the expression is true. */
   readonly condition?: string
   /** When it was created. */
   readonly created_at: string
@@ -181,11 +181,11 @@ export interface CreatePolicyInput {
   /** Patterns over `<kind>:<name>`: `event:order.*`; `*` for all. */
   readonly resources: string
   /**
-   * CEL expression over `request`. The policy only applies when it is true. Without it, the policy always
-   * applies.
+   * CEL expression over `request`. The policy only applies when the expression is true; without an expression it
+   * always applies.
    */
   readonly condition?: string
-  /** Id of its organization; the built-in one by default. */
+  /** Id of its organization; by default that of the built-in organization. */
   readonly org_id?: string
 }
 
@@ -203,29 +203,29 @@ export interface UpdatePolicyInput {
   readonly condition?: string
 }
 
-/** A string that legacy servers may leave out. */
-const said = orElse(text, "")
+/** A string; empty when a legacy server leaves it out. */
+const textOrEmpty = orElse(text, "")
 
 const keyFields = {
   id: text,
-  name: said,
-  key_prefix: said,
-  env_id: alwaysSent(nonEmptyText),
-  role_ids: alwaysSent(lenientList(text)),
-  created_at: said,
+  name: textOrEmpty,
+  key_prefix: textOrEmpty,
+  env_id: onlyLegacyMayLack(nonEmptyText),
+  role_ids: onlyLegacyMayLack(lenientList(text)),
+  created_at: textOrEmpty,
   expires_at: optional(nonEmptyText),
   last_used_at: optional(nonEmptyText),
   previous_expires_at: optional(nonEmptyText)
 }
 const ApiKey: Codec<APIKey> = fields<APIKey>(keyFields)
 /**
- * A key with its secret, as the answers that create or rotate it. Servers call the secret `key`, `secret`, or
- * both.
+ * A key with its secret, as the answers of `createApiKey` and `rotateApiKey` contain it. The engine of this package
+ * sends the secret as `key` and as `secret`; legacy servers may send only one of the two.
  */
 export const NewApiKey = fields<APIKey & Partial<Pick<APIKeyWithSecret, "secret" | "key">>>({
   ...keyFields,
-  secret: alwaysSent(nonEmptyText),
-  key: alwaysSent(nonEmptyText)
+  secret: onlyLegacyMayLack(nonEmptyText),
+  key: onlyLegacyMayLack(nonEmptyText)
 })
 const duration = anyOf(text, number)
 export const CreateApiKey = struct({
@@ -237,17 +237,22 @@ export const CreateApiKey = struct({
 export const RotateApiKey = struct({ overlap: optional(duration) })
 const AccessLog = list(struct({ at: text, by: text, action: text, subject: text, details: object }))
 
-const Org = fields<Organization>({ id: text, name: said, created_at: said, updated_at: said })
+const Org = fields<Organization>({
+  id: text,
+  name: textOrEmpty,
+  created_at: textOrEmpty,
+  updated_at: textOrEmpty
+})
 export const CreateOrg = fields<CreateOrgInput>({ name: text })
 export const UpdateOrg = fields<UpdateOrgInput>({ name: optional(text) })
 
 const RoleAnswer = fields<Role>({
   id: text,
-  org_id: said,
-  name: said,
+  org_id: textOrEmpty,
+  name: textOrEmpty,
   is_default: orElse(flag, false),
-  policy_ids: alwaysSent(lenientList(text)),
-  created_at: said
+  policy_ids: onlyLegacyMayLack(lenientList(text)),
+  created_at: textOrEmpty
 })
 export const CreateRole = fields<CreateRoleInput>({ name: text, org_id: optional(text) })
 export const UpdateRole = fields<UpdateRoleInput>({ name: optional(text) })
@@ -256,14 +261,14 @@ export const AssignPolicy = struct({ policy_id: text })
 const effect = oneOf("allow", "deny")
 const PolicyAnswer = fields<Policy>({
   id: text,
-  org_id: said,
-  name: said,
+  org_id: textOrEmpty,
+  name: textOrEmpty,
   effect: orElse(effect, "allow"),
-  actions: said,
-  resources: said,
+  actions: textOrEmpty,
+  resources: textOrEmpty,
   condition: optional(nonEmptyText),
-  created_at: said,
-  updated_at: said
+  created_at: textOrEmpty,
+  updated_at: textOrEmpty
 })
 export const CreatePolicy = fields<CreatePolicyInput>({
   name: text,
@@ -285,8 +290,8 @@ export const UpdatePolicy = fields<UpdatePolicyInput>({
 // Calls
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** The error of a call that cannot change its resource, which is built in or in use. */
-const stays = { 409: InvalidStateError } as const
+/** The error of a call that cannot change or delete a resource, because it is built in or in use. */
+const notChangeable = { 409: InvalidStateError } as const
 
 export const listApiKeys = operation("GET /api/v1/apikeys", { answer: list(ApiKey), page: "api_keys" })
 export const createApiKey = operation("POST /api/v1/apikeys", { answer: NewApiKey })
@@ -337,7 +342,7 @@ export const updatePolicy = operation("PATCH /api/v1/policies/:id", {
 export const deletePolicy = operation("DELETE /api/v1/policies/:id", { missing: PolicyNotFoundError })
 
 export const callSpecs = {
-  /** Lists the keys of the environment; a key that spans all environments lists all keys. */
+  /** Lists the keys of the environment; lists all keys when the caller's key spans all environments. */
   listApiKeys: callSpec(listApiKeys, "apikey:read"),
   /** Creates a key. Only this answer contains its secret. */
   createApiKey: callSpec(createApiKey, "apikey:create", {
@@ -349,9 +354,9 @@ export const callSpecs = {
   getApiKey: callSpec(getApiKey, "apikey:read"),
   /** Deletes a key, which stops working at once. */
   deleteApiKey: callSpec(deleteApiKey, "apikey:delete"),
-  /** Gives a key a new secret. The old one stops working at once, or after `overlap`. */
+  /** Gives a key a new secret. The old secret stops working at once, or after `overlap`. */
   rotateApiKey: callSpec(rotateApiKey, "apikey:rotate", { body: RotateApiKey }),
-  /** Returns the log of changes to keys, organizations, roles and policies, newest first. */
+  /** Returns the log of changes to keys, organizations, roles and policies, and of operations on functions and runs, newest first. */
   accessLog: callSpec(accessLog, all("audit:read", "engine")),
 
   /** Lists the organizations. */
@@ -361,11 +366,11 @@ export const callSpecs = {
   /** Returns an organization. */
   getOrg: callSpec(getOrg, "org:read"),
   /** Renames an organization. */
-  updateOrg: callSpec(updateOrg, "org:update", { body: UpdateOrg, errors: stays }),
-  /** Deletes an organization without roles and policies. */
-  deleteOrg: callSpec(deleteOrg, "org:delete", { errors: stays }),
+  updateOrg: callSpec(updateOrg, "org:update", { body: UpdateOrg, errors: notChangeable }),
+  /** Deletes an organization, which must have no roles and no policies. */
+  deleteOrg: callSpec(deleteOrg, "org:delete", { errors: notChangeable }),
 
-  /** Lists the roles, or those of one organization. */
+  /** Lists the roles of all organizations, or of one (`org_id`). */
   listRoles: callSpec(listRoles, "role:read", { query: ["org_id"] }),
   /** Creates a role without policies. */
   createRole: callSpec(createRole, "role:create", {
@@ -376,9 +381,9 @@ export const callSpecs = {
   /** Returns a role. */
   getRole: callSpec(getRole, "role:read"),
   /** Renames a role. */
-  updateRole: callSpec(updateRole, "role:update", { body: UpdateRole, errors: stays }),
-  /** Deletes a role that no key has. */
-  deleteRole: callSpec(deleteRole, "role:delete", { errors: stays }),
+  updateRole: callSpec(updateRole, "role:update", { body: UpdateRole, errors: notChangeable }),
+  /** Deletes a role, which no key may have. */
+  deleteRole: callSpec(deleteRole, "role:delete", { errors: notChangeable }),
   /** Lists the policies of a role. */
   listRolePolicies: callSpec("GET /api/v1/roles/:id/policies", "role:read", {
     answer: list(PolicyAnswer),
@@ -392,9 +397,9 @@ export const callSpecs = {
     errors: { 404: PolicyNotFoundError, 409: InvalidStateError }
   }),
   /** Removes a policy from a role, if it is assigned. */
-  removePolicy: callSpec(removePolicy, "role:assign", { errors: stays }),
+  removePolicy: callSpec(removePolicy, "role:assign", { errors: notChangeable }),
 
-  /** Lists the policies, or those of one organization. */
+  /** Lists the policies of all organizations, or of one (`org_id`). */
   listPolicies: callSpec(listPolicies, "policy:read", { query: ["org_id"] }),
   /** Creates a policy. It applies once it is assigned to a role. */
   createPolicy: callSpec(createPolicy, "policy:create", {
@@ -404,8 +409,8 @@ export const callSpecs = {
   }),
   /** Returns a policy. */
   getPolicy: callSpec(getPolicy, "policy:read"),
-  /** Changes a policy, with immediate effect for all its keys. */
-  updatePolicy: callSpec(updatePolicy, "policy:update", { body: UpdatePolicy, errors: stays }),
-  /** Deletes a policy that no role has. */
-  deletePolicy: callSpec(deletePolicy, "policy:delete", { errors: stays })
+  /** Changes a policy, with immediate effect for all keys whose roles have it. */
+  updatePolicy: callSpec(updatePolicy, "policy:update", { body: UpdatePolicy, errors: notChangeable }),
+  /** Deletes a policy, which no role may have. */
+  deletePolicy: callSpec(deletePolicy, "policy:delete", { errors: notChangeable })
 }

@@ -1,4 +1,4 @@
-/** All calls of the server, by noun: one that is not listed here does not exist. */
+/** All calls that the server answers, by noun. A call that is not listed here does not exist. */
 import { callSpecs as Access } from "./Access.ts"
 import { callSpecs as Bulk } from "./Bulk.ts"
 import { callSpecs as Erase } from "./Erase.ts"

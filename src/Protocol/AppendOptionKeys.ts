@@ -1,4 +1,7 @@
-/** The keys of append options, separate from their other checks, which clients do not need. */
+/**
+ * Checks the names of the members of an event to append. The check has a file of its own, since a client makes
+ * only this check and leaves the others to the engine.
+ */
 import type {
   AppendAllInput,
   AppendEventInput,
@@ -21,11 +24,11 @@ const streamEventKeys = {
 const definedEventKeys = { event: true, data: true, metadata: true } satisfies Keys<DefinedStreamEvent>
 const appendAllInputKeys = { entityType: true, events: true } satisfies Keys<AppendAllInput>
 
-/** Checks the keys of an append. Throws `ValidationError` as `checkKeys` does. */
+/** Checks the names of the members of an append. Throws `ValidationError` as `checkKeys` does. */
 export const checkAppendKeys = (input: unknown, what: string): void =>
   checkKeys(input, isDefined(input) ? definedAppendKeys : appendInputKeys, what)
 
-/** Checks the keys of an append of several events. Throws `ValidationError` as `checkKeys` does. */
+/** Checks the names of the members of an append of several events, and of each of these events. Throws like `checkKeys`. */
 export const checkAppendAllKeys = (input: unknown, what: string): void => {
   checkKeys(input, appendAllInputKeys, what)
   if (!isObject(input) || !Array.isArray(input.events)) return

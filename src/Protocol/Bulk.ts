@@ -28,12 +28,12 @@ export const bulkActions = ["cancel", "retry", "resume", "pause", "rerun", "fork
  */
 export type BulkAction = (typeof bulkActions)[number]
 
-/** Optional strings that some actions take. */
+/** Names of the options of type string that some actions take. */
 export type BulkWord = "reason" | "fromStep" | "version"
 
 /**
  * First `running`. Then `completed` when all matching runs were processed, `cancelled` by `cancelBulk`, or
- * `stopped` by an `error`. Changes that were made before stay.
+ * `stopped` by an `error`. What was changed before a cancellation or an error stays changed.
  */
 const bulkStatuses = ["running", "completed", "cancelled", "stopped"] as const
 /** Status of a bulk operation. */
@@ -41,17 +41,17 @@ export type BulkStatus = (typeof bulkStatuses)[number]
 
 /** A bulk operation and its progress. Times are ISO strings. */
 export interface BulkOperation {
-  /** `bulk_...` */
+  /** Id of the operation, `bulk_...`. */
   readonly id: string
   /** The action on each run; `erase` operations are started by `erase`, all others by `bulk`. */
   readonly action: BulkAction | "erase"
-  /** Whether it is under way, and how it ended. */
+  /** Whether the operation is running, and how it ended. */
   readonly status: BulkStatus
-  /** Whether it only counts, without changing anything. */
+  /** Whether the operation only counts, without changing anything. */
   readonly dryRun: boolean
-  /** The filters of the operation, as in `listRuns`; absent if it was started with ids. */
+  /** The filters of the operation, as in `listRuns`; absent if the operation was started with ids. */
   readonly filters?: { readonly [name: string]: unknown }
-  /** Number of different ids; absent if it was started with filters. */
+  /** Number of different ids of runs that were given; absent if the operation was started with filters. */
   readonly ids?: number
   /** The reason given at the start. */
   readonly reason?: string
@@ -62,17 +62,17 @@ export interface BulkOperation {
   /** Id of the API key that started the operation, or `local` without a key. */
   readonly by: string
   /**
-   * Number of matching runs so far: those of `done` and of `skipped`. Runs that the key may not see or change
-   * do not count.
+   * Number of matching runs so far: those of `done` and of `skipped`. Runs that the key may not see or change do
+   * not count if they match filters; if their ids were given, they count as skipped.
    */
   readonly matched: number
-  /** Number of runs that were changed; in a dry run, of those that would be. */
+  /** Number of runs that were changed; in a dry run, of runs that would be changed. */
   readonly done: number
   /** Number of runs that were not changed, by reason: their status, `not found`, `not allowed` and others. */
   readonly skipped: { readonly [why: string]: number }
   /** The first twenty skipped runs. */
   readonly examples: Array<BulkExample>
-  /** For `erase`: a hash of its id and its target. The target itself is deleted when the operation ends. */
+  /** For `erase`: a hash of the operation's id and of the target. The target itself is deleted when the operation ends. */
   readonly target?: string
   /** For `erase`: how many of `done` are `events`, `messages`, `runs`, `keys` and `configs`. */
   readonly kinds?: { readonly [kind: string]: number }
@@ -114,8 +114,8 @@ interface StartBulk {
 }
 
 /**
- * Throws `ValidationError` for an empty member. If it was ignored, something else could be changed, or runs
- * that were only to be counted. An empty reason is valid.
+ * Throws `ValidationError` for a member that is null, and for a blank name of a step or version. If such a member
+ * was ignored, other runs could be changed than was intended, or runs that were only to be counted (`dryRun`).
  */
 export const refuseBlankBulkOptions = (given: object): void => {
   for (const [name, value] of Object.entries(given)) {
@@ -127,7 +127,7 @@ export const refuseBlankBulkOptions = (given: object): void => {
   }
 }
 
-const zero = orElse(integer, 0)
+const integerOrZero = orElse(integer, 0)
 
 export const Operation = fields<BulkOperation>({
   id: text,
@@ -140,8 +140,8 @@ export const Operation = fields<BulkOperation>({
   fromStep: optional(nonEmptyText),
   version: optional(nonEmptyText),
   by: orElse(text, ""),
-  matched: zero,
-  done: zero,
+  matched: integerOrZero,
+  done: integerOrZero,
   skipped: orElse(entries(integer), {}),
   examples: omittedWhen([], lenientList(fields<BulkExample>({ runId: text, why: text }))),
   target: optional(nonEmptyText),
@@ -183,7 +183,7 @@ export const cancelBulk = operation("POST /api/v1/bulk/:id/cancel", {
 })
 
 export const callSpecs = {
-  /** Starts an action on all runs that match filters or have one of the ids. The key needs the action on each run too. */
+  /** Starts an action on all runs that match filters or have one of the ids. Runs on which the key may not carry out the action stay unchanged. */
   startBulk: callSpec(startBulk, each("run:read", "run"), {
     body: StartBulkRequest,
     errors: { 409: InvalidStateError }
@@ -192,6 +192,6 @@ export const callSpecs = {
   listBulk: callSpec(listBulk, each("run:read", "run")),
   /** Returns a bulk operation and its progress. */
   getBulk: callSpec(getBulk, each("run:read", "run")),
-  /** Cancels a bulk operation, which touches no more runs. An operation that has ended stays unchanged. */
+  /** Cancels a bulk operation: it changes no more runs. An operation that has ended stays unchanged. */
   cancelBulk: callSpec(cancelBulk, each("run:read", "run"))
 }

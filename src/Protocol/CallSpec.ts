@@ -1,25 +1,25 @@
 /**
  * A call spec describes a call of the API completely: its address, who may make it, its input, its answer and
  * its errors. The server's route, the client's request, the check of requests, the OpenAPI document and
- * the table of calls in the docs are derived from it. The comment above a spec says what the call is for;
- * the document and the table quote it.
+ * the table of calls in `docs/calls.md` are derived from the spec. The comment above a spec says what the call
+ * is for; the document and the table quote this comment.
  */
 import type { IronflowError } from "../Errors.ts"
 import type { Action, ResourceKind } from "../Policy.ts"
 import type { Codec } from "./Codec.ts"
 import { type CallAddress, type Method, servicePath } from "./Http/CallAddress.ts"
 
-/** The resource of a call. */
+/** The resource on which a call acts, as policies name it: `<kind>:<name>`. */
 export type Resource =
   /** All resources of the kind: `run:*`. */
   | { readonly from: "all"; readonly kind: ResourceKind }
-  /** Each item of a list. Items that the caller may not see are left out. */
+  /** Each item in the answer, which is a list. Items that the caller may not see are left out. */
   | { readonly from: "each"; readonly kind: ResourceKind }
   /** Named by a path variable. */
   | { readonly from: "path"; readonly kind: ResourceKind; readonly variable: string }
   /**
-   * Named by a member of the body, in one of these spellings. `each` names the list whose items have that
-   * member, and `in` the member that contains it.
+   * Named by a member of the body, in one of the spellings `members`. With `each`, that member is in each item of
+   * the list of this name; with `in`, it is in the object of this name.
    */
   | {
       readonly from: "body"
@@ -69,8 +69,8 @@ export function inBody(action: Action, kind: ResourceKind, ...members: ReadonlyA
 type ErrorClass = abstract new (...args: never) => IronflowError
 type Errors = { readonly [status: number]: ErrorClass }
 
-/** The actions on the resource after which they are named. */
-type Own = Extract<Action, `${ResourceKind}:${string}`>
+/** The actions whose name begins with the kind of resource that they act on, such as `run:cancel`. */
+type ActionOnKind = Extract<Action, `${ResourceKind}:${string}`>
 
 /** The client's part of a spec. `A` is the type of the answer. */
 export interface Operation<A = unknown, M extends IronflowError = IronflowError> extends CallAddress {
@@ -86,10 +86,11 @@ export interface Operation<A = unknown, M extends IronflowError = IronflowError>
   readonly repeats?: boolean
 }
 
-/** The server's part of a spec. `B` is the type of the request, `E` the type of its own errors. */
+/** The server's part of a spec. `B` is the type of the request, and `E` the type of the errors of this call. */
 interface Served<B, E> {
   /**
-   * Another action. Where a policy denies it for a resource that the call shows or affects, that applies too.
+   * A second action. It need not be allowed; but where a policy denies it for a resource that the call shows or
+   * affects, this denial applies too.
    */
   readonly respects?: { readonly action: Action; readonly kind: ResourceKind }
   /** Query parameters, all optional strings. */
@@ -105,14 +106,14 @@ interface Served<B, E> {
   readonly mayBeNothing?: true
   /** Whether workers make the call. The body may then be as large as reports, and may be sealed. */
   readonly fromWorker?: true
-  /** Its own errors, by status. */
+  /** The errors of this call by status, besides those that every call may have. */
   readonly errors?: { readonly [status: number]: abstract new (...args: never) => E }
 }
 
 export interface CallSpec<A = unknown, B = unknown, E extends IronflowError = IronflowError>
   extends Operation<A, E>, Served<B, E> {
   /** The permission that the call needs ({@link accessTo}): an action, or a rule if the resource is not in the path. */
-  readonly may: Own | Access
+  readonly may: ActionOnKind | Access
 }
 
 type More<A, M extends IronflowError> = Omit<Operation<A, M>, Exclude<keyof CallAddress, "streams">>
@@ -149,7 +150,7 @@ export function callSpec<
   const E extends Errors = Record<never, never>
 >(
   of: Line | Operation<A, M>,
-  may: Own | Access,
+  may: ActionOnKind | Access,
   more?: More<A, M> & Omit<Served<B, never>, "errors"> & { readonly errors?: E }
 ): CallSpec<A, B, M | Failure<E>> {
   // the type of the errors is derived from them
@@ -162,7 +163,7 @@ export function callSpec<
  */
 export const accessTo = ({ may, page, path }: CallSpec): Access => {
   if (may === "public" || may === "key" || typeof may === "object") return may
-  const kind = may.slice(0, may.indexOf(":")) as ResourceKind // `Own` says so
+  const kind = may.slice(0, may.indexOf(":")) as ResourceKind // the type of `may` guarantees it
   const variable = /:(\w+)/.exec(path)?.[1]
   if (variable !== undefined) return inPath(may, kind, variable)
   return page === undefined ? all(may, kind) : each(may, kind)
@@ -171,7 +172,7 @@ export const accessTo = ({ may, page, path }: CallSpec): Access => {
 /** The status of a successful call. */
 export const statusOf = ({ answer, status }: CallSpec): number => status ?? (answer === undefined ? 204 : 200)
 
-/** The statuses of its own errors. */
+/** The statuses of the errors of this call, without those that every call may have. */
 export const failuresOf = ({ errors = {}, missing }: CallSpec): ReadonlyArray<number> => [
   ...new Set([...(missing === undefined ? [] : [404]), ...Object.keys(errors).map(Number)])
 ]
@@ -192,8 +193,8 @@ export const isCacheable = (spec: CallSpec): boolean => {
 }
 
 /**
- * Whether the call only reads, as far as a client can tell: unlike {@link isCacheable}, without the rule of
- * access.
+ * Whether the call only reads, as far as a client can tell. The rule of access, which {@link isCacheable} checks
+ * too, is not known to clients.
  */
 export const isReadOnly = (of: Operation): boolean =>
   of.method === "GET" || (of.dialect === "connect" && isRepeatable(of))

@@ -2,7 +2,7 @@
  * Codecs: plain data that describes messages, with their types, names of members and optional members.
  * Everything else is derived from a codec on first use, so that a bundle only contains what its program uses:
  *
- * - `decoder` of `ServerCodec.ts` reads a request strictly: the first mistake throws a `ValidationError` with its path.
+ * - `decoder` of `ServerCodec.ts` reads a request strictly: it throws a `ValidationError` with the path of the first mistake.
  * - `taker`, also there, reads a request whose values the service checks itself.
  * - {@link reader} reads an answer of any Ironflow server leniently, including legacy ones.
  * - `encoder` of `ServerCodec.ts` encodes a message, with only the members in the codec.
@@ -14,6 +14,11 @@
 
 import { isObject } from "../Json.ts"
 
+/**
+ * The description of a value. `isFilled`: an empty string or 0 in an answer counts as absent. `isTime`: so does the year 1.
+ * `isWhole`: an integer. `isText`: sent as a string of digits. `isNonNull`: not null. `skips`: invalid items of an answer are
+ * left out.
+ */
 export type Node =
   | { readonly kind: "text"; readonly isFilled?: true; readonly isTime?: true }
   | { readonly kind: "number"; readonly isWhole?: true; readonly isText?: true; readonly isFilled?: true }
@@ -40,7 +45,7 @@ interface Words {
 
 interface FieldNode {
   readonly of: Node
-  /** The name on the wire. By default that in code. */
+  /** The name on the wire; by default the name in code. */
   readonly wireName?: string
   /** Names that legacy servers use. */
   readonly legacyNames?: ReadonlyArray<string>
@@ -49,12 +54,12 @@ interface FieldNode {
   readonly mayBeNull?: true
   /** The value when an answer lacks the member. */
   readonly orElse?: unknown
-  /** Whether the member is left out when it has that value, or is an empty list. */
+  /** Whether the member is not sent when it has the value `orElse`, or is an empty list. */
   readonly isLeftOut?: true
   /** Whether the member has only one spelling, even inside {@link camelOrSnake}. */
   readonly isExact?: true
-  /** Whether our engine always sends the member, while legacy servers leave it out. */
-  readonly isAlwaysSent?: true
+  /** Whether only legacy servers leave the member out, while the engine of this package always sends it. */
+  readonly onlyLegacyMayLack?: true
 }
 
 /** Carries the type of the value. */
@@ -206,17 +211,17 @@ export function optional<A>(of: Codec<A>): MayLack<A> {
 export function nullable<A>(of: Codec<A>): MayLack<A | null> {
   return { of, mayLack: true, mayBeNull: true }
 }
-/** A member that our engine always sends and legacy servers leave out. */
+/** A member that the engine of this package always sends, and that legacy servers may leave out. */
 /* @__NO_SIDE_EFFECTS__ */
-export function alwaysSent<A>(of: Codec<A>): MayLack<A> {
-  return { of, mayLack: true, isAlwaysSent: true }
+export function onlyLegacyMayLack<A>(of: Codec<A>): MayLack<A> {
+  return { of, mayLack: true, onlyLegacyMayLack: true }
 }
-/** A member that is required. When an answer lacks it, it is `value`. */
+/** A member that is required in a request. In an answer that lacks the member, it is read as `value`. */
 /* @__NO_SIDE_EFFECTS__ */
 export function orElse<A>(of: Codec<A>, value: A): Needed<A> {
   return { of, orElse: value }
 }
-/** A member that is left out when it is `value` or an empty list. When an answer lacks it, it is `value`. */
+/** A member that is not sent when it is `value` or an empty list. In an answer that lacks the member, it is read as `value`. */
 /* @__NO_SIDE_EFFECTS__ */
 export function omittedWhen<A>(value: A, of: Codec<A>): Needed<A> {
   return { of, orElse: value, isLeftOut: true }
@@ -226,16 +231,16 @@ export function omittedWhen<A>(value: A, of: Codec<A>): Needed<A> {
 export function exact<F extends FieldNode | Codec<unknown>>(
   field: F
 ): F extends MayLack<infer A> ? MayLack<A> : F extends Of<infer A> ? Needed<A> : never {
-  // as below
+  // the type of the member's value stays the same
   return { ...fieldOf(field), isExact: true } as never
 }
-/** A member with these names on legacy servers. */
+/** A member that legacy servers send under one of these names. */
 /* @__NO_SIDE_EFFECTS__ */
 export function withLegacyNames<F extends FieldNode | Codec<unknown>>(
   field: F,
   ...names: ReadonlyArray<string>
 ): F extends MayLack<infer A> ? MayLack<A> : F extends Of<infer A> ? Needed<A> : never {
-  // as below
+  // the type of the member's value stays the same
   return { ...fieldOf(field), legacyNames: names } as never
 }
 /** A member with another name on the wire. */
@@ -244,7 +249,7 @@ export function withWireName<F extends FieldNode | Codec<unknown>>(
   name: string,
   field: F
 ): F extends MayLack<infer A> ? MayLack<A> : F extends Of<infer A> ? Needed<A> : never {
-  // the member stays the same, with a name
+  // the type of the member's value stays the same
   return { ...fieldOf(field), wireName: name } as never
 }
 
@@ -304,8 +309,8 @@ const readAnswer = (node: Node, isCamelOrSnake: boolean): Read => {
       return (value) => node.values.find((one) => one === value)
     case "word":
       return (value) => {
-        const said = wordIn(node, value)
-        return node.words.find((word) => word === said)
+        const found = wordIn(node, value)
+        return node.words.find((word) => word === found)
       }
     case "anyOf": {
       const reads = node.nodes.map((node) => readAnswer(node, isCamelOrSnake))
@@ -339,7 +344,7 @@ const readAnswer = (node: Node, isCamelOrSnake: boolean): Read => {
             value = read(answer[as])
             if (value !== undefined) break
           }
-          if (value === undefined) value = anew(orElse)
+          if (value === undefined) value = copyOf(orElse)
           if (value !== undefined) result[name] = value
           else if (!mayLack) return undefined
         }
@@ -350,7 +355,7 @@ const readAnswer = (node: Node, isCamelOrSnake: boolean): Read => {
 }
 
 /** Copies a default, since the caller may change what it gets. */
-const anew = (value: unknown): unknown =>
+const copyOf = (value: unknown): unknown =>
   typeof value !== "object" || value === null
     ? value
     : Array.isArray(value)
@@ -374,14 +379,14 @@ const snakeCase = (name: string): string => name.replace(/[A-Z]/g, (letter) => `
 export const snakeKeys = <A>(members: { readonly [name: string]: A }): { [name: string]: A } =>
   Object.fromEntries(Object.entries(members).map(([name, member]) => [snakeCase(name), member]))
 
-/** The enum value in any spelling; `undefined` if it is unspecified. An unknown value is returned unchanged. */
-export const wordIn = ({ prefix, words }: Words, said: unknown): unknown => {
-  if (said === undefined || said === null || said === "") return undefined
-  const isNumber = typeof said === "number" || (typeof said === "string" && /^\d+$/.test(said))
-  if (isNumber) return Number(said) === 0 ? undefined : (words[Number(said) - 1] ?? said)
-  if (typeof said !== "string") return said
-  const word = said.toLowerCase().replace(`${prefix.toLowerCase()}_`, "")
-  return word === "unspecified" ? undefined : words.includes(word) ? word : said
+/** The enum value that `value` is a spelling of; `undefined` if it is unspecified. An unknown value is returned unchanged. */
+export const wordIn = ({ prefix, words }: Words, value: unknown): unknown => {
+  if (value === undefined || value === null || value === "") return undefined
+  const isNumber = typeof value === "number" || (typeof value === "string" && /^\d+$/.test(value))
+  if (isNumber) return Number(value) === 0 ? undefined : (words[Number(value) - 1] ?? value)
+  if (typeof value !== "string") return value
+  const word = value.toLowerCase().replace(`${prefix.toLowerCase()}_`, "")
+  return word === "unspecified" ? undefined : words.includes(word) ? word : value
 }
 
 /** The enum value as it is sent. */

@@ -1,7 +1,7 @@
 /** Configurations: their messages and calls. The body of a write is the data itself. */
 import { ConfigNotFoundError } from "../Errors.ts"
 import {
-  alwaysSent,
+  onlyLegacyMayLack,
   nonNullJson,
   camelOrSnake,
   fields,
@@ -65,7 +65,7 @@ const Configuration = camelOrSnake(
 const Configurations = struct({
   configs: orElse(
     lenientList(
-      camelOrSnake(fields<ConfigEntry>({ name: text, data: alwaysSent(object), revision, updatedAt }))
+      camelOrSnake(fields<ConfigEntry>({ name: text, data: onlyLegacyMayLack(object), revision, updatedAt }))
     ),
     []
   ),

@@ -2,15 +2,15 @@
 import { fields, flag, optional, struct, text } from "./Codec.ts"
 import { operation, callSpec } from "./CallSpec.ts"
 
-/** The session of a browser. */
+/** The session of a browser in the console. */
 export interface ConsoleSession {
   /** Whether calls need an API key. */
   readonly keysRequired: boolean
   /** The API key of the session; absent while no key is needed. */
   readonly key?: { readonly id: string; readonly name: string; readonly environment?: string }
   /**
-   * When the session expires, as an ISO string. Absent when the key comes with every call, and where there
-   * are no keys.
+   * When the session expires, as an ISO string. Absent when there is no session cookie, because every call
+   * contains the key or because the server has no keys.
    */
   readonly expiresAt?: string
   /** Version of the engine. */

@@ -46,7 +46,7 @@ export interface ConsumerGroupConfig extends Partial<GroupSettings> {
   readonly name: string
   /** Pattern of the events: `events:order.*`, `topic:news`, or without a prefix for both. */
   readonly pattern: string
-  /** Namespace of the group; names are unique within one. `default` by default. */
+  /** Namespace of the group; `default` by default. Several groups in it may have one name, if their patterns differ. */
   readonly namespace?: string
   /** CEL expression over `event`. Members cannot use another filter. */
   readonly filter?: string
@@ -54,7 +54,7 @@ export interface ConsumerGroupConfig extends Partial<GroupSettings> {
   readonly metadata?: { readonly [name: string]: unknown }
 }
 
-/** Changes of a group. A setting that is absent stays, and `null` resets it to the default. */
+/** Changes of a group. A setting that is absent is not changed; `null` resets a setting to its default. */
 export type ConsumerGroupUpdate = {
   readonly [Name in Exclude<keyof ConsumerGroupConfig, "name" | "namespace" | "pattern">]?:
     ConsumerGroupConfig[Name] | null
@@ -64,13 +64,13 @@ export type ConsumerGroupUpdate = {
 export interface ConsumerGroupMember {
   /** Id of the member's connection and subscription. It is a new one after each reconnection. */
   readonly id: string
-  /** Whether the member settles events itself. */
+  /** Who settles the events of the member: its client (`auto`), or its code by a call (`manual`). */
   readonly ackMode: AckMode
   /** Number of events that the member holds. */
   readonly inFlight: number
   /** Whether the member's connection is too slow. It then gets no more events until it has caught up. */
   readonly isSlow: boolean
-  /** When it joined, as an ISO string. */
+  /** When the member joined, as an ISO string. */
   readonly joinedAt: string
 }
 
@@ -90,15 +90,15 @@ export interface ConsumerGroup extends GroupSettings {
   readonly status: ConsumerGroupStatus
   /** Explains the status of the group, as a sentence. */
   readonly message: string
-  /** Position in the log. Everything up to it was delivered or skipped. */
+  /** Position in the log up to which everything was delivered or skipped. */
   readonly position: number
-  /** Number of later events that match the pattern, before the filter is applied. */
+  /** Number of events after `position` that match the pattern, whether they pass the filter or not. */
   readonly lag: number
   /** Number of events that were delivered and not yet settled. */
   readonly inFlight: number
   /** Number of events that wait for redelivery, after a failure or the loss of a member. */
   readonly retrying: number
-  /** When the first of them is redelivered. */
+  /** When the first of the events in `retrying` is redelivered. */
   readonly nextRetryAt?: string
   /** Number of dead letters since the group was created: events that failed too often or were settled by `term`. */
   readonly givenUp: number
@@ -120,7 +120,7 @@ export interface ConsumerGroup extends GroupSettings {
   readonly createdAt: string
   /** When a client last created, updated, paused or resumed it. */
   readonly updatedAt: string
-  /** When a member last joined, or was last seen: members are checked once an hour. */
+  /** When a member last joined, or was last seen. Whether a group has members is checked once an hour. */
   readonly usedAt: string
   /**
    * When the group will be deleted if no member joins. Groups that a client has created, updated or paused
@@ -141,7 +141,7 @@ export interface ConsumerGroupDeadLetter {
     readonly data: unknown
     readonly timestamp: string
   }
-  /** The reason that the last member which held the event has reported; absent if it has reported none. */
+  /** The reason reported by the last member that held the event; absent if that member has reported none. */
   readonly reason?: string
   /** Number of deliveries. */
   readonly attempts: number
@@ -243,36 +243,36 @@ export const StatusWord: Word<ConsumerGroupStatus | "deleted"> = word(
   "deleted"
 )
 
-const none = orElse(nonEmptyText, "")
-const zero = omittedWhen(0, integer)
+const textOrEmpty = orElse(nonEmptyText, "")
+const numberUnlessZero = omittedWhen(0, integer)
 /**
- * A group over ConnectRPC. Zero is not sent, and fields that legacy servers do not know have names of their
- * own.
+ * A group over ConnectRPC. `filter` is called `filterExpr` there; most numbers, and `members`, are left out when they are 0
+ * or empty.
  */
 export const ConnectGroup = camelOrSnake(
   fields<ConsumerGroup>({
-    id: none,
+    id: textOrEmpty,
     namespace: orElse(nonEmptyText, "default"),
     name: text,
-    pattern: none,
-    message: none,
-    inFlight: zero,
-    retrying: zero,
+    pattern: textOrEmpty,
+    message: textOrEmpty,
+    inFlight: numberUnlessZero,
+    retrying: numberUnlessZero,
     nextRetryAt: optional(nonEmptyText),
-    givenUp: zero,
-    deadLetters: zero,
-    memberCount: zero,
+    givenUp: numberUnlessZero,
+    deadLetters: numberUnlessZero,
+    memberCount: numberUnlessZero,
     buffer: orElse(Buffer, {}),
-    maxInflight: zero,
-    maxRedeliveries: zero,
-    redeliverDelayMs: zero,
+    maxInflight: numberUnlessZero,
+    maxRedeliveries: numberUnlessZero,
+    redeliverDelayMs: numberUnlessZero,
     metadata: optional(object),
     pausedBy: optional(nonEmptyText),
     pausedAt: optional(nonEmptyText),
     pauseReason: optional(nonEmptyText),
-    createdAt: none,
-    updatedAt: none,
-    usedAt: none,
+    createdAt: textOrEmpty,
+    updatedAt: textOrEmpty,
+    usedAt: textOrEmpty,
     expiresAt: optional(nonEmptyText),
     filter: withWireName("filterExpr", optional(nonEmptyText)),
     ackMode: orElse(AckModeWord, "auto"),
@@ -287,14 +287,17 @@ const ConnectGroups = camelOrSnake(
   fields<GroupPage>({
     groups: omittedWhen([], lenientList(ConnectGroup)),
     nextCursor: optional(nonEmptyText),
-    totalCount: zero
+    totalCount: numberUnlessZero
   })
 )
 export interface ConnectSettings extends Partial<GroupSettings> {
   readonly filter?: string
   readonly metadata?: { readonly [name: string]: unknown }
 }
-/** Settings; enums are read in any spelling, and the engine checks them. */
+/**
+ * The settings of a group over ConnectRPC. Enums are read in any spelling; whether their values exist is checked later, by
+ * the engine.
+ */
 export const ConnectSettings = fields<ConnectSettings>({
   filter: withWireName("filterExpr", optional(text)),
   ackMode: optional(AckModeWord),
@@ -305,7 +308,8 @@ export const ConnectSettings = fields<ConnectSettings>({
   redeliverDelayMs: optional(integer),
   metadata: optional(object)
 })
-const Choice = struct({
+/** Identifies a group. */
+const GroupAddress = struct({
   name: text,
   namespace: optional(text),
   pattern: optional(text)
@@ -332,7 +336,7 @@ export interface ConnectUpdate {
 }
 /** `by` and `reason` apply when the status becomes paused. */
 const ConnectUpdate = fields<ConnectUpdate>({
-  group: merge(merge(Choice, ConnectSettings), struct({ status: optional(StatusWord) })),
+  group: merge(merge(GroupAddress, ConnectSettings), struct({ status: optional(StatusWord) })),
   updateMask: optional(json),
   by: optional(text),
   reason: optional(text)
@@ -380,19 +384,19 @@ export const callSpecs = {
     query: ["namespace", "name", "status", "limit", "cursor"],
     answer: Groups
   }),
-  /** Creates a group at the end of the log, before any member joins. It is kept until it is deleted. */
+  /** Creates a group, before any member joins. It receives the events that are stored from now on, and is kept until it is deleted. */
   restCreateConsumerGroup: callSpec(
     "POST /api/v1/consumer-groups",
     inBody("subscription:manage", "group", "name"),
     { body: CreateGroup, answer: Group, errors: exists }
   ),
-  /** Returns a group. `namespace` and `pattern` identify it where its name is ambiguous. */
+  /** Returns a group. `namespace` is `default` by default; `pattern` is needed only when several groups in it have the name. */
   restGetConsumerGroup: callSpec(
     "GET /api/v1/consumer-groups/:name",
     inPath("subscription:read", "group", "name"),
     { query: ["namespace", "pattern"], answer: Group, errors: noGroup }
   ),
-  /** Changes settings, also for connected members. */
+  /** Changes the settings of a group. They apply to its connected members too. */
   restUpdateConsumerGroup: callSpec(
     "PATCH /api/v1/consumer-groups/:name",
     inPath("subscription:manage", "group", "name"),
@@ -404,43 +408,43 @@ export const callSpecs = {
     inPath("subscription:manage", "group", "name"),
     { query: ["namespace", "pattern"], errors: noGroup }
   ),
-  /** Stops delivery. Members may still settle the events that they hold. */
+  /** Stops the delivery of a group. Its members may still settle the events that they hold. */
   restPauseConsumerGroup: callSpec(
     "POST /api/v1/consumer-groups/:name/pause",
     inPath("subscription:manage", "group", "name"),
     { query: ["namespace", "pattern"], body: PauseGroup, answer: Group, errors: noGroup }
   ),
-  /** Resumes delivery where it stopped. */
+  /** Resumes the delivery of a group where it stopped. */
   restResumeConsumerGroup: callSpec(
     "POST /api/v1/consumer-groups/:name/resume",
     inPath("subscription:manage", "group", "name"),
     { query: ["namespace", "pattern"], answer: Group, errors: noGroup }
   ),
-  /** Lists the dead letters of a group in log order; `after` is a position. */
+  /** Lists the dead letters of a group by their position in the log; `after` is such a position. */
   groupDeadLetters: callSpec(groupDeadLetters, inPath("subscription:read", "group", "name"), {
     query: ["namespace", "pattern", "after", "limit"],
     errors: noGroup
   }),
-  /** Delivers a dead letter again, or all of them without a `position`. */
+  /** Delivers the dead letter at `position` again; without `position`, all dead letters of the group. */
   retryGroupDeadLetters: callSpec(retryGroupDeadLetters, inPath("subscription:manage", "group", "name"), {
     query: ["namespace", "pattern"],
     body: RetryLetters,
     errors: { 404: ConsumerGroupNotFoundError, 409: InvalidStateError }
   }),
 
-  /** Creates a group at the end of the log, before any member joins. It is kept until it is deleted. */
+  /** Creates a group, before any member joins. It receives the events that are stored from now on, and is kept until it is deleted. */
   createConsumerGroup: callSpec(createConsumerGroup, inBody("subscription:manage", "group", "name"), {
     body: ConnectNew,
     errors: exists
   }),
-  /** Returns a group. `namespace` and `pattern` identify it where its name is ambiguous. */
+  /** Returns a group. `namespace` is `default` by default; `pattern` is needed only when several groups in it have the name. */
   getConsumerGroup: callSpec(getConsumerGroup, inBody("subscription:read", "group", "name"), {
-    body: Choice,
+    body: GroupAddress,
     errors: noGroup
   }),
   /** Lists groups in order of creation, always in pages. */
   listConsumerGroups: callSpec(listConsumerGroups, each("subscription:read", "group"), { body: ListGroups }),
-  /** Changes the settings and the status that `updateMask` names, or all that are present without it. */
+  /** Changes the settings and the status that `updateMask` names; without `updateMask`, all that the request contains. */
   updateConsumerGroup: callSpec(
     updateConsumerGroup,
     {
@@ -451,7 +455,7 @@ export const callSpecs = {
   ),
   /** Deletes a group and its delivery state. */
   deleteConsumerGroup: callSpec(deleteConsumerGroup, inBody("subscription:manage", "group", "name"), {
-    body: Choice,
+    body: GroupAddress,
     errors: noGroup
   })
 }

@@ -1,4 +1,4 @@
-/** Erasing the data of one person: the target, its messages and the call. */
+/** Erasing the data of one person: which data to erase, and the call that starts it. */
 import { InvalidStateError, ValidationError } from "../Errors.ts"
 import type { RunFilters } from "../RunFilters.ts"
 import { show } from "../Show.ts"
@@ -10,8 +10,8 @@ import { type ListRuns, ListRunsRequest } from "./RunLists.ts"
 /** Selects events of the log and messages of topics that match all given members. Times are ISO strings. */
 export interface EraseEvents {
   /**
-   * CEL expression over `event`, such as `event.data.email == "jane@example.com"`. All events and messages
-   * are read for it.
+   * CEL expression over `event`, such as `event.data.email == "jane@example.com"`. The engine reads all events
+   * and messages to evaluate it, which takes time.
    */
   readonly where?: string
   /** Name or pattern of events or topics. */
@@ -28,7 +28,7 @@ export interface EraseEvents {
   readonly until?: string
 }
 
-/** Keys of a bucket: one key, or all with a prefix. */
+/** Keys of a bucket: one key, or all keys that begin with a prefix. */
 export interface EraseKeys {
   /** Name of the bucket. */
   readonly bucket: string
@@ -66,8 +66,8 @@ interface StartErase {
 }
 
 /**
- * Throws `ValidationError` for an empty member. If it was ignored, more could be erased than was intended, or
- * what was only to be counted.
+ * Throws `ValidationError` for a member that is null or blank. If such a member was ignored, more data could be
+ * erased than was intended, or data that was only to be counted (`dryRun`).
  */
 export const refuseBlankEraseOptions = (given: object, where = ""): void => {
   for (const [name, value] of Object.entries(given)) {
@@ -111,7 +111,7 @@ const Request = fields<StartErase>({
 export const startErase = operation("POST /api/v1/erase", { answer: Operation, onlyOurEngine: true })
 
 export const callSpecs = {
-  /** Starts a bulk operation that erases the data of one person. Its key may not be denied reading any of it. */
+  /** Starts a bulk operation that erases the data of one person. Refused when a policy forbids the key to read some of this data. */
   startErase: callSpec(startErase, all("data:erase", "engine"), {
     body: Request,
     errors: { 409: InvalidStateError }

@@ -43,18 +43,18 @@ export interface LoggedEvent {
   readonly id: string
   /** Name of the event. */
   readonly name: string
-  /** Schema version at the emit. */
+  /** The schema version with which the event was emitted. */
   readonly version: number
-  /** Its data, in stored form. */
+  /** The data of the event, in stored form. */
   // oxlint-disable-next-line typescript/no-explicit-any -- nothing is known about the data
   readonly data: any
   /** When it was stored, as an ISO string. */
   readonly timestamp: string
-  /** Its position in the log. */
+  /** Position of the event in the log. */
   readonly position: number
   /** `cron` for an event of a schedule; absent for an event that a client or a run has emitted. */
   readonly source?: string
-  /** The idempotency key of the emit or append. */
+  /** The idempotency key with which the event was emitted or appended. */
   readonly idempotencyKey?: string
   /** The metadata of the event. */
   readonly metadata?: { readonly [name: string]: unknown }
@@ -62,7 +62,7 @@ export interface LoggedEvent {
   readonly entity?: EventEntity
 }
 
-/** Explains for each function whether an event started it, and why not. Times are ISO strings. */
+/** Explains for each function whether an event started runs of it, and if not, why. Times are ISO strings. */
 export interface EventExplanation {
   /** Id of the event. */
   readonly eventId: string
@@ -70,7 +70,7 @@ export interface EventExplanation {
   readonly name: string
   /** When it was stored. */
   readonly timestamp: string
-  /** The functions that were started first, then the others; functions that the key may not see are left out. */
+  /** First the functions of which the event started runs, then the others. Functions that the key may not see are left out. */
   readonly functions: Array<EventVerdict>
 }
 
@@ -92,7 +92,7 @@ const eventVerdicts = [
   "NO_TRIGGER"
 ] as const
 
-/** Whether an event started a function, and why not. */
+/** Whether an event started runs of a function, and if not, why. */
 export interface EventVerdict {
   /** Id of the function. */
   readonly functionId: string
@@ -100,9 +100,9 @@ export interface EventVerdict {
   readonly code: (typeof eventVerdicts)[number]
   /** The verdict as a sentence. */
   readonly message: string
-  /** The runs that it started, at most 100; absent when there are none. */
+  /** The runs of the function that the event started, at most 100; absent when there are none. */
   readonly runs?: Array<{ readonly runId: string; readonly status: RunStatus }>
-  /** The expression of the closest trigger. */
+  /** For `EXPRESSION_FALSE` and `EXPRESSION_FAILED`: the expression of the trigger. */
   readonly expression?: string
 }
 
@@ -118,28 +118,28 @@ export interface ListEventsOptions {
   readonly entityType?: string
   /** Id of the entity that the event was appended to. */
   readonly entityId?: string
-  /** Idempotency key of the emit or append, also after its 24 hours. */
+  /** Idempotency key with which the event was emitted or appended, even if that is more than 24 hours ago. */
   readonly idempotencyKey?: string
-  /** Stored at this time or later. */
+  /** Only events that were stored at this time or later. */
   readonly since?: Date | string
-  /** Stored before this time. */
+  /** Only events that were stored before this time. */
   readonly until?: Date | string
-  /** After this position in the log, such as `position` in the result of `emit`. */
+  /** Only events after this position in the log, such as `position` in the result of `emit`. */
   readonly after?: number
   /** Sort order; `newest` first by default. */
   readonly order?: "newest" | "oldest"
   /** Events per page; 50 by default, 1000 at most. */
   readonly limit?: number
-  /** `nextCursor` of the previous page, which had the same filters. */
+  /** `nextCursor` of the previous page. The filters must be the same. */
   readonly cursor?: string
 }
 
 /** A page of events. */
 export interface ListEventsResult {
   /**
-   * The events. A page is shorter than `limit` when its events have more than 16 MiB of data, or when 10,000 rows of the log were
-   * scanned. A filter by pattern, entity type or time scans the log; a filter by name, entity id or idempotency key uses an
-   * index.
+   * The events. A page may be shorter than `limit` before the last one: it ends when its events have more than 16 MiB of data, or
+   * when 10,000 rows of the log were scanned. Filters by name, entity id or idempotency key use an index, so that fewer rows are
+   * scanned than with filters by pattern, entity type or time.
    */
   readonly events: Array<LoggedEvent>
   /** Cursor of the next page; absent on the last page. */
@@ -160,7 +160,7 @@ const Emitted = camelOrSnake(
   })
 )
 export const ManyEmitted = camelOrSnake(struct({ results: omittedWhen([], lenientList(Emitted)) }))
-/** Both spellings of the event's id are in use. */
+/** The answer over REST. It contains the id of the event twice, since clients read either name. */
 const RestEmitted = struct({
   eventId: withWireName("event_id", text),
   id: text,
@@ -232,7 +232,9 @@ export const checkListEvents = (options: ListEventsOptions) => {
     )
   }
   if (after !== undefined && !(Number.isSafeInteger(after) && after >= 0)) {
-    throw new ValidationError(`\`after\` must be a position in the log, got ${show(after)}`)
+    throw new ValidationError(
+      `\`after\` must be a position in the log (the \`position\` of an event): an integer, at least 0, got ${show(after)}`
+    )
   }
   if (order !== undefined && order !== "newest" && order !== "oldest") {
     throw new ValidationError(`\`order\` must be "newest" or "oldest", got ${show(order)}`)
@@ -277,7 +279,7 @@ const EmitAndWait = fields<EmitBody & { timeoutMs?: number }>({
   metadata: optional(object),
   timeoutMs: optional(integer)
 })
-/** The fields of an emit. `webhook` is the id of the webhook that received the event. */
+/** The body of an emit over REST. `webhook` is the id of the webhook that received the event. */
 const RestEmit = fields<EmitFields & { name: string; webhook?: string }>({
   name: text,
   data: optional(json),
@@ -380,7 +382,7 @@ export const callSpecs = {
   listEvents: callSpec(listEvents, each("subscription:read", "subscription"), { body: ListEvents }),
   /** Returns an event. */
   getEvent: callSpec(getEvent, each("subscription:read", "subscription"), { body: EventId }),
-  /** Explains which functions an event started, and why not the others; leaves out functions and runs that may not be read. */
+  /** Explains of which functions an event started runs, and why not of the others. Leaves out functions and runs that the key may not read. */
   explainEvent: callSpec(explainEvent, each("subscription:read", "subscription")),
   /** Lists the events of an environment, newest first, in pages; `name` is a name or a pattern. */
   restEvents: callSpec("GET /api/v1/events", each("subscription:read", "subscription"), {

@@ -48,7 +48,7 @@ export interface FunctionInfo {
   readonly versioning: Versioning
   /** Paths of searchable values; absent when there are none. */
   readonly searchBy?: ReadonlyArray<string>
-  /** The pause of the function; absent unless it is paused. New runs wait meanwhile. */
+  /** The pause of the function; absent when it is not paused. New runs wait until the function is resumed. */
   readonly paused?: FunctionPause
   /** When it was first registered. */
   readonly createdAt: string
@@ -97,11 +97,11 @@ export interface LiveVersion {
   readonly codeVersion: string
   /** Whether it is the version that was registered last, with which new runs begin. */
   readonly isLatest: boolean
-  /** Number of unfinished runs pinned to it. */
+  /** Number of unfinished runs pinned to this version. */
   readonly liveRuns: number
-  /** The oldest known of these runs. */
+  /** Id of the oldest of these runs, as far as known. */
   readonly oldestRunId?: string
-  /** Ids of the workers that have it. */
+  /** Ids of the live workers that have this version. */
   readonly workerIds: ReadonlyArray<string>
 }
 
@@ -141,14 +141,14 @@ export interface FunctionRequest {
   readonly metadata?: { readonly [name: string]: unknown }
 }
 
-/** Legacy servers send the code's hash in the metadata. */
+/** A function in an answer. Legacy servers send the hash of its code in `metadata`, under {@link CODE_HASH_KEY}. */
 export type FunctionAnswer = FunctionInfo & { readonly metadata?: { readonly [name: string]: unknown } }
 
-const said = orElse(text, "")
+const textOrEmpty = orElse(text, "")
 const Function = camelOrSnake(
   fields<FunctionAnswer>({
     id: text,
-    name: said,
+    name: textOrEmpty,
     triggers: orElse(
       lenientList(
         fields<FunctionTrigger>({
@@ -164,13 +164,13 @@ const Function = camelOrSnake(
       []
     ),
     version: orElse(number, 0),
-    codeHash: said,
-    codeVersion: said,
+    codeHash: textOrEmpty,
+    codeVersion: textOrEmpty,
     versioning: orElse(oneOf(...versionings), "latest"),
     searchBy: optional(lenientList(text)),
     paused: optional(fields<FunctionPause>({ at: text, by: text, reason: optional(text) })),
-    createdAt: said,
-    updatedAt: said,
+    createdAt: textOrEmpty,
+    updatedAt: textOrEmpty,
     metadata: optional(object)
   })
 )
@@ -195,7 +195,7 @@ const History = camelOrSnake(
         fields<FunctionVersion>({
           version: integer,
           at: text,
-          codeVersion: said,
+          codeVersion: textOrEmpty,
           changed: optional(list(text)),
           liveRuns: orElse(integer, 0),
           registration: object
@@ -211,7 +211,7 @@ const LiveVersions = camelOrSnake(
       lenientList(
         fields<LiveVersion>({
           functionId: text,
-          codeVersion: said,
+          codeVersion: textOrEmpty,
           isLatest: orElse(flag, false),
           liveRuns: orElse(integer, 0),
           oldestRunId: optional(text),
@@ -235,7 +235,7 @@ export const Trigger = fields<FunctionTrigger>({
   version: optional(integer)
 })
 const keptFor = optional(anyOf(integer, oneOf("forever")))
-/** How long ended runs are kept, in milliseconds. */
+/** How long runs are kept after their end, by status: milliseconds, or `forever`. */
 export const Kept = fields<KeptRuns>({ completed: keptFor, failed: keptFor, cancelled: keptFor })
 export const Concurrency = struct({ limit: integer, key: optional(text) })
 export const RegisterFunction = fields<FunctionRequest>({
@@ -329,16 +329,16 @@ export const callSpecs = {
   }),
   /** Lists the functions. */
   restFunctions: callSpec(restFunctions, "function:read"),
-  /** Unregisters a function, which nothing starts until a worker registers it again. */
+  /** Unregisters a function: nothing starts it until a worker registers it again. */
   deleteFunction: callSpec(deleteFunction, "function:delete", { errors: { 409: InvalidStateError } }),
-  /** Pauses a function: new runs wait, and its schedules start none. Started runs continue. */
+  /** Pauses a function: new runs wait, and the schedules of the function start no runs. Runs that have started continue. */
   pauseFunction: callSpec(pauseFunction, "function:pause", { body: Pause }),
-  /** Resumes a paused function; its pending runs start. */
+  /** Resumes a paused function; the runs that have waited start. */
   resumeFunction: callSpec(resumeFunction, "function:resume"),
   /** Starts a run of the function, without an event. */
   runFunction: callSpec(runFunction, "function:run", { body: Start }),
   /** Returns the registration history of a function, newest first. */
   functionHistory: callSpec(functionHistory, "function:read"),
-  /** Lists the versions of functions that have unfinished runs or live workers. */
+  /** Lists each version that still has unfinished runs or live workers, of all functions or of one (`function_id`). */
   liveVersions: callSpec(liveVersions, each("function:read", "function"), { query: ["function_id"] })
 }

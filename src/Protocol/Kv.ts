@@ -1,7 +1,10 @@
-/** The key-value store: its messages and calls. The body of a write is the value itself; values in answers are base64. */
+/**
+ * The key-value store: its messages and calls. The body of a write of one key is the value itself; everywhere else values are
+ * base64.
+ */
 import { BucketExistsError, BucketNotFoundError, KeyNotFoundError, RevisionConflictError } from "../Errors.ts"
 import {
-  alwaysSent,
+  onlyLegacyMayLack,
   anyOf,
   fields,
   nonEmptyText,
@@ -34,7 +37,7 @@ export interface KVBucketConfig {
   readonly ttlSeconds?: number
   /** Maximum size of one value in bytes; 1 MiB by default and at most. */
   readonly maxValueSize?: number
-  /** Maximum total size of all keys and values in bytes, including history; no limit by default, or with 0. */
+  /** Maximum total size of all keys and values in bytes, earlier revisions included; no limit by default, or with 0. */
   readonly maxBytes?: number
   /** Number of revisions to keep of each key, including the current one; 1 by default, 64 at most. */
   readonly history?: number
@@ -70,7 +73,7 @@ export interface KVPutResult {
   readonly revision: number
 }
 
-/** The result of `write`. */
+/** The result of `write`, which changes several keys. */
 export interface KVWriteResult {
   /** One revision for each change, in order. */
   readonly revisions: Array<number>
@@ -91,7 +94,7 @@ export interface StoredEntry {
 }
 
 const count = orElse(number, 0)
-const said = orElse(text, "")
+const textOrEmpty = orElse(text, "")
 /** Legacy servers may send other values than base64. */
 const value = anyOf(text, json)
 
@@ -104,8 +107,8 @@ const Bucket = fields<KVBucketInfo>({
   values: count,
   bytes: count,
   history: orElse(nonZero, 1),
-  revision: alwaysSent(number),
-  created_at: said
+  revision: onlyLegacyMayLack(number),
+  created_at: textOrEmpty
 })
 const Buckets = struct({
   buckets: orElse(lenientList(Bucket), []),
@@ -137,10 +140,10 @@ const Keys = struct({
 })
 const Entry = fields<StoredEntry>({
   key: text,
-  value: alwaysSent(value),
-  contentType: withWireName("content_type", alwaysSent(text)),
+  value: onlyLegacyMayLack(value),
+  contentType: withWireName("content_type", onlyLegacyMayLack(text)),
   revision: count,
-  created_at: said,
+  created_at: textOrEmpty,
   operation: orElse(text, "put"),
   expires_at: optional(text)
 })
@@ -182,12 +185,12 @@ export interface KeyChange extends Omit<StoredEntry, "created_at" | "expires_at"
 const KeyUpdate = fields<KeyChange>({
   type: oneOf("kv_update"),
   key: text,
-  value: alwaysSent(value),
+  value: onlyLegacyMayLack(value),
   revision: count,
   operation: orElse(text, "put"),
   bucket: text,
   contentType: withWireName("content_type", optional(text)),
-  created_at: alwaysSent(text)
+  created_at: onlyLegacyMayLack(text)
 })
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -231,7 +234,7 @@ export const watchKeys = operation("GET /api/v1/kv/buckets/:bucket/watch", {
   missing: BucketNotFoundError
 })
 
-const conditions = ["if-match", "if-none-match"]
+const conditionHeaders = ["if-match", "if-none-match"]
 
 export const callSpecs = {
   /** Creates a bucket. Fails when the name is taken. */
@@ -253,21 +256,21 @@ export const callSpecs = {
   getKey: callSpec(getKey, inPath("kv:read", "bucket", "bucket"), { errors: { 404: KeyNotFoundError } }),
   /** Writes the value in the body. `If-None-Match: *` only creates, `If-Match: <revision>` only updates. */
   putKey: callSpec(putKey, inPath("kv:write", "bucket", "bucket"), {
-    headers: conditions,
+    headers: conditionHeaders,
     body: json,
     errors: { 412: RevisionConflictError }
   }),
   /** Deletes a key; with `purge=true` also its history. */
   deleteKey: callSpec(deleteKey, inPath("kv:delete", "bucket", "bucket"), {
     query: ["purge"],
-    headers: conditions,
+    headers: conditionHeaders,
     errors: { 412: RevisionConflictError }
   }),
   /** Lists the stored revisions of a key, oldest first. */
   keyHistory: callSpec(keyHistory, inPath("kv:read", "bucket", "bucket"), {
     errors: { 404: KeyNotFoundError }
   }),
-  /** Makes several changes in one transaction. */
+  /** Writes and deletes several keys of a bucket in one transaction. */
   writeKeys: callSpec(writeKeys, inPath("kv:write", "bucket", "bucket"), {
     respects: { action: "kv:delete", kind: "bucket" },
     body: WriteKeys,

@@ -1,6 +1,7 @@
 /**
- * Turns for push handlers of other packages, which know only completed steps, failed invocations and one yield for each segment.
- * Other cases are handled as for legacy workers, see `Engine/Workers/LegacyWorker.ts`.
+ * Converts turns for legacy push handlers, which are those of other packages, and converts their responses. Such a handler knows
+ * only completed steps and failed invocations, and ends a segment with at most one wait (a "yield"). Everything else is handled
+ * as for legacy workers, see `Engine/Workers/LegacyWorker.ts`.
  */
 import { isObject, textOf } from "../Json.ts"
 import { decoder } from "./ServerCodec.ts"
@@ -9,8 +10,8 @@ import type { StepKind } from "../StepKind.ts"
 import { type Attempts, encodeCompletedSteps, encodeEvent, JobUpdate, readUpdate } from "./LegacyJobs.ts"
 
 /**
- * Kinds of steps whose failures are not sent to these handlers: after a wait that has timed out, they would
- * wait again.
+ * Kinds of steps whose failures cannot be sent to a legacy handler: it would wait again for an event whose wait has
+ * timed out. When such a step has failed, the run fails instead.
  */
 export const unsentFailureKinds: ReadonlySet<StepKind> = new Set(["waitForEvent"])
 
@@ -21,7 +22,7 @@ export const encodePushRequest = (job: Job, nowMs: number): string =>
   `,"steps":[${[...encodeCompletedSteps(job, "id", ',"status":"completed"'), ...encodeFailedInvocations(job)].join(",")}]` +
   `${job.secrets === undefined ? "" : `,"secrets":${JSON.stringify(job.secrets)}`}}`
 
-/** Failed invocations as JSON: these handlers read the error as a string of JSON. */
+/** Failed invocations as JSON. The error is a string of JSON, since legacy handlers read it so. */
 const encodeFailedInvocations = ({ journal, runId }: Job): ReadonlyArray<string> =>
   journal.flatMap(({ kind, name, outcome, stepKey }) => {
     if (outcome._tag !== "Failure" || (kind !== "invoke" && kind !== "invokeAsync")) return []

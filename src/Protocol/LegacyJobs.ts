@@ -1,10 +1,11 @@
 /**
- * Converts jobs and updates of legacy polling workers. They know only one yield in each turn, and completed steps; this module
- * decides what their updates leave out.
+ * Converts jobs for legacy polling workers, and the updates that these workers send. Such a worker receives only completed steps,
+ * and ends a turn with at most one wait (a "yield"). What an update leaves out, such as the kind of a step, is derived here.
  *
- * A job id contains the lease and the run, so that an engine that was started after the dispatch can apply an update. It is
- * unique for each dispatch, and so fences updates by itself. The lease tokens of newer servers are not sent: workers with a token
- * call `/ack` before every job, an additional request that tells nothing that the answer to the first update would not.
+ * A job id contains the lease and the run, so that an engine that was started after the dispatch can apply an update. The id is
+ * unique for each dispatch, so that an update of an earlier dispatch is refused. No further token is needed: newer legacy servers
+ * send a lease token, but then the worker calls `/ack` before every job, and learns nothing from this request that it would not
+ * learn from the answer to its first update.
  */
 import { type RetryPolicy, retryDelayMs } from "../Backoff.ts"
 import { parseDuration } from "../Duration.ts"
@@ -65,7 +66,7 @@ type Suspension = TypeOf<typeof Yield>
 /** Makes the id of a job for legacy workers. */
 export const legacyJobId = (job: Pick<Job, "jobId" | "runId">): string => `${job.jobId}~${job.runId}`
 
-/** The lease and the run in the id of a job; `undefined` when the id is not one of ours. */
+/** The lease and the run in the id of a job; `undefined` when the id does not have the form of {@link legacyJobId}. */
 export const readJobId = (id: string): Pick<Job, "jobId" | "runId"> | undefined => {
   const at = id.indexOf("~")
   return at <= 0 || at === id.length - 1 ? undefined : { jobId: id.slice(0, at), runId: id.slice(at + 1) }
@@ -79,7 +80,7 @@ const readStepKey = (runId: string, stepId: string): string => {
   )
 }
 
-/** Scope and name in a step key: `fetch-all:1:` and `profile` of `fetch-all:1:profile:0`. */
+/** Splits a step key: `fetch-all:1:profile:0` has the scope `fetch-all:1:` (the branch) and the name `profile`. */
 const readName = (stepKey: string): { readonly scope: string; readonly name: string } => {
   const parts = stepKey.match(/(?:[^\\:]|\\.)+/gs) ?? [stepKey]
   const name = parts.at(-2) ?? stepKey
@@ -112,7 +113,10 @@ export const encodeEvent = (event: Job["event"]): string =>
   `,"data":${event.data},"timestamp":"${new Date(event.timestamp).toISOString()}"` +
   `${event.metadata === undefined ? "" : `,"metadata":${event.metadata}`}}`
 
-/** The successful steps as JSON, each with its id as `idField`, and with `more`. */
+/**
+ * The successful steps as JSON, without those of kind `parallel`. The id of a step is the member `idField`; `more` is the JSON
+ * of further members.
+ */
 export const encodeCompletedSteps = (
   { journal, runId }: Job,
   idField: "id" | "step_id",
@@ -142,7 +146,7 @@ export const encodeOutput = (kind: StepKind, value: JsonText | undefined): JsonT
 
 /** The attempts and the retry policy of an update's run. They are only loaded when they are needed. */
 export interface Attempts {
-  /** Attempts of the run, this one included. */
+  /** Number of attempts of the run, the current one included. */
   readonly attempt: number
   readonly retry: RetryPolicy
 }
@@ -195,7 +199,7 @@ const readFailure = (
   const error = readError(update.error, "The handler failed and did not say why")
   if (attempts !== undefined && error.retryable === true && attempts.attempt < attempts.retry.maxAttempts) {
     const afterMs = retryDelayMs(attempts.retry, attempts.attempt)
-    // a failed step runs again: only completed steps are recorded
+    // only completed steps are recorded, so that a failed step runs again
     return [...completedSteps(runId, steps, now), { _tag: "RetryRun", error, due: { afterMs } }]
   }
   return [...allSteps(runId, steps, now), { _tag: "Fail", error }]
@@ -238,7 +242,7 @@ const allSteps = (runId: string, steps: ReadonlyArray<Step>, now: number): Reado
     }
   })
 
-/** The kind of a step. Legacy workers record a publish as an ordinary step, and only its name tells. */
+/** The kind of a step. Legacy workers record a publish as an ordinary step, whose name begins with `publish:`. */
 const kindOf = (step: Step, name: string): StepKind => {
   if (step.type === "compensate") return "compensate"
   return name.startsWith("publish:") ? "publish" : "run"

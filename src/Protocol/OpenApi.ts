@@ -1,6 +1,6 @@
 /**
- * Generates `/openapi.json` from the specs of calls. `npm run openapi` writes `openapi.json`, which servers send; no server
- * generates it.
+ * Generates the OpenAPI document from the specs of calls. Only `npm run openapi` runs this: it writes the file `openapi.json`,
+ * which servers send as `/openapi.json`.
  */
 import { schemaOf } from "./ServerCodec.ts"
 import { accessTo, failuresOf, type CallSpec, statusOf } from "./CallSpec.ts"
@@ -26,10 +26,10 @@ const failures = {
 }
 
 const inEnvelopes =
-  "One envelope of ConnectRPC asks, and the answer is a stream of them: flags in one byte, the length in four, and the JSON. The last one has flag 2, and `{}` or `{ error: { code, message } }`"
+  "The request is one ConnectRPC envelope, and the answer is a stream of envelopes. An envelope is one byte with flags, four bytes with the length of the JSON, and the JSON. The last envelope of the answer has flag 2, and its JSON is `{}` or `{ error: { code, message } }`"
 
 /** Error statuses of every call. */
-const ofAnyCall = [400, 401, 403, 503]
+const anyCallStatuses = [400, 401, 403, 503]
 
 const parameter = (place: "path" | "query" | "header", name: string) => ({
   name,
@@ -57,7 +57,7 @@ const answerOf = ({ answer, page }: CallSpec) => {
 
 const noContent = { description: "<No Content>" }
 
-/** An operation of the document. `summary` is the comment above its spec. */
+/** An operation of the document: one call. `summary` is the comment above the spec of the call. */
 const operation = (
   noun: string,
   name: string,
@@ -68,7 +68,7 @@ const operation = (
   const { body, headers = [], page, path, query = [] } = spec
   const schema = answerOf(spec)
   const type = spec.type ?? (spec.streams === true ? "application/connect+json" : "application/json")
-  const description = isSocket ? "A WebSocket; in each of its frames is" : "Success"
+  const description = isSocket ? "A WebSocket. Each frame that the server sends contains" : "Success"
   const success = schema === undefined ? noContent : { description, content: { [type]: { schema } } }
   return {
     tags: [noun],
@@ -88,7 +88,7 @@ const operation = (
       [isSocket ? 101 : statusOf(spec)]: success,
       ...(spec.mayBeNothing === true ? { 204: noContent } : {}),
       ...Object.fromEntries(
-        [...ofAnyCall, ...failuresOf(spec)].map((status) => [status, failures[spec.dialect]])
+        [...anyCallStatuses, ...failuresOf(spec)].map((status) => [status, failures[spec.dialect]])
       )
     },
     ...(body === undefined
@@ -99,7 +99,7 @@ const operation = (
   }
 }
 
-/** The document. `summaries` has the comment above each spec. */
+/** The whole document. `summaries` has the comment above each spec, by the name of the spec. */
 export const openApiDocument = (summaries: { readonly [name: string]: string }) => {
   const paths: Record<string, Record<string, unknown>> = {}
   const add = (
@@ -129,7 +129,7 @@ export const openApiDocument = (summaries: { readonly [name: string]: string }) 
         apiKey: {
           type: "http",
           scheme: "bearer",
-          description: "An API key. A server that has none answers everybody who reaches it."
+          description: "An API key. A server without API keys answers everybody who can reach it."
         }
       }
     },

@@ -1,6 +1,6 @@
 /**
- * Paths for programs of users that make their own requests, under the names that version 0.8 has published. The paths of all calls
- * are in their call specs, such as `Runs.ts`.
+ * Paths for programs of users that make their own requests, under the names that version 0.8 has published. The paths of all
+ * calls are in their call specs, such as `Runs.ts`.
  */
 import { DEFAULT_SERVER_URL } from "../Constants.ts"
 

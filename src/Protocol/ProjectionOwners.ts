@@ -2,9 +2,9 @@
  * The protocol between workers and engines for projections, independent of the transport.
  *
  * A worker claims a projection and owns it until another worker takes over. Its {@link ProjectionLease} has a token, and a
- * generation that grows with every claim and every rebuild. The owner reads batches, folds them or calls its handler, and saves
- * states, dead letters and position of a batch in one transaction. A save names the position that it starts from. A save with an
- * outdated token, generation or position changes nothing and is counted.
+ * generation that grows with every claim and every rebuild. The owner reads batches of events, applies them to its states or
+ * calls its handler, and saves states, dead letters and position of a batch in one transaction. A save contains the position at
+ * which the batch starts. A save with an outdated token, generation or position changes nothing; the engine counts such saves.
  */
 import type * as Effect from "effect/Effect"
 import type { AccessError, ConnectionError, SerializedError, ValidationError } from "../Errors.ts"
@@ -39,7 +39,7 @@ export interface ProjectionRegistration {
 /** Stands in place of the path when a function of the worker returns the partition. */
 export const PARTITION_FUNCTION = "(function)"
 
-/** The right to read and save, and the current progress. */
+/** The right of a worker to read the events of a projection and to save, with the progress of the projection. */
 export interface ProjectionLease {
   readonly name: string
   readonly token: string
@@ -69,14 +69,14 @@ export interface ProjectionLogEvent {
   readonly timestamp: number
   /** The entity and its version, for an event that was appended to an entity stream. */
   readonly entity?: EventEntity
-  /** The W3C `traceparent` of the cause, if it was traced. */
+  /** The W3C `traceparent` of what caused the event, such as a step, if that was traced. */
   readonly trace?: string
 }
 
 /** The next events of a projection. */
 export interface ProjectionBatch {
   readonly events: ReadonlyArray<ProjectionLogEvent>
-  /** The position up to which the log was read. A save of all events ends here. */
+  /** The position up to which the log was read. It is `to` in the save of the whole batch. */
   readonly position: number
   /** Dead letters to retry, in place of the next events. */
   readonly retries: ReadonlyArray<ProjectionLogEvent>
@@ -108,18 +108,18 @@ export interface NewDeadLetter {
   readonly attempts: number
 }
 
-/** The outcome of a batch, or of its beginning. */
+/** The outcome of a batch, or of the first events of a batch. */
 export interface ProjectionSave {
   /**
    * Number of the save. It grows with every save of an owner. A save whose answer was lost may be sent again
-   * with its number.
+   * with the same number.
    */
   readonly number?: number
-  /** The position that it starts from. */
+  /** The position at which the batch starts. */
   readonly from: number
   /**
-   * Everything up to this position is done. It equals `from` when the position does not move, as for retries
-   * or a failure.
+   * Everything up to this position is done. It equals `from` when the position does not move, as in a save of
+   * retried dead letters or of a failure.
    */
   readonly to: number
   readonly states: ReadonlyArray<NewPartitionState>
@@ -132,10 +132,10 @@ export interface ProjectionSave {
 
 export type ProjectionSaved =
   | { readonly _tag: "Saved" }
-  /** Nothing was changed: another worker owns the projection, or it was rebuilt or deleted. */
+  /** Nothing was changed: another worker owns the projection, or the projection was rebuilt or deleted. */
   | { readonly _tag: "Refused"; readonly reason: string }
 
-/** Access of a worker to its projections: in-process, over HTTP, or from another Ironflow server. */
+/** Access of a worker to its projections: to an engine in this process or over HTTP, or to a legacy server. */
 export interface ProjectionFeed {
   /** Claims a projection. Waits until it is free, but for a limited time and at most `waitMs` milliseconds. */
   readonly claim: (
@@ -152,7 +152,7 @@ export interface ProjectionFeed {
     lease: ProjectionLease,
     partitions: ReadonlyArray<string>
   ) => Effect.Effect<ReadonlyArray<PartitionState> | undefined, ConnectionError | AccessError>
-  /** Saves an outcome. Fails with `ValidationError` when the engine refuses its content. */
+  /** Saves the outcome of a batch. Fails with `ValidationError` when the engine refuses the content of the save. */
   readonly save: (
     lease: ProjectionLease,
     save: ProjectionSave
@@ -173,18 +173,17 @@ const Registration = fields<ProjectionRegistration>({
   mode: oneOf("managed", "external"),
   partitionKey: optional(text)
 })
-/** Identifies a lease. */
-const Owner = struct({ token: text, generation: integer })
+const LeaseIdentity = struct({ token: text, generation: integer })
 const ClaimRequest = struct({
   workerId: text,
   registration: Registration,
   waitMs: optional(integer)
 })
-/** A message whose error is checked where it is read. */
-type Unread<A> = Omit<A, "error"> & { readonly error: unknown }
+/** A message whose `error` may be any JSON here: the code that reads the error checks it. */
+type WithUncheckedError<A> = Omit<A, "error"> & { readonly error: unknown }
 export type SaveBody = Omit<ProjectionSave, "deadLetters" | "failing"> & {
-  readonly deadLetters: ReadonlyArray<Unread<NewDeadLetter>>
-  readonly failing?: Unread<NonNullable<ProjectionSave["failing"]>>
+  readonly deadLetters: ReadonlyArray<WithUncheckedError<NewDeadLetter>>
+  readonly failing?: WithUncheckedError<NonNullable<ProjectionSave["failing"]>>
 }
 const Save = fields<SaveBody>({
   number: optional(integer),
@@ -199,7 +198,9 @@ const Save = fields<SaveBody>({
       eventTime: number
     })
   ),
-  deadLetters: list(fields<Unread<NewDeadLetter>>({ position: integer, error: json, attempts: integer })),
+  deadLetters: list(
+    fields<WithUncheckedError<NewDeadLetter>>({ position: integer, error: json, attempts: integer })
+  ),
   resolved: list(integer),
   failing: optional(
     fields<NonNullable<SaveBody["failing"]>>({ position: integer, failures: integer, error: json })
@@ -237,28 +238,28 @@ export const releaseProjection = operation("POST /api/v1/projections/:name/owner
 })
 
 export const callSpecs = {
-  /** Registers and claims a projection for a worker; waits until it is free, for a limited time. */
+  /** Registers a projection and claims it for a worker; waits for a limited time until no other worker owns it. */
   claimProjection: callSpec(claimProjection, waiting(inPath("projection:run", "projection", "name")), {
     body: ClaimRequest,
     fromWorker: true
   }),
-  /** Returns the next events; waits for one, for a limited time. Empty when the claim is lost. */
+  /** Returns the next events; waits for a limited time until there are some. The answer has no `batch` when the lease is lost. */
   readProjection: callSpec(readProjection, waiting(inPath("projection:run", "projection", "name")), {
-    body: merge(Owner, struct({ limit: integer })),
+    body: merge(LeaseIdentity, struct({ limit: integer })),
     fromWorker: true
   }),
-  /** Returns the states of partitions. Empty when the claim is lost. */
+  /** Returns the states of partitions. The answer has no `states` when the lease is lost. */
   projectionStates: callSpec(projectionStates, "projection:run", {
-    body: merge(Owner, struct({ partitions: list(text) })),
+    body: merge(LeaseIdentity, struct({ partitions: list(text) })),
     fromWorker: true
   }),
   /** Saves states, dead letters and position of a batch in one transaction. */
   saveProjection: callSpec(saveProjection, "projection:run", {
-    body: merge(Owner, struct({ save: Save })),
+    body: merge(LeaseIdentity, struct({ save: Save })),
     fromWorker: true
   }),
-  /** Renews the claim. */
-  renewProjection: callSpec(renewProjection, "projection:run", { body: Owner, fromWorker: true }),
-  /** Releases the claim for the next worker. */
-  releaseProjection: callSpec(releaseProjection, "projection:run", { body: Owner, fromWorker: true })
+  /** Renews the lease on a projection. */
+  renewProjection: callSpec(renewProjection, "projection:run", { body: LeaseIdentity, fromWorker: true }),
+  /** Releases the lease on a projection for the next worker. */
+  releaseProjection: callSpec(releaseProjection, "projection:run", { body: LeaseIdentity, fromWorker: true })
 }

@@ -1,4 +1,7 @@
-/** ConnectRPC's `ProjectionService`: the calls of legacy projection runners, and of their operators. */
+/**
+ * The ConnectRPC service `ProjectionService`: the calls of legacy programs that run projections (here called runners) and of
+ * legacy programs that operate them.
+ */
 import { ProjectionNotFoundError, ProjectionSaveRefusedError } from "../Errors.ts"
 import {
   oneOfList,
@@ -126,8 +129,8 @@ const Poll = struct({
   batchSize: optional(integer),
   partition: optional(text)
 })
-/** A batch for a runner; data and state are embedded in their stored form. */
-const HandedOut = struct({
+/** The next events for a runner, with the current state. Data and state are embedded in their stored form. */
+const RunnerBatch = struct({
   events: optional(list(json)),
   currentState: optional(json),
   lastEventSeq: optional(digits)
@@ -147,7 +150,7 @@ export const getProjection = operation("ProjectionService/GetProjection", {
   repeats: true
 })
 export const pollProjectionEvents = operation("ProjectionService/PollProjectionEvents", {
-  answer: HandedOut,
+  answer: RunnerBatch,
   missing: ProjectionNotFoundError
 })
 export const saveProjectionState = operation("ProjectionService/SaveProjectionState", {
@@ -179,7 +182,7 @@ export const callSpecs = {
     inBody("projection:read", "projection", "name"),
     { body: Named, answer: ConnectStatus, missing: ProjectionNotFoundError, repeats: true }
   ),
-  /** Rebuilds a projection from the beginning of the log. `dryRun` changes nothing. */
+  /** Rebuilds a projection from the start of the log: resets its position and deletes its dead letters. With `dryRun` it only returns the progress. */
   connectRebuildProjection: callSpec(
     "ProjectionService/RebuildProjection",
     inBody("projection:manage", "projection", "name"),
@@ -208,7 +211,7 @@ export const callSpecs = {
       repeats: true
     }
   ),
-  /** Answers when the projection has processed an event. */
+  /** Answers when the projection has processed the event, or after `timeoutMs`, at most 30 s. */
   waitForEvent: callSpec(
     "ProjectionService/WaitForEvent",
     waiting(inBody("projection:read", "projection", "projection")),
@@ -221,13 +224,13 @@ export const callSpecs = {
     }
   ),
 
-  /** Registers a projection of a runner without claims. */
+  /** Registers the projection of a legacy runner, which does not claim it. */
   registerProjection: callSpec(registerProjection, runsNamed, { body: RunnerRegistration }),
   /** Returns the state of a `partition`. */
   getProjection: callSpec(getProjection, inBody("projection:read", "projection", "name"), {
     body: struct({ name: text, partition: optional(text) })
   }),
-  /** Returns the next events, with the state to fold them into. */
+  /** Returns the next events, and the state to which the runner applies them. */
   pollProjectionEvents: callSpec(pollProjectionEvents, runsNamed, { body: Poll }),
   /** Saves the state after an event. */
   saveProjectionState: callSpec(saveProjectionState, runsNamed, {

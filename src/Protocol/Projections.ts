@@ -31,7 +31,7 @@ import { inBody, inPath, operation, callSpec, waiting } from "./CallSpec.ts"
 /** `managed`: the engine stores the state. `external`: the handler has its own effects, and there is no state. */
 export type ProjectionMode = "managed" | "external"
 
-/** `error` while a failed event is being retried; dead letters are counted separately. */
+/** `error` while a failed event is being retried; dead letters do not make the status `error`. */
 export const projectionStatuses = ["active", "rebuilding", "paused", "error"] as const
 /** Status of a projection. */
 export type ProjectionStatus = (typeof projectionStatuses)[number]
@@ -49,7 +49,7 @@ export interface ProjectionStateResult<S = any> {
   readonly lastEventId?: string
   /** When that event was stored. */
   readonly lastEventTime?: string
-  /** Position of that event; 0 when there is none. For an external projection, everything up to here is done. */
+  /** Position of that event; 0 when there is none. For an external projection, everything up to this position is done. */
   readonly lastEventSeq: number
   /** Number of saves of the state. */
   readonly version: number
@@ -57,7 +57,7 @@ export interface ProjectionStateResult<S = any> {
   readonly mode: ProjectionMode
   /** Status of the projection. */
   readonly status: ProjectionStatus
-  /** The last error. */
+  /** Message of the last error of the projection. */
   readonly errorMessage?: string
   /** When the state was last saved. */
   readonly updatedAt: string
@@ -75,13 +75,13 @@ export interface ProjectionStatusInfo {
   readonly message: string
   /** Names and patterns of its events. */
   readonly events: ReadonlyArray<string>
-  /** Dotted path of the partition; absent without partitions, or when a function returns it. */
+  /** Dotted path of the value that names the partition; absent without partitions, or when a function returns their names. */
   readonly partitionKey?: string
   /** Everything up to this position is projected. */
   readonly lastEventSeq: number
-  /** Number of events in the log that are not projected yet. */
+  /** Number of events of the projection that are stored and not projected yet. */
   readonly lag: number
-  /** Id of the worker that owns it; absent when there is none. */
+  /** Id of the worker that owns the projection; absent when no worker owns it. */
   readonly owner?: string
   /** Generation; it grows with every claim and every rebuild. */
   readonly generation: number
@@ -91,9 +91,9 @@ export interface ProjectionStatusInfo {
   readonly pausedAt?: string
   /** Why it was paused. */
   readonly pauseReason?: string
-  /** The position at which the rebuild is complete. */
+  /** The position at which the rebuild is complete; absent when the projection is not being rebuilt. */
   readonly rebuildTo?: number
-  /** The last error, even if a retry has succeeded since. */
+  /** Message of the last error, even if a retry has succeeded since. */
   readonly errorMessage?: string
   /** The last error, with its position in the log and its time. */
   readonly lastError?: RunError & { readonly position: number; readonly at: string }
@@ -101,7 +101,7 @@ export interface ProjectionStatusInfo {
   readonly failing?: { readonly position: number; readonly failures: number }
   /** Number of dead letters. */
   readonly deadLetters: number
-  /** Number of saves that were refused because their worker was no longer the owner. */
+  /** Number of saves that were refused, for example because their worker was no longer the owner. */
   readonly refusedSaves: number
   /** When it was first registered. */
   readonly createdAt: string
@@ -127,7 +127,7 @@ export interface DeadLetter {
   readonly attempts: number
   /** When it became a dead letter, as an ISO string. */
   readonly failedAt: string
-  /** Whether a retry was requested and waits for the worker. */
+  /** Whether a retry was requested that the worker has not made yet. */
   readonly retrying: boolean
 }
 
@@ -161,11 +161,11 @@ interface Envelope {
   readonly lastEventSeq: number
   readonly updatedAt: string
   readonly errorMessage?: string
-  readonly state?: Where & StateRow
+  readonly state?: RowAddress & StateRow
 }
 
-/** Fields that legacy servers leave out. */
-interface Where {
+/** Where a stored row belongs. Legacy servers leave these fields out. */
+interface RowAddress {
   readonly projectionName?: string
   readonly environmentId?: string
 }
@@ -187,7 +187,7 @@ export interface Rebuild {
   readonly remainingEvents: number
 }
 
-/** Whether a projection has caught up. */
+/** Whether a projection has reached the position `targetSeq`. */
 export interface CatchupAnswer {
   readonly caughtUp: boolean
   readonly timedOut: boolean
@@ -196,13 +196,13 @@ export interface CatchupAnswer {
   readonly behindByEvents: number
   readonly rebuilding?: boolean
   readonly mode?: ProjectionMode
-  /** For a projection that is behind: a sentence. */
+  /** For a projection that has not reached the position: its status as a sentence. */
   readonly message?: string
 }
 
-/** A number that legacy servers may leave out. */
+/** A number; 0 when a legacy server leaves it out. */
 const count = orElse(integer, 0)
-const said = orElse(time, "")
+const timeOrEmpty = orElse(time, "")
 const mode = orElse(oneOf<ProjectionMode>("managed", "external"), "managed")
 const status = orElse(oneOfList(projectionStatuses), "active")
 
@@ -227,8 +227,8 @@ export const Status = camelOrSnake(
     failing: optional(nonNullJson<NonNullable<ProjectionStatusInfo["failing"]>>()),
     deadLetters: count,
     refusedSaves: count,
-    createdAt: said,
-    updatedAt: exact(said)
+    createdAt: timeOrEmpty,
+    updatedAt: exact(timeOrEmpty)
   })
 )
 const StateRowAnswer = snaked<StateRow>({
@@ -236,10 +236,10 @@ const StateRowAnswer = snaked<StateRow>({
   state: json,
   lastEventId: orElse(nonEmptyText, ""),
   lastEventSeq: count,
-  lastEventTime: said,
+  lastEventTime: timeOrEmpty,
   version: count,
   revision: optional(integer),
-  updatedAt: said
+  updatedAt: timeOrEmpty
 })
 export const ProjectionState = snaked<Envelope>({
   name: orElse(nonEmptyText, ""),
@@ -247,10 +247,13 @@ export const ProjectionState = snaked<Envelope>({
   mode,
   status,
   lastEventSeq: count,
-  updatedAt: said,
+  updatedAt: timeOrEmpty,
   errorMessage: optional(nonEmptyText),
   state: optional(
-    merge(snaked<Where>({ projectionName: optional(text), environmentId: optional(text) }), StateRowAnswer)
+    merge(
+      snaked<RowAddress>({ projectionName: optional(text), environmentId: optional(text) }),
+      StateRowAnswer
+    )
   )
 })
 /** The state in the data of `system.projection.<name>.<partition>.updated`, as our engine emits it. */
@@ -310,8 +313,8 @@ const Retrying = struct({ retrying: count })
 
 export const Pause = fields<PauseProjectionOptions>({ by: optional(text), reason: optional(text) })
 /**
- * Options of a rebuild. Legacy servers can rebuild one `partition`, or from an event on; this one rebuilds a
- * whole projection.
+ * Options of a rebuild. Legacy servers can rebuild one `partition`, or begin at an event. The engine of this
+ * package refuses both options: it rebuilds only whole projections.
  */
 export interface RebuildOptions {
   readonly partition?: string
@@ -408,14 +411,14 @@ export const callSpecs = {
   deleteProjection: callSpec(deleteProjection, "projection:manage"),
   /** Returns the status of a projection. */
   projectionStatus: callSpec(projectionStatus, "projection:read"),
-  /** Rebuilds a projection from the start of the log; resets position and dead letters. `dryRun` changes nothing. */
+  /** Rebuilds a projection from the start of the log: resets its position and deletes its dead letters. With `dryRun` it only returns the status. */
   rebuildProjection: callSpec(rebuildProjection, "projection:manage", { body: RebuildRequest }),
   /** Returns the progress of a rebuild. */
   projectionRebuild: callSpec("GET /api/v1/projections/:name/rebuild", "projection:read", {
     answer: RebuildAnswer,
     missing: ProjectionNotFoundError
   }),
-  /** Fails: a rebuild has already reset the projection and cannot be cancelled. */
+  /** Always fails: a rebuild resets the projection at its start, and so cannot be cancelled. */
   cancelRebuild: callSpec("POST /api/v1/projections/:name/cancel", "projection:manage", {
     answer: RebuildAnswer,
     errors: { 409: InvalidStateError }
@@ -428,7 +431,7 @@ export const callSpecs = {
   projectionCatchup: callSpec(projectionCatchup, waiting(inPath("projection:read", "projection", "name")), {
     query: ["minSeq", "timeout"]
   }),
-  /** Answers when all of several projections have reached a position, or after `timeout` milliseconds, at most 30 s. */
+  /** Answers when each of several projections has reached its `minSeq`, or after `timeoutMs`, at most 30 s. */
   projectionCatchupBatch: callSpec(
     "POST /api/v1/projections/catchup/batch",
     {
@@ -438,7 +441,7 @@ export const callSpecs = {
     },
     { body: CatchupBatch, answer: CatchupResults, repeats: true }
   ),
-  /** Answers when the projection has processed an event. */
+  /** Answers when the projection has processed the event, or after `timeoutMs`, at most 30 s. */
   projectionWaitForEvent: callSpec(
     "POST /api/v1/projections/wait-for-event",
     waiting(inBody("projection:read", "projection", "projection")),
@@ -454,8 +457,8 @@ export const callSpecs = {
   projectionChanges: callSpec(projectionChanges, "projection:read", {
     query: ["since", "partition", "after", "limit"]
   }),
-  /** Lists the dead letters, oldest first; `after` is a position. */
+  /** Lists the dead letters by their position in the log; `after` is such a position. */
   deadLetters: callSpec(deadLetters, "projection:read", { query: ["after", "limit"] }),
-  /** Retries a dead letter once, or all of them without a `position`. */
+  /** Retries the dead letter at `position` once; without `position`, all dead letters of the projection. */
   retryDeadLetters: callSpec(retryDeadLetters, "projection:manage", { body: RetryLetters, errors: noLetter })
 }

@@ -2,11 +2,12 @@
  * The protocol between engines and push handlers, independent of the transport.
  *
  * The engine of this package first asks an endpoint to `describe` itself. To an endpoint of this package it then sends whole
- * turns: a {@link TurnRequest} contains a job, and the answer the ops that the engine does not have yet. During such a turn, its
- * handler may report ops to the engine and ask for notices, with its own requests ({@link TurnUpdate}). Reported ops are not lost
- * if the response is.
+ * turns (see `Worker.ts`): a {@link TurnRequest} contains a job, and the answer contains the ops that the engine does not have
+ * yet. During a turn the handler may send requests of its own ({@link TurnUpdate}) to report ops to the engine and to ask for
+ * notices. Ops that it has reported are kept even if the answer to the turn is lost.
  *
- * Legacy handlers and engines exchange a {@link PushRequest} and a {@link PushResponse}.
+ * With legacy handlers the engine exchanges a {@link PushRequest} and a {@link PushResponse}, as legacy engines do with handlers
+ * of this package. They run one segment: the code of a function from one wait to the next.
  *
  * `sent_at` is signed with the rest of the body. A handler refuses requests that are too old, and turns that it has already
  * received, which prevents replay attacks.
@@ -60,7 +61,10 @@ export const turnRequest = (job: Job, nowMs: number): TurnRequest => ({ type: "t
 
 export interface TurnResponse {
   readonly type: "turn"
-  /** Ops in order. The last one ends the turn, unless the engine already has it. */
+  /**
+   * The ops that the engine does not have yet, in order. The last one ends the turn, unless the op that ends it was already
+   * reported.
+   */
   readonly ops: ReadonlyArray<TurnOp>
   readonly logs?: TurnLogs
 }
@@ -90,13 +94,13 @@ export interface TurnUpdated {
 // Legacy handlers and engines
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** A request to run one segment of a function. */
+/** A request to run one segment of a function: its code up to the next wait. */
 export interface PushRequest {
   /** Id of the run. */
   readonly run_id: string
-  /** Id of its function. */
+  /** Id of the function of the run. */
   readonly function_id: string
-  /** Attempts of the function, this one included. */
+  /** Number of attempts of the function, this one included. */
   readonly attempt: number
   /** The event that started the run. */
   readonly event: {
@@ -153,7 +157,7 @@ export interface StepResult {
   readonly id: string
   /** Name of the step. */
   readonly name: string
-  /** Whether it is a step or a compensation. */
+  /** `invoke` for a step, `compensate` for a compensation. */
   readonly type: "invoke" | "compensate"
   /** How it ended. */
   readonly status: "completed" | "failed"
@@ -199,7 +203,7 @@ export interface InvokeFunctionYield {
   readonly step_id: string
   /** Id of the function to run. */
   readonly function_id: string
-  /** The data of its event. */
+  /** The data of the event that starts the other run. */
   readonly input?: unknown
   /** How long to wait, in milliseconds. */
   readonly invoke_timeout_ms: number
@@ -213,29 +217,29 @@ export interface InvokeFunctionAsyncYield {
   readonly step_id: string
   /** Id of the function to run. */
   readonly function_id: string
-  /** The data of its event. */
+  /** The data of the event that starts the other run. */
   readonly input?: unknown
 }
 
 /** What the run waits for before its next segment. */
 export type YieldInfo = SleepYield | WaitEventYield | InvokeFunctionYield | InvokeFunctionAsyncYield
 
-/** The outcome of a segment; the status of the response is always 200. */
+/** The outcome of a segment; the HTTP status of the response is always 200. */
 export type PushResponse =
   | {
       /** How the segment ended. */ readonly status: "completed"
-      /** Steps that were executed in it. */ readonly steps: ReadonlyArray<StepResult>
+      /** Steps that were executed in the segment. */ readonly steps: ReadonlyArray<StepResult>
       /** The function's result. */ readonly result?: unknown
     }
   | {
       /** How the segment ended. */ readonly status: "yielded"
-      /** Steps that were executed in it. */ readonly steps: ReadonlyArray<StepResult>
+      /** Steps that were executed in the segment. */ readonly steps: ReadonlyArray<StepResult>
       /** What the run waits for. */ readonly yield: YieldInfo
     }
   | {
       /** How the segment ended. */
       readonly status: "failed"
-      /** Steps that were executed in it. */
+      /** Steps that were executed in the segment. */
       readonly steps: ReadonlyArray<StepResult>
       /** The function's error. */
       readonly error: {
@@ -251,15 +255,15 @@ export type PushResponse =
 // Calls
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** An HTTP handler that a server calls to run turns of its functions. */
+/** An HTTP handler that the engine calls to run the functions of the handler. */
 export interface PushEndpoint {
   /** URL of the handler. */
   readonly url: string
-  /** Ids of its functions. */
+  /** Ids of the functions of the handler. */
   readonly functionIds: ReadonlyArray<string>
-  /** Whether it answered the last request. */
+  /** Whether the handler answered the last request. */
   readonly available: boolean
-  /** Why it is not available. */
+  /** Why the handler is not available. */
   readonly problem?: string
 }
 
@@ -274,7 +278,7 @@ const Registered = struct({
   url: text,
   functions: lenientList(struct({ id: text, name: text, triggers: list(Trigger) }))
 })
-// `TurnReports.ts` reads this body
+// the ops of this body are checked in `TurnReports.ts`
 const Update = struct({
   runId: text,
   ops: list(object),
@@ -285,7 +289,6 @@ const Update = struct({
 })
 const Updated = struct({ ack: object, notices: list(object) })
 
-/** Reports of a push handler during its turn. */
 export const pushTurn = operation("POST /api/v1/push/turns/:jobId", { answer: Updated, repeats: true })
 export const listPushEndpoints = operation("GET /api/v1/push/endpoints", {
   answer: Endpoints,
@@ -295,16 +298,16 @@ export const registerPushEndpoint = operation("POST /api/v1/push/endpoints", { a
 export const removePushEndpoint = operation("DELETE /api/v1/push/endpoints", { repeats: true })
 
 export const callSpecs = {
-  /** Reports from the handler of a running turn; answers with notices. */
+  /** Takes the ops that a push handler reports during a turn; answers with the notices for this turn. */
   pushTurn: callSpec(pushTurn, waiting(all("worker:run", "worker")), { fromWorker: true, body: Update }),
   /** Lists the push endpoints. */
   listPushEndpoints: callSpec(listPushEndpoints, each("function:read", "function")),
-  /** Asks the handler at a URL for its functions, and registers them. */
+  /** Asks the handler at `url` which functions it has, and registers these functions. */
   registerPushEndpoint: callSpec(registerPushEndpoint, waiting(all("function:register", "function")), {
     body: struct({ url: text }),
     errors: { 502: EndpointUnavailableError }
   }),
-  /** Removes the endpoint at `url`, which is no longer called. */
+  /** Removes the endpoint at `url`: the engine no longer calls it. */
   removePushEndpoint: callSpec(removePushEndpoint, all("function:register", "function"), {
     query: ["url"],
     errors: { 404: EndpointNotFoundError }

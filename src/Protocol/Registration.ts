@@ -1,4 +1,4 @@
-/** Registrations of functions. */
+/** What a worker tells an engine about itself and its functions when it registers. */
 import { resolveRetry } from "../Backoff.ts"
 import { functionCodeHash } from "../CodeHash.ts"
 import { keptRuns } from "../KeepRuns.ts"
@@ -78,7 +78,7 @@ const plainTrigger = (fn: AnyFunction, trigger: Trigger): RegisteredTrigger => {
   }
 }
 
-/** The schema of an event's data: that of its definition, or else that of the function. */
+/** The schema of an event's data: the schema of the event's definition, or else the schema of the function. */
 const describedBy = (
   { config: { definitions = [], schema } }: AnyFunction,
   event: string

@@ -20,7 +20,10 @@ import {
 } from "./Codec.ts"
 import { each, operation, callSpec } from "./CallSpec.ts"
 
-/** The groupings besides paths. The last three are the time of creation, in UTC. */
+/**
+ * The values by which runs can be grouped, besides paths of the event. `minute`, `hour` and `day` are those of the creation, in
+ * UTC.
+ */
 export const countedBy = ["status", "function", "error", "event", "version", "minute", "hour", "day"] as const
 
 /**
@@ -53,15 +56,15 @@ export interface RunDurations {
   readonly max: number
 }
 
-/** Number of runs. */
+/** Counts of a set of runs. */
 export interface RunCount {
-  /** Total number of runs. */
+  /** Number of runs in the set. */
   readonly count: number
   /** Number of runs by status; statuses without runs are left out. */
   readonly statuses: { readonly [status: string]: number }
   /** Number of runs with more than one attempt. Retries of steps do not count. */
   readonly retried: number
-  /** Durations; with `durations: true`, if any run was measured. */
+  /** Durations of the runs; only with the option `durations: true`, and if any run was measured. */
   readonly durations?: RunDurations
 }
 
@@ -76,7 +79,7 @@ export interface RunGroup extends RunCount {
 
 /** Counts of the matching runs, and of their largest groups. */
 export interface RunCounts extends RunCount {
-  /** The largest groups first. For times, the latest ones, oldest first. */
+  /** The largest groups, the largest first. With a grouping by time: the latest groups, the oldest first. */
   readonly groups: Array<RunGroup>
   /** Number of groups, including those that are not listed. */
   readonly groupCount: number
@@ -85,7 +88,7 @@ export interface RunCounts extends RunCount {
    * counted.
    */
   readonly isExact: boolean
-  /** ISO string: the time back to which runs were scanned. */
+  /** The time back to which runs were counted, as an ISO string. */
   readonly lookedBackTo?: string
   /** ISO string: the time back to which the runs are indexed, if a filter uses an attribute whose index is still being built. */
   readonly filledBackTo?: string
@@ -146,21 +149,21 @@ const Request = fields<CountRuns>({
   filters: optional(object)
 })
 
-const zero = orElse(integer, 0)
-const Durations = fields<RunDurations>({ count: zero, p50: number, p95: number, max: number })
+const integerOrZero = orElse(integer, 0)
+const Durations = fields<RunDurations>({ count: integerOrZero, p50: number, p95: number, max: number })
 const Group = fields<RunGroup>({
   value: optional(text),
-  count: zero,
+  count: integerOrZero,
   statuses: orElse(entries(integer), {}),
-  retried: zero,
+  retried: integerOrZero,
   durations: optional(Durations)
 })
 const Counts = struct({
   groups: omittedWhen([], lenientList(Group)),
-  groupCount: zero,
-  count: zero,
+  groupCount: integerOrZero,
+  count: integerOrZero,
   statuses: orElse(entries(integer), {}),
-  retried: zero,
+  retried: integerOrZero,
   durations: optional(Durations),
   isExact: orElse(flag, false),
   lookedBackTo: optional(text),
@@ -174,6 +177,6 @@ export const countRuns = operation("IronflowService/CountRuns", {
 })
 
 export const callSpecs = {
-  /** Counts runs grouped by a value, such as the customer; largest groups first. Leaves out runs that may not be seen. */
+  /** Counts runs, grouped by a value such as the customer; largest groups first. Leaves out runs that the key may not read. */
   countRuns: callSpec(countRuns, each("run:read", "run"), { body: Request })
 }

@@ -18,11 +18,11 @@ export const moveRun = operation("POST /api/v1/runs/:id/move", {
   onlyOurEngine: true
 })
 
-const notNow = { 409: InvalidStateError } as const
+const invalidState = { 409: InvalidStateError } as const
 
 export const callSpecs = {
-  /** Starts a new run with the recorded steps of another run up to a step. The key needs `run:read` on that run too. */
-  forkRun: callSpec(forkRun, "run:fork", { body: Fork, errors: notNow }),
-  /** Moves a pinned run to the latest version of its function, or to another one. */
-  moveRun: callSpec(moveRun, "run:move", { body: Move, errors: notNow })
+  /** Starts a new run that copies the results of another run's steps before the step `from`; none without `from`. The key also needs `run:read` on the other run. */
+  forkRun: callSpec(forkRun, "run:fork", { body: Fork, errors: invalidState }),
+  /** Moves a pinned run to the latest version of its function, or to `version`. */
+  moveRun: callSpec(moveRun, "run:move", { body: Move, errors: invalidState })
 }

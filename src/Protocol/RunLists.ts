@@ -1,9 +1,9 @@
-/** Requests for lists of runs. */
+/** The filters of a list of runs, in requests. */
 import { fields, integer, list, object, optional, text } from "./Codec.ts"
 
 /**
- * `status` is read in any spelling. Filters that are new since 0.8.0 have their own members, also for several functions and
- * statuses.
+ * A request for a list of runs. `functionId` (one function) and `status` (one status, in any spelling) are the filters of version
+ * 0.8.0; the filters below `cursor` came later. Times are ISO strings.
  */
 export interface ListRuns {
   readonly functionId?: string
@@ -12,7 +12,6 @@ export interface ListRuns {
   readonly cursor?: string
   readonly functionIds?: Array<string>
   readonly statuses?: Array<string>
-  /** Times are ISO strings. */
   readonly createdFrom?: string
   readonly createdTo?: string
   readonly endedFrom?: string
@@ -43,8 +42,8 @@ export const ListRunsRequest = fields<ListRuns>({
   where: optional(text)
 })
 /**
- * The filters as query parameters. `function_ids`, `statuses` and `attributes` (`path=value`) may be
- * repeated.
+ * The filters below `cursor` in {@link ListRuns}, as query parameters. `function_ids`, `statuses` and
+ * `attributes` (`path=value`) may be repeated.
  */
 export const listFilters = [
   "function_ids",

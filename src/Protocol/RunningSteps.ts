@@ -1,7 +1,7 @@
 /**
- * What a worker reports about running steps, to be shown. It is sent with renewals (`Renewal`), and the
- * engine keeps the latest report in memory. Nothing depends on it: after a restart the next renewal reports
- * again.
+ * What a worker reports about running steps, to be shown to users. The report is sent with the renewals of
+ * leases (`Renewal` in `Http/Turns.ts`), and the engine keeps the latest report in memory. Nothing else depends
+ * on it: when the engine was restarted, the next renewal brings a new report.
  */
 import { isObject } from "../Json.ts"
 import { nameLength } from "../Limits.ts"
@@ -37,12 +37,13 @@ export interface RunningTurn {
 
 /** How long a step must have been running before a remote worker reports it, in milliseconds. */
 export const reportAfterMs = 1000
-/** Maximum number of reported steps of one turn, and of all turns of a worker: the longest-running ones. */
+/** Maximum number of reported steps of one turn. */
 export const reportedStepsPerTurn = 32
+/** Maximum number of reported steps of all turns of a worker. */
 export const reportedStepsPerWorker = 1024
 const PROGRESS_TEXT_LENGTH = 200
 
-/** The progress that these arguments report. Invalid arguments never fail a step. */
+/** The progress that the code of a step reports. Invalid arguments are ignored, so that they never fail a step. */
 export const progressOf = (fraction: unknown, text: unknown): StepProgress | undefined => {
   const progress = {
     ...(typeof fraction === "number" && Number.isFinite(fraction)
@@ -53,8 +54,8 @@ export const progressOf = (fraction: unknown, text: unknown): StepProgress | und
   return Object.keys(progress).length === 0 ? undefined : progress
 }
 
-/** Limits the report to the maximum number of steps. */
-export const bounded = (turns: ReadonlyArray<RunningTurn>): ReadonlyArray<RunningTurn> => {
+/** Leaves out the steps that exceed the maximum numbers. */
+export const withinLimits = (turns: ReadonlyArray<RunningTurn>): ReadonlyArray<RunningTurn> => {
   let room = reportedStepsPerWorker
   const reported: Array<RunningTurn> = []
   for (const turn of turns) {
@@ -69,12 +70,13 @@ export const bounded = (turns: ReadonlyArray<RunningTurn>): ReadonlyArray<Runnin
 const kinds: ReadonlySet<unknown> = new Set(stepKinds)
 
 /**
- * Reads a report. Invalid parts are left out, since it is only shown, and is no reason to refuse a renewal.
+ * Reads a report. Invalid parts are left out: since the report is only shown, it is no reason to refuse a
+ * renewal.
  */
 export const readRunning = (value: unknown): ReadonlyArray<RunningTurn> =>
   !Array.isArray(value)
     ? []
-    : bounded(
+    : withinLimits(
         value.slice(0, reportedStepsPerWorker).flatMap((turn: unknown): ReadonlyArray<RunningTurn> => {
           if (!isObject(turn) || !Array.isArray(turn.steps)) return []
           const { jobId, runId } = turn

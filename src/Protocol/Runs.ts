@@ -33,13 +33,13 @@ import { each, inBody, inPath, operation, callSpec, type Rule, waiting } from ".
 export interface Run {
   /** Id of the run, `run_...`. */
   readonly id: string
-  /** Id of its function. */
+  /** Id of the function of the run. */
   readonly functionId: string
-  /** Id of the event that started it. */
+  /** Id of the event that started the run. */
   readonly eventId: string
   /** Status of the run. */
   readonly status: RunStatus
-  /** Attempt of the function, the current one included. */
+  /** Number of attempts of the function, the current one included. */
   readonly attempt: number
   /** Maximum number of attempts. */
   readonly maxAttempts: number
@@ -61,7 +61,7 @@ export interface Run {
   readonly forkedFrom?: string
   /** The version of the function's code that it is pinned to. */
   readonly codeVersion?: string
-  /** The W3C trace id of its event, or of the step that invoked it: 32 hexadecimal digits. */
+  /** The W3C trace id of the event that started the run, or of the step that invoked the run: 32 hexadecimal digits. */
   readonly traceId?: string
   /** Why it is paused. */
   readonly pauseReason?: string
@@ -92,18 +92,20 @@ export interface ListRunsResult {
   /** Runs of the page that are damaged in the database; absent when there are none. */
   readonly damaged?: Array<DamagedRun>
   /**
-   * Number of runs on all pages. If an exact count would be too expensive, it is a lower bound, and `isTotalExact` is `false`.
-   * With only one function and one status as filters, it counts the matches among the newest 5,000 runs that may match; with
-   * other filters, the runs on this and the previous pages.
+   * Number of runs on all pages. If an exact count would be too expensive, this is a lower bound, and `isTotalExact` is `false`.
+   * When the only filters are one function, one status or both, the lower bound is the number of matches among the newest 5,000
+   * runs that may match, or the number of runs on the pages so far. With other filters it is the number of runs on the pages so
+   * far.
    */
   readonly totalCount: number
-  /** Whether `totalCount` is exact. With only one function and one status as filters, it is absent when the count is exact. */
+  /** Whether `totalCount` is exact. When the only filters are one function, one status or both, `true` is left out. */
   readonly isTotalExact?: boolean
   /**
-   * Cursor of the next page; absent on the last page. It continues the same list, with the same filters, while runs come and go.
+   * Cursor of the next page; absent on the last page. It is valid only with the same filters. Runs that are created meanwhile do
+   * not move the pages.
    */
   readonly nextCursor?: string
-  /** ISO string: the scan timed out here; the next page continues with runs created before. */
+  /** Set when the time for the page was up: the next page continues with runs created before this time. ISO string. */
   readonly lookedBackTo?: string
   /** ISO string: the time back to which the runs are indexed, if a filter uses an attribute whose index is still being built. */
   readonly filledBackTo?: string
@@ -127,13 +129,15 @@ export interface RunStep {
   readonly error?: RunError
   /** When the last attempt began, as an ISO string. */
   readonly startedAt?: string
-  /** When it ended, as an ISO string. */
+  /** When the last attempt ended, as an ISO string. */
   readonly endedAt?: string
   /** When a waiting step is due, if it waits for a time or has a timeout. ISO string. */
   readonly dueAt?: string
   /** Id of the worker of a running step. */
   readonly workerId?: string
-  /** Id of the run that the step started, with `invoke` or `invokeAsync`, even if it has ended; absent when it is deleted. */
+  /**
+   * Id of the run that the step started with `invoke` or `invokeAsync`, even after that run has ended; absent once it is deleted.
+   */
   readonly childRunId?: string
   /** Progress of a running step, if its code reports any. */
   readonly progress?: StepProgress
@@ -156,7 +160,7 @@ export interface AuditEvent {
   readonly details: { readonly [key: string]: unknown }
 }
 
-/** A log line of a run, from its handler's logger or from Effect's. */
+/** A log line of a run, written with the logger of its handler or with Effect's logger. */
 export interface RunLogLine {
   /** Number of the line in the run, from 1. If the first line has a higher number, earlier lines are no longer kept. */
   readonly number: number
@@ -179,10 +183,10 @@ export interface RunLogLine {
 /**
  * Why a run is in its current state: one reason, with the facts behind it.
  *
- * `code` is one of `COMPLETED`, `FAILED`, `CANCELLED`, `PAUSED`, `RUNNING`, `STUCK`,
- * `WORKER_STOPPING`, `SLEEPING`, `WAITING_FOR_EVENT`, `WAITING_FOR_CHILD`, `WAITING_FOR_RETRY`, `READY`, `NO_WORKER`, `NO_CAPACITY`,
- * `CONCURRENCY_LIMIT`, `ACTOR_BUSY`, `FUNCTION_PAUSED`, `NO_WORKER_OF_VERSION`, `ENDPOINT_UNAVAILABLE`, `DAMAGED`; `docs/reasons.md` says
- * what to do about each.
+ * `code` is one of `COMPLETED`, `FAILED`, `CANCELLED`, `PAUSED`, `RUNNING`, `STUCK`, `WORKER_STOPPING`, `SLEEPING`,
+ * `WAITING_FOR_EVENT`, `WAITING_FOR_CHILD`, `WAITING_FOR_RETRY`, `READY`, `NO_WORKER`, `NO_CAPACITY`, `CONCURRENCY_LIMIT`,
+ * `ACTOR_BUSY`, `FUNCTION_PAUSED`, `NO_WORKER_OF_VERSION`, `ENDPOINT_UNAVAILABLE`, `DAMAGED`; `docs/reasons.md` says what to do
+ * about each.
  */
 export interface Explanation {
   /** Id of the run. */
@@ -193,7 +197,7 @@ export interface Explanation {
   readonly code: string
   /** The reason as a sentence. */
   readonly message: string
-  /** The facts behind the sentence: limit and holders, event and match value, due time, worker. */
+  /** The facts behind the sentence, such as a limit and the runs that use it up, the awaited event, a due time, or a worker. */
   readonly details: { readonly [key: string]: unknown }
 }
 
@@ -203,7 +207,7 @@ export interface Explanation {
 
 /** A run on the wire. */
 export interface WireRun extends Omit<Run, "status" | "error"> {
-  /** A status that every client knows. That of a compensating run is `RUN_STATUS_RUNNING`. */
+  /** A status that every client knows. For a compensating run it is `RUN_STATUS_RUNNING`. */
   readonly status: string
   /** The exact status. Legacy servers do not send it. */
   readonly state?: string
@@ -223,20 +227,20 @@ const wireNames: { readonly [S in RunStatus]: string } = {
   cancelled: "RUN_STATUS_CANCELLED"
 }
 
-/** A status on the wire: as a name that every client knows, and exactly. */
+/** A status in its two forms on the wire: a name that every client knows, and the exact status. */
 export const encodeStatus = (status: RunStatus): { readonly status: string; readonly state: RunStatus } => ({
   status: wireNames[status],
   state: status
 })
 
-/** The run on the wire. */
+/** Converts a run to its form on the wire. */
 export const encodeRun = (run: Run): WireRun => ({
   ...run,
   ...encodeStatus(run.status),
   executionMode: "EXECUTION_MODE_PULL"
 })
 
-/** A status in any spelling: `failed`, `FAILED`, `RUN_STATUS_FAILED`. `undefined` for an unknown one. */
+/** Reads a status in any spelling: `failed`, `FAILED`, `RUN_STATUS_FAILED`. `undefined` for an unknown status. */
 export const decodeRunStatus = (text: string): RunStatus | undefined => {
   const word = text.toLowerCase().replace(/^run_status_/, "")
   // a status of some servers: the run is ready, but no worker has room
@@ -244,20 +248,20 @@ export const decodeRunStatus = (text: string): RunStatus | undefined => {
   return isRunStatus(word) ? word : undefined
 }
 
-const none = orElse(text, "")
-const zero = orElse(integer, 0)
+const textOrEmpty = orElse(text, "")
+const integerOrZero = orElse(integer, 0)
 
 export const RunAnswer = camelOrSnake(
   fields<WireRun>({
     id: text,
-    functionId: none,
-    eventId: none,
-    status: none,
-    attempt: zero,
-    maxAttempts: zero,
+    functionId: textOrEmpty,
+    eventId: textOrEmpty,
+    status: textOrEmpty,
+    attempt: integerOrZero,
+    maxAttempts: integerOrZero,
     input: optional(json),
     output: optional(json),
-    // set when the output contains errors: members `ironflow:error`, with name, message, code, cause and stack
+    // true when the output contains errors, as objects with the member `ironflow:error` (name, message, code, cause and stack)
     outputHasErrors: optional(flag),
     error: optional(json),
     workerId: optional(nonEmptyText),
@@ -271,14 +275,14 @@ export const RunAnswer = camelOrSnake(
     erasedAt: optional(nonEmptyText),
     startedAt: optional(nonEmptyText),
     endedAt: optional(nonEmptyText),
-    createdAt: none,
-    updatedAt: none,
+    createdAt: textOrEmpty,
+    updatedAt: textOrEmpty,
     state: optional(nonEmptyText),
     executionMode: optional(text)
   })
 )
 
-const Damaged = fields<DamagedRun>({ id: text, message: none })
+const Damaged = fields<DamagedRun>({ id: text, message: textOrEmpty })
 export const RunPageAnswer = camelOrSnake(
   struct({
     runs: omittedWhen([], lenientList(RunAnswer)),
@@ -290,7 +294,7 @@ export const RunPageAnswer = camelOrSnake(
     filledBackTo: optional(nonEmptyText)
   })
 )
-/** A page of runs over REST. An empty list is sent, and not left out. */
+/** A page of runs over REST. Here an empty list is sent; over ConnectRPC it is left out. */
 const RestRunPage = struct({
   runs: list(RunAnswer),
   damaged: optional(list(Damaged)),
@@ -309,10 +313,10 @@ export interface WireStep extends Omit<RunStep, "error"> {
 const StepAnswer = camelOrSnake(
   fields<WireStep>({
     id: withLegacyNames(text, "stepId"),
-    name: none,
+    name: textOrEmpty,
     kind: withLegacyNames(orElse(nonEmptyText, "run"), "type", "stepType"),
     status: orElse(plainWord("STEP_STATUS", stepStatuses), "waiting"),
-    attempt: zero,
+    attempt: integerOrZero,
     output: optional(json),
     outputHasErrors: optional(flag),
     error: optional(json),
@@ -351,10 +355,10 @@ export const Logs = camelOrSnake(
       [],
       lenientList(
         fields<RunLogLine>({
-          number: zero,
+          number: integerOrZero,
           at: text,
           level: orElse(oneOf(...lineLevels), "info"),
-          message: none,
+          message: textOrEmpty,
           data: optional(json),
           step: optional(nonEmptyText),
           attempt: optional(integer),
@@ -368,16 +372,16 @@ export const Logs = camelOrSnake(
 
 export const ExplanationCodec = camelOrSnake(
   struct({
-    runId: none,
-    status: none,
+    runId: textOrEmpty,
+    status: textOrEmpty,
     state: optional(nonEmptyText),
     code: text,
-    message: none,
+    message: textOrEmpty,
     details: orElse(object, {})
   })
 )
 
-/** `run` is a field of our engine only. */
+/** The answer to `pauseRun`. Only the engine of this package sends `run`. */
 export const Paused = camelOrSnake(
   struct({
     status: optional(oneOf("pause_requested", "paused")),
@@ -385,7 +389,7 @@ export const Paused = camelOrSnake(
   })
 )
 
-/** The id of a run, as `id`. Methods of some other versions call it `runId`. */
+/** The id of a run: `id`, or `runId` from clients of some other versions. */
 export interface RunId {
   readonly id?: string
   readonly runId?: string
@@ -401,7 +405,7 @@ const FromStep = fields<RunId & { fromStep?: string }>({
   runId: optional(text),
   fromStep: optional(text)
 })
-/** An absent `output` is null. */
+/** The new result of a step; an absent `output` is null. */
 const PatchStep = struct({
   stepId: text,
   output: optional(json),
@@ -471,7 +475,7 @@ export const runLogs = operation("GET /api/v1/runs/:id/logs", {
   onlyOurEngine: true
 })
 
-const notNow = { 409: InvalidStateError } as const
+const invalidState = { 409: InvalidStateError } as const
 const noStep = { 404: StepNotFoundError, 409: InvalidStateError } as const
 
 export const callSpecs = {
@@ -494,37 +498,37 @@ export const callSpecs = {
   runLogs: callSpec(runLogs, "run:read"),
   /** Explains why a run is in its current state. */
   explainRun: callSpec(explainRun, "run:read"),
-  /** Answers when the run has ended, or after `timeout` milliseconds, at most 30 s. */
+  /** Answers when the run has ended; with 204 when it has not ended after `timeout` milliseconds, at most 30 s. */
   waitForRun: callSpec(waitForRun, waiting(inPath("run:read", "run", "id")), {
     query: ["timeout"],
     mayBeNothing: true
   }),
   /** Cancels a run; a run that has ended is returned unchanged. */
   cancelRun: callSpec(cancelRun, runInBody("run:cancel"), { body: WithReason }),
-  /** Retries a failed or cancelled run, from a step or from where it ended. */
+  /** Retries a failed or cancelled run, from the step `fromStep` or from where it ended. */
   retryRun: callSpec(retryRun, runInBody("run:retry"), {
     body: FromStep,
-    errors: notNow
+    errors: invalidState
   }),
-  /** Resumes a paused run, or retries a failed or cancelled one. */
+  /** Resumes a paused run, or retries a failed or cancelled run. */
   resumeRun: callSpec("IronflowService/ResumeRun", runInBody("run:resume"), {
     body: FromStep,
     answer: RunAnswer,
     missing: RunNotFoundError,
-    errors: notNow
+    errors: invalidState
   }),
   /** Does what `ResumeRun` does. */
   restResumeRun: callSpec(restResumeRun, runInBody("run:resume"), {
     body: FromStep,
-    errors: notNow
+    errors: invalidState
   }),
   /** Pauses a run: running steps are finished, and no other step begins. */
   pauseRun: callSpec(pauseRun, runInBody("run:pause"), {
     body: WithReason,
-    errors: notNow
+    errors: invalidState
   }),
-  // a step id begins with the id of its run: `run:run_1*` covers both
-  /** Replaces the result of a finished step, or completes an unfinished one. */
+  // the resource is the step id, which begins with the id of the run: so a policy for `run:run_1*` covers runs and their steps
+  /** Replaces the result of a finished step, or completes an unfinished step. */
   patchStep: callSpec("IronflowService/PatchStep", inBody("run:patch", "run", "stepId", "step_id"), {
     body: PatchStep,
     answer: StepAnswer,

@@ -1,9 +1,9 @@
 /**
  * Seals: checksums that detect messages damaged in transit.
  *
- * Neither JSON nor Protocol Buffers detect a flipped bit: a list of the turns that a worker holds is still valid, with other
- * turns. A sealed message is a JSON object whose last member is `"sum"`, the CRC-32 of the JSON without that member, as eight
- * hexadecimal digits. Code that does not know seals reads the same message with one more member.
+ * Neither JSON nor Protocol Buffers detect a flipped bit: a list of the turns that a worker holds may still be valid, but name
+ * other turns. A sealed message is a JSON object whose last member is `"sum"`, the CRC-32 of the JSON without that member, as
+ * eight hexadecimal digits. Code that does not know seals reads the same message with one more member.
  */
 import { crc32 } from "node:zlib"
 import * as Effect from "effect/Effect"
@@ -39,14 +39,14 @@ export const readSealed = <A>(text: string, parse: (text: string) => A, about = 
   } catch (error) {
     throw text.includes(MEMBER) ? damaged() : error
   }
-  // the text has a seal, which is damaged itself
+  // the text has a seal, but the seal itself is damaged
   if (message === undefined ? text.includes(MEMBER) : isSealed(message)) throw damaged()
   return message
 }
 
 /**
- * Parses JSON that may be sealed, and must be if `seals`. The result is `undefined` for invalid JSON. Fails
- * with `MESSAGE_DAMAGED`.
+ * Parses JSON that may be sealed, and must be sealed if `seals` is true. The result is `undefined` for invalid
+ * JSON without a seal. Fails with code `MESSAGE_DAMAGED` when the seal is wrong or missing.
  */
 export const parseSealed = (
   text: string,

@@ -1,4 +1,4 @@
-/** Secrets: their messages and calls. Requests contain values; answers contain only names and times. */
+/** Secrets: their messages and calls. Requests contain the values of secrets; answers contain only their names and times. */
 import { MasterKeyError, SecretNotFoundError } from "../Errors.ts"
 import { fields, list, orElse, struct, text, withWireName } from "./Codec.ts"
 import { inBody, operation, callSpec } from "./CallSpec.ts"
@@ -13,17 +13,17 @@ export interface SecretInfo {
   readonly updatedAt: string
 }
 
-const time = orElse(text, "")
+const timeOrEmpty = orElse(text, "")
 const Secret = fields<SecretInfo>({
   name: text,
-  createdAt: withWireName("created_at", time),
-  updatedAt: withWireName("updated_at", time)
+  createdAt: withWireName("created_at", timeOrEmpty),
+  updatedAt: withWireName("updated_at", timeOrEmpty)
 })
 const SetSecret = struct({ name: text, value: text })
 const UpdateSecret = struct({ value: text })
 
-/** The error when there is no master key. */
-const sealed = { 409: MasterKeyError } as const
+/** The error of a call that stores a secret when the engine has no master key. */
+const masterKeyMissing = { 409: MasterKeyError } as const
 
 export const listSecrets = operation("GET /api/v1/secrets", { answer: list(Secret), page: "secrets" })
 export const setSecret = operation("POST /api/v1/secrets", { answer: Secret })
@@ -40,12 +40,12 @@ export const callSpecs = {
   /** Creates or replaces a secret. */
   setSecret: callSpec(setSecret, inBody("secret:write", "secret", "name"), {
     body: SetSecret,
-    errors: sealed
+    errors: masterKeyMissing
   }),
   /** Returns the name and times of a secret. */
   getSecret: callSpec(getSecret, "secret:read"),
   /** Creates or replaces a secret. */
-  updateSecret: callSpec(updateSecret, "secret:write", { body: UpdateSecret, errors: sealed }),
+  updateSecret: callSpec(updateSecret, "secret:write", { body: UpdateSecret, errors: masterKeyMissing }),
   /** Deletes a secret. */
   deleteSecret: callSpec(deleteSecret, "secret:delete")
 }

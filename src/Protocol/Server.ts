@@ -17,26 +17,26 @@ import {
 
 /** Features of a server. */
 export interface ServerCapabilities {
-  /** The transports of workers. */
+  /** The transports that workers can use. */
   readonly transports: ReadonlyArray<string>
-  /** Optional features. */
+  /** Names of the optional features that the server has. */
   readonly features: ReadonlyArray<string>
   /** Version of the server. */
   readonly version: string
 }
 
-const said = orElse(text, "")
+const textOrEmpty = orElse(text, "")
 const strings = orElse(lenientList(text), [])
 const Capabilities = camelOrSnake(
-  fields<ServerCapabilities>({ transports: strings, features: strings, version: said })
+  fields<ServerCapabilities>({ transports: strings, features: strings, version: textOrEmpty })
 )
 const components = optional(entries(struct({ status: text, message: text })))
-const HealthAnswer = struct({ status: text, components, timestamp: said })
+const HealthAnswer = struct({ status: text, components, timestamp: textOrEmpty })
 const RestHealth = struct({
   status: text,
   components,
-  timestamp: said,
-  version: said
+  timestamp: textOrEmpty,
+  version: textOrEmpty
 })
 const InfoAnswer = struct({
   version: text,
@@ -49,50 +49,57 @@ const InfoAnswer = struct({
 export interface Minute {
   /** When the minute began, as an ISO string. */
   readonly at: string
-  /** Number of runs that were created; the next members count those that ended. */
+  /** Number of runs that were created. */
   readonly started: number
+  /** Number of runs that completed. */
   readonly completed: number
+  /** Number of runs that failed. */
   readonly failed: number
+  /** Number of runs that were cancelled. */
   readonly cancelled: number
-  /** Number of retried attempts, lost leases, and reports that came too late. */
+  /** Number of retried attempts. */
   readonly retried: number
+  /** Number of leases that were lost. */
   readonly lost: number
+  /** Number of reports that came too late. */
   readonly stale: number
-  /** Number of turns and steps that ended. */
+  /** Number of turns that ended. */
   readonly turns: number
+  /** Number of steps that ended. */
   readonly steps: number
-  /** The longest wait of a run for its first turn, and the longest run, in milliseconds. */
+  /** The longest time that a run waited for its first turn, in milliseconds. */
   readonly longestWaitMs: number
+  /** The longest time from the creation of a run to its end, in milliseconds. */
   readonly longestRunMs: number
 }
 
-const none = orElse(integer, 0)
+const integerOrZero = orElse(integer, 0)
 const Minutes = fields<{ minutes: ReadonlyArray<Minute> }>({
   minutes: omittedWhen(
     [],
     lenientList(
       fields<Minute>({
         at: text,
-        started: none,
-        completed: none,
-        failed: none,
-        cancelled: none,
-        retried: none,
-        lost: none,
-        stale: none,
-        turns: none,
-        steps: none,
-        longestWaitMs: none,
-        longestRunMs: none
+        started: integerOrZero,
+        completed: integerOrZero,
+        failed: integerOrZero,
+        cancelled: integerOrZero,
+        retried: integerOrZero,
+        lost: integerOrZero,
+        stale: integerOrZero,
+        turns: integerOrZero,
+        steps: integerOrZero,
+        longestWaitMs: integerOrZero,
+        longestRunMs: integerOrZero
       })
     )
   )
 })
 const checkStatuses = ["ok", "warn", "fail"] as const
 
-/** The result of a check, and advice. */
+/** The result of a check of `doctor`, and advice. */
 export interface DoctorCheck {
-  /** What was checked: `disk`, `clock`, `keys`. */
+  /** What was checked, such as `disk`, `clock` or `keys`. */
   readonly name: string
   /** `warn`: needs attention; `fail`: does harm now, or soon. */
   readonly status: (typeof checkStatuses)[number]
@@ -157,16 +164,16 @@ export const callSpecs = {
 export const channel = operation("GET /api/v1/channel", { onlyOurEngine: true })
 
 export const sockets = {
-  /** Many calls on one connection; `src/Protocol/Http/Channel.ts` describes it. */
+  /** Many calls on one connection; `src/Protocol/Http/Channel.ts` describes the protocol. */
   channel: callSpec(channel, "key")
 }
 
 export const descriptions = {
-  /** Metrics for Prometheus. */
+  /** Returns metrics for Prometheus. */
   metrics: callSpec("GET /metrics", reads, {
     answer: text,
     type: "text/plain; version=0.0.4; charset=utf-8"
   }),
-  /** This document. */
+  /** Returns the OpenAPI document of all calls. */
   openApi: callSpec("GET /openapi.json", reads, { answer: object })
 }

@@ -12,7 +12,7 @@ const within = (at: string | number, error: unknown): unknown => {
   return error
 }
 
-/** Makes the function that reads requests. It throws `ValidationError`, in which `what` names the request. */
+/** Makes the function that reads requests. For an invalid request it throws `ValidationError`; `what` names the request there. */
 export const decoder = <A>(codec: Codec<A>, what: string): ((request: unknown) => A) => {
   let read: Read | undefined
   return (request) => {
@@ -121,8 +121,8 @@ const readRequest = (node: Node, name: string): Read => {
               if (!member.mayLack) throw new Mistake("Missing key")
               continue
             }
-            const said = value === null ? null : member.read(value)
-            if (said !== undefined) result[member.name] = said
+            const read = value === null ? null : member.read(value)
+            if (read !== undefined) result[member.name] = read
           }
         } catch (error) {
           throw within(at, error)
@@ -136,13 +136,13 @@ const readRequest = (node: Node, name: string): Read => {
 const memberOf = (request: { readonly [name: string]: unknown }, name: string | undefined): unknown =>
   name !== undefined && Object.hasOwn(request, name) ? request[name] : undefined
 
-/** Says in a message what an input is that is no object. */
+/** What an input is that is not an object, for a message. */
 const kindOf = (input: unknown): string =>
   input === null ? "null" : Array.isArray(input) ? "an array" : typeof input
 
 /**
- * Makes the function that reads requests whose values the service checks itself: it only finds the members,
- * in either spelling. `refusal` is the message for a value that is no object.
+ * Makes the function that reads requests whose values the service checks itself: the function only finds the
+ * members, in either spelling. `refusal` makes the message for a request that is not an object.
  */
 export const taker = <A>(
   codec: Codec<A>,
@@ -237,8 +237,8 @@ export const schemaOf = (node: Node, isRequest: boolean): JsonSchema => {
         ...field
       }))
       const required = members.filter(
-        ({ isLeftOut, isAlwaysSent, mayLack }) =>
-          (mayLack !== true && isLeftOut !== true) || isAlwaysSent === true
+        ({ isLeftOut, mayLack, onlyLegacyMayLack }) =>
+          (mayLack !== true && isLeftOut !== true) || onlyLegacyMayLack === true
       )
       return {
         type: "object",
@@ -255,7 +255,7 @@ export const schemaOf = (node: Node, isRequest: boolean): JsonSchema => {
   }
 }
 
-/** An invalid value, found while its container is read. */
+/** An invalid value in a request. `path` leads to it: the names of members, and indexes in lists. */
 class Mistake extends Error {
   readonly path: Array<string> = []
 }

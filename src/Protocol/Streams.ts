@@ -1,4 +1,4 @@
-/** Entity streams: their messages and calls, mostly those of `EntityStreamService`. */
+/** Entity streams: their messages and calls. Most calls are those of the ConnectRPC service `EntityStreamService`. */
 import type { StreamEvent } from "../EntityStream.ts"
 import {
   InvalidStateError,
@@ -97,7 +97,7 @@ export interface StreamSummary {
 export interface ListStreamsResult {
   /** The streams of the page. */
   readonly streams: Array<StreamSummary>
-  /** Total number of streams. */
+  /** Number of streams on all pages. */
   readonly totalCount: number
 }
 
@@ -124,7 +124,7 @@ export interface StreamSnapshot<State = unknown> {
 }
 
 /** An event to append. */
-export interface Appending {
+export interface EventToAppend {
   readonly eventName: string
   readonly data?: unknown
   readonly version?: number
@@ -132,7 +132,7 @@ export interface Appending {
 }
 
 /** Conditions of an append: an absent `expectedVersion` is 0, for a new stream; -1 accepts any version. */
-export interface Conditions {
+export interface AppendConditions {
   readonly expectedVersion?: number
   readonly idempotencyKey?: string
 }
@@ -142,7 +142,7 @@ interface Entity {
   readonly entityType: string
 }
 
-export interface Reading {
+export interface ReadStreamRequest {
   readonly entityId: string
   readonly fromVersion?: number
   readonly limit?: number
@@ -150,20 +150,23 @@ export interface Reading {
   readonly direction?: string
 }
 
-export interface Listing {
+export interface ListStreamsRequest {
   readonly entityType?: string
   readonly limit?: number
   readonly offset?: number
 }
 
-const said = orElse(text, "")
+const textOrEmpty = orElse(text, "")
 const count = orElse(digits, 0)
-/** A version, from 1. */
-const place: Codec<number> = { kind: "number", isWhole: true, isText: true, isFilled: true }
+const versionFromOne: Codec<number> = { kind: "number", isWhole: true, isText: true, isFilled: true }
 const optionalObject = optional(object)
 
 const Appended = camelOrSnake(
-  fields<AppendResult>({ entityVersion: place, eventId: text, position: withWireName("sequence", count) })
+  fields<AppendResult>({
+    entityVersion: versionFromOne,
+    eventId: text,
+    position: withWireName("sequence", count)
+  })
 )
 const AppendedAll = camelOrSnake(
   fields<AppendAllResult>({
@@ -173,12 +176,12 @@ const AppendedAll = camelOrSnake(
   })
 )
 const Event = fields<StreamEvent>({
-  id: said,
+  id: textOrEmpty,
   name: text,
   data: orElse(json, {}),
   entityVersion: count,
   version: orElse({ kind: "number", isWhole: true, isFilled: true }, 1),
-  timestamp: said,
+  timestamp: textOrEmpty,
   source: optional(nonEmptyText),
   metadata: optionalObject
 })
@@ -191,11 +194,11 @@ const Events = camelOrSnake(
 const Info = camelOrSnake(
   fields<StreamInfo>({
     entityId: text,
-    entityType: said,
+    entityType: textOrEmpty,
     version: count,
     eventCount: count,
-    createdAt: said,
-    updatedAt: said
+    createdAt: textOrEmpty,
+    updatedAt: textOrEmpty
   })
 )
 /* @__NO_SIDE_EFFECTS__ */
@@ -203,10 +206,10 @@ function summaries(count: Codec<number>): Codec<Array<StreamSummary>> {
   return lenientList(
     fields<StreamSummary>({
       entityId: text,
-      entityType: said,
+      entityType: textOrEmpty,
       version: orElse(count, 0),
       eventCount: orElse(count, 0),
-      lastEventAt: said
+      lastEventAt: textOrEmpty
     })
   )
 }
@@ -220,11 +223,11 @@ const ConnectSummaries = fields<ListStreamsResult>({
 const Snapshot = camelOrSnake(
   fields<StreamSnapshot>({
     snapshotId: text,
-    entityId: said,
-    entityType: said,
+    entityId: textOrEmpty,
+    entityType: textOrEmpty,
     entityVersion: count,
     state: orElse(json, null),
-    createdAt: said
+    createdAt: textOrEmpty
   })
 )
 const SnapshotId = camelOrSnake(fields<CreateSnapshotResult>({ snapshotId: text }))
@@ -281,7 +284,7 @@ const EntityHistory = struct({
   info: Info
 })
 
-const AppendEvent = fields<Entity & Appending & Conditions>({
+const AppendEvent = fields<Entity & EventToAppend & AppendConditions>({
   entityId: text,
   entityType: text,
   eventName: text,
@@ -291,11 +294,11 @@ const AppendEvent = fields<Entity & Appending & Conditions>({
   version: optional(integer),
   metadata: optionalObject
 })
-const AppendEvents = fields<Entity & Conditions & { events: Array<Appending> }>({
+const AppendEvents = fields<Entity & AppendConditions & { events: Array<EventToAppend> }>({
   entityId: text,
   entityType: text,
   events: list(
-    fields<Appending>({
+    fields<EventToAppend>({
       eventName: text,
       data: optional(json),
       version: optional(integer),
@@ -305,7 +308,7 @@ const AppendEvents = fields<Entity & Conditions & { events: Array<Appending> }>(
   expectedVersion: optional(integer),
   idempotencyKey: optional(text)
 })
-const ReadStream = fields<Reading>({
+const ReadStream = fields<ReadStreamRequest>({
   entityId: text,
   fromVersion: optional(integer),
   limit: optional(integer),
@@ -313,7 +316,7 @@ const ReadStream = fields<Reading>({
 })
 const OneStream = struct({ entityId: text })
 /** The body or query of a list. */
-export const ListStreams = fields<Listing>({
+export const ListStreams = fields<ListStreamsRequest>({
   entityType: optional(text),
   limit: optional(integer),
   offset: optional(integer)
@@ -377,22 +380,22 @@ const conflicts = { 400: InvalidStateError, 409: VersionConflictError } as const
 export const callSpecs = {
   /** Appends an event to an entity's stream. An absent `expectedVersion` is 0: a new stream; -1 accepts any version. */
   appendEvent: callSpec(appendEvent, appends, { respects: emits, body: AppendEvent, errors: conflicts }),
-  /** Appends several events to the stream of an entity in one transaction. */
+  /** Appends several events to the stream of an entity, all of them or none. `expectedVersion` is that of `AppendEvent`. */
   appendEvents: callSpec(appendEvents, appends, { respects: emits, body: AppendEvents, errors: conflicts }),
-  /** Returns the events of a stream; one that does not exist has none. */
+  /** Returns the events of a stream; none when the stream does not exist. */
   readStream: callSpec(readStream, reads, { body: ReadStream }),
-  /** Returns the version of a stream. */
+  /** Returns the version of a stream, its number of events, and the times of the first and the newest event. */
   getStreamInfo: callSpec(getStreamInfo, reads, { body: OneStream }),
   /** Returns the events of a stream with the runs that they started. `nextCursor` is the `fromVersion` of the next page. */
   getEntityHistory: callSpec(getEntityHistory, reads, { body: ReadStream }),
   /** Lists the streams, sorted by entity id. */
   listStreams: callSpec(listStreams, each("stream:read", "stream"), { body: ListStreams }),
-  /** Stores a snapshot of an entity at a version; it replaces an earlier one of the same version. */
+  /** Stores a snapshot of an entity at a version. An earlier snapshot of the same version is replaced. */
   createSnapshot: callSpec(createSnapshot, appends, {
     body: CreateSnapshot,
     errors: { 400: InvalidStateError }
   }),
-  /** Returns the newest snapshot of an entity, or the newest below `beforeVersion`. */
+  /** Returns the newest snapshot of an entity; with `beforeVersion`, the newest one of a lower version. */
   getSnapshot: callSpec(getSnapshot, reads, { body: GetSnapshot }),
   /** Lists the streams, sorted by entity id. */
   restStreams: callSpec(restStreams, each("stream:read", "stream"), {

@@ -1,4 +1,7 @@
-/** The keys of subscription options, separate from the rest of the protocol, which is loaded with the first subscription. */
+/**
+ * The names of the options of a subscription. They have a file of their own, since the rest of the protocol of
+ * subscriptions is loaded only with the first subscription.
+ */
 import type { Keys } from "../OptionKeys.ts"
 import type { BufferConfig, SubscribeOptions } from "./Subscriptions.ts"
 

@@ -1,6 +1,7 @@
 /**
- * The protocol of `/ws`: one JSON object in each frame. Fields marked "ours" are used only between our client and our server: a
- * client asks for them with `resume`, and a server that supports them answers with `position`.
+ * Subscriptions: their options, the messages of the WebSocket `/ws` (one JSON object in each frame), and the ConnectRPC calls
+ * that stream events. Fields marked "ours" are used only between a client and an engine of this package: the client asks for them
+ * with `resume`, and an engine that supports them answers with `position`.
  */
 
 import type { Duration } from "../Duration.ts"
@@ -31,9 +32,8 @@ export type AckMode = (typeof ackModes)[number]
 const ackTypes = ["ack", "nak", "term"] as const
 /** How an event is settled. */
 export type AckType = (typeof ackTypes)[number]
-/** What happens to events that a connection cannot receive immediately. */
 export const backpressureModes = ["buffer", "drop", "block"] as const
-/** What happens when a subscriber is too slow. */
+/** What happens to events when the connection of a subscriber is too slow. See `SubscribeOptions.backpressure`. */
 export type BackpressureMode = (typeof backpressureModes)[number]
 
 /** How much may wait on the connection of a slow subscriber. */
@@ -44,11 +44,14 @@ export interface BufferConfig {
 
 /** Settings of a consumer group. */
 export interface GroupSettings {
-  /** Default of its members; `auto` by default. */
+  /** The ack mode of members that request none; `auto` by default. */
   readonly ackMode: AckMode
-  /** Default of its members; `buffer` by default. A group never drops events, so `drop` is not allowed. */
+  /**
+   * The backpressure mode of members that request none; `buffer` by default. A group never drops events, so `drop` is not
+   * allowed.
+   */
   readonly backpressure: BackpressureMode
-  /** Default of its members. */
+  /** The buffer of members that request none. */
   readonly buffer: BufferConfig
   /** Maximum number of events that one member holds, from 1 to 1000; 100 by default. */
   readonly maxInflight: number
@@ -69,25 +72,28 @@ export interface SubscribeOptions {
   readonly includeMetadata?: boolean
   /** CEL expression over `event`, such as `event.data.amount > 100`. */
   readonly filter?: string
-  /** Name of the consumer group to join. Its members share the events, and the engine stores its position. */
+  /**
+   * Name of the consumer group to join. The members of the group share the events, and the engine stores the position of the
+   * group.
+   */
   readonly consumerGroup?: string
-  /** `auto` by default, or the group's setting. With `manual`, events that are not acked are redelivered. */
+  /** By default the setting of the group, or `auto` without a group. With `manual`, events that are not acked are redelivered. */
   readonly ackMode?: AckMode
   /**
    * How long a member of a group, or a subscription with `ackMode: "manual"`, may hold an event without reporting progress, from
-   * one second to 24 hours; 30 seconds by default. The client reports progress automatically while a handler or loop body has the
-   * event, and before that.
+   * one second to 24 hours; 30 seconds by default. The client reports progress automatically, from the arrival of an event until
+   * its handler or loop body has ended.
    */
   readonly ackWait?: Duration
   /**
-   * What to do when the connection is too slow. `buffer` (default) and `block` continue where they were once it has caught up;
-   * `buffer` also reports the error `SLOW_CONSUMER`. `drop` skips the events in between, and reports their number with
-   * `EVENTS_DROPPED`.
+   * What to do when the connection is too slow. With `buffer` (default) and `block`, delivery stops, and continues at the same
+   * event once the connection has caught up; `buffer` also reports the error `SLOW_CONSUMER`. `drop` skips the events in between,
+   * and reports their number with `EVENTS_DROPPED`.
    */
   readonly backpressure?: BackpressureMode
-  /** Ours: how much may wait on the connection before that happens. */
+  /** Ours: how much may wait on the connection before it counts as too slow. */
   readonly buffer?: BufferConfig
-  /** Namespace of the group; names are unique within one. `default` by default. */
+  /** Namespace of the group; `default` by default. */
   readonly namespace?: string
 }
 
@@ -99,7 +105,7 @@ export interface WSSubscribeRequest {
   readonly subscription: {
     readonly pattern: string
     readonly options?: SubscribeOptions
-    /** Ours: asks for positions, and starts after this one. */
+    /** Ours: asks for positions in the answers. The subscription starts after the position `after`, if it is given. */
     readonly resume?: { readonly after?: string }
     /** Ours: maximum number of events of the group to hold, unless they are settled quickly. */
     readonly capacity?: number
@@ -120,7 +126,7 @@ export interface WSAckRequest {
   readonly type: "ack"
   /** Id of the event. */
   readonly eventId: string
-  /** How it is settled. */
+  /** How the event is settled. */
   readonly ackType: AckType
   /** Milliseconds until redelivery, after a `nak`. */
   readonly redeliverDelay?: number
@@ -138,9 +144,9 @@ interface WSInProgressRequest {
   readonly type: "in_progress"
   /** Id of the subscription. */
   readonly subscriptionId: string
-  /** The event; without it, all that the subscription holds. */
+  /** Id of the event; without it, all events that the subscription holds. */
   readonly eventId?: string
-  /** All events except these. */
+  /** Ids of events that are left out; only without `eventId`. */
   readonly except?: ReadonlyArray<string>
   /** Asks for an `ack_result` with this number. */
   readonly requestId?: number
@@ -149,7 +155,7 @@ interface WSInProgressRequest {
 /** Messages of a client. */
 export type WSClientMessage = WSSubscribeRequest | WSUnsubscribeRequest | WSAckRequest | WSInProgressRequest
 
-/** Answers a subscription. */
+/** Answers a `subscribe`. */
 export interface WSSubscriptionResult {
   /** Type of the message. */
   readonly type: "subscription_result"
@@ -171,9 +177,9 @@ export interface WSSubscriptionResult {
 
 /** Metadata of an event. */
 export interface EventMetadata {
-  /** When it was stored, as an ISO string. */
+  /** When the event was stored, as an ISO string. */
   readonly timestamp: string
-  /** Its position in the log. */
+  /** Position of the event in the log. */
   readonly sequence?: number
 }
 
@@ -185,23 +191,23 @@ export interface WSEventMessage {
   readonly subscriptionId: string
   /** Name of the event or the topic. */
   readonly topic: string
-  /** Its data. */
+  /** Data of the event or message. */
   readonly data: unknown
-  /** Its metadata, if requested. */
+  /** Time and position of the event, if the subscription has `includeMetadata`. */
   readonly meta?: EventMetadata
-  /** Its id, which acks take. */
+  /** Id of the event, for acks. */
   readonly eventId?: string
   /** Ours: the position to resume after. */
   readonly position?: string
-  /** Ours: schema version of a user event at its emit. */
+  /** Ours: the schema version with which a user's event was emitted. */
   readonly version?: number
   /** Ours: delivery attempt; 2 or more for a redelivery. */
   readonly attempt?: number
-  /** Ours: the W3C `traceparent` of the cause, if it was traced. */
+  /** Ours: the W3C `traceparent` of what caused the event, such as a step, if that was traced. */
   readonly traceparent?: string
   /** Ours, for an `entity:` pattern. For legacy clients, `data` is then the whole event. */
   readonly entity?: EventEntity
-  /** The metadata of the event. */
+  /** The metadata with which the event was emitted. */
   readonly metadata?: Record<string, unknown>
 }
 
@@ -235,7 +241,7 @@ export interface WSAckResult {
   readonly type: "ack_result"
   /** Number of the request. */
   readonly requestId: number
-  /** Whether it succeeded. */
+  /** Whether the ack succeeded. */
   readonly status: "ok" | "error"
   /** Code of the problem. */
   readonly code?: string
@@ -250,38 +256,44 @@ export type WSServerMessage =
 /** Maximum number of subscriptions on one connection. */
 export const MAX_SUBSCRIPTIONS = 1000
 /**
- * Maximum total length of the filters on one connection, in characters. A compiled filter takes hundreds of
- * times as many bytes.
+ * Maximum total length of the filters on one connection, in characters. In memory a compiled filter takes
+ * hundreds of bytes for each character.
  */
 export const MAX_FILTERS = 64 * 1024
 /** Maximum number of past events to replay. */
 export const MAX_REPLAY = 1000
 /** Maximum length of a client's frame, in characters. */
 export const MAX_FRAME = 64 * 1024
-/** Maximum number of deliveries that a subscription with manual acks holds, and by default a member of a group. */
+/**
+ * Maximum number of events that a subscription with manual acks holds. It is also the default maximum for a member of a group.
+ */
 export const MAX_IN_FLIGHT = 100
-/** Number of redeliveries after a failure, before an event is given up: without a group, and by default in one. */
+/** How often an event is redelivered after failures before it is given up, in a subscription without a group. */
 export const MAX_REDELIVERIES = 3
+/** How often an event is redelivered after failures before it is given up, in a group by default. */
 export const GROUP_REDELIVERIES = 10
-/** Maximum default delay of a redelivery in a group, in milliseconds. */
+/** The delay up to which the default delay of a redelivery in a group grows, in milliseconds. */
 export const MAX_BACKOFF_MS = 300_000
-/** Delay of a redelivery after a nak without a delay, in milliseconds. */
+/** Default delay of a redelivery, in milliseconds; in a group, that of the first redelivery. */
 export const REDELIVER_MS = 5000
-/** Maximum delay of a redelivery, in milliseconds. */
+/** Maximum delay of a redelivery that a user can set, in milliseconds. */
 export const MAX_REDELIVER_MS = 24 * 60 * 60 * 1000
-/** Bounds of {@link BufferConfig}. */
+/** Smallest {@link BufferConfig.maxBytes}. */
 export const MIN_BUFFER = 1024
+/** Largest {@link BufferConfig.maxBytes}. */
 export const MAX_BUFFER = 8 * 1024 * 1024
-/** Default `ackWait` in milliseconds, and its limits. */
+/** Default `ackWait`, in milliseconds. */
 export const ACK_WAIT_MS = 30_000
+/** Shortest `ackWait`, in milliseconds. */
 export const MIN_ACK_WAIT_MS = 1000
+/** Longest `ackWait`, in milliseconds. */
 export const MAX_ACK_WAIT_MS = 24 * 60 * 60 * 1000
 /**
- * Maximum number of events of a group that one of our streams holds, unless it is quick. It handles one at a
- * time, so the other members may have the rest.
+ * Maximum number of events of a group that `stream()` of a client holds, unless they are settled quickly. The loop over a
+ * stream handles one event at a time, so the other members of the group can take the other events.
  */
 export const STREAM_CAPACITY = 16
-/** Maximum length of the reason of a failure, in characters. */
+/** Maximum length of the reason of a `nak` or `term`, in characters. */
 export const MAX_FAILURE = 1024
 
 /** One end of a connection with text frames in both directions. */
@@ -294,7 +306,7 @@ export interface Wire {
   /** Stops receiving frames until `resume`. */
   pause(): void
   resume(): void
-  /** Called for each frame; the owner sets it before the first frame can arrive. */
+  /** Called for each frame. The user of the connection sets this callback before the first frame can arrive. */
   onText: (text: string) => void
   onClose: (code: number, reason: string) => void
   /** Called when the buffered bytes have been sent. */
@@ -305,7 +317,7 @@ export interface Wire {
 // ConnectRPC calls that are answered with a stream of events, as on `/ws`
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** `ackMode` and `backpressure` are read in any enum spelling. */
+/** Options of a streamed subscription. `ackMode` and `backpressure` are read in any spelling of their enum. */
 export interface StreamOptions extends Omit<
   SubscribeOptions,
   "ackMode" | "ackWait" | "backpressure" | "buffer"
@@ -452,7 +464,7 @@ export const sockets = {
 }
 
 export const callSpecs = {
-  /** Streams the events that match a pattern. Access to what the pattern matches is checked too, as on `/ws`. */
+  /** Streams the events that match a pattern. As on `/ws`, the key also needs the right to read what the pattern matches. */
   subscribe: callSpec("PubSubService/Subscribe", inBody("subscription:read", "subscription", "pattern"), {
     body: Subscribe,
     answer: StreamedEvent,

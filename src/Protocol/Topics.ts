@@ -27,9 +27,9 @@ export interface PublishResult {
 export interface TopicInfo {
   /** Name of the topic. */
   readonly name: string
-  /** Number of messages kept. */
+  /** Number of messages that are kept. */
   readonly messageCount: number
-  /** Number of active subscriptions. */
+  /** Number of active subscriptions to the topic. */
   readonly consumerCount: number
   /** When the first kept message was published, as an ISO string. */
   readonly firstMessageAt?: string
@@ -37,19 +37,19 @@ export interface TopicInfo {
   readonly lastMessageAt?: string
 }
 
-/** Size of a topic, and progress of its consumers. */
+/** Size of a topic, and how far its consumer groups lag behind. */
 export interface TopicStats {
   /** Name of the topic. */
   readonly name: string
-  /** Number of messages kept. */
+  /** Number of messages that are kept. */
   readonly messageCount: number
   /** Number of active subscriptions. */
   readonly consumerCount: number
-  /** Number of messages that the slowest consumer group has not finished; 0 without groups. */
+  /** Number of messages that the slowest consumer group of the topic has not finished; 0 when the topic has no groups. */
   readonly lag: number
-  /** Position of the oldest kept message; 0 when there is none. */
+  /** Position of the oldest kept message in the log; 0 when there is none. */
   readonly firstSeq: number
-  /** Position of the newest message; 0 when there was none. */
+  /** Position of the newest message in the log, even if that message is no longer kept; 0 when there never was one. */
   readonly lastSeq: number
 }
 

@@ -1,6 +1,6 @@
 /**
- * Reads reports of turns. Workers spend much time on these, so tables check every op field by field, without
- * a schema. Unknown fields are kept and ignored.
+ * Reads the reports of turns that workers and push handlers send. An engine reads very many of them, so that
+ * tables check every op field by field, which is faster than a schema. Unknown fields are kept and ignored.
  */
 import { checkEntityId, checkExpectedVersion } from "../EntityStream.ts"
 import { ValidationError } from "../Errors.ts"
@@ -36,7 +36,7 @@ const number: Rule = (value) =>
 const count: Rule = (value) =>
   Number.isSafeInteger(value) && Number(value) >= 0 ? undefined : "an integer, at least 0"
 const kind: Rule = (value) => (kinds.has(value) ? undefined : "the kind of a step")
-/** An invalid `traceparent` is kept and ignored. */
+/** A `traceparent`. Only its length is checked; one of an invalid form is stored and ignored. */
 const trace: Rule = (value) =>
   value === undefined || (typeof value === "string" && value.length <= 256) ? undefined : "a short string"
 const strings: Rule = (value) =>
@@ -44,19 +44,19 @@ const strings: Rule = (value) =>
 const due: Rule = (value) =>
   isObject(value) && number("at" in value ? value.at : value.afterMs) === undefined
     ? undefined
-    : "{ afterMs } or { at }"
+    : "{ afterMs } or { at }, with a finite number"
 const error: Rule = (value) =>
   isObject(value) && typeof value.name === "string" && typeof value.message === "string"
     ? undefined
-    : "an error with name and message"
-/** The counts of values in the current message. One object is enough, since reading is synchronous. */
-let counted = new ShapeCounts()
+    : "an error with the strings name and message"
+/** Counts the values in the message that is being read. One object is enough, since reading is synchronous. */
+let counts = new ShapeCounts()
 
 /** Checks that a value is valid JSON: it is stored unchanged, and read by others. */
 const jsonText: Rule = (value) => {
   if (typeof value !== "string") return "JSON text"
   checkSize("A value in a report", value, stepResultBytes)
-  checkShape("the values of a report", value, jsonDepth, counted)
+  checkShape("the values of a report", value, jsonDepth, counts)
   return value === "null" || safeJsonParse(value) !== undefined ? undefined : "JSON text"
 }
 const outcome: Rule = (value) => {
@@ -72,15 +72,16 @@ const optional =
   (value) =>
     value === undefined ? undefined : rule(value)
 
-/** Checks an event to be written, as those of clients are checked. */
+/** Checks an event that a `step.tx` writes, as the events of clients are checked. A returned text completes "`writes` must be". */
 const event = (value: { readonly [key: string]: unknown }): string | undefined => {
   checkEventName(value.name)
-  if (!Number.isSafeInteger(value.version) || Number(value.version) < 1) return "an event with a version"
+  if (!Number.isSafeInteger(value.version) || Number(value.version) < 1)
+    return "writes of events whose version is an integer, at least 1"
   for (const part of [value.data, ...(value.metadata === undefined ? [] : [value.metadata])]) {
-    if (jsonText(part) !== undefined) return "an event with its data as JSON text"
+    if (jsonText(part) !== undefined) return "writes of events whose data and metadata are JSON text"
     checkSize(`Data of event ${show(value.name, nameLength)}`, String(part), eventBytes)
   }
-  // it is valid JSON, as checked above
+  // the metadata is valid JSON, as checked above
   if (value.metadata !== undefined) {
     encodeMetadata(
       `The metadata of event ${show(value.name, nameLength)}`,
@@ -96,7 +97,8 @@ const carried: Rule = (value) => {
   return value.type === "text" || value.type === "bytes" ? undefined : "a value"
 }
 
-const writes: {
+/** The check of each kind of write. A returned text completes "`writes` must be". */
+const writeRules: {
   readonly [Tag in TxWrite["_tag"]]: (write: { readonly [key: string]: unknown }) => string | undefined
 } = {
   append: ({ entityId, entityType, events, expectedVersion }) => {
@@ -114,19 +116,19 @@ const writes: {
     checkKey(key)
     return optional(count)(expected) === undefined && optional(carried)(value) === undefined
       ? undefined
-      : "changes of keys with values of a known type"
+      : "changes of keys whose values are of type json, text or bytes and whose expected revision is an integer, at least 0"
   }
 }
-const writesOf: ReadonlyMap<unknown, (write: { readonly [key: string]: unknown }) => string | undefined> =
-  new Map(Object.entries(writes))
+const writeRuleOf: ReadonlyMap<unknown, (write: { readonly [key: string]: unknown }) => string | undefined> =
+  new Map(Object.entries(writeRules))
 
 const txWrites: Rule = (value) => {
   if (!Array.isArray(value) || value.length > writesAtOnce)
     return `an array of at most ${writesAtOnce} writes`
   const keys = new Set<string>()
   for (const write of value) {
-    const check = isObject(write) ? writesOf.get(write._tag) : undefined
-    if (!isObject(write) || check === undefined) return "writes that this engine knows"
+    const check = isObject(write) ? writeRuleOf.get(write._tag) : undefined
+    if (!isObject(write) || check === undefined) return "writes of the kinds append, emit and kv"
     const must = check(write)
     if (must !== undefined) return must
     if (write._tag !== "kv") continue
@@ -189,7 +191,7 @@ export const readReports = (body: unknown): ReportsRequest => {
     throw new ValidationError("Reports: `batch` must be an integer, at least 1")
   }
   if (!Array.isArray(reports)) throw new ValidationError("Reports: `reports` must be an array")
-  counted = new ShapeCounts()
+  counts = new ShapeCounts()
   for (let i = 0; i < reports.length; i++) checkOne(reports[i], `Reports: reports[${i}]`)
   return {
     session,
@@ -201,21 +203,26 @@ export const readReports = (body: unknown): ReportsRequest => {
 }
 
 const readRoom = (body: { readonly [key: string]: unknown }): Room => ({
-  ...total(body, "asked"),
-  ...total(body, "withdrawn")
+  ...optionalCount(body, "asked"),
+  ...optionalCount(body, "withdrawn")
 })
 
-const total = (body: { readonly [key: string]: unknown }, field: string): { [field: string]: number } => {
+const optionalCount = (
+  body: { readonly [key: string]: unknown },
+  field: string
+): { [field: string]: number } => {
   const value = body[field]
   if (value === undefined || value === null) return {}
   if (count(value) !== undefined) throw new ValidationError(`\`${field}\` must be ${count(value)}`)
   return { [field]: Number(value) }
 }
 
-/** Throws `ValidationError` for invalid log lines; `at` is their path. */
+/** Throws `ValidationError` for invalid log lines. `at` is the path of their report in the body. */
 const checkLogs = (logs: unknown, at: string): void => {
   if (!isObject(logs) || !Array.isArray(logs.lines) || optional(count)(logs.dropped) !== undefined) {
-    throw new ValidationError(`${at}: \`logs\` must have \`lines\``)
+    throw new ValidationError(
+      `${at}: \`logs\` must have the array \`lines\`, and may have \`dropped\`, an integer, at least 0`
+    )
   }
   if (logs.lines.length > logLinesOfRun) {
     throw new ValidationError(`${at}: \`logs\` may have ${logLinesOfRun} lines at most`)
@@ -227,21 +234,23 @@ const checkLogs = (logs: unknown, at: string): void => {
 }
 
 const lineProblem = (line: unknown): string | undefined => {
-  if (!isObject(line) || number(line.at) !== undefined) return "lines with a time"
-  if (typeof line.message !== "string" || !levels.has(line.level)) return "lines with level and message"
+  if (!isObject(line) || number(line.at) !== undefined) return "lines whose `at` is a time in milliseconds"
+  if (typeof line.message !== "string" || !levels.has(line.level))
+    return `lines with a \`message\` and a \`level\` (${lineLevels.join(", ")})`
   if (optional(text)(line.step) !== undefined || optional(text)(line.worker) !== undefined)
-    return "lines with names of steps and workers"
-  if (optional(count)(line.attempt) !== undefined) return "lines with numbers of attempts"
+    return "lines whose `step` and `worker`, if present, are strings"
+  if (optional(count)(line.attempt) !== undefined)
+    return "lines whose `attempt`, if present, is an integer, at least 0"
   return line.data === undefined || jsonText(line.data) === undefined
     ? undefined
-    : "lines with data as JSON text"
+    : "lines whose `data`, if present, is JSON text"
 }
 
 const levels: ReadonlySet<unknown> = new Set(lineLevels)
 
-/** Throws `ValidationError` for an invalid report; `at` is its path. */
+/** Throws `ValidationError` for an invalid report. `at` is the path of the report in the body. */
 export const checkReport = (report: unknown, at: string): void => {
-  counted = new ShapeCounts()
+  counts = new ShapeCounts()
   checkOne(report, at)
 }
 

@@ -1,24 +1,25 @@
-/** A `Wire` over a WebSocket, for both ends. */
+/** Subscriptions over a WebSocket: wraps the socket of a client or of a server as a `Wire`. */
 import type { WebSocket } from "ws"
 import type { Wire } from "./Subscriptions.ts"
 
 /**
- * Makes a `Wire` of a WebSocket. The owner of the socket passes its frames to `onText`, and handles its
- * errors, which `close` follows. `weigh` converts a number of buffered bytes to the size that they count as.
+ * Makes a `Wire` of a WebSocket. The caller passes the frames of the socket to `onText`, and handles the errors
+ * of the socket; the `close` event follows each error. `weigh` converts a number of buffered bytes to the size
+ * that they count as.
  */
 export const wireOf = (socket: WebSocket, weigh = (bytes: number): number => bytes): Wire => {
-  let waits = false
-  // The underlying socket only emits `drain` after it has exceeded its own high-water mark, which may be
-  // higher than that of a subscription.
-  const sent = (): void => {
-    if (!waits || socket.bufferedAmount > 0) return
-    waits = false
+  let isDrainExpected = false
+  // The `drain` event of the underlying socket is of no use here: the socket emits it only after more bytes than
+  // its own limit were buffered, and this limit may be higher than that of a subscription.
+  const onSent = (): void => {
+    if (!isDrainExpected || socket.bufferedAmount > 0) return
+    isDrainExpected = false
     wire.onDrain()
   }
   const wire: Wire = {
     send: (text) => {
-      socket.send(text, { binary: false }, sent)
-      waits = weigh(socket.bufferedAmount) > 0 || waits
+      socket.send(text, { binary: false }, onSent)
+      isDrainExpected = weigh(socket.bufferedAmount) > 0 || isDrainExpected
     },
     close: (code, reason) => socket.close(code, reason),
     get backlog() {

@@ -1,15 +1,16 @@
 /**
- * The protocol between workers and engines for turns, whatever the transport.
+ * The protocol between workers and engines for turns, whatever the transport. A turn is one execution of a handler, from the top
+ * until the run ends or has to wait.
  *
  * The engine dispatches a {@link Job}: a lease on one run, with everything that a turn needs. The worker runs the handler from
  * the top and reports {@link TurnOp}s in the order in which the handler saw them. The engine applies the ops of a report
  * atomically and in order, and answers when they are durable. During a turn the engine sends {@link Notice}s: a sleep that is
  * due, an event that arrived, a cancellation.
  *
- * The worker determines the order of the journal. When a wait fires (its time comes, its event arrives, its child run ends) during
- * a turn, the engine stores the outcome in the row of the wait and sends a notice. The outcome is added to the journal when the
- * worker reports `Settle`, so that a replay settles steps in exactly the order that the handler saw. If the lease ends first, the
- * engine moves the outcomes of fired waits to the journal itself.
+ * The worker determines the order of the journal. When a wait fires (its time comes, its event arrives, its child run ends)
+ * during a turn, the engine stores the outcome in the row of the wait and sends a notice. The outcome is added to the journal
+ * when the worker reports `Settle`, so that a replay settles steps in exactly the order that the handler saw. If the lease ends
+ * first, the engine moves the outcomes of fired waits to the journal itself.
  */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
@@ -68,8 +69,8 @@ export interface OpenStep {
   /** What kind of step it is. */
   readonly kind: StepKind
   /**
-   * How many attempts have failed, for a step between two attempts; 0 for other steps. While the step is
-   * `pending`, its delay has not passed: the engine sends a `Fired` notice when it has.
+   * How many attempts have failed, for a step between two attempts; 0 for other steps. While such a step is
+   * `pending`, the delay before its next attempt has not passed; the engine sends a `Fired` notice when it has.
    */
   readonly failures: number
   /** Whether the delay before its next attempt has not passed. */
@@ -89,7 +90,7 @@ export interface JobEvent {
   readonly idempotencyKey?: string
   /** The entity and its version, for an event that was appended to an entity stream. */
   readonly entity?: EventEntity
-  /** The W3C `traceparent` of the cause, if it was traced. */
+  /** The W3C `traceparent` of what caused the event, such as a step, if that was traced. */
   readonly trace?: string
 }
 
@@ -105,7 +106,9 @@ export interface Job {
   readonly environment: string
   /** The attempt of the run, from 1. It grows when the handler fails outside of steps and is retried. */
   readonly attempt: number
-  /** 0 at first; grows with every retry or resume after a compensation. */
+  /**
+   * 0 at first. It grows with every retry after compensations: the steps that they undid run again, with new idempotency keys.
+   */
   readonly generation: number
   /** The event that started the run. */
   readonly event: JobEvent
@@ -134,7 +137,7 @@ export type TxWrite =
   | ({ readonly _tag: "emit" } & NewStreamEvent)
   | TxKvWrite
 
-/** A change of a key; without a value, its deletion. Two writes of a step cannot change the same key. */
+/** A change of a key in a bucket; without `value`, the deletion of the key. Two writes of a step cannot change the same key. */
 export interface TxKvWrite {
   readonly _tag: "kv"
   readonly bucket: string
@@ -144,7 +147,7 @@ export interface TxKvWrite {
   readonly expected?: number
 }
 
-/** The result of a {@link TxWrite}. Positions are those of the log. */
+/** The result of a {@link TxWrite}. */
 export type TxWriteResult =
   | {
       /** Kind of the write. */
@@ -185,7 +188,10 @@ export interface TxOutcome {
   readonly writes: ReadonlyArray<TxWriteResult>
 }
 
-/** An operation in a turn. `trace` is the `traceparent` of the step, for its effects. */
+/**
+ * An operation ("op") that a worker reports during a turn. `trace` is the `traceparent` of the step; what the step emits or
+ * starts gets it.
+ */
 export type TurnOp =
   /** A step finished: with its result, or with an error that is not retried. */
   | {
@@ -201,16 +207,16 @@ export type TurnOp =
       readonly outcome: Outcome
       /** Number of attempts of the step, this one included. */
       readonly attempt: number
-      /** When it began, epoch milliseconds. */
+      /** When this attempt began, epoch milliseconds. */
       readonly startedAt: number
-      /** When it ended, epoch milliseconds. */
+      /** When this attempt ended, epoch milliseconds. */
       readonly endedAt: number
     }
   /**
-   * The code of a `step.tx` returned `value`: its writes and the step's result are stored in the transaction of the report, or
-   * nothing is. The answer's outcome is a {@link TxOutcome} as JSON, which the journal holds at the op's position. A `Failure`
-   * means that a write was refused (a version or revision conflict): nothing of the op was stored, and the worker decides by the
-   * step's retry policy whether the code runs again.
+   * The code of a `step.tx` returned `value`. Its writes and the step's result are stored in the transaction of the report, or
+   * nothing of the op is. The outcome that the engine answers is a {@link TxOutcome} as JSON; the journal holds it at the op's
+   * position. A `Failure` means that a write was refused (a version or revision conflict) and nothing of the op was stored. The
+   * worker then decides by the step's retry policy whether the code runs again.
    */
   | {
       /** Kind of the op. */
@@ -227,9 +233,9 @@ export type TurnOp =
       readonly trace?: string
       /** Number of attempts of the step, this one included. */
       readonly attempt: number
-      /** When it began, epoch milliseconds. */
+      /** When this attempt began, epoch milliseconds. */
       readonly startedAt: number
-      /** When it ended, epoch milliseconds. */
+      /** When this attempt ended, epoch milliseconds. */
       readonly endedAt: number
     }
   /** An attempt of a step failed, and the next one is due later. `failures` counts failed attempts, including this one. */
@@ -257,10 +263,9 @@ export type TurnOp =
       /** When the sleep ends. */ readonly due: Due
     }
   /**
-   * Waits for an event. `scope` is the branch of the step (`""` at the root). `match` is a dotted path whose values in the
-   * candidate and in the triggering event must be equal, or a CEL expression over `event` and `trigger`. `unseen` lists steps of
-   * the run that waited for the same `event` and `match` and whose outcome the handler has not seen: they do not change how far
-   * back this wait looks.
+   * Waits for an event. `match` is a dotted path whose values in the awaited event and in the triggering event must be equal, or
+   * a CEL expression over `event` (the awaited one) and `trigger`. The wait looks back to just after the last event that a wait
+   * of the same branch (`scope`) received for the same `event` and `match`. Waits of the steps in `unseen` do not count there.
    */
   | {
       /** Kind of the op. */
@@ -299,7 +304,7 @@ export type TurnOp =
       /** The W3C `traceparent` of the step, if it is traced. */
       readonly trace?: string
     }
-  /** Starts a child run without waiting. The answer's outcome is `{"runId": ...}`. */
+  /** Starts a child run without waiting. The outcome that the engine answers is `{"runId": ...}`. */
   | {
       /** Kind of the op. */
       readonly _tag: "InvokeAsync"
@@ -314,7 +319,7 @@ export type TurnOp =
       /** The W3C `traceparent` of the step, if it is traced. */
       readonly trace?: string
     }
-  /** Publishes to a topic, in the transaction of the report. The answer's outcome is `{"eventId", "sequence"}`. */
+  /** Publishes to a topic, in the transaction of the report. The outcome that the engine answers is `{"eventId", "sequence"}`. */
   | {
       /** Kind of the op. */
       readonly _tag: "Publish"
@@ -329,7 +334,7 @@ export type TurnOp =
       /** The W3C `traceparent` of the step, if it is traced. */
       readonly trace?: string
     }
-  /** The outcome of a wait that fired is next in the order in which the handler sees outcomes: here it is added to the journal. */
+  /** The handler sees the outcome of a wait that has fired: the engine adds the outcome to the journal at this place. */
   | {
       /** Kind of the op. */ readonly _tag: "Settle"
       /** The step id without the leading `<run id>:`. */ readonly stepKey: string
@@ -364,7 +369,7 @@ export type TurnOp =
       /** Kind of the op. */ readonly _tag: "Fail"
       /** The error of the run. */ readonly error: SerializedError
     }
-  /** No step is running, and these steps are open. Ends the turn. */
+  /** No step is running, and the run waits for the steps in `open`. Ends the turn. */
   | {
       /** Kind of the op. */ readonly _tag: "Suspend"
       /** Keys of the steps that wait. */ readonly open: ReadonlyArray<string>
@@ -376,7 +381,9 @@ export type TurnOp =
       /** The reason as a sentence. */ readonly message: string
       /** Details. */ readonly details?: unknown
     }
-  /** The worker returns the run as it is: it stops, or the turn may begin no further step. Ends the turn. */
+  /**
+   * The worker returns the run as it is, because the worker stops or because the turn may begin no further step. Ends the turn.
+   */
   | { /** Kind of the op. */ readonly _tag: "Release" }
 
 /** Whether an op ends the turn. */
@@ -406,7 +413,7 @@ export interface LogLine {
 /** Log lines of a turn since its last report, oldest first. */
 export interface TurnLogs {
   readonly lines: ReadonlyArray<LogLine>
-  /** Number of earlier lines that were dropped for lack of room. */
+  /** Number of earlier lines that were dropped because the lines exceeded the limits. */
   readonly dropped?: number
 }
 
@@ -425,10 +432,10 @@ export interface TurnReport {
 /**
  * The engine's answer, after the commit.
  *
- * `outcomes` has one entry for every op. For `Transact`, `Publish` and `InvokeAsync` it is the outcome, which
- * the journal holds at the op's position. For `Sleep`, `WaitForEvent` and `Invoke` it is the outcome if there
- * already is one (`Settle` follows, with its place in the journal). For all others it is `undefined`. `paused`
- * means the same as the notice `Paused`.
+ * `outcomes` has one entry for every op. For `Transact`, `Publish` and `InvokeAsync` the entry is the outcome,
+ * which the journal holds at the op's position. For `Sleep`, `WaitForEvent` and `Invoke` the entry is the outcome
+ * if there already is one; the journal holds it at the position of the `Settle` that the worker reports later.
+ * For all other ops the entry is `undefined`. `paused` means the same as the notice `Paused`.
  */
 export type TurnAck =
   | {
@@ -480,13 +487,13 @@ export type Notice =
       /** The reason, in words. */ readonly reason: string
     }
   /**
-   * The run is to be paused: the turn keeps its lease and starts no more steps. Once its running steps have ended, it ends as
-   * soon as its handler ends or waits for a step. This notice and the next one are sent only to workers that support them
+   * The run is to be paused: the turn keeps its lease and starts no more steps. Once the running steps have ended, the turn ends
+   * as soon as its handler ends or waits for a step. `Paused` and `Resumed` are sent only to workers that support these notices
    * (`WorkerRegistration.pauses`).
    */
   | {
       /** Kind of the notice. */ readonly _tag: "Paused"
-      /** The job that it is about. */ readonly jobId: string
+      /** Id of the job. */ readonly jobId: string
     }
   /** The run is no longer to be paused: a turn that has not ended continues. */
   | {
@@ -549,7 +556,7 @@ export interface WorkerRegistration {
   readonly workerId: string
   /** The environment of the worker. */
   readonly environment: string
-  /** Whether the environment was configured. If not, an API key that is bound to one decides. */
+  /** Whether the environment was configured. If not, and the API key is bound to an environment, that environment applies. */
   readonly namesEnvironment?: boolean
   /** Hostname of its machine. */
   readonly hostname: string
@@ -566,14 +573,15 @@ export interface WorkerRegistration {
    * has registered.
    */
   readonly startedAt?: number
-  /** Whether the worker supports the notices `Paused` and `Resumed`, and `paused` in an answer. */
+  /** Whether the worker supports the notices `Paused` and `Resumed`, and `paused` in a {@link TurnAck}. */
   readonly pauses?: boolean
 }
 
 /** Callbacks of a transport. None may throw. */
 export interface WorkerHandlers {
   /**
-   * Called for each job. `isPaused` means that its run is already to be paused: the worker returns it without starting anything.
+   * Called for each job. `isPaused` means that the run of the job is already to be paused: the worker returns the job without
+   * starting anything.
    */
   readonly onJob: (job: Job, isPaused?: boolean) => void
   /** Called for each notice about a running turn. */
@@ -592,7 +600,7 @@ export interface WorkerHandlers {
 export interface LeaseFreshness {
   /**
    * Whether the last renewal that was answered is so recent that the leases outlast a step that blocks the
-   * process for half of the lease.
+   * process for half of the duration of a lease.
    */
   readonly isRecent: () => boolean
   /** Renews the leases, and calls `then` when the engine has answered. */
@@ -609,8 +617,8 @@ export interface WorkerSession {
   ) => Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError>
   /**
    * Reports that a handler has gone on after its turn was suspended: the turn ended too early. The run is
-   * dispatched again, and its next turn lingers longer. `stepName` is the step that the handler called, or a
-   * phrase for its end, and `lingerMs` is that of the turn.
+   * dispatched again, and its next turn lingers longer. `stepName` is the name of the step that the handler
+   * called, or a phrase that says that the handler ended. `lingerMs` is the `lingerMs` of the job of the turn.
    */
   readonly late: (late: {
     readonly runId: string
@@ -628,7 +636,7 @@ export interface WorkerSession {
   readonly projections?: ProjectionFeed
 }
 
-/** The transport between worker and engine: in-process, by polling, or by a stream. */
+/** The transport between worker and engine: within one process, by polling over HTTP, or by a stream. */
 export class WorkerTransport extends Context.Service<
   WorkerTransport,
   {

@@ -1,9 +1,9 @@
 /**
- * The calls of `TurnStream.ts` as effect/rpc, between our worker and our engine over a WebSocket: JSON, one message in each
- * frame.
+ * The calls of `TurnStream.ts` as effect/rpc, between a worker and an engine of this package over a WebSocket: JSON, one
+ * message in each frame.
  *
- * What a call holds is checked where it is used, as over HTTP. So the schemas accept any value, and values
- * that are already JSON are sent unchanged.
+ * The schemas accept any value: the code that uses the content of a call checks it, as over HTTP. Values that are already JSON
+ * are sent unchanged.
  */
 import * as Schema from "effect/Schema"
 import * as Rpc from "effect/rpc/Rpc"
@@ -14,10 +14,10 @@ import { encodeWithFragments, JsonFragment, type Jsonable } from "./JsonFragment
 import { seal } from "./Seal.ts"
 import type { CallFailure, RoomRequest, Push } from "./TurnStream.ts"
 
-/** The transport name of engines that support it. */
+/** The name of this transport, by which an engine says that it supports the transport. */
 export const RPC_TRANSPORT = "rpc"
 
-/** A schema that accepts every value. Its type is what both sides have agreed on. */
+/** A schema that accepts every value. `A` is the type that both sides expect. */
 const unchecked = <A>(): Schema.Codec<Jsonable<A>> => Schema.Any as Schema.Codec<Jsonable<A>>
 
 const failure = unchecked<CallFailure>()
@@ -51,7 +51,7 @@ export const encodeFromClient = (message: FromClientEncoded): string =>
       : JSON.stringify(message)
   )
 
-/** The frame of a message to a worker, sealed if the worker seals. */
+/** The frame of a message to a worker, sealed if the worker seals its own messages. */
 export const encodeFromServer = (message: FromServerEncoded, seals: boolean): string =>
   seals ? seal(textFromServer(message)) : textFromServer(message)
 

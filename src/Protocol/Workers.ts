@@ -1,4 +1,4 @@
-/** Workers: registration, dispatch and reports, and information about workers. */
+/** Workers: the calls with which they register, receive work and report, and the list of connected workers. */
 import { StaleRequestError, WorkerUnknownError } from "../Errors.ts"
 import {
   anyOf,
@@ -51,13 +51,13 @@ export interface WorkerInfo {
 // What travels
 // ---------------------------------------------------------------------------------------------------------------------
 
-const said = orElse(text, "")
+const textOrEmpty = orElse(text, "")
 const labels = entries(text)
 const strings = list(text)
 
 const Worker = fields<WorkerInfo>({
   id: text,
-  hostname: said,
+  hostname: textOrEmpty,
   functionIds: withWireName("function_ids", orElse(lenientList(text), [])),
   maxConcurrentJobs: withLegacyNames(
     withWireName("max_concurrent", orElse(nonZero, 0)),
@@ -65,8 +65,8 @@ const Worker = fields<WorkerInfo>({
   ),
   labels: orElse(labels, {}),
   activeJobs: withWireName("active_jobs", orElse(integer, 0)),
-  registeredAt: withWireName("registered_at", said),
-  transport: said
+  registeredAt: withWireName("registered_at", textOrEmpty),
+  transport: textOrEmpty
 })
 const Workers = camelOrSnake(
   struct({
@@ -75,7 +75,7 @@ const Workers = camelOrSnake(
   })
 )
 
-/** A function that a worker registers. A worker cannot set its push endpoint. */
+/** A function that a worker registers. A worker cannot set the push endpoint of a function. */
 const FunctionOfWorker = struct({
   id: text,
   name: text,
@@ -102,7 +102,7 @@ const FunctionOfWorker = struct({
   keepRuns: optional(Kept)
 })
 
-/** Registration of every worker; the fields from `capabilities` on are those of workers that support turns (`Http/Turns.ts`). */
+/** The registration of a worker. Only workers that exchange turns (`Http/Turns.ts`) send the fields from `capabilities` on. */
 export const Register = struct({
   workerId: optional(text),
   hostname: optional(text),
@@ -134,7 +134,7 @@ export const Register = struct({
 })
 export type RegisterRequest = TypeOf<typeof Register>
 
-/** The answer to the registration of a legacy worker, which takes jobs. */
+/** The answer to the registration of a legacy worker, which takes jobs and does not exchange turns. */
 export const RegisteredForJobs = struct({ workerId: withWireName("worker_id", text), status: text })
 const RegisteredForTurns = struct({
   capabilities: struct({
@@ -160,7 +160,7 @@ const Heartbeat = struct({
 const session = text
 const total = optional(integer)
 const holding = optional(strings)
-// read by `readRunning`, which ignores invalid parts
+// `readRunning` reads this list, and ignores invalid parts of it
 const running = optional(json)
 
 const Poll = struct({
@@ -177,7 +177,7 @@ export const Room = struct({ session, asked: total, withdrawn: total, seen: tota
 export const LateTurnBody = struct({ session, runId: text, stepName: text, lingerMs: number })
 export const DeregisterBody = struct({ session })
 
-// `Worker.ts` describes deliveries, reports and ops; `TurnReports.ts` reads them, and they are sent as JSON text
+// `Worker.ts` describes deliveries, reports and ops. `TurnReports.ts` checks reports and their ops
 const Delivered = struct({
   deliveries: list(object),
   closing: optional(flag)
@@ -216,27 +216,35 @@ export const reportTurns = operation("POST /api/v1/workers/:id/turns/reports", {
 export const lateTurn = operation("POST /api/v1/workers/:id/turns/late")
 export const deregisterWorker = operation("DELETE /api/v1/workers/:id", { repeats: true })
 
-const unknown = { 404: WorkerUnknownError } as const
-const stale = { 409: StaleRequestError } as const
+const workerUnknown = { 404: WorkerUnknownError } as const
+const staleRequest = { 409: StaleRequestError } as const
 
 export const callSpecs = {
   /** Lists the connected workers. */
   restWorkers: callSpec(restWorkers, "worker:read"),
-  /** Registers a worker; one that supports turns sends its functions and the turns that it holds. */
-  registerWorker: callSpec(registerWorker, "worker:run", { fromWorker: true, body: Register, errors: stale }),
+  /** Registers a worker. A worker that exchanges turns also sends its functions and the turns that it holds. */
+  registerWorker: callSpec(registerWorker, "worker:run", {
+    fromWorker: true,
+    body: Register,
+    errors: staleRequest
+  }),
   /** Renews the presence of a worker that takes jobs, and the leases of its jobs. */
-  heartbeat: callSpec(heartbeat, "worker:run", { body: Heartbeat, errors: unknown }),
-  /** Takes a job, or with `available` up to that many. */
-  takeJobs: callSpec(takeJobs, "worker:run", { query: ["available"], mayBeNothing: true, errors: unknown }),
+  heartbeat: callSpec(heartbeat, "worker:run", { body: Heartbeat, errors: workerUnknown }),
+  /** Takes a job; with `available`, up to that many jobs. */
+  takeJobs: callSpec(takeJobs, "worker:run", {
+    query: ["available"],
+    mayBeNothing: true,
+    errors: workerUnknown
+  }),
   /** Updates a job: its progress, its end, or what it waits for. */
-  updateJob: callSpec(updateJob, "worker:run", { fromWorker: true, body: JobUpdate, errors: stale }),
+  updateJob: callSpec(updateJob, "worker:run", { fromWorker: true, body: JobUpdate, errors: staleRequest }),
   /** Asks for permission to start a job. */
-  ackJob: callSpec(ackJob, "worker:run", { body: json, errors: stale }),
-  /** Waits for jobs and notices, and extends the leases of the jobs that it names. */
+  ackJob: callSpec(ackJob, "worker:run", { body: json, errors: staleRequest }),
+  /** Waits for jobs and notices, and extends the leases of the jobs in `holding`. */
   pollTurns: callSpec(pollTurns, waiting(inPath("worker:run", "worker", "id")), {
     fromWorker: true,
     body: Poll,
-    errors: unknown
+    errors: workerUnknown
   }),
   /** Reports the ops of turns; a batch is applied once. */
   reportTurns: callSpec(reportTurns, "worker:run", {
@@ -245,7 +253,7 @@ export const callSpecs = {
     errors: { 404: WorkerUnknownError, 409: StaleRequestError }
   }),
   /** Reports that a handler has gone on after its turn was suspended: the run is dispatched again. */
-  lateTurn: callSpec(lateTurn, "worker:run", { fromWorker: true, body: LateTurnBody, errors: unknown }),
+  lateTurn: callSpec(lateTurn, "worker:run", { fromWorker: true, body: LateTurnBody, errors: workerUnknown }),
   /** Deregisters a worker, and returns its leases. */
   deregisterWorker: callSpec(deregisterWorker, "worker:run", { query: ["session"] })
 }

@@ -20,13 +20,13 @@ export interface FaultOptions {
   /** The probability that a request is lost, from 0 to below 1; 0 by default. */
   readonly chance?: number
   /**
-   * The seed of the random numbers for `chance`; random by default. The error of a lost request names it, so that a
-   * test can be repeated.
+   * The seed of the random numbers for `chance`; random by default. The error of a lost request names the seed, so that
+   * a test can be repeated.
    */
   readonly seed?: number | string
   /**
-   * When the request is lost: `"before"` it is carried out (the default), or `"after"` it, so that only its
-   * response is lost.
+   * When the request is lost. `"before"`, the default: the request is lost and not carried out. `"after"`: the request is
+   * carried out, and its response is lost.
    */
   readonly lose?: "before" | "after"
   /** The delay of each request, in milliseconds; 0 by default. */
@@ -58,7 +58,7 @@ const makeFaults = (options: FaultOptions): Effect.Effect<Through, ValidationErr
     }
     if (!(chance >= 0 && chance < 1)) {
       return yield* Effect.fail(
-        new ValidationError(`\`chance\` of faults must be from 0 to below 1, got ${show(chance)}`)
+        new ValidationError(`\`chance\` of faults must be a number from 0 to below 1, got ${show(chance)}`)
       )
     }
     const seed = given ?? (yield* Random.nextIntBetween(0, 2 ** 31))
@@ -68,7 +68,7 @@ const makeFaults = (options: FaultOptions): Effect.Effect<Through, ValidationErr
     return (request, lost) =>
       Effect.suspend(() => {
         const number = ++requests
-        // a number is drawn for every request, so that with a given seed the same requests are lost whatever
+        // a random number is drawn for every request, so that with a given seed `chance` loses the same requests, whatever
         // `every` says
         const isUnlucky = random.nextDoubleUnsafe() < chance
         const fails = Effect.suspend(() => Effect.fail(lost(`number ${number}${ofSeed}`)))

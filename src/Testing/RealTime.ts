@@ -25,16 +25,16 @@ export const round: Effect.Effect<void> = Effect.callback((resume) => {
 })
 
 /**
- * Waits one real millisecond. What a step's code waits for outside of the engine does not follow the test's
- * clock.
+ * Waits one real millisecond. The code of a step may wait for something outside of the engine, which happens in
+ * real time and not on the test's clock.
  */
 export const millisecond: Effect.Effect<void> = Effect.callback((resume) => {
   const timer = setTimeout(() => resume(Effect.void), 1)
   return Effect.sync(() => clearTimeout(timer))
 })
 
-/** Timers that have not called back after this many rounds of the event loop, a millisecond each, are fake. */
-const PATIENCE = 100
+/** Timers that have not called back after this many rounds of the event loop, a millisecond each, count as fake. */
+const PATIENCE_ROUNDS = 100
 
 let areReal = false
 
@@ -60,7 +60,7 @@ const check = (who: string): Effect.Effect<void, TimersFakedError> =>
           areReal = true
           return resume(Effect.void)
         }
-        if (rounds > PATIENCE) return resume(Effect.fail(faked(who, [...silent])))
+        if (rounds > PATIENCE_ROUNDS) return resume(Effect.fail(faked(who, [...silent])))
         Atomics.wait(neverChanged, 0, 0, 1)
         look(rounds + 1)
       })

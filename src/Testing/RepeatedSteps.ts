@@ -1,6 +1,6 @@
 /**
- * Runs the code of every step that succeeds a second time, as happens when a process dies after a step has done
- * its work and before the result is recorded.
+ * Runs the code of every step once more after it has succeeded. The same happens when a process dies after a step has
+ * done its work and before the result is recorded.
  */
 import { NonRetryableError, toError } from "../Errors.ts"
 import { Attempt, type AttemptExit } from "../Execution/Attempt.ts"
@@ -8,9 +8,9 @@ import type { StepCode } from "../Execution/StepCall.ts"
 import type { TurnProbe } from "../Execution/TurnProbe.ts"
 
 /**
- * Which of the two results counts. With `"dropFirst"` the first is lost, as after a crash. With `"keepFirst"`
- * the second is lost, as with a worker that has lost its lease: another worker has recorded the result
- * already.
+ * Which of the two results counts. With `"dropFirst"` the first result is lost, as after a crash. With
+ * `"keepFirst"` the second result is lost, as with a worker that has lost its lease: another worker has recorded its
+ * result already.
  */
 export type RepeatedSteps = "keepFirst" | "dropFirst"
 

@@ -48,8 +48,8 @@ export interface Replayed {
 }
 
 /**
- * The service that an Effect handler requires and does not get, taken from Effect's message. A replay in
- * which one is missing proves nothing.
+ * The service that an Effect handler requires and does not get, taken from Effect's message. A replay in which
+ * a service is missing proves nothing.
  */
 export const missingService = ({ end }: Replayed): string | undefined =>
   end?._tag === "Failed" || end?._tag === "Retrying"
@@ -57,10 +57,10 @@ export const missingService = ({ end }: Replayed): string | undefined =>
     : undefined
 
 /** A handler counts as waiting after this many rounds of the event loop in which nothing happens. */
-const REST_ROUNDS = 20
-/** How long a handler may spend outside of steps, in real milliseconds. */
+const IDLE_ROUNDS = 20
+/** How long the replay waits for a handler in which nothing happens, since it may wait outside of steps. Real milliseconds. */
 const PATIENCE_MS = 2000
-/** The same for a handler that also waits for a new step. */
+/** The same, for a handler that also waits for a step that was not recorded. */
 const PATIENCE_BESIDE_NEW_MS = 250
 
 /**
@@ -73,8 +73,8 @@ const silent: Alarm = { at: () => () => undefined }
  * Replays the run. An Effect handler gets the services that it requires from the context.
  *
  * A handler that does not wait for all of its steps (a race, a failed branch) leaves some of them unrecorded;
- * the replay continues while these are pending. A handler may have waited on its clock, as `Effect.timeout`
- * does: its time passes once nothing else explains the recorded steps.
+ * the replay continues while these steps are pending. A handler may also have waited on its clock, as
+ * `Effect.timeout` does. The replay lets time pass on this clock when the handler does not continue otherwise.
  */
 export const replay = (fn: AnyFunction, history: RunHistory): Effect.Effect<Replayed> =>
   Effect.gen(function* () {
@@ -86,10 +86,10 @@ export const replay = (fn: AnyFunction, history: RunHistory): Effect.Effect<Repl
       const asked = new Map<string, RequestedStep>()
       let end: TurnEnd | undefined
       /**
-       * Sleeps until a time that has passed by now. The run may have found it passed too, and then it
-       * recorded nothing.
+       * Steps that sleep until a time that has passed by now. If the time had also passed in the recorded run, the
+       * run has recorded nothing for the step.
        */
-      const untils: Array<{ readonly at: number; readonly pass: () => void }> = []
+      const passedSleeps: Array<{ readonly at: number; readonly pass: () => void }> = []
       let wantsNew = false
       let movements = 0
       let outcomes = 0
@@ -110,7 +110,7 @@ export const replay = (fn: AnyFunction, history: RunHistory): Effect.Effect<Repl
             if (!asksEngine(op)) return onAck?.(undefined)
             wantsNew = true
             if (op._tag === "Sleep" && "at" in op.due && op.due.at <= now) {
-              untils.push({ at: op.due.at, pass: () => onAck?.({ _tag: "Success", value: undefined }) })
+              passedSleeps.push({ at: op.due.at, pass: () => onAck?.({ _tag: "Success", value: undefined }) })
             }
           },
           mayBegin: () => {
@@ -139,13 +139,13 @@ export const replay = (fn: AnyFunction, history: RunHistory): Effect.Effect<Repl
         (history.status !== "completed" || end !== undefined) &&
         recorded.every(({ stepKey }) => asked.has(stepKey))
       let seen = -1
-      let rest = 0
+      let idleRounds = 0
       let waited = 0
       let next: NodeJS.Immediate | NodeJS.Timeout
       const look = (): void => {
-        rest = seen === movements ? rest + 1 : 0
+        idleRounds = seen === movements ? idleRounds + 1 : 0
         seen = movements
-        const isAtRest = rest > REST_ROUNDS
+        const isAtRest = idleRounds > IDLE_ROUNDS
         const patience = wantsNew ? PATIENCE_BESIDE_NEW_MS : PATIENCE_MS
         if (end !== undefined || (isAtRest && (waited > patience || isExplained()))) {
           const result = { divergence: compare(history, recorded, asked, end, fn), end }
@@ -158,17 +158,17 @@ export const replay = (fn: AnyFunction, history: RunHistory): Effect.Effect<Repl
         }
         waited++
         const wakesAt = manual.nextWake()
-        const [until] = untils.sort((a, b) => a.at - b.at)
-        if (until === undefined && !Number.isFinite(wakesAt)) {
+        const [sleep] = passedSleeps.sort((a, b) => a.at - b.at)
+        if (sleep === undefined && !Number.isFinite(wakesAt)) {
           next = setTimeout(look, 1)
           return
         }
-        if (until !== undefined && until.at <= wakesAt) {
-          untils.shift()
-          until.pass()
+        if (sleep !== undefined && sleep.at <= wakesAt) {
+          passedSleeps.shift()
+          sleep.pass()
         }
-        Effect.runSync(manual.passTo(Math.min(until?.at ?? wakesAt, wakesAt)))
-        rest = 0
+        Effect.runSync(manual.passTo(Math.min(sleep?.at ?? wakesAt, wakesAt)))
+        idleRounds = 0
         next = setImmediate(look)
       }
       next = setImmediate(look)
@@ -210,7 +210,7 @@ const compare = (
   const { functionId, runId } = history
   const missing = recorded.filter(({ stepKey }) => !asked.has(stepKey)).map(stepName)
   // a handler that has ended calls no further step
-  const added = end === undefined || end._tag === "Paused" ? goesOnTo(recorded, asked) : undefined
+  const added = end === undefined || end._tag === "Paused" ? nextUnrecorded(recorded, asked) : undefined
   const changed = recorded.find(
     (step) =>
       asked.has(step.stepKey) &&
@@ -269,10 +269,10 @@ const compare = (
 }
 
 /**
- * The unrecorded step that the handler calls next: the first of those called after the same outcome as the
- * last one. Steps called before that outcome may have lost a race.
+ * The unrecorded step with which the handler continues. The last unrecorded step was called after some outcome of
+ * another step; this is the first one called after that outcome. Steps called earlier may have lost a race.
  */
-const goesOnTo = (
+const nextUnrecorded = (
   recorded: ReadonlyArray<StepName>,
   asked: ReadonlyMap<string, RequestedStep>
 ): StepName | undefined => {

@@ -1,6 +1,6 @@
 /**
- * Replays the handler of a run each time that something was recorded, before the run continues. So state that
- * a handler keeps outside of steps shows at once, and not only after a restart.
+ * Replays the handler of a run each time that something was recorded, before the run continues. So a test notices
+ * at once, and not only after a restart, when a handler depends on state that it keeps outside of steps.
  */
 import * as Effect from "effect/Effect"
 import { NondeterminismError } from "../Errors.ts"
@@ -13,8 +13,8 @@ import { replay } from "./Replay.ts"
 
 type Transport = (typeof WorkerTransport)["Service"]
 
-/** A turn, with what is recorded of its run so far. */
-interface Followed {
+/** A turn, with what has been recorded of its run so far. */
+interface FollowedTurn {
   readonly job: Job
   readonly journal: Array<JournalEntry>
   readonly open: Map<string, OpenStep>
@@ -25,18 +25,18 @@ interface Followed {
 export interface Replays {
   readonly functionOf: (id: string) => AnyFunction | undefined
   /** Called when a replay begins. */
-  readonly begins: () => void
+  readonly onBegin: () => void
   /** Called when a replay ends. */
-  readonly ends: () => void
+  readonly onEnd: () => void
   /** Called with the first divergence of each replay. */
-  readonly diverged: (runId: string, error: NondeterminismError) => void
+  readonly onDivergence: (runId: string, error: NondeterminismError) => void
 }
 
 /** Wraps the transport of workers so that their runs are replayed. */
 export const replayingEveryStep = (transport: Transport, replays: Replays): Transport => ({
   open: (registration, handlers) =>
     Effect.gen(function* () {
-      const turns = new Map<string, Followed>()
+      const turns = new Map<string, FollowedTurn>()
       const session = yield* transport.open(registration, {
         ...handlers,
         onJob: (job) => {
@@ -70,9 +70,9 @@ export const replayingEveryStep = (transport: Transport, replays: Replays): Tran
               }
               return isNew
                 ? Effect.acquireUseRelease(
-                    Effect.sync(replays.begins),
+                    Effect.sync(replays.onBegin),
                     () => Effect.provideContext(check(turn, report.ops.at(-1), replays), context),
-                    () => Effect.sync(replays.ends)
+                    () => Effect.sync(replays.onEnd)
                   )
                 : Effect.void
             })
@@ -82,9 +82,9 @@ export const replayingEveryStep = (transport: Transport, replays: Replays): Tran
 })
 
 const check = (
-  { job, journal, open }: Followed,
+  { job, journal, open }: FollowedTurn,
   last: TurnOp | undefined,
-  { diverged, functionOf }: Replays
+  { functionOf, onDivergence }: Replays
 ): Effect.Effect<void> => {
   const fn = functionOf(job.functionId)
   // while a run compensates, its handler is stopped before its end
@@ -98,10 +98,10 @@ const check = (
   }
   return Effect.map(replay(fn, history), ({ divergence, end }) => {
     if (divergence !== undefined) {
-      return diverged(job.runId, new NondeterminismError(divergence.message, { details: divergence }))
+      return onDivergence(job.runId, new NondeterminismError(divergence.message, { details: divergence }))
     }
     if (!completed || end?._tag !== "Completed" || isSame(end.output, last.output)) return
-    diverged(
+    onDivergence(
       job.runId,
       new NondeterminismError(
         `Run ${job.runId} of function "${job.functionId}" returned ${last.output ?? "nothing"}, and ${end.output ?? "nothing"} when it ran ` +
@@ -113,7 +113,7 @@ const check = (
 }
 
 /** Adds an op to the history. Returns whether there is something new to replay. */
-const record = (turn: Followed, op: TurnOp, outcome: Outcome | undefined): boolean => {
+const record = (turn: FollowedTurn, op: TurnOp, outcome: Outcome | undefined): boolean => {
   const enter = (stepKey: string, name: string, kind: StepKind, outcome: Outcome, attempt: number) => {
     turn.open.delete(stepKey)
     turn.journal.push({ stepKey, name, kind, outcome, attempt })

@@ -1,6 +1,6 @@
 /**
- * The data that `step.tx` writes in a test client, in memory: versions and types of streams, and revisions of
- * keys.
+ * Carries out the writes of `step.tx` in a test client, in memory. Only the versions and types of streams and the
+ * revisions of keys are kept, which is enough to find conflicts.
  */
 import type { NewStreamEvent } from "../EntityStream.ts"
 import { refusalOf, type StreamState } from "../Engine/Streams/StreamRows.ts"
@@ -14,11 +14,11 @@ import type { TxKvWrite, TxWrite, TxWriteResult } from "../Protocol/Worker.ts"
 export interface TestWrittenEvent {
   /** Name of the event. */
   readonly name: string
-  /** Its data, as stored. */
+  /** Data of the event, as stored. */
   readonly data: unknown
-  /** The version of its data. */
+  /** Schema version of the data. */
   readonly version: number
-  /** Its metadata, as stored. */
+  /** Metadata of the event, as stored. */
   readonly metadata?: unknown
 }
 
@@ -102,6 +102,7 @@ class TxState {
   readonly streams: Map<string, StreamState>
   /** The keys by bucket and key, joined by a slash: the name of a bucket contains none. */
   readonly #keys: Map<string, TestKey>
+  /** The newest revision of each bucket. */
   readonly #revisions: Map<string, number>
   position: number
 

@@ -63,7 +63,9 @@ export const layerRecordingHttpClient = (
           const bytes = new Uint8Array(yield* arrayBuffer)
           const response = {
             status,
-            headers: Object.fromEntries(Object.entries(headers).filter(([name]) => !untaped.has(name))),
+            headers: Object.fromEntries(
+              Object.entries(headers).filter(([name]) => !unrecordedHeaders.has(name))
+            ),
             ...(bytes.length === 0 ? {} : { body: encode(bytes) })
           }
           tape.exchanges.push({ request: asked, response })
@@ -81,8 +83,8 @@ export interface PlayOptions {
 
 /**
  * Answers requests from the tape: each exchange once, the oldest first. A request that is not on the tape, or
- * is no longer, dies with a `TapeError`: then the test is wrong, and a retry cannot help. Fails with
- * `ValidationError` when `tape` is not a tape.
+ * whose exchanges were all played already, dies with a `TapeError`: the test is wrong then, and a retry cannot
+ * help. Fails with `ValidationError` when `tape` is not a tape.
  */
 export const layerPlayingHttpClient = (
   tape: Tape,
@@ -111,8 +113,10 @@ export const layerPlayingHttpClient = (
     )
   )
 
-/** Headers that are not recorded: they describe the encoding of the body, or the connection. */
-const untaped = new Set([
+/**
+ * Headers of responses that are not recorded: cookies, the date, and what describes the connection or the encoding of the body.
+ */
+const unrecordedHeaders = new Set([
   "set-cookie",
   "content-encoding",
   "content-length",
@@ -167,11 +171,12 @@ const notOnTape = (asked: TapeRequest, exchanges: ReadonlyArray<TapeExchange>): 
   ).length
   const why =
     same > 0
-      ? `is on the tape ${same === 1 ? "once" : `${same} times`}, and that has been played`
+      ? `is on the tape ${same === 1 ? "once, and this exchange was" : `${same} times, and all of these exchanges were`} played already`
       : bodies > 0
         ? `is on the tape with another body only (${bodies === 1 ? "once" : `${bodies} times`})`
         : "is not on the tape"
-  const body = asked.body === undefined ? "" : ` Asked with: ${JSON.stringify(asked.body).slice(0, 200)}.`
+  const body =
+    asked.body === undefined ? "" : ` The request has the body ${JSON.stringify(asked.body).slice(0, 200)}.`
   return new TapeError(`${shown(asked)} ${why}.${body} Record the tape again if the requests have changed`, {
     details: asked
   })

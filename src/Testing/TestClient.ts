@@ -1,8 +1,8 @@
 /**
  * Runs one function with stubs for its steps: no engine, no database, no waiting.
  *
- * The handler runs in the real execution. The engine's part is simulated, without waiting: time passes at
- * once, awaited events are those that the test has sent, and invoked functions are stubs.
+ * The handler is executed as a worker executes it. Only the engine's part is simulated, without waiting: time
+ * passes at once, awaited events are those that the test has sent, and invoked functions are stubs.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -44,7 +44,7 @@ import { readWrites, type TestWrite, StepTxMemory } from "./StepTxMemory.ts"
 
 /** Options of `createTestClient`. */
 export interface TestClientConfig {
-  /** The functions that `emit` finds by their triggers, in either style. */
+  /** The functions that `emit` finds by their triggers, of the Promise API or of the Effect API. */
   readonly functions: ReadonlyArray<IronflowFunction | EffectFunction<unknown, unknown, never>>
 }
 
@@ -69,7 +69,7 @@ export interface TestStep {
 export interface TestStream {
   /** Type of the entity. */
   readonly entityType: string
-  /** The version of its last event. */
+  /** The version of the last event in the stream. */
   readonly version: number
 }
 
@@ -83,7 +83,7 @@ export interface TestRun {
   readonly error?: Error
   /** The steps, in the order in which they ended. */
   readonly steps: Array<TestStep>
-  /** Names of the steps that were compensated, in that order. */
+  /** Names of the steps that were compensated, in the order of the compensations. */
   readonly compensationsRan: Array<string>
   /** The run of the function's `onFailure`, if it has one and the run failed. Its steps need stubs too. */
   readonly onFailure?: TestRun
@@ -119,13 +119,13 @@ export interface TestClient {
   mockInvoke(functionId: string, fn: (input: any) => unknown): void
   mockInvoke<F extends AnyFunction>(target: F, fn: (data: HandledData<F>) => unknown): void
   /**
-   * Sends an event. A `step.waitForEvent` receives the oldest sent event with its name, or one that its pattern
-   * matches, that was not received yet. The `match` and `timeout` of the wait are ignored.
+   * Sends an event. A `step.waitForEvent` receives the oldest sent event that has the name, or matches the pattern, of
+   * the wait, and that no other wait has received. The `match` and `timeout` of the wait are ignored.
    */
   sendEvent<const E extends EventRef>(event: E, data: DataFor<E>): void
   /**
-   * Runs the first function with a trigger of exactly this event, to its end. Rejects when there is no such function;
-   * a failed run resolves with status `failed`.
+   * Runs the first function that has a trigger with exactly this event name, until the run ends. Rejects when there is
+   * no such function. For a run that fails it resolves, with status `failed`.
    */
   emit<const E extends EventRef>(event: E, data: DataFor<E>): Promise<TestRun>
 }
@@ -227,7 +227,7 @@ const success = (value: unknown, what: string): Outcome => ({
 const failure = (error: unknown): Outcome => ({ _tag: "Failure", error: serializeError(error) })
 
 /** Ends the attempt with the result of the stub. */
-const follow = (attempt: Attempt, mock: () => unknown): void =>
+const endWithStub = (attempt: Attempt, mock: () => unknown): void =>
   void Promise.resolve()
     .then(mock)
     .then(
@@ -337,8 +337,8 @@ class TestExecution {
   }
 
   /**
-   * Runs the stub of a step in place of its code. Compensations, and code that only collects writes, run
-   * themselves.
+   * Runs the stub of a step in place of the step's code. The code itself runs for compensations, and for the body of
+   * a `step.tx` without a stub, which only collects writes.
    */
   readonly #begin = (attempt: Attempt, code: StepCode): void => {
     const { kind, name } = attempt.call
@@ -348,13 +348,13 @@ class TestExecution {
       const mockTx = txs.get(name)
       if (mockTx !== undefined) {
         const tx = (attempt.tx = new TxCollector(name))
-        return follow(attempt, () => mockTx(tx))
+        return endWithStub(attempt, () => mockTx(tx))
       }
       if (mock === undefined) return code.begin(attempt)
       return attempt.fail(
         missing(
-          `Step "${name}" is a step.tx, which mockStep() cannot replace. Remove that line to run the real body, ` +
-            `or add before emit(): t.mockTx(${JSON.stringify(name)}, (tx) => result)`
+          `Step "${name}" is a step.tx, which mockStep() cannot replace. Remove mockStep(${JSON.stringify(name)}, ...) to run the real body, ` +
+            `or replace it: t.mockTx(${JSON.stringify(name)}, (tx) => result)`
         )
       )
     }
@@ -366,10 +366,10 @@ class TestExecution {
         )
       )
     }
-    follow(attempt, mock)
+    endWithStub(attempt, mock)
   }
 
-  /** Does what an engine does with an op. Returns the outcome if the engine would answer at once. */
+  /** Does what an engine does with an op. Returns the outcome of the step if the engine would answer with one. */
   async #answer(op: TurnOp): Promise<Outcome | undefined> {
     switch (op._tag) {
       case "StepDone":
@@ -434,7 +434,7 @@ class TestExecution {
     if (event === undefined) {
       return failure(
         missing(
-          `Step "${op.name}" waits for event "${op.event}", and none was pre-registered. ` +
+          `Step "${op.name}" waits for event "${op.event}", and the test has sent no such event. ` +
             (isPattern(op.event)
               ? `Add before emit(): t.sendEvent(name, data), with a name that "${op.event}" matches`
               : `Add before emit(): t.sendEvent(${JSON.stringify(op.event)}, data)`)

@@ -9,24 +9,23 @@ import { show } from "../Show.ts"
 
 /**
  * Makes a clock whose `TestClock.adjust` and `setTime` advance the engine's time. Time goes from one due time
- * to the next, and all that is due happens, with its consequences. `outer` is the clock that the test had
- * before. Unsupported operations, and failures of `advance`, become defects, since the types of Effect allow
- * no failures there.
+ * to the next, and everything that is due happens on the way. `outer` is the clock that the test had before.
+ * Invalid arguments and failures of `advance` become defects, since the types of `TestClock` allow no failures.
  */
 export const testClock = (
   clock: Clock.Clock,
   outer: Clock.Clock,
   advance: (ms: number) => Effect.Effect<void, TestError>
 ): TestClock => {
-  const pass = (ms: number, whyNot: () => string): Effect.Effect<void> =>
+  const passTime = (ms: number, problem: () => string): Effect.Effect<void> =>
     Number.isFinite(ms) && ms >= 0
       ? Effect.orDie(advance(ms))
-      : Effect.suspend(() => Effect.die(new ValidationError(whyNot())))
+      : Effect.suspend(() => Effect.die(new ValidationError(problem())))
   return {
     ...clock,
     adjust: (duration) =>
       Effect.suspend(() =>
-        pass(
+        passTime(
           Duration.toMillis(Duration.fromInputUnsafe(duration)),
           () =>
             `TestClock.adjust() needs a duration that is not negative and not infinite, got ${show(duration)}`
@@ -35,9 +34,9 @@ export const testClock = (
     setTime: (timestamp) =>
       Effect.suspend(() => {
         const now = clock.currentTimeMillisUnsafe()
-        return pass(timestamp - now, () =>
+        return passTime(timestamp - now, () =>
           Number.isFinite(timestamp)
-            ? `TestClock.setTime() cannot go back: it is now ${dateOf(now)}, and the given time is ${dateOf(timestamp)}`
+            ? `TestClock.setTime() cannot go back: the time is ${dateOf(now)}, and the given time is ${dateOf(timestamp)}`
             : `TestClock.setTime() needs a time in milliseconds, got ${show(timestamp)}`
         )
       }),
@@ -45,7 +44,7 @@ export const testClock = (
   }
 }
 
-/** The time as an ISO date, or as the number where it is not within the range of dates. */
+/** The time as an ISO date, or as a number if it is outside the range of dates. */
 const dateOf = (ms: number): string => {
   const date = new Date(ms)
   return Number.isNaN(date.getTime()) ? String(ms) : date.toISOString()

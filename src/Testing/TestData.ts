@@ -1,6 +1,6 @@
 /**
- * Encodes and decodes the data of events and inputs that a test provides: as it would be sent, and as a
- * handler would receive it.
+ * Encodes and decodes the data of events and inputs that a test provides. Data is encoded as a client would send
+ * it, and decoded as a handler would receive it.
  */
 import { jsonCodec } from "../EffectSchema.ts"
 import { checkStreamEvent, type NewStreamEvent } from "../EntityStream.ts"
@@ -27,13 +27,13 @@ export const decodedInput = (fn: AnyFunction, input: unknown): unknown => {
   if (decoded instanceof Promise) {
     throw new ValidationError(
       `mockInvoke(): the schema of function "${fn.config.id}" validates asynchronously, which mockInvoke() cannot wait for: ` +
-        "give the id of the function instead"
+        "give mockInvoke() the id of the function in place of the function"
     )
   }
   return decoded.data
 }
 
-/** The event as it would be sent, with its data encoded by its definition. */
+/** The event as a client would send it, with its data encoded by the event's definition. */
 export const eventOf = (event: string | EventDefinition, data: unknown): NewStreamEvent => {
   const given = isEventDefinition(event) ? { event, data } : { name: event, data }
   const { version, ...named } = encodedNow<GivenEvent>(given, jsonCodec)

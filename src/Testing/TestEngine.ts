@@ -1,4 +1,4 @@
-/** The engine of a test in the Promise API. */
+/** The test engine of the Promise API: `createTestEngine`. */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -58,23 +58,23 @@ export interface IronflowTestEngine extends EngineHandle, AsyncDisposable {
   /** Waits until everything has come to rest, without advancing time. */
   settle(): Promise<void>
   /**
-   * Advances time until the run has ended, and resolves to it. Rejects with a `TimeoutError` when nothing
-   * that could resume the run is due within the limit; the message says what the run waits for.
+   * Advances time until the run has ended, and resolves to the run. Rejects with a `TimeoutError` when the run is
+   * paused, or has not ended after everything that is due within the limit; the message says what the run waits for.
    */
   runToEnd(runId: string, options?: RunToEndOptions): Promise<Run>
   /** Advances time until every run has ended or is paused, or nothing more is due within the limit. */
   runUntilIdle(options?: RunToEndOptions): Promise<void>
   /** The recorded history of a run: store it as JSON, and pass it to `verify` with changed functions. */
   history(runId: string): Promise<RunHistory>
-  /** The number of unfinished runs that nothing will resume. It is always 0, or else the engine has a bug. */
+  /** The number of unfinished runs that nothing will resume. If it is not 0, the engine has a bug. */
   countStuckRuns(): Promise<number>
   /** Starts another worker. */
   startWorker(
     options: WorkerOptions<ReadonlyArray<RunnableFunction>, ReadonlyArray<RunnableProjection>>
   ): Promise<TestWorker>
   /**
-   * Closes the engine. Turns of its own workers are aborted; workers of `createWorker({ engine })` are drained. A
-   * second call waits for the same end.
+   * Closes the engine. Turns of the workers that the test engine started are aborted; workers of
+   * `createWorker({ engine })` are drained. A second call waits until the engine is closed.
    */
   close(): Promise<void>
 }

@@ -52,8 +52,8 @@ export { verifyEffect as verify } from "./Verify.ts"
 
 /**
  * Makes an engine in memory, a worker for the functions and projections, and a client of the engine. All of
- * them are on virtual time, which is that of `TestClock`. Handlers can use the services that are made here
- * too.
+ * them are on virtual time, which `TestClock` shows and advances. Handlers can use the services that are made
+ * here too.
  */
 export const make: <
   const Functions extends ReadonlyArray<AnyFunction> = [],

@@ -9,12 +9,12 @@ import * as RealTime from "./RealTime.ts"
 import { type Divergence, missingService, replay } from "./Replay.ts"
 
 /**
- * Replays a recorded history with the current functions. Returns where its function diverges from the
- * recorded steps; `undefined` when it does not. No step's code runs, so only the services that the handler
- * itself requires must be provided.
+ * Replays a recorded history with the current functions. Returns where the function of the history diverges from
+ * the recorded steps; `undefined` when it does not diverge. No step's code runs, so only the services that the
+ * handler itself requires must be provided.
  *
- * Fails with `FunctionNotFoundError` when none of the functions is the one of the history, and with code
- * `SERVICE_MISSING` when the handler requires a service that is neither in its type nor in context.
+ * Fails with `FunctionNotFoundError` when none of the functions has the function id of the history, and with code
+ * `SERVICE_MISSING` when the handler requires a service that its type does not name and that is not provided.
  */
 export const verifyEffect = <const Functions extends ReadonlyArray<AnyFunction>>(
   history: RunHistory,
@@ -48,9 +48,9 @@ export const verifyUntyped = (
   })
 
 /**
- * Replays a recorded history, such as `ironflow runs export` writes, with the current functions. Resolves to
- * the divergence; to `undefined` when there is none. Rejects with `FunctionNotFoundError` when none of the
- * functions is the one of the history.
+ * Replays a recorded history, such as `ironflow runs export` writes, with the current functions. Resolves to the
+ * place where the function diverges from the recorded steps; to `undefined` when it does not diverge. Rejects with
+ * `FunctionNotFoundError` when none of the functions has the function id of the history.
  */
 export const verify = async (
   history: RunHistory,

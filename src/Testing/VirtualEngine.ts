@@ -52,11 +52,11 @@ export interface TestEngineOptions<
   /** The master key: 32 bytes in base64 or hex. By default a fixed test key, so that secrets work. */
   readonly masterKey?: string
   /**
-   * Replays the handler from the journal after every step. A divergence fails `runToEnd` of the run or of one that
-   * has invoked it, or the next `advance`, `settle` or `runUntilIdle`, whichever comes first.
+   * Replays the handler from the journal after every step. A divergence fails `runToEnd` of the run, or of a run that
+   * has invoked the run, or the next `advance`, `settle` or `runUntilIdle`, whichever comes first.
    */
   readonly replayEveryStep?: boolean
-  /** Runs the code of every step that succeeds a second time; the value says which result counts. */
+  /** Runs the code of every step once more after it has succeeded. The value says which of the two results counts. */
   readonly repeatSteps?: RepeatedSteps
 }
 
@@ -83,19 +83,19 @@ export interface TestEngineService {
   /** Waits until everything has come to rest, without advancing time. */
   readonly settle: Effect.Effect<void, TestError>
   /**
-   * Advances time until the run has ended, and returns it. Fails with `TimeoutError` when nothing that could
-   * resume the run is due within the limit; the message says what the run waits for.
+   * Advances time until the run has ended, and returns the run. Fails with `TimeoutError` when the run is paused,
+   * or has not ended after everything that is due within the limit; the message says what the run waits for.
    */
   readonly runToEnd: (runId: string, options?: RunToEndOptions) => Effect.Effect<Run, TestError>
   /** Advances time until every run has ended or is paused, or nothing more is due within the limit. */
   readonly runUntilIdle: (options?: RunToEndOptions) => Effect.Effect<void, TestError>
   /** The recorded history of a run: store it as JSON, and pass it to `verify` with changed functions. */
   readonly history: (runId: string) => Effect.Effect<RunHistory, TestError>
-  /** The number of unfinished runs that nothing will resume. It must be 0. */
+  /** The number of unfinished runs that nothing will resume. If it is not 0, the engine has a bug. */
   readonly countStuckRuns: Effect.Effect<number, StoreError>
   /** The secrets of the engine. */
   readonly secrets: SecretsOfEnvironment
-  /** Starts another worker. Closing the scope aborts its turns. */
+  /** Starts another worker. Closing the scope aborts the turns of the worker. */
   readonly startWorker: <
     const Functions extends ReadonlyArray<AnyFunction>,
     const Projections extends ReadonlyArray<AnyProjection> = readonly []
@@ -135,8 +135,8 @@ export class TestConnection extends Context.Service<
     readonly clock: Clock.Clock
     readonly workerClock: Clock.Clock
     /**
-     * Lets a minute pass, without waiting for what happens in it. For code that asks repeatedly whether
-     * something has ended.
+     * Lets a minute of virtual time pass, without waiting until everything that this starts has come to rest. For
+     * code that waits in a loop until something has ended.
      */
     readonly passMinute: Effect.Effect<void>
   }
@@ -167,7 +167,11 @@ export const makeVirtual = <
       knownOf(options, testEngineKeys)
     const start = startAt === undefined ? defaultStart : new Date(startAt).getTime()
     if (Number.isNaN(start)) {
-      return yield* Effect.fail(new ValidationError(`\`startAt\` must be a date, got ${show(startAt)}`))
+      return yield* Effect.fail(
+        new ValidationError(
+          `\`startAt\` must be a \`Date\` or a text with a date, such as 2030-01-01, got ${show(startAt)}`
+        )
+      )
     }
     const manual = VirtualTime.makeClock(start)
     const onManualTime = Effect.provideService(Clock.Clock, manual.clock)
@@ -187,7 +191,7 @@ export const makeVirtual = <
       Effect.map(
         Effect.forEach(projecting, (environment) => engine.projections.client(environment).list()),
         (lists) =>
-          // a projection without an owner waits for a worker, and one that retries sleeps first: neither is
+          // a projection without an owner waits for a worker, and a projection that retries an event sleeps first: neither is
           // busy
           lists.flat().some(({ lag, owner, status }) => {
             const isWaiting =
@@ -199,12 +203,12 @@ export const makeVirtual = <
     let replays = 0
     const time = VirtualTime.make(manual, engine, Context.get(built, Store), isProjecting, () => replays > 0)
 
-    const known = new Map<string, AnyFunction>()
+    const functionsById = new Map<string, AnyFunction>()
     /** The first divergence of each run. */
     const divergences = new Map<string, NondeterminismError>()
     /** Divergences that no call has reported yet. */
     const unreported = new Set<NondeterminismError>()
-    const direct = WorkerTransport.of({
+    const directTransport = WorkerTransport.of({
       open: (registration, handlers) =>
         Effect.map(engine.workers.connect(registration, handlers), (session) => {
           const { projections: feed } = session
@@ -218,24 +222,24 @@ export const makeVirtual = <
     })
     const transport =
       replayEveryStep === true
-        ? replayingEveryStep(direct, {
-            functionOf: (id) => known.get(id),
-            begins: () => void replays++,
-            ends: () => void replays--,
-            diverged: (runId, error) => {
+        ? replayingEveryStep(directTransport, {
+            functionOf: (id) => functionsById.get(id),
+            onBegin: () => void replays++,
+            onEnd: () => void replays--,
+            onDivergence: (runId, error) => {
               if (divergences.has(runId)) return
               divergences.set(runId, error)
               unreported.add(error)
             }
           })
-        : direct
+        : directTransport
     const services = onClock(
       servicesIn(engine, environment, { eventDefinitions: options.eventDefinitions }),
       manual.clock
     )
     const startWorker: TestEngineService["startWorker"] = (given) =>
       Effect.suspend(() => {
-        for (const fn of withFailureHandlers(given.functions)) known.set(fn.config.id, fn)
+        for (const fn of withFailureHandlers(given.functions)) functionsById.set(fn.config.id, fn)
         return Worker.make({ environment, logger: false, ...given }).pipe(
           // the worker stops at once: a step may still wait for time, which no longer passes
           Effect.tap((worker) =>
@@ -266,7 +270,7 @@ export const makeVirtual = <
       unreported.delete(error)
       return Effect.fail(error)
     }
-    /** Runs `self`, and then fails with a divergence of any run, each of them once. */
+    /** Runs `self`, and then fails with a divergence that no call has reported yet, if there is one. */
     const checked = <A, E>(self: Effect.Effect<A, E>): Effect.Effect<A, E | NondeterminismError> =>
       Effect.flatMap(self, (value) => {
         const [error] = unreported

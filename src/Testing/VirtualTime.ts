@@ -1,8 +1,8 @@
 /**
  * Virtual time of an engine and its workers in this process. It passes only when a test says so.
  *
- * Code runs in real time, within milliseconds. Sleeping code waits for the test, which advances from one due time to
- * the next, so that no sleeper misses a time in between.
+ * Code runs in real time, within milliseconds. Code that sleeps waits until the test advances the virtual time. The
+ * time then goes from one due time to the next, so that everything happens at the time at which it is due.
  */
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -20,8 +20,9 @@ const PATIENCE_MS = 250
 
 /** The clocks of a test. They share one time, and know who sleeps on them. */
 export interface ManualClock {
+  /** The clock of the engine and its clients. */
   readonly clock: Clock.Clock
-  /** The clock of the workers, where code that runs and retries sleep. */
+  /** The clock of the workers. The code of handlers and steps sleeps on it, and so do retries of workers. */
   readonly workerClock: Clock.Clock
   /** The clock of the test itself. Advancing stops at each time when a sleeper of the test wakes. */
   readonly testsClock: Clock.Clock
@@ -33,9 +34,9 @@ export interface ManualClock {
   readonly passTo: (time: number) => Effect.Effect<void>
   /** When the next sleeper wakes, in epoch milliseconds; `Infinity` without sleepers. */
   readonly nextWake: () => number
-  /** When the next sleeper of a worker wakes, in the same way. */
+  /** When the next sleeper on the clock of the workers wakes; `Infinity` without such sleepers. */
   readonly nextWorkerWake: () => number
-  /** When the next sleeper of the test wakes, in the same way. */
+  /** When the next sleeper on the clock of the test wakes; `Infinity` without such sleepers. */
   readonly nextTestWake: () => number
 }
 
@@ -64,31 +65,31 @@ export const makeClock = (startAt: number): ManualClock => {
         return Effect.sync(() => void sleepers.delete(sleeper))
       })
   })
-  const others = new Set<Sleeper>()
-  const workers = new Set<Sleeper>()
-  const tests = new Set<Sleeper>()
-  const all = [others, workers, tests]
+  const engineSleepers = new Set<Sleeper>()
+  const workerSleepers = new Set<Sleeper>()
+  const testSleepers = new Set<Sleeper>()
+  const all = [engineSleepers, workerSleepers, testSleepers]
   const next = (sleepers: Set<Sleeper>): number =>
     Array.from(sleepers).reduce((first, { wakesAt }) => Math.min(first, wakesAt), Number.POSITIVE_INFINITY)
   return {
-    clock: clockOver(others),
-    workerClock: clockOver(workers),
-    testsClock: clockOver(tests),
+    clock: clockOver(engineSleepers),
+    workerClock: clockOver(workerSleepers),
+    testsClock: clockOver(testSleepers),
     passTo: (time) =>
       Effect.sync(() => {
         now = Math.max(now, Math.ceil(time))
-        const awake = all
+        const due = all
           .flatMap((sleepers) => Array.from(sleepers))
           .filter(({ wakesAt }) => wakesAt <= now)
           .sort((a, b) => a.wakesAt - b.wakesAt)
-        for (const sleeper of awake) {
+        for (const sleeper of due) {
           for (const sleepers of all) sleepers.delete(sleeper)
           sleeper.wake()
         }
       }),
     nextWake: () => Math.min(...all.map(next)),
-    nextWorkerWake: () => next(workers),
-    nextTestWake: () => next(tests)
+    nextWorkerWake: () => next(workerSleepers),
+    nextTestWake: () => next(testSleepers)
   }
 }
 
@@ -139,13 +140,13 @@ export const make = (
     }
   })
   /**
-   * Whether running code may still continue by itself. The turn of code that only waits for time would have
-   * ended.
+   * Whether code may still continue by itself, in a turn or in a projection. The turn of a handler ends when it
+   * only waits for virtual time.
    */
   const isBusy = Effect.suspend(() => (engine.metrics().activeJobs > 0 ? Effect.succeed(true) : isProjecting))
 
   const nextDue: Effect.Effect<number, StoreError> = Effect.map(FireDue.fireDue(store), ({ nextDueAt }) =>
-    // while code runs, its own timeouts and sleeps are due too
+    // while a turn is active, sleeps and timeouts of its code are due too
     Math.min(
       nextDueAt,
       engine.metrics().activeJobs > 0

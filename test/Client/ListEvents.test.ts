@@ -117,7 +117,10 @@ describe("listEvents", () => {
     [{ idempotencyKey: "" }, /^An idempotency key must be/],
     [{ since: "yesterday" }, /^`since` must be a `Date` or a text with .* got "yesterday"$/],
     [{ until: new Date(Number.NaN) }, /^`until` must be a `Date` or a text with .* got Invalid Date$/],
-    [{ after: -1 }, /^`after` must be a position in the log, got -1$/],
+    [
+      { after: -1 },
+      /^`after` must be a position in the log \(the `position` of an event\): an integer, at least 0, got -1$/
+    ],
     [{ order: "up" }, /^`order` must be "newest" or "oldest", got "up"$/],
     [{ cursor: "e5" }, /^Cursor "e5" is not one that listEvents returned/],
     [{ cursor: 5 }, /^The cursor of listEvents must be `nextCursor` of the previous page, got 5/],

@@ -3,7 +3,7 @@ import { assert, describe, it } from "vitest"
 import { ValidationError } from "../../src/Errors.ts"
 import { listBulk } from "../../src/Protocol/Bulk.ts"
 import {
-  alwaysSent,
+  onlyLegacyMayLack,
   anyOf,
   merge,
   digits,
@@ -121,7 +121,7 @@ describe("an answer", () => {
     id: text,
     name: orElse(text, ""),
     isOpen: orElse(flag, false),
-    by: alwaysSent(nonEmptyText),
+    by: onlyLegacyMayLack(nonEmptyText),
     tags: optional(lenientList(text))
   })
   const read = reader(codec)
@@ -177,7 +177,7 @@ it("a codec is described in JSON Schema", () => {
   const codec = fields<{ a: string | number; b?: string; c?: string }>({
     a: anyOf(text, number),
     b: optional(text),
-    c: alwaysSent(text)
+    c: onlyLegacyMayLack(text)
   })
 
   assert.deepStrictEqual(

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import {
-  bounded,
+  withinLimits,
   progressOf,
   readRunning,
   reportedStepsPerTurn,
@@ -39,7 +39,7 @@ describe("a worker's report of running steps", () => {
       told.flatMap((turn) => turn.steps),
       reportedStepsPerWorker
     )
-    assert.deepStrictEqual(bounded(told), told)
+    assert.deepStrictEqual(withinLimits(told), told)
   })
 
   it.each([

@@ -114,9 +114,9 @@ test("a request that is not on the tape is a defect that says why", async () => 
 
   await expect(over(playing, post("/refund", "1"))).rejects.toThrow("POST /refund is not on the tape. ")
   await expect(over(playing, post("/charge", "2"))).rejects.toThrow(
-    'another body only (once). Asked with: "2"'
+    'another body only (once). The request has the body "2"'
   )
-  await expect(over(playing, twice)).rejects.toThrow("on the tape once, and that has been played")
+  await expect(over(playing, twice)).rejects.toThrow("on the tape once, and this exchange was played already")
   await expect(over(playing, post("/refund", "1"))).rejects.toMatchObject({ code: "NOT_ON_TAPE" })
 })
 

@@ -157,7 +157,7 @@ describe("one adjust of the clock fires everything that is due meanwhile:", () =
       for (const [refused, message] of [
         [
           TestClock.setTime(0),
-          "TestClock.setTime() cannot go back: it is now 2030-01-01T00:00:00.000Z, and the given time is 1970-01-01T00:00:00.000Z"
+          "TestClock.setTime() cannot go back: the time is 2030-01-01T00:00:00.000Z, and the given time is 1970-01-01T00:00:00.000Z"
         ],
         [
           TestClock.setTime(Number.POSITIVE_INFINITY),

@@ -456,7 +456,7 @@ describe("the writes of a step, as a worker reports them", () => {
   })
 
   it.for([
-    [{ _tag: "drop", table: "events" }, "writes that this engine knows"],
+    [{ _tag: "drop", table: "events" }, "writes of the kinds append, emit and kv"],
     [{ _tag: "emit", ...event, name: "a b" }, "white space"],
     [{ _tag: "emit", ...event, data: "{" }, "JSON text"],
     [{ _tag: "emit", ...event, version: 0 }, "version"],
@@ -473,7 +473,7 @@ describe("the writes of a step, as a worker reports them", () => {
     [key({ value: { type: "json", data: "{" } }), "changes of keys"],
     [key({ value: { type: "text", data: 5 } }), "changes of keys"],
     [key({ key: "twice" }), "no two change one key"],
-    ["emit", "writes that this engine knows"]
+    ["emit", "writes of the kinds append, emit and kv"]
   ] as const)("are refused as %j, and nothing is stored", async ([write, reason]) => {
     await using here = await turn()
 

@@ -5,12 +5,14 @@ const field = (number: number, type: Type): Field => ({ number, type })
 const many = (number: number, type: Type): Field => ({ number, type, repeated: true })
 const message = (fields: Message["fields"]): Message => ({ fields })
 
-/** What the seal of a call covers besides the body of the call. */
+/**
+ * The text that the seal of a call covers in addition to the body of the call. `id` is the number of the call, `call` its name.
+ */
 export const callSealedWith = (id: number, call: string): string => `${id} ${call} `
-/** What the seal of an answer covers in addition to its text. */
+/** The text that the seal of an answer covers in addition to its body or failure. `id` is the number of the call. */
 export const answerSealedWith = (id: number, what: "body" | "failure"): string => callSealedWith(id, what)
 
-/** The transport name of engines that exchange turns over ConnectRPC. */
+/** The name of the transport over ConnectRPC, by which an engine says that it can exchange turns over it. */
 export const CONNECT_TRANSPORT = "connect"
 
 const error = message({

@@ -46,7 +46,10 @@ const FIXED32 = 5
 /** Maximum nesting of messages, and of a `Struct`. */
 const MAX_DEPTH = 100
 
-/** Maximum number of fields of one message, including nested messages and the values of a `Struct`: about a tenth of a second. */
+/**
+ * Maximum number of fields of one message, including those of nested messages and the values of a `Struct`. To read that many
+ * takes about a tenth of a second.
+ */
 const MAX_FIELDS = 200_000
 
 const wireTypeOf = (type: Type): number =>
@@ -62,7 +65,7 @@ export const decode = (message: Message, bytes: Buffer): Data =>
 
 class Reader {
   readonly #bytes: Buffer
-  /** The fields read so far, in the whole message. */
+  /** Counts the fields read so far. Shared by the readers of nested messages. */
   readonly #read: { fields: number }
   #at = 0
 
@@ -221,7 +224,7 @@ const textEntry: Message = {
   fields: { key: { number: 1, type: "string" }, value: { number: 2, type: "string" } }
 }
 
-/** Sets a member. Even a name such as `__proto__` becomes plain data. */
+/** Sets a member of an object. Even a member called `__proto__` becomes plain data. */
 const define = (object: { [key: string]: unknown }, key: string, value: unknown): void => {
   if (key !== "__proto__") object[key] = value
   else Object.defineProperty(object, key, { value, enumerable: true, configurable: true, writable: true })

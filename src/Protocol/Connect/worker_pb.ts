@@ -1,5 +1,6 @@
-// What streaming workers and engines say to each other over ConnectRPC: the messages of existing workers, and from 100 on
-// the fields of ours. Enumerations travel as their numbers, so that the generated code needs none.
+// What streaming workers and engines say to each other over ConnectRPC: the messages of legacy workers and, with numbers
+// from 100 on, the fields that only workers and engines of this package use. Enumerations are declared as integers, so
+// that the generated code has no enumerations.
 //
 // `npm run proto` writes worker_pb.ts from this file.
 
@@ -129,7 +130,7 @@ export type WorkerRegister = Message<"ironflow.v1.WorkerRegister"> & {
   version?: WorkerVersion | undefined;
 
   /**
-   * The JSON of a RegisterTurnsRequest: the worker speaks turns, where the engine does.
+   * The JSON of a RegisterTurnsRequest, from a worker that can exchange turns.
    *
    * @generated from field: string turns = 100;
    */
@@ -497,7 +498,7 @@ export const WaitEventYieldSchema: GenMessage<WaitEventYield> = /*@__PURE__*/
   messageDesc(file_worker, 11);
 
 /**
- * Start another function, and wait for its result unless `async`.
+ * Starts another function, and waits for its result unless `async` is true.
  *
  * @generated from message ironflow.v1.InvokeYield
  */
@@ -694,7 +695,7 @@ export const JobAckSchema: GenMessage<JobAck> = /*@__PURE__*/
   messageDesc(file_worker, 16);
 
 /**
- * A call of a worker that speaks turns: see TurnStream.ts. `body` is JSON.
+ * A call of a worker that exchanges turns, see TurnStream.ts. `body` is JSON.
  *
  * @generated from message ironflow.v1.TurnCall
  */
@@ -808,7 +809,7 @@ export type WorkerRegistered = Message<"ironflow.v1.WorkerRegistered"> & {
   heartbeatIntervalMs: number;
 
   /**
-   * The JSON of a RegisterTurnsResponse, for a worker that speaks turns.
+   * The JSON of a RegisterTurnsResponse, for a worker that exchanges turns.
    *
    * @generated from field: string turns = 100;
    */
@@ -1091,7 +1092,7 @@ export const SegmentLeaseStatusSchema: GenMessage<SegmentLeaseStatus> = /*@__PUR
   messageDesc(file_worker, 28);
 
 /**
- * The answer to a TurnCall: `body` is JSON, or `failure` is the JSON of a CallFailure.
+ * The answer to a TurnCall: either `body`, which is JSON, or `failure`, which is the JSON of a CallFailure.
  *
  * @generated from message ironflow.v1.TurnAnswer
  */
@@ -1120,7 +1121,7 @@ export const TurnAnswerSchema: GenMessage<TurnAnswer> = /*@__PURE__*/
   messageDesc(file_worker, 29);
 
 /**
- * The JSON of a PollResponse.
+ * Deliveries that the engine pushes: `body` is the JSON of a PollResponse.
  *
  * @generated from message ironflow.v1.TurnPush
  */

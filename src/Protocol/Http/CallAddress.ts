@@ -1,8 +1,8 @@
-/** The address of a call: method, path, and how the call encodes errors. */
+/** The address of a call: its method, its path, and how errors are encoded there. */
 
 /**
- * How a call encodes errors. `connect`: `{code, message}` with ConnectRPC codes; answers leave out zero values. `rest`:
- * `{error, message, code}` with our codes.
+ * How a call encodes errors. `connect`: `{code, message}` with ConnectRPC codes (and answers leave out numbers that are 0 and
+ * empty lists). `rest`: `{error, message, code}` with the codes of Ironflow.
  */
 export type Dialect = "connect" | "rest"
 
@@ -19,13 +19,13 @@ export interface CallAddress {
 
 const SERVICES = "/ironflow.v1."
 
-/** The path of a ConnectRPC call, such as `IronflowService/GetRun`. */
+/** The path of a ConnectRPC call. `line` is its service and method, such as `IronflowService/GetRun`. */
 /* @__NO_SIDE_EFFECTS__ */
 export function servicePath(line: string): string {
   return SERVICES + line
 }
 
-/** How calls at a path encode errors. Also for a path that does not exist. */
+/** How errors are encoded at a path, even if no call has this path. */
 export const dialectOf = (path: string): Dialect => (path.startsWith(SERVICES) ? "connect" : "rest")
 
 /** The header with the environment of a call; `default` without it. */
@@ -42,7 +42,8 @@ export const pathOf = (
 
 /**
  * Encodes the rest of a path. Characters that are valid in a path stay as they are, which every server
- * understands. Segments that would be lost are encoded: empty ones and dots.
+ * understands. Slashes stay too, unless a segment is empty, `.` or `..`: such a segment would be lost, so that
+ * all slashes are encoded then.
  */
 const encodeRest = (text: string): string =>
   encodeURIComponent(text)

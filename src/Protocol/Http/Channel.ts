@@ -1,6 +1,6 @@
 /**
- * The channel protocol: many calls on one WebSocket between a client and an engine of this package (row `channel` in
- * `Server.ts`).
+ * The channel protocol: many calls on one WebSocket between a client and an engine of this package (the socket `channel` in
+ * `Protocol/Server.ts`).
  *
  * A call has method, path, body and status, as over HTTP, without the cost of a request. A text frame holds any number of
  * messages. Each message is a line of words followed by a text; the last word is the length of that text in UTF-16 code units.
@@ -12,8 +12,8 @@
  * | server | id, status, length           | the answer     |
  *
  * Answers come in any order. A cancelled call gets no answer, but may have been executed. Environment and API key are those of
- * the request that opened the WebSocket. An engine advertises the path in the header {@link CHANNEL_HEADER} of its HTTP answers.
- * Legacy servers do not, so clients do not try to open a channel.
+ * the request that opened the WebSocket. An engine advertises the path of its channel in the header {@link CHANNEL_HEADER} of its
+ * HTTP answers. Legacy servers do not, so that clients do not try to open a channel there.
  */
 export const CHANNEL_HEADER = "x-ironflow-channel"
 
@@ -21,18 +21,21 @@ export const CHANNEL_HEADER = "x-ironflow-channel"
 export const CANCEL = "CANCEL"
 
 /**
- * Why a server closes a connection after it has answered all calls that it received: it has not received
- * those that are pending.
+ * The end of the reason with which a server closes a connection after it has answered all calls that it has
+ * received. To the client it means: the server has not received the calls that are still without an answer.
  */
 export const NOT_TAKEN = "what has no answer was not taken"
 
 /** Maximum number of pending calls on one connection; the engine answers further calls with 429. */
 export const MAX_CALLS = 10_000
 
-/** Maximum length of a text in UTF-16 code units. Longer ones go by HTTP: on the channel they would delay all that follow. */
+/**
+ * Maximum length of a text in UTF-16 code units. Longer texts go by HTTP: on the channel they would delay all messages behind
+ * them.
+ */
 export const MAX_TEXT = 1024 * 1024
 
-/** Maximum length of a frame, plus one message, in UTF-16 code units. */
+/** A frame is sent once it has this length, in UTF-16 code units. Its last message may exceed the length. */
 const FRAME_TEXT = 256 * 1024
 
 /** Maximum size of a frame in bytes. */
@@ -43,11 +46,13 @@ export const encodeMessage = (words: string, text: string): string => `${words} 
 export interface Message {
   readonly words: ReadonlyArray<string>
   readonly text: string
-  /** Index of the next message. */
+  /** Index in the frame at which the next message begins. */
   readonly end: number
 }
 
-/** The message at index `at` of a frame: the words before the length, and the text; `undefined` when there is none. */
+/**
+ * The message at index `at` of a frame: the words before the length, and the text; `undefined` when no valid message is there.
+ */
 export const readMessage = (frame: string, at: number): Message | undefined => {
   const start = frame.indexOf("\n", at)
   if (start === -1) return undefined
@@ -72,7 +77,7 @@ export const readFrame = (
   return true
 }
 
-/** Collects the messages of one turn of the event loop in frames. */
+/** Collects the messages of one round of the event loop, and sends them in few frames. */
 export class Frames {
   readonly #send: (frame: string) => void
   #messages: Array<string> = []

@@ -1,7 +1,7 @@
 /**
  * Converts errors to responses and back.
  *
- * Errors that a caller can act on keep their class: the serialized error is sent beside the fields that every client reads, and
+ * An error keeps its class on the way: the serialized error is sent beside the fields that every client reads, and
  * {@link readFailure} restores it.
  */
 import {
@@ -67,7 +67,7 @@ const kinds = {
   damaged: kind("data_loss", 500)
 }
 
-/** Codes of errors without their own class. */
+/** By error code, for the errors whose class does not determine the kind. */
 const byCode: ReadonlyMap<string, Kind> = new Map([
   ["BODY_TOO_LARGE", kinds.tooLarge],
   ["BODY_TIMEOUT", kinds.slow],
@@ -108,7 +108,7 @@ const kindOf = (error: IronflowError): Kind => {
   return kinds.unknown
 }
 
-/** The response for one of our errors. It contains no stack. */
+/** The response for an Ironflow error. It contains no stack. */
 export const failureResponse = (error: IronflowError, dialect: Dialect): FailureResponse => {
   const { code, connect, rest } = kindOf(error)
   const serialized = serializeError(error, { stack: false })
@@ -142,9 +142,9 @@ export const defectResponse = (dialect: Dialect): FailureResponse => {
 const DETAIL = "ironflow.v1.ErrorDetail"
 
 /**
- * The error in a response that is not 2xx, from any Ironflow server. An error of ours has its class and
- * fields; any other gets a class by its status and code. `text` is the body, `what` the call that failed
- * (`emit "order.placed"`), and `by` the program that answered. Never throws.
+ * The error in a response that is not 2xx, from any Ironflow server. An error of an engine of this package has its
+ * class and fields; any other error gets a class by its status and code. `text` is the body, `what` the call that
+ * failed (`emit "order.placed"`), and `by` the program that answered. Never throws.
  */
 export const readFailure = (status: number, text: string, what: string, by?: string): IronflowError => {
   const body = safeJsonParse(text)
@@ -156,7 +156,7 @@ export const readFailure = (status: number, text: string, what: string, by?: str
     // know
     return isIronflowError(error) && error.constructor !== IronflowError
       ? withStatus(error, status)
-      : known(status, code, message, retryable, stored.data?.["details"])
+      : errorWithCode(status, code, message, retryable, stored.data?.["details"])
   }
   const head = `${what} failed with status ${status}`
   const message = isOfSomethingElse(status, text)
@@ -177,16 +177,16 @@ export const readFailure = (status: number, text: string, what: string, by?: str
       return new ConnectionError(message.startsWith(head) ? message : `${head}: ${message}`, { status })
     default: {
       const code = isObject(body) ? textOf(body.code) : undefined
-      // ConnectRPC codes are in lower case; ours are not
-      const ours = code === code?.toLowerCase() ? undefined : code
+      // ConnectRPC codes are in lower case; those of Ironflow are not
+      const ironflowCode = code === code?.toLowerCase() ? undefined : code
       const details = isObject(body) ? body.details : undefined
-      return known(status, ours, message, status === 429 || status >= 500, details)
+      return errorWithCode(status, ironflowCode, message, status === 429 || status >= 500, details)
     }
   }
 }
 
-/** Makes the error of a known code. */
-const known = (
+/** Makes the error of the class that has the code, or else a `ServerError`. */
+const errorWithCode = (
   status: number,
   code = "UNKNOWN_ERROR",
   message: string,
@@ -197,7 +197,7 @@ const known = (
   return errorOfCode(code, message, options) ?? new ServerError(message, { ...options, code })
 }
 
-/** Whether the error in the answer comes from an Ironflow server: those are JSON, with a code or an error text. */
+/** Whether the error in the answer comes from an Ironflow server: such an error is JSON, with a `code` or an `error` text. */
 export const isOfServer = (status: number, text: string): boolean => {
   const body = safeJsonParse(text)
   if (!isObject(body) || (typeof body.code !== "string" && typeof body.error !== "string")) return false
@@ -205,24 +205,27 @@ export const isOfServer = (status: number, text: string): boolean => {
   return !("statusCode" in body || "status" in body || (status === 404 && body.error === "Not Found"))
 }
 
-/** Whether something else than an Ironflow server has answered: with an HTML page, or a 404 of its own. */
+/**
+ * Whether something else than an Ironflow server has answered: the answer is HTML or XML, or a 404 in a form that no Ironflow
+ * server sends.
+ */
 const isOfSomethingElse = (status: number, text: string): boolean =>
   isMarkup(text) || (status === 404 && !isOfServer(status, text))
 
 /** Whether the text is HTML or XML: no Ironflow server sends that. */
 export const isMarkup = (text: string): boolean => text.trimStart().startsWith("<")
 
-/** Maximum length of a foreign answer in messages. */
+/** How much of an answer that is not from an Ironflow server a message quotes. */
 const MAX_SHOWN_CHARS = 200
 
 const somethingElse = (status: number, text: string, what: string, by: string | undefined): string => {
-  const said = text.trim()
+  const answer = text.trim()
   return (
     `${what} failed with status ${status}: something else` +
     `${by === undefined ? ", such as a gateway," : ` (${by})`} has answered in place of an Ironflow server. ` +
-    (said === ""
+    (answer === ""
       ? "The answer is empty"
-      : `The answer ${said.length > MAX_SHOWN_CHARS ? "begins with" : "is"} ${JSON.stringify(said.slice(0, MAX_SHOWN_CHARS))}`) +
+      : `The answer ${answer.length > MAX_SHOWN_CHARS ? "begins with" : "is"} ${JSON.stringify(answer.slice(0, MAX_SHOWN_CHARS))}`) +
     ". Check the server URL"
   )
 }

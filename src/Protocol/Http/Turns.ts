@@ -1,5 +1,5 @@
 /**
- * How our worker and our engine exchange turns over HTTP: the protocol of `Protocol/Worker.ts` as JSON requests.
+ * How a worker and an engine of this package exchange turns over HTTP: the protocol of `Protocol/Worker.ts` as JSON requests.
  *
  * The worker registers and receives a session. From then on it always has one poll open, even when it has no room for jobs, since
  * cancellations arrive with it. It sends its reports in parallel.
@@ -7,18 +7,18 @@
  * - **A lost response loses no delivery.** Deliveries of a session are numbered. A poll acknowledges the last one received
  *   (`seen`); later ones are sent again until they are acknowledged. The worker skips numbers that it already has.
  * - **Room is counted in totals.** `asked` counts all jobs that the worker has asked for in the session, `withdrawn` those that
- *   it no longer wants; dispatched jobs count against the difference. Neither ever shrinks, so repeated and reordered requests
- *   are safe.
+ *   it no longer wants; dispatched jobs count against the difference. Neither total ever shrinks, so repeated and reordered
+ *   requests are safe.
  * - **A report is applied once.** The worker numbers its batches and sends one at a time; a repeated batch gets the first answer
  *   again. The numbers continue across sessions of one `instance`. Only an engine that was restarted in between does not remember
  *   them: applying a batch again then changes nothing, and a turn that had ended is answered with `LEASE_LOST`.
  * - **The lease bounds everything.** The engine dispatches the runs of a worker to others after `leaseMs` without a renewal. The
- *   worker aborts its turns before that: {@link safeTermMs} after it *sent* the last renewal that was answered. So two workers
- *   do not run a step at the same time, whatever happens to the connection. Only a process that was frozen in the middle of a
- *   step may go on with it until it notices.
- * - **Renewals name jobs.** A request with `holding` extends the leases of these jobs and no others; the answer comes once that
- *   is stored. The worker does not name a job that it is not working on, and that job goes to another worker. For workers without
- *   the capability `renewals`, every request extends all of their leases.
+ *   worker aborts its turns before that: {@link safeTermMs} after it *sent* the last renewal that was answered. So two workers do
+ *   not run a step at the same time, whatever happens to the connection. Only a process that was frozen in the middle of a step
+ *   may go on with this step until it notices.
+ * - **Renewals name jobs.** A request with `holding` extends the leases of the jobs that `holding` lists, and no others; the
+ *   answer comes once the new leases are stored. The worker does not list a job that it is not working on, so that this job goes
+ *   to another worker. For workers without the capability `renewals`, every request extends all of their leases.
  * - **A revoked run is dispatched once its worker has dropped it.** The engine sends a notice (`Cancelled`, `LeaseLost`) for a
  *   job whose run was cancelled, patched, or resumed from a step. The run goes to others when the worker has acknowledged the
  *   notice (`seen`) and a request's `holding` no longer names the job. Otherwise the engine waits until the lease expires.
@@ -30,19 +30,19 @@
  *   `asked` is the number of jobs that it has room for.
  *
  * - **A registration counts once.** The registrations of an `instance` have increasing numbers (`number`). A duplicate, such as
- *   one repeated by a proxy, gets the first answer again; one that arrives after a later one is refused with `STALE_REGISTRATION`
- *   (409). Neither has an effect: it would end the session of the worker, and dispatch its newer turns to others. Without numbers
- *   every registration counts.
+ *   one repeated by a proxy, gets the first answer again; a registration that arrives after one with a higher number is refused
+ *   with `STALE_REGISTRATION` (409). Neither has an effect: otherwise it would end the session of the worker, and dispatch the
+ *   worker's newer turns to others. Without numbers every registration counts.
  * - **Jobs from before an instance are not its own.** They may belong to another worker with the same id behind a broken network.
  *   The answer to the first registration contains `since`, and all later registrations repeat it, so that a restarted engine
- *   knows it too. A job that the worker does not name goes to others at once if its id sorts after `since`, otherwise when its
- *   lease expires.
+ *   knows it too. A job that the worker does not list in `jobs` goes to others at once if the id of the job sorts after `since`,
+ *   otherwise when the lease on the job expires.
  * - **Damaged messages are refused.** A worker with the capability `seals` seals everything that it sends (`Protocol/Seal.ts`),
  *   including its registrations. A message with a wrong checksum, or without one, has no effect: it is answered with
- *   `MESSAGE_DAMAGED` (503, retryable), and a stream ends. A flipped bit in the jobs of a registration would dispatch their runs
- *   to others while they are still running. From workers without seals, any valid message is accepted. An engine with `seals` in
- *   its answer to the registration seals its answers and pushes to such a worker. On a damaged message the worker repeats the
- *   request, or closes the stream, instead of using a wrong `leaseMs` or running a job with wrong data.
+ *   `MESSAGE_DAMAGED` (503, retryable), and a stream ends. A flipped bit in `jobs` of a registration would dispatch the run of a
+ *   job to others while the worker is still running it. From workers without seals, any valid message is accepted. An engine with
+ *   `seals` in its answer to the registration seals its answers and pushes to a worker with seals. On a damaged message the
+ *   worker repeats the request, or closes the stream, instead of using a wrong `leaseMs` or running a job with wrong data.
  *
  * Values stay JSON text (`JsonText`) inside these messages, as strings. Fields that are `undefined` are absent; in arrays they
  * are `null`.
@@ -73,8 +73,8 @@ export const MAX_WAIT_MS = 30_000
 export const safeTermMs = (leaseMs: number): number => leaseMs - Math.min(2000, leaseMs / 5)
 
 /**
- * Registers a worker and its functions. The fields in snake case are those of every Ironflow worker, so that servers without
- * turns can answer it too, without `capabilities`.
+ * Registers a worker and its functions. The fields in snake case are those of every Ironflow worker, so that legacy servers,
+ * which do not exchange turns, can answer too; their answer has no `capabilities`.
  *
  * Answered with 400 and `VALIDATION_ERROR` when the registration is invalid, or when another instance with this id is present.
  */
@@ -90,7 +90,7 @@ export interface RegisterTurnsRequest {
   readonly registration: WorkerRegistration
   /** The worker's process; absent where its end cannot be detected. */
   readonly process?: ProcessIdentity
-  /** A new id for every worker object. By it a worker that returns is told apart from another worker with the same id. */
+  /** A new id for every worker object. It tells a worker that returns from another worker with the same `worker_id`. */
   readonly instance: string
   /** Job ids of the running turns that the worker wants to keep. */
   readonly jobs: ReadonlyArray<string>
@@ -132,9 +132,9 @@ export interface RegisterTurnsResponse {
   readonly waitMs: number
   /** Maximum size of a request body of this worker, in bytes. */
   readonly maxBodyBytes: number
-  /** Those of `jobs` that the worker no longer holds: it must drop their turns. */
+  /** The ids in `jobs` that the worker no longer holds: it must drop the turns of these jobs. */
   readonly lost: ReadonlyArray<string>
-  /** The ids of all jobs of this instance sort after this. Older engines do not send it. */
+  /** The ids of all jobs of this instance sort after this text. Older engines do not send it. */
   readonly since?: string
 }
 
@@ -149,8 +149,8 @@ export interface Renewal {
   /** Job ids of the turns that the worker is working on. Absent when no lease is to be extended. */
   readonly holding?: ReadonlyArray<string>
   /**
-   * Steps of these turns that have been running for a while: a list of `RunningTurn`s, see `readRunning`; absent when there are
-   * none. Only valid along with `holding`.
+   * The steps of the turns in `holding` that have been running for a while: a list of `RunningTurn`s, see `readRunning`; absent
+   * when there are none. Only valid along with `holding`.
    */
   readonly running?: unknown
   /** Number of the last delivery received; 0 at first. Older workers with a stream do not send it. */
@@ -186,8 +186,8 @@ export interface PollResponse {
 export interface ReportsRequest extends Room {
   readonly session: string
   /**
-   * Number of the batch, from 1. It grows with each batch of the instance. With the same number it is the
-   * same batch.
+   * Number of the batch, from 1. It grows with each batch of the instance. A batch with the number of an
+   * earlier batch is that batch, sent again.
    */
   readonly batch: number
   readonly reports: ReadonlyArray<TurnReport>

@@ -11,11 +11,11 @@ import {
 import { decoder } from "../../Protocol/ServerCodec.ts"
 import { encodeStatus } from "../../Protocol/Runs.ts"
 import {
-  type Appending,
-  type Conditions,
-  type Listing,
+  type EventToAppend,
+  type AppendConditions,
+  type ListStreamsRequest,
   ListStreams,
-  type Reading,
+  type ReadStreamRequest,
   callSpecs
 } from "../../Protocol/Streams.ts"
 import { mayHaveEvent } from "../../Engine/Access/WorkerAccess.ts"
@@ -169,14 +169,14 @@ const visibleStreams = <
 const readListQuery = decoder(ListStreams, "Streams")
 
 /** Leaves out zero and the empty string, which some clients send for no value. */
-const nonZero = ({ entityType, limit, offset }: Listing) => ({
+const nonZero = ({ entityType, limit, offset }: ListStreamsRequest) => ({
   ...(entityType === undefined || entityType === "" ? {} : { entityType }),
   ...(limit === undefined || limit === 0 ? {} : { limit }),
   ...(offset === undefined ? {} : { offset })
 })
 
 /** The event of an append. Some clients send zero for a version that is not set. */
-const eventOf = ({ data, eventName: name, metadata, version }: Appending) => ({
+const eventOf = ({ data, eventName: name, metadata, version }: EventToAppend) => ({
   name,
   data,
   ...(version === undefined || version === 0 ? {} : { version }),
@@ -187,13 +187,16 @@ const eventOf = ({ data, eventName: name, metadata, version }: Appending) => ({
  * The conditions of an append. In this protocol an absent integer is 0, and 0 means that the stream must not
  * exist.
  */
-const conditionsOf = ({ expectedVersion = 0, idempotencyKey }: Conditions) => ({
+const conditionsOf = ({ expectedVersion = 0, idempotencyKey }: AppendConditions) => ({
   expectedVersion,
   ...(idempotencyKey === undefined || idempotencyKey === "" ? {} : { idempotencyKey })
 })
 
 /** The options for reading a stream. Throws `ValidationError`, in which `what` names the call. */
-const readingOf = (what: string, { direction = "", fromVersion, limit }: Reading): ReadStreamOptions => {
+const readingOf = (
+  what: string,
+  { direction = "", fromVersion, limit }: ReadStreamRequest
+): ReadStreamOptions => {
   const word = direction.toLowerCase() || "forward"
   if (word !== "forward" && word !== "backward") {
     throw new ValidationError(
