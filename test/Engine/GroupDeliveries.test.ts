@@ -486,7 +486,7 @@ it.effect(
         }
         yield* TestClock.adjust(1000)
         if (peer.frames.some(({ code }) => code === "REDELIVERIES_EXHAUSTED")) break
-        yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
+        yield* turns
       }
 
       const delays = at.slice(1).map((second, i) => second - at[i]!)
