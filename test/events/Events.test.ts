@@ -247,7 +247,7 @@ describe.each([
 
     expect(error).toBeInstanceOf(ValidationError)
     expect((error as Error).message).toContain(
-      'Event "order.placed" is version 2 by its definition, and 3 was given'
+      'The definition of event "order.placed" has version 2, but `version` is 3: leave `version` out, or give the definition of version 3'
     )
   })
 
