@@ -153,7 +153,7 @@ export interface FunctionConfig<
    * By default the engine's setting applies.
    */
   readonly keepRuns?: KeepRuns
-  /** Any JSON object. Its member `requires`, an object of labels, restricts the function to workers with these labels. */
+  /** Any JSON object. Its member `requires`, an object of labels, restricts the function to workers with such labels. */
   readonly metadata?: Record<string, unknown>
   /**
    * Runs after a run of the function has failed for good, with the event, the error and the steps of that

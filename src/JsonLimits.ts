@@ -77,7 +77,7 @@ const CLOSE_BRACKET = 0x5d
 const OPEN_BRACE = 0x7b
 const CLOSE_BRACE = 0x7d
 
-/** `seen` has two to the power of this many bits: about ten for each name that is allowed, so that few names share a bit. */
+/** `seen` has 2^20 bits: about ten times as many as there may be names, so that few names share a bit. */
 const SEEN_BITS = 20
 
 const scan = (what: string, text: string, levels: number, counted: ShapeCounts): void => {

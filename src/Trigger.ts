@@ -202,7 +202,8 @@ export const checkTrigger = (trigger: unknown, what: string): void => {
     }
   })
   checkField(what, "cron", () => {
-    if (cron !== undefined) checkSchedule(checkText(cron), timezone === undefined ? undefined : checkText(timezone))
+    if (cron !== undefined)
+      checkSchedule(checkText(cron), timezone === undefined ? undefined : checkText(timezone))
   })
 }
 

@@ -233,7 +233,10 @@ describe.each(["in process", "over HTTP"])("streams.of() %s", (where) => {
     const old = await rejected(orders.state("order-2"))
     assert.match(String(old), /the event was appended with version 1, and the definition has version 2/)
     const unknown = await rejected(orders.read("order-3"))
-    assert.match(String(unknown), /Event "item.lost" at version 1 of entity "order-3" .*no event of this name/)
+    assert.match(
+      String(unknown),
+      /Event "item.lost" at version 1 of entity "order-3" .*no event of this name/
+    )
   })
 
   it("reads old events in the version of the definition when the client has the upcasters", async () => {
