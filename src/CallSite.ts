@@ -2,8 +2,8 @@
 import type { StepKind } from "./StepKind.ts"
 
 /**
- * The key of a function that remembers the call site of a step in an Effect handler. It is called while the step's
- * effect is made: the user's code is then on the stack, and no longer when the effect runs.
+ * The key of a function that remembers the call site of a step in an Effect handler. The function is called while the
+ * step's effect is made: the user's code is then on the stack, and no longer when the effect runs.
  */
 export const calledFrom: unique symbol = Symbol("@ironflow/node/calledFrom")
 
@@ -11,7 +11,7 @@ export interface CalledFrom {
   readonly [calledFrom]?: (kind: StepKind, name: string, entry: Function) => void
 }
 
-/** The first line of a stack trace below the call of `entry`, outside of Node.js; empty when there is none. */
+/** The line of the stack from which `entry` was called; empty when there is none. Lines of Node.js are passed over. */
 export const callSite = (entry: Function): string => {
   const holder: { stack?: string } = {}
   Error.captureStackTrace(holder, entry)

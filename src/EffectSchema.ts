@@ -1,6 +1,6 @@
 /**
- * Uses Effect schemas to encode and decode JSON, and as Standard Schemas. Only code that runs handlers imports this
- * module: it needs Effect's parser, which programs that only define functions and call the engine do not load.
+ * Uses Effect schemas to encode and decode JSON, and as Standard Schemas. This module loads Effect's parser. Code that
+ * runs handlers imports it; a client imports it only once it is given an Effect schema.
  *
  * When a schema encodes to something that is not JSON (`Schema.Date`, `Schema.BigInt`, `Schema.Uint8Array`, maps),
  * the form that Effect's `Schema.toCodecJson` gives it is stored: "Effect's JSON form". All other schemas use their

@@ -172,7 +172,9 @@ export const checkAppend = (
 ): StreamAppend => {
   const id = checkEntityId(entityId)
   if (!isObject(input)) {
-    throw new ValidationError(`What is appended to stream "${id}" must be an object, got ${show(input)}`)
+    throw new ValidationError(
+      `The input of an append to stream "${id}" must be an object, got ${show(input)}`
+    )
   }
   const entityType = checkName(`entity type of "${id}"`, input.entityType)
   const { events } = input

@@ -74,7 +74,7 @@ export interface EventDefinition<T = any, Name extends string = string> {
   readonly schema?: AnySchema<T>
 }
 
-/** A definition whose data has the schema `S`. */
+/** An event definition whose data has the schema `S`. */
 export interface TypedEvent<Name extends string = string, S extends AnySchema = AnySchema> {
   /** Name of the event. */
   readonly name: Name

@@ -73,7 +73,7 @@ const throwNotSent = (error: unknown): never => {
  * `ValidationError` when the schema is asynchronous.
  */
 export const encodedNow = <Given extends GivenEvent>(given: Given, codecOf: CodecOf): Named<Given> => {
-  // it may lack a name even so: the check of event names refuses that
+  // untyped code may give an event without a name, which the check of event names refuses later
   if (!isDefined(given)) return given as Given & Named<Given>
   const encoded = encodeEvent(given, codecOf)
   if (!(encoded instanceof Promise)) return encoded

@@ -10,6 +10,7 @@ import { cel } from "./Cel.ts"
 import { LimitExceededError, toError, ValidationError } from "./Errors.ts"
 import { BudgetExceeded, boundMemory, countNodes, payForCompiling, withinBudget } from "./ExpressionBudget.ts"
 import { expressionLength } from "./Limits.ts"
+import { show } from "./Show.ts"
 
 /** The root names in expressions over runs. */
 export const whereRoots = ["event", "output", "error"] as const
@@ -44,7 +45,7 @@ export interface Evaluation {
  */
 export const compileExpression = (expression: string, roots: ExpressionRoots): Expression => {
   if (typeof expression !== "string" || expression.trim() === "") {
-    throw new ValidationError("A CEL expression must be a string that is not blank")
+    throw new ValidationError(`A CEL expression must be a string that is not blank, got ${show(expression)}`)
   }
   const key = `${roots.join()} ${expression}`
   const cached = cache.get(key)

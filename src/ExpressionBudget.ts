@@ -1,8 +1,8 @@
 /**
  * Limits what it costs to evaluate an expression with the CEL library.
  *
- * The library has no limits of its own. Loops inside of loops over lists in the expression, strings and lists
- * that double, and deep comparisons each run in one call that cannot be interrupted. Its syntax tree can be
+ * The library has no limits of its own. Loops inside of loops over lists in the expression, strings and lists that are
+ * doubled again and again, and deep comparisons each run in one call that cannot be interrupted. Its syntax tree can be
  * changed in one way: every node is evaluated through its own `evaluate`, and combines the results of its
  * parts through its own `handle`. This module replaces both by functions that pay first, and then do the same, so
  * that the results are those of the library. To pay is to count steps and bytes, and to stop the evaluation when
@@ -303,7 +303,7 @@ const node = (ast: unknown): Node => ast as Node // the shapes are those at the 
 // Counting
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Makes every node of a checked tree pay for its work. */
+/** Makes every node of a checked syntax tree pay for its work. */
 export const countNodes = (ast: unknown): void => {
   const seen = new Set<Node>()
   const unvisited = [node(ast)]
@@ -361,7 +361,7 @@ const count = (one: Node, ofLeaves: number): void => {
   if (handle !== undefined) one.handle = payingHandle(one, handle)
 }
 
-/** Pays for the keys of a map literal: no operation of their own converts them to strings. */
+/** Makes the keys of a map literal pay, since the evaluation of the literal converts them to strings. */
 const countKeys = ({ args }: Node): void => {
   for (const [key] of args as ReadonlyArray<readonly [Node, Node]>) {
     const evaluate = leaves.has(key.op) ? key.meta.evaluate : key.evaluate

@@ -367,7 +367,7 @@ export interface EffectFunction<A = any, E = any, R = any, T = any, S = any, F =
   readonly failureHandler?: Omit<EffectFunction, "failureHandler">
 }
 
-/** What every handler is given: the steps, and a scope that closes with its turn. */
+/** What every Effect handler is given: the steps, and a scope that closes when the turn ends. */
 export type GivenToHandlers = Step | Scope.Scope
 
 /** A function of either API. */

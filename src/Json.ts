@@ -12,7 +12,7 @@ export type JsonText = string
  *
  * An object with `toJSON`, such as a date, becomes what that returns. As with `JSON.stringify`, members that
  * are `undefined` are left out, and `NaN` and infinities become `null`. A value that JSON cannot represent
- * throws a `ValidationError`, which starts with `what` (`result of step "charge"`) and names the path:
+ * throws a `ValidationError`, whose message starts with `what` (`result of step "charge"`) and has the value's path:
  * BigInt, functions, symbols, cycles, a `toJSON` or getter that throws, and objects that would become `{}`
  * although they are not empty plain objects (Map, Set, promises without `await`, RegExp, Headers,
  * ArrayBuffer, iterators...). An error throws too, unless its class has a `toJSON` of its own; where results
@@ -146,7 +146,8 @@ type Problem = "bigint" | "function" | "symbol" | "error" | "emptied" | "cycle" 
 const findProblem = (value: unknown, depth: number, anyError: boolean): Problem | undefined => {
   switch (typeof value) {
     case "bigint":
-      // also if this program has added `BigInt.prototype.toJSON`, which `JSON.stringify` uses: other programs lack it
+      // refused even if this program has added `BigInt.prototype.toJSON`, which `JSON.stringify` would use: other
+      // programs lack it
       return "bigint"
     case "function":
       return hasToJson(value) ? findProblem(value.toJSON(""), depth, anyError) : "function"

@@ -18,7 +18,7 @@ export class ShapeCounts {
   length = 0
   values = 0
   names = 0
-  /** A bit for each name that has occurred, and for each order of names in an object. */
+  /** A bit for each name that has occurred, together with the names before it in its object. */
   seen: Int32Array | undefined
 }
 
@@ -41,8 +41,9 @@ export const checkShape = (
 
 /**
  * Throws `LimitExceededError` when JSON is nested more than `levels` deep, or has more than 500,000 values or
- * 100,000 different names; those in `counted` are included. `what` names the JSON (`the body`). The check is
- * cheap, and stops where a limit is first exceeded. Returns the text, which may be invalid JSON.
+ * 100,000 different names. The values and names that `counted` has from earlier texts are included. `what` names the
+ * JSON (`the body`). The check is cheap, and stops where a limit is first exceeded. Returns the text, which may be
+ * invalid JSON.
  */
 export const checkAmount = (
   what: string,

@@ -12,7 +12,7 @@ export const messageBytes = 1024 * 1024
 export const writesAtOnce = 1000
 /**
  * Maximum number of runs that one append, one batch of events, or one `step.tx` starts in its transaction:
- * the number of events times that of functions that match them.
+ * the number of events times the number of functions that match them.
  */
 export const runsOfAppend = 10_000
 /** Maximum total size of the data and metadata of one append of several events, or of the writes of one `step.tx`. */
@@ -44,7 +44,7 @@ export const jsonDepth = 100
 /** Maximum nesting of a message: the nesting of the data in it, plus levels for the message around the data. */
 export const messageDepth = jsonDepth + 32
 /**
- * Maximum number of values in one message, and in one JSON value. So a message takes at most about a tenth of
+ * Maximum number of values in one message, and in one JSON value. So to parse a message takes at most about a tenth of
  * a second.
  */
 export const jsonValues = 500_000
@@ -72,7 +72,7 @@ export const searchValueLength = 256
 export const functionsOfList = 100
 /** Maximum number of run ids in one bulk operation. */
 export const bulkIds = 10_000
-/** Maximum length of a reason, in characters. */
+/** Maximum length of the reason of a bulk operation, in characters. */
 export const reasonLength = 4096
 /** Maximum number of concurrent turns of one worker. */
 const turnsOfWorker = 100_000
@@ -222,7 +222,7 @@ export const checkFunctionCount = (functions: ReadonlyArray<unknown>): void => {
       crons,
       cronsAtOnce,
       "triggers",
-      { advice: "Split their functions over several" }
+      { advice: "Split the functions over several" }
     )
   }
 }

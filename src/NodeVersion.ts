@@ -1,4 +1,4 @@
-/** Checks whether the engine and the command can run on this version of Node.js, or on this other runtime. */
+/** Checks whether the engine and the command can run on this runtime: on this version of Node.js, or on Bun. */
 
 /**
  * The first version whose SQLite takes numbered parameters (`?1`). The packages `@effect/platform-node` and `undici`

@@ -214,7 +214,8 @@ export const matchesGlob = (pattern: string, text: string): boolean => {
 
 /** Whether there is a text that matches both patterns. */
 export const overlapsGlob = (one: string, other: string): boolean => {
-  // by position in `other`: whether the part of `one` that was read so far can match up to there
+  // for each position in `other`: whether a text matches the part of `one` that was read so far, and also the part of
+  // `other` before the position
   let ends = Array.from({ length: other.length + 1 }, (_, i) => /^\**$/.test(other.slice(0, i)))
   for (const character of one) {
     const next = [character === "*" && ends[0] === true]
@@ -243,8 +244,8 @@ interface CompiledPolicy extends PolicyRule {
   /** The patterns of resources; `undefined` when they match all resources. */
   readonly resourcePatterns: ReadonlyArray<string> | undefined
   /**
-   * The condition. `compiled` is `undefined` for one that does not compile: it fails each time it is
-   * evaluated.
+   * The condition; `undefined` when the policy has none. `compiled` is `undefined` for a condition that does not
+   * compile, which fails each time it is evaluated.
    */
   readonly expression: { readonly compiled: Expression | undefined } | undefined
 }

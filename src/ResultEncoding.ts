@@ -88,7 +88,7 @@ export const fromLegacyOutput = (value: unknown): string | undefined =>
     ? ` ${JSON.stringify(value[ENVELOPE])}`
     : undefined
 
-/** A copy in which errors have their stored form, and members that look like one are escaped. */
+/** A copy in which errors have their stored form, and members that look like a stored error are escaped. */
 const mark = (value: unknown, depth: number): unknown => {
   if ((typeof value !== "object" && typeof value !== "function") || value === null) return value
   if (typeof value === "object" && isError(value)) return { [MARK]: serializeError(value) }
@@ -116,7 +116,7 @@ const unmark = (value: unknown, error: (stored: SerializedError) => unknown): un
   if (typeof value !== "object" || value === null) return value
   if (Array.isArray(value)) return value.map((member) => unmark(member, error))
   const members = Object.entries(value)
-  // `mark` has written the member, from an error in this form
+  // the member is no data: `mark` has written it for an error, in this form
   if (Object.hasOwn(value, MARK)) return error((value as { readonly [MARK]: SerializedError })[MARK])
   return withMembers(
     members.map(([key, member]) => [isMark.test(key) ? key.slice(1) : key, unmark(member, error)])

@@ -15,7 +15,7 @@ import { ValidationError } from "./Errors.ts"
 
 /** A cron schedule, with its zone. */
 export interface Schedule {
-  /** The schedule in UTC, where no time comes twice or is skipped. It is evaluated over local times. */
+  /** The schedule over local times, as if they were times in UTC: there no time comes twice or is skipped. */
   readonly local: Cron.Cron
   readonly zone: DateTime.TimeZone
   /** Whether the schedule fires twice at a local time that comes twice. */

@@ -1,4 +1,4 @@
-/** Secrets in handlers. */
+/** Gives a handler the secrets that its function lists. */
 
 export interface SecretsClient {
   /** Returns the value of the secret. Throws when the handler was not given a secret of this name. */

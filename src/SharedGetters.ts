@@ -1,5 +1,5 @@
 /**
- * Adds properties to objects that are computed when they are accessed.
+ * Adds computed properties to objects. A computed property gets its value whenever it is accessed.
  *
  * A `get` in an object literal makes new functions for each object, and with them a new V8 shape. V8 keeps shapes
  * until a full garbage collection, together with all that the functions of the shape capture: in the context of a

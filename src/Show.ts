@@ -1,6 +1,6 @@
 /** Formats values from outside for our messages. The text is short, and formatting never fails. */
 
-/** How many levels are shown, at most. */
+/** How many levels of nested objects and lists are shown, at most. */
 const LEVELS = 3
 
 /**

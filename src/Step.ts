@@ -57,7 +57,7 @@ import type { Storable, StorableResult, Stored } from "./StoredType.ts"
 export interface StepRunContext {
   /**
    * Aborts when the result of the step is no longer needed: after a timeout, a cancellation or a lost lease,
-   * when a sibling in a fail-fast `parallel` has failed, or when the handler has ended or no longer waits for
+   * when another branch of a fail-fast `parallel` has failed, or when the handler has ended or no longer waits for
    * the step. `signal.reason` is the error that says which.
    */
   readonly signal: AbortSignal
@@ -430,8 +430,9 @@ export interface StepClient {
    * Runs `fn`, and then executes the writes that `fn` has recorded with `tx`, in one transaction with the
    * result of the step: all or none, exactly once. When there is a conflict, nothing is written and the
    * attempt fails; `fn` is then retried by the retry policy, and reads fresh data. When no retry is left, the
-   * call rejects with `StepError`, whose `cause` is the `VersionConflictError`. On a legacy server, which has no
-   * transactions, the call rejects with code `UNIMPLEMENTED` before `fn` runs.
+   * call rejects with `StepError`, whose `cause` is the `VersionConflictError` of a stream or the
+   * `RevisionConflictError` of a key. On a legacy server, which has no transactions, the call rejects with code
+   * `UNIMPLEMENTED` before `fn` runs.
    *
    * ```ts
    * const { writes } = await step.tx(
@@ -616,8 +617,9 @@ export type AnyBranch = Effect.Effect<unknown, unknown, unknown>
  * The context of a step's attempt. Get it with `yield* Step.StepAttempt` inside of the effect given to `run`
  * or `compensate`.
  *
- * When a sibling fails in a fail-fast call, the signal aborts, and the effect is awaited for up to 5 seconds
- * (or its timeout). A timeout, a cancelled run or an interrupted caller interrupts the effect at once.
+ * When another branch of a fail-fast call fails, the signal aborts. The effect is then awaited until its timeout, or
+ * for up to 5 seconds if it has none. A timeout, a cancelled run or an interrupted caller interrupts the effect at
+ * once.
  */
 export class StepAttempt extends Context.Service<StepAttempt, StepRunContext>()(
   "@ironflow/node/StepAttempt"

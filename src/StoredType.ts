@@ -88,14 +88,14 @@ type WhyLost<T> = T extends bigint
     : T extends AnyFunction
       ? "A function cannot be stored: JSON has none. Return plain data instead"
       : T extends AnyMap
-        ? "A Map cannot be stored: JSON has nothing of it. Return Object.fromEntries(map) instead"
+        ? "A Map cannot be stored: JSON cannot represent it. Return Object.fromEntries(map) instead"
         : T extends ReadonlySet<unknown>
-          ? "A Set cannot be stored: JSON has nothing of it. Return [...set] instead"
+          ? "A Set cannot be stored: JSON cannot represent it. Return [...set] instead"
           : T extends PromiseLike<unknown>
-            ? "A promise cannot be stored: JSON has nothing of it. Await it first"
+            ? "A promise cannot be stored: JSON cannot represent it. Await it first"
             : T extends RegExp
               ? "A RegExp cannot be stored: JSON cannot represent it. Return String(value) instead"
-              : 'An ArrayBuffer cannot be stored: JSON has nothing of it. Return Buffer.from(value).toString("base64") instead'
+              : 'An ArrayBuffer cannot be stored: JSON cannot represent it. Return Buffer.from(value).toString("base64") instead'
 
 // -----------------------------------------------------------------------------
 // The form of a value in storage

@@ -21,7 +21,10 @@ import type { SchemaJson, SchemaOutput } from "./StandardSchema.ts"
 
 /** An event trigger, a cron trigger, or a cron trigger that fires events with a given name. */
 export interface Trigger {
-  /** Event name or pattern: `order.placed`, `order.*`, `order.>`. */
+  /**
+   * Event name or pattern: `order.placed`, `order.*`, `order.>`. With `cron`, the name of the event that each fire
+   * emits.
+   */
   readonly event?: string
   /** CEL expression over `event`. An event only starts a run when the expression is true. */
   readonly expression?: string
@@ -159,7 +162,7 @@ export const matchTriggers = (
 export const cronEventName = (functionId: string, trigger: Trigger): string =>
   trigger.event ?? `cron.${functionId}`
 
-/** Throws `ValidationError` when the schedule is invalid, or never fires: a schedule for the 30th of February. */
+/** Throws `ValidationError` when the schedule is invalid, or never fires, as on the 30th of February. */
 const checkSchedule = (cron: string, timezone: string | undefined): void => {
   const schedule = parseSchedule(cron, timezone)
   try {

@@ -2,11 +2,12 @@
 import { isErased } from "./Erased.ts"
 import { ValidationError } from "./Errors.ts"
 import { defineEvent, type EventDefinition, type UpcasterFn } from "./Event.ts"
+import { show } from "./Show.ts"
 
 /** Upcasters by event and version. */
 export interface UpcasterRegistry {
   /**
-   * Registers an upcaster from version `from` to version `to`. A later upcaster for the same `from` replaces it.
+   * Registers an upcaster from version `from` to version `to`. It replaces an earlier upcaster for the same `from`.
    *
    * ```ts
    * createUpcasterRegistry().register("order.placed", 1, 2, (data) => ({ currency: "EUR", ...(data as object) }))
@@ -31,7 +32,7 @@ export interface UpcasterRegistry {
 
 /** Event definitions, with upcasting from each version to the latest. */
 export interface EventDefinitionRegistry {
-  /** Adds a definition. The versions of an event must be registered without a gap, in any order. */
+  /** Adds a definition. The versions of an event may be registered in any order; data cannot be upcast across a gap. */
   register(definition: EventDefinition): void
   /**
    * Upcasts data of version `from` to the latest version of the event that is registered. Returns the data unchanged
@@ -65,7 +66,9 @@ export const createUpcasterRegistry = (): UpcasterRegistry => {
         )
       }
       if (typeof upcast !== "function") {
-        throw new ValidationError(`Upcaster of event "${event}" v${from} to v${to} must be a function`)
+        throw new ValidationError(
+          `Upcaster of event "${event}" v${from} to v${to} must be a function, got ${show(upcast)}`
+        )
       }
       const versions = entries.get(event) ?? new Map<number, Entry>()
       versions.set(from, { to, upcast })

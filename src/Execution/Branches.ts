@@ -151,18 +151,20 @@ export const checkParallel = (
   keys: typeof mapKeys | typeof parallelKeys = parallelKeys
 ): { readonly concurrency: number; readonly failFast: boolean } => {
   if (!Array.isArray(branches)) {
-    throw new ValidationError(`"${name}" needs an array with one element per branch, got ${show(branches)}`)
+    throw new ValidationError(
+      `The parallel call "${name}" needs an array with one element per branch, got ${show(branches)}`
+    )
   }
   checkKeys(options, keys, `Step "${name}"`)
   const { concurrency, onError } = options ?? {}
   if (concurrency !== undefined && (!Number.isSafeInteger(concurrency) || concurrency < 1)) {
     throw new ValidationError(
-      `\`concurrency\` of "${name}" must be an integer, at least 1, got ${show(concurrency)}`
+      `\`concurrency\` of the parallel call "${name}" must be an integer, at least 1, got ${show(concurrency)}`
     )
   }
   if (onError !== undefined && onError !== "failFast" && onError !== "allSettled") {
     throw new ValidationError(
-      `\`onError\` of "${name}" must be "failFast" or "allSettled", got ${show(onError)}`
+      `\`onError\` of the parallel call "${name}" must be "failFast" or "allSettled", got ${show(onError)}`
     )
   }
   return { concurrency: concurrency ?? Number.POSITIVE_INFINITY, failFast: onError !== "allSettled" }

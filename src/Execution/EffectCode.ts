@@ -47,7 +47,7 @@ const addFrames = (error: unknown, cause: Cause.Cause<unknown>): void => {
   }
 }
 
-/** A failure that fits the `error` schema of the step, in encoded form. */
+/** A failure that fits the `error` schema of the step or function, together with its encoded form. */
 export class TypedFailure {
   readonly error: unknown
   readonly #encoded: unknown

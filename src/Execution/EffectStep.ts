@@ -321,7 +321,7 @@ const results = (exits: ReadonlyArray<BranchExit>): Effect.Effect<Array<unknown>
 /** Names a step in messages. */
 const stepOf = (turn: TurnMachine, name: string): string =>
   `step "${name}" of function "${turn.plan.functionId}"`
-/** Names a function in messages that the handler has invoked. */
+/** Names an invoked function in messages. */
 const invokedBy = (turn: TurnMachine, id: string): string =>
   `function "${id}", which function "${turn.plan.functionId}" has invoked,`
 

@@ -91,7 +91,7 @@ export class Outcomes implements Progress {
    */
   record(call: StepCall, outcome: Outcome, attempt: number, startedAt: number): void {
     if (this.#closed) return
-    // The outcome gets its place in the order first, since the report may be acknowledged before it returns.
+    // The outcome gets its place in the order first, since its report may be acknowledged before `report` returns.
     this.#add(call, outcome)
     const endedAt = this.#host.clock.currentTimeMillisUnsafe()
     this.report(stepDone(call, outcome, { attempt, startedAt, endedAt }))

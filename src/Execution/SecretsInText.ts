@@ -26,11 +26,11 @@ export const errorWithoutSecrets = (job: Pick<Job, "secrets">, error: Serialized
   job.secrets === undefined || Object.keys(job.secrets).length === 0
     ? error
     : // the shape is the same: only strings have changed
-      (shownOf(job, error) as SerializedError)
+      (cleanedOf(job, error) as SerializedError)
 
-const shownOf = (job: Pick<Job, "secrets">, value: unknown): unknown => {
+const cleanedOf = (job: Pick<Job, "secrets">, value: unknown): unknown => {
   if (typeof value === "string") return withoutSecrets(job, value)
-  if (Array.isArray(value)) return value.map((item) => shownOf(job, item))
+  if (Array.isArray(value)) return value.map((item) => cleanedOf(job, item))
   if (typeof value !== "object" || value === null) return value
-  return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, shownOf(job, member)]))
+  return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, cleanedOf(job, member)]))
 }

@@ -18,7 +18,8 @@ export type { TurnEnd, TurnHandle, TurnHost } from "./TurnHost.ts"
 
 /**
  * Starts a turn of `fn` for `job`. `onEndUntraced` is called once: when the turn's last op was acknowledged, or after
- * `abort`. The turn reports through the host, `untraced`. If the turn is traced, the trace comes between the two.
+ * `abort`. The turn reports to the host, `untraced`. If the turn is traced, its reports and its end go through the
+ * trace.
  */
 export const startTurn = (
   fn: AnyFunction,

@@ -16,8 +16,8 @@ export interface TurnPause {
 }
 
 /**
- * The pause for a step that was recorded with another kind. `entry` is the function that the user's code called; the
- * place of the call is found by it in the stack.
+ * The pause for a step that was recorded with another kind. `entry` is the function that the user's code called: it
+ * marks the place of the call in the stack.
  */
 export const nondeterminism = (
   plan: FunctionPlan,

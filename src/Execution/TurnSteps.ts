@@ -172,8 +172,8 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   // ---------------------------------------------------------------------------
 
   /**
-   * Adds a step call of the handler. `entry` is the function that the user's code called: by it the place of
-   * the call is found.
+   * Adds a step call of the handler. `entry` is the function that the user's code called: it marks the place of the
+   * call in the stack.
    */
   addCall(call: StepCall, entry: Function): void {
     if (this.#phase === "over") {
