@@ -114,9 +114,9 @@ export const encodeNow = (schema: Codec<unknown>, value: unknown, what: string):
  */
 export const jsonSchemaOf = (schema: AnySchema): JsonSchema | undefined => {
   try {
-    const made = canEncode(schema) ? effectJsonSchema(schema) : offeredJsonSchema(schema)
+    const jsonSchema = canEncode(schema) ? effectJsonSchema(schema) : offeredJsonSchema(schema)
     // what a library returns may contain more than JSON
-    const plain: unknown = made === undefined ? undefined : JSON.parse(JSON.stringify(made))
+    const plain: unknown = jsonSchema === undefined ? undefined : JSON.parse(JSON.stringify(jsonSchema))
     return isObject(plain) ? plain : undefined
   } catch {
     // the library has thrown: it cannot describe a part of the schema

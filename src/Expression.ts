@@ -177,24 +177,24 @@ const isCelError = (error: unknown): error is CelError => {
  * `double`, and cannot add one to the other: `event.data.n + 1` would fail. So the environment has operators for both
  * types together: numbers of the data are doubles, and an integer of the expression is converted to a double.
  */
-const environment = (roots: ExpressionRoots): Environment => {
-  const made = new (cel().Environment)({
+const makeEnvironment = (roots: ExpressionRoots): Environment => {
+  const environment = new (cel().Environment)({
     unlistedVariablesAreDyn: false,
     homogeneousAggregateLiterals: false,
     limits: { maxAstNodes: 2000, maxDepth: 64 }
   })
-  for (const root of roots) made.registerVariable(root, "dyn")
+  for (const root of roots) environment.registerVariable(root, "dyn")
   for (const [operator, apply] of Object.entries(arithmetic)) {
-    made.registerOperator(`double ${operator} int: double`, (left: number, right: bigint) =>
+    environment.registerOperator(`double ${operator} int: double`, (left: number, right: bigint) =>
       apply(left, Number(right))
     )
-    made.registerOperator(`int ${operator} double: double`, (left: bigint, right: number) =>
+    environment.registerOperator(`int ${operator} double: double`, (left: bigint, right: number) =>
       apply(Number(left), right)
     )
   }
-  made.registerOperator("double % double: double", arithmetic["%"])
-  boundMemory(made)
-  return made
+  environment.registerOperator("double % double: double", arithmetic["%"])
+  boundMemory(environment)
+  return environment
 }
 
 const arithmetic = {
@@ -210,9 +210,9 @@ const environments = new Map<string, Environment>()
 /** The environment is made on first use, since most programs that import this module compile no expression. */
 const environmentFor = (roots: ExpressionRoots): Environment => {
   const key = roots.join()
-  let made = environments.get(key)
-  if (made === undefined) environments.set(key, (made = environment(roots)))
-  return made
+  let environment = environments.get(key)
+  if (environment === undefined) environments.set(key, (environment = makeEnvironment(roots)))
+  return environment
 }
 
 /** Refuses a call of `matches` anywhere in the expression: nothing limits how long a regular expression runs. */

@@ -41,7 +41,7 @@ let earlierSteps = 0
 /** The value of {@link stepsTaken} when the current shared budget began; `undefined` without a shared budget. */
 let sharedFrom: number | undefined
 /** Steps that the events of the current command have added to the shared budget. */
-let added = 0
+let addedSteps = 0
 /** The user's `Error.stackTraceLimit`, while the evaluation has set it to 0. */
 let savedStackTraceLimit: number | undefined
 /** The last error of the evaluation for which the evaluation has paid. */
@@ -90,7 +90,7 @@ export const stepsTaken = (): number => earlierSteps + steps
 export const withSharedBudget = <A>(command: () => A): A => {
   if (sharedFrom !== undefined) return command()
   sharedFrom = stepsTaken()
-  added = 0
+  addedSteps = 0
   try {
     return command()
   } finally {
@@ -100,7 +100,7 @@ export const withSharedBudget = <A>(command: () => A): A => {
 
 /** Adds the steps for another event of the command to the shared budget. */
 export const addEventBudget = (): void => {
-  added += EVENT_STEPS
+  addedSteps += EVENT_STEPS
 }
 
 /**
@@ -130,7 +130,7 @@ export class TurnBudget {
     }
     const before = stepsTaken()
     sharedFrom = before - this.#spent
-    added = this.#added += EVENT_STEPS
+    addedSteps = this.#added += EVENT_STEPS
     try {
       return evaluate()
     } finally {
@@ -144,10 +144,10 @@ export class TurnBudget {
 const stepsLeft = (): number => {
   if (sharedFrom === undefined) return MAX_STEPS
   const taken = earlierSteps - sharedFrom
-  if (taken <= MAX_SHARED_STEPS + added) return MAX_STEPS
+  if (taken <= MAX_SHARED_STEPS + addedSteps) return MAX_STEPS
   // the last evaluation with a full budget may have begun just before the limit, and so have exceeded it by up to
   // `MAX_STEPS`
-  return taken <= MAX_SHARED_STEPS + MAX_STEPS + MAX_FEW_STEPS + added ? FEW_STEPS : 0
+  return taken <= MAX_SHARED_STEPS + MAX_STEPS + MAX_FEW_STEPS + addedSteps ? FEW_STEPS : 0
 }
 
 /**
@@ -307,16 +307,16 @@ const node = (ast: unknown): Node => ast as Node // the shapes are those at the 
 export const countNodes = (ast: unknown): void => {
   const seen = new Set<Node>()
   const unvisited = [node(ast)]
-  for (let one = unvisited.pop(); one !== undefined; one = unvisited.pop()) {
-    if (seen.has(one)) continue
-    seen.add(one)
-    const { alternate, macro } = one.meta
-    const parts = [...nodesIn(alternate ?? one.args), ...nodesIn(macro)]
+  for (let current = unvisited.pop(); current !== undefined; current = unvisited.pop()) {
+    if (seen.has(current)) continue
+    seen.add(current)
+    const { alternate, macro } = current.meta
+    const parts = [...nodesIn(alternate ?? current.args), ...nodesIn(macro)]
     // the parent pays for its leaves
     unvisited.push(...parts.filter((part) => !leaves.has(part.op)))
-    count(one, parts.filter((part) => leaves.has(part.op)).length)
+    count(current, parts.filter((part) => leaves.has(part.op)).length)
   }
-  for (const one of seen) if (one.op === "map") countKeys(one)
+  for (const current of seen) if (current.op === "map") countKeys(current)
 }
 
 const leaves: ReadonlySet<string> = new Set(["value", "id", "accuValue", "accuInc"])

@@ -465,12 +465,13 @@ const resolveTriggers = (config: unknown, keys: KnownKeys): DefinedConfig => {
     if (!isPlain(source) && !isEventDefinition(source))
       checkKeys(source, definedTriggerKeys, `${label}: triggers`)
   }
-  const twice = definitions.find(({ name }, i) =>
-    definitions.slice(0, i).some((other) => other.name === name)
+  // the same definition may stand in several triggers, for example with different expressions
+  const duplicate = definitions.find((definition, i) =>
+    definitions.slice(0, i).some((other) => other.name === definition.name && other !== definition)
   )
-  if (twice !== undefined && new Set(definitions.filter(({ name }) => name === twice.name)).size > 1) {
+  if (duplicate !== undefined) {
     throw new ValidationError(
-      `${label}: \`triggers\` has two definitions of event "${twice.name}": give the latest version here, and the others as ` +
+      `${label}: \`triggers\` has two definitions of event "${duplicate.name}": give the latest version here, and the others as ` +
         "`eventDefinitions` to the worker, which converts older events to the latest version"
     )
   }

@@ -173,12 +173,12 @@ const pairs: ReadonlyArray<string> = Array.from(
 const base32 = (value: number, width: number): string => {
   let text = ""
   let rest = value
-  let left = width
-  for (; left >= 2; left -= 2) {
+  let digitsLeft = width
+  for (; digitsLeft >= 2; digitsLeft -= 2) {
     text = pairs[rest % 1024]! + text
     rest = Math.floor(rest / 1024)
   }
-  return left === 0 ? text : digits.charAt(rest % 32) + text
+  return digitsLeft === 0 ? text : digits.charAt(rest % 32) + text
 }
 
 /** A simple id for your own use: `<time>-<random>`, both in base 36. */

@@ -19,15 +19,15 @@ export const configured = <O extends object, K extends keyof O>(
   names: ReadonlyArray<K>
 ): Effect.Effect<O, ConfigError> =>
   Effect.gen(function* () {
-    const read: Record<PropertyKey, unknown> = { ...options }
+    const values: Record<PropertyKey, unknown> = { ...options }
     for (const name of names) {
-      const option = read[name]
+      const option = values[name]
       if (!isConfig(option)) continue
       const value = yield* option
-      read[name] = Redacted.isRedacted(value) ? Redacted.value(value) : value
+      values[name] = Redacted.isRedacted(value) ? Redacted.value(value) : value
     }
     // each `Config` was replaced by its value
-    return read as O
+    return values as O
   })
 
 const isConfig = (value: unknown): value is Config<unknown> => Effect.isEffect(value)

@@ -26,9 +26,9 @@ export const formatRecord = (format: LogFormat, { at, data, fields, level, messa
   const time = new Date(at).toISOString()
   if (format === "json") {
     const head = JSON.stringify({ time, level, message: cut(message) })
-    const rest = fields === undefined ? "" : members(fields)
-    const text = data === undefined ? "" : `,"data":${memberValue(dataText(data))}`
-    return `${head.slice(0, -1)}${rest}${text}}`
+    const fieldMembers = fields === undefined ? "" : members(fields)
+    const dataMember = data === undefined ? "" : `,"data":${memberValue(dataText(data))}`
+    return `${head.slice(0, -1)}${fieldMembers}${dataMember}}`
   }
   const pairs = Object.entries(fields ?? {})
     .filter(([, value]) => value !== undefined)

@@ -51,9 +51,9 @@ export const runBranches = (
   const group = new BranchGroup(scope)
   const exits: Array<BranchExit> = []
   const failures: Array<Extract<BranchExit, { readonly _tag: "Failure" }>> = []
-  let next = 0
-  let running = 0
-  let ended = 0
+  let nextIndex = 0
+  let runningCount = 0
+  let endedCount = 0
   let starting = false
   let cancelled = false
 
@@ -76,9 +76,14 @@ export const runBranches = (
     // a branch may end inside `begin`: the loop below then starts the next one
     if (starting) return
     starting = true
-    while (next < count && running < concurrency && !(failFast && failures.length > 0) && !cancelled) {
-      const index = next++
-      running++
+    while (
+      nextIndex < count &&
+      runningCount < concurrency &&
+      !(failFast && failures.length > 0) &&
+      !cancelled
+    ) {
+      const index = nextIndex++
+      runningCount++
       parallel.begin(index, new StepScope(group, branchScope(prefix, index)), (exit) =>
         branchEnded(index, exit)
       )
@@ -89,15 +94,15 @@ export const runBranches = (
   const branchEnded = (index: number, exit: BranchExit): void => {
     if (cancelled) return
     exits[index] = exit
-    running--
-    ended++
+    runningCount--
+    endedCount++
     if (exit._tag === "Failure") failures.push(exit)
     if (failFast && failures.length > 0) {
       // a verdict that the journal has already is delivered at its place in the journal, and not now
       if (exit._tag === "Failure" && failures.length === 1 && !isVerdictRecorded) {
         turn.steps.stop(group, `another branch of "${name}" has failed`, recordVerdict)
       }
-    } else if (ended < count) {
+    } else if (endedCount < count) {
       startMore()
     } else if (!isVerdictRecorded) {
       parallel.succeed(exits)

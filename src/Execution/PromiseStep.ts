@@ -138,17 +138,17 @@ const callStep = <Given, Result, T>(
   return callPromise<T>(
     (succeed, fail) => {
       const checked = checkCall(turn, row.naming, name)
-      const made = row.call(place, checked, makeArguments(checked), (outcome) => {
-        if (made === undefined) return
+      const stepCall = row.call(place, checked, makeArguments(checked), (outcome) => {
+        if (stepCall === undefined) return
         if (outcome._tag === "Failure") {
-          fail(failureOf(row, turn, made, outcome.error))
+          fail(failureOf(row, turn, stepCall, outcome.error))
           return
         }
         let value: unknown
         try {
           value = decodeResult(outcome.value)
         } catch (error) {
-          turn.pauseForDamage(made, error)
+          turn.pauseForDamage(stepCall, error)
           return
         }
         try {
@@ -156,13 +156,13 @@ const callStep = <Given, Result, T>(
           // The type of each call's result is in the interface of the steps.
           succeed((convertResult === undefined ? result : convertResult(result)) as T)
         } catch (error) {
-          fail(row.wrapsFailures ? stepError(turn, made, serializeError(error)) : toError(error))
+          fail(row.wrapsFailures ? stepError(turn, stepCall, serializeError(error)) : toError(error))
         }
       })
-      call = made
+      call = stepCall
       // Without a call no step is needed: `sleepUntil` was given a time that has passed. It has no result.
-      if (made === undefined) succeed(undefined as T)
-      else turn.steps.addCall(made, entry)
+      if (stepCall === undefined) succeed(undefined as T)
+      else turn.steps.addCall(stepCall, entry)
     },
     onAwait === undefined ? undefined : () => call !== undefined && onAwait(call)
   )

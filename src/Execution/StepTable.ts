@@ -145,9 +145,9 @@ export const steps = {
         filter?.timeout === undefined
           ? DEFAULT_WAIT_MS
           : api.durationMs(filter.timeout, `timeout of step "${name}"`)
-      const given = definitionOf(filter?.event)?.name ?? filter?.event
+      const nameOrPattern = definitionOf(filter?.event)?.name ?? filter?.event
       const event = checkPattern(
-        typeof given === "string" ? given.trim() : given,
+        typeof nameOrPattern === "string" ? nameOrPattern.trim() : nameOrPattern,
         `event that step "${name}" waits for`
       )
       const match = checkMatch(name, filter?.match)

@@ -53,7 +53,7 @@ export const startTurn = (
     onEnd
   })
 
-  let stored: Stored
+  let stored: StoredJson
   try {
     stored = decodeEvent(job)
   } catch (error) {
@@ -89,12 +89,12 @@ export const startTurn = (
 }
 
 /** The fields of a stored event that hold JSON. */
-interface Stored {
+interface StoredJson {
   readonly data: unknown
   readonly metadata: Record<string, unknown> | undefined
 }
 
-const decodeEvent = ({ event }: Job): Stored => ({
+const decodeEvent = ({ event }: Job): StoredJson => ({
   data: decodeJson(event.data),
   metadata: decodeJson(event.metadata) as Record<string, unknown> | undefined
 })
@@ -113,7 +113,7 @@ const handledEvent = (
   return validateEvent(fn, event.name, newest)
 }
 
-const eventOf = (job: Job, { data, name }: HandledEvent, metadata: Stored["metadata"]): IronflowEvent => {
+const eventOf = (job: Job, { data, name }: HandledEvent, metadata: StoredJson["metadata"]): IronflowEvent => {
   const { event } = job
   return {
     id: event.id,

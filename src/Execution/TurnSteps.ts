@@ -359,10 +359,10 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     const { call } = attempt
     call.attempt = undefined
     const writes = attempt.tx?.close()
-    const ended = encodedExit(exit, call.name)
-    if (ended._tag === "Failure") this.#attemptFailed(attempt, ended)
-    else if (writes === undefined) this.#recordAttempt(attempt, ended)
-    else this.#transact(attempt, ended.value, writes)
+    const result = encodedExit(exit, call.name)
+    if (result._tag === "Failure") this.#attemptFailed(attempt, result)
+    else if (writes === undefined) this.#recordAttempt(attempt, result)
+    else this.#transact(attempt, result.value, writes)
   }
 
   gaveUp(call: StepCall): void {

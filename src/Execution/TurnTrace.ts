@@ -73,7 +73,7 @@ export class TurnTrace implements StepTracing {
   /** The host for the turn, which traces what the turn reports. */
   get host(): TurnHost {
     const { context, report } = this.#host
-    const spanned = Context.add(
+    const contextWithSpan = Context.add(
       Context.add(context, Tracer.Tracer, this.#tracer),
       Tracer.ParentSpan,
       this.#turn
@@ -81,7 +81,7 @@ export class TurnTrace implements StepTracing {
     return {
       ...this.#host,
       // the context still has all services of the handler; only its type no longer names them
-      context: spanned as Context.Context<never>,
+      context: contextWithSpan as Context.Context<never>,
       tracing: this,
       report: (op, onAck) => this.#report(report, op, onAck)
     }

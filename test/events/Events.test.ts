@@ -487,6 +487,10 @@ test("definitions of one event in two versions are refused among triggers, and a
   expect(() => createFunction({ id: "f", triggers: [V1, OrderPlaced] }, () => 1)).toThrow(
     'Function "f": `triggers` has two definitions of event "order.placed"'
   )
+  const Paid = defineEvent({ name: "order.paid", schema: z.string() })
+  expect(() => createFunction({ id: "f", triggers: [Paid, Paid, V1, OrderPlaced] }, () => 1)).toThrow(
+    'Function "f": `triggers` has two definitions of event "order.placed"'
+  )
   expect(() => createProjection({ name: "p", events: [V1, OrderPlaced], handler: () => 1 })).toThrow(
     'Projection "p": `events` has two definitions of event "order.placed"'
   )
