@@ -72,7 +72,7 @@ export const searchValueLength = 256
 export const functionsOfList = 100
 /** Maximum number of run ids in one bulk operation. */
 export const bulkIds = 10_000
-/** Maximum length of the reason of a bulk operation, in characters. */
+/** Maximum length of `reason` and `fromStep` of a bulk operation, in characters. */
 export const reasonLength = 4096
 /** Maximum number of concurrent turns of one worker. */
 const turnsOfWorker = 100_000
