@@ -275,7 +275,7 @@ export const createFunction = <
   const resolved = resolveTriggers(config, functionKeys)
   if (typeof handler !== "function") {
     throw new ValidationError(
-      `Function "${resolved.id}": the handler must be a function, got ${typeof handler}`
+      `Function "${resolved.id}": the handler must be a function, got ${show(handler)}`
     )
   }
   const failureHandler = failureHandlerOf<FailureHandler>(resolved, resolved.onFailure)
@@ -422,7 +422,7 @@ export const make = <
   }
   if (typeof program !== "function") {
     throw new ValidationError(
-      `Function "${resolved.id}": the handler must be a function that returns an Effect, got ${typeof program}`
+      `Function "${resolved.id}": the handler must be a function that returns an Effect, got ${show(program)}`
     )
   }
   const onFailure = failureHandlerOf<EffectFunction["program"]>(resolved, config.onFailure)

@@ -335,7 +335,7 @@ export const promiseSteps = (turn: TurnMachine, scope: StepScope): StepClient =>
     compensate: (stepName, fn) => {
       const name = checkCall(turn, groups.compensate.naming, stepName)
       if (typeof fn !== "function") {
-        throw new ValidationError(`The compensation of step "${name}" must be a function, got ${typeof fn}`)
+        throw new ValidationError(`The compensation of step "${name}" must be a function, got ${show(fn)}`)
       }
       const begin = promiseCode(turn, `compensate:${name}`, discardResult(fn), contextArgument)
       turn.compensate(name, compensationCode(turn.plan, begin))
