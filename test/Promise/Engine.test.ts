@@ -32,7 +32,7 @@ const shipOrderEffect = IronflowFunction.make(
   { id: "ship-order", triggers: [OrderPlaced] },
   Effect.fnUntraced(function* ({ event }) {
     const receipt = yield* Step.run("charge", Effect.succeed(`receipt-${event.data.orderId}`))
-    yield* Step.sleep("settle", "10 millis")
+    yield* Step.sleep("settle", "300 millis")
     return { receipt }
   })
 )
