@@ -6,8 +6,8 @@ import type { Keys } from "./OptionKeys.ts"
 import { show } from "./Show.ts"
 
 /**
- * The retry configuration of a step that failed, or of a run that failed outside its steps. The defaults are those
- * of a function: what a step leaves out comes from its function, and hooks have defaults of their own.
+ * How a failed step is tried again, or a run that failed outside its steps. The defaults given here are those of a
+ * function. A field that a step leaves out has the value of its function, and hooks have defaults of their own.
  */
 export interface RetryConfig {
   /** Maximum number of attempts, the first one included; 3 by default. */
@@ -44,7 +44,7 @@ export type RetryPolicy = Required<Omit<RetryConfig, "jitter">> & Pick<RetryConf
  * ```
  */
 export const calculateBackoff = (attempt: number, initial: number, max: number, multiplier = 2): number =>
-  // with an initial delay of 0, an infinite power would make NaN
+  // 0 times an infinite power would be NaN
   initial === 0 ? 0 : Math.min(initial * multiplier ** (attempt - 1), max)
 
 /**
@@ -70,38 +70,43 @@ export const defaultRetry: RetryPolicy = {
   maxDelayMs: DEFAULT_RETRY.MAX_DELAY_MS
 }
 
-/** The longest delay that anything may ask for: a later date may be out of range. */
+/** The longest delay that a configuration or an error may ask for. A longer one may lead to a date out of range. */
 const LONGEST_DELAY_MS = 10 * 365 * 86_400_000
 
 /**
- * The delay in milliseconds that an error asks for before the next attempt. `undefined` when it asks for
- * none, and `NaN` when its value is neither a delay nor a date. For a date in the past it is 0.
+ * The delay in milliseconds that an error asks for before the next attempt, at most ten years. `undefined` when the
+ * error asks for none, `NaN` when its `retryAfter` is neither a delay nor a date, and 0 for a date in the past.
  */
 export const requestedDelayMs = (error: unknown, now: number): number | undefined => {
-  const asked = retryAfterOf(error)
-  if (asked === undefined) return undefined
-  const ms = typeof asked === "number" ? (asked < 0 ? Number.NaN : asked) : readAsked(asked, now)
+  const retryAfter = retryAfterOf(error)
+  if (retryAfter === undefined) return undefined
+  const ms =
+    typeof retryAfter === "number"
+      ? retryAfter < 0
+        ? Number.NaN
+        : retryAfter
+      : parseRetryAfter(retryAfter, now)
   return Math.min(Math.round(ms), LONGEST_DELAY_MS)
 }
 
-const readAsked = (asked: unknown, now: number): number => {
-  if (asked instanceof Date) return Math.max(0, asked.getTime() - now)
-  if (typeof asked !== "string") return Number.NaN
-  const text = asked.trim()
+const parseRetryAfter = (retryAfter: unknown, now: number): number => {
+  if (retryAfter instanceof Date) return Math.max(0, retryAfter.getTime() - now)
+  if (typeof retryAfter !== "string") return Number.NaN
+  const text = retryAfter.trim()
   // HTTP: seconds, or a date such as "Wed, 21 Oct 2026 07:28:00 GMT"
   if (/^\d+$/.test(text)) return Number(text) * 1000
   if (/^([A-Z][a-z]{2}|[+-]?\d{4,6}-\d\d)/.test(text)) return Math.max(0, Date.parse(text) - now)
   try {
     return parseDuration(text)
   } catch {
-    // the caller knows which step this is, and reports the value and the delay that it uses instead
+    // no error here: the caller knows the step, and logs the wrong value and the delay that it uses instead
     return Number.NaN
   }
 }
 
 /**
  * The policy of a configuration, with missing fields from `defaults`. Fields that are `undefined` count as
- * missing. Throws `ValidationError`, which names the field, and the policy by `what`.
+ * missing. Throws `ValidationError`, whose message names the policy by `what`, and the field.
  *
  * ```ts
  * resolveRetry({ maxAttempts: 5 }, "retry of function \"order\"") // with the other defaults

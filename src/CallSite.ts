@@ -2,8 +2,8 @@
 import type { StepKind } from "./StepKind.ts"
 
 /**
- * The key under which the call site is passed to the steps of an Effect handler. The user's code is on the
- * stack while an effect is made, and no longer while it runs.
+ * The key of a function that remembers the call site of a step in an Effect handler. The function is called while the
+ * step's effect is made: the user's code is then on the stack, and no longer when the effect runs.
  */
 export const calledFrom: unique symbol = Symbol("@ironflow/node/calledFrom")
 
@@ -11,7 +11,7 @@ export interface CalledFrom {
   readonly [calledFrom]?: (kind: StepKind, name: string, entry: Function) => void
 }
 
-/** The line of the user's code that called `entry`; empty when it is not on the stack. */
+/** The line of the stack from which `entry` was called; empty when there is none. Lines of Node.js are passed over. */
 export const callSite = (entry: Function): string => {
   const holder: { stack?: string } = {}
   Error.captureStackTrace(holder, entry)
@@ -29,14 +29,14 @@ export const isUserFrame = (line: string): boolean =>
   !line.includes("node:") &&
   !line.includes("<anonymous>)") &&
   !/[/\\]node_modules[/\\]/.test(line) &&
-  !line.includes((own ??= ownFolder()))
+  !line.includes((packageFolder ??= findPackageFolder()))
 
-/** The folder of this package's code, in the form of stack traces. */
-let own: string | undefined
+/** The folder of this package's code, as stack traces write it. */
+let packageFolder: string | undefined
 
-const ownFolder = (): string => {
-  const file = /((?:file:\/\/)?\/[^\s()]+|[A-Z]:\\[^()]+?):\d+:\d+/i.exec(callSite(ownFolder))?.[1]
-  // matches no line
+const findPackageFolder = (): string => {
+  const file = /((?:file:\/\/)?\/[^\s()]+|[A-Z]:\\[^()]+?):\d+:\d+/i.exec(callSite(findPackageFolder))?.[1]
+  // no line of a stack contains a line break
   return file === undefined
     ? "\n"
     : file.replace(/([/\\]cli)?[/\\][^/\\]*$/i, "").replace(/^file:\/\//, "") + "/"

@@ -1,25 +1,26 @@
-/** Checks of the names and data of configurations. */
+/** Checks the names of configurations, and checks and encodes their data. */
 import { ValidationError } from "./Errors.ts"
 import { encodeJson, isObject } from "./Json.ts"
 import { checkName, checkSize, kvValueBytes } from "./Limits.ts"
+import { show } from "./Show.ts"
 
 /** Returns the name, if a configuration can have it. Throws `ValidationError` or `LimitExceededError`. */
 export const checkConfigName = (name: unknown): string => {
   const checked = checkName("name of a configuration", name)
-  // `.` and `..` have a special meaning in a path
   if (checked !== "." && checked !== "..") return checked
-  throw new ValidationError(`${JSON.stringify(checked)} cannot be the name of a configuration`)
+  throw new ValidationError(
+    `${JSON.stringify(checked)} cannot be the name of a configuration, since it has a special meaning in URLs: choose another name`
+  )
 }
 
 /** The data of a configuration as JSON. Throws `ValidationError` or `LimitExceededError`. */
 export const encodeConfig = (name: string, data: unknown): string => {
   const what = `Configuration ${JSON.stringify(checkConfigName(name))}`
   const text = isObject(data) ? encodeJson(data, what) : undefined
-  // not an object: `toJSON` may return anything
+  // an object whose `toJSON` returns something else is refused, too
   if (text === undefined || !text.startsWith("{")) {
-    const kind = Array.isArray(data) ? "an array" : data === null ? "null" : `a ${typeof data}`
     throw new ValidationError(
-      `${what} must be an object, got ${isObject(data) ? "something whose JSON is not an object" : kind}`
+      `${what} must be an object, got ${isObject(data) ? "something whose JSON is not an object" : show(data)}`
     )
   }
   return checkSize(what, text, kvValueBytes)

@@ -1,6 +1,6 @@
 /**
- * The environment variables of this package in Effect code. They are read from the `ConfigProvider` in
- * context, by default those of the process.
+ * Reads the environment variables of this package in Effect code: from the `ConfigProvider` in context, or without
+ * one from the process.
  */
 import type { ConfigProvider } from "effect/ConfigProvider"
 import * as Context from "effect/Context"
@@ -9,15 +9,14 @@ import { readEnvironmentVariable, type Variables } from "./EnvironmentVariables.
 import { ValidationError } from "./Errors.ts"
 
 /**
- * Effect's own reference, found by its key. Its module is not imported, since that loads file systems and
- * streams, which most programs do not need. Without a provider, the variables are those of the process, as in
- * Effect.
+ * Effect's own reference to the provider, found by its key. Effect's module of it is not imported, since that loads
+ * file systems and streams, which most programs do not need.
  */
 const Provider = Context.Reference<Pick<ConfigProvider, "load"> | undefined>("effect/ConfigProvider", {
   defaultValue: () => undefined
 })
 
-const names = [
+const variableNames = [
   "IRONFLOW_SERVER_URL",
   "IRONFLOW_URL",
   "IRONFLOW_API_KEY",
@@ -35,7 +34,7 @@ export const currentVariables: Effect.Effect<Variables, ValidationError> = Effec
   const provider = yield* Provider
   if (provider === undefined) return readEnvironmentVariable
   const values = new Map<string, string>()
-  for (const name of names) {
+  for (const name of variableNames) {
     const node = yield* Effect.mapError(
       provider.load([name]),
       (cause) =>

@@ -9,7 +9,7 @@ export const DEFAULT_SERVER_URL = "http://localhost:9123"
 /** The environment when neither options, variables nor API key name one. */
 export const DEFAULT_ENVIRONMENT = "default"
 
-/** Default timeouts in milliseconds. */
+/** Default timeouts in milliseconds: of a client call, of a turn of a function, and of `emitSync`. */
 export const DEFAULT_TIMEOUTS = { CLIENT: 30_000, FUNCTION: 600_000, TRIGGER_SYNC: 30_000 } as const
 
 /** Default retries of steps. Delays are in milliseconds. */
@@ -59,7 +59,7 @@ export const TIMING = {
   WS_CLOSE_NORMAL: 1000
 } as const
 
-/** Names of the environment variables. */
+/** Names of some environment variables. */
 export const ENV_VARS = {
   SERVER_URL: "IRONFLOW_SERVER_URL",
   SIGNING_KEY: "IRONFLOW_SIGNING_KEY",
@@ -102,7 +102,7 @@ export const WS_MESSAGE_TYPES = {
   ERROR: "error"
 } as const
 
-/** How an event can be settled. */
+/** How a subscriber can settle an event: processed, not processed (deliver it again), or given up. */
 export const ACK_TYPES = { ACK: "ack", NAK: "nak", TERM: "term" } as const
 
 /** Sources of events, in the words of legacy servers. */

@@ -1,5 +1,5 @@
 /**
- * Encodes and decodes stored data with schemas: values of keys, and events of entities.
+ * Encodes and decodes stored data with schemas: values of KV keys, and events and states of entities.
  *
  * An Effect schema encodes data before it is stored (`effectCodec` in `EffectSchema.ts`). Other schemas only
  * decode. Data for those is checked in its stored form, in which a `Date` is a string.
@@ -16,7 +16,7 @@ import { fits, type StandardSchemaV1, validateData } from "./StandardSchema.ts"
  */
 export interface DataCodec {
   readonly encode: (value: unknown, what: string) => unknown
-  readonly decode: (kept: unknown, what: string) => unknown
+  readonly decode: (stored: unknown, what: string) => unknown
 }
 
 /** The storage format of data. */
@@ -25,28 +25,28 @@ export interface StorageFormat {
    * Whether the output of an Effect schema can be stored as it is. If not, its form in Effect's JSON is
    * stored.
    */
-  readonly carries: (encoded: unknown) => boolean
-  /** The value after a round trip through storage. Throws `ValidationError` when it cannot be stored. */
-  readonly kept: (value: unknown, what: string) => unknown
+  readonly canStore: (encoded: unknown) => boolean
+  /** The value after a round trip through storage. Throws `ValidationError` when the value cannot be stored. */
+  readonly roundTrip: (value: unknown, what: string) => unknown
 }
 
 /** JSON, for events and states. */
 export const jsonFormat: StorageFormat = {
-  carries: isPlainJson,
+  canStore: isPlainJson,
   // `undefined` is stored as an empty object
-  kept: (value, what) => decodeJson(encodeJson(value, what) ?? "{}")
+  roundTrip: (value, what) => decodeJson(encodeJson(value, what) ?? "{}")
 }
 
-/** JSON or bytes, for values of keys. */
+/** JSON or bytes, for values of KV keys. */
 export const keyFormat: StorageFormat = {
-  carries: (encoded) => encoded instanceof Uint8Array || isPlainJson(encoded),
-  kept: (value, what) => decodeValue(encodeValue(value, what))
+  canStore: (encoded) => encoded instanceof Uint8Array || isPlainJson(encoded),
+  roundTrip: (value, what) => decodeValue(encodeValue(value, what))
 }
 
 /** Makes the codec of a schema that can only decode. */
-export const standardCodec = (schema: StandardSchemaV1, { kept }: StorageFormat): DataCodec => ({
+export const standardCodec = (schema: StandardSchemaV1, { roundTrip }: StorageFormat): DataCodec => ({
   encode: (value, what) => {
-    const it = kept(value, what)
+    const stored = roundTrip(value, what)
     const refuse = (error: unknown): never => {
       throw error instanceof SchemaValidationError && fits(schema, value)
         ? new SchemaValidationError(
@@ -57,8 +57,8 @@ export const standardCodec = (schema: StandardSchemaV1, { kept }: StorageFormat)
         : error
     }
     try {
-      const checked = validateData(schema, it, what)
-      return checked instanceof Promise ? checked.then(() => it, refuse) : it
+      const checked = validateData(schema, stored, what)
+      return checked instanceof Promise ? checked.then(() => stored, refuse) : stored
     } catch (error) {
       return refuse(error)
     }

@@ -18,8 +18,8 @@ export const describeError = (error: ReportedError): string => {
   const step = stepOf(error)
   const { message, name = "Error", data = {} } = thrownBy(error)
   const text = messageOf({ message, name, data })
-  const isNamed = name === "Error" || text.startsWith(name)
-  return `${step === undefined ? "" : `step "${step}" failed: `}${isNamed ? text : `${name}: ${text}`}`
+  const needsNoName = name === "Error" || text.startsWith(name)
+  return `${step === undefined ? "" : `step "${step}" failed: `}${needsNoName ? text : `${name}: ${text}`}`
 }
 
 /** The name of the step that has failed; `undefined` when the error is not about a step. */
@@ -29,6 +29,9 @@ export const stepOf = ({ data, details, name }: ReportedError): string | undefin
   return typeof step === "string" ? step : undefined
 }
 
-/** The error that the step threw. The error around it says nothing more. */
+/**
+ * For a `StepError`, the error that the step threw: the `StepError` around it adds only the step. Any other error is
+ * returned as it is.
+ */
 export const thrownBy = (error: ReportedError): ReportedError =>
   stepOf(error) !== undefined && error.cause !== undefined ? error.cause : error

@@ -14,7 +14,7 @@ const grammar = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/
 
 const withUnit = 'digits and one unit of ms, s, m, h, d without spaces, like "500ms", "1.5s", "7d"'
 
-/** What the user should write instead. It is true on a command line too, where everything is a string. */
+/** What the user should write instead. The advice also holds on a command line, where everything is a string. */
 const advice = (duration: unknown): string => {
   if (typeof duration !== "string") return `write milliseconds as a number, or ${withUnit}`
   return /^[1-9]\d{0,14}$/.test(duration)
@@ -37,8 +37,8 @@ export const parseDuration = (duration: Duration): number => {
 }
 
 /**
- * Converts a duration that must be positive and finite to milliseconds. Throws `ValidationError`, in which
- * `what` names it (`timeout of step "charge"`).
+ * Converts a duration that must be positive and finite to milliseconds. Throws `ValidationError` for any other;
+ * `what` names the duration in its message (`timeout of step "charge"`).
  */
 export const positiveDuration = (duration: Duration, what: string): number => {
   const ms = typeof duration === "number" ? duration : parseNamed(duration, what)

@@ -1,6 +1,6 @@
 /**
- * Connects Effect's loggers with our `Logger`, for code outside of Effects and for handlers. A user's
- * `Logger` layer receives each line, with the annotations and spans of the place that logs.
+ * Connects Effect's loggers with our `Logger`, for code outside of Effects and for handlers. A `Logger` layer of the
+ * user receives each log line, with the annotations and spans of the code that logs it.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -22,7 +22,7 @@ const levels: { readonly [Level in LogLevel]: EffectLevel } = {
   silent: "None"
 }
 
-/** Makes `IRONFLOW_LOG_LEVEL` the lowest level, unless the context has one. */
+/** Makes `IRONFLOW_LOG_LEVEL` the minimum log level of an Effect, unless the context sets a minimum log level. */
 export const withLogLevel = <A, E, R>(
   self: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E | ValidationError, R> =>
@@ -61,7 +61,10 @@ export const annotated = (line: Effect.Effect<void>, fields: LogFields): Effect.
     Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined))
   )
 
-/** A line of Effect's loggers in our form: its first part is the message, and errors in it become data. */
+/**
+ * A line of Effect's loggers in our form. The first part of what was logged is the message; the other parts and the
+ * cause are the data, with errors in the form in which they are stored.
+ */
 export interface EffectLine {
   readonly level: LineLevel
   readonly message: string

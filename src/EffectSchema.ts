@@ -1,9 +1,10 @@
 /**
- * Effect schemas over JSON, and as Standard Schemas. For code that runs handlers, and has loaded Effect's
- * parser anyway. Programs that only define functions and call the engine load neither this nor the parser.
+ * Uses Effect schemas to encode and decode JSON, and as Standard Schemas. This module loads Effect's parser. Code that
+ * runs handlers imports it; a client imports it only once it is given an Effect schema.
  *
- * When the encoded side of a schema is not JSON (`Schema.Date`, `Schema.BigInt`, `Schema.Uint8Array`, maps),
- * Effect's JSON form of it is used. All other schemas use their own encoding.
+ * When a schema encodes to something that is not JSON (`Schema.Date`, `Schema.BigInt`, `Schema.Uint8Array`, maps),
+ * the form that Effect's `Schema.toCodecJson` gives it is stored: "Effect's JSON form". All other schemas use their
+ * own encoding.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -24,25 +25,26 @@ import {
 } from "./StandardSchema.ts"
 
 /**
- * The schema as a Standard Schema. It is synchronous if its transformations are. Unlike that of
- * `Schema.toStandardSchemaV1`, it decodes what {@link codecOf} encodes, and a defect of the schema is thrown,
- * and not reported as an issue. An Effect schema that was made a Standard Schema before gets this one instead.
+ * The schema as a Standard Schema, which is synchronous if the transformations of the schema are. It differs from the
+ * result of `Schema.toStandardSchemaV1` in two ways: it decodes what {@link codecOf} encodes, and a defect of the
+ * schema is thrown instead of being reported as an issue. So it also replaces the result of that function.
  */
 export const asStandard = <Output>(schema: AnySchema<Output>): StandardSchemaV1<unknown, Output> => {
   if (!canEncode(schema)) return schema as StandardSchemaV1<unknown, Output>
-  let standard = decoding.get(schema)
-  if (standard === undefined) decoding.set(schema, (standard = decodingBy(schema)))
+  let standard = standards.get(schema)
+  if (standard === undefined) standards.set(schema, (standard = decoderOf(schema)))
   // `standard` was made from this schema, so it has the same output
   return standard as StandardSchemaV1<unknown, Output>
 }
 
 /**
- * The codec of a schema of either kind. An Effect schema counts as one even if it was made a Standard Schema.
+ * The codec of a schema of either kind. An Effect schema counts as an Effect schema even after
+ * `Schema.toStandardSchemaV1` has made it a Standard Schema too.
  */
-export const codecOf = (schema: AnySchema, carrier: StorageFormat): DataCodec =>
-  canEncode(schema) ? effectCodec(schema, carrier) : standardCodec(schema, carrier)
+export const codecOf = (schema: AnySchema, format: StorageFormat): DataCodec =>
+  canEncode(schema) ? effectCodec(schema, format) : standardCodec(schema, format)
 
-/** The codec over JSON of a schema of either kind: for data of events and states of entities. */
+/** The codec of a schema of either kind, for what is stored as JSON: data of events, and states of entities. */
 export const jsonCodec = (schema: AnySchema): DataCodec => codecOf(schema, jsonFormat)
 
 /**
@@ -50,20 +52,20 @@ export const jsonCodec = (schema: AnySchema): DataCodec => codecOf(schema, jsonF
  */
 export const effectCodec = (
   schema: Codec<unknown>,
-  { carries }: Pick<StorageFormat, "carries">
+  { canStore }: Pick<StorageFormat, "canStore">
 ): DataCodec => {
   const encode = SchemaParser.encodeUnknownEffect(schema)
   const encodeJsonForm = (value: unknown) => SchemaParser.encodeUnknownEffect(inJson(schema))(value)
   const encoder = standardOf((value) =>
     Effect.flatMap(encode(value, { errors: "all" }), (encoded) =>
-      carries(encoded)
+      canStore(encoded)
         ? Effect.succeed(encoded)
         : Effect.catch(encodeJsonForm(value), () => Effect.succeed(encoded))
     )
   )
   return {
     encode: (value, what) => validateData(encoder, value, what),
-    decode: (kept, what) => validateData(asStandard(schema), kept, what)
+    decode: (stored, what) => validateData(asStandard(schema), stored, what)
   }
 }
 
@@ -79,8 +81,8 @@ export const encodeToJson = (schema: Codec<unknown>, value: unknown) =>
   )
 
 /**
- * Decodes a value that {@link encodeToJson} or another program has encoded. It may have either of the two
- * forms.
+ * Decodes a value that {@link encodeToJson} or another program has encoded, in the schema's own encoding or in
+ * Effect's JSON form.
  */
 export const decodeFromJson = <A>(schema: Codec<A>, value: unknown) =>
   Effect.catch(Schema.decodeUnknownEffect(schema)(value), (error) =>
@@ -88,8 +90,8 @@ export const decodeFromJson = <A>(schema: Codec<A>, value: unknown) =>
   )
 
 /**
- * Encodes a value with the schema, to JSON, synchronously. A value that is encoded already stays as it is.
- * Throws `SchemaValidationError`, whose message starts with `what`.
+ * Encodes a value with the schema, to JSON, synchronously. A value that cannot be encoded but can be decoded counts
+ * as already encoded, and is returned as it is. Throws `SchemaValidationError`, whose message starts with `what`.
  */
 export const encodeNow = (schema: Codec<unknown>, value: unknown, what: string): unknown => {
   const encoded = Effect.catch(encodeToJson(schema, value), (error) =>
@@ -112,9 +114,9 @@ export const encodeNow = (schema: Codec<unknown>, value: unknown, what: string):
  */
 export const jsonSchemaOf = (schema: AnySchema): JsonSchema | undefined => {
   try {
-    const made = canEncode(schema) ? effectJsonSchema(schema) : offeredJsonSchema(schema)
+    const jsonSchema = canEncode(schema) ? effectJsonSchema(schema) : offeredJsonSchema(schema)
     // what a library returns may contain more than JSON
-    const plain: unknown = made === undefined ? undefined : JSON.parse(JSON.stringify(made))
+    const plain: unknown = jsonSchema === undefined ? undefined : JSON.parse(JSON.stringify(jsonSchema))
     return isObject(plain) ? plain : undefined
   } catch {
     // the library has thrown: it cannot describe a part of the schema
@@ -131,7 +133,7 @@ const effectJsonSchema = (schema: Codec<unknown>): JsonSchema => {
   return Object.keys(definitions).length === 0 ? made : { ...made, $defs: definitions }
 }
 
-/** What is used here of Standard JSON Schema. */
+/** The part of Standard JSON Schema that is used here. */
 interface OffersJsonSchema {
   readonly jsonSchema?: {
     readonly input?: (options: { readonly target: string }) => JsonSchema
@@ -142,17 +144,18 @@ const offeredJsonSchema = (schema: StandardSchemaV1): JsonSchema | undefined =>
   (schema["~standard"] as OffersJsonSchema).jsonSchema?.input?.({ target: "draft-2020-12" })
 
 const inJson = <A>(schema: Codec<A>): Codec<A> => {
-  let codec = codecs.get(schema)
-  if (codec === undefined) codecs.set(schema, (codec = Schema.toCodecJson(schema)))
+  let codec = jsonCodecs.get(schema)
+  if (codec === undefined) jsonCodecs.set(schema, (codec = Schema.toCodecJson(schema)))
   // the codec was made from this schema
   return codec as Codec<A>
 }
 
-const codecs = new WeakMap<object, Codec<unknown>>()
+const jsonCodecs = new WeakMap<object, Codec<unknown>>()
 
-const decoding = new WeakMap<object, StandardSchemaV1>()
+/** The result of `asStandard` for each schema. */
+const standards = new WeakMap<object, StandardSchemaV1>()
 
-const decodingBy = (schema: Codec<unknown>): StandardSchemaV1 => {
+const decoderOf = (schema: Codec<unknown>): StandardSchemaV1 => {
   const decode = SchemaParser.decodeUnknownEffect(schema)
   const decodeJsonForm = (value: unknown) => SchemaParser.decodeUnknownEffect(inJson(schema))(value)
   return standardOf((value) =>

@@ -3,12 +3,12 @@ import { ValidationError } from "./Errors.ts"
 import { checkLength } from "./Limits.ts"
 import { show } from "./Show.ts"
 
-/** Maximum length of such a URL, in characters. */
+/** Maximum length of a URL that the engine calls, in characters. */
 const MAX_LENGTH = 2048
 
 /**
- * Normalizes a URL. Throws `ValidationError` for an invalid one, and `LimitExceededError` for one that is too long. `what`
- * names it in the message.
+ * Normalizes a URL. Throws `ValidationError` for an invalid one, and `LimitExceededError` for one that is too
+ * long. `what` names the URL in the message.
  */
 export const checkEndpointUrl = (text: unknown, what: string): string => {
   if (typeof text === "string") checkLength(what, text, MAX_LENGTH)

@@ -1,8 +1,8 @@
 /**
  * Entities: the events of one kind of thing, such as an order or an account, and the state that they make.
  *
- * `client.streams.of(Order)` appends and reads the events of orders, typed, encoded and decoded by the
- * definition, and folds them into the state of an order.
+ * `client.streams.of(Order)` appends and reads the events of orders, and folds them into the state of an order. The
+ * definition gives the types of the events, and encodes and decodes their data.
  */
 import { ValidationError } from "./Errors.ts"
 import type { EntityEvent } from "./EntityStream.ts"
@@ -15,9 +15,9 @@ import { type AnySchema, checkSchema } from "./StandardSchema.ts"
 
 /** An entity with its events. */
 export interface EntityDefinition<D extends TypedEvent = TypedEvent> {
-  /** Type of the entity, such as `order`. The first event of a stream decides it. */
+  /** Type of the entity, such as `order`. The first event of a stream decides the type of the stream. */
   readonly type: string
-  /** One definition with a schema for each event: its latest version. */
+  /** For each event the definition of its latest version, which must have a schema. */
   readonly events: ReadonlyArray<D>
 }
 
@@ -58,7 +58,7 @@ export type StateOf<N extends AnyEntity> = N extends {
 interface EventsOptions<Events extends ReadonlyArray<TypedEvent>> {
   /** Type of the entity, such as `order`. */
   readonly type: string
-  /** One definition with a schema for each event: its latest version. */
+  /** For each event the definition of its latest version, which must have a schema. */
   readonly events: Events
 }
 
@@ -86,8 +86,8 @@ const entityKeys = {
 } satisfies Keys<AnyEntity>
 
 /**
- * Defines an entity by its events. `initialState` and `evolve` add its state, and `snapshot` the schema of
- * states that are stored.
+ * Defines an entity by its events. `initialState` and `evolve` add its state. `snapshot` adds the schema with which
+ * states are stored, as snapshots.
  *
  * ```ts
  * const Order = defineEntity({
@@ -110,7 +110,9 @@ export function define<const Events extends ReadonlyArray<TypedEvent>>(
   options: EventsOptions<Events>
 ): EntityDefinition<Events[number]>
 export function define(options: AnyEntity): AnyEntity {
-  if (!isObject(options)) throw new ValidationError("An entity needs a definition such as { type, events }")
+  if (!isObject(options)) {
+    throw new ValidationError(`An entity needs a definition such as { type, events }, got ${show(options)}`)
+  }
   const type = checkName("entity type", options.type)
   const label = `Entity "${type}"`
   checkKeys(options, entityKeys, label)
@@ -142,7 +144,9 @@ export function define(options: AnyEntity): AnyEntity {
 
 const checkEvents = (label: string, events: unknown): void => {
   if (!Array.isArray(events) || events.length === 0) {
-    throw new ValidationError(`${label}: \`events\` must be an array of at least one event definition`)
+    throw new ValidationError(
+      `${label}: \`events\` must be an array of at least one event definition, got ${show(events)}`
+    )
   }
   const names = new Set<string>()
   for (const [i, event] of events.entries()) {

@@ -1,4 +1,7 @@
-/** Encodes and decodes events of an entity by its definitions, for clients and for the body of a `step.tx`. */
+/**
+ * Finds the definitions by which events of an entity are encoded and decoded, and makes the errors for data that does
+ * not fit them. For clients and for the body of a `step.tx`.
+ */
 import type { AnyEntity } from "./Entity.ts"
 import type { StreamEventInput } from "./EntityStream.ts"
 import { StreamSchemaError } from "./Errors.ts"
@@ -24,11 +27,14 @@ export const definitionOf = (
   const found = entity.events.find((event) => event.name === name)
   if (found !== undefined) return found
   throw new StreamSchemaError(entityId, name, entityVersion, [
-    `name: the definition of "${entity.type}" has no such event. Add it to its \`events\``
+    `name: the definition of entity "${entity.type}" has no event of this name. Add the event to the \`events\` of the definition`
   ])
 }
 
-/** The definition of an event to append. Throws `ValidationError` for a misspelled field. */
+/**
+ * The definition of an event to append. Throws `ValidationError` for a misspelled field, and `StreamSchemaError`
+ * when the entity has no such event.
+ */
 export const definitionOfGiven = (
   entity: AnyEntity,
   entityId: string,
@@ -38,7 +44,7 @@ export const definitionOfGiven = (
   return definitionOf(entity, entityId, event?.name)
 }
 
-/** The event in the form for an append, with its data encoded. */
+/** The event in the form for an append. `data` is its encoded data. */
 export const toAppend = (
   { name, version }: TypedEvent,
   { metadata }: GivenEntityEvent,
@@ -50,13 +56,13 @@ export const toAppend = (
   ...(metadata === undefined ? {} : { metadata })
 })
 
-/** Makes the error for an event to append whose data does not match. */
+/** Makes the error for an event that cannot be appended, since its data does not fit the schema. */
 export const misfitToAppend =
   (entityId: string, name: string) =>
   (problems: ReadonlyArray<string>, cause: unknown): StreamSchemaError =>
     new StreamSchemaError(entityId, name, undefined, problems, { cause })
 
-/** Makes the error for an event that was read and whose data does not match. */
+/** Makes the error for an event that was read from a stream, and whose data does not fit the schema. */
 export const misfitRead =
   (
     entityId: string,

@@ -1,6 +1,7 @@
 /**
- * Entity streams: the events of one entity, numbered from 1. This module checks appends and encodes them as
- * JSON, for HTTP, for clients in the process of an engine, and for steps.
+ * Entity streams: the events of one entity, numbered from 1. This module has the types of appends and of stream
+ * events. It checks appends and encodes their data as JSON, for HTTP, for clients in the process of an engine, and
+ * for steps.
  */
 import { LimitExceededError, ValidationError } from "./Errors.ts"
 import {
@@ -26,7 +27,10 @@ export interface AppendEventInput {
   readonly entityType: string
 }
 
-/** An event to append to the stream of an entity, by its definition, which types, checks and encodes the data. */
+/**
+ * An event to append to the stream of an entity, given by its definition. The definition types, checks and encodes
+ * the data.
+ */
 export interface DefinedAppendInput<D extends EventDefinition = EventDefinition> {
   /** The definition of the event. */
   readonly event: D
@@ -48,7 +52,10 @@ export interface StreamEventInput {
   readonly metadata?: Record<string, unknown>
 }
 
-/** One of several events to append at once, by its definition, which types, checks and encodes the data. */
+/**
+ * One of several events to append at once, given by its definition. The definition types, checks and encodes the
+ * data.
+ */
 export interface DefinedStreamEvent<D = EventDefinition> {
   /** The definition of the event. */
   readonly event: D extends EventDefinition ? D : EventDefinition
@@ -75,7 +82,7 @@ export interface GivenAppendAllInput {
   >
 }
 
-/** Events to append in one transaction, also by definition. `L` lists the definitions. */
+/** Events to append in one transaction, each by name or by definition. `L` lists the definitions. */
 export interface DefinedAppendAllInput<L extends ReadonlyArray<unknown> = ReadonlyArray<EventDefinition>> {
   /** Type of the entity, such as `order`. The first append decides it. */
   readonly entityType: string
@@ -92,11 +99,11 @@ export interface StreamEvent<Data = any, Name extends string = string> {
   readonly name: Name
   /** Its data, upcast to the latest version if the client has `eventDefinitions`. */
   readonly data: Data
-  /** Its version: its position in the stream, from 1. */
+  /** Position of the event in its stream, from 1: the version that the stream had after the append. */
   readonly entityVersion: number
   /** Schema version at the append, even if `data` has been upcast. */
   readonly version: number
-  /** When it was appended, as an ISO string. */
+  /** When the event was appended, as an ISO string. */
   readonly timestamp: string
   /** The source of an event that was not appended by a client. */
   readonly source?: string
@@ -121,9 +128,9 @@ export type EntityEvent<D extends TypedEvent> = D extends TypedEvent
 /** Conditions of an append: the expected version, and the idempotency key. */
 export interface AppendConditions {
   /**
-   * The version that the stream must have: 0 or `"NO_STREAM"` for a new stream, `"STREAM_EXISTS"` for any
-   * that exists. If the stream has another one, the append fails with `VersionConflictError`. Without it, or
-   * with -1, any version is accepted.
+   * The version that the stream must have: a number, 0 or `"NO_STREAM"` for a new stream, or `"STREAM_EXISTS"` for
+   * any stream that exists. If the stream has another version, the append fails with `VersionConflictError`. Without
+   * an expected version, or with -1, any version is accepted.
    */
   readonly expectedVersion?: ExpectedVersion
   /**
@@ -165,7 +172,9 @@ export const checkAppend = (
 ): StreamAppend => {
   const id = checkEntityId(entityId)
   if (!isObject(input)) {
-    throw new ValidationError(`What is appended to stream "${id}" must be an object, got ${show(input)}`)
+    throw new ValidationError(
+      `The input of an append to stream "${id}" must be an object, got ${show(input)}`
+    )
   }
   const entityType = checkName(`entity type of "${id}"`, input.entityType)
   const { events } = input
@@ -186,7 +195,7 @@ export const checkAppendOne = (
   input: AppendEventInput,
   options: AppendConditions & Pick<StreamEventInput, "version" | "metadata"> = {}
 ): StreamAppend => {
-  // a value that is no object has no valid fields, and is refused below
+  // an input that is no object has no valid fields, and `checkAppend` refuses it
   const { data, entityType, name }: AppendEventInput = input ?? {}
   const { metadata, version } = options
   const event = {

@@ -1,10 +1,10 @@
 /**
  * Events: named, versioned, immutable facts.
  *
- * An event can be emitted without a definition. A definition with a schema types and checks the data wherever
- * it is given in place of the event's name: emits, triggers, waits, appends, projections and subscriptions.
+ * An event can be emitted without a definition. A definition with a schema can be given in place of the event's name,
+ * and then types and checks the data: in emits, triggers, waits, appends, projections and subscriptions.
  * {@link defineEvent} takes a schema of any library, and {@link define} an Effect schema. A definition
- * without a schema declares a version for upcasting.
+ * without a schema only declares a version of the event, for upcasting.
  */
 import type * as Schema from "effect/Schema"
 import { ValidationError } from "./Errors.ts"
@@ -54,11 +54,11 @@ export interface IronflowEvent<T = any, Name extends string = string> {
   readonly source?: string
   /** The metadata of the event. */
   readonly metadata?: Record<string, unknown>
-  /** The entity and its version, for an event that was appended to an entity stream. */
+  /** For an event that was appended to an entity stream: the entity, and the position of the event in the stream. */
   readonly entity?: EventEntity
 }
 
-/** Upcasts data from the previous version to this one. */
+/** Upcasts data of an event from one version to the next. */
 export type UpcasterFn = (data: unknown) => unknown
 
 /** One version of an event. `T` is the type of its data in handlers. */
@@ -74,7 +74,7 @@ export interface EventDefinition<T = any, Name extends string = string> {
   readonly schema?: AnySchema<T>
 }
 
-/** A definition whose data has the schema `S`. */
+/** An event definition whose data has the schema `S`. */
 export interface TypedEvent<Name extends string = string, S extends AnySchema = AnySchema> {
   /** Name of the event. */
   readonly name: Name
@@ -90,7 +90,7 @@ export interface TypedEvent<Name extends string = string, S extends AnySchema = 
 export interface EventDefinitionOptions<Name extends string = string> {
   /** Name of the event. */
   readonly name: Name
-  /** An integer, at least 1. */
+  /** Schema version of the data: an integer, at least 1. */
   readonly version: number
   /** Upcasts data of the previous version to this one. */
   readonly upcast?: UpcasterFn
@@ -102,7 +102,7 @@ export interface TypedEventOptions<Name extends string = string, S extends AnySc
   readonly name: Name
   /** A Standard Schema (Zod, Valibot, ArkType) or an Effect schema. */
   readonly schema: S
-  /** An integer, at least 1; 1 by default. */
+  /** Schema version of the data: an integer, at least 1; 1 by default. */
   readonly version?: number
   /** Upcasts data of the previous version to this one. */
   readonly upcast?: UpcasterFn
@@ -127,8 +127,8 @@ const optionKeys = { name: true, version: true, upcast: true, schema: true } sat
  * ```
  *
  * Emits take the input type of the schema, and handlers receive its output type. With an Effect schema both
- * are the decoded type, which is encoded to be stored. Without a `schema` this declares one version of an
- * event for upcasting. Throws `ValidationError` for an invalid name, version or schema.
+ * are the decoded type, which is encoded to be stored. Without a `schema` the definition only declares one version
+ * of the event, for upcasting. Throws `ValidationError` for an invalid name, version, schema or `upcast`.
  */
 export function defineEvent<const Name extends string, S extends AnySchema>(
   options: TypedEventOptions<Name, S>
@@ -163,8 +163,8 @@ export interface DefineOptions<S extends AnySchema> {
 }
 
 /**
- * Defines an event whose data has an Effect schema. Emits take the decoded data, and handlers receive it; it
- * is encoded to be stored. Throws `ValidationError` for an invalid name, version or schema.
+ * Defines an event whose data has an Effect schema. Emits take the decoded data, and handlers receive it; the stored
+ * data is encoded. Throws `ValidationError` for an invalid name, version, schema or `upcast`.
  *
  * ```ts
  * const OrderPlaced = Event.define("order.placed", {
@@ -198,7 +198,7 @@ export const isEventDefinition = (value: unknown): value is EventDefinition =>
 export const eventNameOf = (event: string | EventDefinition): string =>
   isEventDefinition(event) ? event.name : event
 
-/** The subscription pattern for a pattern, or for the definition of an event. */
+/** The subscription pattern that selects a defined event; a given pattern is returned as it is. */
 export const subscribedPattern = (pattern: string | EventDefinition): string =>
   isEventDefinition(pattern) ? `events:${pattern.name}` : pattern
 
@@ -268,7 +268,9 @@ function checkDefinition(
     )
   }
   if (upcast !== undefined && typeof upcast !== "function") {
-    throw new ValidationError(`Event "${name}" version ${version}: \`upcast\` must be a function`)
+    throw new ValidationError(
+      `Event "${name}" version ${version}: \`upcast\` must be a function, got ${show(upcast)}`
+    )
   }
 }
 
@@ -280,7 +282,10 @@ export const checkEventVersion = (name: string, version: unknown): number => {
   )
 }
 
-/** Returns the name if it is valid: no wildcards, no white space. Throws `ValidationError`. */
+/**
+ * Returns the name if it is valid: not blank, not too long, and without wildcards and white space. Throws
+ * `ValidationError` or `LimitExceededError`.
+ */
 export const checkEventName = (name: unknown): string => {
   const checked = checkName("event name", name)
   if (/\s/.test(checked))

@@ -1,4 +1,4 @@
-/** Prepares the data of events for handlers. */
+/** Decodes the data of events for handlers, and encodes the input of invocations. */
 import { asStandard, encodeNow } from "./EffectSchema.ts"
 import { SchemaValidationError } from "./Errors.ts"
 import type { EventDefinition } from "./Event.ts"
@@ -16,11 +16,11 @@ export interface HandledEvent {
 }
 
 /**
- * Validates and decodes the data of an event for a handler. The schema is that of the event's definition
- * among the triggers, or else that of the function. An invocation of a function without a schema uses the
- * first of its definitions whose schema accepts the input, and gets the name of that definition. If none
- * accepts it, the input is passed on unchanged when one of the triggers has no definition, and refused if not.
- * Throws `SchemaValidationError`, or rejects with it when a schema is asynchronous.
+ * Validates and decodes the data of an event for a handler. The definition of the event among the triggers gives the
+ * schema; without a definition, the function does. An invocation of a function without a schema uses the first
+ * definition among the triggers whose schema accepts the input, and the event gets the name of that definition. If
+ * no schema accepts the input, it is passed on unchanged when one of the triggers has no definition, and refused
+ * otherwise. Throws `SchemaValidationError`, or rejects with it when a schema is asynchronous.
  */
 export const validateEvent = (
   fn: AnyFunction,
@@ -28,13 +28,13 @@ export const validateEvent = (
   data: unknown
 ): HandledEvent | Promise<HandledEvent> => {
   const { definitions = [], id, schema, triggers } = fn.config
-  const named = definitions.find((definition) => definition.name === name)
-  if (named !== undefined) return handled(name, named.schema, data)
+  const definition = definitions.find((definition) => definition.name === name)
+  if (definition !== undefined) return decode(name, definition.schema, data)
   const isTriggered = triggers.some((trigger) => matchesPattern(cronEventName(id, trigger), name))
-  if (schema !== undefined || isTriggered || definitions.length === 0) return handled(name, schema, data)
-  const isOpen = triggers.length > definitions.length
+  if (schema !== undefined || isTriggered || definitions.length === 0) return decode(name, schema, data)
+  const acceptsAnyInput = triggers.length > definitions.length
   return firstThatFits(definitions, data, (problems) => {
-    if (isOpen) return { name, data }
+    if (acceptsAnyInput) return { name, data }
     throw new SchemaValidationError(
       problems.length === 1
         ? problems[0]!.message
@@ -44,7 +44,7 @@ export const validateEvent = (
   })
 }
 
-const handled = (
+const decode = (
   name: string,
   schema: AnySchema | undefined,
   data: unknown
@@ -62,22 +62,22 @@ const firstThatFits = (
 ): HandledEvent | Promise<HandledEvent> => {
   const [definition, ...rest] = definitions
   if (definition === undefined) return orElse(problems)
-  const next = (error: unknown) => {
+  const tryNext = (error: unknown) => {
     if (!(error instanceof SchemaValidationError)) throw error
     return firstThatFits(rest, data, orElse, [...problems, error])
   }
   try {
-    const fitting = handled(definition.name, definition.schema, data)
-    return fitting instanceof Promise ? fitting.catch(next) : fitting
+    const event = decode(definition.name, definition.schema, data)
+    return event instanceof Promise ? event.catch(tryNext) : event
   } catch (error) {
-    return next(error)
+    return tryNext(error)
   }
 }
 
 /**
- * Encodes the input of an invocation for a function that is given by value. The function must have an Effect
- * handler and exactly one event definition, whose schema is an Effect schema: the function will decode the
- * input with it. Any other input is returned as it is. Throws `SchemaValidationError`.
+ * Encodes the input of an invocation with the schema with which the invoked function will decode it. The function
+ * must be given by value, and must have an Effect handler and exactly one event definition, with an Effect schema.
+ * For any other function the input is returned as it is. Throws `SchemaValidationError`.
  */
 export const encodeInput = (target: string | Invokable, input: unknown): unknown => {
   if (typeof target !== "object" || target === null || !("program" in target)) return input

@@ -10,7 +10,10 @@ import { isObject } from "./Json.ts"
 import { show } from "./Show.ts"
 import type { AnySchema } from "./StandardSchema.ts"
 
-/** Makes the codec of a schema: `jsonCodec` of `EffectSchema.ts`, or one without Effect's parser. */
+/**
+ * Makes the codec of a schema: `jsonCodec` of `EffectSchema.ts`, or for programs that do not load Effect's parser a
+ * function without it.
+ */
 export type CodecOf = (schema: AnySchema) => Pick<DataCodec, "encode">
 
 /** An event by name or by definition. */
@@ -30,8 +33,9 @@ export const isDefined = (given: unknown): given is { readonly event: EventDefin
 
 /**
  * The event by name, with the version of its definition and with encoded data. Throws, or rejects when the
- * schema is asynchronous: with `SchemaValidationError`, whose message names the event and each path with the
- * reason; or with `ValidationError` when the given version is not that of the definition.
+ * schema is asynchronous: with `SchemaValidationError` for data that does not fit, whose message names the event, and
+ * each path that does not fit with the reason; or with `ValidationError` when a version is given that is not the
+ * version of the definition.
  */
 export const encodeEvent = <Given extends GivenEvent>(
   given: Given & { readonly event: EventDefinition },
@@ -41,15 +45,15 @@ export const encodeEvent = <Given extends GivenEvent>(
   const { name, schema, version } = definition
   if (given.version !== undefined && given.version !== version) {
     throw new ValidationError(
-      `Event "${name}" is version ${version} by its definition, and ${show(given.version)} was given: leave \`version\` out, or give ` +
-        "the definition of that version"
+      `The definition of event "${name}" has version ${version}, but \`version\` is ${show(given.version)}: leave \`version\` out, ` +
+        `or give the definition of version ${show(given.version)}`
     )
   }
-  const named = (data: unknown): Named<Given> => ({ ...rest, name, version, data })
-  if (schema === undefined) return named(given.data)
+  const withData = (data: unknown): Named<Given> => ({ ...rest, name, version, data })
+  if (schema === undefined) return withData(given.data)
   try {
     const encoded = codecOf(schema).encode(given.data, `Data of event "${name}"`)
-    return encoded instanceof Promise ? encoded.then(named, throwNotSent) : named(encoded)
+    return encoded instanceof Promise ? encoded.then(withData, throwNotSent) : withData(encoded)
   } catch (error) {
     return throwNotSent(error)
   }
@@ -65,18 +69,18 @@ const throwNotSent = (error: unknown): never => {
 }
 
 /**
- * Does what {@link encodeEvent} does, synchronously. Throws `ValidationError` when the schema is
- * asynchronous.
+ * Does what {@link encodeEvent} does, synchronously. An event that is given by name is returned as it is. Throws
+ * `ValidationError` when the schema is asynchronous.
  */
 export const encodedNow = <Given extends GivenEvent>(given: Given, codecOf: CodecOf): Named<Given> => {
-  // an event without a name goes on, and is refused where invalid names are
+  // untyped code may give an event without a name, which the check of event names refuses later
   if (!isDefined(given)) return given as Given & Named<Given>
   const encoded = encodeEvent(given, codecOf)
   if (!(encoded instanceof Promise)) return encoded
   // the result is not used, and its rejection must not be an unhandled one
   encoded.catch(() => undefined)
   throw new ValidationError(
-    `Data of event "${given.event.name}": the schema validates asynchronously, which is not possible here`
+    `Data of event "${given.event.name}": the schema validates asynchronously, but here it must be synchronous`
   )
 }
 

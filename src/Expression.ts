@@ -1,16 +1,16 @@
 /**
  * CEL expressions: conditions over events, which users write and the engine evaluates.
  *
- * An expression is checked when it is registered, and how long it can run is limited: at most 4096
- * characters, no regular expressions, and a budget of steps and bytes for each evaluation. An error in an
- * evaluation (a missing member, types that do not fit, a budget that is used up) counts as no match, with a
- * reason.
+ * An expression is checked when it is registered. Its cost is limited: it has at most 4096 characters and no regular
+ * expressions, and each evaluation has a budget of steps and bytes. After an error in an evaluation (a missing
+ * member, types that do not fit, a budget that is used up) the expression does not match, and the error is reported.
  */
 import type { ASTNode, Environment, EvaluationError, ParseError, TypeError } from "@marcbachmann/cel-js"
 import { cel } from "./Cel.ts"
 import { LimitExceededError, toError, ValidationError } from "./Errors.ts"
 import { BudgetExceeded, boundMemory, countNodes, payForCompiling, withinBudget } from "./ExpressionBudget.ts"
 import { expressionLength } from "./Limits.ts"
+import { show } from "./Show.ts"
 
 /** The root names in expressions over runs. */
 export const whereRoots = ["event", "output", "error"] as const
@@ -35,7 +35,7 @@ export interface Evaluation {
   readonly matched: boolean
   /** Why the evaluation failed. The expression then does not match. */
   readonly error?: string
-  /** Set when the evaluation has used up its budget. */
+  /** Set when the budget was used up, before or during the evaluation. */
   readonly exceeded?: true
 }
 
@@ -45,11 +45,11 @@ export interface Evaluation {
  */
 export const compileExpression = (expression: string, roots: ExpressionRoots): Expression => {
   if (typeof expression !== "string" || expression.trim() === "") {
-    throw new ValidationError("A CEL expression must be a string that is not blank")
+    throw new ValidationError(`A CEL expression must be a string that is not blank, got ${show(expression)}`)
   }
   const key = `${roots.join()} ${expression}`
-  const known = cache.get(key)
-  if (known !== undefined) return known
+  const cached = cache.get(key)
+  if (cached !== undefined) return cached
   payForCompiling(expression.length)
   const compiled = compile(expression, roots)
   cache.set(key, compiled)
@@ -63,8 +63,8 @@ export const compileExpression = (expression: string, roots: ExpressionRoots): E
 }
 
 /**
- * Whether the expression is true for the variables. If they include `trigger`, that is a root name too. If the
- * expression does not compile, that is an error of the evaluation, and nothing is thrown.
+ * Whether the expression is true for the variables. Its root names are `event`, and `trigger` if the variables
+ * include that. An expression that does not compile makes an evaluation with an `error`; nothing is thrown.
  */
 export const evaluateExpression = (expression: string, variables: ExpressionVariables): Evaluation => {
   try {
@@ -101,7 +101,7 @@ const compile = (expression: string, roots: ExpressionRoots): Expression => {
       `Invalid CEL expression ${quoteExpression(expression)}: it must be true or false, got an expression of type ${check.type ?? "unknown"}`
     )
   }
-  refuseUnbounded(parsed.ast, expression)
+  refuseRegularExpressions(parsed.ast, expression)
   countNodes(parsed.ast)
 
   const evaluate = (variables: ExpressionVariables): Evaluation => {
@@ -157,7 +157,7 @@ export const quoteExpression = (expression: string, error?: unknown): string => 
   return `"${from > 0 ? "..." : ""}${expression.slice(from, to)}${to < expression.length ? "..." : ""}"`
 }
 
-/** A short message. That of the library may contain long keys and strings of the data. */
+/** The message of the error, cut: a message of the library may contain long keys and strings of the data. */
 const summary = (error: unknown): string => {
   const text = isCelError(error) ? error.summary : toError(error).message
   return text.length > MAX_SUMMARY ? `${text.slice(0, MAX_SUMMARY)}...` : text
@@ -173,28 +173,28 @@ const isCelError = (error: unknown): error is CelError => {
 }
 
 /**
- * Makes the environment of expressions. JSON has one type for numbers, and CEL has two that do not mix in
- * arithmetic: `event.data.n + 1` would fail. So numbers in events are doubles, and integers in the expression
- * adapt.
+ * Makes the environment in which expressions are compiled. JSON has one type for numbers. CEL has two, `int` and
+ * `double`, and cannot add one to the other: `event.data.n + 1` would fail. So the environment has operators for both
+ * types together: numbers of the data are doubles, and an integer of the expression is converted to a double.
  */
-const environment = (roots: ExpressionRoots): Environment => {
-  const made = new (cel().Environment)({
+const makeEnvironment = (roots: ExpressionRoots): Environment => {
+  const environment = new (cel().Environment)({
     unlistedVariablesAreDyn: false,
     homogeneousAggregateLiterals: false,
     limits: { maxAstNodes: 2000, maxDepth: 64 }
   })
-  for (const root of roots) made.registerVariable(root, "dyn")
+  for (const root of roots) environment.registerVariable(root, "dyn")
   for (const [operator, apply] of Object.entries(arithmetic)) {
-    made.registerOperator(`double ${operator} int: double`, (left: number, right: bigint) =>
+    environment.registerOperator(`double ${operator} int: double`, (left: number, right: bigint) =>
       apply(left, Number(right))
     )
-    made.registerOperator(`int ${operator} double: double`, (left: bigint, right: number) =>
+    environment.registerOperator(`int ${operator} double: double`, (left: bigint, right: number) =>
       apply(Number(left), right)
     )
   }
-  made.registerOperator("double % double: double", arithmetic["%"])
-  boundMemory(made)
-  return made
+  environment.registerOperator("double % double: double", arithmetic["%"])
+  boundMemory(environment)
+  return environment
 }
 
 const arithmetic = {
@@ -207,19 +207,19 @@ const arithmetic = {
 
 const environments = new Map<string, Environment>()
 
-/** Makes the environment on first use, since most programs that import this compile no expression. */
+/** The environment is made on first use, since most programs that import this module compile no expression. */
 const environmentFor = (roots: ExpressionRoots): Environment => {
   const key = roots.join()
-  let made = environments.get(key)
-  if (made === undefined) environments.set(key, (made = environment(roots)))
-  return made
+  let environment = environments.get(key)
+  if (environment === undefined) environments.set(key, (environment = makeEnvironment(roots)))
+  return environment
 }
 
-/** Refuses `matches` anywhere in the expression. */
-const refuseUnbounded = (node: ASTNode, expression: string): void => {
-  const left: Array<unknown> = [node]
-  for (let part = left.pop(); part !== undefined; part = left.pop()) {
-    if (Array.isArray(part)) for (const one of part) left.push(one)
+/** Refuses a call of `matches` anywhere in the expression: nothing limits how long a regular expression runs. */
+const refuseRegularExpressions = (node: ASTNode, expression: string): void => {
+  const unvisited: Array<unknown> = [node]
+  for (let part = unvisited.pop(); part !== undefined; part = unvisited.pop()) {
+    if (Array.isArray(part)) for (const element of part) unvisited.push(element)
     else if (isNode(part)) {
       if ((part.op === "call" || part.op === "rcall") && part.args[0] === "matches") {
         throw new ValidationError(
@@ -227,7 +227,7 @@ const refuseUnbounded = (node: ASTNode, expression: string): void => {
             "very long. Use startsWith, endsWith, contains or =="
         )
       }
-      left.push(part.args)
+      unvisited.push(part.args)
     }
   }
 }

@@ -1,11 +1,12 @@
 /**
  * Limits what it costs to evaluate an expression with the CEL library.
  *
- * The library has no limits of its own. Loops inside of loops over lists in the expression, strings and lists
- * that double, and deep comparisons each run in one call that cannot be interrupted. Its syntax tree can be
+ * The library has no limits of its own. Loops inside of loops over lists in the expression, strings and lists that are
+ * doubled again and again, and deep comparisons each run in one call that cannot be interrupted. Its syntax tree can be
  * changed in one way: every node is evaluated through its own `evaluate`, and combines the results of its
- * parts through its own `handle`. This module replaces both by versions that pay first and then do the same,
- * so that the results are those of the library. Operations that pay afterwards work on data of limited size.
+ * parts through its own `handle`. This module replaces both by functions that pay first, and then do the same, so
+ * that the results are those of the library. To pay is to count steps and bytes, and to stop the evaluation when
+ * there are too many. Where an operation can pay only after its work, the size of its data is limited.
  *
  * Evaluations are synchronous and never run inside of each other, so one pair of counters is enough.
  */
@@ -16,18 +17,18 @@ export const MAX_STEPS = 300_000
 /** Maximum number of bytes that one evaluation allocates in total: strings, lists and maps. */
 export const MAX_BYTES = 1_000_000
 /**
- * Maximum number of steps of all evaluations for one event, or in one command of the store. After these, the
- * others get a small budget.
+ * Maximum number of steps of all evaluations for one event, or in one command of the store. Once they are used up,
+ * each further evaluation gets only {@link FEW_STEPS}.
  */
 export const MAX_SHARED_STEPS = 2 * MAX_STEPS
 /** The small budget: enough to compare some members and scan a short list. */
 export const FEW_STEPS = 2000
 /**
- * Maximum number of steps of all evaluations with the small budget. After these, no expression is evaluated.
- * All of this takes less than a tenth of a second.
+ * Maximum number of steps of all evaluations with the small budget. Once they are used up, no expression is evaluated.
+ * All evaluations that share these budgets take less than a tenth of a second.
  */
 export const MAX_FEW_STEPS = MAX_STEPS
-/** Number of steps that each event of a command adds to these limits. */
+/** Number of steps that each event of a command adds to its shared budget. */
 const EVENT_STEPS = 1000
 /** Steps to compile one character of an expression that is not cached: about a microsecond. */
 const COMPILE_STEPS = 30
@@ -37,11 +38,13 @@ let limit = MAX_STEPS
 let bytes = 0
 /** Steps of all earlier evaluations. */
 let earlierSteps = 0
-/** The step count at which the current command began. */
+/** The value of {@link stepsTaken} when the current shared budget began; `undefined` without a shared budget. */
 let sharedFrom: number | undefined
-/** Steps that the events of the current command have added. */
-let added = 0
-let stackTraces: number | undefined
+/** Steps that the events of the current command have added to the shared budget. */
+let addedSteps = 0
+/** The user's `Error.stackTraceLimit`, while the evaluation has set it to 0. */
+let savedStackTraceLimit: number | undefined
+/** The last error of the evaluation for which the evaluation has paid. */
 let lastError: unknown
 
 /** Thrown when an evaluation has used up its budget. The expression itself cannot catch this error. */
@@ -87,7 +90,7 @@ export const stepsTaken = (): number => earlierSteps + steps
 export const withSharedBudget = <A>(command: () => A): A => {
   if (sharedFrom !== undefined) return command()
   sharedFrom = stepsTaken()
-  added = 0
+  addedSteps = 0
   try {
     return command()
   } finally {
@@ -95,9 +98,9 @@ export const withSharedBudget = <A>(command: () => A): A => {
   }
 }
 
-/** Adds what the next event of the same command may use to the shared budget. */
+/** Adds the steps for another event of the command to the shared budget. */
 export const addEventBudget = (): void => {
-  added += EVENT_STEPS
+  addedSteps += EVENT_STEPS
 }
 
 /**
@@ -127,7 +130,7 @@ export class TurnBudget {
     }
     const before = stepsTaken()
     sharedFrom = before - this.#spent
-    added = this.#added += EVENT_STEPS
+    addedSteps = this.#added += EVENT_STEPS
     try {
       return evaluate()
     } finally {
@@ -141,14 +144,15 @@ export class TurnBudget {
 const stepsLeft = (): number => {
   if (sharedFrom === undefined) return MAX_STEPS
   const taken = earlierSteps - sharedFrom
-  if (taken <= MAX_SHARED_STEPS + added) return MAX_STEPS
-  // the last evaluation with a full budget may have begun just before the limit, and have gone beyond it by
-  // that much
-  return taken <= MAX_SHARED_STEPS + MAX_STEPS + MAX_FEW_STEPS + added ? FEW_STEPS : 0
+  if (taken <= MAX_SHARED_STEPS + addedSteps) return MAX_STEPS
+  // the last evaluation with a full budget may have begun just before the limit, and so have exceeded it by up to
+  // `MAX_STEPS`
+  return taken <= MAX_SHARED_STEPS + MAX_STEPS + MAX_FEW_STEPS + addedSteps ? FEW_STEPS : 0
 }
 
 /**
- * Pays for compiling an expression that is one of many. Throws `BudgetExceeded` when the budget is used up.
+ * Pays for compiling an expression from the shared budget; without one, nothing is counted. Throws `BudgetExceeded`
+ * when the budget has not enough steps left.
  */
 export const payForCompiling = (length: number): void => {
   if (sharedFrom === undefined) return
@@ -161,8 +165,8 @@ export const payForCompiling = (length: number): void => {
 }
 
 /**
- * Evaluates with the steps that the shared budget leaves, at most `MAX_STEPS`. Throws the errors of the
- * expression, and `BudgetExceeded`.
+ * Evaluates an expression with at most as many steps as the shared budget has left for one evaluation, or
+ * `MAX_STEPS` without a shared budget. Throws the errors of the expression, and `BudgetExceeded`.
  */
 export const withinBudget = <Variables>(
   evaluate: (variables: Variables) => unknown,
@@ -176,16 +180,16 @@ export const withinBudget = <Variables>(
   try {
     return evaluate(variables)
   } finally {
-    if (stackTraces !== undefined) {
-      Error.stackTraceLimit = stackTraces
-      stackTraces = undefined
+    if (savedStackTraceLimit !== undefined) {
+      Error.stackTraceLimit = savedStackTraceLimit
+      savedStackTraceLimit = undefined
       lastError = undefined
     }
   }
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// The parts of the library's internals that are used here; the build bundles exactly one version of it
+// The parts of the library's internals that are used here; the build bundles exactly one version of the library
 // ---------------------------------------------------------------------------------------------------------------------
 
 interface Type {
@@ -237,15 +241,15 @@ interface Node {
 }
 
 /**
- * Limits the caches of the environment. Its cache of types would keep one entry for every shape of data or
- * expressions, under a name that is as long as the shape is large. Its cache of functions would keep every
- * name that an expression calls, known or not.
+ * Limits the caches of the environment, and makes expressions pay for the errors that they catch. The cache of types
+ * would keep one entry for every shape of data or expressions, under a name that is as long as the shape is large. The
+ * cache of functions would keep every name that an expression calls, known or not.
  */
 export const boundMemory = (environment: Environment): void => {
-  const evaluator = insideOf(environment)
+  const evaluator = evaluatorOf(environment)
   const { listType, mapType, registry } = evaluator
 
-  // of a list or map in another one only the kind matters: its content is checked when it is accessed
+  // the type of an inner list or map tells only that it is one: its content is checked when it is accessed
   const flat = (type: Type): Type => (type.kind === "list" ? listType : type.kind === "map" ? mapType : type)
   const { functionCandidates, getListType, getMapType } = registry
   registry.getListType = (element) => getListType.call(registry, flat(element))
@@ -260,18 +264,18 @@ export const boundMemory = (environment: Environment): void => {
   registry.functionCandidates = (hasReceiver, name, args) =>
     names.has(name) ? functionCandidates.call(registry, hasReceiver, name, args) : noCandidates
 
-  // an error may be caught inside of the expression, as by the other side of `||`
+  // an expression may catch an error: `||` and `&&` do, when the other side decides
   evaluator.tryEval = (node, context) => {
     try {
       return node.evaluate(evaluator, node, context)
     } catch (error) {
       if (error instanceof BudgetExceeded) throw error
-      // the first error would record a stack trace, which costs as much as all other errors together
-      if (stackTraces === undefined) {
-        stackTraces = Error.stackTraceLimit
+      // the first error has recorded a stack trace, which is expensive: later errors record none
+      if (savedStackTraceLimit === undefined) {
+        savedStackTraceLimit = Error.stackTraceLimit
         Error.stackTraceLimit = 0
       }
-      // an error is made once, with a copy of the expression; the nodes around it throw the same one again
+      // only a new error costs: it copies the expression, and the nodes around it throw the same error again
       if (error !== lastError) pay(ERROR + (node.input.length >> 1))
       lastError = error
       return error
@@ -281,16 +285,16 @@ export const boundMemory = (environment: Environment): void => {
 
 const noCandidates: Candidates = { macro: false, returnType: null, findFunction: () => null }
 
-const insideOf = (environment: Environment): Evaluator => {
+const evaluatorOf = (environment: Environment): Evaluator => {
   const parsed = environment.parse("true")
-  let inside: Evaluator | undefined
+  let used: Evaluator | undefined
   node(parsed.ast).evaluate = (evaluator) => {
-    inside = evaluator
+    used = evaluator
     return true
   }
   parsed()
-  if (inside === undefined) throw new Error("the CEL library does not evaluate through its nodes")
-  return inside
+  if (used === undefined) throw new Error("the CEL library does not evaluate through its nodes")
+  return used
 }
 
 const node = (ast: unknown): Node => ast as Node // the shapes are those at the top of this section: the build has exactly one version of the library
@@ -299,20 +303,20 @@ const node = (ast: unknown): Node => ast as Node // the shapes are those at the 
 // Counting
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Makes every node of a checked tree pay for its work. */
+/** Makes every node of a checked syntax tree pay for its work. */
 export const countNodes = (ast: unknown): void => {
   const seen = new Set<Node>()
-  const left = [node(ast)]
-  for (let one = left.pop(); one !== undefined; one = left.pop()) {
-    if (seen.has(one)) continue
-    seen.add(one)
-    const { alternate, macro } = one.meta
-    const parts = [...nodesIn(alternate ?? one.args), ...nodesIn(macro)]
+  const unvisited = [node(ast)]
+  for (let current = unvisited.pop(); current !== undefined; current = unvisited.pop()) {
+    if (seen.has(current)) continue
+    seen.add(current)
+    const { alternate, macro } = current.meta
+    const parts = [...nodesIn(alternate ?? current.args), ...nodesIn(macro)]
     // the parent pays for its leaves
-    left.push(...parts.filter((part) => !leaves.has(part.op)))
-    count(one, parts.filter((part) => leaves.has(part.op)).length)
+    unvisited.push(...parts.filter((part) => !leaves.has(part.op)))
+    count(current, parts.filter((part) => leaves.has(part.op)).length)
   }
-  for (const one of seen) if (one.op === "map") countKeys(one)
+  for (const current of seen) if (current.op === "map") countKeys(current)
 }
 
 const leaves: ReadonlySet<string> = new Set(["value", "id", "accuValue", "accuInc"])
@@ -357,11 +361,11 @@ const count = (one: Node, ofLeaves: number): void => {
   if (handle !== undefined) one.handle = payingHandle(one, handle)
 }
 
-/** Pays for the keys of a map literal, which converts them to strings itself. */
+/** Makes the keys of a map literal pay, since the evaluation of the literal converts them to strings. */
 const countKeys = ({ args }: Node): void => {
   for (const [key] of args as ReadonlyArray<readonly [Node, Node]>) {
     const evaluate = leaves.has(key.op) ? key.meta.evaluate : key.evaluate
-    // a constant is no list
+    // only a list costs as a key, and a constant is never a list
     if (key.op === "value" || key.meta.alternate !== undefined) continue
     key.evaluate = (evaluator, self, context) => {
       const value = evaluate(evaluator, self, context)
@@ -478,7 +482,7 @@ const elementsOf = (collection: unknown): unknown =>
 
 const keysOf = (value: object): ReadonlyArray<string> => {
   const keys = Object.keys(value)
-  // to collect the keys of a large map costs more
+  // each key of a large map costs more
   pay(keys.length > 128 ? 8 * keys.length : keys.length)
   return keys
 }
@@ -511,7 +515,7 @@ const areEqual = (left: unknown, right: unknown, ast: unknown, evaluator: Evalua
   if (type.kind === "list") {
     return areListsEqual(left as ReadonlyArray<unknown>, right as ReadonlyArray<unknown>, ast, evaluator)
   }
-  // a `null` of this type was handled above, since it only equals itself
+  // neither is `null` here: `null` has a type of its own, and equals only itself, which was checked above
   if (type.kind === "map") return areMapsEqual(left as Members, right as Members, ast, evaluator)
   pay(1)
   const overload = evaluator.registry.findBinaryOverload("==", type, type)
@@ -567,8 +571,8 @@ const lengthOf = (value: unknown): number =>
   typeof value === "string" || value instanceof Uint8Array ? value.length : 0
 
 /**
- * Pays for a function that reads its first argument and allocates `size` times its length. For a short one it
- * takes `price` steps.
+ * Pays for a function that reads its first argument, a text or bytes. It allocates `size` bytes for each character or
+ * byte of the argument. `price` is the number of steps for the call, besides those for the length.
  */
 const reads =
   (size: number, price = 0): Paying =>
@@ -579,9 +583,10 @@ const reads =
     return call()
   }
 
-const atOnce: Paying = (_, call) => call()
+/** For a function that costs no more than its call, for which the node pays. */
+const callOnly: Paying = (_, call) => call()
 
-/** Pays for a function that compares the text it searches for at every position of another text. */
+/** Pays for a function that searches a text, by comparing a part at every position of the text. */
 const searches: Paying = ([text, part], call) => {
   pay(placesTimesLength(lengthOf(text), lengthOf(part)) / 32)
   return call()
@@ -599,21 +604,19 @@ const inTimeZone: Paying = ([_, zone], call) => {
   return call()
 }
 
-/**
- * The prices of all functions of the library, by name. It has an entry for each of them.
- */
+/** The prices of functions, by name: every function of the library has an entry. */
 export const functionPrices: { readonly [name: string]: Paying | undefined } = {
   // loops pay by the nodes that they evaluate
-  all: atOnce,
-  exists: atOnce,
-  exists_one: atOnce,
-  map: atOnce,
-  filter: atOnce,
-  has: atOnce,
-  bind: atOnce,
+  all: callOnly,
+  exists: callOnly,
+  exists_one: callOnly,
+  map: callOnly,
+  filter: callOnly,
+  has: callOnly,
+  bind: callOnly,
 
-  dyn: atOnce,
-  type: atOnce,
+  dyn: callOnly,
+  type: callOnly,
   bool: reads(0),
   int: reads(2, 50),
   uint: reads(2, 50),
@@ -651,7 +654,7 @@ export const functionPrices: { readonly [name: string]: Paying | undefined } = {
     const [text, separator] = given
     if (typeof text === "string" && typeof separator === "string") {
       pay(placesTimesLength(text.length, separator.length) / 32)
-      // no more parts are counted than the budget has room for
+      // the number of parts is counted only as far as the budget has room for them
       const parts = text.split(separator, Math.ceil((MAX_BYTES - bytes) / PART) + 1).length
       allocate(PART * parts)
       pay(parts)
@@ -666,20 +669,20 @@ export const functionPrices: { readonly [name: string]: Paying | undefined } = {
     }
     return call()
   },
-  // `refuseUnbounded` refuses it, since a regular expression can run for very long
-  matches: atOnce,
+  // not called: `refuseRegularExpressions` refuses it, since a regular expression can run for very long
+  matches: callOnly,
 
   json: reads(32, 50),
   hex: reads(4),
   base64: reads(4),
-  at: atOnce,
+  at: callOnly,
 
-  hasValue: atOnce,
-  value: atOnce,
-  none: atOnce,
-  of: atOnce,
-  or: atOnce,
-  orValue: atOnce,
+  hasValue: callOnly,
+  value: callOnly,
+  none: callOnly,
+  of: callOnly,
+  or: callOnly,
+  orValue: callOnly,
 
   getDate: inTimeZone,
   getDayOfMonth: inTimeZone,

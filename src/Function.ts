@@ -2,8 +2,10 @@
  * Functions: a configuration and a handler that the engine runs durably.
  *
  * {@link createFunction} takes an async handler, which uses `step`. {@link make} takes an Effect handler,
- * which uses the `Step` module; its errors and requirements stay in the type. Both check the configuration at
- * once.
+ * which uses the `Step` module; the type of the function keeps the handler's errors and requirements. Both check the
+ * configuration at once.
+ *
+ * A run is executed in turns. A turn calls the handler from the top, and ends when the run is suspended or ends.
  */
 import type * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
@@ -62,12 +64,12 @@ export type {
   OnFailureOptions
 } from "./OnFailure.ts"
 
-/** How a function is preferably run: `pull` by a worker, or `push` by requests to its `serve()` handler. */
+/** How a function is preferably run: `pull` is by a worker, and `push` by requests to its `serve()` handler. */
 export type ExecutionMode = "push" | "pull"
 
-/** Limits how many runs of a function are in a turn at the same time. Suspended runs do not count. */
+/** Limits how many runs of a function execute at the same time. Suspended runs do not count. */
 export interface ConcurrencyConfig {
-  /** Maximum number of runs in a turn at the same time, at least 1. Suspended runs do not count. */
+  /** Maximum number of runs that execute at the same time, an integer, at least 1. */
   readonly limit: number
   /**
    * A dotted path, such as `event.data.customerId`. The limit then applies to each value at the path
@@ -103,7 +105,7 @@ export interface FunctionConfig<
   readonly retry?: RetryConfig
   /** Maximum duration of one turn in milliseconds, without suspensions; 600000 (10 minutes) by default. */
   readonly timeout?: number
-  /** Limits how many runs of the function are in a turn at the same time; no limit by default. */
+  /** Limits how many runs of the function execute at the same time; no limit by default. */
   readonly concurrency?: ConcurrencyConfig
   /**
    * How the function is preferably run: for display, and for legacy servers. This engine runs a function
@@ -112,7 +114,7 @@ export interface FunctionConfig<
   readonly mode?: ExecutionMode
   /**
    * A dotted path. Runs with the same value at the path go to the same worker, as long as that worker is
-   * alive, unless they are pinned to a version of the code that it does not have.
+   * alive. A run that is pinned to a version of the code goes to another worker when that worker has not this version.
    */
   readonly actorKey?: string
   /**
@@ -123,8 +125,8 @@ export interface FunctionConfig<
    */
   readonly searchBy?: ReadonlyArray<string>
   /**
-   * Validates and types the data of the event before the handler runs. Events that the triggers give by
-   * definition use the schemas of these.
+   * Validates and types the data of the event before the handler runs. An event whose definition is among the
+   * triggers uses the schema of that definition instead.
    */
   readonly schema?: S
   /** Names of the secrets that the handler reads. */
@@ -151,7 +153,7 @@ export interface FunctionConfig<
    * By default the engine's setting applies.
    */
   readonly keepRuns?: KeepRuns
-  /** Any JSON object. `requires` restricts the function to workers with equal labels. */
+  /** Any JSON object. Its member `requires`, an object of labels, restricts the function to workers with such labels. */
   readonly metadata?: Record<string, unknown>
   /**
    * Runs after a run of the function has failed for good, with the event, the error and the steps of that
@@ -194,7 +196,7 @@ export interface RunInfo {
   readonly id: string
   /** Id of its function. */
   readonly functionId: string
-  /** The number of turns that began because of a failure outside of steps, including the first turn. */
+  /** 1 at first, and one more after each failure outside of steps after which the run was tried again. */
   readonly attempt: number
   /** When the run was created; with a legacy server, when this turn began. */
   readonly startedAt: Date
@@ -230,8 +232,8 @@ export interface FunctionContext<T = any, E = IronflowEvent<T>> {
 export type FunctionHandler<T = any, R = unknown> = (context: FunctionContext<T>) => R | Promise<R>
 
 /**
- * A function with an async handler. `T` is the data of its events in the handler, `R` the result, and `I` the
- * input type of its schema, which `invoke` takes.
+ * A function with an async handler. `T` is the type of its events' data in the handler, `R` the type of its result,
+ * and `I` the type of the data that `invoke` takes: the input type of its schema.
  */
 // oxlint-disable-next-line typescript/no-explicit-any -- lists of functions hold functions of every type
 export interface IronflowFunction<T = any, R = any, I = any> {
@@ -247,7 +249,8 @@ export interface IronflowFunction<T = any, R = any, I = any> {
 export type CreateFunctionConfig<S extends AnySchema = AnySchema> = FunctionConfig<S>
 
 /**
- * A configuration that was checked. Its triggers are by name; their event definitions are listed beside them.
+ * A configuration that was checked. Its triggers name their events; the definitions among the triggers are listed
+ * beside them.
  */
 export interface DefinedConfig<S extends AnySchema = AnySchema> extends FunctionConfig<S> {
   /** The event definitions among its triggers. */
@@ -272,13 +275,12 @@ export const createFunction = <
   const resolved = resolveTriggers(config, functionKeys)
   if (typeof handler !== "function") {
     throw new ValidationError(
-      `Function "${resolved.id}": the handler must be a function, got ${typeof handler}`
+      `Function "${resolved.id}": the handler must be a function, got ${show(handler)}`
     )
   }
   const failureHandler = failureHandlerOf<FailureHandler>(resolved, resolved.onFailure)
   if (failureHandler !== undefined) checkConfig(failureHandler.config)
-  // the triggers and the handler decide the type of the event, and the schema decides the input and output
-  // types
+  // the type parameters of the result follow from those of `config` and `handler`
   return {
     config: resolved,
     handler,
@@ -286,7 +288,7 @@ export const createFunction = <
   } as IronflowFunction<TriggerEvents<Sources, S>["data"], R, InvokedWith<Sources, S>>
 }
 
-/** The `ironflow` object of the documentation. */
+/** `createFunction` as a member, for the notation `ironflow.createFunction(...)`. */
 export const ironflow = { createFunction } as const
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -307,8 +309,8 @@ export interface EffectFunctionDeclarations<S, F> {
    */
   readonly success?: Schema.Codec<S, unknown>
   /**
-   * Schema of errors. An error that matches is stored encoded, and decoded as `failure` of the caller's
-   * `InvokeError`.
+   * Schema of errors. An error of the handler that matches is stored encoded. The caller of `invoke` receives it
+   * decoded, as `failure` of the `InvokeError`.
    */
   readonly error?: Schema.Codec<F, unknown>
 }
@@ -348,8 +350,8 @@ export interface EffectFunctionContext<T, E = IronflowEvent<T>> {
 
 /**
  * A function with an Effect handler. `A` is its result, `E` its error, and `R` what it requires besides
- * steps. `T` is the data of its events, `S` the result by its `success` schema, and `F` the errors by its
- * `error` schema; these two are `never` without such a schema.
+ * steps. `T` is the data of its events. `S` is the result by its `success` schema, or `never` without that schema,
+ * and `F` the errors by its `error` schema, or `never` without it.
  */
 // oxlint-disable-next-line typescript/no-explicit-any -- lists of functions hold functions of every type
 export interface EffectFunction<A = any, E = any, R = any, T = any, S = any, F = any> {
@@ -365,7 +367,7 @@ export interface EffectFunction<A = any, E = any, R = any, T = any, S = any, F =
   readonly failureHandler?: Omit<EffectFunction, "failureHandler">
 }
 
-/** What every handler is given: the steps, and a scope that closes with its turn. */
+/** What every Effect handler is given: the steps, and a scope that closes when the turn ends. */
 export type GivenToHandlers = Step | Scope.Scope
 
 /** A function of either API. */
@@ -420,12 +422,12 @@ export const make = <
   }
   if (typeof program !== "function") {
     throw new ValidationError(
-      `Function "${resolved.id}": the handler must be a function that returns an Effect, got ${typeof program}`
+      `Function "${resolved.id}": the handler must be a function that returns an Effect, got ${show(program)}`
     )
   }
   const onFailure = failureHandlerOf<EffectFunction["program"]>(resolved, config.onFailure)
   if (onFailure !== undefined) checkConfig(onFailure.config)
-  // what remains to be required is what `GivenToHandlers` does not give
+  // the handler's requirements are those of the function and `GivenToHandlers`, which every turn provides
   return {
     config: resolved,
     program: program as EffectFunction<A, E, Exclude<R | RF, GivenToHandlers>>["program"],
@@ -450,7 +452,7 @@ export const isEffectFunction = (fn: AnyFunction): fn is EffectFunction => "prog
 const resolveTriggers = (config: unknown, keys: KnownKeys): DefinedConfig => {
   if (!isObject(config))
     throw new ValidationError("A function needs a configuration such as { id, triggers }")
-  // the check below reports a value that is no array
+  // `checkConfig` refuses `triggers` that are no array
   const sources: ReadonlyArray<unknown> = Array.isArray(config.triggers) ? config.triggers : []
   const definitions = sources.flatMap((source) => definitionOf(source) ?? [])
   const resolved: unknown =
@@ -463,12 +465,13 @@ const resolveTriggers = (config: unknown, keys: KnownKeys): DefinedConfig => {
     if (!isPlain(source) && !isEventDefinition(source))
       checkKeys(source, definedTriggerKeys, `${label}: triggers`)
   }
-  const twice = definitions.find(({ name }, i) =>
-    definitions.slice(0, i).some((other) => other.name === name)
+  // the same definition may stand in several triggers, for example with different expressions
+  const duplicate = definitions.find((definition, i) =>
+    definitions.slice(0, i).some((other) => other.name === definition.name && other !== definition)
   )
-  if (twice !== undefined && new Set(definitions.filter(({ name }) => name === twice.name)).size > 1) {
+  if (duplicate !== undefined) {
     throw new ValidationError(
-      `${label}: \`triggers\` has two definitions of event "${twice.name}": give the latest version here, and the others as ` +
+      `${label}: \`triggers\` has two definitions of event "${duplicate.name}": give the latest version here, and the others as ` +
         "`eventDefinitions` to the worker, which converts older events to the latest version"
     )
   }

@@ -19,7 +19,10 @@ export const recordingRetentions = ["7d", "30d", "90d", "forever"] as const
 /** A configuration before it is checked: untyped code may have made it. */
 type Unchecked = { readonly [K in keyof FunctionConfig]?: unknown }
 
-/** Checks the members that are known, and ignores others. Throws `ValidationError`. */
+/**
+ * Checks the members that a configuration may have, and ignores unknown ones. Throws `ValidationError` or
+ * `LimitExceededError`.
+ */
 export function checkConfig(config: unknown): asserts config is FunctionConfig {
   if (!isObject(config))
     throw new ValidationError("A function needs a configuration such as { id, triggers }")
@@ -50,6 +53,9 @@ const must =
     if (!holds(value)) throw new ValidationError(`${label}: \`${field}\` must be ${rule}, got ${show(value)}`)
   }
 
+/** The label with a small first letter: `function "order"`. */
+const inSentence = (label: string): string => `${label.charAt(0).toLowerCase()}${label.slice(1)}`
+
 const isDottedPath = (value: unknown): boolean => typeof value === "string" && isDataPath(value)
 const pathRule = 'a dotted path such as "event.data.customerId"'
 
@@ -75,7 +81,7 @@ const checks: { readonly [K in keyof FunctionConfig]?: Check } = {
     }
   },
   retry: (retry, label) => {
-    resolveRetry(retry as RetryConfig, `${label}: \`retry\``)
+    resolveRetry(retry as RetryConfig, `retry of ${inSentence(label)}`)
   },
   timeout: must(
     "timeout",
@@ -113,14 +119,11 @@ const checks: { readonly [K in keyof FunctionConfig]?: Check } = {
   secrets: (secrets, label) => {
     must("secrets", `an array of at most ${declaredListLength} secret names`, isShortArray)(secrets, label)
     for (const secret of secrets as ReadonlyArray<unknown>) {
-      checkName(`name of a secret of ${label.charAt(0).toLowerCase()}${label.slice(1)}`, secret)
+      checkName(`name of a secret of ${inSentence(label)}`, secret)
     }
   },
   stepTimeout: (stepTimeout, label) => {
-    positiveDuration(
-      stepTimeout as Duration,
-      `\`stepTimeout\` of ${label.charAt(0).toLowerCase()}${label.slice(1)}`
-    )
+    positiveDuration(stepTimeout as Duration, `\`stepTimeout\` of ${inSentence(label)}`)
   },
   recording: must("recording", "true or false", (value) => typeof value === "boolean"),
   recordingRetention: must(

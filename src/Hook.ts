@@ -1,4 +1,7 @@
-/** Hooks: requests of the engine that tell another service about runs and functions that fail. */
+/**
+ * Hooks: requests by which the engine tells another service that a run has failed, was paused or is stuck, or that
+ * many runs of a function fail.
+ */
 import * as Redacted from "effect/Redacted"
 import { resolveRetry, type RetryConfig, retryKeys, type RetryPolicy } from "./Backoff.ts"
 import { checkEndpointUrl } from "./EndpointUrl.ts"
@@ -8,7 +11,7 @@ import { checkName } from "./Limits.ts"
 import { checkKeys, type Keys } from "./OptionKeys.ts"
 import { show } from "./Show.ts"
 
-/** The events that hooks can be called for. */
+/** The events for which hooks can be called. */
 export const hookEvents = ["run.failed", "run.paused", "run.stuck", "function.failing"] as const
 /** An event for which a hook can be called. */
 export type HookEvent = (typeof hookEvents)[number]
@@ -24,14 +27,14 @@ export interface HookOptions {
   /** The environment for which the hook is called; all by default. */
   readonly environment?: string
   /**
-   * The URL that receives the `POST` requests. Addresses that are not public are refused, unless they are allowed for push
-   * endpoints.
+   * The URL that receives the `POST` requests. Addresses that are not public are refused, unless they are allowed
+   * for push endpoints.
    */
   readonly url: string
-  /** The secret that signs the requests, at least 16 characters long. `verifyHook` takes the same one. */
+  /** The secret that signs the requests, at least 16 characters long. `verifyHook` takes the same secret. */
   readonly secret: string | Redacted.Redacted<string>
   /**
-   * How calls are tried again that were not answered with 2xx. By default 12 attempts, with delays from 5
+   * How calls that were not answered with 2xx are tried again. By default 12 attempts, with delays from 5
    * seconds to an hour: about two hours in total.
    */
   readonly retry?: RetryConfig
@@ -59,7 +62,7 @@ export interface HookCall {
   readonly type: HookEvent
   /** When it happened, as an ISO string. */
   readonly at: string
-  /** The environment of the event. */
+  /** The environment in which it happened. */
   readonly environment: string
   /** The function, run and error, where they apply. */
   readonly data: {
@@ -70,11 +73,11 @@ export interface HookCall {
     readonly error?: { readonly name: string; readonly message: string; readonly code?: string }
     /** Why a run is paused. */
     readonly reason?: { readonly code: string; readonly message: string }
-    /** For a failing function: how many of its runs ended in the window. */
+    /** For a failing function: how many of its runs ended within the last `windowMs`. */
     readonly ended?: number
-    /** For a failing function: how many of these runs failed. */
+    /** For a failing function: how many of its runs failed within the last `windowMs`. */
     readonly failed?: number
-    /** For a failing function: the length of the window, in milliseconds. */
+    /** For a failing function: the time in which its runs were counted, in milliseconds. */
     readonly windowMs?: number
   }
 }
@@ -126,7 +129,7 @@ const checkHook = (given: unknown, what: string): Hook => {
   const secretText: unknown = Redacted.isRedacted(secret) ? Redacted.value(secret) : secret
   if (typeof secretText !== "string" || secretText.length < MIN_SECRET_LENGTH) {
     throw new ValidationError(
-      `${what}: \`secret\` must be a string of at least ${MIN_SECRET_LENGTH} characters: requests are signed with it`
+      `${what}: \`secret\`, which signs the requests, must be a string of at least ${MIN_SECRET_LENGTH} characters`
     )
   }
   const url = checkEndpointUrl(given.url, `\`url\` of ${what}`)

@@ -71,12 +71,13 @@ export interface IdGenerator {
   readonly bulk: () => string
 }
 
-/** A generator whose ids stay in order with those of others. */
+/** A generator that can continue the order of the ids of other generators. */
 export interface SharedIds extends IdGenerator {
-  /** The time in the newest id, in epoch milliseconds; -1 when there is none yet. */
+  /** The time in the newest id of this generator, in epoch milliseconds; -1 when there is no id yet. */
   readonly lastTime: () => number
   /**
-   * Tells that another generator has made ids up to this time: later ids of this generator sort after those.
+   * Tells this generator that another one has made ids up to a time: from now on the ids of this generator sort after
+   * them.
    */
   readonly follow: (time: number) => void
 }
@@ -89,9 +90,9 @@ const maxRandom = 32 ** RANDOM_WIDTH
 
 /**
  * Makes a generator from a clock (`nowMs`, epoch milliseconds) and a random source (`randomInt(n)`: an
- * integer from 0 to `n - 1`). An id holds the time, a count within the millisecond that starts somewhere in
- * its lower half, and 60 random bits. Ids stay in order when the clock stands still or goes back. They sort
- * after `after`, an earlier id of another generator.
+ * integer from 0 to `n - 1`). An id holds the time, a count of the ids within a millisecond, and 60 random bits. The
+ * count starts at a random number in the lower half of its range. Ids stay in order when the clock stands still or
+ * goes back. They sort after `after`, an earlier id of another generator.
  */
 export const makeIdGenerator = (
   nowMs: () => number,
@@ -108,7 +109,7 @@ export const makeIdGenerator = (
       count = randomInt(maxCount / 2)
       timeText = base32(time, TIME_WIDTH)
     } else if (++count === maxCount) {
-      // the counts of this millisecond are used up: goes on with the next one
+      // the counts of this millisecond are used up: the ids go on with the next millisecond
       time += 1
       count = 0
       timeText = base32(time, TIME_WIDTH)
@@ -136,9 +137,9 @@ export const makeIdGenerator = (
     hookCall: make("hook_"),
     bulk: make("bulk_"),
     lastTime: () => time,
-    follow: (other) => {
-      if (other < time) return
-      time = other + 1
+    follow: (otherTime) => {
+      if (otherTime < time) return
+      time = otherTime + 1
       count = 0
       timeText = base32(time, TIME_WIDTH)
     }
@@ -149,8 +150,8 @@ export const makeIdGenerator = (
 const digits = "0123456789abcdefghjkmnpqrstvwxyz"
 
 /**
- * The time in an id, in epoch milliseconds; -1 when it has none. It is not earlier than that of any id that
- * sorts lower.
+ * The time in an id, in epoch milliseconds; -1 when the id has none. Of two ids of one kind, the one that sorts higher
+ * never has the earlier time.
  */
 export const timeOf = (id: string): number => {
   const start = id.search(/[_-]/) + 1
@@ -163,7 +164,7 @@ export const timeOf = (id: string): number => {
   return time
 }
 
-/** All pairs of digits. To make an id of single digits would be slower. */
+/** All pairs of digits, at the index of their value. To write ids digit by digit would be slower. */
 const pairs: ReadonlyArray<string> = Array.from(
   { length: 32 * 32 },
   (_, i) => digits.charAt(Math.floor(i / 32)) + digits.charAt(i % 32)
@@ -172,12 +173,12 @@ const pairs: ReadonlyArray<string> = Array.from(
 const base32 = (value: number, width: number): string => {
   let text = ""
   let rest = value
-  let left = width
-  for (; left >= 2; left -= 2) {
+  let digitsLeft = width
+  for (; digitsLeft >= 2; digitsLeft -= 2) {
     text = pairs[rest % 1024]! + text
     rest = Math.floor(rest / 1024)
   }
-  return left === 0 ? text : digits.charAt(rest % 32) + text
+  return digitsLeft === 0 ? text : digits.charAt(rest % 32) + text
 }
 
 /** A simple id for your own use: `<time>-<random>`, both in base 36. */

@@ -12,7 +12,7 @@ export type JsonText = string
  *
  * An object with `toJSON`, such as a date, becomes what that returns. As with `JSON.stringify`, members that
  * are `undefined` are left out, and `NaN` and infinities become `null`. A value that JSON cannot represent
- * throws a `ValidationError`, which starts with `what` (`result of step "charge"`) and names the path:
+ * throws a `ValidationError`, whose message starts with `what` (`result of step "charge"`) and has the value's path:
  * BigInt, functions, symbols, cycles, a `toJSON` or getter that throws, and objects that would become `{}`
  * although they are not empty plain objects (Map, Set, promises without `await`, RegExp, Headers,
  * ArrayBuffer, iterators...). An error throws too, unless its class has a `toJSON` of its own; where results
@@ -41,7 +41,7 @@ export const encodeJson = (
     if (problem === "error" && withErrors !== undefined) return encodeJson(withErrors(value), what)
     if (problem !== undefined) throw problemError(problem, value, what)
     const text: string | undefined = JSON.stringify(value)
-    // the depth was checked before
+    // `findProblem` has checked the depth
     return text === undefined ? undefined : checkAmount(what, text, Number.POSITIVE_INFINITY)
   } catch (error) {
     if (error instanceof IronflowError) throw error
@@ -95,7 +95,7 @@ export const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
 /**
- * The value, if it is a string from outside; a number or boolean becomes a string. `orElse` for anything
+ * A value from outside as text: a string as it is, and a number or boolean as a string. `orElse` for anything
  * else.
  */
 export const textOf = (value: unknown, orElse = ""): string => {
@@ -104,8 +104,8 @@ export const textOf = (value: unknown, orElse = ""): string => {
 }
 
 /**
- * The value, if it is a number from outside. A string is converted as `Number` does it, so that an empty one is
- * 0. `orElse` for anything else.
+ * A value from outside as a number: a number as it is, and a string as `Number` converts it, so that the empty string
+ * is 0. `orElse` for anything else, and for `NaN`.
  */
 export const numberOf = (value: unknown, orElse = 0): number => {
   const number = typeof value === "number" || typeof value === "string" ? Number(value) : Number.NaN
@@ -124,8 +124,8 @@ export const deepMerge = <T extends object, S extends object>(target: T, source:
   for (const [key, value] of Object.entries(target)) put(key, value)
   for (const [key, value] of Object.entries(source)) {
     if (value === undefined) continue
-    const own = Object.hasOwn(merged, key) ? merged[key] : undefined
-    put(key, isPlainObject(own) && isPlainObject(value) ? deepMerge(own, value) : value)
+    const previous = Object.hasOwn(merged, key) ? merged[key] : undefined
+    put(key, isPlainObject(previous) && isPlainObject(value) ? deepMerge(previous, value) : value)
   }
   // `merged` has the members of both, as the type says
   return merged as T & S
@@ -140,14 +140,14 @@ const isPlainObject = (value: unknown): value is Record<string, unknown> => {
 type Problem = "bigint" | "function" | "symbol" | "error" | "emptied" | "cycle" | "depth"
 
 /**
- * Finds the first value that JSON cannot represent. Cycles are found by their depth, so that no memory of
- * visited objects is needed. With `anyError`, errors are found too whose class has a `toJSON` of its own.
+ * Finds the first value that JSON cannot represent. A cycle is found as too deep nesting, so that visited objects need
+ * not be remembered. With `anyError`, errors whose class has a `toJSON` of its own are found too.
  */
 const findProblem = (value: unknown, depth: number, anyError: boolean): Problem | undefined => {
   switch (typeof value) {
     case "bigint":
-      // `JSON.stringify` would only encode it if `BigInt.prototype.toJSON` was added, which other programs
-      // lack
+      // refused even if this program has added `BigInt.prototype.toJSON`, which `JSON.stringify` would use: other
+      // programs lack it
       return "bigint"
     case "function":
       return hasToJson(value) ? findProblem(value.toJSON(""), depth, anyError) : "function"
@@ -184,8 +184,8 @@ const isLostError = (value: object, anyError: boolean): boolean =>
   (anyError || !hasToJson(value) || inheritedForms.has(value.toJSON))
 
 /**
- * The `toJSON` methods that all errors of Effect inherit, as ours do. They do not belong to a class of
- * errors.
+ * The `toJSON` methods that all errors of Effect inherit, and so ours. A class with only such a method has no `toJSON`
+ * of its own.
  */
 const inheritedForms: ReadonlySet<unknown> = new Set(
   (function* () {
@@ -196,8 +196,8 @@ const inheritedForms: ReadonlySet<unknown> = new Set(
 )
 
 /**
- * Looks at what `toJSON` returns. It is called once for each value: JSON does not call it on the result
- * again.
+ * Finds a problem in what `toJSON` has returned. `JSON.stringify` does not call `toJSON` of the returned value, so it
+ * is not called here either.
  */
 const findReplaced = (value: unknown, depth: number, anyError: boolean): Problem | undefined => {
   if (typeof value !== "object" || value === null || Array.isArray(value))
@@ -226,10 +226,10 @@ const needsWalk = (value: unknown): boolean =>
 export const hasToJson = (value: object): value is { toJSON(key: string): unknown } =>
   typeof (value as { readonly toJSON?: unknown }).toJSON === "function"
 
-/** Makes the error. It walks through the value once more, more slowly, to find the path. */
-const problemError = (problem: Problem, root: unknown, what: string): ValidationError => {
-  const { path, found, value } = locate(root, problem)
-  switch (found) {
+/** Makes the error. It walks through the value once more, more slowly, to find the path of the problem. */
+const problemError = (anyProblem: Problem, root: unknown, what: string): ValidationError => {
+  const { path, problem, value } = locate(root, anyProblem)
+  switch (problem) {
     case "bigint":
       return new ValidationError(
         `${what} cannot be stored: ${path} is a BigInt; JSON has none, so convert it, for example with String(value)`
@@ -287,39 +287,39 @@ const conversions: ReadonlyMap<string, string> = new Map([
 
 interface Located {
   readonly path: string
-  readonly found: Problem
+  readonly problem: Problem
   readonly value: unknown
 }
 
 const locate = (root: unknown, problem: Problem): Located => {
-  const above = new Set<unknown>()
+  const ancestors = new Set<unknown>()
   const visit = (value: unknown, path: string, depth: number): Located | undefined => {
     if (typeof value === "bigint" || typeof value === "symbol")
-      return { path, found: typeof value as Problem, value }
-    if (typeof value === "function" && !hasToJson(value)) return { path, found: "function", value }
+      return { path, problem: typeof value as Problem, value }
+    if (typeof value === "function" && !hasToJson(value)) return { path, problem: "function", value }
     if ((typeof value !== "object" && typeof value !== "function") || value === null) return undefined
-    if (above.has(value)) return { path, found: "cycle", value }
-    if (depth >= jsonDepth) return { path: `${path.slice(0, 64)}...`, found: "depth", value }
-    if (isLostError(value, false)) return { path, found: "error", value }
-    above.add(value)
-    const shown = hasToJson(value) ? value.toJSON("") : value
-    if (typeof shown !== "object" || shown === null) {
-      above.delete(value)
-      return visit(shown, path, depth)
+    if (ancestors.has(value)) return { path, problem: "cycle", value }
+    if (depth >= jsonDepth) return { path: `${path.slice(0, 64)}...`, problem: "depth", value }
+    if (isLostError(value, false)) return { path, problem: "error", value }
+    ancestors.add(value)
+    const replaced = hasToJson(value) ? value.toJSON("") : value
+    if (typeof replaced !== "object" || replaced === null) {
+      ancestors.delete(value)
+      return visit(replaced, path, depth)
     }
-    if (!Array.isArray(shown)) {
-      if (shown !== value && isError(shown)) return { path, found: "error", value: shown }
-      if (losesContent(shown)) return { path, found: "emptied", value: shown }
+    if (!Array.isArray(replaced)) {
+      if (replaced !== value && isError(replaced)) return { path, problem: "error", value: replaced }
+      if (losesContent(replaced)) return { path, problem: "emptied", value: replaced }
     }
-    const members: ReadonlyArray<readonly [string, unknown]> = Array.isArray(shown)
-      ? shown.map((member, i) => [`${path}[${i}]`, member] as const)
-      : Object.entries(shown).map(([key, member]) => [memberPath(path, key), member] as const)
+    const members: ReadonlyArray<readonly [string, unknown]> = Array.isArray(replaced)
+      ? replaced.map((member, i) => [`${path}[${i}]`, member] as const)
+      : Object.entries(replaced).map(([key, member]) => [memberPath(path, key), member] as const)
     for (const [memberAt, member] of members) {
       const found = visit(member, memberAt, depth + 1)
       if (found !== undefined) return found
     }
-    above.delete(value)
+    ancestors.delete(value)
     return undefined
   }
-  return visit(root, "$", 0) ?? { path: "$", found: problem, value: root }
+  return visit(root, "$", 0) ?? { path: "$", problem, value: root }
 }

@@ -4,8 +4,8 @@
  * hardly matters.
  *
  * Measured on one core: 100,000 values take 2 ms as numbers in an array, 10 ms in rows with the same members,
- * and 50 ms if each has another name, since the runtime keeps names. So different names are counted
- * separately.
+ * and 50 ms as members with 100,000 different names, since the runtime keeps names. So different names have a limit
+ * of their own.
  *
  * A number that is too large for JavaScript is refused here too. It would be parsed as `Infinity`, which JSON
  * encodes as `null`.
@@ -13,19 +13,20 @@
 import { LimitExceededError, ValidationError } from "./Errors.ts"
 import { jsonDepth, jsonNames, jsonValues, messageDepth } from "./Limits.ts"
 
-/** What was counted so far, for several JSON texts in one message. */
+/** What was counted so far in the JSON texts of one message. */
 export class ShapeCounts {
   length = 0
   values = 0
   names = 0
-  /** A bit for each name that has occurred, and for each order of names in an object. */
+  /** A bit for each name that has occurred, together with the names before it in its object. */
   seen: Int32Array | undefined
 }
 
 /**
- * A shorter text cannot exceed either limit: a name with its value takes five characters, and a value two.
+ * A text of at most this length cannot exceed the limit of names or that of values: a name with its value takes five
+ * characters, and a value two.
  */
-const SHORT = 5 * jsonNames
+const SHORT_LENGTH = 5 * jsonNames
 
 /**
  * Checks JSON from outside as {@link checkAmount} does. Also throws `ValidationError`, with the path, for a
@@ -40,8 +41,9 @@ export const checkShape = (
 
 /**
  * Throws `LimitExceededError` when JSON is nested more than `levels` deep, or has more than 500,000 values or
- * 100,000 different names; those in `counted` are included. `what` names the JSON (`the body`). The check is
- * cheap, and stops where a limit is first exceeded. Returns the text, which may be invalid JSON.
+ * 100,000 different names. The values and names that `counted` has from earlier texts are included. `what` names the
+ * JSON (`the body`). The check is cheap, and stops where a limit is first exceeded. Returns the text, which may be
+ * invalid JSON.
  */
 export const checkAmount = (
   what: string,
@@ -50,17 +52,17 @@ export const checkAmount = (
   counted: ShapeCounts = new ShapeCounts()
 ): string => {
   counted.length += text.length
-  if (counted.length > SHORT) scan(what, text, levels, counted)
+  if (counted.length > SHORT_LENGTH) scan(what, text, levels, counted)
   // each level begins with a bracket, and most texts have fewer brackets than levels are allowed
   else if (text.length > 2 * levels && hasMoreBrackets(text, levels)) checkNesting(what, text, levels)
   return text
 }
 
-const hasMoreBrackets = (text: string, most: number): boolean => {
+const hasMoreBrackets = (text: string, limit: number): boolean => {
   let found = 0
   for (const bracket of "{[") {
     for (let at = text.indexOf(bracket); at !== -1; at = text.indexOf(bracket, at + 1)) {
-      if (++found > most) return true
+      if (++found > limit) return true
     }
   }
   return false
@@ -75,7 +77,7 @@ const CLOSE_BRACKET = 0x5d
 const OPEN_BRACE = 0x7b
 const CLOSE_BRACE = 0x7d
 
-/** About ten times as many bits as there may be names, so that few names share a bit. */
+/** `seen` has 2^20 bits: about ten times as many as there may be names, so that few names share a bit. */
 const SEEN_BITS = 20
 
 const checkNesting = (what: string, text: string, levels: number): void => {
@@ -101,6 +103,7 @@ const scan = (what: string, text: string, levels: number, counted: ShapeCounts):
   /** For each level: the hash of the names in its object. */
   const orders: Array<number> = [0]
   let level = 0
+  // where the last string begins and ends: at a colon it is the name of a member
   let begin = 0
   let end = 0
   counted.values++
@@ -111,7 +114,7 @@ const scan = (what: string, text: string, levels: number, counted: ShapeCounts):
         end = at = endOfString(text, at)
         break
       case COLON: {
-        const bit = mixed((orders[level] = hashOf(text, begin, end, orders[level]!))) >>> (32 - SEEN_BITS)
+        const bit = mix((orders[level] = hashOf(text, begin, end, orders[level]!))) >>> (32 - SEEN_BITS)
         const mask = 1 << (bit & 31)
         if ((seen[bit >>> 5]! & mask) !== 0) break
         seen[bit >>> 5]! |= mask
@@ -122,7 +125,7 @@ const scan = (what: string, text: string, levels: number, counted: ShapeCounts):
       case OPEN_BRACE:
         if (++level > levels) throw tooDeep(what, level, levels)
         orders[level] = 0
-        // the first value of an array or object; each of the others follows a comma
+        // counts the first value of an array or object; each other value follows a comma
         if (!isClosing(text.charCodeAt(at + 1))) counted.values++
         break
       case COMMA:
@@ -153,13 +156,14 @@ const tooMany = (unit: "names" | "values", what: string, size: number, limit: nu
     { isLowerBound: true }
   )
 
-const hashOf = (text: string, begin: number, end: number, from: number): number => {
-  let hash = from ^ 0x811c9dc5
+const hashOf = (text: string, begin: number, end: number, seed: number): number => {
+  let hash = seed ^ 0x811c9dc5
   for (let at = begin; at < end; at++) hash = Math.imul(hash ^ text.charCodeAt(at), 0x01000193)
   return hash
 }
 
-const mixed = (hash: number): number => {
+/** Spreads the differences between hashes over all bits. */
+const mix = (hash: number): number => {
   const half = Math.imul(hash ^ (hash >>> 15), 0x85ebca6b)
   return Math.imul(half ^ (half >>> 13), 0xc2b2ae35)
 }
@@ -178,8 +182,8 @@ const endOfString = (text: string, start: number): number => {
   return at
 }
 
-// A number that is too large has an exponent of three digits, or more than two hundred digits with a shorter
-// exponent. Only a text that contains one of these is searched, and few do.
+// A number that is too large has an exponent of at least three digits, or more than two hundred digits and perhaps a
+// shorter exponent. Few texts contain such a number, and only those are searched.
 const LONG_EXPONENT = /\d[eE]\+?\d{3}/g
 const MANY_DIGITS = 200
 
@@ -201,7 +205,10 @@ const checkNumbers = (what: string, text: string): string => {
   )
 }
 
-/** Whether something like a number has an exponent of three digits. Ids in strings have such digits too, but after letters. */
+/**
+ * Whether the text has an exponent of at least three digits after what may be a number in JSON. Ids in strings look alike (`run_5E123`),
+ * but follow a letter or an underscore.
+ */
 const hasLongExponent = (text: string): boolean => {
   LONG_EXPONENT.lastIndex = 0
   for (let found = LONG_EXPONENT.exec(text); found !== null; found = LONG_EXPONENT.exec(text)) {
@@ -213,8 +220,8 @@ const hasLongExponent = (text: string): boolean => {
 }
 
 /**
- * Whether the text has at least {@link MANY_DIGITS} digits in a row. It is enough to look at every n-th character: one of them
- * is among these digits.
+ * Whether the text has at least {@link MANY_DIGITS} digits in a row. So many digits contain one of the characters at
+ * the multiples of `MANY_DIGITS`: only these are looked at, and their neighbours if they are digits.
  */
 const hasManyDigits = (text: string): boolean => {
   for (let at = MANY_DIGITS - 1; at < text.length; at += MANY_DIGITS) {
@@ -236,7 +243,7 @@ const isDigit = (code: number): boolean => code >= 0x30 && code <= 0x39
 
 const NUMBER = /\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/y
 
-/** The first number in the JSON that is too large, as it is written there; `undefined` when there is none. */
+/** The first number in the JSON that is too large, as the JSON writes it; `undefined` when there is none. */
 const tooLargeIn = (text: string): string | undefined => {
   for (let at = 0; at < text.length; at++) {
     const code = text.charCodeAt(at)

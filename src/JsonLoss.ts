@@ -9,7 +9,7 @@ import { isBooleanObject, isNativeError, isNumberObject, isStringObject } from "
  */
 export const losesContent = (value: object): boolean => {
   if (isPlain(Object.getPrototypeOf(value))) return false
-  // their content is lost, even if fields were added to them
+  // the content of these is lost, even if fields were added to the object
   if (value instanceof Map || value instanceof Set || value instanceof Promise) return true
   return Object.keys(value).length === 0 && !isBoxed(value)
 }
@@ -17,8 +17,7 @@ export const losesContent = (value: object): boolean => {
 export const isError = (value: object): value is Error => value instanceof Error || isNativeError(value)
 
 /**
- * Whether it is the prototype of plain objects. That of another realm (a `vm` context, a test runner) counts
- * too.
+ * Whether this is the prototype of plain objects, in this realm or in another one (a `vm` context, a test runner).
  */
 const isPlain = (prototype: object | null): boolean =>
   prototype === Object.prototype ||

@@ -15,7 +15,7 @@ interface KeepRunsByStatus {
 /** One duration for all runs, such as `"7d"`, or one for each final status. */
 export type KeepRuns = Duration | "forever" | KeepRunsByStatus
 
-/** How long runs are kept by final status, in milliseconds, as it is registered. */
+/** The option as a function registers it: how long runs are kept, in milliseconds, by final status. */
 export interface KeptRuns {
   readonly completed?: number | "forever"
   readonly failed?: number | "forever"
@@ -25,7 +25,7 @@ export interface KeptRuns {
 /** Checks and converts the option. Throws `ValidationError`; `what` names the option. */
 export const keptRuns = (keep: unknown, what: string): KeptRuns => {
   const keptFor = (value: unknown, name: string): number | "forever" =>
-    // `positiveDuration` checks the value, and refuses any other
+    // `positiveDuration` refuses a value that is no duration
     value === "forever" ? value : positiveDuration(value as Duration, name)
   if (!isObject(keep)) {
     const all = keptFor(keep, what)

@@ -1,4 +1,4 @@
-/** Checks names of buckets and keys, and compiles filters of keys. */
+/** Checks the names of buckets, KV keys and revisions, and compiles filters of KV keys. */
 import { LimitExceededError, ValidationError } from "./Errors.ts"
 import { keyLength, nameLength } from "./Limits.ts"
 import { show } from "./Show.ts"
@@ -12,7 +12,7 @@ export const checkBucketName = (name: unknown): string => {
   )
 }
 
-/** Returns the key, if it is valid. Throws `ValidationError` or `LimitExceededError`. */
+/** Returns the KV key, if it is valid. Throws `ValidationError` or `LimitExceededError`. */
 export const checkKey = (key: unknown): string => {
   if (typeof key !== "string") throw new ValidationError(`A key must be a string, got ${show(key)}`)
   if (key.length > keyLength) {
@@ -37,8 +37,8 @@ export const checkRevision = (revision: unknown, least: 0 | 1 = 1): number => {
 }
 
 /**
- * Compiles a filter of keys: tokens separated by dots, where `*` matches anything within a token, and `>` as the last token
- * matches one or more tokens. An absent or empty filter matches all keys. Throws `ValidationError`.
+ * Compiles a filter of KV keys. It has tokens separated by dots: `*` matches any characters within a token, and `>` as
+ * the last token matches one or more tokens. An absent or empty filter matches all keys. Throws `ValidationError`.
  */
 export const compileFilter = (filter: unknown): ((key: string) => boolean) => {
   if (filter === undefined || filter === "" || filter === ">") return () => true
@@ -49,11 +49,11 @@ export const compileFilter = (filter: unknown): ((key: string) => boolean) => {
   }
   if (!/[*>]/.test(filter)) return (key) => key === filter
   const tokens = filter.split(".")
-  const open = tokens.at(-1) === ">"
-  if (open) tokens.pop()
+  const endsOpen = tokens.at(-1) === ">"
+  if (endsOpen) tokens.pop()
   return (key) => {
     const parts = key.split(".")
-    if (open ? parts.length <= tokens.length : parts.length !== tokens.length) return false
+    if (endsOpen ? parts.length <= tokens.length : parts.length !== tokens.length) return false
     return tokens.every((token, i) => fits(token, parts[i] ?? ""))
   }
 }

@@ -1,5 +1,6 @@
 /**
- * Encodes values of keys as bytes. These are the bytes that legacy clients send; a type says what they are.
+ * Encodes values of KV keys as bytes, the same bytes that legacy clients send. A type is stored with the bytes, and
+ * tells how to decode them.
  */
 import { isUtf8 } from "node:buffer"
 import { LimitExceededError, ValidationError } from "./Errors.ts"
@@ -21,10 +22,10 @@ export interface KVBucketOptions<S extends AnySchema | undefined = AnySchema> {
 
 export const bucketOptionKeys = { schema: true } satisfies Keys<KVBucketOptions>
 
-/** `raw`: bytes of an unspecified type, as legacy clients write strings. */
+/** How the bytes of a value are decoded. `raw` is for bytes of an unspecified type: legacy clients send strings so. */
 export type ValueType = "json" | "text" | "bytes" | "raw"
 
-/** The operations on a key. */
+/** The operations on a KV key. */
 export type KvOperation = "put" | "delete" | "purge" | "expire"
 
 export interface StoredValue {
@@ -58,8 +59,8 @@ export const encodeKeyValue = (key: string, value: unknown): StoredValue => {
 }
 
 /**
- * Decodes a value. Raw bytes are decoded as JSON if they are JSON, or else as a string if they are one; if
- * not, they stay bytes.
+ * Decodes a value. Raw bytes are decoded as JSON if they are valid JSON, or else as a string if they are valid UTF-8.
+ * All other raw bytes stay bytes.
  */
 export const decodeValue = ({ type, bytes }: StoredValue): unknown => {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
@@ -89,7 +90,7 @@ export const contentTypes: { readonly [Type in ValueType]: string } = {
   raw: "application/octet-stream"
 }
 
-/** The type of values with this content type. With one that is not known they are raw. */
+/** The type of values with this content type: `raw` if the content type is unknown or absent. */
 export const typeOfContent = (contentType: string | undefined): ValueType => {
   const bare = contentType?.toLowerCase().replaceAll(" ", "") ?? ""
   if (bare.startsWith("application/json")) return "json"
@@ -98,11 +99,13 @@ export const typeOfContent = (contentType: string | undefined): ValueType => {
 }
 
 /**
- * The header with the type of octets. Clients write values in the content types of legacy servers (JSON or
- * octets), and tell the engine of this package by this header what the octets are.
+ * The header in which a client writes the type of a value that it sends as octets. Clients send values as JSON or
+ * octets, the content types that legacy servers know. The engine of this package reads from the header whether octets
+ * are text or bytes.
  */
 export const VALUE_TYPE_HEADER = "x-ironflow-value-type"
 
+/** The content type and headers with which a client writes a value of this type. */
 export const writtenAs = (
   type: ValueType
 ): { readonly contentType: string; readonly headers: { readonly [name: string]: string } } =>
@@ -111,7 +114,8 @@ export const writtenAs = (
     : { contentType: contentTypes.raw, headers: { [VALUE_TYPE_HEADER]: type } }
 
 /**
- * The type of a value that was written. That of octets is in the header; of others it is their content type.
+ * The type of a value that a client has written: for octets the one in the header, and for all others the one of their
+ * content type.
  */
 export const typeOfWritten = (
   contentType: string | undefined,

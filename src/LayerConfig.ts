@@ -1,11 +1,11 @@
-/** Options that may be Effect `Config`s, for the `layerConfig` of clients, workers and engines. */
+/** Reads options that may be Effect `Config`s, for the `layerConfig` of clients, workers and engines. */
 import type { Config, ConfigError } from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 
 /**
- * The options `O`. Those that `K` names may be `Config`s; where a string is expected, also of a `Redacted`
- * string.
+ * The options `O`, of which those that `K` names may be `Config`s. For an option that is a string, the `Config` may
+ * also be one of a `Redacted` string.
  */
 export type ConfigOptions<O, K extends keyof O> = Omit<O, K> & {
   readonly [P in K]?: O[P] | Config<NonNullable<O[P]>> | RedactedText<O[P]>
@@ -13,21 +13,21 @@ export type ConfigOptions<O, K extends keyof O> = Omit<O, K> & {
 
 type RedactedText<A> = string extends A ? Config<Redacted.Redacted<string>> : never
 
-/** Reads the `Config`s among the options. Fails when one cannot be read. */
+/** Replaces each `Config` among the options in `names` by its value. Fails when a `Config` cannot be read. */
 export const configured = <O extends object, K extends keyof O>(
   options: ConfigOptions<O, K>,
   names: ReadonlyArray<K>
 ): Effect.Effect<O, ConfigError> =>
   Effect.gen(function* () {
-    const read: Record<PropertyKey, unknown> = { ...options }
+    const values: Record<PropertyKey, unknown> = { ...options }
     for (const name of names) {
-      const given = read[name]
-      if (!isConfig(given)) continue
-      const value = yield* given
-      read[name] = Redacted.isRedacted(value) ? Redacted.value(value) : value
+      const option = values[name]
+      if (!isConfig(option)) continue
+      const value = yield* option
+      values[name] = Redacted.isRedacted(value) ? Redacted.value(value) : value
     }
     // each `Config` was replaced by its value
-    return read as O
+    return values as O
   })
 
 const isConfig = (value: unknown): value is Config<unknown> => Effect.isEffect(value)

@@ -12,7 +12,7 @@ export const messageBytes = 1024 * 1024
 export const writesAtOnce = 1000
 /**
  * Maximum number of runs that one append, one batch of events, or one `step.tx` starts in its transaction:
- * the number of events times that of functions that match them.
+ * the number of events times the number of functions that match them.
  */
 export const runsOfAppend = 10_000
 /** Maximum total size of the data and metadata of one append of several events, or of the writes of one `step.tx`. */
@@ -26,11 +26,14 @@ export const stepsPerRun = 10_000
 /** Maximum total size of the results in the history of one run. */
 export const historyBytes = 64 * 1024 * 1024
 /**
- * Maximum number of log lines that are kept of a run, and that one report has. An engine may be configured to
- * keep another number.
+ * Maximum number of log lines that an engine keeps of a run, unless it is configured to keep another number, and that
+ * one report of a worker has.
  */
 export const logLinesOfRun = 1000
-/** Maximum total length of these lines, in characters. */
+/**
+ * Maximum total length of the log lines that an engine keeps of a run, unless it is configured otherwise, and of one
+ * report, in characters.
+ */
 export const logCharactersOfRun = 256 * 1024
 /** Maximum length of the message of a log line, in characters: the rest is cut off. */
 export const lineMessageLength = 8 * 1024
@@ -38,10 +41,10 @@ export const lineMessageLength = 8 * 1024
 export const lineDataLength = 16 * 1024
 /** Maximum nesting of a JSON value. */
 export const jsonDepth = 100
-/** Maximum nesting of a message: that of its data, plus its own. */
+/** Maximum nesting of a message: the nesting of the data in it, plus levels for the message around the data. */
 export const messageDepth = jsonDepth + 32
 /**
- * Maximum number of values in one message, and in one JSON value. So a message takes at most about a tenth of
+ * Maximum number of values in one message, and in one JSON value. So to parse a message takes at most about a tenth of
  * a second.
  */
 export const jsonValues = 500_000
@@ -55,11 +58,11 @@ export const keyLength = 1024
 export const expressionLength = 4096
 /** Maximum length of the value of a secret, in characters. */
 export const secretLength = 64 * 1024
-/** Maximum size of the value of a key, and of a configuration. */
+/** Maximum size of the value of a KV key, and of a configuration. */
 export const kvValueBytes = 1024 * 1024
-/** Maximum number of keys in one atomic write. */
+/** Maximum number of KV keys in one atomic write. */
 export const kvWrites = 100
-/** Maximum number of revisions that a bucket keeps of each key. */
+/** Maximum number of revisions that a bucket keeps of each KV key. */
 export const kvHistory = 64
 /** Maximum number of paths in a function's `searchBy`. */
 export const searchPaths = 10
@@ -67,9 +70,9 @@ export const searchPaths = 10
 export const searchValueLength = 256
 /** Maximum number of functions in the filter of a list of runs. */
 export const functionsOfList = 100
-/** Maximum number of ids in one bulk operation. */
+/** Maximum number of run ids in one bulk operation. */
 export const bulkIds = 10_000
-/** Maximum length of a reason, in characters. */
+/** Maximum length of `reason` and `fromStep` of a bulk operation, in characters. */
 export const reasonLength = 4096
 /** Maximum number of concurrent turns of one worker. */
 const turnsOfWorker = 100_000
@@ -80,22 +83,22 @@ export const descriptionLength = 4096
 /** Maximum size of one registered function, as JSON, including triggers and metadata. */
 export const functionBytes = 256 * 1024
 /**
- * Maximum size of the triggers of one function, as JSON, with the schemas of their events. Schemas that are
- * larger are left out.
+ * Maximum size of the triggers of one function, as JSON, with the schemas of their events. If the schemas make them
+ * larger, the schemas are left out.
  */
 export const functionSchemaBytes = 16 * 1024
 /** Maximum number of functions of one worker or push endpoint. */
 export const functionsAtOnce = 1000
 /**
- * Maximum number of cron triggers of one worker or push endpoint, since it takes half a millisecond to
- * compute the next fire of one.
+ * Maximum number of cron triggers of one worker or push endpoint: to compute the next fire of a trigger takes half a
+ * millisecond.
  */
 export const cronsAtOnce = 1000
 /** Maximum total size of the registered functions of one worker or push endpoint. */
 export const registrationBytes = 1024 * 1024
 /** Maximum number of functions of one environment, including deleted ones that still have runs. */
 export const functionsOfEnvironment = 10_000
-/** Maximum total size of the registrations of these functions, as JSON. */
+/** Maximum total size of the registrations of all functions of one environment, as JSON. */
 export const functionsOfEnvironmentBytes = 64 * 1024 * 1024
 /** Maximum number of stored environments. */
 export const environments = 10_000
@@ -107,7 +110,7 @@ export const declaredListLength = 256
 export const policiesOfRole = 256
 /** Maximum total length of the actions, resources and conditions of all policies of a role, in characters. */
 export const roleLength = 64 * 1024
-/** Maximum number of roles of one key. */
+/** Maximum number of roles of one API key. */
 export const rolesOfKey = 16
 /** Maximum number of labels of a worker, and of members of the metadata of an event, function or consumer group. */
 export const metadataEntries = 256
@@ -117,8 +120,8 @@ export const metadataBytes = 64 * 1024
 const controlOrLoneSurrogate = /[\p{Cc}\p{Cs}]/u
 
 /**
- * Whether the string has a lone surrogate. UTF-8 cannot encode it, so neither the database nor a URL can hold
- * it.
+ * Whether the string has a lone surrogate. UTF-8 cannot encode lone surrogates, so neither the database nor a URL can
+ * hold such a string.
  */
 export const hasLoneSurrogate = (text: string): boolean => /\p{Cs}/u.test(text)
 
@@ -131,8 +134,8 @@ export const checkWellFormed = (what: string, text: string): string => {
 }
 
 /**
- * Returns `name` if it is valid: a string of at most 256 characters that is not blank and has no lone surrogates or control
- * characters. `kind` describes the name (`step name`). Throws `ValidationError` or `LimitExceededError`.
+ * Returns `name` if it is valid: a string of at most 256 characters that is not blank and has no lone surrogates or
+ * control characters. `kind` describes the name (`step name`). Throws `ValidationError` or `LimitExceededError`.
  */
 export const checkName = (kind: string, name: unknown): string => {
   if (typeof name !== "string") {
@@ -165,7 +168,10 @@ export const checkIdempotencyKey = (key: unknown): string => {
   return checkWellFormed("The idempotency key", key)
 }
 
-/** Returns `limit` if it is valid for the list. Throws `ValidationError`. */
+/**
+ * Returns `limit` if it is valid as the size of a page. `list` names the call in the message. Throws
+ * `ValidationError`.
+ */
 export const checkLimit = (list: string, limit: unknown): number => {
   if (typeof limit === "number" && Number.isInteger(limit) && limit >= 1 && limit <= listLimit) return limit
   throw new ValidationError(
@@ -174,8 +180,8 @@ export const checkLimit = (list: string, limit: unknown): number => {
 }
 
 /**
- * Returns the cursor of a list. Throws `ValidationError` for an empty one: with it the list would begin anew,
- * and a loop over its pages would never end.
+ * Returns the cursor of a list. Throws `ValidationError` for an empty cursor: the list would begin anew, and a loop
+ * over its pages would never end.
  */
 export const checkCursor = (list: string, cursor: unknown): string => {
   if (typeof cursor === "string" && cursor !== "") return cursor
@@ -216,7 +222,7 @@ export const checkFunctionCount = (functions: ReadonlyArray<unknown>): void => {
       crons,
       cronsAtOnce,
       "triggers",
-      { advice: "Split their functions over several" }
+      { advice: "Split the functions over several" }
     )
   }
 }
@@ -234,7 +240,7 @@ export const checkLength = (what: string, text: string, limit: number): void => 
 }
 
 /**
- * Throws `LimitExceededError` when `text` has more than `limitBytes` bytes in UTF-8. `what` names it, as the
+ * Throws `LimitExceededError` when `text` has more than `limitBytes` bytes in UTF-8. `what` names the text, as the
  * start of a sentence (`Result of step "charge"`). Returns the text.
  */
 export const checkSize = <Text extends string | undefined>(
@@ -249,7 +255,7 @@ export const checkSize = <Text extends string | undefined>(
   return text
 }
 
-/** Throws `ValidationError` for an invalid number of concurrent turns of a worker. */
+/** Returns the maximum number of concurrent turns of a worker, if it is valid. Throws `ValidationError`. */
 export const checkMaxConcurrentJobs = (value: unknown): number => {
   if (typeof value === "number" && Number.isInteger(value) && value >= 1 && value <= turnsOfWorker)
     return value

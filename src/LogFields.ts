@@ -3,7 +3,7 @@
  * log lines of a run.
  */
 
-/** The fields of a log line. One that does not apply is absent: a line about a worker has no step. */
+/** The fields of a log line. A field that does not apply is absent: a line about a worker has no `step`. */
 export interface LogFields {
   /** The id of the run. */
   readonly run?: string
@@ -17,7 +17,7 @@ export interface LogFields {
   readonly worker?: string
   /** The environment in which this happens. */
   readonly environment?: string
-  /** Other short facts of a line, such as the id of a key, or how often a run was lost. */
+  /** Other short facts, such as the id of an API key, or how often a run was lost. */
   readonly [name: string]: unknown
 }
 

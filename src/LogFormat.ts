@@ -4,7 +4,7 @@
 import { IronflowError, serializeError, StoreError } from "./Errors.ts"
 import type { LineLevel, LogFields } from "./LogFields.ts"
 
-/** `pretty` is for people. `json` has one object for each line, and `logfmt` has `name=value` pairs. */
+/** `pretty` is for people. `json` writes an object on each line, and `logfmt` writes `name=value` pairs. */
 export const logFormats = ["pretty", "json", "logfmt"] as const
 /** Format of log lines. */
 export type LogFormat = (typeof logFormats)[number]
@@ -18,17 +18,17 @@ export interface LogRecord {
   readonly data?: unknown
 }
 
-/** Maximum length of one line in characters; a longer one is cut. */
-const LINE_LENGTH = 64 * 1024
+/** Maximum length of the message, of the data and of each field, in characters; a longer one is cut. */
+const PART_LENGTH = 64 * 1024
 
 /** The line, without a line break. */
 export const formatRecord = (format: LogFormat, { at, data, fields, level, message }: LogRecord): string => {
   const time = new Date(at).toISOString()
   if (format === "json") {
     const head = JSON.stringify({ time, level, message: cut(message) })
-    const rest = fields === undefined ? "" : members(fields)
-    const text = data === undefined ? "" : `,"data":${within(dataText(data))}`
-    return `${head.slice(0, -1)}${rest}${text}}`
+    const fieldMembers = fields === undefined ? "" : members(fields)
+    const dataMember = data === undefined ? "" : `,"data":${memberValue(dataText(data))}`
+    return `${head.slice(0, -1)}${fieldMembers}${dataMember}}`
   }
   const pairs = Object.entries(fields ?? {})
     .filter(([, value]) => value !== undefined)
@@ -42,7 +42,7 @@ export const formatRecord = (format: LogFormat, { at, data, fields, level, messa
   return `${time} ${level.toUpperCase().padEnd(5)} ${oneLine(cut(message))}${pairs}${oneLine(text)}`
 }
 
-/** Data as a string. The line must be written even if JSON cannot encode its data. */
+/** Data as JSON. Data that JSON cannot encode becomes {@link NO_TEXT}: the line must be written all the same. */
 export const dataText = (data: unknown): string => {
   try {
     const json = JSON.stringify(data, (_key, value: unknown) =>
@@ -60,8 +60,8 @@ export const dataText = (data: unknown): string => {
 }
 
 /**
- * Whether the error is that the database cannot be reached or is closed, or comes of that. Then no place in
- * the code matters.
+ * Whether the error says that the database cannot be reached or is closed, or has such an error as its cause. Its
+ * stack is left out of the log, since the reason is not in the code.
  */
 export const isOutage = (error: Error): boolean =>
   error instanceof StoreError
@@ -71,19 +71,20 @@ export const isOutage = (error: Error): boolean =>
 /** What is written in place of data that cannot be encoded. */
 export const NO_TEXT = "[data that cannot be shown as JSON]"
 
-const taken: ReadonlySet<string> = new Set(["time", "level", "message", "data"])
+/** Members of a JSON line that a field of the same name must not replace. */
+const reservedNames: ReadonlySet<string> = new Set(["time", "level", "message", "data"])
 
 const members = (fields: LogFields): string =>
   Object.entries(fields)
-    .filter(([name, value]) => value !== undefined && !taken.has(name))
-    .map(([name, value]) => `,${JSON.stringify(name)}:${within(dataText(value))}`)
+    .filter(([name, value]) => value !== undefined && !reservedNames.has(name))
+    .map(([name, value]) => `,${JSON.stringify(name)}:${memberValue(dataText(value))}`)
     .join("")
 
-/** JSON as the value of a member. If it is too long, it is cut, and becomes a string. */
-const within = (json: string): string =>
-  json === NO_TEXT || json.length > LINE_LENGTH ? JSON.stringify(cut(json)) : json
+/** JSON as the value of a member. JSON that is too long is cut, and becomes a string. */
+const memberValue = (json: string): string =>
+  json === NO_TEXT || json.length > PART_LENGTH ? JSON.stringify(cut(json)) : json
 
-const cut = (text: string): string => (text.length > LINE_LENGTH ? `${text.slice(0, LINE_LENGTH)}…` : text)
+const cut = (text: string): string => (text.length > PART_LENGTH ? `${text.slice(0, PART_LENGTH)}…` : text)
 
 const textOf = (value: unknown): string => cut(typeof value === "string" ? value : dataText(value))
 

@@ -9,8 +9,8 @@ import { dataText, formatRecord, type LogFormat, logFormats } from "./LogFormat.
 import { show } from "./Show.ts"
 
 /**
- * Receives log lines. `data` is shown as JSON. `fields` say what a line is about: this package and the
- * loggers of handlers set them. A logger may ignore them, since messages are complete without them.
+ * Receives log lines. `data` is shown as JSON. `fields` say what a line is about; this package and the
+ * loggers of handlers set them. A logger may ignore the fields, since messages are complete without them.
  */
 export interface Logger {
   /**
@@ -68,8 +68,8 @@ export interface LoggerConfig {
 }
 
 /**
- * Creates a logger that writes each line to the console method of its level: `<prefix> <message> <data as
- * JSON>`, unless `format` is another one. Throws `ValidationError` for an unknown `level` or `format`.
+ * Creates a logger that writes each line to the console method of its level. In the format `pretty`, a line is
+ * `<prefix> <message> <data as JSON>`. Throws `ValidationError` for an unknown `level` or `format`.
  */
 export const createLogger = (config: LoggerConfig = {}): Logger => {
   const lowest = levels.indexOf(config.level ?? levelFromEnvironment())
@@ -80,9 +80,9 @@ export const createLogger = (config: LoggerConfig = {}): Logger => {
   }
   const prefix = config.prefix ?? "[ironflow]"
   return toLogger((level) => {
-    const shown = levels.indexOf(level) >= lowest
+    const isShown = levels.indexOf(level) >= lowest
     return (message, data, fields) => {
-      if (shown) writeLine(level, lineOf(format, prefix, level, message, data, fields))
+      if (isShown) writeLine(level, lineOf(format, prefix, level, message, data, fields))
     }
   })
 }
@@ -107,7 +107,7 @@ export const createNoopLogger = (): Logger => {
 export const resolveLogger = (logger: Logger | false | undefined, prefix: string): Logger =>
   logger === false ? createNoopLogger() : (logger ?? createLogger({ prefix }))
 
-/** The fields of a run's log lines, and where the lines are stored. */
+/** The fields of a run's log lines, and the function that stores the lines. */
 export interface RunLines {
   /** The current fields. */
   readonly fields: () => LogFields
@@ -120,7 +120,7 @@ export interface RunLines {
 
 /**
  * The logger of the handler of one run. It writes nothing while `isReplaying()`, since an earlier turn has
- * written those lines. If there is a `target`, it writes to that, at every level. If not, it writes to the
+ * written those lines. With a `target`, it writes lines of every level to that logger. Without one, it writes to the
  * console: lines from the level in `IRONFLOW_LOG_LEVEL` up, or all lines if `IRONFLOW_DEBUG` is set. A message
  * begins with the last 8 characters of the run id, except on the console in `json` and `logfmt`, where the run
  * id is a field.
@@ -160,7 +160,7 @@ export const runLogger = (
 const lowestShown = (): number =>
   readEnvironmentVariable("IRONFLOW_DEBUG") === undefined ? levels.indexOf(levelFromEnvironment()) : 0
 
-/** The level in `IRONFLOW_LOG_LEVEL`, in either case; `info` by default. Warns once about an unknown level. */
+/** The level in `IRONFLOW_LOG_LEVEL`, in capitals or not; `info` by default. Warns once about an unknown level. */
 export const levelFromEnvironment = (variables: Variables = readEnvironmentVariable): LogLevel => {
   const word = variables(ENV_VARS.LOG_LEVEL)
   if (word === undefined) return "info"
@@ -179,7 +179,7 @@ let warnedLevel: string | undefined
 const levelProblem = (what: string, word: unknown): string =>
   `${what} must be ${lineLevels.map((level) => `"${level}"`).join(", ")} or "silent", got ${show(word)}`
 
-/** The format in `IRONFLOW_LOG_FORMAT`, in either case; `pretty` by default. Warns once about an unknown format. */
+/** The format in `IRONFLOW_LOG_FORMAT`, in capitals or not; `pretty` by default. Warns once about an unknown format. */
 export const formatFromEnvironment = (variables: Variables = readEnvironmentVariable): LogFormat => {
   const word = variables(LOG_FORMAT)
   if (word === undefined) return "pretty"

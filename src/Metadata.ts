@@ -1,15 +1,15 @@
 /**
- * Metadata of an event, a function or a consumer group. It is small, so that it can be shown with everything
- * else.
+ * Checks and encodes the metadata of an event, a function or a consumer group. Metadata is small, so that it can be
+ * shown together with the thing that has it.
  */
 import { ValidationError } from "./Errors.ts"
 import { encodeJson, hasToJson, isObject } from "./Json.ts"
 import { checkEntries, checkSize, metadataBytes } from "./Limits.ts"
 
 /**
- * Metadata as JSON; `undefined` for `undefined`. `what` names it (`The metadata of event "order.placed"`).
- * Throws `ValidationError` when it is no plain object that stays one in JSON (a date becomes a string), and
- * `LimitExceededError` when it has more than 256 members or 64 KiB.
+ * Metadata as JSON; `undefined` for `undefined`. `what` names the metadata (`The metadata of event "order.placed"`).
+ * Throws `ValidationError` when it is not an object, or would not be one in JSON (as a date, which becomes a string),
+ * and `LimitExceededError` when it has more than 256 members or 64 KiB.
  */
 export const encodeMetadata = (what: string, metadata: unknown): string | undefined => {
   if (metadata === undefined) return undefined

@@ -1,14 +1,14 @@
-/** The Node.js version that the engine and the command need. */
+/** Checks whether the engine and the command can run on this runtime: on this version of Node.js, or on Bun. */
 
 /**
- * The first version whose SQLite takes numbered parameters (`?1`). `@effect/platform-node` and `undici` need
- * 22.19.
+ * The first version whose SQLite takes numbered parameters (`?1`). The packages `@effect/platform-node` and `undici`
+ * need only 22.19.
  */
 const OLDEST = [22, 20] as const
 
 /**
- * What is wrong with the version of this Node.js; `undefined` when it fits. Other runtimes are not checked:
- * what they lack fails when it is used.
+ * What is wrong with the version of this Node.js; `undefined` when it is new enough. Bun and Deno are not checked:
+ * a feature that they lack fails when it is used.
  */
 export const nodeProblem = (): string | undefined => {
   const { bun, deno, node } = process.versions
@@ -19,8 +19,8 @@ export const nodeProblem = (): string | undefined => {
 }
 
 /**
- * Why this runtime cannot run a listening engine or the command; `undefined` when it can. `what` names which
- * of the two.
+ * Why this runtime cannot run a listening engine or the command; `undefined` when it can. `what` names the engine or
+ * the command, and `instead` is a sentence with what to do.
  */
 export const runtimeProblem = (what: string, instead: string): string | undefined => {
   const { bun } = process.versions

@@ -1,8 +1,8 @@
 /**
  * `onFailure`: a handler that runs after a run of a function has failed for good.
  *
- * It is a function of its own, with its own steps, retries and runs. It is started by the trigger that
- * {@link failureTrigger} makes, and is registered together with its function.
+ * The handler becomes a function of its own, with its own steps, retries and runs: the `onFailure` function. The
+ * trigger that {@link failureTrigger} makes starts it. It is registered together with the function that has it.
  */
 import type { RetryConfig } from "./Backoff.ts"
 import type { Duration } from "./Duration.ts"
@@ -23,15 +23,15 @@ import type * as Effect from "effect/Effect"
 export interface FailedRun<T = any> {
   /** Id of the failed run. */
   readonly runId: string
-  /** Id of its function. */
+  /** Id of the function of the failed run. */
   readonly functionId: string
-  /** The number of turns that began because of a failure outside of steps, including the first turn. */
+  /** 1, and one more for each failure outside of steps after which the run was tried again. */
   readonly attempts: number
   /** The error that the run failed with. */
   readonly error: RunError
   /** The event that started the run. */
   readonly event: FailedRunEvent<T>
-  /** The steps that had ended, in the order of the journal. Only the last 200. */
+  /** The last 200 steps that had ended, in the order of the journal. */
   readonly steps: ReadonlyArray<FailedRunStep>
   /** How many earlier steps were left out. */
   readonly stepsOmitted?: number
@@ -48,19 +48,19 @@ export interface FailedRunEvent<T = any> {
   readonly id: string
   /** Name of the event. */
   readonly name: string
-  /** Schema version with which it was emitted. */
+  /** Schema version with which the event was emitted. */
   readonly version: number
   /** The data in its stored form. */
   readonly data: T
   /** Set when the data is left out, since it had more than 256 Ki characters. */
   readonly dataOmitted?: true
-  /** When it was stored. */
+  /** When the event was stored. */
   readonly timestamp: string
   /** The source of an event that was not emitted by a client: `cron`, `invoke`, or `system` for a system event. */
   readonly source?: string
   /** The metadata of the event. */
   readonly metadata?: unknown
-  /** The entity and its version, for an event that was appended to an entity stream. */
+  /** For an event that was appended to an entity stream: the entity, and the position of the event in the stream. */
   readonly entity?: EventEntity
 }
 
@@ -70,15 +70,15 @@ export interface FailedRunStep {
   readonly name: string
   /** What kind of step it is. */
   readonly kind: StepKind
-  /** How it ended. */
+  /** How the step ended. */
   readonly status: "completed" | "failed"
   /** Number of attempts, the last one included. */
   readonly attempt: number
   /** The step's result. */
   readonly output?: unknown
   /**
-   * Set when the output is left out, since it had more than 16 Ki characters, or all outputs together had
-   * more than 256 Ki.
+   * Set when the output is left out, since it had more than 16 Ki characters, or the outputs of all steps together
+   * had more than 256 Ki.
    */
   readonly outputOmitted?: true
   /** The error that the step failed with. */
@@ -87,13 +87,13 @@ export interface FailedRunStep {
 
 /** Options of an `onFailure` function. */
 export interface OnFailureOptions {
-  /** Retries of its failed steps, and of failures outside steps. */
+  /** Retries of failed steps of the handler, and of its failures outside steps. */
   readonly retry?: RetryConfig
   /** Maximum duration of one turn in milliseconds; 600000 (10 minutes) by default. */
   readonly timeout?: number
   /** Timeout of one attempt of a step; none by default. */
   readonly stepTimeout?: Duration
-  /** Names of the secrets that it reads; those of its function by default. */
+  /** Names of the secrets that the handler reads; by default those of the function that has this `onFailure`. */
   readonly secrets?: ReadonlyArray<string>
 }
 
@@ -124,7 +124,7 @@ const SUFFIX = "/on-failure"
 /** The id of the `onFailure` function of a function: `charge/on-failure`. */
 export const failureHandlerId = (functionId: string): string => functionId + SUFFIX
 
-/** Whether the id has the form of an `onFailure` function's. */
+/** Whether the id has the form of the id of an `onFailure` function. */
 export const isFailureHandlerId = (functionId: string): boolean => functionId.endsWith(SUFFIX)
 
 /** The trigger of an `onFailure` function. */
@@ -178,7 +178,7 @@ export const failureHandlerOf = <Handler>(
       triggers: [failureTrigger(config.id)],
       ...(secrets === undefined ? {} : { secrets }),
       ...(config.mode === undefined ? {} : { mode: config.mode }),
-      // so that it runs on the same workers as its function
+      // with `requires` in the metadata, it runs on the same workers as its function
       ...(config.metadata === undefined ? {} : { metadata: config.metadata })
     },
     // `handler` was checked above to be a function

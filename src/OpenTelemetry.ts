@@ -1,7 +1,7 @@
 /**
- * For programs that trace with `@opentelemetry/api`. That package is not loaded here: an SDK that is
- * registered is found through the global that all copies of the API share. Without one, reading that global
- * is the only cost.
+ * Traces with the OpenTelemetry SDK of a program, if it has one. The package `@opentelemetry/api` is not loaded here:
+ * a registered SDK is found through the global that all copies of the API share. Without a registered SDK, reading
+ * that global is the only cost.
  */
 import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
@@ -11,7 +11,7 @@ import * as Option from "effect/Option"
 import * as Tracer from "effect/Tracer"
 import { spanIn, traceOf } from "./Trace.ts"
 
-// What is used here of version 1 of the API.
+// The part of version 1 of the API that is used here.
 
 interface OtelContext {
   readonly getValue: (key: symbol) => unknown
@@ -51,8 +51,8 @@ export const activeSpan = (): Tracer.ExternalSpan | undefined => {
   return Tracer.externalSpan({ spanId, traceId, sampled: (traceFlags & 1) === 1 })
 }
 
-/** A context of values, for programs that have no context manager. */
-class Values implements OtelContext {
+/** A context of the API, for programs whose SDK has no context manager. */
+class PlainContext implements OtelContext {
   readonly #values: ReadonlyMap<symbol, unknown>
 
   constructor(values: ReadonlyMap<symbol, unknown>) {
@@ -64,15 +64,15 @@ class Values implements OtelContext {
   }
 
   setValue(key: symbol, value: unknown): OtelContext {
-    return new Values(new Map([...this.#values, [key, value]]))
+    return new PlainContext(new Map([...this.#values, [key, value]]))
   }
 
   deleteValue(key: symbol): OtelContext {
-    return new Values(new Map([...this.#values].filter(([other]) => other !== key)))
+    return new PlainContext(new Map([...this.#values].filter(([other]) => other !== key)))
   }
 }
 
-const activeContext = (): OtelContext => registeredApi()?.context?.active() ?? new Values(new Map())
+const activeContext = (): OtelContext => registeredApi()?.context?.active() ?? new PlainContext(new Map())
 
 const contextOf = (span: Tracer.AnySpan): OtelContext =>
   activeContext().setValue(
@@ -94,7 +94,8 @@ const timeOf = (nanos: bigint): readonly [number, number] => [
   Number(nanos % 1_000_000_000n)
 ]
 
-const kinds: { readonly [K in Tracer.SpanKind]: number } = {
+/** The numbers of Effect's span kinds in the API. */
+const kindNumbers: { readonly [K in Tracer.SpanKind]: number } = {
   internal: 0,
   server: 1,
   client: 2,
@@ -107,8 +108,8 @@ const linkOf = ({ attributes, span: { sampled, spanId, traceId } }: Tracer.SpanL
   attributes
 })
 
-/** Converts a value to an attribute. */
-const plain = (value: unknown): unknown =>
+/** Converts a value to an attribute: a string, a number, a boolean or a list of strings. */
+const attributeOf = (value: unknown): unknown =>
   typeof value === "string" || typeof value === "number" || typeof value === "boolean"
     ? value
     : Array.isArray(value) && value.every((item) => typeof item === "string")
@@ -117,6 +118,7 @@ const plain = (value: unknown): unknown =>
 
 type SpanOptions = Parameters<Tracer.Tracer["span"]>[0]
 
+/** A span of Effect that writes to a span of the API. */
 class BridgedSpan implements Tracer.Span {
   readonly _tag = "Span"
   readonly span: OtelSpan
@@ -165,12 +167,14 @@ class BridgedSpan implements Tracer.Span {
 
   attribute(key: string, value: unknown): void {
     this.attributes.set(key, value)
-    this.span.setAttribute(key, plain(value))
+    this.span.setAttribute(key, attributeOf(value))
   }
 
   event(name: string, startTime: bigint, attributes: Record<string, unknown> = {}): void {
-    const shown = Object.fromEntries(Object.entries(attributes).map(([key, value]) => [key, plain(value)]))
-    this.span.addEvent(name, shown, timeOf(startTime))
+    const converted = Object.fromEntries(
+      Object.entries(attributes).map(([key, value]) => [key, attributeOf(value)])
+    )
+    this.span.addEvent(name, converted, timeOf(startTime))
   }
 
   addLinks(links: ReadonlyArray<Tracer.SpanLink>): void {
@@ -179,21 +183,22 @@ class BridgedSpan implements Tracer.Span {
   }
 }
 
-/** Calls `f` with the span as the active span of the API. With a span of another tracer it only calls `f`. */
+/** Calls `f`. During the call the span is the active span of the API, unless it is a span of another tracer. */
 export const within = <A>(span: Tracer.AnySpan | undefined, f: () => A): A => {
   const context = span instanceof BridgedSpan ? registeredApi()?.context : undefined
   return context === undefined ? f() : context.with(contextOf(span!), f)
 }
 
-let bridge: { readonly of: OtelApi["trace"]; readonly tracer: Tracer.Tracer } | undefined
+/** The tracer that was made for the SDK registered last. */
+let bridge: { readonly provider: OtelApi["trace"]; readonly tracer: Tracer.Tracer } | undefined
 
 const openTelemetryTracer = (): Tracer.Tracer | undefined => {
   const provider = registeredApi()?.trace
   if (provider === undefined) return undefined
-  if (bridge?.of === provider) return bridge.tracer
+  if (bridge?.provider === provider) return bridge.tracer
   const tracer = provider.getTracer("@ironflow/node")
   bridge = {
-    of: provider,
+    provider,
     tracer: Tracer.make({
       span: (options) => {
         const { kind, links, name, parent, root, startTime } = options
@@ -201,7 +206,7 @@ const openTelemetryTracer = (): Tracer.Tracer | undefined => {
           tracer.startSpan(
             name,
             {
-              kind: kinds[kind],
+              kind: kindNumbers[kind],
               startTime: timeOf(startTime),
               links: links.map(linkOf),
               root: root || Option.isNone(parent)
@@ -219,18 +224,18 @@ const openTelemetryTracer = (): Tracer.Tracer | undefined => {
 }
 
 /**
- * The tracer in use: Effect's tracer in this context, or else that of `@opentelemetry/api`; `undefined`
- * without either.
+ * The tracer in use: the user's Effect tracer in this context, or else one that traces with the registered
+ * OpenTelemetry SDK; `undefined` without either.
  */
 export const tracerIn = (context: Context.Context<never>): Tracer.Tracer | undefined => {
-  const own = context.mapUnsafe.get(Tracer.TracerKey) as Tracer.Tracer | undefined
-  return own !== undefined && own !== Tracer.nativeTracer ? own : openTelemetryTracer()
+  const tracer = context.mapUnsafe.get(Tracer.TracerKey) as Tracer.Tracer | undefined
+  return tracer !== undefined && tracer !== Tracer.nativeTracer ? tracer : openTelemetryTracer()
 }
 
 /**
- * Gives a span ids that are known in advance, so that others can compute them. Tracers choose ids at random,
- * and have no way to set them. In Effect's tracer and in OpenTelemetry's SDKs, the ids can be replaced before
- * they are read. With any other tracer the span keeps its own ids, and is still in the trace.
+ * Gives a span ids that are known in advance, so that another process can compute the same ids. Tracers choose ids at
+ * random, and offer no way to set them. With Effect's tracers and OpenTelemetry's SDKs, the ids are replaced here
+ * before they are read. With any other tracer the span keeps its own ids, and is still in the trace.
  */
 export const identify = (
   span: Tracer.Span,
@@ -244,7 +249,7 @@ export const identify = (
 
 /**
  * Calls `f` within a new span if there is a tracer, with the `traceparent` of that span. Without a tracer `f`
- * gets that of the caller's span, if there is one.
+ * gets the `traceparent` of the caller's span, if the caller has a span.
  */
 export const inSpan = <A, E, R>(
   name: string,

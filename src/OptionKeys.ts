@@ -1,8 +1,9 @@
 /**
- * Finds misspelled options. An unknown key is refused when it resembles a known one. Any other unknown key, and
- * one of a later version, is warned of once.
+ * Finds misspelled options. An unknown key is refused when it resembles a known one. Any other unknown key, and an
+ * option of a later version, is ignored with a warning, once.
  *
- * For input of users, in code and in requests. Not for stored data, which a later version may have written.
+ * This is for input of users, in code and in requests. It is not for stored data, which a later version may have
+ * written.
  */
 import { ValidationError } from "./Errors.ts"
 import { isObject } from "./Json.ts"
@@ -18,17 +19,17 @@ export interface KnownKeys {
 
 type KeysOf<T> = T extends unknown ? keyof T & string : never
 
-/** A table of the keys of `T`, to use with `satisfies`: it must have all of these and no others. */
+/** A table of the keys of `T`, to use with `satisfies`: the table must have all keys of `T` and no others. */
 export type Keys<T> = { readonly [Key in KeysOf<T>]: true | KnownKeys | readonly [KnownKeys] }
 
-/** Those of the options whose keys are known. */
+/** A copy of the options without unknown keys. */
 export const knownOf = <T extends object>(options: T, known: KnownKeys): T =>
   Object.fromEntries(Object.entries(options).filter(([key]) => Object.hasOwn(known, key))) as T
 
 /**
- * Throws `ValidationError` when an unknown key resembles a known one, and is not one of a later version. Any
- * other unknown key is ignored, with a warning. `what` is the subject of the message: `createClient()`. A value
- * that is no object is ignored here. A key with the value `undefined` counts as absent.
+ * Throws `ValidationError` when an unknown key resembles a known one, and is not an option of a later version. Any
+ * other unknown key is ignored, with a warning. `what` is the subject of the message: `createClient()`. `options` that
+ * are no object are not checked. A key with the value `undefined` counts as absent.
  */
 export const checkKeys = (
   options: unknown,
@@ -61,12 +62,12 @@ export const checkAllKeys = (
 ): ((options: unknown, what: string) => void) & { readonly known: KnownKeys } => {
   const check = (options: unknown, what: string): void => {
     checkKeys(options, known, what, false)
-    const odd = isObject(options)
+    const unknownKey = isObject(options)
       ? Object.keys(options).find((key) => options[key] !== undefined && !Object.hasOwn(known, key))
       : undefined
-    if (odd !== undefined) {
+    if (unknownKey !== undefined) {
       throw new ValidationError(
-        `${what} has no option \`${odd}\` in this argument, which takes ${Object.keys(known).join(", ")}`
+        `${what} has no option \`${unknownKey}\` in this argument, which takes ${Object.keys(known).join(", ")}`
       )
     }
   }
@@ -82,10 +83,10 @@ const refuseOrWarn = (
   what: string,
   logger: Logger | false | undefined
 ): void => {
-  const meant = nearest(key, Object.keys(known))
-  const hint = meant === undefined ? "" : `: did you mean \`${meant}\`?`
+  const similar = nearest(key, Object.keys(known))
+  const hint = similar === undefined ? "" : `: did you mean \`${similar}\`?`
   const problem = `${what} has no option \`${key}\`${hint}`
-  if (meant !== undefined && !isOfLater(key)) throw new ValidationError(problem)
+  if (similar !== undefined && !isOfLater(key)) throw new ValidationError(problem)
   if (warned.has(problem) || warned.size >= MAX_WARNINGS || logger === false) return
   warned.add(problem)
   const sink = logger ?? createLogger()
@@ -96,7 +97,7 @@ const warned = new Set<string>()
 /** Maximum number of warnings, for programs that generate keys. */
 const MAX_WARNINGS = 1000
 
-/** The known key that is within two edits. None if the edits would replace the whole key. */
+/** The known key that is nearest, within two edits; `undefined` if the edits would replace a whole key. */
 export const nearest = (key: string, known: ReadonlyArray<string>): string | undefined => {
   const distances = known.map((one) => ({ one, edits: edits(plain(key), plain(one)) }))
   return distances
@@ -104,10 +105,10 @@ export const nearest = (key: string, known: ReadonlyArray<string>): string | und
     .toSorted((a, b) => a.edits - b.edits)[0]?.one
 }
 
-/** The key without marks of its spelling: `max_attempts` becomes the same as `maxAttempts`. */
+/** The key without capitals, `_` and `-`: `max_attempts` becomes the same as `maxAttempts`. */
 const plain = (key: string): string => key.replace(/[_-]/g, "").toLowerCase()
 
-/** The key in camel case: on the wire, names occur in both cases. */
+/** The key in camel case: requests may have keys in camel case and in snake case. */
 const camelCase = (key: string): string =>
   key.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase())
 
@@ -116,8 +117,8 @@ const camelCase = (key: string): string =>
  */
 const edits = (from: string, to: string): number => {
   if (Math.abs(from.length - to.length) > 2) return Number.POSITIVE_INFINITY
-  let before: ReadonlyArray<number> = []
-  let above = Array.from({ length: to.length + 1 }, (_, i) => i)
+  let rowBefore: ReadonlyArray<number> = []
+  let lastRow = Array.from({ length: to.length + 1 }, (_, i) => i)
   for (let i = 1; i <= from.length; i++) {
     const row = [i]
     for (let j = 1; j <= to.length; j++) {
@@ -125,27 +126,27 @@ const edits = (from: string, to: string): number => {
       const isSwapped = i > 1 && j > 1 && from[i - 1] === to[j - 2] && from[i - 2] === to[j - 1]
       row.push(
         Math.min(
-          above[j]! + 1,
+          lastRow[j]! + 1,
           row[j - 1]! + 1,
-          above[j - 1]! + (isSame ? 0 : 1),
-          isSwapped ? before[j - 2]! + 1 : Number.POSITIVE_INFINITY
+          lastRow[j - 1]! + (isSame ? 0 : 1),
+          isSwapped ? rowBefore[j - 2]! + 1 : Number.POSITIVE_INFINITY
         )
       )
     }
-    before = above
-    above = row
+    rowBefore = lastRow
+    lastRow = row
   }
-  return above[to.length]!
+  return lastRow[to.length]!
 }
 
-/** Whether this is an option of a later version, in camel case or snake case. Such an option is ignored. */
-export const isOfLater = (key: string): boolean => later.has(camelCase(key))
+/** Whether this is an option of a later version, in camel case or snake case. */
+export const isOfLater = (key: string): boolean => laterOptions.has(camelCase(key))
 
 /**
- * Options that came after 0.8.0. Code for later versions still runs, with a warning that these have no effect
- * here.
+ * Options that came after 0.8.0. They are never refused as misspelled, so that code for later versions still runs,
+ * with a warning that they are ignored.
  */
-const later = new Set(
+const laterOptions = new Set(
   (
     "ackMode actorKey available backpressure beforeVersion callbackUrl cancelOn changeReason checkpointInterval compensateOnCancel " +
     "consumerGroup cursor debounce description direction dryRun endpointUrl entityType expectScopedClient filter filterExpr " +

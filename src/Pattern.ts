@@ -1,12 +1,12 @@
 /**
- * Patterns over names of tokens separated by dots: `*` matches exactly one token; `>` as the last token matches one or more.
- * `order.*` matches `order.placed` but not `order.item.added`; `order.>` matches both.
+ * Patterns over names that consist of tokens separated by dots. `*` matches exactly one token, and `>` as the last token
+ * matches one or more. `order.*` matches `order.placed` but not `order.item.added`; `order.>` matches both.
  */
 import { ValidationError } from "./Errors.ts"
 import { nameLength } from "./Limits.ts"
 import { show } from "./Show.ts"
 
-/** Whether the text has a token `*` or `>`. A text without these only matches itself. */
+/** Whether the text has a token `*` or `>`. Without such a token a pattern only matches itself. */
 export const isPattern = (text: string): boolean => {
   for (let start = 0; start <= text.length;) {
     const end = tokenEnd(text, start)
@@ -18,7 +18,7 @@ export const isPattern = (text: string): boolean => {
 
 /**
  * Returns the pattern, if it is valid: no empty tokens, no white space, wildcards only as whole tokens, and
- * `>` only at the end. Throws `ValidationError`, in which `what` names it (`trigger event`).
+ * `>` only at the end. Throws `ValidationError`, in which `what` names the pattern (`trigger event`).
  */
 export const checkPattern = (pattern: unknown, what = "pattern"): string => {
   if (typeof pattern !== "string" || pattern.trim() === "") {
@@ -39,10 +39,10 @@ export const checkPattern = (pattern: unknown, what = "pattern"): string => {
   return pattern
 }
 
-const tokenProblem = (token: string, last: boolean): string | undefined => {
+const tokenProblem = (token: string, isLast: boolean): string | undefined => {
   if (token === "") return "it has an empty token; write names such as order.placed"
   if (/[\s\p{Cc}]/u.test(token)) return "it contains white space or control characters"
-  if (token === ">") return last ? undefined : "> may only stand at the end"
+  if (token === ">") return isLast ? undefined : "> may only stand at the end"
   if (token !== "*" && /[*>]/.test(token)) return "a wildcard must be a whole token, as in order.* or order.>"
   return undefined
 }
@@ -68,8 +68,8 @@ const matchTokens = (pattern: string, name: string): boolean => {
     const nameEnd = tokenEnd(name, inName)
     const wildcard = patternEnd - inPattern === 1 ? pattern.charCodeAt(inPattern) : 0
     if (nameEnd === inName) return false
-    if (wildcard === more && patternEnd === pattern.length) return true
-    if (wildcard !== one) {
+    if (wildcard === MANY_TOKENS && patternEnd === pattern.length) return true
+    if (wildcard !== ONE_TOKEN) {
       if (patternEnd - inPattern !== nameEnd - inName) return false
       if (!pattern.startsWith(name.slice(inName, nameEnd), inPattern)) return false
     }
@@ -79,10 +79,10 @@ const matchTokens = (pattern: string, name: string): boolean => {
   return inName > name.length
 }
 
-const one = "*".charCodeAt(0)
-const more = ">".charCodeAt(0)
+const ONE_TOKEN = "*".charCodeAt(0)
+const MANY_TOKENS = ">".charCodeAt(0)
 
-const isWildcard = (code: number): boolean => code === one || code === more
+const isWildcard = (code: number): boolean => code === ONE_TOKEN || code === MANY_TOKENS
 
 const tokenEnd = (text: string, start: number): number => {
   const dot = text.indexOf(".", start)

@@ -1,8 +1,8 @@
 /**
  * Permissions of API keys: actions on resources, and policies that allow or deny them.
  *
- * An action is `<area>:<verb>`, and a resource `<kind>:<name>`. Policies name both by patterns, which are
- * separated by commas, and in which `*` matches any characters: `emit:*, run:cancel` on `event:order.*`. What
+ * An action is `<area>:<verb>`, and a resource `<kind>:<name>`. A policy lists actions and resources as patterns
+ * separated by commas, in which `*` matches any characters: `emit:*, run:cancel` on `event:order.*`. What
  * no policy allows is denied. A policy that denies takes precedence over all that allow.
  */
 import { LimitExceededError, ValidationError } from "./Errors.ts"
@@ -75,7 +75,7 @@ export const actions = [
 
 export type Action = (typeof actions)[number]
 
-/** The kinds of resources that actions apply to. */
+/** The kinds of resources on which actions are carried out. */
 const resourceKinds = [
   "event",
   "topic",
@@ -98,7 +98,7 @@ const resourceKinds = [
 
 export type ResourceKind = (typeof resourceKinds)[number]
 
-/** Whether a policy allows or denies. One that denies takes precedence. */
+/** Whether a policy allows or denies. A policy that denies takes precedence. */
 export type PolicyEffect = "allow" | "deny"
 
 export interface PolicyRule {
@@ -106,12 +106,13 @@ export interface PolicyRule {
   readonly effect: PolicyEffect
   /** Patterns of actions, separated by commas. */
   readonly actions: string
+  /** Patterns of resources, separated by commas. */
   readonly resources: string
-  /** CEL expression over `request`. The policy only applies when it is true. */
+  /** CEL expression over `request`. The policy only applies when the expression is true. */
   readonly condition?: string
 }
 
-/** What a condition sees besides the action and the resource: who, where and when. */
+/** What a condition sees besides the action and the resource: the environment, the API key and the time. */
 export interface PolicyContext {
   readonly environment: string
   readonly key: { readonly id: string; readonly name: string }
@@ -141,9 +142,9 @@ export const checkResources = (text: unknown): string => {
   for (const pattern of readPatterns(text, "resources", '"*" or "event:order.*, secret:STRIPE_KEY"')) {
     const colon = pattern.indexOf(":")
     const kind = colon === -1 ? pattern : pattern.slice(0, colon)
-    const known =
+    const isValid =
       colon === -1 ? /^\*+$/.test(pattern) : colon < pattern.length - 1 && resourceKinds.some(matcher(kind))
-    if (!known) {
+    if (!isValid) {
       throw new ValidationError(
         `The resource "${pattern.slice(0, 64)}" of the policy is not valid: write * for all, or <kind>:<name> with a kind of ${resourceKinds.join(", ")}`
       )
@@ -184,12 +185,12 @@ const readPatterns = (text: unknown, what: string, example: string): ReadonlyArr
   return patterns
 }
 
-/** Splits a list of patterns, as it is stored. */
+/** Splits a list of patterns, which is stored as one text. */
 export const split = (text: string): ReadonlyArray<string> => text.split(",").map((pattern) => pattern.trim())
 
 /**
  * Whether a text matches a pattern in which `*` matches any characters, or none. Each part between two stars
- * is searched for after the part before it. So this takes about linear time, whatever the pattern.
+ * is searched for after the part before it, without ever going back. So the time is about linear for every pattern.
  */
 export const matchesGlob = (pattern: string, text: string): boolean => {
   const first = pattern.indexOf("*")
@@ -213,7 +214,8 @@ export const matchesGlob = (pattern: string, text: string): boolean => {
 
 /** Whether there is a text that matches both patterns. */
 export const overlapsGlob = (one: string, other: string): boolean => {
-  // by position in `other`: whether the part of `one` that was read so far can match up to there
+  // for each position in `other`: whether a text matches the part of `one` that was read so far, and also the part of
+  // `other` before the position
   let ends = Array.from({ length: other.length + 1 }, (_, i) => /^\**$/.test(other.slice(0, i)))
   for (const character of one) {
     const next = [character === "*" && ends[0] === true]
@@ -242,22 +244,22 @@ interface CompiledPolicy extends PolicyRule {
   /** The patterns of resources; `undefined` when they match all resources. */
   readonly resourcePatterns: ReadonlyArray<string> | undefined
   /**
-   * The condition. `compiled` is `undefined` for one that does not compile: it fails each time it is
-   * evaluated.
+   * The condition; `undefined` when the policy has none. `compiled` is `undefined` for a condition that does not
+   * compile, which fails each time it is evaluated.
    */
   readonly expression: { readonly compiled: Expression | undefined } | undefined
 }
 
 /** The policies for one action. */
-interface Relevant {
+interface ActionPolicies {
   readonly policies: ReadonlyArray<CompiledPolicy>
-  /** Whether one of the policies allows everything, and none denies something or has a condition. */
-  readonly always: boolean
+  /** Whether one of the policies allows all resources, and none denies something or has a condition. */
+  readonly allowsAll: boolean
   /** Whether a policy denies something. */
   readonly denies: boolean
 }
 
-/** The longest resource that is compared with patterns, in characters. No valid resource is as long. */
+/** The longest resource that is compared with patterns, in characters. Valid resources are shorter. */
 const RESOURCE_LENGTH = 4096
 
 /** Why an action is denied. */
@@ -267,12 +269,12 @@ export interface Denial {
   readonly error?: string
 }
 
-/** The compiled policies of a key. What they say about an action is computed when it is first asked for. */
+/** The policies of an API key. They are compiled, and those for an action are found, when they are first needed. */
 export class Permissions {
   readonly #rules: ReadonlyArray<PolicyRule>
   #compiled: ReadonlyArray<CompiledPolicy> | undefined
-  readonly #byAction = new Map<Action, Relevant>()
-  /** Shared by all checks of a turn of the event loop, since lists and batches check each of their items. */
+  readonly #byAction = new Map<Action, ActionPolicies>()
+  /** The budget of all conditions that are evaluated in a turn of the event loop: a list may check each of its items. */
   readonly #budget = new TurnBudget((f) => void setImmediate(f))
 
   constructor(rules: ReadonlyArray<PolicyRule>) {
@@ -289,8 +291,8 @@ export class Permissions {
    * by one.
    */
   mayAny(action: Action, kind: ResourceKind): boolean {
-    const { policies, always } = this.#about(action)
-    if (always) return true
+    const { policies, allowsAll } = this.#about(action)
+    if (allowsAll) return true
     const all = `${kind}:*`
     // a pattern that matches this text matches any name
     const isAllDenied = policies.some(
@@ -309,20 +311,20 @@ export class Permissions {
     )
   }
 
-  /** Whether the action is allowed for every resource, in all cases. */
+  /** Whether the action is allowed for every resource, without a condition. */
   mayAll(action: Action): boolean {
-    return this.#about(action).always
+    return this.#about(action).allowsAll
   }
 
-  /** Whether a policy denies the action for some resource. */
+  /** Whether a policy denies the action for some resource, perhaps under a condition. */
   isDenied(action: Action): boolean {
     return this.#about(action).denies
   }
 
   /**
-   * Why an action is denied; `undefined` when it is allowed. A call that affects more than the resource
-   * passes `reach`, which says whether a pattern covers a part of all that: a policy that denies a part
-   * applies.
+   * Why an action is denied; `undefined` when it is allowed. A call that also affects other resources passes
+   * `reach`, which says whether a pattern matches one of them: a policy that denies the action on one of them denies
+   * the call.
    */
   denial(
     action: Action,
@@ -334,8 +336,8 @@ export class Permissions {
   }
 
   /**
-   * Why a policy denies an action; `undefined` when none does, even if none allows it either. For what
-   * another action, which is allowed, does besides.
+   * Why a policy denies an action; `undefined` when no policy denies it, even if no policy allows it. For a second
+   * action that an allowed action includes.
    */
   prohibition(
     action: Action,
@@ -353,9 +355,9 @@ export class Permissions {
     reach: ((resources: string) => boolean) | undefined,
     isAllowed: boolean
   ): Denial | undefined {
-    const { policies, always, denies } = this.#about(action)
-    if (always || (isAllowed && !denies)) return undefined
-    // no resource has a name as long as this, and comparing it with patterns would take long
+    const { policies, allowsAll, denies } = this.#about(action)
+    if (allowsAll || (isAllowed && !denies)) return undefined
+    // no valid resource is as long as this, and to compare it with patterns would take long
     if (resource.length > RESOURCE_LENGTH) return { reason: "nothing allows it" }
     let allowed = isAllowed
     for (const policy of policies) {
@@ -371,11 +373,11 @@ export class Permissions {
         const { compiled } = policy.expression
         const { matched, error } =
           compiled === undefined
-            ? { matched: false, error: "it is not an expression" }
+            ? { matched: false, error: "it is not a valid expression" }
             : this.#budget.evaluate(() =>
                 compiled.evaluate({ request: requestOf(action, resource, context) })
               )
-        // a condition that cannot be evaluated denies
+        // a policy whose condition cannot be evaluated denies the action
         if (error !== undefined) return { policy: policy.name, reason: "a condition failed", error }
         if (!matched) continue
       }
@@ -385,21 +387,21 @@ export class Permissions {
     return allowed ? undefined : { reason: "nothing allows it" }
   }
 
-  #about(action: Action): Relevant {
-    const known = this.#byAction.get(action)
-    if (known !== undefined) return known
+  #about(action: Action): ActionPolicies {
+    const found = this.#byAction.get(action)
+    if (found !== undefined) return found
     const compiled = (this.#compiled ??= this.#rules.map(compile))
     const policies = compiled.filter(({ actionPatterns }) => fitsOne(actionPatterns, action))
-    const relevant = {
+    const about = {
       policies,
       denies: policies.some(({ effect }) => effect === "deny"),
-      always:
+      allowsAll:
         policies.some(
           ({ effect, resourcePatterns }) => effect === "allow" && resourcePatterns === undefined
         ) && policies.every(({ effect, expression }) => effect === "allow" && expression === undefined)
     }
-    this.#byAction.set(action, relevant)
-    return relevant
+    this.#byAction.set(action, about)
+    return about
   }
 }
 

@@ -1,6 +1,7 @@
 /**
- * Functions that wait for a turn of the event loop, whatever fake timers a test has: fakes may delay timers,
- * but must not delay mere turns. These are taken when this module is loaded.
+ * The timer functions of Node.js as they are when this module is loaded: fake timers that a test installs later do not
+ * replace them. Fake timers may delay what waits for a time, but must not delay code that only waits for the next turn
+ * of the event loop.
  */
 import { nextTick as processNextTick } from "node:process"
 import * as timers from "node:timers"

@@ -1,12 +1,12 @@
 /**
- * Results of steps and outputs of runs as JSON. They may contain errors, as the result of
+ * Encodes results of steps and outputs of runs as JSON. They may contain errors, as the result of
  * `Promise.allSettled` does.
  *
  * An error is stored as `{"ironflow:error": ...}` with the serialized error, and is restored as an error.
- * JSON that has such members begins with a space, which `JSON.stringify` never writes. In all other JSON,
- * also in all that was stored before this form existed, a member of that name is ordinary data. In JSON with
- * errors, a backslash is put before the name of such a member that is data, also when the name already begins
- * with backslashes.
+ * JSON that contains errors begins with a space, which `JSON.stringify` never writes. In all other JSON,
+ * also in all that was stored before this form existed, a member with the name `ironflow:error` is ordinary data. If
+ * JSON with errors has such a member as data, a backslash is put before its name, and another one if the name already
+ * begins with backslashes.
  */
 import { deserializeError, type SerializedError, serializeError } from "./Errors.ts"
 import { isError } from "./JsonLoss.ts"
@@ -19,9 +19,9 @@ const isMark = /^\\*ironflow:error$/
 /** Encodes a result. Throws for what `encodeJson` refuses, except errors. */
 export const encodeResult = (value: unknown, what: string): string | undefined => {
   let marked = false
-  const text = encodeJson(value, what, (withErrors) => {
+  const text = encodeJson(value, what, (valueWithErrors) => {
     marked = true
-    return mark(withErrors, 0)
+    return mark(valueWithErrors, 0)
   })
   return marked ? ` ${text}` : text
 }
@@ -42,13 +42,13 @@ export const hasErrors = (text: string | undefined): boolean =>
 /** Restores the errors in a value that was parsed from JSON for which `hasErrors` is true. */
 export const revive = (value: unknown): unknown => unmark(value, deserializeError)
 
-/** The result for programs that do not know this form. Errors become objects with name, message and code. */
+/** The result for programs that do not know the form of errors. Errors become objects with name, message and code. */
 export const plainResult = (text: string | undefined): unknown => {
   const value = decodeJson(text)
   return hasErrors(text) ? unmark(value, brief) : value
 }
 
-/** An output that the engine has sent, and whether it contains errors. */
+/** An answer of the engine with the output of a run, which tells whether the output contains errors. */
 interface OutputAnswer {
   readonly output?: unknown
   readonly outputHasErrors?: true
@@ -70,25 +70,25 @@ const brief = ({ code, message, name }: SerializedError): unknown => ({
 const SPACE = 32
 
 /**
- * The member that wraps a result for servers that encode JSON anew, since these would lose the space at its
- * start.
+ * The name of the member that wraps a result with errors for legacy servers: these encode JSON anew, and so lose the
+ * space at its start.
  */
 const ENVELOPE = "ironflow:result"
 
-/** The result in the form for a server that encodes JSON anew. */
+/** The result in the form for a legacy server. */
 export const toLegacyOutput = (text: string | undefined): unknown => {
   const value = decodeJson(text)
   if (hasErrors(text)) return { [ENVELOPE]: value }
   return isObject(value) && Object.hasOwn(value, ENVELOPE) ? { [ENVELOPE]: mark(value, 0) } : value
 }
 
-/** The JSON of a result from such a server, if {@link toLegacyOutput} has wrapped it; `undefined` if not. */
+/** The JSON of a result from a legacy server, if {@link toLegacyOutput} has wrapped it; `undefined` if not. */
 export const fromLegacyOutput = (value: unknown): string | undefined =>
   isObject(value) && Object.hasOwn(value, ENVELOPE) && Object.keys(value).length === 1
     ? ` ${JSON.stringify(value[ENVELOPE])}`
     : undefined
 
-/** A copy in which errors have their stored form, and members that look like one are escaped. */
+/** A copy in which errors have their stored form, and members that look like a stored error are escaped. */
 const mark = (value: unknown, depth: number): unknown => {
   if ((typeof value !== "object" && typeof value !== "function") || value === null) return value
   if (typeof value === "object" && isError(value)) return { [MARK]: serializeError(value) }
@@ -96,7 +96,7 @@ const mark = (value: unknown, depth: number): unknown => {
   return markMembers(value, depth)
 }
 
-/** Copies the members. `toJSON` is called once for each value: JSON does not call it on the result again. */
+/** Copies the members. `JSON.stringify` does not call `toJSON` of what a `toJSON` has returned; nor does this. */
 const markMembers = (value: unknown, depth: number): unknown => {
   // values that are nested too deeply, and cycles, are refused later
   if (typeof value !== "object" || value === null || depth >= jsonDepth) return value
@@ -116,7 +116,7 @@ const unmark = (value: unknown, error: (stored: SerializedError) => unknown): un
   if (typeof value !== "object" || value === null) return value
   if (Array.isArray(value)) return value.map((member) => unmark(member, error))
   const members = Object.entries(value)
-  // `mark` has written the member, from an error in this form
+  // the member is no data: `mark` has written it for an error, in this form
   if (Object.hasOwn(value, MARK)) return error((value as { readonly [MARK]: SerializedError })[MARK])
   return withMembers(
     members.map(([key, member]) => [isMark.test(key) ? key.slice(1) : key, unmark(member, error)])

@@ -35,10 +35,10 @@ export const runErrorOf = (stored: SerializedError): RunError => {
   }
 }
 
-/** The stacks of an error and its causes. Where the error of a step was wrapped is internal, and left out. */
+/** The stacks of an error and its causes. That of a `StepError` with a cause is left out: it only shows our own code. */
 const stackOf = (error: SerializedError): string | undefined => {
   const cause = error.cause === undefined ? undefined : stackOf(error.cause)
   if (cause === undefined) return error.stack
-  const own = error.name === "StepError" ? `${error.name}: ${error.message}` : error.stack
-  return own === undefined ? cause : `${own}\nCaused by: ${cause}`
+  const outer = error.name === "StepError" ? `${error.name}: ${error.message}` : error.stack
+  return outer === undefined ? cause : `${outer}\nCaused by: ${cause}`
 }

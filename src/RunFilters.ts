@@ -1,13 +1,13 @@
-/** Filters of runs. */
+/** The filters of lists, counts and bulk operations of runs, and checks of their names and times. */
 import { ValidationError } from "./Errors.ts"
 import type { RunStatus } from "./RunStatus.ts"
 import { show } from "./Show.ts"
 
 /** Filters of runs; all given filters apply. Times are a `Date`, an ISO string, or epoch milliseconds. */
 export interface RunFilters {
-  /** One function, or any of at most 100. */
+  /** Runs of this function, or of one of these functions, at most 100. */
   readonly functionId?: string | ReadonlyArray<string>
-  /** One status, or any of several. */
+  /** Runs with this status, or with one of these statuses. */
   readonly status?: RunStatus | ReadonlyArray<RunStatus>
   /** Runs created at this time or later. */
   readonly createdFrom?: Moment
@@ -24,8 +24,8 @@ export interface RunFilters {
   /** Runs that an event with this idempotency key started. */
   readonly idempotencyKey?: string
   /**
-   * Failed runs with this text in the message, name or code of their error or its cause, in upper or lower
-   * case.
+   * Failed runs whose error, or the cause of it, has this text in its message, name or code. Upper and lower case are
+   * the same.
    */
   readonly error?: string
   /** Values at paths in the event that started the run. The functions must list these paths in `searchBy`. */
@@ -33,7 +33,7 @@ export interface RunFilters {
   /**
    * CEL expression over `event`, `output` and `error`, such as `event.data.amount > 100 && error.code ==
    * "DECLINED"`. Runs are read from the newest back, for at most 200 ms a page; `lookedBackTo` of the result
-   * says how far. A run for which the evaluation fails does not match.
+   * says how far back. A run for which the evaluation fails does not match.
    */
   readonly where?: string
 }
@@ -68,11 +68,11 @@ export const filterNames = {
 export const checkFilterNames = (options: object): void =>
   checkEach("listRuns", options, { ...filterNames, limit: true, cursor: true, signal: true })
 
-/** Throws `ValidationError` for an unknown or empty filter of a bulk operation or an erasure, which have no pages. */
+/** Throws `ValidationError` for an unknown or empty filter of a bulk operation or an erasure. `limit` and `cursor` are unknown. */
 export const checkBulkFilterNames = (filters: object, call = "bulk"): void =>
   checkEach(call, filters, filterNames)
 
-/** Throws `ValidationError` for an unknown or empty filter of a count, which has no pages. */
+/** Throws `ValidationError` for an unknown or empty filter of a count. `limit` and `cursor` are unknown. */
 export const checkCountFilterNames = (filters: object): void =>
   checkEach("countRuns", filters, { ...filterNames, signal: true })
 
@@ -90,27 +90,27 @@ const checkEach = (call: string, given: object, known: object): void => {
 }
 
 /**
- * Throws `ValidationError` for an empty filter: `null`, a blank string, or a list that contains one of these.
- * If it was ignored, more runs would match than was intended.
+ * Throws `ValidationError` for an empty filter: `null`, a blank string, or a list that contains `null` or a blank
+ * string. If an empty filter was ignored, more runs would match than was intended.
  */
 export const refuseBlankFilter = (call: string, name: string, value: unknown): void => {
   const blank = (Array.isArray(value) ? value : [value]).find(isBlank)
   if (blank === undefined) return
   throw new ValidationError(
-    `${call}: the filter \`${name}\` is ${nothing(blank)}: leave it out, or give it a value`
+    `${call}: the filter \`${name}\` is ${kindOfBlank(blank)}: leave it out, or give it a value`
   )
 }
 
-/** Whether the value is empty. JSON encodes a hole in a list as `null`. */
+/** Whether the value is empty. `null` may stand for a hole in a list, which JSON encodes so. */
 const isBlank = (value: unknown): boolean =>
   value === null || (typeof value === "string" && value.trim() === "")
 
-const nothing = (value: unknown): string => (value === null ? "null" : value === "" ? "empty" : "blank")
+const kindOfBlank = (value: unknown): string => (value === null ? "null" : value === "" ? "empty" : "blank")
 
 /**
  * Dates, and times with a time zone. The zone is required, so that a filter means the same on every machine.
  */
-const iso = /^(\d{4})-(\d\d)-(\d\d)(?:T\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d))?$/
+const isoTime = /^(\d{4})-(\d\d)-(\d\d)(?:T\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d))?$/
 
 /**
  * A point in time in epoch milliseconds. `undefined` for an invalid one, such as a day that its month does
@@ -123,15 +123,15 @@ export const momentOf = (value: unknown): number | undefined => {
       : typeof value === "number"
         ? value
         : typeof value === "string"
-          ? parsed(value)
+          ? parseIso(value)
           : Number.NaN
   return Number.isFinite(at) && Math.abs(at) <= 8.64e15 ? Math.floor(at) : undefined
 }
 
-const parsed = (text: string): number => {
-  const [, year, month, day] = iso.exec(text) ?? []
+const parseIso = (text: string): number => {
+  const [, year, month, day] = isoTime.exec(text) ?? []
   if (day === undefined) return Number.NaN
-  // the 30th of February would be read as a day in March
+  // `Date.parse` alone would read the 30th of February as a day in March
   const date = new Date(0)
   date.setUTCFullYear(Number(year), Number(month) - 1, Number(day))
   return date.getUTCDate() === Number(day) ? Date.parse(text) : Number.NaN

@@ -13,7 +13,7 @@ export const runStatuses = [
 /** The status of a run. */
 export type RunStatus = (typeof runStatuses)[number]
 
-/** The final statuses. A run leaves one of them only when a client asks for it. */
+/** The final statuses. A run leaves a final status only at the request of a client, such as a retry. */
 export const endedStatuses = ["completed", "failed", "cancelled"] as const satisfies ReadonlyArray<RunStatus>
 
 export type EndedStatus = (typeof endedStatuses)[number]

@@ -2,9 +2,10 @@
  * Computes when a cron trigger fires. A schedule follows the local time of its zone, also when daylight
  * saving begins or ends.
  *
- * A local time that comes twice fires twice if the minute or the hour of the schedule contains `*` or `/`; if
- * not, it fires the first time only. Local times that are skipped fire once for all of them, at the end of
- * the gap, if the hour contains neither; if it contains one, they do not fire.
+ * When clocks are set back, some local times come twice. The schedule then fires at both times if its minute or hour
+ * contains `*` or `/`, and otherwise only at the first. When clocks are set forward, some local times are skipped. If
+ * the hour of the schedule contains neither `*` nor `/`, all skipped times together make one fire, at the end of the
+ * gap; otherwise they make none.
  */
 import * as Cron from "effect/Cron"
 import * as DateTime from "effect/DateTime"
@@ -14,13 +15,13 @@ import { ValidationError } from "./Errors.ts"
 
 /** A cron schedule, with its zone. */
 export interface Schedule {
-  /** The schedule in UTC, where no time comes twice or is skipped. It is evaluated over local times. */
+  /** The schedule over local times, as if they were times in UTC: there no time comes twice or is skipped. */
   readonly local: Cron.Cron
   readonly zone: DateTime.TimeZone
-  /** Whether a local time that comes twice fires twice. */
-  readonly repeats: boolean
-  /** Whether local times that are skipped fire once, at the end of the gap. */
-  readonly makesUp: boolean
+  /** Whether the schedule fires twice at a local time that comes twice. */
+  readonly firesTwice: boolean
+  /** Whether skipped local times make one fire, at the end of the gap. */
+  readonly firesAfterGap: boolean
 }
 
 /** Parses the schedule of a cron trigger. Throws `ValidationError` when the schedule or the zone is invalid. */
@@ -39,19 +40,25 @@ export const parseSchedule = (cron: string, timezone = "UTC"): Schedule => {
       { cause: parsed.failure }
     )
   }
-  // there may be a field for seconds before these two
+  // a field for seconds may come before these five
   const [minute = "", hour = ""] = cron.trim().split(/\s+/).slice(-5)
-  const makesUp = !isOpen(hour)
-  return { local: parsed.success, zone: zone.value, repeats: isOpen(minute) || !makesUp, makesUp }
+  const firesAfterGap = !isPeriodic(hour)
+  return {
+    local: parsed.success,
+    zone: zone.value,
+    firesTwice: isPeriodic(minute) || !firesAfterGap,
+    firesAfterGap
+  }
 }
 
-const isOpen = (field: string): boolean => /[*/]/.test(field)
+const isPeriodic = (field: string): boolean => /[*/]/.test(field)
 
 const DAY_MS = 86_400_000
 /**
- * The longest change that a zone has ever made to its clocks, in milliseconds; skipped dates are included.
+ * The longest change that a zone has ever made to its clocks, in milliseconds. Zones have skipped or repeated whole
+ * dates.
  */
-const LONGEST_CHANGE = 26 * 60 * 60 * 1000
+const LONGEST_CHANGE_MS = 26 * 60 * 60 * 1000
 
 /** The first fire after the instant, both in epoch milliseconds. Throws when the schedule never fires. */
 export const nextFire = (schedule: Schedule, after: number): number => {
@@ -63,17 +70,17 @@ export const nextFire = (schedule: Schedule, after: number): number => {
     const local = nextLocal(schedule, from + offset)
     const due = local - offset
     if (due < (change ?? end)) {
-      const until = passedOverUntil(schedule, due)
-      if (until === undefined) return due
-      from = until - 1
+      const repetitionEnd = repetitionEndAt(schedule, due)
+      if (repetitionEnd === undefined) return due
+      from = repetitionEnd - 1
     } else if (change === undefined) {
-      // nothing is due within two days, so no change before `due` can repeat or skip a time of the schedule
-      from = Math.max(end - 1, due - LONGEST_CHANGE - 1)
+      // the schedule has no local time until shortly before `due`: no earlier change can repeat or skip one
+      from = Math.max(end - 1, due - LONGEST_CHANGE_MS - 1)
     } else {
-      const goesOnAt = change + offsetAt(schedule, change)
-      if (local < goesOnAt && schedule.makesUp) return change
-      const isDue = nextLocal(schedule, goesOnAt - 1) === goesOnAt
-      if (isDue && passedOverUntil(schedule, change) === undefined) return change
+      const localAfterChange = change + offsetAt(schedule, change)
+      if (local < localAfterChange && schedule.firesAfterGap) return change
+      const isDue = nextLocal(schedule, localAfterChange - 1) === localAfterChange
+      if (isDue && repetitionEndAt(schedule, change) === undefined) return change
       from = change
     }
   }
@@ -85,14 +92,15 @@ export const checkEverFires = (schedule: Schedule): void => void nextLocal(sched
 /** The last fire after `after` and not after `until`; `undefined` when there is none. */
 export const lastFire = (schedule: Schedule, after: number, until: number): number | undefined => {
   if (nextFire(schedule, after) > until) return undefined
-  let before = after
-  let behind = until
-  while (behind - before > 1) {
-    const middle = Math.floor((before + behind) / 2)
-    if (nextFire(schedule, middle) > until) behind = middle
-    else before = middle
+  // the last fire comes after `low`, and not after `high`
+  let low = after
+  let high = until
+  while (high - low > 1) {
+    const middle = Math.floor((low + high) / 2)
+    if (nextFire(schedule, middle) > until) high = middle
+    else low = middle
   }
-  return nextFire(schedule, before)
+  return nextFire(schedule, low)
 }
 
 /**
@@ -108,24 +116,24 @@ const offsetAt = ({ zone }: Schedule, instant: number): number =>
 /** The first instant with the new offset. The two given instants have different offsets. */
 const changeBetween = (schedule: Schedule, from: number, until: number): number => {
   const offset = offsetAt(schedule, from)
-  let before = from
-  let behind = until
-  while (behind - before > 1) {
-    const middle = Math.floor((before + behind) / 2)
-    if (offsetAt(schedule, middle) === offset) before = middle
-    else behind = middle
+  let low = from
+  let high = until
+  while (high - low > 1) {
+    const middle = Math.floor((low + high) / 2)
+    if (offsetAt(schedule, middle) === offset) low = middle
+    else high = middle
   }
-  return behind
+  return high
 }
 
 /**
- * If the instant has a local time that comes twice and has fired already: when these times end. `undefined`
- * for other instants.
+ * If the instant repeats a local time at which the schedule has fired, and must not fire again: the end of the repeated
+ * times. `undefined` for all other instants.
  */
-const passedOverUntil = (schedule: Schedule, instant: number): number | undefined => {
-  if (schedule.repeats) return undefined
+const repetitionEndAt = (schedule: Schedule, instant: number): number | undefined => {
+  if (schedule.firesTwice) return undefined
   const offset = offsetAt(schedule, instant)
-  const before = instant - LONGEST_CHANGE
+  const before = instant - LONGEST_CHANGE_MS
   const back = offsetAt(schedule, before) - offset
   if (back <= 0 || offsetAt(schedule, instant - back) === offset) return undefined
   return changeBetween(schedule, before, instant) + back

@@ -1,9 +1,9 @@
-/** Secrets in handlers. */
+/** Gives a handler the secrets that its function lists. */
 
 export interface SecretsClient {
-  /** Returns the value of the secret. Throws when the function does not have it. */
+  /** Returns the value of the secret. Throws when the handler was not given a secret of this name. */
   get(name: string): string
-  /** Whether the function has the secret. */
+  /** Whether the handler was given a secret of this name. */
   has(name: string): boolean
 }
 
@@ -15,7 +15,7 @@ export const createSecretsClient = (secrets: Readonly<Record<string, string>> = 
       const value = values.get(name)
       if (value === undefined) {
         throw new Error(
-          `Secret "${name}" is not available. List it in the function's \`secrets\` and store it on the server`
+          `Secret "${name}" is not available. List it in the function's \`secrets\`, and store it in the engine`
         )
       }
       return value

@@ -1,14 +1,14 @@
 /**
- * Properties that are computed when they are accessed.
+ * Adds computed properties to objects. A computed property gets its value whenever it is accessed.
  *
- * A `get` in an object literal makes new functions for each object, and with them a new V8 shape. Shapes are
- * kept until a full garbage collection, together with all that those functions capture: for a run, its whole
- * turn. Here all objects share their getters.
+ * A `get` in an object literal makes new functions for each object, and with them a new V8 shape. V8 keeps shapes
+ * until a full garbage collection, together with all that the functions of the shape capture: in the context of a
+ * handler, the whole turn. Here all objects share their getters.
  */
 
 /**
- * The source of an object's getters. It is not enumerable, so that a copy of the object does not hold it. The
- * getters are enumerable: a copy has their values.
+ * The key of the value from which an object's getters compute. It is not enumerable, so that a copy of the object does
+ * not hold the value. The getters are enumerable: a copy has what they return.
  */
 const source = Symbol("ironflow.source")
 
@@ -17,7 +17,7 @@ interface HasSource<Source> {
 }
 
 /**
- * Makes a function that adds properties to an object. Each is computed from `source` whenever it is accessed.
+ * Makes a function that adds properties to an object. Each property is computed from `from` whenever it is accessed.
  */
 export const sharedGetters = <Source, Parts extends object>(makers: {
   readonly [K in keyof Parts]: (from: Source) => Parts[K]

@@ -3,12 +3,12 @@
  *
  * When a `Map` or `Set` is cleared, or has many deleted entries, V8 allocates a new table, and the old table
  * keeps a link to the new one. Once an old table has reached the old generation, it keeps every later table
- * alive, with all former entries, until a full garbage collection. So entries that live for a short time are
- * copied twice, and not simply dropped. Here a new `Map` replaces the old one before that happens, and
- * nothing links to the new one.
+ * alive, with all former entries, until a full garbage collection. So the garbage collector does not simply drop
+ * deleted entries, but copies them. Here a new `Map` replaces the old one before V8 allocates a new table, and nothing
+ * links to the new one.
  */
 
-/** A new map is made when at least this many entries were deleted, and at least as many as are left. */
+/** A new map is made when this many entries were deleted, or as many as are left if that is more. */
 const MIN_DELETED = 32
 
 /**

@@ -1,17 +1,17 @@
 /** Formats values from outside for our messages. The text is short, and formatting never fails. */
 
-/** How many levels are shown, at most. */
+/** How many levels of nested objects and lists are shown, at most. */
 const LEVELS = 3
 
 /**
- * The value as JSON, cut to about `most` characters and three levels. Its own `toString` and `toJSON` are not
- * called.
+ * The value in a form like JSON, cut to about `maxLength` characters and three levels. A `toString` or `toJSON` of the
+ * value is not called.
  */
-export const show = (value: unknown, most = 128): string => {
+export const show = (value: unknown, maxLength = 128): string => {
   try {
-    const text = shown(value, most, LEVELS)
-    // strings in it are cut already
-    return text.length > most + 8 ? `${text.slice(0, most)}...` : text
+    const text = shown(value, maxLength, LEVELS)
+    // a string was cut before it got quotes and dots, which make it a few characters longer
+    return text.length > maxLength + 8 ? `${text.slice(0, maxLength)}...` : text
   } catch {
     // a getter or a proxy has thrown
     return "a value that cannot be shown"
@@ -45,20 +45,20 @@ const items = (list: ReadonlyArray<unknown>, room: number, levels: number): stri
   return text
 }
 
-const members = (of: object, room: number, levels: number): string => {
+const members = (object: object, room: number, levels: number): string => {
   let text = ""
-  for (const key in of) {
-    if (!Object.hasOwn(of, key)) continue
+  for (const key in object) {
+    if (!Object.hasOwn(object, key)) continue
     if (text.length >= room) return `${text},...`
     // only read: any object can be read as one with string keys
-    const member = (of as { readonly [key: string]: unknown })[key]
+    const member = (object as { readonly [key: string]: unknown })[key]
     text += `${text === "" ? "" : ","}${shown(key, room, 0)}:${shown(member, room - text.length, levels - 1)}`
   }
   return text
 }
 
 /**
- * A time in milliseconds for messages: whole, or with fractions when it is below 10. A third of a lease need
- * not be whole.
+ * A time in milliseconds for messages: a whole number, or at most two decimals below 10 ms. Computed times, such as a
+ * third of a lease, need not be whole.
  */
 export const showMs = (ms: number): string => `${Number(ms.toFixed(ms < 10 ? 2 : 0))}ms`

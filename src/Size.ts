@@ -3,8 +3,8 @@ import { ValidationError } from "./Errors.ts"
 import { show } from "./Show.ts"
 
 /**
- * Bytes, or a string of a number and a unit: `B`; `KiB`, `MiB`, `GiB`, `TiB` (powers of 1024); `KB`, `MB`, `GB`, `TB` (powers of
- * 1000).
+ * Bytes, or a string of a number and a unit: `B`; `KiB`, `MiB`, `GiB`, `TiB` (powers of 1024); `KB`, `MB`, `GB`, `TB`
+ * (powers of 1000).
  */
 export type Size = string | number
 
@@ -25,7 +25,7 @@ const grammar = /^(\d+(?:\.\d+)?)(B|[KMGT]i?B)$/
 const withUnit =
   'digits and one unit of B, KiB, MiB, GiB, TiB, KB, MB, GB, TB without spaces, like "512MiB", "1.5GB"'
 
-/** What the user should write instead. It is true on a command line too, where everything is a string. */
+/** What the user should write instead. The advice also holds on a command line, where everything is a string. */
 const advice = (size: unknown): string => {
   if (typeof size !== "string") return `write bytes as a number, or ${withUnit}`
   return /^[1-9]\d{0,14}$/.test(size)

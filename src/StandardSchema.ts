@@ -1,14 +1,14 @@
 /**
- * The schemas of users, and validation with a Standard Schema of any library (Zod, Valibot, ArkType). A plain
- * Effect schema validates through `EffectSchema.ts`, which loads Effect's parser; this module does not load
- * it.
+ * The types of the schemas that users give, and validation with a Standard Schema of any library (Zod, Valibot,
+ * ArkType). Only `EffectSchema.ts` validates with plain Effect schemas, since it loads Effect's parser and this module
+ * does not.
  */
 import type * as Schema from "effect/Schema"
 import { SchemaValidationError, toError, ValidationError } from "./Errors.ts"
 import { decodeJson } from "./Json.ts"
 import { show } from "./Show.ts"
 
-/** What is used here of the Standard Schema interface. */
+/** The part of the Standard Schema interface that is used here. */
 export interface StandardSchemaV1<Input = unknown, Output = Input> {
   /** What the specification defines: the validation, and the types. */
   readonly "~standard": {
@@ -27,7 +27,7 @@ interface StandardIssue {
   readonly path?: ReadonlyArray<PropertyKey | { readonly key: PropertyKey }> | undefined
 }
 
-/** A schema of either kind, from `Input` to `Output`. */
+/** A Standard Schema or an Effect schema, from `Input` to `Output`. */
 export type AnySchema<Output = unknown, Input = unknown> =
   StandardSchemaV1<Input, Output> | Schema.Codec<Output, Input>
 
@@ -41,8 +41,8 @@ export type SchemaOutput<S> = S extends {
     : unknown
 
 /**
- * The input type of a schema: of a Standard Schema its input type, and of an Effect schema its decoded type,
- * which is then encoded.
+ * The type of the data that users give for a schema: the input type of a Standard Schema, or the decoded type of an
+ * Effect schema, which then encodes the data.
  */
 export type SchemaInput<S> = S extends { readonly Type: infer Type; readonly ast: unknown }
   ? Type
@@ -59,7 +59,7 @@ export type SchemaJson<S> = S extends { readonly Encoded: infer Encoded; readonl
     ? Input
     : unknown
 
-/** Types that are JSON already. */
+/** The types that JSON does not change. */
 type Json =
   string | number | boolean | null | ReadonlyArray<Json> | { readonly [key: string]: Json | undefined }
 
@@ -76,7 +76,7 @@ export type JsonForm<T> = [T] extends [Json | undefined]
           ? { [K in keyof T]: JsonForm<T[K]> }
           : T
 
-/** Whether the value is a schema of either kind. */
+/** Whether the value is a Standard Schema or an Effect schema. */
 export const isSchema = (value: unknown): value is AnySchema =>
   isStandardSchema(value) || isEffectSchema(value)
 
@@ -99,8 +99,8 @@ const isStandardSchema = (value: unknown): value is StandardSchemaV1 => {
 }
 
 /**
- * Whether Effect made the schema, even if it is a Standard Schema now: such a schema can encode what it
- * decodes.
+ * Whether this is an Effect schema, also one that `Schema.toStandardSchemaV1` has made a Standard Schema too. Only
+ * Effect schemas can encode what they decode.
  */
 export const canEncode = (value: AnySchema): value is Schema.Codec<unknown, unknown> =>
   typeof (value as { readonly ast?: unknown }).ast === "object"
@@ -113,8 +113,8 @@ export const isEffectSchema = (value: unknown): value is Schema.Codec<unknown, u
 
 /**
  * Validates data, and returns the output of the schema. Throws `SchemaValidationError`, or rejects with it
- * when the schema is asynchronous. Its message starts with `what` (`data of event "order.placed"`), and
- * `validationErrors` lists `path: problem`.
+ * when the schema is asynchronous. The message of the error starts with `what` (`data of event "order.placed"`), and
+ * its `validationErrors` has a `path: problem` for each problem.
  */
 export const validateData = <S extends StandardSchemaV1>(
   schema: S,
@@ -124,12 +124,12 @@ export const validateData = <S extends StandardSchemaV1>(
   const result = startValidation(schema, data, what)
   return result instanceof Promise
     ? result.then(
-        (settled) => accept<S>(settled, what),
+        (settled) => outputOf<S>(settled, what),
         (error: unknown) => {
-          throw broken(error, what)
+          throw schemaThrew(error, what)
         }
       )
-    : accept<S>(result, what)
+    : outputOf<S>(result, what)
 }
 
 /** Whether the schema accepts the value synchronously. */
@@ -161,7 +161,9 @@ export const validate = <S extends StandardSchemaV1>(
   if (result instanceof Promise) {
     // the result is not used, and its rejection must not be an unhandled one
     result.catch(() => undefined)
-    throw new ValidationError(`${context}: the schema validates asynchronously, which is not possible here`)
+    throw new ValidationError(
+      `${context}: the schema validates asynchronously, but here it must be synchronous`
+    )
   }
   return result
 }
@@ -194,17 +196,17 @@ const startValidation = (
     throw new ValidationError(
       isEffectSchema(schema)
         ? `${what}: an Effect schema has to be wrapped here: Schema.toStandardSchemaV1(schema)`
-        : `${what} cannot be validated: what was given as its schema is none. Give a Standard Schema (Zod, Valibot, ArkType, Schema.toStandardSchemaV1 of Effect)`
+        : `${what} cannot be validated, since its schema is not a schema. Give a Standard Schema (Zod, Valibot, ArkType, Schema.toStandardSchemaV1 of Effect)`
     )
   }
   try {
     return schema["~standard"].validate(data)
   } catch (error) {
-    throw broken(error, what)
+    throw schemaThrew(error, what)
   }
 }
 
-const accept = <S extends StandardSchemaV1>(
+const outputOf = <S extends StandardSchemaV1>(
   result: StandardResult<unknown>,
   what: string
 ): SchemaOutput<S> => {
@@ -216,7 +218,7 @@ const accept = <S extends StandardSchemaV1>(
   })
 }
 
-const broken = (error: unknown, what: string): Error =>
+const schemaThrew = (error: unknown, what: string): Error =>
   new SchemaValidationError(`${what} could not be validated: the schema threw "${toError(error).message}"`, {
     cause: error
   })

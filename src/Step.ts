@@ -57,7 +57,7 @@ import type { Storable, StorableResult, Stored } from "./StoredType.ts"
 export interface StepRunContext {
   /**
    * Aborts when the result of the step is no longer needed: after a timeout, a cancellation or a lost lease,
-   * when a sibling in a fail-fast `parallel` has failed, or when the handler has ended or no longer waits for
+   * when another branch of a fail-fast `parallel` has failed, or when the handler has ended or no longer waits for
    * the step. `signal.reason` is the error that says which.
    */
   readonly signal: AbortSignal
@@ -70,9 +70,9 @@ export interface StepRunContext {
   readonly idempotencyKey: string
   /**
    * Reports the progress of the step, from 0 to 1, with an optional text (at most 200 characters).
-   * `getRunSteps`, `explain` and the command line show it for running steps, some seconds later. It is not
-   * stored, makes no request of its own, and never fails the step: an invalid fraction is ignored, and one
-   * outside of 0 to 1 is clamped.
+   * `getRunSteps`, `explain` and the command line show the progress of running steps, some seconds later. It is not
+   * stored. The call makes no request, and never fails the step: a fraction that is not a finite number counts as none,
+   * and a number outside of 0 to 1 becomes 0 or 1.
    */
   progress(fraction: number, text?: string): void
 }
@@ -108,7 +108,7 @@ export const effectRunKeys = {
   error: true
 } satisfies Keys<EffectRunOptions<never, never>>
 
-/** The event to wait for: by name or pattern, or by a definition, which decodes and types its data. */
+/** The event to wait for: by name, by pattern, or by a definition, which decodes and types the event's data. */
 export interface EventFilter<E extends string | EventDefinition = string> {
   /** Event name, a pattern such as `order.*`, or a definition. */
   readonly event: E
@@ -156,7 +156,7 @@ export const parallelKeys = { concurrency: true, onError: true } satisfies Keys<
 /** The option keys of `map`. */
 export const mapKeys = { ...parallelKeys, schema: true } satisfies Keys<ParallelOptions & WithSchema<unknown>>
 
-/** True when the result of a call with these options may have failures in it. */
+/** True when the result of a call with these options may contain the errors of branches. */
 export type MaySettle<O> = "onError" extends keyof O
   ? "allSettled" extends O["onError"]
     ? true
@@ -189,8 +189,9 @@ export type InvokeOutput<F> = F extends {
     : unknown
 
 /**
- * The input type of `invoke`: that of the function's schema (Promise), or the data of its event definition,
- * which is encoded (Effect). Any type, if the function has neither.
+ * The input type of `invoke`. For a function with an async handler it is the input type of the function's schema. For
+ * a function with an Effect handler it is the data of its event definition, which is then encoded. Any type, if the
+ * function has neither.
  */
 export type InvokeInput<F> = F extends { readonly program: (context: infer C) => unknown }
   ? EventDataOf<C>
@@ -213,7 +214,7 @@ type DeclaredBy<F, Field extends "success" | "error"> = F extends {
     : never
   : never
 
-/** The type that a result must have: that of the `success` schema, if there is one. */
+/** The type that a result must have: the type of the `success` schema, or any type without one. */
 export type Declared<S> = [S] extends [never] ? unknown : S
 
 /**
@@ -226,7 +227,7 @@ export type StorableEffect<A, S> = [S] extends [never]
     : Effect.Effect<Storable<A>, unknown, unknown>
   : unknown
 
-/** The type of a schema, or `Else` without one. */
+/** `A`, the type of a schema; without a schema `A` is `never`, and this is `Else`. */
 type Decoded<A, Else> = [A] extends [never] ? Else : A
 
 type EventDataOf<C> = C extends { readonly event: { readonly data: infer D } } ? D : unknown
@@ -263,9 +264,9 @@ export interface TxEmitOptions {
 }
 
 /**
- * Changes of the keys of a bucket, for the API kind `F`. A transaction may write each key once. When the
- * transaction is executed, the step fails if the bucket does not exist, or if the value or the bucket would
- * be too large.
+ * Changes of the keys of a bucket. `F` is the kind of the API: whether a call returns a result or an Effect. A
+ * transaction may write each key once. When the transaction is executed, the step fails if the bucket does not exist,
+ * or if the value or the bucket would be too large.
  */
 export interface TxKvBucketApi<F extends HKT.TypeLambda, In = unknown> {
   /** Writes a value unconditionally: any JSON value, or a `Uint8Array`. */
@@ -297,7 +298,10 @@ export interface TxDeleteKeyOptions {
   readonly revision?: number
 }
 
-/** Appends to the typed streams of the entities of one definition, for the API kind `F`. */
+/**
+ * Appends to the typed streams of the entities of one definition. `F` is the kind of the API: whether a call returns a
+ * result or an Effect.
+ */
 export interface TxEntityStreams<F extends HKT.TypeLambda, D extends TypedEvent> {
   /**
    * Appends an event.
@@ -326,9 +330,10 @@ export interface TxEntityStreams<F extends HKT.TypeLambda, D extends TypedEvent>
 }
 
 /**
- * The writes in the body of a `step.tx`, for the API kind `F`. A call only records the write. When the body
- * has returned, all writes are executed in order, in one transaction with the result of the step. Invalid
- * arguments throw `ValidationError` at once. At most 1000 writes, and 4 MiB in total.
+ * The writes in the body of a `step.tx`. `F` is the kind of the API: whether a call returns a result or an Effect. A
+ * call only records the write. When the body has returned, all writes are executed in order, in one transaction with
+ * the result of the step. Invalid arguments throw `ValidationError` at once. A transaction has at most 1000 writes,
+ * and 4 MiB in total.
  */
 export interface TxApi<F extends HKT.TypeLambda> {
   /** Entity streams. */
@@ -422,11 +427,12 @@ export interface StepClient {
   ): Promise<Stored<T>>
 
   /**
-   * Runs `fn`, and then executes the writes that it has recorded with `tx`, in one transaction with the
+   * Runs `fn`, and then executes the writes that `fn` has recorded with `tx`, in one transaction with the
    * result of the step: all or none, exactly once. When there is a conflict, nothing is written and the
    * attempt fails; `fn` is then retried by the retry policy, and reads fresh data. When no retry is left, the
-   * call rejects with `StepError`, whose `cause` is the `VersionConflictError`. On a server without
-   * transactions it rejects with code `UNIMPLEMENTED` before `fn` runs.
+   * call rejects with `StepError`, whose `cause` is the `VersionConflictError` of a stream or the
+   * `RevisionConflictError` of a key. On a legacy server, which has no transactions, the call rejects with code
+   * `UNIMPLEMENTED` before `fn` runs.
    *
    * ```ts
    * const { writes } = await step.tx(
@@ -453,7 +459,7 @@ export interface StepClient {
   /** Waits durably for a duration such as `"7d"`, or milliseconds. */
   sleep(name: string, duration: Duration): Promise<void>
 
-  /** Waits durably until a point in time. Returns at once if that has passed. */
+  /** Waits durably until a point in time. Returns at once if the time has passed. */
   sleepUntil(name: string, until: Date | string): Promise<void>
 
   /**
@@ -465,9 +471,9 @@ export interface StepClient {
   waitForEvent<T = any>(name: string, filter: EventFilter): Promise<IronflowEvent<T>>
 
   /**
-   * Starts a run of another function, and waits durably for its result, in stored form, or decoded by
-   * `schema`. Rejects with `InvokeError`, whose `cause` is the error of the function, when the function has
-   * failed, and with `InvokeTimeoutError` after `timeout`.
+   * Starts a run of another function, and waits durably for its result. The result has its stored form, or is decoded
+   * by `schema`. When the function has failed, the call rejects with `InvokeError`, whose `cause` is the error of the
+   * function. After `timeout` it rejects with `InvokeTimeoutError`.
    *
    * ```ts
    * const invoice = await step.invoke("make-invoice", { orderId: "o-1" }, { timeout: "5m" })
@@ -492,7 +498,7 @@ export interface StepClient {
   /**
    * Runs branches at the same time, each with a step client of its own, and returns their results in order.
    * Only the results of steps inside of the branches are stored, and not the results of the branches
-   * themselves. Within one scope, each `parallel` or `map` call should have a name of its own.
+   * themselves. Each `parallel` or `map` call in a handler or branch should have a name of its own.
    *
    * ```ts
    * const [stock, credit] = await step.parallel(
@@ -555,7 +561,7 @@ export interface StepClient {
 export type StepDuration = Duration | EffectDuration.Input
 
 /**
- * An argument is invalid, or a step was called inside of the body of another step. Nothing is recorded then.
+ * The error of a call with an invalid argument, or inside of the body of another step. Such a call is not recorded.
  */
 export type StepCallError = ValidationError | NestedStepError
 
@@ -571,9 +577,9 @@ export interface EffectRunOptions<A, F> {
    */
   readonly success?: Schema.Codec<A, unknown>
   /**
-   * Schema of errors. With an error that matches, the call fails with that error, typed, and not with
-   * `StepError`. Before that, the step is retried as for any other error. If the handler does not catch the
-   * error, the run fails as with any other.
+   * Schema of errors. A step that fails with an error that matches is retried as for any other error. After the last
+   * attempt, the call fails with the error itself, typed, and not with `StepError`. If the handler does not catch the
+   * error, the run fails with it.
    */
   readonly error?: Schema.Codec<F, unknown>
 }
@@ -611,8 +617,9 @@ export type AnyBranch = Effect.Effect<unknown, unknown, unknown>
  * The context of a step's attempt. Get it with `yield* Step.StepAttempt` inside of the effect given to `run`
  * or `compensate`.
  *
- * When a sibling fails in a fail-fast call, the signal aborts, and the effect is awaited for up to 5 seconds
- * (or its timeout). A timeout, a cancelled run or an interrupted caller interrupts the effect at once.
+ * When another branch of a fail-fast call fails, the signal aborts. The effect is then awaited until its timeout, or
+ * for up to 5 seconds if it has none. A timeout, a cancelled run or an interrupted caller interrupts the effect at
+ * once.
  */
 export class StepAttempt extends Context.Service<StepAttempt, StepRunContext>()(
   "@ironflow/node/StepAttempt"
@@ -752,8 +759,8 @@ export interface StepService {
 }
 
 /**
- * The service that the functions of this module use. Every Effect handler has one, and so has every branch of
- * `parallel`.
+ * The service that the functions of this module use. Every Effect handler, and every branch of `parallel` or `map`,
+ * has a service of its own.
  */
 export class Step extends Context.Service<Step, StepService>()("@ironflow/node/Step") {}
 
@@ -789,10 +796,10 @@ export const run = <A extends Declared<S>, E, R, S = never, F = never>(
 }
 
 /**
- * Runs an effect, and then executes the writes that it has recorded with `tx`, in one transaction with the
+ * Runs an effect, and then executes the writes that the effect has recorded with `tx`, in one transaction with the
  * result of the step: all or none, exactly once. When there is a conflict, nothing is written and the attempt
- * fails; the body is then retried by the retry policy, and reads fresh data. On a server without transactions
- * this fails with `UnsupportedError` before the body runs.
+ * fails; the body is then retried by the retry policy, and reads fresh data. On a legacy server, which has no
+ * transactions, the call fails with `UnsupportedError` before the body runs.
  *
  * ```ts
  * const moved = Step.tx("move", (tx) => tx.emit("money.moved", { amount: 5 }), { timeout: "5 seconds" })
@@ -815,7 +822,7 @@ export const tx = <A extends Declared<S>, E, R, S = never, F = never>(
 export const sleep = (name: string, duration: StepDuration): Effect.Effect<void, StepCallError, Step> =>
   Step.use((step) => step.sleep(name, duration))
 
-/** Waits durably until a point in time. Returns at once if that has passed. */
+/** Waits durably until a point in time. Returns at once if the time has passed. */
 export const sleepUntil = (name: string, until: Date | string): Effect.Effect<void, StepCallError, Step> =>
   Step.use((step) => step.sleepUntil(name, until))
 
@@ -842,8 +849,8 @@ export const waitForEvent: {
 
 /**
  * Starts a run of another function, which is given by its id or by value, and waits durably for its result.
- * When the function fails with an error that matches its `error` schema, that is in `failure` of the
- * `InvokeError`, typed.
+ * When the function fails with an error that matches its `error` schema, `failure` of the `InvokeError` is that error,
+ * typed.
  *
  * ```ts
  * const invoice = Step.invoke("make-invoice", { orderId: "o-1" }, { timeout: "5 minutes" })
@@ -929,7 +936,10 @@ export const map = <T, A, E, R, const O extends ParallelOptions = {}>(
   Exclude<R, Step> | Step
 > => Step.use((step) => step.map(name, items, fn, options))
 
-/** Registers how to undo a step, for when the run fails for good. */
+/**
+ * Registers how to undo a step. When the run fails for good, all registered compensations run in reverse order, each
+ * of them as a durable step.
+ */
 export const compensate = <A, E, R>(
   stepName: string,
   effect: Effect.Effect<A, E, R>

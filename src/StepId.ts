@@ -8,8 +8,8 @@
  * compensation  = "compensate:" <name> ":" <n>      always in the root scope
  * ```
  *
- * `n` is how often the name was used before in the same scope. The name of a parallel or map call that occurs
- * again in its scope gets the suffix `~<n>`. In names, `\` is escaped as `\\` and `:` as `\:`.
+ * `n` is how often the name was used before in the same scope. When a parallel or map call has a name that an earlier
+ * such call in its scope has, its name gets the suffix `~<n>`. In names, `\` is escaped as `\\` and `:` as `\:`.
  */
 
 /** Escapes a name for a step key. */
@@ -60,8 +60,7 @@ export class StepKeys {
   /** The prefix of the next parallel call of this name. `name` is not escaped yet. */
   nextParallel(name: string): string {
     const escaped = escapeName(name)
-    // the colon at the start separates these counts from those of steps, since no escaped name starts with
-    // one
+    // the colon at the start separates these counts from the counts of steps: no escaped name starts with a colon
     const n = this.#count(`:${escaped}`)
     return `${this.scope}${n === 0 ? escaped : `${escaped}~${n}`}`
   }

@@ -1,4 +1,4 @@
-/** The statuses of a step in clients. */
+/** The statuses of a step, as clients receive them. */
 export const stepStatuses = ["completed", "failed", "waiting", "running"] as const
 
 /** The status of a step. */

@@ -5,9 +5,9 @@
  * and in every replay. {@link Stored} is the type of that form. {@link StorableResult} makes `step.run`
  * refuse types that JSON cannot represent. Both describe what `ResultEncoding.ts` and `Json.ts` do.
  *
- * A type that depends on an unresolved type parameter is looked up in a table (`StoredAs<T>[...]`), which has
- * a row `any` that no concrete type selects. So in a generic helper that returns `Promise<T>`, the result of
- * a step can be assigned to `T`; for a concrete type the result is exact.
+ * A result type is looked up in a table (`StoredAs<T>[...]`), which has a row `any` that only an unresolved type
+ * parameter may select. So in a generic helper that returns `Promise<T>`, the result of a step can be assigned to `T`;
+ * for a concrete type the result is exact.
  */
 import type { IronflowError } from "./Errors.ts"
 
@@ -22,9 +22,10 @@ export interface NotStorable<Why extends string> {
 /**
  * The type of a value after it has been stored as JSON and read again:
  *
- * - an object with `toJSON` becomes what that returns, so a `Date` is a string and a `Buffer` is `{ type, data }`;
- * - a class instance keeps its fields but not its methods. The compiler cannot tell getters from fields, so getters stay in the
- *   type. It cannot tell own function members from methods, so they are absent from the type, but fail the step;
+ * - an object with `toJSON` becomes what `toJSON` returns, so a `Date` is a string and a `Buffer` is `{ type, data }`;
+ * - a class instance keeps its fields but not its methods. The compiler cannot tell getters from fields, so getters
+ *   stay in the type although they are not stored. It cannot tell fields that hold functions from methods, so such
+ *   fields are absent from the type although they fail the step;
  * - `NaN`, infinities and invalid dates become `null`, which the type cannot show;
  * - `undefined` in an array becomes `null`;
  * - errors stay errors with their fields; those of this package keep their class.
@@ -64,7 +65,7 @@ type AnyMap = ReadonlyMap<any, any>
 
 type Primitive = string | number | boolean | null | undefined | void
 
-/** Types that JSON obviously does not change. */
+/** The types that JSON does not change, found in one comparison. */
 type Json =
   string | number | boolean | null | ReadonlyArray<Json> | { readonly [key: string]: Json | undefined }
 
@@ -87,14 +88,14 @@ type WhyLost<T> = T extends bigint
     : T extends AnyFunction
       ? "A function cannot be stored: JSON has none. Return plain data instead"
       : T extends AnyMap
-        ? "A Map cannot be stored: JSON has nothing of it. Return Object.fromEntries(map) instead"
+        ? "A Map cannot be stored: JSON cannot represent it. Return Object.fromEntries(map) instead"
         : T extends ReadonlySet<unknown>
-          ? "A Set cannot be stored: JSON has nothing of it. Return [...set] instead"
+          ? "A Set cannot be stored: JSON cannot represent it. Return [...set] instead"
           : T extends PromiseLike<unknown>
-            ? "A promise cannot be stored: JSON has nothing of it. Await it first"
+            ? "A promise cannot be stored: JSON cannot represent it. Await it first"
             : T extends RegExp
               ? "A RegExp cannot be stored: JSON cannot represent it. Return String(value) instead"
-              : 'An ArrayBuffer cannot be stored: JSON has nothing of it. Return Buffer.from(value).toString("base64") instead'
+              : 'An ArrayBuffer cannot be stored: JSON cannot represent it. Return Buffer.from(value).toString("base64") instead'
 
 // -----------------------------------------------------------------------------
 // The form of a value in storage
@@ -165,8 +166,8 @@ type WithMethods<F> = [F] extends [never]
       : "methods"
 
 /**
- * The members of an object. Those under symbols keep their types: JSON ignores them, and brands do not exist
- * at run time.
+ * The members of an object. Members under symbols keep their types: JSON ignores them, and in types they are mostly
+ * brands, which do not exist at run time.
  */
 interface ObjectAs<T> {
   any: Anything
@@ -241,7 +242,7 @@ type StorableObject<T> = {
       : StorableMember<T[K]>
 }
 
-/** A member of an object. Functions are accepted here: methods of a class are not stored, and do no harm. */
+/** A member of an object. Functions are accepted: they may be methods of a class, which are not stored. */
 type StorableMember<T> = StorableAs<T>[[T] extends [never]
   ? "same"
   : [T] extends [None]

@@ -1,6 +1,6 @@
 /**
  * W3C trace context: a `traceparent` is sent with requests, and stored with events and runs. Within this
- * process it is the span that Effect calls `ParentSpan`.
+ * process the trace context is the span that Effect calls `ParentSpan`.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -12,7 +12,7 @@ export const TRACEPARENT = "traceparent"
 /** A `traceparent`. Later versions of the format may have more data after the flags. */
 const format = /^(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/
 
-/** Parses a `traceparent`. `undefined` for an invalid one, which is no reason to refuse its message. */
+/** Parses a `traceparent`. `undefined` for an invalid one: the request that has it is answered all the same. */
 export const parseTrace = (text: unknown): Tracer.ExternalSpan | undefined => {
   if (typeof text !== "string" || text.length > 256) return undefined
   const [, version, traceId, spanId, flags, more] = format.exec(text) ?? []

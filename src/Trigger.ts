@@ -1,4 +1,6 @@
-/** Triggers of functions: events by name or pattern, with an optional expression, and cron schedules. */
+/**
+ * Triggers of functions: events by name, by pattern or by definition, with an optional expression, and cron schedules.
+ */
 import { ValidationError } from "./Errors.ts"
 import {
   checkEventName,
@@ -19,11 +21,14 @@ import type { SchemaJson, SchemaOutput } from "./StandardSchema.ts"
 
 /** An event trigger, a cron trigger, or a cron trigger that fires events with a given name. */
 export interface Trigger {
-  /** Event name or pattern: `order.placed`, `order.*`, `order.>`. */
+  /**
+   * Event name or pattern: `order.placed`, `order.*`, `order.>`. With `cron`, the name of the event that each fire
+   * emits.
+   */
   readonly event?: string
-  /** CEL expression over `event`. The event only starts a run when it is true. */
+  /** CEL expression over `event`. An event only starts a run when the expression is true. */
   readonly expression?: string
-  /** Five fields, or six with seconds first: `0 9 * * *` is 9:00 every day. */
+  /** Cron schedule of five fields, or six with seconds first: `0 9 * * *` is 9:00 every day. */
   readonly cron?: string
   /** Time zone of `cron`: an IANA name (`Europe/Berlin`) or an offset; UTC by default. */
   readonly timezone?: string
@@ -39,7 +44,7 @@ export const triggerKeys = {
   overlap: true
 } satisfies Keys<Trigger>
 
-/** A source of runs: a trigger, an event definition, or an event definition with an expression. */
+/** What starts runs: a trigger, an event definition, or an event definition with an expression. */
 export type TriggerSource = Trigger | DefinedTrigger | EventDefinition
 
 /** A trigger by event definition, which checks and types the data. */
@@ -47,7 +52,7 @@ export interface DefinedTrigger<D extends EventDefinition = EventDefinition> {
   /** The definition of the event. */
   readonly event: D
   /**
-   * CEL expression over `event`, with the data in stored form. The event only starts a run when it is true.
+   * CEL expression over `event`, with the data in stored form. An event only starts a run when the expression is true.
    */
   readonly expression?: string
 }
@@ -68,8 +73,8 @@ export interface NoSuchTriggerOption {
 }
 
 /**
- * The type of a source's events. Without a definition the data is `Data`, and the name may be any, as with
- * `invoke`.
+ * The type of the events of a trigger source. Without a definition the data is `Data`, and the name may be any name,
+ * as in a run that was invoked.
  */
 export type TriggeredBy<Source, Data> = Source extends EventDefinition
   ? EventOf<Source>
@@ -108,6 +113,7 @@ export const definitionOf = (source: unknown): EventDefinition | undefined => {
   return isObject(source) && isEventDefinition(source.event) ? source.event : undefined
 }
 
+/** The source as a trigger, which names its event. */
 export const toTrigger = (source: unknown): unknown => {
   const definition = definitionOf(source)
   if (definition === undefined) return source
@@ -124,7 +130,7 @@ export interface TriggerEvent {
 
 /**
  * Whether the event matches the trigger. An event for which the expression cannot be evaluated does not
- * match, and `error` says why. A trigger without the name of an event matches none. Never throws.
+ * match, and `error` says why. A trigger without `event` matches no event. Never throws.
  */
 export const matchTrigger = (trigger: Trigger, event: TriggerEvent): Evaluation => {
   if (trigger.event === undefined || !matchesPattern(trigger.event, event.name)) return mismatch
@@ -156,7 +162,7 @@ export const matchTriggers = (
 export const cronEventName = (functionId: string, trigger: Trigger): string =>
   trigger.event ?? `cron.${functionId}`
 
-/** Throws `ValidationError` when the schedule is invalid, or never fires, as one for the 30th of February. */
+/** Throws `ValidationError` when the schedule is invalid, or never fires, as on the 30th of February. */
 const checkSchedule = (cron: string, timezone: string | undefined): void => {
   const schedule = parseSchedule(cron, timezone)
   try {
@@ -169,44 +175,48 @@ const checkSchedule = (cron: string, timezone: string | undefined): void => {
 /** Throws `ValidationError` for an invalid trigger, which `what` names. */
 export const checkTrigger = (trigger: unknown, what: string): void => {
   if (typeof trigger !== "object" || trigger === null) {
-    throw new ValidationError(`${what} must be an object such as { event: "order.placed" }`)
+    throw new ValidationError(
+      `${what} must be an object such as { event: "order.placed" }, got ${show(trigger)}`
+    )
   }
   const { event, expression, cron, overlap, timezone } = trigger as { readonly [K in keyof Trigger]: unknown }
   if (event === undefined && cron === undefined) {
     throw new ValidationError(`${what} needs \`event\` or \`cron\``)
   }
-  naming(what, "event", () => {
+  checkField(what, "event", () => {
     if (event === undefined) return
     // with `cron`, the trigger fires an event, which needs a name and not a pattern
     if (cron === undefined) checkPattern(event, "event")
     else checkEventName(event)
   })
-  naming(what, "expression", () => {
-    if (expression !== undefined) compileExpression(text(expression), ["event"])
+  checkField(what, "expression", () => {
+    if (expression !== undefined) compileExpression(checkText(expression), ["event"])
   })
-  naming(what, "timezone", () => {
+  checkField(what, "timezone", () => {
     if (timezone === undefined) return
     if (cron === undefined) throw new ValidationError("it needs `cron`, which is missing")
-    text(timezone)
+    checkText(timezone)
   })
-  naming(what, "overlap", () => {
+  checkField(what, "overlap", () => {
     if (overlap === undefined) return
     if (cron === undefined) throw new ValidationError("it needs `cron`, which is missing")
     if (!overlaps.some((known) => known === overlap)) {
       throw new ValidationError(`it must be "allow", "skip" or "queue", got ${show(overlap)}`)
     }
   })
-  naming(what, "cron", () => {
-    if (cron !== undefined) checkSchedule(text(cron), timezone === undefined ? undefined : text(timezone))
+  checkField(what, "cron", () => {
+    if (cron !== undefined)
+      checkSchedule(checkText(cron), timezone === undefined ? undefined : checkText(timezone))
   })
 }
 
-const text = (value: unknown): string => {
+const checkText = (value: unknown): string => {
   if (typeof value === "string" && value.trim() !== "") return value
-  throw new ValidationError("it must be a string that is not blank")
+  throw new ValidationError(`it must be a string that is not blank, got ${show(value)}`)
 }
 
-const naming = (what: string, field: string, check: () => void): void => {
+/** Puts the trigger and the field in front of the message of the check. */
+const checkField = (what: string, field: string, check: () => void): void => {
   try {
     check()
   } catch (error) {

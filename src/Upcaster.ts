@@ -2,11 +2,12 @@
 import { isErased } from "./Erased.ts"
 import { ValidationError } from "./Errors.ts"
 import { defineEvent, type EventDefinition, type UpcasterFn } from "./Event.ts"
+import { show } from "./Show.ts"
 
 /** Upcasters by event and version. */
 export interface UpcasterRegistry {
   /**
-   * Registers an upcaster from version `from` to version `to`. A second one for the same `from` replaces the first.
+   * Registers an upcaster from version `from` to version `to`. It replaces an earlier upcaster for the same `from`.
    *
    * ```ts
    * createUpcasterRegistry().register("order.placed", 1, 2, (data) => ({ currency: "EUR", ...(data as object) }))
@@ -14,8 +15,8 @@ export interface UpcasterRegistry {
    */
   register(event: string, from: number, to: number, upcast: UpcasterFn): void
   /**
-   * Upcasts data from version `from` to version `to`. Returns the data unchanged when `from` is not lower, or
-   * when the data is the mark of erased data. Throws when an upcaster in between is missing. What an upcaster
+   * Upcasts data from version `from` to version `to`. Returns the data unchanged when `from` is not lower than `to`,
+   * or when the data is the mark of erased data. Throws when an upcaster in between is missing. What an upcaster
    * throws is passed on.
    *
    * ```ts
@@ -25,17 +26,17 @@ export interface UpcasterRegistry {
    * ```
    */
   upcast(event: string, data: unknown, from: number, to: number): unknown
-  /** The highest version that an upcaster of the event has. */
+  /** The highest version to which an upcaster of the event converts; `undefined` when the event has no upcaster. */
   getLatestVersion(event: string): number | undefined
 }
 
 /** Event definitions, with upcasting from each version to the latest. */
 export interface EventDefinitionRegistry {
-  /** Adds a definition. The versions of an event must be registered without a gap, in any order. */
+  /** Adds a definition. The versions of an event may be registered in any order; data cannot be upcast across a gap. */
   register(definition: EventDefinition): void
   /**
-   * Upcasts data to the latest version that is registered. Unchanged if it has that version, or if none is
-   * registered.
+   * Upcasts data of version `from` to the latest version of the event that is registered. Returns the data unchanged
+   * if it has that version or a later one, or if no version is registered.
    *
    * ```ts
    * const definitions = createEventDefinitionRegistry()
@@ -44,7 +45,7 @@ export interface EventDefinitionRegistry {
    * ```
    */
   upcastEvent(event: string, data: unknown, from: number): unknown
-  /** The latest registered version. */
+  /** The latest registered version of the event; `undefined` when no version is registered. */
   getLatestVersion(event: string): number | undefined
 }
 
@@ -61,11 +62,13 @@ export const createUpcasterRegistry = (): UpcasterRegistry => {
     register(event, from, to, upcast) {
       if (!isVersion(from) || !isVersion(to) || to <= from) {
         throw new ValidationError(
-          `Upcaster of event "${event}": versions must be integers, at least 1, the second above the first, got v${from} to v${to}`
+          `Upcaster of event "${event}": both versions must be integers, at least 1, and the second must be above the first, got v${from} to v${to}`
         )
       }
       if (typeof upcast !== "function") {
-        throw new ValidationError(`Upcaster of event "${event}" v${from} to v${to} must be a function`)
+        throw new ValidationError(
+          `Upcaster of event "${event}" v${from} to v${to} must be a function, got ${show(upcast)}`
+        )
       }
       const versions = entries.get(event) ?? new Map<number, Entry>()
       versions.set(from, { to, upcast })
@@ -118,10 +121,10 @@ export const createEventDefinitionRegistry = (): EventDefinitionRegistry => {
 
 const isVersion = (version: number): boolean => Number.isSafeInteger(version) && version >= 1
 
-const incomplete = (event: string, at: number, from: number, to: number, beyond: Entry | undefined): Error =>
+const incomplete = (event: string, at: number, from: number, to: number, tooFar: Entry | undefined): Error =>
   new Error(
     `Incomplete upcaster chain for event "${event}": to convert v${from} to v${to}, an upcaster from v${at} is needed, and ` +
-      (beyond === undefined
+      (tooFar === undefined
         ? `none is registered. Register an upcaster from v${at}`
-        : `the registered one goes beyond, to v${beyond.to}. Register one from v${at} to v${at + 1} in its place`)
+        : `the registered one converts to v${tooFar.to}, which is too far. Register one from v${at} to v${at + 1} in its place`)
   )

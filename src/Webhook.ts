@@ -9,16 +9,19 @@ import { checkKeys, type Keys } from "./OptionKeys.ts"
 export interface WebhookRequest {
   /** `POST`; for a `challenge` also `GET` or `HEAD`. */
   readonly method: string
-  /** The query parameters of the URL, decoded. Of a repeated one only the first value. */
+  /** The query parameters of the URL, decoded. A repeated parameter has only its first value. */
   readonly query: { readonly [name: string]: string }
-  /** The headers, by lower-case name. The values of a repeated one are as the runtime gives them, in most cases joined by commas. */
+  /**
+   * The headers, by lower-case name. The values of a repeated header are as the runtime gives them, in most cases
+   * joined by commas.
+   */
   readonly headers: { readonly [name: string]: string }
   /**
    * The body as a UTF-8 string, with a byte order mark if it has one. Invalid UTF-8 becomes U+FFFD; `bytes`
    * has the original.
    */
   readonly body: string
-  /** The body as it was sent, of which signatures are computed. */
+  /** The body as it was sent: the bytes from which signatures are computed. */
   readonly bytes: Uint8Array
 }
 
@@ -63,22 +66,23 @@ export type WebhookResult =
 export interface WebhookConfig<Payload = any> {
   /** Id of the webhook in its path: `POST <where serve() is mounted>/webhooks/<id>`. */
   readonly id: string
-  /** Verifies that the request comes from the source. Throws or rejects if it does not. */
+  /** Verifies that the request comes from the expected service. Throws or rejects if it does not. */
   readonly verify: (request: WebhookRequest) => unknown
   /**
    * Converts a verified request to its result. Throws or rejects when it cannot. Several events are stored in
-   * their order; events of the same name need different keys.
+   * their order; if they have idempotency keys, events of the same name need different ones.
    */
   readonly transform: (payload: Payload, request: WebhookRequest) => WebhookResult | Promise<WebhookResult>
   /**
    * Parses the body of every request, for bodies that are neither JSON nor a form. By default the payload is
-   * the parsed JSON, or has the fields of `application/x-www-form-urlencoded` by their names, with repeated
-   * ones as arrays.
+   * the parsed JSON, or has the fields of `application/x-www-form-urlencoded` by their names. A repeated field is then
+   * an array.
    */
   readonly parse?: (request: WebhookRequest) => Payload | Promise<Payload>
   /**
-   * Answers requests that verify the address, by `GET` or before requests are signed. It is called first, for
-   * every request. It returns nothing for all other requests, and throws or rejects to refuse one.
+   * Answers the requests by which a service verifies the webhook's address: these are `GET` requests, or have no
+   * signature yet. It is called first, for every request. It returns nothing for all other requests, and throws or
+   * rejects to refuse a request.
    */
   readonly challenge?: (
     request: WebhookRequest

@@ -1,4 +1,4 @@
-/** The shared vocabulary, exported by `@ironflow/core`. */
+/** The types, constants and helpers that programs of every kind use. `@ironflow/core` exports the same. */
 export {
   calculateBackoff,
   resolveRetry,

@@ -1,6 +1,6 @@
 /**
- * The Effect API: a namespace for each service, with typed errors, and with layers for what it requires.
- * Namespaces that Effect has too (`Config`, `Function`, `Logger`) begin with our name, so that a program can
+ * The Effect API: a namespace for each part of the package, with typed errors and with layers. Where Effect has a
+ * namespace of the same name (`Config`, `Function`, `Logger`), ours begins with `Ironflow`, so that a program can
  * import both.
  *
  * ```ts

@@ -1,4 +1,4 @@
-/** The in-process engine. */
+/** The engine, which runs in the process of the program that starts it. */
 export { Engine, layer, layerClient, layerClientIn, layerWorkerTransport } from "./Engine/Engine.ts"
 export type { HttpServerOptions } from "./Server/Server.ts"
 export { layer as layerSqlite } from "./Engine/SqliteStore.ts"

@@ -1,4 +1,4 @@
-/** Push mode only: a handler for the requests of an Ironflow server, and webhooks. */
+/** For programs that only use push mode: a handler for the requests of the engine, and webhooks. */
 export {
   createHandler,
   type HandlerContext,

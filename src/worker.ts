@@ -1,4 +1,4 @@
-/** The worker only. */
+/** For programs that only run a worker. */
 export type { EngineHandle } from "./Promise/EngineConnection.ts"
 export {
   createWorker,

@@ -4,7 +4,7 @@ import { startEngine } from "@ironflow/node/engine"
 import { createClient } from "../src/Promise/Client.ts"
 
 const problems = {
-  "..": '".." cannot be the name of a configuration',
+  "..": '".." cannot be the name of a configuration, since it has a special meaning in URLs: choose another name',
   " ": "The name of a configuration must not be empty or blank"
 }
 

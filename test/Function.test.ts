@@ -128,7 +128,11 @@ describe("createFunction", () => {
       { triggers: [{ cron: "0 9 * * *", event: "a.*" }] },
       /must not contain the wildcards/
     ],
-    ["no attempts", { retry: { maxAttempts: 0 } }, /"f": `retry`.maxAttempts: it must be an integer/],
+    [
+      "no attempts",
+      { retry: { maxAttempts: 0 } },
+      /Invalid retry of function "f".maxAttempts: it must be an integer/
+    ],
     ["a timeout of zero", { timeout: 0 }, /"f": `timeout` must be a positive/],
     ["an endless timeout", { timeout: Infinity }, /"f": `timeout` must be a positive/],
     [

@@ -44,7 +44,7 @@ describe("createUpcasterRegistry", () => {
 
     assert.throws(
       () => leaping.upcast("order.placed", {}, 1, 2),
-      /an upcaster from v1 is needed, and the registered one goes beyond, to v3\. Register one from v1 to v2 in its place$/
+      /an upcaster from v1 is needed, and the registered one converts to v3, which is too far\. Register one from v1 to v2 in its place$/
     )
   })
 

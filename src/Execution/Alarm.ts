@@ -1,7 +1,6 @@
 /**
- * Calls functions at their deadlines, with one sleeping fiber for all of them: most deadlines are cancelled
- * long before they are due. Without deadlines no fiber sleeps, since a sleeping one would keep the process
- * alive.
+ * Calls functions at their deadlines. One sleeping fiber serves all deadlines, since most are cancelled long before they
+ * are due. Without deadlines no fiber sleeps, since a sleeping fiber would keep the process alive.
  */
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -19,11 +18,12 @@ export interface Alarm {
   readonly at: (epochMs: number, fn: () => void) => () => void
 }
 
+/** A deadline; its rank is the time at which it is due. */
 interface Entry extends Ranked {
   readonly fn: () => void
 }
 
-/** The longest sleep: the clock may jump meanwhile, and timers have an upper bound. */
+/** The longest sleep of the fiber: the clock may jump during a sleep, and timers have an upper bound. */
 const LONGEST_SLEEP_MS = 3_600_000
 
 /**
@@ -80,16 +80,16 @@ const alarmOver = Effect.fnUntraced(function* (clock: Clock.Clock, nowMs: () => 
     sleeper = runFork(Effect.andThen(clock.sleep(Duration.millis(ms)), Effect.sync(ring)))
   }
 
-  let resting = false
+  let willEndSleep = false
   /**
-   * Ends the sleep when no deadline is left. It waits a moment first: the answer for the step whose deadline
-   * was just cancelled may bring the next deadline.
+   * Ends the sleep when no deadline is left, a moment later: the step whose deadline was just cancelled may be followed
+   * by another one with a deadline.
    */
-  const rest = (): void => {
-    if (resting || closed || sleeper === undefined) return
-    resting = true
+  const endSleepSoon = (): void => {
+    if (willEndSleep || closed || sleeper === undefined) return
+    willEndSleep = true
     setImmediate(() => {
-      resting = false
+      willEndSleep = false
       if (entries.size > 0) return
       sleeper?.interruptUnsafe()
       sleeper = undefined
@@ -105,15 +105,15 @@ const alarmOver = Effect.fnUntraced(function* (clock: Clock.Clock, nowMs: () => 
     })
   )
 
-  const at: Alarm["at"] = (rank, fn) => {
-    const entry: Entry = { rank, position: -1, fn }
+  const at: Alarm["at"] = (deadline, fn) => {
+    const entry: Entry = { rank: deadline, position: -1, fn }
     if (!closed) {
       entries.add(entry)
       arm()
     }
     return () => {
       entries.remove(entry)
-      if (entries.size === 0) rest()
+      if (entries.size === 0) endSleepSoon()
     }
   }
   return { at }

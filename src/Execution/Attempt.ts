@@ -10,7 +10,7 @@ export type AttemptExit =
   | { readonly _tag: "Success"; readonly value: unknown }
   | { readonly _tag: "Failure"; readonly error: unknown; readonly encoded?: unknown }
 
-/** What an attempt needs of the turn: the key for its code, and someone to tell of its end. */
+/** The part of the turn that an attempt uses. */
 export interface AttemptOwner {
   readonly idempotencyKey: (call: StepCall) => string
   readonly attemptEnded: (attempt: Attempt, exit: AttemptExit) => void
@@ -20,18 +20,18 @@ export class Attempt {
   readonly call: StepCall
   /** The number of this attempt, from 1. */
   readonly number: number
-  /** When the code started, in epoch milliseconds. While the attempt waits to start: since when it waits. */
+  /** When the code started, in epoch milliseconds. Before that: when the attempt began to wait for its start. */
   startedAt: number
   /** Interrupts the code; `undefined` when the code cannot be interrupted. */
   interrupt: (() => void) | undefined = undefined
   /**
-   * Cancels the timer that ends this attempt: that of its timeout, or without one that of code which was asked
-   * to stop.
+   * Cancels the timer that ends this attempt: the timer of its timeout, or, if it has none and its code was asked to
+   * stop, the timer that gives the code up.
    */
   cancelTimer: (() => void) | undefined = undefined
   /** Collects the writes, if the step is a `step.tx`. */
   tx: TxCollector | undefined = undefined
-  /** The reason, when the code was asked to stop. */
+  /** Why the code was asked to stop; `undefined` when it was not. */
   abortReason: Error | undefined = undefined
   /** The span of the attempt, when the turn is traced. */
   span: Tracer.AnySpan | undefined = undefined
@@ -86,7 +86,7 @@ export class Attempt {
     this.#controller?.abort(reason)
   }
 
-  /** Ends the attempt now, whatever the code does. The code of an effect is interrupted. */
+  /** Ends the attempt now, whatever the code does. Code that is an effect is interrupted. */
   abandon(reason: Error): void {
     this.#close()
     this.abort(reason)
@@ -120,7 +120,7 @@ class RunContext implements StepRunContext {
     return this.#attempt.idempotencyKey
   }
 
-  // an arrow function, since user code passes it as a callback
+  // an arrow function, since user code may pass it on as a callback
   readonly progress = (fraction: number, text?: string): void => {
     this.#attempt.progress = progressOf(fraction, text)
   }

@@ -1,6 +1,6 @@
 /**
- * Runs the branches of a parallel call: limits how many run at once and, with `failFast`, stops the others
- * after a failure. That failure is recorded as the verdict of the call.
+ * Runs the branches of a `parallel` or `map` call. It limits how many branches run at once. With `failFast`, the first
+ * branch that fails stops the others, and its failure is recorded as the verdict of the call.
  */
 import { deserializeError, type SerializedError, serializeError, ValidationError } from "../Errors.ts"
 import { checkKeys } from "../OptionKeys.ts"
@@ -26,10 +26,11 @@ export interface ParallelCall {
   readonly count: number
   readonly concurrency: number
   readonly failFast: boolean
-  /** Starts a branch, which calls `end` once. */
+  /** Starts a branch. The branch calls `end` once, when it has ended. */
   readonly begin: (index: number, scope: StepScope, end: (exit: BranchExit) => void) => void
   /** Called when all branches have ended, and with `failFast` only if all of them succeeded. */
   readonly succeed: (exits: ReadonlyArray<BranchExit>) => void
+  /** Called with `failFast`, with the failure of a branch, once the running steps of the call have ended. */
   readonly fail: (failure: Extract<BranchExit, { readonly _tag: "Failure" }>) => void
 }
 
@@ -50,9 +51,9 @@ export const runBranches = (
   const group = new BranchGroup(scope)
   const exits: Array<BranchExit> = []
   const failures: Array<Extract<BranchExit, { readonly _tag: "Failure" }>> = []
-  let next = 0
-  let running = 0
-  let ended = 0
+  let nextIndex = 0
+  let runningCount = 0
+  let endedCount = 0
   let starting = false
   let cancelled = false
 
@@ -65,7 +66,7 @@ export const runBranches = (
     (outcome: Outcome) => {
       if (outcome._tag !== "Failure") return
       cancelled = true
-      parallel.fail(matching(failures, outcome.error))
+      parallel.fail(failureOfCall(failures, outcome.error))
     }
   )
 
@@ -75,9 +76,14 @@ export const runBranches = (
     // a branch may end inside `begin`: the loop below then starts the next one
     if (starting) return
     starting = true
-    while (next < count && running < concurrency && !(failFast && failures.length > 0) && !cancelled) {
-      const index = next++
-      running++
+    while (
+      nextIndex < count &&
+      runningCount < concurrency &&
+      !(failFast && failures.length > 0) &&
+      !cancelled
+    ) {
+      const index = nextIndex++
+      runningCount++
       parallel.begin(index, new StepScope(group, branchScope(prefix, index)), (exit) =>
         branchEnded(index, exit)
       )
@@ -88,15 +94,15 @@ export const runBranches = (
   const branchEnded = (index: number, exit: BranchExit): void => {
     if (cancelled) return
     exits[index] = exit
-    running--
-    ended++
+    runningCount--
+    endedCount++
     if (exit._tag === "Failure") failures.push(exit)
     if (failFast && failures.length > 0) {
-      // if the journal already has the verdict, it is delivered at its place there, not now
+      // a verdict that the journal has already is delivered at its place in the journal, and not now
       if (exit._tag === "Failure" && failures.length === 1 && !isVerdictRecorded) {
         turn.steps.stop(group, `another branch of "${name}" has failed`, recordVerdict)
       }
-    } else if (ended < count) {
+    } else if (endedCount < count) {
       startMore()
     } else if (!isVerdictRecorded) {
       parallel.succeed(exits)
@@ -121,18 +127,18 @@ export const runBranches = (
 }
 
 /**
- * The failure that the call ends with: the branch's own error if it equals the recorded verdict, or else the
- * recorded one.
+ * The failure with which the call ends: the error of a branch that equals the recorded verdict, or else the recorded
+ * error.
  */
-const matching = (
+const failureOfCall = (
   failures: ReadonlyArray<Extract<BranchExit, { readonly _tag: "Failure" }>>,
   recorded: SerializedError
 ): Extract<BranchExit, { readonly _tag: "Failure" }> => {
-  const again = failures.find(({ error }) => {
+  const same = failures.find(({ error }) => {
     const { message, name } = serializeError(error, { stack: false })
     return name === recorded.name && message === recorded.message
   })
-  return again ?? { _tag: "Failure", error: deserializeError(recorded) }
+  return same ?? { _tag: "Failure", error: deserializeError(recorded) }
 }
 
 /** Stands in for the code of a verdict, which is recorded and never executed. */
@@ -150,18 +156,20 @@ export const checkParallel = (
   keys: typeof mapKeys | typeof parallelKeys = parallelKeys
 ): { readonly concurrency: number; readonly failFast: boolean } => {
   if (!Array.isArray(branches)) {
-    throw new ValidationError(`"${name}" needs an array with one element per branch, got ${typeof branches}`)
+    throw new ValidationError(
+      `The parallel call "${name}" needs an array with one element per branch, got ${show(branches)}`
+    )
   }
   checkKeys(options, keys, `Step "${name}"`)
   const { concurrency, onError } = options ?? {}
   if (concurrency !== undefined && (!Number.isSafeInteger(concurrency) || concurrency < 1)) {
     throw new ValidationError(
-      `\`concurrency\` of "${name}" must be an integer, at least 1, got ${show(concurrency)}`
+      `\`concurrency\` of the parallel call "${name}" must be an integer, at least 1, got ${show(concurrency)}`
     )
   }
   if (onError !== undefined && onError !== "failFast" && onError !== "allSettled") {
     throw new ValidationError(
-      `\`onError\` of "${name}" must be "failFast" or "allSettled", got ${show(onError)}`
+      `\`onError\` of the parallel call "${name}" must be "failFast" or "allSettled", got ${show(onError)}`
     )
   }
   return { concurrency: concurrency ?? Number.POSITIVE_INFINITY, failFast: onError !== "allSettled" }

@@ -1,14 +1,14 @@
-/** The promises of step calls: settled later, or never. */
+/** Makes the promises of step calls. They settle later, or never if the step is suspended at the end of the turn. */
 import { toError } from "../Errors.ts"
 
 /**
  * Makes a promise that `begin` may settle, now or later. A later rejection is the outcome of a step and is in the
- * journal, so it must not end the process as an unhandled rejection. `onLook` is called when the promise is
+ * journal, so it must not end the process as an unhandled rejection. `onAwait` is called when the promise is
  * awaited, or passed to `Promise.all` and the like.
  */
 export const callPromise = <T>(
   begin: (succeed: (value: T) => void, fail: (error: Error) => void) => void,
-  onLook?: () => void
+  onAwait?: () => void
 ): Promise<T> => {
   let resolve!: (value: T) => void
   let reject!: (error: Error) => void
@@ -16,7 +16,7 @@ export const callPromise = <T>(
     resolve = onSuccess
     reject = onFailure
   }
-  const promise = onLook === undefined ? new Promise(executor) : new WatchedPromise(executor, onLook)
+  const promise = onAwait === undefined ? new Promise(executor) : new WatchedPromise(executor, onAwait)
   try {
     begin(resolve, (error) => {
       promise.catch(() => undefined)
@@ -29,7 +29,7 @@ export const callPromise = <T>(
 }
 
 class WatchedPromise<T> extends Promise<T> {
-  readonly #onLook: () => void
+  readonly #onAwait: () => void
 
   /** `then` and the like return plain promises. */
   static override get [Symbol.species](): PromiseConstructor {
@@ -38,10 +38,10 @@ class WatchedPromise<T> extends Promise<T> {
 
   constructor(
     executor: (resolve: (value: T) => void, reject: (error: Error) => void) => void,
-    onLook: () => void
+    onAwait: () => void
   ) {
     super(executor)
-    this.#onLook = onLook
+    this.#onAwait = onAwait
   }
 
   // oxlint-disable-next-line unicorn/no-thenable -- it is a promise
@@ -49,7 +49,7 @@ class WatchedPromise<T> extends Promise<T> {
     onSuccess?: ((value: T) => A | PromiseLike<A>) | null,
     onFailure?: ((reason: unknown) => B | PromiseLike<B>) | null
   ): Promise<A | B> {
-    this.#onLook()
+    this.#onAwait()
     return super.then(onSuccess, onFailure)
   }
 }

@@ -2,8 +2,8 @@
  * Groups of branches that are closing: they start nothing new, and their running steps are awaited. Such a
  * group is a parallel call with a failed branch, or the whole handler.
  *
- * A group has closed when its steps have ended, all consequences of these have run, and the groups inside it
- * have closed. So the verdict of an inner call comes before that of the outer call.
+ * A group has closed when its steps have ended, the handler has done all that follows from their outcomes, and the
+ * groups inside it have closed. So the verdict of an inner call is recorded before the verdict of the outer call.
  */
 import type { Outcomes } from "./Outcomes.ts"
 import type { RunningSteps } from "./RunningSteps.ts"
@@ -20,7 +20,7 @@ export interface ClosingGroupsOwner {
   readonly outcomes: Pick<Outcomes, "isSettled" | "pump">
   readonly running: Pick<RunningSteps, "has">
   /** A count that grows with each activity of the handler. */
-  readonly life: number
+  readonly activityCount: number
   /** Calls `fn` when all consequences of the last outcome have run, unless the turn is over by then. */
   readonly whenDrained: (fn: () => void) => void
 }
@@ -43,15 +43,15 @@ export class ClosingGroups {
   }
 
   /**
-   * Looks which groups may close, and closes them once their consequences have run. Called whenever activity
-   * has come to rest.
+   * Closes the groups that may close, once all consequences of the last outcome have run. Called whenever the handler
+   * and its steps have come to rest.
    */
   check(): void {
     for (const closing of this.#all) {
       if (closing.draining || !this.#mayClose(closing)) continue
       closing.draining = true
-      const life = this.#owner.life
-      this.#owner.whenDrained(() => this.#drained(closing, life))
+      const activityCount = this.#owner.activityCount
+      this.#owner.whenDrained(() => this.#drained(closing, activityCount))
     }
   }
 
@@ -60,11 +60,11 @@ export class ClosingGroups {
     this.#all = []
   }
 
-  #drained(closing: Closing, life: number): void {
+  #drained(closing: Closing, activityCount: number): void {
     closing.draining = false
     if (!this.#all.includes(closing)) return
-    if (life !== this.#owner.life || !this.#mayClose(closing)) {
-      // too early: this is checked again when activity next comes to rest
+    if (activityCount !== this.#owner.activityCount || !this.#mayClose(closing)) {
+      // too early: the group is checked again when the handler and its steps next come to rest
       this.#owner.outcomes.pump()
       return
     }

@@ -1,4 +1,4 @@
-/** The registered compensations of a run, which run in reverse order if the run fails for good. */
+/** The compensations that a handler registers. They run in reverse order if the run fails for good. */
 import { CompensationLostError, serializeError } from "../Errors.ts"
 import type { TurnOp } from "../Protocol/Worker.ts"
 import type { Attempt } from "./Attempt.ts"
@@ -12,8 +12,9 @@ import { showMs } from "../Show.ts"
 export interface Compensation {
   /** Name of the step that is compensated. */
   readonly name: string
+  /** The step key of the compensation. */
   readonly key: string
-  /** Absent when this turn has not reached the registration. */
+  /** Absent when the handler has not registered the compensation in this turn. */
   readonly code: StepCode | undefined
 }
 
@@ -43,10 +44,10 @@ export class Compensations {
   }
 
   /**
-   * The compensations of an earlier turn, in the order in which they run. `names` are the names of their
-   * steps in the order of registration. A compensation has code when this turn has registered it again.
+   * The compensations that an earlier turn registered, in the order in which they run. `names` are the names of the
+   * compensated steps in the order of registration. A compensation has code if this turn has registered it again.
    */
-  rebuilt(names: ReadonlyArray<string>): ReadonlyArray<Compensation> {
+  rebuild(names: ReadonlyArray<string>): ReadonlyArray<Compensation> {
     const code = new Map(this.#registered.map((compensation) => [compensation.key, compensation.code]))
     const counts = new Map<string, number>()
     const planned = names.map((name): Compensation => {
@@ -59,7 +60,10 @@ export class Compensations {
   }
 }
 
-/** Makes the code of a compensation. It always has a timeout, since nothing else limits how long it runs. */
+/**
+ * Makes the code of a compensation. It has a timeout even if the function has no `stepTimeout`, since the timeout of
+ * the turn does not apply to compensations.
+ */
 export const compensationCode = (plan: FunctionPlan, begin: (attempt: Attempt) => void): StepCode => {
   const { retry, stepTimeout, timeoutMs } = plan
   return { begin, timeout: stepTimeout ?? { ms: timeoutMs, text: showMs(timeoutMs) }, retry }
@@ -70,7 +74,7 @@ const stepName = ({ name }: Compensation): string => `compensate:${name}`
 
 /**
  * Makes the step call of a compensation; `undefined` when the compensation has no code. `done` is called when
- * it has run, with a message if it failed.
+ * the compensation has run, with a message if it failed.
  */
 export const compensationCall = (
   compensation: Compensation,

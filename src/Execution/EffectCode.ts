@@ -31,7 +31,7 @@ export const rejectionOf = (cause: Cause.Cause<unknown>, what: string): unknown 
   return error
 }
 
-/** Adds the frames of `Effect.fn` and `Effect.withSpan` to the stack of the error, which lacks them. */
+/** Adds to the stack of the error the frames of `Effect.fn` and `Effect.withSpan`, which only the cause has. */
 const addFrames = (error: unknown, cause: Cause.Cause<unknown>): void => {
   try {
     if (!(error instanceof Error)) return
@@ -47,7 +47,7 @@ const addFrames = (error: unknown, cause: Cause.Cause<unknown>): void => {
   }
 }
 
-/** A failure that fits the `error` schema of the step, in encoded form. */
+/** A failure that fits the `error` schema of the step or function, together with its encoded form. */
 export class TypedFailure {
   readonly error: unknown
   readonly #encoded: unknown
@@ -83,7 +83,7 @@ export const decode = <A>(schema: Schema.Codec<A, unknown>, value: unknown, what
   )
 
 /** Decodes as {@link decode} does. Without a schema it returns the value itself. */
-export const decoded = (
+export const decodeIfTyped = (
   schema: Schema.Codec<unknown, unknown> | undefined,
   value: unknown,
   what: string
@@ -91,11 +91,11 @@ export const decoded = (
   schema === undefined ? Effect.succeed(value) : decode(schema, value, what)
 
 /**
- * The effect whose result, and whose failures that fit, are encoded by the schemas. `of` names the effect's
- * owner in messages.
+ * The effect, with its result encoded by the `success` schema, and its failures that fit the `error` schema as
+ * {@link TypedFailure}. `owner` names in messages the step or function to which the effect belongs.
  */
-export const encoded = <A, E, R, S, F>(
-  of: string,
+export const encodingExit = <A, E, R, S, F>(
+  owner: string,
   effect: Effect.Effect<A, E, R>,
   { error, success }: Pick<EffectRunOptions<S, F>, "success" | "error">
 ): Effect.Effect<unknown, unknown, R> => {
@@ -104,7 +104,7 @@ export const encoded = <A, E, R, S, F>(
     const fits = Schema.is(error)
     program = Effect.catch(program, (failure) =>
       fits(failure)
-        ? Effect.flatMap(encode(error, failure, `Failure of ${of}`), (stored) =>
+        ? Effect.flatMap(encode(error, failure, `Failure of ${owner}`), (stored) =>
             Effect.fail(new TypedFailure(failure, stored))
           )
         : Effect.fail(failure)
@@ -112,17 +112,17 @@ export const encoded = <A, E, R, S, F>(
   }
   return success === undefined
     ? program
-    : Effect.flatMap(program, (value) => encode(success, value, `Result of ${of}`))
+    : Effect.flatMap(program, (value) => encode(success, value, `Result of ${owner}`))
 }
 
-/** Holds the fiber of a step's code, once the code runs. */
+/** Receives the fiber of a step's code once the code runs. */
 export interface CodeFiber {
   current: Fiber.Fiber<unknown, unknown> | undefined
 }
 
 /**
- * Makes the code of a step from an effect. The effect runs in its caller's context, but step calls in it fail.
- * `fiber` receives the fiber of each attempt that does not end at once.
+ * Makes the code of a step from an effect. The effect runs in the context of the step's caller, but step calls in the
+ * effect fail. `fiber` receives the fiber of each attempt that does not end at once.
  */
 export const effectCode = (
   name: string,
@@ -132,13 +132,15 @@ export const effectCode = (
 ): ((attempt: Attempt) => void) => {
   const context = withSteps(callersContext, nestedSteps(name))
   return (attempt) => {
-    const own = Context.add(
+    const attemptContext = Context.add(
       Context.add(context, StepAttempt, attempt.context),
       References.CurrentLogAnnotations,
       stepAnnotations(callersContext, name, attempt.number)
     )
     const running = Effect.runForkWith(
-      attempt.span === undefined ? own : Context.add(own, Tracer.ParentSpan, attempt.span)
+      attempt.span === undefined
+        ? attemptContext
+        : Context.add(attemptContext, Tracer.ParentSpan, attempt.span)
     )(Effect.suspend(() => program(attempt)))
     const exit = running.pollUnsafe()
     if (exit !== undefined) {
@@ -147,7 +149,7 @@ export const effectCode = (
     }
     if (fiber !== undefined) fiber.current = running
     attempt.interrupt = () => running.interruptUnsafe()
-    running.addObserver((later) => attempt.end(attemptExit(name, attempt, later)))
+    running.addObserver((laterExit) => attempt.end(attemptExit(name, attempt, laterExit)))
     if (attempt.abortReason !== undefined) running.interruptUnsafe()
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Steps and turns of Effect handlers: each step is an effect over a call of the turn. The fiber of a step that
- * is still suspended at the end of the turn never resumes.
+ * Steps and turns of Effect handlers: each step is an effect that makes a step call and waits for its outcome. The
+ * fiber of a step that is still suspended at the end of the turn never resumes.
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -50,9 +50,9 @@ import { compensationCode } from "./Compensation.ts"
 import {
   type CodeFiber,
   decode,
-  decoded,
+  decodeIfTyped,
   effectCode,
-  encoded,
+  encodingExit,
   rejectionOf,
   TypedFailure,
   withSteps
@@ -78,9 +78,9 @@ import {
 import { storedError } from "./OutcomeDecoding.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
 import { TxCollector } from "./Tx.ts"
-import { showMs } from "../Show.ts"
+import { show, showMs } from "../Show.ts"
 
-/** Parts of the handler's context that are made on first use, since few handlers use them. */
+/** The members of the handler's argument that are made on first use, since few handlers use them. */
 const withParts = sharedGetters<TurnMachine, Pick<EffectFunctionContext<unknown>, "logger" | "secrets">>({
   logger: (turn) => turn.logger,
   secrets: (turn) => createSecretsClient(turn.job.secrets)
@@ -104,7 +104,7 @@ export const startEffectHandler = (
   const fiber = Effect.runForkWith(withSteps(services, effectSteps(turn, turn.steps.root)))(
     // the resources of the handler belong to this turn, and not to the worker
     Effect.scoped(
-      Effect.suspend(() => encoded(`function "${turn.plan.functionId}"`, fn.program(context), fn.config))
+      Effect.suspend(() => encodingExit(`function "${turn.plan.functionId}"`, fn.program(context), fn.config))
     )
   )
   fiber.addObserver((exit) => {
@@ -127,7 +127,7 @@ const durationMs = (duration: StepDuration, what: string): number => {
     return positiveDuration(duration, what)
   }
   const parsed = EffectDuration.fromInput(duration as EffectDuration.Input)
-  // a value that is neither is reported by the check of this package
+  // `positiveDuration` reports a value that is in neither syntax
   return positiveDuration(
     Option.isNone(parsed) ? String(duration) : EffectDuration.toMillis(parsed.value),
     what
@@ -148,21 +148,24 @@ const api: StepApi = {
  * Fails with the error of a call that is refused: invalid arguments, a call inside of a step, or an engine
  * without `step.tx`. Any other error here is a bug, and becomes a defect.
  */
-const refused = (error: unknown): Effect.Effect<never, StepCallError | UnsupportedError> =>
+const refuse = (error: unknown): Effect.Effect<never, StepCallError | UnsupportedError> =>
   error instanceof ValidationError || error instanceof NestedStepError || error instanceof UnsupportedError
     ? Effect.fail(error)
     : Effect.die(error)
 
 interface StepCallParts<Given, Result> {
   /**
-   * Makes the arguments of the row from those of the call. Code will run in the caller's context, and `fiber`
-   * receives its fiber.
+   * Makes the arguments for the row of `StepTable.ts` from the arguments of the call. Code will run in the caller's
+   * context, and `fiber` receives its fiber.
    */
-  readonly given: (name: string, callersContext: Context.Context<never>, fiber: CodeFiber) => Given
-  /** Converts the result for the handler, if the handler should receive another one than the row's. */
-  readonly refine?: (result: Result, call: StepCall) => Effect.Effect<unknown, unknown>
-  /** Fails with the error that the handler should receive, if that is another one than the row's failure. */
-  readonly refail?: (error: SerializedError, call: StepCall) => Effect.Effect<never, unknown> | undefined
+  readonly makeArguments: (name: string, callersContext: Context.Context<never>, fiber: CodeFiber) => Given
+  /** Converts the result of the row to the one for the handler. Absent when both are the same. */
+  readonly convertResult?: (result: Result, call: StepCall) => Effect.Effect<unknown, unknown>
+  /** Fails with the error for the handler. Absent, or `undefined`, when that is the failure of the row. */
+  readonly convertFailure?: (
+    error: SerializedError,
+    call: StepCall
+  ) => Effect.Effect<never, unknown> | undefined
 }
 
 /**
@@ -173,7 +176,7 @@ const callStep = <Given, Result>(
   place: Place,
   row: StepRow<Given, Result>,
   name: unknown,
-  { given, refail, refine }: StepCallParts<Given, Result>
+  { convertFailure, convertResult, makeArguments }: StepCallParts<Given, Result>
 ): Effect.Effect<unknown, unknown> => {
   const { turn } = place
   return Effect.withFiber((caller) =>
@@ -184,11 +187,12 @@ const callStep = <Given, Result>(
             refuseNested(caller.context, name)
             const checked = checkName(row.naming, name)
             const fiber: CodeFiber = { current: undefined }
-            const call = row.call(place, checked, given(checked, caller.context, fiber), (outcome) => {
+            const args = makeArguments(checked, caller.context, fiber)
+            const call = row.call(place, checked, args, (outcome) => {
               if (call === undefined) return
               if (outcome._tag === "Failure") {
                 const { error } = outcome
-                resume(refail?.(error, call) ?? Effect.fail(failureOf(row, turn, call, error)))
+                resume(convertFailure?.(error, call) ?? Effect.fail(failureOf(row, turn, call, error)))
                 return
               }
               let value: unknown
@@ -198,11 +202,11 @@ const callStep = <Given, Result>(
                 turn.pauseForDamage(call, error)
                 return
               }
-              // An upcaster that throws here is a defect of the handler, and not of the turn.
+              // In an effect of the handler: an upcaster that throws is a defect of the handler, and not of the turn.
               resume(
                 Effect.suspend(() => {
                   const result = row.read(turn, value)
-                  return refine === undefined ? Effect.succeed(result) : refine(result, call)
+                  return convertResult === undefined ? Effect.succeed(result) : convertResult(result, call)
                 })
               )
             })
@@ -216,7 +220,7 @@ const callStep = <Given, Result>(
               return fiber.current === undefined ? Effect.void : Effect.asVoid(Fiber.await(fiber.current))
             })
           } catch (error) {
-            resume(refused(error))
+            resume(refuse(error))
             return
           }
         })
@@ -240,7 +244,7 @@ class BranchFibers {
     })
   }
 
-  /** Interrupts the fibers that run, and awaits their ends. */
+  /** Interrupts the fibers that still run, and awaits their ends. */
   stop(): Effect.Effect<void> {
     const fibers = [...this.#running]
     for (const fiber of fibers) fiber.interruptUnsafe()
@@ -287,7 +291,7 @@ const callBranches = (
               return fibers.stop()
             })
           } catch (error) {
-            resume(refused(error))
+            resume(refuse(error))
             return
           }
         })
@@ -314,13 +318,17 @@ const results = (exits: ReadonlyArray<BranchExit>): Effect.Effect<Array<unknown>
   return Effect.succeed(values)
 }
 
-/** Names in messages what has failed: a step, or an invoked function. */
+/** Names a step in messages. */
 const stepOf = (turn: TurnMachine, name: string): string =>
   `step "${name}" of function "${turn.plan.functionId}"`
+/** Names an invoked function in messages. */
 const invokedBy = (turn: TurnMachine, id: string): string =>
   `function "${id}", which function "${turn.plan.functionId}" has invoked,`
 
-/** The failure that was encoded by the step's schema, decoded again. */
+/**
+ * Fails with the step's failure, decoded by its `error` schema; `undefined` without such a schema, or when the stored
+ * failure did not fit it.
+ */
 const typedFailure = (
   turn: TurnMachine,
   name: string,
@@ -337,7 +345,7 @@ const typedFailure = (
         }
       )
 
-/** The error of an invocation. It has the decoded failure of the function, if the failure fits the schema. */
+/** Fails with the error of an invocation. `failure` of the error is the function's failure, if it fits the schema. */
 const failedInvocation = (
   turn: TurnMachine,
   call: StepCall,
@@ -351,8 +359,8 @@ const failedInvocation = (
     const what = `Failure of ${invokedBy(turn, call.name)}`
     return Effect.flatMap(decode(schema, error.data[encodedFailure], what), fail)
   }
-  // No encoded failure: the function has another schema or none, or a test stub failed in its place. The
-  // fields of its error may fit the schema all the same.
+  // There is no encoded failure when the function has no `error` schema or did not fit it, or when a test stub failed
+  // in place of the function. The fields of the error may fit the caller's schema all the same.
   const fields = error.cause?.data
   if (fields === undefined) return Effect.fail(restored)
   return Effect.matchEffect(decodeFromJson(schema, fields), {
@@ -371,13 +379,15 @@ export const effectSteps = (turn: TurnMachine, scope: StepScope): StepService =>
 
     run: <A, E, R, F>(name: string, effect: Effect.Effect<A, E, R>, options: EffectRunOptions<A, F> = {}) =>
       callStep(place, steps.run, name, {
-        given: (checked, context, fiber) => {
-          if (!Effect.isEffect(effect)) throw new ValidationError(`Step "${checked}" needs an effect to run`)
-          const program = encoded(stepOf(turn, checked), effect, options)
+        makeArguments: (checked, context, fiber) => {
+          if (!Effect.isEffect(effect)) {
+            throw new ValidationError(`Step "${checked}" needs an Effect to run, got ${show(effect)}`)
+          }
+          const program = encodingExit(stepOf(turn, checked), effect, options)
           return { begin: effectCode(checked, context, () => program, fiber), options }
         },
-        refine: (value) => decoded(options.success, value, `Result of ${stepOf(turn, name)}`),
-        refail: (error) => typedFailure(turn, name, options.error, error)
+        convertResult: (value) => decodeIfTyped(options.success, value, `Result of ${stepOf(turn, name)}`),
+        convertFailure: (error) => typedFailure(turn, name, options.error, error)
       }),
 
     tx: <A, E, R, F>(
@@ -386,10 +396,10 @@ export const effectSteps = (turn: TurnMachine, scope: StepScope): StepService =>
       options: EffectRunOptions<A, F> = {}
     ) =>
       callStep(place, steps.tx, name, {
-        given: (checked, context, fiber) => {
+        makeArguments: (checked, context, fiber) => {
           if (typeof body !== "function") {
             throw new ValidationError(
-              `Step "${checked}" needs a function that takes its transaction and returns an Effect`
+              `Step "${checked}" needs a function that takes a transaction and returns an Effect, got ${show(body)}`
             )
           }
           const begin = effectCode(
@@ -397,34 +407,34 @@ export const effectSteps = (turn: TurnMachine, scope: StepScope): StepService =>
             context,
             (attempt) => {
               const collector = (attempt.tx = new TxCollector(checked))
-              return encoded(stepOf(turn, checked), body(effectTx(collector)), options)
+              return encodingExit(stepOf(turn, checked), body(effectTx(collector)), options)
             },
             fiber
           )
           return { begin, options }
         },
-        refine: ({ value, writes }) =>
-          Effect.map(decoded(options.success, value, `Result of ${stepOf(turn, name)}`), (result) => ({
+        convertResult: ({ value, writes }) =>
+          Effect.map(decodeIfTyped(options.success, value, `Result of ${stepOf(turn, name)}`), (result) => ({
             value: result,
             writes
           })),
-        refail: (error) => typedFailure(turn, name, options.error, error)
+        convertFailure: (error) => typedFailure(turn, name, options.error, error)
       }),
 
     sleep: (name: string, duration: StepDuration) =>
-      callStep(place, steps.sleep, name, { given: () => duration }),
+      callStep(place, steps.sleep, name, { makeArguments: () => duration }),
 
     sleepUntil: (name: string, until: Date | string) =>
-      callStep(place, steps.sleepUntil, name, { given: () => until }),
+      callStep(place, steps.sleepUntil, name, { makeArguments: () => until }),
 
     waitForEvent: (name: string, filter: EffectEventFilter<string | EventDefinition>) => {
       const schema = definitionOf(filter?.event)?.schema
       return callStep(place, steps.waitForEvent, name, {
-        given: () => filter,
+        makeArguments: () => filter,
         ...(schema === undefined
           ? {}
           : {
-              refine: (event: IronflowEvent) =>
+              convertResult: (event: IronflowEvent) =>
                 Effect.map(
                   fromValidation(() =>
                     validateData(asStandard(schema), event.data, `Data of event "${event.name}"`)
@@ -443,14 +453,15 @@ export const effectSteps = (turn: TurnMachine, scope: StepScope): StepService =>
       const declared = declarationsOf(target)
       const { error: errorSchema = declared.error, success = declared.success } = options
       return callStep(place, steps.invoke, invokedId(target), {
-        given: () => ({ target, input, options }),
-        refine: (value, { name }) => decoded(success, value, `Result of ${invokedBy(turn, name)}`),
-        refail: (error, call) => failedInvocation(turn, call, errorSchema, error)
+        makeArguments: () => ({ target, input, options }),
+        convertResult: (value, { name }) =>
+          decodeIfTyped(success, value, `Result of ${invokedBy(turn, name)}`),
+        convertFailure: (error, call) => failedInvocation(turn, call, errorSchema, error)
       })
     },
 
     invokeAsync: (target: string | Invokable, input?: unknown) =>
-      callStep(place, steps.invokeAsync, invokedId(target), { given: () => ({ target, input }) }),
+      callStep(place, steps.invokeAsync, invokedId(target), { makeArguments: () => ({ target, input }) }),
 
     parallel: (name: string, effects: ReadonlyArray<AnyBranch>, options?: ParallelOptions) =>
       callBranches(place, name, effects, (index) => effects[index] ?? Effect.void, options),
@@ -468,7 +479,9 @@ export const effectSteps = (turn: TurnMachine, scope: StepScope): StepService =>
           refuseNested(fiber.context, stepName)
           const name = checkName(groups.compensate.naming, stepName)
           if (!Effect.isEffect(effect)) {
-            throw new ValidationError(`The compensation of step "${name}" must be an effect`)
+            throw new ValidationError(
+              `The compensation of step "${name}" must be an Effect, got ${show(effect)}`
+            )
           }
           // the result of a compensation is ignored, so it need not be JSON
           const program = Effect.asVoid(effect)
@@ -476,11 +489,12 @@ export const effectSteps = (turn: TurnMachine, scope: StepScope): StepService =>
           turn.compensate(name, compensationCode(turn.plan, begin))
           return Effect.void
         } catch (error) {
-          return refused(error)
+          return refuse(error)
         }
       }),
 
-    publish: (topic: string, data: unknown) => callStep(place, steps.publish, topic, { given: () => data })
+    publish: (topic: string, data: unknown) =>
+      callStep(place, steps.publish, topic, { makeArguments: () => data })
   }
   return service as StepService
 }

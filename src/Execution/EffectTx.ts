@@ -4,7 +4,7 @@ import { InvalidStateError, ValidationError } from "../Errors.ts"
 import type { EffectTx } from "../Step.ts"
 import type { TxCollector } from "./Tx.ts"
 
-/** Collects writes as effects: invalid arguments become failures. */
+/** Makes each write an effect, which adds the write to the collector. Invalid arguments become failures. */
 export const effectTx = (collector: TxCollector): EffectTx => {
   const collect = (add: () => void): Effect.Effect<void, ValidationError | InvalidStateError> =>
     Effect.suspend(() => {

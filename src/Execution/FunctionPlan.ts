@@ -16,19 +16,19 @@ export interface FunctionPlan {
   readonly retry: RetryPolicy
   readonly timeoutMs: number
   readonly stepTimeout: StepTimeout | undefined
-  /** The places in the user's code where steps are called, as far as they are known, by kind and name. */
+  /** Where the user's code calls each step, by kind and name of the step, as far as the place is known. */
   readonly callSites: Map<string, string>
   /**
-   * By run: the recorded steps that the run did not call again. They are logged once, and not in every turn.
+   * The recorded steps that a run did not call again, as text, by run id. They are logged once, and not in every turn.
    */
   readonly uncalled: Map<string, string>
   /** Whether the warning about sleeps outside of steps was logged. */
   hasWarnedOfSleeps: boolean
 }
 
-/** Maximum number of call sites in memory: a handler may make up step names without end. */
+/** Maximum number of call sites in memory: a handler may use ever new step names. */
 const MAX_CALL_SITES = 500
-/** Maximum number of runs in {@link FunctionPlan.uncalled}: some runs never end. */
+/** Maximum number of runs in {@link FunctionPlan.uncalled}: a run that never ends would stay there forever. */
 const MAX_UNCALLED = 1000
 
 const plans = new WeakMap<AnyFunction, FunctionPlan>()
@@ -72,17 +72,17 @@ export const callSiteOf = (plan: FunctionPlan, kind: StepKind, name: string): st
   plan.callSites.get(`${kind}:${name}`) ?? ""
 
 /**
- * Remembers these uncalled steps of the run, or forgets the run when it has ended. Returns whether the steps
- * were not logged yet.
+ * Remembers that these uncalled steps of the run are logged, or forgets the run when it has ended. Returns whether
+ * they have not been logged before.
  */
 export const rememberUncalled = (
   { uncalled }: FunctionPlan,
   runId: string,
   steps: string,
-  ended: boolean
+  hasEnded: boolean
 ): boolean => {
   const isNew = uncalled.get(runId) !== steps
-  if (ended) uncalled.delete(runId)
+  if (hasEnded) uncalled.delete(runId)
   else {
     if (uncalled.size >= MAX_UNCALLED) uncalled.clear()
     uncalled.set(runId, steps)

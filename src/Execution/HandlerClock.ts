@@ -1,4 +1,7 @@
-/** The clock of an Effect handler. It reports sleeps outside of steps: these are not durable, and end with the turn. */
+/**
+ * The clock of an Effect handler. It reports sleeps outside of steps, since such sleeps are not durable: they end with
+ * the turn.
+ */
 import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -8,7 +11,7 @@ import { StepAttempt } from "../Step.ts"
  * Makes the clock. `onSleep` is called with 1 when a sleep outside of steps begins, and with -1 when it ends.
  */
 export const handlerClock = (clock: Clock.Clock, onSleep: (change: 1 | -1) => void): Clock.Clock => ({
-  // keeps what else the clock has, such as the methods of a test clock
+  // keeps all other members of the clock, such as the methods of a test clock
   ...clock,
   currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe(),
   currentTimeMillis: clock.currentTimeMillis,
@@ -18,7 +21,7 @@ export const handlerClock = (clock: Clock.Clock, onSleep: (change: 1 | -1) => vo
   monotonicTimeNanos: clock.monotonicTimeNanos,
   sleep: (duration) =>
     Effect.withFiber((fiber) => {
-      // this is a sleep inside of a step, whose code inherits the clock of its handler
+      // this sleep is inside of a step: the code of a step inherits the clock of its handler
       if (Context.getOrUndefined(fiber.context, StepAttempt) !== undefined) return clock.sleep(duration)
       onSleep(1)
       return Effect.ensuring(

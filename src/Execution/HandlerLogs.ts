@@ -1,6 +1,6 @@
 /**
- * The log lines of handlers, from the logger that handlers are given and from Effect's. They name the run and
- * the step, are left out while finished steps are replayed, and are stored with the run.
+ * The log lines that handlers write, with the logger that they are given or with Effect's loggers. The lines name the
+ * run and the step. They are left out while finished steps are replayed, and are stored with the run.
  */
 import * as Context from "effect/Context"
 import * as Fiber from "effect/Fiber"
@@ -17,7 +17,7 @@ import { withoutSecrets } from "./SecretsInText.ts"
 import { bodyOf, type TurnToken } from "./Nesting.ts"
 import type { TurnHost } from "./TurnHost.ts"
 
-/** The part of the turn that its log lines need. */
+/** The part of the turn that the log lines of its handler need. */
 export interface LoggingTurn {
   readonly job: Job
   readonly host: TurnHost
@@ -25,8 +25,8 @@ export interface LoggingTurn {
   readonly steps: { readonly isReplaying: boolean }
 }
 
-/** The step whose code writes a log line. */
-interface InStep {
+/** The step whose code writes a log line; without members when the line is written outside of steps. */
+interface CallingStep {
   readonly step?: string
   readonly attempt?: number
 }
@@ -35,16 +35,21 @@ interface InStep {
 export const handlerLogger = (turn: LoggingTurn): Logger => {
   const { host, job } = turn
   const { keepLine } = host
-  const where = (): InStep => bodyOf(turn.token) ?? inFiber(Fiber.getCurrent()?.context)
+  const callingStep = (): CallingStep => bodyOf(turn.token) ?? stepIn(Fiber.getCurrent()?.context)
   return runLogger(job.runId, () => turn.steps.isReplaying, host.handlerLogger, {
-    fields: () => ({ ...fieldsOf(turn), ...where() }),
+    fields: () => ({ ...fieldsOf(turn), ...callingStep() }),
     ...(keepLine === undefined
       ? {}
-      : { keep: (level, message, data) => keepLine(madeLine(turn, where(), { level, message, data })) })
+      : {
+          keep: (level, message, data) => keepLine(lineToStore(turn, callingStep(), { level, message, data }))
+        })
   })
 }
 
-/** The services of an Effect handler. Its loggers are those of `context`, with the annotations of the run. */
+/**
+ * The context with loggers for an Effect handler: the loggers of `context`, which are silent during a replay, and the
+ * store of the run's log lines. All lines have annotations with the fields of the run.
+ */
 export const withHandlerLogs = (
   turn: LoggingTurn,
   context: Context.Context<never>
@@ -65,7 +70,7 @@ const silentWhileReplaying = (
   EffectLogger.make((options) => {
     if (turn.steps.isReplaying) return
     for (const logger of loggers) logger.log(options)
-    turn.host.keepLine?.(madeLine(turn, inFiber(options.fiber.context), lineOf(options)))
+    turn.host.keepLine?.(lineToStore(turn, stepIn(options.fiber.context), lineOf(options)))
   })
 
 /** The annotations for log lines from the code of a step. */
@@ -88,50 +93,50 @@ const fieldsOf = ({ host, job }: LoggingTurn): LogFields => ({
 })
 
 /** Reads the annotations that {@link stepAnnotations} sets. */
-const inFiber = (context: Context.Context<never> | undefined): InStep => {
+const stepIn = (context: Context.Context<never> | undefined): CallingStep => {
   if (context === undefined) return {}
   const { attempt, step } = Context.get(context, References.CurrentLogAnnotations)
   return typeof step === "string" && typeof attempt === "number" ? { step, attempt } : {}
 }
 
-/** Makes the line that is stored: bounded, and without the values of the run's secrets. */
-const madeLine = (
+/** Makes the line that is stored: cut to the limits, and without the values of the run's secrets. */
+const lineToStore = (
   { host, job }: LoggingTurn,
-  { attempt = job.attempt, step }: InStep,
+  { attempt = job.attempt, step }: CallingStep,
   { data, level, message }: { readonly level: LineLevel; readonly message: string; readonly data: unknown }
 ): LogLine => ({
   at: host.clock.currentTimeMillisUnsafe(),
   level,
   message: cut(withoutSecrets(job, String(message)), Limits.lineMessageLength),
-  ...(data === undefined ? {} : { data: keptData(job, dataText(data)) }),
+  ...(data === undefined ? {} : { data: dataToStore(job, dataText(data)) }),
   ...(step === undefined ? {} : { step }),
   attempt,
   ...(host.workerId === undefined ? {} : { worker: host.workerId })
 })
 
 /**
- * The data as JSON text without the values of secrets, if that is valid JSON within the limits for length and
- * depth. Otherwise a JSON string with that text, cut if necessary. An engine would refuse the whole report of
- * the turn if the data were neither.
+ * The data as JSON text without the values of secrets, if that text is valid JSON within the limits for length and
+ * depth. Otherwise the text becomes a JSON string, and is cut if necessary: an engine refuses the whole report of the
+ * turn if the data of a line is not valid JSON within the limits.
  */
-const keptData = (job: Job, json: string): string => {
-  const shown = withoutSecrets(job, json)
-  const isKept =
+const dataToStore = (job: Job, json: string): string => {
+  const text = withoutSecrets(job, json)
+  const isStorable =
     json !== NO_TEXT &&
-    shown.length <= Limits.lineDataLength &&
-    isFlatEnough(shown) &&
-    // a secret that was a number, or stood beside one, leaves text that is no JSON
-    (shown === json || safeJsonParse(shown) !== undefined)
-  return isKept ? shown : JSON.stringify(cut(shown, Limits.lineDataLength / 2))
+    text.length <= Limits.lineDataLength &&
+    isFlatEnough(text) &&
+    // a secret outside of a string, such as a number, leaves a text that is no JSON
+    (text === json || safeJsonParse(text) !== undefined)
+  return isStorable ? text : JSON.stringify(cut(text, Limits.lineDataLength / 2))
 }
 
 /** Whether JSON text is within the limit for depth. */
 const isFlatEnough = (json: string): boolean => {
   let depth = 0
-  // the brackets, and whole strings, so that the brackets in them are passed over
-  for (const [found] of json.matchAll(/"(?:[^"\\]|\\.)*"|[[\]{}]/g)) {
-    if (found === "[" || found === "{") depth++
-    else if (found === "]" || found === "}") depth--
+  // matches brackets, and whole strings so that the brackets in strings are passed over
+  for (const [token] of json.matchAll(/"(?:[^"\\]|\\.)*"|[[\]{}]/g)) {
+    if (token === "[" || token === "{") depth++
+    else if (token === "]" || token === "}") depth--
     if (depth > Limits.jsonDepth) return false
   }
   return true

@@ -1,7 +1,7 @@
 /** An entry of a {@link Heap}. The heap orders entries by `rank`, and sets `position`. */
 export interface Ranked {
   readonly rank: number
-  /** Index in the heap; -1 when the entry is in none. */
+  /** Index in the heap; -1 when the entry is in no heap. */
   position: number
 }
 

@@ -1,7 +1,7 @@
 /**
  * What a turn knows of its run at the start: the journal and the open steps. Each entry of the journal is the
- * answer to one step call of the handler, or the outcome of a compensation. Other entries that are left at the
- * end belong to steps that the handler did not call this time.
+ * outcome of a step call or of a compensation. A step call takes its entry out. The entries of steps that are left at
+ * the end belong to steps that the handler did not call this time.
  */
 import type { Job, JournalEntry, OpenStep, Outcome } from "../Protocol/Worker.ts"
 import { isAtRoot } from "../StepId.ts"
@@ -13,7 +13,8 @@ export interface Recorded {
 }
 
 /**
- * A wait that ended before the handler reached it. Without an outcome, the next attempt of the step begins.
+ * An open step that the engine has resumed before the handler reached it. Without an outcome, the next attempt of the
+ * step is due.
  */
 export interface FiredEarly {
   readonly outcome: Outcome | undefined
@@ -68,7 +69,10 @@ export class Journal {
     return this.#open.get(key)
   }
 
-  /** Notes that a wait is over, although the handler has not reached it yet. Ignored when the step was not open. */
+  /**
+   * Notes that the engine has resumed a step that the handler has not reached yet. Ignored for a step that was not
+   * open at the start.
+   */
   fireEarly(key: string, outcome: Outcome | undefined): void {
     if (this.#open.has(key)) this.#firedEarly.set(key, { outcome })
   }
@@ -84,8 +88,8 @@ export class Journal {
 
   /**
    * Names of the steps that earlier turns have begun and that this turn has not called. While the handler
-   * waits, steps in branches are left out: the handler may call them when other branches have ended. Once it
-   * has `completed`, they count too.
+   * waits, steps in branches are left out: the handler may call them when other branches have ended. Once the handler
+   * has `completed`, steps in branches count too.
    */
   uncalled(completed: boolean): ReadonlyArray<string> {
     if (this.#recorded.size === 0 && this.#unreached.size === 0) return []

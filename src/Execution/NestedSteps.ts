@@ -8,7 +8,7 @@ import { primitives } from "./StepTable.ts"
 class NestedSteps {
   readonly #outer: string
 
-  // makes one method for each primitive: whatever its other arguments, the first one is a name or a function
+  // makes one method for each primitive, whose first argument is always a name or a function
   static {
     for (const primitive of Object.keys(primitives)) {
       Reflect.set(this.prototype, primitive, function (this: NestedSteps, target: string | Invokable) {
@@ -32,8 +32,8 @@ export const nestedSteps = (outer: string): StepService =>
   new NestedSteps(outer) as unknown as StepService
 
 /**
- * Throws `NestedStepError` when a call comes from the code of a step, where the handler's own service may be
- * used by mistake.
+ * Throws `NestedStepError` when a call comes from the code of a step: that code may use the handler's service, which
+ * it can still reach.
  */
 export const refuseNested = (callersContext: Context.Context<never>, name: unknown): void => {
   const steps: unknown = Context.getOrUndefined(callersContext, Step)

@@ -3,8 +3,8 @@ import { AsyncLocalStorage } from "node:async_hooks"
 import { NestedStepError } from "../Errors.ts"
 
 /**
- * Identifies one turn. A socket or timer that outlives a body may keep the token in memory, so it references
- * nothing.
+ * Identifies one turn. A socket or timer that outlives the body of a step may keep this token in memory, so the token
+ * references nothing else.
  */
 export interface TurnToken {
   readonly runId: string

@@ -10,8 +10,8 @@ import { stepId } from "../StepId.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
 
 /**
- * The error of a step, restored. If its stack has no place in the user's code, the place of the step's call
- * is added.
+ * The error of a step, restored. If its stack has no line in the user's code, the place where the step was called is
+ * added.
  */
 export const storedError = (turn: TurnMachine, call: StepCall, stored: SerializedError): Error => {
   const error = deserializeError(stored)
@@ -32,8 +32,8 @@ export const stepError = (turn: TurnMachine, call: StepCall, error: SerializedEr
 }
 
 /**
- * The result of a `step.tx` for handlers. A result that a user has patched is taken as the value alone,
- * unless it has the shape of a real result.
+ * The result of a `step.tx` for handlers. A user may have patched it: if it has no `writes`, it is taken as the value
+ * alone.
  */
 export const readTx = (stored: unknown): TxOutcome =>
   isObject(stored) && Array.isArray(stored.writes)

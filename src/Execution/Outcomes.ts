@@ -1,7 +1,7 @@
 /**
  * The outcomes on their way to the handler. Each outcome is reported, gets its place in the journal, and is
- * delivered in that order. `UnseenEvents.ts` says how the delivered outcomes decide which events a later wait
- * looks back to.
+ * delivered in the order of the journal. An event that a wait has received also decides how far back a later wait for
+ * the same event looks: see `UnseenEvents.ts`.
  */
 import type { SerializedError } from "../Errors.ts"
 import type { Job, Outcome, TurnOp } from "../Protocol/Worker.ts"
@@ -17,8 +17,8 @@ import type { TurnHost } from "./TurnHost.ts"
 export interface OutcomesOwner {
   /** How many turns of the event loop it takes until all consequences of one outcome have run. */
   readonly turnsToDrain: number
-  /** Whether the handler may stop waiting for a call without a sign, as with a promise. */
-  readonly losesSilently: boolean
+  /** Whether the handler may stop waiting for a call without telling the turn: promises allow that, fibers do not. */
+  readonly abandonsSilently: boolean
   /** Called when no outcome can be delivered, and all consequences of the last one have run. */
   readonly idle: () => void
   /** Called before an outcome is delivered. */
@@ -33,8 +33,8 @@ export class Outcomes implements Progress {
   #unacknowledged = 0
   /** The number of outcomes that were delivered. */
   #delivered = 0
-  /** The wait that received the last delivered outcome, until the handler acts on it. */
-  #shown: StepCall | undefined = undefined
+  /** The wait that received the last delivered outcome; `undefined` once the handler has acted on the outcome. */
+  #lastWait: StepCall | undefined = undefined
   #closed = false
 
   constructor(journal: Job["journal"], host: TurnHost, owner: OutcomesOwner) {
@@ -71,6 +71,7 @@ export class Outcomes implements Progress {
     return this.#settlement.isReplaying
   }
 
+  /** Whether all reports are durable. */
   get isDurable(): boolean {
     return this.#unacknowledged === 0
   }
@@ -90,14 +91,14 @@ export class Outcomes implements Progress {
    */
   record(call: StepCall, outcome: Outcome, attempt: number, startedAt: number): void {
     if (this.#closed) return
-    // The outcome gets its place in the order first, since the report may be acknowledged before it returns.
+    // The outcome gets its place in the order first, since its report may be acknowledged before `report` returns.
     this.#add(call, outcome)
     const endedAt = this.#host.clock.currentTimeMillisUnsafe()
     this.report(stepDone(call, outcome, { attempt, startedAt, endedAt }))
     this.pump()
   }
 
-  /** Records the outcome of a wait that is over. */
+  /** Records the outcome of a step that the engine has performed: a sleep, a wait or an invocation. */
   settle(call: StepCall, outcome: Outcome): void {
     this.#add(call, outcome)
     this.report({ _tag: "Settle", stepKey: call.key })
@@ -109,8 +110,8 @@ export class Outcomes implements Progress {
   }
 
   /**
-   * Reports an op whose outcome is in the answer to the report. With `onFailure`, a failure goes there, and
-   * neither into the journal nor to the handler.
+   * Reports an op whose outcome is in the answer to the report. A failure goes to `onFailure` if that is given, and
+   * then neither into the journal nor to the handler.
    */
   request(call: StepCall, op: TurnOp, onFailure?: (error: SerializedError) => void): void {
     let answer: Outcome = notAnswered
@@ -155,25 +156,25 @@ export class Outcomes implements Progress {
     if (call.withdrawn || this.#closed) return
     this.#owner.delivers()
     this.#delivered++
-    this.#shown = undefined
+    this.#lastWait = undefined
     this.#host.probe?.delivers?.()
     if (call.kind === "waitForEvent") {
-      call.scope.waits?.deliver(call, outcome, this.#owner.losesSilently)
-      this.#shown = call
+      call.scope.waits?.deliver(call, outcome, this.#owner.abandonsSilently)
+      this.#lastWait = call
     }
     call.receive(outcome)
   }
 
-  /** The handler acts on the outcome that was delivered last. */
-  actsUponShown(): void {
-    if (this.#shown === undefined) return
-    this.#shown.scope.waits?.see(this.#shown)
-    this.#shown = undefined
+  /** Notes that the handler acts on the outcome that was delivered last. */
+  noteHandlerActs(): void {
+    if (this.#lastWait === undefined) return
+    this.#lastWait.scope.waits?.see(this.#lastWait)
+    this.#lastWait = undefined
   }
 
   /** Notes that the handler makes a step call in this scope. */
   noteCallIn(scope: StepScope): void {
-    this.actsUponShown()
+    this.noteHandlerActs()
     scope.waits?.leaveBehind(this.#delivered)
   }
 
@@ -189,7 +190,7 @@ export class Outcomes implements Progress {
   }
 
   /** Delivers nothing while `fn` runs, and then continues. */
-  together(fn: () => void): void {
+  pauseWhile(fn: () => void): void {
     this.#settlement.pauseWhile(fn)
     this.pump()
   }

@@ -78,10 +78,10 @@ export const promiseCode = <Arguments extends ReadonlyArray<unknown>>(
 }
 
 /** The arguments of the body of a `step.run`, or of a compensation. */
-export const ownContext = (attempt: Attempt): [StepRunContext] => [attempt.context]
+export const contextArgument = (attempt: Attempt): [StepRunContext] => [attempt.context]
 
 /** The arguments of the body of a `step.tx`. Each attempt collects its own writes. */
-export const newTx =
+export const txArguments =
   (name: string) =>
   (attempt: Attempt): [Tx, StepRunContext] => [(attempt.tx = new TxCollector(name)), attempt.context]
 
@@ -96,8 +96,8 @@ export const discardResult =
 export interface Decoder {
   readonly decode: (stored: unknown) => unknown
   /**
-   * Throws when the schema would refuse the result as it will be read back from storage. Called before the
-   * result is stored.
+   * Throws when the schema refuses the result in its stored form. Called before the result is stored, so that a result
+   * that cannot be decoded later fails the step.
    */
   readonly check: (result: unknown) => void
 }
@@ -122,5 +122,5 @@ export const decoderOf = (
 }
 
 /** The value, decoded when there is a decoder. */
-export const decodedBy = (decoder: Decoder | undefined, value: unknown): unknown =>
+export const decodeWith = (decoder: Decoder | undefined, value: unknown): unknown =>
   decoder === undefined ? value : decoder.decode(value)

@@ -1,5 +1,5 @@
 /**
- * Steps and turns of async handlers: each step is a promise over a call of the turn. The promise of a step that
+ * Steps and turns of async handlers: each step is a promise for the outcome of a step call. The promise of a step that
  * is still suspended at the end of the turn never settles.
  */
 import { AsyncResource } from "node:async_hooks"
@@ -12,6 +12,7 @@ import type { FunctionContext, IronflowFunction, RunInfo } from "../Function.ts"
 import { checkName } from "../Limits.ts"
 import { decodeResult } from "../ResultEncoding.ts"
 import { createSecretsClient } from "../Secrets.ts"
+import { show } from "../Show.ts"
 import { validate } from "../StandardSchema.ts"
 import {
   type EventFilter,
@@ -33,13 +34,13 @@ import { compensationCode } from "./Compensation.ts"
 import { resolveStepTimeout } from "./FunctionPlan.ts"
 import { nestedStep } from "./Nesting.ts"
 import {
-  decodedBy,
+  decodeWith,
   type Decoder,
   decoderOf,
   discardResult,
   callUserCode,
-  newTx,
-  ownContext,
+  txArguments,
+  contextArgument,
   promiseCode
 } from "./PromiseCode.ts"
 import type { StepScope } from "./StepScope.ts"
@@ -60,12 +61,12 @@ import {
 import type { TurnMachine } from "./TurnMachine.ts"
 
 /**
- * The async context outside of all handlers and step bodies. A turn runs in it, and not in the context that
- * happened to start it.
+ * The async context outside of all handlers and step bodies. A turn runs in this context, and not in that of the code
+ * that happened to start the turn.
  */
-const outside = new AsyncResource("ironflow.turn")
+const outerContext = new AsyncResource("ironflow.turn")
 
-/** Parts of the handler's context that are made on first use, since few handlers use them. */
+/** The members of the handler's argument that are made on first use, since few handlers use them. */
 const withParts = sharedGetters<TurnMachine, Pick<FunctionContext, "logger" | "secrets" | "signal">>({
   logger: (turn) => turn.logger,
   secrets: (turn) => createSecretsClient(turn.job.secrets),
@@ -89,7 +90,7 @@ export const startPromiseHandler = (
     turn
   )
   const { tracing } = turn.host
-  outside.runInAsyncScope(() =>
+  outerContext.runInAsyncScope(() =>
     callUserCode(
       tracing === undefined ? () => fn.handler(context) : () => tracing.within(() => fn.handler(context)),
       (value) => turn.succeeded(value),
@@ -114,12 +115,12 @@ const checkCall = (turn: TurnMachine, naming: string, name: unknown): string => 
 }
 
 interface StepCallParts<Given, Result> {
-  /** Makes the arguments of the row from those of the call. */
-  readonly given: (name: string) => Given
-  /** Converts the result for the handler, if the handler should receive another one than the row's. */
-  readonly refine?: (result: Result) => unknown
+  /** Makes the arguments for the row of `StepTable.ts` from the arguments of the call. */
+  readonly makeArguments: (name: string) => Given
+  /** Converts the result of the row to the one for the handler. Absent when both are the same. */
+  readonly convertResult?: (result: Result) => unknown
   /** Called when the promise of the call is awaited. */
-  readonly onLook?: (call: StepCall) => void
+  readonly onAwait?: (call: StepCall) => void
 }
 
 /**
@@ -130,40 +131,40 @@ const callStep = <Given, Result, T>(
   entry: Function,
   row: StepRow<Given, Result>,
   name: unknown,
-  { given, onLook, refine }: StepCallParts<Given, Result>
+  { convertResult, makeArguments, onAwait }: StepCallParts<Given, Result>
 ): Promise<T> => {
   const { turn } = place
   let call: StepCall | undefined
   return callPromise<T>(
     (succeed, fail) => {
       const checked = checkCall(turn, row.naming, name)
-      const made = row.call(place, checked, given(checked), (outcome) => {
-        if (made === undefined) return
+      const stepCall = row.call(place, checked, makeArguments(checked), (outcome) => {
+        if (stepCall === undefined) return
         if (outcome._tag === "Failure") {
-          fail(failureOf(row, turn, made, outcome.error))
+          fail(failureOf(row, turn, stepCall, outcome.error))
           return
         }
         let value: unknown
         try {
           value = decodeResult(outcome.value)
         } catch (error) {
-          turn.pauseForDamage(made, error)
+          turn.pauseForDamage(stepCall, error)
           return
         }
         try {
           const result = row.read(turn, value)
           // The type of each call's result is in the interface of the steps.
-          succeed((refine === undefined ? result : refine(result)) as T)
+          succeed((convertResult === undefined ? result : convertResult(result)) as T)
         } catch (error) {
-          fail(row.wrapsFailures ? stepError(turn, made, serializeError(error)) : toError(error))
+          fail(row.wrapsFailures ? stepError(turn, stepCall, serializeError(error)) : toError(error))
         }
       })
-      call = made
-      // The call needs no step: `sleepUntil` a time that has passed. It has no result.
-      if (made === undefined) succeed(undefined as T)
-      else turn.steps.addCall(made, entry)
+      call = stepCall
+      // Without a call no step is needed: `sleepUntil` was given a time that has passed. It has no result.
+      if (stepCall === undefined) succeed(undefined as T)
+      else turn.steps.addCall(stepCall, entry)
     },
-    onLook === undefined ? undefined : () => call !== undefined && onLook(call)
+    onAwait === undefined ? undefined : () => call !== undefined && onAwait(call)
   )
 }
 
@@ -188,7 +189,8 @@ const callBranches = (
     const notFunction = branches.findIndex((branch) => typeof branch !== "function")
     if (notFunction >= 0) {
       throw new ValidationError(
-        `Branch ${notFunction} of "${checked}" must be a function that takes a step client: (step) => step.run(...)`
+        `Branch ${notFunction} of "${checked}" must be a function that takes a step client, such as (step) => step.run(...), ` +
+          `got ${show(branches[notFunction])}`
       )
     }
     const begin = (index: number, branchScope: StepScope, end: (exit: BranchExit) => void): void =>
@@ -211,7 +213,7 @@ const callBranches = (
 
 const branchExit = (value: unknown, decoder: Decoder | undefined): BranchExit => {
   try {
-    return { _tag: "Success", value: decodedBy(decoder, value) }
+    return { _tag: "Success", value: decodeWith(decoder, value) }
   } catch (error) {
     return { _tag: "Failure", error }
   }
@@ -221,8 +223,8 @@ const valueOrError = (exit: BranchExit): unknown =>
   exit._tag === "Success" ? exit.value : toError(exit.error)
 
 /**
- * The steps of a turn, for its handler or for a branch. Each call is a named function: by it the place of the
- * call is found in the stack. The types of arguments and results are in the interface.
+ * The steps of a turn, for its handler or for a branch. Each call is a named function, so that the line of the user's
+ * code that calls it can be found in the stack. The types of arguments and results are in the interface.
  */
 export const promiseSteps = (turn: TurnMachine, scope: StepScope): StepClient => {
   const place: Place = { api, turn, scope }
@@ -237,11 +239,11 @@ export const promiseSteps = (turn: TurnMachine, scope: StepScope): StepClient =>
     ) {
       let decoder: Decoder | undefined
       return callStep(place, run, steps.run, name, {
-        given: (checked) => {
+        makeArguments: (checked) => {
           decoder = decoderOf(options, resultOf(checked))
-          return { begin: promiseCode(turn, checked, fn, ownContext, decoder), options }
+          return { begin: promiseCode(turn, checked, fn, contextArgument, decoder), options }
         },
-        refine: (value) => decodedBy(decoder, value)
+        convertResult: (value) => decodeWith(decoder, value)
       })
     } as StepClient["run"],
 
@@ -252,20 +254,20 @@ export const promiseSteps = (turn: TurnMachine, scope: StepScope): StepClient =>
     ) {
       let decoder: Decoder | undefined
       return callStep(place, tx, steps.tx, name, {
-        given: (checked) => {
+        makeArguments: (checked) => {
           decoder = decoderOf(options, resultOf(checked))
-          return { begin: promiseCode(turn, checked, fn, newTx(checked), decoder), options }
+          return { begin: promiseCode(turn, checked, fn, txArguments(checked), decoder), options }
         },
-        refine: ({ value, writes }) => ({ value: decodedBy(decoder, value), writes })
+        convertResult: ({ value, writes }) => ({ value: decodeWith(decoder, value), writes })
       })
     } as StepClient["tx"],
 
     sleep: function sleep(name, duration) {
-      return callStep(place, sleep, steps.sleep, name, { given: () => duration })
+      return callStep(place, sleep, steps.sleep, name, { makeArguments: () => duration })
     },
 
     sleepUntil: function sleepUntil(name, until) {
-      return callStep(place, sleepUntil, steps.sleepUntil, name, { given: () => until })
+      return callStep(place, sleepUntil, steps.sleepUntil, name, { makeArguments: () => until })
     },
 
     waitForEvent: function waitForEvent(
@@ -274,16 +276,16 @@ export const promiseSteps = (turn: TurnMachine, scope: StepScope): StepClient =>
     ) {
       const schema = definitionOf(filter?.event)?.schema
       return callStep(place, waitForEvent, steps.waitForEvent, name, {
-        given: () => filter,
+        makeArguments: () => filter,
         ...(schema === undefined
           ? {}
           : {
-              refine: (event: IronflowEvent) => ({
+              convertResult: (event: IronflowEvent) => ({
                 ...event,
                 data: validate(asStandard(schema), event.data, `Data of event "${event.name}"`)
               })
             }),
-        onLook: (call) => call.scope.waits?.see(call)
+        onAwait: (call) => call.scope.waits?.see(call)
       })
     } as StepClient["waitForEvent"],
 
@@ -294,20 +296,20 @@ export const promiseSteps = (turn: TurnMachine, scope: StepScope): StepClient =>
     ) {
       let decoder: Decoder | undefined
       return callStep(place, invoke, steps.invoke, invokedId(target), {
-        given: (id) => {
+        makeArguments: (id) => {
           decoder = decoderOf(
             { schema: options?.schema ?? declarationsOf(target).success },
             `Result of function "${id}", which function "${functionId}" has invoked,`
           )
           return { target, input, options }
         },
-        refine: (value) => decodedBy(decoder, value)
+        convertResult: (value) => decodeWith(decoder, value)
       })
     } as StepClient["invoke"],
 
     invokeAsync: function invokeAsync(target: string | Invokable, input?: unknown) {
       return callStep(place, invokeAsync, steps.invokeAsync, invokedId(target), {
-        given: () => ({ target, input })
+        makeArguments: () => ({ target, input })
       })
     } as StepClient["invokeAsync"],
 
@@ -333,14 +335,14 @@ export const promiseSteps = (turn: TurnMachine, scope: StepScope): StepClient =>
     compensate: (stepName, fn) => {
       const name = checkCall(turn, groups.compensate.naming, stepName)
       if (typeof fn !== "function") {
-        throw new ValidationError(`The compensation of step "${name}" must be a function, got ${typeof fn}`)
+        throw new ValidationError(`The compensation of step "${name}" must be a function, got ${show(fn)}`)
       }
-      const begin = promiseCode(turn, `compensate:${name}`, discardResult(fn), ownContext)
+      const begin = promiseCode(turn, `compensate:${name}`, discardResult(fn), contextArgument)
       turn.compensate(name, compensationCode(turn.plan, begin))
     },
 
     publish: function publish(topic, data) {
-      return callStep(place, publish, steps.publish, topic, { given: () => data })
+      return callStep(place, publish, steps.publish, topic, { makeArguments: () => data })
     }
   }
 }

@@ -6,19 +6,20 @@ import { retryAfterOf } from "../Errors.ts"
 import { show, showMs } from "../Show.ts"
 import type { TurnHost } from "./TurnHost.ts"
 
-export interface Failed {
+/** A failure after which another attempt follows. */
+export interface RetriedFailure {
   readonly error: unknown
   /** How many attempts have failed so far. */
   readonly failures: number
   readonly retry: RetryPolicy
-  /** Names what has failed in messages: `Run run_1 of function "order": Step "charge"`. */
+  /** The subject of the warning: `Run run_1 of function "order": Step "charge"`. */
   readonly what: () => string
 }
 
-/** The delay in milliseconds: the one that the error asks for, or else the one of the policy. */
+/** The delay in milliseconds before the next attempt: the one that the error asks for, or else that of the policy. */
 export const delayBeforeRetry = (
   { clock, context, logger }: Pick<TurnHost, "clock" | "context" | "logger">,
-  { error, failures, retry, what }: Failed
+  { error, failures, retry, what }: RetriedFailure
 ): number => {
   const requested = requestedDelayMs(error, clock.currentTimeMillisUnsafe())
   if (requested !== undefined && !Number.isNaN(requested)) return requested

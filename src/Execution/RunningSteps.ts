@@ -1,6 +1,6 @@
 /**
- * The attempts of steps that run in this process: starts them, asks them to stop, and gives up those that do
- * not.
+ * The attempts of steps that run in this process. Starts attempts, asks them to stop, and gives up attempts that do not
+ * stop.
  */
 import { StepAbortedError, StepTimeoutError } from "../Errors.ts"
 import { Attempt, type AttemptOwner } from "./Attempt.ts"
@@ -10,13 +10,16 @@ import { type BranchGroup, isWithin } from "./StepScope.ts"
 import type { StepCall, StepCode } from "./StepCall.ts"
 import type { TurnHost } from "./TurnHost.ts"
 
-/** How long code without a timeout is awaited after it was asked to stop, in milliseconds. */
+/**
+ * How long code without a timeout is awaited after it was asked to stop, in milliseconds. Code with a timeout is awaited
+ * until its timeout.
+ */
 export const stopGraceMs = 5000
 
 export interface RunningOwner extends AttemptOwner {
   /**
-   * Called for code that was asked to stop and did not end within {@link stopGraceMs}. It is no longer
-   * awaited.
+   * Called when the code of a step was asked to stop and did not end within {@link stopGraceMs}. The code is no
+   * longer awaited.
    */
   readonly gaveUp: (call: StepCall) => void
 }
@@ -60,6 +63,7 @@ export class RunningSteps {
     return steps
   }
 
+  /** Whether an attempt runs in the group. */
   has(group: BranchGroup): boolean {
     for (const attempt of this.#attempts) if (isWithin(attempt.call.scope, group)) return true
     return false
@@ -85,10 +89,10 @@ export class RunningSteps {
 
   #begin(attempt: Attempt, code: StepCode): void {
     const { timeout } = code
-    // counted from the start of the code: an attempt that waits to start must not time out
+    // the timeout counts from the start of the code: an attempt that waits to start must not time out
     if (timeout !== undefined) {
       attempt.cancelTimer = this.#host.alarm.at(attempt.startedAt + timeout.ms, () =>
-        timedOut(attempt, timeout)
+        endAtTimeout(attempt, timeout)
       )
     }
     this.#host.tracing?.began(attempt)
@@ -98,11 +102,11 @@ export class RunningSteps {
   }
 
   /** Removes an attempt that has ended. */
-  ended(attempt: Attempt): void {
+  remove(attempt: Attempt): void {
     this.#attempts.delete(attempt)
   }
 
-  /** Asks the steps of the group to stop, and awaits them for a limited time. */
+  /** Asks the running steps of the group to stop. Steps that do not are given up after a limited time. */
   stop(group: BranchGroup, why: string): void {
     const now = this.#host.clock.currentTimeMillisUnsafe()
     for (const attempt of this.#attempts) {
@@ -130,7 +134,7 @@ export class RunningSteps {
   }
 }
 
-const timedOut = (attempt: Attempt, timeout: StepTimeout): void => {
+const endAtTimeout = (attempt: Attempt, timeout: StepTimeout): void => {
   const error = new StepTimeoutError(attempt.call.name, timeout.text)
   attempt.end({ _tag: "Failure", error })
   attempt.abandon(error)

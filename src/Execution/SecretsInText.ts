@@ -5,20 +5,20 @@
 import type { SerializedError } from "../Errors.ts"
 import type { Job } from "../Protocol/Worker.ts"
 
-/** The shortest value that is replaced: a shorter one would match by chance. */
-const SECRET_LENGTH = 6
+/** The minimum length of a value that is replaced: a shorter value may stand in a text by chance. */
+const MIN_SECRET_LENGTH = 6
 
 export const withoutSecrets = ({ secrets }: Pick<Job, "secrets">, text: string): string => {
   if (secrets === undefined) return text
-  let shown = text
+  let cleaned = text
   for (const [name, value] of Object.entries(secrets)) {
-    if (value.length < SECRET_LENGTH) continue
-    shown = shown.replaceAll(value, `[secret ${name}]`)
+    if (value.length < MIN_SECRET_LENGTH) continue
+    cleaned = cleaned.replaceAll(value, `[secret ${name}]`)
     // the value as it is written inside a JSON string
     const escaped = JSON.stringify(value).slice(1, -1)
-    if (escaped !== value) shown = shown.replaceAll(escaped, `[secret ${name}]`)
+    if (escaped !== value) cleaned = cleaned.replaceAll(escaped, `[secret ${name}]`)
   }
-  return shown
+  return cleaned
 }
 
 /** Replaces the values in every string of an error: message, stack, causes and data. */
@@ -26,11 +26,11 @@ export const errorWithoutSecrets = (job: Pick<Job, "secrets">, error: Serialized
   job.secrets === undefined || Object.keys(job.secrets).length === 0
     ? error
     : // the shape is the same: only strings have changed
-      (shownOf(job, error) as SerializedError)
+      (cleanedOf(job, error) as SerializedError)
 
-const shownOf = (job: Pick<Job, "secrets">, value: unknown): unknown => {
+const cleanedOf = (job: Pick<Job, "secrets">, value: unknown): unknown => {
   if (typeof value === "string") return withoutSecrets(job, value)
-  if (Array.isArray(value)) return value.map((item) => shownOf(job, item))
+  if (Array.isArray(value)) return value.map((item) => cleanedOf(job, item))
   if (typeof value !== "object" || value === null) return value
-  return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, shownOf(job, member)]))
+  return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, cleanedOf(job, member)]))
 }

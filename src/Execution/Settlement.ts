@@ -1,9 +1,9 @@
 /**
  * The order in which a handler receives the outcomes of its steps.
  *
- * Outcomes are delivered one at a time. All consequences of one (promise continuations, woken fibers) run
- * before the next, so that `Promise.race` and the like decide the same in a replay. The outcomes in the
- * journal go first, in the journal's order. New ones follow in the order of their reports, which becomes the
+ * Outcomes are delivered one at a time. All consequences of an outcome (promise continuations, woken fibers) run
+ * before the next outcome is delivered, so that `Promise.race` and the like decide the same in a replay. The outcomes
+ * in the journal go first, in the journal's order. New outcomes follow in the order of their reports, which becomes the
  * order of the journal.
  */
 import { Heap } from "./Heap.ts"
@@ -14,12 +14,12 @@ export interface Settling {
   /** Index in the journal; for a new outcome the length of the journal. */
   readonly rank: number
   position: number
-  /** Delivers the outcome. Cleared when the handler no longer wants it; its place in the order stays. */
+  /** Delivers the outcome. Cleared when the handler no longer wants the outcome, which keeps its place in the order. */
   deliver: (() => void) | undefined
-  /** False while the answer with the outcome is awaited. The outcomes behind it wait too. */
+  /** False until the engine's answer brings the outcome. The outcomes after it in the order wait too. */
   ready: boolean
-  /** Whether the outcome is delivered only once all activity has come to rest. */
-  readonly last: boolean
+  /** Whether the outcome is delivered only once the handler and its steps have come to rest. */
+  readonly waitsForRest: boolean
 }
 
 /** Calls `fn` after `turns` turns of the event loop, promise continuations included. */
@@ -28,32 +28,34 @@ export const afterEventLoopTurns = (turns: number, fn: () => void): void => {
 }
 
 export class Settlement {
-  readonly #recorded: number
+  readonly #journalLength: number
   readonly #turnsToDrain: number
   readonly #onIdle: () => void
   /** Outcomes of the journal for which the handler has made its call. */
   readonly #requested = new Heap<Settling>()
   #new: Array<Settling> = []
-  /** Which entries of the journal are settled; {@link #lowest} is the first that is not. */
+  /** Has a 1 for each entry of the journal that is settled. */
   readonly #settled: Uint8Array
+  /** The first entry of the journal that is not settled. */
   #lowest = 0
-  /** Whether the handler has had one more turn of the event loop to call an entry that comes first. */
-  #patient = false
+  /** Whether the handler has had one more turn of the event loop to call an earlier entry of the journal. */
+  #wasPatient = false
   #caughtUp: boolean
   #draining = false
-  #held = 0
+  /** How many calls of `pauseWhile` go on. */
+  #pauses = 0
   #pumping = false
 
   /**
-   * `recorded` is the length of the journal. `turnsToDrain` is the number of turns of the event loop until all
-   * continuations have run. `onIdle` is called when nothing can be delivered and the last outcome has drained.
+   * `turnsToDrain` is the number of turns of the event loop until all consequences of an outcome have run. `onIdle` is
+   * called when no outcome can be delivered, and all consequences of the last one have run.
    */
-  constructor(recorded: number, turnsToDrain: number, onIdle: () => void) {
-    this.#recorded = recorded
+  constructor(journalLength: number, turnsToDrain: number, onIdle: () => void) {
+    this.#journalLength = journalLength
     this.#turnsToDrain = turnsToDrain
     this.#onIdle = onIdle
-    this.#settled = recorded === 0 ? empty : new Uint8Array(recorded)
-    this.#caughtUp = recorded === 0
+    this.#settled = journalLength === 0 ? empty : new Uint8Array(journalLength)
+    this.#caughtUp = journalLength === 0
   }
 
   /** Whether no outcome waits to be delivered, or waits for the answer to its report. */
@@ -62,9 +64,9 @@ export class Settlement {
   }
 
   /**
-   * Whether the handler has received the journal's outcomes for its calls, so that new steps may begin. When
-   * it makes a new call, it may still be about to call a recorded step: it gets one more turn of the event
-   * loop.
+   * Whether the handler has received the journal's outcomes for all its calls, so that new steps may begin. While
+   * the journal has other entries, this becomes true one turn of the event loop later: the handler may still be about to
+   * call one of these steps.
    */
   get isCaughtUp(): boolean {
     return this.#caughtUp
@@ -77,24 +79,24 @@ export class Settlement {
 
   /** Whether the handler has not yet received all outcomes in the journal. */
   get isReplaying(): boolean {
-    return this.#lowest < this.#recorded
+    return this.#lowest < this.#journalLength
   }
 
   /**
-   * Queues the journal's entry at `rank`, which the handler has called. For `last` see {@link Settling.last}.
+   * Queues the journal's entry at `rank`, for which the handler has made its call.
    */
-  request(rank: number, deliver: () => void, last = false): Settling {
-    const item: Settling = { rank, position: -1, deliver, ready: true, last }
+  request(rank: number, deliver: () => void, waitsForRest = false): Settling {
+    const item: Settling = { rank, position: -1, deliver, ready: true, waitsForRest }
     this.#requested.add(item)
     this.#caughtUp = false
-    this.#patient = false
+    this.#wasPatient = false
     this.#pumpSoon()
     return item
   }
 
-  /** Adds a new outcome: one that was reported, or one that the answer to a report will bring. */
+  /** Adds a new outcome. With `ready` it was reported; otherwise the engine's answer to a report will bring it. */
   add(deliver: () => void, ready: boolean): Settling {
-    const item: Settling = { rank: this.#recorded, position: -1, deliver, ready, last: false }
+    const item: Settling = { rank: this.#journalLength, position: -1, deliver, ready, waitsForRest: false }
     this.#new.push(item)
     return item
   }
@@ -112,16 +114,16 @@ export class Settlement {
    * it.
    */
   markSettled(rank: number): void {
-    if (rank >= this.#recorded) return
+    if (rank >= this.#journalLength) return
     this.#settled[rank] = 1
-    while (this.#lowest < this.#recorded && this.#settled[this.#lowest] === 1) this.#lowest++
+    while (this.#lowest < this.#journalLength && this.#settled[this.#lowest] === 1) this.#lowest++
   }
 
   /** Delivers nothing while `fn` runs. */
   pauseWhile(fn: () => void): void {
-    this.#held++
+    this.#pauses++
     fn()
-    this.#held--
+    this.#pauses--
   }
 
   /** Forgets all outcomes that wait to be delivered. */
@@ -132,11 +134,11 @@ export class Settlement {
 
   /** Ends delivery for good. */
   close(): void {
-    this.#held = Number.POSITIVE_INFINITY
+    this.#pauses = Number.POSITIVE_INFINITY
     this.clear()
   }
 
-  /** Delivers after the caller has run: in a race of effects, the caller has yet to start the other ones. */
+  /** Delivers after the caller has run: in a race of effects, the caller has yet to start the other effects. */
   #pumpSoon(): void {
     if (this.#draining || this.#pumping) return
     this.#pumping = true
@@ -150,9 +152,9 @@ export class Settlement {
 
   /** Delivers the next outcome if it may be delivered now. */
   pump(): void {
-    if (this.#draining || this.#held > 0) return
+    if (this.#draining || this.#pauses > 0) return
     if (!this.#caughtUp && this.#requested.size === 0) {
-      if (this.isReplaying && !this.#patient) {
+      if (this.isReplaying && !this.#wasPatient) {
         this.#beOncePatient()
         return
       }
@@ -164,12 +166,12 @@ export class Settlement {
       return
     }
     // the handler may still be about to call an entry that is earlier in the journal
-    if ((item.last || this.#lowest < item.rank) && !this.#patient) {
+    if ((item.waitsForRest || this.#lowest < item.rank) && !this.#wasPatient) {
       this.#beOncePatient()
       return
     }
-    this.#patient = false
-    if (item.rank < this.#recorded) {
+    this.#wasPatient = false
+    if (item.rank < this.#journalLength) {
       this.#requested.remove(item)
       this.markSettled(item.rank)
     } else {
@@ -180,7 +182,7 @@ export class Settlement {
   }
 
   #beOncePatient(): void {
-    this.#patient = true
+    this.#wasPatient = true
     this.#drain()
   }
 

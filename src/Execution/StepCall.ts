@@ -37,11 +37,13 @@ export class StepCall {
   readonly receive: (outcome: Outcome) => void
   /** How many attempts have failed so far. */
   failures = 0
+  /** The outcome, on its way to the handler. */
   settling: Settling | undefined = undefined
+  /** The attempt that runs, or waits to start. */
   attempt: Attempt | undefined = undefined
   /**
    * For a wait for an event: the earlier waits for the same event and `match` whose events the handler had not
-   * seen when it made this call.
+   * seen when it made this call (`UnseenEvents`).
    */
   unseen: ReadonlyArray<StepCall> | undefined = undefined
   /**

@@ -11,7 +11,7 @@ import { isCode, type StepCall } from "./StepCall.ts"
 export interface Progress {
   /** The handler has received the journal's outcomes for its calls. */
   readonly isCaughtUp: boolean
-  /** No outcome waits to be delivered, or for the answer to its report. */
+  /** No outcome waits to be delivered, or waits for the answer to its report. */
   readonly isEmpty: boolean
   /** All reports of the turn are durable. */
   readonly isDurable: boolean
@@ -57,8 +57,8 @@ export class StepGate {
   }
 
   /**
-   * Takes the calls that may begin now. Calls that the engine performs come first, then those with code; each
-   * kind in the order of the calls.
+   * Takes the held calls that may begin now: first the calls that the engine performs, then the calls with code, both
+   * in the order in which they were made.
    */
   take(): ReadonlyArray<StepCall> {
     if (!this.#progress.isCaughtUp || this.isPausing) return none

@@ -1,4 +1,4 @@
-/** The reports of a turn about its steps. */
+/** Makes the ops with which a turn reports its steps, and encodes the outcomes in them. */
 import { withCallSite } from "../CallSite.ts"
 import { encodedFailure, type SerializedError, serializeError } from "../Errors.ts"
 import type { Outcome, TurnOp, TxWrite } from "../Protocol/Worker.ts"
@@ -76,21 +76,21 @@ export const storedFailure = ({ encoded, error }: FailedExit, site: string): Ser
   return withEncoding(stored, encoded)
 }
 
-/** The error with its encoded typed failure. */
+/** The error, with the typed failure in encoded form if there is one. */
 export const withEncoding = (stored: SerializedError, encoded: unknown): SerializedError =>
   encoded === undefined ? stored : { ...stored, data: { ...stored.data, [encodedFailure]: encoded } }
 
 /**
- * The wait as it is reported. Its look-back leaves out the events of `call.unseen` that are in the journal by
- * now.
+ * The op of a wait for an event, as it is reported. A wait looks back to the last event that an equal wait has
+ * received. The op names the waits of `call.unseen` that are in the journal by now, so that their events do not count.
  */
-export const lookingBack = (call: StepCall, op: WaitOp): WaitOp => {
+export const reportedWait = (call: StepCall, op: WaitOp): WaitOp => {
   const unseen = call.unseen?.filter(({ settling }) => settling !== undefined).map(({ key }) => key)
   call.unseen = undefined
   return unseen === undefined || unseen.length === 0 ? op : { ...op, unseen }
 }
 
-/** The outcome of a step whose op the engine has accepted without an answer. */
+/** The outcome of a step whose op the engine has accepted, but without the outcome that it should have returned. */
 export const notAnswered: Outcome = {
   _tag: "Failure",
   error: {

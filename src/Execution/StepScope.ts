@@ -20,7 +20,7 @@ export class BranchGroup {
 export class StepScope {
   readonly group: BranchGroup
   readonly keys: StepKeys
-  /** The waits of the scope; made with the first wait. */
+  /** The waits for events in the scope; `undefined` until the first one. */
   waits: UnseenEvents | undefined = undefined
 
   constructor(group: BranchGroup, prefix: string) {
@@ -37,7 +37,7 @@ export const isWithin = (scope: StepScope, group: BranchGroup): boolean => {
   return false
 }
 
-/** Whether the scope is within a stopped parallel call. */
+/** Whether nothing new may start in the scope: its own group is stopped, or one around it. */
 export const isStopped = (scope: StepScope): boolean => {
   for (let at: StepScope | undefined = scope; at !== undefined; at = at.group.parent) {
     if (at.group.isStopped) return true

@@ -91,14 +91,14 @@ const DEFAULT_INVOKE_MS = 30_000
 
 const row = <Given, Result>(definition: StepRow<Given, Result>): StepRow<Given, Result> => definition
 
-const nothing = (): void => undefined
-const asIs = (_: TurnMachine, value: unknown): unknown => value
+const noResult = (): void => undefined
+const unchanged = (_: TurnMachine, value: unknown): unknown => value
 
 export const steps = {
   run: row({
     naming: "step name",
     call: (place, name, given: GivenCode, receive) => codeCall(place, "run", name, given, receive),
-    read: asIs,
+    read: unchanged,
     wrapsFailures: true
   }),
 
@@ -119,7 +119,7 @@ export const steps = {
       const stepKey = scope.keys.next(escapeName(name))
       return engineCall(scope, "sleep", { _tag: "Sleep", stepKey, name, due: { afterMs } }, receive)
     },
-    read: nothing,
+    read: noResult,
     wrapsFailures: false
   }),
 
@@ -133,7 +133,7 @@ export const steps = {
       if (at <= turn.host.clock.currentTimeMillisUnsafe() && !journal.knows(stepKey)) return undefined
       return engineCall(scope, "sleep", { _tag: "Sleep", stepKey, name, due: { at } }, receive)
     },
-    read: nothing,
+    read: noResult,
     wrapsFailures: false
   }),
 
@@ -145,9 +145,9 @@ export const steps = {
         filter?.timeout === undefined
           ? DEFAULT_WAIT_MS
           : api.durationMs(filter.timeout, `timeout of step "${name}"`)
-      const given = definitionOf(filter?.event)?.name ?? filter?.event
+      const nameOrPattern = definitionOf(filter?.event)?.name ?? filter?.event
       const event = checkPattern(
-        typeof given === "string" ? given.trim() : given,
+        typeof nameOrPattern === "string" ? nameOrPattern.trim() : nameOrPattern,
         `event that step "${name}" waits for`
       )
       const match = checkMatch(name, filter?.match)
@@ -181,7 +181,7 @@ export const steps = {
       const op: StepOp = { _tag: "Invoke", stepKey, name: functionId, functionId, input: text, timeoutMs }
       return engineCall(scope, "invoke", op, receive)
     },
-    read: asIs,
+    read: unchanged,
     wrapsFailures: false
   }),
 
@@ -193,7 +193,7 @@ export const steps = {
       const op: StepOp = { _tag: "InvokeAsync", stepKey, name: functionId, functionId, input: text }
       return engineCall(scope, "invokeAsync", op, receive)
     },
-    read: asIs,
+    read: unchanged,
     wrapsFailures: false
   }),
 
@@ -207,12 +207,12 @@ export const steps = {
       const op: StepOp = { _tag: "Publish", stepKey, name: `publish:${topic}`, topic, data: text }
       return engineCall(scope, "publish", op, receive)
     },
-    read: asIs,
+    read: unchanged,
     wrapsFailures: true
   })
 }
 
-/** Calls of a handler that have no row: those that run branches, and that which registers a compensation. */
+/** The calls of a handler that have no row: two that run branches, and one that registers a compensation. */
 export const groups = {
   parallel: { naming: "name of the parallel call" },
   map: { naming: "name of the parallel call" },
@@ -225,7 +225,7 @@ export const groups = {
 export const primitives: Record<keyof StepService & keyof StepClient, { readonly naming: string }> &
   Record<keyof StepService | keyof StepClient, unknown> = { ...steps, ...groups }
 
-/** The error with which a call of this row fails. */
+/** The error that the handler receives from a failed call of this row. */
 export const failureOf = (
   { wrapsFailures }: StepRow<never, unknown>,
   turn: TurnMachine,
@@ -233,7 +233,7 @@ export const failureOf = (
   error: SerializedError
 ): Error => (wrapsFailures ? stepError : storedError)(turn, call, error)
 
-/** The event definition of a wait that was given one and not a name. */
+/** The event definition that a wait was given; `undefined` when it was given a name or pattern. */
 export const definitionOf = <T = unknown>(event: unknown): EventDefinition<T> | undefined =>
   typeof event === "object" && event !== null && "name" in event ? (event as EventDefinition<T>) : undefined
 

@@ -1,4 +1,4 @@
-/** What a traced turn calls so that its code runs within its spans. */
+/** What a traced turn calls, so that the handler and the code of steps run within spans. */
 import type { Attempt } from "./Attempt.ts"
 
 export interface StepTracing {

@@ -15,7 +15,7 @@ export class SuspendedCalls {
     return this.#calls.size
   }
 
-  /** The step keys of these calls. */
+  /** The step keys of the suspended calls. */
   get keys(): ReadonlyArray<string> {
     return [...this.#calls.keys()]
   }
@@ -33,7 +33,7 @@ export class SuspendedCalls {
     return this.#calls.delete(key)
   }
 
-  /** Removes a call, and tells the engine that it need not resume it. */
+  /** Removes a call, and tells the engine that it need not resume the step. */
   closeInEngine(call: StepCall): void {
     this.#calls.delete(call.key)
     this.#outcomes.report({ _tag: "Withdraw", stepKey: call.key })

@@ -1,6 +1,6 @@
 /**
- * A turn: one pass of a handler from the start. `TurnEnd` lists the ways in which it may end. If the run has not
- * ended with it, a later turn starts with the steps that this one recorded.
+ * A turn: one pass of a handler from the start. `TurnEnd` lists the ways in which a turn may end. If the run has not
+ * ended, another turn follows, which finds the steps that this one recorded in the journal.
  */
 import type { IronflowEvent } from "../Event.ts"
 import { type HandledEvent, validateEvent } from "../EventData.ts"
@@ -17,8 +17,9 @@ import type { TurnEnd, TurnHandle, TurnHost } from "./TurnHost.ts"
 export type { TurnEnd, TurnHandle, TurnHost } from "./TurnHost.ts"
 
 /**
- * Starts a turn of `fn` for `job`. `onEnd` is called once: when the turn's last op was acknowledged, or after
- * `abort`. All reports and notices go through the host.
+ * Starts a turn of `fn` for `job`. `onEndUntraced` is called once: when the turn's last op was acknowledged, or after
+ * `abort`. The turn reports to the host, `untraced`. If the turn is traced, its reports and its end go through the
+ * trace.
  */
 export const startTurn = (
   fn: AnyFunction,
@@ -44,7 +45,7 @@ export const startTurn = (
   const turn = new TurnMachine(functionPlan(fn), job, host, {
     // Fibers may pass through Effect's scheduler, which takes one more turn of the event loop than promises.
     turnsToDrain: isEffectFunction(fn) ? 2 : 1,
-    losesSilently: !isEffectFunction(fn),
+    abandonsSilently: !isEffectFunction(fn),
     interruptHandler: () => {
       interrupted = true
       interruptFiber?.()
@@ -52,7 +53,7 @@ export const startTurn = (
     onEnd
   })
 
-  let stored: Stored
+  let stored: StoredJson
   try {
     stored = decodeEvent(job)
   } catch (error) {
@@ -88,12 +89,12 @@ export const startTurn = (
 }
 
 /** The fields of a stored event that hold JSON. */
-interface Stored {
+interface StoredJson {
   readonly data: unknown
   readonly metadata: Record<string, unknown> | undefined
 }
 
-const decodeEvent = ({ event }: Job): Stored => ({
+const decodeEvent = ({ event }: Job): StoredJson => ({
   data: decodeJson(event.data),
   metadata: decodeJson(event.metadata) as Record<string, unknown> | undefined
 })
@@ -112,7 +113,7 @@ const handledEvent = (
   return validateEvent(fn, event.name, newest)
 }
 
-const eventOf = (job: Job, { data, name }: HandledEvent, metadata: Stored["metadata"]): IronflowEvent => {
+const eventOf = (job: Job, { data, name }: HandledEvent, metadata: StoredJson["metadata"]): IronflowEvent => {
   const { event } = job
   return {
     id: event.id,

@@ -12,8 +12,8 @@ import type { TurnProbe } from "./TurnProbe.ts"
 
 export interface TurnHost {
   /**
-   * Queues an op of this turn; ops are sent in order. `onAck` is called after the commit, in the same order, with the
-   * op's outcome as `TurnAck` describes it. It may be called before `report` returns.
+   * Queues an op of this turn; ops are sent in order. `onAck` is called after the engine has committed the op, in the
+   * order of the ops, with the op's outcome as `TurnAck` describes it. `onAck` may be called before `report` returns.
    */
   readonly report: (op: TurnOp, onAck?: (outcome: Outcome | undefined) => void) => void
   readonly clock: Clock.Clock
@@ -30,7 +30,7 @@ export interface TurnHost {
   readonly context: Context.Context<never>
   /**
    * Called when the handler has continued after its turn was suspended: the turn was judged quiet too early.
-   * `stepName` is the step that the handler called, or a phrase for its end.
+   * `stepName` is the name of the step that the handler called, or "the end of the handler".
    */
   readonly late: (stepName: string) => void
   /**
@@ -39,8 +39,8 @@ export interface TurnHost {
    */
   readonly defers?: (op: TurnOp) => boolean
   /**
-   * Called before the code of a step begins, since a process that was frozen or busy may have lost its lease.
-   * When it returns `false`, it has aborted the turn.
+   * Called before the code of a step begins. A process that was frozen or busy may have lost its lease: the host then
+   * aborts the turn, and returns `false`.
    */
   readonly mayBegin?: () => boolean
   /** Starts a step's code now or a little later. When this is absent, code starts at once. */
@@ -67,13 +67,13 @@ export type TurnEnd =
 
 export interface TurnHandle {
   /**
-   * Tells the turn that a wait is over, or that its run is to be paused or resumed. After `Paused` no more
-   * steps begin. If the handler calls for more, the turn ends once its running steps are reported, as after
+   * Tells the turn that a suspended step goes on, or that its run is to be paused or resumed. After `Paused` no more
+   * steps begin. If the handler calls further steps, the turn ends once its running steps are reported, as after
    * {@link wrapUp}. `Resumed` revokes that. The turn ignores other notices.
    */
   readonly notice: (notice: Notice) => void
   /**
-   * Lets no more code begin. If the handler calls for more, the turn ends once its running steps are
+   * Lets no more code begin. If the handler calls further steps with code, the turn ends once its running steps are
    * reported: the run is released (`Release`), and another turn continues.
    */
   readonly wrapUp: () => void

@@ -2,8 +2,8 @@
 import * as Limits from "../Limits.ts"
 import type { LogLine, TurnLogs } from "../Protocol/Worker.ts"
 
-/** What a line counts for besides the length of its strings, in characters. */
-const FRAME = 64
+/** How many characters a line counts as, besides the length of its strings. */
+const LINE_OVERHEAD = 64
 
 export class TurnLog {
   #lines: Array<LogLine> = []
@@ -27,7 +27,7 @@ export class TurnLog {
     this.#lines = this.#lines.slice(first)
   }
 
-  /** Adds the lines of another report after the ones here. */
+  /** Adds the lines of another report after the lines of this log. */
   addAll({ dropped = 0, lines }: TurnLogs): void {
     this.#dropped += dropped
     for (const line of lines) this.add(line)
@@ -44,6 +44,6 @@ export class TurnLog {
   }
 }
 
-/** What a line counts for, in characters. */
+/** How many characters a line counts as. */
 export const lengthOf = ({ data, message, step }: LogLine): number =>
-  message.length + (data?.length ?? 0) + (step?.length ?? 0) + FRAME
+  message.length + (data?.length ?? 0) + (step?.length ?? 0) + LINE_OVERHEAD

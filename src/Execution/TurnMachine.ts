@@ -50,8 +50,8 @@ type Phase =
 export interface TurnOptions {
   /** How many turns of the event loop it takes until all consequences of one outcome have run. */
   readonly turnsToDrain: number
-  /** Whether the handler may stop waiting for a call without a sign, as with a promise. */
-  readonly losesSilently: boolean
+  /** Whether the handler may stop waiting for a call without telling the turn: promises allow that, fibers do not. */
+  readonly abandonsSilently: boolean
   /** Interrupts the handler. Does nothing when that is not possible. */
   readonly interruptHandler: () => void
   readonly onEnd: (end: TurnEnd) => void
@@ -64,7 +64,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
   readonly token: TurnToken
   readonly steps: TurnSteps
   readonly turnsToDrain: number
-  readonly losesSilently: boolean
+  readonly abandonsSilently: boolean
   readonly #options: TurnOptions
   readonly #quiescence: Quiescence
   readonly #signal: TurnSignal
@@ -88,7 +88,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
     this.#options = options
     this.#signal = new TurnSignal(this)
     this.turnsToDrain = options.turnsToDrain
-    this.losesSilently = options.losesSilently
+    this.abandonsSilently = options.abandonsSilently
     this.steps = new TurnSteps(plan, job, host, this)
     this.#quiescence = new Quiescence(this, job.lingerMs, host)
     this.#cancelTimeout = host.alarm.at(host.clock.currentTimeMillisUnsafe() + plan.timeoutMs, () =>
@@ -127,10 +127,11 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
   /** Registers the compensation of a step. */
   compensate(name: string, code: StepCode): void {
     if (this.#phase === "over" || this.#phase === "compensating") return
-    this.steps.acts()
+    this.steps.noteActivity()
     this.#compensations.register(name, code)
-    const wanted = this.job.compensating?.compensations
-    if (wanted !== undefined && this.#compensations.rebuilt(wanted).every(({ code }) => code !== undefined)) {
+    const names = this.job.compensating?.compensations
+    // the turn needs no more of the handler once it has registered all compensations of the earlier turn again
+    if (names !== undefined && this.#compensations.rebuild(names).every(({ code }) => code !== undefined)) {
       this.steps.whenDrained(() => this.#beginCompensations())
     }
   }
@@ -179,8 +180,8 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
   }
 
   /** A count that grows with each activity of the handler. */
-  get life(): number {
-    return this.steps.life
+  get activityCount(): number {
+    return this.steps.activityCount
   }
 
   stepsIdle(): void {
@@ -247,8 +248,8 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
   }
 
   /**
-   * Awaits the running steps of a handler that has failed or rebuilt its compensations, and the journal's
-   * outcomes for it.
+   * Awaits the running steps of a handler that has ended, and the journal's outcomes for its calls. The handler has
+   * failed, or has registered the compensations of an earlier turn again.
    */
   #closeHandler(then: () => void): void {
     this.#phase = "closing"
@@ -257,7 +258,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
       this.steps.stop(rootGroup, `the handler of function "${this.plan.functionId}" has failed`, then)
       return
     }
-    // calls of other branches that are held must not begin beside the compensations
+    // held calls of branches must not begin while the compensations run
     this.steps.shut(rootGroup)
     then()
   }
@@ -320,7 +321,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
     const { compensating } = this.job
     if (compensating === undefined || this.#phase === "compensating") return
     this.#abandonHandler(new StepAbortedError("handler", "the run is compensating"))
-    this.#runCompensations(compensating.error, this.#compensations.rebuilt(compensating.compensations))
+    this.#runCompensations(compensating.error, this.#compensations.rebuild(compensating.compensations))
   }
 
   #runCompensations(error: SerializedError, planned: ReadonlyArray<Compensation>): void {

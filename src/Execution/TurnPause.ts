@@ -1,5 +1,5 @@
 /**
- * Ends of turns that pause their run, so that a user looks at it. The run has not failed, and nothing is
+ * The reasons for which a turn pauses its run, so that a user looks at it. A paused run has not failed, and nothing is
  * compensated.
  */
 import { callSite } from "../CallSite.ts"
@@ -16,8 +16,8 @@ export interface TurnPause {
 }
 
 /**
- * The pause for a step that was recorded with another kind. `entry` is the function that the user's code
- * called: by it the place of the call is found.
+ * The pause for a step that was recorded with another kind. `entry` is the function that the user's code called: it
+ * marks the place of the call in the stack.
  */
 export const nondeterminism = (
   plan: FunctionPlan,
@@ -48,8 +48,8 @@ export const nondeterminism = (
 }
 
 /**
- * The pause for a step whose record cannot be read. The run does not fail, since that would compensate
- * completed work because of a damaged disk.
+ * The pause for a step whose record cannot be read. If the run failed instead, a damaged disk would have completed work
+ * compensated.
  */
 export const damagedStep = (plan: FunctionPlan, job: Job, call: StepCall, error: unknown): TurnPause => ({
   ...damage(
@@ -62,12 +62,12 @@ export const damagedStep = (plan: FunctionPlan, job: Job, call: StepCall, error:
   details: { stepKey: call.key, stepName: call.name }
 })
 
-/** The pause for a run whose first event is damaged. */
+/** The pause for a run whose triggering event cannot be read. */
 export const damagedEvent = (plan: FunctionPlan, job: Job, error: unknown): TurnPause =>
   damage(
     plan,
     job,
-    `what is stored of event "${job.event.name}" (${job.event.id})`,
+    `the stored event "${job.event.name}" (${job.event.id})`,
     error,
     "Restore the database from a backup, and resume the run"
   )

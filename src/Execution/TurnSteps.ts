@@ -29,7 +29,7 @@ import { stepId } from "../StepId.ts"
 import {
   encodedExit,
   type FailedExit,
-  lookingBack,
+  reportedWait,
   stepRetry,
   storedFailure,
   transact
@@ -40,7 +40,7 @@ import { gaveUpWarning } from "./TurnWarnings.ts"
 import { attemptVerdict } from "./Verdict.ts"
 
 /** The turn that the steps belong to. */
-export interface StepsOwner extends Pick<OutcomesOwner, "turnsToDrain" | "losesSilently"> {
+export interface StepsOwner extends Pick<OutcomesOwner, "turnsToDrain" | "abandonsSilently"> {
   /** Called when no outcome can be delivered, and all consequences of the last one have run. */
   readonly stepsIdle: () => void
   /**
@@ -69,7 +69,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   readonly running: RunningSteps
   readonly suspended: SuspendedCalls
   readonly turnsToDrain: number
-  readonly losesSilently: boolean
+  readonly abandonsSilently: boolean
   readonly #job: Job
   readonly #plan: FunctionPlan
   readonly #host: TurnHost
@@ -80,7 +80,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   /** Whether a new step has begun in this turn. From then on the turn no longer only replays. */
   #live = false
   /** A count that grows with each activity of the handler. */
-  #life = 0
+  #activityCount = 0
   #calls = 0
   /** How many calls stay pending for the rest of this turn. */
   #shelved = 0
@@ -95,7 +95,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     this.root = new StepScope(this.rootGroup, "")
     this.journal = new Journal(job)
     this.turnsToDrain = owner.turnsToDrain
-    this.losesSilently = owner.losesSilently
+    this.abandonsSilently = owner.abandonsSilently
     this.outcomes = new Outcomes(job.journal, host, this)
     this.suspended = new SuspendedCalls(this.outcomes)
     this.#gate = new StepGate(this.outcomes)
@@ -108,16 +108,16 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   // ---------------------------------------------------------------------------
 
   /**
-   * Whether this turn still repeats what earlier turns have done: it has not come as far as they, and no new
-   * step has begun.
+   * Whether this turn still repeats what earlier turns have done: the handler has not reached the point where the last
+   * turn ended, and no new step has begun.
    */
   get isReplaying(): boolean {
     return !this.#live && (this.outcomes.isReplaying || this.journal.hasUnreachedSteps)
   }
 
   /** A count that grows with each activity of the handler. */
-  get life(): number {
-    return this.#life
+  get activityCount(): number {
+    return this.#activityCount
   }
 
   /** Whether steps run, or outcomes are on their way to the handler. */
@@ -136,7 +136,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
       heldOps: this.#gate.heldOps,
       heldCode: this.#gate.heldCode,
       deferred: this.#deferred,
-      waiting: this.suspended.size,
+      suspended: this.suspended.size,
       shelved: this.#shelved,
       isSettled: this.outcomes.isSettled,
       isPausing: this.#gate.isPausing,
@@ -145,7 +145,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   }
 
   delivers(): void {
-    this.#life++
+    this.#activityCount++
   }
 
   idle(): void {
@@ -172,15 +172,15 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   // ---------------------------------------------------------------------------
 
   /**
-   * Adds a step call of the handler. `entry` is the function that the user's code called: by it the place of
-   * the call is found.
+   * Adds a step call of the handler. `entry` is the function that the user's code called: it marks the place of the
+   * call in the stack.
    */
   addCall(call: StepCall, entry: Function): void {
     if (this.#phase === "over") {
       this.#owner.lateStep(call)
       return
     }
-    this.#life++
+    this.#activityCount++
     this.outcomes.noteCallIn(call.scope)
     if (isWait(call.work)) this.outcomes.awaitEvent(call, call.work)
     this.#host.probe?.called?.(call)
@@ -209,33 +209,33 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     }
   }
 
-  /** Adds the call only if the journal has its outcome. Returns whether it has. */
+  /** Adds the call only if the journal has its outcome. Returns whether the call was added. */
   addRecordedCall(call: StepCall, entry: Function): boolean {
     if (this.#phase === "over" || !this.journal.has(call.key)) return false
     this.addCall(call, entry)
     return true
   }
 
-  /** Begins or resumes a compensation. The handler does not call these. */
+  /** Begins or resumes a compensation, which the turn calls and not the handler. */
   startCompensation(call: StepCall): void {
     const open = this.journal.openStep(call.key)
     if (open === undefined || !this.#resume(call, open)) this.#begin(call)
   }
 
-  /** Counts something that the handler did other than a step call. */
-  acts(): void {
-    this.#life++
-    this.outcomes.actsUponShown()
+  /** Notes an activity of the handler that is not a step call. */
+  noteActivity(): void {
+    this.#activityCount++
+    this.outcomes.noteHandlerActs()
   }
 
   #replay(call: StepCall, recorded: Recorded, entry: Function): void {
-    const found = recorded.entry
-    if (found.kind !== call.kind && found.anyKind !== true) {
-      this.#owner.mismatch(call, found.kind, entry)
+    const { anyKind, kind, outcome } = recorded.entry
+    if (kind !== call.kind && anyKind !== true) {
+      this.#owner.mismatch(call, kind, entry)
       return
     }
-    // a step that failed in an earlier turn, perhaps in another process, may need its place in an error
-    if (found.outcome._tag === "Failure") rememberCallSite(this.#plan, call.kind, call.name, entry)
+    // the error of a failed step may get the place of its call, also if it failed in another process
+    if (outcome._tag === "Failure") rememberCallSite(this.#plan, call.kind, call.name, entry)
     this.outcomes.replay(call, recorded)
   }
 
@@ -258,7 +258,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   withdraw(call: StepCall): void {
     if (call.withdrawn || this.#phase === "over") return
     call.withdrawn = true
-    this.#life++
+    this.#activityCount++
     this.outcomes.drop(call)
     const { attempt } = call
     if (attempt !== undefined) {
@@ -266,10 +266,9 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
       this.running.abandon(attempt, reason)
     }
     const isOpen = this.suspended.delete(call.key) || call.failures > 0
-    // `sleepUntil` stays open: if it were closed, a later turn might find its time passed, and so make no step
-    // of it
-    const staysKnown = !isCode(call.work) && call.work._tag === "Sleep" && "at" in call.work.due
-    if (isOpen && !staysKnown) this.suspended.closeInEngine(call)
+    // a `sleepUntil` stays open: a later turn makes no step of a time that has passed, unless it finds the step open
+    const mustStayOpen = !isCode(call.work) && call.work._tag === "Sleep" && "at" in call.work.due
+    if (isOpen && !mustStayOpen) this.suspended.closeInEngine(call)
     this.outcomes.pump()
   }
 
@@ -280,12 +279,12 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   }
 
   /**
-   * Leaves the code of a stopped group pending, as {@link #shelve} does. A step between two attempts is closed
-   * in the engine too, since it would stay open forever.
+   * Leaves a call in a stopped group pending, as {@link #shelve} does. A step between two attempts is also closed
+   * in the engine, where it would stay open forever.
    */
   #shelveStopped(call: StepCall): void {
     this.#shelved++
-    // When the whole handler fails, its steps stay open: if the run is retried, they continue.
+    // When the whole handler fails, its steps stay open in the engine: if the run is retried, they continue.
     if (call.failures > 0 && !this.rootGroup.isStopped) this.suspended.closeInEngine(call)
     this.outcomes.pump()
   }
@@ -295,13 +294,12 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   // ---------------------------------------------------------------------------
 
   #begin(call: StepCall): void {
-    const caughtUp = this.outcomes.isCaughtUp
-    // Before the call is held: an event that the handler sees from now until the call begins was unseen when
-    // the call was made.
+    const wasCaughtUp = this.outcomes.isCaughtUp
+    // Computed now, and not when the call begins: the call may be held, and the handler may see events meanwhile.
     if (isWait(call.work)) call.unseen = call.scope.waits?.unseenBefore(call, call.work)
     if (this.#gate.mayBegin(call)) this.#start(call)
     else this.#gate.keep(call)
-    if (!caughtUp || !this.#gate.beginsCode) this.outcomes.pump()
+    if (!wasCaughtUp || !this.#gate.beginsCode) this.outcomes.pump()
   }
 
   #startHeld(): void {
@@ -309,7 +307,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     if (calls.length === 0) return
     // These calls were made before any of them had a result. So they do not depend on each other's results,
     // and begin together.
-    this.outcomes.together(() => {
+    this.outcomes.pauseWhile(() => {
       for (const call of calls) {
         if (call.withdrawn || this.#phase === "over") continue
         if (isStopped(call.scope)) this.#shelveStopped(call)
@@ -321,7 +319,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   #start(call: StepCall): void {
     const { work } = call
     if (!isCode(work)) {
-      this.#startOp(call, isWait(work) ? lookingBack(call, work) : work)
+      this.#startOp(call, isWait(work) ? reportedWait(call, work) : work)
     } else if (this.#host.mayBegin?.() !== false) {
       this.#live = true
       this.running.start(call, work)
@@ -341,7 +339,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     }
   }
 
-  /** Reports the op if only a later turn will know its outcome. Returns whether that is so. */
+  /** Reports the op and wraps up, if only a later turn will know the outcome of the op. Returns whether that is so. */
   #defers(op: TurnOp): boolean {
     if (this.#host.defers?.(op) !== true) return false
     this.#deferred++
@@ -355,20 +353,20 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   // ---------------------------------------------------------------------------
 
   attemptEnded(attempt: Attempt, exit: AttemptExit): void {
-    this.running.ended(attempt)
+    this.running.remove(attempt)
     if (this.#phase === "over") return
-    this.#life++
+    this.#activityCount++
     const { call } = attempt
     call.attempt = undefined
     const writes = attempt.tx?.close()
-    const ended = encodedExit(exit, call.name)
-    if (ended._tag === "Failure") this.#attemptFailed(attempt, ended)
-    else if (writes === undefined) this.#recordAttempt(attempt, ended)
-    else this.#transact(attempt, ended.value, writes)
+    const result = encodedExit(exit, call.name)
+    if (result._tag === "Failure") this.#attemptFailed(attempt, result)
+    else if (writes === undefined) this.#recordAttempt(attempt, result)
+    else this.#transact(attempt, result.value, writes)
   }
 
   gaveUp(call: StepCall): void {
-    this.#life++
+    this.#activityCount++
     this.#host.logger.warn(gaveUpWarning(this.#job.runId, call.name))
     this.#shelveStopped(call)
   }
@@ -381,9 +379,9 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     const { call } = attempt
     const op = transact(attempt, value, writes, this.#host.clock.currentTimeMillisUnsafe())
     if (this.#defers(op)) return
-    // a failure means that nothing was stored: it is a failed attempt, and does not enter the journal
+    // a failure means that nothing was stored: the attempt has failed, and the failure does not enter the journal
     this.outcomes.request(call, op, (error) => {
-      this.#life++
+      this.#activityCount++
       if (call.withdrawn || this.#phase === "compensating") return
       this.#attemptFailed(attempt, { _tag: "Failure", error: deserializeError(error) })
     })
@@ -437,9 +435,9 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     if (notice._tag !== "Fired") return
     const { failures, outcome, stepKey } = notice
     if (outcome === undefined && failures !== undefined) {
-      // the notice may be about an attempt that has already begun
-      const waiting = this.suspended.get(stepKey) ?? this.journal.openStep(stepKey)
-      if (waiting !== undefined && waiting.failures !== failures) return
+      // the attempt that the notice lets begin may have begun already
+      const step = this.suspended.get(stepKey) ?? this.journal.openStep(stepKey)
+      if (step !== undefined && step.failures !== failures) return
     }
     this.#fired(stepKey, outcome)
   }
@@ -451,7 +449,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
       return
     }
     this.suspended.delete(key)
-    this.#life++
+    this.#activityCount++
     if (outcome !== undefined) {
       this.outcomes.settle(call, outcome)
     } else if (isStopped(call.scope)) {
@@ -485,9 +483,9 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   stop(group: BranchGroup, why: string, done: () => void): void {
     if (this.#phase === "over") return
     this.shut(group)
-    this.#life++
+    this.#activityCount++
     this.running.stop(group, why)
-    // When the whole handler fails, its steps stay open, as in `#shelveStopped`.
+    // When the whole handler fails, its steps stay open in the engine, as in `#shelveStopped`.
     if (group !== this.rootGroup) this.suspended.closeWithin(group)
     this.#closingGroups.add(group, done)
     this.outcomes.pump()

@@ -3,9 +3,9 @@
  * run when it ends.
  *
  * A run outlives processes, so no process could end a span that began with the run. Therefore the span ids of
- * the run and of its waits, invocations and messages are derived from the ids of these: every process that
- * works on the run can compute them. The span of the run is written once, by the turn in which the run ends: a
- * run that is cancelled between its turns has none. The ops of the run carry the ids to the engine (`trace`).
+ * the run and of its waits, invocations and messages are computed from the run id and the step keys: every process
+ * that works on the run gets the same ids. The span of the run is written once, by the turn in which the run ends: a
+ * run that is cancelled between its turns has no span. The ops of the run carry the ids to the engine (`trace`).
  */
 import { createHash } from "node:crypto"
 import * as Cause from "effect/Cause"
@@ -27,7 +27,7 @@ import type { TurnEnd, TurnHost } from "./TurnHost.ts"
 const hash = (text: string, length: number): string =>
   createHash("sha256").update(text).digest("hex").slice(0, length)
 
-/** With so many links or one more, a span gets no further ones. */
+/** A span gets no further links once it has this many. A wait may add two links, so it has at most one more. */
 const MAX_LINKS = 32
 
 /** The verb in the name of a step's span. */
@@ -43,8 +43,8 @@ const verbs: { readonly [K in StepKind]: string } = {
   parallel: "parallel"
 }
 
-const codes: ReadonlySet<StepKind> = new Set(["run", "tx", "compensate"])
-const waits: ReadonlySet<StepKind> = new Set(["sleep", "waitForEvent", "invoke"])
+const kindsWithCode: ReadonlySet<StepKind> = new Set(["run", "tx", "compensate"])
+const kindsThatWait: ReadonlySet<StepKind> = new Set(["sleep", "waitForEvent", "invoke"])
 
 export class TurnTrace implements StepTracing {
   readonly #tracer: Tracer.Tracer
@@ -73,15 +73,15 @@ export class TurnTrace implements StepTracing {
   /** The host for the turn, which traces what the turn reports. */
   get host(): TurnHost {
     const { context, report } = this.#host
-    const spanned = Context.add(
+    const contextWithSpan = Context.add(
       Context.add(context, Tracer.Tracer, this.#tracer),
       Tracer.ParentSpan,
       this.#turn
     )
     return {
       ...this.#host,
-      // the services of the handler are in it; only the type no longer names them
-      context: spanned as Context.Context<never>,
+      // the context still has all services of the handler; only its type no longer names them
+      context: contextWithSpan as Context.Context<never>,
       tracing: this,
       report: (op, onAck) => this.#report(report, op, onAck)
     }
@@ -97,7 +97,7 @@ export class TurnTrace implements StepTracing {
     attempt.span = span
   }
 
-  /** Ends the span of the turn. */
+  /** Ends the span of the turn and of its open steps. Writes the span of the run if the run has ended. */
   ended(end: TurnEnd): void {
     const now = this.#now
     for (const span of this.#steps.values()) {
@@ -182,8 +182,8 @@ export class TurnTrace implements StepTracing {
   }
 
   #begin(key: string, kind: StepKind, name: string): Tracer.Span {
-    // code may run in several turns, each time with a span of its own: the ids of these are not derived
-    const ids = codes.has(kind) ? undefined : this.#idsOf(key)
+    // code may run in several turns, each time with a span of its own, so these spans have no computed ids
+    const ids = kindsWithCode.has(kind) ? undefined : this.#idsOf(key)
     const span = this.#span(`${verbs[kind]} ${name.replace(/^compensate:/, "")}`, this.#turn, {
       kind: kind === "publish" || kind === "invoke" || kind === "invokeAsync" ? "producer" : "internal",
       ...(ids === undefined ? {} : { ids })
@@ -238,15 +238,15 @@ export class TurnTrace implements StepTracing {
   }
 
   /**
-   * The causes of this turn: the waits whose outcomes are last in the journal, and the events that they have
-   * received.
+   * The causes of this turn, as links: the waits whose outcomes stand at the end of the journal, and the events that
+   * these waits have received.
    */
   #links(): Array<Tracer.SpanLink> {
     const links: Array<Tracer.SpanLink> = []
     const { journal } = this.#job
     for (let i = journal.length - 1; i >= 0 && links.length < MAX_LINKS; i--) {
       const entry = journal[i]!
-      if (!waits.has(entry.kind)) break
+      if (!kindsThatWait.has(entry.kind)) break
       const attributes = { "ironflow.step.id": stepId(this.#job.runId, entry.stepKey) }
       links.push({ span: this.#idsOf(entry.stepKey), attributes })
       const event = causeOf(entry)
@@ -285,7 +285,8 @@ export const traceTurn = (job: Job, host: TurnHost): TurnTrace | undefined => {
 }
 
 /**
- * Adds the trace of the run to an op. For a run whose event is traced, in a process that traces no turns.
+ * Adds the trace of the event that started the run to an op. For a process that traces no turns, so that the trace goes
+ * on in the runs and messages that the op makes.
  */
 export const passTraceOn = (job: Job, op: TurnOp): TurnOp =>
   job.event.trace !== undefined &&

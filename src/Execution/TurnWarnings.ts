@@ -1,5 +1,5 @@
 /**
- * The warnings of a turn for the worker's log. Each is `undefined` when there is nothing to warn of, or it
+ * The warnings of a turn for the worker's log. A warning is `undefined` when there is nothing to warn of, or when it
  * was logged before.
  */
 import { type FunctionPlan, rememberUncalled } from "./FunctionPlan.ts"
@@ -16,7 +16,7 @@ const runOf = ({ plan, runId }: RunLabel): string => `Run ${runId} of function "
 /** Maximum number of names that one message lists. */
 const MAX_NAMES = 20
 
-const listed = (names: ReadonlyArray<string>): string =>
+const listOf = (names: ReadonlyArray<string>): string =>
   names
     .slice(0, MAX_NAMES)
     .map((name) => `"${name}"`)
@@ -32,11 +32,11 @@ export const uncalledWarning = (
   completed: boolean
 ): string | undefined => {
   const { plan, runId } = subject
-  const shown = `${listed(names)}${names.length > MAX_NAMES ? ", ..." : ""}`
-  if (names.length === 0 || !rememberUncalled(plan, runId, shown, completed)) return undefined
+  const steps = `${listOf(names)}${names.length > MAX_NAMES ? ", ..." : ""}`
+  if (names.length === 0 || !rememberUncalled(plan, runId, steps, completed)) return undefined
   return (
-    `${runOf(subject)} ${completed ? "completed" : "waits"} without having asked for recorded steps: ` +
-    `${shown}. Steps were renamed, removed or swapped since they were recorded` +
+    `${runOf(subject)} ${completed ? "completed" : "waits"} without having called recorded steps: ` +
+    `${steps}. Steps were renamed, removed or swapped since they were recorded` +
     `${completed ? "" : ", or the handler waits for something outside of steps"}; \`ironflow verify\` compares code and runs`
   )
 }
@@ -58,11 +58,11 @@ export const runningWarning = (subject: RunLabel, running: ReadonlyArray<string>
   running.length === 0
     ? undefined
     : `${runOf(subject)} returned while steps were running: ` +
-      `${listed(running)}. They are aborted and not recorded; await them`
+      `${listOf(running)}. They are aborted and not recorded; await them`
 
 /**
- * Warns that the handler continued after its turn was judged quiet. `what` is the step that it called, or a
- * phrase for its end.
+ * Warns that the handler continued after its turn was judged quiet. `what` is the name of the step that it called, or
+ * "the end of the handler".
  */
 export const lateWarning = (subject: RunLabel, what: string): string =>
   `${runOf(subject)}: "${what}" came after the turn had been suspended, so ` +

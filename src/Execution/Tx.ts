@@ -149,9 +149,9 @@ export class TxCollector implements Tx {
     written: { readonly value: unknown } | undefined,
     expected?: number
   ): void {
-    // the name of a bucket contains no slash, so this is unique
-    const place = `${checkBucketName(bucket)}/${checkKey(key)}`
-    if (this.#keys.has(place)) {
+    // the name of a bucket contains no slash, so this text stands for one key of one bucket
+    const bucketAndKey = `${checkBucketName(bucket)}/${checkKey(key)}`
+    if (this.#keys.has(bucketAndKey)) {
       throw new ValidationError(
         `Key "${key}" of bucket "${bucket}" is written twice in the transaction of step "${this.#stepName}": write it once`
       )
@@ -168,7 +168,7 @@ export class TxCollector implements Tx {
       1,
       stored?.bytes.byteLength ?? 0
     )
-    this.#keys.add(place)
+    this.#keys.add(bucketAndKey)
   }
 
   #append({ idempotencyKey: _, ...append }: StreamAppend): void {
@@ -177,7 +177,7 @@ export class TxCollector implements Tx {
     this.#add({ _tag: "append", ...append }, append.events.length, bytes)
   }
 
-  /** Ends the collection, and returns the writes. */
+  /** Returns the writes. From now on writes are refused. */
   close(): ReadonlyArray<TxWrite> {
     this.#open = false
     return this.#writes
@@ -201,23 +201,23 @@ export class TxCollector implements Tx {
   }
 }
 
-/** Encodes values with the schema of a bucket. Throws `KeySchemaError` when a value does not fit. */
+/** Makes a function that encodes values with the schema of a bucket. It throws `KeySchemaError` for a misfit. */
 const keyEncoder = (bucket: string, given: AnySchema) => {
   const schema = checkSchema(given, `\`schema\` of bucket "${bucket}"`)
   const codec = codecOf(schema, keyFormat)
   return (key: string, value: unknown): { readonly value: unknown } => ({
-    value: atOnce(
+    value: encodeNow(
       () => codec.encode(value, `The value of key "${key}"`),
       (problems, cause) => new KeySchemaError(bucket, key, undefined, problems, { cause })
     )
   })
 }
 
-/** Encodes an event to append with the definition of its entity. Throws `StreamSchemaError` when it does not fit. */
+/** Encodes an event to append with the definition of its entity. Throws `StreamSchemaError` for a misfit. */
 const encodeEvent = (entity: AnyEntity, entityId: string, event: GivenEntityEvent): StreamEventInput => {
   const definition = definitionOfGiven(entity, entityId, event)
   const { name, schema } = definition
-  const data = atOnce(
+  const data = encodeNow(
     () => jsonCodec(schema).encode(event.data, `Data of event "${name}" for entity "${entityId}"`),
     misfitToAppend(entityId, name)
   )
@@ -228,7 +228,7 @@ const encodeEvent = (entity: AnyEntity, entityId: string, event: GivenEntityEven
  * Returns the result of a synchronous codec. Throws the error of `misfit` for data that does not fit, and an
  * error when the codec is asynchronous.
  */
-const atOnce = (
+const encodeNow = (
   run: () => unknown,
   misfit: (problems: ReadonlyArray<string>, cause: unknown) => ValidationError
 ): unknown => {
@@ -241,7 +241,7 @@ const atOnce = (
     throw error instanceof SchemaValidationError ? misfit(error.validationErrors, error.cause) : error
   }
   throw new ValidationError(
-    "The schema validates asynchronously, which is not possible in a transaction: validate before `step.tx`"
+    "The schema validates asynchronously, but in a transaction it must be synchronous: validate before `step.tx`"
   )
 }
 
@@ -249,7 +249,7 @@ const atOnce = (
 export const checkTransactions = ({ job }: { readonly job: Job }, stepName: string): void => {
   if (job.transactions === true) return
   throw new UnsupportedError(
-    `Step "${stepName}" is not possible: the server of this worker does not have \`step.tx\`, and nothing was done. It is an ` +
-      "older engine than this package, or another Ironflow server. Write with `step.run` and an idempotency key instead"
+    `Step "${stepName}" cannot run: the engine of this worker does not have \`step.tx\`, and nothing was done. The engine is ` +
+      "older than this package, or is a legacy server. Write with `step.run` and an idempotency key instead"
   )
 }

@@ -1,11 +1,12 @@
 /**
- * Tracks events that a wait has received and the handler has not seen: the wait has lost a race or was
- * interrupted. Such a wait does not change what a later wait looks back to.
+ * Tracks events that a wait has received and the handler has not seen, since the wait has lost a race or was
+ * interrupted. A wait for an event looks back to the last event that an earlier wait for the same event and `match` has
+ * received. An event that the handler has not seen does not count for this, so that a later wait can receive it.
  *
- * A fiber that stops waiting tells the turn. A promise cannot tell whether the handler still looks at it, so
+ * A fiber that stops waiting tells the turn. A promise cannot tell whether the handler still waits for it, so
  * an async handler is judged by its calls. It has not seen an event when three things hold: it went on
  * without the wait (with the outcome of another step it made a new call in the same branch), it made no call
- * when the event was delivered, and it has not looked at the promise since.
+ * when the event was delivered, and it has not awaited the promise since.
  */
 import type { Outcome } from "../Protocol/Worker.ts"
 import { isCode, type StepCall, type StepOp, type StepWork } from "./StepCall.ts"
@@ -18,57 +19,58 @@ interface Wait {
   readonly call: StepCall
   readonly op: WaitOp
   /** How many outcomes the handler had received when it made the call. */
-  readonly madeAfter: number
+  readonly outcomesBefore: number
   /** Whether the handler has gone on without this wait. */
-  leftBehind: boolean
-  delivered: boolean
+  isLeftBehind: boolean
+  /** Whether the wait has received its event. */
+  isDelivered: boolean
 }
 
 /** The waits of one branch. */
 export class UnseenEvents {
   /**
-   * Waits whose events the handler has not seen, or that have received none yet; in the order of the calls.
+   * The waits that have received no event yet, or whose events the handler has not seen; in the order of the calls.
    */
   #unseen: Array<Wait> = []
 
   add(call: StepCall, op: WaitOp, outcomes: number): void {
-    this.#unseen.push({ call, op, madeAfter: outcomes, leftBehind: false, delivered: false })
+    this.#unseen.push({ call, op, outcomesBefore: outcomes, isLeftBehind: false, isDelivered: false })
   }
 
   /**
-   * Called when the handler makes a call in the branch, having received this many outcomes. Waits with a call
-   * before the last of these outcomes are left behind.
+   * Called when the handler makes a call in the branch, having received this many outcomes. The handler has gone on
+   * without the waits that it called before the last of these outcomes.
    */
   leaveBehind(outcomes: number): void {
     for (let i = this.#unseen.length - 1; i >= 0; i--) {
       const wait = this.#unseen[i]
-      // the waits before it were left behind too
-      if (wait === undefined || wait.leftBehind) return
-      if (wait.madeAfter < outcomes) wait.leftBehind = true
+      // the waits before this one were left behind too
+      if (wait === undefined || wait.isLeftBehind) return
+      if (wait.outcomesBefore < outcomes) wait.isLeftBehind = true
     }
   }
 
   /**
-   * Records that the wait receives its outcome. With `silently`, the handler may have stopped waiting without
-   * a sign.
+   * Records that the wait receives its outcome. With `abandonsSilently`, the handler may have stopped waiting without
+   * telling the turn.
    */
-  deliver(call: StepCall, outcome: Outcome, silently: boolean): void {
+  deliver(call: StepCall, outcome: Outcome, abandonsSilently: boolean): void {
     const wait = this.#find(call)
     if (wait === undefined) return
-    wait.delivered = true
+    wait.isDelivered = true
     if (outcome._tag === "Failure") this.#unseen = this.#unseen.filter((other) => other !== wait)
-    else if (!silently || !wait.leftBehind) this.#forgetUpTo(wait)
+    else if (!abandonsSilently || !wait.isLeftBehind) this.#forgetUpTo(wait)
   }
 
-  /** Records that the handler has seen the event: it acts on the outcome, or looks at the promise. */
+  /** Records that the handler has seen the event: it acts on the outcome, or awaits the promise. */
   see(call: StepCall): void {
     const wait = this.#find(call)
-    if (wait?.delivered === true) this.#forgetUpTo(wait)
+    if (wait?.isDelivered === true) this.#forgetUpTo(wait)
   }
 
   /**
-   * The earlier waits for the same event and match whose events the handler has not seen. Some have received
-   * none yet.
+   * The earlier waits for the same event and `match` whose events the handler has not seen. Some may have received no
+   * event yet.
    */
   unseenBefore(call: StepCall, { event, match }: WaitOp): ReadonlyArray<StepCall> {
     return this.#unseen
@@ -81,8 +83,8 @@ export class UnseenEvents {
   }
 
   /**
-   * Forgets this wait, and the earlier ones for the same event and match: their events are not later than its
-   * event.
+   * Forgets this wait, and the earlier waits for the same event and `match`: the events of these waits are not later
+   * than the event that the handler has seen.
    */
   #forgetUpTo(seen: Wait): void {
     const end = this.#unseen.indexOf(seen)

@@ -4,7 +4,7 @@ import { isAbortFailure } from "./Attempt.ts"
 
 export interface FailedAttempt {
   readonly error: unknown
-  /** The reason, if the code had been asked to stop. */
+  /** Why the code was asked to stop; `undefined` when it was not. */
   readonly abortReason: Error | undefined
   /** How many attempts of the step have failed, with this one. */
   readonly failures: number
@@ -15,7 +15,7 @@ export interface FailedAttempt {
 
 /**
  * `"failed"`: the failure is the step's outcome. `"again"`: the step is retried later. `"stopped"`: the step
- * has no outcome in this turn. If the handler still calls it in a later turn, it is started again.
+ * has no outcome in this turn. If the handler calls the step in a later turn, the step is started again.
  */
 export const attemptVerdict = (failed: FailedAttempt): "failed" | "again" | "stopped" => {
   const { abortReason, error, failures, isStopped, maxAttempts } = failed
@@ -36,8 +36,8 @@ export interface FailedHandler {
 }
 
 /**
- * `"again"`: the run is retried later. `"compensate"`: the run has failed, and its compensations run first.
- * `"failed"`: the run has failed, and has none.
+ * `"again"`: the run is retried later. `"compensate"`: the run fails, and its compensations run first. `"failed"`: the
+ * run fails, and has no compensations.
  */
 export const handlerVerdict = (failed: FailedHandler): "again" | "compensate" | "failed" => {
   const { attempt, compensations, error, isStepFailure, maxAttempts } = failed

@@ -207,7 +207,7 @@ describe.each(["in process", "over HTTP"])("streams.of() %s", (where) => {
     // @ts-expect-error -- there is no such event
     const unknown = await rejected(orders.append("order-1", { name: "item.lost", data: {} }))
     assert.instanceOf(unknown, StreamSchemaError)
-    assert.match(unknown.message, /the definition of "order" has no such event/)
+    assert.match(unknown.message, /the definition of entity "order" has no event of this name/)
     // @ts-expect-error -- a misspelled field
     assert.instanceOf(await rejected(orders.append("order-1", { ...added(1), metadta: {} })), ValidationError)
     assert.strictEqual((await orders.read("order-1")).totalCount, 0)
@@ -233,7 +233,10 @@ describe.each(["in process", "over HTTP"])("streams.of() %s", (where) => {
     const old = await rejected(orders.state("order-2"))
     assert.match(String(old), /the event was appended with version 1, and the definition has version 2/)
     const unknown = await rejected(orders.read("order-3"))
-    assert.match(String(unknown), /Event "item.lost" at version 1 of entity "order-3" .*no such event/)
+    assert.match(
+      String(unknown),
+      /Event "item.lost" at version 1 of entity "order-3" .*no event of this name/
+    )
   })
 
   it("reads old events in the version of the definition when the client has the upcasters", async () => {

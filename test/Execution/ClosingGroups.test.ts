@@ -7,7 +7,7 @@ const start = () => {
   const drains: Array<() => void> = []
   const running = new Set<BranchGroup>()
   const outcomes = { isSettled: true, pumped: 0, pump: () => void outcomes.pumped++ }
-  const turn = { life: 0, outcomes, running, whenDrained: (fn: () => void) => void drains.push(fn) }
+  const turn = { activityCount: 0, outcomes, running, whenDrained: (fn: () => void) => void drains.push(fn) }
   const closings = new ClosingGroups(turn)
   /** Runs everything that follows from what has just happened. */
   const drain = () => {
@@ -77,7 +77,7 @@ describe("ClosingGroups", () => {
   })
 
   for (const [what, happens] of [
-    ["activity of the handler", ({ turn }) => turn.life++],
+    ["activity of the handler", ({ turn }) => turn.activityCount++],
     ["a step that begins", ({ group, running }) => running.add(group)],
     ["an undelivered outcome", ({ turn }) => (turn.outcomes.isSettled = false)]
   ] as ReadonlyArray<

@@ -13,7 +13,7 @@ describe("the state of a turn, from its activity:", () => {
     heldOps: 0,
     heldCode: 0,
     deferred: 0,
-    waiting: 1,
+    suspended: 1,
     shelved: 0,
     isSettled: true,
     isPausing: false,
@@ -21,12 +21,12 @@ describe("the state of a turn, from its activity:", () => {
   }
   for (const [what, given, verdict] of [
     ["it waits, and does nothing else", {}, "quiet"],
-    ["it waits for nothing", { waiting: 0 }, "busy"],
+    ["it waits for nothing", { suspended: 0 }, "busy"],
     ["a parallel call awaits its steps", { closings: 1 }, "busy"],
     ["the handler has not seen an outcome", { isSettled: false }, "busy"],
     ["a call waits for the journal", { heldOps: 1 }, "busy"],
     ["code waits for a report that is not durable", { heldCode: 1 }, "busy"],
-    ["calls stay pending, and the turn waits for nothing", { waiting: 0, shelved: 1 }, "busy"],
+    ["calls stay pending, and the turn waits for nothing", { suspended: 0, shelved: 1 }, "busy"],
     ["it wraps up, and only waits", { isWrappingUp: true }, "quiet"],
     ["it wraps up, and the handler wants code", { isWrappingUp: true, heldCode: 1 }, "release"],
     ["it wraps up, and a step's outcome is for another turn", { isWrappingUp: true, deferred: 1 }, "release"],
@@ -53,14 +53,14 @@ describe("the state of a turn, from its activity:", () => {
   })
 
   it("quiet: calls stay pending in a turn that registers its compensations again", () => {
-    assert.strictEqual(classifyActivity({ ...waits, waiting: 0, shelved: 1 }, true), "quiet")
-    assert.strictEqual(classifyActivity({ ...waits, waiting: 0 }, true), "busy")
+    assert.strictEqual(classifyActivity({ ...waits, suspended: 0, shelved: 1 }, true), "quiet")
+    assert.strictEqual(classifyActivity({ ...waits, suspended: 0 }, true), "busy")
   })
 })
 
 describe("Quiescence", () => {
   const start = Effect.fnUntraced(function* (lingerMs: number) {
-    const turn = { isQuiet: true, life: 0, falls: 0, fellQuiet: () => void turn.falls++ }
+    const turn = { isQuiet: true, activityCount: 0, falls: 0, fellQuiet: () => void turn.falls++ }
     const quiet = new Quiescence(turn, lingerMs, { alarm: yield* Alarm.make, clock: yield* Clock.Clock })
     return { turn, quiet }
   })
@@ -130,7 +130,7 @@ describe("Quiescence", () => {
       yield* rest
       yield* TestClock.adjust(40)
 
-      turn.life++
+      turn.activityCount++
       quiet.check()
       yield* rest
       yield* TestClock.adjust(49)
@@ -149,7 +149,7 @@ describe("Quiescence", () => {
       quiet.check()
       yield* rest
 
-      turn.life++
+      turn.activityCount++
       yield* TestClock.adjust(50)
       yield* rest
       assert.strictEqual(turn.falls, 0)

@@ -174,7 +174,7 @@ describe("the schema of an async step", () => {
         log[0],
         '`schema` must be a Standard Schema (Zod, Valibot, ArkType) or an Effect schema, got "number"'
       )
-      assert.include(log[1], "the schema validates asynchronously, which is not possible here")
+      assert.include(log[1], "the schema validates asynchronously, but here it must be synchronous")
     }
   )
 

@@ -46,7 +46,7 @@ const placeOf = (job: Partial<Job> = {}): Place => {
       context: Context.empty(),
       late: quiet
     },
-    { turnsToDrain: 1, losesSilently: true, interruptHandler: quiet, onEnd: quiet }
+    { turnsToDrain: 1, abandonsSilently: true, interruptHandler: quiet, onEnd: quiet }
   )
   return {
     api: {

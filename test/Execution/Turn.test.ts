@@ -1245,7 +1245,7 @@ describe("nondeterminism", () => {
         assert.deepStrictEqual(log, [])
         const [pause] = engine.ops("Pause")
         assert.strictEqual(pause?.code, "STORE_CORRUPT")
-        assert.include(pause?.message, 'what is stored of event "order.placed" (evt_1) is damaged')
+        assert.include(pause?.message, 'the stored event "order.placed" (evt_1) is damaged')
       }
     )
   }

@@ -47,7 +47,7 @@ describe("a run is reported once when its code no longer calls a recorded step",
       await step.waitForEvent("approval", { event: "order.approved", timeout: "7d" })
     }),
     [
-      /^Run run_1 of function "order" waits without having asked for recorded steps: "charge"\. .*ironflow verify/
+      /^Run run_1 of function "order" waits without having called recorded steps: "charge"\. .*ironflow verify/
     ]
   )
   deploy(
@@ -57,14 +57,14 @@ describe("a run is reported once when its code no longer calls a recorded step",
       await step.run("charge", () => 2)
       await step.waitForEvent("consent", { event: "order.approved", timeout: "7d" })
     }),
-    [/waits without having asked for recorded steps: "approval"\./]
+    [/waits without having called recorded steps: "approval"\./]
   )
   deploy(
     "when a step was removed, and the run completes",
     define(async ({ step }) => {
       await step.run("charge", () => 2)
     }),
-    [/completed without having asked for recorded steps: "reserve", "approval"\./]
+    [/completed without having called recorded steps: "reserve", "approval"\./]
   )
   deploy(
     "when a step was swapped for a wait of another name",
@@ -73,7 +73,7 @@ describe("a run is reported once when its code no longer calls a recorded step",
       await step.sleep("cool off", "7d")
       await step.waitForEvent("approval", { event: "order.approved", timeout: "8d" })
     }),
-    [/waits without having asked for recorded steps: "charge", "approval"\./, /: "charge"\./],
+    [/waits without having called recorded steps: "charge", "approval"\./, /: "charge"\./],
     async (engine) => {
       const after = define(async ({ step }) => {
         await step.run("reserve", () => 1)
@@ -106,7 +106,7 @@ describe("a run is reported once when its code no longer calls a recorded step",
   deploy(
     "when the changed code is an Effect handler",
     make({ id: "order", triggers: [] }, () => Step.run("pay", Effect.succeed(1))),
-    [/completed without having asked for recorded steps: "reserve", "charge", "approval"\./]
+    [/completed without having called recorded steps: "reserve", "charge", "approval"\./]
   )
 })
 

@@ -32,7 +32,7 @@ const shipOrderEffect = IronflowFunction.make(
   { id: "ship-order", triggers: [OrderPlaced] },
   Effect.fnUntraced(function* ({ event }) {
     const receipt = yield* Step.run("charge", Effect.succeed(`receipt-${event.data.orderId}`))
-    yield* Step.sleep("settle", "10 millis")
+    yield* Step.sleep("settle", "300 millis")
     return { receipt }
   })
 )
@@ -327,6 +327,6 @@ it("a worker warns of a step that was renamed while its run slept", async () => 
   const warnings: Array<string> = []
   const second = await deploy("pay", 2, warnings)
   await vi.waitFor(() => assert.isNotEmpty(warnings), { timeout: 20_000 })
-  assert.match(warnings.join("\n"), /waits without having asked for recorded steps: "charge"/)
+  assert.match(warnings.join("\n"), /waits without having called recorded steps: "charge"/)
   await second.close()
 })

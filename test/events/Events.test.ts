@@ -247,7 +247,7 @@ describe.each([
 
     expect(error).toBeInstanceOf(ValidationError)
     expect((error as Error).message).toContain(
-      'Event "order.placed" is version 2 by its definition, and 3 was given'
+      'The definition of event "order.placed" has version 2, but `version` is 3: leave `version` out, or give the definition of version 3'
     )
   })
 
@@ -485,6 +485,10 @@ test("definitions of one event in two versions are refused among triggers, and a
   const V1 = defineEvent({ name: "order.placed", schema: z.string() })
 
   expect(() => createFunction({ id: "f", triggers: [V1, OrderPlaced] }, () => 1)).toThrow(
+    'Function "f": `triggers` has two definitions of event "order.placed"'
+  )
+  const Paid = defineEvent({ name: "order.paid", schema: z.string() })
+  expect(() => createFunction({ id: "f", triggers: [Paid, Paid, V1, OrderPlaced] }, () => 1)).toThrow(
     'Function "f": `triggers` has two definitions of event "order.placed"'
   )
   expect(() => createProjection({ name: "p", events: [V1, OrderPlaced], handler: () => 1 })).toThrow(
