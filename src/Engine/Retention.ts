@@ -12,8 +12,8 @@ export interface RetentionOptions {
   /** How long a run is kept after it ends, with its steps; `"30d"` by default, `"forever"` keeps all. */
   readonly keepRuns?: Duration | "forever"
   /**
-   * How long an event outside of entity streams is kept; `"forever"` by default. Events that a kept run, a projection, a consumer
-   * group or a subscription needs stay, and so do all later events.
+   * How long an event outside of entity streams is kept; `"forever"` by default. An event that a kept run, a projection, a
+   * consumer group or a subscription still needs stays, and so do all events after it.
    */
   readonly keepEvents?: Duration | "forever"
   /**
@@ -21,7 +21,7 @@ export interface RetentionOptions {
    * events stay. No limit by default.
    */
   readonly maxEventBytes?: Size
-  /** How long a message of a topic is kept; `"30d"` by default. `"forever"` keeps all messages that fit. */
+  /** How long a message of a topic is kept; `"30d"` by default. `"forever"` keeps all within `maxTopicBytes`. */
   readonly keepMessages?: Duration | "forever"
   /**
    * Maximum size of the data that a topic keeps: bytes, or a string such as `"1GiB"`. The newest messages stay. 256 MiB by

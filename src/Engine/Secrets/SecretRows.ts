@@ -73,7 +73,7 @@ export const findSecret = inEnvironment(
   (_, name) => `read secret "${name}"`
 )
 
-/** The sealed secrets among `names`. */
+/** The sealed values of those of the named secrets that exist. */
 export const readSecrets = inEnvironment(
   "readSecrets",
   function* (tx: Transaction, environment: string, names: ReadonlyArray<string>) {

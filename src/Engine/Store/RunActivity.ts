@@ -1,4 +1,4 @@
-/** Activity of runs, which is told to observers as it is committed. Times are epoch milliseconds. */
+/** What happens to runs, as observers are told of it when it is committed. Times are epoch milliseconds. */
 import type { EndedStatus } from "../../RunStatus.ts"
 import type { Outcome, SerializedError } from "../../Protocol/Worker.ts"
 
@@ -60,14 +60,15 @@ export type RunActivity =
   | (OfRun & {
       readonly _tag: "RunEnded"
       readonly status: EndedStatus
-      /** Its output, or why it failed or was cancelled. */
+      /** The output of the run, or why the run failed or was cancelled. */
       readonly outcome: Outcome
       readonly createdAt: number
       readonly endedAt: number
     })
 
 /**
- * A worker has claimed a run for the first time. It is told to observers of all activity, and is not part of the run's history.
+ * A worker has claimed a run for the first time. Observers of all activity are told of this, but the history of the run does not
+ * show it.
  */
 interface RunTaken extends OfRun {
   readonly _tag: "RunTaken"
@@ -76,7 +77,7 @@ interface RunTaken extends OfRun {
 
 export type ObservedActivity = RunActivity | RunTaken
 
-/** Failures of a run, and what was done about them. They are always told, for logs and metrics. Successes are not among them. */
+/** What went wrong in a run, and what follows. Listeners are always told of this, also without observers: for logs and metrics. */
 export type RunFailureEvent = OfRun & { readonly worker?: string } & (
     | {
         /** An attempt of a step failed. Without `dueAt` it was the last one. */
