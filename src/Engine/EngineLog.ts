@@ -1,7 +1,7 @@
 /**
  * The log lines of the engine: for each failed attempt of a step or a run, for each run that failed, was paused or was cancelled,
  * for each lost lease, for new, changed and deleted functions, and for each entry of the access log. When one commit has very many
- * of these, the engine logs the first ones and the number of the others. `Workers/AnnounceWorkers.ts` logs connections of workers.
+ * of these, the engine logs the first of them, and how many it has left out. `Workers/AnnounceWorkers.ts` logs connections of workers.
  *
  * Lines have the run, the function, the step, the attempt, the worker and the environment as annotations. They never have inputs
  * or outputs of functions.

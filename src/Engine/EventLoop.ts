@@ -25,9 +25,9 @@ export const hasTime = (): boolean => {
 }
 
 /**
- * The kinds of work that wait for a turn: small new input, calls whose wait is over, the rest of what was too much for one turn,
- * and large bodies. Each kind has its share of the time. So a small request does not wait behind hundreds of connections that
- * have sent too much.
+ * The kinds of work that wait for a turn. `little`: small new input. `woken`: calls whose wait is over. `rest`: what is left of input
+ * that was too much for one turn. `body`: large bodies. Each kind has its share of the time, so a small request does not wait behind
+ * hundreds of connections that have sent too much.
  */
 export type WorkKind = "little" | "woken" | "rest" | "body"
 
@@ -51,8 +51,7 @@ let isDue = false
 let reachedMs = 0
 
 /**
- * Calls `f` in a later turn that has time for it. Waiting callbacks are called one after the other, whichever connections they
- * are for. If all were called in the next turn, that turn would take longer the more callbacks there are.
+ * Calls `f` in a later turn that has time left. Waiting callbacks are called one by one, whichever connections they are for. If all were called in the next turn, that turn would take longer the more callbacks there are.
  */
 export const whenTime = (kind: WorkKind, f: () => void): void => {
   const queue = queues[kind]
@@ -126,5 +125,5 @@ export const inTurn = (kind: WorkKind, f: () => void): void => {
   else whenTime(kind, f)
 }
 
-/** Whether any work waits. New work must not overtake it. */
+/** Whether any work waits. New work must not overtake waiting work. */
 export const someoneWaits = (): boolean => nextQueue() !== undefined

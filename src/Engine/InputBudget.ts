@@ -1,15 +1,16 @@
 /**
- * Limits the memory for input (bodies, frames, messages) that is incomplete or being processed, over all connections. When the
- * memory is used up, further input waits unread until other input is done. Input that takes too long meanwhile is rejected.
+ * Limits the memory that input (bodies, frames, messages) of all connections takes while it is incomplete or being processed. When
+ * the memory is used up, further input is not read until other input is done. While inputs wait, an input that takes too long to
+ * arrive is rejected.
  */
 import type * as Clock from "effect/Clock"
 import { type IronflowError, UnavailableError } from "../Errors.ts"
 import type { ScheduleTimeout } from "../Execution/Alarm.ts"
 
-/** With this many bytes of input over all connections, further input waits. The oldest input may always go on. */
+/** When the input of all connections together holds this many bytes, further input waits. The oldest input may always go on. */
 const INPUT_BYTES = 24 * 1024 * 1024
 
-/** With this many bytes of input of one connection, its further input waits. */
+/** When the input of one connection holds this many bytes, further input of this connection waits. */
 const CONNECTION_BYTES = 16 * 1024 * 1024
 
 /**
@@ -149,7 +150,7 @@ export class InputBudget {
     }
   }
 
-  /** While inputs wait: rejects incomplete inputs that are slow or stalled, and resumes waiting ones for which there is room. */
+  /** While inputs wait: rejects incomplete inputs that are slow or stalled, and resumes waiting inputs for which there is room. */
   #watch(): void {
     if (this.#isWatching) return
     this.#isWatching = true

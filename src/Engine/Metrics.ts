@@ -42,7 +42,7 @@ import { Workers } from "./Workers/Workers.ts"
 
 /** How long queried values are used before they are queried again, milliseconds. */
 const REUSE_MS = 15_000
-/** The same as a multiple of the time that the queries took, if that is longer. */
+/** The same as a multiple of the time that the queries took. The longer of the two times counts. */
 const REUSE_TIMES = 20
 
 /**
@@ -125,7 +125,7 @@ export const layer: Layer.Layer<
         () => Effect.succeed(undefined)
       )
 
-    /** The values that are known without queries. */
+    /** The values that need no queries. */
     const knownOf = (stats: RunStats) => [
       ...countersOf({
         ...counters.read(),

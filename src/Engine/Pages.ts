@@ -21,7 +21,7 @@ export const pageByName = <A extends { readonly name: string }>(
   return { items, ...(items.length < limit || last === undefined ? {} : { nextCursor: last }) }
 }
 
-/** A page that is read in slices, each in its own turn of the event loop. It is for lists whose items take long to read. */
+/** Reads a page in slices, each in its own turn of the event loop. It is for lists whose items take long to read. */
 export const inSlices =
   <A, E>(slice: number, read: (page: PageQuery) => Effect.Effect<Page<A>, E>) =>
   ({ after, limit }: PageQuery): Effect.Effect<Page<A>, E> =>
@@ -37,7 +37,7 @@ export const inSlices =
       return { items, ...(next === undefined ? {} : { nextCursor: next }) }
     })
 
-/** Reads page after page, each in its own turn of the event loop. */
+/** Reads all items of a list, page after page, each page in its own turn of the event loop. */
 export const allPages = <A, E>(
   read: (after: string) => Effect.Effect<Page<A>, E>
 ): Effect.Effect<Array<A>, E> =>

@@ -9,7 +9,7 @@ import { RunRetention } from "./Runs/RunSweep.ts"
 
 /** How long the engine keeps what is no longer needed. */
 export interface RetentionOptions {
-  /** How long a run is kept after it ends, with its steps; `"30d"` by default, `"forever"` keeps all. */
+  /** How long a run and its steps are kept after the run ends; `"30d"` by default. `"forever"` keeps all runs. */
   readonly keepRuns?: Duration | "forever"
   /**
    * How long an event outside of entity streams is kept; `"forever"` by default. An event that a kept run, a projection, a
@@ -30,7 +30,7 @@ export interface RetentionOptions {
   readonly maxTopicBytes?: Size
 }
 
-/** Checks the options. Throws `ValidationError`; `names` are the option names for its messages. */
+/** Checks the options. Throws `ValidationError` for an invalid option, which its message names as `names` says. */
 export const retention = (
   { keepEvents, keepMessages, keepRuns, maxEventBytes, maxTopicBytes }: RetentionOptions,
   names: { readonly [option in keyof Required<RetentionOptions>]: string } = {

@@ -183,7 +183,7 @@ export const checkBackups = ({ lastBackup }: Pick<Condition, "lastBackup">, now:
 const harmful = new Set<string>(["STUCK", "DAMAGED"] satisfies ReadonlyArray<ReasonCode>)
 
 /**
- * Checks whether runs go on. `explained` are some of the unfinished runs, including those that may be waiting longest. Without an
+ * Checks whether runs go on. `explained` are some of the unfinished runs, including the longest waiting ones. Without an
  * engine nothing runs, so missing workers are then no problem. `stuck` is how many stuck runs the engine has counted.
  */
 export const checkRuns = (

@@ -5,9 +5,9 @@ import { formatSize } from "../../Size.ts"
 import type { ConnectionLimit, PostgresFacts } from "../Store/Postgres/Inspection.ts"
 import { count, fail, ok, warn } from "./Checks.ts"
 
-/** A transaction that is open for longer than this is reported, milliseconds: it keeps vacuum from removing dead rows. */
+/** A transaction that is open for longer than this is reported, milliseconds: such a transaction keeps vacuum from removing rows. */
 const LONG_MS = 10 * 60_000
-/** Above this number, the dead rows of a table are reported, if they outnumber the live ones. */
+/** A table with more dead rows than this is reported if it has fewer live rows than dead rows. */
 const DEAD_ROWS = 100_000
 
 export const checkPostgres = (facts: PostgresFacts): ReadonlyArray<DoctorCheck> => [

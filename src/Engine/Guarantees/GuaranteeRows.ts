@@ -425,7 +425,7 @@ const FIND_WEBHOOK_KEY = statement(
 
 /**
  * Reports two events with the same name and idempotency key. It does not report them when a webhook has used this key: the keys of
- * webhooks are kept apart from those of emits, so each may have stored one of the two events.
+ * webhooks are kept apart from the keys of emits, so each may have stored one of the two events.
  */
 export const checkDuplicateKeys = acrossEnvironments(
   "checkDuplicateKeys",

@@ -1,4 +1,4 @@
-/** The client's methods for secrets in the process of the engine. They call those of {@link SecretsOfEnvironment}. */
+/** The client's methods for secrets in the process of the engine, which call {@link SecretsOfEnvironment}. */
 import * as Effect from "effect/Effect"
 import type { EffectKind } from "../../Client/Client.ts"
 import type { SecretsApi } from "../../Client/Secrets.ts"

@@ -98,7 +98,7 @@ const copying =
     }
     const reader = typeof source === "string" ? openToRead(source) : source
     try {
-      // opens the snapshot that is copied: without it, every commit in the meantime would restart the copy
+      // opens the snapshot that is copied: without a snapshot, every commit in the meantime would restart the copy
       if (reader !== source) reader.exec("BEGIN; SELECT 1 FROM meta LIMIT 1")
       await copyDatabase(reader, partial, {
         rate: STEP_PAGES,

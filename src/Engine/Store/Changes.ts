@@ -1,4 +1,4 @@
-/** What the other parts of the engine are told of a commit: once per commit, as listeners of the store. */
+/** What the listeners of a store, which are other parts of the engine, are told of each commit. */
 import type { FunctionRegistration, Notice } from "../../Protocol/Worker.ts"
 import type { ObservedActivity, RunFailureEvent } from "./RunActivity.ts"
 import type { EndedRunRecord } from "./EndedRunRecord.ts"
@@ -158,13 +158,13 @@ export interface Changes {
   /** Whether a run became ready. */
   readonly ready: boolean
   /**
-   * Whether runs may be claimable after this commit, whatever was in it. It may be `true` without a reason, but is never `false`
-   * when there is one.
+   * Whether there may be runs to claim after this commit, also runs that earlier commits made ready. It may be `true` when there are
+   * none, but is never `false` when there are some.
    */
   readonly mayHaveReady: boolean
-  /** Position of the newest stored row of the log; 0 when none was stored. */
+  /** Position of the newest event or message that was stored; 0 when none was stored. */
   readonly logEnd: number
-  /** The earliest new due time, epoch milliseconds; `Infinity` when there is none. */
+  /** The earliest time at which something new is due, epoch milliseconds; `Infinity` when nothing new is due. */
   readonly dueAt: number
 }
 
@@ -177,13 +177,13 @@ export interface AccessNote {
   readonly name?: string
 }
 
-/** A function as it is registered now. */
+/** A function as it is registered after the change. */
 export interface FunctionChange {
   readonly environment: string
   readonly registration: FunctionRegistration
   /** Whether the function is deleted, and kept only for its runs: nothing starts it, and no list shows it. */
   readonly deleted?: boolean
-  /** Set while the function is paused, so that its new runs wait. */
+  /** Set while the function is paused, which makes its new runs wait. */
   readonly paused?: StoredPause
   /**
    * Whether runs of the function may be pinned to the version with which they began. It stays set when the function no longer pins
@@ -194,7 +194,7 @@ export interface FunctionChange {
   readonly changed?: "new" | "changed"
 }
 
-/** Since when a function is paused, epoch milliseconds, and who paused it. */
+/** Since when (`at`, epoch milliseconds) a function is paused, and who paused it. */
 export interface StoredPause {
   readonly at: number
   readonly by: string

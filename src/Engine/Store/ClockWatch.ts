@@ -1,6 +1,6 @@
 /**
- * Follows the clock of this machine for a database that one engine uses: adjusts the stored times when the clock was set, and
- * stores the time now and then, so that the next start notices a clock that was set meanwhile.
+ * Watches the clock of this machine for a database that one engine uses. When the clock was set, the stored times are adjusted. The
+ * time is stored now and then, so that the next start of an engine notices if the clock was set while no engine ran.
  */
 import { ClockJumps, clockJumpMessage } from "./ClockJumps.ts"
 import { storeClock } from "./ClockRows.ts"
@@ -36,7 +36,7 @@ export class ClockWatch {
     tx.settledNow = () => tx.now() - jumps.aheadMs(monotonicMs())
   }
 
-  /** How far the clock is behind the stored time, milliseconds: negative when it is ahead, 0 without a stored time. */
+  /** How far the clock is behind the stored time, milliseconds: negative when the clock is ahead, 0 without a stored time. */
   get behindMs(): number {
     const { last, tx } = this.#options
     return last === undefined ? 0 : last.at - tx.now()

@@ -1,5 +1,5 @@
 /**
- * Notes which parts of the database are damaged, so that the engine leaves them alone and the rest goes on.
+ * Notes which rows of the database are damaged, so that the engine leaves these rows alone and all other work goes on.
  *
  * A caller who asks for a damaged row gets an error. The engine's own work covers many rows at once (claims, timers, leases, old
  * runs), and skips the rows that are noted here. Notes are kept in memory. After a restart, damage is found again, unless it was
@@ -36,7 +36,7 @@ export class Damage {
     event: new Map()
   }
   #hasTables = false
-  /** Whether damage was found since the start. Only a check of the whole file can tell whether it is still there. */
+  /** Whether damage was found since the start. Only a check of the whole file can tell whether the damage is still there. */
   wasFound = false
   /** Messages for the log. */
   readonly messages: Array<string> = []

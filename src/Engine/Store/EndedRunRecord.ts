@@ -1,7 +1,7 @@
-/** How a run ended that ended in its first turn, with all its data. So callers that wait for its end need not read the run. */
+/** All that callers who wait for the end of a run need, for a run that ended in its first turn. So they need not read the run. */
 import type { RunStatus } from "../../RunStatus.ts"
 
-/** The parts of a run that do not change in its first turn. */
+/** The data of a run that is known when its first turn begins. */
 export interface FirstTurnFacts {
   readonly eventId: string
   /** The data of the event, as it is stored. */

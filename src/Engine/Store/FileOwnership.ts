@@ -17,7 +17,7 @@ import { DatabaseSync } from "./NodeSqlite.ts"
 
 const OWNER = "owner"
 
-/** The mark that the owner leaves in the database while it has it open. */
+/** The mark that an engine leaves in the database as long as it has the database open. */
 interface Mark {
   readonly nonce: string
   /** The path at which the owner opened the file. The write-ahead log is named after this path. */
@@ -118,7 +118,10 @@ export const checkLastOwner = (filename: string): LastStop | undefined => {
   }
 }
 
-/** Whether an engine has the database open, or had it open when it was copied or the engine was killed. */
+/**
+ * Whether the database has the mark of an owner: an engine has the database open, or had it open when the file was copied, or was
+ * killed before it closed the database.
+ */
 export const isOwned = (db: DatabaseSync): boolean =>
   db.prepare("SELECT 1 FROM meta WHERE name = ?").get(OWNER) !== undefined
 

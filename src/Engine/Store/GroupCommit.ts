@@ -47,7 +47,7 @@ export interface GroupCommitOptions {
    * same programs may succeed when they are repeated.
    */
   readonly isolateDamage?: (error: unknown) => boolean
-  /** Called with the time until a group was durable, milliseconds, and with its number of programs. */
+  /** Called when a group is durable, with the time that this took, milliseconds, and with the number of programs in the group. */
   readonly took?: (ms: number, programs: number) => void
   /**
    * Called after every commit, which may not be durable yet. It may return a function, which is called when the commit is durable,
@@ -64,8 +64,8 @@ export interface GroupCommitOptions {
 }
 
 /**
- * A disk is slow when its last sync took longer than this, milliseconds. On a fast disk, syncing beside other work costs more
- * than it gains.
+ * A disk is slow when its last sync took longer than this, milliseconds. On a fast disk, the process blocks during the sync, because
+ * to sync beside other work would cost more time than it saves.
  */
 const SLOW_MS = 4
 /** On a slow disk, the process blocks during one of so many syncs. Only this shows how long a sync takes without other work. */
@@ -88,7 +88,7 @@ export class GroupCommit {
   readonly #commit
   #isScheduled = false
   /**
-   * How long the last group took, milliseconds. The longer it took, the more turns of the event loop pass before the next one.
+   * How long the last group took, milliseconds. The longer it took, the more turns of the event loop pass before the next group.
    */
   #tookMs = 0
   /** How long the last sync took, milliseconds. */
@@ -113,7 +113,7 @@ export class GroupCommit {
     this.#commit = db.prepare("COMMIT")
   }
 
-  /** Queues a program. `succeed` is called when its commit is durable, `fail` when the program failed. */
+  /** Queues a program. `succeed` is called when the commit of the program is durable, `fail` when the program or the commit fails. */
   submit<A>(run: () => A, succeed: (value: A) => void, fail: (cause: unknown) => void): void {
     if (this.#closed !== undefined) return fail(this.#closed)
     this.#queue.push({ run, succeed, fail, result: undefined })

@@ -1,8 +1,8 @@
 /**
  * Programs: everything that the engine reads and writes, written once for all databases.
  *
- * A program is a generator. It yields statements, gets back their results, and returns a value. It may {@link refuse} before it
- * has written anything, so that a refusal costs the other programs of its transaction nothing. It takes plain data and has a
+ * A program is a generator. It yields statements, gets back their results, and returns a value. It may {@link refuse} only before it
+ * has written anything, so that the other programs of its transaction need not be rolled back. It takes plain data and has a
  * name, so that it can run anywhere: at once on an open connection, within a transaction on a pooled connection, or in another
  * thread.
  */
@@ -328,7 +328,7 @@ export type PlainName<Args, A> = [Leak<Args> | Leak<A>] extends [never]
 
 const programs = new Map<string, unknown>()
 
-/** Finds a program by its name, among the loaded modules. For a driver that gets calls as names and arguments. */
+/** Finds a program of the loaded modules by its name, for a driver that gets calls as names and arguments. */
 export const findProgram = (
   name: string
 ): ((...args: ReadonlyArray<unknown>) => Call<unknown, unknown>) | undefined =>

@@ -1,6 +1,6 @@
 /**
- * Lets the reads of one turn of the event loop share a snapshot of the database. A read without it takes and releases SQLite's
- * lock, which takes longer than most reads.
+ * Lets the reads of one turn of the event loop share a snapshot of the database. A read without a snapshot has to take
+ * and release SQLite's lock, which takes longer than most reads themselves.
  */
 import type { DatabaseSync } from "node:sqlite"
 import { setImmediate } from "../../RealTimers.ts"

@@ -29,12 +29,12 @@ export interface RestoreOptions {
 const restoreKeys = { backup: true, filename: true, replace: true } satisfies Keys<RestoreOptions>
 
 /**
- * Makes a backup the database at `filename`, completely or not at all, after checking all of it. An engine that is started on
+ * Makes a backup the database at `filename`, completely or not at all, after checking the whole backup. An engine that is started on
  * this database goes on with the unfinished runs.
  *
  * Fails with `ValidationError` for a file that is not a backup, and for an existing database that may not be replaced. Fails with
- * `StoreError`: `STORE_LOCKED` when an engine has that database open, `STORE_CORRUPT` when the backup is damaged,
- * `STORE_UNAVAILABLE` when the backup is of a newer version, or when one of the two cannot be read or written.
+ * `StoreError`: `STORE_LOCKED` when an engine has the existing database open, `STORE_CORRUPT` when the backup is damaged,
+ * `STORE_UNAVAILABLE` when the backup is of a newer version, or when the backup cannot be read or the database not be written.
  */
 export const restore = (options: RestoreOptions): Effect.Effect<BackupInfo, StoreError | ValidationError> =>
   restoreWithProgress(options, () => undefined)
@@ -65,7 +65,7 @@ const putBack = async (options: RestoreOptions, now: number, tell: OnProgress): 
     throw new ValidationError("The filename of the database must not be empty or blank")
   refuseNonFile(filename)
   checkFiles(filename, DEFAULT_MODE)
-  // a link to the database keeps pointing to it, because its target is replaced
+  // replaces the target of a link, and not the link itself, so that the link still leads to the database
   const target = existsSync(filename) ? realpathSync(filename) : filename
   const exists = existsSync(target)
   if (exists && realpathSync(backup) === target) {

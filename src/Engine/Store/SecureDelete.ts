@@ -15,7 +15,7 @@ import { storeError } from "./SqliteErrors.ts"
  * second or two for a file of this size.
  */
 const SMALL_BYTES = 64 * 1024 * 1024
-/** How often to try to empty the write-ahead log while another connection reads an older state of the database. */
+/** How often to try again to empty the write-ahead log, while another connection reads an older state of the database. */
 const TRIES = 60
 /** The delay between two tries, milliseconds. */
 const RETRY_MS = 1000
@@ -46,7 +46,7 @@ export class SecureDelete {
     this.#snapshot = snapshot
   }
 
-  /** Turns overwriting of deleted data on or off. It stays on until every caller that has turned it on has turned it off. */
+  /** Turns overwriting of deleted data on or off. Overwriting stays on until every caller that has turned it on has turned it off. */
   overwrite(isOn: boolean): void {
     this.#overwriters += isOn ? 1 : -1
     this.#db.exec(`PRAGMA secure_delete = ${this.#overwriters > 0 ? "ON" : "OFF"}`)

@@ -35,7 +35,7 @@ import { Transaction } from "./Transaction.ts"
 import { type WalSync, walSyncOf } from "./WalSync.ts"
 
 /**
- * Opens a database. Fails with `StoreError`: `STORE_LOCKED` when another engine has the file open, `STORE_CORRUPT` when it is
+ * Opens a database. Fails with `StoreError`: `STORE_LOCKED` when another engine has the file open, `STORE_CORRUPT` when the file is
  * damaged or not an Ironflow database, `STORE_UNAVAILABLE` when it was written by a newer version, or cannot be opened or written.
  */
 export const make = (

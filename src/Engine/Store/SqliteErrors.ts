@@ -14,7 +14,7 @@ const UNAVAILABLE = new Set([BUSY, 6, 8, 10, FULL, 14, 23])
 const resultCode = (cause: unknown): number | undefined =>
   cause instanceof Error && "errcode" in cause ? Number(cause.errcode) & 0xff : undefined
 
-/** Whether the error says that the file cannot be used now, whatever is to be done with it. */
+/** Whether the error says that the file cannot be used now, for any read or write. */
 export const isUnavailable = (cause: unknown): boolean =>
   cause instanceof StoreError
     ? cause.code === "STORE_UNAVAILABLE" || cause.code === "STORE_LOCKED"

@@ -36,7 +36,7 @@ export class SqliteReads {
     return Effect.flatMap(result, answerOf)
   }
 
-  /** Reads each statement in a transaction of its own, so that a failed statement does not spoil the next ones. */
+  /** Reads each statement in a transaction of its own, so that a failed statement does not spoil the statements after it. */
   readApart<A, E>(call: Call<A, E>): Effect.Effect<A, E | StoreError> {
     return Effect.flatMap(
       this.apart(call.what, () => perform(this.#options.tx, call)),

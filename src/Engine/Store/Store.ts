@@ -62,7 +62,7 @@ export interface StoreService {
   readonly setGate?: (gate: Gate) => void
   /** The common clock of all engines on the database, whose own clocks may differ. Absent where there can be only one engine. */
   readonly clock?: Clock.Clock
-  /** The number of this engine among those that share the database. Absent where there can be only one engine. */
+  /** The number of this engine among all engines that share the database. Absent where there can be only one engine. */
   readonly node?: number
   /**
    * Tells other engines on the same database of something that is not stored, if they want to hear of it. `make` builds what is
@@ -113,7 +113,7 @@ export interface Gate {
 export interface ListenOptions {
   /**
    * Activity of runs: of whole runs, or of their steps too. As long as one listener wants steps, all listeners with this option
-   * are told of steps. A listener with this option is an observer, and hears of a commit before the others.
+   * are told of steps. A listener with this option is an observer, and hears of a commit before other listeners.
    */
   readonly activity?: "runs" | "steps"
   /** Saves of projections. */

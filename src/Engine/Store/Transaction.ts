@@ -44,8 +44,8 @@ const NO_BYTES = new Uint8Array(0)
 /**
  * Checks and converts `values` for SQLite. SQLite accepts integers that JavaScript cannot read back. A row with such an integer
  * would fail every program that reads the row, so the program that is about to write it fails instead. Empty byte arrays are
- * replaced by one with a buffer of its own: Node.js up to 22.20 stores NULL for those without, which decoders and messages between
- * threads produce.
+ * replaced by an empty array with a buffer of its own. For an empty array without such a buffer, as decoders and messages between
+ * threads produce, Node.js up to 22.20 stores NULL.
  */
 const storable = (values: ReadonlyArray<Value>): ReadonlyArray<Value> => {
   let hasEmptyArray = false
@@ -95,11 +95,11 @@ class PendingChanges implements Changes {
   dueAt = Number.POSITIVE_INFINITY
 }
 
-/** Which changes listeners want to be told of, in addition to those that they are always told of. */
+/** Which optional changes programs have to collect, because a listener wants to be told of them. */
 export interface Interest {
   /** Activity of whole runs. */
   runs: boolean
-  /** Activity of runs, steps included. */
+  /** Activity of runs and their steps. */
   steps: boolean
   /** Saved states of projections. */
   states: boolean
@@ -119,7 +119,7 @@ export class Transaction {
   /** Where the last error in work over many rows came from. */
   culprit: Culprit | undefined
   changes = new PendingChanges()
-  /** The number of this engine among those that share the database; absent where it cannot be shared. */
+  /** The number of this engine among all engines that share the database; absent on SQLite, where there is only one. */
   readonly node: number | undefined = undefined
   /** Whether this transaction has changed a lease that another engine may have cached. */
   touchedLeases = false

@@ -61,7 +61,7 @@ export class WalSync implements Sync {
   }
 
   inBackground(done: (error: unknown) => void): void {
-    // read before the sync: commits during the sync need another one
+    // counted before the sync, because commits during the sync need another sync
     this.#syncedChanges = this.#changes()
     runningSyncs++
     fdatasync(this.#log, (error) => {

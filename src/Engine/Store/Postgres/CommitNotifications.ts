@@ -57,7 +57,7 @@ export interface CommitNotificationsOptions {
   readonly after: ScheduleTimeout
   /** A monotonic clock, milliseconds. */
   readonly now: () => number
-  /** What the listeners of this engine want to hear from others. */
+  /** What the listeners of this engine want to hear from other engines. */
   readonly wants: () => Wants
   /** Whether the worker is connected to this engine, which then gives the worker the notices for its turns. */
   readonly isConnectedHere: (workerId: string) => boolean
@@ -66,6 +66,7 @@ export interface CommitNotificationsOptions {
   readonly warn: (message: string) => void
 }
 
+/** What this engine does with what {@link CommitNotifications} finds out. */
 export interface CommitWatcher {
   /** Called with what other engines have changed. */
   tell(changes: Changes): void
@@ -111,7 +112,7 @@ export class CommitNotifications {
   #isChecking = false
   /** When this engine last found that it had missed a notification, by `now`. */
   #missedAt = Number.NEGATIVE_INFINITY
-  /** Whether the server was asked for an answer that shows that the connection lives. */
+  /** Whether a query was sent whose answer will show that the connection still works. */
   #isProbing = false
   #client: Client | undefined
   #waitMs = FIRST_WAIT_MS
@@ -156,7 +157,7 @@ export class CommitNotifications {
     this.#every(CHECK_MS, () => this.#check())
   }
 
-  /** Stops listening, and tells the other engines so. */
+  /** Stops listening, and tells the other engines that this engine stops. */
   async close(): Promise<void> {
     this.#isClosed = true
     for (const stop of this.#stops) stop()
@@ -385,7 +386,7 @@ export class CommitNotifications {
         this.#missedAt = this.#options.now()
         this.#commits.giveUp(upTo)
         this.#watcher?.tell(allStale)
-        // no notification came: this connection may be dead without an error, or the other engine has no connection
+        // no notification has arrived: this connection may be dead without an error, or the engine that has committed has no connection
         if (this.#client !== undefined) this.#probe(this.#client)
       }
       this.#noteCommit(this.#seen)
@@ -440,7 +441,7 @@ export class CommitNotifications {
     client.on("error", () => this.#drop(client))
     client.on("end", () => this.#drop(client))
     client.on("notification", ({ payload = "" }) => this.#hear(client, payload))
-    // limits the time of the statements, because the connection may die without an error; the driver limits that of `connect`
+    // limits the time of the statements, because the connection may die without an error; the driver limits the time of `connect`
     let giveUp: (() => void) | undefined
     try {
       await client.connect()

@@ -190,7 +190,7 @@ export const beingFilledError = ({ shown }: PostgresSettings): StoreError =>
     { code: "STORE_LOCKED" }
   )
 
-/** The names of up to three engines that use the tables, those that were seen last first. */
+/** The names of up to three engines that use the tables, ordered by when they were last seen, newest first. */
 const namesOfNodes = async (client: Client, { schema }: PostgresSettings): Promise<string> => {
   const there = await client.query("SELECT to_regclass($1) IS NOT NULL AS is_there", [`${schema}.nodes`])
   const { rows } =

@@ -18,7 +18,7 @@ const MOST_CHARACTERS = 4 * 1024 * 1024
 export interface Hello {
   /** Which optional changes the listeners of the engine want to hear of from other engines. */
   readonly wants: Wants
-  /** Set when the other engines are to announce themselves. */
+  /** Set when every other engine is to send a notification too, so that this engine learns of it. */
   readonly asks?: true
   /** Set when the engine stops. */
   readonly leaves?: true

@@ -113,7 +113,7 @@ type QueryClass = new (config: { readonly text: string; readonly callback: () =>
   callback: () => void
 }
 
-/** Sends the statements to the server now. The driver may still be busy with earlier ones. */
+/** Sends the statements to the server now, even if the driver still waits for answers to earlier statements. */
 export const sendPipeline = (client: Client, entries: ReadonlyArray<PipelineEntry>): void => {
   // taken from the client, because `pg` is loaded only when it is used; its types lack this member
   const { Query } = client.constructor as unknown as { readonly Query: QueryClass }

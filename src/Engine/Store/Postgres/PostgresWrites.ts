@@ -238,7 +238,7 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
     // listeners are told only after a transaction
     const tellFunctions = (): void => listeners.committed({ ...allStale, stale: new Set(["functions"]) })
     const follow = (): void => this.writer.submit(() => Promise.resolve(), tellFunctions, tellFunctions)
-    // without a transaction if this engine knows the change already: its commit would make the other engines check in turn
+    // needs no transaction if this engine knows the change already: a transaction would make the other engines check in turn
     reader.ask(READ_KNOWN).then(([row]) => {
       const stored = { functions: Number(row?.functions), environments: Number(row?.environments) }
       return this.writer.transactionStart.knows(stored) ? tellFunctions() : follow()
