@@ -103,7 +103,7 @@ const runLine = (trouble: RunFailureEvent): Line => {
     case "LeaseLost":
       return {
         level: "Warn",
-        message: `${what} lost its lease (${trouble.why}): unless it is paused, it is handed out again`,
+        message: `${what} lost its lease (${trouble.why}): a worker gets the run again, unless it is paused`,
         fields: { ...fields, losses: trouble.losses }
       }
     case "RunPaused":

@@ -110,14 +110,13 @@ export const checkTables = (db: DatabaseSync, filename: string): DoctorCheck => 
 }
 
 /**
- * The size of a file up to which it is always read completely, bytes. A larger one is read completely only on request: each 500
- * MiB take about a second.
+ * A file up to this size is always checked, a larger file only on request, bytes. The check reads about 500 MiB a second.
  */
-const MOST_BYTES = 1024 * 1024 * 1024
+const MAX_ALWAYS_CHECKED_BYTES = 1024 * 1024 * 1024
 
 /**
  * Checks the pages of the file. With `all`, also checks the rows and the references between them. Without `all`, a file of more
- * than {@link MOST_BYTES} is not checked.
+ * than {@link MAX_ALWAYS_CHECKED_BYTES} is not checked.
  */
 export const checkIntegrity = (db: DatabaseSync, filename: string, all: boolean): DoctorCheck => {
   const restore = "Restore a backup: `ironflow restore BACKUP --data FILE --replace`."
@@ -127,7 +126,7 @@ export const checkIntegrity = (db: DatabaseSync, filename: string, all: boolean)
       return ok("integrity", "Every page and every row was read, and nothing is damaged.")
     }
     const bytes = sizeOf(filename)
-    if (bytes > MOST_BYTES) {
+    if (bytes > MAX_ALWAYS_CHECKED_BYTES) {
       return ok(
         "integrity",
         `The file was not read, because it has ${formatSize(bytes)}: \`ironflow doctor --data FILE --check\` reads all of it.`
@@ -152,7 +151,7 @@ export const checkIntegrity = (db: DatabaseSync, filename: string, all: boolean)
 }
 
 /**
- * Compares a backup with its checksum, as a restore does. `undefined` for a file without a checksum, and for one that an engine
+ * Compares a backup with its checksum, as a restore does. `undefined` for a file without a checksum, and for a file that an engine
  * has open, or had open when the file was copied.
  */
 export const checkBackup = async (db: DatabaseSync, filename: string): Promise<DoctorCheck | undefined> => {

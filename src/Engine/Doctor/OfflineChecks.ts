@@ -46,8 +46,8 @@ export interface FileOptions {
 }
 
 /**
- * Runs the checks of a database file. Fails with `StoreError` when the file does not exist, with `ValidationError` when it is no
- * file.
+ * Runs the checks of a database file. Fails with `StoreError` when the file does not exist, with `ValidationError` for something
+ * that is no file, such as a folder.
  */
 export const examineFile = ({
   all,

@@ -140,7 +140,7 @@ export class SecretsService {
 
 export class Secrets extends Context.Service<Secrets, SecretsService>()("@ironflow/node/Engine/Secrets") {}
 
-/** Uses the {@link MasterKey}. Fails when it is invalid. */
+/** The layer of {@link Secrets}, with the {@link MasterKey}. Fails when the master key is invalid. */
 export const layer: Layer.Layer<Secrets, ValidationError, Store | SystemEvents> = Layer.effect(
   Secrets,
   Effect.gen(function* () {
