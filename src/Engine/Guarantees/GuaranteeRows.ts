@@ -368,7 +368,10 @@ export const checkLog = acrossEnvironments(
       }
       if (entity_id !== null && !countedStreams.has(`${environment} ${entity_id}`)) {
         countedStreams.add(`${environment} ${entity_id}`)
-        const version = Number((yield* get(FIND_STREAM_VERSION, environment!, entity_id!))?.version)
+        const stream = yield* get(FIND_STREAM_VERSION, environment!, entity_id!)
+        // a missing stream is reported above, for each of its events
+        if (stream === undefined) continue
+        const version = Number(stream.version)
         if (version > STREAM_EVENTS_COUNTED) continue
         const count = Number((yield* get(COUNT_STREAM_EVENTS, environment!, entity_id!))?.n)
         if (count !== version) {
