@@ -63,7 +63,7 @@ export const servicesIn = (
   })
 }
 
-/** The engine's client, with outputs in their readable form. Over a wire, the other end converts them. */
+/** The engine's client, with errors in the outputs of runs and steps restored. A remote client restores them itself. */
 export const clientIn = (engine: Services, environment: string): Raw<ClientApi<EffectKind>, EngineError> => {
   const api = engine.client(environment)
   return {
@@ -91,11 +91,11 @@ const projectionsIn = (engine: Services, environment: string): Raw<ProjectionsSe
     engine.projections.changes(environment)
   )
 
-/** The client's end of a connection inside the process. */
+/** Connects a client in the same process to the subscriptions of the engine. Returns the client's end of the connection. */
 export const wireTo = (engine: Services, environment: string): Wire => {
-  const [ours, theirs] = makeWirePair()
-  engine.subscriptions.connect(environment, theirs)
-  return ours
+  const [clientEnd, engineEnd] = makeWirePair()
+  engine.subscriptions.connect(environment, engineEnd)
+  return clientEnd
 }
 
 const pushEndpointsIn = ({ push }: Services, environment: string): Raw<PushEndpointsApi<EffectKind>> => ({

@@ -1,4 +1,4 @@
-/** Decides where the database of an engine is, from its options: a file, or Postgres. */
+/** Decides from the options of an engine whether its database is a file or on Postgres, and makes the layer for Postgres. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { readEnvironmentVariable } from "../EnvironmentVariables.ts"
@@ -9,9 +9,9 @@ import type { Store } from "./Store/Store.ts"
 const DATABASE_URL = "IRONFLOW_DATABASE_URL"
 
 /**
- * The database URL of an engine: the given one, or that in the environment variable when neither a URL nor a file was given.
- * `undefined` for a file. Throws a `ValidationError` when both were given. `names` are the names of these options, for the
- * message.
+ * The database URL of an engine: the given URL, or `IRONFLOW_DATABASE_URL` when neither a URL nor a file was given. `undefined`
+ * when the database is a file. Throws a `ValidationError` when both a URL and a file were given. `names` are the names of these
+ * two options, for its message.
  */
 export const databaseUrlOf = (
   given: string | undefined,
@@ -32,7 +32,7 @@ export const layerPostgres = (options: PostgresOptions): Layer.Layer<Store, Stor
       ({ layer }) =>
         Effect.try({
           try: () => layer(options),
-          // for invalid options, only a `ValidationError` is thrown
+          // safe cast: `layer` throws only for invalid options, and always a `ValidationError`
           catch: (error) => toError(error) as ValidationError
         })
     )

@@ -1,8 +1,8 @@
 /**
  * The engine: the event log, runs and their dispatch, timers and waits, over a {@link Store}.
  *
- * It serves clients ({@link layerClient}) and workers ({@link layerWorkerTransport}) in its own process. `Server/Server` serves
- * those outside it.
+ * It serves clients ({@link layerClient}) and workers ({@link layerWorkerTransport}) in its own process. `Server/Server.ts` serves
+ * clients and workers in other processes.
  */
 import type { Config, ConfigError } from "effect/Config"
 import * as Clock from "effect/Clock"
@@ -65,7 +65,7 @@ export interface EngineService {
   readonly functions: Functions.FunctionsService
   /** Connected workers, including those of this process. */
   readonly workers: Workers.WorkersService
-  /** Reports of turns and renewals of their leases, by job id. */
+  /** Reports from workers about the turns that they run, and renewals of the leases of these turns, by job id. */
   readonly turns: Turns.TurnsService
   /** Push endpoints: remote handlers that are called for the turns of their functions. */
   readonly push: Push.PushService
@@ -97,33 +97,36 @@ export interface EngineService {
   readonly access: Access.AccessService
   /** Management of keys, organizations, roles and policies. */
   readonly management: Management.ManagementService
-  /** Operations on functions and runs that are kept in the access log. */
+  /** The operations on functions and runs that the access log records. */
   readonly operations: Operations.LoggedOperationsService
-  /** The time that counts, epoch milliseconds: by the common clock of all engines on the database, or by that of this machine. */
+  /** The current time, epoch milliseconds: by the clock that all engines on the database share, or by the clock of this machine. */
   readonly time: Effect.Effect<number>
   /** The client's methods for one environment. */
   readonly client: (environment: string) => Raw<ClientApi<EffectKind>, EngineError>
   /** Counts since the engine started, and current numbers. */
   readonly metrics: () => EngineMetrics
-  /** The metrics for monitoring, which include those of {@link metrics}. */
+  /** The metrics for monitoring. They include the numbers of {@link metrics}. */
   readonly measured: Metrics.MetricsService
-  /** The state of the database. */
+  /** The state of the database, as far as the engine has noticed it. */
   readonly health: () => StoreHealth
-  /** Never succeeds. Fails when the engine finds that another engine has taken the database over. */
+  /**
+   * Never succeeds. Fails when the store has stopped for good: another engine has taken the database over, the tables have become
+   * too new for this engine, or the disk has refused a sync.
+   */
   readonly lost: Effect.Effect<never, StoreError>
-  /** Checks without writing whether another engine has taken the database over. */
+  /** Checks without writing whether another engine has taken the database over. If so, {@link lost} fails. */
   readonly checkOwner: Effect.Effect<void>
   /**
    * Writes a backup of the current database to a new file, while the engine goes on. Fails with `ValidationError` when the file
-   * exists already. Fails with `StoreError` when the file cannot be written, and removes the partial file, or when the database is
-   * not a file.
+   * exists already. Fails with `StoreError` when the database is not a file, or when the new file cannot be written. Then the
+   * partial file is removed.
    */
   readonly backup: (filename: string) => Effect.Effect<BackupInfo, StoreError | ValidationError>
   /** Checks the engine, its database and its runs, in every environment, and says what to do about problems. */
   readonly doctor: Effect.Effect<ReadonlyArray<DoctorCheck>, StoreError>
-  /** The state of the database. If the last write failed, tries to write first. */
+  /** The state of the database, like {@link health}. If the last write failed, tries to write first. */
   readonly checkHealth: Effect.Effect<StoreHealth>
-  /** The file of the database, where it is a file. */
+  /** The file of the database. Absent when the database is not a file. */
   readonly filename?: string
 }
 
@@ -146,7 +149,7 @@ export interface EngineMetrics extends Readonly<Counts> {
 /** The engine with all its parts. Programs use the services of a client instead, which `layerClient` makes from it. */
 export class Engine extends Context.Service<Engine, EngineService>()("@ironflow/node/Engine") {}
 
-/** The parts of the engine, in order of dependency. Each listens to the commits that concern it. */
+/** The parts of the engine: each line needs the lines below it. Each part listens to the commits that concern it. */
 const parts = Layer.mergeAll(Push.layer, Metrics.layer, EngineLog.layer).pipe(
   Layer.provideMerge(Layer.mergeAll(Timers.layer, Hooks.layer)),
   Layer.provideMerge(Workers.layer),
@@ -218,7 +221,7 @@ const compose = Effect.gen(function* () {
     checkHealth: Effect.map(store.tryAgain ?? Effect.void, () => store.health()),
     time: timeOf(store),
     lost: failWhenLost(store),
-    // `lost` reports a takeover; a database that cannot be read is checked again
+    // errors are ignored, because `lost` reports a takeover, and callers check again when the database could not be read
     checkOwner: Effect.ignore(store.checkOwner ?? Effect.void),
     ...(store.filename === undefined ? {} : { filename: store.filename }),
     doctor: yield* Doctor.make,
@@ -242,7 +245,7 @@ export const layer: Layer.Layer<Engine, ValidationError | StoreError, Store> = L
   withLogLevel(make)
 )
 
-/** The keys of an engine as `Config`s; by default the variables that {@link layer} names. */
+/** The keys of an engine as `Config`s. A key that is not given is read from the variable that {@link layer} names for it. */
 export interface EngineConfigOptions {
   /** The key that seals secrets: 32 bytes in base64 or hex. */
   readonly masterKey?: Config<Redacted.Redacted<string>>
@@ -252,7 +255,10 @@ export interface EngineConfigOptions {
   readonly signingKey?: Config<Redacted.Redacted<string>>
 }
 
-/** {@link layer} with `Config`s, for keys under other names: `Engine.layerConfig({ masterKey: Config.Redacted("SHOP_KEY") })`. */
+/**
+ * {@link layer} with keys from variables of other names, given as `Config`s:
+ * `Engine.layerConfig({ masterKey: Config.Redacted("SHOP_KEY") })`.
+ */
 export const layerConfig = (
   options: EngineConfigOptions = {}
 ): Layer.Layer<Engine, ValidationError | StoreError | ConfigError, Store> =>
@@ -279,7 +285,7 @@ export const layerClientIn = (
   Layer.effectContext(
     Effect.gen(function* () {
       const engine = yield* Engine
-      // dies, because a program that asks for no setting should not have to handle a failing provider
+      // dies, because a program that reads no settings itself should not have to handle a failing `ConfigProvider`
       const variables = yield* Effect.orDie(currentVariables)
       return servicesIn(engine, resolveEnvironment(environment, variables), options)
     })

@@ -13,13 +13,16 @@ import { countPinned, functionHistory } from "./Functions/FunctionHistory.ts"
 import { Functions } from "./Functions/Functions.ts"
 import { yieldFirst } from "./Yielding.ts"
 import { Topics } from "./PubSub/Topics.ts"
+import { isEndpointId } from "./Push/Endpoints.ts"
 import type { LiveWorker } from "./Runs/Explain.ts"
 import { LiveWorkers } from "./Runs/LiveWorkers.ts"
 import { Runs } from "./Runs/Runs.ts"
 import { Store } from "./Store/Store.ts"
 import { Workers } from "./Workers/Workers.ts"
 
-/** The latest version, and all other versions with unfinished runs or connected workers. */
+/**
+ * The latest code version of a function, and all its other versions that have unfinished runs (`pinned`) or connected workers.
+ */
 const versionsOf = (
   functionId: string,
   {
@@ -31,8 +34,8 @@ const versionsOf = (
   },
   workers: ReadonlyArray<LiveWorker>
 ): ReadonlyArray<LiveVersion> => {
-  const atWorkers = workers.flatMap(({ codeVersions }) => codeVersions.get(functionId) ?? [])
-  const versions = new Set([latest, ...pinned.map(({ codeVersion }) => codeVersion), ...atWorkers])
+  const workerVersions = workers.flatMap(({ codeVersions }) => codeVersions.get(functionId) ?? [])
+  const versions = new Set([latest, ...pinned.map(({ codeVersion }) => codeVersion), ...workerVersions])
   return [...versions].map((codeVersion) => ({
     functionId,
     codeVersion,
@@ -59,7 +62,7 @@ export const make = Effect.gen(function* () {
   const workers = yield* Workers
   const operations = yield* LoggedOperations
 
-  /** The code versions of a function, each with its counts and its connected workers. */
+  /** The code versions of one function, or of all functions, each with its number of runs and its connected workers. */
   const liveVersions = (environment: string, id: string | undefined) =>
     Effect.gen(function* () {
       const found: Array<LiveVersion> = []
@@ -89,7 +92,9 @@ export const make = Effect.gen(function* () {
             ? functions.delete(environment, id)
             : Effect.fail(
                 new InvalidStateError(
-                  `Function "${id}" cannot be deleted: worker ${holder.id} has it, and would register it again. Stop that worker first. If its id begins with \`push-\`, it is a push endpoint: unregister it (\`ironflow functions endpoints\` lists them)`
+                  isEndpointId(holder.id)
+                    ? `Function "${id}" cannot be deleted while a push endpoint has the function. Find the URL of the endpoint with \`ironflow functions endpoints\`, and unregister the endpoint first: \`ironflow functions unregister URL\``
+                    : `Function "${id}" cannot be deleted while worker ${holder.id} has the function: the worker would register it again. Stop the worker first`
                 )
               )
         }

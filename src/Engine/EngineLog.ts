@@ -1,7 +1,7 @@
 /**
  * The log lines of the engine: for each failed attempt of a step or a run, for each run that failed, was paused or was cancelled,
- * for each lost lease, for new, changed and deleted functions, and for each entry of the access log. When very many happen in one
- * commit, the rest of them is only counted. `Workers/AnnounceWorkers.ts` logs connections of workers.
+ * for each lost lease, for new, changed and deleted functions, and for each entry of the access log. When one commit has very many
+ * of these, the engine logs the first of them, and how many it has left out. `Workers/AnnounceWorkers.ts` logs connections of workers.
  *
  * Lines have the run, the function, the step, the attempt, the worker and the environment as annotations. They never have inputs
  * or outputs of functions.
@@ -19,10 +19,10 @@ import type { AccessNote, FunctionChange } from "./Store/Changes.ts"
 import { Store } from "./Store/Store.ts"
 
 /**
- * Maximum number of lines of a kind for one commit. Further ones are only counted, so that the engine still has time to work when
- * a thousand runs fail together.
+ * Maximum number of lines about runs, and of lines about the access log, for one commit. Further lines are only counted, so that
+ * the engine still has time to work when a thousand runs fail together. The line about functions names this many functions.
  */
-const AT_ONCE = 200
+const MAX_LINES = 200
 
 interface Line {
   readonly level: Severity
@@ -45,11 +45,11 @@ export const layer: Layer.Layer<never, never, Store> = Layer.effectDiscard(
     const stop = store.onCommit(({ accessLog, functions, troubles }) => {
       if (troubles.length === 0 && functions.length === 0 && accessLog.length === 0) return
       const lines = [
-        ...troubles.slice(0, AT_ONCE).map(lineOf),
-        ...leftOut(troubles.length, "about runs", "too many at once"),
-        ...registered(functions),
-        ...accessLog.slice(0, AT_ONCE).map(accessLine),
-        ...leftOut(accessLog.length, "of the access log", `GET ${accessLogCall.path} shows them`)
+        ...troubles.slice(0, MAX_LINES).map(runLine),
+        ...leftOutLine(troubles.length, "about runs", "too many at once"),
+        ...functionLines(functions),
+        ...accessLog.slice(0, MAX_LINES).map(accessLine),
+        ...leftOutLine(accessLog.length, "of the access log", `GET ${accessLogCall.path} shows them`)
       ]
       run(
         Effect.forEach(
@@ -63,15 +63,15 @@ export const layer: Layer.Layer<never, never, Store> = Layer.effectDiscard(
   })
 )
 
-/** The line that counts the lines beyond {@link AT_ONCE}, if there are any. */
-const leftOut = (count: number, which: string, note: string): ReadonlyArray<Line> => {
-  const more = count - AT_ONCE
+/** The line that counts the lines beyond {@link MAX_LINES}, if there are any. */
+const leftOutLine = (count: number, which: string, note: string): ReadonlyArray<Line> => {
+  const more = count - MAX_LINES
   if (more <= 0) return []
   const lines = more === 1 ? "line" : "lines"
   return [{ level: "Warn", message: `Left out ${more} more ${lines} ${which}: ${note}`, fields: {} }]
 }
 
-const lineOf = (trouble: RunFailureEvent): Line => {
+const runLine = (trouble: RunFailureEvent): Line => {
   const { environment, functionId, runId, worker } = trouble
   const fields = {
     run: runId,
@@ -89,7 +89,7 @@ const lineOf = (trouble: RunFailureEvent): Line => {
           `${what}: attempt ${attempt} of step "${step}" failed` +
           (dueAt === undefined
             ? ", and the step is not tried again"
-            : `, and the next one is due at ${moment(dueAt)}`) +
+            : `, and the next attempt is due at ${moment(dueAt)}`) +
           `: ${brief(error)}`,
         fields: { ...fields, step, attempt, ...codeOf(error) }
       }
@@ -103,7 +103,7 @@ const lineOf = (trouble: RunFailureEvent): Line => {
     case "LeaseLost":
       return {
         level: "Warn",
-        message: `${what} lost its lease (${trouble.why}): unless it is paused, it is handed out again`,
+        message: `${what} lost its lease (${trouble.why}): a worker gets the run again, unless it is paused`,
         fields: { ...fields, losses: trouble.losses }
       }
     case "RunPaused":
@@ -127,7 +127,8 @@ const lineOf = (trouble: RunFailureEvent): Line => {
   }
 }
 
-const registered = (functions: ReadonlyArray<FunctionChange>): ReadonlyArray<Line> => {
+/** One line for each environment, about its new, changed and deleted functions. */
+const functionLines = (functions: ReadonlyArray<FunctionChange>): ReadonlyArray<Line> => {
   const byEnvironment = new Map<string, Array<{ readonly id: string; readonly what: string }>>()
   for (const { changed, deleted, environment, registration } of functions) {
     const what = deleted === true ? "deleted" : changed
@@ -139,9 +140,9 @@ const registered = (functions: ReadonlyArray<FunctionChange>): ReadonlyArray<Lin
   return Array.from(byEnvironment, ([environment, described]) => ({
     level: "Info",
     message: `Functions in environment ${environment}: ${described
-      .slice(0, AT_ONCE)
+      .slice(0, MAX_LINES)
       .map(({ id, what }) => `${id} (${what})`)
-      .join(", ")}${described.length > AT_ONCE ? ` and ${described.length - AT_ONCE} more` : ""}`,
+      .join(", ")}${described.length > MAX_LINES ? ` and ${described.length - MAX_LINES} more` : ""}`,
     fields: { environment, ...(described.length === 1 ? { function: described[0]!.id } : {}) }
   }))
 }

@@ -1,4 +1,7 @@
-/** What all parts of the engine have to do for a database; see `Store/StoreCallbacks.ts`. */
+/**
+ * What the store calls in the other parts of the engine: when it opens a database, when the clock was set, and when it checks
+ * whether a row is damaged. `Store/StoreCallbacks.ts` describes each callback.
+ */
 import { loadRegistrations } from "./Functions/FunctionRows.ts"
 import { READY_FUNCTIONS } from "./Functions/ReadyFunctions.ts"
 import { recoverProjections } from "./Projections/ProjectionOwnerRows.ts"

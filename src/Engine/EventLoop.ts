@@ -1,6 +1,7 @@
 /**
- * Shares the time of the event loop, whose turns are meant by "turn" here. Input of connections is processed for a limited time in
- * each turn. The rest is processed after other work has had its turn.
+ * Shares the time of Node's event loop between connections and other work. In this file, a "turn" is a turn of the event loop.
+ * Each turn processes input of connections for a limited time. The input that is left is processed in later turns, after other
+ * work.
  */
 import { ShortLivedSet } from "../ShortLivedMap.ts"
 import { nextTick, setImmediate } from "../RealTimers.ts"
@@ -24,17 +25,17 @@ export const hasTime = (): boolean => {
 }
 
 /**
- * The kinds of work that wait for a turn: small new input, calls whose wait is over, the rest of what was too much for one turn,
- * and large bodies. Each kind has its share of the time. So a small request does not wait behind hundreds of connections that
- * have sent too much.
+ * The kinds of work that wait for a turn. `little`: small new input. `woken`: calls whose wait is over. `rest`: what is left of input
+ * that was too much for one turn. `body`: large bodies. Each kind has its share of the time, so a small request does not wait behind
+ * hundreds of connections that have sent too much.
  */
 export type WorkKind = "little" | "woken" | "rest" | "body"
 
 class Queue {
   /** Oldest first. */
   readonly waiting = new ShortLivedSet<() => void>()
-  /** Time used, milliseconds. Time that other queues used while nothing waited in this one counts too. */
-  tookMs = 0
+  /** Time that the work of this queue has used, milliseconds. Time of other queues counts too while this queue is empty. */
+  usedMs = 0
 }
 
 const queues: { readonly [kind in WorkKind]: Queue } = {
@@ -44,39 +45,39 @@ const queues: { readonly [kind in WorkKind]: Queue } = {
   body: new Queue()
 }
 const all = Object.values(queues)
+/** Whether {@link runNext} is going to be called. */
 let isDue = false
-/** The used time of the queue whose work runs now. */
+/** `usedMs` of the queue whose work ran last, at the beginning of that work. */
 let reachedMs = 0
 
 /**
- * Calls `f` in a later turn that has time for it. Waiting callbacks are called one after the other, whichever connections they
- * are for. If each were called in the next turn, that turn would grow with the number of callbacks.
+ * Calls `f` in a later turn that has time left. Waiting callbacks are called one by one, whichever connections they are for. If all were called in the next turn, that turn would take longer the more callbacks there are.
  */
 export const whenTime = (kind: WorkKind, f: () => void): void => {
-  const lane = queues[kind]
-  if (lane.waiting.size === 0) lane.tookMs = Math.max(lane.tookMs, reachedMs)
-  lane.waiting.add(f)
+  const queue = queues[kind]
+  if (queue.waiting.size === 0) queue.usedMs = Math.max(queue.usedMs, reachedMs)
+  queue.waiting.add(f)
   if (isDue) return
   isDue = true
-  setImmediate(goOn)
+  setImmediate(runNext)
 }
 
-/** Among the queues with work, the one that has used the least time. */
+/** Of the queues that have waiting work, the queue that has used the least time. */
 const nextQueue = (): Queue | undefined => {
   let next: Queue | undefined
-  for (const lane of all) {
-    if (lane.waiting.size > 0 && (next === undefined || lane.tookMs < next.tookMs)) next = lane
+  for (const queue of all) {
+    if (queue.waiting.size > 0 && (next === undefined || queue.usedMs < next.usedMs)) next = queue
   }
   return next
 }
 
-const goOn = (): void => {
-  const lane = nextQueue()
-  const [first] = lane?.waiting ?? []
-  if (lane === undefined || first === undefined) return void (isDue = false)
-  lane.waiting.delete(first)
-  reachedMs = lane.tookMs
-  // starts the time of this turn, unless it has started: the first callback may use all of it
+const runNext = (): void => {
+  const queue = nextQueue()
+  const [first] = queue?.waiting ?? []
+  if (queue === undefined || first === undefined) return void (isDue = false)
+  queue.waiting.delete(first)
+  reachedMs = queue.usedMs
+  // starts the time of this turn if it has not started: the first callback may use all of this time
   hasTime()
   const beganAt = performance.now()
   try {
@@ -85,31 +86,32 @@ const goOn = (): void => {
     // in the next tick, so that the measurement includes what the callback has queued
     nextTick(() => {
       const now = performance.now()
-      lane.tookMs += now - beganAt
-      if (hasTime()) goOn()
-      // waits for more turns than after other work, because other work does not come hundreds of times in a row
-      else afterOthers(now - turnBeganAt + TURN_MS, goOn)
+      queue.usedMs += now - beganAt
+      if (hasTime()) runNext()
+      // TURN_MS is added, since `afterOthers` subtracts it: this work, unlike other work, may come hundreds of times in a row
+      else afterOthers(now - turnBeganAt + TURN_MS, runNext)
     })
   }
 }
 
-/** How many turns of the event loop to wait for each millisecond used. */
-const TURNS_A_MS = 1
-/** Maximum number of turns of the event loop that are waited for. */
+/** How many turns {@link afterOthers} waits for each millisecond that the work took longer than {@link TURN_MS}. */
+const TURNS_PER_MS = 1
+/** Maximum number of turns that {@link afterOthers} waits. */
 const MAX_TURNS = 64
 
 /**
- * After this many turns of the event loop without a commit, no work waits for its turn any more. The number allows for two pieces
- * of work that wait for other work.
+ * After this many turns without a commit, no work waits any more. The number allows for a chain of three pieces of work, each of
+ * which waits {@link MAX_TURNS} and then starts the next piece.
  */
 export const QUIET_TURNS = 3 * MAX_TURNS
 
 /**
- * Calls `f` in a later turn, after other work. The longer the last piece of work took, the more turns later. Other connections
- * need these turns: one turn accepts a single new connection, and its request comes in the next one.
+ * Calls `f` in a later turn, after other work. It waits more turns the longer the last piece of work took (`tookMs`). Other
+ * connections need these turns: one turn accepts a single new connection, and the request of that connection comes in the next
+ * turn.
  */
 export const afterOthers = (tookMs: number, f: () => void): void => {
-  let left = Math.min(MAX_TURNS, Math.ceil(Math.max(0, tookMs - TURN_MS) * TURNS_A_MS))
+  let left = Math.min(MAX_TURNS, Math.ceil(Math.max(0, tookMs - TURN_MS) * TURNS_PER_MS))
   const turn = (): void => {
     if (left-- <= 0) f()
     else setImmediate(turn)
@@ -117,11 +119,11 @@ export const afterOthers = (tookMs: number, f: () => void): void => {
   setImmediate(turn)
 }
 
-/** Calls `f` now if no other work waits and there is time, and otherwise in its turn. */
+/** Calls `f` now if no other work waits and this turn has time left, and otherwise in a later turn. */
 export const inTurn = (kind: WorkKind, f: () => void): void => {
   if (!someoneWaits() && hasTime()) f()
   else whenTime(kind, f)
 }
 
-/** Whether any work waits. New work must not overtake it. */
+/** Whether any work waits. New work must not overtake waiting work. */
 export const someoneWaits = (): boolean => nextQueue() !== undefined

@@ -1,28 +1,29 @@
 /**
- * Limits the memory for input (bodies, frames, messages) that is incomplete or being processed, over all connections. When the
- * memory is used up, further input waits unread until other input is done. Input that takes too long meanwhile is rejected.
+ * Limits the memory that input (bodies, frames, messages) of all connections takes while it is incomplete or being processed. When
+ * the memory is used up, further input is not read until other input is done. While inputs wait, an input that takes too long to
+ * arrive is rejected.
  */
 import type * as Clock from "effect/Clock"
 import { type IronflowError, UnavailableError } from "../Errors.ts"
 import type { ScheduleTimeout } from "../Execution/Alarm.ts"
 
-/** With this many bytes of input over all connections, further input waits. The oldest input may always go on. */
+/** When the input of all connections together holds this many bytes, further input waits. The oldest input may always go on. */
 const INPUT_BYTES = 24 * 1024 * 1024
 
-/** With this many bytes of input of one connection, its further input waits. */
+/** When the input of one connection holds this many bytes, further input of this connection waits. */
 const CONNECTION_BYTES = 16 * 1024 * 1024
 
 /**
- * Maximum number of bytes of complete input that is processed at once, because parsed data is several times as large. A single
- * input may be larger. The others wait until they are admitted.
+ * Maximum number of bytes of complete input that is processed at once, because parsed data is several times as large. Further
+ * complete input waits until it is admitted. An input that is larger than this is processed alone.
  */
 const WORK_BYTES = 4 * 1024 * 1024
 
-/** Bytes that may arrive at once from a source that was resumed. */
-const PIECE = 64 * 1024
+/** How many bytes may arrive at once from a source that was resumed. */
+const PIECE_BYTES = 64 * 1024
 
-/** How often waiting sources are checked, milliseconds. */
-const LOOK_MS = 250
+/** How often incomplete inputs are checked while some of them wait, milliseconds. */
+const CHECK_MS = 250
 
 /** While other input waits: how long a source may send nothing, milliseconds. */
 const STALLED_MS = 1000
@@ -34,6 +35,7 @@ const SLOW_MS = 5000
 export interface Source {
   /** Stops reading. */
   readonly pause: () => void
+  /** Goes on reading. */
   readonly resume: () => void
   /** Rejects the input, because there is no room for it. */
   readonly refuse: (error: IronflowError) => void
@@ -42,12 +44,17 @@ export interface Source {
 export class InputBudget {
   readonly #nowMs: () => number
   readonly #after: ScheduleTimeout
+  /** How many bytes all inputs hold. */
   #held = 0
   /** All inputs, oldest first. */
   readonly #inputs = new Set<PendingInput>()
-  readonly #byConnection = new WeakMap<object, number>()
-  #waiting = 0
-  #working = 0
+  /** How many bytes the inputs of each connection hold. */
+  readonly #heldByConnection = new WeakMap<object, number>()
+  /** How many inputs have the state `waiting`. */
+  #waitingCount = 0
+  /** How many bytes the inputs with the state `processing` hold. */
+  #processingBytes = 0
+  /** Complete inputs that are not admitted yet, oldest first. */
   readonly #queue: Array<{ readonly input: PendingInput; readonly onAdmitted: () => void }> = []
   #isWatching = false
 
@@ -56,7 +63,7 @@ export class InputBudget {
     this.#after = after
   }
 
-  /** Bytes that are held now. */
+  /** How many bytes all inputs hold now. */
   get held(): number {
     return this.#held
   }
@@ -71,20 +78,20 @@ export class InputBudget {
   setHeld(input: PendingInput, bytes: number): void {
     if (input.state === "ended") return
     input.movedAt = this.#nowMs()
-    this.#count(input, bytes)
+    this.#setBytes(input, bytes)
     if (input.state !== "arriving" || this.#hasRoom(input, 0)) return
     input.state = "waiting"
-    this.#waiting++
+    this.#waitingCount++
     input.source.pause()
     this.#watch()
   }
 
   complete(input: PendingInput, onAdmitted: () => void): void {
     if (input.state === "ended") return
-    if (input.state === "waiting") this.#waiting--
+    if (input.state === "waiting") this.#waitingCount--
     input.state = "complete"
     this.#queue.push({ input, onAdmitted })
-    this.#next()
+    this.#admit()
   }
 
   end(input: PendingInput): void {
@@ -92,64 +99,66 @@ export class InputBudget {
     if (state === "ended") return
     input.state = "ended"
     this.#inputs.delete(input)
-    this.#count(input, 0)
-    if (state === "waiting") this.#waiting--
-    if (state === "processing") this.#working -= held
-    this.#next()
-    if (this.#waiting > 0) this.#resumeWaiting()
+    this.#setBytes(input, 0)
+    if (state === "waiting") this.#waitingCount--
+    if (state === "processing") this.#processingBytes -= held
+    this.#admit()
+    if (this.#waitingCount > 0) this.#resumeWaiting()
   }
 
-  #next(): void {
+  /** Admits complete inputs, oldest first, as long as there is room for them. */
+  #admit(): void {
     for (let first = this.#queue[0]; first !== undefined; first = this.#queue[0]) {
       const { input, onAdmitted } = first
       if (input.state === "complete") {
-        if (this.#working > 0 && this.#working + input.held > WORK_BYTES) return
+        if (this.#processingBytes > 0 && this.#processingBytes + input.held > WORK_BYTES) return
         input.state = "processing"
-        this.#working += input.held
+        this.#processingBytes += input.held
       }
       this.#queue.shift()
       if (input.state === "processing") onAdmitted()
     }
   }
 
-  #count(input: PendingInput, bytes: number): void {
+  #setBytes(input: PendingInput, bytes: number): void {
     const { held, connection } = input
     this.#held += bytes - held
-    this.#byConnection.set(connection, (this.#byConnection.get(connection) ?? 0) + bytes - held)
+    this.#heldByConnection.set(connection, (this.#heldByConnection.get(connection) ?? 0) + bytes - held)
     input.held = bytes
   }
 
   /**
-   * Whether `more` bytes of an input may be held. The oldest input may always go on, because otherwise all inputs could wait for
-   * each other.
+   * Whether an input may hold `more` bytes than now. The oldest input always may, because otherwise all inputs could wait for each
+   * other.
    */
   #hasRoom(input: PendingInput, more: number): boolean {
     const isFree =
       this.#held + more <= INPUT_BYTES &&
-      (this.#byConnection.get(input.connection) ?? 0) + more <= CONNECTION_BYTES
+      (this.#heldByConnection.get(input.connection) ?? 0) + more <= CONNECTION_BYTES
     return isFree || this.#inputs.values().next().value === input
   }
 
   #resumeWaiting(): void {
     let more = 0
     for (const input of this.#inputs) {
-      if (input.state !== "waiting" || !this.#hasRoom(input, more + PIECE)) continue
-      more += PIECE
+      if (input.state !== "waiting" || !this.#hasRoom(input, more + PIECE_BYTES)) continue
+      more += PIECE_BYTES
       input.state = "arriving"
-      this.#waiting--
+      this.#waitingCount--
       input.movedAt = this.#nowMs()
       input.source.resume()
     }
   }
 
+  /** While inputs wait: rejects incomplete inputs that are slow or stalled, and resumes waiting inputs for which there is room. */
   #watch(): void {
     if (this.#isWatching) return
     this.#isWatching = true
-    this.#after(LOOK_MS, () => {
+    this.#after(CHECK_MS, () => {
       this.#isWatching = false
       const now = this.#nowMs()
       for (const input of this.#inputs) {
-        if (this.#waiting === 0) return
+        if (this.#waitingCount === 0) return
         const { begunAt, movedAt, source, state } = input
         const isSlow = now - begunAt >= SLOW_MS
         const isStalled = state === "arriving" && now - movedAt >= STALLED_MS
@@ -157,7 +166,7 @@ export class InputBudget {
         input.end()
         source.refuse(busy())
       }
-      if (this.#waiting > 0) {
+      if (this.#waitingCount > 0) {
         this.#resumeWaiting()
         this.#watch()
       }
@@ -169,9 +178,11 @@ export class InputBudget {
 export class PendingInput {
   readonly connection: object
   readonly source: Source
-  /** Monotonic time, milliseconds. */
+  /** When the first byte arrived: monotonic time, milliseconds. */
   readonly begunAt: number
+  /** When bytes last arrived or the source was last resumed: monotonic time, milliseconds. */
   movedAt: number
+  /** How many bytes the input holds. */
   held = 0
   state: "arriving" | "waiting" | "complete" | "processing" | "ended" = "arriving"
   readonly #inputBudget: InputBudget
@@ -189,7 +200,10 @@ export class PendingInput {
     this.#inputBudget.setHeld(this, bytes)
   }
 
-  /** Notes that the input is complete. `onAdmitted` is called when it may be processed. It counts until {@link end}. */
+  /**
+   * Notes that the input is complete. `onAdmitted` is called when the input may be processed. Its bytes count as held until
+   * {@link end}.
+   */
   complete(onAdmitted: () => void): void {
     this.#inputBudget.complete(this, onAdmitted)
   }

@@ -2,44 +2,46 @@
 import { acrossEnvironments, all, get, type Program, statement } from "./Store/Program.ts"
 import type { Transaction } from "./Store/Transaction.ts"
 
-export interface Behind {
+/** How far a projection or a consumer group is behind. */
+interface ReaderLag {
   readonly environment: string
+  /** The name of the projection or group. */
   readonly name: string
   /**
-   * How far the position is behind the end of the log. Between the two are rows of every environment and name, and the places of
-   * rows that were deleted.
+   * The last position of the log minus the position of the projection or group. At most this many events wait for it: positions
+   * of events that it does not receive, and of deleted events, count too.
    */
-  readonly rows: number
+  readonly positions: number
 }
 
 export interface LogLag {
-  readonly projections: ReadonlyArray<Behind>
-  readonly groups: ReadonlyArray<Behind>
+  readonly projections: ReadonlyArray<ReaderLag>
+  readonly groups: ReadonlyArray<ReaderLag>
   readonly deadLetters: { readonly projection: number; readonly group: number }
   readonly databaseBytes: number
 }
 
-/** Maximum number of projections, and of groups, whose lag is read: those that are furthest behind. */
-const MAX_FOLLOWERS = 200
+/** Maximum number of projections, and of groups, whose lag is read. Those that are furthest behind are read. */
+const MAX_READERS = 200
 
 const FIND_END_OF_LOG = statement("LogLag.findEndOfLog", "SELECT max(position) AS position FROM events")
 
 const LIST_PROJECTIONS = statement(
   "LogLag.listProjections",
-  `SELECT environment, name, position FROM projections ORDER BY position LIMIT ${MAX_FOLLOWERS}`,
+  `SELECT environment, name, position FROM projections ORDER BY position LIMIT ${MAX_READERS}`,
   { scans: "the projections, which are few" }
 )
 
 const LIST_GROUPS = statement(
   "LogLag.listGroups",
-  `SELECT environment, name, cursor FROM consumer_groups ORDER BY cursor LIMIT ${MAX_FOLLOWERS}`,
+  `SELECT environment, name, cursor FROM consumer_groups ORDER BY cursor LIMIT ${MAX_READERS}`,
   { scans: "the consumer groups, which are few" }
 )
 
 const COUNT_DEAD_LETTERS = statement(
   "LogLag.countDeadLetters",
   `SELECT (SELECT count(*) FROM dead_letters) AS projection, (SELECT count(*) FROM group_dead_letters) AS "group"`,
-  { scans: "what was given up, which somebody is to look at" }
+  { scans: "the dead letters, which are few as long as somebody deals with them" }
 )
 
 const READ_SIZE = statement(
@@ -57,16 +59,16 @@ export const readLogLag = acrossEnvironments(
   function* (tx: Transaction): Program<LogLag> {
     const end = Number((yield* get(FIND_END_OF_LOG))?.position ?? 0)
     const letters = yield* get(COUNT_DEAD_LETTERS)
-    const behind = (environment: unknown, name: unknown, position: unknown): Behind => ({
+    const lagOf = (environment: unknown, name: unknown, position: unknown): ReaderLag => ({
       environment: tx.environmentName(Number(environment)),
       name: String(name),
-      rows: Math.max(0, end - Number(position))
+      positions: Math.max(0, end - Number(position))
     })
     return {
       projections: (yield* all(LIST_PROJECTIONS)).map((row) =>
-        behind(row.environment, row.name, row.position)
+        lagOf(row.environment, row.name, row.position)
       ),
-      groups: (yield* all(LIST_GROUPS)).map((row) => behind(row.environment, row.name, row.cursor)),
+      groups: (yield* all(LIST_GROUPS)).map((row) => lagOf(row.environment, row.name, row.cursor)),
       deadLetters: { projection: Number(letters?.projection), group: Number(letters?.group) },
       databaseBytes: Number((yield* get(READ_SIZE))?.bytes ?? 0)
     }

@@ -6,11 +6,11 @@ import type { HistogramData } from "../Histogram.ts"
 import type { MetricFamily } from "./MetricFamily.ts"
 
 /** Maximum number of series in the registry of Effect's metrics. Further series are only in `/metrics`. */
-const SERIES = 5000
+const MAX_SERIES = 5000
 
 /**
- * Puts the last measured values into the registry of Effect's metrics, from which exporters read them. `onRead` is called whenever
- * an exporter reads one of them.
+ * Returns a function that puts measured values into the registry of Effect's metrics, from which exporters read the values.
+ * `onRead` is called whenever an exporter reads a value.
  */
 export const registry = (
   onRead: () => void
@@ -30,14 +30,14 @@ export const registry = (
         known.current = state
         return
       }
-      if (states.size >= SERIES) return
-      const made = { current: state }
-      states.set(key, made)
-      // each metric is given only values of its own kind
+      if (states.size >= MAX_SERIES) return
+      const added = { current: state }
+      states.set(key, added)
       registrations.push(
         register(() => {
           onRead()
-          return made.current as never
+          // safe cast: all states of one key are of the same kind
+          return added.current as never
         })
       )
     }
@@ -68,7 +68,7 @@ export const registry = (
             )
           }
         }
-        // a gauge without a sample is set to 0: a function whose runs are all taken has none, because nothing waits
+        // a known series of a gauge that has no sample now is set to 0: a function without waiting runs has no sample of these
         if (family.kind === "gauge") {
           for (const [key, state] of states) {
             if (key.startsWith(`${name}{`) && !known.has(key)) state.current = { value: 0 }

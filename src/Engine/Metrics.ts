@@ -1,11 +1,11 @@
 /**
  * The metrics of an engine, as families of samples, for `/metrics` and for exporters of Effect's metrics. Counters count since
- * the engine started. Values that need queries are measured on request, at most every 15 seconds, and less often when the queries
- * take long. Without requests there are no queries.
+ * the engine started. Values that need queries are measured when somebody reads the metrics, at most every 15 seconds, and less
+ * often when the queries take long.
  *
- * A series has at most the labels `environment`, one name, and one of a few fixed words. At most 200 functions, 200 projections
- * and 200 groups have their own series. Further functions are counted under the name `other`, further projections and groups are
- * left out.
+ * A series has at most these labels: `environment`, the name of a function, projection or group, and one of a few fixed words. At
+ * most 200 functions, 200 projections and 200 groups have their own series. Further functions are counted together under the name
+ * `other`, further projections and groups are left out.
  */
 import { monitorEventLoopDelay } from "node:perf_hooks"
 import * as Clock from "effect/Clock"
@@ -40,16 +40,19 @@ import { Counters } from "./Store/Counters.ts"
 import { type CommitFigures, Store } from "./Store/Store.ts"
 import { Workers } from "./Workers/Workers.ts"
 
-/** How old queried values may be, milliseconds. When the queries take long, they may be 20 times as old as the queries took. */
-const EVERY_MS = 15_000
+/** How long queried values are used before they are queried again, milliseconds. */
+const REUSE_MS = 15_000
+/** The same as a multiple of the time that the queries took. The longer of the two times counts. */
+const REUSE_TIMES = 20
 
 /**
- * How old the number of failed runs may be, as a multiple of the time that it took to count them. Failed runs are kept for weeks,
- * and there may be very many.
+ * The same for the numbers of failed runs, as a multiple of the time that it took to count these runs. Failed runs are kept for
+ * weeks, and there may be very many.
  */
-const FAILED_RUNS_TIMES = 100
+const REUSE_FAILED_TIMES = 100
 
 export interface MetricsService {
+  /** All metrics, measured now or a short time ago. */
   readonly families: Effect.Effect<ReadonlyArray<MetricFamily>, StoreError>
   /** The minutes of the last day in which anything happened, oldest first. */
   readonly minutes: Effect.Effect<ReadonlyArray<MinuteStats>, StoreError>
@@ -57,8 +60,8 @@ export interface MetricsService {
 
 export class Metrics extends Context.Service<Metrics, MetricsService>()("@ironflow/node/Engine/Metrics") {}
 
-/** The queried values. */
-interface Found {
+/** The values that need queries. */
+interface QueriedValues {
   readonly backlog: Backlog
   readonly stuck: number
   readonly lag: LogLag
@@ -86,23 +89,23 @@ export const layer: Layer.Layer<
     const run = Effect.runForkWith(yield* Effect.context<never>())
     let measuredAt = Number.NEGATIVE_INFINITY
     const publish = yield* registry(() => {
-      // exporters get the last measurement; their read starts a new one when that is too old
-      if (clock.currentTimeMillisUnsafe() - measuredAt < EVERY_MS) return
+      // an exporter gets the last measurement, and its read starts a new measurement when the last one is too old
+      if (clock.currentTimeMillisUnsafe() - measuredAt < REUSE_MS) return
       measuredAt = clock.currentTimeMillisUnsafe()
       Fiber.runIn(run(Effect.ignore(families)), scope)
     })
 
-    let found: Found | undefined
-    let measureAgainAt = Number.NEGATIVE_INFINITY
-    const measure = Effect.gen(function* () {
+    let queried: QueriedValues | undefined
+    let queryAgainAt = Number.NEGATIVE_INFINITY
+    const query = Effect.gen(function* () {
       const beganAt = clock.currentTimeMillisUnsafe()
-      if (beganAt < measureAgainAt) return found
+      if (beganAt < queryAgainAt) return queried
       const backlog = yield* countBacklog(store)
       const stuck = yield* runs.countStuck
-      found = { backlog, stuck, lag: yield* store.read(readLogLag()) }
+      queried = { backlog, stuck, lag: yield* store.read(readLogLag()) }
       const now = clock.currentTimeMillisUnsafe()
-      measureAgainAt = now + Math.max(EVERY_MS, 20 * (now - beganAt))
-      return found
+      queryAgainAt = now + Math.max(REUSE_MS, REUSE_TIMES * (now - beganAt))
+      return queried
     })
     let failed: ReadonlyArray<FailedRuns> = []
     let countFailedAgainAt = Number.NEGATIVE_INFINITY
@@ -111,10 +114,10 @@ export const layer: Layer.Layer<
       if (beganAt < countFailedAgainAt) return failed
       failed = yield* countFailedRuns(store)
       const now = clock.currentTimeMillisUnsafe()
-      countFailedAgainAt = now + Math.max(EVERY_MS, FAILED_RUNS_TIMES * (now - beganAt))
+      countFailedAgainAt = now + Math.max(REUSE_MS, REUSE_FAILED_TIMES * (now - beganAt))
       return failed
     })
-    // damaged rows cannot be counted, but the other figures are as good as ever
+    // when damaged rows make one query fail, the other metrics are still given
     const unlessDamaged = <A>(read: Effect.Effect<A, StoreError>) =>
       Effect.catchIf(
         read,
@@ -122,28 +125,28 @@ export const layer: Layer.Layer<
         () => Effect.succeed(undefined)
       )
 
-    /** The values that are known without queries. */
+    /** The values that need no queries. */
     const knownOf = (stats: RunStats) => [
-      ...counts({
+      ...countersOf({
         ...counters.read(),
         policyConditionFailures: access.conditionFailures,
         invariantViolations: guarantees.violations()
       }),
-      ...ofFunctions(stats),
+      ...functionCountersOf(stats),
       ...durationsOf(stats),
       hooks.family(),
       ...commitsOf(store.commits?.()),
-      ...now({ ...workers.load(), subscriptions: subscriptions.count() })
+      ...loadOf({ ...workers.load(), subscriptions: subscriptions.count() })
     ]
     const families = oneAtATime.withPermits(1)(
       Effect.gen(function* () {
-        const measured = yield* unlessDamaged(measure)
+        const measured = yield* unlessDamaged(query)
         const failed = yield* unlessDamaged(countFailed)
         const stats = yield* store.read(readRunStats())
         const all = [
           ...knownOf(stats),
-          ...(measured === undefined ? [] : ofFound(measured, clock.currentTimeMillisUnsafe())),
-          ...(failed === undefined ? [] : [ofFailed(failed, stats)]),
+          ...(measured === undefined ? [] : queriedOf(measured, clock.currentTimeMillisUnsafe())),
+          ...(failed === undefined ? [] : [failedRunsOf(failed, stats)]),
           ...loop()
         ]
         measuredAt = clock.currentTimeMillisUnsafe()
@@ -163,7 +166,7 @@ const single = (name: string, kind: "counter" | "gauge", help: string, value: nu
   samples: [{ labels: {}, value }]
 })
 
-const counts = (
+const countersOf = (
   counts: ReturnType<(typeof Counters)["Service"]["read"]> & {
     readonly policyConditionFailures: number
     readonly invariantViolations: number
@@ -205,11 +208,11 @@ const counts = (
   }
 ]
 
-/** The labels of everything that has no series of its own. */
+/** The labels of the one series for all functions that have no series of their own. */
 const others: Labels = { environment: "other", function: "other" }
 
-const ofFunctions = ({ functions }: RunStats): ReadonlyArray<MetricFamily> => {
-  // unknown functions are counted together with those for which there is no series
+const functionCountersOf = ({ functions }: RunStats): ReadonlyArray<MetricFamily> => {
+  // the sums over the functions that have no series of their own
   const together = Object.fromEntries(
     counted.map((what) => [
       what,
@@ -286,7 +289,7 @@ const commitsOf = (commits: CommitFigures | undefined): ReadonlyArray<MetricFami
         )
       ]
 
-const now = (load: {
+const loadOf = (load: {
   readonly workers: number
   readonly activeJobs: number
   readonly credit: number
@@ -303,7 +306,7 @@ const now = (load: {
   single("ironflow_subscriptions", "gauge", "Subscriptions that are open now.", load.subscriptions)
 ]
 
-const ofFound = ({ backlog, lag, stuck }: Found, at: number): ReadonlyArray<MetricFamily> => {
+const queriedOf = ({ backlog, lag, stuck }: QueriedValues, at: number): ReadonlyArray<MetricFamily> => {
   const most = [...backlog.ready].sort((a, b) => b.count - a.count)
   const rest = most.slice(MAX_FUNCTIONS)
   const ready = [
@@ -357,18 +360,18 @@ const ofFound = ({ backlog, lag, stuck }: Found, at: number): ReadonlyArray<Metr
       name: "ironflow_projection_lag_rows",
       kind: "gauge",
       help: "How many positions of the log follow that of a projection, whether their rows match or not.",
-      samples: lag.projections.map(({ environment, name, rows }) => ({
+      samples: lag.projections.map(({ environment, name, positions }) => ({
         labels: { environment, projection: name },
-        value: rows
+        value: positions
       }))
     },
     {
       name: "ironflow_group_lag_rows",
       kind: "gauge",
       help: "How many positions of the log follow that of a consumer group, whether their rows match or not.",
-      samples: lag.groups.map(({ environment, name, rows }) => ({
+      samples: lag.groups.map(({ environment, name, positions }) => ({
         labels: { environment, group: name },
-        value: rows
+        value: positions
       }))
     },
     {
@@ -389,14 +392,16 @@ const ofFound = ({ backlog, lag, stuck }: Found, at: number): ReadonlyArray<Metr
   ]
 }
 
-/** Functions without failed runs get a sample too, which shows that they have none any more. */
-const ofFailed = (failed: ReadonlyArray<FailedRuns>, { functions }: RunStats): MetricFamily => {
+/** The failed runs of each function. A function without failed runs gets a sample of 0, since it may have had some before. */
+const failedRunsOf = (failed: ReadonlyArray<FailedRuns>, { functions }: RunStats): MetricFamily => {
   const name = ({ environment, functionId }: { readonly environment: string; readonly functionId: string }) =>
     `${environment}\n${functionId}`
-  const having = new Set(failed.map(name))
+  const withFailedRuns = new Set(failed.map(name))
   const all = [
     ...[...failed].sort((a, b) => b.count - a.count),
-    ...functions.flatMap(({ of }) => (of === undefined || having.has(name(of)) ? [] : [{ ...of, count: 0 }]))
+    ...functions.flatMap(({ of }) =>
+      of === undefined || withFailedRuns.has(name(of)) ? [] : [{ ...of, count: 0 }]
+    )
   ]
   const rest = all.slice(MAX_FUNCTIONS)
   return {
@@ -415,7 +420,7 @@ const ofFailed = (failed: ReadonlyArray<FailedRuns>, { functions }: RunStats): M
   }
 }
 
-/** How long the event loop is kept from work that is due. It is measured from the first request on. */
+/** How long the event loop is kept from work that is due. It is measured from the first time that the metrics are read. */
 const eventLoop: Effect.Effect<() => ReadonlyArray<MetricFamily>, never, Scope.Scope> = Effect.gen(
   function* () {
     let delays: ReturnType<typeof monitorEventLoopDelay> | undefined
@@ -444,4 +449,5 @@ const eventLoop: Effect.Effect<() => ReadonlyArray<MetricFamily>, never, Scope.S
   }
 )
 
+/** How often the delay of the event loop is sampled, milliseconds. */
 const RESOLUTION_MS = 50

@@ -1,35 +1,35 @@
 import { ShortLivedMap } from "../ShortLivedMap.ts"
 
-/** Named one-time signals. A listener may wait for several names, and a signal may carry a value. */
+/** Named signals. A listener may wait for several names, hears each name once, and gets the value of the signal. */
 export class NamedSignals<A = void> {
-  readonly #waiting = new ShortLivedMap<string, Set<(what: A) => void>>()
+  readonly #listeners = new ShortLivedMap<string, Set<(value: A) => void>>()
 
-  /** Calls `listener` once for each of the names that is signalled. Returns a function that removes the listener. */
-  listen(names: ReadonlyArray<string>, listener: (what: A) => void): () => void {
+  /** Calls `listener` at the next signal of each of the names. Returns a function that removes the listener. */
+  listen(names: ReadonlyArray<string>, listener: (value: A) => void): () => void {
     for (const name of names) {
-      let waiting = this.#waiting.get(name)
-      if (waiting === undefined) this.#waiting.set(name, (waiting = new Set()))
-      waiting.add(listener)
+      let listeners = this.#listeners.get(name)
+      if (listeners === undefined) this.#listeners.set(name, (listeners = new Set()))
+      listeners.add(listener)
     }
     return () => {
       for (const name of names) {
-        const left = this.#waiting.get(name)
-        if (left?.delete(listener) === true && left.size === 0) this.#waiting.delete(name)
+        const listeners = this.#listeners.get(name)
+        if (listeners?.delete(listener) === true && listeners.size === 0) this.#listeners.delete(name)
       }
     }
   }
 
-  /** Signals every name, because anything may have happened. */
-  notifyAll(what: A): void {
-    for (const name of Array.from(this.#waiting.keys())) this.notify(name, what)
+  /** Signals every name, for when anything may have happened. */
+  notifyAll(value: A): void {
+    for (const name of Array.from(this.#listeners.keys())) this.notify(name, value)
   }
 
-  /** Signals a name: calls all its listeners, and removes them. */
-  notify(name: string, what: A): void {
-    const waiting = this.#waiting.get(name)
-    if (waiting === undefined) return
-    // removed before the calls, because a listener may wait again
-    this.#waiting.delete(name)
-    for (const listener of waiting) listener(what)
+  /** Signals a name: removes all its listeners, and calls them. */
+  notify(name: string, value: A): void {
+    const listeners = this.#listeners.get(name)
+    if (listeners === undefined) return
+    // removed before the calls, because a listener may call `listen` again
+    this.#listeners.delete(name)
+    for (const listener of listeners) listener(value)
   }
 }

@@ -12,7 +12,7 @@ export interface Page<A> {
 /** Maximum number of items on one page of a list. */
 export const LIST_PAGE = 1000
 
-/** A page of items by name. */
+/** Makes a page of items that are sorted by name: the cursor of the next page is the name of the last item. */
 export const pageByName = <A extends { readonly name: string }>(
   items: ReadonlyArray<A>,
   { limit }: PageQuery
@@ -21,7 +21,7 @@ export const pageByName = <A extends { readonly name: string }>(
   return { items, ...(items.length < limit || last === undefined ? {} : { nextCursor: last }) }
 }
 
-/** A page that is read in slices, each in its own turn of the event loop. It is for lists whose items take long to read. */
+/** Reads a page in slices, each in its own turn of the event loop. It is for lists whose items take long to read. */
 export const inSlices =
   <A, E>(slice: number, read: (page: PageQuery) => Effect.Effect<Page<A>, E>) =>
   ({ after, limit }: PageQuery): Effect.Effect<Page<A>, E> =>
@@ -37,7 +37,7 @@ export const inSlices =
       return { items, ...(next === undefined ? {} : { nextCursor: next }) }
     })
 
-/** Reads page after page, each in its own turn of the event loop. */
+/** Reads all items of a list, page after page, each page in its own turn of the event loop. */
 export const allPages = <A, E>(
   read: (after: string) => Effect.Effect<Page<A>, E>
 ): Effect.Effect<Array<A>, E> =>
@@ -57,22 +57,22 @@ export const allPages = <A, E>(
 export const UNPAGED_LENGTH = 16 * 1024 * 1024
 
 /**
- * All items as the inside of a JSON list, and their number. Each page is encoded in its own turn of the event loop, and lists of
- * more than one page are read for one caller at a time. Fails with `LimitExceededError` when there is too much data. `what` names
- * the list.
+ * All items of a list as JSON, without the brackets, and the number of items. Each page is encoded in its own turn of the event
+ * loop, and lists of more than one page are read for one caller at a time. Fails with `LimitExceededError` when the text is longer
+ * than {@link UNPAGED_LENGTH}. `what` names the items in its message.
  */
 export const allAsJson = <A, E>(
   what: string,
   read: (after: string) => Effect.Effect<Page<A>, E>
 ): Effect.Effect<{ readonly text: string; readonly count: number }, E | LimitExceededError> =>
-  gathered((most) =>
+  gathered((maxPages) =>
     Effect.gen(function* () {
       const pages: Array<string> = []
       let count = 0
       let length = 0
       let after: string | undefined = ""
-      for (let left = most; after !== undefined; left--) {
-        // `gathered` calls again, without a limit
+      for (let left = maxPages; after !== undefined; left--) {
+        // then `gathered` calls this function again, with no limit
         if (left === 0) return undefined
         const page: Page<A> = yield* onePage(read(after))
         if (page.items.length > 0) {
@@ -96,12 +96,13 @@ export const allAsJson = <A, E>(
     })
   )
 
+/** Which page to read: at most `limit` items after the cursor `after`. */
 export interface PageQuery {
   readonly after: string
   readonly limit: number
 }
 
-/** A page of a list by name: the items after a name. */
+/** Which items of a list that is sorted by name to read: those after the name `after`. */
 export interface ListPage {
   readonly after: string
   /** Maximum number of items; -1 for all. */

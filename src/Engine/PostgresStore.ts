@@ -10,8 +10,8 @@ import type { Store, StoreService } from "./Store/Store.ts"
 import { engineStoreCallbacks } from "./EngineStoreCallbacks.ts"
 
 /**
- * Opens a store on Postgres. `sharing` says whether other engines may use the schema too; `known` are the migrations to apply,
- * all of them by default. Fails with `StoreError`: `STORE_LOCKED` when another engine has exclusive use of the schema,
+ * Opens a store on Postgres. `sharing` says whether other engines may use the schema too; `known` are the migrations to apply, by
+ * default all of this package. Fails with `StoreError`: `STORE_LOCKED` when another engine has exclusive use of the schema,
  * `STORE_CORRUPT` when the schema has tables of another program, `STORE_UNAVAILABLE` when Postgres cannot be reached or used, or
  * the package `pg` is missing.
  */

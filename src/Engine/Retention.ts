@@ -9,11 +9,11 @@ import { RunRetention } from "./Runs/RunSweep.ts"
 
 /** How long the engine keeps what is no longer needed. */
 export interface RetentionOptions {
-  /** How long a run is kept after it ends, with its steps; `"30d"` by default, `"forever"` keeps all. */
+  /** How long a run and its steps are kept after the run ends; `"30d"` by default. `"forever"` keeps all runs. */
   readonly keepRuns?: Duration | "forever"
   /**
-   * How long an event outside of entity streams is kept; `"forever"` by default. Events that a kept run, a projection, a consumer
-   * group or a subscription needs stay, and so do all later events.
+   * How long an event outside of entity streams is kept; `"forever"` by default. An event that a kept run, a projection, a
+   * consumer group or a subscription still needs stays, and so do all events after it.
    */
   readonly keepEvents?: Duration | "forever"
   /**
@@ -21,7 +21,7 @@ export interface RetentionOptions {
    * events stay. No limit by default.
    */
   readonly maxEventBytes?: Size
-  /** How long a message of a topic is kept; `"30d"` by default. `"forever"` keeps all messages that fit. */
+  /** How long a message of a topic is kept; `"30d"` by default. `"forever"` keeps all within `maxTopicBytes`. */
   readonly keepMessages?: Duration | "forever"
   /**
    * Maximum size of the data that a topic keeps: bytes, or a string such as `"1GiB"`. The newest messages stay. 256 MiB by
@@ -30,7 +30,7 @@ export interface RetentionOptions {
   readonly maxTopicBytes?: Size
 }
 
-/** Checks the options. Throws `ValidationError`; `names` are the option names for its messages. */
+/** Checks the options. Throws `ValidationError` for an invalid option, which its message names as `names` says. */
 export const retention = (
   { keepEvents, keepMessages, keepRuns, maxEventBytes, maxTopicBytes }: RetentionOptions,
   names: { readonly [option in keyof Required<RetentionOptions>]: string } = {

@@ -9,8 +9,8 @@ import type { Store, StoreService } from "./Store/Store.ts"
 import { engineStoreCallbacks } from "./EngineStoreCallbacks.ts"
 
 /**
- * Opens a database. Fails with `StoreError`: `STORE_LOCKED` when another engine has the file open, `STORE_CORRUPT` when
- * it is damaged or not an Ironflow database, `STORE_UNAVAILABLE` when it cannot be opened or written.
+ * Opens a database. Fails with `StoreError`: `STORE_LOCKED` when another engine has the file open, `STORE_CORRUPT` when the file is
+ * damaged or not an Ironflow database, `STORE_UNAVAILABLE` when it was written by a newer version, or cannot be opened or written.
  */
 export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreError, Scope.Scope> =>
   Sqlite.make(options, engineStoreCallbacks)

@@ -7,12 +7,12 @@ import type { StoreError } from "../Errors.ts"
 /** How many records one transaction deletes. */
 export const BATCH = 200
 
-const EVERY = Duration.hours(1)
+const INTERVAL = Duration.hours(1)
 
 /** The pause between two transactions, in which other work has the store, milliseconds. */
 const PAUSE_MS = 10
 
-/** Sweeps until the scope ends. `what` names the records in the log, such as `Ended runs`. */
+/** Runs `sweep` at once and then every hour, until the scope ends. `what` names the records in log lines: `Ended runs`. */
 export const everyHour = (
   what: string,
   sweep: Effect.Effect<void, StoreError>
@@ -24,7 +24,7 @@ export const everyHour = (
           Effect.catch(sweep, (error) =>
             Effect.logWarning(`${what} could not be deleted; trying again in an hour`, error)
           ),
-          Effect.sleep(EVERY)
+          Effect.sleep(INTERVAL)
         )
       )
     )
@@ -36,11 +36,11 @@ export const untilNone = <E>(deleteSome: Effect.Effect<number, E>): Effect.Effec
     count < BATCH ? Effect.void : Effect.andThen(Effect.sleep(PAUSE_MS), untilNone(deleteSome))
   )
 
-/** Repeats a transaction that returns where to continue, until the end. */
+/** Repeats a transaction, each time with the place at which the last one stopped (`after`), until one returns no place. */
 export const untilEnd = <A, E>(
   deleteSome: (after: A | undefined) => Effect.Effect<{ readonly after?: A | undefined }, E>,
-  from?: A
+  start?: A
 ): Effect.Effect<void, E> =>
-  Effect.flatMap(deleteSome(from), ({ after }) =>
+  Effect.flatMap(deleteSome(start), ({ after }) =>
     after === undefined ? Effect.void : Effect.andThen(Effect.sleep(PAUSE_MS), untilEnd(deleteSome, after))
   )

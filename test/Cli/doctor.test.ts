@@ -257,7 +257,7 @@ describe("ironflow doctor", () => {
     assert.match(torn.stdout, /^fail {2}integrity +The database is damaged: /m)
     assert.match(
       backup.stdout,
-      /^ok {4}checksum +It is a backup, and was not changed since it was written\.$/m
+      /^ok {4}checksum +The file is a backup, and was not changed since it was written\.$/m
     )
     assert.strictEqual(backup.code, 0)
     assert.match(changed.stdout, /^fail {2}checksum +"changed\.db" does not match its checksum: /m)

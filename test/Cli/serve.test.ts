@@ -409,7 +409,7 @@ describe("serve, when another engine takes over its database,", () => {
     const { code, stderr } = await first.ended
 
     assert.strictEqual(code, 1)
-    assert.match(stderr, /^Error: Database "taken\.db" was taken over by another engine: this one stops/m)
+    assert.match(stderr, /^Error: Database "taken\.db" was taken over by another engine: this engine stops/m)
     second.signal("SIGTERM")
     assert.strictEqual((await second.ended).code, 0)
   })

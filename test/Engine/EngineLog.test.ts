@@ -62,7 +62,7 @@ it("each failed attempt and each failed run has a line, and success has none", a
     {
       level: "warn",
       message: expect.stringMatching(
-        /attempt 1 of step "pay" failed, and the next one is due at .*: Error: declined$/
+        /attempt 1 of step "pay" failed, and the next attempt is due at .*: Error: declined$/
       ),
       fields: { ...of, worker, step: "pay", attempt: 1 }
     },
@@ -202,7 +202,7 @@ it("a lost lease has a line", async () => {
         level: "warn",
         message: expect.stringMatching(
           new RegExp(
-            `^Run ${runIds[0]} of function "charge" lost its lease \\(the endpoint .*\\): unless it is paused, it is handed out again`
+            `^Run ${runIds[0]} of function "charge" lost its lease \\(the endpoint .*\\): a worker gets the run again, unless it is paused`
           )
         ),
         fields: {

@@ -21,6 +21,18 @@ const lose = acrossEnvironments(
   },
   () => "lose an event"
 )
+const MOVE = statement(
+  "test.moveToMissingStream",
+  "UPDATE events SET entity_id = 'o-1', entity_version = 1 WHERE idempotency_key = 'order-1'",
+  { scans: "in a test" }
+)
+const moveToMissingStream = acrossEnvironments(
+  "moveToMissingStream",
+  function* (): Program<void> {
+    yield* write(MOVE)
+  },
+  () => "move an event to a stream that does not exist"
+)
 const INSERT_RUN = statement(
   "test.insertRun",
   `INSERT INTO runs (id, environment, function, status, event, created_at, updated_at, ended_at)
@@ -121,6 +133,24 @@ describe("the check of the guarantees", () => {
         const before = reads()
         yield* auditAll
         assert.strictEqual(reads(), before)
+      })
+    )
+  )
+
+  it.effect("reports once that the stream of an event does not exist", () =>
+    withCheck(true, ({ lines }) =>
+      Effect.gen(function* () {
+        const store = yield* Store
+        yield* store.write(place("order-1"))
+        yield* store.write(moveToMissingStream())
+        yield* store.write(place("order-2"))
+        yield* auditAll
+        const reported = lines.filter((line) => line.includes("(G9)"))
+        assert.lengthOf(reported, 1, lines.join("\n"))
+        assert.match(
+          reported[0]!,
+          / \(G9\): event evt_\w+: it is version 1 of stream o-1, which does not exist\./
+        )
       })
     )
   )

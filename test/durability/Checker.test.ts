@@ -405,7 +405,7 @@ const violationsOf = async (from: string, sql: string | undefined): Promise<Read
           keepMs: Number.POSITIVE_INFINITY,
           known,
           pace: (slice) => slice,
-          tell: ({ guarantee, message }) => void found.push(`${guarantee} ${message}`)
+          report: ({ guarantee, message }) => void found.push(`${guarantee} ${message}`)
         })
       }).pipe(
         Effect.provide(SqliteStore.layer({ filename: copy })),

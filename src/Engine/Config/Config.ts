@@ -21,7 +21,7 @@ import type { ConfigRow } from "./ConfigRows.ts"
 import type { KvChange } from "../Store/Changes.ts"
 import * as ConfigRows from "./ConfigRows.ts"
 
-/** How many configurations are read at once. Each may have a megabyte. */
+/** How many configurations `list` reads at once. Each may have a megabyte. */
 export const CONFIGS_PAGE = 16
 
 export interface EngineConfigService extends Raw<ConfigService, EngineError> {
@@ -64,28 +64,33 @@ const make = (store: StoreService, feed: KvFeedService, environment: string): En
         }
       }
     )
-  const named = <A>(name: string, use: (name: string) => Effect.Effect<A, EngineError>) =>
+  const withCheckedName = <A>(name: string, use: (name: string) => Effect.Effect<A, EngineError>) =>
     Effect.flatMap(
       validated(() => checkConfigName(name)),
       use
     )
-  const written = (name: string, data: object, write: (data: string) => Effect.Effect<number, EngineError>) =>
+  const writeChecked = (
+    name: string,
+    data: object,
+    write: (data: string) => Effect.Effect<number, EngineError>
+  ) =>
     Effect.flatMap(
       validated(() => encodeConfig(name, data)),
       (text) => Effect.map(write(text), (revision) => ({ name, revision }))
     )
   return {
     set: (name, data) =>
-      written(name, data, (text) => store.write(ConfigRows.setConfig(environment, name, text))),
+      writeChecked(name, data, (text) => store.write(ConfigRows.setConfig(environment, name, text))),
     patch: (name, data) =>
-      written(name, data, (text) => store.write(ConfigRows.patchConfig(environment, name, text))),
+      writeChecked(name, data, (text) => store.write(ConfigRows.patchConfig(environment, name, text))),
     get: (name) =>
-      named(name, (name) =>
+      withCheckedName(name, (name) =>
         Effect.map(yieldIfMany(store.read(ConfigRows.readConfig(environment, name))), toResponse)
       ),
     list: () => allPages((after) => listPage({ after, limit: CONFIGS_PAGE })),
     listPage,
-    delete: (name) => named(name, (name) => store.write(ConfigRows.deleteConfig(environment, name))),
+    delete: (name) =>
+      withCheckedName(name, (name) => store.write(ConfigRows.deleteConfig(environment, name))),
     watch: (name, { fromRevision, onOpen = () => undefined } = {}) =>
       Stream.unwrap(
         Effect.map(

@@ -2,8 +2,8 @@
 import type { SystemEventsService } from "../SystemEvents/SystemEvents.ts"
 import type { ConfigChange } from "../Store/Changes.ts"
 
-/** Characters around the data. */
-const AROUND = 512
+/** How many characters an announcement has besides the data of the configuration, about. */
+const OVERHEAD_LENGTH = 512
 
 export const announceConfig = (
   system: SystemEventsService,
@@ -18,6 +18,6 @@ export const announceConfig = (
       revision,
       updatedAt: new Date(updatedAt).toISOString()
     }),
-    AROUND + (data?.length ?? 0),
+    OVERHEAD_LENGTH + (data?.length ?? 0),
     { action: "config:read", resource: `config:${name}` }
   )

@@ -1,5 +1,6 @@
 /**
- * Rows of configurations. They are keys of a bucket with a reserved name, so that revisions, watches and limits work as for keys.
+ * Rows of configurations. Each environment has a bucket with a reserved name, in which every configuration is a key. So revisions,
+ * watches and limits of configurations work like those of other keys.
  */
 import { attempt, all, statement, type Program, inEnvironment, refuse } from "../Store/Program.ts"
 import {
@@ -19,13 +20,13 @@ import type { Transaction } from "../Store/Transaction.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 import type { JsonText } from "../../Json.ts"
 
-/** The key that stands for the bucket while there is no bucket. */
+/** The number that a watch gets for the bucket while the bucket does not exist. */
 const NO_BUCKET = 0
 
-/** The name of the bucket. No user can create it, because the names of users' buckets begin with a letter or a digit. */
+/** The name of the bucket. No user can create this bucket, because names that users give begin with a letter or a digit. */
 const CONFIG_BUCKET = "$config"
 
-/** Replaces a configuration; `data` is the JSON text of an object. Returns the revision of the configuration. */
+/** Creates or replaces a configuration; `data` is the JSON text of an object. Returns the new revision of the configuration. */
 export const setConfig = inEnvironment(
   "setConfig",
   function* (
@@ -52,7 +53,10 @@ export const setConfig = inEnvironment(
   (_, name) => `store configuration "${name}"`
 )
 
-/** Replaces those members of a configuration that are in `patch`, the JSON text of an object. Returns its revision. */
+/**
+ * Sets the members of an existing configuration that are in `patch`, the JSON text of an object. The other members stay. Returns
+ * the new revision of the configuration.
+ */
 export const patchConfig = inEnvironment(
   "patchConfig",
   function* (
@@ -87,7 +91,7 @@ const LIST_CONFIGS = statement(
        WHERE bucket = ? AND key > ? AND operation = ${PUT_CODE} ORDER BY key LIMIT ?`
 )
 
-/** At most `limit` configurations after a name, ordered by name. */
+/** At most `limit` configurations whose names come after `after`, ordered by name. */
 export const listConfigs = inEnvironment(
   "listConfigs",
   function* (tx: Transaction, environment: string, after: string, limit: number): Program<Array<ConfigRow>> {
@@ -107,7 +111,7 @@ export const listConfigs = inEnvironment(
 export const deleteConfig = inEnvironment(
   "deleteConfig",
   function* (tx: Transaction, environment: string, name: string): Program<void> {
-    // the only refusal is that there is no bucket, and then there is nothing to delete
+    // the write is refused only when the bucket does not exist, and then there is nothing to delete
     yield* attempt(
       withChanges(tx, environment, writeEntries.in(tx, environment, CONFIG_BUCKET, [{ key: name }]))
     )
@@ -115,7 +119,7 @@ export const deleteConfig = inEnvironment(
   (_, name) => `delete configuration "${name}"`
 )
 
-/** Runs `write`, and adds the configurations that it changes to the changes of the commit. */
+/** Runs `write`, and notes in the changes of the commit which configurations it has written or deleted. */
 function* withChanges<A, E>(tx: Transaction, environment: string, write: Program<A, E>): Program<A, E> {
   const before = tx.changes.kv.length
   const written = yield* write
@@ -131,7 +135,7 @@ function* withChanges<A, E>(tx: Transaction, environment: string, write: Program
   return written
 }
 
-/** Reads changes for a watch. A watch may begin before there is any configuration. */
+/** Reads changes for a watch. Without a bucket there are none yet: a watch may begin before the first configuration is written. */
 export const readConfigChanges = inEnvironment(
   "readConfigChanges",
   function* (

@@ -1,6 +1,6 @@
 /**
- * Turns the findings into checks. All but {@link checkNodeVersion} are pure functions, so that every judgement can be read and
- * tested. Times are epoch milliseconds.
+ * Turns what was read of an engine and its database into the checks that `ironflow doctor` shows: a status, a message and advice.
+ * All functions but {@link checkNodeVersion} are pure, so that they can be tested alone. Times are epoch milliseconds.
  */
 import type { Explanation } from "../../Client/Client.ts"
 import { formatDuration } from "../../Duration.ts"
@@ -35,14 +35,14 @@ export const checkNodeVersion = (): DoctorCheck => {
     : fail("node", `${problem}.`, "Install a newer Node.js.")
 }
 
-/** A difference between two clocks, or a step back of one, from which the check warns, milliseconds. */
+/** The check warns when two clocks differ by this much, or a clock was set back by this much, milliseconds. */
 const CLOCK_WARN_MS = 1000
-/** A difference or a step back from which the check fails, milliseconds. */
+/** The check fails when two clocks differ by this much, or a clock was set back by this much, milliseconds. */
 const CLOCK_FAIL_MS = 60_000
 
 const SYNC = "Let the machine keep its time by NTP (`timedatectl` says whether it does)."
 
-const LARGE = [
+const UNITS = [
   { size: 86_400_000, unit: "d", smallSize: 3_600_000, smallUnit: "h" },
   { size: 3_600_000, unit: "h", smallSize: 60_000, smallUnit: "m" },
   { size: 60_000, unit: "m", smallSize: 1000, smallUnit: "s" }
@@ -51,15 +51,15 @@ const LARGE = [
 /** A difference of times in words, for a second or more. It is rounded to two units: 1 h 59 min 59.9 s is `"2h"`. */
 const roughly = (ms: number): string => {
   const seconds = Math.round(ms / 1000) * 1000
-  const large = LARGE.find(({ size }) => seconds >= size)
-  if (large === undefined) return `${seconds / 1000}s`
-  const { size, smallSize, smallUnit, unit } = large
+  const units = UNITS.find(({ size }) => seconds >= size)
+  if (units === undefined) return `${seconds / 1000}s`
+  const { size, smallSize, smallUnit, unit } = units
   const rounded = Math.round(seconds / smallSize) * smallSize
   const rest = (rounded % size) / smallSize
   return `${Math.floor(rounded / size)}${unit}${rest === 0 ? "" : ` ${rest}${smallUnit}`}`
 }
 
-/** Compares two clocks. `others` is the time of the other clock. `slackMs` is how long its answer took. */
+/** Compares this clock with another clock, which showed `others`. `slackMs` is how long the answer with that time took. */
 export const checkClockSkew = (now: number, others: number, whose: string, slackMs = 0): DoctorCheck => {
   const apart = Math.max(0, Math.abs(now - others) - slackMs)
   if (apart < CLOCK_WARN_MS) return ok("clock", `The clock agrees with that of ${whose}.`)
@@ -67,7 +67,7 @@ export const checkClockSkew = (now: number, others: number, whose: string, slack
   return apart < CLOCK_FAIL_MS ? warn("clock", message, SYNC) : fail("clock", message, SYNC)
 }
 
-/** Compares the clock with the stored time, which should not be later. */
+/** Compares the clock with the time that was last stored, which should not be later. */
 export const checkStored = (now: number, storedAt: number | undefined): DoctorCheck => {
   if (storedAt === undefined) return ok("clock", "The database has no time yet to compare the clock with.")
   const back = storedAt - now
@@ -80,8 +80,8 @@ export const checkStored = (now: number, storedAt: number | undefined): DoctorCh
 }
 
 /**
- * Checks whether there is a master key for the stored secrets. `who` has or lacks it: the engine, or a shell, whose environment
- * may differ from that of the engine.
+ * Checks whether there is a master key for the stored secrets. `who` says where the key was looked for: in the engine, or in the
+ * shell that runs the checks. The variables of a shell may differ from those of the engine.
  */
 export const checkSecrets = (
   { secrets }: Pick<Condition, "secrets">,
@@ -123,8 +123,8 @@ export const checkDeadLetters = ({ deadLetters }: Pick<Condition, "deadLetters">
   )
 }
 
-/** An operation that has stored no progress for this long is reported, milliseconds. Usually it stores some once a second. */
-const STILL_MS = 60_000
+/** An operation that has stored no progress for this long is reported, milliseconds. Usually it stores progress once a second. */
+const STALLED_MS = 60_000
 
 /**
  * Checks whether bulk operations go on. `now` is the time of the check by the clock of the database. Without an engine, no
@@ -142,13 +142,13 @@ export const checkOperations = (
       "bulk operations",
       `${many}. An engine continues ${operations.length === 1 ? "it" : "them"} when it starts.`
     )
-  const still = operations.filter(({ updatedAt }) => now - updatedAt >= STILL_MS)
-  if (still.length === 0)
+  const stalled = operations.filter(({ updatedAt }) => now - updatedAt >= STALLED_MS)
+  if (stalled.length === 0)
     return ok(
       "bulk operations",
       `${many}, and ${operations.length === 1 ? "it makes" : "all make"} progress.`
     )
-  const shown = still
+  const shown = stalled
     .slice(0, MAX_EXAMPLES)
     .map(
       ({ action, environment, id, updatedAt }) =>
@@ -156,12 +156,12 @@ export const checkOperations = (
     )
   return warn(
     "bulk operations",
-    `${shown.join("; ")}${still.length > MAX_EXAMPLES ? `; and ${still.length - MAX_EXAMPLES} more` : ""}.`,
-    "`ironflow bulk get ID` says how far it is, the log of the engine says why it does not go on, and `ironflow bulk cancel ID` ends it."
+    `${shown.join("; ")}${stalled.length > MAX_EXAMPLES ? `; and ${stalled.length - MAX_EXAMPLES} more` : ""}.`,
+    "`ironflow bulk get ID` says how far the operation is, the log of the engine says why it does not go on, and `ironflow bulk cancel ID` ends it."
   )
 }
 
-/** The age of a backup from which the check asks whether backups are still made, milliseconds. */
+/** The check warns when the last backup is older than this, milliseconds. */
 const BACKUP_OLD_MS = 7 * 24 * 3_600_000
 
 /** Checks whether there is a recent backup. `now` is the time of the check. */
@@ -179,10 +179,11 @@ export const checkBackups = ({ lastBackup }: Pick<Condition, "lastBackup">, now:
   return age > BACKUP_OLD_MS ? warn("backups", message, advice) : ok("backups", message)
 }
 
-/** The reasons for which a run does not go on, and which do not pass by themselves. */
+/** The reasons that keep a run from going on until somebody does something about them. */
 const harmful = new Set<string>(["STUCK", "DAMAGED"] satisfies ReadonlyArray<ReasonCode>)
+
 /**
- * Checks whether runs go on. `explained` are some of the unfinished runs, including those that may be waiting longest. Without an
+ * Checks whether runs go on. `explained` are some of the unfinished runs, including the longest waiting ones. Without an
  * engine nothing runs, so missing workers are then no problem. `stuck` is how many stuck runs the engine has counted.
  */
 export const checkRuns = (
@@ -209,15 +210,15 @@ export const checkRuns = (
     .join("")
   const rest =
     reported.length > MAX_EXAMPLES
-      ? ` And ${reported.length - MAX_EXAMPLES} more of those that were looked at.`
+      ? ` And ${reported.length - MAX_EXAMPLES} more of the runs that were looked at.`
       : ""
   const counted =
-    stuck === 0 ? "" : ` ${count(stuck, "run")} will not move by ${stuck === 1 ? "itself" : "themselves"}.`
+    stuck === 0 ? "" : ` ${count(stuck, "run")} will not go on by ${stuck === 1 ? "itself" : "themselves"}.`
   return {
     name: "runs",
     status: bad.length > 0 || stuck > 0 ? "fail" : "warn",
     message: `${open}${counted}${shown}${rest}`,
-    advice: "`ironflow runs why RUN` says more about one, and docs/reasons.md what to do about each reason."
+    advice: "`ironflow runs why RUN` says more about a run, and docs/reasons.md what to do about each reason."
   }
 }
 

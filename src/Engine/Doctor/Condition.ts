@@ -1,4 +1,4 @@
-/** The condition of an engine, read from its tables. It is read in the same way on every database. */
+/** What the checks read from the tables of an engine. It is read in the same way on SQLite and on Postgres. */
 import { MAX_COUNTED_DEAD_LETTERS, MAX_COUNTED_RUNS, MAX_EXPLAINED_RUNS } from "./Limits.ts"
 import { findRunning, type RunningBulk } from "../Bulk/BulkRows.ts"
 import { registryOf } from "../Functions/Registry.ts"
@@ -24,9 +24,9 @@ interface DeadLetters {
 }
 
 export interface Condition {
-  /** The time by the clock of a remote database, epoch milliseconds. */
+  /** The current time by the clock of Postgres, epoch milliseconds. Absent on SQLite. */
   readonly databaseNow?: number
-  /** The time that was last stored, by the engine's clock, epoch milliseconds. */
+  /** The time that an engine last stored, by its own clock, epoch milliseconds. */
   readonly storedAt?: number
   readonly apiKeys: number
   readonly secrets: number
@@ -35,7 +35,7 @@ export interface Condition {
   readonly operations: ReadonlyArray<RunningBulk>
   /** The number of unfinished runs; {@link MAX_COUNTED_RUNS} stands for that many or more. */
   readonly unfinished: number
-  /** Runs that may have been waiting longest, and some paused ones. */
+  /** Unfinished runs to explain: the oldest, some paused ones, and the longest ready run of each function. */
   readonly runs: ReadonlyArray<NamedRun>
   readonly lastBackup?: LastBackup
 }
@@ -92,8 +92,8 @@ const FIND_READY_RUN = statement(
   `SELECT id, environment FROM runs WHERE function = ? AND ready_at IS NOT NULL ORDER BY ready_at LIMIT 1`
 )
 
-/** Of how many functions the oldest ready run is read. */
-const FUNCTIONS = 200
+/** For how many functions the run that has been ready longest is read. */
+const MAX_FUNCTIONS = 200
 
 export const readCondition = acrossEnvironments(
   "readCondition",
@@ -102,14 +102,14 @@ export const readCondition = acrossEnvironments(
     const clock = yield* readClock()
     const lastBackup = yield* readLastBackup()
     const runs = new Map<string, NamedRun>()
-    const note = (rows: ReadonlyArray<Row>): void => {
+    const add = (rows: ReadonlyArray<Row>): void => {
       for (const { environment, id } of rows) {
         runs.set(String(id), { environment: tx.environmentName(Number(environment)), runId: String(id) })
       }
     }
-    note(yield* all(LIST_OLDEST_RUNS))
-    note(yield* all(LIST_PAUSED_RUNS))
-    for (const { key } of registryOf(tx).all().slice(0, FUNCTIONS)) note(yield* all(FIND_READY_RUN, key))
+    add(yield* all(LIST_OLDEST_RUNS))
+    add(yield* all(LIST_PAUSED_RUNS))
+    for (const { key } of registryOf(tx).all().slice(0, MAX_FUNCTIONS)) add(yield* all(FIND_READY_RUN, key))
     return {
       ...(databaseNow == null ? {} : { databaseNow: Number(databaseNow) }),
       ...(clock === undefined ? {} : { storedAt: clock.at }),

@@ -31,10 +31,13 @@ import {
   ok
 } from "./Checks.ts"
 
-/** What programs are run on: a store, or a read-only database. */
+/** What the checks read with: the store of a running engine, or a database that was opened for reading only. */
 export type Readable = Pick<StoreService, "clock" | "readApart">
 
-/** Explains why each run is where it is. A run that is gone is left out. A run that cannot be read gets an explanation of that. */
+/**
+ * Explains for each run why it waits or does not go on. A run that no longer exists is left out. For a run that cannot be read, the
+ * explanation has the code `DAMAGED`.
+ */
 export const explainRuns = (
   store: Readable,
   runs: ReadonlyArray<NamedRun>,
@@ -44,7 +47,7 @@ export const explainRuns = (
     const explained: Array<Explanation> = []
     for (const { environment, runId } of runs) {
       const now = yield* timeOf(store)
-      const one = yield* Effect.match(store.readApart(getSituation(environment, runId)), {
+      const explanation = yield* Effect.match(store.readApart(getSituation(environment, runId)), {
         onSuccess: (situation) => explain(situation, workersOf(environment), now),
         onFailure: (error): Explanation | undefined =>
           error.code === "RUN_NOT_FOUND"
@@ -57,7 +60,7 @@ export const explainRuns = (
                 details: {}
               }
       })
-      if (one !== undefined) explained.push(one)
+      if (explanation !== undefined) explained.push(explanation)
       yield* yieldToEventLoop
     }
     return explained
@@ -87,7 +90,7 @@ export const make: Effect.Effect<
         : fail(
             "database",
             `${health.message}.`,
-            "Look at the log of the engine; restore a backup where something is damaged."
+            "Look at the log of the engine; if something is damaged, restore a backup."
           ),
       ...(filename === undefined
         ? []

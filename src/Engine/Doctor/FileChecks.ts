@@ -1,4 +1,4 @@
-/** Checks of a database file without opening it as an engine: nothing is written. */
+/** Checks of a database file. They do not open the file as an engine does, and write nothing. */
 import { existsSync, readdirSync, realpathSync, statfsSync, statSync } from "node:fs"
 import path from "node:path"
 import type { DoctorCheck } from "../../Protocol/Server.ts"
@@ -32,7 +32,7 @@ export const checkPermissions = (filename: string): DoctorCheck => {
   }
 }
 
-/** The free space below which the check fails, bytes: with less, the log cannot grow enough for a commit. */
+/** The free space below which the check fails, bytes: with less, the write-ahead log may not be able to grow for a commit. */
 const ROOM_FAIL = 128 * 1024 * 1024
 /** The free space below which the check warns, bytes. */
 const ROOM_WARN = 1024 * 1024 * 1024
@@ -58,17 +58,18 @@ export const checkDisk = (filename: string): DoctorCheck => {
     : ok("disk", message)
 }
 
-/** Finds partial files of backups, restores, exports and imports whose processes were killed. */
+/** Finds partial files of backups, restores, exports and imports whose processes have ended before these were complete. */
 export const checkLeftovers = (filename: string): DoctorCheck => {
   const folder = path.dirname(path.resolve(filename))
   const found = leftovers(folder, readdirSync(folder))
   if (found.length === 0)
     return ok("leftovers", "Nothing is left of backups, restores, exports or imports that were killed.")
   const bytes = found.reduce((sum, file) => sum + sizeOf(file), 0)
+  const more = found.length > 5 ? `, and ${found.length - 5} more` : ""
   return warn(
     "leftovers",
-    `${count(found.length, "file")} of ${formatSize(bytes)} ${found.length === 1 ? "is" : "are"} left of backups, restores, exports or imports that were killed: ${found.slice(0, 5).join(", ")}.`,
-    `Remove them: \`rm ${found.slice(0, 5).join(" ")}\`. The next one to the same file removes those of that file too.`
+    `${count(found.length, "file")} of ${formatSize(bytes)} ${found.length === 1 ? "is" : "are"} left of backups, restores, exports or imports that were killed: ${found.slice(0, 5).join(", ")}${more}.`,
+    `Remove them: \`rm ${found.slice(0, 5).join(" ")}\`. The next backup, restore, export or import that writes the same file removes its leftovers too.`
   )
 }
 
@@ -79,7 +80,7 @@ export const checkHolder = (filename: string): DoctorCheck => {
     ? ok("holder", "No engine has the file open.")
     : ok(
         "holder",
-        `An engine has the file open${holder}. Ask it for more: \`ironflow doctor --server-url URL\`.`
+        `An engine has the file open${holder}. \`ironflow doctor --server-url URL\` asks this engine for more.`
       )
 }
 
@@ -109,14 +110,13 @@ export const checkTables = (db: DatabaseSync, filename: string): DoctorCheck => 
 }
 
 /**
- * The size of a file up to which it is always read completely, bytes. A larger one is read completely only on request: each 500
- * MiB take about a second.
+ * A file up to this size is always checked, a larger file only on request, bytes. The check reads about 500 MiB a second.
  */
-const MOST_BYTES = 1024 * 1024 * 1024
+const MAX_ALWAYS_CHECKED_BYTES = 1024 * 1024 * 1024
 
 /**
  * Checks the pages of the file. With `all`, also checks the rows and the references between them. Without `all`, a file of more
- * than {@link MOST_BYTES} is not checked.
+ * than {@link MAX_ALWAYS_CHECKED_BYTES} is not checked.
  */
 export const checkIntegrity = (db: DatabaseSync, filename: string, all: boolean): DoctorCheck => {
   const restore = "Restore a backup: `ironflow restore BACKUP --data FILE --replace`."
@@ -126,10 +126,10 @@ export const checkIntegrity = (db: DatabaseSync, filename: string, all: boolean)
       return ok("integrity", "Every page and every row was read, and nothing is damaged.")
     }
     const bytes = sizeOf(filename)
-    if (bytes > MOST_BYTES) {
+    if (bytes > MAX_ALWAYS_CHECKED_BYTES) {
       return ok(
         "integrity",
-        `It was not read completely, because it has ${formatSize(bytes)}: \`ironflow doctor --data FILE --check\` reads it.`
+        `The file was not read, because it has ${formatSize(bytes)}: \`ironflow doctor --data FILE --check\` reads all of it.`
       )
     }
     const [found] = db.prepare("PRAGMA quick_check(1)").all()
@@ -137,7 +137,7 @@ export const checkIntegrity = (db: DatabaseSync, filename: string, all: boolean)
     return problem === "ok"
       ? ok(
           "integrity",
-          "Its pages are not damaged; `ironflow doctor --data FILE --check` reads the rows too."
+          "The pages of the file are not damaged; `ironflow doctor --data FILE --check` reads the rows too."
         )
       : fail("integrity", `The database is damaged: ${problem}.`, restore)
   } catch (error) {
@@ -151,14 +151,14 @@ export const checkIntegrity = (db: DatabaseSync, filename: string, all: boolean)
 }
 
 /**
- * Compares a backup with its checksum, as a restore does. `undefined` for a file without a checksum, and for one that an engine
+ * Compares a backup with its checksum, as a restore does. `undefined` for a file without a checksum, and for a file that an engine
  * has open, or had open when the file was copied.
  */
 export const checkBackup = async (db: DatabaseSync, filename: string): Promise<DoctorCheck | undefined> => {
   try {
     if (markOf(db)?.sha256 === undefined || isOwned(db)) return undefined
     await checkSum(filename, filename)
-    return ok("checksum", "It is a backup, and was not changed since it was written.")
+    return ok("checksum", "The file is a backup, and was not changed since it was written.")
   } catch (error) {
     return fail(
       "checksum",
@@ -169,8 +169,8 @@ export const checkBackup = async (db: DatabaseSync, filename: string): Promise<D
 }
 
 /**
- * Opens the file read-only, while its engine may have it open. Throws a `StoreError` when the file does not exist, a
- * `ValidationError` when it is no file.
+ * Opens a database file for reading only. An engine may have the file open at the same time. Throws a `StoreError` when the file
+ * does not exist, a `ValidationError` for something that is no file, such as a folder.
  */
 export const openBeside = (filename: string): DatabaseSync => {
   refuseNonFile(filename)

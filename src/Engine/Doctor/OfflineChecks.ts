@@ -1,4 +1,4 @@
-/** The checks of a database without its engine. They only read it, and an engine may have it open. */
+/** The checks of a database that `ironflow doctor` opens itself. They only read, and engines may have the database open. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { type StoreError, ValidationError } from "../../Errors.ts"
@@ -46,8 +46,8 @@ export interface FileOptions {
 }
 
 /**
- * Runs the checks of a database file. Fails with `StoreError` when the file does not exist, with `ValidationError` when it is no
- * file.
+ * Runs the checks of a database file. Fails with `StoreError` when the file does not exist, with `ValidationError` for something
+ * that is no file, such as a folder.
  */
 export const examineFile = ({
   all,
@@ -62,7 +62,7 @@ export const examineFile = ({
     }),
     (db) =>
       Effect.gen(function* () {
-        const outside = yield* Effect.try({
+        const fileChecks = yield* Effect.try({
           try: () => {
             return [
               checkNodeVersion(),
@@ -75,21 +75,21 @@ export const examineFile = ({
           },
           catch: (cause) => storeError(`Cannot check "${filename}"`, cause)
         })
-        const tables = outside.at(-1)
-        if (tables?.status === "fail") return outside
+        const tables = fileChecks.at(-1)
+        if (tables?.status === "fail") return fileChecks
         const checksum = all ? yield* Effect.promise(() => checkBackup(db, filename)) : undefined
         const integrity = [checkIntegrity(db, filename, all), ...(checksum === undefined ? [] : [checksum])]
-        if (tables?.status !== "ok") return [...outside, ...integrity]
-        const inside = yield* Effect.match(
+        if (tables?.status !== "ok") return [...fileChecks, ...integrity]
+        const tableChecks = yield* Effect.match(
           Effect.flatMap(readableOf(db, yield* Clock.Clock), (readable) => examine(readable, hasMasterKey)),
           {
             onSuccess: (checks) => checks,
             onFailure: (error) => [
-              fail("runs", `Its tables cannot be read: ${messageOf(error)}.`, "Restore a backup.")
+              fail("runs", `The tables cannot be read: ${messageOf(error)}.`, "Restore a backup.")
             ]
           }
         )
-        return [...outside, ...integrity, ...inside]
+        return [...fileChecks, ...integrity, ...tableChecks]
       }),
     (db) => Effect.sync(() => db.close())
   )
@@ -117,13 +117,14 @@ const makeReadable = (db: DatabaseSync, clock: Clock.Clock): Readable => {
     readApart: <A, E>(call: Call<A, E>) =>
       Effect.try({
         try: () => tx.perform(call.run(tx)),
-        // the types of programs name all their refusals
+        // safe cast: the type of a program names every error with which it refuses
         catch: (cause) =>
           cause instanceof Refused ? (cause.error as E) : storeError(`Cannot ${call.what()}`, cause)
       })
   }
 }
 
+/** The checks that read the tables. `clockOf` is the check of the clock. */
 const examine = (
   readable: Readable,
   hasMasterKey: boolean,
@@ -162,10 +163,10 @@ export const examinePostgres = (
       inspect(options, () => clock.currentTimeMillisUnsafe(), loadRegistrations),
       (inspection) =>
         Effect.gen(function* () {
-          const outside = checkPostgres(inspection.facts)
+          const serverChecks = checkPostgres(inspection.facts)
           const { readApart } = inspection
-          if (readApart === undefined) return [checkNodeVersion(), ...outside]
-          const inside = yield* examine(
+          if (readApart === undefined) return [checkNodeVersion(), ...serverChecks]
+          const tableChecks = yield* examine(
             { readApart },
             hasMasterKey,
             ({ databaseNow, storedAt }, now) =>
@@ -175,7 +176,7 @@ export const examinePostgres = (
             false,
             inspection.facts.engines.length > 0
           )
-          return [checkNodeVersion(), ...outside, ...inside]
+          return [checkNodeVersion(), ...serverChecks, ...tableChecks]
         }),
       ({ close }) => close
     )

@@ -5,9 +5,9 @@ import { formatSize } from "../../Size.ts"
 import type { ConnectionLimit, PostgresFacts } from "../Store/Postgres/Inspection.ts"
 import { count, fail, ok, warn } from "./Checks.ts"
 
-/** A transaction that is open for longer than this is reported, milliseconds: it keeps vacuum from removing dead rows. */
+/** A transaction that is open for longer than this is reported, milliseconds: such a transaction keeps vacuum from removing rows. */
 const LONG_MS = 10 * 60_000
-/** Above this number, the dead rows of a table are reported, if they outnumber the live ones. */
+/** A table with more dead rows than this is reported if it has fewer live rows than dead rows. */
 const DEAD_ROWS = 100_000
 
 export const checkPostgres = (facts: PostgresFacts): ReadonlyArray<DoctorCheck> => [
@@ -18,7 +18,7 @@ export const checkPostgres = (facts: PostgresFacts): ReadonlyArray<DoctorCheck> 
     "holder",
     facts.engines.length === 0
       ? "No engine uses the tables."
-      : `${facts.engines.length === 1 ? "An engine uses" : `${facts.engines.length} engines use`} the tables (${facts.engines.join("; ")}). Ask for more: \`ironflow doctor --server-url URL\`.`
+      : `${facts.engines.length === 1 ? "An engine uses" : `${facts.engines.length} engines use`} the tables (${facts.engines.join("; ")}). \`ironflow doctor --server-url URL\` asks a running engine for more.`
   ),
   writes(facts),
   connections(facts),
@@ -102,7 +102,7 @@ const writes = ({ fsync, isStandby, synchronousCommit }: PostgresFacts): DoctorC
     : ok("writes", `What is acknowledged is on the disk (synchronous_commit is ${synchronousCommit}).`)
 }
 
-/** Whether the limit of a user or a database is too low for an engine with default settings, or more than 80 % used. */
+/** Whether a connection limit is too low for an engine with default settings, or more than 80 % used. */
 const isTight = ({ most, used }: ConnectionLimit): boolean => most < CONNECTIONS || used > 0.8 * most
 
 const connections = ({ connections: used, limits, maxConnections }: PostgresFacts): DoctorCheck => {
@@ -110,7 +110,7 @@ const connections = ({ connections: used, limits, maxConnections }: PostgresFact
     `${used} of ${maxConnections} connections are taken.`,
     ...limits.map(
       ({ most, name, of, used }) =>
-        `The ${of} "${name}" has ${used} of the ${most} that its CONNECTION LIMIT allows.`
+        `The ${of} "${name}" has ${used} of the ${count(most, "connection")} that its CONNECTION LIMIT allows.`
     )
   ].join(" ")
   const raised = [
@@ -123,7 +123,7 @@ const connections = ({ connections: used, limits, maxConnections }: PostgresFact
       )
   ]
   if (raised.length === 0) return ok("connections", message)
-  const advice = `Raise ${raised.join(" and ")}, or give engines fewer connections (\`--database-pool-size\` of \`ironflow serve\`, \`databasePoolSize\`). Each engine takes one more than that: ${CONNECTIONS} by default, ${LEAST_CONNECTIONS} at least.`
+  const advice = `Raise ${raised.join(" and ")}, or give engines fewer connections (\`--database-pool-size\` of \`ironflow serve\`, \`databasePoolSize\`). Each engine takes one connection more than its pool size: ${CONNECTIONS} by default, ${LEAST_CONNECTIONS} at least.`
   return used >= maxConnections - 3 ||
     limits.some(({ most, used }) => most < LEAST_CONNECTIONS || used >= most)
     ? fail("connections", message, advice)
@@ -137,7 +137,7 @@ const vacuum = ({ autovacuum, bloated, longestMs }: PostgresFacts): DoctorCheck 
     return warn(
       "vacuum",
       `A transaction has been open for ${formatDuration(Math.floor(longestMs / 1000) * 1000)}: rows that died since then cannot be removed.`,
-      "Look for it in pg_stat_activity (xact_start), and end it."
+      "Look for the transaction in pg_stat_activity (xact_start), and end it."
     )
   }
   const bad = bloated.filter(({ dead, live }) => dead > DEAD_ROWS && dead > live)

@@ -1,7 +1,7 @@
 /**
- * Checks, while the engine works, whether the rows keep the guarantees. The check works in small slices, after everything
- * else, and in less than a hundredth of the time. It checks recent rows. It checks rows again that it has seen, because ended
- * runs must not change. Each violation is logged once and counted.
+ * Checks, while the engine works, whether the rows of the database keep the guarantees (`docs/guarantees.md`). The check reads the
+ * recent rows in small slices, after all other work, and takes less than a hundredth of the time. It also compares runs with what
+ * the check before has read of them, because ended runs must not change. Each violation is logged once and counted.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -20,7 +20,7 @@ import {
   checkDuplicateKeys,
   ends,
   type CheckedRun,
-  type Keyed,
+  type KeyedEvent,
   type Violation
 } from "./GuaranteeRows.ts"
 
@@ -38,34 +38,34 @@ export class GuaranteeCheck extends Context.Service<GuaranteeCheck, GuaranteeChe
   "@ironflow/node/Engine/GuaranteeCheck"
 ) {}
 
-/** How many of the newest runs, and of the newest events, are checked. */
-const RECENT = 2000
-/** How many rows one slice checks: that takes a few milliseconds. */
-const SLICE = 20
+/** How many of the newest runs are checked, and how many of the newest events and messages. */
+const RECENT_ROWS = 2000
+/** How many rows one slice checks. A slice takes a few milliseconds. */
+const SLICE_ROWS = 20
 /** How many of the newest idempotency keys are checked. */
-const KEYS = 100
-/** How long an idempotency key stands for its first event, milliseconds. */
+const RECENT_KEYS = 100
+/** For how long no second event with the same name and idempotency key may be stored, milliseconds. */
 const KEY_MS = 24 * 60 * 60 * 1000
 /** The shortest pause between two slices, milliseconds. */
 const PAUSE_MS = 1000
-/** The shortest pause, as a multiple of the time that the last slice took. */
+/** The same as a multiple of the time that the last slice took, if that is longer. */
 const IDLE_FACTOR = 200
 /** Maximum number of violations that are kept in memory, so that each is reported once. */
 const MAX_REMEMBERED_VIOLATIONS = 10_000
 
 /** The digests of each recent run and of its first steps, by run key. */
 export type CheckedRuns = Map<number, CheckedRun>
-/** Of how many steps of a run the digests are kept. */
+/** How many steps of each run have their digests kept until the next check. */
 const STEPS_KNOWN = 32
 
-/** The changes in a run that must not happen, each as the end of a sentence. */
+/** The forbidden changes of a run between two checks, each as the end of a sentence. */
 const changesIn = (before: CheckedRun, now: CheckedRun): ReadonlyArray<string> => {
   const changes: Array<string> = []
-  if (before.touched === now.touched) {
+  if (before.permittedChanges === now.permittedChanges) {
     for (const [key, hash] of before.steps) {
-      const is = now.steps.get(key)
-      if (is !== hash)
-        changes.push(`what was recorded of step ${key} ${is === undefined ? "is gone" : "has changed"}`)
+      const hashNow = now.steps.get(key)
+      if (hashNow !== hash)
+        changes.push(`what was recorded of step ${key} ${hashNow === undefined ? "is gone" : "has changed"}`)
     }
   }
   const isSame = before.end === undefined || before.end.at !== now.end?.at || before.end.hash === now.end.hash
@@ -77,18 +77,19 @@ interface CheckOptions {
   readonly store: Pick<StoreService, "read">
   /** How long ended runs are kept unless their function says otherwise, milliseconds. */
   readonly keepMs: number
+  /** What the check before has read of the recent runs. This check updates it. */
   readonly known: CheckedRuns
-  /** Runs a slice when it is time for one, and waits after it. */
+  /** Runs a slice in the next turn of the event loop, and then pauses. */
   readonly pace: <A>(slice: Effect.Effect<A, StoreError>) => Effect.Effect<A, StoreError>
-  readonly tell: (found: Violation) => void
+  readonly report: (violation: Violation) => void
 }
 
-/** When an event starts two runs of a function by mistake, it does so within this time, milliseconds. */
+/** When an event starts two runs of a function by mistake, the runs are created within this time, milliseconds. */
 const TWICE_MS = 600_000
 
 /**
- * Whether a run may be a rerun of an earlier one: a rerun is not marked as such. Only ended runs are rerun, but the earlier run
- * may have been retried since.
+ * Whether a run may be a rerun of an earlier run, which is permitted. No row says that a run is a rerun. So this goes by the times:
+ * only an ended run is rerun. But the earlier run may have been retried since, and not have ended yet.
  */
 const mayBeRerun = (run: CheckedRun, earlier: CheckedRun): boolean =>
   (earlier.endedAt !== undefined && run.createdAt >= earlier.endedAt) ||
@@ -99,29 +100,29 @@ export const checkGuarantees = ({
   keepMs,
   known,
   pace,
-  store,
-  tell
+  report,
+  store
 }: CheckOptions): Effect.Effect<void, StoreError> =>
   Effect.gen(function* () {
     const last = yield* pace(store.read(ends()))
-    let after: number | undefined = Math.max(0, last.runs - RECENT)
+    let after: number | undefined = Math.max(0, last.runs - RECENT_ROWS)
     for (const run of known.keys()) if (run <= after) known.delete(run)
     const seen = new Set<number>()
-    const causes = new Map<string, CheckedRun>()
+    const runOfCause = new Map<string, CheckedRun>()
     while (after !== undefined) {
       const from: number = after
-      const slice = yield* pace(store.read(checkRuns({ after: from, limit: SLICE, keepMs })))
-      slice.violations.forEach(tell)
+      const slice = yield* pace(store.read(checkRuns({ after: from, limit: SLICE_ROWS, keepMs })))
+      slice.violations.forEach(report)
       for (const now of slice.checkedRuns ?? []) {
-        const twin = now.cause === undefined ? undefined : causes.get(now.cause)
-        if (now.cause !== undefined) causes.set(now.cause, now)
+        const twin = now.cause === undefined ? undefined : runOfCause.get(now.cause)
+        if (now.cause !== undefined) runOfCause.set(now.cause, now)
         if (twin !== undefined && !mayBeRerun(now, twin)) {
           const message = `run ${now.id}: run ${twin.id} is of the same function and event`
-          tell({ guarantee: "G1", message, key: `twins ${now.cause}` })
+          report({ guarantee: "G1", message, key: `twins ${now.cause}` })
         }
         const before = known.get(now.run)
         for (const change of before === undefined ? [] : changesIn(before, now)) {
-          tell({ guarantee: "G3", message: `run ${now.id}: ${change}`, key: `${now.run} ${change}` })
+          report({ guarantee: "G3", message: `run ${now.id}: ${change}`, key: `${now.run} ${change}` })
         }
         seen.add(now.run)
         known.set(now.run, { ...now, steps: new Map([...now.steps].slice(0, STEPS_KNOWN)) })
@@ -129,24 +130,24 @@ export const checkGuarantees = ({
       after = slice.next
     }
     for (const run of known.keys()) if (!seen.has(run)) known.delete(run)
-    const keyed = new Map<string, Keyed>()
-    after = Math.max(0, last.events - RECENT)
+    const eventOfKey = new Map<string, KeyedEvent>()
+    after = Math.max(0, last.events - RECENT_ROWS)
     while (after !== undefined) {
       const from: number = after
-      const slice = yield* pace(store.read(checkLog({ after: from, limit: SLICE })))
-      slice.violations.forEach(tell)
-      for (const event of slice.keyed ?? []) {
-        const same = `${event.environment} ${event.name} ${event.key}`
-        const before = keyed.get(same)
-        keyed.set(same, event)
+      const slice = yield* pace(store.read(checkLog({ after: from, limit: SLICE_ROWS })))
+      slice.violations.forEach(report)
+      for (const event of slice.keyedEvents ?? []) {
+        const key = `${event.environment} ${event.name} ${event.key}`
+        const before = eventOfKey.get(key)
+        eventOfKey.set(key, event)
         if (before === undefined || event.timestamp - before.timestamp >= KEY_MS) continue
-        const found = yield* pace(store.read(checkDuplicateKeys([before, event])))
-        found.forEach(tell)
+        const violations = yield* pace(store.read(checkDuplicateKeys([before, event])))
+        violations.forEach(report)
       }
       after = slice.next
     }
-    const keys = yield* pace(store.read(checkKeys({ limit: KEYS, keepMs })))
-    keys.violations.forEach(tell)
+    const keys = yield* pace(store.read(checkKeys({ limit: RECENT_KEYS, keepMs })))
+    keys.violations.forEach(report)
   })
 
 export const layer: Layer.Layer<GuaranteeCheck, never, Store> = Layer.effect(
@@ -160,11 +161,11 @@ export const layer: Layer.Layer<GuaranteeCheck, never, Store> = Layer.effect(
     const known: CheckedRuns = new Map()
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
 
-    const told = new Set<string>()
-    const tell = ({ guarantee, key, message }: Violation): void => {
-      if (told.has(key)) return
-      if (told.size === MAX_REMEMBERED_VIOLATIONS) told.clear()
-      told.add(key)
+    const reported = new Set<string>()
+    const report = ({ guarantee, key, message }: Violation): void => {
+      if (reported.has(key)) return
+      if (reported.size === MAX_REMEMBERED_VIOLATIONS) reported.clear()
+      reported.add(key)
       violations++
       runFork(
         Effect.logError(
@@ -175,7 +176,8 @@ export const layer: Layer.Layer<GuaranteeCheck, never, Store> = Layer.effect(
 
     let changed = Deferred.makeUnsafe<void>()
     const stop = store.onCommit(({ counts, elsewhere, ended }) => {
-      // other commits change nothing that is checked here, or one of these follows; each engine checks after its own commits
+      // other commits change no row that is checked, or are followed by a commit with new events or ended runs; each engine checks
+      // after its own commits only
       if (!elsewhere && (counts.events > 0 || ended.length > 0)) Deferred.doneUnsafe(changed, Effect.void)
     })
     yield* Effect.addFinalizer(() => Effect.sync(stop))
@@ -196,16 +198,15 @@ export const layer: Layer.Layer<GuaranteeCheck, never, Store> = Layer.effect(
         return found
       })
     const round = Effect.suspend(() => {
-      const waits = Deferred.await(changed)
       return Effect.andThen(
-        waits,
+        Deferred.await(changed),
         Effect.suspend(() => {
           changed = Deferred.makeUnsafe<void>()
-          return checkGuarantees({ store, keepMs, known, pace, tell })
+          return checkGuarantees({ store, keepMs, known, pace, report })
         })
       )
     })
-    // other readers report damage; the next commit starts another check
+    // logged for debugging only: whoever else reads damaged rows reports the damage, and the next commit starts another check
     const rounds = Effect.forever(
       Effect.catchCause(round, (cause) => Effect.logDebug("The guarantees could not be checked", cause))
     )

@@ -1,6 +1,6 @@
 /**
- * Reads rows, and checks them against the guarantees. The reads and checks share no statement and no rule with the
- * programs that write these rows, because an error there must not hide here.
+ * Reads rows, and checks them against the guarantees (`docs/guarantees.md`). The reads and checks share no statement and no rule
+ * with the programs that write these rows, because a mistake in such a program must not hide itself here.
  */
 import { createHash } from "node:crypto"
 import { isObject, safeJsonParse } from "../../Json.ts"
@@ -24,19 +24,26 @@ export interface CheckedRun {
   readonly id: string
   /** The function and the triggering event. Absent for a run that was invoked. */
   readonly cause?: string
-  /** Epoch milliseconds; `endedAt` is absent for an unfinished run. */
+  /** Epoch milliseconds. */
   readonly createdAt: number
+  /** Epoch milliseconds. Absent for an unfinished run. */
   readonly endedAt?: number
-  /** Changes when a client restarts the run from a step, or patches a step. Then other changes of the run are no violations. */
-  readonly touched: string
-  /** A digest of each of its steps. */
+  /**
+   * Changes when a client restarts the run from a step, patches a step or erases data. These are the only changes that may alter
+   * recorded steps.
+   */
+  readonly permittedChanges: string
+  /** A digest of each step, by step key. */
   readonly steps: ReadonlyMap<string, string>
-  /** For an ended run: a digest, and when a client last controlled the run. */
+  /**
+   * Absent for an unfinished run. `hash` is a digest of how the run ended. It must stay the same as long as `at` is the same, which
+   * changes when a client controls the run or erases data.
+   */
   readonly end?: { readonly at: string; readonly hash: string }
 }
 
-/** An event that was stored under an idempotency key. */
-export interface Keyed {
+/** An event that was stored with an idempotency key. */
+export interface KeyedEvent {
   readonly environment: number
   readonly name: string
   readonly key: string
@@ -47,10 +54,10 @@ export interface Keyed {
 interface Slice {
   readonly violations: ReadonlyArray<Violation>
   readonly checkedRuns?: ReadonlyArray<CheckedRun>
-  readonly keyed?: ReadonlyArray<Keyed>
-  /** How many runs or log rows were looked at. Each may have other rows with it. */
+  readonly keyedEvents?: ReadonlyArray<KeyedEvent>
+  /** How many runs, rows of the log or idempotency keys were checked, without the other rows that were read for them. */
   readonly rows: number
-  /** Where the next slice begins; absent at the end. */
+  /** `after` of the next slice; absent at the end. */
   readonly next?: number
 }
 
@@ -69,7 +76,7 @@ const FAILED = 6
 const PAUSED = 4
 
 const LIST_RUNS = statement("GuaranteeRows.listRuns", "SELECT * FROM runs WHERE key > ? ORDER BY key LIMIT ?")
-// in a fixed order, whatever the plan of the query, because the digests of earlier reads are compared
+// in a fixed order, whatever the plan of the query, because the order decides which digests are kept, and is part of the end's digest
 const LIST_STEPS = statement(
   "GuaranteeRows.listSteps",
   "SELECT * FROM steps WHERE run = ? ORDER BY step_key LIMIT 1001"
@@ -136,10 +143,10 @@ const FIND_ENDS = statement(
   "SELECT (SELECT max(key) FROM runs) AS runs, (SELECT max(position) FROM events) AS events"
 )
 
-/** The events of a stream with a higher version are not counted. */
+/** The highest version of a stream whose events are counted. */
 const STREAM_EVENTS_COUNTED = 1000
 
-/** The keys of the newest run and the newest event. */
+/** The key of the newest run, and the position of the newest row of the log. */
 export const ends = acrossEnvironments(
   "ends",
   function* (_tx: Transaction): Program<{ readonly runs: number; readonly events: number }> {
@@ -154,20 +161,20 @@ export const checkRuns = acrossEnvironments(
   "checkRuns",
   function* (_tx: Transaction, { after, limit }: SliceQuery): Program<Slice> {
     const rows = yield* all(LIST_RUNS, after, limit)
-    const must = (yield* all(COLUMNS.runs)).map(({ name }) => String(name))
+    const required = (yield* all(COLUMNS.runs)).map(({ name }) => String(name))
     const violations: Array<Violation> = []
     const checkedRuns: Array<CheckedRun> = []
     for (const row of rows) {
-      const found = finder(`run ${row.id}`, violations)
-      allowed(row, must, "runs", found)
+      const report = reporter(`run ${row.id}`, violations)
+      checkColumns(row, required, "runs", report)
       const steps = yield* all(LIST_STEPS, row.key!)
       const superseded = new Set(
         (yield* all(LIST_SUPERSEDED_STEPS, row.key!)).map(({ step_key }) => String(step_key))
       )
-      yield* checkRun(row, found)
-      for (const step of steps) yield* checkStep(row, step, superseded, found)
-      checkEnd(row, steps, superseded, found)
-      // the digests of longer runs are not kept
+      yield* checkRun(row, report)
+      for (const step of steps) yield* checkStep(row, step, superseded, report)
+      checkEnd(row, steps, superseded, report)
+      // runs with more steps are not compared with the next check: not all of their steps were read
       if (steps.length <= 1000) checkedRuns.push(checkedRunOf(row, steps, superseded.size))
     }
     return { violations, checkedRuns, rows: rows.length, ...nextOf(rows, limit, "key") }
@@ -175,28 +182,29 @@ export const checkRuns = acrossEnvironments(
   () => "check runs against the guarantees"
 )
 
-type Found = (guarantee: string, what: string) => void
+type Report = (guarantee: string, what: string) => void
 
-const finder =
-  (about: string, violations: Array<Violation>): Found =>
+/** Makes a function that adds violations of one run, event or other thing (`about`) to `violations`. */
+const reporter =
+  (about: string, violations: Array<Violation>): Report =>
   (guarantee, what) =>
     void violations.push({ guarantee, message: `${about}: ${what}`, key: `${guarantee} ${about} ${what}` })
 
-const allowed = (row: Row, must: ReadonlyArray<string>, table: string, found: Found): void => {
-  for (const column of must) {
+const checkColumns = (row: Row, required: ReadonlyArray<string>, table: string, report: Report): void => {
+  for (const column of required) {
     if (row[column] === null)
-      found("table", `the column ${column} of ${table} has no value, and must have one`)
+      report("table", `the column ${column} of ${table} has no value, and must have one`)
   }
 }
 
 const nextOf = (rows: ReadonlyArray<Row>, limit: number, key: string): { readonly next?: number } =>
   rows.length < limit ? {} : { next: Number(rows.at(-1)?.[key]) }
 
-function* checkRun(row: Row, found: Found): Program<void> {
+function* checkRun(row: Row, report: Report): Program<void> {
   const status = Number(row.status)
   if (row.input === null) {
     if ((yield* get(FIND_EVENT, row.event!)) === undefined)
-      found("G1", `its event ${row.event} is not in the log`)
+      report("G1", `its event at position ${row.event} is not in the log`)
   }
   if (row.parent !== null && row.parent_step !== null) {
     const siblings = yield* all(LIST_CHILDREN_OF_STEP, row.parent!, row.parent_step!)
@@ -204,39 +212,39 @@ function* checkRun(row: Row, found: Found): Program<void> {
       ({ step_key }) => step_key === row.parent_step
     )
     if (siblings.length > 1 + before.length) {
-      found("G3", `step ${row.parent_step} of its parent has several children: ${idsOf(siblings)}`)
+      report("G3", `step ${row.parent_step} of its parent has several children: ${idsOf(siblings)}`)
     }
   }
   if (ENDED.has(status) !== (row.ended_at !== null)) {
-    found(
+    report(
       "G2",
       `it has status ${status} and ${row.ended_at === null ? "no end" : `an end at ${row.ended_at}`}`
     )
     return
   }
   if (status !== COMPLETED && row.ended_at !== null && row.output !== null) {
-    found("G3", `it has an output, which only completed runs have, but its status is ${status}`)
+    report("G3", `it has an output, which only completed runs have, but its status is ${status}`)
   }
   if (row.ended_at !== null || status === PAUSED || row.lease !== null || row.ready_at !== null) return
   if (Number((yield* get(COUNT_TIMERS_OF_RUN, row.key!))?.n) === 0)
-    found("G2", "nothing will ever continue it")
+    report("G2", "nothing will ever continue it")
 }
 
 const idsOf = (rows: ReadonlyArray<Row>): string => rows.map(({ id }) => String(id)).join(", ")
 
-function* checkStep(run: Row, step: Row, superseded: ReadonlySet<string>, found: Found): Program<void> {
+function* checkStep(run: Row, step: Row, superseded: ReadonlySet<string>, report: Report): Program<void> {
   const key = String(step.step_key)
   if (superseded.has(key)) return
   if (step.kind === "waitForEvent" && step.event !== null) {
     if (Number(step.failed) === 1)
-      found("G8", `step ${key} has received event ${step.event}, but is recorded as failed`)
+      report("G8", `step ${key} has received the event at position ${step.event}, but is recorded as failed`)
     const event = yield* get(FIND_EVENT, step.event!)
     if (event === undefined)
-      found("G8", `the event ${step.event} that step ${key} has received is not in the log`)
+      report("G8", `the event at position ${step.event}, which step ${key} has received, is not in the log`)
     else if (step.value !== null) {
       const value = safeJsonParse(String(step.value))
       if (isObject(value) && typeof value.id === "string" && value.id !== event.id) {
-        found("G8", `step ${key} has the data of event ${value.id}, but received event ${event.id}`)
+        report("G8", `step ${key} has the data of event ${value.id}, but received event ${event.id}`)
       }
     }
   }
@@ -248,12 +256,12 @@ function* checkStep(run: Row, step: Row, superseded: ReadonlySet<string>, found:
     const topic = String(step.name).replace(/^publish:/, "")
     const oldest = (yield* get(FIND_OLDEST_MESSAGE, run.environment!, topic))?.position
     const newest = (yield* get(FIND_LAST_POSITION_OF_TOPIC, run.environment!, topic))?.last_position
-    // the oldest messages of a topic are deleted first: this one must be there if it is the newest, or if an older one is there
+    // the oldest messages of a topic are deleted first: the message must be there if it is the newest, or if an older one is there
     if (
       Number(newest) === Number(value.sequence) ||
       (oldest != null && Number(oldest) < Number(value.sequence))
     ) {
-      found("G3", `the message ${value.eventId} that step ${key} has published is not in the log`)
+      report("G3", `the message ${value.eventId}, which step ${key} has published, is not in the log`)
     }
   }
   if (step.kind === "tx" && Number(step.failed) === 0) {
@@ -262,30 +270,30 @@ function* checkStep(run: Row, step: Row, superseded: ReadonlySet<string>, found:
     for (const write of value.writes) {
       if (!isObject(write) || !Number.isSafeInteger(write.position) || write._tag === "kv") continue
       if ((yield* get(FIND_EVENT, Number(write.position))) === undefined) {
-        found("G3", `what step ${key} has written at position ${write.position} is not in the log`)
+        report("G3", `what step ${key} has written at position ${write.position} is not in the log`)
       }
     }
   }
 }
 
-/** Checks what an ended run must have left behind. */
+/** Checks whether a failed run has run its registered compensations. */
 const checkEnd = (
   row: Row,
   steps: ReadonlyArray<Row>,
   superseded: ReadonlySet<string>,
-  found: Found
+  report: Report
 ): void => {
   if (row.ended_at === null || Number(row.status) !== FAILED || row.compensations === null) return
   if (row.erased_at !== null) return
   const error = row.error === null ? undefined : safeJsonParse(String(row.error))
-  // the engine has ended the run, and not its handler
+  // then the engine has ended the run, and the handler, which runs the compensations, was not called again
   if (isObject(error) && error.code === "LIMIT_EXCEEDED") return
   const registered = safeJsonParse(String(row.compensations))
   const keys = [...steps.map(({ step_key }) => String(step_key)), ...superseded]
   const ran = new Set(keys.map((key) => key.replace(/[:~]\d+$/, "")))
   for (const name of Array.isArray(registered) ? registered : []) {
     if (!ran.has(`compensate:${name}`))
-      found("G6", `it has failed, and the compensation of "${name}" has not run`)
+      report("G6", `it has failed, and the compensation of "${name}" has not run`)
   }
 }
 
@@ -294,18 +302,18 @@ const hashOf = (values: ReadonlyArray<unknown>): string =>
 
 const checkedRunOf = (row: Row, steps: ReadonlyArray<Row>, superseded: number): CheckedRun => {
   const { attempt, ended_at, error, generation, input, output, status, updated_at } = row
-  // the digest allows for erasures, also of a result that this run has from one that it invoked
+  // how much of the run was erased; a result that it has from an invoked run is erased together with that run
   const erased =
     steps.filter(({ value }) => String(value).startsWith('{"$erased":')).length + Number(row.erased_at ?? 0)
   const hashes = new Map(steps.map((step) => [String(step.step_key), hashOf(Object.values(step))]))
   return {
     run: Number(row.key),
     id: String(row.id),
-    // a fork has the same event as the run that it was forked from
+    // a fork has no cause, because its event is the event of the run that it was forked from
     ...(input === null && row.forked_from === null ? { cause: `${row.function} ${row.event}` } : {}),
     createdAt: Number(row.created_at),
     ...(ended_at === null ? {} : { endedAt: Number(ended_at) }),
-    touched: `${superseded} ${generation} ${erased}`,
+    permittedChanges: `${superseded} ${generation} ${erased}`,
     steps: hashes,
     ...(ended_at === null
       ? {}
@@ -323,31 +331,34 @@ export const checkLog = acrossEnvironments(
   "checkLog",
   function* (_tx: Transaction, { after, limit }: Omit<SliceQuery, "keepMs">): Program<Slice> {
     const rows = yield* all(LIST_EVENTS, after, limit)
-    const keyed: Array<Keyed> = []
-    const counted = new Set<string>()
-    const must = (yield* all(COLUMNS.events)).map(({ name }) => String(name))
+    const keyedEvents: Array<KeyedEvent> = []
+    const countedStreams = new Set<string>()
+    const required = (yield* all(COLUMNS.events)).map(({ name }) => String(name))
     const violations: Array<Violation> = []
     for (const row of rows) {
-      const found = finder(`${Number(row.kind) === 1 ? "message" : "event"} ${row.id}`, violations)
-      allowed(row, must, "events", found)
+      const report = reporter(`${Number(row.kind) === 1 ? "message" : "event"} ${row.id}`, violations)
+      checkColumns(row, required, "events", report)
       if (Number(row.kind) === 1) {
         const topic = yield* get(FIND_LAST_POSITION_OF_TOPIC, row.environment!, row.name!)
         if (topic === undefined || Number(topic.last_position) < Number(row.position)) {
-          found("G10", `it has position ${row.position} of topic ${row.name}, whose last position is lower`)
+          report(
+            "G10",
+            `it has position ${row.position} of topic ${row.name}, ${topic === undefined ? "which does not exist" : `whose last position is ${topic.last_position}`}`
+          )
         }
       }
       if (row.entity_id !== null) {
         const stream = yield* get(FIND_STREAM_VERSION, row.environment!, row.entity_id!)
         if (stream === undefined || Number(stream.version) < Number(row.entity_version)) {
-          found(
+          report(
             "G9",
-            `it is version ${row.entity_version} of stream ${row.entity_id}, which is at ${stream?.version}`
+            `it is version ${row.entity_version} of stream ${row.entity_id}, ${stream === undefined ? "which does not exist" : `which is at version ${stream.version}`}`
           )
         }
       }
       const { entity_id, environment, id, idempotency_key, name, timestamp } = row
       if (entity_id === null && idempotency_key !== null && Number(row.kind) === 0) {
-        keyed.push({
+        keyedEvents.push({
           environment: Number(environment),
           name: String(name),
           key: String(idempotency_key),
@@ -355,25 +366,31 @@ export const checkLog = acrossEnvironments(
           timestamp: Number(timestamp)
         })
       }
-      if (entity_id !== null && !counted.has(`${environment} ${entity_id}`)) {
-        counted.add(`${environment} ${entity_id}`)
-        const version = Number((yield* get(FIND_STREAM_VERSION, environment!, entity_id!))?.version)
+      if (entity_id !== null && !countedStreams.has(`${environment} ${entity_id}`)) {
+        countedStreams.add(`${environment} ${entity_id}`)
+        const stream = yield* get(FIND_STREAM_VERSION, environment!, entity_id!)
+        // a missing stream is reported above, for each of its events
+        if (stream === undefined) continue
+        const version = Number(stream.version)
         if (version > STREAM_EVENTS_COUNTED) continue
         const count = Number((yield* get(COUNT_STREAM_EVENTS, environment!, entity_id!))?.n)
         if (count !== version) {
-          finder(`stream ${entity_id}`, violations)(
+          reporter(`stream ${entity_id}`, violations)(
             "G9",
             `it is at version ${version}, but has ${count} events`
           )
         }
       }
     }
-    return { violations, keyed, rows: rows.length, ...nextOf(rows, limit, "position") }
+    return { violations, keyedEvents, rows: rows.length, ...nextOf(rows, limit, "position") }
   },
   () => "check the log against the guarantees"
 )
 
-/** Checks the newest idempotency keys of emits: the event of each is in the log, and the runs that it started exist. */
+/**
+ * Checks the newest idempotency keys of emits: the event of each key must be in the log, and the runs that the event has started
+ * must exist, unless they may have been deleted for their age.
+ */
 export const checkKeys = acrossEnvironments(
   "checkKeys",
   function* (tx: Transaction, { keepMs, limit }: Omit<SliceQuery, "after">): Program<Slice> {
@@ -385,14 +402,14 @@ export const checkKeys = acrossEnvironments(
       if (operation !== "emit") continue
       const result = safeJsonParse(String(row.result))
       if (!isObject(result) || !Number.isSafeInteger(result.position)) continue
-      const found = finder(`idempotency key ${row.key}`, violations)
+      const report = reporter(`idempotency key ${row.key}`, violations)
       const event = yield* get(FIND_EVENT, Number(result.position))
-      if (event?.id !== result.eventId) found("G1", `its event ${result.eventId} is not in the log`)
+      if (event?.id !== result.eventId) report("G1", `its event ${result.eventId} is not in the log`)
       const storedAt = Number(row.expires_at) - WINDOW_MS
       if (tx.now() - storedAt >= keptMs) continue
       for (const id of Array.isArray(result.runIds) ? result.runIds : []) {
         if ((yield* get(FIND_RUN_KEY, String(id))) === undefined) {
-          found("G1", `the run ${id} that event ${result.eventId} has started does not exist`)
+          report("G1", `the run ${id}, which event ${result.eventId} has started, does not exist`)
         }
       }
     }
@@ -410,16 +427,20 @@ const FIND_WEBHOOK_KEY = statement(
 )
 
 /**
- * Reports two events with the same name and idempotency key, unless a webhook has used this key: webhooks have keys of their own.
+ * Reports two events with the same name and idempotency key. It does not report them when a webhook has used this key: the keys of
+ * webhooks are kept apart from the keys of emits, so each may have stored one of the two events.
  */
 export const checkDuplicateKeys = acrossEnvironments(
   "checkDuplicateKeys",
-  function* (_tx: Transaction, [one, other]: readonly [Keyed, Keyed]): Program<ReadonlyArray<Violation>> {
+  function* (
+    _tx: Transaction,
+    [one, other]: readonly [KeyedEvent, KeyedEvent]
+  ): Program<ReadonlyArray<Violation>> {
     const violations: Array<Violation> = []
     if ((yield* get(FIND_WEBHOOK_KEY, one.environment, one.key)) === undefined) {
-      finder(`idempotency key ${one.key}`, violations)(
+      reporter(`idempotency key ${one.key}`, violations)(
         "G14",
-        `events ${one.id} and ${other.id} were stored for it`
+        `events ${one.id} and ${other.id} were both stored with this key`
       )
     }
     return violations

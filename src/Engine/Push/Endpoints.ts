@@ -280,7 +280,8 @@ export class PushEndpoints {
 
   #endpoint(environment: string, url: string): Endpoint {
     const { clock, connect, fork, functions, settings, store, workers } = this.#options
-    const id = `push-${createHash("sha256").update(keyOf(environment, url)).digest("hex").slice(0, 16)}`
+    const hash = createHash("sha256").update(keyOf(environment, url)).digest("hex")
+    const id = `${ID_PREFIX}${hash.slice(0, HASH_LENGTH)}`
     const { node } = store
     return new Endpoint({
       url,
@@ -316,3 +317,10 @@ const LONGEST_WAIT_MS = 30_000
 const isKnownToAll = ({ _tag }: Notice): boolean => _tag !== "Paused" && _tag !== "Resumed"
 
 const keyOf = (environment: string, url: string): string => `${environment}\n${url}`
+
+const ID_PREFIX = "push-"
+const HASH_LENGTH = 16
+const endpointIds = new RegExp(`^${ID_PREFIX}[0-9a-f]{${HASH_LENGTH}}(-|$)`)
+
+/** Whether the id of a worker stands for a push endpoint. */
+export const isEndpointId = (workerId: string): boolean => endpointIds.test(workerId)

@@ -1,6 +1,7 @@
 /**
- * Secrets. They are sealed in the database with AES-256-GCM under the master key, and opened only for a handler that asked for
- * them. A sealed value is bound to its environment and name, so that it does not open in another row.
+ * Secrets. The database has their values only sealed (encrypted) with AES-256-GCM under the master key. A value is opened only for
+ * a handler whose function asks for the secret. A sealed value is bound to the environment and name of its secret, so it cannot be
+ * opened after somebody has copied it to the row of another secret.
  */
 import * as Layer from "effect/Layer"
 import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto"
@@ -46,7 +47,7 @@ export interface SecretsOfEnvironment {
   readonly delete: (name: string) => Effect.Effect<boolean, StoreError>
 }
 
-/** The allowed names of secrets: those of environment variables, with `.` and `-`. */
+/** The allowed names of secrets: like names of environment variables, and also with `.` and `-`. */
 const namePattern = /^[A-Za-z_][A-Za-z0-9_.-]{0,255}$/
 
 export class SecretsService {
@@ -100,15 +101,15 @@ export class SecretsService {
       listPage,
       find: (name) => this.#store.read(Rows.findSecret(environment, name)),
       delete: (name) =>
-        Effect.tap(this.#store.write(Rows.deleteSecret(environment, name)), (was) =>
-          Effect.sync(() => was && announceChange(name, "deleted"))
+        Effect.tap(this.#store.write(Rows.deleteSecret(environment, name)), (existed) =>
+          Effect.sync(() => existed && announceChange(name, "deleted"))
         )
     }
   }
 
   /**
-   * The values of `names`. Missing secrets are left out. Fails with code `MASTER_KEY_MISSING` or `MASTER_KEY_WRONG` when a stored
-   * one cannot be decrypted.
+   * The values of the secrets `names`. Missing secrets are left out. Fails with code `MASTER_KEY_MISSING` or `MASTER_KEY_WRONG` when
+   * the value of a stored secret cannot be opened.
    */
   open(
     environment: string,
@@ -124,8 +125,8 @@ export class SecretsService {
         if (value === undefined) {
           return Effect.fail(
             new MasterKeyError(
-              `Secret "${name}" cannot be opened with this master key: it was stored under another one, or its row in the database was changed. ` +
-                "Set IRONFLOW_MASTER_KEY to that one, or store the secret again.",
+              `Secret "${name}" cannot be opened with the master key of this engine: the secret was stored under another master key, or its ` +
+                "row in the database was changed. Set IRONFLOW_MASTER_KEY to the key under which the secret was stored, or store the secret again.",
               { code: "MASTER_KEY_WRONG" }
             )
           )
@@ -139,7 +140,7 @@ export class SecretsService {
 
 export class Secrets extends Context.Service<Secrets, SecretsService>()("@ironflow/node/Engine/Secrets") {}
 
-/** Uses the {@link MasterKey}. Fails when it is invalid. */
+/** The layer of {@link Secrets}, with the {@link MasterKey}. Fails when the master key is invalid. */
 export const layer: Layer.Layer<Secrets, ValidationError, Store | SystemEvents> = Layer.effect(
   Secrets,
   Effect.gen(function* () {
@@ -157,7 +158,7 @@ const keyMissing = (what: string): EngineError =>
     { code: "MASTER_KEY_MISSING" }
   )
 
-/** A new key would not help: it cannot open what was stored under another one. */
+/** The error when a stored secret is needed. It asks for the old master key: a new one cannot open the secret. */
 const keyMissingToOpen = (name: string | undefined): EngineError =>
   new MasterKeyError(
     `Secret "${name}" cannot be opened: the engine has no master key. Set IRONFLOW_MASTER_KEY to the key under which the secret was stored.`,
@@ -178,7 +179,7 @@ const checkSecret = (name: string, value: string): ValidationError | undefined =
       `The value of secret "${name}" has ${value.length} characters, and ${Limits.secretLength} are allowed`
     )
   }
-  // has a message of its own, because the usual one would show the value
+  // checked here, because the message of the usual check would show the value
   if (Limits.hasLoneSurrogate(value)) {
     return new ValidationError(
       `The value of secret "${name}" must not contain a lone surrogate (half a character)`
@@ -191,7 +192,7 @@ const readMasterKey = (text: string): Buffer => {
   const key = /^[0-9a-fA-F]{64}$/.test(text) ? Buffer.from(text, "hex") : Buffer.from(text, "base64")
   if (key.length === 32) return key
   throw new ValidationError(
-    `The master key must be 32 bytes in base64 or hex, and this one is ${key.length}: ` +
+    `The master key must be 32 bytes in base64 or hex, and the given key has ${key.length} bytes: ` +
       `make one with \`node -p "require('node:crypto').randomBytes(32).toString('base64')"\`.`
   )
 }

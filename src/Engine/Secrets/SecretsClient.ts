@@ -1,4 +1,4 @@
-/** The client's methods for secrets, over those of the engine. */
+/** The client's methods for secrets in the process of the engine, which call {@link SecretsOfEnvironment}. */
 import * as Effect from "effect/Effect"
 import type { EffectKind } from "../../Client/Client.ts"
 import type { SecretsApi } from "../../Client/Secrets.ts"
@@ -24,7 +24,7 @@ export const make = (secrets: SecretsOfEnvironment): Raw<SecretsApi<EffectKind>,
   }
 }
 
-/** Fails unless a name was given. Without one, another name would be looked for. */
+/** Fails unless `name` is a string that is not blank. */
 const requireName = (name: unknown): Effect.Effect<void, EngineError> =>
   typeof name === "string" && name.trim() !== ""
     ? Effect.void

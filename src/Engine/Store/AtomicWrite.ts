@@ -1,4 +1,7 @@
-/** Writes a file that appears under its name only when it is complete, also when the machine stops in between. */
+/**
+ * Writes files so that each appears under its name only when it is complete, even if the machine stops in between. Until then the
+ * file has another name, and is called a partial file.
+ */
 import { existsSync, linkSync, readdirSync, renameSync, rmSync, unlinkSync } from "node:fs"
 import { open } from "node:fs/promises"
 import path from "node:path"
@@ -23,17 +26,17 @@ const isAlive = (pid: number): boolean => {
 }
 
 /**
- * Lists the partial files of dead processes in a folder, among `names`: all of them, or those of the file `of`. A file is kept
- * when another process has got the same id since.
+ * Which of `names`, the files in a folder, are partial files of processes that have ended. With `of`, only partial files of the
+ * file with that name. A partial file is missing here when a new process has the same id as the ended one.
  */
 export const leftovers = (folder: string, names: ReadonlyArray<string>, of?: string): ReadonlyArray<string> =>
   names.flatMap((name) => {
-    const [, whole, pid] = partialNames.exec(name) ?? []
-    if (whole === undefined || (of !== undefined && whole !== of)) return []
+    const [, finalName, pid] = partialNames.exec(name) ?? []
+    if (finalName === undefined || (of !== undefined && finalName !== of)) return []
     return isAlive(Number(pid)) ? [] : [path.join(folder, name)]
   })
 
-/** Removes the partial files of earlier attempts whose processes were killed. */
+/** Removes the partial files that earlier attempts to write this file have left when their processes were killed. */
 export const removeLeftovers = (filename: string): void => {
   const folder = path.dirname(path.resolve(filename))
   if (!existsSync(folder)) return
@@ -66,11 +69,11 @@ const syncFile = async (filename: string): Promise<void> => {
 export const refuseExisting = (filename: string): void => {
   if (!existsSync(filename)) return
   throw new ValidationError(
-    `"${filename}" exists, and is not overwritten: name a file that does not exist, or move that one away`
+    `"${filename}" exists, and is not overwritten: name a file that does not exist, or move the existing file away`
   )
 }
 
-/** Gives a complete file its name. Throws a `ValidationError` when that name is taken. */
+/** Gives a complete file its final name. Throws a `ValidationError` when a file with that name exists. */
 export const putNew = async (partial: string, filename: string): Promise<void> => {
   await syncFile(partial)
   try {
@@ -85,10 +88,10 @@ export const putNew = async (partial: string, filename: string): Promise<void> =
   await syncFile(path.dirname(filename))
 }
 
-/** The error codes of file systems without links. */
+/** The error codes with which file systems without links refuse a link. */
 const noLinks: ReadonlySet<string> = new Set(["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"])
 
-/** Gives a complete file its name, replacing the file that has it. */
+/** Gives a complete file its final name. Replaces the file that has this name. */
 export const putInPlace = async (partial: string, filename: string): Promise<void> => {
   await syncFile(partial)
   renameSync(partial, filename)

@@ -1,8 +1,8 @@
 /**
- * A backup: a file with everything that a database had at one moment, whatever is written to it meanwhile.
+ * Makes backups: files with everything that a database had at one moment, whatever is written to the database meanwhile.
  *
- * For a database in a file, a separate connection holds a snapshot while a separate thread copies it in small steps: writers do
- * not wait. The write-ahead log cannot be reset in that time, so it grows. A database in memory is copied over its only
+ * For a database in a file, a separate connection holds a snapshot while a separate thread copies it in small steps, so writers do
+ * not wait. Meanwhile, SQLite cannot reuse the write-ahead log, so the log grows. A database in memory is copied over its only
  * connection.
  */
 import { existsSync, statSync } from "node:fs"
@@ -24,16 +24,16 @@ export interface BackupInfo {
   readonly bytes: number
   /** The moment of the copied state, as an ISO string; absent when the file was copied by other means. */
   readonly madeAt?: string
-  /** The version of its tables: an engine that knows this version, or a later one, can use it. */
+  /** The version of the tables. An engine that knows this version or a later one can use the backup. */
   readonly version: number
 }
 
-/** Called with how far the backup has come: a sentence without its full stop. */
-export type OnProgress = (how: string) => void
+/** Called with a sentence, without its full stop, that says how far a backup or a restore has come. */
+export type OnProgress = (progress: string) => void
 
-const nobody: OnProgress = () => undefined
+const tellNobody: OnProgress = () => undefined
 
-/** How many pages are copied in one step. During a step, a writer on the copied connection waits. */
+/** How many pages are copied in one step. Writes over the connection that is copied wait for the end of the step. */
 const STEP_PAGES = 256
 /** The size of a page, bytes. */
 const PAGE_BYTES = 4096
@@ -58,14 +58,14 @@ export const backUp = (
 ): Effect.Effect<BackupInfo, StoreError | ValidationError> => intoNew(filename, copying(source, now))
 
 /**
- * Copies a database file, and then checks the whole copy, as a restore does. Fails with `StoreError` when anything in the copy is
- * damaged, and removes it. The check blocks the process.
+ * {@link backUp}, which then checks the whole copy, as a restore does. Fails with `StoreError` when anything in the copy is damaged,
+ * and then removes the copy. The check blocks the process.
  */
 export const backUpChecked = (
   source: string,
   filename: string,
   now: number,
-  tell: OnProgress = nobody
+  tell: OnProgress = tellNobody
 ): Effect.Effect<BackupInfo, StoreError | ValidationError> =>
   intoNew(filename, async (partial, signal) => {
     await copying(source, now, tell)(partial, signal)
@@ -88,7 +88,7 @@ const checkCopy = (partial: string, source: string, tell: OnProgress): void => {
 }
 
 const copying =
-  (source: string | DatabaseSync, now: number, tell: OnProgress = nobody) =>
+  (source: string | DatabaseSync, now: number, tell: OnProgress = tellNobody) =>
   async (partial: string, signal: AbortSignal): Promise<void> => {
     if (typeof source === "string") {
       refuseNonFile(source)
@@ -98,7 +98,7 @@ const copying =
     }
     const reader = typeof source === "string" ? openToRead(source) : source
     try {
-      // opens the snapshot that is copied: without it, every commit in the meantime would restart the copy
+      // opens the snapshot that is copied: without a snapshot, every commit in the meantime would restart the copy
       if (reader !== source) reader.exec("BEGIN; SELECT 1 FROM meta LIMIT 1")
       await copyDatabase(reader, partial, {
         rate: STEP_PAGES,
@@ -118,15 +118,15 @@ const copying =
   }
 
 /**
- * Takes a backup from a remote `source`. `fill` writes it to an existing file, and gets the name of that file. Fails as {@link
- * backUpChecked} does, and with those errors of `fill` that `isOther` names.
+ * Takes a backup from a remote `source`. `fill` writes the backup to the file `partial`, which exists. Fails as {@link
+ * backUpChecked} does. Errors of `fill` for which `isOther` is `true` are passed on as they are.
  */
 export const takeBackup = <E>(
   filename: string,
   source: string,
   fill: (partial: string, signal: AbortSignal) => Promise<void>,
   isOther: (error: unknown) => error is E,
-  tell: OnProgress = nobody
+  tell: OnProgress = tellNobody
 ): Effect.Effect<BackupInfo, StoreError | ValidationError | E> =>
   intoNew(
     filename,
@@ -146,19 +146,19 @@ const intoNew = <E = never>(
   isOther: (error: unknown) => error is E = isNoOther
 ): Effect.Effect<BackupInfo, StoreError | ValidationError | E> =>
   Effect.callback((resume) => {
-    const given = new AbortController()
-    const made = writeNew(filename, fill, given.signal).then(Effect.succeed, (cause: unknown) =>
+    const abort = new AbortController()
+    const result = writeNew(filename, fill, abort.signal).then(Effect.succeed, (cause: unknown) =>
       Effect.fail(
         cause instanceof ValidationError || isOther(cause)
           ? cause
           : storeError(`Cannot write the backup "${filename}"`, cause)
       )
     )
-    void made.then(resume)
+    void result.then(resume)
     // an interruption waits until the partial file is removed
     return Effect.promise(async () => {
-      given.abort()
-      await made
+      abort.abort()
+      await result
     })
   })
 
@@ -201,7 +201,10 @@ const infoOf = (partial: string, filename: string): BackupInfo => {
   }
 }
 
-/** Opens an engine's database for reading. The engine may be using it. Throws `ValidationError` or `StoreError` for other files. */
+/**
+ * Opens an Ironflow database for reading only. An engine may be using it. Throws `ValidationError` or `StoreError` for a file that
+ * is no such database.
+ */
 const openToRead = (filename: string): DatabaseSync => {
   const db = new DatabaseSync(filename, { readOnly: true, timeout: 5000 })
   try {
@@ -215,8 +218,8 @@ const openToRead = (filename: string): DatabaseSync => {
 }
 
 /**
- * Turns a copy into a backup. Removes the mark of the owner, who has the original, and the write-ahead log, whose content is in
- * the copy.
+ * Turns a copy of a database into a backup with a mark. Removes the mark of the engine that owns the original, and the write-ahead
+ * log, whose content is in the copy.
  */
 const finish = (partial: string, mark: Mark): void => {
   const db = new DatabaseSync(partial)

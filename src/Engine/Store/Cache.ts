@@ -1,6 +1,6 @@
 /**
  * Caches and counters of the parts of the engine while a database is open: registered functions, buckets, leases. They live in
- * the process that runs the programs, and follow the transactions.
+ * the process that runs the programs, and are kept in step with its commits and rollbacks.
  */
 import type { Program } from "./Program.ts"
 import type { Transaction } from "./Transaction.ts"
@@ -11,22 +11,22 @@ export interface RemoteChanges {
   readonly ready: ReadonlyArray<number>
   /** Whether functions were registered or deleted. */
   readonly functions: boolean
-  /** Whether they have changed leases that this engine may have cached. */
+  /** Whether leases were changed that this engine may have cached. */
   readonly leases: boolean
 }
 
 export interface Cache<A> {
   /** Called when the cache is first used. */
   readonly make: (tx: Transaction) => A
-  /** Called when a transaction begins: discards what a rolled back transaction has left in the cache. */
+  /** Called when a transaction begins. Discards what an earlier transaction has left in the cache if it was rolled back. */
   readonly begin?: (cache: A) => void
-  /** Called when other engines have written since this engine's last transaction: discards what they may have changed. */
+  /** Called when other engines have written since this engine's last transaction. Discards what they may have changed. */
   readonly invalidate?: (cache: A, others: RemoteChanges) => void
   /** Writes what the transaction has changed, before it commits. */
   readonly save?: (cache: A) => Program<void>
   /**
-   * Writes what the cache holds back; `undefined` when there is nothing. Called before a program that may query it, and before
-   * the commit.
+   * Writes what the cache holds back; `undefined` when it holds nothing back. Called before a program that may query these rows,
+   * and before the commit.
    */
   readonly write?: (cache: A, tx: Transaction) => Program<void> | undefined
   /** Called when the transaction is committed. */
@@ -41,15 +41,15 @@ export interface Cache<A> {
 }
 
 const all: Array<Cache<unknown>> = []
-/** Indexes of the caches that may hold back writes. */
-const holding: Array<number> = []
+/** Indexes in `all` of the caches that may hold back writes. */
+const holdingIndexes: Array<number> = []
 
-/** Defines a cache. The result returns the cache of a database. */
+/** Defines a cache. The returned function gets the cache of the database that a transaction works with. */
 export const defineCache = <A>(cache: Cache<A>): ((tx: Transaction) => A) => {
   const index = all.length
-  // each cache gets only values that its own `make` returned
+  // safe cast: each cache gets only values that its own `make` returned
   all.push(cache as Cache<unknown>)
-  if (cache.write !== undefined) holding.push(index)
+  if (cache.write !== undefined) holdingIndexes.push(index)
   return (tx) => (tx.caches[index] ??= cache.make(tx)) as A
 }
 
@@ -61,19 +61,19 @@ export const shareCaches = (from: Transaction, to: Transaction, isUnmoved: boole
   }
 }
 
-/** Calls `use` with each existing cache, in the order of definition. */
+/** Calls `use` with each cache that has content, in the order of definition. */
 export const eachCache = (
   caches: ReadonlyArray<unknown>,
-  use: (cache: Cache<unknown>, made: unknown) => void
+  use: (cache: Cache<unknown>, content: unknown) => void
 ): void => {
-  for (const [index, made] of caches.entries()) if (made !== undefined) use(all[index]!, made)
+  for (const [index, content] of caches.entries()) if (content !== undefined) use(all[index]!, content)
 }
 
 /** The programs that write what the caches of a transaction hold back. */
 export const writesOf = function* (tx: Transaction): Iterable<Program<void>> {
-  for (const index of holding) {
-    const made = tx.caches[index]
-    const program = made === undefined ? undefined : all[index]!.write?.(made, tx)
+  for (const index of holdingIndexes) {
+    const content = tx.caches[index]
+    const program = content === undefined ? undefined : all[index]!.write?.(content, tx)
     if (program !== undefined) yield program
   }
 }

@@ -1,4 +1,4 @@
-/** The changes of a commit that others may have to know. They are told to the listeners once per commit. */
+/** What the listeners of a store, which are other parts of the engine, are told of each commit. */
 import type { FunctionRegistration, Notice } from "../../Protocol/Worker.ts"
 import type { ObservedActivity, RunFailureEvent } from "./RunActivity.ts"
 import type { EndedRunRecord } from "./EndedRunRecord.ts"
@@ -14,18 +14,21 @@ import type { KeyRecord, OrgRecord, RoleRecord, PolicyRecord } from "../Access/A
 export interface Counts {
   /** Events stored. */
   events: number
-  /** Runs created, completed, failed and cancelled. */
+  /** Runs created. */
   started: number
+  /** Runs that completed. */
   completed: number
+  /** Runs that failed for good. */
   failed: number
+  /** Runs that were cancelled. */
   cancelled: number
-  /**
-   * Writes that were refused because the caller no longer holds what they are about (guarantee G4): reports of turns, lease
-   * renewals, saves of projections, acks of messages.
-   */
+  /** Reports of turns that were refused, because the worker no longer held the lease (guarantee G4, as the next three). */
   staleReports: number
+  /** Lease renewals that were refused, because the worker no longer held the lease. */
   staleRenewals: number
+  /** Saves of projections that were refused, because the worker no longer owned the projection. */
   staleSaves: number
+  /** Acks of messages that were refused, because the message was no longer delivered to the member. */
   staleAcks: number
 }
 
@@ -48,7 +51,7 @@ export const addCounts = (counts: Counts, more: Readonly<Counts>): void => {
 
 const countNames = Object.keys(noCounts()) as ReadonlyArray<keyof Counts>
 
-/** What listeners may have to read again: another engine has changed it, and does not tell the details. */
+/** Kinds of changes by other engines. Only the kind is told, without details, so listeners have to read again what changed. */
 export const changeKinds = [
   /** Runs have ended. */
   "ends",
@@ -58,12 +61,16 @@ export const changeKinds = [
   "due",
   /** Live turns have notices. */
   "turns",
+  /** Events or messages were stored. */
   "log",
+  /** Keys of buckets have changed. */
   "kv",
+  /** Consumer groups have changed. */
   "groups",
   "projections",
-  /** Functions and environments. */
+  /** Functions or environments have changed. */
   "functions",
+  /** API keys, organizations, roles or policies have changed. */
   "access",
   /** Workers have come or gone. */
   "workers",
@@ -82,10 +89,11 @@ export interface Announced {
   readonly topic: string
   readonly data: JsonText
   readonly access?: EventAccess
-  /** Replaces all earlier announcements about the same subject. */
+  /** Whether it replaces all earlier announcements about the same subject. */
   readonly isNewest?: true
 }
 
+/** The permission that a caller needs to see an announcement. */
 export interface EventAccess {
   readonly action: Action
   readonly resource: string
@@ -94,15 +102,14 @@ export interface EventAccess {
 }
 
 /**
- * What a commit changed that others may be waiting for. Commits of other engines on the same database are told in the same way,
- * but with less: `counts`, `endings`, `troubles`, `warnings`, `accessLog`, `activity`, `states`, `configs`, `kv`, `access`,
- * `functions` and `environments` are told only by the engine that made the commit. For the other engines, `stale`, `kvElsewhere`
- * and `groups` name what has to be read.
+ * What a commit changed that parts of the engine may be waiting for. Commits of other engines on the same database are told in the
+ * same way, but with less: then `counts`, `endings`, `troubles`, `warnings`, `accessLog`, `activity`, `states`, `configs`, `kv`,
+ * `access`, `functions` and `environments` are empty, and `stale`, `kvElsewhere` and `groups` name what has to be read.
  */
 export interface Changes {
-  /** Another engine has made this commit. It may be told after later commits of this engine. */
+  /** Whether another engine has made this commit. Then it may be told after later commits of this engine. */
   readonly elsewhere: boolean
-  /** What another engine has changed without telling the details: listeners that wait for it read it again. */
+  /** The kinds of what another engine has changed, without details: listeners that wait for a kind read what they need again. */
   readonly stale: ReadonlySet<ChangeKind>
   /** Whether all earlier commits have been told, including those of other engines. */
   readonly inOrder: boolean
@@ -113,17 +120,17 @@ export interface Changes {
   readonly notices: ReadonlyArray<{ readonly workerId: string; readonly notice: Notice }>
   /** Ids of the runs that completed, failed or were cancelled. */
   readonly ended: ReadonlyArray<string>
-  /** Endings, by run id. They are here for runs whose ending need not be read: see `RunRows.showEnding`. */
+  /** How runs ended, by run id: only the endings that listeners need not read from the database; see `RunRows.showEnding`. */
   readonly endings: ReadonlyMap<string, EndedRunRecord>
   /** Activity of runs; empty while there are no observers. */
   readonly activity: ReadonlyArray<ObservedActivity>
-  /** Failures of runs. */
+  /** What went wrong in runs. */
   readonly troubles: ReadonlyArray<RunFailureEvent>
-  /** Changes of keys, ordered by revision. */
+  /** Changes of keys in buckets, ordered by revision. */
   readonly kv: ReadonlyArray<KvChange>
-  /** Buckets with keys that other engines changed. */
+  /** The numbers of the buckets with keys that other engines changed. */
   readonly kvElsewhere: ReadonlyArray<number>
-  /** Buckets that were deleted. */
+  /** The numbers of the buckets that were deleted. */
   readonly kvDeleted: ReadonlyArray<number>
   /** Warnings for the log that no caller gets. They are about trigger expressions that failed for an event of a `step.tx`. */
   readonly warnings: ReadonlyArray<string>
@@ -132,14 +139,15 @@ export interface Changes {
   /** Keys of the consumer groups that were updated, paused, resumed or deleted. */
   readonly groups: ReadonlyArray<number>
   /**
-   * Groups to which members returned messages. Only the listeners of this engine need it: other engines are told by `groups`.
+   * Keys of the consumer groups to which members returned messages. Only listeners of this engine need them: for other engines,
+   * `groups` is enough.
    */
   readonly givenBack: ReadonlyArray<number>
   /** Saves of managed projections; empty while nobody observes states. */
   readonly states: ReadonlyArray<ProjectionChange>
   /** Configurations that were written or deleted. */
   readonly configs: ReadonlyArray<ConfigChange>
-  /** Changes of keys, organizations, roles and policies, in order. */
+  /** Changes of API keys, organizations, roles and policies, in order. */
   readonly access: ReadonlyArray<AccessChange>
   /** New entries of the access log, in order. */
   readonly accessLog: ReadonlyArray<AccessNote>
@@ -150,58 +158,61 @@ export interface Changes {
   /** Whether a run became ready. */
   readonly ready: boolean
   /**
-   * Whether runs may be claimable after this commit, whatever was in it. It may be `true` without a reason, but is never `false`
-   * when there is one.
+   * Whether there may be runs to claim after this commit, also runs that earlier commits made ready. It may be `true` when there are
+   * none, but is never `false` when there are some.
    */
   readonly mayHaveReady: boolean
-  /** Position of the newest stored row of the log; 0 when none was stored. */
+  /** Position of the newest event or message that was stored; 0 when none was stored. */
   readonly logEnd: number
-  /** The earliest new due time, epoch milliseconds; `Infinity` when there is none. */
+  /** The earliest time at which something new is due, epoch milliseconds; `Infinity` when nothing new is due. */
   readonly dueAt: number
 }
 
-/** Who did what to a key, an organization, a role, a policy, a function or runs. It never has the key itself. */
+/** Who did what to an API key, an organization, a role, a policy, a function or runs. It never has the secret of an API key. */
 export interface AccessNote {
   readonly by: string
   readonly action: string
-  /** The id of the changed thing; for a bulk operation, that of the operation. */
+  /** The id of the changed thing; for a bulk operation, the id of the operation. */
   readonly subject: string
   readonly name?: string
 }
 
-/** A function as it is registered now. */
+/** A function as it is registered after the change. */
 export interface FunctionChange {
   readonly environment: string
   readonly registration: FunctionRegistration
-  /** The function is kept only for its runs: nothing starts it, and no list shows it. */
+  /** Whether the function is deleted, and kept only for its runs: nothing starts it, and no list shows it. */
   readonly deleted?: boolean
-  /** Set while the function is paused, so that its new runs wait. */
+  /** Set while the function is paused, which makes its new runs wait. */
   readonly paused?: StoredPause
-  /** Its runs may be pinned to the version with which they began. Also set when only earlier registrations pinned them. */
+  /**
+   * Whether runs of the function may be pinned to the version with which they began. It stays set when the function no longer pins
+   * its runs, because older runs are still pinned.
+   */
   readonly pins?: boolean
-  /** Set when the function was not registered before, and when its registration differs from the one before. */
+  /** `new`: the function was not registered before. `changed`: its last registration was different. Absent when it was the same. */
   readonly changed?: "new" | "changed"
 }
 
-/** Since when a function is paused, epoch milliseconds, and who paused it. */
+/** Since when (`at`, epoch milliseconds) a function is paused, and who paused it. */
 export interface StoredPause {
   readonly at: number
   readonly by: string
   readonly reason?: string
 }
 
-/** A configuration as it was written. */
+/** A configuration as it was written, or that it was deleted. */
 export interface ConfigChange {
   readonly environment: string
   readonly name: string
-  /** Absent when it was deleted. */
+  /** Absent when the configuration was deleted. */
   readonly data?: JsonText
   readonly revision: number
   /** Epoch milliseconds. */
   readonly updatedAt: number
 }
 
-/** A change of a key. */
+/** A change of a key in a bucket. */
 export interface KvChange {
   readonly key: string
   readonly revision: number
@@ -210,7 +221,7 @@ export interface KvChange {
   readonly value: StoredValue
   /** Epoch milliseconds. */
   readonly createdAt: number
-  /** The bucket's number: a bucket that is created again has another one. */
+  /** The number of the bucket. A bucket that was deleted and created again has another number. */
   readonly bucket: number
 }
 
@@ -223,11 +234,11 @@ export interface ProjectionChange {
   /** The cursor after this change; see `readProjectionChanges` in `Projections/ProjectionChanges.ts`. */
   readonly cursor: string
   readonly states: ReadonlyArray<ProjectionState & { readonly eventName?: string }>
-  /** A rebuild has ended: any state may have changed, whether it is in `states` or not. */
+  /** Whether a rebuild has ended. Then any state may have changed, whether it is in `states` or not. */
   readonly rebuilt: boolean
 }
 
-/** A change to access: a record as it is now, or the id of a deleted one. */
+/** A change of an API key, an organization, a role or a policy: the record as it is now, or the id of a deleted record. */
 export type AccessChange =
   | { readonly _tag: "Key"; readonly key: KeyRecord }
   | { readonly _tag: "KeyDeleted"; readonly id: string }

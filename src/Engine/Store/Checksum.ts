@@ -1,6 +1,6 @@
 /**
- * The checksum of a backup. It is stored in the backup itself, and computed with zeros in its place. It finds even damage that
- * leaves valid JSON and valid pages.
+ * The checksum of a backup. It is stored in the backup itself, and computed as if there were zeros in its place. It shows even
+ * damage that leaves valid JSON and valid pages.
  */
 import { createHash, randomBytes } from "node:crypto"
 import { createReadStream } from "node:fs"
@@ -10,13 +10,14 @@ import { safeJsonParse } from "../../Json.ts"
 import { DatabaseSync } from "./NodeSqlite.ts"
 import { isDamage } from "./SqliteErrors.ts"
 
-/** Hex digits of a checksum. */
+/** How many hex digits a checksum has. */
 const LENGTH = 64
 const ZEROS = Buffer.from("0".repeat(LENGTH))
 
+/** The name of the row of `meta` with the {@link Mark}. */
 export const BACKUP_META_KEY = "backup"
 
-/** The mark of a backup. */
+/** The mark that a backup has in its table `meta`. */
 export interface Mark {
   /** ISO string. */
   readonly madeAt: string
@@ -38,34 +39,35 @@ const digest = async (
   text: string
 ): Promise<{ readonly sha256: string; readonly places: ReadonlyArray<number> }> => {
   const hash = createHash("sha256")
-  const wanted = Buffer.from(text)
+  const bytesOfText = Buffer.from(text)
   const places: Array<number> = []
-  let held: Buffer = Buffer.alloc(0)
+  let unhashed: Buffer = Buffer.alloc(0)
+  /** The place of `unhashed` in the file. */
   let at = 0
-  const take = (length: number): void => {
-    hash.update(held.subarray(0, length))
-    held = held.subarray(length)
+  const hashFirst = (length: number): void => {
+    hash.update(unhashed.subarray(0, length))
+    unhashed = unhashed.subarray(length)
     at += length
   }
   for await (const piece of createReadStream(filename, { highWaterMark: 256 * 1024 })) {
-    held = Buffer.concat([held, piece as Buffer])
-    for (let found = held.indexOf(wanted); found >= 0; found = held.indexOf(wanted)) {
-      take(found)
+    unhashed = Buffer.concat([unhashed, piece as Buffer])
+    for (let index = unhashed.indexOf(bytesOfText); index >= 0; index = unhashed.indexOf(bytesOfText)) {
+      hashFirst(index)
       places.push(at)
       hash.update(ZEROS)
-      held = held.subarray(LENGTH)
+      unhashed = unhashed.subarray(LENGTH)
       at += LENGTH
     }
-    // the end of this chunk may be the beginning of `text`
-    take(Math.max(0, held.length - LENGTH + 1))
+    // keeps the end, which may be the beginning of `text`
+    hashFirst(Math.max(0, unhashed.length - LENGTH + 1))
   }
-  take(held.length)
+  hashFirst(unhashed.length)
   return { sha256: hash.digest("hex"), places }
 }
 
-/** Replaces the placeholder in a file with the file's checksum. */
-export const sign = async (filename: string, place: string): Promise<void> => {
-  const { places, sha256 } = await digest(filename, place)
+/** Replaces a placeholder in a file with the checksum of the file. */
+export const sign = async (filename: string, placeholderText: string): Promise<void> => {
+  const { places, sha256 } = await digest(filename, placeholderText)
   if (places.length === 0)
     throw new StoreError(
       `The backup "${filename}" could not be signed: it does not contain the placeholder for its checksum. Make the backup again; if that fails too, report it`
@@ -100,7 +102,7 @@ const expectedOf = (filename: string): string | undefined => {
     const sha256 = markOf(db)?.sha256
     return typeof sha256 === "string" && sha256.length === LENGTH ? sha256 : undefined
   } catch (error) {
-    // the check of the whole file, which follows, reports what is wrong with it
+    // not an error here: callers also check the whole file, and this reports what is wrong
     if (isDamage(error) || (error instanceof Error && "errcode" in error)) return undefined
     throw error
   } finally {

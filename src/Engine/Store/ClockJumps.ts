@@ -1,14 +1,14 @@
 /**
- * Detects that the clock was set, while the engine runs or between two starts, and by how much. Stored times are points in time.
- * Those that stand for a duration can then be moved by the same amount.
+ * Detects that the clock was set, while the engine runs or between two starts, and by how much. Then stored times that stand for
+ * the end of a duration, such as a timeout, can be moved by the same amount.
  */
 
-/** The smallest change that counts as a jump, milliseconds. Smaller ones are normal adjustments of the clock. */
+/** The smallest change that counts as a jump, milliseconds. Smaller changes are normal adjustments of the clock. */
 const LEAST_MS = 1000
 
 /**
- * The longest time for which an engine usually stands still, milliseconds. A longer gap may be a jump of the clock or a long
- * pause: they look the same.
+ * The longest time for which an engine is usually stopped, milliseconds. When more time seems to have passed between two starts,
+ * the engine may have been stopped for long, or the clock may have jumped: these look the same, so the gap counts as a jump.
  */
 const GAP_MS = 60 * 60 * 1000
 
@@ -18,10 +18,11 @@ const SETTLED_AFTER_MS = 24 * 60 * 60 * 1000
 export class ClockJumps {
   /** Wall clock minus monotonic clock. */
   #offset: number
+  /** When the clock last jumped, on the monotonic clock. */
   #jumpedAt: number
   #aheadMs: number
 
-  /** `last` is the stored clock, if any. `at`: the time that it showed. `aheadMs`: how much of that was not trusted. */
+  /** `last` is what was stored last, if anything: the time that the clock showed (`at`), and {@link aheadMs} at that time. */
   constructor(
     wall: number,
     monotonic: number,
@@ -33,8 +34,8 @@ export class ClockJumps {
     this.#aheadMs = Math.max(0, (last?.aheadMs ?? 0) + (gap > GAP_MS || gap < 0 ? gap : 0))
   }
 
-  /** How far the clock was set since the last look, milliseconds; 0 when it was not. */
-  look(wall: number, monotonic: number): number {
+  /** By how much the clock was set since the last call, milliseconds; 0 when it was not set. */
+  detect(wall: number, monotonic: number): number {
     const jump = wall - monotonic - this.#offset
     if (Math.abs(jump) < LEAST_MS) return 0
     this.#offset += jump
@@ -44,8 +45,8 @@ export class ClockJumps {
   }
 
   /**
-   * How far the clock has jumped forward lately, milliseconds. The jump may be undone, so for a day deletions by age use the time
-   * without it.
+   * How far the clock has jumped forward within the last day, milliseconds. Deletions by age use the time without this jump,
+   * because the clock may have been set wrong and be set back.
    */
   aheadMs(monotonic: number): number {
     if (this.#aheadMs > 0 && monotonic - this.#jumpedAt >= SETTLED_AFTER_MS) this.#aheadMs = 0

@@ -1,4 +1,4 @@
-/** The clock, as last stored in the database. */
+/** Stores in the database what the clock shows, and reads what it last showed. */
 import { statement, type Program, get, write } from "./Program.ts"
 import type { Transaction } from "./Transaction.ts"
 
@@ -6,11 +6,11 @@ const CLOCK = "clock"
 
 const READ_CLOCK = statement("ClockRows.readClock", "SELECT value FROM meta WHERE name = ?")
 
-/** The stored clock. `at`: the time that the clock showed. `aheadMs`: how far it had jumped forward lately; see `ClockJumps`. */
+/** What was stored last. `at`: the time that the clock showed. `aheadMs`: how far it had jumped forward; see `ClockJumps`. */
 export function* readClock(): Program<{ readonly at: number; readonly aheadMs: number } | undefined> {
   const stored = (yield* get(READ_CLOCK, CLOCK))?.value
   if (stored === undefined) return undefined
-  // only `storeClock` writes this row of `meta`
+  // its format is known, because only `storeClock` writes this row of `meta`
   const [at = 0, aheadMs = 0] = String(stored).split(" ").map(Number)
   return { at, aheadMs }
 }

@@ -1,6 +1,6 @@
 /**
- * Follows the clock of this machine for a database that one engine uses: adjusts the stored times when the clock was set, and
- * stores the time now and then, so that the next start notices a clock that was set meanwhile.
+ * Watches the clock of this machine for a database that one engine uses. When the clock was set, the stored times are adjusted. The
+ * time is stored now and then, so that the next start of an engine notices if the clock was set while no engine ran.
  */
 import { ClockJumps, clockJumpMessage } from "./ClockJumps.ts"
 import { storeClock } from "./ClockRows.ts"
@@ -16,7 +16,7 @@ export interface ClockWatchOptions {
   readonly callbacks: StoreCallbacks
   /** A monotonic clock, milliseconds. */
   readonly monotonicMs: () => number
-  /** The stored clock, if any: the time it showed, and how much of that was not trusted. */
+  /** What was stored last, if anything: the time that the clock showed, and how far it had jumped forward shortly before. */
   readonly last: { readonly at: number; readonly aheadMs: number } | undefined
   readonly warn: (message: string) => void
 }
@@ -27,7 +27,7 @@ export class ClockWatch {
   /** When the time was last stored, on the monotonic clock. */
   #storedAt = Number.NEGATIVE_INFINITY
 
-  /** From now on, deletions go by the time without recent forward jumps. */
+  /** Makes `tx.settledNow`, which decides what is old enough to be deleted, ignore recent forward jumps of the clock. */
   constructor(options: ClockWatchOptions) {
     const { last, monotonicMs, tx } = options
     const jumps = new ClockJumps(tx.now(), monotonicMs(), last)
@@ -36,16 +36,16 @@ export class ClockWatch {
     tx.settledNow = () => tx.now() - jumps.aheadMs(monotonicMs())
   }
 
-  /** How far the clock is behind the stored time, milliseconds: negative when it is ahead, 0 without a stored time. */
+  /** How far the clock is behind the stored time, milliseconds: negative when the clock is ahead, 0 without a stored time. */
   get behindMs(): number {
     const { last, tx } = this.#options
     return last === undefined ? 0 : last.at - tx.now()
   }
 
-  /** Returns the program that adjusts the stored times, when the clock was set since the last call. */
+  /** If the clock was set since the last call, returns the program that adjusts the stored times. */
   adjust(): (() => Program<void>) | undefined {
     const { callbacks, monotonicMs, tx, warn } = this.#options
-    const jump = this.#jumps.look(tx.now(), monotonicMs())
+    const jump = this.#jumps.detect(tx.now(), monotonicMs())
     if (jump === 0) return undefined
     warn(clockJumpMessage(jump))
     return () => callbacks.clockWasSet(tx, jump)
@@ -58,7 +58,7 @@ export class ClockWatch {
     )
   }
 
-  /** Returns the program that stores the time in the current transaction, when that is due. */
+  /** If it is time to store the time again, returns the program that does so in the current transaction. */
   store(): Program<void> | undefined {
     const { monotonicMs, tx } = this.#options
     if (monotonicMs() - this.#storedAt < STORE_MS) return undefined

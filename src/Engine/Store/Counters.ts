@@ -6,7 +6,7 @@ import { addCounts, type Counts, noCounts } from "./Changes.ts"
 import { Store } from "./Store.ts"
 
 export interface CountersService {
-  /** Counts something that was refused before it reached the store. */
+  /** Adds 1 to a count. It is for what no commit counts: a write that was refused before it reached the store. */
   readonly count: (what: keyof Counts) => void
   /** Returns the counts. `commits` counts the transactions that changed something. */
   readonly read: () => Readonly<Counts> & { readonly commits: number }

@@ -1,5 +1,5 @@
 /**
- * Notes which parts of the database are damaged, so that the engine leaves them alone and the rest goes on.
+ * Notes which rows of the database are damaged, so that the engine leaves these rows alone and all other work goes on.
  *
  * A caller who asks for a damaged row gets an error. The engine's own work covers many rows at once (claims, timers, leases, old
  * runs), and skips the rows that are noted here. Notes are kept in memory. After a restart, damage is found again, unless it was
@@ -8,7 +8,10 @@
 import type { DatabaseSync } from "node:sqlite"
 import type { Statement, Value } from "./Program.ts"
 
-/** What is noted as damaged: a whole run, the schedules of a function, a stored key, or an event that is being delivered. */
+/**
+ * What is noted as damaged: a whole run, the schedules of a function, an entry of a bucket (`key`), or an event that is being
+ * delivered.
+ */
 export type DamagedKind = "run" | "schedule" | "key" | "event"
 
 /**
@@ -33,7 +36,7 @@ export class Damage {
     event: new Map()
   }
   #hasTables = false
-  /** Whether damage was found since the start. Only a check of the whole file can tell whether it is still there. */
+  /** Whether damage was found since the start. Only a check of the whole file can tell whether the damage is still there. */
   wasFound = false
   /** Messages for the log. */
   readonly messages: Array<string> = []
@@ -42,12 +45,12 @@ export class Damage {
     this.#db = db
   }
 
-  /** How many rows are left alone. */
+  /** How many runs, schedules, entries and events are left alone. */
   get count(): number {
     return Object.values(this.#notes).reduce((sum, notes) => sum + notes.size, 0)
   }
 
-  /** Notes that `what`, which is not one row, cannot be read. It is not left alone. */
+  /** Notes that something other than a single row, such as the newest runs, cannot be read. Nothing is left alone for that. */
   unreadable(what: string, error: unknown): void {
     this.wasFound = true
     this.messages.push(`${what} cannot be read: ${error instanceof Error ? error.message : String(error)}`)
@@ -58,7 +61,7 @@ export class Damage {
     return this.#notes[kind].get(key)
   }
 
-  /** SQL condition that leaves damaged rows out of a query. `column` is the one with their keys. */
+  /** The SQL condition that leaves damaged rows out of a query. `column` is the column that has the keys of the rows. */
   except(kind: DamagedKind, column: string): string {
     return this.#notes[kind].size === 0 ? "" : ` AND ${column} NOT IN (SELECT key FROM temp.damaged_${kind})`
   }
@@ -72,7 +75,7 @@ export class Damage {
     return true
   }
 
-  /** Makes statements leave a row out. */
+  /** Adds a row to the table of the rows that {@link except} leaves out. */
   protected tabulate(kind: DamagedKind, key: number): void {
     if (!this.#hasTables) {
       for (const each of Object.keys(this.#notes)) {
@@ -83,6 +86,7 @@ export class Damage {
     this.#db.prepare(`INSERT INTO temp.damaged_${kind} VALUES (?)`).run(key)
   }
 
+  /** Removes a row from that table. */
   protected untabulate(kind: DamagedKind, key: number): void {
     this.#db.prepare(`DELETE FROM temp.damaged_${kind} WHERE key = ?`).run(key)
   }

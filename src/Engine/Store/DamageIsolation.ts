@@ -7,7 +7,8 @@ import type { Transaction } from "./Transaction.ts"
 import type { StoreCallbacks } from "./StoreCallbacks.ts"
 
 /**
- * How many rows are checked at a time. When damaged ones are found, the work is tried again without them before more are checked.
+ * How many rows are checked before the work is tried again, if damaged rows are among them. The work is tried without the damaged
+ * rows.
  */
 const CHUNK = 1000
 
@@ -38,7 +39,7 @@ export function* isolateDamage(
   const { culprit } = tx
   tx.culprit = undefined
   if (culprit === undefined || culprit.error !== error || errors.isUnavailable(error)) return []
-  // if so, a row is noted even if it can be read: work on it fails all the same
+  // `true`: the error certainly comes from the listed rows, so they are noted even if they can be read: work on them fails anyway
   const isAmongRows = "known" in culprit.keys || culprit.isCertain === true
   if (!isAmongRows && !errors.isDamage(error)) return []
   let keys: ReadonlyArray<number>
@@ -48,26 +49,26 @@ export function* isolateDamage(
     // the index that would list the rows is damaged itself: the caller gets `error`
     return []
   }
-  const found: Array<DamagedRow> = []
-  for (let i = 0; i < keys.length && found.length === 0; i += CHUNK) {
+  const damaged: Array<DamagedRow> = []
+  for (let i = 0; i < keys.length && damaged.length === 0; i += CHUNK) {
     for (const key of keys.slice(i, i + CHUNK)) {
       const problem = yield* problemOf(tx, callbacks, culprit.kind, key, errors)
       const why = problem ?? (isAmongRows ? whyOf(error, errors) : undefined)
       if (why === undefined || !tx.damage.note(culprit.kind, key, why)) continue
-      found.push({ kind: culprit.kind, key, id: yield* callbacks.nameOf(tx, culprit.kind, key), why })
+      damaged.push({ kind: culprit.kind, key, id: yield* callbacks.nameOf(tx, culprit.kind, key), why })
     }
   }
-  return found
+  return damaged
 }
 
 /** The log message for a damaged row, which is skipped. */
 export const damagedRowMessage = ({ id, key, kind, why }: DamagedRow): string =>
   kind === "run"
-    ? `Run ${id ?? `#${key}`} is damaged in the database and is skipped, while the others continue: ${why}. Restore the database from a backup, ` +
+    ? `Run ${id ?? `#${key}`} is damaged in the database and is skipped, while the other runs continue: ${why}. Restore the database from a backup, ` +
       "or patch the damaged step, or cancel the run"
-    : `${rowNames[kind](key)} is damaged in the database and is skipped, while the others continue: ${why}. Restore the database from a backup`
+    : `${rowNames[kind](key)} is damaged in the database and is skipped, while all other work continues: ${why}. Restore the database from a backup`
 
-/** What operators read of a row that has no id. */
+/** How log messages name a row that has no id. */
 const rowNames: { readonly [Kind in Exclude<DamagedKind, "run">]: (key: number) => string } = {
   event: (position) => `The event at position ${position}`,
   schedule: (functionKey) => `The schedule of a function (row ${functionKey} of the table functions)`,
@@ -79,7 +80,7 @@ function* keysOf({ keys }: Culprit): Program<ReadonlyArray<number>> {
   return (yield* all(keys.statement, ...keys.values)).map((row) => Number(row.key))
 }
 
-/** Why the work on a row fails although the row can be read. */
+/** Why the work on a row fails although the row can be read, as the end of a sentence. */
 const whyOf = (error: unknown, { isDamage }: ErrorsOf): string =>
   isDamage(error)
     ? `it cannot be written, because data beside it is damaged (${messageOf(error)})`
@@ -105,7 +106,10 @@ function* problemOf(
 /** How many rows of each table are checked when the database is opened. */
 const NEWEST = 20
 
-/** Reads the newest rows. If the disk acknowledges a sync that it has not done, a crash leaves half-written rows there. */
+/**
+ * Checks whether the newest rows can be read. If the disk has acknowledged a sync that it had not done, a crash leaves half-written
+ * rows among them.
+ */
 export const checkNewestRows = (tx: Transaction): void => {
   const newest: ReadonlyArray<readonly [what: string, sql: string]> = [
     ["The end of the log", "SELECT * FROM events ORDER BY position DESC LIMIT ?"],

@@ -1,12 +1,12 @@
 /**
- * Finds damage that SQLite reads without an error: invalid JSON, and rows whose run or event is missing. It is a part of the check
- * of a whole file, which `ironflow serve --check`, `ironflow doctor --check`, backups and restores make. Damage that leaves valid
- * JSON is not found here; `Checksum.ts` finds it in a backup.
+ * Finds damage that SQLite reads without an error: invalid JSON, and rows whose run or event is missing. `ironflow serve --check`,
+ * `ironflow doctor --check`, backups and restores search for such damage when they check a whole file. A changed value that is
+ * still valid JSON is not found here; the checksum of a backup (`Checksum.ts`) shows that something in the backup has changed.
  */
 import type { DatabaseSync } from "node:sqlite"
 
-/** The JSON columns of each table, and the column that names a row. */
-const texts: ReadonlyArray<{
+/** The JSON columns of each table, and the SQL expression that names a row in reports. */
+const jsonColumns: ReadonlyArray<{
   readonly table: string
   readonly row: string
   readonly columns: ReadonlyArray<string>
@@ -41,8 +41,8 @@ const texts: ReadonlyArray<{
   }
 ]
 
-/** The rows that need another row, the condition that finds those without it, and what to report of them. */
-const belongings: ReadonlyArray<{
+/** The references from row to row: `where` finds the rows whose other row is missing, `problem` is what to report about each. */
+const references: ReadonlyArray<{
   readonly table: string
   readonly row: string
   readonly where: string
@@ -75,24 +75,24 @@ const belongings: ReadonlyArray<{
   }
 ]
 
-/** Returns at most `limit` sentences, each about one damaged row. Tables that an earlier version lacks are skipped. */
+/** Returns at most `limit` sentences, each about one damaged row. Skips tables and columns that an older database lacks. */
 export const findDamage = (db: DatabaseSync, limit: number): ReadonlyArray<string> => {
   const problems: Array<string> = []
-  const has = db.prepare("SELECT 1 FROM pragma_table_info(?) WHERE name = ?")
-  const look = (table: string, row: string, where: string, problem: string): void => {
+  const findColumn = db.prepare("SELECT 1 FROM pragma_table_info(?) WHERE name = ?")
+  const search = (table: string, row: string, where: string, problem: string): void => {
     if (problems.length >= limit) return
     const rows = db.prepare(`SELECT ${row} AS which FROM ${table} WHERE ${where} LIMIT ?`)
     for (const { which } of rows.iterate(limit - problems.length)) problems.push(`${which}: ${problem}`)
   }
-  for (const { columns, row, table } of texts) {
+  for (const { columns, row, table } of jsonColumns) {
     for (const column of columns) {
-      if (has.get(table, column) === undefined) continue
-      look(table, row, `${column} IS NOT NULL AND NOT json_valid(${column})`, `\`${column}\` is not JSON`)
+      if (findColumn.get(table, column) === undefined) continue
+      search(table, row, `${column} IS NOT NULL AND NOT json_valid(${column})`, `\`${column}\` is not JSON`)
     }
   }
-  for (const { problem, row, table, where } of belongings) {
-    if (has.get(table, "key") !== undefined || has.get(table, "run") !== undefined)
-      look(table, row, where, problem)
+  for (const { problem, row, table, where } of references) {
+    if (findColumn.get(table, "key") !== undefined || findColumn.get(table, "run") !== undefined)
+      search(table, row, where, problem)
   }
   return problems
 }

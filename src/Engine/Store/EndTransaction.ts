@@ -1,4 +1,4 @@
-/** Ends the transaction of a SQLite connection after an error. */
+/** Rolls back the transaction of a SQLite connection after an error. */
 import type { DatabaseSync } from "node:sqlite"
 
 /** Rolls back the open transaction, unless SQLite has already done so. Never throws. */

@@ -1,22 +1,22 @@
-/** The full ending of a run that ended in its first turn. With it, callers that wait for the end need not read the run. */
+/** All that callers who wait for the end of a run need, for a run that ended in its first turn. So they need not read the run. */
 import type { RunStatus } from "../../RunStatus.ts"
 
-/** The parts of a run that do not change in its first turn. */
+/** The data of a run that is known when its first turn begins. */
 export interface FirstTurnFacts {
   readonly eventId: string
   /** The data of the event, as it is stored. */
   readonly data: string
   readonly workerId: string
-  /** The `traceparent` of its event. */
+  /** The `traceparent` of the event. */
   readonly trace?: string
   /** Epoch milliseconds. */
   readonly startedAt: number
 }
 
-/** Times are epoch milliseconds; strings are as stored. */
+/** A run that ended in its first turn. Times are epoch milliseconds; strings are as stored. */
 export interface EndedRunRecord extends FirstTurnFacts {
   readonly id: string
-  /** The key of its function. */
+  /** The key of the function of the run. */
   readonly function: number
   readonly status: RunStatus
   readonly output: string | null
@@ -25,5 +25,5 @@ export interface EndedRunRecord extends FirstTurnFacts {
   readonly endedAt: number
 }
 
-/** Maximum number of characters of data, and of output, that are kept for this. */
+/** A run whose event data or output is longer than this, in characters, has no such record: callers read it from the database. */
 export const MAX_KEPT_CHARS = 4096

@@ -1,8 +1,10 @@
 /**
- * Who owns a database file. The lock beside the file keeps other engines out, as long as all use the same name and nobody deletes
- * the lock. For the other cases, the owner leaves a mark in the database itself. Every transaction compares the mark, and an
- * engine that finds another mark stops writing. At the next start, a mark that is still there shows that the last stop was not
- * clean.
+ * Who owns a database file. The lock beside the file keeps other engines out, as long as all engines use the same name of the file
+ * and nobody deletes the lock. For the other cases, the owner leaves a mark in the database itself. Every transaction reads the
+ * mark, and an engine that finds a mark other than its own stops writing. A clean stop removes the mark. So a mark at the next
+ * start shows that the last stop was not clean.
+ *
+ * "Log" in this file is the write-ahead log, the file `-wal` beside the database.
  */
 import { existsSync, realpathSync, statSync } from "node:fs"
 import type { StatementSync } from "node:sqlite"
@@ -15,18 +17,19 @@ import { DatabaseSync } from "./NodeSqlite.ts"
 
 const OWNER = "owner"
 
-/** The mark that the owner leaves in the database while it has it open. */
+/** The mark that an engine leaves in the database as long as it has the database open. */
 interface Mark {
   readonly nonce: string
-  /** The path at which the owner opened the file. Its write-ahead log is named after that path. */
+  /** The path at which the owner opened the file. The write-ahead log is named after this path. */
   readonly path: string
+  /** Device and inode of the file. A copy of the file has another inode. */
   readonly inode: string
 }
 
-/** What the log says about a last stop that was not clean. */
+/** What to report about a last stop that was not clean. */
 export interface LastStop {
   readonly message: string
-  /** Acknowledged writes may be missing. */
+  /** Whether acknowledged writes may be missing. */
   readonly mayLack: boolean
 }
 
@@ -38,9 +41,9 @@ const inodeOf = (path: string): string | undefined => {
 const hasLog = (path: string): boolean => (statSync(`${path}-wal`, { throwIfNoEntry: false })?.size ?? 0) > 0
 
 /**
- * Reads the mark in the file, without locks and without a log. The file may be open, or have been left, under another name. Its
- * log is then beside that name, so a log beside this one would be wrong. And a process that has the file open must not take locks
- * on it a second time.
+ * Reads the mark in the file, without the log and without locks. Without the log, because the file may be open under another name:
+ * then its log is beside the other name, and a log beside this name would be wrong. Without locks, because this process may have
+ * the file open, and a process must not lock the same file twice.
  */
 const readMark = (path: string): Mark | undefined => {
   if (inodeOf(path) === undefined) return undefined
@@ -50,7 +53,7 @@ const readMark = (path: string): Mark | undefined => {
     url.searchParams.set("immutable", "1")
     db = new DatabaseSync(url, { readOnly: true })
     const value = db.prepare("SELECT value FROM meta WHERE name = ?").get(OWNER)?.value
-    // only `FileOwnership` writes this row of `meta`
+    // safe cast: only `FileOwnership` writes this row of `meta`
     return value === undefined ? undefined : safeJsonParse<Mark>(String(value))
   } catch {
     // a file that is new, of another program or damaged has no mark; opening it reports what is wrong
@@ -61,8 +64,9 @@ const readMark = (path: string): Mark | undefined => {
 }
 
 /**
- * Checks the file before it is opened, because opening it would create a log. Throws a `StoreError` when the file is open under
- * another name, or when its log is left under another name. Returns what is to be reported about the last stop.
+ * Checks the file before it is opened, because opening it would create a log. Throws a `StoreError` when an engine has the file
+ * open under another name, or has left its log under another name. Returns what is to be reported about the last stop; `undefined`
+ * when it was clean.
  */
 export const checkLastOwner = (filename: string): LastStop | undefined => {
   const path = existsSync(filename) ? realpathSync(filename) : filename
@@ -75,35 +79,36 @@ export const checkLastOwner = (filename: string): LastStop | undefined => {
       mayLack: true,
       message:
         `Database "${filename}" was copied, or moved to another disk, after an engine had opened it as "${mark.path}" and before that ` +
-        `engine closed it. If this was done without its log "${mark.path}-wal", what was in the log is missing: stop the engine of the ` +
-        "original, and copy it again with its log. If SQLite's `.backup` made the copy, nothing is missing, and nothing needs to be done"
+        `engine closed it. If its write-ahead log "${mark.path}-wal" was not copied or moved with it, what was in the log is missing: stop ` +
+        "the engine of the original, and copy the original again, together with its log. If SQLite's `.backup` made the copy, nothing is missing, " +
+        "and nothing needs to be done"
     }
   }
   if (mark.path === before.path) {
     return before.hasLog
       ? {
           mayLack: false,
-          message: `Database "${filename}" was not closed the last time. Its log is there, so nothing is missing`
+          message: `Database "${filename}" was not closed the last time. Its write-ahead log is there, so nothing is missing`
         }
       : {
           mayLack: true,
           message:
-            `Database "${filename}" was not closed the last time, and its log "${before.path}-wal" is gone: what was committed last may be ` +
-            "missing. Always move or restore the file together with its log"
+            `Database "${filename}" was not closed the last time, and its write-ahead log "${before.path}-wal" is gone: what was committed last ` +
+            "may be missing. Always move or restore the file together with this log"
         }
   }
   const holder = lockHolderOf(mark.path)
   if (holder !== undefined) {
     throw new StoreError(
       `Database "${filename}" is in use by another engine${holder} under another name, "${mark.path}": one engine at a time may ` +
-        "open a SQLite file. Stop the other one, or give this one a file of its own",
+        "open a SQLite file. Stop the other engine, or give this engine a file of its own",
       { code: "STORE_LOCKED" }
     )
   }
   if (!before.hasLog && hasLog(mark.path)) {
     throw new StoreError(
-      `Database "${filename}" was last open as "${mark.path}" and was not closed: what was committed last is in the log ` +
-        `"${mark.path}-wal", which is not found under this name. Open it as "${mark.path}" once, or move the log to "${before.path}-wal"`,
+      `Database "${filename}" was last open as "${mark.path}" and was not closed: what was committed last is in the write-ahead log ` +
+        `"${mark.path}-wal", which is not found under this name. Open the database as "${mark.path}" once, or move the log to "${before.path}-wal"`,
       { code: "STORE_UNAVAILABLE" }
     )
   }
@@ -113,12 +118,15 @@ export const checkLastOwner = (filename: string): LastStop | undefined => {
   }
 }
 
-/** Whether an engine has the database open, or had it open when it was copied or the engine was killed. */
+/**
+ * Whether the database has the mark of an owner: an engine has the database open, or had it open when the file was copied, or was
+ * killed before it closed the database.
+ */
 export const isOwned = (db: DatabaseSync): boolean =>
   db.prepare("SELECT 1 FROM meta WHERE name = ?").get(OWNER) !== undefined
 
 /** How often to check that the file is still in its place, milliseconds. */
-const LOOK_MS = 1000
+const PLACE_CHECK_MS = 1000
 
 export class FileOwnership {
   readonly #filename: string
@@ -128,9 +136,9 @@ export class FileOwnership {
   readonly #read: StatementSync
   readonly #remove: StatementSync
   readonly #monotonicMs: () => number
-  #lookedAt: number
+  #checkedPlaceAt: number
 
-  /** Makes the caller the owner, by leaving its mark. */
+  /** Makes this engine the owner: leaves its mark in the database. */
   constructor(db: DatabaseSync, options: { filename: string; nonce: string; monotonicMs: () => number }) {
     const { filename, monotonicMs, nonce } = options
     this.#filename = filename
@@ -141,7 +149,7 @@ export class FileOwnership {
     this.#read = db.prepare(`SELECT value FROM meta WHERE name = '${OWNER}'`)
     this.#remove = db.prepare(`DELETE FROM meta WHERE name = '${OWNER}' AND value = ?`)
     this.#monotonicMs = monotonicMs
-    this.#lookedAt = monotonicMs()
+    this.#checkedPlaceAt = monotonicMs()
     db.prepare("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)").run(OWNER, this.#mark)
     // a backup that is opened as a database is no backup any more: its checksum no longer matches
     db.prepare("DELETE FROM meta WHERE name = ?").run(BACKUP)
@@ -156,21 +164,21 @@ export class FileOwnership {
   check(): void {
     if (this.#read.get()?.value !== this.#mark) {
       throw new StoreError(
-        `Database "${this.#filename}" was taken over by another engine: this one stops and has written nothing since. One engine at a time ` +
+        `Database "${this.#filename}" was taken over by another engine: this engine stops, and has written nothing since. One engine at a time ` +
           `may open a SQLite file, and the file "${this.#path}.lock" beside it, which enforces this, must not be deleted`,
         { code: "STORE_LOCKED" }
       )
     }
     const now = this.#monotonicMs()
-    if (now - this.#lookedAt < LOOK_MS) return
+    if (now - this.#checkedPlaceAt < PLACE_CHECK_MS) return
     if (inodeOf(this.#path) !== this.#inode) {
       throw new StoreError(
         `Database "${this.#filename}" is gone: the file was deleted, moved or replaced while the engine had it open, and what is written ` +
-          "now would be lost. Put it back, or start the engine again",
+          "now would be lost. Put the file back, or start the engine again",
         { code: "STORE_UNAVAILABLE", retryable: true }
       )
     }
-    this.#lookedAt = now
+    this.#checkedPlaceAt = now
   }
 
   /** Removes the mark, for a clean stop. */

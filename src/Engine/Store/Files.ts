@@ -1,6 +1,7 @@
 /**
- * The files of a database. They hold everything, so by default they are created for the engine's user alone. They are opened only
- * when that user owns them: an owner can read a file whatever its mode.
+ * Checks and creates the files of a SQLite database. They contain everything that the engine stores, so by default only the user
+ * that runs the engine may read them. The engine opens a file only when this user owns the file, because an owner can read a file
+ * whatever its mode.
  */
 import {
   chmodSync,
@@ -19,12 +20,12 @@ import { StoreError, ValidationError } from "../../Errors.ts"
 /** Only the owner may read and write. */
 export const DEFAULT_MODE = 0o600
 
-/** How many links in a row are followed; as many as Linux follows. */
+/** How many links in a row are followed: as many as Linux follows. */
 const MAX_LINKS = 40
 
 /**
- * The name of the file itself for a name that may be a link, also for a link to a file that does not exist yet. Two names of one
- * file have the same result, so that they have one lock.
+ * Follows links: returns the name of the file to which `filename` leads. The file need not exist yet. Two names of one file give
+ * the same result, so that the file has one lock.
  */
 export const targetOf = (filename: string): string => {
   let name = filename
@@ -36,7 +37,7 @@ export const targetOf = (filename: string): string => {
   return name
 }
 
-/** Creates the file with exactly this mode, unless it exists. SQLite gives the same mode to the files that it adds beside it. */
+/** Creates the file with exactly this mode, unless it exists. SQLite gives the same mode to the files that it creates beside it. */
 export const makeFile = (filename: string, mode: number): void => {
   let file: number
   try {
@@ -51,10 +52,10 @@ export const makeFile = (filename: string, mode: number): void => {
 }
 
 /**
- * What exists under this name, if it is no regular file. A pipe must not be opened: that waits for its writer, and no signal ends
- * the wait.
+ * What exists under this name, when that is not a regular file; `undefined` for a file and for nothing. It must be known before
+ * the file is opened: opening a pipe waits until something writes to the pipe, and no signal ends this wait.
  */
-const otherThanFile = (filename: string): string | undefined => {
+const nonFileAt = (filename: string): string | undefined => {
   const stat = statSync(filename, { throwIfNoEntry: false })
   if (stat === undefined || stat.isFile()) return undefined
   if (stat.isDirectory()) return "a folder"
@@ -62,28 +63,28 @@ const otherThanFile = (filename: string): string | undefined => {
 }
 
 /** The files that SQLite and the engine open beside a database. */
-const BESIDE = ["-wal", "-shm", "-journal", ".lock"]
+const SUFFIXES_BESIDE = ["-wal", "-shm", "-journal", ".lock"]
 
 /**
- * Refuses to open a folder, a pipe or a device under the name of a file. Throws a `ValidationError`, or the error that `refusal`
- * makes of the message.
+ * Throws when `filename`, or the name of a file beside it, is a folder, a pipe, a socket or a device. The error is a
+ * `ValidationError`, or what `refusal` makes of the message.
  */
 export const refuseNonFile = (
   filename: string,
   refusal: (message: string) => Error = (message) => new ValidationError(message)
 ): void => {
-  const other = otherThanFile(filename)
-  if (other === "a folder") {
+  const nonFile = nonFileAt(filename)
+  if (nonFile === "a folder") {
     throw refusal(
       `"${filename}" is a folder: name the file of the database, such as "${path.join(filename, "ironflow.db")}"`
     )
   }
-  if (other !== undefined) throw refusal(`"${filename}" is ${other}, not a file: name a file on a disk`)
-  for (const name of BESIDE.map((suffix) => filename + suffix)) {
-    const beside = otherThanFile(name)
-    if (beside !== undefined) {
+  if (nonFile !== undefined) throw refusal(`"${filename}" is ${nonFile}, not a file: name a file on a disk`)
+  for (const name of SUFFIXES_BESIDE.map((suffix) => filename + suffix)) {
+    const nonFileBeside = nonFileAt(name)
+    if (nonFileBeside !== undefined) {
       throw refusal(
-        `"${name}", which belongs to the database beside it, is ${beside}, not a file: move it away`
+        `"${name}", which belongs to the database beside it, is ${nonFileBeside}, not a file: move it away`
       )
     }
   }
@@ -97,33 +98,33 @@ export const checkFiles = (filename: string, mode: number): ReadonlyArray<string
   [filename, `${filename}-wal`, `${filename}.lock`].flatMap((file) => {
     const stat = statSync(file, { throwIfNoEntry: false })
     if (stat === undefined) return []
-    const found = stat.mode & 0o777
-    const me = process.getuid?.()
-    if (me !== undefined && stat.uid !== me) {
+    const fileMode = stat.mode & 0o777
+    const user = process.getuid?.()
+    if (user !== undefined && stat.uid !== user) {
       throw new StoreError(
-        `"${file}" belongs to user ${stat.uid} and has mode ${octal(found)}, but the engine runs as user ${me}: ` +
-          `the owner of a file can read and change everything in it. Run the engine as user ${stat.uid}, or give the file to user ${me} (chown)`,
+        `"${file}" belongs to user ${stat.uid} and has mode ${octal(fileMode)}, but the engine runs as user ${user}: ` +
+          `the owner of a file can read and change everything in it. Run the engine as user ${stat.uid}, or give the file to user ${user} (chown)`,
         { code: "STORE_UNAVAILABLE" }
       )
     }
-    return (found & ~mode) === 0
+    return (fileMode & ~mode) === 0
       ? []
       : [
-          `"${file}" has mode ${octal(found)}, so not only its owner can use it: change that with \`chmod ${octal(mode)}\`, ` +
-            `or allow it with \`ironflow serve --file-mode ${octal(found)}\``
+          `"${file}" has mode ${octal(fileMode)}, so not only its owner can use it: change that with \`chmod ${octal(mode)}\`, ` +
+            `or allow it with \`ironflow serve --file-mode ${octal(fileMode)}\``
         ]
   })
 
-/** The free space at which a disk that was full counts as having room again, bytes. */
-const ROOM_AGAIN = 1024 * 1024
+/** A disk with less free space than this counts as full, bytes. */
+const FULL_BELOW_BYTES = 1024 * 1024
 
 /** Whether the disk of a database has room for more than the smallest writes. `true` when that cannot be found out. */
 export const hasRoom = (filename: string): boolean => {
   try {
     const { bavail, bfree, bsize } = statfsSync(path.dirname(path.resolve(filename)))
-    return (process.getuid?.() === 0 ? bfree : bavail) * bsize >= ROOM_AGAIN
+    return (process.getuid?.() === 0 ? bfree : bavail) * bsize >= FULL_BELOW_BYTES
   } catch {
-    // the next write will show it
+    // then the next write shows whether there is room
     return true
   }
 }

@@ -1,10 +1,10 @@
 /**
  * A single writer: programs that arrive together share a transaction, and every caller wakes when the transaction is durable.
  *
- * A transaction costs one sync of the disk, however many programs are in it. This is what gives the throughput. While a slow disk
+ * A transaction costs one sync of the disk, however many programs are in it, so groups give a high throughput. While a slow disk
  * syncs one group, the process goes on with other work, and new programs gather for the next group. A program that throws rolls
- * the whole group back. The group is then repeated with one program per transaction, so that only the faulty program fails. So a
- * program must change nothing but the database and what `begin` resets.
+ * the whole group back. Then the programs of the group are repeated, each in its own transaction, so that only the faulty program
+ * fails. So a program must change nothing but the database and what `begin` resets.
  */
 import type { DatabaseSync } from "node:sqlite"
 import { MAX_SHARED_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
@@ -23,11 +23,11 @@ interface QueuedProgram {
 export interface GroupCommitOptions {
   /** Maximum number of programs in one transaction. */
   readonly max: number
-  /** Whether the transaction has done enough since `begin`. If so, the remaining programs get the next one. */
+  /** Whether the transaction has done enough since `begin`. If so, the remaining programs wait for the next transaction. */
   readonly isFull?: () => boolean
-  /** Called before every group. Returns a program that has to be committed before the group, if any. */
+  /** Called before every group. If a program has to be committed before the group, returns that program. */
   readonly beforeGroup?: () => (() => void) | undefined
-  /** Called with the error when that program could not be committed. */
+  /** Called with the error when the program of `beforeGroup` could not be committed. */
   readonly beforeGroupFailed?: (error: unknown) => void
   /** Called before every transaction. */
   readonly beginning?: () => void
@@ -38,15 +38,16 @@ export interface GroupCommitOptions {
    * failed group. Programs that it submits join the transaction.
    */
   readonly joining?: () => void
-  /** Called after the programs, before they are committed. */
+  /** Called after the programs, before `COMMIT`. */
   readonly committing?: () => void
   /** Called after a transaction was rolled back. */
   readonly rolledBack?: () => void
   /**
-   * Called with the error after `rolledBack`. Returns whether it repaired something, so that the same programs may succeed now.
+   * Called with the error after `rolledBack`. Returns whether it has noted damaged rows, which are skipped from now on, so that the
+   * same programs may succeed when they are repeated.
    */
   readonly isolateDamage?: (error: unknown) => boolean
-  /** Called with the time until a group was durable, milliseconds, and with its number of programs. */
+  /** Called when a group is durable, with the time that this took, milliseconds, and with the number of programs in the group. */
   readonly took?: (ms: number, programs: number) => void
   /**
    * Called after every commit, which may not be durable yet. It may return a function, which is called when the commit is durable,
@@ -63,20 +64,21 @@ export interface GroupCommitOptions {
 }
 
 /**
- * A disk is slow when its last sync took longer than this, milliseconds. On a fast disk, syncing beside other work costs more
- * than it gains.
+ * A disk is slow when its last sync took longer than this, milliseconds. On a fast disk, the process blocks during the sync, because
+ * to sync beside other work would cost more time than it saves.
  */
 const SLOW_MS = 4
-/** Of the syncs of a slow disk, one in so many is waited for: it shows how long a sync really takes. */
+/** On a slow disk, the process blocks during one of so many syncs. Only this shows how long a sync takes without other work. */
 const MEASURED_EVERY = 32
 /**
- * How long a sync may take beside other work before it is waited for, milliseconds. It runs on the threads of Node.js that also
- * look up names and read files for the user's code, and they may be busy with that for long.
+ * How long a sync may take beside other work, milliseconds. After that, the process blocks and syncs itself. A sync beside other
+ * work runs on the threads of Node.js that also look up names and read files for the user's code. These threads may be busy for
+ * long.
  */
-const MOST_ASIDE_MS = 250
+const MAX_BACKGROUND_MS = 250
 
-/** How often a transaction is repeated because something was repaired. */
-const MAX_ISOLATED = 500
+/** How often a transaction is repeated because damaged rows were found. */
+const MAX_REPEATS = 500
 
 export class GroupCommit {
   readonly #db: DatabaseSync
@@ -84,23 +86,24 @@ export class GroupCommit {
   readonly #options: GroupCommitOptions
   readonly #begin
   readonly #commit
-  #scheduled = false
+  #isScheduled = false
   /**
-   * How long the last group took, milliseconds. The longer it took, the more turns of the event loop pass before the next one.
+   * How long the last group took, milliseconds. The longer it took, the more turns of the event loop pass before the next group.
    */
   #tookMs = 0
   /** How long the last sync took, milliseconds. */
   #syncMs = 0
   /** How many syncs ran beside other work. */
   #backgroundSyncs = 0
+  /** Why nothing is written any more, if so. */
   #closed: unknown
-  /** Ends the group that the disk is storing, with the error if the disk refuses; `undefined` when there is no such group. */
+  /** Ends the group that the disk is storing, with the error if the disk refuses; `undefined` when the disk stores no group. */
   #finish: ((refused?: { readonly error: unknown }) => void) | undefined
-  /** The functions to call when the disk has stored that group, or has refused to. */
+  /** The functions to call when the disk has stored the group that it is storing, or has refused to. */
   #afterSync: Array<(refused?: { readonly error: unknown }) => void> = []
-  /** Committed transactions since the start. */
+  /** How many transactions were committed since the start. */
   commits = 0
-  /** Programs in the committed transactions since the start. */
+  /** How many programs these transactions had. */
   programs = 0
 
   constructor(db: DatabaseSync, options: GroupCommitOptions) {
@@ -110,21 +113,21 @@ export class GroupCommit {
     this.#commit = db.prepare("COMMIT")
   }
 
-  /** Queues a program. `succeed` is called when its commit is durable, `fail` when the program failed. */
+  /** Queues a program. `succeed` is called when the commit of the program is durable, `fail` when the program or the commit fails. */
   submit<A>(run: () => A, succeed: (value: A) => void, fail: (cause: unknown) => void): void {
     if (this.#closed !== undefined) return fail(this.#closed)
     this.#queue.push({ run, succeed, fail, result: undefined })
     this.#schedule()
   }
 
-  /** Commits the queued programs, and what must precede the next group. Later programs fail with `reason`. */
+  /** Commits the queued programs, and the program of `beforeGroup`. Later programs fail with `reason`. */
   close(reason: unknown): void {
     this.#waitForDisk()
     while (this.#queue.length > 0) {
       this.#drain()
       this.#waitForDisk()
     }
-    if (this.#closed === undefined) this.#doFirst()
+    if (this.#closed === undefined) this.#commitBeforeGroup()
     this.#closed ??= reason
   }
 
@@ -134,7 +137,7 @@ export class GroupCommit {
   }
 
   /**
-   * Calls `f` when everything that is committed now is durable, which may be at once. Calls it with the error when the disk
+   * Calls `f` when everything that is committed now is durable, which may be at once. Calls `f` with the error when the disk
    * refuses.
    */
   whenDurable(f: (refused?: { readonly error: unknown }) => void): void {
@@ -143,10 +146,10 @@ export class GroupCommit {
   }
 
   #schedule(): void {
-    if (this.#scheduled || this.#finish !== undefined) return
-    this.#scheduled = true
+    if (this.#isScheduled || this.#finish !== undefined) return
+    this.#isScheduled = true
     afterOthers(this.#tookMs, () => {
-      this.#scheduled = false
+      this.#isScheduled = false
       this.#drain()
       if (this.#queue.length > 0) this.#schedule()
     })
@@ -156,49 +159,51 @@ export class GroupCommit {
     if (this.#finish !== undefined) return
     const group = this.#queue.splice(0, this.#options.max)
     if (group.length === 0) return
-    this.#doFirst()
+    this.#commitBeforeGroup()
     const beganAt = performance.now()
-    const cause = this.#transactIsolating(group)
+    const failure = this.#transactIsolating(group)
     this.#tookMs = performance.now() - beganAt
-    if (cause === undefined) return this.#end(group, beganAt)
-    if (group.length === 1) return group[0]!.fail(cause.error)
+    if (failure === undefined) return this.#end(group, beganAt)
+    if (group.length === 1) return group[0]!.fail(failure.error)
     for (const program of group) {
-      const alone = this.#transactIsolating([program], false)
-      if (alone === undefined) this.#end([program])
-      else program.fail(alone.error)
+      const failureAlone = this.#transactIsolating([program], false)
+      if (failureAlone === undefined) this.#end([program])
+      else program.fail(failureAlone.error)
     }
   }
 
-  #doFirst(): void {
+  /** Commits the program that `beforeGroup` returns, if any. */
+  #commitBeforeGroup(): void {
     const run = this.#options.beforeGroup?.()
     if (run === undefined) return
-    const first: QueuedProgram = { run, succeed: () => {}, fail: () => {}, result: undefined }
-    const cause = this.#transactIsolating([first], false)
-    if (cause === undefined) this.#end([first])
-    else this.#options.beforeGroupFailed?.(cause.error)
+    const program: QueuedProgram = { run, succeed: () => {}, fail: () => {}, result: undefined }
+    const failure = this.#transactIsolating([program], false)
+    if (failure === undefined) this.#end([program])
+    else this.#options.beforeGroupFailed?.(failure.error)
   }
 
+  /** Commits a group. Repeats the transaction as long as its errors come from damaged rows that were not noted before. */
   #transactIsolating(group: Array<QueuedProgram>, mayJoin = true): { readonly error: unknown } | undefined {
-    for (let isolated = 0; ; isolated++) {
+    for (let repeats = 0; ; repeats++) {
       if (this.#closed !== undefined) return { error: this.#closed }
-      const cause = this.#transact(group, mayJoin)
+      const failure = this.#transact(group, mayJoin)
       if (
-        cause === undefined ||
-        isolated === MAX_ISOLATED ||
-        this.#options.isolateDamage?.(cause.error) !== true
+        failure === undefined ||
+        repeats === MAX_REPEATS ||
+        this.#options.isolateDamage?.(failure.error) !== true
       ) {
-        return cause
+        return failure
       }
     }
   }
 
-  /** Runs the group. When some programs have taken long, the rest waits for the next transaction. */
+  /** Commits the group in one transaction. When some programs have taken long, the others wait for the next transaction. */
   #transact(group: Array<QueuedProgram>, mayJoin: boolean): { readonly error: unknown } | undefined {
-    let open = false
+    let isOpen = false
     try {
       this.#options.beginning?.()
       this.#begin.run()
-      open = true
+      isOpen = true
       this.#options.begin()
       const before = stepsTaken()
       const programs = group.length
@@ -211,7 +216,7 @@ export class GroupCommit {
       this.#options.committing?.()
       this.#commit.run()
     } catch (error) {
-      if (open) endTransaction(this.#db)
+      if (isOpen) endTransaction(this.#db)
       this.#options.rolledBack?.()
       return { error }
     }
@@ -221,22 +226,25 @@ export class GroupCommit {
   }
 
   #join(group: Array<QueuedProgram>): void {
-    const others = this.#queue.length
+    const queuedBefore = this.#queue.length
     this.#options.joining?.()
-    group.push(...this.#queue.splice(others))
+    group.push(...this.#queue.splice(queuedBefore))
   }
 
-  /** Ends a committed group: its callers wake when it is durable. `beganAt`: when the group began; absent for single programs. */
+  /**
+   * Ends a committed group: its callers wake when the group is durable. `beganAt` is when the group began; it is absent for a
+   * program that was committed alone.
+   */
   #end(group: ReadonlyArray<QueuedProgram>, beganAt?: number): void {
     const { sync } = this.#options
-    const tell = this.#options.committed()
+    const onDurable = this.#options.committed()
     const finish = (refusal?: { readonly error: unknown }): void => {
       if (refusal !== undefined) {
         for (const program of group) program.fail(refusal.error)
         return
       }
       if (beganAt !== undefined) this.#options.took?.(performance.now() - beganAt, group.length)
-      tell?.()
+      onDurable?.()
       for (const program of group) program.succeed(program.result as never)
     }
     if (sync?.isNeeded() !== true) return finish()
@@ -253,11 +261,11 @@ export class GroupCommit {
       return finish()
     }
     this.#finish = finish
-    const impatient = setTimeout(() => this.#waitForDisk(), MOST_ASIDE_MS)
+    const timer = setTimeout(() => this.#waitForDisk(), MAX_BACKGROUND_MS)
     sync.inBackground((error) => {
-      clearTimeout(impatient)
+      clearTimeout(timer)
       this.#syncMs = performance.now() - syncedAt
-      // something else waited for the disk, and has ended the group
+      // meanwhile `#waitForDisk` has ended the group
       if (this.#finish !== finish) return
       this.#diskIsDone(error == null ? undefined : { error: this.#refused(error) })
     })
@@ -278,7 +286,7 @@ export class GroupCommit {
     if (this.#queue.length > 0) this.#schedule()
   }
 
-  /** Blocks until the disk has stored the group that it is storing. */
+  /** Blocks until the disk has stored the group that it is storing, if any. */
   #waitForDisk(): void {
     if (this.#finish === undefined) return
     try {

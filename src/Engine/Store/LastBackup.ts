@@ -1,4 +1,4 @@
-/** The last backup that the engine made, as stored in the database. */
+/** Stores in the database when the engine last made a backup of it, and reads this. */
 import { safeJsonParse } from "../../Json.ts"
 import { acrossEnvironments, get, type Program, statement, write } from "./Program.ts"
 import type { Transaction } from "./Transaction.ts"
@@ -18,10 +18,10 @@ const PUT_VALUE = statement(
   "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 )
 
-/** The last backup that the engine made. Copies made by other means are unknown to it. */
+/** The last backup that the engine made. Copies that were made by other means are not known. */
 export function* readLastBackup(): Program<LastBackup | undefined> {
   const stored = (yield* get(FIND_VALUE, LAST_BACKUP))?.value
-  // only `noteBackup` writes this row of `meta`
+  // safe cast: only `noteBackup` writes this row of `meta`
   return stored === undefined ? undefined : safeJsonParse<LastBackup>(String(stored))
 }
 

@@ -1,29 +1,29 @@
-/** The listeners to the commits of a store. */
+/** The listeners of a store: to commits, to ready runs, to possible takeovers by other engines, and to the loss of the store. */
 import type { StoreError } from "../../Errors.ts"
 import type { Changes } from "./Changes.ts"
 import type { Gate, ListenOptions, Wants } from "./Store.ts"
 import type { Interest } from "./Transaction.ts"
 
 export class Listeners {
-  /** Reports that a listener threw. The commit stands all the same, and its callers wake. */
+  /** Reports that a listener threw. The commit stands all the same, and the callers that wait for it wake. */
   readonly #failed: (what: string, error: unknown) => void
-  /** Which changes programs have to collect, because a listener of this or another engine wants them. */
+  /** Which changes programs have to collect, because a listener of this engine or of another engine wants them. */
   interest: Interest = { runs: false, steps: false, states: false }
   readonly #commits = new Set<{
     readonly listener: (changes: Changes) => void
     readonly wants: ListenOptions
   }>()
   readonly #ready = new Set<() => void>()
-  /** What the listeners of other engines want to hear from this one. */
+  /** What the listeners of other engines want to hear from this engine. */
   #wantedElsewhere: Wants = { steps: false, states: false }
-  /** Called when the wants of the listeners have changed. */
+  /** Called when `wants` may have changed. */
   onWants: () => void = () => undefined
   readonly #takeovers = new Set<() => void>()
   readonly #losses = new Set<(error: StoreError) => void>()
   /** Why the store neither reads nor writes any more. */
   #lost: StoreError | undefined
 
-  /** While it is shut, listeners are not told of commits. Set where several engines share the database. */
+  /** While the gate is shut, listeners are not told of commits. Set where several engines share the database. */
   #gate: Gate | undefined
   /** Commits that wait for the gate. */
   #held: Array<Changes> | undefined
@@ -33,16 +33,16 @@ export class Listeners {
   }
 
   readonly onCommit = (listener: (changes: Changes) => void, wants: ListenOptions = {}): (() => void) => {
-    const one = { listener, wants }
-    const change = (): void => {
+    const added = { listener, wants }
+    const update = (): void => {
       this.#updateInterest()
       if (wants.activity === "steps" || wants.states === true) this.onWants()
     }
-    this.#commits.add(one)
-    change()
+    this.#commits.add(added)
+    update()
     return () => {
-      this.#commits.delete(one)
-      change()
+      this.#commits.delete(added)
+      update()
     }
   }
 
@@ -71,7 +71,7 @@ export class Listeners {
     }
   }
 
-  /** What other engines want to hear from this one. */
+  /** What the listeners of other engines want to hear from this engine. */
   set wantedElsewhere(wants: Wants) {
     this.#wantedElsewhere = wants
     this.#updateInterest()
@@ -81,7 +81,7 @@ export class Listeners {
     return this.#wantedElsewhere
   }
 
-  /** Whether a listener here tells this worker about its turns. If not, the other engines have to be told of them. */
+  /** Whether the worker is connected to this engine. If not, notices for its turns have to be sent to the other engines. */
   isConnectedHere(workerId: string): boolean {
     for (const { wants } of this.#commits) if (wants.isConnectedHere?.(workerId) === true) return true
     return false
@@ -93,7 +93,7 @@ export class Listeners {
 
   readonly setGate = (gate: Gate): void => void (this.#gate = gate)
 
-  /** Tells the listeners of a commit, in the order of the calls. While the gate is shut, commits wait until it is open. */
+  /** Tells the listeners of a commit, in the order of the calls. While the gate is shut, commits wait until the gate opens. */
   committed(changes: Changes): void {
     if (this.#held !== undefined) return void this.#held.push(changes)
     if (this.#gate?.isShut() !== true) return this.#tell(changes)
@@ -101,29 +101,29 @@ export class Listeners {
     void this.#gate.open().then(() => {
       const held = this.#held ?? []
       this.#held = undefined
-      for (const one of held) this.#tell(one)
+      for (const heldChanges of held) this.#tell(heldChanges)
     })
   }
 
   /** Tells observers (listeners that want `activity`) before the services. */
   #tell(changes: Changes): void {
     for (const { listener, wants } of this.#commits) {
-      if (wants.activity !== undefined) this.#careful("tell an observer of a commit", () => listener(changes))
+      if (wants.activity !== undefined) this.#guarded("tell an observer of a commit", () => listener(changes))
     }
     for (const { listener, wants } of this.#commits) {
-      if (wants.activity === undefined) this.#careful("tell a service of a commit", () => listener(changes))
+      if (wants.activity === undefined) this.#guarded("tell a service of a commit", () => listener(changes))
     }
   }
 
   /** Tells the listeners that runs have become ready. Called within a transaction. */
   ready(): void {
-    for (const listener of this.#ready) this.#careful("hand out ready runs", listener)
+    for (const listener of this.#ready) this.#guarded("hand out ready runs", listener)
   }
 
-  /** Tells the listeners that other engines may have taken over what this one held. */
+  /** Tells the listeners that other engines may have taken over what this engine held. */
   possibleTakeover(): void {
     for (const listener of this.#takeovers)
-      this.#careful("give up work that other engines may have taken over", listener)
+      this.#guarded("give up work that other engines may have taken over", listener)
   }
 
   /**
@@ -133,7 +133,7 @@ export class Listeners {
   lose(error: StoreError): boolean {
     if (this.#lost !== undefined) return false
     this.#lost = error
-    for (const listener of this.#losses) this.#careful("stop the running turns", () => listener(error))
+    for (const listener of this.#losses) this.#guarded("stop the running turns", () => listener(error))
     return true
   }
 
@@ -144,7 +144,8 @@ export class Listeners {
     this.interest.states = states || this.#wantedElsewhere.states
   }
 
-  #careful(what: string, run: () => void): void {
+  /** Calls a listener, and reports what it throws. `what` is what the listener was to do. */
+  #guarded(what: string, run: () => void): void {
     try {
       run()
     } catch (error) {

@@ -1,6 +1,7 @@
 /**
- * One engine per database file. The lock is a tiny SQLite database beside it, on which the holder keeps a transaction open. The
- * operating system releases it when the process ends, however it ends, and others can still read who holds it.
+ * Ensures that one engine at a time opens a database file. The lock is a tiny SQLite database beside the file. Its holder keeps a
+ * transaction open on it. The operating system releases the lock when the process ends, however it ends. While the lock is held,
+ * other processes can read who holds it.
  */
 import { existsSync } from "node:fs"
 import { hostname } from "node:os"
@@ -9,8 +10,8 @@ import { makeFile, targetOf } from "./Files.ts"
 import { DatabaseSync } from "./NodeSqlite.ts"
 
 /**
- * Takes the lock of `filename`, creating the lock file with the mode if needed. Throws a `StoreError` with code `STORE_LOCKED`
- * that names the holder.
+ * Takes the lock of `filename`. Creates the lock file with this mode if needed. When the lock is held, throws a `StoreError` with
+ * code `STORE_LOCKED` that names the holder.
  */
 export const acquireLock = (
   filename: string,
@@ -35,15 +36,15 @@ export const acquireLock = (
     if (!isBusy(cause)) throw cause
     throw new StoreError(
       `Database "${filename}" is in use by another engine${holder}: one engine at a time may open a SQLite file. ` +
-        `Stop the other one, or give this one a file of its own`,
+        `Stop the other engine, or give this engine a file of its own`,
       { code: "STORE_LOCKED", cause }
     )
   }
 }
 
 /**
- * Who holds the lock of a file, as the rest of a sentence after "another engine". `""`: the lock is held, by an unknown holder.
- * `undefined`: the lock is free.
+ * Who holds the lock of a database file, in brackets, for a message after "another engine". `""` when the lock is held and its
+ * holder is unknown. `undefined` when the lock is free.
  */
 export const lockHolderOf = (path: string): string | undefined => {
   if (!existsSync(`${path}.lock`)) return undefined
@@ -69,7 +70,7 @@ const readHolder = (db: DatabaseSync): string => {
     if (row === undefined) return ""
     return ` (process ${row.pid} on ${row.host}, since ${new Date(Number(row.started_at)).toISOString()})`
   } catch {
-    // another process holds the lock; it may be writing its name right now, so the name may be missing
+    // the holder may be writing who it is right now; then this is unknown
     return ""
   }
 }

@@ -1,8 +1,9 @@
 /**
- * The tables on SQLite, as ordered, forward-only migrations. `PRAGMA user_version` says how many have run.
+ * The tables on SQLite, as migrations that only go forward, in order. `PRAGMA user_version` says how many have run on a file.
  *
  * Integer keys stand for environments, functions and runs inside the database, so that indexes stay small; users see ids. Times
- * are epoch milliseconds. Payloads are JSON text as received; values of buckets are bytes, and secrets are encrypted.
+ * are epoch milliseconds. Payloads are JSON text as received; values of buckets are bytes, and secrets are encrypted. Where a
+ * later migration changes what a comment says, its own comment holds.
  */
 export const migrations: ReadonlyArray<string> = [
   `

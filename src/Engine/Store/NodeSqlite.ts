@@ -1,6 +1,6 @@
 /**
- * The SQLite of Node.js, or an error that this Node.js is too old. A plain import of `node:sqlite` would only say that there is
- * no such module.
+ * The SQLite that is built into Node.js. Throws an error that says so when this Node.js is too old: a plain import of `node:sqlite`
+ * would only say that there is no such module.
  */
 import type * as Sqlite from "node:sqlite"
 import { NodeVersionError } from "../../Errors.ts"

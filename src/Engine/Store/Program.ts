@@ -1,9 +1,10 @@
 /**
  * Programs: everything that the engine reads and writes, written once for all databases.
  *
- * A program is a generator. It yields statements, gets back their results, and returns a value. It may {@link refuse} before it
- * has written anything, so that a refusal costs the other programs of its transaction nothing. It takes plain data and has a
- * name, so that it can run anywhere: at once on an open connection, within a transaction on a pooled one, or in another thread.
+ * A program is a generator. It yields statements, gets back their results, and returns a value. It may {@link refuse} only before it
+ * has written anything, so that the other programs of its transaction need not be rolled back. It takes plain data and has a
+ * name, so that it can run anywhere: at once on an open connection, within a transaction on a pooled connection, or in another
+ * thread.
  */
 import type { IronflowError } from "../../Errors.ts"
 import type { DamagedKind } from "./Damage.ts"
@@ -21,19 +22,19 @@ export type Row = Record<string, Value>
 export interface Statement {
   readonly name: string
   readonly text: string
-  /** Whether its text has an `@sound`. */
+  /** Whether `text` has an `@sound`. */
   readonly isSound: boolean
-  /** Why it may scan a table that grows. */
+  /** Why the statement may scan a whole table, although tables grow. */
   readonly scans?: string
-  /** Its text on Postgres, where that is not `text`: see `Postgres/Dialect.ts`. */
+  /** The text for Postgres, where it differs from `text`: see `Postgres/Dialect.ts`. */
   readonly postgres?: string
 }
 
 const statements = new Map<string, Statement>()
 
 /**
- * Makes a statement. `name` must be unique in the engine. `scans` says why the statement may scan a table that grows. `postgres`
- * is the text for Postgres, where no text works on both databases.
+ * Makes a statement. `name` must be unique in the engine. `scans` says why the statement may scan a whole table, although tables
+ * grow. `postgres` is the text for Postgres, where no text works on both databases.
  */
 export const statement = (
   name: string,
@@ -41,9 +42,9 @@ export const statement = (
   options: Pick<Statement, "scans" | "postgres"> = {}
 ): Statement => {
   if (statements.has(name)) throw new Error(`There are two statements named "${name}"`)
-  const made: Statement = { name, text, isSound: text.includes("@sound("), ...options }
-  statements.set(name, made)
-  return made
+  const added: Statement = { name, text, isSound: text.includes("@sound("), ...options }
+  statements.set(name, added)
+  return added
 }
 
 /**
@@ -53,14 +54,14 @@ export const statement = (
 export const variant = (name: string, text: string): Statement => {
   const known = variants.get(text)
   if (known !== undefined) return known
-  const made: Statement = { name, text, isSound: text.includes("@sound(") }
-  variants.set(text, made)
-  return made
+  const added: Statement = { name, text, isSound: text.includes("@sound(") }
+  variants.set(text, added)
+  return added
 }
 
 const variants = new Map<string, Statement>()
 
-/** All statements of the loaded modules. */
+/** All statements of the loaded modules, without variants. */
 export const allStatements = (): Iterable<Statement> => statements.values()
 
 /**
@@ -68,8 +69,8 @@ export const allStatements = (): Iterable<Statement> => statements.values()
  * `affected` writes and counts the rows. `affectedAssumingOne` does the same where the program is certain of one row. `insert`
  * inserts a row and returns its key. `visit` passes rows one by one.
  *
- * A query is yielded, unless the driver answers at once. An answer at once suspends nothing. A suspension costs something for
- * each open generator.
+ * A driver that answers at once sees the query in {@link answerAtOnce}, and then it is not yielded. This saves the time that each
+ * open generator takes to suspend.
  */
 export class Query<A = unknown> implements Iterator<Query, A, unknown> {
   readonly kind: "get" | "all" | "write" | "affected" | "affectedAssumingOne" | "insert" | "visit"
@@ -103,13 +104,13 @@ export class Query<A = unknown> implements Iterator<Query, A, unknown> {
     throw error
   }
 
-  next(found?: unknown): IteratorResult<Query, A> {
+  next(result?: unknown): IteratorResult<Query, A> {
     if (answerAtOnce !== undefined) {
       this.done = true
       this.value = answerAtOnce(this)
     } else if (this.wasYielded) {
       this.done = true
-      this.value = found
+      this.value = result
     } else {
       this.wasYielded = true
       this.value = this
@@ -118,7 +119,7 @@ export class Query<A = unknown> implements Iterator<Query, A, unknown> {
   }
 }
 
-/** Answers the current query at once, if the driver can. */
+/** Answers a query at once; `undefined` while the program runs with a driver that cannot. */
 let answerAtOnce: ((query: Query) => unknown) | undefined
 
 /** Runs a program with a driver that answers every query at once. */
@@ -203,7 +204,7 @@ export const affected = (statement: Statement, ...values: ReadonlyArray<Value>):
 
 /**
  * As {@link affected}, for a row that must exist as far as the program knows: any count other than 1 is a fault. A driver may
- * answer 1 before it knows the count. When that was wrong, it repeats the transaction and waits for each answer.
+ * answer 1 before it knows the count. When the answer was wrong, the driver repeats the transaction, and then waits for each count.
  */
 export const affectedAssumingOne = (statement: Statement, ...values: ReadonlyArray<Value>): Program<number> =>
   new Query("affectedAssumingOne", statement, values)
@@ -234,8 +235,9 @@ export function* forEach<A, B, Y extends Step>(
 }
 
 /**
- * Runs the work on one of many rows. An error is blamed on that row, and the transaction is repeated without it. The repair waits
- * for the rollback, because a damaged page spoils the transaction that reads it.
+ * Runs the work on one of many rows. An error is blamed on that row. After the rollback, the row is noted as damaged, and the
+ * transaction is repeated without the row. This cannot be done earlier, because a damaged page spoils the transaction that reads
+ * it.
  */
 export function* isolateRow<A, Y extends Step>(
   tx: Transaction,
@@ -253,8 +255,8 @@ export function* isolateRow<A, Y extends Step>(
 }
 
 /**
- * Reads many rows. An error is blamed on those of the rows in `keys` that are damaged. `keys` is a query that reads only an
- * index.
+ * Reads many rows. `keys` is a query that lists the keys of these rows, and reads only an index. An error is blamed on the listed
+ * rows that turn out to be damaged.
  */
 export function* allIsolatingDamage(
   tx: Transaction,
@@ -277,7 +279,10 @@ export interface Call<A, E = never> {
   readonly args: ReadonlyArray<unknown>
   /** The environment that the program works in; absent for a program across all environments. */
   readonly environment?: string
-  /** Whether caches may keep holding back their writes while the program runs: it does not query these, or writes them itself. */
+  /**
+   * Whether caches may keep holding back their writes while the program runs. This needs a program that queries none of the tables
+   * that these writes change, or that makes the caches write first.
+   */
   readonly leavesHeld: boolean
   /** The intended action, for error messages: `store secret "API_KEY"`. */
   readonly what: () => string
@@ -287,16 +292,16 @@ export interface Call<A, E = never> {
 /** A named program: makes a call from its arguments. */
 export interface NamedProgram<Args extends ReadonlyArray<unknown>, A, E> {
   (...args: Args): Call<A, E>
-  /** The steps of the program, for use within another one. */
+  /** The program itself, for use within another program. */
   readonly in: (tx: Transaction, ...args: Args) => Program<A, E>
 }
 
 /** The first argument of a program that works in one environment. */
-type Placed = string | { readonly environment: string }
+type NamesEnvironment = string | { readonly environment: string }
 
 /**
- * Where a type has something that cannot leave its thread: a function, or a class instance. The depth is limited, because types
- * may contain themselves.
+ * Which part of a type cannot be sent to another thread: a function or a class instance. `never` when there is none. The depth is
+ * limited, because types may contain themselves.
  */
 type Leak<A, Depth extends ReadonlyArray<unknown> = []> = A extends
   Uint8Array | IronflowError | string | number | bigint | boolean | null | undefined | void
@@ -323,11 +328,11 @@ export type PlainName<Args, A> = [Leak<Args> | Leak<A>] extends [never]
 
 const programs = new Map<string, unknown>()
 
-/** Finds a program by its name, among the loaded modules. For a driver that gets calls as names and arguments. */
+/** Finds a program of the loaded modules by its name, for a driver that gets calls as names and arguments. */
 export const findProgram = (
   name: string
 ): ((...args: ReadonlyArray<unknown>) => Call<unknown, unknown>) | undefined =>
-  // callers pass the arguments of a call of this program
+  // safe cast: callers pass the arguments of a call of this program
   programs.get(name) as ((...args: ReadonlyArray<unknown>) => Call<unknown, unknown>) | undefined
 
 export interface ProgramOptions {
@@ -343,7 +348,7 @@ const define = <Args extends ReadonlyArray<unknown>, A, Y extends Step>(
   { leavesHeld = false }: ProgramOptions = {}
 ): NamedProgram<Args, A, RefusedWith<Y>> => {
   if (programs.has(name)) throw new Error(`There are two programs named "${name}"`)
-  // a program yields its refusals, so their types are among those that it yields
+  // safe cast: a program yields its refusals, so `Y` contains their types
   const program = run as (tx: Transaction, ...args: Args) => Program<A, RefusedWith<Y>>
   const call = (...args: Args): Call<A, RefusedWith<Y>> => {
     const environment = environmentOf(args)
@@ -361,10 +366,14 @@ const define = <Args extends ReadonlyArray<unknown>, A, Y extends Step>(
 }
 
 /**
- * Defines a program that works in one environment: its first argument is the environment, or has it as a field. `name` must be
- * unique in the engine. `what` says for messages what the program was to do.
+ * Defines a program that works in one environment. The first argument of the program is the environment, or an object with the
+ * field `environment`. `name` must be unique in the engine. `what` says for messages what the program was to do.
  */
-export const inEnvironment = <Args extends readonly [Placed, ...ReadonlyArray<unknown>], A, Y extends Step>(
+export const inEnvironment = <
+  Args extends readonly [NamesEnvironment, ...ReadonlyArray<unknown>],
+  A,
+  Y extends Step
+>(
   name: PlainName<Args, A>,
   run: (tx: Transaction, ...args: Args) => Iterable<Y, A, unknown>,
   what: (...args: Args) => string,

@@ -1,6 +1,6 @@
 /**
- * Lets the reads of one turn of the event loop share a snapshot of the database. A separate read takes and releases SQLite's
- * lock, which costs more than most reads do.
+ * Lets the reads of one turn of the event loop share a snapshot of the database. A read without a snapshot has to take
+ * and release SQLite's lock, which takes longer than most reads themselves.
  */
 import type { DatabaseSync } from "node:sqlite"
 import { setImmediate } from "../../RealTimers.ts"
@@ -18,7 +18,7 @@ export class ReadSnapshot {
     this.#commit = db.prepare("COMMIT")
   }
 
-  /** Opens a snapshot, unless one is open. It is closed in the next turn of the event loop. */
+  /** Opens a snapshot, unless one is open. The snapshot is closed in the next turn of the event loop. */
   open(): void {
     if (this.#isOpen) return
     this.#begin.run()
@@ -26,7 +26,7 @@ export class ReadSnapshot {
     setImmediate(() => this.close())
   }
 
-  /** Closes the snapshot. A writer must call it before it begins. Never throws. */
+  /** Closes the snapshot, if one is open. A writer must call this before it begins a transaction. Never throws. */
   close(): void {
     if (!this.#isOpen) return
     this.#isOpen = false

@@ -1,4 +1,4 @@
-/** Turns a backup into the database of an engine. The engine goes on from the state in the backup. */
+/** Restores a backup: makes it the database file of an engine, which then goes on from the state in the backup. */
 import { existsSync, realpathSync, statSync } from "node:fs"
 import { chmod, copyFile } from "node:fs/promises"
 import * as Clock from "effect/Clock"
@@ -29,17 +29,17 @@ export interface RestoreOptions {
 const restoreKeys = { backup: true, filename: true, replace: true } satisfies Keys<RestoreOptions>
 
 /**
- * Makes a backup the database at `filename`, completely or not at all, after checking all of it. An engine that is started on
+ * Makes a backup the database at `filename`, completely or not at all, after checking the whole backup. An engine that is started on
  * this database goes on with the unfinished runs.
  *
  * Fails with `ValidationError` for a file that is not a backup, and for an existing database that may not be replaced. Fails with
- * `StoreError`: `STORE_LOCKED` when an engine has that database open, `STORE_CORRUPT` when the backup is damaged,
- * `STORE_UNAVAILABLE` when the backup is of a newer version, or when one of the two cannot be read or written.
+ * `StoreError`: `STORE_LOCKED` when an engine has the existing database open, `STORE_CORRUPT` when the backup is damaged,
+ * `STORE_UNAVAILABLE` when the backup is of a newer version, or when the backup cannot be read or the database not be written.
  */
 export const restore = (options: RestoreOptions): Effect.Effect<BackupInfo, StoreError | ValidationError> =>
   restoreWithProgress(options, () => undefined)
 
-/** {@link restore}, which also tells how far it has come. */
+/** {@link restore}, which also calls `tell` when it begins to copy the backup, and when it begins to check the copy. */
 export const restoreWithProgress = (
   options: RestoreOptions,
   tell: OnProgress
@@ -60,20 +60,22 @@ export const restoreWithProgress = (
 const putBack = async (options: RestoreOptions, now: number, tell: OnProgress): Promise<BackupInfo> => {
   checkKeys(options, restoreKeys, "A restore")
   const { backup, filename, replace = false } = options
-  refuseNoBackup(backup)
+  refuseNonBackup(backup)
   if (filename.trim() === "")
     throw new ValidationError("The filename of the database must not be empty or blank")
   refuseNonFile(filename)
   checkFiles(filename, DEFAULT_MODE)
-  // a link to the database keeps pointing to it, because its target is replaced
+  // replaces the target of a link, and not the link itself, so that the link still leads to the database
   const target = existsSync(filename) ? realpathSync(filename) : filename
-  const isThere = existsSync(target)
-  if (isThere && realpathSync(backup) === target) {
-    throw new ValidationError(`"${backup}" is the database itself: a backup is restored to another file`)
+  const exists = existsSync(target)
+  if (exists && realpathSync(backup) === target) {
+    throw new ValidationError(
+      `"${backup}" is both the backup and the database to restore it to: name two different files`
+    )
   }
   // checks an existing lock only: a refused restore must not create one
   if (existsSync(`${target}.lock`)) acquireLock(target, DEFAULT_MODE, now).release()
-  if (isThere) {
+  if (exists) {
     // the database may be open under another name
     checkInUse(target)
     if (!replace) {
@@ -88,12 +90,12 @@ const putBack = async (options: RestoreOptions, now: number, tell: OnProgress): 
     const size = formatSize(statSync(backup).size)
     tell(`Copying ${size}`)
     await copyFile(backup, partial)
-    await chmod(partial, isThere ? statSync(target).mode & 0o777 : DEFAULT_MODE)
+    await chmod(partial, exists ? statSync(target).mode & 0o777 : DEFAULT_MODE)
     tell(`Reading the copy, ${size}`)
     const info = await prepare(partial, backup, filename)
     const lock = acquireLock(target, DEFAULT_MODE, now)
     try {
-      if (!isThere) await putNew(partial, target)
+      if (!exists) await putNew(partial, target)
       else {
         // an engine may have opened the database in the meantime
         checkInUse(target)
@@ -109,7 +111,7 @@ const putBack = async (options: RestoreOptions, now: number, tell: OnProgress): 
   }
 }
 
-const refuseNoBackup = (backup: string): void => {
+const refuseNonBackup = (backup: string): void => {
   const stat = statSync(backup, { throwIfNoEntry: false })
   if (stat === undefined) throw new ValidationError(`There is no file "${backup}"`)
   if (!stat.isFile() || stat.size === 0) {
@@ -129,26 +131,26 @@ const checkInUse = (target: string): void => {
   try {
     checkLastOwner(target)
   } catch (error) {
-    // other errors come from opening the old database, which is to be replaced anyway
+    // other errors say that the old database cannot be opened, which does not matter: it is replaced
     if (error instanceof StoreError && error.code === "STORE_LOCKED") throw error
   }
 }
 
 const OTHER_BACKUP = "Nothing was changed: restore another backup"
 
-/** Checks the copy, and turns it into a closed database. */
+/** Checks the copy of a backup, and turns it into a database that no engine has open. */
 const prepare = async (partial: string, backup: string, filename: string): Promise<BackupInfo> => {
-  const notOne = (why: string) => new ValidationError(`"${backup}" is not a backup of Ironflow: ${why}`)
+  const nonBackup = (why: string) => new ValidationError(`"${backup}" is not a backup of Ironflow: ${why}`)
   let db: DatabaseSync | undefined
   try {
     db = new DatabaseSync(partial)
-    if (isForeign(db)) throw notOne("it is a SQLite database of another program")
+    if (isForeign(db)) throw nonBackup("it is a SQLite database of another program")
     checkIsIronflow(db, backup)
     const version = versionOf(db)
-    if (version === 0) throw notOne("it is empty")
+    if (version === 0) throw nonBackup("it is empty")
     if (isOwned(db)) {
-      throw notOne(
-        "it is a copy of a database that was in use, and may lack what was committed last. `ironflow backup` makes whole ones"
+      throw nonBackup(
+        "it is a copy of a database that was in use, and may lack what was committed last. `ironflow backup` makes complete backups"
       )
     }
     checkAll(db, backup, OTHER_BACKUP)
@@ -161,7 +163,7 @@ const prepare = async (partial: string, backup: string, filename: string): Promi
   } catch (error) {
     // SQLITE_NOTADB
     if (error instanceof Error && "errcode" in error && error.errcode === 26)
-      throw notOne("it is not a SQLite database")
+      throw nonBackup("it is not a SQLite database")
     if (isDamage(error) && !(error instanceof StoreError)) {
       throw new StoreError(
         `"${backup}" is damaged: ${error instanceof Error ? error.message : String(error)}. ${OTHER_BACKUP}`,
@@ -175,8 +177,8 @@ const prepare = async (partial: string, backup: string, filename: string): Promi
 }
 
 /**
- * Merges the rest of the old database's log into it, and removes the log. Otherwise SQLite would apply the old log to the new
- * database, and damage it.
+ * Merges the write-ahead log of the old database into its file, and removes the log. Otherwise SQLite would apply the old log to
+ * the new database, and damage the new database.
  */
 const closeLog = (target: string): void => {
   try {
@@ -187,7 +189,7 @@ const closeLog = (target: string): void => {
       old.close()
     }
   } catch {
-    // the old database is too damaged for that, which may be why it is replaced
+    // the old database is too damaged to be merged; this may be why it is replaced
   }
   removeLogs(target)
 }

@@ -1,7 +1,8 @@
-/** Activity of runs, which is told to observers as it is committed. Times are epoch milliseconds. */
+/** What observers are told about runs, when it is committed. Times are epoch milliseconds. */
 import type { EndedStatus } from "../../RunStatus.ts"
 import type { Outcome, SerializedError } from "../../Protocol/Worker.ts"
 
+/** The run that something is about. */
 interface OfRun {
   readonly runId: string
   readonly functionId: string
@@ -11,7 +12,7 @@ interface OfRun {
 /** The run that a fork was made from. */
 export interface ForkedFrom {
   readonly runId: string
-  /** The step up to which steps are copied, as the caller named it; absent when none are copied. */
+  /** The step, as the caller named it, whose earlier steps are copied; absent when no steps are copied. */
   readonly step?: string
 }
 
@@ -21,7 +22,7 @@ export type RunActivity =
       readonly at: number
       readonly forkedFrom?: ForkedFrom
     })
-  /** A step finished, or used up its attempts. */
+  /** A step succeeded, or failed in its last attempt. */
   | (OfRun & {
       readonly _tag: "StepEnded"
       readonly name: string
@@ -33,7 +34,7 @@ export type RunActivity =
       readonly startedAt: number
       readonly endedAt: number
     })
-  /** An attempt of a step failed; the next one is due at `dueAt`. */
+  /** An attempt of a step failed; the next attempt is due at `dueAt`. `failures` is how many attempts have failed. */
   | (OfRun & {
       readonly _tag: "StepFailed"
       readonly name: string
@@ -60,14 +61,15 @@ export type RunActivity =
   | (OfRun & {
       readonly _tag: "RunEnded"
       readonly status: EndedStatus
-      /** Its output, or why it failed or was cancelled. */
+      /** The output of the run, or why the run failed or was cancelled. */
       readonly outcome: Outcome
       readonly createdAt: number
       readonly endedAt: number
     })
 
 /**
- * A worker has claimed a run for the first time. It is told to observers of all activity, and is not part of the run's history.
+ * A worker has claimed a run for the first time. Observers of all activity are told of this, but the history of the run does not
+ * show it.
  */
 interface RunTaken extends OfRun {
   readonly _tag: "RunTaken"
@@ -76,10 +78,10 @@ interface RunTaken extends OfRun {
 
 export type ObservedActivity = RunActivity | RunTaken
 
-/** Failures of a run, and what was done about them. They are always told, for logs and metrics. Successes are not among them. */
+/** What went wrong in a run, and what follows. Listeners are always told of this, also without observers: for logs and metrics. */
 export type RunFailureEvent = OfRun & { readonly worker?: string } & (
     | {
-        /** An attempt of a step failed. Without `dueAt` it was the last one. */
+        /** An attempt of a step failed. The next attempt is due at `dueAt`; without `dueAt`, it was the last attempt. */
         readonly _tag: "AttemptFailed"
         readonly step: string
         readonly attempt: number
@@ -88,7 +90,7 @@ export type RunFailureEvent = OfRun & { readonly worker?: string } & (
       }
     /** Something outside of steps failed; the run starts again from the top at `dueAt`. */
     | { readonly _tag: "TurnFailed"; readonly error: SerializedError; readonly dueAt: number }
-    /** The lease was lost. `losses`: how often the run's workers were lost since the last completed step. */
+    /** The lease was lost. `losses` is how often this has happened to the run since its last completed step. */
     | { readonly _tag: "LeaseLost"; readonly why: string; readonly losses: number }
     | { readonly _tag: "RunPaused"; readonly code: string; readonly message: string }
     | { readonly _tag: "RunFailed"; readonly error: SerializedError }

@@ -1,7 +1,7 @@
 /**
- * Removes deleted data from the files. A database leaves deleted data in free parts of its pages and in the write-ahead log,
- * until other data is written there. During an erasure, freed parts are overwritten with zeros. Data that was freed earlier, or
- * was copied when pages were split, is removed only by rewriting the file.
+ * Removes deleted data from the files of a database. SQLite leaves deleted data in free parts of its pages and in the write-ahead
+ * log, until other data is written there. During an erasure, freed parts are overwritten with zeros. Data that was deleted before,
+ * and copies from when pages were split, are removed only by rewriting the file.
  */
 import { statSync } from "node:fs"
 import * as Effect from "effect/Effect"
@@ -10,9 +10,12 @@ import type { DatabaseSync } from "./NodeSqlite.ts"
 import type { ReadSnapshot } from "./ReadSnapshot.ts"
 import { storeError } from "./SqliteErrors.ts"
 
-/** A file up to this size is rewritten without being asked: that takes a second or two, and blocks everything else. */
+/**
+ * A file up to this size is rewritten by every erasure, a larger file only on request: this blocks everything else, and takes a
+ * second or two for a file of this size.
+ */
 const SMALL_BYTES = 64 * 1024 * 1024
-/** How often to try to empty the write-ahead log while another connection reads an older state of the database. */
+/** How often to try again to empty the write-ahead log, while another connection reads an older state of the database. */
 const TRIES = 60
 /** The delay between two tries, milliseconds. */
 const RETRY_MS = 1000
@@ -33,7 +36,8 @@ export class SecureDelete {
   readonly #db: DatabaseSync
   readonly #filename: string | undefined
   readonly #snapshot: ReadSnapshot
-  #wanted = 0
+  /** How many callers have overwriting turned on. */
+  #overwriters = 0
 
   /** `filename` is absent for a database in memory. */
   constructor(db: DatabaseSync, filename: string | undefined, snapshot: ReadSnapshot) {
@@ -42,10 +46,10 @@ export class SecureDelete {
     this.#snapshot = snapshot
   }
 
-  /** Turns overwriting of deleted data on or off. It stays on until every caller that has turned it on has turned it off. */
+  /** Turns overwriting of deleted data on or off. Overwriting stays on until every caller that has turned it on has turned it off. */
   overwrite(isOn: boolean): void {
-    this.#wanted += isOn ? 1 : -1
-    this.#db.exec(`PRAGMA secure_delete = ${this.#wanted > 0 ? "ON" : "OFF"}`)
+    this.#overwriters += isOn ? 1 : -1
+    this.#db.exec(`PRAGMA secure_delete = ${this.#overwriters > 0 ? "ON" : "OFF"}`)
   }
 
   /** See `StoreService.cutLog`. */
@@ -71,7 +75,7 @@ export class SecureDelete {
         const isCut = yield* this.#try(failedTo("write-ahead log could not be emptied"), () => this.#cut())
         if (isCut) break
         if (tries === TRIES) {
-          return `"${filename}-wal" may still contain the data, because something else reads the database (a backup, for instance): when that has ended, stop the engine, which removes the file. ${KEPT_ELSEWHERE}`
+          return `"${filename}-wal" may still contain the data, because something else reads the database (a backup, for instance): when that has ended, stop the engine, which removes this log. ${KEPT_ELSEWHERE}`
         }
         yield* Effect.sleep(RETRY_MS)
       }
@@ -82,7 +86,7 @@ export class SecureDelete {
     })
   }
 
-  /** Runs a function that must not run while a snapshot is open. Fails with a message that begins with `what`. */
+  /** Closes the snapshot of the readers, and calls `run`. Fails with a message that begins with `what`. */
   #try<A>(what: string, run: () => A): Effect.Effect<A, StoreError> {
     return Effect.try({
       try: () => {
@@ -94,7 +98,7 @@ export class SecureDelete {
   }
 
   #rewrite(): void {
-    // VACUUM copies the file, and the copy of a large one would not fit into memory
+    // VACUUM makes a copy of the file, and the copy of a large file would not fit into memory
     this.#db.exec("PRAGMA temp_store = FILE")
     try {
       this.#db.exec("VACUUM")

@@ -1,4 +1,4 @@
-/** Keeps a copy in memory of something in the database, and reads it again when another engine has changed it. */
+/** Keeps a copy in memory of something in the database, and reads the original again when another engine has changed it. */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -7,27 +7,27 @@ import type { StoreError } from "../../Errors.ts"
 import { RETRY_MS, StoreOutage } from "./StoreOutage.ts"
 
 export interface SharedCopy {
-  /** Tells it that another engine has changed the original: it reads again. */
+  /** Call it when another engine has changed the original: the original is read again. */
   readonly refresh: () => void
-  /** Tells it that this engine has changed the original: a read in progress may be outdated. */
+  /** Call it when this engine has changed the original: a read in progress may be outdated, and is then repeated. */
   readonly changed: () => void
   /** Whether a change of another engine has not been read yet. */
   readonly isOutdated: () => boolean
   /**
-   * Reads again, and waits for the result of the next try. Fails when that fails; the tries go on, unless another engine has taken
-   * the database over.
+   * Reads the original again, and waits for the result of the next try. Fails when this try fails. Further tries follow all the
+   * same, unless another engine has taken the database over.
    */
   readonly refreshed: Effect.Effect<void, StoreError>
 }
 
 /**
- * Makes a copy that reads until it succeeds, one read at a time. It stops when the scope ends, and when another engine has taken
- * the database over. `what` is a noun for the original: "keys and policies".
+ * Makes a copy. Each refresh reads until a read succeeds, one read at a time, and passes the result to `use`. This stops when the
+ * scope ends, and when another engine has taken the database over. `what` names the original in log lines: "keys and policies".
  */
 export const make = <A>(
   what: string,
   read: Effect.Effect<A, StoreError>,
-  use: (found: A) => void
+  use: (original: A) => void
 ): Effect.Effect<SharedCopy, never, Scope.Scope> =>
   Effect.gen(function* () {
     const scope = yield* Scope.Scope
@@ -37,47 +37,48 @@ export const make = <A>(
       `Can read ${what} again`
     )
     let isReading = false
-    let isOld = false
-    let waiting = Deferred.makeUnsafe<void, StoreError>()
-    const tell = (result: Effect.Effect<void, StoreError>): void => {
-      Deferred.doneUnsafe(waiting, result)
-      waiting = Deferred.makeUnsafe()
+    /** Whether the original was changed since the current read began. */
+    let isOutdated = false
+    let nextResult = Deferred.makeUnsafe<void, StoreError>()
+    const endTry = (result: Effect.Effect<void, StoreError>): void => {
+      Deferred.doneUnsafe(nextResult, result)
+      nextResult = Deferred.makeUnsafe()
     }
-    const reading: Effect.Effect<void> = Effect.suspend(() => {
-      isOld = false
+    const readUntilDone: Effect.Effect<void> = Effect.suspend(() => {
+      isOutdated = false
       return Effect.matchEffect(read, {
-        onSuccess: (found) => {
-          if (isOld) return reading
+        onSuccess: (original) => {
+          if (isOutdated) return readUntilDone
           isReading = false
           return Effect.andThen(
             Effect.sync(() => {
-              use(found)
-              tell(Effect.void)
+              use(original)
+              endTry(Effect.void)
             }),
             outage.succeeded()
           )
         },
         onFailure: (error) => {
-          tell(Effect.fail(error))
-          // another engine has taken the database over, so reads can no longer succeed
+          endTry(Effect.fail(error))
+          // STORE_LOCKED: another engine has taken the database over, so reads can no longer succeed
           return error.code === "STORE_LOCKED"
             ? Effect.void
-            : Effect.andThen(outage.failed(error), Effect.delay(reading, RETRY_MS))
+            : Effect.andThen(outage.failed(error), Effect.delay(readUntilDone, RETRY_MS))
         }
       })
     })
     const refresh = (): void => {
-      isOld = true
+      isOutdated = true
       if (isReading) return
       isReading = true
-      Fiber.runIn(runFork(reading), scope)
+      Fiber.runIn(runFork(readUntilDone), scope)
     }
     return {
       refresh,
-      changed: () => void (isOld = true),
+      changed: () => void (isOutdated = true),
       isOutdated: () => isReading,
       refreshed: Effect.suspend(() => {
-        const result = Deferred.await(waiting)
+        const result = Deferred.await(nextResult)
         refresh()
         return result
       })

@@ -2,7 +2,8 @@
  * The store on SQLite, through Node's built-in module: nothing to install, one file, one process at a time.
  *
  * Writes go through one group commit, and are acknowledged when the disk has them: they survive a power loss. Reads run on the same
- * connection between commits. They see all acknowledged writes, and what else they see is on the disk before the reader has it.
+ * connection between commits. They see all acknowledged writes. They may also see writes that the disk does not have yet; then the
+ * reader gets the result when the disk has them.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -34,7 +35,7 @@ import { Transaction } from "./Transaction.ts"
 import { type WalSync, walSyncOf } from "./WalSync.ts"
 
 /**
- * Opens a database. Fails with `StoreError`: `STORE_LOCKED` when another engine has the file open, `STORE_CORRUPT` when it is
+ * Opens a database. Fails with `StoreError`: `STORE_LOCKED` when another engine has the file open, `STORE_CORRUPT` when the file is
  * damaged or not an Ironflow database, `STORE_UNAVAILABLE` when it was written by a newer version, or cannot be opened or written.
  */
 export const make = (
@@ -93,7 +94,7 @@ export const make = (
         Effect.suspend(() =>
           listeners.lost === undefined
             ? Effect.tap(backUp(file ?? db, filename, now()), ({ bytes, madeAt }) =>
-                // the backup is complete, whether or not this can be stored
+                // not an error when this cannot be stored: the backup is complete
                 Effect.catch(
                   service.write(noteBackup({ at: madeAt === undefined ? now() : Date.parse(madeAt), bytes })),
                   (error) =>
@@ -216,7 +217,7 @@ const openParts = ({
   return { tx, clockWatch, outage, ownership, reads, snapshot, sync, writes }
 }
 
-/** Commits what is queued, and notes in the file that this stop was clean. */
+/** Commits the queued programs, stores the time, and removes the mark whose presence would show that the stop was not clean. */
 const close = (
   { ownership, snapshot, tx, writes }: Parts,
   filename: string,
@@ -234,7 +235,7 @@ const close = (
       catch: (cause) => storeError("Cannot write to the database", cause)
     }),
     (error) =>
-      // acknowledged writes are durable; the next start reports that this stop was not clean
+      // only a warning: all acknowledged writes are durable, and the next start only reports that this stop was not clean
       Effect.logWarning(`Database "${filename}" could not be marked as closed: ${error.message}`)
   )
 }

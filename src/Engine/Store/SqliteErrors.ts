@@ -1,17 +1,20 @@
-/** Translates errors of SQLite into ours. */
+/** Translates errors of SQLite into `StoreError`s, and tells damage from a file that is out of reach. */
 import { StoreError } from "../../Errors.ts"
 import { NOT_JSON } from "./StoredJson.ts"
 
-/** SQLite's result codes for problems with the file. */
+// Result codes of SQLite.
+
+/** The file is damaged or not a database: SQLITE_CORRUPT, SQLITE_NOTADB. */
 const CORRUPT = new Set([11, 26])
 const BUSY = 5
 const FULL = 13
+/** The file cannot be used now: also SQLITE_LOCKED, SQLITE_READONLY, SQLITE_IOERR, SQLITE_CANTOPEN and SQLITE_AUTH. */
 const UNAVAILABLE = new Set([BUSY, 6, 8, 10, FULL, 14, 23])
 
 const resultCode = (cause: unknown): number | undefined =>
   cause instanceof Error && "errcode" in cause ? Number(cause.errcode) & 0xff : undefined
 
-/** Whether the file itself is out of reach, whatever was requested. */
+/** Whether the error says that the file cannot be used now, for any read or write. */
 export const isUnavailable = (cause: unknown): boolean =>
   cause instanceof StoreError
     ? cause.code === "STORE_UNAVAILABLE" || cause.code === "STORE_LOCKED"
@@ -19,17 +22,17 @@ export const isUnavailable = (cause: unknown): boolean =>
       // an error with `syscall` comes from Node.js, about a file that cannot be created or read
       (cause instanceof Error && "syscall" in cause)
 
-/** Whether the disk had no room for what was written. */
+/** Whether the error says that the disk has no room for what was to be written. */
 export const isFull = (cause: unknown): boolean =>
   resultCode(cause instanceof StoreError ? cause.cause : cause) === FULL
 
-/** Whether the file has content that SQLite or the engine has not written. */
+/** Whether the error says that the file is damaged: it has content that neither SQLite nor the engine has written. */
 export const isDamage = (cause: unknown): boolean =>
   cause instanceof StoreError ? cause.code === "STORE_CORRUPT" : CORRUPT.has(resultCode(cause) ?? -1)
 
 /**
- * The `StoreError` for a failure, with advice; `what` begins its message. A `StoreError` is returned as it is, unless it says that
- * stored JSON cannot be parsed: `what` then says where.
+ * The `StoreError` for a failure, with advice; `what` begins its message. A cause that is a `StoreError` already is returned as it
+ * is, unless it says that stored JSON cannot be parsed: then `what` is added to the message, to say where.
  */
 export const storeError = (what: string, cause: unknown): StoreError => {
   const reason = cause instanceof Error ? cause.message : String(cause)
@@ -58,11 +61,11 @@ export const storeError = (what: string, cause: unknown): StoreError => {
   return new StoreError(`${what}: ${reason}`, { cause })
 }
 
-/** The error for a call that failed. `what` is what it was to do: the message is built only when something fails. */
+/** The error for a call that failed. `what` is what the call was to do, or a function that says it: called only for an error. */
 export const callError = (what: string | (() => string), cause: unknown): StoreError =>
   storeError(`Cannot ${typeof what === "string" ? what : what()}`, cause)
 
-/** The error when the disk did not store what was committed. A later success says nothing about what was written before. */
+/** The error when the disk did not store what was committed. It is final: a later sync that succeeds does not store it either. */
 export const diskRefusalError = (filename: string, cause: unknown): StoreError =>
   new StoreError(
     `The disk has not stored what was written to database "${filename}": ${cause instanceof Error ? cause.message : String(cause)}. What was just ` +

@@ -1,4 +1,4 @@
-/** The file of a SQLite database: opened by one process at a time, checked, and migrated. */
+/** Opens the file of a SQLite database for one process at a time, checks it, and migrates its tables. */
 import { StoreError } from "../../Errors.ts"
 import { checkFiles, DEFAULT_MODE, makeFile, refuseNonFile, targetOf } from "./Files.ts"
 import { acquireLock } from "./Lock.ts"
@@ -15,26 +15,32 @@ export interface SqliteOptions {
    * process.
    */
   readonly filename: string
-  /** The mode of new database files; 0600 by default. Existing files keep theirs. */
+  /** The mode of new database files; 0600 by default. Existing files keep their mode. */
   readonly fileMode?: number
   /**
-   * Whether to read the whole file first, and to fail with `STORE_CORRUPT` when something in it is damaged; `false` by default.
+   * Whether to read the whole file before it is used, and to fail with `STORE_CORRUPT` when something in it is damaged; `false` by
+   * default.
    */
   readonly check?: boolean
 }
 
+/** A database that {@link open} has opened. */
 export interface Opened {
   readonly db: DatabaseSync
   /** `false` for a database in memory. */
   readonly isFile: boolean
   /** What is to be reported about the last stop, if anything. */
   readonly lastStop: LastStop | undefined
-  /** What is to be reported about the files. */
+  /** Warnings about the modes of the files. */
   readonly warnings: ReadonlyArray<string>
+  /** Closes the database, and releases its lock. */
   readonly release: () => void
 }
 
-/** Opens the file, and ensures that it is a database of Ironflow, or new, and that no other engine uses it. Throws otherwise. */
+/**
+ * Opens the file. Throws unless the file is new or a database of Ironflow, and no other engine uses it. `now` is the start of this
+ * engine, which the lock shows to others.
+ */
 export const open = (
   { check = false, fileMode = DEFAULT_MODE, filename }: SqliteOptions,
   now: number
@@ -86,7 +92,7 @@ const APPLICATION_ID = 0x49726f6e
 const pragma = (db: DatabaseSync, name: string): number =>
   Number(Object.values(db.prepare(`PRAGMA ${name}`).get() ?? {})[0])
 
-/** How many migrations the tables have had; 0 where there are none. */
+/** How many migrations have run on the tables; 0 where there are no tables. */
 export const versionOf = (db: DatabaseSync): number => pragma(db, "user_version")
 
 /** Whether a database belongs to another program. */
@@ -94,7 +100,7 @@ export const isForeign = (db: DatabaseSync): boolean =>
   pragma(db, "application_id") !== APPLICATION_ID &&
   db.prepare("SELECT 1 FROM sqlite_schema LIMIT 1").get() !== undefined
 
-/** Throws a `StoreError` for a database of another program, and for one of a newer version. */
+/** Throws a `StoreError` for a database of another program, and for tables that a newer version has migrated. */
 export const checkIsIronflow = (db: DatabaseSync, filename: string): void => {
   if (isForeign(db)) {
     throw new StoreError(
@@ -115,7 +121,7 @@ export const checkIsIronflow = (db: DatabaseSync, filename: string): void => {
 const MOST_PROBLEMS = 10
 
 const RESTORE_IT =
-  "Restore it from a backup; without the check the engine may still start, and then leaves damaged rows alone"
+  "Restore it from a backup. Without `--check` (`check: true`), the engine may still start, and then skips damaged rows"
 
 /** Reads the whole file. Throws a `StoreError` that says what is damaged, and what to do. */
 export const checkAll = (db: DatabaseSync, filename: string, whatToDo = RESTORE_IT): void => {
@@ -153,7 +159,7 @@ export const migrate = (db: DatabaseSync): void => {
   }
 }
 
-/** The last id of the log and of held jobs. New ids must sort after it. */
+/** The newest id of an event or of a job that a worker holds. New ids must sort after it. */
 export const lastId = (db: DatabaseSync): string | undefined => {
   try {
     const event = db.prepare("SELECT id FROM events ORDER BY position DESC LIMIT 1").get()?.id
@@ -164,7 +170,7 @@ export const lastId = (db: DatabaseSync): string | undefined => {
     return last
   } catch (error) {
     if (!isDamage(error)) throw error
-    // the end of the log is damaged, which `checkNewestRows` reports; new ids then follow the clock alone
+    // the newest rows are damaged, which `checkNewestRows` reports; then new ids go by the clock alone
     return undefined
   }
 }

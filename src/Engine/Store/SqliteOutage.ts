@@ -1,4 +1,4 @@
-/** Why writes to a SQLite database fail at the moment, and when they work again. */
+/** Remembers why writes to a SQLite database fail at the moment, and detects when they succeed again. */
 import type { DatabaseSync } from "node:sqlite"
 import type { StoreError } from "../../Errors.ts"
 import { hasRoom } from "./Files.ts"
@@ -27,7 +27,7 @@ export class SqliteOutage {
     return this.#last?.error
   }
 
-  /** A write has failed, because the file is out of reach or its disk is full. */
+  /** Notes that a write has failed, because the file is out of reach or its disk is full. */
   failed(cause: unknown): void {
     this.#last = {
       error: storeError("Cannot write to the database", cause),
@@ -36,13 +36,13 @@ export class SqliteOutage {
     }
   }
 
-  /** A transaction was committed: the outage is over if that shows it. */
+  /** Notes that a transaction was committed. Ends the outage if this commit shows that writes succeed again. */
   committed(): void {
     const last = this.#last
-    // a transaction without changes needs no disk space
+    // a transaction without changes needs no disk space, so it shows nothing
     if (last === undefined || this.#changes() === last.changes) return
     const { filename } = this.#options
-    // on a full disk small writes still succeed, in parts of the log that are used again
+    // on a full disk, small writes may still succeed, because SQLite reuses space in the write-ahead log
     if (!last.isFull || filename === undefined || hasRoom(filename)) this.#last = undefined
   }
 

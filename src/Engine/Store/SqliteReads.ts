@@ -13,7 +13,7 @@ import type { Transaction } from "./Transaction.ts"
 export interface SqliteReadsOptions {
   readonly tx: Transaction
   readonly snapshot: ReadSnapshot
-  /** Knows what is on the disk. */
+  /** The writer, which knows when the disk has everything that was committed. */
   readonly writer: GroupCommit
   readonly listeners: Listeners
 }
@@ -28,15 +28,15 @@ export class SqliteReads {
   /** Reads in the snapshot of this turn of the event loop. */
   read<A, E>(call: Call<A, E>): Effect.Effect<A, E | StoreError> {
     const { listeners, snapshot, tx } = this.#options
-    const found = this.#readDurable(call.what, () => {
+    const result = this.#readDurable(call.what, () => {
       if (listeners.lost !== undefined) throw listeners.lost
       snapshot.open()
       return withSharedBudget(() => perform(tx, call))
     })
-    return Effect.flatMap(found, answerOf)
+    return Effect.flatMap(result, answerOf)
   }
 
-  /** Reads statement by statement, so that a failed one does not spoil the others. */
+  /** Reads each statement in a transaction of its own, so that a failed statement does not spoil the statements after it. */
   readApart<A, E>(call: Call<A, E>): Effect.Effect<A, E | StoreError> {
     return Effect.flatMap(
       this.apart(call.what, () => perform(this.#options.tx, call)),
@@ -44,7 +44,7 @@ export class SqliteReads {
     )
   }
 
-  /** Closes the snapshot, which may be older than the file, and then runs `run`. `what` says what it is to do, for messages. */
+  /** Closes the snapshot, which may be older than the file, and then calls `run`. `what` says for messages what `run` is to do. */
   apart<A>(what: string | (() => string), run: () => A): Effect.Effect<A, StoreError> {
     return this.#readDurable(what, () => {
       this.#options.snapshot.close()
@@ -52,17 +52,17 @@ export class SqliteReads {
     })
   }
 
-  /** Reads at once. The reader gets the result when the disk has everything that was read. */
+  /** Calls `run` at once. The caller gets its result when the disk has everything that `run` may have read. */
   #readDurable<A>(what: string | (() => string), run: () => A): Effect.Effect<A, StoreError> {
     return Effect.callback((resume) => {
-      let found: A
+      let result: A
       try {
-        found = run()
+        result = run()
       } catch (cause) {
         return resume(Effect.fail(this.#failed(what, cause)))
       }
       this.#options.writer.whenDurable((refused) =>
-        resume(refused === undefined ? Effect.succeed(found) : Effect.fail(callError(what, refused.error)))
+        resume(refused === undefined ? Effect.succeed(result) : Effect.fail(callError(what, refused.error)))
       )
     })
   }
@@ -76,12 +76,12 @@ export class SqliteReads {
   }
 }
 
-/** Runs a program. Returns a refusal as a value, so that it does not roll back the group. */
+/** Runs a program. Returns its refusal as a value: a thrown refusal would roll back the other programs of the transaction. */
 export const perform = <A, E>(tx: Transaction, call: Call<A, E>): A | Refused<E> => {
   try {
     return tx.perform(call.run(tx))
   } catch (error) {
-    // a program refuses only with errors that its type names
+    // safe cast: a program refuses only with errors that its type names
     if (error instanceof Refused) return error as Refused<E>
     throw error
   }

@@ -1,6 +1,6 @@
 /**
- * The writes of a store on SQLite: they go through one group commit, which calls the methods here with each transaction. The store
- * stops for good when another engine owns the file, or when the disk has refused to store a commit.
+ * The writes of a store on SQLite. They go through one `GroupCommit`, which calls methods of this class around each transaction. The
+ * store stops for good when another engine owns the file, or when the disk has refused to store a commit.
  */
 import type { DatabaseSync } from "node:sqlite"
 import * as Effect from "effect/Effect"
@@ -25,9 +25,9 @@ import type { Transaction } from "./Transaction.ts"
 import type { WalSync } from "./WalSync.ts"
 
 /** Maximum number of programs in one transaction. */
-const GROUP = 512
-/** At this number of started runs, a transaction takes no more programs. A single program may start more. */
-const GROUP_RUNS = 1000
+const MAX_PROGRAMS = 512
+/** A transaction that has started this many runs takes no more programs. A single program may start more runs. */
+const ENOUGH_RUNS = 1000
 
 export interface SqliteWritesOptions {
   readonly db: DatabaseSync
@@ -49,10 +49,12 @@ export interface SqliteWritesOptions {
 
 export class SqliteWrites implements GroupCommitOptions {
   readonly writer: GroupCommit
-  readonly max = GROUP
+  readonly max = MAX_PROGRAMS
   readonly sync: WalSync | undefined
   readonly #options: SqliteWritesOptions
+  /** How long groups took until they were durable, seconds. */
   readonly #durations = new Histogram()
+  /** How many programs these groups had. */
   #programs = 0
 
   constructor(options: SqliteWritesOptions) {
@@ -63,19 +65,19 @@ export class SqliteWrites implements GroupCommitOptions {
 
   write<A, E>(call: Call<A, E>): Effect.Effect<A, E | StoreError> {
     const { tx } = this.#options
-    const written = this.#write(call.what, () => {
+    const result = this.#write(call.what, () => {
       if (!call.leavesHeld) tx.writeHeld()
       return perform(tx, call)
     })
-    return Effect.flatMap(written, answerOf)
+    return Effect.flatMap(result, answerOf)
   }
 
-  /** During an outage, writes something once a second: if that works, the outage is over. */
+  /** During an outage, tries a small write, at most once a second. If it succeeds, the outage is over. */
   get tryAgain(): Effect.Effect<void> {
     return Effect.suspend(() => {
       const { outage, tx } = this.#options
       if (!outage.mayTry()) return Effect.void
-      // `health` says whether it works
+      // errors are ignored: `health` then still reports the outage
       return Effect.ignore(this.#write("store the time", () => tx.perform(storeClock(tx))))
     })
   }
@@ -89,7 +91,7 @@ export class SqliteWrites implements GroupCommitOptions {
     listeners.lose(error)
   }
 
-  /** The commits since the start. */
+  /** Figures of the commits since the start. */
   figures(): CommitFigures {
     return { programs: this.#programs, durations: this.#durations.data() }
   }
@@ -110,7 +112,7 @@ export class SqliteWrites implements GroupCommitOptions {
 
   isFull(): boolean {
     const { tx } = this.#options
-    return tx.changes.counts.started >= GROUP_RUNS || tx.budget.isFull
+    return tx.changes.counts.started >= ENOUGH_RUNS || tx.budget.isFull
   }
 
   beforeGroup(): (() => void) | undefined {
@@ -155,9 +157,9 @@ export class SqliteWrites implements GroupCommitOptions {
     const { callbacks, log, outage, tx } = this.#options
     if (isUnavailable(error)) outage.failed(error)
     if (isDamage(error)) tx.damage.wasFound = true
-    const found = tx.perform(isolateDamage(tx, callbacks, error, { isDamage, isUnavailable }))
-    for (const one of found) log(Effect.logWarning(damagedRowMessage(one)))
-    return found.length > 0
+    const damagedRows = tx.perform(isolateDamage(tx, callbacks, error, { isDamage, isUnavailable }))
+    for (const row of damagedRows) log(Effect.logWarning(damagedRowMessage(row)))
+    return damagedRows.length > 0
   }
 
   committed(): () => void {

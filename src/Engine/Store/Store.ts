@@ -1,9 +1,9 @@
 /**
  * The engine's storage. It runs programs, each an atomic change or a read, and knows nothing of their content.
  *
- * A change is answered when it is durable. Changes that arrive together share a commit. The effects of a commit on the rest of
- * the engine (a wait of a live turn is satisfied, a run became ready, a run ended, something is due) are told to the listeners of
- * `onCommit`: once per commit, before the callers wake. While a {@link Gate} is shut, they are told later.
+ * A change is answered when it is durable. Changes that arrive together share a commit. The listeners of `onCommit` are told what
+ * a commit means for the rest of the engine: a wait of a live turn is satisfied, a run became ready, a run ended, something is due.
+ * They are told once per commit, before the callers wake, or later while a {@link Gate} is shut.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -23,39 +23,38 @@ export interface StoreService {
   readonly write: <A, E = never>(call: Program.Call<A, E>) => Effect.Effect<A, E | StoreError>
   /** Runs a program that only reads. */
   readonly read: <A, E = never>(call: Program.Call<A, E>) => Effect.Effect<A, E | StoreError>
-  /** As `read`, but each statement sees the current data. A damaged page that one statement meets does not spoil the others. */
+  /** As `read`, but each statement sees the current data. A damaged page that one statement meets does not spoil later statements. */
   readonly readApart: <A, E = never>(call: Program.Call<A, E>) => Effect.Effect<A, E | StoreError>
-  /** Calls `listener` after every commit, also of other engines on the database. Returns a function that stops it. */
+  /** Calls `listener` after every commit, also of other engines on the database. Returns a function that removes the listener. */
   readonly onCommit: (listener: (changes: Changes) => void, options?: ListenOptions) => () => void
   /**
    * Calls `listener` within a transaction that makes runs ready, before it commits, unless the transaction is full or repeats one
-   * program of a failed group. Writes of the listener become part of that commit. The listeners of `onCommit` hear of the runs that are still ready after that. Returns a
-   * function that stops it.
+   * program of a failed group. Writes of the listener become part of that commit. The listeners of `onCommit` are then told only of
+   * runs that are still ready. Returns a function that removes the listener.
    */
   readonly onReady: (listener: () => void) => () => void
   /**
    * Calls `listener` once, with the reason, when the store has stopped for good: another engine has taken the database over, its
    * tables have become too new for this engine, or the disk has refused a sync. Nothing is written from then on. Returns a function
-   * that stops it.
+   * that removes the listener.
    */
   readonly onLost: (listener: (error: StoreError) => void) => () => void
   /** Checks without writing whether another engine has taken the database over. Absent where that cannot happen. */
   readonly checkOwner?: Effect.Effect<void, StoreError>
-  /** If the last write failed, tries to write something, so that `health` is up to date. Absent where it is not needed. */
+  /** If the last write failed, tries to write something, so that `health` is up to date. Absent where `health` always is. */
   readonly tryAgain?: Effect.Effect<void>
   /**
-   * Calls `listener` when this engine had no contact with the database for so long that other engines may take over, or have
-   * taken over, what it held: its turns, and its deliveries. Returns a function that stops it. Absent where there are no other
-   * engines.
+   * Calls `listener` when this engine had no contact with the database for so long that other engines may take over its turns and
+   * deliveries, or have taken them over. Returns a function that removes the listener. Absent where there are no other engines.
    */
   readonly onPossibleTakeover?: (listener: () => void) => () => void
   /**
-   * Whether other engines have seen this one recently enough: whatever its turns start now, no other engine takes them over in
-   * the meantime. Absent where there are no other engines.
+   * Whether other engines have seen this engine so recently that they will not take over its turns before these have finished what
+   * they start now. Absent where there are no other engines.
    */
   readonly touch?: LeaseFreshness
   /**
-   * How long ago, in milliseconds of a monotonic clock, this engine last knew everything that other engines had committed. It
+   * How long ago, in milliseconds of a monotonic clock, this engine last knew everything that other engines had committed. This time
    * grows while the engine is frozen, or cut off from the database. Absent where there are no other engines.
    */
   readonly currentMs?: () => number
@@ -63,44 +62,45 @@ export interface StoreService {
   readonly setGate?: (gate: Gate) => void
   /** The common clock of all engines on the database, whose own clocks may differ. Absent where there can be only one engine. */
   readonly clock?: Clock.Clock
-  /** The number of this engine among those that share the database. Absent where there can be only one engine. */
+  /** The number of this engine among all engines that share the database. Absent where there can be only one engine. */
   readonly node?: number
   /**
    * Tells other engines on the same database of something that is not stored, if they want to hear of it. `make` builds what is
    * told. Absent where there are no other engines.
    */
   readonly announce?: (what: keyof Wants, make: () => Announced) => void
-  /** Makes the listeners of other engines look at something again. Absent where there are no other engines. */
+  /** Makes the listeners of other engines read everything of this kind again. Absent where there are no other engines. */
   readonly callOthers?: (kind: ChangeKind) => void
-  /** The file of the database, where it is a file. */
+  /** The file of the database. Absent where it is not a file. */
   readonly filename?: string
   /** Writes a backup to a new file. Absent where the database has its own backup tools. */
   readonly backup?: (filename: string) => Effect.Effect<BackupInfo, StoreError | ValidationError>
   /** Turns overwriting of deleted data on or off. Absent where `wipe` is absent. */
   readonly overwrite?: (isOn: boolean) => void
   /**
-   * Overwrites deleted data in the files of the database. It blocks others for long only where `mayBlock` allows it. Returns a
-   * message that says what may still contain the data. Absent where the files belong to a server.
+   * Overwrites deleted data in the files of the database. It blocks all other work for long only if `mayBlock` is `true`. Returns a
+   * message that says what may still contain the data. Absent where the files belong to a database server.
    */
   readonly wipe?: (mayBlock: boolean, what: WipedData) => Effect.Effect<string, StoreError>
   /** Empties the write-ahead log. Returns `false` when another connection reads an older state. Absent where `wipe` is absent. */
   readonly cutLog?: Effect.Effect<boolean, StoreError>
-  /** Commits since the start; absent where they are not counted. */
+  /** Figures of the commits since the start; absent where commits are not measured. */
   readonly commits?: () => CommitFigures
   /** Whether the database can be read and written, and whether damage was found since the start. */
   readonly health: () => StoreHealth
 }
 
-/** Counts of groups of programs that were committed together, and their durations. */
+/** Figures of the groups of programs that were committed together. */
 export interface CommitFigures {
-  /** Programs in all of the groups. */
+  /** How many programs all groups together had. */
   readonly programs: number
+  /** How long the groups took, seconds. */
   readonly durations: HistogramData
 }
 
 /**
- * Holds commits back from the listeners. It is shut while the API keys and policies may be out of date, because another engine on the
- * database may have changed them: no subscriber is shown what its key may not see any more.
+ * Holds commits back from the listeners. The gate is shut while this engine's copy of the API keys and policies may be out of date,
+ * because another engine on the database may have changed them. So no subscriber is shown what its API key may not see any more.
  */
 export interface Gate {
   /** Whether the next commit has to wait for {@link open}. */
@@ -109,20 +109,20 @@ export interface Gate {
   readonly open: () => Promise<void>
 }
 
-/** Which of the changes that are told only on request a listener wants to hear. */
+/** Which of the optional changes a listener wants to be told of. */
 export interface ListenOptions {
   /**
    * Activity of runs: of whole runs, or of their steps too. As long as one listener wants steps, all listeners with this option
-   * are told of steps. A listener with this option is an observer, and hears of a commit before the others.
+   * are told of steps. A listener with this option is an observer, and hears of a commit before other listeners.
    */
   readonly activity?: "runs" | "steps"
   /** Saves of projections. */
   readonly states?: boolean
-  /** Whether a worker is connected to this engine, so that this listener tells it about its turns. Other engines tell theirs. */
+  /** Whether a worker is connected to this engine. Then this listener gives the worker the notices for its turns. */
   readonly isConnectedHere?: (workerId: string) => boolean
 }
 
-/** What is told only while there are listeners for it. */
+/** Which optional changes at least one listener wants to be told of. Without such a listener, they are not gathered. */
 export interface Wants {
   /** Activity of steps, and all other announcements. */
   readonly steps: boolean
@@ -135,7 +135,7 @@ export type StoreHealth =
   | {
       readonly status: "degraded" | "down"
       readonly message: string
-      /** Nothing can be written, for now or for good. */
+      /** Set when nothing can be written, for now or for good. */
       readonly cannotWrite?: true
     }
 
@@ -158,9 +158,8 @@ export const healthOf = ({
 }
 
 /**
- * The time that counts for what is stored, epoch milliseconds: by the common clock of all engines on the database, or by that of
- * this machine. It is for effects that run in the fiber of a caller, because the clock of that fiber is always that of the
- * machine.
+ * The time for what is stored, epoch milliseconds: by the clock that all engines on the database share, or else by the clock of
+ * this machine. Use it in effects that run in the fiber of a caller: `Clock` in such a fiber is always the clock of the machine.
  */
 export const timeOf = ({ clock }: Pick<StoreService, "clock">): Effect.Effect<number> =>
   clock?.currentTimeMillis ?? Clock.currentTimeMillis

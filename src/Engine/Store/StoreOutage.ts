@@ -1,6 +1,7 @@
 /**
- * Logs failures of the engine's own work on the store: when they begin, when they last, and when they are over, each once. A
- * database that is away for a moment is logged as a warning.
+ * Logs failures of work that the engine does on the store by itself, such as firing timers. It logs once that the failures have
+ * begun, once that they last long, and once that they are over. A database that cannot be reached for a moment is logged as a
+ * warning.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -8,16 +9,16 @@ import type { IronflowError } from "../../Errors.ts"
 
 /** Delay before the work is tried again, milliseconds. */
 export const RETRY_MS = 1000
-/** How long the database may be away before that is logged as an error, milliseconds. A restart takes less. */
+/** Failures that last longer than this are logged as an error, milliseconds. A restart of the database takes less. */
 const LONG_MS = 5000
 
 export class StoreOutage {
   readonly #failing: string
   readonly #over: string
   readonly #howOften: string
-  /** When it began, on a monotonic clock in milliseconds. */
+  /** When the failures began, on a monotonic clock in milliseconds; `undefined` while there are none. */
   #since: number | undefined
-  #isToldAsError = false
+  #isLoggedAsError = false
 
   /**
    * `failing` and `over` are sentences: "Timers cannot be fired", "Timers can be fired again". `howOften` says how often the work is
@@ -38,10 +39,10 @@ export class StoreOutage {
       const now = Number(clock.monotonicTimeNanosUnsafe()) / 1e6
       const isFirst = this.#since === undefined
       const lastsMs = now - (this.#since ??= now)
-      // an operator has to act on these errors, and a bug needs its stack trace
+      // errors on which an operator has to act, and bugs, which are logged with their stack trace
       const isError = !error.retryable || error.code === "STORE_LOCKED"
-      if (this.#isToldAsError || !(isFirst || isError || lastsMs >= LONG_MS)) return Effect.void
-      this.#isToldAsError = isError || lastsMs >= LONG_MS
+      if (this.#isLoggedAsError || !(isFirst || isError || lastsMs >= LONG_MS)) return Effect.void
+      this.#isLoggedAsError = isError || lastsMs >= LONG_MS
       if (error.code === "STORE_LOCKED") return Effect.logError(`${this.#failing}: ${error.message}`)
       const again = `${error.message}. Trying again ${this.#howOften}`
       if (isError) return Effect.logError(`${this.#failing}: ${again}`, error)
@@ -54,7 +55,7 @@ export class StoreOutage {
   succeeded(): Effect.Effect<void> {
     if (this.#since === undefined) return Effect.void
     this.#since = undefined
-    this.#isToldAsError = false
+    this.#isLoggedAsError = false
     return Effect.logInfo(this.#over)
   }
 }

@@ -1,8 +1,8 @@
-/** Parses JSON from the database. If it cannot be parsed, the row is damaged; it was not bad input. */
+/** Parses JSON from the database. Text that cannot be parsed is damage: the engine stores only valid JSON. */
 import { StoreError } from "../../Errors.ts"
 import { hasErrors, plainResult } from "../../ResultEncoding.ts"
 
-/** The beginning of the message. */
+/** The beginning of the message of {@link parseStored}'s error. */
 export const NOT_JSON = "what is stored is not JSON"
 
 /** Parses stored JSON text. Throws `StoreError` with code `STORE_CORRUPT`. */
@@ -10,7 +10,7 @@ export const parseStored = (text: unknown): ReturnType<typeof JSON.parse> => {
   try {
     return JSON.parse(String(text))
   } catch (error) {
-    // leaves out the stored data, which the reader of the message may not be allowed to see
+    // without the stored data that the message quotes: the reader of the message may not be allowed to see it
     const reason = (error instanceof Error ? error.message : String(error)).replace(/, (?:\.{3})?".*/s, "")
     throw new StoreError(`${NOT_JSON} (${reason}). The row is damaged: restore the database from a backup`, {
       code: "STORE_CORRUPT"
@@ -18,11 +18,14 @@ export const parseStored = (text: unknown): ReturnType<typeof JSON.parse> => {
   }
 }
 
-/** The result of a step or run, for readers that do not handle errors in JSON. */
+/** The result of a step or run, for readers that do not know how JSON represents errors: these become plain objects. */
 export const storedPlain = (text: string): unknown =>
   hasErrors(text) ? plainResult(text) : parseStored(text)
 
-/** The result of a step or run, for clients. `outputHasErrors` is set when there are errors in it; `revive` restores them. */
+/**
+ * The result of a step or run, for clients. `outputHasErrors` is set when the output contains errors, which the client restores
+ * with `revive`.
+ */
 export const storedOutput = (
   text: string | undefined
 ): { readonly output?: unknown; readonly outputHasErrors?: true } => {

@@ -1,6 +1,6 @@
 /**
- * What a program works with: the database, the time, ids, sequence numbers, and the changes that are told with the commit. This
- * class is that of SQLite; `PostgresTransaction` overrides what differs there.
+ * What a program works with: the database, the time, ids, sequence numbers, and the changes that listeners are told of after the
+ * commit. This class is for SQLite; `PostgresTransaction` overrides what differs on Postgres.
  */
 import type { DatabaseSync, StatementSync } from "node:sqlite"
 import type { IdGenerator } from "../../Ids.ts"
@@ -25,7 +25,10 @@ import { eachCache, writesOf } from "./Cache.ts"
 
 export type { Row } from "./Program.ts"
 
-/** The size of the blocks from which sequence numbers of journal entries come. `meta` stores where the next block starts. */
+/**
+ * How many sequence numbers of journal entries are reserved at once, as a block. The table `meta` stores where the next block
+ * starts.
+ */
 const SEQ_BLOCK = 1_000_000_000
 /** A new block is reserved when fewer numbers than this are left. */
 const SEQ_RESERVE = 100_000_000
@@ -39,22 +42,23 @@ export const asMoment = (epochMs: number): number => Math.max(-LAST_MOMENT, Math
 const NO_BYTES = new Uint8Array(0)
 
 /**
- * Checks and converts `values` for SQLite. SQLite accepts integers that JavaScript cannot read back. A row with one would fail
- * every program that reads it, so the program that would write it fails instead. Node.js up to 22.20 stores NULL for an empty
- * byte array without a buffer of its own. Decoders and messages between threads produce such arrays.
+ * Checks and converts `values` for SQLite. SQLite accepts integers that JavaScript cannot read back. A row with such an integer
+ * would fail every program that reads the row, so the program that is about to write it fails instead. Empty byte arrays are
+ * replaced by an empty array with a buffer of its own. For an empty array without such a buffer, as decoders and messages between
+ * threads produce, Node.js up to 22.20 stores NULL.
  */
 const storable = (values: ReadonlyArray<Value>): ReadonlyArray<Value> => {
-  let isEmptyThere = false
+  let hasEmptyArray = false
   for (const value of values) {
     if (typeof value === "number") {
       if (!(value <= Number.MAX_SAFE_INTEGER && value >= Number.MIN_SAFE_INTEGER)) {
         throw new RangeError(`${value} is not a number that can be stored`)
       }
     } else if (value instanceof Uint8Array && value.byteLength === 0) {
-      isEmptyThere = true
+      hasEmptyArray = true
     }
   }
-  return isEmptyThere
+  return hasEmptyArray
     ? values.map((value) => (value instanceof Uint8Array && value.byteLength === 0 ? NO_BYTES : value))
     : values
 }
@@ -91,11 +95,11 @@ class PendingChanges implements Changes {
   dueAt = Number.POSITIVE_INFINITY
 }
 
-/** What the listeners to commits want beside what is always told. */
+/** Which optional changes programs have to collect, because a listener wants to be told of them. */
 export interface Interest {
   /** Activity of whole runs. */
   runs: boolean
-  /** Activity of runs, steps included. */
+  /** Activity of runs and their steps. */
   steps: boolean
   /** Saved states of projections. */
   states: boolean
@@ -112,10 +116,10 @@ export class Transaction {
   /** The budget for work that may continue in a later transaction. */
   readonly budget = new TransactionBudget()
   readonly damage: Damage
-  /** The cause of the last error in work over many rows. */
+  /** Where the last error in work over many rows came from. */
   culprit: Culprit | undefined
   changes = new PendingChanges()
-  /** The number of this engine among those that share the database; absent where it cannot be shared. */
+  /** The number of this engine among all engines that share the database; absent on SQLite, where there is only one. */
   readonly node: number | undefined = undefined
   /** Whether this transaction has changed a lease that another engine may have cached. */
   touchedLeases = false
@@ -161,11 +165,11 @@ export class Transaction {
     this.#onCommit.length = 0
     this.touchedLeases = false
     this.budget.begin()
-    eachCache(this.caches, (cache, made) => cache.begin?.(made))
+    eachCache(this.caches, (cache, content) => cache.begin?.(content))
     this.reserve()
   }
 
-  /** Ensures that the sequence numbers suffice for a transaction. */
+  /** Ensures that there are enough reserved sequence numbers for a transaction. */
   protected reserve(): void {
     if (this.#seqEnd - this.#seq < SEQ_RESERVE) {
       const end = this.#seqEnd + SEQ_BLOCK
@@ -174,7 +178,7 @@ export class Transaction {
     }
   }
 
-  /** Runs `f` once the transaction is committed. On SQLite, the disk may not have it yet. */
+  /** Calls `f` when the transaction is committed. On SQLite, the disk may not have the commit yet. */
   afterCommit(f: () => void): void {
     this.#onCommit.push(f)
   }
@@ -187,20 +191,20 @@ export class Transaction {
   /** Writes what a transaction writes once for all its programs. Called before it commits. */
   committing(): void {
     this.writeHeld()
-    eachCache(this.caches, (cache, made) => {
-      if (cache.save !== undefined) this.perform(cache.save(made))
+    eachCache(this.caches, (cache, content) => {
+      if (cache.save !== undefined) this.perform(cache.save(content))
     })
   }
 
   /** Resets the caches after a rollback. */
   rolledBack(): void {
-    eachCache(this.caches, (cache, made) => cache.rolledBack?.(made))
+    eachCache(this.caches, (cache, content) => cache.rolledBack?.(content))
   }
 
-  /** Ends a committed transaction. Returns its changes. */
+  /** Called after the commit. Returns the changes of the transaction. */
   committed(): Changes {
     for (const f of this.#onCommit) f()
-    eachCache(this.caches, (cache, made) => cache.committed?.(made, this))
+    eachCache(this.caches, (cache, content) => cache.committed?.(content, this))
     return this.changes
   }
 
@@ -214,7 +218,7 @@ export class Transaction {
     return runAtOnce(program, this.#answer)
   }
 
-  /** Runs a program within this transaction, without a result: at once, or after the program that asks for it. */
+  /** Runs a program within this transaction, whose result nobody needs: at once here, on Postgres after the current program. */
   later(program: Program<void>): void {
     this.perform(program)
   }
@@ -276,12 +280,12 @@ export class Transaction {
       statement.setReturnArrays(true)
       this.#arrayStatements.set(sql, statement)
     }
-    // the declared type of `iterate` does not know `setReturnArrays`
+    // safe cast: the declared type of `iterate` does not take `setReturnArrays` into account
     const rows = statement.iterate(...values) as Iterable<unknown> as Iterable<ReadonlyArray<Value>>
     for (const row of rows) if (visit(row) === false) return
   }
 
-  /** Notes where an error comes from. Only the first note of an error counts: the innermost caller knows best. */
+  /** Notes where an error comes from. For each error, only the first call counts: the innermost caller knows best. */
   blame(culprit: Culprit): void {
     if (this.culprit?.error !== culprit.error) this.culprit = culprit
   }
@@ -312,7 +316,7 @@ export class Transaction {
     return key
   }
 
-  /** The key of an environment; `undefined` when it does not exist, or was created by this transaction. */
+  /** The key of an environment; `undefined` when it does not exist, or was created by a transaction that is not committed yet. */
   findEnvironment(name: string): number | undefined {
     return this.#environments.get(name)
   }
@@ -328,12 +332,12 @@ export class Transaction {
     )
   }
 
-  /** Sends a notice to a live turn. */
+  /** Sends a notice to a live turn of a worker, when the transaction is committed. */
   notify(workerId: string, notice: Notice): void {
     this.changes.notices.push({ workerId, notice })
   }
 
-  /** Notes that something is due at `at`. */
+  /** Notes that something is due at `at`, epoch milliseconds. */
   markDue(at: number): void {
     if (at < this.changes.dueAt) this.changes.dueAt = at
   }

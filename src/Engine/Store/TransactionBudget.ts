@@ -1,13 +1,13 @@
 /**
- * The budget of one transaction for work that may continue in the next one. It keeps a transaction short, so that others get
- * their turn.
+ * The budget of one transaction for work that may continue in the next transaction. It keeps each transaction short, so that other
+ * callers of the store do not wait long.
  */
 import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
 
-/** How many rows one transaction looks at and changes at most: that takes about 10 ms. */
+/** How many rows one transaction looks at and changes at most. This takes about 10 ms. */
 export const MOST_ROWS = 300
 
-/** At this number of bytes passed to live turns or observers, a transaction looks at no more rows. */
+/** A transaction that has passed this many bytes to live turns or observers looks at no more rows. */
 const MOST_BYTES = 8 * 1024 * 1024
 
 export class TransactionBudget {
@@ -21,7 +21,7 @@ export class TransactionBudget {
     this.#stepsBefore = stepsTaken()
   }
 
-  /** Notes that a row was looked at, and that `bytes` of it were passed on. */
+  /** Notes that a row was looked at, and that `bytes` of it were passed on to live turns or observers. */
   take(bytes = 0): void {
     this.#rows++
     this.#bytes += bytes
@@ -41,7 +41,7 @@ export class TransactionBudget {
     return this.rows === 0
   }
 
-  /** Whether an expression would get its full budget of steps. With less, it might miss a match. */
+  /** Whether an expression that is evaluated now gets its full budget of steps. With fewer steps, it might miss a match. */
   get mayEvaluate(): boolean {
     return stepsTaken() - this.#stepsBefore <= MAX_STEPS
   }

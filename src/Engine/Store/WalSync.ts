@@ -2,9 +2,9 @@
  * Makes committed transactions durable, beside the other work of the process.
  *
  * With `synchronous=FULL`, SQLite waits for the disk within `COMMIT`, and the thread of the engine does nothing else meanwhile.
- * So the store commits with `synchronous=NORMAL`, which writes to the write-ahead log and does not wait. Then this class calls
- * `fdatasync` on the log, as SQLite would. The log is one file for as long as the database is open: a checkpoint overwrites or
- * truncates it. SQLite itself syncs the log before a checkpoint, and its folder when the log is created.
+ * So the store commits with `synchronous=NORMAL`: SQLite writes to the write-ahead log and does not wait. Then this class calls
+ * `fdatasync` on the log, as SQLite would. The same log file stays open as long as the database is open, because a checkpoint only
+ * overwrites or truncates the log. SQLite itself syncs the log before a checkpoint, and syncs the folder when it creates the log.
  */
 import { closeSync, fdatasync, fdatasyncSync, openSync, realpathSync } from "node:fs"
 import type { DatabaseSync, StatementSync } from "node:sqlite"
@@ -20,9 +20,9 @@ export interface Sync {
 }
 
 /**
- * Lets SQLite commit without waiting for the disk, and returns the `WalSync` that waits instead. It does so on Linux only, and
- * returns `undefined` elsewhere. There the system calls of Node.js and of SQLite differ (on macOS, that of Node.js also empties
- * the cache of the disk), and SQLite waits itself.
+ * Lets SQLite commit without waiting for the disk, and returns the `WalSync` that waits instead. On systems other than Linux, SQLite
+ * still waits itself, and the result is `undefined`: there, Node.js syncs files with another system call than SQLite (on macOS, one
+ * that also empties the cache of the disk).
  */
 export const walSyncOf = (db: DatabaseSync, filename: string): WalSync | undefined => {
   if (process.platform !== "linux") return undefined
@@ -31,39 +31,41 @@ export const walSyncOf = (db: DatabaseSync, filename: string): WalSync | undefin
   return sync
 }
 
-let underway = 0
+let runningSyncs = 0
 /** Whether an `fdatasync` is in flight. Until it ends, an idle event loop does not mean that all work is done. */
-export const isSyncing = (): boolean => underway > 0
+export const isSyncing = (): boolean => runningSyncs > 0
 
 export class WalSync implements Sync {
+  /** The file descriptor of the write-ahead log. */
   readonly #log: number
-  readonly #count: StatementSync
-  #synced: unknown
+  readonly #countChanges: StatementSync
+  /** The number of changes when the last sync began. */
+  #syncedChanges: unknown
 
   /** The database must have been written with `journal_mode=WAL` before, so that its log exists. */
   constructor(db: DatabaseSync, filename: string) {
     this.#log = openSync(`${realpathSync(filename)}-wal`, "r+")
-    this.#count = db.prepare("SELECT total_changes() AS changes")
+    this.#countChanges = db.prepare("SELECT total_changes() AS changes")
     fdatasyncSync(this.#log)
-    this.#synced = this.#written()
+    this.#syncedChanges = this.#changes()
   }
 
   isNeeded(): boolean {
-    return this.#written() !== this.#synced
+    return this.#changes() !== this.#syncedChanges
   }
 
   now(): void {
-    const written = this.#written()
+    const changes = this.#changes()
     fdatasyncSync(this.#log)
-    this.#synced = written
+    this.#syncedChanges = changes
   }
 
   inBackground(done: (error: unknown) => void): void {
-    // commits during the sync need another sync
-    this.#synced = this.#written()
-    underway++
+    // counted before the sync, because commits during the sync need another sync
+    this.#syncedChanges = this.#changes()
+    runningSyncs++
     fdatasync(this.#log, (error) => {
-      underway--
+      runningSyncs--
       done(error)
     })
   }
@@ -72,7 +74,8 @@ export class WalSync implements Sync {
     closeSync(this.#log)
   }
 
-  #written(): unknown {
-    return this.#count.get()?.changes
+  /** How many rows this connection has changed. */
+  #changes(): unknown {
+    return this.#countChanges.get()?.changes
   }
 }

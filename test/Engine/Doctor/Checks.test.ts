@@ -136,7 +136,7 @@ describe("runs", () => {
   it("that nothing will continue are a failure, even when none of them was examined", () => {
     assert.include(checkRuns({ unfinished: 9000 }, [], { hasEngine: true, stuck: 2 }), {
       status: "fail",
-      message: "5000 or more runs have not ended. 2 runs will not move by themselves."
+      message: "5000 or more runs have not ended. 2 runs will not go on by themselves."
     })
   })
 })

@@ -224,7 +224,10 @@ describe("a user without a right is told which one:", () => {
         const { advice, message, status } = named("connections")
         assert.isAtLeast(Number(/^\d+/.exec(message)?.[0]), others.length + 1)
         assert.strictEqual(status, "fail")
-        assert.include(message, `The user "${user}" has 0 of the 2 that its CONNECTION LIMIT allows.`)
+        assert.include(
+          message,
+          `The user "${user}" has 0 of the 2 connections that its CONNECTION LIMIT allows.`
+        )
         assert.include(advice, "--database-pool-size")
       })
   )
@@ -432,7 +435,10 @@ describe("a server", () => {
   it("that is too old is refused", () => {
     const settings = postgresSettingsOf({ url: "postgres://localhost/orders" })
     checkServer(140_000, settings)
-    assert.throws(() => checkServer(130_014, settings), "is version 13, and the engine needs 14 or later")
+    assert.throws(
+      () => checkServer(130_014, settings),
+      "is version 13, and the engine needs version 14 or later"
+    )
   })
 
   it("cannot be reached without the driver, and the error says how to install it", async () => {

@@ -11,7 +11,7 @@ import { complete, done, handles, Shop } from "./suite/Shop.ts"
 const statement = (name: string, canMerge = true): Prepared => ({
   name,
   text: name,
-  ...(canMerge ? { merged: { name: `${name}s`, text: `${name}s`, places: 1 } } : {})
+  ...(canMerge ? { merged: { name: `${name}s`, text: `${name}s`, parameterCount: 1 } } : {})
 })
 
 const event = statement("event")

@@ -449,9 +449,9 @@ describe("a lost node", () => {
       yield* a.report(again, done("charge:0"), complete())
       assert.strictEqual(told, 1)
       assert.deepStrictEqual(
-        said.filter((line) => line.includes("have declared this one dead")),
+        said.filter((line) => line.includes("have declared this engine dead")),
         [
-          "Warn Other engines have declared this one dead and taken over its work, because it was frozen or cut off from Postgres for too long. It is back, has given up the turns that it had, and takes new ones"
+          "Warn Other engines have declared this engine dead and taken over its work, because it was frozen or cut off from Postgres for too long. This engine is back, has given up the turns that it had, and takes new turns"
         ]
       )
     }).pipe(Effect.provide(Logger.layer([logger])))

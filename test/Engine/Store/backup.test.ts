@@ -313,7 +313,7 @@ describe("a restore", () => {
         yield* refusalOf("copied"),
         /^VALIDATION_ERROR: .*it is a copy of a database that was in use/
       )
-      assert.match(yield* refusalOf("orders.db"), /^VALIDATION_ERROR: .* is the database itself/)
+      assert.match(yield* refusalOf("orders.db"), /^VALIDATION_ERROR: .* is both the backup and the database/)
       assert.match(yield* refusalOf("backup.db", { filename: at("folder") }), /is a folder/)
       assert.match(yield* refusalOf("backup.db", { filename: " " }), /must not be empty or blank/)
       assert.match(yield* refusalOf("backup.db", { filename: at("missing/a.db") }), /^STORE_UNAVAILABLE: /)

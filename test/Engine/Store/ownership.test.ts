@@ -229,7 +229,10 @@ describe("a stop", () => {
         yield* visit(filename, () => Effect.void)
 
         assert.lengthOf(logged, 1)
-        assert.match(logged[0]!, /its log ".*-wal" is gone: what was committed last may be missing/)
+        assert.match(
+          logged[0]!,
+          /its write-ahead log ".*-wal" is gone: what was committed last may be missing/
+        )
       })
     )
   )

@@ -352,7 +352,10 @@ describe("an import", () => {
       )
       await other.query("ROLLBACK")
 
-      assert.match(second, /^STORE_LOCKED: .* being filled by an `ironflow import`: wait for its end/)
+      assert.match(
+        second,
+        /^STORE_LOCKED: .* being filled by an `ironflow import`: wait for the end of the import/
+      )
       assert.match(engine, /being filled by an `ironflow import`/)
       assert.isAbove((await first).rows, 30)
     } finally {

@@ -1,10 +1,10 @@
 /**
  * How the engines on one schema tell each other of their commits.
  *
- * After a commit, an engine notifies the others on a separate connection. It tells them the numbers of its commits, and the
- * changes that they may be waiting for. A notification within the transaction would make all commits of the cluster wait for each
+ * After a commit, an engine notifies the other engines on a separate connection. It tells them the numbers of its commits, and the
+ * changes that they may be waiting for. A notification within the transaction would make all commits of all engines wait for each
  * other. Notifications are lost when the engine that committed or a connection fails. So commits are numbered, and each engine
- * checks the highest number once a second. When it has not heard of a commit, it makes its listeners look at everything.
+ * reads the highest number once a second. An engine that has not heard of a commit makes its listeners read everything again.
  */
 import { hash } from "node:crypto"
 import type { Client } from "pg"
@@ -27,22 +27,23 @@ import {
 } from "./NotificationText.ts"
 
 /**
- * How often the highest commit number is read, milliseconds. It is not read when this engine has just committed, and so knows it.
+ * How often the highest commit number is read, milliseconds. It is not read when this engine has just committed, since its own
+ * commit has told it the number.
  */
-const LOOK_MS = 1000
+const CHECK_MS = 1000
 /** How long a notification of a commit may be in flight before it counts as lost, milliseconds. */
 const GRACE_MS = 150
 /** How long the server may take to answer before the connection counts as lost, milliseconds. */
 const ANSWER_MS = 2000
-/** The delay before the first try to reconnect, milliseconds. It doubles with every try, up to {@link LONGEST_WAIT_MS}. */
+/** The delay before the first try to reconnect, milliseconds. The delay doubles with every try, up to {@link LONGEST_WAIT_MS}. */
 const FIRST_WAIT_MS = 100
 /** The longest delay between two tries to reconnect, milliseconds. */
 const LONGEST_WAIT_MS = 5000
-/** How often an engine announces itself, milliseconds. */
+/** An engine that has sent no notification for this long sends an empty one, so that it counts as live, milliseconds. */
 const HELLO_MS = 10_000
 /** An engine that has sent nothing for this long counts as gone, and is told nothing any more, milliseconds. */
 const SILENT_MS = 35_000
-/** Large notifications only have the id of a row of `news`, which has the text. How long it is kept, milliseconds. */
+/** How long a row of `news` is kept, milliseconds. It has the payloads of a notification, which itself has only the id of the row. */
 const KEEP_MS = 60_000
 
 export interface CommitNotificationsOptions {
@@ -56,70 +57,80 @@ export interface CommitNotificationsOptions {
   readonly after: ScheduleTimeout
   /** A monotonic clock, milliseconds. */
   readonly now: () => number
-  /** What the listeners of this engine want to hear from others. */
+  /** What the listeners of this engine want to hear from other engines. */
   readonly wants: () => Wants
-  /** Whether the worker is connected to this engine, which then tells it about its turns. */
+  /** Whether the worker is connected to this engine, which then gives the worker the notices for its turns. */
   readonly isConnectedHere: (workerId: string) => boolean
-  /** Called when the wants of other engines have changed. */
-  readonly wanted: (wants: Wants) => void
+  /** Called with what the listeners of other engines want to hear from this engine, when that may have changed. */
+  readonly onOtherWants: (wants: Wants) => void
   readonly warn: (message: string) => void
 }
 
+/** What this engine does with what {@link CommitNotifications} finds out. */
 export interface CommitWatcher {
   /** Called with what other engines have changed. */
   tell(changes: Changes): void
-  /** Called once a second. After that, this engine looks at the commits and the nodes, unless it has just committed. */
-  beforeLook(): void
-  /** Called with what was seen of the engines, and the time by `now` when the query was sent. */
+  /** Called once a second. After that, this engine checks the commits and the nodes, unless it has just committed. */
+  beforeCheck(): void
+  /** Called with the result of the check, and the time by `now` when its query was sent. */
   seen(engines: EnginesSeen, askedAt: number): void
-  /** Called with the error when the query failed. */
-  lookFailed(error: unknown): void
+  /** Called with the error when the query of the check failed. */
+  checkFailed(error: unknown): void
 }
 
-/** What {@link RENEW_AND_READ} finds. */
+/** What {@link RENEW_AND_READ} returns. */
 export interface EnginesSeen {
+  /** The time of the server, epoch milliseconds. */
   readonly now: number
+  /** The highest commit number. */
   readonly sequence: number
   /** 1 when there is a node to be declared dead. */
   readonly hasLapsed: number
-  /** 0 when this node was declared dead. */
+  /** 1 when this node is live, 0 when it was declared dead. */
   readonly isThere: number
 }
 
-interface Other {
+interface OtherEngine {
   readonly wants: Wants
+  /** When its last notification arrived, by `now`. */
   readonly heardAt: number
 }
 
 export class CommitNotifications {
   readonly #options: CommitNotificationsOptions
   readonly #channel: string
-  readonly #others = new Map<number, Other>()
-  /** Absent at first: nobody listens yet. */
+  /** The other engines, by node number. */
+  readonly #others = new Map<number, OtherEngine>()
+  /** Absent until {@link watch} is called. */
   #watcher: CommitWatcher | undefined
   #commits = new Commits(0)
-  /** The highest commit known to exist. */
+  /** The highest commit that is known to exist, whether this engine was told of it or not. */
   #seen = 0
   /** When this engine last committed, by `now`. */
   #committedAt = Number.NEGATIVE_INFINITY
+  /** Whether a check for missed notifications is scheduled. */
   #isChecking = false
   /** When this engine last found that it had missed a notification, by `now`. */
   #missedAt = Number.NEGATIVE_INFINITY
-  /** Whether the server was asked for an answer that shows that the connection lives. */
+  /** Whether a query was sent whose answer will show that the connection still works. */
   #isProbing = false
   #client: Client | undefined
   #waitMs = FIRST_WAIT_MS
-  #toTell: NotificationBuilder | undefined
+  /** What the next notification tells; `undefined` when there is nothing to tell. */
+  #pending: NotificationBuilder | undefined
   #isSending = false
   /** Whether the next notification asks the other engines to announce themselves. */
   #asksForHello = false
   /** When this engine last sent a notification, by `now`. */
-  #saidAt = Number.NEGATIVE_INFINITY
-  #hearing: Promise<void> = Promise.resolve()
+  #sentAt = Number.NEGATIVE_INFINITY
+  /** Resolves when the notifications that have arrived are handled. */
+  #handling: Promise<void> = Promise.resolve()
   /** The last rows written beside notifications, and when they were written by `now`: oldest first. */
   #rows: Array<{ readonly id: number; readonly at: number }> = []
   #isClosed = false
-  #isDown = false
+  /** Whether it was logged that notifications are lost. */
+  #isLoggedAsLost = false
+  /** Cancel the timers. */
   readonly #stops = new Set<() => void>()
 
   constructor(options: CommitNotificationsOptions) {
@@ -137,26 +148,26 @@ export class CommitNotifications {
     } finally {
       giveUp()
     }
-    this.#saw(this.#commits.upTo)
+    this.#noteCommit(this.#commits.upTo)
   }
 
   /** Starts checking whether notifications were missed. */
   watch(watcher: CommitWatcher): void {
     this.#watcher = watcher
-    this.#every(LOOK_MS, () => this.#look())
+    this.#every(CHECK_MS, () => this.#check())
   }
 
-  /** Stops listening, and tells the other engines so. */
+  /** Stops listening, and tells the other engines that this engine stops. */
   async close(): Promise<void> {
     this.#isClosed = true
     for (const stop of this.#stops) stop()
     const client = this.#client
     if (client === undefined) return
     this.#client = undefined
-    const leaving = this.#toTell ?? new NotificationBuilder()
+    const leaving = this.#pending ?? new NotificationBuilder()
     const hello: Hello = { wants: { steps: false, states: false }, leaves: true }
     const last = this.#others.size === 0 ? Promise.resolve() : this.#notify(client, leaving, hello)
-    // an engine that does not hear this notices the silence
+    // not an error when this fails: other engines notice after a while that this engine is silent
     await Promise.race([last.catch(() => undefined), this.#pause(ANSWER_MS)])
     end(client)
   }
@@ -180,62 +191,62 @@ export class CommitNotifications {
   committed(commit: number, changes: Changes): void {
     this.#committedAt = this.#options.now()
     this.#commits.add([commit, commit])
-    this.#saw(commit)
+    this.#noteCommit(commit)
     if (this.#others.size === 0) return
-    this.#pending().add(commit, changes, this.#options.isConnectedHere)
+    this.#builder().add(commit, changes, this.#options.isConnectedHere)
     this.#send()
   }
 
   /** Tells the other engines of something that is not stored. */
   announce(announced: Announced): void {
     if (this.#others.size === 0) return
-    this.#pending().announce(announced)
+    this.#builder().announce(announced)
     this.#send()
   }
 
-  /** Makes the listeners of the other engines look at something again. */
+  /** Makes the listeners of the other engines read everything of this kind again. */
   markStale(kind: ChangeKind): void {
     if (this.#others.size === 0) return
-    this.#pending().markStale(kind)
+    this.#builder().markStale(kind)
     this.#send()
   }
 
-  /** Tells the other engines that the listeners of this one now want something else. */
+  /** Sends a notification, which tells the other engines what the listeners of this engine want now. */
   wantsChanged(): void {
-    this.#pending()
+    this.#builder()
     this.#send()
   }
 
-  #pending(): NotificationBuilder {
-    return (this.#toTell ??= new NotificationBuilder())
+  #builder(): NotificationBuilder {
+    return (this.#pending ??= new NotificationBuilder())
   }
 
   // -------------------------------------------------------------------------------------------------------------------
   // Telling
   // -------------------------------------------------------------------------------------------------------------------
 
-  /** Sends what is to be told. While the last notification is not answered, more is gathered. */
+  /** Sends the pending notification. It goes on gathering while the server has not answered to the last notification. */
   #send(): void {
-    if (this.#isSending || this.#toTell === undefined || this.#isClosed) return
+    if (this.#isSending || this.#pending === undefined || this.#isClosed) return
     const client = this.#client
-    // the other engines notice by themselves that they have missed a commit
-    if (client === undefined) return void (this.#toTell = undefined)
+    // without a connection, nothing is sent: the other engines notice by themselves that they have missed a commit
+    if (client === undefined) return void (this.#pending = undefined)
     this.#isSending = true
     // the commits of one turn of the event loop are told together
     queueMicrotask(() => void this.#sendOn(client))
   }
 
   async #sendOn(client: Client): Promise<void> {
-    const toTell = this.#pending()
-    this.#toTell = undefined
+    const notification = this.#builder()
+    this.#pending = undefined
     const hello: Hello = { wants: this.#options.wants(), ...(this.#asksForHello ? { asks: true } : {}) }
     this.#asksForHello = false
-    this.#saidAt = this.#options.now()
+    this.#sentAt = this.#options.now()
     const giveUp = this.#later(ANSWER_MS, () => this.#drop(client))
     try {
-      await this.#notify(client, toTell, hello)
+      await this.#notify(client, notification, hello)
     } catch (error) {
-      this.#complain(error)
+      this.#warnOnce(error)
       this.#drop(client)
     } finally {
       giveUp()
@@ -244,10 +255,10 @@ export class CommitNotifications {
     this.#send()
   }
 
-  async #notify(client: Client, toTell: NotificationBuilder, hello: Hello): Promise<void> {
+  async #notify(client: Client, notification: NotificationBuilder, hello: Hello): Promise<void> {
     const { node, traffic } = this.#options
-    const text = toTell.notification(node(), hello)
-    const { row } = toTell
+    const text = notification.notification(node(), hello)
+    const { row } = notification
     traffic.statements++
     if (row === undefined) {
       await client.query({
@@ -266,11 +277,11 @@ export class CommitNotifications {
     await this.#forgetRows(client, Number(rows[0]?.id))
   }
 
-  /** Deletes rows that the other engines have read or will never read. */
+  /** Deletes old rows of `news`, which the other engines have read or will never read. `id` is the row that was just written. */
   async #forgetRows(client: Client, id: number): Promise<void> {
     const now = this.#options.now()
     const newest = this.#rows.at(-1)
-    // an id now and then is enough: the rows before it are deleted with its row
+    // remembers only an id now and then: rows with lower ids are deleted together with the row of this id
     if (newest === undefined || now - newest.at > KEEP_MS / 10) {
       this.#rows.push({ id, at: now })
     }
@@ -286,7 +297,7 @@ export class CommitNotifications {
 
   /** Handles notifications one by one, in order of arrival. */
   #hear(client: Client, payload: string): void {
-    this.#hearing = this.#hearing.then(() =>
+    this.#handling = this.#handling.then(() =>
       this.#read(client, payload).catch((error: unknown) => {
         this.#options.warn(
           `A notification of another engine could not be read, so this engine reads again what may have changed: ${String(error)}`
@@ -299,12 +310,12 @@ export class CommitNotifications {
   async #read(client: Client, payload: string): Promise<void> {
     const space = payload.indexOf(" ")
     const told = readNotification(payload.slice(space + 1))
-    // it is from a version with another format
+    // the notification is from a version with another format
     if (told === undefined) return this.#watcher?.tell(allStale)
     if (told.node === this.#options.node()) return
     // a notification has arrived, so the connection works
     this.#waitMs = FIRST_WAIT_MS
-    this.#isDown = false
+    this.#isLoggedAsLost = false
     this.#meet(told)
     let changes = told.changes
     if (space > 0) {
@@ -318,7 +329,7 @@ export class CommitNotifications {
     const isOnlyHello = space <= 0 && told.commits.length === 0 && changes.stale.size === 0
     if (!isOnlyHello) this.#watcher?.tell(changes)
     this.#commits.add(...told.commits)
-    this.#saw(this.#commits.last)
+    this.#noteCommit(this.#commits.last)
   }
 
   async #rowOf(client: Client, id: number): Promise<ReturnType<typeof readRow>> {
@@ -336,6 +347,7 @@ export class CommitNotifications {
     }
   }
 
+  /** Notes what a notification says of the engine that has sent it. */
   #meet({ asks, leaves, node, wants }: ReceivedNotification): void {
     if (leaves === true) this.#others.delete(node)
     else this.#others.set(node, { wants, heardAt: this.#options.now() })
@@ -345,7 +357,7 @@ export class CommitNotifications {
 
   #tellWanted(): void {
     const others = [...this.#others.values()]
-    this.#options.wanted({
+    this.#options.onOtherWants({
       steps: others.some(({ wants }) => wants.steps),
       states: others.some(({ wants }) => wants.states)
     })
@@ -355,61 +367,63 @@ export class CommitNotifications {
   // Detecting missed commits
   // -------------------------------------------------------------------------------------------------------------------
 
-  /** Notes that commits exist up to this one. If this engine has not been told of all of them, it checks again after a moment. */
-  #saw(commit: number): void {
+  /**
+   * Notes that all commits up to this number exist. If this engine has not been told of all of them, it waits a moment. If it then
+   * has still not been told, it has missed a notification.
+   */
+  #noteCommit(commit: number): void {
     this.#seen = Math.max(this.#seen, commit)
     if (this.#isChecking || this.#commits.upTo >= this.#seen) return
     this.#isChecking = true
     const expected = this.#seen
-    // while no notifications arrive, the listeners look at everything only once a second, however many commits there are
-    const graceMs = Math.max(GRACE_MS, this.#missedAt + LOOK_MS - this.#options.now())
+    // while no notifications arrive, the listeners read everything again only once a second, however many commits there are
+    const graceMs = Math.max(GRACE_MS, this.#missedAt + CHECK_MS - this.#options.now())
     this.#later(graceMs, () => {
       this.#isChecking = false
-      // usually only what was seen before the grace period counts as missed; soon after another miss, everything does
+      // usually, commits count as missed that were seen before the grace period; after a longer wait, all commits seen by now count
       const upTo = graceMs > GRACE_MS ? this.#seen : expected
       if (this.#commits.upTo < upTo) {
         this.#missedAt = this.#options.now()
         this.#commits.giveUp(upTo)
         this.#watcher?.tell(allStale)
-        // no notification came: this connection may be dead without an error, or the other engine has no connection
+        // no notification has arrived: this connection may be dead without an error, or the engine that has committed has no connection
         if (this.#client !== undefined) this.#probe(this.#client)
       }
-      this.#saw(this.#seen)
+      this.#noteCommit(this.#seen)
     })
   }
 
-  #look(): void {
+  #check(): void {
     const now = this.#options.now()
     for (const [node, { heardAt }] of this.#others) {
       if (now - heardAt < SILENT_MS) continue
       this.#others.delete(node)
       this.#tellWanted()
     }
-    if (this.#others.size > 0 && now - this.#saidAt >= HELLO_MS) this.wantsChanged()
-    this.#watcher?.beforeLook()
+    if (this.#others.size > 0 && now - this.#sentAt >= HELLO_MS) this.wantsChanged()
+    this.#watcher?.beforeCheck()
     // a commit of this engine has just read the highest number
-    if (now - this.#committedAt < LOOK_MS) return
+    if (now - this.#committedAt < CHECK_MS) return
     this.#renewAndRead().then(
       (rows) => {
         if (this.#isClosed) return
-        // `EnginesSeen` names the columns of the statement
+        // safe cast: `EnginesSeen` has the columns of the statement
         const engines = rows[0] as unknown as EnginesSeen
         this.#watcher?.seen(engines, now)
-        this.#saw(Number(engines.sequence))
+        this.#noteCommit(Number(engines.sequence))
       },
-      // the next look checks again
-      (error: unknown) => this.#watcher?.lookFailed(error)
+      (error: unknown) => this.#watcher?.checkFailed(error)
     )
   }
 
-  /** Slow reads may hold all connections for reads. Then the connection for notifications is used. */
+  /** Uses a connection for reads or, when slow reads hold all of these, the connection for notifications. */
   #renewAndRead(): Promise<ReadonlyArray<Row>> {
     const { node, reader, traffic } = this.#options
     const client = this.#client
     if (!reader.isBusy || client === undefined) return reader.ask(RENEW_AND_READ, [node()])
     const { name, text } = RENEW_AND_READ
     traffic.statements++
-    // the connection may be dead without an error
+    // without this, a connection that is dead without an error would never answer
     const giveUp = this.#later(ANSWER_MS, () => this.#drop(client))
     return client
       .query({ name, text, values: [node()] })
@@ -427,12 +441,12 @@ export class CommitNotifications {
     client.on("error", () => this.#drop(client))
     client.on("end", () => this.#drop(client))
     client.on("notification", ({ payload = "" }) => this.#hear(client, payload))
-    // a connection may die at any moment, without an error; the driver bounds `connect` itself
+    // limits the time of the statements, because the connection may die without an error; the driver limits the time of `connect`
     let giveUp: (() => void) | undefined
     try {
       await client.connect()
       giveUp = this.#later(ANSWER_MS, () => socketOf(client).destroy())
-      // notifications do not matter after a crash
+      // rows of `news` are of no use after a crash, so they need not be durable
       await client.query(`SET synchronous_commit = off`)
       await client.query(`SET application_name = ${this.#channel}`)
       await client.query(`LISTEN ${this.#channel}`)
@@ -467,17 +481,17 @@ export class CommitNotifications {
   #drop(client: Client): void {
     if (this.#client !== client) return
     this.#client = undefined
-    // a dead connection never answers: requests that wait on it fail now
+    // not a clean end: requests that wait on a dead connection fail now
     socketOf(client).destroy()
     this.#connectLater()
   }
 
-  /** Warns that notifications between engines are lost: once, until one arrives again. */
-  #complain(error: unknown): void {
-    if (this.#isDown) return
-    this.#isDown = true
+  /** Warns that notifications between engines are lost. Warns again only after a notification has arrived. */
+  #warnOnce(error: unknown): void {
+    if (this.#isLoggedAsLost) return
+    this.#isLoggedAsLost = true
     this.#options.warn(
-      `Notifications between engines are lost for now. The engines look for changes instead, which takes up to a second, and nothing needs to be done: ${String(error)}`
+      `Notifications between engines are lost for now. Nothing needs to be done: the engines check for changes instead, and notice them up to a second later. ${String(error)}`
     )
   }
 
@@ -486,7 +500,7 @@ export class CommitNotifications {
     this.#later(this.#waitMs, () => {
       this.#waitMs = Math.min(this.#waitMs * 2, LONGEST_WAIT_MS)
       this.#connect().catch((error: unknown) => {
-        this.#complain(error)
+        this.#warnOnce(error)
         this.#connectLater()
       })
     })
@@ -521,8 +535,9 @@ export class CommitNotifications {
 }
 
 /**
- * The notification channel of a schema, and the `application_name` of the connections that listen. It has a hash of the schema's
- * name: both names may have at most 63 characters, so a prefix would make some too long.
+ * The name of the notification channel of a schema, which is also the `application_name` of the connections that listen. It has a
+ * hash of the name of the schema, and not that name itself: both names may have at most 63 characters, so with the prefix, some
+ * names would be too long.
  */
 export const channelOf = (schema: string): string =>
   `ironflow_news_${hash("sha256", schema, "hex").slice(0, 32)}`

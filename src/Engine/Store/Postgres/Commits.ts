@@ -1,4 +1,4 @@
-/** Which commits of all engines are known: all up to a number, and some after that number, which have arrived out of order. */
+/** Which commits this engine has been told of: all commits up to a number, and some after it, which were told out of order. */
 
 /** The first and the last number, both included. */
 export type CommitRange = readonly [from: number, to: number]
@@ -11,7 +11,7 @@ export class Commits {
     this.#upTo = upTo
   }
 
-  /** All commits up to this one are known, or were given up. */
+  /** This commit and all before it are known, or were given up. */
   get upTo(): number {
     return this.#upTo
   }
@@ -32,14 +32,14 @@ export class Commits {
     this.#later = left
   }
 
-  /** Stops waiting for missing commits up to this one. */
+  /** Gives up missing commits up to `upTo`: they count as known from now on. */
   giveUp(upTo: number): void {
     this.#upTo = Math.max(this.#upTo, upTo)
     this.add()
   }
 }
 
-/** Ascending numbers, as ranges. */
+/** The ranges of consecutive numbers in `numbers`, which are ascending. */
 export const rangesOf = (numbers: ReadonlyArray<number>): ReadonlyArray<CommitRange> => {
   const ranges: Array<[number, number]> = []
   for (const number of numbers) {

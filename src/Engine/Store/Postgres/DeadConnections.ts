@@ -1,26 +1,33 @@
 /**
- * Finds connections that are dead without an error, on which an answer will never come. It asks the server about its sessions, on
- * another connection. A session that waits for a request has already answered, or has never got the request.
+ * Finds connections that are dead without an error, on which an answer will never come. It asks the server on another connection
+ * what its sessions do. If the server says that a session is idle, while this process still waits for an answer from that session,
+ * then the request or the answer is lost: the connection is dead.
  */
 import { APPLICATION, configOf, type Driver, type PostgresSettings } from "./Driver.ts"
 import { pidOf, type Session } from "./Session.ts"
 
-/** How long a connection may be silent before the server is asked, milliseconds. */
+/** How long an answer may take before the server is asked about the session, milliseconds. */
 const SILENT_MS = 4000
-/** How long the server may take to answer that question, milliseconds. */
+/** How long the server may take to answer the question about its sessions, milliseconds. */
 const ANSWER_MS = 3000
-/** For a session that a pooler may hide: how much longer than the statement timeout to wait, milliseconds. */
+/**
+ * How much longer than the statement timeout to wait for a session about which the server says nothing, milliseconds. A pooler may
+ * hide such a session.
+ */
 const MARGIN_MS = 5000
 
-/** The last row has the server process of the session that asks. */
-const LIST_STATES = `SELECT pid, state LIKE 'idle%' OR wait_event = 'ClientWrite' AS waits FROM pg_stat_activity
+/** SQL: which sessions are idle. The last row has the process id of the session that asks. */
+const LIST_STATES = `SELECT pid, state LIKE 'idle%' OR wait_event = 'ClientWrite' AS idle FROM pg_stat_activity
   WHERE pid = ANY ($1) AND application_name = '${APPLICATION}' UNION ALL SELECT pg_backend_pid(), NULL`
 
-interface Seen {
+/** What is known of a session whose answer is awaited. */
+interface Observation {
+  /** `Session.progress`, which grows when anything is received. */
   readonly progress: number
-  readonly at: number
-  /** How often the server has said that the session waits for a request, or does not exist. */
-  waits: number
+  /** Since when nothing was received. */
+  readonly since: number
+  /** How often the server has said that the session is idle or has ended. */
+  idleCount: number
 }
 
 export interface DeadConnectionsOptions {
@@ -31,10 +38,10 @@ export interface DeadConnectionsOptions {
 }
 
 export class DeadConnections {
-  /** The sessions that wait for an answer. */
-  readonly waiting = new Set<Session>()
+  /** The sessions from which this process waits for an answer. */
+  readonly unanswered = new Set<Session>()
   readonly #options: DeadConnectionsOptions
-  readonly #seen = new Map<Session, Seen>()
+  readonly #observations = new Map<Session, Observation>()
   #isAsking = false
 
   constructor(options: DeadConnectionsOptions) {
@@ -42,20 +49,22 @@ export class DeadConnections {
   }
 
   /** Breaks the dead connections. Called periodically. */
-  look(): void {
+  check(): void {
     const now = this.#options.now()
-    for (const session of this.#seen.keys()) if (!this.waiting.has(session)) this.#seen.delete(session)
+    for (const session of this.#observations.keys())
+      if (!this.unanswered.has(session)) this.#observations.delete(session)
     const silent: Array<Session> = []
-    for (const session of this.waiting) {
+    for (const session of this.unanswered) {
       const { progress } = session
-      const seen = this.#seen.get(session)
-      if (seen?.progress !== progress) this.#seen.set(session, { progress, at: now, waits: 0 })
-      else if (now - seen.at >= SILENT_MS) silent.push(session)
+      const observation = this.#observations.get(session)
+      if (observation?.progress !== progress)
+        this.#observations.set(session, { progress, since: now, idleCount: 0 })
+      else if (now - observation.since >= SILENT_MS) silent.push(session)
     }
     if (silent.length === 0 || this.#isAsking) return
     this.#isAsking = true
     this.#ask(silent)
-      // the server cannot be reached, so nothing is known of its sessions
+      // the question has failed, so nothing is known of the sessions; a server that refuses the question can at least be reached
       .catch((error: unknown) => this.#judge(silent, new Map(), isRefusal(error)))
       .finally(() => (this.#isAsking = false))
   }
@@ -72,34 +81,37 @@ export class DeadConnections {
     try {
       await client.connect()
       const { rows } = await client.query(LIST_STATES, [silent.map(({ pid }) => pid)])
-      const own = Number(rows.pop()?.pid)
-      const waits = new Map(rows.map(({ pid, waits }) => [Number(pid), waits === 1]))
-      // behind a pooler the server has other process ids for the sessions
-      if (own === pidOf(client)) {
-        for (const { pid } of silent) if (!waits.has(pid)) waits.set(pid, true)
+      const ownPid = Number(rows.pop()?.pid)
+      const idleByPid = new Map(rows.map(({ idle, pid }) => [Number(pid), idle === 1]))
+      // without a pooler, which would give sessions other process ids than the server, a session that is not listed has ended
+      if (ownPid === pidOf(client)) {
+        for (const { pid } of silent) if (!idleByPid.has(pid)) idleByPid.set(pid, true)
       }
-      this.#judge(silent, waits)
+      this.#judge(silent, idleByPid)
     } finally {
       client.end().catch(() => undefined)
     }
   }
 
-  /** Breaks the sessions that are dead. `waits` says of server processes whether they wait for a request, or have ended. */
-  #judge(silent: ReadonlyArray<Session>, waits: ReadonlyMap<number, boolean>, isReachable = true): void {
+  /**
+   * Breaks the sessions that are dead. `idleByPid` has, by process id, `true` for a session that is idle or has ended, and `false`
+   * for a session that works. Sessions about which nothing is known are missing.
+   */
+  #judge(silent: ReadonlyArray<Session>, idleByPid: ReadonlyMap<number, boolean>, isReachable = true): void {
     const { now, settings } = this.#options
-    // no answer comes from a server that takes no new connections for as long as one may take to open
-    const mostMs = isReachable ? settings.statementTimeoutMs + MARGIN_MS : settings.connectTimeoutMs
+    // a server that accepts no new connection within the connect timeout will not answer on an old connection either
+    const maxMs = isReachable ? settings.statementTimeoutMs + MARGIN_MS : settings.connectTimeoutMs
     for (const session of silent) {
-      const seen = this.#seen.get(session)
-      // an answer has arrived meanwhile
-      if (seen === undefined || seen.progress !== session.progress) continue
-      if (waits.get(session.pid) === true) seen.waits++
-      const isOverdue = !waits.has(session.pid) && now() - seen.at > mostMs
-      // when the server says so for the first time, the answer may be in flight
-      if (seen.waits > 1 || isOverdue) session.break()
+      const observation = this.#observations.get(session)
+      // something has arrived meanwhile
+      if (observation === undefined || observation.progress !== session.progress) continue
+      if (idleByPid.get(session.pid) === true) observation.idleCount++
+      const isOverdue = !idleByPid.has(session.pid) && now() - observation.since > maxMs
+      // the server must say twice that the session is idle: at the first time, the answer may still be in flight
+      if (observation.idleCount > 1 || isOverdue) session.break()
     }
   }
 }
 
-/** Whether the server itself has refused the question, such as for lack of connections: then it can be reached. */
+/** Whether the server itself has refused the question, for example for lack of connections. */
 const isRefusal = (error: unknown): boolean => Object(error).severity !== undefined

@@ -1,16 +1,16 @@
 /**
- * The writes of a transaction whose results no program waits for. They are held until a statement that could see them, or until
- * the commit.
+ * The writes of a transaction for whose results no program waits. They are held until a statement that could see their effect, or
+ * until the commit.
  */
 import type { Value } from "../Program.ts"
 import type { Prepared } from "./Dialect.ts"
-import { listsOf } from "./MergedWrites.ts"
+import { arraysOf } from "./MergedWrites.ts"
 
-type ManyAtOnce = Prepared["merged"]
+type MergedStatement = Prepared["merged"]
 
 interface Group {
   readonly statement: Prepared
-  readonly merged: ManyAtOnce
+  readonly merged: MergedStatement
   readonly tables: ReadonlyArray<string>
   readonly writes: Array<ReadonlyArray<Value>>
 }
@@ -24,12 +24,12 @@ export class DeferredWrites {
   }
 
   /**
-   * Holds a write. When writes of the statement can be merged, it goes out with an earlier one of them, unless a write in between
-   * concerns its tables.
+   * Holds a write. With `merged`, the write is sent together with the last held write of the same statement, unless a write in
+   * between concerns one of `tables`.
    */
   add(
     statement: Prepared,
-    merged: ManyAtOnce,
+    merged: MergedStatement,
     tables: ReadonlyArray<string>,
     values: ReadonlyArray<Value>
   ): void {
@@ -43,13 +43,13 @@ export class DeferredWrites {
     this.#groups.push({ statement, merged, tables, writes: [values] })
   }
 
-  /** Passes all held writes to `send`. Their order may differ from that in which they were added, and has the same effect. */
+  /** Passes all held writes to `send`. Their order may be another than the order in which they were added: the effect is the same. */
   flush(send: (statement: Prepared, values: ReadonlyArray<Value | ReadonlyArray<Value>>) => void): void {
     const groups = this.#groups
     this.#groups = []
     for (const { merged, statement, writes } of groups) {
       if (merged === undefined || writes.length === 1) for (const values of writes) send(statement, values)
-      else send(merged, listsOf(merged.places, writes))
+      else send(merged, arraysOf(merged.parameterCount, writes))
     }
   }
 }

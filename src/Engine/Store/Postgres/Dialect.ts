@@ -1,14 +1,14 @@
 /**
- * Translates statements for Postgres. Statements are written so that SQLite and Postgres accept the same text. The remaining
- * differences are handled here; a statement that differs in more has its own text in {@link Statement.postgres}.
+ * Translates statements for Postgres. The text of a statement is written so that both SQLite and Postgres accept it, apart from the
+ * few differences that are handled here. Where there are more, the statement has its own text in {@link Statement.postgres}.
  */
 import type { Damage, DamagedKind } from "../Damage.ts"
 import type { Statement } from "../Program.ts"
 import { type Merged, mergedInsert, mergedUpdate } from "./MergedWrites.ts"
 
 /**
- * Gives placeholders their numbers: `?2` becomes `$2`, and `?` gets the number after the highest so far. Quoted text stays as it
- * is.
+ * Gives placeholders their numbers: `?2` becomes `$2`, and `?` gets the number after the highest number so far. Quoted text is not
+ * changed.
  */
 const numbered = (text: string): string => {
   let highest = 0
@@ -34,20 +34,20 @@ const toPostgres = (text: string): string =>
       .replaceAll(/\bjson_each\((\?|\w+)\)/g, "jsonb_array_elements_text(CAST($1 AS JSONB)) AS value")
   )
 
-/** A statement's text, and the short, unique name that it is prepared under; empty for a text that is not prepared. */
 export interface Prepared {
+  /** The short, unique name under which the statement is prepared; empty for a statement that is not prepared. */
   readonly name: string
   readonly text: string
-  /** The same statement for many rows at once. */
+  /** The same statement for many rows at once; absent where it cannot be merged. */
   readonly merged?: Merged & { readonly name: string }
 }
 
 export interface Translated extends Prepared {
   /** For an insert into a table whose keys the engine assigns: the table, and the insert with the key as its last value. */
-  readonly keyed: (Prepared & { readonly table: KeyedTable }) | undefined
-  /** The statement, returning the key that the database assigned. */
-  readonly returning: Prepared
-  /** The statement, failing unless it changes exactly one row. */
+  readonly withKey: (Prepared & { readonly table: KeyedTable }) | undefined
+  /** The statement in a form that returns the key that the database has assigned. */
+  readonly returningKey: Prepared
+  /** The statement in a form that fails unless it changes exactly one row. */
   readonly assumingOne: Prepared
   /** The tables that the statement names. */
   readonly tables: ReadonlyArray<string>
@@ -59,19 +59,21 @@ type KeyedTable = "events" | "runs"
 const keyOf: { readonly [table in KeyedTable]: string } = { events: "position", runs: "key" }
 
 const translated = new Map<Statement, Translated>()
-let count = 0
+/** How many translated statements have a name. */
+let namedCount = 0
 
-/** Translates a statement. The translation leaves out the damaged rows. */
+/** Translates a statement. The conditions that leave out damaged rows are part of the translation. */
 export const translate = (statement: Statement, damage: Damage): Translated => {
   if (statement.isSound && damage.count > 0) return make(sound(statement, damage), "")
   let known = translated.get(statement)
   if (known === undefined) {
-    known = make(sound(statement, damage), `i${++count}`)
+    known = make(sound(statement, damage), `i${++namedCount}`)
     translated.set(statement, known)
   }
   return known
 }
 
+/** The text of a statement with the conditions that leave out damaged rows. */
 const sound = (statement: Statement, damage: Damage): string =>
   (statement.postgres ?? statement.text).replaceAll(
     / ?@sound\((\w+), ([\w.]+)\)/g,
@@ -84,14 +86,14 @@ const INSERT = /^\s*INSERT INTO (events|runs) \(([^)]*)\)\s*VALUES \(([^)]*)\)\s
 const make = (source: string, name: string): Translated => {
   const text = toPostgres(source)
   const suffixed = (suffix: string): string => (name === "" ? "" : name + suffix)
-  const prepared = (suffix: string, own: string, merged?: Merged): Prepared => ({
+  const prepared = (suffix: string, form: string, merged?: Merged): Prepared => ({
     name: suffixed(suffix),
-    text: own,
+    text: form,
     ...(merged === undefined || name === "" ? {} : { merged: { ...merged, name: suffixed(`${suffix}m`) } })
   })
   const [, table, columns, values] = INSERT.exec(source) ?? []
-  const keyed =
-    // the groups of the regular expression match no other table
+  const withKey =
+    // safe cast: the regular expression matches no other table
     table === undefined ? undefined : keyedInsert(table as KeyedTable, `${columns}`, `${values}`)
   return {
     ...prepared("", text, mergedInsert(source)),
@@ -101,18 +103,18 @@ const make = (source: string, name: string): Translated => {
       `WITH changed AS (${text} RETURNING 1) SELECT 1 / count(*) FROM changed`,
       mergedUpdate(source)
     ),
-    returning: prepared(
+    returningKey: prepared(
       "r",
       `${text} RETURNING ${/^\s*INSERT INTO (access|operation)_log\b/.test(source) ? "seq" : "key"} AS key`
     ),
-    keyed:
-      keyed === undefined
+    withKey:
+      withKey === undefined
         ? undefined
-        : { table: keyed.table, ...prepared("k", toPostgres(keyed.source), mergedInsert(keyed.source)) }
+        : { table: withKey.table, ...prepared("k", toPostgres(withKey.source), mergedInsert(withKey.source)) }
   }
 }
 
-/** The same insert with the key as the last of its values. */
+/** The insert with the key of the row as its last value. */
 const keyedInsert = (table: KeyedTable, columns: string, values: string) => ({
   table,
   source: `INSERT INTO ${table} (${columns}, ${keyOf[table]}) VALUES (${values}, ?)`

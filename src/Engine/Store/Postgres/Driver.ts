@@ -1,7 +1,7 @@
 /**
- * The driver `pg`. It is installed only by users of Postgres, so it is loaded when a store on Postgres is opened. It is plain
- * JavaScript. It sends statements without waiting for earlier answers (`pipeline`), so that all writes of a transaction cost one
- * round trip, together with the commit.
+ * The driver `pg`, the settings of a store on Postgres, and how connections are configured and checked. Only users of Postgres
+ * install the driver, so it is loaded when a store on Postgres is opened. It sends statements without waiting for earlier answers
+ * (`pipeline`), so all writes of a transaction and its commit together cost one round trip.
  */
 import type { Client, ClientConfig, QueryConfig, Pool, PoolConfig } from "pg"
 import { StoreError, ValidationError } from "../../../Errors.ts"
@@ -9,20 +9,21 @@ import { type Migration, migrations } from "./Migrations.ts"
 import type { PostgresOptions } from "./Options.ts"
 
 /** The oldest tested version of Postgres. */
-const OLDEST = 14
+const OLDEST_VERSION = 14
 
 /**
- * How long a transaction may be idle, milliseconds. After that the server ends its session, so that a frozen process does not
- * hold its locks for ever.
+ * How long a transaction may be idle, milliseconds. After that, the server ends the session of the transaction, so that a frozen
+ * process does not hold its locks for ever.
  */
 const IDLE_MS = 4000
 
-const MOST_SCHEMA = 63
+/** Maximum number of characters of the name of a schema. */
+const MAX_SCHEMA_LENGTH = 63
 
 /** The `application_name` of sessions, by which an engine finds its own in `pg_stat_activity`. */
 export const APPLICATION = "ironflow"
 
-/** The values of `sslmode` that the driver knows. It would silently treat any other as encrypted. */
+/** The values of `sslmode` that the driver knows. It accepts any other value without an error, and then encrypts. */
 const SSL_MODES = ["disable", "prefer", "require", "verify-ca", "verify-full", "no-verify"]
 
 export interface PostgresSettings {
@@ -60,9 +61,9 @@ export const postgresSettingsOf = (options: PostgresOptions): PostgresSettings =
       `sslmode in the database URL is "${sslMode}": it must be one of ${SSL_MODES.join(", ")}`
     )
   }
-  if (!/^[a-z_][a-z0-9_]*$/.test(schema) || schema.length > MOST_SCHEMA || schema.startsWith("pg_")) {
+  if (!/^[a-z_][a-z0-9_]*$/.test(schema) || schema.length > MAX_SCHEMA_LENGTH || schema.startsWith("pg_")) {
     throw new ValidationError(
-      `"${schema}" cannot be the schema: it may have lower case letters, digits and "_", at most ${MOST_SCHEMA} of them, and does not begin with a digit or "pg_"`
+      `"${schema}" cannot be the schema: use at most ${MAX_SCHEMA_LENGTH} lower case letters, digits and "_", and begin with a letter or "_", but not with "pg_"`
     )
   }
   if (!Number.isSafeInteger(poolSize) || poolSize < 2) {
@@ -104,7 +105,7 @@ const toNumber = (text: string): number => {
 
 const toBytes = (text: string): Uint8Array => new Uint8Array(Buffer.from(text.slice(2), "hex"))
 
-/** Parses columns into the values that SQLite returns for them: numbers, strings and bytes; true is 1. */
+/** How columns are parsed, by the id of their type: into what SQLite returns for them, which are numbers, strings and bytes. */
 const parsers: { readonly [oid: number]: (text: string) => unknown } = {
   16: (text) => (text === "t" ? 1 : 0),
   17: toBytes,
@@ -140,9 +141,9 @@ export const loadDriver = async (): Promise<Driver> => {
 }
 
 /**
- * Parameters of a database URL that the driver does not get, because the engine sets them itself, and the driver would prefer those
- * of the URL. Then the engine could not find its own sessions again, or would wait without its limits. Only `options` are kept:
- * the engine adds its own to them.
+ * Parameters of a database URL that the driver does not get. The engine sets them itself, but the driver would prefer the values in
+ * the URL. With these values the engine could not find its own sessions again, or would wait without its limits. `options` are not
+ * lost: the engine adds its own options to them.
  */
 const OWN_PARAMETERS = [
   "application_name",
@@ -165,12 +166,12 @@ const divideUrl = (text: string): { readonly connectionString: string; readonly 
   return { connectionString: url.href, options }
 }
 
-/** The configuration of every connection: the `options` of the URL, then the settings of the engine, which win. */
+/** The configuration of every connection. Settings of the engine come after the `options` of the URL, so they win. */
 export const configOf = (settings: PostgresSettings): ClientConfig => {
   const { connectionString, options } = divideUrl(settings.url)
   return {
     connectionString,
-    // PGAPPNAME must not rename the sessions
+    // set here, so that the environment variable PGAPPNAME does not rename the sessions
     application_name: APPLICATION,
     pipeline: true,
     keepAlive: true,
@@ -183,7 +184,7 @@ export const configOf = (settings: PostgresSettings): ClientConfig => {
         `statement_timeout=${settings.statementTimeoutMs}`,
         `lock_timeout=${settings.statementTimeoutMs}`,
         `idle_in_transaction_session_timeout=${IDLE_MS}`,
-        // how the server reads and writes values: the server, the database or the user may have set other forms
+        // the forms of values that the engine expects: the server, the database or the user may have other defaults
         "array_nulls=on",
         "bytea_output=hex",
         "DateStyle=ISO",
@@ -206,9 +207,9 @@ export const configOf = (settings: PostgresSettings): ClientConfig => {
 const ANSWER_MARGIN_MS = 5000
 
 /**
- * Opens a connection for one command, and checks its session. A server that has accepted the connection is given up when it does
- * not answer the first statement within the time that connecting may take, or a later one within the statement timeout and {@link
- * ANSWER_MARGIN_MS}. `read` is what {@link READ_SESSION} has read.
+ * Opens a connection for one command, and checks its session. `read` is what {@link READ_SESSION} has read. Even after the server
+ * has accepted the connection, a statement fails when its answer takes too long: for the first statement, longer than the connect
+ * timeout; for later statements, longer than the statement timeout and {@link ANSWER_MARGIN_MS}.
  */
 export const openClient = async (
   driver: Driver,
@@ -227,7 +228,7 @@ export const openClient = async (
   client.on("error", () => undefined)
   try {
     await client.connect()
-    // the declared type of a query lacks its own time
+    // the declared type of a query lacks `query_timeout`
     const query: QueryConfig & { readonly query_timeout: number } = {
       text: READ_SESSION,
       values: [settings.schema],
@@ -259,7 +260,7 @@ export const checkSession = (
 ): void => {
   checkServer(Number(row?.server), settings)
   const { schema, shown } = settings
-  // settings that are sent with the connection hold for the session, but a pooler in transaction mode drops them
+  // the settings are sent when the connection begins; a pooler in transaction mode drops them
   if (row?.plans !== "force_generic_plan" || row.path !== schema) {
     throw new StoreError(
       `The settings of the session did not arrive at ${shown}: a pooler between the engine and Postgres leaves them out (\`ignore_startup_parameters\`). ` +
@@ -270,7 +271,7 @@ export const checkSession = (
   if (row.may_use === 0) {
     const user = `"${String(row.user)}"`
     throw new StoreError(
-      `The user ${user} is not allowed to use the schema at ${shown}. Its owner has to allow it: GRANT USAGE ON SCHEMA ${schema} TO ${user}; ` +
+      `The user ${user} is not allowed to use the schema at ${shown}. The owner of the schema has to allow it: GRANT USAGE ON SCHEMA ${schema} TO ${user}; ` +
         `GRANT ALL ON ALL TABLES IN SCHEMA ${schema} TO ${user}; GRANT ALL ON ALL SEQUENCES IN SCHEMA ${schema} TO ${user}`,
       { code: "STORE_UNAVAILABLE" }
     )
@@ -280,9 +281,9 @@ export const checkSession = (
 /** Throws a `StoreError` when the server is too old; `number` is its version number, such as 180004. */
 export const checkServer = (number: number, settings: PostgresSettings): void => {
   const version = Math.floor(number / 10_000)
-  if (version >= OLDEST) return
+  if (version >= OLDEST_VERSION) return
   throw new StoreError(
-    `Postgres at ${settings.shown} is version ${version}, and the engine needs ${OLDEST} or later: upgrade Postgres`,
+    `Postgres at ${settings.shown} is version ${version}, and the engine needs version ${OLDEST_VERSION} or later: upgrade Postgres`,
     { code: "STORE_UNAVAILABLE" }
   )
 }

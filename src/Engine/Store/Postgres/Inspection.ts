@@ -1,4 +1,4 @@
-/** Inspects a database on Postgres without being its engine. It reads figures of the server, and runs programs that only read. */
+/** Inspects a database on Postgres for `ironflow doctor`: reads figures of the server, and runs programs that only read. */
 import * as Effect from "effect/Effect"
 import { type StoreError, toError, type ValidationError } from "../../../Errors.ts"
 import { makeIdGenerator } from "../../../Ids.ts"
@@ -14,16 +14,17 @@ import { LAPSE_MS, NOW } from "./Nodes.ts"
 import { Runner, Session } from "./Session.ts"
 
 export interface PostgresFacts {
-  /** The database without its password. */
+  /** The database as messages name it, without the password. */
   readonly shown: string
+  /** The version of Postgres. */
   readonly version: string
   /** Size of the tables and their indexes in the schema, bytes. */
   readonly bytes: number
   /** How many migrations have run; absent where there are no tables. */
   readonly tables?: number
-  /** How many migrations this version knows. */
+  /** How many migrations this version of the package knows. */
   readonly known: number
-  /** Whether this version works with the tables; absent where there are none. */
+  /** Whether this version of the package works with the tables; absent where there are no tables. */
   readonly fit?: Fit
   /** The names of the engines that use the tables now; empty unless the tables fit this version. */
   readonly engines: ReadonlyArray<string>
@@ -31,9 +32,10 @@ export interface PostgresFacts {
   readonly synchronousCommit: string
   readonly fsync: string
   readonly autovacuum: string
-  /** Sessions of all users, not counting that of this inspection. */
+  /** The number of sessions of all users, without the session of this inspection. */
   readonly connections: number
   readonly maxConnections: number
+  /** The limits of the user and of the database, where they have one. */
   readonly limits: ReadonlyArray<ConnectionLimit>
   readonly rights: Rights
   /** Age of the oldest open transaction of the database, milliseconds. */
@@ -42,20 +44,20 @@ export interface PostgresFacts {
   readonly bloated: ReadonlyArray<{ readonly table: string; readonly live: number; readonly dead: number }>
 }
 
-/** A limit of the sessions of a user or of a database. */
+/** How many sessions a user or a database may have. */
 export interface ConnectionLimit {
   readonly of: "user" | "database"
   readonly name: string
   readonly most: number
-  /** How many sessions there are, not counting that of this inspection. */
+  /** How many sessions there are, without the session of this inspection. */
   readonly used: number
 }
 
-/** What the user of the database URL may not do, though an engine has to. */
+/** The rights of the user of the database URL, as far as an engine needs them. */
 export interface Rights {
   readonly user: string
   readonly schema: string
-  /** Whether the user may create the tables, where there are none. */
+  /** Whether the user may create tables in the schema, or the schema itself where it is missing. */
   readonly mayMakeTables: boolean
   /** Tables that the user may not read and write. */
   readonly closedTables: ReadonlyArray<string>
@@ -65,14 +67,14 @@ export interface Rights {
 
 export interface Inspection {
   readonly facts: PostgresFacts
-  /** Runs programs that only read. Absent unless the tables are those of this version. */
+  /** Runs programs that only read. Absent when this version does not work with the tables, or there are none. */
   readonly readApart?: StoreService["readApart"]
   readonly close: Effect.Effect<void>
 }
 
 /**
- * SQL: the figures of the server. Users see every session, but what it does only for their own, unless they are members of
- * `pg_read_all_stats`.
+ * SQL: the figures of the server. A user who is no member of `pg_read_all_stats` sees all sessions, but only of his own what they
+ * do and since when.
  */
 const READ_SERVER = `WITH others AS (SELECT usename, datname FROM pg_stat_activity WHERE pid <> pg_backend_pid()
     AND (backend_type = 'client backend' OR (backend_type IS NULL AND datid IS NOT NULL AND usesysid IS NOT NULL)))
@@ -100,16 +102,16 @@ const LIST_CLOSED = `SELECT c.relname AS name, c.relkind = 'S' AS is_sequence FR
 const LIST_BLOATED_TABLES = `SELECT relname AS name, n_live_tup AS live, n_dead_tup AS dead FROM pg_stat_user_tables
   WHERE schemaname = $1 ORDER BY n_dead_tup DESC LIMIT 5`
 
-/** SQL: nodes that were seen lately. For a standby, where no engine has a session. */
+/** SQL: the live nodes, by the time at which they were last seen. For a standby, where engines have no sessions. */
 const LIST_SEEN_ENGINES = `SELECT name FROM nodes WHERE steady_since IS NOT NULL
   AND last_seen > ${NOW} - ${LAPSE_MS} ORDER BY id`
-/** SQL: nodes with a live session. A killed node has none, though its row is still there. */
+/** SQL: the live nodes that have a session. A node that was just killed has no session, although its row still looks live. */
 const LIST_ENGINES = `SELECT name FROM nodes WHERE steady_since IS NOT NULL
   AND pid IN (${HOLDERS}) ORDER BY id`
 
 /**
  * Opens an inspection. Fails with `StoreError` when Postgres cannot be reached or is too old, with `ValidationError` for invalid
- * options. `load` reads what programs cache of a database.
+ * options. `load` is the program that fills the caches which other programs need.
  */
 export const inspect = (
   options: PostgresOptions,
@@ -117,7 +119,7 @@ export const inspect = (
   load: (tx: Transaction) => Program<void>
 ): Effect.Effect<Inspection, StoreError | ValidationError> =>
   Effect.flatMap(
-    // `postgresSettingsOf` throws nothing else
+    // safe cast: `postgresSettingsOf` throws nothing else
     Effect.try({
       try: () => postgresSettingsOf(options),
       catch: (error) => toError(error) as ValidationError
@@ -126,7 +128,7 @@ export const inspect = (
       Effect.tryPromise({
         try: async (): Promise<Inspection> => {
           const driver = await loadDriver()
-          const { client, read: begun } = await openClient(driver, settings, true)
+          const { client, read: sessionFacts } = await openClient(driver, settings, true)
           const close = Effect.promise(() => client.end().catch(() => undefined))
           try {
             const session = new Session(client, { statements: 0, roundTrips: 0, commits: 0 })
@@ -137,7 +139,7 @@ export const inspect = (
                 ? ask(LIST_SEEN_ENGINES)
                 : ask(LIST_ENGINES, [LOCK_CLASS, `${SCHEMA_LOCK} ${settings.schema}`])
             const [server] = await ask(READ_SERVER, [settings.schema])
-            const [engine] = begun?.is_new === 1 ? [undefined] : await ask(READ_VERSION)
+            const [engine] = sessionFacts?.is_new === 1 ? [undefined] : await ask(READ_VERSION)
             const fit =
               engine === undefined ? undefined : fitOfVersion(settings, Number(engine.version), engine.oldest)
             const engines = fit === "fit" ? await listEngines(server.standby === 1) : []
@@ -173,7 +175,7 @@ export const inspect = (
               // -1 stands for no limit
               limits: limits.filter(({ most }) => most >= 0),
               rights: {
-                user: String(begun?.user),
+                user: String(sessionFacts?.user),
                 schema: settings.schema,
                 mayMakeTables: server.may_make === 1,
                 closedTables: namesOf(0),

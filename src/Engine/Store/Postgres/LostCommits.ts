@@ -1,42 +1,42 @@
 /**
  * Checks whether Postgres still has all commits. A standby may be promoted without some commits that its primary had
- * acknowledged. It then goes on from an earlier point: it may assign the same numbers again, and nodes have cached rows that it
- * does not have. A promotion starts a new timeline, which is stored. The first node that writes on the new timeline skips all
- * numbers that the old primary may have assigned.
+ * acknowledged. Then the database goes on from an earlier point: the same numbers could be assigned again, and nodes have cached
+ * rows that the new primary does not have. A promotion starts a new timeline. The nodes store the timeline in the database, so the
+ * first node that writes on a new timeline notices this, and skips all numbers that the old primary may have assigned.
  */
 import type { Row } from "../Program.ts"
 import type { Numbers } from "./PostgresTransaction.ts"
 import type { Prepared } from "./Dialect.ts"
 import type { Session } from "./Session.ts"
 
-/** SQL for a text that changes when another server takes over. */
+/** SQL: a text that changes when another server takes over. */
 export const timelineSql = {
   /** The timeline on which the server writes: eight hexadecimal digits. */
   timeline: "substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)",
   /**
-   * When the server was started. Managed servers may not let users read the write-ahead log. On them each start counts as a
-   * timeline, because a promoted server was started at another time than the server before it.
+   * When the server was started. It is used on managed servers, which may not let users read the write-ahead log. There each start
+   * of a server counts as a timeline, because a promoted server was started at another time than the server before it.
    */
   start: `'start ' || CAST(CAST(extract(epoch FROM pg_postmaster_start_time()) * 1000000 AS BIGINT) AS TEXT)`
 } as const
 export type TimelineSource = keyof typeof timelineSql
 
-/** The error codes for: no permission, no such function, not supported. */
+/** The error codes of Postgres for: no permission, no such function, not supported. */
 const REFUSALS: ReadonlyArray<unknown> = ["42501", "42883", "0A000"]
 
-/** Which text of {@link timelineSql} the server allows. */
+/** Which member of {@link timelineSql} the server lets this user read. */
 export const timelineSourceOf = async (session: Session): Promise<TimelineSource> => {
   try {
     await session.wait(session.send({ name: "", text: `SELECT ${timelineSql.timeline}` }))
   } catch (error) {
     if (REFUSALS.includes(Object(error).code)) return "start"
-    // a standby, which has no timeline of its own yet
+    // 55000: a standby, which has no timeline of its own yet
     if (Object(error).code !== "55000") throw error
   }
   return "timeline"
 }
 
-/** How many numbers to skip: more than a server commits in the time by which a standby may lag. */
+/** How many numbers to skip: more than a server assigns in the time by which a standby may lag behind it. */
 const SKIPPED_NUMBERS = 1_000_000
 
 export const READ_TIMELINE = {
@@ -55,22 +55,22 @@ const UPDATE_SEQUENCE = { name: "", text: "UPDATE engine SET sequence = $1" }
 export interface RememberedCommits {
   /** The timeline of the last transaction; `undefined` before the first. */
   readonly timeline: string | undefined
-  /** The last commit that the node has seen; -1 before the first. */
+  /** The last commit of any node that this node has seen; -1 before the first. */
   readonly sequence: number
   /** The last commit of the node itself; 0 before the first. */
   readonly batch: number
 }
 
 export interface CommitCheck {
-  /** The server is not that of the last transaction, or was set back: everything in memory may be wrong. */
+  /** Whether the server is another server than in the last transaction, or was set back. Then everything in memory may be wrong. */
   readonly isOther: boolean
-  /** Commits that this node knows of are gone. */
+  /** Whether commits that this node knows of are gone. */
   readonly hasLostCommits: boolean
 }
 
 /**
- * Compares the commits that this node remembers with those that are stored. Call it under the lock. When another server has taken
- * over, it raises `numbers`, so that none is assigned again, and stores the new timeline.
+ * Compares the commits that this node remembers with what is stored. Call it while this node holds the lock. When another server has
+ * taken over, it raises `numbers`, so that no number is assigned again, and stores the new timeline with `put`.
  */
 export const checkCommits = (
   known: RememberedCommits,
@@ -79,21 +79,21 @@ export const checkCommits = (
   put: (statement: Prepared, values: ReadonlyArray<string | number>) => void
 ): CommitCheck & { readonly sequence: number } => {
   const { timeline, stored } = now
-  const isBack = now.sequence <= known.sequence
-  const before = stored?.timeline == null ? undefined : String(stored.timeline)
-  const isNew = isBack || (before !== undefined && before !== timeline)
+  const wasSetBack = now.sequence <= known.sequence
+  const storedTimeline = stored?.timeline == null ? undefined : String(stored.timeline)
+  const mustSkip = wasSetBack || (storedTimeline !== undefined && storedTimeline !== timeline)
   let { sequence } = now
-  if (isNew) {
+  if (mustSkip) {
     sequence += SKIPPED_NUMBERS
     numbers.events += SKIPPED_NUMBERS
     numbers.runs += SKIPPED_NUMBERS
     numbers.seq += SKIPPED_NUMBERS
     put(UPDATE_SEQUENCE, [sequence])
   }
-  if (before !== timeline) put(STORE_TIMELINE, [timeline])
+  if (storedTimeline !== timeline) put(STORE_TIMELINE, [timeline])
   return {
     sequence,
-    isOther: isBack || (known.timeline !== undefined && known.timeline !== timeline),
-    hasLostCommits: isBack || Number(stored?.batch ?? 0) < known.batch
+    isOther: wasSetBack || (known.timeline !== undefined && known.timeline !== timeline),
+    hasLostCommits: wasSetBack || Number(stored?.batch ?? 0) < known.batch
   }
 }

@@ -1,29 +1,30 @@
 /**
- * Merges many writes of one statement into one write, which has the values of each parameter as an array. It costs Postgres and
- * the engine a fraction of the single writes.
+ * Merges many writes of one statement into one write, which has the values of each parameter as an array. The merged write costs
+ * Postgres and the engine a fraction of what the single writes cost.
  */
 import { migrations } from "./Migrations.ts"
 
+/** The merged form of a statement. */
 export interface Merged {
-  /** Its `places` parameters are arrays. */
+  /** The SQL. All its parameters are arrays. */
   readonly text: string
-  /** How many parameters a single write has. */
-  readonly places: number
+  /** How many parameters the statement has, merged or not. */
+  readonly parameterCount: number
 }
 
 /** Column types, by table and column name, as the migrations define them. */
-const types: ReadonlyMap<string, ReadonlyMap<string, string>> = (() => {
+const columnTypes: ReadonlyMap<string, ReadonlyMap<string, string>> = (() => {
   const all = migrations.map(({ sql }) => sql).join("\n")
-  const found = new Map<string, Map<string, string>>()
+  const tables = new Map<string, Map<string, string>>()
   for (const [, table = "", columns = ""] of all.matchAll(/CREATE TABLE (\w+) \(\n([^]*?)\n\)/g)) {
-    const own = columns.matchAll(/^ {2}(\w+) (BIGINT|TEXT|BYTEA)\b/gm)
-    found.set(table, new Map([...own].map(([, name, type]) => [name!, type!])))
+    const typed = columns.matchAll(/^ {2}(\w+) (BIGINT|TEXT|BYTEA)\b/gm)
+    tables.set(table, new Map([...typed].map(([, name, type]) => [name!, type!])))
   }
   for (const [, table = "", name = "", type = ""] of all.matchAll(
     /ALTER TABLE (\w+) ADD COLUMN (\w+) (BIGINT|TEXT|BYTEA)\b/g
   ))
-    found.get(table)?.set(name, type)
-  return found
+    tables.get(table)?.set(name, type)
+  return tables
 })()
 
 const INSERT = /^\s*INSERT INTO (\w+) \(([^)]*)\)\s*VALUES \(([^)]*)\)\s*(ON CONFLICT DO NOTHING)?\s*$/
@@ -31,65 +32,65 @@ const UPDATE = /^\s*UPDATE (\w+) SET ([^]*) WHERE (key = \?(?: AND status IN \([
 /** A value that is the same in every row. */
 const CONSTANT = /^(?:\d+|NULL|'[^'?]*')$/
 
-/** SQL that makes rows of the arrays. */
-const listed = (columns: ReadonlyArray<string>): string => {
-  const lists = columns.map((type, index) => `CAST($${index + 1} AS ${type}[])`)
-  return `unnest(${lists.join(", ")}) AS v(${columns.map((_, index) => `p${index + 1}`).join(", ")})`
+/** SQL: the rows `v` with the columns `p1`, `p2` and so on, whose values come from the parameters, which are arrays. */
+const unnested = (types: ReadonlyArray<string>): string => {
+  const arrays = types.map((type, index) => `CAST($${index + 1} AS ${type}[])`)
+  return `unnest(${arrays.join(", ")}) AS v(${types.map((_, index) => `p${index + 1}`).join(", ")})`
 }
 
 /**
- * The merged form of an insert; `undefined` for other statements, and for an insert without a list of values. An insert that
- * skips existing rows does so in its merged form too.
+ * The merged form of an insert; `undefined` for other statements, and for an insert that does not have a plain list of values. With
+ * `ON CONFLICT DO NOTHING`, the merged form skips existing rows too.
  */
 export const mergedInsert = (source: string): Merged | undefined => {
   const [, table = "", names = "", values = "", rest = ""] = INSERT.exec(source) ?? []
-  const known = types.get(table)
-  if (known === undefined) return undefined
+  const typesOfTable = columnTypes.get(table)
+  if (typesOfTable === undefined) return undefined
   const columns = names.split(",").map((name) => name.trim())
-  const places: Array<string> = []
+  const types: Array<string> = []
   const row: Array<string> = []
   for (const [index, value] of values.split(",").entries()) {
-    const type = known.get(columns[index] ?? "")
+    const type = typesOfTable.get(columns[index] ?? "")
     if (value.trim() === "?") {
       if (type === undefined) return undefined
-      places.push(type)
-      row.push(`v.p${places.length}`)
+      types.push(type)
+      row.push(`v.p${types.length}`)
     } else if (CONSTANT.test(value.trim())) row.push(value.trim())
     else return undefined
   }
-  if (places.length === 0 || row.length !== columns.length) return undefined
+  if (types.length === 0 || row.length !== columns.length) return undefined
   return {
-    text: `INSERT INTO ${table} (${columns.join(", ")}) SELECT ${row.join(", ")} FROM ${listed(places)} ${rest}`,
-    places: places.length
+    text: `INSERT INTO ${table} (${columns.join(", ")}) SELECT ${row.join(", ")} FROM ${unnested(types)} ${rest}`,
+    parameterCount: types.length
   }
 }
 
 /**
- * The merged form of an update of one row by its key; `undefined` for other statements. It fails unless it changes one row for
- * each item of the arrays.
+ * The merged form of an update of one row by its key; `undefined` for other statements. The merged update fails unless it changes
+ * one row for each item of the arrays.
  */
 export const mergedUpdate = (source: string): Merged | undefined => {
   const [, table = "", set = "", where = ""] = UPDATE.exec(source) ?? []
-  const known = types.get(table)
-  if (known === undefined || /'/.test(set)) return undefined
-  const places: Array<string> = []
-  const put = (text: string): string =>
+  const typesOfTable = columnTypes.get(table)
+  if (typesOfTable === undefined || /'/.test(set)) return undefined
+  const types: Array<string> = []
+  const withRowValues = (text: string): string =>
     text.replaceAll(/(\w+) = (coalesce\(\w+, )?\?/g, (_, column: string, before = "") => {
-      places.push(known.get(column) ?? "")
-      return `${column} = ${before}v.p${places.length}`
+      types.push(typesOfTable.get(column) ?? "")
+      return `${column} = ${before}v.p${types.length}`
     })
-  const [setTo, which] = [put(set), put(where)]
-  if (places.includes("") || /\?/.test(setTo + which)) return undefined
+  const [mergedSet, mergedWhere] = [withRowValues(set), withRowValues(where)]
+  if (types.includes("") || /\?/.test(mergedSet + mergedWhere)) return undefined
   return {
-    text: `WITH changed AS (UPDATE ${table} SET ${setTo} FROM ${listed(places)} WHERE ${which} RETURNING 1)
-      SELECT 1 / CASE WHEN count(*) = cardinality(CAST($1 AS ${places[0]}[])) THEN 1 ELSE 0 END FROM changed`,
-    places: places.length
+    text: `WITH changed AS (UPDATE ${table} SET ${mergedSet} FROM ${unnested(types)} WHERE ${mergedWhere} RETURNING 1)
+      SELECT 1 / CASE WHEN count(*) = cardinality(CAST($1 AS ${types[0]}[])) THEN 1 ELSE 0 END FROM changed`,
+    parameterCount: types.length
   }
 }
 
-/** The arrays of many writes: the values of each parameter. */
-export const listsOf = <A>(
-  places: number,
+/** The arrays of many writes: for each parameter, its value in each write. */
+export const arraysOf = <A>(
+  parameterCount: number,
   writes: ReadonlyArray<ReadonlyArray<A>>
 ): ReadonlyArray<ReadonlyArray<A>> =>
-  Array.from({ length: places }, (_, place) => writes.map((values) => values[place]!))
+  Array.from({ length: parameterCount }, (_, index) => writes.map((values) => values[index]!))

@@ -1,8 +1,8 @@
 /**
- * Migrates the tables to this version, under a lock: several engines may start at once.
+ * Migrates the tables to the version of this package, under a lock, because several engines may start at once.
  *
- * Engines of two versions can work side by side when the newer one has only added to the tables: `oldest` in `meta` says how many
- * migrations an engine has to know at least. Each engine reads this number when it connects, and when it reconnects.
+ * Engines of two versions can work side by side when the migrations of the newer version only add to the tables. The row `oldest` of
+ * `meta` says how many migrations an engine has to know at least. Each engine reads this number when it connects or reconnects.
  */
 import type { Client } from "pg"
 import { StoreError } from "../../../Errors.ts"
@@ -19,13 +19,13 @@ import { isConflict, LOST_FOR_GOOD, openError } from "./PostgresErrors.ts"
 import type { PostgresOptions } from "./Options.ts"
 import type { Session } from "./Session.ts"
 
-/** Class of our advisory locks: "Iron" in ASCII. */
+/** Class of the advisory locks of engines: "Iron" in ASCII. */
 export const LOCK_CLASS = 0x49726f6e
 /** Name of the lock that engines hold while they use a schema. */
 export const SCHEMA_LOCK = "hold"
 
 /** How often a migration is tried when other sessions block it. */
-const MOST_TRIES = 5
+const MAX_TRIES = 5
 
 export interface Migrated {
   /** How many migrations had run before. */
@@ -34,7 +34,7 @@ export interface Migrated {
   readonly to: number
 }
 
-/** {@link migrate} for callers without an engine. Also returns the database, as shown in messages. */
+/** {@link migrate} for callers without an engine. Also returns how messages name the database (`shown`). */
 export const migrateDatabase = async (
   options: PostgresOptions
 ): Promise<Migrated & { readonly shown: string }> => {
@@ -42,7 +42,7 @@ export const migrateDatabase = async (
   return { ...(await migrate(await loadDriver(), settings)), shown: settings.shown }
 }
 
-/** Whether the tables fit this version. `"fit"`: this version works with them, even if a newer version has added to them. */
+/** Whether this version can work with the tables. `"fit"`: it can, even if a newer version has added to the tables. */
 export type Fit = "fit" | "too old" | "too new"
 
 /**
@@ -59,8 +59,8 @@ export const fitOf = async (session: Session, settings: PostgresSettings): Promi
 }
 
 /**
- * SQL: how many migrations have run, and how many an engine has to know. `oldest` is null where no migration has allowed older
- * versions.
+ * SQL: how many migrations have run (`version`), and how many of them an engine has to know at least (`oldest`). `oldest` is null
+ * in tables that no version with this row has migrated: then an engine has to know all.
  */
 export const READ_VERSION =
   "SELECT version, (SELECT value FROM meta WHERE name = 'oldest') AS oldest FROM engine"
@@ -72,7 +72,7 @@ export const fitOfVersion = ({ known }: PostgresSettings, version: number, oldes
     : "too new"
 }
 
-/** The error for tables of a version that this one cannot work beside. */
+/** The error for tables that are too new for this version. */
 export const tooNewError = (settings: PostgresSettings, version?: number): StoreError =>
   new StoreError(
     `The tables at ${settings.shown} were written by a newer version (` +
@@ -83,8 +83,8 @@ export const tooNewError = (settings: PostgresSettings, version?: number): Store
 
 /**
  * Creates the tables, or brings them to this version. Fails with `StoreError`: `STORE_UNAVAILABLE` when Postgres cannot be reached or
- * is too old, or when the tables are too new for this version; `STORE_LOCKED` when engines of an older version, which cannot work
- * with the change, or an import use them; `STORE_CORRUPT` when the schema has tables of another program.
+ * is too old, or when the tables are too new for this version; `STORE_LOCKED` when an import uses the tables, or engines of an older
+ * version that cannot work with the change; `STORE_CORRUPT` when the schema has tables of another program.
  */
 export const migrate = async (driver: Driver, settings: PostgresSettings): Promise<Migrated> => {
   let opened: Client | undefined
@@ -96,7 +96,7 @@ export const migrate = async (driver: Driver, settings: PostgresSettings): Promi
         return await migrateOn(client, settings)
       } catch (error) {
         // sessions that read a table block a change of it
-        if (tries === MOST_TRIES || !isConflict(error)) throw error
+        if (tries === MAX_TRIES || !isConflict(error)) throw error
         await client.query("ROLLBACK")
       }
     }
@@ -127,7 +127,7 @@ export const migrateWithin = async (client: Client, settings: PostgresSettings):
   if (fit === "too new") throw tooNewError(settings, from)
   if (fit === "too old") {
     const isAddition = from > 0 && known.slice(from).every((migration) => migration.isAddition)
-    // engines of an older version use the tables: they would go on after a change that they do not know
+    // fails while engines of an older version use the tables: they would go on after a change that they do not know
     const hold = await client.query(
       `SELECT pg_try_advisory_xact_lock${isAddition ? "_shared" : ""}($1, hashtext($2)) AS mine`,
       [LOCK_CLASS, `${SCHEMA_LOCK} ${schema}`]
@@ -136,7 +136,7 @@ export const migrateWithin = async (client: Client, settings: PostgresSettings):
       if (await isBeingFilled(askWith(client), schema)) throw beingFilledError(settings)
       throw new StoreError(
         `The tables at ${settings.shown} are at version ${from}, and this engine changes them to version ${known.length}. Engines of an older version use them ` +
-          `(${await namesOfNodes(client, settings)}) and cannot work with the change: stop them first`,
+          `(${await namesOfNodes(client, settings)}) and cannot work with the change: stop these engines first`,
         { code: "STORE_LOCKED" }
       )
     }
@@ -155,7 +155,7 @@ export const migrateWithin = async (client: Client, settings: PostgresSettings):
   return { from, to: Math.max(from, known.length) }
 }
 
-/** The name of the sessions of `ironflow import`. */
+/** The `application_name` of the sessions of `ironflow import`. */
 export const IMPORT = "ironflow import"
 
 /** Whether an import holds the schema. */
@@ -186,18 +186,18 @@ export const HOLDERS = `SELECT a.pid FROM pg_locks l JOIN pg_stat_activity a ON 
 
 export const beingFilledError = ({ shown }: PostgresSettings): StoreError =>
   new StoreError(
-    `The tables at ${shown} are being filled by an \`ironflow import\`: wait for its end, or name another schema`,
+    `The tables at ${shown} are being filled by an \`ironflow import\`: wait for the end of the import, or name another schema`,
     { code: "STORE_LOCKED" }
   )
 
-/** The names of up to three engines of the tables, the one that was seen last first. */
+/** The names of up to three engines that use the tables, ordered by when they were last seen, newest first. */
 const namesOfNodes = async (client: Client, { schema }: PostgresSettings): Promise<string> => {
   const there = await client.query("SELECT to_regclass($1) IS NOT NULL AS is_there", [`${schema}.nodes`])
   const { rows } =
     there.rows[0]?.is_there === 1
       ? await client.query(`SELECT name FROM ${schema}.nodes ORDER BY last_seen DESC LIMIT 3`)
       : { rows: [] }
-  return rows.length === 0 ? "they do not say which" : rows.map(({ name }) => String(name)).join("; ")
+  return rows.length === 0 ? "with unknown names" : rows.map(({ name }) => String(name)).join("; ")
 }
 
 /** How many migrations have run; 0 for a schema without tables. Fails when the schema has tables of another program. */

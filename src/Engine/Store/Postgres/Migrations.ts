@@ -1,9 +1,9 @@
 /**
- * The tables on Postgres, as ordered, forward-only migrations: the row of `engine` says how many have run. They have the shape of
- * those on SQLite (see `../Migrations.ts` for the columns), so that one set of programs works on both.
+ * The tables on Postgres, as migrations that only go forward, in order. The row of `engine` says how many have run. The tables have
+ * the same columns as those on SQLite, which `../Migrations.ts` describes, so that the same programs work on both databases.
  *
- * Strings are compared byte by byte, as on SQLite, whatever the locale of the database. Keys of runs and positions of the log are
- * assigned by the engine that has locked the row of `engine`, so deferred rows have their keys before they are written.
+ * Strings are compared byte by byte, as on SQLite, whatever the locale of the database. The engine that has locked the row of
+ * `engine` assigns the keys of runs and the positions of the log. So a row whose write is deferred has its key before it is written.
  */
 const tables = `
 -- One row, which every transaction that writes updates first. holder: whose the tables are. batch: how many transactions there were.
@@ -498,8 +498,9 @@ CREATE INDEX schedules_queue ON schedules (function) WHERE queue IS NOT NULL;
 `
 
 /**
- * Search of runs. Errors are searched only in runs that ended badly, through an index of these. A function prepares the searched
- * text: a plain expression would fail on damaged JSON, or on characters that Postgres does not store.
+ * Search of runs. Errors are searched only in runs that have failed, which the index `runs_ended_badly` has. The function
+ * `error_text` makes the searched text: a plain expression would fail on damaged JSON, or on characters that Postgres does not
+ * store.
  */
 const finding = `
 CREATE FUNCTION error_text(error text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
@@ -611,12 +612,13 @@ ALTER TABLE environments ADD COLUMN events_gone_at BIGINT;
 `
 
 /**
- * The engines that share these tables, called nodes. A node is live as long as its row is renewed: last_seen is by this server's
- * clock, epoch milliseconds; steady_since is null once the node was declared dead. batch is its last committed transaction, and
- * sequence counts those of all nodes.
+ * The engines that share these tables, called nodes. A node is live as long as it renews its row. `last_seen` is when it last did,
+ * by the clock of this server, epoch milliseconds. `steady_since` is null once the node was declared dead. `batch` is the number of
+ * the last committed transaction of the node. `sequence` in `engine` counts the transactions of all nodes.
  *
- * `functions` and `leases` tell nodes when to reload caches: the last transaction that changed registered functions, and the last
- * that changed leases which another node may have cached. `id_time` is the time in the newest id.
+ * `functions` and `leases` in `engine` tell nodes when to read again what they have cached. They are the numbers of the last
+ * transaction that changed registered functions, and of the last that changed leases which another node may have cached. `id_time`
+ * is the time in the newest id.
  */
 const nodes = `
 ALTER TABLE engine RENAME COLUMN batch TO sequence;
@@ -647,8 +649,8 @@ CREATE INDEX node_workers_node ON node_workers (node);
 `
 
 /**
- * The parts of notifications between engines that not every user of the database may hear: see `CommitNotifications.ts`. They
- * matter only for a moment, and not after a crash.
+ * The table `news` has the payloads of notifications between engines, which not every user of the database may hear: see
+ * `CommitNotifications.ts`. They are of use only for a moment, and not after a crash, so the table is unlogged.
  */
 const news = `
 -- Who a worker is at the engine that it is connected to, and what others may have to know when it comes to them. session: one
@@ -694,8 +696,8 @@ CREATE INDEX runs_system_event ON runs (system_event) WHERE system_event IS NOT 
 export interface Migration {
   readonly sql: string
   /**
-   * Engines that do not know this migration may go on beside those that do, and may be restarted. The migration removes nothing,
-   * its columns have defaults, older engines can ignore its tables, and it locks no table for more than a moment.
+   * Set for a migration that lets engines of older versions go on beside newer engines, and be restarted. Such a migration removes
+   * nothing, its columns have defaults, older engines can ignore its tables, and it locks no table for more than a moment.
    */
   readonly isAddition?: true
 }

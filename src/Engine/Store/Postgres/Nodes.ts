@@ -1,10 +1,11 @@
 /**
- * How engines that share a schema know that others are alive. The tables call an engine a node; so does the code in this folder.
- * Each node renews its row with its commits, and between them. When a node does not renew its row, the next writer declares it
- * dead: it marks the node in the transaction that takes back what the node held, so that this happens once.
+ * How engines that share a schema know which of them are alive. The tables and the code in this folder call an engine a node. Each
+ * node renews its row with every commit, and also without commits. A node that does not renew its row for {@link LAPSE_MS} is
+ * declared dead by the next node that writes: it marks the row in the same transaction in which it takes back what the dead node
+ * held, so that this happens once.
  *
- * All times are those of the server. A node judges others only when it has itself been seen for as long as they have not. After
- * an outage of Postgres no node has been seen, so all get time to come back.
+ * All times are those of the server. A node declares others dead only after it has itself been seen for as long as {@link LAPSE_MS}.
+ * So after an outage of Postgres, in which no node was seen, all nodes have time to come back.
  */
 
 /** SQL: the time of the server, epoch milliseconds. */
@@ -15,16 +16,16 @@ export const LAPSE_MS = 15_000
 /** How long before {@link LAPSE_MS} a node stops its work, if it cannot renew its row, milliseconds. */
 const MARGIN_MS = 2000
 /**
- * A node that comes back after a silence of this length counts as new, milliseconds: it must be seen for a while before it judges
- * others.
+ * A node that comes back after a silence of this length counts as new, milliseconds: it must be seen for a while before it declares
+ * others dead.
  */
 const GAP_MS = LAPSE_MS / 2
 /** The age at which a node renews its row without a commit, milliseconds. */
 const RENEW_MS = 2500
-/** A node that is silent for this long may be frozen, milliseconds: sessions of it that block others are ended. */
+/** A node that is silent for this long may be frozen, milliseconds: its sessions are ended if they block other sessions. */
 const SILENT_MS = 4000
 /**
- * How long the row of a dead node is kept, milliseconds. A node that comes back reads there whether its last transaction was
+ * How long the row of a dead node is kept, milliseconds. A node that comes back reads in its row whether its last transaction was
  * committed.
  */
 const KEEP_MS = 7 * 24 * 3_600_000
@@ -33,7 +34,7 @@ const KEEP_MS = 7 * 24 * 3_600_000
 export const SET_LAST_SEEN = `last_seen = ${NOW},
   steady_since = CASE WHEN last_seen < ${NOW} - ${GAP_MS} THEN ${NOW} ELSE steady_since END`
 
-/** SQL: whether node $1 finds a node to declare dead. */
+/** SQL: whether there is a node that node $1 has to declare dead. */
 export const HAS_LAPSED = `EXISTS (SELECT 1 FROM nodes, nodes AS me WHERE me.id = $1
   AND me.last_seen > ${NOW} - ${GAP_MS} AND me.steady_since < ${NOW} - ${LAPSE_MS}
   AND nodes.id <> me.id AND nodes.steady_since IS NOT NULL AND nodes.last_seen < ${NOW} - ${LAPSE_MS})`
@@ -42,26 +43,30 @@ export const HAS_LAPSED = `EXISTS (SELECT 1 FROM nodes, nodes AS me WHERE me.id 
 export const NODE_IS_LIVE =
   "(SELECT CASE WHEN steady_since IS NULL THEN 0 ELSE 1 END FROM nodes WHERE id = $1)"
 
-/** Marks lapsed nodes as dead. Runs under the lock. */
+/** Marks nodes as dead that have not been seen for {@link LAPSE_MS}. Runs while this node holds the lock. */
 export const MARK_LAPSED = {
   name: "lapsed",
   text: `UPDATE nodes SET steady_since = NULL
     WHERE id <> $1 AND steady_since IS NOT NULL AND last_seen < ${NOW} - ${LAPSE_MS} RETURNING name`
 }
+/** Marks node $1 as dead. */
 export const MARK_DEAD = { name: "", text: "UPDATE nodes SET steady_since = NULL WHERE id = $1" }
-/** Marks the node as live again. */
+/** Marks node $1 as live again. */
 export const MARK_RETURNED = {
   name: "",
   text: `UPDATE nodes SET steady_since = ${NOW}, last_seen = ${NOW} WHERE id = $1`
 }
-/** Deletes the rows of nodes that were declared dead too long ago to come back. */
+/** Deletes the rows of nodes that are dead and were last seen {@link KEEP_MS} ago: they will not come back. */
 export const DELETE_OLD_NODES = {
   name: "",
   text: `WITH gone AS (DELETE FROM nodes WHERE steady_since IS NULL AND last_seen < ${NOW} - ${KEEP_MS} RETURNING id)
     DELETE FROM node_workers WHERE node IN (SELECT id FROM gone)`
 }
 
-/** Renews the row of node $1 if it is old, and reads the state of the nodes. It does not wait for a row that is being written. */
+/**
+ * Renews the row of node $1 if it is old, and reads the state of the nodes. It does not wait for another session that writes the
+ * row at the same time.
+ */
 export const RENEW_AND_READ = {
   name: "around",
   text: `WITH old AS (SELECT id FROM nodes WHERE id = $1 AND steady_since IS NOT NULL AND last_seen < ${NOW} - ${RENEW_MS}
@@ -78,14 +83,14 @@ export const END_SILENT = {
     WHERE pid = ANY (pg_blocking_pids($1)) AND last_seen < ${NOW} - ${SILENT_MS}`
 }
 
-/** The highest age of a node's row after {@link RENEW_AND_READ}, which renews an older row, milliseconds. */
+/** How old the row of a node may be after {@link RENEW_AND_READ}, milliseconds: an older row was renewed. */
 export const OLDEST_ROW_MS = RENEW_MS
 
 /**
- * Whether a node that was last seen this long ago may start something without asking the server: it has time to finish before
- * others take over.
+ * Whether a node that was last seen this long ago may start something without asking the server: it has time to finish this before
+ * other nodes take over.
  */
-export const isSeen = (silentMs: number): boolean => silentMs < LAPSE_MS / 2
+export const isSeenRecently = (silentMs: number): boolean => silentMs < LAPSE_MS / 2
 
-/** Whether a node that was last seen this long ago must stop its work: others may begin to take it over. */
+/** Whether a node that was last seen this long ago must stop its work: other nodes may begin to take over. */
 export const isAwayFor = (silentMs: number): boolean => silentMs > LAPSE_MS - MARGIN_MS

@@ -1,6 +1,7 @@
 /**
- * The text of the notifications between engines. Every user of the database may listen to notifications, so they have only
- * numbers, ids and names. Payloads are in a separate row, which only users with access to the tables can read.
+ * The text of the notifications between engines. Every user of the database may listen to notifications, so their text has only
+ * numbers, ids and names. The payloads of a notification are in a row of the table `news`, which only users with access to the
+ * tables can read.
  */
 import { isObject } from "../../../Json.ts"
 import type { Notice } from "../../../Protocol/Worker.ts"
@@ -10,19 +11,20 @@ import { type CommitRange, rangesOf } from "./Commits.ts"
 
 /** Maximum number of bytes of a notification. Postgres accepts less than 8,000. */
 const MOST_BYTES = 7800
-/** Maximum number of characters of the row beside a notification. */
+/** Maximum number of characters of the payloads of a notification. */
 const MOST_CHARACTERS = 4 * 1024 * 1024
 
 /** What an engine tells of itself in each notification. */
 export interface Hello {
+  /** Which optional changes the listeners of the engine want to hear of from other engines. */
   readonly wants: Wants
-  /** Asks the other engines to announce themselves. */
+  /** Set when every other engine is to send a notification too, so that this engine learns of it. */
   readonly asks?: true
-  /** The engine stops. */
+  /** Set when the engine stops. */
   readonly leaves?: true
 }
 
-/** Gathers what is to be told of several commits. */
+/** Gathers what a notification is to tell, of several commits and announcements. */
 export class NotificationBuilder {
   readonly #commits: Array<number> = []
   readonly #ended = new Set<string>()
@@ -38,7 +40,7 @@ export class NotificationBuilder {
   #dueAt = Number.POSITIVE_INFINITY
   #isReady = false
 
-  /** `isHere` says which workers hear of their turns from this engine. */
+  /** Adds a commit. Notices for workers that are connected to this engine (`isHere`) are left out. */
   add(commit: number, changes: Changes, isHere: (workerId: string) => boolean): void {
     this.#commits.push(commit)
     for (const runId of changes.ended) this.#ended.add(runId)
@@ -46,7 +48,7 @@ export class NotificationBuilder {
     for (const bucket of changes.kvDeleted) this.#kvDeleted.add(bucket)
     for (const key of [...changes.groups, ...changes.givenBack]) this.#groups.add(key)
     for (const key of changes.projections) this.#projections.add(key)
-    for (const told of changes.notices) if (!isHere(told.workerId)) this.#notice(told)
+    for (const entry of changes.notices) if (!isHere(entry.workerId)) this.#addNotice(entry)
     if (changes.access.length > 0) this.#stale.add("access")
     if (changes.functions.length > 0 || changes.environments.length > 0) this.#stale.add("functions")
     this.#logEnd = Math.max(this.#logEnd, changes.logEnd)
@@ -64,23 +66,23 @@ export class NotificationBuilder {
     this.#stale.add(kind)
   }
 
-  #notice(told: Changes["notices"][number]): void {
-    const { notice } = told
+  #addNotice(entry: Changes["notices"][number]): void {
+    const { notice } = entry
     const value = notice._tag === "Fired" && notice.outcome?._tag === "Success" ? notice.outcome.value : ""
     this.#characters += 256 + (value?.length ?? 0)
     if (this.#characters > MOST_CHARACTERS) this.#stale.add("turns")
-    else this.#notices.push(told)
+    else this.#notices.push(entry)
   }
 
-  /** The content of the row beside the notification, if one is needed. */
+  /** The payloads of the notification, as the content of a row of `news`; `undefined` when there are none. */
   get row(): string | undefined {
     if (this.#notices.length === 0 && this.#announced.length === 0) return undefined
     return JSON.stringify({ notices: this.#notices, announced: this.#announced })
   }
 
   /**
-   * The text of the notification of a node. When names do not fit, the kinds of their changes are told instead, so that others
-   * look themselves.
+   * The text of the notification of a node. Where ids or names do not fit, only the kind of the change is told, so that other engines
+   * read again what may have changed.
    */
   notification(node: number, hello: Hello): string {
     const commits = rangesOf(this.#commits)
@@ -96,8 +98,8 @@ export class NotificationBuilder {
         ...Object.fromEntries(kept.map((name) => [name, parts[name]])),
         node,
         ...hello,
-        // the other commits are not told: engines notice that they have missed them, and look themselves
-        commits: commits.slice(-MOST_SPANS),
+        // earlier commits are not told: engines notice that they have missed these, and then read everything again
+        commits: commits.slice(-MAX_RANGES),
         look: [...this.#stale, ...all.filter((name) => !kept.includes(name))],
         logEnd: this.#logEnd,
         ...(this.#dueAt === Number.POSITIVE_INFINITY ? {} : { dueAt: this.#dueAt }),
@@ -112,7 +114,7 @@ export class NotificationBuilder {
 }
 
 /** Maximum number of ranges of commit numbers in a notification. */
-const MOST_SPANS = 100
+const MAX_RANGES = 100
 
 /** What another engine has told. */
 export interface ReceivedNotification extends Hello {
@@ -121,7 +123,7 @@ export interface ReceivedNotification extends Hello {
   readonly changes: Changes
 }
 
-const nothing = {
+const NO_CHANGES = {
   elsewhere: true,
   inOrder: false,
   counts: noCounts(),
@@ -150,8 +152,8 @@ const nothing = {
   dueAt: Number.POSITIVE_INFINITY
 } satisfies Omit<Changes, "stale">
 
-/** The changes to tell when commits elsewhere are unknown: everything has to be read again. */
-export const allStale: Changes = { ...nothing, stale: new Set(changeKinds), mayHaveReady: true }
+/** What to tell listeners when this engine has not heard of all commits of other engines: everything has to be read again. */
+export const allStale: Changes = { ...NO_CHANGES, stale: new Set(changeKinds), mayHaveReady: true }
 
 /** Parses a notification; `undefined` when it is invalid, or from a version with another format. */
 export const readNotification = (text: string): ReceivedNotification | undefined => {
@@ -161,7 +163,7 @@ export const readNotification = (text: string): ReceivedNotification | undefined
   const { ready } = told
   const kv = isObject(told.kv) ? told.kv : {}
   const changes: Changes = {
-    ...nothing,
+    ...NO_CHANGES,
     stale: new Set(listOf(told.look, isChangeKind)),
     ended: listOf(told.ends, isString),
     kvElsewhere: listOf(kv.put, isNumber),
@@ -184,7 +186,7 @@ export const readNotification = (text: string): ReceivedNotification | undefined
   }
 }
 
-/** Parses the row beside a notification; `undefined` when it is invalid. */
+/** Parses the payloads of a notification; `undefined` when they are invalid. */
 export const readRow = (text: string): Pick<Changes, "notices" | "announced"> | undefined => {
   const row = parse(text)
   if (row === undefined) return undefined
@@ -215,7 +217,7 @@ const isNoticeItself = (notice: { readonly [name: string]: unknown }): boolean =
 const isAnnounced = (value: unknown): value is Announced =>
   isObject(value) && [value.id, value.environment, value.topic, value.data].every(isString)
 
-/** The notices that are passed on to turns at other engines. */
+/** All kinds of notices: a notice of another kind is from a newer version. */
 const NOTICES: ReadonlySet<string> = new Set(
   Object.keys({
     Fired: true,

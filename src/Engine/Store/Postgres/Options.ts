@@ -1,6 +1,6 @@
 /**
- * The options of a store on Postgres. They are not in `Driver.ts`, because the types of the driver exist only where it is
- * installed.
+ * The options of a store on Postgres. They are not in `Driver.ts`, because that file needs the types of the driver `pg`, which
+ * exist only where the driver is installed.
  */
 export interface PostgresOptions {
   /**
@@ -8,11 +8,11 @@ export interface PostgresOptions {
    * `?sslmode=verify-full&sslrootcert=/etc/ssl/postgres.pem`.
    */
   readonly url: string
-  /** The schema of the tables; `"ironflow"` by default. It is created when it does not exist. */
+  /** The schema of the tables; `"ironflow"` by default. A schema that does not exist is created. */
   readonly schema?: string
   /**
-   * Maximum number of connections for writes and reads; 10 by default, at least 2. One writes, and the others read. The engine takes
-   * one more for notifications between engines.
+   * Maximum number of connections for writes and reads; 10 by default, at least 2. One of them writes, and the others read. The
+   * engine takes one more connection, for notifications between engines.
    */
   readonly poolSize?: number
   /** How long connecting may take, milliseconds; 10 seconds by default. */

@@ -1,7 +1,7 @@
 /**
- * Statements that are sent together and answered together. The driver asks the server for an answer after each statement, and each
- * answer wakes this process: it then takes a processor from the server, which goes on with the next statement. A pipeline asks
- * once, after its last statement. Nor does it ask again for the columns of a prepared statement.
+ * Statements that are sent together and answered together. The driver alone would ask the server for an answer after each statement.
+ * Each of these answers would wake this process, which would compete for the processors with a server on the same machine. A
+ * pipeline asks for answers once, after its last statement. It also does not ask again for the columns of a prepared statement.
  *
  * When a statement fails, the server skips the rest of the pipeline.
  */
@@ -17,7 +17,7 @@ export interface Answer {
   readonly rows: Array<any>
   /** The number of rows that were read or changed; 0 for a statement that does neither. */
   readonly rowCount: number
-  /** The first word of the tag, such as `COMMIT`. */
+  /** The first word of what the server says it has done, such as `COMMIT`. */
   readonly command: string
 }
 
@@ -26,7 +26,7 @@ export type Sendable = string | Buffer | null
 
 /** A statement of a pipeline. */
 export interface PipelineEntry {
-  /** The name of the prepared statement; empty for one that is used once. */
+  /** The name of the prepared statement; empty for a statement that is used once. */
   readonly name: string
   readonly text: string
   readonly values: ReadonlyArray<Sendable>
@@ -36,14 +36,14 @@ export interface PipelineEntry {
   readonly fail: (error: unknown) => void
 }
 
-/** Why a statement was not executed: the same code as that of the server for a statement in a failed transaction. */
+/** The error of a statement that was not executed. The server uses the same code for a statement in a failed transaction. */
 export const skippedError = (): Error =>
   Object.assign(
-    new Error("The statement was not executed, because an earlier one of its transaction has failed"),
+    new Error("The statement was not executed, because an earlier statement of its transaction has failed"),
     { code: "25P02" }
   )
 
-/** Whether a statement was not executed because an earlier one has failed. */
+/** Whether a statement was not executed because an earlier statement has failed. */
 export const isSkipped = (error: unknown): boolean => Object(error).code === "25P02"
 
 /** A value in the form in which it is sent. Arrays become the text of an array of Postgres. */
@@ -76,7 +76,7 @@ interface Column {
 interface PreparedStatements {
   /** The columns of each prepared statement, by its name. */
   readonly columns: Map<string, ReadonlyArray<Column>>
-  /** Statements that were sent to be prepared, and of which it is not known whether they are. */
+  /** The names of statements that were sent to be prepared, and of which it is not known whether they are prepared. */
   readonly doubtful: Set<string>
 }
 
@@ -85,9 +85,9 @@ const preparedBy = new WeakMap<Client, PreparedStatements>()
 const preparedStatementsOf = (client: Client): PreparedStatements => {
   const known = preparedBy.get(client)
   if (known !== undefined) return known
-  const made: PreparedStatements = { columns: new Map(), doubtful: new Set() }
-  preparedBy.set(client, made)
-  return made
+  const added: PreparedStatements = { columns: new Map(), doubtful: new Set() }
+  preparedBy.set(client, added)
+  return added
 }
 
 /** The connection of the driver, as far as a pipeline uses it. */
@@ -109,31 +109,34 @@ const same = (value: Sendable): Sendable => value
 
 /** A class of queries of the driver. */
 type QueryClass = new (config: { readonly text: string; readonly callback: () => void }) => {
-  /** Ends the time that the driver gives the query, if that is limited. */
+  /** Stops the timer of the driver that limits the time of the query, if there is one. */
   callback: () => void
 }
 
-/** Sends the statements to the server now. The driver may still be busy with earlier ones. */
+/** Sends the statements to the server now, even if the driver still waits for answers to earlier statements. */
 export const sendPipeline = (client: Client, entries: ReadonlyArray<PipelineEntry>): void => {
-  // `pg` is loaded only when it is used, and its types leave this member out
+  // taken from the client, because `pg` is loaded only when it is used; its types lack this member
   const { Query } = client.constructor as unknown as { readonly Query: QueryClass }
   Pipeline ??= definePipeline(Query)
-  // the driver takes a query that submits itself
+  // the driver accepts any object with a method `submit`
   client.query(new Pipeline(entries, preparedStatementsOf(client)) as never)
 }
 
 let Pipeline: ReturnType<typeof definePipeline> | undefined
 
-/** The driver sends only its own queries while earlier ones are not answered, and calls their methods with each message. */
+/**
+ * Makes a subclass of the driver's own class of queries: only for these does the driver not wait for the answers to earlier
+ * queries. The driver calls the methods of a query with each message of the server.
+ */
 const definePipeline = (Query: QueryClass) =>
   class extends Query {
     readonly #entries: ReadonlyArray<PipelineEntry>
     readonly #prepared: PreparedStatements
-    /** The statement that the server executes. */
+    /** The index of the statement that the server answers next. */
     #at = 0
     #columns: ReadonlyArray<Column> | undefined
     #rows: Array<unknown> = []
-    /** Why a row of the statement cannot be read. */
+    /** The error of a row that cannot be read. */
     #unreadable: { readonly error: unknown } | undefined
 
     constructor(entries: ReadonlyArray<PipelineEntry>, prepared: PreparedStatements) {
@@ -171,7 +174,7 @@ const definePipeline = (Query: QueryClass) =>
       readonly fields: ReadonlyArray<{ readonly name: string; readonly dataTypeID: number }>
     }): void {
       this.#columns = fields.map(({ dataTypeID, name }) => ({ name, parse: parserOf(dataTypeID) }))
-      this.#know(this.#columns)
+      this.#remember(this.#columns)
     }
 
     handleDataRow({ fields }: { readonly fields: ReadonlyArray<string | null> }): void {
@@ -187,8 +190,8 @@ const definePipeline = (Query: QueryClass) =>
 
     handleCommandComplete({ text }: { readonly text: string }): void {
       const entry = this.#entry
-      // the server has described no columns: the statement returns no rows
-      if (this.#columns === undefined) this.#know([])
+      // the server has described no columns, so the statement returns no rows
+      if (this.#columns === undefined) this.#remember([])
       const rows = this.#rows
       const unreadable = this.#unreadable
       this.#next()
@@ -197,7 +200,7 @@ const definePipeline = (Query: QueryClass) =>
       entry.succeed({ rows, rowCount: Number(/\d+$/.exec(text)?.[0] ?? 0), command })
     }
 
-    /** The server has failed to execute a statement, or the connection was lost. */
+    /** Called when the server has failed to execute a statement, and when the connection was lost. */
     handleError(error: unknown): void {
       this.callback()
       const left = this.#entries.slice(this.#at)
@@ -205,7 +208,7 @@ const definePipeline = (Query: QueryClass) =>
       const [failed] = left
       if (failed === undefined) return
       failed.fail(error)
-      // the end of the connection fails all of them
+      // a lost connection fails all of them; otherwise the server has skipped them
       for (const { fail } of left.slice(1)) fail(isConnectionLost(error) ? error : skippedError())
     }
 
@@ -226,7 +229,8 @@ const definePipeline = (Query: QueryClass) =>
       this.#unreadable = undefined
     }
 
-    #know(columns: ReadonlyArray<Column>): void {
+    /** Notes that the current statement is prepared, and its columns. */
+    #remember(columns: ReadonlyArray<Column>): void {
       const { name } = this.#entry
       if (name === "" || this.#prepared.columns.has(name)) return
       this.#prepared.columns.set(name, columns)

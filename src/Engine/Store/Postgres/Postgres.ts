@@ -1,8 +1,8 @@
 /**
  * {@link Store} on Postgres.
  *
- * Acknowledged writes are as durable as a commit of that server. Any number of engines share a schema. Each writes over one
- * connection, and reads over others, in snapshots.
+ * Acknowledged writes are as durable as commits of the Postgres server. Any number of engines share a schema. Each engine writes
+ * over one connection, and reads in snapshots over other connections.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -41,7 +41,7 @@ import { WriteConnection } from "./WriteConnection.ts"
 /** How long to wait for Postgres when the store is closed, milliseconds; after that the connections are abandoned. */
 const MOST_CLOSING_MS = 5000
 /** How often to look for connections that are dead without an error, milliseconds. */
-const DEAD_LOOK_MS = 1000
+const DEAD_CHECK_MS = 1000
 
 /** The traffic of the stores of this process with Postgres, for tests and benches. */
 export const traffic: Traffic = { statements: 0, roundTrips: 0, commits: 0 }
@@ -61,7 +61,7 @@ export const make = (
   open({ ...postgresSettingsOf(options), known }, callbacks, sharing === "alone")
 
 /**
- * Whether other engines may use the tables at the same time. `"alone"` is for tests with a clock that differs from the server's.
+ * Whether other engines may use the tables at the same time. `"alone"` is for tests whose clock differs from that of the server.
  */
 export type Sharing = "alone" | "shared"
 
@@ -74,7 +74,7 @@ const open = (
     const clock = yield* Clock.Clock
     const random = yield* Random.Random
     const server = new ServerClock(clock)
-    // an engine that is alone goes by its own clock, which may be moved
+    // an engine that is alone goes by its own clock, which a test may move
     const now = isAlone ? () => clock.currentTimeMillisUnsafe() : server.now
     const monotonicMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
@@ -86,16 +86,16 @@ const open = (
     const connections = new Connections(yield* attempt(loadDriver))
     const { driver } = connections
     const deadConnections = new DeadConnections({ driver, settings, now: monotonicMs })
-    const { waiting } = deadConnections
-    // also while the store opens: a server may fall silent after it has accepted the connections
-    const lookForDead = (): void => {
-      deadConnections.look()
-      after(DEAD_LOOK_MS, lookForDead)
+    const { unanswered } = deadConnections
+    // begins before the store is open, because the server may fall silent after it has accepted the first connections
+    const checkForDead = (): void => {
+      deadConnections.check()
+      after(DEAD_CHECK_MS, checkForDead)
     }
-    // a store that is alone is that of a test, whose clock may pass months in a moment
-    if (!isAlone) lookForDead()
+    // not for an engine that is alone: it runs in a test, whose clock may pass months in a moment
+    if (!isAlone) checkForDead()
     const writeConnection = yield* Effect.acquireRelease(
-      Effect.sync(() => new WriteConnection({ driver, settings, traffic, isAlone, waiting })),
+      Effect.sync(() => new WriteConnection({ driver, settings, traffic, isAlone, unanswered })),
       (held) =>
         Effect.catch(
           Effect.tryPromise({
@@ -104,18 +104,18 @@ const open = (
           }),
           ({ message }) =>
             Effect.logWarning(
-              `${message}. Other engines will notice by its silence that this engine has stopped, and take over its runs then`
+              `${message}. Other engines will notice after a while that this engine is silent, and then take over its runs`
             )
         )
     )
     const session = yield* attempt(() => writeConnection.session())
     const pool = yield* Effect.acquireRelease(
       Effect.sync(() => makePool(driver, settings)),
-      (made) => Effect.promise(() => made.end().catch(() => undefined))
+      (opened) => Effect.promise(() => opened.end().catch(() => undefined))
     )
-    const reader = new Reader(pool, traffic, waiting)
+    const reader = new Reader(pool, traffic, unanswered)
     const listeners = new Listeners(
-      (failing, error) => void runFork(Effect.logError(`Could not ${failing}`, error))
+      (what, error) => void runFork(Effect.logError(`Could not ${what}`, error))
     )
     const reachability = new Reachability(monotonicMs)
     const notifications = isAlone
@@ -133,13 +133,13 @@ const open = (
                 now: monotonicMs,
                 wants: () => listeners.wants,
                 isConnectedHere: (workerId) => listeners.isConnectedHere(workerId),
-                wanted: (wants) => (listeners.wantedElsewhere = wants),
+                onOtherWants: (wants) => (listeners.wantedElsewhere = wants),
                 warn
               })
           ),
-          (made) => Effect.promise(() => made.close())
+          (started) => Effect.promise(() => started.close())
         )
-    // before anything is read: later changes are told
+    // started before anything is read, so that this engine is told of everything that changes after it has read
     if (notifications !== undefined) {
       yield* attempt(() => notifications.start())
       listeners.onWants = () => notifications.wantsChanged()
@@ -221,7 +221,7 @@ const open = (
       yield* Effect.logWarning(clockJumpMessage(-behindMs))
       yield* service.write(callbacks.clockWasSetBack(behindMs))
     }
-    // in one transaction
+    // all at once, so that they share one transaction
     yield* Effect.forEach(callbacks.takeOver, (call) => service.write(call), {
       concurrency: "unbounded",
       discard: true
@@ -230,17 +230,17 @@ const open = (
   })
 
 const makePool = (driver: Driver, settings: PostgresSettings): Pool => {
-  // one more connection writes
+  // one connection of `poolSize` is the write connection, which is not in this pool
   const pool = new driver.Pool({ ...configOf(settings), max: settings.poolSize - 1 })
-  // an idle connection was lost: the next caller gets another one
+  // ignores the loss of an idle connection: the next caller gets another connection
   pool.on("error", () => undefined)
   return pool
 }
 
-/** The stored clock, if any: the time it showed, and how much of that was not trusted. */
+/** What {@link readClock} returns. */
 const clockOf = async (session: Session, tx: PostgresTransaction) => {
   const stored = await new Runner(session, tx).run(readClock())
-  // this program refuses nothing
+  // never: `readClock` refuses nothing
   return stored instanceof Refused ? undefined : stored
 }
 

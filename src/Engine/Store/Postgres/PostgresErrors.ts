@@ -1,4 +1,4 @@
-/** Translates errors of Postgres, the network and the driver into ours: what happened, and what to do. */
+/** Translates errors of Postgres, the network and the driver into `StoreError`s, which say what happened and what to do. */
 import { StoreError } from "../../../Errors.ts"
 import type { Damage } from "../Damage.ts"
 import type { Call } from "../Program.ts"
@@ -65,7 +65,7 @@ const LOST = unavailable("The connection to Postgres was lost; the engine connec
 export const LOST_FOR_GOOD = unavailable("The connection to Postgres was lost")
 /** The advice for a connection that was never established. */
 const NEVER_THERE = unavailable(
-  "The connection to Postgres ended before it could be used: check that the host and port in the database URL are those of Postgres, and look at its log"
+  "The connection to Postgres ended before it could be used: check that the host and port in the database URL are those of Postgres, and look at the log of Postgres"
 )
 
 const adviceFor = (code: string, message: string): Advice | undefined => {
@@ -84,13 +84,13 @@ const adviceFor = (code: string, message: string): Advice | undefined => {
       }
       if (message.includes("must be owner of")) {
         return unavailable(
-          "Only their owner may change the tables: run `ironflow migrate` with a database URL of the owner",
+          "Only the owner of the tables may change them: run `ironflow migrate` with a database URL of the owner",
           false
         )
       }
       if (message.includes("for schema ")) {
         return unavailable(
-          "The schema exists, and the user of the database URL lacks rights in it. To use its tables: GRANT USAGE ON SCHEMA ... TO .... To make tables: GRANT CREATE ON SCHEMA ... TO ..., or run `ironflow migrate` with a database URL of its owner",
+          "The schema exists, and the user of the database URL lacks rights in it. To use its tables: GRANT USAGE ON SCHEMA ... TO .... To create tables: GRANT CREATE ON SCHEMA ... TO ..., or run `ironflow migrate` with a database URL of the owner of the schema",
           false
         )
       }
@@ -102,27 +102,27 @@ const adviceFor = (code: string, message: string): Advice | undefined => {
         )
       }
       return unavailable(
-        "The schema does not exist, and the user of the database URL must be allowed to create it: GRANT CREATE ON DATABASE ... TO .... Or run `ironflow migrate` with a database URL of its owner",
+        "The schema does not exist, and the user of the database URL must be allowed to create it: GRANT CREATE ON DATABASE ... TO .... Or run `ironflow migrate` with a database URL of the owner of the database",
         false
       )
     case "40001":
       return message.includes("conflict with recovery")
         ? unavailable(
-            "The standby could not hold back changes for so long: set hot_standby_feedback = on there, or a longer max_standby_streaming_delay"
+            "The read took longer than the standby may hold back changes of the primary: set hot_standby_feedback = on at the standby, or a longer max_standby_streaming_delay"
           )
         : undefined
     case "57014":
       return unavailable(
-        "The statement was given up after the statement timeout. Another session may hold locks on the tables: look at pg_stat_activity"
+        "The statement was cancelled after the statement timeout. Another session may hold locks on the tables: look at pg_stat_activity"
       )
     case "55P03":
       return unavailable("Another session holds a lock on the tables for too long: look at pg_stat_activity")
     case "53300":
       return unavailable(
-        `Postgres has no connection left: give the engine fewer (\`databasePoolSize\`, or \`--database-pool-size\` of \`ironflow serve\`), or ${
+        `Postgres has no connection left: give the engine fewer connections (\`databasePoolSize\`, or \`--database-pool-size\` of \`ironflow serve\`), or ${
           /for (role|database) /.test(message)
             ? "raise the limit (ALTER ROLE or ALTER DATABASE ... CONNECTION LIMIT ...)"
-            : "Postgres a larger max_connections"
+            : "give Postgres a larger max_connections"
         }`
       )
     case "53100":
@@ -141,7 +141,7 @@ const adviceFor = (code: string, message: string): Advice | undefined => {
       return undefined
     case "ENOENT":
     case "EACCES":
-      // it is about a local socket, or about a file that the URL names
+      // the error is about a local socket, or about a file that the URL names
       return message.includes("connect ")
         ? unavailable("Check the host in the database URL, and that Postgres is running")
         : unavailable(
@@ -160,7 +160,7 @@ const adviceFor = (code: string, message: string): Advice | undefined => {
       }
       if (/Query read timeout/i.test(message)) {
         return unavailable(
-          "Postgres has accepted the connection, and then its answer has not come in time: the network between, or the server, may have failed since"
+          "Postgres has accepted the connection, but has not answered in time: the server, or the network in between, may have failed since"
         )
       }
       if (/timeout exceeded when trying to connect|timeout expired/i.test(message)) {
@@ -188,7 +188,7 @@ export const isUnavailable = (cause: unknown): boolean =>
     : adviceFor(codeOf(cause), messageOf(cause)) !== undefined
 
 const messageOf = (cause: unknown): string => {
-  // the error of Node.js after it has tried several addresses
+  // Node.js throws this error after it has tried several addresses
   if (cause instanceof AggregateError && cause.message === "") return cause.errors.map(messageOf).join("; ")
   const message = cause instanceof Error ? cause.message : String(cause)
   // the driver's message for a connection that had ended before the request
@@ -204,8 +204,9 @@ export const closeError = (cause: unknown): StoreError =>
   storeError("Postgres could not be told that this engine stops", cause, LOST_FOR_GOOD)
 
 /**
- * The `StoreError` for a failure, with advice; `what` begins its message, and `lost` is the advice for a lost connection. A
- * `StoreError` is returned as it is, unless it says that stored JSON cannot be parsed: `what` then says where.
+ * The `StoreError` for a failure, with advice; `what` begins its message, and `lost` is the advice for a lost connection. A cause
+ * that is a `StoreError` already is returned as it is, unless it says that stored JSON cannot be parsed: then `what` is added to the
+ * message, to say where.
  */
 export const storeError = (what: string, cause: unknown, lost = LOST): StoreError => {
   const reason = messageOf(cause)
@@ -214,14 +215,14 @@ export const storeError = (what: string, cause: unknown, lost = LOST): StoreErro
       ? new StoreError(`${what}: ${reason}`, { code: cause.code, cause })
       : cause
   }
-  const found = adviceFor(codeOf(cause), reason)
-  if (found !== undefined) {
-    const { advice, code, retryable } = found === LOST ? lost : found
+  const known = adviceFor(codeOf(cause), reason)
+  if (known !== undefined) {
+    const { advice, code, retryable } = known === LOST ? lost : known
     return new StoreError(`${what}: ${reason}. ${advice}`, { code, retryable, cause })
   }
   if (isDamage(cause)) {
     return new StoreError(
-      `${what}: ${reason}. What Postgres has stored is damaged: look at its log and its disk, and restore the database from a backup`,
+      `${what}: ${reason}. What Postgres has stored is damaged: look at the log and the disk of Postgres, and restore the database from a backup`,
       { code: "STORE_CORRUPT", cause }
     )
   }
@@ -231,7 +232,7 @@ export const storeError = (what: string, cause: unknown, lost = LOST): StoreErro
   return new StoreError(`${what}: ${reason}`, { cause })
 }
 
-/** The error for a call that failed. Notes in `damage` when stored data is damaged. */
+/** The error for a call that failed. If it failed because stored data is damaged, notes this in `damage`. */
 export const callError = (
   call: Pick<Call<unknown>, "what">,
   cause: unknown,

@@ -15,7 +15,7 @@ export interface PostgresReadsOptions {
   readonly tx: PostgresTransaction
   readonly pool: Pool
   readonly reader: Reader
-  /** Knows what this engine has read of the commits of others. */
+  /** The writer, which knows what this engine has read of the commits of other engines. */
   readonly writer: Writer
   /** Absent for an engine that uses the tables alone. */
   readonly notifications: CommitNotifications | undefined
@@ -26,8 +26,8 @@ export interface PostgresReadsOptions {
 
 const FIND_ENVIRONMENT = { name: "findEnvironment", text: "SELECT 1 FROM environments WHERE name = $1" }
 
-/** `"read"`: in a snapshot. `"readApart"`: each statement sees the current data. */
-type How = "read" | "readApart"
+/** How a program reads: `"read"` in a snapshot, `"readApart"` so that each statement sees the current data. */
+type ReadMethod = "read" | "readApart"
 
 export class PostgresReads {
   readonly #options: PostgresReadsOptions
@@ -37,44 +37,47 @@ export class PostgresReads {
   }
 
   /** Runs a program that reads. Fails with its refusals. */
-  read<A, E>(how: How, call: Call<A, E>): Effect.Effect<A, E | StoreError> {
+  read<A, E>(method: ReadMethod, call: Call<A, E>): Effect.Effect<A, E | StoreError> {
     const { closed, pool, tx } = this.#options
     return Effect.flatMap(
       Effect.tryPromise({
-        try: () => this.#readFollowing(how, call),
-        // the error of an ended pool does not say that the store is closed
+        try: () => this.#readFollowing(method, call),
+        // the error of an ended pool would not say that the store is closed
         catch: (cause) => (pool.ending ? closed : callError(call, cause, tx.damage))
       }),
       answerOf
     )
   }
 
-  /** Reads, and reads again when another engine has created the environment since this one last followed. */
-  async #readFollowing<A, E>(how: How, call: Call<A, E>): Promise<A | Refused<E>> {
-    const { result, unknown } = await this.#readOnce(how, call)
-    if (unknown === undefined || !(await this.#follow(unknown))) return result
-    return (await this.#readOnce(how, call)).result
+  /**
+   * Runs the program. Runs it again when it has looked up an environment that another engine has created, and of which this engine
+   * did not know yet.
+   */
+  async #readFollowing<A, E>(method: ReadMethod, call: Call<A, E>): Promise<A | Refused<E>> {
+    const { result, unknownEnvironment } = await this.#readOnce(method, call)
+    if (unknownEnvironment === undefined || !(await this.#follow(unknownEnvironment))) return result
+    return (await this.#readOnce(method, call)).result
   }
 
   async #readOnce<A, E>(
-    how: How,
+    method: ReadMethod,
     call: Call<A, E>
   ): Promise<{
     readonly result: A | Refused<E>
-    /** The environment that the program looked up and this engine does not know. */
-    readonly unknown: string | undefined
+    /** The environment that the program has looked up and this engine does not know. */
+    readonly unknownEnvironment: string | undefined
   }> {
     const { listeners, notifications, reader, tx, writer } = this.#options
     if (listeners.lost !== undefined) throw listeners.lost
     const view = tx.beside(
       notifications === undefined || writer.transactionStart.sequence >= notifications.sequence
     )
-    // what comes back is what the program returns
-    const result = (await reader[how](view, () => call.run(view))) as A | Refused<E>
-    return { result, unknown: view.unknownEnvironment }
+    // safe cast: the reader returns what the program returns
+    const result = (await reader[method](view, () => call.run(view))) as A | Refused<E>
+    return { result, unknownEnvironment: view.unknownEnvironment }
   }
 
-  /** Reads what others have committed, if they have created this environment. Returns whether they have. */
+  /** If this environment exists, reads what other engines have committed, and returns `true`. */
   async #follow(environment: string): Promise<boolean> {
     const { notifications, reader, writer } = this.#options
     if (notifications === undefined) return false

@@ -1,6 +1,6 @@
 /**
- * The transaction of programs on Postgres. Numbers come from the row of `engine`, and each concurrent reader has its own
- * transaction object.
+ * The transaction of programs on Postgres. Keys and positions that it assigns come from the row of `engine`. Each concurrent reader
+ * has its own transaction object.
  */
 import type { DatabaseSync } from "node:sqlite"
 import type { SharedIds } from "../../../Ids.ts"
@@ -9,16 +9,19 @@ import { eachCache, type RemoteChanges, shareCaches } from "../Cache.ts"
 import type { Program } from "../Program.ts"
 import { type Row, Transaction } from "../Transaction.ts"
 
-/** The highest numbers given so far. */
+/** The numbers in the row of `engine`. */
 export interface Numbers {
+  /** The highest key of an environment. */
   environments: number
+  /** The highest position of the log. */
   events: number
+  /** The highest key of a run. */
   runs: number
   /** The last sequence number of journal entries and fired waits. */
   seq: number
-  /** The last transaction that changed functions. */
+  /** The number of the last transaction that changed functions. */
   functions: number
-  /** The last transaction that changed leases which several nodes may have cached. */
+  /** The number of the last transaction that changed leases which other engines may have cached. */
   leases: number
   /** The time in the newest id. */
   idTime: number
@@ -58,13 +61,14 @@ export class Environments {
   }
 }
 
-/** Stands for a database, and rejects direct statements: on Postgres, only programs may query. */
-const nowhere = {
+/** Takes the place of the SQLite database, and rejects direct statements: on Postgres, only programs may query. */
+const noDatabase = {
   prepare(sql: string): never {
     throw new Error(`Direct SQL is not allowed on Postgres, which is a bug of the engine: ${sql}`)
   }
 } as unknown as DatabaseSync
 
+/** What a transaction shares with the transactions of concurrent readers. */
 interface Tools {
   readonly environments: Environments
   readonly ids: SharedIds
@@ -78,12 +82,12 @@ export class PostgresTransaction extends Transaction {
   /** The environments that this transaction created, with their keys. */
   readonly #created = new Map<string, number>()
   #later: Array<Program<void>> = []
-  #unknown: string | undefined
+  #unknownEnvironment: string | undefined
   numbers: Numbers = { environments: 0, events: 0, runs: 0, seq: 0, functions: 0, leases: 0, idTime: -1 }
   override readonly node: number | undefined
 
   constructor(tools: Tools, damage: NotedDamage = new NotedDamage()) {
-    super({ db: nowhere, damage, ids: tools.ids, now: tools.now, random: tools.random })
+    super({ db: noDatabase, damage, ids: tools.ids, now: tools.now, random: tools.random })
     this.#tools = tools
     this.node = tools.node
   }
@@ -92,13 +96,13 @@ export class PostgresTransaction extends Transaction {
     return this.#tools.environments
   }
 
-  /** Follows the transactions of other nodes: moves the time of ids, and discards what caches hold of the changed rows. */
-  moved(others: RemoteChanges): void {
+  /** Follows the transactions of other engines: new ids sort after theirs, and caches discard what these may have changed. */
+  follow(others: RemoteChanges): void {
     this.#tools.ids.follow(this.numbers.idTime)
-    eachCache(this.caches, (cache, made) => cache.invalidate?.(made, others))
+    eachCache(this.caches, (cache, content) => cache.invalidate?.(content, others))
   }
 
-  /** The numbers to store with the transaction `sequence`. */
+  /** The numbers to store with this transaction, whose number is `sequence`. */
   numbersAfter(sequence: number): Numbers {
     return {
       ...this.numbers,
@@ -109,14 +113,14 @@ export class PostgresTransaction extends Transaction {
   }
 
   /**
-   * A transaction for a concurrent reader. Its caches end with it. `isUnmoved`: as far as is known, other nodes have written
-   * nothing since the last transaction.
+   * A transaction for a concurrent reader. Caches that it does not share are its own. `isUnmoved` says that other engines, as far as
+   * is known, have written nothing since the last transaction of this engine.
    */
   beside(isUnmoved: boolean): PostgresTransaction {
-    const one = new PostgresTransaction(this.#tools, this.damage as NotedDamage)
-    one.settledNow = this.settledNow
-    shareCaches(this, one, isUnmoved)
-    return one
+    const beside = new PostgresTransaction(this.#tools, this.damage as NotedDamage)
+    beside.settledNow = this.settledNow
+    shareCaches(this, beside, isUnmoved)
+    return beside
   }
 
   protected override load(): void {}
@@ -147,13 +151,13 @@ export class PostgresTransaction extends Transaction {
 
   override findEnvironment(name: string): number | undefined {
     const key = this.#tools.environments.key(name)
-    if (key === undefined) this.#unknown = name
+    if (key === undefined) this.#unknownEnvironment = name
     return key
   }
 
-  /** The last environment that was looked up and not found. Another node may have created it since. */
+  /** The last environment that was looked up and not found. Another engine may have created it. */
   get unknownEnvironment(): string | undefined {
-    return this.#unknown
+    return this.#unknownEnvironment
   }
 
   override get environmentNames(): ReadonlyArray<string> {
@@ -169,7 +173,7 @@ export class PostgresTransaction extends Transaction {
 
   override perform<A>(): A {
     throw new Error(
-      "perform() needs answers at once, which Postgres does not give: `yield*` the program instead"
+      "perform() needs a database that answers at once, and Postgres does not: `yield*` the program instead"
     )
   }
 
@@ -177,12 +181,12 @@ export class PostgresTransaction extends Transaction {
     this.#later.push(program)
   }
 
-  /** Returns the programs that must run before this transaction goes on, and removes them from its list. */
+  /** Returns the programs that `later` has added, and forgets them. They must run before this transaction goes on. */
   takeLater(): ReadonlyArray<Program<void>> {
     if (this.#later.length === 0) return []
-    const some = this.#later
+    const programs = this.#later
     this.#later = []
-    return some
+    return programs
   }
 
   override get(sql: string): Row | undefined {
@@ -190,12 +194,12 @@ export class PostgresTransaction extends Transaction {
   }
 }
 
-/** Damage for a database without a table of damaged rows: statements name the keys that they leave out. */
+/** Notes of damage on Postgres, which has no table of damaged rows: the text of statements has the keys that they leave out. */
 export class NotedDamage extends Damage {
   readonly #keys = new Map<DamagedKind, Set<number>>()
 
   constructor() {
-    super(nowhere)
+    super(noDatabase)
   }
 
   override except(kind: DamagedKind, column: string): string {

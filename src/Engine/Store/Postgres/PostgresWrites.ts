@@ -1,8 +1,9 @@
 /**
  * The writes of a store on Postgres, and this engine's part in the cluster of the engines on its schema.
  *
- * All writes go through one writer, which calls methods of this class with each transaction. The notifications of commits call
- * other methods of it: with what other engines have committed, and once a second with whether Postgres answers.
+ * All writes go through one {@link Writer}, which calls methods of this class around each transaction. `CommitNotifications` calls
+ * other methods of this class: when other engines have committed something, and once a second, with what the check of the engines
+ * has found.
  */
 import * as Effect from "effect/Effect"
 import { StoreError } from "../../../Errors.ts"
@@ -31,10 +32,10 @@ import { Writer, type WriterCallbacks } from "./Writer.ts"
 const READ_KNOWN = { name: "known", text: "SELECT functions, environments FROM engine" }
 
 /** Maximum number of programs in one transaction. */
-const GROUP = 512
-/** At this number of started runs, a transaction takes no more programs. A single program may start more. */
-const GROUP_RUNS = 1000
-/** How long to wait for the lock before checking who holds it, milliseconds. */
+const MAX_PROGRAMS = 512
+/** A transaction that has started this many runs takes no more programs. A single program may start more runs. */
+const ENOUGH_RUNS = 1000
+/** After this time of waiting for the lock on the row of `engine`, sessions of silent engines that hold it are ended, milliseconds. */
 const MOST_WAIT_MS = 1000
 
 export interface PostgresWritesOptions {
@@ -50,7 +51,7 @@ export interface PostgresWritesOptions {
   readonly monotonicMs: () => number
   /** Absent for an engine that uses the tables alone. */
   readonly notifications: CommitNotifications | undefined
-  /** Only for an engine that uses the tables alone: the others go by the clock of the server. */
+  /** Only for an engine that uses the tables alone: other engines go by the clock of the server. */
   readonly clockWatch: ClockWatch | undefined
   /** Runs an effect in the background. */
   readonly fork: (effect: Effect.Effect<void>) => void
@@ -77,7 +78,7 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
         monotonicMs,
         load: callbacks.load,
         ready: callbacks.ready,
-        max: GROUP
+        max: MAX_PROGRAMS
       },
       this
     )
@@ -97,7 +98,10 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
     })
   }
 
-  /** The transaction finds out whether others have declared this engine dead: its turns are told before `then`. */
+  /**
+   * Commits a transaction without programs, which finds out whether other engines have declared this engine dead. If so, the turns
+   * of this engine are told before `then` is called. Tries again until the commit succeeds, or the store has stopped for good.
+   */
   #renew(then: () => void): void {
     const { fork, listeners } = this.#options
     const again = (): void =>
@@ -132,7 +136,7 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
 
   isFull(): boolean {
     const { tx } = this.#options
-    return tx.changes.counts.started >= GROUP_RUNS || tx.budget.isFull
+    return tx.changes.counts.started >= ENOUGH_RUNS || tx.budget.isFull
   }
 
   joining(): void {
@@ -165,22 +169,22 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
     return this.#skipDamaged(error)
   }
 
-  /** Finds the rows that cause an error and leaves them alone, so that the rest of the work goes on. Returns whether there are any. */
+  /** Notes the damaged rows that cause an error, so that they are skipped from now on. Returns whether it has noted any. */
   async #skipDamaged(error: unknown): Promise<boolean> {
     const { callbacks, tx, writeConnection } = this.#options
-    // a failed connection says nothing about the stored data
+    // an error of the connection says nothing about the stored data
     if (tx.culprit === undefined || isUnavailable(error)) return false
     try {
       const session = await writeConnection.session()
-      const found = await new Runner(session, tx).run(
+      const damagedRows = await new Runner(session, tx).run(
         isolateDamage(tx, callbacks, error, { isDamage, isUnavailable })
       )
-      // this program refuses nothing
-      if (found instanceof Refused) return false
-      for (const one of found) this.#warn(damagedRowMessage(one))
-      return found.length > 0
+      // never: `isolateDamage` refuses nothing
+      if (damagedRows instanceof Refused) return false
+      for (const row of damagedRows) this.#warn(damagedRowMessage(row))
+      return damagedRows.length > 0
     } catch {
-      // the caller gets the first error: the connection was lost meanwhile
+      // the connection was lost meanwhile; the caller gets `error`
       return false
     }
   }
@@ -230,21 +234,22 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
     const stale = new Set(changes.stale)
     stale.delete("functions")
     listeners.committed({ ...changes, stale })
-    // functions and environments are remembered: the next transaction reads what others have written
+    // this engine keeps functions and environments in memory, and a transaction reads what other engines have changed of them; so
+    // listeners are told only after a transaction
     const tellFunctions = (): void => listeners.committed({ ...allStale, stale: new Set(["functions"]) })
     const follow = (): void => this.writer.submit(() => Promise.resolve(), tellFunctions, tellFunctions)
-    // a transaction just for this would make the other engines look in turn
+    // needs no transaction if this engine knows the change already: a transaction would make the other engines check in turn
     reader.ask(READ_KNOWN).then(([row]) => {
       const stored = { functions: Number(row?.functions), environments: Number(row?.environments) }
       return this.writer.transactionStart.knows(stored) ? tellFunctions() : follow()
     }, follow)
   }
 
-  beforeLook(): void {
+  beforeCheck(): void {
     const { notifications, reader, reachability, writeConnection } = this.#options
     const { transactionStart } = this.writer
     reachability.checkSilence()
-    // without other engines nobody takes the turns over
+    // without other engines, nobody can take over the turns of this engine
     if (!transactionStart.isAway && notifications?.hasOthers === true && reachability.isOverdue)
       this.#goAway()
     const { pid } = writeConnection
@@ -265,11 +270,11 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
     reachability.answered(askedAt, isLive, notifications?.isInOrder(Number(sequence) + 1) === true)
     server.measured(Number(serverMs))
     const { isAway } = this.writer.transactionStart
-    // a transaction finds out whether Postgres takes writes again
+    // an empty transaction takes over what dead engines held, brings this engine back, and shows whether Postgres takes writes again
     if (hasLapsed === 1 || !isLive || isAway || reachability.outage !== undefined) this.writer.checkNodes()
   }
 
-  lookFailed(error: unknown): void {
+  checkFailed(error: unknown): void {
     this.#options.reachability.askingFailed(error)
   }
 }

@@ -1,9 +1,9 @@
 /**
- * Whether an engine reaches Postgres, whether the other engines still see it, and how long ago it knew all that they had committed.
- * All times are those of a monotonic clock, in milliseconds.
+ * Whether this engine reaches Postgres, whether the other engines still see this engine, and how long ago it knew everything that
+ * they had committed. All times are those of a monotonic clock, in milliseconds.
  */
 import { StoreError } from "../../../Errors.ts"
-import { isAwayFor, isSeen, OLDEST_ROW_MS } from "./Nodes.ts"
+import { isAwayFor, isSeenRecently, OLDEST_ROW_MS } from "./Nodes.ts"
 import { isUnavailable, storeError } from "./PostgresErrors.ts"
 
 /** How long Postgres may be silent before it counts as out of reach, milliseconds. */
@@ -13,7 +13,7 @@ export class Reachability {
   readonly #monotonicMs: () => number
   /** When this engine last renewed its row in `nodes`, as far as it knows. */
   #renewedAt: number
-  /** When this engine last looked what others have committed, and then knew all of it. */
+  /** The last time at which this engine knew everything that other engines had committed. */
   #currentAt: number
   /** When Postgres last answered. */
   #answeredAt: number
@@ -34,22 +34,25 @@ export class Reachability {
     return this.#monotonicMs() - this.#currentAt
   }
 
-  /** Whether the others have seen this engine so recently that it may start something without asking. */
+  /** Whether the other engines have seen this engine so recently that it may start something without asking the server. */
   get isRecent(): boolean {
-    return isSeen(this.#monotonicMs() - this.#renewedAt)
+    return isSeenRecently(this.#monotonicMs() - this.#renewedAt)
   }
 
-  /** Whether the others have not seen this engine for so long that they may take over its work. */
+  /** Whether the other engines have not seen this engine for so long that they may take over its work. */
   get isOverdue(): boolean {
     return isAwayFor(this.#monotonicMs() - this.#renewedAt)
   }
 
-  /** A committed transaction that began at `beganAt` has renewed the row of this engine. */
+  /** Notes that a committed transaction, which began at `beganAt`, has renewed the row of this engine. */
   renewed(beganAt: number): void {
     this.#renewedAt = beganAt
   }
 
-  /** A transaction that began at `beganAt` is committed. `isInOrder`: all commits before it have been told. */
+  /**
+   * Notes that a transaction, which began at `beganAt`, is committed. `isInOrder` says whether the listeners have been told of all
+   * commits before it.
+   */
   committed(beganAt: number, isInOrder: boolean): void {
     this.#outage = undefined
     this.#answeredAt = this.#monotonicMs()
@@ -57,8 +60,8 @@ export class Reachability {
   }
 
   /**
-   * Postgres has answered a question of `askedAt`. `isLive`: this engine was not declared dead, and its row is fresh. `isInOrder`:
-   * all commits have been told.
+   * Notes that Postgres has answered the check of the engines that was sent at `askedAt`. `isLive` says whether this engine is live
+   * by this answer; then its row is fresh too. `isInOrder` says whether the listeners have been told of all commits.
    */
   answered(askedAt: number, isLive: boolean, isInOrder: boolean): void {
     this.#answeredAt = this.#monotonicMs()
@@ -72,12 +75,12 @@ export class Reachability {
     if (silentMs > MOST_SILENT_MS) this.#outage ??= silenceError(silentMs)
   }
 
-  /** A question to Postgres has failed. */
+  /** Notes that the check of the engines has failed. */
   askingFailed(error: unknown): void {
     if (isUnavailable(error)) this.#outage ??= storeError("Cannot reach Postgres", error)
   }
 
-  /** A write has failed, because Postgres is out of reach. */
+  /** Notes that a write has failed, because Postgres is out of reach. */
   writingFailed(error: unknown): void {
     this.#outage = storeError("Cannot write to Postgres", error)
   }

@@ -1,6 +1,7 @@
 /**
- * Runs programs that only read. Those that arrive in one turn of the event loop share a connection and a snapshot, and their
- * statements are sent together. A slow program delays those that share its snapshot, and others only when no connection is left.
+ * Runs programs that only read. Programs that arrive in one turn of the event loop share a connection and a snapshot, and their
+ * statements are sent together. A slow program delays the programs that share its snapshot. It delays other programs only when no
+ * connection is left for them.
  */
 import type { Pool } from "pg"
 import { setImmediate } from "../../../RealTimers.ts"
@@ -8,19 +9,19 @@ import type { Program, Row, Value } from "../Program.ts"
 import type { Prepared } from "./Dialect.ts"
 import { isConnectionLost, isStalePlan } from "./PostgresErrors.ts"
 import type { PostgresTransaction } from "./PostgresTransaction.ts"
-import { begin, type Begun, Runner, Session, type Traffic } from "./Session.ts"
+import { Runner, Session, start, type Started, type Traffic } from "./Session.ts"
 
 /** Maximum number of programs in one snapshot. */
-const GROUP = 64
+const MAX_PROGRAMS = 64
 
-/** Creates the program. Each created program runs once. */
+/** Creates a program. A created program runs once, so it is created again to be repeated. */
 type Make = () => Program<unknown, unknown>
 
-interface Reading {
+interface QueuedRead {
   readonly tx: PostgresTransaction
   readonly make: Make
-  /** The program as it was first started; `undefined` when it is to be started again. */
-  readonly begun: Begun<unknown, unknown> | undefined
+  /** The started program; `undefined` when the program has to be created and started again. */
+  readonly started: Started<unknown, unknown> | undefined
   readonly succeed: (value: unknown) => void
   readonly fail: (cause: unknown) => void
 }
@@ -31,40 +32,44 @@ const END = { name: "end", text: "COMMIT" }
 export class Reader {
   readonly #pool: Pool
   readonly #traffic: Traffic
-  readonly #waiting: Set<Session>
-  #queue: Array<Reading> = []
+  readonly #unanswered: Set<Session>
+  #queue: Array<QueuedRead> = []
 
-  constructor(pool: Pool, traffic: Traffic, waiting: Set<Session>) {
+  /** `unanswered`: see {@link Session}. */
+  constructor(pool: Pool, traffic: Traffic, unanswered: Set<Session>) {
     this.#pool = pool
     this.#traffic = traffic
-    this.#waiting = waiting
+    this.#unanswered = unanswered
   }
 
   /** Runs a program in a snapshot. A program without statements runs at once. */
   read(tx: PostgresTransaction, make: Make): Promise<unknown> {
-    const begun = begin(make())
-    if (begun.step.done === true) return Promise.resolve(begun.step.value)
+    const started = start(make())
+    if (started.step.done === true) return Promise.resolve(started.step.value)
     return new Promise((succeed, fail) => {
-      this.#queue.push({ tx, make, begun, succeed, fail })
-      if (this.#queue.length === 1) setImmediate(() => this.#take())
+      this.#queue.push({ tx, make, started, succeed, fail })
+      if (this.#queue.length === 1) setImmediate(() => this.#readQueue())
     })
   }
 
-  /** Runs a program without a snapshot: each statement sees the current data. A single row that it asks for again is not read again. */
+  /**
+   * Runs a program without a snapshot: each statement sees the current data. But when the program asks twice for the same single
+   * row, the row is read once.
+   */
   async readApart(tx: PostgresTransaction, make: Make): Promise<unknown> {
     while (true) {
       try {
         return await this.#with((session) => new Runner(session, tx).run(make()))
       } catch (error) {
-        // the session had an old plan and has been ended: the pool opens another one
+        // the session had an old plan and was ended: the pool opens another session
         if (!isStalePlan(error)) throw error
       }
     }
   }
 
   /**
-   * Runs one statement of the store itself. A connection that is dead without an error is found while it waits, as for all
-   * sessions; a query of the pool would wait for hours.
+   * Runs one statement of the store itself. It is sent over a {@link Session}, so that a connection that is dead without an error is
+   * found while this waits. A query of the pool would wait for hours.
    */
   ask(statement: Prepared, values: ReadonlyArray<Value> = []): Promise<ReadonlyArray<Row>> {
     return this.#with(async (session) => (await session.wait(session.send(statement, values))).rows)
@@ -75,32 +80,33 @@ export class Reader {
     return this.#pool.waitingCount > 0
   }
 
-  #take(): void {
+  #readQueue(): void {
     const all = this.#queue
     this.#queue = []
-    for (let i = 0; i < all.length; i += GROUP) void this.#readAll(all.slice(i, i + GROUP))
+    for (let i = 0; i < all.length; i += MAX_PROGRAMS) void this.#readGroup(all.slice(i, i + MAX_PROGRAMS))
   }
 
-  async #readAll(group: ReadonlyArray<Reading>): Promise<void> {
+  /** Runs programs in one snapshot. When a program fails, every program without a result is repeated alone. */
+  async #readGroup(group: ReadonlyArray<QueuedRead>): Promise<void> {
     try {
       await this.#with(async (session, end) => {
         session.put(SNAPSHOT)
         const results = await Promise.allSettled(
-          group.map(({ begun, make, tx }) => new Runner(session, tx).goOn(begun ?? begin(make())))
+          group.map(({ make, started, tx }) => new Runner(session, tx).runRest(started ?? start(make())))
         )
         session.put(END)
         session.flush()
         for (const [i, result] of results.entries()) {
-          const reading = group[i]!
-          if (result.status === "fulfilled") reading.succeed(result.value)
-          // the first failed statement ends the snapshot for all: each program is read again alone
+          const read = group[i]!
+          if (result.status === "fulfilled") read.succeed(result.value)
+          // a failed statement ends the snapshot for all programs that have not ended: each is repeated alone
           else if (isStalePlan(result.reason)) {
             end()
-            void this.#readAll([{ ...reading, begun: undefined }])
+            void this.#readGroup([{ ...read, started: undefined }])
           } else if (group.length === 1 || isConnectionLost(result.reason)) {
-            reading.fail(result.reason)
+            read.fail(result.reason)
           } else {
-            void this.#readAll([{ ...reading, begun: undefined }])
+            void this.#readGroup([{ ...read, started: undefined }])
           }
         }
       })
@@ -117,7 +123,7 @@ export class Reader {
     const onError = (): void => void (isDead = true)
     client.on("error", onError)
     try {
-      return await run(new Session(client, this.#traffic, this.#waiting), onError)
+      return await run(new Session(client, this.#traffic, this.#unanswered), onError)
     } catch (error) {
       isDead ||= isConnectionLost(error)
       throw error

@@ -1,4 +1,4 @@
-/** The clock of the server, which all nodes use: their own clocks may be minutes apart. Every write reads it. */
+/** The clock of the Postgres server. All engines on the database use it, because the clocks of their machines may be minutes apart. */
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 
@@ -11,15 +11,15 @@ export class ServerClock {
     this.#own = own
   }
 
-  /** Sets the clock to the time that the server has just returned, epoch milliseconds. */
+  /** Sets the clock to the time that the server has just returned, epoch milliseconds. Called with every write. */
   measured(serverMs: number): void {
     this.#offsetMs = serverMs - this.#monotonicMs()
   }
 
-  /** Epoch milliseconds; ahead of the server only by the drift since the last measurement. */
+  /** The time, epoch milliseconds. It is ahead of the server only by the drift since {@link measured} was last called. */
   readonly now = (): number => Math.floor(this.#offsetMs + this.#monotonicMs())
 
-  /** The clock for programs that sleep. */
+  /** The same as a clock of Effect. */
   get clock(): Clock.Clock {
     const nanos = (): bigint => BigInt(this.now()) * 1_000_000n
     return {

@@ -1,4 +1,4 @@
-/** One connection, and the programs that run on it. */
+/** A connection to Postgres ({@link Session}), and the runner of programs on it ({@link Runner}). */
 import type { Client } from "pg"
 import { withSharedBudget } from "../../../ExpressionBudget.ts"
 import { eachCache, writesOf } from "../Cache.ts"
@@ -25,7 +25,7 @@ const sendable = (value: Value): Value => {
   if (typeof value === "string" || value === null || Number.isSafeInteger(value)) return value
   if (typeof value !== "number") {
     if (typeof value === "bigint" || value instanceof Uint8Array) return value
-    // the driver would send it as JSON
+    // the driver would send a value of any other type as JSON
     throw new TypeError(`${typeof value} is not a type of value that can be stored`)
   }
   if (!(value <= Number.MAX_SAFE_INTEGER && value >= Number.MIN_SAFE_INTEGER)) {
@@ -44,33 +44,33 @@ export const socketOf = (client: Client): Socket =>
   // the declared type of `Client` lacks `connection`
   (client as unknown as { readonly connection: { readonly stream: Socket } }).connection.stream
 
-/** The server process of a connection, as told when it began. A pooler tells a number of its own. */
+/** The process id at the server, as the connection was told when it began. A pooler tells a number of its own. */
 export const pidOf = (client: Client): number =>
-  // the declared type lacks it
+  // the declared type of `Client` lacks `processID`
   (client as unknown as { readonly processID: number }).processID
 
 export class Session {
   readonly client: Client
   readonly #socket: Socket
   readonly #traffic: Traffic
-  readonly #waiting: Set<Session> | undefined
+  readonly #unanswered: Set<Session> | undefined
   /** Statements that go out with the next flush. */
   #unsent: Array<PipelineEntry> = []
-  #isGoing = false
+  #isFlushScheduled = false
   /** How many answers are awaited. */
-  #open = 0
+  #awaited = 0
   /** How many answers have arrived. */
   #answered = 0
 
-  /** `waiting` is the set that this session is in while it waits for an answer. */
-  constructor(client: Client, traffic: Traffic, waiting?: Set<Session>) {
+  /** The session adds itself to `unanswered` while it waits for an answer. */
+  constructor(client: Client, traffic: Traffic, unanswered?: Set<Session>) {
     this.client = client
     this.#traffic = traffic
-    this.#waiting = waiting
+    this.#unanswered = unanswered
     this.#socket = socketOf(client)
   }
 
-  /** Sends a statement. It goes out together with the others that are sent before the next wait. */
+  /** Sends a statement. It goes out together with all statements that are sent before the next {@link wait}. */
   send(
     statement: Prepared,
     values: ReadonlyArray<Value | ReadonlyArray<Value>> = [],
@@ -95,30 +95,30 @@ export class Session {
 
   /** Sends what is buffered, and waits for `answer`. */
   wait<A>(answer: Promise<A>): Promise<A> {
-    // sends in a microtask, so that the statements of others in this turn go out together
-    if (!this.#isGoing) {
-      this.#isGoing = true
+    // sends in a microtask, so that statements that other programs send in this turn go out together with these
+    if (!this.#isFlushScheduled) {
+      this.#isFlushScheduled = true
       this.#traffic.roundTrips++
       queueMicrotask(() => this.flush())
     }
-    if (this.#waiting !== undefined) {
-      if (this.#open++ === 0) this.#waiting.add(this)
-      answer.then(this.#came, this.#came)
+    if (this.#unanswered !== undefined) {
+      if (this.#awaited++ === 0) this.#unanswered.add(this)
+      answer.then(this.#onAnswer, this.#onAnswer)
     }
     return answer
   }
 
-  readonly #came = (): void => {
+  readonly #onAnswer = (): void => {
     this.#answered++
-    if (--this.#open === 0) this.#waiting?.delete(this)
+    if (--this.#awaited === 0) this.#unanswered?.delete(this)
   }
 
-  /** A number that grows with everything that is received. */
+  /** A number that grows whenever anything is received. */
   get progress(): number {
     return this.#answered + this.#socket.bytesRead
   }
 
-  /** The server process, as told when the connection began. */
+  /** See {@link pidOf}. */
   get pid(): number {
     return pidOf(this.client)
   }
@@ -129,15 +129,16 @@ export class Session {
     this.#socket.destroy(Object.assign(new Error(message), { code: "ETIMEDOUT" }))
   }
 
+  /** Sends what is buffered. */
   flush(): void {
-    this.#isGoing = false
+    this.#isFlushScheduled = false
     const entries = this.#unsent
     if (entries.length === 0) return
     this.#unsent = []
     sendPipeline(this.client, entries)
   }
 
-  /** Forgets the statements that were not sent. They fail. */
+  /** Fails the statements that were not sent, and does not send them. */
   discard(): void {
     const entries = this.#unsent
     this.#unsent = []
@@ -154,52 +155,54 @@ type Steps<A, E> = ReturnType<Program<A, E>[typeof Symbol.iterator]>
 type Step<A, E> = IteratorResult<unknown, A | Refused<E>>
 
 /** A started program. */
-export interface Begun<A, E> {
+export interface Started<A, E> {
   readonly steps: Steps<A, E>
-  /** Its first query, or its end. */
+  /** The first query of the program, or its end. */
   readonly step: Step<A, E>
 }
 
 /** Runs a program up to its first query. */
-export const begin = <A, E>(program: Program<A, E>): Begun<A, E> => {
+export const start = <A, E>(program: Program<A, E>): Started<A, E> => {
   const steps = program[Symbol.iterator]()
   return { steps, step: next<A, E>(steps, undefined) }
 }
 
 /**
- * Passes the result to the program and runs it to its next query, or throws the error in the program, which may say where it
- * comes from.
+ * Passes the result of a query to the program, or throws its error within the program, which may note where the error comes from.
+ * Runs the program up to its next query.
  */
 const next = <A, E>(
   steps: Steps<A, E>,
-  found: unknown,
+  result: unknown,
   failure?: { readonly error: unknown }
 ): Step<A, E> => {
   try {
-    if (failure === undefined) return withSharedBudget(() => steps.next(found))
+    if (failure === undefined) return withSharedBudget(() => steps.next(result))
     if (steps.throw === undefined) throw failure.error
     return steps.throw(failure.error)
   } catch (error) {
-    // the types of programs name all their refusals
+    // safe cast: the type of a program names every error with which it refuses
     if (error instanceof Refused) return { done: true, value: error as Refused<E> }
     throw error
   }
 }
 
-const question = ({ text }: Translated, values: ReadonlyArray<Value>): string =>
+/** Identifies a read by its statement and values. */
+const readKeyOf = ({ text }: Translated, values: ReadonlyArray<Value>): string =>
   `${text} ${JSON.stringify(values)}`
 
-/** Runs programs on a session, in its open transaction if there is one. Keeps the single rows that they have read. */
+/** Runs programs on a session, in its open transaction if there is one. Remembers the single rows that the programs have read. */
 export class Runner {
   readonly #session: Session
   readonly #tx: PostgresTransaction
   /**
-   * Whether to await the answers of `affectedAssumingOne`. Set when a transaction is repeated because an assumption was wrong.
+   * Whether `affectedAssumingOne` waits for the count. Set when a transaction is repeated because the assumption was wrong.
    */
-  readonly #doubts: boolean
-  #environments = 0
-  /** Rows that were read, by table. A write to the table removes them. */
-  readonly #known = new Map<
+  readonly #awaitsCounts: boolean
+  /** How many of the environments that the transaction has created were written. */
+  #writtenEnvironments = 0
+  /** Rows that were read, by {@link readKeyOf}, each with the tables that it comes from. A write to such a table removes the row. */
+  readonly #knownRows = new Map<
     string,
     { readonly row: Row | undefined; readonly tables: ReadonlyArray<string> }
   >()
@@ -208,14 +211,14 @@ export class Runner {
   /** The error of a statement whose answer was not awaited. */
   #failure: { readonly error: unknown } | undefined
 
-  constructor(session: Session, tx: PostgresTransaction, doubts = false) {
+  constructor(session: Session, tx: PostgresTransaction, awaitsCounts = false) {
     this.#session = session
     this.#tx = tx
-    this.#doubts = doubts
+    this.#awaitsCounts = awaitsCounts
   }
 
-  /** The first error of this transaction, if any; otherwise `error`. Later errors are only consequences of the first. */
-  cause(error: unknown): unknown {
+  /** Why this transaction fails: the error of a statement that was not awaited, if there is one, since later errors only follow it. */
+  firstError(error: unknown): unknown {
     return this.#failure === undefined ? error : this.#failure.error
   }
 
@@ -235,14 +238,14 @@ export class Runner {
   }
 
   /**
-   * Reads rows before any program asks for them. It adds no round trip: the answers come with those of the statements sent
-   * before.
+   * Reads rows before any program asks for them. This takes no extra round trip: the answers arrive together with the answers to
+   * the statements that were sent before.
    */
   readAhead(reads: ReadonlyArray<Read>): Promise<unknown> {
     return Promise.all(
       reads.map(async ({ statement, values }) => {
         const { rows } = await this.#session.send(statement, values)
-        this.#known.set(question(statement, values), {
+        this.#knownRows.set(readKeyOf(statement, values), {
           row: rows[0] as Row | undefined,
           tables: statement.tables
         })
@@ -252,7 +255,7 @@ export class Runner {
 
   /** Forgets all rows that were read: something other than a program may have changed them. */
   forgetReads(): void {
-    this.#known.clear()
+    this.#knownRows.clear()
   }
 
   /** Sends the deferred writes. */
@@ -262,27 +265,27 @@ export class Runner {
 
   /** Runs a program; a refusal is returned as a value. */
   run<A, E>(program: Program<A, E>): Promise<A | Refused<E>> {
-    return this.goOn(begin(program))
+    return this.runRest(start(program))
   }
 
-  /** Runs the rest of a program. */
-  async goOn<A, E>(begun: Begun<A, E>): Promise<A | Refused<E>> {
-    let { step } = begun
+  /** Runs the rest of a started program. */
+  async runRest<A, E>(started: Started<A, E>): Promise<A | Refused<E>> {
+    let { step } = started
     while (true) {
       for (const more of this.#tx.takeLater()) await this.run(more)
       if (step.done === true) return step.value
-      // a refusal has already ended the program
+      // safe cast: a refusal would have ended the program, so this is a query
       const answer = this.#answer(step.value as Query)
-      let found: unknown
+      let result: unknown
       let failure: { readonly error: unknown } | undefined
       if (answer instanceof Promise) {
         try {
-          found = await answer
+          result = await answer
         } catch (error) {
           failure = { error }
         }
-      } else found = answer
-      step = next<A, E>(begun.steps, found, failure)
+      } else result = answer
+      step = next<A, E>(started.steps, result, failure)
     }
   }
 
@@ -295,8 +298,8 @@ export class Runner {
   async committing(): Promise<void> {
     await this.writeHeld()
     const saves: Array<Program<void>> = []
-    eachCache(this.#tx.caches, (cache, made) => {
-      if (cache.save !== undefined) saves.push(cache.save(made))
+    eachCache(this.#tx.caches, (cache, content) => {
+      if (cache.save !== undefined) saves.push(cache.save(content))
     })
     for (const save of saves) await this.run(save)
     this.#writeEnvironments()
@@ -305,10 +308,10 @@ export class Runner {
 
   #writeEnvironments(): void {
     const { created } = this.#tx
-    if (created.size === this.#environments) return
-    for (const [name, key] of [...created].slice(this.#environments))
+    if (created.size === this.#writtenEnvironments) return
+    for (const [name, key] of [...created].slice(this.#writtenEnvironments))
       this.put(CREATE_ENVIRONMENT, [key, name])
-    this.#environments = created.size
+    this.#writtenEnvironments = created.size
     this.#forget(["environments"])
   }
 
@@ -317,13 +320,13 @@ export class Runner {
     this.#writeEnvironments()
     switch (kind) {
       case "write":
-        return translated.keyed === undefined
+        return translated.withKey === undefined
           ? this.#put(translated, translated, values)
           : this.#insert(translated, values)
       case "insert":
         return this.#insert(translated, values)
       case "affectedAssumingOne":
-        if (this.#doubts) return this.#affected(translated, values)
+        if (this.#awaitsCounts) return this.#affected(translated, values)
         this.#put(translated.assumingOne, translated, values)
         return 1
       case "affected":
@@ -342,13 +345,19 @@ export class Runner {
   /** Defers a write, and forgets the rows that were read from its tables. */
   #put(statement: Prepared, { tables }: Translated, values: ReadonlyArray<Value>): void {
     this.#forget(tables)
-    // a repeated transaction does not merge writes
-    this.#deferred.add(statement, this.#doubts ? undefined : statement.merged, tables, values.map(sendable))
+    // not merged in a transaction that is repeated because an assumption was wrong
+    this.#deferred.add(
+      statement,
+      this.#awaitsCounts ? undefined : statement.merged,
+      tables,
+      values.map(sendable)
+    )
   }
 
+  /** Forgets the rows that were read from these tables. */
   #forget(tables: ReadonlyArray<string>): void {
-    for (const [what, known] of this.#known) {
-      if (known.tables.some((table) => tables.includes(table))) this.#known.delete(what)
+    for (const [key, known] of this.#knownRows) {
+      if (known.tables.some((table) => tables.includes(table))) this.#knownRows.delete(key)
     }
   }
 
@@ -357,39 +366,40 @@ export class Runner {
     return this.#wait(statement, values).then(({ rowCount }) => rowCount ?? 0)
   }
 
-  /** Reads a row. When programs of a transaction ask for the same row again, it is not read again. */
+  /** Reads a row, unless it is known from an earlier read. */
   #get(statement: Translated, values: ReadonlyArray<Value>): Promise<Row | undefined> | Row | undefined {
-    // a statement that writes rows and returns one is not a read
+    // not a read, but a write that returns a row
     if (!/^\s*SELECT\b/.test(statement.text)) {
       this.#forget(statement.tables)
       return this.#wait(statement, values).then(({ rows }) => rows[0] as Row | undefined)
     }
-    const what = question(statement, values)
-    this.#asked.set(what, { statement, values })
-    const known = this.#known.get(what)
+    const key = readKeyOf(statement, values)
+    this.#asked.set(key, { statement, values })
+    const known = this.#knownRows.get(key)
     if (known !== undefined) return known.row
     return this.#wait(statement, values).then(({ rows }) => {
       const row = rows[0] as Row | undefined
-      this.#known.set(what, { row, tables: statement.tables })
+      this.#knownRows.set(key, { row, tables: statement.tables })
       return row
     })
   }
 
   #wait(statement: Translated, values: ReadonlyArray<Value>, asArrays = false): Promise<Answer> {
     if (this.#deferred.touches(statement.tables)) this.#flush()
-    // the answer has arrays or objects depending on `asArrays`, whatever the statement is
     return this.#session.wait(this.#session.send(statement, values, asArrays))
   }
 
   #insert(translated: Translated, values: ReadonlyArray<Value>): unknown {
-    const { keyed, returning, tables } = translated
-    if (keyed !== undefined) {
-      const key = ++this.#tx.numbers[keyed.table]
-      this.#put(keyed, translated, [...values, key])
+    const { returningKey, tables, withKey } = translated
+    if (withKey !== undefined) {
+      const key = ++this.#tx.numbers[withKey.table]
+      this.#put(withKey, translated, [...values, key])
       return key
     }
     this.#forget(tables)
     if (this.#deferred.touches(tables)) this.#flush()
-    return this.#session.wait(this.#session.send(returning, values)).then(({ rows }) => Number(rows[0]?.key))
+    return this.#session
+      .wait(this.#session.send(returningKey, values))
+      .then(({ rows }) => Number(rows[0]?.key))
   }
 }

@@ -1,8 +1,8 @@
 /**
- * Begins the transactions of a node. Each one locks the row of `engine`, so that no other node writes until it is committed,
- * and reads what has changed since this node's last one: caches follow the commits of others, leases of dead nodes are taken
- * back, and a server that lacks commits of this node is noticed. When no other node writes, the lock and the first writes are
- * sent together.
+ * Begins the transactions of a node: an engine that shares the tables (`Nodes.ts`). Each transaction first locks the row of
+ * `engine`, so no other node writes before it is committed. Then it reads what has changed since the last transaction of this node.
+ * So caches follow the commits of other nodes, leases of dead nodes are taken back, and a server that lacks commits of this node is
+ * noticed. When no other node writes, the lock and the first writes are sent together.
  */
 import { StoreError } from "../../../Errors.ts"
 import type { RemoteChanges } from "../Cache.ts"
@@ -39,7 +39,8 @@ export interface TransactionStartOptions {
 
 export interface TransactionStartCallbacks {
   /**
-   * Whether other nodes probably write nothing now. If so, the first statements are sent with the lock, without waiting for it.
+   * Whether other nodes probably write nothing now. If so, the first statements are sent together with the lock, without waiting
+   * for the lock.
    */
   expectsNobody(): boolean
   /** Called with the time of the server, epoch milliseconds. */
@@ -49,11 +50,11 @@ export interface TransactionStartCallbacks {
   /** Called with the names of the nodes that were declared dead. */
   tookOver(nodes: ReadonlyArray<string>): void
   /**
-   * Called when this node is back after others have declared it dead, or may have: it has lost all that it held. `wasDead`:
-   * others have declared it dead.
+   * Called when this node is back after other nodes have declared it dead, or may have done so. It has lost all that it held.
+   * `wasDead` is `true` if they have declared it dead.
    */
   returned(wasDead: boolean): void
-  /** Called when Postgres is another server than before, or was set back. `hasLostCommits`: it lacks some commits. */
+  /** Called when Postgres is another server than before, or was set back. `hasLostCommits`: the server now lacks some commits. */
   replaced(hasLostCommits: boolean): void
 }
 
@@ -68,7 +69,7 @@ const NOTHING_SEEN = {
   leases: -1,
   idTime: -1
 }
-/** A node that is alone knows without asking which functions have ready runs. */
+/** The answer about ready runs for a node that is alone: no other node makes runs ready. */
 const NOTHING_READY: Promise<{ readonly rows: ReadonlyArray<Row> }> = Promise.resolve({ rows: [] })
 /** The first statement of every transaction that writes: no other node writes until that transaction is committed. */
 const LOCK = {
@@ -77,9 +78,9 @@ const LOCK = {
     RETURNING sequence, environments, events, runs, seq, functions, leases, id_time AS "idTime"`
 }
 /**
- * Does {@link LOCK} and {@link look} in one statement, if nothing has changed. It fails, with all statements that were sent after
- * it, when another node has written since transaction $2, when a node is to be declared dead, or when Postgres is another server
- * than before.
+ * Does {@link LOCK} and {@link readState} in one statement, if nothing has changed. The statement fails, with all statements that
+ * were sent after it, when another node has written since transaction $2, when a node is to be declared dead, or when Postgres is
+ * another server than before.
  */
 const lockUnmoved = (source: TimelineSource): Prepared => ({
   name: `unmoved ${source}`,
@@ -88,15 +89,15 @@ const lockUnmoved = (source: TimelineSource): Prepared => ({
     SELECT ${NOW} AS now, 1 / count(*) AS locked FROM locked`
 })
 /**
- * Reads the state after the lock was taken. The locking statement cannot: when it had to wait for the lock, it still sees the
- * state from before.
+ * Reads the state after the lock was taken. {@link LOCK} cannot read it: a statement that had to wait for a lock still sees the
+ * state from before the wait.
  */
-const look = (source: TimelineSource): Prepared => ({
+const readState = (source: TimelineSource): Prepared => ({
   name: `look ${source}`,
   text: `SELECT ${NOW} AS now, ${NODE_IS_LIVE} AS "isThere", ${HAS_LAPSED} AS "hasLapsed", ${timelineSql[source]} AS timeline`
 })
 const LOCK_UNMOVED = { timeline: lockUnmoved("timeline"), start: lockUnmoved("start") }
-const LOOK = { timeline: look("timeline"), start: look("start") }
+const READ_STATE = { timeline: readState("timeline"), start: readState("start") }
 const NEW_ENVIRONMENTS = { name: "", text: "SELECT key, name FROM environments WHERE key > $1 ORDER BY key" }
 
 export class TransactionStart {
@@ -105,25 +106,27 @@ export class TransactionStart {
   readonly #ready: Prepared
   readonly #expectedReads = new ExpectedReads()
   /** When this node began to wait for the lock, by the monotonic clock; `undefined` when it does not wait. */
-  #asksSince: number | undefined
-  /** Whether others may have declared this node dead. */
+  #waitsSince: number | undefined
+  /** Whether other nodes may have declared this node dead. */
   #isAway = false
   /** The names of the nodes that the current transaction has declared dead. */
-  #gone: ReadonlyArray<string> = []
+  #declaredDead: ReadonlyArray<string> = []
+  /** Whether the current transaction makes this node live again. */
   #isReturning = false
-  /** Whether others had declared this node dead before the current transaction. */
+  /** Whether other nodes had declared this node dead before the current transaction. */
   #wasDead = false
-  /** The stored numbers: those after the last transaction of this node or, within a transaction, those before it. */
+  /** The stored numbers after the last transaction of this node or, within a transaction, before that transaction. */
   #seen: Numbers & { readonly sequence: number } = NOTHING_SEEN
+  /** Whether {@link lockUnmoved} has found a change in the last transaction. */
   #isOvertaken = false
-  /** The last commit of any node that this one has seen. */
+  /** The number of the last commit, of any node, that this node has seen. */
   #highest = -1
   /** The timeline of the last transaction; `undefined` before the first. */
   #timeline: string | undefined
   /** The number of the last transaction of this node. */
   #batch = 0
   /** What the current transaction has found out about the server. */
-  #found:
+  #serverCheck:
     { readonly timeline: string; readonly isOther: boolean; readonly hasLostCommits: boolean } | undefined
 
   constructor(options: TransactionStartOptions, callbacks: TransactionStartCallbacks) {
@@ -136,24 +139,24 @@ export class TransactionStart {
     }
   }
 
-  /** Whether this node has read all functions and environments that others have written. */
+  /** Whether this node has read all functions and environments that other nodes have written. */
   knows(stored: Pick<Numbers, "functions" | "environments">): boolean {
     return (
       stored.functions === this.#seen.functions && stored.environments <= this.#options.tx.environments.last
     )
   }
 
-  /** The number of the last transaction of this node. Before it, the node has read all that others had written. */
+  /** The number of the last transaction of this node. The node has read all that other nodes have written before it. */
   get sequence(): number {
     return this.#seen.sequence
   }
 
   /** How long this node has been waiting for the lock, milliseconds; 0 when it does not wait. */
   get waitedMs(): number {
-    return this.#asksSince === undefined ? 0 : this.#options.monotonicMs() - this.#asksSince
+    return this.#waitsSince === undefined ? 0 : this.#options.monotonicMs() - this.#waitsSince
   }
 
-  /** Notes that this node could not renew its row. It counts as dead until it has renewed it. */
+  /** Notes that this node could not renew its row for long. The node treats itself as dead until a transaction succeeds. */
   away(): void {
     this.#isAway = true
   }
@@ -169,15 +172,15 @@ export class TransactionStart {
     return isOvertaken
   }
 
-  /** Begins a transaction, and returns its number as `batch`. `waits`: it waits for the lock in any case. */
+  /** Begins a transaction, and returns its number as `batch`. With `mustWait`, waits for the lock in any case. */
   async begin(
     session: Session,
     runner: Runner,
-    waits: boolean
+    mustWait: boolean
   ): Promise<{ readonly batch: number; readonly hasLock: boolean }> {
     this.#isOvertaken = false
     const isUnmoved =
-      !waits &&
+      !mustWait &&
       !this.#isAway &&
       this.#timeline !== undefined &&
       this.#seen.sequence >= 0 &&
@@ -192,9 +195,9 @@ export class TransactionStart {
     this.#expectedReads.learn(asked)
     this.#seen = { ...after, sequence: batch }
     this.#batch = this.#highest = batch
-    this.#timeline = this.#found?.timeline
-    if (this.#found?.isOther === true) this.#callbacks.replaced(this.#found.hasLostCommits)
-    if (this.#gone.length > 0) this.#callbacks.tookOver(this.#gone)
+    this.#timeline = this.#serverCheck?.timeline
+    if (this.#serverCheck?.isOther === true) this.#callbacks.replaced(this.#serverCheck.hasLostCommits)
+    if (this.#declaredDead.length > 0) this.#callbacks.tookOver(this.#declaredDead)
     if (this.#isReturning) {
       this.#isAway = false
       this.#callbacks.returned(this.#wasDead)
@@ -211,19 +214,19 @@ export class TransactionStart {
     const { writeConnection, monotonicMs, tx } = this.#options
     const { sequence, ...numbers } = this.#seen
     runner.put(BEGIN, [])
-    this.#found = { timeline, isOther: false, hasLostCommits: false }
-    this.#gone = []
+    this.#serverCheck = { timeline, isOther: false, hasLostCommits: false }
+    this.#declaredDead = []
     this.#isReturning = false
-    this.#asksSince = monotonicMs()
+    this.#waitsSince = monotonicMs()
     session
       .send(LOCK_UNMOVED[writeConnection.timelineSource], [writeConnection.node, sequence, timeline])
       .then(
         ({ rows }) => {
-          this.#asksSince = undefined
+          this.#waitsSince = undefined
           this.#callbacks.measured(Number(rows[0]?.now))
         },
         (error: unknown) => {
-          this.#asksSince = undefined
+          this.#waitsSince = undefined
           if (isAssumptionError(error)) this.#isOvertaken = true
           runner.failed(error)
         }
@@ -237,24 +240,25 @@ export class TransactionStart {
     const { writeConnection, tx } = this.#options
     runner.put(BEGIN, [])
     const expected = this.#seen.sequence + 1
-    const asked = Promise.all([
+    const answers = Promise.all([
       session.send(LOCK),
-      session.send(LOOK[writeConnection.timelineSource], [writeConnection.node]),
+      session.send(READ_STATE[writeConnection.timelineSource], [writeConnection.node]),
       this.#options.isAlone ? NOTHING_READY : session.send(this.#ready, [expected]),
       runner.readAhead(this.#expectedReads.reads)
     ])
-    this.#asksSince = this.#options.monotonicMs()
-    const [locked, looked, ready] = await session.wait(asked).finally(() => (this.#asksSince = undefined))
-    const [there] = looked.rows
-    this.#callbacks.measured(Number(there?.now))
+    this.#waitsSince = this.#options.monotonicMs()
+    const [locked, read, ready] = await session.wait(answers).finally(() => (this.#waitsSince = undefined))
+    const [state] = read.rows
+    this.#callbacks.measured(Number(state?.now))
     const { sequence: number, ...numbers } = locked.rows[0] as Numbers & { readonly sequence: number }
-    const sequence = await this.#compare(session, runner, String(there?.timeline), number, numbers)
+    const sequence = await this.#compare(session, runner, String(state?.timeline), number, numbers)
+    // 1: this node is live; 0: it was declared dead; undefined: it has no row any more
     const isThere =
-      there?.isThere ??
-      (this.#found?.isOther === true && (await writeConnection.restore(session)) ? 0 : undefined)
+      state?.isThere ??
+      (this.#serverCheck?.isOther === true && (await writeConnection.restore(session)) ? 0 : undefined)
     if (isThere === undefined || (this.#options.isAlone && isThere !== 1)) {
       throw new StoreError(
-        "Another engine has taken over the tables, or this one was away for so long that the others have forgotten it: this engine stops, and has written nothing since. Start it again",
+        "Another engine has taken over the tables, or this engine was cut off from Postgres for so long that the other engines have removed it. This engine stops, and has written nothing since: start it again",
         { code: "STORE_LOCKED" }
       )
     }
@@ -264,9 +268,9 @@ export class TransactionStart {
     // when numbers were skipped or Postgres was set back, the numbers count as seen only after the commit
     if (sequence === number) {
       this.#seen = { ...numbers, sequence: sequence - 1 }
-      if (this.#found?.isOther !== true) this.#highest = sequence - 1
+      if (this.#serverCheck?.isOther !== true) this.#highest = sequence - 1
     }
-    await this.#lookAfter(session, runner, isThere === 1, there?.hasLapsed === 1)
+    await this.#takeOver(session, runner, isThere === 1, state?.hasLapsed === 1)
     return sequence
   }
 
@@ -281,31 +285,31 @@ export class TransactionStart {
     sequence: number,
     numbers: Numbers
   ): Promise<number> {
-    this.#found = { timeline, isOther: false, hasLostCommits: false }
+    this.#serverCheck = { timeline, isOther: false, hasLostCommits: false }
     if (timeline === this.#timeline && sequence > this.#highest) return sequence
     const { writeConnection } = this.#options
     const { rows } = await session.wait(session.send(READ_TIMELINE, [writeConnection.node]))
     const known = { timeline: this.#timeline, sequence: this.#highest, batch: this.#batch }
-    const found = checkCommits(known, { timeline, sequence, stored: rows[0] }, numbers, (statement, values) =>
+    const check = checkCommits(known, { timeline, sequence, stored: rows[0] }, numbers, (statement, values) =>
       runner.put(statement, values)
     )
-    this.#found = { timeline, ...found }
-    if (found.isOther) this.#seen = NOTHING_SEEN
-    return found.sequence
+    this.#serverCheck = { timeline, ...check }
+    if (check.isOther) this.#seen = NOTHING_SEEN
+    return check.sequence
   }
 
   /** Takes back what dead nodes held, and what this node held if it was declared dead. */
-  async #lookAfter(session: Session, runner: Runner, isThere: boolean, hasLapsed: boolean): Promise<void> {
+  async #takeOver(session: Session, runner: Runner, isThere: boolean, hasLapsed: boolean): Promise<void> {
     const { writeConnection, isAlone } = this.#options
-    this.#gone = []
-    // after a promotion, the row may be missing although no node declared this one dead
-    this.#wasDead = !isThere && this.#found?.isOther !== true
-    this.#isReturning = !isAlone && (this.#isAway || !isThere || this.#found?.isOther === true)
+    this.#declaredDead = []
+    // on a promoted server, the row of this node may be missing although no other node has declared it dead
+    this.#wasDead = !isThere && this.#serverCheck?.isOther !== true
+    this.#isReturning = !isAlone && (this.#isAway || !isThere || this.#serverCheck?.isOther === true)
     if (isAlone || (!hasLapsed && !this.#isReturning)) return
     runner.forgetReads()
     if (hasLapsed) {
       const { rows } = await session.wait(session.send(MARK_LAPSED, [writeConnection.node]))
-      this.#gone = rows.map(({ name }) => String(name))
+      this.#declaredDead = rows.map(({ name }) => String(name))
     }
     if (this.#isReturning) runner.put(MARK_DEAD, [writeConnection.node])
     for (const program of this.#callbacks.takeOver()) await runner.run(program)
@@ -314,7 +318,8 @@ export class TransactionStart {
   }
 
   /**
-   * Follows what other nodes have written since the last transaction of this node: reads it again, or discards it from caches.
+   * Follows what other nodes have written since the last transaction of this node: reads environments and functions again, and
+   * discards from caches what may have changed.
    */
   async #follow(session: Session, runner: Runner, ready: ReadonlyArray<Row>): Promise<void> {
     const { load, tx } = this.#options
@@ -324,7 +329,7 @@ export class TransactionStart {
       functions: functions !== this.#seen.functions,
       leases: leases !== this.#seen.leases
     }
-    const isOther = this.#found?.isOther === true
+    const isOther = this.#serverCheck?.isOther === true
     if (isOther || environments > tx.environments.last) {
       const { rows } = await session.wait(
         session.send(NEW_ENVIRONMENTS, [isOther ? 0 : tx.environments.last])
@@ -332,7 +337,7 @@ export class TransactionStart {
       if (isOther) tx.environments.clear()
       for (const { key, name } of rows) tx.environments.put(String(name), Number(key))
     }
-    tx.moved(others)
+    tx.follow(others)
     if (others.functions) await runner.run(load(tx))
   }
 }

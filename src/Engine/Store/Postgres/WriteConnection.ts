@@ -1,6 +1,6 @@
 /**
- * The writing connection of a node. A node is an engine on these tables: it has a row in `nodes`, and its session holds a lock on
- * the schema. The lock is shared, or exclusive for a node that uses the tables alone.
+ * The connection over which a node writes. A node is an engine on these tables: it has a row in `nodes`, and the session of this
+ * connection holds a lock on the schema. The lock is shared, or exclusive for a node that uses the tables alone.
  */
 import type { Client } from "pg"
 import { hostname } from "node:os"
@@ -22,12 +22,12 @@ import { Session, type Traffic } from "./Session.ts"
 
 /** How long to wait for the end of a session whose connection was lost, milliseconds. */
 const MOST_WAIT_MS = 5000
-/** How often to look whether a session has ended or a lock is free, milliseconds. */
-const LOOK_MS = 50
+/** How often to check whether a session has ended or a lock is free, milliseconds. */
+const CHECK_MS = 50
 /** How long to wait for the lock on the schema while another session holds it exclusively, milliseconds. */
 const MOST_HOLD_MS = 2000
 
-/** Inserts the row of a node again, with its old number. Numbers of nodes are never assigned twice. */
+/** Inserts the row of a node again, with its old number. Later nodes get higher numbers, so that no number is assigned twice. */
 const RESTORE = {
   name: "",
   text: `WITH mine AS (
@@ -42,8 +42,8 @@ export interface WriteConnectionOptions {
   readonly traffic: Traffic
   /** Whether no other node may use the tables. */
   readonly isAlone: boolean
-  /** The sessions that wait for an answer. */
-  readonly waiting: Set<Session>
+  /** The sessions from which this process waits for an answer. */
+  readonly unanswered: Set<Session>
 }
 
 interface Open {
@@ -63,7 +63,7 @@ export class WriteConnection {
     this.#options = options
   }
 
-  /** The number of this node. It is never given to another one. */
+  /** The number of this node. No other node ever gets it. */
   get node(): number {
     if (this.#node === undefined)
       throw new Error("The number of this node is known only after its first connection")
@@ -71,8 +71,8 @@ export class WriteConnection {
   }
 
   /**
-   * Returns the session. Opens another one when it was lost. Fails with `STORE_LOCKED` when this node may not use the tables, and
-   * with other errors when it cannot reach them.
+   * Returns the session. Opens a new session when there is none, or when the last one was lost. Fails with `STORE_LOCKED` when this
+   * node may not use the tables, and with other errors when it cannot reach them.
    */
   async session(): Promise<Session> {
     if (this.#open !== undefined) return this.#open.session
@@ -81,12 +81,12 @@ export class WriteConnection {
     return this.#open.session
   }
 
-  /** The server process of the session; `undefined` without a session. */
+  /** The process id of the session at the server; `undefined` without a session. */
   get pid(): number | undefined {
     return this.#open?.pid
   }
 
-  /** Which text of the server tells its timeline. */
+  /** Which member of `timelineSql` this node uses. */
   get timelineSource(): TimelineSource {
     return this.#open?.timelineSource ?? "timeline"
   }
@@ -112,8 +112,8 @@ export class WriteConnection {
   }
 
   /**
-   * For a transaction whose answer did not arrive: whether it was committed. Its session is ended first, so that the result is
-   * final.
+   * Whether transaction `batch` was committed, for when the connection was lost during its commit. Its session is ended first, so
+   * that the answer is final.
    */
   async wasCommitted(batch: number): Promise<boolean> {
     const session = await this.session()
@@ -123,7 +123,7 @@ export class WriteConnection {
     const [row] = rows
     if (row === undefined) {
       throw new StoreError(
-        "It is unknown whether a transaction was committed: this engine was away for so long that the other engines have removed it",
+        "It is unknown whether a transaction was committed: this engine was cut off from Postgres for so long that the other engines have removed it",
         { code: "STORE_UNAVAILABLE" }
       )
     }
@@ -151,7 +151,7 @@ export class WriteConnection {
   }
 
   async #connect(): Promise<Open> {
-    const { driver, settings, traffic, waiting } = this.#options
+    const { driver, settings, traffic, unanswered } = this.#options
     const client = new driver.Client(configOf(settings))
     // an error of the connection also fails the sent statements, or the next one
     client.on("error", () => {
@@ -159,7 +159,7 @@ export class WriteConnection {
     })
     try {
       await client.connect()
-      const session = new Session(client, traffic, waiting)
+      const session = new Session(client, traffic, unanswered)
       const { rows } = await session.wait(session.send({ name: "", text: "SELECT pg_backend_pid() AS pid" }))
       const pid = Number(rows[0]?.pid)
       const fit = await fitOf(session, settings)
@@ -174,7 +174,7 @@ export class WriteConnection {
       }
       if (fit !== "fit") await migrate(driver, settings)
       await this.#endLast(session)
-      await this.#hold(session, pid)
+      await this.#joinNodes(session, pid)
       return { session, pid, timelineSource: await timelineSourceOf(session) }
     } catch (error) {
       end(client)
@@ -183,55 +183,56 @@ export class WriteConnection {
   }
 
   /**
-   * Ends the last session. After its connection was lost it may still live, with a transaction that is open or about to be
-   * committed.
+   * Ends the last session at the server. After its connection was lost, the session may still live there, with a transaction that
+   * is open or about to be committed.
    */
   async #endLast(session: Session): Promise<void> {
     if (this.#lastPid === undefined) return
-    const isThere = async (text: string) =>
+    const findsSession = async (text: string) =>
       (await session.wait(session.send({ name: "", text }, [this.#lastPid ?? 0]))).rows.length > 0
     const where = `FROM pg_stat_activity WHERE pid = $1 AND application_name = '${APPLICATION}'`
-    if (await isThere(`SELECT pg_terminate_backend(pid) ${where}`)) {
+    if (await findsSession(`SELECT pg_terminate_backend(pid) ${where}`)) {
       const until = performance.now() + MOST_WAIT_MS
-      while (await isThere(`SELECT 1 ${where}`)) {
+      while (await findsSession(`SELECT 1 ${where}`)) {
         if (performance.now() > until) {
           throw new StoreError(
             `The last session of this engine with Postgres (pid ${this.#lastPid}) does not end: it is unknown whether its transaction was committed`,
             { code: "STORE_UNAVAILABLE", retryable: true }
           )
         }
-        await sleep(LOOK_MS)
+        await sleep(CHECK_MS)
       }
     }
     this.#lastPid = undefined
   }
 
-  async #hold(session: Session, pid: number): Promise<void> {
+  /** Takes the lock on the schema, and inserts or updates the row of this node. */
+  async #joinNodes(session: Session, pid: number): Promise<void> {
     const { isAlone, settings } = this.#options
     const ask = async (text: string, values: ReadonlyArray<string | number> = []) =>
       (await session.wait(session.send({ name: "", text }, values))).rows
-    const isMine = async (): Promise<boolean> => {
+    const takeLock = async (): Promise<boolean> => {
       const [lock] = await ask(
         `SELECT pg_try_advisory_lock${isAlone ? "" : "_shared"}($1, hashtext($2)) AS mine`,
         [LOCK_CLASS, `${SCHEMA_LOCK} ${settings.schema}`]
       )
       return lock?.mine === 1
     }
-    const others = async (): Promise<string> => {
+    const otherName = async (): Promise<string> => {
       const rows = await ask("SELECT name FROM nodes WHERE id <> $1 ORDER BY last_seen DESC LIMIT 1", [
         this.#node ?? -1
       ])
-      return String(rows[0]?.name ?? "it does not say which")
+      return String(rows[0]?.name ?? "with an unknown name")
     }
-    // a migration releases the lock soon
+    // waits a moment, because a migration releases the lock soon
     const until = performance.now() + (isAlone ? 0 : MOST_HOLD_MS)
-    while (!(await isMine())) {
+    while (!(await takeLock())) {
       if (performance.now() >= until) {
         throw (await isBeingFilled(ask, settings.schema))
           ? beingFilledError(settings)
-          : lockedBy(settings, await others())
+          : lockedBy(settings, await otherName())
       }
-      await sleep(LOOK_MS)
+      await sleep(CHECK_MS)
     }
     if (this.#node === undefined) {
       if (isAlone) await ask("DELETE FROM nodes")
@@ -242,8 +243,8 @@ export class WriteConnection {
       this.#node = Number(row?.id)
       return
     }
-    const mine = await ask("UPDATE nodes SET pid = $1 WHERE id = $2 RETURNING id", [pid, this.#node])
-    if (isAlone && mine.length === 0) throw lockedBy(settings, await others())
+    const ownRows = await ask("UPDATE nodes SET pid = $1 WHERE id = $2 RETURNING id", [pid, this.#node])
+    if (isAlone && ownRows.length === 0) throw lockedBy(settings, await otherName())
   }
 }
 
@@ -251,7 +252,7 @@ const nodeName = (): string => `${hostname()}, process ${process.pid}`
 
 const lockedBy = (settings: PostgresSettings, who: string): StoreError =>
   new StoreError(
-    `The tables at ${settings.shown} are in use by another engine (${who}), and that engine or this one needs the schema for itself: stop that engine, or give this one a schema of its own`,
+    `The tables at ${settings.shown} are in use by another engine (${who}), and one of the two engines needs the schema for itself: stop the other engine, or give this engine a schema of its own`,
     { code: "STORE_LOCKED" }
   )
 

@@ -3,8 +3,8 @@
  * commit. `TransactionStart.ts` says how a transaction begins. Writes without a result go out with the next statement whose
  * answer is awaited, or with the commit.
  *
- * A program that fails rolls the whole group back. The group is then repeated with one program per transaction, so that only the
- * faulty program fails.
+ * A program that fails rolls the whole group back. Then the programs of the group are repeated, each in its own transaction, so that
+ * only the faulty program fails.
  */
 import { MAX_SHARED_STEPS, stepsTaken } from "../../../ExpressionBudget.ts"
 import { setImmediate } from "../../../RealTimers.ts"
@@ -21,7 +21,7 @@ import { isSkipped } from "./Pipeline.ts"
 import type { Numbers } from "./PostgresTransaction.ts"
 import { Runner, type Session, type Traffic } from "./Session.ts"
 
-interface Command {
+interface QueuedProgram {
   readonly run: (runner: Runner) => Promise<unknown>
   readonly succeed: (value: never) => void
   readonly fail: (cause: unknown) => void
@@ -35,31 +35,34 @@ export interface WriterOptions extends TransactionStartOptions {
 }
 
 export interface WriterCallbacks extends TransactionStartCallbacks {
-  /** Called before every group. Returns a program that has to be committed before the group, if any. */
+  /** Called before every group. If a program has to be committed before the group, returns that program. */
   beforeGroup(): (() => Program<void>) | undefined
-  /** Called with the error when that program could not be committed. */
+  /** Called with the error when the program of `beforeGroup` could not be committed. */
   beforeGroupFailed(error: unknown): void
-  /** Whether the transaction has done enough: the remaining programs get the next one. */
+  /** Whether the transaction has done enough. If so, the remaining programs wait for the next transaction. */
   isFull(): boolean
   /**
    * Called after the programs, unless the transaction is full, one of them failed, or the transaction repeats one program of a
    * failed group. Programs that it submits join the transaction.
    */
   joining(): void
-  /** Called after the programs. Returns a program that is committed with them, if any. */
+  /** Called after the programs. May return a program, which is committed with them. */
   committing(): Program<void> | undefined
-  /** Called with the error after a rollback. Returns whether it repaired something, so that a retry may succeed. */
+  /**
+   * Called with the error after a rollback. Returns whether it has noted damaged rows, which are skipped from now on, so that the same
+   * programs may succeed when they are repeated.
+   */
   isolateDamage(error: unknown): Promise<boolean>
-  /** Called first after every commit, with the time when the transaction began: it has renewed the row of this node. */
+  /** Called first after every commit: the transaction, which began at `beganAt`, has renewed the row of this node. */
   renewed(beganAt: number): void
   /** Called after every commit, before the callers wake. */
   committed(changes: Changes, sequence: number, beganAt: number): void
 }
 
-/** How often a transaction is repeated because something was repaired. */
-const MAX_ISOLATED = 500
-/** How often a transaction is repeated because its connection was lost, or because it was in conflict with another one. */
-const MOST_LOST = 3
+/** How often a transaction is repeated because damaged rows were found. */
+const MAX_REPEATS = 500
+/** How often a transaction is repeated because its connection was lost, or because it was in conflict with another transaction. */
+const MAX_LOST = 3
 
 const COMMIT = { name: "commit", text: "COMMIT" }
 const SAVE_NUMBERS = {
@@ -71,9 +74,10 @@ const SAVE_NUMBERS = {
 export class Writer {
   readonly #options: WriterOptions
   readonly #callbacks: WriterCallbacks
-  readonly #queue: Array<Command> = []
+  readonly #queue: Array<QueuedProgram> = []
   readonly #transactionStart: TransactionStart
   #isWorking = false
+  /** Why nothing is written any more, if so. */
   #closed: unknown
 
   constructor(options: WriterOptions, callbacks: WriterCallbacks) {
@@ -82,7 +86,7 @@ export class Writer {
     this.#transactionStart = new TransactionStart(options, callbacks)
   }
 
-  /** How transactions begin, and what this node knows of the others. */
+  /** How transactions begin, and what this node knows of the other nodes. */
   get transactionStart(): Pick<TransactionStart, "away" | "isAway" | "knows" | "sequence" | "waitedMs"> {
     return this.#transactionStart
   }
@@ -120,7 +124,7 @@ export class Writer {
     this.#closed ??= reason
   }
 
-  /** Begins a transaction soon, even if no program is queued: each one checks the state of the nodes. */
+  /** Commits a transaction soon, even if no program is queued: every transaction checks the state of the nodes when it begins. */
   checkNodes(): void {
     if (this.#isWorking) return
     this.submit(
@@ -137,66 +141,72 @@ export class Writer {
 
   async #drain(): Promise<void> {
     const group = this.#queue.splice(0, this.#options.max)
-    await this.#doFirst()
-    const cause = await this.#transactIsolating(group, true)
-    if (cause === undefined) return
-    if (group.length === 1 || isConnectionLost(cause.error)) {
-      for (const program of group) program.fail(cause.error)
+    await this.#commitBeforeGroup()
+    const failure = await this.#transactRepeating(group, true)
+    if (failure === undefined) return
+    if (group.length === 1 || isConnectionLost(failure.error)) {
+      for (const program of group) program.fail(failure.error)
       return
     }
     for (const program of group) {
-      const alone = await this.#transactIsolating([program], false)
-      if (alone !== undefined) program.fail(alone.error)
+      const failureAlone = await this.#transactRepeating([program], false)
+      if (failureAlone !== undefined) program.fail(failureAlone.error)
     }
   }
 
-  async #doFirst(): Promise<void> {
+  /** Commits the program that `beforeGroup` returns, if any. */
+  async #commitBeforeGroup(): Promise<void> {
     const program = this.#callbacks.beforeGroup()
     if (program === undefined) return
-    const first: Command = {
+    const queued: QueuedProgram = {
       run: (runner) => runner.run(program()),
       succeed: () => {},
       fail: () => {},
       result: undefined
     }
-    const cause = await this.#transactIsolating([first], false)
-    if (cause !== undefined) this.#callbacks.beforeGroupFailed(cause.error)
+    const failure = await this.#transactRepeating([queued], false)
+    if (failure !== undefined) this.#callbacks.beforeGroupFailed(failure.error)
   }
 
-  async #transactIsolating(
-    group: Array<Command>,
+  /** Commits a group. Repeats the transaction after errors that may not occur again. */
+  async #transactRepeating(
+    group: Array<QueuedProgram>,
     mayJoin: boolean
   ): Promise<{ readonly error: unknown } | undefined> {
     let lost = 0
-    let doubts = false
-    let waits = false
-    for (let isolated = 0; ; isolated++) {
+    let awaitsCounts = false
+    let mustWait = false
+    for (let repeats = 0; ; repeats++) {
       if (this.#closed !== undefined) return { error: this.#closed }
-      const cause = await this.#transact(group, mayJoin, doubts, waits)
-      if (cause === undefined) return undefined
+      const failure = await this.#transact(group, mayJoin, awaitsCounts, mustWait)
+      if (failure === undefined) return undefined
       if (this.#transactionStart.takeOvertaken()) {
-        waits = true
+        mustWait = true
         continue
       }
-      if (!doubts && isAssumptionError(cause.error)) {
-        doubts = true
+      if (!awaitsCounts && isAssumptionError(failure.error)) {
+        awaitsCounts = true
         continue
       }
-      if (isConnectionLost(cause.error) || isConflict(cause.error)) {
-        if (++lost <= MOST_LOST) continue
-        await this.#callbacks.isolateDamage(cause.error)
-        return cause
-      } else if (isolated === MAX_ISOLATED || !(await this.#callbacks.isolateDamage(cause.error))) {
-        return cause
+      if (isConnectionLost(failure.error) || isConflict(failure.error)) {
+        if (++lost <= MAX_LOST) continue
+        await this.#callbacks.isolateDamage(failure.error)
+        return failure
+      } else if (repeats === MAX_REPEATS || !(await this.#callbacks.isolateDamage(failure.error))) {
+        return failure
       }
     }
   }
 
+  /**
+   * Commits a group in one transaction. `awaitsCounts`: see `Runner`. `mustWait`: whether to wait for the lock before the first
+   * program runs.
+   */
   async #transact(
-    group: Array<Command>,
+    group: Array<QueuedProgram>,
     mayJoin: boolean,
-    doubts: boolean,
-    waits: boolean
+    awaitsCounts: boolean,
+    mustWait: boolean
   ): Promise<{ readonly error: unknown } | undefined> {
     const { writeConnection, tx } = this.#options
     let session: Session
@@ -205,15 +215,16 @@ export class Writer {
     } catch (error) {
       return { error }
     }
-    const runner = new Runner(session, tx, doubts)
+    const runner = new Runner(session, tx, awaitsCounts)
     const beganAt = this.#options.monotonicMs()
     let batch: number
     let after: Numbers
     try {
-      const begun = await this.#transactionStart.begin(session, runner, waits)
-      batch = begun.batch
+      const transaction = await this.#transactionStart.begin(session, runner, mustWait)
+      batch = transaction.batch
       // the wait for the lock may have been long: programs that have arrived in the meantime join this transaction
-      if (begun.hasLock && mayJoin) group.push(...this.#queue.splice(0, this.#options.max - group.length))
+      if (transaction.hasLock && mayJoin)
+        group.push(...this.#queue.splice(0, this.#options.max - group.length))
       await this.#runAll(runner, group, mayJoin)
       const last = this.#callbacks.committing()
       if (last !== undefined) await runner.run(last)
@@ -231,17 +242,17 @@ export class Writer {
         writeConnection.node
       ])
     } catch (error) {
-      const cause = runner.cause(error)
+      const firstError = runner.firstError(error)
       tx.rolledBack()
       this.#transactionStart.rolledBack()
-      await this.#rollBack(session, cause)
-      return { error: cause }
+      await this.#rollBack(session, firstError)
+      return { error: firstError }
     }
-    const cause = await this.#commit(session, runner, batch)
-    if (cause !== undefined) {
+    const failure = await this.#commit(session, runner, batch)
+    if (failure !== undefined) {
       tx.rolledBack()
       this.#transactionStart.rolledBack()
-      return cause
+      return failure
     }
     this.#options.traffic.commits++
     this.#callbacks.renewed(beganAt)
@@ -251,8 +262,8 @@ export class Writer {
     return undefined
   }
 
-  /** Runs the programs of the group. When some have taken long, the rest waits for the next transaction. */
-  async #runAll(runner: Runner, group: Array<Command>, mayJoin: boolean): Promise<void> {
+  /** Runs the programs of the group. When some programs have taken long, the others wait for the next transaction. */
+  async #runAll(runner: Runner, group: Array<QueuedProgram>, mayJoin: boolean): Promise<void> {
     const before = stepsTaken()
     const count = group.length
     for (let i = 0; i < group.length; i++) {
@@ -260,9 +271,9 @@ export class Writer {
       const isFull = stepsTaken() - before > MAX_SHARED_STEPS || this.#callbacks.isFull()
       if (isFull && i + 1 < group.length) this.#queue.unshift(...group.splice(i + 1))
       else if (mayJoin && !isFull && i + 1 === count) {
-        const others = this.#queue.length
+        const queuedBefore = this.#queue.length
         this.#callbacks.joining()
-        group.push(...this.#queue.splice(others))
+        group.push(...this.#queue.splice(queuedBefore))
       }
     }
   }
@@ -276,11 +287,11 @@ export class Writer {
       const { command } = await session.wait(session.send(COMMIT))
       if (command === "COMMIT") return undefined
       // for a transaction with a failed statement, Postgres answers a COMMIT with ROLLBACK, and no error
-      return { error: runner.cause(new Error(`Postgres has answered ${command} to a COMMIT`)) }
+      return { error: runner.firstError(new Error(`Postgres has answered ${command} to a COMMIT`)) }
     } catch (error) {
       if (isSkipped(error)) {
         await this.#rollBack(session, error)
-        return { error: runner.cause(error) }
+        return { error: runner.firstError(error) }
       }
       if (!isConnectionLost(error)) {
         this.#options.writeConnection.drop()

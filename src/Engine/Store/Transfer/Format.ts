@@ -1,6 +1,6 @@
 /**
- * The contents of a store as lines of JSON that every store reads and writes. The first line is the {@link Header}. Each table
- * has a line with its name and columns, and then a line for each row, as an array of values. The last line has the number of
+ * The format of an export: lines of JSON, the same for SQLite and for Postgres. The first line is the {@link Header}. For each table
+ * there is a line with its name and columns, and then a line for each row, as an array of values. The last line has the number of
  * rows, and the checksum of all lines before it.
  */
 import { createHash } from "node:crypto"
@@ -10,10 +10,10 @@ import { StoreError, ValidationError } from "../../../Errors.ts"
 import { isObject, safeJsonParse } from "../../../Json.ts"
 import type { Value } from "../Program.ts"
 
-/** Version of the file format. A change that earlier versions can read does not change it. */
+/** Version of the file format. It is raised only by a change that earlier versions of this package cannot read. */
 const FORMAT = 1
 
-/** The highest numbers that were assigned. */
+/** The highest numbers that were assigned: keys of environments and runs, positions of the log, places in the journal. */
 interface Numbers {
   readonly environments: number
   readonly events: number
@@ -25,7 +25,7 @@ export interface Header {
   /** The moment of the exported state, as an ISO string. */
   readonly madeAt: string
   readonly numbers: Numbers
-  /** For each table that never assigns a key again: the last key that it has assigned. */
+  /** For each table whose keys are never assigned twice: the last key that was assigned. */
   readonly sequences: { readonly [table: string]: number }
 }
 
@@ -36,7 +36,7 @@ export interface Table {
 
 export type Values = ReadonlyArray<Value>
 
-/** A store that is read. It shows the state of one moment. */
+/** A store that is exported, as it was at one moment. */
 export interface Source {
   readonly header: Header
   readonly tables: ReadonlyArray<Table>
@@ -44,13 +44,13 @@ export interface Source {
   readonly rows: (table: Table) => AsyncIterable<ReadonlyArray<Values>> | Iterable<ReadonlyArray<Values>>
 }
 
-/** A store that is filled, completely or not at all. */
+/** A store that an import fills. */
 export interface Target {
   readonly tables: ReadonlyArray<Table>
   readonly write: (table: Table, rows: ReadonlyArray<Values>) => Promise<void> | void
 }
 
-/** The names of rows in `meta` that belong to one database. They are not exported. */
+/** The names of the rows of `meta` that are of use only in their own database. They are not exported. */
 export const ownMeta: ReadonlyArray<string> = ["owner", "seq", "backup", "oldest"]
 
 const encode = (value: Value): unknown =>
@@ -78,18 +78,21 @@ export async function* linesOf({ header, rows, tables }: Source): AsyncGenerator
   let count = 0
   for (const table of tables) {
     yield line({ table: table.name, columns: table.columns })
-    for await (const some of rows(table)) {
-      count += some.length
-      yield some.map((row) => line(row.map(encode))).join("")
+    for await (const batch of rows(table)) {
+      count += batch.length
+      yield batch.map((row) => line(row.map(encode))).join("")
     }
   }
   yield `${JSON.stringify({ end: true, rows: count, sha256: hash.digest("hex") })}\n`
 }
 
 const damaged = (what: string): StoreError =>
-  new StoreError(`${what}: the file is damaged or incomplete. Export it again; nothing was imported`, {
-    code: "STORE_CORRUPT"
-  })
+  new StoreError(
+    `${what}: the file is damaged or incomplete, and nothing was imported. Export the store again`,
+    {
+      code: "STORE_CORRUPT"
+    }
+  )
 
 const isNumbers = (value: unknown): value is { readonly [name: string]: number } =>
   isObject(value) && Object.values(value).every((one) => Number.isSafeInteger(one) && Number(one) >= 0)
@@ -118,16 +121,18 @@ const readHeader = (text: string | undefined, filename: string): Header => {
 const readTable = (value: unknown, known: ReadonlyArray<Table>, filename: string): Table => {
   const { columns, table } = value as { readonly columns?: unknown; readonly table?: unknown }
   const names = Array.isArray(columns) ? (columns as ReadonlyArray<unknown>) : []
-  const here = known.find(({ name }) => name === table)
+  const knownTable = known.find(({ name }) => name === table)
   const unknown =
-    here === undefined ? table : names.find((name) => !here.columns.some((column) => column === name))
-  if (here === undefined || unknown !== undefined) {
+    knownTable === undefined
+      ? table
+      : names.find((name) => !knownTable.columns.some((column) => column === name))
+  if (knownTable === undefined || unknown !== undefined) {
     throw new StoreError(
-      `"${filename}" was written by another version: it has ${here === undefined ? "a table" : `in "${here.name}" a column`} "${String(unknown)}", which this version does not know. Upgrade @ironflow/node`,
+      `"${filename}" was written by another version of @ironflow/node: it has ${knownTable === undefined ? "a table" : `in table "${knownTable.name}" a column`} "${String(unknown)}", which this version does not know. Upgrade @ironflow/node`,
       { code: "STORE_UNAVAILABLE" }
     )
   }
-  return { name: here.name, columns: names.map(String) }
+  return { name: knownTable.name, columns: names.map(String) }
 }
 
 /** How many rows are written at once. */
@@ -138,7 +143,10 @@ export interface Imported {
   readonly rows: number
 }
 
-/** Fills a store from a file. Throws `ValidationError` or `StoreError`. The caller must then discard the target. */
+/**
+ * Fills the store that `open` returns with an export. Throws `ValidationError` or `StoreError`. After an error, the caller must
+ * discard what was written.
+ */
 export const fill = async (
   filename: string,
   open: (header: Header) => Promise<Target>
@@ -155,9 +163,9 @@ export const fill = async (
   let number = 0
   const flush = async (): Promise<void> => {
     if (batch.length === 0 || table === undefined || target === undefined) return
-    const some = batch
+    const rowsToWrite = batch
     batch = []
-    await target.write(table, some)
+    await target.write(table, rowsToWrite)
   }
   try {
     for await (const text of lines) {
@@ -178,7 +186,7 @@ export const fill = async (
       hash.update(`${text}\n`)
       if (Array.isArray(value)) {
         if (table === undefined || value.length !== table.columns.length)
-          throw damaged(`${where} has other columns than its table`)
+          throw damaged(`${where} does not have one value for each column of its table`)
         batch.push(value.map((one) => decode(one, where)))
         rows++
         if (batch.length === BATCH) await flush()

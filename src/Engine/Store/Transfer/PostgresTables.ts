@@ -1,4 +1,4 @@
-/** The tables on Postgres: read beside an engine, or filled. */
+/** Reads all tables on Postgres for an export, also while engines use them, and fills them in an import. */
 import type { Client } from "pg"
 import { StoreError, toError, ValidationError } from "../../../Errors.ts"
 import type { Value } from "../Program.ts"
@@ -19,13 +19,13 @@ import type { PostgresOptions } from "../Postgres/Options.ts"
 import { isDenied, LOST_FOR_GOOD, openError, storeError } from "../Postgres/PostgresErrors.ts"
 import { fill, type Imported, ownMeta, type Source, type Table, type Values } from "./Format.ts"
 
-/** Tables that belong to one database and its engines. They are not exported. */
-const OWN = ["engine", "nodes", "node_workers", "news"]
+/** Tables that are of use only in their own database, for its engines. They are not exported. */
+const OWN_TABLES = ["engine", "nodes", "node_workers", "news"]
 
 /** How many rows are read at once. */
 const BATCH = 500
 /** Maximum number of parameters of a statement. Postgres accepts 65,535. */
-const PARAMETERS = 30_000
+const MAX_PARAMETERS = 30_000
 
 const quoted = (columns: ReadonlyArray<string>): string => columns.map((name) => `"${name}"`).join(", ")
 
@@ -37,11 +37,11 @@ const COLUMNS = `FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace J
   WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND c.relpersistence <> 'u' AND a.attnum > 0 AND NOT a.attisdropped`
 
 const tablesOf = async (client: Client, schema: string): Promise<ReadonlyArray<Table>> => {
-  // this is not read from `information_schema`, which leaves out what the user may not read: an export would silently lack it
+  // not from `information_schema`, which leaves out tables that the user may not read: an export would lack them without an error
   const { rows } = await client.query(
     `SELECT c.relname AS name, a.attname AS column ${COLUMNS} AND c.relname <> ALL($2)
        ORDER BY c.relname COLLATE "C", a.attname COLLATE "C"`,
-    [schema, OWN]
+    [schema, OWN_TABLES]
   )
   const tables = new Map<string, Array<string>>()
   for (const { column, name } of rows) {
@@ -52,7 +52,8 @@ const tablesOf = async (client: Client, schema: string): Promise<ReadonlyArray<T
   return [...tables].map(([name, columns]) => ({ name, columns }))
 }
 
-const identities = async (client: Client, schema: string) =>
+/** The identity columns of the tables, and the sequences from which their values come. */
+const identitiesOf = async (client: Client, schema: string) =>
   (
     await client.query(
       `SELECT c.relname AS name, a.attname AS column, pg_get_serial_sequence(format('%I.%I', n.nspname, c.relname), a.attname) AS sequence
@@ -84,7 +85,7 @@ const withClient = async <A>(
   }
 }
 
-/** Reads everything in one snapshot. An engine may be running. */
+/** Reads all tables in one snapshot. Engines may be running. */
 export const readPostgres = <A>(
   options: PostgresOptions,
   now: number,
@@ -95,7 +96,7 @@ export const readPostgres = <A>(
       if (!isDenied(cause)) throw cause
       const { schema, shown } = settings
       throw new StoreError(
-        `Cannot read the tables at ${shown}: ${toError(cause).message}. An export reads all of them, and their sequences: ` +
+        `Cannot read the tables at ${shown}: ${toError(cause).message}. An export reads all tables and their sequences, so the user of the database URL needs these rights: ` +
           `GRANT SELECT ON ALL TABLES IN SCHEMA ${schema} TO ...; GRANT SELECT ON ALL SEQUENCES IN SCHEMA ${schema} TO ...`,
         { code: "STORE_UNAVAILABLE", cause }
       )
@@ -117,7 +118,7 @@ const readTables = async <A>(
     )
   }
   await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-  // to write the file may take longer than the transaction of an engine may be idle
+  // this transaction may be idle for long, while the file is written
   await client.query("SET LOCAL idle_in_transaction_session_timeout = 0")
   const { oldest, version } = (await client.query(READ_VERSION)).rows[0] ?? {}
   const fit = fitOfVersion(settings, Number(version), oldest)
@@ -129,20 +130,20 @@ const readTables = async <A>(
     )
   }
   const sequences: Record<string, number> = {}
-  for (const { sequence, table } of await identities(client, schema)) {
+  for (const { sequence, table } of await identitiesOf(client, schema)) {
     const { rows } = await client.query(`SELECT last_value, is_called FROM ${sequence}`)
     if (rows[0]?.is_called === 1) sequences[table] = Number(rows[0].last_value)
   }
   const { rows: engines } = await client.query("SELECT environments, events, runs, seq FROM engine")
   const { environments, events, runs, seq } = engines[0]
   const keys = new Map<string, Array<string>>()
-  const found = await client.query(
+  const primaryKeys = await client.query(
     `SELECT c.relname AS name, a.attname AS column FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
          JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY(i.indkey)
          WHERE n.nspname = $1 AND i.indisprimary ORDER BY array_position(i.indkey, a.attnum)`,
     [schema]
   )
-  for (const { column, name } of found.rows) keys.set(name, [...(keys.get(name) ?? []), String(column)])
+  for (const { column, name } of primaryKeys.rows) keys.set(name, [...(keys.get(name) ?? []), String(column)])
   return await use({
     header: {
       madeAt: new Date(now).toISOString(),
@@ -168,7 +169,7 @@ const readTables = async <A>(
 }
 
 /**
- * Fills empty tables from a file, in one transaction, which also creates missing tables. An import that fails changes nothing.
+ * Fills empty tables with an export, in one transaction, which also creates missing tables. An import that fails changes nothing.
  */
 export const writePostgres = (options: PostgresOptions, filename: string): Promise<Imported> =>
   withClient(options, async (client, settings) => {
@@ -185,7 +186,7 @@ export const writePostgres = (options: PostgresOptions, filename: string): Promi
       if (rows[0]?.mine !== 1) {
         if (await isBeingFilled(askWith(client), schema)) throw beingFilledError(settings)
         throw new StoreError(
-          `The tables at ${shown} are in use by an engine, or by an import of another user: stop it first, or name another schema`,
+          `The tables at ${shown} are in use by an engine, or by an import of another user: stop that engine or import first, or name another schema`,
           {
             code: "STORE_LOCKED"
           }
@@ -195,23 +196,23 @@ export const writePostgres = (options: PostgresOptions, filename: string): Promi
       const tables = await tablesOf(client, schema)
       for (const { name } of tables) {
         if (name === "meta") continue
-        const found = await client.query(`SELECT 1 FROM ${name} LIMIT 1`)
-        if (found.rows.length === 0) continue
+        const { rows } = await client.query(`SELECT 1 FROM ${name} LIMIT 1`)
+        if (rows.length === 0) continue
         throw new ValidationError(
-          `The tables at ${shown} are not empty ("${name}" has rows): an export is imported into empty ones. Name another schema`
+          `The tables at ${shown} are not empty ("${name}" has rows), and an import needs empty tables: name another schema`
         )
       }
       await client.query("DELETE FROM meta WHERE name <> 'oldest'")
       return {
         tables,
         write: async ({ columns, name }, rows) => {
-          const most = Math.max(1, Math.floor(PARAMETERS / columns.length))
-          for (let from = 0; from < rows.length; from += most) {
-            const some = rows.slice(from, from + most)
+          const maxRows = Math.max(1, Math.floor(MAX_PARAMETERS / columns.length))
+          for (let from = 0; from < rows.length; from += maxRows) {
+            const batch = rows.slice(from, from + maxRows)
             let number = 0
-            const places = some.map(() => `(${columns.map(() => `$${++number}`).join(", ")})`).join(", ")
+            const places = batch.map(() => `(${columns.map(() => `$${++number}`).join(", ")})`).join(", ")
             await client
-              .query(`INSERT INTO ${name} (${quoted(columns)}) VALUES ${places}`, some.flat().map(sendable))
+              .query(`INSERT INTO ${name} (${quoted(columns)}) VALUES ${places}`, batch.flat().map(sendable))
               .catch((cause: unknown) =>
                 Promise.reject(storeError(`Cannot import rows of "${name}"`, cause, LOST_FOR_GOOD))
               )
@@ -225,7 +226,7 @@ export const writePostgres = (options: PostgresOptions, filename: string): Promi
          events = greatest($2, (SELECT coalesce(max(position), 0) FROM events)), runs = greatest($3, (SELECT coalesce(max(key), 0) FROM runs)), seq = $4`,
       [numbers.environments, numbers.events, numbers.runs, numbers.seq]
     )
-    for (const { column, sequence, table } of await identities(client, schema)) {
+    for (const { column, sequence, table } of await identitiesOf(client, schema)) {
       const { rows } = await client.query(`SELECT coalesce(max("${column}"), 0) AS last FROM ${table}`)
       const last = Math.max(sequences[table] ?? 0, Number(rows[0]?.last))
       if (last > 0) await client.query("SELECT setval($1, $2)", [sequence, last])

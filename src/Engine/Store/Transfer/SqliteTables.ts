@@ -1,12 +1,12 @@
-/** A SQLite database as tables and rows: read beside its engine, or filled. */
+/** Reads all tables of a SQLite database for an export, also while an engine uses it, and fills them in an import. */
 import { StoreError } from "../../../Errors.ts"
 import type { DatabaseSync } from "../NodeSqlite.ts"
 import { migrations } from "../Migrations.ts"
 import { checkIsIronflow, versionOf } from "../SqliteFile.ts"
 import { type Header, ownMeta, type Source, type Table, type Target, type Values } from "./Format.ts"
 
-/** Tables whose hidden `rowid` programs use. On Postgres it is a column, so it is exported too. */
-const ROWIDS: ReadonlySet<string> = new Set(["kv_entries"])
+/** Tables whose hidden `rowid` programs use. It is exported too, because it is an ordinary column on Postgres. */
+const TABLES_WITH_ROWID: ReadonlySet<string> = new Set(["kv_entries"])
 
 const tablesOf = (db: DatabaseSync): ReadonlyArray<Table> =>
   db
@@ -18,9 +18,10 @@ const tablesOf = (db: DatabaseSync): ReadonlyArray<Table> =>
         .prepare("SELECT name FROM pragma_table_info(?) ORDER BY name")
         .all(name)
         .map((column) => String(column.name))
-      return { name, columns: ROWIDS.has(name) ? [...columns, "rowid"].toSorted() : columns }
+      return { name, columns: TABLES_WITH_ROWID.has(name) ? [...columns, "rowid"].toSorted() : columns }
     })
 
+/** The columns of the primary key of a table, or all its columns where it has none. */
 const keyOf = (db: DatabaseSync, { columns, name }: Table): ReadonlyArray<string> => {
   const key = db
     .prepare("SELECT name FROM pragma_table_info(?) WHERE pk > 0 ORDER BY pk")
@@ -38,8 +39,8 @@ const highest = (db: DatabaseSync, sql: string): number =>
 const BATCH = 500
 
 /**
- * Reads a database in the snapshot that its connection holds. Throws a `StoreError` when its tables are not those of this
- * version.
+ * Reads a database in the snapshot that its connection holds. Throws a `StoreError` when its tables are older or newer than those
+ * of this version.
  */
 export const readSqlite = (db: DatabaseSync, filename: string, now: number): Source => {
   checkIsIronflow(db, filename)
@@ -79,7 +80,7 @@ export const readSqlite = (db: DatabaseSync, filename: string, now: number): Sou
   }
 }
 
-/** Fills a database that has the tables of this version, within the transaction of its connection. */
+/** Fills a database that has the tables of this version, within the open transaction of its connection. Empties it first. */
 export const writeSqlite = (db: DatabaseSync): Target => {
   const tables = tablesOf(db)
   for (const { name } of tables) db.exec(`DELETE FROM ${name}`)
@@ -94,7 +95,7 @@ export const writeSqlite = (db: DatabaseSync): Target => {
   }
 }
 
-/** Writes the numbers from which the engine goes on. */
+/** Writes the numbers after which the engine assigns new ones. */
 export const writeNumbers = (db: DatabaseSync, { numbers, sequences }: Header): void => {
   db.prepare("INSERT INTO meta (name, value) VALUES ('seq', ?)").run(numbers.seq)
   for (const { name } of db

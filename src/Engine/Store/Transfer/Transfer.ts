@@ -1,4 +1,4 @@
-/** `ironflow export` and `ironflow import`: move the contents of one store into another, empty one. */
+/** `ironflow export` and `ironflow import`: copy the contents of a store into a file, and from the file into an empty store. */
 import { closeSync, existsSync, openSync, statSync, writeSync } from "node:fs"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -12,13 +12,15 @@ import { migrate } from "../SqliteFile.ts"
 import { fill, linesOf, type Source } from "./Format.ts"
 import { readSqlite, writeNumbers, writeSqlite } from "./SqliteTables.ts"
 
-/** A database file, or a database on Postgres. */
+/** Where a store is: in a database file, or on Postgres. */
 export type Place = { readonly filename: string } | { readonly database: PostgresOptions }
 
+/** What was exported or imported. */
 export interface Transferred {
   /** The moment of the exported state, as an ISO string. */
   readonly madeAt: string
   readonly rows: number
+  /** The size of the exported file. */
   readonly bytes: number
 }
 
@@ -29,9 +31,9 @@ const attempt = <A>(what: string, run: () => Promise<A>): Effect.Effect<A, Store
   })
 
 /**
- * Writes the contents of a store at this moment to a new file that only the user of the process may read. The engine of the store
- * may go on. Fails with `ValidationError` when the file exists already or the database does not. Fails with `StoreError` when one
- * of them cannot be used, and removes the partial file.
+ * Writes the contents of a store at this moment to a new file that only the user of the process may read. Engines of the store may
+ * go on. Fails with `ValidationError` when the file exists already, or when the database does not exist. Fails with `StoreError`
+ * when one of the two cannot be used. A failure leaves no partial file.
  */
 export const exportStore = (
   from: Place,
@@ -88,9 +90,9 @@ const writeLines = async (source: Source, file: string) => {
     const counted: Source = {
       ...source,
       async *rows(table) {
-        for await (const some of source.rows(table)) {
-          rows += some.length
-          yield some
+        for await (const batch of source.rows(table)) {
+          rows += batch.length
+          yield batch
         }
       }
     }
@@ -105,10 +107,10 @@ const writeLines = async (source: Source, file: string) => {
 }
 
 /**
- * Fills an empty store from a file by {@link exportStore}, completely or not at all: a database file that does not exist yet, or
- * a schema on Postgres without rows. Ids, positions, waits and timers are kept, and an engine that is started on this store goes
- * on with the runs. Fails with `ValidationError` for a store that is not empty and for a file that is not an export, with
- * `StoreError` for a file that is damaged or of another version, and for a store that is in use or cannot be written.
+ * Fills an empty store with an export, completely or not at all. The store is a database file that does not exist yet, or a schema
+ * on Postgres whose tables are missing or empty. Ids, positions, waits and timers are kept, and an engine that is started on this
+ * store goes on with the runs. Fails with `ValidationError` when the store is not empty or the file is not an export. Fails with
+ * `StoreError` when the file is damaged or of a newer version, or when the store is in use or cannot be written.
  */
 export const importStore = (
   filename: string,
@@ -137,15 +139,15 @@ const fillFile = async (filename: string, target: string) => {
   let db: DatabaseSync | undefined
   try {
     makeFile(partial, DEFAULT_MODE)
-    const made = (db = new DatabaseSync(partial))
-    // a partial file is discarded, so it needs no journal
-    made.exec("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF")
-    migrate(made)
-    made.exec("BEGIN")
-    const imported = await fill(filename, () => Promise.resolve(writeSqlite(made)))
-    writeNumbers(made, imported.header)
-    made.exec("COMMIT")
-    made.close()
+    const opened = (db = new DatabaseSync(partial))
+    // no journal is needed: after a failure, the partial file is removed
+    opened.exec("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF")
+    migrate(opened)
+    opened.exec("BEGIN")
+    const imported = await fill(filename, () => Promise.resolve(writeSqlite(opened)))
+    writeNumbers(opened, imported.header)
+    opened.exec("COMMIT")
+    opened.close()
     db = undefined
     await putNew(partial, target)
     return imported
