@@ -2,7 +2,6 @@
 import { ValidationError } from "./Errors.ts"
 import { encodeJson, isObject } from "./Json.ts"
 import { checkName, checkSize, kvValueBytes } from "./Limits.ts"
-import { show } from "./Show.ts"
 
 /** Returns the name, if a configuration can have it. Throws `ValidationError` or `LimitExceededError`. */
 export const checkConfigName = (name: unknown): string => {
@@ -19,8 +18,10 @@ export const encodeConfig = (name: string, data: unknown): string => {
   const text = isObject(data) ? encodeJson(data, what) : undefined
   // an object whose `toJSON` returns something else is refused, too
   if (text === undefined || !text.startsWith("{")) {
+    // not the value itself: it may be a secret
+    const kind = Array.isArray(data) ? "an array" : data === null ? "null" : `a ${typeof data}`
     throw new ValidationError(
-      `${what} must be an object, got ${isObject(data) ? "something whose JSON is not an object" : show(data)}`
+      `${what} must be an object, got ${isObject(data) ? "something whose JSON is not an object" : kind}`
     )
   }
   return checkSize(what, text, kvValueBytes)

@@ -186,6 +186,8 @@ const endOfString = (text: string, start: number): number => {
 // shorter exponent. Few texts contain such a number, and only those are searched.
 const LONG_EXPONENT = /\d[eE]\+?\d{3}/g
 const MANY_DIGITS = 200
+/** After so many exponents that follow no number, the text is searched as if it had one. */
+const MOST_EXPONENTS = 1000
 
 const checkNumbers = (what: string, text: string): string => {
   if (!hasLongExponent(text) && !hasManyDigits(text)) return text
@@ -211,7 +213,10 @@ const checkNumbers = (what: string, text: string): string => {
  */
 const hasLongExponent = (text: string): boolean => {
   LONG_EXPONENT.lastIndex = 0
+  let looked = 0
   for (let found = LONG_EXPONENT.exec(text); found !== null; found = LONG_EXPONENT.exec(text)) {
+    // so many come from somebody who wants the search to take long: the exact one takes less
+    if (++looked > MOST_EXPONENTS) return true
     let before = found.index - 1
     while (isDigit(text.charCodeAt(before)) || text.charCodeAt(before) === POINT) before--
     if (before < 0 || BEFORE_NUMBER.test(text.charAt(before))) return true

@@ -3,6 +3,7 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import * as CliConfig from "effect/cli/CliConfig"
 import * as CliOutput from "effect/cli/CliOutput"
 import * as Command from "effect/cli/Command"
@@ -10,6 +11,7 @@ import * as GlobalFlag from "effect/cli/GlobalFlag"
 import { SDK_VERSION } from "../SdkVersion.ts"
 import { commands } from "./Commands.ts"
 import { failureOf, report } from "./FailureReport.ts"
+import { layerStderr, logChoice } from "./LogOutput.ts"
 import { requireNode } from "./Process.ts"
 
 /** Runs the command with the arguments that come after `ironflow`, and reports its failure. */
@@ -26,6 +28,8 @@ export const invoke = (args: ReadonlyArray<string>) =>
       CliConfig.CliConfig,
       CliConfig.make({ builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions] })
     ),
+    // programs read standard output; commands with flags for logs have a logger of their own
+    Effect.provide(layerStderr(logChoice({ logFormat: Option.none(), logLevel: Option.none() }))),
     Effect.provide(NodeServices.layer)
   )
 

@@ -70,13 +70,13 @@ export class StreamNotFoundError extends NotFoundError {
   }
 }
 
-/** The stream has no snapshot, or none at or before the requested version. */
+/** The stream has no snapshot, or none below the requested version. */
 export class SnapshotNotFoundError extends NotFoundError {
   declare readonly _tag: "SnapshotNotFoundError"
   /** Id of the entity. */
   readonly entityId: string
   constructor(entityId: string) {
-    super(`Stream "${entityId}" has no snapshot, or none at or before the requested version`, {
+    super(`Stream "${entityId}" has no snapshot, or none below the requested version`, {
       code: "SNAPSHOT_NOT_FOUND",
       details: { entityId }
     })

@@ -63,6 +63,7 @@ class ReceivedCall implements Call {
   readonly variables: Call["variables"]
   readonly request: Http.IncomingMessage
   readonly #query: string
+  #parsed: URLSearchParams | undefined
 
   constructor({ body, caller, environment, request, shows, variables }: Omit<Call, "query">, query: string) {
     this.environment = environment
@@ -75,7 +76,7 @@ class ReceivedCall implements Call {
   }
 
   get query(): URLSearchParams {
-    return new URLSearchParams(this.#query)
+    return (this.#parsed ??= new URLSearchParams(this.#query))
   }
 }
 

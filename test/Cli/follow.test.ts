@@ -1,6 +1,8 @@
 /** Commands that keep running while their server restarts. */
 import { createServer } from "node:http"
+import { once } from "node:events"
 import { afterEach, assert, beforeEach, it } from "vitest"
+import { WebSocketServer } from "ws"
 import { jsonHere } from "./Here.ts"
 import { freePort, type Running, Terminal } from "./Terminal.ts"
 
@@ -96,4 +98,49 @@ it("waiting for a bulk operation continues over a restart of the server", { time
   await second.close()
   assert.include(stdout, "2 runs retried.")
   assert.strictEqual(code, 0)
+})
+
+it("what a subscription logs does not go to standard output, where programs read events", async () => {
+  const server = new WebSocketServer({ port: 0, host: "127.0.0.1" })
+  await once(server, "listening")
+  server.on("connection", (socket) =>
+    socket.on("message", (text) => {
+      const { requestId, subscription, subscriptions } = JSON.parse(String(text))
+      const pattern = (subscription ?? subscriptions?.[0])?.pattern
+      if (pattern === undefined) return
+      const send = (message: object) => socket.send(JSON.stringify(message))
+      send({
+        type: "subscription_result",
+        requestId,
+        results: [{ pattern, status: "ok", subscriptionId: "sub-1" }]
+      })
+      send({
+        type: "subscription_error",
+        subscriptionId: "sub-1",
+        code: "EVENTS_DROPPED",
+        message: "Some were lost",
+        retrying: true
+      })
+      send({ type: "event", subscriptionId: "sub-1", topic: "system.run.completed", data: { a: 1 } })
+    })
+  )
+  const { port } = server.address() as { port: number }
+
+  const subscribe = terminal.start(["subscribe", "system.run.>", "--json"], {
+    env: { IRONFLOW_SERVER_URL: `http://127.0.0.1:${port}` }
+  })
+  await subscribe.until('"a":1')
+  await subscribe.until("Some were lost")
+  subscribe.signal("SIGINT")
+  const { stderr, stdout } = await subscribe.ended
+  server.close()
+
+  assert.deepStrictEqual(
+    stdout
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line).data),
+    [{ a: 1 }]
+  )
+  assert.include(stderr, "Some were lost")
 })

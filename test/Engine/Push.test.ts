@@ -1003,6 +1003,7 @@ describe("a report during a turn", () => {
 
     await engine.client.pauseRun(runId)
     const reported = await update({ ops: [charged] })
+    await update({ ops: [], late: { stepName: "charge", lingerMs: 1 } })
     const asked = await update({ ops: [], waitMs: 1 })
 
     expect(reported).toMatchObject({ ack: { _tag: "Accepted", paused: true }, notices: [] })

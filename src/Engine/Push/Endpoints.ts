@@ -235,7 +235,7 @@ export class PushEndpoints {
         // a request for notices also reports which steps run
         if (waitMs > 0) endpoint.hearRunning(jobId, running)
         // a handler reads the notices for which it asks, and none in the answer to a report
-        const asksForNotices = ops.length === 0 || waitMs > 0
+        const asksForNotices = waitMs > 0 || (ops.length === 0 && late === undefined)
         const notices = asksForNotices ? yield* endpoint.notices(jobId, waitMs) : []
         return { ack, notices: pauses ? notices : notices.filter(isKnownToAll) }
       }

@@ -267,7 +267,7 @@ const otherPageError = (page: string): UnauthorizedError => {
   const origin = URL.parse(page)?.origin ?? "null"
   if (origin === "null") {
     return new UnauthorizedError(
-      "This engine does not answer pages without an origin, such as local files and sandboxed frames: " +
+      "This engine does not answer pages without an http or https origin, such as local files, sandboxed frames and browser extensions: " +
         "serve the page from a web server, and add the origin of that server to `corsOrigins`"
     )
   }
