@@ -106,8 +106,9 @@ export const limitsOf = (caller: Caller, environment: string): WorkerLimits => (
 })
 
 /**
- * Checks the operations in the reports of a worker. In a report with an operation that the caller may not do, all operations are
- * replaced: the run is paused instead. When a client resumes the run, the worker that continues it needs the permission.
+ * Checks the operations in the reports of a worker. The first operation of a report that the caller may not do pauses the run. What
+ * precedes it is done, and so are the results of code that follow it: that code ran, and must not run again when a client
+ * resumes the run. The worker that continues the run needs the permission.
  */
 export const permittedReports = (
   caller: Caller | undefined,
@@ -118,13 +119,13 @@ export const permittedReports = (
   /** Turns the acks of the engine into the answers for the worker, for which the leases of paused runs are lost. */
   readonly answered: (acks: ReadonlyArray<TurnAck>) => ReadonlyArray<TurnAck>
 } => {
-  const refused = new Map<number, IronflowError>()
+  const refused = new Map<number, { readonly error: IronflowError; readonly at: number }>()
   if (caller?.key !== undefined) {
     for (let i = 0; i < reports.length; i++) {
-      for (const op of reports[i]!.ops) {
+      for (const [at, op] of reports[i]!.ops.entries()) {
         const error = checkedOps.has(op._tag) ? refusalOf(() => checkOp(caller, environment, op)) : undefined
         if (error === undefined) continue
-        refused.set(i, error)
+        refused.set(i, { error, at })
         break
       }
     }
@@ -132,23 +133,27 @@ export const permittedReports = (
   if (refused.size === 0) return { reports, answered: (acks) => acks }
   return {
     reports: reports.map((report, i) => {
-      const error = refused.get(i)
-      return error === undefined
-        ? report
-        : { ...report, ops: [{ _tag: "Pause", code: error.code, message: error.message }] }
+      const refusal = refused.get(i)
+      if (refusal === undefined) return report
+      const { at, error } = refusal
+      const ops = report.ops.filter((op, nth) => nth < at || resultsOfCode.has(op._tag))
+      return { ...report, ops: [...ops, { _tag: "Pause", code: error.code, message: error.message }] }
     }),
     answered: (acks) =>
       acks.map((ack, i) => {
-        const error = refused.get(i)
-        return error === undefined || ack._tag === "Refused"
+        const refusal = refused.get(i)
+        return refusal === undefined || ack._tag === "Refused"
           ? ack
-          : { _tag: "Refused", reason: "LEASE_LOST", message: `The run was paused: ${error.message}` }
+          : { _tag: "Refused", reason: "LEASE_LOST", message: `The run was paused: ${refusal.error.message}` }
       })
   }
 }
 
 /** The kinds of operations for which policies have an action of their own. */
 const checkedOps: ReadonlySet<TurnOp["_tag"]> = new Set(["Publish", "Transact", "WaitForEvent"] as const)
+
+/** The kinds of operations that tell how an attempt of a step's code has ended. */
+const resultsOfCode: ReadonlySet<TurnOp["_tag"]> = new Set(["StepDone", "StepRetry"] as const)
 
 const checkOp = (caller: Caller, environment: string, op: TurnOp): void => {
   switch (op._tag) {
