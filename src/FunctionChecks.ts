@@ -57,7 +57,9 @@ const must =
 const inSentence = (label: string): string => `${label.charAt(0).toLowerCase()}${label.slice(1)}`
 
 const isDottedPath = (value: unknown): boolean => typeof value === "string" && isDataPath(value)
-const pathRule = 'a dotted path such as "event.data.customerId"'
+const isEventPath = (value: unknown): boolean =>
+  isDottedPath(value) && /^(?:\$\.)?event[.[]/.test(String(value))
+const pathRule = 'a dotted path from `event`, such as "event.data.customerId"'
 
 const checks: { readonly [K in keyof FunctionConfig]?: Check } = {
   name: must(
@@ -96,10 +98,10 @@ const checks: { readonly [K in keyof FunctionConfig]?: Check } = {
       "an integer, at least 1",
       (value) => Number.isSafeInteger(value) && Number(value) >= 1
     )(limit, label)
-    if (key !== undefined) must("concurrency.key", pathRule, isDottedPath)(key, label)
+    if (key !== undefined) must("concurrency.key", pathRule, isEventPath)(key, label)
   },
   mode: must("mode", '"push" or "pull"', (value) => value === "push" || value === "pull"),
-  actorKey: must("actorKey", pathRule, isDottedPath),
+  actorKey: must("actorKey", pathRule, isEventPath),
   searchBy: (searchBy, label) => {
     must(
       "searchBy",

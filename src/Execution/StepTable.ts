@@ -299,7 +299,9 @@ const checkMatch = (name: string, match: unknown): string | undefined => {
     )
   }
   const text = match.trim()
-  if (!isDataPath(text)) compileExpression(text, ["event", "trigger"])
+  // other options have their paths from `event`; a path from the event itself is meant by both
+  if (isDataPath(text)) return text.replace(/^(?:\$\.)?event\.(?=.)/, "")
+  compileExpression(text, ["event", "trigger"])
   return text
 }
 

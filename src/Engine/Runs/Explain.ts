@@ -377,7 +377,9 @@ const waitingReason = ({ run, waits }: RunSituation, now: number): Reason => {
             ? ""
             : wait.matchValue === undefined
               ? ` that satisfies ${wait.match}`
-              : ` whose ${wait.match} is ${wait.matchValue}`) +
+              : wait.matchValue === ""
+                ? ` with the value of its own event at ${wait.match}. That event has no value there, so that no event can match: correct \`match\` in the code`
+                : ` whose ${wait.match} is ${wait.matchValue}`) +
           `, until ${at}.` +
           (wait.isBeingDelivered === true
             ? " Very many runs wait for this event: it has arrived, and is delivered to a few hundred of them at a time."
