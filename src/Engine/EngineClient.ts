@@ -89,7 +89,9 @@ export const make = Effect.gen(function* () {
             ? functions.delete(environment, id)
             : Effect.fail(
                 new InvalidStateError(
-                  `Function "${id}" cannot be deleted: worker ${holder.id} has it, and would register it again. Stop that worker first. If its id begins with \`push-\`, it is a push endpoint: unregister it (\`ironflow functions endpoints\` lists them)`
+                  /^push-[0-9a-f]{16}$/.test(holder.id)
+                    ? `Function "${id}" cannot be deleted: a push endpoint (${holder.id}) has the function, and would register it again. Find the URL of the endpoint with \`ironflow functions endpoints\`, and run \`ironflow functions unregister\` with this URL first`
+                    : `Function "${id}" cannot be deleted: worker ${holder.id} has the function, and would register it again. Stop that worker first`
                 )
               )
         }

@@ -124,8 +124,8 @@ export class SecretsService {
         if (value === undefined) {
           return Effect.fail(
             new MasterKeyError(
-              `Secret "${name}" cannot be opened with this master key: it was stored under another one, or its row in the database was changed. ` +
-                "Set IRONFLOW_MASTER_KEY to that one, or store the secret again.",
+              `Secret "${name}" cannot be opened with this master key: the secret was stored under another master key, or its row in the database was changed. ` +
+                "Set IRONFLOW_MASTER_KEY to the key under which the secret was stored, or store the secret again.",
               { code: "MASTER_KEY_WRONG" }
             )
           )
@@ -175,7 +175,7 @@ const checkSecret = (name: string, value: string): ValidationError | undefined =
   }
   if (value.length > Limits.secretLength) {
     return new ValidationError(
-      `The value of secret "${name}" has ${value.length} characters, and ${Limits.secretLength} are allowed`
+      `The value of secret "${name}" has ${value.length} characters, and at most ${Limits.secretLength} are allowed`
     )
   }
   // has a message of its own, because the usual one would show the value
