@@ -1,7 +1,7 @@
 /** Logs when an engine cannot be reached and when it answers again, and computes the delays between attempts. */
 import { calculateBackoff } from "../Backoff.ts"
 import type { Logger } from "../Logger.ts"
-import { isAccessError } from "./ServerLink.ts"
+import { isAccessError } from "./AccessErrors.ts"
 
 /** The first delay, in milliseconds. Each later delay is twice as long, up to a limit. */
 const FIRST_DELAY_MS = 100

@@ -249,7 +249,7 @@ describe("the client of an engine of this package", () => {
 
     const refused = await rejection(client.deleteFunction("once"))
     assert.instanceOf(refused, Errors.InvalidStateError)
-    assert.include(refused.message, "worker early has it")
+    assert.include(refused.message, "worker early has the function")
 
     await early.drain()
     await stopped
