@@ -160,7 +160,7 @@ export const order = createFunction({ id: "order", triggers: [{ event: "order.pl
 
     expect(await ironflow("verify", write("same.ts", "charge"), "--data", filename)).toMatchObject({
       code: 0,
-      stdout: "1 run verified, 0 diverged.\n"
+      stdout: "1 run verified, of which 0 diverged.\n"
     })
     const changed = await ironflow("verify", write("changed.ts", "pay"), "--data", filename, "--json")
     expect(changed.code).toBe(1)
