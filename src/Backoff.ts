@@ -119,7 +119,7 @@ export const resolveRetry = (
 ): RetryPolicy => {
   if (config === undefined) return defaults
   if (typeof config !== "object" || config === null) {
-    throw new ValidationError(`Invalid ${what}: it must be an object such as { maxAttempts: 5 }`)
+    throw new ValidationError(`The ${what} must be an object such as { maxAttempts: 5 }, got ${show(config)}`)
   }
   const initialDelayMs = config.initialDelayMs ?? defaults.initialDelayMs
   const jitter = config.jitter ?? defaults.jitter
@@ -170,5 +170,5 @@ const check = (
   ok: boolean,
   rule: { readonly must: string }
 ): void => {
-  if (!ok) throw new ValidationError(`Invalid ${what}.${field}: it must ${rule.must}, got ${show(value)}`)
+  if (!ok) throw new ValidationError(`\`${field}\` of the ${what} must ${rule.must}, got ${show(value)}`)
 }

@@ -179,7 +179,9 @@ export const checkAppend = (
   const entityType = checkName(`entity type of "${id}"`, input.entityType)
   const { events } = input
   if (!Array.isArray(events) || events.length === 0) {
-    throw new ValidationError(`An append to stream "${id}" needs an array of at least one event`)
+    throw new ValidationError(
+      `An append to stream "${id}" needs an array of at least one event, got ${show(events)}`
+    )
   }
   if (events.length > writesAtOnce) {
     throw new LimitExceededError(`An append to stream "${id}"`, events.length, writesAtOnce, "events")

@@ -451,7 +451,9 @@ export const isEffectFunction = (fn: AnyFunction): fn is EffectFunction => "prog
  */
 const resolveTriggers = (config: unknown, keys: KnownKeys): DefinedConfig => {
   if (!isObject(config))
-    throw new ValidationError("A function needs a configuration such as { id, triggers }")
+    throw new ValidationError(
+      `The configuration of a function must be an object such as { id, triggers }, got ${show(config)}`
+    )
   // `checkConfig` refuses `triggers` that are no array
   const sources: ReadonlyArray<unknown> = Array.isArray(config.triggers) ? config.triggers : []
   const definitions = sources.flatMap((source) => definitionOf(source) ?? [])

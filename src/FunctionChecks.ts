@@ -25,7 +25,9 @@ type Unchecked = { readonly [K in keyof FunctionConfig]?: unknown }
  */
 export function checkConfig(config: unknown): asserts config is FunctionConfig {
   if (!isObject(config))
-    throw new ValidationError("A function needs a configuration such as { id, triggers }")
+    throw new ValidationError(
+      `The configuration of a function must be an object such as { id, triggers }, got ${show(config)}`
+    )
   const unchecked: Unchecked = config
   checkFunctionId(unchecked.id)
   const label = `Function ${show(unchecked.id, nameLength)}`

@@ -139,7 +139,7 @@ export const checkWellFormed = (what: string, text: string): string => {
  */
 export const checkName = (kind: string, name: unknown): string => {
   if (typeof name !== "string") {
-    throw new ValidationError(`The ${kind} must be a string, got ${name === null ? "null" : typeof name}`)
+    throw new ValidationError(`The ${kind} must be a string, got ${show(name)}`)
   }
   if (name.length > nameLength) {
     throw new LimitExceededError(
@@ -163,7 +163,9 @@ export const checkName = (kind: string, name: unknown): string => {
  */
 export const checkIdempotencyKey = (key: unknown): string => {
   if (typeof key !== "string" || key === "" || key.length > keyLength) {
-    throw new ValidationError(`An idempotency key must be a string of 1 to ${keyLength} characters`)
+    throw new ValidationError(
+      `An idempotency key must be a string of 1 to ${keyLength} characters, got ${typeof key === "string" ? `${key.length} characters` : show(key)}`
+    )
   }
   return checkWellFormed("The idempotency key", key)
 }
@@ -206,7 +208,7 @@ export const checkFunctionCount = (functions: ReadonlyArray<unknown>): void => {
       length,
       functionsAtOnce,
       "functions",
-      { advice: "Split them over several" }
+      { advice: "Split the functions over several workers or push endpoints" }
     )
   }
   let crons = 0
@@ -222,7 +224,7 @@ export const checkFunctionCount = (functions: ReadonlyArray<unknown>): void => {
       crons,
       cronsAtOnce,
       "triggers",
-      { advice: "Split the functions over several" }
+      { advice: "Split the functions over several workers or push endpoints" }
     )
   }
 }

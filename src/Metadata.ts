@@ -5,6 +5,7 @@
 import { ValidationError } from "./Errors.ts"
 import { encodeJson, hasToJson, isObject } from "./Json.ts"
 import { checkEntries, checkSize, metadataBytes } from "./Limits.ts"
+import { show } from "./Show.ts"
 
 /**
  * Metadata as JSON; `undefined` for `undefined`. `what` names the metadata (`The metadata of event "order.placed"`).
@@ -14,7 +15,8 @@ import { checkEntries, checkSize, metadataBytes } from "./Limits.ts"
 export const encodeMetadata = (what: string, metadata: unknown): string | undefined => {
   if (metadata === undefined) return undefined
   const text = isObject(metadata) ? encodeJson(metadata, what) : undefined
-  if (!isObject(metadata) || text?.[0] !== "{") throw new ValidationError(`${what} must be an object`)
+  if (!isObject(metadata) || text?.[0] !== "{")
+    throw new ValidationError(`${what} must be an object, got ${show(metadata)}`)
   checkEntries(what, hasToJson(metadata) ? (JSON.parse(text) as object) : metadata)
   return checkSize(what, text, metadataBytes)
 }

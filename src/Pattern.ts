@@ -28,7 +28,7 @@ export const checkPattern = (pattern: unknown, what = "pattern"): string => {
   }
   if (pattern.length > nameLength) {
     throw new ValidationError(
-      `The ${what} "${pattern.slice(0, 32)}..." has ${pattern.length} characters; ${nameLength} are allowed`
+      `The ${what} "${pattern.slice(0, 32)}..." has ${pattern.length} characters, and at most ${nameLength} are allowed`
     )
   }
   const tokens = pattern.split(".")

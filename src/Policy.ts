@@ -10,6 +10,7 @@ import { compileExpression, type Expression } from "./Expression.ts"
 import { TurnBudget } from "./ExpressionBudget.ts"
 import { declaredListLength, nameLength } from "./Limits.ts"
 import { setImmediate } from "./RealTimers.ts"
+import { show } from "./Show.ts"
 
 /** All actions. */
 export const actions = [
@@ -161,7 +162,9 @@ export const checkCondition = (text: string): string => compileExpression(text, 
 
 const readPatterns = (text: unknown, what: string, example: string): ReadonlyArray<string> => {
   if (typeof text !== "string" || text.trim() === "") {
-    throw new ValidationError(`The ${what} of a policy must be a string of patterns, such as ${example}`)
+    throw new ValidationError(
+      `The ${what} of a policy must be a string of patterns, such as ${example}, got ${show(text)}`
+    )
   }
   if (text.length > PATTERNS_LENGTH) {
     throw new LimitExceededError(`The ${what} of the policy`, text.length, PATTERNS_LENGTH, "characters")

@@ -4,6 +4,7 @@ import type { EventDefinition, EventInput } from "./Event.ts"
 import { isObject } from "./Json.ts"
 import { checkName } from "./Limits.ts"
 import { checkKeys, type Keys } from "./OptionKeys.ts"
+import { show } from "./Show.ts"
 
 /** A request to a webhook. */
 export interface WebhookRequest {
@@ -99,7 +100,9 @@ export interface IronflowWebhook {
 // oxlint-disable-next-line typescript/no-explicit-any -- as above
 export const createWebhook = <Payload = any>(config: WebhookConfig<Payload>): IronflowWebhook => {
   if (!isObject(config))
-    throw new ValidationError("A webhook needs a configuration: { id, verify, transform }")
+    throw new ValidationError(
+      `The configuration of a webhook must be an object such as { id, verify, transform }, got ${show(config)}`
+    )
   const id = checkName("webhook id", config.id)
   if (/[\s/?#%]/.test(id)) {
     throw new ValidationError(
@@ -110,7 +113,7 @@ export const createWebhook = <Payload = any>(config: WebhookConfig<Payload>): Ir
     const isOptional = field === "parse" || field === "challenge"
     if (typeof config[field] !== "function" && !(isOptional && config[field] === undefined)) {
       throw new ValidationError(
-        `Webhook "${id}": \`${field}\` must be a function, got ${typeof config[field]}`
+        `Webhook "${id}": \`${field}\` must be a function, got ${show(config[field])}`
       )
     }
   }

@@ -115,20 +115,20 @@ describe("resolveRetry", () => {
   })
 
   it.each<readonly [config: unknown, message: string]>([
-    [{ maxAttempts: 0 }, "retry.maxAttempts: it must be an integer, at least 1"],
+    [{ maxAttempts: 0 }, "`maxAttempts` of the retry must be an integer, at least 1"],
     [{ maxAttempts: 1.5 }, "got 1.5"],
-    [{ maxAttempts: "3" }, "retry.maxAttempts"],
-    [{ maxAttempts: Infinity }, "retry.maxAttempts"],
-    [{ initialDelayMs: -1 }, "retry.initialDelayMs"],
-    [{ initialDelayMs: Number.NaN }, "retry.initialDelayMs"],
-    [{ maxDelayMs: Infinity }, "retry.maxDelayMs"],
-    [{ backoffFactor: 0.5 }, "retry.backoffFactor: it must be a number, at least 1"],
-    [{ backoffFactor: Infinity }, "retry.backoffFactor"],
-    [{ jitter: -0.1 }, "retry.jitter: it must be a number from 0 to 1"],
-    [{ jitter: 1.1 }, "retry.jitter"],
+    [{ maxAttempts: "3" }, "`maxAttempts` of the retry must be"],
+    [{ maxAttempts: Infinity }, "`maxAttempts` of the retry must be"],
+    [{ initialDelayMs: -1 }, "`initialDelayMs` of the retry must be"],
+    [{ initialDelayMs: Number.NaN }, "`initialDelayMs` of the retry must be"],
+    [{ maxDelayMs: Infinity }, "`maxDelayMs` of the retry must be"],
+    [{ backoffFactor: 0.5 }, "`backoffFactor` of the retry must be a number, at least 1"],
+    [{ backoffFactor: Infinity }, "`backoffFactor` of the retry must be"],
+    [{ jitter: -0.1 }, "`jitter` of the retry must be a number from 0 to 1"],
+    [{ jitter: 1.1 }, "`jitter` of the retry must be"],
     [{ jitter: true }, "got true"],
-    ["fast", "retry: it must be an object"],
-    [null, "retry: it must be an object"]
+    ["fast", 'The retry must be an object such as { maxAttempts: 5 }, got "fast"'],
+    [null, "The retry must be an object such as { maxAttempts: 5 }, got null"]
   ])("refuses %o", (config, message) => {
     assert.throws(() => resolveRetry(config as RetryConfig), ValidationError)
     assert.throws(() => resolveRetry(config as RetryConfig), message)

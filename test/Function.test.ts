@@ -131,7 +131,7 @@ describe("createFunction", () => {
     [
       "no attempts",
       { retry: { maxAttempts: 0 } },
-      /Invalid retry of function "f".maxAttempts: it must be an integer/
+      /^`maxAttempts` of the retry of function "f" must be an integer, at least 1 .*, got 0$/
     ],
     ["a timeout of zero", { timeout: 0 }, /"f": `timeout` must be a positive/],
     ["an endless timeout", { timeout: Infinity }, /"f": `timeout` must be a positive/],

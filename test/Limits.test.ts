@@ -10,7 +10,7 @@ describe("checkName", () => {
   it.each<readonly [unknown, RegExp]>([
     [undefined, /The step name must be a string, got undefined/],
     [null, /got null/],
-    [7, /got number/],
+    [7, /got 7$/],
     ["", /must not be empty or blank/],
     [" \t", /must not be empty or blank/],
     ["a\nb", /must not contain control characters/],

@@ -89,7 +89,7 @@ export const inFlags = (message: string): string =>
     .replace(/^explain\("([^"]*)"\)/, "`ironflow runs why $1`")
     .replace(/^The (limit|cursor|offset) of \w+ must/, "--$1 must")
     .replace(
-      /is not one that \w+ returned: pass the nextCursor of the previous page/,
+      /is not one that [\w ]+ returned: pass the nextCursor of the previous page/,
       "is not one that this command printed: take the cursor of the previous page"
     )
     .replaceAll(OPTION, (_, option: string) => flags[option]!)

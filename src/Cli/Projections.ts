@@ -13,6 +13,7 @@ import { fields, oneLine, print, jsonLine, table } from "./Output.ts"
 import { callService, provideServer } from "./ServerCalls.ts"
 import { commandsOf, givenFlags } from "./OneCallCommands.ts"
 import { textFlag } from "./TextFlag.ts"
+import { shownOwner } from "../Projection/OwnerName.ts"
 
 const projectionsCommand = commandsOf(Projections)
 
@@ -34,7 +35,7 @@ const list = projectionsCommand("list", {
             String(info.lastEventSeq),
             String(info.lag),
             String(info.deadLetters),
-            info.owner ?? ""
+            info.owner === undefined ? "" : shownOwner(info.owner)
           ])
         )
 })

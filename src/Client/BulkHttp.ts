@@ -23,7 +23,8 @@ const LONGEST_INTERVAL_MS = 2000
 
 export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
   const { ask, withoutCall } = makeOperationCalls(connection)
-  const orElse = (what: string) => withoutCall(what, "Make the call for each run")
+  const orElse = (what: string) =>
+    withoutCall(what, "Act on each run by itself, with calls such as cancelRun")
   const getBulk = (id: string) =>
     ask(operations.getBulk, "getBulk", { variables: { id }, orElse: orElse(`getBulk(${quote(id)})`) })
 

@@ -185,7 +185,7 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
         ? Effect.asVoid(retry("retryDeadLetter", name, options, { position }))
         : Effect.fail(
             new InvalidStateError(
-              `Consumer group ${quote(name)} has no dead letter at position ${show(position)}`
+              `Consumer group ${quote(name)} has no dead letter at position ${show(position)}: deadLetters() lists the existing ones`
             )
           ),
     retryDeadLetters: (name, options) => retry("retryDeadLetters", name, options, {}),

@@ -33,7 +33,11 @@ export const make = ({ all, ask, withoutCall }: OperationCalls): Raw<FunctionsAp
           ask<object, unknown>(
             functions.deleteFunction,
             "deleteFunction",
-            inputOf("deleteFunction", id, "Runs of the function wait until a worker has it"),
+            inputOf(
+              "deleteFunction",
+              id,
+              "Stop the workers that have the function instead: its new runs then wait"
+            ),
             () => done
           )
         )
@@ -74,7 +78,7 @@ export const make = ({ all, ask, withoutCall }: OperationCalls): Raw<FunctionsAp
             functions.runFunction,
             "runFunction",
             {
-              ...inputOf("runFunction", id, "Emit an event that it listens to"),
+              ...inputOf("runFunction", id, "Emit an event that triggers the function instead"),
               body: text,
               repeatable: idempotencyKey !== undefined
             },

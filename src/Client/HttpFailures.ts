@@ -110,8 +110,8 @@ export const notAnIronflowServer = ({ status, text }: Answer, what: string): Con
 /** The error for a feature that the server lacks. `status` is the status of the answer that showed this. */
 export const unsupported = (url: string, what: string, instead: string, status: number): UnsupportedError =>
   new UnsupportedError(
-    `${what} is not possible: the server at ${url} does not support it. It is an older engine than this package, or ` +
-      `another Ironflow server. ${instead}`,
+    `${what} is not possible: the server at ${url} does not support this. The server is an Ironflow engine that is older than this package, or a ` +
+      `legacy server. ${instead}`,
     { status }
   )
 
@@ -123,6 +123,6 @@ export const invalidResponse = (
   text: string
 ): InvalidResponseError =>
   new InvalidResponseError(
-    `${what} got an answer from ${url} that cannot be read: ${problem}. Is it an Ironflow server? ` +
+    `${what} got an answer from ${url} that cannot be read: ${problem}. Is this the address of an Ironflow server? ` +
       `The answer begins with ${JSON.stringify(text.slice(0, 100))}`
   )

@@ -196,7 +196,10 @@ const conflict = (
 
 /** The body of the request that creates a bucket. Settings that are empty or zero are left out: they mean the default. */
 const encodeBucket = (config: KVBucketConfig): { readonly name: string } => {
-  if (!isObject(config)) throw new ValidationError("A bucket needs a configuration with a `name`")
+  if (!isObject(config))
+    throw new ValidationError(
+      `The configuration of a bucket must be an object such as { name: "settings" }, got ${show(config)}`
+    )
   const name = checkBucketName(config.name)
   for (const field of ["ttlSeconds", "maxValueSize", "maxBytes", "history"] as const) {
     const value = config[field]
@@ -210,7 +213,10 @@ const encodeBucket = (config: KVBucketConfig): { readonly name: string } => {
 }
 
 const encodeWrites = (writes: ReadonlyArray<KVWrite>): ReadonlyArray<object> => {
-  if (!Array.isArray(writes)) throw new ValidationError("An atomic write needs a list of at least one change")
+  if (!Array.isArray(writes))
+    throw new ValidationError(
+      `An atomic write needs a list of changes with at least one, got ${show(writes)}`
+    )
   return (writes as ReadonlyArray<KVWrite>).map((write) => {
     const key = checkKey(write?.key)
     const revision = "revision" in write ? { revision: write.revision } : {}

@@ -193,7 +193,7 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
         ? Effect.asVoid(retry(name, "retryDeadLetter", { position }))
         : Effect.fail(
             new InvalidStateError(
-              `Projection ${quote(name)} has no dead letter at position ${show(position)}`
+              `Projection ${quote(name)} has no dead letter at position ${show(position)}: deadLetters() lists the existing ones`
             )
           ),
     retryDeadLetters: (name) => retry(name, "retryDeadLetters", {})

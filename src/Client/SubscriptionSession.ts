@@ -106,7 +106,7 @@ export class SubscriptionSession {
     if (!this.#connection.isOpen) {
       return Promise.reject(
         new SubscriptionError(
-          `Not connected, so "${pattern}" cannot be subscribed to: await connect() first`,
+          `Cannot subscribe to "${pattern}" without a connection: await connect() first`,
           {
             code: "NOT_CONNECTED"
           }

@@ -106,7 +106,9 @@ const givenBy = (event: string | EventDefinition, rest: Omit<NamedEmit, "name">)
 
 const problemOf = (events: unknown): ValidationError | undefined => {
   if (!Array.isArray(events) || events.length === 0) {
-    return new ValidationError("emitMany() needs an array of at least one event, such as [{ event, data }]")
+    return new ValidationError(
+      `emitMany() needs an array of at least one event, such as [{ event, data }], got ${show(events)}`
+    )
   }
   if (events.length > writesAtOnce) {
     return new LimitExceededError("A batch of events", events.length, writesAtOnce, "events")

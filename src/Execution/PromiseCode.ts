@@ -49,7 +49,9 @@ export const promiseCode = <Arguments extends ReadonlyArray<unknown>>(
 ): ((attempt: Attempt) => void) => {
   if (typeof fn !== "function") {
     throw new ValidationError(
-      `Step "${name}" needs a function to run, got ${fn === null ? "null" : typeof fn}`
+      (fn as unknown) instanceof Promise
+        ? `Step "${name}" got a promise: pass the function that makes it, \`() => ...\``
+        : `Step "${name}" needs a function to run, got ${show(fn)}`
     )
   }
   // The code may begin later than the call. It still runs in the async context (of a logger or tracer) of the

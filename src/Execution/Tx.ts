@@ -241,7 +241,7 @@ const encodeNow = (
     throw error instanceof SchemaValidationError ? misfit(error.validationErrors, error.cause) : error
   }
   throw new ValidationError(
-    "The schema validates asynchronously, but in a transaction it must be synchronous: validate before `step.tx`"
+    "A value that `step.tx` writes has a schema that validates asynchronously, and in a transaction a schema must be synchronous: validate the value before `step.tx`"
   )
 }
 

@@ -395,7 +395,7 @@ export const checkProjectionName = (name: unknown): string => {
 export const checkProjectionEvents = (events: unknown, label: string): ReadonlyArray<string> => {
   if (!Array.isArray(events) || events.length === 0 || events.length > declaredListLength) {
     throw new ValidationError(
-      `${label}: \`events\` must be an array of 1 to ${declaredListLength} event names or patterns such as "order.*"`
+      `${label}: \`events\` must be an array of 1 to ${declaredListLength} event names or patterns such as "order.*", got ${Array.isArray(events) ? events.length : show(events)}`
     )
   }
   return events.map((event: unknown, i) => {
@@ -434,7 +434,9 @@ const resolveSources = (
 
 const resolve = (config: unknown): ResolvedProjectionConfig => {
   if (!isObject(config)) {
-    throw new ValidationError("A projection needs a configuration such as { name, events, handler }")
+    throw new ValidationError(
+      `The configuration of a projection must be an object such as { name, events, handler }, got ${show(config)}`
+    )
   }
   const name = checkProjectionName(config.name)
   const label = `Projection "${name}"`
@@ -446,11 +448,11 @@ const resolve = (config: unknown): ResolvedProjectionConfig => {
   }
   if (initialState !== undefined && typeof initialState !== "function") {
     throw new ValidationError(
-      `${label}: \`initialState\` must be a function that returns the first state, got ${typeof initialState}`
+      `${label}: \`initialState\` must be a function that returns the first state, got ${show(initialState)}`
     )
   }
   if (typeof handler !== "function") {
-    throw new ValidationError(`${label}: \`handler\` must be a function, got ${typeof handler}`)
+    throw new ValidationError(`${label}: \`handler\` must be a function, got ${show(handler)}`)
   }
   const mode = given ?? (initialState === undefined ? "external" : "managed")
   checkCount(label, "maxRetries", maxRetries, 0, 1000)

@@ -234,7 +234,7 @@ export class SubscriptionClient implements Disposable {
     const session = this.#loaded
     if (session === undefined) {
       throw new SubscriptionError(
-        `Not connected, so "${subscribedPattern(pattern)}" cannot be subscribed to: await connect() first`,
+        `Cannot subscribe to "${subscribedPattern(pattern)}" without a connection: await connect() first`,
         { code: "NOT_CONNECTED" }
       )
     }

@@ -407,7 +407,7 @@ export const callSpecs = {
   listProjections: callSpec(listProjections, "projection:read"),
   /** Returns the state of a `partition`. */
   restGetProjection: callSpec(restGetProjection, "projection:read", { query: ["partition"] }),
-  /** Deletes a projection and its states. A worker that still runs it starts from the beginning. */
+  /** Deletes a projection and its states. A worker that still runs the projection computes it again from the start of the log. */
   deleteProjection: callSpec(deleteProjection, "projection:manage"),
   /** Returns the status of a projection. */
   projectionStatus: callSpec(projectionStatus, "projection:read"),

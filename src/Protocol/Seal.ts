@@ -78,5 +78,5 @@ export const isSealed = (message: unknown): boolean => isObject(message) && mess
 export const damaged = (): IronflowError =>
   new MessageDamagedError(
     "A message was damaged on its way and had no effect. Send it again; " +
-      "if this happens again, something between worker and engine changes messages, which TLS prevents"
+      "if this happens again, something between worker and engine changes the messages: connect them with TLS, which prevents this"
   )

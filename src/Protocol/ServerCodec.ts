@@ -5,6 +5,7 @@ import { type Codec, type Node, otherCase, type Read, toNumber, wordIn, wordOf }
 import { ValidationError, LimitExceededError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
 import { checkEntries, stepsPerRun } from "../Limits.ts"
+import { show } from "../Show.ts"
 
 /** Adds the path of the member or item in which an error occurred. */
 const within = (at: string | number, error: unknown): unknown => {
@@ -27,28 +28,30 @@ export const decoder = <A>(codec: Codec<A>, what: string): ((request: unknown) =
   }
 }
 
-const expected = (what: string): never => {
-  throw new Mistake(`Expected ${what}`)
+const expected = (what: string, got: string): never => {
+  throw new Mistake(`Expected ${what}, got ${got}`)
 }
 
 const readRequest = (node: Node, name: string): Read => {
   switch (node.kind) {
     case "text":
-      return (value) => (typeof value === "string" ? value : expected("string"))
+      return (value) => (typeof value === "string" ? value : expected("string", kindOf(value)))
     case "number":
       return (value) => {
         const read = toNumber(value)
-        if (typeof read !== "number") return expected("number")
-        return node.isWhole === true && !Number.isSafeInteger(read) ? expected("an integer") : read
+        if (typeof read !== "number") return expected("number", show(value))
+        return node.isWhole === true && !Number.isSafeInteger(read)
+          ? expected("an integer", show(value))
+          : read
       }
     case "flag":
-      return (value) => (typeof value === "boolean" ? value : expected("boolean"))
+      return (value) => (typeof value === "boolean" ? value : expected("boolean", show(value)))
     case "json":
       return (value) => value
     case "object": {
       // the number of items is checked first, since each of them is read
       const check = (value: unknown) =>
-        isObject(value) ? checkEntries(`\`${name}\``, value) : expected("object")
+        isObject(value) ? checkEntries(`\`${name}\``, value) : expected("object", kindOf(value))
       if (node.of === undefined) return check
       const read = readRequest(node.of, name)
       return (value) => {
@@ -64,7 +67,7 @@ const readRequest = (node: Node, name: string): Read => {
     case "oneOf": {
       const values: ReadonlySet<unknown> = new Set(node.values)
       const what = node.values.map((value) => JSON.stringify(value)).join(" | ")
-      return (value) => (values.has(value) ? value : expected(what))
+      return (value) => (values.has(value) ? value : expected(what, show(value)))
     }
     case "word":
       return (value) => wordIn(node, value)
@@ -84,7 +87,7 @@ const readRequest = (node: Node, name: string): Read => {
     case "list": {
       const read = readRequest(node.of, name)
       return (value) => {
-        if (!Array.isArray(value)) return expected("array")
+        if (!Array.isArray(value)) return expected("array", kindOf(value))
         // check the number of items first, since each of them is read
         if (value.length > stepsPerRun) {
           throw new LimitExceededError(`The list \`${name}\``, value.length, stepsPerRun, "items")
@@ -110,7 +113,7 @@ const readRequest = (node: Node, name: string): Read => {
         })
       )
       return (request) => {
-        if (!isObject(request)) return expected("object")
+        if (!isObject(request)) return expected("object", kindOf(request))
         const result: Record<string, unknown> = {}
         let at = ""
         try {
@@ -118,7 +121,7 @@ const readRequest = (node: Node, name: string): Read => {
             at = member.wireName
             const value = Object.hasOwn(request, at) ? request[at] : memberOf(request, member.other)
             if (value === undefined || (value === null && !member.keepsNull)) {
-              if (!member.mayLack) throw new Mistake("Missing key")
+              if (!member.mayLack) throw new Mistake(`Required, but ${value === null ? "null" : "missing"}`)
               continue
             }
             const read = value === null ? null : member.read(value)
@@ -136,7 +139,7 @@ const readRequest = (node: Node, name: string): Read => {
 const memberOf = (request: { readonly [name: string]: unknown }, name: string | undefined): unknown =>
   name !== undefined && Object.hasOwn(request, name) ? request[name] : undefined
 
-/** What an input is that is not an object, for a message. */
+/** The kind of a value for a message, which does not show the value, since it may be a secret. */
 const kindOf = (input: unknown): string =>
   input === null ? "null" : Array.isArray(input) ? "an array" : typeof input
 

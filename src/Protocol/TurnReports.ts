@@ -64,7 +64,7 @@ const outcome: Rule = (value) => {
     return value.value === undefined ? undefined : jsonText(value.value)
   return isObject(value) && value._tag === "Failure" && error(value.error) === undefined
     ? undefined
-    : "a Success or a Failure"
+    : '{ _tag: "Success", value? } with JSON text as the value, or { _tag: "Failure", error } with an error that has the strings name and message'
 }
 const anything: Rule = () => undefined
 const optional =
@@ -188,7 +188,7 @@ export const readReports = (body: unknown): ReportsRequest => {
   const { session, batch, reports } = body
   if (typeof session !== "string") throw new ValidationError("Reports: `session` must be a string")
   if (!Number.isSafeInteger(batch) || Number(batch) < 1) {
-    throw new ValidationError("Reports: `batch` must be an integer, at least 1")
+    throw new ValidationError("Reports: `batch` must be an integer, at least 1, got " + show(batch))
   }
   if (!Array.isArray(reports)) throw new ValidationError("Reports: `reports` must be an array")
   counts = new ShapeCounts()
@@ -213,7 +213,8 @@ const optionalCount = (
 ): { [field: string]: number } => {
   const value = body[field]
   if (value === undefined || value === null) return {}
-  if (count(value) !== undefined) throw new ValidationError(`\`${field}\` must be ${count(value)}`)
+  if (count(value) !== undefined)
+    throw new ValidationError(`Reports: \`${field}\` must be ${count(value)}, got ${show(value)}`)
   return { [field]: Number(value) }
 }
 
@@ -225,7 +226,9 @@ const checkLogs = (logs: unknown, at: string): void => {
     )
   }
   if (logs.lines.length > logLinesOfRun) {
-    throw new ValidationError(`${at}: \`logs\` may have ${logLinesOfRun} lines at most`)
+    throw new ValidationError(
+      `${at}: \`logs\` may have at most ${logLinesOfRun} lines, got ${logs.lines.length}`
+    )
   }
   for (const line of logs.lines as ReadonlyArray<unknown>) {
     const must = lineProblem(line)

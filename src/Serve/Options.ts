@@ -184,14 +184,16 @@ const resolveKeys = (
 
 const webhooksById = (webhooks: ReadonlyArray<IronflowWebhook>): ReadonlyMap<string, IronflowWebhook> => {
   if (!Array.isArray(webhooks)) {
-    throw new ValidationError("serve(): `webhooks` must be an array of what createWebhook() returned")
+    throw new ValidationError(
+      `serve(): \`webhooks\` must be an array of what createWebhook() returned, got ${show(webhooks)}`
+    )
   }
   const byId = new Map<string, IronflowWebhook>()
   for (const [index, webhook] of webhooks.entries()) {
     const id: unknown = webhook?.config?.id
     if (typeof id !== "string") {
       throw new ValidationError(
-        `serve(): \`webhooks[${index}]\` is not a webhook; pass what createWebhook() returned`
+        `serve(): \`webhooks[${index}]\` is not a webhook, but ${show(webhook)}: pass what createWebhook() returned`
       )
     }
     if (byId.has(id))

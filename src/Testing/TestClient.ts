@@ -139,7 +139,7 @@ export const createTestClient = (config: TestClientConfig): TestClient => {
   const functions: unknown = config?.functions
   if (!Array.isArray(functions)) {
     throw new ValidationError(
-      "createTestClient() needs `functions`, an array of what createFunction() returned"
+      `createTestClient(): \`functions\` must be an array of what createFunction() returned, got ${show(functions)}`
     )
   }
   const mocks: Mocks = {
@@ -212,7 +212,7 @@ const checkStream = (entityId: string, stream: TestStream): TestStream => {
 const checkMock = <F>(method: string, name: string, fn: F): F => {
   if (typeof fn === "function") return fn
   throw new ValidationError(
-    `${method}("${name}", fn) needs a function as its second argument, got ${typeof fn}`
+    `${method}("${name}", fn) needs a function as its second argument, got ${show(fn)}`
   )
 }
 

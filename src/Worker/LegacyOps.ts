@@ -161,4 +161,7 @@ export const outputField = <Name extends string>(
   output === undefined ? {} : ({ [name]: plainResult(output) } as { readonly [field in Name]?: unknown })
 
 const noTransactions = (stepName: string): IronflowError =>
-  new UnsupportedError(`The server cannot store the writes of step "${stepName}" together with the step`)
+  new UnsupportedError(
+    `Step "${stepName}" cannot run: the server of this worker does not have \`step.tx\`, which stores the writes together with the step. ` +
+      "Write with `step.run` and an idempotency key instead"
+  )

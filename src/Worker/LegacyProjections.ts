@@ -27,7 +27,8 @@ import {
   type ProjectionSaved
 } from "../Protocol/ProjectionOwners.ts"
 import * as operations from "../Protocol/ProjectionService.ts"
-import { asConnectionError, isAccessError, isSuccess } from "./ServerLink.ts"
+import { isAccessError } from "./AccessErrors.ts"
+import { asConnectionError, isSuccess } from "./ServerLink.ts"
 
 /** The wait after an empty poll, in milliseconds. It grows with each empty poll. */
 const IDLE_MS = 1000

@@ -37,7 +37,8 @@ import {
 } from "./LegacyOps.ts"
 import { publishFrom } from "./LegacyPublish.ts"
 import { LegacyTurn } from "./LegacyTurn.ts"
-import { asConnectionError, isAccessError, isSuccess, monotonicMs, type ServerLink } from "./ServerLink.ts"
+import { isAccessError } from "./AccessErrors.ts"
+import { asConnectionError, isSuccess, monotonicMs, type ServerLink } from "./ServerLink.ts"
 
 /**
  * Opens a session, and retries until the server can be reached. Fails when the server refuses the functions or the

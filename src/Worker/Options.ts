@@ -106,14 +106,16 @@ export const functionsById = (
   caller: string
 ): ReadonlyMap<string, AnyFunction> => {
   if (!Array.isArray(functions)) {
-    throw new ValidationError(`${caller}: \`functions\` must be an array of what createFunction() returned`)
+    throw new ValidationError(
+      `${caller}: \`functions\` must be an array of what createFunction() returned, got ${show(functions)}`
+    )
   }
   const byId = new Map<string, AnyFunction>()
   for (const [index, fn] of functions.entries()) {
     const id: unknown = fn?.config?.id
     if (typeof id !== "string") {
       throw new ValidationError(
-        `${caller}: \`functions[${index}]\` is not a function definition; pass what createFunction() returned`
+        `${caller}: \`functions[${index}]\` is not a function definition, but ${show(fn)}: pass what createFunction() returned`
       )
     }
     if (byId.has(id)) {
@@ -138,14 +140,16 @@ export const functionsById = (
 
 const checkProjections = (projections: ReadonlyArray<AnyProjection>): ReadonlyArray<AnyProjection> => {
   if (!Array.isArray(projections)) {
-    throw new ValidationError("Worker: `projections` must be an array of what createProjection() returned")
+    throw new ValidationError(
+      `Worker: \`projections\` must be an array of what createProjection() returned, got ${show(projections)}`
+    )
   }
   const names = new Set<string>()
   for (const [index, projection] of projections.entries()) {
     const name: unknown = projection?.config?.name
     if (typeof name !== "string") {
       throw new ValidationError(
-        `Worker: \`projections[${index}]\` is not a projection; pass what createProjection() returned`
+        `Worker: \`projections[${index}]\` is not a projection, but ${show(projection)}: pass what createProjection() returned`
       )
     }
     if (names.has(name)) {

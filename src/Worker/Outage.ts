@@ -1,6 +1,7 @@
 /** Logs when an engine cannot be reached and when it answers again, and computes the delays between attempts. */
 import { calculateBackoff } from "../Backoff.ts"
 import type { Logger } from "../Logger.ts"
+import { isAccessError } from "./AccessErrors.ts"
 
 /** The first delay, in milliseconds. Each later delay is twice as long, up to a limit. */
 const FIRST_DELAY_MS = 100
@@ -21,7 +22,13 @@ export class Outage {
   /** Records a failed attempt, and logs the first one. Returns the delay before the next attempt, in milliseconds. */
   failed(error: Error): number {
     this.#failures++
-    if (this.#failures === 1) this.#logger.warn(`${error.message}. Trying again until the server answers`)
+    if (this.#failures === 1) {
+      // a worker whose key or permissions are refused again stops
+      const isRefusal = isAccessError(error) || isAccessError(error.cause)
+      this.#logger.warn(
+        `${error.message}. ${isRefusal ? "Trying once more" : "Trying again until the server answers"}`
+      )
+    }
     return calculateBackoff(
       this.#failures,
       Math.min(FIRST_DELAY_MS, this.#longestDelayMs),

@@ -9,7 +9,8 @@ import { announcement } from "../Protocol/Registration.ts"
 import { damaged, isSealed, MESSAGE_DAMAGED, parseSealed, seal } from "../Protocol/Seal.ts"
 import { registerWorker } from "../Protocol/Workers.ts"
 import { identityOf } from "./ProcessIdentity.ts"
-import { isAccessError, isSuccess, type ServerLink } from "./ServerLink.ts"
+import { isAccessError } from "./AccessErrors.ts"
+import { isSuccess, type ServerLink } from "./ServerLink.ts"
 
 /** The answer to a registration; `undefined` from a legacy server, which does not exchange turns. */
 export type Registered = Turns.RegisterTurnsResponse | undefined

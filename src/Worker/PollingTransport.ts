@@ -34,7 +34,8 @@ import { Outage } from "./Outage.ts"
 import { register, type Registered } from "./PollingRegistration.ts"
 import { PollingSession } from "./PollingSession.ts"
 import { type PollingOptions, type ResolvedPollingOptions, resolvePollingOptions } from "./PollingOptions.ts"
-import { isAccessError, monotonicMs, requestedEnvironment, type ServerLink } from "./ServerLink.ts"
+import { isAccessError } from "./AccessErrors.ts"
+import { monotonicMs, requestedEnvironment, type ServerLink } from "./ServerLink.ts"
 
 export type { PollingOptions } from "./PollingOptions.ts"
 

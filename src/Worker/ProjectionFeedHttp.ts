@@ -32,7 +32,8 @@ import type {
   ProjectionSaved
 } from "../Protocol/ProjectionOwners.ts"
 import * as operations from "../Protocol/ProjectionOwners.ts"
-import { asConnectionError, isAccessError, isSuccess } from "./ServerLink.ts"
+import { isAccessError } from "./AccessErrors.ts"
+import { asConnectionError, isSuccess } from "./ServerLink.ts"
 
 /** The timeout of a request, in milliseconds. The engine answers a long poll earlier. */
 const TIMEOUT_MS = 25_000

@@ -4,13 +4,7 @@ import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { Connection } from "../Client/HttpConnection.ts"
 import type { Answer } from "../Client/HttpExchange.ts"
-import {
-  type AccessError,
-  ConnectionError,
-  type IronflowError,
-  UnauthenticatedError,
-  UnauthorizedError
-} from "../Errors.ts"
+import { ConnectionError, type IronflowError } from "../Errors.ts"
 import type { WorkerHandlers, WorkerRegistration } from "../Protocol/Worker.ts"
 import type { ResolvedPollingOptions } from "./PollingOptions.ts"
 import type { Outage } from "./Outage.ts"
@@ -30,9 +24,6 @@ export interface ServerLink {
 }
 
 export const isSuccess = ({ status }: Answer): boolean => status >= 200 && status < 300
-
-export const isAccessError = (error: unknown): error is AccessError =>
-  error instanceof UnauthenticatedError || error instanceof UnauthorizedError
 
 /** The time of a monotonic clock, in milliseconds. */
 export const monotonicMs = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6

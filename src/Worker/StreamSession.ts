@@ -309,7 +309,7 @@ export class StreamSession extends TurnSession {
       )
       return timeoutOrElse(Effect.raceFirst(answer, ended), patienceMs, () => {
         const noAnswer = new ConnectionError(
-          `The stream to the Ironflow server at ${this.link.options.server.url} has not answered the call "${call}" for ${showMs(patienceMs)}`
+          `The stream to the Ironflow server at ${this.link.options.server.url} has been silent for ${showMs(patienceMs)}, although the worker waits for an answer`
         )
         if (this.#current === current) this.#lose(noAnswer)
         return Effect.fail(sessionOver(noAnswer.message, noAnswer))

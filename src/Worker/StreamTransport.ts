@@ -25,7 +25,8 @@ import {
 import { isRefusal, linkTo, newInstance, open as openPolling } from "./PollingTransport.ts"
 import { validated } from "../CheckAsEffect.ts"
 import { type PollingOptions, type ResolvedPollingOptions, resolvePollingOptions } from "./PollingOptions.ts"
-import { isAccessError, isSuccess, requestedEnvironment, type ServerLink } from "./ServerLink.ts"
+import { isAccessError } from "./AccessErrors.ts"
+import { isSuccess, requestedEnvironment, type ServerLink } from "./ServerLink.ts"
 import { StreamSession, type Streams } from "./StreamSession.ts"
 
 /** A kind of streams, loaded when a server supports it. */

@@ -35,7 +35,8 @@ import type { Registered } from "./PollingRegistration.ts"
 import { makeFeed } from "./ProjectionFeedHttp.ts"
 import { type Batch, combine, ship, type Shipment } from "./ReportBatches.ts"
 import { RoomCounts } from "./RoomCounts.ts"
-import { asConnectionError, isAccessError, monotonicMs, type ServerLink } from "./ServerLink.ts"
+import { isAccessError } from "./AccessErrors.ts"
+import { asConnectionError, monotonicMs, type ServerLink } from "./ServerLink.ts"
 
 /** How long a stopping worker tries to deregister, in milliseconds. */
 export const farewellTimeoutMs = 2000

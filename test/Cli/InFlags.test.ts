@@ -17,8 +17,8 @@ it.each([
   ["bulk: without a filter this would cancel all runs", "Without a filter this would cancel all runs"],
   ['erase: there is no bucket "profiles"', 'There is no bucket "profiles"'],
   [
-    'forkRun: `steps` has two results for step "run_1:charge"',
-    '--patch has two results for step "run_1:charge"'
+    'forkRun: `steps` has two results for step "run_1:charge": give one result for each step',
+    '--patch has two results for step "run_1:charge": give one result for each step'
   ],
   ["`steps` of forkRun is too large", "--patch is too large"],
   ['listRuns: "a b" in `attributes` is not a dotted path', '"a b" of --attribute is not a dotted path'],

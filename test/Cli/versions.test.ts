@@ -128,7 +128,7 @@ it(
       [["runs", "fork", left, "--patch", "nonsense"], "--patch takes a step and its result"],
       [
         ["runs", "fork", left, "--patch", "begin=1", "--patch", `${left}:begin:0=2`],
-        `Error: --patch has two results for step "${left}:begin:0"`
+        `Error: --patch has two results for step "${left}:begin:0": give one result for each step`
       ],
       [["runs", "move", left], "is completed and cannot be moved"],
       [["functions", "run", "pack", "--data", "{"], "The data is not JSON"]

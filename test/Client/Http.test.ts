@@ -508,7 +508,7 @@ describe("the client of a server", () => {
         name: "InvalidResponseError",
         code: "INVALID_RESPONSE",
         retryable: false,
-        message: /not JSON. Is it an Ironflow server\? .*"<html>"/
+        message: /not JSON. Is this the address of an Ironflow server\? .*"<html>"/
       }
     ],
     [

@@ -15,14 +15,14 @@ describe("the functions of a worker", () => {
 
     assert.throws(
       () => checkRegistrations(functions(6, "é".repeat(100_000))),
-      /The registration of all functions .* is too large: 1200\d+ bytes.*\. Split them over several workers or endpoints$/
+      /The registration of all functions .* is too large: 1200\d+ bytes.*\. Split the functions over several workers or push endpoints$/
     )
   })
 
   it("are too many with the limit, and with what to do", () => {
     assert.throws(
       () => checkRegistrations(functions(1001, "")),
-      "The list of functions of one worker or push endpoint is too large: 1001 functions, and the limit is 1000 functions. Split them over several"
+      "The list of functions of one worker or push endpoint is too large: 1001 functions, and the limit is 1000 functions. Split the functions over several workers or push endpoints"
     )
   })
 })

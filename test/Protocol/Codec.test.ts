@@ -69,17 +69,17 @@ describe("a request", () => {
   })
 
   it.each([
-    [null, "Expected object"],
-    [{}, "id: Missing key"],
-    [{ id: null }, "id: Missing key"],
-    [{ id: 5 }, "id: Expected string"],
-    [{ id: "o-1", placedAt: 5 }, "placed_at: Expected string"],
-    [{ id: "o-1", placedAt: "now", total: "many" }, "total: Expected number"],
-    [{ id: "o-1", placedAt: "now", state: "lost" }, 'state: Expected "open" | "paid"'],
-    [{ id: "o-1", placedAt: "now", items: {} }, "items: Expected array"],
+    [null, "Expected object, got null"],
+    [{}, "id: Required, but missing"],
+    [{ id: null }, "id: Required, but null"],
+    [{ id: 5 }, "id: Expected string, got number"],
+    [{ id: "o-1", placedAt: 5 }, "placed_at: Expected string, got number"],
+    [{ id: "o-1", placedAt: "now", total: "many" }, 'total: Expected number, got "many"'],
+    [{ id: "o-1", placedAt: "now", state: "lost" }, 'state: Expected "open" | "paid", got "lost"'],
+    [{ id: "o-1", placedAt: "now", items: {} }, "items: Expected array, got object"],
     [
       { id: "o-1", placedAt: "now", items: [{ name: "a", count: 1 }, { name: "b" }] },
-      "items.1.count: Missing key"
+      "items.1.count: Required, but missing"
     ]
   ])("%j is refused with the path of its first mistake", (request, problem) => {
     try {
@@ -276,8 +276,8 @@ describe("messages of legacy servers and other dialects", () => {
     )
 
     assert.deepStrictEqual(read({ filter: null, limit: null }), { filter: null })
-    assert.throws(() => read({ limit: 1.5 }), ValidationError, "Change: limit: Expected an integer")
-    assert.throws(() => read({ filter: 5 }), ValidationError, "Change: filter: Expected string")
+    assert.throws(() => read({ limit: 1.5 }), ValidationError, "Change: limit: Expected an integer, got 1.5")
+    assert.throws(() => read({ filter: 5 }), ValidationError, "Change: filter: Expected string, got number")
   })
 })
 

@@ -663,7 +663,7 @@ describe("a polling worker", () => {
 
   it.effect("ends when its key is refused later", () =>
     Effect.gen(function* () {
-      const { close, engine, refusals } = yield* session()
+      const { close, engine, refusals, said } = yield* session()
       const poll = yield* engine.poll()
       const answer = { status: 401, body: { error: "the key was revoked" } }
       engine.answer = () => answer
@@ -675,6 +675,9 @@ describe("a polling worker", () => {
       assert.strictEqual(engine.of("poll").length, 1)
       // once at the start, and once after the poll was refused
       assert.strictEqual(engine.of("register").length, 2)
+      assert.strictEqual(said.length, 2)
+      assert.match(said[0]!, /^warn: .*the key was revoked\. Trying once more$/)
+      assert.match(said[1]!, /^error: Worker w-1 stops: the key was revoked$/)
       yield* close
       assert.strictEqual(engine.of("w-1").length, 0)
     })

@@ -159,7 +159,7 @@ describe("the frame of every page", () => {
     const look = await kit.look(server.url)
 
     await look.open("")
-    await look.sees("open the address of the proxy, with /ironflow/console/ behind it")
+    await look.sees("open the address of the proxy, followed by /ironflow/console/")
     look.complaints.splice(0)
     await look.picture("not-started-proxy")
   })

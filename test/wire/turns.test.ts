@@ -407,7 +407,7 @@ describe("reports", () => {
     [{ batch: 0 }, /`batch` must be an integer, at least 1/],
     [{ session: 5 }, /`session` must be a string/],
     [{ reports: {} }, /`reports` must be an array/],
-    [{ asked: -1 }, /`asked` must be an integer, at least 0/],
+    [{ asked: -1 }, /^Reports: `asked` must be an integer, at least 0, got -1$/],
     [
       { reports: [{ jobId: "j" }] },
       /reports\[0\] must have the strings `jobId` and `runId`, and the array `ops`/

@@ -91,7 +91,10 @@ describe("registration", () => {
     [{ id: "a.*" }, /must not contain white space, \* or >/],
     [{ id: "f", triggers: [{ event: "" }] }, /trigger/i],
     [{ id: "f", triggers: [{ cron: "never" }] }, /"never" is not a cron schedule/],
-    [{ id: "f", retry: { maxAttempts: 0 } }, /maxAttempts: it must be an integer, at least 1/],
+    [
+      { id: "f", retry: { maxAttempts: 0 } },
+      /^`maxAttempts` of the retry of function "f" must be an integer, at least 1/
+    ],
     [{ id: "f", concurrency: { limit: 0 } }, /concurrency/]
   ])("refuses the function %j", async (fn, message) => {
     await using ironflow = await start()

@@ -12,6 +12,7 @@ import {
   resumeProjection,
   retryDeadLetters
 } from "../../Protocol/Projections.ts"
+import { LEGACY_RUNNERS, TOKENLESS } from "../../Projection/OwnerName.ts"
 import { ask } from "../Parts/Calls.ts"
 import { DeadLetters } from "../Parts/DeadLetters.tsx"
 import { Action, count, Empty, Failure, Link, Loading, Status, Value } from "../Parts/Elements.tsx"
@@ -134,6 +135,8 @@ export const OneProjection = ({ variables: { name = "" } }: { readonly variables
             "Worker",
             projection.owner === undefined ? (
               "none"
+            ) : projection.owner === TOKENLESS ? (
+              LEGACY_RUNNERS
             ) : (
               <Link to={pathTo("workers", projection.owner)} class="mono">
                 {projection.owner}

@@ -22,6 +22,8 @@ export function* checkCapacity(table: Table, what: string): Program<void, LimitE
 export function* refuseBuiltIn(what: string, id: string) {
   if (!BuiltIn.isBuiltIn(id)) return
   return yield* refuse(
-    new InvalidStateError(`The ${what} ${id} is built in and cannot be changed: make one of your own`)
+    new InvalidStateError(
+      `The ${what} ${id} is built in and cannot be changed or deleted: create your own ${what} instead`
+    )
   )
 }

@@ -142,7 +142,11 @@ const PREFIX = "ifk_"
 const SHOWN_LENGTH = PREFIX.length + 6
 
 const takeKey = taker(CreateApiKey, notAnObject("An API key"))
-const takeRotation = taker(RotateApiKey, () => "Rotate: the body must be an object, or empty")
+const takeRotation = taker(
+  RotateApiKey,
+  (got) =>
+    `The options of the rotation of an API key must be an object such as { overlap: "24h" }, got ${got}: leave them out to end the old secret at once`
+)
 
 const readKeyInput = (input: unknown) => {
   const { env_id, expires_in, name, role_ids } = takeKey(input)
@@ -164,7 +168,7 @@ const readLife = (duration: unknown): number => {
   const ms = positiveDuration(duration, what)
   if (ms > LONGEST_LIFE_MS)
     throw new ValidationError(
-      `${what} is too long: give at most 36500d, or leave it out for a key that does not expire`
+      `${what} is ${show(duration)}, which is too long: give at most 36500d, or leave it out for a key that does not expire`
     )
   return Math.ceil(ms)
 }
@@ -180,7 +184,9 @@ const readOverlap = (options: unknown): number | undefined => {
   }
   const ms = positiveDuration(overlap, what)
   if (ms > LONGEST_OVERLAP_MS) {
-    throw new ValidationError(`${what} is too long: the previous secret may stay valid for at most 30d`)
+    throw new ValidationError(
+      `${what} is ${show(overlap)}, which is too long: the previous secret may stay valid for at most 30d`
+    )
   }
   return Math.ceil(ms)
 }
@@ -194,7 +200,7 @@ const environmentOf = (id: unknown): string => {
 
 const readRoleIds = (ids: unknown): ReadonlyArray<string> => {
   if (!Array.isArray(ids))
-    throw new ValidationError("`role_ids` of the API key must be a list of ids of roles")
+    throw new ValidationError(`\`role_ids\` of the API key must be a list of ids of roles, got ${show(ids)}`)
   if (ids.length > rolesOfKey) {
     throw new LimitExceededError("The list of roles of the API key", ids.length, rolesOfKey, "roles")
   }

@@ -84,7 +84,9 @@ const readEffect = (effect: unknown): "allow" | "deny" => {
 
 const readCondition = (condition: unknown): string => {
   if (typeof condition === "string") return checkCondition(condition)
-  throw new ValidationError(`The condition of a policy must be a CEL expression, got ${typeof condition}`)
+  throw new ValidationError(
+    `The condition of a policy must be a string with a CEL expression, got ${show(condition)}`
+  )
 }
 
 const readPolicyChanges = (input: unknown): PolicyChanges => {

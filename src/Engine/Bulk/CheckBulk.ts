@@ -62,7 +62,7 @@ export const checkBulk = (action: unknown, runs: unknown, given: Given = {}): Ch
   const checked = checkFilters(filters, "bulk")
   if (Object.keys(checked).length === 0) {
     throw new ValidationError(
-      `bulk: without a filter this would ${action} all runs of the environment: say which, by filters such as { status: "failed" } or by { ids: [...] }`
+      `bulk: without a filter this would ${action} all runs of the environment. Select runs by filters such as { status: "failed" } or by { ids: [...] }`
     )
   }
   return { action, request: { ...request, filters: checked } }

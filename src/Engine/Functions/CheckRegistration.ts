@@ -37,7 +37,7 @@ export const checkRegistrations = (functions: ReadonlyArray<FunctionRegistration
       total,
       Limits.registrationBytes,
       "bytes",
-      { advice: "Split them over several workers or endpoints" }
+      { advice: "Split the functions over several workers or push endpoints" }
     )
   }
 }

@@ -126,7 +126,7 @@ class KnownFunctions {
         count,
         Limits.functionsOfEnvironment,
         "functions",
-        { advice: "Delete those that are gone from the code" }
+        { advice: "Delete the functions that are no longer in the code" }
       )
     }
     const before = this.#lengths.get(environment) ?? 0
@@ -151,7 +151,7 @@ class KnownFunctions {
       this.#environments.size + 1,
       Limits.environments,
       "environments",
-      { advice: "Use an existing one" }
+      { advice: "Use an existing environment" }
     )
   }
 }

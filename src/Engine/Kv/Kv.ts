@@ -243,12 +243,15 @@ const readCursor = (after: string): number => {
 }
 
 const checkBucket = (config: KVBucketConfig): NewKvBucket => {
-  if (!isObject(config)) throw new ValidationError("A bucket needs a configuration with a `name`")
+  if (!isObject(config))
+    throw new ValidationError(
+      `The configuration of a bucket must be an object such as { name: "settings" }, got ${show(config)}`
+    )
   const name = checkBucketName(config.name)
   const { description } = config
   if (description !== undefined && (typeof description !== "string" || description.length > 4096)) {
     throw new ValidationError(
-      `The description of bucket "${name}" must be a string of at most 4096 characters`
+      `The description of bucket "${name}" must be a string of at most 4096 characters, got ${typeof description === "string" ? `${description.length} characters` : show(description)}`
     )
   }
   const number = (field: "ttlSeconds" | "maxValueSize" | "maxBytes" | "history", most: number) => {
@@ -279,7 +282,9 @@ const LONGEST_TTL_SECONDS = 100 * 365 * 24 * 3600
 
 const checkWrites = (writes: ReadonlyArray<KVWrite>): Array<KvWriteRow> => {
   if (!Array.isArray(writes) || writes.length === 0) {
-    throw new ValidationError("An atomic write needs a list of at least one change")
+    throw new ValidationError(
+      `An atomic write needs a list of changes with at least one, got ${show(writes)}`
+    )
   }
   if (writes.length > Limits.kvWrites) {
     throw new LimitExceededError("The atomic write", writes.length, Limits.kvWrites, "changes")
@@ -291,7 +296,8 @@ const checkWrites = (writes: ReadonlyArray<KVWrite>): Array<KvWriteRow> => {
 export const checkDistinct = (rows: Array<KvWriteRow>): Array<KvWriteRow> => {
   const seen = new Set<string>()
   for (const { key } of rows) {
-    if (seen.has(key)) throw new ValidationError(`Key "${key}" occurs twice in one atomic write`)
+    if (seen.has(key))
+      throw new ValidationError(`Key "${key}" occurs twice in one atomic write: make one change of each key`)
     seen.add(key)
   }
   return rows

@@ -11,14 +11,12 @@ import {
 } from "../Store/Program.ts"
 import { hasLiveEngine } from "../Runs/EngineWorkers.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
+import { LEGACY_RUNNERS, TOKENLESS } from "../../Projection/OwnerName.ts"
 import type { ProjectionClaimed, ProjectionClaimRequest, ProjectionToken } from "./ProjectionRecords.ts"
 import { markProjection, registerProjection } from "./ProjectionRows.ts"
 
 /** The longest lease of a projection, milliseconds. */
 const LONGEST_LEASE_MS = 30_000
-
-/** The name of the owner while legacy runners, which have no token, own the projection together. */
-export const TOKENLESS = "runners without a token"
 
 const FIND_OTHER_OWNER = statement(
   "ProjectionOwnerRows.findOtherOwner",
@@ -183,5 +181,5 @@ export function* whyNotOwned(
   if (row === undefined) return "the projection was deleted"
   return row.token === token
     ? `the projection was reset: its generation is ${row.generation}, and the save is from generation ${generation}`
-    : `the projection belongs to ${row.owner === null ? "nobody" : row.owner === TOKENLESS ? TOKENLESS : `worker ${row.owner}`} now`
+    : `the projection belongs to ${row.owner === null ? "nobody" : row.owner === TOKENLESS ? LEGACY_RUNNERS : `worker ${row.owner}`} now`
 }

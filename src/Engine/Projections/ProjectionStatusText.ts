@@ -2,6 +2,7 @@
 import type { RunError } from "../../RunError.ts"
 import type { ProjectionStatusInfo } from "../../Client/Projections.ts"
 import type { SerializedError } from "../../Errors.ts"
+import { shownOwner } from "../../Projection/OwnerName.ts"
 import type { ProjectionInfo } from "./ProjectionRecords.ts"
 
 export const toRunError = ({
@@ -73,7 +74,7 @@ export const explainStatus = (info: ProjectionInfo): string => {
     const reason = paused.reason === undefined ? "" : ` (${paused.reason})`
     return `Paused by ${paused.by} at ${iso(paused.at)}${reason}; ${waitText}.${notes}`
   }
-  if (owner === undefined) return `No worker runs it; ${waitText}.${notes}`
+  if (owner === undefined) return `No worker runs the projection; ${waitText}.${notes}`
   if (failing !== undefined) {
     return (
       `The event at position ${failing.position} has failed ${failing.failures === 1 ? "once" : `${failing.failures} times`} ` +
@@ -81,9 +82,9 @@ export const explainStatus = (info: ProjectionInfo): string => {
     )
   }
   if (rebuildTo !== undefined) {
-    return `Being rebuilt by ${owner.workerId}: at position ${position} of ${rebuildTo}; ${waitText}.${notes}`
+    return `Being rebuilt by ${shownOwner(owner.workerId)}: at position ${position} of ${rebuildTo}; ${waitText}.${notes}`
   }
   return lag === 0
-    ? `Up to date, run by ${owner.workerId}.${notes}`
-    : `Run by ${owner.workerId}, at position ${position}; ${waitText}.${notes}`
+    ? `Up to date, run by ${shownOwner(owner.workerId)}.${notes}`
+    : `Run by ${shownOwner(owner.workerId)}, at position ${position}; ${waitText}.${notes}`
 }

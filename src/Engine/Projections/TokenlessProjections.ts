@@ -29,7 +29,7 @@ import {
   registerProjection
 } from "./ProjectionRows.ts"
 import { putState, answerRefused } from "./ProjectionSaveRows.ts"
-import { TOKENLESS } from "./ProjectionOwnerRows.ts"
+import { TOKENLESS } from "../../Projection/OwnerName.ts"
 import { findState, notifyStates } from "./ProjectionStateReads.ts"
 import type { HandedOut, TokenlessSave } from "./ProjectionRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"

@@ -115,5 +115,5 @@ const isStrings = (value: unknown): value is ReadonlyArray<string> =>
 
 const notHeldHere = (eventId: string) => ({
   code: "NOT_HELD",
-  message: `This connection does not hold event ${show(eventId)}: its ack deadline has passed, it was settled before, or it was never delivered here`
+  message: `This connection does not hold event ${show(eventId)}: the event was settled before, its ack deadline has passed, or it was never delivered on this connection`
 })

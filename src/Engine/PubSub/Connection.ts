@@ -213,7 +213,8 @@ class Connection implements ConnectionSink {
         Effect.logError("A frame of a subscription client failed because of a bug: please report this", error)
       )
     }
-    this.#wire.close(isIronflowError(error) ? POLICY_VIOLATION : INTERNAL_ERROR, "a frame could not be read")
+    if (isIronflowError(error)) this.#wire.close(POLICY_VIOLATION, "a frame was refused")
+    else this.#wire.close(INTERNAL_ERROR, "a frame could not be handled because of a bug")
     this.#end()
   }
 

@@ -101,7 +101,7 @@ const make = (
       const query = yield* checked(() => {
         if (!/^\d{0,15}$/.test(cursor)) {
           throw new ValidationError(
-            "The cursor is not one that a list of consumer groups returned: pass the nextCursor of the previous page"
+            `Cursor ${show(cursor)} is not one that a list of consumer groups returned: pass the nextCursor of the previous page`
           )
         }
         if (status !== undefined) oneOf("status", ["active", "paused"], status)

@@ -2,6 +2,7 @@
 import { ValidationError } from "../../Errors.ts"
 import { checkPattern, compilePattern } from "../../Pattern.ts"
 import type { LogEntryKind } from "../Log/LogRecords.ts"
+import { show } from "../../Show.ts"
 
 export interface Target {
   readonly source: "log" | "system"
@@ -22,7 +23,7 @@ export interface Target {
 export const readTarget = (pattern: unknown): Target => {
   if (typeof pattern !== "string") {
     throw new ValidationError(
-      'The pattern must be a string such as "events:order.*", "topic:news", "entity:order.o-1.>" or "system.run.>"'
+      `The pattern must be a string such as "events:order.*", "topic:news", "entity:order.o-1.>" or "system.run.>", got ${show(pattern)}`
     )
   }
   if (pattern.startsWith("events:")) return target("log", pattern.slice("events:".length), "event")
@@ -74,7 +75,7 @@ const checkReach = (path: string): void => {
   if (tokens.length >= 3 || tokens.at(-1) === ">") return
   const suggestion = tokens.length === 2 ? `${path}.>` : `<type>.${path}.>" or "entity:${path}.>`
   throw new ValidationError(
-    `The pattern "entity:${path}" can match no event: it stands for type, id and name of the event. Did you mean "entity:${suggestion}"?`
+    `The pattern "entity:${path}" can match no event: after "entity:" must come the entity type, the entity id and the event name, separated by dots. Did you mean "entity:${suggestion}"?`
   )
 }
 

@@ -130,8 +130,8 @@ export class PushEndpoints {
       if (turns !== true) {
         return yield* Effect.fail(
           new ValidationError(
-            `The handler at ${url} does not say which functions it has: it was not made with this package. ` +
-              "Register each function with RegisterFunction, with `endpointUrl` and `preferredMode: push`"
+            `The handler at ${url} does not say which functions it has, so it was not made with this package. ` +
+              "Register its functions with the package that it was made with"
           )
         )
       }

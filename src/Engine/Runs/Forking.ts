@@ -100,7 +100,9 @@ export const forkRun = inEnvironment(
     )
     if (duplicate !== undefined) {
       return yield* refuse(
-        new ValidationError(`forkRun: \`steps\` has two results for step "${runId}:${duplicate.stepKey}"`)
+        new ValidationError(
+          `forkRun: \`steps\` has two results for step "${runId}:${duplicate.stepKey}": give one result for each step`
+        )
       )
     }
 
@@ -222,7 +224,7 @@ export const moveRun = inEnvironment(
     if (row.ended_at !== null) {
       return yield* refuse(
         new InvalidStateError(
-          `Run ${runId} is ${statusIn(row)} and cannot be moved to another version: fork it for a new run with the latest code.`
+          `Run ${runId} is ${statusIn(row)} and cannot be moved to another version. To start a new run from it with the latest code, use forkRun`
         )
       )
     }
@@ -231,7 +233,7 @@ export const moveRun = inEnvironment(
     if (row.pin === null || row.pin === NO_PIN) {
       return yield* refuse(
         new InvalidStateError(
-          `Run ${runId} cannot be moved to another version, because it is not pinned to one: any worker that has the function can continue it.`
+          `Run ${runId} cannot be moved to another version, because it is not pinned to one: any worker that has the function can continue it`
         )
       )
     }

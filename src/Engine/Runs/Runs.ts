@@ -152,7 +152,7 @@ const make = (waiting: Waiting): RunsService => {
       onRun(
         runId,
         Effect.andThen(
-          checkCursor(after, /^\d{0,9}$/),
+          checkCursor("getRunSteps", after, /^\d{0,9}$/),
           yieldFirst(
             Effect.suspend(() => {
               const reported = workers.running(environment, runId)
@@ -171,7 +171,7 @@ const make = (waiting: Waiting): RunsService => {
       onRun(
         runId,
         Effect.andThen(
-          checkCursor(after, /^\d{0,15}$/),
+          checkCursor("getRunAudit", after, /^\d{0,15}$/),
           store.read(RunAudit.readAuditRecord(environment, runId, { after: Number(after), limit }))
         )
       ),
@@ -181,7 +181,10 @@ const make = (waiting: Waiting): RunsService => {
   const logsPage: RunsService["logsPage"] = (environment, runId, page) =>
     onRun(
       runId,
-      Effect.andThen(checkCursor(page.after, /^\d{0,15}$/), RunLogs.logsPage(store, environment, runId, page))
+      Effect.andThen(
+        checkCursor("getRunLogs", page.after, /^\d{0,15}$/),
+        RunLogs.logsPage(store, environment, runId, page)
+      )
     )
 
   const list: RunsService["list"] = (environment, options = {}, visible) =>
@@ -305,11 +308,11 @@ const onRun = <A, E>(
     operation
   )
 
-const checkCursor = (cursor: string, format: RegExp): Effect.Effect<void, ValidationError> =>
+const checkCursor = (method: string, cursor: string, format: RegExp): Effect.Effect<void, ValidationError> =>
   format.test(cursor)
     ? Effect.void
     : Effect.fail(
         new ValidationError(
-          "The cursor is not one that a list about a run returned: pass the nextCursor of the previous page"
+          `Cursor ${show(cursor)} is not one that ${method} returned: pass the nextCursor of the previous page`
         )
       )

@@ -176,7 +176,7 @@ const checkSecret = (name: string, value: string): ValidationError | undefined =
   }
   if (value.length > Limits.secretLength) {
     return new ValidationError(
-      `The value of secret "${name}" has ${value.length} characters, and ${Limits.secretLength} are allowed`
+      `The value of secret "${name}" has ${value.length} characters, and at most ${Limits.secretLength} are allowed`
     )
   }
   // checked here, because the message of the usual check would show the value

@@ -412,7 +412,8 @@ const hostnameOf = (url: string): string => (URL.canParse(url) ? new URL(url).ho
 
 /** Returns the hosts. Throws `ValidationError` when one is not a host. */
 export const checkAllowedHosts = (hosts: unknown): ReadonlyArray<string> => {
-  if (!Array.isArray(hosts)) throw new ValidationError("`allowedHosts` must be a list of names")
+  if (!Array.isArray(hosts))
+    throw new ValidationError(`\`allowedHosts\` must be a list of names of hosts, got ${show(hosts)}`)
   return hosts.map((host: unknown) => {
     const url = typeof host === "string" ? URL.parse(`http://${host}`) : null
     if (
@@ -431,7 +432,10 @@ export const checkAllowedHosts = (hosts: unknown): ReadonlyArray<string> => {
 
 /** Returns the origins. Throws `ValidationError` when one is not an origin. */
 export const checkCorsOrigins = (origins: unknown): ReadonlyArray<string> => {
-  if (!Array.isArray(origins)) throw new ValidationError("`corsOrigins` must be a list of origins")
+  if (!Array.isArray(origins))
+    throw new ValidationError(
+      `\`corsOrigins\` must be a list of origins such as "https://app.example.com", got ${show(origins)}`
+    )
   return origins.map((origin: unknown) => {
     if (typeof origin === "string" && URL.canParse(origin) && new URL(origin).origin === origin) return origin
     throw new ValidationError(

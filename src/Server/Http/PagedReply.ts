@@ -150,7 +150,9 @@ export const readPageQuery = (query: URLSearchParams, maxItems: number): PageQue
   const after = query.get("cursor") ?? ""
   if (limit === null) {
     if (after === "") return undefined
-    throw new ValidationError("`cursor` needs `limit`")
+    throw new ValidationError(
+      "`cursor` is given without `limit`: only a list with a `limit` has pages, so give `limit` too"
+    )
   }
   if (!/^\d{1,9}$/.test(limit) || Number(limit) < 1) {
     throw new ValidationError(

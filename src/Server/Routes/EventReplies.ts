@@ -18,6 +18,7 @@ import {
 import { checkPattern } from "../../Pattern.ts"
 import { readPageQuery } from "../Http/PagedReply.ts"
 import type { Call, Reply } from "../Http/Route.ts"
+import { show } from "../../Show.ts"
 
 const DEFAULT_LIMIT = 100
 const MAX_LIMIT = 1000
@@ -126,7 +127,7 @@ const readQuery = (query: URLSearchParams) => {
   const { after, limit } = readPageQuery(query, MAX_LIMIT) ?? { after: "", limit: DEFAULT_LIMIT }
   const name = query.get("name") || undefined
   if (after !== "" && !/^\d{1,15}$/.test(after)) {
-    throw new ValidationError("The cursor must be the `nextCursor` of an earlier page")
+    throw new ValidationError(`The cursor must be the \`nextCursor\` of an earlier page, got ${show(after)}`)
   }
   return {
     limit,

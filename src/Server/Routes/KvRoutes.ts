@@ -22,6 +22,7 @@ import type { KvEntryRow, KvWriteRow } from "../../Engine/Kv/KvRecords.ts"
 import { type Call, json, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../CheckAsEffect.ts"
 import { answerRoute, pageRoute, bodyRoute, replyRoute } from "./CallRoute.ts"
+import { show } from "../../Show.ts"
 
 export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const kvOf = (call: Call) => engine.kv.in(call.environment)
@@ -142,7 +143,10 @@ const readPrecondition = ({ request }: Call): number | undefined => {
 }
 
 const readWrites = (writes: ReadonlyArray<KeyWrite>): Array<KvWriteRow> => {
-  if (writes.length === 0) throw new ValidationError("An atomic write needs a list of at least one change")
+  if (writes.length === 0)
+    throw new ValidationError(
+      `An atomic write needs a list of changes with at least one, got ${show(writes)}`
+    )
   if (writes.length > Limits.kvWrites) {
     throw new LimitExceededError("The atomic write", writes.length, Limits.kvWrites, "changes")
   }

@@ -73,7 +73,7 @@ export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>):
 
 const readUrl = (url: unknown): string => {
   if (typeof url === "string" && url !== "") return url
-  throw new ValidationError("The endpoint needs a `url`")
+  throw new ValidationError(`\`url\` of the endpoint must be a string that is not empty, got ${show(url)}`)
 }
 
 const readUpdate = ({ body }: Call, jobId: string): TurnUpdate => {
@@ -86,13 +86,15 @@ const readUpdate = ({ body }: Call, jobId: string): TurnUpdate => {
     )
   }
   if (pauses !== undefined && typeof pauses !== "boolean") {
-    throw new ValidationError("Update: `pauses` must be true or false")
+    throw new ValidationError(`Update: \`pauses\` must be true or false, got ${show(pauses)}`)
   }
   if (
     late !== undefined &&
     !(isObject(late) && typeof late.stepName === "string" && Number.isFinite(late.lingerMs))
   ) {
-    throw new ValidationError("Update: `late` must have `stepName` and `lingerMs`")
+    throw new ValidationError(
+      `Update: \`late\` must be an object with the string \`stepName\` and the number \`lingerMs\`, got ${show(late)}`
+    )
   }
   // everything but `running`, which is read leniently, was checked above
   return body as unknown as TurnUpdate

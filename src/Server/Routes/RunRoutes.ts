@@ -27,6 +27,7 @@ import { type Call, json, noContent, type Reply, type Route, variable } from "..
 import { answerRoute, pageRoute, bodyRoute, replyRoute, withBody } from "./CallRoute.ts"
 import { checkBodyMembers } from "./RequestSpelling.ts"
 import { listOptionsOf, readFilters, readListBody, readListQuery } from "./RunListRequest.ts"
+import { show } from "../../Show.ts"
 
 type Api = Raw<ClientApi<EffectKind>>
 
@@ -269,7 +270,7 @@ const withRunId =
     const id = body.id || body.runId
     return id
       ? then(id, body, call)
-      : Effect.fail(new ValidationError(`${what}: \`id\` must be the id of a run`))
+      : Effect.fail(new ValidationError(`${what}: \`id\` must be the id of a run, got ${show(id)}`))
   }
 
 const encodeAnswer = encoder(RunAnswer)

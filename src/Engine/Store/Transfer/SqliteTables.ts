@@ -46,7 +46,7 @@ export const readSqlite = (db: DatabaseSync, filename: string, now: number): Sou
   checkIsIronflow(db, filename)
   if (versionOf(db) !== migrations.length) {
     throw new StoreError(
-      `The tables of "${filename}" are at version ${versionOf(db)}, and this package reads version ${migrations.length}: start an engine of this package on it once`,
+      `The tables of "${filename}" are at version ${versionOf(db)}, and this package reads version ${migrations.length}: start an engine of this version of the package on the file once`,
       { code: "STORE_UNAVAILABLE" }
     )
   }

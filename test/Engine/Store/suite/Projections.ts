@@ -786,7 +786,7 @@ export const projectionsSuite = (test: ShopTest): void => {
 
       assert.deepStrictEqual(refused, {
         _tag: "Refused",
-        reason: "the projection belongs to runners without a token now"
+        reason: "the projection belongs to legacy runners now"
       })
     })
 
