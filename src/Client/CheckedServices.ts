@@ -135,8 +135,8 @@ const nullArgument = (
 type Method = (...args: Array<unknown>) => unknown
 
 /**
- * Wraps a service. `methods` is the table of the methods that return an `Effect`, and `streams` of those that
- * return a `Stream`. `prefix` stands before the name of a method in messages.
+ * Wraps a service. `methods` is the table of the methods that return an `Effect`, and `streams` the table of the
+ * methods that return a `Stream`. `prefix` stands before the name of a method in messages.
  */
 const wrapped = <S extends object>(
   prefix: string,
@@ -169,6 +169,6 @@ const wrapped = <S extends object>(
         : Effect.mapError(result as Effect.Effect<unknown, IronflowError>, narrow)
     }
   }
-  // the wrapped methods have the arguments and results of `S`, and the errors in the tables, which are those of `S`
+  // the wrapped methods have the arguments, results and errors of `S`: the tables list the errors that `S` declares
   return { ...service, ...checked } as S
 }

@@ -67,6 +67,6 @@ const checkedData = (run: () => unknown, misfit: Misfit): Effect.Effect<unknown,
 const replaceSchemaError = (error: ValidationError, misfit: Misfit): ValidationError =>
   error instanceof SchemaValidationError ? misfit(error.validationErrors, error.cause) : error
 
-/** Fails with a `ValidationError`. Any other error is a defect. */
+/** Fails with the error if it is a `ValidationError`. Any other error becomes a defect. */
 const failOrDie = (error: unknown): Effect.Effect<never, ValidationError> =>
   error instanceof ValidationError ? Effect.fail(error) : Effect.die(error)

@@ -70,7 +70,7 @@ export const readPaused = (answer: unknown): Run | undefined => {
   return run === undefined ? undefined : runOf(run)
 }
 
-/** The output of a run or step, with the errors in it restored. Only our engine says whether it has errors. */
+/** The output of a run or step, with the errors in it restored. Only our engine says whether the output has errors. */
 const outputOf = (output: unknown, hasErrors: boolean | undefined): unknown =>
   hasErrors === true ? revive(output) : output
 

@@ -65,7 +65,7 @@ export interface Call<A> {
 export interface Calls {
   /** Makes a call. */
   readonly call: <A>(call: Call<A>) => Effect.Effect<A, IronflowError>
-  /** An `orElse` that fails, since the server lacks the call. `instead` says what the user can do. */
+  /** Makes an `orElse` that fails, since the server lacks the call. `instead` says what the user can do. */
   readonly withoutCall: (
     what: string,
     instead: string

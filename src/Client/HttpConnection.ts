@@ -27,9 +27,9 @@ export interface Connection {
 }
 
 /**
- * When no answer has arrived for this long, in milliseconds, idle connections count as stale: the server may
- * have closed them. Then pending input is read before a request is sent, to notice a closed connection: a request
- * that was sent on it fails, and it is not known whether the server received the request.
+ * When no answer has arrived for this long, in milliseconds, idle connections count as stale: the server may have
+ * closed them. Then pending input is read before the next request is sent, to notice a closed connection. A
+ * request that is sent on a closed connection fails, and it is not known whether the server received the request.
  */
 const STALE_MS = 50
 

@@ -159,7 +159,7 @@ export const makeOperationCalls = (connection: Connection): OperationCalls => {
           }
           return Effect.catchIf(
             calls.call({ ...it, query: search.size === 0 ? "" : `?${search}` }),
-            // The list is too large for one answer. Its pages are in the order of ids.
+            // When the list is too large for one answer, it is read page by page, in the order of ids.
             ({ code }) => code === "LIMIT_EXCEEDED",
             () => callPages<A>(calls, { ...it, query: Object.fromEntries(search) })
           )

@@ -109,8 +109,8 @@ export class Reconnecting {
   }
 
   /**
-   * Closes the connection for good. `beforeNotice` is called when it counts as closed, before the server and the
-   * observers learn of it.
+   * Closes the connection for good. `beforeNotice` is called when the connection already counts as closed, but
+   * before the server and the observers are told so.
    */
   close(beforeNotice: () => void): void {
     this.#closed = true

@@ -224,7 +224,7 @@ export class SubscriptionSession {
   /** Pauses reading from the connection, while a consumer has too many events. */
   pause(): void {
     this.#connection.pause()
-    // events in transit are held too, so the server must be told that they are in progress
+    // events in transit count as held too, so the server must be told that they are in progress
     for (const subscription of this.#subscriptions.values()) this.#held.startExtending(subscription)
   }
 

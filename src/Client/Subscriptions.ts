@@ -1,5 +1,5 @@
 /**
- * Subscriptions as streams: events, messages and system events as they happen, with their acks.
+ * Subscriptions as streams of events, messages and system events as they happen. A stream also settles its events.
  *
  * ```ts
  * const orders = Stream.unwrap(Effect.map(Subscriptions.Subscriptions, (it) => it.stream("events:order.*")))

@@ -36,7 +36,7 @@ interface NamedEmits<E> {
 const codecOfEvent = ({ schema }: EventDefinition): CodecOf | Promise<CodecOf> =>
   schema !== undefined && canEncode(schema)
     ? import("../EffectSchema.ts").then(({ jsonCodec }) => jsonCodec)
-    : // the caller passes the schema of the event, which does not encode and so is a standard schema
+    : // the caller passes the schema of the event; since this schema does not encode, it is a standard schema
       (standard) => standardCodec(standard as StandardSchemaV1, jsonFormat)
 
 /** The event with its name and encoded data. An event that was given by name is returned unchanged. */

@@ -15,9 +15,9 @@
 import { isObject } from "../Json.ts"
 
 /**
- * The description of a value. `isFilled`: an empty string or 0 in an answer counts as absent. `isTime`: so does the year 1.
- * `isWhole`: an integer. `isText`: sent as a string of digits. `isNonNull`: not null. `skips`: invalid items of an answer are
- * left out.
+ * The description of a value. `isFilled`: an empty string or 0 in an answer counts as absent. `isTime`: the year 1 in
+ * an answer counts as absent. `isWhole`: an integer. `isText`: sent as a string of digits. `isNonNull`: not null.
+ * `skips`: invalid items of an answer are left out.
  */
 export type Node =
   | { readonly kind: "text"; readonly isFilled?: true; readonly isTime?: true }

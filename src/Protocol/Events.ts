@@ -212,7 +212,7 @@ const FoundEvents = fields<ListEventsResult>({
 })
 
 const timeText = (name: string, time: Date | string): string => {
-  // a number is a time in JavaScript, but not on the wire
+  // a number is refused: it is a time in JavaScript, but not on the wire
   const isTime = typeof time === "string" || (time as unknown) instanceof Date
   const date = new Date(isTime ? time : Number.NaN)
   if (Number.isFinite(date.getTime())) return date.toISOString()

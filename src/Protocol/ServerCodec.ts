@@ -7,7 +7,7 @@ import { isObject } from "../Json.ts"
 import { checkEntries, stepsPerRun } from "../Limits.ts"
 
 /** Adds the path of the member or item in which an error occurred. */
-const within = (at: string | number, error: unknown): unknown => {
+const withPath = (at: string | number, error: unknown): unknown => {
   if (error instanceof Mistake) error.path.unshift(String(at))
   return error
 }
@@ -57,7 +57,7 @@ const readRequest = (node: Node, name: string): Read => {
         try {
           return Object.fromEntries(members.map(([name, member]) => [(at = name), read(member)]))
         } catch (error) {
-          throw within(at, error)
+          throw withPath(at, error)
         }
       }
     }
@@ -93,7 +93,7 @@ const readRequest = (node: Node, name: string): Read => {
         try {
           for (const item of value) items.push(read(item))
         } catch (error) {
-          throw within(items.length, error)
+          throw withPath(items.length, error)
         }
         return items
       }
@@ -125,7 +125,7 @@ const readRequest = (node: Node, name: string): Read => {
             if (read !== undefined) result[member.name] = read
           }
         } catch (error) {
-          throw within(at, error)
+          throw withPath(at, error)
         }
         return result
       }
@@ -136,7 +136,7 @@ const readRequest = (node: Node, name: string): Read => {
 const memberOf = (request: { readonly [name: string]: unknown }, name: string | undefined): unknown =>
   name !== undefined && Object.hasOwn(request, name) ? request[name] : undefined
 
-/** What an input is that is not an object, for a message. */
+/** Names the kind of an input that is not an object, for a message. */
 const kindOf = (input: unknown): string =>
   input === null ? "null" : Array.isArray(input) ? "an array" : typeof input
 

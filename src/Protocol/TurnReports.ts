@@ -25,7 +25,7 @@ import { endsTurn, type TurnOp, type TurnReport, type TxWrite } from "./Worker.t
 import { show } from "../Show.ts"
 import { stepKinds } from "../StepKind.ts"
 
-/** Returns what a value must be when it is invalid, and `undefined` when it is valid. */
+/** Checks a value. For an invalid value, returns what it must be; for a valid one, `undefined`. */
 type Rule = (value: unknown) => string | undefined
 
 const kinds: ReadonlySet<unknown> = new Set(stepKinds)
@@ -36,7 +36,10 @@ const number: Rule = (value) =>
 const count: Rule = (value) =>
   Number.isSafeInteger(value) && Number(value) >= 0 ? undefined : "an integer, at least 0"
 const kind: Rule = (value) => (kinds.has(value) ? undefined : "the kind of a step")
-/** A `traceparent`. Only its length is checked; one of an invalid form is stored and ignored. */
+/**
+ * A `traceparent`. Only its length is checked. If its form is invalid, it is stored, and ignored by everything that
+ * reads it.
+ */
 const trace: Rule = (value) =>
   value === undefined || (typeof value === "string" && value.length <= 256) ? undefined : "a short string"
 const strings: Rule = (value) =>
@@ -52,7 +55,7 @@ const error: Rule = (value) =>
 /** Counts the values in the message that is being read. One object is enough, since reading is synchronous. */
 let counts = new ShapeCounts()
 
-/** Checks that a value is valid JSON: it is stored unchanged, and read by others. */
+/** Checks that a value is valid JSON, since it is stored unchanged, and parsed by those who read it. */
 const jsonText: Rule = (value) => {
   if (typeof value !== "string") return "JSON text"
   checkSize("A value in a report", value, stepResultBytes)

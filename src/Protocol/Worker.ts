@@ -69,8 +69,8 @@ export interface OpenStep {
   /** What kind of step it is. */
   readonly kind: StepKind
   /**
-   * How many attempts have failed, for a step between two attempts; 0 for other steps. While such a step is
-   * `pending`, the delay before its next attempt has not passed; the engine sends a `Fired` notice when it has.
+   * How many attempts have failed, for a step between two attempts; 0 for other steps. While such a step is `pending`,
+   * the delay before its next attempt has not passed; the engine sends a `Fired` notice when the delay has passed.
    */
   readonly failures: number
   /** Whether the delay before its next attempt has not passed. */
@@ -189,8 +189,8 @@ export interface TxOutcome {
 }
 
 /**
- * An operation ("op") that a worker reports during a turn. `trace` is the `traceparent` of the step; what the step emits or
- * starts gets it.
+ * An operation ("op") that a worker reports during a turn. `trace` is the `traceparent` of the step; events that the
+ * step emits and runs that it starts get this `traceparent`.
  */
 export type TurnOp =
   /** A step finished: with its result, or with an error that is not retried. */
@@ -213,10 +213,10 @@ export type TurnOp =
       readonly endedAt: number
     }
   /**
-   * The code of a `step.tx` returned `value`. Its writes and the step's result are stored in the transaction of the report, or
-   * nothing of the op is. The outcome that the engine answers is a {@link TxOutcome} as JSON; the journal holds it at the op's
-   * position. A `Failure` means that a write was refused (a version or revision conflict) and nothing of the op was stored. The
-   * worker then decides by the step's retry policy whether the code runs again.
+   * The code of a `step.tx` returned `value`. Either all of its writes and the step's result are stored, in the
+   * transaction of the report, or none of them. The outcome that the engine answers is a {@link TxOutcome} as JSON; the
+   * journal holds it at the op's position. A `Failure` means that a write was refused (a version or revision conflict)
+   * and nothing of the op was stored. The worker then decides by the step's retry policy whether the code runs again.
    */
   | {
       /** Kind of the op. */

@@ -1,5 +1,5 @@
 /**
- * Makes a job from the assignment of a legacy server, which does not exchange turns.
+ * Makes a job from the assignment of a legacy server.
  *
  * Such a server only stores which steps have completed, and their output. So everything else that a run must
  * remember from turn to turn is stored as completed steps too:
@@ -109,7 +109,7 @@ export const readJob = (assignment: unknown, environment: string, nowMs: number)
 interface RecordedProgress {
   readonly journal: ReadonlyArray<JournalEntry>
   readonly pending: ReadonlyMap<string, Pending>
-  /** By step: the number of its latest failure after which the delay has passed. */
+  /** For each step: the number of its latest failure whose retry delay has passed. */
   readonly retries: ReadonlyMap<string, number>
 }
 

@@ -1,6 +1,6 @@
 /**
- * Applies the ops that a turn reports, for a legacy server, which does not exchange turns. The results go into the
- * updates of a polling worker, or into the single response of a push handler.
+ * Applies the ops that a turn reports, when the server is a legacy server. The results go into the updates of a
+ * polling worker, or into the single response of a push handler.
  */
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"

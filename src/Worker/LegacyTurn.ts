@@ -127,8 +127,8 @@ export class LegacyTurn {
 
   /**
    * Chooses the open step for which the run waits: an invocation, so that the invoked function starts, or else the step
-   * that is due first. Adds to the results when the other open steps are due, except for invocations. Returns
-   * `undefined` when no step is open.
+   * that is due first. For each other open step that is no invocation, adds a result that says when the step is due.
+   * Returns `undefined` when no step is open.
    */
   chooseWait(stepKeys: ReadonlyArray<string>, nowMs: number): YieldInfo | undefined {
     if (this.#yielded !== undefined) return this.#yielded

@@ -106,7 +106,7 @@ export abstract class TurnSession implements WorkerSession {
    * when the session has ended.
    */
   protected abstract sendLate(request: Turns.LateRequest): Effect.Effect<void, IronflowError>
-  /** Tells the engine the counts of requested jobs, and which jobs the worker holds if one was dropped. */
+  /** Tells the engine the counts of requested jobs and, if a job was dropped, which jobs the worker holds. */
   protected abstract tellRoom(): void
   /** Sends a renewal that the engine answers at once. */
   protected abstract renewNow(): void
@@ -326,11 +326,11 @@ export abstract class TurnSession implements WorkerSession {
       this.#leases.active.delete(jobId)
       this.#reporting.delete(jobId)
     }
-    const letGo = Effect.suspend(() => {
+    const registerWithoutBatch = Effect.suspend(() => {
       if (this.session !== undefined) this.registerAgain(this.session)
       return Effect.void
     })
-    this.link.fork(Effect.andThen(Effect.sleep(this.terms.leaseMs), letGo))
+    this.link.fork(Effect.andThen(Effect.sleep(this.terms.leaseMs), registerWithoutBatch))
   }
 
   #readAcks(batch: Batch, body: unknown): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> {
@@ -389,7 +389,7 @@ export abstract class TurnSession implements WorkerSession {
     }
     if (!isAccessError(error)) return false
     if (this.#keyRefusals.doubt()) this.registerAgain(session, asConnectionError(error))
-    // the caller then repeats the request, which waits forever, since the worker is refused
+    // the caller then repeats the request; the repeated request waits forever, since the worker is refused
     else this.refuse(error)
     return true
   }

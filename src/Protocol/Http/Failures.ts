@@ -67,7 +67,7 @@ const kinds = {
   damaged: kind("data_loss", 500)
 }
 
-/** By error code, for the errors whose class does not determine the kind. */
+/** The kinds of errors whose class does not determine the kind, by error code. */
 const byCode: ReadonlyMap<string, Kind> = new Map([
   ["BODY_TOO_LARGE", kinds.tooLarge],
   ["BODY_TIMEOUT", kinds.slow],
@@ -215,7 +215,7 @@ const isOfSomethingElse = (status: number, text: string): boolean =>
 /** Whether the text is HTML or XML: no Ironflow server sends that. */
 export const isMarkup = (text: string): boolean => text.trimStart().startsWith("<")
 
-/** How much of an answer that is not from an Ironflow server a message quotes. */
+/** How many characters of an answer a message quotes, if the answer is not from an Ironflow server. */
 const MAX_SHOWN_CHARS = 200
 
 const somethingElse = (status: number, text: string, what: string, by: string | undefined): string => {
