@@ -264,8 +264,8 @@ export class Channel {
    * dead server.
    */
   #becomeBusy(line: Line): void {
-    // the code that gets the answer to the last call may send the next call before `#becomeIdle` is called: then
-    // the pings still run
+    // the code that receives the answer to the last call may send the next call before `#becomeIdle` is called:
+    // then the pings still run
     if (line.ping !== undefined) return
     line.socket.ref()
     line.heard = true

@@ -15,7 +15,7 @@ export const readPendingInput: Effect.Effect<void> = Effect.repeat(
 
 /**
  * Into how many parts a timeout is divided. While the process is blocked, at most one part of the timeout passes,
- * however long that takes: perhaps the request could not be sent before.
+ * however long the process is blocked: perhaps the request is sent only afterwards.
  */
 export const TIMEOUT_PARTS = 4
 

@@ -212,7 +212,7 @@ const Save = fields<SaveBody>({
   )
 })
 
-const Held = struct({ held: flag })
+const RenewAnswer = struct({ held: flag })
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Calls
@@ -235,7 +235,7 @@ export const saveProjection = operation("POST /api/v1/projections/:name/owner/sa
   onlyOurEngine: true
 })
 export const renewProjection = operation("POST /api/v1/projections/:name/owner/renew", {
-  answer: Held,
+  answer: RenewAnswer,
   onlyOurEngine: true
 })
 export const releaseProjection = operation("POST /api/v1/projections/:name/owner/release", {

@@ -153,25 +153,29 @@ export const taker = <A>(
   )
   return (request) => {
     if (!isObject(request)) throw new ValidationError(refusal(kindOf(request)))
-    const taken: Record<string, unknown> = {}
+    const values: Record<string, unknown> = {}
     for (const [name, wireName, other, mayLack] of members) {
-      const first = request[wireName]
-      const second = other === undefined ? undefined : request[other]
-      if (isThere(first) && isThere(second) && JSON.stringify(first) !== JSON.stringify(second)) {
+      const inWireCase = request[wireName]
+      const inOtherCase = other === undefined ? undefined : request[other]
+      if (
+        isGiven(inWireCase) &&
+        isGiven(inOtherCase) &&
+        JSON.stringify(inWireCase) !== JSON.stringify(inOtherCase)
+      ) {
         const [snake, camel] = wireName.includes("_") ? [wireName, other] : [other, wireName]
         throw new ValidationError(
           `\`${camel}\` and \`${snake}\` are one field under two names, with different values: give one`
         )
       }
-      const value = isThere(first) ? first : (second ?? first)
-      if (isThere(value) || mayLack !== true) taken[name] = value
+      const value = isGiven(inWireCase) ? inWireCase : (inOtherCase ?? inWireCase)
+      if (isGiven(value) || mayLack !== true) values[name] = value
     }
     // the members are those of the codec
-    return taken as RawMembers<A>
+    return values as RawMembers<A>
   }
 }
 
-const isThere = (value: unknown): boolean => value !== undefined && value !== null
+const isGiven = (value: unknown): boolean => value !== undefined && value !== null
 
 /** Encodes values to send, without checking them. */
 export const encoder = <A>(codec: Codec<A>): ((value: A) => unknown) => {

@@ -94,7 +94,7 @@ const event = (value: { readonly [key: string]: unknown }): string | undefined =
   return undefined
 }
 
-const carried: Rule = (value) => {
+const keyValue: Rule = (value) => {
   if (!isObject(value) || typeof value.data !== "string") return "a value"
   if (value.type === "json") return jsonText(value.data)
   return value.type === "text" || value.type === "bytes" ? undefined : "a value"
@@ -111,13 +111,13 @@ const writeRules: {
     if (!Array.isArray(events) || events.length === 0 || !events.every(isObject)) {
       return "appends of at least one event"
     }
-    return events.map(event).find((must) => must !== undefined)
+    return events.map(event).find((requirement) => requirement !== undefined)
   },
   emit: event,
   kv: ({ bucket, expected, key, value }) => {
     checkBucketName(bucket)
     checkKey(key)
-    return optional(count)(expected) === undefined && optional(carried)(value) === undefined
+    return optional(count)(expected) === undefined && optional(keyValue)(value) === undefined
       ? undefined
       : "changes of keys whose values are of type json, text or bytes and whose expected revision is an integer, at least 0"
   }
@@ -132,8 +132,8 @@ const txWrites: Rule = (value) => {
   for (const write of value) {
     const check = isObject(write) ? writeRuleOf.get(write._tag) : undefined
     if (!isObject(write) || check === undefined) return "writes of the kinds append, emit and kv"
-    const must = check(write)
-    if (must !== undefined) return must
+    const requirement = check(write)
+    if (requirement !== undefined) return requirement
     if (write._tag !== "kv") continue
     // bucket names contain no slash
     const key = `${String(write.bucket)}/${String(write.key)}`
@@ -231,8 +231,8 @@ const checkLogs = (logs: unknown, at: string): void => {
     throw new ValidationError(`${at}: \`logs\` may have ${logLinesOfRun} lines at most`)
   }
   for (const line of logs.lines as ReadonlyArray<unknown>) {
-    const must = lineProblem(line)
-    if (must !== undefined) throw new ValidationError(`${at}: \`logs\` must have ${must}`)
+    const requirement = lineProblem(line)
+    if (requirement !== undefined) throw new ValidationError(`${at}: \`logs\` must have ${requirement}`)
   }
 }
 
@@ -274,9 +274,9 @@ const checkOne = (report: unknown, at: string): void => {
       throw new ValidationError(`${at}.ops[${i}] is not an op that this engine knows`)
     }
     for (const [field, rule] of fields) {
-      const must = rule(op[field])
-      if (must !== undefined) {
-        throw new ValidationError(`${at}.ops[${i}] (${String(op._tag)}): \`${field}\` must be ${must}`)
+      const requirement = rule(op[field])
+      if (requirement !== undefined) {
+        throw new ValidationError(`${at}.ops[${i}] (${String(op._tag)}): \`${field}\` must be ${requirement}`)
       }
     }
     // the op was checked above, so it has all of its fields
