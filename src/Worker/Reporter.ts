@@ -69,7 +69,7 @@ export class Outbox {
   #log: TurnLog | undefined = undefined
   queued = false
   closed = false
-  #ended = false
+  #hasTurnEnded = false
   /** Whether the op that releases or pauses the run was queued: no other op may follow. */
   #hasLastOp = false
 
@@ -93,7 +93,7 @@ export class Outbox {
    */
   report(op: TurnOp, onAck?: OnAck): void {
     if (this.closed || this.#hasLastOp) return
-    if (endsTurn(op)) this.#ended = true
+    if (endsTurn(op)) this.#hasTurnEnded = true
     this.ops.push(op)
     this.acks.push(onAck)
     if (!this.queued) this.#reporter.enqueue(this)
@@ -112,14 +112,14 @@ export class Outbox {
 
   /** Releases the run after everything that is queued, unless the turn has ended. */
   release(): void {
-    if (!this.#ended) this.report({ _tag: "Release" })
+    if (!this.#hasTurnEnded) this.report({ _tag: "Release" })
     this.#hasLastOp = true
   }
 
   /** Pauses the run after everything that is queued: a bug has ended the turn. */
   pause(error: IronflowError): void {
     if (this.closed || this.#hasLastOp) return
-    if (!this.#ended) this.report({ _tag: "Pause", code: error.code, message: error.message })
+    if (!this.#hasTurnEnded) this.report({ _tag: "Pause", code: error.code, message: error.message })
     this.#hasLastOp = true
     this.#onRefused(error)
   }

@@ -51,7 +51,7 @@ export abstract class TurnSession implements WorkerSession {
   /** The id of the session; `undefined` while the worker registers again. */
   protected session: string | undefined
   protected isRefused = false
-  #connected: Deferred.Deferred<void> | undefined
+  #whenSession: Deferred.Deferred<void> | undefined
   readonly #keyRefusals: KeyRefusals
 
   readonly #roomCounts = new RoomCounts()
@@ -373,9 +373,9 @@ export abstract class TurnSession implements WorkerSession {
     return Effect.suspend(() => {
       if (this.isRefused) return Effect.never
       if (this.session !== undefined) return Effect.succeed(this.session)
-      this.#connected ??= Deferred.makeUnsafe<void>()
+      this.#whenSession ??= Deferred.makeUnsafe<void>()
       return Effect.andThen(
-        Deferred.await(this.#connected),
+        Deferred.await(this.#whenSession),
         Effect.suspend(() => this.whenConnected())
       )
     })
@@ -462,13 +462,13 @@ export abstract class TurnSession implements WorkerSession {
     this.#roomCounts.startOver()
     this.#deliveries.startOver()
     for (const jobId of terms.lost) {
-      if (!this.#reporting.has(jobId)) this.#lose(jobId, "the server no longer has this lease")
+      if (!this.#reporting.has(jobId)) this.#tellLeaseLost(jobId, "the server no longer has this lease")
       this.#leases.hasDropped = true
     }
     this.session = terms.session
     this.link.handlers.onConnected?.(true)
-    const connected = this.#connected
-    this.#connected = undefined
+    const connected = this.#whenSession
+    this.#whenSession = undefined
     if (connected !== undefined) Deferred.doneUnsafe(connected, Effect.void)
     this.resumed()
     this.tell()
@@ -492,7 +492,7 @@ export abstract class TurnSession implements WorkerSession {
       readPendingInput,
       Effect.suspend(() => {
         if (this.#leases.safeLeftMs > 0) return this.#watchLeases
-        if (this.#leases.active.size > 0) this.#loseAll()
+        if (this.#leases.active.size > 0) this.#loseAllLeases()
         return Effect.andThen(Effect.sleep(this.#leases.safeMs / 4), this.#watchLeases)
       })
     )
@@ -500,7 +500,7 @@ export abstract class TurnSession implements WorkerSession {
 
   readonly checkLeases = (): boolean => {
     if (this.#leases.safeLeftMs > 0) return true
-    this.#loseAll()
+    this.#loseAllLeases()
     return false
   }
 
@@ -508,13 +508,13 @@ export abstract class TurnSession implements WorkerSession {
    * Drops all turns. The server may still keep their jobs for this worker; when the server answers again, the new
    * registration tells it which jobs the worker has.
    */
-  #loseAll(): void {
+  #loseAllLeases(): void {
     const reason = `the server at ${this.link.options.server.url} could not be reached in time to extend the lease`
-    for (const jobId of this.#leases.active) this.#lose(jobId, reason)
+    for (const jobId of this.#leases.active) this.#tellLeaseLost(jobId, reason)
     if (this.session !== undefined) this.registerAgain(this.session)
   }
 
-  #lose(jobId: string, reason: string): void {
+  #tellLeaseLost(jobId: string, reason: string): void {
     if (this.#leases.active.delete(jobId)) this.link.handlers.onNotice({ _tag: "LeaseLost", jobId, reason })
   }
 }
