@@ -74,7 +74,7 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
                   }
           })
           // Effect's client would make a span of its own; the server gets the caller's span instead
-          const sent = Effect.flatMap(
+          const sendOnce = Effect.flatMap(
             untraced(
               http.execute(
                 body === undefined
@@ -94,7 +94,7 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
           )
           // real time, since sockets follow it even in a test with another clock
           const isStale = performance.now() - answeredAt >= STALE_MS
-          const answer = isStale ? Effect.andThen(readPendingInput, sent) : sent
+          const answer = isStale ? Effect.andThen(readPendingInput, sendOnce) : sendOnce
           return timeoutOrElse(
             Effect.mapError(answer, (error) =>
               connectionError(server, what, error, answeredAt !== Number.POSITIVE_INFINITY)
