@@ -427,7 +427,7 @@ const withStep = <A>(
         Effect.suspend(then)
       )
 
-/** Makes a call with an id in its path. The id must not be empty: the path would be that of another call. */
+/** Makes a call with an id in its path. The id must not be empty: the path would then be the path of another call. */
 const withId = <A>(
   what: string,
   runId: string,

@@ -175,7 +175,7 @@ export const bodyOf = (what: string, input: unknown): Effect.Effect<object, Vali
     throw new ValidationError(`${what}() must be given an object, got ${quote(input)}`)
   })
 
-/** Checks a variable of the path. With an empty one, or `.` or `..`, the path would be that of another call. */
+/** Checks a variable of the path. If it was empty, `.` or `..`, the path would be the path of another call. */
 export const checkVariable = (what: string, text: unknown): string => {
   const isDots = text === "." || text === ".."
   if (typeof text === "string" && text !== "" && !isDots) return text

@@ -115,7 +115,7 @@ class Updates {
   #page: Array<ProjectionStateResult> = []
   /** The partition after which the next page begins, while pages are being read. */
   #nextPage: { readonly after: string | undefined } | undefined
-  /** Whether events may have been missed, so that the changes must be read. */
+  /** Whether events may have been missed: then the changes must be read. */
   #isBehind = false
   /** Whether the server can list the changed states. */
   #listsChanges = true

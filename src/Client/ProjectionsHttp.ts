@@ -217,8 +217,8 @@ const readState = reader(operations.ProjectionState)
 const readChanges = reader(operations.ProjectionChanges)
 
 const resultOf = (answer: unknown, partition: string): ProjectionStateResult | undefined => {
-  // the member `state` of the answer is a row, and the member `state` of the row is the state of the projection;
-  // without the latter, the answer cannot be read
+  // the member `state` of the answer is a row, and the member `state` of the row is the state of the projection; if
+  // the row lacks that member, the answer cannot be read
   if (isObject(answer) && isObject(answer.state) && !("state" in answer.state)) return undefined
   const read = readState(answer)
   if (read === undefined) return undefined

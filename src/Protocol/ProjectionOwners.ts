@@ -68,7 +68,7 @@ export interface ProjectionLogEvent {
   readonly data: JsonText
   readonly metadata?: JsonText
   readonly source?: string
-  /** Epoch milliseconds. */
+  /** In epoch milliseconds. */
   readonly timestamp: number
   /** The entity and its version, for an event that was appended to an entity stream. */
   readonly entity?: EventEntity
@@ -99,7 +99,7 @@ export interface NewPartitionState {
   readonly state: JsonText
   readonly position: number
   readonly eventId: string
-  /** Epoch milliseconds. */
+  /** In epoch milliseconds. */
   readonly eventTime: number
 }
 

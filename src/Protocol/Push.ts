@@ -37,7 +37,7 @@ export const PUSH_TURNS_VERSION = 1
 
 export interface DescribeRequest {
   readonly type: "describe"
-  /** Epoch milliseconds. */
+  /** In epoch milliseconds. */
   readonly sent_at: number
 }
 
@@ -52,7 +52,7 @@ export interface Description {
 
 export interface TurnRequest {
   readonly type: "turn"
-  /** Epoch milliseconds. */
+  /** In epoch milliseconds. */
   readonly sent_at: number
   readonly job: Job
 }

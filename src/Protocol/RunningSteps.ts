@@ -23,7 +23,10 @@ export interface RunningStep {
   readonly kind: StepKind
   /** Attempt of the step, this one included. */
   readonly attempt: number
-  /** How long this attempt has been running, in milliseconds, so that clocks need not agree. */
+  /**
+   * How long this attempt has been running, in milliseconds. A duration, since the clocks of worker and engine may
+   * differ.
+   */
   readonly forMs: number
   readonly progress?: StepProgress
 }

@@ -12,7 +12,10 @@ const withPath = (at: string | number, error: unknown): unknown => {
   return error
 }
 
-/** Makes the function that reads requests. For an invalid request it throws `ValidationError`; `what` names the request there. */
+/**
+ * Makes the function that reads requests. For an invalid request the function throws a `ValidationError`, in which
+ * `what` names the request.
+ */
 export const decoder = <A>(codec: Codec<A>, what: string): ((request: unknown) => A) => {
   let read: Read | undefined
   return (request) => {

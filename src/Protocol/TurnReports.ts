@@ -1,6 +1,6 @@
 /**
- * Reads the reports of turns that workers and push handlers send. An engine reads very many of them, so that
- * tables check every op field by field, which is faster than a schema. Unknown fields are kept and ignored.
+ * Reads the reports of turns that workers and push handlers send. An engine reads very many reports. So tables check
+ * every op field by field, which is faster than a schema. Unknown fields are kept and ignored.
  */
 import { checkEntityId, checkExpectedVersion } from "../EntityStream.ts"
 import { ValidationError } from "../Errors.ts"
