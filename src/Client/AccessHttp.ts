@@ -64,7 +64,7 @@ export const make = (connection: Connection): AccessClients => {
   const createKey = withBody(calls.createApiKey, "apiKeys.create", readNewKey)
   const deleteKey = byId(calls.deleteApiKey, "apiKeys.delete")
 
-  /** The id of the API key that this client has created as the first of the server, and uses since then. */
+  /** The id of the server's first API key, if this client has created that key and uses it since then. */
   let ownKeyId: string | undefined
   const useKey = (id: string | undefined, secret: string | undefined) =>
     Effect.sync(() => {
@@ -76,7 +76,7 @@ export const make = (connection: Connection): AccessClients => {
     apiKeys: {
       create: (input) =>
         Effect.tap(createKey(input), ({ env_id, id, secret }) =>
-          // without a key, our engine only lets a client create the first key, which spans all environments; a
+          // our engine lets a client without a key create only the first key, which spans all environments; a
           // key for one environment comes from a legacy server, and might not fit the environment of this client
           connection.server.apiKey === undefined && env_id === "*" ? useKey(id, secret) : Effect.void
         ),

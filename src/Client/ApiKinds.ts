@@ -63,5 +63,5 @@ export interface CallOptions {
 /** The last parameters of a call that has no other options. */
 export type CallArgs<F extends HKT.TypeLambda> = F extends PromiseKind ? [options?: CallOptions] : []
 
-/** Options of a call: `Own` are those of its method, and in the Promise API there are those of `CallOptions` too. */
+/** Options of a call: those of its method (`Own`), and in the Promise API also `CallOptions`. */
 export type Options<F extends HKT.TypeLambda, Own> = F extends PromiseKind ? Own & CallOptions : Own

@@ -82,7 +82,7 @@ interface Line {
 export class Channel {
   readonly #server: ResolvedServer
   readonly #now: () => number
-  readonly #after: Alarm.ScheduleTimeout
+  readonly #scheduleTimeout: Alarm.ScheduleTimeout
   #line: Line | undefined
   #opening: WebSocket | undefined
   /** The time before which the channel is not opened (again), in milliseconds of the channel's clock. */
@@ -92,10 +92,10 @@ export class Channel {
   #closed = false
 
   /** `now` is the time of a monotonic clock, in milliseconds. */
-  constructor(server: ResolvedServer, now: () => number, after: Alarm.ScheduleTimeout) {
+  constructor(server: ResolvedServer, now: () => number, scheduleTimeout: Alarm.ScheduleTimeout) {
     this.#server = server
     this.#now = now
-    this.#after = after
+    this.#scheduleTimeout = scheduleTimeout
   }
 
   /**
@@ -129,7 +129,7 @@ export class Channel {
       if (this.#line !== line) return resume(Effect.fail(this.#broken(what, true)))
       const id = String(++this.#lastCallId)
       if (line.calls.size === 0) this.#becomeBusy(line)
-      const takeBack = (): void => {
+      const cancelCall = (): void => {
         if (!line.calls.delete(id)) return
         line.frames.add(encodeMessage(`${id} ${CANCEL} -`, ""))
         if (line.calls.size === 0) this.#becomeIdle(line)
@@ -137,7 +137,7 @@ export class Channel {
       const askedAt = this.#now()
       const giveUp = (): void => {
         if (!line.calls.has(id)) return
-        takeBack()
+        cancelCall()
         // if nothing has arrived since the call was sent, the line counts as dead and is closed, so that the next
         // call does not wait on it too
         if (line.heardAt < askedAt) line.webSocket.terminate()
@@ -147,7 +147,7 @@ export class Channel {
       // has arrived while the process was blocked is read first
       let cancelTimeout = (): void => undefined
       const wait = (parts: number): void => {
-        cancelTimeout = this.#after(timeoutMs / TIMEOUT_PARTS, () =>
+        cancelTimeout = this.#scheduleTimeout(timeoutMs / TIMEOUT_PARTS, () =>
           parts === 1 ? void setImmediate(giveUp) : wait(parts - 1)
         )
       }
@@ -159,7 +159,7 @@ export class Channel {
       line.frames.add(encodeMessage(`${id} ${method} ${path}${trace === undefined ? "" : ` ${trace}`}`, body))
       return Effect.sync(() => {
         cancelTimeout()
-        takeBack()
+        cancelCall()
       })
     })
   }
@@ -203,7 +203,7 @@ export class Channel {
       // Some runtimes do not expose the socket. An idle channel would then keep the process alive, so calls go on
       // over HTTP.
       const socket: Socket | null = response.socket
-      if (socket !== null) return this.#use(webSocket, socket)
+      if (socket !== null) return this.#useSocket(webSocket, socket)
       this.#notBefore = Number.POSITIVE_INFINITY
       webSocket.terminate()
     })
@@ -214,7 +214,7 @@ export class Channel {
     })
   }
 
-  #use(webSocket: WebSocket, socket: Socket): void {
+  #useSocket(webSocket: WebSocket, socket: Socket): void {
     const line: Line = {
       webSocket,
       socket,
@@ -264,8 +264,8 @@ export class Channel {
    * dead server.
    */
   #becomeBusy(line: Line): void {
-    // the code that gets the answer to the last call may send the next call before `#becomeIdle` is called: then
-    // the pings still run
+    // the code that receives the answer to the last call may send the next call before `#becomeIdle` is called:
+    // then the pings still run
     if (line.ping !== undefined) return
     line.socket.ref()
     line.heard = true

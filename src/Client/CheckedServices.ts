@@ -80,40 +80,40 @@ const subscriptionStreams: StreamMethods<Subscriptions["Service"]> = {
 
 /** Wraps all services of a client. */
 export const checkedServices = (raw: RawServices): Context.Context<ClientServices> =>
-  Context.make(Client, wrapped<ClientApi<EffectKind>>("", raw.client, clientMethods)).pipe(
+  Context.make(Client, wrap<ClientApi<EffectKind>>("", raw.client, clientMethods)).pipe(
     Context.add(
       Streams,
-      typedStreams(wrapped<UntypedStreams>("streams.", raw.streams, streamMethods, streamEvents))
+      typedStreams(wrap<UntypedStreams>("streams.", raw.streams, streamMethods, streamEvents))
     ),
     Context.add(
       Kv,
       typedKv({
-        ...wrapped<KvApi<EffectKind>>("kv.", raw.kv, kvMethods),
-        bucket: (name) => wrapped<KvBucket>("kv.bucket.", raw.kv.bucket(name), kvBucketMethods, kvBucketWatch)
+        ...wrap<KvApi<EffectKind>>("kv.", raw.kv, kvMethods),
+        bucket: (name) => wrap<KvBucket>("kv.bucket.", raw.kv.bucket(name), kvBucketMethods, kvBucketWatch)
       })
     ),
-    Context.add(Config, wrapped<ConfigService>("config.", raw.config, configMethods, configWatch)),
+    Context.add(Config, wrap<ConfigService>("config.", raw.config, configMethods, configWatch)),
     Context.add(
       Projections,
-      wrapped<ProjectionsService>("projections.", raw.projections, projectionsMethods, projectionsUpdates)
+      wrap<ProjectionsService>("projections.", raw.projections, projectionsMethods, projectionsUpdates)
     ),
     Context.add(
       PushEndpoints,
-      wrapped<PushEndpointsApi<EffectKind>>("pushEndpoints.", raw.pushEndpoints, pushEndpointsMethods)
+      wrap<PushEndpointsApi<EffectKind>>("pushEndpoints.", raw.pushEndpoints, pushEndpointsMethods)
     ),
     Context.add(
       Subscriptions,
-      wrapped<Subscriptions["Service"]>("subscriptions.", raw.subscriptions, {}, subscriptionStreams)
+      wrap<Subscriptions["Service"]>("subscriptions.", raw.subscriptions, {}, subscriptionStreams)
     ),
     Context.add(
       ConsumerGroups,
-      wrapped<ConsumerGroupsApi<EffectKind>>("consumerGroups.", raw.consumerGroups, consumerGroupsMethods)
+      wrap<ConsumerGroupsApi<EffectKind>>("consumerGroups.", raw.consumerGroups, consumerGroupsMethods)
     ),
-    Context.add(ApiKeys, wrapped<ApiKeysApi<EffectKind>>("apiKeys.", raw.apiKeys, apiKeysMethods)),
-    Context.add(Orgs, wrapped<OrgsApi<EffectKind>>("orgs.", raw.orgs, orgsMethods)),
-    Context.add(Policies, wrapped<PoliciesApi<EffectKind>>("policies.", raw.policies, policiesMethods)),
-    Context.add(Roles, wrapped<RolesApi<EffectKind>>("roles.", raw.roles, rolesMethods)),
-    Context.add(Secrets, wrapped<SecretsApi<EffectKind>>("secrets.", raw.secrets, secretsMethods))
+    Context.add(ApiKeys, wrap<ApiKeysApi<EffectKind>>("apiKeys.", raw.apiKeys, apiKeysMethods)),
+    Context.add(Orgs, wrap<OrgsApi<EffectKind>>("orgs.", raw.orgs, orgsMethods)),
+    Context.add(Policies, wrap<PoliciesApi<EffectKind>>("policies.", raw.policies, policiesMethods)),
+    Context.add(Roles, wrap<RolesApi<EffectKind>>("roles.", raw.roles, rolesMethods)),
+    Context.add(Secrets, wrap<SecretsApi<EffectKind>>("secrets.", raw.secrets, secretsMethods))
   )
 
 /** The error for an argument that is `null`. */
@@ -135,10 +135,10 @@ const nullArgument = (
 type Method = (...args: Array<unknown>) => unknown
 
 /**
- * Wraps a service. `methods` is the table of the methods that return an `Effect`, and `streams` of those that
- * return a `Stream`. `prefix` stands before the name of a method in messages.
+ * Wraps a service. `methods` is the table of the methods that return an `Effect`, and `streams` the table of the
+ * methods that return a `Stream`. `prefix` stands before the name of a method in messages.
  */
-const wrapped = <S extends object>(
+const wrap = <S extends object>(
   prefix: string,
   service: object,
   methods: AnyMethods,
@@ -152,11 +152,11 @@ const wrapped = <S extends object>(
     checked[name] = (...args) => {
       try {
         for (let i = 0; i < argumentKeys.length; i++) {
-          const known = argumentKeys[i]!
-          if (known === null) continue
-          if (args[i] === null) throw nullArgument(`${prefix}${name}()`, known)
-          if (typeof known === "function") known(args[i], `${prefix}${name}()`)
-          else checkKeys(args[i], known, `${prefix}${name}()`)
+          const keysOrCheck = argumentKeys[i]!
+          if (keysOrCheck === null) continue
+          if (args[i] === null) throw nullArgument(`${prefix}${name}()`, keysOrCheck)
+          if (typeof keysOrCheck === "function") keysOrCheck(args[i], `${prefix}${name}()`)
+          else checkKeys(args[i], keysOrCheck, `${prefix}${name}()`)
         }
       } catch (error) {
         if (error instanceof ValidationError) return isStream ? Stream.fail(error) : Effect.fail(error)
@@ -169,6 +169,6 @@ const wrapped = <S extends object>(
         : Effect.mapError(result as Effect.Effect<unknown, IronflowError>, narrow)
     }
   }
-  // the wrapped methods have the arguments and results of `S`, and the errors in the tables, which are those of `S`
+  // the wrapped methods have the arguments, results and errors of `S`: the tables list the errors that `S` declares
   return { ...service, ...checked } as S
 }

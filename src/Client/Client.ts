@@ -319,9 +319,9 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
     ...options: CallArgs<F>
   ): Kind<F, Run, StepNotFoundError | RunControlError>
   /**
-   * Resumes a paused run, or retries a failed or cancelled one. With `fromStep` (name or step id), that step and
-   * all later ones run again. If a pause was requested while a worker runs the run, and has not taken effect yet,
-   * the pause is withdrawn.
+   * Resumes a paused run, or retries a failed or cancelled one. With `fromStep` (name or step id), that step and all
+   * later ones run again. Withdraws a pause that was requested while a worker runs the run and that has not taken
+   * effect yet.
    */
   resumeRun(
     runId: string,

@@ -27,18 +27,18 @@ export interface ClientCodec {
  * `ValidationError`, in which `owner` names the schema.
  */
 export const clientCodec = (given: AnySchema, format: StorageFormat, owner: string): ClientCodec => {
-  let made: DataCodec | undefined
+  let loadedCodec: DataCodec | undefined
   const codec: Effect.Effect<DataCodec, ValidationError> = Effect.suspend(() => {
-    if (made !== undefined) return Effect.succeed(made)
+    if (loadedCodec !== undefined) return Effect.succeed(loadedCodec)
     return Effect.flatMap(
       validated(() => checkSchema(given, owner)),
       (schema) =>
         canEncode(schema)
           ? Effect.map(
               Effect.promise(() => import("../EffectSchema.ts")),
-              ({ effectCodec }) => (made = effectCodec(schema, format))
+              ({ effectCodec }) => (loadedCodec = effectCodec(schema, format))
             )
-          : Effect.succeed((made = standardCodec(schema, format)))
+          : Effect.succeed((loadedCodec = standardCodec(schema, format)))
     )
   })
   return {
@@ -67,6 +67,6 @@ const checkedData = (run: () => unknown, misfit: Misfit): Effect.Effect<unknown,
 const replaceSchemaError = (error: ValidationError, misfit: Misfit): ValidationError =>
   error instanceof SchemaValidationError ? misfit(error.validationErrors, error.cause) : error
 
-/** Fails with a `ValidationError`. Any other error is a defect. */
+/** Fails with the error if it is a `ValidationError`. Any other error becomes a defect. */
 const failOrDie = (error: unknown): Effect.Effect<never, ValidationError> =>
   error instanceof ValidationError ? Effect.fail(error) : Effect.die(error)

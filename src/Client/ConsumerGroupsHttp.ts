@@ -1,6 +1,6 @@
 /**
- * Consumer groups over HTTP. Uses the calls of `PubSubService`, which every Ironflow server has, and for dead
- * letters calls that only our engine has.
+ * Consumer groups over HTTP. Most calls are those of `PubSubService`, which every Ironflow server has. Only our
+ * engine has the calls about dead letters.
  */
 import * as Effect from "effect/Effect"
 import {
@@ -204,8 +204,8 @@ export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>>
 }
 
 /**
- * The settings by their names in `PubSubService`; checks the metadata. A setting that is `null` is kept, so that
- * the `updateMask` of the request names it and the server resets it.
+ * Returns the settings under their names in `PubSubService`, and checks the metadata. A setting that is `null`
+ * is kept: the `updateMask` of the request then names the setting, and the server resets it.
  */
 const fieldsOf = (settings: ConsumerGroupConfig | ConsumerGroupUpdate | object) => {
   const { ackMode, backpressure, filter, ...rest } = settings as ConsumerGroupUpdate

@@ -28,7 +28,7 @@ interface SpanAttributes {
   readonly attempt: number
 }
 
-/** Wraps the body that handles an event in a span, if both the event and the subscriber are traced. */
+/** Makes a span around the body that handles an event, if both the event and the subscriber are traced. */
 export const tracedDelivery = (
   { options, pattern }: SubscriptionState,
   message: { readonly [name: string]: unknown },
@@ -39,7 +39,7 @@ export const tracedDelivery = (
   const parent = trace === undefined ? undefined : parseTrace(trace)
   const ownTracer = parent === undefined ? undefined : tracer()
   if (parent === undefined || ownTracer === undefined) return body
-  return spanned(body, ownTracer, parent, nanos, {
+  return withSpan(body, ownTracer, parent, nanos, {
     name: textOf(message.topic),
     pattern,
     group: options.consumerGroup,
@@ -53,7 +53,7 @@ export const tracedDelivery = (
  * A body that runs in a span below `parent`. The span begins when the body takes the event, and ends with the
  * body.
  */
-const spanned = (
+const withSpan = (
   body: Body,
   tracer: Tracer.Tracer,
   parent: Tracer.ExternalSpan,
@@ -61,8 +61,8 @@ const spanned = (
   { attempt, eventId, group, name, pattern }: SpanAttributes
 ): Body => {
   let span: Tracer.Span | undefined
-  const begin = (): Tracer.Span => {
-    const begun = tracer.span({
+  const beginSpan = (): Tracer.Span => {
+    const newSpan = tracer.span({
       name: `handle ${name}`,
       parent: Option.some(parent),
       annotations: Context.empty(),
@@ -72,17 +72,17 @@ const spanned = (
       root: false,
       sampled: parent.sampled
     })
-    begun.attribute("ironflow.subscription", pattern)
-    if (group !== undefined) begun.attribute("ironflow.group", group)
-    if (eventId !== undefined) begun.attribute("ironflow.event.id", eventId)
-    begun.attribute("ironflow.event.name", name)
-    begun.attribute("ironflow.delivery.attempt", attempt)
-    return begun
+    newSpan.attribute("ironflow.subscription", pattern)
+    if (group !== undefined) newSpan.attribute("ironflow.group", group)
+    if (eventId !== undefined) newSpan.attribute("ironflow.event.id", eventId)
+    newSpan.attribute("ironflow.event.name", name)
+    newSpan.attribute("ironflow.delivery.attempt", attempt)
+    return newSpan
   }
   return {
     take: () => {
       const isTaken = body.take()
-      if (isTaken) span = begin()
+      if (isTaken) span = beginSpan()
       return isTaken
     },
     done: () => {
@@ -90,8 +90,9 @@ const spanned = (
       body.done()
     },
     failed: (error) => {
-      // data that does not fit the subscriber's schema fails before `take` is called
-      const failed = span ?? begin()
+      // there is no span yet if the data does not fit the subscriber's schema: the event then fails before
+      // `take` is called
+      const failed = span ?? beginSpan()
       failed.end(now(), Exit.fail(error))
       body.failed(error)
     },

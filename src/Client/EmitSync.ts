@@ -30,8 +30,8 @@ export const makeEmitSync =
       if (runId === undefined) {
         return yield* new NoResultsError(eventNameOf(event), eventId)
       }
-      const elapsed = (yield* Clock.currentTimeMillis) - startedAt
-      const run = yield* waitForRun(runId, { timeout: Math.max(0, timeout - elapsed) })
+      const elapsedMs = (yield* Clock.currentTimeMillis) - startedAt
+      const run = yield* waitForRun(runId, { timeout: Math.max(0, timeout - elapsedMs) })
       return yield* resultOf(run, eventId, runIds)
     })
 

@@ -1,6 +1,6 @@
 /**
- * The delivery of an event that has to be settled: to a subscription in a consumer group, or with acks. The
- * client extends the `ackWait` of the event until the event is settled. A {@link Body} handles the event.
+ * The delivery of an event that has to be settled, since its subscription is in a consumer group or uses acks.
+ * The client extends the `ackWait` of the event until the event is settled. A {@link Body} handles the event.
  */
 import type * as Effect from "effect/Effect"
 

@@ -1,4 +1,4 @@
-/** The client's methods for functions: to list, pause and run them, and for their versions. */
+/** The client's methods for functions. They list, pause and run functions, and list the versions of functions. */
 import type * as HKT from "effect/HKT"
 import type { FunctionNotFoundError, InvalidStateError } from "../Errors.ts"
 import type { FunctionInfo, FunctionVersion, LiveVersion } from "../Protocol/Functions.ts"
@@ -70,9 +70,9 @@ export interface FunctionsApi<F extends HKT.TypeLambda> {
     ...options: CallArgs<F>
   ): Kind<F, Array<FunctionVersion>, FunctionNotFoundError | ClientError>
   /**
-   * Returns the versions of one function, or of all functions, that are still needed: each version that has
-   * unfinished runs or live workers, with their numbers. Only functions with `versioning: "pin"` have runs that
-   * belong to a version.
+   * Returns the versions that are still needed, of one function or of all functions: each version that has
+   * unfinished runs or live workers, and how many it has of each. Only functions with `versioning: "pin"` have
+   * runs that belong to a version.
    */
   liveVersions(
     functionId?: string,

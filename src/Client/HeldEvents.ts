@@ -55,7 +55,7 @@ export class HeldEvents {
       subscription.release(delivery)
       if (delivery.isLost) return
       const { error } = failure
-      // `term` makes a dead letter; servers that send no `ackWait` have none
+      // `term` makes a dead letter; servers that send no `ackWait` have no dead letters
       const ackType = subscription.ackWaitMs !== undefined && !isRetryable(error) ? "term" : "nak"
       const reason = toError(error).message.slice(0, MAX_FAILURE)
       const requestedMs = ackType === "nak" ? requestedDelayMs(error, this.#session.now()) : undefined
@@ -84,7 +84,7 @@ export class HeldEvents {
   /** Acks an event whose body is done. */
   ack(subscription: SubscriptionState, delivery: EventDelivery): void {
     delivery.phase = "acking"
-    // the server does not take an ack now; it is sent when the event is delivered again
+    // the server does not accept the ack now; the client sends it when the event is delivered again
     if (delivery.isLost) return
     this.#session.settle(subscription, delivery.eventId, "ack").then(
       () => subscription.release(delivery),
@@ -123,10 +123,10 @@ export class HeldEvents {
           )
           this.startExtending(subscription)
         }
-        // events that are unattended since before this time were delivered again by the server
-        const before = this.#session.now() - 2 * ackWaitMs
+        // the server has delivered the events again that have been unattended since before this time
+        const unattendedBefore = this.#session.now() - 2 * ackWaitMs
         for (const delivery of unattended)
-          if (delivery.unattendedSince < before) subscription.release(delivery)
+          if (delivery.unattendedSince < unattendedBefore) subscription.release(delivery)
       }
     )
   }

@@ -3,8 +3,8 @@
  *
  * Calls that are safe to repeat (most reads, and calls with an idempotency key) are tried up to three times, or as
  * often as the option `retry` says, when the connection fails or the server is busy (429, 502, 503). Other calls are
- * repeated only when it is certain that the server did not receive them: there was no connection, or the server said
- * when it stopped that it had not received the call.
+ * repeated only when it is certain that the server did not receive them: there was no connection, or the server, when
+ * it stopped, said that it had not received the call.
  *
  * The server may be the engine of this package ("our engine") or a legacy server. On a legacy server, calls that only
  * our engine has fail with code `UNIMPLEMENTED`.
@@ -222,7 +222,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
         (body) =>
           ask(runCounts.countRuns, "countRuns", {
             body,
-            // longer than the server may take to count
+            // the server may take `timeLimit` to count, before it answers
             timeoutMs: (body.timeLimit ?? 0) + connection.server.timeoutMs,
             orElse: withoutCall("countRuns()", "listRuns lists the runs")
           })
@@ -239,7 +239,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
           },
           Answers.readSteps
         ),
-        // the steps are too many for one answer
+        // when the steps are too many for one answer, they are read page by page
         ({ code }) => code === "LIMIT_EXCEEDED",
         () =>
           callPages<RunStep>(calls, {
@@ -412,8 +412,8 @@ const idempotencyKey = (key: string | undefined): { readonly idempotencyKey?: st
   key === undefined ? {} : { idempotencyKey: JSON.stringify(checkIdempotencyKey(key)) }
 
 /**
- * Makes a call with a step. The step must not be empty or `null`: servers read these as no step, and would
- * continue the run elsewhere.
+ * Makes a call with a step. The step must not be empty or `null`: servers read these as no step, and would continue
+ * the run at another step.
  */
 const withStep = <A>(
   runId: string,
@@ -427,7 +427,7 @@ const withStep = <A>(
         Effect.suspend(then)
       )
 
-/** Makes a call with an id in its path. The id must not be empty: the path would be that of another call. */
+/** Makes a call with an id in its path. The id must not be empty: the path would then be the path of another call. */
 const withId = <A>(
   what: string,
   runId: string,

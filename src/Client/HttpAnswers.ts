@@ -62,15 +62,15 @@ const runOf = ({ error, executionMode: _, outputHasErrors, state, status, ...run
   }
 }
 
-const readKnownPause = reader(Paused)
+const readWirePause = reader(Paused)
 
 /** The run in the answer to a request to pause it; `undefined` when the answer has none. */
 export const readPaused = (answer: unknown): Run | undefined => {
-  const { run } = readKnownPause(answer) ?? {}
+  const { run } = readWirePause(answer) ?? {}
   return run === undefined ? undefined : runOf(run)
 }
 
-/** The output of a run or step, with the errors in it restored. Only our engine says whether it has errors. */
+/** The output of a run or step, with the errors in it restored. Only our engine says whether the output has errors. */
 const outputOf = (output: unknown, hasErrors: boolean | undefined): unknown =>
   hasErrors === true ? revive(output) : output
 
@@ -110,10 +110,10 @@ export const readRuns = (answer: unknown): ListRunsResult | undefined => {
   return { ...rest, runs: runs.map(runOf), ...(damaged.length === 0 ? {} : { damaged: [...damaged] }) }
 }
 
-const readKnownSteps = reader(Steps)
+const readWireSteps = reader(Steps)
 
 export const readSteps = (answer: unknown): Array<RunStep> | undefined => {
-  const page = readKnownSteps(answer)
+  const page = readWireSteps(answer)
   return page?.steps.map(({ error, outputHasErrors, ...step }) => ({
     ...step,
     name: step.name || step.id,
@@ -121,10 +121,10 @@ export const readSteps = (answer: unknown): Array<RunStep> | undefined => {
   }))
 }
 
-const readKnownExplanation = reader(ExplanationCodec)
+const readWireExplanation = reader(ExplanationCodec)
 
 export const readExplanation = (answer: unknown): Explanation | undefined => {
-  const read = readKnownExplanation(answer)
+  const read = readWireExplanation(answer)
   if (read === undefined) return undefined
   const { state, status, ...explanation } = read
   return { ...explanation, status: statusOf(state, status) }

@@ -65,7 +65,7 @@ export interface Call<A> {
 export interface Calls {
   /** Makes a call. */
   readonly call: <A>(call: Call<A>) => Effect.Effect<A, IronflowError>
-  /** An `orElse` that fails, since the server lacks the call. `instead` says what the user can do. */
+  /** Makes an `orElse` that fails, since the server lacks the call. `instead` says what the user can do. */
   readonly withoutCall: (
     what: string,
     instead: string
@@ -76,37 +76,39 @@ export interface Calls {
 export const makeCalls = (connection: Connection): Calls => {
   const { url } = connection.server
 
-  const call = <A>(it: Call<A>): Effect.Effect<A, IronflowError> =>
+  const call = <A>(given: Call<A>): Effect.Effect<A, IronflowError> =>
     Effect.flatMap(
       validated(() => {
-        for (const [name, text] of Object.entries(it.variables ?? {})) checkWellFormed(`The ${name}`, text)
-        return pathOf(it.address, it.variables)
+        for (const [name, text] of Object.entries(given.variables ?? {})) checkWellFormed(`The ${name}`, text)
+        return pathOf(given.address, given.variables)
       }),
-      (path) => callAt(path, it)
+      (path) => callAt(path, given)
     )
 
-  const callAt = <A>(path: string, it: Call<A>): Effect.Effect<A, IronflowError> => {
+  const callAt = <A>(path: string, given: Call<A>): Effect.Effect<A, IronflowError> => {
     const request: Request = {
-      method: it.address.method,
-      path: path + (it.query ?? ""),
-      what: it.what,
-      ...(it.body === undefined ? {} : { body: it.body }),
-      ...(it.contentType === undefined ? {} : { contentType: it.contentType }),
-      ...(it.headers === undefined ? {} : { headers: it.headers }),
-      ...(it.timeoutMs === undefined ? {} : { timeoutMs: it.timeoutMs })
+      method: given.address.method,
+      path: path + (given.query ?? ""),
+      what: given.what,
+      ...(given.body === undefined ? {} : { body: given.body }),
+      ...(given.contentType === undefined ? {} : { contentType: given.contentType }),
+      ...(given.headers === undefined ? {} : { headers: given.headers }),
+      ...(given.timeoutMs === undefined ? {} : { timeoutMs: given.timeoutMs })
     }
     return Effect.flatMap(
-      it.once === true ? connection.send(request) : sendWithRetries(connection, request, it.repeatable, 1),
+      given.once === true
+        ? connection.send(request)
+        : sendWithRetries(connection, request, given.repeatable, 1),
       (answer): Effect.Effect<A, IronflowError> => {
         const { status, text } = answer
         if (status >= 200 && status < 300) {
           const body = text === "" ? undefined : safeJsonParse(text, notJson)
-          const value = it.read(body)
+          const value = given.read(body)
           return value === undefined
             ? Effect.fail(
                 invalidResponse(
                   url,
-                  it.what,
+                  given.what,
                   body === notJson ? "it is not JSON" : "it lacks required fields",
                   text
                 )
@@ -114,16 +116,17 @@ export const makeCalls = (connection: Connection): Calls => {
             : Effect.succeed(value)
         }
         const isFromLegacy = isFromServer(answer) && !isFromEngine(answer)
-        const missing = isCallMissing(answer) || (it.onlyOurEngine === true && status === 404 && isFromLegacy)
-        if (missing && it.orElse !== undefined) return it.orElse(status)
+        const missing =
+          isCallMissing(answer) || (given.onlyOurEngine === true && status === 404 && isFromLegacy)
+        if (missing && given.orElse !== undefined) return given.orElse(status)
         if (isFromLegacy) {
-          if (status === 412 && it.refused !== undefined) return Effect.fail(it.refused(text))
-          if (status === 409 && it.conflict !== undefined) return Effect.fail(it.conflict())
+          if (status === 412 && given.refused !== undefined) return Effect.fail(given.refused(text))
+          if (status === 409 && given.conflict !== undefined) return Effect.fail(given.conflict())
         }
-        if (it.notFoundIsText === true && it.notFound !== undefined && isNotFoundInText(answer)) {
-          return Effect.fail(it.notFound())
+        if (given.notFoundIsText === true && given.notFound !== undefined && isNotFoundInText(answer)) {
+          return Effect.fail(given.notFound())
         }
-        return Effect.fail(failureOf(answer, it.what, it.notFound))
+        return Effect.fail(failureOf(answer, given.what, given.notFound))
       }
     )
   }

@@ -27,9 +27,9 @@ export interface Connection {
 }
 
 /**
- * When no answer has arrived for this long, in milliseconds, idle connections count as stale: the server may
- * have closed them. Then pending input is read before a request is sent, to notice a closed connection: a request
- * that was sent on it fails, and it is not known whether the server received the request.
+ * When no answer has arrived for this long, in milliseconds, idle connections count as stale: the server may have
+ * closed them. Then pending input is read before the next request is sent, to notice a closed connection. A
+ * request that is sent on a closed connection fails, and it is not known whether the server received the request.
  */
 const STALE_MS = 50
 
@@ -74,7 +74,7 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
                   }
           })
           // Effect's client would make a span of its own; the server gets the caller's span instead
-          const sent = Effect.flatMap(
+          const sendOnce = Effect.flatMap(
             untraced(
               http.execute(
                 body === undefined
@@ -94,7 +94,7 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
           )
           // real time, since sockets follow it even in a test with another clock
           const isStale = performance.now() - answeredAt >= STALE_MS
-          const answer = isStale ? Effect.andThen(readPendingInput, sent) : sent
+          const answer = isStale ? Effect.andThen(readPendingInput, sendOnce) : sendOnce
           return timeoutOrElse(
             Effect.mapError(answer, (error) =>
               connectionError(server, what, error, answeredAt !== Number.POSITIVE_INFINITY)

@@ -53,8 +53,8 @@ export interface ResolvedServer {
   apiKey: string | undefined
   readonly environment: string
   /**
-   * Whether requests name the environment. They do not if none was configured: then the server uses the
-   * environment of the API key, or `default` without a key.
+   * Whether requests name the environment. If no environment was configured, they do not, and the server uses
+   * the environment of the API key, or `default` without a key.
    */
   readonly namesEnvironment: boolean
   readonly timeoutMs: number

@@ -129,7 +129,7 @@ const follow = <A>(
     let wasOpen = false
     let failures = 0
 
-    const connected = Effect.acquireUseRelease(
+    const followUntilLost = Effect.acquireUseRelease(
       Effect.gen(function* () {
         const inbox = yield* Queue.unbounded<Signal>()
         const socket = new WebSocket(urlOf(connection, options, lastRevision), {
@@ -189,7 +189,7 @@ const follow = <A>(
     )
 
     while (true) {
-      const { error, isFinal } = yield* connected
+      const { error, isFinal } = yield* followUntilLost
       if (isFinal || !wasOpen) return yield* Effect.fail(error)
       failures++
       yield* Effect.sleep(
@@ -224,7 +224,7 @@ const listen = (
 ): void => {
   let watchdog: { readonly ms: number; timer: NodeJS.Timeout } | undefined
   const send = (signal: Signal): void => void Queue.offerUnsafe(inbox, signal)
-  const lost = (problem: string): void =>
+  const sendLost = (problem: string): void =>
     send({
       _tag: "Lost",
       error: new ConnectionError(`${what}: the connection to ${server.url} ${problem}`),
@@ -232,15 +232,15 @@ const listen = (
     })
   // a connection that is silent for `ms` counts as dead; the watchdog uses real time, as sockets do, and not the
   // clock of a test
-  const feed = (ms: number): void => {
+  const restartWatchdog = (ms: number): void => {
     clearTimeout(watchdog?.timer)
     watchdog = { ms, timer: setTimeout(() => socket.terminate(), Math.min(ms, longestTimerMs)) }
     watchdog.timer.unref()
   }
   socket.on("open", () => send({ _tag: "Open" }))
-  socket.on("ping", () => watchdog !== undefined && feed(watchdog.ms))
+  socket.on("ping", () => watchdog !== undefined && restartWatchdog(watchdog.ms))
   socket.on("message", (data) => {
-    if (watchdog !== undefined) feed(watchdog.ms)
+    if (watchdog !== undefined) restartWatchdog(watchdog.ms)
     const frame = safeJsonParse(String(data))
     if (!isObject(frame)) return
     if (frame.type === "error") {
@@ -249,18 +249,18 @@ const listen = (
       return send({ _tag: "Lost", error, isFinal: true })
     }
     const pingMs = readWatching(frame)?.pingMs
-    if (pingMs !== undefined) feed(pingMs * 3)
+    if (pingMs !== undefined) restartWatchdog(pingMs * 3)
     send({ _tag: "Frame", frame })
     if (Queue.sizeUnsafe(inbox) > MAX_WAITING_FRAMES) socket.pause()
   })
-  socket.on("unexpected-response", (_, response) => refused(response))
-  socket.on("error", (error) => lost(`failed: ${error.message || String(error)}`))
+  socket.on("unexpected-response", (_, response) => onRefused(response))
+  socket.on("error", (error) => sendLost(`failed: ${error.message || String(error)}`))
   socket.on("close", (code) => {
     clearTimeout(watchdog?.timer)
-    lost(`was closed (${code})`)
+    sendLost(`was closed (${code})`)
   })
 
-  const refused = (response: IncomingMessage): void => {
+  const onRefused = (response: IncomingMessage): void => {
     let text = ""
     response.setEncoding("utf8").on("data", (part: string) => {
       if (text.length < 64 * 1024) text += part

@@ -82,7 +82,7 @@ export type KVWrite<Value = unknown> =
       /** The value: any JSON value, or a `Uint8Array`. */ readonly value: Value
       /** The revision that the key must have. */ readonly revision: number
     }
-  /** Deletes the key, only at this revision if one is given. */
+  /** Deletes the key. With `revision`, only if the key is at this revision. */
   | {
       /** What to do with the key. */ readonly op: "delete"
       /** The key, 1 to 1024 characters. */ readonly key: string

@@ -6,7 +6,7 @@ import type { Keys, KnownKeys } from "../OptionKeys.ts"
 import type { CallOptions } from "./ApiKinds.ts"
 import type { Failures } from "./NarrowErrors.ts"
 
-/** `P` without the types that are no objects of options. An object with arbitrary keys is data, and no options. */
+/** The types in `P` that are objects of options. An object with arbitrary keys is data, and no object of options. */
 type OptionsIn<P> = 0 extends 1 & P
   ? never
   : P extends ReadonlyArray<unknown> | ((...args: never) => unknown)
@@ -20,7 +20,7 @@ type OptionsIn<P> = 0 extends 1 & P
       : never
 
 /**
- * The keys of an argument, or of the items of a list. `null` for an argument that is no object of options.
+ * The keys of an argument that is an object of options, or a list of such objects. `null` for any other argument.
  */
 type ArgumentKeysOf<P> =
   P extends ReadonlyArray<infer Item>

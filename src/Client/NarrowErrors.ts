@@ -34,7 +34,7 @@ export type Tags<E> = { readonly [T in TagOf<E>]: true }
 
 type TagOf<E> = E extends { readonly _tag: infer T extends string } ? T : never
 
-/** By method: the tags of its own errors. */
+/** The names of the methods, and the tags of each method's own errors. */
 export type Failures<Api> = {
   readonly [M in keyof Api]: Api[M] extends (...args: never) => infer R
     ? Tags<Exclude<ErrorOf<R>, ClientError>>

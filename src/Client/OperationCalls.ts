@@ -91,17 +91,17 @@ export const makeOperationCalls = (connection: Connection): OperationCalls => {
     input: Input<B> = {},
     read?: (answer: unknown) => B | undefined
   ) =>
-    Effect.flatMap(toCall<B>(operation, what, input), (it) => {
+    Effect.flatMap(toCall<B>(operation, what, input), (call) => {
       const { answer } = operation
       // an operation without an answer has `undefined` as `B`
       if (answer === undefined && read === undefined) {
-        return Effect.as(calls.call<unknown>({ ...it, read: () => done }), undefined as B)
+        return Effect.as(calls.call<unknown>({ ...call, read: () => done }), undefined as B)
       }
       // without `read`, `B` is the type of the operation's answer
       const readAnswer = read ?? (reader(answer ?? json) as unknown as (answer: unknown) => B)
       const { known } = input
       return calls.call<B>({
-        ...it,
+        ...call,
         read:
           known === undefined
             ? readAnswer
@@ -115,10 +115,10 @@ export const makeOperationCalls = (connection: Connection): OperationCalls => {
     { query, ...input }: Paged,
     items: (page: Page) => Array<A>
   ) =>
-    Effect.flatMap(toCall(operation, what, input), (it) => {
+    Effect.flatMap(toCall(operation, what, input), (call) => {
       const read = reader<Page>(operation.answer ?? (json as Codec<Page>))
       return callPages<A>(calls, {
-        ...it,
+        ...call,
         ...(query === undefined ? {} : { query }),
         read: (answer) => {
           const page = read(answer)
@@ -150,7 +150,7 @@ export const makeOperationCalls = (connection: Connection): OperationCalls => {
         }),
         (search) => {
           const read = reader<Array<A>>(operation.answer ?? { kind: "list", of: { kind: "json" } })
-          const it: Omit<Call<Array<A>>, "orElse" | "query"> = {
+          const call: Omit<Call<Array<A>>, "orElse" | "query"> = {
             address: operation,
             what: `${what}()`,
             repeatable: isRepeatable(operation),
@@ -158,10 +158,10 @@ export const makeOperationCalls = (connection: Connection): OperationCalls => {
             read: (answer) => read(isObject(answer) ? answer[operation.page ?? ""] : answer)
           }
           return Effect.catchIf(
-            calls.call({ ...it, query: search.size === 0 ? "" : `?${search}` }),
-            // The list is too large for one answer. Its pages are in the order of ids.
+            calls.call({ ...call, query: search.size === 0 ? "" : `?${search}` }),
+            // When the list is too large for one answer, it is read page by page, in the order of ids.
             ({ code }) => code === "LIMIT_EXCEEDED",
-            () => callPages<A>(calls, { ...it, query: Object.fromEntries(search) })
+            () => callPages<A>(calls, { ...call, query: Object.fromEntries(search) })
           )
         }
       )
@@ -175,7 +175,7 @@ export const bodyOf = (what: string, input: unknown): Effect.Effect<object, Vali
     throw new ValidationError(`${what}() must be given an object, got ${quote(input)}`)
   })
 
-/** Checks a variable of the path. With an empty one, or `.` or `..`, the path would be that of another call. */
+/** Checks a variable of the path. If it was empty, `.` or `..`, the path would be the path of another call. */
 export const checkVariable = (what: string, text: unknown): string => {
   const isDots = text === "." || text === ".."
   if (typeof text === "string" && text !== "" && !isDots) return text

@@ -14,8 +14,8 @@ export const readPendingInput: Effect.Effect<void> = Effect.repeat(
 )
 
 /**
- * Into how many parts a timeout is divided. However long the process is blocked, at most one part of the timeout
- * passes meanwhile, since the request may be sent only afterwards.
+ * Into how many parts a timeout is divided. While the process is blocked, at most one part of the timeout passes,
+ * however long the process is blocked: perhaps the request is sent only afterwards.
  */
 export const TIMEOUT_PARTS = 4
 

@@ -95,7 +95,7 @@ const MAX_WAITING_STATES = 64
 /** The delay after a read has failed, in milliseconds. */
 const RETRY_DELAY_MS = 1000
 
-/** For servers that cannot list changes: of at most how many partitions the last state is remembered. */
+/** For servers that cannot list changes: the maximum number of partitions whose last state is remembered. */
 const MAX_REMEMBERED_PARTITIONS = 1000
 
 /** What an event says about a partition: its new state, or without `result` only that the state has changed. */
@@ -115,20 +115,20 @@ class Updates {
   #page: Array<ProjectionStateResult> = []
   /** The partition after which the next page begins, while pages are being read. */
   #nextPage: { readonly after: string | undefined } | undefined
-  /** Whether events may have been missed, so that the changes must be read. */
+  /** Whether events may have been missed: then the changes must be read. */
   #isBehind = false
   /** Whether the server can list the changed states. */
   #listsChanges = true
-  /** The cursor up to which everything was taken; without it all states are new. */
+  /** The cursor up to which everything was taken; `undefined` when all states are new. */
   #since: string | undefined
   /** The cursor of the newest event. */
   #newest: Cursor | undefined
   /** The cursor at which the last read began. The read included everything before this cursor. */
   #floor: Cursor | undefined
-  /** The revisions of states in the last read that are newer than `#floor`, by partition. */
+  /** For each partition whose state in the last read is newer than `#floor`: the revision of this state. */
   readonly #newerRevisions = new Map<string, number>()
-  /** For servers that cannot list changes: what identifies the last state of each partition. */
-  readonly #known = new Map<string, string>()
+  /** For servers that cannot list changes: for each partition, a mark that identifies its last state. */
+  readonly #marks = new Map<string, string>()
   #failure: IronflowError | undefined
   #wake: () => void = () => undefined
 
@@ -179,7 +179,7 @@ class Updates {
         // `#isBehind` is set already if the connection was lost in the meantime
         this.#isBehind ||= includeCurrent
       } else {
-        const result = yield* this.#get(partition ?? GLOBAL_PARTITION)
+        const result = yield* this.#readState(partition ?? GLOBAL_PARTITION)
         yield* this.#checkMode(result.mode)
         if (includeCurrent) this.#waiting.set(result.partition, { result })
         this.#remember(result)
@@ -194,21 +194,21 @@ class Updates {
       while (true) {
         if (this.#failure !== undefined) return yield* Effect.fail(this.#failure)
         const read = this.#page.shift()
-        if (read !== undefined) return this.#takeNewer(read)
+        if (read !== undefined) return this.#newestOf(read)
         if (this.#nextPage !== undefined || this.#isBehind) {
           yield* this.#readPage
           continue
         }
         for (const [partition, update] of this.#waiting) {
-          this.#take(partition)
-          if (update.result !== undefined && !this.#isOld(partition, update)) return update.result
+          this.#removeUpdate(partition)
+          if (update.result !== undefined && !this.#isAlreadyRead(partition, update)) return update.result
           if (update.result === undefined) {
-            const result = yield* this.#get(partition)
+            const result = yield* this.#readState(partition)
             if (this.#remember(result)) return result
           }
           break
         }
-        if (!this.#hasWork) yield* this.#untilWork
+        if (!this.#hasWork) yield* this.#awaitWork
       }
     })
   }
@@ -217,7 +217,7 @@ class Updates {
     return this.#failure !== undefined || this.#isBehind || this.#waiting.size > 0
   }
 
-  get #untilWork(): Effect.Effect<void> {
+  get #awaitWork(): Effect.Effect<void> {
     return Effect.callback((resume) => {
       this.#wake = () => resume(Effect.void)
       if (this.#hasWork) resume(Effect.void)
@@ -253,7 +253,7 @@ class Updates {
   }
 
   /** Removes a waiting update. When it was the last one, `#since` moves to the newest event. */
-  #take(partition: string): void {
+  #removeUpdate(partition: string): void {
     this.#waiting.delete(partition)
     const newest = this.#newest
     // the cursor must not move past updates that still wait
@@ -263,16 +263,16 @@ class Updates {
   }
 
   /** Returns the state that was read, or a newer state of its partition if an event has brought one. */
-  #takeNewer(read: ProjectionStateResult): ProjectionStateResult {
+  #newestOf(read: ProjectionStateResult): ProjectionStateResult {
     const { partition } = read
     const update = this.#waiting.get(partition)
     if (update?.result === undefined) return read
     this.#waiting.delete(partition)
-    return this.#isOld(partition, update) ? read : update.result
+    return this.#isAlreadyRead(partition, update) ? read : update.result
   }
 
-  /** Whether a state that is at least as new was read already. */
-  #isOld(partition: string, { cursor }: Update): boolean {
+  /** Whether the last read had a state of the partition that is at least as new as the update. */
+  #isAlreadyRead(partition: string, { cursor }: Update): boolean {
     if (cursor === undefined || this.#floor?.epoch !== cursor.epoch) return false
     return cursor.version <= Math.max(this.#floor.version, this.#newerRevisions.get(partition) ?? 0)
   }
@@ -328,11 +328,11 @@ class Updates {
     })
   }
 
-  #get(partition: string): Effect.Effect<ProjectionStateResult, IronflowError> {
+  #readState(partition: string): Effect.Effect<ProjectionStateResult, IronflowError> {
     return Effect.catchIf(this.#api.get(this.#name, { partition }), isTransient, () =>
       Effect.andThen(
         Effect.sleep(RETRY_DELAY_MS),
-        Effect.suspend(() => this.#get(partition))
+        Effect.suspend(() => this.#readState(partition))
       )
     )
   }
@@ -341,9 +341,9 @@ class Updates {
   #remember(result: ProjectionStateResult): boolean {
     const { lastEventId, lastEventSeq, partition, updatedAt, version } = result
     const mark = JSON.stringify([lastEventId, lastEventSeq, version, updatedAt])
-    if (this.#known.get(partition) === mark) return false
-    if (this.#known.size >= MAX_REMEMBERED_PARTITIONS) this.#known.clear()
-    this.#known.set(partition, mark)
+    if (this.#marks.get(partition) === mark) return false
+    if (this.#marks.size >= MAX_REMEMBERED_PARTITIONS) this.#marks.clear()
+    this.#marks.set(partition, mark)
     return true
   }
 

@@ -217,7 +217,8 @@ const readState = reader(operations.ProjectionState)
 const readChanges = reader(operations.ProjectionChanges)
 
 const resultOf = (answer: unknown, partition: string): ProjectionStateResult | undefined => {
-  // `state` in the answer is a row, whose own `state` is the state; an answer whose row lacks it cannot be read
+  // the member `state` of the answer is a row, and the member `state` of the row is the state of the projection; if
+  // the row lacks that member, the answer cannot be read
   if (isObject(answer) && isObject(answer.state) && !("state" in answer.state)) return undefined
   const read = readState(answer)
   if (read === undefined) return undefined

@@ -46,7 +46,7 @@ export class Reconnecting {
   #wire: Wire | undefined
   #attempt = 0
   #closed = false
-  #abandon: (() => void) | undefined
+  #abandonAttempt: (() => void) | undefined
   #cancelRetry: (() => void) | undefined
   #connecting: Promise<void> | undefined
   #paused = false
@@ -109,57 +109,57 @@ export class Reconnecting {
   }
 
   /**
-   * Closes the connection for good. `beforeNotice` is called when it counts as closed, before the server and the
-   * observers learn of it.
+   * Closes the connection for good. `beforeNotice` is called when the connection already counts as closed, but
+   * before the server and the observers are told so.
    */
   close(beforeNotice: () => void): void {
     this.#closed = true
     this.#cancelRetry?.()
-    this.#abandon?.()
+    this.#abandonAttempt?.()
     const wire = this.#wire
     this.#lose(closed())
     beforeNotice()
     wire?.close(NORMAL_CLOSE_CODE, "")
-    this.#become("disconnected")
+    this.#setState("disconnected")
   }
 
   #open(opened: () => void, failed: (error: Error) => void): void {
-    this.#become("connecting")
+    this.#setState("connecting")
     let isOver = false
-    const end = (): boolean => {
+    const endAttempt = (): boolean => {
       if (isOver) return false
       isOver = true
       cancelTimeout()
-      this.#abandon = undefined
+      this.#abandonAttempt = undefined
       return true
     }
     const fail = (error: Error): void => {
-      if (!end()) return
-      this.#become("disconnected")
+      if (!endAttempt()) return
+      this.#setState("disconnected")
       failed(error)
       this.#retry()
     }
     const { connectionTimeout } = this.#options
     const cancelTimeout = this.#alarm.at(this.#now() + connectionTimeout, () => {
-      giveUp()
+      abortDial()
       fail(
         new ConnectionError(`The server did not accept the connection within ${showMs(connectionTimeout)}`)
       )
     })
-    const giveUp = this.#dial((wire) => {
-      if (!end()) return wire.close(NORMAL_CLOSE_CODE, "")
+    const abortDial = this.#dial((wire) => {
+      if (!endAttempt()) return wire.close(NORMAL_CLOSE_CODE, "")
       this.#attempt = 0
-      this.#take(wire)
+      this.#useWire(wire)
       opened()
     }, fail)
-    this.#abandon = () => {
-      if (!end()) return
-      giveUp()
+    this.#abandonAttempt = () => {
+      if (!endAttempt()) return
+      abortDial()
       failed(closed())
     }
   }
 
-  #take(wire: Wire): void {
+  #useWire(wire: Wire): void {
     this.#wire = wire
     if (this.#paused) wire.pause()
     wire.onText = (text) => {
@@ -181,10 +181,10 @@ export class Reconnecting {
           "The connection to the server was lost. Events that were not settled are delivered again"
         )
       )
-      this.#become("disconnected")
+      this.#setState("disconnected")
       if (code !== NORMAL_CLOSE_CODE) this.#retry()
     }
-    this.#become("connected")
+    this.#setState("connected")
     this.#hooks.onOpen()
   }
 
@@ -197,7 +197,7 @@ export class Reconnecting {
     if (this.#closed || !this.#options.autoReconnect || this.#cancelRetry !== undefined) return
     const { maxReconnectDelay, reconnectBackoff, reconnectDelay } = this.#options
     const delay = calculateBackoff(++this.#attempt, reconnectDelay, maxReconnectDelay, reconnectBackoff)
-    this.#become("reconnecting")
+    this.#setState("reconnecting")
     this.#cancelRetry = this.#alarm.at(this.#now() + delay, () => {
       this.#cancelRetry = undefined
       // if this attempt fails, it schedules the next one itself
@@ -205,7 +205,7 @@ export class Reconnecting {
     })
   }
 
-  #become(state: ConnectionState): void {
+  #setState(state: ConnectionState): void {
     if (this.#state === state) return
     this.#state = state
     this.#hooks.onState(state)

@@ -16,10 +16,10 @@ export const eventsOver =
       Effect.map(
         validated(() => firstPage(options)),
         (first) =>
-          Stream.paginate(first, (page: ReadStreamOptions) =>
-            Effect.map(read(entityId, page), (result) => [
+          Stream.paginate(first, (request: ReadStreamOptions) =>
+            Effect.map(read(entityId, request), (result) => [
               result.events,
-              Option.fromUndefinedOr(pageAfter(page, result))
+              Option.fromUndefinedOr(pageAfter(request, result))
             ])
           )
       )

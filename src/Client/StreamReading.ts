@@ -26,14 +26,14 @@ export const firstPage = (options: StreamEventsOptions = {}): ReadStreamOptions 
 
 /** The request for the next page; `undefined` when there is none. */
 export const pageAfter = (
-  page: ReadStreamOptions,
+  request: ReadStreamOptions,
   { events }: ReadStreamResult
 ): ReadStreamOptions | undefined => {
   const last = events.at(-1)
-  if (last === undefined || events.length < (page.limit ?? 0)) return undefined
-  if (page.direction !== "backward") return { ...page, fromVersion: last.entityVersion + 1 }
+  if (last === undefined || events.length < (request.limit ?? 0)) return undefined
+  if (request.direction !== "backward") return { ...request, fromVersion: last.entityVersion + 1 }
   // the next version would be 0, with which a backward read starts at the end again
-  return last.entityVersion === 1 ? undefined : { ...page, fromVersion: last.entityVersion - 1 }
+  return last.entityVersion === 1 ? undefined : { ...request, fromVersion: last.entityVersion - 1 }
 }
 
 /** The result with the data of its events upcast to the latest version. Throws the errors of upcasters. */

@@ -147,7 +147,7 @@ type UnknownData<F extends HKT.TypeLambda> = F extends PromiseKind ? any : unkno
 /** Errors of an append. */
 export type AppendError = VersionConflictError | InvalidStateError | ClientError
 
-/** The methods of `client.streams` for untyped events, for the API kind `F`, and for sequences the kind `S`. */
+/** The methods of `client.streams` for untyped events. `F` is the API kind, and `S` the kind of sequences. */
 export interface UntypedStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda> {
   /**
    * Appends an event to the stream of an entity. The event is durable when the call returns. Fails with
@@ -218,7 +218,7 @@ export interface UntypedStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeL
   ): Kind<F, StreamSnapshot | undefined, ClientError>
 }
 
-/** The methods of `client.streams`, for the API kinds `F` and `S`. */
+/** The methods of `client.streams`. `F` is the API kind, and `S` the kind of sequences. */
 export interface StreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda> extends UntypedStreamsApi<
   F,
   S

@@ -91,14 +91,14 @@ export const make = (
     Effect.catch(self, (error): Effect.Effect<A, IronflowError> => {
       const { entityId, expectedVersion = -1 } = append
       if (error instanceof VersionConflictError && expectedVersion === "NO_STREAM") {
-        // the user may have given `NO_STREAM`, which is 0 on the wire
+        // the error names `NO_STREAM`, as the user does, and not 0, which is its value on the wire
         return Effect.fail(new VersionConflictError(entityId, expectedVersion, error.actualVersion))
       }
       if (!isConflict(error)) return Effect.fail(error)
       const actual = actualIn(error.message)
       return Effect.flatMap(
         actual === undefined
-          ? // the error is better with the current version; if that cannot be read, the conflict is reported without it
+          ? // the error should name the current version; if this cannot be read, the conflict is reported without it
             Effect.catch(
               Effect.map(info(entityId), ({ version }): number | undefined => version),
               () => Effect.succeed(undefined)

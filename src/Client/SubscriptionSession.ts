@@ -36,14 +36,14 @@ export interface SessionOptions extends ReconnectOptions {
 
 export class SubscriptionSession {
   readonly #connection: Reconnecting
-  readonly #held: HeldEvents
+  readonly #heldEvents: HeldEvents
   readonly #now: () => number
   readonly #eventDefinitions: EventDefinitionRegistry | undefined
   readonly #onClose: () => void
   readonly #tracing: SubscriptionTracing
   readonly #subscriptions = new Map<string, SubscriptionState>()
   readonly #byId = new Map<string, SubscriptionState>()
-  readonly #acks = new Map<number, PendingAck>()
+  readonly #pendingAcks = new Map<number, PendingAck>()
   readonly #stateListeners = new Set<(state: ConnectionState) => void>()
   readonly #errorListeners = new Set<(error: SubscriptionErrorInfo) => void>()
   #requestId = 0
@@ -62,14 +62,14 @@ export class SubscriptionSession {
     this.#eventDefinitions = options.eventDefinitions
     this.#connection = new Reconnecting(dial, alarm, now, options, {
       onOpen: () => {
-        for (const subscription of this.#subscriptions.values()) this.#request(subscription)
+        for (const subscription of this.#subscriptions.values()) this.#requestSubscription(subscription)
       },
-      onLost: (error) => this.#lose(error),
+      onLost: (error) => this.#onConnectionLost(error),
       onFrame: (text) => this.#onFrame(text),
       onUnreadable: ({ message }) => this.#report({ code: "INVALID_MESSAGE", message, retrying: true }),
       onState: (state) => this.#tellState(state)
     })
-    this.#held = new HeldEvents({
+    this.#heldEvents = new HeldEvents({
       alarm,
       now,
       isPaused: () => this.#connection.isPaused,
@@ -127,7 +127,7 @@ export class SubscriptionSession {
         failed: reject
       })
       this.#subscriptions.set(pattern, subscription)
-      this.#request(subscription)
+      this.#requestSubscription(subscription)
     })
   }
 
@@ -210,7 +210,7 @@ export class SubscriptionSession {
   #ask(message: (requestId: number) => WSClientMessage, done: () => void): Promise<void> {
     const requestId = ++this.#requestId
     return new Promise<void>((resolve, reject) => {
-      this.#acks.set(requestId, {
+      this.#pendingAcks.set(requestId, {
         done: () => {
           done()
           resolve()
@@ -224,8 +224,8 @@ export class SubscriptionSession {
   /** Pauses reading from the connection, while a consumer has too many events. */
   pause(): void {
     this.#connection.pause()
-    // events in transit are held too, so the server must be told that they are in progress
-    for (const subscription of this.#subscriptions.values()) this.#held.startExtending(subscription)
+    // events in transit count as held too, so the server must be told that they are in progress
+    for (const subscription of this.#subscriptions.values()) this.#heldEvents.startExtending(subscription)
   }
 
   resume(): void {
@@ -246,11 +246,11 @@ export class SubscriptionSession {
   // -------------------------------------------------------------------------------------------------------------------
 
   /** Handles the loss of the connection. */
-  #lose(error: Error): void {
-    for (const ack of this.#acks.values()) ack.failed(error)
-    this.#acks.clear()
+  #onConnectionLost(error: Error): void {
+    for (const ack of this.#pendingAcks.values()) ack.failed(error)
+    this.#pendingAcks.clear()
     for (const subscription of this.#subscriptions.values()) {
-      this.#held.stopExtending(subscription)
+      this.#heldEvents.stopExtending(subscription)
       loseAll(subscription.deliveries)
       const { pending } = subscription
       if (pending === undefined) continue
@@ -266,7 +266,7 @@ export class SubscriptionSession {
     }
   }
 
-  #request(subscription: SubscriptionState): void {
+  #requestSubscription(subscription: SubscriptionState): void {
     const { callbacks, options, pattern, position } = subscription
     const isResumed = position !== undefined
     const { replay, ...otherOptions } = options
@@ -291,7 +291,7 @@ export class SubscriptionSession {
   #forget(subscription: SubscriptionState): void {
     subscription.isActive = false
     subscription.pending = undefined
-    this.#held.stopExtending(subscription)
+    this.#heldEvents.stopExtending(subscription)
     this.#subscriptions.delete(subscription.pattern)
     if (this.#byId.get(subscription.id) === subscription) this.#byId.delete(subscription.id)
   }
@@ -304,12 +304,12 @@ export class SubscriptionSession {
         return this.#onEvent(message)
       case "subscription_result":
         for (const result of Array.isArray(message.results) ? message.results : []) {
-          if (isObject(result)) this.#onResult(result)
+          if (isObject(result)) this.#onSubscriptionResult(result)
         }
         return
       case "ack_result": {
-        const ack = this.#acks.get(numberOf(message.requestId))
-        this.#acks.delete(numberOf(message.requestId))
+        const ack = this.#pendingAcks.get(numberOf(message.requestId))
+        this.#pendingAcks.delete(numberOf(message.requestId))
         if (message.status === "ok") return ack?.done()
         return ack?.failed(
           new SubscriptionError(textOf(message.message), { code: textOf(message.code), retryable: false })
@@ -328,7 +328,7 @@ export class SubscriptionSession {
     }
   }
 
-  #onResult(result: { readonly [name: string]: unknown }): void {
+  #onSubscriptionResult(result: { readonly [name: string]: unknown }): void {
     const subscription = this.#subscriptions.get(textOf(result.pattern))
     if (subscription === undefined) return
     const { pending } = subscription
@@ -371,29 +371,31 @@ export class SubscriptionSession {
     if (typeof position === "string" && subscription.options.consumerGroup === undefined) {
       if (!subscription.remembersSeen) subscription.position = position
       else if (typeof eventId === "string") {
-        const known = subscription.seen.find((seen) => seen.position === position)
-        if (known?.settled === true) {
+        const seenEvent = subscription.seen.find((seen) => seen.position === position)
+        if (seenEvent?.settled === true) {
           // The event was acked, but the connection was lost before the server received the ack. If this ack is
           // lost too, the server delivers the event again.
           this.#settle(subscription, eventId, "ack").catch(() => undefined)
           return
         }
-        if (known === undefined) subscription.seen.push({ eventId, position, settled: false })
+        if (seenEvent === undefined) subscription.seen.push({ eventId, position, settled: false })
       }
     }
     let delivery: EventDelivery | undefined
     if (subscription.mustSettle && typeof eventId === "string") {
-      const earlier = subscription.deliveries.get(eventId)
-      if (earlier !== undefined) {
+      const earlierDelivery = subscription.deliveries.get(eventId)
+      if (earlierDelivery !== undefined) {
         // The server delivers the event again while its body runs or its ack is on its way. The earlier delivery
         // holds it once more, and the event is not handled twice.
-        earlier.isLost = earlier.phase !== "acking" && (earlier.phase !== "running" || earlier.isSettled)
-        if (earlier.phase === "acking") return this.#held.ack(subscription, earlier)
-        if (!earlier.isLost) return
+        earlierDelivery.isLost =
+          earlierDelivery.phase !== "acking" &&
+          (earlierDelivery.phase !== "running" || earlierDelivery.isSettled)
+        if (earlierDelivery.phase === "acking") return this.#heldEvents.ack(subscription, earlierDelivery)
+        if (!earlierDelivery.isLost) return
       }
       delivery = new EventDelivery(eventId, this.#now())
       subscription.deliveries.set(eventId, delivery)
-      this.#held.startExtending(subscription)
+      this.#heldEvents.startExtending(subscription)
     }
     const deliver = () => this.#deliver(subscription, message, delivery)
     if (subscription.postponed === undefined) return deliver()
@@ -409,8 +411,9 @@ export class SubscriptionSession {
     if (!subscription.isActive || delivery?.isLost === true) return
     const { data, entity, eventId, meta, metadata, topic, version } = message
     const { callbacks } = subscription
-    const untraced = delivery === undefined ? unackedBody : this.#held.bodyOf(subscription, delivery)
-    const body = tracedDelivery(subscription, message, untraced, this.#tracing)
+    const untracedBody =
+      delivery === undefined ? unackedBody : this.#heldEvents.bodyOf(subscription, delivery)
+    const body = tracedDelivery(subscription, message, untracedBody, this.#tracing)
     const onError = (error: unknown): void => {
       this.#report(
         {
@@ -424,13 +427,13 @@ export class SubscriptionSession {
       body.failed(error)
     }
     try {
-      const newest =
+      const upcastData =
         typeof version === "number" && this.#eventDefinitions !== undefined
           ? this.#eventDefinitions.upcastEvent(textOf(topic), data, version)
           : data
       const event: SubscriptionEvent = {
         topic: textOf(topic),
-        data: callbacks.decode === undefined ? newest : callbacks.decode(newest),
+        data: callbacks.decode === undefined ? upcastData : callbacks.decode(upcastData),
         // the engine sends metadata of this type
         ...(isObject(meta) ? { meta: meta as unknown as EventMetadata } : {}),
         ...(typeof eventId === "string" ? { eventId } : {}),

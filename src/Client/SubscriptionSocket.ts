@@ -21,9 +21,9 @@ export const dialSocket =
   (server: ResolvedServer): Connect =>
   (opened, failed) => {
     const { apiKey, environment, timeoutMs, url } = server
-    let giveUp = false
-    let hangUp = (): void => {
-      giveUp = true
+    let isAborted = false
+    let abort = (): void => {
+      isAborted = true
     }
     const query = new URLSearchParams({
       env: environment,
@@ -38,12 +38,12 @@ export const dialSocket =
       )
     // loaded with the first connection, since most programs do not subscribe
     import("ws").then(({ WebSocket }) => {
-      if (giveUp) return
+      if (isAborted) return
       const socket = new WebSocket(`${getWebSocketUrl(url)}?${query}`, {
         perMessageDeflate: false,
         handshakeTimeout: timeoutMs
       })
-      hangUp = () => socket.terminate()
+      abort = () => socket.terminate()
       const wire = wireOf(socket)
       // `ws` passes one buffer, unless it is configured otherwise
       socket.on("message", (frame) => wire.onText(String(frame)))
@@ -52,12 +52,12 @@ export const dialSocket =
         opened(wire)
       })
       socket.on("unexpected-response", (_, response) => {
-        void refusal(response).then((error) => (isAccessRefused(error) ? failed(error) : fail(error)))
+        void readRefusal(response).then((error) => (isAccessRefused(error) ? failed(error) : fail(error)))
       })
       // before the socket is open, the error says why opening failed; a later error is ignored, and `close` follows
       socket.on("error", fail)
     }, fail)
-    return () => hangUp()
+    return () => abort()
   }
 
 const reasonOf = (url: string, error: unknown): string => {
@@ -72,7 +72,7 @@ const reasonOf = (url: string, error: unknown): string => {
 /** Closes the connection when it is dead: otherwise a subscription would wait on it forever. */
 const watchForDeath = (socket: WebSocket): void => {
   let heard = true
-  const hear = (): void => {
+  const markHeard = (): void => {
     heard = true
   }
   const timer = setInterval(() => {
@@ -82,8 +82,8 @@ const watchForDeath = (socket: WebSocket): void => {
     socket.ping()
   }, PING_MS)
   timer.unref()
-  socket.on("pong", hear)
-  socket.on("message", hear)
+  socket.on("pong", markHeard)
+  socket.on("message", markHeard)
   socket.once("close", () => clearInterval(timer))
 }
 
@@ -96,7 +96,7 @@ const PING_MS = 15_000
 const MAX_REFUSAL_BYTES = 64 * 1024
 
 /** The error when the server did not accept the WebSocket. */
-const refusal = async (response: IncomingMessage): Promise<IronflowError> => {
+const readRefusal = async (response: IncomingMessage): Promise<IronflowError> => {
   let text = ""
   try {
     for await (const chunk of response.setEncoding("utf8")) {

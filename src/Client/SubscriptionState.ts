@@ -32,14 +32,14 @@ export class SubscriptionState {
   ackMode: AckMode
   /** Within this many milliseconds the server expects a report about held events; absent when it expects none. */
   ackWaitMs: number | undefined
-  /** The events that are held, by their ids: those of a group, or of a subscription with acks. */
+  /** The deliveries of the events that are held, by event id. Without a group and without acks, no event is held. */
   readonly deliveries = new Map<string, EventDelivery>()
   /** Stops the timer that extends the `ackWait` of held events. */
   cancelExtending: (() => void) | undefined
   /** Called when the server has confirmed the subscription on a new connection. */
   onConfirmed: () => void = () => undefined
 
-  /** The position up to which every event has arrived, and does not need an ack any more. */
+  /** The position up to which every event has arrived, and needs no further ack. */
   position: string | undefined
   /** For a subscription with acks and without a group: the events after `position`. */
   seen: Array<SeenEvent> = []
@@ -73,7 +73,7 @@ export class SubscriptionState {
     return this.options.ackMode === "manual" && this.options.consumerGroup === undefined
   }
 
-  /** Marks an event as settled. Moves `position` up to the first event that is not settled. */
+  /** Marks an event as settled. Moves `position` to the last event before the first one that is not settled. */
   settleSeen(eventId: string): void {
     const seen = this.seen.find((one) => one.eventId === eventId)
     if (seen !== undefined) seen.settled = true

@@ -1,5 +1,5 @@
 /**
- * Subscriptions as streams: events, messages and system events as they happen, with their acks.
+ * Subscriptions as streams of events, messages and system events as they happen. A stream also settles its events.
  *
  * ```ts
  * const orders = Stream.unwrap(Effect.map(Subscriptions.Subscriptions, (it) => it.stream("events:order.*")))
@@ -154,7 +154,10 @@ export const make = (source: Source): Subscriptions["Service"] => ({
   stream: (pattern, { eventDefinitions, ...options } = {}) =>
     Stream.unwrap(
       Effect.gen(function* () {
-        const it = yield* openSession(source, eventDefinitions === undefined ? {} : { eventDefinitions })
+        const ownSession = yield* openSession(
+          source,
+          eventDefinitions === undefined ? {} : { eventDefinitions }
+        )
         const queue = yield* Queue.unbounded<
           { readonly event: SubscriptionEvent; readonly body: Body },
           SubscriptionError
@@ -169,16 +172,16 @@ export const make = (source: Source): Subscriptions["Service"] => ({
             else current?.failed(Cause.squash(exit.cause))
           })
         )
-        yield* attempt(() => it.connect())
+        yield* attempt(() => ownSession.connect())
         const log = Effect.runForkWith(yield* Effect.context<never>())
         let waiting = 0
         const decode = yield* Effect.promise(() => decoderOf(pattern))
         const subscription = yield* attempt(() =>
-          it.subscribe(subscribedPattern(pattern), options, {
+          ownSession.subscribe(subscribedPattern(pattern), options, {
             decode,
             onBody: (event, body) => {
               Queue.offerUnsafe(queue, { event, body })
-              if (++waiting >= PAUSE_AT_EVENTS) it.pause()
+              if (++waiting >= PAUSE_AT_EVENTS) ownSession.pause()
             },
             onError: ({ code, message, retrying }) => {
               if (retrying !== false) {
@@ -191,12 +194,12 @@ export const make = (source: Source): Subscriptions["Service"] => ({
           })
         )
         const settle = (event: SubscriptionEvent, type: AckType, delayMs?: number) =>
-          attempt(() => it.settle(subscription, event.eventId ?? "", type, delayMs))
+          attempt(() => ownSession.settle(subscription, event.eventId ?? "", type, delayMs))
         const next: Effect.Effect<Delivered, SubscriptionError> = Effect.suspend(() => {
           current?.done()
           current = undefined
           return Effect.flatMap(Queue.take(queue), ({ body, event }) => {
-            if (--waiting === RESUME_AT_EVENTS) it.resume()
+            if (--waiting === RESUME_AT_EVENTS) ownSession.resume()
             if (!body.take()) return next
             current = body
             return Effect.succeed({
@@ -204,7 +207,7 @@ export const make = (source: Source): Subscriptions["Service"] => ({
               ack: settle(event, "ack"),
               nak: (delayMs?: number) => settle(event, "nak", delayMs),
               term: settle(event, "term"),
-              inProgress: attempt(() => it.inProgress(subscription, event.eventId ?? "")),
+              inProgress: attempt(() => ownSession.inProgress(subscription, event.eventId ?? "")),
               within: body.span?.provide ?? identity
             })
           })

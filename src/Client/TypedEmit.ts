@@ -36,11 +36,11 @@ interface NamedEmits<E> {
 const codecOfEvent = ({ schema }: EventDefinition): CodecOf | Promise<CodecOf> =>
   schema !== undefined && canEncode(schema)
     ? import("../EffectSchema.ts").then(({ jsonCodec }) => jsonCodec)
-    : // the caller passes the schema of the event, which does not encode and so is a standard schema
+    : // the caller passes the schema of the event; since this schema does not encode, it is a standard schema
       (standard) => standardCodec(standard as StandardSchemaV1, jsonFormat)
 
 /** The event with its name and encoded data. An event that was given by name is returned unchanged. */
-const encoded = <Given extends GivenEvent>(given: Given): Effect.Effect<Named<Given>, ValidationError> =>
+const encodeGiven = <Given extends GivenEvent>(given: Given): Effect.Effect<Named<Given>, ValidationError> =>
   // an event without definition and name is returned unchanged too, and is refused where names are checked
   isDefined(given)
     ? fromValidation(() => {
@@ -58,7 +58,7 @@ export const emitsOf = <E>({
 }: NamedEmits<E>): Raw<Omit<EmitApi<EffectKind>, "emitSync">, E | ValidationError> => {
   const emitGiven = (event: string | EventDefinition, data: unknown, options: EmitOptions = {}) =>
     isEventDefinition(event)
-      ? Effect.flatMap(encoded({ event, data, version: options.version }), ({ data, name, version }) =>
+      ? Effect.flatMap(encodeGiven({ event, data, version: options.version }), ({ data, name, version }) =>
           emit(name, data, { ...options, ...(version === undefined ? {} : { version }) })
         )
       : emit(event, data, options)
@@ -72,7 +72,7 @@ export const emitsOf = <E>({
           ? Effect.flatMap(
               // the type of the list does not relate data to definitions
               Effect.forEach(events as ReadonlyArray<EmitManyEvent>, ({ event, ...rest }) =>
-                encoded<NamedEmit & GivenEvent>(givenBy(event, rest))
+                encodeGiven<NamedEmit & GivenEvent>(givenBy(event, rest))
               ),
               emitMany
             )
@@ -88,13 +88,13 @@ export const appendsOf = <E>({
 }: NamedAppends<E>): Raw<Pick<StreamsService, "append" | "appendAll">, E | ValidationError> => ({
   append: (entityId, input, options = {}) =>
     isDefined(input)
-      ? Effect.flatMap(encoded({ ...input, version: options.version }), ({ version, ...event }) =>
+      ? Effect.flatMap(encodeGiven({ ...input, version: options.version }), ({ version, ...event }) =>
           append(entityId, event, { ...options, ...(version === undefined ? {} : { version }) })
         )
       : append(entityId, input, options),
   appendAll: (entityId, input: GivenAppendAllInput, options) =>
     Array.isArray(input?.events) && input.events.some(isDefined)
-      ? Effect.flatMap(Effect.forEach(input.events, encoded), (events) =>
+      ? Effect.flatMap(Effect.forEach(input.events, encodeGiven), (events) =>
           // all events have names now
           appendAll(entityId, { ...input, events } as AppendAllInput, options)
         )
@@ -113,10 +113,10 @@ const problemOf = (events: unknown): ValidationError | undefined => {
   if (events.length > writesAtOnce) {
     return new LimitExceededError("A batch of events", events.length, writesAtOnce, "events")
   }
-  const at = events.findIndex((event) => !isObject(event) || event.event === undefined)
-  return at < 0
+  const index = events.findIndex((event) => !isObject(event) || event.event === undefined)
+  return index < 0
     ? undefined
     : new ValidationError(
-        `emitMany(): events[${at}] must be an object such as { event: "order.placed", data }, got ${show(events[at])}`
+        `emitMany(): events[${index}] must be an object such as { event: "order.placed", data }, got ${show(events[index])}`
       )
 }

@@ -54,7 +54,7 @@ export const makeWaitForRun = ({
       }
     )
 
-  const notEnded = (runId: string, timeout: number): Effect.Effect<never, IronflowError> =>
+  const failTimedOut = (runId: string, timeout: number): Effect.Effect<never, IronflowError> =>
     Effect.flatMap(
       // the reason improves the message; if it cannot be read, the timeout is reported without it
       Effect.catch(
@@ -83,7 +83,7 @@ export const makeWaitForRun = ({
         const leftMs = timeout === undefined ? Number.POSITIVE_INFINITY : timeout - elapsedMs()
         const { canWait, run } = yield* wait(runId, Math.max(0, Math.min(leftMs, MAX_WAIT_MS)))
         if (run !== undefined) return run
-        if (timeout !== undefined && elapsedMs() >= timeout) return yield* notEnded(runId, timeout)
+        if (timeout !== undefined && elapsedMs() >= timeout) return yield* failTimedOut(runId, timeout)
         if (!canWait) {
           yield* Effect.sleep(timeout === undefined ? pauseMs : Math.min(pauseMs, timeout - elapsedMs()))
         }

@@ -82,7 +82,9 @@ export interface BulkOperation {
   readonly rebuild?: Array<string>
   /** For `erase`: where the data may still be. */
   readonly note?: string
-  /** All runs created after this time were processed; absent at the start, and with ids. */
+  /**
+   * All runs created after this time were processed; absent at the start, and if the operation was started with ids.
+   */
   readonly lookedBackTo?: string
   /** Why the operation has stopped. */
   readonly error?: string

@@ -18,8 +18,8 @@ export type Resource =
   /** Named by a path variable. */
   | { readonly from: "path"; readonly kind: ResourceKind; readonly variable: string }
   /**
-   * Named by a member of the body, in one of the spellings `members`. With `each`, that member is in each item of
-   * the list of this name; with `in`, it is in the object of this name.
+   * Named by a member of the body; `members` are the spellings of this member's name. With `each`, the member is in
+   * each item of the list with the name `each`. With `in`, the member is in the object with the name `in`.
    */
   | {
       readonly from: "body"
@@ -74,7 +74,7 @@ type ActionOnKind = Extract<Action, `${ResourceKind}:${string}`>
 
 /** The client's part of a spec. `A` is the type of the answer. */
 export interface Operation<A = unknown, M extends IronflowError = IronflowError> extends CallAddress {
-  /** The answer; absent for status 204. For a stream, or a watch over a WebSocket, each message of it. */
+  /** The answer; absent for status 204. For a stream, or a watch over a WebSocket: one message. */
   readonly answer?: Codec<A>
   /** The member with the items of a page, if the query may have `limit` and `cursor`. */
   readonly page?: string
@@ -100,7 +100,7 @@ interface Served<B, E> {
   readonly body?: Codec<B>
   /** Content type of the answer, if it is not JSON. */
   readonly type?: string
-  /** Status of success, if it is not 200, or 204 without an answer. */
+  /** Status of success, if it is not the usual one: 200, or 204 for a call without an answer. */
   readonly status?: 201
   /** Whether the answer may also be 204, when there is nothing to return yet. */
   readonly mayBeNothing?: true
@@ -117,7 +117,10 @@ export interface CallSpec<A = unknown, B = unknown, E extends IronflowError = Ir
 }
 
 type More<A, M extends IronflowError> = Omit<Operation<A, M>, Exclude<keyof CallAddress, "streams">>
-/** Method and path, such as `GET /api/v1/orgs/:id`; for ConnectRPC service and method, such as `IronflowService/GetRun`. */
+/**
+ * Method and path, such as `GET /api/v1/orgs/:id`; for ConnectRPC, the service and its method, such as
+ * `IronflowService/GetRun`.
+ */
 type Line = `${Method} /${string}` | `${string}Service/${string}`
 
 type Failure<E> = {
@@ -141,7 +144,7 @@ export function operation<A = undefined, M extends IronflowError = never>(
       { method: method as Method, path, dialect: "rest", ...more }
 }
 
-/** Makes the spec of a call. `of` is an operation, or method and path if our clients do not make the call. */
+/** Makes the spec of a call. `of` is an operation, or the method and path if our clients do not make the call. */
 /* @__NO_SIDE_EFFECTS__ */
 export function callSpec<
   A = undefined,
@@ -153,13 +156,14 @@ export function callSpec<
   may: ActionOnKind | Access,
   more?: More<A, M> & Omit<Served<B, never>, "errors"> & { readonly errors?: E }
 ): CallSpec<A, B, M | Failure<E>> {
-  // the type of the errors is derived from them
+  // the type of the errors is derived from the given errors
   return { ...(typeof of === "string" ? operation(of) : of), may, ...more } as never
 }
 
 /**
- * The rule of a call. If `may` only names an action, the resource is that of the first variable in the
- * path. Without a variable it is each resource in the list, or all of them.
+ * The rule of a call. If `may` only names an action, the first variable in the path names the resource. If the path has
+ * no variable, the rule is for each item of the answer when the answer has pages, and else for all resources of the
+ * kind.
  */
 export const accessTo = ({ may, page, path }: CallSpec): Access => {
   if (may === "public" || may === "key" || typeof may === "object") return may

@@ -15,9 +15,9 @@
 import { isObject } from "../Json.ts"
 
 /**
- * The description of a value. `isFilled`: an empty string or 0 in an answer counts as absent. `isTime`: so does the year 1.
- * `isWhole`: an integer. `isText`: sent as a string of digits. `isNonNull`: not null. `skips`: invalid items of an answer are
- * left out.
+ * The description of a value. `isFilled`: an empty string or 0 in an answer counts as absent. `isTime`: the year 1 in
+ * an answer counts as absent. `isWhole`: an integer. `isText`: sent as a string of digits. `isNonNull`: not null.
+ * `skips`: invalid items of an answer are left out.
  */
 export type Node =
   | { readonly kind: "text"; readonly isFilled?: true; readonly isTime?: true }
@@ -266,8 +266,8 @@ export const reader = <A>(codec: Codec<A>): ((answer: unknown) => A | undefined)
   let read = readers.get(codec)
   // created on first use
   if (read === undefined) {
-    let made: Read | undefined
-    readers.set(codec, (read = (answer) => (made ??= readAnswer(codec, false))(answer)))
+    let compiled: Read | undefined
+    readers.set(codec, (read = (answer) => (compiled ??= readAnswer(codec, false))(answer)))
   }
   // the codec's node determines the type
   return read as (answer: unknown) => A | undefined
@@ -330,9 +330,9 @@ const readAnswer = (node: Node, isCamelOrSnake: boolean): Read => {
       const members = Object.entries(node.fields).map(
         ([name, { legacyNames = [], wireName = name, of, ...field }]) => {
           const names = [wireName, ...legacyNames]
-          const others =
+          const otherNames =
             isCamelOrSnakeHere && field.isExact !== true ? names.flatMap((one) => otherCase(one) ?? []) : []
-          return [name, [...names, ...others], readAnswer(of, isCamelOrSnakeHere), field] as const
+          return [name, [...names, ...otherNames], readAnswer(of, isCamelOrSnakeHere), field] as const
         }
       )
       return (answer) => {
@@ -340,8 +340,8 @@ const readAnswer = (node: Node, isCamelOrSnake: boolean): Read => {
         const result: Record<string, unknown> = {}
         for (const [name, names, read, { mayLack, orElse }] of members) {
           let value: unknown
-          for (const as of names) {
-            value = read(answer[as])
+          for (const spelling of names) {
+            value = read(answer[spelling])
             if (value !== undefined) break
           }
           if (value === undefined) value = copyOf(orElse)

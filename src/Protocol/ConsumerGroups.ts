@@ -46,7 +46,10 @@ export interface ConsumerGroupConfig extends Partial<GroupSettings> {
   readonly name: string
   /** Pattern of the events: `events:order.*`, `topic:news`, or without a prefix for both. */
   readonly pattern: string
-  /** Namespace of the group; `default` by default. Several groups in it may have one name, if their patterns differ. */
+  /**
+   * Namespace of the group; `default` by default. Several groups in a namespace may have the same name if their
+   * patterns differ.
+   */
   readonly namespace?: string
   /** CEL expression over `event`. Members cannot use another filter. */
   readonly filter?: string
@@ -62,7 +65,7 @@ export type ConsumerGroupUpdate = {
 
 /** A connected member of a group. */
 export interface ConsumerGroupMember {
-  /** Id of the member's connection and subscription. It is a new one after each reconnection. */
+  /** Id of the member's connection and subscription. The id is a new one after each reconnection. */
   readonly id: string
   /** Who settles the events of the member: its client (`auto`), or its code by a call (`manual`). */
   readonly ackMode: AckMode

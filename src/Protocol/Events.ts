@@ -137,9 +137,9 @@ export interface ListEventsOptions {
 /** A page of events. */
 export interface ListEventsResult {
   /**
-   * The events. A page may be shorter than `limit` before the last one: it ends when its events have more than 16 MiB of data, or
-   * when 10,000 rows of the log were scanned. Filters by name, entity id or idempotency key use an index, so that fewer rows are
-   * scanned than with filters by pattern, entity type or time.
+   * The events. A page may be shorter than `limit` before the last one: it ends when its events have more than 16 MiB
+   * of data, or when 10,000 rows of the log were scanned. With a filter by name, entity id or idempotency key, which
+   * uses an index, fewer rows are scanned than with a filter by pattern, entity type or time.
    */
   readonly events: Array<LoggedEvent>
   /** Cursor of the next page; absent on the last page. */
@@ -212,7 +212,7 @@ const FoundEvents = fields<ListEventsResult>({
 })
 
 const timeText = (name: string, time: Date | string): string => {
-  // a number is a time in JavaScript, but not on the wire
+  // a number is refused: it is a time in JavaScript, but not on the wire
   const isTime = typeof time === "string" || (time as unknown) instanceof Date
   const date = new Date(isTime ? time : Number.NaN)
   if (Number.isFinite(date.getTime())) return date.toISOString()

@@ -25,6 +25,9 @@ export const reasonCodes = [
 
 export type ReasonCode = (typeof reasonCodes)[number]
 
-/** The documentation of a reason, relative to this package; `undefined` for an unknown reason of a newer server. */
+/**
+ * The path to the documentation of a reason, relative to this package; `undefined` for an unknown reason of a newer
+ * server.
+ */
 export const pageOfReason = (code: string): string | undefined =>
   reasonCodes.some((one) => one === code) ? `docs/reasons.md#${code.toLowerCase()}` : undefined

@@ -22,7 +22,7 @@ export const encodePushRequest = (job: Job, nowMs: number): string =>
   `,"steps":[${[...encodeCompletedSteps(job, "id", ',"status":"completed"'), ...encodeFailedInvocations(job)].join(",")}]` +
   `${job.secrets === undefined ? "" : `,"secrets":${JSON.stringify(job.secrets)}`}}`
 
-/** Failed invocations as JSON. The error is a string of JSON, since legacy handlers read it so. */
+/** Failed invocations as JSON. The error is a string of JSON, since legacy handlers expect such a string. */
 const encodeFailedInvocations = ({ journal, runId }: Job): ReadonlyArray<string> =>
   journal.flatMap(({ kind, name, outcome, stepKey }) => {
     if (outcome._tag !== "Failure" || (kind !== "invoke" && kind !== "invokeAsync")) return []

@@ -39,7 +39,10 @@ export interface ProjectionRegistration {
 /** Stands in place of the path when a function of the worker returns the partition. */
 export const PARTITION_FUNCTION = "(function)"
 
-/** The right of a worker to read the events of a projection and to save, with the progress of the projection. */
+/**
+ * The right of a worker to read the events of a projection and to save its states, together with the progress of the
+ * projection.
+ */
 export interface ProjectionLease {
   readonly name: string
   readonly token: string
@@ -65,7 +68,7 @@ export interface ProjectionLogEvent {
   readonly data: JsonText
   readonly metadata?: JsonText
   readonly source?: string
-  /** Epoch milliseconds. */
+  /** In epoch milliseconds. */
   readonly timestamp: number
   /** The entity and its version, for an event that was appended to an entity stream. */
   readonly entity?: EventEntity
@@ -96,7 +99,7 @@ export interface NewPartitionState {
   readonly state: JsonText
   readonly position: number
   readonly eventId: string
-  /** Epoch milliseconds. */
+  /** In epoch milliseconds. */
   readonly eventTime: number
 }
 
@@ -135,14 +138,16 @@ export type ProjectionSaved =
   /** Nothing was changed: another worker owns the projection, or the projection was rebuilt or deleted. */
   | { readonly _tag: "Refused"; readonly reason: string }
 
-/** Access of a worker to its projections: to an engine in this process or over HTTP, or to a legacy server. */
+/** A worker's access to its projections on an engine (in this process or over HTTP), or on a legacy server. */
 export interface ProjectionFeed {
-  /** Claims a projection. Waits until it is free, but for a limited time and at most `waitMs` milliseconds. */
+  /** Claims a projection. Waits until no other worker owns it, for a limited time and at most `waitMs` milliseconds. */
   readonly claim: (
     registration: ProjectionRegistration,
     waitMs?: number
   ) => Effect.Effect<ProjectionClaim, ConnectionError | ValidationError | AccessError>
-  /** Reads the next events. Waits until there are some, but for a limited time. `undefined` when the lease is lost. */
+  /**
+   * Reads the next events. Waits for a limited time until there are some. Returns `undefined` when the lease is lost.
+   */
   readonly read: (
     lease: ProjectionLease,
     limit: number
@@ -207,7 +212,7 @@ const Save = fields<SaveBody>({
   )
 })
 
-const Held = struct({ held: flag })
+const RenewAnswer = struct({ held: flag })
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Calls
@@ -230,7 +235,7 @@ export const saveProjection = operation("POST /api/v1/projections/:name/owner/sa
   onlyOurEngine: true
 })
 export const renewProjection = operation("POST /api/v1/projections/:name/owner/renew", {
-  answer: Held,
+  answer: RenewAnswer,
   onlyOurEngine: true
 })
 export const releaseProjection = operation("POST /api/v1/projections/:name/owner/release", {

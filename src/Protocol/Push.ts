@@ -1,16 +1,16 @@
 /**
  * The protocol between engines and push handlers, independent of the transport.
  *
- * The engine of this package first asks an endpoint to `describe` itself. To an endpoint of this package it then sends whole
- * turns (see `Worker.ts`): a {@link TurnRequest} contains a job, and the answer contains the ops that the engine does not have
- * yet. During a turn the handler may send requests of its own ({@link TurnUpdate}) to report ops to the engine and to ask for
- * notices. Ops that it has reported are kept even if the answer to the turn is lost.
+ * The engine of this package first asks an endpoint to `describe` itself. To an endpoint of this package it then sends
+ * whole turns (see `Worker.ts`): a {@link TurnRequest} contains a job, and the answer contains the ops that the engine
+ * does not have yet. During a turn the handler may send requests of its own ({@link TurnUpdate}) to report ops to the
+ * engine and to ask for notices. Ops that it has reported are kept even if the answer to the turn is lost.
  *
- * With legacy handlers the engine exchanges a {@link PushRequest} and a {@link PushResponse}, as legacy engines do with handlers
- * of this package. They run one segment: the code of a function from one wait to the next.
+ * With legacy handlers the engine exchanges a {@link PushRequest} and a {@link PushResponse}, as legacy engines do with
+ * handlers of this package. Such a request runs one segment: the code of a function from one wait to the next.
  *
- * `sent_at` is signed with the rest of the body. A handler refuses requests that are too old, and turns that it has already
- * received, which prevents replay attacks.
+ * `sent_at` is signed with the rest of the body. A handler refuses requests that are too old, and turns that it has
+ * already received, which prevents replay attacks.
  */
 import { EndpointNotFoundError, EndpointUnavailableError } from "../Errors.ts"
 import {
@@ -37,7 +37,7 @@ export const PUSH_TURNS_VERSION = 1
 
 export interface DescribeRequest {
   readonly type: "describe"
-  /** Epoch milliseconds. */
+  /** In epoch milliseconds. */
   readonly sent_at: number
 }
 
@@ -52,7 +52,7 @@ export interface Description {
 
 export interface TurnRequest {
   readonly type: "turn"
-  /** Epoch milliseconds. */
+  /** In epoch milliseconds. */
   readonly sent_at: number
   readonly job: Job
 }

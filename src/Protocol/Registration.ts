@@ -65,8 +65,8 @@ type RegisteredTrigger = FunctionRegistration["triggers"][number]
 
 const plainTrigger = (fn: AnyFunction, trigger: Trigger): RegisteredTrigger => {
   const { event, expression, cron, overlap, timezone } = trigger
-  const described = event === undefined || cron !== undefined ? undefined : describedBy(fn, event)
-  const schema = described?.schema === undefined ? undefined : jsonSchemaOf(described.schema)
+  const description = event === undefined || cron !== undefined ? undefined : descriptionOf(fn, event)
+  const schema = description?.schema === undefined ? undefined : jsonSchemaOf(description.schema)
   return {
     ...(event === undefined ? {} : { event }),
     ...(expression === undefined ? {} : { expression }),
@@ -74,12 +74,12 @@ const plainTrigger = (fn: AnyFunction, trigger: Trigger): RegisteredTrigger => {
     ...(timezone === undefined ? {} : { timezone }),
     ...(overlap === undefined ? {} : { overlap }),
     ...(schema === undefined ? {} : { schema }),
-    ...(schema === undefined || described?.version === undefined ? {} : { version: described.version })
+    ...(schema === undefined || description?.version === undefined ? {} : { version: description.version })
   }
 }
 
-/** The schema of an event's data: the schema of the event's definition, or else the schema of the function. */
-const describedBy = (
+/** The schema of an event's data and its version, from the event's definition, or else from the function. */
+const descriptionOf = (
   { config: { definitions = [], schema } }: AnyFunction,
   event: string
 ): { readonly schema?: AnySchema | undefined; readonly version?: number } =>

@@ -71,8 +71,8 @@ export interface RunCount {
 /** Runs with the same value. */
 export interface RunGroup extends RunCount {
   /**
-   * The value. Times are the ISO string of when the minute, hour or day begins. An error is its message, with `…` in place of
-   * numbers and ids. Absent for runs without a value.
+   * The value. For a time, the beginning of the minute, hour or day as an ISO string. An error is its message, with `…`
+   * in place of numbers and ids. Absent for runs without a value.
    */
   readonly value?: string
 }

@@ -23,7 +23,10 @@ export interface RunningStep {
   readonly kind: StepKind
   /** Attempt of the step, this one included. */
   readonly attempt: number
-  /** How long this attempt has been running, in milliseconds, so that clocks need not agree. */
+  /**
+   * How long this attempt has been running, in milliseconds. A duration, since the clocks of worker and engine may
+   * differ.
+   */
   readonly forMs: number
   readonly progress?: StepProgress
 }
@@ -56,12 +59,12 @@ export const progressOf = (fraction: unknown, text: unknown): StepProgress | und
 
 /** Leaves out the steps that exceed the maximum numbers. */
 export const withinLimits = (turns: ReadonlyArray<RunningTurn>): ReadonlyArray<RunningTurn> => {
-  let room = reportedStepsPerWorker
+  let stepsLeft = reportedStepsPerWorker
   const reported: Array<RunningTurn> = []
   for (const turn of turns) {
-    const steps = turn.steps.slice(0, Math.min(reportedStepsPerTurn, room))
+    const steps = turn.steps.slice(0, Math.min(reportedStepsPerTurn, stepsLeft))
     if (steps.length === 0) continue
-    room -= steps.length
+    stepsLeft -= steps.length
     reported.push({ ...turn, steps })
   }
   return reported
@@ -90,16 +93,16 @@ const readStep = (value: unknown): ReadonlyArray<RunningStep> => {
   const { attempt, forMs, kind, name, progress, stepKey } = value
   if (typeof stepKey !== "string" || typeof name !== "string" || !kinds.has(kind)) return []
   if (!Number.isSafeInteger(attempt) || Number(attempt) < 1 || !(Number(forMs) >= 0)) return []
-  const shown = isObject(progress) ? progressOf(progress.fraction, progress.text) : undefined
+  const validProgress = isObject(progress) ? progressOf(progress.fraction, progress.text) : undefined
   return [
     {
-      // the maximum length of step names and keys
+      // no valid step key or name is longer
       stepKey: stepKey.slice(0, 4 * nameLength),
       name: name.slice(0, 2 * nameLength),
       kind: kind as StepKind,
       attempt: Number(attempt),
       forMs: Math.min(Number(forMs), Number.MAX_SAFE_INTEGER),
-      ...(shown === undefined ? {} : { progress: shown })
+      ...(validProgress === undefined ? {} : { progress: validProgress })
     }
   ]
 }

@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import { type IronflowError, isIronflowError, MessageDamagedError } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 
-/** Error code of a message that was damaged in transit. It may be sent again. */
+/** Error code for a message that was damaged in transit. The message may be sent again. */
 export const MESSAGE_DAMAGED = "MESSAGE_DAMAGED"
 
 const sumOf = (text: string, about: string): string => crc32(text, crc32(about)).toString(16).padStart(8, "0")

@@ -8,12 +8,15 @@ import { checkEntries, stepsPerRun } from "../Limits.ts"
 import { show } from "../Show.ts"
 
 /** Adds the path of the member or item in which an error occurred. */
-const within = (at: string | number, error: unknown): unknown => {
+const withPath = (at: string | number, error: unknown): unknown => {
   if (error instanceof Mistake) error.path.unshift(String(at))
   return error
 }
 
-/** Makes the function that reads requests. For an invalid request it throws `ValidationError`; `what` names the request there. */
+/**
+ * Makes the function that reads requests. For an invalid request the function throws a `ValidationError`, in which
+ * `what` names the request.
+ */
 export const decoder = <A>(codec: Codec<A>, what: string): ((request: unknown) => A) => {
   let read: Read | undefined
   return (request) => {
@@ -60,7 +63,7 @@ const readRequest = (node: Node, name: string): Read => {
         try {
           return Object.fromEntries(members.map(([name, member]) => [(at = name), read(member)]))
         } catch (error) {
-          throw within(at, error)
+          throw withPath(at, error)
         }
       }
     }
@@ -96,7 +99,7 @@ const readRequest = (node: Node, name: string): Read => {
         try {
           for (const item of value) items.push(read(item))
         } catch (error) {
-          throw within(items.length, error)
+          throw withPath(items.length, error)
         }
         return items
       }
@@ -128,7 +131,7 @@ const readRequest = (node: Node, name: string): Read => {
             if (read !== undefined) result[member.name] = read
           }
         } catch (error) {
-          throw within(at, error)
+          throw withPath(at, error)
         }
         return result
       }
@@ -156,25 +159,29 @@ export const taker = <A>(
   )
   return (request) => {
     if (!isObject(request)) throw new ValidationError(refusal(kindOf(request)))
-    const taken: Record<string, unknown> = {}
+    const values: Record<string, unknown> = {}
     for (const [name, wireName, other, mayLack] of members) {
-      const first = request[wireName]
-      const second = other === undefined ? undefined : request[other]
-      if (isThere(first) && isThere(second) && JSON.stringify(first) !== JSON.stringify(second)) {
+      const inWireCase = request[wireName]
+      const inOtherCase = other === undefined ? undefined : request[other]
+      if (
+        isGiven(inWireCase) &&
+        isGiven(inOtherCase) &&
+        JSON.stringify(inWireCase) !== JSON.stringify(inOtherCase)
+      ) {
         const [snake, camel] = wireName.includes("_") ? [wireName, other] : [other, wireName]
         throw new ValidationError(
           `\`${camel}\` and \`${snake}\` are one field under two names, with different values: give one`
         )
       }
-      const value = isThere(first) ? first : (second ?? first)
-      if (isThere(value) || mayLack !== true) taken[name] = value
+      const value = isGiven(inWireCase) ? inWireCase : (inOtherCase ?? inWireCase)
+      if (isGiven(value) || mayLack !== true) values[name] = value
     }
     // the members are those of the codec
-    return taken as RawMembers<A>
+    return values as RawMembers<A>
   }
 }
 
-const isThere = (value: unknown): boolean => value !== undefined && value !== null
+const isGiven = (value: unknown): boolean => value !== undefined && value !== null
 
 /** Encodes values to send, without checking them. */
 export const encoder = <A>(codec: Codec<A>): ((value: A) => unknown) => {

@@ -272,7 +272,7 @@ export const MAX_IN_FLIGHT = 100
 export const MAX_REDELIVERIES = 3
 /** How often an event is redelivered after failures before it is given up, in a group by default. */
 export const GROUP_REDELIVERIES = 10
-/** The delay up to which the default delay of a redelivery in a group grows, in milliseconds. */
+/** In a group, the default delay of a redelivery grows up to this delay, in milliseconds. */
 export const MAX_BACKOFF_MS = 300_000
 /** Default delay of a redelivery, in milliseconds; in a group, that of the first redelivery. */
 export const REDELIVER_MS = 5000

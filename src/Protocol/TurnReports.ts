@@ -1,6 +1,6 @@
 /**
- * Reads the reports of turns that workers and push handlers send. An engine reads very many of them, so that
- * tables check every op field by field, which is faster than a schema. Unknown fields are kept and ignored.
+ * Reads the reports of turns that workers and push handlers send. An engine reads very many reports. So tables check
+ * every op field by field, which is faster than a schema. Unknown fields are kept and ignored.
  */
 import { checkEntityId, checkExpectedVersion } from "../EntityStream.ts"
 import { ValidationError } from "../Errors.ts"
@@ -25,7 +25,7 @@ import { endsTurn, type TurnOp, type TurnReport, type TxWrite } from "./Worker.t
 import { show } from "../Show.ts"
 import { stepKinds } from "../StepKind.ts"
 
-/** Returns what a value must be when it is invalid, and `undefined` when it is valid. */
+/** Checks a value. For an invalid value, returns what it must be; for a valid one, `undefined`. */
 type Rule = (value: unknown) => string | undefined
 
 const kinds: ReadonlySet<unknown> = new Set(stepKinds)
@@ -36,7 +36,10 @@ const number: Rule = (value) =>
 const count: Rule = (value) =>
   Number.isSafeInteger(value) && Number(value) >= 0 ? undefined : "an integer, at least 0"
 const kind: Rule = (value) => (kinds.has(value) ? undefined : "the kind of a step")
-/** A `traceparent`. Only its length is checked; one of an invalid form is stored and ignored. */
+/**
+ * A `traceparent`. Only its length is checked. If its form is invalid, it is stored, and ignored by everything that
+ * reads it.
+ */
 const trace: Rule = (value) =>
   value === undefined || (typeof value === "string" && value.length <= 256) ? undefined : "a short string"
 const strings: Rule = (value) =>
@@ -52,7 +55,7 @@ const error: Rule = (value) =>
 /** Counts the values in the message that is being read. One object is enough, since reading is synchronous. */
 let counts = new ShapeCounts()
 
-/** Checks that a value is valid JSON: it is stored unchanged, and read by others. */
+/** Checks that a value is valid JSON, since it is stored unchanged, and parsed by those who read it. */
 const jsonText: Rule = (value) => {
   if (typeof value !== "string") return "JSON text"
   checkSize("A value in a report", value, stepResultBytes)
@@ -91,7 +94,7 @@ const event = (value: { readonly [key: string]: unknown }): string | undefined =
   return undefined
 }
 
-const carried: Rule = (value) => {
+const keyValue: Rule = (value) => {
   if (!isObject(value) || typeof value.data !== "string") return "a value"
   if (value.type === "json") return jsonText(value.data)
   return value.type === "text" || value.type === "bytes" ? undefined : "a value"
@@ -108,13 +111,13 @@ const writeRules: {
     if (!Array.isArray(events) || events.length === 0 || !events.every(isObject)) {
       return "appends of at least one event"
     }
-    return events.map(event).find((must) => must !== undefined)
+    return events.map(event).find((requirement) => requirement !== undefined)
   },
   emit: event,
   kv: ({ bucket, expected, key, value }) => {
     checkBucketName(bucket)
     checkKey(key)
-    return optional(count)(expected) === undefined && optional(carried)(value) === undefined
+    return optional(count)(expected) === undefined && optional(keyValue)(value) === undefined
       ? undefined
       : "changes of keys whose values are of type json, text or bytes and whose expected revision is an integer, at least 0"
   }
@@ -129,8 +132,8 @@ const txWrites: Rule = (value) => {
   for (const write of value) {
     const check = isObject(write) ? writeRuleOf.get(write._tag) : undefined
     if (!isObject(write) || check === undefined) return "writes of the kinds append, emit and kv"
-    const must = check(write)
-    if (must !== undefined) return must
+    const requirement = check(write)
+    if (requirement !== undefined) return requirement
     if (write._tag !== "kv") continue
     // bucket names contain no slash
     const key = `${String(write.bucket)}/${String(write.key)}`
@@ -231,8 +234,8 @@ const checkLogs = (logs: unknown, at: string): void => {
     )
   }
   for (const line of logs.lines as ReadonlyArray<unknown>) {
-    const must = lineProblem(line)
-    if (must !== undefined) throw new ValidationError(`${at}: \`logs\` must have ${must}`)
+    const requirement = lineProblem(line)
+    if (requirement !== undefined) throw new ValidationError(`${at}: \`logs\` must have ${requirement}`)
   }
 }
 
@@ -274,9 +277,9 @@ const checkOne = (report: unknown, at: string): void => {
       throw new ValidationError(`${at}.ops[${i}] is not an op that this engine knows`)
     }
     for (const [field, rule] of fields) {
-      const must = rule(op[field])
-      if (must !== undefined) {
-        throw new ValidationError(`${at}.ops[${i}] (${String(op._tag)}): \`${field}\` must be ${must}`)
+      const requirement = rule(op[field])
+      if (requirement !== undefined) {
+        throw new ValidationError(`${at}.ops[${i}] (${String(op._tag)}): \`${field}\` must be ${requirement}`)
       }
     }
     // the op was checked above, so it has all of its fields

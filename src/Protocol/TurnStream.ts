@@ -16,8 +16,8 @@ import type { Room, PollResponse, RegisterTurnsResponse, Renewal } from "./Http/
 
 /**
  * The calls of a worker. `report` sends a `ReportsRequest`, and is answered with a `ReportsResponse`. `room` sends a
- * {@link RoomRequest}, `late` a `LateRequest`, and `leave` the session that the worker ends, with which it returns all leases;
- * the answers to these three only confirm the call.
+ * {@link RoomRequest}, `late` a `LateRequest`, and `leave` the id of the session: the worker ends the session, and so
+ * returns all leases. The answers to `room`, `late` and `leave` only confirm the call.
  */
 export const streamCalls = ["report", "room", "late", "leave"] as const
 export type StreamCall = (typeof streamCalls)[number]

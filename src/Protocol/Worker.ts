@@ -50,8 +50,8 @@ export interface JournalEntry {
   /** What kind of step it is. */
   readonly kind: StepKind
   /**
-   * Set when the entry answers a step of any kind, so that `kind` has no meaning: the step was patched, or
-   * the server does not store kinds.
+   * Set when the entry answers a step of any kind, and `kind` has no meaning: the step was patched, or the server does
+   * not store kinds.
    */
   readonly anyKind?: true
   /** How the step ended. */
@@ -69,8 +69,8 @@ export interface OpenStep {
   /** What kind of step it is. */
   readonly kind: StepKind
   /**
-   * How many attempts have failed, for a step between two attempts; 0 for other steps. While such a step is
-   * `pending`, the delay before its next attempt has not passed; the engine sends a `Fired` notice when it has.
+   * How many attempts have failed, for a step between two attempts; 0 for other steps. While such a step is `pending`,
+   * the delay before its next attempt has not passed; the engine sends a `Fired` notice when the delay has passed.
    */
   readonly failures: number
   /** Whether the delay before its next attempt has not passed. */
@@ -84,7 +84,7 @@ export interface JobEvent {
   readonly version: number
   readonly data: JsonText
   readonly metadata?: JsonText
-  /** Epoch milliseconds. */
+  /** In epoch milliseconds. */
   readonly timestamp: number
   readonly source?: string
   readonly idempotencyKey?: string
@@ -120,7 +120,7 @@ export interface Job {
   readonly compensating?: { readonly error: SerializedError; readonly compensations: ReadonlyArray<string> }
   /** How long a turn with suspended steps stays alive after the last activity of its handler, in milliseconds. */
   readonly lingerMs: number
-  /** When the run was created, epoch milliseconds. */
+  /** When the run was created, in epoch milliseconds. */
   readonly createdAt: number
   /** Whether the engine supports `Transact` ops. */
   readonly transactions?: true
@@ -189,8 +189,8 @@ export interface TxOutcome {
 }
 
 /**
- * An operation ("op") that a worker reports during a turn. `trace` is the `traceparent` of the step; what the step emits or
- * starts gets it.
+ * An operation ("op") that a worker reports during a turn. `trace` is the `traceparent` of the step; events that the
+ * step emits and runs that it starts get this `traceparent`.
  */
 export type TurnOp =
   /** A step finished: with its result, or with an error that is not retried. */
@@ -207,16 +207,16 @@ export type TurnOp =
       readonly outcome: Outcome
       /** Number of attempts of the step, this one included. */
       readonly attempt: number
-      /** When this attempt began, epoch milliseconds. */
+      /** When this attempt began, in epoch milliseconds. */
       readonly startedAt: number
-      /** When this attempt ended, epoch milliseconds. */
+      /** When this attempt ended, in epoch milliseconds. */
       readonly endedAt: number
     }
   /**
-   * The code of a `step.tx` returned `value`. Its writes and the step's result are stored in the transaction of the report, or
-   * nothing of the op is. The outcome that the engine answers is a {@link TxOutcome} as JSON; the journal holds it at the op's
-   * position. A `Failure` means that a write was refused (a version or revision conflict) and nothing of the op was stored. The
-   * worker then decides by the step's retry policy whether the code runs again.
+   * The code of a `step.tx` returned `value`. Either all of its writes and the step's result are stored, in the
+   * transaction of the report, or none of them. The outcome that the engine answers is a {@link TxOutcome} as JSON; the
+   * journal holds it at the op's position. A `Failure` means that a write was refused (a version or revision conflict)
+   * and nothing of the op was stored. The worker then decides by the step's retry policy whether the code runs again.
    */
   | {
       /** Kind of the op. */
@@ -233,9 +233,9 @@ export type TurnOp =
       readonly trace?: string
       /** Number of attempts of the step, this one included. */
       readonly attempt: number
-      /** When this attempt began, epoch milliseconds. */
+      /** When this attempt began, in epoch milliseconds. */
       readonly startedAt: number
-      /** When this attempt ended, epoch milliseconds. */
+      /** When this attempt ended, in epoch milliseconds. */
       readonly endedAt: number
     }
   /** An attempt of a step failed, and the next one is due later. `failures` counts failed attempts, including this one. */
@@ -263,9 +263,10 @@ export type TurnOp =
       /** When the sleep ends. */ readonly due: Due
     }
   /**
-   * Waits for an event. `match` is a dotted path whose values in the awaited event and in the triggering event must be equal, or
-   * a CEL expression over `event` (the awaited one) and `trigger`. The wait looks back to just after the last event that a wait
-   * of the same branch (`scope`) received for the same `event` and `match`. Waits of the steps in `unseen` do not count there.
+   * Waits for an event. `match` is a dotted path whose values in the awaited event and in the triggering event must be
+   * equal, or a CEL expression over `event` (the awaited one) and `trigger`. The wait looks back to just after the last
+   * event that a wait of the same branch (`scope`) received for the same `event` and `match`. Waits of the steps in
+   * `unseen` do not count as such waits.
    */
   | {
       /** Kind of the op. */
@@ -397,7 +398,7 @@ export const endsTurn = (op: TurnOp): boolean =>
 
 /** A log line of a run. */
 export interface LogLine {
-  /** Epoch milliseconds, by the worker's clock. */
+  /** In epoch milliseconds, by the worker's clock. */
   readonly at: number
   readonly level: LineLevel
   readonly message: string

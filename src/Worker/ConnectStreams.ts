@@ -137,10 +137,10 @@ class ConnectStream {
           ...(apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` })
         }
       })
-      for await (const message of messages) this.#received(message)
+      for await (const message of messages) this.#onMessage(message)
       this.#lose(new ConnectionError(`The Ironflow server at ${url} ended the stream`))
     } catch (error) {
-      this.#failed(error)
+      this.#onFailure(error)
     }
   }
 
@@ -148,7 +148,7 @@ class ConnectStream {
    * Handles a message of the engine. Throws an `IronflowError` for a damaged message; the stream is then
    * lost.
    */
-  #received({ payload }: EngineMessage): void {
+  #onMessage({ payload }: EngineMessage): void {
     switch (payload.case) {
       case "registered": {
         const registered = readSealed(payload.value.turns, (text) => safeJsonParse<unknown>(text))
@@ -181,7 +181,7 @@ class ConnectStream {
     )
   }
 
-  #failed(error: unknown): void {
+  #onFailure(error: unknown): void {
     const { url } = this.#link.options.server
     const { code, metadata, rawMessage } = ConnectError.from(error)
     // For a response that is no stream, ConnectRPC only gives the status and headers. If the response is not JSON,

@@ -19,7 +19,7 @@ export interface TurnsOptions {
   readonly host: Omit<TurnHost, "report" | "late" | "keepLine">
   /** Called when a handler has gone on after its turn was suspended; see `TurnHost.late`. */
   readonly late: (runId: string, stepName: string, lingerMs: number) => void
-  /** Asks the engine for `n` more jobs, or for `-n` fewer. */
+  /** Asks the engine for `n` more jobs; a negative `n` withdraws the request for `-n` jobs. */
   readonly makeRoom: (n: number) => void
 }
 
@@ -32,9 +32,9 @@ interface TurnInFlight {
 export class HeldTurns {
   readonly #options: TurnsOptions
   readonly #turns = new ShortLivedMap<string, TurnInFlight>()
-  #accepting = true
+  #acceptsJobs = true
   /** How many jobs were requested and have not arrived. */
-  #awaited = 0
+  #awaitedJobs = 0
   #whenEmpty: Array<() => void> = []
 
   constructor(options: TurnsOptions) {
@@ -56,7 +56,7 @@ export class HeldTurns {
    */
   readonly start = (job: Job, isPaused = false): void => {
     const { functions, host, late, reporter } = this.#options
-    this.#awaited--
+    this.#awaitedJobs--
     const turn: TurnInFlight = {
       runId: job.runId,
       outbox: reporter.open(
@@ -67,7 +67,7 @@ export class HeldTurns {
       ),
       handle: undefined
     }
-    if (!this.#accepting) return turn.outbox.release()
+    if (!this.#acceptsJobs) return turn.outbox.release()
     if (isPaused) {
       turn.outbox.release()
       return this.requestJobs(1)
@@ -121,15 +121,15 @@ export class HeldTurns {
 
   /** Asks for `n` more jobs. */
   requestJobs(n: number): void {
-    this.#awaited += n
+    this.#awaitedJobs += n
     this.#options.makeRoom(n)
   }
 
   /** Withdraws the request for jobs. The runs of jobs that are already in transit are released when the jobs arrive. */
   refuseNew(): void {
-    if (!this.#accepting) return
-    this.#accepting = false
-    this.#options.makeRoom(-this.#awaited)
+    if (!this.#acceptsJobs) return
+    this.#acceptsJobs = false
+    this.#options.makeRoom(-this.#awaitedJobs)
   }
 
   /** Aborts every turn. The reports that are queued are still sent; then the runs are released. */
@@ -163,7 +163,7 @@ export class HeldTurns {
 
   #end(jobId: string): void {
     if (!this.#turns.delete(jobId)) return
-    if (this.#accepting) this.requestJobs(1)
+    if (this.#acceptsJobs) this.requestJobs(1)
     if (this.#turns.size > 0) return
     const waiting = this.#whenEmpty
     this.#whenEmpty = []

@@ -12,7 +12,7 @@ export class KeyRefusals {
   readonly #clock: Clock.Clock
   /** When the engine last accepted the key. */
   #admittedAt: number
-  /** When a refusal of the key was last doubted, so that the key was tried once more. */
+  /** When a refusal of the key was last doubted, and the key was tried once more. */
   #doubtedAt = Number.NEGATIVE_INFINITY
 
   constructor(clock: Clock.Clock, admittedAt: number) {

@@ -1,5 +1,5 @@
 /**
- * Makes a job from the assignment of a legacy server, which does not exchange turns.
+ * Makes a job from the assignment of a legacy server.
  *
  * Such a server only stores which steps have completed, and their output. So everything else that a run must
  * remember from turn to turn is stored as completed steps too:
@@ -109,7 +109,7 @@ export const readJob = (assignment: unknown, environment: string, nowMs: number)
 interface RecordedProgress {
   readonly journal: ReadonlyArray<JournalEntry>
   readonly pending: ReadonlyMap<string, Pending>
-  /** By step: the number of its latest failure after which the delay has passed. */
+  /** For each step: the number of its latest failure whose retry delay has passed. */
   readonly retries: ReadonlyMap<string, number>
 }
 
@@ -123,18 +123,18 @@ const readSteps = (steps: unknown, runId: string): RecordedProgress => {
     const key = step.step_id.startsWith(`${runId}:`) ? step.step_id.slice(runId.length + 1) : step.step_id
     const name = typeof step.name === "string" ? step.name : key
     if (isContinuation(key)) continue
-    const [, failed] = /^(.*):failed$/s.exec(key) ?? []
-    const [, waiting] = /^(.*):pending$/s.exec(key) ?? []
-    const [, retried, failures] = /^(.*):retry:([1-9]\d*)$/s.exec(key) ?? []
-    if (failed !== undefined && isObject(output) && isObject(output.error)) {
+    const [, failedKey] = /^(.*):failed$/s.exec(key) ?? []
+    const [, waitingKey] = /^(.*):pending$/s.exec(key) ?? []
+    const [, retriedKey, failures] = /^(.*):retry:([1-9]\d*)$/s.exec(key) ?? []
+    if (failedKey !== undefined && isObject(output) && isObject(output.error)) {
       // this package has stored the step, with an error in this form
       const error = output.error as unknown as SerializedError
-      journal.push(entry(failed, name, { _tag: "Failure", error }))
-    } else if (waiting !== undefined && isObject(output)) {
+      journal.push(entry(failedKey, name, { _tag: "Failure", error }))
+    } else if (waitingKey !== undefined && isObject(output)) {
       const until = Date.parse(String(output.until))
-      if (!Number.isNaN(until)) pending.set(waiting, { until, failures: Number(output.failures ?? 0) })
-    } else if (retried !== undefined && failures !== undefined && (output ?? null) === null) {
-      retries.set(retried, Math.max(Number(failures), retries.get(retried) ?? 0))
+      if (!Number.isNaN(until)) pending.set(waitingKey, { until, failures: Number(output.failures ?? 0) })
+    } else if (retriedKey !== undefined && failures !== undefined && (output ?? null) === null) {
+      retries.set(retriedKey, Math.max(Number(failures), retries.get(retriedKey) ?? 0))
     } else {
       const value = fromLegacyOutput(output) ?? valueOf(output)
       journal.push(entry(key, name, { _tag: "Success", value }))
@@ -183,16 +183,16 @@ const openSteps = (
   const finished = new Set(journal.map(({ stepKey }) => stepKey))
   const open: Array<OpenStep> = []
   for (const stepKey of new Set([...retries.keys(), ...pending.keys()])) {
-    const recorded = pending.get(stepKey)
-    const retried = retries.get(stepKey) ?? 0
-    const failures = Math.max(retried, recorded?.failures ?? 0)
+    const pendingStep = pending.get(stepKey)
+    const latestFailure = retries.get(stepKey) ?? 0
+    const failures = Math.max(latestFailure, pendingStep?.failures ?? 0)
     if (failures === 0 || finished.has(stepKey)) continue
     open.push({
       stepKey,
       name: stepKey,
       kind: stepKey.startsWith("compensate:") ? "compensate" : "run",
       failures,
-      pending: failures > retried && recorded !== undefined && recorded.until > nowMs
+      pending: failures > latestFailure && pendingStep !== undefined && pendingStep.until > nowMs
     })
   }
   return open

@@ -1,6 +1,6 @@
 /**
- * Applies the ops that a turn reports, for a legacy server, which does not exchange turns. The results go into the
- * updates of a polling worker, or into the single response of a push handler.
+ * Applies the ops that a turn reports, when the server is a legacy server. The results go into the updates of a
+ * polling worker, or into the single response of a push handler.
  */
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -85,37 +85,37 @@ const applyOp = (
   outcomes: Array<Outcome | undefined>,
   nowMs: number
 ): Effect.Effect<TurnAck | undefined, ConnectionError> => {
-  const goOn = (outcome?: Outcome) => {
+  const continueWith = (outcome?: Outcome) => {
     outcomes.push(outcome)
     return Effect.succeed(undefined)
   }
   switch (op._tag) {
     case "StepDone":
       turn.addResult(op)
-      return goOn()
+      return continueWith()
     case "StepRetry":
       turn.addRetry(op, nowMs)
-      return goOn()
+      return continueWith()
     case "Sleep":
     case "WaitForEvent":
     case "Invoke":
-      return goOn(turn.addSuspended(op, nowMs))
+      return continueWith(turn.addSuspended(op, nowMs))
     case "Settle":
       turn.addPassedWait(op.stepKey, nowMs)
-      return goOn()
+      return continueWith()
     case "Withdraw":
       turn.withdraw(op.stepKey)
-      return goOn()
+      return continueWith()
     case "Compensate":
-      return goOn()
+      return continueWith()
     case "Publish":
-      return Effect.flatMap(sink.publish(turn, op, nowMs), goOn)
+      return Effect.flatMap(sink.publish(turn, op, nowMs), continueWith)
     case "Transact":
       // does not happen: the jobs of a legacy server do not allow transactions, so their turns report none
-      return goOn({ _tag: "Failure", error: serializeError(noTransactions(op.name)) })
+      return continueWith({ _tag: "Failure", error: serializeError(noTransactions(op.name)) })
     case "InvokeAsync":
       return Effect.flatMap(sink.invokeAsync(turn, op, outcomes), (ack) =>
-        ack === undefined ? goOn() : Effect.succeed(ack)
+        ack === undefined ? continueWith() : Effect.succeed(ack)
       )
     case "Complete":
       return sink.end(turn, { status: "completed", output: op.output }, outcomes)

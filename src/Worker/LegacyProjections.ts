@@ -39,7 +39,7 @@ type RunnerError = ConnectionError | ValidationError | AccessError
 type Fields = { readonly [field: string]: unknown }
 
 /** What the worker knows of a projection. */
-interface Known {
+interface PolledProjection {
   readonly isManaged: boolean
   /** The position up to which events were saved. */
   position: number
@@ -50,9 +50,9 @@ interface Known {
 }
 
 export const makeFeed = (connection: Connection): ProjectionFeed => {
-  const known = new Map<string, Known>()
-  const knownOf = (name: string): Known => {
-    const projection = known.get(name)
+  const projections = new Map<string, PolledProjection>()
+  const projectionOf = (name: string): PolledProjection => {
+    const projection = projections.get(name)
     if (projection === undefined) throw new Error(`projection ${name} was not registered`)
     return projection
   }
@@ -71,8 +71,9 @@ export const makeFeed = (connection: Connection): ProjectionFeed => {
         }
         // once the projection was registered, the server certainly has projections: then an unknown path has another
         // reason
-        const hasNoProjections = !known.has(body.name) && isUnknownPath(answer)
-        if (!hasNoProjections && !isFromServer(answer)) return Effect.fail(notAnIronflowServer(answer, what))
+        const serverLacksProjections = !projections.has(body.name) && isUnknownPath(answer)
+        if (!serverLacksProjections && !isFromServer(answer))
+          return Effect.fail(notAnIronflowServer(answer, what))
         if (answer.status === 409) return Effect.succeed("conflict")
         const error = failureOf(answer, what)
         if (isAccessError(error)) return Effect.fail(error)
@@ -99,7 +100,12 @@ export const makeFeed = (connection: Connection): ProjectionFeed => {
           partitionKey: partitionKey === undefined || partitionKey === PARTITION_FUNCTION ? "" : partitionKey
         }),
         () => {
-          known.set(name, { isManaged: mode === "managed", position: 0, events: new Map(), state: undefined })
+          projections.set(name, {
+            isManaged: mode === "managed",
+            position: 0,
+            events: new Map(),
+            state: undefined
+          })
           return {
             _tag: "Granted",
             lease: { name, token: "", generation: 0, position: 0, leaseMs: Number.POSITIVE_INFINITY }
@@ -107,18 +113,18 @@ export const makeFeed = (connection: Connection): ProjectionFeed => {
         }
       ),
     read: ({ name }, batchSize) => {
-      const poll = (idle: number): ReturnType<ProjectionFeed["read"]> =>
+      const poll = (emptyPolls: number): ReturnType<ProjectionFeed["read"]> =>
         Effect.flatMap(
           askValid(operations.pollProjectionEvents, { name, batchSize }),
           (answer): ReturnType<ProjectionFeed["read"]> => {
-            const projection = knownOf(name)
+            const projection = projectionOf(name)
             const events = answer === "conflict" ? [] : readEvents(answer.events)
             const first = events[0]
             const last = events.at(-1)
             if (answer === "conflict" || first === undefined || last === undefined) {
               return Effect.andThen(
-                Effect.sleep(calculateBackoff(idle, IDLE_MS, LONGEST_IDLE_MS)),
-                Effect.suspend(() => poll(idle + 1))
+                Effect.sleep(calculateBackoff(emptyPolls, IDLE_MS, LONGEST_IDLE_MS)),
+                Effect.suspend(() => poll(emptyPolls + 1))
               )
             }
             // these events were delivered before, so the projection was reset: it has to be claimed again
@@ -132,7 +138,7 @@ export const makeFeed = (connection: Connection): ProjectionFeed => {
     },
     states: ({ name }, partitions) =>
       Effect.forEach(partitions, (partition) => {
-        const { state } = knownOf(name)
+        const { state } = projectionOf(name)
         if (partition === GLOBAL_PARTITION && state !== undefined && state !== null) {
           return Effect.succeed({ partition, state: JSON.stringify(state), position: 0 })
         }
@@ -149,7 +155,7 @@ export const makeFeed = (connection: Connection): ProjectionFeed => {
       }),
     save: ({ name }, save) =>
       Effect.gen(function* () {
-        const projection = knownOf(name)
+        const projection = projectionOf(name)
         const refused: ProjectionSaved = { _tag: "Refused", reason: "the server has another position" }
         for (const { eventId, eventTime, partition, position, state } of save.states) {
           const answer = yield* ask(operations.saveProjectionState, {

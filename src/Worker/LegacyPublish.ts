@@ -17,7 +17,7 @@ import { asConnectionError, isSuccess } from "./ServerLink.ts"
 
 /**
  * Publishes the message of a step. On servers that store idempotency keys, publishing the message again changes
- * nothing. `unlessTransient` fails for an answer that may differ the next time, and returns any other answer.
+ * nothing. `unlessTransient` returns an answer, but fails if the same request may get another answer later.
  */
 export const publishFrom = (
   turn: LegacyTurn,

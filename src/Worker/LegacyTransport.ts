@@ -1,11 +1,12 @@
 /**
- * Connects a worker to a legacy server, which does not exchange turns: short polls, for each turn one update after
- * another, and at most one wait at the end of a turn.
+ * Connects a worker to a legacy server. The worker polls the server for jobs, sends the updates about a turn one
+ * after another, and can report only one wait, at the end of the turn.
  *
  * Such a server gives weaker guarantees than an engine of this package:
  *
  * - A turn that ends with several suspended steps waits for one of them at a time. Nothing fires while a turn runs.
- * - The worker notices that a run was cancelled when the server refuses the next report about it.
+ * - The worker does not notice that a run was cancelled before it sends the next report about the run, which the
+ *   server refuses.
  * - A server that does not store results before the end of a turn (it refuses `progress`) may run the steps of a
  *   turn again when the worker is lost in the middle of the turn.
  * - `step.invokeAsync` ends the turn: steps that run beside it are aborted and start again.
@@ -58,16 +59,16 @@ export const open = (
   })
 
 /**
- * The shortest term of the leases of legacy servers, in milliseconds. If three heartbeat intervals are longer, they
- * are the term.
+ * The shortest term of the leases of legacy servers, in milliseconds. The term is three heartbeat intervals if these
+ * are longer.
  */
 const SHORTEST_LEASE_MS = 90_000
 
 /** Maximum number of updates in flight at once, each about a different run. */
 const UPDATES_AT_ONCE = 8
 
-/** A report in transit, and the answer to it once the answer has arrived. */
-interface Work extends LegacyWork {
+/** A report that is being sent, and the answer to it once the answer has arrived. */
+interface PendingReport extends LegacyWork {
   ack: TurnAck | undefined
 }
 
@@ -99,7 +100,8 @@ class LegacySession implements WorkerSession {
   }
 
   readonly late = (): Effect.Effect<void> => {
-    // the next turn starts when the wait of the run is over, and nothing can make it start earlier
+    // not reported: a legacy server starts the next turn when the wait of the run is over, and nothing can make it
+    // start earlier
     return Effect.void
   }
 
@@ -121,7 +123,7 @@ class LegacySession implements WorkerSession {
 
   readonly #registerOnce: Effect.Effect<void, IronflowError> = Effect.suspend(() => {
     const { registration } = this.#link
-    const functions = Effect.forEach(
+    const registerFunctions = Effect.forEach(
       registration.functions,
       (fn) =>
         this.#sendOrFail({
@@ -131,12 +133,12 @@ class LegacySession implements WorkerSession {
         }),
       { discard: true }
     )
-    const worker = this.#sendOrFail({
+    const registerWorker = this.#sendOrFail({
       path: pathOf(operations.registerWorker, { id: registration.workerId }),
       body: announcement(registration),
       what: `The registration of worker ${registration.workerId}`
     })
-    return Effect.andThen(functions, worker)
+    return Effect.andThen(registerFunctions, registerWorker)
   })
 
   /** Sends a request. Fails unless the status of the answer is 2xx. */
@@ -148,7 +150,7 @@ class LegacySession implements WorkerSession {
   }
 
   /** Stops the worker, since the server refuses its API key. */
-  #refuse(error: AccessError): void {
+  #stopRefused(error: AccessError): void {
     if (this.#isRefused) return
     this.#isRefused = true
     const { handlers, options, registration } = this.#link
@@ -185,7 +187,7 @@ class LegacySession implements WorkerSession {
       Effect.andThen(once),
       Effect.catch((error) => {
         if (isAccessError(error)) {
-          this.#refuse(error)
+          this.#stopRefused(error)
           return Effect.never
         }
         this.#link.outage.failed(error)
@@ -252,7 +254,8 @@ class LegacySession implements WorkerSession {
       {
         onSuccess: isSuccess,
         onFailure: (error) => {
-          // a job that is not confirmed is not lost: the run goes to a worker with a newer token
+          // a job that is not confirmed is not lost: the server gives the run to a worker again, with a newer fencing
+          // token
           options.logger.debug(`${error.message}. The job is dropped`)
           return false
         }
@@ -315,29 +318,29 @@ class LegacySession implements WorkerSession {
   readonly report = (
     reports: ReadonlyArray<TurnReport>
   ): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> => {
-    const works = reports.map((report): Work => ({ ...makeWork(report), ack: undefined }))
-    return Effect.forEach(works, (work) => this.#work(work), { concurrency: UPDATES_AT_ONCE })
+    const pendingReports = reports.map((report): PendingReport => ({ ...makeWork(report), ack: undefined }))
+    return Effect.forEach(pendingReports, (pending) => this.#send(pending), { concurrency: UPDATES_AT_ONCE })
   }
 
-  #work(work: Work): Effect.Effect<TurnAck, ConnectionError> {
+  #send(pending: PendingReport): Effect.Effect<TurnAck, ConnectionError> {
     return Effect.suspend(() => {
-      if (work.ack !== undefined) return Effect.succeed(work.ack)
-      const { jobId, runId } = work.report
+      if (pending.ack !== undefined) return Effect.succeed(pending.ack)
+      const { jobId, runId } = pending.report
       const turn = this.#turns.get(jobId)
       const done =
         turn === undefined
           ? Effect.succeed(leaseLost(`the job ${jobId} of run ${runId} no longer belongs to this worker`))
-          : this.#apply(turn, work)
-      return Effect.map(done, (ack) => (work.ack = ack))
+          : this.#apply(turn, pending)
+      return Effect.map(done, (ack) => (pending.ack = ack))
     })
   }
 
-  #apply(turn: LegacyTurn, work: Work): Effect.Effect<TurnAck, ConnectionError> {
+  #apply(turn: LegacyTurn, pending: PendingReport): Effect.Effect<TurnAck, ConnectionError> {
     return Effect.gen({ self: this }, function* () {
-      const end = yield* applyOps(this.#sink, turn, work, this.#link.clock)
+      const end = yield* applyOps(this.#sink, turn, pending, this.#link.clock)
       if (end !== undefined) return end
       const refused = yield* this.#store(turn)
-      return refused ?? { _tag: "Accepted", outcomes: work.outcomes }
+      return refused ?? { _tag: "Accepted", outcomes: pending.outcomes }
     })
   }
 
@@ -407,7 +410,7 @@ class LegacySession implements WorkerSession {
       })
   }
 
-  /** Sends an update about a turn. Fails for an answer that may differ the next time. */
+  /** Sends an update about a turn. Fails if the same update may get another answer later. */
   #update(
     turn: LegacyTurn,
     body: { readonly [field: string]: unknown }
@@ -435,14 +438,14 @@ class LegacySession implements WorkerSession {
   }
 
   /**
-   * Returns an answer that would be the same the next time, and fails for any other answer. Stops the worker if the
-   * server refuses its API key.
+   * Returns an answer, but fails if the same request may get another answer later. Stops the worker if the server
+   * refuses its API key.
    */
   #unlessTransient(answer: Answer, what: string): Effect.Effect<Answer, ConnectionError> {
     if (isSuccess(answer)) return Effect.succeed(answer)
     const error = serverFailureOf(answer, what)
     if (isAccessError(error)) {
-      this.#refuse(error)
+      this.#stopRefused(error)
       return Effect.never
     }
     const isFromElsewhere = !isFromServer(answer) && !isUnknownPath(answer)
@@ -451,7 +454,10 @@ class LegacySession implements WorkerSession {
       : Effect.succeed(answer)
   }
 
-  /** The answer to a report that the server refuses: another worker has the run, or the run has ended. */
+  /**
+   * Drops a turn whose report the server has refused, usually since another worker has the run or the run has ended.
+   * Returns the answer to the report.
+   */
   #lost(turn: LegacyTurn, answer: Answer): TurnAck {
     this.#turns.delete(turn.job.jobId)
     const error = serverFailureOf(answer, `The report about run ${turn.job.runId}`)

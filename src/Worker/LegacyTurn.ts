@@ -30,7 +30,7 @@ export class LegacyTurn {
   readonly job: Job
   readonly fence: Fence | undefined
   readonly startedAt: string
-  /** When the lease was last known to hold, in milliseconds of a monotonic clock. */
+  /** When the lease was last recordedDueAt to hold, in milliseconds of a monotonic clock. */
   heldSince: number
   /** Results that the server has not yet stored. */
   steps: Array<StepResult> = []
@@ -52,7 +52,7 @@ export class LegacyTurn {
     for (const { failures, name, pending: isWaiting, stepKey } of job.open) {
       const until = pending.get(stepKey)?.until
       if (isWaiting && until !== undefined)
-        this.#open.set(stepKey, this.#retry(stepKey, name, failures, until))
+        this.#open.set(stepKey, this.#retryStep(stepKey, name, failures, until))
     }
   }
 
@@ -71,24 +71,24 @@ export class LegacyTurn {
   addResult(op: StepDone): void {
     const times = { startedAt: op.startedAt, endedAt: op.endedAt }
     if (op.outcome._tag === "Success") {
-      this.#completed(op.stepKey, op.name, toLegacyOutput(op.outcome.value), times)
+      this.#addCompleted(op.stepKey, op.name, toLegacyOutput(op.outcome.value), times)
       return
     }
     const { error } = op.outcome
-    this.#failed(op, error, false, times)
-    this.#completed(failedId(op.stepKey), op.name, { error }, times)
+    this.#addFailed(op, error, false, times)
+    this.#addCompleted(failedId(op.stepKey), op.name, { error }, times)
   }
 
   /** Adds a failed attempt of a step whose next attempt is due later. */
   addRetry(op: StepRetry, nowMs: number): void {
-    this.#failed(op, op.error, true, { startedAt: nowMs, endedAt: nowMs })
-    this.#open.set(op.stepKey, this.#retry(op.stepKey, op.name, op.failures, dueAt(op.due, nowMs)))
+    this.#addFailed(op, op.error, true, { startedAt: nowMs, endedAt: nowMs })
+    this.#open.set(op.stepKey, this.#retryStep(op.stepKey, op.name, op.failures, dueAt(op.due, nowMs)))
   }
 
   /** Adds a suspended step. Returns the outcome if its wait is already over. */
   addSuspended(op: Suspending, nowMs: number): Outcome | undefined {
-    const known = this.#pending.get(op.stepKey)?.until
-    if (op._tag === "Sleep" && known !== undefined && known <= nowMs) {
+    const recordedDueAt = this.#pending.get(op.stepKey)?.until
+    if (op._tag === "Sleep" && recordedDueAt !== undefined && recordedDueAt <= nowMs) {
       return { _tag: "Success", value: undefined }
     }
     const id = stepId(this.job.runId, op.stepKey)
@@ -96,7 +96,7 @@ export class LegacyTurn {
       name: op.name,
       failures: 0,
       isTimed: op._tag !== "Invoke",
-      ...yieldOf(op, id, known, nowMs)
+      ...yieldOf(op, id, recordedDueAt, nowMs)
     })
     return undefined
   }
@@ -107,12 +107,12 @@ export class LegacyTurn {
 
   /** Records a wait whose time had already passed when the handler asked for it. */
   addPassedWait(stepKey: string, nowMs: number): void {
-    this.#completed(stepKey, stepKey, null, { startedAt: nowMs, endedAt: nowMs })
+    this.#addCompleted(stepKey, stepKey, null, { startedAt: nowMs, endedAt: nowMs })
   }
 
   /** Adds the result of a published message. */
   addPublished(stepKey: string, name: string, output: unknown, nowMs: number): void {
-    this.#completed(stepKey, name, output, { startedAt: nowMs, endedAt: nowMs })
+    this.#addCompleted(stepKey, name, output, { startedAt: nowMs, endedAt: nowMs })
   }
 
   /** The wait that makes the server start a function, without waiting for the function's end. */
@@ -127,8 +127,8 @@ export class LegacyTurn {
 
   /**
    * Chooses the open step for which the run waits: an invocation, so that the invoked function starts, or else the step
-   * that is due first. Adds to the results when the other open steps are due, except for invocations. Returns
-   * `undefined` when no step is open.
+   * that is due first. For each other open step that is no invocation, adds a result that says when the step is due.
+   * Returns `undefined` when no step is open.
    */
   chooseWait(stepKeys: ReadonlyArray<string>, nowMs: number): YieldInfo | undefined {
     if (this.#yielded !== undefined) return this.#yielded
@@ -145,40 +145,40 @@ export class LegacyTurn {
     for (const { dueAt, failures, isTimed, name, stepKey } of open) {
       if (!isTimed || stepKey === chosen?.stepKey) continue
       const output = { until: iso(dueAt), failures }
-      this.#completed(pendingId(stepKey), name, output, { startedAt: nowMs, endedAt: nowMs })
+      this.#addCompleted(pendingId(stepKey), name, output, { startedAt: nowMs, endedAt: nowMs })
     }
     this.#yielded = chosen?.yielded
     return this.#yielded
   }
 
-  #retry(stepKey: string, name: string, failures: number, until: number): OpenStep {
+  #retryStep(stepKey: string, name: string, failures: number, until: number): OpenStep {
     const step_id = stepId(this.job.runId, retryId(stepKey, failures))
     const yielded = { type: "sleep", step_id, until: iso(until) } as const
     return { name, dueAt: until, failures, isTimed: true, yielded }
   }
 
-  #completed(stepKey: string, name: string, output: unknown, times: Times): void {
+  #addCompleted(stepKey: string, name: string, output: unknown, times: Times): void {
     this.steps.push({
-      ...this.#result(stepKey, name, times),
+      ...this.#resultFields(stepKey, name, times),
       status: "completed",
       ...(output === undefined ? {} : { output })
     })
   }
 
-  #failed(
+  #addFailed(
     { name, stepKey }: { readonly stepKey: string; readonly name: string },
     { message, stack }: SerializedError,
     retryable: boolean,
     times: Times
   ): void {
     this.steps.push({
-      ...this.#result(stepKey, name, times),
+      ...this.#resultFields(stepKey, name, times),
       status: "failed",
       error: { message, retryable, ...(stack === undefined ? {} : { stack }) }
     })
   }
 
-  #result(stepKey: string, name: string, { endedAt, startedAt }: Times) {
+  #resultFields(stepKey: string, name: string, { endedAt, startedAt }: Times) {
     const isCompensation = stepKey.startsWith("compensate:")
     return {
       id: stepId(this.job.runId, stepKey),
@@ -200,16 +200,16 @@ interface Times {
 const yieldOf = (
   op: Suspending,
   step_id: string,
-  known: number | undefined,
+  recordedDueAt: number | undefined,
   nowMs: number
 ): { readonly dueAt: number; readonly yielded: YieldInfo } => {
   switch (op._tag) {
     case "Sleep": {
-      const due = known ?? dueAt(op.due, nowMs)
+      const due = recordedDueAt ?? dueAt(op.due, nowMs)
       return { dueAt: due, yielded: { type: "sleep", step_id, until: iso(due) } }
     }
     case "WaitForEvent": {
-      const due = known ?? dueAt(op.timeout, nowMs)
+      const due = recordedDueAt ?? dueAt(op.timeout, nowMs)
       const timeout = formatExactDuration(Math.max(1000, due - nowMs))
       const event_filter = {
         event: op.event,

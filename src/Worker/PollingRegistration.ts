@@ -12,7 +12,7 @@ import { identityOf } from "./ProcessIdentity.ts"
 import { isAccessError } from "./AccessErrors.ts"
 import { isSuccess, type ServerLink } from "./ServerLink.ts"
 
-/** The answer to a registration; `undefined` from a legacy server, which does not exchange turns. */
+/** The answer to a registration; `undefined` from a legacy server. */
 export type Registered = Turns.RegisterTurnsResponse | undefined
 
 /** Makes the registration of the worker. `jobs` are the jobs of the turns in flight, which the worker wants to keep. */
@@ -92,7 +92,7 @@ const checkedRegistered = (body: unknown): Effect.Effect<Registered, IronflowErr
     : Effect.succeed(registered)
 }
 
-/** Reads the answer to a registration; `undefined` when the server does not exchange turns. */
+/** Reads the answer to a registration; `undefined` when the server is a legacy server. */
 export const readRegistered = (body: unknown): Registered => {
   if (!isObject(body) || !isObject(body.capabilities) || numberOf(body.capabilities.turns) < 1) {
     return undefined

@@ -99,7 +99,7 @@ export const linkTo = (
 
 /** Makes an id that distinguishes this worker from other workers with the same worker id. */
 export const newInstance = ({ workerId }: WorkerRegistration): Effect.Effect<string> =>
-  Effect.map(Random.nextIntBetween(0, 36 ** 8), (chance) => `${workerId}-${chance.toString(36)}`)
+  Effect.map(Random.nextIntBetween(0, 36 ** 8), (randomNumber) => `${workerId}-${randomNumber.toString(36)}`)
 
 /** Registers the worker, and opens its session. */
 export const open = (

@@ -52,17 +52,17 @@ export class ReceivedDeliveries {
   }
 
   #takeAll(deliveries: Turns.PollResponse["deliveries"]): void {
-    const fresh = deliveries.filter(({ seq }) => seq > this.seen)
+    const newDeliveries = deliveries.filter(({ seq }) => seq > this.seen)
     // a job is not started when a later delivery has already revoked the job or paused its run
     const revoked = new Set<string>()
     const paused = new Map<string, boolean>()
-    for (const delivery of fresh) {
+    for (const delivery of newDeliveries) {
       if ("job" in delivery) continue
       const { notice } = delivery
       if (endsLease(notice)) revoked.add(notice.jobId)
       else if (notice._tag !== "Fired") paused.set(notice.jobId, notice._tag === "Paused")
     }
-    for (const delivery of fresh) {
+    for (const delivery of newDeliveries) {
       if (delivery.seq <= this.seen) continue
       this.seen = delivery.seq
       if ("notice" in delivery) this.#options.onNotice(delivery.notice)

@@ -20,7 +20,7 @@ export interface Batch {
 /** The batches into which reports were split. */
 export interface Shipment {
   readonly batches: ReadonlyArray<Batch>
-  /** By job: the message about an op of its report that is too large for any request. */
+  /** For each job whose report has an op that is too large for any request: the message about this op. */
   readonly tooLarge: ReadonlyMap<string, string>
 }
 
@@ -52,8 +52,8 @@ export const ship = (
   for (const report of reports) {
     let { logs } = report
     for (const op of report.ops) {
-      // with room for the ids and brackets around the op, which are needed when the op is the first of its report in a
-      // batch
+      // includes room for the ids and brackets around the op, which are needed when the op is the first of its report
+      // in a batch
       const size = byteLength(JSON.stringify(op)) + ENVELOPE_BYTES
       if (size <= maxBytes) {
         const logBytes = logs === undefined ? 0 : byteLength(JSON.stringify(logs))

@@ -69,7 +69,7 @@ export class Outbox {
   #log: TurnLog | undefined = undefined
   queued = false
   closed = false
-  #ended = false
+  #hasTurnEnded = false
   /** Whether the op that releases or pauses the run was queued: no other op may follow. */
   #hasLastOp = false
 
@@ -93,7 +93,7 @@ export class Outbox {
    */
   report(op: TurnOp, onAck?: OnAck): void {
     if (this.closed || this.#hasLastOp) return
-    if (endsTurn(op)) this.#ended = true
+    if (endsTurn(op)) this.#hasTurnEnded = true
     this.ops.push(op)
     this.acks.push(onAck)
     if (!this.queued) this.#reporter.enqueue(this)
@@ -112,14 +112,14 @@ export class Outbox {
 
   /** Releases the run after everything that is queued, unless the turn has ended. */
   release(): void {
-    if (!this.#ended) this.report({ _tag: "Release" })
+    if (!this.#hasTurnEnded) this.report({ _tag: "Release" })
     this.#hasLastOp = true
   }
 
   /** Pauses the run after everything that is queued: a bug has ended the turn. */
   pause(error: IronflowError): void {
     if (this.closed || this.#hasLastOp) return
-    if (!this.#ended) this.report({ _tag: "Pause", code: error.code, message: error.message })
+    if (!this.#hasTurnEnded) this.report({ _tag: "Pause", code: error.code, message: error.message })
     this.#hasLastOp = true
     this.#onRefused(error)
   }
@@ -151,7 +151,7 @@ interface BatchInFlight {
 
 export class Reporter {
   readonly #options: ReporterOptions
-  #waiting: Array<Outbox> = []
+  #waitingOutboxes: Array<Outbox> = []
   #scheduled = false
   #inFlight: Fiber.Fiber<ReadonlyArray<TurnAck>, unknown> | undefined
   #stopped = false
@@ -174,7 +174,7 @@ export class Reporter {
 
   enqueue(outbox: Outbox): void {
     outbox.queued = true
-    this.#waiting.push(outbox)
+    this.#waitingOutboxes.push(outbox)
     this.#schedule()
   }
 
@@ -187,7 +187,7 @@ export class Reporter {
   /** Stops sending: also a batch in flight is not sent again. */
   stop(): void {
     this.#stopped = true
-    this.#waiting = []
+    this.#waitingOutboxes = []
     this.#inFlight?.interruptUnsafe()
     this.#inFlight = undefined
     this.#wakeIfIdle()
@@ -204,7 +204,7 @@ export class Reporter {
   readonly #flush = (): void => {
     this.#scheduled = false
     if (this.#stopped || this.#inFlight !== undefined) return
-    const batch = this.#take()
+    const batch = this.#takeBatch()
     if (batch.reports.length === 0) return this.#wakeIfIdle()
     this.#send(
       batch,
@@ -225,17 +225,17 @@ export class Reporter {
         return this.#send(batch, Effect.delay(sending, INTERRUPTED_DELAY_MS))
       }
       this.#inFlight = undefined
-      if (Exit.isSuccess(exit)) this.#settle(batch, exit.value)
+      if (Exit.isSuccess(exit)) this.#handleAnswers(batch, exit.value)
       else this.#giveUp(batch, exit.cause)
-      if (this.#waiting.length > 0) this.#schedule()
+      if (this.#waitingOutboxes.length > 0) this.#schedule()
       else this.#wakeIfIdle()
     })
   }
 
-  #take(): BatchInFlight {
-    const all = this.#waiting
+  #takeBatch(): BatchInFlight {
+    const all = this.#waitingOutboxes
     const outboxes = all.length > maxTurnsPerBatch ? all.slice(0, maxTurnsPerBatch) : all
-    this.#waiting = all.length > maxTurnsPerBatch ? all.slice(maxTurnsPerBatch) : []
+    this.#waitingOutboxes = all.length > maxTurnsPerBatch ? all.slice(maxTurnsPerBatch) : []
     const taken: Array<Outbox> = []
     const acks: Array<ReadonlyArray<OnAck | undefined>> = []
     const reports: Array<TurnReport> = []
@@ -256,7 +256,7 @@ export class Reporter {
     return { outboxes: taken, acks, reports }
   }
 
-  #settle(batch: BatchInFlight, answers: ReadonlyArray<TurnAck>): void {
+  #handleAnswers(batch: BatchInFlight, answers: ReadonlyArray<TurnAck>): void {
     this.#isOutageLogged = false
     for (let i = 0; i < batch.outboxes.length; i++) {
       const outbox = batch.outboxes[i]!
@@ -327,7 +327,7 @@ export class Reporter {
   }
 
   #isIdle(): boolean {
-    return this.#inFlight === undefined && this.#waiting.length === 0
+    return this.#inFlight === undefined && this.#waitingOutboxes.length === 0
   }
 
   #wakeIfIdle(): void {

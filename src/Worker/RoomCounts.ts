@@ -17,9 +17,9 @@ export class RoomCounts {
   /** Asks for `n` more jobs; a negative `n` withdraws `-n` of them. */
   makeRoom(n: number): void {
     if (n > 0) {
-      const covered = Math.min(n, this.#anticipated)
-      this.#anticipated -= covered
-      this.#asked += n - covered
+      const askedBefore = Math.min(n, this.#anticipated)
+      this.#anticipated -= askedBefore
+      this.#asked += n - askedBefore
     } else {
       // the anticipated jobs are withdrawn too: a worker that withdraws jobs will not ask for any again
       this.#withdrawn += Math.min(this.#outstanding, this.#anticipated - n)
@@ -39,8 +39,8 @@ export class RoomCounts {
   anticipate(reports: ReadonlyArray<TurnReport>): void {
     if (!this.#anticipates) return
     for (const { ops } of reports) {
-      const last = ops.at(-1)
-      if (last === undefined || !endsTurn(last) || last._tag === "Release") continue
+      const lastOp = ops.at(-1)
+      if (lastOp === undefined || !endsTurn(lastOp) || lastOp._tag === "Release") continue
       this.#anticipated++
       this.#asked++
     }

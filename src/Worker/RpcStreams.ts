@@ -70,13 +70,13 @@ export const rpcStreams: Streams = {
             `The stream to the Ironflow server at ${url} was closed (${code})`
           )
           Deferred.doneUnsafe(lost, Exit.fail(reason))
-          tell({ _tag: "ClientProtocolError", error: brokenOff(reason) })
+          tell({ _tag: "ClientProtocolError", error: socketError(reason) })
         })
         return Effect.succeed({
           send: (_clientId, message) =>
             Effect.suspend(() => {
               if (socket.readyState !== WebSocket.OPEN) {
-                return Effect.fail(brokenOff(new ConnectionError(`The stream to ${url} is closed`)))
+                return Effect.fail(socketError(new ConnectionError(`The stream to ${url} is closed`)))
               }
               socket.send(encodeFromClient(message))
               return Effect.void
@@ -151,7 +151,7 @@ const readFrame = (text: string, seals: boolean): unknown => {
   }
 }
 
-const brokenOff = (reason: ConnectionError): RpcClientError.RpcClientError =>
+const socketError = (reason: ConnectionError): RpcClientError.RpcClientError =>
   new RpcClientError.RpcClientError({
     reason: new RpcClientError.RpcClientDefect({ message: reason.message, cause: reason })
   })

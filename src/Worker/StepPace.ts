@@ -12,12 +12,13 @@ export class StepPace {
   readonly #now: () => number
   readonly #leases: LeaseFreshness | undefined
   /** When the first step started in this turn of the event loop. */
-  #since: number | undefined
+  #busySince: number | undefined
   /**
-   * What the waiting steps wait for; `undefined` when a step may start. `code`: the step that has just started reaches
-   * its first wait. `turn`: the next turn of the event loop. `lease`: the leases are recent.
+   * What keeps the waiting steps from starting; `undefined` when a step may start. `code`: the step that has just
+   * started has not yet reached its first wait. `turn`: the time for this turn of the event loop is used up.
+   * `lease`: the leases are not recent.
    */
-  #halt: "code" | "turn" | "lease" | undefined
+  #blockedBy: "code" | "turn" | "lease" | undefined
   #waiting: Array<() => void> = []
 
   /** `now` is the time of a monotonic clock, in milliseconds. */
@@ -28,36 +29,36 @@ export class StepPace {
 
   /** Starts a step: at once, or after the steps that wait already. */
   readonly begin = (start: () => void): void => {
-    if (this.#halt === undefined) this.#try(start)
+    if (this.#blockedBy === undefined) this.#startIfAllowed(start)
     else this.#waiting.push(start)
   }
 
-  #try(start: () => void): void {
+  #startIfAllowed(start: () => void): void {
     const now = this.#now()
-    if (this.#since === undefined) {
-      this.#since = now
-      setImmediate(this.#turned)
+    if (this.#busySince === undefined) {
+      this.#busySince = now
+      setImmediate(this.#onNextTurn)
     }
-    if (now - this.#since >= BUSY_MS) {
-      this.#halt = "turn"
+    if (now - this.#busySince >= BUSY_MS) {
+      this.#blockedBy = "turn"
       this.#waiting.push(start)
     } else if (this.#leases?.isRecent() === false) {
-      this.#halt = "lease"
+      this.#blockedBy = "lease"
       this.#waiting.push(start)
-      this.#leases.renew(this.#goOn)
+      this.#leases.renew(this.#startWaiting)
     } else {
-      // The next step begins when this step first waits. So the time counts that this step takes until then, also in
-      // microtasks.
-      this.#halt = "code"
-      queueMicrotask(this.#hasBegun)
+      // The next step begins when this step first waits. So the time that this step takes until then counts towards
+      // `BUSY_MS`, also the time in microtasks.
+      this.#blockedBy = "code"
+      queueMicrotask(this.#onFirstWait)
       start()
     }
   }
 
-  readonly #hasBegun = (): void => nextTick(this.#goOn)
+  readonly #onFirstWait = (): void => nextTick(this.#startWaiting)
 
-  readonly #goOn = (): void => {
-    this.#halt = undefined
+  readonly #startWaiting = (): void => {
+    this.#blockedBy = undefined
     const waiting = this.#waiting
     if (waiting.length === 0) return
     this.#waiting = []
@@ -65,8 +66,8 @@ export class StepPace {
     for (const start of waiting) this.begin(start)
   }
 
-  readonly #turned = (): void => {
-    this.#since = undefined
-    if (this.#halt === "turn") this.#goOn()
+  readonly #onNextTurn = (): void => {
+    this.#busySince = undefined
+    if (this.#blockedBy === "turn") this.#startWaiting()
   }
 }

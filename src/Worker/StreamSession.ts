@@ -122,7 +122,7 @@ export class StreamSession extends TurnSession {
   readonly #streams: Streams
   #current: RegisteredStream | undefined
   #isTellingRoom = false
-  #arrived: Array<Turns.Delivery> = []
+  #arrivedDeliveries: Array<Turns.Delivery> = []
   /** When the last heartbeat was sent. */
   #heartbeatAt = Number.NEGATIVE_INFINITY
 
@@ -140,7 +140,7 @@ export class StreamSession extends TurnSession {
       const sentAt = monotonicMs(link.clock)
       const opening = openStream(link, streams, instance, [], link.options.server.timeoutMs, {
         onPush: (push, current) => {
-          if (session !== undefined) session.#pushed(push, current)
+          if (session !== undefined) session.#onStreamPush(push, current)
         },
         onLost: (current) => session?.onLost(current)
       })
@@ -198,7 +198,7 @@ export class StreamSession extends TurnSession {
     timeoutMs: number
   ): Effect.Effect<Registered, IronflowError> {
     const events = {
-      onPush: (push: unknown, current: RegisteredStream) => this.#pushed(push, current),
+      onPush: (push: unknown, current: RegisteredStream) => this.#onStreamPush(push, current),
       onLost: (current: RegisteredStream) => this.onLost(current)
     }
     const { instance, link, since } = this
@@ -250,7 +250,7 @@ export class StreamSession extends TurnSession {
     this.link.fork(this.#sendHeartbeat)
   }
 
-  #pushed(push: unknown, current: RegisteredStream): void {
+  #onStreamPush(push: unknown, current: RegisteredStream): void {
     // a job from an abandoned stream is dropped: the registration on the next stream does not name it
     if (current === this.#current) this.onPush(push)
   }
@@ -268,12 +268,12 @@ export class StreamSession extends TurnSession {
    * earlier one.
    */
   #gather(deliveries: Turns.PollResponse["deliveries"]): void {
-    this.#arrived.push(...deliveries)
-    if (this.#arrived.length > deliveries.length || deliveries.length === 0) return
+    this.#arrivedDeliveries.push(...deliveries)
+    if (this.#arrivedDeliveries.length > deliveries.length || deliveries.length === 0) return
     const { session } = this
     setImmediate(() => {
-      const arrived = this.#arrived
-      this.#arrived = []
+      const arrived = this.#arrivedDeliveries
+      this.#arrivedDeliveries = []
       // If the stream was lost meanwhile, these deliveries are dropped. The engine delivers a job again if the next
       // registration does not name it.
       if (session === undefined || session === this.session) this.deliver(arrived)

@@ -101,7 +101,7 @@ const untilReached = <A>(
   link: ServerLink,
   attempt: Effect.Effect<A, IronflowError>
 ): Effect.Effect<A, ValidationError | AccessError> => {
-  const trying = (): Effect.Effect<A, ValidationError | AccessError> =>
+  const attemptAgain = (): Effect.Effect<A, ValidationError | AccessError> =>
     Effect.matchEffect(attempt, {
       onSuccess: (value) => {
         link.outage.over()
@@ -110,9 +110,9 @@ const untilReached = <A>(
       onFailure: (error) =>
         isRefusal(error)
           ? Effect.fail(error)
-          : Effect.flatMap(Effect.sleep(link.outage.failed(error)), trying)
+          : Effect.flatMap(Effect.sleep(link.outage.failed(error)), attemptAgain)
     })
-  return trying()
+  return attemptAgain()
 }
 
 const choose = (
@@ -139,12 +139,12 @@ const transportsOf = ({ connection }: ServerLink): Effect.Effect<ReadonlySet<unk
       if (isSuccess(answer)) return Effect.succeed(readTransports(answer.text))
       const error = serverFailureOf(answer, what)
       const { status } = answer
-      const isNoAnswer =
+      const isCallRefused =
         status === 404 ||
         status === 405 ||
         (status >= 400 && status < 500 && status !== 408 && status !== 429 && isFromServer(answer))
       // a server that cannot tell its transports has no streams
-      return isNoAnswer && !isAccessError(error) ? Effect.succeed(new Set()) : Effect.fail(error)
+      return isCallRefused && !isAccessError(error) ? Effect.succeed(new Set()) : Effect.fail(error)
     }
   )
 }

@@ -52,7 +52,7 @@ export abstract class TurnSession implements WorkerSession {
   /** The id of the session; `undefined` while the worker registers again. */
   protected session: string | undefined
   protected isRefused = false
-  #connected: Deferred.Deferred<void> | undefined
+  #whenSession: Deferred.Deferred<void> | undefined
   readonly #keyRefusals: KeyRefusals
 
   readonly #roomCounts = new RoomCounts()
@@ -107,7 +107,7 @@ export abstract class TurnSession implements WorkerSession {
    * when the session has ended.
    */
   protected abstract sendLate(request: Turns.LateRequest): Effect.Effect<void, IronflowError>
-  /** Tells the engine the counts of requested jobs, and which jobs the worker holds if one was dropped. */
+  /** Tells the engine the counts of requested jobs and, if a job was dropped, which jobs the worker holds. */
   protected abstract tellRoom(): void
   /** Sends a renewal that the engine answers at once. */
   protected abstract renewNow(): void
@@ -327,11 +327,11 @@ export abstract class TurnSession implements WorkerSession {
       this.#leases.active.delete(jobId)
       this.#reporting.delete(jobId)
     }
-    const letGo = Effect.suspend(() => {
+    const registerWithoutBatch = Effect.suspend(() => {
       if (this.session !== undefined) this.registerAgain(this.session)
       return Effect.void
     })
-    this.link.fork(Effect.andThen(Effect.sleep(this.terms.leaseMs), letGo))
+    this.link.fork(Effect.andThen(Effect.sleep(this.terms.leaseMs), registerWithoutBatch))
   }
 
   #readAcks(batch: Batch, body: unknown): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> {
@@ -374,9 +374,9 @@ export abstract class TurnSession implements WorkerSession {
     return Effect.suspend(() => {
       if (this.isRefused) return Effect.never
       if (this.session !== undefined) return Effect.succeed(this.session)
-      this.#connected ??= Deferred.makeUnsafe<void>()
+      this.#whenSession ??= Deferred.makeUnsafe<void>()
       return Effect.andThen(
-        Deferred.await(this.#connected),
+        Deferred.await(this.#whenSession),
         Effect.suspend(() => this.whenConnected())
       )
     })
@@ -390,7 +390,7 @@ export abstract class TurnSession implements WorkerSession {
     }
     if (!isAccessError(error)) return false
     if (this.#keyRefusals.doubt()) this.registerAgain(session, asConnectionError(error))
-    // the caller then repeats the request, which waits forever, since the worker is refused
+    // the caller then repeats the request; the repeated request waits forever, since the worker is refused
     else this.refuse(error)
     return true
   }
@@ -463,13 +463,13 @@ export abstract class TurnSession implements WorkerSession {
     this.#roomCounts.startOver()
     this.#deliveries.startOver()
     for (const jobId of terms.lost) {
-      if (!this.#reporting.has(jobId)) this.#lose(jobId, "the server no longer has this lease")
+      if (!this.#reporting.has(jobId)) this.#tellLeaseLost(jobId, "the server no longer has this lease")
       this.#leases.hasDropped = true
     }
     this.session = terms.session
     this.link.handlers.onConnected?.(true)
-    const connected = this.#connected
-    this.#connected = undefined
+    const connected = this.#whenSession
+    this.#whenSession = undefined
     if (connected !== undefined) Deferred.doneUnsafe(connected, Effect.void)
     this.resumed()
     this.tell()
@@ -493,7 +493,7 @@ export abstract class TurnSession implements WorkerSession {
       readPendingInput,
       Effect.suspend(() => {
         if (this.#leases.safeLeftMs > 0) return this.#watchLeases
-        if (this.#leases.active.size > 0) this.#loseAll()
+        if (this.#leases.active.size > 0) this.#loseAllLeases()
         return Effect.andThen(Effect.sleep(this.#leases.safeMs / 4), this.#watchLeases)
       })
     )
@@ -501,7 +501,7 @@ export abstract class TurnSession implements WorkerSession {
 
   readonly checkLeases = (): boolean => {
     if (this.#leases.safeLeftMs > 0) return true
-    this.#loseAll()
+    this.#loseAllLeases()
     return false
   }
 
@@ -509,13 +509,13 @@ export abstract class TurnSession implements WorkerSession {
    * Drops all turns. The server may still keep their jobs for this worker; when the server answers again, the new
    * registration tells it which jobs the worker has.
    */
-  #loseAll(): void {
+  #loseAllLeases(): void {
     const reason = `the server at ${this.link.options.server.url} could not be reached in time to extend the lease`
-    for (const jobId of this.#leases.active) this.#lose(jobId, reason)
+    for (const jobId of this.#leases.active) this.#tellLeaseLost(jobId, reason)
     if (this.session !== undefined) this.registerAgain(this.session)
   }
 
-  #lose(jobId: string, reason: string): void {
+  #tellLeaseLost(jobId: string, reason: string): void {
     if (this.#leases.active.delete(jobId)) this.link.handlers.onNotice({ _tag: "LeaseLost", jobId, reason })
   }
 }

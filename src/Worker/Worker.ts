@@ -332,8 +332,8 @@ const resolve = (
 
 const makeWorkerId: Effect.Effect<string> = Effect.gen(function* () {
   const now = yield* Clock.currentTimeMillis
-  const chance = yield* Random.nextIntBetween(0, 36 ** 6)
-  return `worker-${now.toString(36)}-${chance.toString(36)}`
+  const randomNumber = yield* Random.nextIntBetween(0, 36 ** 6)
+  return `worker-${now.toString(36)}-${randomNumber.toString(36)}`
 })
 
 const registrationOf = (

@@ -12,7 +12,7 @@ export const callSealedWith = (id: number, call: string): string => `${id} ${cal
 /** The text that the seal of an answer covers in addition to its body or failure. `id` is the number of the call. */
 export const answerSealedWith = (id: number, what: "body" | "failure"): string => callSealedWith(id, what)
 
-/** The name of the transport over ConnectRPC, by which an engine says that it can exchange turns over it. */
+/** The name of the transport over ConnectRPC, with which an engine says that it can exchange turns over ConnectRPC. */
 export const CONNECT_TRANSPORT = "connect"
 
 const error = message({

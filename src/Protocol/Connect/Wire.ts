@@ -66,30 +66,30 @@ export const decode = (message: Message, bytes: Buffer): Data =>
 class Reader {
   readonly #bytes: Buffer
   /** Counts the fields read so far. Shared by the readers of nested messages. */
-  readonly #read: { fields: number }
+  readonly #counter: { fields: number }
   #at = 0
 
-  constructor(bytes: Buffer, read: { fields: number }) {
+  constructor(bytes: Buffer, counter: { fields: number }) {
     this.#bytes = bytes
-    this.#read = read
+    this.#counter = counter
   }
 
   /** The tag of the next field. */
   tag(): number {
-    if (++this.#read.fields > MAX_FIELDS) {
+    if (++this.#counter.fields > MAX_FIELDS) {
       throw new LimitExceededError(
         "The number of fields in a message",
-        this.#read.fields,
+        this.#counter.fields,
         MAX_FIELDS,
         "fields"
       )
     }
-    return this.small()
+    return this.uint32()
   }
 
   /** A reader of the next field's content. */
   inner(): Reader {
-    return new Reader(this.bytes(), this.#read)
+    return new Reader(this.bytes(), this.#counter)
   }
 
   get isAtEnd(): boolean {
@@ -108,7 +108,7 @@ class Reader {
   }
 
   /** An unsigned number of at most 32 bits, for tags and lengths. */
-  small(): number {
+  uint32(): number {
     let value = 0
     for (let scale = 1; scale <= 2 ** 28; scale *= 128) {
       const byte = this.#bytes[this.#at++]
@@ -124,7 +124,7 @@ class Reader {
   }
 
   bytes(): Buffer {
-    return this.#take(this.small())
+    return this.#take(this.uint32())
   }
 
   skip(wireType: number): void {
@@ -145,9 +145,9 @@ class Reader {
   #take(length: number): Buffer {
     const end = this.#at + length
     if (end > this.#bytes.length) throw malformed("it ends in the middle of a field")
-    const taken = this.#bytes.subarray(this.#at, end)
+    const slice = this.#bytes.subarray(this.#at, end)
     this.#at = end
-    return taken
+    return slice
   }
 }
 

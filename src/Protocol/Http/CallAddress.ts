@@ -1,8 +1,8 @@
 /** The address of a call: its method, its path, and how errors are encoded there. */
 
 /**
- * How a call encodes errors. `connect`: `{code, message}` with ConnectRPC codes (and answers leave out numbers that are 0 and
- * empty lists). `rest`: `{error, message, code}` with the codes of Ironflow.
+ * How a call encodes errors. `connect`: `{code, message}` with ConnectRPC codes (and answers leave out empty lists, and
+ * numbers that are 0). `rest`: `{error, message, code}` with the codes of Ironflow.
  */
 export type Dialect = "connect" | "rest"
 
@@ -19,10 +19,10 @@ export interface CallAddress {
 
 const SERVICES = "/ironflow.v1."
 
-/** The path of a ConnectRPC call. `line` is its service and method, such as `IronflowService/GetRun`. */
+/** The path of a ConnectRPC call. `serviceAndMethod` names the call, such as `IronflowService/GetRun`. */
 /* @__NO_SIDE_EFFECTS__ */
-export function servicePath(line: string): string {
-  return SERVICES + line
+export function servicePath(serviceAndMethod: string): string {
+  return SERVICES + serviceAndMethod
 }
 
 /** How errors are encoded at a path, even if no call has this path. */
@@ -41,9 +41,9 @@ export const pathOf = (
   )
 
 /**
- * Encodes the rest of a path. Characters that are valid in a path stay as they are, which every server
- * understands. Slashes stay too, unless a segment is empty, `.` or `..`: such a segment would be lost, so that
- * all slashes are encoded then.
+ * Encodes the rest of a path. Characters that are valid in a path stay as they are, which every server understands.
+ * Slashes stay too. But if a segment is empty, `.` or `..`, all slashes are encoded, since such a segment would be
+ * lost.
  */
 const encodeRest = (text: string): string =>
   encodeURIComponent(text)

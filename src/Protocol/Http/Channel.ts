@@ -13,7 +13,7 @@
  *
  * Answers come in any order. A cancelled call gets no answer, but may have been executed. Environment and API key are those of
  * the request that opened the WebSocket. An engine advertises the path of its channel in the header {@link CHANNEL_HEADER} of its
- * HTTP answers. Legacy servers do not, so that clients do not try to open a channel there.
+ * HTTP answers. Legacy servers send no such header, so clients do not try to open a channel there.
  */
 export const CHANNEL_HEADER = "x-ironflow-channel"
 

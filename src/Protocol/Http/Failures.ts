@@ -67,7 +67,7 @@ const kinds = {
   damaged: kind("data_loss", 500)
 }
 
-/** By error code, for the errors whose class does not determine the kind. */
+/** The kinds of errors whose class does not determine the kind, by error code. */
 const byCode: ReadonlyMap<string, Kind> = new Map([
   ["BODY_TOO_LARGE", kinds.tooLarge],
   ["BODY_TIMEOUT", kinds.slow],
@@ -94,8 +94,8 @@ const byCode: ReadonlyMap<string, Kind> = new Map([
 ])
 
 const kindOf = (error: IronflowError): Kind => {
-  const named = byCode.get(error.code)
-  if (named !== undefined) return named
+  const kindByCode = byCode.get(error.code)
+  if (kindByCode !== undefined) return kindByCode
   if (error instanceof ValidationError) return kinds.invalid
   if (error instanceof NotFoundError) return kinds.notFound
   if (error instanceof VersionConflictError) return kinds.conflict
@@ -148,21 +148,21 @@ const DETAIL = "ironflow.v1.ErrorDetail"
  */
 export const readFailure = (status: number, text: string, what: string, by?: string): IronflowError => {
   const body = safeJsonParse(text)
-  const stored = isObject(body) ? serializedIn(body) : undefined
-  if (stored !== undefined) {
-    const error = deserializeError(stored)
-    const { code, message, retryable = false } = stored
+  const serialized = isObject(body) ? serializedIn(body) : undefined
+  if (serialized !== undefined) {
+    const error = deserializeError(serialized)
+    const { code, message, retryable = false } = serialized
     // older engines send no class with some codes, and newer ones have classes that this version does not
     // know
     return isIronflowError(error) && error.constructor !== IronflowError
       ? withStatus(error, status)
-      : errorWithCode(status, code, message, retryable, stored.data?.["details"])
+      : errorWithCode(status, code, message, retryable, serialized.data?.["details"])
   }
-  const head = `${what} failed with status ${status}`
+  const summary = `${what} failed with status ${status}`
   const message = isOfSomethingElse(status, text)
     ? somethingElse(status, text, what, by)
     : ((isObject(body) ? (textOf(body.message) ?? textOf(body.error) ?? textOf(body.code)) : undefined) ??
-      (text.trim() === "" ? head : text.slice(0, 1000)))
+      (text.trim() === "" ? summary : text.slice(0, 1000)))
   switch (status) {
     case 401:
       return new UnauthenticatedError(message)
@@ -174,7 +174,7 @@ export const readFailure = (status: number, text: string, what: string, by?: str
     case 502:
     case 503:
     case 504:
-      return new ConnectionError(message.startsWith(head) ? message : `${head}: ${message}`, { status })
+      return new ConnectionError(message.startsWith(summary) ? message : `${summary}: ${message}`, { status })
     default: {
       const code = isObject(body) ? textOf(body.code) : undefined
       // ConnectRPC codes are in lower case; those of Ironflow are not
@@ -215,7 +215,7 @@ const isOfSomethingElse = (status: number, text: string): boolean =>
 /** Whether the text is HTML or XML: no Ironflow server sends that. */
 export const isMarkup = (text: string): boolean => text.trimStart().startsWith("<")
 
-/** How much of an answer that is not from an Ironflow server a message quotes. */
+/** How many characters of an answer a message quotes, if the answer is not from an Ironflow server. */
 const MAX_SHOWN_CHARS = 200
 
 const somethingElse = (status: number, text: string, what: string, by: string | undefined): string => {

@@ -90,7 +90,10 @@ export interface RegisterTurnsRequest {
   readonly registration: WorkerRegistration
   /** The worker's process; absent where its end cannot be detected. */
   readonly process?: ProcessIdentity
-  /** A new id for every worker object. It tells a worker that returns from another worker with the same `worker_id`. */
+  /**
+   * A new id for every worker object. It distinguishes a worker that registers again from another worker with the same
+   * `worker_id`.
+   */
   readonly instance: string
   /** Job ids of the running turns that the worker wants to keep. */
   readonly jobs: ReadonlyArray<string>
@@ -168,7 +171,7 @@ export interface PollRequest extends Room, Renewal {
   readonly waitMs: number
 }
 
-/** A job or a notice. A notice comes after its job. */
+/** A job or a notice. A notice about a job comes after the job. */
 export type Delivery =
   { readonly seq: number; readonly job: Job } | { readonly seq: number; readonly notice: Notice }
 
