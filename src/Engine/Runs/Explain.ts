@@ -40,7 +40,10 @@ export const explain = (
   ...withHeldBack(situation, reasonOf(situation, workers, now))
 })
 
-/** Adds the fires of the run's schedule that wait for the end of the run, or were left out because the run had not ended. */
+/**
+ * Adds to the explanation how many fires of the run's schedule wait for the end of this run, and how many were left out because
+ * it had not ended.
+ */
 const withHeldBack = ({ heldBack, run }: RunSituation, reason: Reason): Reason => {
   if (heldBack === undefined || run.endedAt !== undefined) return reason
   const { cron, overlap, queue, skipped, timezone } = heldBack
@@ -115,11 +118,11 @@ const reasonOf = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, n
     : readyReason(situation, workers, now)
 }
 
-/** A live engine is seen at least this often, milliseconds. */
+/** After how many milliseconds without a sign of life an engine may be gone: a live engine shows itself more often. */
 const SILENT_MS = 5000
 
 /**
- * When other engines take over the run if the engine to which its worker is connected does not come back, epoch milliseconds.
+ * The time, in epoch milliseconds, at which other engines take over the run unless the engine of its worker comes back.
  * `undefined` while that engine is seen often enough.
  */
 const takenOverAt = (engine: OtherEngine | undefined, { until }: Lease, now: number): number | undefined => {

@@ -25,7 +25,7 @@ import {
 } from "./RunSearchRows.ts"
 import { attributeOf } from "./SearchAttributes.ts"
 
-/** The default time limit, milliseconds. */
+/** The default time limit, in milliseconds. */
 const DEFAULT_TIME_LIMIT_MS = 200
 /** The default number of groups in a result. */
 const DEFAULT_GROUPS = 20
@@ -33,7 +33,7 @@ const DEFAULT_GROUPS = 20
 const DEFAULT_TIME_GROUPS = 1000
 /** How many runs the first slice has. The size of later slices is adjusted, because rows that are far apart are slow to read. */
 const FIRST_SLICE = 1000
-/** How long later slices should take, milliseconds. */
+/** In how many milliseconds a later slice should be read. */
 const SLICE_MS = 20
 /** Maximum number of groups that are kept in memory. Counting stops when there are more. */
 const MOST_GROUPS = 50_000
@@ -79,8 +79,8 @@ export const countFor = (
     const isMatch = matcherOf(query.filters, visible)
     const needsInput = by === "event" || by.startsWith("event.")
     let place: SearchPlace | undefined
-    // search attributes are stored only for functions whose `searchBy` has the path; if there are any, runs of others have no
-    // value
+    // if any function has the path in its `searchBy`, the runs are grouped by the stored attribute: the runs of the other
+    // functions have no value
     const foundBy = by.startsWith("event.") ? yield* store.read(functionsFoundBy(query, by)) : []
     const withAttribute = foundBy.length === 0 ? undefined : new Set(foundBy)
     const isInDatabase = withAttribute !== undefined || !by.startsWith("event.")
@@ -126,7 +126,7 @@ export const countFor = (
     }
   })
 
-/** A single run as a sum of its own. */
+/** The sum for a single run. */
 const sumOf = (
   found: FoundRun,
   { by, durations }: { readonly by: string; readonly durations: boolean },
@@ -204,7 +204,7 @@ const durationsOf = (took: ReadonlyMap<number, number>): RunDurations | undefine
   const inOrder = [...took].sort(([a], [b]) => a - b)
   const count = inOrder.reduce((sum, [, n]) => sum + n, 0)
   if (count === 0) return undefined
-  /** The smallest duration that the given part of the runs does not exceed, milliseconds. */
+  /** The smallest duration, in milliseconds, that the given part of the runs does not exceed. */
   const quantile = (part: number): number => {
     let left = Math.ceil(count * part)
     for (const [ms, n] of inOrder) if ((left -= n) <= 0) return Math.max(0, ms)

@@ -26,7 +26,7 @@ import { RUN_ITSELF, WaitKind } from "./WaitKinds.ts"
 import { storedOutput } from "../Store/StoredJson.ts"
 import { outcomeIn } from "./Waits.ts"
 
-/** How many bytes of results are read in one transaction. It ends with the result that reaches this size. */
+/** How many bytes of results are read in one transaction. The transaction ends with the result that reaches this size. */
 const SLICE_BYTES = 1024 * 1024
 
 const LIST_SIZES_OF_STEPS = statement(

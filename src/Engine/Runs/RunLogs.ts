@@ -34,7 +34,7 @@ export const RunLogRetention = Context.Reference<KeptLogs>("@ironflow/node/RunLo
   defaultValue: () => ({ lines: logLinesOfRun, length: logCharactersOfRun })
 })
 
-/** The limits of the engine of a transaction. */
+/** The limits of the engine that a transaction belongs to. */
 const limitsOf = defineCache<{ current: KeptLogs }>({
   make: () => ({ current: { lines: logLinesOfRun, length: logCharactersOfRun } })
 })

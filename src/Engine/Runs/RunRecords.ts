@@ -52,8 +52,8 @@ export interface RunSituation {
   /** Since when the run can be claimed, epoch milliseconds. */
   readonly readyAt?: number
   /**
-   * How many workers were lost while they executed the run, since its last completed step. Only set when they are so many that
-   * the run may be the cause: see `Suspects.ts`.
+   * How many workers were lost while they executed the run, since its last completed step. Only set when there are so many
+   * losses that the run may be their cause: see `Suspects.ts`.
    */
   readonly losses?: number
   readonly concurrencyKey?: string
@@ -88,7 +88,7 @@ export interface RunSituation {
   readonly pin?: { readonly version: string; readonly hasBegun: boolean }
   /** The worker to which the run's actor is bound. */
   readonly actorWorkerId?: string
-  /** The schedule that started the run, when its fires wait or are skipped until the run ends. */
+  /** The schedule that started the run. Only set when fires of this schedule wait, or are skipped, until the run ends. */
   readonly heldBack?: HeldBack
 }
 

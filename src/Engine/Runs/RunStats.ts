@@ -21,7 +21,7 @@ export const MAX_FUNCTIONS = 200
 /** How many minutes are kept: one day. */
 const MINUTES = 24 * 60
 
-/** The key under which all functions are counted that are not counted separately. */
+/** The key under which the functions that are not counted separately are counted. */
 const OTHERS = -1
 
 /** One minute in which something happened. */

@@ -1,4 +1,4 @@
-/** The client's run methods in the engine's process: read runs, wait for them and control them. */
+/** The methods about runs, for the client in the engine's process: read a run, wait for it, control it. */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"

@@ -66,8 +66,8 @@ export const startRunNow = inEnvironment(
 )
 
 /**
- * The data for a run that is started without data: the same as that of a fire of the function's first schedule, and `null` for a
- * function without a schedule.
+ * The data for a run that is started without data: the data of a fire of the function's first schedule, or `null` for a function
+ * without a schedule.
  */
 const defaultData = ({ triggers }: FunctionRegistration, now: number): JsonText => {
   const schedule = triggers.find(({ cron }) => cron !== undefined)

@@ -146,7 +146,7 @@ const originsOf = (json: unknown): ReadonlyArray<ErrorOrigin> => {
 
 /**
  * Whether an error comes from the failed step `stepId`: the error names the step, or names no step and has the name and message
- * of the step's error. The step of a parallel call counts too when its error names the same step of a branch.
+ * of the step's error. A parallel call counts too when its error and this error name the same step of a branch.
  */
 const comesFromStep = (origin: ErrorOrigin, stepId: string, ofStep: ReadonlyArray<ErrorOrigin>): boolean =>
   origin.stepId === undefined

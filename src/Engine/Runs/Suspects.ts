@@ -14,8 +14,8 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 export const SUSPECT_FROM = 2
 
 /**
- * How long a running suspect keeps other suspects away from its worker, milliseconds. A long step must not do so for its whole
- * length.
+ * For how many milliseconds a running suspect keeps other suspects away from its worker. A long step must not keep them away
+ * until it ends.
  */
 const TRIAL_MS = 60_000
 

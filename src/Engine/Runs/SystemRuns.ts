@@ -162,7 +162,7 @@ function* isStartedBySystem(run: number): Program<boolean> {
   return key !== null
 }
 
-/** The facts about a run that every caller may see who may read runs: neither the input nor the output of the run. */
+/** The facts about a run for every caller who may read runs: without the input and the output of the run. */
 const factsOf = (
   row: Row,
   functionId: string
