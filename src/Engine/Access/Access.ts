@@ -30,7 +30,7 @@ import * as BuiltIn from "./BuiltIn.ts"
 import * as AccessRows from "./AccessRows.ts"
 import * as KeyRows from "./KeyRows.ts"
 
-/** How long after the use of a key the time of that use is stored, milliseconds. */
+/** How many milliseconds after the use of a key the time of the use is stored. */
 const TOUCH_MS = 5000
 
 export const hashOf = (key: string): string => hash("sha256", key, "hex")
@@ -103,8 +103,8 @@ export class Caller {
   }
 
   /**
-   * Throws `UnauthorizedError` when a policy denies the action on the resource. It is for side effects of an allowed action: a
-   * caller that may append to a stream need not be allowed to emit, but must not emit what is denied.
+   * Throws `UnauthorizedError` when a policy denies the action on the resource. This check is for side effects of an allowed
+   * action: a caller that may append to a stream need not be allowed to emit, but must not emit what is denied.
    */
   checkNotDenied(
     action: Action,
@@ -172,8 +172,8 @@ export class Caller {
   }
 
   /**
-   * Runs the effect. Interrupts it and fails when the caller ends, and when its permissions may have changed and `check` then
-   * throws.
+   * Runs the effect. Interrupts the effect and fails when the caller ends, or when `check` throws after a possible change of the
+   * caller's permissions.
    */
   whileAllowed<A, E>(effect: Effect.Effect<A, E>, check: () => void): Effect.Effect<A, E | IronflowError> {
     return Effect.withFiber((parent) =>
@@ -214,7 +214,7 @@ export class Caller {
     this.#tell(false)
   }
 
-  /** Replaces the record of the key. This secret of the key works until `endsAt`. */
+  /** Replaces the record of the key. The secret of this caller works until `endsAt`. */
   renew(key: KeyRecord, endsAt: number | undefined): void {
     this.#key = key
     this.#endsAt = endsAt
@@ -327,7 +327,7 @@ export class AccessService {
     this.fork = fork
   }
 
-  /** Whether calls need a key. `true` as soon as there is one. */
+  /** Whether calls need a key: `true` while there is any key. */
   get required(): boolean {
     return this.keys.size > 0
   }
@@ -352,15 +352,15 @@ export class AccessService {
   }
 
   /**
-   * A caller with the key that has this id, by the current record of the key; `undefined` when the key is gone. This caller is not
-   * told of later changes: get another one for each piece of work.
+   * A caller with the key that has this id, as the record of the key is now; `undefined` when the key is gone. This caller does
+   * not learn of later changes: get another caller for each piece of work.
    */
   callerOf(keyId: string): Caller | undefined {
     const key = this.keys.get(keyId)
     return key === undefined ? undefined : new Caller(this, key, key.expiresAt)
   }
 
-  /** The hash of a valid secret, found by its {@link placeOf}. */
+  /** The hash of the valid secret whose {@link placeOf} is `place`. */
   hashAt(place: string): string | undefined {
     return this.#callers.get(place)?.hash.toString("hex")
   }

@@ -1,7 +1,7 @@
 /**
  * Keeps an engine from judging calls by outdated access records. Changes by other engines usually arrive within a moment. They do
  * not arrive while the engine is frozen, or cut off from the database. Without this check, a key that was deleted at another
- * engine would still work for the first calls after that.
+ * engine would still work for the first calls after such a time.
  */
 import * as Effect from "effect/Effect"
 import { StoreError } from "../../Errors.ts"
@@ -21,7 +21,7 @@ export interface AccessFreshnessOptions {
   readonly copy: SharedCopy
   /** See `StoreService.currentMs`. */
   readonly currentMs: () => number
-  /** When the records were last read, milliseconds by {@link now}. */
+  /** When the records were last read, in milliseconds of the clock {@link now}. */
   readonly readAt: () => number
   /** A monotonic clock, milliseconds. */
   readonly now: () => number

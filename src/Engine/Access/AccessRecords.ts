@@ -74,7 +74,7 @@ export interface NewKey {
   readonly callEnvironment: string
   /** When absent: the developer role, or the admin role for the first key. */
   readonly roleIds?: ReadonlyArray<string>
-  /** How long the key works, milliseconds from when it is stored. */
+  /** For how many milliseconds the key works, from when it is stored. */
   readonly lifeMs?: number
   /** The latest time at which the key may end, epoch milliseconds. */
   readonly endsBy?: number

@@ -19,7 +19,7 @@ const CHECK_MS = 2000
 const CHECKS_WITHOUT_PROGRESS = 5
 
 export interface AbandonedBulk {
-  /** Makes the next check read the operations: there may be one that this engine no longer carries out. */
+  /** Makes the next check read the operations: this engine may no longer carry out one of them. */
   readonly checkSoon: () => void
 }
 

@@ -64,7 +64,7 @@ export const checkErase = (target: unknown, given: object = {}): CheckedErase =>
   }
 }
 
-/** Refuses members of other names. `where` is the path of the object, for the error. */
+/** Refuses members whose names are not in `names`. `where` is the path of the object, for the error. */
 const refuseUnknown = (where: string, given: object, names: ReadonlyArray<string>): void => {
   for (const [name, value] of Object.entries(given)) {
     if (value === undefined || names.includes(name)) continue

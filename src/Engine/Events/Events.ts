@@ -1,5 +1,6 @@
 /**
- * The client's methods about events in the engine's process: emit, list, get and explain. Checks the input, then uses the store.
+ * The methods about events, for the client in the engine's process: emit, list, get and explain. They check the input, then use
+ * the store.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"

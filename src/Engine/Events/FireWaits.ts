@@ -264,7 +264,7 @@ function* deliverFrom(
       mustLook = false
       tx.budget.take()
       place = { path: place.path, run, stepKey: String(row.step_key) }
-      // the event was in the log when this wait was opened, so the wait was checked against the event then
+      // the event was already in the log when this wait was opened, and the wait was checked against the event then
       if (row.looked_back_to !== null && Number(row.looked_back_to) >= position) continue
       if (!acceptsName(row, view)) continue
       if (row.expression !== null && !(yield* isolateRow(tx, "run", run, fits(row, view, problems)))) continue

@@ -18,7 +18,7 @@ import { type CallResult, dueCalls, type DueCall, settleCalls } from "../Runs/Ho
 import { RETRY_MS, StoreOutage } from "../Store/StoreOutage.ts"
 import type { StoreService } from "../Store/Store.ts"
 
-/** How many calls of hooks have ended in which way since the engine started. */
+/** Counts of calls of hooks since the engine started, by outcome. */
 export interface HookCounts {
   delivered: number
   /** Attempts that failed, and after which the call is tried again. */
@@ -39,7 +39,7 @@ const TIMEOUT_MS = 10_000
 const MAX_ANSWER_BYTES = 64 * 1024
 
 /**
- * The longest wait until the next look for due calls, milliseconds. It is limited because the clock may be set in the meantime.
+ * For how many milliseconds a delivery waits at most before it looks for due calls again: the clock may be set in the meantime.
  */
 const LONGEST_WAIT_MS = 60_000
 

@@ -1,7 +1,7 @@
 /**
  * What an engine does by itself when something is wrong: it calls hooks, and starts functions that listen for system events. When
- * a run fails or is paused, the calls are stored in the same transaction, and are sent from here. Stuck runs and failing
- * functions are searched from here. An engine without hooks and without such functions does none of this.
+ * a run fails or is paused, the calls are stored in the same transaction, and are sent from here. The searches for stuck runs and
+ * failing functions also start from here. An engine without hooks and without such functions does none of this.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -49,15 +49,18 @@ const familyOf = ({ abandoned, delivered, dropped, retried }: HookCounts): Calls
 
 export class Hooks extends Context.Service<Hooks, HooksService>()("@ironflow/node/Engine/Hooks") {}
 
-/** How often stuck runs are searched while a hook or a function listens for them, milliseconds. */
+/**
+ * The time between two searches for stuck runs, in milliseconds. The engine searches only while a hook or a function listens for
+ * stuck runs.
+ */
 export const StuckEvery = Context.Reference<number>("@ironflow/node/StuckEvery", {
   defaultValue: () => 60_000
 })
-/** How soon after the failure of a run the engine searches failing functions, milliseconds. */
+/** How many milliseconds after the failure of a run the engine searches for failing functions. */
 const FAILING_AFTER_MS = 1000
-/** How often the engine searches again while runs of the last minutes have failed, milliseconds. */
+/** The time between two such searches while runs of the last minutes have failed, in milliseconds. */
 const FAILING_EVERY_MS = 15_000
-/** How soon after a run has failed or was paused the engine checks whether calls were dropped, milliseconds. */
+/** How many milliseconds after a run has failed or was paused the engine checks whether calls were dropped. */
 const DROPPED_AFTER_MS = 10_000
 
 export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Runs> = Layer.effect(

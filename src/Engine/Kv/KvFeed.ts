@@ -129,7 +129,7 @@ class Watcher {
     if (stale.has("kv") || kvElsewhere.some(isMine)) this.#behind = true
     for (const change of kv) {
       if (!isMine(change.bucket)) continue
-      // without an order, earlier changes by other engines may not have arrived yet, so the watcher reads again
+      // if commits do not arrive in order, earlier changes by other engines may not have arrived yet: the watcher reads again
       if (this.bucket === 0 || !inOrder) this.#behind = true
       else this.#put(change)
     }

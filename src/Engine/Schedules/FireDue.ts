@@ -38,7 +38,10 @@ import { type AcceptedEvent, deliverEvent, fireWait, makeReady } from "../Runs/W
 /** How many due items of one kind a batch has, of all environments together. */
 const BATCH = 512
 
-/** The kinds of due work. Each kind is fired by programs of its own, so that an error in one does not hold up the others. */
+/**
+ * The kinds of due work. Each kind is fired by programs of its own, so that an error in one kind does not hold up the other
+ * kinds.
+ */
 const kindsOfDueWork = ["events", "cancellations", "waits", "leases", "schedules", "keys"] as const
 
 type DueWork = (typeof kindsOfDueWork)[number]
@@ -83,21 +86,21 @@ const placesOf = (tx: Transaction, what: DueWork): Program<ReadonlyArray<Row>> =
 const fireDueKind = inEnvironment(
   "fireDueKind",
   function* (tx: Transaction, environment: string, what: DueWork): Program<number> {
-    const within = tx.findEnvironment(environment)
-    if (within === undefined) return 0
+    const environmentKey = tx.findEnvironment(environment)
+    if (environmentKey === undefined) return 0
     switch (what) {
       case "events":
-        return yield* continueDeliveries(tx, within)
+        return yield* continueDeliveries(tx, environmentKey)
       case "cancellations":
-        return yield* continueCancelling(tx, within)
+        return yield* continueCancelling(tx, environmentKey)
       case "waits":
-        return yield* fireWaits(tx, within)
+        return yield* fireWaits(tx, environmentKey)
       case "leases":
-        return yield* expireLeases(tx, within, BATCH)
+        return yield* expireLeases(tx, environmentKey, BATCH)
       case "schedules":
-        return yield* fireSchedules(tx, within, BATCH)
+        return yield* fireSchedules(tx, environmentKey, BATCH)
       case "keys":
-        return yield* sweep(tx, within, BATCH)
+        return yield* sweep(tx, environmentKey, BATCH)
     }
   },
   () => "fire timers"
@@ -230,8 +233,8 @@ function* fire(tx: Transaction, environment: number, row: Row): Program<void> {
 }
 
 /**
- * An event that a wait accepts although its timeout is due: the event was stored before that, and is still being delivered.
- * `undefined` if there is no such event.
+ * An event that a wait accepts although its timeout is due: the event was stored before the timeout fell due, and is still being
+ * delivered. `undefined` if there is no such event.
  */
 function* eventBefore(tx: Transaction, wait: Row): Program<AcceptedEvent | undefined> {
   const oldest = yield* oldestFanOut(Number(wait.environment), String(wait.event))
@@ -271,8 +274,8 @@ const placesWhereDue = (
   )
 
 /**
- * Fires due items in all environments. Each environment fires in a program of its own. Items that did not fit into the batch are
- * still due: `nextDueAt` is then in the past.
+ * Fires due items in all environments. The items of each environment are fired by a program of its own. Items that did not fit
+ * into the batch are still due: `nextDueAt` is then in the past.
  */
 export const fireDue = (store: StoreService): Effect.Effect<Fired, StoreError> =>
   Effect.gen(function* () {

@@ -15,7 +15,7 @@ import { getStream, readPart } from "./StreamRows.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { RUN_ITSELF } from "../Runs/WaitKinds.ts"
 
-/** A page ends, even before its limit, with the event after which it has read this many functions, runs and steps. */
+/** A page ends early after the event with which it has read this many functions, runs and steps. */
 const MAX_ROWS = 10_000
 
 /**
