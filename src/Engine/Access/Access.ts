@@ -333,8 +333,8 @@ export class AccessService {
   }
 
   /**
-   * The caller whose API key has the secret `key`, which is `undefined` for a call without a key. Throws `UnauthenticatedError` when
-   * the secret is invalid or missing. While there are no keys, every call is accepted.
+   * The caller whose API key has the secret `key`; `key` is `undefined` for a call without a key. Throws `UnauthenticatedError`
+   * when the secret is invalid or missing. While there are no keys, every call is accepted.
    */
   authenticate(key: string | undefined): Caller {
     if (!this.required) return this.#anybody

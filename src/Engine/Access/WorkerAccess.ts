@@ -77,7 +77,7 @@ export const mayHaveEvent = (
   return names.every((name) => caller.isNotDenied("subscription:read", name, environment))
 }
 
-/** Whether no policy denies the caller the stream of an entity. It is for events that the caller gets without reading the stream. */
+/** Whether no policy denies the caller the stream of an entity. For events that the caller gets without reading the stream. */
 export const mayHaveStream = (caller: Caller | undefined, environment: string, entityId: string): boolean =>
   caller === undefined ||
   !caller.isDenied("stream:read") ||
@@ -117,7 +117,10 @@ export const permittedReports = (
   reports: ReadonlyArray<TurnReport>
 ): {
   readonly reports: ReadonlyArray<TurnReport>
-  /** Turns the acks of the engine into the answers for the worker. For a run that was paused, the answer is that the lease is lost. */
+  /**
+   * Turns the acks of the engine into the answers for the worker. For a run that was paused, the answer is that the lease is
+   * lost.
+   */
   readonly answered: (acks: ReadonlyArray<TurnAck>) => ReadonlyArray<TurnAck>
 } => {
   const refused = new Map<number, IronflowError>()

@@ -43,14 +43,14 @@ export const continueAbandonedBulk = (
 
     const check = Effect.gen(function* () {
       const running = yield* store.read(BulkRows.runningBulk())
-      const before = watched
+      const watchedBefore = watched
       watched = new Map(
         running
           .filter(({ id }) => !callbacks.isCarried(id))
           .map((operation) => {
-            const known = before.get(operation.id)
-            const isUnchanged = known?.updatedAt === operation.updatedAt
-            return [operation.id, { ...operation, checks: isUnchanged ? known.checks + 1 : 0 }]
+            const earlier = watchedBefore.get(operation.id)
+            const isUnchanged = earlier?.updatedAt === operation.updatedAt
+            return [operation.id, { ...operation, checks: isUnchanged ? earlier.checks + 1 : 0 }]
           })
       )
       for (const operation of watched.values()) {

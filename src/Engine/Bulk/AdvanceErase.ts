@@ -120,10 +120,10 @@ export const advanceErase = inEnvironment(
     if (record?.status !== "running") return record
     if (isOvertaken(record, from)) return OVERTAKEN
     const operation = Number((yield* get(FIND_OPERATION, id))?.key)
-    const key = tx.environment(environment)
+    const environmentKey = tx.environment(environment)
     const place = (record.place ?? { phase: "find", source: 0 }) as ErasePlace
     const tally = new Tally(record)
-    const next = yield* advance(tx, { record, operation, environment: key, place, tally }, found)
+    const next = yield* advance(tx, { record, operation, environment: environmentKey, place, tally }, found)
     if ("error" in next) {
       yield* write(
         UPDATE_PROGRESS,

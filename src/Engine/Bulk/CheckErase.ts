@@ -86,9 +86,9 @@ const listOf = (name: string, list: unknown): ReadonlyArray<unknown> => {
 
 const eventsOf = (events: unknown): CheckedEvents => {
   // `refuseBlankEraseOptions` has refused everything but an object
-  const given = events as { readonly [name: string]: unknown }
-  refuseUnknown("events.", given, eventMembers)
-  const { entityId, entityType, idempotencyKey, name, since, until, where } = given
+  const filters = events as { readonly [name: string]: unknown }
+  refuseUnknown("events.", filters, eventMembers)
+  const { entityId, entityType, idempotencyKey, name, since, until, where } = filters
   if (where !== undefined) compileExpression(where as string, ["event"])
   const checked: CheckedEvents = {
     // a string, because it was compiled above

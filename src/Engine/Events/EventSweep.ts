@@ -54,13 +54,13 @@ export const make = (
 const excessBefore = (store: StoreService, most: number): Effect.Effect<number, StoreError> =>
   Effect.gen(function* () {
     if (!Number.isFinite(most)) return 0
-    let left = most
+    let bytesLeft = most
     let before = Number.MAX_SAFE_INTEGER
     while (true) {
-      const slice: Effect.Success<ReturnType<typeof measure>> = yield* measure(store, before, left)
+      const slice: Effect.Success<ReturnType<typeof measure>> = yield* measure(store, before, bytesLeft)
       if (slice === undefined) return 0
       if (slice.excessBefore !== undefined) return slice.excessBefore
-      left = slice.left
+      bytesLeft = slice.left
       before = slice.from
       yield* yieldToEventLoop
     }

@@ -136,13 +136,13 @@ function* verdictOf(
   const advice = isOwnFire ? "run the function by hand to start a run" : "emit the event again to start a run"
   const verdict = isOwnFire ? { code: "MATCHES" as const, message: "" } : judge(fn, view)
   if (createdAt > timestamp) {
-    const late = `The function was registered at ${iso(createdAt)}, after the event`
+    const registrationNote = `The function was registered at ${iso(createdAt)}, after the event`
     if (verdict.code === "MATCHES")
-      return { functionId, code: "REGISTERED_LATER", message: `${late}: ${advice}` }
+      return { functionId, code: "REGISTERED_LATER", message: `${registrationNote}: ${advice}` }
     // the late registration is not the only reason: even if the event were emitted again, it would not start the function
     return verdict.code === "NO_TRIGGER"
       ? { functionId, ...verdict }
-      : { functionId, ...verdict, message: `${verdict.message}. ${late}` }
+      : { functionId, ...verdict, message: `${verdict.message}. ${registrationNote}` }
   }
   const deletedAt = times?.deleted_at == null ? undefined : Number(times.deleted_at)
   if (deletedAt !== undefined && deletedAt <= timestamp && verdict.code !== "NO_TRIGGER") {
@@ -154,16 +154,16 @@ function* verdictOf(
   }
   const updatedAt = Number(times?.updated_at)
   // the triggers that the function had at the time of the event are not known any more
-  const since =
+  const changeNote =
     updatedAt > timestamp
       ? `. The function was changed at ${iso(updatedAt)}, after the event, and its earlier triggers are not known any more`
       : ""
-  if (verdict.code !== "MATCHES") return { functionId, ...verdict, message: verdict.message + since }
+  if (verdict.code !== "MATCHES") return { functionId, ...verdict, message: verdict.message + changeNote }
   return updatedAt > timestamp
     ? {
         functionId,
         code: "CHANGED_LATER",
-        message: `The event matches${since}: ${advice}`
+        message: `The event matches${changeNote}: ${advice}`
       }
     : {
         functionId,

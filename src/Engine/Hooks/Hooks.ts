@@ -121,9 +121,9 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
     const isReported = (event: HookEvent): boolean => hasListening || isHooked(event)
 
     // errors are only logged: what cannot be read or written now is tried again later
-    const quietly = <A>(effect: Effect.Effect<A, StoreError>, otherwise: A): Effect.Effect<A> =>
+    const quietly = <A>(effect: Effect.Effect<A, StoreError>, fallback: A): Effect.Effect<A> =>
       Effect.catch(effect, (error) =>
-        Effect.as(Effect.logDebug("The conditions that hooks report could not be checked", error), otherwise)
+        Effect.as(Effect.logDebug("The conditions that hooks report could not be checked", error), fallback)
       )
 
     let failing: ReadonlyArray<FunctionInEnvironment> = []
@@ -147,10 +147,10 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
       if ((yield* runs.countStuck) === 0) return reported.clear()
       const stuck = yield* runs.findStuck
       for (const key of reported) if (!stuck.some((one) => one.key === key)) reported.delete(key)
-      const fresh = stuck.filter(({ key }) => !reported.has(key))
-      if (fresh.length === 0) return
-      yield* store.write(noteStuck(fresh))
-      for (const { key } of fresh) reported.add(key)
+      const unreported = stuck.filter(({ key }) => !reported.has(key))
+      if (unreported.length === 0) return
+      yield* store.write(noteStuck(unreported))
+      for (const { key } of unreported) reported.add(key)
       wake()
     })
     let watchesStuck = false

@@ -245,26 +245,29 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
       }
     }
   }
-  const able = workers.filter((worker) => worker.functionIds.has(run.functionId))
+  const withFunction = workers.filter((worker) => worker.functionIds.has(run.functionId))
   const { pin } = situation
   const isOfVersion = (worker: LiveWorker) => worker.codeVersions.get(run.functionId) === pin?.version
-  if (pin?.hasBegun === true && !able.some(isOfVersion)) {
-    const live = able.map(({ codeVersions, id }) => ({ id, codeVersion: codeVersions.get(run.functionId) }))
+  if (pin?.hasBegun === true && !withFunction.some(isOfVersion)) {
+    const workerVersions = withFunction.map(({ codeVersions, id }) => ({
+      id,
+      codeVersion: codeVersions.get(run.functionId)
+    }))
     return {
       code: "NO_WORKER_OF_VERSION",
       message:
         `It is pinned to version "${pin.version}" of function "${run.functionId}", with which it began, and no live worker has that version` +
-        (live.length === 0
+        (workerVersions.length === 0
           ? ""
-          : ` (${live
+          : ` (${workerVersions
               .slice(0, 5)
               .map(({ codeVersion, id }) => `${id} has "${codeVersion}"`)
               .join(", ")})`) +
         `: start a worker with version "${pin.version}", or move the run to the latest version with moveRun.`,
-      details: { functionId: run.functionId, codeVersion: pin.version, workers: live, ...since }
+      details: { functionId: run.functionId, codeVersion: pin.version, workers: workerVersions, ...since }
     }
   }
-  if (able.length === 0) {
+  if (withFunction.length === 0) {
     return {
       code: "NO_WORKER",
       message: situation.functionDeleted
@@ -273,29 +276,31 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
       details: { functionId: run.functionId, liveWorkers: workers.map((worker) => worker.id), ...since }
     }
   }
-  const fitting =
-    registration === undefined ? able : able.filter((worker) => acceptsLabels(registration, worker.labels))
+  const withLabels =
+    registration === undefined
+      ? withFunction
+      : withFunction.filter((worker) => acceptsLabels(registration, worker.labels))
+  const withVersion = pin === undefined ? withLabels : withLabels.filter(isOfVersion)
   // when no worker has the latest version, a run that has not begun may take any version
-  const ofVersion = pin === undefined ? fitting : fitting.filter(isOfVersion)
-  const labelled = ofVersion.length === 0 && pin?.hasBegun !== true ? fitting : ofVersion
-  if (labelled.length === 0) {
+  const eligible = withVersion.length === 0 && pin?.hasBegun !== true ? withLabels : withVersion
+  if (eligible.length === 0) {
     return {
       code: "NO_WORKER",
       message: `No live worker with function "${run.functionId}" has the labels that the function requires: start one that has them.`,
       details: {
         functionId: run.functionId,
         requires: registration?.metadata?.requires,
-        workers: able.map(({ id, labels }) => ({ id, labels })),
+        workers: withFunction.map(({ id, labels }) => ({ id, labels })),
         ...since
       }
     }
   }
-  const problem = labelled.every((worker) => worker.problem !== undefined) ? labelled[0]?.problem : undefined
+  const problem = eligible.every((worker) => worker.problem !== undefined) ? eligible[0]?.problem : undefined
   if (problem !== undefined) {
     return {
       code: "ENDPOINT_UNAVAILABLE",
       message: `${sentence(problem)} The run is dispatched as soon as the endpoint answers.`,
-      details: { workers: labelled.map(({ id }) => id), ...since }
+      details: { workers: eligible.map(({ id }) => id), ...since }
     }
   }
   const limit = registration?.concurrency?.limit
@@ -309,27 +314,27 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
       details: { limit, key, held, holders, ...since }
     }
   }
-  const full = labelled.every((worker) => worker.activeJobs >= worker.maxConcurrentJobs)
-  const bound = labelled.find((worker) => worker.id === actorWorkerId)
-  if (bound !== undefined && bound.activeJobs >= bound.maxConcurrentJobs) {
+  const areAllBusy = eligible.every((worker) => worker.activeJobs >= worker.maxConcurrentJobs)
+  const actorWorker = eligible.find((worker) => worker.id === actorWorkerId)
+  if (actorWorker !== undefined && actorWorker.activeJobs >= actorWorker.maxConcurrentJobs) {
     return {
       code: "ACTOR_BUSY",
-      message: `Its actor is bound to worker ${bound.id}, which is busy with ${bound.activeJobs} of ${bound.maxConcurrentJobs} runs.`,
+      message: `Its actor is bound to worker ${actorWorker.id}, which is busy with ${actorWorker.activeJobs} of ${actorWorker.maxConcurrentJobs} runs.`,
       details: {
         actor: run.actorId,
-        workerId: bound.id,
-        activeJobs: bound.activeJobs,
-        maxConcurrentJobs: bound.maxConcurrentJobs,
+        workerId: actorWorker.id,
+        activeJobs: actorWorker.activeJobs,
+        maxConcurrentJobs: actorWorker.maxConcurrentJobs,
         ...since
       }
     }
   }
-  if (full) {
+  if (areAllBusy) {
     return {
       code: "NO_CAPACITY",
-      message: `Every worker with function "${run.functionId}" is busy: ${labelled.map(({ id, activeJobs, maxConcurrentJobs }) => `${id} (${activeJobs} of ${maxConcurrentJobs})`).join(", ")}.`,
+      message: `Every worker with function "${run.functionId}" is busy: ${eligible.map(({ id, activeJobs, maxConcurrentJobs }) => `${id} (${activeJobs} of ${maxConcurrentJobs})`).join(", ")}.`,
       details: {
-        workers: labelled.map(({ id, activeJobs, maxConcurrentJobs }) => ({
+        workers: eligible.map(({ id, activeJobs, maxConcurrentJobs }) => ({
           id,
           activeJobs,
           maxConcurrentJobs

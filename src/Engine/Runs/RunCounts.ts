@@ -69,12 +69,12 @@ export const countFor = (
     const counted = { by, durations }
     const until = (yield* Clock.currentTimeMillis) + timeLimit
     const groups = new Map<string | undefined, Group>()
-    const whole = new Group()
+    const allRuns = new Group()
     const add = (sum: Sum): void => {
       let group = groups.get(sum.value)
       if (group === undefined) groups.set(sum.value, (group = new Group()))
       group.add(sum)
-      whole.add(sum)
+      allRuns.add(sum)
     }
     const isMatch = matcherOf(query.filters, visible)
     const needsInput = by === "event" || by.startsWith("event.")
@@ -84,13 +84,13 @@ export const countFor = (
     const foundBy = by.startsWith("event.") ? yield* store.read(functionsFoundBy(query, by)) : []
     const withAttribute = foundBy.length === 0 ? undefined : new Set(foundBy)
     const isInDatabase = withAttribute !== undefined || !by.startsWith("event.")
-    const databaseCounts = isInDatabase && visible === undefined && filters.where === undefined
+    const isCountedInDatabase = isInDatabase && visible === undefined && filters.where === undefined
     let filledBackTo: number | undefined
     let size = FIRST_SLICE
 
     const result = (lookedBackTo?: number): RunCounts => ({
-      ...inOrder(groups, by, limit),
-      ...whole.count(),
+      ...sortedGroups(groups, by, limit),
+      ...allRuns.count(),
       isExact: lookedBackTo === undefined,
       ...(lookedBackTo === undefined ? {} : { lookedBackTo: new Date(lookedBackTo).toISOString() }),
       ...(filledBackTo === undefined ? {} : { filledBackTo: new Date(filledBackTo).toISOString() })
@@ -98,7 +98,7 @@ export const countFor = (
 
     while (true) {
       const began = yield* Clock.currentTimeMillis
-      const sums = databaseCounts ? yield* store.read(countRuns(query, counted, place, size)) : undefined
+      const sums = isCountedInDatabase ? yield* store.read(countRuns(query, counted, place, size)) : undefined
       let slice
       if (sums !== undefined) {
         for (const sum of sums.sums) add(sum)
@@ -180,17 +180,18 @@ class Group {
   total = 0
   readonly #statuses = new Map<string, number>()
   #retried = 0
-  readonly #took = new Map<number, number>()
+  readonly #countsByDuration = new Map<number, number>()
 
   add({ count, isRetried, status, tookMs }: Sum): void {
     this.total += count
     this.#statuses.set(status, (this.#statuses.get(status) ?? 0) + count)
     if (isRetried) this.#retried += count
-    if (tookMs !== undefined) this.#took.set(tookMs, (this.#took.get(tookMs) ?? 0) + count)
+    if (tookMs !== undefined)
+      this.#countsByDuration.set(tookMs, (this.#countsByDuration.get(tookMs) ?? 0) + count)
   }
 
   count(): RunCount {
-    const durations = durationsOf(this.#took)
+    const durations = durationsOf(this.#countsByDuration)
     return {
       count: this.total,
       statuses: Object.fromEntries(this.#statuses),
@@ -200,20 +201,20 @@ class Group {
   }
 }
 
-const durationsOf = (took: ReadonlyMap<number, number>): RunDurations | undefined => {
-  const inOrder = [...took].sort(([a], [b]) => a - b)
-  const count = inOrder.reduce((sum, [, n]) => sum + n, 0)
+const durationsOf = (countsByDuration: ReadonlyMap<number, number>): RunDurations | undefined => {
+  const sortedDurations = [...countsByDuration].sort(([a], [b]) => a - b)
+  const count = sortedDurations.reduce((sum, [, n]) => sum + n, 0)
   if (count === 0) return undefined
   /** The smallest duration, in milliseconds, that the given part of the runs does not exceed. */
   const quantile = (part: number): number => {
-    let left = Math.ceil(count * part)
-    for (const [ms, n] of inOrder) if ((left -= n) <= 0) return Math.max(0, ms)
+    let remaining = Math.ceil(count * part)
+    for (const [ms, n] of sortedDurations) if ((remaining -= n) <= 0) return Math.max(0, ms)
     return 0
   }
   return { count, p50: quantile(0.5), p95: quantile(0.95), max: quantile(1) }
 }
 
-const inOrder = (
+const sortedGroups = (
   groups: ReadonlyMap<string | undefined, Group>,
   by: string,
   limit: number | undefined

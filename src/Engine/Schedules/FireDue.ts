@@ -55,8 +55,8 @@ const lookups = defineCache<{ count: number }>({ make: () => ({ count: 0 }) })
  */
 const whereDue = acrossEnvironments(
   "whereDue",
-  function* (tx: Transaction, what: DueWork): Program<ReadonlyArray<string>> {
-    const found = new Set((yield* placesOf(tx, what)).map(({ environment }) => Number(environment)))
+  function* (tx: Transaction, kind: DueWork): Program<ReadonlyArray<string>> {
+    const found = new Set((yield* placesOf(tx, kind)).map(({ environment }) => Number(environment)))
     const names = [...found].map((key) => tx.environmentName(key))
     // the environments take turns to come first, because the first one may use up the room of a transaction
     const first = lookups(tx).count++ % Math.max(1, names.length)
@@ -65,8 +65,8 @@ const whereDue = acrossEnvironments(
   () => "fire timers"
 )
 
-const placesOf = (tx: Transaction, what: DueWork): Program<ReadonlyArray<Row>> => {
-  switch (what) {
+const placesOf = (tx: Transaction, kind: DueWork): Program<ReadonlyArray<Row>> => {
+  switch (kind) {
     case "events":
       return environmentsOfEvents(BATCH)
     case "cancellations":
@@ -85,10 +85,10 @@ const placesOf = (tx: Transaction, what: DueWork): Program<ReadonlyArray<Row>> =
 /** Fires the due items of one kind in one environment. Returns their number. */
 const fireDueKind = inEnvironment(
   "fireDueKind",
-  function* (tx: Transaction, environment: string, what: DueWork): Program<number> {
+  function* (tx: Transaction, environment: string, kind: DueWork): Program<number> {
     const environmentKey = tx.findEnvironment(environment)
     if (environmentKey === undefined) return 0
-    switch (what) {
+    switch (kind) {
       case "events":
         return yield* continueDeliveries(tx, environmentKey)
       case "cancellations":
@@ -266,11 +266,11 @@ interface Fired {
  */
 const placesWhereDue = (
   store: StoreService,
-  what: DueWork
-): Effect.Effect<ReadonlyArray<readonly [environment: string, what: DueWork]>, StoreError> =>
+  kind: DueWork
+): Effect.Effect<ReadonlyArray<readonly [environment: string, kind: DueWork]>, StoreError> =>
   Effect.map(
-    Effect.catchIf(store.read(whereDue(what)), isDamage, () => store.write(whereDue(what))),
-    (environments) => environments.map((environment) => [environment, what] as const)
+    Effect.catchIf(store.read(whereDue(kind)), isDamage, () => store.write(whereDue(kind))),
+    (environments) => environments.map((environment) => [environment, kind] as const)
   )
 
 /**
@@ -279,13 +279,13 @@ const placesWhereDue = (
  */
 export const fireDue = (store: StoreService): Effect.Effect<Fired, StoreError> =>
   Effect.gen(function* () {
-    const places = yield* Effect.forEach(kindsOfDueWork, (what) => Effect.result(placesWhereDue(store, what)))
+    const places = yield* Effect.forEach(kindsOfDueWork, (kind) => Effect.result(placesWhereDue(store, kind)))
     // these programs are submitted together, so they share a transaction
     const [fired, next] = yield* Effect.all(
       [
         Effect.forEach(
           places.filter(Result.isSuccess).flatMap(({ success }) => success),
-          ([environment, what]) => Effect.result(store.write(fireDueKind(environment, what))),
+          ([environment, kind]) => Effect.result(store.write(fireDueKind(environment, kind))),
           { concurrency: "unbounded" }
         ),
         Effect.result(store.write(nextDueAt()))
