@@ -61,7 +61,7 @@ export const continueAbandonedBulk = (
         yield* callbacks.begin(operation)
       }
       const isGone = (id: string): boolean => !running.some((operation) => operation.id === id)
-      if ([...before.values()].some(({ action, id }) => action === "erase" && isGone(id)))
+      if ([...watchedBefore.values()].some(({ action, id }) => action === "erase" && isGone(id)))
         yield* callbacks.eraseEnded
     })
 

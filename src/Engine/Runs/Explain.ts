@@ -1,5 +1,6 @@
 /**
- * Explains why a run makes no progress, or what it does: finds the one reason that counts now, from the database and the workers.
+ * Explains why a run makes no progress, or what the run does: finds the one reason that counts now, from the database and the
+ * workers.
  */
 import type { Explanation } from "../../Client/Client.ts"
 import { formatDuration } from "../../Duration.ts"

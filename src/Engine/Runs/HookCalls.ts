@@ -126,7 +126,8 @@ const UPDATE_ATTEMPTS = statement(
 export interface CallResult {
   readonly id: string
   /**
-   * How many attempts have failed, and when the next one is due, epoch milliseconds; absent when the call is done or given up.
+   * For another attempt: how many attempts have failed, and when the next attempt is due, in epoch milliseconds. Absent when the
+   * call is done or given up.
    */
   readonly again?: { readonly attempts: number; readonly dueAt: number }
 }

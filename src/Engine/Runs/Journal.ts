@@ -99,7 +99,7 @@ const FIND_STEP_OR_WAIT = statement(
 
 /**
  * Finds a step that is already in the journal, or already open: the step is from an earlier turn, or its report is
- * repeated. Its `outcome` is `undefined` while the step is open. Returns `undefined` for a new step.
+ * repeated. The `outcome` is `undefined` while the step is open. Returns `undefined` for a new step.
  */
 export function* knownStep(
   tx: Transaction,

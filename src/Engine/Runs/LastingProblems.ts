@@ -40,8 +40,8 @@ export interface FailingIf {
 }
 
 /**
- * Finds the functions that are failing now. For each of them that is not in `failingBefore`, calls hooks and starts the listening
- * functions. Returns the failing functions; `isQuiet` tells whether no run at all has failed in the window.
+ * Finds the functions that are failing now. For each function that is not in `failingBefore`, calls hooks and starts the
+ * listening functions. Returns the failing functions; `isQuiet` tells whether no run at all has failed in the window.
  */
 export const noteFailing = acrossEnvironments(
   "noteFailing",

@@ -62,7 +62,7 @@ interface StepsQuery {
 }
 
 /**
- * A page of the steps of a run: finished steps first, then those that wait or run. The page has fewer than `limit` steps when
+ * A page of the steps of a run: finished steps first, then the steps that wait or run. The page has fewer than `limit` steps when
  * their results are long.
  */
 export const readRunSteps = inEnvironment(

@@ -254,7 +254,7 @@ class Walk {
     this.#isExact = this.#lookedDownTo === 0
   }
 
-  /** Adds to the page the matching runs between its end and the end of the slice. */
+  /** Adds to the page the matching runs between the end of the page and the end of the slice. */
   *#fill(): Program<void> {
     let gathered = 0
     let rows = 16

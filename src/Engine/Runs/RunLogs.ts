@@ -23,7 +23,7 @@ import { parseStored } from "../Store/StoredJson.ts"
 import { asMoment, type Transaction } from "../Store/Transaction.ts"
 import { findRun } from "./RunRows.ts"
 
-/** The limits of the log lines of one run: how many lines, and how many characters, are kept. */
+/** How many log lines, and how many characters of them, are kept for one run. */
 export interface KeptLogs {
   readonly lines: number
   readonly length: number
