@@ -537,7 +537,8 @@ export const make = (store: StoreService): Effect.Effect<AccessService, StoreErr
         knows: (key) => access.knows(key)
       })
       const { freshness } = access
-      // while the records may be outdated, open streams get nothing new: they first end, or lose what they may no longer see
+      // while the records may be outdated, open streams get nothing new. After the records were read again, a stream first ends,
+      // or loses what its caller may no longer see
       store.setGate?.({
         isShut: () => freshness.needsRefresh(),
         open: () =>

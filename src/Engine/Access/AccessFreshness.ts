@@ -63,7 +63,7 @@ export class AccessFreshness {
     return !copy.isOutdated() && Math.min(currentMs(), now() - readAt()) <= CURRENT_MS
   }
 
-  /** Whether an unknown key may cause a read now. If so, counts it. */
+  /** Whether an unknown key may cause a read now. If so, counts this read. */
   #mayBeNew(key: string): boolean {
     const { knows, now } = this.#options
     if (knows(key)) return false

@@ -89,7 +89,7 @@ export interface NewKey {
 export interface NewSecret {
   readonly hash: string
   readonly prefix: string
-  /** How long the old secret goes on working, milliseconds; absent to end it at once. */
+  /** For how many milliseconds the old secret goes on working; absent if it ends at once. */
   readonly overlapMs?: number
 }
 

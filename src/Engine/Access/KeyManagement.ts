@@ -61,8 +61,8 @@ export const make = (manager: ManagingCaller): Unchecked<ApiKeysApi<EffectKind>>
         }
         return read
       })
-      // the transaction may be repeated, so the secret is made outside of it. It comes from the system's random source: the random
-      // numbers of Effect can have a known seed, which would reveal the key
+      // the transaction may be repeated, so the secret is made outside of it. The secret comes from the system's random source:
+      // the random numbers of Effect can have a known seed, which would reveal the key
       const secret = newSecret()
       const key = yield* store.write(
         KeyRows.createApiKey(

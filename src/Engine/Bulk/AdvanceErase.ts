@@ -41,8 +41,8 @@ const AT_ONCE = 25
 const FORGOTTEN_AT_ONCE = 2000
 
 /**
- * How long the unfinished runs may take to end after they were cancelled, milliseconds. Runs that are rolling back are not
- * cancelled: they run the rest of their compensations.
+ * How many milliseconds the cancelled runs may take to end. Runs that are rolling back are not cancelled: they run the rest of
+ * their compensations.
  */
 const ENDS_WITHIN_MS = 10 * 60 * 1000
 

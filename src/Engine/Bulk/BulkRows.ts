@@ -119,7 +119,8 @@ export const insertBulk = inEnvironment(
         ...(ids === undefined ? {} : { ids: ids.length })
       })
     }
-    // reads by the key of the environment: this transaction may have created it, and then `findBulk` does not know its name yet
+    // reads by the key of the environment: this transaction may have created the environment, and then `findBulk` does not know
+    // the name yet
     return recordOf(tx, (yield* get(FIND_OPERATION, id, environmentKey))!)
   },
   (_, action) => `begin to ${action} ${action === "erase" ? "data" : "runs"}`
@@ -282,7 +283,8 @@ const progressMark = ({ done, matched, place, updatedAt }: BulkRecord): string =
 
 /**
  * Processes a slice that began at the progress of `from`, and stores the new progress. Returns the operation, which is unchanged
- * if it has ended; `undefined` for an unknown operation, and {@link OVERTAKEN} if another engine has continued it since.
+ * if it has ended; `undefined` for an unknown operation, and {@link OVERTAKEN} if another engine has continued the operation
+ * since.
  */
 export const advanceBulk = inEnvironment(
   "advanceBulk",

@@ -153,7 +153,7 @@ const keysOf = (item: unknown): CheckedKeys => {
       `erase: each of \`keys\` needs \`key\` or \`prefix\`, and not both; an item of bucket "${bucket}" has ${item.key === undefined ? "neither" : "both"}`
     )
   }
-  // a prefix may be as long as a key, but its last character may be one with which no key ends
+  // a prefix may be as long as a key, and may also end with a character with which no key ends
   if (item.key !== undefined) return { bucket, key: checkKey(item.key as string) }
   return { bucket, prefix: checkName("prefix of keys", item.prefix) }
 }

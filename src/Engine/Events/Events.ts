@@ -55,7 +55,7 @@ export const layer: Layer.Layer<Events, never, Store | Runs | Log> = Layer.effec
   })
 )
 
-/** Options of an emit over HTTP: those of a client, and the webhook. */
+/** Options of an emit over HTTP: the options of a client, and the webhook. */
 export interface ReceivedEmitOptions extends EmitOptions {
   /** The id of the webhook that received the event. */
   readonly webhook?: string

@@ -130,7 +130,7 @@ const LIST_KEYS = statement(
   "SELECT key, operation, due_at FROM kv_entries WHERE bucket = ? AND key > ? ORDER BY key LIMIT ?"
 )
 
-/** Reads `limit` keys after the key `after`, and returns those that have a value, in order. */
+/** Reads `limit` keys after the key `after`, and returns the keys that have a value, in order. */
 export const listKeys = inEnvironment(
   "listKeys",
   function* (

@@ -53,7 +53,10 @@ const LIST_RUNS = statement(
        WHERE f.environment = ? AND r.function = f.key AND r.event = ? AND r.input IS NULL`
 )
 
-/** The runs that the event at a position of the log started, and forks of them, by key. */
+/**
+ * The runs that the event at a position of the log started, and the forks of these runs, in the order of their
+ * keys.
+ */
 function* runsOf(environment: number, position: number): Program<Array<StartedRun>> {
   const rows = [...(yield* all(LIST_RUNS, environment, position))]
   return yield* forEach(

@@ -290,7 +290,7 @@ function* claimWhere(
       keptApart ||= isApart
     }
     const claimed = claims.length - before
-    // when suspects were kept apart, other runs may come after them in the order of the query: the next query finds these
+    // when suspects were kept apart, other runs may come after them in the order of the query: the next query finds those runs
     if (keptApart && !leavesOutSuspects) {
       leavesOutSuspects = true
       continue

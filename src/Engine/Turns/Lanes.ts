@@ -59,8 +59,9 @@ export const lanesOf = (
 }
 
 /**
- * SQL condition: the runs of one version. The first form makes the database use the index of pins. The second form leaves it to
- * use another index: that of the runs of a paused function that have begun, or that of concurrency keys.
+ * SQL condition: the runs of one version. The first form makes the database use the index of pins. The second form does not,
+ * because another index is better then: the index of the runs of a paused function that have begun, or the index of concurrency
+ * keys.
  */
 export const laneCondition = (fn: RegisteredFunction, { pin }: Lane): string =>
   pin === undefined

@@ -26,8 +26,8 @@ import { statusIn } from "../Runs/StatusRows.ts"
 import { pauseRow } from "../Runs/PauseRun.ts"
 
 /**
- * A run whose worker is lost this often without a new journal entry is paused, so that a person looks at it (guarantee G5). It is
- * not paused if another suspect was lost with it: see `Suspects.ts`.
+ * A run whose worker is lost this often without a new journal entry is paused, so that a person looks at it (guarantee G5). The
+ * run is not paused if another suspect was lost together with it: see `Suspects.ts`.
  */
 const LOSSES_UNTIL_PAUSE = 10
 

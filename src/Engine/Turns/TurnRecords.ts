@@ -2,8 +2,8 @@
 import type { Job, Notice } from "../../Protocol/Worker.ts"
 
 /**
- * A worker, and its room for more runs. A worker without room is listed too, because it decides where runs go: runs of its
- * version, and of its actors, wait for it.
+ * A worker, and its room for more runs. A worker without room is listed too, because the runs of its version and of its actors
+ * wait for it.
  */
 export interface Demand {
   readonly workerId: string
