@@ -61,7 +61,7 @@ export class Caller {
     return this.#key
   }
 
-  /** When the caller ends by itself, epoch milliseconds; `undefined` for never. A replaced secret ends before its key does. */
+  /** When the caller ends by itself, in epoch milliseconds; `undefined` for never. A replaced secret ends before its key does. */
   get endsAt(): number | undefined {
     return this.#endsAt
   }
@@ -312,7 +312,7 @@ export class AccessService {
   readonly #store: StoreService
   /** The callers, by the first half of the hash of their secret, which reveals nothing about the secret. */
   readonly #callers = new Map<string, { readonly hash: Buffer; readonly caller: Caller }>()
-  /** The last uses of keys that are not stored yet, epoch milliseconds, by key id. */
+  /** The last uses of keys that are not stored yet, in epoch milliseconds, by key id. */
   readonly #uses = new Map<string, number>()
   #anybody = new Caller(this)
   #touching = false
@@ -371,7 +371,7 @@ export class AccessService {
     return [...ids].flatMap((id) => this.policies.get(id) ?? [])
   }
 
-  /** When a key was last used, epoch milliseconds; `undefined` for a key that was not used yet. */
+  /** When a key was last used, in epoch milliseconds; `undefined` for a key that was not used yet. */
   lastUse(key: KeyRecord): number | undefined {
     return this.#uses.get(key.id) ?? key.lastUsedAt
   }

@@ -8,13 +8,13 @@ import { StoreError } from "../../Errors.ts"
 import type { SharedCopy } from "../Store/SharedCopy.ts"
 
 /**
- * For how long the records count as current without another read, milliseconds. The engine asks the database once a second, so
+ * For how long the records count as current without another read, in milliseconds. The engine asks the database once a second, so
  * more time passes only when the engine was frozen, or is cut off.
  */
 const CURRENT_MS = 2000
 /** How many reads in a second unknown keys may cause. */
 const MAX_UNKNOWN_KEY_READS = 50
-/** How long a read may take, milliseconds. */
+/** How long a read may take, in milliseconds. */
 const MAX_REFRESH_MS = 5000
 
 export interface AccessFreshnessOptions {
@@ -23,7 +23,7 @@ export interface AccessFreshnessOptions {
   readonly currentMs: () => number
   /** When the records were last read, in milliseconds of the clock {@link now}. */
   readonly readAt: () => number
-  /** A monotonic clock, milliseconds. */
+  /** A monotonic clock, in milliseconds. */
   readonly now: () => number
   /** Whether a key has this secret. */
   readonly knows: (key: string) => boolean

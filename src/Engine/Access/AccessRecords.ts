@@ -76,7 +76,7 @@ export interface NewKey {
   readonly roleIds?: ReadonlyArray<string>
   /** For how many milliseconds the key works, from when it is stored. */
   readonly lifeMs?: number
-  /** The latest time at which the key may end, epoch milliseconds. */
+  /** The latest time at which the key may end, in epoch milliseconds. */
   readonly endsBy?: number
   /**
    * Whether the caller was accepted only because there are no keys. Then this key must be the first one, and may do everything in

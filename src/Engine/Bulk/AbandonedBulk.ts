@@ -10,7 +10,7 @@ import type * as Scope from "effect/Scope"
 import type { StoreService } from "../Store/Store.ts"
 import * as BulkRows from "./BulkRows.ts"
 
-/** How often an engine checks while other engines carry out operations, milliseconds. */
+/** How often an engine checks while other engines carry out operations, in milliseconds. */
 const CHECK_MS = 2000
 /**
  * After how many checks without progress an operation counts as abandoned. A living engine stores the progress of its operations

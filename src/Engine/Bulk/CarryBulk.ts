@@ -13,7 +13,7 @@ import type { Erasing } from "./Erasing.ts"
 
 /** After how many milliseconds without matches the progress is stored. */
 const NOTED_EVERY_MS = 1000
-/** The delay before another try after an error, milliseconds. */
+/** The delay before another try after an error, in milliseconds. */
 const RETRY_DELAY_MS = 1000
 /** Maximum number of tries of the same slice. */
 const MAX_TRIES = 10

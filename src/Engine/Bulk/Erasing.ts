@@ -23,7 +23,8 @@ import * as AdvanceErase from "./AdvanceErase.ts"
 /** How many runs or ids one slice searches. */
 const AT_ONCE = 256
 /**
- * The delay before another check whether cancelled runs have ended, or another try to empty the write-ahead log, milliseconds.
+ * The delay before another check whether cancelled runs have ended, or another try to empty the write-ahead log, in
+ * milliseconds.
  */
 const RETRY_DELAY_MS = 1000
 /** Maximum number of tries to empty the write-ahead log, which fail while another connection reads an older state. */

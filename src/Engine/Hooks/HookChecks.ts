@@ -7,7 +7,7 @@ import type { Hook } from "../../Hook.ts"
 import { whyNotAllowed } from "../Push/HttpPost.ts"
 import { isPublicAddress } from "../Push/PublicAddress.ts"
 
-/** How long the look-up of a host name may take, milliseconds. */
+/** How long the look-up of a host name may take, in milliseconds. */
 const LOOKUP_MS = 10_000
 
 const hostOf = (url: URL): string => url.hostname.replace(/^\[|\]$/g, "")

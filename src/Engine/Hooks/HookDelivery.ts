@@ -32,7 +32,7 @@ export interface HookCounts {
 /** How many calls to one hook are open at a time. */
 const AT_ONCE = 8
 
-/** How long a hook may take to answer, milliseconds. */
+/** How long a hook may take to answer, in milliseconds. */
 const TIMEOUT_MS = 10_000
 
 /** Maximum number of bytes of a hook's answer that are read. */

@@ -12,7 +12,7 @@ import { operationsByCode, PUT_CODE, typesByCode } from "./KvCodes.ts"
 import type { KvWriteRow } from "./KvRecords.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
-/** How long a marker (see `KvRows.ts`) is kept, milliseconds. A watcher that was away for longer has to begin again. */
+/** How long a marker (see `KvRows.ts`) is kept, in milliseconds. A watcher that was away for longer has to begin again. */
 const MARKER_MS = 24 * 60 * 60 * 1000
 
 const noBytes = new Uint8Array()

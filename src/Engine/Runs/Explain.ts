@@ -23,7 +23,9 @@ export interface LiveWorker extends LeaseHolder {
   readonly activeJobs: number
   /** Why no run is dispatched to the worker now; absent while the worker can be reached. */
   readonly problem?: string
-  /** How long the worker's leases last without a heartbeat, milliseconds; absent for a worker in the process of the engine. */
+  /**
+   * How long the worker's leases last without a heartbeat, in milliseconds; absent for a worker in the process of the engine.
+   */
   readonly leaseMs?: number
 }
 

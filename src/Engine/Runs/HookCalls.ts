@@ -84,7 +84,7 @@ export interface DueCall {
 /** The due calls of a hook. */
 export interface DueCalls {
   readonly calls: ReadonlyArray<DueCall>
-  /** When the next call is due, epoch milliseconds. Only set when no call is due now. */
+  /** When the next call is due, in epoch milliseconds. Only set when no call is due now. */
   readonly nextAt: number | undefined
 }
 

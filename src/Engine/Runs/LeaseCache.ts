@@ -19,9 +19,9 @@ export interface LeasedRun {
   readonly parent: number | null
   /** The worker that holds the lease. */
   readonly worker?: string
-  /** When the lease was given, epoch milliseconds; absent when it was not read. */
+  /** When the lease was given, in epoch milliseconds; absent when it was not read. */
   readonly since?: number
-  /** When the run was created, epoch milliseconds; absent when it was not read. */
+  /** When the run was created, in epoch milliseconds; absent when it was not read. */
   readonly createdAt?: number
   /**
    * The parts that are already known of the record that is kept when the run ends. Only for the first turn, and absent if the

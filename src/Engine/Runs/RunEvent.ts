@@ -12,8 +12,8 @@ import { type EventView, eventView } from "../Functions/Registry.ts"
 export const EVENT_DATA = "coalesce(r.fork_data, e.data)"
 
 /**
- * When the input of the run in a row was erased, epoch milliseconds; `undefined` if it was not. The column `e_erased_at` has the
- * time when the event that started the run was erased.
+ * When the input of the run in a row was erased, in epoch milliseconds; `undefined` if it was not. The column `e_erased_at` has
+ * the time when the event that started the run was erased.
  */
 export const erasedAt = ({ e_erased_at, erased_at, input }: Row): number | undefined => {
   const at = erased_at ?? (input === null ? e_erased_at : undefined)

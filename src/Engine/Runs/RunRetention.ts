@@ -20,7 +20,7 @@ const PAGE = 500
 
 const OLD = "SELECT key, function, status, created_at, ended_at, parent FROM runs WHERE"
 
-/** How many runs one transaction looks at. It ends then, so that other transactions get their turn. */
+/** How many runs one transaction looks at. The transaction ends then, so that other transactions get their turn. */
 const MAX_LOOKED_AT = 5000
 
 const FIND_NEWEST_RUN = statement("RunRetention.findNewestRun", "SELECT max(key) AS key FROM runs")

@@ -14,7 +14,7 @@ import type { CheckedFilters } from "./CheckFilters.ts"
 import { readCursor, writeCursor } from "./RunCursor.ts"
 import { type FoundRun, searchRuns, type SearchPlace } from "./RunSearchRows.ts"
 
-/** Time limit of a page, milliseconds. */
+/** Time limit of a page, in milliseconds. */
 const PAGE_MS = 200
 /** A page ends with the run that exceeds this number of characters of data. */
 const PAGE_LENGTH = 16 * 1024 * 1024

@@ -1,6 +1,6 @@
 /**
  * Finds the runs that match filters. A search follows a plan, which reads only a part of all runs by an index: the runs with a
- * value of an attribute, the failed runs, the runs of a function, or the runs of the events of a name. The other filters are
+ * value of an attribute, the failed runs, the runs of a function, or the runs of the events with a name. The other filters are
  * checked on each of these runs. A search reads slices with a limited number of runs.
  *
  * Every plan goes from the newest run to the oldest. Most plans are ordered by the run key, which grows with the time of
@@ -38,7 +38,7 @@ export interface SearchPlace {
   readonly key: number
   /** The event position at which the search may stop; for plans that are ordered by events. */
   readonly lastEvent: number
-  /** The key at which the search may stop; for the other plans. */
+  /** The key at which the search may stop; for plans that are ordered by run key. */
   readonly lastKey: number
 }
 
@@ -67,7 +67,7 @@ export interface SearchSlice {
   readonly found: ReadonlyArray<FoundRun>
   readonly place: SearchPlace
   readonly isLast: boolean
-  /** When the oldest run that the search has reached was created, epoch milliseconds. */
+  /** When the oldest run that the search has reached was created, in epoch milliseconds. */
   readonly lookedBackTo: number
   /**
    * Runs that were created before this time are not yet indexed by one of the attributes. Epoch milliseconds; absent when all

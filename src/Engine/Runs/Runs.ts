@@ -65,7 +65,7 @@ export interface RunsService {
   readonly in: (environment: string) => RunsOfEnvironment
   /**
    * The matching runs. `visible` only has an effect on a search. A list that is filtered by one function and one status at most
-   * contains all runs: its reader must leave out those that the caller may not see.
+   * contains all runs: its reader must leave out the runs that the caller may not see.
    */
   readonly list: (
     environment: string,

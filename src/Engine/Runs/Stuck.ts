@@ -18,7 +18,7 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 
 /** What an engine knows of a connected worker that may hold leases. */
 export interface LeaseHolder {
-  /** How long one turn of each function may take on the worker, milliseconds; absent when there are no limits. */
+  /** How long one turn of each function may take on the worker, in milliseconds; absent when there are no limits. */
   readonly turnLimits?: ReadonlyMap<string, number> | undefined
 }
 
@@ -96,7 +96,7 @@ interface Slice {
   readonly abandoned: number
   /** The leases of the runs that have one. */
   readonly leases: ReadonlyArray<Lease>
-  /** When the slice was read, epoch milliseconds. */
+  /** When the slice was read, in epoch milliseconds. */
   readonly at: number
   /** The key at which the next slice begins; absent after the last slice. */
   readonly next?: number

@@ -52,8 +52,8 @@ const DELETE_WAITS_OF_STEPS = statement(
 )
 
 /**
- * Removes the journal from `seq` on. Open steps count as after all entries, so they start again too: sleeps and retry delays with
- * their full time, invocations with a new child.
+ * Removes the journal from `seq` on. Open steps count as coming after all entries, so they start again too: sleeps and retry
+ * delays with their full time, invocations with a new child.
  */
 export function* beginAnew(tx: Transaction, row: Row, seq: number, reason: string): Program<void> {
   const run = Number(row.key)

@@ -22,7 +22,7 @@ const TRIAL_MS = 60_000
 interface Held {
   readonly workerId: string
   readonly losses: number
-  /** When the suspect was claimed, epoch milliseconds. */
+  /** When the suspect was claimed, in epoch milliseconds. */
   readonly since: number
 }
 
@@ -55,7 +55,7 @@ class Suspects {
     this.#newlyHeld.clear()
   }
 
-  /** Notes that a worker holds this suspect. Returns when it will no longer keep other suspects away, epoch milliseconds. */
+  /** Notes that a worker holds this suspect. Returns when it will no longer keep other suspects away, in epoch milliseconds. */
   hold(run: number, workerId: string, losses: number, now: number): number {
     this.#newlyHeld.set(run, { workerId, losses, since: this.#held.get(run)?.since ?? now })
     return now + TRIAL_MS
@@ -93,7 +93,7 @@ class Suspects {
     return false
   }
 
-  /** When the next suspect stops keeping others away, epoch milliseconds. */
+  /** When the next suspect stops keeping others away, in epoch milliseconds. */
   nextTrialEndAt(now: number): number {
     let next = Number.POSITIVE_INFINITY
     for (const held of this.#all())

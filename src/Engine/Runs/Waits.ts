@@ -226,7 +226,7 @@ const PUT_RETRY_WAIT_OF_RUN = statement(
      ON CONFLICT (run, step_key) DO UPDATE SET due_at = excluded.due_at, fired = NULL, created_at = excluded.created_at`
 )
 
-/** Keeps a run from being claimed until `dueAt`, epoch milliseconds. */
+/** Keeps a run from being claimed until `dueAt`, in epoch milliseconds. */
 export function* delayRun(tx: Transaction, run: number, dueAt: number): Program<void> {
   yield* write(PUT_RETRY_WAIT_OF_RUN, run, dueAt, tx.now())
   tx.markDue(dueAt)

@@ -162,8 +162,8 @@ function* fireWaits(tx: Transaction, environment: number): Program<number> {
 }
 
 /**
- * When something is due next, in any environment, epoch milliseconds. Damaged items are left out, because they would be due for
- * ever.
+ * When something is due next, in any environment, in epoch milliseconds. Damaged items are left out, because they would be due
+ * for ever.
  */
 const nextDueAt = acrossEnvironments(
   "nextDueAt",
@@ -254,7 +254,7 @@ const failure = (error: Error): Outcome => ({ _tag: "Failure", error: serializeE
 interface Fired {
   /** How many due items were fired. */
   readonly count: number
-  /** When the next item is due, epoch milliseconds; `Infinity` when none is known. */
+  /** When the next item is due, in epoch milliseconds; `Infinity` when none is known. */
   readonly nextDueAt: number
   /** The first error, when some due items could not be fired. */
   readonly failed?: StoreError

@@ -16,7 +16,8 @@ export interface Demand {
   /** How many runs the worker can execute at the same time; `room` by default. */
   readonly capacity?: number
   /**
-   * How long a lease lasts without a heartbeat, milliseconds. Absent for a worker in this process, whose leases do not expire.
+   * How long a lease lasts without a heartbeat, in milliseconds. Absent for a worker in this process, whose leases do not
+   * expire.
    */
   readonly leaseMs?: number
   /** Set when the worker is connected to another engine, which gives it runs. */
