@@ -30,7 +30,7 @@ import * as BuiltIn from "./BuiltIn.ts"
 import * as AccessRows from "./AccessRows.ts"
 import * as KeyRows from "./KeyRows.ts"
 
-/** How long after the use of a key the time of that use is stored, milliseconds. */
+/** How many milliseconds after the use of a key the time of the use is stored. */
 const TOUCH_MS = 5000
 
 export const hashOf = (key: string): string => hash("sha256", key, "hex")
@@ -61,7 +61,7 @@ export class Caller {
     return this.#key
   }
 
-  /** When the caller ends by itself, epoch milliseconds; `undefined` for never. A replaced secret ends before its key does. */
+  /** When the caller ends by itself, in epoch milliseconds; `undefined` for never. A replaced secret ends before its key does. */
   get endsAt(): number | undefined {
     return this.#endsAt
   }
@@ -103,8 +103,8 @@ export class Caller {
   }
 
   /**
-   * Throws `UnauthorizedError` when a policy denies the action on the resource. It is for side effects of an allowed action: a
-   * caller that may append to a stream need not be allowed to emit, but must not emit what is denied.
+   * Throws `UnauthorizedError` when a policy denies the action on the resource. This check is for side effects of an allowed
+   * action: a caller that may append to a stream need not be allowed to emit, but must not emit what is denied.
    */
   checkNotDenied(
     action: Action,
@@ -172,8 +172,8 @@ export class Caller {
   }
 
   /**
-   * Runs the effect. Interrupts it and fails when the caller ends, and when its permissions may have changed and `check` then
-   * throws.
+   * Runs the effect. Interrupts the effect and fails when the caller ends, or when `check` throws after a possible change of the
+   * caller's permissions.
    */
   whileAllowed<A, E>(effect: Effect.Effect<A, E>, check: () => void): Effect.Effect<A, E | IronflowError> {
     return Effect.withFiber((parent) =>
@@ -214,7 +214,7 @@ export class Caller {
     this.#tell(false)
   }
 
-  /** Replaces the record of the key. This secret of the key works until `endsAt`. */
+  /** Replaces the record of the key. The secret of this caller works until `endsAt`. */
   renew(key: KeyRecord, endsAt: number | undefined): void {
     this.#key = key
     this.#endsAt = endsAt
@@ -312,7 +312,7 @@ export class AccessService {
   readonly #store: StoreService
   /** The callers, by the first half of the hash of their secret, which reveals nothing about the secret. */
   readonly #callers = new Map<string, { readonly hash: Buffer; readonly caller: Caller }>()
-  /** The last uses of keys that are not stored yet, epoch milliseconds, by key id. */
+  /** The last uses of keys that are not stored yet, in epoch milliseconds, by key id. */
   readonly #uses = new Map<string, number>()
   #anybody = new Caller(this)
   #touching = false
@@ -327,14 +327,14 @@ export class AccessService {
     this.fork = fork
   }
 
-  /** Whether calls need a key. `true` as soon as there is one. */
+  /** Whether calls need a key: `true` while there is any key. */
   get required(): boolean {
     return this.keys.size > 0
   }
 
   /**
-   * The caller whose API key has the secret `key`, which is `undefined` for a call without a key. Throws `UnauthenticatedError` when
-   * the secret is invalid or missing. While there are no keys, every call is accepted.
+   * The caller whose API key has the secret `key`; `key` is `undefined` for a call without a key. Throws `UnauthenticatedError`
+   * when the secret is invalid or missing. While there are no keys, every call is accepted.
    */
   authenticate(key: string | undefined): Caller {
     if (!this.required) return this.#anybody
@@ -352,15 +352,15 @@ export class AccessService {
   }
 
   /**
-   * A caller with the key that has this id, by the current record of the key; `undefined` when the key is gone. This caller is not
-   * told of later changes: get another one for each piece of work.
+   * A caller with the key that has this id, as the record of the key is now; `undefined` when the key is gone. This caller does
+   * not learn of later changes: get another caller for each piece of work.
    */
   callerOf(keyId: string): Caller | undefined {
     const key = this.keys.get(keyId)
     return key === undefined ? undefined : new Caller(this, key, key.expiresAt)
   }
 
-  /** The hash of a valid secret, found by its {@link placeOf}. */
+  /** The hash of the valid secret whose {@link placeOf} is `place`. */
   hashAt(place: string): string | undefined {
     return this.#callers.get(place)?.hash.toString("hex")
   }
@@ -371,7 +371,7 @@ export class AccessService {
     return [...ids].flatMap((id) => this.policies.get(id) ?? [])
   }
 
-  /** When a key was last used, epoch milliseconds; `undefined` for a key that was not used yet. */
+  /** When a key was last used, in epoch milliseconds; `undefined` for a key that was not used yet. */
   lastUse(key: KeyRecord): number | undefined {
     return this.#uses.get(key.id) ?? key.lastUsedAt
   }
@@ -537,7 +537,8 @@ export const make = (store: StoreService): Effect.Effect<AccessService, StoreErr
         knows: (key) => access.knows(key)
       })
       const { freshness } = access
-      // while the records may be outdated, open streams get nothing new: they first end, or lose what they may no longer see
+      // while the records may be outdated, open streams get nothing new. After the records were read again, a stream first ends,
+      // or loses what its caller may no longer see
       store.setGate?.({
         isShut: () => freshness.needsRefresh(),
         open: () =>

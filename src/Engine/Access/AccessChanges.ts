@@ -40,7 +40,7 @@ const compare = <A extends { readonly id: string }>(
   ]
 }
 
-/** Whether two records are equal. The time of the last use is ignored, because no caller waits for it. */
+/** Whether two records are equal. The time of the last use is ignored, because no check depends on it. */
 const isSame = (one: object | undefined, other: object): boolean =>
   one !== undefined &&
   JSON.stringify({ ...one, lastUsedAt: 0 }) === JSON.stringify({ ...other, lastUsedAt: 0 })

@@ -1,29 +1,29 @@
 /**
  * Keeps an engine from judging calls by outdated access records. Changes by other engines usually arrive within a moment. They do
  * not arrive while the engine is frozen, or cut off from the database. Without this check, a key that was deleted at another
- * engine would still work for the first calls after that.
+ * engine would still work for the first calls after such a time.
  */
 import * as Effect from "effect/Effect"
 import { StoreError } from "../../Errors.ts"
 import type { SharedCopy } from "../Store/SharedCopy.ts"
 
 /**
- * For how long the records count as current without another read, milliseconds. The engine asks the database once a second, so
+ * For how long the records count as current without another read, in milliseconds. The engine asks the database once a second, so
  * more time passes only when the engine was frozen, or is cut off.
  */
 const CURRENT_MS = 2000
 /** How many reads in a second unknown keys may cause. */
 const MAX_UNKNOWN_KEY_READS = 50
-/** How long a read may take, milliseconds. */
+/** How long a read may take, in milliseconds. */
 const MAX_REFRESH_MS = 5000
 
 export interface AccessFreshnessOptions {
   readonly copy: SharedCopy
   /** See `StoreService.currentMs`. */
   readonly currentMs: () => number
-  /** When the records were last read, milliseconds by {@link now}. */
+  /** When the records were last read, in milliseconds of the clock {@link now}. */
   readonly readAt: () => number
-  /** A monotonic clock, milliseconds. */
+  /** A monotonic clock, in milliseconds. */
   readonly now: () => number
   /** Whether a key has this secret. */
   readonly knows: (key: string) => boolean
@@ -63,7 +63,7 @@ export class AccessFreshness {
     return !copy.isOutdated() && Math.min(currentMs(), now() - readAt()) <= CURRENT_MS
   }
 
-  /** Whether an unknown key may cause a read now. If so, counts it. */
+  /** Whether an unknown key may cause a read now. If so, counts this read. */
   #mayBeNew(key: string): boolean {
     const { knows, now } = this.#options
     if (knows(key)) return false

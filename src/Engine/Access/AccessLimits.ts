@@ -1,4 +1,7 @@
-/** Refuses new keys, organizations, roles and policies when there are too many, and changes of the built-in ones. */
+/**
+ * Refuses new keys, organizations, roles and policies when there are too many. Also refuses changes of the built-in
+ * ones.
+ */
 import { type Program, get, variant, refuse } from "../Store/Program.ts"
 import { LimitExceededError, InvalidStateError } from "../../Errors.ts"
 import * as BuiltIn from "./BuiltIn.ts"

@@ -74,9 +74,9 @@ export interface NewKey {
   readonly callEnvironment: string
   /** When absent: the developer role, or the admin role for the first key. */
   readonly roleIds?: ReadonlyArray<string>
-  /** How long the key works, milliseconds from when it is stored. */
+  /** For how many milliseconds the key works, from when it is stored. */
   readonly lifeMs?: number
-  /** The latest time at which the key may end, epoch milliseconds. */
+  /** The latest time at which the key may end, in epoch milliseconds. */
   readonly endsBy?: number
   /**
    * Whether the caller was accepted only because there are no keys. Then this key must be the first one, and may do everything in
@@ -89,7 +89,7 @@ export interface NewKey {
 export interface NewSecret {
   readonly hash: string
   readonly prefix: string
-  /** How long the old secret goes on working, milliseconds; absent to end it at once. */
+  /** For how many milliseconds the old secret goes on working; absent if it ends at once. */
   readonly overlapMs?: number
 }
 

@@ -61,8 +61,8 @@ export const make = (manager: ManagingCaller): Unchecked<ApiKeysApi<EffectKind>>
         }
         return read
       })
-      // the transaction may be repeated, so the secret is made outside of it. It comes from the system's random source: the random
-      // numbers of Effect can have a known seed, which would reveal the key
+      // the transaction may be repeated, so the secret is made outside of it. The secret comes from the system's random source:
+      // the random numbers of Effect can have a known seed, which would reveal the key
       const secret = newSecret()
       const key = yield* store.write(
         KeyRows.createApiKey(
@@ -130,10 +130,10 @@ export const make = (manager: ManagingCaller): Unchecked<ApiKeysApi<EffectKind>>
   }
 }
 
-/** The longest lifetime of a key, milliseconds: a hundred years, so that its end fits into a date. */
+/** The longest lifetime of a key, in milliseconds: a hundred years, so that its end fits into a date. */
 const LONGEST_LIFE_MS = 100 * 365 * 24 * 3_600_000
 
-/** The longest time for which the old secret may go on working, milliseconds. */
+/** The longest time for which the old secret may go on working, in milliseconds. */
 const LONGEST_OVERLAP_MS = 30 * 24 * 3_600_000
 
 const ENVIRONMENT_ID = "env_"

@@ -124,7 +124,7 @@ const UPDATE_HASHES = statement(
   "UPDATE api_keys SET hash = ?, prefix = ?, previous_hash = ?, previous_ends_at = ? WHERE id = ?"
 )
 
-/** Replaces the secret of a key. The old secret ends after `overlapMs`; without that, at once. */
+/** Replaces the secret of a key. The old secret ends after `overlapMs`, or at once when `overlapMs` is absent. */
 export const rotateApiKey = acrossEnvironments(
   "rotateApiKey",
   function* (

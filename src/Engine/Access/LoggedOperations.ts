@@ -1,6 +1,6 @@
 /**
- * Operations on functions and runs that are kept in the access log: pausing and resuming a function, starting a run of it,
- * forking a run, and moving a run to another version.
+ * Operations on functions and runs that are kept in the access log: pausing and resuming a function, starting a run of a
+ * function, forking a run, and moving a run to another version.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -221,7 +221,7 @@ const resultOf = (step: string, value: unknown): string => {
   )
 }
 
-/** Maximum number of characters of the reason for a pause, and of the name of who paused. */
+/** Maximum number of characters of the reason for a pause, and of the name of the person who paused. */
 const MAX_REASON = 4096
 
 const readText = (what: string, text: unknown): string => {

@@ -144,7 +144,7 @@ const LIST_LONG_ROLES = statement(
      WHERE r.id IN (SELECT role FROM role_policies WHERE policy = ?) GROUP BY r.id HAVING sum(length(p.actions) + length(p.resources) + coalesce(length(p.condition), 0)) > ? LIMIT 1`
 )
 
-/** Fails when the policies of a role with this policy become too long to be evaluated for each call of the role's keys. */
+/** Fails when the policies of a role that has this policy become too long to be evaluated for each call. */
 export function* checkLengths(policyId: string): Program<void, LimitExceededError> {
   const longRole = yield* get(LIST_LONG_ROLES, policyId, roleLength)
   if (longRole === undefined) return

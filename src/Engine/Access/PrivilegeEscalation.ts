@@ -1,12 +1,13 @@
 /**
  * Limits what one key may give to another: never more than it has itself, by any combination of roles, policies and conditions.
- * A permission of which it cannot be decided whether the key has it may not be given.
+ * If it cannot be decided whether a key has a permission, the key may not give that permission.
  */
 import { type Action, actions, matchesGlob, overlapsGlob, type PolicyRule, split } from "../../Policy.ts"
 
 /**
- * What a key with the rules `given` can do, but a key with the rules `own` cannot, as the end of a sentence; `undefined` when there
- * is nothing. A call that compares several times passes the same `comparison`, whose limit holds for all of them together.
+ * What a key with the rules `given` can do, but a key with the rules `own` cannot, as the end of a sentence; `undefined` when
+ * there is nothing. A caller that compares several times passes the same `comparison` each time: its limit holds for all these
+ * times together.
  */
 export const excess = (
   own: ReadonlyArray<PolicyRule>,
@@ -28,7 +29,7 @@ export const excess = (
 /** Maximum number of characters of patterns that one {@link Comparison} reads: that takes about a tenth of a second. */
 const MAX_COMPARED_CHARS = 10_000_000
 
-/** The cost of comparing one pattern with all actions, which are short, in characters. */
+/** What it costs to compare one pattern with all actions, in characters. Actions are short. */
 const ALL_ACTIONS_COST = 8 * actions.length
 
 class TooManyRules extends Error {}
@@ -135,7 +136,7 @@ const isEverything = ({ actions: allowed, condition, effect, resources }: Rule):
   allowed.length === actions.length &&
   resources.some((pattern) => /^\*+$/.test(pattern))
 
-/** Whether, as far as the conditions of two rules tell, the first rule applies wherever the second one does. */
+/** Whether the first rule applies wherever the second one does, judged by the conditions of the two alone. */
 const isAtLeast = ({ condition, dependsOnKey }: Rule, other: Rule): boolean =>
   condition === undefined || (!dependsOnKey && condition === other.condition)
 

@@ -70,7 +70,7 @@ const eventsOfFailure = ({ functionId, input }: Pick<Run, "functionId" | "input"
   return [input.event, ...received].flatMap((event) => eventIn(event) ?? [])
 }
 
-/** The name and entity of the event that `data` is, for checks of policies; `undefined` when it is no event. */
+/** The name and the entity of the event in `data`, for checks of policies; `undefined` when `data` is no event. */
 export const eventIn = (
   data: unknown
 ): { readonly name: string; readonly entity?: Pick<Entity, "id" | "type"> } | undefined => {

@@ -23,8 +23,8 @@ const checkTopics = (caller: Caller, environment: string, pattern: string): void
 }
 
 /**
- * Throws `UnauthorizedError` when a policy denies a stream whose events a group may get. This is checked for every group that gets
- * events: when a group delivers an event, it does not check whether the member may have it.
+ * Throws `UnauthorizedError` when a policy denies a stream whose events a group may get. This is checked for every group that
+ * gets events: when a group delivers an event, nothing checks whether the member may have that event.
  */
 const checkStreams = (caller: Caller, environment: string, pattern: string): void => {
   if (pattern.startsWith("topic:") || !caller.isDenied("stream:read")) return

@@ -1,4 +1,6 @@
-/** What a subscription may match, in the words of policies. What a policy denies is so denied under a wider pattern too. */
+/**
+ * What a subscription may match, in the words of policies. This way, what a policy denies is also denied under a wider pattern.
+ */
 import { overlapsGlob } from "../../Policy.ts"
 
 /**

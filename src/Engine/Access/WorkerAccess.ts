@@ -1,6 +1,7 @@
 /**
  * What a worker may do through its functions. Events, secrets and writes have actions of their own, and running a function must
- * not bypass these. They are checked when the worker registers, when a run is dispatched, and when the worker reports.
+ * not bypass the checks of these actions. The actions are checked when the worker registers, when a run is dispatched, and when
+ * the worker reports.
  */
 import { type IronflowError, isIronflowError } from "../../Errors.ts"
 import { handlesFailuresOf } from "../../OnFailure.ts"
@@ -44,6 +45,7 @@ const checkGets = (caller: Caller, environment: string, { id, secrets, triggers 
   for (const trigger of triggers) {
     if (trigger.event !== undefined) checkEvents(caller, environment, trigger.event)
     // a function with a trigger on system events hears of the runs of all functions, unless it is the failure handler of one
+    // function
     if (trigger.event?.startsWith("system.") === true && handlesFailuresOf({ id, triggers }) === undefined)
       caller.checkNotDenied("run:read", "run:*", environment)
     if (trigger.cron !== undefined) {
@@ -75,7 +77,7 @@ export const mayHaveEvent = (
   return names.every((name) => caller.isNotDenied("subscription:read", name, environment))
 }
 
-/** Whether no policy denies the caller the stream of an entity. It is for events that the caller gets without reading the stream. */
+/** Whether no policy denies the caller the stream of an entity. For events that the caller gets without reading the stream. */
 export const mayHaveStream = (caller: Caller | undefined, environment: string, entityId: string): boolean =>
   caller === undefined ||
   !caller.isDenied("stream:read") ||
@@ -116,7 +118,10 @@ export const permittedReports = (
   reports: ReadonlyArray<TurnReport>
 ): {
   readonly reports: ReadonlyArray<TurnReport>
-  /** Turns the acks of the engine into the answers for the worker, for which the leases of paused runs are lost. */
+  /**
+   * Turns the acks of the engine into the answers for the worker. For a run that was paused, the answer is that the lease is
+   * lost.
+   */
   readonly answered: (acks: ReadonlyArray<TurnAck>) => ReadonlyArray<TurnAck>
 } => {
   const refused = new Map<number, { readonly error: IronflowError; readonly at: number }>()

@@ -10,7 +10,7 @@ import type * as Scope from "effect/Scope"
 import type { StoreService } from "../Store/Store.ts"
 import * as BulkRows from "./BulkRows.ts"
 
-/** How often an engine checks while other engines carry out operations, milliseconds. */
+/** How often an engine checks while other engines carry out operations, in milliseconds. */
 const CHECK_MS = 2000
 /**
  * After how many checks without progress an operation counts as abandoned. A living engine stores the progress of its operations
@@ -19,7 +19,7 @@ const CHECK_MS = 2000
 const CHECKS_WITHOUT_PROGRESS = 5
 
 export interface AbandonedBulk {
-  /** Makes the next check read the operations: there may be one that this engine no longer carries out. */
+  /** Makes the next check read the operations: this engine may no longer carry out one of them. */
   readonly checkSoon: () => void
 }
 
@@ -43,14 +43,14 @@ export const continueAbandonedBulk = (
 
     const check = Effect.gen(function* () {
       const running = yield* store.read(BulkRows.runningBulk())
-      const before = watched
+      const watchedBefore = watched
       watched = new Map(
         running
           .filter(({ id }) => !callbacks.isCarried(id))
           .map((operation) => {
-            const known = before.get(operation.id)
-            const isUnchanged = known?.updatedAt === operation.updatedAt
-            return [operation.id, { ...operation, checks: isUnchanged ? known.checks + 1 : 0 }]
+            const earlier = watchedBefore.get(operation.id)
+            const isUnchanged = earlier?.updatedAt === operation.updatedAt
+            return [operation.id, { ...operation, checks: isUnchanged ? earlier.checks + 1 : 0 }]
           })
       )
       for (const operation of watched.values()) {
@@ -61,7 +61,7 @@ export const continueAbandonedBulk = (
         yield* callbacks.begin(operation)
       }
       const isGone = (id: string): boolean => !running.some((operation) => operation.id === id)
-      if ([...before.values()].some(({ action, id }) => action === "erase" && isGone(id)))
+      if ([...watchedBefore.values()].some(({ action, id }) => action === "erase" && isGone(id)))
         yield* callbacks.eraseEnded
     })
 

@@ -1,8 +1,9 @@
 /**
  * The programs that carry out an erasure. First all events and runs to erase are collected in the table `erase_items`: the
  * targets, and the runs that came from them. Then the items are searched for unfinished runs. Only after that is anything
- * changed. Each transaction stores the progress with its changes, so that the operation continues from there after a crash; to
- * erase twice does no harm. A step is taken only if the stored progress is still the progress that the engine has read before.
+ * changed. Each transaction stores its changes together with the progress. After a crash, the operation continues from that
+ * progress; to erase twice does no harm. A step is taken only if the stored progress is still the progress that the engine had
+ * read.
  */
 import { isCompensating } from "../Runs/PauseRun.ts"
 import { statusIn } from "../Runs/StatusRows.ts"
@@ -40,8 +41,8 @@ const AT_ONCE = 25
 const FORGOTTEN_AT_ONCE = 2000
 
 /**
- * How long the unfinished runs may take to end after they were cancelled, milliseconds. Runs that are rolling back are not
- * cancelled: they run the rest of their compensations.
+ * How many milliseconds the cancelled runs may take to end. Runs that are rolling back are not cancelled: they run the rest of
+ * their compensations.
  */
 const ENDS_WITHIN_MS = 10 * 60 * 1000
 
@@ -84,7 +85,7 @@ const FIND_STATE_OF_RUN = statement(
 )
 
 /**
- * The unfinished run for a row of {@link FIND_STATE_OF_RUN}: the run itself, or the run that invoked it and holds its result.
+ * The unfinished run for a row of {@link FIND_STATE_OF_RUN}: the run itself, or its parent, which has the run's result.
  * `undefined` when both have ended.
  */
 const liveOf = (
@@ -119,10 +120,10 @@ export const advanceErase = inEnvironment(
     if (record?.status !== "running") return record
     if (isOvertaken(record, from)) return OVERTAKEN
     const operation = Number((yield* get(FIND_OPERATION, id))?.key)
-    const key = tx.environment(environment)
+    const environmentKey = tx.environment(environment)
     const place = (record.place ?? { phase: "find", source: 0 }) as ErasePlace
     const tally = new Tally(record)
-    const next = yield* advance(tx, { record, operation, environment: key, place, tally }, found)
+    const next = yield* advance(tx, { record, operation, environment: environmentKey, place, tally }, found)
     if ("error" in next) {
       yield* write(
         UPDATE_PROGRESS,
@@ -291,7 +292,7 @@ function* isItem(operation: number, run: Value): Program<boolean> {
 const MAX_NAMED_RUNS = 3
 
 /**
- * Searches a page of the collected runs for unfinished ones. For a dry run it also counts what would be erased: first the runs,
+ * Searches a page of the collected runs for unfinished ones. In a dry run, also counts what would be erased: first the runs,
  * then the events.
  */
 function* check(
@@ -316,17 +317,17 @@ function* check(
   for (const { key } of items) {
     const row = yield* get(FIND_STATE_OF_RUN, key!)
     if (row === undefined) continue
-    const going = liveOf(row)
-    // an ended run whose unfinished parent is an item too does not count: the parent counts
-    if (going === undefined || (row.ended_at !== null && (yield* isItem(operation, row.parent!)))) {
+    const unfinished = liveOf(row)
+    // an ended run whose unfinished parent is also an item does not count as unfinished: only the parent counts
+    if (unfinished === undefined || (row.ended_at !== null && (yield* isItem(operation, row.parent!)))) {
       if (dryRun && row.erased_at === null) tally.did("runs")
       continue
     }
-    if (seen.has(going.id)) continue
-    seen.add(going.id)
+    if (seen.has(unfinished.id)) continue
+    seen.add(unfinished.id)
     live++
     if (dryRun && cancel === true) tally.did("runs")
-    else if (cancel !== true) tally.skip(going.id, going.status)
+    else if (cancel !== true) tally.skip(unfinished.id, unfinished.status)
   }
   const last = items.at(-1)
   if (last !== undefined && items.length === ITEMS_AT_ONCE)

@@ -3,8 +3,8 @@
  * transactions with other work in between. After a restart, or at another engine, it goes on where it was. The caller does not
  * have to wait for it.
  *
- * An operation has the permissions of the API key of its caller. They are checked for each run just before the action: at that
- * moment, the key must allow the same action by a single call.
+ * An operation has the permissions of the API key of its caller. These permissions are checked for each run just before the
+ * action: at that moment, the key must allow the same action by a single call.
  */
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -35,7 +35,7 @@ import { makeErasing } from "./Erasing.ts"
 import { shown } from "./ShownBulk.ts"
 
 export interface BulkService {
-  /** The calls of a caller over the network; without `caller`, those of the engine's own process. */
+  /** The methods for a caller over the network; without `caller`, for the engine's own process. */
   readonly in: (environment: string, caller?: Caller) => Raw<BulkApi<EffectKind>, EngineError>
 }
 
@@ -76,7 +76,7 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
               )
           )
 
-        /** The operation once it has ended. */
+        /** Waits until the operation has ended, and returns it. */
         const awaitEnd = (id: string): Effect.Effect<BulkRecord, EngineError> =>
           Effect.suspend(() => {
             const ended = Deferred.makeUnsafe<void>()
@@ -147,7 +147,7 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
               if (timeout === undefined) return Effect.map(awaitEnd(id), shown)
               return Effect.gen(function* () {
                 const ended = yield* Effect.timeoutOption(awaitEnd(id), timeout)
-                // the operation may have ended at that very moment; `get` fails if it is unknown
+                // the operation may have ended at the moment of the timeout; `get` fails if the operation is unknown
                 const record = Option.isSome(ended) ? ended.value : yield* get(id)
                 return record.status === "running"
                   ? yield* Effect.fail(timeoutError(id, timeout))

@@ -29,7 +29,10 @@ export interface BulkProgress {
   readonly done: number
   readonly skipped: { readonly [why: string]: number }
   readonly examples: ReadonlyArray<BulkExample>
-  /** All runs created after this time were processed. Epoch milliseconds; absent at the start, and with ids. */
+  /**
+   * All runs that were created after this time were processed. In epoch milliseconds; absent at the start, and for a request with
+   * ids.
+   */
   readonly lookedBackTo?: number
   /** Only for `erase`: how many items of each kind are done. */
   readonly kinds?: { readonly [kind: string]: number }
@@ -58,8 +61,8 @@ export interface BulkRecord extends BulkProgress {
 }
 
 /**
- * A run to act on. `endedAt` is the time at which the run had ended when the search found the run, epoch milliseconds: `null` for
- * an unfinished run, absent for a run that the request names by id.
+ * A run to act on. `endedAt` is when the run had ended, as the search saw it, in epoch milliseconds: `null` for an unfinished
+ * run, absent for a run that the request names by id.
  */
 export interface BulkItem {
   readonly runId: string
@@ -73,7 +76,7 @@ export interface BulkItem {
 /** The runs on which one transaction acts. */
 export interface BulkSlice {
   readonly items: ReadonlyArray<BulkItem>
-  /** Ids that the request names of runs on which the caller has no permission to carry out the action. */
+  /** Ids from the request, of runs on which the caller may not carry out the action. */
   readonly notAllowed: ReadonlyArray<string>
   /** Where the next slice begins. */
   readonly place: BulkPlace

@@ -29,7 +29,7 @@ import { actOnRun, refusalReason } from "./ActOnRun.ts"
 
 /** Maximum number of operations that may run at the same time, in all environments. */
 const MAX_RUNNING = 20
-/** An ended operation is kept while it is among this many newest operations. */
+/** An ended operation is deleted when this many newer operations have begun. */
 const MAX_ENDED_OPERATIONS = 1000
 /** Maximum number of operations in a list. */
 export const MAX_LISTED_OPERATIONS = 100
@@ -119,7 +119,8 @@ export const insertBulk = inEnvironment(
         ...(ids === undefined ? {} : { ids: ids.length })
       })
     }
-    // reads by the key of the environment: this transaction may have created it, and then `findBulk` does not know its name yet
+    // reads by the key of the environment: this transaction may have created the environment, and then `findBulk` does not know
+    // the name yet
     return recordOf(tx, (yield* get(FIND_OPERATION, id, environmentKey))!)
   },
   (_, action) => `begin to ${action} ${action === "erase" ? "data" : "runs"}`
@@ -282,7 +283,8 @@ const progressMark = ({ done, matched, place, updatedAt }: BulkRecord): string =
 
 /**
  * Processes a slice that began at the progress of `from`, and stores the new progress. Returns the operation, which is unchanged
- * if it has ended; `undefined` for an unknown operation, and {@link OVERTAKEN} if another engine has continued it since.
+ * if it has ended; `undefined` for an unknown operation, and {@link OVERTAKEN} if another engine has continued the operation
+ * since.
  */
 export const advanceBulk = inEnvironment(
   "advanceBulk",
@@ -352,7 +354,7 @@ function* actOnItem(
   if (isHidden === true) return "not found"
   const key = (yield* get(FIND_RUN_KEY, runId))?.key
   if (key == null) return "not found"
-  // an earlier try of this slice failed because of this run, noted it as damaged, and the slice was repeated
+  // an earlier try of this slice failed because of this run: the run was noted as damaged, and the slice is repeated
   if (tx.damage.why("run", Number(key)) !== undefined) return "damaged"
   return yield* isolateRow(
     tx,
@@ -376,9 +378,9 @@ function* actOnItem(
 }
 
 /**
- * Whether the run still matches the filters: it may have changed since the search found it. For filters that depend on the end of
- * the run, and for `resume`, the end must be the same as the search found it. The search has checked the permission to resume the
- * run, and an ended run needs another one, since to resume it is a retry.
+ * Whether the run still matches the filters: it may have changed since the search found it. If a filter depends on the end of the
+ * run, the run must have the same end as the search saw. The same holds for `resume`: the search checked the permission to resume
+ * a paused run, but to resume an ended run is a retry, which needs another permission.
  */
 const fitsStill = (
   row: Row,
@@ -394,7 +396,7 @@ const fitsStill = (
   )
 }
 
-/** Counts the results of a slice, on top of the progress before it. */
+/** Adds the results of a slice to the progress before the slice. */
 export class Tally {
   readonly #before: BulkProgress
   readonly #skipped: { [why: string]: number }

@@ -20,7 +20,7 @@ const AT_ONCE = 50
 /** How many runs one search reads, and how many runs one transaction of a dry run checks. */
 const COUNTED_AT_ONCE = 256
 
-/** The permission that the API key needs for each run. A `rerun` needs that of a retry. */
+/** The permission that the API key needs for each run. A `rerun` needs the permission to retry. */
 export const actionOf: { readonly [A in BulkRecord["action"]]: Action } = {
   erase: "data:erase",
   cancel: "run:cancel",

@@ -11,9 +11,9 @@ import * as BulkRows from "./BulkRows.ts"
 import type { BulkSearch } from "./BulkSearch.ts"
 import type { Erasing } from "./Erasing.ts"
 
-/** How often progress without matches is stored, milliseconds. */
+/** After how many milliseconds without matches the progress is stored. */
 const NOTED_EVERY_MS = 1000
-/** The delay before another try after an error, milliseconds. */
+/** The delay before another try after an error, in milliseconds. */
 const RETRY_DELAY_MS = 1000
 /** Maximum number of tries of the same slice. */
 const MAX_TRIES = 10
@@ -113,13 +113,13 @@ export const makeBulkCarrier = (
           }
           mayBeStale = true
           if (next._tag === "Success") {
-            // in a shared database, the other engine continues the operation; otherwise it is read again, since it has changed
+            // in a shared database, the other engine continues the operation; otherwise the changed operation is read again
             if (isShared) return
             continue
           }
           const { failure } = next
           if (isFinal(failure) || ++tries === MAX_TRIES) {
-            // other engines may reach the database and continue the operation, and so may this engine later
+            // another engine may reach the database and continue the operation, or this engine does so later
             if (isShared && isUnavailable(failure)) return
             yield* end(from, failure.message)
             break

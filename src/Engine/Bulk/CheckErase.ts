@@ -64,7 +64,7 @@ export const checkErase = (target: unknown, given: object = {}): CheckedErase =>
   }
 }
 
-/** Refuses members of other names. `where` is the path of the object, for the error. */
+/** Refuses members whose names are not in `names`. `where` is the path of the object, for the error. */
 const refuseUnknown = (where: string, given: object, names: ReadonlyArray<string>): void => {
   for (const [name, value] of Object.entries(given)) {
     if (value === undefined || names.includes(name)) continue
@@ -86,9 +86,9 @@ const listOf = (name: string, list: unknown): ReadonlyArray<unknown> => {
 
 const eventsOf = (events: unknown): CheckedEvents => {
   // `refuseBlankEraseOptions` has refused everything but an object
-  const given = events as { readonly [name: string]: unknown }
-  refuseUnknown("events.", given, eventMembers)
-  const { entityId, entityType, idempotencyKey, name, since, until, where } = given
+  const filters = events as { readonly [name: string]: unknown }
+  refuseUnknown("events.", filters, eventMembers)
+  const { entityId, entityType, idempotencyKey, name, since, until, where } = filters
   if (where !== undefined) compileExpression(where as string, ["event"])
   const checked: CheckedEvents = {
     // a string, because it was compiled above
@@ -153,7 +153,7 @@ const keysOf = (item: unknown): CheckedKeys => {
       `erase: each of \`keys\` needs \`key\` or \`prefix\`, and not both; an item of bucket "${bucket}" has ${item.key === undefined ? "neither" : "both"}`
     )
   }
-  // a prefix may be as long as a key, but its last character may be one with which no key ends
+  // a prefix may be as long as a key, and may also end with a character with which no key ends
   if (item.key !== undefined) return { bucket, key: checkKey(item.key as string) }
   return { bucket, prefix: checkName("prefix of keys", item.prefix) }
 }

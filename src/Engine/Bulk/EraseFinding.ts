@@ -80,8 +80,8 @@ interface Candidate {
 }
 
 /**
- * The next page of rows of a source: those after the position `after` (for an entity, the entity version) that match everything
- * but `where`. `after` of the result is where the next page begins; absent after the last page.
+ * The next page of rows of a source: the rows after the position `after` (for an entity, after that version) that match
+ * everything but `where`. `after` of the result is where the next page begins; absent after the last page.
  */
 export const findForErase = inEnvironment(
   "findForErase",

@@ -313,8 +313,8 @@ const STARTED = following(
 const RECEIVED_AT_ONCE = 2000
 
 /**
- * Statements that collect the runs that have received an event. There are very many such runs when very many waited for the
- * event. So `add` adds a page of them, in the order of their keys, and `page` finds its last key.
+ * Statements that collect the runs that have received an event. There may be very many such runs. So `add` adds one page of these
+ * runs, in the order of their keys, and `page` finds the last key of the page.
  */
 const receiving = (name: string, from: string, table: string, column: string) => ({
   page: statement(
@@ -395,7 +395,7 @@ const INSERT_RUN_ITEM = statement(
 
 /**
  * Finds an unfinished run that needs the event; `undefined` when there is none. Then adds to the items the runs that the event
- * has started since the items were collected, and those that have received it since.
+ * has started since the items were collected, and the runs that have received the event since.
  */
 export function* openRunOf(
   operation: number,

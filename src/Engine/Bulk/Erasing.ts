@@ -23,12 +23,13 @@ import * as AdvanceErase from "./AdvanceErase.ts"
 /** How many runs or ids one slice searches. */
 const AT_ONCE = 256
 /**
- * The delay before another check whether cancelled runs have ended, or another try to empty the write-ahead log, milliseconds.
+ * The delay before another check whether cancelled runs have ended, or another try to empty the write-ahead log, in
+ * milliseconds.
  */
 const RETRY_DELAY_MS = 1000
 /** Maximum number of tries to empty the write-ahead log, which fail while another connection reads an older state. */
 const MAX_CUT_TRIES = 60
-/** How often progress is stored while nothing matches, milliseconds. */
+/** After how many milliseconds without matches the progress is stored. */
 const NOTED_EVERY_MS = 1000
 
 export interface Erasing {
@@ -122,7 +123,7 @@ export const makeErasing = (store: StoreService): Erasing => {
       }
     })
 
-  /** The next items to erase, after slices without matches. Returns none from time to time, so that the progress is stored. */
+  /** The items of the next slice that has any. From time to time, returns no items, so that the progress is stored. */
   const findNext = (
     record: BulkRecord,
     ids: ReadonlyArray<string>
@@ -141,7 +142,10 @@ export const makeErasing = (store: StoreService): Erasing => {
       return found
     })
 
-  /** Empties the write-ahead log if that is possible now; returns whether it was. The erase is complete all the same. */
+  /**
+   * Empties the write-ahead log if that is possible now. Returns whether the log was emptied. A failure is only logged: the
+   * data in the tables is erased all the same.
+   */
   const cutLog: Effect.Effect<boolean> = Effect.catch(store.cutLog ?? Effect.succeed(true), (error) =>
     Effect.as(
       Effect.logWarning(

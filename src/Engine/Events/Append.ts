@@ -21,22 +21,22 @@ export const appendEvent = inEnvironment(
     const { idempotencyKey } = input
     if (idempotencyKey === undefined) return yield* storeEvent(tx, input, firing)
     const environment = tx.environment(input.environment)
-    const print = fingerprint([], [input])
+    const digest = fingerprint([], [input])
     const scope =
       input.webhook === undefined ? `emit ${input.name}` : `webhook ${input.webhook} ${input.name}`
     type Emitted = { eventId: string; position: number; runIds: Array<string> }
     const earlier =
-      (yield* recall<Emitted>(tx, environment, scope, idempotencyKey, print)) ??
+      (yield* recall<Emitted>(tx, environment, scope, idempotencyKey, digest)) ??
       (input.webhook === undefined
         ? undefined
-        : yield* recallUnscoped<Emitted>(tx, environment, idempotencyKey, print))
+        : yield* recallUnscoped<Emitted>(tx, environment, idempotencyKey, digest))
     if (earlier !== undefined) {
       return { ...earlier.result, duplicate: true, conflicting: earlier.conflicting, warnings: [] }
     }
 
     const stored = yield* storeEvent(tx, input, firing)
     const { eventId, position, runIds } = stored
-    yield* remember(tx, environment, scope, idempotencyKey, print, { eventId, position, runIds })
+    yield* remember(tx, environment, scope, idempotencyKey, digest, { eventId, position, runIds })
     return stored
   },
   (event, _firing?: RegisteredFunction) => `store event "${event.name}"`,

@@ -27,7 +27,7 @@ export const queryOf = (environment: string, options: ListEventsOptions): EventQ
     environment,
     order,
     limit,
-    ...present({
+    ...withoutUndefined({
       ...filter,
       since: since === undefined ? undefined : Date.parse(since),
       until: until === undefined ? undefined : Date.parse(until),
@@ -36,11 +36,11 @@ export const queryOf = (environment: string, options: ListEventsOptions): EventQ
   }
 }
 
-const present = <A extends object>(fields: A): { [K in keyof A]?: Exclude<A[K], undefined> } =>
+const withoutUndefined = <A extends object>(fields: A): { [K in keyof A]?: Exclude<A[K], undefined> } =>
   // only members that are not `undefined` remain, as the type says
   Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as never
 
-/** The cursor of the next page; no member when there is none. */
+/** The member `nextCursor` of a page; no member on the last page. */
 export const cursorOf = (options: ListEventsOptions, { next }: FoundEvents): { nextCursor?: string } =>
   next === undefined ? {} : { nextCursor: `e${next}-${markOf(options)}` }
 

@@ -13,7 +13,7 @@ import { everyHour, untilEnd } from "../Sweep.ts"
 /** How much of the log is kept; by default all of it. */
 export const EventRetention = Context.Reference<{
   readonly age: Duration.Duration
-  /** How much data all events outside of entity streams may have, bytes. */
+  /** How many bytes of data all events outside of entity streams may have. */
   readonly bytes: number
 }>("@ironflow/node/EventRetention", {
   defaultValue: () => ({ age: Duration.infinity, bytes: Number.POSITIVE_INFINITY })
@@ -48,19 +48,19 @@ export const make = (
   })
 
 /**
- * The position before which events exceed the size limit, if sizes are added up from the newest event to the oldest; 0 if none
- * do.
+ * The position before which the events exceed the size limit: the sizes are added up from the newest event to the oldest. 0 if
+ * all events together are within the limit.
  */
 const excessBefore = (store: StoreService, most: number): Effect.Effect<number, StoreError> =>
   Effect.gen(function* () {
     if (!Number.isFinite(most)) return 0
-    let left = most
+    let bytesLeft = most
     let before = Number.MAX_SAFE_INTEGER
     while (true) {
-      const slice: Effect.Success<ReturnType<typeof measure>> = yield* measure(store, before, left)
+      const slice: Effect.Success<ReturnType<typeof measure>> = yield* measure(store, before, bytesLeft)
       if (slice === undefined) return 0
       if (slice.excessBefore !== undefined) return slice.excessBefore
-      left = slice.left
+      bytesLeft = slice.left
       before = slice.from
       yield* yieldToEventLoop
     }

@@ -1,5 +1,6 @@
 /**
- * The client's methods about events in the engine's process: emit, list, get and explain. Checks the input, then uses the store.
+ * The methods about events, for the client in the engine's process: emit, list, get and explain. They check the input, then use
+ * the store.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -54,7 +55,7 @@ export const layer: Layer.Layer<Events, never, Store | Runs | Log> = Layer.effec
   })
 )
 
-/** Options of an emit over HTTP: those of a client, and the webhook. */
+/** Options of an emit over HTTP: the options of a client, and the webhook. */
 export interface ReceivedEmitOptions extends EmitOptions {
   /** The id of the webhook that received the event. */
   readonly webhook?: string

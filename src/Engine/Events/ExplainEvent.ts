@@ -30,7 +30,7 @@ interface ExplainedSlice {
   /** Epoch milliseconds. */
   readonly timestamp: number
   readonly functions: ReadonlyArray<EventVerdict>
-  /** The index of the first function of the next slice; absent at the end. */
+  /** The index of the first function of the next slice; absent after the last slice. */
   readonly next?: number
 }
 
@@ -89,8 +89,8 @@ interface EventToExplain {
 }
 
 /**
- * The function whose schedule fired the event. This is not stored with the event: of several functions with the same schedule and
- * event name, the one that has a run of the event is taken, or else the first one.
+ * The function whose schedule fired the event. The event does not name this function. Of several functions with the same schedule
+ * and event name, takes the one that has a run of the event, or else the first one.
  */
 function* firingFunction(
   functions: ReadonlyArray<RegisteredFunction>,
@@ -132,17 +132,17 @@ function* verdictOf(
   }
   const times = yield* get(FIND_FUNCTION_TIMES, fn.key)
   const createdAt = Number(times?.created_at)
-  // an event of a schedule would start nothing if it were emitted again
+  // an event that a schedule fired would start nothing if it were emitted again
   const advice = isOwnFire ? "run the function by hand to start a run" : "emit the event again to start a run"
   const verdict = isOwnFire ? { code: "MATCHES" as const, message: "" } : judge(fn, view)
   if (createdAt > timestamp) {
-    const late = `The function was registered at ${iso(createdAt)}, after the event`
+    const registrationNote = `The function was registered at ${iso(createdAt)}, after the event`
     if (verdict.code === "MATCHES")
-      return { functionId, code: "REGISTERED_LATER", message: `${late}: ${advice}` }
-    // another reason than the late registration: the event would not start the function if it were emitted again
+      return { functionId, code: "REGISTERED_LATER", message: `${registrationNote}: ${advice}` }
+    // the late registration is not the only reason: even if the event were emitted again, it would not start the function
     return verdict.code === "NO_TRIGGER"
       ? { functionId, ...verdict }
-      : { functionId, ...verdict, message: `${verdict.message}. ${late}` }
+      : { functionId, ...verdict, message: `${verdict.message}. ${registrationNote}` }
   }
   const deletedAt = times?.deleted_at == null ? undefined : Number(times.deleted_at)
   if (deletedAt !== undefined && deletedAt <= timestamp && verdict.code !== "NO_TRIGGER") {
@@ -153,17 +153,17 @@ function* verdictOf(
     }
   }
   const updatedAt = Number(times?.updated_at)
-  // the triggers that the function had at that time are not known any more
-  const since =
+  // the triggers that the function had at the time of the event are not known any more
+  const changeNote =
     updatedAt > timestamp
       ? `. The function was changed at ${iso(updatedAt)}, after the event, and its earlier triggers are not known any more`
       : ""
-  if (verdict.code !== "MATCHES") return { functionId, ...verdict, message: verdict.message + since }
+  if (verdict.code !== "MATCHES") return { functionId, ...verdict, message: verdict.message + changeNote }
   return updatedAt > timestamp
     ? {
         functionId,
         code: "CHANGED_LATER",
-        message: `The event matches${since}: ${advice}`
+        message: `The event matches${changeNote}: ${advice}`
       }
     : {
         functionId,

@@ -253,24 +253,29 @@ function* deliverFrom(
   const { environment, name, position, view } = event
   const delivered = { position, text: () => view.toText() }
   let place = from
-  let mustLook = isFirst
+  let mustLookAtOne = isFirst
   while (true) {
-    const wanted = mustLook ? Math.max(1, tx.budget.rows) : tx.budget.rows
-    if (wanted === 0) return place
-    const rows = yield* waitsAfter(tx, event, place, wanted)
+    const maxRows = mustLookAtOne ? Math.max(1, tx.budget.rows) : tx.budget.rows
+    if (maxRows === 0) return place
+    const rows = yield* waitsAfter(tx, event, place, maxRows)
     for (const row of rows) {
       const run = Number(row.run)
-      if (!mustLook && (tx.budget.isFull || (row.expression !== null && !tx.budget.mayEvaluate))) return place
-      mustLook = false
+      if (!mustLookAtOne && (tx.budget.isFull || (row.expression !== null && !tx.budget.mayEvaluate)))
+        return place
+      mustLookAtOne = false
       tx.budget.take()
       place = { path: place.path, run, stepKey: String(row.step_key) }
-      // the event was in the log when this wait was opened, so the wait was checked against the event then
+      // the event was already in the log when this wait was opened, and the wait was checked against the event then
       if (row.looked_back_to !== null && Number(row.looked_back_to) >= position) continue
       if (!acceptsName(row, view)) continue
-      if (row.expression !== null && !(yield* isolateRow(tx, "run", run, fits(row, view, problems)))) continue
+      if (
+        row.expression !== null &&
+        !(yield* isolateRow(tx, "run", run, satisfiesExpression(row, view, problems)))
+      )
+        continue
       yield* isolateRow(tx, "run", run, deliverEvent(tx, run, place.stepKey, delivered))
     }
-    if (rows.length === wanted) continue
+    if (rows.length === maxRows) continue
     if (place.path === null) return undefined
     // goes to the next path. Of the waits with that path, the index finds only those that have the event's value
     place = { path: yield* nextPath(environment, name, place.path), run: 0, stepKey: "" }
@@ -328,7 +333,7 @@ function* nextPath(environment: number, name: string, after: string): Program<st
 }
 
 /** Whether an event satisfies the expression of a wait. An error counts as no match. */
-function* fits(wait: Row, view: EventView, problems: Problems): Program<boolean> {
+function* satisfiesExpression(wait: Row, view: EventView, problems: Problems): Program<boolean> {
   const { error, matched } = evaluateExpression(String(wait.expression), {
     event: view,
     trigger: yield* triggerView(Number(wait.run))

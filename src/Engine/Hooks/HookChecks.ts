@@ -7,13 +7,13 @@ import type { Hook } from "../../Hook.ts"
 import { whyNotAllowed } from "../Push/HttpPost.ts"
 import { isPublicAddress } from "../Push/PublicAddress.ts"
 
-/** How long the look-up of a host name may take, milliseconds. */
+/** How long the look-up of a host name may take, in milliseconds. */
 const LOOKUP_MS = 10_000
 
 const hostOf = (url: URL): string => url.hostname.replace(/^\[|\]$/g, "")
 
 /**
- * The address in the URL; for `localhost`, its address. `undefined` when the URL has another host name, which must be looked up.
+ * The address in the URL; for `localhost`, `127.0.0.1`. `undefined` when the URL has another host name, which must be looked up.
  */
 const addressIn = (url: URL): string | undefined => {
   const host = hostOf(url)
@@ -35,10 +35,10 @@ export const refuseHooks = (hooks: ReadonlyArray<Hook>, allowPrivateNetworks: bo
 export const warnOfHook = (hook: Hook, allowPrivateNetworks: boolean): Effect.Effect<void> =>
   Effect.gen(function* () {
     const url = new URL(hook.url)
-    const known = addressIn(url)
+    const addressInUrl = addressIn(url)
     const addresses =
-      known !== undefined
-        ? [known]
+      addressInUrl !== undefined
+        ? [addressInUrl]
         : yield* Effect.tryPromise(() => Dns.lookup(hostOf(url), { all: true })).pipe(
             Effect.timeout(LOOKUP_MS),
             Effect.map((found) => found.map(({ address }) => address)),

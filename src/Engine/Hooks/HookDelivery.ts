@@ -18,7 +18,7 @@ import { type CallResult, dueCalls, type DueCall, settleCalls } from "../Runs/Ho
 import { RETRY_MS, StoreOutage } from "../Store/StoreOutage.ts"
 import type { StoreService } from "../Store/Store.ts"
 
-/** How many calls of hooks have ended in which way since the engine started. */
+/** Counts of calls of hooks since the engine started, by outcome. */
 export interface HookCounts {
   delivered: number
   /** Attempts that failed, and after which the call is tried again. */
@@ -32,14 +32,14 @@ export interface HookCounts {
 /** How many calls to one hook are open at a time. */
 const AT_ONCE = 8
 
-/** How long a hook may take to answer, milliseconds. */
+/** How long a hook may take to answer, in milliseconds. */
 const TIMEOUT_MS = 10_000
 
 /** Maximum number of bytes of a hook's answer that are read. */
 const MAX_ANSWER_BYTES = 64 * 1024
 
 /**
- * The longest wait until the next look for due calls, milliseconds. It is limited because the clock may be set in the meantime.
+ * For how many milliseconds a delivery waits at most before it looks for due calls again: the clock may be set in the meantime.
  */
 const LONGEST_WAIT_MS = 60_000
 

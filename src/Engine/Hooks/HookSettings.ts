@@ -15,8 +15,8 @@ export const EngineHooks = Context.Reference<ReadonlyArray<HookOptions>>("@ironf
 })
 
 /**
- * When a function counts as failing: enough of its runs have ended in the last minutes, and a large enough part of those have
- * failed.
+ * When a function counts as failing: enough of its runs have ended in the last minutes, and a large enough part of these runs
+ * have failed.
  */
 export interface FailingOptions {
   /** How many of the last whole minutes count; `"5m"` by default, at most an hour. */
@@ -36,9 +36,9 @@ export const Failing = Context.Reference<FailingOptions>("@ironflow/node/Failing
 export interface FailingSettings {
   /** How far back runs are counted, in minutes. */
   readonly minutes: number
-  /** How many runs must have ended in that time. */
+  /** How many runs must have ended in these minutes. */
   readonly runs: number
-  /** Which part of those runs must have failed, from 0 to 1. */
+  /** Which part of these runs must have failed, from 0 to 1. */
   readonly rate: number
 }
 

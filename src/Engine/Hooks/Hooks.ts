@@ -1,7 +1,7 @@
 /**
  * What an engine does by itself when something is wrong: it calls hooks, and starts functions that listen for system events. When
- * a run fails or is paused, the calls are stored in the same transaction, and are sent from here. Stuck runs and failing
- * functions are searched from here. An engine without hooks and without such functions does none of this.
+ * a run fails or is paused, the calls are stored in the same transaction, and are sent from here. The searches for stuck runs and
+ * failing functions also start from here. An engine without hooks and without such functions does none of this.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -49,15 +49,18 @@ const familyOf = ({ abandoned, delivered, dropped, retried }: HookCounts): Calls
 
 export class Hooks extends Context.Service<Hooks, HooksService>()("@ironflow/node/Engine/Hooks") {}
 
-/** How often stuck runs are searched while a hook or a function listens for them, milliseconds. */
+/**
+ * The time between two searches for stuck runs, in milliseconds. The engine searches only while a hook or a function listens for
+ * stuck runs.
+ */
 export const StuckEvery = Context.Reference<number>("@ironflow/node/StuckEvery", {
   defaultValue: () => 60_000
 })
-/** How soon after the failure of a run the engine searches failing functions, milliseconds. */
+/** How many milliseconds after the failure of a run the engine searches for failing functions. */
 const FAILING_AFTER_MS = 1000
-/** How often the engine searches again while runs of the last minutes have failed, milliseconds. */
+/** The time between two such searches while runs of the last minutes have failed, in milliseconds. */
 const FAILING_EVERY_MS = 15_000
-/** How soon after a run has failed or was paused the engine checks whether calls were dropped, milliseconds. */
+/** How many milliseconds after a run has failed or was paused the engine checks whether calls were dropped. */
 const DROPPED_AFTER_MS = 10_000
 
 export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Runs> = Layer.effect(
@@ -118,9 +121,9 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
     const isReported = (event: HookEvent): boolean => hasListening || isHooked(event)
 
     // errors are only logged: what cannot be read or written now is tried again later
-    const quietly = <A>(effect: Effect.Effect<A, StoreError>, otherwise: A): Effect.Effect<A> =>
+    const quietly = <A>(effect: Effect.Effect<A, StoreError>, fallback: A): Effect.Effect<A> =>
       Effect.catch(effect, (error) =>
-        Effect.as(Effect.logDebug("The conditions that hooks report could not be checked", error), otherwise)
+        Effect.as(Effect.logDebug("The conditions that hooks report could not be checked", error), fallback)
       )
 
     let failing: ReadonlyArray<FunctionInEnvironment> = []
@@ -144,10 +147,10 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
       if ((yield* runs.countStuck) === 0) return reported.clear()
       const stuck = yield* runs.findStuck
       for (const key of reported) if (!stuck.some((one) => one.key === key)) reported.delete(key)
-      const fresh = stuck.filter(({ key }) => !reported.has(key))
-      if (fresh.length === 0) return
-      yield* store.write(noteStuck(fresh))
-      for (const { key } of fresh) reported.add(key)
+      const unreported = stuck.filter(({ key }) => !reported.has(key))
+      if (unreported.length === 0) return
+      yield* store.write(noteStuck(unreported))
+      for (const { key } of unreported) reported.add(key)
       wake()
     })
     let watchesStuck = false

@@ -41,8 +41,8 @@ export const KEYS_PAGE = 1000
 /** Maximum number of buckets on a page. It is low, because the expired keys of each bucket are counted. */
 export const BUCKETS_PAGE = 250
 /**
- * Limits the work of a filter on one page: at most this number, divided by the length of the filter, of keys are read for a page.
- * The longer a filter is, the longer it takes to match a key.
+ * Limits the work of a filter on one page: the number of keys that are read for the page is at most this number, divided by the
+ * length of the filter. The longer a filter is, the longer it takes to match a key.
  */
 const FILTER_WORK = 50_000
 
@@ -277,7 +277,7 @@ const checkBucket = (config: KVBucketConfig): NewKvBucket => {
   }
 }
 
-/** The longest time to live, seconds: a hundred years. */
+/** The longest time to live, in seconds: a hundred years. */
 const LONGEST_TTL_SECONDS = 100 * 365 * 24 * 3600
 
 const checkWrites = (writes: ReadonlyArray<KVWrite>): Array<KvWriteRow> => {

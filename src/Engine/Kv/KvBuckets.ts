@@ -76,22 +76,22 @@ const UPDATE_BUCKET = statement(
 
 /** The cached buckets. */
 class Buckets {
-  readonly #known = new Map<string, Bucket>()
+  readonly #cached = new Map<string, Bucket>()
   readonly #changed = new Set<Bucket>()
 
   get(environment: number, name: string): Bucket | undefined {
-    return this.#known.get(`${environment} ${name}`)
+    return this.#cached.get(`${environment} ${name}`)
   }
 
   remember(bucket: Bucket): Bucket {
     // the cache is not cleared while changed buckets wait to be saved
-    if (this.#known.size >= MAX_CACHED_BUCKETS && this.#changed.size === 0) this.#known.clear()
-    this.#known.set(`${bucket.environment} ${bucket.name}`, bucket)
+    if (this.#cached.size >= MAX_CACHED_BUCKETS && this.#changed.size === 0) this.#cached.clear()
+    this.#cached.set(`${bucket.environment} ${bucket.name}`, bucket)
     return bucket
   }
 
   forget(bucket: Bucket): void {
-    this.#known.delete(`${bucket.environment} ${bucket.name}`)
+    this.#cached.delete(`${bucket.environment} ${bucket.name}`)
   }
 
   /** Notes that the bucket changes in this transaction. */
@@ -112,7 +112,7 @@ class Buckets {
 
   /** Clears the cache. Called when other engines have written. */
   clear(): void {
-    this.#known.clear()
+    this.#cached.clear()
   }
 
   rolledBack(): void {
@@ -287,8 +287,8 @@ export const deleteBucket = inEnvironment(
   function* (tx: Transaction, environment: string, name: string): Program<undefined, BucketNotFoundError> {
     const bucket = yield* findBucket(tx, environment, name)
     if (bucket === undefined) return yield* refuse(new BucketNotFoundError(name))
-    // stores the revision too, which this transaction may not have saved yet: keys that expire before they are deleted take the
-    // next revisions, and `KvSweep.ts` deletes entries by revision
+    // stores the revision too, because this transaction may not have saved it yet. Keys that expire before their deletion take
+    // the next revisions, and `KvSweep.ts` deletes entries by revision
     yield* write(REMOVE_BUCKET_NAME, bucket.revision, bucket.key)
     yield* write(RAISE_REVISION_FLOOR, bucket.revision)
     bucketsOf(tx).forget(bucket)

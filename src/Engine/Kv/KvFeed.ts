@@ -24,7 +24,7 @@ const MAX_QUEUED = 1024
 const MAX_QUEUED_BYTES = 256 * 1024
 
 export interface FeedOptions<E> {
-  /** Reads the changes after the revision `after`; with `undefined`, those after the last revision. */
+  /** Reads the changes after the revision `after`; with `undefined`, the changes after the last revision. */
   readonly read: (after: number | undefined, limit: number) => Effect.Effect<KvChangePage, E>
   /** The revision after which the watch begins; `undefined` for the last revision. */
   readonly from: number | undefined
@@ -129,7 +129,7 @@ class Watcher {
     if (stale.has("kv") || kvElsewhere.some(isMine)) this.#behind = true
     for (const change of kv) {
       if (!isMine(change.bucket)) continue
-      // without an order, earlier changes by other engines may not have arrived yet, so the watcher reads again
+      // if commits do not arrive in order, earlier changes by other engines may not have arrived yet: the watcher reads again
       if (this.bucket === 0 || !inOrder) this.#behind = true
       else this.#put(change)
     }

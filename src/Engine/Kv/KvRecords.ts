@@ -45,7 +45,7 @@ export interface KvHistoryQuery {
 
 export interface KvHistoryPage {
   readonly entries: Array<KvEntryRow>
-  /** The revision after which the next page begins; absent at the end. */
+  /** The revision after which the next page begins; absent on the last page. */
   readonly next?: number
 }
 
@@ -58,7 +58,7 @@ export interface KvKeysQuery {
 
 export interface KvKeysPage {
   readonly keys: ReadonlyArray<string>
-  /** The key after which the next page begins; absent at the end. */
+  /** The key after which the next page begins; absent on the last page. */
   readonly nextCursor?: string
 }
 

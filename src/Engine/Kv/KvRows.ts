@@ -63,8 +63,8 @@ export const readEntry = inEnvironment(
 )
 
 /**
- * The size of a page of revisions or changes, in bytes of values. A page ends with the entry that reaches this size. It is
- * limited because a page is in memory as a whole.
+ * The size of a page of revisions or changes, in bytes of values. A page ends with the entry that reaches this size. The size
+ * is limited because a page is in memory as a whole.
  */
 const PAGE_BYTES = 256 * 1024
 
@@ -130,7 +130,7 @@ const LIST_KEYS = statement(
   "SELECT key, operation, due_at FROM kv_entries WHERE bucket = ? AND key > ? ORDER BY key LIMIT ?"
 )
 
-/** Reads `limit` keys after the key `after`, and returns those that have a value, in order. */
+/** Reads `limit` keys after the key `after`, and returns the keys that have a value, in order. */
 export const listKeys = inEnvironment(
   "listKeys",
   function* (
@@ -164,7 +164,7 @@ const LIST_CHANGES = statement(
 
 /**
  * The kept changes after the revision `after`, in order: the latest change of each key, and earlier changes from the history.
- * With an `after` of `undefined`, those after the last revision: none yet.
+ * If `after` is `undefined`: the changes after the last revision, of which there are none yet.
  */
 export const readChanges = inEnvironment(
   "readChanges",

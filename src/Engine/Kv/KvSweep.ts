@@ -14,7 +14,10 @@ import { PUT_CODE } from "./KvCodes.ts"
 import { expireKey, forgetHistory } from "./KvWrites.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
-/** How often to check old markers while the clock may be wrong, milliseconds. Until the clock is trusted again, they are kept. */
+/**
+ * How often to check old markers while the clock may be wrong, in milliseconds. Old markers are kept until the clock is trusted
+ * again.
+ */
 const MARKERS_EVERY_MS = 60 * 60 * 1000
 
 const LIST_DUE_ROWS = statement(
@@ -58,9 +61,9 @@ export function* environmentsToSweep(tx: Transaction, limit: number): Program<Re
 }
 
 /**
- * Turns expired keys into markers, deletes old markers, and deletes the keys of deleted buckets. Only the due keys of one
- * environment that are among the first `limit` of all environments are handled. Returns how many, and more than 0 while a deleted
- * bucket is left.
+ * Turns expired keys into markers, deletes old markers, and deletes the keys of deleted buckets. Handles only the due keys of the
+ * environment that are among the first `limit` due keys of all environments. Returns how many keys it has handled; while a
+ * deleted bucket is left, a number above 0.
  */
 export function* sweep(tx: Transaction, environment: number, limit: number): Program<number> {
   const now = tx.now()
@@ -118,7 +121,8 @@ const DELETE_BUCKET = statement("KvSweep.deleteBucket", "DELETE FROM kv_buckets 
 
 /**
  * Deletes at most `limit` entries of a deleted bucket (current and earlier revisions), and with the last entries the bucket
- * itself. Returns the number of entries plus one, for the bucket; 0 when there is no deleted bucket, or `limit` is 0.
+ * itself. Returns the number of deleted entries plus one, so that the number is above 0 while the bucket is left. Returns 0 when
+ * there is no deleted bucket, or `limit` is 0.
  */
 function* dropBuckets(environment: number, limit: number): Program<number> {
   const bucket = (yield* get(FIND_UNNAMED_BUCKET, environment))?.key
@@ -142,7 +146,10 @@ function* dropBuckets(environment: number, limit: number): Program<number> {
   return dropped + 1
 }
 
-/** When the next key expires or the next marker is to be deleted, epoch milliseconds. Now while a deleted bucket is left. */
+/**
+ * When the next key expires or the next marker is to be deleted, in epoch milliseconds. While a deleted bucket is left, this is
+ * now.
+ */
 export function* nextSweepAt(tx: Transaction): Program<number> {
   const now = tx.now()
   const isSettled = tx.settledNow() === now

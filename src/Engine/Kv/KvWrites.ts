@@ -2,7 +2,7 @@
  * Writes keys. Every change of a key takes the next revision of its bucket. So of several writes that expect the same revision of
  * a key, only one succeeds (guarantee G13).
  *
- * Every refusal comes before the first write, so that these programs can be part of larger ones.
+ * Every refusal comes before the first write, so that these programs can be part of larger programs.
  */
 import { all, forEach, get, statement, type Program, write, inEnvironment, refuse } from "../Store/Program.ts"
 import { BucketNotFoundError, LimitExceededError, RevisionConflictError, withoutStack } from "../../Errors.ts"
@@ -12,13 +12,13 @@ import { operationsByCode, PUT_CODE, typesByCode } from "./KvCodes.ts"
 import type { KvWriteRow } from "./KvRecords.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
-/** How long a marker (see `KvRows.ts`) is kept, milliseconds. A watcher that was away for longer has to begin again. */
+/** How long a marker (see `KvRows.ts`) is kept, in milliseconds. A watcher that was away for longer has to begin again. */
 const MARKER_MS = 24 * 60 * 60 * 1000
 
 const noBytes = new Uint8Array()
 
 /** The current entry of a key. */
-interface Present {
+interface CurrentEntry {
   readonly revision: number
   readonly operation: KvOperation
   /** Whether the entry has a value that has not expired. */
@@ -34,7 +34,7 @@ const FIND_PRESENT_REVISION = statement(
   "SELECT revision, operation, length(value) AS bytes, due_at FROM kv_entries WHERE bucket = ? AND key = ?"
 )
 
-function* findPresent(tx: Transaction, bucket: Bucket, key: string): Program<Present | undefined> {
+function* findCurrent(tx: Transaction, bucket: Bucket, key: string): Program<CurrentEntry | undefined> {
   const row = yield* get(FIND_PRESENT_REVISION, bucket.key, key)
   if (row === undefined) return undefined
   const isCounted = Number(row.operation) === PUT_CODE
@@ -65,7 +65,7 @@ export const writeEntries = inEnvironment(
 export interface KvPlan {
   readonly bucket: Bucket
   readonly writes: ReadonlyArray<KvWriteRow>
-  readonly present: ReadonlyArray<Present | undefined>
+  readonly current: ReadonlyArray<CurrentEntry | undefined>
 }
 
 /** Checks changes without writing. The plan need not be carried out. */
@@ -78,27 +78,27 @@ export function* planWrites(
   const bucket = yield* findBucket(tx, environment, name)
   if (bucket === undefined) return yield* refuse(new BucketNotFoundError(name))
 
-  const present = yield* forEach(writes, ({ key }) => findPresent(tx, bucket, key))
+  const current = yield* forEach(writes, ({ key }) => findCurrent(tx, bucket, key))
   for (const [i, write] of writes.entries()) {
-    const refusal = refusalOf(bucket, write, present[i])
+    const refusal = refusalOf(bucket, write, current[i])
     if (refusal !== undefined) return yield* refuse(refusal)
   }
-  yield* checkRoom(tx, bucket, writes, present)
-  return { bucket, writes, present } satisfies KvPlan
+  yield* checkRoom(tx, bucket, writes, current)
+  return { bucket, writes, current } satisfies KvPlan
 }
 
 /** Carries out a plan. Returns the revisions of the keys. */
-export function* carryOutPlan(tx: Transaction, { bucket, present, writes }: KvPlan): Program<Array<number>> {
+export function* carryOutPlan(tx: Transaction, { bucket, current, writes }: KvPlan): Program<Array<number>> {
   bucketsOf(tx).touch(bucket)
-  return yield* forEach(writes, (write, i) => apply(tx, bucket, write, present[i]))
+  return yield* forEach(writes, (write, i) => apply(tx, bucket, write, current[i]))
 }
 
 const refusalOf = (
   bucket: Bucket,
   write: KvWriteRow,
-  present: Present | undefined
+  current: CurrentEntry | undefined
 ): RevisionConflictError | LimitExceededError | undefined => {
-  const actual = present?.isAlive === true ? present.revision : 0
+  const actual = current?.isAlive === true ? current.revision : 0
   if (write.expected !== undefined && write.expected !== actual) {
     const { expected } = write
     return withoutStack(() => new RevisionConflictError(bucket.name, write.key, expected, actual))
@@ -118,15 +118,16 @@ function* checkRoom(
   tx: Transaction,
   bucket: Bucket,
   writes: ReadonlyArray<KvWriteRow>,
-  present: ReadonlyArray<Present | undefined>
+  current: ReadonlyArray<CurrentEntry | undefined>
 ): Program<void, LimitExceededError> {
   if (bucket.maxBytes === undefined || !writes.some(({ value }) => value !== undefined)) return
   let after = bucket.bytes
   for (const [i, { key, value }] of writes.entries()) {
     if (value !== undefined) after += Buffer.byteLength(key) + value.bytes.byteLength
-    // without a history, the replaced value is deleted; with a history, it may be kept, and push out an older value
-    if (bucket.history === 1) after -= present[i]?.bytes ?? 0
-    else after -= yield* prunedBytes(bucket, key, present[i])
+    // without a history, the replaced value is deleted; with a history, the replaced value may be kept, and push out an older
+    // value
+    if (bucket.history === 1) after -= current[i]?.bytes ?? 0
+    else after -= yield* prunedBytes(bucket, key, current[i])
   }
   if (after <= bucket.maxBytes) return
   if (after - (yield* readExpired(tx, bucket)).bytes <= bucket.maxBytes) return
@@ -143,37 +144,37 @@ const SUM_PRUNED_BYTES = statement(
 )
 
 /** How many bytes of the history a write of the key will delete. */
-function* prunedBytes(bucket: Bucket, key: string, present: Present | undefined): Program<number> {
-  if (present === undefined) return 0
+function* prunedBytes(bucket: Bucket, key: string, current: CurrentEntry | undefined): Program<number> {
+  if (current === undefined) return 0
   const row = yield* get(SUM_PRUNED_BYTES, bucket.key, key, bucket.history - 2)
   return Number(row?.bytes)
 }
 
-/** Makes one checked change. Returns the new revision of the key; for a deletion that changes nothing, the present one. */
+/** Makes one checked change. Returns the new revision of the key; for a deletion that changes nothing, the current revision. */
 function* apply(
   tx: Transaction,
   bucket: Bucket,
   write: KvWriteRow,
-  found: Present | undefined
+  found: CurrentEntry | undefined
 ): Program<number> {
   const { key, value } = write
-  // the key has expired and was not swept yet: the marker is written now, so that watchers get both changes
-  const present =
+  // the key has expired and was not swept yet: writes the marker now, so that watchers get the expiry and then the new value
+  const current =
     value !== undefined && found?.isCounted === true && !found.isAlive
       ? yield* expireKey(tx, bucket, key, found)
       : found
   // a deletion of a missing key changes nothing
-  if (value === undefined && (write.purge === true ? present === undefined : present?.isAlive !== true))
-    return present?.revision ?? 0
+  if (value === undefined && (write.purge === true ? current === undefined : current?.isAlive !== true))
+    return current?.revision ?? 0
   if (value === undefined && write.purge === true)
-    return yield* leaveMarker(tx, bucket, key, present, "purge")
+    return yield* leaveMarker(tx, bucket, key, current, "purge")
   if (value === undefined && bucket.history === 1)
-    return yield* leaveMarker(tx, bucket, key, present, "delete")
+    return yield* leaveMarker(tx, bucket, key, current, "delete")
 
-  if (present !== undefined && bucket.history > 1 && isKept(present.operation))
-    yield* remember(bucket, key, present)
-  else bucket.bytes -= present?.bytes ?? 0
-  if (present?.isCounted === true) bucket.values--
+  if (current !== undefined && bucket.history > 1 && isKept(current.operation))
+    yield* remember(bucket, key, current)
+  else bucket.bytes -= current?.bytes ?? 0
+  if (current?.isCounted === true) bucket.values--
   const now = tx.now()
   const revision = ++bucket.revision
   if (value !== undefined) {
@@ -188,9 +189,14 @@ function* apply(
 /** Whether an operation goes into the history. Only watchers learn that a key has expired or was purged. */
 const isKept = (operation: KvOperation): boolean => operation === "put" || operation === "delete"
 
-export function* expireKey(tx: Transaction, bucket: Bucket, key: string, present: Present): Program<Present> {
+export function* expireKey(
+  tx: Transaction,
+  bucket: Bucket,
+  key: string,
+  current: CurrentEntry
+): Program<CurrentEntry> {
   return {
-    revision: yield* leaveMarker(tx, bucket, key, present, "expire"),
+    revision: yield* leaveMarker(tx, bucket, key, current, "expire"),
     operation: "expire",
     isAlive: false,
     isCounted: false,
@@ -246,8 +252,8 @@ const INSERT_REVISION = statement(
 )
 
 /** Moves the current entry of a key into the history, and deletes entries of the history beyond the bucket's limit. */
-function* remember(bucket: Bucket, key: string, present: Present): Program<void> {
-  yield* write(INSERT_REVISION, bucket.key, key, present.revision)
+function* remember(bucket: Bucket, key: string, current: CurrentEntry): Program<void> {
+  yield* write(INSERT_REVISION, bucket.key, key, current.revision)
   bucket.bytes -= yield* forgetHistory(bucket.key, key, bucket.history - 1)
 }
 
@@ -278,12 +284,12 @@ function* leaveMarker(
   tx: Transaction,
   bucket: Bucket,
   key: string,
-  present: Present | undefined,
+  current: CurrentEntry | undefined,
   operation: "delete" | "purge" | "expire"
 ): Program<number> {
-  bucket.bytes -= present?.bytes ?? 0
+  bucket.bytes -= current?.bytes ?? 0
   if (bucket.history > 1) bucket.bytes -= yield* forgetHistory(bucket.key, key, 0)
-  if (present?.isCounted === true) bucket.values--
+  if (current?.isCounted === true) bucket.values--
   const revision = ++bucket.revision
   yield* storeEntry(tx, bucket.key, key, revision, operation, undefined, tx.now() + MARKER_MS)
   return revision

@@ -45,7 +45,7 @@ export const awaitEnd = (
     })
     const look: Effect.Effect<Run | undefined, EngineError> = Effect.suspend(() => {
       const woken = Deferred.makeUnsafe<EndedRunRecord | undefined>()
-      // wakes in turn: many callers may wait for the same run, or for the same length of time
+      // wakes the waiting callers in turn, not all at once: many may wait for the same run, or for the same length of time
       wake = (ending) => inTurn("woken", () => void Deferred.doneUnsafe(woken, Exit.succeed(ending)))
       // listens before it reads the run, because the run may end in between
       const forget = endings.listen([runId], (ending) => wake(ending))
@@ -87,7 +87,7 @@ export const waitForRun = (
       run === undefined ? stillRunning(waiting, environment, runId, timeoutMs ?? 0) : Effect.succeed(run)
   )
 
-/** The situation of a run as `explain` needs it, with the steps that its worker reports. */
+/** The situation of a run as `explain` needs it, with the steps that the run's worker reports. */
 export const readSituation = ({ store, workers }: Waiting, environment: string, runId: string) =>
   Effect.suspend(() =>
     store.read(RunInspection.getSituation(environment, runId, workers.running(environment, runId)))

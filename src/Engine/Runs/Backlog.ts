@@ -14,7 +14,7 @@ interface ReadyRuns {
   readonly environment: string
   readonly functionId: string
   readonly count: number
-  /** When the oldest of these runs became ready, epoch milliseconds. */
+  /** When the oldest ready run became ready, in epoch milliseconds. */
   readonly oldestAt: number
 }
 
@@ -26,7 +26,7 @@ export interface Backlog {
 }
 
 interface Slice extends Backlog {
-  /** The key at which the next slice begins; absent at the end. */
+  /** The key at which the next slice begins; absent after the last slice. */
   readonly next?: number
 }
 

@@ -7,8 +7,8 @@ import { holdingJob, keepRevoked } from "./RevokedLeases.ts"
 import { endRun } from "./EndRun.ts"
 
 /**
- * Cancels an unfinished run and the child runs that it waits for, and tells the workers that execute them. Children for which
- * this transaction has no room are cancelled in later transactions, by {@link continueCancelling}.
+ * Cancels an unfinished run and the child runs that it waits for, and tells the workers that execute them. Children that this
+ * transaction has no room for are cancelled later, by {@link continueCancelling}.
  */
 export function* cancelRow(tx: Transaction, row: Row, reason: string): Program<void> {
   yield* cancelAlone(tx, row, reason)
@@ -39,8 +39,8 @@ const INSERT_CANCELLATIONS_OF_CHILDREN = statement(
 )
 
 /**
- * Notes the child runs that a run waits for in the table `cancellations`, to cancel them later: there may be many, and they may
- * have children too.
+ * Notes the child runs that a run waits for in the table `cancellations`. They are cancelled later, because there may be many,
+ * and each may have children too.
  */
 function* noteChildren(run: number, reason: string): Program<void> {
   yield* write(INSERT_CANCELLATIONS_OF_CHILDREN, reason, run)
@@ -68,7 +68,8 @@ const DELETE_CANCELLATION = statement(
 )
 
 /**
- * Cancels noted runs of an environment, as many as the transaction has room for. Returns how many of them are no longer noted.
+ * Cancels noted runs of an environment, as many as the transaction has room for. Deletes their notes, and returns how many it
+ * has deleted.
  */
 export function* continueCancelling(tx: Transaction, environment: number): Program<number> {
   let runs = 0

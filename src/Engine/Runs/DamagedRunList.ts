@@ -15,7 +15,10 @@ interface DamagedPage extends Omit<ListRunsResult, "nextCursor"> {
   readonly next?: number
 }
 
-/** Must not run within a transaction: the first error of the damaged database would end the transaction. */
+/**
+ * Lists a page of runs. Must not be called within a transaction: the first error of the damaged database would end the
+ * transaction.
+ */
 export const listRunsAround = inEnvironment(
   "listRunsAround",
   function* (tx: Transaction, query: RunsBefore): Program<DamagedPage> {

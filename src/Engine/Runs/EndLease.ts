@@ -1,4 +1,4 @@
-/** Ends the lease of a run, whatever the reason: fired waits enter the journal, and a requested pause begins. */
+/** Ends the lease of a run, for any reason. Fired waits then enter the journal, and a requested pause begins. */
 import { moves, mustMove } from "./StatusRows.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import type { TurnEnding } from "./Transitions.ts"
@@ -17,8 +17,8 @@ const END_LEASE = `UPDATE runs SET ${moves.suspended.set}, lease = NULL, lease_u
 
 /**
  * Takes a run back from its worker. Fired waits enter the journal, and the run waits. A run that was compensating is still
- * compensating. With a `pause`, the run is paused by it; otherwise by the pause that was requested for the run, if any. `jobId`
- * is the job that holds the lease, if known.
+ * compensating. A pause begins if `pause` is given, or else if one was requested for the run. `jobId` is the job that holds the
+ * lease, if known.
  */
 export function* endLease(
   tx: Transaction,

@@ -133,9 +133,9 @@ const FIND_ENGINE_OF_WORKER = variant(
 /** Another engine on the database, as far as is known. */
 export interface OtherEngine {
   readonly name: string
-  /** When other engines last saw it, epoch milliseconds. */
+  /** When other engines last saw it, in epoch milliseconds. */
   readonly seenAt: number
-  /** When others declare it dead if it is not seen again, epoch milliseconds. */
+  /** When others declare it dead if it is not seen again, in epoch milliseconds. */
   readonly goneAt: number
 }
 

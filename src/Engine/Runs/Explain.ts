@@ -1,5 +1,6 @@
 /**
- * Explains why a run makes no progress, or what it does: finds the one reason that counts now, from the database and the workers.
+ * Explains why a run makes no progress, or what the run does: finds the one reason that counts now, from the database and the
+ * workers.
  */
 import type { Explanation } from "../../Client/Client.ts"
 import { formatDuration } from "../../Duration.ts"
@@ -22,7 +23,9 @@ export interface LiveWorker extends LeaseHolder {
   readonly activeJobs: number
   /** Why no run is dispatched to the worker now; absent while the worker can be reached. */
   readonly problem?: string
-  /** How long the worker's leases last without a heartbeat, milliseconds; absent for a worker in the process of the engine. */
+  /**
+   * How long the worker's leases last without a heartbeat, in milliseconds; absent for a worker in the process of the engine.
+   */
   readonly leaseMs?: number
 }
 
@@ -40,7 +43,10 @@ export const explain = (
   ...withHeldBack(situation, reasonOf(situation, workers, now))
 })
 
-/** Adds the fires of the run's schedule that wait for the end of the run, or were left out because the run had not ended. */
+/**
+ * Adds to the explanation how many fires of the run's schedule wait for the end of this run, and how many were left out because
+ * it had not ended.
+ */
 const withHeldBack = ({ heldBack, run }: RunSituation, reason: Reason): Reason => {
   if (heldBack === undefined || run.endedAt !== undefined) return reason
   const { cron, overlap, queue, skipped, timezone } = heldBack
@@ -115,11 +121,11 @@ const reasonOf = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, n
     : readyReason(situation, workers, now)
 }
 
-/** A live engine is seen at least this often, milliseconds. */
+/** After how many milliseconds without a sign of life an engine may be gone: a live engine shows itself more often. */
 const SILENT_MS = 5000
 
 /**
- * When other engines take over the run if the engine to which its worker is connected does not come back, epoch milliseconds.
+ * The time, in epoch milliseconds, at which other engines take over the run unless the engine of its worker comes back.
  * `undefined` while that engine is seen often enough.
  */
 const takenOverAt = (engine: OtherEngine | undefined, { until }: Lease, now: number): number | undefined => {
@@ -242,26 +248,29 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
       }
     }
   }
-  const able = workers.filter((worker) => worker.functionIds.has(run.functionId))
+  const withFunction = workers.filter((worker) => worker.functionIds.has(run.functionId))
   const { pin } = situation
   const isOfVersion = (worker: LiveWorker) => worker.codeVersions.get(run.functionId) === pin?.version
-  if (pin?.hasBegun === true && !able.some(isOfVersion)) {
-    const live = able.map(({ codeVersions, id }) => ({ id, codeVersion: codeVersions.get(run.functionId) }))
+  if (pin?.hasBegun === true && !withFunction.some(isOfVersion)) {
+    const workerVersions = withFunction.map(({ codeVersions, id }) => ({
+      id,
+      codeVersion: codeVersions.get(run.functionId)
+    }))
     return {
       code: "NO_WORKER_OF_VERSION",
       message:
         `It is pinned to version "${pin.version}" of function "${run.functionId}", with which it began, and no live worker has that version` +
-        (live.length === 0
+        (workerVersions.length === 0
           ? ""
-          : ` (${live
+          : ` (${workerVersions
               .slice(0, 5)
               .map(({ codeVersion, id }) => `${id} has "${codeVersion}"`)
               .join(", ")})`) +
         `: start a worker with version "${pin.version}", or move the run to the latest version with moveRun.`,
-      details: { functionId: run.functionId, codeVersion: pin.version, workers: live, ...since }
+      details: { functionId: run.functionId, codeVersion: pin.version, workers: workerVersions, ...since }
     }
   }
-  if (able.length === 0) {
+  if (withFunction.length === 0) {
     return {
       code: "NO_WORKER",
       message: situation.functionDeleted
@@ -270,29 +279,31 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
       details: { functionId: run.functionId, liveWorkers: workers.map((worker) => worker.id), ...since }
     }
   }
-  const fitting =
-    registration === undefined ? able : able.filter((worker) => acceptsLabels(registration, worker.labels))
+  const withLabels =
+    registration === undefined
+      ? withFunction
+      : withFunction.filter((worker) => acceptsLabels(registration, worker.labels))
+  const withVersion = pin === undefined ? withLabels : withLabels.filter(isOfVersion)
   // when no worker has the latest version, a run that has not begun may take any version
-  const ofVersion = pin === undefined ? fitting : fitting.filter(isOfVersion)
-  const labelled = ofVersion.length === 0 && pin?.hasBegun !== true ? fitting : ofVersion
-  if (labelled.length === 0) {
+  const eligible = withVersion.length === 0 && pin?.hasBegun !== true ? withLabels : withVersion
+  if (eligible.length === 0) {
     return {
       code: "NO_WORKER",
       message: `No live worker with function "${run.functionId}" has the labels that the function requires: start one that has them.`,
       details: {
         functionId: run.functionId,
         requires: registration?.metadata?.requires,
-        workers: able.map(({ id, labels }) => ({ id, labels })),
+        workers: withFunction.map(({ id, labels }) => ({ id, labels })),
         ...since
       }
     }
   }
-  const problem = labelled.every((worker) => worker.problem !== undefined) ? labelled[0]?.problem : undefined
+  const problem = eligible.every((worker) => worker.problem !== undefined) ? eligible[0]?.problem : undefined
   if (problem !== undefined) {
     return {
       code: "ENDPOINT_UNAVAILABLE",
       message: `${sentence(problem)} The run is dispatched as soon as the endpoint answers.`,
-      details: { workers: labelled.map(({ id }) => id), ...since }
+      details: { workers: eligible.map(({ id }) => id), ...since }
     }
   }
   const limit = registration?.concurrency?.limit
@@ -306,27 +317,27 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
       details: { limit, key, held, holders, ...since }
     }
   }
-  const full = labelled.every((worker) => worker.activeJobs >= worker.maxConcurrentJobs)
-  const bound = labelled.find((worker) => worker.id === actorWorkerId)
-  if (bound !== undefined && bound.activeJobs >= bound.maxConcurrentJobs) {
+  const areAllBusy = eligible.every((worker) => worker.activeJobs >= worker.maxConcurrentJobs)
+  const actorWorker = eligible.find((worker) => worker.id === actorWorkerId)
+  if (actorWorker !== undefined && actorWorker.activeJobs >= actorWorker.maxConcurrentJobs) {
     return {
       code: "ACTOR_BUSY",
-      message: `Its actor is bound to worker ${bound.id}, which is busy with ${bound.activeJobs} of ${bound.maxConcurrentJobs} runs.`,
+      message: `Its actor is bound to worker ${actorWorker.id}, which is busy with ${actorWorker.activeJobs} of ${actorWorker.maxConcurrentJobs} runs.`,
       details: {
         actor: run.actorId,
-        workerId: bound.id,
-        activeJobs: bound.activeJobs,
-        maxConcurrentJobs: bound.maxConcurrentJobs,
+        workerId: actorWorker.id,
+        activeJobs: actorWorker.activeJobs,
+        maxConcurrentJobs: actorWorker.maxConcurrentJobs,
         ...since
       }
     }
   }
-  if (full) {
+  if (areAllBusy) {
     return {
       code: "NO_CAPACITY",
-      message: `Every worker with function "${run.functionId}" is busy: ${labelled.map(({ id, activeJobs, maxConcurrentJobs }) => `${id} (${activeJobs} of ${maxConcurrentJobs})`).join(", ")}.`,
+      message: `Every worker with function "${run.functionId}" is busy: ${eligible.map(({ id, activeJobs, maxConcurrentJobs }) => `${id} (${activeJobs} of ${maxConcurrentJobs})`).join(", ")}.`,
       details: {
-        workers: labelled.map(({ id, activeJobs, maxConcurrentJobs }) => ({
+        workers: eligible.map(({ id, activeJobs, maxConcurrentJobs }) => ({
           id,
           activeJobs,
           maxConcurrentJobs

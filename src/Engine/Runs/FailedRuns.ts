@@ -17,14 +17,15 @@ export interface FailedRuns {
 
 interface Slice {
   readonly functions: ReadonlyArray<FailedRuns>
-  /** The key at which the next slice begins; absent at the end. */
+  /** The key at which the next slice begins; absent after the last slice. */
   readonly next?: number
 }
 
 /** How many runs one slice counts, which takes some milliseconds. */
 const RUNS_PER_SLICE = 1000
 
-// the index is only of failed and cancelled runs: with the same list of statuses as in its definition, the database uses it
+// the index has only the failed and the cancelled runs: the database uses it only for a condition with the same list of
+// statuses
 const FAILED = statement(
   "FailedRuns.failed",
   `SELECT function, count(*) AS n, max(key) AS last FROM (

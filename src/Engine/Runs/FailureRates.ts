@@ -8,7 +8,7 @@ import { acrossEnvironments, type Program } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
 interface Minute {
-  /** The start of the minute, epoch milliseconds. */
+  /** The start of the minute, in epoch milliseconds. */
   readonly at: number
   completed: number
   failed: number

@@ -1,5 +1,5 @@
 /**
- * Pending calls of hooks: of the URLs in the option `hooks`, which the engine calls. A call is stored in the transaction that
+ * Pending calls of hooks. A hook is a URL in the option `hooks`, which the engine calls. A call is stored in the transaction that
  * caused it, and stays until the hook has accepted the call or its attempts are used up. The hooks themselves are kept in memory,
  * so that neither URLs nor secrets are in the database.
  */
@@ -20,7 +20,7 @@ export type Listening = Pick<Hook, "key" | "functionId" | "environment"> & {
 
 interface HookCache {
   hooks: ReadonlyArray<Listening>
-  /** How many more calls may be stored. An estimate, which does not know of other engines, nor of rollbacks. */
+  /** How many more calls may be stored. This is an estimate, because it ignores rollbacks and the calls of other engines. */
   room: number
   /** How many calls were dropped since the last {@link takeDropped}. Includes calls of transactions that were rolled back. */
   dropped: number
@@ -84,7 +84,7 @@ export interface DueCall {
 /** The due calls of a hook. */
 export interface DueCalls {
   readonly calls: ReadonlyArray<DueCall>
-  /** When the next call is due, epoch milliseconds. Only set when no call is due now. */
+  /** When the next call is due, in epoch milliseconds. Only set when no call is due now. */
   readonly nextAt: number | undefined
 }
 
@@ -126,7 +126,8 @@ const UPDATE_ATTEMPTS = statement(
 export interface CallResult {
   readonly id: string
   /**
-   * How many attempts have failed, and when the next one is due, epoch milliseconds; absent when the call is done or given up.
+   * For another attempt: how many attempts have failed, and when the next attempt is due, in epoch milliseconds. Absent when the
+   * call is done or given up.
    */
   readonly again?: { readonly attempts: number; readonly dueAt: number }
 }
@@ -187,7 +188,7 @@ export const countCalls = acrossEnvironments(
 
 const DELETE_CALLS_OF_HOOK = statement("HookCalls.deleteCallsOfHook", "DELETE FROM hook_calls WHERE hook = ?")
 
-/** Deletes the calls of a hook that no longer exists. `calls` is how many it has. */
+/** Deletes the calls of a hook that no longer exists. `calls` is the number of these calls. */
 export const forgetHook = acrossEnvironments(
   "forgetHook",
   function* (tx: Transaction, hook: string, calls: number): Program<void> {
@@ -197,7 +198,7 @@ export const forgetHook = acrossEnvironments(
   () => "forget a hook"
 )
 
-/** Returns how many calls were dropped since the last time, and counts anew how many more calls may be stored. */
+/** Returns how many calls were dropped since this was called last. Also counts anew how many more calls may be stored. */
 export const takeDropped = acrossEnvironments(
   "takeDropped",
   function* (tx: Transaction): Program<number> {

@@ -1,4 +1,4 @@
-/** The journal of a run, which has its ended steps with their outcomes; and its open steps, which have begun and wait. */
+/** The journal of a run: its ended steps with their outcomes. Also its open steps, which have begun and wait. */
 import { hasStepObservers } from "./RunObservers.ts"
 import { statement, type Program, all, affected, write, get } from "../Store/Program.ts"
 import { type Transaction, asMoment } from "../Store/Transaction.ts"
@@ -69,7 +69,7 @@ export function* insertStep(
     asMoment(startedAt),
     asMoment(endedAt)
   ]
-  // whether the step is new, or was reported before, is only needed for suspects (see `Suspects.ts`) and for observers
+  // only suspects (see `Suspects.ts`) and observers need to know whether the step is new or was reported before
   if (suspectsOf(tx).isEmpty && !hasStepObservers(tx)) return yield* write(INSERT_STEP, ...values)
   if ((yield* affected(INSERT_STEP, ...values)) === 0) return
   if (!suspectsOf(tx).isEmpty) yield* clearSuspicion(tx, run.key)
@@ -98,8 +98,8 @@ const FIND_STEP_OR_WAIT = statement(
 )
 
 /**
- * Finds a step that is in the journal or open already, from an earlier turn or a report that was repeated. Its `outcome` is
- * `undefined` while the step is open. Returns `undefined` for a new step.
+ * Finds a step that is already in the journal, or already open: the step is from an earlier turn, or its report is
+ * repeated. The `outcome` is `undefined` while the step is open. Returns `undefined` for a new step.
  */
 export function* knownStep(
   tx: Transaction,

@@ -35,13 +35,13 @@ export interface FailingIf {
   readonly minutes: number
   /** Minimum number of runs that must have ended in the window. */
   readonly runs: number
-  /** Minimum share of failed runs among them, from 0 to 1. */
+  /** Minimum share of failed runs among the runs that ended in the window, from 0 to 1. */
   readonly rate: number
 }
 
 /**
- * Finds the functions that are failing now. For each of them that is not in `failingBefore`, calls hooks and starts the listening
- * functions. Returns the failing functions; `isQuiet` is whether no run at all has failed in the window.
+ * Finds the functions that are failing now. For each function that is not in `failingBefore`, calls hooks and starts the
+ * listening functions. Returns the failing functions; `isQuiet` tells whether no run at all has failed in the window.
  */
 export const noteFailing = acrossEnvironments(
   "noteFailing",

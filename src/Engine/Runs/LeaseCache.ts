@@ -19,12 +19,13 @@ export interface LeasedRun {
   readonly parent: number | null
   /** The worker that holds the lease. */
   readonly worker?: string
-  /** When the lease was given, epoch milliseconds; absent when it was not read. */
+  /** When the lease was given, in epoch milliseconds; absent when it was not read. */
   readonly since?: number
-  /** When the run was created, epoch milliseconds; absent when it was not read. */
+  /** When the run was created, in epoch milliseconds; absent when it was not read. */
   readonly createdAt?: number
   /**
-   * The parts of the record of the ended run that are already known. Only for the first turn, and absent if its event is large.
+   * The parts that are already known of the record that is kept when the run ends. Only for the first turn, and absent if the
+   * event of the run is large.
    */
   readonly firstTurn?: FirstTurnFacts
   /** Whether the run may have rows in `waits`. */
@@ -54,8 +55,8 @@ interface LeaseCache {
 const MAX_OWN_JOBS = 20_000
 
 const leasesOf = defineCache<LeaseCache>({
-  // an old cache does no harm to readers: a lease that is missing is read, and a run that has ended wakes those who wait for its
-  // end
+  // readers may see an older state of this cache: they read a lease that is missing there, and a run that has ended since wakes
+  // the readers that wait for its end
   isShared: "unmoved",
   make: () => ({
     byRun: new ShortLivedMap(),
@@ -96,7 +97,7 @@ export const rememberLease = (tx: Transaction, run: LeasedRun): void => {
 export const leasedTo = (tx: Transaction, jobId: string): LeasedRun | undefined =>
   leasesOf(tx).byJob.get(jobId)
 
-/** Whether a run is cached as leased. If so, it exists and has not ended. */
+/** Whether the lease of a run is in the cache. If so, the run exists and has not ended. */
 export const isLeased = (tx: Transaction, environment: number, runId: string): boolean =>
   leasesOf(tx).byId.get(runId)?.environment === environment
 

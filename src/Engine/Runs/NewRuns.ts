@@ -1,7 +1,7 @@
 /**
- * Runs that the current transaction has created, and that have no row yet. When a worker with room claims a run in the
- * transaction that stores the event of the run, the row of the run is written only once, with the lease. Runs that no worker
- * claims are written without a lease before the commit.
+ * Runs that the current transaction has created, and that have no row yet. When a worker that can take more runs claims a
+ * run in the transaction that stores the event of the run, the row of the run is written only once, with the lease. Runs
+ * that no worker claims are written without a lease before the commit.
  */
 import { isNew, markNew, forgetNew } from "../Functions/ReadyFunctions.ts"
 import { pinsRuns } from "../Functions/Pins.ts"
@@ -55,7 +55,8 @@ export const holdBack = (tx: Transaction, fn: RegisteredFunction, run: NewRun): 
   const { actorKey, concurrency, recording, searchBy } = fn.registration
   // no worker may claim the run yet, or the run is to be pinned
   if (fn.paused !== undefined || pinsRuns(tx, fn)) return false
-  // these need a row: a claim checks the rows of other runs, and audit records and search attributes refer to the row
+  // such a run needs a row at once: a claim of it checks the rows of other runs, or audit records and search attributes
+  // refer to its row
   if (actorKey !== undefined || concurrency !== undefined || recording === true || searchBy !== undefined)
     return false
   if (!markNew(tx, fn.key)) return false

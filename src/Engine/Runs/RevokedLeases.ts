@@ -31,8 +31,8 @@ export const holdingJob = (row: Row): string | undefined =>
   row.lease == null || isRevoked(row) ? undefined : String(row.lease)
 
 /**
- * When the run may be dispatched again if its worker does not answer, epoch milliseconds: until then, the worker may still
- * execute the run. `undefined` when the run may be dispatched at once.
+ * From when on the run may be dispatched again if its worker does not answer, in epoch milliseconds. Until then, the worker may
+ * still execute the run. `undefined` when the run may be dispatched at once.
  */
 const handOutFrom = ({ lease, lease_until }: Row, now: number): number | undefined =>
   lease == null || lease_until == null || Number(lease_until) <= now ? undefined : Number(lease_until)
@@ -42,12 +42,12 @@ const UPDATE_LEASE = statement(
   "UPDATE runs SET lease = ?, lease_until = ? WHERE key = ?"
 )
 
-/** How long it may take until a worker in the process of another engine learns that its lease was revoked, milliseconds. */
+/** Within how many milliseconds a worker in the process of another engine learns that its lease was revoked. */
 const HEARS_WITHIN_MS = 15_000
 
 /**
- * Stores the lease in `row`, which was just ended, in the run again, marked as revoked. Does nothing when the worker cannot be
- * executing the run any more.
+ * Stores a lease that was just ended in its run again, marked as revoked. `row` is the row of the run before the end of the
+ * lease. Does nothing when the worker cannot be executing the run any more.
  */
 export function* keepRevoked(tx: Transaction, row: Row): Program<void> {
   const isElsewhere =

@@ -53,8 +53,8 @@ const may = (row: Row, transition: TransitionName): boolean => {
 }
 
 /**
- * A program that controls a run. If the run was set aside as damaged, the engine tries it again after the program: the operator
- * may have repaired it.
+ * A program that controls a run. If the run was set aside as damaged, the engine tries to continue the run after the program:
+ * the operator may have repaired it.
  */
 const controlling = <Rest extends ReadonlyArray<unknown>, A, E>(
   name: PlainName<[environment: string, runId: string, ...rest: Rest], A>,
@@ -173,7 +173,7 @@ export const resumeRun = controlling(
     const jobId = holdingJob(row)
     if (jobId !== undefined && row.pause !== null) {
       if (fromStep === undefined) {
-        // a turn that has already stopped for the pause ends, and another turn continues the run
+        // if the turn has already stopped for the pause, it ends, and another turn continues the run
         yield* mustMove(
           key,
           "pauseWithdrawn",
@@ -364,7 +364,7 @@ function* reread(tx: Transaction, environment: string, runId: string): Program<R
 
 /**
  * The `seq` of a step in the journal. `wanted` is the name of the step, its step id, or its step id without the run id. A step
- * that is still open is not in the journal, and counts as after all others.
+ * that is still open is not in the journal: it counts as coming after all entries.
  */
 export function* findStep(run: Row, wanted: string): Program<number, StepNotFoundError> {
   const isWanted = "(step_key = ? OR name = ? OR ? = ? || ':' || step_key)"

@@ -25,7 +25,7 @@ import {
 } from "./RunSearchRows.ts"
 import { attributeOf } from "./SearchAttributes.ts"
 
-/** The default time limit, milliseconds. */
+/** The default time limit, in milliseconds. */
 const DEFAULT_TIME_LIMIT_MS = 200
 /** The default number of groups in a result. */
 const DEFAULT_GROUPS = 20
@@ -33,7 +33,7 @@ const DEFAULT_GROUPS = 20
 const DEFAULT_TIME_GROUPS = 1000
 /** How many runs the first slice has. The size of later slices is adjusted, because rows that are far apart are slow to read. */
 const FIRST_SLICE = 1000
-/** How long later slices should take, milliseconds. */
+/** In how many milliseconds a later slice should be read. */
 const SLICE_MS = 20
 /** Maximum number of groups that are kept in memory. Counting stops when there are more. */
 const MOST_GROUPS = 50_000
@@ -69,28 +69,28 @@ export const countFor = (
     const counted = { by, durations }
     const until = (yield* Clock.currentTimeMillis) + timeLimit
     const groups = new Map<string | undefined, Group>()
-    const whole = new Group()
+    const allRuns = new Group()
     const add = (sum: Sum): void => {
       let group = groups.get(sum.value)
       if (group === undefined) groups.set(sum.value, (group = new Group()))
       group.add(sum)
-      whole.add(sum)
+      allRuns.add(sum)
     }
     const isMatch = matcherOf(query.filters, visible)
     const needsInput = by === "event" || by.startsWith("event.")
     let place: SearchPlace | undefined
-    // search attributes are stored only for functions whose `searchBy` has the path; if there are any, runs of others have no
-    // value
+    // if any function has the path in its `searchBy`, the runs are grouped by the stored attribute: the runs of the other
+    // functions have no value
     const foundBy = by.startsWith("event.") ? yield* store.read(functionsFoundBy(query, by)) : []
     const withAttribute = foundBy.length === 0 ? undefined : new Set(foundBy)
     const isInDatabase = withAttribute !== undefined || !by.startsWith("event.")
-    const databaseCounts = isInDatabase && visible === undefined && filters.where === undefined
+    const isCountedInDatabase = isInDatabase && visible === undefined && filters.where === undefined
     let filledBackTo: number | undefined
     let size = FIRST_SLICE
 
     const result = (lookedBackTo?: number): RunCounts => ({
-      ...inOrder(groups, by, limit),
-      ...whole.count(),
+      ...sortedGroups(groups, by, limit),
+      ...allRuns.count(),
       isExact: lookedBackTo === undefined,
       ...(lookedBackTo === undefined ? {} : { lookedBackTo: new Date(lookedBackTo).toISOString() }),
       ...(filledBackTo === undefined ? {} : { filledBackTo: new Date(filledBackTo).toISOString() })
@@ -98,7 +98,7 @@ export const countFor = (
 
     while (true) {
       const began = yield* Clock.currentTimeMillis
-      const sums = databaseCounts ? yield* store.read(countRuns(query, counted, place, size)) : undefined
+      const sums = isCountedInDatabase ? yield* store.read(countRuns(query, counted, place, size)) : undefined
       let slice
       if (sums !== undefined) {
         for (const sum of sums.sums) add(sum)
@@ -126,7 +126,7 @@ export const countFor = (
     }
   })
 
-/** A single run as a sum of its own. */
+/** The sum for a single run. */
 const sumOf = (
   found: FoundRun,
   { by, durations }: { readonly by: string; readonly durations: boolean },
@@ -180,17 +180,18 @@ class Group {
   total = 0
   readonly #statuses = new Map<string, number>()
   #retried = 0
-  readonly #took = new Map<number, number>()
+  readonly #countsByDuration = new Map<number, number>()
 
   add({ count, isRetried, status, tookMs }: Sum): void {
     this.total += count
     this.#statuses.set(status, (this.#statuses.get(status) ?? 0) + count)
     if (isRetried) this.#retried += count
-    if (tookMs !== undefined) this.#took.set(tookMs, (this.#took.get(tookMs) ?? 0) + count)
+    if (tookMs !== undefined)
+      this.#countsByDuration.set(tookMs, (this.#countsByDuration.get(tookMs) ?? 0) + count)
   }
 
   count(): RunCount {
-    const durations = durationsOf(this.#took)
+    const durations = durationsOf(this.#countsByDuration)
     return {
       count: this.total,
       statuses: Object.fromEntries(this.#statuses),
@@ -200,20 +201,20 @@ class Group {
   }
 }
 
-const durationsOf = (took: ReadonlyMap<number, number>): RunDurations | undefined => {
-  const inOrder = [...took].sort(([a], [b]) => a - b)
-  const count = inOrder.reduce((sum, [, n]) => sum + n, 0)
+const durationsOf = (countsByDuration: ReadonlyMap<number, number>): RunDurations | undefined => {
+  const sortedDurations = [...countsByDuration].sort(([a], [b]) => a - b)
+  const count = sortedDurations.reduce((sum, [, n]) => sum + n, 0)
   if (count === 0) return undefined
-  /** The smallest duration that the given part of the runs does not exceed, milliseconds. */
+  /** The smallest duration, in milliseconds, that the given part of the runs does not exceed. */
   const quantile = (part: number): number => {
-    let left = Math.ceil(count * part)
-    for (const [ms, n] of inOrder) if ((left -= n) <= 0) return Math.max(0, ms)
+    let remaining = Math.ceil(count * part)
+    for (const [ms, n] of sortedDurations) if ((remaining -= n) <= 0) return Math.max(0, ms)
     return 0
   }
   return { count, p50: quantile(0.5), p95: quantile(0.95), max: quantile(1) }
 }
 
-const inOrder = (
+const sortedGroups = (
   groups: ReadonlyMap<string | undefined, Group>,
   by: string,
   limit: number | undefined

@@ -12,8 +12,8 @@ import { type EventView, eventView } from "../Functions/Registry.ts"
 export const EVENT_DATA = "coalesce(r.fork_data, e.data)"
 
 /**
- * When the input of the run in a row was erased, epoch milliseconds; `undefined` if it was not. The column `e_erased_at` is when
- * the event that started the run was erased.
+ * When the input of the run in a row was erased, in epoch milliseconds; `undefined` if it was not. The column `e_erased_at` has
+ * the time when the event that started the run was erased.
  */
 export const erasedAt = ({ e_erased_at, erased_at, input }: Row): number | undefined => {
   const at = erased_at ?? (input === null ? e_erased_at : undefined)
@@ -21,11 +21,11 @@ export const erasedAt = ({ e_erased_at, erased_at, input }: Row): number | undef
 }
 
 /**
- * The error for a call that would continue or fork an erased run, whose data is gone. `verb` is a participle, such as `retried`.
+ * The error for a call that would continue or fork an erased run, whose data is gone. `participle` is a word such as `retried`.
  */
-export const refusalOfErased = (runId: string, at: number, verb: string): InvalidStateError =>
+export const refusalOfErased = (runId: string, at: number, participle: string): InvalidStateError =>
   new InvalidStateError(
-    `Run ${runId} was erased at ${new Date(at).toISOString()} and cannot be ${verb}: neither its data nor the results of its steps are there any more. Emit a new event for a new run.`
+    `Run ${runId} was erased at ${new Date(at).toISOString()} and cannot be ${participle}: neither its data nor the results of its steps are there any more. Emit a new event for a new run.`
   )
 
 /** The event that the handler gets. Throws a `StoreError` when the log no longer has the event that started the run. */
@@ -54,7 +54,7 @@ export const jobEvent = (row: Row): JobEvent => {
       }
 }
 
-/** The name and source of the event of a run that was invoked or started by a system event. This event is not in the log. */
+/** The name and the source of the event that is made up for a run without an event in the log. */
 const namedAs = (systemEvent: Value | undefined): { readonly name: string; readonly source: string } =>
   systemEvent == null
     ? { name: "ironflow.invoke", source: "invoke" }
@@ -71,7 +71,7 @@ export const checkEvent = (row: Row): void => {
 
 /**
  * The problem of a run whose event is missing from the log; `undefined` when there is no problem. The row must have `e_id` and
- * `e_data`. An event is not deleted while one of its runs is kept. An invoked run needs no event, because it has its own input.
+ * `e_data`. The log must have the event of a run, except for an invoked run, which has an input of its own.
  */
 export const problemWithEvent = (row: Row): string | undefined =>
   row.input === null && (row.e_id === null || row.e_data === null)
@@ -93,7 +93,10 @@ export function* triggerView(run: number): Program<EventView> {
     : invocationView(String(row.run_id), String(row.input), Number(row.created_at), row.system_event)
 }
 
-/** The event of a run that was invoked or started by a system event: it is not in the log, and its data is the run's input. */
+/**
+ * The event of a run that has no event in the log, because another run invoked it, or a system event started it. The data is the
+ * input of the run.
+ */
 export const invocationView = (
   runId: string,
   input: string,

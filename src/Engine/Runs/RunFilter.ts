@@ -25,7 +25,7 @@ export const filterOf = (
   const environment = tx.findEnvironment(name)
   const fn = functionId === undefined ? undefined : registryOf(tx).get(name, functionId)
   if (environment === undefined || (functionId !== undefined && fn === undefined)) return undefined
-  // because of the `+`, SQLite does not use the index on the function, but the run key, by which the list is cut into slices
+  // the `+` keeps SQLite from using the index on the function: the list is cut into slices by run key
   const conditions = [fn === undefined ? "r.environment = ?" : "+r.function = ?"]
   const values = [fn?.key ?? environment]
   // unfinished, failed and cancelled runs have partial indexes with few rows; completed runs are found by a scan of all runs

@@ -2,7 +2,9 @@
 
 const sizes: { readonly [by: string]: number } = { minute: 60_000, hour: 3_600_000, day: 86_400_000 }
 
-/** The length of the time buckets when runs are grouped by `by`, milliseconds; `undefined` when `by` is not a time. */
+/**
+ * The length of the time buckets when runs are grouped by `by`, in milliseconds; `undefined` when `by` is not a time.
+ */
 export const bucketSizeOf = (by: string): number | undefined => sizes[by]
 
 /** The parts that differ between errors of one kind: words with digits, except HTTP statuses 4xx and 5xx. */

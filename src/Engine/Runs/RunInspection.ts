@@ -26,7 +26,7 @@ import { RUN_ITSELF, WaitKind } from "./WaitKinds.ts"
 import { storedOutput } from "../Store/StoredJson.ts"
 import { outcomeIn } from "./Waits.ts"
 
-/** How many bytes of results are read in one transaction. It ends with the result that reaches this size. */
+/** How many bytes of results are read in one transaction. The transaction ends with the result that reaches this size. */
 const SLICE_BYTES = 1024 * 1024
 
 const LIST_SIZES_OF_STEPS = statement(
@@ -62,7 +62,7 @@ interface StepsQuery {
 }
 
 /**
- * A page of the steps of a run: finished steps first, then those that wait or run. The page has fewer than `limit` steps when
+ * A page of the steps of a run: finished steps first, then the steps that wait or run. The page has fewer than `limit` steps when
  * their results are long.
  */
 export const readRunSteps = inEnvironment(

@@ -1,7 +1,8 @@
 /**
  * Pages of runs, newest first, with a count of the matching runs. No index has the status of every run, because each change of a
- * status would have to update it. Without such an index, it takes tenths of a second to count a million rows. So only the newest
- * {@link SLICE} candidates are counted. The runs of a page are searched in slices, with other work in between.
+ * status would have to update it. Without such an index, it takes tenths of a second to count a million rows. So the count looks
+ * only at the newest {@link SLICE} candidates, which are all runs that the query reads before it checks the status. The runs of a
+ * page are searched in slices, with other work in between.
  */
 import { listRunsAround } from "./DamagedRunList.ts"
 import { all, get, inEnvironment, type Program, statement, variant } from "../Store/Program.ts"
@@ -19,10 +20,7 @@ import type { ListRunsQuery, RunsBefore } from "./RunRecords.ts"
 
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
-/**
- * How many runs one slice reads, which takes a few milliseconds. The count is of the matching runs among this many newest
- * candidates.
- */
+/** How many runs one slice reads, which takes a few milliseconds. The count looks at this many of the newest candidates. */
 const SLICE = 5000
 /** About how many characters of data one slice reads. */
 const SLICE_LENGTH = 1024 * 1024
@@ -34,7 +32,7 @@ const longLists = Semaphore.makeUnsafe(1)
 
 /**
  * Lists runs. Each slice sees the current state of the database. The count is exact when there are fewer than {@link SLICE}
- * candidates. Otherwise only the newest of them are counted, and the result has `isTotalExact: false`.
+ * candidates. Otherwise only the newest candidates are counted, and the result has `isTotalExact: false`.
  */
 export const listRuns = (
   store: StoreService,
@@ -109,7 +107,7 @@ interface Place {
   readonly isCounted: boolean
   /** Whether all candidates were in the newest slice, so that the count is exact. */
   readonly isExact: boolean
-  /** All matching runs with this key or a higher key are on this page or on an earlier page. */
+  /** All matching runs with this key or a higher one are on this page or on an earlier one. */
   readonly listedDownTo: number
   /** Whether the page is full, and another matching run follows it. */
   readonly isFull: boolean
@@ -256,7 +254,7 @@ class Walk {
     this.#isExact = this.#lookedDownTo === 0
   }
 
-  /** Adds to the page the matching runs between its end and the end of the slice. */
+  /** Adds to the page the matching runs between the end of the page and the end of the slice. */
   *#fill(): Program<void> {
     let gathered = 0
     let rows = 16
@@ -288,8 +286,8 @@ class Walk {
 }
 
 /**
- * The number of characters in the strings of a row. The function makes no list of the row's values: a page has thousands of rows,
- * and it would take as long to make these lists as to read the rows.
+ * The number of characters in the strings of a row. Makes no list of the row's values: for the thousands of rows of a page, such
+ * lists would take as long as reading the rows.
  */
 const lengthOf = (row: Row): number => {
   let length = 0

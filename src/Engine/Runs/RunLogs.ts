@@ -23,7 +23,7 @@ import { parseStored } from "../Store/StoredJson.ts"
 import { asMoment, type Transaction } from "../Store/Transaction.ts"
 import { findRun } from "./RunRows.ts"
 
-/** The limits of the log lines of one run: how many lines, and how many characters, are kept. */
+/** How many log lines, and how many characters of them, are kept for one run. */
 export interface KeptLogs {
   readonly lines: number
   readonly length: number
@@ -34,7 +34,7 @@ export const RunLogRetention = Context.Reference<KeptLogs>("@ironflow/node/RunLo
   defaultValue: () => ({ lines: logLinesOfRun, length: logCharactersOfRun })
 })
 
-/** The limits of the engine of a transaction. */
+/** The limits of the engine that a transaction belongs to. */
 const limitsOf = defineCache<{ current: KeptLogs }>({
   make: () => ({ current: { lines: logLinesOfRun, length: logCharactersOfRun } })
 })

@@ -39,21 +39,21 @@ export interface DeletedRuns {
 export interface RunSituation {
   readonly run: Run
   readonly environment: string
-  /** The lease, if there is one. It may be revoked, while its worker may still be executing the run. */
+  /** The lease, if there is one. A lease that was revoked is set too, while its worker may still be executing the run. */
   readonly lease?: Lease
   /** The engine to which the worker of the lease is connected, when it is not this one. */
   readonly engine?: OtherEngine
   /** Steps whose code runs now, as the worker reports them. */
   readonly running?: ReadonlyArray<RunningStep>
-  /** When a step last finished, by the clock of its worker, epoch milliseconds. */
+  /** When a step last finished, by the clock of its worker, in epoch milliseconds. */
   readonly lastStepAt?: number
   /** How the run is damaged in the database. The engine does not continue such a run. */
   readonly damage?: string
-  /** Since when the run can be claimed, epoch milliseconds. */
+  /** Since when the run can be claimed, in epoch milliseconds. */
   readonly readyAt?: number
   /**
-   * How many workers were lost while they executed the run, since its last completed step. Only set when they are so many that
-   * the run may be the cause: see `Suspects.ts`.
+   * How many workers were lost while they executed the run, since its last completed step. Only set when there are so many
+   * losses that the run may be their cause: see `Suspects.ts`.
    */
   readonly losses?: number
   readonly concurrencyKey?: string
@@ -88,7 +88,7 @@ export interface RunSituation {
   readonly pin?: { readonly version: string; readonly hasBegun: boolean }
   /** The worker to which the run's actor is bound. */
   readonly actorWorkerId?: string
-  /** The schedule that started the run, when its fires wait or are skipped until the run ends. */
+  /** The schedule that started the run. Only set when fires of this schedule wait, or are skipped, until the run ends. */
   readonly heldBack?: HeldBack
 }
 

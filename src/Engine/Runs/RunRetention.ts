@@ -20,16 +20,16 @@ const PAGE = 500
 
 const OLD = "SELECT key, function, status, created_at, ended_at, parent FROM runs WHERE"
 
-/** How many runs one transaction looks at. It ends then, so that other transactions get their turn. */
+/** How many runs one transaction looks at. The transaction ends then, so that other transactions get their turn. */
 const MAX_LOOKED_AT = 5000
 
 const FIND_NEWEST_RUN = statement("RunRetention.findNewestRun", "SELECT max(key) AS key FROM runs")
 
 /**
- * Deletes at most `limit` runs that ended more than `keepMs` ago, oldest first. A function may have a retention of its own, which
- * then counts in place of `keepMs`. A run whose parent is unfinished is kept. The newest run is kept too, so that its key is not
- * assigned again. Begins after the run with the key `after`. The result has the `after` of the next call, unless the end is
- * reached.
+ * Deletes at most `limit` runs that ended more than `keepMs` ago, oldest first. For a function with a retention of its own, that
+ * retention counts in place of `keepMs`. A run whose parent is unfinished is kept. The newest run is kept too, so that its key is
+ * not assigned again. The search begins after the run with the key `after`. The result has the `after` for the next call, unless
+ * all runs were searched.
  */
 export const deleteEndedRuns = acrossEnvironments(
   "deleteEndedRuns",
@@ -47,7 +47,8 @@ export const deleteEndedRuns = acrossEnvironments(
     let deleted = 0
     let last = after
     for (let lookedAt = 0; lookedAt < MAX_LOOKED_AT; lookedAt += PAGE) {
-      // runs are in the order of their creation, and a run ends after its creation: once a run is too young, so are all after it
+      // runs are in the order of their creation, and a run ends after its creation: once a run is too young, all runs after it
+      // are too
       const rows = yield* page(tx, last)
       for (const row of rows) {
         if (deleted === limit) return { deleted, after: last }

@@ -215,7 +215,9 @@ const text = (value: unknown): string | undefined => (value == null ? undefined 
 /** The times that were formatted last, with their texts. The last six bits of a time are its index. */
 const shownTimes = Array.from({ length: 64 }, () => ({ at: Number.NaN, shown: "" }))
 
-/** Formats a time in epoch milliseconds as ISO 8601. Runs of one transaction have the same times, so most texts are found. */
+/**
+ * Formats a time in epoch milliseconds as ISO 8601. Runs of one transaction have the same times, so most texts are in the cache.
+ */
 const iso = (value: unknown): string | undefined => {
   if (value == null) return undefined
   const at = Number(value)

@@ -14,7 +14,7 @@ import type { CheckedFilters } from "./CheckFilters.ts"
 import { readCursor, writeCursor } from "./RunCursor.ts"
 import { type FoundRun, searchRuns, type SearchPlace } from "./RunSearchRows.ts"
 
-/** Time limit of a page, milliseconds. */
+/** Time limit of a page, in milliseconds. */
 const PAGE_MS = 200
 /** A page ends with the run that exceeds this number of characters of data. */
 const PAGE_LENGTH = 16 * 1024 * 1024
@@ -103,7 +103,10 @@ export const searchFor = (
     }
   })
 
-/** Whether a found run passes the checks that the database cannot make: that the caller may see the run, and `where`. */
+/**
+ * Whether a found run passes the checks that the database cannot make: whether the caller may see the run, and whether `where`
+ * accepts it.
+ */
 export const matcherOf = (
   filters: CheckedFilters,
   visible: Visible | undefined
@@ -114,8 +117,8 @@ export const matcherOf = (
 }
 
 /**
- * Whether the caller may see a run in the results of these filters. A filter by the event would reveal something of events that
- * the caller may not see: with such a filter, the runs of these events are hidden.
+ * Whether the caller may see a run in the results of these filters. With a filter by the event, a run is hidden if the caller may
+ * not see its event: the result would reveal something of the event.
  */
 const visibilityOf = (
   visible: Visible | undefined,

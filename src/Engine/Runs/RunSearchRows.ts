@@ -1,6 +1,6 @@
 /**
  * Finds the runs that match filters. A search follows a plan, which reads only a part of all runs by an index: the runs with a
- * value of an attribute, the failed runs, the runs of a function, or the runs of the events of a name. The other filters are
+ * value of an attribute, the failed runs, the runs of a function, or the runs of the events with a name. The other filters are
  * checked on each of these runs. A search reads slices with a limited number of runs.
  *
  * Every plan goes from the newest run to the oldest. Most plans are ordered by the run key, which grows with the time of
@@ -38,7 +38,7 @@ export interface SearchPlace {
   readonly key: number
   /** The event position at which the search may stop; for plans that are ordered by events. */
   readonly lastEvent: number
-  /** The key at which the search may stop; for the other plans. */
+  /** The key at which the search may stop; for plans that are ordered by run key. */
   readonly lastKey: number
 }
 
@@ -67,7 +67,7 @@ export interface SearchSlice {
   readonly found: ReadonlyArray<FoundRun>
   readonly place: SearchPlace
   readonly isLast: boolean
-  /** When the oldest run that the search has reached was created, epoch milliseconds. */
+  /** When the oldest run that the search has reached was created, in epoch milliseconds. */
   readonly lookedBackTo: number
   /**
    * Runs that were created before this time are not yet indexed by one of the attributes. Epoch milliseconds; absent when all
@@ -113,7 +113,7 @@ export const searchRuns = inEnvironment(
   () => "list runs"
 )
 
-/** What runs are grouped by, and whether to measure their durations. */
+/** By what the runs are grouped, and whether their durations are measured. */
 export interface Grouping {
   readonly by: string
   readonly durations: boolean
@@ -202,8 +202,8 @@ const FIND_EVENT_OF_FORKS = statement(
 )
 
 /**
- * No run with this key or a higher one has an event before this position; 0 when nothing is known. Runs are created in the order
- * of their events, except forks: a fork has the event of its original.
+ * Returns a log position: no run with this key or a higher one has an event before that position. Returns 0 when no such
+ * position is known. Runs are created in the order of their events, except forks: a fork has the event of its original.
  */
 function* firstEventFrom(key: number): Program<number> {
   const before = (yield* get(FIND_EVENT_BEFORE, key))?.event
@@ -227,7 +227,7 @@ function* createdAt({ event, key }: RunPosition): Program<number> {
 }
 
 /**
- * How much earlier the time of creation of a run may be than that of the run before it, milliseconds. Clocks are set back often,
+ * By how many milliseconds the creation time of a run may be earlier than that of the run before it. Clocks are set back often,
  * but by small amounts.
  */
 const CLOCK_SLACK_MS = 60_000
@@ -269,7 +269,7 @@ class Search {
   readonly #filters: CheckedFilters
   /** The functions whose runs may match, by key. */
   readonly #functions: ReadonlyArray<{ readonly key: number; readonly paths: ReadonlyArray<string> }>
-  /** The parameters of the condition in all statements of `SearchPlans.ts` that a run matches all filters. */
+  /** The values for the condition that a run matches all filters, which is part of all statements of `SearchPlans.ts`. */
   readonly #filterValues: ReadonlyArray<Value>
 
   constructor(tx: Transaction, environment: string, filters: CheckedFilters) {
@@ -328,16 +328,16 @@ class Search {
   }
 
   /**
-   * Where the search begins, and by which plan. `known` is the plan in a cursor; without a cursor, the shortest plan is taken.
+   * Where the search begins, and by which plan. `planInCursor` is `undefined` without a cursor: then the shortest plan is taken.
    */
-  *begin(known: string | undefined): Program<SearchPlace> {
+  *begin(planInCursor: string | undefined): Program<SearchPlace> {
     const { createdFrom, createdTo, endedTo } = this.#filters
     // a run that ended before a time was also created before that time
     const to = Math.min(createdTo ?? ALL, endedTo ?? ALL)
     const key = to === ALL ? ALL : yield* keyAt(to + CLOCK_SLACK_MS)
     const lastKey = createdFrom === undefined ? 0 : yield* keyAt(createdFrom - CLOCK_SLACK_MS)
     const newest = Number((yield* get(FIND_NEWEST_RUN))?.key ?? 0)
-    const by = known ?? (yield* this.#shortest(Math.min(key, newest + 1) - lastKey))
+    const by = planInCursor ?? (yield* this.#shortest(Math.min(key, newest + 1) - lastKey))
     const isByEvent = planOf(by).isByEvent
     const after = isByEvent && key <= newest ? (yield* get(FIND_EVENT_AFTER, key))?.event : undefined
     return {

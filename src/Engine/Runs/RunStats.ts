@@ -1,7 +1,7 @@
 /**
  * Statistics of runs since the engine started: how many runs of each function started, ended and so on; how long runs, turns and
  * steps took; and the counts of each minute of the last day. Everything is counted in memory when it happens, so that nothing has
- * to be queried later. What a transaction did that was rolled back is not counted.
+ * to be queried later. A transaction that was rolled back does not count.
  */
 import { Histogram, type HistogramData } from "../../Histogram.ts"
 import { type RegisteredFunction, registryOf } from "../Functions/Registry.ts"
@@ -21,18 +21,18 @@ export const MAX_FUNCTIONS = 200
 /** How many minutes are kept: one day. */
 const MINUTES = 24 * 60
 
-/** The key under which all functions are counted that are not counted separately. */
+/** The key under which the functions that are not counted separately are counted. */
 const OTHERS = -1
 
 /** One minute in which something happened. */
 export interface MinuteStats extends Readonly<Record<Counted, number>> {
-  /** When the minute began, epoch milliseconds. */
+  /** When the minute began, in epoch milliseconds. */
   readonly at: number
   readonly turns: number
   readonly steps: number
-  /** The longest wait of a run for its first turn, milliseconds. */
+  /** The longest wait of a run for its first turn, in milliseconds. */
   readonly longestWaitMs: number
-  /** The longest time from the creation to the end of a run, milliseconds. */
+  /** The longest time from the creation to the end of a run, in milliseconds. */
   readonly longestRunMs: number
 }
 

@@ -1,4 +1,4 @@
-/** The client's run methods in the engine's process: read runs, wait for them and control them. */
+/** The methods about runs, for the client in the engine's process: read a run, wait for it, control it. */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -65,7 +65,7 @@ export interface RunsService {
   readonly in: (environment: string) => RunsOfEnvironment
   /**
    * The matching runs. `visible` only has an effect on a search. A list that is filtered by one function and one status at most
-   * contains all runs: its reader must leave out those that the caller may not see.
+   * contains all runs: its reader must leave out the runs that the caller may not see.
    */
   readonly list: (
     environment: string,

@@ -12,9 +12,8 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 import { invocationView } from "./RunEvent.ts"
 
 /**
- * The text of the attribute at a path; `undefined` when the run has no such attribute. Strings, numbers and booleans are
- * attributes, as texts. Other values are not, nor are texts that are too long, or that contain a NUL character, which Postgres
- * cannot store.
+ * The text of the attribute at a path; `undefined` when the run has no such attribute. Only strings, numbers and booleans can be
+ * attributes, as texts. A text is no attribute if it is too long, or contains a NUL character, which Postgres cannot store.
  */
 export const attributeOf = (event: object, path: string): string | undefined => {
   const value = readPath({ event }, path)
@@ -143,7 +142,7 @@ export const fillAttributes = acrossEnvironments(
   () => "fill in search attributes of runs"
 )
 
-/** Fills in a slice of runs, those below `from`. Returns the key below which runs still lack the attribute; 0 when none do. */
+/** Fills in a slice of the runs below `from`. Returns the key below which runs still lack the attribute; 0 when none do. */
 function* fillBelow(fn: number, path: string, from: number): Program<number> {
   const end = Number((yield* get(FIND_END_OF_SLICE, from))?.key ?? 0)
   let place = from

@@ -5,9 +5,9 @@ import type * as Scope from "effect/Scope"
 import type { StoreService } from "../Store/Store.ts"
 import { fillAttributes, isFillingNeeded } from "./SearchAttributes.ts"
 
-/** The pause between two transactions, milliseconds. */
+/** The pause between two transactions, in milliseconds. */
 const PAUSE_MS = 10
-/** The delay before another try after an error, milliseconds. */
+/** The delay before another try after an error, in milliseconds. */
 const RETRY_DELAY_MS = 60_000
 
 /** Fills in attributes at the start and after each registration of functions, until the scope ends. */

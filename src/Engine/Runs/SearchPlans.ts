@@ -11,11 +11,11 @@ const ERROR_HAS = `instr(${errorText}, lower(?)) > 0`
 const ERROR_HAS_ON_POSTGRES = `strpos(error_text(r.error), lower(CAST(? AS TEXT) COLLATE "C")) > 0`
 
 /**
- * Stands for the end of a run that has not ended. It is before all dates, so that filters by the end do not match the run, and
- * after the value of an absent filter, which matches all runs.
+ * Stands for the end of a run that has not ended. This number is before all dates, so a filter by the end does not match the
+ * run. But it is after the value of an absent filter, which matches all runs.
  */
 const NOT_ENDED = -9_000_000_000_000_000
-/** The first time that a `Date` can hold, epoch milliseconds. */
+/** The first time that a `Date` can hold, in epoch milliseconds. */
 export const FIRST_MOMENT = -8_640_000_000_000_000
 
 /** SQL: whether a run matches all filters. An absent filter has a value that every run matches. */
@@ -28,8 +28,8 @@ const FITS = `+r.function IN (SELECT value FROM json_each(?)) AND r.status IN (S
     WHERE x.function = r.function AND x.path = json_each.key AND x.value = json_each.value AND x.run = r.key)))`
 
 /**
- * {@link FITS} for Postgres. Postgres needs typed values, and with the other form it would read the whole table of events or
- * attributes.
+ * {@link FITS} for Postgres. Postgres needs typed values. With the form for SQLite, Postgres would read the whole table of
+ * events or attributes.
  */
 const FITS_ON_POSTGRES = `r.function = ANY(ARRAY(SELECT CAST(value AS BIGINT) FROM json_each(?)))
   AND r.status = ANY(ARRAY(SELECT CAST(value AS BIGINT) FROM json_each(?)))
@@ -41,7 +41,9 @@ const FITS_ON_POSTGRES = `r.function = ANY(ARRAY(SELECT CAST(value AS BIGINT) FR
   AND (CAST(? AS TEXT) = '{}' OR (SELECT count(*) FROM json_each_text(CAST(? AS JSON)) AS named WHERE (SELECT 1 FROM run_attributes x
     WHERE x.function = r.function AND x.path = named.key AND x.value = named.value AND x.run = r.key) IS NULL) = 0)`
 
-/** How many characters of a stored error are read when runs are grouped by error. The message is among the first ones. */
+/**
+ * How many characters of a stored error are read when runs are grouped by error. The message is among the first characters.
+ */
 const ERROR_LENGTH = 600
 /** SQL: the value by which a run is grouped. */
 const GROUP = `CASE CAST(? AS TEXT) WHEN 'function' THEN CAST(r.function AS TEXT) WHEN 'version' THEN r.pin

@@ -31,9 +31,15 @@ export const startRunNow = inEnvironment(
     if (fn === undefined || fn.deleted === true) return yield* refuse(new FunctionNotFoundError(functionId))
     const environment = tx.environment(environmentName)
     const scope = `run ${functionId}`
-    const print = fingerprint([], [{ name: functionId, data: data ?? "null" }])
+    const digest = fingerprint([], [{ name: functionId, data: data ?? "null" }])
     if (idempotencyKey !== undefined) {
-      const earlier = yield* recall<{ readonly runId: string }>(tx, environment, scope, idempotencyKey, print)
+      const earlier = yield* recall<{ readonly runId: string }>(
+        tx,
+        environment,
+        scope,
+        idempotencyKey,
+        digest
+      )
       // if the earlier run was deleted since, a new run is started
       const run =
         earlier === undefined
@@ -59,15 +65,15 @@ export const startRunNow = inEnvironment(
       data: input
     })
     if (idempotencyKey !== undefined)
-      yield* remember(tx, environment, scope, idempotencyKey, print, { runId: id })
+      yield* remember(tx, environment, scope, idempotencyKey, digest, { runId: id })
     return { run: yield* getRun.in(tx, environmentName, id), isNew: true }
   },
   (_, functionId) => `start a run of function "${functionId}"`
 )
 
 /**
- * The data for a run that is started without data: the same as that of a fire of the function's first schedule, and `null` for a
- * function without a schedule.
+ * The data for a run that is started without data: the data of a fire of the function's first schedule, or `null` for a function
+ * without a schedule.
  */
 const defaultData = ({ triggers }: FunctionRegistration, now: number): JsonText => {
   const schedule = triggers.find(({ cron }) => cron !== undefined)

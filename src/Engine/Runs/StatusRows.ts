@@ -89,7 +89,7 @@ export function* mustMove(
   throw new StoreError(
     `${why}. Nothing was written. Either something else writes to the database of the engine, which must not happen, or the ` +
       "engine has a bug: please report it",
-    // the stored number is no status, which this engine never writes
+    // the stored number stands for no status: this engine never writes such a number
     row !== undefined && status === undefined ? { code: "STORE_CORRUPT" } : {}
   )
 }

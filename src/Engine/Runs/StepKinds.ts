@@ -7,7 +7,8 @@ import type { StepKind } from "../../StepKind.ts"
 const PATCHED = "patched:"
 
 /**
- * The stored kind of a patched step. The kinds `compensate` and `parallel` are unchanged, because such steps are found by them.
+ * The stored kind of a patched step. The kinds `compensate` and `parallel` are unchanged, because such steps are found by their
+ * kind.
  */
 export const patchedKind = (stored: string): string =>
   stored === "compensate" || stored === "parallel" || stored.startsWith(PATCHED) ? stored : PATCHED + stored

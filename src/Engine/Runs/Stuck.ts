@@ -18,7 +18,7 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 
 /** What an engine knows of a connected worker that may hold leases. */
 export interface LeaseHolder {
-  /** How long one turn of each function may take on the worker, milliseconds; absent when there are no limits. */
+  /** How long one turn of each function may take on the worker, in milliseconds; absent when there are no limits. */
   readonly turnLimits?: ReadonlyMap<string, number> | undefined
 }
 
@@ -40,8 +40,8 @@ export interface Lease {
 }
 
 /**
- * How much longer than its limit a turn or a lease may last, milliseconds: steps are aborted, reports are in flight, timers are
- * late.
+ * By how many milliseconds a turn or a lease may exceed its limit: time to abort steps, for reports in flight, and for late
+ * timers.
  */
 const GRACE_MS = 60_000
 
@@ -96,9 +96,9 @@ interface Slice {
   readonly abandoned: number
   /** The leases of the runs that have one. */
   readonly leases: ReadonlyArray<Lease>
-  /** When the slice was read, epoch milliseconds. */
+  /** When the slice was read, in epoch milliseconds. */
   readonly at: number
-  /** The key at which the next slice begins; absent at the end. */
+  /** The key at which the next slice begins; absent after the last slice. */
   readonly next?: number
 }
 
@@ -132,8 +132,8 @@ export const readLease = (tx: Transaction, row: Row): Lease => ({
 const iso = (at: number): string => new Date(at).toISOString()
 
 /**
- * Counts the stuck runs: those that are neither leased nor ready nor paused and have no wait that will be due, and those that are
- * stuck with their lease ({@link whyStuck}). Reads every unfinished run, so it is not for code that runs often.
+ * Counts the stuck runs: runs without a lease that are neither ready nor paused and have no wait that will be due, and runs that
+ * are stuck with their lease ({@link whyStuck}). Reads every unfinished run, so it is not for code that runs often.
  */
 export const countStuckRuns = (
   store: StoreService,

@@ -52,8 +52,8 @@ const DELETE_WAITS_OF_STEPS = statement(
 )
 
 /**
- * Removes the journal from `seq` on. Open steps count as after all entries, so they start again too: sleeps and retry delays with
- * their full time, invocations with a new child.
+ * Removes the journal from `seq` on. Open steps count as coming after all entries, so they start again too: sleeps and retry
+ * delays with their full time, invocations with a new child.
  */
 export function* beginAnew(tx: Transaction, row: Row, seq: number, reason: string): Program<void> {
   const run = Number(row.key)
@@ -146,7 +146,7 @@ const originsOf = (json: unknown): ReadonlyArray<ErrorOrigin> => {
 
 /**
  * Whether an error comes from the failed step `stepId`: the error names the step, or names no step and has the name and message
- * of the step's error. The step of a parallel call counts too when its error names the same step of a branch.
+ * of the step's error. A parallel call counts too when its error and this error name the same step of a branch.
  */
 const comesFromStep = (origin: ErrorOrigin, stepId: string, ofStep: ReadonlyArray<ErrorOrigin>): boolean =>
   origin.stepId === undefined

@@ -14,15 +14,15 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 export const SUSPECT_FROM = 2
 
 /**
- * How long a running suspect keeps other suspects away from its worker, milliseconds. A long step must not do so for its whole
- * length.
+ * For how many milliseconds a running suspect keeps other suspects away from its worker. A long step must not keep them away
+ * until it ends.
  */
 const TRIAL_MS = 60_000
 
 interface Held {
   readonly workerId: string
   readonly losses: number
-  /** When the suspect was claimed, epoch milliseconds. */
+  /** When the suspect was claimed, in epoch milliseconds. */
   readonly since: number
 }
 
@@ -40,24 +40,24 @@ const mostTogether = (losses: number, capacity: number): number =>
 class Suspects {
   readonly #held = new Map<number, Held>()
   /** The suspects that were claimed in the current transaction. */
-  readonly #new = new Map<number, Held>()
+  readonly #newlyHeld = new Map<number, Held>()
 
   get isEmpty(): boolean {
-    return this.#held.size === 0 && this.#new.size === 0
+    return this.#held.size === 0 && this.#newlyHeld.size === 0
   }
 
   begin(): void {
-    this.#new.clear()
+    this.#newlyHeld.clear()
   }
 
   committed(): void {
-    for (const [run, held] of this.#new) this.#held.set(run, held)
-    this.#new.clear()
+    for (const [run, held] of this.#newlyHeld) this.#held.set(run, held)
+    this.#newlyHeld.clear()
   }
 
-  /** Notes that a worker holds this suspect. Returns when it will no longer keep other suspects away, epoch milliseconds. */
+  /** Notes that a worker holds this suspect. Returns when it will no longer keep other suspects away, in epoch milliseconds. */
   hold(run: number, workerId: string, losses: number, now: number): number {
-    this.#new.set(run, { workerId, losses, since: this.#held.get(run)?.since ?? now })
+    this.#newlyHeld.set(run, { workerId, losses, since: this.#held.get(run)?.since ?? now })
     return now + TRIAL_MS
   }
 
@@ -66,19 +66,19 @@ class Suspects {
    * rollback of the transaction does no harm.
    */
   release(run: number): boolean {
-    return this.#new.delete(run) || this.#held.delete(run)
+    return this.#newlyHeld.delete(run) || this.#held.delete(run)
   }
 
   /** Whether the worker may hold one more suspect, with this many losses, beside those that it holds. */
   hasRoom(workerId: string, capacity: number, losses: number, now: number): boolean {
     let most = mostTogether(losses, capacity)
-    let beside = 0
+    let count = 0
     for (const held of this.#all()) {
       if (held.workerId !== workerId || isPastTrialTime(held, now)) continue
-      beside++
+      count++
       most = Math.min(most, mostTogether(held.losses, capacity))
     }
-    return beside < most
+    return count < most
   }
 
   /** Whether the run was claimed so long ago that other suspects may join it. */
@@ -93,7 +93,7 @@ class Suspects {
     return false
   }
 
-  /** When the next suspect stops keeping others away, epoch milliseconds. */
+  /** When the next suspect stops keeping others away, in epoch milliseconds. */
   nextTrialEndAt(now: number): number {
     let next = Number.POSITIVE_INFINITY
     for (const held of this.#all())
@@ -110,7 +110,7 @@ class Suspects {
 
   *#all(): Iterable<Held> {
     yield* this.#held.values()
-    yield* this.#new.values()
+    yield* this.#newlyHeld.values()
   }
 }
 

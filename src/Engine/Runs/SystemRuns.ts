@@ -82,23 +82,23 @@ export function* startAfterPause(
 }
 
 /**
- * Starts the functions that listen for a system event of a run. `what` is the last part of its name, such as `paused`, and `more`
- * are further members of its data. Starts none when a system event has started that run.
+ * Starts the functions that listen for a system event of a run. `suffix` is the last part of its name, such as `paused`, and
+ * `extraData` has further members of its data. Starts none when a system event has started that run.
  */
 export function* startFor(
   tx: Transaction,
   run: RunOfEvent,
-  what: string,
-  more: { readonly [name: string]: unknown }
+  suffix: string,
+  extraData: { readonly [name: string]: unknown }
 ): Program<void> {
   if (yield* isStartedBySystem(run.key)) return
   const row = yield* get(FIND_FAILED_RUN, run.key)
   if (row === undefined) return
   const functionId = registryOf(tx).byKey(run.function)?.registration.id ?? String(run.function)
   const at = new Date(tx.now()).toISOString()
-  yield* startListeners(tx, run.environment, systemName(run.id, what), {
+  yield* startListeners(tx, run.environment, systemName(run.id, suffix), {
     ...factsOf(row, functionId),
-    ...more,
+    ...extraData,
     at
   })
 }
@@ -140,7 +140,7 @@ function* start(
   })
 }
 
-const systemName = (runId: string, what: string): string => `system.run.${runId}.${what}`
+const systemName = (runId: string, suffix: string): string => `system.run.${runId}.${suffix}`
 
 const FIND_CAUSE = statement("SystemRuns.findCause", "SELECT parent, system_event FROM runs WHERE key = ?")
 
@@ -162,7 +162,7 @@ function* isStartedBySystem(run: number): Program<boolean> {
   return key !== null
 }
 
-/** The facts about a run that every caller may see who may read runs: neither the input nor the output of the run. */
+/** The facts about a run for every caller who may read runs: without the input and the output of the run. */
 const factsOf = (
   row: Row,
   functionId: string

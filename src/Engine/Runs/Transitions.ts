@@ -57,7 +57,7 @@ export const transitions = {
 
   /** A client cancelled the run, or the run that waits for it was cancelled. A rollback is not left half done. */
   cancelled: { pending: "cancelled", running: "cancelled", waiting: "cancelled", paused: "cancelled" },
-  /** A client has the run retried. */
+  /** A client retries the run. */
   retried: { failed: "waiting", cancelled: "waiting" }
 } as const satisfies { readonly [name: string]: Row }
 

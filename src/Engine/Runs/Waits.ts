@@ -73,7 +73,7 @@ export function* fireWait(
   const changed = yield* affected(UPDATE_FIRED, tx.nextSeq(), failed, value, null, run, stepKey)
   if (changed === 0) return
   const holder = yield* holderOf(run)
-  if (holder === undefined) return yield* goOnWithoutTurn(tx, run, stepKey)
+  if (holder === undefined) return yield* settleWithoutTurn(tx, run, stepKey)
   tellFired(tx, holder, {
     stepKey,
     ...(outcome === undefined ? { failures: yield* failuresOf(run, stepKey) } : { outcome })
@@ -96,11 +96,11 @@ export function* deliverEvent(
   const changed = yield* affected(UPDATE_FIRED, tx.nextSeq(), 0, null, position, run, stepKey)
   if (changed === 0) return
   const holder = yield* holderOf(run)
-  if (holder === undefined && !hasStepObservers(tx)) return yield* goOnWithoutTurn(tx, run, stepKey)
+  if (holder === undefined && !hasStepObservers(tx)) return yield* settleWithoutTurn(tx, run, stepKey)
   // all workers that are told of the event get the same string
   const value = rememberText(tx, position, text)
   tx.budget.notePassedOn(value.length)
-  if (holder === undefined) return yield* goOnWithoutTurn(tx, run, stepKey)
+  if (holder === undefined) return yield* settleWithoutTurn(tx, run, stepKey)
   tellFired(tx, holder, { stepKey, outcome: { _tag: "Success", value } })
 }
 
@@ -122,7 +122,7 @@ const tellFired = (
   fired: Omit<Extract<Notice, { readonly _tag: "Fired" }>, "_tag" | "jobId">
 ): void => tx.notify(workerId, { _tag: "Fired", jobId, ...fired })
 
-function* goOnWithoutTurn(tx: Transaction, run: number, stepKey: string): Program<void> {
+function* settleWithoutTurn(tx: Transaction, run: number, stepKey: string): Program<void> {
   yield* settleWait(tx, run, stepKey)
   yield* makeReady(tx, run)
 }
@@ -226,7 +226,7 @@ const PUT_RETRY_WAIT_OF_RUN = statement(
      ON CONFLICT (run, step_key) DO UPDATE SET due_at = excluded.due_at, fired = NULL, created_at = excluded.created_at`
 )
 
-/** Keeps a run from being claimed until `dueAt`, epoch milliseconds. */
+/** Keeps a run from being claimed until `dueAt`, in epoch milliseconds. */
 export function* delayRun(tx: Transaction, run: number, dueAt: number): Program<void> {
   yield* write(PUT_RETRY_WAIT_OF_RUN, run, dueAt, tx.now())
   tx.markDue(dueAt)

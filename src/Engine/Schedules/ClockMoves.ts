@@ -1,4 +1,6 @@
-/** Adjusts the database when the clock was set: leases keep their length. If the clock was set back, waits keep theirs too. */
+/**
+ * Adjusts the database when the clock was set: leases keep their length. If the clock was set back, waits keep their length too.
+ */
 import { all, statement, type Program, variant, write, acrossEnvironments } from "../Store/Program.ts"
 import { nextFire, parseSchedule } from "../../Schedule.ts"
 import { WINDOW_MS } from "../Log/Idempotency.ts"
@@ -19,7 +21,7 @@ const MOVE_DELIVERIES = statement("ClockMoves.moveDeliveries", "UPDATE deliverie
 /**
  * Adjusts times when the clock was set by `ms` while the engine ran. Leases move with the clock in both directions. If the clock
  * was set back, the timeouts of waits, the delays between attempts, and sleeps for a duration move too. If the clock was set
- * forward, these come due by the new clock, because the clock of a machine that was asleep looks the same.
+ * forward, they come due by the new clock: the clock of a machine that was asleep also looks as if it was set forward.
  */
 export function* moveWithClock(tx: Transaction, ms: number): Program<void> {
   const { damage } = tx
@@ -85,8 +87,8 @@ function* setBack(tx: Transaction, ms: number): Program<void> {
   // a sleep until a point in time has no `timeout_ms`: it stays due at that time
   yield* write(SET_BACK, now, ms, now, now)
   yield* write(SHORTEN_IDEMPOTENCY_KEYS, now + WINDOW_MS, now + WINDOW_MS)
-  // if the clock was set back by a day at most, a schedule keeps its next time, so that it does not fire twice for one time.
-  // After a larger change it would not fire for too long, so its next time is computed again
+  // if the clock was set back by a day at most, a schedule keeps its next time: it must not fire twice for the same time. After
+  // a larger change, the schedule would not fire for too long, so its next time is computed again
   if (ms <= 24 * 60 * 60 * 1000) return
   for (const row of yield* all(LIST_SCHEDULES)) {
     const next = nextFire(parseSchedule(String(row.cron), String(row.timezone)), now)
@@ -95,7 +97,9 @@ function* setBack(tx: Transaction, ms: number): Program<void> {
   }
 }
 
-/** The longest lease of earlier versions of the engine, which did not store how long leases are, milliseconds. */
+/**
+ * How long leases from earlier versions of the engine last at most, in milliseconds: those versions did not store the length.
+ */
 const LONGEST_LEASE_MS = 90_000
 
 const SHORTEN_LEASES = statement(
@@ -106,8 +110,8 @@ const SHORTEN_LEASES = statement(
 )
 
 /**
- * Shortens leases that were given while the clock was ahead, and so last too long, as if they were given now. Called when the
- * engine starts, and when another engine on the database is gone.
+ * Shortens leases that last too long, because they were given while the clock was ahead: they then last as if they were given
+ * now. Called when the engine starts, and when another engine on the database is gone.
  */
 export const shortenLeases = acrossEnvironments(
   "shortenLeases",

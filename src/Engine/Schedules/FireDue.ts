@@ -38,7 +38,10 @@ import { type AcceptedEvent, deliverEvent, fireWait, makeReady } from "../Runs/W
 /** How many due items of one kind a batch has, of all environments together. */
 const BATCH = 512
 
-/** The kinds of due work. Each kind is fired by programs of its own, so that an error in one does not hold up the others. */
+/**
+ * The kinds of due work. Each kind is fired by programs of its own, so that an error in one kind does not hold up the other
+ * kinds.
+ */
 const kindsOfDueWork = ["events", "cancellations", "waits", "leases", "schedules", "keys"] as const
 
 type DueWork = (typeof kindsOfDueWork)[number]
@@ -52,8 +55,8 @@ const lookups = defineCache<{ count: number }>({ make: () => ({ count: 0 }) })
  */
 const whereDue = acrossEnvironments(
   "whereDue",
-  function* (tx: Transaction, what: DueWork): Program<ReadonlyArray<string>> {
-    const found = new Set((yield* placesOf(tx, what)).map(({ environment }) => Number(environment)))
+  function* (tx: Transaction, kind: DueWork): Program<ReadonlyArray<string>> {
+    const found = new Set((yield* placesOf(tx, kind)).map(({ environment }) => Number(environment)))
     const names = [...found].map((key) => tx.environmentName(key))
     // the environments take turns to come first, because the first one may use up the room of a transaction
     const first = lookups(tx).count++ % Math.max(1, names.length)
@@ -62,8 +65,8 @@ const whereDue = acrossEnvironments(
   () => "fire timers"
 )
 
-const placesOf = (tx: Transaction, what: DueWork): Program<ReadonlyArray<Row>> => {
-  switch (what) {
+const placesOf = (tx: Transaction, kind: DueWork): Program<ReadonlyArray<Row>> => {
+  switch (kind) {
     case "events":
       return environmentsOfEvents(BATCH)
     case "cancellations":
@@ -82,22 +85,22 @@ const placesOf = (tx: Transaction, what: DueWork): Program<ReadonlyArray<Row>> =
 /** Fires the due items of one kind in one environment. Returns their number. */
 const fireDueKind = inEnvironment(
   "fireDueKind",
-  function* (tx: Transaction, environment: string, what: DueWork): Program<number> {
-    const within = tx.findEnvironment(environment)
-    if (within === undefined) return 0
-    switch (what) {
+  function* (tx: Transaction, environment: string, kind: DueWork): Program<number> {
+    const environmentKey = tx.findEnvironment(environment)
+    if (environmentKey === undefined) return 0
+    switch (kind) {
       case "events":
-        return yield* continueDeliveries(tx, within)
+        return yield* continueDeliveries(tx, environmentKey)
       case "cancellations":
-        return yield* continueCancelling(tx, within)
+        return yield* continueCancelling(tx, environmentKey)
       case "waits":
-        return yield* fireWaits(tx, within)
+        return yield* fireWaits(tx, environmentKey)
       case "leases":
-        return yield* expireLeases(tx, within, BATCH)
+        return yield* expireLeases(tx, environmentKey, BATCH)
       case "schedules":
-        return yield* fireSchedules(tx, within, BATCH)
+        return yield* fireSchedules(tx, environmentKey, BATCH)
       case "keys":
-        return yield* sweep(tx, within, BATCH)
+        return yield* sweep(tx, environmentKey, BATCH)
     }
   },
   () => "fire timers"
@@ -159,8 +162,8 @@ function* fireWaits(tx: Transaction, environment: number): Program<number> {
 }
 
 /**
- * When something is due next, in any environment, epoch milliseconds. Damaged items are left out, because they would be due for
- * ever.
+ * When something is due next, in any environment, in epoch milliseconds. Damaged items are left out, because they would be due
+ * for ever.
  */
 const nextDueAt = acrossEnvironments(
   "nextDueAt",
@@ -230,8 +233,8 @@ function* fire(tx: Transaction, environment: number, row: Row): Program<void> {
 }
 
 /**
- * An event that a wait accepts although its timeout is due: the event was stored before that, and is still being delivered.
- * `undefined` if there is no such event.
+ * An event that a wait accepts although its timeout is due: the event was stored before the timeout fell due, and is still being
+ * delivered. `undefined` if there is no such event.
  */
 function* eventBefore(tx: Transaction, wait: Row): Program<AcceptedEvent | undefined> {
   const oldest = yield* oldestFanOut(Number(wait.environment), String(wait.event))
@@ -251,7 +254,7 @@ const failure = (error: Error): Outcome => ({ _tag: "Failure", error: serializeE
 interface Fired {
   /** How many due items were fired. */
   readonly count: number
-  /** When the next item is due, epoch milliseconds; `Infinity` when none is known. */
+  /** When the next item is due, in epoch milliseconds; `Infinity` when none is known. */
   readonly nextDueAt: number
   /** The first error, when some due items could not be fired. */
   readonly failed?: StoreError
@@ -263,26 +266,26 @@ interface Fired {
  */
 const placesWhereDue = (
   store: StoreService,
-  what: DueWork
-): Effect.Effect<ReadonlyArray<readonly [environment: string, what: DueWork]>, StoreError> =>
+  kind: DueWork
+): Effect.Effect<ReadonlyArray<readonly [environment: string, kind: DueWork]>, StoreError> =>
   Effect.map(
-    Effect.catchIf(store.read(whereDue(what)), isDamage, () => store.write(whereDue(what))),
-    (environments) => environments.map((environment) => [environment, what] as const)
+    Effect.catchIf(store.read(whereDue(kind)), isDamage, () => store.write(whereDue(kind))),
+    (environments) => environments.map((environment) => [environment, kind] as const)
   )
 
 /**
- * Fires due items in all environments. Each environment fires in a program of its own. Items that did not fit into the batch are
- * still due: `nextDueAt` is then in the past.
+ * Fires due items in all environments. The items of each environment are fired by a program of its own. Items that did not fit
+ * into the batch are still due: `nextDueAt` is then in the past.
  */
 export const fireDue = (store: StoreService): Effect.Effect<Fired, StoreError> =>
   Effect.gen(function* () {
-    const places = yield* Effect.forEach(kindsOfDueWork, (what) => Effect.result(placesWhereDue(store, what)))
+    const places = yield* Effect.forEach(kindsOfDueWork, (kind) => Effect.result(placesWhereDue(store, kind)))
     // these programs are submitted together, so they share a transaction
     const [fired, next] = yield* Effect.all(
       [
         Effect.forEach(
           places.filter(Result.isSuccess).flatMap(({ success }) => success),
-          ([environment, what]) => Effect.result(store.write(fireDueKind(environment, what))),
+          ([environment, kind]) => Effect.result(store.write(fireDueKind(environment, kind))),
           { concurrency: "unbounded" }
         ),
         Effect.result(store.write(nextDueAt()))

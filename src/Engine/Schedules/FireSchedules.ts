@@ -1,12 +1,13 @@
 /**
- * Cron triggers: when each of them is due next, and what happens when one fires.
+ * Cron triggers: when each trigger is due next, and what happens when it fires.
  *
- * A fire appends an event with source `cron` to the log. It starts the function that has the trigger, and every function with an
- * event trigger for the event's name. Of the fires that fell due while the engine was down, only the last one is made up for.
+ * A fire appends an event with source `cron` to the log. The event starts the function that has the trigger, and every function
+ * with an event trigger for the event's name. Of the fires that fell due while the engine was down, only the last one is made up
+ * for.
  *
  * A schedule knows the last run that it started. With an `overlap` other than `"allow"`, a fire that falls due before that run
- * has ended is skipped, or waits for its end and appends its event then. A fire that falls due while the function is paused is
- * skipped.
+ * has ended is skipped, or waits until the run has ended and then appends its event. A fire that falls due while the function is
+ * paused is skipped.
  */
 import { registryOf } from "../Functions/Registry.ts"
 import {

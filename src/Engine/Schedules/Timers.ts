@@ -13,7 +13,7 @@ import { RETRY_MS, StoreOutage } from "../Store/StoreOutage.ts"
 import * as FireDue from "./FireDue.ts"
 
 export interface Timers {
-  /** Arms the timer, because something is due at `at`, epoch milliseconds. */
+  /** Arms the timer, because something is due at `at`, in epoch milliseconds. */
   readonly arm: (at: number) => void
   /** Fires what is due now, and finds the next due time. Used when another engine has changed due times in an unknown way. */
   readonly look: () => void
@@ -21,13 +21,13 @@ export interface Timers {
   readonly start: () => void
 }
 
-/** How often to check whether the clock was set, milliseconds. */
+/** How often to check whether the clock was set, in milliseconds. */
 const WATCH_MS = 10_000
 
-/** The smallest change of the clock that counts as setting the clock, milliseconds. */
+/** The smallest change of the clock that counts as setting the clock, in milliseconds. */
 const MIN_JUMP_MS = 1000
 
-/** Wall clock minus monotonic clock, milliseconds. */
+/** Wall clock minus monotonic clock, in milliseconds. */
 const clockOffset = (clock: Clock.Clock): number =>
   clock.currentTimeMillisUnsafe() - Number(clock.monotonicTimeNanosUnsafe()) / 1e6
 

@@ -15,7 +15,7 @@ import { getStream, readPart } from "./StreamRows.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { RUN_ITSELF } from "../Runs/WaitKinds.ts"
 
-/** A page ends, even before its limit, with the event after which it has read this many functions, runs and steps. */
+/** A page ends early after the event with which it has read this many functions, runs and steps. */
 const MAX_ROWS = 10_000
 
 /**
@@ -53,7 +53,10 @@ const LIST_RUNS = statement(
        WHERE f.environment = ? AND r.function = f.key AND r.event = ? AND r.input IS NULL`
 )
 
-/** The runs that the event at a position of the log started, and forks of them, by key. */
+/**
+ * The runs that the event at a position of the log started, and the forks of these runs, in the order of their
+ * keys.
+ */
 function* runsOf(environment: number, position: number): Program<Array<StartedRun>> {
   const rows = [...(yield* all(LIST_RUNS, environment, position))]
   return yield* forEach(

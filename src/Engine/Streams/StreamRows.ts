@@ -180,7 +180,8 @@ const SLICE_LENGTH = 1024 * 1024
 const SLICE_EVENTS = 2000
 
 /**
- * A part of a stream. `length` is its characters of data; `next` is the version at which the next part begins, absent at the end.
+ * A part of a stream. `length` is the number of characters of its data. `next` is the version at which the next part begins;
+ * absent in the last part.
  */
 export const readPart = inEnvironment(
   "readPart",

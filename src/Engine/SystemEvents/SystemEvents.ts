@@ -39,20 +39,20 @@ export const MAX_REMEMBERED_EVENTS = 1000
 const REMEMBERED_LENGTH = 8 * 1024 * 1024
 /** How many characters of data are kept in all environments together. */
 export const MAX_REMEMBERED_CHARS = 16 * 1024 * 1024
-/** For how many environments events are kept. Environments with listeners may exceed the number. */
+/** Maximum number of environments with kept events. Environments with listeners may exceed this number. */
 const MAX_ENVIRONMENTS = 10_000
 
 interface RememberedEvents {
   events: Array<SystemEvent>
   length: number
   /** The sequence of the last event that was dropped. */
-  forgotten: number
+  lastDropped: number
   /** The newest value of each topic, see {@link SystemEventsService.announceNewest}, ordered by sequence. */
   readonly newest: Map<string, SystemEvent>
   /** Characters of all newest values. */
   newestLength: number
   /** The sequence of the last newest value that was dropped. */
-  newestForgotten: number
+  lastDroppedNewest: number
   readonly listeners: Set<() => void>
 }
 
@@ -72,7 +72,7 @@ export class SystemEventsService {
   #length = 0
   #sequence = 0
   /** The newest sequence at the time when whole environments were last dropped. */
-  #forgotten = 0
+  #droppedUpTo = 0
   /** The sequence since which newest values are announced; `undefined` while there are no listeners for them. */
   #newestSince: number | undefined
 
@@ -82,7 +82,7 @@ export class SystemEventsService {
     this.epoch = now().toString(36) + (among === undefined ? "" : `-${among.node}`)
   }
 
-  /** Whether sequences are valid at other engines too. Then they are made from the time of the event. */
+  /** Whether sequences are valid at other engines too. If so, a sequence is made from the time of the event. */
   get isShared(): boolean {
     return this.#among !== undefined
   }
@@ -102,8 +102,12 @@ export class SystemEventsService {
    * event is read. `length` is the approximate length of that JSON, in characters.
    */
   announce(environment: string, topic: string, data: () => Fields, length = 256, access?: EventAccess): void {
-    const what = { topic, data: () => JSON.stringify(data()), ...(access === undefined ? {} : { access }) }
-    this.#remember(environment, this.#now(), what, length)
+    const announcement = {
+      topic,
+      data: () => JSON.stringify(data()),
+      ...(access === undefined ? {} : { access })
+    }
+    this.#remember(environment, this.#now(), announcement, length)
   }
 
   /**
@@ -131,12 +135,12 @@ export class SystemEventsService {
     return { id: id ?? `sys_${this.epoch}_${this.#next()}`, environment, topic, data }
   }
 
-  #rememberNewest(environment: string, what: Announcement, length: number): void {
+  #rememberNewest(environment: string, announcement: Announcement, length: number): void {
     if (this.#newestSince === undefined) return
     const memory = this.#memory(environment)
     const { newest } = memory
-    const { topic } = what
-    const event = new Remembered(this.epoch, this.#next(), this.#now(), what, length)
+    const { topic } = announcement
+    const event = new Remembered(this.epoch, this.#next(), this.#now(), announcement, length)
     const before = memory.newestLength
     memory.newestLength += length - (newest.get(topic)?.length ?? 0)
     // the map is in the order of the announcements: this moves the topic to the end
@@ -175,14 +179,14 @@ export class SystemEventsService {
 
   /** The sequence after which all events are kept. */
   knownAfter(environment: string): number {
-    return this.#remembered.get(environment)?.forgotten ?? this.#forgotten
+    return this.#remembered.get(environment)?.lastDropped ?? this.#droppedUpTo
   }
 
   /** The sequence after which all newest values are kept. */
   newestKnownAfter(environment: string): number {
     return Math.max(
       this.#newestSince ?? this.#sequence,
-      this.#remembered.get(environment)?.newestForgotten ?? this.#forgotten
+      this.#remembered.get(environment)?.lastDroppedNewest ?? this.#droppedUpTo
     )
   }
 
@@ -204,23 +208,23 @@ export class SystemEventsService {
 
   /** Announces to the listeners of this engine what another engine has announced. */
   hear({ access, data, environment, id, isNewest, topic }: Announced): void {
-    const what = { id, topic, data: () => data, ...(access === undefined ? {} : { access }) }
-    if (isNewest === true) this.#rememberNewest(environment, what, data.length)
-    else this.#put(environment, this.#now(), what, 256 + data.length)
+    const announcement = { id, topic, data: () => data, ...(access === undefined ? {} : { access }) }
+    if (isNewest === true) this.#rememberNewest(environment, announcement, data.length)
+    else this.#put(environment, this.#now(), announcement, 256 + data.length)
   }
 
-  /** Called when announcements of other engines were lost: listeners see that there is a gap. */
+  /** Called when announcements of other engines were lost. Listeners then see that there is a gap. */
   missed(): void {
-    const sequence = (this.#forgotten = this.#next())
+    const sequence = (this.#droppedUpTo = this.#next())
     if (this.#newestSince !== undefined) this.#newestSince = sequence
     for (const memory of this.#remembered.values()) {
-      memory.forgotten = memory.newestForgotten = sequence
+      memory.lastDropped = memory.lastDroppedNewest = sequence
       for (const listener of memory.listeners) listener()
     }
   }
 
-  #remember(environment: string, now: number, what: Announcement | RunActivity, length: number): void {
-    const event = this.#put(environment, now, what, length)
+  #remember(environment: string, now: number, source: Announcement | RunActivity, length: number): void {
+    const event = this.#put(environment, now, source, length)
     this.#among?.tell("steps", () => {
       const { access, data, id, topic } = event
       return {
@@ -230,9 +234,9 @@ export class SystemEventsService {
     })
   }
 
-  #put(environment: string, now: number, what: Announcement | RunActivity, length: number): SystemEvent {
+  #put(environment: string, now: number, source: Announcement | RunActivity, length: number): SystemEvent {
     const memory = this.#memory(environment)
-    const event = new Remembered(this.epoch, this.#next(), now, what, length)
+    const event = new Remembered(this.epoch, this.#next(), now, source, length)
     const before = memory.length
     memory.events.push(event)
     memory.length += length
@@ -246,8 +250,8 @@ export class SystemEventsService {
   }
 
   /**
-   * Drops events when all environments together have too many characters. Begins with the environments that have the most, and
-   * drops enough that this need not be repeated soon.
+   * Drops events when all environments together have too many characters. Begins with the environments that have the most
+   * characters, and drops so many that this need not be repeated soon.
    */
   #makeRoom(): void {
     if (this.#length <= MAX_REMEMBERED_CHARS) return
@@ -263,7 +267,7 @@ export class SystemEventsService {
 
   /** Drops half of the environments, the oldest first, except those with listeners. */
   #forgetEnvironments(): void {
-    this.#forgotten = this.#sequence
+    this.#droppedUpTo = this.#sequence
     for (const [environment, { length, listeners, newestLength }] of this.#remembered) {
       if (this.#remembered.size <= MAX_ENVIRONMENTS / 2) return
       if (listeners.size > 0) continue
@@ -279,10 +283,10 @@ export class SystemEventsService {
       memory = {
         events: [],
         length: 0,
-        forgotten: this.#forgotten,
+        lastDropped: this.#droppedUpTo,
         newest: new Map(),
         newestLength: 0,
-        newestForgotten: this.#forgotten,
+        lastDroppedNewest: this.#droppedUpTo,
         listeners: new Set()
       }
       this.#remembered.set(environment, memory)
@@ -327,7 +331,7 @@ const forget = (memory: RememberedEvents, most: number): void => {
   while (length > most && first < memory.events.length) {
     length -= memory.events[first++]!.length
   }
-  memory.forgotten = memory.events[first - 1]?.sequence ?? memory.forgotten
+  memory.lastDropped = memory.events[first - 1]?.sequence ?? memory.lastDropped
   memory.events = memory.events.slice(first)
   memory.length = length
 }
@@ -338,7 +342,7 @@ const forgetNewest = (memory: RememberedEvents, most: number): void => {
     if (memory.newest.size <= MAX_REMEMBERED_EVENTS && memory.newestLength <= most) break
     memory.newest.delete(oldest)
     memory.newestLength -= length
-    memory.newestForgotten = sequence
+    memory.lastDroppedNewest = sequence
   }
 }
 
@@ -359,54 +363,54 @@ class Remembered implements SystemEvent {
   readonly timestamp: number
   readonly length: number
   readonly epoch: string
-  readonly what: Announcement | RunActivity
+  readonly source: Announcement | RunActivity
   #data: string | undefined
 
   constructor(
     epoch: string,
     sequence: number,
     timestamp: number,
-    what: Announcement | RunActivity,
+    source: Announcement | RunActivity,
     length: number
   ) {
     this.epoch = epoch
     this.sequence = sequence
     this.timestamp = timestamp
-    this.what = what
+    this.source = source
     this.length = length
   }
 
   get id(): string {
-    const { what } = this
-    return ("topic" in what ? what.id : undefined) ?? `sys_${this.epoch}_${this.sequence}`
+    const { source } = this
+    return ("topic" in source ? source.id : undefined) ?? `sys_${this.epoch}_${this.sequence}`
   }
 
   get topic(): string {
-    const { what } = this
-    return "topic" in what ? what.topic : `system.run.${what.runId}.${describe(what)[0]}`
+    const { source } = this
+    return "topic" in source ? source.topic : `system.run.${source.runId}.${describe(source)[0]}`
   }
 
   get access(): EventAccess | undefined {
-    const { what } = this
-    if ("topic" in what) return what.access
-    const event = eventIn(what)
+    const { source } = this
+    if ("topic" in source) return source.access
+    const event = eventIn(source)
     return {
       action: "run:read",
-      resource: `run:${what.runId}`,
+      resource: `run:${source.runId}`,
       ...(event === undefined ? {} : { event })
     }
   }
 
   get data(): string {
-    const { what } = this
+    const { source } = this
     return (this.#data ??=
-      "topic" in what
-        ? what.data()
-        : JSON.stringify({ id: what.runId, functionId: what.functionId, ...describe(what)[1]() }))
+      "topic" in source
+        ? source.data()
+        : JSON.stringify({ id: source.runId, functionId: source.functionId, ...describe(source)[1]() }))
   }
 }
 
-/** The name of the event that a step has received by `waitForEvent`, if it has. */
+/** The name of the event that a step has received by `waitForEvent`, if any. */
 const eventIn = (one: RunActivity): string | undefined => {
   if (one._tag !== "StepEnded" || one.kind !== "waitForEvent" || one.outcome._tag !== "Success")
     return undefined
@@ -445,8 +449,8 @@ const describe = (one: RunActivity): readonly [string, () => Fields] => {
   }
 }
 
-const step = (name: string, what: string, data: () => Fields) =>
-  [`step.${name}.${what}`, () => ({ name, status: what, ...data() })] as const
+const step = (name: string, status: string, data: () => Fields) =>
+  [`step.${name}.${status}`, () => ({ name, status, ...data() })] as const
 
 const result = (outcome: Outcome): Fields => {
   if (outcome._tag === "Success") {

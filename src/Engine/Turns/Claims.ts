@@ -41,7 +41,7 @@ import { parseStored } from "../Store/StoredJson.ts"
 
 /**
  * Leases ready runs of an environment to workers with room, oldest first within a function. All `demands` are of this
- * environment. Workers with the last registered code are preferred, and among these the worker with the most room.
+ * environment. Prefers workers with the code that was registered last, and among such workers the one with the most room.
  */
 export const claimRuns = inEnvironment(
   "claimRuns",
@@ -56,15 +56,15 @@ export const claimRuns = inEnvironment(
     for (const key of Array.from(readyOf(tx).mayBeReady)) {
       const fn = registryOf(tx).byKey(key)
       if (fn?.environment !== environment) continue
-      const present = candidates.filter(
+      const connected = candidates.filter(
         ({ demand }) =>
           demand.functions.has(fn.registration.id) && acceptsLabels(fn.registration, demand.labels)
       )
-      const able = present.filter(({ room }) => room > 0)
-      if (able.length === 0) continue
+      const withRoom = connected.filter(({ room }) => room > 0)
+      if (withRoom.length === 0) continue
       clearReady(tx, key)
       // a function that still has ready runs goes to the end of the set, so that a busy function does not starve the others
-      if (!(yield* claimFunction(tx, fn, able, present, claims))) readyOf(tx).mayBeReady.add(key)
+      if (!(yield* claimFunction(tx, fn, withRoom, connected, claims))) readyOf(tx).mayBeReady.add(key)
       if (candidates.every((candidate) => candidate.room === 0)) break
     }
     return claims
@@ -82,33 +82,33 @@ const CLAIM_COLUMNS = `r.key, r.id, r.environment, r.event, r.status, r.input, r
 const FROM_RUNS = "FROM runs r LEFT JOIN events e ON e.position = r.event"
 
 /**
- * Dispatches runs of one function. `candidates` are the workers with room, `present` are those without room too. Returns `true`
- * when no claimable run is left. The function is then not looked at again until another of its runs becomes ready.
+ * Dispatches runs of one function. `candidates` are the workers with room; `connected` also has those without room. Returns
+ * `true` when no claimable run is left: the function is then not looked at again until another of its runs becomes ready.
  */
 function* claimFunction(
   tx: Transaction,
   fn: RegisteredFunction,
   candidates: ReadonlyArray<Candidate>,
-  present: ReadonlyArray<Candidate>,
+  connected: ReadonlyArray<Candidate>,
   claims: Array<Claim>
 ): Program<boolean> {
   const { concurrency, actorKey } = fn.registration
   const runs = unwrittenRuns(tx, fn.key)
   if (runs !== undefined) return yield* claimNew(tx, fn, runs, candidates, claims)
   yield* writeNew(tx)
-  // usually there is no ready run, and this query is much cheaper than the full one
+  // usually there is no ready run, and this query is much cheaper than the one that finds the runs to claim
   if (yield* noneReady(fn)) return true
-  const lanes = fn.pins === true ? lanesOf(fn, candidates, present) : [{ candidates, present }]
+  const lanes = fn.pins === true ? lanesOf(fn, candidates, connected) : [{ candidates, connected }]
   const noneLeft =
     concurrency === undefined
       ? (yield* claimLanes(tx, fn, lanes, claims, "", [])) === "all"
       : yield* claimLimited(tx, fn, candidates, lanes, claims, concurrency.limit)
   if (actorKey === undefined && fn.pins !== true) return noneLeft
-  // the remaining ready runs may wait for room at their actor's worker, or at a worker of their version
+  // a ready run may wait for room at the worker of its actor, or at a worker of its version: so all ready runs count as left
   return yield* noneReady(fn)
 }
 
-/** Dispatches ready runs lane by lane, each by {@link claimWhere}. Returns `"all"` only if all lanes do. */
+/** Dispatches ready runs lane by lane. Returns `"all"` only if {@link claimWhere} does so for every lane. */
 function* claimLanes(
   tx: Transaction,
   fn: RegisteredFunction,
@@ -290,19 +290,20 @@ function* claimWhere(
       keptApart ||= isApart
     }
     const claimed = claims.length - before
-    // when suspects were kept apart, other runs may come after them in the order of the query: the next query finds these
+    // when suspects were kept apart, other runs may come after them in the order of the query: the next query finds those runs
     if (keptApart && !leavesOutSuspects) {
       leavesOutSuspects = true
       continue
     }
-    // some of these runs may belong to actors whose worker has no room left now: other runs may come after them
+    // some of the found runs may belong to actors whose worker has no room left by now: the next query leaves such runs out, and
+    // finds the runs that come after them
     if (actors !== undefined && rows.length === wanted && claimed > 0) continue
     if (leavesOutSuspects) return "some are kept apart"
     return rows.length < wanted && claimed === rows.length ? "all" : "not all"
   }
 }
 
-/** SQL condition: leaves out the suspects, as {@link refreshLosses} finds them. */
+/** SQL condition: leaves out the suspects, by the same rule as {@link refreshLosses}. */
 const NO_SUSPECTS = `AND (r.losses < ${SUSPECT_FROM}
   OR EXISTS (SELECT 1 FROM steps s WHERE s.run = r.key AND s.seq > r.loss_seq))`
 
@@ -310,13 +311,16 @@ const roomOf = (candidates: ReadonlyArray<Candidate>): number =>
   candidates.reduce((sum, candidate) => sum + candidate.room, 0)
 
 /**
- * SQL: the concurrency key. For a paused function, the expression keeps the database from the index of concurrency keys, because
- * the runs that have begun have an index of their own.
+ * SQL: the concurrency key. For a paused function, this expression keeps the database from using the index of concurrency keys:
+ * there is a better index, which has only the runs that have begun.
  */
 const keyIn = (fn: RegisteredFunction): string =>
   fn.paused === undefined ? "r.concurrency_key" : "(r.concurrency_key || '')"
 
-/** SQL: the next concurrency key among the ready runs of a function; of a paused function, among its runs that have begun. */
+/**
+ * SQL: finds the next concurrency key among the ready runs of a function. For a paused function, only the runs that have begun
+ * count.
+ */
 const nextKey = (fn: RegisteredFunction, condition: string) =>
   variant(
     "Claims.nextKey",
@@ -357,7 +361,8 @@ function* claimLimited(
     const room = limit - Number(held?.held)
     if (room <= 0) continue
     const claimed = yield* claimLanes(tx, fn, lanes, claims, `AND ${keyIn(fn)} = ?`, [after], room)
-    // suspects that are kept apart become claimable even if no lease of their key ends, so they count as left
+    // suspects that are kept apart become claimable even if no lease of their key ends, so they count as claimable runs that are
+    // left
     if (claimed === "some are kept apart") keptApart = true
   }
   return false
@@ -371,7 +376,10 @@ const claim = (
 const CLAIM = claim("")
 const CLAIM_AND_PIN = claim(", pin = ?")
 
-/** Dispatches a run to a worker that may have it, if there is one. Returns `false` for a suspect that no worker may have now. */
+/**
+ * Dispatches a run to a worker that may have it, if there is such a worker. Returns `false` for a suspect that no worker may have
+ * now.
+ */
 function* claimRow(
   tx: Transaction,
   fn: RegisteredFunction,
@@ -381,9 +389,9 @@ function* claimRow(
 ): Program<boolean> {
   const { candidates } = lane
   const losses = yield* refreshLosses(row)
-  const able =
+  const mayHaveIt =
     losses === 0 ? candidates : candidates.filter(({ demand }) => mayHoldSuspect(tx, demand, losses))
-  const candidate = yield* chooseCandidate(fn, row, able, lane)
+  const candidate = yield* chooseCandidate(fn, row, mayHaveIt, lane)
   if (candidate === undefined) return losses === 0
   const key = Number(row.key)
   const isFresh = row.started_at === null && row.forked_from === null

@@ -25,8 +25,9 @@ import { WaitKind } from "../Runs/WaitKinds.ts"
 import { outcomeIn } from "../Runs/Waits.ts"
 
 /**
- * Extends leases. Returns the jobs whose lease is gone, or whose runs are in other environments. `holder` is the worker, if it is
- * known: then the leases of runs that are stuck on it are left to expire, so that other workers get these runs.
+ * Extends leases. Returns the jobs whose lease is gone, or whose runs are in other environments. `holder` is the worker that
+ * holds them, if it is known. Then the lease of a run that is stuck on this worker is not extended, so that another worker gets
+ * the run.
  */
 export const extendLeases = inEnvironment(
   "extendLeases",
@@ -37,13 +38,13 @@ export const extendLeases = inEnvironment(
     leaseMs: number,
     holder?: LeaseHolder
   ): Program<ReadonlyArray<string>> {
-    const within = tx.findEnvironment(environment)
-    if (within === undefined) return jobIds
+    const environmentKey = tx.findEnvironment(environment)
+    if (environmentKey === undefined) return jobIds
     const until = tx.now() + leaseMs
     const gone: Array<string> = []
     for (const jobId of jobIds) {
       try {
-        const isGone = yield* extendLease(tx, within, jobId, until, leaseMs, holder)
+        const isGone = yield* extendLease(tx, environmentKey, jobId, until, leaseMs, holder)
         if (isGone) gone.push(jobId)
       } catch (error) {
         // the run is set aside as damaged: otherwise its error would cost the other jobs their leases
@@ -120,11 +121,12 @@ const LIST_FIRED_WAITS = statement(
 )
 
 /**
- * Called when a worker connects. `jobIds` are the jobs that it still executes; it keeps those of them that it still holds. Its
- * other runs are taken back without counting a loss. The worker only knows jobs that were created after `since`, its first
- * registration. Older jobs are left alone, because another worker with the same id may still execute them. A worker without
- * `since` is new. For the kept jobs, returns the notices again (which waits have fired, and which runs are to be paused), because
- * the notices of an engine that died are lost. Unbinds the worker's actors of functions that are not in `functionIds`.
+ * Called when a worker connects. `jobIds` are the jobs that the worker still executes. It keeps a job if it still holds the
+ * lease. Its other runs are taken back without counting a loss. The worker knows only the jobs that were created after `since`,
+ * its first registration. Older jobs are left alone, because another worker with the same id may still execute them. A worker
+ * without `since` is new. Returns the notices for the kept jobs once more, because an engine that died may not have delivered
+ * them: which waits have fired, and which runs are to be paused. Unbinds the worker's actors of functions that are not in
+ * `functionIds`.
  */
 export const adoptLeases = inEnvironment(
   "adoptLeases",

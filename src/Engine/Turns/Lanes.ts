@@ -25,7 +25,7 @@ export interface Lane {
   /** The workers with room. */
   readonly candidates: ReadonlyArray<Candidate>
   /** The candidates, and the other connected workers of the lane: those without room, and those of other engines. */
-  readonly present: ReadonlyArray<Candidate>
+  readonly connected: ReadonlyArray<Candidate>
 }
 
 /**
@@ -35,33 +35,33 @@ export interface Lane {
 export const lanesOf = (
   fn: RegisteredFunction,
   candidates: ReadonlyArray<Candidate>,
-  present: ReadonlyArray<Candidate>
+  connected: ReadonlyArray<Candidate>
 ): ReadonlyArray<Lane> => {
   const versionOf = ({ demand }: Candidate) => demand.functions.get(fn.registration.id)
   const hasVersion = (version: string) => (candidate: Candidate) => versionOf(candidate) === version
   const hasLatest = hasVersion(codeVersionOf(fn.registration))
   const versions = new Set(candidates.map((candidate) => versionOf(candidate) ?? NO_PIN))
   versions.delete(NO_PIN)
-  // the workers of other engines are kept up to date only while the function pins runs
+  // what is known of the workers of other engines is kept up to date only while the function pins runs
   const { versioning } = fn.registration
   const isCurrent = ({ demand }: Candidate) => demand.isElsewhere !== true || versioning === "pin"
-  const forNewRuns = present.some((candidate) => hasLatest(candidate) && isCurrent(candidate))
-    ? { candidates: candidates.filter(hasLatest), present: present.filter(hasLatest) }
-    : { candidates, present }
+  const forNewRuns = connected.some((candidate) => hasLatest(candidate) && isCurrent(candidate))
+    ? { candidates: candidates.filter(hasLatest), connected: connected.filter(hasLatest) }
+    : { candidates, connected }
   return [
     ...[...versions].map((pin) => ({
       pin,
       candidates: candidates.filter(hasVersion(pin)),
-      present: present.filter(hasVersion(pin))
+      connected: connected.filter(hasVersion(pin))
     })),
     { pin: NO_PIN, ...forNewRuns }
   ]
 }
 
 /**
- * SQL condition: the runs of one version. The first form makes the database use the index of pins. The runs of a paused function
- * that have begun, and the runs of a concurrency key, have indexes of their own: for these, the second form does not use the
- * index of pins.
+ * SQL condition: the runs of one version. The first form makes the database use the index of pins. The second form does not,
+ * because another index is better then: the index of the runs of a paused function that have begun, or the index of concurrency
+ * keys.
  */
 export const laneCondition = (fn: RegisteredFunction, { pin }: Lane): string =>
   pin === undefined
@@ -76,21 +76,24 @@ const ACTOR_HAS_ROOM = `AND (r.actor IS NULL OR NOT EXISTS (SELECT 1 FROM actors
 
 /**
  * {@link ACTOR_HAS_ROOM} for a lane of a version: leaves out runs whose actor is bound to a worker of the lane that has no room.
- * A worker of another version cannot have the run, so it does not keep its actors.
+ * A worker of another version cannot get the run, so an actor that is bound to such a worker does not matter.
  */
 const ACTOR_IS_FREE = `AND (r.actor IS NULL OR NOT EXISTS (SELECT 1 FROM actors a
   WHERE a.function = r.function AND a.actor = r.actor AND a.worker IN (SELECT value FROM json_each(?))))`
 
-const withoutRoom = (present: ReadonlyArray<Candidate>): string =>
-  JSON.stringify(present.filter(({ room }) => room <= 0).map(({ demand }) => demand.workerId))
+const withoutRoom = (connected: ReadonlyArray<Candidate>): string =>
+  JSON.stringify(connected.filter(({ room }) => room <= 0).map(({ demand }) => demand.workerId))
 
 const withRoom = (candidates: ReadonlyArray<Candidate>): string =>
   JSON.stringify(candidates.filter(({ room }) => room > 0).map(({ demand }) => demand.workerId))
 
 /** The value for the parameter of {@link actorCondition}; `undefined` for a function without actors. */
-export const actorsOf = (fn: RegisteredFunction, { pin, present, candidates }: Lane): string | undefined => {
+export const actorsOf = (
+  fn: RegisteredFunction,
+  { pin, connected, candidates }: Lane
+): string | undefined => {
   if (fn.registration.actorKey === undefined) return undefined
-  return pin === undefined ? withRoom(candidates) : withoutRoom(present)
+  return pin === undefined ? withRoom(candidates) : withoutRoom(connected)
 }
 
 /** SQL condition: leaves out the runs whose actor is bound to a worker that has no room. */
@@ -107,21 +110,22 @@ const PUT_ACTOR = statement(
 )
 
 /**
- * The worker for a run: the worker to which the run's actor is bound, while that worker is connected, and otherwise the preferred
- * worker with room, to which the actor is then bound. `undefined` when the worker has no room, or no worker has.
+ * The worker for a run. If the run's actor is bound to a connected worker, this is that worker, or `undefined` while that worker
+ * has no room. Otherwise this is the preferred worker with room, to which the actor is then bound; `undefined` if no worker has
+ * room.
  */
 export function* chooseCandidate(
   fn: RegisteredFunction,
   row: Row,
   candidates: ReadonlyArray<Candidate>,
-  { pin, present }: Lane
+  { pin, connected }: Lane
 ): Program<Candidate | undefined> {
   if (row.actor === null) return preferredCandidate(fn, candidates)
   const bound = yield* get(FIND_WORKER_OF_ACTOR, fn.key, row.actor!)
   // if the function pins runs and the bound worker is not in this lane, the worker has another version and cannot get the run
   if (
     bound !== undefined &&
-    (pin === undefined || present.some(({ demand }) => demand.workerId === bound.worker))
+    (pin === undefined || connected.some(({ demand }) => demand.workerId === bound.worker))
   ) {
     return candidates.find(({ room, demand }) => room > 0 && demand.workerId === bound.worker)
   }

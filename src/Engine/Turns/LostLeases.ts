@@ -26,8 +26,8 @@ import { statusIn } from "../Runs/StatusRows.ts"
 import { pauseRow } from "../Runs/PauseRun.ts"
 
 /**
- * A run whose worker is lost this often without a new journal entry is paused, so that a person looks at it (guarantee G5). It is
- * not paused if another suspect was lost with it: see `Suspects.ts`.
+ * A run whose worker is lost this often without a new journal entry is paused, so that a person looks at it (guarantee G5). The
+ * run is not paused if another suspect was lost together with it: see `Suspects.ts`.
  */
 const LOSSES_UNTIL_PAUSE = 10
 
@@ -60,9 +60,9 @@ const FIND_RUN_OF_LEASE = statement(
 export const endRevoked = inEnvironment(
   "endRevoked",
   function* (tx: Transaction, environment: string, jobIds: ReadonlyArray<string>): Program<void> {
-    const within = tx.findEnvironment(environment)
-    if (within === undefined) return
-    for (const jobId of jobIds) yield* endRevokedOf(tx, within, jobId)
+    const environmentKey = tx.findEnvironment(environment)
+    if (environmentKey === undefined) return
+    for (const jobId of jobIds) yield* endRevokedOf(tx, environmentKey, jobId)
   },
   () => "end revoked leases"
 )
@@ -85,15 +85,15 @@ const LIST_RUNS_OF_WORKER = statement(
 
 /** The runs of an environment that a worker holds. */
 export function* heldBy(tx: Transaction, environment: string, workerId: string): Program<ReadonlyArray<Row>> {
-  const within = tx.findEnvironment(environment)
-  if (within === undefined) return []
+  const environmentKey = tx.findEnvironment(environment)
+  if (environmentKey === undefined) return []
   return yield* allIsolatingDamage(
     tx,
     "run",
     [LIST_KEYS_OF_WORKER, workerId],
     LIST_RUNS_OF_WORKER,
     workerId,
-    within
+    environmentKey
   )
 }
 
@@ -299,11 +299,11 @@ const FIND_LEASED_RUN = statement(
 export const loseLease = inEnvironment(
   "loseLease",
   function* (tx: Transaction, environment: string, jobId: string, why: string): Program<boolean> {
-    const within = tx.findEnvironment(environment)
-    if (within === undefined) return false
-    const row = yield* amongLeased(tx, FIND_LEASED_RUN, jobId, within)
+    const environmentKey = tx.findEnvironment(environment)
+    if (environmentKey === undefined) return false
+    const row = yield* amongLeased(tx, FIND_LEASED_RUN, jobId, environmentKey)
     if (row === undefined) {
-      yield* endRevokedOf(tx, within, jobId)
+      yield* endRevokedOf(tx, environmentKey, jobId)
       return false
     }
     yield* loseRuns(tx, [row], () => why)
@@ -312,7 +312,7 @@ export const loseLease = inEnvironment(
   (_, jobId) => `take back job ${jobId}`
 )
 
-/** The delay before a run that lost its worker is dispatched again, milliseconds; 0 after the first loss. */
+/** The delay, in milliseconds, before a run that lost its worker is dispatched again; 0 after the first loss. */
 const lossDelayMs = (losses: number): number => (losses <= 1 ? 0 : Math.min(1000 * 2 ** (losses - 2), 60_000))
 
 export function* releaseRun(tx: Transaction, run: number): Program<void> {
@@ -323,12 +323,12 @@ export function* releaseRun(tx: Transaction, run: number): Program<void> {
 /** Takes back runs that were lost together. Which of the runs of one worker is to blame cannot be known. */
 function* loseRuns(tx: Transaction, rows: ReadonlyArray<Row>, why: (row: Row) => string): Program<void> {
   const now = tx.now()
-  const tried = rows.filter(
+  const possibleCauses = rows.filter(
     ({ key, losses }) => Number(losses) >= SUSPECT_FROM && !suspectsOf(tx).isPastTrial(Number(key), now)
   )
   for (const row of rows) {
     const isWith = (other: Row): boolean => other !== row && other.worker === row.worker
-    const how = { isOnlySuspect: !tried.some(isWith), isWithOthers: rows.some(isWith) }
+    const how = { isOnlySuspect: !possibleCauses.some(isWith), isWithOthers: rows.some(isWith) }
     yield* isolateRow(tx, "run", Number(row.key), loseRun(tx, row, why(row), how))
   }
 }

@@ -34,9 +34,9 @@ const INSERT_EVENT_WAIT = statement(
 )
 
 /**
- * Opens a wait for an event. Returns its outcome if the event has already arrived, or if the wait is invalid. Accepts events that
- * came after the run's trigger, and after the last event that an earlier wait for the same event and match, in the same branch,
- * has given to the handler (guarantee G8).
+ * Opens a wait for an event. Returns the outcome of the wait if the event has already arrived, or if the wait is invalid. Accepts
+ * only events that came after the run's trigger. If earlier waits for the same event and match, in the same branch, have given
+ * events to the handler, accepts only events after the last of those (guarantee G8).
  */
 export function* openEventWait(
   tx: Transaction,
@@ -49,7 +49,7 @@ export function* openEventWait(
   const pattern = isPattern(op.event)
   const identity = JSON.stringify([op.scope, op.event, op.match ?? null])
   let trigger: EventView | undefined
-  /** The event that triggered the run, which is read once. */
+  /** The event that triggered the run. It is read only once. */
   function* triggerOnce(): Program<EventView> {
     return (trigger ??= yield* triggerView(run.key))
   }

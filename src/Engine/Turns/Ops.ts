@@ -103,8 +103,8 @@ const FIND_STEP = statement(
 )
 
 function* applyTransact(tx: Transaction, run: LeasedRun, op: Op<"Transact">): Program<Outcome> {
-  // `knownStep` would also find a wait, which here is only the delay before this attempt; a step means that the report is
-  // repeated
+  // a step in the journal means that this report is repeated; `knownStep` would also find the wait, which here is only the delay
+  // before this attempt
   const row = yield* get(FIND_STEP, run.key, op.stepKey)
   if (row !== undefined) return yield* outcomeIn(tx, row, row.event)
   const outcome = yield* transact(tx, run.environment, op)
@@ -285,9 +285,9 @@ const COUNT_WAITS = statement(
 function* suspend(tx: Transaction, run: LeasedRun, op: Op<"Suspend">): Program<undefined> {
   const open = yield* get(COUNT_WAITS, run.key, JSON.stringify(op.open), run.key)
   yield* endLease(tx, run, "suspended")
-  // makes the run ready if a wait has fired of which the worker did not know yet, or if no wait is left that could wake the run.
-  // A step whose next attempt may start, but for which the handler does not wait, does not count: it would wake the run again and
-  // again
+  // makes the run ready if a wait fired of which the worker did not know yet, or if no wait is left that could wake the run. A
+  // step whose next attempt may start counts only if the handler waits for the step: otherwise, the step would wake the run again
+  // and again
   if (Number(open?.fired) > 0 || Number(open?.pending) === 0) yield* makeReady(tx, run.key)
   return undefined
 }
@@ -295,7 +295,7 @@ function* suspend(tx: Transaction, run: LeasedRun, op: Op<"Suspend">): Program<u
 function* pause(tx: Transaction, run: LeasedRun, op: Op<"Pause">): Program<undefined> {
   // the worker could not read what is stored of the run
   if (op.code === "STORE_CORRUPT") tx.damage.wasFound = true
-  // this pause takes precedence over a requested one
+  // this pause takes precedence over a requested pause
   yield* endLease(tx, run, "stopped", { code: op.code, message: op.message, details: op.details })
   return undefined
 }

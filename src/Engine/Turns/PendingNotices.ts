@@ -29,8 +29,8 @@ function* noticesOf(
   workerId: string,
   jobIds: ReadonlyArray<string>
 ): Program<ReadonlyArray<Notice>> {
-  const within = tx.findEnvironment(environment)
-  if (within === undefined) return []
+  const environmentKey = tx.findEnvironment(environment)
+  if (environmentKey === undefined) return []
   const notices: Array<Notice> = []
   const unseen = new Set(jobIds)
   for (const row of yield* allIsolatingDamage(
@@ -39,7 +39,7 @@ function* noticesOf(
     [LIST_KEYS_OF_WORKER, workerId],
     LIST_RUNS_OF_WORKER,
     workerId,
-    within
+    environmentKey
   )) {
     const jobId = jobOf(row)
     if (!unseen.delete(jobId)) continue
@@ -85,8 +85,9 @@ export const pendingNoticesOfJob = inEnvironment(
     environment: string,
     jobId: string
   ): Program<ReadonlyArray<Notice> | undefined> {
-    const within = tx.findEnvironment(environment)
-    const row = within === undefined ? undefined : yield* get(FIND_WORKER_OF_LEASE, jobId, within)
+    const environmentKey = tx.findEnvironment(environment)
+    const row =
+      environmentKey === undefined ? undefined : yield* get(FIND_WORKER_OF_LEASE, jobId, environmentKey)
     return row === undefined ? undefined : yield* noticesOf(tx, environment, String(row.worker), [jobId])
   },
   (_, jobId) => `send job ${jobId} its pending messages again`

@@ -36,14 +36,14 @@ const FIND_OPEN_RUN = statement(
 
 const UPDATE_LINGER = statement("Reports.updateLinger", "UPDATE runs SET linger_ms = ? WHERE key = ?")
 
-/** How long a turn waits at least for a handler that was late before, milliseconds. */
+/** For how many milliseconds at least a turn waits for a handler that went on after an earlier turn had ended. */
 const MIN_LINGER_MS = 50
-/** How long a turn waits at most for such a handler, milliseconds. */
+/** For how many milliseconds at most a turn waits for such a handler. */
 const MAX_LINGER_MS = 5000
 
 /**
- * Makes a run ready again after its turn ended while the handler was still at work. The next turns of the run wait longer for the
- * handler: that is `linger`.
+ * Makes a run ready again whose handler went on after the turn had ended. `lingerMs` is how long that turn waited for the
+ * handler: the next turns of the run wait longer.
  */
 export const markLate = inEnvironment(
   "markLate",
@@ -86,19 +86,24 @@ function* applyOrBlame(
   revokesOnPause: boolean
 ): Program<TurnAck> {
   // looked up first, since the cache of leases forgets the run as soon as it ends
-  const known = leasedTo(tx, report.jobId)
+  const cachedRun = leasedTo(tx, report.jobId)
   try {
     if (tx.damage.count > 0) {
-      const key = known?.key ?? (yield* get(FIND_KEY_OF_RUN, report.runId))?.key
+      const key = cachedRun?.key ?? (yield* get(FIND_KEY_OF_RUN, report.runId))?.key
       const why = key === undefined ? undefined : tx.damage.why("run", Number(key))
       if (why !== undefined) return refusedForDamage(report, why)
     }
-    return yield* applyReport(tx, report, known, environment, revokesOnPause)
+    return yield* applyReport(tx, report, cachedRun, environment, revokesOnPause)
   } catch (error) {
     // if the database is not damaged, the report itself may be the cause
     const isCertain = isDamage(error)
-    if (known !== undefined)
-      tx.blame({ error, kind: "run", keys: { statement: FIND_RUN_BY_KEY, values: [known.key] }, isCertain })
+    if (cachedRun !== undefined)
+      tx.blame({
+        error,
+        kind: "run",
+        keys: { statement: FIND_RUN_BY_KEY, values: [cachedRun.key] },
+        isCertain
+      })
     else
       tx.blame({ error, kind: "run", keys: { statement: FIND_RUN_BY_ID, values: [report.runId] }, isCertain })
     throw error
@@ -111,7 +116,7 @@ const FIND_RUN_BY_ID = statement("Reports.findRunById", "SELECT key FROM runs WH
 
 /**
  * The answer to a report that cannot be stored. Without an answer, the worker would send the report for ever, together with the
- * others of its batch.
+ * other reports of its batch.
  */
 const refusedForDamage = ({ runId }: TurnReport, why: string): TurnAck => ({
   _tag: "Refused",
@@ -125,34 +130,38 @@ const FIND_RUN = statement(
 )
 
 /**
- * Applies a report if its job holds the run, and the run is of the environment. `known` is the run of the job, if its lease is in
- * the cache. `revokesOnPause`: see {@link applyReports}.
+ * Applies a report if its job holds the run, and the run is of the environment. `cachedRun` is the run of the job, if the lease
+ * is in the cache. `revokesOnPause`: see {@link applyReports}.
  */
 function* applyReport(
   tx: Transaction,
   report: TurnReport,
-  known: LeasedRun | undefined,
+  cachedRun: LeasedRun | undefined,
   environment: string,
   revokesOnPause: boolean
 ): Program<TurnAck> {
-  if (known !== undefined && known.id === report.runId && isOf(tx, known.environment, environment)) {
+  if (
+    cachedRun !== undefined &&
+    cachedRun.id === report.runId &&
+    isOf(tx, cachedRun.environment, environment)
+  ) {
     return (
-      refusedAsImpossible(tx, known, report) ?? {
+      refusedAsImpossible(tx, cachedRun, report) ?? {
         _tag: "Accepted",
-        outcomes: yield* applyOps(tx, known, report)
+        outcomes: yield* applyOps(tx, cachedRun, report)
       }
     )
   }
   const row = yield* get(FIND_RUN, report.runId)
-  const isKnown = row !== undefined && isOf(tx, Number(row.environment), environment)
+  const isFound = row !== undefined && isOf(tx, Number(row.environment), environment)
   const last = report.ops.at(-1)
   const isEnd = last !== undefined && endsTurn(last)
-  if (!isKnown || holdingJob(row) !== report.jobId) {
+  if (!isFound || holdingJob(row) !== report.jobId) {
     tx.changes.counts.staleReports++
-    if (isKnown) countRunEvent(tx, "stale", Number(row.function))
+    if (isFound) countRunEvent(tx, "stale", Number(row.function))
     // the worker has ended the turn, whatever the answer is
-    if (isKnown && isEnd && row.lease === revoked(report.jobId)) yield* endRevokedLease(tx, Number(row.key))
-    return isKnown && statusIn(row) === "cancelled"
+    if (isFound && isEnd && row.lease === revoked(report.jobId)) yield* endRevokedLease(tx, Number(row.key))
+    return isFound && statusIn(row) === "cancelled"
       ? { _tag: "Refused", reason: "CANCELLED", message: `Run ${report.runId} was cancelled` }
       : {
           _tag: "Refused",

@@ -122,7 +122,7 @@ function* carryOut(
       return { _tag: write._tag, eventId, position, runIds }
     }
     case "kv":
-      // the key was written before, with the others of its bucket
+      // `carryOutKeys` has already written this key, with the other keys of its bucket
       return { _tag: write._tag, bucket: write.bucket, key: write.key, revision: revisions.get(write) ?? 0 }
   }
 }

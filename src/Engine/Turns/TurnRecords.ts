@@ -2,8 +2,8 @@
 import type { Job, Notice } from "../../Protocol/Worker.ts"
 
 /**
- * A worker, and its room for more runs. A worker without room is listed too, because it decides where runs go: runs of its
- * version, and of its actors, wait for it.
+ * A worker, and its room for more runs. A worker without room is listed too, because the runs of its version and of its actors
+ * wait for it.
  */
 export interface Demand {
   readonly workerId: string
@@ -16,7 +16,8 @@ export interface Demand {
   /** How many runs the worker can execute at the same time; `room` by default. */
   readonly capacity?: number
   /**
-   * How long a lease lasts without a heartbeat, milliseconds. Absent for a worker in this process, whose leases do not expire.
+   * How long a lease lasts without a heartbeat, in milliseconds. Absent for a worker in this process, whose leases do not
+   * expire.
    */
   readonly leaseMs?: number
   /** Set when the worker is connected to another engine, which gives it runs. */
