@@ -1,7 +1,7 @@
 /**
  * Push mode: an HTTP handler that runs one turn of a function for each request of an engine.
  *
- * {@link make} makes a handler of Fetch requests, and has the services that the functions require in its type.
+ * {@link make} makes a handler of Fetch requests, whose type names the services that the functions require.
  * `serve()` of the Promise API makes a handler that every framework can call. Both also receive webhook requests.
  *
  * ```ts
@@ -132,8 +132,8 @@ class Handler {
   readonly #surroundings: TurnSurroundings
   readonly #bodyBudget: RequestBodyBudget
   /**
-   * By job id of a signed turn: the time after which its request is too old in any case, in epoch
-   * milliseconds.
+   * For each signed turn, by job id: the time after which the request of the turn is too old in any case, in
+   * epoch milliseconds.
    */
   readonly #started = new Map<string, number>()
   /** Up to this time turns send their reports in their responses. */

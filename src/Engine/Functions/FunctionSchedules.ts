@@ -73,7 +73,7 @@ export interface HeldBack {
   readonly overlap: Exclude<Overlap, "allow">
   /** How many fires were skipped since the run began. */
   readonly skipped: number
-  /** The times of the fires that wait for the end of the run, oldest first, epoch milliseconds. */
+  /** The times of the fires that wait for the end of the run, oldest first, in epoch milliseconds. */
   readonly queue: ReadonlyArray<number>
 }
 

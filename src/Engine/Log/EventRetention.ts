@@ -9,7 +9,7 @@ import type { Transaction } from "../Store/Transaction.ts"
 import { LogKind } from "./LogRecords.ts"
 
 export interface EventLimits {
-  /** How old events may become, milliseconds. */
+  /** How old events may become, in milliseconds. */
   readonly keepMs: number
   /** Events before this position exceed the size limit. */
   readonly excessBefore: number

@@ -8,7 +8,7 @@ import { isObject } from "../../Json.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 
-/** How long a key is kept, milliseconds. */
+/** How long a key is kept, in milliseconds. */
 export const WINDOW_MS = 24 * 60 * 60 * 1000
 
 export interface Remembered<A> {

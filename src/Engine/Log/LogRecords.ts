@@ -42,7 +42,7 @@ export interface LogQuery {
   readonly patterns?: ReadonlyArray<string>
   /**
    * How many rows to read, whether they match or not, which limits the work of one call. When matches are rare, the call then
-   * reads up to as many matching rows more, by the index of names.
+   * reads up to the same number of matching rows more, by the index of names.
    */
   readonly limit: number
 }
@@ -56,8 +56,8 @@ export interface LogBackQuery extends Omit<LogQuery, "after"> {
 }
 
 /**
- * A page of the log, newest first: `position` is the oldest position that was looked at, and `atEnd` tells whether it is the
- * beginning of the log.
+ * A page of the log, newest first: `position` is the oldest position that was looked at, and `atEnd` tells whether that is
+ * the beginning of the log.
  */
 export interface LogBackPage extends LogPage {
   /** How many rows were looked at. */
@@ -90,9 +90,9 @@ export interface EventQuery {
   readonly entityType?: string
   readonly entityId?: string
   readonly idempotencyKey?: string
-  /** Stored at this time or later, epoch milliseconds. */
+  /** Stored at this time or later, in epoch milliseconds. */
   readonly since?: number
-  /** Stored before this time, epoch milliseconds. */
+  /** Stored before this time, in epoch milliseconds. */
   readonly until?: number
   /** Only events after this position of the log. */
   readonly after?: number

@@ -21,8 +21,8 @@ export interface WaitFilter {
 }
 
 /**
- * The condition that an event must meet. Either its value at `path` must equal `value`, the JSON text of the value that the event
- * which started the run has there. Or the expression `text` must be true.
+ * The condition that an event must meet. Either its value at `path` must equal `value`. That is the JSON text of the value at
+ * `path` in the event that started the run. Or the expression `text` must be true.
  */
 export type EventMatch =
   | { readonly _tag: "Path"; readonly path: string; readonly value: string }

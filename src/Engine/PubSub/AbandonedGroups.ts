@@ -26,9 +26,9 @@ const UPDATE_USE = statement(
 export const touchGroups = inEnvironment(
   "touchGroups",
   function* (tx: Transaction, environment: string, groups: ReadonlyArray<number>): Program<void> {
-    const within = tx.findEnvironment(environment)
-    if (within === undefined) return
-    for (const key of groups) yield* write(UPDATE_USE, tx.now(), key, within)
+    const environmentKey = tx.findEnvironment(environment)
+    if (environmentKey === undefined) return
+    for (const key of groups) yield* write(UPDATE_USE, tx.now(), key, environmentKey)
   },
   () => "note which consumer groups are in use"
 )
@@ -63,8 +63,8 @@ const listEnvironmentsOfAbandonedGroups = acrossEnvironments(
 const deleteGroupsUnusedFor = inEnvironment(
   "deleteGroupsUnusedFor",
   function* (tx: Transaction, environment: string, unusedMs: number, limit: number): Program<number> {
-    const within = tx.findEnvironment(environment)
-    const rows = (yield* abandoned(tx, unusedMs, limit)).filter((row) => row.environment === within)
+    const environmentKey = tx.findEnvironment(environment)
+    const rows = (yield* abandoned(tx, unusedMs, limit)).filter((row) => row.environment === environmentKey)
     yield* forEach(rows, ({ key }) => removeGroup(tx, Number(key)))
     return rows.length
   },

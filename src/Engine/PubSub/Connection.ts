@@ -452,12 +452,12 @@ class Connection implements ConnectionSink {
 
   /** Removes a subscription. Returns whether it existed. */
   #drop(id: string): boolean {
-    const known = this.#byId.get(id)
-    if (known === undefined) return false
+    const subscription = this.#byId.get(id)
+    if (subscription === undefined) return false
     this.#byId.delete(id)
-    this.#byPattern.delete(known.subscribed.pattern)
-    this.#filterLengths.delete(known.subscribed.pattern)
-    this.#release(known)
+    this.#byPattern.delete(subscription.subscribed.pattern)
+    this.#filterLengths.delete(subscription.subscribed.pattern)
+    this.#release(subscription)
     return true
   }
 }

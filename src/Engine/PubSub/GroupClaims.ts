@@ -160,7 +160,7 @@ const accepts = (tx: Transaction, { filter, name }: Row, row: Row): boolean => {
   return matched
 }
 
-/** The members for which items are claimed. Those with room get one item each in turn. */
+/** The members for which items are claimed. The members with room get one item each in turn. */
 class Rotation {
   readonly #members: ReadonlyArray<MemberInRotation>
   #nextIndex = 0

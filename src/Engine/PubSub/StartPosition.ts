@@ -59,8 +59,8 @@ export const beginsAfter = (
   after !== undefined || replay === 0 ? Effect.succeed(after) : replayFrom(hub, environment, format, replay)
 
 /**
- * The position before the last `count` items that match. If these lie more than {@link REPLAY_ROWS} rows back, the position is
- * that many rows back, and fewer items are replayed.
+ * The position before the last `count` items that match. If these items lie more than {@link REPLAY_ROWS} rows back, the
+ * position is that many rows back, and fewer items are replayed.
  */
 const replayFrom = (
   hub: SubscriptionHub,

@@ -50,7 +50,7 @@ export interface ConnectionSink {
 /** How the client has settled a delivery. */
 export interface Settled {
   readonly how: AckType
-  /** The delay before the redelivery, milliseconds; only with `nak`. */
+  /** The delay before the redelivery, in milliseconds; only with `nak`. */
   readonly redeliverMs?: number
   /** The reason; only with `nak` and `term`. */
   readonly reason?: string

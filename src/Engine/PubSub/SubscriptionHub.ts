@@ -137,8 +137,8 @@ export class SubscriptionHub {
   /** The feed of a target. The caller must join the feed at once, since a feed is only dropped when its last listener leaves. */
   feedFor(environment: string, target: Target): Feed {
     const key = JSON.stringify([target.source, environment])
-    const known = this.#feeds.get(key)
-    if (known !== undefined) return known
+    const existing = this.#feeds.get(key)
+    if (existing !== undefined) return existing
     const feed = new Feed(this.endOf(target), this.reader(environment, target.source), this.run, () => {
       this.#feeds.delete(key)
       stop?.()
@@ -274,16 +274,16 @@ export class SubscriptionHub {
     continues: boolean
   ): Effect.Effect<Group, IronflowError> {
     const identity = JSON.stringify([environment, group.namespace, group.name, group.pattern])
-    const known = this.#groups.get(identity)
-    if (known !== undefined) {
-      const anew = Effect.suspend(() => this.#openGroup(environment, group, format, after, continues))
-      return Deferred.await(known).pipe(
-        // the last member may have left before the callers that wait for the group got it
-        Effect.flatMap((opened) => (opened.isRetired ? anew : Effect.succeed(opened))),
+    const existing = this.#groups.get(identity)
+    if (existing !== undefined) {
+      const openAgain = Effect.suspend(() => this.#openGroup(environment, group, format, after, continues))
+      return Deferred.await(existing).pipe(
+        // the group's last member may have left before the callers that wait for the group got it
+        Effect.flatMap((opened) => (opened.isRetired ? openAgain : Effect.succeed(opened))),
         // a member that continues would miss events if the group were created again; any other member may create it
         Effect.catchIf(
           ({ code }) => code === DELETED && !continues,
-          () => anew
+          () => openAgain
         )
       )
     }

@@ -14,8 +14,8 @@ export interface EndpointDescription {
   readonly turns: boolean | undefined
   readonly functions: ReadonlyArray<FunctionRegistration>
   /**
-   * Set when the answer is not a description, but does not show either that the endpoint is one of another package: it may be an
-   * unhealthy endpoint of this package. What the endpoint answered, as a clause.
+   * What the endpoint answered, as a clause. Set only when the answer is not a description, but may come from an unhealthy
+   * endpoint of this package: it does not prove that the endpoint is one of another package.
    */
   readonly doubt?: string
 }
@@ -78,8 +78,8 @@ export const readDescription = (answer: PostAnswer): EndpointDescription | Ironf
 }
 
 /**
- * How a turn was requested: as a whole turn, or, from a handler of another package, as a segment, with the attempts that the
- * engine knows.
+ * How a turn was requested. A handler of another package gets a segment of a turn, with the attempts that the engine knows.
+ * Other handlers get the whole turn.
  */
 export type RequestedAs =
   { readonly turns: true } | { readonly turns: false; readonly attempts: Attempts | undefined }

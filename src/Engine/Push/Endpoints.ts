@@ -88,7 +88,7 @@ export class PushEndpoints {
           for (const [key, endpoint] of this.#endpoints) {
             if (wanted.has(key)) continue
             yield* endpoint.leave
-            // a busy endpoint stays, so that it still has its turns if it comes back
+            // a busy endpoint stays, so that it still has its turns if it is registered again
             if (!endpoint.isBusy) this.#endpoints.delete(key)
           }
           for (const [key, { environment, functions, url }] of wanted) {
@@ -309,9 +309,9 @@ export class PushEndpoints {
   }
 }
 
-/** How often to check for notices for a turn that another engine has sent, milliseconds. */
+/** How often to check for notices for a turn that another engine has sent, in milliseconds. */
 const NOTICES_CHECK_MS = 1000
-/** How long to check for such notices, milliseconds. */
+/** How long to check for such notices, in milliseconds. */
 const LONGEST_WAIT_MS = 30_000
 
 const isKnownToAll = ({ _tag }: Notice): boolean => _tag !== "Paused" && _tag !== "Resumed"

@@ -34,11 +34,11 @@ import { encodePushRequest, unsentFailureKinds } from "../../Protocol/LegacyHand
 import type { PostAnswer } from "./HttpPost.ts"
 
 /**
- * How long a lease lasts unless the engine extends it, milliseconds. The lease of a turn expires only when the engine is gone, or
+ * How long a lease lasts unless the engine extends it, in milliseconds. The lease of a turn expires only when the engine is gone, or
  * has given the turn up.
  */
 export const LEASE_MS = 30_000
-/** How often the leases of active turns are extended, milliseconds. */
+/** How often the leases of active turns are extended, in milliseconds. */
 const TICK_MS = LEASE_MS / 3
 
 export interface TurnRequestsOptions extends EndpointTarget {
@@ -125,14 +125,14 @@ export class PushTurnRequests {
       nextNotice: undefined
     }
     this.#turns.set(job.jobId, turn)
-    const over = Effect.sync(() => {
+    const removeTurn = Effect.sync(() => {
       this.#turns.delete(job.jobId)
       wake(turn)
       this.#endpoint.session()?.makeRoom(1)
     })
     turn.fiber = this.#options.fork(
       Effect.raceFirst(this.#run(turn), this.#keepLease(turn)).pipe(
-        Effect.ensuring(over),
+        Effect.ensuring(removeTurn),
         Effect.andThen(this.#endpoint.onOver)
       )
     )

@@ -68,7 +68,7 @@ export interface LegacyStreamHandlers extends WorkerHandlers {
 }
 
 /**
- * If a check of this engine is late by more than this, milliseconds, the engine itself stood still, and has not yet read what
+ * In milliseconds: if a check of this engine is late by more than this, the engine itself stood still, and has not yet read what
  * arrived meanwhile.
  */
 const LATE_MS = 1000
@@ -85,7 +85,7 @@ export interface RemoteWorkersOptions {
   /** Called when a report is refused before it reaches the store. */
   readonly onStale: () => void
   readonly clock: Clock.Clock
-  /** How long a worker with the turn protocol may be silent before its runs go to other workers, milliseconds. */
+  /** How long a worker with the turn protocol may be silent before its runs go to other workers, in milliseconds. */
   readonly leaseMs: number
   /** Runs an effect in the background, as long as the port is open. */
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
@@ -150,8 +150,8 @@ export class RemoteWorkers {
   }
 
   /**
-   * Registers a worker with the turn protocol, for the first time or again. Returns its connection, and the jobs that
-   * it no longer holds.
+   * Registers a worker with the turn protocol, for the first time or again. Returns the worker's connection, and the jobs that the
+   * worker no longer holds.
    */
   announce(
     announcement: Announcement
@@ -237,7 +237,7 @@ export class RemoteWorkers {
         this.#workers.set(workerId, worker)
         const { lost } = yield* Effect.tapError(
           Effect.tap(engine.adopt(jobs, same?.since ?? since), (adoption) => worker.adopted(adoption, same)),
-          // its turns are left as they are: the worker may still work on them, and register again
+          // the worker's turns are left as they are: it may still work on them, and register again
           () => Effect.sync(() => this.#forget(worker))
         )
         if (number !== undefined) this.#remember(registrationKey, { number, session, lost })
@@ -278,7 +278,7 @@ export class RemoteWorkers {
           onMoved: this.#onMoved,
           ...(limits === undefined ? {} : { limits })
         })
-        // leases under this id may belong to another worker, so this one does not get them
+        // leases under this id may belong to another worker, so the new worker does not get them
         if (!same) yield* Effect.tapError(engine.adopt([]), () => Effect.sync(engine.detach))
         const worker = new LegacyWorker({
           workerId,

@@ -33,7 +33,7 @@ const SMALL_BYTES = 64 * 1024
 const GRACE_MS = 1000
 
 /**
- * After this much silence, TCP checks whether the client is still there, in milliseconds. The protocol has no
+ * In milliseconds: after this much silence, TCP checks whether the client is still there. The protocol has no
  * heartbeats.
  */
 const KEEP_ALIVE_MS = 30_000

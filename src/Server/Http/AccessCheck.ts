@@ -339,8 +339,8 @@ const namesIn = (
   body: unknown
 ): ReadonlyArray<string> => {
   const member = (name: string): unknown => (isObject(body) ? body[name] : undefined)
-  const one = resource.in === undefined ? body : member(resource.in)
-  const items = resource.each === undefined ? [one] : member(resource.each)
+  const holder = resource.in === undefined ? body : member(resource.in)
+  const items = resource.each === undefined ? [holder] : member(resource.each)
   if (!Array.isArray(items)) return [""]
   // each name is checked against the policies, so there must not be too many
   if (items.length > writesAtOnce) {

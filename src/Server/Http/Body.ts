@@ -131,7 +131,9 @@ const collect = (
     })
   })
 
-/** A longer body takes long to parse and to process, so other requests run in between. In bytes, or characters of text. */
+/**
+ * In bytes, or in characters of text: a longer body takes long to parse and to process, so other requests run in between.
+ */
 const LARGE = 128 * 1024
 
 const letOthersRun: Effect.Effect<void> = Effect.callback((resume) =>

@@ -130,10 +130,10 @@ export const inTurns = <A>(
   Effect.map(
     allAsJson(`all ${name}`, (after) =>
       Effect.sync(() => {
-        const begin = Number(after)
-        const end = begin + ITEMS_A_TURN
+        const start = Number(after)
+        const end = start + ITEMS_A_TURN
         return {
-          items: items.slice(begin, end).map(encode),
+          items: items.slice(start, end).map(encode),
           ...(end < items.length ? { nextCursor: String(end) } : {})
         }
       })

@@ -21,7 +21,7 @@ const MAX_TOTAL_BYTES = 16 * 1024 * 1024
 const MAX_KEY_LENGTH = 4096
 
 interface Kept {
-  /** When the call began whose reply this is, in epoch milliseconds. */
+  /** When the call that got this reply began, in epoch milliseconds. */
   readonly startedAt: number
   readonly reply: Reply
   readonly bytes: number

@@ -1,7 +1,7 @@
 /**
- * Limits the memory that responses take until clients have read them, over all connections. When this memory is used
- * up, the connections of those clients are ended that have not read for the longest time. A large response for which
- * there is still no room is not sent.
+ * Limits the memory that responses take until clients have read them, over all connections. When this memory is used up,
+ * the clients that have not read for the longest time lose their connections. A large response for which there is still
+ * no room is not sent.
  */
 import type * as Clock from "effect/Clock"
 import { type IronflowError, UnavailableError } from "../../Errors.ts"

@@ -69,8 +69,8 @@ const GETS_PER_TURN = 16
 const FEW_TURNS = 4
 
 /**
- * How long the calls that run when their API key ends may continue, in milliseconds. Calls that wait for something end
- * at once, by `RequestHandler`.
+ * How long the calls that run when their API key ends may continue, in milliseconds. `RequestHandler` ends calls that wait
+ * for something at once.
  */
 const LAST_ANSWERS_MS = 30_000
 
@@ -164,7 +164,10 @@ const serve = (
     socket.close(PROTOCOL_ERROR, "a frame is not well formed")
     takeNone()
   }
-  /** Drops the messages of a socket that is closing. Reads on, since the client's answer to the close is still to come. */
+  /**
+   * Drops the messages of a socket that is closing. Goes on reading, since the client's answer to the close is still to
+   * come.
+   */
   const takeNone = (): void => {
     frames.length = 0
     flow.resume(takeAll)

@@ -106,7 +106,7 @@ export class Flow {
     return bytes > 0 && this.#options.unread.isPressed ? Math.max(bytes, MAX_BUFFER) : bytes
   }
 
-  /** Returns whether there is room for a response of this size, and may end other connections for it. */
+  /** Returns whether there is room for a response of this size. May end other connections to make room. */
   makeRoomFor(bytes: number): boolean {
     return this.#options.unread.makeRoomFor(bytes)
   }
