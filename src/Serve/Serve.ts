@@ -135,7 +135,7 @@ class Handler {
    * For each signed turn, by job id: the time after which the request of the turn is too old in any case, in
    * epoch milliseconds.
    */
-  readonly #started = new Map<string, number>()
+  readonly #startedTurns = new Map<string, number>()
   /** Up to this time turns send their reports in their responses. */
   #reportsAgainAt = Number.NEGATIVE_INFINITY
 
@@ -310,18 +310,18 @@ class Handler {
     if (typeof body.sent_at !== "number") {
       return Effect.fail(new ValidationError("A signed turn must have a numeric `sent_at`"))
     }
-    for (const [jobId, until] of this.#started) {
-      if (until > nowMs && this.#started.size < REMEMBERED_TURNS) break
-      this.#started.delete(jobId)
+    for (const [jobId, until] of this.#startedTurns) {
+      if (until > nowMs && this.#startedTurns.size < REMEMBERED_TURNS) break
+      this.#startedTurns.delete(jobId)
     }
-    if (this.#started.has(job.jobId)) {
+    if (this.#startedTurns.has(job.jobId)) {
       return Effect.fail(
         new SignatureError(`The turn ${job.jobId} was already started: this request was sent a second time`, {
           code: "SIGNATURE_REPLAYED"
         })
       )
     }
-    this.#started.set(job.jobId, nowMs + 2 * this.#options.maxRequestAgeMs)
+    this.#startedTurns.set(job.jobId, nowMs + 2 * this.#options.maxRequestAgeMs)
     return Effect.succeed(job)
   }
 

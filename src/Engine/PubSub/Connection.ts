@@ -194,7 +194,7 @@ class Connection implements ConnectionSink {
   #end(): void {
     if (this.isClosed) return
     this.isClosed = true
-    for (const one of this.#byId.values()) this.#release(one)
+    for (const one of this.#byId.values()) this.#close(one)
     this.#byId.clear()
     this.#byPattern.clear()
     this.#filterLengths.clear()
@@ -329,7 +329,7 @@ class Connection implements ConnectionSink {
     }
     if (format.filter === undefined) return
     const length = [...this.#filterLengths.values()].reduce(
-      (sum, one) => sum + one,
+      (sum, filterLength) => sum + filterLength,
       format.filter.text.length
     )
     if (length > MAX_FILTERS) {
@@ -349,18 +349,18 @@ class Connection implements ConnectionSink {
     return Effect.gen({ self: this }, function* () {
       const requestedAfter = yield* beginsAfter(hub, environment, request)
       const after = requestedAfter ?? hub.endOf(format.target)
-      const opened =
+      const openedGroup =
         group === undefined
           ? undefined
           : yield* hub.openGroup(environment, group, format, requestedAfter, request.after !== undefined)
       if (this.isClosed || this.#byPattern.get(pattern) !== "pending") {
         hub.countSystem(-1, format.target)
-        return opened?.retireIfEmpty()
+        return openedGroup?.retireIfEmpty()
       }
-      const ackMode = request.ackMode ?? opened?.settings.ackMode ?? "auto"
-      this.#confirm(request, after, ackMode, opened !== undefined)
-      if (opened === undefined) this.#openSubscriber(request, after, ackMode)
-      else this.#openMember(request, ackMode, opened)
+      const ackMode = request.ackMode ?? openedGroup?.settings.ackMode ?? "auto"
+      this.#confirm(request, after, ackMode, openedGroup !== undefined)
+      if (openedGroup === undefined) this.#openSubscriber(request, after, ackMode)
+      else this.#openMember(request, ackMode, openedGroup)
     })
   }
 
@@ -434,7 +434,7 @@ class Connection implements ConnectionSink {
     group.add(member)
   }
 
-  #release({ subscribed, target }: { readonly subscribed: Subscribed; readonly target: Target }): void {
+  #close({ subscribed, target }: { readonly subscribed: Subscribed; readonly target: Target }): void {
     subscribed.close()
     this.#hub.countSystem(-1, target)
   }
@@ -457,7 +457,7 @@ class Connection implements ConnectionSink {
     this.#byId.delete(id)
     this.#byPattern.delete(subscription.subscribed.pattern)
     this.#filterLengths.delete(subscription.subscribed.pattern)
-    this.#release(subscription)
+    this.#close(subscription)
     return true
   }
 }

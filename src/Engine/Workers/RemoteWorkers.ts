@@ -145,8 +145,8 @@ export class RemoteWorkers {
 
   /** The environment of a known worker. `environment` as for {@link turnWorker}. */
   environmentOf(workerId: string, environment?: string): string | undefined {
-    const found = this.#workers.get(workerId)?.environment
-    return environment === undefined || found === environment ? found : undefined
+    const workerEnvironment = this.#workers.get(workerId)?.environment
+    return environment === undefined || workerEnvironment === environment ? workerEnvironment : undefined
   }
 
   /**
@@ -194,9 +194,9 @@ export class RemoteWorkers {
         }
         const earlier = this.#workers.get(workerId)
         yield* checkEnvironment(workerId, earlier, registration.environment)
-        const same =
+        const earlierSession =
           earlier instanceof WorkerConnection && earlier.instance === instance ? earlier : undefined
-        if (same !== undefined) same.replace()
+        if (earlierSession !== undefined) earlierSession.replace()
         else if (earlier !== undefined) yield* this.#replaceEarlier(earlier)
         // the session of the earlier worker has ended, whether or not the new one succeeds
         this.#workers.delete(workerId)
@@ -232,11 +232,13 @@ export class RemoteWorkers {
             onDead: this.#onDead,
             onStale: this.#options.onStale
           },
-          same
+          earlierSession
         )
         this.#workers.set(workerId, worker)
         const { lost } = yield* Effect.tapError(
-          Effect.tap(engine.adopt(jobs, same?.since ?? since), (adoption) => worker.adopted(adoption, same)),
+          Effect.tap(engine.adopt(jobs, earlierSession?.since ?? since), (adoption) =>
+            worker.adopted(adoption, earlierSession)
+          ),
           // the worker's turns are left as they are: it may still work on them, and register again
           () => Effect.sync(() => this.#forget(worker))
         )
@@ -267,8 +269,8 @@ export class RemoteWorkers {
       Effect.gen({ self: this }, function* () {
         const earlier = this.#workers.get(workerId)
         yield* checkEnvironment(workerId, earlier, registration.environment)
-        const same = earlier instanceof LegacyWorker
-        if (same) earlier.replace()
+        const isSame = earlier instanceof LegacyWorker
+        if (isSame) earlier.replace()
         else if (earlier !== undefined) yield* this.#replaceEarlier(earlier)
         this.#workers.delete(workerId)
         const engine = yield* this.#options.connect(registration, stream ?? noHandlers, {
@@ -279,7 +281,7 @@ export class RemoteWorkers {
           ...(limits === undefined ? {} : { limits })
         })
         // leases under this id may belong to another worker, so the new worker does not get them
-        if (!same) yield* Effect.tapError(engine.adopt([]), () => Effect.sync(engine.detach))
+        if (!isSame) yield* Effect.tapError(engine.adopt([]), () => Effect.sync(engine.detach))
         const worker = new LegacyWorker({
           workerId,
           environment: registration.environment,
@@ -311,10 +313,10 @@ export class RemoteWorkers {
 
   /** How many polls are open now. */
   get openPolls(): number {
-    let open = 0
+    let count = 0
     for (const worker of this.#workers.values())
-      if (worker instanceof WorkerConnection && worker.polling) open++
-    return open
+      if (worker instanceof WorkerConnection && worker.polling) count++
+    return count
   }
 
   /** Answers every open poll, because the server is about to stop. */
@@ -335,11 +337,11 @@ export class RemoteWorkers {
 
   /** Ends the sessions of dead workers, and renews the leases of live ones that do not do so themselves, until the scope ends. */
   readonly watch: Effect.Effect<void, never, Scope.Scope> = Effect.suspend(() => {
-    const due = this.#nextCheckAt
+    const dueAt = this.#nextCheckAt
     return Effect.andThen(
-      Effect.sleep(due - this.#now()),
+      Effect.sleep(dueAt - this.#now()),
       // an engine that was frozen itself first waits for calls: the workers that look dead may have called meanwhile
-      Effect.suspend(() => (this.#now() - due > LATE_MS ? Effect.sleep(LATE_MS) : this.#checkAll))
+      Effect.suspend(() => (this.#now() - dueAt > LATE_MS ? Effect.sleep(LATE_MS) : this.#checkAll))
     )
   }).pipe(Effect.forever, Effect.forkScoped, Effect.asVoid)
 

@@ -187,7 +187,7 @@ class ConnectStream {
     // catches every error from a worker's message: at worst it ends the stream
     try {
       for (const payload of this.#envelopes.read(chunk)) this.#received(decode(workerMessage, payload))
-      this.#countIncomplete(this.#envelopes.held)
+      this.#countIncomplete(this.#envelopes.heldBytes)
     } catch (error) {
       if (isIronflowError(error)) return this.#end(error)
       this.#end(bug())
@@ -201,8 +201,8 @@ class ConnectStream {
   }
 
   /** Counts the bytes of an incomplete message in the memory that all connections share. */
-  #countIncomplete(held: number): void {
-    if (held <= SMALL_BYTES) {
+  #countIncomplete(heldBytes: number): void {
+    if (heldBytes <= SMALL_BYTES) {
       this.#input?.end()
       this.#input = undefined
       return
@@ -212,7 +212,7 @@ class ConnectStream {
       resume: () => this.#release("room"),
       refuse: (error) => this.#end(error)
     })
-    this.#input.setHeld(held)
+    this.#input.setHeld(heldBytes)
   }
 
   #hold(why: "calls" | "room"): void {
