@@ -126,8 +126,8 @@ const LIST_EVENT_SIZES = statement(
 )
 
 /**
- * Measures some rows of the log before a position, newest first, and subtracts the bytes of the events that may be deleted from
- * `left`. Returns the difference, and the position `from` before which the next call continues. When nothing is left,
+ * Measures some rows of the log before a position, newest first. Subtracts from `left` the bytes of those events that may be
+ * deleted. Returns the difference, and the position `from` before which the next call continues. When nothing is left,
  * `excessBefore` is the first position that still fits. Returns `undefined` when there is no row before the position.
  */
 export const measureEvents = acrossEnvironments(

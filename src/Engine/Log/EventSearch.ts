@@ -1,4 +1,4 @@
-/** Finds events in the log: one by its id, and lists of those that match filters. */
+/** Finds events in the log: one event by its id, or the events that match filters. */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
 import { timeOf } from "../../Ids.ts"

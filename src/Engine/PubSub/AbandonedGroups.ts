@@ -39,8 +39,8 @@ const LIST_ABANDONED_GROUPS = statement(
 )
 
 /**
- * The abandoned groups of all environments: at most `limit` of those that were not used for `unusedMs` milliseconds, beginning
- * with the one that was unused for longest.
+ * The groups of all environments that were abandoned `unusedMs` milliseconds ago or earlier. Returns at most `limit` groups,
+ * beginning with the one that was unused for longest.
  */
 function* abandoned(tx: Transaction, unusedMs: number, limit: number): Program<ReadonlyArray<Row>> {
   return yield* all(LIST_ABANDONED_GROUPS, tx.settledNow() - unusedMs, limit)

@@ -57,7 +57,7 @@ export interface WireFormat extends ItemEncoding {
 
 /**
  * Serves a client until either end closes the wire. Returns a function that checks again whether the client may have its
- * subscriptions, and throws the guard's error if it may not have one of them.
+ * subscriptions: for the first that the client may not have, the function throws the guard's error.
  */
 export const connect = (
   hub: SubscriptionHub,
@@ -408,7 +408,8 @@ class Connection implements ConnectionSink {
   #openMember(request: SubscribeRequest, ackMode: AckMode, group: Group): void {
     const hub = this.#hub
     const { ackWaitMs, backpressure, buffer, capacity, pattern, resumes, format } = request
-    // the holder's name begins with the id of this engine, so that other engines can release its deliveries when this one is gone
+    // the holder's name begins with the id of this engine, so that other engines can release the holder's deliveries when this
+    // engine is gone
     const node = hub.store.node === undefined ? "" : `${hub.store.node}:`
     const member = new Member(
       pattern,

@@ -318,8 +318,8 @@ export class Member implements Subscribed {
   /** When each delivery was received, in epoch milliseconds, by handle. Only for members with a capacity. */
   readonly #heldSince = new Map<string, number>()
   /**
-   * How many deliveries the member may hold. While it settles quickly, this is more than its capacity, so that it does not wait
-   * for round trips.
+   * How many deliveries the member may hold. While the member settles quickly, this is more than its capacity, so that the
+   * member does not wait for round trips.
    */
   #window: number
   #isWarned = false

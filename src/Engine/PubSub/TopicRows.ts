@@ -175,9 +175,9 @@ const SUBTRACT_MESSAGE_FROM_TOPIC = statement(
 )
 
 /**
- * Deletes messages of an environment: those that are too old, oldest first, and the oldest ones of topics beyond their size
- * limit. Deletes at most `limit` messages, from at most {@link TOPICS_PER_SWEEP} topics, which come after the topic `after`. The
- * newest row of the log is always kept, so that its position is not assigned again.
+ * Deletes messages of an environment that are too old, oldest first. Also deletes the oldest messages of topics beyond their
+ * size limit. Deletes at most `limit` messages, from at most {@link TOPICS_PER_SWEEP} topics, which come after the topic
+ * `after`. The newest row of the log is always kept, so that its position is not assigned again.
  */
 export const deleteOldMessages = inEnvironment(
   "deleteOldMessages",

@@ -64,9 +64,9 @@ const HANG_UP_MS = 30_000
 const UNRESERVED_BYTES = 64 * 1024
 
 /**
- * Sends the request, and passes the answer to `use`. The answer keeps its memory until `use` is done. A request that is aborted,
- * by its timeout or by `hangUp`, ends when the other side has closed the connection too, and so knows that the request was aborted.
- * Interrupting this effect closes the connection without waiting.
+ * Sends the request, and passes the answer to `use`. The answer keeps its memory until `use` is done. A request that is aborted, by
+ * its timeout or by `hangUp`, ends when the other side has closed the connection too: the other side then knows that the request
+ * was aborted. Interrupting this effect closes the connection without waiting.
  */
 export const post = <A, E>(
   call: Post,

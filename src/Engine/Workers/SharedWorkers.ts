@@ -1,6 +1,7 @@
 /**
  * Which worker is connected to which engine, where several engines share the database. An engine claims the workers that connect
- * to it, tells the others of them, and follows what the others do. With a single engine there is nothing to do.
+ * to it, tells the other engines of these workers, and follows what the other engines do. With a single engine there is nothing
+ * to do.
  */
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"

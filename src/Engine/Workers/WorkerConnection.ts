@@ -297,7 +297,7 @@ export class WorkerConnection {
   /** Checks late jobs. A worker that is no longer known here gets what is left to deliver without a check. */
   readonly #checkLate = Effect.suspend(() => (this.#abandoned ? Effect.void : this.#lateJobs.check))
 
-  /** Takes the worker's active jobs: extends their leases, and tells it which of them it has lost. */
+  /** Takes the worker's active jobs: renews the leases of these jobs, and tells the worker which leases it has lost. */
   #renew({ holding, running, seen }: Renewal): Effect.Effect<void, StoreError> {
     if (holding === undefined) return Effect.void
     this.#reportedSteps.hear(running, this.#options.now())
@@ -306,7 +306,7 @@ export class WorkerConnection {
     return Effect.andThen(this.#dropped(dropped), extended)
   }
 
-  /** Renews the leases of these jobs, and tells the worker which of them it has lost. */
+  /** Renews the leases of these jobs, and tells the worker which leases it has lost. */
   #extend(jobIds: ReadonlyArray<string>): Effect.Effect<void, StoreError> {
     return Effect.map(this.#engine.extend(jobIds), (gone) => {
       for (const jobId of gone) {
