@@ -66,7 +66,10 @@ export const readQueue = ({ queue }: Row): ReadonlyArray<number> =>
   // only `holdBack` and `fireQueue` of `FireSchedules.ts` write this column
   queue == null ? [] : (parseStored(queue) as ReadonlyArray<number>)
 
-/** A schedule of which a run has not ended, and its fires since then, which wait for the end of that run or were skipped. */
+/**
+ * A schedule with a run that has not ended, and the fires of the schedule since that run began: they wait for the end of the run,
+ * or were skipped.
+ */
 export interface HeldBack {
   readonly cron: string
   readonly timezone: string

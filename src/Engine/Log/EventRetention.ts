@@ -13,7 +13,7 @@ export interface EventLimits {
   readonly keepMs: number
   /** Events before this position exceed the size limit. */
   readonly excessBefore: number
-  /** The position up to which every live subscription has got its items, by environment. */
+  /** The position up to which every open subscription has got its items, by environment. */
   readonly deliveredTo: { readonly [environment: string]: number }
 }
 

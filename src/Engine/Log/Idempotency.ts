@@ -34,7 +34,7 @@ export interface CallContent {
   readonly data: string
 }
 
-/** The fingerprint of a call, or of a batch, which has several `contents`. `about` is what these have in common. */
+/** The fingerprint of a call, or of a batch, which has several `contents`. `about` is what the contents have in common. */
 export const fingerprint = (
   about: ReadonlyArray<string>,
   contents: ReadonlyArray<CallContent>

@@ -27,7 +27,7 @@ export interface AppendedEvent {
   readonly duplicate: boolean
   /** Whether the earlier event with the same key had other data. */
   readonly conflicting: boolean
-  /** Descriptions of the expressions of triggers and waits that failed for this event, which count as no match. */
+  /** Descriptions of the trigger and wait expressions that failed for this event. A failed expression counts as no match. */
   readonly warnings: ReadonlyArray<string>
 }
 
@@ -41,7 +41,7 @@ export interface LogQuery {
   /** Names or patterns, of which one must match; absent for all names. */
   readonly patterns?: ReadonlyArray<string>
   /**
-   * How many rows to read, whether they match or not, which limits the work of one call. When matches are rare, the call then
+   * How many rows to read, whether they match or not. This limits the work of one call. When matches are rare, the call then
    * reads up to the same number of matching rows more, by the index of names.
    */
   readonly limit: number
@@ -82,7 +82,7 @@ export interface LogEntry {
   readonly trace?: string
 }
 
-/** A query for events of an environment, which must meet all conditions. */
+/** A query for the events of an environment that meet all conditions. */
 export interface EventQuery {
   readonly environment: string
   /** A name or a pattern. */

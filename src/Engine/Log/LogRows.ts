@@ -149,8 +149,8 @@ const COUNT_EVENTS_AFTER = statement(
 )
 
 /**
- * Counts the rows of a kind after a position, if their names match one of the patterns. Counts each name alone, which the index
- * makes cheap.
+ * Counts the rows of a kind after a position, if their names match one of the patterns. Counts each name alone, because the
+ * index makes that cheap.
  */
 export function* countAfter(
   environment: number,

@@ -22,7 +22,10 @@ export interface ProjectionClaimRequest {
   readonly environment: string
   readonly registration: ProjectionRegistration
   readonly workerId: string
-  /** How long the claim lasts without a heartbeat, in milliseconds. Absent for a worker in this process, whose claim ends with it. */
+  /**
+   * How long the claim lasts without a heartbeat, in milliseconds. Absent for a worker in this process: its claim ends with the
+   * process.
+   */
   readonly leaseMs?: number
 }
 

@@ -29,8 +29,8 @@ const FIND_DEAD_LETTER = statement(
 )
 
 /**
- * A page of a group's dead letters, without those whose events are gone. It begins after the position `after`, and is in the order
- * of the log.
+ * A page of those dead letters of a group that still have their events. The page begins after the position `after`, and is in the
+ * order of the log.
  */
 export const listDeadLetters = inEnvironment(
   "GroupDeadLetters.listDeadLetters",

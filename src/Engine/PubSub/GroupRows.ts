@@ -77,7 +77,7 @@ const INSERT_GROUP = statement(
 
 /**
  * Inserts a new group. Returns its key, which no deleted group has had: a former member of a deleted group must not be able to
- * settle deliveries of this one.
+ * settle deliveries of the new group.
  */
 export function* insertGroup(
   tx: Transaction,

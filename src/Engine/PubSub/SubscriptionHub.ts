@@ -21,7 +21,7 @@ export interface Connected {
   readonly environment: string
   /** How many subscriptions of the connection get messages of a topic. */
   readonly consumersOf: (topic: string) => number
-  /** How many live subscriptions the connection has. */
+  /** How many open subscriptions the connection has. */
   readonly subscriptions: () => number
   /** The position of the slowest subscription to the log; `MAX_SAFE_INTEGER` when none is behind. */
   readonly slowestPosition: () => number
@@ -92,7 +92,7 @@ export class SubscriptionHub {
     for (const connection of this.#connections) connection.goAway()
   }
 
-  /** How many live subscriptions get messages of a topic. */
+  /** How many open subscriptions get messages of a topic. */
   consumersOf(environment: string, topic: string): number {
     let count = 0
     for (const connection of this.#connections) {
@@ -101,7 +101,7 @@ export class SubscriptionHub {
     return count
   }
 
-  /** How many live subscriptions there are. */
+  /** How many open subscriptions there are. */
   get subscriptions(): number {
     let count = 0
     for (const connection of this.#connections) count += connection.subscriptions()

@@ -10,7 +10,9 @@ import type { PostAnswer } from "./HttpPost.ts"
 
 /** What an endpoint says of itself. */
 export interface EndpointDescription {
-  /** Whether it is an endpoint of this package, which runs whole turns. `undefined` when the answer is not a description. */
+  /**
+   * Whether the endpoint is one of this package, and so runs whole turns. `undefined` when the answer is not a description.
+   */
   readonly turns: boolean | undefined
   readonly functions: ReadonlyArray<FunctionRegistration>
   /**

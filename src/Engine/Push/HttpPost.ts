@@ -103,7 +103,7 @@ export const post = <A, E>(
 
 /**
  * Sends the request. `whyGivenUp` gives the reason once the request is aborted. `onHangUp` gets the function that aborts the
- * request. `onInput` gets the reservation of memory for a large answer, which the caller has to end.
+ * request. `onInput` gets the reservation of memory for a large answer: the caller has to end the reservation.
  */
 const send = (
   call: Post,

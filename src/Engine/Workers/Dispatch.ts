@@ -1,6 +1,6 @@
 /**
- * Dispatches ready runs to workers with room. Nothing polls: a claim is made when an event arrives, when a worker has room again,
- * or when a commit makes something ready. The claim shares the commit of its cause.
+ * Dispatches ready runs to workers with room for more jobs. Nothing polls: a claim is made when an event arrives, when a worker
+ * has room again, or when a commit makes something ready. The claim shares the commit of its cause.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"

@@ -118,8 +118,8 @@ export class LegacyWorker {
 const unsupportedKinds: ReadonlySet<StepKind> = new Set(["waitForEvent", "invoke", "invokeAsync"])
 
 /**
- * The error of the first failed step of one of the kinds `unsupported`, whose failures cannot be told to the worker; `undefined`
- * without such a step.
+ * The error of the first failed step of one of the kinds `unsupported`; `undefined` without such a step. Failures of these kinds
+ * cannot be told to the worker.
  */
 const unsupportedFailure = (job: Job, unsupported: ReadonlySet<StepKind>): SerializedError | undefined => {
   for (const { kind, outcome } of job.journal) {

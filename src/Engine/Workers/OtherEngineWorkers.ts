@@ -59,7 +59,7 @@ export class OtherEngineWorkers {
     return this.#pinning
   }
 
-  /** The workers of an environment, with what decides which runs each of them may get. */
+  /** The workers of an environment, in the form that decides which runs each worker may get. */
   live(environment: string): ReadonlyArray<LiveWorker> {
     return this.#inEnvironment(environment).map(({ live }) => live)
   }

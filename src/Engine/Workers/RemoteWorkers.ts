@@ -437,7 +437,7 @@ export class RemoteWorkers {
     )
   }
 
-  /** Ends the session of a dead worker. It waits for a registration in progress, which may be that of its replacement. */
+  /** Ends the session of a dead worker. Waits for a registration in progress first: it may be that of the worker's replacement. */
   #endDead(dead: WorkerConnection): Effect.Effect<void> {
     return this.#oneByOne(Effect.suspend(() => (dead.ended ? Effect.void : this.#end(dead, true))))
   }

@@ -47,7 +47,8 @@ export interface SharedWorkers {
     options?: Pick<RemoteWorkerOptions, "instance" | "number">
   ) => Effect.Effect<Claimed, StoreError | ValidationError | StaleRequestError>
   /**
-   * Called when a worker's functions have changed, or whether it can be reached. Stores this for other engines, which show it.
+   * Stores what other engines show of a worker: its functions, and whether it can be reached. To be called when this has
+   * changed.
    */
   readonly storeInfo: (worker: ConnectedWorker) => void
   /** Stores that a worker is not connected to this engine any more. Its leases stay as they are. */

@@ -1,6 +1,6 @@
 /**
- * The engine's side of the connection of a worker with the turn protocol, which polls or has a stream. It knows what waits to be
- * delivered, and whether the worker is present. The rules are in `Protocol/Http/Turns.ts`.
+ * The engine's side of the connection of a worker with the turn protocol, which polls or has a stream. The connection knows what
+ * waits to be delivered, and whether the worker is present. The rules are in `Protocol/Http/Turns.ts`.
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"

@@ -23,8 +23,8 @@ export interface BodyBudget {
   /** An object that all requests of one connection share. */
   readonly connection: object
   /**
-   * Called with the body's share of the memory, which must be ended when the body is no longer needed. Not called for a
-   * small body that arrives at once, which is not counted.
+   * Called with the body's share of the memory. The share must be ended when the body is no longer needed. A small body
+   * that arrives at once is not counted, and this is not called for it.
    */
   readonly onInput: (input: PendingInput) => void
 }

@@ -61,7 +61,7 @@ export const registerLegacy = (
   })
 
 export const legacyJobRoutes = (engine: EngineService, workers: RemoteWorkers): ReadonlyArray<Route> => {
-  /** The legacy worker of the call; `undefined` when it is not known in an environment of the caller. */
+  /** The legacy worker of the call; `undefined` when no environment of the caller has this worker. */
   const legacyWorker = (call: Call) =>
     checked(() => {
       const worker = workers.legacyWorker(variable(call, "id"), boundTo(call))
