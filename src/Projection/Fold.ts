@@ -24,7 +24,7 @@ const SAVE_BYTES = 4 * 1024 * 1024
 /** How long a slice of a fold may block the event loop, in milliseconds. */
 const SLICE_MS = 1
 
-/** How many events are folded for each reading of the clock. */
+/** How many events are handled for each reading of the clock. */
 const EVENTS_PER_CLOCK_READ = 8
 
 /** Tells a fold when its slice is over and it must yield: folding is synchronous, and would block other fibers. */

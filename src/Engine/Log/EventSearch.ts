@@ -30,7 +30,10 @@ const SLICES = 20
  */
 const ANSWER_LENGTH = 16 * 1024 * 1024
 
-/** How much the time in an event's id and its timestamp differ at most, in milliseconds: they are taken at different moments. */
+/**
+ * Maximum difference between the time in an event's id and the event's timestamp, in milliseconds: the two are taken at different
+ * moments.
+ */
 const APART_MS = 10_000
 
 const FOUND_COLUMNS = `${COLUMNS}, environment, idempotency_key`

@@ -62,8 +62,8 @@ const LESSEN_GIVEN_UP = statement(
 )
 
 /**
- * Makes the dead letter at `position` a delivery again, which has no failures. Does so with all dead letters of the group if there
- * is no `position`. Returns how many became deliveries.
+ * Makes the dead letter at `position` a delivery again, with no failures. Without a `position`, makes all dead letters of the
+ * group deliveries. Returns how many.
  */
 export const retryDeadLetters = inEnvironment(
   "GroupDeadLetters.retryDeadLetters",

@@ -86,7 +86,7 @@ const readTopic = inEnvironment(
 
 /** How many consumer groups one call of {@link readLagOfTopic} reads at most. */
 const GROUPS_PER_CALL = 1000
-/** Of at most this many of these groups, one call counts the lag. Counting takes a few milliseconds. */
+/** Maximum number of these groups whose lag one call counts. Counting takes a few milliseconds. */
 const COUNTED_PER_CALL = 4
 
 const LIST_GROUPS = statement(

@@ -17,7 +17,8 @@ const DESCRIBE_MS = 10_000
 /** Maximum number of bytes of a description: several times the size of the functions that may be registered from it. */
 const DESCRIPTION_BYTES = 4 * 1024 * 1024
 /**
- * The first delay between probes of an endpoint, in milliseconds. It doubles up to a second, and then grows by a fifth each time.
+ * The first delay between probes of an endpoint, in milliseconds. The delay doubles up to a second, and then grows by a fifth each
+ * time.
  */
 const FIRST_PROBE_MS = 250
 /** The longest delay between probes, in milliseconds. */

@@ -84,7 +84,7 @@ export class Endpoint {
           version: { sdk: "push", runtime: url },
           // 0 is before the start of any program: this registration repeats what is stored, and replaces nothing newer
           startedAt: 0,
-          // endpoints that do not understand pauses are told of none, see `update` in `Endpoints.ts`
+          // endpoints that do not understand pauses are told of no pause, see `update` in `Endpoints.ts`
           pauses: true
         },
         {

@@ -34,8 +34,8 @@ import { encodePushRequest, unsentFailureKinds } from "../../Protocol/LegacyHand
 import type { PostAnswer } from "./HttpPost.ts"
 
 /**
- * How long a lease lasts unless the engine extends it, in milliseconds. The lease of a turn expires only when the engine is gone, or
- * has given the turn up.
+ * How long a lease lasts unless the engine extends it, in milliseconds. The lease of a turn expires only when the engine is gone or
+ * has given up the turn.
  */
 export const LEASE_MS = 30_000
 /** How often the leases of active turns are extended, in milliseconds. */

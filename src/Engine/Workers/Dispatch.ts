@@ -25,8 +25,7 @@ import { ConnectedWorkers } from "./ConnectedWorkers.ts"
 import { TakeoverWatch } from "./TakeoverWatch.ts"
 
 /**
- * How long, in milliseconds, other engines leave the turns of workers in an engine's process alone when they hear nothing of that
- * engine.
+ * How long other engines leave the turns of an engine's own workers alone after they last heard of that engine, in milliseconds.
  */
 const NODE_LEASE_MS = 15_000
 

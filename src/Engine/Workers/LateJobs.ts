@@ -1,4 +1,7 @@
-/** Before a job goes out to a worker: checks its lease, if the job was in transit for so long that another worker may have it. */
+/**
+ * Before a job goes out to a worker, checks the lease of the job if the job was in transit for so long that another worker may
+ * have it.
+ */
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { StoreError } from "../../Errors.ts"

@@ -14,8 +14,8 @@ export interface RemoteWorkerOptions {
   /** Which functions the worker may run; absent for a worker that may run any of its functions. */
   readonly limits?: WorkerLimits
   /**
-   * The id of the worker's process. By it, a worker that moves here from another engine keeps its turns. Absent for a worker that
-   * does not name its process.
+   * The id of the worker's process. With the same id, a worker that moves here from another engine keeps its turns. Absent for a
+   * worker that does not name its process.
    */
   readonly instance?: string
   /** The number of this registration among those of the instance. */

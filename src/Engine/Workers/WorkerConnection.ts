@@ -278,8 +278,9 @@ export class WorkerConnection {
   })
 
   /**
-   * Completes a registration. Its answer tells the worker to drop the active jobs `lost`; they are noted here. Jobs that the worker
-   * was told to drop in its earlier session, and that it no longer names, count as dropped. The effect ends when that is stored.
+   * Completes a registration. The answer to the registration tells the worker to drop the active jobs `lost`, which are noted here.
+   * Jobs that the worker was told to drop in its earlier session, and that it no longer names, count as dropped. The effect ends
+   * when that is stored.
    */
   adopted(
     { left, lost, since }: Omit<Adoption, "notices">,
@@ -317,7 +318,7 @@ export class WorkerConnection {
   }
 
   /**
-   * The jobs that the worker has dropped since it was told to. A job counts as dropped if the worker does not name it now, and has
+   * The jobs that the worker was told to drop, and has dropped. A job counts as dropped if the worker does not name it now, and has
    * seen the notice or has named the job before. Any other job may still be in transit, and may yet begin.
    */
   #newlyDropped(holding: ReadonlyArray<string>, seen: number | undefined): ReadonlyArray<string> {

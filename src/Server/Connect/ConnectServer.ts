@@ -124,7 +124,7 @@ class ConnectStream {
   #earlyMessages: Array<Data> = []
   #calls = 0
   /** Why nothing is read from the worker: too many calls run, or there is no memory for its message. */
-  readonly #holds = new Set<"calls" | "room">()
+  readonly #pauseReasons = new Set<"calls" | "room">()
   #isEnded = false
   #isGoingAway = false
 
@@ -208,20 +208,20 @@ class ConnectStream {
       return
     }
     this.#input ??= this.#options.inputBudget.begin(this.#stream.session ?? this.#stream, {
-      pause: () => this.#hold("room"),
-      resume: () => this.#release("room"),
+      pause: () => this.#pause("room"),
+      resume: () => this.#resume("room"),
       refuse: (error) => this.#end(error)
     })
     this.#input.setHeld(heldBytes)
   }
 
-  #hold(why: "calls" | "room"): void {
-    this.#holds.add(why)
+  #pause(why: "calls" | "room"): void {
+    this.#pauseReasons.add(why)
     this.#stream.pause()
   }
 
-  #release(why: "calls" | "room"): void {
-    if (this.#holds.delete(why) && this.#holds.size === 0) this.#stream.resume()
+  #resume(why: "calls" | "room"): void {
+    if (this.#pauseReasons.delete(why) && this.#pauseReasons.size === 0) this.#stream.resume()
   }
 
   #received(message: Data): void {
@@ -317,7 +317,7 @@ class ConnectStream {
 
   /** Runs the effect of a message. While too many effects run, nothing is read from the worker. */
   #run(effect: Effect.Effect<void, IronflowError>, isRegistration = false): void {
-    if (++this.#calls === MAX_CALLS) this.#hold("calls")
+    if (++this.#calls === MAX_CALLS) this.#pause("calls")
     this.#options.fork(
       Effect.matchCauseEffect(effect, {
         onSuccess: () => Effect.sync(() => this.#callEnded()),
@@ -341,7 +341,7 @@ class ConnectStream {
   }
 
   #callEnded(): void {
-    if (this.#calls-- === MAX_CALLS) this.#release("calls")
+    if (this.#calls-- === MAX_CALLS) this.#resume("calls")
     if (this.#isGoingAway && this.#calls === 0) this.#end()
   }
 
