@@ -81,7 +81,7 @@ const serialize = (thrown: unknown, withStack: boolean, depth: number): Serializ
     message: text(read(error, "message"), "").slice(0, MAX_MESSAGE_LENGTH),
     ...(typeof code === "string" ? { code } : {}),
     ...(typeof retryable === "boolean" ? { retryable } : {}),
-    // A thrown value that is no error was wrapped in one here: the stack of the wrapper would show this file.
+    // A thrown value that is no error was wrapped in an error here: the stack of that error would show this file.
     ...(withStack && isError && typeof stack === "string" ? { stack: stack.slice(0, MAX_STACK_LENGTH) } : {}),
     ...(data === undefined ? {} : { data }),
     ...(cause === undefined || cause === null || depth >= MAX_CAUSES
@@ -294,8 +294,8 @@ const jsonText = (value: unknown): string | undefined => {
 }
 
 /**
- * A JSON replacer that leaves out values that JSON would turn into `{}`. Of errors inside the data it keeps the
- * name, the message and the code.
+ * A JSON replacer that leaves out values that JSON would turn into `{}`. Of errors inside the data the replacer keeps
+ * the name, the message and the code.
  */
 function withoutEmptied(this: { readonly [key: string]: unknown }, key: string, value: unknown): unknown {
   const original = this[key]

@@ -24,17 +24,17 @@ const SAVE_BYTES = 4 * 1024 * 1024
 /** How long a slice of a fold may block the event loop, in milliseconds. */
 const SLICE_MS = 1
 
-/** For how many events the clock is read once. */
+/** How many events are handled for each reading of the clock. */
 const EVENTS_PER_CLOCK_READ = 8
 
 /** Tells a fold when its slice is over and it must yield: folding is synchronous, and would block other fibers. */
 const makeSlice = (clock: Clock.Clock) => {
   const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
-  let since = now()
+  let startedAt = now()
   let count = 0
   return {
-    isOver: () => ++count % EVENTS_PER_CLOCK_READ === 0 && now() - since >= SLICE_MS,
-    next: Effect.tap(Effect.yieldNow, () => Effect.sync(() => (since = now())))
+    isOver: () => ++count % EVENTS_PER_CLOCK_READ === 0 && now() - startedAt >= SLICE_MS,
+    next: Effect.tap(Effect.yieldNow, () => Effect.sync(() => (startedAt = now())))
   }
 }
 
@@ -103,20 +103,20 @@ export class Fold {
           i++
           continue
         }
-        const letter = this.#progress.deadLetterOf(event, attempt, failure.error)
-        if (letter !== undefined) {
-          deadLetters.push(letter)
+        const deadLetter = this.#progress.deadLetterOf(event, attempt, failure.error)
+        if (deadLetter !== undefined) {
+          deadLetters.push(deadLetter)
           if (typeof partition === "string") states.skip(partition, event)
           i++
           continue
         }
-        const before = yield* this.changed()
-        if (before === undefined) return yield* this.#foldCarefully(events, end)
+        const changedStates = yield* this.changed()
+        if (changedStates === undefined) return yield* this.#foldCarefully(events, end)
         const interruption = yield* this.#progress.tryLater(
           event,
           attempt,
           failure.error,
-          before.states,
+          changedStates.states,
           deadLetters,
           events[i - 1]?.position
         )

@@ -24,8 +24,8 @@ import { States } from "./States.ts"
 const MAX_UNSAVED_BATCHES = 50
 
 /**
- * How long a fold of several batches should take, in milliseconds. Clients do not see its states before it has ended
- * and saved them.
+ * How long a fold of several batches should take, in milliseconds. Clients do not see the states of a fold before the
+ * fold has ended and saved them.
  */
 const FOLD_MS = 200
 
@@ -123,12 +123,12 @@ export class OwnedProjection {
       while (true) {
         yield* Effect.sleep(leaseMs / 6)
         if ((yield* now) - this.#heldSince < leaseMs / 3) continue
-        const held = yield* Effect.match(this.#recordingAnswer(feed.renew(this.#lease)), {
-          onSuccess: (held) => held,
+        const isOwner = yield* Effect.match(this.#recordingAnswer(feed.renew(this.#lease)), {
+          onSuccess: (isHeld) => isHeld,
           // without an answer it is not known who owns the projection: the renewal is tried again
           onFailure: () => true
         })
-        if (!held) return
+        if (!isOwner) return
         if ((yield* now) - this.#heldSince > (leaseMs * 5) / 6) {
           return logger.warn(
             `This worker no longer runs projection "${this.#name}": the engine could not be reached before the lease on the projection ended. The worker claims the projection again when the engine answers`

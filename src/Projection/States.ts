@@ -83,7 +83,7 @@ export class States {
     attempt: number,
     decoded?: ProjectionEvent
   ): Effect.Effect<EventFailure | undefined> | EventFailure | undefined {
-    const loaded = this.#of(partition)
+    const loaded = this.#loadedStateOf(partition)
     const context = { attempt, partition, signal: this.#signal }
     const applied = this.#apply(loaded, event, context, decoded)
     const settle = (failure: EventFailure | undefined): EventFailure | undefined => {
@@ -100,7 +100,7 @@ export class States {
 
   /** Skips a dead letter: it counts as done and changes nothing. */
   skip(partition: string, event: ProjectionLogEvent): void {
-    this.#of(partition).last = event
+    this.#loadedStateOf(partition).last = event
   }
 
   /** Folds again each partition whose state a failed handler may have changed. Runs before {@link changed}. */
@@ -144,7 +144,7 @@ export class States {
   /** Notes that the states which {@link changed} returned were saved. */
   saved(states: ReadonlyArray<NewPartitionState>): void {
     for (const { partition, position, state } of states) {
-      const loaded = this.#of(partition)
+      const loaded = this.#loadedStateOf(partition)
       loaded.base = state
       loaded.position = position
       loaded.folded = []
@@ -167,7 +167,7 @@ export class States {
     }
   }
 
-  #of(partition: string): LoadedState {
+  #loadedStateOf(partition: string): LoadedState {
     const loaded = this.#latest?.partition === partition ? this.#latest : this.#loaded.get(partition)
     if (loaded === undefined) throw new Error(`the state of partition "${partition}" was not read`)
     if (loaded !== this.#latest) {

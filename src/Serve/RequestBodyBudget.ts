@@ -32,19 +32,19 @@ export class RequestBodyBudget {
   }
 
   begin(): ArrivingBody {
-    let held = 0
+    let heldBytes = 0
     let isOver = false
     return {
       hold: (size) => {
         if (!isOver && size <= SMALL_BYTES) return
-        if (isOver || this.#totalHeld + size - held > this.#maxBytes) throw tooManyBodyBytes()
-        this.#totalHeld += size - held
-        held = size
+        if (isOver || this.#totalHeld + size - heldBytes > this.#maxBytes) throw tooManyBodyBytes()
+        this.#totalHeld += size - heldBytes
+        heldBytes = size
       },
       end: () => {
         isOver = true
-        this.#totalHeld -= held
-        held = 0
+        this.#totalHeld -= heldBytes
+        heldBytes = 0
       }
     }
   }

@@ -1,7 +1,7 @@
 /**
  * Push mode: an HTTP handler that runs one turn of a function for each request of an engine.
  *
- * {@link make} makes a handler of Fetch requests, and has the services that the functions require in its type.
+ * {@link make} makes a handler of Fetch requests, whose type names the services that the functions require.
  * `serve()` of the Promise API makes a handler that every framework can call. Both also receive webhook requests.
  *
  * ```ts
@@ -132,10 +132,10 @@ class Handler {
   readonly #surroundings: TurnSurroundings
   readonly #bodyBudget: RequestBodyBudget
   /**
-   * By job id of a signed turn: the time after which its request is too old in any case, in epoch
-   * milliseconds.
+   * For each signed turn, by job id: the time after which the request of the turn is too old in any case, in
+   * epoch milliseconds.
    */
-  readonly #started = new Map<string, number>()
+  readonly #startedTurns = new Map<string, number>()
   /** Up to this time turns send their reports in their responses. */
   #reportsAgainAt = Number.NEGATIVE_INFINITY
 
@@ -310,18 +310,18 @@ class Handler {
     if (typeof body.sent_at !== "number") {
       return Effect.fail(new ValidationError("A signed turn must have a numeric `sent_at`"))
     }
-    for (const [jobId, until] of this.#started) {
-      if (until > nowMs && this.#started.size < REMEMBERED_TURNS) break
-      this.#started.delete(jobId)
+    for (const [jobId, until] of this.#startedTurns) {
+      if (until > nowMs && this.#startedTurns.size < REMEMBERED_TURNS) break
+      this.#startedTurns.delete(jobId)
     }
-    if (this.#started.has(job.jobId)) {
+    if (this.#startedTurns.has(job.jobId)) {
       return Effect.fail(
         new SignatureError(`The turn ${job.jobId} was already started: this request was sent a second time`, {
           code: "SIGNATURE_REPLAYED"
         })
       )
     }
-    this.#started.set(job.jobId, nowMs + 2 * this.#options.maxRequestAgeMs)
+    this.#startedTurns.set(job.jobId, nowMs + 2 * this.#options.maxRequestAgeMs)
     return Effect.succeed(job)
   }
 

@@ -1,10 +1,10 @@
 /**
  * The three ways in which a turn of a push handler sends its reports.
  *
- * - {@link BufferedTurn}: to an engine of this package, all with the response. A step that only the engine can answer
- *   ends the turn, and a later turn continues the run.
- * - {@link ReportedTurn}: to an engine of this package, each at once, with a request. When a request fails, this and
- *   all later reports are sent with the response.
+ * - {@link BufferedTurn}: to an engine of this package, all reports with the response. A step that only the engine
+ *   can answer ends the turn, and a later turn continues the run.
+ * - {@link ReportedTurn}: to an engine of this package, each report at once, in its own request. When a request
+ *   fails, this and all later reports are sent with the response.
  * - {@link LegacyPushTurn}: to a legacy server, as the single response that it understands.
  */
 import * as Effect from "effect/Effect"
@@ -262,9 +262,9 @@ export class LegacyPushTurn implements PushedTurn {
   readonly report = (
     reports: ReadonlyArray<TurnReport>
   ): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> => {
-    // made once, even if the effect runs several times
-    const works = reports.map(makeWork)
-    return Effect.forEach(works, (work) =>
+    // the work is made once, even if the effect runs several times
+    const turnWork = reports.map(makeWork)
+    return Effect.forEach(turnWork, (work) =>
       Effect.map(
         applyOps(this.#sink, this.#turn, work, this.#clock),
         (end): TurnAck => end ?? { _tag: "Accepted", outcomes: work.outcomes }

@@ -3,7 +3,10 @@ import { safeJsonParse } from "../Json.ts"
 import { checkShape } from "../JsonLimits.ts"
 import type { WebhookRequest } from "../Webhook.ts"
 
-/** Returns the parsed body. When the body is neither JSON nor a form, throws an error that says what it is. */
+/**
+ * Returns the parsed body. When the body is neither JSON nor a form, throws an error that says what the body
+ * is.
+ */
 export const readPayload = ({ bytes, headers }: WebhookRequest, what: string): unknown => {
   const mediaType = (headers["content-type"] ?? "").replace(/;.*$/s, "").trim().toLowerCase()
   if (mediaType.startsWith("multipart/")) {

@@ -115,7 +115,7 @@ export const receive = (
       })
     )
     if (received._tag === "Stored") {
-      // one after the other, so that the log has them in this order
+      // the events are sent one after the other, so that the log has them in this order
       for (const event of received.events) yield* emit(event, config.id, what, connection)
     }
     return received

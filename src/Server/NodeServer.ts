@@ -57,8 +57,8 @@ export const watchIdle = (server: Http.Server | Https.Server, versions: BothVers
 }
 
 /**
- * How much longer an idle connection stays open than the server tells the client, in milliseconds. So a late request
- * does not find the connection closed.
+ * How much longer an idle connection stays open than the server tells the client, in milliseconds. Thus a request that is sent at
+ * the last moment does not find the connection closed.
  */
 const KEEP_ALIVE_BUFFER_MS = 5000
 

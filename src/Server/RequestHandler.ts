@@ -83,14 +83,14 @@ class ReceivedCall implements Call {
 export const makeRequestHandler = (
   options: ResolvedOptions,
   accessCheck: AccessCheck,
-  all: ReadonlyArray<Route>,
+  allRoutes: ReadonlyArray<Route>,
   now: () => number
 ): RequestHandler => {
-  const routes = new Routes(all)
+  const routes = new Routes(allRoutes)
   const waitingCalls = new WaitingCalls()
   const responseCache = new ResponseCache(now)
-  const client = { maxBytes: options.maxBodyBytes, timeoutMs: options.bodyTimeoutMs }
-  const worker = {
+  const clientLimits = { maxBytes: options.maxBodyBytes, timeoutMs: options.bodyTimeoutMs }
+  const workerLimits = {
     maxBytes: Math.max(options.maxReportBytes, options.maxBodyBytes),
     timeoutMs: options.bodyTimeoutMs,
     mayBeSealed: true
@@ -112,7 +112,8 @@ export const makeRequestHandler = (
     if (preflight !== undefined) return Effect.succeed(preflight)
     const found = routes.find(method, path)
     const needsNoKey = found?.route.access === "public"
-    // before the route is looked at, so that a caller without a key does not learn which routes exist
+    // callers are authenticated before an unknown route is refused, so that a caller without a key does not learn which
+    // routes exist
     const visitor = needsNoKey ? undefined : (incoming.visitor ?? accessCheck.admit(request))
     if (found === undefined) {
       return Effect.fail(
@@ -163,12 +164,12 @@ export const makeRequestHandler = (
           )
         : reply
     }
-    // public routes do not read bodies
+    // public routes and these methods read no body
     if (needsNoKey || method === "GET" || method === "DELETE") {
       incoming.release()
       return call(undefined)
     }
-    const limits = route.fromWorker ? worker : client
+    const limits = route.fromWorker ? workerLimits : clientLimits
     return Effect.flatMap(readBody(incoming, route.reads, limits), (body) =>
       Effect.flatten(
         validated(() => {
@@ -201,11 +202,11 @@ export const makeRequestHandler = (
     refuse: (url, error) => replyTo(failureResponse(error, dialectOf(url))),
     answer: (incoming) => {
       const { method, url } = incoming
-      const mark = url.indexOf("?")
+      const queryMark = url.indexOf("?")
       // a client whose base URL ends with a slash sends two slashes
-      const path = (mark === -1 ? url : url.slice(0, mark)).replace(/^\/{2,}/, "/")
+      const path = (queryMark === -1 ? url : url.slice(0, queryMark)).replace(/^\/{2,}/, "/")
       const answered = Effect.flatten(
-        validated(() => answer(incoming, path, mark === -1 ? "" : url.slice(mark + 1)))
+        validated(() => answer(incoming, path, queryMark === -1 ? "" : url.slice(queryMark + 1)))
       )
       const refresh = accessCheck.requiredRefresh(incoming.request, incoming.visitor !== undefined)
       return Effect.catchCause(

@@ -130,8 +130,8 @@ export const make = (
     const scope = yield* Scope.Scope
     const run = Effect.runForkWith(yield* Effect.context<never>())
     const closing = yield* Deferred.make<void>()
-    let draining = false
-    const drain = Effect.sync(() => void (draining = true))
+    let isDraining = false
+    const drain = Effect.sync(() => void (isDraining = true))
     const scheduleTimeout = yield* Alarm.makeScheduleTimeout
     const inputBudget = new InputBudget(clock, scheduleTimeout)
     const unread = new UnreadMemory(clock)
@@ -157,7 +157,7 @@ export const make = (
       ...clientRoutes(engine, {
         startedAt: clock.currentTimeMillisUnsafe(),
         closing: Deferred.await(closing),
-        isDraining: () => draining,
+        isDraining: () => isDraining,
         giveUpAfter: (ms) => (listener) => {
           const cancel = scheduleTimeout(ms, listener)
           const stopListening = onClosing(listener)

@@ -1,4 +1,4 @@
-/** The registrations of a function, which are numbered, and how many unfinished runs each of its code versions has. */
+/** The numbered registrations of a function, and how many unfinished runs each code version of the function has. */
 import { isDeepStrictEqual } from "node:util"
 import type { FunctionVersion } from "../../Client/Client.ts"
 import { FunctionNotFoundError } from "../../Errors.ts"

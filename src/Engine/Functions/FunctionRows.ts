@@ -78,12 +78,12 @@ export const registerFunctions = acrossEnvironments(
     for (const registration of registrations) {
       const text = JSON.stringify(registration)
       const hash = createHash("sha256").update(text).digest("hex").slice(0, 16)
-      const known = yield* get(FIND_FUNCTION, environment, registration.id)
+      const row = yield* get(FIND_FUNCTION, environment, registration.id)
       const isPinning = registration.versioning === "pin"
-      const pins = isPinning || Number(known?.pins ?? 0) === 1
+      const pins = isPinning || Number(row?.pins ?? 0) === 1
       let key: number
       let changed: "new" | "changed" | undefined
-      if (known === undefined) {
+      if (row === undefined) {
         changed = "new"
         key = yield* insert(
           INSERT_FUNCTION,
@@ -99,15 +99,15 @@ export const registerFunctions = acrossEnvironments(
         yield* addRegistration(tx, key, 1, text)
         yield* putSearchPaths(key, registration, undefined)
       } else {
-        key = Number(known.key)
-        const deleted = known.deleted_at !== null
+        key = Number(row.key)
+        const deleted = row.deleted_at !== null
         if (deleted) {
           changed = "new"
           yield* write(RESTORE_FUNCTION, key)
         }
-        if (known.hash !== hash || (tx.damage.wasFound && registryOf(tx).byKey(key) === undefined)) {
+        if (row.hash !== hash || (tx.damage.wasFound && registryOf(tx).byKey(key) === undefined)) {
           const isOlder =
-            since < Number(known.since) ||
+            since < Number(row.since) ||
             (isPinning && isLatestLive(tx, key, live) && (yield* isEarlierVersion(tx, key, registration)))
           if (isOlder && !deleted) {
             keptNewer.push(registration.id)
@@ -115,11 +115,11 @@ export const registerFunctions = acrossEnvironments(
           }
           changed ??= "changed"
           yield* putSearchPaths(key, registration, yield* storedRegistration(key))
-          const version = Number(known.version) + 1
+          const version = Number(row.version) + 1
           yield* write(UPDATE_REGISTRATION, text, hash, since, version, now, pins ? 1 : 0, key)
           yield* addRegistration(tx, key, version, text)
-          if (pins && Number(known.pins) === 0) yield* beginPinning(tx, key)
-        } else if (since > Number(known.since)) {
+          if (pins && Number(row.pins) === 0) yield* beginPinning(tx, key)
+        } else if (since > Number(row.since)) {
           yield* write(UPDATE_SINCE, since, key)
         }
       }
@@ -131,7 +131,7 @@ export const registerFunctions = acrossEnvironments(
           key,
           environment: environmentName,
           registration,
-          ...pauseIn(known),
+          ...pauseIn(row),
           ...(pins ? { pins } : {})
         },
         changed

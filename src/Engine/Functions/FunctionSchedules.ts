@@ -66,14 +66,17 @@ export const readQueue = ({ queue }: Row): ReadonlyArray<number> =>
   // only `holdBack` and `fireQueue` of `FireSchedules.ts` write this column
   queue == null ? [] : (parseStored(queue) as ReadonlyArray<number>)
 
-/** A schedule of which a run has not ended, and its fires since then, which wait for the end of that run or were skipped. */
+/**
+ * A schedule with a run that has not ended, and the fires of the schedule since that run began: they wait for the end of the run,
+ * or were skipped.
+ */
 export interface HeldBack {
   readonly cron: string
   readonly timezone: string
   readonly overlap: Exclude<Overlap, "allow">
   /** How many fires were skipped since the run began. */
   readonly skipped: number
-  /** The times of the fires that wait for the end of the run, oldest first, epoch milliseconds. */
+  /** The times of the fires that wait for the end of the run, oldest first, in epoch milliseconds. */
   readonly queue: ReadonlyArray<number>
 }
 

@@ -56,7 +56,7 @@ export interface FunctionsService {
   ) => Effect.Effect<void, FunctionNotFoundError | StoreError>
   /** A function as it was last registered, even if it was deleted since. */
   readonly find: (environment: string, functionId: string) => FunctionRegistration | undefined
-  /** The functions of every environment that are pushed to an endpoint. */
+  /** The functions whose turns are run by endpoints, in every environment. */
   readonly pushed: () => ReadonlyArray<FunctionChange>
   /** The functions of an environment, in the order in which they were first registered. */
   readonly list: (environment: string) => Effect.Effect<Array<FunctionInfo>, StoreError>

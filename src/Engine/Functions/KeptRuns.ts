@@ -1,4 +1,4 @@
-/** How long runs are kept after their end, milliseconds: by their function's setting, or by the engine's default. */
+/** How long runs are kept after their end, in milliseconds: by their function's setting, or by the engine's default. */
 import type { KeptRuns } from "../../KeepRuns.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import { registryOf } from "./Registry.ts"
@@ -10,8 +10,8 @@ export const keptMs = (
   status: keyof KeptRuns | undefined,
   keepMs: number
 ): number => {
-  const kept = status && registryOf(tx).byKey(functionKey)?.registration.keepRuns?.[status]
-  return kept === undefined ? keepMs : kept === "forever" ? Number.POSITIVE_INFINITY : kept
+  const keepFor = status && registryOf(tx).byKey(functionKey)?.registration.keepRuns?.[status]
+  return keepFor === undefined ? keepMs : keepFor === "forever" ? Number.POSITIVE_INFINITY : keepFor
 }
 
 /** The shortest time for which runs are kept, by the default or by any function's setting. */
@@ -19,4 +19,7 @@ export const shortestKept = (tx: Transaction, keepMs: number): number =>
   registryOf(tx)
     .all()
     .flatMap(({ registration: { keepRuns = {} } }) => Object.values(keepRuns))
-    .reduce<number>((least, kept) => (kept === "forever" ? least : Math.min(least, Number(kept))), keepMs)
+    .reduce<number>(
+      (least, keepFor) => (keepFor === "forever" ? least : Math.min(least, Number(keepFor))),
+      keepMs
+    )

@@ -1,4 +1,4 @@
-/** Which functions may have ready runs, which workers can claim. */
+/** The functions that may have ready runs, that is, runs that workers can claim. */
 import { registryOf } from "./Registry.ts"
 import { defineCache } from "../Store/Cache.ts"
 import { statement } from "../Store/Program.ts"

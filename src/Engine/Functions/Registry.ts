@@ -71,7 +71,7 @@ export interface RegisteredFunction extends FunctionChange {
 
 interface MatchResult {
   readonly functions: ReadonlyArray<RegisteredFunction>
-  /** Descriptions of the expressions that failed for this event, which count as no match. */
+  /** Descriptions of the expressions that failed for this event. A failed expression counts as no match. */
   readonly warnings: ReadonlyArray<string>
 }
 
@@ -152,7 +152,7 @@ class Registry {
     return this.#systemListenersOf(environment).length > 0
   }
 
-  /** The functions that a system event starts, without failure handlers. */
+  /** The functions that a system event starts, except failure handlers. */
   matchSystem(environment: string, event: EventView): MatchResult {
     return functionsStartedBy(
       this.#systemListenersOf(environment),

@@ -9,11 +9,11 @@ import type { Transaction } from "../Store/Transaction.ts"
 import { LogKind } from "./LogRecords.ts"
 
 export interface EventLimits {
-  /** How old events may become, milliseconds. */
+  /** How old events may become, in milliseconds. */
   readonly keepMs: number
   /** Events before this position exceed the size limit. */
   readonly excessBefore: number
-  /** The position up to which every live subscription has got its items, by environment. */
+  /** The position up to which every open subscription has got its items, by environment. */
   readonly deliveredTo: { readonly [environment: string]: number }
 }
 
@@ -126,8 +126,8 @@ const LIST_EVENT_SIZES = statement(
 )
 
 /**
- * Measures some rows of the log before a position, newest first, and subtracts the bytes of the events that may be deleted from
- * `left`. Returns the difference, and the position `from` before which the next call continues. When nothing is left,
+ * Measures some rows of the log before a position, newest first. Subtracts from `left` the bytes of those events that may be
+ * deleted. Returns the difference, and the position `from` before which the next call continues. When nothing is left,
  * `excessBefore` is the first position that still fits. Returns `undefined` when there is no row before the position.
  */
 export const measureEvents = acrossEnvironments(

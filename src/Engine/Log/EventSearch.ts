@@ -1,4 +1,4 @@
-/** Finds events in the log: one by its id, and lists of those that match filters. */
+/** Finds events in the log: one event by its id, or the events that match filters. */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
 import { timeOf } from "../../Ids.ts"
@@ -30,7 +30,10 @@ const SLICES = 20
  */
 const ANSWER_LENGTH = 16 * 1024 * 1024
 
-/** How much the time in an event's id and its timestamp differ at most, milliseconds: they are taken at different moments. */
+/**
+ * Maximum difference between the time in an event's id and the event's timestamp, in milliseconds: the two are taken at different
+ * moments.
+ */
 const APART_MS = 10_000
 
 const FOUND_COLUMNS = `${COLUMNS}, environment, idempotency_key`
@@ -112,10 +115,10 @@ const inBothOrders = (name: string, select: string, by: string) => ({
   oldest: statement(`EventSearch.${name}.oldest`, `${select} ORDER BY ${by} LIMIT ?`)
 })
 
-const within = "position > ? AND position < ?"
+const inRange = "position > ? AND position < ?"
 const BY_KEY = inBothOrders(
   "byKey",
-  `SELECT ${FOUND_COLUMNS} FROM events WHERE environment = ? AND idempotency_key = ? AND ${within}`,
+  `SELECT ${FOUND_COLUMNS} FROM events WHERE environment = ? AND idempotency_key = ? AND ${inRange}`,
   "position"
 )
 const BY_ENTITY = inBothOrders(
@@ -125,13 +128,13 @@ const BY_ENTITY = inBothOrders(
 )
 const BY_NAME = inBothOrders(
   "byName",
-  `SELECT ${FOUND_COLUMNS} FROM events WHERE environment = ? AND kind = 0 AND name = ? AND ${within}`,
+  `SELECT ${FOUND_COLUMNS} FROM events WHERE environment = ? AND kind = 0 AND name = ? AND ${inRange}`,
   "position"
 )
 // `NOT INDEXED`, because the index of names would find all rows of an environment and sort them for every slice
 const BY_POSITION = inBothOrders(
   "byPosition",
-  `SELECT ${FOUND_COLUMNS} FROM events NOT INDEXED WHERE ${within}`,
+  `SELECT ${FOUND_COLUMNS} FROM events NOT INDEXED WHERE ${inRange}`,
   "position"
 )
 
@@ -239,11 +242,11 @@ function* versionsIn(
 const readEventRange = inEnvironment(
   "readEventRange",
   function* (_tx: Transaction, { after = 0, from, order, since, until }: EventQuery): Program<Range> {
-    const begin = since === undefined ? 0 : yield* positionAt(since)
-    const end = until === undefined ? Number.MAX_SAFE_INTEGER : yield* positionAt(until + APART_MS)
+    const firstPosition = since === undefined ? 0 : yield* positionAt(since)
+    const endPosition = until === undefined ? Number.MAX_SAFE_INTEGER : yield* positionAt(until + APART_MS)
     return {
-      after: Math.max(after, begin - 1, order === "oldest" ? (from ?? 0) : 0),
-      before: Math.min(end, (order === "newest" ? from : undefined) ?? Number.MAX_SAFE_INTEGER)
+      after: Math.max(after, firstPosition - 1, order === "oldest" ? (from ?? 0) : 0),
+      before: Math.min(endPosition, (order === "newest" ? from : undefined) ?? Number.MAX_SAFE_INTEGER)
     }
   },
   () => "list events"
@@ -275,7 +278,7 @@ export const listEvents = (
       let range: Range = yield* store.read(readEventRange(query))
       let lookedTo: FoundEvents["lookedTo"]
       for (let slice = 0; slice < SLICES && events.length < query.limit; slice++) {
-        // more slices are needed than `gathered` allows at first: it calls again, without a limit
+        // more slices are needed than `gathered` allows at first: `gathered` calls again, without a limit
         if (slice === maxSlices) return undefined
         const part: Slice = yield* onePage(store.read(readEventSlice(query, range)))
         for (const event of part.events) {

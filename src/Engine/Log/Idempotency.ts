@@ -8,7 +8,7 @@ import { isObject } from "../../Json.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 
-/** How long a key is kept, milliseconds. */
+/** How long a key is kept, in milliseconds. */
 export const WINDOW_MS = 24 * 60 * 60 * 1000
 
 export interface Remembered<A> {
@@ -34,7 +34,7 @@ export interface CallContent {
   readonly data: string
 }
 
-/** The fingerprint of a call, or of a batch, which has several `contents`. `about` is what these have in common. */
+/** The fingerprint of a call, or of a batch, which has several `contents`. `about` is what the contents have in common. */
 export const fingerprint = (
   about: ReadonlyArray<string>,
   contents: ReadonlyArray<CallContent>

@@ -27,7 +27,7 @@ export interface AppendedEvent {
   readonly duplicate: boolean
   /** Whether the earlier event with the same key had other data. */
   readonly conflicting: boolean
-  /** Descriptions of the expressions of triggers and waits that failed for this event, which count as no match. */
+  /** Descriptions of the trigger and wait expressions that failed for this event. A failed expression counts as no match. */
   readonly warnings: ReadonlyArray<string>
 }
 
@@ -41,8 +41,8 @@ export interface LogQuery {
   /** Names or patterns, of which one must match; absent for all names. */
   readonly patterns?: ReadonlyArray<string>
   /**
-   * How many rows to read, whether they match or not, which limits the work of one call. When matches are rare, the call then
-   * reads up to as many matching rows more, by the index of names.
+   * How many rows to read, whether they match or not. This limits the work of one call. When matches are rare, the call then
+   * reads up to the same number of matching rows more, by the index of names.
    */
   readonly limit: number
 }
@@ -56,8 +56,8 @@ export interface LogBackQuery extends Omit<LogQuery, "after"> {
 }
 
 /**
- * A page of the log, newest first: `position` is the oldest position that was looked at, and `atEnd` tells whether it is the
- * beginning of the log.
+ * A page of the log, newest first: `position` is the oldest position that was looked at, and `atEnd` tells whether that is
+ * the beginning of the log.
  */
 export interface LogBackPage extends LogPage {
   /** How many rows were looked at. */
@@ -82,7 +82,7 @@ export interface LogEntry {
   readonly trace?: string
 }
 
-/** A query for events of an environment, which must meet all conditions. */
+/** A query for the events of an environment that meet all conditions. */
 export interface EventQuery {
   readonly environment: string
   /** A name or a pattern. */
@@ -90,9 +90,9 @@ export interface EventQuery {
   readonly entityType?: string
   readonly entityId?: string
   readonly idempotencyKey?: string
-  /** Stored at this time or later, epoch milliseconds. */
+  /** Stored at this time or later, in epoch milliseconds. */
   readonly since?: number
-  /** Stored before this time, epoch milliseconds. */
+  /** Stored before this time, in epoch milliseconds. */
   readonly until?: number
   /** Only events after this position of the log. */
   readonly after?: number

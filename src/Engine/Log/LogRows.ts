@@ -78,7 +78,9 @@ const forward = `SELECT ${COLUMNS}, environment, erased_at FROM events NOT INDEX
 const backward = `SELECT ${COLUMNS}, environment, erased_at FROM events NOT INDEXED WHERE position < ? ORDER BY position DESC LIMIT ?`
 const backwardByName = `SELECT ${COLUMNS}, environment, erased_at FROM events WHERE environment = ? AND kind = ? AND name = ? AND position < ? ORDER BY position DESC LIMIT ?`
 
-/** The length of a page, characters of data. A page is in memory as a whole, and ends with the entry that reaches this length. */
+/**
+ * The length of a page, in characters of data. A page is in memory as a whole, and ends with the entry that reaches this length.
+ */
 export const PAGE_LENGTH = 2 * 1024 * 1024
 
 /** With this many rows or more for each match, it is worth asking the index of names for the next matches. */
@@ -147,8 +149,8 @@ const COUNT_EVENTS_AFTER = statement(
 )
 
 /**
- * Counts the rows of a kind after a position, if their names match one of the patterns. Counts each name alone, which the index
- * makes cheap.
+ * Counts the rows of a kind after a position, if their names match one of the patterns. Counts each name alone, because the
+ * index makes that cheap.
  */
 export function* countAfter(
   environment: number,
@@ -287,7 +289,7 @@ const prefixOf = (pattern: string): string => {
   return fixed.map((token) => `${token}.`).join("")
 }
 
-/** Up to this many names, the rows are merged without a check how sparse they are. More names are handled like patterns. */
+/** Up to this many names, the rows are merged without a check of how sparse they are. More names are handled like patterns. */
 const MERGED_NAMES = 8
 
 /** The requested names, if they are few and none of them is a pattern; otherwise `undefined`. */

@@ -21,8 +21,8 @@ export interface WaitFilter {
 }
 
 /**
- * The condition that an event must meet. Either its value at `path` must equal `value`, the JSON text of the value that the event
- * which started the run has there. Or the expression `text` must be true.
+ * The condition that an event must meet: either its value at `path` equals `value`, or the expression `text` is true. `value`
+ * is the JSON text of the value at `path` in the event that started the run.
  */
 export type EventMatch =
   | { readonly _tag: "Path"; readonly path: string; readonly value: string }

@@ -9,7 +9,7 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 
 /** Maximum number of states that one read looks at. */
 const MAX_ROWS = 1000
-/** A read returns no more states once those that it has reach this size, bytes. */
+/** In bytes: a read returns no more states once its states have reached this size. */
 const MAX_BYTES = 4 * 1024 * 1024
 
 const LIST_CHANGED_STATES = statement(
@@ -48,9 +48,9 @@ export const readProjectionChanges = inEnvironment(
         states: state === undefined || Number(state.revision) <= sinceVersion ? [] : [toState(state)]
       }
     }
-    const begin = [row.key!, shownEpoch(row), after ?? ""] as const
+    const startKeys = [row.key!, shownEpoch(row), after ?? ""] as const
     // the inner query of this statement stops when the outer query has enough keys, and neither reads the states themselves
-    const keys = yield* all(LIST_CHANGED_STATES, ...begin, MAX_ROWS, sinceVersion, limit)
+    const keys = yield* all(LIST_CHANGED_STATES, ...startKeys, MAX_ROWS, sinceVersion, limit)
     const states: Array<ProjectionState> = []
     let bytes = 0
     for (const { key } of keys) {
@@ -62,7 +62,7 @@ export const readProjectionChanges = inEnvironment(
     const isFull = keys.length === limit || states.length < keys.length
     const next = isFull
       ? states.at(-1)?.partition
-      : (yield* get(FIND_END_OF_SLICE, ...begin, MAX_ROWS - 1))?.partition_key
+      : (yield* get(FIND_END_OF_SLICE, ...startKeys, MAX_ROWS - 1))?.partition_key
     return { ...page, states, ...(next === undefined ? {} : { next: String(next) }) }
   },
   (_, name) => `read the changes of projection "${name}"`

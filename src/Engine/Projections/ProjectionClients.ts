@@ -106,14 +106,14 @@ export const makeClients = (store: StoreService, waitUntilFound: WaitUntilFound)
 
     const withCheckedName = <A>(
       name: string,
-      then: (name: string) => Effect.Effect<A, EngineError>
+      operation: (name: string) => Effect.Effect<A, EngineError>
     ): Effect.Effect<A, EngineError> =>
       Effect.flatMap(
         checked(() => checkProjectionName(name)),
-        then
+        operation
       )
-    const control = (name: string, then: (name: string) => Effect.Effect<ProjectionInfo, EngineError>) =>
-      Effect.map(withCheckedName(name, then), toStatus)
+    const control = (name: string, operation: (name: string) => Effect.Effect<ProjectionInfo, EngineError>) =>
+      Effect.map(withCheckedName(name, operation), toStatus)
 
     return {
       get: (name, options = {}) =>

@@ -15,7 +15,7 @@ import { LEGACY_RUNNERS, TOKENLESS } from "../../Projection/OwnerName.ts"
 import type { ProjectionClaimed, ProjectionClaimRequest, ProjectionToken } from "./ProjectionRecords.ts"
 import { markProjection, registerProjection } from "./ProjectionRows.ts"
 
-/** The longest lease of a projection, milliseconds. */
+/** The longest lease of a projection, in milliseconds. */
 const LONGEST_LEASE_MS = 30_000
 
 const FIND_OTHER_OWNER = statement(
@@ -51,7 +51,7 @@ export const claimProjection = inEnvironment(
         ...(held.lease_until === null ? {} : { until: Number(held.lease_until) })
       }
     }
-    // only the owner defines the projection: otherwise two versions of a program would take turns in rebuilding it
+    // only the owner defines the projection: otherwise two versions of a program would take turns in rebuilding the projection
     yield* registerProjection(tx, environment, registration)
     const token = tx.ids.job()
     yield* write(

@@ -121,7 +121,8 @@ export const makeOwners = (store: StoreService, waitUntilFound: WaitUntilFound):
         after = page.position
         rowsRead += rows
         if (found.length > 0) {
-          // the batch is filled up, but not for long: events that were found do not wait until a log with few matches is searched
+          // the search goes on until the batch is full, but not for long: found events must not wait while a long log has few
+          // more matches
           const mayFindMore =
             !page.atEnd && found.length < limit && length < BATCH_LENGTH && rowsRead < maxReadEvents
           if (mayFindMore) continue

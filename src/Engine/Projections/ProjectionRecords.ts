@@ -22,7 +22,10 @@ export interface ProjectionClaimRequest {
   readonly environment: string
   readonly registration: ProjectionRegistration
   readonly workerId: string
-  /** How long the claim lasts without a heartbeat, milliseconds. Absent for a worker in this process, whose claim ends with it. */
+  /**
+   * How long the claim lasts without a heartbeat, in milliseconds. Absent for a worker in this process: its claim ends with the
+   * process.
+   */
   readonly leaseMs?: number
 }
 
@@ -53,7 +56,10 @@ export interface ProjectionInfo {
   /** The event that is being retried. */
   readonly failing?: { readonly position: number; readonly failures: number }
   readonly deadLetters: number
-  /** Set when events after the projection's position were deleted: when the newest of these was stored, epoch milliseconds. */
+  /**
+   * When the newest deleted event after the projection's position was stored, in epoch milliseconds. Absent if no such event was
+   * deleted.
+   */
   readonly eventsGoneAt?: number
   /** How many saves were refused, such as those of a worker that no longer owned the projection. */
   readonly refusedSaves: number

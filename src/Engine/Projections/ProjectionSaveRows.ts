@@ -131,8 +131,8 @@ function* checkSave(
     return yield* refuseAs("the event that failed is already saved as processed")
   for (const { position } of deadLetters) {
     const inBatch = position > from && position <= to
-    const known = yield* get(FIND_DEAD_LETTER, row.key!, position)
-    if (!inBatch && known === undefined)
+    const deadLetter = yield* get(FIND_DEAD_LETTER, row.key!, position)
+    if (!inBatch && deadLetter === undefined)
       return yield* refuseAs(`there is no event at position ${position} in the batch`)
   }
 }
@@ -229,7 +229,7 @@ const INCREMENT_REFUSED = statement(
 
 /**
  * Counts a save of a worker that is not the owner or is at another position, and returns the answer that refuses it. The program
- * does not fail with `refuse`, which is possible only before anything was written: the count is.
+ * does not fail with `refuse`, because that is possible only before anything was written, and the count is written.
  */
 export function* answerRefused(
   tx: Transaction,

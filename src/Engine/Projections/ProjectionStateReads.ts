@@ -67,7 +67,8 @@ const FIND_EVENT_NAME = statement(
 
 /**
  * Tells observers of the `saved` partitions' states. `before` is the row of the projection before the save. During a rebuild,
- * observers are told nothing. At its end they are told that the projection was rebuilt, with the state if it has no partitions.
+ * observers are told nothing. At the end of a rebuild, observers are told that the projection was rebuilt, and get the state if
+ * the projection has no partitions.
  */
 export function* notifyStates(
   tx: Transaction,

@@ -38,7 +38,7 @@ export interface ProjectionsService extends ProjectionOwners, ProjectionClients 
   readonly saveTokenless: (save: TokenlessSave) => Effect.Effect<ProjectionSaved, EngineError>
 }
 
-/** How long a legacy runner counts as alive after a poll, milliseconds. */
+/** How long a legacy runner counts as alive after a poll, in milliseconds. */
 const TOKENLESS_LEASE_MS = 30_000
 
 export class Projections extends Context.Service<Projections, ProjectionsService>()(

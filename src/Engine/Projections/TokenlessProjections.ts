@@ -111,7 +111,7 @@ export const handOut = inEnvironment(
  */
 function* takeLease(tx: Transaction, row: Row, leaseMs: number): Program<boolean> {
   const now = tx.now()
-  const taken = yield* affected(
+  const updated = yield* affected(
     UPDATE_OWNER,
     NO_TOKEN,
     NO_TOKEN,
@@ -121,7 +121,7 @@ function* takeLease(tx: Transaction, row: Row, leaseMs: number): Program<boolean
     NO_TOKEN,
     now
   )
-  return taken > 0
+  return updated > 0
 }
 
 /**
@@ -231,8 +231,8 @@ export const saveTokenless = inEnvironment(
       )
     }
     // other partitions may be behind: the next poll finds the position up to which all of them are done
-    const done = row.partition_key === null ? position : Number(row.position)
-    yield* write(UPDATE_POSITION, done, done, now, row.key!)
+    const doneTo = row.partition_key === null ? position : Number(row.position)
+    yield* write(UPDATE_POSITION, doneTo, doneTo, now, row.key!)
     markProjection(tx, environment, name)
     yield* notifyStates(tx, environment, row, row.mode === "managed" ? [partition] : [])
     return { _tag: "Saved" }

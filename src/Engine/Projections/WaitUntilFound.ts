@@ -16,7 +16,7 @@ export type WaitUntilFound = <A, E>(
   names: ReadonlyArray<string>,
   waitMs: number,
   find: Effect.Effect<A | undefined, E>,
-  /** Returns when to look again in any case, epoch milliseconds. */
+  /** Returns when to look again in any case, in epoch milliseconds. */
   until?: () => number
 ) => Effect.Effect<A | undefined, E>
 

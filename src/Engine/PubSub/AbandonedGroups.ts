@@ -26,9 +26,9 @@ const UPDATE_USE = statement(
 export const touchGroups = inEnvironment(
   "touchGroups",
   function* (tx: Transaction, environment: string, groups: ReadonlyArray<number>): Program<void> {
-    const within = tx.findEnvironment(environment)
-    if (within === undefined) return
-    for (const key of groups) yield* write(UPDATE_USE, tx.now(), key, within)
+    const environmentKey = tx.findEnvironment(environment)
+    if (environmentKey === undefined) return
+    for (const key of groups) yield* write(UPDATE_USE, tx.now(), key, environmentKey)
   },
   () => "note which consumer groups are in use"
 )
@@ -39,8 +39,8 @@ const LIST_ABANDONED_GROUPS = statement(
 )
 
 /**
- * The abandoned groups of all environments: at most `limit` of those that were not used for `unusedMs` milliseconds, beginning
- * with the one that was unused for longest.
+ * The groups of all environments that were abandoned `unusedMs` milliseconds ago or earlier. Returns at most `limit` groups,
+ * beginning with the one that was unused for longest.
  */
 function* abandoned(tx: Transaction, unusedMs: number, limit: number): Program<ReadonlyArray<Row>> {
   return yield* all(LIST_ABANDONED_GROUPS, tx.settledNow() - unusedMs, limit)
@@ -63,8 +63,8 @@ const listEnvironmentsOfAbandonedGroups = acrossEnvironments(
 const deleteGroupsUnusedFor = inEnvironment(
   "deleteGroupsUnusedFor",
   function* (tx: Transaction, environment: string, unusedMs: number, limit: number): Program<number> {
-    const within = tx.findEnvironment(environment)
-    const rows = (yield* abandoned(tx, unusedMs, limit)).filter((row) => row.environment === within)
+    const environmentKey = tx.findEnvironment(environment)
+    const rows = (yield* abandoned(tx, unusedMs, limit)).filter((row) => row.environment === environmentKey)
     yield* forEach(rows, ({ key }) => removeGroup(tx, Number(key)))
     return rows.length
   },

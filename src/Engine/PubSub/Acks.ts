@@ -1,4 +1,4 @@
-/** The acks of a subscription client. With an ack the client says that it is done with an event, or that it still works on it. */
+/** The acks of a subscription client. With an ack the client says that it is done with an event, or still works on the event. */
 import * as Effect from "effect/Effect"
 import { MAX_FAILURE, MAX_REDELIVER_MS, type WSServerMessage } from "../../Protocol/Subscriptions.ts"
 import { show } from "../../Show.ts"
@@ -69,7 +69,7 @@ export class Acks {
     )
   }
 
-  /** Handles the notice of a client that it works on one event, or on all events that it holds except those in `except`. */
+  /** Handles a client's notice that it works on one event, or on all its events but those in `except`. */
   inProgress(message: { readonly [name: string]: unknown }): void {
     const { eventId, except = [], requestId, subscriptionId } = message
     const answer = this.#answering(requestId)

@@ -57,7 +57,7 @@ export interface WireFormat extends ItemEncoding {
 
 /**
  * Serves a client until either end closes the wire. Returns a function that checks again whether the client may have its
- * subscriptions, and throws the guard's error if it may not have one of them.
+ * subscriptions: for the first that the client may not have, the function throws the guard's error.
  */
 export const connect = (
   hub: SubscriptionHub,
@@ -194,7 +194,7 @@ class Connection implements ConnectionSink {
   #end(): void {
     if (this.isClosed) return
     this.isClosed = true
-    for (const one of this.#byId.values()) this.#release(one)
+    for (const one of this.#byId.values()) this.#close(one)
     this.#byId.clear()
     this.#byPattern.clear()
     this.#filterLengths.clear()
@@ -330,7 +330,7 @@ class Connection implements ConnectionSink {
     }
     if (format.filter === undefined) return
     const length = [...this.#filterLengths.values()].reduce(
-      (sum, one) => sum + one,
+      (sum, filterLength) => sum + filterLength,
       format.filter.text.length
     )
     if (length > MAX_FILTERS) {
@@ -350,18 +350,18 @@ class Connection implements ConnectionSink {
     return Effect.gen({ self: this }, function* () {
       const requestedAfter = yield* beginsAfter(hub, environment, request)
       const after = requestedAfter ?? hub.endOf(format.target)
-      const opened =
+      const openedGroup =
         group === undefined
           ? undefined
           : yield* hub.openGroup(environment, group, format, requestedAfter, request.after !== undefined)
       if (this.isClosed || this.#byPattern.get(pattern) !== "pending") {
         hub.countSystem(-1, format.target)
-        return opened?.retireIfEmpty()
+        return openedGroup?.retireIfEmpty()
       }
-      const ackMode = request.ackMode ?? opened?.settings.ackMode ?? "auto"
-      this.#confirm(request, after, ackMode, opened !== undefined)
-      if (opened === undefined) this.#openSubscriber(request, after, ackMode)
-      else this.#openMember(request, ackMode, opened)
+      const ackMode = request.ackMode ?? openedGroup?.settings.ackMode ?? "auto"
+      this.#confirm(request, after, ackMode, openedGroup !== undefined)
+      if (openedGroup === undefined) this.#openSubscriber(request, after, ackMode)
+      else this.#openMember(request, ackMode, openedGroup)
     })
   }
 
@@ -409,7 +409,8 @@ class Connection implements ConnectionSink {
   #openMember(request: SubscribeRequest, ackMode: AckMode, group: Group): void {
     const hub = this.#hub
     const { ackWaitMs, backpressure, buffer, capacity, pattern, resumes, format } = request
-    // the holder's name begins with the id of this engine, so that other engines can release its deliveries when this one is gone
+    // the holder's name begins with the id of this engine, so that other engines can release the holder's deliveries when this
+    // engine is gone
     const node = hub.store.node === undefined ? "" : `${hub.store.node}:`
     const member = new Member(
       pattern,
@@ -435,7 +436,7 @@ class Connection implements ConnectionSink {
     group.add(member)
   }
 
-  #release({ subscribed, target }: { readonly subscribed: Subscribed; readonly target: Target }): void {
+  #close({ subscribed, target }: { readonly subscribed: Subscribed; readonly target: Target }): void {
     subscribed.close()
     this.#hub.countSystem(-1, target)
   }
@@ -453,12 +454,12 @@ class Connection implements ConnectionSink {
 
   /** Removes a subscription. Returns whether it existed. */
   #drop(id: string): boolean {
-    const known = this.#byId.get(id)
-    if (known === undefined) return false
+    const subscription = this.#byId.get(id)
+    if (subscription === undefined) return false
     this.#byId.delete(id)
-    this.#byPattern.delete(known.subscribed.pattern)
-    this.#filterLengths.delete(known.subscribed.pattern)
-    this.#release(known)
+    this.#byPattern.delete(subscription.subscribed.pattern)
+    this.#filterLengths.delete(subscription.subscribed.pattern)
+    this.#close(subscription)
     return true
   }
 }

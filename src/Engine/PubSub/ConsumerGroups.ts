@@ -386,10 +386,10 @@ const progressOf = (info: GroupInfo, members: ReadonlyArray<Member>, now: number
 /** Describes the newest events, for a group that has nothing left to deliver. */
 const newestOf = ({ beginning, filter, newest, pattern }: GroupInfo): string => {
   if (newest === undefined) return `Nothing in the log matches "${pattern}" so far.`
-  const which = `The newest event that matches "${pattern}" is ${newest.name} at position ${newest.position}`
+  const newestText = `The newest event that matches "${pattern}" is ${newest.name} at position ${newest.position}`
   if (beginning !== undefined && newest.position <= beginning) {
-    return `${which}. The group gets no event up to position ${beginning}, where it began.`
+    return `${newestText}. The group gets no event up to position ${beginning}, where it began.`
   }
-  if (!newest.passes) return `${which}, which the filter ${filter} leaves out.`
-  return `${which}, of ${iso(newest.at)}.`
+  if (!newest.passes) return `${newestText}, which the filter ${filter} leaves out.`
+  return `${newestText}, of ${iso(newest.at)}.`
 }

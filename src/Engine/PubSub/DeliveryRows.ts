@@ -60,7 +60,7 @@ function* fail(
     return true
   }
   const { firstMs, longestMs, maxRedeliveries } = redelivery
-  // after the last redelivery it is due at once: the next claim makes it a dead letter, and the members are told
+  // after the last redelivery the delivery is due at once: the next claim makes it a dead letter, and the members are told
   const delayMs = failures > maxRedeliveries ? 0 : calculateBackoff(failures, firstMs, longestMs)
   yield* write(UPDATE_FAILURES, tx.now() + delayMs, failures, reason ?? null, group, position)
   return true

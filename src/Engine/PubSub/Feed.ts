@@ -159,11 +159,11 @@ export class Feed {
       for (const item of page.items) {
         // set before the item is passed on: a subscriber that joins while filters are evaluated must read the item by itself
         this.position = item.position
-        let done = this.#passOn(item)
-        while (done !== undefined) {
+        let doneChannels = this.#passOn(item)
+        while (doneChannels !== undefined) {
           yield* Effect.yieldNow
           this.#stepsAtYield = stepsTaken()
-          done = this.#passOn(item, done)
+          doneChannels = this.#passOn(item, doneChannels)
         }
       }
       this.position = Math.max(this.position, page.position)
@@ -193,13 +193,13 @@ export class Feed {
    * Passes an item to its channels. If the filters have taken so long that other work must run first, returns the channels that
    * are done.
    */
-  #passOn(item: Item, done?: ReadonlySet<Channel>): ReadonlySet<Channel> | undefined {
+  #passOn(item: Item, doneChannels?: ReadonlySet<Channel>): ReadonlySet<Channel> | undefined {
     const channels = this.#channelsOf(item)
     for (const [i, channel] of channels.entries()) {
-      if (done?.has(channel) === true) continue
+      if (doneChannels?.has(channel) === true) continue
       const { format, listeners } = channel
       if (format.filter !== undefined && stepsTaken() - this.#stepsAtYield > MAX_STEPS) {
-        return new Set([...(done ?? []), ...channels.slice(0, i)])
+        return new Set([...(doneChannels ?? []), ...channels.slice(0, i)])
       }
       if (!passes(format, item)) continue
       let encoded: Buffer | undefined
@@ -221,7 +221,7 @@ export class Feed {
   }
 }
 
-/** How long to wait after the store could not be read, before another try, milliseconds. */
+/** How long to wait after the store could not be read, before another try, in milliseconds. */
 export const RETRY_MS = 1000
 
 /** For how many names the channels are cached. It must be limited, since each run brings new names of system events. */

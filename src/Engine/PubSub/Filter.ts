@@ -11,8 +11,8 @@ export interface Filter {
 
 /**
  * Compiles a filter. An event on which the filter cannot be evaluated is not delivered. The first time that the filter exceeds
- * its budget of evaluation steps, a warning is logged. `owner` has the filter, and is named in the warning, such as
- * `subscription to "order.*"`. Throws `ValidationError`.
+ * its budget of evaluation steps, a warning is logged. In the warning, `owner` says whose filter it is, such as `subscription
+ * to "order.*"`. Throws `ValidationError`.
  */
 export const makeFilter = (
   text: unknown,

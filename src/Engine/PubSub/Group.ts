@@ -41,7 +41,7 @@ export class Group implements Listener {
   #claiming = false
   #wokenMeanwhile = false
   #cancelAlarm: (() => void) | undefined
-  /** When the next delivery is due again, as far as is known, epoch milliseconds. */
+  /** When the next delivery is due again, as far as is known, in epoch milliseconds. */
   #nextDueAt = Number.POSITIVE_INFINITY
 
   constructor(
@@ -202,7 +202,7 @@ export class Group implements Listener {
   }
 
   /** The members, beginning after the one that was served last, so that even single events are shared evenly. */
-  #inTurn(): ReadonlyArray<Member> {
+  #membersInTurn(): ReadonlyArray<Member> {
     const { members } = this
     const next = members.findIndex(({ holder }) => holder === this.#lastServed) + 1
     return [...members.slice(next), ...members.slice(0, next)]
@@ -219,7 +219,7 @@ export class Group implements Listener {
   readonly #claim: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
     while (true) {
       this.#wokenMeanwhile = false
-      const members = this.#inTurn()
+      const members = this.#membersInTurn()
         .filter(({ isSlow }) => !isSlow)
         .map(({ holder, credit, isSilent, options }) => ({
           holder,
@@ -240,13 +240,13 @@ export class Group implements Listener {
           maxRedeliveries: this.#settings.maxRedeliveries
         })
       )
-      const gone = new Set<string>()
+      const leftHolders = new Set<string>()
       for (const holder of claim.silent) this.#members.get(holder)?.fallSilent()
       for (const { attempt, entry, holder } of claim.deliveries) {
         for (const member of this.#members.values()) member.forget(entry.position)
         this.#lastServed = holder
         const member = this.#members.get(holder)
-        if (member === undefined) gone.add(holder)
+        if (member === undefined) leftHolders.add(holder)
         else member.deliver(entry, attempt)
       }
       for (const { id, attempts, position } of claim.exhausted) {
@@ -256,7 +256,7 @@ export class Group implements Listener {
         }
       }
       // these members left during the claim
-      for (const holder of gone)
+      for (const holder of leftHolders)
         yield* this.#store.write(DeliveryRows.releaseHolder(this.environment, this.key, holder))
       this.#cancelAlarm?.()
       this.#nextDueAt = claim.nextDueAt
@@ -264,7 +264,7 @@ export class Group implements Listener {
         claim.nextDueAt === Number.POSITIVE_INFINITY
           ? undefined
           : this.#at(claim.nextDueAt, () => this.wake())
-      if (!claim.more && !this.#wokenMeanwhile && gone.size === 0) return this.#stopClaiming()
+      if (!claim.more && !this.#wokenMeanwhile && leftHolders.size === 0) return this.#stopClaiming()
     }
   }).pipe(
     Effect.onError(() => Effect.sync(() => this.#stopClaiming())),
@@ -286,7 +286,7 @@ export class Group implements Listener {
   )
 }
 
-/** A member that settles its deliveries within this time may hold more of them, milliseconds. */
+/** In milliseconds: a member that settles its deliveries within this time may hold more of them. */
 const QUICK_MS = 1000
 
 /** The options of a member. Options that the member does not set come from the group. */
@@ -299,7 +299,7 @@ export interface MemberOptions {
   readonly ackWaitMs: number
   /** How many events the member wants to hold at once; absent for no limit. It gets more only while it settles quickly. */
   readonly capacity?: number
-  /** When the member joined, epoch milliseconds. */
+  /** When the member joined, in epoch milliseconds. */
   readonly joinedAt: number
 }
 
@@ -315,11 +315,11 @@ export class Member implements Subscribed {
   /** The positions of the deliveries that the member holds, by handle. */
   readonly #inFlight = new Map<string, number>()
   readonly #handles = new Map<number, string>()
-  /** When each delivery was received, epoch milliseconds, by handle. Only for members with a capacity. */
+  /** When each delivery was received, in epoch milliseconds, by handle. Only for members with a capacity. */
   readonly #heldSince = new Map<string, number>()
   /**
-   * How many deliveries the member may hold. While it settles quickly, this is more than its capacity, so that it does not wait
-   * for round trips.
+   * How many deliveries the member may hold. While the member settles quickly, this is more than its capacity, so that the
+   * member does not wait for round trips.
    */
   #window: number
   #isWarned = false
@@ -476,7 +476,7 @@ export class Member implements Subscribed {
   }
 
   extend(which: InProgress): Effect.Effect<number, StoreError> {
-    // the member counts as heard only when the extension is stored: a delivery that is due before goes to another member
+    // the member counts as heard only when the extension is stored: a delivery that is due before that goes to another member
     return Effect.tap(this.#extend(which), () => Effect.sync(() => this.heard()))
   }
 

@@ -45,7 +45,7 @@ export const claimDeliveries = inEnvironment(
   "claimDeliveries",
   function* (tx: Transaction, demand: GroupDemand): Program<GroupClaim> {
     const now = tx.now()
-    const turns = new Rotation(demand.members)
+    const rotation = new Rotation(demand.members)
     const deliveries: Array<ClaimedDelivery> = []
     const exhausted: Array<GroupClaim["exhausted"][number]> = []
     const environment = tx.findEnvironment(demand.environment)
@@ -57,7 +57,7 @@ export const claimDeliveries = inEnvironment(
     for (const row of due) {
       // a due delivery that still has a holder has timed out, which is counted as a failure now
       const failures = Number(row.failures) + (row.holder === null ? 0 : 1)
-      if (row.holder !== null) turns.giveBack(String(row.holder))
+      if (row.holder !== null) rotation.giveBack(String(row.holder))
       if (row.position === null || failures > demand.maxRedeliveries) {
         const position = Number(row.delivery)
         if (row.position === null) yield* finishDelivery(demand.group, position)
@@ -69,21 +69,21 @@ export const claimDeliveries = inEnvironment(
         }
         continue
       }
-      const member = turns.next()
+      const member = rotation.next()
       if (member === undefined) break
       yield* write(UPDATE_HOLDER, member.holder, now + member.ackMs, failures, demand.group, row.delivery!)
       deliveries.push({ holder: member.holder, attempt: failures + 1, entry: toEntry(row) })
     }
 
     const more =
-      turns.hasRoom &&
-      (due.length === PAGE || (yield* claimNextRows(tx, demand.group, group, turns, now, deliveries)))
+      rotation.hasRoom &&
+      (due.length === PAGE || (yield* claimNextRows(tx, demand.group, group, rotation, now, deliveries)))
     // only later times count: a delivery that is due already and was not given out waits for room
     const next = yield* get(FIND_NEXT_DUE_TIME, demand.group, now)
     return {
       deliveries,
       exhausted,
-      silent: turns.silent,
+      silent: rotation.silent,
       more,
       nextDueAt: next?.at == null ? Number.POSITIVE_INFINITY : Number(next.at)
     }
@@ -114,7 +114,7 @@ function* claimNextRows(
   tx: Transaction,
   key: number,
   group: Row,
-  turns: Rotation,
+  rotation: Rotation,
   now: number,
   deliveries: Array<ClaimedDelivery>
 ): Program<boolean> {
@@ -122,21 +122,21 @@ function* claimNextRows(
   const rows = yield* all(LIST_EVENTS, group.cursor!, PAGE)
   const fits = compilePattern(String(group.names))
   let cursor = Number(group.cursor)
-  let full = false
+  let isFull = false
   let isLong = false
   const before = stepsTaken()
   for (const row of rows) {
     // filters may take long, and this transaction blocks all others, so the rest is left to the next claim
     if ((isLong = stepsTaken() - before > MAX_STEPS)) break
-    const wanted =
+    const isWanted =
       row.environment === group.environment &&
       row.erased_at === null &&
       (group.kind === null || group.kind === row.kind) &&
       fits(String(row.name))
-    if (wanted && (group.filter === null || accepts(tx, group, row))) {
-      const member = turns.next()
+    if (isWanted && (group.filter === null || accepts(tx, group, row))) {
+      const member = rotation.next()
       if (member === undefined) {
-        full = true
+        isFull = true
         break
       }
       yield* write(INSERT_DELIVERY, key, row.position!, member.holder, now + member.ackMs)
@@ -147,7 +147,7 @@ function* claimNextRows(
   if (cursor !== Number(group.cursor)) {
     yield* write(UPDATE_CURSOR, cursor, key)
   }
-  return isLong || (!full && rows.length === PAGE)
+  return isLong || (!isFull && rows.length === PAGE)
 }
 
 const accepts = (tx: Transaction, { filter, name }: Row, row: Row): boolean => {
@@ -160,7 +160,7 @@ const accepts = (tx: Transaction, { filter, name }: Row, row: Row): boolean => {
   return matched
 }
 
-/** The members for which items are claimed. Those with room get one item each in turn. */
+/** The members for which items are claimed. The members with room get one item each in turn. */
 class Rotation {
   readonly #members: ReadonlyArray<MemberInRotation>
   #nextIndex = 0
@@ -170,7 +170,7 @@ class Rotation {
   }
 
   get hasRoom(): boolean {
-    return this.#members.some((member) => this.#mayHave(member))
+    return this.#members.some((member) => this.#mayGetItem(member))
   }
 
   get silent(): ReadonlyArray<string> {
@@ -188,14 +188,14 @@ class Rotation {
   next(): MemberInRotation | undefined {
     for (let tried = 0; tried < this.#members.length; tried++) {
       const member = this.#members[this.#nextIndex++ % this.#members.length]
-      if (member === undefined || !this.#mayHave(member)) continue
+      if (member === undefined || !this.#mayGetItem(member)) continue
       member.credit--
       return member
     }
     return undefined
   }
 
-  #mayHave({ credit, isSilent, reportsProgress }: MemberInRotation): boolean {
+  #mayGetItem({ credit, isSilent, reportsProgress }: MemberInRotation): boolean {
     if (credit <= 0) return false
     return !isSilent || (reportsProgress !== true && this.#members.every((other) => other.isSilent))
   }

@@ -28,7 +28,10 @@ const FIND_DEAD_LETTER = statement(
          WHERE d.consumer_group = ? AND d.position = ?`
 )
 
-/** A page of the dead letters of a group whose events still exist, after the position `after`, in the order of the log. */
+/**
+ * A page of those dead letters of a group that still have their events. The page begins after the position `after`, and is in the
+ * order of the log.
+ */
 export const listDeadLetters = inEnvironment(
   "GroupDeadLetters.listDeadLetters",
   function* (
@@ -59,8 +62,8 @@ const LESSEN_GIVEN_UP = statement(
 )
 
 /**
- * Makes the dead letter at `position` a delivery again, without failures; without a `position`, all dead letters of the group.
- * Returns how many.
+ * Makes the dead letter at `position` a delivery again, with no failures. Without a `position`, makes all dead letters of the
+ * group deliveries. Returns how many.
  */
 export const retryDeadLetters = inEnvironment(
   "GroupDeadLetters.retryDeadLetters",

@@ -195,8 +195,8 @@ const FIND_GROUP_IN_ENVIRONMENT = statement(
 )
 
 function* rowOfKey(tx: Transaction, environment: string, key: number): Program<Row | undefined> {
-  const within = tx.findEnvironment(environment)
-  return within === undefined ? undefined : yield* get(FIND_GROUP_IN_ENVIRONMENT, key, within)
+  const environmentKey = tx.findEnvironment(environment)
+  return environmentKey === undefined ? undefined : yield* get(FIND_GROUP_IN_ENVIRONMENT, key, environmentKey)
 }
 
 /** Maximum number of patterns that an error about an ambiguous name lists. */

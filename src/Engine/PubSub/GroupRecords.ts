@@ -131,7 +131,7 @@ export interface GroupDemand {
     readonly holder: string
     /** How many more deliveries the member can take now. */
     readonly credit: number
-    /** How long the member may take to ack a delivery, milliseconds. */
+    /** How long the member may take to ack a delivery, in milliseconds. */
     readonly ackMs: number
     /** Whether the member let a delivery time out and has sent nothing since. Other members then come first. */
     readonly isSilent?: boolean
@@ -161,7 +161,7 @@ export interface GroupClaim {
   readonly silent: ReadonlyArray<string>
   /** Whether another claim may give out more at once. */
   readonly more: boolean
-  /** When the next delivery becomes due again, epoch milliseconds; `Infinity` when there is none. */
+  /** When the next delivery becomes due again, in epoch milliseconds; `Infinity` when there is none. */
   readonly nextDueAt: number
 }
 
@@ -171,7 +171,7 @@ export interface DeliveryResult {
   readonly holder: string
   /** Set when the delivery has failed; absent when it is done. */
   readonly failed?: {
-    /** When to deliver it again; absent to give it up at once. */
+    /** When to deliver the item again; absent to give the item up at once. */
     readonly redelivery?: Redelivery
     readonly reason?: string
   }
@@ -192,7 +192,7 @@ export interface Redelivery {
 export interface Extension {
   readonly environment: string
   readonly holder: string
-  /** How much time the deliveries have from now on, milliseconds. */
+  /** How much time the deliveries have from now on, in milliseconds. */
   readonly ackMs: number
   /** The position of the only delivery to extend; absent to extend all of the holder, except those in `except`. */
   readonly position?: number

@@ -13,8 +13,8 @@ const LAST_DELETED = "deleted_group"
 export const openGroup = inEnvironment(
   "openGroup",
   function* (tx: Transaction, group: NewGroup): Program<GroupState> {
-    const known = yield* reopenGroup.in(tx, group)
-    if (known !== undefined) return known
+    const existing = yield* reopenGroup.in(tx, group)
+    if (existing !== undefined) return existing
     const cursor = group.after ?? (yield* endOfLog())
     const { filter } = group
     return {
@@ -44,21 +44,21 @@ const UPDATE_FILTER = statement(
 export const reopenGroup = inEnvironment(
   "reopenGroup",
   function* (tx: Transaction, group: NewGroup): Program<GroupState | undefined> {
-    const known = yield* get(
+    const row = yield* get(
       FIND_GROUP,
       tx.environment(group.environment),
       group.namespace,
       group.name,
       group.pattern
     )
-    if (known === undefined) return undefined
-    const filter = known.configured === 1 ? known.filter! : (group.filter ?? null)
-    yield* write(UPDATE_FILTER, tx.now(), filter, known.key!)
+    if (row === undefined) return undefined
+    const filter = row.configured === 1 ? row.filter! : (group.filter ?? null)
+    yield* write(UPDATE_FILTER, tx.now(), filter, row.key!)
     return {
-      key: Number(known.key),
+      key: Number(row.key),
       isNew: false,
-      cursor: Number(known.cursor),
-      ...setupOf({ ...known, filter })
+      cursor: Number(row.cursor),
+      ...setupOf({ ...row, filter })
     }
   },
   (group) => `open group "${group.name}"`
@@ -77,7 +77,7 @@ const INSERT_GROUP = statement(
 
 /**
  * Inserts a new group. Returns its key, which no deleted group has had: a former member of a deleted group must not be able to
- * settle deliveries of this one.
+ * settle deliveries of the new group.
  */
 export function* insertGroup(
   tx: Transaction,

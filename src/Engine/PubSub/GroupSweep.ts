@@ -5,7 +5,7 @@ import type { StoreService } from "../Store/Store.ts"
 import { BATCH, everyHour, untilNone } from "../Sweep.ts"
 import { deleteAbandonedGroups, touchGroups } from "./AbandonedGroups.ts"
 
-/** How long a consumer group without connected members is kept, milliseconds. Configured and paused groups are always kept. */
+/** How long a consumer group without connected members is kept, in milliseconds. Configured and paused groups are always kept. */
 export const GROUP_RETENTION_MS = 30 * 24 * 60 * 60 * 1000
 
 /** Deletes groups periodically, until the scope ends. */

@@ -1,4 +1,7 @@
-/** Deletes messages that are too old, and the oldest ones of topics that are over their size limit. */
+/**
+ * Deletes messages that are too old. Also deletes the oldest messages of topics that are over their
+ * size limit.
+ */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"

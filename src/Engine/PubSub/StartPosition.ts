@@ -59,8 +59,8 @@ export const beginsAfter = (
   after !== undefined || replay === 0 ? Effect.succeed(after) : replayFrom(hub, environment, format, replay)
 
 /**
- * The position before the last `count` items that match. If these lie more than {@link REPLAY_ROWS} rows back, the position is
- * that many rows back, and fewer items are replayed.
+ * The position before the last `count` items that match. If these items lie more than {@link REPLAY_ROWS} rows back, the
+ * position is that many rows back, and fewer items are replayed.
  */
 const replayFrom = (
   hub: SubscriptionHub,
@@ -81,9 +81,9 @@ const replayFromSystem = (
   const { end } = hub.system
   const items = hub.systemItems(environment, 0)
   return Effect.gen(function* () {
-    const found: Array<number> = []
-    yield* visitInTurns(items, (item) => void (accepts(format, item) && found.push(item.position)))
-    const first = found.at(-count) ?? found[0]
+    const positions: Array<number> = []
+    yield* visitInTurns(items, (item) => void (accepts(format, item) && positions.push(item.position)))
+    const first = positions.at(-count) ?? positions[0]
     return first === undefined ? end : first - 1
   })
 }
@@ -99,7 +99,7 @@ const replayFromLog = (
   const isPlain = filter === undefined && target.fitsEntity === undefined
   return Effect.gen(function* () {
     let before = hub.endOf(target) + 1
-    let found = 0
+    let matches = 0
     for (let rows = 0; rows < REPLAY_ROWS;) {
       const page = yield* hub.store.read(
         LogRows.readLogBack({
@@ -111,7 +111,7 @@ const replayFromLog = (
         })
       )
       const first = yield* visitInTurns(page.entries, (item) =>
-        (isPlain || accepts(format, item)) && ++found === count ? item : undefined
+        (isPlain || accepts(format, item)) && ++matches === count ? item : undefined
       )
       if (first !== undefined) return first.position - 1
       // the log was read back to its beginning
@@ -133,8 +133,8 @@ const visitInTurns = <A>(
   Effect.gen(function* () {
     let stepsAtYield = stepsTaken()
     for (const item of items) {
-      const found = visit(item)
-      if (found !== undefined) return found as A
+      const result = visit(item)
+      if (result !== undefined) return result as A
       if (stepsTaken() - stepsAtYield <= MAX_STEPS) continue
       yield* Effect.yieldNow
       stepsAtYield = stepsTaken()

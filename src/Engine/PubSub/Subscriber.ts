@@ -50,7 +50,7 @@ export interface ConnectionSink {
 /** How the client has settled a delivery. */
 export interface Settled {
   readonly how: AckType
-  /** The delay before the redelivery, milliseconds; only with `nak`. */
+  /** The delay before the redelivery, in milliseconds; only with `nak`. */
   readonly redeliverMs?: number
   /** The reason; only with `nak` and `term`. */
   readonly reason?: string
@@ -138,7 +138,7 @@ export class Subscriber implements Subscribed, Listener {
   }
 
   start(): void {
-    this.#outlet.run(this.#catchUp)
+    this.#outlet.run(this.#readLog)
   }
 
   get behindAt(): number | undefined {
@@ -147,7 +147,7 @@ export class Subscriber implements Subscribed, Listener {
 
   offer(item: Item, frame: () => Buffer): void {
     if (item.position <= this.#cursor) return
-    if (!this.#mayHave(item)) {
+    if (!this.#isAllowed(item)) {
       this.#cursor = item.position
       return
     }
@@ -233,7 +233,7 @@ export class Subscriber implements Subscribed, Listener {
     )
   }
 
-  #mayHave({ access, entity }: Item): boolean {
+  #isAllowed({ access, entity }: Item): boolean {
     return (
       (access === undefined || this.#outlet.may(access)) &&
       (entity === undefined || this.#outlet.mayRead(entity.id))
@@ -246,7 +246,7 @@ export class Subscriber implements Subscribed, Listener {
     this.#tellDropped()
     if (!this.#waitsForRoom) return
     this.#waitsForRoom = false
-    this.#outlet.run(this.#catchUp)
+    this.#outlet.run(this.#readLog)
   }
 
   #tellDropped(): void {
@@ -285,7 +285,7 @@ export class Subscriber implements Subscribed, Listener {
     this.#inFlight.set(handle, { ...delivery, cancel })
   }
 
-  readonly #catchUp: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
+  readonly #readLog: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
     while (!this.#closed) {
       if (!this.#hasRoom) {
         this.#waitsForRoom = true
@@ -295,17 +295,17 @@ export class Subscriber implements Subscribed, Listener {
       if (this.#closed) return
       if (hasGap(page, this.#format)) this.onGap()
       const before = stepsTaken()
-      const stopped = page.items.some((item) => {
+      const stoppedEarly = page.items.some((item) => {
         if (!this.#hasRoom) return true
         // filters may take long: the rest of the page is read again when other work has had its turn
         if (stepsTaken() - before > MAX_STEPS) return true
         this.#cursor = item.position
-        if (accepts(this.#format, item) && this.#mayHave(item)) this.#deliver(item, 1)
+        if (accepts(this.#format, item) && this.#isAllowed(item)) this.#deliver(item, 1)
         return false
       })
-      if (stopped) yield* Effect.yieldNow
-      if (!stopped) this.#cursor = Math.max(this.#cursor, page.position)
-      if (!stopped && page.atEnd && this.#join()) return
+      if (stoppedEarly) yield* Effect.yieldNow
+      if (!stoppedEarly) this.#cursor = Math.max(this.#cursor, page.position)
+      if (!stoppedEarly && page.atEnd && this.#join()) return
     }
   }).pipe(
     Effect.catch((error) =>

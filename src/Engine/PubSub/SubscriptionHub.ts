@@ -21,7 +21,7 @@ export interface Connected {
   readonly environment: string
   /** How many subscriptions of the connection get messages of a topic. */
   readonly consumersOf: (topic: string) => number
-  /** How many live subscriptions the connection has. */
+  /** How many open subscriptions the connection has. */
   readonly subscriptions: () => number
   /** The position of the slowest subscription to the log; `MAX_SAFE_INTEGER` when none is behind. */
   readonly slowestPosition: () => number
@@ -92,7 +92,7 @@ export class SubscriptionHub {
     for (const connection of this.#connections) connection.goAway()
   }
 
-  /** How many live subscriptions get messages of a topic. */
+  /** How many open subscriptions get messages of a topic. */
   consumersOf(environment: string, topic: string): number {
     let count = 0
     for (const connection of this.#connections) {
@@ -101,7 +101,7 @@ export class SubscriptionHub {
     return count
   }
 
-  /** How many live subscriptions there are. */
+  /** How many open subscriptions there are. */
   get subscriptions(): number {
     let count = 0
     for (const connection of this.#connections) count += connection.subscriptions()
@@ -137,8 +137,8 @@ export class SubscriptionHub {
   /** The feed of a target. The caller must join the feed at once, since a feed is only dropped when its last listener leaves. */
   feedFor(environment: string, target: Target): Feed {
     const key = JSON.stringify([target.source, environment])
-    const known = this.#feeds.get(key)
-    if (known !== undefined) return known
+    const existing = this.#feeds.get(key)
+    if (existing !== undefined) return existing
     const feed = new Feed(this.endOf(target), this.reader(environment, target.source), this.run, () => {
       this.#feeds.delete(key)
       stop?.()
@@ -274,16 +274,16 @@ export class SubscriptionHub {
     continues: boolean
   ): Effect.Effect<Group, IronflowError> {
     const identity = JSON.stringify([environment, group.namespace, group.name, group.pattern])
-    const known = this.#groups.get(identity)
-    if (known !== undefined) {
-      const anew = Effect.suspend(() => this.#openGroup(environment, group, format, after, continues))
-      return Deferred.await(known).pipe(
-        // the last member may have left before the callers that wait for the group got it
-        Effect.flatMap((opened) => (opened.isRetired ? anew : Effect.succeed(opened))),
+    const existing = this.#groups.get(identity)
+    if (existing !== undefined) {
+      const openAgain = Effect.suspend(() => this.#openGroup(environment, group, format, after, continues))
+      return Deferred.await(existing).pipe(
+        // the group's last member may have left before the callers that wait for the group got it
+        Effect.flatMap((opened) => (opened.isRetired ? openAgain : Effect.succeed(opened))),
         // a member that continues would miss events if the group were created again; any other member may create it
         Effect.catchIf(
           ({ code }) => code === DELETED && !continues,
-          () => anew
+          () => openAgain
         )
       )
     }

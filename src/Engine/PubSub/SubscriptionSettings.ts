@@ -36,7 +36,7 @@ export const settingsOf = (given: StoredSettings): GroupSettings => ({
 
 /**
  * When a failed delivery of a group is delivered again. `delayMs` comes from a `nak` and takes precedence over the group's setting.
- * Either delay is the same after each failure; without them, the delay grows.
+ * Either delay stays the same after each failure. If neither is given, the delay grows.
  */
 export const redeliveryOf = (given: StoredSettings, delayMs?: number): Redelivery => ({
   firstMs: delayMs ?? given.redeliverDelayMs ?? REDELIVER_MS,

@@ -23,12 +23,12 @@ import { SystemEvents } from "../SystemEvents/SystemEvents.ts"
 export interface SubscriptionsService {
   /**
    * Serves a subscription client until either end closes the wire. Returns a function that checks again whether the client may
-   * have its subscriptions, and throws the guard's error if it may not have one of them.
+   * have its subscriptions: for the first that the client may not have, the function throws the guard's error.
    */
   readonly connect: (environment: string, wire: Wire, options?: ConnectionOptions) => () => void
-  /** How many live subscriptions get messages of a topic. */
+  /** How many open subscriptions get messages of a topic. */
   readonly consumersOf: (environment: string, topic: string) => number
-  /** How many live subscriptions there are. */
+  /** How many open subscriptions there are. */
   readonly count: () => number
   /** The connected members of a consumer group. */
   readonly membersOf: (group: number) => ReadonlyArray<Member>

@@ -52,8 +52,8 @@ export const readTarget = (pattern: unknown): Target => {
 }
 
 /**
- * Checks the target of a group. Throws `ValidationError` for system events, which are not stored, and for `entity:` patterns, by
- * which groups cannot select.
+ * Checks the target of a group. Throws `ValidationError` for system events, which are not stored, and for `entity:` patterns,
+ * which groups cannot have.
  */
 export const checkGroupTarget = (target: Target): Target => {
   if (target.source === "system") {

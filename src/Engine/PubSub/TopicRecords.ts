@@ -38,9 +38,9 @@ export interface TopicState {
 }
 
 export interface MessageLimits {
-  /** How long a message is kept, milliseconds. */
+  /** How long a message is kept, in milliseconds. */
   readonly keepMs: number
-  /** How much data one topic keeps, bytes. */
+  /** How much data one topic keeps, in bytes. */
   readonly topicBytes: number
 }
 

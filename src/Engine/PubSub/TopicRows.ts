@@ -86,7 +86,7 @@ const readTopic = inEnvironment(
 
 /** How many consumer groups one call of {@link readLagOfTopic} reads at most. */
 const GROUPS_PER_CALL = 1000
-/** Of how many of these groups one call counts the lag at most, which takes a few milliseconds. */
+/** Maximum number of these groups whose lag one call counts. Counting takes a few milliseconds. */
 const COUNTED_PER_CALL = 4
 
 const LIST_GROUPS = statement(
@@ -102,9 +102,9 @@ const COUNT_WAITING_MESSAGES = statement(
 )
 
 /**
- * The lag of a topic, as far as some of the consumer groups tell, beginning after the key `after`: the largest number of its
- * messages that one of these groups has not finished. `next` is the `after` of the next call; absent when no groups are left.
- * The longer the lags are, the longer a call takes.
+ * The lag of a topic in some of the consumer groups: the largest number of the topic's messages that one of these groups has not
+ * finished. The groups are the next ones after the key `after`. `next` is the `after` of the next call; absent when no groups
+ * are left. The longer the lags are, the longer a call takes.
  */
 const readLagOfTopic = inEnvironment(
   "readLagOfTopic",
@@ -175,9 +175,9 @@ const SUBTRACT_MESSAGE_FROM_TOPIC = statement(
 )
 
 /**
- * Deletes messages of an environment: those that are too old, oldest first, and the oldest ones of topics beyond their size
- * limit. Deletes at most `limit` messages, from at most {@link TOPICS_PER_SWEEP} topics, which come after the topic `after`. The
- * newest row of the log is always kept, so that its position is not assigned again.
+ * Deletes messages of an environment that are too old, oldest first. Also deletes the oldest messages of topics beyond their
+ * size limit. Deletes at most `limit` messages, from at most {@link TOPICS_PER_SWEEP} topics, which come after the topic
+ * `after`. The newest row of the log is always kept, so that its position is not assigned again.
  */
 export const deleteOldMessages = inEnvironment(
   "deleteOldMessages",
@@ -188,19 +188,19 @@ export const deleteOldMessages = inEnvironment(
     limit: number,
     after: string = ""
   ): Program<MessagesDeleted> {
-    const within = tx.findEnvironment(environment)
-    if (within === undefined) return { deleted: 0 }
+    const environmentKey = tx.findEnvironment(environment)
+    if (environmentKey === undefined) return { deleted: 0 }
     const storedBefore = tx.settledNow() - limits.keepMs
     let left = limit
     let last = after
-    const topics = yield* all(LIST_TOPICS_WITH_MESSAGES, within, after, TOPICS_PER_SWEEP)
+    const topics = yield* all(LIST_TOPICS_WITH_MESSAGES, environmentKey, after, TOPICS_PER_SWEEP)
     for (const topic of topics) {
       let excess = Number(topic.bytes) - limits.topicBytes
-      const oldest = yield* all(LIST_OLDEST_MESSAGES, within, topic.name!, left)
+      const oldest = yield* all(LIST_OLDEST_MESSAGES, environmentKey, topic.name!, left)
       for (const { position, timestamp, bytes } of oldest) {
         if (Number(timestamp) >= storedBefore && excess <= 0) break
-        yield* write(DELETE_MESSAGE, position!, within)
-        yield* write(SUBTRACT_MESSAGE_FROM_TOPIC, bytes!, within, topic.name!)
+        yield* write(DELETE_MESSAGE, position!, environmentKey)
+        yield* write(SUBTRACT_MESSAGE_FROM_TOPIC, bytes!, environmentKey, topic.name!)
         excess -= Number(bytes)
         left--
       }
@@ -213,7 +213,10 @@ export const deleteOldMessages = inEnvironment(
   () => "delete old messages"
 )
 
-/** How far the deletion of old messages has come: it goes on after the topic, or without one in the next environment. */
+/**
+ * How far the deletion of old messages has come. It goes on after the topic. If there is no topic, it goes on in the next
+ * environment.
+ */
 export interface SweptTo {
   readonly environment: string
   readonly topic?: string

@@ -10,12 +10,14 @@ import type { PostAnswer } from "./HttpPost.ts"
 
 /** What an endpoint says of itself. */
 export interface EndpointDescription {
-  /** Whether it is an endpoint of this package, which runs whole turns. `undefined` when the answer is not a description. */
+  /**
+   * Whether the endpoint is one of this package, and so runs whole turns. `undefined` when the answer is not a description.
+   */
   readonly turns: boolean | undefined
   readonly functions: ReadonlyArray<FunctionRegistration>
   /**
-   * Set when the answer is not a description, but does not show either that the endpoint is one of another package: it may be an
-   * unhealthy endpoint of this package. What the endpoint answered, as a clause.
+   * What the endpoint answered, as a clause. Set only when the answer is not a description, but may come from an unhealthy
+   * endpoint of this package: it does not prove that the endpoint is one of another package.
    */
   readonly doubt?: string
 }
@@ -78,8 +80,8 @@ export const readDescription = (answer: PostAnswer): EndpointDescription | Ironf
 }
 
 /**
- * How a turn was requested: as a whole turn, or, from a handler of another package, as a segment, with the attempts that the
- * engine knows.
+ * How a turn was requested. A handler of another package gets a segment of a turn, with the attempts that the engine knows.
+ * Other handlers get the whole turn.
  */
 export type RequestedAs =
   { readonly turns: true } | { readonly turns: false; readonly attempts: Attempts | undefined }

@@ -11,18 +11,19 @@ import { type EndpointDescription, readDescription, unavailableError } from "./A
 import { type EndpointTarget, postTo } from "./EndpointRequest.ts"
 import type { PostError } from "./HttpPost.ts"
 
-/** How long a description may take, milliseconds. */
+/** How long a description may take, in milliseconds. */
 const DESCRIBE_MS = 10_000
 
-/** Maximum number of bytes of a description: several times as many as may be registered from it. */
+/** Maximum number of bytes of a description: several times the size of the functions that may be registered from it. */
 const DESCRIPTION_BYTES = 4 * 1024 * 1024
 /**
- * The first delay between probes of an endpoint, milliseconds. It doubles up to a second, and then grows by a fifth each time.
+ * The first delay between probes of an endpoint, in milliseconds. The delay doubles up to a second, and then grows by a fifth each
+ * time.
  */
 const FIRST_PROBE_MS = 250
-/** The longest delay between probes, milliseconds. */
+/** The longest delay between probes, in milliseconds. */
 const LONGEST_PROBE_MS = 30_000
-/** How often to check whether another engine still probes the endpoint, milliseconds. */
+/** How often to check whether another engine still probes the endpoint, in milliseconds. */
 const OTHER_PROBE_CHECK_MS = 1000
 
 export interface AvailabilityOptions extends EndpointTarget {
@@ -40,7 +41,7 @@ export class Availability {
   #runsTurns: boolean | undefined
   #problem: string | undefined = "it has not been checked yet"
   #probing: Fiber.Fiber<void> | undefined
-  /** The delay before the next probe, milliseconds. */
+  /** The delay before the next probe, in milliseconds. */
   #probeMs = FIRST_PROBE_MS
   #isInDoubt = false
   #ranSegment = false
@@ -120,9 +121,9 @@ export class Availability {
   }
 
   /** Waits until it is this engine that probes. The other engines follow its result. */
-  readonly #myTurn: Effect.Effect<void> = Effect.suspend(() =>
+  readonly #untilProbing: Effect.Effect<void> = Effect.suspend(() =>
     this.#options.isProbedByOther()
-      ? Effect.andThen(Effect.sleep(OTHER_PROBE_CHECK_MS), this.#myTurn)
+      ? Effect.andThen(Effect.sleep(OTHER_PROBE_CHECK_MS), this.#untilProbing)
       : Effect.void
   )
 
@@ -133,7 +134,7 @@ export class Availability {
       LONGEST_PROBE_MS
     )
     this.#probing = this.#options.fork(
-      Effect.matchEffect(Effect.delay(Effect.andThen(this.#myTurn, this.ask), delayMs), {
+      Effect.matchEffect(Effect.delay(Effect.andThen(this.#untilProbing, this.ask), delayMs), {
         onSuccess: (turns) =>
           Effect.suspend(() => {
             this.#probing = undefined
@@ -162,7 +163,7 @@ export class Availability {
 
   /**
    * Asks the endpoint whether it runs whole turns. Returns `undefined` when the answer may come from an unhealthy endpoint of this
-   * package. An endpoint that is known to run whole turns counts as such until a description of its own says otherwise.
+   * package. An endpoint that is known to run whole turns counts as such until its description says otherwise.
    */
   readonly ask: Effect.Effect<boolean | undefined, PostError | IronflowError> = Effect.suspend(() =>
     Effect.flatMap(this.describe, ({ doubt, turns }) => {

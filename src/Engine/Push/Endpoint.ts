@@ -1,6 +1,6 @@
 /**
- * A push endpoint, which acts as a worker. Each turn is sent to it in a request of its own. While it cannot be reached, it gets no
- * turns.
+ * A push endpoint, which acts as a worker. Each turn is sent to the endpoint in a separate request. While the endpoint cannot be
+ * reached, it gets no turns.
  */
 import * as Effect from "effect/Effect"
 import type { StoreError, ValidationError } from "../../Errors.ts"
@@ -84,7 +84,7 @@ export class Endpoint {
           version: { sdk: "push", runtime: url },
           // 0 is before the start of any program: this registration repeats what is stored, and replaces nothing newer
           startedAt: 0,
-          // endpoints that do not understand pauses are not told of them, see `update` in `Endpoints.ts`
+          // endpoints that do not understand pauses are told of no pause, see `update` in `Endpoints.ts`
           pauses: true
         },
         {

@@ -58,7 +58,7 @@ export class PushEndpoints {
   readonly #endpoints = new Map<string, Endpoint>()
   readonly #inputBudget: InputBudget
   /** Allows one change at a time. */
-  readonly #changing = Semaphore.makeUnsafe(1)
+  readonly #changeLock = Semaphore.makeUnsafe(1)
 
   constructor(options: PushEndpointsOptions) {
     this.#options = options
@@ -72,7 +72,7 @@ export class PushEndpoints {
 
   readonly #sync: Effect.Effect<void, ValidationError | StoreError> = Effect.suspend(() =>
     Effect.uninterruptible(
-      this.#changing.withPermits(1)(
+      this.#changeLock.withPermits(1)(
         Effect.gen({ self: this }, function* () {
           const wanted = new Map<
             string,
@@ -88,7 +88,7 @@ export class PushEndpoints {
           for (const [key, endpoint] of this.#endpoints) {
             if (wanted.has(key)) continue
             yield* endpoint.leave
-            // a busy endpoint stays, so that it still has its turns if it comes back
+            // a busy endpoint stays, so that it still has its turns if it is registered again
             if (!endpoint.isBusy) this.#endpoints.delete(key)
           }
           for (const [key, { environment, functions, url }] of wanted) {
@@ -250,7 +250,7 @@ export class PushEndpoints {
   }
 
   /**
-   * The notices for a turn that another engine on the same database has sent. Returns when there are some, or after `waitMs`.
+   * The notices for a turn that was sent by another engine on the same database. Returns when there are some, or after `waitMs`.
    * `undefined` when no engine waits for the answer to the turn.
    */
   #noticesOfOtherEngine(
@@ -309,9 +309,9 @@ export class PushEndpoints {
   }
 }
 
-/** How often to check for notices for a turn that another engine has sent, milliseconds. */
+/** How often to check for notices for a turn of another engine, in milliseconds. */
 const NOTICES_CHECK_MS = 1000
-/** How long to check for such notices, milliseconds. */
+/** How long to check for such notices, in milliseconds. */
 const LONGEST_WAIT_MS = 30_000
 
 const isKnownToAll = ({ _tag }: Notice): boolean => _tag !== "Paused" && _tag !== "Resumed"

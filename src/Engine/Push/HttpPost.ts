@@ -57,16 +57,16 @@ const lookupPublic: LookupFunction = (hostname, options, callback) => {
   })
 }
 
-/** How long to wait for the other side to close the connection when a request is aborted, milliseconds. */
+/** How long to wait for the other side to close the connection when a request is aborted, in milliseconds. */
 const HANG_UP_MS = 30_000
 
 /** An answer up to this many bytes needs no reservation of memory. */
 const UNRESERVED_BYTES = 64 * 1024
 
 /**
- * Sends the request, and passes the answer to `use`. The answer keeps its memory until `use` is done. A request that is aborted,
- * by its timeout or by `hangUp`, ends when the other side has closed the connection too, and so knows that the request was aborted.
- * Interrupting this effect closes the connection without waiting.
+ * Sends the request, and passes the answer to `use`. The answer keeps its memory until `use` is done. A request that is aborted, by
+ * its timeout or by `hangUp`, ends when the other side has closed the connection too: the other side then knows that the request
+ * was aborted. Interrupting this effect closes the connection without waiting.
  */
 export const post = <A, E>(
   call: Post,
@@ -103,7 +103,7 @@ export const post = <A, E>(
 
 /**
  * Sends the request. `whyGivenUp` gives the reason once the request is aborted. `onHangUp` gets the function that aborts the
- * request. `onInput` gets the reservation of memory for a large answer, which the caller has to end.
+ * request. `onInput` gets the reservation of memory for a large answer: the caller has to end the reservation.
  */
 const send = (
   call: Post,
@@ -153,8 +153,8 @@ const send = (
       const chunks: Array<Buffer> = []
       let size = 0
       let input: PendingInput | undefined
-      const begin = (): PendingInput => {
-        const begun = call.inputBudget.begin(response, {
+      const beginInput = (): PendingInput => {
+        const newInput = call.inputBudget.begin(response, {
           pause: () => response.pause(),
           resume: () => response.resume(),
           refuse: () =>
@@ -163,8 +163,8 @@ const send = (
               "the engine has no memory left for its answer, because it is reading too many large answers at once"
             )
         })
-        onInput(begun)
-        return begun
+        onInput(newInput)
+        return newInput
       }
       response.on("data", (chunk: Buffer) => {
         size += chunk.length
@@ -172,16 +172,16 @@ const send = (
           return fail("reached", `its answer has more than ${call.maxResponseBytes} bytes`)
         chunks.push(chunk)
         if (size <= UNRESERVED_BYTES) return
-        input ??= begin()
+        input ??= beginInput()
         input.setHeld(size)
       })
       response.on("end", () => {
-        const done = (): void =>
+        const succeed = (): void =>
           resume(
             Effect.succeed({ status: response.statusCode ?? 0, text: Buffer.concat(chunks).toString("utf8") })
           )
-        if (input === undefined) done()
-        else input.complete(done)
+        if (input === undefined) succeed()
+        else input.complete(succeed)
       })
       response.on("error", () => fail("reached", "it closed the connection in the middle of its answer"))
     })

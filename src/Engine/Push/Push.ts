@@ -1,6 +1,6 @@
 /**
  * Push endpoints: handlers in other processes, registered by URL. The engine calls an endpoint to run its functions, with one
- * request for each turn: a part of a run, until the run ends or has to wait.
+ * request for each turn. A turn is a part of a run, and lasts until the run ends or has to wait.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -38,8 +38,8 @@ export interface PushService {
   /** Removes the endpoint, so that it is no longer called. Returns whether it existed. */
   readonly remove: (environment: string, url: string) => Effect.Effect<boolean, ValidationError | StoreError>
   /**
-   * Handles the reports and requests of a handler during its turn. Whoever knows the job id of the turn may send them; if an
-   * environment is given, only for a job of that environment.
+   * Handles the reports and requests of a handler during its turn. Whoever knows the job id of the turn may send them. If an
+   * environment is given, the job must be one of that environment.
    */
   readonly update: (
     jobId: string,

@@ -8,11 +8,11 @@ import { show } from "../../Show.ts"
 
 /** How the engine calls push endpoints. */
 export interface PushSettings {
-  /** The key that signs requests; `undefined` leaves them unsigned. `IRONFLOW_SIGNING_KEY` by default. */
+  /** The key that signs requests; `undefined` leaves requests unsigned. `IRONFLOW_SIGNING_KEY` by default. */
   readonly signingKey: Redacted.Redacted<string> | undefined
   /** Whether endpoints and hooks may have addresses that are not public: loopback, private networks, link-local. */
   readonly allowPrivateNetworks: boolean
-  /** How long one turn may take to answer, milliseconds. */
+  /** How long one turn may take to answer, in milliseconds. */
   readonly timeoutMs: number
   /** Maximum number of bytes that the answer of an endpoint may have. */
   readonly maxResponseBytes: number

@@ -34,11 +34,11 @@ import { encodePushRequest, unsentFailureKinds } from "../../Protocol/LegacyHand
 import type { PostAnswer } from "./HttpPost.ts"
 
 /**
- * How long a lease lasts unless the engine extends it, milliseconds. The lease of a turn expires only when the engine is gone, or
- * has given the turn up.
+ * How long a lease lasts unless the engine extends it, in milliseconds. The lease of a turn expires only when the engine is gone or
+ * has given up the turn.
  */
 export const LEASE_MS = 30_000
-/** How often the leases of active turns are extended, milliseconds. */
+/** How often the leases of active turns are extended, in milliseconds. */
 const TICK_MS = LEASE_MS / 3
 
 export interface TurnRequestsOptions extends EndpointTarget {
@@ -82,19 +82,19 @@ export class PushTurnRequests {
   readonly #endpoint: TurnsEndpoint
   readonly #turns = new Map<string, TurnInFlight>()
 
-  readonly #reporting: StoreOutage
-  readonly #extending: StoreOutage
+  readonly #reportOutage: StoreOutage
+  readonly #leaseOutage: StoreOutage
 
   constructor(options: TurnRequestsOptions, endpoint: TurnsEndpoint) {
     const { url } = options
     this.#options = options
     this.#endpoint = endpoint
-    this.#reporting = new StoreOutage(
+    this.#reportOutage = new StoreOutage(
       `Reports of the endpoint ${url} cannot be stored`,
       `Reports of the endpoint ${url} can be stored again`,
       "every few seconds"
     )
-    this.#extending = new StoreOutage(
+    this.#leaseOutage = new StoreOutage(
       `Leases of turns at the endpoint ${url} cannot be extended`,
       `Leases of turns at the endpoint ${url} can be extended again`,
       `every ${TICK_MS / 1000} s`
@@ -125,14 +125,14 @@ export class PushTurnRequests {
       nextNotice: undefined
     }
     this.#turns.set(job.jobId, turn)
-    const over = Effect.sync(() => {
+    const removeTurn = Effect.sync(() => {
       this.#turns.delete(job.jobId)
       wake(turn)
       this.#endpoint.session()?.makeRoom(1)
     })
     turn.fiber = this.#options.fork(
       Effect.raceFirst(this.#run(turn), this.#keepLease(turn)).pipe(
-        Effect.ensuring(over),
+        Effect.ensuring(removeTurn),
         Effect.andThen(this.#endpoint.onOver)
       )
     )
@@ -195,14 +195,14 @@ export class PushTurnRequests {
         // the lease is not extended any more: the handler has the rest of its time to drop the turn
         if (turn.isGivenUp) return Effect.never
         return Effect.matchEffect(this.#options.extendLeases([jobId], LEASE_MS), {
-          onSuccess: (gone) =>
+          onSuccess: (lostIds) =>
             Effect.andThen(
-              this.#extending.succeeded(),
-              gone.length === 0 || turn.isGivenUp ? this.#keepLease(turn) : Effect.void
+              this.#leaseOutage.succeeded(),
+              lostIds.length === 0 || turn.isGivenUp ? this.#keepLease(turn) : Effect.void
             ),
           onFailure: (error) =>
             Effect.andThen(
-              this.#extending.failed(error),
+              this.#leaseOutage.failed(error),
               Effect.suspend(() => this.#keepLease(turn))
             )
         })
@@ -232,12 +232,12 @@ export class PushTurnRequests {
     const { job } = turn
     return Effect.suspend(() => {
       const nowMs = clock.currentTimeMillisUnsafe()
-      const refused = isWhole ? undefined : opForUnusable(job, () => false, unsentFailureKinds)
-      if (refused !== undefined) {
+      const opInstead = isWhole ? undefined : opForUnusable(job, () => false, unsentFailureKinds)
+      if (opInstead !== undefined) {
         // an endpoint of this package that is unhealthy now can go on with the turn later
         return this.#endpoint.availability.isInDoubt
           ? this.#putOff(job, notKnown(job.runId))
-          : this.#report(job, { ops: [refused] })
+          : this.#report(job, { ops: [opInstead] })
       }
       const body = isWhole ? JSON.stringify(turnRequest(job, nowMs)) : encodePushRequest(job, nowMs)
       const answered = postTo(
@@ -294,7 +294,7 @@ export class PushTurnRequests {
         report = readReport(
           job,
           body,
-          this.#askedAs(job, turns),
+          this.#requestedAs(job, turns),
           this.#options.clock.currentTimeMillisUnsafe()
         )
         if (!turns) availability.ranSegment()
@@ -321,7 +321,7 @@ export class PushTurnRequests {
     })
   }
 
-  #askedAs({ attempt, functionId }: Job, turns: boolean): RequestedAs {
+  #requestedAs({ attempt, functionId }: Job, turns: boolean): RequestedAs {
     if (turns) return { turns }
     const { environment, findFunction } = this.#options
     const retry = findFunction(environment, functionId)?.retry
@@ -338,9 +338,9 @@ export class PushTurnRequests {
       if (session === undefined) return Effect.void
       const { jobId, runId } = job
       return session.report([{ jobId, runId, ...report }]).pipe(
-        Effect.tapError((error) => this.#reporting.failed(error)),
+        Effect.tapError((error) => this.#reportOutage.failed(error)),
         Effect.retry(resendDelays),
-        Effect.tap(() => this.#reporting.succeeded()),
+        Effect.tap(() => this.#reportOutage.succeeded()),
         Effect.orDie,
         Effect.asVoid
       )

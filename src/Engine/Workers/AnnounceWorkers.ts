@@ -7,10 +7,10 @@ import { ShortLivedMap } from "../../ShortLivedMap.ts"
 import type { SystemEventsService } from "../SystemEvents/SystemEvents.ts"
 import { LEGACY } from "./RemoteWorkers.ts"
 
-/** A registration of a worker process within this time after the last one belongs to the same reconnect, milliseconds. */
+/** In milliseconds: a registration of a worker process within this time after the last one belongs to the same reconnect. */
 const SAME_RECONNECT_MS = 10_000
 
-/** For how many workers the process is kept in memory. */
+/** Maximum number of workers whose process is kept in memory. */
 const MAX_KNOWN = 10_000
 
 type How = "in this process" | "at the port" | "lost"
@@ -56,13 +56,13 @@ export const makeAnnouncements = (system: SystemEventsService, clock: Clock.Cloc
     announce,
     announceAtPort: (registration, keptNewer, { hasMovedHere, instance }) => {
       const { environment, workerId } = registration
-      const known = knownProcesses.get(workerId)
-      const isSame = instance !== undefined && known?.instance === instance
+      const lastProcess = knownProcesses.get(workerId)
+      const isSame = instance !== undefined && lastProcess?.instance === instance
       if (hasMovedHere && isSame) {
         const line = `Worker ${workerId} has moved to this engine again`
         return annotated(Effect.logDebug(line), { worker: workerId, environment })
       }
-      if (isSame && instance !== LEGACY && monotonicMs() - known.at < SAME_RECONNECT_MS) {
+      if (isSame && instance !== LEGACY && monotonicMs() - lastProcess.at < SAME_RECONNECT_MS) {
         const line = `Worker ${workerId} has registered again`
         return Effect.andThen(
           annotated(Effect.logDebug(line), { worker: workerId, environment }),

@@ -33,8 +33,8 @@ export interface ConnectedWorker {
   /** Which functions the worker may run; absent for a worker that may run any of its functions. */
   readonly limits: WorkerLimits | undefined
   /**
-   * How long the worker lets one turn of each function take, milliseconds; absent for a worker of which it is unknown whether it
-   * ends its turns.
+   * How long the worker lets one turn of each function take, in milliseconds. Absent when it is unknown whether the worker ends its
+   * turns.
    */
   readonly turnLimits: ReadonlyMap<string, number> | undefined
   /** Characters of the registration; see {@link registrationLength}. */
@@ -45,7 +45,7 @@ export interface ConnectedWorker {
   earlierJobs: ReadonlySet<string>
   /** Whether the database has the worker as connected to this engine. Always false where the database has no other engines. */
   isClaimed: boolean
-  /** The functions that the database has for the worker, for other engines: those that it was allowed to run at that time. */
+  /** The functions of the worker that are stored for other engines: those that it was allowed to run when they were stored. */
   storedFunctions: ReadonlyMap<string, string>
   /** Whether the worker has connected to another engine. */
   hasMovedAway: boolean
@@ -57,7 +57,7 @@ export interface ConnectedWorker {
 }
 
 /**
- * How long a job may be in transit before its lease is checked again, milliseconds. An engine that stood still may have lost the
+ * How long a job may be in transit before its lease is checked again, in milliseconds. An engine that stood still may have lost the
  * leases of the jobs that it is about to dispatch. With a third of the lease, enough is left for the rest of the way.
  */
 export const lateMs = (leaseMs: number): number => leaseMs / 3

@@ -87,7 +87,7 @@ export class ConnectedWorkers implements LiveWorkersService {
   }
 
   workers(environment: string): ReadonlyArray<LiveWorker> {
-    const here = this.#of(environment).map((worker) => ({
+    const ownWorkers = this.#inEnvironment(environment).map((worker) => ({
       id: worker.registration.workerId,
       functionIds:
         worker.limits?.isLimited() === true
@@ -101,11 +101,11 @@ export class ConnectedWorkers implements LiveWorkersService {
       maxConcurrentJobs: worker.registration.maxConcurrentJobs,
       activeJobs: worker.active.size
     }))
-    return [...here, ...this.elsewhere.live(environment)]
+    return [...ownWorkers, ...this.elsewhere.live(environment)]
   }
 
   running(environment: string, runId: string): ReadonlyArray<RunningAt> {
-    return this.#of(environment).flatMap(({ handlers, registration: { workerId } }) =>
+    return this.#inEnvironment(environment).flatMap(({ handlers, registration: { workerId } }) =>
       (handlers.running?.(0) ?? [])
         .filter((turn) => turn.runId === runId)
         .map((turn) => ({ ...turn, workerId }))
@@ -118,11 +118,11 @@ export class ConnectedWorkers implements LiveWorkersService {
     functionIds: ReadonlyArray<string>,
     except: string
   ): FunctionRows.LiveCodeVersions {
-    const here = this.#of(environment).map(({ functions, registration }) => ({
+    const ownWorkers = this.#inEnvironment(environment).map(({ functions, registration }) => ({
       id: registration.workerId,
       codeVersions: functions
     }))
-    return [...here, ...this.elsewhere.live(environment)]
+    return [...ownWorkers, ...this.elsewhere.live(environment)]
       .filter(({ id }) => id !== except)
       .flatMap(({ codeVersions }) =>
         functionIds.flatMap((id) => {
@@ -134,10 +134,10 @@ export class ConnectedWorkers implements LiveWorkersService {
 
   /** The workers of an environment, as shown in lists. */
   list(environment: string): ReadonlyArray<WorkerInfo> {
-    return [...this.#of(environment).map(infoOf), ...this.elsewhere.list(environment)]
+    return [...this.#inEnvironment(environment).map(infoOf), ...this.elsewhere.list(environment)]
   }
 
-  #of(environment: string): ReadonlyArray<ConnectedWorker> {
+  #inEnvironment(environment: string): ReadonlyArray<ConnectedWorker> {
     return [...this.#workers.values()].filter((worker) => worker.registration.environment === environment)
   }
 

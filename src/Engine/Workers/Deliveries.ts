@@ -32,12 +32,12 @@ export class Deliveries {
    */
   readonly dropping = new Map<string, number>()
 
-  /** A monotonic clock, milliseconds. */
+  /** A monotonic clock, in milliseconds. */
   now: () => number = () => 0
   /** What the worker reports about running steps. */
   running: () => ReadonlyArray<RunningTurn> = () => []
 
-  /** The handlers that the engine calls: what it dispatches waits here. */
+  /** The handlers that the engine calls. They add what the engine dispatches to the waiting deliveries. */
   readonly handlers: WorkerHandlers = {
     onJob: (job) => this.#add({ seq: ++this.#seq, job }, { jobId: job.jobId, runId: job.runId }),
     onNotice: (notice) => this.#tell(notice),
@@ -58,10 +58,10 @@ export class Deliveries {
   }
 
   /**
-   * The waiting jobs of which the worker was last known to have the lease more than `ms` milliseconds ago. It may have lost the
-   * lease by now.
+   * The waiting jobs whose leases the worker was last known to have more than `ms` milliseconds ago. The worker may have lost
+   * these leases by now.
    */
-  late(ms: number): ReadonlyArray<string> {
+  lateJobs(ms: number): ReadonlyArray<string> {
     if (this.#waiting.length === 0) return []
     const before = this.now() - ms
     return this.#waiting.flatMap(({ job, heldAt }) =>
@@ -70,7 +70,7 @@ export class Deliveries {
   }
 
   /** Notes that the worker had the leases of these jobs at the time `at`. */
-  held(jobIds: ReadonlyArray<string>, at: number): void {
+  noteHeld(jobIds: ReadonlyArray<string>, at: number): void {
     for (const one of this.#waiting) {
       if (one.job !== undefined && jobIds.includes(one.job.jobId)) one.heldAt = at
     }

@@ -1,6 +1,6 @@
 /**
- * Dispatches ready runs to workers with room. Nothing polls: a claim is made when an event arrives, when a worker has room again,
- * or when a commit makes something ready. The claim shares the commit of its cause.
+ * Dispatches ready runs to workers with room for more jobs. Nothing polls: a claim is made when an event arrives, when a worker
+ * has room again, or when a commit makes something ready. The claim shares the commit of its cause.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -25,8 +25,7 @@ import { ConnectedWorkers } from "./ConnectedWorkers.ts"
 import { TakeoverWatch } from "./TakeoverWatch.ts"
 
 /**
- * For a worker in the process of an engine: how long other engines leave its turns alone when they hear nothing of that engine,
- * milliseconds.
+ * How long other engines leave the turns of an engine's own workers alone after they last heard of that engine, in milliseconds.
  */
 const NODE_LEASE_MS = 15_000
 
@@ -112,7 +111,7 @@ export class DispatchService {
     })
   }
 
-  /** Sets what is called when a worker may run other functions than other engines were told. */
+  /** Sets what is called when the functions that a worker may run are no longer those that other engines were told. */
   onLimits(changed: (worker: ConnectedWorker) => void): void {
     this.#onLimits = changed
   }
@@ -130,21 +129,21 @@ export class DispatchService {
     const { jobId } = notice
     // the notice is about a turn of an earlier worker with the same id
     if (worker.earlierJobs.has(jobId)) return
-    const early = this.#noticesWhileOpening.get(jobId) ?? this.#earlyNotices.get(jobId)?.notices
-    if (early !== undefined) early.push(notice)
+    const waitingNotices = this.#noticesWhileOpening.get(jobId) ?? this.#earlyNotices.get(jobId)?.notices
+    if (waitingNotices !== undefined) waitingNotices.push(notice)
     else if (this.#claiming && !worker.active.has(jobId))
       this.#earlyNotices.set(jobId, { workerId, notices: [notice] })
     else {
       sendNotice(worker, notice)
-      if (endsLease(notice)) this.#hasHeard(worker, jobId)
+      if (endsLease(notice)) this.#leaseEndWasTold(worker, jobId)
     }
   }
 
   /**
-   * Called when a worker has been told that a turn is over. A worker in this process has thereby ended the turn, so its revoked
-   * lease is ended too: another engine may wait for that.
+   * Called when a worker has been told that a turn is over. A worker in this process has thereby ended the turn, so the turn's
+   * revoked lease is ended too: another engine may wait for that.
    */
-  #hasHeard({ leaseMs, registration }: ConnectedWorker, jobId: string): void {
+  #leaseEndWasTold({ leaseMs, registration }: ConnectedWorker, jobId: string): void {
     if (leaseMs !== undefined || this.#store.node === undefined) return
     this.#endRevoked(registration.environment, jobId)
   }
@@ -164,20 +163,20 @@ export class DispatchService {
     this.#resendAgain = true
     if (this.#isResending) return
     this.#isResending = true
-    const all: Effect.Effect<void> = Effect.suspend(() => {
+    const resendToAll: Effect.Effect<void> = Effect.suspend(() => {
       this.#resendAgain = false
       return Effect.andThen(
         Effect.forEach([...this.connected.all()], (worker) => this.#tellWorkerAgain(worker), {
           discard: true
         }),
         Effect.suspend(() => {
-          if (this.#resendAgain && !this.#ended) return all
+          if (this.#resendAgain && !this.#ended) return resendToAll
           this.#isResending = false
           return Effect.void
         })
       )
     })
-    this.#run(all)
+    this.#run(resendToAll)
   }
 
   #tellWorkerAgain(worker: ConnectedWorker): Effect.Effect<void> {
@@ -224,7 +223,7 @@ export class DispatchService {
         if (failed === undefined) {
           return Effect.sync(() => {
             if (this.#outage.isOn) this.#run(this.#outage.succeeded())
-            this.#claimed(claims)
+            this.#handOutClaims(claims)
             if (this.#pokedMeanwhile) {
               this.#pokedMeanwhile = false
               this.poke()
@@ -232,7 +231,7 @@ export class DispatchService {
           })
         }
         // the runs that were claimed in other environments are dispatched; nothing else is claimed until the next try
-        this.#claimed(claims)
+        this.#handOutClaims(claims)
         this.#claiming = true
         return Effect.andThen(
           this.#outage.failed(failed),
@@ -242,7 +241,7 @@ export class DispatchService {
             : Effect.andThen(
                 Effect.sleep(RETRY_MS),
                 Effect.sync(() => {
-                  this.#claimed([])
+                  this.#handOutClaims([])
                   this.poke()
                 })
               )
@@ -307,18 +306,18 @@ export class DispatchService {
     }
   }
 
-  #claimed(claims: ReadonlyArray<Claim>): void {
+  #handOutClaims(claims: ReadonlyArray<Claim>): void {
     this.#claiming = false
     const claimedAt = this.#claimedAt
-    const early = this.#earlyNotices
-    if (early.size > 0) this.#earlyNotices = new Map()
+    const noticesByJob = this.#earlyNotices
+    if (noticesByJob.size > 0) this.#earlyNotices = new Map()
     for (const { workerId, job } of claims) {
-      const earlyNotices = early.get(job.jobId)?.notices ?? []
-      early.delete(job.jobId)
+      const earlyNotices = noticesByJob.get(job.jobId)?.notices ?? []
+      noticesByJob.delete(job.jobId)
       this.#handOut({ workerId, job, claimedAt, earlyNotices })
     }
     // the rest of the notices are about other jobs
-    for (const { notices, workerId } of early.values()) {
+    for (const { notices, workerId } of noticesByJob.values()) {
       for (const notice of notices) this.notify(workerId, notice)
     }
   }
@@ -346,9 +345,9 @@ export class DispatchService {
             undefined
           )
         ),
-        (ready) => {
+        (jobWithSecrets) => {
           this.#noticesWhileOpening.delete(job.jobId)
-          if (ready !== undefined) return this.#deliver(worker, { ...claimed, job: ready })
+          if (jobWithSecrets !== undefined) return this.#deliver(worker, { ...claimed, job: jobWithSecrets })
           this.#giveRoomBack(worker, job)
         }
       )
@@ -369,7 +368,7 @@ export class DispatchService {
       return this.#giveRoomBack(worker, job)
     }
     if (earlyNotices.some(endsLease)) {
-      this.#neverBegan(job)
+      this.#endUndelivered(job)
       return this.#giveRoomBack(worker, job)
     }
     if (earlyNotices.findLast(({ _tag }) => _tag !== "Fired")?._tag === "Paused") {
@@ -409,7 +408,7 @@ export class DispatchService {
   }
 
   /** Ends the revoked lease of a job that was taken back before delivery: no worker has begun it. */
-  #neverBegan({ environment, jobId }: Job): void {
+  #endUndelivered({ environment, jobId }: Job): void {
     this.#endRevoked(environment, jobId)
   }
 
@@ -486,7 +485,7 @@ const DISPATCHING_CHANGES: ReadonlyArray<ChangeKind> = ["ready", "access", "func
 interface HandedOut {
   readonly workerId: string
   readonly job: Job
-  /** When the claim began, by a monotonic clock, milliseconds. */
+  /** When the claim began, by a monotonic clock, in milliseconds. */
   readonly claimedAt: number
   /** Notices that arrived before the job. */
   readonly earlyNotices: Array<Notice>

@@ -1,6 +1,6 @@
 /**
- * Checks the leases of jobs before they go out to a worker, if the jobs were in transit for so long that another worker may have
- * them.
+ * Before a job goes out to a worker, checks the lease of the job if the job was in transit for so long that another worker may
+ * have it.
  */
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
@@ -9,15 +9,15 @@ import { RETRY_MS } from "../Store/StoreOutage.ts"
 import { lateMs } from "./ConnectedWorker.ts"
 import type { Deliveries } from "./Deliveries.ts"
 
-/** How often jobs are checked at most, when each check takes so long that they are late again. */
+/** Maximum number of checks in a row, when each check takes so long that the jobs are late again. */
 const MAX_CHECKS = 3
 
 export interface LateJobsOptions {
   readonly workerId: string
   readonly deliveries: Deliveries
-  /** How long the leases of the worker last, milliseconds. */
+  /** How long the leases of the worker last, in milliseconds. */
   readonly leaseMs: number
-  /** A monotonic clock, milliseconds. */
+  /** A monotonic clock, in milliseconds. */
   readonly now: () => number
   /** Renews the leases of jobs. Queues a notice for each lost lease, which reaches the worker after the job. */
   readonly extend: (jobIds: ReadonlyArray<string>) => Effect.Effect<void, StoreError>
@@ -34,9 +34,9 @@ export class LateJobs {
     this.#options = options
   }
 
-  get #late(): ReadonlyArray<string> {
+  get #lateIds(): ReadonlyArray<string> {
     const { deliveries, leaseMs } = this.#options
-    return deliveries.late(lateMs(leaseMs))
+    return deliveries.lateJobs(lateMs(leaseMs))
   }
 
   /**
@@ -45,17 +45,17 @@ export class LateJobs {
    */
   readonly check: Effect.Effect<void, StoreError> = Effect.suspend(() => {
     const { deliveries, extend, now } = this.#options
-    const late = this.#late
-    if (late.length === 0) return Effect.void
+    const lateIds = this.#lateIds
+    if (lateIds.length === 0) return Effect.void
     const askedAt = now()
     // lost jobs count as held too, so that they are not checked again
-    return Effect.map(extend(late), () => deliveries.held(late, askedAt))
-  }).pipe(Effect.repeat({ times: MAX_CHECKS - 1, while: () => this.#late.length > 0 }), Effect.asVoid)
+    return Effect.map(extend(lateIds), () => deliveries.noteHeld(lateIds, askedAt))
+  }).pipe(Effect.repeat({ times: MAX_CHECKS - 1, while: () => this.#lateIds.length > 0 }), Effect.asVoid)
 
   /** Whether waiting jobs may go out now. If they may not, starts a check, which calls `onChecked` at its end. */
   mayGo(): boolean {
     if (this.#isChecking) return false
-    if (this.#late.length === 0) return true
+    if (this.#lateIds.length === 0) return true
     this.#isChecking = true
     const { fork, onChecked, workerId } = this.#options
     fork(

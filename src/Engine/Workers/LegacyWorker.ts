@@ -9,7 +9,7 @@ import type { Job, TurnOp } from "../../Protocol/Worker.ts"
 import type { StepKind } from "../../StepKind.ts"
 import type { RemoteSession } from "./RemoteSession.ts"
 
-/** How long a lease lasts without a heartbeat or an update, milliseconds: three of the usual heartbeat intervals. */
+/** How long a lease lasts without a heartbeat or an update, in milliseconds: three of the usual heartbeat intervals. */
 export const LEGACY_LEASE_MS = 90_000
 
 /** Maximum number of claims for one poll. A further claim is made when the worker can continue none of the claimed jobs. */
@@ -114,12 +114,12 @@ export class LegacyWorker {
   }
 }
 
-/** The kinds of steps whose failures cannot be told to legacy workers: of these kinds they know only completed steps. */
+/** The kinds of steps whose failure cannot be told to a legacy worker, which knows such steps only as completed. */
 const unsupportedKinds: ReadonlySet<StepKind> = new Set(["waitForEvent", "invoke", "invokeAsync"])
 
 /**
- * The error of the first failed step of one of the kinds `unsupported`, whose failures cannot be told to the worker; `undefined`
- * without such a step.
+ * The error of the first failed step of one of the kinds `unsupported`; `undefined` without such a step. Failures of these kinds
+ * cannot be told to the worker.
  */
 const unsupportedFailure = (job: Job, unsupported: ReadonlySet<StepKind>): SerializedError | undefined => {
   for (const { kind, outcome } of job.journal) {

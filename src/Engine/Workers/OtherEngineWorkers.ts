@@ -52,28 +52,28 @@ export class OtherEngineWorkers {
   }
 
   /**
-   * The reachable workers that have functions which pin runs, as demands without room, because they get their runs from their own
-   * engine.
+   * The reachable workers whose functions pin runs. Their demands have no room, because these workers get their runs from their
+   * own engine.
    */
   get pinning(): ReadonlyArray<Demand> {
     return this.#pinning
   }
 
-  /** The workers of an environment, with what decides which runs each of them may get. */
+  /** The workers of an environment, in the form that decides which runs each worker may get. */
   live(environment: string): ReadonlyArray<LiveWorker> {
-    return this.#of(environment).map(({ live }) => live)
+    return this.#inEnvironment(environment).map(({ live }) => live)
   }
 
   /** The workers of an environment, as shown in lists. */
   list(environment: string): ReadonlyArray<WorkerInfo> {
-    return this.#of(environment).map(({ info }) => info)
+    return this.#inEnvironment(environment).map(({ info }) => info)
   }
 
   get(workerId: string): LiveWorker | undefined {
     return this.#workers.get(workerId)?.live
   }
 
-  #of(environment: string): ReadonlyArray<StoredWorker> {
+  #inEnvironment(environment: string): ReadonlyArray<StoredWorker> {
     return [...this.#workers.values()].filter((worker) => worker.environment === environment)
   }
 }

@@ -7,15 +7,15 @@ import type { Adoption } from "../Turns/TurnRecords.ts"
 
 export interface RemoteWorkerOptions {
   readonly transport: string
-  /** How long a lease lasts without a heartbeat, milliseconds. */
+  /** How long a lease lasts without a heartbeat, in milliseconds. */
   readonly leaseMs: number
   /** Whether the worker itself ends its turns at their timeout. Workers with the turn protocol do; of other workers it is unknown. */
   readonly endsTurns?: boolean
   /** Which functions the worker may run; absent for a worker that may run any of its functions. */
   readonly limits?: WorkerLimits
   /**
-   * The id of the worker's process, which keeps its turns when it moves here from another engine. Absent for a worker that does not
-   * name its process.
+   * The id of the worker's process. With the same id, a worker that moves here from another engine keeps its turns. Absent for a
+   * worker that does not name its process.
    */
   readonly instance?: string
   /** The number of this registration among those of the instance. */
@@ -30,7 +30,7 @@ export interface RemoteSession extends WorkerSession {
   readonly batchElsewhere?: { readonly batch: number; readonly acks: ReadonlyArray<TurnAck> }
   /** Whether the worker has connected to another engine. */
   readonly hasMovedAway: () => boolean
-  /** Reports, as every worker does. `batch` is the number of the batch, by which a repeated batch is recognized. */
+  /** `report` of {@link WorkerSession}. `batch` is the number of the batch, by which a repeated batch is recognized. */
   readonly report: (
     reports: ReadonlyArray<TurnReport>,
     batch?: number

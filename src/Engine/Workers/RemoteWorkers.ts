@@ -68,7 +68,7 @@ export interface LegacyStreamHandlers extends WorkerHandlers {
 }
 
 /**
- * If a check of this engine is late by more than this, milliseconds, the engine itself stood still, and has not yet read what
+ * In milliseconds: if a check of this engine is late by more than this, the engine itself stood still, and has not yet read what
  * arrived meanwhile.
  */
 const LATE_MS = 1000
@@ -85,7 +85,7 @@ export interface RemoteWorkersOptions {
   /** Called when a report is refused before it reaches the store. */
   readonly onStale: () => void
   readonly clock: Clock.Clock
-  /** How long a worker with the turn protocol may be silent before its runs go to other workers, milliseconds. */
+  /** How long a worker with the turn protocol may be silent before its runs go to other workers, in milliseconds. */
   readonly leaseMs: number
   /** Runs an effect in the background, as long as the port is open. */
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
@@ -145,13 +145,13 @@ export class RemoteWorkers {
 
   /** The environment of a known worker. `environment` as for {@link turnWorker}. */
   environmentOf(workerId: string, environment?: string): string | undefined {
-    const found = this.#workers.get(workerId)?.environment
-    return environment === undefined || found === environment ? found : undefined
+    const workerEnvironment = this.#workers.get(workerId)?.environment
+    return environment === undefined || workerEnvironment === environment ? workerEnvironment : undefined
   }
 
   /**
-   * Registers a worker with the turn protocol, for the first time or again. Returns its connection, and the jobs that
-   * it no longer holds.
+   * Registers a worker with the turn protocol, for the first time or again. Returns the worker's connection, and the jobs that the
+   * worker no longer holds.
    */
   announce(
     announcement: Announcement
@@ -194,9 +194,9 @@ export class RemoteWorkers {
         }
         const earlier = this.#workers.get(workerId)
         yield* checkEnvironment(workerId, earlier, registration.environment)
-        const same =
+        const earlierSession =
           earlier instanceof WorkerConnection && earlier.instance === instance ? earlier : undefined
-        if (same !== undefined) same.replace()
+        if (earlierSession !== undefined) earlierSession.replace()
         else if (earlier !== undefined) yield* this.#replaceEarlier(earlier)
         // the session of the earlier worker has ended, whether or not the new one succeeds
         this.#workers.delete(workerId)
@@ -232,12 +232,14 @@ export class RemoteWorkers {
             onDead: this.#onDead,
             onStale: this.#options.onStale
           },
-          same
+          earlierSession
         )
         this.#workers.set(workerId, worker)
         const { lost } = yield* Effect.tapError(
-          Effect.tap(engine.adopt(jobs, same?.since ?? since), (adoption) => worker.adopted(adoption, same)),
-          // its turns are left as they are: the worker may still work on them, and register again
+          Effect.tap(engine.adopt(jobs, earlierSession?.since ?? since), (adoption) =>
+            worker.adopted(adoption, earlierSession)
+          ),
+          // the worker's turns are left as they are: it may still work on them, and register again
           () => Effect.sync(() => this.#forget(worker))
         )
         if (number !== undefined) this.#remember(registrationKey, { number, session, lost })
@@ -267,8 +269,8 @@ export class RemoteWorkers {
       Effect.gen({ self: this }, function* () {
         const earlier = this.#workers.get(workerId)
         yield* checkEnvironment(workerId, earlier, registration.environment)
-        const same = earlier instanceof LegacyWorker
-        if (same) earlier.replace()
+        const isSame = earlier instanceof LegacyWorker
+        if (isSame) earlier.replace()
         else if (earlier !== undefined) yield* this.#replaceEarlier(earlier)
         this.#workers.delete(workerId)
         const engine = yield* this.#options.connect(registration, stream ?? noHandlers, {
@@ -278,8 +280,8 @@ export class RemoteWorkers {
           onMoved: this.#onMoved,
           ...(limits === undefined ? {} : { limits })
         })
-        // leases under this id may belong to another worker, so this one does not get them
-        if (!same) yield* Effect.tapError(engine.adopt([]), () => Effect.sync(engine.detach))
+        // leases under this id may belong to another worker, so the new worker does not get them
+        if (!isSame) yield* Effect.tapError(engine.adopt([]), () => Effect.sync(engine.detach))
         const worker = new LegacyWorker({
           workerId,
           environment: registration.environment,
@@ -311,10 +313,10 @@ export class RemoteWorkers {
 
   /** How many polls are open now. */
   get openPolls(): number {
-    let open = 0
+    let count = 0
     for (const worker of this.#workers.values())
-      if (worker instanceof WorkerConnection && worker.polling) open++
-    return open
+      if (worker instanceof WorkerConnection && worker.polling) count++
+    return count
   }
 
   /** Answers every open poll, because the server is about to stop. */
@@ -335,11 +337,11 @@ export class RemoteWorkers {
 
   /** Ends the sessions of dead workers, and renews the leases of live ones that do not do so themselves, until the scope ends. */
   readonly watch: Effect.Effect<void, never, Scope.Scope> = Effect.suspend(() => {
-    const due = this.#nextCheckAt
+    const dueAt = this.#nextCheckAt
     return Effect.andThen(
-      Effect.sleep(due - this.#now()),
+      Effect.sleep(dueAt - this.#now()),
       // an engine that was frozen itself first waits for calls: the workers that look dead may have called meanwhile
-      Effect.suspend(() => (this.#now() - due > LATE_MS ? Effect.sleep(LATE_MS) : this.#checkAll))
+      Effect.suspend(() => (this.#now() - dueAt > LATE_MS ? Effect.sleep(LATE_MS) : this.#checkAll))
     )
   }).pipe(Effect.forever, Effect.forkScoped, Effect.asVoid)
 
@@ -435,7 +437,7 @@ export class RemoteWorkers {
     )
   }
 
-  /** Ends the session of a dead worker. It waits for a registration in progress, which may be that of its replacement. */
+  /** Ends the session of a dead worker. Waits for a registration in progress first: it may be that of the worker's replacement. */
   #endDead(dead: WorkerConnection): Effect.Effect<void> {
     return this.#oneByOne(Effect.suspend(() => (dead.ended ? Effect.void : this.#end(dead, true))))
   }

@@ -5,7 +5,10 @@ export class ReportedSteps {
   #turns: ReadonlyArray<RunningTurn> = []
   #at = 0
 
-  /** Takes the worker's report of what runs; `undefined` when nothing runs. `now` is by any monotonic clock. */
+  /**
+   * Takes the worker's report: `running` is `undefined` when nothing runs. `now` is the time of any monotonic
+   * clock.
+   */
   hear(running: unknown, now: number): void {
     this.#turns = running === undefined ? [] : readRunning(running)
     this.#at = now

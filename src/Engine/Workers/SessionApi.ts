@@ -51,7 +51,7 @@ export class Sessions {
     })
   }
 
-  /** The session of a worker outside this process. `leaseMs` is how long a lease lasts without a heartbeat, milliseconds. */
+  /** The session of a worker outside this process. `leaseMs` is how long a lease lasts without a heartbeat. */
   ofRemote(worker: ConnectedWorker, leaseMs: number): RemoteSession {
     const { connected } = this.#dispatch
     const { environment, workerId } = worker.registration
@@ -64,21 +64,21 @@ export class Sessions {
         worker.problem = reachable ? undefined : problem
         const hasChanged = (before === undefined) !== (worker.problem === undefined)
         if (hasChanged) this.#onProblem(worker)
-        // pinned runs that wait for the worker's version may go to others
+        // pinned runs that wait for the worker's version may go to other workers now
         if (hasChanged || (reachable && worker.room > 0)) this.#dispatch.pokeIfReady()
       },
       take: (n) => this.#dispatch.take(worker, n),
       extend: (jobIds) =>
         Effect.suspend(() => {
           const requested = jobIds ?? [...worker.active]
-          const held = requested.filter((jobId) => worker.active.has(jobId))
-          const unknown = requested.filter((jobId) => !worker.active.has(jobId))
-          if (held.length === 0) return Effect.succeed(unknown)
+          const heldIds = requested.filter((jobId) => worker.active.has(jobId))
+          const unknownIds = requested.filter((jobId) => !worker.active.has(jobId))
+          if (heldIds.length === 0) return Effect.succeed(unknownIds)
           return Effect.map(
-            this.#store.write(ExtendLeases.extendLeases(environment, held, leaseMs, holderOf(worker))),
-            (gone) => {
-              for (const jobId of gone) worker.active.delete(jobId)
-              return [...unknown, ...gone]
+            this.#store.write(ExtendLeases.extendLeases(environment, heldIds, leaseMs, holderOf(worker))),
+            (lostIds) => {
+              for (const jobId of lostIds) worker.active.delete(jobId)
+              return [...unknownIds, ...lostIds]
             }
           )
         }),
@@ -133,14 +133,14 @@ export class Sessions {
             worker.isClaimed ? worker.session : undefined
           )
         ),
-        // pinned runs that waited for the worker's version may go to others
+        // pinned runs that waited for the worker's version may go to other workers now
         () => this.#dispatch.pokeIfReady()
       )
     })
   }
 
   /**
-   * Notes reports that came without the session of their worker: the turns that they ended, or that have lost their leases, are no
+   * Notes reports that came without the session of their worker. A turn that a report has ended, or that has lost its lease, is no
    * longer active at any worker. `environment` is the environment of the reports, if it is known.
    */
   reported(

@@ -1,6 +1,7 @@
 /**
  * Which worker is connected to which engine, where several engines share the database. An engine claims the workers that connect
- * to it, tells the others of them, and follows what the others do. With a single engine there is nothing to do.
+ * to it, tells the other engines of these workers, and follows what the other engines do. With a single engine there is nothing
+ * to do.
  */
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
@@ -15,10 +16,10 @@ import type { DispatchService } from "./Dispatch.ts"
 import { textOf } from "./OtherEngineWorkers.ts"
 import type { RemoteSession, RemoteWorkerOptions } from "./RemoteSession.ts"
 
-/** How long the store may take to note that workers have left, milliseconds. */
+/** How long the store may take to note that workers have left, in milliseconds. */
 export const MAX_LEAVING_MS = 5000
 
-/** How often to check whether another engine has released a worker id, milliseconds. */
+/** How often to check whether another engine has released a worker id, in milliseconds. */
 const FREE_CHECK_MS = 250
 
 /** The result of {@link SharedWorkers.claimHere}. */
@@ -45,7 +46,10 @@ export interface SharedWorkers {
     worker: ConnectedWorker,
     options?: Pick<RemoteWorkerOptions, "instance" | "number">
   ) => Effect.Effect<Claimed, StoreError | ValidationError | StaleRequestError>
-  /** Stores what other engines show of a worker that has changed: its functions, and whether it can be reached. */
+  /**
+   * Stores what other engines show of a worker: its functions, and whether it can be reached. To be called when this has
+   * changed.
+   */
   readonly storeInfo: (worker: ConnectedWorker) => void
   /** Stores that a worker is not connected to this engine any more. Its leases stay as they are. */
   readonly releaseHere: (worker: ConnectedWorker) => void
@@ -60,7 +64,7 @@ export const makeSharedWorkers = (
 ): Effect.Effect<SharedWorkers, never, Scope.Scope> =>
   store.node === undefined ? Effect.succeed(alone) : makeAmongOthers(store, dispatch)
 
-/** With a single engine. */
+/** The service of an engine that is alone on its database: it shares nothing. */
 const alone: SharedWorkers = {
   readElsewhere: Effect.void,
   awaitFree: () => Effect.void,
@@ -96,18 +100,18 @@ const makeAmongOthers = (
     const copy = yield* SharedCopy.make(
       "the list of workers",
       Effect.suspend(() => {
-        const here = [...connected.all()].filter(({ isClaimed }) => isClaimed)
-        return Effect.map(readWorkers, (workers) => ({ here, workers }))
+        const claimed = [...connected.all()].filter(({ isClaimed }) => isClaimed)
+        return Effect.map(readWorkers, (workers) => ({ claimed, workers }))
       }),
-      ({ here, workers }) => {
+      ({ claimed, workers }) => {
         const sessions = new Map(
           workers.filter(({ isHere }) => isHere).map(({ session, workerId }) => [workerId, session])
         )
-        for (const worker of here) {
+        for (const worker of claimed) {
           const { workerId } = worker.registration
           if (connected.get(workerId) !== worker || sessions.get(workerId) === worker.session) continue
           worker.hasMovedAway = true
-          // the engine that it has moved to delivers the notices that arrived here meanwhile
+          // the engine to which the worker has moved delivers the notices that arrived here meanwhile
           store.callOthers?.("turns")
           worker.onMoved?.(workerId)
         }
@@ -119,7 +123,10 @@ const makeAmongOthers = (
     yield* Effect.addFinalizer(() => Effect.sync(stopLooking))
     copy.refresh()
 
-    /** The text about a worker to store for other engines. Notes the functions in it as those that other engines know. */
+    /**
+     * The text about a worker that is stored for other engines. Notes the functions in this text as those that other engines
+     * know.
+     */
     const nextInfo = (worker: ConnectedWorker): string => {
       worker.storedFunctions = connected.functionsOf(worker)
       return textOf(worker, worker.storedFunctions)
@@ -205,8 +212,8 @@ const makeAmongOthers = (
         : Effect.void
     )
     yield* Effect.addFinalizer(() => releaseAll)
-    // when other engines may have taken over the leases of this one, the workers in this process lose their turns: they must not
-    // report on leases that others have
+    // other engines may have taken over this engine's leases: the workers in this process lose their turns, because they must
+    // not report on leases that others have
     const stopHearingOfTakeovers = store.onPossibleTakeover?.(() => {
       for (const worker of connected.all()) if (worker.leaseMs === undefined) loseTurns(worker)
     })

@@ -1,11 +1,12 @@
 /**
  * Watches for another engine taking the database. Workers in this process do not renew leases, so the engine may write nothing
- * for as long as a step takes, and would not notice. The watch is active only while workers in this process have turns.
+ * for as long as a step takes, and would not notice that it has lost the database. The watch is active only while workers in
+ * this process have turns.
  */
 import * as Effect from "effect/Effect"
 import type { StoreService } from "../Store/Store.ts"
 
-/** How often to check which engine has the database, while turns of this process run, milliseconds. */
+/** How often to check which engine has the database, while turns of this process run, in milliseconds. */
 export const TAKEOVER_CHECK_MS = 500
 
 export class TakeoverWatch {
@@ -36,7 +37,7 @@ export class TakeoverWatch {
         return Effect.matchEffect(checkOwner, {
           onSuccess: () => check,
           // if the database cannot be read, the owner is checked again; if another engine has it, the listeners of `onLost` have
-          // done everything
+          // done all that is needed
           onFailure: ({ code }) => (code === "STORE_LOCKED" ? Effect.void : check)
         })
       })

@@ -1,6 +1,6 @@
 /**
- * The engine's side of the connection of a worker with the turn protocol, which polls or has a stream. It knows what waits to be
- * delivered, and whether the worker is present. The rules are in `Protocol/Http/Turns.ts`.
+ * The engine's side of the connection of a worker with the turn protocol, which polls or has a stream. The connection knows what
+ * waits to be delivered, and whether the worker is present. The rules are in `Protocol/Http/Turns.ts`.
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -55,7 +55,7 @@ export class WorkerConnection {
   readonly #options: WorkerConnectionOptions<WorkerConnection>
   readonly #engine: RemoteSession
   readonly #deliveries: Deliveries
-  readonly #late: LateJobs
+  readonly #lateJobs: LateJobs
   #since: string | undefined
   /** How many jobs the worker has asked for in total. */
   #totalAsked = 0
@@ -69,7 +69,7 @@ export class WorkerConnection {
   /** The fiber that waits for an absent worker. */
   #absenceFiber: Fiber.Fiber<void> | undefined
   /** The jobs that the worker last named as active. */
-  #holding: ReadonlySet<string>
+  #activeJobIds: ReadonlySet<string>
   readonly #reportedSteps = new ReportedSteps()
   #heardAt = 0
   #heardSinceTick = true
@@ -94,14 +94,14 @@ export class WorkerConnection {
     this.#engine = options.engine
     this.#deliveries = options.deliveries
     this.#connection = options.connection
-    this.#holding = new Set(options.jobs)
+    this.#activeJobIds = new Set(options.jobs)
     this.#batches = new ReceivedReportBatches(
       options,
       earlier === undefined ? undefined : earlier.#batches,
       options.engine.batchElsewhere
     )
     options.deliveries.now = options.now
-    this.#late = new LateJobs({
+    this.#lateJobs = new LateJobs({
       ...options,
       extend: (jobIds) => this.#extend(jobIds),
       onChecked: () => {
@@ -177,7 +177,7 @@ export class WorkerConnection {
   /** Whether there is something to send on the stream: deliveries that may go out now, or the news that the engine stops. */
   get hasMore(): boolean {
     if (this.#deliveries.isEmpty) return this.#closing && !this.#wasToldOfStop
-    return this.#late.mayGo()
+    return this.#lateJobs.mayGo()
   }
 
   /** The new deliveries of a stream. A stream loses nothing, so they are not kept. */
@@ -207,7 +207,7 @@ export class WorkerConnection {
       this.#deliveries.received(request.seen)
       if (this.#abandoned) return this.#deliveries.isEmpty ? this.#notHere : this.#wait(request)
       this.#makeRoom(request)
-      return Effect.andThen(this.#renew(request), Effect.andThen(this.#late.check, this.#wait(request)))
+      return Effect.andThen(this.#renew(request), Effect.andThen(this.#lateJobs.check, this.#wait(request)))
     })
   }
 
@@ -267,7 +267,7 @@ export class WorkerConnection {
     const heard = this.#poll !== undefined || this.#heardSinceTick
     this.#heardSinceTick = false
     // the process is checked too: a proxy in between may keep the connection of a dead worker open
-    if (!heard) return this.processEnded ? this.#dead : Effect.void
+    if (!heard) return this.processEnded ? this.#endAsDead : Effect.void
     if (this.#options.renews) return Effect.void
     return Effect.catch(Effect.asVoid(this.#engine.extend()), (error) =>
       Effect.logError(
@@ -278,8 +278,9 @@ export class WorkerConnection {
   })
 
   /**
-   * Completes a registration, whose answer tells the worker to drop the active jobs `lost`, and notes these jobs. The jobs that the
-   * worker was told to drop in its earlier session, and no longer names, count as dropped. The effect ends when that is stored.
+   * Completes a registration. The answer to the registration tells the worker to drop the active jobs `lost`, which are noted here.
+   * Jobs that the worker was told to drop in its earlier session, and that it no longer names, count as dropped. The effect ends
+   * when that is stored.
    */
   adopted(
     { left, lost, since }: Omit<Adoption, "notices">,
@@ -291,13 +292,13 @@ export class WorkerConnection {
     for (const jobId of left) dropping.delete(jobId)
     for (const jobId of lost) dropping.set(jobId, 0)
     const before = earlier === undefined ? [] : [...earlier.#deliveries.dropping.keys()]
-    return this.#dropped(before.filter((jobId) => !this.#holding.has(jobId)))
+    return this.#dropped(before.filter((jobId) => !this.#activeJobIds.has(jobId)))
   }
 
-  /** Checks late jobs, except for a worker that is no longer known here: that just gets what is left to deliver. */
-  readonly #checkLate = Effect.suspend(() => (this.#abandoned ? Effect.void : this.#late.check))
+  /** Checks late jobs. A worker that is no longer known here gets what is left to deliver without a check. */
+  readonly #checkLate = Effect.suspend(() => (this.#abandoned ? Effect.void : this.#lateJobs.check))
 
-  /** Takes the worker's active jobs: extends their leases, and tells it which of them it has lost. */
+  /** Takes the worker's active jobs: renews the leases of these jobs, and tells the worker which leases it has lost. */
   #renew({ holding, running, seen }: Renewal): Effect.Effect<void, StoreError> {
     if (holding === undefined) return Effect.void
     this.#reportedSteps.hear(running, this.#options.now())
@@ -306,7 +307,7 @@ export class WorkerConnection {
     return Effect.andThen(this.#dropped(dropped), extended)
   }
 
-  /** Renews the leases of these jobs, and tells the worker which of them it has lost. */
+  /** Renews the leases of these jobs, and tells the worker which leases it has lost. */
   #extend(jobIds: ReadonlyArray<string>): Effect.Effect<void, StoreError> {
     return Effect.map(this.#engine.extend(jobIds), (gone) => {
       for (const jobId of gone) {
@@ -317,15 +318,15 @@ export class WorkerConnection {
   }
 
   /**
-   * Of the jobs that the worker was told to drop: those that it has dropped. A job counts as dropped if the worker no longer
-   * names it, and has seen the notice or has named the job before. A job that is still in transit may yet begin.
+   * The jobs that the worker was told to drop, and has dropped. A job counts as dropped if the worker does not name it now, and has
+   * seen the notice or has named the job before. Any other job may still be in transit, and may yet begin.
    */
   #newlyDropped(holding: ReadonlyArray<string>, seen: number | undefined): ReadonlyArray<string> {
     const { dropping } = this.#deliveries
-    const before = this.#holding
-    this.#holding = new Set(holding)
+    const before = this.#activeJobIds
+    this.#activeJobIds = new Set(holding)
     const dropped = [...dropping]
-      .filter(([jobId, seq]) => !this.#holding.has(jobId) && ((seen ?? -1) >= seq || before.has(jobId)))
+      .filter(([jobId, seq]) => !this.#activeJobIds.has(jobId) && ((seen ?? -1) >= seq || before.has(jobId)))
       .map(([jobId]) => jobId)
     for (const jobId of dropped) dropping.delete(jobId)
     return dropped
@@ -334,7 +335,7 @@ export class WorkerConnection {
   #dropped(jobIds: ReadonlyArray<string>): Effect.Effect<void, StoreError> {
     if (jobIds.length === 0) return Effect.void
     return Effect.tapError(this.#engine.dropped(jobIds), () =>
-      // the engine is told of them again with the next renewal
+      // the engine is told of these jobs again with the next renewal
       Effect.sync(() => jobIds.forEach((jobId) => this.#deliveries.dropping.set(jobId, 0)))
     )
   }
@@ -363,8 +364,8 @@ export class WorkerConnection {
   }
 
   /**
-   * Ends the session of a worker that has moved to another engine. It keeps its turns there, except for those that were never
-   * sent to it.
+   * Ends the session of a worker that has moved to another engine. The worker keeps its turns there, except for those that this
+   * engine never sent.
    */
   moved(): Effect.Effect<void> {
     return this.#end(Effect.sync(() => this.#engine.detach()))
@@ -452,10 +453,10 @@ export class WorkerConnection {
     }
     if (this.#watched.has(connection)) return
     // the connection may have closed during the registration
-    if (!connection.isOpen) return this.#gone(connection)
+    if (!connection.isOpen) return this.#connectionClosed(connection)
     const stop = connection.onClose(() => {
       this.#watched.delete(connection)
-      this.#gone(connection)
+      this.#connectionClosed(connection)
     })
     this.#watched.set(connection, stop)
   }
@@ -470,21 +471,21 @@ export class WorkerConnection {
    * Notes that the connection on which the worker was last seen has closed. A live worker comes back on another connection: it
    * has until its leases end. If its process has ended, the session ends.
    */
-  #gone(connection: WatchedConnection): void {
+  #connectionClosed(connection: WatchedConnection): void {
     if (this.#ended || this.#connection !== connection) return
     this.#endWaitForMessage()
     this.#unreachable = true
     this.#engine.setReachable(false)
     if (this.#options.process === undefined) return
     this.#absenceFiber = this.#options.fork(
-      Effect.suspend(() => (this.processEnded ? this.#dead : Effect.void)).pipe(
+      Effect.suspend(() => (this.processEnded ? this.#endAsDead : Effect.void)).pipe(
         Effect.repeat({ schedule: PROCESS_CHECKS, until: () => this.#ended }),
         Effect.asVoid
       )
     )
   }
 
-  readonly #dead: Effect.Effect<void> = Effect.suspend(() => {
+  readonly #endAsDead: Effect.Effect<void> = Effect.suspend(() => {
     // the end of the session interrupts this fiber, which must not interrupt itself
     this.#absenceFiber = undefined
     return this.#options.onDead(this)

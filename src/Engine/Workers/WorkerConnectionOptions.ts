@@ -31,7 +31,7 @@ export interface WorkerConnectionOptions<Connection> {
   /** The job ids of the active turns that the worker named when it registered. */
   readonly jobs: ReadonlyArray<string>
   readonly functionIds: ReadonlySet<string>
-  /** How long the worker's leases last, milliseconds. */
+  /** How long the worker's leases last, in milliseconds. */
   readonly leaseMs: number
   /** Whether the worker names the jobs whose leases it renews. */
   readonly renews: boolean
@@ -39,7 +39,7 @@ export interface WorkerConnectionOptions<Connection> {
   readonly seals: boolean
   /** How to find out whether the worker's process has ended; absent where that cannot be detected. */
   readonly process: ProcessIdentity | undefined
-  /** A monotonic clock, milliseconds. */
+  /** A monotonic clock, in milliseconds. */
   readonly now: () => number
   /** The connection on which the worker registered. */
   readonly connection: WatchedConnection

@@ -52,8 +52,8 @@ export interface WorkersService {
     options: RemoteWorkerOptions
   ) => Effect.Effect<RemoteSession, ValidationError | StoreError | StaleRequestError>
   /**
-   * {@link connectRemote} for a push endpoint, which numbers no registrations. Does not wait for those that follow changes of the
-   * registered functions, since push itself is one of them.
+   * {@link connectRemote} for a push endpoint, which numbers no registrations. Does not wait for the followers of changes of the
+   * registered functions, since push itself is such a follower.
    */
   readonly connectEndpoint: (
     ...args: Parameters<WorkersService["connectRemote"]>
@@ -101,7 +101,7 @@ export const layer: Layer.Layer<
       })
     // another worker may have connected while the functions were stored
     const checkAgain = ({ workerId }: WorkerRegistration) => validated(() => checkId(workerId, connected))
-    /** Stores the functions of a worker. Returns the ids of those of which another version stays the latest. */
+    /** Stores the functions of a worker. Returns the ids of the functions of which another version stays the latest. */
     const storeFunctions = ({ environment, functions: all, startedAt, workerId }: WorkerRegistration) =>
       Effect.suspend(() => {
         const pinning = all.flatMap(({ id, versioning }) => (versioning === "pin" ? [id] : []))
@@ -239,7 +239,7 @@ export const layer: Layer.Layer<
   })
 )
 
-/** How long to wait for another engine to release a worker id, milliseconds. */
+/** How long to wait for another engine to release a worker id, in milliseconds. */
 const FREE_WAIT_MS = 20_000
 
 /**

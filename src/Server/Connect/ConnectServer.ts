@@ -119,14 +119,14 @@ class ConnectStream {
   #input: PendingInput | undefined
   readonly #unread: SendBuffer
   #peer: TurnStream | LegacyStream | undefined
-  #registering = false
+  #isRegistering = false
   /** Messages that arrived before the registration was answered. */
   #earlyMessages: Array<Data> = []
   #calls = 0
   /** Why nothing is read from the worker: too many calls run, or there is no memory for its message. */
-  readonly #holds = new Set<"calls" | "room">()
-  #ended = false
-  #goingAway = false
+  readonly #pauseReasons = new Set<"calls" | "room">()
+  #isEnded = false
+  #isGoingAway = false
 
   constructor(
     stream: ServerHttp2Stream,
@@ -164,7 +164,7 @@ class ConnectStream {
     })
     stream.on("end", () => this.#end())
     stream.once("close", () => {
-      this.#ended = true
+      this.#isEnded = true
       this.#input?.end()
       this.#unread.set(0)
       if (this.#peer instanceof LegacyStream) this.#peer.closed()
@@ -173,7 +173,7 @@ class ConnectStream {
   }
 
   goAway(): void {
-    this.#goingAway = true
+    this.#isGoingAway = true
     this.#pump()
     if (this.#calls === 0) this.#end()
   }
@@ -183,11 +183,11 @@ class ConnectStream {
   // -------------------------------------------------------------------------------------------------------------------
 
   #read(chunk: Buffer): void {
-    if (this.#ended) return
+    if (this.#isEnded) return
     // catches every error from a worker's message: at worst it ends the stream
     try {
       for (const payload of this.#envelopes.read(chunk)) this.#received(decode(workerMessage, payload))
-      this.#countIncomplete(this.#envelopes.held)
+      this.#countIncomplete(this.#envelopes.heldBytes)
     } catch (error) {
       if (isIronflowError(error)) return this.#end(error)
       this.#end(bug())
@@ -201,32 +201,32 @@ class ConnectStream {
   }
 
   /** Counts the bytes of an incomplete message in the memory that all connections share. */
-  #countIncomplete(held: number): void {
-    if (held <= SMALL_BYTES) {
+  #countIncomplete(heldBytes: number): void {
+    if (heldBytes <= SMALL_BYTES) {
       this.#input?.end()
       this.#input = undefined
       return
     }
     this.#input ??= this.#options.inputBudget.begin(this.#stream.session ?? this.#stream, {
-      pause: () => this.#hold("room"),
-      resume: () => this.#release("room"),
+      pause: () => this.#pause("room"),
+      resume: () => this.#resume("room"),
       refuse: (error) => this.#end(error)
     })
-    this.#input.setHeld(held)
+    this.#input.setHeld(heldBytes)
   }
 
-  #hold(why: "calls" | "room"): void {
-    this.#holds.add(why)
+  #pause(why: "calls" | "room"): void {
+    this.#pauseReasons.add(why)
     this.#stream.pause()
   }
 
-  #release(why: "calls" | "room"): void {
-    if (this.#holds.delete(why) && this.#holds.size === 0) this.#stream.resume()
+  #resume(why: "calls" | "room"): void {
+    if (this.#pauseReasons.delete(why) && this.#pauseReasons.size === 0) this.#stream.resume()
   }
 
   #received(message: Data): void {
     if (this.#peer === undefined) {
-      if (this.#registering) {
+      if (this.#isRegistering) {
         if (this.#earlyMessages.length === MAX_CALLS)
           throw new ValidationError(
             `More than ${MAX_CALLS} messages were sent before the registration of the worker was answered: wait for the answer`
@@ -237,7 +237,7 @@ class ConnectStream {
       if (!isObject(message.register)) {
         throw new ValidationError("The first message of a worker must be `register`")
       }
-      this.#registering = true
+      this.#isRegistering = true
       return this.#run(this.#register(message.register), true)
     }
     const peer = this.#peer
@@ -277,13 +277,13 @@ class ConnectStream {
         })
         yield* legacy.register(register)
         this.#peer = legacy
-        if (this.#ended) legacy.closed()
+        if (this.#isEnded) legacy.closed()
       }
       // the permissions of the key may have changed since the request
       yield* checked(() => this.#peer?.check())
-      const early = this.#earlyMessages
+      const messages = this.#earlyMessages
       this.#earlyMessages = []
-      yield* checked(() => early.forEach((message) => this.#received(message)))
+      yield* checked(() => messages.forEach((message) => this.#received(message)))
     })
   }
 
@@ -317,12 +317,12 @@ class ConnectStream {
 
   /** Runs the effect of a message. While too many effects run, nothing is read from the worker. */
   #run(effect: Effect.Effect<void, IronflowError>, isRegistration = false): void {
-    if (++this.#calls === MAX_CALLS) this.#hold("calls")
+    if (++this.#calls === MAX_CALLS) this.#pause("calls")
     this.#options.fork(
       Effect.matchCauseEffect(effect, {
-        onSuccess: () => Effect.sync(() => this.#done()),
+        onSuccess: () => Effect.sync(() => this.#callEnded()),
         onFailure: (cause) => {
-          this.#done()
+          this.#callEnded()
           const error = Cause.squash(cause)
           if (isIronflowError(error)) {
             if (isRegistration || error instanceof ValidationError) this.#end(error)
@@ -340,9 +340,9 @@ class ConnectStream {
     )
   }
 
-  #done(): void {
-    if (this.#calls-- === MAX_CALLS) this.#release("calls")
-    if (this.#goingAway && this.#calls === 0) this.#end()
+  #callEnded(): void {
+    if (this.#calls-- === MAX_CALLS) this.#resume("calls")
+    if (this.#isGoingAway && this.#calls === 0) this.#end()
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -353,13 +353,13 @@ class ConnectStream {
   #pump(): void {
     const peer = this.#peer
     if (!(peer instanceof TurnStream)) return
-    while (!this.#ended && !this.#stream.writableNeedDrain && peer.hasMore) {
+    while (!this.#isEnded && !this.#stream.writableNeedDrain && peer.hasMore) {
       this.#write({ turnPush: { body: peer.sealed(peer.take()) } })
     }
   }
 
   #write(message: Data): void {
-    if (this.#ended) return
+    if (this.#isEnded) return
     if (this.#stream.writableLength > MAX_UNREAD_BYTES) return void this.#stream.destroy()
     this.#stream.write(envelope(0, encode(engineMessage, message)))
     const unread = this.#stream.writableLength
@@ -367,8 +367,8 @@ class ConnectStream {
   }
 
   #end(error?: IronflowError): void {
-    if (this.#ended) return
-    this.#ended = true
+    if (this.#isEnded) return
+    this.#isEnded = true
     endWith(this.#stream, error)
   }
 }

@@ -34,7 +34,7 @@ export class Envelopes {
   }
 
   /** How many bytes of an incomplete message are held. */
-  get held(): number {
+  get heldBytes(): number {
     return this.#rest.length
   }
 

@@ -33,7 +33,7 @@ const SMALL_BYTES = 64 * 1024
 const GRACE_MS = 1000
 
 /**
- * After this much silence, TCP checks whether the client is still there, in milliseconds. The protocol has no
+ * In milliseconds: after this much silence, TCP checks whether the client is still there. The protocol has no
  * heartbeats.
  */
 const KEEP_ALIVE_MS = 30_000
@@ -66,7 +66,7 @@ export const unsupportedType = ({ headers }: Pick<IncomingMessage, "headers">): 
 export const readMessage = (body: Buffer): unknown => {
   const envelopes = new Envelopes(MAX_FRAME, "The request")
   const [message, second] = envelopes.read(body)
-  if (message === undefined || second !== undefined || envelopes.held > 0) {
+  if (message === undefined || second !== undefined || envelopes.heldBytes > 0) {
     throw new ValidationError(
       "The body of a request for a stream must be one message in an envelope: a byte of flags, the length of the message in four bytes, and the message as JSON"
     )
@@ -129,7 +129,7 @@ export class EventStream {
         weigh()
       },
       close: (code) =>
-        this.#endWith(code === GOING_AWAY ? failureResponse(closingError(), "connect") : bug()),
+        this.#endWith(code === GOING_AWAY ? failureResponse(closingError(), "connect") : bugResponse()),
       get backlog() {
         return weigh()
       },
@@ -209,11 +209,11 @@ const GOING_AWAY = 1001
 const closingError = (): IronflowError =>
   new UnavailableError("The engine is about to stop: subscribe again when it is back", { code: "CLOSING" })
 
-const bug = (): FailureResponse => defectResponse("connect")
+const bugResponse = (): FailureResponse => defectResponse("connect")
 
 const failureOf = (code = "SUBSCRIPTION_ERROR", message = "", error?: IronflowError): FailureResponse =>
   code === "INTERNAL_ERROR" && error === undefined
-    ? bug()
+    ? bugResponse()
     : failureResponse(error ?? new SubscriptionError(message, { code, retryable: false }), "connect")
 
 /**

@@ -58,7 +58,7 @@ export class LegacyStream {
   #maxJobs = 0
   /** How many jobs were requested for the worker and have not arrived. */
   #requested = 0
-  readonly #held = new Map<string, HeldJob>()
+  readonly #heldJobs = new Map<string, HeldJob>()
   #workerId = ""
   #isClosed = false
 
@@ -79,7 +79,7 @@ export class LegacyStream {
         registration,
         {
           transport: "connect",
-          onJob: (job) => this.#give(job),
+          onJob: (job) => this.#deliver(job),
           onNotice: (notice) => {
             if (notice._tag === "Cancelled" || notice._tag === "LeaseLost")
               this.#tellCancelled(notice.jobId, notice.reason)
@@ -118,10 +118,10 @@ export class LegacyStream {
   received(message: Data): Effect.Effect<void, IronflowError> {
     return Effect.suspend(() => {
       this.#worker?.seen()
-      if (isObject(message.heartbeat)) return this.#beat(message.heartbeat)
+      if (isObject(message.heartbeat)) return this.#handleHeartbeat(message.heartbeat)
       if (isObject(message.jobAck)) return this.#acknowledge(String(message.jobAck.jobId ?? ""))
       if (isObject(message.stepStarted)) return this.#answerStep(message.stepStarted, Effect.void)
-      // a failed step is no result: what the worker says about the whole job decides
+      // a failed step changes nothing yet: the worker's report about the whole job decides
       if (isObject(message.stepFailed)) return this.#answerStep(message.stepFailed, Effect.void)
       if (isObject(message.stepCompleted)) {
         const step = message.stepCompleted
@@ -153,13 +153,13 @@ export class LegacyStream {
 
   /** Requests as many jobs from the engine as the worker has room for. */
   #requestJobs(): void {
-    const change = this.#maxJobs - this.#held.size - this.#requested
+    const change = this.#maxJobs - this.#heldJobs.size - this.#requested
     if (change === 0 || this.#session === undefined) return
     this.#requested += change
     this.#session.makeRoom(change)
   }
 
-  #give(job: Job): void {
+  #deliver(job: Job): void {
     const { send, workers } = this.#options
     this.#requested--
     const op =
@@ -170,18 +170,18 @@ export class LegacyStream {
       this.#settle(job, op)
       return this.#requestJobs()
     }
-    this.#held.set(job.jobId, { job, acked: false, missedBeats: 0 })
+    this.#heldJobs.set(job.jobId, { job, acked: false, missedBeats: 0 })
     send({ job: encodeJob(job) })
   }
 
   #forget(jobId: string): void {
-    if (this.#held.delete(jobId)) this.#requestJobs()
+    if (this.#heldJobs.delete(jobId)) this.#requestJobs()
   }
 
   #tellCancelled(jobId: string, reason: string): void {
-    const held = this.#held.get(jobId)
-    if (held === undefined) return
-    this.#options.send({ cancel: { jobId: legacyJobId(held.job), reason } })
+    const heldJob = this.#heldJobs.get(jobId)
+    if (heldJob === undefined) return
+    this.#options.send({ cancel: { jobId: legacyJobId(heldJob.job), reason } })
     this.#forget(jobId)
   }
 
@@ -208,28 +208,28 @@ export class LegacyStream {
   #acknowledge(id: string): Effect.Effect<void, IronflowError> {
     const job = readJobId(id)
     if (job === undefined) return Effect.void
-    const held = this.#held.get(job.jobId)
-    if (held !== undefined) held.acked = true
+    const heldJob = this.#heldJobs.get(job.jobId)
+    if (heldJob !== undefined) heldJob.acked = true
     return this.#extend([job.jobId])
   }
 
-  #beat({ jobs }: Data): Effect.Effect<void, IronflowError> {
-    const named = new Set(
+  #handleHeartbeat({ jobs }: Data): Effect.Effect<void, IronflowError> {
+    const namedIds = new Set(
       (Array.isArray(jobs) ? jobs : []).flatMap(
         (job) => readJobId(String(Object(job).jobId ?? ""))?.jobId ?? []
       )
     )
-    for (const [jobId, held] of this.#held) {
-      if (named.has(jobId)) {
-        held.acked = true
+    for (const [jobId, heldJob] of this.#heldJobs) {
+      if (namedIds.has(jobId)) {
+        heldJob.acked = true
         continue
       }
       // a job that was given a moment ago may have been in transit when the heartbeat was sent
-      if (!held.acked && held.missedBeats++ === 0) continue
-      this.#settle(held.job, held.acked ? this.#silentEnd() : RELEASE)
+      if (!heldJob.acked && heldJob.missedBeats++ === 0) continue
+      this.#settle(heldJob.job, heldJob.acked ? this.#silentEnd() : RELEASE)
       this.#forget(jobId)
     }
-    return named.size === 0 ? Effect.void : this.#extend([...named])
+    return namedIds.size === 0 ? Effect.void : this.#extend([...namedIds])
   }
 
   #silentEnd(): TurnOp {

@@ -126,16 +126,17 @@ export class AccessCheck {
     const key = bearer(headers.authorization) ?? query?.get("token") ?? undefined
     const session = key === undefined && this.#access.required ? this.#sessionOf(request) : undefined
     const caller = this.#access.authenticate(key ?? session?.key)
-    const ends = session === undefined ? {} : { sessionMs: session.endsAt - this.#access.now() }
+    const sessionLeft = session === undefined ? {} : { sessionMs: session.endsAt - this.#access.now() }
     if (caller.key === undefined && this.#options.exposed && !this.#options.insecure) {
       throw new UnauthenticatedError(
         "This engine has no API keys any more, but can be reached from other machines: make a key with `ironflow apikeys create` on the machine of the engine"
       )
     }
-    const requested = query?.get("env") || headers[ENVIRONMENT_HEADER] || undefined
+    const requestedEnvironment = query?.get("env") || headers[ENVIRONMENT_HEADER] || undefined
     const boundTo = caller.key?.environment
-    if (requested === undefined) return { caller, environment: boundTo ?? DEFAULT_ENVIRONMENT, ...ends }
-    const environment = checkName("environment that the request names", requested)
+    if (requestedEnvironment === undefined)
+      return { caller, environment: boundTo ?? DEFAULT_ENVIRONMENT, ...sessionLeft }
+    const environment = checkName("environment that the request names", requestedEnvironment)
     this.#options.checkEnvironment(environment)
     if (boundTo !== undefined && environment !== boundTo) {
       throw new UnauthorizedError(
@@ -143,7 +144,7 @@ export class AccessCheck {
           `Name "${boundTo}" instead, or use an API key of environment "${environment}"`
       )
     }
-    return { caller, environment, ...ends }
+    return { caller, environment, ...sessionLeft }
   }
 
   /**
@@ -339,8 +340,8 @@ const namesIn = (
   body: unknown
 ): ReadonlyArray<string> => {
   const member = (name: string): unknown => (isObject(body) ? body[name] : undefined)
-  const one = resource.in === undefined ? body : member(resource.in)
-  const items = resource.each === undefined ? [one] : member(resource.each)
+  const holder = resource.in === undefined ? body : member(resource.in)
+  const items = resource.each === undefined ? [holder] : member(resource.each)
   if (!Array.isArray(items)) return [""]
   // each name is checked against the policies, so there must not be too many
   if (items.length > writesAtOnce) {

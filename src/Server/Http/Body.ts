@@ -23,8 +23,8 @@ export interface BodyBudget {
   /** An object that all requests of one connection share. */
   readonly connection: object
   /**
-   * Called with the body's share of the memory, which must be ended when the body is no longer needed. Not called for a
-   * small body that arrives at once, which is not counted.
+   * Called with the body's share of the memory. The share must be ended when the body is no longer needed. A small body
+   * that arrives at once is not counted, and this is not called for it.
    */
   readonly onInput: (input: PendingInput) => void
 }
@@ -131,7 +131,9 @@ const collect = (
     })
   })
 
-/** A longer body takes long to parse and to process, so other requests run in between. In bytes, or characters of text. */
+/**
+ * In bytes, or in characters of text: a longer body takes long to parse and to process, so other requests run in between.
+ */
 const LARGE = 128 * 1024
 
 const letOthersRun: Effect.Effect<void> = Effect.callback((resume) =>

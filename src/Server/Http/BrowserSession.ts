@@ -59,7 +59,7 @@ export class BrowserSessions {
   }
 
   /**
-   * The names of the session cookies that belong to this engine, since it knows their API keys. Browsers send the
+   * The names of the session cookies of this engine: those whose API keys this engine knows. Browsers send the
    * cookies of all ports of a host, so there may also be cookies of other engines.
    */
   names(cookies: string | undefined): ReadonlyArray<string> {

@@ -45,8 +45,8 @@ export class Http2Flow extends Duplex {
     super({ readableHighWaterMark: 1 })
     this.#socket = socket
     socket.on("data", (chunk: Buffer) => this.#onData(chunk))
-    // delayed: to end all requests of this connection, and of others that end now, takes as long as to start
-    // them
+    // delayed, because ending the requests of this connection, and of others that end now, takes as long as
+    // starting them
     const end = (): void => whenTime("rest", () => this.destroy())
     socket.on("close", end)
     // HTTP/1.1 allows connections that are closed on one side; HTTP/2 does not

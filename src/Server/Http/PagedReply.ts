@@ -1,4 +1,4 @@
-/** Replies with lists, one page or all items, which are read page by page or are in memory. */
+/** Replies with one page of a list, or with all its items. The list is read page by page, or is in memory. */
 import * as Effect from "effect/Effect"
 import { type IronflowError, LimitExceededError, ValidationError } from "../../Errors.ts"
 import { allAsJson, LIST_PAGE, type Page, type PageQuery } from "../../Engine/Pages.ts"
@@ -130,10 +130,10 @@ export const inTurns = <A>(
   Effect.map(
     allAsJson(`all ${name}`, (after) =>
       Effect.sync(() => {
-        const begin = Number(after)
-        const end = begin + ITEMS_A_TURN
+        const start = Number(after)
+        const end = start + ITEMS_A_TURN
         return {
-          items: items.slice(begin, end).map(encode),
+          items: items.slice(start, end).map(encode),
           ...(end < items.length ? { nextCursor: String(end) } : {})
         }
       })
@@ -142,7 +142,7 @@ export const inTurns = <A>(
   )
 
 /**
- * Reads which page is requested. `undefined` when there is no `limit`, which requests all items. Throws
+ * Reads which page is requested. `undefined` when there is no `limit`: all items are requested. Throws
  * `ValidationError` or `LimitExceededError`.
  */
 export const readPageQuery = (query: URLSearchParams, maxItems: number): PageQuery | undefined => {

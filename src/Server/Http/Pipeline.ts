@@ -45,8 +45,8 @@ class Pipeline {
   #request: IncomingMessage | undefined
   /** Bytes that wait for the response to the last request, or for time. */
   #rest: Buffer = NOTHING
-  /** Whether the rest waits. */
-  #waits = false
+  /** Whether `#rest` waits. */
+  #isWaiting = false
   #isOver = false
 
   constructor(socket: Duplex) {
@@ -64,7 +64,7 @@ class Pipeline {
     response.once("close", () => {
       if (this.#request !== request) return
       this.#request = undefined
-      if (this.#waits) this.#goOn()
+      if (this.#isWaiting) this.#goOn()
     })
   }
 
@@ -77,7 +77,7 @@ class Pipeline {
   }
 
   readonly #onData = (chunk: Buffer): void => {
-    if (this.#waits) {
+    if (this.#isWaiting) {
       this.#rest = Buffer.concat([this.#rest, chunk])
       this.#socket.pause()
     } else if (this.#isBusy || (this.#request !== undefined && (someoneWaits() || !hasTime())))
@@ -118,17 +118,17 @@ class Pipeline {
 
   #wait(rest: Buffer): void {
     this.#rest = rest
-    this.#waits = true
+    this.#isWaiting = true
     this.#socket.pause()
     if (!this.#isBusy) this.#goOn()
   }
 
   #goOn(): void {
-    // with the low priority: the first bytes of a connection did not come through here, and so were handled at once
+    // with the low priority, since the first bytes of this connection did not come through here, but were handled at once
     whenTime("rest", () => {
       if (this.#isOver || this.#isBusy || this.#socket.destroyed) return
-      this.#waits = false
-      // before the bytes are passed on, since a receiver without room pauses the socket again
+      this.#isWaiting = false
+      // the socket resumes before the bytes are passed on, since a receiver without room pauses it again
       this.#socket.resume()
       this.#feed(this.#rest)
     })

@@ -20,8 +20,8 @@ const MAX_TOTAL_BYTES = 16 * 1024 * 1024
 /** The longest key of a call whose answer is kept, in characters. */
 const MAX_KEY_LENGTH = 4096
 
-interface Kept {
-  /** When the call began whose reply this is, in epoch milliseconds. */
+interface KeptReply {
+  /** When the call that got this reply began, in epoch milliseconds. */
   readonly startedAt: number
   readonly reply: Reply
   readonly bytes: number
@@ -46,10 +46,10 @@ interface SharedRequest {
 export class ResponseCache {
   readonly #now: () => number
   /** By key, the oldest first. */
-  readonly #kept = new Map<string, Kept>()
+  readonly #keptReplies = new Map<string, KeptReply>()
   readonly #callerIds = new WeakMap<Caller, number>()
   #lastCallerId = 0
-  #bytes = 0
+  #totalBytes = 0
 
   /** `now` is a clock, in milliseconds. */
   constructor(now: () => number) {
@@ -63,7 +63,7 @@ export class ResponseCache {
   share<E>(call: SharedCall, answer: () => Effect.Effect<Reply, E>): Effect.Effect<Reply, E> {
     const key = this.#keyOf(call)
     if (key.length > MAX_KEY_LENGTH) return answer()
-    const kept = this.#kept.get(key)
+    const kept = this.#keptReplies.get(key)
     const startedAt = this.#now()
     if (kept !== undefined && isFresh(kept, startedAt)) return Effect.succeed(kept.reply)
     return Effect.tap(answer(), (reply) => Effect.sync(() => this.#keep(key, startedAt, reply)))
@@ -71,11 +71,11 @@ export class ResponseCache {
 
   #keep(key: string, startedAt: number, { headers, status, text, type }: Reply): void {
     const now = this.#now()
-    for (const [one, kept] of this.#kept) {
-      if (isFresh(kept, now)) break
-      this.#drop(one, kept)
+    for (const [oldKey, oldReply] of this.#keptReplies) {
+      if (isFresh(oldReply, now)) break
+      this.#drop(oldKey, oldReply)
     }
-    const previous = this.#kept.get(key)
+    const previous = this.#keptReplies.get(key)
     if (text === undefined || status !== 200) return
     // a reply to a call that began later is newer, although that call ended earlier; but a reply from the future is due
     // to a jump of the clock
@@ -89,17 +89,17 @@ export class ResponseCache {
       ...(type === undefined ? {} : { type }),
       headers: { ...headers, age: "0" }
     }
-    this.#kept.set(key, { startedAt, reply, bytes: bytes.length })
-    this.#bytes += bytes.length
-    for (const [one, kept] of this.#kept) {
-      if (this.#bytes <= MAX_TOTAL_BYTES) break
-      this.#drop(one, kept)
+    this.#keptReplies.set(key, { startedAt, reply, bytes: bytes.length })
+    this.#totalBytes += bytes.length
+    for (const [oldKey, oldReply] of this.#keptReplies) {
+      if (this.#totalBytes <= MAX_TOTAL_BYTES) break
+      this.#drop(oldKey, oldReply)
     }
   }
 
-  #drop(key: string, { bytes }: Kept): void {
-    this.#kept.delete(key)
-    this.#bytes -= bytes
+  #drop(key: string, { bytes }: KeptReply): void {
+    this.#keptReplies.delete(key)
+    this.#totalBytes -= bytes
   }
 
   /**
@@ -115,7 +115,8 @@ export class ResponseCache {
 }
 
 /** Whether the answer may still be shared. `now` is before `startedAt` when the clock was set back. */
-const isFresh = ({ startedAt }: Kept, now: number): boolean => now >= startedAt && now - startedAt < SHARED_MS
+const isFresh = ({ startedAt }: KeptReply, now: number): boolean =>
+  now >= startedAt && now - startedAt < SHARED_MS
 
 /**
  * Whether the request accepts an answer that is a second old. A call over a WebSocket never does, since the headers of

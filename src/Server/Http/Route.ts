@@ -62,21 +62,21 @@ export const noContent: Reply = { status: 204 }
 export const boundTo = (call: Call): string | undefined => call.caller?.key?.environment
 
 /**
- * Throws `UnauthorizedError` when the caller lacks the permission in `other`, the environment of the worker or run. A
+ * Throws `UnauthorizedError` when the caller lacks the permission in `actualEnvironment`, the environment of the worker or run. A
  * key for all environments was checked for the environment that the request names; but the worker or run is found by
  * its id, and may be in another environment.
  */
 export const checkWorkerEnvironment = (
   { caller, environment }: Call,
-  other: string,
+  actualEnvironment: string,
   worker: string
 ): void => {
-  if (other !== environment) caller?.check("worker:run", `worker:${worker}`, other)
+  if (actualEnvironment !== environment) caller?.check("worker:run", `worker:${worker}`, actualEnvironment)
 }
 
 /**
- * The environment of the reported run, if the caller's key is for all environments; else the environment of the call,
- * and also for an unknown run. Fails with the errors of {@link checkWorkerEnvironment}.
+ * The environment of the reported run, if the caller's key is for all environments and the run is known. Otherwise
+ * the environment of the call. Fails with the errors of {@link checkWorkerEnvironment}.
  */
 export const environmentOfRun = (
   runs: {

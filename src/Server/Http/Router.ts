@@ -22,8 +22,8 @@ const FOLDER_SEGMENTS = 3
  * with the routes of the same method and collection (`runs` of `/api/v1/runs/:id`).
  */
 export class Routes {
-  readonly #fixed = new Map<string, RouteMatch>()
-  readonly #patterns = new Map<string, Array<Pattern>>()
+  readonly #byPath = new Map<string, RouteMatch>()
+  readonly #byCollection = new Map<string, Array<Pattern>>()
   /** Routes that match everything below a first segment, such as `/console/:path*`. */
   readonly #folders: Array<Pattern> = []
 
@@ -31,7 +31,7 @@ export class Routes {
     for (const route of routes) {
       const { method, path } = route.address
       if (!path.includes(":")) {
-        this.#fixed.set(`${method} ${path}`, { route, variables: noVariables })
+        this.#byPath.set(`${method} ${path}`, { route, variables: noVariables })
         continue
       }
       const segments = path.split("/")
@@ -40,8 +40,8 @@ export class Routes {
         continue
       }
       const key = collectionKeyOf(method, segments)
-      const patterns = this.#patterns.get(key)
-      if (patterns === undefined) this.#patterns.set(key, [{ route, segments }])
+      const patterns = this.#byCollection.get(key)
+      if (patterns === undefined) this.#byCollection.set(key, [{ route, segments }])
       else patterns.push({ route, segments })
     }
   }
@@ -51,10 +51,10 @@ export class Routes {
    * properly.
    */
   find(method: string, path: string): RouteMatch | undefined {
-    const fixed = this.#fixed.get(`${method} ${path}`)
-    if (fixed !== undefined) return fixed
+    const match = this.#byPath.get(`${method} ${path}`)
+    if (match !== undefined) return match
     const segments = path.split("/")
-    for (const pattern of this.#patterns.get(collectionKeyOf(method, segments)) ?? []) {
+    for (const pattern of this.#byCollection.get(collectionKeyOf(method, segments)) ?? []) {
       const variables = matchPath(pattern.segments, segments)
       if (variables !== undefined) return { route: pattern.route, variables }
     }
@@ -64,12 +64,12 @@ export class Routes {
       if (variables !== undefined) return { route, variables }
     }
     // files and pages also answer HEAD
-    return method === "HEAD" ? this.#page(path) : undefined
+    return method === "HEAD" ? this.#findPage(path) : undefined
   }
 
-  #page(path: string): RouteMatch | undefined {
-    const found = this.find("GET", path)
-    return found?.route.isPage === true ? found : undefined
+  #findPage(path: string): RouteMatch | undefined {
+    const match = this.find("GET", path)
+    return match?.route.isPage === true ? match : undefined
   }
 }
 

@@ -1,7 +1,7 @@
 /**
- * Limits the memory that responses take until clients have read them, over all connections. When this memory is used
- * up, the connections of those clients are ended that have not read for the longest time. A large response for which
- * there is still no room is not sent.
+ * Limits the memory that responses take until clients have read them, over all connections. When this memory is used up,
+ * the clients that have not read for the longest time lose their connections. A large response for which there is still
+ * no room is not sent.
  */
 import type * as Clock from "effect/Clock"
 import { type IronflowError, UnavailableError } from "../../Errors.ts"
@@ -23,7 +23,7 @@ const SMALL_BYTES = 64 * 1024
 
 export class UnreadMemory {
   readonly #nowMs: () => number
-  #held = 0
+  #unreadBytes = 0
   /** The clients with unread bytes, in the order in which they last read something. */
   readonly #buffers = new Set<SendBuffer>()
 
@@ -33,7 +33,7 @@ export class UnreadMemory {
 
   /** Whether memory is short. Work that can wait should then wait. */
   get isPressed(): boolean {
-    return this.#held > UNREAD_BYTES / 2
+    return this.#unreadBytes > UNREAD_BYTES / 2
   }
 
   /** Registers a client; `cut` ends its connection. */
@@ -46,14 +46,14 @@ export class UnreadMemory {
    * have not read for a while. There is always room when no other response is unread.
    */
   makeRoomFor(bytes: number): boolean {
-    const isRoom = (): boolean => this.#held === 0 || this.#held + bytes <= UNREAD_BYTES
-    if (bytes <= SMALL_BYTES || isRoom()) return true
+    const hasRoom = (): boolean => this.#unreadBytes === 0 || this.#unreadBytes + bytes <= UNREAD_BYTES
+    if (bytes <= SMALL_BYTES || hasRoom()) return true
     const now = this.#nowMs()
     for (const buffer of this.#buffers) {
       if (now - buffer.movedAt < SLOW_MS) break
       buffer.set(0)
       buffer.cut()
-      if (isRoom()) return true
+      if (hasRoom()) return true
     }
     return false
   }
@@ -61,7 +61,7 @@ export class UnreadMemory {
   set(buffer: SendBuffer, bytes: number): void {
     const before = buffer.bytes
     if (bytes === before) return
-    this.#held += bytes - before
+    this.#unreadBytes += bytes - before
     buffer.bytes = bytes
     if (bytes === 0) return void this.#buffers.delete(buffer)
     if (bytes > before && before > 0) return

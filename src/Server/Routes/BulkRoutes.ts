@@ -20,7 +20,7 @@ export const bulkRoutes = (engine: EngineService): ReadonlyArray<Route> => {
       Effect.flatMap(
         checked((): BulkRuns => {
           checkBodyMembers(callSpecs.startBulk.body!, call.body, "Bulk")
-          // `null` counts as absent for `filters`, whose other values are checked below
+          // a `filters` of `null` counts as absent; other values of `filters` are checked below
           const { filters, ids: _, reason: __, ...how } = isObject(call.body) ? call.body : {}
           refuseBlankBulkOptions(how)
           return {

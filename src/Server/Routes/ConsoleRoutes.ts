@@ -149,7 +149,7 @@ const securityHeaders: { readonly [name: string]: string } = {
 
 const fileReply = (file: ConsoleFile, { headers }: IncomingMessage, cache: string): Reply => {
   const fileHeaders = { ...securityHeaders, "cache-control": cache, etag: file.etag, vary: "Accept-Encoding" }
-  if (isKnown(headers["if-none-match"], file.etag)) return { status: 304, headers: fileHeaders }
+  if (matchesETag(headers["if-none-match"], file.etag)) return { status: 304, headers: fileHeaders }
   return /\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))/.test(String(headers["accept-encoding"] ?? ""))
     ? {
         status: 200,
@@ -160,9 +160,9 @@ const fileReply = (file: ConsoleFile, { headers }: IncomingMessage, cache: strin
     : { status: 200, bytes: file.bytes, type: file.type, headers: fileHeaders }
 }
 
-const isKnown = (known: string | undefined, etag: string): boolean =>
-  known !== undefined &&
-  known.split(",").some((one) => one.trim() === "*" || one.trim().replace(/^W\//, "") === etag)
+const matchesETag = (ifNoneMatch: string | undefined, etag: string): boolean =>
+  ifNoneMatch !== undefined &&
+  ifNoneMatch.split(",").some((one) => one.trim() === "*" || one.trim().replace(/^W\//, "") === etag)
 
 const notBuilt: Reply = {
   status: 503,

@@ -24,7 +24,7 @@ import { answerRoute, bodyRoute } from "./CallRoute.ts"
 export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const groupsOf = (call: Call): EngineConsumerGroups => engine.consumerGroups.in(call.environment)
 
-  /** Makes the answer about the group that the path names, with the namespace and pattern of the query. */
+  /** Makes the answer about one group. The path has the name of the group, and the query has its namespace and pattern. */
   const controlling =
     (
       control: (

@@ -109,9 +109,9 @@ const members = new Set(
  * intended.
  */
 const checkMembers = (body: unknown): void => {
-  const other = isObject(body) ? Object.keys(body).find((name) => !members.has(name)) : undefined
+  const unknownName = isObject(body) ? Object.keys(body).find((name) => !members.has(name)) : undefined
   // gives an unknown member the message of an unknown option
-  if (other !== undefined) checkListEvents({ [other]: true })
+  if (unknownName !== undefined) checkListEvents({ [unknownName]: true })
   if (isObject(body) && body.cursor === null) checkCursor("listEvents", null)
 }
 

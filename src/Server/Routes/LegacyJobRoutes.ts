@@ -61,7 +61,7 @@ export const registerLegacy = (
   })
 
 export const legacyJobRoutes = (engine: EngineService, workers: RemoteWorkers): ReadonlyArray<Route> => {
-  /** The legacy worker of the call; `undefined` when it is not known in an environment of the caller. */
+  /** The legacy worker of the call; `undefined` when no environment of the caller has this worker. */
   const legacyWorker = (call: Call) =>
     checked(() => {
       const worker = workers.legacyWorker(variable(call, "id"), boundTo(call))
@@ -112,8 +112,8 @@ export const legacyJobRoutes = (engine: EngineService, workers: RemoteWorkers): 
     Effect.gen(function* () {
       const job = yield* readJob(call, "staleRenewals")
       const environment = yield* environmentOfRun(engine.runs, call, job.runId, variable(call, "id"))
-      const gone = yield* engine.turns.extend([job.jobId], LEGACY_LEASE_MS, leasesIn(call, environment))
-      if (gone.length === 0) return {}
+      const lostIds = yield* engine.turns.extend([job.jobId], LEGACY_LEASE_MS, leasesIn(call, environment))
+      if (lostIds.length === 0) return {}
       engine.turns.countStale("staleRenewals")
       return yield* staleJob(job.jobId)
     })

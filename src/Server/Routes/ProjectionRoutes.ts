@@ -59,7 +59,7 @@ export const projectionRoutes = (
 
   return [
     pageRoute(callSpecs.listProjections, listedIn(engine), (call) =>
-      // a page of a browser expects an object around the list, and a program expects the bare list
+      // a web page expects an object around the list, and a program expects the bare list
       isFromPage(call) ? { all: (items) => `{"projections":[${items}]}` } : {}
     ),
     answerRoute(callSpecs.restGetProjection, (call) => get(apiOf(call), call)),
@@ -218,7 +218,7 @@ const pauseOf = ({ by, reason }: PauseProjectionOptions): PauseProjectionOptions
   ...(reason ? { reason } : {})
 })
 
-/** Whether a page of a browser makes the call: programs do not send these headers. */
+/** Whether a web page makes the call: programs do not send these headers. */
 const isFromPage = ({ request }: Call): boolean =>
   request.headers.origin !== undefined || request.headers["sec-fetch-site"] !== undefined
 

@@ -34,11 +34,11 @@ const namesOf = (codec: Node): Names => {
 export const checkBodyMembers = (codec: Node, body: unknown, what: string): void => {
   if (!isObject(body)) return
   const { all, known } = namesOf(codec)
-  const other = Object.keys(body).find((name) => !known.has(name))
-  if (other === undefined) return
-  const suggestion = nearest(other, all)
+  const unknownName = Object.keys(body).find((name) => !known.has(name))
+  if (unknownName === undefined) return
+  const suggestion = nearest(unknownName, all)
   throw new ValidationError(
-    `${what} has no member ${show(other)}${suggestion === undefined ? "." : `: did you mean ${show(suggestion)}?`} Use ${all.join(", ")}`
+    `${what} has no member ${show(unknownName)}${suggestion === undefined ? "." : `: did you mean ${show(suggestion)}?`} Use ${all.join(", ")}`
   )
 }
 

@@ -18,8 +18,8 @@ export const healthOf = (engine: EngineService) =>
   })
 
 /**
- * Whether the server takes calls. It also does while a row of the database is damaged, which only the health reports:
- * calls still get their answers.
+ * Whether the server takes calls. It also takes calls while a row of the database is damaged, since calls still get
+ * their answers. Only the health reports the damage.
  */
 export const readinessOf = (engine: EngineService, isDraining: boolean) =>
   Effect.zipWith(Clock.currentTimeMillis, engine.checkHealth, (now, store) => {

@@ -1,6 +1,6 @@
 /**
- * Streams of workers over effect/rpc. Each worker has one WebSocket, with one `work` call that lasts as long
- * as the session, and its other calls beside it.
+ * Streams of workers over effect/rpc. Each worker has one WebSocket. On it, one `work` call lasts as long as the
+ * session, and the worker's other calls run beside that call.
  */
 import type { WebSocket } from "ws"
 import * as Cause from "effect/Cause"

@@ -69,8 +69,8 @@ const GETS_PER_TURN = 16
 const FEW_TURNS = 4
 
 /**
- * How long the calls that run when their API key ends may continue, in milliseconds. Calls that wait for something end
- * at once, by `RequestHandler`.
+ * How long the calls that run when their API key ends may continue, in milliseconds. `RequestHandler` ends calls that wait
+ * for something at once.
  */
 const LAST_ANSWERS_MS = 30_000
 
@@ -89,7 +89,7 @@ const serve = (
   options: ChannelOptions
 ): OnFrame => {
   const calls = new ShortLivedMap<string, Fiber.Fiber<Reply>>()
-  let closing = false
+  let isClosing = false
   let isKeyEnded = false
   const outgoing = new Frames((frame) => {
     if (socket.readyState !== socket.OPEN) return
@@ -99,8 +99,8 @@ const serve = (
     leaveWhenDone()
   })
   const leaveWhenDone = (): void => {
-    if (!closing || calls.size > 0) return
-    closing = false
+    if (!isClosing || calls.size > 0) return
+    isClosing = false
     outgoing.flush()
     if (isKeyEnded) closeFor(socket, POLICY_VIOLATION, `the API key does not work any more: ${NOT_TAKEN}`)
     else socket.close(GOING_AWAY, `the server stops: ${NOT_TAKEN}`)
@@ -108,7 +108,7 @@ const serve = (
   const respond = (id: string, { status, text = "" }: Reply): void =>
     outgoing.add(encodeMessage(`${id} ${status}`, text))
 
-  const take = (words: ReadonlyArray<string>, body: string): boolean => {
+  const takeMessage = (words: ReadonlyArray<string>, body: string): boolean => {
     const [id, method, url, trace] = words
     if (id === undefined || method === undefined || url === undefined || !/^\d{1,15}$/.test(id)) return false
     if (method === CANCEL) {
@@ -134,7 +134,7 @@ const serve = (
   }
 
   const stopListening = options.onClosing(() => {
-    closing = true
+    isClosing = true
     leaveWhenDone()
   })
   let deadline: NodeJS.Timeout | undefined
@@ -143,7 +143,7 @@ const serve = (
   const stopWatching = visitor.caller.watch((ended) => {
     if (!ended) return
     isKeyEnded = true
-    closing = true
+    isClosing = true
     deadline = setTimeout(() => socket.terminate(), LAST_ANSWERS_MS).unref()
     leaveWhenDone()
   })
@@ -158,49 +158,52 @@ const serve = (
   const frames: Array<string> = []
   /** Where the first message that was not taken begins in the first frame. */
   let offset = 0
-  let gets = 0
-  let turns = 0
-  const malformed = (): void => {
+  let startedGets = 0
+  let turnsTaken = 0
+  const closeAsMalformed = (): void => {
     socket.close(PROTOCOL_ERROR, "a frame is not well formed")
-    takeNone()
+    dropMessages()
   }
-  /** Drops the messages of a socket that is closing. Reads on, since the client's answer to the close is still to come. */
-  const takeNone = (): void => {
+  /**
+   * Drops the messages of a socket that is closing. Goes on reading, since the client's answer to the close is still to
+   * come.
+   */
+  const dropMessages = (): void => {
     frames.length = 0
-    flow.resume(takeAll)
+    flow.resume(takeMessages)
   }
   /** Takes messages as time allows, and as the client reads their responses. */
-  const takeAll = (): void => {
+  const takeMessages = (): void => {
     for (let frame = frames[0]; frame !== undefined; frame = frames[0]) {
       if (offset >= frame.length) {
         frames.shift()
         offset = 0
         continue
       }
-      if (socket.readyState !== socket.OPEN) return takeNone()
+      if (socket.readyState !== socket.OPEN) return dropMessages()
       if (flow.isUnread || outgoing.length > CONNECTION_UNREAD_BYTES) {
         outgoing.flush()
-        flow.pause(takeAll)
-        if (flow.isUnread) return flow.whenRead(takeAll)
+        flow.pause(takeMessages)
+        if (flow.isUnread) return flow.whenRead(takeMessages)
       }
-      if (!hasTime() || gets === GETS_PER_TURN) {
-        gets = 0
-        flow.pause(takeAll)
-        return whenTime(++turns > FEW_TURNS ? "rest" : "little", takeAll)
+      if (!hasTime() || startedGets === GETS_PER_TURN) {
+        startedGets = 0
+        flow.pause(takeMessages)
+        return whenTime(++turnsTaken > FEW_TURNS ? "rest" : "little", takeMessages)
       }
       const message = readMessage(frame, offset)
-      if (message === undefined || !take(message.words, message.text)) return malformed()
-      if (message.words[1] === "GET") gets++
+      if (message === undefined || !takeMessage(message.words, message.text)) return closeAsMalformed()
+      if (message.words[1] === "GET") startedGets++
       offset = message.end
     }
-    turns = 0
-    flow.resume(takeAll)
+    turnsTaken = 0
+    flow.resume(takeMessages)
   }
   return (data, isBinary) => {
     if (socket.readyState !== socket.OPEN) return
-    if (isBinary) return malformed()
-    // with other frames in the list, `takeAll` is already under way and will come to this frame
-    if (frames.push(String(data)) === 1) takeAll()
+    if (isBinary) return closeAsMalformed()
+    // with other frames in the list, `takeMessages` is already under way and will come to this frame
+    if (frames.push(String(data)) === 1) takeMessages()
   }
 }
 

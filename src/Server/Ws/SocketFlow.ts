@@ -58,7 +58,7 @@ export class Flow {
   #frameBytes = 0
   #input: PendingInput | undefined
   #cancelDeadline: () => void = () => undefined
-  #readers: Array<() => void> = []
+  #onRead: Array<() => void> = []
   #cancelUnread: () => void = () => undefined
 
   /** Takes over a socket that `ws` already listens to. The client may leave `maxUnread` bytes unread. */
@@ -106,7 +106,7 @@ export class Flow {
     return bytes > 0 && this.#options.unread.isPressed ? Math.max(bytes, MAX_BUFFER) : bytes
   }
 
-  /** Returns whether there is room for a response of this size, and may end other connections for it. */
+  /** Returns whether there is room for a response of this size. May end other connections to make room. */
   makeRoomFor(bytes: number): boolean {
     return this.#options.unread.makeRoomFor(bytes)
   }
@@ -118,14 +118,14 @@ export class Flow {
 
   /** Calls `f` when the client has read everything. A client that does not read at all loses its connection. */
   whenRead(f: () => void): void {
-    this.#readers.push(f)
-    if (this.#readers.length > 1) return
+    this.#onRead.push(f)
+    if (this.#onRead.length > 1) return
     const unreadBytes = this.#socket.writableLength
     this.#cancelUnread = this.#options.scheduleTimeout(UNREAD_MS, () => {
       if (this.#socket.writableLength >= unreadBytes) return this.#webSocket.terminate()
-      const readers = this.#readers
-      this.#readers = []
-      for (const reader of readers) this.whenRead(reader)
+      const listeners = this.#onRead
+      this.#onRead = []
+      for (const listener of listeners) this.whenRead(listener)
     })
   }
 
@@ -142,9 +142,9 @@ export class Flow {
   #wasRead(): void {
     this.#cancelUnread()
     this.#sendBuffer.set(0)
-    const readers = this.#readers
-    this.#readers = []
-    for (const reader of readers) reader()
+    const listeners = this.#onRead
+    this.#onRead = []
+    for (const listener of listeners) listener()
   }
 
   #onData(chunk: Buffer): void {
@@ -196,11 +196,11 @@ export class Flow {
 
   /** Counts the bytes of an incomplete frame in the memory that all connections share. */
   #countFrameBytes(): void {
-    this.#input ??= this.#begin()
+    this.#input ??= this.#beginInput()
     this.#input.setHeld(this.#frameBytes)
   }
 
-  #begin(): PendingInput {
+  #beginInput(): PendingInput {
     const { inputBudget, scheduleTimeout, timeoutMs } = this.#options
     const why = {}
     const end = (code: number, reason: string): void => {

@@ -100,7 +100,7 @@ export class Upgrades {
   readonly #entrances: ReadonlyArray<Entrance>
   /** Sockets that have not answered the last ping. */
   #silent = new Set<WebSocket>()
-  /** Whether the server stops. It then opens no more WebSockets, since they would not learn of the stop. */
+  /** Whether the server stops. It then opens no more WebSockets, since their clients would not learn of the stop. */
   #isClosing = false
 
   constructor({ flow, accessCheck, onBug, onUpgraded, routes, run }: UpgradeOptions) {
