@@ -57,7 +57,7 @@ interface BulkCommand {
   readonly isStdinRead: boolean
 }
 
-/** How often the progress of an operation is asked for, in milliseconds. */
+/** How often the progress of an operation is asked for. */
 const POLL_MS = 1000
 
 /**

@@ -30,10 +30,10 @@ export interface DevWorkerOptions {
  */
 const SETTLE_MS = 100
 
-/** How long a stopping worker may take after each signal before it gets the next signal, in milliseconds. */
+/** How long a stopping worker may take after each signal before it gets the next signal. */
 const PATIENCE_MS = 400
 
-/** How long the file may take to load before {@link stillLoading} is printed, in milliseconds. */
+/** How long the file may take to load before {@link stillLoading} is printed. */
 const LOADING_MS = 5000
 
 const stillLoading = (file: string): string =>

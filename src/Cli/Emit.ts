@@ -141,7 +141,7 @@ const waitForAll = (
     { concurrency: "unbounded" }
   )
 
-/** How long `emit --wait` may print nothing, in milliseconds. */
+/** How long `emit --wait` may print nothing. */
 const SILENCE_MS = 5000
 
 /** Prints after {@link SILENCE_MS} what the run waits for, since the user may have to do something about it. */

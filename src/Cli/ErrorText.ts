@@ -5,7 +5,7 @@ import { isUserFrame } from "../CallSite.ts"
 import { describeError, type ReportedError, thrownBy } from "../DescribeError.ts"
 import { oneLine } from "./Output.ts"
 
-/** The length at which a message is cut, in characters. */
+/** The length at which a message is cut. */
 const MAX_MESSAGE_CHARS = 1000
 /** Maximum number of lines of user code that are shown of each error. */
 const MAX_FRAMES = 4

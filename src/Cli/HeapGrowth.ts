@@ -9,8 +9,8 @@ import process from "node:process"
 import v8 from "node:v8"
 
 /**
- * The young generation may grow as long as it is smaller than this, in bytes. V8 doubles its size each time, so
- * it stops at 16 MB.
+ * The young generation may grow as long as it is smaller than this. V8 doubles its size each time, so it stops at 16
+ * MB.
  */
 const YOUNG_BYTES = 12 * 1024 * 1024
 

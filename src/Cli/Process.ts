@@ -25,7 +25,7 @@ export const silenceSqliteWarning = (): void => {
   }
 }
 
-/** How long a command may still run after the second signal, in milliseconds. */
+/** How long a command may still run after the second signal. */
 const GRACE_MS = 2000
 
 /**
@@ -91,7 +91,7 @@ export const endWhenOutputFails = (onFailure: (error: NodeJS.ErrnoException) => 
   process.stderr.on("error", () => {})
 }
 
-/** How often to check whether the parent process still runs, in milliseconds. */
+/** How often to check whether the parent process still runs. */
 const CHECK_MS = 250
 
 /**

@@ -5,7 +5,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 
-/** How often a line is printed where there is no terminal, in milliseconds. */
+/** How often a line is printed where there is no terminal. */
 const LINE_EVERY_MS = 5000
 
 /** The clock of the operation whose progress is shown; `undefined` while there is none. */

@@ -291,7 +291,7 @@ const tableOf = (page: ListRunsResult, now: number, times: string): string => {
   return lines.join("\n")
 }
 
-/** How often new runs are asked for, in milliseconds. */
+/** How often new runs are asked for. */
 const POLL_MS = 1000
 /** How many shown runs are remembered, so that none is shown twice. */
 const REMEMBERED = 10_000

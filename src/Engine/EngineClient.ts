@@ -20,9 +20,7 @@ import { Runs } from "./Runs/Runs.ts"
 import { Store } from "./Store/Store.ts"
 import { Workers } from "./Workers/Workers.ts"
 
-/**
- * The latest code version of a function, and all its other versions that have unfinished runs (`pinned`) or connected workers.
- */
+/** The latest code version of a function, and its other versions that have unfinished runs (`pinned`) or connected workers. */
 const versionsOf = (
   functionId: string,
   {

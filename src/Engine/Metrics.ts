@@ -40,13 +40,13 @@ import { Counters } from "./Store/Counters.ts"
 import { type CommitFigures, Store } from "./Store/Store.ts"
 import { Workers } from "./Workers/Workers.ts"
 
-/** How long queried values are used before they are queried again, milliseconds. */
+/** The shortest time for which queried values are used before they are queried again. */
 const REUSE_MS = 15_000
-/** The same as a multiple of the time that the queries took. The longer of the two times counts. */
+/** Queried values are used for at least this many times as long as their queries took. */
 const REUSE_TIMES = 20
 
 /**
- * The same for the numbers of failed runs, as a multiple of the time that it took to count these runs. Failed runs are kept for
+ * The numbers of failed runs are used for at least this many times as long as it took to count these runs. Failed runs are kept for
  * weeks, and there may be very many.
  */
 const REUSE_FAILED_TIMES = 100
@@ -208,7 +208,7 @@ const countersOf = (
   }
 ]
 
-/** The labels of the one series for all functions that have no series of their own. */
+/** The labels of the series that all functions without a series of their own share. */
 const others: Labels = { environment: "other", function: "other" }
 
 const functionCountersOf = ({ functions }: RunStats): ReadonlyArray<MetricFamily> => {
@@ -449,5 +449,5 @@ const eventLoop: Effect.Effect<() => ReadonlyArray<MetricFamily>, never, Scope.S
   }
 )
 
-/** How often the delay of the event loop is sampled, milliseconds. */
+/** How often the delay of the event loop is sampled. */
 const RESOLUTION_MS = 50

@@ -22,7 +22,7 @@ import { go, hrefOf } from "../Parts/Router.ts"
 import { pathTo } from "../Parts/Rows.tsx"
 import { Examples } from "./Bulk.tsx"
 
-/** How often the progress of the count is requested, in milliseconds. */
+/** How often the progress of the count is requested. */
 const POLL_MS = 400
 
 /** The runs of the operation: the chosen runs, or the runs that match filters. */

@@ -346,10 +346,7 @@ const EmitFields = ({
   )
 }
 
-/**
- * How far from the time of an event its runs are searched, in milliseconds. Runs are created together with their
- * event.
- */
+/** How far from the time of an event its runs are searched. Runs are created together with their event. */
 const NEAR_MS = 1000
 
 export const Event = ({ variables: { id = "" } }: { readonly variables: Variables }) => {

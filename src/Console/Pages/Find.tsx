@@ -16,11 +16,11 @@ import { type RunRow, RunTable, toRunRow } from "../Parts/RunRows.tsx"
 import { command, shellQuoted } from "../Parts/ShellCommand.ts"
 import { Time } from "../Parts/Time.tsx"
 
-/** The longest text that is searched for, in characters: longer values of events are not indexed. */
+/** The longest text that is searched for: longer values of events are not indexed. */
 const MAX_CHARS = 256
 /** How many runs each search finds at most. */
 const RUN_LIMIT = 20
-/** How long a search takes, at most, when the user asks to search further, in milliseconds. */
+/** How long a search takes, at most, when the user asks to search further. */
 const MORE_MS = 10_000
 
 /**

@@ -17,7 +17,7 @@ interface Span {
   readonly title: string
   /** What runs are grouped by: the minute or the hour in which they were created. */
   readonly by: string
-  /** The length of that minute or hour, in milliseconds. */
+  /** The length of that minute or hour. */
   readonly sizeMs: number
   /** The begin and the end of the period at the time `now`, all in epoch milliseconds. */
   readonly periodAt: (now: number) => readonly [from: number, to: number]
@@ -43,9 +43,9 @@ const spans: { readonly [name: string]: Span } = {
   week: { title: "Last 7 days", by: "hour", sizeMs: HOUR, periodAt: (now) => [now - 7 * 24 * HOUR, now] }
 }
 
-/** How long the engine may count for each statistic, in milliseconds. */
+/** How long the engine may count for each statistic. */
 const TIME_LIMIT_MS = 500
-/** How often the statistics are requested, in milliseconds. */
+/** How often the statistics are requested. */
 const REFRESH_MS = 15_000
 
 export const FunctionFigures = ({ id }: { readonly id: string }) => {

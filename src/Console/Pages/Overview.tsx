@@ -424,7 +424,7 @@ const useGivenUp = (samples: ReadonlyArray<Sample>): ReadonlyArray<GivenUp> => {
   return live.value ?? []
 }
 
-/** How long runs may wait for a worker before this is reported, in seconds. */
+/** How long runs may wait for a worker before this is reported. */
 const OLD_SECONDS = 30
 
 const Workers = () => {

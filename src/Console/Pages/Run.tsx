@@ -33,12 +33,9 @@ import { PatchStep, RunActions } from "./RunActions.tsx"
 import { testOf } from "./RunTest.ts"
 import { RunTimeline } from "./RunTimeline.tsx"
 
-/**
- * How often a run that has ended is requested, in milliseconds: such a run only changes when a user does something to
- * the run.
- */
+/** How often a run that has ended is requested: such a run only changes when a user does something to the run. */
 const ENDED_MS = 10_000
-/** How often the explanation, audit and logs of an unfinished run are requested, in milliseconds. */
+/** How often the explanation, audit and logs of an unfinished run are requested. */
 const DETAILS_MS = 2000
 /** Why a run is in its current state. */
 interface Why {

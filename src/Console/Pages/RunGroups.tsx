@@ -12,9 +12,9 @@ import { Table } from "../Parts/Rows.tsx"
 import { duration, exactTime, Time } from "../Parts/Time.tsx"
 import type { Column } from "../Parts/VirtualList.tsx"
 
-/** How long the engine may count before the user asks for more, in milliseconds. */
+/** How long the engine may count before the user asks for more. */
 const FIRST_MS = 300
-/** How long the engine may count when the user asks for all runs, in milliseconds. */
+/** How long the engine may count when the user asks for all runs. */
 const MORE_MS = 10_000
 
 const groupLengthsMs: { readonly [by: string]: number } = { minute: 60_000, hour: 3_600_000, day: 86_400_000 }

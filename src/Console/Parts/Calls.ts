@@ -44,8 +44,8 @@ export const isConnected = signal<boolean | undefined>(undefined)
 export const isSignedOut = signal(false)
 
 /**
- * How long after a change no answer is accepted that the engine has made for another tab, in milliseconds: that
- * answer may be older than the change.
+ * How long after a change no answer is accepted that the engine has made for another tab: that answer may be older than
+ * the change.
  */
 const FRESH_MS = 1500
 let freshUntil = 0
@@ -71,7 +71,7 @@ export const refreshSignal = (signal: AbortSignal): AbortSignal => {
   return derived
 }
 
-/** The timeout of a call, in milliseconds. No call of a page takes this long. */
+/** The timeout of a call. No call of a page takes this long. */
 const TIMEOUT_MS = 30_000
 
 /** Makes a call, and returns the decoded answer. Fails with a {@link CallError}. */

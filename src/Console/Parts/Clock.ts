@@ -3,7 +3,7 @@ import { signal } from "@preact/signals"
 
 /** Smaller differences between the clocks, in milliseconds, are ignored: a slow answer also seems to be one. */
 const TOLERANCE_MS = 5000
-/** How far the engine's clock is ahead of the browser's, in milliseconds. */
+/** How far the engine's clock is ahead of the browser's. */
 let aheadMs = 0
 
 export const engineNow = (): number => Date.now() + aheadMs

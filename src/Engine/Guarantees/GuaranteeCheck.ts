@@ -44,9 +44,9 @@ const RECENT_ROWS = 2000
 const SLICE_ROWS = 20
 /** How many of the newest idempotency keys are checked. */
 const RECENT_KEYS = 100
-/** For how long no second event with the same name and idempotency key may be stored, milliseconds. */
+/** For how long no second event with the same name and idempotency key may be stored. */
 const KEY_MS = 24 * 60 * 60 * 1000
-/** The shortest pause between two slices, milliseconds. */
+/** The shortest pause between two slices. */
 const PAUSE_MS = 1000
 /** The same as a multiple of the time that the last slice took, if that is longer. */
 const IDLE_FACTOR = 200
@@ -75,7 +75,7 @@ const changesIn = (before: CheckedRun, now: CheckedRun): ReadonlyArray<string> =
 
 interface CheckOptions {
   readonly store: Pick<StoreService, "read">
-  /** How long ended runs are kept unless their function says otherwise, milliseconds. */
+  /** How long ended runs are kept unless their function says otherwise. */
   readonly keepMs: number
   /** What the check before has read of the recent runs. This check updates it. */
   readonly known: CheckedRuns
@@ -84,7 +84,7 @@ interface CheckOptions {
   readonly report: (violation: Violation) => void
 }
 
-/** When an event starts two runs of a function by mistake, the runs are created within this time, milliseconds. */
+/** When an event starts two runs of a function by mistake, the runs are created within this time. */
 const TWICE_MS = 600_000
 
 /**

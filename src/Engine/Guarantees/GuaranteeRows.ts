@@ -65,7 +65,7 @@ export interface SliceQuery {
   /** Only runs with a key higher than this, or events with a higher position. */
   readonly after: number
   readonly limit: number
-  /** How long ended runs are kept unless their function says otherwise, milliseconds. */
+  /** How long ended runs are kept unless their function says otherwise. */
   readonly keepMs: number
 }
 
@@ -418,7 +418,7 @@ export const checkKeys = acrossEnvironments(
   () => "check idempotency keys against the guarantees"
 )
 
-/** How long an idempotency key is kept, milliseconds. */
+/** How long an idempotency key is kept. */
 const WINDOW_MS = 24 * 60 * 60 * 1000
 
 const FIND_WEBHOOK_KEY = statement(

@@ -125,7 +125,7 @@ export const checkLastOwner = (filename: string): LastStop | undefined => {
 export const isOwned = (db: DatabaseSync): boolean =>
   db.prepare("SELECT 1 FROM meta WHERE name = ?").get(OWNER) !== undefined
 
-/** How often to check that the file is still in its place, milliseconds. */
+/** How often to check that the file is still in its place. */
 const PLACE_CHECK_MS = 1000
 
 export class FileOwnership {

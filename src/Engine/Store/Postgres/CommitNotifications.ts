@@ -27,23 +27,23 @@ import {
 } from "./NotificationText.ts"
 
 /**
- * How often the highest commit number is read, milliseconds. It is not read when this engine has just committed, since its own
- * commit has told it the number.
+ * How often the highest commit number is read. It is not read when this engine has just committed, since its own commit has told it
+ * the number.
  */
 const CHECK_MS = 1000
-/** How long a notification of a commit may be in flight before it counts as lost, milliseconds. */
+/** How long a notification of a commit may be in flight before it counts as lost. */
 const GRACE_MS = 150
-/** How long the server may take to answer before the connection counts as lost, milliseconds. */
+/** How long the server may take to answer before the connection counts as lost. */
 const ANSWER_MS = 2000
-/** The delay before the first try to reconnect, milliseconds. The delay doubles with every try, up to {@link LONGEST_WAIT_MS}. */
+/** The delay before the first try to reconnect. The delay doubles with every try, up to {@link LONGEST_WAIT_MS}. */
 const FIRST_WAIT_MS = 100
-/** The longest delay between two tries to reconnect, milliseconds. */
+/** The longest delay between two tries to reconnect. */
 const LONGEST_WAIT_MS = 5000
-/** An engine that has sent no notification for this long sends an empty one, so that it counts as live, milliseconds. */
+/** An engine that has sent no notification for this long sends an empty one, so that it counts as live. */
 const HELLO_MS = 10_000
-/** An engine that has sent nothing for this long counts as gone, and is told nothing any more, milliseconds. */
+/** An engine that has sent nothing for this long counts as gone, and is told nothing any more. */
 const SILENT_MS = 35_000
-/** How long a row of `news` is kept, milliseconds. It has the payloads of a notification, which itself has only the id of the row. */
+/** How long a row of `news` is kept. The row has the payloads of a notification, and the notification only the id of the row. */
 const KEEP_MS = 60_000
 
 export interface CommitNotificationsOptions {
@@ -72,7 +72,7 @@ export interface CommitWatcher {
   tell(changes: Changes): void
   /** Called once a second. After that, this engine checks the commits and the nodes, unless it has just committed. */
   beforeCheck(): void
-  /** Called with the result of the check, and the time by `now` when its query was sent. */
+  /** Called with the result of the check. `askedAt` is when the query of the check was sent, by `now`. */
   seen(engines: EnginesSeen, askedAt: number): void
   /** Called with the error when the query of the check failed. */
   checkFailed(error: unknown): void
@@ -92,7 +92,7 @@ export interface EnginesSeen {
 
 interface OtherEngine {
   readonly wants: Wants
-  /** When its last notification arrived, by `now`. */
+  /** When the last notification of the engine arrived, by `now`. */
   readonly heardAt: number
 }
 
@@ -130,7 +130,7 @@ export class CommitNotifications {
   #isClosed = false
   /** Whether it was logged that notifications are lost. */
   #isLoggedAsLost = false
-  /** Cancel the timers. */
+  /** Functions that cancel the timers. */
   readonly #stops = new Set<() => void>()
 
   constructor(options: CommitNotificationsOptions) {
@@ -368,8 +368,8 @@ export class CommitNotifications {
   // -------------------------------------------------------------------------------------------------------------------
 
   /**
-   * Notes that all commits up to this number exist. If this engine has not been told of all of them, it waits a moment. If it then
-   * has still not been told, it has missed a notification.
+   * Notes that all commits up to this number exist. If this engine has not been told of all of them, it waits a moment. If some of
+   * them are still untold then, this engine has missed a notification.
    */
   #noteCommit(commit: number): void {
     this.#seen = Math.max(this.#seen, commit)
@@ -380,13 +380,15 @@ export class CommitNotifications {
     const graceMs = Math.max(GRACE_MS, this.#missedAt + CHECK_MS - this.#options.now())
     this.#later(graceMs, () => {
       this.#isChecking = false
-      // usually, commits count as missed that were seen before the grace period; after a longer wait, all commits seen by now count
+      // usually, only the commits that were known before the grace period count as missed; after a longer wait, all commits that
+      // are known now
       const upTo = graceMs > GRACE_MS ? this.#seen : expected
       if (this.#commits.upTo < upTo) {
         this.#missedAt = this.#options.now()
         this.#commits.giveUp(upTo)
         this.#watcher?.tell(allStale)
-        // no notification has arrived: this connection may be dead without an error, or the engine that has committed has no connection
+        // a notification is missing: this connection may be dead without an error, or the engine that has committed has no
+        // connection
         if (this.#client !== undefined) this.#probe(this.#client)
       }
       this.#noteCommit(this.#seen)
@@ -416,7 +418,7 @@ export class CommitNotifications {
     )
   }
 
-  /** Uses a connection for reads or, when slow reads hold all of these, the connection for notifications. */
+  /** Uses a connection for reads. When slow reads occupy all of these connections, uses the connection for notifications. */
   #renewAndRead(): Promise<ReadonlyArray<Row>> {
     const { node, reader, traffic } = this.#options
     const client = this.#client

@@ -16,7 +16,7 @@ const MOST_CHARACTERS = 4 * 1024 * 1024
 
 /** What an engine tells of itself in each notification. */
 export interface Hello {
-  /** Which optional changes the listeners of the engine want to hear of from other engines. */
+  /** The optional changes of other engines that the listeners of the engine want to hear of. */
   readonly wants: Wants
   /** Set when every other engine is to send a notification too, so that this engine learns of it. */
   readonly asks?: true
@@ -98,7 +98,7 @@ export class NotificationBuilder {
         ...Object.fromEntries(kept.map((name) => [name, parts[name]])),
         node,
         ...hello,
-        // earlier commits are not told: engines notice that they have missed these, and then read everything again
+        // earlier commits are not told: other engines notice that they have missed commits, and then read everything again
         commits: commits.slice(-MAX_RANGES),
         look: [...this.#stale, ...all.filter((name) => !kept.includes(name))],
         logEnd: this.#logEnd,

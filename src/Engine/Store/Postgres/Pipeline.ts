@@ -125,8 +125,8 @@ export const sendPipeline = (client: Client, entries: ReadonlyArray<PipelineEntr
 let Pipeline: ReturnType<typeof definePipeline> | undefined
 
 /**
- * Makes a subclass of the driver's own class of queries: only for these does the driver not wait for the answers to earlier
- * queries. The driver calls the methods of a query with each message of the server.
+ * Makes a subclass of the driver's own class of queries: the driver sends only such queries before it has the answers to earlier
+ * queries. The driver calls a method of the query for each message of the server.
  */
 const definePipeline = (Query: QueryClass) =>
   class extends Query {
@@ -208,7 +208,7 @@ const definePipeline = (Query: QueryClass) =>
       const [failed] = left
       if (failed === undefined) return
       failed.fail(error)
-      // a lost connection fails all of them; otherwise the server has skipped them
+      // a lost connection fails all statements that are left; otherwise the server has skipped them
       for (const { fail } of left.slice(1)) fail(isConnectionLost(error) ? error : skippedError())
     }
 

@@ -96,7 +96,10 @@ export class PostgresTransaction extends Transaction {
     return this.#tools.environments
   }
 
-  /** Follows the transactions of other engines: new ids sort after theirs, and caches discard what these may have changed. */
+  /**
+   * Follows the transactions of other engines: new ids sort after the ids of those transactions, and caches discard what the
+   * transactions may have changed.
+   */
   follow(others: RemoteChanges): void {
     this.#tools.ids.follow(this.numbers.idTime)
     eachCache(this.caches, (cache, content) => cache.invalidate?.(content, others))

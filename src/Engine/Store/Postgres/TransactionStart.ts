@@ -33,7 +33,7 @@ export interface TransactionStartOptions {
   readonly ready: Statement
   /** Whether no other node may use the tables. */
   readonly isAlone: boolean
-  /** A monotonic clock, milliseconds. */
+  /** A monotonic clock. */
   readonly monotonicMs: () => number
 }
 
@@ -78,7 +78,7 @@ const LOCK = {
     RETURNING sequence, environments, events, runs, seq, functions, leases, id_time AS "idTime"`
 }
 /**
- * Does {@link LOCK} and {@link readState} in one statement, if nothing has changed. The statement fails, with all statements that
+ * Takes the lock and reads the time in one statement, if nothing has changed. The statement fails, and with it all statements that
  * were sent after it, when another node has written since transaction $2, when a node is to be declared dead, or when Postgres is
  * another server than before.
  */
@@ -151,7 +151,7 @@ export class TransactionStart {
     return this.#seen.sequence
   }
 
-  /** How long this node has been waiting for the lock, milliseconds; 0 when it does not wait. */
+  /** How long this node has been waiting for the lock; 0 when it does not wait. */
   get waitedMs(): number {
     return this.#waitsSince === undefined ? 0 : this.#options.monotonicMs() - this.#waitsSince
   }
@@ -165,7 +165,10 @@ export class TransactionStart {
     return this.#isAway
   }
 
-  /** Whether the last transaction failed because {@link lockUnmoved} found a change. Returns `true` once. */
+  /**
+   * Whether the last transaction failed because {@link lockUnmoved} found a change. Returns `true` only once for each such
+   * transaction.
+   */
   takeOvertaken(): boolean {
     const isOvertaken = this.#isOvertaken
     this.#isOvertaken = false
