@@ -67,7 +67,7 @@ const examineServer = Effect.gen(function* () {
         ])
       : Effect.fail(error)
   )
-  // this command has checked the keys itself
+  // this command itself has checked the keys
   return [...ownChecks, ...engineSide.filter(({ name }) => name !== "keys")]
 })
 

@@ -12,7 +12,7 @@ const LINE_EVERY_MS = 5000
 let nowMs: (() => number) | undefined
 let printedAt = 0
 
-/** On a terminal, shows the text in place of the last one. Elsewhere, prints the text if it is time for a line. */
+/** On a terminal, shows the text in place of the last text. Elsewhere, prints the text if it is time for a line. */
 export const showProgress = (text: string): void => {
   if (process.stderr.isTTY) {
     process.stderr.write(`\r${text}\u001B[K`)

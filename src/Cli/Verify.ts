@@ -51,7 +51,8 @@ export const verify = Command.make(
   Effect.fnUntraced(function* ({ data, file, run }) {
     const { functions } = yield* Effect.tryPromise({
       try: async () => {
-        // imported here, since this module cannot be loaded by a Node that is too old, which the command reports
+        // imported here, since a Node that is too old cannot load this module: the command then reports that Node is
+        // too old
         const { loadDefinitions } = await import("./UserModule.ts")
         return loadDefinitions(file)
       },

@@ -19,13 +19,13 @@ interface Span {
   readonly by: string
   /** The length of that minute or hour. */
   readonly sizeMs: number
-  /** The begin and the end of the period at the time `now`, all in epoch milliseconds. */
+  /** The period at the time `now`: its begin and its end. All three times are epoch milliseconds. */
   readonly periodAt: (now: number) => readonly [from: number, to: number]
 }
 
 /**
- * The current night, or by day the last one: from eight in the evening to eight in the morning, in the displayed time
- * zone. It does not reach beyond `now`.
+ * The current night, or during the day the last night: from eight in the evening to eight in the morning, in the
+ * displayed time zone. The current night ends at `now`.
  */
 const nightOf = (now: number): readonly [number, number] => {
   const date = new Date(now)

@@ -44,7 +44,7 @@ interface Why {
   readonly details: { readonly [name: string]: unknown }
 }
 
-/** How many steps are shown, at most: many thousands would freeze a browser. */
+/** Maximum number of steps that are shown: many thousands would freeze a browser. */
 const MAX_STEPS = 500
 
 export const Run = ({ variables }: { readonly variables: Variables }) => {
@@ -57,7 +57,7 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
   const live = useLive(
     `run ${id}`,
     async (signal) => {
-      // the run is read after its steps, so that these are complete if it has ended
+      // the run is read after its steps, so that the steps are complete if the run has ended
       const { steps } = await ask(getRunSteps, { body: { id }, signal })
       const run = await ask(getRun, { body: { id }, signal })
       // While the state stays the same, the explanation is requested less often. It may still change, for example
@@ -180,8 +180,8 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
 }
 
 /**
- * The message of the explanation. For a paused run it leaves out the code of the reason, and the name of the call that
- * the button Resume makes.
+ * The message of the explanation. For a paused run, the code of the reason is left out, and so is the name of the call
+ * that the button Resume makes.
  */
 const whyOf = ({ code, message }: Why): string =>
   code === "PAUSED"

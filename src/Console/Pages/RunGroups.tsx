@@ -30,7 +30,8 @@ export const filterFor = (
   if (lengthMs !== undefined) {
     return { "created-from": value, "created-to": new Date(Date.parse(value) + lengthMs).toISOString() }
   }
-  // the value is a pattern of error messages, with … between its parts: all these messages contain the longest part
+  // the value is a pattern of error messages, with … between its parts: all messages of the group contain the longest
+  // part
   if (by === "error")
     return {
       status: "failed",

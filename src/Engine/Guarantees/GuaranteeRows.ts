@@ -36,8 +36,8 @@ export interface CheckedRun {
   /** A digest of each step, by step key. */
   readonly steps: ReadonlyMap<string, string>
   /**
-   * Absent for an unfinished run. `hash` is a digest of how the run ended. It must stay the same as long as `at` is the same, which
-   * changes when a client controls the run or erases data.
+   * Absent for an unfinished run. `hash` is a digest of how the run ended. `hash` must stay the same as long as `at` is the same.
+   * `at` changes when a client controls the run or erases data.
    */
   readonly end?: { readonly at: string; readonly hash: string }
 }
@@ -55,9 +55,9 @@ interface Slice {
   readonly violations: ReadonlyArray<Violation>
   readonly checkedRuns?: ReadonlyArray<CheckedRun>
   readonly keyedEvents?: ReadonlyArray<KeyedEvent>
-  /** How many runs, rows of the log or idempotency keys were checked, without the other rows that were read for them. */
+  /** How many runs, rows of the log or idempotency keys were checked. Other rows that were read for these checks do not count. */
   readonly rows: number
-  /** `after` of the next slice; absent at the end. */
+  /** The `after` of the next slice; absent at the end. */
   readonly next?: number
 }
 
@@ -76,7 +76,8 @@ const FAILED = 6
 const PAUSED = 4
 
 const LIST_RUNS = statement("GuaranteeRows.listRuns", "SELECT * FROM runs WHERE key > ? ORDER BY key LIMIT ?")
-// in a fixed order, whatever the plan of the query, because the order decides which digests are kept, and is part of the end's digest
+// in a fixed order, whatever the plan of the query: the order decides which digests are kept, and the digest of the end depends on
+// it
 const LIST_STEPS = statement(
   "GuaranteeRows.listSteps",
   "SELECT * FROM steps WHERE run = ? ORDER BY step_key LIMIT 1001"
@@ -286,7 +287,7 @@ const checkEnd = (
   if (row.ended_at === null || Number(row.status) !== FAILED || row.compensations === null) return
   if (row.erased_at !== null) return
   const error = row.error === null ? undefined : safeJsonParse(String(row.error))
-  // then the engine has ended the run, and the handler, which runs the compensations, was not called again
+  // with this error the engine has ended the run: it did not call the handler again, which would have run the compensations
   if (isObject(error) && error.code === "LIMIT_EXCEEDED") return
   const registered = safeJsonParse(String(row.compensations))
   const keys = [...steps.map(({ step_key }) => String(step_key)), ...superseded]
@@ -302,7 +303,7 @@ const hashOf = (values: ReadonlyArray<unknown>): string =>
 
 const checkedRunOf = (row: Row, steps: ReadonlyArray<Row>, superseded: number): CheckedRun => {
   const { attempt, ended_at, error, generation, input, output, status, updated_at } = row
-  // how much of the run was erased; a result that it has from an invoked run is erased together with that run
+  // changes when data of the run is erased; a step's result that came from an invoked run is erased together with that run
   const erased =
     steps.filter(({ value }) => String(value).startsWith('{"$erased":')).length + Number(row.erased_at ?? 0)
   const hashes = new Map(steps.map((step) => [String(step.step_key), hashOf(Object.values(step))]))
@@ -389,7 +390,7 @@ export const checkLog = acrossEnvironments(
 
 /**
  * Checks the newest idempotency keys of emits: the event of each key must be in the log, and the runs that the event has started
- * must exist, unless they may have been deleted for their age.
+ * must exist, unless the age of these runs permits that they were deleted.
  */
 export const checkKeys = acrossEnvironments(
   "checkKeys",
@@ -427,8 +428,8 @@ const FIND_WEBHOOK_KEY = statement(
 )
 
 /**
- * Reports two events with the same name and idempotency key. It does not report them when a webhook has used this key: the keys of
- * webhooks are kept apart from the keys of emits, so each may have stored one of the two events.
+ * Reports two events with the same name and idempotency key. Does not report them when a webhook has used this key: the keys of
+ * webhooks are kept apart from the keys of emits, so a webhook and an emit may each have stored one of the two events.
  */
 export const checkDuplicateKeys = acrossEnvironments(
   "checkDuplicateKeys",
