@@ -37,7 +37,7 @@ export interface LogChoice {
 }
 
 /**
- * The format and level that the flags name, or else the environment variables. When neither names a level, it is
+ * The format and level that the flags name, or else the environment variables. When neither names a level, the level is
  * `level`.
  */
 export const logChoice = (

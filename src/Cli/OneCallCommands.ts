@@ -40,7 +40,7 @@ export const commandsOf =
       )
     ).pipe(Command.withDescription(about))
 
-/** The values of the flags that were given, by the names of the client's options. */
+/** The values of the given flags and arguments, by the names that the client has for them. */
 export const givenFlags = <A extends object>(flags: {
   readonly [K in keyof A]: Option.Option<A[K]>
 }): Partial<A> =>

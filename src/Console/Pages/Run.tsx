@@ -51,7 +51,7 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
   const id = variables["id"] ?? ""
   const [hasEnded, setEnded] = useState(false)
   const detailsInterval = { everyMs: hasEnded ? ENDED_MS : DETAILS_MS }
-  const lastWhy = useRef<{ readonly of: string; readonly at: number; readonly why: Why } | undefined>(
+  const lastWhy = useRef<{ readonly state: string; readonly at: number; readonly why: Why } | undefined>(
     undefined
   )
   const live = useLive(
@@ -62,11 +62,11 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
       const run = await ask(getRun, { body: { id }, signal })
       // While the state stays the same, the explanation is requested less often. It may still change, for example
       // while the run waits for a worker.
-      const of = `${run.id} ${run.state ?? run.status}`
-      const before = lastWhy.current
-      if (before?.of !== of || performance.now() - before.at > DETAILS_MS - 500) {
+      const state = `${run.id} ${run.state ?? run.status}`
+      const last = lastWhy.current
+      if (last?.state !== state || performance.now() - last.at > DETAILS_MS - 500) {
         const why = await ask(explainRun, { variables: { id }, signal })
-        lastWhy.current = { of, at: performance.now(), why }
+        lastWhy.current = { state, at: performance.now(), why }
       }
       setEnded(run.endedAt !== undefined)
       return { run, steps, why: lastWhy.current!.why }

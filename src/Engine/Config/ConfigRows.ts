@@ -121,9 +121,9 @@ export const deleteConfig = inEnvironment(
 
 /** Runs `write`, and notes in the changes of the commit which configurations it has written or deleted. */
 function* withChanges<A, E>(tx: Transaction, environment: string, write: Program<A, E>): Program<A, E> {
-  const before = tx.changes.kv.length
+  const countBefore = tx.changes.kv.length
   const written = yield* write
-  for (const { createdAt, key, operation, revision, value } of tx.changes.kv.slice(before)) {
+  for (const { createdAt, key, operation, revision, value } of tx.changes.kv.slice(countBefore)) {
     tx.changes.configs.push({
       environment,
       name: key,

@@ -61,10 +61,10 @@ const roughly = (ms: number): string => {
 
 /** Compares this clock with another clock, which showed the time `otherNow`. `slackMs` is how long it took to ask for that time. */
 export const checkClockSkew = (now: number, otherNow: number, whose: string, slackMs = 0): DoctorCheck => {
-  const apart = Math.max(0, Math.abs(now - otherNow) - slackMs)
-  if (apart < CLOCK_WARN_MS) return ok("clock", `The clock agrees with that of ${whose}.`)
-  const message = `The clock is ${roughly(apart)} ${now > otherNow ? "ahead of" : "behind"} that of ${whose}.`
-  return apart < CLOCK_FAIL_MS ? warn("clock", message, SYNC) : fail("clock", message, SYNC)
+  const differenceMs = Math.max(0, Math.abs(now - otherNow) - slackMs)
+  if (differenceMs < CLOCK_WARN_MS) return ok("clock", `The clock agrees with that of ${whose}.`)
+  const message = `The clock is ${roughly(differenceMs)} ${now > otherNow ? "ahead of" : "behind"} that of ${whose}.`
+  return differenceMs < CLOCK_FAIL_MS ? warn("clock", message, SYNC) : fail("clock", message, SYNC)
 }
 
 /** Compares the clock with the time that was last stored, which should not be later. */
@@ -198,9 +198,9 @@ export const checkRuns = (
   const open = unfinished === 0 ? "Every run has ended." : `${many} not ended.`
   const isLate = ({ details }: Explanation): boolean =>
     hasEngine && typeof details.waitingMs === "number" && details.waitingMs >= LATE_MS
-  const bad = explained.filter(({ code }) => harmful.has(code))
+  const harmfulRuns = explained.filter(({ code }) => harmful.has(code))
   const waiting = explained.filter((one) => !harmful.has(one.code) && (one.code === "PAUSED" || isLate(one)))
-  const reported = [...bad, ...waiting]
+  const reported = [...harmfulRuns, ...waiting]
   if (reported.length === 0 && stuck === 0) {
     return ok("runs", `${open}${unfinished === 0 || !hasEngine ? "" : " None of them is stuck."}`)
   }
@@ -216,7 +216,7 @@ export const checkRuns = (
     stuck === 0 ? "" : ` ${count(stuck, "run")} will not go on by ${stuck === 1 ? "itself" : "themselves"}.`
   return {
     name: "runs",
-    status: bad.length > 0 || stuck > 0 ? "fail" : "warn",
+    status: harmfulRuns.length > 0 || stuck > 0 ? "fail" : "warn",
     message: `${open}${counted}${shown}${rest}`,
     advice: "`ironflow runs why RUN` says more about a run, and docs/reasons.md what to do about each reason."
   }

@@ -140,12 +140,12 @@ const vacuum = ({ autovacuum, bloated, longestMs }: PostgresFacts): DoctorCheck 
       "Look for the transaction in pg_stat_activity (xact_start), and end it."
     )
   }
-  const bad = bloated.filter(({ dead, live }) => dead > DEAD_ROWS && dead > live)
-  return bad.length === 0
+  const reported = bloated.filter(({ dead, live }) => dead > DEAD_ROWS && dead > live)
+  return reported.length === 0
     ? ok("vacuum", `No table has more than ${DEAD_ROWS.toLocaleString("en")} dead rows and fewer live ones.`)
     : warn(
         "vacuum",
-        `${bad.map(({ dead, table }) => `${table} has ${count(dead, "dead row")}`).join(", ")}, more than live ones.`,
+        `${reported.map(({ dead, table }) => `${table} has ${count(dead, "dead row")}`).join(", ")}, more than live ones.`,
         "Make autovacuum run more often: see docs/production.md."
       )
 }

@@ -209,10 +209,10 @@ function* checkRun(row: Row, report: Report): Program<void> {
   }
   if (row.parent !== null && row.parent_step !== null) {
     const siblings = yield* all(LIST_CHILDREN_OF_STEP, row.parent!, row.parent_step!)
-    const before = (yield* all(LIST_SUPERSEDED_STEPS, row.parent!)).filter(
+    const supersededCalls = (yield* all(LIST_SUPERSEDED_STEPS, row.parent!)).filter(
       ({ step_key }) => step_key === row.parent_step
     )
-    if (siblings.length > 1 + before.length) {
+    if (siblings.length > 1 + supersededCalls.length) {
       report("G3", `step ${row.parent_step} of its parent has several children: ${idsOf(siblings)}`)
     }
   }

@@ -70,11 +70,11 @@ const readMark = (path: string): Mark | undefined => {
  */
 export const checkLastOwner = (filename: string): LastStop | undefined => {
   const path = existsSync(filename) ? realpathSync(filename) : filename
-  const before = { path, inode: inodeOf(path), hasLog: hasLog(path) }
+  const file = { path, inode: inodeOf(path), hasLog: hasLog(path) }
   const mark = readMark(path)
   if (mark === undefined) return undefined
-  if (mark.inode !== before.inode) {
-    if (before.hasLog) return undefined
+  if (mark.inode !== file.inode) {
+    if (file.hasLog) return undefined
     return {
       mayLack: true,
       message:
@@ -84,8 +84,8 @@ export const checkLastOwner = (filename: string): LastStop | undefined => {
         "and nothing needs to be done"
     }
   }
-  if (mark.path === before.path) {
-    return before.hasLog
+  if (mark.path === file.path) {
+    return file.hasLog
       ? {
           mayLack: false,
           message: `Database "${filename}" was not closed the last time. Its write-ahead log is there, so nothing is missing`
@@ -93,7 +93,7 @@ export const checkLastOwner = (filename: string): LastStop | undefined => {
       : {
           mayLack: true,
           message:
-            `Database "${filename}" was not closed the last time, and its write-ahead log "${before.path}-wal" is gone: what was committed last ` +
+            `Database "${filename}" was not closed the last time, and its write-ahead log "${file.path}-wal" is gone: what was committed last ` +
             "may be missing. Always move or restore the file together with this log"
         }
   }
@@ -105,10 +105,10 @@ export const checkLastOwner = (filename: string): LastStop | undefined => {
       { code: "STORE_LOCKED" }
     )
   }
-  if (!before.hasLog && hasLog(mark.path)) {
+  if (!file.hasLog && hasLog(mark.path)) {
     throw new StoreError(
       `Database "${filename}" was last open as "${mark.path}" and was not closed: what was committed last is in the write-ahead log ` +
-        `"${mark.path}-wal", which is not found under this name. Open the database as "${mark.path}" once, or move the log to "${before.path}-wal"`,
+        `"${mark.path}-wal", which is not found under this name. Open the database as "${mark.path}" once, or move the log to "${file.path}-wal"`,
       { code: "STORE_UNAVAILABLE" }
     )
   }

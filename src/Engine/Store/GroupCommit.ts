@@ -202,11 +202,11 @@ export class GroupCommit {
       this.#begin.run()
       isOpen = true
       this.#options.begin()
-      const before = stepsTaken()
+      const stepsBefore = stepsTaken()
       const programs = group.length
       for (let i = 0; i < group.length; i++) {
         group[i]!.result = group[i]!.run()
-        const isFull = stepsTaken() - before > MAX_SHARED_STEPS || this.#options.isFull?.() === true
+        const isFull = stepsTaken() - stepsBefore > MAX_SHARED_STEPS || this.#options.isFull?.() === true
         if (isFull && i + 1 < group.length) this.#queue.unshift(...group.splice(i + 1))
         else if (mayJoin && !isFull && i + 1 === programs) this.#join(group)
       }
@@ -275,11 +275,11 @@ export class GroupCommit {
 
   #diskIsDone(refusal?: { readonly error: unknown }): void {
     const finish = this.#finish
-    const after = this.#afterSync
+    const callbacks = this.#afterSync
     this.#finish = undefined
     this.#afterSync = []
     finish?.(refusal)
-    for (const f of after) f(refusal)
+    for (const f of callbacks) f(refusal)
     if (this.#queue.length > 0) this.#schedule()
   }
 

@@ -166,9 +166,9 @@ export class CommitNotifications {
     this.#client = undefined
     const leaving = this.#pending ?? new NotificationBuilder()
     const hello: Hello = { wants: { steps: false, states: false }, leaves: true }
-    const last = this.#others.size === 0 ? Promise.resolve() : this.#notify(client, leaving, hello)
+    const sent = this.#others.size === 0 ? Promise.resolve() : this.#notify(client, leaving, hello)
     // not an error when this fails: other engines notice after a while that this engine is silent
-    await Promise.race([last.catch(() => undefined), this.#pause(ANSWER_MS)])
+    await Promise.race([sent.catch(() => undefined), this.#pause(ANSWER_MS)])
     end(client)
   }
 
@@ -285,10 +285,10 @@ export class CommitNotifications {
     if (newest === undefined || now - newest.at > KEEP_MS / 10) {
       this.#rows.push({ id, at: now })
     }
-    const old = this.#rows.findLast(({ at }) => now - at > KEEP_MS)
-    if (old === undefined) return
-    this.#rows = this.#rows.filter(({ at }) => at > old.at)
-    await client.query("DELETE FROM news WHERE id <= $1", [old.id])
+    const oldRow = this.#rows.findLast(({ at }) => now - at > KEEP_MS)
+    if (oldRow === undefined) return
+    this.#rows = this.#rows.filter(({ at }) => at > oldRow.at)
+    await client.query("DELETE FROM news WHERE id <= $1", [oldRow.id])
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -309,15 +309,15 @@ export class CommitNotifications {
 
   async #read(client: Client, payload: string): Promise<void> {
     const space = payload.indexOf(" ")
-    const told = readNotification(payload.slice(space + 1))
+    const notification = readNotification(payload.slice(space + 1))
     // the notification is from a version with another format
-    if (told === undefined) return this.#watcher?.tell(allStale)
-    if (told.node === this.#options.node()) return
+    if (notification === undefined) return this.#watcher?.tell(allStale)
+    if (notification.node === this.#options.node()) return
     // a notification has arrived, so the connection works
     this.#waitMs = FIRST_WAIT_MS
     this.#isLoggedAsLost = false
-    this.#meet(told)
-    let changes = told.changes
+    this.#meet(notification)
+    let changes = notification.changes
     if (space > 0) {
       const row = await this.#rowOf(client, Number(payload.slice(0, space)))
       changes =
@@ -326,9 +326,9 @@ export class CommitNotifications {
           : { ...changes, ...row }
     }
     if (this.#isClosed) return
-    const isOnlyHello = space <= 0 && told.commits.length === 0 && changes.stale.size === 0
+    const isOnlyHello = space <= 0 && notification.commits.length === 0 && changes.stale.size === 0
     if (!isOnlyHello) this.#watcher?.tell(changes)
-    this.#commits.add(...told.commits)
+    this.#commits.add(...notification.commits)
     this.#noteCommit(this.#commits.last)
   }
 

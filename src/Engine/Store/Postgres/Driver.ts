@@ -159,10 +159,10 @@ const OWN_PARAMETERS = [
 /** Divides a database URL into what the driver reads, and the `options` for the session. */
 const divideUrl = (text: string): { readonly connectionString: string; readonly options: string } => {
   const url = new URL(text)
-  const own = OWN_PARAMETERS.filter((name) => url.searchParams.has(name))
-  if (own.length === 0) return { connectionString: text, options: "" }
+  const ownNames = OWN_PARAMETERS.filter((name) => url.searchParams.has(name))
+  if (ownNames.length === 0) return { connectionString: text, options: "" }
   const options = url.searchParams.get("options") ?? ""
-  for (const name of own) url.searchParams.delete(name)
+  for (const name of ownNames) url.searchParams.delete(name)
   return { connectionString: url.href, options }
 }
 

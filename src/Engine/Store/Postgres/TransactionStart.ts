@@ -253,8 +253,8 @@ export class TransactionStart {
     const [locked, read, ready] = await session.wait(answers).finally(() => (this.#waitsSince = undefined))
     const [state] = read.rows
     this.#callbacks.measured(Number(state?.now))
-    const { sequence: number, ...numbers } = locked.rows[0] as Numbers & { readonly sequence: number }
-    const sequence = await this.#compare(session, runner, String(state?.timeline), number, numbers)
+    const { sequence: lockedSequence, ...numbers } = locked.rows[0] as Numbers & { readonly sequence: number }
+    const sequence = await this.#compare(session, runner, String(state?.timeline), lockedSequence, numbers)
     // 1: this node is live; 0: it was declared dead; undefined: it has no row any more
     const isThere =
       state?.isThere ??
@@ -269,7 +269,7 @@ export class TransactionStart {
     tx.begin()
     if (sequence !== this.#seen.sequence + 1) await this.#follow(session, runner, ready.rows)
     // when numbers were skipped or Postgres was set back, the numbers count as seen only after the commit
-    if (sequence === number) {
+    if (sequence === lockedSequence) {
       this.#seen = { ...numbers, sequence: sequence - 1 }
       if (this.#serverCheck?.isOther !== true) this.#highest = sequence - 1
     }
@@ -292,9 +292,12 @@ export class TransactionStart {
     if (timeline === this.#timeline && sequence > this.#highest) return sequence
     const { writeConnection } = this.#options
     const { rows } = await session.wait(session.send(READ_TIMELINE, [writeConnection.node]))
-    const known = { timeline: this.#timeline, sequence: this.#highest, batch: this.#batch }
-    const check = checkCommits(known, { timeline, sequence, stored: rows[0] }, numbers, (statement, values) =>
-      runner.put(statement, values)
+    const remembered = { timeline: this.#timeline, sequence: this.#highest, batch: this.#batch }
+    const check = checkCommits(
+      remembered,
+      { timeline, sequence, stored: rows[0] },
+      numbers,
+      (statement, values) => runner.put(statement, values)
     )
     this.#serverCheck = { timeline, ...check }
     if (check.isOther) this.#seen = NOTHING_SEEN
@@ -327,7 +330,7 @@ export class TransactionStart {
   async #follow(session: Session, runner: Runner, ready: ReadonlyArray<Row>): Promise<void> {
     const { load, tx } = this.#options
     const { environments, functions, leases } = tx.numbers
-    const others: RemoteChanges = {
+    const changes: RemoteChanges = {
       ready: ready.map(({ key }) => Number(key)),
       functions: functions !== this.#seen.functions,
       leases: leases !== this.#seen.leases
@@ -340,7 +343,7 @@ export class TransactionStart {
       if (isOther) tx.environments.clear()
       for (const { key, name } of rows) tx.environments.put(String(name), Number(key))
     }
-    tx.follow(others)
-    if (others.functions) await runner.run(load(tx))
+    tx.follow(changes)
+    if (changes.functions) await runner.run(load(tx))
   }
 }
