@@ -117,8 +117,8 @@ const start = (
             process.argv[1] ?? "",
             "worker",
             "--supervised",
-            // All worker processes have the same worker id, so that a new one takes over the runs of a killed one
-            // at once.
+            // All worker processes have the same worker id, so that a new process takes over the runs of a killed
+            // process at once.
             "--worker-id=dev",
             `--server-url=${serverUrl}`,
             `--concurrency=${concurrency}`,

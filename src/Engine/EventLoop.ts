@@ -108,7 +108,7 @@ const MAX_TURNS = 64
 export const QUIET_TURNS = 3 * MAX_TURNS
 
 /**
- * Calls `f` in a later turn, after other work. The longer the last piece of work took (`tookMs`), the more turns this waits. Other
+ * Calls `f` in a later turn, after other work. The longer the last piece of work took (`tookMs`), the more turns `f` waits. Other
  * connections need these turns: one turn accepts a single new connection, and the request of that connection comes in the next
  * turn.
  */

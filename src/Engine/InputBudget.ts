@@ -28,7 +28,9 @@ const CHECK_MS = 250
 /** How long a source may send nothing while other input waits. */
 const STALLED_MS = 1000
 
-/** How long an input may take to arrive while other input waits. The time in which its own source was paused counts too. */
+/**
+ * How long an input may take to arrive while other input waits. The time in which the source of the input was paused counts too.
+ */
 const SLOW_MS = 5000
 
 /** A source of input. */

@@ -62,7 +62,7 @@ export const UNPAGED_LENGTH = 16 * 1024 * 1024
 /**
  * All items of a list as JSON, without the brackets, and the number of items. Each page is encoded in its own turn of the event
  * loop, and lists of more than one page are read for one caller at a time. Fails with `LimitExceededError` when the text is longer
- * than {@link UNPAGED_LENGTH}. `what` names the items in its message.
+ * than {@link UNPAGED_LENGTH}. `what` names the items in the message of that error.
  */
 export const allAsJson = <A, E>(
   what: string,

@@ -256,7 +256,7 @@ const Tile = ({
 interface Failing {
   readonly functionId: string
   readonly runs: number
-  /** The message of the newest of these failures. */
+  /** The message of the newest failure of the function. */
   readonly message: string
 }
 

@@ -1,7 +1,7 @@
 /**
  * Checks, while the engine works, whether the rows of the database keep the guarantees (`docs/guarantees.md`). The check reads the
- * recent rows in small slices, after all other work, and takes less than a hundredth of the time. It also compares runs with what
- * the previous check has read of them, because ended runs must not change. Each violation is logged once and counted.
+ * recent rows in small slices, after all other work. It works for less than a hundredth of the time. It also compares runs with
+ * what the previous check has read of them, because ended runs must not change. Each violation is logged once and counted.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"

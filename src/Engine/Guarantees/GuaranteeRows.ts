@@ -1,6 +1,6 @@
 /**
  * Reads rows, and checks them against the guarantees (`docs/guarantees.md`). The reads and checks share no statement and no rule
- * with the programs that write these rows, because a mistake in such a program must not hide itself here.
+ * with the programs that write these rows, because a mistake in such a program must not be repeated in the check.
  */
 import { createHash } from "node:crypto"
 import { isObject, safeJsonParse } from "../../Json.ts"
@@ -144,7 +144,7 @@ const FIND_ENDS = statement(
   "SELECT (SELECT max(key) FROM runs) AS runs, (SELECT max(position) FROM events) AS events"
 )
 
-/** The highest version of a stream whose events are counted. */
+/** The events of a stream are counted only if its version is not higher than this. */
 const STREAM_EVENTS_COUNTED = 1000
 
 /** The key of the newest run, and the position of the newest row of the log. */

@@ -218,8 +218,8 @@ const openToRead = (filename: string): DatabaseSync => {
 }
 
 /**
- * Turns a copy of a database into a backup with a mark. Removes the mark of the engine that owns the original, and the write-ahead
- * log, whose content is in the copy.
+ * Turns a copy of a database into a backup with a mark. Removes the mark of the engine that owns the original. Also removes the
+ * write-ahead log of the copy, and keeps its content.
  */
 const finish = (partial: string, mark: Mark): void => {
   const db = new DatabaseSync(partial)

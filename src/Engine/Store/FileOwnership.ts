@@ -41,9 +41,9 @@ const inodeOf = (path: string): string | undefined => {
 const hasLog = (path: string): boolean => (statSync(`${path}-wal`, { throwIfNoEntry: false })?.size ?? 0) > 0
 
 /**
- * Reads the mark in the file, without the log and without locks. Without the log, because the file may be open under another name:
- * then its log is beside the other name, and a log beside this name would be wrong. Without locks, because this process may have
- * the file open, and a process must not lock the same file twice.
+ * Reads the mark in the file, without the log and without locks. It ignores the log, because the file may be open under another
+ * name: then its log is beside the other name, and a log beside this name would be wrong. It takes no locks, because this process
+ * may have the file open, and a process must not lock the same file twice.
  */
 const readMark = (path: string): Mark | undefined => {
   if (inodeOf(path) === undefined) return undefined

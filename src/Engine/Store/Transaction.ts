@@ -219,7 +219,8 @@ export class Transaction {
   }
 
   /**
-   * Runs a program whose result nobody needs within this transaction: at once on SQLite, and after the current program on Postgres.
+   * Runs, within this transaction, a program whose result nobody needs: at once on SQLite, and after the current program on
+   * Postgres.
    */
   later(program: Program<void>): void {
     this.perform(program)

@@ -27,8 +27,8 @@ import {
 } from "./NotificationText.ts"
 
 /**
- * How often the highest commit number is read. It is not read when this engine has just committed, since its own commit has told it
- * the number.
+ * How often the highest commit number is read. It is not read when this engine has just committed, since that commit has told the
+ * number.
  */
 const CHECK_MS = 1000
 /** How long a notification of a commit may be in flight before it counts as lost. */

@@ -1,6 +1,6 @@
 /**
  * Translates statements for Postgres. The text of a statement is written so that both SQLite and Postgres accept it, apart from the
- * few differences that are handled here. Where there are more, the statement has its own text in {@link Statement.postgres}.
+ * few differences that are handled here. A statement with other differences has its own text in {@link Statement.postgres}.
  */
 import type { Damage, DamagedKind } from "../Damage.ts"
 import type { Statement } from "../Program.ts"

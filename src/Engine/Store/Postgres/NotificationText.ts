@@ -18,7 +18,7 @@ const MOST_CHARACTERS = 4 * 1024 * 1024
 export interface Hello {
   /** The optional changes of other engines that the listeners of the engine want to hear of. */
   readonly wants: Wants
-  /** Set when every other engine is to send a notification too, so that this engine learns of it. */
+  /** Set when every other engine is to send a notification too, so that this engine learns of that engine. */
   readonly asks?: true
   /** Set when the engine stops. */
   readonly leaves?: true

@@ -92,7 +92,7 @@ const open = (
       deadConnections.check()
       after(DEAD_CHECK_MS, checkForDead)
     }
-    // not for an engine that is alone: it runs in a test, whose clock may pass months in a moment
+    // not for an engine that is alone: such an engine runs in a test, whose clock may pass months in a moment
     if (!isAlone) checkForDead()
     const writeConnection = yield* Effect.acquireRelease(
       Effect.sync(() => new WriteConnection({ driver, settings, traffic, isAlone, unanswered })),

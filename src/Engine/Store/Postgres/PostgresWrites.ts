@@ -242,7 +242,8 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
     // listeners are told after a transaction
     const tellFunctions = (): void => listeners.committed({ ...allStale, stale: new Set(["functions"]) })
     const follow = (): void => this.writer.submit(() => Promise.resolve(), tellFunctions, tellFunctions)
-    // no transaction is made when this engine knows the change already: it would make the other engines check in turn
+    // when this engine knows the change already, no transaction is made, since a transaction would make the other engines check in
+    // turn
     reader.ask(READ_KNOWN).then(([row]) => {
       const stored = { functions: Number(row?.functions), environments: Number(row?.environments) }
       return this.writer.transactionStart.knows(stored) ? tellFunctions() : follow()

@@ -1,6 +1,6 @@
 /**
- * Whether this engine reaches Postgres, whether the other engines still see this engine, and how long ago it knew everything that
- * they had committed. All times are those of a monotonic clock, in milliseconds.
+ * Whether this engine reaches Postgres, whether the other engines still see this engine, and how long ago this engine last knew
+ * everything that the others had committed. All times are those of a monotonic clock, in milliseconds.
  */
 import { StoreError } from "../../../Errors.ts"
 import { isAwayFor, isSeenRecently, OLDEST_ROW_MS } from "./Nodes.ts"

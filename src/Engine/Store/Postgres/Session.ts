@@ -84,7 +84,7 @@ export class Session {
     })
   }
 
-  /** Sends a statement whose answer is not awaited. `failed` is called when it fails. */
+  /** Sends a statement whose answer is not awaited. `failed` is called when the statement fails. */
   put(
     statement: Prepared,
     values: ReadonlyArray<Value | ReadonlyArray<Value>> = [],
@@ -95,7 +95,7 @@ export class Session {
 
   /** Sends what is buffered, and waits for `answer`. */
   wait<A>(answer: Promise<A>): Promise<A> {
-    // sends in a microtask, so that statements that other programs send in this turn go out together with these
+    // sends in a microtask, so that the statements of all programs that run in this turn go out together
     if (!this.#isFlushScheduled) {
       this.#isFlushScheduled = true
       this.#traffic.roundTrips++
