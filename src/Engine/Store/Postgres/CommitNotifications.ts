@@ -35,10 +35,10 @@ const CHECK_MS = 1000
 const GRACE_MS = 150
 /** How long the server may take to answer before the connection counts as lost. */
 const ANSWER_MS = 2000
-/** The delay before the first try to reconnect. The delay doubles with every try, up to {@link LONGEST_WAIT_MS}. */
-const FIRST_WAIT_MS = 100
+/** The delay before the first try to reconnect. The delay doubles with every try, up to {@link LONGEST_RECONNECT_MS}. */
+const FIRST_RECONNECT_MS = 100
 /** The longest delay between two tries to reconnect. */
-const LONGEST_WAIT_MS = 5000
+const LONGEST_RECONNECT_MS = 5000
 /** An engine that has sent no notification for this long sends an empty one, so that it counts as live. */
 const HELLO_MS = 10_000
 /** An engine that has sent nothing for this long counts as gone, and is told nothing any more. */
@@ -73,7 +73,7 @@ export interface CommitWatcher {
   /** Called once a second. After that, this engine checks the commits and the nodes, unless it has just committed. */
   beforeCheck(): void
   /** Called with the result of the check. `askedAt` is when the query of the check was sent, by `now`. */
-  seen(engines: EnginesSeen, askedAt: number): void
+  checked(engines: EnginesSeen, askedAt: number): void
   /** Called with the error when the query of the check failed. */
   checkFailed(error: unknown): void
 }
@@ -105,7 +105,7 @@ export class CommitNotifications {
   #watcher: CommitWatcher | undefined
   #commits = new Commits(0)
   /** The highest commit that is known to exist, whether this engine was told of it or not. */
-  #seen = 0
+  #highestCommit = 0
   /** When this engine last committed, by `now`. */
   #committedAt = Number.NEGATIVE_INFINITY
   /** Whether a check for missed notifications is scheduled. */
@@ -115,7 +115,7 @@ export class CommitNotifications {
   /** Whether a query was sent whose answer will show that the connection still works. */
   #isProbing = false
   #client: Client | undefined
-  #waitMs = FIRST_WAIT_MS
+  #reconnectDelayMs = FIRST_RECONNECT_MS
   /** What the next notification tells; `undefined` when there is nothing to tell. */
   #pending: NotificationBuilder | undefined
   #isSending = false
@@ -125,13 +125,13 @@ export class CommitNotifications {
   #sentAt = Number.NEGATIVE_INFINITY
   /** Resolves when the notifications that have arrived are handled. */
   #handling: Promise<void> = Promise.resolve()
-  /** The last rows written beside notifications, and when they were written by `now`: oldest first. */
+  /** The ids of rows that were written to `news`, and when they were written, by `now`: oldest first. */
   #rows: Array<{ readonly id: number; readonly at: number }> = []
   #isClosed = false
   /** Whether it was logged that notifications are lost. */
   #isLoggedAsLost = false
   /** Functions that cancel the timers. */
-  readonly #stops = new Set<() => void>()
+  readonly #timerStops = new Set<() => void>()
 
   constructor(options: CommitNotificationsOptions) {
     this.#options = options
@@ -160,7 +160,7 @@ export class CommitNotifications {
   /** Stops listening, and tells the other engines that this engine stops. */
   async close(): Promise<void> {
     this.#isClosed = true
-    for (const stop of this.#stops) stop()
+    for (const stop of this.#timerStops) stop()
     const client = this.#client
     if (client === undefined) return
     this.#client = undefined
@@ -184,7 +184,7 @@ export class CommitNotifications {
 
   /** The highest known commit, of any engine. */
   get sequence(): number {
-    return Math.max(this.#seen, this.#commits.last)
+    return Math.max(this.#highestCommit, this.#commits.last)
   }
 
   /** Tells the other engines of a commit of this engine. */
@@ -225,7 +225,7 @@ export class CommitNotifications {
   // Telling
   // -------------------------------------------------------------------------------------------------------------------
 
-  /** Sends the pending notification. It goes on gathering while the server has not answered to the last notification. */
+  /** Sends the pending notification. While the server has not answered the last one, the pending notification goes on gathering. */
   #send(): void {
     if (this.#isSending || this.#pending === undefined || this.#isClosed) return
     const client = this.#client
@@ -314,7 +314,7 @@ export class CommitNotifications {
     if (notification === undefined) return this.#watcher?.tell(allStale)
     if (notification.node === this.#options.node()) return
     // a notification has arrived, so the connection works
-    this.#waitMs = FIRST_WAIT_MS
+    this.#reconnectDelayMs = FIRST_RECONNECT_MS
     this.#isLoggedAsLost = false
     this.#meet(notification)
     let changes = notification.changes
@@ -372,17 +372,17 @@ export class CommitNotifications {
    * them are still untold then, this engine has missed a notification.
    */
   #noteCommit(commit: number): void {
-    this.#seen = Math.max(this.#seen, commit)
-    if (this.#isChecking || this.#commits.upTo >= this.#seen) return
+    this.#highestCommit = Math.max(this.#highestCommit, commit)
+    if (this.#isChecking || this.#commits.upTo >= this.#highestCommit) return
     this.#isChecking = true
-    const expected = this.#seen
+    const expected = this.#highestCommit
     // while no notifications arrive, the listeners read everything again only once a second, however many commits there are
     const graceMs = Math.max(GRACE_MS, this.#missedAt + CHECK_MS - this.#options.now())
     this.#later(graceMs, () => {
       this.#isChecking = false
       // usually, only the commits that were known before the grace period count as missed; after a longer wait, all commits that
       // are known now
-      const upTo = graceMs > GRACE_MS ? this.#seen : expected
+      const upTo = graceMs > GRACE_MS ? this.#highestCommit : expected
       if (this.#commits.upTo < upTo) {
         this.#missedAt = this.#options.now()
         this.#commits.giveUp(upTo)
@@ -391,7 +391,7 @@ export class CommitNotifications {
         // connection
         if (this.#client !== undefined) this.#probe(this.#client)
       }
-      this.#noteCommit(this.#seen)
+      this.#noteCommit(this.#highestCommit)
     })
   }
 
@@ -411,7 +411,7 @@ export class CommitNotifications {
         if (this.#isClosed) return
         // safe cast: `EnginesSeen` has the columns of the statement
         const engines = rows[0] as unknown as EnginesSeen
-        this.#watcher?.seen(engines, now)
+        this.#watcher?.checked(engines, now)
         this.#noteCommit(Number(engines.sequence))
       },
       (error: unknown) => this.#watcher?.checkFailed(error)
@@ -499,8 +499,8 @@ export class CommitNotifications {
 
   #connectLater(): void {
     if (this.#isClosed) return
-    this.#later(this.#waitMs, () => {
-      this.#waitMs = Math.min(this.#waitMs * 2, LONGEST_WAIT_MS)
+    this.#later(this.#reconnectDelayMs, () => {
+      this.#reconnectDelayMs = Math.min(this.#reconnectDelayMs * 2, LONGEST_RECONNECT_MS)
       this.#connect().catch((error: unknown) => {
         this.#warnOnce(error)
         this.#connectLater()
@@ -514,12 +514,12 @@ export class CommitNotifications {
 
   #later(ms: number, f: () => void): () => void {
     const stop = this.#options.after(ms, () => {
-      this.#stops.delete(stop)
+      this.#timerStops.delete(stop)
       if (!this.#isClosed) f()
     })
-    this.#stops.add(stop)
+    this.#timerStops.add(stop)
     return () => {
-      this.#stops.delete(stop)
+      this.#timerStops.delete(stop)
       stop()
     }
   }

@@ -269,7 +269,7 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
     this.#options.listeners.possibleTakeover()
   }
 
-  seen({ hasLapsed, isThere, now: serverMs, sequence }: EnginesSeen, askedAt: number): void {
+  checked({ hasLapsed, isThere, now: serverMs, sequence }: EnginesSeen, askedAt: number): void {
     const { notifications, reachability, server } = this.#options
     const isLive = isThere === 1
     reachability.answered(askedAt, isLive, notifications?.isInOrder(Number(sequence) + 1) === true)

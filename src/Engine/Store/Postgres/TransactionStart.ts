@@ -120,7 +120,7 @@ export class TransactionStart {
   /** Whether {@link lockUnmoved} has found a change in the last transaction. */
   #isOvertaken = false
   /** The number of the last commit, of any node, that this node has seen. */
-  #highest = -1
+  #highestCommit = -1
   /** The timeline of the last transaction; `undefined` before the first. */
   #timeline: string | undefined
   /** The number of the last transaction of this node. */
@@ -169,7 +169,7 @@ export class TransactionStart {
    * Whether the last transaction failed because {@link lockUnmoved} found a change. Returns `true` only once for each such
    * transaction.
    */
-  takeOvertaken(): boolean {
+  consumeOvertaken(): boolean {
     const isOvertaken = this.#isOvertaken
     this.#isOvertaken = false
     return isOvertaken
@@ -197,7 +197,7 @@ export class TransactionStart {
   committed(batch: number, after: Numbers, asked: ReadonlyMap<string, Read>): void {
     this.#expectedReads.learn(asked)
     this.#seen = { ...after, sequence: batch }
-    this.#batch = this.#highest = batch
+    this.#batch = this.#highestCommit = batch
     this.#timeline = this.#serverCheck?.timeline
     if (this.#serverCheck?.isOther === true) this.#callbacks.replaced(this.#serverCheck.hasLostCommits)
     if (this.#declaredDead.length > 0) this.#callbacks.tookOver(this.#declaredDead)
@@ -271,7 +271,7 @@ export class TransactionStart {
     // when numbers were skipped or Postgres was set back, the numbers count as seen only after the commit
     if (sequence === lockedSequence) {
       this.#seen = { ...numbers, sequence: sequence - 1 }
-      if (this.#serverCheck?.isOther !== true) this.#highest = sequence - 1
+      if (this.#serverCheck?.isOther !== true) this.#highestCommit = sequence - 1
     }
     await this.#takeOver(session, runner, isThere === 1, state?.hasLapsed === 1)
     return sequence
@@ -289,10 +289,10 @@ export class TransactionStart {
     numbers: Numbers
   ): Promise<number> {
     this.#serverCheck = { timeline, isOther: false, hasLostCommits: false }
-    if (timeline === this.#timeline && sequence > this.#highest) return sequence
+    if (timeline === this.#timeline && sequence > this.#highestCommit) return sequence
     const { writeConnection } = this.#options
     const { rows } = await session.wait(session.send(READ_TIMELINE, [writeConnection.node]))
-    const remembered = { timeline: this.#timeline, sequence: this.#highest, batch: this.#batch }
+    const remembered = { timeline: this.#timeline, sequence: this.#highestCommit, batch: this.#batch }
     const check = checkCommits(
       remembered,
       { timeline, sequence, stored: rows[0] },

@@ -180,7 +180,7 @@ export class Writer {
       if (this.#closed !== undefined) return { error: this.#closed }
       const failure = await this.#transact(group, mayJoin, awaitsCounts, mustWait)
       if (failure === undefined) return undefined
-      if (this.#transactionStart.takeOvertaken()) {
+      if (this.#transactionStart.consumeOvertaken()) {
         mustWait = true
         continue
       }
