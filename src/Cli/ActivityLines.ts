@@ -7,8 +7,8 @@ import { inCommands } from "./InCommands.ts"
 import { durationText, oneLine, jsonLine } from "./Output.ts"
 
 /**
- * One line about the activity, for people. If the activity has an error, further lines show the places in the
- * user's code from which the error comes. `now` is in epoch milliseconds.
+ * One line about the activity, for people. If the activity has an error, more lines show the places in the user's code
+ * from which the error comes. `now` is in epoch milliseconds.
  */
 export const activityLine = (activity: ObservedActivity, now: number): string => {
   const { functionId, runId } = activity
@@ -57,8 +57,8 @@ const textOf = (activity: ObservedActivity, now: number): string => {
 }
 
 /**
- * The places in the user's code from which the error of the activity comes. Empty when a failed step has ended
- * the run: the places were shown when the step ended.
+ * The places in the user's code from which the error of the activity comes. Empty for a run that a failed step has
+ * ended: the places were shown when the step failed.
  */
 const placesOf = (activity: ObservedActivity): Array<string> => {
   if ("error" in activity) return placeLines(activity.error)

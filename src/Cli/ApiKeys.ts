@@ -1,6 +1,6 @@
 /**
- * `ironflow apikeys`: manages API keys. While no engine has the database file open, `create` writes the key into the
- * file itself, for which it needs no key: this is how to create the first key.
+ * `ironflow apikeys`: manages API keys. While no engine has the database file open, `create` itself writes the key into
+ * the file. It needs no API key then, so it can create the first one.
  */
 import { existsSync } from "node:fs"
 import * as Effect from "effect/Effect"
@@ -98,8 +98,8 @@ const create = Command.make(
 )
 
 /**
- * The database file named by `--data`, or else `ironflow.db` in the working folder. Without `--data` it is
- * `undefined` when a server was named, or when the working folder has no `ironflow.db`.
+ * The database file named by `--data`, or else `ironflow.db` in the working folder. Without `--data`, `undefined` when
+ * a server was named, or when the working folder has no `ironflow.db`.
  */
 const fileToUse = (data: Option.Option<string>) =>
   Effect.map(ironflow, ({ serverUrl }): string | undefined => {

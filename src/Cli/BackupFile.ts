@@ -17,7 +17,7 @@ import { formatSize } from "../Size.ts"
 import { showProgress, withProgressLine } from "./ProgressLine.ts"
 import { sendRequest, server } from "./ServerCalls.ts"
 
-/** Backs up a database file, which an engine may have open. */
+/** Backs up a database file. An engine may have the file open. */
 export const backUpFile = (database: string, file: string): Effect.Effect<BackupInfo, IronflowError> =>
   withProgressLine(
     Effect.flatMap(Clock.currentTimeMillis, (now) => backUpChecked(database, file, now, showProgress))
@@ -55,7 +55,8 @@ const fetchTo = async (source: ResolvedServer, partial: string, signal: AbortSig
       { cause }
     )
   showProgress("The server makes the backup, and then sends it")
-  // `fetch` would give up when no answer begins within five minutes, and the backup of a large database takes longer
+  // no `fetch`: it gives up when no answer begins within five minutes, and the backup of a large database may take
+  // longer
   const send = source.url.startsWith("https:") ? httpsRequest : request
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
     const outgoing = send(

@@ -1,6 +1,6 @@
 /**
- * `ironflow bulk`, and what `ironflow runs cancel` and similar commands do with many runs: count the runs, ask for
- * confirmation, start a bulk operation, and follow the operation to its end.
+ * `ironflow bulk`. Also what `ironflow runs cancel` and similar commands do with many runs: they count the runs, ask
+ * for confirmation, start a bulk operation, and follow the operation to its end.
  */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
@@ -53,16 +53,16 @@ interface BulkCommand {
   readonly options: Pick<BulkOptions, BulkWord>
   readonly dryRun: boolean
   readonly yes: boolean
-  /** Whether the ids come from standard input: then the user cannot confirm there. */
+  /** Whether the ids come from standard input. Then the user cannot enter a confirmation there. */
   readonly isStdinRead: boolean
 }
 
-/** How often the progress of an operation is asked for, in milliseconds. */
+/** How often the progress of an operation is asked for. */
 const POLL_MS = 1000
 
 /**
- * How many times to ask for the state of the operation while the server is away, one time each second. The
- * operation continues when the server is back.
+ * How many times to ask for the state of the operation while the server is away, once a second. The operation continues
+ * when the server is back.
  */
 const MAX_TRIES = 60
 
@@ -78,7 +78,10 @@ const participles: { readonly [A in BulkOperation["action"]]: string } = {
   delete: "deleted"
 }
 
-/** The number with its noun: `1 run`, `2 runs`. For an erasure `items`, since it covers several kinds. */
+/**
+ * The number with its noun: `1 run`, `2 runs`. For an erasure the noun is `items`, since runs are only one kind of
+ * erased data.
+ */
 const countText = (count: number, action: BulkOperation["action"]): string =>
   action === "erase" ? `${count} ${count === 1 ? "item" : "items"}` : runCountText(count)
 
@@ -140,8 +143,8 @@ export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: Bu
 const needWorker: ReadonlySet<BulkAction> = new Set(["retry", "resume", "rerun", "fork", "move"])
 
 /**
- * One line for each code version that no worker has although unfinished runs are pinned to it. These runs wait
- * until somebody starts a worker with that version, or moves the runs to another version.
+ * One line for each code version to which unfinished runs are pinned and that no worker has. These runs wait until
+ * somebody starts a worker with that version, or moves the runs to another version.
  */
 const linesOfMissingVersions = (client: Client["Service"]) =>
   client.liveVersions().pipe(
@@ -159,7 +162,7 @@ const linesOfMissingVersions = (client: Client["Service"]) =>
     Effect.orElseSucceed((): ReadonlyArray<string> => [])
   )
 
-/** Fails unless the operation covered all matching runs. A dry run only counts, and always succeeds. */
+/** Fails unless the operation has changed all matching runs. For a dry run, which only counts, it never fails. */
 export const failUnlessAllDone = (endedOperation: BulkOperation): Effect.Effect<void, CommandError> => {
   const { action, done: count, dryRun, matched, status } = endedOperation
   if (status !== "completed") return stoppedError(endedOperation)

@@ -1,6 +1,6 @@
 /**
- * Deletes functions whose code is gone, for `ironflow dev`. Otherwise their events would go on starting runs that
- * no worker takes.
+ * Deletes functions whose code is gone, for `ironflow dev`. Otherwise events would go on starting runs of these
+ * functions, which no worker takes.
  */
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
@@ -9,7 +9,7 @@ import type { Raw } from "../Client/NarrowErrors.ts"
 import type { IronflowError } from "../Errors.ts"
 
 export interface GoneFunctions {
-  /** Functions that the previous worker had and the new one lacks. They were deleted. */
+  /** Functions that the previous worker had and the new worker lacks. They were deleted. */
   readonly deleted: ReadonlyArray<string>
   /**
    * Registered functions that no live worker has when the first worker of `ironflow dev` starts. They are not
@@ -22,9 +22,9 @@ export interface GoneFunctions {
 const toleratedCodes: ReadonlySet<string> = new Set(["INVALID_STATE", "FUNCTION_NOT_FOUND"])
 
 /**
- * Returns an effect to run with the function ids of each new worker. It deletes the functions that the previous
- * worker had and the new worker lacks. The first time it deletes nothing, and finds the registered functions
- * that no worker has.
+ * Returns an effect for the function ids of each new worker. The effect deletes the functions that the previous worker
+ * had and the new worker lacks. For the first worker it deletes nothing, and finds the registered functions that no
+ * worker has.
  */
 export const makeDeleteGone = (client: Raw<ClientApi<EffectKind>>) => {
   let previousIds: ReadonlyArray<string> | undefined

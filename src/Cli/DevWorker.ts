@@ -25,15 +25,15 @@ export interface DevWorkerOptions {
 }
 
 /**
- * Editors write a file in several steps, and several files at once. All changes within this time after the
- * first one count as one. Milliseconds.
+ * Editors write a file in several steps, and several files at once. All changes within this time after the first change
+ * count as one change.
  */
 const SETTLE_MS = 100
 
-/** How long a stopping worker may take after each signal before it gets the next signal, in milliseconds. */
+/** How long a stopping worker may take after each signal before it gets the next signal. */
 const PATIENCE_MS = 400
 
-/** How long the file may take to load before {@link stillLoading} is printed, in milliseconds. */
+/** How long the file may take to load before {@link stillLoading} is printed. */
 const LOADING_MS = 5000
 
 const stillLoading = (file: string): string =>
@@ -71,7 +71,7 @@ export const keepWorker = (options: DevWorkerOptions): Effect.Effect<never> =>
         yield* Console.error(`${next} has changed: the worker starts again.`)
         continue
       }
-      // exit code 2 means that the code cannot be used as it is: a new start only helps after a change
+      // exit code 2 means that the code cannot be used as it is: to start it again only helps after a change
       if (next.code === 2) {
         yield* Console.error(
           "No worker is running: repair the file and save it, and a worker starts. Runs wait until then."
@@ -98,7 +98,9 @@ const nextChange = ({ changes }: DevWorkerOptions): Effect.Effect<string> =>
     return file
   })
 
-/** Starts a worker process, and stops it when the scope closes. Returns an effect that waits for its end. */
+/**
+ * Starts a worker process, and stops it when the scope closes. Returns an effect that waits for the end of the process.
+ */
 const start = (
   { file, serverUrl, environment, concurrency, logs }: DevWorkerOptions,
   onReady: (worker: WorkerProcessInfo) => Effect.Effect<void>
@@ -115,8 +117,8 @@ const start = (
             process.argv[1] ?? "",
             "worker",
             "--supervised",
-            // All worker processes have the same worker id, so that a new one takes over the runs of a killed one
-            // at once.
+            // All worker processes have the same worker id, so that a new process takes over the runs of a killed
+            // process at once.
             "--worker-id=dev",
             `--server-url=${serverUrl}`,
             `--concurrency=${concurrency}`,
@@ -145,8 +147,8 @@ const start = (
   })
 
 /**
- * Stops the worker. After the first signal it finishes what it is executing. After the second it gives its runs
- * back to the engine. The third signal kills the process.
+ * Stops the worker. After the first signal, the worker finishes what it is executing. After the second signal, it gives
+ * its runs back to the engine. The third signal kills the process.
  */
 const stop = (child: ChildProcess, ended: Effect.Effect<Ended>): Effect.Effect<void> =>
   Effect.gen(function* () {

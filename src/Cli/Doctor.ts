@@ -21,7 +21,7 @@ import { textFlag } from "./TextFlag.ts"
 
 const WHAT = "The doctor"
 
-/** A server that takes at least this long to answer is reported as slow, in milliseconds. */
+/** A server that takes at least this long to answer is reported as slow. */
 const SLOW_MS = 1000
 
 /** Checks the server from this machine, and adds the checks that the server's engine makes itself. */
@@ -67,7 +67,7 @@ const examineServer = Effect.gen(function* () {
         ])
       : Effect.fail(error)
   )
-  // this command has checked the keys itself
+  // this command itself has checked the keys
   return [...ownChecks, ...engineSide.filter(({ name }) => name !== "keys")]
 })
 

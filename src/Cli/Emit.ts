@@ -1,6 +1,6 @@
 /**
- * `ironflow emit`: emits an event, and with `--wait` follows the runs that the event starts. Other commands read JSON
- * data and `--timeout` with the functions at the end of this file.
+ * `ironflow emit`: emits an event, and with `--wait` follows the runs that the event starts. Other commands use the
+ * functions at the end of this file to read JSON data and `--timeout`.
  */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
@@ -141,10 +141,10 @@ const waitForAll = (
     { concurrency: "unbounded" }
   )
 
-/** How long `emit --wait` may print nothing, in milliseconds. */
+/** How long `emit --wait` may print nothing. */
 const SILENCE_MS = 5000
 
-/** Prints after {@link SILENCE_MS} what the run waits for, since the user may have to do something about it. */
+/** Prints after {@link SILENCE_MS} what the run waits for, since the user may have to act. */
 const printWhy = (client: ClientApi<EffectKind>, runId: string) =>
   Effect.sleep(SILENCE_MS).pipe(
     Effect.andThen(client.explain(runId)),

@@ -142,8 +142,8 @@ const targetOf = (values: TargetFlagValues) =>
   })
 
 /**
- * Whether nothing is left to erase. `false` also when the server will refuse the erasure: the command then
- * starts it, since the error of the server says what to do.
+ * Whether nothing is left to erase. `false` also when the server is going to refuse the erasure: the command then
+ * starts it all the same, since the error of the server says what to do.
  */
 const isNothingLeft = ({ done, skipped }: BulkOperation): boolean =>
   done === 0 && Object.keys(skipped).every((why) => why === "not found" || why === "erased already")

@@ -5,11 +5,11 @@ import { isUserFrame } from "../CallSite.ts"
 import { describeError, type ReportedError, thrownBy } from "../DescribeError.ts"
 import { oneLine } from "./Output.ts"
 
-/** The length at which a message is cut, in characters. */
+/** The length at which a message is cut. */
 const MAX_MESSAGE_CHARS = 1000
-/** Maximum number of lines of user code that are shown of each error. */
+/** Maximum number of lines of user code that are shown for each error. */
 const MAX_FRAMES = 4
-/** Maximum number of errors of which places are shown: the error itself, its cause, and so on. */
+/** Maximum number of errors whose places are shown: the error itself, its cause, and so on. */
 const MAX_ERRORS = 3
 
 /** The error on one line: `step "charge" failed: TypeError: fetch failed`. */
@@ -38,8 +38,8 @@ export const placeLines = (error: ReportedError, cwd = process.cwd()): Array<str
 }
 
 /**
- * The lines of the error's own stack that are user code. In clients the stack ends with the stacks of the causes.
- * They are left out, since {@link placeLines} shows them with the causes.
+ * The lines of the error's own stack that are user code. In clients, the stack ends with the stacks of the causes.
+ * These stacks are left out, since {@link placeLines} shows them with the causes.
  */
 const userFrames = ({ cause, stack = "" }: ReportedError, cwd: string): Array<string> => {
   const causes = cause?.stack === undefined ? "" : `\nCaused by: ${cause.stack}`

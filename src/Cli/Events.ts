@@ -146,7 +146,7 @@ const why = clientCommand("why", {
 
 /** How many new events `events tail` reads at once. */
 const PAGE = 100
-/** How many earlier events may be printed first: as many as one answer of the server can have. */
+/** Maximum number of earlier events that are printed first: as many as one answer of the server can have. */
 const MAX_LAST = 1000
 
 const tail = Command.make(

@@ -1,10 +1,10 @@
 /** The exit codes of commands, as listed in docs/cli.md. */
 
 /**
- * - 0: the command has done what it was called for. Also when a signal, or the end of the program that reads its output,
- *   stopped a command that waited for no result, such as `serve`.
- * - 1: the command failed or was refused. Also when one of these stopped a command that waited for a result, or when a second
- *   signal had to end the command.
+ * - 0: the command has done what it was called for. Also for a command that waits for no result, such as `serve`, when it was
+ *   stopped by a signal or by the end of the program that reads its output.
+ * - 1: the command failed or was refused. Also for a command that waits for a result, when it was stopped in one of these ways
+ *   before it had the result; and for any command that only a second signal could end.
  * - 2: the command line, or the file with the functions, must be corrected first.
  * - 3: the command has changed some of the runs, and not the others.
  * - 4: the command has changed no run.

@@ -35,7 +35,7 @@ export const failureOf = (cause: Cause.Cause<unknown>): Failure | undefined => {
   if (isObject(error) && error._tag === "QuitError") {
     return { code: "CANCELLED", message: "Cancelled: nothing was changed.", exitCode: 1 }
   }
-  // checks the shape and not the class, since the user's file may use its own copy of this package
+  // checks the shape and not the class, since the user's file may use another copy of this package
   if (error instanceof Error && "code" in error && typeof error.code === "string" && "retryable" in error) {
     return {
       code: error.code,
@@ -68,7 +68,7 @@ const withSuggestion = (message: string): string =>
         .join(" or ")}?`
   )
 
-/** Prints the failure to standard error, and with `IRONFLOW_LOG_LEVEL=debug` all known details. */
+/** Prints the failure to standard error. With `IRONFLOW_LOG_LEVEL=debug`, prints all known details too. */
 export const report = (cause: Cause.Cause<unknown>, json: boolean): Effect.Effect<void> => {
   const failure = failureOf(cause)
   if (failure === undefined) return Effect.void

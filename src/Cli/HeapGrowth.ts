@@ -1,20 +1,20 @@
 /**
- * Limits the memory that V8 takes without need. On a large machine V8 lets the young generation grow to 128 MB, which
- * a short burst of work may fill with garbage, and lets the old generation grow to four times the used memory. The
- * size limits of V8 are fixed when Node starts, by flags that users would have to set. How fast the generations grow
- * can be changed at run time, so this file changes that.
+ * Limits the memory that V8 takes without need. On a large machine V8 lets the young generation grow to 128 MB, which a
+ * short burst of work may fill with garbage, and lets the old generation grow to four times the used memory. The size
+ * limits of V8 are fixed when Node starts, by flags that users would have to set. This file limits how fast the
+ * generations grow: that can be changed at run time.
  */
 import { PerformanceObserver } from "node:perf_hooks"
 import process from "node:process"
 import v8 from "node:v8"
 
 /**
- * The young generation may grow as long as it is smaller than this, in bytes. V8 doubles its size each time, so
- * it stops at 16 MB.
+ * The young generation may grow as long as it is smaller than this. V8 doubles the size of the young generation each
+ * time, so the growth stops at 16 MB.
  */
 const YOUNG_BYTES = 12 * 1024 * 1024
 
-/** How much the old generation may grow before it is collected again, in percent. */
+/** By how many percent the old generation may grow before it is collected again. */
 const OLD_PERCENT = 50
 
 /** Makes both generations grow more slowly from now on. */

@@ -1,4 +1,4 @@
-/** Replaces names of methods, in messages of the engine, by commands. */
+/** Replaces names of methods in messages of the engine by commands. */
 
 const commands: ReadonlyArray<readonly [method: RegExp, command: (runId: string) => string]> = [
   [/\bresumeRun\b/g, (runId) => `\`ironflow runs resume ${runId}\``],

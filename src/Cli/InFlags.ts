@@ -33,9 +33,9 @@ const commands: { readonly [method: string]: string } = {
   runFunction: "functions run"
 }
 
-/** By method and option: what replaces the option if an error message of the method begins with it. */
+/** What replaces an option at the beginning of an error message, by the method of the message and the option. */
 const replacements: { readonly [method: string]: { readonly [option: string]: string } } = {
-  // in words, because the flag for `fromStep` differs by command: --from in `runs fork`, --from-step in others
+  // in words, because the flag for `fromStep` is --from in `runs fork`, and --from-step in other commands
   bulk: { fromStep: "The step to run again from", reason: "--reason", version: "--version" },
   forkRun: { steps: "--patch" }
 }
@@ -56,7 +56,7 @@ const flags: { readonly [option: string]: string } = {
   until: "--until"
 }
 
-// not after a dot: that is code of the user
+// not after a dot: a method after a dot is in code of the user
 const METHOD = new RegExp(`(?<![.\\w])(${Object.keys(commands).join("|")})\\b(?:\\((?:"([^"]*)")?\\))?`, "g")
 const OPTION = new RegExp(`\`(${Object.keys(flags).join("|")})\``, "g")
 
@@ -77,7 +77,7 @@ export const inFlags = (message: string): string =>
     .replaceAll(/`url` of `hooks\[\d+\]`/g, "The URL of --hook")
     .replaceAll(/`hooks\[\d+\]`/g, "--hook")
     .replace("must be a `Date` or a text with a time", "must be a time")
-    // a method at the start is the one that the user's command calls: its name is left out
+    // a method at the start is the method that the user's command calls: its name is left out
     .replace(
       /^(listRuns|countRuns|listEvents|bulk|erase|forkRun|moveRun): (`(\w+)`|[a-z])?/,
       (_, method: string, begin = "", option: string | undefined) =>

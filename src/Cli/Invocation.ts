@@ -1,4 +1,4 @@
-/** Runs one call of the `ironflow` command, without the parts that concern its process. */
+/** Runs one call of the `ironflow` command. The process around it is the task of `Main.ts`. */
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"

@@ -1,4 +1,4 @@
-/** Repeats calls while a server is away, for commands that continue when it is back. */
+/** Repeats calls while a server is away, for commands that continue when the server is back. */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"

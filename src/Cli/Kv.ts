@@ -1,6 +1,6 @@
 /**
- * `ironflow kv`: shows and changes buckets and keys. A value on the command line that is JSON is stored parsed;
- * any other value is stored as text.
+ * `ironflow kv`: shows and changes buckets and keys. A value on the command line is parsed if it is JSON. Any other
+ * value is stored as text.
  */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"

@@ -44,7 +44,7 @@ export interface LocalEngineOptions {
   readonly fileMode?: number
   /** How long a worker may be silent before its runs go to other workers: `15s`. */
   readonly leaseTerm?: string
-  /** How long data is kept, as given by the flags. */
+  /** How long data is kept, as the flags say. */
   readonly keep?: RetentionOptions
   /** The master key. It takes precedence over `IRONFLOW_MASTER_KEY`. */
   readonly masterKey?: string
@@ -99,8 +99,8 @@ const layer = ({
 
 /**
  * Starts an engine that listens on its port, and runs `use`. The engine stops when `use` ends. Fails with
- * `STORE_LOCKED` when another engine has taken over the database: the engine of this process can then do nothing,
- * so the process ends with a failure, which its supervisor sees.
+ * `STORE_LOCKED` when another engine has taken over the database. Then the engine of this process can do nothing, so
+ * the process ends with a failure that its supervisor sees.
  */
 export const withLocalEngine = <A, E, R>(
   options: LocalEngineOptions,

@@ -1,7 +1,7 @@
 /**
- * Where the log lines of commands go, and in which format. They go to standard error, so that standard output
- * holds only the result. When the reader of standard error is gone or slow, or the disk is full, the command
- * does not wait: lines are dropped, and the next written line says how many.
+ * Where the log lines of commands go, and their format. They go to standard error, so that standard output holds only
+ * the result. When the reader of standard error is gone or slow, or the disk is full, the command does not wait: lines
+ * are dropped, and the next written line says how many.
  */
 import { fstatSync, writeSync } from "node:fs"
 import * as Clock from "effect/Clock"
@@ -37,8 +37,8 @@ export interface LogChoice {
 }
 
 /**
- * The format and level that the flags name, or else the environment variables. `level` is the level when neither
- * names one.
+ * The format and level that the flags name, or else the environment variables. When neither names a level, the level is
+ * `level`.
  */
 export const logChoice = (
   flags: { readonly logFormat: Option.Option<LogFormat>; readonly logLevel: Option.Option<LogLevel> },
@@ -82,8 +82,8 @@ const missingText = (lines: number): string =>
   `${lines} log lines are missing here: they could not be written`
 
 /**
- * A destination that may drop lines. `line` makes the text of a line, given the number of lines that were dropped
- * since the last one that was written.
+ * A destination that may drop lines. `line` makes the text of a line. It gets the number of lines that were dropped
+ * since the last written line.
  */
 export interface LineSink {
   readonly write: (line: (dropped: number) => string) => void

@@ -40,7 +40,7 @@ export const commandsOf =
       )
     ).pipe(Command.withDescription(about))
 
-/** The values of the flags and arguments that were given, by the client's names for them. */
+/** The values of the given flags and arguments, by the names that the client has for them. */
 export const givenFlags = <A extends object>(flags: {
   readonly [K in keyof A]: Option.Option<A[K]>
 }): Partial<A> =>

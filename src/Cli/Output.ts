@@ -8,7 +8,10 @@ import { ironflow } from "./Ironflow.ts"
 export const print = (value: unknown, text: () => string) =>
   Effect.flatMap(ironflow, ({ json }) => Console.log(json ? toJson(value) : text()))
 
-/** The value as JSON. Errors in it (in the output of a run) become objects with name, message and code. */
+/**
+ * The value as JSON. Errors in the value, such as those in the output of a run, become objects with name, message and
+ * code.
+ */
 export const toJson = (value: unknown): string =>
   JSON.stringify(value, function (this: { readonly [key: string]: unknown }, key, member: unknown) {
     const original = this[key]
@@ -38,8 +41,8 @@ export const table = (
 }
 
 /**
- * Names and values, one per line. Further lines of a value are indented below the first; names without a value are
- * left out.
+ * Names with their values, one name per line. The other lines of a value are indented below its first line. Names
+ * without a value are left out.
  */
 export const fields = (values: { readonly [name: string]: string | undefined }): string => {
   const present = Object.entries(values).filter((entry): entry is [string, string] => entry[1] !== undefined)
@@ -65,7 +68,7 @@ export const durationText = (ms: number): string =>
   ms >= 1000 && ms < 60_000 ? `${(ms / 1000).toFixed(1)}s` : formatDuration(Math.max(0, ms))
 
 /**
- * The duration between two ISO times. Without the second time it is the duration up to `now`, in epoch
+ * The duration between two ISO times. Without the second time, the duration up to `now`, which is in epoch
  * milliseconds.
  */
 export const durationBetween = (from: string | undefined, to: string | undefined, now?: number): string => {

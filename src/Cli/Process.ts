@@ -17,7 +17,7 @@ export const requireNode: Effect.Effect<void, IronflowError> = Effect.suspend(
   }
 )
 
-/** Hides the warning of older Node versions that their SQLite is experimental: users can do nothing about the warning. */
+/** Hides the warning of older Node versions that SQLite is experimental: users can do nothing about it. */
 export const silenceSqliteWarning = (): void => {
   const warn = process.emitWarning
   process.emitWarning = (warning: string | Error, ...rest: Array<never>) => {
@@ -25,7 +25,7 @@ export const silenceSqliteWarning = (): void => {
   }
 }
 
-/** How long a command may still run after the second signal, in milliseconds. */
+/** How long a command may still run after the second signal. */
 const GRACE_MS = 2000
 
 /**
@@ -70,9 +70,9 @@ export const leaveUnfinished = (): void => {
 export const isUnfinished = (): boolean => unfinished
 
 /**
- * Ends the command cleanly, as a signal does, when standard output can no longer be written. Calls `onFailure`
- * before that, and lets the process exit with a failure, unless the reader of the output has gone, as in
- * `ironflow subscribe ... | head`. Errors of standard error are ignored.
+ * Ends the command cleanly, as a signal does, when standard output can no longer be written. Unless the reader of the
+ * output has gone, as in `ironflow subscribe ... | head`, first calls `onFailure` and makes the process exit with a
+ * failure. Errors of standard error are ignored.
  */
 export const endWhenOutputFails = (onFailure: (error: NodeJS.ErrnoException) => void): void => {
   let hasFailed = false
@@ -82,7 +82,7 @@ export const endWhenOutputFails = (onFailure: (error: NodeJS.ErrnoException) => 
     hasFailed = true
     if (error.code !== "EPIPE") {
       leaveUnfinished()
-      // the command may have ended already, so that its teardown no longer sets the exit code
+      // the command may have ended already: then its teardown no longer sets the exit code
       process.exitCode = 1
       onFailure(error)
     }
@@ -91,7 +91,7 @@ export const endWhenOutputFails = (onFailure: (error: NodeJS.ErrnoException) => 
   process.stderr.on("error", () => {})
 }
 
-/** How often to check whether the parent process still runs, in milliseconds. */
+/** How often to check whether the parent process still runs. */
 const CHECK_MS = 250
 
 /**

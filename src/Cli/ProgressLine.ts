@@ -5,14 +5,14 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 
-/** How often a line is printed where there is no terminal, in milliseconds. */
+/** How often a line is printed where there is no terminal. */
 const LINE_EVERY_MS = 5000
 
 /** The clock of the operation whose progress is shown; `undefined` while there is none. */
 let nowMs: (() => number) | undefined
 let printedAt = 0
 
-/** On a terminal, shows the text in place of the last one. Elsewhere, prints the text if it is time for a line. */
+/** On a terminal, shows the text in place of the last text. Elsewhere, prints the text if it is time for a line. */
 export const showProgress = (text: string): void => {
   if (process.stderr.isTTY) {
     process.stderr.write(`\r${text}\u001B[K`)

@@ -92,8 +92,8 @@ const optionsOf = (input: ActionInput): Pick<BulkOptions, BulkWord> =>
 
 /**
  * Acts on the runs of the input. `single` acts on one run that is named by its id, without confirmation; without
- * `single`, one run is handled like several runs. `singleFlags` are those of the given flags that only apply to one run:
- * with several runs, or with `--dry-run`, they are refused.
+ * `single`, one run is handled like several runs. `singleFlags` are the given flags that only apply to one run: with
+ * several runs, or with `--dry-run`, these flags are refused.
  */
 const act = <E>(
   action: BulkAction,

@@ -1,4 +1,4 @@
-/** `ironflow runs list`: finds runs, and follows new ones. Also the filter flags of all commands on several runs. */
+/** `ironflow runs list`: finds runs, and follows new runs. Also the filter flags of all commands on several runs. */
 import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
@@ -105,7 +105,7 @@ export const timeOf = (name: string, value: string, now: number): Effect.Effect<
 
 const flagOf = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
 
-/** The list, or its only item. */
+/** The list, or its item if there is only one. */
 const oneOrSeveral = <A>(list: ReadonlyArray<A>): A | ReadonlyArray<A> =>
   list.length === 1 ? list[0]! : list
 
@@ -210,8 +210,8 @@ export const list = Command.make(
 )
 
 /**
- * Reads one page. The server stops each search at its own time limit. This function then asks the server to
- * continue, until the page is full or `timeLimit` milliseconds are over.
+ * Reads one page. The server stops each search at its own time limit. Then this function asks the server to continue,
+ * until the page is full or `timeLimit` milliseconds are over.
  */
 const searchPage = (client: ClientApi<EffectKind>, options: ListRunsOptions, timeLimit: number) =>
   Effect.gen(function* () {
@@ -243,8 +243,8 @@ const searchPage = (client: ClientApi<EffectKind>, options: ListRunsOptions, tim
   })
 
 /**
- * The flags with a relative time, such as 7d, written with absolute times: the request for the next page must have
- * the same times as the request for this page.
+ * The flags that have a relative time, such as 7d, with absolute times: the request for the next page must have the
+ * same times as the request for this page.
  */
 const absoluteTimes = (input: FilterInput, filters: ListRunsOptions): string =>
   timeFilters
@@ -291,7 +291,7 @@ const tableOf = (page: ListRunsResult, now: number, times: string): string => {
   return lines.join("\n")
 }
 
-/** How often new runs are asked for, in milliseconds. */
+/** How often new runs are asked for. */
 const POLL_MS = 1000
 /** How many shown runs are remembered, so that none is shown twice. */
 const REMEMBERED = 10_000
@@ -327,8 +327,8 @@ const follow = (client: Client["Service"], filters: ListRunsOptions, limit: numb
   })
 
 /**
- * Reads the newest runs, page by page, until all runs of a page were shown already: since the last request, more
- * than a page of runs may have started.
+ * Reads the newest runs, page by page, until all runs of a page were shown already. More than a page of runs may have
+ * started since the last request.
  */
 const readUnseen = (client: Client["Service"], options: ListRunsOptions, shownIds: ReadonlySet<string>) =>
   Effect.gen(function* () {

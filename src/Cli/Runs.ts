@@ -96,7 +96,7 @@ const steps = Command.make(
 const durationOf = ({ endedAt, startedAt }: RunStep, now: number): string =>
   durationBetween(startedAt, endedAt, now)
 
-/** Whether the duration of the step is the time in which its code ran, and not a time in which it waited. */
+/** Whether the duration of the step is a time in which code ran, and not a time in which the step waited. */
 const runsCode = ({ kind, status }: RunStep): boolean =>
   status !== "waiting" && (kind === "run" || kind === "tx" || kind === "compensate")
 
@@ -193,7 +193,7 @@ const printRun = (run: Run) =>
       run: run.id,
       function: run.functionId,
       status: run.status,
-      // how often the function as a whole was tried, if more than once; `runs steps` shows the attempts of steps
+      // shown if the function as a whole was tried more than once; `runs steps` shows the attempts of steps
       attempt: run.attempt > 1 ? `${run.attempt} of ${run.maxAttempts}` : undefined,
       event: run.eventId,
       parent: run.parentRunId,

@@ -39,7 +39,9 @@ export const consoleFlags = {
   )
 }
 
-/** Where the console is, for people: its URL. Behind a proxy only the path of the console is known. */
+/**
+ * Where the console is, for people: its URL, or only its path when it is behind a proxy, whose address is not known.
+ */
 export const consolePlace = (url: string): string =>
   url.startsWith("/") ? `at the address of your proxy, followed by ${url}` : url
 

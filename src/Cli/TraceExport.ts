@@ -1,6 +1,6 @@
 /**
  * Sends the spans of a command to an OTLP receiver, configured by the variables of OpenTelemetry
- * (`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_SERVICE_NAME` ...). A receiver that is down or slow only costs spans: a
+ * (`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_SERVICE_NAME` ...). When a receiver is down or slow, only spans are lost: a
  * request times out after five seconds, its spans are dropped, and sending resumes a minute later.
  */
 import type * as Config from "effect/Config"

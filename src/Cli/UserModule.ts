@@ -1,9 +1,8 @@
 /**
- * Loads the functions and projections that a user's file exports, in TypeScript or JavaScript.
- *
- * Node itself strips the types. Hooks of Node do the rest: an import of `./orders.js` finds `orders.ts`, since
- * TypeScript projects often import a file under the name that it has after compilation; and a file with `import`
- * or `export` is an ES module whatever the nearest `package.json` says.
+ * Loads the functions and projections that a user's file exports, in TypeScript or JavaScript. Node itself strips the
+ * types. Hooks of Node do two more things. An import of `./orders.js` finds `orders.ts`, since TypeScript projects
+ * often import a file by the name that it has after compilation. And a file with `import` or `export` is an ES module,
+ * whatever the nearest `package.json` says.
  */
 import { readFileSync } from "node:fs"
 import Module from "node:module"
@@ -51,7 +50,7 @@ export const loadDefinitions = async (file: string): Promise<Definitions> => {
   )
 }
 
-/** Checks the shape and not the class, since the file may use its own copy of this package. */
+/** Checks the shape and not the class, since the file may use another copy of this package. */
 const isFunctionDefinition = (value: unknown): value is AnyFunction =>
   isObject(value) &&
   isObject(value.config) &&
@@ -72,8 +71,8 @@ class Sources {
   readonly #files: Array<string> = []
 
   registerHooks(): void {
-    // A runtime without `registerHooks` loads TypeScript in its own way. There a named import of `registerHooks`
-    // would fail when this file is loaded, so it is a member of `Module` here.
+    // A runtime without `registerHooks` loads TypeScript in its own way. There a named import of `registerHooks` would
+    // fail when this file is loaded, so `registerHooks` is read from `Module`.
     Module.registerHooks?.({
       resolve: (specifier, context, next) => {
         try {

@@ -51,7 +51,8 @@ export const verify = Command.make(
   Effect.fnUntraced(function* ({ data, file, run }) {
     const { functions } = yield* Effect.tryPromise({
       try: async () => {
-        // imported here, since this module cannot be loaded by a Node that is too old, which the command reports
+        // imported here, since a Node that is too old cannot load this module: the command then reports that Node is
+        // too old
         const { loadDefinitions } = await import("./UserModule.ts")
         return loadDefinitions(file)
       },
@@ -61,26 +62,26 @@ export const verify = Command.make(
     // imported here, since other commands run no handlers
     const { verifyUntyped } = yield* Effect.promise(() => import("../Testing/Verify.ts"))
     const divergences: Array<Divergence> = []
-    const unknown: Array<string> = []
+    const withoutFunction: Array<string> = []
     const needServices: Array<{ readonly runId: string; readonly message: string }> = []
     for (const history of recorded) {
       const { runId } = history
       const divergence = yield* Effect.catch(verifyUntyped(history, functions), (error) => {
-        if (error instanceof FunctionNotFoundError) unknown.push(runId)
+        if (error instanceof FunctionNotFoundError) withoutFunction.push(runId)
         else needServices.push({ runId, message: error.message })
         return Effect.succeed(undefined)
       })
       if (divergence !== undefined) divergences.push(divergence)
     }
-    const verified = recorded.length - unknown.length - needServices.length
-    yield* print({ verified, divergences, withoutFunction: unknown, needServices }, () =>
+    const verified = recorded.length - withoutFunction.length - needServices.length
+    yield* print({ verified, divergences, withoutFunction, needServices }, () =>
       [
         ...[...divergences, ...needServices].map(({ message }) => oneLine(message)),
         `${runs(verified)} verified, of which ${divergences.length} diverged` +
           (needServices.length === 0 ? "" : `; ${needServices.length} not verified, see above`) +
-          (unknown.length === 0
+          (withoutFunction.length === 0
             ? "."
-            : `; ${unknown.length} skipped, since ${file} does not export their functions.`)
+            : `; ${withoutFunction.length} skipped, since ${file} does not export their functions.`)
       ].join("\n")
     )
     if (divergences.length > 0) {

@@ -1,6 +1,6 @@
 /**
- * The implementation of `ironflow worker`. It is loaded as a separate module, so that the user's code and the
- * worker share one copy of this package and of Effect, however the command itself was bundled.
+ * The implementation of `ironflow worker`. It is loaded as a separate module, so that the user's code and the worker
+ * share one copy of this package and of Effect, even when the command itself was bundled.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -54,7 +54,7 @@ export const runWorker = async (options: WorkerProcessOptions): Promise<void> =>
   const { environment, workerId } = options
   const work = Effect.gen(function* () {
     const worker = yield* Worker.make({
-      // this command only provides steps: an Effect handler of the file must provide all other services itself
+      // this command provides only steps: an Effect handler of the file must provide all other services itself
       functions: functions as ReadonlyArray<AnyFunction & { readonly program?: never }>,
       projections: projections as ReadonlyArray<AnyProjection & { readonly program?: never }>,
       maxConcurrentJobs: options.maxConcurrentJobs,

@@ -1,4 +1,4 @@
-/** The pages: their paths, titles and keyboard shortcuts. Only pages in this list can be opened. */
+/** The pages: their paths, titles and keyboard shortcuts. Only the pages in this list can be opened. */
 import type { ComponentType } from "preact"
 import { Access } from "./Pages/Access.tsx"
 import { BulkOperations, OneBulk } from "./Pages/Bulk.tsx"

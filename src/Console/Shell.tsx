@@ -149,7 +149,7 @@ const Environments = () => {
   if (keyEnvironment !== undefined) return <span class="environment">{keyEnvironment}</span>
   const show = (name: string): void => {
     setOther(false)
-    // the page of one thing is left, since that thing is not in the environment that is opened
+    // leaves the page of a single thing, since that thing is not in the environment that is opened
     const { path } = place.peek()
     go(hrefOf(findPage(path)?.page.group === undefined ? "" : path, { env: name }))
   }

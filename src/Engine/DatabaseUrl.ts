@@ -10,8 +10,8 @@ const DATABASE_URL = "IRONFLOW_DATABASE_URL"
 
 /**
  * The database URL of an engine: the given URL, or `IRONFLOW_DATABASE_URL` when neither a URL nor a file was given. `undefined`
- * when the database is a file. Throws a `ValidationError` when both a URL and a file were given. `names` are the names of these
- * two options, for its message.
+ * when the database is a file. Throws a `ValidationError` when both a URL and a file were given. `names` are the names of these two
+ * options in the message of that error.
  */
 export const databaseUrlOf = (
   given: string | undefined,

@@ -149,7 +149,9 @@ export interface EngineMetrics extends Readonly<Counts> {
 /** The engine with all its parts. Programs use the services of a client instead, which `layerClient` makes from it. */
 export class Engine extends Context.Service<Engine, EngineService>()("@ironflow/node/Engine") {}
 
-/** The parts of the engine: each line needs the lines below it. Each part listens to the commits that concern it. */
+/**
+ * The parts of the engine. The parts on a line need the parts on the lines below. Each part listens to the commits that concern it.
+ */
 const parts = Layer.mergeAll(Push.layer, Metrics.layer, EngineLog.layer).pipe(
   Layer.provideMerge(Layer.mergeAll(Timers.layer, Hooks.layer)),
   Layer.provideMerge(Workers.layer),
@@ -237,7 +239,7 @@ const noBackup = (): StoreError =>
 /**
  * The engine over the store in context. It logs to Effect's loggers, from `IRONFLOW_LOG_LEVEL` on unless
  * `References.MinimumLogLevel` is provided. `IRONFLOW_MASTER_KEY`, `IRONFLOW_BOOTSTRAP_KEY` and `IRONFLOW_SIGNING_KEY` are read
- * from the `ConfigProvider` in context. Fails with `ValidationError` when the master key is invalid, with `StoreError` when the
+ * from the `ConfigProvider` in context. Fails with `ValidationError` when the master key is invalid, and with `StoreError` when the
  * store cannot be read.
  */
 export const layer: Layer.Layer<Engine, ValidationError | StoreError, Store> = Layer.effect(

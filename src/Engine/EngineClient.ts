@@ -20,9 +20,7 @@ import { Runs } from "./Runs/Runs.ts"
 import { Store } from "./Store/Store.ts"
 import { Workers } from "./Workers/Workers.ts"
 
-/**
- * The latest code version of a function, and all its other versions that have unfinished runs (`pinned`) or connected workers.
- */
+/** The latest code version of a function, and its other versions that have unfinished runs (`pinned`) or connected workers. */
 const versionsOf = (
   functionId: string,
   {
@@ -56,7 +54,7 @@ export const make = Effect.gen(function* () {
   const store = yield* Store
   const events = yield* Events
   const functions = yield* Functions
-  const live = yield* LiveWorkers
+  const liveWorkers = yield* LiveWorkers
   const runs = yield* Runs
   const topics = yield* Topics
   const workers = yield* Workers
@@ -65,15 +63,15 @@ export const make = Effect.gen(function* () {
   /** The code versions of one function, or of all functions, each with its number of runs and its connected workers. */
   const liveVersions = (environment: string, id: string | undefined) =>
     Effect.gen(function* () {
-      const found: Array<LiveVersion> = []
-      const workers = live.workers(environment)
+      const versions: Array<LiveVersion> = []
+      const workers = liveWorkers.workers(environment)
       const ids = id === undefined ? (yield* functions.list(environment)).map((fn) => fn.id) : [id]
       for (const functionId of ids) {
         const counted = yield* yieldFirst(store.read(countPinned(environment, functionId)))
         if (counted === undefined) return yield* new FunctionNotFoundError(functionId)
-        found.push(...versionsOf(functionId, counted, workers))
+        versions.push(...versionsOf(functionId, counted, workers))
       }
-      return found
+      return versions
     })
 
   const clientIn = (environment: string): EngineClient => ({
@@ -87,7 +85,7 @@ export const make = Effect.gen(function* () {
       Effect.flatMap(
         validated(() => Limits.checkName("function id", functionId)),
         (id): Effect.Effect<void, EngineError> => {
-          const holder = live.workers(environment).find(({ functionIds }) => functionIds.has(id))
+          const holder = liveWorkers.workers(environment).find(({ functionIds }) => functionIds.has(id))
           return holder === undefined
             ? functions.delete(environment, id)
             : Effect.fail(

@@ -1,10 +1,9 @@
 /**
  * The log lines of the engine: for each failed attempt of a step or a run, for each run that failed, was paused or was cancelled,
  * for each lost lease, for new, changed and deleted functions, and for each entry of the access log. When one commit has very many
- * of these, the engine logs the first of them, and how many it has left out. `Workers/AnnounceWorkers.ts` logs connections of workers.
- *
- * Lines have the run, the function, the step, the attempt, the worker and the environment as annotations. They never have inputs
- * or outputs of functions.
+ * of these lines, the engine logs the first of them, and how many lines it has left out. `Workers/AnnounceWorkers.ts` logs
+ * connections of workers. Lines have the run, the function, the step, the attempt, the worker and the environment as annotations.
+ * They never have inputs or outputs of functions.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -20,7 +19,7 @@ import { Store } from "./Store/Store.ts"
 
 /**
  * Maximum number of lines about runs, and of lines about the access log, for one commit. Further lines are only counted, so that
- * the engine still has time to work when a thousand runs fail together. The line about functions names this many functions.
+ * the engine still has time to work when a thousand runs fail together. The line about functions names at most this many functions.
  */
 const MAX_LINES = 200
 

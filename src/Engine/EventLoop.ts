@@ -6,7 +6,7 @@
 import { ShortLivedSet } from "../ShortLivedMap.ts"
 import { nextTick, setImmediate } from "../RealTimers.ts"
 
-/** How long one turn works on input, milliseconds. */
+/** How long one turn works on input. */
 const TURN_MS = 5
 
 let endsAt: number | undefined
@@ -34,7 +34,7 @@ export type WorkKind = "little" | "woken" | "rest" | "body"
 class Queue {
   /** Oldest first. */
   readonly waiting = new ShortLivedSet<() => void>()
-  /** Time that the work of this queue has used, milliseconds. Time of other queues counts too while this queue is empty. */
+  /** Time that the work of this queue has used. While this queue is empty, the time of other queues counts too. */
   usedMs = 0
 }
 
@@ -47,11 +47,12 @@ const queues: { readonly [kind in WorkKind]: Queue } = {
 const all = Object.values(queues)
 /** Whether {@link runNext} is going to be called. */
 let isDue = false
-/** `usedMs` of the queue whose work ran last, at the beginning of that work. */
+/** The `usedMs` that the queue whose work ran last had when that work began. */
 let reachedMs = 0
 
 /**
- * Calls `f` in a later turn that has time left. Waiting callbacks are called one by one, whichever connections they are for. If all were called in the next turn, that turn would take longer the more callbacks there are.
+ * Calls `f` in a later turn that has time left. Waiting callbacks are called one by one, whichever connections they are for. If all
+ * were called in the next turn, that turn would take longer the more callbacks there are.
  */
 export const whenTime = (kind: WorkKind, f: () => void): void => {
   const queue = queues[kind]
@@ -88,7 +89,8 @@ const runNext = (): void => {
       const now = performance.now()
       queue.usedMs += now - beganAt
       if (hasTime()) runNext()
-      // TURN_MS is added, since `afterOthers` subtracts it: this work, unlike other work, may come hundreds of times in a row
+      // TURN_MS is added, since `afterOthers` subtracts it: this kind of work may come hundreds of times in a row, so all of its
+      // time counts
       else afterOthers(now - turnBeganAt + TURN_MS, runNext)
     })
   }
@@ -106,7 +108,7 @@ const MAX_TURNS = 64
 export const QUIET_TURNS = 3 * MAX_TURNS
 
 /**
- * Calls `f` in a later turn, after other work. It waits more turns the longer the last piece of work took (`tookMs`). Other
+ * Calls `f` in a later turn, after other work. The longer the last piece of work took (`tookMs`), the more turns `f` waits. Other
  * connections need these turns: one turn accepts a single new connection, and the request of that connection comes in the next
  * turn.
  */

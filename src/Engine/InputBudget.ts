@@ -22,13 +22,15 @@ const WORK_BYTES = 4 * 1024 * 1024
 /** How many bytes may arrive at once from a source that was resumed. */
 const PIECE_BYTES = 64 * 1024
 
-/** How often incomplete inputs are checked while some of them wait, milliseconds. */
+/** How often incomplete inputs are checked while some of them wait. */
 const CHECK_MS = 250
 
-/** While other input waits: how long a source may send nothing, milliseconds. */
+/** How long a source may send nothing while other input waits. */
 const STALLED_MS = 1000
 
-/** While other input waits: how long an input may take to arrive, waits included, milliseconds. */
+/**
+ * How long an input may take to arrive while other input waits. The time in which the source of the input was paused counts too.
+ */
 const SLOW_MS = 5000
 
 /** A source of input. */
@@ -128,8 +130,8 @@ export class InputBudget {
   }
 
   /**
-   * Whether an input may hold `more` bytes than now. The oldest input always may, because otherwise all inputs could wait for each
-   * other.
+   * Whether an input may hold `more` additional bytes. The oldest input always may, because otherwise all inputs could wait for
+   * each other.
    */
   #hasRoom(input: PendingInput, more: number): boolean {
     const isFree =

@@ -25,9 +25,9 @@ export const registry = (
       })
     )
     const put = (key: string, state: unknown, register: (get: () => never) => Metric.Registration): void => {
-      const known = states.get(key)
-      if (known !== undefined) {
-        known.current = state
+      const registered = states.get(key)
+      if (registered !== undefined) {
+        registered.current = state
         return
       }
       if (states.size >= MAX_SERIES) return
@@ -52,10 +52,10 @@ export const registry = (
           )
           continue
         }
-        const known = new Set<string>()
+        const sampled = new Set<string>()
         for (const { labels, value } of family.samples) {
           const key = `${name}${JSON.stringify(labels)}`
-          known.add(key)
+          sampled.add(key)
           if (family.kind === "counter") {
             const metric = Metric.counter(name, { description, attributes: labels, incremental: true })
             put(key, { count: value, incremental: true }, (get) =>
@@ -68,10 +68,11 @@ export const registry = (
             )
           }
         }
-        // a known series of a gauge that has no sample now is set to 0: a function without waiting runs has no sample of these
+        // a series that was registered earlier and has no sample now is set to 0: a function whose last waiting run has started,
+        // for example
         if (family.kind === "gauge") {
           for (const [key, state] of states) {
-            if (key.startsWith(`${name}{`) && !known.has(key)) state.current = { value: 0 }
+            if (key.startsWith(`${name}{`) && !sampled.has(key)) state.current = { value: 0 }
           }
         }
       }

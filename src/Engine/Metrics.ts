@@ -40,13 +40,13 @@ import { Counters } from "./Store/Counters.ts"
 import { type CommitFigures, Store } from "./Store/Store.ts"
 import { Workers } from "./Workers/Workers.ts"
 
-/** How long queried values are used before they are queried again, milliseconds. */
+/** The shortest time for which queried values are used before they are queried again. */
 const REUSE_MS = 15_000
-/** The same as a multiple of the time that the queries took. The longer of the two times counts. */
+/** Queried values are used for at least this many times as long as their queries took. */
 const REUSE_TIMES = 20
 
 /**
- * The same for the numbers of failed runs, as a multiple of the time that it took to count these runs. Failed runs are kept for
+ * The numbers of failed runs are used for at least this many times as long as it took to count these runs. Failed runs are kept for
  * weeks, and there may be very many.
  */
 const REUSE_FAILED_TIMES = 100
@@ -208,12 +208,12 @@ const countersOf = (
   }
 ]
 
-/** The labels of the one series for all functions that have no series of their own. */
-const others: Labels = { environment: "other", function: "other" }
+/** The labels of the series that all functions without a series of their own share. */
+const otherLabels: Labels = { environment: "other", function: "other" }
 
 const functionCountersOf = ({ functions }: RunStats): ReadonlyArray<MetricFamily> => {
   // the sums over the functions that have no series of their own
-  const together = Object.fromEntries(
+  const sums = Object.fromEntries(
     counted.map((what) => [
       what,
       functions.reduce((sum, fn) => (fn.of === undefined ? sum + fn[what] : sum), 0)
@@ -235,7 +235,7 @@ const functionCountersOf = ({ functions }: RunStats): ReadonlyArray<MetricFamily
         ),
         ...(functions.every((fn) => fn.of !== undefined)
           ? []
-          : counted.map((what) => ({ labels: { ...others, what }, value: together[what] ?? 0 })))
+          : counted.map((what) => ({ labels: { ...otherLabels, what }, value: sums[what] ?? 0 })))
       ]
     }
   ]
@@ -307,20 +307,20 @@ const loadOf = (load: {
 ]
 
 const queriedOf = ({ backlog, lag, stuck }: QueriedValues, at: number): ReadonlyArray<MetricFamily> => {
-  const most = [...backlog.ready].sort((a, b) => b.count - a.count)
-  const rest = most.slice(MAX_FUNCTIONS)
+  const byCount = [...backlog.ready].sort((a, b) => b.count - a.count)
+  const withoutSeries = byCount.slice(MAX_FUNCTIONS)
   const ready = [
-    ...most.slice(0, MAX_FUNCTIONS).map(({ environment, functionId, ...run }) => ({
+    ...byCount.slice(0, MAX_FUNCTIONS).map(({ environment, functionId, ...run }) => ({
       labels: { environment, function: functionId },
       ...run
     })),
-    ...(rest.length === 0
+    ...(withoutSeries.length === 0
       ? []
       : [
           {
-            labels: others,
-            count: rest.reduce((sum, { count }) => sum + count, 0),
-            oldestAt: Math.min(...rest.map(({ oldestAt }) => oldestAt))
+            labels: otherLabels,
+            count: withoutSeries.reduce((sum, { count }) => sum + count, 0),
+            oldestAt: Math.min(...withoutSeries.map(({ oldestAt }) => oldestAt))
           }
         ])
   ]
@@ -403,7 +403,7 @@ const failedRunsOf = (failed: ReadonlyArray<FailedRuns>, { functions }: RunStats
       of === undefined || withFailedRuns.has(name(of)) ? [] : [{ ...of, count: 0 }]
     )
   ]
-  const rest = all.slice(MAX_FUNCTIONS)
+  const withoutSeries = all.slice(MAX_FUNCTIONS)
   return {
     name: "ironflow_failed_runs",
     kind: "gauge",
@@ -413,9 +413,9 @@ const failedRunsOf = (failed: ReadonlyArray<FailedRuns>, { functions }: RunStats
         labels: { environment, function: functionId },
         value: count
       })),
-      ...(rest.length === 0
+      ...(withoutSeries.length === 0
         ? []
-        : [{ labels: others, value: rest.reduce((sum, { count }) => sum + count, 0) }])
+        : [{ labels: otherLabels, value: withoutSeries.reduce((sum, { count }) => sum + count, 0) }])
     ]
   }
 }
@@ -449,5 +449,5 @@ const eventLoop: Effect.Effect<() => ReadonlyArray<MetricFamily>, never, Scope.S
   }
 )
 
-/** How often the delay of the event loop is sampled, milliseconds. */
+/** How often the delay of the event loop is sampled. */
 const RESOLUTION_MS = 50

@@ -23,16 +23,19 @@ export const pageByName = <A extends { readonly name: string }>(
 
 /** Reads a page in slices, each in its own turn of the event loop. It is for lists whose items take long to read. */
 export const inSlices =
-  <A, E>(slice: number, read: (page: PageQuery) => Effect.Effect<Page<A>, E>) =>
+  <A, E>(sliceLength: number, read: (page: PageQuery) => Effect.Effect<Page<A>, E>) =>
   ({ after, limit }: PageQuery): Effect.Effect<Page<A>, E> =>
     Effect.gen(function* () {
       const items: Array<A> = []
       let next: string | undefined = after
       while (next !== undefined && items.length < limit) {
         if (items.length > 0) yield* yieldToEventLoop
-        const part: Page<A> = yield* read({ after: next, limit: Math.min(slice, limit - items.length) })
-        items.push(...part.items)
-        next = part.nextCursor
+        const slice: Page<A> = yield* read({
+          after: next,
+          limit: Math.min(sliceLength, limit - items.length)
+        })
+        items.push(...slice.items)
+        next = slice.nextCursor
       }
       return { items, ...(next === undefined ? {} : { nextCursor: next }) }
     })
@@ -59,7 +62,7 @@ export const UNPAGED_LENGTH = 16 * 1024 * 1024
 /**
  * All items of a list as JSON, without the brackets, and the number of items. Each page is encoded in its own turn of the event
  * loop, and lists of more than one page are read for one caller at a time. Fails with `LimitExceededError` when the text is longer
- * than {@link UNPAGED_LENGTH}. `what` names the items in its message.
+ * than {@link UNPAGED_LENGTH}. `what` names the items in the message of that error.
  */
 export const allAsJson = <A, E>(
   what: string,
@@ -71,9 +74,9 @@ export const allAsJson = <A, E>(
       let count = 0
       let length = 0
       let after: string | undefined = ""
-      for (let left = maxPages; after !== undefined; left--) {
+      for (let pagesLeft = maxPages; after !== undefined; pagesLeft--) {
         // then `gathered` calls this function again, with no limit
-        if (left === 0) return undefined
+        if (pagesLeft === 0) return undefined
         const page: Page<A> = yield* onePage(read(after))
         if (page.items.length > 0) {
           const text = JSON.stringify(page.items).slice(1, -1)

@@ -21,7 +21,7 @@ export interface RetentionOptions {
    * events stay. No limit by default.
    */
   readonly maxEventBytes?: Size
-  /** How long a message of a topic is kept; `"30d"` by default. `"forever"` keeps all within `maxTopicBytes`. */
+  /** How long a message of a topic is kept; `"30d"` by default. `"forever"` keeps all messages within `maxTopicBytes`. */
   readonly keepMessages?: Duration | "forever"
   /**
    * Maximum size of the data that a topic keeps: bytes, or a string such as `"1GiB"`. The newest messages stay. 256 MiB by
@@ -30,7 +30,10 @@ export interface RetentionOptions {
   readonly maxTopicBytes?: Size
 }
 
-/** Checks the options. Throws `ValidationError` for an invalid option, which its message names as `names` says. */
+/**
+ * Checks the options. Throws `ValidationError` for an invalid option. `names` are the names of the options in the message of that
+ * error.
+ */
 export const retention = (
   { keepEvents, keepMessages, keepRuns, maxEventBytes, maxTopicBytes }: RetentionOptions,
   names: { readonly [option in keyof Required<RetentionOptions>]: string } = {

@@ -1,6 +1,6 @@
 /**
  * Reads that yield to the event loop. SQLite answers synchronously: without a yield, a loop of reads would block all requests and
- * timers, also those for whose effect the loop waits.
+ * timers, even the one that the loop waits for.
  */
 import * as Effect from "effect/Effect"
 import * as Semaphore from "effect/Semaphore"

@@ -197,7 +197,7 @@ const Skipped = ({ of: { skipped } }: { readonly of: BulkOperation }) => (
   </section>
 )
 
-/** Some of the runs that the operation has skipped, or that it would skip. */
+/** Some of the runs that the operation has left as they are, or after a dry run, would leave as they are. */
 export const Examples = ({ of: { examples } }: { readonly of: BulkOperation }) =>
   examples.length === 0 ? null : (
     <details>

@@ -1,6 +1,6 @@
 /**
- * Starts a bulk operation on the runs that were chosen, or else on all runs that match the filters: counts the runs
- * first, asks for confirmation, and opens the page of the operation.
+ * Starts a bulk operation on the chosen runs, or else on all runs that match the filters. Counts the runs first, asks
+ * for confirmation, and opens the page of the operation.
  */
 import { useEffect, useRef, useState } from "preact/hooks"
 import {
@@ -22,7 +22,7 @@ import { go, hrefOf } from "../Parts/Router.ts"
 import { pathTo } from "../Parts/Rows.tsx"
 import { Examples } from "./Bulk.tsx"
 
-/** How often the progress of the count is requested, in milliseconds. */
+/** How often the progress of the count is requested. */
 const POLL_MS = 400
 
 /** The runs of the operation: the chosen runs, or the runs that match filters. */
@@ -71,8 +71,8 @@ const NoFilters = ({ close }: { readonly close: () => void }) => (
 )
 
 /**
- * Filters that leave out runs which were created after `at`. If the given filters ask only for ended runs, runs that
- * ended after `at` are left out too.
+ * The given filters, which now also leave out runs that were created after `at`. If they ask only for ended runs, runs
+ * that ended after `at` are left out too.
  */
 const notAfter = ({ status, statuses = [] }: ListRuns, at: string): ListRuns => {
   const wantedStatuses = status === undefined ? statuses : [status]
@@ -126,7 +126,7 @@ const BulkForm = ({ close, selection }: { readonly selection: Selection; readonl
     })
   const begin = (what: Wanted, { createdAt, matched }: BulkOperation): Promise<void> =>
     whileBusy(async () => {
-      // acts only on the runs that were counted: runs that have begun to match since then are left out
+      // acts only on the runs that were counted: runs that have begun to match since the count are left out
       const { id } = await ask(startBulk, {
         body: {
           ...what,

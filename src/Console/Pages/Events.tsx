@@ -28,7 +28,7 @@ import { command } from "../Parts/ShellCommand.ts"
 import { Time } from "../Parts/Time.tsx"
 import { type Column, VirtualList } from "../Parts/VirtualList.tsx"
 
-/** What is kept of an event in a row. The payloads of thousands of events would not fit in a browser. */
+/** The part of an event that a row keeps. The payloads of thousands of events would not fit in a browser. */
 interface Row extends Pick<LoggedEvent, "id" | "name" | "timestamp" | "position"> {
   readonly data: string
   readonly entity: string
@@ -72,8 +72,8 @@ const columns: ReadonlyArray<Column<Row>> = [
 ]
 
 /**
- * The filters. `name` is the name in the address, the same as that of the flag of `ironflow events list`. `option` is
- * the name of the option of the call.
+ * The filters. `name` is the name in the address, and of the flag of `ironflow events list`. `option` is the name of
+ * the option of the call.
  */
 const filters = [
   { name: "name", option: "name", label: "Name or pattern", placeholder: "order.*", isSearch: true },
@@ -247,10 +247,10 @@ export const latestOf = async (name: string, signal?: AbortSignal): Promise<Late
   return events[0]
 }
 
-/** How many functions are asked, at most, for a schema of the event. */
+/** Maximum number of functions that are read to find a schema of the event. */
 const MAX_ASKED = 5
 
-/** The trigger that has a schema of the event, of the first function with such a trigger. */
+/** The first trigger that has a schema of the event, among the triggers of all functions. */
 const triggerWithSchema = async (name: string): Promise<FunctionTrigger | undefined> => {
   const { functions } = await ask(restFunctions)
   const candidates = functions.filter(({ triggers }) => triggers.some(({ event }) => event === name))
@@ -265,9 +265,9 @@ const triggerWithSchema = async (name: string): Promise<FunctionTrigger | undefi
 const asText = (data: unknown): string => (data === undefined ? "" : JSON.stringify(data, null, 2))
 
 /**
- * Fields for the name and the data of an event. When a name is entered, the data becomes that of the last event of
- * that name, unless the user has written something. When a function has a schema for the event, there is a field
- * for each member of the data.
+ * Fields for the name and the data of an event. When a name is entered, the data of the last event of that name is
+ * filled in, unless the user has written something. When a function has a schema for the event, there is a field for
+ * each member of the data.
  */
 const EmitFields = ({
   latest,
@@ -282,7 +282,7 @@ const EmitFields = ({
   const [lastVersion, setLastVersion] = useState(latest?.version ?? 1)
   const [schemaTrigger, setSchemaTrigger] = useState<FunctionTrigger | undefined>(undefined)
   const lookedUp = useRef("")
-  // what the form holds when an answer arrives
+  // what is in the form at the moment when an answer arrives
   const current = useRef({ text, filledFrom })
   current.current = { text, filledFrom }
   const isWritten = () => current.current.text !== "" && current.current.filledFrom === ""
@@ -290,21 +290,21 @@ const EmitFields = ({
   const names = [
     ...new Set(functions?.flatMap(({ triggers }) => triggers.flatMap(({ event }) => event ?? [])) ?? [])
   ].filter((event) => !isPattern(event))
-  const lookUp = async (of: string): Promise<void> => {
-    lookedUp.current = of
+  const lookUp = async (eventName: string): Promise<void> => {
+    lookedUp.current = eventName
     setSchemaTrigger(undefined)
     // a pattern matches events of several names
-    if (of === "" || isPattern(of)) return
+    if (eventName === "" || isPattern(eventName)) return
     // without a schema the data is entered as JSON
-    const foundTrigger = await triggerWithSchema(of).catch(() => undefined)
-    if (lookedUp.current !== of) return
+    const foundTrigger = await triggerWithSchema(eventName).catch(() => undefined)
+    if (lookedUp.current !== eventName) return
     setSchemaTrigger(foundTrigger)
     if (isWritten()) return
-    const last = await latestOf(of).catch(() => undefined)
-    if (lookedUp.current !== of || isWritten()) return
+    const last = await latestOf(eventName).catch(() => undefined)
+    if (lookedUp.current !== eventName || isWritten()) return
     setText(asText(last?.data))
     setLastVersion(last?.version ?? 1)
-    setFilledFrom(last === undefined ? "" : of)
+    setFilledFrom(last === undefined ? "" : eventName)
   }
   useEffect(() => void lookUp(name), [])
   const version = schemaTrigger === undefined ? lastVersion : (schemaTrigger.version ?? 1)
@@ -346,10 +346,7 @@ const EmitFields = ({
   )
 }
 
-/**
- * How far from the time of an event its runs are searched, in milliseconds. Runs are created together with their
- * event.
- */
+/** How far from the time of an event its runs are searched. Runs are created together with their event. */
 const NEAR_MS = 1000
 
 export const Event = ({ variables: { id = "" } }: { readonly variables: Variables }) => {
@@ -435,7 +432,8 @@ const NotStarted = ({ id }: { readonly id: string }) => {
     { everyMs: 5000 }
   )
   const notStarted = value?.filter(({ code }) => code !== "STARTED") ?? []
-  // shown at once: functions whose triggers match the name, since people ask about these; the others are folded away
+  // functions whose triggers match the name are shown at once, since people ask about these; the other functions are
+  // folded away
   const listening = notStarted.filter(({ code }) => code !== "NO_TRIGGER" && code !== "OTHER_SCHEDULE")
   const notListening = notStarted.filter((one) => !listening.includes(one))
   return (

@@ -16,11 +16,11 @@ import { type RunRow, RunTable, toRunRow } from "../Parts/RunRows.tsx"
 import { command, shellQuoted } from "../Parts/ShellCommand.ts"
 import { Time } from "../Parts/Time.tsx"
 
-/** The longest text that is searched for, in characters: longer values of events are not indexed. */
+/** The longest text that is searched for: longer values of events are not indexed. */
 const MAX_CHARS = 256
-/** How many runs each search finds at most. */
+/** Maximum number of runs that each search finds. */
 const RUN_LIMIT = 20
-/** How long a search takes, at most, when the user asks to search further, in milliseconds. */
+/** How long a search may take when the user asks to search further. */
 const MORE_MS = 10_000
 
 /**
@@ -31,7 +31,7 @@ export const FindBox = () => {
   const ref = useRef<HTMLInputElement>(null)
   const { path, query } = place.value
   const text = path === "find" ? (query.get("q") ?? "") : ""
-  // at once: an effect after the page is painted would clear what the user has typed meanwhile
+  // a layout effect: an effect after the page is painted would clear what the user has typed meanwhile
   useLayoutEffect(() => {
     if (ref.current !== null) ref.current.value = text
   }, [path, text])
@@ -91,7 +91,7 @@ const find = async (text: string, isMore: boolean, signal: AbortSignal) => {
     ),
     ...searches.map(search)
   ])
-  // perhaps no function indexes the value, so the events of runs are searched too, one by one and the newest first
+  // perhaps no function indexes the value, so the events of runs are searched too, one by one, the newest first
   const where = whereOf(text)
   const begunAt = performance.now()
   let page = await search({ where })

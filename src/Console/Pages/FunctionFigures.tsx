@@ -17,15 +17,15 @@ interface Span {
   readonly title: string
   /** What runs are grouped by: the minute or the hour in which they were created. */
   readonly by: string
-  /** The length of that minute or hour, in milliseconds. */
+  /** The length of that minute or hour. */
   readonly sizeMs: number
-  /** The begin and the end of the period at the time `now`, all in epoch milliseconds. */
+  /** The period at the time `now`: its begin and its end. All three times are epoch milliseconds. */
   readonly periodAt: (now: number) => readonly [from: number, to: number]
 }
 
 /**
- * The current night, or by day the last one: from eight in the evening to eight in the morning, in the displayed time
- * zone. It does not reach beyond `now`.
+ * The current night, or during the day the last night: from eight in the evening to eight in the morning, in the
+ * displayed time zone. The current night ends at `now`.
  */
 const nightOf = (now: number): readonly [number, number] => {
   const date = new Date(now)
@@ -43,9 +43,9 @@ const spans: { readonly [name: string]: Span } = {
   week: { title: "Last 7 days", by: "hour", sizeMs: HOUR, periodAt: (now) => [now - 7 * 24 * HOUR, now] }
 }
 
-/** How long the engine may count for each statistic, in milliseconds. */
+/** How long the engine may count for each statistic. */
 const TIME_LIMIT_MS = 500
-/** How often the statistics are requested, in milliseconds. */
+/** How often the statistics are requested. */
 const REFRESH_MS = 15_000
 
 export const FunctionFigures = ({ id }: { readonly id: string }) => {

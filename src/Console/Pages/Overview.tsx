@@ -20,8 +20,8 @@ import { ago, duration } from "../Parts/Time.tsx"
 import { thrownBy } from "../../DescribeError.ts"
 
 /**
- * How each of the two periods is drawn: its number of points, and how many minutes each point covers. `ago` is how
- * long ago the period begins, as a filter of runs has it.
+ * How each of the two periods is drawn: its number of points, and how many minutes each point covers. `ago` is how long
+ * ago the period begins, in the form that filters of runs use.
  */
 const spans = {
   hour: { points: 60, minutes: 1, title: "Last hour", ago: "1h" },
@@ -79,7 +79,7 @@ export const Overview = () => {
 }
 
 /**
- * The metrics that this page shows. Only these are compared after each request; comparing all of them would be
+ * The metrics that this page shows. Only these metrics are compared after each request: to compare all metrics would be
  * wasted work.
  */
 const shownMetrics: ReadonlySet<string> = new Set([
@@ -256,7 +256,7 @@ const Tile = ({
 interface Failing {
   readonly functionId: string
   readonly runs: number
-  /** The message of the newest of these failures. */
+  /** The message of the newest failure of the function. */
   readonly message: string
 }
 
@@ -385,8 +385,8 @@ interface GivenUp {
 }
 
 /**
- * The projections and consumer groups of this environment that have dead letters. They are only requested when the
- * metrics report dead letters in some environment.
+ * The projections and consumer groups of this environment that have dead letters. These projections and groups are only
+ * requested when the metrics report dead letters in some environment.
  */
 const useGivenUp = (samples: ReadonlyArray<Sample>): ReadonlyArray<GivenUp> => {
   const has = (kind: string): boolean => sumOf(samples, "ironflow_dead_letters", { kind }) > 0
@@ -424,7 +424,7 @@ const useGivenUp = (samples: ReadonlyArray<Sample>): ReadonlyArray<GivenUp> => {
   return live.value ?? []
 }
 
-/** How long runs may wait for a worker before this is reported, in seconds. */
+/** How long runs may wait for a worker before this is reported. */
 const OLD_SECONDS = 30
 
 const Workers = () => {

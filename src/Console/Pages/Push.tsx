@@ -1,4 +1,4 @@
-/** Push endpoints: handlers that the engine calls to run the functions that they have. */
+/** Push endpoints: remote handlers that the engine calls to run functions. */
 import {
   listPushEndpoints,
   type PushEndpoint,

@@ -33,12 +33,9 @@ import { PatchStep, RunActions } from "./RunActions.tsx"
 import { testOf } from "./RunTest.ts"
 import { RunTimeline } from "./RunTimeline.tsx"
 
-/**
- * How often a run that has ended is requested, in milliseconds: such a run only changes when a user does something to
- * the run.
- */
+/** How often a run that has ended is requested: such a run only changes when a user does something to the run. */
 const ENDED_MS = 10_000
-/** How often the explanation, audit and logs of an unfinished run are requested, in milliseconds. */
+/** How often the explanation, audit and logs of an unfinished run are requested. */
 const DETAILS_MS = 2000
 /** Why a run is in its current state. */
 interface Why {
@@ -47,29 +44,29 @@ interface Why {
   readonly details: { readonly [name: string]: unknown }
 }
 
-/** How many steps are shown, at most: many thousands would freeze a browser. */
+/** Maximum number of steps that are shown: many thousands would freeze a browser. */
 const MAX_STEPS = 500
 
 export const Run = ({ variables }: { readonly variables: Variables }) => {
   const id = variables["id"] ?? ""
   const [hasEnded, setEnded] = useState(false)
   const detailsInterval = { everyMs: hasEnded ? ENDED_MS : DETAILS_MS }
-  const lastWhy = useRef<{ readonly of: string; readonly at: number; readonly why: Why } | undefined>(
+  const lastWhy = useRef<{ readonly state: string; readonly at: number; readonly why: Why } | undefined>(
     undefined
   )
   const live = useLive(
     `run ${id}`,
     async (signal) => {
-      // the run is read after its steps, so that these are complete if it has ended
+      // the run is read after its steps, so that the steps are complete if the run has ended
       const { steps } = await ask(getRunSteps, { body: { id }, signal })
       const run = await ask(getRun, { body: { id }, signal })
       // While the state stays the same, the explanation is requested less often. It may still change, for example
       // while the run waits for a worker.
-      const of = `${run.id} ${run.state ?? run.status}`
-      const before = lastWhy.current
-      if (before?.of !== of || performance.now() - before.at > DETAILS_MS - 500) {
+      const state = `${run.id} ${run.state ?? run.status}`
+      const last = lastWhy.current
+      if (last?.state !== state || performance.now() - last.at > DETAILS_MS - 500) {
         const why = await ask(explainRun, { variables: { id }, signal })
-        lastWhy.current = { of, at: performance.now(), why }
+        lastWhy.current = { state, at: performance.now(), why }
       }
       setEnded(run.endedAt !== undefined)
       return { run, steps, why: lastWhy.current!.why }
@@ -183,8 +180,8 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
 }
 
 /**
- * The message of the explanation. For a paused run it leaves out the code of the reason, and the name of the call that
- * the button Resume makes.
+ * The message of the explanation. For a paused run, the code of the reason is left out, and so is the name of the call
+ * that the button Resume makes.
  */
 const whyOf = ({ code, message }: Why): string =>
   code === "PAUSED"

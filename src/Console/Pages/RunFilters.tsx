@@ -1,4 +1,4 @@
-/** The filters of runs, which are in the address: reads them from there, and shows fields for them. */
+/** The filters of runs. They are in the address: this file reads them from there, and shows fields for them. */
 import { useState } from "preact/hooks"
 import type { ListRuns } from "../../Protocol/RunLists.ts"
 import { countedBy } from "../../Protocol/RunCounts.ts"
@@ -43,7 +43,7 @@ export const filtersIn = (query: URLSearchParams): ListRuns => {
   ) as ListRuns // only members of `all`
 }
 
-/** The value that was entered: `12` and `true` are parsed, and `"12"` is a string. */
+/** The value that was entered. `12` and `true` are parsed, and `"12"` is the string `12`. */
 const valueOf = (text: string): unknown => {
   try {
     return JSON.parse(text)
@@ -106,7 +106,7 @@ export const Filters = () => {
           ))}
         </select>
       </label>
-      <Field name="function" label="Function" placeholder="process-order" set={set} of={functions} />
+      <Field name="function" label="Function" placeholder="process-order" set={set} suggestions={functions} />
       <Field name="error" label="Error has the text" placeholder="card declined" set={set} />
       <GroupBy />
       {isMore ? (
@@ -149,15 +149,15 @@ const Field = ({
   isWide = false,
   label,
   name,
-  of = [],
   placeholder,
-  set
+  set,
+  suggestions = []
 }: {
   readonly name: string
   readonly label: string
   readonly placeholder: string
   /** Values that the field suggests. */
-  readonly of?: ReadonlyArray<string>
+  readonly suggestions?: ReadonlyArray<string>
   readonly isWide?: boolean
   readonly set: (name: string) => (value: string) => void
 }) => (
@@ -167,25 +167,25 @@ const Field = ({
       name={name}
       placeholder={placeholder}
       onFinish={set(name)}
-      {...(of.length > 0 ? { list: `${name}s` } : {})}
+      {...(suggestions.length > 0 ? { list: `${name}s` } : {})}
     />
-    {of.length > 0 && <Suggestions id={`${name}s`} of={of} />}
+    {suggestions.length > 0 && <Suggestions id={`${name}s`} words={suggestions} />}
   </label>
 )
 
 /** The list of values that a field suggests. */
-const Suggestions = ({ id, of }: { readonly id: string; readonly of: ReadonlyArray<string> }) => (
+const Suggestions = ({ id, words }: { readonly id: string; readonly words: ReadonlyArray<string> }) => (
   <datalist id={id}>
-    {of.map((word) => (
+    {words.map((word) => (
       <option key={word} value={word} />
     ))}
   </datalist>
 )
 
-/** How many recent runs are read to suggest the members of their data for grouping. */
+/** How many recent runs are read. Members of the data of these runs are suggested in the field "Group by". */
 const SAMPLED_RUNS = 20
 
-/** The field for what runs are grouped by: a property of runs, such as `status`, or a path. */
+/** The field that says how to group runs: by a property, such as `status`, or by a path. */
 const GroupBy = () => {
   const paths = useFunctions().value?.flatMap(({ searchBy }) => searchBy ?? []) ?? []
   const membersOfData =
@@ -212,7 +212,7 @@ const GroupBy = () => {
         placeholder="event.data.customerId"
         onFinish={(text) => setQuery({ by: text.trim() })}
       />
-      <Suggestions id="group-by" of={[...new Set([...paths, ...membersOfData, ...countedBy])]} />
+      <Suggestions id="group-by" words={[...new Set([...paths, ...membersOfData, ...countedBy])]} />
     </label>
   )
 }

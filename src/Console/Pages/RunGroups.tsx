@@ -12,9 +12,9 @@ import { Table } from "../Parts/Rows.tsx"
 import { duration, exactTime, Time } from "../Parts/Time.tsx"
 import type { Column } from "../Parts/VirtualList.tsx"
 
-/** How long the engine may count before the user asks for more, in milliseconds. */
+/** How long the engine may count before the user asks for more. */
 const FIRST_MS = 300
-/** How long the engine may count when the user asks for all runs, in milliseconds. */
+/** How long the engine may count when the user asks for all runs. */
 const MORE_MS = 10_000
 
 const groupLengthsMs: { readonly [by: string]: number } = { minute: 60_000, hour: 3_600_000, day: 86_400_000 }
@@ -30,7 +30,8 @@ export const filterFor = (
   if (lengthMs !== undefined) {
     return { "created-from": value, "created-to": new Date(Date.parse(value) + lengthMs).toISOString() }
   }
-  // the value is a pattern of error messages, with … between its parts: all these messages contain the longest part
+  // the value is a pattern of error messages, with … between its parts: all messages of the group contain the longest
+  // part
   if (by === "error")
     return {
       status: "failed",

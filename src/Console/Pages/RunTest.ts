@@ -46,7 +46,7 @@ export const testOf = (
   ].join("\n")
 }
 
-/** The lines that stub all steps of one kind and name. `same` has these steps in their order. */
+/** The lines that stub all steps of one kind and name. `same` has these steps, in their order. */
 const stubLines = (same: ReadonlyArray<WireStep>): ReadonlyArray<string> => {
   const [{ kind, name } = { kind: "", name: "" }] = same
   const quoted = JSON.stringify(name)

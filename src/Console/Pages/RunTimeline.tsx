@@ -51,8 +51,8 @@ export const RunTimeline = ({
     return { from, to: Math.max(from, to), dueAt: due !== undefined && due > now.value ? due : undefined }
   })
   const end = Math.max(createdAt + 1, ended ?? now.value, ...bars.map(({ to }) => to))
-  // workers have their own clocks: a step that seems to begin before the run was created is drawn from the creation
-  // of the run on
+  // workers have their own clocks: if a step seems to begin before the run was created, it is drawn as if it began with
+  // the run
   const at = (ms: number): string =>
     `${(Math.min(1, Math.max(0, (ms - createdAt) / (end - createdAt))) * 100).toFixed(3)}%`
   const width = (from: number, to: number): string =>

@@ -19,7 +19,7 @@ import { BulkStart } from "./BulkStart.tsx"
 import { checkFilters, Filters, filtersIn } from "./RunFilters.tsx"
 import { asList, RunGroups } from "./RunGroups.tsx"
 
-/** What is kept of a run in a row. The payloads of a hundred thousand runs would not fit in a browser. */
+/** The part of a run that a row keeps. The payloads of a hundred thousand runs would not fit in a browser. */
 interface Row {
   readonly id: string
   readonly functionId: string
@@ -258,23 +258,23 @@ const useRunList = (key: string, filters: ListRuns) => {
       setNewer([])
       return
     }
-    const fresh = new Map(page.rows.map((row) => [row.id, row]))
+    const rowOfId = new Map(page.rows.map((row) => [row.id, row]))
     const knownIds = new Set(current.rows.map(({ id }) => id))
-    const unknown = page.rows.filter(({ id }) => !knownIds.has(id))
-    // all runs of the newest page are new: between them and the list there may be runs that were not read, so the
-    // list starts anew
-    const hasGap = page.rows.length > 0 && unknown.length === page.rows.length && current.rows.length > 0
+    const newRows = page.rows.filter(({ id }) => !knownIds.has(id))
+    // when all runs of the newest page are new, there may be runs between that page and the list that were not read, so
+    // the list starts anew
+    const hasGap = page.rows.length > 0 && newRows.length === page.rows.length && current.rows.length > 0
     if (isTop.current && (hasGap || current.rows.length <= PAGE)) {
       setList({ key, rows: page.rows, cursor: page.cursor })
       return setNewer([])
     }
-    const rows = current.rows.map((row) => fresh.get(row.id) ?? row)
+    const rows = current.rows.map((row) => rowOfId.get(row.id) ?? row)
     if (isTop.current) {
-      setList({ ...current, rows: [...unknown, ...rows] })
+      setList({ ...current, rows: [...newRows, ...rows] })
       return setNewer([])
     }
     setList({ ...current, rows })
-    setNewer(unknown)
+    setNewer(newRows)
   }, [first.value, key])
 
   const more = async (): Promise<void> => {

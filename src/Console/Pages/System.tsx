@@ -221,7 +221,10 @@ const Durations = ({ samples }: { readonly samples: ReadonlyArray<Sample> }) => 
 
 const seconds = (value: number): string => (Number.isFinite(value) ? duration(value * 1000) : "–")
 
-/** Returns the upper end of the bucket of a histogram at which `share` of all its `total` values are reached. */
+/**
+ * Returns the smallest upper end of a bucket such that at least `share` of the `total` values of the histogram are not
+ * above it.
+ */
 const upperEndOf =
   (samples: ReadonlyArray<Sample>, name: string, total: number) =>
   (share: number): number => {

@@ -14,7 +14,7 @@ const labelsOf = ({ labels }: WorkerInfo): string =>
     .map(([name, value]) => `${name}=${value}`)
     .join(", ")
 
-/** How many runs a worker executes, and how many it may execute at the same time, as a bar and in numbers. */
+/** Shows, as a bar and in numbers, how many runs a worker executes, and how many it may execute at the same time. */
 const Load = ({ worker: { activeJobs, maxConcurrentJobs } }: { readonly worker: WorkerInfo }) => (
   <span class="jobs">
     <progress value={activeJobs} max={Math.max(1, maxConcurrentJobs)} aria-label="Runs" />

@@ -34,7 +34,10 @@ export const actionSentences: { readonly [A in BulkOperation["action"]]: string 
 
 export const capital = (text: string): string => text.slice(0, 1).toUpperCase() + text.slice(1)
 
-/** A number of runs with its noun: `1 run`, `1,234 runs`. For an erasure `items`, since it covers several kinds. */
+/**
+ * A number of runs with its noun: `1 run`, `1,234 runs`. For an erasure the noun is `items`, since runs are only one
+ * kind of erased data.
+ */
 export const runsOf = (number: number, action?: BulkOperation["action"]): string =>
   action === "erase"
     ? `${count(number)} ${number === 1 ? "item" : "items"}`
@@ -45,7 +48,10 @@ const whyNot = ({ skipped }: BulkOperation): string =>
     .map(([why, number]) => `${count(number)} ${why}`)
     .join(", ")
 
-/** What a dry run has found, as a sentence. `done` of a dry run is how many runs the action can be applied to. */
+/**
+ * What a dry run has found, as a sentence. The `done` of a dry run is the number of runs to which the action can be
+ * applied.
+ */
 export const dryRunResultOf = (operation: BulkOperation): string => {
   const { action, done: number, matched, skipped } = operation
   if (matched === 0) return "There are no such runs."

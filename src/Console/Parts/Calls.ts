@@ -12,10 +12,7 @@ import { engineBase, environment } from "./Router.ts"
 export interface Input {
   /** The values of the variables in the path. */
   readonly variables?: { readonly [name: string]: string }
-  /**
-   * Parameters in the query. A member that is `undefined` is left out; each item of a list becomes a parameter of
-   * its own.
-   */
+  /** Parameters in the query. A member that is `undefined` is left out. Each item of a list becomes one parameter. */
   readonly query?: { readonly [name: string]: string | number | ReadonlyArray<string> | undefined }
   readonly body?: object
   readonly headers?: { readonly [name: string]: string }
@@ -44,13 +41,13 @@ export const isConnected = signal<boolean | undefined>(undefined)
 export const isSignedOut = signal(false)
 
 /**
- * How long after a change no answer is accepted that the engine has made for another tab, in milliseconds: that
- * answer may be older than the change.
+ * How long the page refuses, after a change, answers that the engine has made for another tab: such an answer may be
+ * older than the change.
  */
 const FRESH_MS = 1500
 let freshUntil = 0
 
-/** Called after a change. For {@link FRESH_MS}, the page accepts no answer that the engine has made for another tab. */
+/** Called after a change. For {@link FRESH_MS}, the page refuses answers that the engine has made for another tab. */
 export const refuseShared = (): void => {
   freshUntil = performance.now() + FRESH_MS
 }
@@ -62,8 +59,8 @@ export const refuseShared = (): void => {
 const refreshSignals = new WeakSet<AbortSignal>()
 
 /**
- * The signal for a request that only refreshes what is shown, and is not made because a user opens or changes
- * something. It aborts together with `signal`.
+ * The signal for a request that only refreshes what is shown: the user has neither opened nor changed anything. It
+ * aborts together with `signal`.
  */
 export const refreshSignal = (signal: AbortSignal): AbortSignal => {
   const derived = AbortSignal.any([signal])
@@ -71,7 +68,7 @@ export const refreshSignal = (signal: AbortSignal): AbortSignal => {
   return derived
 }
 
-/** The timeout of a call, in milliseconds. No call of a page takes this long. */
+/** The timeout of a call. No call of a page takes this long. */
 const TIMEOUT_MS = 30_000
 
 /** Makes a call, and returns the decoded answer. Fails with a {@link CallError}. */

@@ -1,9 +1,9 @@
 /** The time of the engine, since the clock of the browser may be wrong. */
 import { signal } from "@preact/signals"
 
-/** Smaller differences between the clocks, in milliseconds, are ignored: a slow answer also seems to be one. */
+/** Smaller differences between the clocks are ignored: a slow answer also looks like a difference. */
 const TOLERANCE_MS = 5000
-/** How far the engine's clock is ahead of the browser's, in milliseconds. */
+/** How far the engine's clock is ahead of the browser's clock. */
 let aheadMs = 0
 
 export const engineNow = (): number => Date.now() + aheadMs
@@ -15,8 +15,8 @@ setInterval(() => {
 }, 1000)
 
 /**
- * Compares the clocks. `date` is the `Date` header of an answer, and `sentAt` the time by the browser's clock when
- * the request was sent.
+ * Compares the clocks. `date` is the `Date` header of an answer. `sentAt` is when the request was sent, by the
+ * browser's clock.
  */
 export const noteDate = (date: string | null, sentAt: number): void => {
   const at = Date.parse(date ?? "")

@@ -4,12 +4,10 @@ import type { Operation } from "../../Protocol/CallSpec.ts"
 import { CallError, type Input, isRecord, send } from "./Calls.ts"
 
 const PAGE_SIZE = 1000
-/** How many pages are read, at most: a longer list is of no use to people. */
+/** Maximum number of pages that are read: a longer list is of no use to people. */
 const MAX_PAGES = 20
 
-/**
- * All items of a list, but not more than {@link MAX_PAGES} pages of them. Fails with a `CallError`.
- */
+/** All items of a list, but at most {@link MAX_PAGES} pages. Fails with a `CallError`. */
 export const askAll = async <A>(
   operation: Operation<Array<A>>,
   input: Input = {}

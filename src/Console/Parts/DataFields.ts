@@ -4,7 +4,7 @@ import { isObject } from "../../Json.ts"
 /** A field of the form, or a group of fields. */
 export interface DataField {
   readonly name: string
-  /** The names of the members that lead to its value in the data. */
+  /** The names of the members that lead to the value of the field in the data. */
   readonly path: ReadonlyArray<string>
   readonly kind: "text" | "number" | "integer" | "choice" | "group" | "json"
   readonly isNeeded: boolean
@@ -23,7 +23,7 @@ type Schema = Readonly<Record<string, unknown>>
 const MAX_DEPTH = 3
 const MAX_FIELDS = 40
 const MAX_VALUES = 100
-/** How many references are followed in a row, at most. */
+/** Maximum number of references that are followed in a row. */
 const MAX_REFERENCES = 8
 
 /** The fields for the members of an object. Empty for other data. */
@@ -72,7 +72,7 @@ const kindOf = (
   return fields.length === 0 ? { kind: "json" } : { kind: "group", fields }
 }
 
-/** The values that a schema allows, if it lists them; `undefined` if it does not. */
+/** The values that a schema allows; `undefined` if the schema does not list them. */
 const valuesOf = ({
   anyOf,
   const: constant,
@@ -91,8 +91,8 @@ const isPlain = (value: unknown): value is PlainValue =>
   typeof value === "string" || typeof value === "number" || typeof value === "boolean"
 
 /**
- * Follows a reference. Of several alternative schemas it takes the only one that is not for `null`, or for numbers
- * that JSON does not have; if several remain, the schema is returned as it is.
+ * Follows a reference. Of alternative schemas, those for `null` and for numbers that JSON does not have are left out.
+ * If exactly one remains, it is taken; otherwise the schema is returned as it is.
  */
 const resolved = (schema: Schema, root: Schema, depth = 0): Schema => {
   if (depth > MAX_REFERENCES) return {}

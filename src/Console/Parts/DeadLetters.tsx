@@ -17,8 +17,8 @@ export interface Letter {
 }
 
 /**
- * The list of dead letters. `total` is how many there are, of which `letters` may have only the oldest. `retry`
- * retries the dead letter at a position, or all without a position, and returns how many it retries.
+ * The list of dead letters. `total` is how many dead letters there are: `letters` may have only the oldest of them.
+ * `retry` retries the dead letter at a position, or without a position all of them. It returns how many it retries.
  */
 export const DeadLetters = ({
   letters,

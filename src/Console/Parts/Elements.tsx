@@ -75,12 +75,12 @@ export const Status = ({ of, children }: { readonly of: string; readonly childre
   )
 }
 
-/** The error code of calls that got no response. The banner above every page reports these. */
+/** The error code of calls that got no response. The banner above every page reports such calls. */
 const NO_ANSWER = "NO_ANSWER"
 
 /**
- * The error of a call that has failed. `again` makes the call again. An error without a response is only shown in a
- * dialog: elsewhere the banner reports it, which cannot be seen from a dialog.
+ * The error of a call that has failed. `again` makes the call again. When there was no response, the error is only
+ * shown in a dialog, which covers the banner: elsewhere the banner reports it.
  */
 export const Failure = ({
   again,
@@ -211,7 +211,7 @@ export const Value = ({ of, name }: { readonly of: unknown; readonly name: strin
   )
 }
 
-/** How much of a text is shown at first, in characters. */
+/** How many characters of a text are shown at first. */
 const MAX_TEXT = 600
 
 /** A text that may be long. Only its start is shown, with a button that shows all of it. */
@@ -304,13 +304,16 @@ export const Action = ({
   label
 }: {
   readonly label: string
-  /** What the dialog asks for confirmation of, as a whole sentence. The dialog also has the `fields`. */
+  /** The whole sentence with which the dialog asks for confirmation. The dialog also has the `fields`. */
   readonly confirm?: string
   readonly fields?: ComponentChildren
   readonly isDangerous?: boolean
   /** Whether the button is in a row of a table. */
   readonly isSmall?: boolean
-  /** Does what the button is for, with the values of the fields by their names. Returns the message about what was done. */
+  /**
+   * Does what the button is for. `entered` has the values of the fields by their names. Returns the message about what
+   * was done.
+   */
   readonly act: (entered: FormData) => Promise<string>
 }) => {
   const [isOpen, setOpen] = useState(false)

@@ -3,7 +3,7 @@ import { describeError, type ReportedError, stepOf, thrownBy } from "../../Descr
 import { isRecord } from "./Calls.ts"
 import { Collapsible } from "./Elements.tsx"
 
-/** How many errors are shown, at most: the error itself, its cause, and so on. */
+/** Maximum number of errors that are shown: the error itself, its cause, and so on. */
 const MAX_ERRORS = 5
 
 /** The error in a response; `undefined` when the value is not an error. */
@@ -15,7 +15,7 @@ export const reportedError = (error: unknown): ReportedError | undefined =>
       ? { message: error }
       : undefined
 
-/** How many lines of user code are shown for one error, at most. The `ironflow` command shows as many. */
+/** Maximum number of lines of user code that are shown for one error. The `ironflow` command shows as many. */
 const MAX_LINES = 4
 
 /** Whether a line of a stack is a place in the user's code. */

@@ -26,7 +26,7 @@ export const onKeys = (keys: string, what: string, act: () => void): (() => void
   return () => actions.delete(keys)
 }
 
-/** How long after the first key the second key of a shortcut counts, in milliseconds. */
+/** The longest time between the two keys of a shortcut. */
 const SECOND_KEY_MS = 1500
 
 const isTyping = (target: EventTarget | null): boolean =>

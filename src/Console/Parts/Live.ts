@@ -17,7 +17,7 @@ export interface Live<A> {
 }
 
 const TICK_MS = 1000
-/** After this many answers without a change, the interval is doubled until something changes. */
+/** After this many answers without a change, the interval is doubled, until an answer shows a change. */
 const UNCHANGED_ANSWERS = 5
 /** The pause after a call is at least this many times as long as the call took. */
 const PAUSE_FACTOR = 4
@@ -42,7 +42,7 @@ export const startLive = (): void => {
 }
 
 /**
- * The result of `load`, kept up to date. `key` names the data: with another key the hook starts anew. With `once`,
+ * The result of `load`, kept up to date. `key` names the data: when the key changes, the hook starts anew. With `once`,
  * the data is requested until there is an answer, and after that only when {@link refreshAll} is called.
  */
 export const useLive = <A>(
@@ -94,7 +94,7 @@ export const useLive = <A>(
       } finally {
         isAsking = false
         const now = performance.now()
-        // half a tick is subtracted below, since the clock does not tick exactly
+        // half a tick is subtracted below, since the ticks of the clock are not exact
         const next = unchanged < UNCHANGED_ANSWERS ? everyMs : everyMs * 2
         notBefore = now + Math.max((now - begunMs) * PAUSE_FACTOR, next - TICK_MS / 2 - (now - begunMs))
         if (isForcedAgain && !abort.signal.aborted) {

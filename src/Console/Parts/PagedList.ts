@@ -40,8 +40,8 @@ export const usePagedList = <A>(
     const lastKey = page.items.length === 0 ? undefined : keyOf(page.items.at(-1)!)
     const at = lastKey === undefined ? -1 : before.findIndex((item) => keyOf(item) === lastKey)
     if (isTop.current || current === undefined || before.length === 0) {
-      // keeps the items that follow the first page; when the list does not have the last item of that page, the
-      // list starts anew with that page
+      // keeps the items after the first page; when the last item of that page is not in the list, the list starts anew
+      // with that page
       const olderItems = at === -1 ? [] : before.slice(at + 1)
       setList({
         key,

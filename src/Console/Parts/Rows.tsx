@@ -80,7 +80,7 @@ export const Table = <A,>({
 /** Lists that are longer than this have a search field. */
 const SEARCH_LENGTH = 8
 
-/** A list that is loaded at once. A long one has a search field, whose text is in the address. */
+/** A list that is loaded at once. A long list has a search field, whose text is in the address. */
 export const Listing = <A,>({
   columns,
   empty,

@@ -11,7 +11,7 @@ const otherTabs = new BroadcastChannel("ironflow session")
 otherTabs.onmessage = async () => {
   const keyIdBefore = session.peek()?.key?.id
   await readSession().catch(() => undefined)
-  // loads the page anew, so that nothing stays that the previous key has shown
+  // loads the page anew, so that nothing that the previous key has shown stays
   if (keyIdBefore !== undefined && session.peek()?.key?.id !== keyIdBefore) location.reload()
 }
 
@@ -32,7 +32,7 @@ export const readSession = async (): Promise<void> =>
 
 /** Starts a session with a key. Fails with a `CallError` when the key is invalid. */
 export const signIn = async (key: string): Promise<void> => {
-  // without spaces around it, which a header does not allow
+  // trimmed, since a header does not allow spaces around the key
   applySession(
     await ask(startSession, { headers: { authorization: `Bearer ${key.trim()}` }, usesKeyEnvironment: true })
   )

@@ -53,8 +53,8 @@ export const withTimes = (text: string): string =>
   text.replace(/\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z/g, (time) => exactTime(Date.parse(time)))
 
 /**
- * A point in time. Shows how long ago it was, and the exact time as a tooltip; with `exactly` it shows the
- * exact time at once.
+ * A point in time. Shows how long ago it was, and the exact time as a tooltip. With `exactly`, shows the exact time at
+ * once.
  */
 export const Time = ({
   at,

@@ -22,8 +22,8 @@ const ROW_PX = 36
 const EXTRA_ROWS = 12
 
 /**
- * The table. `onEnd` is called when the last row is near, to load more. `onTop` is called with whether the first
- * row can be seen.
+ * The table. `onEnd` is called when the user has scrolled close to the last row, to load more rows. `onTop` is told
+ * whether the first row can be seen.
  */
 export const VirtualList = <A,>({
   columns,

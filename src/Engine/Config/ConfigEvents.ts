@@ -2,7 +2,7 @@
 import type { SystemEventsService } from "../SystemEvents/SystemEvents.ts"
 import type { ConfigChange } from "../Store/Changes.ts"
 
-/** How many characters an announcement has besides the data of the configuration, about. */
+/** About how many characters an announcement has besides the data of the configuration. */
 const OVERHEAD_LENGTH = 512
 
 export const announceConfig = (

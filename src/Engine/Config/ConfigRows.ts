@@ -42,7 +42,7 @@ export const setConfig = inEnvironment(
         new LimitExceededError(`Configuration "${name}"`, bytes.byteLength, kvValueBytes, "bytes")
       )
     }
-    // this write cannot be refused: the bucket exists, its limits are checked, and no revision is expected
+    // this write cannot be refused: the bucket exists, its limits were checked, and the write expects no revision
     const [revision = 0] = yield* withChanges(
       tx,
       environment,
@@ -121,9 +121,9 @@ export const deleteConfig = inEnvironment(
 
 /** Runs `write`, and notes in the changes of the commit which configurations it has written or deleted. */
 function* withChanges<A, E>(tx: Transaction, environment: string, write: Program<A, E>): Program<A, E> {
-  const before = tx.changes.kv.length
+  const countBefore = tx.changes.kv.length
   const written = yield* write
-  for (const { createdAt, key, operation, revision, value } of tx.changes.kv.slice(before)) {
+  for (const { createdAt, key, operation, revision, value } of tx.changes.kv.slice(countBefore)) {
     tx.changes.configs.push({
       environment,
       name: key,
@@ -135,7 +135,10 @@ function* withChanges<A, E>(tx: Transaction, environment: string, write: Program
   return written
 }
 
-/** Reads changes for a watch. Without a bucket there are none yet: a watch may begin before the first configuration is written. */
+/**
+ * Reads changes for a watch. A watch may begin before the first configuration is written: then there is no bucket, and there are no
+ * changes.
+ */
 export const readConfigChanges = inEnvironment(
   "readConfigChanges",
   function* (

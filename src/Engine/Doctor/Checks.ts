@@ -35,9 +35,9 @@ export const checkNodeVersion = (): DoctorCheck => {
     : fail("node", `${problem}.`, "Install a newer Node.js.")
 }
 
-/** The check warns when two clocks differ by this much, or a clock was set back by this much, milliseconds. */
+/** The check warns when two clocks differ by this much, or a clock was set back by this much. */
 const CLOCK_WARN_MS = 1000
-/** The check fails when two clocks differ by this much, or a clock was set back by this much, milliseconds. */
+/** The check fails when two clocks differ by this much, or a clock was set back by this much. */
 const CLOCK_FAIL_MS = 60_000
 
 const SYNC = "Let the machine keep its time by NTP (`timedatectl` says whether it does)."
@@ -59,12 +59,12 @@ const roughly = (ms: number): string => {
   return `${Math.floor(rounded / size)}${unit}${rest === 0 ? "" : ` ${rest}${smallUnit}`}`
 }
 
-/** Compares this clock with another clock, which showed `others`. `slackMs` is how long the answer with that time took. */
-export const checkClockSkew = (now: number, others: number, whose: string, slackMs = 0): DoctorCheck => {
-  const apart = Math.max(0, Math.abs(now - others) - slackMs)
-  if (apart < CLOCK_WARN_MS) return ok("clock", `The clock agrees with that of ${whose}.`)
-  const message = `The clock is ${roughly(apart)} ${now > others ? "ahead of" : "behind"} that of ${whose}.`
-  return apart < CLOCK_FAIL_MS ? warn("clock", message, SYNC) : fail("clock", message, SYNC)
+/** Compares this clock with another clock, which showed the time `otherNow`. `slackMs` is how long it took to ask for that time. */
+export const checkClockSkew = (now: number, otherNow: number, whose: string, slackMs = 0): DoctorCheck => {
+  const differenceMs = Math.max(0, Math.abs(now - otherNow) - slackMs)
+  if (differenceMs < CLOCK_WARN_MS) return ok("clock", `The clock agrees with that of ${whose}.`)
+  const message = `The clock is ${roughly(differenceMs)} ${now > otherNow ? "ahead of" : "behind"} that of ${whose}.`
+  return differenceMs < CLOCK_FAIL_MS ? warn("clock", message, SYNC) : fail("clock", message, SYNC)
 }
 
 /** Compares the clock with the time that was last stored, which should not be later. */
@@ -80,8 +80,8 @@ export const checkStored = (now: number, storedAt: number | undefined): DoctorCh
 }
 
 /**
- * Checks whether there is a master key for the stored secrets. `who` says where the key was looked for: in the engine, or in the
- * shell that runs the checks. The variables of a shell may differ from those of the engine.
+ * Checks whether there is a master key for the stored secrets. `who` looked for the key: the engine, or the shell that runs the
+ * checks. The shell may have other variables than the engine.
  */
 export const checkSecrets = (
   { secrets }: Pick<Condition, "secrets">,
@@ -123,7 +123,7 @@ export const checkDeadLetters = ({ deadLetters }: Pick<Condition, "deadLetters">
   )
 }
 
-/** An operation that has stored no progress for this long is reported, milliseconds. Usually it stores progress once a second. */
+/** An operation that has stored no progress for this long is reported. Usually an operation stores progress once a second. */
 const STALLED_MS = 60_000
 
 /**
@@ -161,7 +161,7 @@ export const checkOperations = (
   )
 }
 
-/** The check warns when the last backup is older than this, milliseconds. */
+/** The check warns when the last backup is older than this. */
 const BACKUP_OLD_MS = 7 * 24 * 3_600_000
 
 /** Checks whether there is a recent backup. `now` is the time of the check. */
@@ -179,12 +179,12 @@ export const checkBackups = ({ lastBackup }: Pick<Condition, "lastBackup">, now:
   return age > BACKUP_OLD_MS ? warn("backups", message, advice) : ok("backups", message)
 }
 
-/** The reasons that keep a run from going on until somebody does something about them. */
+/** The reasons for which a run does not go on until somebody acts. */
 const harmful = new Set<string>(["STUCK", "DAMAGED"] satisfies ReadonlyArray<ReasonCode>)
 
 /**
- * Checks whether runs go on. `explained` are some of the unfinished runs, including the longest waiting ones. Without an
- * engine nothing runs, so missing workers are then no problem. `stuck` is how many stuck runs the engine has counted.
+ * Checks whether runs go on. `explained` are some of the unfinished runs, including the runs that have waited longest. Without an
+ * engine nothing runs, so runs that wait for a worker are not reported. `stuck` is how many stuck runs the engine has counted.
  */
 export const checkRuns = (
   { unfinished }: Pick<Condition, "unfinished">,
@@ -198,9 +198,9 @@ export const checkRuns = (
   const open = unfinished === 0 ? "Every run has ended." : `${many} not ended.`
   const isLate = ({ details }: Explanation): boolean =>
     hasEngine && typeof details.waitingMs === "number" && details.waitingMs >= LATE_MS
-  const bad = explained.filter(({ code }) => harmful.has(code))
+  const harmfulRuns = explained.filter(({ code }) => harmful.has(code))
   const waiting = explained.filter((one) => !harmful.has(one.code) && (one.code === "PAUSED" || isLate(one)))
-  const reported = [...bad, ...waiting]
+  const reported = [...harmfulRuns, ...waiting]
   if (reported.length === 0 && stuck === 0) {
     return ok("runs", `${open}${unfinished === 0 || !hasEngine ? "" : " None of them is stuck."}`)
   }
@@ -216,7 +216,7 @@ export const checkRuns = (
     stuck === 0 ? "" : ` ${count(stuck, "run")} will not go on by ${stuck === 1 ? "itself" : "themselves"}.`
   return {
     name: "runs",
-    status: bad.length > 0 || stuck > 0 ? "fail" : "warn",
+    status: harmfulRuns.length > 0 || stuck > 0 ? "fail" : "warn",
     message: `${open}${counted}${shown}${rest}`,
     advice: "`ironflow runs why RUN` says more about a run, and docs/reasons.md what to do about each reason."
   }

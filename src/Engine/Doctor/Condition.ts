@@ -19,7 +19,7 @@ interface DeadLetters {
   readonly of: "projection" | "group"
   readonly environment: string
   readonly name: string
-  /** The number; {@link MAX_COUNTED_DEAD_LETTERS} stands for that many or more. */
+  /** How many there are. {@link MAX_COUNTED_DEAD_LETTERS} means at least so many. */
   readonly count: number
 }
 
@@ -33,9 +33,9 @@ export interface Condition {
   readonly deadLetters: ReadonlyArray<DeadLetters>
   /** The bulk operations and erasures that have not ended. */
   readonly operations: ReadonlyArray<RunningBulk>
-  /** The number of unfinished runs; {@link MAX_COUNTED_RUNS} stands for that many or more. */
+  /** The number of unfinished runs. {@link MAX_COUNTED_RUNS} means at least so many. */
   readonly unfinished: number
-  /** Unfinished runs to explain: the oldest, some paused ones, and the longest ready run of each function. */
+  /** Unfinished runs to explain: the oldest runs, some paused runs, and for each function the run that has been ready longest. */
   readonly runs: ReadonlyArray<NamedRun>
   readonly lastBackup?: LastBackup
 }
@@ -92,7 +92,7 @@ const FIND_READY_RUN = statement(
   `SELECT id, environment FROM runs WHERE function = ? AND ready_at IS NOT NULL ORDER BY ready_at LIMIT 1`
 )
 
-/** For how many functions the run that has been ready longest is read. */
+/** Maximum number of functions of which the run that has been ready longest is read. */
 const MAX_FUNCTIONS = 200
 
 export const readCondition = acrossEnvironments(

@@ -1,6 +1,5 @@
 /**
- * Checks an engine, its database and its runs for problems. The work is limited, so that a call costs little, and nothing is
- * changed.
+ * Checks an engine, its database and its runs for problems. A call costs little, because the work is limited. It changes nothing.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -31,7 +30,7 @@ import {
   ok
 } from "./Checks.ts"
 
-/** What the checks read with: the store of a running engine, or a database that was opened for reading only. */
+/** What the checks read: the store of a running engine, or a database that was opened for reading only. */
 export type Readable = Pick<StoreService, "clock" | "readApart">
 
 /**

@@ -32,10 +32,10 @@ export const checkPermissions = (filename: string): DoctorCheck => {
   }
 }
 
-/** The free space below which the check fails, bytes: with less, the write-ahead log may not be able to grow for a commit. */
-const ROOM_FAIL = 128 * 1024 * 1024
-/** The free space below which the check warns, bytes. */
-const ROOM_WARN = 1024 * 1024 * 1024
+/** The check fails when less space than this is free: with less, the write-ahead log may not be able to grow for a commit. */
+const FAIL_BELOW_BYTES = 128 * 1024 * 1024
+/** The check warns when less space than this is free. */
+const WARN_BELOW_BYTES = 1024 * 1024 * 1024
 
 /** Checks whether there is room for the database to grow, and for a copy of it. */
 export const checkDisk = (filename: string): DoctorCheck => {
@@ -48,8 +48,8 @@ export const checkDisk = (filename: string): DoctorCheck => {
     `${formatSize(free)} are free at ${folder}; the database takes ${formatSize(bytes)}` +
     `${log === 0 ? "" : `, and its write-ahead log ${formatSize(log)}`}.`
   const advice = "Make room, or keep less: `ironflow serve --keep-runs`, `--keep-messages`."
-  if (free < ROOM_FAIL) return fail("disk", message, advice)
-  return free < ROOM_WARN || free < bytes + log
+  if (free < FAIL_BELOW_BYTES) return fail("disk", message, advice)
+  return free < WARN_BELOW_BYTES || free < bytes + log
     ? warn(
         "disk",
         `${message} A backup through the server needs as much free space as the database takes.`,
@@ -58,7 +58,7 @@ export const checkDisk = (filename: string): DoctorCheck => {
     : ok("disk", message)
 }
 
-/** Finds partial files of backups, restores, exports and imports whose processes have ended before these were complete. */
+/** Finds partial files that a backup, restore, export or import has left because its process ended too early. */
 export const checkLeftovers = (filename: string): DoctorCheck => {
   const folder = path.dirname(path.resolve(filename))
   const found = leftovers(folder, readdirSync(folder))
@@ -75,12 +75,12 @@ export const checkLeftovers = (filename: string): DoctorCheck => {
 
 /** Checks who has the file open. */
 export const checkHolder = (filename: string): DoctorCheck => {
-  const holder = lockHolderOf(realpathSync(filename))
-  return holder === undefined
+  const holderText = lockHolderOf(realpathSync(filename))
+  return holderText === undefined
     ? ok("holder", "No engine has the file open.")
     : ok(
         "holder",
-        `An engine has the file open${holder}. \`ironflow doctor --server-url URL\` asks this engine for more.`
+        `An engine has the file open${holderText}. \`ironflow doctor --server-url URL\` asks this engine for more.`
       )
 }
 
@@ -109,9 +109,7 @@ export const checkTables = (db: DatabaseSync, filename: string): DoctorCheck => 
       )
 }
 
-/**
- * A file up to this size is always checked, a larger file only on request, bytes. The check reads about 500 MiB a second.
- */
+/** A file up to this size is always checked. A larger file is checked only on request. The check reads about 500 MiB a second. */
 const MAX_ALWAYS_CHECKED_BYTES = 1024 * 1024 * 1024
 
 /**
@@ -151,8 +149,8 @@ export const checkIntegrity = (db: DatabaseSync, filename: string, all: boolean)
 }
 
 /**
- * Compares a backup with its checksum, as a restore does. `undefined` for a file without a checksum, and for a file that an engine
- * has open, or had open when the file was copied.
+ * Compares a backup with its checksum, as a restore does. Returns `undefined` for a file without a checksum. Also for a file that
+ * an engine has open, or had open when the file was copied.
  */
 export const checkBackup = async (db: DatabaseSync, filename: string): Promise<DoctorCheck | undefined> => {
   try {
@@ -170,7 +168,7 @@ export const checkBackup = async (db: DatabaseSync, filename: string): Promise<D
 
 /**
  * Opens a database file for reading only. An engine may have the file open at the same time. Throws a `StoreError` when the file
- * does not exist, a `ValidationError` for something that is no file, such as a folder.
+ * does not exist. Throws a `ValidationError` when `filename` names something else, such as a folder.
  */
 export const openBeside = (filename: string): DatabaseSync => {
   refuseNonFile(filename)

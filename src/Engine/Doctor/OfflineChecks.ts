@@ -46,8 +46,8 @@ export interface FileOptions {
 }
 
 /**
- * Runs the checks of a database file. Fails with `StoreError` when the file does not exist, with `ValidationError` for something
- * that is no file, such as a folder.
+ * Runs the checks of a database file. Fails with `StoreError` when the file does not exist. Fails with `ValidationError` when
+ * `filename` names something else, such as a folder.
  */
 export const examineFile = ({
   all,

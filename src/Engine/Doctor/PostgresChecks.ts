@@ -5,9 +5,9 @@ import { formatSize } from "../../Size.ts"
 import type { ConnectionLimit, PostgresFacts } from "../Store/Postgres/Inspection.ts"
 import { count, fail, ok, warn } from "./Checks.ts"
 
-/** A transaction that is open for longer than this is reported, milliseconds: such a transaction keeps vacuum from removing rows. */
+/** A transaction that is open for longer than this is reported: such a transaction keeps vacuum from removing rows. */
 const LONG_MS = 10 * 60_000
-/** A table with more dead rows than this is reported if it has fewer live rows than dead rows. */
+/** A table is reported if it has more dead rows than this, and more dead rows than live rows. */
 const DEAD_ROWS = 100_000
 
 export const checkPostgres = (facts: PostgresFacts): ReadonlyArray<DoctorCheck> => [
@@ -28,7 +28,7 @@ export const checkPostgres = (facts: PostgresFacts): ReadonlyArray<DoctorCheck> 
 /** The fewest connections with which an engine works. */
 const LEAST_CONNECTIONS = 3
 /** The connections that an engine takes by default. */
-const CONNECTIONS = 11
+const DEFAULT_CONNECTIONS = 11
 
 const tables = ({ fit, known, tables: version }: PostgresFacts): DoctorCheck => {
   if (version === undefined) {
@@ -103,7 +103,7 @@ const writes = ({ fsync, isStandby, synchronousCommit }: PostgresFacts): DoctorC
 }
 
 /** Whether a connection limit is too low for an engine with default settings, or more than 80 % used. */
-const isTight = ({ most, used }: ConnectionLimit): boolean => most < CONNECTIONS || used > 0.8 * most
+const isTight = ({ most, used }: ConnectionLimit): boolean => most < DEFAULT_CONNECTIONS || used > 0.8 * most
 
 const connections = ({ connections: used, limits, maxConnections }: PostgresFacts): DoctorCheck => {
   const message = [
@@ -123,7 +123,7 @@ const connections = ({ connections: used, limits, maxConnections }: PostgresFact
       )
   ]
   if (raised.length === 0) return ok("connections", message)
-  const advice = `Raise ${raised.join(" and ")}, or give engines fewer connections (\`--database-pool-size\` of \`ironflow serve\`, \`databasePoolSize\`). Each engine takes one connection more than its pool size: ${CONNECTIONS} by default, ${LEAST_CONNECTIONS} at least.`
+  const advice = `Raise ${raised.join(" and ")}, or give engines fewer connections (\`--database-pool-size\` of \`ironflow serve\`, \`databasePoolSize\`). Each engine takes one connection more than its pool size: ${DEFAULT_CONNECTIONS} by default, ${LEAST_CONNECTIONS} at least.`
   return used >= maxConnections - 3 ||
     limits.some(({ most, used }) => most < LEAST_CONNECTIONS || used >= most)
     ? fail("connections", message, advice)
@@ -140,12 +140,12 @@ const vacuum = ({ autovacuum, bloated, longestMs }: PostgresFacts): DoctorCheck 
       "Look for the transaction in pg_stat_activity (xact_start), and end it."
     )
   }
-  const bad = bloated.filter(({ dead, live }) => dead > DEAD_ROWS && dead > live)
-  return bad.length === 0
+  const reported = bloated.filter(({ dead, live }) => dead > DEAD_ROWS && dead > live)
+  return reported.length === 0
     ? ok("vacuum", `No table has more than ${DEAD_ROWS.toLocaleString("en")} dead rows and fewer live ones.`)
     : warn(
         "vacuum",
-        `${bad.map(({ dead, table }) => `${table} has ${count(dead, "dead row")}`).join(", ")}, more than live ones.`,
+        `${reported.map(({ dead, table }) => `${table} has ${count(dead, "dead row")}`).join(", ")}, more than live ones.`,
         "Make autovacuum run more often: see docs/production.md."
       )
 }

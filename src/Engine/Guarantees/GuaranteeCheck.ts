@@ -1,7 +1,7 @@
 /**
  * Checks, while the engine works, whether the rows of the database keep the guarantees (`docs/guarantees.md`). The check reads the
- * recent rows in small slices, after all other work, and takes less than a hundredth of the time. It also compares runs with what
- * the check before has read of them, because ended runs must not change. Each violation is logged once and counted.
+ * recent rows in small slices, after all other work. It works for less than a hundredth of the time. It also compares runs with
+ * what the previous check has read of them, because ended runs must not change. Each violation is logged once and counted.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -44,18 +44,18 @@ const RECENT_ROWS = 2000
 const SLICE_ROWS = 20
 /** How many of the newest idempotency keys are checked. */
 const RECENT_KEYS = 100
-/** For how long no second event with the same name and idempotency key may be stored, milliseconds. */
+/** After an event with an idempotency key, no second event with the same name and key may be stored for this long. */
 const KEY_MS = 24 * 60 * 60 * 1000
-/** The shortest pause between two slices, milliseconds. */
+/** The shortest pause between two slices. */
 const PAUSE_MS = 1000
-/** The same as a multiple of the time that the last slice took, if that is longer. */
+/** The pause also takes at least this many times as long as the last slice took. */
 const IDLE_FACTOR = 200
 /** Maximum number of violations that are kept in memory, so that each is reported once. */
 const MAX_REMEMBERED_VIOLATIONS = 10_000
 
 /** The digests of each recent run and of its first steps, by run key. */
 export type CheckedRuns = Map<number, CheckedRun>
-/** How many steps of each run have their digests kept until the next check. */
+/** Maximum number of steps of a run whose digests are kept until the next check. */
 const STEPS_KNOWN = 32
 
 /** The forbidden changes of a run between two checks, each as the end of a sentence. */
@@ -75,27 +75,28 @@ const changesIn = (before: CheckedRun, now: CheckedRun): ReadonlyArray<string> =
 
 interface CheckOptions {
   readonly store: Pick<StoreService, "read">
-  /** How long ended runs are kept unless their function says otherwise, milliseconds. */
+  /** How long ended runs are kept unless their function says otherwise. */
   readonly keepMs: number
-  /** What the check before has read of the recent runs. This check updates it. */
+  /** What the previous check has read of the recent runs. This check updates it. */
   readonly known: CheckedRuns
   /** Runs a slice in the next turn of the event loop, and then pauses. */
   readonly pace: <A>(slice: Effect.Effect<A, StoreError>) => Effect.Effect<A, StoreError>
   readonly report: (violation: Violation) => void
 }
 
-/** When an event starts two runs of a function by mistake, the runs are created within this time, milliseconds. */
+/** When an event starts two runs of a function by mistake, the runs are created within this time. */
 const TWICE_MS = 600_000
 
 /**
- * Whether a run may be a rerun of an earlier run, which is permitted. No row says that a run is a rerun. So this goes by the times:
- * only an ended run is rerun. But the earlier run may have been retried since, and not have ended yet.
+ * Whether a run may be a rerun of an earlier run, which is permitted. No row says that a run is a rerun, so the times decide: a
+ * rerun is created after the earlier run has ended. If the end is missing, because the earlier run was retried since, a run that
+ * was created much later may be a rerun too.
  */
 const mayBeRerun = (run: CheckedRun, earlier: CheckedRun): boolean =>
   (earlier.endedAt !== undefined && run.createdAt >= earlier.endedAt) ||
   run.createdAt - earlier.createdAt > TWICE_MS
 
-/** Checks everything recent, slice by slice. */
+/** Checks the recent rows, slice by slice. */
 export const checkGuarantees = ({
   keepMs,
   known,
@@ -176,8 +177,8 @@ export const layer: Layer.Layer<GuaranteeCheck, never, Store> = Layer.effect(
 
     let changed = Deferred.makeUnsafe<void>()
     const stop = store.onCommit(({ counts, elsewhere, ended }) => {
-      // other commits change no row that is checked, or are followed by a commit with new events or ended runs; each engine checks
-      // after its own commits only
+      // other commits either change no row that is checked, or a commit with new events or ended runs follows them; each engine
+      // checks only after its own commits
       if (!elsewhere && (counts.events > 0 || ended.length > 0)) Deferred.doneUnsafe(changed, Effect.void)
     })
     yield* Effect.addFinalizer(() => Effect.sync(stop))
@@ -206,7 +207,7 @@ export const layer: Layer.Layer<GuaranteeCheck, never, Store> = Layer.effect(
         })
       )
     })
-    // logged for debugging only: whoever else reads damaged rows reports the damage, and the next commit starts another check
+    // logged only for debugging: other readers of damaged rows report the damage, and the next commit starts another check
     const rounds = Effect.forever(
       Effect.catchCause(round, (cause) => Effect.logDebug("The guarantees could not be checked", cause))
     )

@@ -1,6 +1,6 @@
 /**
  * Reads rows, and checks them against the guarantees (`docs/guarantees.md`). The reads and checks share no statement and no rule
- * with the programs that write these rows, because a mistake in such a program must not hide itself here.
+ * with the programs that write these rows, because a mistake in such a program must not be repeated in the check.
  */
 import { createHash } from "node:crypto"
 import { isObject, safeJsonParse } from "../../Json.ts"
@@ -36,8 +36,8 @@ export interface CheckedRun {
   /** A digest of each step, by step key. */
   readonly steps: ReadonlyMap<string, string>
   /**
-   * Absent for an unfinished run. `hash` is a digest of how the run ended. It must stay the same as long as `at` is the same, which
-   * changes when a client controls the run or erases data.
+   * Absent for an unfinished run. `hash` is a digest of how the run ended. `hash` must stay the same as long as `at` is the same.
+   * `at` changes when a client controls the run or erases data.
    */
   readonly end?: { readonly at: string; readonly hash: string }
 }
@@ -55,9 +55,9 @@ interface Slice {
   readonly violations: ReadonlyArray<Violation>
   readonly checkedRuns?: ReadonlyArray<CheckedRun>
   readonly keyedEvents?: ReadonlyArray<KeyedEvent>
-  /** How many runs, rows of the log or idempotency keys were checked, without the other rows that were read for them. */
+  /** How many runs, rows of the log or idempotency keys were checked. Other rows that were read for these checks do not count. */
   readonly rows: number
-  /** `after` of the next slice; absent at the end. */
+  /** The `after` of the next slice; absent at the end. */
   readonly next?: number
 }
 
@@ -65,7 +65,7 @@ export interface SliceQuery {
   /** Only runs with a key higher than this, or events with a higher position. */
   readonly after: number
   readonly limit: number
-  /** How long ended runs are kept unless their function says otherwise, milliseconds. */
+  /** How long ended runs are kept unless their function says otherwise. */
   readonly keepMs: number
 }
 
@@ -76,7 +76,8 @@ const FAILED = 6
 const PAUSED = 4
 
 const LIST_RUNS = statement("GuaranteeRows.listRuns", "SELECT * FROM runs WHERE key > ? ORDER BY key LIMIT ?")
-// in a fixed order, whatever the plan of the query, because the order decides which digests are kept, and is part of the end's digest
+// in a fixed order, whatever the plan of the query: the order decides which digests are kept, and the digest of the end depends on
+// it
 const LIST_STEPS = statement(
   "GuaranteeRows.listSteps",
   "SELECT * FROM steps WHERE run = ? ORDER BY step_key LIMIT 1001"
@@ -143,7 +144,7 @@ const FIND_ENDS = statement(
   "SELECT (SELECT max(key) FROM runs) AS runs, (SELECT max(position) FROM events) AS events"
 )
 
-/** The highest version of a stream whose events are counted. */
+/** The events of a stream are counted only if its version is not higher than this. */
 const STREAM_EVENTS_COUNTED = 1000
 
 /** The key of the newest run, and the position of the newest row of the log. */
@@ -208,10 +209,10 @@ function* checkRun(row: Row, report: Report): Program<void> {
   }
   if (row.parent !== null && row.parent_step !== null) {
     const siblings = yield* all(LIST_CHILDREN_OF_STEP, row.parent!, row.parent_step!)
-    const before = (yield* all(LIST_SUPERSEDED_STEPS, row.parent!)).filter(
+    const supersededCalls = (yield* all(LIST_SUPERSEDED_STEPS, row.parent!)).filter(
       ({ step_key }) => step_key === row.parent_step
     )
-    if (siblings.length > 1 + before.length) {
+    if (siblings.length > 1 + supersededCalls.length) {
       report("G3", `step ${row.parent_step} of its parent has several children: ${idsOf(siblings)}`)
     }
   }
@@ -286,7 +287,7 @@ const checkEnd = (
   if (row.ended_at === null || Number(row.status) !== FAILED || row.compensations === null) return
   if (row.erased_at !== null) return
   const error = row.error === null ? undefined : safeJsonParse(String(row.error))
-  // then the engine has ended the run, and the handler, which runs the compensations, was not called again
+  // with this error the engine has ended the run: it did not call the handler again, which would have run the compensations
   if (isObject(error) && error.code === "LIMIT_EXCEEDED") return
   const registered = safeJsonParse(String(row.compensations))
   const keys = [...steps.map(({ step_key }) => String(step_key)), ...superseded]
@@ -302,7 +303,7 @@ const hashOf = (values: ReadonlyArray<unknown>): string =>
 
 const checkedRunOf = (row: Row, steps: ReadonlyArray<Row>, superseded: number): CheckedRun => {
   const { attempt, ended_at, error, generation, input, output, status, updated_at } = row
-  // how much of the run was erased; a result that it has from an invoked run is erased together with that run
+  // changes when data of the run is erased; a step's result that came from an invoked run is erased together with that run
   const erased =
     steps.filter(({ value }) => String(value).startsWith('{"$erased":')).length + Number(row.erased_at ?? 0)
   const hashes = new Map(steps.map((step) => [String(step.step_key), hashOf(Object.values(step))]))
@@ -389,7 +390,7 @@ export const checkLog = acrossEnvironments(
 
 /**
  * Checks the newest idempotency keys of emits: the event of each key must be in the log, and the runs that the event has started
- * must exist, unless they may have been deleted for their age.
+ * must exist, unless the age of these runs permits that they were deleted.
  */
 export const checkKeys = acrossEnvironments(
   "checkKeys",
@@ -418,7 +419,7 @@ export const checkKeys = acrossEnvironments(
   () => "check idempotency keys against the guarantees"
 )
 
-/** How long an idempotency key is kept, milliseconds. */
+/** How long an idempotency key is kept. */
 const WINDOW_MS = 24 * 60 * 60 * 1000
 
 const FIND_WEBHOOK_KEY = statement(
@@ -427,8 +428,8 @@ const FIND_WEBHOOK_KEY = statement(
 )
 
 /**
- * Reports two events with the same name and idempotency key. It does not report them when a webhook has used this key: the keys of
- * webhooks are kept apart from the keys of emits, so each may have stored one of the two events.
+ * Reports two events with the same name and idempotency key. Does not report them when a webhook has used this key: the keys of
+ * webhooks are kept apart from the keys of emits, so a webhook and an emit may each have stored one of the two events.
  */
 export const checkDuplicateKeys = acrossEnvironments(
   "checkDuplicateKeys",

@@ -37,9 +37,9 @@ export const putSecret = inEnvironment(
   "putSecret",
   function* (tx: Transaction, environment: string, name: string, sealed: string) {
     const key = tx.environment(environment)
-    const known = (yield* get(FIND_NAME, key, name)) !== undefined
+    const existed = (yield* get(FIND_NAME, key, name)) !== undefined
     yield* write(PUT_SECRET, key, name, sealed, tx.now())
-    return known ? ("updated" as const) : ("created" as const)
+    return existed ? ("updated" as const) : ("created" as const)
   },
   (_, name) => `store secret "${name}"`
 )

@@ -47,7 +47,7 @@ export interface SecretsOfEnvironment {
   readonly delete: (name: string) => Effect.Effect<boolean, StoreError>
 }
 
-/** The allowed names of secrets: like names of environment variables, and also with `.` and `-`. */
+/** The allowed names of secrets: like names of environment variables, but `.` and `-` are allowed too. */
 const namePattern = /^[A-Za-z_][A-Za-z0-9_.-]{0,255}$/
 
 export class SecretsService {
@@ -158,7 +158,10 @@ const keyMissing = (what: string): EngineError =>
     { code: "MASTER_KEY_MISSING" }
   )
 
-/** The error when a stored secret is needed. It asks for the old master key: a new one cannot open the secret. */
+/**
+ * The error when a stored secret is needed and there is no master key. It asks for the old master key, because a new key cannot
+ * open the secret.
+ */
 const keyMissingToOpen = (name: string | undefined): EngineError =>
   new MasterKeyError(
     `Secret "${name}" cannot be opened: the engine has no master key. Set IRONFLOW_MASTER_KEY to the key under which the secret was stored.`,

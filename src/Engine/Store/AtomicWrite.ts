@@ -20,19 +20,23 @@ const isAlive = (pid: number): boolean => {
     process.kill(pid, 0)
     return true
   } catch (error) {
-    // EPERM: the process runs, under another user
+    // EPERM: the process runs under another user
     return error instanceof Error && "code" in error && error.code === "EPERM"
   }
 }
 
 /**
- * Which of `names`, the files in a folder, are partial files of processes that have ended. With `of`, only partial files of the
- * file with that name. A partial file is missing here when a new process has the same id as the ended one.
+ * The paths of the partial files in a folder whose processes have ended. `names` are all files of the folder. With `finalName`,
+ * only partial files of the file with that name. A partial file is left out when a new process has the id of the ended process.
  */
-export const leftovers = (folder: string, names: ReadonlyArray<string>, of?: string): ReadonlyArray<string> =>
+export const leftovers = (
+  folder: string,
+  names: ReadonlyArray<string>,
+  finalName?: string
+): ReadonlyArray<string> =>
   names.flatMap((name) => {
-    const [, finalName, pid] = partialNames.exec(name) ?? []
-    if (finalName === undefined || (of !== undefined && finalName !== of)) return []
+    const [, nameWhenComplete, pid] = partialNames.exec(name) ?? []
+    if (nameWhenComplete === undefined || (finalName ?? nameWhenComplete) !== nameWhenComplete) return []
     return isAlive(Number(pid)) ? [] : [path.join(folder, name)]
   })
 

@@ -16,7 +16,7 @@ import { formatSize } from "../../Size.ts"
 import { storeError } from "./SqliteErrors.ts"
 import { checkAll, checkIsIronflow, versionOf } from "./SqliteFile.ts"
 
-/** What is in a backup. */
+/** Facts about a backup. */
 export interface BackupInfo {
   /** The backup file. */
   readonly filename: string
@@ -33,9 +33,9 @@ export type OnProgress = (progress: string) => void
 
 const tellNobody: OnProgress = () => undefined
 
-/** How many pages are copied in one step. Writes over the connection that is copied wait for the end of the step. */
+/** How many pages are copied in one step. Writes over the same connection wait for the end of the step. */
 const STEP_PAGES = 256
-/** The size of a page, bytes. */
+/** The size of a page. */
 const PAGE_BYTES = 4096
 
 /** When the backup in this database was made, if it is a backup. */
@@ -98,7 +98,7 @@ const copying =
     }
     const reader = typeof source === "string" ? openToRead(source) : source
     try {
-      // opens the snapshot that is copied: without a snapshot, every commit in the meantime would restart the copy
+      // opens the snapshot to copy: without a snapshot, every commit in the meantime would restart the copy
       if (reader !== source) reader.exec("BEGIN; SELECT 1 FROM meta LIMIT 1")
       await copyDatabase(reader, partial, {
         rate: STEP_PAGES,
@@ -218,8 +218,8 @@ const openToRead = (filename: string): DatabaseSync => {
 }
 
 /**
- * Turns a copy of a database into a backup with a mark. Removes the mark of the engine that owns the original, and the write-ahead
- * log, whose content is in the copy.
+ * Turns a copy of a database into a backup with a mark. Removes the mark of the engine that owns the original. Also removes the
+ * write-ahead log of the copy, and keeps its content.
  */
 const finish = (partial: string, mark: Mark): void => {
   const db = new DatabaseSync(partial)

@@ -18,22 +18,23 @@ export interface RemoteChanges {
 export interface Cache<A> {
   /** Called when the cache is first used. */
   readonly make: (tx: Transaction) => A
-  /** Called when a transaction begins. Discards what an earlier transaction has left in the cache if it was rolled back. */
+  /** Called when a transaction begins. Discards what a transaction that was rolled back has left in the cache. */
   readonly begin?: (cache: A) => void
   /** Called when other engines have written since this engine's last transaction. Discards what they may have changed. */
   readonly invalidate?: (cache: A, others: RemoteChanges) => void
   /** Writes what the transaction has changed, before it commits. */
   readonly save?: (cache: A) => Program<void>
   /**
-   * Writes what the cache holds back; `undefined` when it holds nothing back. Called before a program that may query these rows,
-   * and before the commit.
+   * Returns a program that makes the writes which the cache holds back; `undefined` when there are none. Called before a program
+   * that may query the rows of these writes, and before the commit.
    */
   readonly write?: (cache: A, tx: Transaction) => Program<void> | undefined
   /** Called when the transaction is committed. */
   readonly committed?: (cache: A, tx: Transaction) => void
   /**
-   * Whether concurrent readers share this cache, which is safe when it changes only with a commit. By default, a reader starts
-   * with an empty cache. `"unmoved"`: shared unless other engines are known to have written since this engine's last transaction.
+   * Whether concurrent readers share this cache, which is safe when the cache changes only with a commit. By default, a reader
+   * starts with an empty cache. With `"unmoved"`, readers share the cache unless other engines are known to have written since this
+   * engine's last transaction.
    */
   readonly isShared?: boolean | "unmoved"
   /** Called when the transaction is rolled back. */

@@ -22,7 +22,10 @@ export interface Counts {
   failed: number
   /** Runs that were cancelled. */
   cancelled: number
-  /** Reports of turns that were refused, because the worker no longer held the lease (guarantee G4, as the next three). */
+  /**
+   * Reports of turns that were refused, because the worker no longer held the lease. This count and the next three are about
+   * guarantee G4.
+   */
   staleReports: number
   /** Lease renewals that were refused, because the worker no longer held the lease. */
   staleRenewals: number
@@ -109,7 +112,9 @@ export interface EventAccess {
 export interface Changes {
   /** Whether another engine has made this commit. Then it may be told after later commits of this engine. */
   readonly elsewhere: boolean
-  /** The kinds of what another engine has changed, without details: listeners that wait for a kind read what they need again. */
+  /**
+   * The kinds of changes that another engine has made, without details: listeners that wait for a kind read again what they need.
+   */
   readonly stale: ReadonlySet<ChangeKind>
   /** Whether all earlier commits have been told, including those of other engines. */
   readonly inOrder: boolean
@@ -122,7 +127,7 @@ export interface Changes {
   readonly ended: ReadonlyArray<string>
   /** How runs ended, by run id: only the endings that listeners need not read from the database; see `RunRows.showEnding`. */
   readonly endings: ReadonlyMap<string, EndedRunRecord>
-  /** Activity of runs; empty while there are no observers. */
+  /** Activity of runs; empty while nobody observes runs. */
   readonly activity: ReadonlyArray<ObservedActivity>
   /** What went wrong in runs. */
   readonly troubles: ReadonlyArray<RunFailureEvent>
@@ -132,7 +137,7 @@ export interface Changes {
   readonly kvElsewhere: ReadonlyArray<number>
   /** The numbers of the buckets that were deleted. */
   readonly kvDeleted: ReadonlyArray<number>
-  /** Warnings for the log that no caller gets. They are about trigger expressions that failed for an event of a `step.tx`. */
+  /** Warnings that no caller gets, so they are logged: trigger expressions that failed for an event of a `step.tx`. */
   readonly warnings: ReadonlyArray<string>
   /** The projections that were saved, claimed, released or controlled, by their `projectionKey`. */
   readonly projections: ReadonlyArray<string>
@@ -147,11 +152,11 @@ export interface Changes {
   readonly states: ReadonlyArray<ProjectionChange>
   /** Configurations that were written or deleted. */
   readonly configs: ReadonlyArray<ConfigChange>
-  /** Changes of API keys, organizations, roles and policies, in order. */
+  /** Changes of API keys, organizations, roles and policies, oldest first. */
   readonly access: ReadonlyArray<AccessChange>
-  /** New entries of the access log, in order. */
+  /** New entries of the access log, oldest first. */
   readonly accessLog: ReadonlyArray<AccessNote>
-  /** Functions that were registered or deleted, in order. */
+  /** Functions that were registered or deleted, in the order of these changes. */
   readonly functions: ReadonlyArray<FunctionChange>
   /** Environments that were created. */
   readonly environments: ReadonlyArray<string>

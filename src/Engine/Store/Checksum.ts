@@ -1,6 +1,6 @@
 /**
- * The checksum of a backup. It is stored in the backup itself, and computed as if there were zeros in its place. It shows even
- * damage that leaves valid JSON and valid pages.
+ * The checksum of a backup. The checksum is stored in the backup itself, and computed as if there were zeros in its place. It
+ * detects even damage that leaves valid JSON and valid pages.
  */
 import { createHash, randomBytes } from "node:crypto"
 import { createReadStream } from "node:fs"
@@ -102,7 +102,7 @@ const expectedOf = (filename: string): string | undefined => {
     const sha256 = markOf(db)?.sha256
     return typeof sha256 === "string" && sha256.length === LENGTH ? sha256 : undefined
   } catch (error) {
-    // not an error here: callers also check the whole file, and this reports what is wrong
+    // not an error here: callers also check the whole file, and that check reports what is wrong
     if (isDamage(error) || (error instanceof Error && "errcode" in error)) return undefined
     throw error
   } finally {

@@ -3,16 +3,16 @@
  * the end of a duration, such as a timeout, can be moved by the same amount.
  */
 
-/** The smallest change that counts as a jump, milliseconds. Smaller changes are normal adjustments of the clock. */
+/** The smallest change that counts as a jump. Smaller changes are normal adjustments of the clock. */
 const LEAST_MS = 1000
 
 /**
- * The longest time for which an engine is usually stopped, milliseconds. When more time seems to have passed between two starts,
- * the engine may have been stopped for long, or the clock may have jumped: these look the same, so the gap counts as a jump.
+ * The longest time for which an engine is usually stopped. When more time seems to have passed between two starts, the engine may
+ * have been stopped for long, or the clock may have jumped: these look the same, so the gap counts as a jump.
  */
 const GAP_MS = 60 * 60 * 1000
 
-/** How long deletions ignore a forward jump of the clock, milliseconds. */
+/** How long deletions ignore a forward jump of the clock. */
 const SETTLED_AFTER_MS = 24 * 60 * 60 * 1000
 
 export class ClockJumps {
@@ -34,7 +34,7 @@ export class ClockJumps {
     this.#aheadMs = Math.max(0, (last?.aheadMs ?? 0) + (gap > GAP_MS || gap < 0 ? gap : 0))
   }
 
-  /** By how much the clock was set since the last call, milliseconds; 0 when it was not set. */
+  /** By how many milliseconds the clock was set since the last call; 0 when it was not set. */
   detect(wall: number, monotonic: number): number {
     const jump = wall - monotonic - this.#offset
     if (Math.abs(jump) < LEAST_MS) return 0
@@ -45,8 +45,8 @@ export class ClockJumps {
   }
 
   /**
-   * How far the clock has jumped forward within the last day, milliseconds. Deletions by age use the time without this jump,
-   * because the clock may have been set wrong and be set back.
+   * How far the clock has jumped forward within the last day. Deletions by age use the time without this jump, because the clock
+   * may have been set wrong and be set back.
    */
   aheadMs(monotonic: number): number {
     if (this.#aheadMs > 0 && monotonic - this.#jumpedAt >= SETTLED_AFTER_MS) this.#aheadMs = 0

@@ -6,7 +6,10 @@ const CLOCK = "clock"
 
 const READ_CLOCK = statement("ClockRows.readClock", "SELECT value FROM meta WHERE name = ?")
 
-/** What was stored last. `at`: the time that the clock showed. `aheadMs`: how far it had jumped forward; see `ClockJumps`. */
+/**
+ * What was stored last: the time that the clock showed (`at`), and how far the clock had jumped forward (`aheadMs`, see
+ * `ClockJumps`).
+ */
 export function* readClock(): Program<{ readonly at: number; readonly aheadMs: number } | undefined> {
   const stored = (yield* get(READ_CLOCK, CLOCK))?.value
   if (stored === undefined) return undefined

@@ -8,13 +8,13 @@ import type { Program } from "./Program.ts"
 import type { StoreCallbacks } from "./StoreCallbacks.ts"
 import type { Transaction } from "./Transaction.ts"
 
-/** How often the time is stored while there are writes, milliseconds. */
+/** How often the time is stored while there are writes. */
 const STORE_MS = 10_000
 
 export interface ClockWatchOptions {
   readonly tx: Transaction
   readonly callbacks: StoreCallbacks
-  /** A monotonic clock, milliseconds. */
+  /** A monotonic clock. */
   readonly monotonicMs: () => number
   /** What was stored last, if anything: the time that the clock showed, and how far it had jumped forward shortly before. */
   readonly last: { readonly at: number; readonly aheadMs: number } | undefined
@@ -36,7 +36,7 @@ export class ClockWatch {
     tx.settledNow = () => tx.now() - jumps.aheadMs(monotonicMs())
   }
 
-  /** How far the clock is behind the stored time, milliseconds: negative when the clock is ahead, 0 without a stored time. */
+  /** How far the clock is behind the stored time: negative when the clock is ahead, 0 without a stored time. */
   get behindMs(): number {
     const { last, tx } = this.#options
     return last === undefined ? 0 : last.at - tx.now()

@@ -7,8 +7,8 @@ import type { Transaction } from "./Transaction.ts"
 import type { StoreCallbacks } from "./StoreCallbacks.ts"
 
 /**
- * How many rows are checked before the work is tried again, if damaged rows are among them. The work is tried without the damaged
- * rows.
+ * How many rows are checked at once. If damaged rows are among them, the work is tried again without these, before any other rows
+ * are checked.
  */
 const CHUNK = 1000
 
@@ -27,8 +27,8 @@ export interface ErrorsOf {
 }
 
 /**
- * Notes the rows that cause an error, and returns them. Returns none when the disk is full, when the database is out of reach,
- * when the error cannot be traced to rows, or when all of these rows were noted before. Must not run within a transaction.
+ * Notes the rows that cause an error, and returns them. Returns none when the disk is full, when the database is out of reach, when
+ * the error cannot be traced to rows, or when all rows that cause it were noted before. Must not run within a transaction.
  */
 export function* isolateDamage(
   tx: Transaction,
@@ -39,14 +39,15 @@ export function* isolateDamage(
   const { culprit } = tx
   tx.culprit = undefined
   if (culprit === undefined || culprit.error !== error || errors.isUnavailable(error)) return []
-  // `true`: the error certainly comes from the listed rows, so they are noted even if they can be read: work on them fails anyway
+  // `true`: the error certainly comes from the listed rows. Then rows are noted even if they can be read, because work on them
+  // fails anyway
   const isAmongRows = "known" in culprit.keys || culprit.isCertain === true
   if (!isAmongRows && !errors.isDamage(error)) return []
   let keys: ReadonlyArray<number>
   try {
     keys = yield* keysOf(culprit)
   } catch {
-    // the index that would list the rows is damaged itself: the caller gets `error`
+    // the index that lists the rows is damaged too: the caller gets `error`
     return []
   }
   const damaged: Array<DamagedRow> = []

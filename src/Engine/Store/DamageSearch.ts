@@ -41,7 +41,10 @@ const jsonColumns: ReadonlyArray<{
   }
 ]
 
-/** The references from row to row: `where` finds the rows whose other row is missing, `problem` is what to report about each. */
+/**
+ * The references from row to row: `where` finds the rows that refer to a missing row, and `problem` says what is wrong with each of
+ * them.
+ */
 const references: ReadonlyArray<{
   readonly table: string
   readonly row: string

@@ -1,4 +1,7 @@
-/** All that callers who wait for the end of a run need, for a run that ended in its first turn. So they need not read the run. */
+/**
+ * Everything that callers who wait for the end of a run need to know, so that they need not read the run. It exists only for a run
+ * that ended in its first turn.
+ */
 import type { RunStatus } from "../../RunStatus.ts"
 
 /** The data of a run that is known when its first turn begins. */
@@ -25,5 +28,5 @@ export interface EndedRunRecord extends FirstTurnFacts {
   readonly endedAt: number
 }
 
-/** A run whose event data or output is longer than this, in characters, has no such record: callers read it from the database. */
+/** A run whose event data or output is longer than this has no {@link EndedRunRecord}: callers read the run from the database. */
 export const MAX_KEPT_CHARS = 4096

@@ -41,9 +41,9 @@ const inodeOf = (path: string): string | undefined => {
 const hasLog = (path: string): boolean => (statSync(`${path}-wal`, { throwIfNoEntry: false })?.size ?? 0) > 0
 
 /**
- * Reads the mark in the file, without the log and without locks. Without the log, because the file may be open under another name:
- * then its log is beside the other name, and a log beside this name would be wrong. Without locks, because this process may have
- * the file open, and a process must not lock the same file twice.
+ * Reads the mark in the file, without the log and without locks. It ignores the log, because the file may be open under another
+ * name: then its log is beside the other name, and a log beside this name would be wrong. It takes no locks, because this process
+ * may have the file open, and a process must not lock the same file twice.
  */
 const readMark = (path: string): Mark | undefined => {
   if (inodeOf(path) === undefined) return undefined
@@ -70,11 +70,11 @@ const readMark = (path: string): Mark | undefined => {
  */
 export const checkLastOwner = (filename: string): LastStop | undefined => {
   const path = existsSync(filename) ? realpathSync(filename) : filename
-  const before = { path, inode: inodeOf(path), hasLog: hasLog(path) }
+  const file = { path, inode: inodeOf(path), hasLog: hasLog(path) }
   const mark = readMark(path)
   if (mark === undefined) return undefined
-  if (mark.inode !== before.inode) {
-    if (before.hasLog) return undefined
+  if (mark.inode !== file.inode) {
+    if (file.hasLog) return undefined
     return {
       mayLack: true,
       message:
@@ -84,8 +84,8 @@ export const checkLastOwner = (filename: string): LastStop | undefined => {
         "and nothing needs to be done"
     }
   }
-  if (mark.path === before.path) {
-    return before.hasLog
+  if (mark.path === file.path) {
+    return file.hasLog
       ? {
           mayLack: false,
           message: `Database "${filename}" was not closed the last time. Its write-ahead log is there, so nothing is missing`
@@ -93,7 +93,7 @@ export const checkLastOwner = (filename: string): LastStop | undefined => {
       : {
           mayLack: true,
           message:
-            `Database "${filename}" was not closed the last time, and its write-ahead log "${before.path}-wal" is gone: what was committed last ` +
+            `Database "${filename}" was not closed the last time, and its write-ahead log "${file.path}-wal" is gone: what was committed last ` +
             "may be missing. Always move or restore the file together with this log"
         }
   }
@@ -105,10 +105,10 @@ export const checkLastOwner = (filename: string): LastStop | undefined => {
       { code: "STORE_LOCKED" }
     )
   }
-  if (!before.hasLog && hasLog(mark.path)) {
+  if (!file.hasLog && hasLog(mark.path)) {
     throw new StoreError(
       `Database "${filename}" was last open as "${mark.path}" and was not closed: what was committed last is in the write-ahead log ` +
-        `"${mark.path}-wal", which is not found under this name. Open the database as "${mark.path}" once, or move the log to "${before.path}-wal"`,
+        `"${mark.path}-wal", which is not found under this name. Open the database as "${mark.path}" once, or move the log to "${file.path}-wal"`,
       { code: "STORE_UNAVAILABLE" }
     )
   }
@@ -125,7 +125,7 @@ export const checkLastOwner = (filename: string): LastStop | undefined => {
 export const isOwned = (db: DatabaseSync): boolean =>
   db.prepare("SELECT 1 FROM meta WHERE name = ?").get(OWNER) !== undefined
 
-/** How often to check that the file is still in its place, milliseconds. */
+/** How often to check that the file is still in its place. */
 const PLACE_CHECK_MS = 1000
 
 export class FileOwnership {

@@ -115,7 +115,7 @@ export const checkFiles = (filename: string, mode: number): ReadonlyArray<string
         ]
   })
 
-/** A disk with less free space than this counts as full, bytes. */
+/** A disk with less free space than this counts as full. */
 const FULL_BELOW_BYTES = 1024 * 1024
 
 /** Whether the disk of a database has room for more than the smallest writes. `true` when that cannot be found out. */

@@ -23,19 +23,19 @@ interface QueuedProgram {
 export interface GroupCommitOptions {
   /** Maximum number of programs in one transaction. */
   readonly max: number
-  /** Whether the transaction has done enough since `begin`. If so, the remaining programs wait for the next transaction. */
+  /** Whether the transaction has done enough. If so, the remaining programs wait for the next transaction. */
   readonly isFull?: () => boolean
   /** Called before every group. If a program has to be committed before the group, returns that program. */
   readonly beforeGroup?: () => (() => void) | undefined
   /** Called with the error when the program of `beforeGroup` could not be committed. */
   readonly beforeGroupFailed?: (error: unknown) => void
-  /** Called before every transaction. */
-  readonly beginning?: () => void
-  /** Called at the start of every transaction, before its programs. */
+  /** Called before every transaction, while none is open. */
+  readonly beforeBegin?: () => void
+  /** Called when a transaction was begun, before its programs. */
   readonly begin: () => void
   /**
-   * Called after the programs, unless the transaction is full, one of them failed, or the transaction repeats one program of a
-   * failed group. Programs that it submits join the transaction.
+   * Called after the programs. Programs that it submits join the transaction. Not called when the transaction is full, when a
+   * program failed, or when the transaction repeats one program of a failed group.
    */
   readonly joining?: () => void
   /** Called after the programs, before `COMMIT`. */
@@ -43,11 +43,11 @@ export interface GroupCommitOptions {
   /** Called after a transaction was rolled back. */
   readonly rolledBack?: () => void
   /**
-   * Called with the error after `rolledBack`. Returns whether it has noted damaged rows, which are skipped from now on, so that the
+   * Called with the error after `rolledBack`. Returns whether it has noted damaged rows. Noted rows are skipped from now on, so the
    * same programs may succeed when they are repeated.
    */
-  readonly isolateDamage?: (error: unknown) => boolean
-  /** Called when a group is durable, with the time that this took, milliseconds, and with the number of programs in the group. */
+  readonly transactionFailed?: (error: unknown) => boolean
+  /** Called when a group is durable, with the milliseconds that this took, and with the number of programs in the group. */
   readonly took?: (ms: number, programs: number) => void
   /**
    * Called after every commit, which may not be durable yet. It may return a function, which is called when the commit is durable,
@@ -64,16 +64,15 @@ export interface GroupCommitOptions {
 }
 
 /**
- * A disk is slow when its last sync took longer than this, milliseconds. On a fast disk, the process blocks during the sync, because
- * to sync beside other work would cost more time than it saves.
+ * A disk is slow when its last sync took longer than this. On a fast disk, the process blocks during the sync, because to sync
+ * beside other work would cost more time than it saves.
  */
 const SLOW_MS = 4
 /** On a slow disk, the process blocks during one of so many syncs. Only this shows how long a sync takes without other work. */
 const MEASURED_EVERY = 32
 /**
- * How long a sync may take beside other work, milliseconds. After that, the process blocks and syncs itself. A sync beside other
- * work runs on the threads of Node.js that also look up names and read files for the user's code. These threads may be busy for
- * long.
+ * How long a sync may take beside other work. After that, the process blocks and syncs itself. A sync beside other work runs on the
+ * threads of Node.js that also look up names and read files for the user's code. These threads may be busy for long.
  */
 const MAX_BACKGROUND_MS = 250
 
@@ -87,11 +86,9 @@ export class GroupCommit {
   readonly #begin
   readonly #commit
   #isScheduled = false
-  /**
-   * How long the last group took, milliseconds. The longer it took, the more turns of the event loop pass before the next group.
-   */
+  /** How long the last group took. The longer it took, the more turns of the event loop pass before the next group. */
   #tookMs = 0
-  /** How long the last sync took, milliseconds. */
+  /** How long the last sync took. */
   #syncMs = 0
   /** How many syncs ran beside other work. */
   #backgroundSyncs = 0
@@ -99,7 +96,7 @@ export class GroupCommit {
   #closed: unknown
   /** Ends the group that the disk is storing, with the error if the disk refuses; `undefined` when the disk stores no group. */
   #finish: ((refused?: { readonly error: unknown }) => void) | undefined
-  /** The functions to call when the disk has stored the group that it is storing, or has refused to. */
+  /** The functions to call when the disk has stored the current group, or has refused to. */
   #afterSync: Array<(refused?: { readonly error: unknown }) => void> = []
   /** How many transactions were committed since the start. */
   commits = 0
@@ -190,7 +187,7 @@ export class GroupCommit {
       if (
         failure === undefined ||
         repeats === MAX_REPEATS ||
-        this.#options.isolateDamage?.(failure.error) !== true
+        this.#options.transactionFailed?.(failure.error) !== true
       ) {
         return failure
       }
@@ -201,15 +198,15 @@ export class GroupCommit {
   #transact(group: Array<QueuedProgram>, mayJoin: boolean): { readonly error: unknown } | undefined {
     let isOpen = false
     try {
-      this.#options.beginning?.()
+      this.#options.beforeBegin?.()
       this.#begin.run()
       isOpen = true
       this.#options.begin()
-      const before = stepsTaken()
+      const stepsBefore = stepsTaken()
       const programs = group.length
       for (let i = 0; i < group.length; i++) {
         group[i]!.result = group[i]!.run()
-        const isFull = stepsTaken() - before > MAX_SHARED_STEPS || this.#options.isFull?.() === true
+        const isFull = stepsTaken() - stepsBefore > MAX_SHARED_STEPS || this.#options.isFull?.() === true
         if (isFull && i + 1 < group.length) this.#queue.unshift(...group.splice(i + 1))
         else if (mayJoin && !isFull && i + 1 === programs) this.#join(group)
       }
@@ -278,11 +275,11 @@ export class GroupCommit {
 
   #diskIsDone(refusal?: { readonly error: unknown }): void {
     const finish = this.#finish
-    const after = this.#afterSync
+    const callbacks = this.#afterSync
     this.#finish = undefined
     this.#afterSync = []
     finish?.(refusal)
-    for (const f of after) f(refusal)
+    for (const f of callbacks) f(refusal)
     if (this.#queue.length > 0) this.#schedule()
   }
 

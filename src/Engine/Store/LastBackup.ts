@@ -1,4 +1,4 @@
-/** Stores in the database when the engine last made a backup of it, and reads this. */
+/** Facts about the last backup that the engine made: stored in the database, and read from there. */
 import { safeJsonParse } from "../../Json.ts"
 import { acrossEnvironments, get, type Program, statement, write } from "./Program.ts"
 import type { Transaction } from "./Transaction.ts"
@@ -18,7 +18,7 @@ const PUT_VALUE = statement(
   "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 )
 
-/** The last backup that the engine made. Copies that were made by other means are not known. */
+/** The last backup that the engine made. Backups that were made by other means are not known. */
 export function* readLastBackup(): Program<LastBackup | undefined> {
   const stored = (yield* get(FIND_VALUE, LAST_BACKUP))?.value
   // safe cast: only `noteBackup` writes this row of `meta`

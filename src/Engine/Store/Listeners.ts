@@ -5,7 +5,7 @@ import type { Gate, ListenOptions, Wants } from "./Store.ts"
 import type { Interest } from "./Transaction.ts"
 
 export class Listeners {
-  /** Reports that a listener threw. The commit stands all the same, and the callers that wait for it wake. */
+  /** Reports that a listener threw. The commit stands all the same, and the callers that wait for the commit wake. */
   readonly #failed: (what: string, error: unknown) => void
   /** Which changes programs have to collect, because a listener of this engine or of another engine wants them. */
   interest: Interest = { runs: false, steps: false, states: false }

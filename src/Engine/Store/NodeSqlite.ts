@@ -1,6 +1,6 @@
 /**
- * The SQLite that is built into Node.js. Throws an error that says so when this Node.js is too old: a plain import of `node:sqlite`
- * would only say that there is no such module.
+ * The SQLite that is built into Node.js. When this Node.js is too old, the error says so: the error of a plain import of
+ * `node:sqlite` would only say that there is no such module.
  */
 import type * as Sqlite from "node:sqlite"
 import { NodeVersionError } from "../../Errors.ts"

@@ -29,12 +29,11 @@ export interface RestoreOptions {
 const restoreKeys = { backup: true, filename: true, replace: true } satisfies Keys<RestoreOptions>
 
 /**
- * Makes a backup the database at `filename`, completely or not at all, after checking the whole backup. An engine that is started on
- * this database goes on with the unfinished runs.
- *
- * Fails with `ValidationError` for a file that is not a backup, and for an existing database that may not be replaced. Fails with
- * `StoreError`: `STORE_LOCKED` when an engine has the existing database open, `STORE_CORRUPT` when the backup is damaged,
- * `STORE_UNAVAILABLE` when the backup is of a newer version, or when the backup cannot be read or the database not be written.
+ * Makes a backup the database at `filename`, completely or not at all, after checking the whole backup. An engine that is started
+ * on this database goes on with the unfinished runs. Fails with `ValidationError` for a file that is not a backup, and for an
+ * existing database that may not be replaced. Fails with `StoreError`: `STORE_LOCKED` when an engine has the existing database
+ * open, `STORE_CORRUPT` when the backup is damaged, `STORE_UNAVAILABLE` when the backup is of a newer version or cannot be read, or
+ * when the database cannot be written.
  */
 export const restore = (options: RestoreOptions): Effect.Effect<BackupInfo, StoreError | ValidationError> =>
   restoreWithProgress(options, () => undefined)
@@ -73,7 +72,7 @@ const putBack = async (options: RestoreOptions, now: number, tell: OnProgress): 
       `"${backup}" is both the backup and the database to restore it to: name two different files`
     )
   }
-  // checks an existing lock only: a refused restore must not create one
+  // takes the lock only if its file exists: a refused restore must not create that file
   if (existsSync(`${target}.lock`)) acquireLock(target, DEFAULT_MODE, now).release()
   if (exists) {
     // the database may be open under another name
@@ -131,7 +130,7 @@ const checkInUse = (target: string): void => {
   try {
     checkLastOwner(target)
   } catch (error) {
-    // other errors say that the old database cannot be opened, which does not matter: it is replaced
+    // other errors say that the old database cannot be opened: this does not matter, because that database is replaced
     if (error instanceof StoreError && error.code === "STORE_LOCKED") throw error
   }
 }
@@ -189,7 +188,7 @@ const closeLog = (target: string): void => {
       old.close()
     }
   } catch {
-    // the old database is too damaged to be merged; this may be why it is replaced
+    // the log cannot be merged, because the old database is damaged: this may be why that database is replaced
   }
   removeLogs(target)
 }

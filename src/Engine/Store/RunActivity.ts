@@ -12,7 +12,7 @@ interface OfRun {
 /** The run that a fork was made from. */
 export interface ForkedFrom {
   readonly runId: string
-  /** The step, as the caller named it, whose earlier steps are copied; absent when no steps are copied. */
+  /** The step, as the caller named it, before which steps are copied; absent when no steps are copied. */
   readonly step?: string
 }
 

@@ -1,7 +1,7 @@
 /**
  * Removes deleted data from the files of a database. SQLite leaves deleted data in free parts of its pages and in the write-ahead
  * log, until other data is written there. During an erasure, freed parts are overwritten with zeros. Data that was deleted before,
- * and copies from when pages were split, are removed only by rewriting the file.
+ * and copies that were made when pages were split, are removed only by rewriting the file.
  */
 import { statSync } from "node:fs"
 import * as Effect from "effect/Effect"
@@ -11,13 +11,13 @@ import type { ReadSnapshot } from "./ReadSnapshot.ts"
 import { storeError } from "./SqliteErrors.ts"
 
 /**
- * A file up to this size is rewritten by every erasure, a larger file only on request: this blocks everything else, and takes a
- * second or two for a file of this size.
+ * Every erasure rewrites a file up to this size. A larger file is rewritten only on request. Rewriting blocks everything else, and
+ * takes a second or two for a file of this size.
  */
 const SMALL_BYTES = 64 * 1024 * 1024
 /** How often to try again to empty the write-ahead log, while another connection reads an older state of the database. */
 const TRIES = 60
-/** The delay between two tries, milliseconds. */
+/** The delay between two tries. */
 const RETRY_MS = 1000
 
 const EXCEPT_STATES =

@@ -4,7 +4,7 @@ import { NOT_JSON } from "./StoredJson.ts"
 
 // Result codes of SQLite.
 
-/** The file is damaged or not a database: SQLITE_CORRUPT, SQLITE_NOTADB. */
+/** SQLITE_CORRUPT and SQLITE_NOTADB: the file is damaged, or is not a database. */
 const CORRUPT = new Set([11, 26])
 const BUSY = 5
 const FULL = 13

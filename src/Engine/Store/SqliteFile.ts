@@ -11,7 +11,7 @@ import { isDamage } from "./SqliteErrors.ts"
 /** Which file to open, and how. */
 export interface SqliteOptions {
   /**
-   * Path of the database file, which is created when it does not exist. `":memory:"` stands for a database that is gone with the
+   * Path of the database file, which is created when it does not exist. `":memory:"` is a database in memory, which ends with the
    * process.
    */
   readonly filename: string
@@ -38,8 +38,8 @@ export interface Opened {
 }
 
 /**
- * Opens the file. Throws unless the file is new or a database of Ironflow, and no other engine uses it. `now` is the start of this
- * engine, which the lock shows to others.
+ * Opens the file. Throws when another engine uses the file, and when it is neither new nor a database of Ironflow. `now` is when
+ * this engine starts: the lock shows this time to other engines.
  */
 export const open = (
   { check = false, fileMode = DEFAULT_MODE, filename }: SqliteOptions,

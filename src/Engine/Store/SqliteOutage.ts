@@ -9,7 +9,7 @@ export interface SqliteOutageOptions {
   readonly db: DatabaseSync
   /** Absent for a database in memory. */
   readonly filename: string | undefined
-  /** A monotonic clock, milliseconds. */
+  /** A monotonic clock. */
   readonly monotonicMs: () => number
 }
 

@@ -52,7 +52,7 @@ export class SqliteWrites implements GroupCommitOptions {
   readonly max = MAX_PROGRAMS
   readonly sync: WalSync | undefined
   readonly #options: SqliteWritesOptions
-  /** How long groups took until they were durable, seconds. */
+  /** How many seconds groups took until they were durable. */
   readonly #durations = new Histogram()
   /** How many programs these groups had. */
   #programs = 0
@@ -125,7 +125,7 @@ export class SqliteWrites implements GroupCommitOptions {
     this.#options.clockWatch.adjustFailed(error)
   }
 
-  beginning(): void {
+  beforeBegin(): void {
     this.#options.snapshot.close()
   }
 
@@ -149,7 +149,7 @@ export class SqliteWrites implements GroupCommitOptions {
     this.#options.tx.rolledBack()
   }
 
-  isolateDamage(error: unknown): boolean {
+  transactionFailed(error: unknown): boolean {
     if (error instanceof StoreError && error.code === "STORE_LOCKED") {
       this.lose(error)
       return false

@@ -49,8 +49,8 @@ export interface StoreService {
    */
   readonly onPossibleTakeover?: (listener: () => void) => () => void
   /**
-   * Whether other engines have seen this engine so recently that they will not take over its turns before these have finished what
-   * they start now. Absent where there are no other engines.
+   * Whether other engines have seen this engine so recently that they will not take over its turns before these turns have finished
+   * what they start now. Absent where there are no other engines.
    */
   readonly touch?: LeaseFreshness
   /**
@@ -60,7 +60,10 @@ export interface StoreService {
   readonly currentMs?: () => number
   /** Sets what must happen before the listeners are told of a commit. Absent where there are no other engines. */
   readonly setGate?: (gate: Gate) => void
-  /** The common clock of all engines on the database, whose own clocks may differ. Absent where there can be only one engine. */
+  /**
+   * The common clock of all engines on the database: the clocks of their machines may differ. Absent where there can be only one
+   * engine.
+   */
   readonly clock?: Clock.Clock
   /** The number of this engine among all engines that share the database. Absent where there can be only one engine. */
   readonly node?: number
@@ -94,7 +97,7 @@ export interface StoreService {
 export interface CommitFigures {
   /** How many programs all groups together had. */
   readonly programs: number
-  /** How long the groups took, seconds. */
+  /** How many seconds the groups took. */
   readonly durations: HistogramData
 }
 

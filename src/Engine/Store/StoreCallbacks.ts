@@ -12,9 +12,9 @@ export interface StoreCallbacks {
   /** The statement that lists the keys of the functions with ready runs. */
   readonly ready: Statement
   /**
-   * Programs that take back what processes held that are gone: leases, projections, deliveries. They run when the database is
-   * opened, when another engine on it was declared dead, and when this engine is back after a time in which others may have declared
-   * it dead. They leave alone what live engines hold.
+   * Programs that take back the leases, projections and deliveries of processes that are gone. These programs run when the database
+   * is opened, when another engine on it was declared dead, and when this engine is back after a time in which others may have
+   * declared it dead. They leave alone what live engines hold.
    */
   readonly takeOver: ReadonlyArray<Call<unknown>>
   /** Adjusts stored times. Called when the clock was set while the engine ran, with the difference in milliseconds. */

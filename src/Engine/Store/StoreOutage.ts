@@ -7,9 +7,9 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { IronflowError } from "../../Errors.ts"
 
-/** Delay before the work is tried again, milliseconds. */
+/** Delay before the work is tried again. */
 export const RETRY_MS = 1000
-/** Failures that last longer than this are logged as an error, milliseconds. A restart of the database takes less. */
+/** Failures that last longer than this are logged as an error. A restart of the database takes less. */
 const LONG_MS = 5000
 
 export class StoreOutage {

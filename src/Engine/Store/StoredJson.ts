@@ -18,7 +18,7 @@ export const parseStored = (text: unknown): ReturnType<typeof JSON.parse> => {
   }
 }
 
-/** The result of a step or run, for readers that do not know how JSON represents errors: these become plain objects. */
+/** The result of a step or run, for readers that do not know how JSON represents errors: errors become plain objects. */
 export const storedPlain = (text: string): unknown =>
   hasErrors(text) ? plainResult(text) : parseStored(text)
 

@@ -95,7 +95,7 @@ class PendingChanges implements Changes {
   dueAt = Number.POSITIVE_INFINITY
 }
 
-/** Which optional changes programs have to collect, because a listener wants to be told of them. */
+/** The optional changes that programs have to collect, because a listener wants to be told of them. */
 export interface Interest {
   /** Activity of whole runs. */
   runs: boolean
@@ -109,7 +109,7 @@ export class Transaction {
   readonly db: DatabaseSync
   readonly ids: IdGenerator
   readonly now: () => number
-  /** A random number from 0 up to, not including, 1. */
+  /** A random number that is at least 0 and less than 1. */
   readonly random: () => number
   /** The time for deletions by age: the clock without its recent forward jumps. */
   settledNow: () => number
@@ -159,7 +159,7 @@ export class Transaction {
     this.#seqEnd = this.#seq = Number(this.get("SELECT value FROM meta WHERE name = 'seq'")?.value ?? 0)
   }
 
-  /** Starts a transaction. Discards what a rolled back transaction has gathered. */
+  /** Starts a transaction. Discards what an earlier transaction gathered before it was rolled back. */
   begin(): void {
     this.changes = new PendingChanges()
     this.#onCommit.length = 0
@@ -218,7 +218,10 @@ export class Transaction {
     return runAtOnce(program, this.#answer)
   }
 
-  /** Runs a program within this transaction, whose result nobody needs: at once here, on Postgres after the current program. */
+  /**
+   * Runs, within this transaction, a program whose result nobody needs: at once on SQLite, and after the current program on
+   * Postgres.
+   */
   later(program: Program<void>): void {
     this.perform(program)
   }

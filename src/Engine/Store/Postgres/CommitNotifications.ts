@@ -27,23 +27,23 @@ import {
 } from "./NotificationText.ts"
 
 /**
- * How often the highest commit number is read, milliseconds. It is not read when this engine has just committed, since its own
- * commit has told it the number.
+ * How often the highest commit number is read. It is not read when this engine has just committed, since that commit has told the
+ * number.
  */
 const CHECK_MS = 1000
-/** How long a notification of a commit may be in flight before it counts as lost, milliseconds. */
+/** How long a notification of a commit may be in flight before it counts as lost. */
 const GRACE_MS = 150
-/** How long the server may take to answer before the connection counts as lost, milliseconds. */
+/** How long the server may take to answer before the connection counts as lost. */
 const ANSWER_MS = 2000
-/** The delay before the first try to reconnect, milliseconds. The delay doubles with every try, up to {@link LONGEST_WAIT_MS}. */
-const FIRST_WAIT_MS = 100
-/** The longest delay between two tries to reconnect, milliseconds. */
-const LONGEST_WAIT_MS = 5000
-/** An engine that has sent no notification for this long sends an empty one, so that it counts as live, milliseconds. */
+/** The delay before the first try to reconnect. The delay doubles with every try, up to {@link LONGEST_RECONNECT_MS}. */
+const FIRST_RECONNECT_MS = 100
+/** The longest delay between two tries to reconnect. */
+const LONGEST_RECONNECT_MS = 5000
+/** An engine that has sent no notification for this long sends an empty one, so that it counts as live. */
 const HELLO_MS = 10_000
-/** An engine that has sent nothing for this long counts as gone, and is told nothing any more, milliseconds. */
+/** An engine that has sent nothing for this long counts as gone, and is told nothing any more. */
 const SILENT_MS = 35_000
-/** How long a row of `news` is kept, milliseconds. It has the payloads of a notification, which itself has only the id of the row. */
+/** How long a row of `news` is kept. The row has the payloads of a notification, and the notification only the id of the row. */
 const KEEP_MS = 60_000
 
 export interface CommitNotificationsOptions {
@@ -72,8 +72,8 @@ export interface CommitWatcher {
   tell(changes: Changes): void
   /** Called once a second. After that, this engine checks the commits and the nodes, unless it has just committed. */
   beforeCheck(): void
-  /** Called with the result of the check, and the time by `now` when its query was sent. */
-  seen(engines: EnginesSeen, askedAt: number): void
+  /** Called with the result of the check. `askedAt` is when the query of the check was sent, by `now`. */
+  checked(engines: EnginesSeen, askedAt: number): void
   /** Called with the error when the query of the check failed. */
   checkFailed(error: unknown): void
 }
@@ -92,7 +92,7 @@ export interface EnginesSeen {
 
 interface OtherEngine {
   readonly wants: Wants
-  /** When its last notification arrived, by `now`. */
+  /** When the last notification of the engine arrived, by `now`. */
   readonly heardAt: number
 }
 
@@ -105,7 +105,7 @@ export class CommitNotifications {
   #watcher: CommitWatcher | undefined
   #commits = new Commits(0)
   /** The highest commit that is known to exist, whether this engine was told of it or not. */
-  #seen = 0
+  #highestCommit = 0
   /** When this engine last committed, by `now`. */
   #committedAt = Number.NEGATIVE_INFINITY
   /** Whether a check for missed notifications is scheduled. */
@@ -115,7 +115,7 @@ export class CommitNotifications {
   /** Whether a query was sent whose answer will show that the connection still works. */
   #isProbing = false
   #client: Client | undefined
-  #waitMs = FIRST_WAIT_MS
+  #reconnectDelayMs = FIRST_RECONNECT_MS
   /** What the next notification tells; `undefined` when there is nothing to tell. */
   #pending: NotificationBuilder | undefined
   #isSending = false
@@ -125,13 +125,13 @@ export class CommitNotifications {
   #sentAt = Number.NEGATIVE_INFINITY
   /** Resolves when the notifications that have arrived are handled. */
   #handling: Promise<void> = Promise.resolve()
-  /** The last rows written beside notifications, and when they were written by `now`: oldest first. */
+  /** The ids of rows that were written to `news`, and when they were written, by `now`: oldest first. */
   #rows: Array<{ readonly id: number; readonly at: number }> = []
   #isClosed = false
   /** Whether it was logged that notifications are lost. */
   #isLoggedAsLost = false
-  /** Cancel the timers. */
-  readonly #stops = new Set<() => void>()
+  /** Functions that cancel the timers. */
+  readonly #timerStops = new Set<() => void>()
 
   constructor(options: CommitNotificationsOptions) {
     this.#options = options
@@ -160,15 +160,15 @@ export class CommitNotifications {
   /** Stops listening, and tells the other engines that this engine stops. */
   async close(): Promise<void> {
     this.#isClosed = true
-    for (const stop of this.#stops) stop()
+    for (const stop of this.#timerStops) stop()
     const client = this.#client
     if (client === undefined) return
     this.#client = undefined
     const leaving = this.#pending ?? new NotificationBuilder()
     const hello: Hello = { wants: { steps: false, states: false }, leaves: true }
-    const last = this.#others.size === 0 ? Promise.resolve() : this.#notify(client, leaving, hello)
+    const sent = this.#others.size === 0 ? Promise.resolve() : this.#notify(client, leaving, hello)
     // not an error when this fails: other engines notice after a while that this engine is silent
-    await Promise.race([last.catch(() => undefined), this.#pause(ANSWER_MS)])
+    await Promise.race([sent.catch(() => undefined), this.#pause(ANSWER_MS)])
     end(client)
   }
 
@@ -184,7 +184,7 @@ export class CommitNotifications {
 
   /** The highest known commit, of any engine. */
   get sequence(): number {
-    return Math.max(this.#seen, this.#commits.last)
+    return Math.max(this.#highestCommit, this.#commits.last)
   }
 
   /** Tells the other engines of a commit of this engine. */
@@ -225,7 +225,7 @@ export class CommitNotifications {
   // Telling
   // -------------------------------------------------------------------------------------------------------------------
 
-  /** Sends the pending notification. It goes on gathering while the server has not answered to the last notification. */
+  /** Sends the pending notification. While the server has not answered the last one, the pending notification goes on gathering. */
   #send(): void {
     if (this.#isSending || this.#pending === undefined || this.#isClosed) return
     const client = this.#client
@@ -285,10 +285,10 @@ export class CommitNotifications {
     if (newest === undefined || now - newest.at > KEEP_MS / 10) {
       this.#rows.push({ id, at: now })
     }
-    const old = this.#rows.findLast(({ at }) => now - at > KEEP_MS)
-    if (old === undefined) return
-    this.#rows = this.#rows.filter(({ at }) => at > old.at)
-    await client.query("DELETE FROM news WHERE id <= $1", [old.id])
+    const oldRow = this.#rows.findLast(({ at }) => now - at > KEEP_MS)
+    if (oldRow === undefined) return
+    this.#rows = this.#rows.filter(({ at }) => at > oldRow.at)
+    await client.query("DELETE FROM news WHERE id <= $1", [oldRow.id])
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -309,15 +309,15 @@ export class CommitNotifications {
 
   async #read(client: Client, payload: string): Promise<void> {
     const space = payload.indexOf(" ")
-    const told = readNotification(payload.slice(space + 1))
+    const notification = readNotification(payload.slice(space + 1))
     // the notification is from a version with another format
-    if (told === undefined) return this.#watcher?.tell(allStale)
-    if (told.node === this.#options.node()) return
+    if (notification === undefined) return this.#watcher?.tell(allStale)
+    if (notification.node === this.#options.node()) return
     // a notification has arrived, so the connection works
-    this.#waitMs = FIRST_WAIT_MS
+    this.#reconnectDelayMs = FIRST_RECONNECT_MS
     this.#isLoggedAsLost = false
-    this.#meet(told)
-    let changes = told.changes
+    this.#meet(notification)
+    let changes = notification.changes
     if (space > 0) {
       const row = await this.#rowOf(client, Number(payload.slice(0, space)))
       changes =
@@ -326,9 +326,9 @@ export class CommitNotifications {
           : { ...changes, ...row }
     }
     if (this.#isClosed) return
-    const isOnlyHello = space <= 0 && told.commits.length === 0 && changes.stale.size === 0
+    const isOnlyHello = space <= 0 && notification.commits.length === 0 && changes.stale.size === 0
     if (!isOnlyHello) this.#watcher?.tell(changes)
-    this.#commits.add(...told.commits)
+    this.#commits.add(...notification.commits)
     this.#noteCommit(this.#commits.last)
   }
 
@@ -368,28 +368,30 @@ export class CommitNotifications {
   // -------------------------------------------------------------------------------------------------------------------
 
   /**
-   * Notes that all commits up to this number exist. If this engine has not been told of all of them, it waits a moment. If it then
-   * has still not been told, it has missed a notification.
+   * Notes that all commits up to this number exist. If this engine has not been told of all of them, it waits a moment. If some of
+   * them are still untold then, this engine has missed a notification.
    */
   #noteCommit(commit: number): void {
-    this.#seen = Math.max(this.#seen, commit)
-    if (this.#isChecking || this.#commits.upTo >= this.#seen) return
+    this.#highestCommit = Math.max(this.#highestCommit, commit)
+    if (this.#isChecking || this.#commits.upTo >= this.#highestCommit) return
     this.#isChecking = true
-    const expected = this.#seen
+    const expected = this.#highestCommit
     // while no notifications arrive, the listeners read everything again only once a second, however many commits there are
     const graceMs = Math.max(GRACE_MS, this.#missedAt + CHECK_MS - this.#options.now())
     this.#later(graceMs, () => {
       this.#isChecking = false
-      // usually, commits count as missed that were seen before the grace period; after a longer wait, all commits seen by now count
-      const upTo = graceMs > GRACE_MS ? this.#seen : expected
+      // usually, only the commits that were known before the grace period count as missed; after a longer wait, all commits that
+      // are known now
+      const upTo = graceMs > GRACE_MS ? this.#highestCommit : expected
       if (this.#commits.upTo < upTo) {
         this.#missedAt = this.#options.now()
         this.#commits.giveUp(upTo)
         this.#watcher?.tell(allStale)
-        // no notification has arrived: this connection may be dead without an error, or the engine that has committed has no connection
+        // a notification is missing: this connection may be dead without an error, or the engine that has committed has no
+        // connection
         if (this.#client !== undefined) this.#probe(this.#client)
       }
-      this.#noteCommit(this.#seen)
+      this.#noteCommit(this.#highestCommit)
     })
   }
 
@@ -409,14 +411,14 @@ export class CommitNotifications {
         if (this.#isClosed) return
         // safe cast: `EnginesSeen` has the columns of the statement
         const engines = rows[0] as unknown as EnginesSeen
-        this.#watcher?.seen(engines, now)
+        this.#watcher?.checked(engines, now)
         this.#noteCommit(Number(engines.sequence))
       },
       (error: unknown) => this.#watcher?.checkFailed(error)
     )
   }
 
-  /** Uses a connection for reads or, when slow reads hold all of these, the connection for notifications. */
+  /** Uses a connection for reads. When slow reads occupy all of these connections, uses the connection for notifications. */
   #renewAndRead(): Promise<ReadonlyArray<Row>> {
     const { node, reader, traffic } = this.#options
     const client = this.#client
@@ -497,8 +499,8 @@ export class CommitNotifications {
 
   #connectLater(): void {
     if (this.#isClosed) return
-    this.#later(this.#waitMs, () => {
-      this.#waitMs = Math.min(this.#waitMs * 2, LONGEST_WAIT_MS)
+    this.#later(this.#reconnectDelayMs, () => {
+      this.#reconnectDelayMs = Math.min(this.#reconnectDelayMs * 2, LONGEST_RECONNECT_MS)
       this.#connect().catch((error: unknown) => {
         this.#warnOnce(error)
         this.#connectLater()
@@ -512,12 +514,12 @@ export class CommitNotifications {
 
   #later(ms: number, f: () => void): () => void {
     const stop = this.#options.after(ms, () => {
-      this.#stops.delete(stop)
+      this.#timerStops.delete(stop)
       if (!this.#isClosed) f()
     })
-    this.#stops.add(stop)
+    this.#timerStops.add(stop)
     return () => {
-      this.#stops.delete(stop)
+      this.#timerStops.delete(stop)
       stop()
     }
   }

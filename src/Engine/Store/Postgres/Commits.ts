@@ -24,12 +24,12 @@ export class Commits {
   add(...ranges: ReadonlyArray<CommitRange>): void {
     this.#later.push(...ranges)
     this.#later.sort(([a], [b]) => a - b)
-    const left: Array<CommitRange> = []
+    const stillLater: Array<CommitRange> = []
     for (const range of this.#later) {
       if (range[0] <= this.#upTo + 1) this.#upTo = Math.max(this.#upTo, range[1])
-      else left.push(range)
+      else stillLater.push(range)
     }
-    this.#later = left
+    this.#later = stillLater
   }
 
   /** Gives up missing commits up to `upTo`: they count as known from now on. */

@@ -7,11 +7,11 @@ import type { ScheduleTimeout } from "../../../Execution/Alarm.ts"
 import type { Driver } from "./Driver.ts"
 import { socketOf } from "./Session.ts"
 
-/** How often connections that were opened while the store closes are ended, milliseconds. */
+/** How often connections are ended while the store closes: some may still be opened then. */
 const AGAIN_MS = 100
 
 export class Connections {
-  /** The driver to open connections with: these are tracked here. */
+  /** A driver whose connections are tracked here. */
   readonly driver: Driver
   readonly #open = new Set<Client>()
 

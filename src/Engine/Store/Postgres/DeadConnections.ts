@@ -6,13 +6,13 @@
 import { APPLICATION, configOf, type Driver, type PostgresSettings } from "./Driver.ts"
 import { pidOf, type Session } from "./Session.ts"
 
-/** How long an answer may take before the server is asked about the session, milliseconds. */
+/** How long an answer may take before the server is asked about the session. */
 const SILENT_MS = 4000
-/** How long the server may take to answer the question about its sessions, milliseconds. */
+/** How long the server may take to answer the question about its sessions. */
 const ANSWER_MS = 3000
 /**
- * How much longer than the statement timeout to wait for a session about which the server says nothing, milliseconds. A pooler may
- * hide such a session.
+ * How much longer than the statement timeout to wait for a session about which the server says nothing. A pooler may hide such a
+ * session.
  */
 const MARGIN_MS = 5000
 

@@ -1,6 +1,6 @@
 /**
- * The writes of a transaction for whose results no program waits. They are held until a statement that could see their effect, or
- * until the commit.
+ * The deferred writes of a transaction, for whose results no program waits. They are sent before a statement that could see their
+ * effect, or before the commit.
  */
 import type { Value } from "../Program.ts"
 import type { Prepared } from "./Dialect.ts"
@@ -18,13 +18,13 @@ interface Group {
 export class DeferredWrites {
   #groups: Array<Group> = []
 
-  /** Whether a held write concerns one of the tables. */
+  /** Whether a deferred write concerns one of the tables. */
   touches(tables: ReadonlyArray<string>): boolean {
     return this.#groups.some((group) => group.tables.some((table) => tables.includes(table)))
   }
 
   /**
-   * Holds a write. With `merged`, the write is sent together with the last held write of the same statement, unless a write in
+   * Defers a write. With `merged`, the write is sent together with the last deferred write of the same statement, unless a write in
    * between concerns one of `tables`.
    */
   add(
@@ -43,7 +43,10 @@ export class DeferredWrites {
     this.#groups.push({ statement, merged, tables, writes: [values] })
   }
 
-  /** Passes all held writes to `send`. Their order may be another than the order in which they were added: the effect is the same. */
+  /**
+   * Passes all deferred writes to `send`. Their order may differ from the order in which they were added, but the effect is the
+   * same.
+   */
   flush(send: (statement: Prepared, values: ReadonlyArray<Value | ReadonlyArray<Value>>) => void): void {
     const groups = this.#groups
     this.#groups = []

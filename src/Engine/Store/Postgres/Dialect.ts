@@ -1,6 +1,6 @@
 /**
  * Translates statements for Postgres. The text of a statement is written so that both SQLite and Postgres accept it, apart from the
- * few differences that are handled here. Where there are more, the statement has its own text in {@link Statement.postgres}.
+ * few differences that are handled here. A statement with other differences has its own text in {@link Statement.postgres}.
  */
 import type { Damage, DamagedKind } from "../Damage.ts"
 import type { Statement } from "../Program.ts"
@@ -14,9 +14,9 @@ const numbered = (text: string): string => {
   let highest = 0
   return text.replaceAll(/'(?:[^']|'')*'|\?(\d*)/g, (whole, number: string | undefined) => {
     if (number === undefined) return whole
-    const which = number === "" ? highest + 1 : Number(number)
-    highest = Math.max(highest, which)
-    return `$${which}`
+    const position = number === "" ? highest + 1 : Number(number)
+    highest = Math.max(highest, position)
+    return `$${position}`
   })
 }
 
@@ -65,12 +65,12 @@ let namedCount = 0
 /** Translates a statement. The conditions that leave out damaged rows are part of the translation. */
 export const translate = (statement: Statement, damage: Damage): Translated => {
   if (statement.isSound && damage.count > 0) return make(sound(statement, damage), "")
-  let known = translated.get(statement)
-  if (known === undefined) {
-    known = make(sound(statement, damage), `i${++namedCount}`)
-    translated.set(statement, known)
+  let translation = translated.get(statement)
+  if (translation === undefined) {
+    translation = make(sound(statement, damage), `i${++namedCount}`)
+    translated.set(statement, translation)
   }
-  return known
+  return translation
 }
 
 /** The text of a statement with the conditions that leave out damaged rows. */

@@ -12,8 +12,8 @@ import type { PostgresOptions } from "./Options.ts"
 const OLDEST_VERSION = 14
 
 /**
- * How long a transaction may be idle, milliseconds. After that, the server ends the session of the transaction, so that a frozen
- * process does not hold its locks for ever.
+ * How long a transaction may be idle. After that, the server ends the session of the transaction, so that a frozen process does not
+ * hold its locks for ever.
  */
 const IDLE_MS = 4000
 
@@ -23,12 +23,12 @@ const MAX_SCHEMA_LENGTH = 63
 /** The `application_name` of sessions, by which an engine finds its own in `pg_stat_activity`. */
 export const APPLICATION = "ironflow"
 
-/** The values of `sslmode` that the driver knows. It accepts any other value without an error, and then encrypts. */
+/** The values of `sslmode` that the driver knows. For any other value, the driver reports no error, and encrypts. */
 const SSL_MODES = ["disable", "prefer", "require", "verify-ca", "verify-full", "no-verify"]
 
 export interface PostgresSettings {
   readonly url: string
-  /** The database without its password, for messages. */
+  /** The database as messages name it, without the password. */
   readonly shown: string
   readonly schema: string
   readonly poolSize: number
@@ -105,7 +105,7 @@ const toNumber = (text: string): number => {
 
 const toBytes = (text: string): Uint8Array => new Uint8Array(Buffer.from(text.slice(2), "hex"))
 
-/** How columns are parsed, by the id of their type: into what SQLite returns for them, which are numbers, strings and bytes. */
+/** The parsers of columns, by the id of the column's type. They return what SQLite returns: numbers, strings and bytes. */
 const parsers: { readonly [oid: number]: (text: string) => unknown } = {
   16: (text) => (text === "t" ? 1 : 0),
   17: toBytes,
@@ -159,10 +159,10 @@ const OWN_PARAMETERS = [
 /** Divides a database URL into what the driver reads, and the `options` for the session. */
 const divideUrl = (text: string): { readonly connectionString: string; readonly options: string } => {
   const url = new URL(text)
-  const own = OWN_PARAMETERS.filter((name) => url.searchParams.has(name))
-  if (own.length === 0) return { connectionString: text, options: "" }
+  const ownNames = OWN_PARAMETERS.filter((name) => url.searchParams.has(name))
+  if (ownNames.length === 0) return { connectionString: text, options: "" }
   const options = url.searchParams.get("options") ?? ""
-  for (const name of own) url.searchParams.delete(name)
+  for (const name of ownNames) url.searchParams.delete(name)
   return { connectionString: url.href, options }
 }
 
@@ -203,7 +203,7 @@ export const configOf = (settings: PostgresSettings): ClientConfig => {
   }
 }
 
-/** How much longer than the statement timeout a client waits for an answer, milliseconds. */
+/** How much longer than the statement timeout a client waits for an answer. */
 const ANSWER_MARGIN_MS = 5000
 
 /**

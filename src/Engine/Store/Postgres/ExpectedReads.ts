@@ -15,7 +15,10 @@ export interface Read {
 const MAX_EXPECTED = 8
 /** Maximum number of reads of one transaction that are counted. */
 const MAX_COUNTED = 64
-/** From this score on, a read is expected. A transaction with the read raises its score by 1, a transaction without lowers it by 1. */
+/**
+ * From this score on, a read is expected. A transaction with the read raises the score by 1, and a transaction without the read
+ * lowers the score by 1.
+ */
 const EXPECTED_AFTER = 2
 /** The highest score of a read. */
 const MAX_SCORE = 4

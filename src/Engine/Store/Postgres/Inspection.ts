@@ -38,7 +38,7 @@ export interface PostgresFacts {
   /** The limits of the user and of the database, where they have one. */
   readonly limits: ReadonlyArray<ConnectionLimit>
   readonly rights: Rights
-  /** Age of the oldest open transaction of the database, milliseconds. */
+  /** Age of the oldest open transaction of the database. */
   readonly longestMs: number
   /** The tables with the most dead rows. */
   readonly bloated: ReadonlyArray<{ readonly table: string; readonly live: number; readonly dead: number }>
@@ -49,7 +49,7 @@ export interface ConnectionLimit {
   readonly of: "user" | "database"
   readonly name: string
   readonly most: number
-  /** How many sessions there are, without the session of this inspection. */
+  /** How many sessions the user or the database has, without the session of this inspection. */
   readonly used: number
 }
 
@@ -73,8 +73,8 @@ export interface Inspection {
 }
 
 /**
- * SQL: the figures of the server. A user who is no member of `pg_read_all_stats` sees all sessions, but only of his own what they
- * do and since when.
+ * SQL: the figures of the server. A user who is no member of `pg_read_all_stats` sees that other users have sessions, but not what
+ * these sessions do or since when.
  */
 const READ_SERVER = `WITH others AS (SELECT usename, datname FROM pg_stat_activity WHERE pid <> pg_backend_pid()
     AND (backend_type = 'client backend' OR (backend_type IS NULL AND datid IS NOT NULL AND usesysid IS NOT NULL)))

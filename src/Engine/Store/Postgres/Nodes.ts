@@ -11,23 +11,19 @@
 /** SQL: the time of the server, epoch milliseconds. */
 export const NOW = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
 
-/** A node that has not been seen for this long is declared dead, milliseconds. */
+/** A node that has not been seen for this long is declared dead. */
 export const LAPSE_MS = 15_000
-/** How long before {@link LAPSE_MS} a node stops its work, if it cannot renew its row, milliseconds. */
+/** How long before {@link LAPSE_MS} a node stops its work, if it cannot renew its row. */
 const MARGIN_MS = 2000
 /**
- * A node that comes back after a silence of this length counts as new, milliseconds: it must be seen for a while before it declares
- * others dead.
+ * A node that was silent for this long and comes back counts as new: it must be seen for a while before it declares others dead.
  */
 const GAP_MS = LAPSE_MS / 2
-/** The age at which a node renews its row without a commit, milliseconds. */
+/** The age at which a node renews its row without a commit. */
 const RENEW_MS = 2500
-/** A node that is silent for this long may be frozen, milliseconds: its sessions are ended if they block other sessions. */
+/** A node that is silent for this long may be frozen: its sessions are ended if they block other sessions. */
 const SILENT_MS = 4000
-/**
- * How long the row of a dead node is kept, milliseconds. A node that comes back reads in its row whether its last transaction was
- * committed.
- */
+/** How long the row of a dead node is kept. A node that comes back reads there whether its last transaction was committed. */
 const KEEP_MS = 7 * 24 * 3_600_000
 
 /** SQL: what is set in the row of a node that is seen now. */
@@ -43,7 +39,7 @@ export const HAS_LAPSED = `EXISTS (SELECT 1 FROM nodes, nodes AS me WHERE me.id 
 export const NODE_IS_LIVE =
   "(SELECT CASE WHEN steady_since IS NULL THEN 0 ELSE 1 END FROM nodes WHERE id = $1)"
 
-/** Marks nodes as dead that have not been seen for {@link LAPSE_MS}. Runs while this node holds the lock. */
+/** Marks as dead the nodes that have not been seen for {@link LAPSE_MS}. Runs while this node holds the lock. */
 export const MARK_LAPSED = {
   name: "lapsed",
   text: `UPDATE nodes SET steady_since = NULL
@@ -83,11 +79,11 @@ export const END_SILENT = {
     WHERE pid = ANY (pg_blocking_pids($1)) AND last_seen < ${NOW} - ${SILENT_MS}`
 }
 
-/** How old the row of a node may be after {@link RENEW_AND_READ}, milliseconds: an older row was renewed. */
+/** How old the row of a node may be after {@link RENEW_AND_READ}: an older row was renewed. */
 export const OLDEST_ROW_MS = RENEW_MS
 
 /**
- * Whether a node that was last seen this long ago may start something without asking the server: it has time to finish this before
+ * Whether a node that was last seen this long ago may start work without asking the server: it has time to finish that work before
  * other nodes take over.
  */
 export const isSeenRecently = (silentMs: number): boolean => silentMs < LAPSE_MS / 2

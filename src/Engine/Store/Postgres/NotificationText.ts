@@ -16,9 +16,9 @@ const MOST_CHARACTERS = 4 * 1024 * 1024
 
 /** What an engine tells of itself in each notification. */
 export interface Hello {
-  /** Which optional changes the listeners of the engine want to hear of from other engines. */
+  /** The optional changes of other engines that the listeners of the engine want to hear of. */
   readonly wants: Wants
-  /** Set when every other engine is to send a notification too, so that this engine learns of it. */
+  /** Set when every other engine is to send a notification too, so that this engine learns of that engine. */
   readonly asks?: true
   /** Set when the engine stops. */
   readonly leaves?: true
@@ -98,15 +98,15 @@ export class NotificationBuilder {
         ...Object.fromEntries(kept.map((name) => [name, parts[name]])),
         node,
         ...hello,
-        // earlier commits are not told: engines notice that they have missed these, and then read everything again
+        // earlier commits are not told: other engines notice that they have missed commits, and then read everything again
         commits: commits.slice(-MAX_RANGES),
         look: [...this.#stale, ...all.filter((name) => !kept.includes(name))],
         logEnd: this.#logEnd,
         ...(this.#dueAt === Number.POSITIVE_INFINITY ? {} : { dueAt: this.#dueAt }),
         ready: this.#isReady
       })
-    for (let left = 0; left < all.length; left++) {
-      const text = encode(all.slice(left))
+    for (let leftOut = 0; leftOut < all.length; leftOut++) {
+      const text = encode(all.slice(leftOut))
       if (Buffer.byteLength(text) <= MOST_BYTES) return text
     }
     return encode([])
@@ -157,30 +157,30 @@ export const allStale: Changes = { ...NO_CHANGES, stale: new Set(changeKinds), m
 
 /** Parses a notification; `undefined` when it is invalid, or from a version with another format. */
 export const readNotification = (text: string): ReceivedNotification | undefined => {
-  const told = parse(text)
-  if (told === undefined || !isNumber(told.node)) return undefined
-  const commits = listOf(told.commits, isRange)
-  const { ready } = told
-  const kv = isObject(told.kv) ? told.kv : {}
+  const fields = parse(text)
+  if (fields === undefined || !isNumber(fields.node)) return undefined
+  const commits = listOf(fields.commits, isRange)
+  const { ready } = fields
+  const kv = isObject(fields.kv) ? fields.kv : {}
   const changes: Changes = {
     ...NO_CHANGES,
-    stale: new Set(listOf(told.look, isChangeKind)),
-    ended: listOf(told.ends, isString),
+    stale: new Set(listOf(fields.look, isChangeKind)),
+    ended: listOf(fields.ends, isString),
     kvElsewhere: listOf(kv.put, isNumber),
     kvDeleted: listOf(kv.deleted, isNumber),
-    groups: listOf(told.groups, isNumber),
-    projections: listOf(told.projections, isString),
-    logEnd: isNumber(told.logEnd) ? told.logEnd : 0,
-    dueAt: isNumber(told.dueAt) ? told.dueAt : Number.POSITIVE_INFINITY,
+    groups: listOf(fields.groups, isNumber),
+    projections: listOf(fields.projections, isString),
+    logEnd: isNumber(fields.logEnd) ? fields.logEnd : 0,
+    dueAt: isNumber(fields.dueAt) ? fields.dueAt : Number.POSITIVE_INFINITY,
     ready: ready === true,
     mayHaveReady: ready === true
   }
-  const wants = isObject(told.wants) ? told.wants : {}
+  const wants = isObject(fields.wants) ? fields.wants : {}
   return {
-    node: told.node,
+    node: fields.node,
     wants: { steps: wants.steps === true, states: wants.states === true },
-    ...(told.asks === true ? { asks: true } : {}),
-    ...(told.leaves === true ? { leaves: true } : {}),
+    ...(fields.asks === true ? { asks: true } : {}),
+    ...(fields.leaves === true ? { leaves: true } : {}),
     commits,
     changes
   }

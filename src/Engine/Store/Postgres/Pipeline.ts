@@ -105,7 +105,7 @@ interface Connection {
   readonly sync: () => void
 }
 
-const same = (value: Sendable): Sendable => value
+const unchanged = (value: Sendable): Sendable => value
 
 /** A class of queries of the driver. */
 type QueryClass = new (config: { readonly text: string; readonly callback: () => void }) => {
@@ -125,8 +125,8 @@ export const sendPipeline = (client: Client, entries: ReadonlyArray<PipelineEntr
 let Pipeline: ReturnType<typeof definePipeline> | undefined
 
 /**
- * Makes a subclass of the driver's own class of queries: only for these does the driver not wait for the answers to earlier
- * queries. The driver calls the methods of a query with each message of the server.
+ * Makes a subclass of the driver's own class of queries: the driver sends only such queries before it has the answers to earlier
+ * queries. The driver calls a method of the query for each message of the server.
  */
 const definePipeline = (Query: QueryClass) =>
   class extends Query {
@@ -160,7 +160,7 @@ const definePipeline = (Query: QueryClass) =>
             isParsed.add(name)
           }
         }
-        connection.bind({ statement: name, values, valueMapper: same })
+        connection.bind({ statement: name, values, valueMapper: unchanged })
         if (isNew) connection.describe({ type: "P", name: "" })
         connection.execute({ portal: "" })
       }
@@ -203,13 +203,13 @@ const definePipeline = (Query: QueryClass) =>
     /** Called when the server has failed to execute a statement, and when the connection was lost. */
     handleError(error: unknown): void {
       this.callback()
-      const left = this.#entries.slice(this.#at)
+      const remaining = this.#entries.slice(this.#at)
       this.#at = this.#entries.length
-      const [failed] = left
+      const [failed] = remaining
       if (failed === undefined) return
       failed.fail(error)
-      // a lost connection fails all of them; otherwise the server has skipped them
-      for (const { fail } of left.slice(1)) fail(isConnectionLost(error) ? error : skippedError())
+      // a lost connection fails all remaining statements; otherwise the server has skipped them
+      for (const { fail } of remaining.slice(1)) fail(isConnectionLost(error) ? error : skippedError())
     }
 
     handleReadyForQuery(): void {

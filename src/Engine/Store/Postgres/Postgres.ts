@@ -38,9 +38,9 @@ import { ServerClock } from "./ServerClock.ts"
 import { Runner, type Session, type Traffic } from "./Session.ts"
 import { WriteConnection } from "./WriteConnection.ts"
 
-/** How long to wait for Postgres when the store is closed, milliseconds; after that the connections are abandoned. */
+/** How long to wait for Postgres when the store is closed; after that the connections are abandoned. */
 const MOST_CLOSING_MS = 5000
-/** How often to look for connections that are dead without an error, milliseconds. */
+/** How often to look for connections that are dead without an error. */
 const DEAD_CHECK_MS = 1000
 
 /** The traffic of the stores of this process with Postgres, for tests and benches. */
@@ -92,7 +92,7 @@ const open = (
       deadConnections.check()
       after(DEAD_CHECK_MS, checkForDead)
     }
-    // not for an engine that is alone: it runs in a test, whose clock may pass months in a moment
+    // not for an engine that is alone: such an engine runs in a test, whose clock may pass months in a moment
     if (!isAlone) checkForDead()
     const writeConnection = yield* Effect.acquireRelease(
       Effect.sync(() => new WriteConnection({ driver, settings, traffic, isAlone, unanswered })),

@@ -96,13 +96,16 @@ export class PostgresTransaction extends Transaction {
     return this.#tools.environments
   }
 
-  /** Follows the transactions of other engines: new ids sort after theirs, and caches discard what these may have changed. */
+  /**
+   * Follows the transactions of other engines: new ids sort after the ids of those transactions, and caches discard what the
+   * transactions may have changed.
+   */
   follow(others: RemoteChanges): void {
     this.#tools.ids.follow(this.numbers.idTime)
     eachCache(this.caches, (cache, content) => cache.invalidate?.(content, others))
   }
 
-  /** The numbers to store with this transaction, whose number is `sequence`. */
+  /** The numbers to store with this transaction. `sequence` is the number of the transaction. */
   numbersAfter(sequence: number): Numbers {
     return {
       ...this.numbers,
@@ -113,8 +116,8 @@ export class PostgresTransaction extends Transaction {
   }
 
   /**
-   * A transaction for a concurrent reader. Caches that it does not share are its own. `isUnmoved` says that other engines, as far as
-   * is known, have written nothing since the last transaction of this engine.
+   * A transaction for a concurrent reader. It shares some caches with this transaction, and has its own for the rest. `isUnmoved`
+   * says that other engines, as far as is known, have written nothing since the last transaction of this engine.
    */
   beside(isUnmoved: boolean): PostgresTransaction {
     const beside = new PostgresTransaction(this.#tools, this.damage as NotedDamage)

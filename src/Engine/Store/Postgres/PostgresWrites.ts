@@ -35,7 +35,10 @@ const READ_KNOWN = { name: "known", text: "SELECT functions, environments FROM e
 const MAX_PROGRAMS = 512
 /** A transaction that has started this many runs takes no more programs. A single program may start more runs. */
 const ENOUGH_RUNS = 1000
-/** After this time of waiting for the lock on the row of `engine`, sessions of silent engines that hold it are ended, milliseconds. */
+/**
+ * How long a transaction waits for the lock on the row of `engine`. After that, sessions of silent engines that hold the lock are
+ * ended.
+ */
 const MOST_WAIT_MS = 1000
 
 export interface PostgresWritesOptions {
@@ -47,7 +50,7 @@ export interface PostgresWritesOptions {
   readonly traffic: Traffic
   readonly server: ServerClock
   readonly reachability: Reachability
-  /** A monotonic clock, milliseconds. */
+  /** A monotonic clock. */
   readonly monotonicMs: () => number
   /** Absent for an engine that uses the tables alone. */
   readonly notifications: CommitNotifications | undefined
@@ -99,8 +102,9 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
   }
 
   /**
-   * Commits a transaction without programs, which finds out whether other engines have declared this engine dead. If so, the turns
-   * of this engine are told before `then` is called. Tries again until the commit succeeds, or the store has stopped for good.
+   * Commits a transaction without programs, which finds out whether other engines have declared this engine dead. If so, its turns
+   * are told of the possible takeover before `then` is called. Tries again until the commit succeeds, or the store has stopped for
+   * good.
    */
   #renew(then: () => void): void {
     const { fork, listeners } = this.#options
@@ -159,7 +163,7 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
     notifications?.committed(sequence, changes)
   }
 
-  isolateDamage(error: unknown): Promise<boolean> {
+  transactionFailed(error: unknown): Promise<boolean> {
     const { fork, listeners, reachability, tx } = this.#options
     if (error instanceof StoreError && error.code === "STORE_LOCKED") {
       this.writer.stop(error)
@@ -234,11 +238,12 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
     const stale = new Set(changes.stale)
     stale.delete("functions")
     listeners.committed({ ...changes, stale })
-    // this engine keeps functions and environments in memory, and a transaction reads what other engines have changed of them; so
-    // listeners are told only after a transaction
+    // functions and environments are in memory, and only a transaction reads them again when other engines have changed them; so
+    // listeners are told after a transaction
     const tellFunctions = (): void => listeners.committed({ ...allStale, stale: new Set(["functions"]) })
     const follow = (): void => this.writer.submit(() => Promise.resolve(), tellFunctions, tellFunctions)
-    // needs no transaction if this engine knows the change already: a transaction would make the other engines check in turn
+    // when this engine knows the change already, no transaction is made, since a transaction would make the other engines check in
+    // turn
     reader.ask(READ_KNOWN).then(([row]) => {
       const stored = { functions: Number(row?.functions), environments: Number(row?.environments) }
       return this.writer.transactionStart.knows(stored) ? tellFunctions() : follow()
@@ -264,7 +269,7 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
     this.#options.listeners.possibleTakeover()
   }
 
-  seen({ hasLapsed, isThere, now: serverMs, sequence }: EnginesSeen, askedAt: number): void {
+  checked({ hasLapsed, isThere, now: serverMs, sequence }: EnginesSeen, askedAt: number): void {
     const { notifications, reachability, server } = this.#options
     const isLive = isThere === 1
     reachability.answered(askedAt, isLive, notifications?.isInOrder(Number(sequence) + 1) === true)

@@ -1,12 +1,12 @@
 /**
- * Whether this engine reaches Postgres, whether the other engines still see this engine, and how long ago it knew everything that
- * they had committed. All times are those of a monotonic clock, in milliseconds.
+ * Whether this engine reaches Postgres, whether the other engines still see this engine, and how long ago this engine last knew
+ * everything that the others had committed. All times are those of a monotonic clock, in milliseconds.
  */
 import { StoreError } from "../../../Errors.ts"
 import { isAwayFor, isSeenRecently, OLDEST_ROW_MS } from "./Nodes.ts"
 import { isUnavailable, storeError } from "./PostgresErrors.ts"
 
-/** How long Postgres may be silent before it counts as out of reach, milliseconds. */
+/** How long Postgres may be silent before it counts as out of reach. */
 const MOST_SILENT_MS = 3000
 
 export class Reachability {
@@ -29,7 +29,7 @@ export class Reachability {
     return this.#outage
   }
 
-  /** How long ago this engine last knew of all that other engines had committed, milliseconds. */
+  /** How long ago this engine last knew of all that other engines had committed. */
   get currentMs(): number {
     return this.#monotonicMs() - this.#currentAt
   }

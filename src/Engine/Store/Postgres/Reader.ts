@@ -14,7 +14,7 @@ import { Runner, Session, start, type Started, type Traffic } from "./Session.ts
 /** Maximum number of programs in one snapshot. */
 const MAX_PROGRAMS = 64
 
-/** Creates a program. A created program runs once, so it is created again to be repeated. */
+/** Creates a program. A program runs only once, so it is created again when it has to be repeated. */
 type Make = () => Program<unknown, unknown>
 
 interface QueuedRead {
@@ -68,8 +68,8 @@ export class Reader {
   }
 
   /**
-   * Runs one statement of the store itself. It is sent over a {@link Session}, so that a connection that is dead without an error is
-   * found while this waits. A query of the pool would wait for hours.
+   * Runs one statement of the store itself. The statement is sent over a {@link Session}, so that a connection that is dead without
+   * an error is found during the wait. A query of the pool would wait for hours.
    */
   ask(statement: Prepared, values: ReadonlyArray<Value> = []): Promise<ReadonlyArray<Row>> {
     return this.#with(async (session) => (await session.wait(session.send(statement, values))).rows)

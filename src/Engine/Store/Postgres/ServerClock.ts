@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 
 export class ServerClock {
   readonly #own: Clock.Clock
-  /** Server clock minus this process's monotonic clock, milliseconds. */
+  /** Server clock minus this process's monotonic clock. */
   #offsetMs = 0
 
   constructor(own: Clock.Clock) {

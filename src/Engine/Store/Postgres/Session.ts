@@ -44,7 +44,7 @@ export const socketOf = (client: Client): Socket =>
   // the declared type of `Client` lacks `connection`
   (client as unknown as { readonly connection: { readonly stream: Socket } }).connection.stream
 
-/** The process id at the server, as the connection was told when it began. A pooler tells a number of its own. */
+/** The process id at the server, as the server has told it at the start of the connection. A pooler tells a number of its own. */
 export const pidOf = (client: Client): number =>
   // the declared type of `Client` lacks `processID`
   (client as unknown as { readonly processID: number }).processID
@@ -84,7 +84,7 @@ export class Session {
     })
   }
 
-  /** Sends a statement whose answer is not awaited. `failed` is called when it fails. */
+  /** Sends a statement whose answer is not awaited. `failed` is called when the statement fails. */
   put(
     statement: Prepared,
     values: ReadonlyArray<Value | ReadonlyArray<Value>> = [],
@@ -95,7 +95,7 @@ export class Session {
 
   /** Sends what is buffered, and waits for `answer`. */
   wait<A>(answer: Promise<A>): Promise<A> {
-    // sends in a microtask, so that statements that other programs send in this turn go out together with these
+    // sends in a microtask, so that the statements of all programs that run in this turn go out together
     if (!this.#isFlushScheduled) {
       this.#isFlushScheduled = true
       this.#traffic.roundTrips++
@@ -168,8 +168,8 @@ export const start = <A, E>(program: Program<A, E>): Started<A, E> => {
 }
 
 /**
- * Passes the result of a query to the program, or throws its error within the program, which may note where the error comes from.
- * Runs the program up to its next query.
+ * Passes the result of a query to the program, or throws the error of the query within the program. The program may note where the
+ * error comes from. Runs the program up to its next query.
  */
 const next = <A, E>(
   steps: Steps<A, E>,
@@ -196,7 +196,8 @@ export class Runner {
   readonly #session: Session
   readonly #tx: PostgresTransaction
   /**
-   * Whether `affectedAssumingOne` waits for the count. Set when a transaction is repeated because the assumption was wrong.
+   * Whether `affectedAssumingOne` waits for the count of changed rows. Set when a transaction is repeated because its assumption of
+   * one row was wrong.
    */
   readonly #awaitsCounts: boolean
   /** How many of the environments that the transaction has created were written. */
@@ -345,7 +346,7 @@ export class Runner {
   /** Defers a write, and forgets the rows that were read from its tables. */
   #put(statement: Prepared, { tables }: Translated, values: ReadonlyArray<Value>): void {
     this.#forget(tables)
-    // not merged in a transaction that is repeated because an assumption was wrong
+    // no writes are merged in a transaction that is repeated because an assumption was wrong
     this.#deferred.add(
       statement,
       this.#awaitsCounts ? undefined : statement.merged,

@@ -33,7 +33,7 @@ export interface TransactionStartOptions {
   readonly ready: Statement
   /** Whether no other node may use the tables. */
   readonly isAlone: boolean
-  /** A monotonic clock, milliseconds. */
+  /** A monotonic clock. */
   readonly monotonicMs: () => number
 }
 
@@ -78,7 +78,7 @@ const LOCK = {
     RETURNING sequence, environments, events, runs, seq, functions, leases, id_time AS "idTime"`
 }
 /**
- * Does {@link LOCK} and {@link readState} in one statement, if nothing has changed. The statement fails, with all statements that
+ * Takes the lock and reads the time in one statement, if nothing has changed. The statement fails, and with it all statements that
  * were sent after it, when another node has written since transaction $2, when a node is to be declared dead, or when Postgres is
  * another server than before.
  */
@@ -120,7 +120,7 @@ export class TransactionStart {
   /** Whether {@link lockUnmoved} has found a change in the last transaction. */
   #isOvertaken = false
   /** The number of the last commit, of any node, that this node has seen. */
-  #highest = -1
+  #highestCommit = -1
   /** The timeline of the last transaction; `undefined` before the first. */
   #timeline: string | undefined
   /** The number of the last transaction of this node. */
@@ -151,7 +151,7 @@ export class TransactionStart {
     return this.#seen.sequence
   }
 
-  /** How long this node has been waiting for the lock, milliseconds; 0 when it does not wait. */
+  /** How long this node has been waiting for the lock; 0 when it does not wait. */
   get waitedMs(): number {
     return this.#waitsSince === undefined ? 0 : this.#options.monotonicMs() - this.#waitsSince
   }
@@ -165,8 +165,11 @@ export class TransactionStart {
     return this.#isAway
   }
 
-  /** Whether the last transaction failed because {@link lockUnmoved} found a change. Returns `true` once. */
-  takeOvertaken(): boolean {
+  /**
+   * Whether the last transaction failed because {@link lockUnmoved} found a change. Returns `true` only once for each such
+   * transaction.
+   */
+  consumeOvertaken(): boolean {
     const isOvertaken = this.#isOvertaken
     this.#isOvertaken = false
     return isOvertaken
@@ -194,7 +197,7 @@ export class TransactionStart {
   committed(batch: number, after: Numbers, asked: ReadonlyMap<string, Read>): void {
     this.#expectedReads.learn(asked)
     this.#seen = { ...after, sequence: batch }
-    this.#batch = this.#highest = batch
+    this.#batch = this.#highestCommit = batch
     this.#timeline = this.#serverCheck?.timeline
     if (this.#serverCheck?.isOther === true) this.#callbacks.replaced(this.#serverCheck.hasLostCommits)
     if (this.#declaredDead.length > 0) this.#callbacks.tookOver(this.#declaredDead)
@@ -250,8 +253,8 @@ export class TransactionStart {
     const [locked, read, ready] = await session.wait(answers).finally(() => (this.#waitsSince = undefined))
     const [state] = read.rows
     this.#callbacks.measured(Number(state?.now))
-    const { sequence: number, ...numbers } = locked.rows[0] as Numbers & { readonly sequence: number }
-    const sequence = await this.#compare(session, runner, String(state?.timeline), number, numbers)
+    const { sequence: lockedSequence, ...numbers } = locked.rows[0] as Numbers & { readonly sequence: number }
+    const sequence = await this.#compare(session, runner, String(state?.timeline), lockedSequence, numbers)
     // 1: this node is live; 0: it was declared dead; undefined: it has no row any more
     const isThere =
       state?.isThere ??
@@ -266,9 +269,9 @@ export class TransactionStart {
     tx.begin()
     if (sequence !== this.#seen.sequence + 1) await this.#follow(session, runner, ready.rows)
     // when numbers were skipped or Postgres was set back, the numbers count as seen only after the commit
-    if (sequence === number) {
+    if (sequence === lockedSequence) {
       this.#seen = { ...numbers, sequence: sequence - 1 }
-      if (this.#serverCheck?.isOther !== true) this.#highest = sequence - 1
+      if (this.#serverCheck?.isOther !== true) this.#highestCommit = sequence - 1
     }
     await this.#takeOver(session, runner, isThere === 1, state?.hasLapsed === 1)
     return sequence
@@ -286,12 +289,15 @@ export class TransactionStart {
     numbers: Numbers
   ): Promise<number> {
     this.#serverCheck = { timeline, isOther: false, hasLostCommits: false }
-    if (timeline === this.#timeline && sequence > this.#highest) return sequence
+    if (timeline === this.#timeline && sequence > this.#highestCommit) return sequence
     const { writeConnection } = this.#options
     const { rows } = await session.wait(session.send(READ_TIMELINE, [writeConnection.node]))
-    const known = { timeline: this.#timeline, sequence: this.#highest, batch: this.#batch }
-    const check = checkCommits(known, { timeline, sequence, stored: rows[0] }, numbers, (statement, values) =>
-      runner.put(statement, values)
+    const remembered = { timeline: this.#timeline, sequence: this.#highestCommit, batch: this.#batch }
+    const check = checkCommits(
+      remembered,
+      { timeline, sequence, stored: rows[0] },
+      numbers,
+      (statement, values) => runner.put(statement, values)
     )
     this.#serverCheck = { timeline, ...check }
     if (check.isOther) this.#seen = NOTHING_SEEN
@@ -324,7 +330,7 @@ export class TransactionStart {
   async #follow(session: Session, runner: Runner, ready: ReadonlyArray<Row>): Promise<void> {
     const { load, tx } = this.#options
     const { environments, functions, leases } = tx.numbers
-    const others: RemoteChanges = {
+    const changes: RemoteChanges = {
       ready: ready.map(({ key }) => Number(key)),
       functions: functions !== this.#seen.functions,
       leases: leases !== this.#seen.leases
@@ -337,7 +343,7 @@ export class TransactionStart {
       if (isOther) tx.environments.clear()
       for (const { key, name } of rows) tx.environments.put(String(name), Number(key))
     }
-    tx.follow(others)
-    if (others.functions) await runner.run(load(tx))
+    tx.follow(changes)
+    if (changes.functions) await runner.run(load(tx))
   }
 }

@@ -20,11 +20,11 @@ import {
 import { NOW } from "./Nodes.ts"
 import { Session, type Traffic } from "./Session.ts"
 
-/** How long to wait for the end of a session whose connection was lost, milliseconds. */
+/** How long to wait for the end of a session whose connection was lost. */
 const MOST_WAIT_MS = 5000
-/** How often to check whether a session has ended or a lock is free, milliseconds. */
+/** How often to check whether a session has ended or a lock is free. */
 const CHECK_MS = 50
-/** How long to wait for the lock on the schema while another session holds it exclusively, milliseconds. */
+/** How long to wait for the lock on the schema while another session holds it exclusively. */
 const MOST_HOLD_MS = 2000
 
 /** Inserts the row of a node again, with its old number. Later nodes get higher numbers, so that no number is assigned twice. */
@@ -112,8 +112,8 @@ export class WriteConnection {
   }
 
   /**
-   * Whether transaction `batch` was committed, for when the connection was lost during its commit. Its session is ended first, so
-   * that the answer is final.
+   * Whether transaction `batch` was committed. Called when the connection was lost during the commit. The session of that
+   * connection is ended first, so that the answer is final.
    */
   async wasCommitted(batch: number): Promise<boolean> {
     const session = await this.session()

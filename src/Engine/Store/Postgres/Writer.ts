@@ -42,17 +42,17 @@ export interface WriterCallbacks extends TransactionStartCallbacks {
   /** Whether the transaction has done enough. If so, the remaining programs wait for the next transaction. */
   isFull(): boolean
   /**
-   * Called after the programs, unless the transaction is full, one of them failed, or the transaction repeats one program of a
-   * failed group. Programs that it submits join the transaction.
+   * Called after the programs. Programs that it submits join the transaction. Not called when the transaction is full, when a
+   * program failed, or when the transaction repeats one program of a failed group.
    */
   joining(): void
   /** Called after the programs. May return a program, which is committed with them. */
   committing(): Program<void> | undefined
   /**
-   * Called with the error after a rollback. Returns whether it has noted damaged rows, which are skipped from now on, so that the same
-   * programs may succeed when they are repeated.
+   * Called with the error after a rollback. Returns whether it has noted damaged rows. Noted rows are skipped from now on, so the
+   * same programs may succeed when they are repeated.
    */
-  isolateDamage(error: unknown): Promise<boolean>
+  transactionFailed(error: unknown): Promise<boolean>
   /** Called first after every commit: the transaction, which began at `beganAt`, has renewed the row of this node. */
   renewed(beganAt: number): void
   /** Called after every commit, before the callers wake. */
@@ -180,7 +180,7 @@ export class Writer {
       if (this.#closed !== undefined) return { error: this.#closed }
       const failure = await this.#transact(group, mayJoin, awaitsCounts, mustWait)
       if (failure === undefined) return undefined
-      if (this.#transactionStart.takeOvertaken()) {
+      if (this.#transactionStart.consumeOvertaken()) {
         mustWait = true
         continue
       }
@@ -190,9 +190,9 @@ export class Writer {
       }
       if (isConnectionLost(failure.error) || isConflict(failure.error)) {
         if (++lost <= MAX_LOST) continue
-        await this.#callbacks.isolateDamage(failure.error)
+        await this.#callbacks.transactionFailed(failure.error)
         return failure
-      } else if (repeats === MAX_REPEATS || !(await this.#callbacks.isolateDamage(failure.error))) {
+      } else if (repeats === MAX_REPEATS || !(await this.#callbacks.transactionFailed(failure.error))) {
         return failure
       }
     }
@@ -312,7 +312,7 @@ export class Writer {
     try {
       await session.wait(session.send({ name: "rollback", text: "ROLLBACK" }))
     } catch {
-      // the connection was lost in the meantime, and with it the transaction
+      // the connection was lost in the meantime, so the transaction is lost too
       this.#options.writeConnection.drop()
     }
   }

@@ -95,7 +95,7 @@ export const writeSqlite = (db: DatabaseSync): Target => {
   }
 }
 
-/** Writes the numbers after which the engine assigns new ones. */
+/** Writes the last assigned numbers, so that the engine assigns higher ones. */
 export const writeNumbers = (db: DatabaseSync, { numbers, sequences }: Header): void => {
   db.prepare("INSERT INTO meta (name, value) VALUES ('seq', ?)").run(numbers.seq)
   for (const { name } of db
