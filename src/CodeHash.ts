@@ -1,5 +1,6 @@
 /** Computes a hash that identifies the code of a function. */
 import { createHash } from "node:crypto"
+import * as Effect from "effect/Effect"
 import { type AnyFunction, isEffectFunction } from "./Function.ts"
 
 /**
@@ -8,6 +9,22 @@ import { type AnyFunction, isEffectFunction } from "./Function.ts"
  */
 export const functionCodeHash = (fn: AnyFunction): string =>
   createHash("sha256")
-    .update(Function.prototype.toString.call(isEffectFunction(fn) ? fn.program : fn.handler))
+    .update(sourceOf(isEffectFunction(fn) ? fn.program : fn.handler))
     .digest("hex")
     .slice(0, 16)
+
+/**
+ * Whether the source of the handler does not show its code: `Effect.fn`, `Effect.fnUntraced` and `bind` return functions whose
+ * source is the same for all handlers.
+ */
+export const hidesCode = (fn: AnyFunction): boolean =>
+  (wrapperSources ??= new Set([
+    sourceOf(Effect.fnUntraced(function* () {})),
+    sourceOf(Effect.fn(function* () {})),
+    sourceOf(Effect.fn("handler")(function* () {})),
+    sourceOf((() => undefined).bind(undefined))
+  ])).has(sourceOf(isEffectFunction(fn) ? fn.program : fn.handler))
+
+let wrapperSources: ReadonlySet<string> | undefined
+
+const sourceOf = (code: Function): string => Function.prototype.toString.call(code)

@@ -33,6 +33,7 @@ import type {
 } from "./EntityStream.ts"
 import type {
   InvalidStateError,
+  FunctionNotFoundError,
   InvokeError,
   InvokeTimeoutError,
   NestedStepError,
@@ -693,17 +694,26 @@ export interface StepService {
       functionId: string,
       input?: unknown,
       options?: EffectInvokeOptions<A, E>
-    ): Effect.Effect<Decoded<A, unknown>, InvokeError<E> | InvokeTimeoutError | StepCallError>
+    ): Effect.Effect<
+      Decoded<A, unknown>,
+      InvokeError<E> | InvokeTimeoutError | FunctionNotFoundError | StepCallError
+    >
     <F extends Invokable>(
       fn: WithoutInput<F>
-    ): Effect.Effect<InvokeOutput<F>, InvokeError<InvokeFailure<F>> | InvokeTimeoutError | StepCallError>
+    ): Effect.Effect<
+      InvokeOutput<F>,
+      InvokeError<InvokeFailure<F>> | InvokeTimeoutError | FunctionNotFoundError | StepCallError
+    >
     <F extends Invokable, A = never, E = never>(
       fn: F,
       input: InvokeInput<F>,
       options?: EffectInvokeOptions<A, E>
     ): Effect.Effect<
       Decoded<NoInfer<A>, InvokeOutput<F>>,
-      InvokeError<Decoded<NoInfer<E>, InvokeFailure<F>>> | InvokeTimeoutError | StepCallError
+      | InvokeError<Decoded<NoInfer<E>, InvokeFailure<F>>>
+      | InvokeTimeoutError
+      | FunctionNotFoundError
+      | StepCallError
     >
   }
 
@@ -712,14 +722,14 @@ export interface StepService {
     (
       functionId: string,
       input?: unknown
-    ): Effect.Effect<{ readonly runId: string }, InvokeError | StepCallError>
+    ): Effect.Effect<{ readonly runId: string }, InvokeError | FunctionNotFoundError | StepCallError>
     <F extends Invokable>(
       fn: WithoutInput<F>
-    ): Effect.Effect<{ readonly runId: string }, InvokeError | StepCallError>
+    ): Effect.Effect<{ readonly runId: string }, InvokeError | FunctionNotFoundError | StepCallError>
     <F extends Invokable>(
       fn: F,
       input: InvokeInput<F>
-    ): Effect.Effect<{ readonly runId: string }, InvokeError | StepCallError>
+    ): Effect.Effect<{ readonly runId: string }, InvokeError | FunctionNotFoundError | StepCallError>
   }
 
   /** Implements {@link parallel}. */
@@ -861,17 +871,28 @@ export const invoke: {
     functionId: string,
     input?: unknown,
     options?: EffectInvokeOptions<A, E>
-  ): Effect.Effect<Decoded<A, unknown>, InvokeError<E> | InvokeTimeoutError | StepCallError, Step>
+  ): Effect.Effect<
+    Decoded<A, unknown>,
+    InvokeError<E> | InvokeTimeoutError | FunctionNotFoundError | StepCallError,
+    Step
+  >
   <F extends Invokable>(
     fn: WithoutInput<F>
-  ): Effect.Effect<InvokeOutput<F>, InvokeError<InvokeFailure<F>> | InvokeTimeoutError | StepCallError, Step>
+  ): Effect.Effect<
+    InvokeOutput<F>,
+    InvokeError<InvokeFailure<F>> | InvokeTimeoutError | FunctionNotFoundError | StepCallError,
+    Step
+  >
   <F extends Invokable, A = never, E = never>(
     fn: F,
     input: InvokeInput<F>,
     options?: EffectInvokeOptions<A, E>
   ): Effect.Effect<
     Decoded<NoInfer<A>, InvokeOutput<F>>,
-    InvokeError<Decoded<NoInfer<E>, InvokeFailure<F>>> | InvokeTimeoutError | StepCallError,
+    | InvokeError<Decoded<NoInfer<E>, InvokeFailure<F>>>
+    | InvokeTimeoutError
+    | FunctionNotFoundError
+    | StepCallError,
     Step
   >
 } = (
@@ -889,14 +910,14 @@ export const invokeAsync: {
   (
     functionId: string,
     input?: unknown
-  ): Effect.Effect<{ readonly runId: string }, InvokeError | StepCallError, Step>
+  ): Effect.Effect<{ readonly runId: string }, InvokeError | FunctionNotFoundError | StepCallError, Step>
   <F extends Invokable>(
     fn: WithoutInput<F>
-  ): Effect.Effect<{ readonly runId: string }, InvokeError | StepCallError, Step>
+  ): Effect.Effect<{ readonly runId: string }, InvokeError | FunctionNotFoundError | StepCallError, Step>
   <F extends Invokable>(
     fn: F,
     input: InvokeInput<F>
-  ): Effect.Effect<{ readonly runId: string }, InvokeError | StepCallError, Step>
+  ): Effect.Effect<{ readonly runId: string }, InvokeError | FunctionNotFoundError | StepCallError, Step>
 } = (fn: string | Invokable, input?: unknown) => {
   recordCallSite("invokeAsync", fn, invokeAsync)
   return Step.use((step) => step.invokeAsync(fn as string, input))

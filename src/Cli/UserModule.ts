@@ -13,17 +13,20 @@ import { CommandError } from "./CommandError.ts"
 import type { AnyFunction } from "../Function.ts"
 import { isObject } from "../Json.ts"
 import type { AnyProjection } from "../Projection/Projection.ts"
+import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import { checkFile } from "./UserFile.ts"
 
-/** The functions and projections that a file exports. */
+/** The functions and projections that a file exports, and its registry of event definitions. */
 export interface Definitions {
   readonly functions: ReadonlyArray<AnyFunction>
   readonly projections: ReadonlyArray<AnyProjection>
+  /** What `createEventDefinitionRegistry()` returned; absent when the file exports none. */
+  readonly eventDefinitions?: EventDefinitionRegistry
 }
 
 /**
- * The functions and projections that the file exports, directly or in arrays. Rejects with an `IronflowError` of code
- * `MODULE_NOT_FOUND`, `MODULE_INVALID` or `NO_FUNCTIONS`.
+ * The functions and projections that the file exports, directly or in arrays, and its registry of event definitions.
+ * Rejects with an `IronflowError` of code `MODULE_NOT_FOUND`, `MODULE_INVALID` or `NO_FUNCTIONS`.
  */
 export const loadDefinitions = async (file: string): Promise<Definitions> => {
   const absolute = path.resolve(file)
@@ -39,7 +42,16 @@ export const loadDefinitions = async (file: string): Promise<Definitions> => {
   const exported = Object.values(exports).flat()
   const functions = [...new Set(exported.filter(isFunctionDefinition))]
   const projections = [...new Set(exported.filter(isProjectionDefinition))]
-  if (functions.length + projections.length > 0) return { functions, projections }
+  if (functions.length + projections.length > 0) {
+    const registries = [...new Set(exported.filter(isEventDefinitionRegistry))]
+    if (registries.length > 1) {
+      throw invalid(
+        `${file} exports ${registries.length} registries of event definitions: export one with all definitions`
+      )
+    }
+    const [eventDefinitions] = registries
+    return { functions, projections, ...(eventDefinitions === undefined ? {} : { eventDefinitions }) }
+  }
   // every CommonJS module has these two names
   const names = Object.keys(exports).filter((name) => name !== "default" && name !== "module.exports")
   throw new CommandError(
@@ -63,6 +75,12 @@ const isProjectionDefinition = (value: unknown): value is AnyProjection =>
   typeof value.config.name === "string" &&
   Array.isArray(value.config.events) &&
   (typeof value.config.handler === "function" || typeof value.program === "function")
+
+const isEventDefinitionRegistry = (value: unknown): value is EventDefinitionRegistry =>
+  isObject(value) &&
+  typeof value.register === "function" &&
+  typeof value.upcastEvent === "function" &&
+  typeof value.getLatestVersion === "function"
 
 const TYPESCRIPT = /\.[cm]?ts$/
 
@@ -147,7 +165,7 @@ const NEEDS_TSX =
   "Node only removes types: enums, namespaces, parameter properties and decorators need more. " +
   'Do without them, or install tsx and run with NODE_OPTIONS="--import tsx"'
 
-const invalid = (message: string, cause: unknown): IronflowError =>
+const invalid = (message: string, cause?: unknown): IronflowError =>
   new CommandError(message, { code: "MODULE_INVALID", cause })
 
 /**

@@ -49,7 +49,7 @@ export const verify = Command.make(
     )
   },
   Effect.fnUntraced(function* ({ data, file, run }) {
-    const { functions } = yield* Effect.tryPromise({
+    const { eventDefinitions, functions } = yield* Effect.tryPromise({
       try: async () => {
         // imported here, since a Node that is too old cannot load this module: the command then reports that Node is
         // too old
@@ -66,11 +66,14 @@ export const verify = Command.make(
     const needServices: Array<{ readonly runId: string; readonly message: string }> = []
     for (const history of recorded) {
       const { runId } = history
-      const divergence = yield* Effect.catch(verifyUntyped(history, functions), (error) => {
-        if (error instanceof FunctionNotFoundError) withoutFunction.push(runId)
-        else needServices.push({ runId, message: error.message })
-        return Effect.succeed(undefined)
-      })
+      const divergence = yield* Effect.catch(
+        verifyUntyped(history, functions, { eventDefinitions }),
+        (error) => {
+          if (error instanceof FunctionNotFoundError) withoutFunction.push(runId)
+          else needServices.push({ runId, message: error.message })
+          return Effect.succeed(undefined)
+        }
+      )
       if (divergence !== undefined) divergences.push(divergence)
     }
     const verified = recorded.length - withoutFunction.length - needServices.length

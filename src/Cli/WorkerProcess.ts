@@ -50,7 +50,7 @@ export interface WorkerProcessInfo {
 
 /** Runs the worker. Resolves when it has ended on request. Rejects when it cannot start or the engine refuses it. */
 export const runWorker = async (options: WorkerProcessOptions): Promise<void> => {
-  const { functions, projections } = await loadDefinitions(options.file)
+  const { eventDefinitions, functions, projections } = await loadDefinitions(options.file)
   const { environment, workerId } = options
   const work = Effect.gen(function* () {
     const worker = yield* Worker.make({
@@ -59,6 +59,7 @@ export const runWorker = async (options: WorkerProcessOptions): Promise<void> =>
       projections: projections as ReadonlyArray<AnyProjection & { readonly program?: never }>,
       maxConcurrentJobs: options.maxConcurrentJobs,
       labels: options.labels,
+      ...(eventDefinitions === undefined ? {} : { eventDefinitions }),
       ...(environment === undefined ? {} : { environment }),
       ...(workerId === undefined ? {} : { workerId })
     })

@@ -14,6 +14,7 @@ import type { RunHistory } from "../Protocol/History.ts"
 import { makeClock } from "./VirtualTime.ts"
 import { clearImmediate, clearTimeout, setImmediate, setTimeout } from "../RealTimers.ts"
 import type { StepKind } from "../StepKind.ts"
+import type { EventDefinitionRegistry } from "../Upcaster.ts"
 
 /** A step, named by its id within the run. */
 export interface StepName {
@@ -76,7 +77,11 @@ const silent: Alarm = { at: () => () => undefined }
  * the replay continues while these steps are pending. A handler may also have waited on its clock, as
  * `Effect.timeout` does. The replay lets time pass on this clock when the handler does not continue otherwise.
  */
-export const replay = (fn: AnyFunction, history: RunHistory): Effect.Effect<Replayed> =>
+export const replay = (
+  fn: AnyFunction,
+  history: RunHistory,
+  eventDefinitions?: EventDefinitionRegistry
+): Effect.Effect<Replayed> =>
   Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
     // the clock starts when the run was created: earlier times had passed for the run too
@@ -103,6 +108,9 @@ export const replay = (fn: AnyFunction, history: RunHistory): Effect.Effect<Repl
           alarm: silent,
           context,
           logger: createNoopLogger(),
+          ...(eventDefinitions === undefined
+            ? {}
+            : { upcast: (name, data, version) => eventDefinitions.upcastEvent(name, data, version) }),
           late: () => undefined,
           report: (op, onAck) => {
             movements++

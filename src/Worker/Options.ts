@@ -7,6 +7,7 @@ import {
   type Variables
 } from "../EnvironmentVariables.ts"
 import { ValidationError } from "../Errors.ts"
+import { hidesCode } from "../CodeHash.ts"
 import type { AnyFunction } from "../Function.ts"
 import { checkMaxConcurrentJobs, checkName } from "../Limits.ts"
 import { type Logger, resolveLogger } from "../Logger.ts"
@@ -121,6 +122,13 @@ export const functionsById = (
     if (byId.has(id)) {
       throw new ValidationError(
         `${caller}: two functions have the id "${id}"; give each function an id of its own`
+      )
+    }
+    if (fn.config.versioning === "pin" && fn.config.version === undefined && hidesCode(fn)) {
+      throw new ValidationError(
+        `${caller}: function "${id}" pins its runs to the version of its code, and has no \`version\`. The text of its handler cannot ` +
+          "stand for one: Effect.fn, Effect.fnUntraced and bind() return functions that all have the same text. Give the function a " +
+          "`version`, and change it with the code"
       )
     }
     byId.set(id, fn)
