@@ -144,7 +144,10 @@ export {
   withoutEncoding
 } from "./Errors/Serialization.ts"
 
-/** The error codes that older clients and servers have, each under its own name. Programs that were written for them use these. */
+/**
+ * The error codes that older clients and servers have, each under its own name. Programs that were written for these
+ * older versions use this list.
+ */
 export const ERROR_CODES = {
   FUNCTION_NOT_FOUND: "FUNCTION_NOT_FOUND",
   VALIDATION_ERROR: "VALIDATION_ERROR",

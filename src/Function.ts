@@ -113,8 +113,8 @@ export interface FunctionConfig<
    */
   readonly mode?: ExecutionMode
   /**
-   * A dotted path. Runs with the same value at the path go to the same worker, as long as that worker is
-   * alive. A run that is pinned to a version of the code goes to another worker when that worker has not this version.
+   * A dotted path. Runs with the same value at the path go to the same worker, as long as that worker is alive. A run
+   * that is pinned to a version of the code goes to another worker when that worker does not have that version.
    */
   readonly actorKey?: string
   /**
@@ -182,7 +182,7 @@ const functionKeys = {
   versioning: true,
   keepRuns: true,
   metadata: true,
-  // a handler without options is no object, and has no keys
+  // `onFailure` may also be a handler without options, which has no keys to check
   onFailure: onFailureKeys
 } satisfies Keys<FunctionConfig>
 
@@ -196,7 +196,7 @@ export interface RunInfo {
   readonly id: string
   /** Id of its function. */
   readonly functionId: string
-  /** 1 at first, and one more after each failure outside of steps after which the run was tried again. */
+  /** 1 at first. It grows by one each time that the run is tried again after a failure outside of steps. */
   readonly attempt: number
   /** When the run was created; with a legacy server, when this turn began. */
   readonly startedAt: Date
@@ -216,8 +216,8 @@ export interface FunctionContext<T = any, E = IronflowEvent<T>> {
   /** The secrets that the function names. */
   readonly secrets: SecretsClient
   /**
-   * Aborts when the turn ends: the run was suspended, has completed or failed, was paused or cancelled, or its
-   * lease was lost. `signal.reason` is the error that says which.
+   * Aborts when the turn ends: the run was suspended, has completed or failed, was paused or cancelled, or its lease
+   * was lost. `signal.reason` is an error that says why.
    */
   readonly signal: AbortSignal
   /**
@@ -304,8 +304,8 @@ export type TriggerData<Sources extends ReadonlyArray<TriggerSource>> = TriggerE
 /** Schemas of a function's result and errors, which type its invocations. */
 export interface EffectFunctionDeclarations<S, F> {
   /**
-   * Schema of the result, which is encoded to be stored, and decoded for the caller of `invoke`. Without it
-   * the result must be JSON.
+   * Schema of the result. The result is encoded to be stored, and decoded for the caller of `invoke`. Without it the
+   * result must be JSON.
    */
   readonly success?: Schema.Codec<S, unknown>
   /**

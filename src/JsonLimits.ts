@@ -103,7 +103,7 @@ const scan = (what: string, text: string, levels: number, counted: ShapeCounts):
   /** For each level: the hash of the names in its object. */
   const orders: Array<number> = [0]
   let level = 0
-  // where the last string begins and ends: at a colon it is the name of a member
+  // where the last string begins and ends. At a colon, the last string is the name of a member
   let begin = 0
   let end = 0
   counted.values++
@@ -220,8 +220,9 @@ const hasLongExponent = (text: string): boolean => {
 }
 
 /**
- * Whether the text has at least {@link MANY_DIGITS} digits in a row. So many digits contain one of the characters at
- * the multiples of `MANY_DIGITS`: only these are looked at, and their neighbours if they are digits.
+ * Whether the text has at least {@link MANY_DIGITS} digits in a row. A row of that length reaches an index that is a
+ * multiple of `MANY_DIGITS`. So only the characters at these indexes are looked at, and the neighbours of those that
+ * are digits.
  */
 const hasManyDigits = (text: string): boolean => {
   for (let at = MANY_DIGITS - 1; at < text.length; at += MANY_DIGITS) {

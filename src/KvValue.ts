@@ -22,7 +22,10 @@ export interface KVBucketOptions<S extends AnySchema | undefined = AnySchema> {
 
 export const bucketOptionKeys = { schema: true } satisfies Keys<KVBucketOptions>
 
-/** How the bytes of a value are decoded. `raw` is for bytes of an unspecified type: legacy clients send strings so. */
+/**
+ * How the bytes of a value are decoded. `raw` is for bytes of an unspecified type: legacy clients send strings in this
+ * form.
+ */
 export type ValueType = "json" | "text" | "bytes" | "raw"
 
 /** The operations on a KV key. */

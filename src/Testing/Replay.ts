@@ -1,6 +1,6 @@
 /**
- * Replays a handler from the start against the recorded steps of a run, and finds where they diverge. No step's code
- * runs and nothing is recorded. The handler is stopped where it would start something new.
+ * Replays a handler from the start against the recorded steps of a run, and finds where the handler diverges from these
+ * steps. No step's code runs and nothing is recorded. The handler is stopped where it would start something new.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -60,7 +60,7 @@ export const missingService = ({ end }: Replayed): string | undefined =>
 const IDLE_ROUNDS = 20
 /** How long the replay waits for a handler in which nothing happens, since it may wait outside of steps. Real milliseconds. */
 const PATIENCE_MS = 2000
-/** The same, for a handler that also waits for a step that was not recorded. */
+/** How long the replay waits for such a handler when it also waits for a step that was not recorded. */
 const PATIENCE_BESIDE_NEW_MS = 250
 
 /**
@@ -79,15 +79,15 @@ const silent: Alarm = { at: () => () => undefined }
 export const replay = (fn: AnyFunction, history: RunHistory): Effect.Effect<Replayed> =>
   Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
-    // the clock starts when the run was created: earlier times had passed for the run too
+    // the clock starts at the time at which the run was created: for the handler, that time had passed then too
     const manual = makeClock(history.createdAt)
     const context = Context.add(yield* Effect.context<never>(), Clock.Clock, manual.clock)
     return yield* Effect.callback<Replayed>((resume) => {
       const asked = new Map<string, RequestedStep>()
       let end: TurnEnd | undefined
       /**
-       * Steps that sleep until a time that has passed by now. If the time had also passed in the recorded run, the
-       * run has recorded nothing for the step.
+       * Steps that sleep until a time that has passed by now. If the time had already passed when the recorded run
+       * called such a step, the run did not record the step.
        */
       const passedSleeps: Array<{ readonly at: number; readonly pass: () => void }> = []
       let wantsNew = false
@@ -194,8 +194,8 @@ interface RequestedStep extends StepName {
 }
 
 /**
- * The recorded steps that the handler itself calls. Compensations and the verdicts on branches are left out,
- * since they follow from these.
+ * The recorded steps that the handler itself calls. Compensations and the verdicts on branches are left out, since they
+ * follow from the other steps.
  */
 const recordedSteps = ({ journal, open }: RunHistory): ReadonlyArray<JournalEntry | OpenStep> =>
   [...journal, ...open].filter(({ kind }) => kind !== "compensate" && kind !== "parallel")
@@ -250,8 +250,8 @@ const compare = (
       message: `${ofRun} diverges at step ${first.stepKey}: the journal has ${shown(first)}, but ${why}${others}`
     }
   }
-  // a run records no step that it did not wait for: so a new step is a divergence only if the handler cannot
-  // end without it
+  // a run does not record steps that it did not wait for. So a new step is a divergence only if the handler cannot end
+  // without that step
   if (history.status !== "completed" || end?._tag === "Completed") return undefined
   const fails = end?._tag === "Failed" || end?._tag === "Retrying" ? end.error.message : undefined
   if (fails === undefined && added === undefined) return undefined
@@ -269,8 +269,8 @@ const compare = (
 }
 
 /**
- * The unrecorded step with which the handler continues. The last unrecorded step was called after some outcome of
- * another step; this is the first one called after that outcome. Steps called earlier may have lost a race.
+ * The unrecorded step with which the handler continues: the first one that was called after the handler had received
+ * its last outcome before the last unrecorded step. Unrecorded steps that were called earlier may have lost a race.
  */
 const nextUnrecorded = (
   recorded: ReadonlyArray<StepName>,

@@ -27,9 +27,9 @@ export interface ManualClock {
   /** The clock of the test itself. Advancing stops at each time when a sleeper of the test wakes. */
   readonly testsClock: Clock.Clock
   /**
-   * Sets the time, in epoch milliseconds, and wakes the sleepers that are due, the earliest first. A sleeper
-   * that then sleeps again does so from the new time: code that sleeps for an hour again and again wakes
-   * once, however long the time that passes.
+   * Sets the time, in epoch milliseconds, and wakes the sleepers that are due, the earliest first. When a sleeper
+   * sleeps again, its sleep starts at the new time. So code that sleeps for an hour again and again wakes only once,
+   * however much time passes.
    */
   readonly passTo: (time: number) => Effect.Effect<void>
   /** When the next sleeper wakes, in epoch milliseconds; `Infinity` without sleepers. */
