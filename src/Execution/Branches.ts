@@ -28,9 +28,12 @@ export interface ParallelCall {
   readonly failFast: boolean
   /** Starts a branch. The branch calls `end` once, when it has ended. */
   readonly begin: (index: number, scope: StepScope, end: (exit: BranchExit) => void) => void
-  /** Called when all branches have ended, and with `failFast` only if all of them succeeded. */
+  /** Called when all branches have ended. With `failFast` it is called only if all branches have succeeded. */
   readonly succeed: (exits: ReadonlyArray<BranchExit>) => void
-  /** Called with `failFast`, with the failure of a branch, once the running steps of the call have ended. */
+  /**
+   * Called only with `failFast`, when a branch has failed and the running steps of the call have ended. Receives the
+   * failure.
+   */
   readonly fail: (failure: Extract<BranchExit, { readonly _tag: "Failure" }>) => void
 }
 
@@ -127,8 +130,8 @@ export const runBranches = (
 }
 
 /**
- * The failure with which the call ends: the error of a branch that equals the recorded verdict, or else the recorded
- * error.
+ * The failure with which the call ends: the failure of the branch whose error equals the recorded verdict, or else the
+ * recorded error.
  */
 const failureOfCall = (
   failures: ReadonlyArray<Extract<BranchExit, { readonly _tag: "Failure" }>>,

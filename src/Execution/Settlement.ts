@@ -38,7 +38,10 @@ export class Settlement {
   readonly #settled: Uint8Array
   /** The first entry of the journal that is not settled. */
   #lowest = 0
-  /** Whether the handler has had one more turn of the event loop to call an earlier entry of the journal. */
+  /**
+   * Whether the handler has had one more turn of the event loop in which to call the step of an earlier entry of the
+   * journal.
+   */
   #wasPatient = false
   #caughtUp: boolean
   #draining = false
@@ -64,9 +67,9 @@ export class Settlement {
   }
 
   /**
-   * Whether the handler has received the journal's outcomes for all its calls, so that new steps may begin. While
-   * the journal has other entries, this becomes true one turn of the event loop later: the handler may still be about to
-   * call one of these steps.
+   * Whether the handler has received the journal's outcomes for all its calls, so that new steps may begin. If the
+   * journal has entries of other steps, this becomes true one turn of the event loop later: the handler may be about to
+   * call one of those steps.
    */
   get isCaughtUp(): boolean {
     return this.#caughtUp
@@ -94,7 +97,10 @@ export class Settlement {
     return item
   }
 
-  /** Adds a new outcome. With `ready` it was reported; otherwise the engine's answer to a report will bring it. */
+  /**
+   * Adds a new outcome. With `ready`, the outcome was reported. Without `ready`, the engine's answer to a report will
+   * bring the outcome.
+   */
   add(deliver: () => void, ready: boolean): Settling {
     const item: Settling = { rank: this.#journalLength, position: -1, deliver, ready, waitsForRest: false }
     this.#new.push(item)
@@ -110,8 +116,8 @@ export class Settlement {
   }
 
   /**
-   * Marks the journal's entry at `rank` as settled: it was delivered or dropped, or the handler will not call
-   * it.
+   * Marks the journal's entry at `rank` as settled: its outcome was delivered or dropped, or the handler will not call
+   * its step.
    */
   markSettled(rank: number): void {
     if (rank >= this.#journalLength) return
@@ -138,7 +144,7 @@ export class Settlement {
     this.clear()
   }
 
-  /** Delivers after the caller has run: in a race of effects, the caller has yet to start the other effects. */
+  /** Delivers once the caller has run: in a race of effects, the caller still has to start the other effects. */
   #pumpSoon(): void {
     if (this.#draining || this.#pumping) return
     this.#pumping = true
@@ -165,7 +171,7 @@ export class Settlement {
       this.#onIdle()
       return
     }
-    // the handler may still be about to call an entry that is earlier in the journal
+    // the handler may still be about to call a step whose entry is earlier in the journal
     if ((item.waitsForRest || this.#lowest < item.rank) && !this.#wasPatient) {
       this.#beOncePatient()
       return

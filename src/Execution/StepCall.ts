@@ -31,8 +31,8 @@ export class StepCall {
   readonly scope: StepScope
   readonly work: StepWork
   /**
-   * Delivers the outcome to the handler. Called at most once, and never when the call is withdrawn, or its turn
-   * ends, before the outcome is there.
+   * Delivers the outcome to the handler. Called at most once. Never called when the call is withdrawn or the turn ends
+   * before the outcome is known.
    */
   readonly receive: (outcome: Outcome) => void
   /** How many attempts have failed so far. */

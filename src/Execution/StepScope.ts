@@ -37,7 +37,7 @@ export const isWithin = (scope: StepScope, group: BranchGroup): boolean => {
   return false
 }
 
-/** Whether nothing new may start in the scope: its own group is stopped, or one around it. */
+/** Whether nothing new may start in the scope: its own group or a group around it is stopped. */
 export const isStopped = (scope: StepScope): boolean => {
   for (let at: StepScope | undefined = scope; at !== undefined; at = at.group.parent) {
     if (at.group.isStopped) return true

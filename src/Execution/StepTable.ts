@@ -60,8 +60,8 @@ export interface StepRow<Given, Result> {
   /** Reads the result for handlers. A schema may decode it afterwards. */
   readonly read: (turn: TurnMachine, value: unknown) => Result
   /**
-   * Whether a failed call fails with a `StepError` whose cause is the stored error. If not, it fails with the
-   * stored error.
+   * Whether a failed call fails with a `StepError` whose cause is the stored error. If not, the call fails with the
+   * stored error itself.
    */
   readonly wrapsFailures: boolean
 }
@@ -128,7 +128,7 @@ export const steps = {
     call: ({ scope, turn }, name, until: unknown, receive) => {
       const at = parseTime(name, until)
       const stepKey = scope.keys.next(escapeName(name))
-      // no step is needed for a time that has passed, unless an earlier turn has slept until it
+      // no step is needed for a time that has passed, unless an earlier turn has already begun the step
       const { journal } = turn.steps
       if (at <= turn.host.clock.currentTimeMillisUnsafe() && !journal.knows(stepKey)) return undefined
       return engineCall(scope, "sleep", { _tag: "Sleep", stepKey, name, due: { at } }, receive)
@@ -212,7 +212,7 @@ export const steps = {
   })
 }
 
-/** The calls of a handler that have no row: two that run branches, and one that registers a compensation. */
+/** The calls of a handler that have no row: two calls run branches, and one registers a compensation. */
 export const groups = {
   parallel: { naming: "name of the parallel call" },
   map: { naming: "name of the parallel call" },

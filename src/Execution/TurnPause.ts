@@ -48,8 +48,8 @@ export const nondeterminism = (
 }
 
 /**
- * The pause for a step whose record cannot be read. If the run failed instead, a damaged disk would have completed work
- * compensated.
+ * The pause for a step whose record cannot be read. If the run failed instead, a damaged disk would lead to the
+ * compensation of work that was completed.
  */
 export const damagedStep = (plan: FunctionPlan, job: Job, call: StepCall, error: unknown): TurnPause => ({
   ...damage(

@@ -78,7 +78,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   readonly #closingGroups: ClosingGroups
   #phase: Phase = "handler"
   /** Whether a new step has begun in this turn. From then on the turn no longer only replays. */
-  #live = false
+  #hasNewStep = false
   /** A count that grows with each activity of the handler. */
   #activityCount = 0
   #calls = 0
@@ -112,7 +112,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
    * turn ended, and no new step has begun.
    */
   get isReplaying(): boolean {
-    return !this.#live && (this.outcomes.isReplaying || this.journal.hasUnreachedSteps)
+    return !this.#hasNewStep && (this.outcomes.isReplaying || this.journal.hasUnreachedSteps)
   }
 
   /** A count that grows with each activity of the handler. */
@@ -155,7 +155,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     this.#owner.stepsIdle()
   }
 
-  /** Calls `fn` when all consequences of the last outcome have run, unless the turn is over by then. */
+  /** Calls `fn` when all consequences of the last outcome have run, unless the turn has ended before that. */
   whenDrained(fn: () => void): void {
     afterEventLoopTurns(this.turnsToDrain, () => {
       if (this.#phase !== "over") fn()
@@ -234,7 +234,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
       this.#owner.mismatch(call, kind, entry)
       return
     }
-    // the error of a failed step may get the place of its call, also if it failed in another process
+    // the error of a failed step may get the place of the step's call, even when the step failed in another process
     if (outcome._tag === "Failure") rememberCallSite(this.#plan, call.kind, call.name, entry)
     this.outcomes.replay(call, recorded)
   }
@@ -266,7 +266,8 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
       this.running.abandon(attempt, reason)
     }
     const isOpen = this.suspended.delete(call.key) || call.failures > 0
-    // a `sleepUntil` stays open: a later turn makes no step of a time that has passed, unless it finds the step open
+    // a `sleepUntil` stays open, so that a later turn calls the step again: once the time has passed, the turn does
+    // this only if the step is open
     const mustStayOpen = !isCode(call.work) && call.work._tag === "Sleep" && "at" in call.work.due
     if (isOpen && !mustStayOpen) this.suspended.closeInEngine(call)
     this.outcomes.pump()
@@ -279,8 +280,8 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   }
 
   /**
-   * Leaves a call in a stopped group pending, as {@link #shelve} does. A step between two attempts is also closed
-   * in the engine, where it would stay open forever.
+   * Leaves a call in a stopped group pending, as {@link #shelve} does. A step between two attempts is also closed in
+   * the engine: otherwise it would stay open there forever.
    */
   #shelveStopped(call: StepCall): void {
     this.#shelved++
@@ -295,7 +296,8 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
 
   #begin(call: StepCall): void {
     const wasCaughtUp = this.outcomes.isCaughtUp
-    // Computed now, and not when the call begins: the call may be held, and the handler may see events meanwhile.
+    // `unseen` is computed now, and not when the call begins: the call may be held, and the handler may see events
+    // meanwhile.
     if (isWait(call.work)) call.unseen = call.scope.waits?.unseenBefore(call, call.work)
     if (this.#gate.mayBegin(call)) this.#start(call)
     else this.#gate.keep(call)
@@ -321,13 +323,13 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     if (!isCode(work)) {
       this.#startOp(call, isWait(work) ? reportedWait(call, work) : work)
     } else if (this.#host.mayBegin?.() !== false) {
-      this.#live = true
+      this.#hasNewStep = true
       this.running.start(call, work)
     }
   }
 
   #startOp(call: StepCall, op: TurnOp): void {
-    this.#live = true
+    this.#hasNewStep = true
     if (this.#defers(op)) return
     if (op._tag === "Publish" || op._tag === "InvokeAsync") {
       this.outcomes.request(call, op)
@@ -339,7 +341,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     }
   }
 
-  /** Reports the op and wraps up, if only a later turn will know the outcome of the op. Returns whether that is so. */
+  /** If only a later turn will know the outcome of the op, reports the op, wraps up, and returns true. */
   #defers(op: TurnOp): boolean {
     if (this.#host.defers?.(op) !== true) return false
     this.#deferred++
@@ -435,7 +437,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     if (notice._tag !== "Fired") return
     const { failures, outcome, stepKey } = notice
     if (outcome === undefined && failures !== undefined) {
-      // the attempt that the notice lets begin may have begun already
+      // the attempt that the notice announces may have begun already
       const step = this.suspended.get(stepKey) ?? this.journal.openStep(stepKey)
       if (step !== undefined && step.failures !== failures) return
     }

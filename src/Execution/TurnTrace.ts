@@ -2,10 +2,10 @@
  * Traces one turn: a span for the turn, spans for its steps with their attempts as events, and a span for the
  * run when it ends.
  *
- * A run outlives processes, so no process could end a span that began with the run. Therefore the span ids of
- * the run and of its waits, invocations and messages are computed from the run id and the step keys: every process
- * that works on the run gets the same ids. The span of the run is written once, by the turn in which the run ends: a
- * run that is cancelled between its turns has no span. The ops of the run carry the ids to the engine (`trace`).
+ * A run outlives processes, so no process could end a span that began with the run. Therefore the span ids of the run
+ * and of its waits, invocations and messages are computed from the run id and the step keys. Every process that works
+ * on the run gets the same ids. The turn in which the run ends writes the span of the run, once. So a run that is
+ * cancelled between its turns has no span. The ops of the run carry the ids to the engine, as `trace`.
  */
 import { createHash } from "node:crypto"
 import * as Cause from "effect/Cause"
@@ -27,7 +27,10 @@ import type { TurnEnd, TurnHost } from "./TurnHost.ts"
 const hash = (text: string, length: number): string =>
   createHash("sha256").update(text).digest("hex").slice(0, length)
 
-/** A span gets no further links once it has this many. A wait may add two links, so it has at most one more. */
+/**
+ * A span gets no further links once it has this many. A wait may add two links at once, so a span has at most one link
+ * more than this.
+ */
 const MAX_LINKS = 32
 
 /** The verb in the name of a step's span. */
@@ -285,8 +288,8 @@ export const traceTurn = (job: Job, host: TurnHost): TurnTrace | undefined => {
 }
 
 /**
- * Adds the trace of the event that started the run to an op. For a process that traces no turns, so that the trace goes
- * on in the runs and messages that the op makes.
+ * Adds the trace of the event that started the run to an op. Used in a process that traces no turns: the runs and
+ * messages that the op makes then still belong to the trace.
  */
 export const passTraceOn = (job: Job, op: TurnOp): TurnOp =>
   job.event.trace !== undefined &&

@@ -172,7 +172,7 @@ export class TxCollector implements Tx {
   }
 
   #append({ idempotencyKey: _, ...append }: StreamAppend): void {
-    // an idempotency key is not needed: the step is recorded once, and its writes with it
+    // no idempotency key is needed: the step is recorded once, together with its writes
     const bytes = append.events.reduce((total, event) => total + sizeOf(event), 0)
     this.#add({ _tag: "append", ...append }, append.events.length, bytes)
   }

@@ -312,7 +312,7 @@ class TestExecution {
       const report = (op: TurnOp, onAck: Acknowledge): void => {
         last = last
           .then(() => this.#answer(op))
-          // a test may send a value that an event cannot hold
+          // `#answer` throws when a write of a `step.tx` is refused, for example
           .catch((error: unknown) => failure(error))
           .then((outcome) => {
             onAck?.(outcome)
