@@ -269,7 +269,10 @@ export interface Denial {
   readonly error?: string
 }
 
-/** The policies of an API key. They are compiled, and those for an action are found, when they are first needed. */
+/**
+ * The policies of an API key. The policies are compiled when they are first needed. The policies for an action are
+ * found when the action is first checked.
+ */
 export class Permissions {
   readonly #rules: ReadonlyArray<PolicyRule>
   #compiled: ReadonlyArray<CompiledPolicy> | undefined

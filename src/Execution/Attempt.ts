@@ -129,12 +129,12 @@ class RunContext implements StepRunContext {
 /** Whether the code failed because it was asked to stop. */
 export const isAbortFailure = (error: unknown, reason: Error): boolean => {
   try {
-    for (let at = error, depth = 0; depth < 8; depth++) {
-      if (at === reason) return true
-      if (typeof at !== "object" || at === null) return false
-      const { name, cause }: { readonly name?: unknown; readonly cause?: unknown } = at
+    for (let current = error, depth = 0; depth < 8; depth++) {
+      if (current === reason) return true
+      if (typeof current !== "object" || current === null) return false
+      const { name, cause }: { readonly name?: unknown; readonly cause?: unknown } = current
       if (name === "AbortError" || name === "StepAbortedError") return true
-      at = cause
+      current = cause
     }
   } catch {
     // a value that throws when it is inspected (a proxy, a getter) is not an abort failure

@@ -101,7 +101,7 @@ export const runBranches = (
     endedCount++
     if (exit._tag === "Failure") failures.push(exit)
     if (failFast && failures.length > 0) {
-      // a verdict that the journal has already is delivered at its place in the journal, and not now
+      // a verdict that is already in the journal is delivered at its place there, and not now
       if (exit._tag === "Failure" && failures.length === 1 && !isVerdictRecorded) {
         turn.steps.stop(group, `another branch of "${name}" has failed`, recordVerdict)
       }

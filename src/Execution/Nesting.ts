@@ -19,9 +19,7 @@ interface Body {
 
 const bodies = new AsyncLocalStorage<Body>()
 
-/**
- * Runs the body of a step. Everything that the body starts counts as inside of it, also when it runs later.
- */
+/** Runs the body of a step. Everything that the body starts counts as inside of the body, even what runs later. */
 export const insideStep = <A>(token: TurnToken, stepName: string, attempt: number, body: () => A): A =>
   bodies.run({ token, stepName, attempt }, body)
 

@@ -17,7 +17,7 @@ export interface Activity {
   readonly heldOps: number
   /** How many held calls have code to run. */
   readonly heldCode: number
-  /** How many steps have an outcome that only a later turn will know. */
+  /** How many steps have an outcome that becomes known only in a later turn. */
   readonly deferred: number
   /** How many calls are suspended. */
   readonly suspended: number

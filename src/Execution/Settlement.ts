@@ -33,11 +33,11 @@ export class Settlement {
   readonly #onIdle: () => void
   /** Outcomes of the journal for which the handler has made its call. */
   readonly #requested = new Heap<Settling>()
-  #new: Array<Settling> = []
+  #newOutcomes: Array<Settling> = []
   /** Has a 1 for each entry of the journal that is settled. */
   readonly #settled: Uint8Array
   /** The first entry of the journal that is not settled. */
-  #lowest = 0
+  #firstUnsettled = 0
   /**
    * Whether the handler has had one more turn of the event loop in which to call the step of an earlier entry of the
    * journal.
@@ -63,7 +63,7 @@ export class Settlement {
 
   /** Whether no outcome waits to be delivered, or waits for the answer to its report. */
   get isEmpty(): boolean {
-    return this.#requested.size === 0 && this.#new.length === 0
+    return this.#requested.size === 0 && this.#newOutcomes.length === 0
   }
 
   /**
@@ -82,7 +82,7 @@ export class Settlement {
 
   /** Whether the handler has not yet received all outcomes in the journal. */
   get isReplaying(): boolean {
-    return this.#lowest < this.#journalLength
+    return this.#firstUnsettled < this.#journalLength
   }
 
   /**
@@ -103,7 +103,7 @@ export class Settlement {
    */
   add(deliver: () => void, ready: boolean): Settling {
     const item: Settling = { rank: this.#journalLength, position: -1, deliver, ready, waitsForRest: false }
-    this.#new.push(item)
+    this.#newOutcomes.push(item)
     return item
   }
 
@@ -122,7 +122,8 @@ export class Settlement {
   markSettled(rank: number): void {
     if (rank >= this.#journalLength) return
     this.#settled[rank] = 1
-    while (this.#lowest < this.#journalLength && this.#settled[this.#lowest] === 1) this.#lowest++
+    while (this.#firstUnsettled < this.#journalLength && this.#settled[this.#firstUnsettled] === 1)
+      this.#firstUnsettled++
   }
 
   /** Delivers nothing while `fn` runs. */
@@ -135,7 +136,7 @@ export class Settlement {
   /** Forgets all outcomes that wait to be delivered. */
   clear(): void {
     this.#requested.clear()
-    this.#new = []
+    this.#newOutcomes = []
   }
 
   /** Ends delivery for good. */
@@ -166,13 +167,13 @@ export class Settlement {
       }
       this.#caughtUp = true
     }
-    const item = this.#requested.peek() ?? this.#new[0]
+    const item = this.#requested.peek() ?? this.#newOutcomes[0]
     if (item === undefined || !item.ready) {
       this.#onIdle()
       return
     }
     // the handler may still be about to call a step whose entry is earlier in the journal
-    if ((item.waitsForRest || this.#lowest < item.rank) && !this.#wasPatient) {
+    if ((item.waitsForRest || this.#firstUnsettled < item.rank) && !this.#wasPatient) {
       this.#beOncePatient()
       return
     }
@@ -181,7 +182,7 @@ export class Settlement {
       this.#requested.remove(item)
       this.markSettled(item.rank)
     } else {
-      this.#new.shift()
+      this.#newOutcomes.shift()
     }
     this.#drain()
     item.deliver?.()

@@ -275,19 +275,19 @@ const engineCall = (scope: StepScope, kind: StepKind, op: StepOp, receive: Recei
   new StepCall(op.stepKey, op.name, kind, scope, op, receive)
 
 const parseTime = (name: string, until: unknown): number => {
-  const at =
+  const epochMs =
     until instanceof Date
       ? until.getTime()
       : typeof until === "string" && /^[+-]?\d{4,6}-\d\d/.test(until)
         ? Date.parse(until)
         : Number.NaN
-  if (Number.isNaN(at)) {
+  if (Number.isNaN(epochMs)) {
     throw new ValidationError(
       `Step "${name}" cannot sleep until ${show(until)}: give a ` +
         'valid Date or ISO 8601 text such as "2030-12-31T00:00:00Z"'
     )
   }
-  return at
+  return epochMs
 }
 
 const checkMatch = (name: string, match: unknown): string | undefined => {

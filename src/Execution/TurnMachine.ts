@@ -81,7 +81,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
   #lateReported = false
   #stepFailures: Set<unknown> | undefined = undefined
   /** The number of sleeps outside of steps that have begun and not ended. */
-  #sleeps = 0
+  #openSleeps = 0
 
   constructor(plan: FunctionPlan, job: Job, host: TurnHost, options: TurnOptions) {
     this.job = job
@@ -124,7 +124,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
 
   /** Called when the handler begins (1) or ends (-1) a sleep outside of steps. */
   sleepsOutsideOfSteps(change: 1 | -1): void {
-    this.#sleeps += change
+    this.#openSleeps += change
   }
 
   /** Registers the compensation of a step. */
@@ -201,7 +201,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
     const open = this.steps.suspended.keys
     this.#suspended = true
     this.#warn(uncalledWarning(this.#subject, this.steps.journal.uncalled(false), false))
-    this.#warn(sleepsWarning(this.#subject, this.#sleeps))
+    this.#warn(sleepsWarning(this.#subject, this.#openSleeps))
     this.#finish({ _tag: "Suspend", open }, { _tag: "Suspended", open })
   }
 

@@ -28,12 +28,12 @@ export const nondeterminism = (
 ): TurnPause => {
   const site = callSite(entry)
   const recordedSite = callSiteOf(plan, recorded, call.name)
-  const at = (place: string) => (place === "" ? "" : ` (${place})`)
+  const inParentheses = (place: string) => (place === "" ? "" : ` (${place})`)
   return {
     code: "NONDETERMINISM",
     message:
       `Function "${plan.functionId}", run ${runId}: step "${call.name}" (${call.key}) was recorded as ` +
-      `"${recorded}"${at(recordedSite)} and is now called as "${call.kind}"${at(site)}. The handler must call the same ` +
+      `"${recorded}"${inParentheses(recordedSite)} and is now called as "${call.kind}"${inParentheses(site)}. The handler must call the same ` +
       "steps in every turn. Roll the code back and resume the run, give the changed step a new name and patch or fork " +
       "the run, or keep what depends on time, chance or the outside world inside steps",
     details: {

@@ -1,10 +1,9 @@
 /**
  * The steps of one turn, from the call of the handler to the outcome that it receives.
  *
- * Step calls come in through {@link TurnSteps.addCall}. Recorded steps get their outcome from the journal.
- * Everything else begins once the handler has received the journal's outcomes for its calls, see `StepGate`.
- * There is no fiber, promise or timer per step here: the two APIs add what they need. `TurnMachine` decides
- * how the turn ends.
+ * Step calls come in through {@link TurnSteps.addCall}. Recorded steps get their outcome from the journal. All other
+ * steps begin once the handler has received the journal's outcomes for its calls (see `StepGate`). There is no fiber,
+ * promise or timer per step here: the two APIs add what they need. `TurnMachine` decides how the turn ends.
  */
 import { deserializeError, StepAbortedError } from "../Errors.ts"
 import { errorWithoutSecrets } from "./SecretsInText.ts"
@@ -84,7 +83,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   #calls = 0
   /** How many calls stay pending for the rest of this turn. */
   #shelved = 0
-  /** How many steps have an outcome that only a later turn will know. */
+  /** How many steps have an outcome that becomes known only in a later turn. */
   #deferred = 0
 
   constructor(plan: FunctionPlan, job: Job, host: TurnHost, owner: StepsOwner) {
@@ -198,12 +197,12 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
       this.#replay(call, recorded, entry)
       return
     }
-    const open = this.journal.reach(call.key)
-    if (open !== undefined && open.kind !== call.kind) {
-      this.#owner.mismatch(call, open.kind, entry)
+    const openStep = this.journal.reach(call.key)
+    if (openStep !== undefined && openStep.kind !== call.kind) {
+      this.#owner.mismatch(call, openStep.kind, entry)
     } else if (isStopped(call.scope) || this.#job.compensating !== undefined) {
       this.#shelve()
-    } else if (open === undefined || !this.#resume(call, open)) {
+    } else if (openStep === undefined || !this.#resume(call, openStep)) {
       rememberCallSite(this.#plan, call.kind, call.name, entry)
       this.#begin(call)
     }
@@ -216,10 +215,10 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     return true
   }
 
-  /** Begins or resumes a compensation, which the turn calls and not the handler. */
+  /** Begins or resumes a compensation. The turn calls compensations, and not the handler. */
   startCompensation(call: StepCall): void {
-    const open = this.journal.openStep(call.key)
-    if (open === undefined || !this.#resume(call, open)) this.#begin(call)
+    const openStep = this.journal.openStep(call.key)
+    if (openStep === undefined || !this.#resume(call, openStep)) this.#begin(call)
   }
 
   /** Notes an activity of the handler that is not a step call. */
@@ -240,15 +239,15 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   }
 
   /** Resumes a step that was open before this turn. Returns `false` when its next attempt is to begin now. */
-  #resume(call: StepCall, open: OpenStep): boolean {
-    call.failures = open.failures
+  #resume(call: StepCall, openStep: OpenStep): boolean {
+    call.failures = openStep.failures
     const fired = this.journal.firedEarly(call.key)
     if (fired !== undefined) {
       if (fired.outcome === undefined) return false
       this.outcomes.settle(call, fired.outcome)
       return true
     }
-    if (isCode(call.work) && !open.pending) return false
+    if (isCode(call.work) && !openStep.pending) return false
     this.suspended.add(call)
     this.outcomes.pump()
     return true

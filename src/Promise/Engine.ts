@@ -264,7 +264,7 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
     client: createClient({ engine: { connection }, eventDefinitions: options.eventDefinitions }),
     ...(url === undefined ? {} : { url }),
     secrets: secretsOf(service.secrets.in(environment), run),
-    backup: (filename) => run(Effect.flatMap(named("the backup's file", filename), service.backup)),
+    backup: (filename) => run(Effect.flatMap(checkedName("the backup's file", filename), service.backup)),
     doctor: () => run(service.doctor),
     createWorker: (config) => createWorker({ ...config, engine: { connection } }),
     close,
@@ -298,7 +298,7 @@ export const restoreBackup = async (options: RestoreOptions): Promise<BackupInfo
   throw errorOf(exit.cause)
 }
 
-const named = (what: string, filename: string): Effect.Effect<string, ValidationError> =>
+const checkedName = (what: string, filename: string): Effect.Effect<string, ValidationError> =>
   Effect.try({
     try: () => checkName(what, filename),
     // `checkName` throws only `ValidationError`

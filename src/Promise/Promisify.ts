@@ -130,7 +130,7 @@ const callerMark = "\n    --- called from ---"
 
 /** Appends the caller's stack to the stack of an error. Without this, the stack of the error ends in the runtime. */
 const withCaller = (error: Error, caller: { readonly stack?: string }): Error => {
-  const known = Object.getOwnPropertyDescriptor(error, "stack")
+  const ownProperty = Object.getOwnPropertyDescriptor(error, "stack")
   const define = (property: PropertyDescriptor): boolean =>
     // the stack of a frozen error stays as it is: `Reflect.defineProperty` does not throw
     Reflect.defineProperty(error, "stack", { configurable: true, enumerable: false, ...property })
@@ -138,14 +138,16 @@ const withCaller = (error: Error, caller: { readonly stack?: string }): Error =>
   // is rarely read
   define({
     get: () => {
-      const ownStack = String((known?.get === undefined ? known?.value : known.get.call(error)) ?? error)
+      const ownStack = String(
+        (ownProperty?.get === undefined ? ownProperty?.value : ownProperty.get.call(error)) ?? error
+      )
       const frames = caller.stack?.indexOf("\n") ?? -1
-      const whole =
+      const fullStack =
         frames < 0 || ownStack.includes(callerMark)
           ? ownStack
           : `${ownStack}${callerMark}${caller.stack?.slice(frames)}`
-      define({ value: whole, writable: true })
-      return whole
+      define({ value: fullStack, writable: true })
+      return fullStack
     },
     set: (value: unknown) => void define({ value, writable: true })
   })

@@ -138,13 +138,13 @@ export const replay = (fn: AnyFunction, history: RunHistory): Effect.Effect<Repl
       const isExplained = () =>
         (history.status !== "completed" || end !== undefined) &&
         recorded.every(({ stepKey }) => asked.has(stepKey))
-      let seen = -1
+      let movementsAtLook = -1
       let idleRounds = 0
       let waited = 0
       let next: NodeJS.Immediate | NodeJS.Timeout
       const look = (): void => {
-        idleRounds = seen === movements ? idleRounds + 1 : 0
-        seen = movements
+        idleRounds = movementsAtLook === movements ? idleRounds + 1 : 0
+        movementsAtLook = movements
         const isAtRest = idleRounds > IDLE_ROUNDS
         const patience = wantsNew ? PATIENCE_BESIDE_NEW_MS : PATIENCE_MS
         if (end !== undefined || (isAtRest && (waited > patience || isExplained()))) {
@@ -210,7 +210,7 @@ const compare = (
   const { functionId, runId } = history
   const missing = recorded.filter(({ stepKey }) => !asked.has(stepKey)).map(stepName)
   // a handler that has ended calls no further step
-  const added = end === undefined || end._tag === "Paused" ? nextUnrecorded(recorded, asked) : undefined
+  const newStep = end === undefined || end._tag === "Paused" ? nextUnrecorded(recorded, asked) : undefined
   const changed = recorded.find(
     (step) =>
       asked.has(step.stepKey) &&
@@ -219,23 +219,23 @@ const compare = (
   )
   const ofRun = `Run ${runId} of function "${fn.config.id}"`
   if (changed !== undefined) {
-    const now = asked.get(changed.stepKey)
+    const calledStep = asked.get(changed.stepKey)
     return {
       runId,
       functionId,
       recorded: stepName(changed),
-      ...(now === undefined ? {} : { asked: stepName(now) }),
+      ...(calledStep === undefined ? {} : { asked: stepName(calledStep) }),
       missing: missing.filter(({ stepKey }) => stepKey !== changed.stepKey),
-      message: `${ofRun} diverges at step ${changed.stepKey}: the journal has ${shown(changed)}, but the code asks for ${now === undefined ? "nothing" : shown(now)}`
+      message: `${ofRun} diverges at step ${changed.stepKey}: the journal has ${shown(changed)}, but the code asks for ${calledStep === undefined ? "nothing" : shown(calledStep)}`
     }
   }
-  const [first] = missing
-  if (first !== undefined) {
+  const [firstMissing] = missing
+  if (firstMissing !== undefined) {
     const why =
       end?._tag === "Failed" || end?._tag === "Retrying"
         ? `the handler fails before it: ${end.error.message}`
-        : added !== undefined
-          ? `the code asks for ${shown(added)} (${added.stepKey}) instead`
+        : newStep !== undefined
+          ? `the code asks for ${shown(newStep)} (${newStep.stepKey}) instead`
           : end?._tag === "Completed"
             ? "the code returns without it"
             : "the code does not ask for it"
@@ -244,26 +244,26 @@ const compare = (
     return {
       runId,
       functionId,
-      recorded: first,
-      ...(added === undefined ? {} : { asked: added }),
+      recorded: firstMissing,
+      ...(newStep === undefined ? {} : { asked: newStep }),
       missing,
-      message: `${ofRun} diverges at step ${first.stepKey}: the journal has ${shown(first)}, but ${why}${others}`
+      message: `${ofRun} diverges at step ${firstMissing.stepKey}: the journal has ${shown(firstMissing)}, but ${why}${others}`
     }
   }
   // a run does not record steps that it did not wait for. So a new step is a divergence only if the handler cannot end
   // without that step
   if (history.status !== "completed" || end?._tag === "Completed") return undefined
   const fails = end?._tag === "Failed" || end?._tag === "Retrying" ? end.error.message : undefined
-  if (fails === undefined && added === undefined) return undefined
+  if (fails === undefined && newStep === undefined) return undefined
   return {
     runId,
     functionId,
-    ...(added === undefined ? {} : { asked: added }),
+    ...(newStep === undefined ? {} : { asked: newStep }),
     missing,
     message:
       `${ofRun} completed after its recorded steps, and ` +
-      (fails === undefined && added !== undefined
-        ? `the code continues with ${shown(added)} (${added.stepKey})`
+      (fails === undefined && newStep !== undefined
+        ? `the code continues with ${shown(newStep)} (${newStep.stepKey})`
         : `the handler fails: ${fails}`)
   }
 }
@@ -277,11 +277,11 @@ const nextUnrecorded = (
   asked: ReadonlyMap<string, RequestedStep>
 ): StepName | undefined => {
   const keys = new Set(recorded.map(({ stepKey }) => stepKey))
-  const added = Array.from(asked.values()).filter(
+  const unrecorded = Array.from(asked.values()).filter(
     ({ kind, stepKey }) => kind !== "parallel" && !keys.has(stepKey)
   )
-  const last = added.at(-1)?.outcomes
-  const first = added.find(({ outcomes }) => outcomes === last)
+  const last = unrecorded.at(-1)?.outcomes
+  const first = unrecorded.find(({ outcomes }) => outcomes === last)
   return first === undefined ? undefined : stepName(first)
 }
 

@@ -118,13 +118,13 @@ class TxState {
     const before = this.streams.get(entityId)
     const refused = refusalOf(before, write)
     if (refused !== undefined) throw refused
-    const from = before?.version ?? 0
+    const oldVersion = before?.version ?? 0
     const events = write.events.map((_, i) => ({
       eventId: newEventId(),
-      entityVersion: from + i + 1,
+      entityVersion: oldVersion + i + 1,
       position: ++this.position
     }))
-    const entityVersion = from + events.length
+    const entityVersion = oldVersion + events.length
     this.streams.set(entityId, { entityType, version: entityVersion })
     return { _tag: "append", entityId, entityVersion, position: this.position, events }
   }

@@ -498,16 +498,16 @@ class TestExecution {
 
   #result(end: Exclude<TurnEnd, { readonly _tag: "Retrying" }>): TestRun {
     const steps = this.#steps
-    const rest = {
+    const common = {
       steps,
       compensationsRan: this.#compensationsRan,
       stepOutput: (name: string) => steps.find((step) => step.name === name)?.output
     }
     switch (end._tag) {
       case "Completed":
-        return { status: "completed", output: decodeResult(end.output), ...rest }
+        return { status: "completed", output: decodeResult(end.output), ...common }
       case "Failed":
-        return { status: "failed", output: undefined, error: deserializeError(end.error), ...rest }
+        return { status: "failed", output: undefined, error: deserializeError(end.error), ...common }
       case "Aborted":
         throw end.reason
       case "Paused":

@@ -281,22 +281,22 @@ export const makeVirtual = <
       Effect.forEach(
         divergences,
         Effect.fnUntraced(function* ([diverged, error]) {
-          for (let at: string | undefined = diverged; at !== undefined;) {
-            if (at === runId) return yield* failWith(error)
-            at = (yield* client.getRun(at)).parentRunId
+          for (let ancestor: string | undefined = diverged; ancestor !== undefined;) {
+            if (ancestor === runId) return yield* failWith(error)
+            ancestor = (yield* client.getRun(ancestor)).parentRunId
           }
         }),
         { discard: true }
       )
     const advance = (ms: number) => onManualTime(checked(time.advance(ms)))
-    const latest = (options: RunToEndOptions = {}) => {
+    const latestTime = (options: RunToEndOptions = {}) => {
       checkKeys(options, { within: true } satisfies Keys<RunToEndOptions>, "The test engine")
       return manual.clock.currentTimeMillisUnsafe() + positiveDuration(options.within ?? "365d", "`within`")
     }
 
     const runToEnd: TestEngineService["runToEnd"] = (runId, options) =>
       Effect.gen(function* () {
-        const limit = latest(options)
+        const limit = latestTime(options)
         while (true) {
           yield* time.settle
           yield* checkRun(runId)
@@ -315,7 +315,7 @@ export const makeVirtual = <
 
     const runUntilIdle: TestEngineService["runUntilIdle"] = (options) =>
       Effect.gen(function* () {
-        const limit = latest(options)
+        const limit = latestTime(options)
         do yield* checked(time.settle)
         while ((yield* unfinished) && (yield* time.advanceToNext(limit)))
         yield* checked(Effect.void)
