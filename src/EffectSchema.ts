@@ -1,6 +1,6 @@
 /**
  * Uses Effect schemas to encode and decode JSON, and as Standard Schemas. This module loads Effect's parser. Code that
- * runs handlers imports it; a client imports it only once it is given an Effect schema.
+ * runs handlers imports this module. A client imports it only when the client is given an Effect schema.
  *
  * When a schema encodes to something that is not JSON (`Schema.Date`, `Schema.BigInt`, `Schema.Uint8Array`, maps),
  * the form that Effect's `Schema.toCodecJson` gives it is stored: "Effect's JSON form". All other schemas use their

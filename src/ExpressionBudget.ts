@@ -249,7 +249,7 @@ export const boundMemory = (environment: Environment): void => {
   const evaluator = evaluatorOf(environment)
   const { listType, mapType, registry } = evaluator
 
-  // the type of an inner list or map tells only that it is one: its content is checked when it is accessed
+  // the type of an inner list or map says nothing about the content: the content is checked when it is accessed
   const flat = (type: Type): Type => (type.kind === "list" ? listType : type.kind === "map" ? mapType : type)
   const { functionCandidates, getListType, getMapType } = registry
   registry.getListType = (element) => getListType.call(registry, flat(element))

@@ -97,8 +97,8 @@ export interface FunctionConfig<
   /** Description for people; none by default. */
   readonly description?: string
   /**
-   * What starts runs: events by name or pattern, event definitions, which check and type the data, and
-   * schedules. The list is empty for a function that is only invoked.
+   * What starts runs: events by name or pattern; event definitions, which also check and type the data; and schedules.
+   * The list is empty for a function that is only invoked.
    */
   readonly triggers: Sources
   /** Retries of failed steps, and of failures outside steps. */
@@ -143,9 +143,9 @@ export interface FunctionConfig<
    */
   readonly version?: string
   /**
-   * Which version of the code continues a run while workers of several versions are connected. `"latest"`
-   * (default) allows any version, and `"pin"` only the one that the run began with. With `"pin"`, workers of
-   * an old version must stay until the runs of that version have ended.
+   * Which version of the code continues a run while workers of several versions are connected. `"latest"` (default)
+   * allows any version, and `"pin"` allows only the version that the run began with. With `"pin"`, workers of an old
+   * version must stay until the runs of that version have ended.
    */
   readonly versioning?: Versioning
   /**
@@ -182,7 +182,7 @@ const functionKeys = {
   versioning: true,
   keepRuns: true,
   metadata: true,
-  // `onFailure` may also be a handler without options, which has no keys to check
+  // `onFailure` may also be a plain handler, which has no keys to check
   onFailure: onFailureKeys
 } satisfies Keys<FunctionConfig>
 

@@ -223,9 +223,9 @@ const hasLongExponent = (text: string): boolean => {
 }
 
 /**
- * Whether the text has at least {@link MANY_DIGITS} digits in a row. A row of that length reaches an index that is a
- * multiple of `MANY_DIGITS`. So only the characters at these indexes are looked at, and the neighbours of those that
- * are digits.
+ * Whether the text has at least {@link MANY_DIGITS} digits in a row. So long a row contains a character whose position,
+ * counted from 1, is a multiple of `MANY_DIGITS`. So only these characters are looked at, and the neighbours of a
+ * character that is a digit.
  */
 const hasManyDigits = (text: string): boolean => {
   for (let at = MANY_DIGITS - 1; at < text.length; at += MANY_DIGITS) {

@@ -117,7 +117,7 @@ export const writtenAs = (
     : { contentType: contentTypes.raw, headers: { [VALUE_TYPE_HEADER]: type } }
 
 /**
- * The type of a value that a client has written: for octets the one in the header, and for all others the one of their
+ * The type of a value that a client has written. For octets it is in the header; for other values it follows from the
  * content type.
  */
 export const typeOfWritten = (

@@ -244,8 +244,8 @@ interface CompiledPolicy extends PolicyRule {
   /** The patterns of resources; `undefined` when they match all resources. */
   readonly resourcePatterns: ReadonlyArray<string> | undefined
   /**
-   * The condition; `undefined` when the policy has none. `compiled` is `undefined` for a condition that does not
-   * compile, which fails each time it is evaluated.
+   * The condition; `undefined` when the policy has none. A condition that does not compile has no `compiled`, and fails
+   * each time it is evaluated.
    */
   readonly expression: { readonly compiled: Expression | undefined } | undefined
 }

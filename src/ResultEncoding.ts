@@ -70,8 +70,8 @@ const brief = ({ code, message, name }: SerializedError): unknown => ({
 const SPACE = 32
 
 /**
- * The name of the member that wraps a result with errors for legacy servers: these encode JSON anew, and so lose the
- * space at its start.
+ * The name of the member that wraps a result with errors for legacy servers. Such a server encodes the JSON anew, and
+ * so loses the space at its start.
  */
 const ENVELOPE = "ironflow:result"
 

@@ -189,9 +189,9 @@ export type InvokeOutput<F> = F extends {
     : unknown
 
 /**
- * The input type of `invoke`. For a function with an async handler it is the input type of the function's schema. For
- * a function with an Effect handler it is the data of its event definition, which is then encoded. Any type, if the
- * function has neither.
+ * The input type of `invoke`. For a function with an async handler it is the input type of the function's schema. For a
+ * function with an Effect handler it is the type of the data of its event definition; the call encodes this data. It is
+ * any type if the function has neither a schema nor a definition.
  */
 export type InvokeInput<F> = F extends { readonly program: (context: infer C) => unknown }
   ? EventDataOf<C>

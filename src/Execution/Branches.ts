@@ -144,7 +144,7 @@ const failureOfCall = (
   return same ?? { _tag: "Failure", error: deserializeError(recorded) }
 }
 
-/** Stands in for the code of a verdict, which is recorded and never executed. */
+/** Stands in for the code of a verdict: a verdict is recorded, and never executed. */
 const noCode = {
   begin: () => undefined,
   timeout: undefined,

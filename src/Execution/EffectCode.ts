@@ -31,7 +31,7 @@ export const rejectionOf = (cause: Cause.Cause<unknown>, what: string): unknown 
   return error
 }
 
-/** Adds to the stack of the error the frames of `Effect.fn` and `Effect.withSpan`, which only the cause has. */
+/** Adds the frames of `Effect.fn` and `Effect.withSpan`, which only the cause has, to the stack of the error. */
 const addFrames = (error: unknown, cause: Cause.Cause<unknown>): void => {
   try {
     if (!(error instanceof Error)) return

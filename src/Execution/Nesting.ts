@@ -32,8 +32,8 @@ export const bodyOf = (token: TurnToken): { readonly step: string; readonly atte
 }
 
 /**
- * The error for a call of step `stepName`, if the call comes from the body of a step of the same turn. A body
- * may start a turn of another run in this process, whose steps are allowed.
+ * The error for a call of step `stepName`, if the call comes from the body of a step of the same turn. The steps of
+ * another run are allowed: a body may start a turn of another run in this process.
  */
 export const nestedStep = (token: TurnToken, stepName: string): NestedStepError | undefined => {
   const body = bodies.getStore()

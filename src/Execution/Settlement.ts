@@ -14,7 +14,10 @@ export interface Settling {
   /** Index in the journal; for a new outcome the length of the journal. */
   readonly rank: number
   position: number
-  /** Delivers the outcome. Cleared when the handler no longer wants the outcome, which keeps its place in the order. */
+  /**
+   * Delivers the outcome. Cleared when the handler no longer wants the outcome. The outcome keeps its place in the
+   * order.
+   */
   deliver: (() => void) | undefined
   /** False until the engine's answer brings the outcome. The outcomes after it in the order wait too. */
   ready: boolean

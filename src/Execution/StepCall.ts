@@ -13,7 +13,7 @@ export type StepOp = Extract<
   { readonly _tag: "Sleep" | "WaitForEvent" | "Invoke" | "InvokeAsync" | "Publish" }
 >
 
-/** User code that a step runs. `begin` starts the code, which tells the attempt how it ended. */
+/** User code that a step runs. `begin` starts the code. When the code has ended, it tells the attempt how. */
 export interface StepCode {
   readonly begin: (attempt: Attempt) => void
   readonly timeout: StepTimeout | undefined

@@ -1,5 +1,5 @@
 /**
- * The reasons for which a turn pauses its run, so that a user looks at it. A paused run has not failed, and nothing is
+ * The reasons for which a turn pauses its run: a user must look at the run. A paused run has not failed, and nothing is
  * compensated.
  */
 import { callSite } from "../CallSite.ts"

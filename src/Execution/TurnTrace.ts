@@ -73,7 +73,7 @@ export class TurnTrace implements StepTracing {
     this.#turn.attribute("ironflow.run.attempt", job.attempt)
   }
 
-  /** The host for the turn, which traces what the turn reports. */
+  /** The host that the turn uses. This host traces what the turn reports. */
   get host(): TurnHost {
     const { context, report } = this.#host
     const contextWithSpan = Context.add(
@@ -140,7 +140,7 @@ export class TurnTrace implements StepTracing {
         const span = this.#steps.get(op.stepKey)
         if (span === undefined) return report(op, onAck)
         return report({ ...op, trace: traceOf(span) }, (outcome) => {
-          // refused writes do not end the step, which may be retried
+          // refused writes do not end the step: it may be retried
           if (outcome?._tag === "Success") this.#end(op.stepKey, outcome)
           onAck?.(outcome)
         })
@@ -185,7 +185,7 @@ export class TurnTrace implements StepTracing {
   }
 
   #begin(key: string, kind: StepKind, name: string): Tracer.Span {
-    // code may run in several turns, each time with a span of its own, so these spans have no computed ids
+    // a step with code has no computed ids: its code may run in several turns, each time with a span of its own
     const ids = kindsWithCode.has(kind) ? undefined : this.#idsOf(key)
     const span = this.#span(`${verbs[kind]} ${name.replace(/^compensate:/, "")}`, this.#turn, {
       kind: kind === "publish" || kind === "invoke" || kind === "invokeAsync" ? "producer" : "internal",

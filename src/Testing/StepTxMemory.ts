@@ -1,6 +1,6 @@
 /**
- * Carries out the writes of `step.tx` in a test client, in memory. Only the versions and types of streams and the
- * revisions of keys are kept, which is enough to find conflicts.
+ * Carries out the writes of `step.tx` in a test client, in memory. It keeps only the versions and types of streams and
+ * the revisions of keys: that is enough to find conflicts.
  */
 import type { NewStreamEvent } from "../EntityStream.ts"
 import { refusalOf, type StreamState } from "../Engine/Streams/StreamRows.ts"

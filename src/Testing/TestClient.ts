@@ -96,7 +96,7 @@ export interface TestClient {
   /** Runs `fn` in place of the code of `step.run(name, ...)`, in every branch. The latest stub of a name counts. */
   mockStep(name: string, fn: () => unknown): void
   /**
-   * Runs `fn` in place of the body of `step.tx(name, ...)`. Without a stub the body itself runs, which only collects
+   * Runs `fn` in place of the body of `step.tx(name, ...)`. Without a stub, the body itself runs: it only collects
    * writes.
    */
   mockTx(name: string, fn: (tx: Tx) => unknown): void
@@ -337,8 +337,8 @@ class TestExecution {
   }
 
   /**
-   * Runs the stub of a step in place of the step's code. The code itself runs for compensations, and for the body of
-   * a `step.tx` without a stub, which only collects writes.
+   * Runs the stub of a step in place of the step's code. Compensations run their own code, and so does a `step.tx`
+   * without a stub: its body only collects writes.
    */
   readonly #begin = (attempt: Attempt, code: StepCode): void => {
     const { kind, name } = attempt.call

@@ -49,7 +49,7 @@ export interface TestEngineOptions<
 > extends Partial<Worker.WorkerOptions<Functions, Projections>> {
   /** The initial time; 2030-01-01 by default. */
   readonly startAt?: Date | string
-  /** The master key: 32 bytes in base64 or hex. By default a fixed test key, so that secrets work. */
+  /** The master key: 32 bytes in base64 or hex. By default a fixed key for tests. */
   readonly masterKey?: string
   /**
    * Replays the handler from the journal after every step. A divergence fails the first of these calls: `runToEnd` of
