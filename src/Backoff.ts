@@ -106,8 +106,8 @@ const parseRetryAfter = (retryAfter: unknown, now: number): number => {
 }
 
 /**
- * The policy of a configuration, with missing fields from `defaults`. Fields that are `undefined` count as
- * missing. Throws `ValidationError`, whose message names the policy by `what`, and the field.
+ * The policy of a configuration, with missing fields from `defaults`. Fields that are `undefined` count as missing.
+ * Throws `ValidationError`, whose message names the field, and names the policy by `what`.
  *
  * ```ts
  * resolveRetry({ maxAttempts: 5 }, "retry of function \"order\"") // with the other defaults

@@ -156,8 +156,8 @@ export interface FunctionConfig<
   /** Any JSON object. Its member `requires`, an object of labels, restricts the function to workers with such labels. */
   readonly metadata?: Record<string, unknown>
   /**
-   * Runs after a run of the function has failed for good, with the event, the error and the steps of that
-   * run. It runs durably, as a function of its own, `<id>/on-failure`. It does not run after a cancellation.
+   * Handles runs of the function that have failed for good. It receives the event, the error and the steps of the
+   * failed run. It runs durably, as a function of its own, `<id>/on-failure`. It does not run after a cancellation.
    */
   readonly onFailure?: FailureHandler | OnFailure
 }
@@ -329,8 +329,8 @@ export interface EffectFunctionConfig<
   /** What starts runs. Definitions with a schema validate and type the data. */
   readonly triggers: Sources
   /**
-   * Runs after a run of the function has failed for good, with the event, the error and the steps of that
-   * run. It runs durably, as a function of its own, `<id>/on-failure`. It does not run after a cancellation.
+   * Handles runs of the function that have failed for good. It receives the event, the error and the steps of the
+   * failed run. It runs durably, as a function of its own, `<id>/on-failure`. It does not run after a cancellation.
    * What it requires becomes a requirement of the function.
    */
   readonly onFailure?: EffectFailureHandler<RF> | OnFailure<EffectFailureHandler<RF>>

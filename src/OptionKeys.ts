@@ -1,9 +1,9 @@
 /**
  * Finds misspelled options. An unknown key is refused when it resembles a known one. Any other unknown key, and an
- * option of a later version, is ignored with a warning, once.
+ * option of a later version, is ignored, and a warning says so once.
  *
- * This is for input of users, in code and in requests. It is not for stored data, which a later version may have
- * written.
+ * These checks are for input of users, in code and in requests. They are not for stored data, which a later version may
+ * have written.
  */
 import { ValidationError } from "./Errors.ts"
 import { isObject } from "./Json.ts"

@@ -24,7 +24,7 @@ export class Journal {
   /** The entries of steps that the handler has not called yet. */
   readonly #recorded: Map<string, Recorded>
   readonly #open: Map<string, OpenStep>
-  /** Steps that an earlier turn left open, and that the handler has not reached yet. */
+  /** The steps that an earlier turn left open and that the handler has not reached yet. */
   readonly #unreached: Set<string>
   readonly #firedEarly: Map<string, FiredEarly>
 

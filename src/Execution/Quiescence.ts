@@ -65,7 +65,7 @@ export class Quiescence {
   /** How long a turn that seems quiet lingers, in milliseconds. */
   readonly #lingerMs: number
   readonly #host: Pick<TurnHost, "alarm" | "clock">
-  /** Whether the turn was quiet, and a further check is scheduled. */
+  /** Whether a further check is scheduled, since the turn was quiet. */
   #willCheckAgain = false
   /** The activity count when the turn was last seen quiet. */
   #activityAtCheck = 0

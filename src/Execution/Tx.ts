@@ -225,8 +225,8 @@ const encodeEvent = (entity: AnyEntity, entityId: string, event: GivenEntityEven
 }
 
 /**
- * Returns the result of a synchronous codec. Throws the error of `misfit` for data that does not fit, and an
- * error when the codec is asynchronous.
+ * Returns the result of a synchronous codec. Throws the error of `misfit` for data that does not fit. Also throws when
+ * the codec is asynchronous.
  */
 const encodeNow = (
   run: () => unknown,

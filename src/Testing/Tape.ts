@@ -2,8 +2,8 @@
  * Records requests to a real server, and their responses, on a tape (JSON). Tests play the tape without the
  * server.
  *
- * Requests are matched by method, path with query, and body. A tape holds no request headers, since they contain API
- * keys, and no cookies.
+ * Requests are matched by method, path with query, and body. A tape holds no cookies, and no request headers either:
+ * those contain API keys.
  */
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
