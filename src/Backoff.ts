@@ -6,8 +6,9 @@ import type { Keys } from "./OptionKeys.ts"
 import { show } from "./Show.ts"
 
 /**
- * How a failed step is tried again, or a run that failed outside its steps. The defaults given here are those of a
- * function. A field that a step leaves out has the value of its function, and hooks have defaults of their own.
+ * How a step that failed, or a run that failed outside of its steps, is tried again. The defaults given here are the
+ * defaults of functions. A field that a step leaves out has the value of its function, and hooks have defaults of their
+ * own.
  */
 export interface RetryConfig {
   /** Maximum number of attempts, the first one included; 3 by default. */
@@ -99,14 +100,14 @@ const parseRetryAfter = (retryAfter: unknown, now: number): number => {
   try {
     return parseDuration(text)
   } catch {
-    // no error here: the caller knows the step, and logs the wrong value and the delay that it uses instead
+    // this throws no error: the caller, which knows the step, logs the wrong value and the delay that it uses instead
     return Number.NaN
   }
 }
 
 /**
- * The policy of a configuration, with missing fields from `defaults`. Fields that are `undefined` count as
- * missing. Throws `ValidationError`, whose message names the policy by `what`, and the field.
+ * The policy of a configuration, with missing fields from `defaults`. Fields that are `undefined` count as missing.
+ * Throws `ValidationError`, whose message names the field, and names the policy by `what`.
  *
  * ```ts
  * resolveRetry({ maxAttempts: 5 }, "retry of function \"order\"") // with the other defaults

@@ -3,7 +3,8 @@ import type { StepKind } from "./StepKind.ts"
 
 /**
  * The key of a function that remembers the call site of a step in an Effect handler. The function is called while the
- * step's effect is made: the user's code is then on the stack, and no longer when the effect runs.
+ * step's effect is made. At that time the user's code is on the stack; when the effect runs, the code has left the
+ * stack.
  */
 export const calledFrom: unique symbol = Symbol("@ironflow/node/calledFrom")
 

@@ -1,6 +1,6 @@
 /**
- * Reads the environment variables of this package in Effect code: from the `ConfigProvider` in context, or without
- * one from the process.
+ * Reads the environment variables of this package in Effect code: from the `ConfigProvider` in context, or from the
+ * process if the context has none.
  */
 import type { ConfigProvider } from "effect/ConfigProvider"
 import * as Context from "effect/Context"
@@ -9,8 +9,8 @@ import { readEnvironmentVariable, type Variables } from "./EnvironmentVariables.
 import { ValidationError } from "./Errors.ts"
 
 /**
- * Effect's own reference to the provider, found by its key. Effect's module of it is not imported, since that loads
- * file systems and streams, which most programs do not need.
+ * Effect's own reference to the provider, found by its key. Effect's module of the provider is not imported: it would
+ * load file systems and streams, which most programs do not need.
  */
 const Provider = Context.Reference<Pick<ConfigProvider, "load"> | undefined>("effect/ConfigProvider", {
   defaultValue: () => undefined

@@ -1,8 +1,8 @@
 /**
  * Encodes and decodes stored data with schemas: values of KV keys, and events and states of entities.
  *
- * An Effect schema encodes data before it is stored (`effectCodec` in `EffectSchema.ts`). Other schemas only
- * decode. Data for those is checked in its stored form, in which a `Date` is a string.
+ * An Effect schema encodes data before it is stored (`effectCodec` in `EffectSchema.ts`). Other schemas only decode:
+ * they check data in its stored form, in which a `Date` is a string.
  */
 import { SchemaValidationError } from "./Errors.ts"
 import { decodeJson, encodeJson, isPlainJson } from "./Json.ts"
@@ -11,8 +11,8 @@ import { fits, type StandardSchemaV1, validateData } from "./StandardSchema.ts"
 
 /**
  * Encodes and decodes synchronously, unless the schema is asynchronous. Throws, or rejects with,
- * `SchemaValidationError` for data that does not match, and `ValidationError` for data that cannot be stored.
- * `what` names the data in both.
+ * `SchemaValidationError` for data that does not match, and `ValidationError` for data that cannot be stored. `what`
+ * names the data in the messages of both errors.
  */
 export interface DataCodec {
   readonly encode: (value: unknown, what: string) => unknown

@@ -29,8 +29,8 @@ const MAX_CACHED = 1000
 const cache = new Map<string, ReadonlyArray<string>>()
 
 const segments = (path: string): ReadonlyArray<string> => {
-  const known = cache.get(path)
-  if (known !== undefined) return known
+  const cached = cache.get(path)
+  if (cached !== undefined) return cached
   const parsed = path
     .replace(/^\$\./, "")
     .replace(/\[(\d+)\]/g, ".$1")

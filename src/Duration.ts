@@ -5,7 +5,7 @@ import { show } from "./Show.ts"
 /** Milliseconds, or a string of a number and a unit: `ms`, `s`, `m`, `h` or `d`. */
 export type Duration = string | number
 
-/** The longest delay of a timer, in milliseconds. With a longer one, a timer fires at once. */
+/** The longest delay of a timer, in milliseconds. With a longer delay, a timer fires at once. */
 export const longestTimerMs = 2 ** 31 - 1
 
 const units = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const

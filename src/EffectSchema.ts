@@ -1,6 +1,6 @@
 /**
  * Uses Effect schemas to encode and decode JSON, and as Standard Schemas. This module loads Effect's parser. Code that
- * runs handlers imports it; a client imports it only once it is given an Effect schema.
+ * runs handlers imports this module. A client imports it only when the client is given an Effect schema.
  *
  * When a schema encodes to something that is not JSON (`Schema.Date`, `Schema.BigInt`, `Schema.Uint8Array`, maps),
  * the form that Effect's `Schema.toCodecJson` gives it is stored: "Effect's JSON form". All other schemas use their
@@ -27,7 +27,8 @@ import {
 /**
  * The schema as a Standard Schema, which is synchronous if the transformations of the schema are. It differs from the
  * result of `Schema.toStandardSchemaV1` in two ways: it decodes what {@link codecOf} encodes, and a defect of the
- * schema is thrown instead of being reported as an issue. So it also replaces the result of that function.
+ * schema is thrown instead of being reported as an issue. So a Standard Schema from `Schema.toStandardSchemaV1` is
+ * replaced too.
  */
 export const asStandard = <Output>(schema: AnySchema<Output>): StandardSchemaV1<unknown, Output> => {
   if (!canEncode(schema)) return schema as StandardSchemaV1<unknown, Output>
@@ -47,9 +48,7 @@ export const codecOf = (schema: AnySchema, format: StorageFormat): DataCodec =>
 /** The codec of a schema of either kind, for what is stored as JSON: data of events, and states of entities. */
 export const jsonCodec = (schema: AnySchema): DataCodec => codecOf(schema, jsonFormat)
 
-/**
- * The codec of an Effect schema. What has no form in Effect's JSON is stored as `JSON.stringify` writes it.
- */
+/** The codec of an Effect schema. A value without a form in Effect's JSON is stored as `JSON.stringify` writes it. */
 export const effectCodec = (
   schema: Codec<unknown>,
   { canStore }: Pick<StorageFormat, "canStore">
@@ -76,7 +75,7 @@ export const encodeToJson = (schema: Codec<unknown>, value: unknown) =>
   Effect.flatMap(Schema.encodeUnknownEffect(schema)(value), (encoded) =>
     isPlainJson(encoded)
       ? Effect.succeed(encoded)
-      : // what has no form in Effect's JSON is stored as `JSON.stringify` writes it
+      : // a value without a form in Effect's JSON is stored as `JSON.stringify` writes it
         Effect.catch(Schema.encodeUnknownEffect(inJson(schema))(value), () => Effect.succeed(encoded))
   )
 

@@ -17,7 +17,7 @@ import { type AnySchema, checkSchema } from "./StandardSchema.ts"
 export interface EntityDefinition<D extends TypedEvent = TypedEvent> {
   /** Type of the entity, such as `order`. The first event of a stream decides the type of the stream. */
   readonly type: string
-  /** For each event the definition of its latest version, which must have a schema. */
+  /** For each event, the definition of its latest version. This definition must have a schema. */
   readonly events: ReadonlyArray<D>
 }
 
@@ -58,7 +58,7 @@ export type StateOf<N extends AnyEntity> = N extends {
 interface EventsOptions<Events extends ReadonlyArray<TypedEvent>> {
   /** Type of the entity, such as `order`. */
   readonly type: string
-  /** For each event the definition of its latest version, which must have a schema. */
+  /** For each event, the definition of its latest version. This definition must have a schema. */
   readonly events: Events
 }
 

@@ -2,7 +2,8 @@
 import { isObject } from "./Json.ts"
 
 /**
- * Takes the place of the erased data of a person, and says when: `{ "$erased": "2026-11-29T20:00:00.000Z" }`.
+ * Takes the place of the erased data of a person, and says when the data was erased: `{ "$erased":
+ * "2026-11-29T20:00:00.000Z" }`.
  */
 export interface Erased {
   /** When the data was erased, as an ISO string. */

@@ -16,11 +16,11 @@ export interface HandledEvent {
 }
 
 /**
- * Validates and decodes the data of an event for a handler. The definition of the event among the triggers gives the
- * schema; without a definition, the function does. An invocation of a function without a schema uses the first
- * definition among the triggers whose schema accepts the input, and the event gets the name of that definition. If
- * no schema accepts the input, it is passed on unchanged when one of the triggers has no definition, and refused
- * otherwise. Throws `SchemaValidationError`, or rejects with it when a schema is asynchronous.
+ * Validates and decodes the data of an event for a handler. The schema is that of the event's definition among the
+ * triggers, or else that of the function. An invocation of a function without a schema uses the first definition among
+ * the triggers whose schema accepts the input, and the event gets the name of that definition. An input that no schema
+ * accepts is passed on unchanged when one of the triggers has no definition, and is refused otherwise. Throws
+ * `SchemaValidationError`, or rejects with it when a schema is asynchronous.
  */
 export const validateEvent = (
   fn: AnyFunction,
@@ -75,8 +75,8 @@ const firstThatFits = (
 }
 
 /**
- * Encodes the input of an invocation with the schema with which the invoked function will decode it. The function
- * must be given by value, and must have an Effect handler and exactly one event definition, with an Effect schema.
+ * Encodes the input of an invocation with the schema with which the invoked function will decode it. This is done for a
+ * function that is given by value, has an Effect handler, and has exactly one event definition, with an Effect schema.
  * For any other function the input is returned as it is. Throws `SchemaValidationError`.
  */
 export const encodeInput = (target: string | Invokable, input: unknown): unknown => {

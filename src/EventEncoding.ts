@@ -1,6 +1,6 @@
 /**
- * Encodes events before they are emitted. Takes the name and version from a definition, and encodes the data
- * with its schema.
+ * Encodes events before they are emitted. A definition gives the name and version of the event, and the schema that
+ * encodes the data.
  */
 import * as Effect from "effect/Effect"
 import type { DataCodec } from "./DataCodec.ts"
@@ -11,8 +11,8 @@ import { show } from "./Show.ts"
 import type { AnySchema } from "./StandardSchema.ts"
 
 /**
- * Makes the codec of a schema: `jsonCodec` of `EffectSchema.ts`, or for programs that do not load Effect's parser a
- * function without it.
+ * Makes the codec of a schema. It is `jsonCodec` of `EffectSchema.ts`, or another function in programs that do not load
+ * Effect's parser.
  */
 export type CodecOf = (schema: AnySchema) => Pick<DataCodec, "encode">
 
@@ -32,10 +32,10 @@ export const isDefined = (given: unknown): given is { readonly event: EventDefin
   isObject(given) && isEventDefinition(given.event)
 
 /**
- * The event by name, with the version of its definition and with encoded data. Throws, or rejects when the
- * schema is asynchronous: with `SchemaValidationError` for data that does not fit, whose message names the event, and
- * each path that does not fit with the reason; or with `ValidationError` when a version is given that is not the
- * version of the definition.
+ * The event by name, with the version of its definition and with encoded data. For data that does not fit, it throws
+ * `SchemaValidationError`, or rejects with it when the schema is asynchronous. The message names the event, and gives
+ * each path that does not fit and the reason. When a version is given that is not the version of the definition, it
+ * throws `ValidationError`.
  */
 export const encodeEvent = <Given extends GivenEvent>(
   given: Given & { readonly event: EventDefinition },

@@ -151,10 +151,10 @@ const MAX_QUOTED = 200
 /** The expression as messages show it. A long one is cut to the part around the error. */
 export const quoteExpression = (expression: string, error?: unknown): string => {
   if (expression.length <= MAX_QUOTED) return `"${expression}"`
-  const at = isCelError(error) ? (error.range?.start ?? 0) : 0
-  const from = Math.max(0, Math.min(at - MAX_QUOTED / 2, expression.length - MAX_QUOTED))
-  const to = from + MAX_QUOTED
-  return `"${from > 0 ? "..." : ""}${expression.slice(from, to)}${to < expression.length ? "..." : ""}"`
+  const errorStart = isCelError(error) ? (error.range?.start ?? 0) : 0
+  const start = Math.max(0, Math.min(errorStart - MAX_QUOTED / 2, expression.length - MAX_QUOTED))
+  const end = start + MAX_QUOTED
+  return `"${start > 0 ? "..." : ""}${expression.slice(start, end)}${end < expression.length ? "..." : ""}"`
 }
 
 /** The message of the error, cut: a message of the library may contain long keys and strings of the data. */

@@ -2,11 +2,11 @@
  * Limits what it costs to evaluate an expression with the CEL library.
  *
  * The library has no limits of its own. Loops inside of loops over lists in the expression, strings and lists that are
- * doubled again and again, and deep comparisons each run in one call that cannot be interrupted. Its syntax tree can be
- * changed in one way: every node is evaluated through its own `evaluate`, and combines the results of its
- * parts through its own `handle`. This module replaces both by functions that pay first, and then do the same, so
- * that the results are those of the library. To pay is to count steps and bytes, and to stop the evaluation when
- * there are too many. Where an operation can pay only after its work, the size of its data is limited.
+ * doubled again and again, and deep comparisons each run in one call that cannot be interrupted. But each node of the
+ * library's syntax tree has two functions that can be replaced: `evaluate` evaluates the node, and `handle` combines
+ * the results of the node's parts. This module replaces both by functions that pay first, and then do the same. So the
+ * results are those of the library. To pay is to count steps and bytes, and to stop the evaluation when there are too
+ * many. Where an operation can pay only after its work, the size of its data is limited.
  *
  * Evaluations are synchronous and never run inside of each other, so one pair of counters is enough.
  */
@@ -249,7 +249,7 @@ export const boundMemory = (environment: Environment): void => {
   const evaluator = evaluatorOf(environment)
   const { listType, mapType, registry } = evaluator
 
-  // the type of an inner list or map tells only that it is one: its content is checked when it is accessed
+  // the type of an inner list or map says nothing about the content: the content is checked when it is accessed
   const flat = (type: Type): Type => (type.kind === "list" ? listType : type.kind === "map" ? mapType : type)
   const { functionCandidates, getListType, getMapType } = registry
   registry.getListType = (element) => getListType.call(registry, flat(element))
@@ -558,7 +558,7 @@ const isAmong = (value: unknown, list: ReadonlyArray<unknown>, ast: unknown, eva
 // Functions
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Pays for a call and makes it. The first argument is the receiver, if the call has one. */
+/** Pays for a call, and makes the call. The first argument is the receiver, if the call has one. */
 type Paying = (given: ReadonlyArray<unknown>, call: () => unknown) => unknown
 
 const isMap = (value: unknown): value is object =>
@@ -623,7 +623,7 @@ export const functionPrices: { readonly [name: string]: Paying | undefined } = {
   double: reads(2, 20),
   timestamp: reads(0, 50),
   duration: ([text], call) => {
-    // how the library looks for units takes time that grows with the cube of the number of digits
+    // the time in which the library finds the units grows with the cube of the number of digits
     pay(150 + lengthOf(text) ** 3 / 16)
     return call()
   },

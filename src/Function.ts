@@ -97,8 +97,8 @@ export interface FunctionConfig<
   /** Description for people; none by default. */
   readonly description?: string
   /**
-   * What starts runs: events by name or pattern, event definitions, which check and type the data, and
-   * schedules. The list is empty for a function that is only invoked.
+   * What starts runs: events by name or pattern; event definitions, which also check and type the data; and schedules.
+   * The list is empty for a function that is only invoked.
    */
   readonly triggers: Sources
   /** Retries of failed steps, and of failures outside steps. */
@@ -113,8 +113,8 @@ export interface FunctionConfig<
    */
   readonly mode?: ExecutionMode
   /**
-   * A dotted path. Runs with the same value at the path go to the same worker, as long as that worker is
-   * alive. A run that is pinned to a version of the code goes to another worker when that worker has not this version.
+   * A dotted path. Runs with the same value at the path go to the same worker, as long as that worker is alive. A run
+   * that is pinned to a version of the code goes to another worker when that worker does not have that version.
    */
   readonly actorKey?: string
   /**
@@ -143,9 +143,9 @@ export interface FunctionConfig<
    */
   readonly version?: string
   /**
-   * Which version of the code continues a run while workers of several versions are connected. `"latest"`
-   * (default) allows any version, and `"pin"` only the one that the run began with. With `"pin"`, workers of
-   * an old version must stay until the runs of that version have ended.
+   * Which version of the code continues a run while workers of several versions are connected. `"latest"` (default)
+   * allows any version, and `"pin"` allows only the version that the run began with. With `"pin"`, workers of an old
+   * version must stay until the runs of that version have ended.
    */
   readonly versioning?: Versioning
   /**
@@ -156,8 +156,8 @@ export interface FunctionConfig<
   /** Any JSON object. Its member `requires`, an object of labels, restricts the function to workers with such labels. */
   readonly metadata?: Record<string, unknown>
   /**
-   * Runs after a run of the function has failed for good, with the event, the error and the steps of that
-   * run. It runs durably, as a function of its own, `<id>/on-failure`. It does not run after a cancellation.
+   * Handles runs of the function that have failed for good. It receives the event, the error and the steps of the
+   * failed run. It runs durably, as a function of its own, `<id>/on-failure`. It does not run after a cancellation.
    */
   readonly onFailure?: FailureHandler | OnFailure
 }
@@ -182,7 +182,7 @@ const functionKeys = {
   versioning: true,
   keepRuns: true,
   metadata: true,
-  // a handler without options is no object, and has no keys
+  // `onFailure` may also be a plain handler, which has no keys to check
   onFailure: onFailureKeys
 } satisfies Keys<FunctionConfig>
 
@@ -196,7 +196,7 @@ export interface RunInfo {
   readonly id: string
   /** Id of its function. */
   readonly functionId: string
-  /** 1 at first, and one more after each failure outside of steps after which the run was tried again. */
+  /** 1 at first. It grows by one each time that the run is tried again after a failure outside of steps. */
   readonly attempt: number
   /** When the run was created; with a legacy server, when this turn began. */
   readonly startedAt: Date
@@ -216,8 +216,8 @@ export interface FunctionContext<T = any, E = IronflowEvent<T>> {
   /** The secrets that the function names. */
   readonly secrets: SecretsClient
   /**
-   * Aborts when the turn ends: the run was suspended, has completed or failed, was paused or cancelled, or its
-   * lease was lost. `signal.reason` is the error that says which.
+   * Aborts when the turn ends: the run was suspended, has completed or failed, was paused or cancelled, or its lease
+   * was lost. `signal.reason` is an error that says why.
    */
   readonly signal: AbortSignal
   /**
@@ -304,8 +304,8 @@ export type TriggerData<Sources extends ReadonlyArray<TriggerSource>> = TriggerE
 /** Schemas of a function's result and errors, which type its invocations. */
 export interface EffectFunctionDeclarations<S, F> {
   /**
-   * Schema of the result, which is encoded to be stored, and decoded for the caller of `invoke`. Without it
-   * the result must be JSON.
+   * Schema of the result. The result is encoded to be stored, and decoded for the caller of `invoke`. Without it the
+   * result must be JSON.
    */
   readonly success?: Schema.Codec<S, unknown>
   /**
@@ -329,8 +329,8 @@ export interface EffectFunctionConfig<
   /** What starts runs. Definitions with a schema validate and type the data. */
   readonly triggers: Sources
   /**
-   * Runs after a run of the function has failed for good, with the event, the error and the steps of that
-   * run. It runs durably, as a function of its own, `<id>/on-failure`. It does not run after a cancellation.
+   * Handles runs of the function that have failed for good. It receives the event, the error and the steps of the
+   * failed run. It runs durably, as a function of its own, `<id>/on-failure`. It does not run after a cancellation.
    * What it requires becomes a requirement of the function.
    */
   readonly onFailure?: EffectFailureHandler<RF> | OnFailure<EffectFailureHandler<RF>>

@@ -150,7 +150,7 @@ export const makeIdGenerator = (
 const digits = "0123456789abcdefghjkmnpqrstvwxyz"
 
 /**
- * The time in an id, in epoch milliseconds; -1 when the id has none. Of two ids of one kind, the one that sorts higher
+ * The time in an id, in epoch milliseconds; -1 when the id has none. Of two ids of one kind, the id that sorts higher
  * never has the earlier time.
  */
 export const timeOf = (id: string): number => {

@@ -10,14 +10,14 @@ export type JsonText = string
 /**
  * Encodes a value as JSON; `undefined` for `undefined`.
  *
- * An object with `toJSON`, such as a date, becomes what that returns. As with `JSON.stringify`, members that
- * are `undefined` are left out, and `NaN` and infinities become `null`. A value that JSON cannot represent
- * throws a `ValidationError`, whose message starts with `what` (`result of step "charge"`) and has the value's path:
- * BigInt, functions, symbols, cycles, a `toJSON` or getter that throws, and objects that would become `{}`
- * although they are not empty plain objects (Map, Set, promises without `await`, RegExp, Headers,
- * ArrayBuffer, iterators...). An error throws too, unless its class has a `toJSON` of its own; where results
- * are stored, `withErrors` replaces a value that contains errors. More than 100 levels of nesting throw
- * `LimitExceededError`, as do too many values or different names, see `JsonLimits.ts`.
+ * An object with `toJSON`, such as a date, becomes what that returns. As with `JSON.stringify`, members that are
+ * `undefined` are left out, and `NaN` and infinities become `null`. A value that JSON cannot represent throws a
+ * `ValidationError`, whose message starts with `what` (`result of step "charge"`) and has the value's path. Such values
+ * are BigInt, functions, symbols, cycles, a `toJSON` or getter that throws, and objects that would become `{}` although
+ * they are not empty plain objects (Map, Set, promises without `await`, RegExp, Headers, ArrayBuffer, iterators...). An
+ * error throws too, unless its class has a `toJSON` of its own; where results are stored, `withErrors` replaces a value
+ * that contains errors. More than 100 levels of nesting throw `LimitExceededError`, and so do too many values or too
+ * many different names (see `JsonLimits.ts`).
  */
 export const encodeJson = (
   value: unknown,

@@ -35,12 +35,12 @@ const SHORT_LENGTH = 5 * jsonNames
 export const checkShape = (
   what: string,
   text: string,
-  levels: number = messageDepth,
+  maxLevels: number = messageDepth,
   counted: ShapeCounts = new ShapeCounts()
-): string => checkNumbers(what, checkAmount(what, text, levels, counted))
+): string => checkNumbers(what, checkAmount(what, text, maxLevels, counted))
 
 /**
- * Throws `LimitExceededError` when JSON is nested more than `levels` deep, or has more than 500,000 values or
+ * Throws `LimitExceededError` when JSON is nested more than `maxLevels` deep, or has more than 500,000 values or
  * 100,000 different names. The values and names that `counted` has from earlier texts are included. `what` names the
  * JSON (`the body`). The check is cheap, and stops where a limit is first exceeded. Returns the text, which may be
  * invalid JSON.
@@ -48,13 +48,14 @@ export const checkShape = (
 export const checkAmount = (
   what: string,
   text: string,
-  levels: number = messageDepth,
+  maxLevels: number = messageDepth,
   counted: ShapeCounts = new ShapeCounts()
 ): string => {
   counted.length += text.length
-  if (counted.length > SHORT_LENGTH) scan(what, text, levels, counted)
+  if (counted.length > SHORT_LENGTH) scan(what, text, maxLevels, counted)
   // each level begins with a bracket, and most texts have fewer brackets than levels are allowed
-  else if (text.length > 2 * levels && hasMoreBrackets(text, levels)) checkNesting(what, text, levels)
+  else if (text.length > 2 * maxLevels && hasMoreBrackets(text, maxLevels))
+    checkNesting(what, text, maxLevels)
   return text
 }
 
@@ -80,7 +81,7 @@ const CLOSE_BRACE = 0x7d
 /** `seen` has 2^20 bits: about ten times as many as there may be names, so that few names share a bit. */
 const SEEN_BITS = 20
 
-const checkNesting = (what: string, text: string, levels: number): void => {
+const checkNesting = (what: string, text: string, maxLevels: number): void => {
   let level = 0
   for (let at = 0; at < text.length; at++) {
     switch (text.charCodeAt(at)) {
@@ -89,7 +90,7 @@ const checkNesting = (what: string, text: string, levels: number): void => {
         break
       case OPEN_BRACKET:
       case OPEN_BRACE:
-        if (++level > levels) throw tooDeep(what, level, levels)
+        if (++level > maxLevels) throw tooDeep(what, level, maxLevels)
         break
       case CLOSE_BRACKET:
       case CLOSE_BRACE:
@@ -98,23 +99,25 @@ const checkNesting = (what: string, text: string, levels: number): void => {
   }
 }
 
-const scan = (what: string, text: string, levels: number, counted: ShapeCounts): void => {
+const scan = (what: string, text: string, maxLevels: number, counted: ShapeCounts): void => {
   const seen = (counted.seen ??= new Int32Array(2 ** (SEEN_BITS - 5)))
   /** For each level: the hash of the names in its object. */
-  const orders: Array<number> = [0]
+  const nameHashes: Array<number> = [0]
   let level = 0
-  // where the last string begins and ends: at a colon it is the name of a member
-  let begin = 0
-  let end = 0
+  // where the last string begins and ends. At a colon, the last string is the name of a member
+  let stringStart = 0
+  let stringEnd = 0
   counted.values++
   for (let at = 0; at < text.length; at++) {
     switch (text.charCodeAt(at)) {
       case QUOTE:
-        begin = at + 1
-        end = at = endOfString(text, at)
+        stringStart = at + 1
+        stringEnd = at = endOfString(text, at)
         break
       case COLON: {
-        const bit = mix((orders[level] = hashOf(text, begin, end, orders[level]!))) >>> (32 - SEEN_BITS)
+        const bit =
+          mix((nameHashes[level] = hashOf(text, stringStart, stringEnd, nameHashes[level]!))) >>>
+          (32 - SEEN_BITS)
         const mask = 1 << (bit & 31)
         if ((seen[bit >>> 5]! & mask) !== 0) break
         seen[bit >>> 5]! |= mask
@@ -123,8 +126,8 @@ const scan = (what: string, text: string, levels: number, counted: ShapeCounts):
       }
       case OPEN_BRACKET:
       case OPEN_BRACE:
-        if (++level > levels) throw tooDeep(what, level, levels)
-        orders[level] = 0
+        if (++level > maxLevels) throw tooDeep(what, level, maxLevels)
+        nameHashes[level] = 0
         // counts the first value of an array or object; each other value follows a comma
         if (!isClosing(text.charCodeAt(at + 1))) counted.values++
         break
@@ -141,9 +144,9 @@ const scan = (what: string, text: string, levels: number, counted: ShapeCounts):
 
 const isClosing = (code: number): boolean => code === CLOSE_BRACKET || code === CLOSE_BRACE
 
-const tooDeep = (what: string, level: number, levels: number): LimitExceededError =>
-  // the levels around the data are not counted: users know the limit of the data
-  new LimitExceededError(`Nesting of ${what}`, level - levels + jsonDepth, jsonDepth, "levels", {
+const tooDeep = (what: string, level: number, maxLevels: number): LimitExceededError =>
+  // the levels of the message around the data are not counted: users know only the limit for data
+  new LimitExceededError(`Nesting of ${what}`, level - maxLevels + jsonDepth, jsonDepth, "levels", {
     isLowerBound: true
   })
 
@@ -225,8 +228,9 @@ const hasLongExponent = (text: string): boolean => {
 }
 
 /**
- * Whether the text has at least {@link MANY_DIGITS} digits in a row. So many digits contain one of the characters at
- * the multiples of `MANY_DIGITS`: only these are looked at, and their neighbours if they are digits.
+ * Whether the text has at least {@link MANY_DIGITS} digits in a row. So long a row contains a character whose position,
+ * counted from 1, is a multiple of `MANY_DIGITS`. So only these characters are looked at, and the neighbours of a
+ * character that is a digit.
  */
 const hasManyDigits = (text: string): boolean => {
   for (let at = MANY_DIGITS - 1; at < text.length; at += MANY_DIGITS) {

@@ -9,7 +9,7 @@ import { isBooleanObject, isNativeError, isNumberObject, isStringObject } from "
  */
 export const losesContent = (value: object): boolean => {
   if (isPlain(Object.getPrototypeOf(value))) return false
-  // the content of these is lost, even if fields were added to the object
+  // the content of a map, set or promise is lost, even if fields were added to the object
   if (value instanceof Map || value instanceof Set || value instanceof Promise) return true
   return Object.keys(value).length === 0 && !isBoxed(value)
 }

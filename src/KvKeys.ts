@@ -37,8 +37,9 @@ export const checkRevision = (revision: unknown, least: 0 | 1 = 1): number => {
 }
 
 /**
- * Compiles a filter of KV keys. It has tokens separated by dots: `*` matches any characters within a token, and `>` as
- * the last token matches one or more tokens. An absent or empty filter matches all keys. Throws `ValidationError`.
+ * Compiles a filter of KV keys. A filter has tokens separated by dots: `*` matches any characters within a token, and
+ * `>` as the last token matches one or more tokens. An absent or empty filter matches all keys. Throws
+ * `ValidationError`.
  */
 export const compileFilter = (filter: unknown): ((key: string) => boolean) => {
   if (filter === undefined || filter === "" || filter === ">") return () => true

@@ -22,7 +22,10 @@ export interface KVBucketOptions<S extends AnySchema | undefined = AnySchema> {
 
 export const bucketOptionKeys = { schema: true } satisfies Keys<KVBucketOptions>
 
-/** How the bytes of a value are decoded. `raw` is for bytes of an unspecified type: legacy clients send strings so. */
+/**
+ * How the bytes of a value are decoded. `raw` is for bytes of an unspecified type: legacy clients send strings in this
+ * form.
+ */
 export type ValueType = "json" | "text" | "bytes" | "raw"
 
 /** The operations on a KV key. */
@@ -114,7 +117,7 @@ export const writtenAs = (
     : { contentType: contentTypes.raw, headers: { [VALUE_TYPE_HEADER]: type } }
 
 /**
- * The type of a value that a client has written: for octets the one in the header, and for all others the one of their
+ * The type of a value that a client has written. For octets it is in the header; for other values it follows from the
  * content type.
  */
 export const typeOfWritten = (

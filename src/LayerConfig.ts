@@ -4,8 +4,8 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 
 /**
- * The options `O`, of which those that `K` names may be `Config`s. For an option that is a string, the `Config` may
- * also be one of a `Redacted` string.
+ * The options `O`. The options that `K` names may be `Config`s. For an option that is a string, the `Config` may also
+ * be one of a `Redacted` string.
  */
 export type ConfigOptions<O, K extends keyof O> = Omit<O, K> & {
   readonly [P in K]?: O[P] | Config<NonNullable<O[P]>> | RedactedText<O[P]>

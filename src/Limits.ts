@@ -26,13 +26,13 @@ export const stepsPerRun = 10_000
 /** Maximum total size of the results in the history of one run. */
 export const historyBytes = 64 * 1024 * 1024
 /**
- * Maximum number of log lines that an engine keeps of a run, unless it is configured to keep another number, and that
- * one report of a worker has.
+ * Maximum number of log lines in one report of a worker. An engine also keeps at most this number of a run's log lines,
+ * unless it is configured otherwise.
  */
 export const logLinesOfRun = 1000
 /**
- * Maximum total length of the log lines that an engine keeps of a run, unless it is configured otherwise, and of one
- * report, in characters.
+ * Maximum total length of the log lines in one report of a worker, in characters. An engine also keeps log lines of a
+ * run up to this length, unless it is configured otherwise.
  */
 export const logCharactersOfRun = 256 * 1024
 /** Maximum length of the message of a log line, in characters: the rest is cut off. */
@@ -44,8 +44,8 @@ export const jsonDepth = 100
 /** Maximum nesting of a message: the nesting of the data in it, plus levels for the message around the data. */
 export const messageDepth = jsonDepth + 32
 /**
- * Maximum number of values in one message, and in one JSON value. So to parse a message takes at most about a tenth of
- * a second.
+ * Maximum number of values in one message, and in one JSON value. With this limit, parsing a message takes at most
+ * about a tenth of a second.
  */
 export const jsonValues = 500_000
 /** Maximum number of different member names in one message, and in one JSON value. */

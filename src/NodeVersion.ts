@@ -7,8 +7,8 @@
 const OLDEST = [22, 20] as const
 
 /**
- * What is wrong with the version of this Node.js; `undefined` when it is new enough. Bun and Deno are not checked:
- * a feature that they lack fails when it is used.
+ * What is wrong with the version of this Node.js; `undefined` when it is new enough, and also on Bun and Deno. A
+ * feature that Deno or Bun lacks fails when it is used.
  */
 export const nodeProblem = (): string | undefined => {
   const { bun, deno, node } = process.versions

@@ -1,8 +1,8 @@
 /**
  * `onFailure`: a handler that runs after a run of a function has failed for good.
  *
- * The handler becomes a function of its own, with its own steps, retries and runs: the `onFailure` function. The
- * trigger that {@link failureTrigger} makes starts it. It is registered together with the function that has it.
+ * The handler becomes a function of its own, with its own steps, retries and runs: the `onFailure` function. It is
+ * registered together with the function that has it. {@link failureTrigger} makes its trigger.
  */
 import type { RetryConfig } from "./Backoff.ts"
 import type { Duration } from "./Duration.ts"
@@ -25,7 +25,7 @@ export interface FailedRun<T = any> {
   readonly runId: string
   /** Id of the function of the failed run. */
   readonly functionId: string
-  /** 1, and one more for each failure outside of steps after which the run was tried again. */
+  /** 1, and one more for each time that the run was tried again after a failure outside of steps. */
   readonly attempts: number
   /** The error that the run failed with. */
   readonly error: RunError

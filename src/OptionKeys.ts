@@ -1,17 +1,16 @@
 /**
  * Finds misspelled options. An unknown key is refused when it resembles a known one. Any other unknown key, and an
- * option of a later version, is ignored with a warning, once.
+ * option of a later version, is ignored, and a warning says so once.
  *
- * This is for input of users, in code and in requests. It is not for stored data, which a later version may have
- * written.
+ * These checks are for input of users, in code and in requests. They are not for stored data, which a later version may
+ * have written.
  */
 import { ValidationError } from "./Errors.ts"
 import { isObject } from "./Json.ts"
 import { createLogger, type Logger } from "./Logger.ts"
 
 /**
- * The keys that an object may have. A nested table checks the keys of an object in it, or of the objects in a
- * list.
+ * The keys that an object may have. A nested table has the keys of a nested object, or of each object in a nested list.
  */
 export interface KnownKeys {
   readonly [key: string]: true | KnownKeys | readonly [KnownKeys]
@@ -54,8 +53,8 @@ export const checkKeys = (
 }
 
 /**
- * Throws `ValidationError` for any unknown key at the top level. For calls that delete data: if an option
- * such as a `dryRun` in the wrong argument was ignored, the call would delete what was only to be counted.
+ * Throws `ValidationError` for any unknown key at the top level. For calls that delete data: a call that ignored a
+ * `dryRun` in the wrong argument would delete what it should only count.
  */
 export const checkAllKeys = (
   known: KnownKeys

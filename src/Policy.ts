@@ -247,8 +247,8 @@ interface CompiledPolicy extends PolicyRule {
   /** The patterns of resources; `undefined` when they match all resources. */
   readonly resourcePatterns: ReadonlyArray<string> | undefined
   /**
-   * The condition; `undefined` when the policy has none. `compiled` is `undefined` for a condition that does not
-   * compile, which fails each time it is evaluated.
+   * The condition; `undefined` when the policy has none. A condition that does not compile has no `compiled`, and fails
+   * each time it is evaluated.
    */
   readonly expression: { readonly compiled: Expression | undefined } | undefined
 }
@@ -272,7 +272,10 @@ export interface Denial {
   readonly error?: string
 }
 
-/** The policies of an API key. They are compiled, and those for an action are found, when they are first needed. */
+/**
+ * The policies of an API key. The policies are compiled when they are first needed. The policies for an action are
+ * found when the action is first checked.
+ */
 export class Permissions {
   readonly #rules: ReadonlyArray<PolicyRule>
   #compiled: ReadonlyArray<CompiledPolicy> | undefined

@@ -70,8 +70,8 @@ const brief = ({ code, message, name }: SerializedError): unknown => ({
 const SPACE = 32
 
 /**
- * The name of the member that wraps a result with errors for legacy servers: these encode JSON anew, and so lose the
- * space at its start.
+ * The name of the member that wraps a result with errors for legacy servers. Such a server encodes the JSON anew, and
+ * so loses the space at its start.
  */
 const ENVELOPE = "ironflow:result"
 
@@ -96,7 +96,7 @@ const mark = (value: unknown, depth: number): unknown => {
   return markMembers(value, depth)
 }
 
-/** Copies the members. `JSON.stringify` does not call `toJSON` of what a `toJSON` has returned; nor does this. */
+/** Copies the members. Like `JSON.stringify`, it does not call `toJSON` of what a `toJSON` has returned. */
 const markMembers = (value: unknown, depth: number): unknown => {
   // values that are nested too deeply, and cycles, are refused later
   if (typeof value !== "object" || value === null || depth >= jsonDepth) return value

@@ -35,7 +35,10 @@ export const runErrorOf = (stored: SerializedError): RunError => {
   }
 }
 
-/** The stacks of an error and its causes. That of a `StepError` with a cause is left out: it only shows our own code. */
+/**
+ * The stacks of an error and its causes. The stack of a `StepError` with a cause is left out: it only shows our own
+ * code.
+ */
 const stackOf = (error: SerializedError): string | undefined => {
   const cause = error.cause === undefined ? undefined : stackOf(error.cause)
   if (cause === undefined) return error.stack

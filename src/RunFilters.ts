@@ -101,7 +101,7 @@ export const refuseBlankFilter = (call: string, name: string, value: unknown): v
   )
 }
 
-/** Whether the value is empty. `null` may stand for a hole in a list, which JSON encodes so. */
+/** Whether the value is empty. `null` may stand for a hole in a list: JSON encodes holes as `null`. */
 const isBlank = (value: unknown): boolean =>
   value === null || (typeof value === "string" && value.trim() === "")
 

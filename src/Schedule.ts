@@ -74,7 +74,8 @@ export const nextFire = (schedule: Schedule, after: number): number => {
       if (repetitionEnd === undefined) return due
       from = repetitionEnd - 1
     } else if (change === undefined) {
-      // the schedule has no local time until shortly before `due`: no earlier change can repeat or skip one
+      // the schedule has no local time until shortly before `due`: no earlier change of the clocks can repeat or skip a
+      // local time of the schedule
       from = Math.max(end - 1, due - LONGEST_CHANGE_MS - 1)
     } else {
       const localAfterChange = change + offsetAt(schedule, change)

@@ -57,12 +57,12 @@ import type { Storable, StorableResult, Stored } from "./StoredType.ts"
 /** The context of a step's attempt. */
 export interface StepRunContext {
   /**
-   * Aborts when the result of the step is no longer needed: after a timeout, a cancellation or a lost lease,
-   * when another branch of a fail-fast `parallel` has failed, or when the handler has ended or no longer waits for
-   * the step. `signal.reason` is the error that says which.
+   * Aborts when the result of the step is no longer needed: after a timeout, a cancellation or a lost lease, when
+   * another branch of a fail-fast `parallel` has failed, or when the handler has ended or no longer waits for the step.
+   * `signal.reason` is an error that says why.
    */
   readonly signal: AbortSignal
-  /** How many attempts this step has had, with this one. */
+  /** The number of this attempt, from 1. */
   readonly attempt: number
   /**
    * A key that is the same for every attempt of this step in this run, and for no other step. Pass it to the
@@ -190,9 +190,9 @@ export type InvokeOutput<F> = F extends {
     : unknown
 
 /**
- * The input type of `invoke`. For a function with an async handler it is the input type of the function's schema. For
- * a function with an Effect handler it is the data of its event definition, which is then encoded. Any type, if the
- * function has neither.
+ * The input type of `invoke`. For a function with an async handler it is the input type of the function's schema. For a
+ * function with an Effect handler it is the type of the data of its event definition; the call encodes this data. It is
+ * any type if the function has neither a schema nor a definition.
  */
 export type InvokeInput<F> = F extends { readonly program: (context: infer C) => unknown }
   ? EventDataOf<C>
@@ -228,7 +228,7 @@ export type StorableEffect<A, S> = [S] extends [never]
     : Effect.Effect<Storable<A>, unknown, unknown>
   : unknown
 
-/** `A`, the type of a schema; without a schema `A` is `never`, and this is `Else`. */
+/** `A`, the type of a schema. Without a schema `A` is `never`, and the result is `Else`. */
 type Decoded<A, Else> = [A] extends [never] ? Else : A
 
 type EventDataOf<C> = C extends { readonly event: { readonly data: infer D } } ? D : unknown
@@ -573,14 +573,14 @@ export interface EffectRunOptions<A, F> {
   /** Retry policy of this step. Fields that are absent come from the function's policy. */
   readonly retry?: RetryConfig
   /**
-   * Schema of the result, which is encoded to be stored, and decoded for the handler. Without it the result
-   * must be JSON.
+   * Schema of the result. The result is encoded to be stored, and decoded for the handler. Without it the result must
+   * be JSON.
    */
   readonly success?: Schema.Codec<A, unknown>
   /**
-   * Schema of errors. A step that fails with an error that matches is retried as for any other error. After the last
-   * attempt, the call fails with the error itself, typed, and not with `StepError`. If the handler does not catch the
-   * error, the run fails with it.
+   * Schema of errors. A step that fails with an error that matches is retried like any other failed step. After the
+   * last attempt, the call fails with the error itself, typed, and not with `StepError`. If the handler does not catch
+   * the error, the run fails with it.
    */
   readonly error?: Schema.Codec<F, unknown>
 }

@@ -81,9 +81,9 @@ export interface WebhookConfig<Payload = any> {
    */
   readonly parse?: (request: WebhookRequest) => Payload | Promise<Payload>
   /**
-   * Answers the requests by which a service verifies the webhook's address: these are `GET` requests, or have no
-   * signature yet. It is called first, for every request. It returns nothing for all other requests, and throws or
-   * rejects to refuse a request.
+   * Answers the requests by which a service verifies the webhook's address. Such a request is a `GET` request, or has
+   * no signature yet. `challenge` is called first, for every request. It returns nothing for a request of another kind,
+   * and throws or rejects to refuse a request.
    */
   readonly challenge?: (
     request: WebhookRequest

@@ -1,4 +1,4 @@
-/** Tests functions: alone, with stubs for their steps, or in a real engine on virtual time. */
+/** Tests functions: either alone, with stubs for their steps, or in a real engine on virtual time. */
 export {
   createTestClient,
   type TestClient,

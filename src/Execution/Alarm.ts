@@ -70,8 +70,8 @@ const alarmOver = Effect.fnUntraced(function* (clock: Clock.Clock, nowMs: () => 
 
   const arm = (): void => {
     const first = entries.peek()
-    // After the first deadline was cancelled, the sleep ends too early for the next one: that costs less than
-    // restarting the sleep each time a deadline is cancelled.
+    // A sleep may end too early, since its deadline was cancelled. One such sleep costs less than a new sleep for each
+    // cancelled deadline.
     if (closed || first === undefined || wakesAt <= first.rank) return
     sleeper?.interruptUnsafe()
     const now = nowMs()
@@ -82,8 +82,8 @@ const alarmOver = Effect.fnUntraced(function* (clock: Clock.Clock, nowMs: () => 
 
   let willEndSleep = false
   /**
-   * Ends the sleep when no deadline is left, a moment later: the step whose deadline was just cancelled may be followed
-   * by another one with a deadline.
+   * Ends the sleep a moment later, if no deadline is left then. The step whose deadline was just cancelled may be
+   * followed by another step with a deadline.
    */
   const endSleepSoon = (): void => {
     if (willEndSleep || closed || sleeper === undefined) return

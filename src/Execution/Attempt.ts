@@ -20,13 +20,13 @@ export class Attempt {
   readonly call: StepCall
   /** The number of this attempt, from 1. */
   readonly number: number
-  /** When the code started, in epoch milliseconds. Before that: when the attempt began to wait for its start. */
+  /** When the code started, in epoch milliseconds. While the attempt waits to start: when the wait began. */
   startedAt: number
   /** Interrupts the code; `undefined` when the code cannot be interrupted. */
   interrupt: (() => void) | undefined = undefined
   /**
-   * Cancels the timer that ends this attempt: the timer of its timeout, or, if it has none and its code was asked to
-   * stop, the timer that gives the code up.
+   * Cancels the timer that ends this attempt. It is the timer of the attempt's timeout. Without a timeout, it is set
+   * once the code was asked to stop, and gives the code up.
    */
   cancelTimer: (() => void) | undefined = undefined
   /** Collects the writes, if the step is a `step.tx`. */
@@ -129,12 +129,12 @@ class RunContext implements StepRunContext {
 /** Whether the code failed because it was asked to stop. */
 export const isAbortFailure = (error: unknown, reason: Error): boolean => {
   try {
-    for (let at = error, depth = 0; depth < 8; depth++) {
-      if (at === reason) return true
-      if (typeof at !== "object" || at === null) return false
-      const { name, cause }: { readonly name?: unknown; readonly cause?: unknown } = at
+    for (let current = error, depth = 0; depth < 8; depth++) {
+      if (current === reason) return true
+      if (typeof current !== "object" || current === null) return false
+      const { name, cause }: { readonly name?: unknown; readonly cause?: unknown } = current
       if (name === "AbortError" || name === "StepAbortedError") return true
-      at = cause
+      current = cause
     }
   } catch {
     // a value that throws when it is inspected (a proxy, a getter) is not an abort failure

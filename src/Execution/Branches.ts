@@ -28,9 +28,12 @@ export interface ParallelCall {
   readonly failFast: boolean
   /** Starts a branch. The branch calls `end` once, when it has ended. */
   readonly begin: (index: number, scope: StepScope, end: (exit: BranchExit) => void) => void
-  /** Called when all branches have ended, and with `failFast` only if all of them succeeded. */
+  /** Called when all branches have ended. With `failFast` it is called only if all branches have succeeded. */
   readonly succeed: (exits: ReadonlyArray<BranchExit>) => void
-  /** Called with `failFast`, with the failure of a branch, once the running steps of the call have ended. */
+  /**
+   * Called only with `failFast`, when a branch has failed and the running steps of the call have ended. Receives the
+   * failure.
+   */
   readonly fail: (failure: Extract<BranchExit, { readonly _tag: "Failure" }>) => void
 }
 
@@ -98,7 +101,7 @@ export const runBranches = (
     endedCount++
     if (exit._tag === "Failure") failures.push(exit)
     if (failFast && failures.length > 0) {
-      // a verdict that the journal has already is delivered at its place in the journal, and not now
+      // a verdict that is already in the journal is delivered at its place there, and not now
       if (exit._tag === "Failure" && failures.length === 1 && !isVerdictRecorded) {
         turn.steps.stop(group, `another branch of "${name}" has failed`, recordVerdict)
       }
@@ -127,8 +130,8 @@ export const runBranches = (
 }
 
 /**
- * The failure with which the call ends: the error of a branch that equals the recorded verdict, or else the recorded
- * error.
+ * The failure with which the call ends: the failure of the branch whose error equals the recorded verdict, or else the
+ * recorded error.
  */
 const failureOfCall = (
   failures: ReadonlyArray<Extract<BranchExit, { readonly _tag: "Failure" }>>,
@@ -141,7 +144,7 @@ const failureOfCall = (
   return same ?? { _tag: "Failure", error: deserializeError(recorded) }
 }
 
-/** Stands in for the code of a verdict, which is recorded and never executed. */
+/** Stands in for the code of a verdict: a verdict is recorded, and never executed. */
 const noCode = {
   begin: () => undefined,
   timeout: undefined,

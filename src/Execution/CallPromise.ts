@@ -2,9 +2,9 @@
 import { toError } from "../Errors.ts"
 
 /**
- * Makes a promise that `begin` may settle, now or later. A later rejection is the outcome of a step and is in the
- * journal, so it must not end the process as an unhandled rejection. `onAwait` is called when the promise is
- * awaited, or passed to `Promise.all` and the like.
+ * Makes a promise that `begin` may settle, now or later. When the promise rejects later, its error is the outcome of a
+ * step, which is in the journal. So this rejection must not end the process as an unhandled one. `onAwait` is called
+ * when the promise is awaited, or passed to `Promise.all` and the like.
  */
 export const callPromise = <T>(
   begin: (succeed: (value: T) => void, fail: (error: Error) => void) => void,

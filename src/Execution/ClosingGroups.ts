@@ -1,6 +1,6 @@
 /**
- * Groups of branches that are closing: they start nothing new, and their running steps are awaited. Such a
- * group is a parallel call with a failed branch, or the whole handler.
+ * Groups of branches that are closing: they start nothing new, and their running steps are awaited. Such a group is
+ * that of a parallel call with a failed branch, or that of the whole handler.
  *
  * A group has closed when its steps have ended, the handler has done all that follows from their outcomes, and the
  * groups inside it have closed. So the verdict of an inner call is recorded before the verdict of the outer call.
@@ -21,7 +21,7 @@ export interface ClosingGroupsOwner {
   readonly running: Pick<RunningSteps, "has">
   /** A count that grows with each activity of the handler. */
   readonly activityCount: number
-  /** Calls `fn` when all consequences of the last outcome have run, unless the turn is over by then. */
+  /** Calls `fn` when all consequences of the last outcome have run, unless the turn has ended before that. */
   readonly whenDrained: (fn: () => void) => void
 }
 
@@ -43,8 +43,8 @@ export class ClosingGroups {
   }
 
   /**
-   * Closes the groups that may close, once all consequences of the last outcome have run. Called whenever the handler
-   * and its steps have come to rest.
+   * Waits until all consequences of the last outcome have run, and then closes the groups that may close. Called
+   * whenever the handler and its steps have come to rest.
    */
   check(): void {
     for (const closing of this.#all) {
@@ -64,7 +64,7 @@ export class ClosingGroups {
     closing.draining = false
     if (!this.#all.includes(closing)) return
     if (activityCount !== this.#owner.activityCount || !this.#mayClose(closing)) {
-      // too early: the group is checked again when the handler and its steps next come to rest
+      // the group may not close yet: it is checked again when the handler and its steps come to rest the next time
       this.#owner.outcomes.pump()
       return
     }

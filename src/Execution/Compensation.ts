@@ -45,7 +45,7 @@ export class Compensations {
 
   /**
    * The compensations that an earlier turn registered, in the order in which they run. `names` are the names of the
-   * compensated steps in the order of registration. A compensation has code if this turn has registered it again.
+   * compensated steps in the order of registration. A compensation has code only if this turn has registered it again.
    */
   rebuild(names: ReadonlyArray<string>): ReadonlyArray<Compensation> {
     const code = new Map(this.#registered.map((compensation) => [compensation.key, compensation.code]))

@@ -15,8 +15,8 @@ import { stepAnnotations } from "./HandlerLogs.ts"
 import { nestedSteps } from "./NestedSteps.ts"
 
 /**
- * Adds the steps to the context of an Effect handler. The types track what a program requires up to the
- * worker's layer. At run time the services come from the context that the worker captured.
+ * Adds the steps to the context of an Effect handler. In types, the requirements of a program are tracked up to the
+ * worker's layer. At run time, the services come from the context that the worker captured.
  */
 export const withSteps = (context: Context.Context<never>, steps: StepService): Context.Context<unknown> =>
   Context.add(context, Step, steps) as Context.Context<unknown>
@@ -31,7 +31,7 @@ export const rejectionOf = (cause: Cause.Cause<unknown>, what: string): unknown 
   return error
 }
 
-/** Adds to the stack of the error the frames of `Effect.fn` and `Effect.withSpan`, which only the cause has. */
+/** Adds the frames of `Effect.fn` and `Effect.withSpan`, which only the cause has, to the stack of the error. */
 const addFrames = (error: unknown, cause: Cause.Cause<unknown>): void => {
   try {
     if (!(error instanceof Error)) return
@@ -91,8 +91,8 @@ export const decodeIfTyped = (
   schema === undefined ? Effect.succeed(value) : decode(schema, value, what)
 
 /**
- * The effect, with its result encoded by the `success` schema, and its failures that fit the `error` schema as
- * {@link TypedFailure}. `owner` names in messages the step or function to which the effect belongs.
+ * The effect, with its result encoded by the `success` schema. A failure that fits the `error` schema becomes a
+ * {@link TypedFailure}. In messages, `owner` names the step or function to which the effect belongs.
  */
 export const encodingExit = <A, E, R, S, F>(
   owner: string,
@@ -121,8 +121,8 @@ export interface CodeFiber {
 }
 
 /**
- * Makes the code of a step from an effect. The effect runs in the context of the step's caller, but step calls in the
- * effect fail. `fiber` receives the fiber of each attempt that does not end at once.
+ * Makes the code of a step from an effect. The effect runs in the context of the step's caller, but the effect cannot
+ * call steps: such calls fail. `fiber` receives the fiber of each attempt that does not end at once.
  */
 export const effectCode = (
   name: string,

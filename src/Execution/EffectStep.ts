@@ -155,13 +155,16 @@ const refuse = (error: unknown): Effect.Effect<never, StepCallError | Unsupporte
 
 interface StepCallParts<Given, Result> {
   /**
-   * Makes the arguments for the row of `StepTable.ts` from the arguments of the call. Code will run in the caller's
-   * context, and `fiber` receives its fiber.
+   * Makes the arguments for the row of `StepTable.ts` from the arguments of the call. If the step has code, the code
+   * will run in the caller's context, and `fiber` receives the fiber of the code.
    */
   readonly makeArguments: (name: string, callersContext: Context.Context<never>, fiber: CodeFiber) => Given
-  /** Converts the result of the row to the one for the handler. Absent when both are the same. */
+  /** Converts the result of the row to the result for the handler. Absent when both results are the same. */
   readonly convertResult?: (result: Result, call: StepCall) => Effect.Effect<unknown, unknown>
-  /** Fails with the error for the handler. Absent, or `undefined`, when that is the failure of the row. */
+  /**
+   * Fails with the error for the handler. When this is absent or returns `undefined`, the handler receives the failure
+   * of the row.
+   */
   readonly convertFailure?: (
     error: SerializedError,
     call: StepCall
@@ -202,7 +205,8 @@ const callStep = <Given, Result>(
                 turn.pauseForDamage(call, error)
                 return
               }
-              // In an effect of the handler: an upcaster that throws is a defect of the handler, and not of the turn.
+              // The outcome is read in an effect of the handler. So an upcaster that throws is a defect of the handler,
+              // and not of the turn.
               resume(
                 Effect.suspend(() => {
                   const result = row.read(turn, value)
@@ -359,8 +363,8 @@ const failedInvocation = (
     const what = `Failure of ${invokedBy(turn, call.name)}`
     return Effect.flatMap(decode(schema, error.data[encodedFailure], what), fail)
   }
-  // There is no encoded failure when the function has no `error` schema or did not fit it, or when a test stub failed
-  // in place of the function. The fields of the error may fit the caller's schema all the same.
+  // There is no encoded failure when the function has no `error` schema, when the error did not fit that schema, or
+  // when a test stub failed in place of the function. The fields of the error may fit the caller's schema all the same.
   const fields = error.cause?.data
   if (fields === undefined) return Effect.fail(restored)
   return Effect.matchEffect(decodeFromJson(schema, fields), {

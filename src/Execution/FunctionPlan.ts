@@ -16,10 +16,14 @@ export interface FunctionPlan {
   readonly retry: RetryPolicy
   readonly timeoutMs: number
   readonly stepTimeout: StepTimeout | undefined
-  /** Where the user's code calls each step, by kind and name of the step, as far as the place is known. */
+  /**
+   * The place in the user's code where each step is called, by kind and name of the step. Holds only the places that
+   * are known.
+   */
   readonly callSites: Map<string, string>
   /**
-   * The recorded steps that a run did not call again, as text, by run id. They are logged once, and not in every turn.
+   * The recorded steps that a run did not call again, as text, by run id. Kept so that these steps are logged once, and
+   * not in every turn.
    */
   readonly uncalled: Map<string, string>
   /** Whether the warning about sleeps outside of steps was logged. */
@@ -72,8 +76,8 @@ export const callSiteOf = (plan: FunctionPlan, kind: StepKind, name: string): st
   plan.callSites.get(`${kind}:${name}`) ?? ""
 
 /**
- * Remembers that these uncalled steps of the run are logged, or forgets the run when it has ended. Returns whether
- * they have not been logged before.
+ * Remembers that these uncalled steps of the run are logged, or forgets the run when it has ended. Returns whether the
+ * steps have not been logged before.
  */
 export const rememberUncalled = (
   { uncalled }: FunctionPlan,

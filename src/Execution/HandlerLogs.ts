@@ -1,6 +1,6 @@
 /**
  * The log lines that handlers write, with the logger that they are given or with Effect's loggers. The lines name the
- * run and the step. They are left out while finished steps are replayed, and are stored with the run.
+ * run and the step, and are stored with the run. While finished steps are replayed, no lines are written.
  */
 import * as Context from "effect/Context"
 import * as Fiber from "effect/Fiber"
@@ -115,9 +115,9 @@ const lineToStore = (
 })
 
 /**
- * The data as JSON text without the values of secrets, if that text is valid JSON within the limits for length and
- * depth. Otherwise the text becomes a JSON string, and is cut if necessary: an engine refuses the whole report of the
- * turn if the data of a line is not valid JSON within the limits.
+ * The data as JSON text without the values of secrets. Text that is not valid JSON within the limits for length and
+ * depth becomes a JSON string, and is cut if necessary. An engine would refuse a whole report of the turn because of
+ * such text.
  */
 const dataToStore = (job: Job, json: string): string => {
   const text = withoutSecrets(job, json)

@@ -1,7 +1,7 @@
 /**
- * What a turn knows of its run at the start: the journal and the open steps. Each entry of the journal is the
- * outcome of a step call or of a compensation. A step call takes its entry out. The entries of steps that are left at
- * the end belong to steps that the handler did not call this time.
+ * What a turn knows of its run at the start: the journal and the open steps. Each entry of the journal is the outcome
+ * of a step call or of a compensation. A step call takes its entry out. The entries that are left at the end belong to
+ * steps that the handler did not call in this turn.
  */
 import type { Job, JournalEntry, OpenStep, Outcome } from "../Protocol/Worker.ts"
 import { isAtRoot } from "../StepId.ts"
@@ -24,7 +24,7 @@ export class Journal {
   /** The entries of steps that the handler has not called yet. */
   readonly #recorded: Map<string, Recorded>
   readonly #open: Map<string, OpenStep>
-  /** Steps that an earlier turn left open, and that the handler has not reached yet. */
+  /** The steps that an earlier turn left open and that the handler has not reached yet. */
   readonly #unreached: Set<string>
   readonly #firedEarly: Map<string, FiredEarly>
 
@@ -87,9 +87,8 @@ export class Journal {
   }
 
   /**
-   * Names of the steps that earlier turns have begun and that this turn has not called. While the handler
-   * waits, steps in branches are left out: the handler may call them when other branches have ended. Once the handler
-   * has `completed`, steps in branches count too.
+   * Names of the steps that earlier turns have begun and that this turn has not called. Steps in branches count only
+   * once the handler has `completed`: before that, the handler may still call them when other branches have ended.
    */
   uncalled(completed: boolean): ReadonlyArray<string> {
     if (this.#recorded.size === 0 && this.#unreached.size === 0) return []
@@ -101,6 +100,9 @@ export class Journal {
   }
 }
 
-/** For turns without a journal or open steps, such as the first of a run. Nothing is ever added to these. */
+/**
+ * For turns without a journal or open steps, such as the first turn of a run. Nothing is ever added to these
+ * collections.
+ */
 const noMap = new Map<string, never>()
 const noSet = new Set<string>()

@@ -32,8 +32,8 @@ export const nestedSteps = (outer: string): StepService =>
   new NestedSteps(outer) as unknown as StepService
 
 /**
- * Throws `NestedStepError` when a call comes from the code of a step: that code may use the handler's service, which
- * it can still reach.
+ * Throws `NestedStepError` when a call comes from the code of a step: that code may have kept a reference to the
+ * handler's service.
  */
 export const refuseNested = (callersContext: Context.Context<never>, name: unknown): void => {
   const steps: unknown = Context.getOrUndefined(callersContext, Step)

@@ -19,9 +19,7 @@ interface Body {
 
 const bodies = new AsyncLocalStorage<Body>()
 
-/**
- * Runs the body of a step. Everything that the body starts counts as inside of it, also when it runs later.
- */
+/** Runs the body of a step. Everything that the body starts counts as inside of the body, even what runs later. */
 export const insideStep = <A>(token: TurnToken, stepName: string, attempt: number, body: () => A): A =>
   bodies.run({ token, stepName, attempt }, body)
 
@@ -34,8 +32,8 @@ export const bodyOf = (token: TurnToken): { readonly step: string; readonly atte
 }
 
 /**
- * The error for a call of step `stepName`, if the call comes from the body of a step of the same turn. A body
- * may start a turn of another run in this process, whose steps are allowed.
+ * The error for a call of step `stepName`, if the call comes from the body of a step of the same turn. The steps of
+ * another run are allowed: a body may start a turn of another run in this process.
  */
 export const nestedStep = (token: TurnToken, stepName: string): NestedStepError | undefined => {
   const body = bodies.getStore()

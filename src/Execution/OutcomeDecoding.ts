@@ -32,8 +32,8 @@ export const stepError = (turn: TurnMachine, call: StepCall, error: SerializedEr
 }
 
 /**
- * The result of a `step.tx` for handlers. A user may have patched it: if it has no `writes`, it is taken as the value
- * alone.
+ * The result of a `step.tx` for handlers. A user may have patched the result: without `writes`, the whole result is
+ * taken as the value.
  */
 export const readTx = (stored: unknown): TxOutcome =>
   isObject(stored) && Array.isArray(stored.writes)

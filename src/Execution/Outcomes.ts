@@ -1,7 +1,7 @@
 /**
- * The outcomes on their way to the handler. Each outcome is reported, gets its place in the journal, and is
- * delivered in the order of the journal. An event that a wait has received also decides how far back a later wait for
- * the same event looks: see `UnseenEvents.ts`.
+ * Brings outcomes to the handler. Each outcome is reported, gets its place in the journal, and is delivered in the
+ * order of the journal. An event that a wait has received also decides how far back a later wait for the same event
+ * looks: see `UnseenEvents.ts`.
  */
 import type { SerializedError } from "../Errors.ts"
 import type { Job, Outcome, TurnOp } from "../Protocol/Worker.ts"
@@ -17,7 +17,10 @@ import type { TurnHost } from "./TurnHost.ts"
 export interface OutcomesOwner {
   /** How many turns of the event loop it takes until all consequences of one outcome have run. */
   readonly turnsToDrain: number
-  /** Whether the handler may stop waiting for a call without telling the turn: promises allow that, fibers do not. */
+  /**
+   * Whether the handler may stop waiting for a call without telling the turn. A handler with promises may, and one with
+   * fibers may not.
+   */
   readonly abandonsSilently: boolean
   /** Called when no outcome can be delivered, and all consequences of the last one have run. */
   readonly idle: () => void
@@ -82,7 +85,8 @@ export class Outcomes implements Progress {
 
   /** Queues the outcome that the journal has for a call. */
   replay(call: StepCall, { entry: { kind, outcome }, index }: Recorded): void {
-    // The verdict on branches waits until all activity has come to rest, since the branches end before it.
+    // The verdict on branches waits until all activity has come to rest, since the branches must end before the
+    // verdict.
     call.settling = this.#settlement.request(index, () => this.#deliver(call, outcome), kind === "parallel")
   }
 
@@ -91,7 +95,7 @@ export class Outcomes implements Progress {
    */
   record(call: StepCall, outcome: Outcome, attempt: number, startedAt: number): void {
     if (this.#closed) return
-    // The outcome gets its place in the order first, since its report may be acknowledged before `report` returns.
+    // The outcome is added before it is reported, since the report may be acknowledged before `report` returns.
     this.#add(call, outcome)
     const endedAt = this.#host.clock.currentTimeMillisUnsafe()
     this.report(stepDone(call, outcome, { attempt, startedAt, endedAt }))
@@ -110,8 +114,8 @@ export class Outcomes implements Progress {
   }
 
   /**
-   * Reports an op whose outcome is in the answer to the report. A failure goes to `onFailure` if that is given, and
-   * then neither into the journal nor to the handler.
+   * Reports an op whose outcome is in the answer to the report. If `onFailure` is given, a failure goes only to
+   * `onFailure`, and neither into the journal nor to the handler.
    */
   request(call: StepCall, op: TurnOp, onFailure?: (error: SerializedError) => void): void {
     let answer: Outcome = notAnswered

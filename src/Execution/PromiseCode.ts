@@ -98,8 +98,8 @@ export const discardResult =
 export interface Decoder {
   readonly decode: (stored: unknown) => unknown
   /**
-   * Throws when the schema refuses the result in its stored form. Called before the result is stored, so that a result
-   * that cannot be decoded later fails the step.
+   * Throws when the schema refuses the result in its stored form. Called before the result is stored: a result that
+   * could not be decoded later fails the step.
    */
   readonly check: (result: unknown) => void
 }

@@ -117,7 +117,7 @@ const checkCall = (turn: TurnMachine, naming: string, name: unknown): string => 
 interface StepCallParts<Given, Result> {
   /** Makes the arguments for the row of `StepTable.ts` from the arguments of the call. */
   readonly makeArguments: (name: string) => Given
-  /** Converts the result of the row to the one for the handler. Absent when both are the same. */
+  /** Converts the result of the row to the result for the handler. Absent when both results are the same. */
   readonly convertResult?: (result: Result) => unknown
   /** Called when the promise of the call is awaited. */
   readonly onAwait?: (call: StepCall) => void
@@ -160,7 +160,7 @@ const callStep = <Given, Result, T>(
         }
       })
       call = stepCall
-      // Without a call no step is needed: `sleepUntil` was given a time that has passed. It has no result.
+      // No call was made, since no step is needed: `sleepUntil`, which has no result, was given a time that has passed.
       if (stepCall === undefined) succeed(undefined as T)
       else turn.steps.addCall(stepCall, entry)
     },

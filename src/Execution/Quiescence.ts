@@ -1,6 +1,6 @@
 /**
- * Decides when a turn is over although its handler has not ended: when nothing runs, something is waited for,
- * and the handler shows no activity.
+ * Decides when a turn is over although its handler has not ended: when nothing runs, the handler waits for something,
+ * and it shows no activity.
  *
  * This is a guess, since the handler may await something outside of steps. So the turn is checked again after
  * two turns of the event loop, and once more after the linger time of its job, if the job has one. Activity in between
@@ -9,7 +9,7 @@
 import { afterEventLoopTurns } from "./Settlement.ts"
 import type { TurnHost } from "./TurnHost.ts"
 
-/** The state of a turn in which no code runs and all reports are durable. A call is held while it may not begin. */
+/** The state of a turn in which no code runs and all reports are durable. A call that may not begin yet is held. */
 export interface Activity {
   /** How many parallel calls await the end of their running steps. */
   readonly closings: number
@@ -17,7 +17,7 @@ export interface Activity {
   readonly heldOps: number
   /** How many held calls have code to run. */
   readonly heldCode: number
-  /** How many steps have an outcome that only a later turn will know. */
+  /** How many steps have an outcome that becomes known only in a later turn. */
   readonly deferred: number
   /** How many calls are suspended. */
   readonly suspended: number
@@ -32,10 +32,10 @@ export interface Activity {
 }
 
 /**
- * Judges the turn by its activity, which is `undefined` while code runs or a report is in flight. `"quiet"`:
- * the turn only waits. `"release"`: the handler wants to begin more than this turn allows, so the run is
- * released. `"busy"`: neither. With `isRebuilding` the handler only runs to register its compensations: then the turn
- * is also quiet when all pending calls of the handler are shelved.
+ * Judges the turn by its activity, which is `undefined` while code runs or a report is in flight. `"quiet"`: the turn
+ * only waits. `"release"`: the handler wants to begin more than this turn allows, so the run is released. `"busy"`:
+ * anything else. With `isRebuilding`, the handler only runs to register its compensations. Such a turn is also quiet
+ * when all pending calls of the handler are shelved.
  */
 export const classifyActivity = (
   activity: Activity | undefined,
@@ -65,7 +65,7 @@ export class Quiescence {
   /** How long a turn that seems quiet lingers, in milliseconds. */
   readonly #lingerMs: number
   readonly #host: Pick<TurnHost, "alarm" | "clock">
-  /** Whether the turn was quiet, and a further check is scheduled. */
+  /** Whether a further check is scheduled, since the turn was quiet. */
   #willCheckAgain = false
   /** The activity count when the turn was last seen quiet. */
   #activityAtCheck = 0

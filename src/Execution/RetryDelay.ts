@@ -16,7 +16,10 @@ export interface RetriedFailure {
   readonly what: () => string
 }
 
-/** The delay in milliseconds before the next attempt: the one that the error asks for, or else that of the policy. */
+/**
+ * The delay in milliseconds before the next attempt: the delay that the error asks for, or else the delay of the
+ * policy.
+ */
 export const delayBeforeRetry = (
   { clock, context, logger }: Pick<TurnHost, "clock" | "context" | "logger">,
   { error, failures, retry, what }: RetriedFailure

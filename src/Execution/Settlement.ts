@@ -14,7 +14,10 @@ export interface Settling {
   /** Index in the journal; for a new outcome the length of the journal. */
   readonly rank: number
   position: number
-  /** Delivers the outcome. Cleared when the handler no longer wants the outcome, which keeps its place in the order. */
+  /**
+   * Delivers the outcome. Cleared when the handler no longer wants the outcome. The outcome keeps its place in the
+   * order.
+   */
   deliver: (() => void) | undefined
   /** False until the engine's answer brings the outcome. The outcomes after it in the order wait too. */
   ready: boolean
@@ -33,12 +36,15 @@ export class Settlement {
   readonly #onIdle: () => void
   /** Outcomes of the journal for which the handler has made its call. */
   readonly #requested = new Heap<Settling>()
-  #new: Array<Settling> = []
+  #newOutcomes: Array<Settling> = []
   /** Has a 1 for each entry of the journal that is settled. */
   readonly #settled: Uint8Array
   /** The first entry of the journal that is not settled. */
-  #lowest = 0
-  /** Whether the handler has had one more turn of the event loop to call an earlier entry of the journal. */
+  #firstUnsettled = 0
+  /**
+   * Whether the handler has had one more turn of the event loop in which to call the step of an earlier entry of the
+   * journal.
+   */
   #wasPatient = false
   #caughtUp: boolean
   #draining = false
@@ -60,13 +66,13 @@ export class Settlement {
 
   /** Whether no outcome waits to be delivered, or waits for the answer to its report. */
   get isEmpty(): boolean {
-    return this.#requested.size === 0 && this.#new.length === 0
+    return this.#requested.size === 0 && this.#newOutcomes.length === 0
   }
 
   /**
-   * Whether the handler has received the journal's outcomes for all its calls, so that new steps may begin. While
-   * the journal has other entries, this becomes true one turn of the event loop later: the handler may still be about to
-   * call one of these steps.
+   * Whether the handler has received the journal's outcomes for all its calls, so that new steps may begin. If the
+   * journal has entries of other steps, this becomes true one turn of the event loop later: the handler may be about to
+   * call one of those steps.
    */
   get isCaughtUp(): boolean {
     return this.#caughtUp
@@ -79,7 +85,7 @@ export class Settlement {
 
   /** Whether the handler has not yet received all outcomes in the journal. */
   get isReplaying(): boolean {
-    return this.#lowest < this.#journalLength
+    return this.#firstUnsettled < this.#journalLength
   }
 
   /**
@@ -94,10 +100,13 @@ export class Settlement {
     return item
   }
 
-  /** Adds a new outcome. With `ready` it was reported; otherwise the engine's answer to a report will bring it. */
+  /**
+   * Adds a new outcome. With `ready`, the outcome was reported. Without `ready`, the engine's answer to a report will
+   * bring the outcome.
+   */
   add(deliver: () => void, ready: boolean): Settling {
     const item: Settling = { rank: this.#journalLength, position: -1, deliver, ready, waitsForRest: false }
-    this.#new.push(item)
+    this.#newOutcomes.push(item)
     return item
   }
 
@@ -110,13 +119,14 @@ export class Settlement {
   }
 
   /**
-   * Marks the journal's entry at `rank` as settled: it was delivered or dropped, or the handler will not call
-   * it.
+   * Marks the journal's entry at `rank` as settled: its outcome was delivered or dropped, or the handler will not call
+   * its step.
    */
   markSettled(rank: number): void {
     if (rank >= this.#journalLength) return
     this.#settled[rank] = 1
-    while (this.#lowest < this.#journalLength && this.#settled[this.#lowest] === 1) this.#lowest++
+    while (this.#firstUnsettled < this.#journalLength && this.#settled[this.#firstUnsettled] === 1)
+      this.#firstUnsettled++
   }
 
   /** Delivers nothing while `fn` runs. */
@@ -129,7 +139,7 @@ export class Settlement {
   /** Forgets all outcomes that wait to be delivered. */
   clear(): void {
     this.#requested.clear()
-    this.#new = []
+    this.#newOutcomes = []
   }
 
   /** Ends delivery for good. */
@@ -138,7 +148,7 @@ export class Settlement {
     this.clear()
   }
 
-  /** Delivers after the caller has run: in a race of effects, the caller has yet to start the other effects. */
+  /** Delivers once the caller has run: in a race of effects, the caller still has to start the other effects. */
   #pumpSoon(): void {
     if (this.#draining || this.#pumping) return
     this.#pumping = true
@@ -160,13 +170,13 @@ export class Settlement {
       }
       this.#caughtUp = true
     }
-    const item = this.#requested.peek() ?? this.#new[0]
+    const item = this.#requested.peek() ?? this.#newOutcomes[0]
     if (item === undefined || !item.ready) {
       this.#onIdle()
       return
     }
-    // the handler may still be about to call an entry that is earlier in the journal
-    if ((item.waitsForRest || this.#lowest < item.rank) && !this.#wasPatient) {
+    // the handler may still be about to call a step whose entry is earlier in the journal
+    if ((item.waitsForRest || this.#firstUnsettled < item.rank) && !this.#wasPatient) {
       this.#beOncePatient()
       return
     }
@@ -175,7 +185,7 @@ export class Settlement {
       this.#requested.remove(item)
       this.markSettled(item.rank)
     } else {
-      this.#new.shift()
+      this.#newOutcomes.shift()
     }
     this.#drain()
     item.deliver?.()

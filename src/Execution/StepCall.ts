@@ -13,7 +13,7 @@ export type StepOp = Extract<
   { readonly _tag: "Sleep" | "WaitForEvent" | "Invoke" | "InvokeAsync" | "Publish" }
 >
 
-/** User code that a step runs. `begin` starts the code, which tells the attempt how it ended. */
+/** User code that a step runs. `begin` starts the code. When the code has ended, it tells the attempt how. */
 export interface StepCode {
   readonly begin: (attempt: Attempt) => void
   readonly timeout: StepTimeout | undefined
@@ -31,8 +31,8 @@ export class StepCall {
   readonly scope: StepScope
   readonly work: StepWork
   /**
-   * Delivers the outcome to the handler. Called at most once, and never when the call is withdrawn, or its turn
-   * ends, before the outcome is there.
+   * Delivers the outcome to the handler. Called at most once. Never called when the call is withdrawn or the turn ends
+   * before the outcome is known.
    */
   readonly receive: (outcome: Outcome) => void
   /** How many attempts have failed so far. */

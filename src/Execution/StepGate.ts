@@ -57,8 +57,8 @@ export class StepGate {
   }
 
   /**
-   * Takes the held calls that may begin now: first the calls that the engine performs, then the calls with code, both
-   * in the order in which they were made.
+   * Takes the held calls that may begin now: first the calls that the engine performs, and then the calls with code.
+   * Each of the two groups is in the order in which the calls were made.
    */
   take(): ReadonlyArray<StepCall> {
     if (!this.#progress.isCaughtUp || this.isPausing) return none

@@ -82,7 +82,8 @@ export const withEncoding = (stored: SerializedError, encoded: unknown): Seriali
 
 /**
  * The op of a wait for an event, as it is reported. A wait looks back to the last event that an equal wait has
- * received. The op names the waits of `call.unseen` that are in the journal by now, so that their events do not count.
+ * received. The op names the waits of `call.unseen` that are in the journal by now: the wait does not look back to the
+ * events of those waits.
  */
 export const reportedWait = (call: StepCall, op: WaitOp): WaitOp => {
   const unseen = call.unseen?.filter(({ settling }) => settling !== undefined).map(({ key }) => key)
@@ -90,7 +91,9 @@ export const reportedWait = (call: StepCall, op: WaitOp): WaitOp => {
   return unseen === undefined || unseen.length === 0 ? op : { ...op, unseen }
 }
 
-/** The outcome of a step whose op the engine has accepted, but without the outcome that it should have returned. */
+/**
+ * The outcome of a step whose op the engine has accepted without returning the outcome that it should have returned.
+ */
 export const notAnswered: Outcome = {
   _tag: "Failure",
   error: {

@@ -7,8 +7,8 @@ export class BranchGroup {
   /** The scope that made the parallel call; `undefined` for the root. */
   readonly parent: StepScope | undefined
   /**
-   * Whether nothing new may start in the group. Its recorded and running steps still deliver their outcomes,
-   * so that branches can register their compensations.
+   * Whether nothing new may start in the group. The outcomes of recorded and running steps are still delivered, so that
+   * branches can register their compensations.
    */
   isStopped = false
 
@@ -31,16 +31,16 @@ export class StepScope {
 
 /** Whether the scope is in the group: directly, or in a branch of an inner call. */
 export const isWithin = (scope: StepScope, group: BranchGroup): boolean => {
-  for (let at: StepScope | undefined = scope; at !== undefined; at = at.group.parent) {
-    if (at.group === group) return true
+  for (let current: StepScope | undefined = scope; current !== undefined; current = current.group.parent) {
+    if (current.group === group) return true
   }
   return false
 }
 
-/** Whether nothing new may start in the scope: its own group is stopped, or one around it. */
+/** Whether nothing new may start in the scope: its own group or a group around it is stopped. */
 export const isStopped = (scope: StepScope): boolean => {
-  for (let at: StepScope | undefined = scope; at !== undefined; at = at.group.parent) {
-    if (at.group.isStopped) return true
+  for (let current: StepScope | undefined = scope; current !== undefined; current = current.group.parent) {
+    if (current.group.isStopped) return true
   }
   return false
 }

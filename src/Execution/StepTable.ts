@@ -60,8 +60,8 @@ export interface StepRow<Given, Result> {
   /** Reads the result for handlers. A schema may decode it afterwards. */
   readonly read: (turn: TurnMachine, value: unknown) => Result
   /**
-   * Whether a failed call fails with a `StepError` whose cause is the stored error. If not, it fails with the
-   * stored error.
+   * Whether a failed call fails with a `StepError` whose cause is the stored error. If not, the call fails with the
+   * stored error itself.
    */
   readonly wrapsFailures: boolean
 }
@@ -128,7 +128,7 @@ export const steps = {
     call: ({ scope, turn }, name, until: unknown, receive) => {
       const at = parseTime(name, until)
       const stepKey = scope.keys.next(escapeName(name))
-      // no step is needed for a time that has passed, unless an earlier turn has slept until it
+      // no step is needed for a time that has passed, unless an earlier turn has already begun the step
       const { journal } = turn.steps
       if (at <= turn.host.clock.currentTimeMillisUnsafe() && !journal.knows(stepKey)) return undefined
       return engineCall(scope, "sleep", { _tag: "Sleep", stepKey, name, due: { at } }, receive)
@@ -212,7 +212,7 @@ export const steps = {
   })
 }
 
-/** The calls of a handler that have no row: two that run branches, and one that registers a compensation. */
+/** The calls of a handler that have no row: two calls run branches, and one registers a compensation. */
 export const groups = {
   parallel: { naming: "name of the parallel call" },
   map: { naming: "name of the parallel call" },
@@ -275,19 +275,19 @@ const engineCall = (scope: StepScope, kind: StepKind, op: StepOp, receive: Recei
   new StepCall(op.stepKey, op.name, kind, scope, op, receive)
 
 const parseTime = (name: string, until: unknown): number => {
-  const at =
+  const epochMs =
     until instanceof Date
       ? until.getTime()
       : typeof until === "string" && /^[+-]?\d{4,6}-\d\d/.test(until)
         ? Date.parse(until)
         : Number.NaN
-  if (Number.isNaN(at)) {
+  if (Number.isNaN(epochMs)) {
     throw new ValidationError(
       `Step "${name}" cannot sleep until ${show(until)}: give a ` +
         'valid Date or ISO 8601 text such as "2030-12-31T00:00:00Z"'
     )
   }
-  return at
+  return epochMs
 }
 
 const checkMatch = (name: string, match: unknown): string | undefined => {

@@ -4,6 +4,6 @@ import type { Attempt } from "./Attempt.ts"
 export interface StepTracing {
   /** Called when the code of a step begins. Sets `attempt.span`. */
   readonly began: (attempt: Attempt) => void
-  /** Calls `f`, which is the handler, within the turn's span. */
+  /** Calls the handler `f` within the turn's span. */
   readonly within: <A>(f: () => A) => A
 }

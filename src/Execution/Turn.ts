@@ -1,6 +1,6 @@
 /**
  * A turn: one pass of a handler from the start. `TurnEnd` lists the ways in which a turn may end. If the run has not
- * ended, another turn follows, which finds the steps that this one recorded in the journal.
+ * ended, another turn follows. That turn finds in the journal the steps that earlier turns have recorded.
  */
 import type { IronflowEvent } from "../Event.ts"
 import { type HandledEvent, validateEvent } from "../EventData.ts"

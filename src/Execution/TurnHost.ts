@@ -29,13 +29,13 @@ export interface TurnHost {
   /** The services for Effect handlers. */
   readonly context: Context.Context<never>
   /**
-   * Called when the handler has continued after its turn was suspended: the turn was judged quiet too early.
-   * `stepName` is the name of the step that the handler called, or "the end of the handler".
+   * Called when the handler has continued after its turn was suspended: the turn was judged quiet too early. `stepName`
+   * is the name of the step that the handler called, or "the end of the handler" when it has ended.
    */
   readonly late: (stepName: string) => void
   /**
-   * Whether only a later turn will know the outcome of the op, as when the engine cannot answer before the
-   * turn has ended. The turn then wraps up, see {@link TurnHandle.wrapUp}.
+   * Whether only a later turn will know the outcome of the op, since the engine cannot answer before this turn has
+   * ended, for example. The turn then wraps up, see {@link TurnHandle.wrapUp}.
    */
   readonly defers?: (op: TurnOp) => boolean
   /**

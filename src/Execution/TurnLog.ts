@@ -2,7 +2,7 @@
 import * as Limits from "../Limits.ts"
 import type { LogLine, TurnLogs } from "../Protocol/Worker.ts"
 
-/** How many characters a line counts as, besides the length of its strings. */
+/** A line counts as this many characters more than the length of its strings. */
 const LINE_OVERHEAD = 64
 
 export class TurnLog {
@@ -10,7 +10,7 @@ export class TurnLog {
   #length = 0
   #dropped = 0
 
-  /** Adds a line. When there is no room, the oldest lines are dropped. */
+  /** Adds a line. When the log would exceed its limits, the oldest lines are dropped. */
   add(line: LogLine): void {
     this.#lines.push(line)
     this.#length += lengthOf(line)
@@ -44,6 +44,6 @@ export class TurnLog {
   }
 }
 
-/** How many characters a line counts as. */
+/** The number of characters that a line adds to the length of the log. */
 export const lengthOf = ({ data, message, step }: LogLine): number =>
   message.length + (data?.length ?? 0) + (step?.length ?? 0) + LINE_OVERHEAD

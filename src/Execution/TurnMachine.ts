@@ -2,9 +2,9 @@
  * One turn of a handler, as a state machine with callbacks. The API (Effect or Promise) tells the machine
  * what the handler does, and the machine decides how the turn ends.
  *
- * The handler's calls go through {@link TurnMachine.steps}. The turn is over when the handler and everything
- * that it leaves behind have ended (`ClosingGroups`, compensations), when it only waits (`Quiescence`), or
- * when its run is paused or taken away.
+ * The handler's calls go through {@link TurnMachine.steps}. The turn is over when the handler has ended, together with
+ * its running steps (`ClosingGroups`) and compensations; when the handler only waits (`Quiescence`); or when the run is
+ * paused or taken away.
  */
 import {
   FunctionTimeoutError,
@@ -50,7 +50,10 @@ type Phase =
 export interface TurnOptions {
   /** How many turns of the event loop it takes until all consequences of one outcome have run. */
   readonly turnsToDrain: number
-  /** Whether the handler may stop waiting for a call without telling the turn: promises allow that, fibers do not. */
+  /**
+   * Whether the handler may stop waiting for a call without telling the turn. A handler with promises may, and one with
+   * fibers may not.
+   */
   readonly abandonsSilently: boolean
   /** Interrupts the handler. Does nothing when that is not possible. */
   readonly interruptHandler: () => void
@@ -77,8 +80,8 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
   #suspended = false
   #lateReported = false
   #stepFailures: Set<unknown> | undefined = undefined
-  /** How many sleeps outside of steps go on now. */
-  #sleeps = 0
+  /** The number of sleeps outside of steps that have begun and not ended. */
+  #openSleeps = 0
 
   constructor(plan: FunctionPlan, job: Job, host: TurnHost, options: TurnOptions) {
     this.job = job
@@ -121,7 +124,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
 
   /** Called when the handler begins (1) or ends (-1) a sleep outside of steps. */
   sleepsOutsideOfSteps(change: 1 | -1): void {
-    this.#sleeps += change
+    this.#openSleeps += change
   }
 
   /** Registers the compensation of a step. */
@@ -154,8 +157,8 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
 
   abort(reason: Error): void {
     if (this.#ended) return
-    // In phase "over" the last op of the turn is in flight, and may get no answer any more: nothing is left
-    // to stop.
+    // In phase "over", only the last op of the turn is in flight, and perhaps the engine never answers it. Nothing is
+    // left to stop.
     if (this.#phase !== "over") this.#stopAll(() => reason)
     this.#end({ _tag: "Aborted", reason })
   }
@@ -198,7 +201,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
     const open = this.steps.suspended.keys
     this.#suspended = true
     this.#warn(uncalledWarning(this.#subject, this.steps.journal.uncalled(false), false))
-    this.#warn(sleepsWarning(this.#subject, this.#sleeps))
+    this.#warn(sleepsWarning(this.#subject, this.#openSleeps))
     this.#finish({ _tag: "Suspend", open }, { _tag: "Suspended", open })
   }
 
@@ -227,7 +230,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
   }
 
   /**
-   * Remembers a typed failure of a step that the handler receives. If the handler then fails with it, the run
+   * Remembers the typed failure of a step that the handler receives. If the handler fails with this failure, the run
    * fails, as with a `StepError`.
    */
   stepFailedWith(failure: unknown): void {
@@ -248,8 +251,8 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
   }
 
   /**
-   * Awaits the running steps of a handler that has ended, and the journal's outcomes for its calls. The handler has
-   * failed, or has registered the compensations of an earlier turn again.
+   * Awaits the running steps of a handler, and the journal's outcomes for its calls, before it calls `then`. The
+   * handler has failed, or has registered the compensations of an earlier turn again.
    */
   #closeHandler(then: () => void): void {
     this.#phase = "closing"

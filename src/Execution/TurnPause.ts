@@ -1,5 +1,5 @@
 /**
- * The reasons for which a turn pauses its run, so that a user looks at it. A paused run has not failed, and nothing is
+ * The reasons for which a turn pauses its run: a user must look at the run. A paused run has not failed, and nothing is
  * compensated.
  */
 import { callSite } from "../CallSite.ts"
@@ -28,12 +28,12 @@ export const nondeterminism = (
 ): TurnPause => {
   const site = callSite(entry)
   const recordedSite = callSiteOf(plan, recorded, call.name)
-  const at = (place: string) => (place === "" ? "" : ` (${place})`)
+  const inParentheses = (place: string) => (place === "" ? "" : ` (${place})`)
   return {
     code: "NONDETERMINISM",
     message:
       `Function "${plan.functionId}", run ${runId}: step "${call.name}" (${call.key}) was recorded as ` +
-      `"${recorded}"${at(recordedSite)} and is now called as "${call.kind}"${at(site)}. The handler must call the same ` +
+      `"${recorded}"${inParentheses(recordedSite)} and is now called as "${call.kind}"${inParentheses(site)}. The handler must call the same ` +
       "steps in every turn. Roll the code back and resume the run, give the changed step a new name and patch or fork " +
       "the run, or keep what depends on time, chance or the outside world inside steps",
     details: {
@@ -48,8 +48,8 @@ export const nondeterminism = (
 }
 
 /**
- * The pause for a step whose record cannot be read. If the run failed instead, a damaged disk would have completed work
- * compensated.
+ * The pause for a step whose record cannot be read. If the run failed instead, a damaged disk would lead to the
+ * compensation of work that was completed.
  */
 export const damagedStep = (plan: FunctionPlan, job: Job, call: StepCall, error: unknown): TurnPause => ({
   ...damage(

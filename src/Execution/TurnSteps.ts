@@ -1,10 +1,9 @@
 /**
  * The steps of one turn, from the call of the handler to the outcome that it receives.
  *
- * Step calls come in through {@link TurnSteps.addCall}. Recorded steps get their outcome from the journal.
- * Everything else begins once the handler has received the journal's outcomes for its calls, see `StepGate`.
- * There is no fiber, promise or timer per step here: the two APIs add what they need. `TurnMachine` decides
- * how the turn ends.
+ * Step calls come in through {@link TurnSteps.addCall}. Recorded steps get their outcome from the journal. All other
+ * steps begin once the handler has received the journal's outcomes for its calls (see `StepGate`). There is no fiber,
+ * promise or timer per step here: the two APIs add what they need. `TurnMachine` decides how the turn ends.
  */
 import { deserializeError, StepAbortedError } from "../Errors.ts"
 import { errorWithoutSecrets } from "./SecretsInText.ts"
@@ -78,13 +77,13 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   readonly #closingGroups: ClosingGroups
   #phase: Phase = "handler"
   /** Whether a new step has begun in this turn. From then on the turn no longer only replays. */
-  #live = false
+  #hasNewStep = false
   /** A count that grows with each activity of the handler. */
   #activityCount = 0
   #calls = 0
   /** How many calls stay pending for the rest of this turn. */
   #shelved = 0
-  /** How many steps have an outcome that only a later turn will know. */
+  /** How many steps have an outcome that becomes known only in a later turn. */
   #deferred = 0
 
   constructor(plan: FunctionPlan, job: Job, host: TurnHost, owner: StepsOwner) {
@@ -112,7 +111,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
    * turn ended, and no new step has begun.
    */
   get isReplaying(): boolean {
-    return !this.#live && (this.outcomes.isReplaying || this.journal.hasUnreachedSteps)
+    return !this.#hasNewStep && (this.outcomes.isReplaying || this.journal.hasUnreachedSteps)
   }
 
   /** A count that grows with each activity of the handler. */
@@ -155,7 +154,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     this.#owner.stepsIdle()
   }
 
-  /** Calls `fn` when all consequences of the last outcome have run, unless the turn is over by then. */
+  /** Calls `fn` when all consequences of the last outcome have run, unless the turn has ended before that. */
   whenDrained(fn: () => void): void {
     afterEventLoopTurns(this.turnsToDrain, () => {
       if (this.#phase !== "over") fn()
@@ -198,12 +197,12 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
       this.#replay(call, recorded, entry)
       return
     }
-    const open = this.journal.reach(call.key)
-    if (open !== undefined && open.kind !== call.kind) {
-      this.#owner.mismatch(call, open.kind, entry)
+    const openStep = this.journal.reach(call.key)
+    if (openStep !== undefined && openStep.kind !== call.kind) {
+      this.#owner.mismatch(call, openStep.kind, entry)
     } else if (isStopped(call.scope) || this.#job.compensating !== undefined) {
       this.#shelve()
-    } else if (open === undefined || !this.#resume(call, open)) {
+    } else if (openStep === undefined || !this.#resume(call, openStep)) {
       rememberCallSite(this.#plan, call.kind, call.name, entry)
       this.#begin(call)
     }
@@ -216,10 +215,10 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     return true
   }
 
-  /** Begins or resumes a compensation, which the turn calls and not the handler. */
+  /** Begins or resumes a compensation. The turn calls compensations, and not the handler. */
   startCompensation(call: StepCall): void {
-    const open = this.journal.openStep(call.key)
-    if (open === undefined || !this.#resume(call, open)) this.#begin(call)
+    const openStep = this.journal.openStep(call.key)
+    if (openStep === undefined || !this.#resume(call, openStep)) this.#begin(call)
   }
 
   /** Notes an activity of the handler that is not a step call. */
@@ -234,21 +233,21 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
       this.#owner.mismatch(call, kind, entry)
       return
     }
-    // the error of a failed step may get the place of its call, also if it failed in another process
+    // the error of a failed step may get the place of the step's call, even when the step failed in another process
     if (outcome._tag === "Failure") rememberCallSite(this.#plan, call.kind, call.name, entry)
     this.outcomes.replay(call, recorded)
   }
 
   /** Resumes a step that was open before this turn. Returns `false` when its next attempt is to begin now. */
-  #resume(call: StepCall, open: OpenStep): boolean {
-    call.failures = open.failures
+  #resume(call: StepCall, openStep: OpenStep): boolean {
+    call.failures = openStep.failures
     const fired = this.journal.firedEarly(call.key)
     if (fired !== undefined) {
       if (fired.outcome === undefined) return false
       this.outcomes.settle(call, fired.outcome)
       return true
     }
-    if (isCode(call.work) && !open.pending) return false
+    if (isCode(call.work) && !openStep.pending) return false
     this.suspended.add(call)
     this.outcomes.pump()
     return true
@@ -266,7 +265,8 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
       this.running.abandon(attempt, reason)
     }
     const isOpen = this.suspended.delete(call.key) || call.failures > 0
-    // a `sleepUntil` stays open: a later turn makes no step of a time that has passed, unless it finds the step open
+    // a `sleepUntil` stays open in the engine: once its time has passed, a later turn makes the step only if it finds
+    // the step open
     const mustStayOpen = !isCode(call.work) && call.work._tag === "Sleep" && "at" in call.work.due
     if (isOpen && !mustStayOpen) this.suspended.closeInEngine(call)
     this.outcomes.pump()
@@ -279,8 +279,8 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   }
 
   /**
-   * Leaves a call in a stopped group pending, as {@link #shelve} does. A step between two attempts is also closed
-   * in the engine, where it would stay open forever.
+   * Leaves a call in a stopped group pending, as {@link #shelve} does. A step between two attempts is also closed in
+   * the engine: otherwise it would stay open there forever.
    */
   #shelveStopped(call: StepCall): void {
     this.#shelved++
@@ -295,7 +295,8 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
 
   #begin(call: StepCall): void {
     const wasCaughtUp = this.outcomes.isCaughtUp
-    // Computed now, and not when the call begins: the call may be held, and the handler may see events meanwhile.
+    // `unseen` is computed now, and not when the call begins: the call may be held, and the handler may see events
+    // meanwhile.
     if (isWait(call.work)) call.unseen = call.scope.waits?.unseenBefore(call, call.work)
     if (this.#gate.mayBegin(call)) this.#start(call)
     else this.#gate.keep(call)
@@ -321,13 +322,13 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     if (!isCode(work)) {
       this.#startOp(call, isWait(work) ? reportedWait(call, work) : work)
     } else if (this.#host.mayBegin?.() !== false) {
-      this.#live = true
+      this.#hasNewStep = true
       this.running.start(call, work)
     }
   }
 
   #startOp(call: StepCall, op: TurnOp): void {
-    this.#live = true
+    this.#hasNewStep = true
     if (this.#defers(op)) return
     if (op._tag === "Publish" || op._tag === "InvokeAsync") {
       this.outcomes.request(call, op)
@@ -339,7 +340,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     }
   }
 
-  /** Reports the op and wraps up, if only a later turn will know the outcome of the op. Returns whether that is so. */
+  /** If only a later turn will know the outcome of the op, reports the op, wraps up, and returns true. */
   #defers(op: TurnOp): boolean {
     if (this.#host.defers?.(op) !== true) return false
     this.#deferred++
@@ -435,7 +436,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     if (notice._tag !== "Fired") return
     const { failures, outcome, stepKey } = notice
     if (outcome === undefined && failures !== undefined) {
-      // the attempt that the notice lets begin may have begun already
+      // the attempt that the notice announces may have begun already
       const step = this.suspended.get(stepKey) ?? this.journal.openStep(stepKey)
       if (step !== undefined && step.failures !== failures) return
     }

@@ -2,10 +2,10 @@
  * Traces one turn: a span for the turn, spans for its steps with their attempts as events, and a span for the
  * run when it ends.
  *
- * A run outlives processes, so no process could end a span that began with the run. Therefore the span ids of
- * the run and of its waits, invocations and messages are computed from the run id and the step keys: every process
- * that works on the run gets the same ids. The span of the run is written once, by the turn in which the run ends: a
- * run that is cancelled between its turns has no span. The ops of the run carry the ids to the engine (`trace`).
+ * A run outlives processes, so no process could end a span that began with the run. Therefore the span ids of the run
+ * and of its waits, invocations and messages are computed from the run id and the step keys. Every process that works
+ * on the run gets the same ids. The turn in which the run ends writes the span of the run, once. So a run that is
+ * cancelled between its turns has no span. The ops of the run carry the ids to the engine, as `trace`.
  */
 import { createHash } from "node:crypto"
 import * as Cause from "effect/Cause"
@@ -27,7 +27,10 @@ import type { TurnEnd, TurnHost } from "./TurnHost.ts"
 const hash = (text: string, length: number): string =>
   createHash("sha256").update(text).digest("hex").slice(0, length)
 
-/** A span gets no further links once it has this many. A wait may add two links, so it has at most one more. */
+/**
+ * A span gets no further links once it has this many. A wait may add two links at once, so a span has at most one link
+ * more than this.
+ */
 const MAX_LINKS = 32
 
 /** The verb in the name of a step's span. */
@@ -70,7 +73,7 @@ export class TurnTrace implements StepTracing {
     this.#turn.attribute("ironflow.run.attempt", job.attempt)
   }
 
-  /** The host for the turn, which traces what the turn reports. */
+  /** The host that the turn uses. This host traces what the turn reports. */
   get host(): TurnHost {
     const { context, report } = this.#host
     const contextWithSpan = Context.add(
@@ -137,7 +140,7 @@ export class TurnTrace implements StepTracing {
         const span = this.#steps.get(op.stepKey)
         if (span === undefined) return report(op, onAck)
         return report({ ...op, trace: traceOf(span) }, (outcome) => {
-          // refused writes do not end the step, which may be retried
+          // refused writes do not end the step: it may be retried
           if (outcome?._tag === "Success") this.#end(op.stepKey, outcome)
           onAck?.(outcome)
         })
@@ -182,7 +185,7 @@ export class TurnTrace implements StepTracing {
   }
 
   #begin(key: string, kind: StepKind, name: string): Tracer.Span {
-    // code may run in several turns, each time with a span of its own, so these spans have no computed ids
+    // a step with code has no computed ids: its code may run in several turns, each time with a span of its own
     const ids = kindsWithCode.has(kind) ? undefined : this.#idsOf(key)
     const span = this.#span(`${verbs[kind]} ${name.replace(/^compensate:/, "")}`, this.#turn, {
       kind: kind === "publish" || kind === "invoke" || kind === "invokeAsync" ? "producer" : "internal",
@@ -285,8 +288,8 @@ export const traceTurn = (job: Job, host: TurnHost): TurnTrace | undefined => {
 }
 
 /**
- * Adds the trace of the event that started the run to an op. For a process that traces no turns, so that the trace goes
- * on in the runs and messages that the op makes.
+ * Adds the trace of the event that started the run to an op. Used in a process that traces no turns: the runs and
+ * messages that the op makes then still belong to the trace.
  */
 export const passTraceOn = (job: Job, op: TurnOp): TurnOp =>
   job.event.trace !== undefined &&

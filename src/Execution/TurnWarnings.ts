@@ -61,8 +61,8 @@ export const runningWarning = (subject: RunLabel, running: ReadonlyArray<string>
       `${listOf(running)}. They are aborted and not recorded; await them`
 
 /**
- * Warns that the handler continued after its turn was judged quiet. `what` is the name of the step that it called, or
- * "the end of the handler".
+ * Warns that the handler continued after its turn was judged quiet. `what` is the name of the step that the handler
+ * called, or "the end of the handler".
  */
 export const lateWarning = (subject: RunLabel, what: string): string =>
   `${runOf(subject)}: "${what}" came after the turn had been suspended, so ` +

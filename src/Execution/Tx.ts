@@ -172,7 +172,7 @@ export class TxCollector implements Tx {
   }
 
   #append({ idempotencyKey: _, ...append }: StreamAppend): void {
-    // an idempotency key is not needed: the step is recorded once, and its writes with it
+    // no idempotency key is needed: the step is recorded once, together with its writes
     const bytes = append.events.reduce((total, event) => total + sizeOf(event), 0)
     this.#add({ _tag: "append", ...append }, append.events.length, bytes)
   }
@@ -225,8 +225,8 @@ const encodeEvent = (entity: AnyEntity, entityId: string, event: GivenEntityEven
 }
 
 /**
- * Returns the result of a synchronous codec. Throws the error of `misfit` for data that does not fit, and an
- * error when the codec is asynchronous.
+ * Returns the result of a synchronous codec. Throws the error of `misfit` for data that does not fit. Also throws when
+ * the codec is asynchronous.
  */
 const encodeNow = (
   run: () => unknown,

@@ -1,12 +1,12 @@
 /**
  * Tracks events that a wait has received and the handler has not seen, since the wait has lost a race or was
  * interrupted. A wait for an event looks back to the last event that an earlier wait for the same event and `match` has
- * received. An event that the handler has not seen does not count for this, so that a later wait can receive it.
+ * received. It ignores events that the handler has not seen, and so can receive such an event again.
  *
- * A fiber that stops waiting tells the turn. A promise cannot tell whether the handler still waits for it, so
- * an async handler is judged by its calls. It has not seen an event when three things hold: it went on
- * without the wait (with the outcome of another step it made a new call in the same branch), it made no call
- * when the event was delivered, and it has not awaited the promise since.
+ * A fiber that stops waiting tells the turn. A promise cannot tell whether the handler still waits for it, so an async
+ * handler is judged by its calls. The handler has not seen an event when three things hold. It went on without the
+ * wait: after the outcome of another step, it made a new call in the same branch. It made no call when the event was
+ * delivered. And it has not awaited the promise of the wait since then.
  */
 import type { Outcome } from "../Protocol/Worker.ts"
 import { isCode, type StepCall, type StepOp, type StepWork } from "./StepCall.ts"
@@ -29,7 +29,8 @@ interface Wait {
 /** The waits of one branch. */
 export class UnseenEvents {
   /**
-   * The waits that have received no event yet, or whose events the handler has not seen; in the order of the calls.
+   * The waits that have received no event yet, and those whose events the handler has not seen, in the order of the
+   * calls.
    */
   #unseen: Array<Wait> = []
 

@@ -6,7 +6,7 @@ export interface FailedAttempt {
   readonly error: unknown
   /** Why the code was asked to stop; `undefined` when it was not. */
   readonly abortReason: Error | undefined
-  /** How many attempts of the step have failed, with this one. */
+  /** How many attempts of the step have failed, including this attempt. */
   readonly failures: number
   readonly maxAttempts: number
   /** Whether nothing new may start in the step's branch. */

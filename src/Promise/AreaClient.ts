@@ -29,7 +29,7 @@ export const openRuntime = (
 ): RuntimeHandle<ClientServices, ValidationError> =>
   makeRuntimeHandle(ManagedRuntime.make(overHttp(config, caller)), what)
 
-/** Wraps the methods, so that they call `onError` with an error before they reject with the error. */
+/** Wraps the methods: when a method fails, it calls `onError` with the error, and then rejects with the error. */
 export const reporting = <Api extends object>(
   api: Api,
   methods: ReadonlyArray<keyof Api & string>,

@@ -25,13 +25,13 @@ import { promiseProjections, type ProjectionsClient } from "./Projections.ts"
 import { makeRuntimeHandle, promisify, type RuntimeHandle } from "./Promisify.ts"
 import { promiseStreams } from "./Streams.ts"
 
-/** Options of a client of a remote server. */
+/** Options of a client for a remote server. */
 interface ServerClientConfig extends ServerOptions, ReadingOptions {
   /** Not allowed here: a client has either a server or an engine of this process. */
   readonly engine?: undefined
 }
 
-/** Options of a client of an engine in this process. */
+/** Options of a client for an engine in this process. */
 interface EngineClientConfig extends ReadingOptions {
   /** The engine, as `startEngine()` resolves to it. */
   readonly engine: EngineHandle
@@ -58,7 +58,7 @@ const engineClientKeys = {
  * `signal`; when the signal aborts, the call rejects with the signal's reason. After `close()`, calls reject with
  * code `CLOSED`. `Events` maps the names of events to the types of their data.
  */
-// oxlint-disable-next-line typescript/no-unsafe-declaration-merging -- the constructor assigns all of them
+// oxlint-disable-next-line typescript/no-unsafe-declaration-merging -- the constructor assigns all methods
 export interface IronflowClient<Events extends object = AnyEvents> extends ClientApi<PromiseKind, Events> {
   /** Entity streams. */
   readonly streams: StreamsApi<PromiseKind, AsyncIterableKind>
@@ -67,13 +67,13 @@ export interface IronflowClient<Events extends object = AnyEvents> extends Clien
 export class IronflowClient<Events extends object = AnyEvents> implements AsyncDisposable {
   /** The endpoints of push mode: handlers that the server calls. */
   readonly pushEndpoints: PushEndpointsApi<PromiseKind>
-  /** Consumer groups: shows their state and why they receive nothing, and controls them. */
+  /** Consumer groups: shows the state of a group and why it receives nothing, and controls groups. */
   readonly consumerGroups: ConsumerGroupsApi<PromiseKind>
   /** API keys: who may use the engine. */
   readonly apiKeys: ApiKeysApi<PromiseKind>
   /** Organizations. */
   readonly orgs: OrgsApi<PromiseKind>
-  /** Roles: keys have them, and policies are assigned to them. */
+  /** Roles: API keys have roles, and policies are assigned to roles. */
   readonly roles: RolesApi<PromiseKind>
   /** Policies: which actions on which resources are allowed or denied. */
   readonly policies: PoliciesApi<PromiseKind>
@@ -81,7 +81,7 @@ export class IronflowClient<Events extends object = AnyEvents> implements AsyncD
   readonly secrets: SecretsApi<PromiseKind>
   readonly #handle: RuntimeHandle<ClientServices, ValidationError>
   readonly #forget: () => void
-  /** Projections: reading their states, waiting for them, subscribing to them and controlling them. */
+  /** Projections: reads their states, waits for them, subscribes to them and controls them. */
   readonly projections: ProjectionsClient
 
   /** Throws `ValidationError` when the configuration is invalid. */
@@ -113,7 +113,7 @@ export class IronflowClient<Events extends object = AnyEvents> implements AsyncD
       ClientServices,
       ValidationError
     >(this.#handle, ConsumerGroups, namesOf(consumerGroupsMethods))
-    // Both types are given, since `promisify` cannot infer one API from the other.
+    // the types of both APIs are given, since `promisify` cannot infer one from the other
     this.apiKeys = promisify<
       ApiKeysApi<PromiseKind>,
       ApiKeysApi<EffectKind>,
@@ -154,7 +154,7 @@ export class IronflowClient<Events extends object = AnyEvents> implements AsyncD
     return new ConfigClient({}, this.#handle)
   }
 
-  /** Rejects the calls in flight and all later ones, with code `CLOSED`. Closing again does nothing. */
+  /** Rejects the calls in flight and all later calls, with code `CLOSED`. A second call of `close` does nothing. */
   async close(): Promise<void> {
     this.#handle.isClosed = true
     this.#forget()
@@ -179,7 +179,7 @@ export const createClient = <Events extends object = AnyEvents>(
   config: IronflowClientConfig = {}
 ): IronflowClient<KnownEvents<Events>> => new IronflowClient<KnownEvents<Events>>(config)
 
-/** The map of a client's events. It is `AnyEvents` without a map, also in `ReturnType<typeof createClient>`. */
+/** The map of a client's events. Without a map it is `AnyEvents`, also in `ReturnType<typeof createClient>`. */
 type KnownEvents<Events extends object> = [keyof Events] extends [never] ? AnyEvents : Events
 
 /** What a client uses: the services of an engine of this process or of a server. */

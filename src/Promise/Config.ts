@@ -22,7 +22,7 @@ import { startWatch, type WatchCallbacks, type Watcher } from "./Watcher.ts"
 /** Options of a client for configurations. */
 export interface ConfigClientConfig extends ServerOptions {
   /**
-   * Called with the error of each call that fails. Once `onError` is done, the call rejects with the error. Errors
+   * Called with the error of each failed call. Once `onError` is done, the failed call rejects with the error. Errors
    * in `onError` are ignored. A watch has an `onError` of its own.
    */
   readonly onError?: OnError
@@ -36,7 +36,7 @@ export type ConfigWatcher = Watcher<ConfigWatchEvent>
 type ClientRuntimeHandle = RuntimeHandle<ClientServices, ValidationError>
 
 /** The configurations of an environment: what `client.config()` returns. */
-// oxlint-disable-next-line typescript/no-unsafe-declaration-merging -- the constructor assigns all of them
+// oxlint-disable-next-line typescript/no-unsafe-declaration-merging -- the constructor assigns all methods
 export interface ConfigClient extends ConfigApi<PromiseKind> {}
 
 export class ConfigClient implements AsyncDisposable {
@@ -100,7 +100,7 @@ export class ConfigClient implements AsyncDisposable {
   }
 
   /**
-   * Rejects the calls in flight, and all later ones. Does nothing for a client from `client.config()`, which closes
+   * Rejects the calls in flight and all later calls. Does nothing for a client from `client.config()`, which closes
    * together with `client`.
    */
   async close(): Promise<void> {

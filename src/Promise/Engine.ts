@@ -43,7 +43,10 @@ import {
   type WorkerConfig
 } from "./Worker.ts"
 
-/** Options of `startEngine`: those of the engine, and those of the worker that it starts for `functions` and `projections`. */
+/**
+ * Options of `startEngine`: the options of the engine, and those of the worker that `startEngine` starts for
+ * `functions` and `projections`.
+ */
 export interface StartEngineOptions
   extends
     Partial<WorkerOptions<ReadonlyArray<RunnableFunction>, ReadonlyArray<RunnableProjection>>>,
@@ -62,8 +65,8 @@ export interface StartEngineOptions
   /** The schema of the tables on Postgres, created when it does not exist; `"ironflow"` by default. */
   readonly databaseSchema?: string
   /**
-   * Maximum number of connections to Postgres for reads and writes; 10 by default, at least 2. The engine takes
-   * one more for notifications between engines.
+   * Maximum number of connections to Postgres for reads and writes; 10 by default, at least 2. The engine opens one
+   * more connection for notifications between engines.
    */
   readonly databasePoolSize?: number
   /** The key that secrets are encrypted with: 32 bytes in base64 or hex; `IRONFLOW_MASTER_KEY` by default. */
@@ -82,10 +85,7 @@ export interface StartEngineOptions
   readonly listen?: HttpServerOptions
   /** How push endpoints are called. */
   readonly push?: PushConfig
-  /**
-   * Hooks: URLs that the engine calls, with signed requests, about runs and functions in trouble. None by
-   * default.
-   */
+  /** Hooks: URLs to which the engine sends signed requests about runs and functions in trouble. None by default. */
   readonly hooks?: ReadonlyArray<HookOptions>
   /**
    * When a function counts as failing: by default, at least 5 of its runs ended in the last 5 minutes and at least
@@ -157,12 +157,12 @@ export interface IronflowEngine extends EngineHandle, AsyncDisposable {
   readonly client: IronflowClient
   /** The URL that the engine listens at: `http://127.0.0.1:9123`. Absent when it does not listen. */
   readonly url?: string
-  /** The secrets of the engine's environment. A function receives those listed in its `secrets`. */
+  /** The secrets of the engine's environment. A function receives the secrets that its `secrets` list. */
   readonly secrets: EngineSecrets
   /**
-   * Writes a snapshot of the database, with all environments, to a new file that only the user of the process
-   * may read. The engine goes on meanwhile. Rejects with `ValidationError` when the file exists, and with
-   * `StoreError` when the file cannot be written, or when the database is on Postgres; then no file is left behind.
+   * Writes a snapshot of the database, with all environments, to a new file that only the user of the process may read.
+   * The engine goes on meanwhile. Rejects with `ValidationError` when the file exists, and with `StoreError` when the
+   * file cannot be written or the database is on Postgres. When it rejects with `StoreError`, it leaves no file behind.
    */
   backup(filename: string): Promise<BackupInfo>
   /**
@@ -173,9 +173,9 @@ export interface IronflowEngine extends EngineHandle, AsyncDisposable {
   /** Creates a worker for this engine. By default it works in the engine's environment. */
   createWorker(config: Omit<WorkerConfig, "engine">): Worker
   /**
-   * Closes the engine, in this order: workers take no more jobs; turns in flight have 30 seconds (or the worker's
-   * `drainTimeout`) to end, and are then released; clients close; the database closes. A second call waits until the
-   * engine is closed.
+   * Closes the engine. First, workers take no more jobs, and turns in flight have 30 seconds (or the worker's
+   * `drainTimeout`) to end. Turns that have not ended by then are released. Then the clients close, and at last the
+   * database. A second call waits until the engine is closed.
    */
   close(): Promise<void>
 }
@@ -196,7 +196,7 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
     environment,
     functions: options.functions ?? []
   }
-  // checked before anything is opened, and also when no worker is started
+  // the options are checked before anything is opened, and also when no worker is started
   resolveWorkerOptions(workerConfig)
   const logs = layerLogger(resolveLogger(options.logger, "[ironflow]"))
   const embedded = layer.pipe(
@@ -264,7 +264,7 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
     client: createClient({ engine: { connection }, eventDefinitions: options.eventDefinitions }),
     ...(url === undefined ? {} : { url }),
     secrets: secretsOf(service.secrets.in(environment), run),
-    backup: (filename) => run(Effect.flatMap(named("the backup's file", filename), service.backup)),
+    backup: (filename) => run(Effect.flatMap(checkedName("the backup's file", filename), service.backup)),
     doctor: () => run(service.doctor),
     createWorker: (config) => createWorker({ ...config, engine: { connection } }),
     close,
@@ -273,8 +273,8 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
   if (options.functions === undefined && options.projections === undefined) return engine
   try {
     const worker = engine.createWorker(workerConfig)
-    // When start() rejects before the worker is ready, ready() rejects too and tells the caller. After that
-    // start() does not reject.
+    // When start() rejects before the worker is ready, ready() rejects too, and the caller receives that error. Once
+    // the worker is ready, start() does not reject.
     worker.start().catch(() => undefined)
     await worker.ready()
   } catch (error) {
@@ -298,7 +298,7 @@ export const restoreBackup = async (options: RestoreOptions): Promise<BackupInfo
   throw errorOf(exit.cause)
 }
 
-const named = (what: string, filename: string): Effect.Effect<string, ValidationError> =>
+const checkedName = (what: string, filename: string): Effect.Effect<string, ValidationError> =>
   Effect.try({
     try: () => checkName(what, filename),
     // `checkName` throws only `ValidationError`
@@ -369,8 +369,8 @@ const keptLogs = ({
 }
 
 /**
- * Keeps the process alive, as an open port would. Nothing else in an engine that only waits for events does this.
- * Returns the function that ends it.
+ * Keeps the process alive, as an open port would. When an engine only waits for events, nothing else keeps the process
+ * alive. Returns a function that lets the process end.
  */
 const keepAlive = (): (() => void) => {
   const timer = setInterval(() => undefined, 2 ** 30)

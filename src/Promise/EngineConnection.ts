@@ -27,7 +27,7 @@ export interface EngineConnection {
   readonly onClose: (who: "worker" | "client", close: () => Promise<void>) => () => void
 }
 
-/** An engine, as `createClient` and `createWorker` accept it, and as `startEngine()` resolves to it. */
+/** An engine in the form that `startEngine()` resolves to, and that `createClient` and `createWorker` accept. */
 export interface EngineHandle {
   /** How clients and workers of this process reach the engine. */
   readonly connection: EngineConnection

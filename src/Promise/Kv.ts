@@ -28,7 +28,7 @@ import { type KVWatchCallbacks, type KVWatcher, startWatch } from "./Watcher.ts"
 /** Options of a client for the key-value store. */
 export interface KVClientConfig extends ServerOptions {
   /**
-   * Called with the error of each call that fails. Once `onError` is done, the call rejects with the error. Errors
+   * Called with the error of each failed call. Once `onError` is done, the failed call rejects with the error. Errors
    * in `onError` are ignored. A watch has an `onError` of its own.
    */
   readonly onError?: OnError
@@ -41,7 +41,7 @@ const bucketOptionKeys = { schema: true } satisfies Keys<KVBucketOptions>
 type ClientRuntimeHandle = RuntimeHandle<ClientServices, ValidationError>
 
 /** The buckets of an environment: what `client.kv()` returns. */
-// oxlint-disable-next-line typescript/no-unsafe-declaration-merging -- the constructor assigns all of them
+// oxlint-disable-next-line typescript/no-unsafe-declaration-merging -- the constructor assigns all methods
 export interface KVClient extends KvApi<PromiseKind> {}
 
 export class KVClient implements AsyncDisposable {
@@ -98,7 +98,7 @@ export class KVClient implements AsyncDisposable {
   }
 
   /**
-   * Rejects the calls in flight, and all later ones. Does nothing for a client from `client.kv()`, which closes
+   * Rejects the calls in flight and all later calls. Does nothing for a client from `client.kv()`, which closes
    * together with `client`.
    */
   async close(): Promise<void> {
@@ -114,7 +114,7 @@ export class KVClient implements AsyncDisposable {
 }
 
 /** The keys of a bucket. `In` is the type of the values that are written, and `Out` the type of the values that are read. */
-// oxlint-disable-next-line typescript/no-unsafe-declaration-merging -- the constructor assigns all of them
+// oxlint-disable-next-line typescript/no-unsafe-declaration-merging -- the constructor assigns all methods
 export interface KVBucketHandle<In = unknown, Out = unknown> extends KvBucketApi<PromiseKind, In, Out> {}
 
 export class KVBucketHandle<In = unknown, Out = unknown> implements AsyncDisposable {
@@ -143,7 +143,7 @@ export class KVBucketHandle<In = unknown, Out = unknown> implements AsyncDisposa
     this.#handle = handle ?? openRuntime(config, "KVBucketHandle", "key-value client")
     this.#isShared = handle !== undefined
     let cached: KvBucket | undefined
-    // made once, since the runtime always has the same service
+    // the bucket is made once, since the runtime always has the same service
     const bucket = Effect.map(Kv, (kv) => (cached ??= kv.bucket(bucketName, this.#options) as KvBucket))
     const methods = promisify<
       KvBucketApi<PromiseKind, In, Out>,
@@ -167,8 +167,8 @@ export class KVBucketHandle<In = unknown, Out = unknown> implements AsyncDisposa
   }
 
   /**
-   * Watches the keys that match `filter`, as an async iterable. The watch is active once `ready` has resolved. With
-   * callbacks in place of `filter`, changes go to the callbacks, and `options.key` is the filter.
+   * Watches the keys that match `filter`, as an async iterable. The watch is active once `ready` has resolved. When
+   * callbacks are given in place of `filter`, they receive the changes, and `options.key` is the filter.
    */
   watch(filter?: string, options?: KVWatchOptions): KVWatcher<Out>
   watch(callbacks: KVWatchCallbacks<Out>, options?: KVWatchOptions): KVWatcher<Out>
@@ -195,7 +195,7 @@ export class KVBucketHandle<In = unknown, Out = unknown> implements AsyncDisposa
   }
 
   /**
-   * Rejects the calls in flight, and all later ones. Does nothing for a handle from {@link KVClient.bucket}, which
+   * Rejects the calls in flight and all later calls. Does nothing for a handle from {@link KVClient.bucket}, which
    * closes together with its client.
    */
   async close(): Promise<void> {

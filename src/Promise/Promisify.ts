@@ -1,10 +1,9 @@
 /**
  * Makes the Promise API of a service from its Effect API. The methods are the same.
  *
- * A method runs its Effect on the runtime. It rejects with the same error instance with which the Effect
- * failed. If that error has a stack, the caller's stack is appended to it. When the `signal` in the options
- * aborts, the call rejects with the signal's reason. After the runtime was closed, calls reject with code
- * `CLOSED`.
+ * A method runs its Effect on the runtime. When the Effect fails, the method rejects with the same error instance. If
+ * the error has a stack, the caller's stack is appended to it. When the `signal` in the options aborts, the call
+ * rejects with the signal's reason. After the runtime was closed, calls reject with code `CLOSED`.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -75,9 +74,9 @@ export const run = async <A, E, R, ER>(
   signal?: AbortSignal
 ): Promise<A> => {
   if (handle.isClosed) throw closed(handle.what)
-  // checked here, since a call that ends without waiting would not notice that the signal has aborted
+  // the signal is checked here, since a call that ends without waiting would not notice that it has aborted
   if (signal?.aborted) throw signal.reason
-  // the span of the caller; it must be read before the first `await`
+  // the caller's span, which must be read before the first `await`
   const span = activeSpan()
   const traced = span === undefined ? effect : Effect.provideService(effect, Tracer.ParentSpan, span)
   const exit = await runExit(handle, traced, signal === undefined ? {} : { signal })
@@ -131,22 +130,24 @@ const callerMark = "\n    --- called from ---"
 
 /** Appends the caller's stack to the stack of an error. Without this, the stack of the error ends in the runtime. */
 const withCaller = (error: Error, caller: { readonly stack?: string }): Error => {
-  const known = Object.getOwnPropertyDescriptor(error, "stack")
+  const ownProperty = Object.getOwnPropertyDescriptor(error, "stack")
   const define = (property: PropertyDescriptor): boolean =>
     // the stack of a frozen error stays as it is: `Reflect.defineProperty` does not throw
     Reflect.defineProperty(error, "stack", { configurable: true, enumerable: false, ...property })
-  // made on first use: formatting a stack takes longer than most calls, and the stack of an expected error is
-  // rarely read
+  // the stack is made on first use: to format a stack takes longer than most calls, and the stack of an expected error
+  // is rarely read
   define({
     get: () => {
-      const ownStack = String((known?.get === undefined ? known?.value : known.get.call(error)) ?? error)
+      const ownStack = String(
+        (ownProperty?.get === undefined ? ownProperty?.value : ownProperty.get.call(error)) ?? error
+      )
       const frames = caller.stack?.indexOf("\n") ?? -1
-      const whole =
+      const fullStack =
         frames < 0 || ownStack.includes(callerMark)
           ? ownStack
           : `${ownStack}${callerMark}${caller.stack?.slice(frames)}`
-      define({ value: whole, writable: true })
-      return whole
+      define({ value: fullStack, writable: true })
+      return fullStack
     },
     set: (value: unknown) => void define({ value, writable: true })
   })

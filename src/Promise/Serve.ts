@@ -25,8 +25,8 @@ export type ServeHandler = (
 ) => Promise<any>
 
 /**
- * Makes an HTTP handler that runs functions in push mode and receives webhooks. Mount it with `POST`. A
- * handler with webhooks must also be mounted for all paths below its own.
+ * Makes an HTTP handler that runs functions in push mode and receives webhooks. Mount it with `POST`. A handler with
+ * webhooks must also be mounted for all paths below its own path.
  *
  * Throws `ValidationError` when the configuration is invalid.
  */

@@ -17,8 +17,8 @@ const caller = "createStreamingWorker()"
 export type StreamingWorkerConfig = ServerWorkerConfig
 
 /**
- * Creates a worker that keeps one stream to its server open: over ConnectRPC, on HTTP/2. When the server does
- * not exchange turns over such a stream, the worker polls, and logs one line about it.
+ * Creates a worker that keeps one stream to its server open: over ConnectRPC, on HTTP/2. When the server does not offer
+ * such a stream, the worker polls, and logs one line about that.
  *
  * Throws `ValidationError` when the configuration is invalid. `start()` rejects with code `PACKAGES_MISSING`
  * when the packages of ConnectRPC are not installed, and in all cases in which `start()` of a worker from

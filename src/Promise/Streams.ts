@@ -52,7 +52,7 @@ const entityStreams = <R, ER, N extends AnyEntity>(
   entity: N
 ): EntityStreams<PromiseKind, AsyncIterableKind, N> => {
   let cached: EntityMethods<EffectKind> | undefined
-  // at run time all methods exist, also those that the type of this definition leaves out
+  // at run time all methods exist, also the methods that the type for this definition leaves out
   const service = Effect.map(
     Streams,
     (streams) => (cached ??= streams.of(entity) as unknown as EntityMethods<EffectKind>)

@@ -24,7 +24,7 @@ import { connectionOf, type EngineHandle } from "./EngineConnection.ts"
 export interface SubscriptionClientConfig {
   /** The URL of the server. By default that of `IRONFLOW_SERVER_URL`, or else `http://localhost:9123`. */
   readonly serverUrl?: string | undefined
-  /** An engine of this process in place of a server, as `startEngine()` resolves to it. */
+  /** An engine of this process in place of a server: what `startEngine()` resolves to. */
   readonly engine?: EngineHandle | undefined
   /** The API key to connect with. By default that of `IRONFLOW_API_KEY`, or else none. */
   readonly apiKey?: string | undefined
@@ -79,8 +79,8 @@ export interface AckHandle {
    */
   ack(eventId: string): Promise<void>
   /**
-   * Has the event delivered again, after `delay` milliseconds. By default, after the delay of the group (5 seconds
-   * after the first failure), or after 5 seconds without a group.
+   * Asks for another delivery of the event, after `delay` milliseconds. The default delay is that of the group (5
+   * seconds after the first failure), or 5 seconds without a group.
    */
   nak(eventId: string, delay?: number): Promise<void>
   /**
@@ -89,8 +89,8 @@ export interface AckHandle {
    */
   term(eventId: string): Promise<void>
   /**
-   * Extends the time for handling the event by another `ackWait`. While a handler runs, the client does this
-   * by itself. Rejects with code `NOT_HELD` when another consumer has the event by now.
+   * Gives another `ackWait` of time for handling the event. While a handler runs, the client does this by itself.
+   * Rejects with code `NOT_HELD` when another consumer has the event by now.
    */
   inProgress(eventId: string): Promise<void>
 }
@@ -118,15 +118,15 @@ export interface StreamedEvent<T = any> extends SubscriptionEvent<T> {
    */
   ack(): Promise<void>
   /**
-   * Has the event delivered again, after `delay` milliseconds. By default, after the delay of the group, or 5 seconds without a
-   * group.
+   * Asks for another delivery of the event, after `delay` milliseconds. The default delay is that of the group, or 5
+   * seconds without a group.
    */
   nak(delay?: number): Promise<void>
   /** Gives up the event. It is not delivered again, and in a group it becomes a dead letter. */
   term(): Promise<void>
   /**
-   * Extends the time for handling the event by another `ackWait`. Needed with `ackMode: "manual"`, when the
-   * event is still being handled after the loop body has ended.
+   * Gives another `ackWait` of time for handling the event. Needed with `ackMode: "manual"`, when the event is still
+   * being handled after the loop body has ended.
    */
   inProgress(): Promise<void>
   /**
@@ -196,9 +196,9 @@ export class SubscriptionClient implements Disposable {
   }
 
   /**
-   * Connects, and resolves when the client is connected. Rejects with `ConnectionError` when the server
-   * cannot be reached, and with `UnauthenticatedError` when it requires another API key. With `autoReconnect`
-   * the client keeps trying in the background, even after this has rejected.
+   * Connects, and resolves when the client is connected. Rejects with `ConnectionError` when the server cannot be
+   * reached, and with `UnauthenticatedError` when it requires another API key. With `autoReconnect` the client keeps
+   * trying in the background, even after this call has rejected.
    */
   async connect(): Promise<void> {
     if (this.#closed) throw closed()
@@ -212,10 +212,10 @@ export class SubscriptionClient implements Disposable {
   }
 
   /**
-   * Subscribes to `events:`, `topic:` or `system.` patterns, or to the events of a definition, whose schema
-   * decodes the data. An event that does not fit the schema goes to `onError`, and counts as failed. No event is
-   * delivered before the code behind `await subscribe(...)` has continued. Rejects with `SubscriptionError` when the
-   * client is not connected or the server refuses the subscription.
+   * Subscribes to `events:`, `topic:` or `system.` patterns, or to the events of a definition, whose schema decodes the
+   * data. An event that does not fit the schema goes to `onError`, and counts as failed. No event is delivered before
+   * the code after `await subscribe(...)` runs. Rejects with `SubscriptionError` when the client is not connected or
+   * the server refuses the subscription.
    */
   subscribe<const P extends string | EventDefinition>(
     pattern: P,
@@ -250,11 +250,10 @@ export class SubscriptionClient implements Disposable {
   }
 
   /**
-   * Returns the events of a pattern as an async iterable. Leaving the loop ends the subscription. Connects
-   * first if necessary. In a group with `auto`, an event is acknowledged when the loop body is done; when the loop is
-   * left, the events that it has not taken go back to the group at once. With a definition in place of the pattern,
-   * the schema of the definition decodes the data: an event that does not fit goes to `onError` of the client, and
-   * counts as failed.
+   * Returns the events of a pattern as an async iterable. Leaving the loop ends the subscription. Connects first if
+   * necessary. In a group with `auto`, an event is acknowledged when the loop body is done. When the loop ends, the
+   * events that it has not taken go back to the group at once. With a definition in place of the pattern, the schema of
+   * the definition decodes the data: an event that does not fit goes to `onError` of the client, and counts as failed.
    */
   async *stream<const P extends string | EventDefinition>(
     pattern: P,

@@ -14,7 +14,7 @@ import { checkKeys, type Keys } from "../OptionKeys.ts"
 export interface WatchCallbacks<A> {
   /** Called with one change at a time. The next change waits until the returned promise has resolved. */
   readonly onUpdate: (event: A) => void | PromiseLike<void>
-  /** Called when the watch has failed, which ends it. */
+  /** Called when the watch has failed. A failure ends the watch. */
   readonly onError?: (error: Error) => void
   /** Called once, when the watch has ended for any reason. */
   readonly onClose?: () => void
@@ -25,8 +25,8 @@ const callbackKeys = { onUpdate: true, onError: true, onClose: true } satisfies 
 /** A watch that is active or starting. It can be iterated once, unless it has callbacks. */
 export interface Watcher<A> extends AsyncIterable<A>, AsyncDisposable {
   /**
-   * Resolves when the watch is active: it sees every later change. Also resolves when the watch ends without an
-   * error before that. Rejects when it cannot start.
+   * Resolves when the watch is active: from then on the watch sees every change. Also resolves when the watch ends
+   * without an error before it is active. Rejects when the watch cannot start.
    */
   readonly ready: Promise<void>
   /** Ends the watch, and the iteration over its changes. A second call does nothing. */

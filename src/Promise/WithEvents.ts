@@ -86,8 +86,8 @@ export interface WithEvents<Events extends object> {
 }
 
 /**
- * Returns `createFunction` and `createProjection`, typed by a map from event names to data. The map only
- * exists in types, so nothing is checked at run time; events that are defined with `defineEvent` are.
+ * Returns `createFunction` and `createProjection`, typed by a map from event names to data. The map exists only in
+ * types, so nothing is checked at run time. To have events checked, define them with `defineEvent`.
  *
  * ```ts
  * const { createFunction } = withEvents<{ "order.placed": { orderId: string } }>()

@@ -25,14 +25,10 @@ import type { WorkerService } from "../Worker/Worker.ts"
 import { connectionOf, type EngineHandle } from "./EngineConnection.ts"
 import { errorOf } from "./Promisify.ts"
 
-/**
- * The functions that a worker of the Promise API accepts: those of both APIs, if they require no services.
- */
+/** A function that a worker of the Promise API accepts: a function of either API that requires no services. */
 export type RunnableFunction = IronflowFunction | EffectFunction<unknown, unknown, never>
 
-/**
- * The projections that a worker of the Promise API accepts: those of both APIs, if they require no services.
- */
+/** A projection that a worker of the Promise API accepts: a projection of either API that requires no services. */
 export type RunnableProjection = IronflowProjection | EffectProjection<unknown, unknown, never>
 
 /** The options of every worker. */
@@ -93,16 +89,16 @@ export type WorkerConnection = "idle" | "connecting" | "connected" | "disconnect
 /** A worker: it claims runs of its functions and executes their turns. */
 export interface Worker {
   /**
-   * The state of the connection, for health checks: a healthy worker is `"connected"`. That the server is lost is
-   * noticed within one heartbeat interval.
+   * The state of the connection, for health checks: a healthy worker is `"connected"`. The worker notices within one
+   * heartbeat interval that the server is lost.
    */
   readonly connection: WorkerConnection
   /**
-   * Registers the functions, and works until the worker is stopped or drained; resolves then. While the server
+   * Registers the functions, and works until the worker is stopped or drained. Then it resolves. While the server
    * cannot be reached, the worker keeps trying. Rejects with code `FUNCTION_REGISTRATION_FAILED` when the engine
    * refuses the functions, `REGISTRATION_FAILED` when an engine in this process cannot store the functions,
-   * `UNAUTHENTICATED` or `UNAUTHORIZED` when the server requires another API key, and
-   * `WORKER_ALREADY_RUNNING` when the worker was started before: a stopped worker cannot start again.
+   * `UNAUTHENTICATED` or `UNAUTHORIZED` when the server requires another API key, and `WORKER_ALREADY_RUNNING` when the
+   * worker was started before: a stopped worker cannot start again.
    */
   start(): Promise<void>
   /**
@@ -220,8 +216,8 @@ export class PromiseWorker implements Worker {
 
   constructor(connected: Connected) {
     this.#connected = connected
-    // A caller of ready() or start() still gets the rejection. This only keeps it from counting as unhandled when nobody
-    // has called ready(): start() rejects with the same error.
+    // A caller of ready() or start() still gets the rejection. This line only keeps the rejection from counting as
+    // unhandled when nobody has called ready(), since start() rejects with the same error.
     this.#ready.promise.catch(() => undefined)
     this.#finished.promise.catch(() => undefined)
   }
@@ -292,7 +288,7 @@ export class PromiseWorker implements Worker {
     this.#ending = true
     if (this.#service !== undefined) await Effect.runPromise(how(this.#service))
     else this.#fiber?.interruptUnsafe()
-    // A failure is reported by start(). A caller that stops the worker only waits until the worker has ended.
+    // start() reports a failure. A caller that stops the worker only waits until the worker has ended.
     await this.#finished.promise.catch(() => undefined)
   }
 

@@ -1,6 +1,6 @@
 /**
- * Transports that lose and delay requests, as layers around the real ones. Tests with them show that runs
- * survive such faults.
+ * Transports that lose and delay requests, as layers around the real ones. A test on these transports shows that its
+ * runs survive such faults.
  */
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
@@ -15,7 +15,7 @@ import { show } from "../Show.ts"
 
 /** Which requests are lost or delayed. */
 export interface FaultOptions {
-  /** Every n-th request is lost; at least 2, none by default. */
+  /** Loses every n-th request, for an n of at least 2. By default no request is lost in this way. */
   readonly every?: number
   /** The probability that a request is lost, from 0 to below 1; 0 by default. */
   readonly chance?: number

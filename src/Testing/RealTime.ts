@@ -25,8 +25,8 @@ export const round: Effect.Effect<void> = Effect.callback((resume) => {
 })
 
 /**
- * Waits one real millisecond. The code of a step may wait for something outside of the engine, which happens in
- * real time and not on the test's clock.
+ * Waits one real millisecond. The code of a step may wait for something that happens outside of the engine, in real
+ * time and not on the test's clock.
  */
 export const millisecond: Effect.Effect<void> = Effect.callback((resume) => {
   const timer = setTimeout(() => resume(Effect.void), 1)

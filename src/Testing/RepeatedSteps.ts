@@ -8,9 +8,9 @@ import type { StepCode } from "../Execution/StepCall.ts"
 import type { TurnProbe } from "../Execution/TurnProbe.ts"
 
 /**
- * Which of the two results counts. With `"dropFirst"` the first result is lost, as after a crash. With
- * `"keepFirst"` the second result is lost, as with a worker that has lost its lease: another worker has recorded its
- * result already.
+ * Which of the two results counts. With `"dropFirst"` the first result is lost, as after a crash. With `"keepFirst"`
+ * the second result is lost. The same happens to a worker that has lost its lease, when another worker has already
+ * recorded a result of the step.
  */
 export type RepeatedSteps = "keepFirst" | "dropFirst"
 

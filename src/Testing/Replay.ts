@@ -1,6 +1,6 @@
 /**
- * Replays a handler from the start against the recorded steps of a run, and finds where they diverge. No step's code
- * runs and nothing is recorded. The handler is stopped where it would start something new.
+ * Replays a handler from the start against the recorded steps of a run, and finds where the handler diverges from these
+ * steps. No step's code runs and nothing is recorded. The handler is stopped where it would start something new.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -61,7 +61,7 @@ export const missingService = ({ end }: Replayed): string | undefined =>
 const IDLE_ROUNDS = 20
 /** How long the replay waits for a handler in which nothing happens, since it may wait outside of steps. Real milliseconds. */
 const PATIENCE_MS = 2000
-/** The same, for a handler that also waits for a step that was not recorded. */
+/** How long the replay waits for such a handler when it also waits for a step that was not recorded. */
 const PATIENCE_BESIDE_NEW_MS = 250
 
 /**
@@ -84,15 +84,15 @@ export const replay = (
 ): Effect.Effect<Replayed> =>
   Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
-    // the clock starts when the run was created: earlier times had passed for the run too
+    // the clock starts at the time at which the run was created: for the handler, that time had passed then too
     const manual = makeClock(history.createdAt)
     const context = Context.add(yield* Effect.context<never>(), Clock.Clock, manual.clock)
     return yield* Effect.callback<Replayed>((resume) => {
       const asked = new Map<string, RequestedStep>()
       let end: TurnEnd | undefined
       /**
-       * Steps that sleep until a time that has passed by now. If the time had also passed in the recorded run, the
-       * run has recorded nothing for the step.
+       * Steps that sleep until a time that has passed by now. If the time had already passed when the recorded run
+       * called such a step, the run did not record the step.
        */
       const passedSleeps: Array<{ readonly at: number; readonly pass: () => void }> = []
       let wantsNew = false
@@ -146,13 +146,13 @@ export const replay = (
       const isExplained = () =>
         (history.status !== "completed" || end !== undefined) &&
         recorded.every(({ stepKey }) => asked.has(stepKey))
-      let seen = -1
+      let movementsAtLook = -1
       let idleRounds = 0
       let waited = 0
       let next: NodeJS.Immediate | NodeJS.Timeout
       const look = (): void => {
-        idleRounds = seen === movements ? idleRounds + 1 : 0
-        seen = movements
+        idleRounds = movementsAtLook === movements ? idleRounds + 1 : 0
+        movementsAtLook = movements
         const isAtRest = idleRounds > IDLE_ROUNDS
         const patience = wantsNew ? PATIENCE_BESIDE_NEW_MS : PATIENCE_MS
         if (end !== undefined || (isAtRest && (waited > patience || isExplained()))) {
@@ -202,8 +202,8 @@ interface RequestedStep extends StepName {
 }
 
 /**
- * The recorded steps that the handler itself calls. Compensations and the verdicts on branches are left out,
- * since they follow from these.
+ * The recorded steps that the handler itself calls. Compensations and the verdicts on branches are left out, since they
+ * follow from the other steps.
  */
 const recordedSteps = ({ journal, open }: RunHistory): ReadonlyArray<JournalEntry | OpenStep> =>
   [...journal, ...open].filter(({ kind }) => kind !== "compensate" && kind !== "parallel")
@@ -218,7 +218,7 @@ const compare = (
   const { functionId, runId } = history
   const missing = recorded.filter(({ stepKey }) => !asked.has(stepKey)).map(stepName)
   // a handler that has ended calls no further step
-  const added = end === undefined || end._tag === "Paused" ? nextUnrecorded(recorded, asked) : undefined
+  const newStep = end === undefined || end._tag === "Paused" ? nextUnrecorded(recorded, asked) : undefined
   const changed = recorded.find(
     (step) =>
       asked.has(step.stepKey) &&
@@ -227,23 +227,23 @@ const compare = (
   )
   const ofRun = `Run ${runId} of function "${fn.config.id}"`
   if (changed !== undefined) {
-    const now = asked.get(changed.stepKey)
+    const calledStep = asked.get(changed.stepKey)
     return {
       runId,
       functionId,
       recorded: stepName(changed),
-      ...(now === undefined ? {} : { asked: stepName(now) }),
+      ...(calledStep === undefined ? {} : { asked: stepName(calledStep) }),
       missing: missing.filter(({ stepKey }) => stepKey !== changed.stepKey),
-      message: `${ofRun} diverges at step ${changed.stepKey}: the journal has ${shown(changed)}, but the code asks for ${now === undefined ? "nothing" : shown(now)}`
+      message: `${ofRun} diverges at step ${changed.stepKey}: the journal has ${shown(changed)}, but the code asks for ${calledStep === undefined ? "nothing" : shown(calledStep)}`
     }
   }
-  const [first] = missing
-  if (first !== undefined) {
+  const [firstMissing] = missing
+  if (firstMissing !== undefined) {
     const why =
       end?._tag === "Failed" || end?._tag === "Retrying"
         ? `the handler fails before it: ${end.error.message}`
-        : added !== undefined
-          ? `the code asks for ${shown(added)} (${added.stepKey}) instead`
+        : newStep !== undefined
+          ? `the code asks for ${shown(newStep)} (${newStep.stepKey}) instead`
           : end?._tag === "Completed"
             ? "the code returns without it"
             : "the code does not ask for it"
@@ -252,44 +252,44 @@ const compare = (
     return {
       runId,
       functionId,
-      recorded: first,
-      ...(added === undefined ? {} : { asked: added }),
+      recorded: firstMissing,
+      ...(newStep === undefined ? {} : { asked: newStep }),
       missing,
-      message: `${ofRun} diverges at step ${first.stepKey}: the journal has ${shown(first)}, but ${why}${others}`
+      message: `${ofRun} diverges at step ${firstMissing.stepKey}: the journal has ${shown(firstMissing)}, but ${why}${others}`
     }
   }
-  // a run records no step that it did not wait for: so a new step is a divergence only if the handler cannot
-  // end without it
+  // a run does not record steps that it did not wait for. So a new step is a divergence only if the handler cannot end
+  // without that step
   if (history.status !== "completed" || end?._tag === "Completed") return undefined
   const fails = end?._tag === "Failed" || end?._tag === "Retrying" ? end.error.message : undefined
-  if (fails === undefined && added === undefined) return undefined
+  if (fails === undefined && newStep === undefined) return undefined
   return {
     runId,
     functionId,
-    ...(added === undefined ? {} : { asked: added }),
+    ...(newStep === undefined ? {} : { asked: newStep }),
     missing,
     message:
       `${ofRun} completed after its recorded steps, and ` +
-      (fails === undefined && added !== undefined
-        ? `the code continues with ${shown(added)} (${added.stepKey})`
+      (fails === undefined && newStep !== undefined
+        ? `the code continues with ${shown(newStep)} (${newStep.stepKey})`
         : `the handler fails: ${fails}`)
   }
 }
 
 /**
- * The unrecorded step with which the handler continues. The last unrecorded step was called after some outcome of
- * another step; this is the first one called after that outcome. Steps called earlier may have lost a race.
+ * The unrecorded step with which the handler continues: the first one that was called after the handler had received
+ * its last outcome before the last unrecorded step. Unrecorded steps that were called earlier may have lost a race.
  */
 const nextUnrecorded = (
   recorded: ReadonlyArray<StepName>,
   asked: ReadonlyMap<string, RequestedStep>
 ): StepName | undefined => {
   const keys = new Set(recorded.map(({ stepKey }) => stepKey))
-  const added = Array.from(asked.values()).filter(
+  const unrecorded = Array.from(asked.values()).filter(
     ({ kind, stepKey }) => kind !== "parallel" && !keys.has(stepKey)
   )
-  const last = added.at(-1)?.outcomes
-  const first = added.find(({ outcomes }) => outcomes === last)
+  const last = unrecorded.at(-1)?.outcomes
+  const first = unrecorded.find(({ outcomes }) => outcomes === last)
   return first === undefined ? undefined : stepName(first)
 }
 

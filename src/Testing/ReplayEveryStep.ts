@@ -18,7 +18,7 @@ interface FollowedTurn {
   readonly job: Job
   readonly journal: Array<JournalEntry>
   readonly open: Map<string, OpenStep>
-  /** Outcomes of waits that have ended, and that the handler has not received yet. */
+  /** Outcomes of waits that have ended. The handler has not received these outcomes yet. */
   readonly fired: Map<string, Outcome>
 }
 

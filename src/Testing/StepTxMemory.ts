@@ -1,6 +1,6 @@
 /**
- * Carries out the writes of `step.tx` in a test client, in memory. Only the versions and types of streams and the
- * revisions of keys are kept, which is enough to find conflicts.
+ * Carries out the writes of `step.tx` in a test client, in memory. It keeps only the versions and types of streams and
+ * the revisions of keys: that is enough to find conflicts.
  */
 import type { NewStreamEvent } from "../EntityStream.ts"
 import { refusalOf, type StreamState } from "../Engine/Streams/StreamRows.ts"
@@ -118,13 +118,13 @@ class TxState {
     const before = this.streams.get(entityId)
     const refused = refusalOf(before, write)
     if (refused !== undefined) throw refused
-    const from = before?.version ?? 0
+    const oldVersion = before?.version ?? 0
     const events = write.events.map((_, i) => ({
       eventId: newEventId(),
-      entityVersion: from + i + 1,
+      entityVersion: oldVersion + i + 1,
       position: ++this.position
     }))
-    const entityVersion = from + events.length
+    const entityVersion = oldVersion + events.length
     this.streams.set(entityId, { entityType, version: entityVersion })
     return { _tag: "append", entityId, entityVersion, position: this.position, events }
   }

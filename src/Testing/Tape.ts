@@ -2,8 +2,8 @@
  * Records requests to a real server, and their responses, on a tape (JSON). Tests play the tape without the
  * server.
  *
- * Requests are matched by method, path with query, and body. A tape holds no request headers, since they contain API
- * keys, and no cookies.
+ * Requests are matched by method, path with query, and body. A tape holds no cookies, and no request headers either:
+ * those contain API keys.
  */
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
@@ -99,12 +99,12 @@ export const layerPlayingHttpClient = (
           new ValidationError(`This is not a tape that layerRecordingHttpClient() wrote: ${error.message}`)
       ),
       ({ exchanges }) => {
-        const left = [...exchanges]
+        const unplayed = [...exchanges]
         return HttpClient.make((request) =>
           Effect.gen(function* () {
             const asked = yield* read(request)
-            const index = left.findIndex((exchange) => matches(exchange.request, asked))
-            const [played] = index < 0 ? [] : left.splice(index, 1)
+            const index = unplayed.findIndex((exchange) => matches(exchange.request, asked))
+            const [played] = index < 0 ? [] : unplayed.splice(index, 1)
             if (played === undefined) return yield* Effect.die(notOnTape(asked, exchanges))
             return toResponse(request, played.response)
           })
@@ -114,7 +114,8 @@ export const layerPlayingHttpClient = (
   )
 
 /**
- * Headers of responses that are not recorded: cookies, the date, and what describes the connection or the encoding of the body.
+ * The response headers that are not recorded: cookies, the date, and headers that describe the connection or the
+ * encoding of the body.
  */
 const unrecordedHeaders = new Set([
   "set-cookie",

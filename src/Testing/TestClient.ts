@@ -1,8 +1,8 @@
 /**
  * Runs one function with stubs for its steps: no engine, no database, no waiting.
  *
- * The handler is executed as a worker executes it. Only the engine's part is simulated, without waiting: time
- * passes at once, awaited events are those that the test has sent, and invoked functions are stubs.
+ * The handler is executed as a worker executes it. Only the engine's part is simulated, without waiting: time passes at
+ * once, the test itself sends the events that steps wait for, and stubs answer for invoked functions.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -50,7 +50,7 @@ export interface TestClientConfig {
 
 /** A step that was executed. */
 export interface TestStep {
-  /** The step's name; for an invoked function its id, for a compensation `compensate:<step>`. */
+  /** The step's name. For `invoke` it is the id of the invoked function, and for a compensation `compensate:<step>`. */
   readonly name: string
   /** Kind of the step. */
   readonly type: "run" | "tx" | "sleep" | "waitForEvent" | "invoke" | "publish" | "compensate"
@@ -96,7 +96,7 @@ export interface TestClient {
   /** Runs `fn` in place of the code of `step.run(name, ...)`, in every branch. The latest stub of a name counts. */
   mockStep(name: string, fn: () => unknown): void
   /**
-   * Runs `fn` in place of the body of `step.tx(name, ...)`. Without a stub the body itself runs, which only collects
+   * Runs `fn` in place of the body of `step.tx(name, ...)`. Without a stub, the body itself runs: it only collects
    * writes.
    */
   mockTx(name: string, fn: (tx: Tx) => unknown): void
@@ -119,8 +119,8 @@ export interface TestClient {
   mockInvoke(functionId: string, fn: (input: any) => unknown): void
   mockInvoke<F extends AnyFunction>(target: F, fn: (data: HandledData<F>) => unknown): void
   /**
-   * Sends an event. A `step.waitForEvent` receives the oldest sent event that has the name, or matches the pattern, of
-   * the wait, and that no other wait has received. The `match` and `timeout` of the wait are ignored.
+   * Sends an event. A `step.waitForEvent` receives the oldest sent event that its event name or pattern matches and
+   * that no other wait has received. The `match` and `timeout` of the wait are ignored.
    */
   sendEvent<const E extends EventRef>(event: E, data: DataFor<E>): void
   /**
@@ -147,8 +147,8 @@ export const createTestClient = (config: TestClientConfig): TestClient => {
     txs: new Map(),
     invokes: new Map(),
     events: [],
-    memory: new StepTxMemory(() => `test-evt-${++mocks.runs}`),
-    runs: 0
+    memory: new StepTxMemory(() => `test-evt-${++mocks.lastId}`),
+    lastId: 0
   }
   return {
     mockStep: (name, fn) => void mocks.steps.set(name, checkMock("mockStep", name, fn)),
@@ -195,11 +195,11 @@ interface Mocks {
   readonly invokes: Map<string, (input: unknown) => unknown>
   readonly events: Array<NewStreamEvent>
   readonly memory: StepTxMemory
-  runs: number
+  lastId: number
 }
 
 const checkStream = (entityId: string, stream: TestStream): TestStream => {
-  // any value has these two as absent fields, so that a value that is not an object is refused below
+  // for a value that is not an object, both fields are `undefined`, which the checks below refuse
   const { entityType, version }: Partial<TestStream> = stream ?? {}
   if (version === undefined || !Number.isSafeInteger(version) || version < 1) {
     throw new ValidationError(
@@ -265,7 +265,7 @@ class TestExecution {
           const context = yield* Effect.context<never>()
           this.#now = () => clock.currentTimeMillisUnsafe()
           const now = this.#now()
-          const id = ++this.#mocks.runs
+          const id = ++this.#mocks.lastId
           const event = {
             id: `test-evt-${id}`,
             name,
@@ -307,16 +307,16 @@ class TestExecution {
     host: Pick<Parameters<typeof startTurn>[2], "clock" | "alarm" | "context">
   ): Promise<TurnEnd> {
     return new Promise((resolve) => {
-      // ops are answered one after the other, as an engine commits them, although a stub may be slow
+      // ops are answered one after the other, even when a stub is slow: an engine also commits them in this order
       let last = Promise.resolve()
       const report = (op: TurnOp, onAck: Acknowledge): void => {
         last = last
           .then(() => this.#answer(op))
-          // a test may send a value that an event cannot hold
+          // `#answer` throws when a write of a `step.tx` is refused, for example
           .catch((error: unknown) => failure(error))
           .then((outcome) => {
             onAck?.(outcome)
-            // between attempts no time passes here
+            // no time passes between attempts here
             if (op._tag === "StepRetry")
               handle.notice({ _tag: "Fired", jobId: job.jobId, stepKey: op.stepKey })
           })
@@ -337,8 +337,8 @@ class TestExecution {
   }
 
   /**
-   * Runs the stub of a step in place of the step's code. The code itself runs for compensations, and for the body of
-   * a `step.tx` without a stub, which only collects writes.
+   * Runs the stub of a step in place of the step's code. Compensations run their own code, and so does a `step.tx`
+   * without a stub: its body only collects writes.
    */
   readonly #begin = (attempt: Attempt, code: StepCode): void => {
     const { kind, name } = attempt.call
@@ -396,7 +396,7 @@ class TestExecution {
         const outcome =
           answered._tag === "Failure"
             ? answered
-            : success({ runId: `test-run-${++this.#mocks.runs}` }, "a run id")
+            : success({ runId: `test-run-${++this.#mocks.lastId}` }, "a run id")
         this.#enter(op.stepKey, op.name, "invokeAsync", outcome, 1)
         return outcome
       }
@@ -444,7 +444,7 @@ class TestExecution {
     const { data, name, version } = event
     const timestamp = new Date(this.#now()).toISOString()
     return success(
-      { id: `test-evt-${++this.#mocks.runs}`, name, version, data: decodeJson(data), timestamp },
+      { id: `test-evt-${++this.#mocks.lastId}`, name, version, data: decodeJson(data), timestamp },
       `event "${name}"`
     )
   }
@@ -498,16 +498,16 @@ class TestExecution {
 
   #result(end: Exclude<TurnEnd, { readonly _tag: "Retrying" }>): TestRun {
     const steps = this.#steps
-    const rest = {
+    const common = {
       steps,
       compensationsRan: this.#compensationsRan,
       stepOutput: (name: string) => steps.find((step) => step.name === name)?.output
     }
     switch (end._tag) {
       case "Completed":
-        return { status: "completed", output: decodeResult(end.output), ...rest }
+        return { status: "completed", output: decodeResult(end.output), ...common }
       case "Failed":
-        return { status: "failed", output: undefined, error: deserializeError(end.error), ...rest }
+        return { status: "failed", output: undefined, error: deserializeError(end.error), ...common }
       case "Aborted":
         throw end.reason
       case "Paused":

@@ -59,7 +59,8 @@ export interface IronflowTestEngine extends EngineHandle, AsyncDisposable {
   settle(): Promise<void>
   /**
    * Advances time until the run has ended, and resolves to the run. Rejects with a `TimeoutError` when the run is
-   * paused, or has not ended after everything that is due within the limit; the message says what the run waits for.
+   * paused, or has not ended when everything that is due within the limit has happened. The message says what the run
+   * waits for.
    */
   runToEnd(runId: string, options?: RunToEndOptions): Promise<Run>
   /** Advances time until every run has ended or is paused, or nothing more is due within the limit. */

@@ -49,11 +49,11 @@ export interface TestEngineOptions<
 > extends Partial<Worker.WorkerOptions<Functions, Projections>> {
   /** The initial time; 2030-01-01 by default. */
   readonly startAt?: Date | string
-  /** The master key: 32 bytes in base64 or hex. By default a fixed test key, so that secrets work. */
+  /** The master key: 32 bytes in base64 or hex. By default a fixed key for tests. */
   readonly masterKey?: string
   /**
-   * Replays the handler from the journal after every step. A divergence fails `runToEnd` of the run, or of a run that
-   * has invoked the run, or the next `advance`, `settle` or `runUntilIdle`, whichever comes first.
+   * Replays the handler from the journal after every step. A divergence fails the first of these calls: `runToEnd` of
+   * the run, `runToEnd` of a run that has invoked it, `advance`, `settle` or `runUntilIdle`.
    */
   readonly replayEveryStep?: boolean
   /** Runs the code of every step once more after it has succeeded. The value says which of the two results counts. */
@@ -83,8 +83,8 @@ export interface TestEngineService {
   /** Waits until everything has come to rest, without advancing time. */
   readonly settle: Effect.Effect<void, TestError>
   /**
-   * Advances time until the run has ended, and returns the run. Fails with `TimeoutError` when the run is paused,
-   * or has not ended after everything that is due within the limit; the message says what the run waits for.
+   * Advances time until the run has ended, and returns the run. Fails with `TimeoutError` when the run is paused, or
+   * has not ended when everything that is due within the limit has happened. The message says what the run waits for.
    */
   readonly runToEnd: (runId: string, options?: RunToEndOptions) => Effect.Effect<Run, TestError>
   /** Advances time until every run has ended or is paused, or nothing more is due within the limit. */
@@ -135,8 +135,8 @@ export class TestConnection extends Context.Service<
     readonly clock: Clock.Clock
     readonly workerClock: Clock.Clock
     /**
-     * Lets a minute of virtual time pass, without waiting until everything that this starts has come to rest. For
-     * code that waits in a loop until something has ended.
+     * Lets a minute of virtual time pass, and does not wait until everything has come to rest. For code that waits in a
+     * loop until something has ended.
      */
     readonly passMinute: Effect.Effect<void>
   }
@@ -281,22 +281,22 @@ export const makeVirtual = <
       Effect.forEach(
         divergences,
         Effect.fnUntraced(function* ([diverged, error]) {
-          for (let at: string | undefined = diverged; at !== undefined;) {
-            if (at === runId) return yield* failWith(error)
-            at = (yield* client.getRun(at)).parentRunId
+          for (let ancestor: string | undefined = diverged; ancestor !== undefined;) {
+            if (ancestor === runId) return yield* failWith(error)
+            ancestor = (yield* client.getRun(ancestor)).parentRunId
           }
         }),
         { discard: true }
       )
     const advance = (ms: number) => onManualTime(checked(time.advance(ms)))
-    const latest = (options: RunToEndOptions = {}) => {
+    const latestTime = (options: RunToEndOptions = {}) => {
       checkKeys(options, { within: true } satisfies Keys<RunToEndOptions>, "The test engine")
       return manual.clock.currentTimeMillisUnsafe() + positiveDuration(options.within ?? "365d", "`within`")
     }
 
     const runToEnd: TestEngineService["runToEnd"] = (runId, options) =>
       Effect.gen(function* () {
-        const limit = latest(options)
+        const limit = latestTime(options)
         while (true) {
           yield* time.settle
           yield* checkRun(runId)
@@ -315,7 +315,7 @@ export const makeVirtual = <
 
     const runUntilIdle: TestEngineService["runUntilIdle"] = (options) =>
       Effect.gen(function* () {
-        const limit = latest(options)
+        const limit = latestTime(options)
         do yield* checked(time.settle)
         while ((yield* unfinished) && (yield* time.advanceToNext(limit)))
         yield* checked(Effect.void)
@@ -362,7 +362,7 @@ export const makeVirtual = <
     )
   }).pipe(Effect.provideService(Scheduler.Scheduler, RealTime.scheduler))
 
-/** The same services, whose methods use this clock and not the caller's. */
+/** Returns the services with methods that use `clock`, and not the clock of the caller. */
 const onClock = <R>(services: Context.Context<R>, clock: Clock.Clock): Context.Context<R> =>
   Context.makeUnsafe(
     new Map(Array.from(services.mapUnsafe, ([key, service]) => [key, onTime(service, clock)]))

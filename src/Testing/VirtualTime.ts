@@ -27,9 +27,9 @@ export interface ManualClock {
   /** The clock of the test itself. Advancing stops at each time when a sleeper of the test wakes. */
   readonly testsClock: Clock.Clock
   /**
-   * Sets the time, in epoch milliseconds, and wakes the sleepers that are due, the earliest first. A sleeper
-   * that then sleeps again does so from the new time: code that sleeps for an hour again and again wakes
-   * once, however long the time that passes.
+   * Sets the time, in epoch milliseconds, and wakes the sleepers that are due, the earliest first. When a sleeper
+   * sleeps again, its sleep starts at the new time. So code that sleeps for an hour again and again wakes only once,
+   * however much time passes.
    */
   readonly passTo: (time: number) => Effect.Effect<void>
   /** When the next sleeper wakes, in epoch milliseconds; `Infinity` without sleepers. */
@@ -101,8 +101,7 @@ export interface VirtualTime {
   /** Advances time, from one due time to the next. */
   readonly advance: (ms: number) => Effect.Effect<void, TestError>
   /**
-   * Advances time to the next due time, at most to `latest`. Returns `false`, and advances nothing, when
-   * nothing is due until then.
+   * Advances time to the next due time. When nothing is due until `latest`, it returns `false` and advances nothing.
    */
   readonly advanceToNext: (latest: number) => Effect.Effect<boolean, TestError>
 }
@@ -123,11 +122,11 @@ export const make = (
   const settle: Effect.Effect<void, TestError> = Effect.gen(function* () {
     let commits = engine.metrics().commits
     for (
-      let quiet = 0, waitedMs = 0;
-      quiet < QUIET_TURNS || isReplaying() || (waitedMs < PATIENCE_MS && (yield* isBusy));
-      quiet++
+      let quietRounds = 0, waitedMs = 0;
+      quietRounds < QUIET_TURNS || isReplaying() || (waitedMs < PATIENCE_MS && (yield* isBusy));
+      quietRounds++
     ) {
-      if (quiet < QUIET_TURNS) yield* RealTime.round
+      if (quietRounds < QUIET_TURNS) yield* RealTime.round
       else {
         yield* RealTime.millisecond
         waitedMs++
@@ -135,13 +134,13 @@ export const make = (
       const current = engine.metrics().commits
       if (current === commits) continue
       commits = current
-      quiet = 0
+      quietRounds = 0
       waitedMs = 0
     }
   })
   /**
-   * Whether code may still continue by itself, in a turn or in a projection. The turn of a handler ends when it
-   * only waits for virtual time.
+   * Whether code may still continue by itself, in a turn or in a projection. When a handler only waits for virtual
+   * time, its turn ends.
    */
   const isBusy = Effect.suspend(() => (engine.metrics().activeJobs > 0 ? Effect.succeed(true) : isProjecting))
 
