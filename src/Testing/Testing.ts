@@ -48,7 +48,7 @@ export {
   type TestEngineOptions,
   type TestEngineService
 } from "./VirtualEngine.ts"
-export { verifyEffect as verify } from "./Verify.ts"
+export { verifyEffect as verify, type VerifyOptions } from "./Verify.ts"
 
 /**
  * Makes an engine in memory, a worker for the functions and projections, and a client of the engine. All of

@@ -21,7 +21,8 @@ export interface VerifyOptions {
  * handler itself requires must be provided. Give it the `eventDefinitions` of the worker, if that has some.
  *
  * ```ts
- * const divergence = yield* Testing.verify(history, [processOrder], { eventDefinitions })
+ * const divergenceOf = (history: Testing.RunHistory, eventDefinitions: EventDefinitionRegistry) =>
+ *   Testing.verify(history, [processOrder], { eventDefinitions })
  * ```
  *
  * Fails with `FunctionNotFoundError` when none of the functions has the function id of the history, and with code
@@ -67,7 +68,8 @@ export const verifyUntyped = (
  * of the worker, if that has some.
  *
  * ```ts
- * const divergence = await verify(history, [processOrder], { eventDefinitions })
+ * const divergenceOf = (history: RunHistory, eventDefinitions: EventDefinitionRegistry) =>
+ *   verify(history, [processOrder], { eventDefinitions })
  * ```
  */
 export const verify = async (
