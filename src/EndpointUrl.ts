@@ -18,9 +18,14 @@ export const checkEndpointUrl = (text: unknown, what: string): string => {
       `${what} must be an HTTP URL such as "https://shop.example.com/api/ironflow", got ${show(text)}`
     )
   }
-  if (url.username !== "" || url.password !== "" || url.hash !== "") {
+  if (url.username !== "" || url.password !== "") {
     throw new ValidationError(
-      `${what} (at ${url.host}) must have neither credentials nor a fragment: requests are signed instead`
+      `${what} (at ${url.host}) must have no user and password: the engine signs its requests instead`
+    )
+  }
+  if (url.hash !== "") {
+    throw new ValidationError(
+      `${what} (at ${url.host}) must have no fragment, the part from "#" on: it is never sent`
     )
   }
   return url.href

@@ -293,7 +293,11 @@ const evaluatorOf = (environment: Environment): Evaluator => {
     return true
   }
   parsed()
-  if (used === undefined) throw new Error("the CEL library does not evaluate through its nodes")
+  if (used === undefined)
+    throw new Error(
+      "This build of @ironflow/node has another version of its CEL library than the one that it was written for: the library does not " +
+        "call `evaluate` of its nodes, so that the cost of expressions cannot be limited. Please report this"
+    )
   return used
 }
 

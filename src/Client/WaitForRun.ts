@@ -64,7 +64,7 @@ export const makeWaitForRun = ({
       (reason) =>
         Effect.fail(
           new TimeoutError(
-            `Run ${runId} has not ended within ${showMs(timeout)}; only the wait has ended.${reason}`,
+            `Run ${runId} has not ended within ${showMs(timeout)}. Only the wait is over: the run itself is unchanged.${reason}`,
             timeout
           )
         )

@@ -72,7 +72,9 @@ export const verifyHookAt = (
     secrets.length === 0 ||
     secrets.some((one) => typeof one !== "string" || one === "")
   ) {
-    throw new ValidationError("verifyHook() needs the secret of the hook, or an array of secrets")
+    throw new ValidationError(
+      "verifyHook(): `secret` must be the secret of the hook, or an array of secrets, none of them missing or empty: is the environment variable set?"
+    )
   }
   if (typeof body !== "string" && !(body instanceof Uint8Array)) {
     throw new ValidationError(

@@ -92,11 +92,11 @@ describe.each<[string, () => IronflowClient]>([
     assert.instanceOf(await waiting, RunCancelledError)
   })
 
-  it("gives up at its timeout and says that only the wait has ended", async () => {
+  it("gives up at its timeout and says that only the wait is over", async () => {
     const error = await failureOf(client().emitSync("order.held", {}, { timeout: 50 }))
 
     assert.instanceOf(error, TimeoutError)
-    assert.match(String(error), /only the wait has ended/)
+    assert.match(String(error), /Only the wait is over/)
   })
 
   it("reports an event that started no run", async () => {

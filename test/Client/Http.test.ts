@@ -746,7 +746,7 @@ describe("retries and timeouts of the client", () => {
       assert.isTrue(result._tag === "Failure" && result.failure instanceof TimeoutError)
       assert.match(
         String(result._tag === "Failure" && result.failure),
-        /Run run_1 has not ended within 0ms; only the wait has ended\. It sleeps\./
+        /Run run_1 has not ended within 0ms\. Only the wait is over: the run itself is unchanged\. It sleeps\./
       )
       assert.deepStrictEqual(urls, ["/api/v1/runs/run_1/wait?timeout=0", "/api/v1/runs/run_1/explain"])
     })

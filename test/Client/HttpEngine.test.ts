@@ -169,7 +169,10 @@ describe("the client of an engine of this package", () => {
     const error = await rejection(client.waitForRun(runId, { timeout: 1 }))
 
     assert.instanceOf(error, Errors.TimeoutError)
-    assert.match(error.message, /has not ended within 1ms; only the wait has ended\. .*order\.paid/)
+    assert.match(
+      error.message,
+      /has not ended within 1ms\. Only the wait is over: the run itself is unchanged\. .*order\.paid/
+    )
     await client.cancelRun(runId)
   })
 

@@ -744,7 +744,10 @@ describe("waitForRun", () => {
 
       const error = yield* Fiber.join(waiting)
       assert.strictEqual(error.code, "TIMEOUT")
-      assert.include(error.message, `Run ${runIds[0]} has not ended within 1000ms; only the wait has ended.`)
+      assert.include(
+        error.message,
+        `Run ${runIds[0]} has not ended within 1000ms. Only the wait is over: the run itself is unchanged.`
+      )
       assert.include(error.message, 'Step "paid" waits for event "order.paid"')
       assert.strictEqual((yield* client.getRun(runIds[0]!)).status, "waiting")
     })

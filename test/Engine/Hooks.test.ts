@@ -304,7 +304,12 @@ describe("a hook", () => {
     [
       "credentials in its URL",
       [{ url: "https://a:b@shop.example.com", secret: SECRET }],
-      "neither credentials nor a fragment"
+      "must have no user and password"
+    ],
+    [
+      "a fragment in its URL",
+      [{ url: "https://shop.example.com/#orders", secret: SECRET }],
+      "must have no fragment"
     ],
     ["a short secret", [{ url: "https://shop.example.com", secret: "abc" }], "at least 16 characters"],
     [

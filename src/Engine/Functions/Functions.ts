@@ -147,7 +147,7 @@ class KnownFunctions {
   checkEnvironment(name: string): void {
     if (this.#environments.has(name) || this.#environments.size < Limits.environments) return
     throw new LimitExceededError(
-      `The list of environments with "${name.slice(0, 64)}"`,
+      `The number of environments, with the new one "${name.slice(0, 64)}",`,
       this.#environments.size + 1,
       Limits.environments,
       "environments",

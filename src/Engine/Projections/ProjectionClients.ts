@@ -192,7 +192,7 @@ export const makeClients = (store: StoreService, waitUntilFound: WaitUntilFound)
               )
             : Effect.fail(
                 new ValidationError(
-                  `The limit of deadLetters must be an integer from 1 to 1000, got ${limit}`
+                  `The limit of deadLetters must be an integer from 1 to 1000, got ${show(limit)}`
                 )
               )
         ),

@@ -103,7 +103,7 @@ const stillRunning = (
     Effect.flatMap(timeOf(waiting.store), (now) =>
       Effect.fail(
         new TimeoutError(
-          `Run ${runId} has not ended within ${showMs(timeoutMs)}; only the wait has ended. ${explain(situation, waiting.workers.workers(environment), now).message}`,
+          `Run ${runId} has not ended within ${showMs(timeoutMs)}. Only the wait is over: the run itself is unchanged. ${explain(situation, waiting.workers.workers(environment), now).message}`,
           timeoutMs
         )
       )

@@ -148,7 +148,7 @@ export function* storeAppend(
       : yield* affected(UPDATE_STREAM_VERSION, before + events.length, now, environment, entityId, before)
   if (changed !== 1)
     throw new Error(
-      `stream "${entityId}" was changed by another writer, although this transaction holds the lock of the database`
+      `stream "${entityId}" was changed by another writer, although this transaction holds the lock of the database. Nothing was stored. Only engines may write these tables: find the program that has changed them`
     )
   const warnings: Array<string> = []
   const appended = yield* forEach(events, function* (event, i) {

@@ -94,8 +94,8 @@ export class AccessCheck {
       }
       if (!isOfOtherSite(headers) || (isNavigation(head) && isPublic())) return
       throw new UnauthorizedError(
-        "This engine refuses requests from pages of other sites without an `Origin` header: " +
-          "open the address directly, or use `fetch` on a page of one of `corsOrigins`"
+        "This request comes from a page of another site and has no `Origin` header, so the engine refuses it: " +
+          "open the address directly, or call it with `fetch` from a page whose origin is in `corsOrigins`"
       )
     }
     if (!this.#isAllowedPage(head, origin)) throw otherPageError(origin)

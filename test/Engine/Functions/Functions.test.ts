@@ -124,7 +124,7 @@ test("an environment is known once the first call that named it is answered", (f
       try {
         functions.checkEnvironment(`shop-${i}`)
       } catch (error) {
-        assert.include(String(error), `The list of environments with "shop-${i}"`)
+        assert.include(String(error), `The number of environments, with the new one "shop-${i}",`)
         functions.checkEnvironment(`shop-${i - 1}`)
         return
       }
