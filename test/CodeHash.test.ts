@@ -1,9 +1,10 @@
 /** The hash of a handler's source stands for its version, where the source shows the code. */
 import * as Effect from "effect/Effect"
 import { assert, it } from "vitest"
-import { functionCodeHash, hidesCode } from "../src/CodeHash.ts"
+import { functionCodeHash } from "../src/CodeHash.ts"
 import { ValidationError } from "../src/Errors.ts"
 import { type AnyFunction, createFunction, make } from "../src/Function.ts"
+import { hidesCode } from "../src/HandlerSource.ts"
 import { functionsById } from "../src/Worker/Options.ts"
 
 const config = { id: "order", triggers: [{ event: "order.placed" }], versioning: "pin" } as const

@@ -7,7 +7,7 @@ import {
   type Variables
 } from "../EnvironmentVariables.ts"
 import { ValidationError } from "../Errors.ts"
-import { hidesCode } from "../CodeHash.ts"
+import { hidesCode } from "../HandlerSource.ts"
 import type { AnyFunction } from "../Function.ts"
 import { checkMaxConcurrentJobs, checkName } from "../Limits.ts"
 import { type Logger, resolveLogger } from "../Logger.ts"
