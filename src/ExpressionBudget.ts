@@ -13,32 +13,32 @@
 import type { Environment } from "@marcbachmann/cel-js"
 
 /** Maximum number of steps of one evaluation, about 10 ms. A step is about 30 ns, the cost of evaluating one node. */
-export const MAX_STEPS = 300_000
+export const MAX_EXPRESSION_STEPS = 300_000
 /** Maximum number of bytes that one evaluation allocates in total: strings, lists and maps. */
 export const MAX_BYTES = 1_000_000
 /**
  * Maximum number of steps of all evaluations for one event, or in one command of the store. Once they are used up,
  * each further evaluation gets only {@link FEW_STEPS}.
  */
-export const MAX_SHARED_STEPS = 2 * MAX_STEPS
+export const MAX_SHARED_STEPS = 2 * MAX_EXPRESSION_STEPS
 /** The small budget: enough to compare some members and scan a short list. */
 export const FEW_STEPS = 2000
 /**
  * Maximum number of steps of all evaluations with the small budget. Once they are used up, no expression is evaluated.
  * All evaluations that share these budgets take less than a tenth of a second.
  */
-export const MAX_FEW_STEPS = MAX_STEPS
+export const MAX_FEW_STEPS = MAX_EXPRESSION_STEPS
 /** Number of steps that each event of a command adds to its shared budget. */
 const EVENT_STEPS = 1000
 /** Steps to compile one character of an expression that is not cached: about a microsecond. */
 const COMPILE_STEPS = 30
 
 let steps = 0
-let limit = MAX_STEPS
+let limit = MAX_EXPRESSION_STEPS
 let bytes = 0
 /** Steps of all earlier evaluations. */
 let earlierSteps = 0
-/** The value of {@link stepsTaken} when the current shared budget began; `undefined` without a shared budget. */
+/** The value of {@link expressionSteps} when the current shared budget began; `undefined` without a shared budget. */
 let sharedFrom: number | undefined
 /** Steps that the events of the current command have added to the shared budget. */
 let addedSteps = 0
@@ -53,7 +53,7 @@ export class BudgetExceeded extends Error {
 }
 
 const tooLong = new BudgetExceeded(
-  `its evaluation was stopped after ${MAX_STEPS} steps: each evaluated part of the expression is a step, in a loop once per element, and long texts and lists count as several`
+  `its evaluation was stopped after ${MAX_EXPRESSION_STEPS} steps: each evaluated part of the expression is a step, in a loop once per element, and long texts and lists count as several`
 )
 const tooLongTogether = new BudgetExceeded(
   `its evaluation was stopped after ${FEW_STEPS} steps, because the expressions evaluated just before it took long`
@@ -66,7 +66,7 @@ const tooLarge = new BudgetExceeded(
 )
 
 const pay = (amount: number): void => {
-  if ((steps += amount) > limit) throw limit === MAX_STEPS ? tooLong : tooLongTogether
+  if ((steps += amount) > limit) throw limit === MAX_EXPRESSION_STEPS ? tooLong : tooLongTogether
 }
 
 const allocate = (amount: number): void => {
@@ -78,9 +78,9 @@ export const spentByLast = (): { readonly steps: number; readonly bytes: number 
 
 /**
  * How many steps were taken since the start of the process. Code that evaluates many expressions in a row
- * yields each time that this has grown by `MAX_STEPS`.
+ * yields each time that this has grown by `MAX_EXPRESSION_STEPS`.
  */
-export const stepsTaken = (): number => earlierSteps + steps
+export const expressionSteps = (): number => earlierSteps + steps
 
 /**
  * Runs a command that may evaluate any number of expressions, such as those of all functions and waits for an
@@ -89,7 +89,7 @@ export const stepsTaken = (): number => earlierSteps + steps
  */
 export const withSharedBudget = <A>(command: () => A): A => {
   if (sharedFrom !== undefined) return command()
-  sharedFrom = stepsTaken()
+  sharedFrom = expressionSteps()
   addedSteps = 0
   try {
     return command()
@@ -128,26 +128,26 @@ export class TurnBudget {
         this.#spent = this.#added = 0
       })
     }
-    const before = stepsTaken()
+    const before = expressionSteps()
     sharedFrom = before - this.#spent
     addedSteps = this.#added += EVENT_STEPS
     try {
       return evaluate()
     } finally {
       sharedFrom = undefined
-      this.#spent += stepsTaken() - before
+      this.#spent += expressionSteps() - before
     }
   }
 }
 
 /** How many steps the next evaluation may take. */
 const stepsLeft = (): number => {
-  if (sharedFrom === undefined) return MAX_STEPS
+  if (sharedFrom === undefined) return MAX_EXPRESSION_STEPS
   const taken = earlierSteps - sharedFrom
-  if (taken <= MAX_SHARED_STEPS + addedSteps) return MAX_STEPS
+  if (taken <= MAX_SHARED_STEPS + addedSteps) return MAX_EXPRESSION_STEPS
   // the last evaluation with a full budget may have begun just before the limit, and so have exceeded it by up to
-  // `MAX_STEPS`
-  return taken <= MAX_SHARED_STEPS + MAX_STEPS + MAX_FEW_STEPS + addedSteps ? FEW_STEPS : 0
+  // `MAX_EXPRESSION_STEPS`
+  return taken <= MAX_SHARED_STEPS + MAX_EXPRESSION_STEPS + MAX_FEW_STEPS + addedSteps ? FEW_STEPS : 0
 }
 
 /**
@@ -166,7 +166,7 @@ export const payForCompiling = (length: number): void => {
 
 /**
  * Evaluates an expression with at most as many steps as the shared budget has left for one evaluation, or
- * `MAX_STEPS` without a shared budget. Throws the errors of the expression, and `BudgetExceeded`.
+ * `MAX_EXPRESSION_STEPS` without a shared budget. Throws the errors of the expression, and `BudgetExceeded`.
  */
 export const withinBudget = <Variables>(
   evaluate: (variables: Variables) => unknown,

@@ -7,7 +7,7 @@ import {
   countNodes,
   functionPrices,
   MAX_BYTES,
-  MAX_STEPS,
+  MAX_EXPRESSION_STEPS,
   spentByLast,
   withinBudget
 } from "../src/ExpressionBudget.ts"
@@ -107,7 +107,7 @@ describe("an evaluation that would take long", () => {
     assert.deepStrictEqual({ exceeded, matched }, { exceeded: true, matched: false }, error)
     assert.match(error ?? "", /stopped(?: after 300000 steps|, because it made more than 1000000 bytes)/)
     const { bytes, steps } = spentByLast()
-    assert.isTrue(steps > MAX_STEPS || bytes > MAX_BYTES)
+    assert.isTrue(steps > MAX_EXPRESSION_STEPS || bytes > MAX_BYTES)
   })
 
   it.each<readonly [expression: string, data: unknown, matched: boolean]>([

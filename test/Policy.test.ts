@@ -1,5 +1,5 @@
 import { assert, describe, it } from "vitest"
-import { MAX_SHARED_STEPS, MAX_STEPS, stepsTaken } from "../src/ExpressionBudget.ts"
+import { MAX_SHARED_STEPS, MAX_EXPRESSION_STEPS, expressionSteps } from "../src/ExpressionBudget.ts"
 import {
   checkActions,
   checkResources,
@@ -142,10 +142,10 @@ describe("Permissions", () => {
       return count
     }
 
-    const before = stepsTaken()
+    const before = expressionSteps()
     const some = allowed(heavy, 2000)
     assert.isAbove(some, 20)
-    assert.isBelow(stepsTaken() - before, MAX_SHARED_STEPS + 3 * MAX_STEPS + 2000 * 1000)
+    assert.isBelow(expressionSteps() - before, MAX_SHARED_STEPS + 3 * MAX_EXPRESSION_STEPS + 2000 * 1000)
     assert.isBelow(some, 1000)
     // the permissions of another key have a budget of their own
     assert.strictEqual(allowed(simple, 20_000), 20_000)

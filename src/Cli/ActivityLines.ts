@@ -3,7 +3,7 @@ import type { ObservedActivity } from "../Engine/Store/RunActivity.ts"
 import type { Outcome, SerializedError } from "../Protocol/Worker.ts"
 import { plainResult } from "../ResultEncoding.ts"
 import { errorLine, placeLines, thrownLine } from "./ErrorText.ts"
-import { inCommands } from "./InCommands.ts"
+import { inCommands } from "./MethodsToCommands.ts"
 import { durationText, oneLine, jsonLine } from "./Output.ts"
 
 /**

@@ -172,7 +172,8 @@ export const failUnlessAllDone = (endedOperation: BulkOperation): Effect.Effect<
     ? Effect.void
     : Effect.fail(
         new CommandError(
-          `${count} of ${countText(matched, action)} were ${participles[action]}: ${whyNot(endedOperation)}`,
+          `${count} of ${countText(matched, action)} ${count === 1 ? "was" : "were"} ${participles[action]}. ` +
+            `${matched - count === 1 ? "The other was not" : "The others were not"}: ${whyNot(endedOperation)}`,
           {
             code: "SOME_RUNS"
           }

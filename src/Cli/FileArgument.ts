@@ -5,6 +5,6 @@ import * as Argument from "effect/cli/Argument"
 export const fileArgument = Argument.String("file").pipe(
   Argument.filter(
     (name) => name !== "-",
-    () => "a file name: - is not possible here, and a file called - is written ./-"
+    () => 'a file name: "-" is not possible here. For a file called "-", give "./-"'
   )
 )

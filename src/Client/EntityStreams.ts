@@ -10,7 +10,7 @@ import {
   misfitRead,
   misfitToAppend,
   toAppend
-} from "../EntityCodec.ts"
+} from "../EntityDefinitions.ts"
 import { isErased } from "../Erased.ts"
 import { StreamSchemaError, ValidationError } from "../Errors.ts"
 import type { TypedEvent } from "../Event.ts"

@@ -31,16 +31,18 @@ export const everyHour = (
   )
 
 /** Repeats a transaction that returns how many records it has deleted, until it deletes fewer than {@link BATCH}. */
-export const untilNone = <E>(deleteSome: Effect.Effect<number, E>): Effect.Effect<void, E> =>
+export const untilBatchNotFull = <E>(deleteSome: Effect.Effect<number, E>): Effect.Effect<void, E> =>
   Effect.flatMap(deleteSome, (count) =>
-    count < BATCH ? Effect.void : Effect.andThen(Effect.sleep(PAUSE_MS), untilNone(deleteSome))
+    count < BATCH ? Effect.void : Effect.andThen(Effect.sleep(PAUSE_MS), untilBatchNotFull(deleteSome))
   )
 
 /** Repeats a transaction, each time with the place at which the last one stopped (`after`), until one returns no place. */
-export const untilEnd = <A, E>(
+export const untilNoPlaceLeft = <A, E>(
   deleteSome: (after: A | undefined) => Effect.Effect<{ readonly after?: A | undefined }, E>,
   start?: A
 ): Effect.Effect<void, E> =>
   Effect.flatMap(deleteSome(start), ({ after }) =>
-    after === undefined ? Effect.void : Effect.andThen(Effect.sleep(PAUSE_MS), untilEnd(deleteSome, after))
+    after === undefined
+      ? Effect.void
+      : Effect.andThen(Effect.sleep(PAUSE_MS), untilNoPlaceLeft(deleteSome, after))
   )

@@ -1,6 +1,6 @@
 /**
- * The transport between a worker and an engine: the service, its layer for an engine in the same process, and its layer for a
- * server.
+ * The transport between a worker and an engine: the service, its layer for an engine in the same process, and its layers for a
+ * worker that reaches the engine over the network.
  */
 export {
   endsTurn,

@@ -95,7 +95,7 @@ export class RunningSteps {
         endAtTimeout(attempt, timeout)
       )
     }
-    this.#host.tracing?.began(attempt)
+    this.#host.tracing?.attemptBegan(attempt)
     const begin = this.#host.probe?.begin
     if (begin === undefined) code.begin(attempt)
     else begin(attempt, code)

@@ -2,8 +2,8 @@
 import type { Attempt } from "./Attempt.ts"
 
 export interface StepTracing {
-  /** Called when the code of a step begins. Sets `attempt.span`. */
-  readonly began: (attempt: Attempt) => void
+  /** Called when an attempt begins to run the code of a step. Sets `attempt.span`. */
+  readonly attemptBegan: (attempt: Attempt) => void
   /** Calls the handler `f` within the turn's span. */
   readonly within: <A>(f: () => A) => A
 }

@@ -37,7 +37,7 @@ export const startTurn = (
     trace === undefined
       ? onEndUntraced
       : (end: TurnEnd): void => {
-          trace.ended(end)
+          trace.turnEnded(end)
           onEndUntraced(end)
         }
   let interruptFiber: (() => void) | undefined

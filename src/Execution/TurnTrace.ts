@@ -33,8 +33,8 @@ const hash = (text: string, length: number): string =>
  */
 const MAX_LINKS = 32
 
-/** The verb in the name of a step's span. */
-const verbs: { readonly [K in StepKind]: string } = {
+/** The first word of the name of a step's span. */
+const firstWords: { readonly [K in StepKind]: string } = {
   run: "step",
   tx: "step",
   compensate: "compensate",
@@ -92,16 +92,16 @@ export class TurnTrace implements StepTracing {
 
   readonly within = <A>(f: () => A): A => within(this.#turn, f)
 
-  began(attempt: Attempt): void {
+  attemptBegan(attempt: Attempt): void {
     const { key, kind, name } = attempt.call
-    const span = this.#steps.get(key) ?? this.#begin(key, kind, name)
+    const span = this.#steps.get(key) ?? this.#beginStep(key, kind, name)
     span.event("attempt", this.#now, { "ironflow.step.attempt": attempt.number })
     span.attribute("ironflow.step.attempts", attempt.number)
     attempt.span = span
   }
 
   /** Ends the span of the turn and of its open steps. Writes the span of the run if the run has ended. */
-  ended(end: TurnEnd): void {
+  turnEnded(end: TurnEnd): void {
     const now = this.#now
     for (const span of this.#steps.values()) {
       span.attribute("ironflow.step.open", true)
@@ -127,7 +127,7 @@ export class TurnTrace implements StepTracing {
   #report(report: TurnHost["report"], op: TurnOp, onAck?: (outcome: Outcome | undefined) => void): void {
     switch (op._tag) {
       case "StepDone":
-        this.#end(op.stepKey, op.outcome)
+        this.#endStep(op.stepKey, op.outcome)
         return report(op, onAck)
       case "StepRetry":
         this.#steps.get(op.stepKey)?.event("attempt failed", this.#now, {
@@ -141,38 +141,38 @@ export class TurnTrace implements StepTracing {
         if (span === undefined) return report(op, onAck)
         return report({ ...op, trace: traceOf(span) }, (outcome) => {
           // refused writes do not end the step: it may be retried
-          if (outcome?._tag === "Success") this.#end(op.stepKey, outcome)
+          if (outcome?._tag === "Success") this.#endStep(op.stepKey, outcome)
           onAck?.(outcome)
         })
       }
       case "Sleep":
-        this.#begin(op.stepKey, "sleep", op.name)
+        this.#beginStep(op.stepKey, "sleep", op.name)
         return report(op, onAck)
       case "WaitForEvent":
-        this.#begin(op.stepKey, "waitForEvent", op.name).attribute("ironflow.event", op.event)
+        this.#beginStep(op.stepKey, "waitForEvent", op.name).attribute("ironflow.event", op.event)
         return report(op, onAck)
       case "Invoke":
-        return report({ ...op, trace: traceOf(this.#begin(op.stepKey, "invoke", op.name)) }, onAck)
+        return report({ ...op, trace: traceOf(this.#beginStep(op.stepKey, "invoke", op.name)) }, onAck)
       case "InvokeAsync":
       case "Publish": {
         const isPublish = op._tag === "Publish"
-        const span = this.#begin(
+        const span = this.#beginStep(
           op.stepKey,
           isPublish ? "publish" : "invokeAsync",
           isPublish ? op.topic : op.name
         )
         return report({ ...op, trace: traceOf(span) }, (outcome) => {
-          this.#end(op.stepKey, outcome)
+          this.#endStep(op.stepKey, outcome)
           onAck?.(outcome)
         })
       }
       case "Settle":
-        this.#end(op.stepKey, undefined)
+        this.#endStep(op.stepKey, undefined)
         return report(op, onAck)
       case "Withdraw": {
         const span = this.#steps.get(op.stepKey)
         span?.attribute("ironflow.step.withdrawn", true)
-        this.#end(op.stepKey, undefined)
+        this.#endStep(op.stepKey, undefined)
         return report(op, onAck)
       }
       default:
@@ -184,10 +184,10 @@ export class TurnTrace implements StepTracing {
     return this.#host.clock.currentTimeNanosUnsafe()
   }
 
-  #begin(key: string, kind: StepKind, name: string): Tracer.Span {
+  #beginStep(key: string, kind: StepKind, name: string): Tracer.Span {
     // a step with code has no computed ids: its code may run in several turns, each time with a span of its own
     const ids = kindsWithCode.has(kind) ? undefined : this.#idsOf(key)
-    const span = this.#span(`${verbs[kind]} ${name.replace(/^compensate:/, "")}`, this.#turn, {
+    const span = this.#span(`${firstWords[kind]} ${name.replace(/^compensate:/, "")}`, this.#turn, {
       kind: kind === "publish" || kind === "invoke" || kind === "invokeAsync" ? "producer" : "internal",
       ...(ids === undefined ? {} : { ids })
     })
@@ -202,7 +202,7 @@ export class TurnTrace implements StepTracing {
     return Tracer.externalSpan({ traceId, sampled, spanId: hash(stepId(this.#job.runId, key), 16) })
   }
 
-  #end(key: string, outcome: Outcome | undefined): void {
+  #endStep(key: string, outcome: Outcome | undefined): void {
     const span = this.#steps.get(key)
     if (span === undefined) return
     this.#steps.delete(key)

@@ -1,6 +1,6 @@
 /** Collects the writes in the body of a `step.tx`. They are stored together with the step, or not at all. */
 import type { AnyEntity } from "../Entity.ts"
-import { definitionOfGiven, type GivenEntityEvent, misfitToAppend, toAppend } from "../EntityCodec.ts"
+import { definitionOfGiven, type GivenEntityEvent, misfitToAppend, toAppend } from "../EntityDefinitions.ts"
 import {
   type AppendAllInput,
   type AppendEventInput,

@@ -57,9 +57,9 @@ export interface StartEngineOptions
    */
   readonly filename?: string
   /**
-   * A Postgres database in place of a file: `postgres://user:password@host:5432/database`. Without this
-   * option and `filename`, `IRONFLOW_DATABASE_URL` applies. Requires the package `pg`. Any number of engines
-   * may share a schema.
+   * A Postgres database in place of a file: `postgres://user:password@host:5432/database`. When neither
+   * this option nor `filename` is given, `IRONFLOW_DATABASE_URL` applies. Requires the package `pg`. Any number of
+   * engines may share a schema.
    */
   readonly databaseUrl?: string
   /** The schema of the tables on Postgres, created when it does not exist; `"ironflow"` by default. */
@@ -155,9 +155,9 @@ export interface EngineSecrets {
 export interface IronflowEngine extends EngineHandle, AsyncDisposable {
   /** A client of the engine, in its environment. It needs no API key. */
   readonly client: IronflowClient
-  /** The URL that the engine listens at: `http://127.0.0.1:9123`. Absent when it does not listen. */
+  /** The URL that the engine listens at, such as `http://127.0.0.1:9123`. Absent when it does not listen. */
   readonly url?: string
-  /** The secrets of the engine's environment. A function receives the secrets that its `secrets` list. */
+  /** The secrets of the engine's environment. A function receives the secrets that its option `secrets` names. */
   readonly secrets: EngineSecrets
   /**
    * Writes a snapshot of the database, with all environments, to a new file that only the user of the process may read.
@@ -241,7 +241,7 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
       Layer.merge(Layer.succeedContext(servicesIn(service, environment, reading)), logs),
     wire: (environment) => wireTo(service, environment),
     transport: Layer.succeed(WorkerTransport, {
-      // only the log lines of the engine itself go to its logger: Effect handlers have loggers of their own
+      // `connect` alone logs to the engine's logger: Effect handlers have loggers of their own
       open: (registration, handlers) => Effect.provide(service.workers.connect(registration, handlers), logs)
     }),
     onClose: (who, close) => {

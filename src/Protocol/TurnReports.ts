@@ -37,8 +37,8 @@ const count: Rule = (value) =>
   Number.isSafeInteger(value) && Number(value) >= 0 ? undefined : "an integer, at least 0"
 const kind: Rule = (value) => (kinds.has(value) ? undefined : "the kind of a step")
 /**
- * A `traceparent`. Only its length is checked. If its form is invalid, it is stored, and ignored by everything that
- * reads it.
+ * A `traceparent`. Only its length is checked. One of an invalid form is stored all the same; whoever reads it
+ * ignores it.
  */
 const trace: Rule = (value) =>
   value === undefined || (typeof value === "string" && value.length <= 256) ? undefined : "a short string"
@@ -52,14 +52,14 @@ const error: Rule = (value) =>
   isObject(value) && typeof value.name === "string" && typeof value.message === "string"
     ? undefined
     : "an error with the strings name and message"
-/** Counts the values in the message that is being read. One object is enough, since reading is synchronous. */
-let counts = new ShapeCounts()
+/** Counts the values in the message that is being read. Replaced for each message: messages are read one at a time. */
+let shapeCounts = new ShapeCounts()
 
 /** Checks that a value is valid JSON, since it is stored unchanged, and parsed by those who read it. */
 const jsonText: Rule = (value) => {
   if (typeof value !== "string") return "JSON text"
   checkSize("A value in a report", value, stepResultBytes)
-  checkShape("the values of a report", value, jsonDepth, counts)
+  checkShape("the values of a report", value, jsonDepth, shapeCounts)
   return value === "null" || safeJsonParse(value) !== undefined ? undefined : "JSON text"
 }
 const outcome: Rule = (value) => {
@@ -137,7 +137,7 @@ const txWrites: Rule = (value) => {
     if (write._tag !== "kv") continue
     // bucket names contain no slash
     const key = `${String(write.bucket)}/${String(write.key)}`
-    if (keys.has(key)) return "writes of which no two change one key"
+    if (keys.has(key)) return "writes that change each key at most once"
     keys.add(key)
   }
   return undefined
@@ -194,18 +194,19 @@ export const readReports = (body: unknown): ReportsRequest => {
     throw new ValidationError("Reports: `batch` must be an integer, at least 1, got " + show(batch))
   }
   if (!Array.isArray(reports)) throw new ValidationError("Reports: `reports` must be an array")
-  counts = new ShapeCounts()
+  shapeCounts = new ShapeCounts()
   for (let i = 0; i < reports.length; i++) checkOne(reports[i], `Reports: reports[${i}]`)
   return {
     session,
     batch: Number(batch),
     // checked one by one
     reports: reports as ReadonlyArray<TurnReport>,
-    ...readRoom(body)
+    ...readJobRoom(body)
   }
 }
 
-const readRoom = (body: { readonly [key: string]: unknown }): Room => ({
+/** How many jobs the worker has room for. */
+const readJobRoom = (body: { readonly [key: string]: unknown }): Room => ({
   ...optionalCount(body, "asked"),
   ...optionalCount(body, "withdrawn")
 })
@@ -256,7 +257,7 @@ const levels: ReadonlySet<unknown> = new Set(lineLevels)
 
 /** Throws `ValidationError` for an invalid report. `at` is the path of the report in the body. */
 export const checkReport = (report: unknown, at: string): void => {
-  counts = new ShapeCounts()
+  shapeCounts = new ShapeCounts()
   checkOne(report, at)
 }
 

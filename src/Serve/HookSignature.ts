@@ -108,7 +108,12 @@ export const verifyHookAt = (
     )
   }
   const call: unknown = safeJsonParse(Buffer.from(body).toString("utf8"))
-  if (!isCall(call)) throw new ValidationError("The signature is valid, but the body is not a call of a hook")
+  if (!isCall(call)) {
+    throw new ValidationError(
+      "The signature is valid, but the body is not one that an engine sends to a hook: JSON with an `id`, `data` and a `type` " +
+        "that this version of @ironflow/node knows. If the engine is newer, upgrade @ironflow/node"
+    )
+  }
   return call
 }
 

@@ -13,14 +13,14 @@ import type { ProcessIdentity } from "../Protocol/Http/Turns.ts"
  * be determined.
  */
 export const identityOf = (pid = process.pid): ProcessIdentity | undefined => {
-  const host = hostOf()
+  const host = pidScope()
   const found = statOf(pid)
   return host === undefined || found === undefined ? undefined : { host, pid, startedAt: found.startedAt }
 }
 
 /** Whether the process has certainly ended; `false` also where nothing can be found out about it. */
 export const hasEnded = ({ host, pid, startedAt }: ProcessIdentity): boolean => {
-  if (host !== hostOf()) return false
+  if (host !== pidScope()) return false
   if (!exists(pid)) return true
   const found = statOf(pid)
   // a zombie, which waits until its parent notices its end, no longer runs anything
@@ -37,8 +37,8 @@ const exists = (pid: number): boolean => {
   }
 }
 
-/** Where process ids are unique: in one process id namespace, on one machine, until its next reboot. */
-const hostOf = (): string | undefined =>
+/** Identifies the scope in which process ids are unique: a process id namespace of a machine, until the next reboot. */
+const pidScope = (): string | undefined =>
   readOr(
     () =>
       `${readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim()} ${readlinkSync("/proc/self/ns/pid")}`

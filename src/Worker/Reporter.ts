@@ -302,15 +302,16 @@ export class Reporter {
   #giveUp(batch: BatchInFlight, cause: Cause.Cause<unknown>): void {
     const error = Cause.squash(cause)
     this.#options.logger.error(
-      "Reports could not be sent because of a bug in this package: please report this. The turns that they are about end here; the runs continue in other turns once the leases have lapsed",
+      "Reports could not be delivered because of a bug in this package: please report this. The turns that they are about end here; the runs continue in other turns once the leases have lapsed",
       { runIds: batch.outboxes.map((outbox) => outbox.runId), error: String(error) }
     )
     for (const outbox of batch.outboxes) {
       outbox.refuse(
-        new ReportError(`The report of run ${outbox.runId} could not be sent: ${String(error)}`, {
-          code: "REPORT_FAILED",
-          cause: error
-        })
+        new ReportError(
+          `The report about run ${outbox.runId} could not be delivered because of a bug in this package (${String(error)}). ` +
+            "Please report this. The run continues in another turn once its lease has lapsed",
+          { code: "REPORT_FAILED", cause: error }
+        )
       )
     }
   }
@@ -320,7 +321,7 @@ export class Reporter {
       if (this.#isOutageLogged) return
       this.#isOutageLogged = true
       this.#options.logger.warn(
-        `The engine cannot be reached: ${error.message}. Reports are kept and sent again until it answers`,
+        `Reports cannot be delivered: ${error.message}. They are kept, and sent again until the engine accepts them`,
         { turns }
       )
     })

@@ -107,7 +107,7 @@ describe("ironflow backup and restore", () => {
     ]) {
       const { code, stderr } = await terminal.run(command)
 
-      assert.include(stderr, "- is not possible here")
+      assert.include(stderr, '"-" is not possible here')
       assert.strictEqual(code, 2)
     }
     assert.notInclude(readdirSync(terminal.folder), "-")

@@ -13,9 +13,9 @@ import {
   MAX_BYTES,
   MAX_FEW_STEPS,
   MAX_SHARED_STEPS,
-  MAX_STEPS,
+  MAX_EXPRESSION_STEPS,
   spentByLast,
-  stepsTaken
+  expressionSteps
 } from "../../src/ExpressionBudget.ts"
 
 const cleanups: Array<() => unknown> = []
@@ -172,7 +172,7 @@ describe("an expression that would take long", () => {
     })
     await vi.waitFor(async () => expect(await engine.client.listFunctions()).toHaveLength(61))
 
-    const before = stepsTaken()
+    const before = expressionSteps()
     const { runIds } = await engine.client.emit("order.placed", data)
 
     expect(runIds).toHaveLength(1)
@@ -181,7 +181,9 @@ describe("an expression that would take long", () => {
     })
     expect(warnings.filter((text) => givenUp.test(text))).toHaveLength(60)
     expect(warnings.join("\n")).toContain("because the expressions evaluated just before it took long")
-    expect(stepsTaken() - before).toBeLessThan(MAX_SHARED_STEPS + MAX_STEPS + 61 * 2 * FEW_STEPS)
+    expect(expressionSteps() - before).toBeLessThan(
+      MAX_SHARED_STEPS + MAX_EXPRESSION_STEPS + 61 * 2 * FEW_STEPS
+    )
   })
 
   it("among hundreds for one event, shares a small time limit with them, and warnings say so", async () => {
@@ -205,11 +207,13 @@ describe("an expression that would take long", () => {
       expect(registered.status).toBe(200)
     }
 
-    const before = stepsTaken()
+    const before = expressionSteps()
     const { runIds } = await engine.client.emit("order.placed", data)
 
     expect(runIds).toEqual([])
-    expect(stepsTaken() - before).toBeLessThan(MAX_SHARED_STEPS + 2 * MAX_STEPS + MAX_FEW_STEPS)
+    expect(expressionSteps() - before).toBeLessThan(
+      MAX_SHARED_STEPS + 2 * MAX_EXPRESSION_STEPS + MAX_FEW_STEPS
+    )
     const told = warnings.filter((text) => text.includes("evaluation was stopped"))
     expect(told.length).toBeGreaterThan(10)
     expect(told.length).toBeLessThanOrEqual(100)
@@ -235,13 +239,13 @@ describe("an expression that would take long", () => {
     const slow = createClient({ serverUrl, apiKey: key.secret })
     cleanups.push(() => slow.close())
 
-    const before = stepsTaken()
+    const before = expressionSteps()
     await expect(slow.emit("order.placed", {})).rejects.toMatchObject({
       message: expect.stringMatching(givenUp)
     })
 
-    expect(spentByLast().steps > MAX_STEPS || spentByLast().bytes > MAX_BYTES).toBe(true)
-    expect(stepsTaken() - before).toBeLessThan(3 * MAX_STEPS)
+    expect(spentByLast().steps > MAX_EXPRESSION_STEPS || spentByLast().bytes > MAX_BYTES).toBe(true)
+    expect(expressionSteps() - before).toBeLessThan(3 * MAX_EXPRESSION_STEPS)
     expect((await operator.emit("order.placed", {})).eventId).toMatch(/^evt_/)
   })
 
@@ -258,11 +262,11 @@ describe("an expression that would take long", () => {
       })
     }
     let longest = 0
-    let last = stepsTaken()
+    let last = expressionSteps()
     let isRunning = true
     const look = () => {
-      longest = Math.max(longest, stepsTaken() - last)
-      last = stepsTaken()
+      longest = Math.max(longest, expressionSteps() - last)
+      last = expressionSteps()
       if (isRunning) setImmediate(look)
     }
     look()
@@ -273,7 +277,7 @@ describe("an expression that would take long", () => {
     await vi.waitFor(() => expect(got).toHaveLength(100), { timeout: 20_000 })
     isRunning = false
     expect(new Set(got).size).toBe(20)
-    expect(longest).toBeLessThan(3 * MAX_STEPS)
+    expect(longest).toBeLessThan(3 * MAX_EXPRESSION_STEPS)
   })
 
   it("counts under a limit for the length of all filters of its connection", async () => {

@@ -494,6 +494,6 @@ describe("verifyHook", () => {
     expect(() => verifyHook({ headers, body: JSON.parse(body.toString()) as string }, SECRET)).toThrow(
       "raw body"
     )
-    expect(() => verifyHook({ headers, body }, [])).toThrow("needs the secret")
+    expect(() => verifyHook({ headers, body }, [])).toThrow("must be the secret")
   })
 })

@@ -17,7 +17,7 @@ import {
   MAX_BYTES,
   MAX_FEW_STEPS,
   MAX_SHARED_STEPS,
-  MAX_STEPS
+  MAX_EXPRESSION_STEPS
 } from "../../src/ExpressionBudget.ts"
 import * as Limits from "../../src/Limits.ts"
 import { MAX_FILTERS, MAX_FRAME, MAX_SUBSCRIPTIONS } from "../../src/Protocol/Subscriptions.ts"
@@ -43,7 +43,7 @@ const stated: Readonly<Record<string, string>> = {
   "name, id": `${Limits.nameLength} characters`,
   "key, idempotency key": `${Limits.keyLength} characters`,
   expression: `${Limits.expressionLength} characters`,
-  "one expression": `${count(MAX_STEPS)} steps, ${MAX_BYTES / 1e6} MB`,
+  "one expression": `${count(MAX_EXPRESSION_STEPS)} steps, ${MAX_BYTES / 1e6} MB`,
   "all expressions for one event": `${count(MAX_SHARED_STEPS)} steps, then ${count(FEW_STEPS)} each and ${count(MAX_FEW_STEPS)} together`,
   "events in a batch": count(BATCH_EVENTS),
   "events of an append, writes of a transaction": count(Limits.writesAtOnce),

@@ -472,7 +472,7 @@ describe("the writes of a step, as a worker reports them", () => {
     [key({ value: { type: "raw", data: "" } }), "changes of keys"],
     [key({ value: { type: "json", data: "{" } }), "changes of keys"],
     [key({ value: { type: "text", data: 5 } }), "changes of keys"],
-    [key({ key: "twice" }), "no two change one key"],
+    [key({ key: "twice" }), "writes that change each key at most once"],
     ["emit", "writes of the kinds append, emit and kv"]
   ] as const)("are refused as %j, and nothing is stored", async ([write, reason]) => {
     await using here = await turn()

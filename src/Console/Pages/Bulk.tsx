@@ -105,7 +105,7 @@ export const OneBulk = ({ variables: { id = "" } }: { readonly variables: Variab
             <Action
               label="Cancel the operation"
               isDangerous
-              confirm="The operation changes no more runs. Changes made so far stay."
+              confirm="After this, the operation changes no more runs. Changes made so far stay."
               act={async () => {
                 const ended = await ask(cancelBulk, { variables: { id } })
                 refreshAll()
@@ -135,7 +135,7 @@ export const OneBulk = ({ variables: { id = "" } }: { readonly variables: Variab
       </p>
       {isRunning && (
         <>
-          {/* `countedRuns` is how many runs matched when they were counted, before the operation was started */}
+          {/* `countedRuns`: the matching runs, counted before the start; `matched`: how many of them were reached */}
           <progress
             aria-label="Progress"
             {...(countedRuns > 0 ? { max: Math.max(countedRuns, matched), value: matched } : {})}
@@ -197,7 +197,7 @@ const Skipped = ({ of: { skipped } }: { readonly of: BulkOperation }) => (
   </section>
 )
 
-/** Some of the runs that the operation has left as they are, or after a dry run, would leave as they are. */
+/** Some of the runs that the operation left as they were or (in a dry run) would leave as they are. */
 export const Examples = ({ of: { examples } }: { readonly of: BulkOperation }) =>
   examples.length === 0 ? null : (
     <details>

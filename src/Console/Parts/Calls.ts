@@ -3,7 +3,7 @@
  * responses, and explains failures to the user.
  */
 import { signal } from "@preact/signals"
-import { type Codec, json, reader } from "../../Protocol/Codec.ts"
+import { reader } from "../../Protocol/Codec.ts"
 import { ENVIRONMENT_HEADER, pathOf } from "../../Protocol/Http/CallAddress.ts"
 import { isReadOnly, type Operation } from "../../Protocol/CallSpec.ts"
 import { noteDate } from "./Clock.ts"
@@ -41,7 +41,7 @@ export const isConnected = signal<boolean | undefined>(undefined)
 export const isSignedOut = signal(false)
 
 /**
- * How long the page refuses, after a change, answers that the engine has made for another tab: such an answer may be
+ * How long after a change the page refuses answers that the engine has made for another tab: such an answer may be
  * older than the change.
  */
 const FRESH_MS = 1500
@@ -68,15 +68,15 @@ export const refreshSignal = (signal: AbortSignal): AbortSignal => {
   return derived
 }
 
-/** The timeout of a call. No call of a page takes this long. */
+/** The timeout of a call. An engine that works answers every call of a page much sooner. */
 const TIMEOUT_MS = 30_000
 
 /** Makes a call, and returns the decoded answer. Fails with a {@link CallError}. */
 export const ask = async <A>(operation: Operation<A>, input: Input = {}): Promise<A> => {
   const text = await send(operation, input)
-  // a 204 has no body, and its `A` is `undefined`
+  // status 204: the operation has no `answer`, there is no body, and `A` is `undefined`
   if (operation.answer === undefined || text === "") return undefined as A
-  const value = reader<A>(operation.answer ?? (json as Codec<A>))(parse(text))
+  const value = reader<A>(operation.answer)(parse(text))
   if (value !== undefined) return value
   throw new CallError(
     "This page cannot read the answer of the engine: reload the page",

@@ -31,12 +31,10 @@ export const makeManagingCaller = (
     comparison = new Comparison()
   ): void => {
     if (caller?.key === undefined) return
-    const more = excess(caller.rules, rules, comparison)
-    if (more === undefined) return
-    throw new UnauthorizedError(
-      `The API key "${caller.key.name}" may not ${what}: that would give rights that "${caller.key.name}" does not have itself: ${more}. ` +
-        "Use a key that has all these rights"
-    )
+    const { name } = caller.key
+    const why = excess(caller.rules, rules, comparison, `"${name}"`)
+    if (why === undefined) return
+    throw new UnauthorizedError(`The API key "${name}" may not ${what}: ${why}`)
   }
 
   /** Whether the caller may do everything, everywhere and for ever. If so, it can give any permission. */

@@ -5,23 +5,28 @@
 import { type Action, actions, matchesGlob, overlapsGlob, type PolicyRule, split } from "../../Policy.ts"
 
 /**
- * What a key with the rules `given` can do, but a key with the rules `own` cannot, as the end of a sentence; `undefined` when
- * there is nothing. A caller that compares several times passes the same `comparison` each time: its limit holds for all these
- * times together.
+ * Why a key with the rules `own` may not give the rules `given`, and what to do, as the end of a message; `undefined` when it may
+ * give them. `owner` is how the message calls the key. A caller that compares several times passes the same `comparison` each
+ * time: its limit holds for all these times together.
  */
 export const excess = (
   own: ReadonlyArray<PolicyRule>,
   given: ReadonlyArray<PolicyRule>,
-  comparison: Comparison = new Comparison()
+  comparison: Comparison = new Comparison(),
+  owner = "this key"
 ): string | undefined => {
   try {
     const mine = own.map((rule) => read(rule, comparison))
     const denies = mine.filter(({ effect }) => effect === "deny")
     if (denies.length === 0 && mine.some(isEverything)) return undefined
     const theirs = given.map((rule) => read(rule, comparison))
-    return compare(mine, theirs, denies, comparison)
+    return compare(mine, theirs, denies, comparison, owner)
   } catch (error) {
-    if (error instanceof TooManyRules) return "the policies have too many rules to compare"
+    if (error instanceof TooManyRules)
+      return (
+        `the policies have too many rules to compare, so it cannot be checked whether ${owner} has all the rights that this would give. ` +
+        "Use a key that may do everything, or fewer rules"
+      )
     throw error
   }
 }
@@ -70,7 +75,8 @@ const compare = (
   mine: ReadonlyArray<Rule>,
   theirs: ReadonlyArray<Rule>,
   denies: ReadonlyArray<Rule>,
-  comparison: Comparison
+  comparison: Comparison,
+  owner: string
 ): string | undefined => {
   const allows = theirs.filter(({ effect }) => effect === "allow")
   for (const rule of allows) {
@@ -83,7 +89,11 @@ const compare = (
             allow.resources.some((wider) => comparison.covers(wider, pattern)) &&
             isAtLeast(allow, rule)
         )
-        if (!has) return `policy "${rule.name}" allows ${action} on ${pattern}${givenThat(rule)}`
+        if (!has)
+          return (
+            `that would give rights that ${owner} does not have itself: policy "${rule.name}" allows ${action} on ${pattern}` +
+            `${givenThat(rule, owner)}. Use a key that has all these rights`
+          )
       }
     }
   }
@@ -105,7 +115,10 @@ const compare = (
               isAtLeast(other, deny)
           )
         if (!stillApplies)
-          return `policy "${deny.name}", which denies ${action} on ${pattern}, would not apply to the other key`
+          return (
+            `that would give rights that policy "${deny.name}" denies ${owner}: ${action} on ${pattern}. ` +
+            "Use a key that has all these rights"
+          )
       }
     }
   }
@@ -147,9 +160,9 @@ const isAtLeast = ({ condition, dependsOnKey }: Rule, other: Rule): boolean =>
 const dependsOnKey = (condition: string): boolean =>
   condition.replace(/\brequest\s*\.\s*(?:action|resource|name|environment|time)\b/g, "").includes("request")
 
-const givenThat = ({ condition, dependsOnKey }: Rule): string =>
+const givenThat = ({ condition, dependsOnKey }: Rule, owner: string): string =>
   condition === undefined
     ? ""
     : dependsOnKey
       ? " under a condition about the key"
-      : " under a condition that this key does not have"
+      : ` under a condition that ${owner} does not have`

@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import type { Run } from "../../Client/Client.ts"
 import { type EngineError, UnauthorizedError } from "../../Errors.ts"
-import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
+import { MAX_EXPRESSION_STEPS, expressionSteps } from "../../ExpressionBudget.ts"
 import type { Action } from "../../Policy.ts"
 import type { BulkAction } from "../../Protocol/Bulk.ts"
 import type { Access, Caller } from "../Access/Access.ts"
@@ -79,7 +79,7 @@ export const makeBulkSearch = (store: StoreService, access: Access["Service"]): 
       const slice = yield* store.read(searchRuns({ environment, filters }, from, COUNTED_AT_ONCE))
       const isMatch = matcherOf(filters, visibleTo(caller, environment))
       const items: Array<BulkItem> = []
-      let steps = stepsTaken()
+      let steps = expressionSteps()
       let last: FoundRun | undefined
       for (const found of slice.found) {
         if (items.length === most) {
@@ -96,8 +96,8 @@ export const makeBulkSearch = (store: StoreService, access: Access["Service"]): 
           const { endedAt, id } = found.run
           items.push({ runId: id, endedAt: endedAt === undefined ? null : Date.parse(endedAt) })
         }
-        if (stepsTaken() - steps < MAX_STEPS) continue
-        steps = stepsTaken()
+        if (expressionSteps() - steps < MAX_EXPRESSION_STEPS) continue
+        steps = expressionSteps()
         yield* yieldToEventLoop
       }
       return {

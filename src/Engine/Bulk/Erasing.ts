@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import type { EraseOptions } from "../../Client/Bulk.ts"
 import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import { type EngineError, UnauthorizedError, ValidationError } from "../../Errors.ts"
-import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
+import { MAX_EXPRESSION_STEPS, expressionSteps } from "../../ExpressionBudget.ts"
 import type { Action } from "../../Policy.ts"
 import type { EraseTarget } from "../../Protocol/Erase.ts"
 import type { Caller } from "../Access/Access.ts"
@@ -268,11 +268,11 @@ const filterYielding = <A>(
 ): Effect.Effect<ReadonlyArray<A>> =>
   Effect.gen(function* () {
     const fitting: Array<A> = []
-    let steps = stepsTaken()
+    let steps = expressionSteps()
     for (const item of list) {
       if (isMatch(item)) fitting.push(item)
-      if (stepsTaken() - steps < MAX_STEPS) continue
-      steps = stepsTaken()
+      if (expressionSteps() - steps < MAX_EXPRESSION_STEPS) continue
+      steps = expressionSteps()
       yield* yieldToEventLoop
     }
     return fitting

@@ -8,7 +8,7 @@ import { deleteOldEvents, measureEvents } from "../Log/EventRetention.ts"
 import { yieldToEventLoop } from "../Yielding.ts"
 import { deleteOldRuns } from "../Runs/RunSweep.ts"
 import type { StoreService } from "../Store/Store.ts"
-import { everyHour, untilEnd } from "../Sweep.ts"
+import { everyHour, untilNoPlaceLeft } from "../Sweep.ts"
 
 /** How much of the log is kept; by default all of it. */
 export const EventRetention = Context.Reference<{
@@ -34,7 +34,7 @@ export const make = (
       "Old events",
       // old runs are deleted first, because events are kept as long as runs need them
       Effect.flatMap(Effect.andThen(deleteOldRuns(store), excessBefore(store, bytes)), (excessBefore) =>
-        untilEnd((after: number | undefined) =>
+        untilNoPlaceLeft((after: number | undefined) =>
           store.write(
             deleteOldEvents(
               // JSON has no infinity

@@ -136,10 +136,14 @@ class KnownFunctions {
     }
     if (after > before && after > Limits.functionsOfEnvironmentBytes) {
       throw new LimitExceededError(
-        `The registration of all functions ${what}`,
+        `The total length of the function registrations ${what}`,
         after,
         Limits.functionsOfEnvironmentBytes,
-        "characters"
+        "characters",
+        {
+          advice:
+            "Make the registrations smaller, for example their schemas. Those of deleted functions count too"
+        }
       )
     }
   }

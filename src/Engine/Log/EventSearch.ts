@@ -25,14 +25,14 @@ const SLICE = 500
 /** How many turns of the event loop are spent on one answer at most. */
 const SLICES = 20
 /**
- * Maximum number of characters of data in the answer of `listEvents`, unless a single event has more. One slice ends at
- * `PAGE_LENGTH`.
+ * Maximum number of characters of data in the answer of `listEvents`, unless a single event has more. A slice ends when
+ * its events have `PAGE_LENGTH` characters.
  */
 const ANSWER_LENGTH = 16 * 1024 * 1024
 
 /**
- * Maximum difference between the time in an event's id and the event's timestamp, in milliseconds: the two are taken at different
- * moments.
+ * How much later the time in an event's id may be than the event's timestamp, in milliseconds: the id is made after the timestamp is
+ * taken.
  */
 const APART_MS = 10_000
 
@@ -50,9 +50,9 @@ const FIND_FIRST_FROM = statement(
 )
 
 /**
- * The first row of the log for whose id `isBefore` is `false`. Ids are ordered like positions, so a binary search finds the row
- * without an index of ids. The search looks at the rows of all environments, because no index has the positions of one environment
- * alone.
+ * The first row of the log whose id is not before the wanted place, as `isBefore` decides. Ids are ordered like positions, so a
+ * binary search finds the row without an index of ids. The search looks at the rows of all environments, because no index has the
+ * positions of one environment alone.
  */
 function* firstNotBefore(isBefore: (id: string) => boolean): Program<Row | undefined> {
   let found: Row | undefined
@@ -241,12 +241,12 @@ function* versionsIn(
 
 const readEventRange = inEnvironment(
   "readEventRange",
-  function* (_tx: Transaction, { after = 0, from, order, since, until }: EventQuery): Program<Range> {
+  function* (_tx: Transaction, { after = 0, from: cursor, order, since, until }: EventQuery): Program<Range> {
     const firstPosition = since === undefined ? 0 : yield* positionAt(since)
     const endPosition = until === undefined ? Number.MAX_SAFE_INTEGER : yield* positionAt(until + APART_MS)
     return {
-      after: Math.max(after, firstPosition - 1, order === "oldest" ? (from ?? 0) : 0),
-      before: Math.min(endPosition, (order === "newest" ? from : undefined) ?? Number.MAX_SAFE_INTEGER)
+      after: Math.max(after, firstPosition - 1, order === "oldest" ? (cursor ?? 0) : 0),
+      before: Math.min(endPosition, (order === "newest" ? cursor : undefined) ?? Number.MAX_SAFE_INTEGER)
     }
   },
   () => "list events"
@@ -261,9 +261,9 @@ function* positionAt(time: number): Program<number> {
 /**
  * Lists events, without those that the caller may not see (`maySee`). For one answer, at most 10,000 rows of the log are read:
  * those with the idempotency key, the entity id or the exact name of the query, or any rows if the query has none of these. So an
- * answer may have fewer events than its limit and still have a cursor. Times are found by ids, which are ordered like the log.
- * When the clock was set back, the same time occurred twice. A list that ends at such a time (`until`) may lack some events of
- * that time.
+ * answer may have fewer events than its limit and still have a cursor. `since` and `until` become positions by the times in the ids,
+ * which are ordered like the log. If the clock was set back, some times occur twice in the log, and a list with `until` at such a
+ * time may lack some of its events.
  */
 export const listEvents = (
   store: StoreService,
@@ -278,7 +278,7 @@ export const listEvents = (
       let range: Range = yield* store.read(readEventRange(query))
       let lookedTo: FoundEvents["lookedTo"]
       for (let slice = 0; slice < SLICES && events.length < query.limit; slice++) {
-        // more slices are needed than `gathered` allows at first: `gathered` calls again, without a limit
+        // `gathered` allows one slice at first. After `undefined`, it calls this function again, without a limit of its own
         if (slice === maxSlices) return undefined
         const part: Slice = yield* onePage(store.read(readEventSlice(query, range)))
         for (const event of part.events) {

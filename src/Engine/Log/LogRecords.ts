@@ -98,7 +98,7 @@ export interface EventQuery {
   readonly after?: number
   /** From which end of the log to begin. */
   readonly order: "newest" | "oldest"
-  /** The position from which to go on: `next` of the page before. */
+  /** The list goes on after this position, in its order: `next` of the page before. */
   readonly from?: number
   readonly limit: number
 }

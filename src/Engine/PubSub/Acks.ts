@@ -5,7 +5,7 @@ import { show } from "../../Show.ts"
 import type { Subscribed } from "./Subscriber.ts"
 
 /** What acks need of their connection. */
-interface AckOutlet {
+interface AckSink {
   readonly say: (message: WSServerMessage) => void
   readonly run: (effect: Effect.Effect<void>) => void
   /** Counts an ack for a delivery that the client does not hold. */
@@ -14,15 +14,15 @@ interface AckOutlet {
 
 export class Acks {
   readonly #subscriptions: ReadonlyMap<string, { readonly subscribed: Subscribed }>
-  readonly #outlet: AckOutlet
+  readonly #sink: AckSink
 
   constructor(
     /** The subscriptions of the connection, by id. */
     subscriptions: ReadonlyMap<string, { readonly subscribed: Subscribed }>,
-    outlet: AckOutlet
+    sink: AckSink
   ) {
     this.#subscriptions = subscriptions
-    this.#outlet = outlet
+    this.#sink = sink
   }
 
   /** Handles an `ack`, `nak` or `term` of an event. */
@@ -47,14 +47,14 @@ export class Acks {
     const candidates = [...this.#subscriptions.values()].filter(
       ({ subscribed }) => subscriptionId === undefined || subscribed.id === subscriptionId
     )
-    const holder = candidates.find(({ subscribed }) => subscribed.holds(eventId))?.subscribed
+    const holder = candidates.find(({ subscribed }) => subscribed.isInFlight(eventId))?.subscribed
     const notHeld = notHeldHere(eventId)
     if (holder === undefined) {
       for (const { subscribed } of candidates) subscribed.heard()
-      this.#outlet.countStaleAck()
+      this.#sink.countStaleAck()
       return answer(notHeld)
     }
-    this.#outlet.run(
+    this.#sink.run(
       Effect.match(
         holder.settle(eventId, {
           how: ackType,
@@ -88,7 +88,7 @@ export class Acks {
     const notHeld = eventId === undefined ? undefined : notHeldHere(eventId)
     // the subscription has ended in the meantime, and so holds no deliveries
     if (subscribed === undefined) return answer(notHeld)
-    this.#outlet.run(
+    this.#sink.run(
       Effect.match(subscribed.extend(eventId === undefined ? { except } : { only: eventId }), {
         onSuccess: (count) => answer(count > 0 ? undefined : notHeld),
         onFailure: (error) => answer({ code: error.code, message: error.message })
@@ -100,12 +100,12 @@ export class Acks {
   #answering(requestId: unknown) {
     return (problem?: { readonly code: string; readonly message: string }): void => {
       if (typeof requestId === "number") {
-        this.#outlet.say({
+        this.#sink.say({
           type: "ack_result",
           requestId,
           ...(problem === undefined ? { status: "ok" } : { status: "error", ...problem })
         })
-      } else if (problem !== undefined) this.#outlet.say({ type: "error", ...problem })
+      } else if (problem !== undefined) this.#sink.say({ type: "error", ...problem })
     }
   }
 }

@@ -138,7 +138,7 @@ class Connection implements ConnectionSink {
 
   handleFor(item: Item, subscriptionId: string): string {
     for (const [id, { subscribed }] of this.#byId) {
-      if (id !== subscriptionId && subscribed.holds(item.id)) return `${item.id}@${subscriptionId}`
+      if (id !== subscriptionId && subscribed.isInFlight(item.id)) return `${item.id}@${subscriptionId}`
     }
     return item.id
   }

@@ -4,7 +4,7 @@
  */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
-import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
+import { MAX_EXPRESSION_STEPS, expressionSteps } from "../../ExpressionBudget.ts"
 import { type JsonText, isObject } from "../../Json.ts"
 import { eventView } from "../Functions/Registry.ts"
 import { TRACEPARENT } from "../../Trace.ts"
@@ -150,7 +150,7 @@ export class Feed {
     while (true) {
       this.#wokenMeanwhile = false
       const page = yield* this.#read(this.position)
-      this.#stepsAtYield = stepsTaken()
+      this.#stepsAtYield = expressionSteps()
       if (page.gap === true || page.stateGap === true) {
         for (const { listeners, format } of this.#channels.values()) {
           if (hasGap(page, format)) for (const listener of listeners) listener.onGap()
@@ -162,7 +162,7 @@ export class Feed {
         let doneChannels = this.#passOn(item)
         while (doneChannels !== undefined) {
           yield* Effect.yieldNow
-          this.#stepsAtYield = stepsTaken()
+          this.#stepsAtYield = expressionSteps()
           doneChannels = this.#passOn(item, doneChannels)
         }
       }
@@ -198,7 +198,7 @@ export class Feed {
     for (const [i, channel] of channels.entries()) {
       if (doneChannels?.has(channel) === true) continue
       const { format, listeners } = channel
-      if (format.filter !== undefined && stepsTaken() - this.#stepsAtYield > MAX_STEPS) {
+      if (format.filter !== undefined && expressionSteps() - this.#stepsAtYield > MAX_EXPRESSION_STEPS) {
         return new Set([...(doneChannels ?? []), ...channels.slice(0, i)])
       }
       if (!passes(format, item)) continue

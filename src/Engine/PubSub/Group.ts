@@ -309,7 +309,7 @@ export class Member implements Subscribed {
   readonly holder: string
   readonly options: MemberOptions
   readonly #format: ItemFormat
-  readonly #outlet: ConnectionSink
+  readonly #sink: ConnectionSink
   readonly #group: Group
   readonly #store: StoreService
   /** The positions of the deliveries that the member holds, by handle. */
@@ -330,7 +330,7 @@ export class Member implements Subscribed {
     format: ItemFormat,
     holder: string,
     options: MemberOptions,
-    outlet: ConnectionSink,
+    sink: ConnectionSink,
     group: Group,
     store: StoreService
   ) {
@@ -339,7 +339,7 @@ export class Member implements Subscribed {
     this.holder = holder
     this.#format = format
     this.options = options
-    this.#outlet = outlet
+    this.#sink = sink
     this.#group = group
     this.#store = store
     this.#window = options.capacity ?? Number.POSITIVE_INFINITY
@@ -372,7 +372,7 @@ export class Member implements Subscribed {
   get isSlow(): boolean {
     const { backpressure, buffer } = this.#group.settings
     return (
-      this.#outlet.backlog >=
+      this.#sink.backlog >=
       backlogLimit(this.options.backpressure ?? backpressure, this.options.buffer ?? buffer)
     )
   }
@@ -383,14 +383,14 @@ export class Member implements Subscribed {
   }
 
   deliver(item: Parameters<typeof encodeItem>[1], attempt: number): void {
-    const handle = this.#outlet.handleFor(item, this.id)
+    const handle = this.#sink.handleFor(item, this.id)
     this.#inFlight.set(handle, item.position)
     this.#handles.set(item.position, handle)
     if (this.options.capacity !== undefined) this.#heldSince.set(handle, this.#group.now())
-    this.#outlet.send(encodeItem(this.#format, item, { attempt, eventId: handle }))
+    this.#sink.send(encodeItem(this.#format, item, { attempt, eventId: handle }))
     this.#warn()
     if (this.options.ackMode === "auto" && !this.options.settlesItself) {
-      this.#outlet.run(
+      this.#sink.run(
         Effect.catch(Effect.asVoid(this.settle(handle, { how: "ack" })), (error) =>
           Effect.logWarning(
             `Event ${item.id} was delivered, but its ack could not be stored: it will be delivered again`,
@@ -405,12 +405,12 @@ export class Member implements Subscribed {
     const mode = this.options.backpressure ?? this.#group.settings.backpressure
     if (this.#isWarned || mode !== "buffer" || !this.isSlow) return
     this.#isWarned = true
-    this.#outlet.sendError(this.id, "SLOW_CONSUMER", slowConsumer(this.pattern), true)
+    this.#sink.sendError(this.id, "SLOW_CONSUMER", slowConsumer(this.pattern), true)
   }
 
   /** Ends the member, because the group is gone. */
   end(): void {
-    this.#outlet.end(
+    this.#sink.end(
       this.id,
       "CONSUMER_GROUP_DELETED",
       `Consumer group "${this.#group.name}" was deleted: subscribe again to create a new one, which begins at the end of the log unless \`replay\` is given`
@@ -427,10 +427,10 @@ export class Member implements Subscribed {
   }
 
   tellGivenUp(id: string, attempts: number): void {
-    this.#outlet.sendError(this.id, "REDELIVERIES_EXHAUSTED", givenUp(id, attempts), true)
+    this.#sink.sendError(this.id, "REDELIVERIES_EXHAUSTED", givenUp(id, attempts), true)
   }
 
-  holds(handle: string): boolean {
+  isInFlight(handle: string): boolean {
     return this.#inFlight.has(handle)
   }
 

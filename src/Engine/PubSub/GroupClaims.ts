@@ -3,7 +3,7 @@
  * (guarantee G12).
  */
 import { evaluateExpression } from "../../Expression.ts"
-import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
+import { MAX_EXPRESSION_STEPS, expressionSteps } from "../../ExpressionBudget.ts"
 import { compilePattern } from "../../Pattern.ts"
 import { viewOfRow } from "../Log/EventViews.ts"
 import { COLUMNS, toEntry } from "../Log/LogRows.ts"
@@ -124,10 +124,10 @@ function* claimNextRows(
   let cursor = Number(group.cursor)
   let isFull = false
   let isLong = false
-  const before = stepsTaken()
+  const before = expressionSteps()
   for (const row of rows) {
     // filters may take long, and this transaction blocks all others, so the rest is left to the next claim
-    if ((isLong = stepsTaken() - before > MAX_STEPS)) break
+    if ((isLong = expressionSteps() - before > MAX_EXPRESSION_STEPS)) break
     const isWanted =
       row.environment === group.environment &&
       row.erased_at === null &&

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { StoreService } from "../Store/Store.ts"
-import { BATCH, everyHour, untilNone } from "../Sweep.ts"
+import { BATCH, everyHour, untilBatchNotFull } from "../Sweep.ts"
 import { deleteAbandonedGroups, touchGroups } from "./AbandonedGroups.ts"
 
 /** How long a consumer group without connected members is kept, in milliseconds. Configured and paused groups are always kept. */
@@ -20,7 +20,7 @@ export const make = (
         Effect.forEach(activeGroups(), ([environment, keys]) => store.write(touchGroups(environment, keys)), {
           discard: true
         }),
-        untilNone(deleteAbandonedGroups(store, GROUP_RETENTION_MS, BATCH))
+        untilBatchNotFull(deleteAbandonedGroups(store, GROUP_RETENTION_MS, BATCH))
       )
     )
   )

@@ -7,7 +7,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { StoreService } from "../Store/Store.ts"
-import { BATCH, everyHour, untilEnd } from "../Sweep.ts"
+import { BATCH, everyHour, untilNoPlaceLeft } from "../Sweep.ts"
 import { type SweptTo, sweepMessages } from "./TopicRows.ts"
 
 /** How much of each topic is kept; by default messages of 30 days, and 256 MiB of data. */
@@ -23,7 +23,7 @@ export const make = (store: StoreService): Effect.Effect<void, never, Scope.Scop
   Effect.flatMap(MessageRetention, ({ age, topicBytes }) =>
     everyHour(
       "Old messages",
-      untilEnd((after: SweptTo | undefined) =>
+      untilNoPlaceLeft((after: SweptTo | undefined) =>
         sweepMessages(store, { keepMs: Duration.toMillis(age), topicBytes }, BATCH, after)
       )
     )

@@ -6,7 +6,7 @@
  */
 import * as Effect from "effect/Effect"
 import { type StoreError, ValidationError } from "../../Errors.ts"
-import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
+import { MAX_EXPRESSION_STEPS, expressionSteps } from "../../ExpressionBudget.ts"
 import { show } from "../../Show.ts"
 import * as LogRows from "../Log/LogRows.ts"
 import { accepts, type ItemFormat } from "./Feed.ts"
@@ -131,13 +131,13 @@ const visitInTurns = <A>(
   visit: (item: A) => A | undefined | void
 ): Effect.Effect<A | undefined> =>
   Effect.gen(function* () {
-    let stepsAtYield = stepsTaken()
+    let stepsAtYield = expressionSteps()
     for (const item of items) {
       const result = visit(item)
       if (result !== undefined) return result as A
-      if (stepsTaken() - stepsAtYield <= MAX_STEPS) continue
+      if (expressionSteps() - stepsAtYield <= MAX_EXPRESSION_STEPS) continue
       yield* Effect.yieldNow
-      stepsAtYield = stepsTaken()
+      stepsAtYield = expressionSteps()
     }
     return undefined
   })

@@ -5,7 +5,7 @@
  */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
-import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
+import { MAX_EXPRESSION_STEPS, expressionSteps } from "../../ExpressionBudget.ts"
 import {
   MAX_IN_FLIGHT,
   MAX_REDELIVERIES,
@@ -63,12 +63,13 @@ export type InProgress = { readonly only: string } | { readonly except: Readonly
 export interface Subscribed {
   readonly id: string
   readonly pattern: string
-  readonly holds: (handle: string) => boolean
-  /** Settles a delivery. Returns whether the client held it. */
+  /** Whether the delivery is in flight: held by the client or, without a group, waiting to be sent again. */
+  readonly isInFlight: (handle: string) => boolean
+  /** Settles a delivery. Returns whether it was in flight. */
   readonly settle: (handle: string, as: Settled) => Effect.Effect<boolean, StoreError>
   /** Extends deliveries that are in progress: one of them, or all but some. Returns how many were extended. */
   readonly extend: (which: InProgress) => Effect.Effect<number, StoreError>
-  /** Called when the client has sent something about an event that it does not hold. */
+  /** Called at a sign that the client is alive, such as an ack of an event that is not in flight. Only groups need this. */
   readonly heard: () => void
   readonly onDrain: () => void
   readonly close: () => void
@@ -100,7 +101,7 @@ export class Subscriber implements Subscribed, Listener {
     readonly ackWaitMs: number
     readonly backpressure: BackpressureMode
   }
-  readonly #outlet: ConnectionSink
+  readonly #sink: ConnectionSink
   readonly #feed: () => Feed
   readonly #read: (after: number) => Effect.Effect<ItemPage, StoreError>
   readonly #inFlight = new Map<string, Delivery>()
@@ -122,7 +123,7 @@ export class Subscriber implements Subscribed, Listener {
       readonly backpressure: BackpressureMode
       readonly buffer?: BufferConfig
     },
-    outlet: ConnectionSink,
+    sink: ConnectionSink,
     feed: () => Feed,
     read: (after: number) => Effect.Effect<ItemPage, StoreError>
   ) {
@@ -131,14 +132,14 @@ export class Subscriber implements Subscribed, Listener {
     this.#format = format
     this.#cursor = after
     this.#options = options
-    this.#outlet = outlet
+    this.#sink = sink
     this.#feed = feed
     this.#read = read
     this.#limit = backlogLimit(options.backpressure, options.buffer)
   }
 
   start(): void {
-    this.#outlet.run(this.#readLog)
+    this.#sink.run(this.#readLog)
   }
 
   get behindAt(): number | undefined {
@@ -157,8 +158,8 @@ export class Subscriber implements Subscribed, Listener {
         this.#dropped++
         return
       }
-      if (this.#options.backpressure === "buffer" && this.#outlet.backlog >= this.#limit) {
-        this.#outlet.sendError(this.id, "SLOW_CONSUMER", slowConsumer(this.pattern), true)
+      if (this.#options.backpressure === "buffer" && this.#sink.backlog >= this.#limit) {
+        this.#sink.sendError(this.id, "SLOW_CONSUMER", slowConsumer(this.pattern), true)
       }
       this.#leave?.()
       this.#leave = undefined
@@ -171,7 +172,7 @@ export class Subscriber implements Subscribed, Listener {
   }
 
   onGap(): void {
-    this.#outlet.sendError(
+    this.#sink.sendError(
       this.id,
       "EVENTS_DROPPED",
       `Events of "${this.pattern}" were lost before they were delivered: the engine remembers system events only for a while`,
@@ -179,14 +180,14 @@ export class Subscriber implements Subscribed, Listener {
     )
   }
 
-  // only members of groups count as silent
+  // nothing to do: only a member of a group can count as silent
   heard(): void {}
 
   onDrain(): void {
     this.#goOn()
   }
 
-  holds(handle: string): boolean {
+  isInFlight(handle: string): boolean {
     return this.#inFlight.has(handle)
   }
 
@@ -228,15 +229,15 @@ export class Subscriber implements Subscribed, Listener {
 
   get #hasRoom(): boolean {
     return (
-      this.#outlet.backlog < this.#limit &&
+      this.#sink.backlog < this.#limit &&
       (this.#options.ackMode === "auto" || this.#inFlight.size < MAX_IN_FLIGHT)
     )
   }
 
   #isAllowed({ access, entity }: Item): boolean {
     return (
-      (access === undefined || this.#outlet.may(access)) &&
-      (entity === undefined || this.#outlet.mayRead(entity.id))
+      (access === undefined || this.#sink.may(access)) &&
+      (entity === undefined || this.#sink.mayRead(entity.id))
     )
   }
 
@@ -246,14 +247,14 @@ export class Subscriber implements Subscribed, Listener {
     this.#tellDropped()
     if (!this.#waitsForRoom) return
     this.#waitsForRoom = false
-    this.#outlet.run(this.#readLog)
+    this.#sink.run(this.#readLog)
   }
 
   #tellDropped(): void {
     if (this.#dropped === 0) return
     const dropped = this.#dropped
     this.#dropped = 0
-    this.#outlet.sendError(
+    this.#sink.sendError(
       this.id,
       "EVENTS_DROPPED",
       `${dropped} events of "${this.pattern}" were dropped, because the client did not keep up`,
@@ -263,11 +264,11 @@ export class Subscriber implements Subscribed, Listener {
 
   #deliver(item: Item, attempt: number, frame?: () => Buffer): void {
     if (this.#options.ackMode === "auto") {
-      return this.#outlet.send(frame?.() ?? encodeItem(this.#format, item))
+      return this.#sink.send(frame?.() ?? encodeItem(this.#format, item))
     }
-    const handle = this.#outlet.handleFor(item, this.id)
+    const handle = this.#sink.handleFor(item, this.id)
     this.#schedule(handle, { item, attempt, isHeld: true }, this.#options.ackWaitMs)
-    this.#outlet.send(encodeItem(this.#format, item, { attempt, eventId: handle }))
+    this.#sink.send(encodeItem(this.#format, item, { attempt, eventId: handle }))
   }
 
   /**
@@ -276,10 +277,10 @@ export class Subscriber implements Subscribed, Listener {
    */
   #schedule(handle: string, delivery: Omit<Delivery, "cancel">, delayMs: number): void {
     const { attempt, item } = delivery
-    const cancel = this.#outlet.schedule(delayMs, () => {
+    const cancel = this.#sink.schedule(delayMs, () => {
       this.#inFlight.delete(handle)
       if (attempt <= MAX_REDELIVERIES) return this.#deliver(item, attempt + 1)
-      this.#outlet.sendError(this.id, "REDELIVERIES_EXHAUSTED", givenUp(item.id, attempt), true)
+      this.#sink.sendError(this.id, "REDELIVERIES_EXHAUSTED", givenUp(item.id, attempt), true)
       this.#goOn()
     })
     this.#inFlight.set(handle, { ...delivery, cancel })
@@ -294,11 +295,11 @@ export class Subscriber implements Subscribed, Listener {
       const page = yield* this.#read(this.#cursor)
       if (this.#closed) return
       if (hasGap(page, this.#format)) this.onGap()
-      const before = stepsTaken()
+      const before = expressionSteps()
       const stoppedEarly = page.items.some((item) => {
         if (!this.#hasRoom) return true
         // filters may take long: the rest of the page is read again when other work has had its turn
-        if (stepsTaken() - before > MAX_STEPS) return true
+        if (expressionSteps() - before > MAX_EXPRESSION_STEPS) return true
         this.#cursor = item.position
         if (accepts(this.#format, item) && this.#isAllowed(item)) this.#deliver(item, 1)
         return false
@@ -310,9 +311,9 @@ export class Subscriber implements Subscribed, Listener {
   }).pipe(
     Effect.catch((error) =>
       Effect.sync(() => {
-        this.#outlet.sendError(this.id, "INTERNAL_ERROR", `The log cannot be read: ${error.message}`, true)
+        this.#sink.sendError(this.id, "INTERNAL_ERROR", `The log cannot be read: ${error.message}`, true)
         this.#waitsForRoom = true
-        this.#outlet.schedule(1000, () => this.#goOn())
+        this.#sink.schedule(1000, () => this.#goOn())
       })
     )
   )

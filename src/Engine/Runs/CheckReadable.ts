@@ -1,7 +1,7 @@
 /** Reads everything of a run that the engine may need, to find out whether the run can be read. */
 import { StoreError } from "../../Errors.ts"
 import { all, get, type Program, statement } from "../Store/Program.ts"
-import { decodeStored } from "../Store/StoredJson.ts"
+import { parseStoredIfAny } from "../Store/StoredJson.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import { jobEvent } from "./RunEvent.ts"
 import { readJournal, readOpenSteps } from "./Journal.ts"
@@ -22,7 +22,7 @@ export function* checkRunReadable(tx: Transaction, key: number): Program<void> {
   yield* get(FIND_EVENT, row.event!)
   jobEvent(row)
   for (const { outcome } of yield* readJournal(tx, key)) {
-    if (outcome._tag === "Success") decodeStored(outcome.value)
+    if (outcome._tag === "Success") parseStoredIfAny(outcome.value)
   }
   yield* readOpenSteps(key)
   for (const wait of yield* all(LIST_WAITS, key)) readOutcome({ failed: 0, ...wait })

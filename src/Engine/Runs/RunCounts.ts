@@ -2,7 +2,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { StoreError, ValidationError } from "../../Errors.ts"
-import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
+import { MAX_EXPRESSION_STEPS, expressionSteps } from "../../ExpressionBudget.ts"
 import {
   isTime,
   type RunCount,
@@ -107,12 +107,12 @@ export const countFor = (
         size = Math.max(200, Math.min(2 * size, Math.floor((size * SLICE_MS) / Math.max(1, tookMs))))
       } else {
         slice = yield* store.read(searchRuns(query, place, Number.MAX_SAFE_INTEGER))
-        let steps = stepsTaken()
+        let steps = expressionSteps()
         for (const found of slice.found) {
           if (isMatch(found) && (!needsInput || visible === undefined || visible.input(found)))
             add(sumOf(found, counted, withAttribute))
-          if (filters.where === undefined || stepsTaken() - steps < MAX_STEPS) continue
-          steps = stepsTaken()
+          if (filters.where === undefined || expressionSteps() - steps < MAX_EXPRESSION_STEPS) continue
+          steps = expressionSteps()
           yield* yieldToEventLoop
           if ((yield* Clock.currentTimeMillis) >= until) return result(Date.parse(found.run.createdAt))
         }

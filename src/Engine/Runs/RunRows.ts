@@ -32,7 +32,7 @@ import { putAttributes } from "./SearchAttributes.ts"
 import { initialStatus } from "./Transitions.ts"
 import { Status, statusIn } from "./StatusRows.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
-import { decodeStored, parseStored, storedOutput } from "../Store/StoredJson.ts"
+import { parseStored, parseStoredIfAny, storedOutput } from "../Store/StoredJson.ts"
 import { checkEvent, erasedAt, EVENT_DATA, invocationEventId } from "./RunEvent.ts"
 import { isLeased } from "./LeaseCache.ts"
 import type { ForkedFrom } from "../Store/RunActivity.ts"
@@ -245,7 +245,7 @@ const FIND_RUN_ID = statement("RunRows.findRunId", "SELECT id FROM runs WHERE ke
 /** Like {@link readRun}, also for a run whose event is missing. */
 export function* runOf(tx: Transaction, row: Row): Program<Run> {
   const fn = registryOf(tx).byKey(Number(row.function))
-  const input = decodeStored(text(row.input ?? row.e_data))
+  const input = parseStoredIfAny(text(row.input ?? row.e_data))
   // optional members are set one by one, which is fast: lists have many runs
   const run: Writable<Omit<Run, "createdAt" | "updatedAt">> = {
     id: String(row.id),

@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import type { ListRunsResult, Run } from "../../Client/Client.ts"
 import type { StoreError, ValidationError } from "../../Errors.ts"
 import { compileExpression, type Expression, whereRoots } from "../../Expression.ts"
-import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
+import { MAX_EXPRESSION_STEPS, expressionSteps } from "../../ExpressionBudget.ts"
 import { decodeJson } from "../../Json.ts"
 import { yieldToEventLoop } from "../Yielding.ts"
 import type { StoreService } from "../Store/Store.ts"
@@ -80,7 +80,7 @@ export const searchFor = (
       const slice = yield* store.read(searchRuns(query, place ?? begin, most))
       place = slice.place
       filledBackTo = slice.filledBackTo
-      let steps = stepsTaken()
+      let steps = expressionSteps()
       for (const found of slice.found) {
         if (isMatch(found)) {
           if (runs.length === limit || length > PAGE_LENGTH) return resultBeforeMore(reached!)
@@ -88,8 +88,8 @@ export const searchFor = (
           length += found.length
         }
         reached = found
-        if (filters.where === undefined || stepsTaken() - steps < MAX_STEPS) continue
-        steps = stepsTaken()
+        if (filters.where === undefined || expressionSteps() - steps < MAX_EXPRESSION_STEPS) continue
+        steps = expressionSteps()
         yield* yieldToEventLoop
         if ((yield* Clock.currentTimeMillis) >= until)
           return resultBeforeMore(found, { lookedBackTo: found.run.createdAt })

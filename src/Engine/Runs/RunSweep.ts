@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { StoreError } from "../../Errors.ts"
 import type { StoreService } from "../Store/Store.ts"
-import { BATCH, everyHour, untilEnd, untilNone } from "../Sweep.ts"
+import { BATCH, everyHour, untilBatchNotFull, untilNoPlaceLeft } from "../Sweep.ts"
 import { deleteExpiredRecords } from "./RunAudit.ts"
 import { deleteEndedRuns } from "./RunRetention.ts"
 
@@ -24,12 +24,12 @@ export const RunRetention = Context.Reference<Duration.Duration>("@ironflow/node
 export const deleteOldRuns = (store: StoreService): Effect.Effect<void, StoreError> =>
   Effect.flatMap(RunRetention, (retention) => {
     const keepMs = Duration.toMillis(retention)
-    return untilEnd((after: number | undefined) => store.write(deleteEndedRuns(keepMs, BATCH, after)))
+    return untilNoPlaceLeft((after: number | undefined) => store.write(deleteEndedRuns(keepMs, BATCH, after)))
   })
 
 /** Deletes old runs and expired audit records every hour, until the scope ends. */
 export const make = (store: StoreService): Effect.Effect<void, never, Scope.Scope> =>
   everyHour(
     "Ended runs and audit records",
-    Effect.andThen(untilNone(store.write(deleteExpiredRecords(BATCH))), deleteOldRuns(store))
+    Effect.andThen(untilBatchNotFull(store.write(deleteExpiredRecords(BATCH))), deleteOldRuns(store))
   )

@@ -78,18 +78,18 @@ export function* undoneSteps(row: Row): Program<ReadonlyArray<string>> {
   // the report of the rollback has written this: the names of steps in the order in which their compensations were registered
   const registered = parseStored(String(row.compensations)) as ReadonlyArray<string>
   return (yield* forEach([...new Set(registered)], function* (name) {
-    const undone = yield* forEach(
+    const compensationsRan = yield* forEach(
       registered.filter((other) => other === name),
       function* (_, n) {
         const ran = yield* get(FIND_COMPENSATION, row.key!, compensationKey(name, n))
         return ran !== undefined
       }
     )
-    if (!undone.includes(true)) return []
+    if (!compensationsRan.includes(true)) return []
     const steps = (yield* all(LIST_STEPS_BY_NAME, row.key!, name)).map((step) => String(step.step_key))
     // a compensation is registered when its step has ended: if there are as many steps of this name as compensations, the nth
     // compensation belongs to the nth step; otherwise all steps of this name count as undone
-    return steps.length === undone.length ? steps.filter((_, n) => undone[n]) : steps
+    return steps.length === compensationsRan.length ? steps.filter((_, n) => compensationsRan[n]) : steps
   })).flat()
 }
 
@@ -146,9 +146,14 @@ const originsOf = (json: unknown): ReadonlyArray<ErrorOrigin> => {
 
 /**
  * Whether an error comes from the failed step `stepId`: the error names the step, or names no step and has the name and message
- * of the step's error. A parallel call counts too when its error and this error name the same step of a branch.
+ * of the step's error. If the failed step is a parallel call, the error also comes from it when both errors name the same step of a
+ * branch. `stepOrigins` are the origins of the step's error.
  */
-const comesFromStep = (origin: ErrorOrigin, stepId: string, ofStep: ReadonlyArray<ErrorOrigin>): boolean =>
+const comesFromStep = (
+  origin: ErrorOrigin,
+  stepId: string,
+  stepOrigins: ReadonlyArray<ErrorOrigin>
+): boolean =>
   origin.stepId === undefined
-    ? ofStep[0]?.name === origin.name && ofStep[0].message === origin.message
-    : origin.stepId === stepId || ofStep.some((other) => other.stepId === origin.stepId)
+    ? stepOrigins[0]?.name === origin.name && stepOrigins[0].message === origin.message
+    : origin.stepId === stepId || stepOrigins.some((other) => other.stepId === origin.stepId)

@@ -12,7 +12,7 @@ import { validTrace } from "../../Trace.ts"
 import { type RegisteredFunction, registryOf } from "../Functions/Registry.ts"
 import { endOfLog } from "../Log/EndOfLog.ts"
 import { all, get, type Program, statement } from "../Store/Program.ts"
-import { decodeStored, parseStored, storedPlain } from "../Store/StoredJson.ts"
+import { parseStored, parseStoredIfAny, storedPlain } from "../Store/StoredJson.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { isDamage } from "../Store/SqliteErrors.ts"
 import { invocationView, jobEvent } from "./RunEvent.ts"
@@ -181,7 +181,7 @@ const eventOf = (row: Row): FailedRun["event"] => {
       id,
       name,
       version,
-      data: isLarge ? null : (decodeStored(data) ?? null),
+      data: isLarge ? null : (parseStoredIfAny(data) ?? null),
       ...(isLarge ? { dataOmitted: true } : {}),
       timestamp: new Date(timestamp).toISOString(),
       ...(source === undefined ? {} : { source }),

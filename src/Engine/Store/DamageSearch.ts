@@ -78,7 +78,7 @@ const references: ReadonlyArray<{
   }
 ]
 
-/** Returns at most `limit` sentences, each about one damaged row. Skips tables and columns that an older database lacks. */
+/** Returns at most `limit` sentences, each about one damaged row. Skips tables and JSON columns that an older database lacks. */
 export const findDamage = (db: DatabaseSync, limit: number): ReadonlyArray<string> => {
   const problems: Array<string> = []
   const findColumn = db.prepare("SELECT 1 FROM pragma_table_info(?) WHERE name = ?")
@@ -94,6 +94,7 @@ export const findDamage = (db: DatabaseSync, limit: number): ReadonlyArray<strin
     }
   }
   for (const { problem, row, table, where } of references) {
+    // whether the table exists: each of these tables has a column `key` or `run`
     if (findColumn.get(table, "key") !== undefined || findColumn.get(table, "run") !== undefined)
       search(table, row, where, problem)
   }

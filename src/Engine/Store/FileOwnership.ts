@@ -174,7 +174,8 @@ export class FileOwnership {
     if (inodeOf(this.#path) !== this.#inode) {
       throw new StoreError(
         `Database "${this.#filename}" is gone: the file was deleted, moved or replaced while the engine had it open, and what is written ` +
-          "now would be lost. Put the file back, or start the engine again",
+          "now would be lost. Move the same file back, and the engine continues. If the engine is started again instead, it uses the file " +
+          "that is then at this path, or makes an empty one",
         { code: "STORE_UNAVAILABLE", retryable: true }
       )
     }

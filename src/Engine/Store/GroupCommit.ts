@@ -7,7 +7,7 @@
  * fails. So a program must change nothing but the database and what `begin` resets.
  */
 import type { DatabaseSync } from "node:sqlite"
-import { MAX_SHARED_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
+import { MAX_SHARED_STEPS, expressionSteps } from "../../ExpressionBudget.ts"
 import { endTransaction } from "./EndTransaction.ts"
 import { clearTimeout, setTimeout } from "../../RealTimers.ts"
 import { afterOthers } from "../EventLoop.ts"
@@ -202,11 +202,11 @@ export class GroupCommit {
       this.#begin.run()
       isOpen = true
       this.#options.begin()
-      const stepsBefore = stepsTaken()
+      const stepsBefore = expressionSteps()
       const programs = group.length
       for (let i = 0; i < group.length; i++) {
         group[i]!.result = group[i]!.run()
-        const isFull = stepsTaken() - stepsBefore > MAX_SHARED_STEPS || this.#options.isFull?.() === true
+        const isFull = expressionSteps() - stepsBefore > MAX_SHARED_STEPS || this.#options.isFull?.() === true
         if (isFull && i + 1 < group.length) this.#queue.unshift(...group.splice(i + 1))
         else if (mayJoin && !isFull && i + 1 === programs) this.#join(group)
       }

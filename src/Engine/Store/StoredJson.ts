@@ -18,7 +18,7 @@ export const parseStored = (text: unknown): ReturnType<typeof JSON.parse> => {
   }
 }
 
-/** The result of a step or run, for readers that do not know how JSON represents errors: errors become plain objects. */
+/** The result of a step or run, with errors as plain objects: for readers that do not know how `ResultEncoding.ts` marks errors. */
 export const storedPlain = (text: string): unknown =>
   hasErrors(text) ? plainResult(text) : parseStored(text)
 
@@ -29,11 +29,11 @@ export const storedPlain = (text: string): unknown =>
 export const storedOutput = (
   text: string | undefined
 ): { readonly output?: unknown; readonly outputHasErrors?: true } => {
-  const output = decodeStored(text)
+  const output = parseStoredIfAny(text)
   if (output === undefined) return {}
   return hasErrors(text) ? { output, outputHasErrors: true } : { output }
 }
 
 /** {@link parseStored} for text that may be absent. */
-export const decodeStored = (text: string | undefined): unknown =>
+export const parseStoredIfAny = (text: string | undefined): unknown =>
   text === undefined ? undefined : parseStored(text)

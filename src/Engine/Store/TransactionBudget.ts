@@ -2,7 +2,7 @@
  * The budget of one transaction for work that may continue in the next transaction. It keeps each transaction short, so that other
  * callers of the store do not wait long.
  */
-import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
+import { MAX_EXPRESSION_STEPS, expressionSteps } from "../../ExpressionBudget.ts"
 
 /** How many rows one transaction looks at and changes at most. This takes about 10 ms. */
 export const MOST_ROWS = 300
@@ -18,7 +18,7 @@ export class TransactionBudget {
   /** Notes that a transaction begins. */
   begin(): void {
     this.#rows = this.#bytes = 0
-    this.#stepsBefore = stepsTaken()
+    this.#stepsBefore = expressionSteps()
   }
 
   /** Notes that a row was looked at, and that `bytes` of it were passed on to live turns or observers. */
@@ -43,6 +43,6 @@ export class TransactionBudget {
 
   /** Whether an expression that is evaluated now gets its full budget of steps. With fewer steps, it might miss a match. */
   get mayEvaluate(): boolean {
-    return stepsTaken() - this.#stepsBefore <= MAX_STEPS
+    return expressionSteps() - this.#stepsBefore <= MAX_EXPRESSION_STEPS
   }
 }

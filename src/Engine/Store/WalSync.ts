@@ -21,8 +21,8 @@ export interface Sync {
 
 /**
  * Lets SQLite commit without waiting for the disk, and returns the `WalSync` that waits instead. On systems other than Linux, SQLite
- * still waits itself, and the result is `undefined`: there, Node.js syncs files with another system call than SQLite (on macOS, one
- * that also empties the cache of the disk).
+ * still waits itself, and the result is `undefined`: there, Node.js syncs files with another system call than SQLite does (on
+ * macOS, that of Node.js also empties the cache of the disk).
  */
 export const walSyncOf = (db: DatabaseSync, filename: string): WalSync | undefined => {
   if (process.platform !== "linux") return undefined

@@ -96,9 +96,11 @@ export const forgetEnded = (
   }
 }
 
-/** The error for a worker whose report could not be stored. */
+/** The error for a worker when something that it reported could not be stored. */
 export const notStoredError = (error: StoreError): ConnectionError =>
-  new ConnectionError(`The engine could not store the report: ${error.message}`, { cause: error })
+  new ConnectionError(`The engine could not store what the worker reported: ${error.message}`, {
+    cause: error
+  })
 
 /** A worker as shown in lists. */
 export const infoOf = ({

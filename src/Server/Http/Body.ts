@@ -60,7 +60,9 @@ const refusalOf = (request: IncomingMessage, maxBytes: number): IronflowError | 
     })
   }
   const announced = Number(request.headers["content-length"] ?? 0)
-  return announced > maxBytes ? tooLarge(`${announced} bytes`, maxBytes) : undefined
+  return announced > maxBytes
+    ? tooLarge(`${announced} bytes, and the limit is ${maxBytes} bytes`, maxBytes)
+    : undefined
 }
 
 /** A body of at most this many bytes that arrives at once is not counted in the shared memory. */
@@ -94,7 +96,7 @@ const collect = (
         stop()
         input?.end()
         request.pause()
-        return resume(Effect.fail(tooLarge(`more than ${maxBytes} bytes`, maxBytes)))
+        return resume(Effect.fail(tooLarge(`more bytes than the limit of ${maxBytes}`, maxBytes)))
       }
       body.add(chunk)
       if (input === undefined && announced === size && size <= SMALL_BYTES) return
@@ -176,7 +178,7 @@ const parseNow = (
   })
 
 const tooLarge = (size: string, maxBytes: number): IronflowError =>
-  new BodyError(`The body is too large: ${size}, and the limit is ${maxBytes} bytes`, {
+  new BodyError(`The body is too large: ${size}`, {
     code: "BODY_TOO_LARGE",
     details: { limit: maxBytes }
   })

@@ -26,8 +26,9 @@ export const subscriptionRoute = (
     const checkAgain = engine.subscriptions.connect(environment, wire, {
       guard: guardOf(visitor.caller, environment)
     })
-    const stopWatching = visitor.caller.watch((ended) => {
-      if (ended) return
+    const stopWatching = visitor.caller.watch((keyEnded) => {
+      // `Upgrades.ts` closes the socket when the key ends
+      if (keyEnded) return
       try {
         checkAgain()
       } catch (error) {

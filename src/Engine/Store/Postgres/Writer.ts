@@ -6,7 +6,7 @@
  * A program that fails rolls the whole group back. Then the programs of the group are repeated, each in its own transaction, so that
  * only the faulty program fails.
  */
-import { MAX_SHARED_STEPS, stepsTaken } from "../../../ExpressionBudget.ts"
+import { MAX_SHARED_STEPS, expressionSteps } from "../../../ExpressionBudget.ts"
 import { setImmediate } from "../../../RealTimers.ts"
 import type { Changes } from "../Changes.ts"
 import type { Program } from "../Program.ts"
@@ -264,11 +264,11 @@ export class Writer {
 
   /** Runs the programs of the group. When some programs have taken long, the others wait for the next transaction. */
   async #runAll(runner: Runner, group: Array<QueuedProgram>, mayJoin: boolean): Promise<void> {
-    const before = stepsTaken()
+    const before = expressionSteps()
     const count = group.length
     for (let i = 0; i < group.length; i++) {
       group[i]!.result = await group[i]!.run(runner)
-      const isFull = stepsTaken() - before > MAX_SHARED_STEPS || this.#callbacks.isFull()
+      const isFull = expressionSteps() - before > MAX_SHARED_STEPS || this.#callbacks.isFull()
       if (isFull && i + 1 < group.length) this.#queue.unshift(...group.splice(i + 1))
       else if (mayJoin && !isFull && i + 1 === count) {
         const queuedBefore = this.#queue.length

@@ -201,7 +201,7 @@ export const fill = async (
     input.destroy()
   }
   if (header === undefined) readHeader(undefined, filename)
-  if (end === undefined) throw damaged(`"${filename}" has no last line`)
+  if (end === undefined) throw damaged(`"${filename}" lacks the line that ends an export`)
   if (end["rows"] !== rows || end["sha256"] !== hash.digest("hex"))
     throw damaged(`"${filename}" does not match its checksum`)
   return { header: header!, rows }

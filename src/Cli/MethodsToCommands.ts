@@ -1,4 +1,4 @@
-/** Replaces names of methods in messages of the engine by commands. */
+/** In the engine's messages, replaces the names of methods with the commands that do the same. */
 
 const commands: ReadonlyArray<readonly [method: RegExp, command: (runId: string) => string]> = [
   [/\bresumeRun\b/g, (runId) => `\`ironflow runs resume ${runId}\``],
