@@ -259,7 +259,7 @@ describe("environments", () => {
     const refused = await emit("one-more")
 
     assert.strictEqual(refused.status, 400)
-    assert.match(refused.text, /list of environments .*limit is 10000 environments/)
+    assert.match(refused.text, /number of environments, .*limit is 10000 environments/)
     assert.strictEqual((await emit("env-77")).status, 200)
   })
 
