@@ -929,6 +929,27 @@ describe("an invalid answer", () => {
 })
 
 describe("a report during a turn", () => {
+  type Turn = { readonly jobId: string; readonly runId: string }
+
+  const sendUpdate = async (engine: { readonly url?: string }, { jobId, runId }: Turn, body: object) => {
+    const answer = await fetch(`${engine.url}/api/v1/push/turns/${jobId}`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ runId, ...body })
+    })
+    return (await answer.json()) as { readonly ack: unknown; readonly notices: unknown }
+  }
+  const charged = {
+    _tag: "StepDone",
+    stepKey: "charge:0",
+    name: "charge",
+    kind: "run",
+    outcome: { _tag: "Success" },
+    attempt: 1,
+    startedAt: 1,
+    endedAt: 2
+  }
+
   it("is refused when it is invalid, and changes nothing", async () => {
     const engine = await startWith()
     const update = (body: unknown) =>
@@ -982,24 +1003,7 @@ describe("a report during a turn", () => {
     await register(engine, server.url)
     const runId = await place(engine)
     await vi.waitFor(() => expect(jobs.at(-1)?.runId).toBe(runId))
-    const update = async (body: object) => {
-      const answer = await fetch(`${engine.url}/api/v1/push/turns/${jobs.at(-1)!.jobId}`, {
-        method: "POST",
-        headers: { "content-type": "application/json" },
-        body: JSON.stringify({ runId, pauses: true, ...body })
-      })
-      return (await answer.json()) as { readonly ack: unknown; readonly notices: unknown }
-    }
-    const charged = {
-      _tag: "StepDone",
-      stepKey: "charge:0",
-      name: "charge",
-      kind: "run",
-      outcome: { _tag: "Success" },
-      attempt: 1,
-      startedAt: 1,
-      endedAt: 2
-    }
+    const update = (body: object) => sendUpdate(engine, jobs.at(-1)!, { pauses: true, ...body })
 
     await engine.client.pauseRun(runId)
     const reported = await update({ ops: [charged] })
@@ -1015,25 +1019,7 @@ describe("a report during a turn", () => {
     const server = await endpoint(describing((job) => void jobs.push(job)))
     const engine = await startWith()
     await register(engine, server.url)
-    const update = async (body: object) => {
-      const { jobId, runId } = jobs.at(-1)!
-      const answer = await fetch(`${engine.url}/api/v1/push/turns/${jobId}`, {
-        method: "POST",
-        headers: { "content-type": "application/json" },
-        body: JSON.stringify({ runId, ...body })
-      })
-      return (await answer.json()) as { readonly ack: unknown; readonly notices: unknown }
-    }
-    const charged = {
-      _tag: "StepDone",
-      stepKey: "charge:0",
-      name: "charge",
-      kind: "run",
-      outcome: { _tag: "Success" },
-      attempt: 1,
-      startedAt: 1,
-      endedAt: 2
-    }
+    const update = (body: object) => sendUpdate(engine, jobs.at(-1)!, body)
     for (const pauses of [true, false]) {
       const runId = await place(engine)
       await vi.waitFor(() => expect(jobs.at(-1)?.runId).toBe(runId))
