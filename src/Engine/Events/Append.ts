@@ -40,7 +40,7 @@ export const appendEvent = inEnvironment(
     return stored
   },
   (event, _firing?: RegisteredFunction) => `store event "${event.name}"`,
-  { leavesHeld: true }
+  { allowsHeldWrites: true }
 )
 
 /**
@@ -78,7 +78,7 @@ export const appendEvents = acrossEnvironments(
     return stored
   },
   (events) => `store ${events.length} events`,
-  { leavesHeld: true }
+  { allowsHeldWrites: true }
 )
 
 /**

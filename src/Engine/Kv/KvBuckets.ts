@@ -292,7 +292,7 @@ export const deleteBucket = inEnvironment(
     yield* write(REMOVE_BUCKET_NAME, bucket.revision, bucket.key)
     yield* write(RAISE_REVISION_FLOOR, bucket.revision)
     bucketsOf(tx).forget(bucket)
-    tx.changes.kvDeleted.push(bucket.key)
+    tx.changes.deletedBuckets.push(bucket.key)
     tx.markDue(tx.now())
     return undefined
   },

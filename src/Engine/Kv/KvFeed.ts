@@ -42,8 +42,8 @@ export class KvFeedService {
   attach(store: StoreService): () => void {
     return store.onCommit((changes) => {
       if (this.#watchers.size === 0) return
-      const { kv, kvDeleted, kvElsewhere, stale } = changes
-      if (kv.length + kvDeleted.length + kvElsewhere.length === 0 && !stale.has("kv")) return
+      const { kv, deletedBuckets, bucketsChangedByOthers, stale } = changes
+      if (kv.length + deletedBuckets.length + bucketsChangedByOthers.length === 0 && !stale.has("kv")) return
       for (const watcher of this.#watchers) watcher.notify(changes)
     })
   }
@@ -123,17 +123,17 @@ class Watcher {
     this.#behind = false
   }
 
-  notify({ inOrder, kv, kvDeleted, kvElsewhere, stale }: Changes): void {
+  notify({ isInOrder, kv, deletedBuckets, bucketsChangedByOthers, stale }: Changes): void {
     // while there is no bucket, a change of any bucket makes the watcher read again
     const isMine = (bucket: number): boolean => this.bucket === 0 || bucket === this.bucket
-    if (stale.has("kv") || kvElsewhere.some(isMine)) this.#behind = true
+    if (stale.has("kv") || bucketsChangedByOthers.some(isMine)) this.#behind = true
     for (const change of kv) {
       if (!isMine(change.bucket)) continue
       // if commits do not arrive in order, earlier changes by other engines may not have arrived yet: the watcher reads again
-      if (this.bucket === 0 || !inOrder) this.#behind = true
+      if (this.bucket === 0 || !isInOrder) this.#behind = true
       else this.#put(change)
     }
-    if (kvDeleted.includes(this.bucket)) this.#deleted = true
+    if (deletedBuckets.includes(this.bucket)) this.#deleted = true
     if (this.#queued.length === 0 && !this.#behind && !this.#deleted) return
     const waiting = this.#waiting
     this.#waiting = undefined

@@ -55,7 +55,7 @@ export function* findAcceptedEvent(
         : yield* all(LIST_EVENTS_OF_ANY_NAME, position, environment)
     for (const row of rows) {
       position = Number(row.position)
-      tx.budget.take()
+      tx.budget.noteRow()
       if (accepts !== undefined && !accepts(String(row.name))) continue
       const view = viewOfRow(row)
       if (yield* matches(tx, filter.match, view, trigger)) return { view, position }
