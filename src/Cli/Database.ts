@@ -64,17 +64,17 @@ export const migrate = Command.make(
         )
       )
     }
-    const { from, shown, to } = yield* Effect.tryPromise({
+    const { versionBefore, shown, version } = yield* Effect.tryPromise({
       try: async () => {
         const { migrateDatabase } = await import("../Engine/Store/Postgres/Migrate.ts")
         return migrateDatabase(database)
       },
       catch: toError
     })
-    yield* print({ database: shown, from, to }, () =>
-      from === to
-        ? `The tables at ${shown} are up to date (version ${to}).`
-        : `The tables at ${shown} were migrated from version ${from} to version ${to}.`
+    yield* print({ database: shown, from: versionBefore, to: version }, () =>
+      versionBefore === version
+        ? `The tables at ${shown} are up to date (version ${version}).`
+        : `The tables at ${shown} were migrated from version ${versionBefore} to version ${version}.`
     )
   })
 ).pipe(

@@ -41,11 +41,11 @@ export const layer: Layer.Layer<never, never, Store> = Layer.effectDiscard(
     if (!(yield* EngineLines)) return
     const store = yield* Store
     const run = Effect.runForkWith(yield* Effect.context<never>())
-    const stop = store.onCommit(({ accessLog, functions, troubles }) => {
-      if (troubles.length === 0 && functions.length === 0 && accessLog.length === 0) return
+    const stop = store.onCommit(({ accessLog, functions, runFailures }) => {
+      if (runFailures.length === 0 && functions.length === 0 && accessLog.length === 0) return
       const lines = [
-        ...troubles.slice(0, MAX_LINES).map(runLine),
-        ...leftOutLine(troubles.length, "about runs", "too many at once"),
+        ...runFailures.slice(0, MAX_LINES).map(runLine),
+        ...leftOutLine(runFailures.length, "about runs", "too many at once"),
         ...functionLines(functions),
         ...accessLog.slice(0, MAX_LINES).map(accessLine),
         ...leftOutLine(accessLog.length, "of the access log", `GET ${accessLogCall.path} shows them`)

@@ -22,8 +22,8 @@ const LIST_SCHEDULES_OF_FUNCTION = statement(
 const FIND_ENTRY = statement("EngineStoreCallbacks.findEntry", "SELECT * FROM kv_entries WHERE rowid = ?")
 
 export const engineStoreCallbacks: StoreCallbacks = {
-  load: loadRegistrations,
-  ready: READY_FUNCTIONS,
+  loadFunctions: loadRegistrations,
+  listReadyFunctions: READY_FUNCTIONS,
   takeOver: [recoverLeases(), shortenLeases(), recoverProjections(), recoverDeliveries()],
   clockWasSet: moveWithClock,
   clockWasSetBack: setBackBetweenStarts,

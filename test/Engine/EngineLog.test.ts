@@ -231,7 +231,7 @@ const linesAbout = (
   const store = Layer.sync(Store, () => {
     const onCommit: StoreService["onCommit"] = (listener) => {
       // the log looks at these three only
-      listener({ accessLog: [], functions: [], troubles: [], ...changes } as unknown as Changes)
+      listener({ accessLog: [], functions: [], runFailures: [], ...changes } as unknown as Changes)
       return () => undefined
     }
     // the log only listens
@@ -267,16 +267,16 @@ it("of very many lines about one commit, those beyond 200 are counted", async ()
     action: "apikey:create",
     subject: `key_${i}`
   }))
-  const troubles = Array.from({ length: 201 }, (_, i) => ({
+  const runFailures = Array.from({ length: 201 }, (_, i) => ({
     _tag: "LeaseLost" as const,
     environment: "default",
     functionId: "charge",
     runId: `run_${i}`,
     why: "its worker is gone",
     losses: 1
-  })) as unknown as Changes["troubles"]
+  })) as unknown as Changes["runFailures"]
 
-  const lines = (await linesAbout({ accessLog, troubles })).map(({ message }) => message)
+  const lines = (await linesAbout({ accessLog, runFailures })).map(({ message }) => message)
 
   expect(lines.filter((message) => message.startsWith("apikey:create"))).toHaveLength(200)
   expect(lines.filter((message) => message.includes("lost its lease"))).toHaveLength(200)

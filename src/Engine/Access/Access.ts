@@ -527,11 +527,11 @@ export const make = (store: StoreService): Effect.Effect<AccessService, StoreErr
         readAt = beganAt
       }
     )
-    const { currentMs } = store
-    if (currentMs !== undefined) {
+    const { sinceCurrentMs } = store
+    if (sinceCurrentMs !== undefined) {
       access.freshness = new AccessFreshness({
         copy,
-        currentMs,
+        sinceCurrentMs,
         readAt: () => readAt,
         now: monotonicMs,
         knows: (key) => access.knows(key)

@@ -19,8 +19,8 @@ const MAX_REFRESH_MS = 5000
 
 export interface AccessFreshnessOptions {
   readonly copy: SharedCopy
-  /** See `StoreService.currentMs`. */
-  readonly currentMs: () => number
+  /** See `StoreService.sinceCurrentMs`. */
+  readonly sinceCurrentMs: () => number
   /** When the records were last read, in milliseconds of the clock {@link now}. */
   readonly readAt: () => number
   /** A monotonic clock, in milliseconds. */
@@ -59,8 +59,8 @@ export class AccessFreshness {
   )
 
   #isCurrent(): boolean {
-    const { copy, currentMs, now, readAt } = this.#options
-    return !copy.isOutdated() && Math.min(currentMs(), now() - readAt()) <= CURRENT_MS
+    const { copy, sinceCurrentMs, now, readAt } = this.#options
+    return !copy.isOutdated() && Math.min(sinceCurrentMs(), now() - readAt()) <= CURRENT_MS
   }
 
   /** Whether an unknown key may cause a read now. If so, counts this read. */

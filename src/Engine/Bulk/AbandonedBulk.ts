@@ -65,8 +65,8 @@ export const continueAbandonedBulk = (
         yield* callbacks.eraseEnded
     })
 
-    const stop = store.onCommit(({ elsewhere, stale }) => {
-      if (elsewhere) mayHaveNew = true
+    const stop = store.onCommit(({ isFromOtherEngine, stale }) => {
+      if (isFromOtherEngine) mayHaveNew = true
       if (stale.has("bulk")) callbacks.ended()
     })
     yield* Effect.addFinalizer(() => Effect.sync(stop))

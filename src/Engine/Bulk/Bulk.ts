@@ -51,7 +51,7 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
 
     const tellEnd = (id: string): void => {
       endings.notify(id)
-      store.callOthers?.("bulk")
+      store.markStale?.("bulk")
     }
     const { begin } = yield* makeBulkCarrier(store, makeBulkSearch(store, access), erasing, {
       ended: tellEnd,

@@ -355,7 +355,7 @@ function* actOnItem(
   const key = (yield* get(FIND_RUN_KEY, runId))?.key
   if (key == null) return "not found"
   // an earlier try of this slice failed because of this run: the run was noted as damaged, and the slice is repeated
-  if (tx.damage.why("run", Number(key)) !== undefined) return "damaged"
+  if (tx.damage.reasonOf("run", Number(key)) !== undefined) return "damaged"
   return yield* isolateRow(
     tx,
     "run",

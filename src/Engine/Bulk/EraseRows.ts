@@ -7,7 +7,7 @@ import type { SerializedError } from "../../Errors.ts"
 import type { Erased } from "../../Erased.ts"
 import { matchesPattern } from "../../Pattern.ts"
 import type { Outcome } from "../../Protocol/Worker.ts"
-import { forgetText } from "../Log/EventViews.ts"
+import { forgetLastText } from "../Log/EventViews.ts"
 import { LogKind } from "../Log/LogRecords.ts"
 import { eventsOf } from "../Projections/ProjectionRows.ts"
 import { registryOf } from "../Functions/Registry.ts"
@@ -103,7 +103,7 @@ export function* eraseEvent(tx: Transaction, row: Row): Program<ReadonlyArray<st
   const now = tx.now()
   const mark = markOf(now)
   yield* write(ERASE_EVENT, mark, now, position, environment)
-  forgetText(tx)
+  forgetLastText(tx)
   if (row.kind === LogKind.message)
     yield* write(LESSEN_TOPIC_BYTES, Number(row.bytes) - Buffer.byteLength(mark), environment, name)
   if (row.idempotency_key !== null) {

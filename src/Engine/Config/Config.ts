@@ -102,11 +102,11 @@ const make = (store: StoreService, feed: KvFeedService, environment: string): En
             Stream.map(
               feed.watch<EngineError>({
                 read: (after, limit) => store.read(ConfigRows.readConfigChanges(environment, after, limit)),
-                from: fromRevision,
+                startAfter: fromRevision,
                 accepts: (key) => key === name,
                 onOpen,
                 // this never happens: nobody can delete the bucket of configurations
-                deleted: () => new ValidationError("Configurations are gone")
+                deletedError: () => new ValidationError("Configurations are gone")
               }),
               toEvent
             )

@@ -5,7 +5,7 @@ import type { DoctorCheck } from "../../Protocol/Server.ts"
 import { StoreError } from "../../Errors.ts"
 import { formatSize } from "../../Size.ts"
 import { checkFiles, DEFAULT_MODE, refuseNonFile } from "../Store/Files.ts"
-import { checkSum, markOf } from "../Store/Checksum.ts"
+import { verifyChecksum, markOf } from "../Store/Checksum.ts"
 import { isOwned } from "../Store/FileOwnership.ts"
 import { lockHolderOf } from "../Store/Lock.ts"
 import { migrations } from "../Store/Migrations.ts"
@@ -155,7 +155,7 @@ export const checkIntegrity = (db: DatabaseSync, filename: string, all: boolean)
 export const checkBackup = async (db: DatabaseSync, filename: string): Promise<DoctorCheck | undefined> => {
   try {
     if (markOf(db)?.sha256 === undefined || isOwned(db)) return undefined
-    await checkSum(filename, filename)
+    await verifyChecksum(filename, filename)
     return ok("checksum", "The file is a backup, and was not changed since it was written.")
   } catch (error) {
     return fail(

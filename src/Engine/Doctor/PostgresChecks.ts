@@ -11,7 +11,10 @@ const LONG_MS = 10 * 60_000
 const DEAD_ROWS = 100_000
 
 export const checkPostgres = (facts: PostgresFacts): ReadonlyArray<DoctorCheck> => [
-  ok("postgres", `Postgres ${facts.version} at ${facts.shown}, ${formatSize(facts.bytes)} in the schema.`),
+  ok(
+    "postgres",
+    `Postgres ${facts.version} at ${facts.displayName}, ${formatSize(facts.bytes)} in the schema.`
+  ),
   tables(facts),
   rights(facts),
   ok(
@@ -30,7 +33,7 @@ const LEAST_CONNECTIONS = 3
 /** The connections that an engine takes by default. */
 const DEFAULT_CONNECTIONS = 11
 
-const tables = ({ fit, known, tables: version }: PostgresFacts): DoctorCheck => {
+const tables = ({ fit, packageVersion, tablesVersion: version }: PostgresFacts): DoctorCheck => {
   if (version === undefined) {
     return warn(
       "tables",
@@ -38,28 +41,29 @@ const tables = ({ fit, known, tables: version }: PostgresFacts): DoctorCheck => 
       "`ironflow migrate --database-url URL` makes them, and so does `ironflow serve`."
     )
   }
-  if (version === known) return ok("tables", `They are at version ${version}, the one of this package.`)
+  if (version === packageVersion)
+    return ok("tables", `They are at version ${version}, the one of this package.`)
   if (fit === "fit") {
     return ok(
       "tables",
-      `They are at version ${version}. This package knows version ${known}, and works beside the newer one.`
+      `They are at version ${version}. This package knows version ${packageVersion}, and works beside the newer one.`
     )
   }
   return fit === "too new"
     ? fail(
         "tables",
-        `They are at version ${version}. This package knows version ${known}, and cannot work with them.`,
+        `They are at version ${version}. This package knows version ${packageVersion}, and cannot work with them.`,
         "Upgrade @ironflow/node."
       )
     : warn(
         "tables",
-        `They are at version ${version}, and this package has version ${known}.`,
+        `They are at version ${version}, and this package has version ${packageVersion}.`,
         "`ironflow migrate` brings them up to date."
       )
 }
 
 /** Checks the rights of the user of the database URL. An engine may have another user. */
-const rights = ({ rights, tables: version }: PostgresFacts): DoctorCheck => {
+const rights = ({ rights, tablesVersion: version }: PostgresFacts): DoctorCheck => {
   const { closedSequences, closedTables, mayMakeTables, schema, user } = rights
   const shown = `The user "${user}"`
   if (version === undefined) {
@@ -103,14 +107,14 @@ const writes = ({ fsync, isStandby, synchronousCommit }: PostgresFacts): DoctorC
 }
 
 /** Whether a connection limit is too low for an engine with default settings, or more than 80 % used. */
-const isTight = ({ most, used }: ConnectionLimit): boolean => most < DEFAULT_CONNECTIONS || used > 0.8 * most
+const isTight = ({ max, used }: ConnectionLimit): boolean => max < DEFAULT_CONNECTIONS || used > 0.8 * max
 
 const connections = ({ connections: used, limits, maxConnections }: PostgresFacts): DoctorCheck => {
   const message = [
     `${used} of ${maxConnections} connections are taken.`,
     ...limits.map(
-      ({ most, name, of, used }) =>
-        `The ${of} "${name}" has ${used} of the ${count(most, "connection")} that its CONNECTION LIMIT allows.`
+      ({ max, name, owner, used }) =>
+        `The ${owner} "${name}" has ${used} of the ${count(max, "connection")} that its CONNECTION LIMIT allows.`
     )
   ].join(" ")
   const raised = [
@@ -118,29 +122,28 @@ const connections = ({ connections: used, limits, maxConnections }: PostgresFact
     ...limits
       .filter(isTight)
       .map(
-        ({ name, of }) =>
-          `the limit (ALTER ${of === "user" ? "ROLE" : "DATABASE"} "${name}" CONNECTION LIMIT ...)`
+        ({ name, owner }) =>
+          `the limit (ALTER ${owner === "user" ? "ROLE" : "DATABASE"} "${name}" CONNECTION LIMIT ...)`
       )
   ]
   if (raised.length === 0) return ok("connections", message)
   const advice = `Raise ${raised.join(" and ")}, or give engines fewer connections (\`--database-pool-size\` of \`ironflow serve\`, \`databasePoolSize\`). Each engine takes one connection more than its pool size: ${DEFAULT_CONNECTIONS} by default, ${LEAST_CONNECTIONS} at least.`
-  return used >= maxConnections - 3 ||
-    limits.some(({ most, used }) => most < LEAST_CONNECTIONS || used >= most)
+  return used >= maxConnections - 3 || limits.some(({ max, used }) => max < LEAST_CONNECTIONS || used >= max)
     ? fail("connections", message, advice)
     : warn("connections", message, advice)
 }
 
-const vacuum = ({ autovacuum, bloated, longestMs }: PostgresFacts): DoctorCheck => {
+const vacuum = ({ autovacuum, bloatedTables, oldestTransactionMs }: PostgresFacts): DoctorCheck => {
   if (autovacuum === "off")
     return fail("vacuum", "`autovacuum` is off: the tables only grow.", "Set `autovacuum = on`.")
-  if (longestMs > LONG_MS) {
+  if (oldestTransactionMs > LONG_MS) {
     return warn(
       "vacuum",
-      `A transaction has been open for ${formatDuration(Math.floor(longestMs / 1000) * 1000)}: rows that died since then cannot be removed.`,
+      `A transaction has been open for ${formatDuration(Math.floor(oldestTransactionMs / 1000) * 1000)}: rows that died since then cannot be removed.`,
       "Look for the transaction in pg_stat_activity (xact_start), and end it."
     )
   }
-  const reported = bloated.filter(({ dead, live }) => dead > DEAD_ROWS && dead > live)
+  const reported = bloatedTables.filter(({ dead, live }) => dead > DEAD_ROWS && dead > live)
   return reported.length === 0
     ? ok("vacuum", `No table has more than ${DEAD_ROWS.toLocaleString("en")} dead rows and fewer live ones.`)
     : warn(

@@ -3,7 +3,7 @@ import { inEnvironment, type Program, acrossEnvironments, refuse } from "../Stor
 import type { Transaction } from "../Store/Transaction.ts"
 import { type NewEvent, type AppendedEvent, LogKind } from "../Log/LogRecords.ts"
 import { type RegisteredFunction, registryOf, eventView } from "../Functions/Registry.ts"
-import { fingerprint, recall, recallUnscoped, remember } from "../Log/Idempotency.ts"
+import { fingerprint, recall, recallLegacyWebhook, remember } from "../Log/Idempotency.ts"
 import { LimitExceededError } from "../../Errors.ts"
 import * as Limits from "../../Limits.ts"
 import { insertLogRow } from "../Log/LogRows.ts"
@@ -29,7 +29,7 @@ export const appendEvent = inEnvironment(
       (yield* recall<Emitted>(tx, environment, scope, idempotencyKey, digest)) ??
       (input.webhook === undefined
         ? undefined
-        : yield* recallUnscoped<Emitted>(tx, environment, idempotencyKey, digest))
+        : yield* recallLegacyWebhook<Emitted>(tx, environment, idempotencyKey, digest))
     if (earlier !== undefined) {
       return { ...earlier.result, duplicate: true, conflicting: earlier.conflicting, warnings: [] }
     }
@@ -40,7 +40,7 @@ export const appendEvent = inEnvironment(
     return stored
   },
   (event, _firing?: RegisteredFunction) => `store event "${event.name}"`,
-  { leavesHeld: true }
+  { allowsHeldWrites: true }
 )
 
 /**
@@ -78,7 +78,7 @@ export const appendEvents = acrossEnvironments(
     return stored
   },
   (events) => `store ${events.length} events`,
-  { leavesHeld: true }
+  { allowsHeldWrites: true }
 )
 
 /**

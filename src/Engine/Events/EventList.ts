@@ -31,7 +31,7 @@ export const queryOf = (environment: string, options: ListEventsOptions): EventQ
       ...filter,
       since: since === undefined ? undefined : Date.parse(since),
       until: until === undefined ? undefined : Date.parse(until),
-      from: cursor === undefined ? undefined : positionOf(cursor, options)
+      cursor: cursor === undefined ? undefined : positionOf(cursor, options)
     })
   }
 }

@@ -38,7 +38,11 @@ export const make = (
           store.write(
             deleteOldEvents(
               // JSON has no infinity
-              { keepMs: Math.min(keepMs, Number.MAX_SAFE_INTEGER), excessBefore, deliveredTo: deliveredTo() },
+              {
+                keepMs: Math.min(keepMs, Number.MAX_SAFE_INTEGER),
+                excessBefore,
+                deliveredPositions: deliveredTo()
+              },
               after
             )
           )
@@ -60,8 +64,8 @@ const excessBefore = (store: StoreService, most: number): Effect.Effect<number, 
       const slice: Effect.Success<ReturnType<typeof measure>> = yield* measure(store, before, bytesLeft)
       if (slice === undefined) return 0
       if (slice.excessBefore !== undefined) return slice.excessBefore
-      bytesLeft = slice.left
-      before = slice.from
+      bytesLeft = slice.bytesLeft
+      before = slice.before
       yield* yieldToEventLoop
     }
   })

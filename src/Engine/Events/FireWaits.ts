@@ -255,7 +255,7 @@ function* deliverFrom(
   let place = from
   let mustLookAtOne = isFirst
   while (true) {
-    const maxRows = mustLookAtOne ? Math.max(1, tx.budget.rows) : tx.budget.rows
+    const maxRows = mustLookAtOne ? Math.max(1, tx.budget.rowsLeft) : tx.budget.rowsLeft
     if (maxRows === 0) return place
     const rows = yield* waitsAfter(tx, event, place, maxRows)
     for (const row of rows) {
@@ -263,7 +263,7 @@ function* deliverFrom(
       if (!mustLookAtOne && (tx.budget.isFull || (row.expression !== null && !tx.budget.mayEvaluate)))
         return place
       mustLookAtOne = false
-      tx.budget.take()
+      tx.budget.noteRow()
       place = { path: place.path, run, stepKey: String(row.step_key) }
       // the event was already in the log when this wait was opened, and the wait was checked against the event then
       if (row.looked_back_to !== null && Number(row.looked_back_to) >= position) continue
@@ -305,7 +305,7 @@ function* waitsAfter(
   if (path === NO_PATH) return []
   const value = matchValue(view, path)
   // the value may be as large as the event, so its length counts as work
-  tx.budget.take(value?.length)
+  tx.budget.noteRow(value?.length)
   if (value === undefined) return []
   return yield* allIsolatingDamage(
     tx,

@@ -295,7 +295,7 @@ const readRegistration = (tx: Transaction, row: Row): FunctionRegistration | und
     return parseStored(row.registration) as FunctionRegistration
   } catch (error) {
     // the runs of the function wait until a worker registers it again
-    tx.damage.unreadable(`Function ${row.key} of environment "${row.name}"`, error)
+    tx.damage.noteUnreadable(`Function ${row.key} of environment "${row.name}"`, error)
     return undefined
   }
 }

@@ -19,8 +19,8 @@ export const readyOf = defineCache<Ready>({
     onlyNew.clear()
     for (const key of cleared.splice(0)) mayBeReady.add(key)
   },
-  invalidate: ({ mayBeReady }, { ready }) => {
-    for (const key of ready) mayBeReady.add(key)
+  invalidate: ({ mayBeReady }, { readyFunctions }) => {
+    for (const key of readyFunctions) mayBeReady.add(key)
   },
   committed: ({ cleared, mayBeReady }, tx) => {
     cleared.length = 0

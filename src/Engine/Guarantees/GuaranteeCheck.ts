@@ -176,10 +176,11 @@ export const layer: Layer.Layer<GuaranteeCheck, never, Store> = Layer.effect(
     }
 
     let changed = Deferred.makeUnsafe<void>()
-    const stop = store.onCommit(({ counts, elsewhere, ended }) => {
+    const stop = store.onCommit(({ counts, isFromOtherEngine, ended }) => {
       // other commits either change no row that is checked, or a commit with new events or ended runs follows them; each engine
       // checks only after its own commits
-      if (!elsewhere && (counts.events > 0 || ended.length > 0)) Deferred.doneUnsafe(changed, Effect.void)
+      if (!isFromOtherEngine && (counts.events > 0 || ended.length > 0))
+        Deferred.doneUnsafe(changed, Effect.void)
     })
     yield* Effect.addFinalizer(() => Effect.sync(stop))
 

@@ -180,7 +180,7 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
       )
     }).pipe(Effect.ensuring(Effect.sync(() => (isCheckingDropped = false))))
 
-    const stop = store.onCommit(({ functions, troubles }) => {
+    const stop = store.onCommit(({ functions, runFailures }) => {
       if (functions.length > 0) {
         fork(
           Effect.flatMap(quietly(store.read(hasListeners()), hasListening), (hasListeningNow) => {
@@ -191,8 +191,8 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
           })
         )
       }
-      const hasFailed = troubles.some(({ _tag }) => _tag === "RunFailed")
-      if (!hasFailed && !troubles.some(({ _tag }) => _tag === "RunPaused")) return
+      const hasFailed = runFailures.some(({ _tag }) => _tag === "RunFailed")
+      if (!hasFailed && !runFailures.some(({ _tag }) => _tag === "RunPaused")) return
       wake()
       if (hooks.length > 0 && !isCheckingDropped) {
         isCheckingDropped = true

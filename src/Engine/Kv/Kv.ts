@@ -1,4 +1,4 @@
-/** The key-value store in the engine's process: checks the input, then runs one operation of the store. */
+/** The key-value store for callers in the engine's process. Each method checks its input, and then runs one program of the store. */
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
 import * as Effect from "effect/Effect"
@@ -38,18 +38,18 @@ import * as KvWrites from "./KvWrites.ts"
 
 /** Maximum number of keys that are read for one page. */
 export const KEYS_PAGE = 1000
-/** Maximum number of buckets on a page. It is low, because the expired keys of each bucket are counted. */
+/** Maximum number of buckets on a page. It is low, because for each bucket on the page, the expired keys are counted. */
 export const BUCKETS_PAGE = 250
 /**
- * Limits the work of a filter on one page: the number of keys that are read for the page is at most this number, divided by the
- * length of the filter. The longer a filter is, the longer it takes to match a key.
+ * Limits the work of a filter on one page: for the page, at most this number of keys is read, divided by the length of the filter,
+ * since a longer filter takes longer for each key.
  */
 const FILTER_WORK = 50_000
 
 export interface KvService {
   /** The key-value store of one environment. */
   readonly in: (environment: string) => Raw<UntypedKv, EngineError>
-  /** A page of the buckets of one environment, by name. */
+  /** A page of the buckets of one environment, ordered by name. */
   readonly bucketsPage: (
     environment: string,
     page: PageQuery
@@ -210,21 +210,21 @@ const storedKeys = ({ store, feed }: KvEngine, environment: string, name: string
       validated(() => checkBucketName(name)),
       (bucket) => store.write(KvWrites.writeEntries(environment, bucket, writes))
     ),
-  watch: ({ filter, from, onOpen }) =>
+  watch: ({ filter, from: startAfter, onOpen }) =>
     Stream.unwrap(
       Effect.map(
         validated(() => {
           checkBucketName(name)
-          if (from !== undefined) checkRevision(from, 0)
+          if (startAfter !== undefined) checkRevision(startAfter, 0)
           return compileFilter(filter)
         }),
         (accepts) =>
           feed.watch<EngineError>({
             read: (after, limit) => store.read(KvRows.readChanges(environment, name, after, limit)),
-            from,
+            startAfter,
             accepts,
             onOpen: onOpen ?? (() => undefined),
-            deleted: () => new BucketNotFoundError(name)
+            deletedError: () => new BucketNotFoundError(name)
           })
       )
     )
@@ -254,7 +254,7 @@ const checkBucket = (config: KVBucketConfig): NewKvBucket => {
       `The description of bucket "${name}" must be a string of at most 4096 characters, got ${typeof description === "string" ? `${description.length} characters` : show(description)}`
     )
   }
-  const number = (field: "ttlSeconds" | "maxValueSize" | "maxBytes" | "history", most: number) => {
+  const readNumber = (field: "ttlSeconds" | "maxValueSize" | "maxBytes" | "history", most: number) => {
     const value = config[field]
     if (value === undefined || value === 0) return undefined
     const isWhole = field === "ttlSeconds" || Number.isSafeInteger(value)
@@ -265,20 +265,20 @@ const checkBucket = (config: KVBucketConfig): NewKvBucket => {
     }
     return value
   }
-  const ttlSeconds = number("ttlSeconds", LONGEST_TTL_SECONDS)
-  const maxBytes = number("maxBytes", Number.MAX_SAFE_INTEGER)
+  const ttlSeconds = readNumber("ttlSeconds", MAX_TTL_SECONDS)
+  const maxBytes = readNumber("maxBytes", Number.MAX_SAFE_INTEGER)
   return {
     name,
     ...(description === undefined || description === "" ? {} : { description }),
     ...(ttlSeconds === undefined ? {} : { ttlMs: Math.max(1, Math.round(ttlSeconds * 1000)) }),
-    maxValueBytes: number("maxValueSize", Limits.kvValueBytes) ?? Limits.kvValueBytes,
+    maxValueBytes: readNumber("maxValueSize", Limits.kvValueBytes) ?? Limits.kvValueBytes,
     ...(maxBytes === undefined ? {} : { maxBytes }),
-    history: number("history", Limits.kvHistory) ?? 1
+    history: readNumber("history", Limits.kvHistory) ?? 1
   }
 }
 
 /** The longest time to live, in seconds: a hundred years. */
-const LONGEST_TTL_SECONDS = 100 * 365 * 24 * 3600
+const MAX_TTL_SECONDS = 100 * 365 * 24 * 3600
 
 const checkWrites = (writes: ReadonlyArray<KVWrite>): Array<KvWriteRow> => {
   if (!Array.isArray(writes) || writes.length === 0) {
@@ -292,7 +292,7 @@ const checkWrites = (writes: ReadonlyArray<KVWrite>): Array<KvWriteRow> => {
   return checkDistinct(writes.map(toWrite))
 }
 
-/** Rejects two changes of the same key in one write, because it would be unclear which of the changes is meant. */
+/** Rejects a write with two changes of the same key, because it would be unclear which of the two is to remain. */
 export const checkDistinct = (rows: Array<KvWriteRow>): Array<KvWriteRow> => {
   const seen = new Set<string>()
   for (const { key } of rows) {
@@ -323,7 +323,7 @@ const toWrite = (write: KVWrite): KvWriteRow => {
 
 const checkValue = (key: string, value: unknown): StoredValue => {
   const stored = encodeKeyValue(key, value)
-  // copies the bytes, because the caller may change its array afterwards
+  // copies the bytes, because the caller may later change the array
   return stored.type === "bytes" ? { type: "bytes", bytes: Uint8Array.from(stored.bytes) } : stored
 }
 

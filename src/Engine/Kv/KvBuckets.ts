@@ -24,12 +24,12 @@ import type { KvBucketRow, NewKvBucket } from "./KvRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
 /**
- * The name of the row in `meta` with the highest revision of any deleted bucket. A new bucket begins after this revision, so that
- * no revision of a deleted bucket matches in it.
+ * The name of the row in `meta` with the highest revision of any deleted bucket. The revisions of a new bucket begin after this
+ * one, so that a revision of a deleted bucket never matches a key of the new bucket.
  */
-const FLOOR = "kv_revision"
+const REVISION_FLOOR = "kv_revision"
 
-/** How many buckets are cached. More may be cached while changed buckets wait to be saved. */
+/** How many buckets are cached. While changed buckets wait to be saved, more may be cached. */
 const MAX_CACHED_BUCKETS = 10_000
 
 export interface Bucket {
@@ -44,8 +44,8 @@ export interface Bucket {
   readonly history: number
   readonly createdAt: number
   revision: number
-  /** The highest revision of a marker (see `KvRows.ts`) that was deleted. */
-  dropped: number
+  /** The highest revision of all markers (see `KvRows.ts`) that were deleted. */
+  droppedRevision: number
   bytes: number
   values: number
 }
@@ -64,7 +64,7 @@ const toBucket = (row: Row): Bucket => ({
   history: Number(row.history),
   createdAt: Number(row.created_at),
   revision: Number(row.revision),
-  dropped: Number(row.dropped),
+  droppedRevision: Number(row.dropped),
   bytes: Number(row.bytes),
   values: Number(row.value_count)
 })
@@ -95,14 +95,21 @@ class Buckets {
   }
 
   /** Notes that the bucket changes in this transaction. */
-  touch(bucket: Bucket): void {
+  noteChange(bucket: Bucket): void {
     this.#changed.add(bucket)
   }
 
-  /** Writes what the transaction has changed, before it commits. */
+  /** Writes the buckets that the transaction has changed. Called before the commit. */
   *save(): Program<void> {
     for (const bucket of this.#changed) {
-      yield* write(UPDATE_BUCKET, bucket.revision, bucket.dropped, bucket.bytes, bucket.values, bucket.key)
+      yield* write(
+        UPDATE_BUCKET,
+        bucket.revision,
+        bucket.droppedRevision,
+        bucket.bytes,
+        bucket.values,
+        bucket.key
+      )
     }
   }
 
@@ -159,7 +166,7 @@ export function* bucketOfKey(tx: Transaction, key: number): Program<Bucket> {
 
 const READ_REVISION_FLOOR = statement(
   "KvBuckets.readRevisionFloor",
-  `SELECT value FROM meta WHERE name = '${FLOOR}'`
+  `SELECT value FROM meta WHERE name = '${REVISION_FLOOR}'`
 )
 
 const INSERT_BUCKET = statement(
@@ -188,7 +195,7 @@ export function* ensureBucket(tx: Transaction, environment: string, bucket: NewK
     tx.now()
   )
   const created = bucketsOf(tx).remember(toBucket((yield* get(FIND_NEW_BUCKET, key))!))
-  bucketsOf(tx).touch(created)
+  bucketsOf(tx).noteChange(created)
   return created
 }
 
@@ -211,7 +218,7 @@ const LIST_BUCKETS = statement(
   "SELECT * FROM kv_buckets WHERE environment = ? AND name > ? AND name NOT LIKE '$%' ORDER BY name LIMIT ?"
 )
 
-/** The buckets of users, by name, without those of the engine. */
+/** The buckets of users, ordered by name, without the engine's own buckets. */
 export const listBuckets = inEnvironment(
   "listBuckets",
   function* (
@@ -261,7 +268,7 @@ const COUNT_EXPIRED_ENTRIES = statement(
      WHERE due_at <= ? AND bucket = ? AND operation = ${PUT_CODE}`
 )
 
-/** Counts the expired keys of a bucket that wait to be swept. */
+/** Counts those expired keys of a bucket that were not swept yet, and their bytes. */
 export function* readExpired(
   tx: Transaction,
   bucket: Bucket
@@ -278,10 +285,10 @@ const REMOVE_BUCKET_NAME = statement(
 
 const RAISE_REVISION_FLOOR = statement(
   "KvBuckets.raiseRevisionFloor",
-  `INSERT INTO meta (name, value) VALUES ('${FLOOR}', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE CAST(excluded.value AS BIGINT) > CAST(meta.value AS BIGINT)`
+  `INSERT INTO meta (name, value) VALUES ('${REVISION_FLOOR}', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE CAST(excluded.value AS BIGINT) > CAST(meta.value AS BIGINT)`
 )
 
-/** Deletes a bucket. Its name is free at once; its keys are deleted later, in small batches. */
+/** Deletes a bucket. The name of the bucket is free at once; the keys are deleted later, in small batches. */
 export const deleteBucket = inEnvironment(
   "deleteBucket",
   function* (tx: Transaction, environment: string, name: string): Program<undefined, BucketNotFoundError> {
@@ -292,7 +299,7 @@ export const deleteBucket = inEnvironment(
     yield* write(REMOVE_BUCKET_NAME, bucket.revision, bucket.key)
     yield* write(RAISE_REVISION_FLOOR, bucket.revision)
     bucketsOf(tx).forget(bucket)
-    tx.changes.kvDeleted.push(bucket.key)
+    tx.changes.deletedBuckets.push(bucket.key)
     tx.markDue(tx.now())
     return undefined
   },

@@ -8,7 +8,7 @@ const storedType = { json: 0, text: 1, bytes: 2, raw: 3 } as const satisfies {
   readonly [T in ValueType]: number
 }
 
-// both lists have the names in the order of their numbers
+// in both lists, the index of a name is its number
 export const operationsByCode = Object.keys(storedOperation) as ReadonlyArray<KvOperation>
 export const typesByCode = Object.keys(storedType) as ReadonlyArray<ValueType>
 

@@ -1,8 +1,10 @@
 /**
- * Watches of keys. A watch first reads the stored changes up to the last one, and from then on gets the changes of each commit.
+ * Watches of keys. A watch first reads the stored changes after the revision at which it begins, and from then on gets the changes
+ * of each commit.
  *
- * A watcher that does not keep up loses its queued changes, and reads on in the database from where it was. So memory is limited,
- * and no key is missed: the database has the latest change of each key, and keeps the deletion of a key for a day.
+ * A watcher that does not keep up loses its queued changes, and reads the database again from the last change that it has passed
+ * on. So the queues need little memory, and no key is missed: the database has the latest change of each key, and keeps the
+ * deletion of a key for a day.
  */
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
@@ -17,7 +19,7 @@ import type { Changes, KvChange } from "../Store/Changes.ts"
 import type { KvChangePage } from "./KvRecords.ts"
 
 /** Maximum number of changes that one read returns. */
-const PAGE = 256
+const PAGE_LENGTH = 256
 /** Maximum number of changes that are queued for one watcher. */
 const MAX_QUEUED = 1024
 /** Maximum number of bytes of values that are queued for one watcher. */
@@ -26,24 +28,24 @@ const MAX_QUEUED_BYTES = 256 * 1024
 export interface FeedOptions<E> {
   /** Reads the changes after the revision `after`; with `undefined`, the changes after the last revision. */
   readonly read: (after: number | undefined, limit: number) => Effect.Effect<KvChangePage, E>
-  /** The revision after which the watch begins; `undefined` for the last revision. */
-  readonly from: number | undefined
+  /** The watch begins after this revision; if it is `undefined`, after the last revision. */
+  readonly startAfter: number | undefined
   readonly accepts: (key: string) => boolean
   /** Called when the watch has begun, with the revision after which it begins. */
   readonly onOpen: (revision: number) => void
   /** Makes the error with which a watch ends when its bucket is deleted. */
-  readonly deleted: () => E
+  readonly deletedError: () => E
 }
 
 export class KvFeedService {
   readonly #watchers = new Set<Watcher>()
 
-  /** Passes the commits of the store on to the watchers. Returns a function that ends this. */
+  /** From now on, tells the watchers of each commit of the store. Returns a function that ends this. */
   attach(store: StoreService): () => void {
     return store.onCommit((changes) => {
       if (this.#watchers.size === 0) return
-      const { kv, kvDeleted, kvElsewhere, stale } = changes
-      if (kv.length + kvDeleted.length + kvElsewhere.length === 0 && !stale.has("kv")) return
+      const { kv, deletedBuckets, bucketsChangedByOthers, stale } = changes
+      if (kv.length + deletedBuckets.length + bucketsChangedByOthers.length === 0 && !stale.has("kv")) return
       for (const watcher of this.#watchers) watcher.notify(changes)
     })
   }
@@ -81,24 +83,25 @@ export const layer: Layer.Layer<KvFeed, never, Store> = Layer.effect(
 const follow = <E>(
   watcher: Watcher,
   queue: Queue.Queue<KvChange, E>,
-  { accepts, deleted, from, onOpen, read }: FeedOptions<E>
+  { accepts, deletedError, startAfter, onOpen, read }: FeedOptions<E>
 ): Effect.Effect<never, E> =>
   Effect.gen(function* () {
-    let after = from
+    let after = startAfter
     let bucket: number | undefined
     while (true) {
       // queues changes before it reads, so that no change is missed between the page and the queue
       watcher.restart()
-      const page: KvChangePage = yield* read(after, PAGE)
-      if (bucket !== undefined && bucket !== 0 && bucket !== page.bucket) return yield* Effect.fail(deleted())
-      if (bucket === undefined) onOpen(from ?? page.revision)
+      const page: KvChangePage = yield* read(after, PAGE_LENGTH)
+      if (bucket !== undefined && bucket !== 0 && bucket !== page.bucket)
+        return yield* Effect.fail(deletedError())
+      if (bucket === undefined) onOpen(startAfter ?? page.revision)
       bucket = page.bucket
       watcher.bucket = bucket
       for (const change of page.changes) if (accepts(change.key)) yield* Queue.offer(queue, change)
       after = page.revision
       if (!page.atEnd) continue
       for (let next = yield* watcher.next; next !== "behind"; next = yield* watcher.next) {
-        if (next === "deleted") return yield* Effect.fail(deleted())
+        if (next === "deleted") return yield* Effect.fail(deletedError())
         for (const change of next) {
           if (change.bucket !== bucket || change.revision <= after) continue
           after = change.revision
@@ -111,8 +114,8 @@ const follow = <E>(
 class Watcher {
   #queued: Array<KvChange> = []
   #bytes = 0
-  #behind = false
-  #deleted = false
+  #isBehind = false
+  #isDeleted = false
   #waiting: Deferred.Deferred<void> | undefined
   /** The bucket whose changes are queued. 0 stands for all buckets, while the bucket is unknown or does not exist. */
   bucket = 0
@@ -120,21 +123,21 @@ class Watcher {
   restart(): void {
     this.#queued = []
     this.#bytes = 0
-    this.#behind = false
+    this.#isBehind = false
   }
 
-  notify({ inOrder, kv, kvDeleted, kvElsewhere, stale }: Changes): void {
+  notify({ isInOrder, kv, deletedBuckets, bucketsChangedByOthers, stale }: Changes): void {
     // while there is no bucket, a change of any bucket makes the watcher read again
-    const isMine = (bucket: number): boolean => this.bucket === 0 || bucket === this.bucket
-    if (stale.has("kv") || kvElsewhere.some(isMine)) this.#behind = true
+    const isWatched = (bucket: number): boolean => this.bucket === 0 || bucket === this.bucket
+    if (stale.has("kv") || bucketsChangedByOthers.some(isWatched)) this.#isBehind = true
     for (const change of kv) {
-      if (!isMine(change.bucket)) continue
+      if (!isWatched(change.bucket)) continue
       // if commits do not arrive in order, earlier changes by other engines may not have arrived yet: the watcher reads again
-      if (this.bucket === 0 || !inOrder) this.#behind = true
-      else this.#put(change)
+      if (this.bucket === 0 || !isInOrder) this.#isBehind = true
+      else this.#enqueue(change)
     }
-    if (kvDeleted.includes(this.bucket)) this.#deleted = true
-    if (this.#queued.length === 0 && !this.#behind && !this.#deleted) return
+    if (deletedBuckets.includes(this.bucket)) this.#isDeleted = true
+    if (this.#queued.length === 0 && !this.#isBehind && !this.#isDeleted) return
     const waiting = this.#waiting
     this.#waiting = undefined
     if (waiting !== undefined) Deferred.doneUnsafe(waiting, Exit.void)
@@ -145,27 +148,27 @@ class Watcher {
    * again, and `"deleted"` when the bucket is deleted.
    */
   readonly next: Effect.Effect<ReadonlyArray<KvChange> | "behind" | "deleted"> = Effect.suspend(() => {
-    if (this.#behind) return Effect.succeed("behind" as const)
+    if (this.#isBehind) return Effect.succeed("behind" as const)
     if (this.#queued.length > 0) {
       const queued = this.#queued
       this.#queued = []
       this.#bytes = 0
       return Effect.succeed(queued)
     }
-    if (this.#deleted) return Effect.succeed("deleted" as const)
+    if (this.#isDeleted) return Effect.succeed("deleted" as const)
     const waiting = Deferred.makeUnsafe<void>()
     this.#waiting = waiting
     return Effect.andThen(Deferred.await(waiting), this.next)
   })
 
-  #put(change: KvChange): void {
-    if (this.#behind) return
+  #enqueue(change: KvChange): void {
+    if (this.#isBehind) return
     this.#queued.push(change)
     this.#bytes += change.value.bytes.byteLength
     if (this.#queued.length > MAX_QUEUED || this.#bytes > MAX_QUEUED_BYTES) {
       this.#queued = []
       this.#bytes = 0
-      this.#behind = true
+      this.#isBehind = true
     }
   }
 }

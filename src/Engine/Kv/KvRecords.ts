@@ -18,7 +18,7 @@ export interface KvBucketRow extends NewKvBucket {
   readonly revision: number
   /** How many keys have a value. */
   readonly values: number
-  /** The size of the bucket: of all keys and values, with the history. */
+  /** The size of all keys and values in the bucket, including the history. */
   readonly bytes: number
   /** Epoch milliseconds. */
   readonly createdAt: number
@@ -52,7 +52,7 @@ export interface KvHistoryPage {
 export interface KvKeysQuery {
   /** The page begins after this key; `""` for the first page. */
   readonly after: string
-  /** How many keys to read, with or without a value. */
+  /** How many keys to read, whether they have a value or not. */
   readonly limit: number
 }
 

@@ -1,9 +1,9 @@
 /**
  * Reads keys.
  *
- * `kv_entries` has one row for each key: its value, or a marker, which says that the key was deleted, purged or has expired.
- * Watchers get markers as changes; a marker is deleted after a day. `kv_history` has earlier revisions, as many as the bucket
- * keeps. A key has expired when its time is past, whether or not it was swept.
+ * `kv_entries` has one row for each key: either its value, or a marker, which says that the key was deleted or purged, or that it
+ * has expired. Watchers get markers as changes; a marker is deleted after a day. `kv_history` has earlier revisions, as many as the
+ * bucket keeps. A key counts as expired as soon as its time is past, even if it was not swept yet.
  */
 import { all, get, statement, visit, inEnvironment, refuse, type Program } from "../Store/Program.ts"
 import { BucketNotFoundError, KeyNotFoundError, RevisionGoneError, withoutStack } from "../../Errors.ts"
@@ -63,8 +63,8 @@ export const readEntry = inEnvironment(
 )
 
 /**
- * The size of a page of revisions or changes, in bytes of values. A page ends with the entry that reaches this size. The size
- * is limited because a page is in memory as a whole.
+ * The size of a page of revisions or changes, in bytes of values. A page ends with the entry that reaches this size, because a page
+ * is in memory as a whole.
  */
 const PAGE_BYTES = 256 * 1024
 
@@ -163,8 +163,8 @@ const LIST_CHANGES = statement(
 )
 
 /**
- * The kept changes after the revision `after`, in order: the latest change of each key, and earlier changes from the history.
- * If `after` is `undefined`: the changes after the last revision, of which there are none yet.
+ * The kept changes after the revision `after`, in order: the latest change of each key, and earlier changes from the history. If
+ * `after` is `undefined`, returns no changes, and the last revision.
  */
 export const readChanges = inEnvironment(
   "readChanges",
@@ -181,7 +181,7 @@ export const readChanges = inEnvironment(
     if (after === undefined || after >= end)
       return { bucket: key, changes: [], revision: after ?? end, atEnd: true }
     // a caller that begins at 0 knows no keys, so it cannot have missed a deletion
-    if (after > 0 && after < bucket.dropped) return yield* refuse(new RevisionGoneError(name, after))
+    if (after > 0 && after < bucket.droppedRevision) return yield* refuse(new RevisionGoneError(name, after))
     const now = tx.now()
     let bytes = 0
     const rows: Array<Row> = []

@@ -1,4 +1,4 @@
-/** Due work on keys: expired values, old markers, and the keys of deleted buckets. */
+/** Does what is due in buckets: turns expired keys into markers, and deletes old markers and the keys of deleted buckets. */
 import {
   all,
   allIsolatingDamage,
@@ -11,32 +11,29 @@ import {
 } from "../Store/Program.ts"
 import { type Bucket, bucketOfKey, bucketsOf } from "./KvBuckets.ts"
 import { PUT_CODE } from "./KvCodes.ts"
-import { expireKey, forgetHistory } from "./KvWrites.ts"
+import { expireKey, pruneHistory } from "./KvWrites.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
-/**
- * How often to check old markers while the clock may be wrong, in milliseconds. Old markers are kept until the clock is trusted
- * again.
- */
-const MARKERS_EVERY_MS = 60 * 60 * 1000
+/** While the clock may be wrong, old markers are kept, and checked again after this many milliseconds. */
+const RECHECK_MARKERS_MS = 60 * 60 * 1000
 
 const LIST_DUE_ROWS = statement(
   "KvSweep.listDueRows",
   "SELECT rowid AS key FROM kv_entries WHERE due_at <= ?"
 )
 
-const EXPIRED = `SELECT rowid AS entry, bucket, key, revision, operation, length(value) AS bytes FROM kv_entries
+const SELECT_EXPIRED = `SELECT rowid AS entry, bucket, key, revision, operation, length(value) AS bytes FROM kv_entries
   WHERE due_at <= ? AND (operation = ${PUT_CODE} OR due_at <= ?) @sound(key, rowid) ORDER BY due_at LIMIT ?`
 
 const LIST_EXPIRED_IN_ENVIRONMENT = statement(
   "KvSweep.listExpiredInEnvironment",
-  `SELECT * FROM (${EXPIRED}) AS expired WHERE (SELECT environment FROM kv_buckets WHERE kv_buckets.key = expired.bucket) = ?`,
+  `SELECT * FROM (${SELECT_EXPIRED}) AS expired WHERE (SELECT environment FROM kv_buckets WHERE kv_buckets.key = expired.bucket) = ?`,
   { scans: "a batch of due entries" }
 )
 
 const LIST_ENVIRONMENTS_TO_SWEEP = statement(
   "KvSweep.listEnvironmentsToSweep",
-  `SELECT environment FROM kv_buckets WHERE key IN (SELECT bucket FROM (${EXPIRED}) AS expired)`
+  `SELECT environment FROM kv_buckets WHERE key IN (SELECT bucket FROM (${SELECT_EXPIRED}) AS expired)`
 )
 
 const LIST_ENVIRONMENTS_TO_DROP = statement(
@@ -61,9 +58,9 @@ export function* environmentsToSweep(tx: Transaction, limit: number): Program<Re
 }
 
 /**
- * Turns expired keys into markers, deletes old markers, and deletes the keys of deleted buckets. Handles only the due keys of the
- * environment that are among the first `limit` due keys of all environments. Returns how many keys it has handled; while a
- * deleted bucket is left, a number above 0.
+ * Turns expired keys into markers, deletes old markers, and deletes the keys of deleted buckets. Among the first `limit` due keys
+ * of all environments, handles those of this environment. Returns how many keys it has handled; as long as a deleted bucket is
+ * left, this number is above 0.
  */
 export function* sweep(tx: Transaction, environment: number, limit: number): Program<number> {
   const now = tx.now()
@@ -82,7 +79,7 @@ export function* sweep(tx: Transaction, environment: number, limit: number): Pro
     let bucket = buckets.get(key)
     if (bucket === undefined) {
       bucket = yield* bucketOfKey(tx, key)
-      bucketsOf(tx).touch(bucket)
+      bucketsOf(tx).noteChange(bucket)
       buckets.set(key, bucket)
     }
     return bucket
@@ -90,7 +87,7 @@ export function* sweep(tx: Transaction, environment: number, limit: number): Pro
   for (const row of rows) {
     yield* isolateRow(tx, "key", Number(row.entry), sweepEntry(tx, yield* bucketOf(Number(row.bucket)), row))
   }
-  return rows.length + (yield* dropBuckets(environment, limit - rows.length))
+  return rows.length + (yield* sweepDeletedBucket(environment, limit - rows.length))
 }
 
 const DELETE_ENTRY = statement("KvSweep.deleteEntry", "DELETE FROM kv_entries WHERE bucket = ? AND key = ?")
@@ -107,9 +104,9 @@ function* sweepEntry(tx: Transaction, bucket: Bucket, row: Row): Program<void> {
     })
     return
   }
-  if (bucket.history > 1) bucket.bytes -= yield* forgetHistory(bucket.key, key, 0)
+  if (bucket.history > 1) bucket.bytes -= yield* pruneHistory(bucket.key, key, 0)
   yield* write(DELETE_ENTRY, bucket.key, key)
-  bucket.dropped = Math.max(bucket.dropped, Number(row.revision))
+  bucket.droppedRevision = Math.max(bucket.droppedRevision, Number(row.revision))
 }
 
 const FIND_UNNAMED_BUCKET = statement(
@@ -120,19 +117,19 @@ const FIND_UNNAMED_BUCKET = statement(
 const DELETE_BUCKET = statement("KvSweep.deleteBucket", "DELETE FROM kv_buckets WHERE key = ?")
 
 /**
- * Deletes at most `limit` entries of a deleted bucket (current and earlier revisions), and with the last entries the bucket
- * itself. Returns the number of deleted entries plus one, so that the number is above 0 while the bucket is left. Returns 0 when
+ * Deletes at most `limit` entries of one deleted bucket (current and earlier revisions), and together with the last entries the
+ * bucket itself. Returns the number of deleted entries plus one, which is above 0 as long as the bucket is left. Returns 0 when
  * there is no deleted bucket, or `limit` is 0.
  */
-function* dropBuckets(environment: number, limit: number): Program<number> {
+function* sweepDeletedBucket(environment: number, limit: number): Program<number> {
   const bucket = (yield* get(FIND_UNNAMED_BUCKET, environment))?.key
   if (bucket === undefined || limit <= 0) return 0
-  let dropped = 0
+  let deleted = 0
   for (const table of ["kv_history", "kv_entries"]) {
     const rows = yield* all(
       variant("KvSweep.dropBuckets", `SELECT revision FROM ${table} WHERE bucket = ? LIMIT ?`),
       bucket,
-      limit - dropped
+      limit - deleted
     )
     for (const row of rows)
       yield* write(
@@ -140,10 +137,10 @@ function* dropBuckets(environment: number, limit: number): Program<number> {
         bucket,
         row.revision!
       )
-    dropped += rows.length
+    deleted += rows.length
   }
-  if (dropped < limit) yield* write(DELETE_BUCKET, bucket)
-  return dropped + 1
+  if (deleted < limit) yield* write(DELETE_BUCKET, bucket)
+  return deleted + 1
 }
 
 /**
@@ -164,6 +161,6 @@ export function* nextSweepAt(tx: Transaction): Program<number> {
   return Math.min(
     row?.entry == null ? Number.POSITIVE_INFINITY : Number(row.entry),
     // while the clock may be wrong, old markers are kept, and checked again later
-    isSettled ? Number.POSITIVE_INFINITY : now + MARKERS_EVERY_MS
+    isSettled ? Number.POSITIVE_INFINITY : now + RECHECK_MARKERS_MS
   )
 }

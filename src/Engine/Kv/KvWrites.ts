@@ -47,7 +47,7 @@ function* findCurrent(tx: Transaction, bucket: Bucket, key: string): Program<Cur
   }
 }
 
-/** Changes several different keys, either all or none. Returns the new revisions of the keys. */
+/** Changes several different keys: all of them, or none. Returns the new revisions of the keys. */
 export const writeEntries = inEnvironment(
   "writeEntries",
   function* (
@@ -65,7 +65,7 @@ export const writeEntries = inEnvironment(
 export interface KvPlan {
   readonly bucket: Bucket
   readonly writes: ReadonlyArray<KvWriteRow>
-  readonly current: ReadonlyArray<CurrentEntry | undefined>
+  readonly currentEntries: ReadonlyArray<CurrentEntry | undefined>
 }
 
 /** Checks changes without writing. The plan need not be carried out. */
@@ -78,19 +78,22 @@ export function* planWrites(
   const bucket = yield* findBucket(tx, environment, name)
   if (bucket === undefined) return yield* refuse(new BucketNotFoundError(name))
 
-  const current = yield* forEach(writes, ({ key }) => findCurrent(tx, bucket, key))
+  const currentEntries = yield* forEach(writes, ({ key }) => findCurrent(tx, bucket, key))
   for (const [i, write] of writes.entries()) {
-    const refusal = refusalOf(bucket, write, current[i])
+    const refusal = refusalOf(bucket, write, currentEntries[i])
     if (refusal !== undefined) return yield* refuse(refusal)
   }
-  yield* checkRoom(tx, bucket, writes, current)
-  return { bucket, writes, current } satisfies KvPlan
+  yield* checkRoom(tx, bucket, writes, currentEntries)
+  return { bucket, writes, currentEntries } satisfies KvPlan
 }
 
 /** Carries out a plan. Returns the revisions of the keys. */
-export function* carryOutPlan(tx: Transaction, { bucket, current, writes }: KvPlan): Program<Array<number>> {
-  bucketsOf(tx).touch(bucket)
-  return yield* forEach(writes, (write, i) => apply(tx, bucket, write, current[i]))
+export function* carryOutPlan(
+  tx: Transaction,
+  { bucket, currentEntries, writes }: KvPlan
+): Program<Array<number>> {
+  bucketsOf(tx).noteChange(bucket)
+  return yield* forEach(writes, (write, i) => applyChange(tx, bucket, write, currentEntries[i]))
 }
 
 const refusalOf = (
@@ -121,18 +124,18 @@ function* checkRoom(
   current: ReadonlyArray<CurrentEntry | undefined>
 ): Program<void, LimitExceededError> {
   if (bucket.maxBytes === undefined || !writes.some(({ value }) => value !== undefined)) return
-  let after = bucket.bytes
+  let bytesAfter = bucket.bytes
   for (const [i, { key, value }] of writes.entries()) {
-    if (value !== undefined) after += Buffer.byteLength(key) + value.bytes.byteLength
-    // without a history, the replaced value is deleted; with a history, the replaced value may be kept, and push out an older
-    // value
-    if (bucket.history === 1) after -= current[i]?.bytes ?? 0
-    else after -= yield* prunedBytes(bucket, key, current[i])
+    if (value !== undefined) bytesAfter += Buffer.byteLength(key) + value.bytes.byteLength
+    // without a history, the replaced value is deleted; with a history, the replaced value may be kept, and an older value be
+    // deleted instead
+    if (bucket.history === 1) bytesAfter -= current[i]?.bytes ?? 0
+    else bytesAfter -= yield* prunedBytes(bucket, key, current[i])
   }
-  if (after <= bucket.maxBytes) return
-  if (after - (yield* readExpired(tx, bucket)).bytes <= bucket.maxBytes) return
+  if (bytesAfter <= bucket.maxBytes) return
+  if (bytesAfter - (yield* readExpired(tx, bucket)).bytes <= bucket.maxBytes) return
   return yield* refuse(
-    new LimitExceededError(`Bucket "${bucket.name}" with this write`, after, bucket.maxBytes, "bytes")
+    new LimitExceededError(`Bucket "${bucket.name}" with this write`, bytesAfter, bucket.maxBytes, "bytes")
   )
 }
 
@@ -143,7 +146,7 @@ const SUM_PRUNED_BYTES = statement(
        WHERE bucket = ? AND key = ? ORDER BY revision DESC LIMIT -1 OFFSET ?)`
 )
 
-/** How many bytes of the history a write of the key will delete. */
+/** How many bytes a write of the key will delete from its history. */
 function* prunedBytes(bucket: Bucket, key: string, current: CurrentEntry | undefined): Program<number> {
   if (current === undefined) return 0
   const row = yield* get(SUM_PRUNED_BYTES, bucket.key, key, bucket.history - 2)
@@ -151,14 +154,14 @@ function* prunedBytes(bucket: Bucket, key: string, current: CurrentEntry | undef
 }
 
 /** Makes one checked change. Returns the new revision of the key; for a deletion that changes nothing, the current revision. */
-function* apply(
+function* applyChange(
   tx: Transaction,
   bucket: Bucket,
   write: KvWriteRow,
   found: CurrentEntry | undefined
 ): Program<number> {
   const { key, value } = write
-  // the key has expired and was not swept yet: writes the marker now, so that watchers get the expiry and then the new value
+  // if the key has expired and was not swept yet, writes the marker now, so that watchers get the expiry before the new value
   const current =
     value !== undefined && found?.isCounted === true && !found.isAlive
       ? yield* expireKey(tx, bucket, key, found)
@@ -171,8 +174,8 @@ function* apply(
   if (value === undefined && bucket.history === 1)
     return yield* leaveMarker(tx, bucket, key, current, "delete")
 
-  if (current !== undefined && bucket.history > 1 && isKept(current.operation))
-    yield* remember(bucket, key, current)
+  if (current !== undefined && bucket.history > 1 && isInHistory(current.operation))
+    yield* moveToHistory(bucket, key, current)
   else bucket.bytes -= current?.bytes ?? 0
   if (current?.isCounted === true) bucket.values--
   const now = tx.now()
@@ -186,8 +189,8 @@ function* apply(
   return revision
 }
 
-/** Whether an operation goes into the history. Only watchers learn that a key has expired or was purged. */
-const isKept = (operation: KvOperation): boolean => operation === "put" || operation === "delete"
+/** Whether the history keeps an operation. It does not keep that a key has expired or was purged: only watchers are told of that. */
+const isInHistory = (operation: KvOperation): boolean => operation === "put" || operation === "delete"
 
 export function* expireKey(
   tx: Transaction,
@@ -252,9 +255,9 @@ const INSERT_REVISION = statement(
 )
 
 /** Moves the current entry of a key into the history, and deletes entries of the history beyond the bucket's limit. */
-function* remember(bucket: Bucket, key: string, current: CurrentEntry): Program<void> {
+function* moveToHistory(bucket: Bucket, key: string, current: CurrentEntry): Program<void> {
   yield* write(INSERT_REVISION, bucket.key, key, current.revision)
-  bucket.bytes -= yield* forgetHistory(bucket.key, key, bucket.history - 1)
+  bucket.bytes -= yield* pruneHistory(bucket.key, key, bucket.history - 1)
 }
 
 const LIST_OLD_REVISIONS = statement(
@@ -269,7 +272,7 @@ const DELETE_REVISION = statement(
 )
 
 /** Deletes the history of a key except for its newest `keep` entries. Returns the bytes of the deleted entries. */
-export function* forgetHistory(bucket: number, key: string, keep: number): Program<number> {
+export function* pruneHistory(bucket: number, key: string, keep: number): Program<number> {
   const rows = yield* all(LIST_OLD_REVISIONS, bucket, key, keep)
   let bytes = 0
   for (const row of rows) {
@@ -288,7 +291,7 @@ function* leaveMarker(
   operation: "delete" | "purge" | "expire"
 ): Program<number> {
   bucket.bytes -= current?.bytes ?? 0
-  if (bucket.history > 1) bucket.bytes -= yield* forgetHistory(bucket.key, key, 0)
+  if (bucket.history > 1) bucket.bytes -= yield* pruneHistory(bucket.key, key, 0)
   if (current?.isCounted === true) bucket.values--
   const revision = ++bucket.revision
   yield* storeEntry(tx, bucket.key, key, revision, operation, undefined, tx.now() + MARKER_MS)

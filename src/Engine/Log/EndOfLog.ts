@@ -1,4 +1,4 @@
-/** The end of the log. */
+/** Finds the position of the newest row of the log. */
 import { statement, type Program, get, acrossEnvironments } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import type { StoreService } from "../Store/Store.ts"
@@ -19,7 +19,10 @@ const FIND_END_OF_LOG_BY_NAME = statement(
   { scans: "for a log whose end is damaged: the index of names is read in its place" }
 )
 
-/** The end of the log when its last page is damaged. The index of names has the positions too, and is read as a whole. */
+/**
+ * Finds the same position when the last page of the log is damaged. The index of names has the positions too; it is read as a
+ * whole.
+ */
 function* endOfLogByName(): Program<number> {
   return Number((yield* get(FIND_END_OF_LOG_BY_NAME))?.position ?? 0)
 }

@@ -1,20 +1,20 @@
 /**
  * Event retention. An event outside of entity streams is deleted when nothing needs it any more, and it is too old or the log is
- * too large. In each environment, a run, a projection, a consumer group or a subscription may need events: everything from the
- * oldest of these events on is kept. So a kept run never lacks its event, an event that it has received, or an event that it may
- * still look back to.
+ * too large. In each environment, a run, a projection, a consumer group or a subscription may need events: from the oldest needed
+ * event on, all events are kept. So as long as a run is kept, its event is kept too, and so are the events that the run has
+ * received or may still look back to.
  */
 import { acrossEnvironments, all, get, type Program, statement, visit, write } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import { LogKind } from "./LogRecords.ts"
 
 export interface EventLimits {
-  /** How old events may become, in milliseconds. */
+  /** The age from which events are too old, in milliseconds. */
   readonly keepMs: number
-  /** Events before this position exceed the size limit. */
+  /** The log is too large because of the events before this position. */
   readonly excessBefore: number
-  /** The position up to which every open subscription has got its items, by environment. */
-  readonly deliveredTo: { readonly [environment: string]: number }
+  /** By environment: the position up to which every open subscription has received its items. */
+  readonly deliveredPositions: { readonly [environment: string]: number }
 }
 
 export interface EventsDeleted {
@@ -28,7 +28,7 @@ const MAX_READ_ROWS = 2000
 /** How many rows of the log one transaction deletes. */
 const MAX_DELETED_ROWS = 200
 
-/** SQL: the first position that is needed, for each table that needs the log. */
+/** SQL: for each table whose rows need the log, the first position that is needed. */
 const FIND_OLDEST_NEEDED = statement(
   "EventRetention.findOldestNeeded",
   `SELECT (SELECT min((SELECT min(r.event) FROM runs r WHERE r.function = f.key)) FROM functions f WHERE f.environment = ?1) AS runs,
@@ -41,10 +41,13 @@ const FIND_OLDEST_NEEDED = statement(
 )
 
 /** The first position that something in the environment needs. */
-function* neededFrom(environment: number, deliveredTo: number | undefined): Program<number> {
+function* firstNeededPosition(environment: number, deliveredPosition: number | undefined): Program<number> {
   const row = yield* get(FIND_OLDEST_NEEDED, environment)
   const positions = Object.values(row ?? {}).flatMap((value) => (value === null ? [] : [Number(value)]))
-  return Math.min(...positions, deliveredTo === undefined ? Number.MAX_SAFE_INTEGER : deliveredTo + 1)
+  return Math.min(
+    ...positions,
+    deliveredPosition === undefined ? Number.MAX_SAFE_INTEGER : deliveredPosition + 1
+  )
 }
 
 const FIND_NEWEST_EVENT = statement(
@@ -75,7 +78,7 @@ export const deleteOldEvents = acrossEnvironments(
   "deleteOldEvents",
   function* (
     tx: Transaction,
-    { deliveredTo, excessBefore, keepMs }: EventLimits,
+    { deliveredPositions, excessBefore, keepMs }: EventLimits,
     after: number | undefined = 0
   ): Program<EventsDeleted> {
     const storedBefore = tx.settledNow() - keepMs
@@ -89,7 +92,8 @@ export const deleteOldEvents = acrossEnvironments(
     for (const row of rows) {
       const position = Number(row.position)
       const at = Number(row.timestamp)
-      // a row that was stored while the clock was ahead says nothing about the rows after it
+      // a row that is neither too old nor in excess ends the search, unless it was stored while the clock was ahead: then the rows
+      // after it may be older
       if (position >= excessBefore && at >= storedBefore && at <= tx.now()) {
         isAtEnd = true
         break
@@ -104,7 +108,7 @@ export const deleteOldEvents = acrossEnvironments(
       const environment = Number(row.environment)
       let first = firstNeeded.get(environment)
       if (first === undefined) {
-        first = yield* neededFrom(environment, deliveredTo[tx.environmentName(environment)])
+        first = yield* firstNeededPosition(environment, deliveredPositions[tx.environmentName(environment)])
         firstNeeded.set(environment, first)
       }
       if (position >= first) continue
@@ -126,31 +130,34 @@ const LIST_EVENT_SIZES = statement(
 )
 
 /**
- * Measures some rows of the log before a position, newest first. Subtracts from `left` the bytes of those events that may be
- * deleted. Returns the difference, and the position `from` before which the next call continues. When nothing is left,
- * `excessBefore` is the first position that still fits. Returns `undefined` when there is no row before the position.
+ * Measures some rows of the log before a position, newest first. Subtracts the bytes of those events that may be deleted from
+ * `bytesAllowed`. Returns the difference (`bytesLeft`), and the position `before` which the next call continues. If the events have
+ * more bytes than allowed, `excessBefore` is the first position that still fits. Returns `undefined` when there is no row before
+ * the position.
  */
 export const measureEvents = acrossEnvironments(
   "measureEvents",
   function* (
     _tx: Transaction,
     before: number,
-    left: number
-  ): Program<{ readonly left: number; readonly from: number; readonly excessBefore?: number } | undefined> {
-    let bytesLeft = left
-    let from = before
+    bytesAllowed: number
+  ): Program<
+    { readonly bytesLeft: number; readonly before: number; readonly excessBefore?: number } | undefined
+  > {
+    let bytesLeft = bytesAllowed
+    let oldest = before
     let excessBefore: number | undefined
     yield* visit(LIST_EVENT_SIZES, [before], ([position, bytes]) => {
       bytesLeft -= Number(bytes)
       if (bytesLeft < 0) {
-        excessBefore = from
+        excessBefore = oldest
         return false
       }
-      from = Number(position)
+      oldest = Number(position)
       return true
     })
-    if (excessBefore !== undefined) return { left: 0, from, excessBefore }
-    return from === before ? undefined : { left: bytesLeft, from }
+    if (excessBefore !== undefined) return { bytesLeft: 0, before: oldest, excessBefore }
+    return oldest === before ? undefined : { bytesLeft, before: oldest }
   },
   () => "measure the events"
 )

@@ -21,20 +21,20 @@ import {
 } from "./LogRows.ts"
 
 /** How many rows of the log one turn of the event loop reads. */
-const SLICE = 500
-/** How many turns of the event loop are spent on one answer at most. */
-const SLICES = 20
+const SLICE_ROWS = 500
+/** For one answer, at most this many slices are read, each in a turn of the event loop. */
+const MAX_SLICES = 20
 /**
- * Maximum number of characters of data in the answer of `listEvents`, unless a single event has more. A slice ends when
- * its events have `PAGE_LENGTH` characters.
+ * Maximum number of characters of data in the answer of `listEvents`, unless a single event has more. A slice also ends when its
+ * events have `PAGE_LENGTH` characters.
  */
-const ANSWER_LENGTH = 16 * 1024 * 1024
+const MAX_ANSWER_LENGTH = 16 * 1024 * 1024
 
 /**
  * How much later the time in an event's id may be than the event's timestamp, in milliseconds: the id is made after the timestamp is
  * taken.
  */
-const APART_MS = 10_000
+const MAX_ID_DELAY_MS = 10_000
 
 const FOUND_COLUMNS = `${COLUMNS}, environment, idempotency_key`
 /** The last column of {@link FOUND_COLUMNS}. */
@@ -91,7 +91,7 @@ const FIND_EVENT_AT = statement(
   `SELECT ${FOUND_COLUMNS} FROM events WHERE position = ?`
 )
 
-/** An event with everything that is stored of it. */
+/** An event with all its stored fields. */
 export const getEvent = inEnvironment(
   "getEvent",
   function* (tx: Transaction, environment: string, eventId: string): Program<FoundEvent | undefined> {
@@ -110,15 +110,15 @@ export const getEvent = inEnvironment(
 // By filters
 // ---------------------------------------------------------------------------------------------------------------------
 
-const inBothOrders = (name: string, select: string, by: string) => ({
-  newest: statement(`EventSearch.${name}`, `${select} ORDER BY ${by} DESC LIMIT ?`),
-  oldest: statement(`EventSearch.${name}.oldest`, `${select} ORDER BY ${by} LIMIT ?`)
+const inBothOrders = (name: string, select: string, column: string) => ({
+  newest: statement(`EventSearch.${name}`, `${select} ORDER BY ${column} DESC LIMIT ?`),
+  oldest: statement(`EventSearch.${name}.oldest`, `${select} ORDER BY ${column} LIMIT ?`)
 })
 
-const inRange = "position > ? AND position < ?"
+const IN_RANGE = "position > ? AND position < ?"
 const BY_KEY = inBothOrders(
   "byKey",
-  `SELECT ${FOUND_COLUMNS} FROM events WHERE environment = ? AND idempotency_key = ? AND ${inRange}`,
+  `SELECT ${FOUND_COLUMNS} FROM events WHERE environment = ? AND idempotency_key = ? AND ${IN_RANGE}`,
   "position"
 )
 const BY_ENTITY = inBothOrders(
@@ -128,13 +128,13 @@ const BY_ENTITY = inBothOrders(
 )
 const BY_NAME = inBothOrders(
   "byName",
-  `SELECT ${FOUND_COLUMNS} FROM events WHERE environment = ? AND kind = 0 AND name = ? AND ${inRange}`,
+  `SELECT ${FOUND_COLUMNS} FROM events WHERE environment = ? AND kind = 0 AND name = ? AND ${IN_RANGE}`,
   "position"
 )
 // `NOT INDEXED`, because the index of names would find all rows of an environment and sort them for every slice
 const BY_POSITION = inBothOrders(
   "byPosition",
-  `SELECT ${FOUND_COLUMNS} FROM events NOT INDEXED WHERE ${inRange}`,
+  `SELECT ${FOUND_COLUMNS} FROM events NOT INDEXED WHERE ${IN_RANGE}`,
   "position"
 )
 
@@ -175,7 +175,7 @@ const readEventSlice = inEnvironment(
           : name !== undefined && !isPattern(name)
             ? ([BY_NAME, environment, name, range.after, range.before] as const)
             : ([BY_POSITION, range.after, range.before] as const)
-    yield* visit(statements[order], [...values, SLICE], (row) => {
+    yield* visit(statements[order], [...values, SLICE_ROWS], (row) => {
       position = Number(row[POSITION_COLUMN])
       timestamp = Number(row[TIMESTAMP_COLUMN])
       count++
@@ -191,7 +191,7 @@ const readEventSlice = inEnvironment(
     return {
       events,
       ...(count === 0 ? {} : { lookedTo: { position, timestamp } }),
-      atEnd: length < PAGE_LENGTH && count < SLICE
+      atEnd: length < PAGE_LENGTH && count < SLICE_ROWS
     }
   },
   () => "list events"
@@ -225,7 +225,7 @@ function* versionsIn(
   { after, before }: Range
 ): Program<readonly [after: number, before: number]> {
   const last = Number((yield* get(FIND_LAST_VERSION, environment, entityId))?.version ?? 0)
-  function* firstFrom(position: number): Program<number> {
+  function* firstVersionFrom(position: number): Program<number> {
     let from = 1
     let to = last
     while (from <= to) {
@@ -236,14 +236,15 @@ function* versionsIn(
     }
     return from
   }
-  return [(yield* firstFrom(after + 1)) - 1, yield* firstFrom(before)]
+  return [(yield* firstVersionFrom(after + 1)) - 1, yield* firstVersionFrom(before)]
 }
 
 const readEventRange = inEnvironment(
   "readEventRange",
-  function* (_tx: Transaction, { after = 0, from: cursor, order, since, until }: EventQuery): Program<Range> {
+  function* (_tx: Transaction, { after = 0, cursor, order, since, until }: EventQuery): Program<Range> {
     const firstPosition = since === undefined ? 0 : yield* positionAt(since)
-    const endPosition = until === undefined ? Number.MAX_SAFE_INTEGER : yield* positionAt(until + APART_MS)
+    const endPosition =
+      until === undefined ? Number.MAX_SAFE_INTEGER : yield* positionAt(until + MAX_ID_DELAY_MS)
     return {
       after: Math.max(after, firstPosition - 1, order === "oldest" ? (cursor ?? 0) : 0),
       before: Math.min(endPosition, (order === "newest" ? cursor : undefined) ?? Number.MAX_SAFE_INTEGER)
@@ -261,9 +262,9 @@ function* positionAt(time: number): Program<number> {
 /**
  * Lists events, without those that the caller may not see (`maySee`). For one answer, at most 10,000 rows of the log are read:
  * those with the idempotency key, the entity id or the exact name of the query, or any rows if the query has none of these. So an
- * answer may have fewer events than its limit and still have a cursor. `since` and `until` become positions by the times in the ids,
- * which are ordered like the log. If the clock was set back, some times occur twice in the log, and a list with `until` at such a
- * time may lack some of its events.
+ * answer may have fewer events than the limit and still have a cursor. `since` and `until` become positions by the times in the
+ * ids, which are ordered like the log. If the clock was set back, some times occur twice in the log, and a list with `until` at
+ * such a time may lack some of its events.
  */
 export const listEvents = (
   store: StoreService,
@@ -277,14 +278,15 @@ export const listEvents = (
       let length = 0
       let range: Range = yield* store.read(readEventRange(query))
       let lookedTo: FoundEvents["lookedTo"]
-      for (let slice = 0; slice < SLICES && events.length < query.limit; slice++) {
-        // `gathered` allows one slice at first. After `undefined`, it calls this function again, without a limit of its own
+      for (let slice = 0; slice < MAX_SLICES && events.length < query.limit; slice++) {
+        // `gathered` allows one slice at first. If this function returns `undefined`, `gathered` calls it again and allows any
+        // number of slices
         if (slice === maxSlices) return undefined
-        const part: Slice = yield* onePage(store.read(readEventSlice(query, range)))
-        for (const event of part.events) {
+        const found: Slice = yield* onePage(store.read(readEventSlice(query, range)))
+        for (const event of found.events) {
           if (!maySee(event)) continue
           const { data, position } = event
-          if (events.length === query.limit || (length + data.length > ANSWER_LENGTH && length > 0)) {
+          if (events.length === query.limit || (length + data.length > MAX_ANSWER_LENGTH && length > 0)) {
             const last = events.at(-1)!
             return {
               events,
@@ -295,8 +297,8 @@ export const listEvents = (
           events.push(event)
           length += data.length
         }
-        lookedTo = part.lookedTo ?? lookedTo
-        if (part.atEnd || lookedTo === undefined) return { events, ...(lookedTo && { lookedTo }) }
+        lookedTo = found.lookedTo ?? lookedTo
+        if (found.atEnd || lookedTo === undefined) return { events, ...(lookedTo && { lookedTo }) }
         range = isBack ? { ...range, before: lookedTo.position } : { ...range, after: lookedTo.position }
       }
       return { events, ...(lookedTo && { next: lookedTo.position, lookedTo }) }

@@ -34,7 +34,10 @@ export const entityOfRow = (row: Row): { readonly entity?: EventEntity } =>
         }
       }
 
-/** The value at a match path as JSON text, which is indexed; `undefined` for an absent value, which matches nothing. */
+/**
+ * The value at a match path, as JSON text: waits are indexed by this text. `undefined` when there is no value, and so nothing
+ * matches.
+ */
 export const matchValue = (root: EventView, path: string): string | undefined => {
   const value = readPath(root, path)
   return value === undefined ? undefined : JSON.stringify(value)
@@ -43,8 +46,8 @@ export const matchValue = (root: EventView, path: string): string | undefined =>
 const FIND_EVENT_AT = statement("EventViews.findEventAt", "SELECT * FROM events WHERE position = ?")
 
 /**
- * The event at a position of the log. Throws a `StoreError` when it is missing, because events that a run needs are never
- * deleted.
+ * The event at a position of the log. Throws a `StoreError` when the event is missing: only damage explains that, because events
+ * that a run needs are never deleted.
  */
 export function* eventAt(position: number): Program<EventView> {
   const row = yield* get(FIND_EVENT_AT, position)
@@ -60,18 +63,20 @@ export function* eventAt(position: number): Program<EventView> {
 }
 
 /** The last event that was serialized. It is kept so that all receivers of the event share one string. */
-const lastText = defineCache<{ last: { readonly position: number; readonly text: JsonText } | undefined }>({
+const lastTextCache = defineCache<{
+  last: { readonly position: number; readonly text: JsonText } | undefined
+}>({
   make: () => ({ last: undefined }),
-  // the position of an event that was rolled back is assigned again
+  // after a rollback, the position of the kept event may be assigned to another event
   begin: (memory) => void (memory.last = undefined)
 })
 
-/** Drops the kept string, because a stored event was changed. */
-export const forgetText = (tx: Transaction): void => void (lastText(tx).last = undefined)
+/** Drops the kept string. Called when a stored event was changed. */
+export const forgetLastText = (tx: Transaction): void => void (lastTextCache(tx).last = undefined)
 
 /** The event at a position as JSON, as waits deliver it. */
 export function* eventText(tx: Transaction, position: number): Program<JsonText> {
-  const { last } = lastText(tx)
+  const { last } = lastTextCache(tx)
   if (last?.position === position) return last.text
   const view = yield* eventAt(position)
   return rememberText(tx, position, () => view.toText())
@@ -84,7 +89,7 @@ export function* eventTextIfKept(tx: Transaction, position: number): Program<Jso
 
 /** {@link eventText} for an event that was already read. `text` serializes it. */
 export const rememberText = (tx: Transaction, position: number, text: () => JsonText): JsonText => {
-  const memory = lastText(tx)
+  const memory = lastTextCache(tx)
   if (memory.last?.position !== position) memory.last = { position, text: text() }
   return memory.last.text
 }

@@ -1,6 +1,7 @@
 /**
- * Idempotency keys: a call with a key that was used within the window returns the first result (guarantee G14). A key belongs to
- * an environment, an operation and its subject: the name of the event, the topic, the webhook and its event, or the entity.
+ * Idempotency keys: a call with a key that was used within the window returns the first result (guarantee G14). A key belongs to an
+ * environment, an operation, and the subject of the operation: the name of the event, the topic, the webhook with the name of its
+ * event, or the entity.
  */
 import { affected, get, statement, type Program, write, acrossEnvironments } from "../Store/Program.ts"
 import { createHash } from "node:crypto"
@@ -11,9 +12,9 @@ import { parseStored } from "../Store/StoredJson.ts"
 /** How long a key is kept, in milliseconds. */
 export const WINDOW_MS = 24 * 60 * 60 * 1000
 
-export interface Remembered<A> {
+export interface RememberedResult<A> {
   readonly result: A
-  /** Whether the first call had other content. */
+  /** Whether the first call had other content than this call. */
   readonly conflicting: boolean
 }
 
@@ -24,7 +25,7 @@ export interface Fingerprint {
    * The digest that earlier versions of the engine stored. It depends on the order of members, and ignores the version of the
    * event.
    */
-  readonly earlier: string
+  readonly legacy: string
 }
 
 /** The content of a call. Its data is a JSON text. */
@@ -34,28 +35,28 @@ export interface CallContent {
   readonly data: string
 }
 
-/** The fingerprint of a call, or of a batch, which has several `contents`. `about` is what the contents have in common. */
+/** The fingerprint of a call, or of a batch, which has several `contents`. `subject` is what all contents are about. */
 export const fingerprint = (
-  about: ReadonlyArray<string>,
+  subject: ReadonlyArray<string>,
   contents: ReadonlyArray<CallContent>
 ): Fingerprint => ({
   current: hash([
-    about,
-    contents.map(({ data, name, version }) => [name, version ?? 1, ordered(JSON.parse(data))])
+    subject,
+    contents.map(({ data, name, version }) => [name, version ?? 1, sortedJson(JSON.parse(data))])
   ]),
-  earlier: hash([...about, ...contents.flatMap(({ data, name }) => [name, data])])
+  legacy: hash([...subject, ...contents.flatMap(({ data, name }) => [name, data])])
 })
 
 const hash = (parts: unknown): string =>
   createHash("sha256").update(JSON.stringify(parts)).digest("base64").slice(0, 22)
 
 /** The JSON text of a value, with the members of objects sorted. */
-const ordered = (value: unknown): string => {
-  if (Array.isArray(value)) return `[${value.map(ordered).join(",")}]`
+const sortedJson = (value: unknown): string => {
+  if (Array.isArray(value)) return `[${value.map(sortedJson).join(",")}]`
   if (!isObject(value)) return JSON.stringify(value)
   return `{${Object.keys(value)
     .sort()
-    .map((key) => `${JSON.stringify(key)}:${ordered(value[key])}`)
+    .map((key) => `${JSON.stringify(key)}:${sortedJson(value[key])}`)
     .join(",")}}`
 }
 
@@ -70,27 +71,27 @@ export function* recall<A>(
   scope: string,
   key: string,
   print: Fingerprint
-): Program<Remembered<A> | undefined> {
+): Program<RememberedResult<A> | undefined> {
   const row = yield* get(FIND_RESULT, environment, scope, key, tx.settledNow())
   if (row === undefined) return undefined
   // only `remember` writes this column, and the scope of the call determines the type
   return {
     result: parseStored(String(row.result)) as A,
-    conflicting: row.fingerprint !== print.current && row.fingerprint !== print.earlier
+    conflicting: row.fingerprint !== print.current && row.fingerprint !== print.legacy
   }
 }
 
-/** The scope of keys from the time when the webhook of an event was not stored with its key. A migration has set it. */
-const UNSCOPED = "webhook"
+/** The scope of old keys of webhooks, which were stored without the webhook. A migration has set it. */
+const LEGACY_WEBHOOK_SCOPE = "webhook"
 
-/** The first result of a key with the scope {@link UNSCOPED}, if the call had the same content. */
-export function* recallUnscoped<A>(
+/** The first result of a key with the scope {@link LEGACY_WEBHOOK_SCOPE}, if the first call had the same content as this call. */
+export function* recallLegacyWebhook<A>(
   tx: Transaction,
   environment: number,
   key: string,
   print: Fingerprint
-): Program<Remembered<A> | undefined> {
-  const earlier = yield* recall<A>(tx, environment, UNSCOPED, key, print)
+): Program<RememberedResult<A> | undefined> {
+  const earlier = yield* recall<A>(tx, environment, LEGACY_WEBHOOK_SCOPE, key, print)
   return earlier?.conflicting === true ? undefined : earlier
 }
 

@@ -27,7 +27,10 @@ export interface AppendedEvent {
   readonly duplicate: boolean
   /** Whether the earlier event with the same key had other data. */
   readonly conflicting: boolean
-  /** Descriptions of the trigger and wait expressions that failed for this event. A failed expression counts as no match. */
+  /**
+   * Descriptions of the expressions of triggers and waits that failed for this event. An event does not match an expression that
+   * fails.
+   */
   readonly warnings: ReadonlyArray<string>
 }
 
@@ -41,8 +44,8 @@ export interface LogQuery {
   /** Names or patterns, of which one must match; absent for all names. */
   readonly patterns?: ReadonlyArray<string>
   /**
-   * How many rows to read, whether they match or not. This limits the work of one call. When matches are rare, the call then
-   * reads up to the same number of matching rows more, by the index of names.
+   * How many rows to read, whether they match or not. This limits the work of one call. When few of these rows match, the call then
+   * uses the index of names to read up to as many matching rows.
    */
   readonly limit: number
 }
@@ -56,12 +59,12 @@ export interface LogBackQuery extends Omit<LogQuery, "after"> {
 }
 
 /**
- * A page of the log, newest first: `position` is the oldest position that was looked at, and `atEnd` tells whether that is
- * the beginning of the log.
+ * A page of the log, newest first. Here `position` is the oldest position that was looked at, and `atEnd` says whether the
+ * beginning of the log was reached.
  */
 export interface LogBackPage extends LogPage {
   /** How many rows were looked at. */
-  readonly rows: number
+  readonly rowsRead: number
 }
 
 export interface LogEntry {
@@ -99,7 +102,7 @@ export interface EventQuery {
   /** From which end of the log to begin. */
   readonly order: "newest" | "oldest"
   /** The list goes on after this position, in its order: `next` of the page before. */
-  readonly from?: number
+  readonly cursor?: number
   readonly limit: number
 }
 

@@ -1,4 +1,4 @@
-/** Reads the log from a position on, for all its followers, or backward from a position. Appends rows to the log. */
+/** Reads the log from a position on, for everything that follows the log, or backward from a position. Appends rows to the log. */
 import {
   get,
   statement,
@@ -25,7 +25,7 @@ import type { EventEntity } from "../../Event.ts"
 export const COLUMNS =
   "position, kind, id, name, version, data, metadata, source, timestamp, entity_id, entity_type, entity_version, trace"
 
-/** Reads the log from a position on. `Changes.logEnd` tells of newer rows. */
+/** Reads the log from a position on. `Changes.logEnd` says when there are newer rows. */
 export const readLog = inEnvironment(
   "readLog",
   function* (tx: Transaction, query: LogQuery): Program<LogPage> {
@@ -41,7 +41,7 @@ export const readLog = inEnvironment(
     let position = after
     let count = 0
     let length = 0
-    yield* visit(variant("LogRows.readLog", forward), [after, limit], (row) => {
+    yield* visit(variant("LogRows.readLog", selectForward), [after, limit], (row) => {
       position = Number(row[POSITION_COLUMN])
       count++
       if (
@@ -49,7 +49,7 @@ export const readLog = inEnvironment(
         (kind !== undefined && row[KIND_COLUMN] !== LogKind[kind])
       )
         return true
-      if (row[ERASED_AT] !== null) return true
+      if (row[ERASED_AT_COLUMN] !== null) return true
       if (!accepts(String(row[NAME]))) return true
       const entry = entryOf(row)
       entries.push(entry)
@@ -59,39 +59,45 @@ export const readLog = inEnvironment(
     const isCut = length >= PAGE_LENGTH
     const page = { entries, position, atEnd: !isCut && count < limit }
     if (isCut) return page
-    if (kind === undefined || patterns === undefined || page.atEnd || entries.length * SPARSE > count)
+    if (
+      kind === undefined ||
+      patterns === undefined ||
+      page.atEnd ||
+      entries.length * SPARSE_ROWS_PER_MATCH > count
+    )
       return page
 
-    const fitting = yield* namesThatFit(environment, kind, patterns)
-    if (fitting === undefined) return page
-    const nextPage = yield* readNames(environment, kind, fitting, position, limit)
+    const matching = yield* matchingNamesIfFew(environment, kind, patterns)
+    if (matching === undefined) return page
+    const nextPage = yield* readNames(environment, kind, matching, position, limit)
     return { ...nextPage, entries: [...entries, ...nextPage.entries] }
   },
   () => "read the log"
 )
 
 /**
- * SQL: rows of the log, by position. This and `backward` do not use the index of names, which would find all rows of an
- * environment and sort them for every page.
+ * SQL: rows of the log, by position. `NOT INDEXED` here and in `selectBackward` avoids the index of names: by this index, all rows
+ * of an environment would be found and sorted for every page.
  */
-const forward = `SELECT ${COLUMNS}, environment, erased_at FROM events NOT INDEXED WHERE position > ? ORDER BY position LIMIT ?`
-const backward = `SELECT ${COLUMNS}, environment, erased_at FROM events NOT INDEXED WHERE position < ? ORDER BY position DESC LIMIT ?`
-const backwardByName = `SELECT ${COLUMNS}, environment, erased_at FROM events WHERE environment = ? AND kind = ? AND name = ? AND position < ? ORDER BY position DESC LIMIT ?`
+const selectForward = `SELECT ${COLUMNS}, environment, erased_at FROM events NOT INDEXED WHERE position > ? ORDER BY position LIMIT ?`
+const selectBackward = `SELECT ${COLUMNS}, environment, erased_at FROM events NOT INDEXED WHERE position < ? ORDER BY position DESC LIMIT ?`
+const selectBackwardByName = `SELECT ${COLUMNS}, environment, erased_at FROM events WHERE environment = ? AND kind = ? AND name = ? AND position < ? ORDER BY position DESC LIMIT ?`
 
 /**
- * The length of a page, in characters of data. A page is in memory as a whole, and ends with the entry that reaches this length.
+ * The length of a page, in characters of data. A page ends with the entry that reaches this length, because a page is in memory as
+ * a whole.
  */
 export const PAGE_LENGTH = 2 * 1024 * 1024
 
-/** With this many rows or more for each match, it is worth asking the index of names for the next matches. */
-const SPARSE = 4
+/** Matches are sparse when there are this many rows or more for each match: then the next matches are found by the index of names. */
+const SPARSE_ROWS_PER_MATCH = 4
 
 /** Reads the log backward, newest first. */
 export const readLogBack = inEnvironment(
   "readLogBack",
   function* (tx: Transaction, query: LogBackQuery): Program<LogBackPage> {
     const environment = tx.findEnvironment(query.environment)
-    if (environment === undefined) return { entries: [], position: 0, atEnd: true, rows: 0 }
+    if (environment === undefined) return { entries: [], position: 0, atEnd: true, rowsRead: 0 }
     const { before, kind, limit } = query
     const name = kind === undefined ? undefined : nameOf(query)
     const accepts = query.patterns === undefined ? () => true : anyOf(query.patterns)
@@ -101,8 +107,8 @@ export const readLogBack = inEnvironment(
     let length = 0
     const [rows, values] =
       kind !== undefined && name !== undefined
-        ? ([backwardByName, [environment, LogKind[kind], name, before, limit]] as const)
-        : ([backward, [before, limit]] as const)
+        ? ([selectBackwardByName, [environment, LogKind[kind], name, before, limit]] as const)
+        : ([selectBackward, [before, limit]] as const)
     yield* visit(variant("LogRows.readLogBack", rows), [...values], (row) => {
       position = Number(row[POSITION_COLUMN])
       count++
@@ -111,23 +117,23 @@ export const readLogBack = inEnvironment(
         (kind !== undefined && row[KIND_COLUMN] !== LogKind[kind])
       )
         return true
-      if (row[ERASED_AT] !== null) return true
+      if (row[ERASED_AT_COLUMN] !== null) return true
       if (!accepts(String(row[NAME]))) return true
       const entry = entryOf(row)
       entries.push(entry)
       length += entry.data.length
       return length < PAGE_LENGTH
     })
-    return { entries, position, atEnd: length < PAGE_LENGTH && count < limit, rows: count }
+    return { entries, position, atEnd: length < PAGE_LENGTH && count < limit, rowsRead: count }
   },
   () => "read the log"
 )
 
 /** A page of events ends with the event that exceeds this number of characters, of data and metadata. */
-const EVENTS_LENGTH = 4 * 1024 * 1024
+const EVENTS_PAGE_LENGTH = 4 * 1024 * 1024
 
-/** The rows of the events with these keys, as many as fit on one page, and at least one. */
-export function* whileRoom(
+/** The rows of the events with these keys: as many as fit on one page, but at least one. */
+export function* readPage(
   keys: ReadonlyArray<Row>,
   read: (key: Row) => Program<Row | undefined>
 ): Program<ReadonlyArray<Row>> {
@@ -138,7 +144,7 @@ export function* whileRoom(
     if (row === undefined) continue
     rows.push(row)
     length += String(row.data).length + String(row.metadata ?? "").length
-    if (length > EVENTS_LENGTH) break
+    if (length > EVENTS_PAGE_LENGTH) break
   }
   return rows
 }
@@ -149,7 +155,7 @@ const COUNT_EVENTS_AFTER = statement(
 )
 
 /**
- * Counts the rows of a kind after a position, if their names match one of the patterns. Counts each name alone, because the
+ * Counts the rows of a kind after a position whose names match one of the patterns. Counts the rows of each name alone, because the
  * index makes that cheap.
  */
 export function* countAfter(
@@ -159,7 +165,7 @@ export function* countAfter(
   position: number
 ): Program<number> {
   let count = 0
-  for (const name of yield* fittingNames(environment, kind, patterns)) {
+  for (const name of yield* matchingNames(environment, kind, patterns)) {
     const found = yield* get(COUNT_EVENTS_AFTER, environment, LogKind[kind], name, position)
     count += Number(found?.n ?? 0)
   }
@@ -172,20 +178,20 @@ const FIND_NEWEST_EVENT_OF_NAME = statement(
 )
 
 /** Position of the newest row of a kind whose name matches one of the patterns; 0 when there is none. */
-export function* newestOf(
+export function* newestPosition(
   environment: number,
   kind: LogEntryKind,
   patterns: ReadonlyArray<string>
 ): Program<number> {
   let newest = 0
-  for (const name of yield* fittingNames(environment, kind, patterns)) {
+  for (const name of yield* matchingNames(environment, kind, patterns)) {
     const found = yield* get(FIND_NEWEST_EVENT_OF_NAME, environment, LogKind[kind], name)
     newest = Math.max(newest, Number(found?.position ?? 0))
   }
   return newest
 }
 
-function* fittingNames(
+function* matchingNames(
   environment: number,
   kind: LogEntryKind,
   patterns: ReadonlyArray<string>
@@ -198,7 +204,7 @@ function* fittingNames(
   return fitting
 }
 
-/** Reads the next rows of some names by the index, so no rows of other names are read. */
+/** Reads the next rows that have one of the names. Uses the index, so no rows of other names are read. */
 function* readNames(
   environment: number,
   kind: LogEntryKind,
@@ -212,10 +218,10 @@ function* readNames(
   let length = 0
   if (names.length > 0) {
     const values = names.flatMap((name) => [environment, LogKind[kind], name, after])
-    yield* visit(variant("LogRows.readNames", byNames(names.length)), [...values, limit], (row) => {
+    yield* visit(variant("LogRows.readNames", selectByNames(names.length)), [...values, limit], (row) => {
       position = Number(row[POSITION_COLUMN])
       count++
-      if (row[ERASED_AT] !== null) return true
+      if (row[ERASED_AT_COLUMN] !== null) return true
       const entry = entryOf(row)
       entries.push(entry)
       length += entry.data.length
@@ -231,25 +237,25 @@ function* readNames(
 
 /** Maximum number of names in the log that are checked for a match. */
 const MAX_CHECKED_NAMES = 128
-/** Maximum number of matching names whose rows one statement merges. Each name takes time. */
-const MAX_FITTING_NAMES = 32
+/** Maximum number of matching names whose rows one statement merges: the more names, the longer the statement takes. */
+const MAX_MATCHING_NAMES = 32
 
-/** The names in the log that match, if they are few and quickly found; otherwise `undefined`. */
-function* namesThatFit(
+/** The names in the log that match a pattern; `undefined` if they are many, or would take long to find. */
+function* matchingNamesIfFew(
   environment: number,
   kind: LogEntryKind,
   patterns: ReadonlyArray<string>
 ): Program<ReadonlyArray<string> | undefined> {
   const fitting = new Set<string>()
   let checked = 0
-  let tooMany = false
+  let areTooMany = false
   const onName = (name: string, fits: boolean): boolean => {
-    tooMany = checked++ === MAX_CHECKED_NAMES || fitting.size > MAX_FITTING_NAMES
-    if (!tooMany && fits) fitting.add(name)
-    return !tooMany
+    areTooMany = checked++ === MAX_CHECKED_NAMES || fitting.size > MAX_MATCHING_NAMES
+    if (!areTooMany && fits) fitting.add(name)
+    return !areTooMany
   }
   yield* namesInLog(environment, kind, patterns, onName)
-  return tooMany || fitting.size > MAX_FITTING_NAMES ? undefined : [...fitting]
+  return areTooMany || fitting.size > MAX_MATCHING_NAMES ? undefined : [...fitting]
 }
 
 const FIND_NEXT_NAME = statement(
@@ -258,8 +264,9 @@ const FIND_NEXT_NAME = statement(
 )
 
 /**
- * Visits the requested names, and all names in the log that begin as the patterns do, whether they match or not. The index leads
- * from each name to the next. A name may come twice. The visit ends when `onName` returns `false`.
+ * Calls `onName` with each of `patterns` that is a plain name, and with all names in the log that begin as a pattern does, whether
+ * they match or not. The index leads from each name to the next. The same name may be visited twice. The visit ends when `onName`
+ * returns `false`.
  */
 function* namesInLog(
   environment: number,
@@ -289,25 +296,30 @@ const prefixOf = (pattern: string): string => {
   return fixed.map((token) => `${token}.`).join("")
 }
 
-/** Up to this many names, the rows are merged without a check of how sparse they are. More names are handled like patterns. */
-const MERGED_NAMES = 8
+/**
+ * The rows of up to this many requested names are always merged by the index. A request with more names is handled like one with
+ * patterns.
+ */
+const MAX_MERGED_NAMES = 8
 
 /** The requested names, if they are few and none of them is a pattern; otherwise `undefined`. */
 const namesOf = ({ patterns }: Pick<LogQuery, "patterns">): ReadonlyArray<string> | undefined => {
   if (patterns === undefined || patterns.some(isPattern)) return undefined
   const names = [...new Set(patterns)]
-  return names.length >= 1 && names.length <= MERGED_NAMES ? names : undefined
+  return names.length >= 1 && names.length <= MAX_MERGED_NAMES ? names : undefined
 }
 
-/** SQL: the rows of each name by the index, merged in the order of the log, so no rows of other names are read. */
-const byNames = (count: number): string =>
+/**
+ * SQL: finds the rows of each name by the index, so that no rows of other names are read, and merges them in the order of the log.
+ */
+const selectByNames = (count: number): string =>
   Array.from(
     { length: count },
     () =>
       `SELECT ${COLUMNS}, environment, erased_at FROM events WHERE environment = ? AND kind = ? AND name = ? AND position > ?`
   ).join(" UNION ALL ") + " ORDER BY position LIMIT ?"
 
-/** The requested name, if there is only one and it is no pattern. */
+/** The requested name, if exactly one is requested, and it is no pattern. */
 const nameOf = ({ patterns }: Pick<LogQuery, "patterns">): string | undefined =>
   patterns?.length === 1 && !isPattern(patterns[0] ?? "") ? patterns[0] : undefined
 
@@ -324,8 +336,11 @@ export const KIND_COLUMN = 1
 const NAME = 3
 export const TIMESTAMP_COLUMN = 8
 export const ENVIRONMENT_COLUMN = 13
-/** The place of `erased_at`, after the others. All followers of the log skip erased rows, which have no content for them. */
-const ERASED_AT = 14
+/**
+ * The place of `erased_at`, after the other columns. Everything that follows the log skips erased rows, since they have no content
+ * any more.
+ */
+const ERASED_AT_COLUMN = 14
 
 /** Makes an entry from the values of {@link COLUMNS}, without copying objects, because a page has thousands of rows. */
 export const entryOf = ([

@@ -6,10 +6,10 @@ import { compilePattern } from "../../Pattern.ts"
 import { viewOfRow, matchValue } from "./EventViews.ts"
 import { evaluateExpression } from "../../Expression.ts"
 
-/** The name under which waits whose event name is a pattern are indexed. */
+/** The index has this name for a wait whose event name is a pattern. */
 export const ANY_NAME = "*"
 
-/** The names that the expression of a wait may use. */
+/** The variables that the expression of a wait may use. */
 export const waitRoots = ["event", "trigger"] as const
 
 /** The filter of a wait. */
@@ -38,7 +38,10 @@ const LIST_EVENTS_OF_ANY_NAME = statement(
   "SELECT * FROM events NOT INDEXED WHERE position > ? AND environment = ? AND kind = 0 AND erased_at IS NULL ORDER BY position LIMIT 200"
 )
 
-/** The first event after the position `after` that the filter accepts. `trigger` reads the event that started the run. */
+/**
+ * The first event after the position `after` that the filter accepts. `trigger` is a program that reads the event that started the
+ * run.
+ */
 export function* findAcceptedEvent(
   tx: Transaction,
   environment: number,
@@ -55,7 +58,7 @@ export function* findAcceptedEvent(
         : yield* all(LIST_EVENTS_OF_ANY_NAME, position, environment)
     for (const row of rows) {
       position = Number(row.position)
-      tx.budget.take()
+      tx.budget.noteRow()
       if (accepts !== undefined && !accepts(String(row.name))) continue
       const view = viewOfRow(row)
       if (yield* matches(tx, filter.match, view, trigger)) return { view, position }
@@ -84,7 +87,7 @@ function* matches(
   return matched
 }
 
-/** The name under which the wait is indexed. */
+/** The name that the index has for the wait. */
 export const waitName = (filter: WaitFilter): string => (filter.pattern ? ANY_NAME : filter.event)
 
 /** The filter of the wait in a row of `waits`. */

@@ -2,7 +2,7 @@
 import type { ProjectionNotFoundError } from "../../Errors.ts"
 import { affected, all, get, statement, type Program, write, inEnvironment } from "../Store/Program.ts"
 import { endOfLog } from "../Log/EndOfLog.ts"
-import { countAfter, readLog, toEntry, whileRoom } from "../Log/LogRows.ts"
+import { countAfter, readLog, toEntry, readPage } from "../Log/LogRows.ts"
 import { eventsOf, findProjection, markProjection, resetProjection } from "./ProjectionRows.ts"
 import { shownEpoch, findState, statusOf, toState } from "./ProjectionStateReads.ts"
 import type { ProjectionInfo, ProjectionState, StoredDeadLetter } from "./ProjectionRecords.ts"
@@ -234,7 +234,7 @@ export const listDeadLetters = inEnvironment(
   ): Program<Array<StoredDeadLetter>, ProjectionNotFoundError> {
     const found = yield* findProjection(environment, name)
     const keys = yield* all(LIST_KEYS_OF_DEAD_LETTERS, found.environment!, found.key!, after, limit)
-    const rows = yield* whileRoom(keys, ({ position, projection }) =>
+    const rows = yield* readPage(keys, ({ position, projection }) =>
       get(FIND_DEAD_LETTER, found.environment!, projection!, position!)
     )
     return rows.map((row) => ({

@@ -157,7 +157,7 @@ export const releaseHolder = inEnvironment(
   "releaseHolder",
   function* (tx: Transaction, _environment: string, group: number, holder: string): Program<void> {
     yield* write(RELEASE_DELIVERIES, tx.now(), holder)
-    tx.changes.givenBack.push(group)
+    tx.changes.groupsWithReturns.push(group)
   },
   () => "give back deliveries"
 )

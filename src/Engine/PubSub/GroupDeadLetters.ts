@@ -12,7 +12,7 @@ import {
 } from "../Store/Program.ts"
 import { findGroup } from "./GroupInspection.ts"
 import type { GroupChoice, GroupDeadLetter } from "./GroupRecords.ts"
-import { toEntry, whileRoom } from "../Log/LogRows.ts"
+import { toEntry, readPage } from "../Log/LogRows.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
 const LIST_KEYS_OF_DEAD_LETTERS = statement(
@@ -42,7 +42,7 @@ export const listDeadLetters = inEnvironment(
   ): Program<Array<GroupDeadLetter>, ConsumerGroupNotFoundError | ValidationError> {
     const { environment, key } = yield* findGroup(tx, group)
     const keys = yield* all(LIST_KEYS_OF_DEAD_LETTERS, environment!, key!, after, limit)
-    const rows = yield* whileRoom(keys, ({ consumer_group, position }) =>
+    const rows = yield* readPage(keys, ({ consumer_group, position }) =>
       get(FIND_DEAD_LETTER, environment!, consumer_group!, position!)
     )
     return rows.map((row) => ({

@@ -26,7 +26,7 @@ import type {
   GroupSetup,
   ListGroupsQuery
 } from "./GroupRecords.ts"
-import { countAfter, newestOf } from "../Log/LogRows.ts"
+import { countAfter, newestPosition } from "../Log/LogRows.ts"
 import type { StoreService } from "../Store/Store.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
@@ -278,7 +278,7 @@ function* toInfo(row: Row): Program<GroupInfo> {
       ? undefined
       : yield* get(
           FIND_EVENT,
-          Math.max(...(yield* forEach(kinds, (kind) => newestOf(environment, kind, names)))),
+          Math.max(...(yield* forEach(kinds, (kind) => newestPosition(environment, kind, names)))),
           environment
         )
   const deliveries = yield* get(COUNT_DELIVERIES, key)

@@ -117,7 +117,7 @@ const replayFromLog = (
       // the log was read back to its beginning
       if (page.atEnd) return 0
       before = page.position
-      rows += page.rows
+      rows += page.rowsRead
       // a long log is read in turns with other work
       yield* Effect.yieldNow
     }

@@ -89,7 +89,7 @@ export function* continueCancelling(tx: Transaction, environment: number): Progr
     last = Number(next.run)
     yield* write(DELETE_CANCELLATION, last)
     yield* isolateRow(tx, "run", last, cancelChild(tx, environment, last, String(next.reason)))
-    tx.budget.take()
+    tx.budget.noteRow()
     runs++
   }
   if (yield* hasNotedCancellations()) tx.markDue(tx.now())

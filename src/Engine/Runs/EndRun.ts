@@ -93,7 +93,7 @@ export function* endRun(
   if (ending._tag !== "Cancelled") countForFailureRate(tx, run.function, ending._tag === "Failed")
   if (ending._tag !== "Completed") {
     const _tag = ending._tag === "Failed" ? "RunFailed" : "RunCancelled"
-    tx.changes.troubles.push({ ...aboutRun(tx, run), _tag, error: ending.error })
+    tx.changes.runFailures.push({ ...aboutRun(tx, run), _tag, error: ending.error })
   }
   const { createdAt, firstTurn } = run
   if (firstTurn !== undefined && createdAt !== undefined && (output?.length ?? 0) <= MAX_KEPT_CHARS) {
@@ -171,7 +171,7 @@ function* tellParent(
   if (waiting === undefined) return
   const parent = Number(waiting.run)
   // the wait of a damaged parent cannot be fired, and must not keep the child from ending
-  if (tx.damage.why("run", parent) !== undefined) return
+  if (tx.damage.reasonOf("run", parent) !== undefined) return
   const functionId = functionIdOf(tx, run.function)
   const outcome: Outcome =
     ending._tag === "Completed"

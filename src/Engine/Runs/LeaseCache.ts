@@ -57,7 +57,7 @@ const MAX_OWN_JOBS = 20_000
 const leasesOf = defineCache<LeaseCache>({
   // readers may see an older state of this cache: they read a lease that is missing there, and a run that has ended since wakes
   // the readers that wait for its end
-  isShared: "unmoved",
+  isShared: "whenUpToDate",
   make: () => ({
     byRun: new ShortLivedMap(),
     byJob: new ShortLivedMap(),
@@ -113,7 +113,7 @@ export const forgetLease = (tx: Transaction, run: number, jobId?: string): void 
   ownJobs.delete(run)
   if (isOwnJob || isNewLease) ended.add(run)
   // another engine gave the lease and may have cached it, or there is no lease
-  else if (!ended.has(run)) tx.touchedLeases = true
+  else if (!ended.has(run)) tx.hasChangedLeases = true
   const lease = byRun.get(run)
   if (lease === undefined) return
   byRun.delete(run)

@@ -27,7 +27,7 @@ export function* pauseRow(tx: Transaction, run: number, pause: Pause): Program<v
   const found = { id: String(row.id), function: Number(row.function), environment: Number(row.environment) }
   const wasCompensating = isCompensating(row)
   const about = aboutRun(tx, found)
-  tx.changes.troubles.push({ ...about, _tag: "RunPaused", code: pause.code, message: pause.message })
+  tx.changes.runFailures.push({ ...about, _tag: "RunPaused", code: pause.code, message: pause.message })
   notifyRunObservers(tx, () => ({ ...about, _tag: "RunPaused", message: pause.message }))
   const changed = yield* affected(
     variant("PauseRun.pauseRow", PAUSE),

@@ -74,9 +74,9 @@ const controlling = <Rest extends ReadonlyArray<unknown>, A, E>(
 const FIND_RUN = statement("RunControl.findRun", "SELECT key, function FROM runs WHERE id = ?")
 
 function* forgive(tx: Transaction, environment: string, runId: string): Program<void> {
-  if (tx.damage.count === 0 || tx.findEnvironment(environment) === undefined) return
+  if (tx.damage.skippedCount === 0 || tx.findEnvironment(environment) === undefined) return
   const row = yield* get(FIND_RUN, runId)
-  if (row === undefined || tx.damage.why("run", Number(row.key)) === undefined) return
+  if (row === undefined || tx.damage.reasonOf("run", Number(row.key)) === undefined) return
   tx.afterCommit(() => tx.damage.forgive("run", Number(row.key)))
   markReady(tx, Number(row.function))
 }

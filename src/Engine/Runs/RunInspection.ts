@@ -215,7 +215,7 @@ export const getSituation = inEnvironment(
         ? 0
         : Number((yield* get(COUNT_LEASED_RUNS_OF_KEY, row.function!, row.concurrency_key!))?.held)
     const bound = row.actor === null ? undefined : yield* get(FIND_WORKER_OF_ACTOR, row.function!, row.actor!)
-    const damage = tx.damage.why("run", Number(row.key)) ?? problemWithEvent(row)
+    const damage = tx.damage.reasonOf("run", Number(row.key)) ?? problemWithEvent(row)
     const heldBack = yield* heldBackBy(Number(row.function), runId)
     const engine = row.lease === null ? undefined : yield* engineOf(tx, String(row.worker))
     return {

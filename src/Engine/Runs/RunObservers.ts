@@ -15,7 +15,7 @@ export const notifyObservers = (tx: Transaction, activity: () => RunActivity): v
   if (!hasStepObservers(tx)) return
   const happened = activity()
   if (tx.interest.steps) tx.changes.activity.push(happened)
-  if (registryOf(tx).hasRecorded) tx.later(record(tx, happened))
+  if (registryOf(tx).hasRecorded) tx.runLater(record(tx, happened))
 }
 
 /** Reports an activity of a run as a whole, such as its end. */
@@ -23,7 +23,7 @@ export const notifyRunObservers = (tx: Transaction, activity: () => RunActivity)
   if (!tx.interest.runs || tx.interest.steps) return notifyObservers(tx, activity)
   const happened = activity()
   tx.changes.activity.push(happened)
-  if (registryOf(tx).hasRecorded) tx.later(record(tx, happened))
+  if (registryOf(tx).hasRecorded) tx.runLater(record(tx, happened))
 }
 
 /** The members of an activity that identify its run. `run` has the keys of the function and of the environment. */

@@ -112,7 +112,7 @@ const LIST_KEYS_AFTER = statement(
 
 /** A page of the runs after `last`, in order. When some runs are damaged, each run is read by a query of its own. */
 function* page(tx: Transaction, last: number): Program<ReadonlyArray<Row>> {
-  if (tx.damage.except("run", "key") === "")
+  if (tx.damage.soundCondition("run", "key") === "")
     return yield* allIsolatingDamage(tx, "run", [LIST_KEYS_AFTER, last], OLD_AFTER, last)
   const rows: Array<Row> = []
   for (const { key } of yield* all(LIST_KEYS_AFTER, last)) {

@@ -28,7 +28,7 @@ export function* moveWithClock(tx: Transaction, ms: number): Program<void> {
   yield* write(
     variant(
       "ClockMoves.moveWithClock",
-      `UPDATE runs SET lease_until = lease_until + ? WHERE lease_until IS NOT NULL${damage.except("run", "key")}`
+      `UPDATE runs SET lease_until = lease_until + ? WHERE lease_until IS NOT NULL${damage.soundCondition("run", "key")}`
     ),
     ms
   )

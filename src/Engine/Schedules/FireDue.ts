@@ -176,9 +176,9 @@ const nextDueAt = acrossEnvironments(
     const row = yield* get(
       variant(
         "FireDue.nextDueAt",
-        `SELECT (SELECT due_at FROM waits WHERE due_at IS NOT NULL${damage.except("run", "run")} ORDER BY due_at LIMIT 1) AS wait,
-         (SELECT lease_until FROM runs WHERE lease_until IS NOT NULL${damage.except("run", "key")} ORDER BY lease_until LIMIT 1) AS lease,
-         (SELECT next_at FROM schedules WHERE next_at IS NOT NULL${damage.except("schedule", "function")} ORDER BY next_at LIMIT 1) AS schedule`
+        `SELECT (SELECT due_at FROM waits WHERE due_at IS NOT NULL${damage.soundCondition("run", "run")} ORDER BY due_at LIMIT 1) AS wait,
+         (SELECT lease_until FROM runs WHERE lease_until IS NOT NULL${damage.soundCondition("run", "key")} ORDER BY lease_until LIMIT 1) AS lease,
+         (SELECT next_at FROM schedules WHERE next_at IS NOT NULL${damage.soundCondition("schedule", "function")} ORDER BY next_at LIMIT 1) AS schedule`
       )
     )
     return Math.min(

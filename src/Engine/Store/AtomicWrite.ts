@@ -7,14 +7,15 @@ import { open } from "node:fs/promises"
 import path from "node:path"
 import { ValidationError } from "../../Errors.ts"
 
-let partials = 0
+let partialCount = 0
 
-/** A unique name beside `filename` for the incomplete file. */
-export const partialName = (filename: string): string => `${filename}.${process.pid}-${++partials}.partial`
+/** A unique name in the folder of `filename` for the incomplete file. */
+export const partialName = (filename: string): string =>
+  `${filename}.${process.pid}-${++partialCount}.partial`
 
 const partialNames = /^(.*)\.(\d+)-\d+\.partial(-journal|-wal|-shm)?$/
 
-/** Whether a process with the id runs on this machine. */
+/** Whether a process with this id runs on this machine. */
 const isAlive = (pid: number): boolean => {
   try {
     process.kill(pid, 0)
@@ -26,8 +27,9 @@ const isAlive = (pid: number): boolean => {
 }
 
 /**
- * The paths of the partial files in a folder whose processes have ended. `names` are all files of the folder. With `finalName`,
- * only partial files of the file with that name. A partial file is left out when a new process has the id of the ended process.
+ * Lists the partial files in a folder that were left by processes that have ended, and returns their paths. `names` are all files
+ * of the folder. With `finalName`, lists only what was to become the file with that name. A partial file is left out when a new
+ * process has the id of the process that has left it.
  */
 export const leftovers = (
   folder: string,
@@ -40,7 +42,7 @@ export const leftovers = (
     return isAlive(Number(pid)) ? [] : [path.join(folder, name)]
   })
 
-/** Removes the partial files that earlier attempts to write this file have left when their processes were killed. */
+/** Removes the partial files that earlier attempts to write this file have left, because the process was killed. */
 export const removeLeftovers = (filename: string): void => {
   const folder = path.dirname(path.resolve(filename))
   if (!existsSync(folder)) return
@@ -77,7 +79,7 @@ export const refuseExisting = (filename: string): void => {
   )
 }
 
-/** Gives a complete file its final name. Throws a `ValidationError` when a file with that name exists. */
+/** Gives the complete file `partial` its final name. Throws a `ValidationError` when a file with that name exists. */
 export const putNew = async (partial: string, filename: string): Promise<void> => {
   await syncFile(partial)
   try {
@@ -86,16 +88,16 @@ export const putNew = async (partial: string, filename: string): Promise<void> =
     unlinkSync(partial)
   } catch (error) {
     refuseExisting(filename)
-    if (!(error instanceof Error && "code" in error && noLinks.has(String(error.code)))) throw error
+    if (!(error instanceof Error && "code" in error && linkRefusalCodes.has(String(error.code)))) throw error
     renameSync(partial, filename)
   }
   await syncFile(path.dirname(filename))
 }
 
-/** The error codes with which file systems without links refuse a link. */
-const noLinks: ReadonlySet<string> = new Set(["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"])
+/** The error codes with which a file system that has no links refuses to make one. */
+const linkRefusalCodes: ReadonlySet<string> = new Set(["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"])
 
-/** Gives a complete file its final name. Replaces the file that has this name. */
+/** Gives the complete file `partial` its final name. Replaces an existing file with that name. */
 export const putInPlace = async (partial: string, filename: string): Promise<void> => {
   await syncFile(partial)
   renameSync(partial, filename)

@@ -8,7 +8,7 @@
 import { existsSync, statSync } from "node:fs"
 import * as Effect from "effect/Effect"
 import { type StoreError, ValidationError } from "../../Errors.ts"
-import { checkSum, type Mark, BACKUP_META_KEY, markOf, placeholder, sign } from "./Checksum.ts"
+import { verifyChecksum, type Mark, BACKUP_META_KEY, markOf, placeholder, writeChecksum } from "./Checksum.ts"
 import { DEFAULT_MODE, makeFile, refuseNonFile } from "./Files.ts"
 import { copyDatabase, DatabaseSync } from "./NodeSqlite.ts"
 import { partialName, putNew, refuseExisting, removeLeftovers, removePartial } from "./AtomicWrite.ts"
@@ -22,7 +22,7 @@ export interface BackupInfo {
   readonly filename: string
   /** Size of the file. */
   readonly bytes: number
-  /** The moment of the copied state, as an ISO string; absent when the file was copied by other means. */
+  /** The moment at which the database had the copied state, as an ISO string; absent when the file was copied by other means. */
   readonly madeAt?: string
   /** The version of the tables. An engine that knows this version or a later one can use the backup. */
   readonly version: number
@@ -110,8 +110,8 @@ const copying =
         }
       })
       const sha256 = placeholder()
-      finish(partial, { madeAt: new Date(now).toISOString(), sha256 })
-      await sign(partial, sha256)
+      markCopy(partial, { madeAt: new Date(now).toISOString(), sha256 })
+      await writeChecksum(partial, sha256)
     } finally {
       if (reader !== source) reader.close()
     }
@@ -119,43 +119,43 @@ const copying =
 
 /**
  * Takes a backup from a remote `source`. `fill` writes the backup to the file `partial`, which exists. Fails as {@link
- * backUpChecked} does. Errors of `fill` for which `isOther` is `true` are passed on as they are.
+ * backUpChecked} does. Errors of `fill` for which `isPassedOn` returns `true` are passed on as they are.
  */
 export const takeBackup = <E>(
   filename: string,
   source: string,
   fill: (partial: string, signal: AbortSignal) => Promise<void>,
-  isOther: (error: unknown) => error is E,
+  isPassedOn: (error: unknown) => error is E,
   tell: OnProgress = tellNobody
 ): Effect.Effect<BackupInfo, StoreError | ValidationError | E> =>
   intoNew(
     filename,
     async (partial, signal) => {
       await fill(partial, signal)
-      await checkSum(partial, filename)
+      await verifyChecksum(partial, filename)
       checkCopy(partial, source, tell)
     },
-    isOther
+    isPassedOn
   )
 
-const isNoOther = (_error: unknown): _error is never => false
+const passesNone = (_error: unknown): _error is never => false
 
 const intoNew = <E = never>(
   filename: string,
   fill: (partial: string, signal: AbortSignal) => Promise<void>,
-  isOther: (error: unknown) => error is E = isNoOther
+  isPassedOn: (error: unknown) => error is E = passesNone
 ): Effect.Effect<BackupInfo, StoreError | ValidationError | E> =>
   Effect.callback((resume) => {
     const abort = new AbortController()
     const result = writeNew(filename, fill, abort.signal).then(Effect.succeed, (cause: unknown) =>
       Effect.fail(
-        cause instanceof ValidationError || isOther(cause)
+        cause instanceof ValidationError || isPassedOn(cause)
           ? cause
           : storeError(`Cannot write the backup "${filename}"`, cause)
       )
     )
     void result.then(resume)
-    // an interruption waits until the partial file is removed
+    // an interrupted fiber ends only when the partial file is removed
     return Effect.promise(async () => {
       abort.abort()
       await result
@@ -218,10 +218,10 @@ const openToRead = (filename: string): DatabaseSync => {
 }
 
 /**
- * Turns a copy of a database into a backup with a mark. Removes the mark of the engine that owns the original. Also removes the
- * write-ahead log of the copy, and keeps its content.
+ * Makes a copy of a database a backup: gives the copy the mark of a backup, and removes the mark of the engine that owns the
+ * original. Also moves the content of the copy's write-ahead log into the copy, and removes that log.
  */
-const finish = (partial: string, mark: Mark): void => {
+const markCopy = (partial: string, mark: Mark): void => {
   const db = new DatabaseSync(partial)
   try {
     db.exec("PRAGMA journal_mode=DELETE; PRAGMA synchronous=FULL; DELETE FROM meta WHERE name = 'owner'")

@@ -1,4 +1,4 @@
-/** What the listeners of a store, which are other parts of the engine, are told of each commit. */
+/** What a store tells its listeners of each commit. The listeners are other parts of the engine. */
 import type { FunctionRegistration, Notice } from "../../Protocol/Worker.ts"
 import type { ObservedActivity, RunFailureEvent } from "./RunActivity.ts"
 import type { EndedRunRecord } from "./EndedRunRecord.ts"
@@ -23,8 +23,8 @@ export interface Counts {
   /** Runs that were cancelled. */
   cancelled: number
   /**
-   * Reports of turns that were refused, because the worker no longer held the lease. This count and the next three are about
-   * guarantee G4.
+   * Reports of turns that were refused, because the worker no longer held the lease. This count and the next three are for
+   * guarantee G4 (see `Guarantees/`).
    */
   staleReports: number
   /** Lease renewals that were refused, because the worker no longer held the lease. */
@@ -47,14 +47,17 @@ export const noCounts = (): Counts => ({
   staleAcks: 0
 })
 
-/** Adds `more` to `counts`. */
+/** Adds the counts of `more` to `counts`. */
 export const addCounts = (counts: Counts, more: Readonly<Counts>): void => {
   for (const name of countNames) counts[name] += more[name]
 }
 
 const countNames = Object.keys(noCounts()) as ReadonlyArray<keyof Counts>
 
-/** Kinds of changes by other engines. Only the kind is told, without details, so listeners have to read again what changed. */
+/**
+ * Kinds of changes by other engines. Listeners are told only the kind of such a change, without details, so they have to read again
+ * what changed.
+ */
 export const changeKinds = [
   /** Runs have ended. */
   "ends",
@@ -106,18 +109,18 @@ export interface EventAccess {
 
 /**
  * What a commit changed that parts of the engine may be waiting for. Commits of other engines on the same database are told in the
- * same way, but with less: then `counts`, `endings`, `troubles`, `warnings`, `accessLog`, `activity`, `states`, `configs`, `kv`,
- * `access`, `functions` and `environments` are empty, and `stale`, `kvElsewhere` and `groups` name what has to be read.
+ * same way, but with less: then `counts`, `endings`, `runFailures`, `warnings`, `accessLog`, `activity`, `states`, `configs`, `kv`,
+ * `access`, `functions` and `environments` are empty, and `stale`, `bucketsChangedByOthers` and `groups` name what has to be read.
  */
 export interface Changes {
-  /** Whether another engine has made this commit. Then it may be told after later commits of this engine. */
-  readonly elsewhere: boolean
+  /** Whether another engine has made this commit. Listeners may be told of such a commit after later commits of this engine. */
+  readonly isFromOtherEngine: boolean
   /**
    * The kinds of changes that another engine has made, without details: listeners that wait for a kind read again what they need.
    */
   readonly stale: ReadonlySet<ChangeKind>
-  /** Whether all earlier commits have been told, including those of other engines. */
-  readonly inOrder: boolean
+  /** Whether the listeners have been told of all earlier commits, including those of other engines. */
+  readonly isInOrder: boolean
   /** What other engines have announced, in order. */
   readonly announced: ReadonlyArray<Announced>
   readonly counts: Readonly<Counts>
@@ -127,16 +130,16 @@ export interface Changes {
   readonly ended: ReadonlyArray<string>
   /** How runs ended, by run id: only the endings that listeners need not read from the database; see `RunRows.showEnding`. */
   readonly endings: ReadonlyMap<string, EndedRunRecord>
-  /** Activity of runs; empty while nobody observes runs. */
+  /** What happened in runs; empty while nobody observes runs. */
   readonly activity: ReadonlyArray<ObservedActivity>
   /** What went wrong in runs. */
-  readonly troubles: ReadonlyArray<RunFailureEvent>
+  readonly runFailures: ReadonlyArray<RunFailureEvent>
   /** Changes of keys in buckets, ordered by revision. */
   readonly kv: ReadonlyArray<KvChange>
   /** The numbers of the buckets with keys that other engines changed. */
-  readonly kvElsewhere: ReadonlyArray<number>
+  readonly bucketsChangedByOthers: ReadonlyArray<number>
   /** The numbers of the buckets that were deleted. */
-  readonly kvDeleted: ReadonlyArray<number>
+  readonly deletedBuckets: ReadonlyArray<number>
   /** Warnings that no caller gets, so they are logged: trigger expressions that failed for an event of a `step.tx`. */
   readonly warnings: ReadonlyArray<string>
   /** The projections that were saved, claimed, released or controlled, by their `projectionKey`. */
@@ -147,7 +150,7 @@ export interface Changes {
    * Keys of the consumer groups to which members returned messages. Only listeners of this engine need them: for other engines,
    * `groups` is enough.
    */
-  readonly givenBack: ReadonlyArray<number>
+  readonly groupsWithReturns: ReadonlyArray<number>
   /** Saves of managed projections; empty while nobody observes states. */
   readonly states: ReadonlyArray<ProjectionChange>
   /** Configurations that were written or deleted. */
@@ -160,7 +163,7 @@ export interface Changes {
   readonly functions: ReadonlyArray<FunctionChange>
   /** Environments that were created. */
   readonly environments: ReadonlyArray<string>
-  /** Whether a run became ready. */
+  /** Whether a run has become ready. */
   readonly ready: boolean
   /**
    * Whether there may be runs to claim after this commit, also runs that earlier commits made ready. It may be `true` when there are
@@ -206,7 +209,7 @@ export interface StoredPause {
   readonly reason?: string
 }
 
-/** A configuration as it was written, or that it was deleted. */
+/** A configuration that was written or deleted. */
 export interface ConfigChange {
   readonly environment: string
   readonly name: string

@@ -21,7 +21,7 @@ export const BACKUP_META_KEY = "backup"
 export interface Mark {
   /** ISO string. */
   readonly madeAt: string
-  /** SHA-256 in hex; absent in backups by earlier versions. */
+  /** SHA-256 in hex; absent in backups that earlier versions have made. */
   readonly sha256?: string
 }
 
@@ -33,7 +33,7 @@ export const markOf = (db: DatabaseSync): Mark | undefined => {
 /** A random text that stands for the checksum until it is known. It occurs nowhere else in the file. */
 export const placeholder = (): string => randomBytes(LENGTH / 2).toString("hex")
 
-/** The checksum of a file, computed with zeros wherever `text` occurs, and the places where `text` occurs. */
+/** Computes the checksum of a file with zeros wherever `text` occurs. Also returns the positions at which `text` occurs. */
 const digest = async (
   filename: string,
   text: string
@@ -42,23 +42,23 @@ const digest = async (
   const bytesOfText = Buffer.from(text)
   const places: Array<number> = []
   let unhashed: Buffer = Buffer.alloc(0)
-  /** The place of `unhashed` in the file. */
-  let at = 0
+  /** The position of `unhashed` in the file. */
+  let position = 0
   const hashFirst = (length: number): void => {
     hash.update(unhashed.subarray(0, length))
     unhashed = unhashed.subarray(length)
-    at += length
+    position += length
   }
   for await (const piece of createReadStream(filename, { highWaterMark: 256 * 1024 })) {
     unhashed = Buffer.concat([unhashed, piece as Buffer])
     for (let index = unhashed.indexOf(bytesOfText); index >= 0; index = unhashed.indexOf(bytesOfText)) {
       hashFirst(index)
-      places.push(at)
+      places.push(position)
       hash.update(ZEROS)
       unhashed = unhashed.subarray(LENGTH)
-      at += LENGTH
+      position += LENGTH
     }
-    // keeps the end, which may be the beginning of `text`
+    // does not hash the end yet: `text` may begin there
     hashFirst(Math.max(0, unhashed.length - LENGTH + 1))
   }
   hashFirst(unhashed.length)
@@ -66,7 +66,7 @@ const digest = async (
 }
 
 /** Replaces a placeholder in a file with the checksum of the file. */
-export const sign = async (filename: string, placeholderText: string): Promise<void> => {
+export const writeChecksum = async (filename: string, placeholderText: string): Promise<void> => {
   const { places, sha256 } = await digest(filename, placeholderText)
   if (places.length === 0)
     throw new StoreError(
@@ -81,21 +81,21 @@ export const sign = async (filename: string, placeholderText: string): Promise<v
 }
 
 /**
- * Throws a `StoreError` when the checksum of a file does not match; `shown` is the file's name in messages. A file without a
+ * Throws a `StoreError` when the checksum of a file does not match; `displayName` is the file's name in messages. A file without a
  * checksum passes.
  */
-export const checkSum = async (filename: string, shown: string): Promise<void> => {
-  const expected = expectedOf(filename)
+export const verifyChecksum = async (filename: string, displayName: string): Promise<void> => {
+  const expected = storedChecksumOf(filename)
   if (expected === undefined) return
   const { sha256 } = await digest(filename, expected)
   if (sha256 === expected) return
   throw new StoreError(
-    `"${shown}" does not match its checksum: it was changed after it was written, or is damaged. Take another backup`,
+    `"${displayName}" does not match its checksum: it was changed after it was written, or is damaged. Take another backup`,
     { code: "STORE_CORRUPT" }
   )
 }
 
-const expectedOf = (filename: string): string | undefined => {
+const storedChecksumOf = (filename: string): string | undefined => {
   let db: DatabaseSync | undefined
   try {
     db = new DatabaseSync(filename, { readOnly: true })

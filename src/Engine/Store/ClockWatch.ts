@@ -8,7 +8,7 @@ import type { Program } from "./Program.ts"
 import type { StoreCallbacks } from "./StoreCallbacks.ts"
 import type { Transaction } from "./Transaction.ts"
 
-/** How often the time is stored while there are writes. */
+/** While there are writes, the time is stored this often. */
 const STORE_MS = 10_000
 
 export interface ClockWatchOptions {
@@ -17,7 +17,7 @@ export interface ClockWatchOptions {
   /** A monotonic clock. */
   readonly monotonicMs: () => number
   /** What was stored last, if anything: the time that the clock showed, and how far it had jumped forward shortly before. */
-  readonly last: { readonly at: number; readonly aheadMs: number } | undefined
+  readonly lastStored: { readonly at: number; readonly aheadMs: number } | undefined
   readonly warn: (message: string) => void
 }
 
@@ -29,8 +29,8 @@ export class ClockWatch {
 
   /** Makes `tx.settledNow`, which decides what is old enough to be deleted, ignore recent forward jumps of the clock. */
   constructor(options: ClockWatchOptions) {
-    const { last, monotonicMs, tx } = options
-    const jumps = new ClockJumps(tx.now(), monotonicMs(), last)
+    const { lastStored, monotonicMs, tx } = options
+    const jumps = new ClockJumps(tx.now(), monotonicMs(), lastStored)
     this.#options = options
     this.#jumps = jumps
     tx.settledNow = () => tx.now() - jumps.aheadMs(monotonicMs())
@@ -38,8 +38,8 @@ export class ClockWatch {
 
   /** How far the clock is behind the stored time: negative when the clock is ahead, 0 without a stored time. */
   get behindMs(): number {
-    const { last, tx } = this.#options
-    return last === undefined ? 0 : last.at - tx.now()
+    const { lastStored, tx } = this.#options
+    return lastStored === undefined ? 0 : lastStored.at - tx.now()
   }
 
   /** If the clock was set since the last call, returns the program that adjusts the stored times. */

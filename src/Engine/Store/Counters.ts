@@ -1,4 +1,4 @@
-/** Counts since the engine started, over all environments. */
+/** Counts what has happened since the engine started, over all environments. */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -6,7 +6,7 @@ import { addCounts, type Counts, noCounts } from "./Changes.ts"
 import { Store } from "./Store.ts"
 
 export interface CountersService {
-  /** Adds 1 to a count. It is for what no commit counts: a write that was refused before it reached the store. */
+  /** Adds 1 to a count. It is for what no commit can count: a write that was refused before it reached the store. */
   readonly count: (what: keyof Counts) => void
   /** Returns the counts. `commits` counts the transactions that changed something. */
   readonly read: () => Readonly<Counts> & { readonly commits: number }
@@ -23,7 +23,7 @@ export const layer: Layer.Layer<Counters, never, Store> = Layer.effect(
     const counts = noCounts()
     let commits = 0
     const stop = store.onCommit((changes) => {
-      if (changes.elsewhere) return
+      if (changes.isFromOtherEngine) return
       commits++
       addCounts(counts, changes.counts)
     })

@@ -46,37 +46,40 @@ export class Damage {
   }
 
   /** How many runs, schedules, entries and events are left alone. */
-  get count(): number {
+  get skippedCount(): number {
     return Object.values(this.#notes).reduce((sum, notes) => sum + notes.size, 0)
   }
 
-  /** Notes that something other than a single row, such as the newest runs, cannot be read. Nothing is left alone for that. */
-  unreadable(what: string, error: unknown): void {
+  /**
+   * Notes that something other than a single row, such as the newest runs, cannot be read. This does not make the engine leave any
+   * row alone.
+   */
+  noteUnreadable(what: string, error: unknown): void {
     this.wasFound = true
     this.messages.push(`${what} cannot be read: ${error instanceof Error ? error.message : String(error)}`)
   }
 
   /** Why this row is left alone, if it is. */
-  why(kind: DamagedKind, key: number): string | undefined {
+  reasonOf(kind: DamagedKind, key: number): string | undefined {
     return this.#notes[kind].get(key)
   }
 
   /** The SQL condition that leaves damaged rows out of a query. `column` is the column that has the keys of the rows. */
-  except(kind: DamagedKind, column: string): string {
+  soundCondition(kind: DamagedKind, column: string): string {
     return this.#notes[kind].size === 0 ? "" : ` AND ${column} NOT IN (SELECT key FROM temp.damaged_${kind})`
   }
 
   /** Leaves a row alone from now on. Returns `false` when it was left alone before. Must not be called within a transaction. */
-  note(kind: DamagedKind, key: number, why: string): boolean {
+  note(kind: DamagedKind, key: number, reason: string): boolean {
     if (this.#notes[kind].has(key)) return false
     this.wasFound = true
-    this.tabulate(kind, key)
-    this.#notes[kind].set(key, why)
+    this.addToTable(kind, key)
+    this.#notes[kind].set(key, reason)
     return true
   }
 
-  /** Adds a row to the table of the rows that {@link except} leaves out. */
-  protected tabulate(kind: DamagedKind, key: number): void {
+  /** Adds a row to the table of the rows that {@link soundCondition} leaves out. */
+  protected addToTable(kind: DamagedKind, key: number): void {
     if (!this.#hasTables) {
       for (const each of Object.keys(this.#notes)) {
         this.#db.exec(`CREATE TEMP TABLE damaged_${each} (key INTEGER PRIMARY KEY)`)
@@ -87,12 +90,12 @@ export class Damage {
   }
 
   /** Removes a row from that table. */
-  protected untabulate(kind: DamagedKind, key: number): void {
+  protected removeFromTable(kind: DamagedKind, key: number): void {
     this.#db.prepare(`DELETE FROM temp.damaged_${kind} WHERE key = ?`).run(key)
   }
 
   /** Stops leaving a row alone. Called when an operator has, or may have, repaired it. */
   forgive(kind: DamagedKind, key: number): void {
-    if (this.#notes[kind].delete(key)) this.untabulate(kind, key)
+    if (this.#notes[kind].delete(key)) this.removeFromTable(kind, key)
   }
 }

@@ -1,4 +1,4 @@
-/** Finds out which of many rows an error comes from, so that the work goes on without that row. */
+/** Finds out which of many rows caused an error, so that the work can go on without those rows. */
 
 import type { Culprit, DamagedKind } from "./Damage.ts"
 import { all, type Program } from "./Program.ts"
@@ -17,11 +17,11 @@ export interface DamagedRow {
   readonly kind: DamagedKind
   readonly key: number
   readonly id: string | undefined
-  readonly why: string
+  readonly reason: string
 }
 
-/** How to interpret the errors of a database. */
-export interface ErrorsOf {
+/** Tests that tell what an error of a database means. */
+export interface ErrorTests {
   readonly isDamage: (error: unknown) => boolean
   readonly isUnavailable: (error: unknown) => boolean
 }
@@ -34,13 +34,12 @@ export function* isolateDamage(
   tx: Transaction,
   callbacks: StoreCallbacks,
   error: unknown,
-  errors: ErrorsOf
+  errors: ErrorTests
 ): Program<ReadonlyArray<DamagedRow>> {
   const { culprit } = tx
   tx.culprit = undefined
   if (culprit === undefined || culprit.error !== error || errors.isUnavailable(error)) return []
-  // `true`: the error certainly comes from the listed rows. Then rows are noted even if they can be read, because work on them
-  // fails anyway
+  // if the error certainly comes from the listed rows, they are noted even if they can be read, because work on them fails anyway
   const isAmongRows = "known" in culprit.keys || culprit.isCertain === true
   if (!isAmongRows && !errors.isDamage(error)) return []
   let keys: ReadonlyArray<number>
@@ -50,24 +49,29 @@ export function* isolateDamage(
     // the index that lists the rows is damaged too: the caller gets `error`
     return []
   }
-  const damaged: Array<DamagedRow> = []
-  for (let i = 0; i < keys.length && damaged.length === 0; i += CHUNK) {
+  const damagedRows: Array<DamagedRow> = []
+  for (let i = 0; i < keys.length && damagedRows.length === 0; i += CHUNK) {
     for (const key of keys.slice(i, i + CHUNK)) {
       const problem = yield* problemOf(tx, callbacks, culprit.kind, key, errors)
-      const why = problem ?? (isAmongRows ? whyOf(error, errors) : undefined)
-      if (why === undefined || !tx.damage.note(culprit.kind, key, why)) continue
-      damaged.push({ kind: culprit.kind, key, id: yield* callbacks.nameOf(tx, culprit.kind, key), why })
+      const reason = problem ?? (isAmongRows ? reasonOf(error, errors) : undefined)
+      if (reason === undefined || !tx.damage.note(culprit.kind, key, reason)) continue
+      damagedRows.push({
+        kind: culprit.kind,
+        key,
+        id: yield* callbacks.nameOf(tx, culprit.kind, key),
+        reason
+      })
     }
   }
-  return damaged
+  return damagedRows
 }
 
 /** The log message for a damaged row, which is skipped. */
-export const damagedRowMessage = ({ id, key, kind, why }: DamagedRow): string =>
+export const damagedRowMessage = ({ id, key, kind, reason }: DamagedRow): string =>
   kind === "run"
-    ? `Run ${id ?? `#${key}`} is damaged in the database and is skipped, while the other runs continue: ${why}. Restore the database from a backup, ` +
+    ? `Run ${id ?? `#${key}`} is damaged in the database and is skipped, while the other runs continue: ${reason}. Restore the database from a backup, ` +
       "or patch the damaged step, or cancel the run"
-    : `${rowNames[kind](key)} is damaged in the database and is skipped, while all other work continues: ${why}. Restore the database from a backup`
+    : `${rowNames[kind](key)} is damaged in the database and is skipped, while all other work continues: ${reason}. Restore the database from a backup`
 
 /** How log messages name a row that has no id. */
 const rowNames: { readonly [Kind in Exclude<DamagedKind, "run">]: (key: number) => string } = {
@@ -82,7 +86,7 @@ function* keysOf({ keys }: Culprit): Program<ReadonlyArray<number>> {
 }
 
 /** Why the work on a row fails although the row can be read, as the end of a sentence. */
-const whyOf = (error: unknown, { isDamage }: ErrorsOf): string =>
+const reasonOf = (error: unknown, { isDamage }: ErrorTests): string =>
   isDamage(error)
     ? `it cannot be written, because data beside it is damaged (${messageOf(error)})`
     : messageOf(error)
@@ -94,7 +98,7 @@ function* problemOf(
   callbacks: StoreCallbacks,
   kind: DamagedKind,
   key: number,
-  { isUnavailable }: ErrorsOf
+  { isUnavailable }: ErrorTests
 ): Program<string | undefined> {
   try {
     yield* callbacks.checkReadable(tx, kind, key)
@@ -105,7 +109,7 @@ function* problemOf(
 }
 
 /** How many rows of each table are checked when the database is opened. */
-const NEWEST = 20
+const NEWEST_COUNT = 20
 
 /**
  * Checks whether the newest rows can be read. If the disk has acknowledged a sync that it had not done, a crash leaves half-written
@@ -121,10 +125,10 @@ export const checkNewestRows = (tx: Transaction): void => {
   ]
   for (const [what, sql] of newest) {
     try {
-      tx.all(sql, NEWEST)
+      tx.all(sql, NEWEST_COUNT)
     } catch (error) {
       if (isUnavailable(error)) throw error
-      tx.damage.unreadable(what, error)
+      tx.damage.noteUnreadable(what, error)
     }
   }
 }

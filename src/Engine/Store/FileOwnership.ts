@@ -1,8 +1,8 @@
 /**
  * Who owns a database file. The lock beside the file keeps other engines out, as long as all engines use the same name of the file
- * and nobody deletes the lock. For the other cases, the owner leaves a mark in the database itself. Every transaction reads the
- * mark, and an engine that finds a mark other than its own stops writing. A clean stop removes the mark. So a mark at the next
- * start shows that the last stop was not clean.
+ * and nobody deletes the lock. Since this may not be so, the owner also leaves a mark in the database itself. Every transaction
+ * reads the mark, and an engine that finds a mark other than its own stops writing. A clean stop removes the mark. So a mark at the
+ * next start shows that the last stop was not clean.
  *
  * "Log" in this file is the write-ahead log, the file `-wal` beside the database.
  */
@@ -15,7 +15,7 @@ import { BACKUP_META_KEY as BACKUP } from "./Checksum.ts"
 import { lockHolderOf } from "./Lock.ts"
 import { DatabaseSync } from "./NodeSqlite.ts"
 
-const OWNER = "owner"
+const OWNER_META_KEY = "owner"
 
 /** The mark that an engine leaves in the database as long as it has the database open. */
 interface Mark {
@@ -30,7 +30,7 @@ interface Mark {
 export interface LastStop {
   readonly message: string
   /** Whether acknowledged writes may be missing. */
-  readonly mayLack: boolean
+  readonly mayLackWrites: boolean
 }
 
 const inodeOf = (path: string): string | undefined => {
@@ -52,7 +52,7 @@ const readMark = (path: string): Mark | undefined => {
     const url = pathToFileURL(path)
     url.searchParams.set("immutable", "1")
     db = new DatabaseSync(url, { readOnly: true })
-    const value = db.prepare("SELECT value FROM meta WHERE name = ?").get(OWNER)?.value
+    const value = db.prepare("SELECT value FROM meta WHERE name = ?").get(OWNER_META_KEY)?.value
     // safe cast: only `FileOwnership` writes this row of `meta`
     return value === undefined ? undefined : safeJsonParse<Mark>(String(value))
   } catch {
@@ -76,7 +76,7 @@ export const checkLastOwner = (filename: string): LastStop | undefined => {
   if (mark.inode !== file.inode) {
     if (file.hasLog) return undefined
     return {
-      mayLack: true,
+      mayLackWrites: true,
       message:
         `Database "${filename}" was copied, or moved to another disk, after an engine had opened it as "${mark.path}" and before that ` +
         `engine closed it. If its write-ahead log "${mark.path}-wal" was not copied or moved with it, what was in the log is missing: stop ` +
@@ -87,11 +87,11 @@ export const checkLastOwner = (filename: string): LastStop | undefined => {
   if (mark.path === file.path) {
     return file.hasLog
       ? {
-          mayLack: false,
+          mayLackWrites: false,
           message: `Database "${filename}" was not closed the last time. Its write-ahead log is there, so nothing is missing`
         }
       : {
-          mayLack: true,
+          mayLackWrites: true,
           message:
             `Database "${filename}" was not closed the last time, and its write-ahead log "${file.path}-wal" is gone: what was committed last ` +
             "may be missing. Always move or restore the file together with this log"
@@ -113,7 +113,7 @@ export const checkLastOwner = (filename: string): LastStop | undefined => {
     )
   }
   return {
-    mayLack: false,
+    mayLackWrites: false,
     message: `Database "${filename}" was open as "${mark.path}" and was not closed the last time`
   }
 }
@@ -123,7 +123,7 @@ export const checkLastOwner = (filename: string): LastStop | undefined => {
  * killed before it closed the database.
  */
 export const isOwned = (db: DatabaseSync): boolean =>
-  db.prepare("SELECT 1 FROM meta WHERE name = ?").get(OWNER) !== undefined
+  db.prepare("SELECT 1 FROM meta WHERE name = ?").get(OWNER_META_KEY) !== undefined
 
 /** How often to check that the file is still in its place. */
 const PLACE_CHECK_MS = 1000
@@ -133,8 +133,8 @@ export class FileOwnership {
   readonly #path: string
   readonly #inode: string | undefined
   readonly #mark: string
-  readonly #read: StatementSync
-  readonly #remove: StatementSync
+  readonly #readMark: StatementSync
+  readonly #removeMark: StatementSync
   readonly #monotonicMs: () => number
   #checkedPlaceAt: number
 
@@ -146,11 +146,11 @@ export class FileOwnership {
     this.#inode = inodeOf(this.#path)
     const mark: Mark = { nonce, path: this.#path, inode: this.#inode ?? "" }
     this.#mark = JSON.stringify(mark)
-    this.#read = db.prepare(`SELECT value FROM meta WHERE name = '${OWNER}'`)
-    this.#remove = db.prepare(`DELETE FROM meta WHERE name = '${OWNER}' AND value = ?`)
+    this.#readMark = db.prepare(`SELECT value FROM meta WHERE name = '${OWNER_META_KEY}'`)
+    this.#removeMark = db.prepare(`DELETE FROM meta WHERE name = '${OWNER_META_KEY}' AND value = ?`)
     this.#monotonicMs = monotonicMs
     this.#checkedPlaceAt = monotonicMs()
-    db.prepare("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)").run(OWNER, this.#mark)
+    db.prepare("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)").run(OWNER_META_KEY, this.#mark)
     // a backup that is opened as a database is no backup any more: its checksum no longer matches
     db.prepare("DELETE FROM meta WHERE name = ?").run(BACKUP)
     // moves the mark from the log into the file: an engine that opens the file under another name does not see the log
@@ -162,7 +162,7 @@ export class FileOwnership {
    * `STORE_UNAVAILABLE` when the file was deleted, moved or replaced.
    */
   check(): void {
-    if (this.#read.get()?.value !== this.#mark) {
+    if (this.#readMark.get()?.value !== this.#mark) {
       throw new StoreError(
         `Database "${this.#filename}" was taken over by another engine: this engine stops, and has written nothing since. One engine at a time ` +
           `may open a SQLite file, and the file "${this.#path}.lock" beside it, which enforces this, must not be deleted`,
@@ -184,6 +184,6 @@ export class FileOwnership {
 
   /** Removes the mark, for a clean stop. */
   release(): void {
-    this.#remove.run(this.#mark)
+    this.#removeMark.run(this.#mark)
   }
 }

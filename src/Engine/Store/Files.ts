@@ -118,13 +118,13 @@ export const checkFiles = (filename: string, mode: number): ReadonlyArray<string
 /** A disk with less free space than this counts as full. */
 const FULL_BELOW_BYTES = 1024 * 1024
 
-/** Whether the disk of a database has room for more than the smallest writes. `true` when that cannot be found out. */
+/** Whether the disk of a database has room for more than the smallest writes. Returns `true` when the free space cannot be read. */
 export const hasRoom = (filename: string): boolean => {
   try {
     const { bavail, bfree, bsize } = statfsSync(path.dirname(path.resolve(filename)))
     return (process.getuid?.() === 0 ? bfree : bavail) * bsize >= FULL_BELOW_BYTES
   } catch {
-    // then the next write shows whether there is room
+    // the next write will show whether there is room
     return true
   }
 }

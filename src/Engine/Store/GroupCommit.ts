@@ -22,7 +22,7 @@ interface QueuedProgram {
 
 export interface GroupCommitOptions {
   /** Maximum number of programs in one transaction. */
-  readonly max: number
+  readonly maxPrograms: number
   /** Whether the transaction has done enough. If so, the remaining programs wait for the next transaction. */
   readonly isFull?: () => boolean
   /** Called before every group. If a program has to be committed before the group, returns that program. */
@@ -37,9 +37,9 @@ export interface GroupCommitOptions {
    * Called after the programs. Programs that it submits join the transaction. Not called when the transaction is full, when a
    * program failed, or when the transaction repeats one program of a failed group.
    */
-  readonly joining?: () => void
+  readonly afterPrograms?: () => void
   /** Called after the programs, before `COMMIT`. */
-  readonly committing?: () => void
+  readonly beforeCommit?: () => void
   /** Called after a transaction was rolled back. */
   readonly rolledBack?: () => void
   /**
@@ -47,8 +47,11 @@ export interface GroupCommitOptions {
    * same programs may succeed when they are repeated.
    */
   readonly transactionFailed?: (error: unknown) => boolean
-  /** Called when a group is durable, with the milliseconds that this took, and with the number of programs in the group. */
-  readonly took?: (ms: number, programs: number) => void
+  /**
+   * Called when a group is durable, with the milliseconds from its beginning until now, and with the number of programs in the
+   * group.
+   */
+  readonly groupDurable?: (ms: number, programs: number) => void
   /**
    * Called after every commit, which may not be durable yet. It may return a function, which is called when the commit is durable,
    * before the callers wake.
@@ -60,7 +63,7 @@ export interface GroupCommitOptions {
    * Called with the error when the disk has refused to store a commit. What was committed may be lost with the next power cut,
    * and so may everything after it, so nothing more may be written. Returns the error for the callers.
    */
-  readonly refused?: (error: unknown) => unknown
+  readonly diskRefused?: (error: unknown) => unknown
 }
 
 /**
@@ -68,7 +71,10 @@ export interface GroupCommitOptions {
  * beside other work would cost more time than it saves.
  */
 const SLOW_MS = 4
-/** On a slow disk, the process blocks during one of so many syncs. Only this shows how long a sync takes without other work. */
+/**
+ * On a slow disk, the process blocks during one of this many syncs. Only such a sync shows how long a sync takes without other
+ * work.
+ */
 const MEASURED_EVERY = 32
 /**
  * How long a sync may take beside other work. After that, the process blocks and syncs itself. A sync beside other work runs on the
@@ -76,7 +82,7 @@ const MEASURED_EVERY = 32
  */
 const MAX_BACKGROUND_MS = 250
 
-/** How often a transaction is repeated because damaged rows were found. */
+/** How often a transaction is repeated at most because damaged rows were found. */
 const MAX_REPEATS = 500
 
 export class GroupCommit {
@@ -93,9 +99,9 @@ export class GroupCommit {
   /** How many syncs ran beside other work. */
   #backgroundSyncs = 0
   /** Why nothing is written any more, if so. */
-  #closed: unknown
+  #closeReason: unknown
   /** Ends the group that the disk is storing, with the error if the disk refuses; `undefined` when the disk stores no group. */
-  #finish: ((refused?: { readonly error: unknown }) => void) | undefined
+  #finishGroup: ((refused?: { readonly error: unknown }) => void) | undefined
   /** The functions to call when the disk has stored the current group, or has refused to. */
   #afterSync: Array<(refused?: { readonly error: unknown }) => void> = []
   /** How many transactions were committed since the start. */
@@ -112,7 +118,7 @@ export class GroupCommit {
 
   /** Queues a program. `succeed` is called when the commit of the program is durable, `fail` when the program or the commit fails. */
   submit<A>(run: () => A, succeed: (value: A) => void, fail: (cause: unknown) => void): void {
-    if (this.#closed !== undefined) return fail(this.#closed)
+    if (this.#closeReason !== undefined) return fail(this.#closeReason)
     this.#queue.push({ run, succeed, fail, result: undefined })
     this.#schedule()
   }
@@ -124,13 +130,13 @@ export class GroupCommit {
       this.#drain()
       this.#waitForDisk()
     }
-    if (this.#closed === undefined) this.#commitBeforeGroup()
-    this.#closed ??= reason
+    if (this.#closeReason === undefined) this.#commitBeforeGroup()
+    this.#closeReason ??= reason
   }
 
   /** Stops writing: queued and later programs fail with `reason`. */
   stop(reason: unknown): void {
-    this.#closed ??= reason
+    this.#closeReason ??= reason
   }
 
   /**
@@ -138,12 +144,12 @@ export class GroupCommit {
    * refuses.
    */
   whenDurable(f: (refused?: { readonly error: unknown }) => void): void {
-    if (this.#finish === undefined) f()
+    if (this.#finishGroup === undefined) f()
     else this.#afterSync.push(f)
   }
 
   #schedule(): void {
-    if (this.#isScheduled || this.#finish !== undefined) return
+    if (this.#isScheduled || this.#finishGroup !== undefined) return
     this.#isScheduled = true
     afterOthers(this.#tookMs, () => {
       this.#isScheduled = false
@@ -153,8 +159,8 @@ export class GroupCommit {
   }
 
   #drain(): void {
-    if (this.#finish !== undefined) return
-    const group = this.#queue.splice(0, this.#options.max)
+    if (this.#finishGroup !== undefined) return
+    const group = this.#queue.splice(0, this.#options.maxPrograms)
     if (group.length === 0) return
     this.#commitBeforeGroup()
     const beganAt = performance.now()
@@ -182,7 +188,7 @@ export class GroupCommit {
   /** Commits a group. Repeats the transaction as long as its errors come from damaged rows that were not noted before. */
   #transactIsolating(group: Array<QueuedProgram>, mayJoin = true): { readonly error: unknown } | undefined {
     for (let repeats = 0; ; repeats++) {
-      if (this.#closed !== undefined) return { error: this.#closed }
+      if (this.#closeReason !== undefined) return { error: this.#closeReason }
       const failure = this.#transact(group, mayJoin)
       if (
         failure === undefined ||
@@ -210,7 +216,7 @@ export class GroupCommit {
         if (isFull && i + 1 < group.length) this.#queue.unshift(...group.splice(i + 1))
         else if (mayJoin && !isFull && i + 1 === programs) this.#join(group)
       }
-      this.#options.committing?.()
+      this.#options.beforeCommit?.()
       this.#commit.run()
     } catch (error) {
       if (isOpen) endTransaction(this.#db)
@@ -224,7 +230,7 @@ export class GroupCommit {
 
   #join(group: Array<QueuedProgram>): void {
     const queuedBefore = this.#queue.length
-    this.#options.joining?.()
+    this.#options.afterPrograms?.()
     group.push(...this.#queue.splice(queuedBefore))
   }
 
@@ -240,7 +246,7 @@ export class GroupCommit {
         for (const program of group) program.fail(refusal.error)
         return
       }
-      if (beganAt !== undefined) this.#options.took?.(performance.now() - beganAt, group.length)
+      if (beganAt !== undefined) this.#options.groupDurable?.(performance.now() - beganAt, group.length)
       onDurable?.()
       for (const program of group) program.succeed(program.result as never)
     }
@@ -250,33 +256,33 @@ export class GroupCommit {
       beganAt !== undefined && this.#syncMs > SLOW_MS && ++this.#backgroundSyncs % MEASURED_EVERY !== 0
     if (!mayGoOn) {
       try {
-        sync.now()
+        sync.syncNow()
       } catch (error) {
         return finish({ error: this.#refused(error) })
       }
       this.#syncMs = performance.now() - syncedAt
       return finish()
     }
-    this.#finish = finish
+    this.#finishGroup = finish
     const timer = setTimeout(() => this.#waitForDisk(), MAX_BACKGROUND_MS)
-    sync.inBackground((error) => {
+    sync.syncInBackground((error) => {
       clearTimeout(timer)
       this.#syncMs = performance.now() - syncedAt
-      // meanwhile `#waitForDisk` has ended the group
-      if (this.#finish !== finish) return
+      // `#waitForDisk` has already ended the group
+      if (this.#finishGroup !== finish) return
       this.#diskIsDone(error == null ? undefined : { error: this.#refused(error) })
     })
   }
 
   /** The error for the callers when the disk has refused a commit. */
   #refused(error: unknown): unknown {
-    return this.#options.refused?.(error) ?? error
+    return this.#options.diskRefused?.(error) ?? error
   }
 
   #diskIsDone(refusal?: { readonly error: unknown }): void {
-    const finish = this.#finish
+    const finish = this.#finishGroup
     const callbacks = this.#afterSync
-    this.#finish = undefined
+    this.#finishGroup = undefined
     this.#afterSync = []
     finish?.(refusal)
     for (const f of callbacks) f(refusal)
@@ -285,9 +291,9 @@ export class GroupCommit {
 
   /** Blocks until the disk has stored the group that it is storing, if any. */
   #waitForDisk(): void {
-    if (this.#finish === undefined) return
+    if (this.#finishGroup === undefined) return
     try {
-      this.#options.sync?.now()
+      this.#options.sync?.syncNow()
     } catch (error) {
       return this.#diskIsDone({ error: this.#refused(error) })
     }

@@ -1,4 +1,4 @@
-/** Facts about the last backup that the engine made: stored in the database, and read from there. */
+/** The time and the size of the last backup that the engine made, as the database stores them. */
 import { safeJsonParse } from "../../Json.ts"
 import { acrossEnvironments, get, type Program, statement, write } from "./Program.ts"
 import type { Transaction } from "./Transaction.ts"
@@ -6,7 +6,7 @@ import type { Transaction } from "./Transaction.ts"
 const LAST_BACKUP = "last_backup"
 
 export interface LastBackup {
-  /** When the copied state was current, epoch milliseconds. */
+  /** When the database had the copied state, epoch milliseconds. */
   readonly at: number
   readonly bytes: number
 }

@@ -6,30 +6,30 @@ import type { Interest } from "./Transaction.ts"
 
 export class Listeners {
   /** Reports that a listener threw. The commit stands all the same, and the callers that wait for the commit wake. */
-  readonly #failed: (what: string, error: unknown) => void
+  readonly #reportFailure: (what: string, error: unknown) => void
   /** Which changes programs have to collect, because a listener of this engine or of another engine wants them. */
   interest: Interest = { runs: false, steps: false, states: false }
-  readonly #commits = new Set<{
+  readonly #commitListeners = new Set<{
     readonly listener: (changes: Changes) => void
     readonly wants: ListenOptions
   }>()
-  readonly #ready = new Set<() => void>()
+  readonly #readyListeners = new Set<() => void>()
   /** What the listeners of other engines want to hear from this engine. */
   #wantedElsewhere: Wants = { steps: false, states: false }
   /** Called when `wants` may have changed. */
   onWants: () => void = () => undefined
-  readonly #takeovers = new Set<() => void>()
-  readonly #losses = new Set<(error: StoreError) => void>()
+  readonly #takeoverListeners = new Set<() => void>()
+  readonly #lossListeners = new Set<(error: StoreError) => void>()
   /** Why the store neither reads nor writes any more. */
   #lost: StoreError | undefined
 
   /** While the gate is shut, listeners are not told of commits. Set where several engines share the database. */
   #gate: Gate | undefined
   /** Commits that wait for the gate. */
-  #held: Array<Changes> | undefined
+  #heldCommits: Array<Changes> | undefined
 
   constructor(failed: (what: string, error: unknown) => void) {
-    this.#failed = failed
+    this.#reportFailure = failed
   }
 
   readonly onCommit = (listener: (changes: Changes) => void, wants: ListenOptions = {}): (() => void) => {
@@ -38,33 +38,33 @@ export class Listeners {
       this.#updateInterest()
       if (wants.activity === "steps" || wants.states === true) this.onWants()
     }
-    this.#commits.add(added)
+    this.#commitListeners.add(added)
     update()
     return () => {
-      this.#commits.delete(added)
+      this.#commitListeners.delete(added)
       update()
     }
   }
 
   readonly onReady = (listener: () => void): (() => void) => {
-    this.#ready.add(listener)
-    return () => void this.#ready.delete(listener)
+    this.#readyListeners.add(listener)
+    return () => void this.#readyListeners.delete(listener)
   }
 
   readonly onPossibleTakeover = (listener: () => void): (() => void) => {
-    this.#takeovers.add(listener)
-    return () => void this.#takeovers.delete(listener)
+    this.#takeoverListeners.add(listener)
+    return () => void this.#takeoverListeners.delete(listener)
   }
 
   readonly onLost = (listener: (error: StoreError) => void): (() => void) => {
-    if (this.#lost === undefined) this.#losses.add(listener)
+    if (this.#lost === undefined) this.#lossListeners.add(listener)
     else listener(this.#lost)
-    return () => void this.#losses.delete(listener)
+    return () => void this.#lossListeners.delete(listener)
   }
 
   /** What the listeners of this engine want to hear from other engines. */
   get wants(): Wants {
-    const wanted = [...this.#commits].map(({ wants }) => wants)
+    const wanted = [...this.#commitListeners].map(({ wants }) => wants)
     return {
       steps: wanted.some(({ activity }) => activity === "steps"),
       states: wanted.some(({ states }) => states === true)
@@ -83,7 +83,7 @@ export class Listeners {
 
   /** Whether the worker is connected to this engine. If not, notices for its turns have to be sent to the other engines. */
   isConnectedHere(workerId: string): boolean {
-    for (const { wants } of this.#commits) if (wants.isConnectedHere?.(workerId) === true) return true
+    for (const { wants } of this.#commitListeners) if (wants.isConnectedHere?.(workerId) === true) return true
     return false
   }
 
@@ -95,35 +95,37 @@ export class Listeners {
 
   /** Tells the listeners of a commit, in the order of the calls. While the gate is shut, commits wait until the gate opens. */
   committed(changes: Changes): void {
-    if (this.#held !== undefined) return void this.#held.push(changes)
+    if (this.#heldCommits !== undefined) return void this.#heldCommits.push(changes)
     if (this.#gate?.isShut() !== true) return this.#tell(changes)
-    this.#held = [changes]
+    this.#heldCommits = [changes]
     void this.#gate.open().then(() => {
-      const held = this.#held ?? []
-      this.#held = undefined
+      const held = this.#heldCommits ?? []
+      this.#heldCommits = undefined
       for (const heldChanges of held) this.#tell(heldChanges)
     })
   }
 
   /** Tells observers (listeners that want `activity`) before the services. */
   #tell(changes: Changes): void {
-    for (const { listener, wants } of this.#commits) {
-      if (wants.activity !== undefined) this.#guarded("tell an observer of a commit", () => listener(changes))
+    for (const { listener, wants } of this.#commitListeners) {
+      if (wants.activity !== undefined)
+        this.#callGuarded("tell an observer of a commit", () => listener(changes))
     }
-    for (const { listener, wants } of this.#commits) {
-      if (wants.activity === undefined) this.#guarded("tell a service of a commit", () => listener(changes))
+    for (const { listener, wants } of this.#commitListeners) {
+      if (wants.activity === undefined)
+        this.#callGuarded("tell a service of a commit", () => listener(changes))
     }
   }
 
   /** Tells the listeners that runs have become ready. Called within a transaction. */
-  ready(): void {
-    for (const listener of this.#ready) this.#guarded("hand out ready runs", listener)
+  tellReady(): void {
+    for (const listener of this.#readyListeners) this.#callGuarded("hand out ready runs", listener)
   }
 
   /** Tells the listeners that other engines may have taken over what this engine held. */
-  possibleTakeover(): void {
-    for (const listener of this.#takeovers)
-      this.#guarded("give up work that other engines may have taken over", listener)
+  tellPossibleTakeover(): void {
+    for (const listener of this.#takeoverListeners)
+      this.#callGuarded("give up work that other engines may have taken over", listener)
   }
 
   /**
@@ -133,23 +135,24 @@ export class Listeners {
   lose(error: StoreError): boolean {
     if (this.#lost !== undefined) return false
     this.#lost = error
-    for (const listener of this.#losses) this.#guarded("stop the running turns", () => listener(error))
+    for (const listener of this.#lossListeners)
+      this.#callGuarded("stop the running turns", () => listener(error))
     return true
   }
 
   #updateInterest(): void {
     const { states, steps } = this.wants
-    this.interest.runs = [...this.#commits].some(({ wants: { activity } }) => activity !== undefined)
+    this.interest.runs = [...this.#commitListeners].some(({ wants: { activity } }) => activity !== undefined)
     this.interest.steps = steps || this.#wantedElsewhere.steps
     this.interest.states = states || this.#wantedElsewhere.states
   }
 
   /** Calls a listener, and reports what it throws. `what` is what the listener was to do. */
-  #guarded(what: string, run: () => void): void {
+  #callGuarded(what: string, run: () => void): void {
     try {
       run()
     } catch (error) {
-      this.#failed(what, error)
+      this.#reportFailure(what, error)
     }
   }
 }

@@ -70,7 +70,7 @@ const readHolder = (db: DatabaseSync): string => {
     if (row === undefined) return ""
     return ` (process ${row.pid} on ${row.host}, since ${new Date(Number(row.started_at)).toISOString()})`
   } catch {
-    // the holder may be writing who it is right now; then this is unknown
+    // the holder may be writing its row at this moment, so that the row cannot be read
     return ""
   }
 }

@@ -66,8 +66,8 @@ export const allStatements = (): Iterable<Statement> => statements.values()
 
 /**
  * A query of a program. `get` reads the first row, `all` reads all rows. `write` has no result, so it may be deferred and merged.
- * `affected` writes and counts the rows. `affectedAssumingOne` does the same where the program is certain of one row. `insert`
- * inserts a row and returns its key. `visit` passes rows one by one.
+ * `affected` writes and counts the rows. `affectedAssumingOne` does the same where the program is certain that there is exactly one
+ * row. `insert` inserts a row and returns its key. `visit` passes the rows to a function, one by one.
  *
  * A driver that answers at once sees the query in {@link answerAtOnce}, and then it is not yielded. This saves the time that each
  * open generator takes to suspend.
@@ -124,14 +124,14 @@ let answerAtOnce: ((query: Query) => unknown) | undefined
 
 /** Runs a program with a driver that answers every query at once. */
 export const runAtOnce = <A>(program: Program<A, unknown>, answer: (query: Query) => unknown): A => {
-  const before = answerAtOnce
+  const outerAnswer = answerAtOnce
   answerAtOnce = answer
   try {
     const { done, value } = program[Symbol.iterator]().next()
     if (done !== true) throw new Error("A program asked something and was not answered at once")
     return value
   } finally {
-    answerAtOnce = before
+    answerAtOnce = outerAnswer
   }
 }
 
@@ -236,8 +236,8 @@ export function* forEach<A, B, Y extends Step>(
 
 /**
  * Runs the work on one of many rows. An error is blamed on that row. After the rollback, the row is noted as damaged, and the
- * transaction is repeated without the row. This cannot be done earlier, because a damaged page spoils the transaction that reads
- * it.
+ * transaction is repeated without the row. The row cannot simply be skipped, because a damaged page spoils the transaction that
+ * reads it.
  */
 export function* isolateRow<A, Y extends Step>(
   tx: Transaction,
@@ -283,7 +283,7 @@ export interface Call<A, E = never> {
    * Whether caches may keep holding back their writes while the program runs. This needs a program that queries none of the tables
    * that these writes change, or that makes the caches write first.
    */
-  readonly leavesHeld: boolean
+  readonly allowsHeldWrites: boolean
   /** The intended action, for error messages: `store secret "API_KEY"`. */
   readonly what: () => string
   readonly run: (tx: Transaction) => Program<A, E>
@@ -297,7 +297,7 @@ export interface NamedProgram<Args extends ReadonlyArray<unknown>, A, E> {
 }
 
 /** The first argument of a program that works in one environment. */
-type NamesEnvironment = string | { readonly environment: string }
+type EnvironmentArgument = string | { readonly environment: string }
 
 /**
  * Which part of a type cannot be sent to another thread: a function or a class instance. `never` when there is none. The depth is
@@ -336,8 +336,8 @@ export const findProgram = (
   programs.get(name) as ((...args: ReadonlyArray<unknown>) => Call<unknown, unknown>) | undefined
 
 export interface ProgramOptions {
-  /** {@link Call.leavesHeld}: `false` by default. */
-  readonly leavesHeld?: boolean
+  /** {@link Call.allowsHeldWrites}: `false` by default. */
+  readonly allowsHeldWrites?: boolean
 }
 
 const define = <Args extends ReadonlyArray<unknown>, A, Y extends Step>(
@@ -345,7 +345,7 @@ const define = <Args extends ReadonlyArray<unknown>, A, Y extends Step>(
   run: (tx: Transaction, ...args: Args) => Iterable<Y, A, unknown>,
   what: (...args: Args) => string,
   environmentOf: (args: Args) => string | undefined,
-  { leavesHeld = false }: ProgramOptions = {}
+  { allowsHeldWrites = false }: ProgramOptions = {}
 ): NamedProgram<Args, A, RefusedWith<Y>> => {
   if (programs.has(name)) throw new Error(`There are two programs named "${name}"`)
   // safe cast: a program yields its refusals, so `Y` contains their types
@@ -356,7 +356,7 @@ const define = <Args extends ReadonlyArray<unknown>, A, Y extends Step>(
       name,
       args,
       ...(environment === undefined ? {} : { environment }),
-      leavesHeld,
+      allowsHeldWrites,
       what: () => what(...args),
       run: (tx) => program(tx, ...args)
     }
@@ -370,7 +370,7 @@ const define = <Args extends ReadonlyArray<unknown>, A, Y extends Step>(
  * field `environment`. `name` must be unique in the engine. `what` says for messages what the program was to do.
  */
 export const inEnvironment = <
-  Args extends readonly [NamesEnvironment, ...ReadonlyArray<unknown>],
+  Args extends readonly [EnvironmentArgument, ...ReadonlyArray<unknown>],
   A,
   Y extends Step
 >(

@@ -33,7 +33,8 @@ export class ReadSnapshot {
     try {
       this.#commit.run()
     } catch {
-      // after a failed read, COMMIT fails too; the reader got the error, and nothing was written
+      // after a failed read, COMMIT fails too: this is no new error, since the reader got the error of the read, and nothing was
+      // written
       endTransaction(this.#db)
     }
   }

@@ -8,7 +8,7 @@ import { checkKeys, type Keys } from "../../OptionKeys.ts"
 import { type BackupInfo, madeAtOf, removeMark, type OnProgress } from "./Backup.ts"
 import { checkFiles, DEFAULT_MODE, refuseNonFile } from "./Files.ts"
 import { acquireLock } from "./Lock.ts"
-import { checkSum } from "./Checksum.ts"
+import { verifyChecksum } from "./Checksum.ts"
 import { DatabaseSync } from "./NodeSqlite.ts"
 import { checkLastOwner, isOwned } from "./FileOwnership.ts"
 import { partialName, putInPlace, putNew, removeLeftovers, removeLogs, removePartial } from "./AtomicWrite.ts"
@@ -154,7 +154,7 @@ const prepare = async (partial: string, backup: string, filename: string): Promi
     }
     checkAll(db, backup, OTHER_BACKUP)
     // must run before the copy is changed
-    await checkSum(partial, backup)
+    await verifyChecksum(partial, backup)
     const madeAt = madeAtOf(db)
     removeMark(db)
     db.exec("PRAGMA journal_mode=DELETE")

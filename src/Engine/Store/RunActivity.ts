@@ -1,9 +1,9 @@
-/** What observers are told about runs, when it is committed. Times are epoch milliseconds. */
+/** What observers are told about runs, after each commit. Times are epoch milliseconds. */
 import type { EndedStatus } from "../../RunStatus.ts"
 import type { Outcome, SerializedError } from "../../Protocol/Worker.ts"
 
-/** The run that something is about. */
-interface OfRun {
+/** The run of an activity. */
+interface RunReference {
   readonly runId: string
   readonly functionId: string
   readonly environment: string
@@ -12,18 +12,18 @@ interface OfRun {
 /** The run that a fork was made from. */
 export interface ForkedFrom {
   readonly runId: string
-  /** The step, as the caller named it, before which steps are copied; absent when no steps are copied. */
+  /** The fork has copies of the steps before this step, which has the name that the caller gave; absent when no steps are copied. */
   readonly step?: string
 }
 
 export type RunActivity =
-  | (OfRun & {
+  | (RunReference & {
       readonly _tag: "RunStarted"
       readonly at: number
       readonly forkedFrom?: ForkedFrom
     })
   /** A step succeeded, or failed in its last attempt. */
-  | (OfRun & {
+  | (RunReference & {
       readonly _tag: "StepEnded"
       readonly name: string
       readonly kind: string
@@ -35,7 +35,7 @@ export type RunActivity =
       readonly endedAt: number
     })
   /** An attempt of a step failed; the next attempt is due at `dueAt`. `failures` is how many attempts have failed. */
-  | (OfRun & {
+  | (RunReference & {
       readonly _tag: "StepFailed"
       readonly name: string
       readonly failures: number
@@ -43,22 +43,22 @@ export type RunActivity =
       readonly dueAt: number
     })
   /** Something outside of steps failed; the run starts again from the top at `dueAt`. */
-  | (OfRun & {
+  | (RunReference & {
       readonly _tag: "RunFailed"
       readonly error: SerializedError
       readonly dueAt: number
     })
-  | (OfRun & { readonly _tag: "RunPaused"; readonly message: string })
-  | (OfRun & { readonly _tag: "RunResumed"; readonly fromStep?: string })
+  | (RunReference & { readonly _tag: "RunPaused"; readonly message: string })
+  | (RunReference & { readonly _tag: "RunResumed"; readonly fromStep?: string })
   /** A run that had failed or been cancelled goes on. */
-  | (OfRun & { readonly _tag: "RunRetried"; readonly fromStep?: string })
+  | (RunReference & { readonly _tag: "RunRetried"; readonly fromStep?: string })
   /** A client replaced the output of a step. */
-  | (OfRun & {
+  | (RunReference & {
       readonly _tag: "StepPatched"
       readonly name: string
       readonly reason: string
     })
-  | (OfRun & {
+  | (RunReference & {
       readonly _tag: "RunEnded"
       readonly status: EndedStatus
       /** The output of the run, or why the run failed or was cancelled. */
@@ -71,7 +71,7 @@ export type RunActivity =
  * A worker has claimed a run for the first time. Observers of all activity are told of this, but the history of the run does not
  * show it.
  */
-interface RunTaken extends OfRun {
+interface RunTaken extends RunReference {
   readonly _tag: "RunTaken"
   readonly at: number
 }
@@ -79,7 +79,7 @@ interface RunTaken extends OfRun {
 export type ObservedActivity = RunActivity | RunTaken
 
 /** What went wrong in a run, and what follows. Listeners are always told of this, also without observers: for logs and metrics. */
-export type RunFailureEvent = OfRun & { readonly worker?: string } & (
+export type RunFailureEvent = RunReference & { readonly worker?: string } & (
     | {
         /** An attempt of a step failed. The next attempt is due at `dueAt`; without `dueAt`, it was the last attempt. */
         readonly _tag: "AttemptFailed"

@@ -11,12 +11,12 @@ import type { ReadSnapshot } from "./ReadSnapshot.ts"
 import { storeError } from "./SqliteErrors.ts"
 
 /**
- * Every erasure rewrites a file up to this size. A larger file is rewritten only on request. Rewriting blocks everything else, and
- * takes a second or two for a file of this size.
+ * A file that is not larger than this is rewritten by every erasure, a larger file only on request. Rewriting blocks everything
+ * else, and takes a second or two for a file of this size.
  */
 const SMALL_BYTES = 64 * 1024 * 1024
-/** How often to try again to empty the write-ahead log, while another connection reads an older state of the database. */
-const TRIES = 60
+/** How many more times to try to empty the write-ahead log, while another connection reads an older state of the database. */
+const MAX_TRIES = 60
 /** The delay between two tries. */
 const RETRY_MS = 1000
 
@@ -74,7 +74,7 @@ export class SecureDelete {
       for (let tries = 0; ; tries++) {
         const isCut = yield* this.#try(failedTo("write-ahead log could not be emptied"), () => this.#cut())
         if (isCut) break
-        if (tries === TRIES) {
+        if (tries === MAX_TRIES) {
           return `"${filename}-wal" may still contain the data, because something else reads the database (a backup, for instance): when that has ended, stop the engine, which removes this log. ${KEPT_ELSEWHERE}`
         }
         yield* Effect.sleep(RETRY_MS)

@@ -14,8 +14,8 @@ export interface SharedCopy {
   /** Whether a change of another engine has not been read yet. */
   readonly isOutdated: () => boolean
   /**
-   * Reads the original again, and waits for the result of the next try. Fails when this try fails. Further tries follow all the
-   * same, unless another engine has taken the database over.
+   * Reads the original again, and waits for the result of the next try. Fails when this try fails. Even then, further tries follow,
+   * unless another engine has taken the database over.
    */
   readonly refreshed: Effect.Effect<void, StoreError>
 }
@@ -37,18 +37,18 @@ export const make = <A>(
       `Can read ${what} again`
     )
     let isReading = false
-    /** Whether the original was changed since the current read began. */
-    let isOutdated = false
+    /** Whether the original was changed after the current read began. */
+    let hasChangedSince = false
     let nextResult = Deferred.makeUnsafe<void, StoreError>()
     const endTry = (result: Effect.Effect<void, StoreError>): void => {
       Deferred.doneUnsafe(nextResult, result)
       nextResult = Deferred.makeUnsafe()
     }
     const readUntilDone: Effect.Effect<void> = Effect.suspend(() => {
-      isOutdated = false
+      hasChangedSince = false
       return Effect.matchEffect(read, {
         onSuccess: (original) => {
-          if (isOutdated) return readUntilDone
+          if (hasChangedSince) return readUntilDone
           isReading = false
           return Effect.andThen(
             Effect.sync(() => {
@@ -68,14 +68,14 @@ export const make = <A>(
       })
     })
     const refresh = (): void => {
-      isOutdated = true
+      hasChangedSince = true
       if (isReading) return
       isReading = true
       Fiber.runIn(runFork(readUntilDone), scope)
     }
     return {
       refresh,
-      changed: () => void (isOutdated = true),
+      changed: () => void (hasChangedSince = true),
       isOutdated: () => isReading,
       refreshed: Effect.suspend(() => {
         const result = Deferred.await(nextResult)

@@ -94,7 +94,7 @@ export const make = (
         Effect.suspend(() =>
           listeners.lost === undefined
             ? Effect.tap(backUp(file ?? db, filename, now()), ({ bytes, madeAt }) =>
-                // not an error when this cannot be stored: the backup is complete
+                // only a warning when the facts about the backup cannot be stored: the backup itself is complete
                 Effect.catch(
                   service.write(noteBackup({ at: madeAt === undefined ? now() : Date.parse(madeAt), bytes })),
                   (error) =>
@@ -109,7 +109,7 @@ export const make = (
         ? {}
         : {
             checkOwner: Effect.tapError(
-              reads.apart("check which engine owns the database", () => {
+              reads.runApart("check which engine owns the database", () => {
                 if (listeners.lost !== undefined) throw listeners.lost
                 ownership.check()
               }),
@@ -124,11 +124,11 @@ export const make = (
         healthOf({
           lost: listeners.lost?.message,
           outage: outage.error?.message,
-          damage: tx.damage.wasFound ? damageMessage(tx.damage.count) : undefined
+          damage: tx.damage.wasFound ? damageMessage(tx.damage.skippedCount) : undefined
         })
     })
 
-    if (lastStop?.mayLack === true) yield* Effect.logWarning(lastStop.message)
+    if (lastStop?.mayLackWrites === true) yield* Effect.logWarning(lastStop.message)
     else if (lastStop !== undefined) yield* Effect.logDebug(lastStop.message)
     for (const message of tx.damage.messages) yield* Effect.logError(message)
     const { behindMs } = clockWatch
@@ -189,7 +189,7 @@ const openParts = ({
     tx,
     callbacks,
     monotonicMs,
-    last: tx.perform(readClock()),
+    lastStored: tx.perform(readClock()),
     warn: (message) => log(Effect.logWarning(message))
   })
   const nonce = () => [0, 1, 2, 3].map(() => Math.floor(random() * 2 ** 32)).join("-")
@@ -212,7 +212,7 @@ const openParts = ({
     log
   })
   const reads = new SqliteReads({ tx, snapshot, writer: writes.writer, listeners })
-  tx.perform(callbacks.load(tx))
+  tx.perform(callbacks.loadFunctions(tx))
   if (file !== undefined) checkNewestRows(tx)
   return { tx, clockWatch, outage, ownership, reads, snapshot, sync, writes }
 }

@@ -1,4 +1,4 @@
-/** Translates errors of SQLite into `StoreError`s, and tells damage from a file that is out of reach. */
+/** Translates errors of SQLite into `StoreError`s, and tells a damaged file from a file that is out of reach. */
 import { StoreError } from "../../Errors.ts"
 import { NOT_JSON } from "./StoredJson.ts"
 

@@ -118,7 +118,7 @@ export const checkIsIronflow = (db: DatabaseSync, filename: string): void => {
 }
 
 /** Maximum number of problems that the message names. */
-const MOST_PROBLEMS = 10
+const MAX_PROBLEMS = 10
 
 const RESTORE_IT =
   "Restore it from a backup. Without `--check` (`check: true`), the engine may still start, and then skips damaged rows"
@@ -127,10 +127,10 @@ const RESTORE_IT =
 export const checkAll = (db: DatabaseSync, filename: string, whatToDo = RESTORE_IT): void => {
   const problems: Array<string> = []
   try {
-    for (const row of db.prepare(`PRAGMA integrity_check(${MOST_PROBLEMS})`).iterate()) {
+    for (const row of db.prepare(`PRAGMA integrity_check(${MAX_PROBLEMS})`).iterate()) {
       problems.push(...String(row.integrity_check).split("\n"))
     }
-    if (problems.length === 1 && problems[0] === "ok") problems.splice(0, 1, ...findDamage(db, MOST_PROBLEMS))
+    if (problems.length === 1 && problems[0] === "ok") problems.splice(0, 1, ...findDamage(db, MAX_PROBLEMS))
   } catch (error) {
     // the file may be too damaged to be checked to the end
     if (!isDamage(error)) throw error
@@ -140,7 +140,7 @@ export const checkAll = (db: DatabaseSync, filename: string, whatToDo = RESTORE_
   throw new StoreError(
     `Database "${filename}" is damaged: ${problems
       .filter((line) => line !== "")
-      .slice(0, MOST_PROBLEMS)
+      .slice(0, MAX_PROBLEMS)
       .join("; ")}${whatToDo === "" ? "" : `. ${whatToDo}`}`,
     { code: "STORE_CORRUPT" }
   )
@@ -162,15 +162,17 @@ export const migrate = (db: DatabaseSync): void => {
 /** The newest id of an event or of a job that a worker holds. New ids must sort after it. */
 export const lastId = (db: DatabaseSync): string | undefined => {
   try {
-    const event = db.prepare("SELECT id FROM events ORDER BY position DESC LIMIT 1").get()?.id
-    const job = db.prepare("SELECT max(ltrim(lease, '~')) AS id FROM runs WHERE lease IS NOT NULL").get()?.id
-    const [last] = [event, job]
+    const eventId = db.prepare("SELECT id FROM events ORDER BY position DESC LIMIT 1").get()?.id
+    const jobId = db
+      .prepare("SELECT max(ltrim(lease, '~')) AS id FROM runs WHERE lease IS NOT NULL")
+      .get()?.id
+    const [last] = [eventId, jobId]
       .flatMap((id) => (id == null ? [] : [String(id)]))
       .toSorted((a, b) => (a.replace(/^.*_/, "") > b.replace(/^.*_/, "") ? -1 : 1))
     return last
   } catch (error) {
     if (!isDamage(error)) throw error
-    // the newest rows are damaged, which `checkNewestRows` reports; then new ids go by the clock alone
+    // the newest rows are damaged, which `checkNewestRows` reports: new ids then sort by the clock alone
     return undefined
   }
 }

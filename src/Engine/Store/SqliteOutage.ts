@@ -15,7 +15,8 @@ export interface SqliteOutageOptions {
 
 export class SqliteOutage {
   readonly #options: SqliteOutageOptions
-  #last: { readonly error: StoreError; readonly changes: unknown; readonly isFull: boolean } | undefined
+  #lastFailure:
+    { readonly error: StoreError; readonly changes: unknown; readonly isFull: boolean } | undefined
   #triedAt = Number.NEGATIVE_INFINITY
 
   constructor(options: SqliteOutageOptions) {
@@ -24,12 +25,12 @@ export class SqliteOutage {
 
   /** Why writes fail; `undefined` when they work, as far as is known. */
   get error(): StoreError | undefined {
-    return this.#last?.error
+    return this.#lastFailure?.error
   }
 
   /** Notes that a write has failed, because the file is out of reach or its disk is full. */
   failed(cause: unknown): void {
-    this.#last = {
+    this.#lastFailure = {
       error: storeError("Cannot write to the database", cause),
       changes: this.#changes(),
       isFull: isFull(cause)
@@ -38,18 +39,18 @@ export class SqliteOutage {
 
   /** Notes that a transaction was committed. Ends the outage if this commit shows that writes succeed again. */
   committed(): void {
-    const last = this.#last
+    const last = this.#lastFailure
     // a transaction without changes needs no disk space, so it shows nothing
     if (last === undefined || this.#changes() === last.changes) return
     const { filename } = this.#options
     // on a full disk, small writes may still succeed, because SQLite reuses space in the write-ahead log
-    if (!last.isFull || filename === undefined || hasRoom(filename)) this.#last = undefined
+    if (!last.isFull || filename === undefined || hasRoom(filename)) this.#lastFailure = undefined
   }
 
   /** Whether to try a write now: during an outage, returns `true` once a second. */
   mayTry(): boolean {
     const { monotonicMs } = this.#options
-    if (this.#last === undefined || monotonicMs() - this.#triedAt < RETRY_MS) return false
+    if (this.#lastFailure === undefined || monotonicMs() - this.#triedAt < RETRY_MS) return false
     this.#triedAt = monotonicMs()
     return true
   }

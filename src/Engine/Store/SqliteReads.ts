@@ -39,13 +39,13 @@ export class SqliteReads {
   /** Reads each statement in a transaction of its own, so that a failed statement does not spoil the statements after it. */
   readApart<A, E>(call: Call<A, E>): Effect.Effect<A, E | StoreError> {
     return Effect.flatMap(
-      this.apart(call.what, () => perform(this.#options.tx, call)),
+      this.runApart(call.what, () => perform(this.#options.tx, call)),
       answerOf
     )
   }
 
   /** Closes the snapshot, which may be older than the file, and then calls `run`. `what` says for messages what `run` is to do. */
-  apart<A>(what: string | (() => string), run: () => A): Effect.Effect<A, StoreError> {
+  runApart<A>(what: string | (() => string), run: () => A): Effect.Effect<A, StoreError> {
     return this.#readDurable(what, () => {
       this.#options.snapshot.close()
       return run()

@@ -49,7 +49,7 @@ export interface SqliteWritesOptions {
 
 export class SqliteWrites implements GroupCommitOptions {
   readonly writer: GroupCommit
-  readonly max = MAX_PROGRAMS
+  readonly maxPrograms = MAX_PROGRAMS
   readonly sync: WalSync | undefined
   readonly #options: SqliteWritesOptions
   /** How many seconds groups took until they were durable. */
@@ -66,7 +66,7 @@ export class SqliteWrites implements GroupCommitOptions {
   write<A, E>(call: Call<A, E>): Effect.Effect<A, E | StoreError> {
     const { tx } = this.#options
     const result = this.#write(call.what, () => {
-      if (!call.leavesHeld) tx.writeHeld()
+      if (!call.allowsHeldWrites) tx.flushCaches()
       return perform(tx, call)
     })
     return Effect.flatMap(result, answerOf)
@@ -134,15 +134,15 @@ export class SqliteWrites implements GroupCommitOptions {
     this.#options.tx.begin()
   }
 
-  joining(): void {
-    if (this.#options.tx.changes.ready) this.#options.listeners.ready()
+  afterPrograms(): void {
+    if (this.#options.tx.changes.ready) this.#options.listeners.tellReady()
   }
 
-  committing(): void {
+  beforeCommit(): void {
     const { clockWatch, tx } = this.#options
     const program = clockWatch.store()
     if (program !== undefined) tx.perform(program)
-    tx.committing()
+    tx.beforeCommit()
   }
 
   rolledBack(): void {
@@ -169,12 +169,12 @@ export class SqliteWrites implements GroupCommitOptions {
     return () => listeners.committed(changes)
   }
 
-  took(ms: number, programs: number): void {
+  groupDurable(ms: number, programs: number): void {
     this.#programs += programs
     this.#durations.add(ms / 1000)
   }
 
-  refused(cause: unknown): StoreError {
+  diskRefused(cause: unknown): StoreError {
     const error = diskRefusalError(this.#options.filename, cause)
     this.lose(error)
     return error

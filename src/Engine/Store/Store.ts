@@ -1,9 +1,9 @@
 /**
  * The engine's storage. It runs programs, each an atomic change or a read, and knows nothing of their content.
  *
- * A change is answered when it is durable. Changes that arrive together share a commit. The listeners of `onCommit` are told what
- * a commit means for the rest of the engine: a wait of a live turn is satisfied, a run became ready, a run ended, something is due.
- * They are told once per commit, before the callers wake, or later while a {@link Gate} is shut.
+ * A change is answered when it is durable. Changes that arrive together share a commit. The listeners of `onCommit` are told what a
+ * commit means for the rest of the engine: a wait of a live turn is satisfied, a run became ready, a run ended, something is due.
+ * The listeners are told once per commit, before the callers wake; or later, if a {@link Gate} is shut at that time.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -49,15 +49,15 @@ export interface StoreService {
    */
   readonly onPossibleTakeover?: (listener: () => void) => () => void
   /**
-   * Whether other engines have seen this engine so recently that they will not take over its turns before these turns have finished
-   * what they start now. Absent where there are no other engines.
+   * Whether other engines have seen this engine so recently that what its turns start now ends before the other engines may take
+   * the turns over. Absent where there are no other engines.
    */
   readonly touch?: LeaseFreshness
   /**
    * How long ago, in milliseconds of a monotonic clock, this engine last knew everything that other engines had committed. This time
    * grows while the engine is frozen, or cut off from the database. Absent where there are no other engines.
    */
-  readonly currentMs?: () => number
+  readonly sinceCurrentMs?: () => number
   /** Sets what must happen before the listeners are told of a commit. Absent where there are no other engines. */
   readonly setGate?: (gate: Gate) => void
   /**
@@ -73,7 +73,7 @@ export interface StoreService {
    */
   readonly announce?: (what: keyof Wants, make: () => Announced) => void
   /** Makes the listeners of other engines read everything of this kind again. Absent where there are no other engines. */
-  readonly callOthers?: (kind: ChangeKind) => void
+  readonly markStale?: (kind: ChangeKind) => void
   /** The file of the database. Absent where it is not a file. */
   readonly filename?: string
   /** Writes a backup to a new file. Absent where the database has its own backup tools. */
@@ -81,7 +81,7 @@ export interface StoreService {
   /** Turns overwriting of deleted data on or off. Absent where `wipe` is absent. */
   readonly overwrite?: (isOn: boolean) => void
   /**
-   * Overwrites deleted data in the files of the database. It blocks all other work for long only if `mayBlock` is `true`. Returns a
+   * Overwrites deleted data in the files of the database. Blocks all other work for long only if `mayBlock` is `true`. Returns a
    * message that says what may still contain the data. Absent where the files belong to a database server.
    */
   readonly wipe?: (mayBlock: boolean, what: WipedData) => Effect.Effect<string, StoreError>
@@ -115,7 +115,7 @@ export interface Gate {
 /** Which of the optional changes a listener wants to be told of. */
 export interface ListenOptions {
   /**
-   * Activity of runs: of whole runs, or of their steps too. As long as one listener wants steps, all listeners with this option
+   * Activity of runs: of whole runs, or of their steps too. As long as one listener asks for steps, all listeners with this option
    * are told of steps. A listener with this option is an observer, and hears of a commit before other listeners.
    */
   readonly activity?: "runs" | "steps"

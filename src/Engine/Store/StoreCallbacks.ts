@@ -8,13 +8,13 @@ import type { Transaction } from "./Transaction.ts"
 
 export interface StoreCallbacks {
   /** Reads the registered functions into their cache. Called at the start, and when another engine has changed functions. */
-  readonly load: (tx: Transaction) => Program<void>
+  readonly loadFunctions: (tx: Transaction) => Program<void>
   /** The statement that lists the keys of the functions with ready runs. */
-  readonly ready: Statement
+  readonly listReadyFunctions: Statement
   /**
    * Programs that take back the leases, projections and deliveries of processes that are gone. These programs run when the database
-   * is opened, when another engine on it was declared dead, and when this engine is back after a time in which others may have
-   * declared it dead. They leave alone what live engines hold.
+   * is opened, when another engine on the database was declared dead, and when this engine is back after a time in which others may
+   * have declared it dead. They leave alone what live engines hold.
    */
   readonly takeOver: ReadonlyArray<Call<unknown>>
   /** Adjusts stored times. Called when the clock was set while the engine ran, with the difference in milliseconds. */

@@ -13,49 +13,51 @@ export const RETRY_MS = 1000
 const LONG_MS = 5000
 
 export class StoreOutage {
-  readonly #failing: string
-  readonly #over: string
+  readonly #failureText: string
+  readonly #recoveryText: string
   readonly #howOften: string
   /** When the failures began, on a monotonic clock in milliseconds; `undefined` while there are none. */
-  #since: number | undefined
+  #beganAt: number | undefined
   #isLoggedAsError = false
 
   /**
-   * `failing` and `over` are sentences: "Timers cannot be fired", "Timers can be fired again". `howOften` says how often the work is
-   * tried again: "every second" by default.
+   * `failureText` and `recoveryText` are sentences: "Timers cannot be fired", "Timers can be fired again". `howOften` says how
+   * often the work is tried again: "every second" by default.
    */
-  constructor(failing: string, over: string, howOften = "every second") {
-    this.#failing = failing
-    this.#over = over
+  constructor(failureText: string, recoveryText: string, howOften = "every second") {
+    this.#failureText = failureText
+    this.#recoveryText = recoveryText
     this.#howOften = howOften
   }
 
   get isOn(): boolean {
-    return this.#since !== undefined
+    return this.#beganAt !== undefined
   }
 
   failed(error: Pick<IronflowError, "code" | "message" | "retryable">): Effect.Effect<void> {
     return Clock.clockWith((clock) => {
       const now = Number(clock.monotonicTimeNanosUnsafe()) / 1e6
-      const isFirst = this.#since === undefined
-      const lastsMs = now - (this.#since ??= now)
+      const isFirst = this.#beganAt === undefined
+      const lastsMs = now - (this.#beganAt ??= now)
       // errors on which an operator has to act, and bugs, which are logged with their stack trace
       const isError = !error.retryable || error.code === "STORE_LOCKED"
       if (this.#isLoggedAsError || !(isFirst || isError || lastsMs >= LONG_MS)) return Effect.void
       this.#isLoggedAsError = isError || lastsMs >= LONG_MS
-      if (error.code === "STORE_LOCKED") return Effect.logError(`${this.#failing}: ${error.message}`)
-      const again = `${error.message}. Trying again ${this.#howOften}`
-      if (isError) return Effect.logError(`${this.#failing}: ${again}`, error)
+      if (error.code === "STORE_LOCKED") return Effect.logError(`${this.#failureText}: ${error.message}`)
+      const messageWithRetry = `${error.message}. Trying again ${this.#howOften}`
+      if (isError) return Effect.logError(`${this.#failureText}: ${messageWithRetry}`, error)
       return isFirst
-        ? Effect.logWarning(`${this.#failing}: ${again}`)
-        : Effect.logError(`${this.#failing}, for ${Math.round(lastsMs / 1000)} s by now: ${again}`)
+        ? Effect.logWarning(`${this.#failureText}: ${messageWithRetry}`)
+        : Effect.logError(
+            `${this.#failureText}, for ${Math.round(lastsMs / 1000)} s by now: ${messageWithRetry}`
+          )
     })
   }
 
   succeeded(): Effect.Effect<void> {
-    if (this.#since === undefined) return Effect.void
-    this.#since = undefined
+    if (this.#beganAt === undefined) return Effect.void
+    this.#beganAt = undefined
     this.#isLoggedAsError = false
-    return Effect.logInfo(this.#over)
+    return Effect.logInfo(this.#recoveryText)
   }
 }

@@ -21,7 +21,7 @@ import type { ObservedActivity, RunFailureEvent } from "./RunActivity.ts"
 import type { EndedRunRecord } from "./EndedRunRecord.ts"
 import { type Query, type Program, type Row, runAtOnce, type Statement, type Value } from "./Program.ts"
 import { TransactionBudget } from "./TransactionBudget.ts"
-import { eachCache, writesOf } from "./Cache.ts"
+import { forEachCache, heldWritesOf } from "./Cache.ts"
 
 export type { Row } from "./Program.ts"
 
@@ -63,26 +63,26 @@ const storable = (values: ReadonlyArray<Value>): ReadonlyArray<Value> => {
     : values
 }
 
-const NOTHING: ReadonlySet<ChangeKind> = new Set()
+const NO_KINDS: ReadonlySet<ChangeKind> = new Set()
 
 class PendingChanges implements Changes {
-  readonly elsewhere = false
-  readonly stale = NOTHING
-  inOrder = true
+  readonly isFromOtherEngine = false
+  readonly stale = NO_KINDS
+  isInOrder = true
   readonly announced = []
-  readonly kvElsewhere = []
+  readonly bucketsChangedByOthers = []
   readonly counts = noCounts()
   readonly notices: Array<{ readonly workerId: string; readonly notice: Notice }> = []
   readonly ended: Array<string> = []
   readonly endings = new Map<string, EndedRunRecord>()
   readonly activity: Array<ObservedActivity> = []
-  readonly troubles: Array<RunFailureEvent> = []
+  readonly runFailures: Array<RunFailureEvent> = []
   readonly kv: Array<KvChange> = []
-  readonly kvDeleted: Array<number> = []
+  readonly deletedBuckets: Array<number> = []
   readonly warnings: Array<string> = []
   readonly projections: Array<string> = []
   readonly groups: Array<number> = []
-  readonly givenBack: Array<number> = []
+  readonly groupsWithReturns: Array<number> = []
   readonly states: Array<ProjectionChange> = []
   readonly configs: Array<ConfigChange> = []
   readonly access: Array<AccessChange> = []
@@ -122,7 +122,7 @@ export class Transaction {
   /** The number of this engine among all engines that share the database; absent on SQLite, where there is only one. */
   readonly node: number | undefined = undefined
   /** Whether this transaction has changed a lease that another engine may have cached. */
-  touchedLeases = false
+  hasChangedLeases = false
   readonly interest: Interest = { runs: false, steps: false, states: false }
   /** The caches of parts of the engine, in the order of their definition: see `Cache.ts`. */
   readonly caches: Array<unknown> = []
@@ -151,7 +151,7 @@ export class Transaction {
     this.load()
   }
 
-  /** Reads from the database what a transaction keeps in memory. */
+  /** Reads from the database the values that this object keeps in memory. */
   protected load(): void {
     for (const row of this.all("SELECT key, name FROM environments")) {
       this.#rememberEnvironment(String(row.name), Number(row.key))
@@ -163,14 +163,14 @@ export class Transaction {
   begin(): void {
     this.changes = new PendingChanges()
     this.#onCommit.length = 0
-    this.touchedLeases = false
+    this.hasChangedLeases = false
     this.budget.begin()
-    eachCache(this.caches, (cache, content) => cache.begin?.(content))
-    this.reserve()
+    forEachCache(this.caches, (cache, content) => cache.begin?.(content))
+    this.reserveSeqs()
   }
 
   /** Ensures that there are enough reserved sequence numbers for a transaction. */
-  protected reserve(): void {
+  protected reserveSeqs(): void {
     if (this.#seqEnd - this.#seq < SEQ_RESERVE) {
       const end = this.#seqEnd + SEQ_BLOCK
       this.run("INSERT OR REPLACE INTO meta (name, value) VALUES ('seq', ?)", end)
@@ -183,28 +183,28 @@ export class Transaction {
     this.#onCommit.push(f)
   }
 
-  /** Writes what caches hold back. See `Cache.write`. */
-  writeHeld(): void {
-    for (const program of writesOf(this)) this.perform(program)
+  /** Makes the writes that caches hold back: see `Cache.write`. */
+  flushCaches(): void {
+    for (const program of heldWritesOf(this)) this.perform(program)
   }
 
   /** Writes what a transaction writes once for all its programs. Called before it commits. */
-  committing(): void {
-    this.writeHeld()
-    eachCache(this.caches, (cache, content) => {
+  beforeCommit(): void {
+    this.flushCaches()
+    forEachCache(this.caches, (cache, content) => {
       if (cache.save !== undefined) this.perform(cache.save(content))
     })
   }
 
   /** Resets the caches after a rollback. */
   rolledBack(): void {
-    eachCache(this.caches, (cache, content) => cache.rolledBack?.(content))
+    forEachCache(this.caches, (cache, content) => cache.rolledBack?.(content))
   }
 
   /** Called after the commit. Returns the changes of the transaction. */
   committed(): Changes {
     for (const f of this.#onCommit) f()
-    eachCache(this.caches, (cache, content) => cache.committed?.(content, this))
+    forEachCache(this.caches, (cache, content) => cache.committed?.(content, this))
     return this.changes
   }
 
@@ -222,7 +222,7 @@ export class Transaction {
    * Runs, within this transaction, a program whose result nobody needs: at once on SQLite, and after the current program on
    * Postgres.
    */
-  later(program: Program<void>): void {
+  runLater(program: Program<void>): void {
     this.perform(program)
   }
 
@@ -244,7 +244,7 @@ export class Transaction {
   }
 
   #prepared(statement: Statement): StatementSync {
-    if (statement.isSound && this.damage.count > 0) return this.#statement(this.#textOf(statement))
+    if (statement.isSound && this.damage.skippedCount > 0) return this.#statement(this.#textOf(statement))
     let prepared = this.#preparedOf.get(statement)
     if (prepared === undefined) {
       prepared = this.db.prepare(this.#textOf(statement))
@@ -260,7 +260,7 @@ export class Transaction {
   /** The text of a statement with the condition that leaves damaged rows out. */
   #sound({ text }: Statement): string {
     return text.replaceAll(/ ?@sound\((\w+), ([\w.]+)\)/g, (_, kind: DamagedKind, column: string) =>
-      this.damage.except(kind, column)
+      this.damage.soundCondition(kind, column)
     )
   }
 

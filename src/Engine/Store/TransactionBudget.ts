@@ -4,11 +4,11 @@
  */
 import { MAX_EXPRESSION_STEPS, expressionSteps } from "../../ExpressionBudget.ts"
 
-/** How many rows one transaction looks at and changes at most. This takes about 10 ms. */
-export const MOST_ROWS = 300
+/** One transaction looks at this many rows at most, and changes them. This takes about 10 ms. */
+export const MAX_ROWS = 300
 
 /** A transaction that has passed this many bytes to live turns or observers looks at no more rows. */
-const MOST_BYTES = 8 * 1024 * 1024
+const MAX_BYTES = 8 * 1024 * 1024
 
 export class TransactionBudget {
   #rows = 0
@@ -22,7 +22,7 @@ export class TransactionBudget {
   }
 
   /** Notes that a row was looked at, and that `bytes` of it were passed on to live turns or observers. */
-  take(bytes = 0): void {
+  noteRow(bytes = 0): void {
     this.#rows++
     this.#bytes += bytes
   }
@@ -33,12 +33,12 @@ export class TransactionBudget {
   }
 
   /** How many rows may still be looked at. */
-  get rows(): number {
-    return this.#bytes >= MOST_BYTES ? 0 : Math.max(0, MOST_ROWS - this.#rows)
+  get rowsLeft(): number {
+    return this.#bytes >= MAX_BYTES ? 0 : Math.max(0, MAX_ROWS - this.#rows)
   }
 
   get isFull(): boolean {
-    return this.rows === 0
+    return this.rowsLeft === 0
   }
 
   /** Whether an expression that is evaluated now gets its full budget of steps. With fewer steps, it might miss a match. */

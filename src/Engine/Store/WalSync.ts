@@ -14,9 +14,9 @@ export interface Sync {
   /** Whether anything was written since the last sync began. */
   readonly isNeeded: () => boolean
   /** Blocks until the disk has what was committed. Throws when the disk refuses. */
-  readonly now: () => void
+  readonly syncNow: () => void
   /** Calls `done` when the disk has everything that was committed before this call, or with the error when the disk refuses. */
-  readonly inBackground: (done: (error: unknown) => void) => void
+  readonly syncInBackground: (done: (error: unknown) => void) => void
 }
 
 /**
@@ -54,13 +54,13 @@ export class WalSync implements Sync {
     return this.#changes() !== this.#syncedChanges
   }
 
-  now(): void {
+  syncNow(): void {
     const changes = this.#changes()
     fdatasyncSync(this.#log)
     this.#syncedChanges = changes
   }
 
-  inBackground(done: (error: unknown) => void): void {
+  syncInBackground(done: (error: unknown) => void): void {
     // counted before the sync, because commits during the sync need another sync
     this.#syncedChanges = this.#changes()
     runningSyncs++

@@ -70,7 +70,7 @@ export const claimRuns = inEnvironment(
     return claims
   },
   () => "claim runs",
-  { leavesHeld: true }
+  { allowsHeldWrites: true }
 )
 
 /** Only the columns that a job needs, because every column costs time. */

@@ -360,7 +360,7 @@ function* loseRun(
   const losses = last > Number(row?.loss_seq) ? 1 : Number(row?.losses) + 1
   yield* write(UPDATE_LOSSES, losses, last, run)
   countRunEvent(tx, "lost", Number(fn))
-  tx.changes.troubles.push({
+  tx.changes.runFailures.push({
     ...aboutRun(tx, {
       id: String(row?.id),
       function: Number(fn),

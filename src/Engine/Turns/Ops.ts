@@ -38,7 +38,7 @@ export function* applyStepDone(tx: Transaction, run: LeasedRun, op: Op<"StepDone
   countRunEvent(tx, "step", run.function, op.endedAt - op.startedAt)
   if (op.attempt > 1) yield* write(DELETE_WAIT_OF_STEP, run.key, op.stepKey)
   if (op.outcome._tag === "Failure") {
-    tx.changes.troubles.push({
+    tx.changes.runFailures.push({
       ...aboutRun(tx, run),
       _tag: "AttemptFailed",
       step: op.name,
@@ -143,7 +143,7 @@ function* retryStep(tx: Transaction, run: LeasedRun, op: Op<"StepRetry">): Progr
   )
   tx.markDue(dueAt)
   const about = aboutRun(tx, run)
-  tx.changes.troubles.push({
+  tx.changes.runFailures.push({
     ...about,
     _tag: "AttemptFailed",
     step: op.name,
@@ -262,7 +262,7 @@ function* retryRun(tx: Transaction, run: LeasedRun, op: Op<"RetryRun">): Program
   const dueAt = dueTime(op.due, tx.now())
   yield* delayRun(tx, run.key, dueAt)
   const about = aboutRun(tx, run)
-  tx.changes.troubles.push({ ...about, _tag: "TurnFailed", error: op.error, dueAt })
+  tx.changes.runFailures.push({ ...about, _tag: "TurnFailed", error: op.error, dueAt })
   countRunEvent(tx, "retried", run.function)
   notifyRunObservers(tx, () => ({
     _tag: "RunFailed",

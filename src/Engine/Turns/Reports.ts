@@ -73,7 +73,7 @@ const applyAllReports = inEnvironment(
     return acks
   },
   () => "store reports",
-  { leavesHeld: true }
+  { allowsHeldWrites: true }
 )
 
 const FIND_KEY_OF_RUN = statement("Reports.findKeyOfRun", "SELECT key FROM runs WHERE id = ?")
@@ -88,9 +88,9 @@ function* applyOrBlame(
   // looked up first, since the cache of leases forgets the run as soon as it ends
   const cachedRun = leasedTo(tx, report.jobId)
   try {
-    if (tx.damage.count > 0) {
+    if (tx.damage.skippedCount > 0) {
       const key = cachedRun?.key ?? (yield* get(FIND_KEY_OF_RUN, report.runId))?.key
-      const why = key === undefined ? undefined : tx.damage.why("run", Number(key))
+      const why = key === undefined ? undefined : tx.damage.reasonOf("run", Number(key))
       if (why !== undefined) return refusedForDamage(report, why)
     }
     return yield* applyReport(tx, report, cachedRun, environment, revokesOnPause)

@@ -149,8 +149,8 @@ export class DispatchService {
   }
 
   /** Tells workers what a commit means for their turns, and dispatches the runs that it left ready. */
-  committed({ access, elsewhere, stale, mayHaveReady, notices, ready }: Changes): void {
-    if (elsewhere) this.#mayHaveReady ||= mayHaveReady
+  committed({ access, isFromOtherEngine, stale, mayHaveReady, notices, ready }: Changes): void {
+    if (isFromOtherEngine) this.#mayHaveReady ||= mayHaveReady
     else this.#mayHaveReady = mayHaveReady
     for (const { workerId, notice } of notices) this.notify(workerId, notice)
     if (stale.has("turns")) this.#resendNotices()

@@ -81,7 +81,7 @@ const makeAmongOthers = (
   Effect.gen(function* () {
     const { connected } = dispatch
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
-    const callOthers = (): void => store.callOthers?.("workers")
+    const callOthers = (): void => store.markStale?.("workers")
 
     let reads = 0
     let newestRead = 0
@@ -112,7 +112,7 @@ const makeAmongOthers = (
           if (connected.get(workerId) !== worker || sessions.get(workerId) === worker.session) continue
           worker.hasMovedAway = true
           // the engine to which the worker has moved delivers the notices that arrived here meanwhile
-          store.callOthers?.("turns")
+          store.markStale?.("turns")
           worker.onMoved?.(workerId)
         }
       }

@@ -131,7 +131,7 @@ const readQuery = (query: URLSearchParams) => {
   }
   return {
     limit,
-    ...(after === "" ? {} : { from: Number(after) }),
+    ...(after === "" ? {} : { cursor: Number(after) }),
     ...(name === undefined ? {} : { name: checkPattern(name, "name of the events") })
   }
 }

@@ -170,11 +170,11 @@ describe("problems that need a person", () => {
 
 describe("Postgres", () => {
   const well: PostgresFacts = {
-    shown: "db:5432/orders (schema ironflow)",
+    displayName: "db:5432/orders (schema ironflow)",
     version: "18.0",
     bytes: 4096,
-    tables: 2,
-    known: 2,
+    tablesVersion: 2,
+    packageVersion: 2,
     fit: "fit",
     engines: ["one, process 7", "two, process 8"],
     isStandby: false,
@@ -191,8 +191,8 @@ describe("Postgres", () => {
       closedTables: [],
       closedSequences: []
     },
-    longestMs: 0,
-    bloated: [{ table: "runs", live: 1000, dead: 5000 }]
+    oldestTransactionMs: 0,
+    bloatedTables: [{ table: "runs", live: 1000, dead: 5000 }]
   }
 
   it("is fine with its default settings", () => {
@@ -203,7 +203,7 @@ describe("Postgres", () => {
   })
 
   it("may have tables to which a newer version has only added", () => {
-    const tables = checkPostgres({ ...well, tables: 3 }).find(({ name }) => name === "tables")
+    const tables = checkPostgres({ ...well, tablesVersion: 3 }).find(({ name }) => name === "tables")
     assert.strictEqual(tables?.status, "ok")
     assert.include(tables?.message, "They are at version 3. This package knows version 2")
   })
@@ -217,21 +217,21 @@ describe("Postgres", () => {
   })
 
   it.each<[Partial<PostgresFacts>, string, string]>([
-    [{ tables: 3, fit: "too new" }, "tables", "fail"],
-    [{ tables: 1, fit: "too old" }, "tables", "warn"],
+    [{ tablesVersion: 3, fit: "too new" }, "tables", "fail"],
+    [{ tablesVersion: 1, fit: "too old" }, "tables", "warn"],
     [{ rights: { ...well.rights, closedTables: ["runs"] } }, "rights", "fail"],
     [{ rights: { ...well.rights, closedSequences: ["nodes_id_seq"] } }, "rights", "warn"],
-    [{ limits: [{ of: "user", name: "ann", most: 1, used: 0 }] }, "connections", "fail"],
-    [{ limits: [{ of: "database", name: "orders", most: 5, used: 0 }] }, "connections", "warn"],
-    [{ limits: [{ of: "user", name: "ann", most: 12, used: 11 }] }, "connections", "warn"],
+    [{ limits: [{ owner: "user", name: "ann", max: 1, used: 0 }] }, "connections", "fail"],
+    [{ limits: [{ owner: "database", name: "orders", max: 5, used: 0 }] }, "connections", "warn"],
+    [{ limits: [{ owner: "user", name: "ann", max: 12, used: 11 }] }, "connections", "warn"],
     [{ isStandby: true }, "writes", "fail"],
     [{ fsync: "off" }, "writes", "fail"],
     [{ synchronousCommit: "off" }, "writes", "fail"],
     [{ connections: 81 }, "connections", "warn"],
     [{ connections: 97 }, "connections", "fail"],
     [{ autovacuum: "off" }, "vacuum", "fail"],
-    [{ longestMs: 3_600_000 }, "vacuum", "warn"],
-    [{ bloated: [{ table: "runs", live: 1000, dead: 200_000 }] }, "vacuum", "warn"]
+    [{ oldestTransactionMs: 3_600_000 }, "vacuum", "warn"],
+    [{ bloatedTables: [{ table: "runs", live: 1000, dead: 200_000 }] }, "vacuum", "warn"]
   ])("with %o is reported by the check %s", (facts, name, status) => {
     assert.deepStrictEqual(
       checkPostgres({ ...well, ...facts })

@@ -33,7 +33,7 @@ const openNode = (options: PostgresOptions): Effect.Effect<Node, unknown, Scope.
     const heard: Array<Changes> = []
     let wake = (): void => undefined
     const stop = store.onCommit((changes) => {
-      if (!changes.elsewhere) return
+      if (!changes.isFromOtherEngine) return
       heard.push(changes)
       wake()
     })
@@ -80,7 +80,7 @@ describe("an engine on a shared schema", () => {
 
       const told = yield* b.hears(({ logEnd }) => logEnd >= position)
 
-      assert.isTrue(told.elsewhere)
+      assert.isTrue(told.isFromOtherEngine)
       assert.strictEqual(told.counts.events, 0)
       assert.deepStrictEqual(
         a.heard.filter(({ logEnd }) => logEnd > 0),

@@ -13,9 +13,9 @@ describe("GroupCommit", () => {
   })
   afterEach(() => db.close())
 
-  const make = (max = 512) =>
+  const make = (maxPrograms = 512) =>
     new GroupCommit(db, {
-      max,
+      maxPrograms,
       begin: () => void log.push("begin"),
       committed: () => void log.push("committed")
     })
@@ -49,7 +49,7 @@ describe("GroupCommit", () => {
   it("programs get the next transaction when earlier programs have filled this one", async () => {
     let done = 0
     const writer = new GroupCommit(db, {
-      max: 10,
+      maxPrograms: 10,
       isFull: () => done >= 2,
       begin: () => void (log.push("begin"), (done = 0)),
       committed: () => void log.push("committed")
@@ -65,11 +65,11 @@ describe("GroupCommit", () => {
     assert.deepStrictEqual([writer.commits, writer.programs], [3, 5])
   })
 
-  it("a program that `joining` submits is part of the same commit", async () => {
+  it("a program that `afterPrograms` submits is part of the same commit", async () => {
     const claimed: Array<unknown> = []
     const writer: GroupCommit = new GroupCommit(db, {
-      max: 10,
-      joining: () => writer.submit(insert("claim"), (id) => claimed.push(id), unexpected),
+      maxPrograms: 10,
+      afterPrograms: () => writer.submit(insert("claim"), (id) => claimed.push(id), unexpected),
       begin: () => void log.push("begin"),
       committed: () => void log.push("committed")
     })
@@ -80,12 +80,12 @@ describe("GroupCommit", () => {
     assert.deepStrictEqual([writer.commits, writer.programs], [1, 2])
   })
 
-  it("a program that `joining` submits can fail while the others succeed", async () => {
+  it("a program that `afterPrograms` submits can fail while the others succeed", async () => {
     const fault = new Error("out of paper")
     const failures: Array<unknown> = []
     const writer: GroupCommit = new GroupCommit(db, {
-      max: 10,
-      joining: () =>
+      maxPrograms: 10,
+      afterPrograms: () =>
         writer.submit(
           () => {
             insert("half done")()

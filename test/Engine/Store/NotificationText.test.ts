@@ -9,23 +9,23 @@ import {
 } from "../../../src/Engine/Store/Postgres/NotificationText.ts"
 
 const committed = (changes: Partial<Changes>): Changes => ({
-  elsewhere: false,
+  isFromOtherEngine: false,
   stale: new Set(),
-  inOrder: true,
+  isInOrder: true,
   announced: [],
   counts: noCounts(),
   notices: [],
   ended: [],
   endings: new Map(),
   activity: [],
-  troubles: [],
+  runFailures: [],
   kv: [],
-  kvElsewhere: [],
-  kvDeleted: [],
+  bucketsChangedByOthers: [],
+  deletedBuckets: [],
   warnings: [],
   projections: [],
   groups: [],
-  givenBack: [],
+  groupsWithReturns: [],
   states: [],
   configs: [],
   access: [],
@@ -48,7 +48,7 @@ describe("a notification of commits", () => {
     builder.add(7, committed({ ended: ["run_1"], logEnd: 12, dueAt: 900, ready: true }), nobody)
     builder.add(
       9,
-      committed({ ended: ["run_2"], groups: [4], givenBack: [5], logEnd: 11, dueAt: 800 }),
+      committed({ ended: ["run_2"], groups: [4], groupsWithReturns: [5], logEnd: 11, dueAt: 800 }),
       nobody
     )
 
@@ -63,7 +63,7 @@ describe("a notification of commits", () => {
       ]
     })
     assert.deepInclude(told?.changes, {
-      elsewhere: true,
+      isFromOtherEngine: true,
       ended: ["run_1", "run_2"],
       groups: [4, 5],
       logEnd: 12,
@@ -139,14 +139,14 @@ describe("commits", () => {
   it("are known up to the first missing one, whatever the order of arrival", () => {
     const commits = new Commits(10)
     commits.add([12, 13], [15, 15])
-    assert.strictEqual(commits.upTo, 10)
-    assert.strictEqual(commits.last, 15)
+    assert.strictEqual(commits.allUpTo, 10)
+    assert.strictEqual(commits.highest, 15)
     commits.add([11, 11])
-    assert.strictEqual(commits.upTo, 13)
+    assert.strictEqual(commits.allUpTo, 13)
     commits.giveUp(14)
-    assert.strictEqual(commits.upTo, 15)
+    assert.strictEqual(commits.allUpTo, 15)
     commits.add([3, 4], [15, 16])
-    assert.strictEqual(commits.upTo, 16)
+    assert.strictEqual(commits.allUpTo, 16)
   })
 
   it("are sent as spans", () => {

@@ -58,15 +58,15 @@ describe("a database URL", () => {
 
   it("is not shown with its password", () => {
     assert.strictEqual(
-      postgresSettingsOf({ url: "postgres://shop:secret@db.internal:5433/orders" }).shown,
+      postgresSettingsOf({ url: "postgres://shop:secret@db.internal:5433/orders" }).displayName,
       "db.internal:5433/orders (schema ironflow)"
     )
   })
 
   it("without a host means this machine, or a socket", () => {
-    assert.include(postgresSettingsOf({ url: "postgres:///orders" }).shown, "localhost/orders")
+    assert.include(postgresSettingsOf({ url: "postgres:///orders" }).displayName, "localhost/orders")
     assert.include(
-      postgresSettingsOf({ url: "postgres:///orders?host=/run/postgresql" }).shown,
+      postgresSettingsOf({ url: "postgres:///orders?host=/run/postgresql" }).displayName,
       "/run/postgresql/orders"
     )
   })

@@ -474,7 +474,7 @@ describe("a lost node", () => {
       a.store.onPossibleTakeover?.(() => void told++)
       yield* a.register(handles("charge"))
       // wait until they know of each other
-      yield* until(Effect.map(b.emit("order.paid"), () => a.lastChanges?.elsewhere === true))
+      yield* until(Effect.map(b.emit("order.paid"), () => a.lastChanges?.isFromOtherEngine === true))
       yield* Effect.promise(proxy.close)
       assert.strictEqual(told, 0)
       passedMs = 13_100

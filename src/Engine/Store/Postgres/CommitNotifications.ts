@@ -1,10 +1,11 @@
 /**
  * How the engines on one schema tell each other of their commits.
  *
- * After a commit, an engine notifies the other engines on a separate connection. It tells them the numbers of its commits, and the
- * changes that they may be waiting for. A notification within the transaction would make all commits of all engines wait for each
- * other. Notifications are lost when the engine that committed or a connection fails. So commits are numbered, and each engine
- * reads the highest number once a second. An engine that has not heard of a commit makes its listeners read everything again.
+ * After a commit, an engine notifies the other engines on a separate connection. The notification has the numbers of its commits,
+ * and the changes that the other engines may be waiting for. If it were sent within the transaction, all commits of all engines
+ * would wait for each other. A notification is lost when the engine that has committed fails, or a connection. Therefore commits
+ * are numbered, and each engine reads the highest number once a second. If an engine was told of fewer commits, it makes its
+ * listeners read everything again.
  */
 import { hash } from "node:crypto"
 import type { Client } from "pg"
@@ -18,7 +19,7 @@ import type { Reader } from "./Reader.ts"
 import { socketOf, type Traffic } from "./Session.ts"
 import { RENEW_AND_READ, NOW } from "./Nodes.ts"
 import {
-  type Hello,
+  type EngineState,
   allStale,
   readNotification,
   readRow,
@@ -27,7 +28,7 @@ import {
 } from "./NotificationText.ts"
 
 /**
- * How often the highest commit number is read. It is not read when this engine has just committed, since that commit has told the
+ * How often the highest commit number is read. It is not read when this engine has just committed, since a commit returns the
  * number.
  */
 const CHECK_MS = 1000
@@ -39,12 +40,14 @@ const ANSWER_MS = 2000
 const FIRST_RECONNECT_MS = 100
 /** The longest delay between two tries to reconnect. */
 const LONGEST_RECONNECT_MS = 5000
-/** An engine that has sent no notification for this long sends an empty one, so that it counts as live. */
-const HELLO_MS = 10_000
+/** An engine that has sent no notification for this long sends an empty one, so that the others do not take it for gone. */
+const EMPTY_NOTIFICATION_MS = 10_000
 /** An engine that has sent nothing for this long counts as gone, and is told nothing any more. */
-const SILENT_MS = 35_000
-/** How long a row of `news` is kept. The row has the payloads of a notification, and the notification only the id of the row. */
-const KEEP_MS = 60_000
+const GONE_MS = 35_000
+/**
+ * How long a row of `news` is kept. The row has the payloads of a notification; the notification itself has only the id of the row.
+ */
+const KEEP_ROW_MS = 60_000
 
 export interface CommitNotificationsOptions {
   readonly driver: Driver
@@ -54,9 +57,9 @@ export interface CommitNotificationsOptions {
   readonly reader: Pick<Reader, "ask" | "isBusy">
   /** The number of this engine: the id of its row in `nodes`. */
   readonly node: () => number
-  readonly after: ScheduleTimeout
+  readonly scheduleTimeout: ScheduleTimeout
   /** A monotonic clock, milliseconds. */
-  readonly now: () => number
+  readonly monotonicMs: () => number
   /** What the listeners of this engine want to hear from other engines. */
   readonly wants: () => Wants
   /** Whether the worker is connected to this engine, which then gives the worker the notices for its turns. */
@@ -68,12 +71,14 @@ export interface CommitNotificationsOptions {
 
 /** What this engine does with what {@link CommitNotifications} finds out. */
 export interface CommitWatcher {
-  /** Called with what other engines have changed. */
+  /** Called with changes that other engines have made. */
   tell(changes: Changes): void
-  /** Called once a second. After that, this engine checks the commits and the nodes, unless it has just committed. */
+  /**
+   * Called once a second, before the check of the commits and the nodes. The check is left out when this engine has just committed.
+   */
   beforeCheck(): void
-  /** Called with the result of the check. `askedAt` is when the query of the check was sent, by `now`. */
-  checked(engines: EnginesSeen, askedAt: number): void
+  /** Called with the result of the check. `askedAt` is when the query of the check was sent, by `monotonicMs`. */
+  checkDone(engines: EnginesSeen, askedAt: number): void
   /** Called with the error when the query of the check failed. */
   checkFailed(error: unknown): void
 }
@@ -92,41 +97,41 @@ export interface EnginesSeen {
 
 interface OtherEngine {
   readonly wants: Wants
-  /** When the last notification of the engine arrived, by `now`. */
-  readonly heardAt: number
+  /** When the last notification of the engine arrived, by `monotonicMs`. */
+  readonly notifiedAt: number
 }
 
 export class CommitNotifications {
   readonly #options: CommitNotificationsOptions
   readonly #channel: string
   /** The other engines, by node number. */
-  readonly #others = new Map<number, OtherEngine>()
+  readonly #otherEngines = new Map<number, OtherEngine>()
   /** Absent until {@link watch} is called. */
   #watcher: CommitWatcher | undefined
   #commits = new Commits(0)
   /** The highest commit that is known to exist, whether this engine was told of it or not. */
   #highestCommit = 0
-  /** When this engine last committed, by `now`. */
+  /** When this engine last committed, by `monotonicMs`. */
   #committedAt = Number.NEGATIVE_INFINITY
   /** Whether a check for missed notifications is scheduled. */
   #isChecking = false
-  /** When this engine last found that it had missed a notification, by `now`. */
+  /** When this engine last found that it had missed a notification, by `monotonicMs`. */
   #missedAt = Number.NEGATIVE_INFINITY
-  /** Whether a query was sent whose answer will show that the connection still works. */
+  /** Whether this engine waits for the answer to a query that it has sent to find out whether the connection still works. */
   #isProbing = false
   #client: Client | undefined
   #reconnectDelayMs = FIRST_RECONNECT_MS
-  /** What the next notification tells; `undefined` when there is nothing to tell. */
-  #pending: NotificationBuilder | undefined
+  /** The next notification; `undefined` when there is nothing to tell. */
+  #pendingNotification: NotificationBuilder | undefined
   #isSending = false
-  /** Whether the next notification asks the other engines to announce themselves. */
-  #asksForHello = false
-  /** When this engine last sent a notification, by `now`. */
+  /** Whether the next notification asks each of the other engines to send one too. */
+  #asksForNotifications = false
+  /** When this engine last sent a notification, by `monotonicMs`. */
   #sentAt = Number.NEGATIVE_INFINITY
   /** Resolves when the notifications that have arrived are handled. */
-  #handling: Promise<void> = Promise.resolve()
-  /** The ids of rows that were written to `news`, and when they were written, by `now`: oldest first. */
-  #rows: Array<{ readonly id: number; readonly at: number }> = []
+  #handled: Promise<void> = Promise.resolve()
+  /** The ids of rows that were written to `news`, and when they were written, by `monotonicMs`: oldest first. */
+  #writtenRows: Array<{ readonly id: number; readonly at: number }> = []
   #isClosed = false
   /** Whether it was logged that notifications are lost. */
   #isLoggedAsLost = false
@@ -138,23 +143,23 @@ export class CommitNotifications {
     this.#channel = channelOf(options.settings.schema)
   }
 
-  /** Starts listening. Whatever other engines change from now on is told to the listeners. */
+  /** Starts listening. The listeners are told of everything that other engines change from now on. */
   async start(): Promise<void> {
     const client = await this.#connect()
-    const giveUp = this.#later(ANSWER_MS, () => this.#drop(client))
+    const giveUp = this.#runAfter(ANSWER_MS, () => this.#drop(client))
     try {
       const { rows } = await client.query("SELECT sequence FROM engine")
       this.#commits = new Commits(Number(rows[0]?.sequence))
     } finally {
       giveUp()
     }
-    this.#noteCommit(this.#commits.upTo)
+    this.#noteCommit(this.#commits.allUpTo)
   }
 
   /** Starts checking whether notifications were missed. */
   watch(watcher: CommitWatcher): void {
     this.#watcher = watcher
-    this.#every(CHECK_MS, () => this.#check())
+    this.#runEvery(CHECK_MS, () => this.#check())
   }
 
   /** Stops listening, and tells the other engines that this engine stops. */
@@ -164,87 +169,94 @@ export class CommitNotifications {
     const client = this.#client
     if (client === undefined) return
     this.#client = undefined
-    const leaving = this.#pending ?? new NotificationBuilder()
-    const hello: Hello = { wants: { steps: false, states: false }, leaves: true }
-    const sent = this.#others.size === 0 ? Promise.resolve() : this.#notify(client, leaving, hello)
-    // not an error when this fails: other engines notice after a while that this engine is silent
+    const lastNotification = this.#pendingNotification ?? new NotificationBuilder()
+    const state: EngineState = { wants: { steps: false, states: false }, leaves: true }
+    const sent =
+      this.#otherEngines.size === 0 ? Promise.resolve() : this.#notify(client, lastNotification, state)
+    // no error when the notification fails: after a while, the other engines notice that this engine is silent
     await Promise.race([sent.catch(() => undefined), this.#pause(ANSWER_MS)])
     end(client)
   }
 
-  /** Whether other engines were heard of lately. */
+  /** Whether other engines have sent notifications lately. */
   get hasOthers(): boolean {
-    return this.#others.size > 0
+    return this.#otherEngines.size > 0
   }
 
   /** Whether the listeners have been told of all commits before this one. */
   isInOrder(commit: number): boolean {
-    return this.#commits.upTo >= commit - 1
+    return this.#commits.allUpTo >= commit - 1
   }
 
   /** The highest known commit, of any engine. */
   get sequence(): number {
-    return Math.max(this.#highestCommit, this.#commits.last)
+    return Math.max(this.#highestCommit, this.#commits.highest)
   }
 
   /** Tells the other engines of a commit of this engine. */
   committed(commit: number, changes: Changes): void {
-    this.#committedAt = this.#options.now()
+    this.#committedAt = this.#options.monotonicMs()
     this.#commits.add([commit, commit])
     this.#noteCommit(commit)
-    if (this.#others.size === 0) return
-    this.#builder().add(commit, changes, this.#options.isConnectedHere)
+    if (this.#otherEngines.size === 0) return
+    this.#builderOfPending().add(commit, changes, this.#options.isConnectedHere)
     this.#send()
   }
 
   /** Tells the other engines of something that is not stored. */
   announce(announced: Announced): void {
-    if (this.#others.size === 0) return
-    this.#builder().announce(announced)
+    if (this.#otherEngines.size === 0) return
+    this.#builderOfPending().announce(announced)
     this.#send()
   }
 
   /** Makes the listeners of the other engines read everything of this kind again. */
   markStale(kind: ChangeKind): void {
-    if (this.#others.size === 0) return
-    this.#builder().markStale(kind)
+    if (this.#otherEngines.size === 0) return
+    this.#builderOfPending().markStale(kind)
     this.#send()
   }
 
   /** Sends a notification, which tells the other engines what the listeners of this engine want now. */
   wantsChanged(): void {
-    this.#builder()
+    this.#builderOfPending()
     this.#send()
   }
 
-  #builder(): NotificationBuilder {
-    return (this.#pending ??= new NotificationBuilder())
+  #builderOfPending(): NotificationBuilder {
+    return (this.#pendingNotification ??= new NotificationBuilder())
   }
 
   // -------------------------------------------------------------------------------------------------------------------
   // Telling
   // -------------------------------------------------------------------------------------------------------------------
 
-  /** Sends the pending notification. While the server has not answered the last one, the pending notification goes on gathering. */
+  /**
+   * Sends the pending notification. If the server has not answered the last one yet, the pending one is sent later, and gathers
+   * more until then.
+   */
   #send(): void {
-    if (this.#isSending || this.#pending === undefined || this.#isClosed) return
+    if (this.#isSending || this.#pendingNotification === undefined || this.#isClosed) return
     const client = this.#client
     // without a connection, nothing is sent: the other engines notice by themselves that they have missed a commit
-    if (client === undefined) return void (this.#pending = undefined)
+    if (client === undefined) return void (this.#pendingNotification = undefined)
     this.#isSending = true
     // the commits of one turn of the event loop are told together
     queueMicrotask(() => void this.#sendOn(client))
   }
 
   async #sendOn(client: Client): Promise<void> {
-    const notification = this.#builder()
-    this.#pending = undefined
-    const hello: Hello = { wants: this.#options.wants(), ...(this.#asksForHello ? { asks: true } : {}) }
-    this.#asksForHello = false
-    this.#sentAt = this.#options.now()
-    const giveUp = this.#later(ANSWER_MS, () => this.#drop(client))
+    const notification = this.#builderOfPending()
+    this.#pendingNotification = undefined
+    const state: EngineState = {
+      wants: this.#options.wants(),
+      ...(this.#asksForNotifications ? { asks: true } : {})
+    }
+    this.#asksForNotifications = false
+    this.#sentAt = this.#options.monotonicMs()
+    const giveUp = this.#runAfter(ANSWER_MS, () => this.#drop(client))
     try {
-      await this.#notify(client, notification, hello)
+      await this.#notify(client, notification, state)
     } catch (error) {
       this.#warnOnce(error)
       this.#drop(client)
@@ -255,9 +267,9 @@ export class CommitNotifications {
     this.#send()
   }
 
-  async #notify(client: Client, notification: NotificationBuilder, hello: Hello): Promise<void> {
+  async #notify(client: Client, notification: NotificationBuilder, state: EngineState): Promise<void> {
     const { node, traffic } = this.#options
-    const text = notification.notification(node(), hello)
+    const text = notification.notification(node(), state)
     const { row } = notification
     traffic.statements++
     if (row === undefined) {
@@ -277,17 +289,20 @@ export class CommitNotifications {
     await this.#forgetRows(client, Number(rows[0]?.id))
   }
 
-  /** Deletes old rows of `news`, which the other engines have read or will never read. `id` is the row that was just written. */
+  /**
+   * Deletes old rows of `news`: the other engines have read them, or will never read them. `id` is the id of the row that was just
+   * written.
+   */
   async #forgetRows(client: Client, id: number): Promise<void> {
-    const now = this.#options.now()
-    const newest = this.#rows.at(-1)
-    // remembers only an id now and then: rows with lower ids are deleted together with the row of this id
-    if (newest === undefined || now - newest.at > KEEP_MS / 10) {
-      this.#rows.push({ id, at: now })
+    const now = this.#options.monotonicMs()
+    const newest = this.#writtenRows.at(-1)
+    // remembers an id only now and then: the rows with lower ids are deleted together with the row that has this id
+    if (newest === undefined || now - newest.at > KEEP_ROW_MS / 10) {
+      this.#writtenRows.push({ id, at: now })
     }
-    const oldRow = this.#rows.findLast(({ at }) => now - at > KEEP_MS)
+    const oldRow = this.#writtenRows.findLast(({ at }) => now - at > KEEP_ROW_MS)
     if (oldRow === undefined) return
-    this.#rows = this.#rows.filter(({ at }) => at > oldRow.at)
+    this.#writtenRows = this.#writtenRows.filter(({ at }) => at > oldRow.at)
     await client.query("DELETE FROM news WHERE id <= $1", [oldRow.id])
   }
 
@@ -296,9 +311,9 @@ export class CommitNotifications {
   // -------------------------------------------------------------------------------------------------------------------
 
   /** Handles notifications one by one, in order of arrival. */
-  #hear(client: Client, payload: string): void {
-    this.#handling = this.#handling.then(() =>
-      this.#read(client, payload).catch((error: unknown) => {
+  #onNotification(client: Client, payload: string): void {
+    this.#handled = this.#handled.then(() =>
+      this.#handle(client, payload).catch((error: unknown) => {
         this.#options.warn(
           `A notification of another engine could not be read, so this engine reads again what may have changed: ${String(error)}`
         )
@@ -307,7 +322,7 @@ export class CommitNotifications {
     )
   }
 
-  async #read(client: Client, payload: string): Promise<void> {
+  async #handle(client: Client, payload: string): Promise<void> {
     const space = payload.indexOf(" ")
     const notification = readNotification(payload.slice(space + 1))
     // the notification is from a version with another format
@@ -316,7 +331,7 @@ export class CommitNotifications {
     // a notification has arrived, so the connection works
     this.#reconnectDelayMs = FIRST_RECONNECT_MS
     this.#isLoggedAsLost = false
-    this.#meet(notification)
+    this.#noteEngine(notification)
     let changes = notification.changes
     if (space > 0) {
       const row = await this.#rowOf(client, Number(payload.slice(0, space)))
@@ -326,14 +341,14 @@ export class CommitNotifications {
           : { ...changes, ...row }
     }
     if (this.#isClosed) return
-    const isOnlyHello = space <= 0 && notification.commits.length === 0 && changes.stale.size === 0
-    if (!isOnlyHello) this.#watcher?.tell(changes)
+    const isWithoutNews = space <= 0 && notification.commits.length === 0 && changes.stale.size === 0
+    if (!isWithoutNews) this.#watcher?.tell(changes)
     this.#commits.add(...notification.commits)
-    this.#noteCommit(this.#commits.last)
+    this.#noteCommit(this.#commits.highest)
   }
 
   async #rowOf(client: Client, id: number): Promise<ReturnType<typeof readRow>> {
-    const giveUp = this.#later(ANSWER_MS, () => this.#drop(client))
+    const giveUp = this.#runAfter(ANSWER_MS, () => this.#drop(client))
     try {
       this.#options.traffic.statements++
       const { rows } = await client.query({
@@ -347,16 +362,16 @@ export class CommitNotifications {
     }
   }
 
-  /** Notes what a notification says of the engine that has sent it. */
-  #meet({ asks, leaves, node, wants }: ReceivedNotification): void {
-    if (leaves === true) this.#others.delete(node)
-    else this.#others.set(node, { wants, heardAt: this.#options.now() })
-    this.#tellWanted()
+  /** Notes what the engine that has sent a notification says of itself. */
+  #noteEngine({ asks, leaves, node, wants }: ReceivedNotification): void {
+    if (leaves === true) this.#otherEngines.delete(node)
+    else this.#otherEngines.set(node, { wants, notifiedAt: this.#options.monotonicMs() })
+    this.#updateOtherWants()
     if (asks === true) this.wantsChanged()
   }
 
-  #tellWanted(): void {
-    const others = [...this.#others.values()]
+  #updateOtherWants(): void {
+    const others = [...this.#otherEngines.values()]
     this.#options.onOtherWants({
       steps: others.some(({ wants }) => wants.steps),
       states: others.some(({ wants }) => wants.states)
@@ -368,24 +383,24 @@ export class CommitNotifications {
   // -------------------------------------------------------------------------------------------------------------------
 
   /**
-   * Notes that all commits up to this number exist. If this engine has not been told of all of them, it waits a moment. If some of
-   * them are still untold then, this engine has missed a notification.
+   * Notes that all commits up to this number exist. If this engine has not been told of all these commits, it waits a moment. If it
+   * is still not told of all of them, it has missed a notification.
    */
   #noteCommit(commit: number): void {
     this.#highestCommit = Math.max(this.#highestCommit, commit)
-    if (this.#isChecking || this.#commits.upTo >= this.#highestCommit) return
+    if (this.#isChecking || this.#commits.allUpTo >= this.#highestCommit) return
     this.#isChecking = true
-    const expected = this.#highestCommit
+    const highestBefore = this.#highestCommit
     // while no notifications arrive, the listeners read everything again only once a second, however many commits there are
-    const graceMs = Math.max(GRACE_MS, this.#missedAt + CHECK_MS - this.#options.now())
-    this.#later(graceMs, () => {
+    const graceMs = Math.max(GRACE_MS, this.#missedAt + CHECK_MS - this.#options.monotonicMs())
+    this.#runAfter(graceMs, () => {
       this.#isChecking = false
-      // usually, only the commits that were known before the grace period count as missed; after a longer wait, all commits that
-      // are known now
-      const upTo = graceMs > GRACE_MS ? this.#highestCommit : expected
-      if (this.#commits.upTo < upTo) {
-        this.#missedAt = this.#options.now()
-        this.#commits.giveUp(upTo)
+      // usually, a commit counts as missed only if it was known before the grace period; after a longer wait, all commits that are
+      // known now count
+      const lastMissed = graceMs > GRACE_MS ? this.#highestCommit : highestBefore
+      if (this.#commits.allUpTo < lastMissed) {
+        this.#missedAt = this.#options.monotonicMs()
+        this.#commits.giveUp(lastMissed)
         this.#watcher?.tell(allStale)
         // a notification is missing: this connection may be dead without an error, or the engine that has committed has no
         // connection
@@ -396,13 +411,13 @@ export class CommitNotifications {
   }
 
   #check(): void {
-    const now = this.#options.now()
-    for (const [node, { heardAt }] of this.#others) {
-      if (now - heardAt < SILENT_MS) continue
-      this.#others.delete(node)
-      this.#tellWanted()
+    const now = this.#options.monotonicMs()
+    for (const [node, { notifiedAt }] of this.#otherEngines) {
+      if (now - notifiedAt < GONE_MS) continue
+      this.#otherEngines.delete(node)
+      this.#updateOtherWants()
     }
-    if (this.#others.size > 0 && now - this.#sentAt >= HELLO_MS) this.wantsChanged()
+    if (this.#otherEngines.size > 0 && now - this.#sentAt >= EMPTY_NOTIFICATION_MS) this.wantsChanged()
     this.#watcher?.beforeCheck()
     // a commit of this engine has just read the highest number
     if (now - this.#committedAt < CHECK_MS) return
@@ -411,22 +426,25 @@ export class CommitNotifications {
         if (this.#isClosed) return
         // safe cast: `EnginesSeen` has the columns of the statement
         const engines = rows[0] as unknown as EnginesSeen
-        this.#watcher?.checked(engines, now)
+        this.#watcher?.checkDone(engines, now)
         this.#noteCommit(Number(engines.sequence))
       },
       (error: unknown) => this.#watcher?.checkFailed(error)
     )
   }
 
-  /** Uses a connection for reads. When slow reads occupy all of these connections, uses the connection for notifications. */
+  /**
+   * Runs {@link RENEW_AND_READ} on a connection for reads, or, when slow reads occupy all of these, on the connection for
+   * notifications.
+   */
   #renewAndRead(): Promise<ReadonlyArray<Row>> {
     const { node, reader, traffic } = this.#options
     const client = this.#client
     if (!reader.isBusy || client === undefined) return reader.ask(RENEW_AND_READ, [node()])
     const { name, text } = RENEW_AND_READ
     traffic.statements++
-    // without this, a connection that is dead without an error would never answer
-    const giveUp = this.#later(ANSWER_MS, () => this.#drop(client))
+    // ends the wait for a connection that is dead without an error, which would never answer
+    const giveUp = this.#runAfter(ANSWER_MS, () => this.#drop(client))
     return client
       .query({ name, text, values: [node()] })
       .then(({ rows }) => rows)
@@ -442,12 +460,12 @@ export class CommitNotifications {
     const client = new driver.Client(configOf(settings))
     client.on("error", () => this.#drop(client))
     client.on("end", () => this.#drop(client))
-    client.on("notification", ({ payload = "" }) => this.#hear(client, payload))
+    client.on("notification", ({ payload = "" }) => this.#onNotification(client, payload))
     // limits the time of the statements, because the connection may die without an error; the driver limits the time of `connect`
     let giveUp: (() => void) | undefined
     try {
       await client.connect()
-      giveUp = this.#later(ANSWER_MS, () => socketOf(client).destroy())
+      giveUp = this.#runAfter(ANSWER_MS, () => socketOf(client).destroy())
       // rows of `news` are of no use after a crash, so they need not be durable
       await client.query(`SET synchronous_commit = off`)
       await client.query(`SET application_name = ${this.#channel}`)
@@ -460,16 +478,16 @@ export class CommitNotifications {
     }
     if (this.#isClosed) end(client)
     this.#client = client
-    this.#asksForHello = true
+    this.#asksForNotifications = true
     this.wantsChanged()
     return client
   }
 
-  /** Asks the server for an answer, and drops the connection when none comes in time. */
+  /** Sends a query to the server, and drops the connection when no answer comes in time. */
   #probe(client: Client): void {
     if (this.#isProbing) return
     this.#isProbing = true
-    const giveUp = this.#later(ANSWER_MS, () => this.#drop(client))
+    const giveUp = this.#runAfter(ANSWER_MS, () => this.#drop(client))
     this.#options.traffic.statements++
     client
       .query("SELECT 1")
@@ -483,12 +501,12 @@ export class CommitNotifications {
   #drop(client: Client): void {
     if (this.#client !== client) return
     this.#client = undefined
-    // not a clean end: requests that wait on a dead connection fail now
+    // the connection is not ended properly, so that requests which wait on it fail now
     socketOf(client).destroy()
     this.#connectLater()
   }
 
-  /** Warns that notifications between engines are lost. Warns again only after a notification has arrived. */
+  /** Warns that notifications between engines are lost. Warns again only after a notification has arrived in between. */
   #warnOnce(error: unknown): void {
     if (this.#isLoggedAsLost) return
     this.#isLoggedAsLost = true
@@ -499,7 +517,7 @@ export class CommitNotifications {
 
   #connectLater(): void {
     if (this.#isClosed) return
-    this.#later(this.#reconnectDelayMs, () => {
+    this.#runAfter(this.#reconnectDelayMs, () => {
       this.#reconnectDelayMs = Math.min(this.#reconnectDelayMs * 2, LONGEST_RECONNECT_MS)
       this.#connect().catch((error: unknown) => {
         this.#warnOnce(error)
@@ -512,8 +530,8 @@ export class CommitNotifications {
   // Time
   // -------------------------------------------------------------------------------------------------------------------
 
-  #later(ms: number, f: () => void): () => void {
-    const stop = this.#options.after(ms, () => {
+  #runAfter(ms: number, f: () => void): () => void {
+    const stop = this.#options.scheduleTimeout(ms, () => {
       this.#timerStops.delete(stop)
       if (!this.#isClosed) f()
     })
@@ -524,22 +542,22 @@ export class CommitNotifications {
     }
   }
 
-  #every(ms: number, f: () => void): void {
-    this.#later(ms, () => {
+  #runEvery(ms: number, f: () => void): void {
+    this.#runAfter(ms, () => {
       f()
-      this.#every(ms, f)
+      this.#runEvery(ms, f)
     })
   }
 
   #pause(ms: number): Promise<void> {
-    return new Promise((resolve) => void this.#options.after(ms, resolve))
+    return new Promise((resolve) => void this.#options.scheduleTimeout(ms, resolve))
   }
 }
 
 /**
- * The name of the notification channel of a schema, which is also the `application_name` of the connections that listen. It has a
- * hash of the name of the schema, and not that name itself: both names may have at most 63 characters, so with the prefix, some
- * names would be too long.
+ * The name of the notification channel of a schema, which is also the `application_name` of the connections that listen. It
+ * contains a hash of the schema's name, and not the name itself, since a channel may have no longer name than a schema (63
+ * characters): with the prefix, some would be too long.
  */
 export const channelOf = (schema: string): string =>
   `ironflow_news_${hash("sha256", schema, "hex").slice(0, 32)}`

@@ -1,40 +1,40 @@
-/** Which commits this engine has been told of: all commits up to a number, and some after it, which were told out of order. */
+/** Which commits this engine has been told of: all commits up to a number, and out of order, some later commits. */
 
 /** The first and the last number, both included. */
 export type CommitRange = readonly [from: number, to: number]
 
 export class Commits {
-  #upTo: number
-  #later: Array<CommitRange> = []
+  #allUpTo: number
+  #laterRanges: Array<CommitRange> = []
 
   constructor(upTo: number) {
-    this.#upTo = upTo
+    this.#allUpTo = upTo
   }
 
-  /** This commit and all before it are known, or were given up. */
-  get upTo(): number {
-    return this.#upTo
+  /** Of this commit and all before it, this engine was told, or they were given up. */
+  get allUpTo(): number {
+    return this.#allUpTo
   }
 
   /** The highest known commit. */
-  get last(): number {
-    return this.#later.reduce((last, [, to]) => Math.max(last, to), this.#upTo)
+  get highest(): number {
+    return this.#laterRanges.reduce((last, [, to]) => Math.max(last, to), this.#allUpTo)
   }
 
   add(...ranges: ReadonlyArray<CommitRange>): void {
-    this.#later.push(...ranges)
-    this.#later.sort(([a], [b]) => a - b)
-    const stillLater: Array<CommitRange> = []
-    for (const range of this.#later) {
-      if (range[0] <= this.#upTo + 1) this.#upTo = Math.max(this.#upTo, range[1])
-      else stillLater.push(range)
+    this.#laterRanges.push(...ranges)
+    this.#laterRanges.sort(([a], [b]) => a - b)
+    const remainingRanges: Array<CommitRange> = []
+    for (const range of this.#laterRanges) {
+      if (range[0] <= this.#allUpTo + 1) this.#allUpTo = Math.max(this.#allUpTo, range[1])
+      else remainingRanges.push(range)
     }
-    this.#later = stillLater
+    this.#laterRanges = remainingRanges
   }
 
   /** Gives up missing commits up to `upTo`: they count as known from now on. */
   giveUp(upTo: number): void {
-    this.#upTo = Math.max(this.#upTo, upTo)
+    this.#allUpTo = Math.max(this.#allUpTo, upTo)
     this.add()
   }
 }

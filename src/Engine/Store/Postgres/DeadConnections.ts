@@ -6,8 +6,8 @@
 import { APPLICATION, configOf, type Driver, type PostgresSettings } from "./Driver.ts"
 import { pidOf, type Session } from "./Session.ts"
 
-/** How long an answer may take before the server is asked about the session. */
-const SILENT_MS = 4000
+/** After this long without an answer, the server is asked about the session. */
+const ASK_AFTER_MS = 4000
 /** How long the server may take to answer the question about its sessions. */
 const ANSWER_MS = 3000
 /**
@@ -25,7 +25,7 @@ interface Observation {
   /** `Session.progress`, which grows when anything is received. */
   readonly progress: number
   /** Since when nothing was received. */
-  readonly since: number
+  readonly silentSince: number
   /** How often the server has said that the session is idle or has ended. */
   idleCount: number
 }
@@ -34,7 +34,7 @@ export interface DeadConnectionsOptions {
   readonly driver: Driver
   readonly settings: PostgresSettings
   /** A monotonic clock, milliseconds. */
-  readonly now: () => number
+  readonly monotonicMs: () => number
 }
 
 export class DeadConnections {
@@ -50,7 +50,7 @@ export class DeadConnections {
 
   /** Breaks the dead connections. Called periodically. */
   check(): void {
-    const now = this.#options.now()
+    const now = this.#options.monotonicMs()
     for (const session of this.#observations.keys())
       if (!this.unanswered.has(session)) this.#observations.delete(session)
     const silent: Array<Session> = []
@@ -58,13 +58,14 @@ export class DeadConnections {
       const { progress } = session
       const observation = this.#observations.get(session)
       if (observation?.progress !== progress)
-        this.#observations.set(session, { progress, since: now, idleCount: 0 })
-      else if (now - observation.since >= SILENT_MS) silent.push(session)
+        this.#observations.set(session, { progress, silentSince: now, idleCount: 0 })
+      else if (now - observation.silentSince >= ASK_AFTER_MS) silent.push(session)
     }
     if (silent.length === 0 || this.#isAsking) return
     this.#isAsking = true
     this.#ask(silent)
-      // the question has failed, so nothing is known of the sessions; a server that refuses the question can at least be reached
+      // the question has failed, so nothing is known of the sessions; but if the server itself has refused the question, the server
+      // can be reached
       .catch((error: unknown) => this.#judge(silent, new Map(), isRefusal(error)))
       .finally(() => (this.#isAsking = false))
   }
@@ -83,7 +84,7 @@ export class DeadConnections {
       const { rows } = await client.query(LIST_STATES, [silent.map(({ pid }) => pid)])
       const ownPid = Number(rows.pop()?.pid)
       const idleByPid = new Map(rows.map(({ idle, pid }) => [Number(pid), idle === 1]))
-      // without a pooler, which would give sessions other process ids than the server, a session that is not listed has ended
+      // there is no pooler in between (it would tell other process ids than the server), so a session that is not listed has ended
       if (ownPid === pidOf(client)) {
         for (const { pid } of silent) if (!idleByPid.has(pid)) idleByPid.set(pid, true)
       }
@@ -94,11 +95,11 @@ export class DeadConnections {
   }
 
   /**
-   * Breaks the sessions that are dead. `idleByPid` has, by process id, `true` for a session that is idle or has ended, and `false`
-   * for a session that works. Sessions about which nothing is known are missing.
+   * Breaks the sessions that are dead. `idleByPid` says by process id what is known of the sessions: `true` for a session that is
+   * idle or has ended, `false` for a session that works.
    */
   #judge(silent: ReadonlyArray<Session>, idleByPid: ReadonlyMap<number, boolean>, isReachable = true): void {
-    const { now, settings } = this.#options
+    const { monotonicMs, settings } = this.#options
     // a server that accepts no new connection within the connect timeout will not answer on an old connection either
     const maxMs = isReachable ? settings.statementTimeoutMs + MARGIN_MS : settings.connectTimeoutMs
     for (const session of silent) {
@@ -106,7 +107,7 @@ export class DeadConnections {
       // something has arrived meanwhile
       if (observation === undefined || observation.progress !== session.progress) continue
       if (idleByPid.get(session.pid) === true) observation.idleCount++
-      const isOverdue = !idleByPid.has(session.pid) && now() - observation.since > maxMs
+      const isOverdue = !idleByPid.has(session.pid) && monotonicMs() - observation.silentSince > maxMs
       // the server must say twice that the session is idle: at the first time, the answer may still be in flight
       if (observation.idleCount > 1 || isOverdue) session.break()
     }

@@ -1,5 +1,5 @@
 /**
- * The deferred writes of a transaction, for whose results no program waits. They are sent before a statement that could see their
+ * The deferred writes of a transaction: no program waits for their results. They are sent before a statement that could see their
  * effect, or before the commit.
  */
 import type { Value } from "../Program.ts"

@@ -7,10 +7,10 @@ import type { Statement } from "../Program.ts"
 import { type Merged, mergedInsert, mergedUpdate } from "./MergedWrites.ts"
 
 /**
- * Gives placeholders their numbers: `?2` becomes `$2`, and `?` gets the number after the highest number so far. Quoted text is not
- * changed.
+ * Gives placeholders their numbers: `?2` becomes `$2`, and a plain `?` gets the number after the highest number so far. Quoted text
+ * is not changed.
  */
-const numbered = (text: string): string => {
+const withNumberedPlaceholders = (text: string): string => {
   let highest = 0
   return text.replaceAll(/'(?:[^']|'')*'|\?(\d*)/g, (whole, number: string | undefined) => {
     if (number === undefined) return whole
@@ -25,7 +25,7 @@ const numbered = (text: string): string => {
  * the items of a JSON list are cast to text.
  */
 const toPostgres = (text: string): string =>
-  numbered(
+  withNumberedPlaceholders(
     text
       .replaceAll(/\bLIMIT -1\b/g, "LIMIT ALL")
       .replaceAll(/\bLIMIT (\?\d*)/g, "LIMIT nullif(CAST($1 AS BIGINT), -1)")
@@ -53,37 +53,38 @@ export interface Translated extends Prepared {
   readonly tables: ReadonlyArray<string>
 }
 
-/** Tables whose keys are assigned by the engine that has locked the row of `engine`. */
+/** Tables whose keys an engine assigns, while it has locked the row of the table `engine`. */
 type KeyedTable = "events" | "runs"
 
 const keyOf: { readonly [table in KeyedTable]: string } = { events: "position", runs: "key" }
 
-const translated = new Map<Statement, Translated>()
+const translations = new Map<Statement, Translated>()
 /** How many translated statements have a name. */
 let namedCount = 0
 
 /** Translates a statement. The conditions that leave out damaged rows are part of the translation. */
 export const translate = (statement: Statement, damage: Damage): Translated => {
-  if (statement.isSound && damage.count > 0) return make(sound(statement, damage), "")
-  let translation = translated.get(statement)
+  if (statement.isSound && damage.skippedCount > 0)
+    return makeTranslations(withSoundConditions(statement, damage), "")
+  let translation = translations.get(statement)
   if (translation === undefined) {
-    translation = make(sound(statement, damage), `i${++namedCount}`)
-    translated.set(statement, translation)
+    translation = makeTranslations(withSoundConditions(statement, damage), `i${++namedCount}`)
+    translations.set(statement, translation)
   }
   return translation
 }
 
 /** The text of a statement with the conditions that leave out damaged rows. */
-const sound = (statement: Statement, damage: Damage): string =>
+const withSoundConditions = (statement: Statement, damage: Damage): string =>
   (statement.postgres ?? statement.text).replaceAll(
     / ?@sound\((\w+), ([\w.]+)\)/g,
-    (_, kind: DamagedKind, column: string) => damage.except(kind, column)
+    (_, kind: DamagedKind, column: string) => damage.soundCondition(kind, column)
   )
 
 const INSERT = /^\s*INSERT INTO (events|runs) \(([^)]*)\)\s*VALUES \(([^)]*)\)\s*$/
 
 /** Makes the translations of a text. `name` is empty for a text that is used once: it is not prepared. */
-const make = (source: string, name: string): Translated => {
+const makeTranslations = (source: string, name: string): Translated => {
   const text = toPostgres(source)
   const suffixed = (suffix: string): string => (name === "" ? "" : name + suffix)
   const prepared = (suffix: string, form: string, merged?: Merged): Prepared => ({

@@ -12,10 +12,9 @@ import type { PostgresOptions } from "./Options.ts"
 const OLDEST_VERSION = 14
 
 /**
- * How long a transaction may be idle. After that, the server ends the session of the transaction, so that a frozen process does not
- * hold its locks for ever.
+ * When a transaction is idle for this long, the server ends its session, so that a frozen process does not hold its locks for ever.
  */
-const IDLE_MS = 4000
+const MAX_IDLE_MS = 4000
 
 /** Maximum number of characters of the name of a schema. */
 const MAX_SCHEMA_LENGTH = 63
@@ -23,19 +22,19 @@ const MAX_SCHEMA_LENGTH = 63
 /** The `application_name` of sessions, by which an engine finds its own in `pg_stat_activity`. */
 export const APPLICATION = "ironflow"
 
-/** The values of `sslmode` that the driver knows. For any other value, the driver reports no error, and encrypts. */
+/** The values of `sslmode` that the driver knows. Any other value must be refused here: the driver would accept it, and encrypt. */
 const SSL_MODES = ["disable", "prefer", "require", "verify-ca", "verify-full", "no-verify"]
 
 export interface PostgresSettings {
   readonly url: string
   /** The database as messages name it, without the password. */
-  readonly shown: string
+  readonly displayName: string
   readonly schema: string
   readonly poolSize: number
   readonly connectTimeoutMs: number
   readonly statementTimeoutMs: number
   /** The migrations of this version. */
-  readonly known: ReadonlyArray<Migration>
+  readonly migrations: ReadonlyArray<Migration>
 }
 
 /** Throws a `ValidationError` for invalid options. */
@@ -82,12 +81,12 @@ export const postgresSettingsOf = (options: PostgresOptions): PostgresSettings =
   }
   return {
     url: options.url,
-    shown: `${url.host === "" ? (url.searchParams.get("host") ?? "localhost") : url.host}${url.pathname} (schema ${schema})`,
+    displayName: `${url.host === "" ? (url.searchParams.get("host") ?? "localhost") : url.host}${url.pathname} (schema ${schema})`,
     schema,
     poolSize,
     connectTimeoutMs,
     statementTimeoutMs,
-    known: migrations
+    migrations
   }
 }
 
@@ -141,11 +140,11 @@ export const loadDriver = async (): Promise<Driver> => {
 }
 
 /**
- * Parameters of a database URL that the driver does not get. The engine sets them itself, but the driver would prefer the values in
- * the URL. With these values the engine could not find its own sessions again, or would wait without its limits. `options` are not
- * lost: the engine adds its own options to them.
+ * Parameters of a database URL that the driver does not get. The engine sets these parameters itself, but the driver would prefer
+ * the values in the URL. Then the engine could not find its own sessions again, or would wait without its limits. Only `options`
+ * are kept: the engine adds its own options to them.
  */
-const OWN_PARAMETERS = [
+const ENGINE_PARAMETERS = [
   "application_name",
   "fallback_application_name",
   "idle_in_transaction_session_timeout",
@@ -159,14 +158,16 @@ const OWN_PARAMETERS = [
 /** Divides a database URL into what the driver reads, and the `options` for the session. */
 const divideUrl = (text: string): { readonly connectionString: string; readonly options: string } => {
   const url = new URL(text)
-  const ownNames = OWN_PARAMETERS.filter((name) => url.searchParams.has(name))
-  if (ownNames.length === 0) return { connectionString: text, options: "" }
+  const engineParameters = ENGINE_PARAMETERS.filter((name) => url.searchParams.has(name))
+  if (engineParameters.length === 0) return { connectionString: text, options: "" }
   const options = url.searchParams.get("options") ?? ""
-  for (const name of ownNames) url.searchParams.delete(name)
+  for (const name of engineParameters) url.searchParams.delete(name)
   return { connectionString: url.href, options }
 }
 
-/** The configuration of every connection. Settings of the engine come after the `options` of the URL, so they win. */
+/**
+ * The configuration of every connection. The engine's settings come after the `options` of the URL, so the engine's settings apply.
+ */
 export const configOf = (settings: PostgresSettings): ClientConfig => {
   const { connectionString, options } = divideUrl(settings.url)
   return {
@@ -183,16 +184,17 @@ export const configOf = (settings: PostgresSettings): ClientConfig => {
         `search_path=${settings.schema}`,
         `statement_timeout=${settings.statementTimeoutMs}`,
         `lock_timeout=${settings.statementTimeoutMs}`,
-        `idle_in_transaction_session_timeout=${IDLE_MS}`,
-        // the forms of values that the engine expects: the server, the database or the user may have other defaults
+        `idle_in_transaction_session_timeout=${MAX_IDLE_MS}`,
+        // these settings make values have the form that the engine expects: the server, the database or the user may have other
+        // defaults
         "array_nulls=on",
         "bytea_output=hex",
         "DateStyle=ISO",
         "extra_float_digits=1",
         "standard_conforming_strings=on",
         "transform_null_equals=off",
-        // statements keep the plan that uses the index: without these settings, a table that fills up fast keeps the plan for an
-        // empty table
+        // these settings make statements use the indexes: without them, a plan that was made for an empty table is kept while the
+        // table fills up fast
         "plan_cache_mode=force_generic_plan",
         "enable_seqscan=off",
         "jit=off"
@@ -207,7 +209,7 @@ export const configOf = (settings: PostgresSettings): ClientConfig => {
 const ANSWER_MARGIN_MS = 5000
 
 /**
- * Opens a connection for one command, and checks its session. `read` is what {@link READ_SESSION} has read. Even after the server
+ * Opens a connection for one command, and checks its session. `sessionFacts` is what {@link READ_SESSION} has read. Even after the server
  * has accepted the connection, a statement fails when its answer takes too long: for the first statement, longer than the connect
  * timeout; for later statements, longer than the statement timeout and {@link ANSWER_MARGIN_MS}.
  */
@@ -217,7 +219,7 @@ export const openClient = async (
   isPipelined: boolean
 ): Promise<{
   readonly client: Client
-  readonly read: { readonly [column: string]: unknown } | undefined
+  readonly sessionFacts: { readonly [column: string]: unknown } | undefined
 }> => {
   const client = new driver.Client({
     ...configOf(settings),
@@ -236,14 +238,17 @@ export const openClient = async (
     }
     const { rows } = await client.query(query)
     checkSession(rows[0], settings)
-    return { client, read: rows[0] }
+    return { client, sessionFacts: rows[0] }
   } catch (error) {
     await client.end().catch(() => undefined)
     throw error
   }
 }
 
-/** SQL: reads what {@link checkSession} judges, and whether the schema $1 has no tables of an engine. It needs no rights. */
+/**
+ * SQL: reads what {@link checkSession} judges, and whether the schema $1 has no tables of an engine. A user without any rights may
+ * run it.
+ */
 export const READ_SESSION = `SELECT CAST(current_setting('server_version_num') AS INTEGER) AS server,
   current_setting('plan_cache_mode', true) AS plans, current_setting('search_path') AS path, current_user AS "user",
   (SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = $1) AS may_use,
@@ -259,11 +264,11 @@ export const checkSession = (
   settings: PostgresSettings
 ): void => {
   checkServer(Number(row?.server), settings)
-  const { schema, shown } = settings
+  const { schema, displayName } = settings
   // the settings are sent when the connection begins; a pooler in transaction mode drops them
   if (row?.plans !== "force_generic_plan" || row.path !== schema) {
     throw new StoreError(
-      `The settings of the session did not arrive at ${shown}: a pooler between the engine and Postgres leaves them out (\`ignore_startup_parameters\`). ` +
+      `The settings of the session did not arrive at ${displayName}: a pooler between the engine and Postgres leaves them out (\`ignore_startup_parameters\`). ` +
         "The engine needs a session of its own, with its settings, locks and prepared statements: give it the URL of Postgres itself, or of a pool in session mode that passes `options` on",
       { code: "STORE_UNAVAILABLE" }
     )
@@ -271,19 +276,19 @@ export const checkSession = (
   if (row.may_use === 0) {
     const user = `"${String(row.user)}"`
     throw new StoreError(
-      `The user ${user} is not allowed to use the schema at ${shown}. The owner of the schema has to allow it: GRANT USAGE ON SCHEMA ${schema} TO ${user}; ` +
+      `The user ${user} is not allowed to use the schema at ${displayName}. The owner of the schema has to allow it: GRANT USAGE ON SCHEMA ${schema} TO ${user}; ` +
         `GRANT ALL ON ALL TABLES IN SCHEMA ${schema} TO ${user}; GRANT ALL ON ALL SEQUENCES IN SCHEMA ${schema} TO ${user}`,
       { code: "STORE_UNAVAILABLE" }
     )
   }
 }
 
-/** Throws a `StoreError` when the server is too old; `number` is its version number, such as 180004. */
-export const checkServer = (number: number, settings: PostgresSettings): void => {
-  const version = Math.floor(number / 10_000)
+/** Throws a `StoreError` when the server is too old; `versionNumber` is such as 180004. */
+export const checkServer = (versionNumber: number, settings: PostgresSettings): void => {
+  const version = Math.floor(versionNumber / 10_000)
   if (version >= OLDEST_VERSION) return
   throw new StoreError(
-    `Postgres at ${settings.shown} is version ${version}, and the engine needs version ${OLDEST_VERSION} or later: upgrade Postgres`,
+    `Postgres at ${settings.displayName} is version ${version}, and the engine needs version ${OLDEST_VERSION} or later: upgrade Postgres`,
     { code: "STORE_UNAVAILABLE" }
   )
 }

@@ -1,7 +1,7 @@
 /**
  * Learns from the reads of earlier transactions which reads the next transaction will probably make. These reads are sent together
- * with the lock, so that the lock is held for one round trip less. An example is the read that tells whether anything awaits an
- * event: while other engines write, it is made for each event.
+ * with the lock, so that the lock is held for one round trip less. For example, while other engines write, each event needs a read
+ * that tells whether anything awaits the event.
  */
 import type { Value } from "../Program.ts"
 import type { Translated } from "./Dialect.ts"
@@ -16,10 +16,10 @@ const MAX_EXPECTED = 8
 /** Maximum number of reads of one transaction that are counted. */
 const MAX_COUNTED = 64
 /**
- * From this score on, a read is expected. A transaction with the read raises the score by 1, and a transaction without the read
- * lowers the score by 1.
+ * A read with at least this score is expected. A transaction with the read raises the score by 1, a transaction without the read
+ * lowers it by 1.
  */
-const EXPECTED_AFTER = 2
+const EXPECTED_SCORE = 2
 /** The highest score of a read. */
 const MAX_SCORE = 4
 
@@ -50,7 +50,7 @@ export class ExpectedReads {
   get reads(): ReadonlyArray<Read> {
     const reads: Array<Read> = []
     for (const { read, score } of this.#scores.values()) {
-      if (score >= EXPECTED_AFTER && reads.push(read) === MAX_EXPECTED) break
+      if (score >= EXPECTED_SCORE && reads.push(read) === MAX_EXPECTED) break
     }
     return reads
   }

@@ -6,24 +6,31 @@ import { type Call, type Program, Refused } from "../Program.ts"
 import type { StoreService } from "../Store.ts"
 import type { Transaction } from "../Transaction.ts"
 import { loadDriver, openClient, postgresSettingsOf } from "./Driver.ts"
-import { type Fit, HOLDERS, fitOfVersion, LOCK_CLASS, READ_VERSION, SCHEMA_LOCK } from "./Migrate.ts"
+import {
+  type Fit,
+  LIST_LOCK_HOLDERS,
+  fitOfVersion,
+  LOCK_CLASS,
+  READ_VERSION,
+  SCHEMA_LOCK
+} from "./Migrate.ts"
 import type { PostgresOptions } from "./Options.ts"
-import { LOST_FOR_GOOD, openError, storeError } from "./PostgresErrors.ts"
+import { LOST_FOR_GOOD_ADVICE, openError, storeError } from "./PostgresErrors.ts"
 import { Environments, PostgresTransaction } from "./PostgresTransaction.ts"
 import { LAPSE_MS, NOW } from "./Nodes.ts"
 import { Runner, Session } from "./Session.ts"
 
 export interface PostgresFacts {
   /** The database as messages name it, without the password. */
-  readonly shown: string
+  readonly displayName: string
   /** The version of Postgres. */
   readonly version: string
   /** Size of the tables and their indexes in the schema, bytes. */
   readonly bytes: number
-  /** How many migrations have run; absent where there are no tables. */
-  readonly tables?: number
-  /** How many migrations this version of the package knows. */
-  readonly known: number
+  /** The version of the tables: how many migrations have run; absent where there are no tables. */
+  readonly tablesVersion?: number
+  /** The version of the tables that this package makes: how many migrations it knows. */
+  readonly packageVersion: number
   /** Whether this version of the package works with the tables; absent where there are no tables. */
   readonly fit?: Fit
   /** The names of the engines that use the tables now; empty unless the tables fit this version. */
@@ -35,20 +42,24 @@ export interface PostgresFacts {
   /** The number of sessions of all users, without the session of this inspection. */
   readonly connections: number
   readonly maxConnections: number
-  /** The limits of the user and of the database, where they have one. */
+  /** The connection limits of the user and of the database, as far as there are any. */
   readonly limits: ReadonlyArray<ConnectionLimit>
   readonly rights: Rights
   /** Age of the oldest open transaction of the database. */
-  readonly longestMs: number
+  readonly oldestTransactionMs: number
   /** The tables with the most dead rows. */
-  readonly bloated: ReadonlyArray<{ readonly table: string; readonly live: number; readonly dead: number }>
+  readonly bloatedTables: ReadonlyArray<{
+    readonly table: string
+    readonly live: number
+    readonly dead: number
+  }>
 }
 
 /** How many sessions a user or a database may have. */
 export interface ConnectionLimit {
-  readonly of: "user" | "database"
+  readonly owner: "user" | "database"
   readonly name: string
-  readonly most: number
+  readonly max: number
   /** How many sessions the user or the database has, without the session of this inspection. */
   readonly used: number
 }
@@ -67,7 +78,7 @@ export interface Rights {
 
 export interface Inspection {
   readonly facts: PostgresFacts
-  /** Runs programs that only read. Absent when this version does not work with the tables, or there are none. */
+  /** Runs programs that only read. Absent when this version does not work with the tables, and where there are no tables. */
   readonly readApart?: StoreService["readApart"]
   readonly close: Effect.Effect<void>
 }
@@ -107,11 +118,11 @@ const LIST_SEEN_ENGINES = `SELECT name FROM nodes WHERE steady_since IS NOT NULL
   AND last_seen > ${NOW} - ${LAPSE_MS} ORDER BY id`
 /** SQL: the live nodes that have a session. A node that was just killed has no session, although its row still looks live. */
 const LIST_ENGINES = `SELECT name FROM nodes WHERE steady_since IS NOT NULL
-  AND pid IN (${HOLDERS}) ORDER BY id`
+  AND pid IN (${LIST_LOCK_HOLDERS}) ORDER BY id`
 
 /**
  * Opens an inspection. Fails with `StoreError` when Postgres cannot be reached or is too old, with `ValidationError` for invalid
- * options. `load` is the program that fills the caches which other programs need.
+ * options. `load` returns the program that fills the caches which other programs need.
  */
 export const inspect = (
   options: PostgresOptions,
@@ -128,7 +139,7 @@ export const inspect = (
       Effect.tryPromise({
         try: async (): Promise<Inspection> => {
           const driver = await loadDriver()
-          const { client, read: sessionFacts } = await openClient(driver, settings, true)
+          const { client, sessionFacts } = await openClient(driver, settings, true)
           const close = Effect.promise(() => client.end().catch(() => undefined))
           try {
             const session = new Session(client, { statements: 0, roundTrips: 0, commits: 0 })
@@ -151,19 +162,19 @@ export const inspect = (
                 ["user", server.user, server.user_limit, server.of_user],
                 ["database", server.database, server.database_limit, server.of_database]
               ] as const
-            ).map(([of, name, most, used]) => ({
-              of,
+            ).map(([owner, name, max, used]) => ({
+              owner,
               name: String(name),
-              most: Number(most),
+              max: Number(max),
               used: Number(used)
             }))
             const bloated = await ask(LIST_BLOATED_TABLES, [settings.schema])
             const facts: PostgresFacts = {
-              shown: settings.shown,
+              displayName: settings.displayName,
               version: String(server.version),
               bytes: Number(server.bytes),
-              ...(engine === undefined ? {} : { tables: Number(engine.version) }),
-              known: settings.known.length,
+              ...(engine === undefined ? {} : { tablesVersion: Number(engine.version) }),
+              packageVersion: settings.migrations.length,
               ...(fit === undefined ? {} : { fit }),
               engines: engines.map(({ name }) => String(name)),
               isStandby: server.standby === 1,
@@ -173,7 +184,7 @@ export const inspect = (
               connections: Number(server.connections),
               maxConnections: Number(server.max_connections),
               // -1 stands for no limit
-              limits: limits.filter(({ most }) => most >= 0),
+              limits: limits.filter(({ max }) => max >= 0),
               rights: {
                 user: String(sessionFacts?.user),
                 schema: settings.schema,
@@ -181,8 +192,8 @@ export const inspect = (
                 closedTables: namesOf(0),
                 closedSequences: namesOf(1)
               },
-              longestMs: Number(server.longest),
-              bloated: bloated.map(({ dead, live, name }) => ({
+              oldestTransactionMs: Number(server.longest),
+              bloatedTables: bloated.map(({ dead, live, name }) => ({
                 table: String(name),
                 live: Number(live),
                 dead: Number(dead)
@@ -207,7 +218,7 @@ export const inspect = (
             throw error
           }
         },
-        catch: (cause) => openError(settings.shown, cause)
+        catch: (cause) => openError(settings.displayName, cause)
       })
   )
 
@@ -217,7 +228,7 @@ const readerOf =
     Effect.flatMap(
       Effect.tryPromise({
         try: () => new Runner(session, tx).run(call.run(tx)),
-        catch: (cause) => storeError(`Cannot ${call.what()}`, cause, LOST_FOR_GOOD)
+        catch: (cause) => storeError(`Cannot ${call.what()}`, cause, LOST_FOR_GOOD_ADVICE)
       }),
       (result) => (result instanceof Refused ? Effect.fail(result.error) : Effect.succeed(result))
     )

@@ -1,8 +1,8 @@
 /**
- * Checks whether Postgres still has all commits. A standby may be promoted without some commits that its primary had
- * acknowledged. Then the database goes on from an earlier point: the same numbers could be assigned again, and nodes have cached
- * rows that the new primary does not have. A promotion starts a new timeline. The nodes store the timeline in the database, so the
- * first node that writes on a new timeline notices this, and skips all numbers that the old primary may have assigned.
+ * Checks whether Postgres still has all commits. A standby may be promoted without some commits that its primary had acknowledged.
+ * Then the database goes on from an earlier point: numbers could be assigned a second time, and nodes may have cached rows that the
+ * new primary does not have. A promotion starts a new timeline. The nodes store the timeline in the database, so the first node
+ * that writes on a new timeline notices this, and skips all numbers that the old primary may have assigned.
  */
 import type { Row } from "../Program.ts"
 import type { Numbers } from "./PostgresTransaction.ts"
@@ -14,8 +14,9 @@ export const timelineSql = {
   /** The timeline on which the server writes: eight hexadecimal digits. */
   timeline: "substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)",
   /**
-   * When the server was started. It is used on managed servers, which may not let users read the write-ahead log. There each start
-   * of a server counts as a timeline, because a promoted server was started at another time than the server before it.
+   * When the server was started. It is used on managed servers that do not let users read the position of the write-ahead log. On
+   * such a server, each start counts as a new timeline, because a promoted server was started at another time than the server
+   * before it.
    */
   start: `'start ' || CAST(CAST(extract(epoch FROM pg_postmaster_start_time()) * 1000000 AS BIGINT) AS TEXT)`
 } as const
@@ -24,7 +25,7 @@ export type TimelineSource = keyof typeof timelineSql
 /** The error codes of Postgres for: no permission, no such function, not supported. */
 const REFUSALS: ReadonlyArray<unknown> = ["42501", "42883", "0A000"]
 
-/** Which member of {@link timelineSql} the server lets this user read. */
+/** Returns the member of {@link timelineSql} that this user may read on this server. */
 export const timelineSourceOf = async (session: Session): Promise<TimelineSource> => {
   try {
     await session.wait(session.send({ name: "", text: `SELECT ${timelineSql.timeline}` }))
@@ -36,7 +37,7 @@ export const timelineSourceOf = async (session: Session): Promise<TimelineSource
   return "timeline"
 }
 
-/** How many numbers to skip: more than a server assigns in the time by which a standby may lag behind it. */
+/** How many numbers to skip. While a standby is behind its primary, the primary assigns fewer numbers than this. */
 const SKIPPED_NUMBERS = 1_000_000
 
 export const READ_TIMELINE = {
@@ -62,7 +63,10 @@ export interface RememberedCommits {
 }
 
 export interface CommitCheck {
-  /** Whether the server is another server than in the last transaction, or was set back. Then everything in memory may be wrong. */
+  /**
+   * Whether another server has taken over since the last transaction, or the server was set back. Then everything in memory may be
+   * wrong.
+   */
   readonly isOther: boolean
   /** Whether commits that this node knows of are gone. */
   readonly hasLostCommits: boolean
@@ -73,16 +77,16 @@ export interface CommitCheck {
  * taken over, it raises `numbers`, so that no number is assigned again, and stores the new timeline with `put`.
  */
 export const checkCommits = (
-  known: RememberedCommits,
-  now: { readonly timeline: string; readonly sequence: number; readonly stored: Row | undefined },
+  remembered: RememberedCommits,
+  current: { readonly timeline: string; readonly sequence: number; readonly stored: Row | undefined },
   numbers: Numbers,
   put: (statement: Prepared, values: ReadonlyArray<string | number>) => void
 ): CommitCheck & { readonly sequence: number } => {
-  const { timeline, stored } = now
-  const wasSetBack = now.sequence <= known.sequence
+  const { timeline, stored } = current
+  const wasSetBack = current.sequence <= remembered.sequence
   const storedTimeline = stored?.timeline == null ? undefined : String(stored.timeline)
   const mustSkip = wasSetBack || (storedTimeline !== undefined && storedTimeline !== timeline)
-  let { sequence } = now
+  let { sequence } = current
   if (mustSkip) {
     sequence += SKIPPED_NUMBERS
     numbers.events += SKIPPED_NUMBERS
@@ -93,7 +97,7 @@ export const checkCommits = (
   if (storedTimeline !== timeline) put(STORE_TIMELINE, [timeline])
   return {
     sequence,
-    isOther: wasSetBack || (known.timeline !== undefined && known.timeline !== timeline),
-    hasLostCommits: wasSetBack || Number(stored?.batch ?? 0) < known.batch
+    isOther: wasSetBack || (remembered.timeline !== undefined && remembered.timeline !== timeline),
+    hasLostCommits: wasSetBack || Number(stored?.batch ?? 0) < remembered.batch
   }
 }

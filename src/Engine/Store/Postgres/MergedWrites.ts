@@ -1,6 +1,6 @@
 /**
- * Merges many writes of one statement into one write, which has the values of each parameter as an array. The merged write costs
- * Postgres and the engine a fraction of what the single writes cost.
+ * Merges many writes of one statement into one write. For each parameter of the statement, the merged write gets an array with the
+ * values of all writes. The merged write costs Postgres and the engine a fraction of what the single writes cost.
  */
 import { migrations } from "./Migrations.ts"
 
@@ -14,13 +14,13 @@ export interface Merged {
 
 /** Column types, by table and column name, as the migrations define them. */
 const columnTypes: ReadonlyMap<string, ReadonlyMap<string, string>> = (() => {
-  const all = migrations.map(({ sql }) => sql).join("\n")
+  const sql = migrations.map(({ sql }) => sql).join("\n")
   const tables = new Map<string, Map<string, string>>()
-  for (const [, table = "", columns = ""] of all.matchAll(/CREATE TABLE (\w+) \(\n([^]*?)\n\)/g)) {
-    const typed = columns.matchAll(/^ {2}(\w+) (BIGINT|TEXT|BYTEA)\b/gm)
-    tables.set(table, new Map([...typed].map(([, name, type]) => [name!, type!])))
+  for (const [, table = "", columns = ""] of sql.matchAll(/CREATE TABLE (\w+) \(\n([^]*?)\n\)/g)) {
+    const typedColumns = columns.matchAll(/^ {2}(\w+) (BIGINT|TEXT|BYTEA)\b/gm)
+    tables.set(table, new Map([...typedColumns].map(([, name, type]) => [name!, type!])))
   }
-  for (const [, table = "", name = "", type = ""] of all.matchAll(
+  for (const [, table = "", name = "", type = ""] of sql.matchAll(
     /ALTER TABLE (\w+) ADD COLUMN (\w+) (BIGINT|TEXT|BYTEA)\b/g
   ))
     tables.get(table)?.set(name, type)
@@ -29,11 +29,11 @@ const columnTypes: ReadonlyMap<string, ReadonlyMap<string, string>> = (() => {
 
 const INSERT = /^\s*INSERT INTO (\w+) \(([^)]*)\)\s*VALUES \(([^)]*)\)\s*(ON CONFLICT DO NOTHING)?\s*$/
 const UPDATE = /^\s*UPDATE (\w+) SET ([^]*) WHERE (key = \?(?: AND status IN \([\d, ]+\))?)\s*$/
-/** A value that is the same in every row. */
+/** A value in the SQL that is the same in every row. */
 const CONSTANT = /^(?:\d+|NULL|'[^'?]*')$/
 
 /** SQL: the rows `v` with the columns `p1`, `p2` and so on, whose values come from the parameters, which are arrays. */
-const unnested = (types: ReadonlyArray<string>): string => {
+const rowsOfParameters = (types: ReadonlyArray<string>): string => {
   const arrays = types.map((type, index) => `CAST($${index + 1} AS ${type}[])`)
   return `unnest(${arrays.join(", ")}) AS v(${types.map((_, index) => `p${index + 1}`).join(", ")})`
 }
@@ -60,7 +60,7 @@ export const mergedInsert = (source: string): Merged | undefined => {
   }
   if (types.length === 0 || row.length !== columns.length) return undefined
   return {
-    text: `INSERT INTO ${table} (${columns.join(", ")}) SELECT ${row.join(", ")} FROM ${unnested(types)} ${rest}`,
+    text: `INSERT INTO ${table} (${columns.join(", ")}) SELECT ${row.join(", ")} FROM ${rowsOfParameters(types)} ${rest}`,
     parameterCount: types.length
   }
 }
@@ -82,13 +82,13 @@ export const mergedUpdate = (source: string): Merged | undefined => {
   const [mergedSet, mergedWhere] = [withRowValues(set), withRowValues(where)]
   if (types.includes("") || /\?/.test(mergedSet + mergedWhere)) return undefined
   return {
-    text: `WITH changed AS (UPDATE ${table} SET ${mergedSet} FROM ${unnested(types)} WHERE ${mergedWhere} RETURNING 1)
+    text: `WITH changed AS (UPDATE ${table} SET ${mergedSet} FROM ${rowsOfParameters(types)} WHERE ${mergedWhere} RETURNING 1)
       SELECT 1 / CASE WHEN count(*) = cardinality(CAST($1 AS ${types[0]}[])) THEN 1 ELSE 0 END FROM changed`,
     parameterCount: types.length
   }
 }
 
-/** The arrays of many writes: for each parameter, its value in each write. */
+/** The arrays for a merged write: for each parameter, an array with its value in each write. */
 export const arraysOf = <A>(
   parameterCount: number,
   writes: ReadonlyArray<ReadonlyArray<A>>

@@ -15,7 +15,7 @@ import {
   postgresSettingsOf,
   READ_SESSION
 } from "./Driver.ts"
-import { isConflict, LOST_FOR_GOOD, openError } from "./PostgresErrors.ts"
+import { isConflict, LOST_FOR_GOOD_ADVICE, openError } from "./PostgresErrors.ts"
 import type { PostgresOptions } from "./Options.ts"
 import type { Session } from "./Session.ts"
 
@@ -29,17 +29,17 @@ const MAX_TRIES = 5
 
 export interface Migrated {
   /** How many migrations had run before. */
-  readonly from: number
+  readonly versionBefore: number
   /** How many migrations have run now. */
-  readonly to: number
+  readonly version: number
 }
 
-/** {@link migrate} for callers without an engine. Also returns how messages name the database (`shown`). */
+/** {@link migrate} for callers without an engine. Also returns `shown`, the name of the database in messages. */
 export const migrateDatabase = async (
   options: PostgresOptions
 ): Promise<Migrated & { readonly shown: string }> => {
   const settings = postgresSettingsOf(options)
-  return { ...(await migrate(await loadDriver(), settings)), shown: settings.shown }
+  return { ...(await migrate(await loadDriver(), settings)), shown: settings.displayName }
 }
 
 /** Whether this version can work with the tables. `"fit"`: it can, even if a newer version has added to the tables. */
@@ -60,14 +60,14 @@ export const fitOf = async (session: Session, settings: PostgresSettings): Promi
 
 /**
  * SQL: how many migrations have run (`version`), and how many of them an engine has to know at least (`oldest`). `oldest` is null
- * in tables that no version with this row has migrated: then an engine has to know all.
+ * in tables that were never migrated by a version that writes this row: then an engine has to know all migrations.
  */
 export const READ_VERSION =
   "SELECT version, (SELECT value FROM meta WHERE name = 'oldest') AS oldest FROM engine"
 
-export const fitOfVersion = ({ known }: PostgresSettings, version: number, oldest: unknown): Fit => {
-  if (version < known.length) return "too old"
-  return version === known.length || (typeof oldest === "string" && Number(oldest) <= known.length)
+export const fitOfVersion = ({ migrations }: PostgresSettings, version: number, oldest: unknown): Fit => {
+  if (version < migrations.length) return "too old"
+  return version === migrations.length || (typeof oldest === "string" && Number(oldest) <= migrations.length)
     ? "fit"
     : "too new"
 }
@@ -75,9 +75,9 @@ export const fitOfVersion = ({ known }: PostgresSettings, version: number, oldes
 /** The error for tables that are too new for this version. */
 export const tooNewError = (settings: PostgresSettings, version?: number): StoreError =>
   new StoreError(
-    `The tables at ${settings.shown} were written by a newer version (` +
+    `The tables at ${settings.displayName} were written by a newer version (` +
       (version === undefined ? "" : `version ${version}, and `) +
-      `this package knows version ${settings.known.length}): upgrade @ironflow/node`,
+      `this package knows version ${settings.migrations.length}): upgrade @ironflow/node`,
     { code: "STORE_UNAVAILABLE" }
   )
 
@@ -95,13 +95,13 @@ export const migrate = async (driver: Driver, settings: PostgresSettings): Promi
       try {
         return await migrateOn(client, settings)
       } catch (error) {
-        // sessions that read a table block a change of it
+        // a session that reads a table blocks the migration of this table
         if (tries === MAX_TRIES || !isConflict(error)) throw error
         await client.query("ROLLBACK")
       }
     }
   } catch (cause) {
-    throw openError(settings.shown, cause, opened === undefined ? undefined : LOST_FOR_GOOD)
+    throw openError(settings.displayName, cause, opened === undefined ? undefined : LOST_FOR_GOOD_ADVICE)
   } finally {
     await opened?.end().catch(() => undefined)
   }
@@ -121,49 +121,51 @@ const migrateOn = async (client: Client, settings: PostgresSettings): Promise<Mi
 
 /** Migrates in the open transaction of a session, which holds the lock of migrations or has the schema for itself. */
 export const migrateWithin = async (client: Client, settings: PostgresSettings): Promise<Migrated> => {
-  const { known, schema } = settings
-  const { oldest, version: from } = await versionOf(client, settings)
-  const fit = fitOfVersion(settings, from, oldest)
-  if (fit === "too new") throw tooNewError(settings, from)
+  const { migrations, schema } = settings
+  const { oldest, version: versionBefore } = await versionOf(client, settings)
+  const fit = fitOfVersion(settings, versionBefore, oldest)
+  if (fit === "too new") throw tooNewError(settings, versionBefore)
   if (fit === "too old") {
-    const isAddition = from > 0 && known.slice(from).every((migration) => migration.isAddition)
-    // fails while engines of an older version use the tables: they would go on after a change that they do not know
+    const isAddition =
+      versionBefore > 0 && migrations.slice(versionBefore).every((migration) => migration.isAddition)
+    // this fails while engines of an older version use the tables: those engines would go on after the change, which they do not
+    // know
     const hold = await client.query(
       `SELECT pg_try_advisory_xact_lock${isAddition ? "_shared" : ""}($1, hashtext($2)) AS mine`,
       [LOCK_CLASS, `${SCHEMA_LOCK} ${schema}`]
     )
     if (hold.rows[0]?.mine !== 1) {
-      if (await isBeingFilled(askWith(client), schema)) throw beingFilledError(settings)
+      if (await hasImport(askWith(client), schema)) throw beingFilledError(settings)
       throw new StoreError(
-        `The tables at ${settings.shown} are at version ${from}, and this engine changes them to version ${known.length}. Engines of an older version use them ` +
+        `The tables at ${settings.displayName} are at version ${versionBefore}, and this engine changes them to version ${migrations.length}. Engines of an older version use them ` +
           `(${await namesOfNodes(client, settings)}) and cannot work with the change: stop these engines first`,
         { code: "STORE_LOCKED" }
       )
     }
     // locks the row of `engine`, as every writer does first
-    if (from > 0) await client.query(`SELECT version FROM ${schema}.engine FOR UPDATE`)
+    if (versionBefore > 0) await client.query(`SELECT version FROM ${schema}.engine FOR UPDATE`)
     // the schema is created only if it is missing: the user of an existing schema may lack the right to create one
     const there = await client.query("SELECT 1 FROM pg_namespace WHERE nspname = $1", [schema])
     if (there.rows.length === 0) await client.query(`CREATE SCHEMA ${schema}`)
-    for (const { sql } of known.slice(from)) await client.query(sql)
-    await client.query("UPDATE engine SET version = $1", [known.length])
+    for (const { sql } of migrations.slice(versionBefore)) await client.query(sql)
+    await client.query("UPDATE engine SET version = $1", [migrations.length])
     await client.query(
       "INSERT INTO meta (name, value) VALUES ('oldest', $1) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-      [String(known.findLastIndex((migration) => migration.isAddition !== true) + 1)]
+      [String(migrations.findLastIndex((migration) => migration.isAddition !== true) + 1)]
     )
   }
-  return { from, to: Math.max(from, known.length) }
+  return { versionBefore, version: Math.max(versionBefore, migrations.length) }
 }
 
 /** The `application_name` of the sessions of `ironflow import`. */
-export const IMPORT = "ironflow import"
+export const IMPORT_APPLICATION = "ironflow import"
 
-/** Whether an import holds the schema. */
-export const isBeingFilled = async (ask: Ask, schema: string): Promise<boolean> => {
-  const holders = await ask(`${HOLDERS} AND a.application_name = $3 LIMIT 1`, [
+/** Whether an import holds the lock of the schema. */
+export const hasImport = async (ask: Ask, schema: string): Promise<boolean> => {
+  const holders = await ask(`${LIST_LOCK_HOLDERS} AND a.application_name = $3 LIMIT 1`, [
     LOCK_CLASS,
     `${SCHEMA_LOCK} ${schema}`,
-    IMPORT
+    IMPORT_APPLICATION
   ])
   return holders.length > 0
 }
@@ -179,14 +181,14 @@ export const askWith =
     (await client.query(text, [...values])).rows
 
 /** SQL: the sessions that hold lock $2 of class $1. */
-export const HOLDERS = `SELECT a.pid FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+export const LIST_LOCK_HOLDERS = `SELECT a.pid FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
   WHERE l.locktype = 'advisory' AND l.granted AND l.classid = CAST($1 AS OID)
     AND l.objid = CAST(CAST(hashtext($2) AS BIGINT) & 4294967295 AS OID)
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())`
 
-export const beingFilledError = ({ shown }: PostgresSettings): StoreError =>
+export const beingFilledError = ({ displayName }: PostgresSettings): StoreError =>
   new StoreError(
-    `The tables at ${shown} are being filled by an \`ironflow import\`: wait for the end of the import, or name another schema`,
+    `The tables at ${displayName} are being filled by an \`ironflow import\`: wait for the end of the import, or name another schema`,
     { code: "STORE_LOCKED" }
   )
 
@@ -203,7 +205,7 @@ const namesOfNodes = async (client: Client, { schema }: PostgresSettings): Promi
 /** How many migrations have run; 0 for a schema without tables. Fails when the schema has tables of another program. */
 const versionOf = async (
   client: Client,
-  { schema, shown }: PostgresSettings
+  { schema, displayName }: PostgresSettings
 ): Promise<{ readonly version: number; readonly oldest?: unknown }> => {
   const { rows } = await client.query(
     "SELECT c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') LIMIT 1000",
@@ -215,7 +217,7 @@ const versionOf = async (
   )
   if (!hasIronflowTables) {
     throw new StoreError(
-      `The schema at ${shown} has tables of another program: give the engine a schema of its own`,
+      `The schema at ${displayName} has tables of another program: give the engine a schema of its own`,
       {
         code: "STORE_CORRUPT"
       }

@@ -1,11 +1,11 @@
 /**
  * How engines that share a schema know which of them are alive. The tables and the code in this folder call an engine a node. Each
  * node renews its row with every commit, and also without commits. A node that does not renew its row for {@link LAPSE_MS} is
- * declared dead by the next node that writes: it marks the row in the same transaction in which it takes back what the dead node
- * held, so that this happens once.
+ * declared dead by the next node that writes. In one transaction, the writing node marks the row and takes back what the dead node
+ * held, so that this happens only once.
  *
- * All times are those of the server. A node declares others dead only after it has itself been seen for as long as {@link LAPSE_MS}.
- * So after an outage of Postgres, in which no node was seen, all nodes have time to come back.
+ * All times are those of the server. A node declares others dead only after it has itself been seen for as long as {@link
+ * LAPSE_MS}. So after an outage of Postgres, in which no node was seen, all nodes have time to come back.
  */
 
 /** SQL: the time of the server, epoch milliseconds. */
@@ -13,26 +13,26 @@ export const NOW = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)
 
 /** A node that has not been seen for this long is declared dead. */
 export const LAPSE_MS = 15_000
-/** How long before {@link LAPSE_MS} a node stops its work, if it cannot renew its row. */
+/** A node that cannot renew its row stops its work this long before {@link LAPSE_MS}. */
 const MARGIN_MS = 2000
 /**
  * A node that was silent for this long and comes back counts as new: it must be seen for a while before it declares others dead.
  */
-const GAP_MS = LAPSE_MS / 2
+const UNSTEADY_MS = LAPSE_MS / 2
 /** The age at which a node renews its row without a commit. */
 const RENEW_MS = 2500
 /** A node that is silent for this long may be frozen: its sessions are ended if they block other sessions. */
 const SILENT_MS = 4000
 /** How long the row of a dead node is kept. A node that comes back reads there whether its last transaction was committed. */
-const KEEP_MS = 7 * 24 * 3_600_000
+const KEEP_ROW_MS = 7 * 24 * 3_600_000
 
-/** SQL: what is set in the row of a node that is seen now. */
+/** SQL: the changes of the row of a node that is seen now. */
 export const SET_LAST_SEEN = `last_seen = ${NOW},
-  steady_since = CASE WHEN last_seen < ${NOW} - ${GAP_MS} THEN ${NOW} ELSE steady_since END`
+  steady_since = CASE WHEN last_seen < ${NOW} - ${UNSTEADY_MS} THEN ${NOW} ELSE steady_since END`
 
 /** SQL: whether there is a node that node $1 has to declare dead. */
 export const HAS_LAPSED = `EXISTS (SELECT 1 FROM nodes, nodes AS me WHERE me.id = $1
-  AND me.last_seen > ${NOW} - ${GAP_MS} AND me.steady_since < ${NOW} - ${LAPSE_MS}
+  AND me.last_seen > ${NOW} - ${UNSTEADY_MS} AND me.steady_since < ${NOW} - ${LAPSE_MS}
   AND nodes.id <> me.id AND nodes.steady_since IS NOT NULL AND nodes.last_seen < ${NOW} - ${LAPSE_MS})`
 
 /** SQL: 1 when node $1 is live, 0 when it was declared dead, NULL when its row is gone. */
@@ -52,10 +52,10 @@ export const MARK_RETURNED = {
   name: "",
   text: `UPDATE nodes SET steady_since = ${NOW}, last_seen = ${NOW} WHERE id = $1`
 }
-/** Deletes the rows of nodes that are dead and were last seen {@link KEEP_MS} ago: they will not come back. */
+/** Deletes the rows of nodes that are dead and were last seen {@link KEEP_ROW_MS} ago: they will not come back. */
 export const DELETE_OLD_NODES = {
   name: "",
-  text: `WITH gone AS (DELETE FROM nodes WHERE steady_since IS NULL AND last_seen < ${NOW} - ${KEEP_MS} RETURNING id)
+  text: `WITH gone AS (DELETE FROM nodes WHERE steady_since IS NULL AND last_seen < ${NOW} - ${KEEP_ROW_MS} RETURNING id)
     DELETE FROM node_workers WHERE node IN (SELECT id FROM gone)`
 }
 
@@ -79,14 +79,14 @@ export const END_SILENT = {
     WHERE pid = ANY (pg_blocking_pids($1)) AND last_seen < ${NOW} - ${SILENT_MS}`
 }
 
-/** How old the row of a node may be after {@link RENEW_AND_READ}: an older row was renewed. */
-export const OLDEST_ROW_MS = RENEW_MS
+/** The maximum age of a node's row after {@link RENEW_AND_READ}, which renews an older row. */
+export const MAX_ROW_AGE_MS = RENEW_MS
 
 /**
  * Whether a node that was last seen this long ago may start work without asking the server: it has time to finish that work before
  * other nodes take over.
  */
-export const isSeenRecently = (silentMs: number): boolean => silentMs < LAPSE_MS / 2
+export const mayStartWork = (silentMs: number): boolean => silentMs < LAPSE_MS / 2
 
 /** Whether a node that was last seen this long ago must stop its work: other nodes may begin to take over. */
-export const isAwayFor = (silentMs: number): boolean => silentMs > LAPSE_MS - MARGIN_MS
+export const mustStopWork = (silentMs: number): boolean => silentMs > LAPSE_MS - MARGIN_MS

@@ -10,12 +10,12 @@ import type { Wants } from "../Store.ts"
 import { type CommitRange, rangesOf } from "./Commits.ts"
 
 /** Maximum number of bytes of a notification. Postgres accepts less than 8,000. */
-const MOST_BYTES = 7800
+const MAX_BYTES = 7800
 /** Maximum number of characters of the payloads of a notification. */
-const MOST_CHARACTERS = 4 * 1024 * 1024
+const MAX_CHARACTERS = 4 * 1024 * 1024
 
-/** What an engine tells of itself in each notification. */
-export interface Hello {
+/** What an engine says of itself in each notification. */
+export interface EngineState {
   /** The optional changes of other engines that the listeners of the engine want to hear of. */
   readonly wants: Wants
   /** Set when every other engine is to send a notification too, so that this engine learns of that engine. */
@@ -24,7 +24,7 @@ export interface Hello {
   readonly leaves?: true
 }
 
-/** Gathers what a notification is to tell, of several commits and announcements. */
+/** Builds one notification from several commits and announcements. */
 export class NotificationBuilder {
   readonly #commits: Array<number> = []
   readonly #ended = new Set<string>()
@@ -40,15 +40,15 @@ export class NotificationBuilder {
   #dueAt = Number.POSITIVE_INFINITY
   #isReady = false
 
-  /** Adds a commit. Notices for workers that are connected to this engine (`isHere`) are left out. */
-  add(commit: number, changes: Changes, isHere: (workerId: string) => boolean): void {
+  /** Adds a commit. Notices for workers that are connected to this engine (`isConnectedHere`) are left out. */
+  add(commit: number, changes: Changes, isConnectedHere: (workerId: string) => boolean): void {
     this.#commits.push(commit)
     for (const runId of changes.ended) this.#ended.add(runId)
     for (const { bucket } of changes.kv) this.#kv.add(bucket)
-    for (const bucket of changes.kvDeleted) this.#kvDeleted.add(bucket)
-    for (const key of [...changes.groups, ...changes.givenBack]) this.#groups.add(key)
+    for (const bucket of changes.deletedBuckets) this.#kvDeleted.add(bucket)
+    for (const key of [...changes.groups, ...changes.groupsWithReturns]) this.#groups.add(key)
     for (const key of changes.projections) this.#projections.add(key)
-    for (const entry of changes.notices) if (!isHere(entry.workerId)) this.#addNotice(entry)
+    for (const entry of changes.notices) if (!isConnectedHere(entry.workerId)) this.#addNotice(entry)
     if (changes.access.length > 0) this.#stale.add("access")
     if (changes.functions.length > 0 || changes.environments.length > 0) this.#stale.add("functions")
     this.#logEnd = Math.max(this.#logEnd, changes.logEnd)
@@ -58,7 +58,7 @@ export class NotificationBuilder {
 
   announce(announced: Announced): void {
     this.#characters += announced.data.length + announced.topic.length
-    if (this.#characters > MOST_CHARACTERS) this.#stale.add("announced")
+    if (this.#characters > MAX_CHARACTERS) this.#stale.add("announced")
     else this.#announced.push(announced)
   }
 
@@ -70,7 +70,7 @@ export class NotificationBuilder {
     const { notice } = entry
     const value = notice._tag === "Fired" && notice.outcome?._tag === "Success" ? notice.outcome.value : ""
     this.#characters += 256 + (value?.length ?? 0)
-    if (this.#characters > MOST_CHARACTERS) this.#stale.add("turns")
+    if (this.#characters > MAX_CHARACTERS) this.#stale.add("turns")
     else this.#notices.push(entry)
   }
 
@@ -81,10 +81,10 @@ export class NotificationBuilder {
   }
 
   /**
-   * The text of the notification of a node. Where ids or names do not fit, only the kind of the change is told, so that other engines
-   * read again what may have changed.
+   * The text of the notification of a node. Where the ids or names do not fit, the text has only the kind of the change, so that
+   * other engines read again what may have changed.
    */
-  notification(node: number, hello: Hello): string {
+  notification(node: number, state: EngineState): string {
     const commits = rangesOf(this.#commits)
     const parts = {
       ends: [...this.#ended],
@@ -97,8 +97,8 @@ export class NotificationBuilder {
       JSON.stringify({
         ...Object.fromEntries(kept.map((name) => [name, parts[name]])),
         node,
-        ...hello,
-        // earlier commits are not told: other engines notice that they have missed commits, and then read everything again
+        ...state,
+        // earlier commits are left out: other engines notice that they have missed commits, and then read everything again
         commits: commits.slice(-MAX_RANGES),
         look: [...this.#stale, ...all.filter((name) => !kept.includes(name))],
         logEnd: this.#logEnd,
@@ -107,7 +107,7 @@ export class NotificationBuilder {
       })
     for (let leftOut = 0; leftOut < all.length; leftOut++) {
       const text = encode(all.slice(leftOut))
-      if (Buffer.byteLength(text) <= MOST_BYTES) return text
+      if (Buffer.byteLength(text) <= MAX_BYTES) return text
     }
     return encode([])
   }
@@ -116,30 +116,30 @@ export class NotificationBuilder {
 /** Maximum number of ranges of commit numbers in a notification. */
 const MAX_RANGES = 100
 
-/** What another engine has told. */
-export interface ReceivedNotification extends Hello {
+/** A notification of another engine. */
+export interface ReceivedNotification extends EngineState {
   readonly node: number
   readonly commits: ReadonlyArray<CommitRange>
   readonly changes: Changes
 }
 
 const NO_CHANGES = {
-  elsewhere: true,
-  inOrder: false,
+  isFromOtherEngine: true,
+  isInOrder: false,
   counts: noCounts(),
   notices: [],
   announced: [],
   ended: [],
   endings: new Map(),
   activity: [],
-  troubles: [],
+  runFailures: [],
   kv: [],
-  kvElsewhere: [],
-  kvDeleted: [],
+  bucketsChangedByOthers: [],
+  deletedBuckets: [],
   warnings: [],
   projections: [],
   groups: [],
-  givenBack: [],
+  groupsWithReturns: [],
   states: [],
   configs: [],
   access: [],
@@ -152,7 +152,7 @@ const NO_CHANGES = {
   dueAt: Number.POSITIVE_INFINITY
 } satisfies Omit<Changes, "stale">
 
-/** What to tell listeners when this engine has not heard of all commits of other engines: everything has to be read again. */
+/** Tells listeners to read everything again. Used when this engine was not told of all commits of other engines. */
 export const allStale: Changes = { ...NO_CHANGES, stale: new Set(changeKinds), mayHaveReady: true }
 
 /** Parses a notification; `undefined` when it is invalid, or from a version with another format. */
@@ -166,8 +166,8 @@ export const readNotification = (text: string): ReceivedNotification | undefined
     ...NO_CHANGES,
     stale: new Set(listOf(fields.look, isChangeKind)),
     ended: listOf(fields.ends, isString),
-    kvElsewhere: listOf(kv.put, isNumber),
-    kvDeleted: listOf(kv.deleted, isNumber),
+    bucketsChangedByOthers: listOf(kv.put, isNumber),
+    deletedBuckets: listOf(kv.deleted, isNumber),
     groups: listOf(fields.groups, isNumber),
     projections: listOf(fields.projections, isString),
     logEnd: isNumber(fields.logEnd) ? fields.logEnd : 0,
@@ -190,7 +190,7 @@ export const readNotification = (text: string): ReceivedNotification | undefined
 export const readRow = (text: string): Pick<Changes, "notices" | "announced"> | undefined => {
   const row = parse(text)
   if (row === undefined) return undefined
-  return { notices: listOf(row.notices, isNotice), announced: listOf(row.announced, isAnnounced) }
+  return { notices: listOf(row.notices, isWorkerNotice), announced: listOf(row.announced, isAnnounced) }
 }
 
 const parse = (text: string): { readonly [name: string]: unknown } | undefined => {
@@ -210,15 +210,15 @@ const isString = (value: unknown): value is string => typeof value === "string"
 const isRange = (value: unknown): value is CommitRange =>
   Array.isArray(value) && value.length === 2 && value.every(isNumber)
 const isChangeKind = (value: unknown): value is ChangeKind => changeKinds.some((subject) => subject === value)
-const isNotice = (value: unknown): value is Changes["notices"][number] =>
-  isObject(value) && isString(value.workerId) && isObject(value.notice) && isNoticeItself(value.notice)
-const isNoticeItself = (notice: { readonly [name: string]: unknown }): boolean =>
-  isString(notice.jobId) && NOTICES.has(String(notice._tag))
+const isWorkerNotice = (value: unknown): value is Changes["notices"][number] =>
+  isObject(value) && isString(value.workerId) && isObject(value.notice) && isKnownNotice(value.notice)
+const isKnownNotice = (notice: { readonly [name: string]: unknown }): boolean =>
+  isString(notice.jobId) && NOTICE_TAGS.has(String(notice._tag))
 const isAnnounced = (value: unknown): value is Announced =>
   isObject(value) && [value.id, value.environment, value.topic, value.data].every(isString)
 
 /** All kinds of notices: a notice of another kind is from a newer version. */
-const NOTICES: ReadonlySet<string> = new Set(
+const NOTICE_TAGS: ReadonlySet<string> = new Set(
   Object.keys({
     Fired: true,
     Cancelled: true,

@@ -1,7 +1,8 @@
 /**
- * Statements that are sent together and answered together. The driver alone would ask the server for an answer after each statement.
- * Each of these answers would wake this process, which would compete for the processors with a server on the same machine. A
- * pipeline asks for answers once, after its last statement. It also does not ask again for the columns of a prepared statement.
+ * Statements that are sent together and answered together. The driver alone would ask the server after each statement to send its
+ * answer now. Each of these answers would wake this process, which would compete for the processors with a server on the same
+ * machine. A pipeline asks once, after its last statement, for all answers. For a statement that is already prepared, it also does
+ * not ask again which columns the statement returns.
  *
  * When a statement fails, the server skips the rest of the pipeline.
  */
@@ -72,25 +73,25 @@ interface Column {
   readonly parse: (text: string) => unknown
 }
 
-/** What is known of the statements that a connection has prepared. */
+/** What this process knows of the statements that are prepared on a connection. */
 interface PreparedStatements {
   /** The columns of each prepared statement, by its name. */
   readonly columns: Map<string, ReadonlyArray<Column>>
-  /** The names of statements that were sent to be prepared, and of which it is not known whether they are prepared. */
-  readonly doubtful: Set<string>
+  /** The names of statements that may be prepared or not: they were sent to be prepared, and the answer was lost. */
+  readonly maybePrepared: Set<string>
 }
 
-const preparedBy = new WeakMap<Client, PreparedStatements>()
+const preparedOfClient = new WeakMap<Client, PreparedStatements>()
 
 const preparedStatementsOf = (client: Client): PreparedStatements => {
-  const known = preparedBy.get(client)
+  const known = preparedOfClient.get(client)
   if (known !== undefined) return known
-  const added: PreparedStatements = { columns: new Map(), doubtful: new Set() }
-  preparedBy.set(client, added)
+  const added: PreparedStatements = { columns: new Map(), maybePrepared: new Set() }
+  preparedOfClient.set(client, added)
   return added
 }
 
-/** The connection of the driver, as far as a pipeline uses it. */
+/** The members of the driver's connection that a pipeline uses. */
 interface Connection {
   readonly stream: { readonly cork: () => void; readonly uncork: () => void }
   readonly close: (what: { readonly type: "S"; readonly name: string }) => void
@@ -105,7 +106,7 @@ interface Connection {
   readonly sync: () => void
 }
 
-const unchanged = (value: Sendable): Sendable => value
+const identity = (value: Sendable): Sendable => value
 
 /** A class of queries of the driver. */
 type QueryClass = new (config: { readonly text: string; readonly callback: () => void }) => {
@@ -125,19 +126,19 @@ export const sendPipeline = (client: Client, entries: ReadonlyArray<PipelineEntr
 let Pipeline: ReturnType<typeof definePipeline> | undefined
 
 /**
- * Makes a subclass of the driver's own class of queries: the driver sends only such queries before it has the answers to earlier
- * queries. The driver calls a method of the query for each message of the server.
+ * Makes a subclass of the driver's own class of queries: only a query of that class is sent before the answers to earlier queries
+ * have come. The driver calls a method of the query for each message of the server.
  */
 const definePipeline = (Query: QueryClass) =>
   class extends Query {
     readonly #entries: ReadonlyArray<PipelineEntry>
     readonly #prepared: PreparedStatements
     /** The index of the statement that the server answers next. */
-    #at = 0
+    #index = 0
     #columns: ReadonlyArray<Column> | undefined
     #rows: Array<unknown> = []
     /** The error of a row that cannot be read. */
-    #unreadable: { readonly error: unknown } | undefined
+    #rowError: { readonly error: unknown } | undefined
 
     constructor(entries: ReadonlyArray<PipelineEntry>, prepared: PreparedStatements) {
       super({ text: "", callback: () => undefined })
@@ -146,21 +147,21 @@ const definePipeline = (Query: QueryClass) =>
     }
 
     submit(connection: Connection): void {
-      const { columns, doubtful } = this.#prepared
+      const { columns, maybePrepared } = this.#prepared
       const isParsed = new Set<string>()
       connection.stream.cork()
       for (const { name, text, values } of this.#entries) {
         const isNew = name === "" || !(columns.has(name) || isParsed.has(name))
         if (isNew) {
-          // a name can be prepared again only after it was closed
-          if (doubtful.has(name)) connection.close({ type: "S", name })
+          // a statement can be prepared under a name again only after the old one was closed
+          if (maybePrepared.has(name)) connection.close({ type: "S", name })
           connection.parse({ name, text })
           if (name !== "") {
-            doubtful.add(name)
+            maybePrepared.add(name)
             isParsed.add(name)
           }
         }
-        connection.bind({ statement: name, values, valueMapper: unchanged })
+        connection.bind({ statement: name, values, valueMapper: identity })
         if (isNew) connection.describe({ type: "P", name: "" })
         connection.execute({ portal: "" })
       }
@@ -178,13 +179,13 @@ const definePipeline = (Query: QueryClass) =>
     }
 
     handleDataRow({ fields }: { readonly fields: ReadonlyArray<string | null> }): void {
-      if (this.#unreadable !== undefined) return
+      if (this.#rowError !== undefined) return
       const { asArrays, name } = this.#entry
       const columns = (this.#columns ??= this.#prepared.columns.get(name) ?? [])
       try {
         this.#rows.push(asArrays ? arrayOf(columns, fields) : rowOf(columns, fields))
       } catch (error) {
-        this.#unreadable = { error }
+        this.#rowError = { error }
       }
     }
 
@@ -193,7 +194,7 @@ const definePipeline = (Query: QueryClass) =>
       // the server has described no columns, so the statement returns no rows
       if (this.#columns === undefined) this.#remember([])
       const rows = this.#rows
-      const unreadable = this.#unreadable
+      const unreadable = this.#rowError
       this.#next()
       if (unreadable !== undefined) return entry.fail(unreadable.error)
       const [command = ""] = text.split(" ", 1)
@@ -203,8 +204,8 @@ const definePipeline = (Query: QueryClass) =>
     /** Called when the server has failed to execute a statement, and when the connection was lost. */
     handleError(error: unknown): void {
       this.callback()
-      const remaining = this.#entries.slice(this.#at)
-      this.#at = this.#entries.length
+      const remaining = this.#entries.slice(this.#index)
+      this.#index = this.#entries.length
       const [failed] = remaining
       if (failed === undefined) return
       failed.fail(error)
@@ -213,20 +214,20 @@ const definePipeline = (Query: QueryClass) =>
     }
 
     handleReadyForQuery(): void {
-      // every statement has been answered before
+      // all statements are answered by now
       this.callback()
     }
 
     get #entry(): PipelineEntry {
       // the server answers no more statements than were sent
-      return this.#entries[this.#at]!
+      return this.#entries[this.#index]!
     }
 
     #next(): void {
-      this.#at++
+      this.#index++
       this.#columns = undefined
       this.#rows = []
-      this.#unreadable = undefined
+      this.#rowError = undefined
     }
 
     /** Notes that the current statement is prepared, and its columns. */
@@ -234,7 +235,7 @@ const definePipeline = (Query: QueryClass) =>
       const { name } = this.#entry
       if (name === "" || this.#prepared.columns.has(name)) return
       this.#prepared.columns.set(name, columns)
-      this.#prepared.doubtful.delete(name)
+      this.#prepared.maybePrepared.delete(name)
     }
   }
 

@@ -39,7 +39,7 @@ import { Runner, type Session, type Traffic } from "./Session.ts"
 import { WriteConnection } from "./WriteConnection.ts"
 
 /** How long to wait for Postgres when the store is closed; after that the connections are abandoned. */
-const MOST_CLOSING_MS = 5000
+const MAX_CLOSING_MS = 5000
 /** How often to look for connections that are dead without an error. */
 const DEAD_CHECK_MS = 1000
 
@@ -49,19 +49,20 @@ export const traffic: Traffic = { statements: 0, roundTrips: 0, commits: 0 }
 /**
  * Opens a store. Fails with `StoreError`: `STORE_LOCKED` when an engine or an import has exclusive use of the schema, or when
  * engines of an older version cannot work with a migration; `STORE_CORRUPT` when the schema has tables of another program;
- * `STORE_UNAVAILABLE` when Postgres cannot be reached or used. Throws `ValidationError` for invalid options. `known` are the
- * migrations of this version.
+ * `STORE_UNAVAILABLE` when Postgres cannot be reached or used. Throws `ValidationError` for invalid options. `knownMigrations` are
+ * the migrations of this version.
  */
 export const make = (
   options: PostgresOptions,
   callbacks: StoreCallbacks,
   sharing: Sharing = "shared",
-  known: ReadonlyArray<Migration> = migrations
+  knownMigrations: ReadonlyArray<Migration> = migrations
 ): Effect.Effect<StoreService, StoreError, Scope.Scope> =>
-  open({ ...postgresSettingsOf(options), known }, callbacks, sharing === "alone")
+  open({ ...postgresSettingsOf(options), migrations: knownMigrations }, callbacks, sharing === "alone")
 
 /**
- * Whether other engines may use the tables at the same time. `"alone"` is for tests whose clock differs from that of the server.
+ * Whether other engines may use the tables at the same time. `"alone"` is for tests that have a clock of their own, and not that of
+ * the server.
  */
 export type Sharing = "alone" | "shared"
 
@@ -74,25 +75,25 @@ const open = (
     const clock = yield* Clock.Clock
     const random = yield* Random.Random
     const server = new ServerClock(clock)
-    // an engine that is alone goes by its own clock, which a test may move
+    // an engine that is alone uses the clock of its process, which a test may set
     const now = isAlone ? () => clock.currentTimeMillisUnsafe() : server.now
     const monotonicMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
     const warn = (message: string): void => void runFork(Effect.logWarning(message))
     const attempt = <A>(run: () => Promise<A>): Effect.Effect<A, StoreError> =>
-      Effect.tryPromise({ try: run, catch: (cause) => openError(settings.shown, cause) })
+      Effect.tryPromise({ try: run, catch: (cause) => openError(settings.displayName, cause) })
 
-    const after = yield* Alarm.makeScheduleTimeout
+    const scheduleTimeout = yield* Alarm.makeScheduleTimeout
     const connections = new Connections(yield* attempt(loadDriver))
     const { driver } = connections
-    const deadConnections = new DeadConnections({ driver, settings, now: monotonicMs })
+    const deadConnections = new DeadConnections({ driver, settings, monotonicMs })
     const { unanswered } = deadConnections
     // begins before the store is open, because the server may fall silent after it has accepted the first connections
     const checkForDead = (): void => {
       deadConnections.check()
-      after(DEAD_CHECK_MS, checkForDead)
+      scheduleTimeout(DEAD_CHECK_MS, checkForDead)
     }
-    // not for an engine that is alone: such an engine runs in a test, whose clock may pass months in a moment
+    // not for an engine that is alone: it runs in a test, and the clock of a test may go forward by months in a moment
     if (!isAlone) checkForDead()
     const writeConnection = yield* Effect.acquireRelease(
       Effect.sync(() => new WriteConnection({ driver, settings, traffic, isAlone, unanswered })),
@@ -129,8 +130,8 @@ const open = (
                 traffic,
                 reader,
                 node: () => writeConnection.node,
-                after,
-                now: monotonicMs,
+                scheduleTimeout,
+                monotonicMs,
                 wants: () => listeners.wants,
                 isConnectedHere: (workerId) => listeners.isConnectedHere(workerId),
                 onOtherWants: (wants) => (listeners.wantedElsewhere = wants),
@@ -146,7 +147,7 @@ const open = (
     }
 
     const start = yield* attempt(() => readStart(session))
-    server.measured(start.now)
+    server.set(start.now)
     const tx = new PostgresTransaction({
       environments: start.environments,
       // an engine that is alone does not need to know where workers are
@@ -157,10 +158,18 @@ const open = (
     })
     listeners.interest = tx.interest
     const clockWatch = isAlone
-      ? new ClockWatch({ tx, callbacks, monotonicMs, last: yield* attempt(() => clockOf(session, tx)), warn })
+      ? new ClockWatch({
+          tx,
+          callbacks,
+          monotonicMs,
+          lastStored: yield* attempt(() => readStoredClock(session, tx)),
+          warn
+        })
       : undefined
 
-    const closed = new StoreError(`The store at ${settings.shown} is closed`, { code: "STORE_UNAVAILABLE" })
+    const closedError = new StoreError(`The store at ${settings.displayName} is closed`, {
+      code: "STORE_UNAVAILABLE"
+    })
     const writes = new PostgresWrites({
       tx,
       callbacks,
@@ -176,13 +185,13 @@ const open = (
       fork: runFork
     })
     const { touch, writer } = writes
-    const reads = new PostgresReads({ tx, pool, reader, writer, notifications, listeners, closed })
+    const reads = new PostgresReads({ tx, pool, reader, writer, notifications, listeners, closedError })
     notifications?.watch(writes)
     yield* Effect.addFinalizer(() =>
       Effect.promise(() => {
-        after(MOST_CLOSING_MS, () => writer.stop(closed))
-        connections.endAfter(MOST_CLOSING_MS, after)
-        return writer.close(closed)
+        scheduleTimeout(MAX_CLOSING_MS, () => writer.stop(closedError))
+        connections.endAfter(MAX_CLOSING_MS, scheduleTimeout)
+        return writer.close(closedError)
       })
     )
 
@@ -201,11 +210,11 @@ const open = (
             onPossibleTakeover: listeners.onPossibleTakeover,
             setGate: listeners.setGate,
             touch,
-            currentMs: () => reachability.currentMs,
+            sinceCurrentMs: () => reachability.sinceCurrentMs,
             announce: (what, make) => {
               if (listeners.wantedElsewhere[what]) notifications.announce(make())
             },
-            callOthers: (subject) => notifications.markStale(subject)
+            markStale: (subject) => notifications.markStale(subject)
           }),
       health: () =>
         healthOf({
@@ -237,8 +246,8 @@ const makePool = (driver: Driver, settings: PostgresSettings): Pool => {
   return pool
 }
 
-/** What {@link readClock} returns. */
-const clockOf = async (session: Session, tx: PostgresTransaction) => {
+/** Runs {@link readClock}, and returns its result. */
+const readStoredClock = async (session: Session, tx: PostgresTransaction) => {
   const stored = await new Runner(session, tx).run(readClock())
   // never: `readClock` refuses nothing
   return stored instanceof Refused ? undefined : stored

@@ -8,7 +8,7 @@ const codeOf = (cause: unknown): string =>
   typeof cause === "object" && cause !== null && "code" in cause ? String(cause.code) : ""
 
 /** Error codes of Node.js for connections. */
-const SYSTEM = /^E[A-Z_]+$/
+const SYSTEM_CODE = /^E[A-Z_]+$/
 
 /**
  * Whether the connection was lost, is being ended by the server, or cannot serve the request: the same request may succeed on
@@ -21,11 +21,11 @@ export const isConnectionLost = (cause: unknown): boolean => {
   if (code.startsWith("08") || code.startsWith("57P") || code === "25P03") return code !== "08P01"
   // a standby: another connection may lead to the current primary
   if (code === "25006") return true
-  if (SYSTEM.test(code)) return true
+  if (SYSTEM_CODE.test(code)) return true
   return cause instanceof Error && /Connection terminated|not queryable|connection error/i.test(cause.message)
 }
 
-/** Whether the session has a plan for tables that have changed since. Another session makes its own plan. */
+/** Whether the session has made a plan of the statement before the tables were changed. Another session will make a new plan. */
 export const isStalePlan = (cause: unknown): boolean =>
   codeOf(cause) === "0A000" && /cached plan/i.test(messageOf(cause))
 
@@ -60,11 +60,11 @@ const unavailable = (advice: string, retryable = true): Advice => ({
 })
 
 /** The advice for a connection that an engine has lost. */
-const LOST = unavailable("The connection to Postgres was lost; the engine connects again by itself")
-/** The advice where nobody connects again: for a command, and for the last message of an engine that stops. */
-export const LOST_FOR_GOOD = unavailable("The connection to Postgres was lost")
+const LOST_ADVICE = unavailable("The connection to Postgres was lost; the engine connects again by itself")
+/** The advice when nothing connects again by itself: for a command, and for the last message of an engine that stops. */
+export const LOST_FOR_GOOD_ADVICE = unavailable("The connection to Postgres was lost")
 /** The advice for a connection that was never established. */
-const NEVER_THERE = unavailable(
+const NEVER_CONNECTED_ADVICE = unavailable(
   "The connection to Postgres ended before it could be used: check that the host and port in the database URL are those of Postgres, and look at the log of Postgres"
 )
 
@@ -155,8 +155,8 @@ const adviceFor = (code: string, message: string): Advice | undefined => {
       return unavailable("Check the host and port in the database URL, and that Postgres is running")
     default:
       if (code.startsWith("53")) return unavailable("Postgres lacks a resource: look at its log")
-      if (code.startsWith("57P") || code.startsWith("08") || code === "25P03" || SYSTEM.test(code)) {
-        return LOST
+      if (code.startsWith("57P") || code.startsWith("08") || code === "25P03" || SYSTEM_CODE.test(code)) {
+        return LOST_ADVICE
       }
       if (/Query read timeout/i.test(message)) {
         return unavailable(
@@ -177,7 +177,7 @@ const adviceFor = (code: string, message: string): Advice | undefined => {
           false
         )
       }
-      return /Connection terminated/i.test(message) ? LOST : undefined
+      return /Connection terminated/i.test(message) ? LOST_ADVICE : undefined
   }
 }
 
@@ -188,7 +188,7 @@ export const isUnavailable = (cause: unknown): boolean =>
     : adviceFor(codeOf(cause), messageOf(cause)) !== undefined
 
 const messageOf = (cause: unknown): string => {
-  // Node.js throws this error after it has tried several addresses
+  // Node.js throws such an error when it has tried several addresses in vain
   if (cause instanceof AggregateError && cause.message === "") return cause.errors.map(messageOf).join("; ")
   const message = cause instanceof Error ? cause.message : String(cause)
   // the driver's message for a connection that had ended before the request
@@ -196,19 +196,19 @@ const messageOf = (cause: unknown): string => {
 }
 
 /** The error for a database that cannot be used. `lost` is the advice when the connection was lost. */
-export const openError = (shown: string, cause: unknown, lost = NEVER_THERE): StoreError =>
+export const openError = (shown: string, cause: unknown, lost = NEVER_CONNECTED_ADVICE): StoreError =>
   storeError(`Cannot use Postgres at ${shown}`, cause, lost)
 
 /** The error for an engine that cannot tell Postgres that it stops. */
 export const closeError = (cause: unknown): StoreError =>
-  storeError("Postgres could not be told that this engine stops", cause, LOST_FOR_GOOD)
+  storeError("Postgres could not be told that this engine stops", cause, LOST_FOR_GOOD_ADVICE)
 
 /**
  * The `StoreError` for a failure, with advice; `what` begins its message, and `lost` is the advice for a lost connection. A cause
  * that is a `StoreError` already is returned as it is, unless it says that stored JSON cannot be parsed: then `what` is added to the
  * message, to say where.
  */
-export const storeError = (what: string, cause: unknown, lost = LOST): StoreError => {
+export const storeError = (what: string, cause: unknown, lost = LOST_ADVICE): StoreError => {
   const reason = messageOf(cause)
   if (cause instanceof StoreError) {
     return cause.code === "STORE_CORRUPT" && reason.startsWith(NOT_JSON)
@@ -217,7 +217,7 @@ export const storeError = (what: string, cause: unknown, lost = LOST): StoreErro
   }
   const known = adviceFor(codeOf(cause), reason)
   if (known !== undefined) {
-    const { advice, code, retryable } = known === LOST ? lost : known
+    const { advice, code, retryable } = known === LOST_ADVICE ? lost : known
     return new StoreError(`${what}: ${reason}. ${advice}`, { code, retryable, cause })
   }
   if (isDamage(cause)) {

@@ -15,13 +15,13 @@ export interface PostgresReadsOptions {
   readonly tx: PostgresTransaction
   readonly pool: Pool
   readonly reader: Reader
-  /** The writer, which knows what this engine has read of the commits of other engines. */
+  /** The writer, which knows the commits of other engines that this engine has followed. */
   readonly writer: Writer
   /** Absent for an engine that uses the tables alone. */
   readonly notifications: CommitNotifications | undefined
   readonly listeners: Listeners
   /** The error of reads after the store was closed. */
-  readonly closed: StoreError
+  readonly closedError: StoreError
 }
 
 const FIND_ENVIRONMENT = { name: "findEnvironment", text: "SELECT 1 FROM environments WHERE name = $1" }
@@ -38,22 +38,22 @@ export class PostgresReads {
 
   /** Runs a program that reads. Fails with its refusals. */
   read<A, E>(method: ReadMethod, call: Call<A, E>): Effect.Effect<A, E | StoreError> {
-    const { closed, pool, tx } = this.#options
+    const { closedError, pool, tx } = this.#options
     return Effect.flatMap(
       Effect.tryPromise({
-        try: () => this.#readFollowing(method, call),
+        try: () => this.#readUpToDate(method, call),
         // the error of an ended pool would not say that the store is closed
-        catch: (cause) => (pool.ending ? closed : callError(call, cause, tx.damage))
+        catch: (cause) => (pool.ending ? closedError : callError(call, cause, tx.damage))
       }),
       answerOf
     )
   }
 
   /**
-   * Runs the program. Runs it again when it has looked up an environment that another engine has created, and of which this engine
-   * did not know yet.
+   * Runs the program. If the program has looked up an environment that another engine has created, and that this engine does not
+   * know yet, runs the program again.
    */
-  async #readFollowing<A, E>(method: ReadMethod, call: Call<A, E>): Promise<A | Refused<E>> {
+  async #readUpToDate<A, E>(method: ReadMethod, call: Call<A, E>): Promise<A | Refused<E>> {
     const { result, unknownEnvironment } = await this.#readOnce(method, call)
     if (unknownEnvironment === undefined || !(await this.#follow(unknownEnvironment))) return result
     return (await this.#readOnce(method, call)).result
@@ -69,7 +69,7 @@ export class PostgresReads {
   }> {
     const { listeners, notifications, reader, tx, writer } = this.#options
     if (listeners.lost !== undefined) throw listeners.lost
-    const view = tx.beside(
+    const view = tx.forReader(
       notifications === undefined || writer.transactionStart.sequence >= notifications.sequence
     )
     // safe cast: the reader returns what the program returns

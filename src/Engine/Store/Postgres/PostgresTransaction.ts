@@ -5,7 +5,7 @@
 import type { DatabaseSync } from "node:sqlite"
 import type { SharedIds } from "../../../Ids.ts"
 import { Damage, type DamagedKind } from "../Damage.ts"
-import { eachCache, type RemoteChanges, shareCaches } from "../Cache.ts"
+import { forEachCache, type RemoteChanges, shareCaches } from "../Cache.ts"
 import type { Program } from "../Program.ts"
 import { type Row, Transaction } from "../Transaction.ts"
 
@@ -56,12 +56,12 @@ export class Environments {
   }
 
   /** The highest key. Keys are assigned without gaps. */
-  get last(): number {
+  get highestKey(): number {
     return this.#keys.size
   }
 }
 
-/** Takes the place of the SQLite database, and rejects direct statements: on Postgres, only programs may query. */
+/** Stands in for the SQLite database, and rejects direct statements: on Postgres, only programs may query. */
 const noDatabase = {
   prepare(sql: string): never {
     throw new Error(`Direct SQL is not allowed on Postgres, which is a bug of the engine: ${sql}`)
@@ -69,7 +69,7 @@ const noDatabase = {
 } as unknown as DatabaseSync
 
 /** What a transaction shares with the transactions of concurrent readers. */
-interface Tools {
+interface SharedTools {
   readonly environments: Environments
   readonly ids: SharedIds
   readonly now: () => number
@@ -78,15 +78,15 @@ interface Tools {
 }
 
 export class PostgresTransaction extends Transaction {
-  readonly #tools: Tools
+  readonly #tools: SharedTools
   /** The environments that this transaction created, with their keys. */
-  readonly #created = new Map<string, number>()
-  #later: Array<Program<void>> = []
+  readonly #createdEnvironments = new Map<string, number>()
+  #laterPrograms: Array<Program<void>> = []
   #unknownEnvironment: string | undefined
   numbers: Numbers = { environments: 0, events: 0, runs: 0, seq: 0, functions: 0, leases: 0, idTime: -1 }
   override readonly node: number | undefined
 
-  constructor(tools: Tools, damage: NotedDamage = new NotedDamage()) {
+  constructor(tools: SharedTools, damage: NotedDamage = new NotedDamage()) {
     super({ db: noDatabase, damage, ids: tools.ids, now: tools.now, random: tools.random })
     this.#tools = tools
     this.node = tools.node
@@ -100,9 +100,9 @@ export class PostgresTransaction extends Transaction {
    * Follows the transactions of other engines: new ids sort after the ids of those transactions, and caches discard what the
    * transactions may have changed.
    */
-  follow(others: RemoteChanges): void {
+  follow(remoteChanges: RemoteChanges): void {
     this.#tools.ids.follow(this.numbers.idTime)
-    eachCache(this.caches, (cache, content) => cache.invalidate?.(content, others))
+    forEachCache(this.caches, (cache, content) => cache.invalidate?.(content, remoteChanges))
   }
 
   /** The numbers to store with this transaction. `sequence` is the number of the transaction. */
@@ -110,27 +110,27 @@ export class PostgresTransaction extends Transaction {
     return {
       ...this.numbers,
       ...(this.changes.functions.length > 0 ? { functions: sequence } : {}),
-      ...(this.touchedLeases ? { leases: sequence } : {}),
+      ...(this.hasChangedLeases ? { leases: sequence } : {}),
       idTime: this.#tools.ids.lastTime()
     }
   }
 
   /**
-   * A transaction for a concurrent reader. It shares some caches with this transaction, and has its own for the rest. `isUnmoved`
+   * A transaction for a concurrent reader. It shares some caches with this transaction, and has its own for the rest. `isUpToDate`
    * says that other engines, as far as is known, have written nothing since the last transaction of this engine.
    */
-  beside(isUnmoved: boolean): PostgresTransaction {
-    const beside = new PostgresTransaction(this.#tools, this.damage as NotedDamage)
-    beside.settledNow = this.settledNow
-    shareCaches(this, beside, isUnmoved)
-    return beside
+  forReader(isUpToDate: boolean): PostgresTransaction {
+    const view = new PostgresTransaction(this.#tools, this.damage as NotedDamage)
+    view.settledNow = this.settledNow
+    shareCaches(this, view, isUpToDate)
+    return view
   }
 
   protected override load(): void {}
 
-  protected override reserve(): void {
-    this.#created.clear()
-    this.#later = []
+  protected override reserveSeqs(): void {
+    this.#createdEnvironments.clear()
+    this.#laterPrograms = []
   }
 
   override nextSeq(): number {
@@ -138,18 +138,18 @@ export class PostgresTransaction extends Transaction {
   }
 
   override environment(name: string): number {
-    const known = this.#tools.environments.key(name) ?? this.#created.get(name)
+    const known = this.#tools.environments.key(name) ?? this.#createdEnvironments.get(name)
     if (known !== undefined) return known
     const key = ++this.numbers.environments
-    this.#created.set(name, key)
+    this.#createdEnvironments.set(name, key)
     this.changes.environments.push(name)
     this.afterCommit(() => this.#tools.environments.put(name, key))
     return key
   }
 
   /** The environments that this transaction created, with their keys. They are written before any other statement runs. */
-  get created(): ReadonlyMap<string, number> {
-    return this.#created
+  get createdEnvironments(): ReadonlyMap<string, number> {
+    return this.#createdEnvironments
   }
 
   override findEnvironment(name: string): number | undefined {
@@ -170,7 +170,7 @@ export class PostgresTransaction extends Transaction {
   override environmentName(key: number): string {
     const known = this.#tools.environments.name(key)
     if (known !== undefined) return known
-    for (const [name, created] of this.#created) if (created === key) return name
+    for (const [name, created] of this.#createdEnvironments) if (created === key) return name
     return String(undefined)
   }
 
@@ -180,15 +180,15 @@ export class PostgresTransaction extends Transaction {
     )
   }
 
-  override later(program: Program<void>): void {
-    this.#later.push(program)
+  override runLater(program: Program<void>): void {
+    this.#laterPrograms.push(program)
   }
 
-  /** Returns the programs that `later` has added, and forgets them. They must run before this transaction goes on. */
-  takeLater(): ReadonlyArray<Program<void>> {
-    if (this.#later.length === 0) return []
-    const programs = this.#later
-    this.#later = []
+  /** Returns the programs that `runLater` has added, and forgets them. They must run before this transaction goes on. */
+  takeLaterPrograms(): ReadonlyArray<Program<void>> {
+    if (this.#laterPrograms.length === 0) return []
+    const programs = this.#laterPrograms
+    this.#laterPrograms = []
     return programs
   }
 
@@ -197,25 +197,28 @@ export class PostgresTransaction extends Transaction {
   }
 }
 
-/** Notes of damage on Postgres, which has no table of damaged rows: the text of statements has the keys that they leave out. */
+/**
+ * Notes damaged rows of a database on Postgres. There is no table of damaged rows there: the text of each statement has the keys of
+ * the rows that it leaves out.
+ */
 export class NotedDamage extends Damage {
-  readonly #keys = new Map<DamagedKind, Set<number>>()
+  readonly #damagedKeys = new Map<DamagedKind, Set<number>>()
 
   constructor() {
     super(noDatabase)
   }
 
-  override except(kind: DamagedKind, column: string): string {
-    const keys = this.#keys.get(kind)
+  override soundCondition(kind: DamagedKind, column: string): string {
+    const keys = this.#damagedKeys.get(kind)
     return keys === undefined || keys.size === 0 ? "" : ` AND ${column} NOT IN (${[...keys].join(", ")})`
   }
 
-  protected override tabulate(kind: DamagedKind, key: number): void {
-    const keys = this.#keys.get(kind) ?? new Set()
-    this.#keys.set(kind, keys.add(key))
+  protected override addToTable(kind: DamagedKind, key: number): void {
+    const keys = this.#damagedKeys.get(kind) ?? new Set()
+    this.#damagedKeys.set(kind, keys.add(key))
   }
 
-  protected override untabulate(kind: DamagedKind, key: number): void {
-    this.#keys.get(kind)?.delete(key)
+  protected override removeFromTable(kind: DamagedKind, key: number): void {
+    this.#damagedKeys.get(kind)?.delete(key)
   }
 }

@@ -39,7 +39,7 @@ const ENOUGH_RUNS = 1000
  * How long a transaction waits for the lock on the row of `engine`. After that, sessions of silent engines that hold the lock are
  * ended.
  */
-const MOST_WAIT_MS = 1000
+const MAX_WAIT_MS = 1000
 
 export interface PostgresWritesOptions {
   readonly tx: PostgresTransaction
@@ -54,7 +54,7 @@ export interface PostgresWritesOptions {
   readonly monotonicMs: () => number
   /** Absent for an engine that uses the tables alone. */
   readonly notifications: CommitNotifications | undefined
-  /** Only for an engine that uses the tables alone: other engines go by the clock of the server. */
+  /** Only for an engine that uses the tables alone: engines that share the tables use the clock of the server. */
   readonly clockWatch: ClockWatch | undefined
   /** Runs an effect in the background. */
   readonly fork: (effect: Effect.Effect<void>) => void
@@ -64,7 +64,7 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
   readonly writer: Writer
   /** See `StoreService.touch`. */
   readonly touch: LeaseFreshness = {
-    isRecent: () => this.#options.reachability.isRecent,
+    isRecent: () => this.#options.reachability.mayStartWork,
     renew: (then) => this.#renew(then)
   }
   readonly #options: PostgresWritesOptions
@@ -79,9 +79,9 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
         traffic,
         isAlone: notifications === undefined,
         monotonicMs,
-        load: callbacks.load,
-        ready: callbacks.ready,
-        max: MAX_PROGRAMS
+        loadFunctions: callbacks.loadFunctions,
+        listReadyFunctions: callbacks.listReadyFunctions,
+        maxPrograms: MAX_PROGRAMS
       },
       this
     )
@@ -92,7 +92,7 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
     return Effect.callback((resume) => {
       this.writer.submit(
         async (runner) => {
-          if (!call.leavesHeld) await runner.writeHeld()
+          if (!call.allowsHeldWrites) await runner.flushCaches()
           return runner.run(call.run(tx))
         },
         (result) => resume(answerOf(result)),
@@ -102,13 +102,13 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
   }
 
   /**
-   * Commits a transaction without programs, which finds out whether other engines have declared this engine dead. If so, its turns
-   * are told of the possible takeover before `then` is called. Tries again until the commit succeeds, or the store has stopped for
-   * good.
+   * Commits a transaction without programs, which finds out whether other engines have declared this engine dead. If they have, its
+   * turns are told of the possible takeover before `then` is called. Tries again until the commit succeeds, or the store has
+   * stopped for good.
    */
   #renew(then: () => void): void {
     const { fork, listeners } = this.#options
-    const again = (): void =>
+    const renewAgain = (): void =>
       fork(
         Effect.delay(
           Effect.sync(() => this.#renew(then)),
@@ -118,7 +118,7 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
     this.writer.submit(
       () => Promise.resolve(),
       then,
-      () => (listeners.lost === undefined ? again() : then())
+      () => (listeners.lost === undefined ? renewAgain() : then())
     )
   }
 
@@ -143,11 +143,11 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
     return tx.changes.counts.started >= ENOUGH_RUNS || tx.budget.isFull
   }
 
-  joining(): void {
-    if (this.#options.tx.changes.ready) this.#options.listeners.ready()
+  afterPrograms(): void {
+    if (this.#options.tx.changes.ready) this.#options.listeners.tellReady()
   }
 
-  committing(): Program<void> | undefined {
+  beforeCommit(): Program<void> | undefined {
     return this.#options.clockWatch?.store()
   }
 
@@ -159,7 +159,7 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
     const { listeners, notifications, reachability } = this.#options
     const isInOrder = notifications?.isInOrder(sequence)
     reachability.committed(beganAt, isInOrder === true)
-    listeners.committed(isInOrder === false ? { ...changes, inOrder: false } : changes)
+    listeners.committed(isInOrder === false ? { ...changes, isInOrder: false } : changes)
     notifications?.committed(sequence, changes)
   }
 
@@ -168,7 +168,7 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
     if (error instanceof StoreError && error.code === "STORE_LOCKED") {
       this.writer.stop(error)
       if (listeners.lose(error)) fork(Effect.logError(error.message))
-    } else if (isUnavailable(error)) reachability.writingFailed(error)
+    } else if (isUnavailable(error)) reachability.writeFailed(error)
     if (isDamage(error)) tx.damage.wasFound = true
     return this.#skipDamaged(error)
   }
@@ -188,7 +188,7 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
       for (const row of damagedRows) this.#warn(damagedRowMessage(row))
       return damagedRows.length > 0
     } catch {
-      // the connection was lost meanwhile; the caller gets `error`
+      // the connection was lost, so no damage can be found: the caller gets `error`
       return false
     }
   }
@@ -197,12 +197,12 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
   // Called by the writer, with what a transaction has found out about the server and the other engines
   // -------------------------------------------------------------------------------------------------------------------
 
-  expectsNobody(): boolean {
+  expectsNoOtherWriter(): boolean {
     return this.#options.notifications?.hasOthers !== true
   }
 
-  measured(serverMs: number): void {
-    this.#options.server.measured(serverMs)
+  serverTimeRead(serverMs: number): void {
+    this.#options.server.set(serverMs)
   }
 
   takeOver(): ReadonlyArray<Program<unknown>> {
@@ -210,19 +210,19 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
     return callbacks.takeOver.map((call) => call.run(tx))
   }
 
-  tookOver(names: ReadonlyArray<string>): void {
+  nodesDeclaredDead(names: ReadonlyArray<string>): void {
     this.#warn(lostEnginesMessage(names))
     this.tell(allStale)
     for (const subject of ["ready", "groups", "projections", "workers"] as const)
       this.#options.notifications?.markStale(subject)
   }
 
-  returned(wasDead: boolean): void {
+  nodeReturned(wasDead: boolean): void {
     if (wasDead) this.#warn(RETURNED_MESSAGE)
-    this.#options.listeners.possibleTakeover()
+    this.#options.listeners.tellPossibleTakeover()
   }
 
-  replaced(hasLostCommits: boolean): void {
+  serverReplaced(hasLostCommits: boolean): void {
     const message = otherServerMessage(hasLostCommits)
     this.#options.fork(hasLostCommits ? Effect.logError(message) : Effect.logWarning(message))
     this.tell(allStale)
@@ -242,8 +242,8 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
     // listeners are told after a transaction
     const tellFunctions = (): void => listeners.committed({ ...allStale, stale: new Set(["functions"]) })
     const follow = (): void => this.writer.submit(() => Promise.resolve(), tellFunctions, tellFunctions)
-    // when this engine knows the change already, no transaction is made, since a transaction would make the other engines check in
-    // turn
+    // when this engine knows the change already, it makes no transaction: each transaction makes all other engines check in the
+    // same way
     reader.ask(READ_KNOWN).then(([row]) => {
       const stored = { functions: Number(row?.functions), environments: Number(row?.environments) }
       return this.writer.transactionStart.knows(stored) ? tellFunctions() : follow()
@@ -258,28 +258,28 @@ export class PostgresWrites implements WriterCallbacks, CommitWatcher {
     if (!transactionStart.isAway && notifications?.hasOthers === true && reachability.isOverdue)
       this.#goAway()
     const { pid } = writeConnection
-    if (transactionStart.waitedMs < MOST_WAIT_MS || pid === undefined) return
-    // errors are ignored: the write that waits reports them
+    if (transactionStart.waitedMs < MAX_WAIT_MS || pid === undefined) return
+    // errors are ignored: the write that waits for the lock will report one
     reader.ask(END_SILENT, [pid]).catch(() => undefined)
   }
 
   #goAway(): void {
-    this.writer.transactionStart.away()
+    this.writer.transactionStart.markAway()
     this.#warn(AWAY_MESSAGE)
-    this.#options.listeners.possibleTakeover()
+    this.#options.listeners.tellPossibleTakeover()
   }
 
-  checked({ hasLapsed, isThere, now: serverMs, sequence }: EnginesSeen, askedAt: number): void {
+  checkDone({ hasLapsed, isThere, now: serverMs, sequence }: EnginesSeen, askedAt: number): void {
     const { notifications, reachability, server } = this.#options
     const isLive = isThere === 1
-    reachability.answered(askedAt, isLive, notifications?.isInOrder(Number(sequence) + 1) === true)
-    server.measured(Number(serverMs))
+    reachability.checkAnswered(askedAt, isLive, notifications?.isInOrder(Number(sequence) + 1) === true)
+    server.set(Number(serverMs))
     const { isAway } = this.writer.transactionStart
     // an empty transaction takes over what dead engines held, brings this engine back, and shows whether Postgres takes writes again
     if (hasLapsed === 1 || !isLive || isAway || reachability.outage !== undefined) this.writer.checkNodes()
   }
 
   checkFailed(error: unknown): void {
-    this.#options.reachability.askingFailed(error)
+    this.#options.reachability.checkFailed(error)
   }
 }

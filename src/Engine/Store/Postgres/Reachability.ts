@@ -3,11 +3,11 @@
  * everything that the others had committed. All times are those of a monotonic clock, in milliseconds.
  */
 import { StoreError } from "../../../Errors.ts"
-import { isAwayFor, isSeenRecently, OLDEST_ROW_MS } from "./Nodes.ts"
+import { mustStopWork, mayStartWork, MAX_ROW_AGE_MS } from "./Nodes.ts"
 import { isUnavailable, storeError } from "./PostgresErrors.ts"
 
-/** How long Postgres may be silent before it counts as out of reach. */
-const MOST_SILENT_MS = 3000
+/** Postgres counts as out of reach when it has been silent for this long. */
+const MAX_SILENT_MS = 3000
 
 export class Reachability {
   readonly #monotonicMs: () => number
@@ -29,19 +29,19 @@ export class Reachability {
     return this.#outage
   }
 
-  /** How long ago this engine last knew of all that other engines had committed. */
-  get currentMs(): number {
+  /** How long ago this engine last knew everything that other engines had committed. */
+  get sinceCurrentMs(): number {
     return this.#monotonicMs() - this.#currentAt
   }
 
   /** Whether the other engines have seen this engine so recently that it may start something without asking the server. */
-  get isRecent(): boolean {
-    return isSeenRecently(this.#monotonicMs() - this.#renewedAt)
+  get mayStartWork(): boolean {
+    return mayStartWork(this.#monotonicMs() - this.#renewedAt)
   }
 
   /** Whether the other engines have not seen this engine for so long that they may take over its work. */
   get isOverdue(): boolean {
-    return isAwayFor(this.#monotonicMs() - this.#renewedAt)
+    return mustStopWork(this.#monotonicMs() - this.#renewedAt)
   }
 
   /** Notes that a committed transaction, which began at `beganAt`, has renewed the row of this engine. */
@@ -63,25 +63,25 @@ export class Reachability {
    * Notes that Postgres has answered the check of the engines that was sent at `askedAt`. `isLive` says whether this engine is live
    * by this answer; then its row is fresh too. `isInOrder` says whether the listeners have been told of all commits.
    */
-  answered(askedAt: number, isLive: boolean, isInOrder: boolean): void {
+  checkAnswered(askedAt: number, isLive: boolean, isInOrder: boolean): void {
     this.#answeredAt = this.#monotonicMs()
     if (isInOrder) this.#currentAt = Math.max(this.#currentAt, askedAt)
-    if (isLive) this.#renewedAt = Math.max(this.#renewedAt, askedAt - OLDEST_ROW_MS)
+    if (isLive) this.#renewedAt = Math.max(this.#renewedAt, askedAt - MAX_ROW_AGE_MS)
   }
 
   /** Begins an outage when Postgres has not answered for long. */
   checkSilence(): void {
     const silentMs = this.#monotonicMs() - this.#answeredAt
-    if (silentMs > MOST_SILENT_MS) this.#outage ??= silenceError(silentMs)
+    if (silentMs > MAX_SILENT_MS) this.#outage ??= silenceError(silentMs)
   }
 
   /** Notes that the check of the engines has failed. */
-  askingFailed(error: unknown): void {
+  checkFailed(error: unknown): void {
     if (isUnavailable(error)) this.#outage ??= storeError("Cannot reach Postgres", error)
   }
 
   /** Notes that a write has failed, because Postgres is out of reach. */
-  writingFailed(error: unknown): void {
+  writeFailed(error: unknown): void {
     this.#outage = storeError("Cannot write to Postgres", error)
   }
 }

@@ -15,11 +15,11 @@ import { Runner, Session, start, type Started, type Traffic } from "./Session.ts
 const MAX_PROGRAMS = 64
 
 /** Creates a program. A program runs only once, so it is created again when it has to be repeated. */
-type Make = () => Program<unknown, unknown>
+type MakeProgram = () => Program<unknown, unknown>
 
 interface QueuedRead {
   readonly tx: PostgresTransaction
-  readonly make: Make
+  readonly make: MakeProgram
   /** The started program; `undefined` when the program has to be created and started again. */
   readonly started: Started<unknown, unknown> | undefined
   readonly succeed: (value: unknown) => void
@@ -43,7 +43,7 @@ export class Reader {
   }
 
   /** Runs a program in a snapshot. A program without statements runs at once. */
-  read(tx: PostgresTransaction, make: Make): Promise<unknown> {
+  read(tx: PostgresTransaction, make: MakeProgram): Promise<unknown> {
     const started = start(make())
     if (started.step.done === true) return Promise.resolve(started.step.value)
     return new Promise((succeed, fail) => {
@@ -53,13 +53,13 @@ export class Reader {
   }
 
   /**
-   * Runs a program without a snapshot: each statement sees the current data. But when the program asks twice for the same single
-   * row, the row is read once.
+   * Runs a program without a snapshot: each statement sees the current data. But a single row for which the program asks twice is
+   * read only once.
    */
-  async readApart(tx: PostgresTransaction, make: Make): Promise<unknown> {
+  async readApart(tx: PostgresTransaction, make: MakeProgram): Promise<unknown> {
     while (true) {
       try {
-        return await this.#with((session) => new Runner(session, tx).run(make()))
+        return await this.#withSession((session) => new Runner(session, tx).run(make()))
       } catch (error) {
         // the session had an old plan and was ended: the pool opens another session
         if (!isStalePlan(error)) throw error
@@ -68,11 +68,11 @@ export class Reader {
   }
 
   /**
-   * Runs one statement of the store itself. The statement is sent over a {@link Session}, so that a connection that is dead without
-   * an error is found during the wait. A query of the pool would wait for hours.
+   * Runs one statement of the store itself. The statement is sent over a {@link Session}, so that the store notices when the
+   * connection is dead without an error. A query of the pool would wait for hours on such a connection.
    */
   ask(statement: Prepared, values: ReadonlyArray<Value> = []): Promise<ReadonlyArray<Row>> {
-    return this.#with(async (session) => (await session.wait(session.send(statement, values))).rows)
+    return this.#withSession(async (session) => (await session.wait(session.send(statement, values))).rows)
   }
 
   /** Whether readers wait for a free connection. */
@@ -81,15 +81,16 @@ export class Reader {
   }
 
   #readQueue(): void {
-    const all = this.#queue
+    const queue = this.#queue
     this.#queue = []
-    for (let i = 0; i < all.length; i += MAX_PROGRAMS) void this.#readGroup(all.slice(i, i + MAX_PROGRAMS))
+    for (let i = 0; i < queue.length; i += MAX_PROGRAMS)
+      void this.#readGroup(queue.slice(i, i + MAX_PROGRAMS))
   }
 
   /** Runs programs in one snapshot. When a program fails, every program without a result is repeated alone. */
   async #readGroup(group: ReadonlyArray<QueuedRead>): Promise<void> {
     try {
-      await this.#with(async (session, end) => {
+      await this.#withSession(async (session, end) => {
         session.put(SNAPSHOT)
         const results = await Promise.allSettled(
           group.map(({ make, started, tx }) => new Runner(session, tx).runRest(started ?? start(make())))
@@ -99,7 +100,7 @@ export class Reader {
         for (const [i, result] of results.entries()) {
           const read = group[i]!
           if (result.status === "fulfilled") read.succeed(result.value)
-          // a failed statement ends the snapshot for all programs that have not ended: each is repeated alone
+          // a failed statement ends the snapshot for all programs that have no result yet: each of them is repeated alone
           else if (isStalePlan(result.reason)) {
             end()
             void this.#readGroup([{ ...read, started: undefined }])
@@ -115,8 +116,8 @@ export class Reader {
     }
   }
 
-  /** Calls `run` with a session of the pool. `run` calls `end` when the session cannot be used again. */
-  async #with<A>(run: (session: Session, end: () => void) => Promise<A>): Promise<A> {
+  /** Calls `run` with a session of the pool. `run` calls `end` when the session must not be used again. */
+  async #withSession<A>(run: (session: Session, end: () => void) => Promise<A>): Promise<A> {
     const client = await this.#pool.connect()
     let isDead = false
     // an error of the connection also fails the sent statements

@@ -3,23 +3,23 @@ import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 
 export class ServerClock {
-  readonly #own: Clock.Clock
-  /** Server clock minus this process's monotonic clock. */
+  readonly #machineClock: Clock.Clock
+  /** Time of the server minus the time of this process's monotonic clock. */
   #offsetMs = 0
 
-  constructor(own: Clock.Clock) {
-    this.#own = own
+  constructor(machineClock: Clock.Clock) {
+    this.#machineClock = machineClock
   }
 
   /** Sets the clock to the time that the server has just returned, epoch milliseconds. Called with every write. */
-  measured(serverMs: number): void {
+  set(serverMs: number): void {
     this.#offsetMs = serverMs - this.#monotonicMs()
   }
 
-  /** The time, epoch milliseconds. It is ahead of the server only by the drift since {@link measured} was last called. */
+  /** The time, epoch milliseconds. It is ahead of the server only by the drift since {@link set} was last called. */
   readonly now = (): number => Math.floor(this.#offsetMs + this.#monotonicMs())
 
-  /** The same as a clock of Effect. */
+  /** This clock as a `Clock` of Effect. */
   get clock(): Clock.Clock {
     const nanos = (): bigint => BigInt(this.now()) * 1_000_000n
     return {
@@ -27,13 +27,13 @@ export class ServerClock {
       currentTimeMillis: Effect.sync(this.now),
       currentTimeNanosUnsafe: nanos,
       currentTimeNanos: Effect.sync(nanos),
-      monotonicTimeNanosUnsafe: () => this.#own.monotonicTimeNanosUnsafe(),
-      monotonicTimeNanos: this.#own.monotonicTimeNanos,
-      sleep: (duration) => this.#own.sleep(duration)
+      monotonicTimeNanosUnsafe: () => this.#machineClock.monotonicTimeNanosUnsafe(),
+      monotonicTimeNanos: this.#machineClock.monotonicTimeNanos,
+      sleep: (duration) => this.#machineClock.sleep(duration)
     }
   }
 
   #monotonicMs(): number {
-    return Number(this.#own.monotonicTimeNanosUnsafe()) / 1e6
+    return Number(this.#machineClock.monotonicTimeNanosUnsafe()) / 1e6
   }
 }

@@ -1,7 +1,7 @@
 /** A connection to Postgres ({@link Session}), and the runner of programs on it ({@link Runner}). */
 import type { Client } from "pg"
 import { withSharedBudget } from "../../../ExpressionBudget.ts"
-import { eachCache, writesOf } from "../Cache.ts"
+import { forEachCache, heldWritesOf } from "../Cache.ts"
 import { type Query, type Program, Refused, type Row, type Value } from "../Program.ts"
 import { DeferredWrites } from "./DeferredWrites.ts"
 import { type Prepared, translate, type Translated } from "./Dialect.ts"
@@ -18,7 +18,7 @@ export interface Traffic {
 }
 
 /**
- * Converts a value to the form in which it is sent. Times may have fractions of a millisecond: they are rounded up, so that
+ * Converts a value to the form in which it is sent. A number with a fraction is a time in milliseconds: it is rounded up, so that
  * nothing is due early.
  */
 const sendable = (value: Value): Value => {
@@ -44,7 +44,10 @@ export const socketOf = (client: Client): Socket =>
   // the declared type of `Client` lacks `connection`
   (client as unknown as { readonly connection: { readonly stream: Socket } }).connection.stream
 
-/** The process id at the server, as the server has told it at the start of the connection. A pooler tells a number of its own. */
+/**
+ * The process id of the session at the server, as the server has told it at the start of the connection. A pooler tells a number of
+ * its own instead.
+ */
 export const pidOf = (client: Client): number =>
   // the declared type of `Client` lacks `processID`
   (client as unknown as { readonly processID: number }).processID
@@ -54,7 +57,7 @@ export class Session {
   readonly #socket: Socket
   readonly #traffic: Traffic
   readonly #unanswered: Set<Session> | undefined
-  /** Statements that go out with the next flush. */
+  /** Statements that the next flush sends. */
   #unsent: Array<PipelineEntry> = []
   #isFlushScheduled = false
   /** How many answers are awaited. */
@@ -93,7 +96,7 @@ export class Session {
     this.send(statement, values).catch(failed)
   }
 
-  /** Sends what is buffered, and waits for `answer`. */
+  /** Sends the statements that were not sent yet, and waits for `answer`. */
   wait<A>(answer: Promise<A>): Promise<A> {
     // sends in a microtask, so that the statements of all programs that run in this turn go out together
     if (!this.#isFlushScheduled) {
@@ -113,7 +116,7 @@ export class Session {
     if (--this.#awaited === 0) this.#unanswered?.delete(this)
   }
 
-  /** A number that grows whenever anything is received. */
+  /** A number that grows whenever the client receives anything. */
   get progress(): number {
     return this.#answered + this.#socket.bytesRead
   }
@@ -123,13 +126,13 @@ export class Session {
     return pidOf(this.client)
   }
 
-  /** Ends the connection. Whatever waits on it fails. */
+  /** Ends the connection. Everything that waits for an answer on it fails. */
   break(): void {
     const message = "Postgres is not working on the statement, and no answer has come: the connection is dead"
     this.#socket.destroy(Object.assign(new Error(message), { code: "ETIMEDOUT" }))
   }
 
-  /** Sends what is buffered. */
+  /** Sends the statements that were not sent yet. */
   flush(): void {
     this.#isFlushScheduled = false
     const entries = this.#unsent
@@ -168,8 +171,8 @@ export const start = <A, E>(program: Program<A, E>): Started<A, E> => {
 }
 
 /**
- * Passes the result of a query to the program, or throws the error of the query within the program. The program may note where the
- * error comes from. Runs the program up to its next query.
+ * Passes the result of a query to the program, or throws the error of the query within the program, which may note where the error
+ * comes from. Runs the program up to its next query.
  */
 const next = <A, E>(
   steps: Steps<A, E>,
@@ -200,14 +203,14 @@ export class Runner {
    * one row was wrong.
    */
   readonly #awaitsCounts: boolean
-  /** How many of the environments that the transaction has created were written. */
+  /** How many of the environments that the transaction has created are written already. */
   #writtenEnvironments = 0
   /** Rows that were read, by {@link readKeyOf}, each with the tables that it comes from. A write to such a table removes the row. */
   readonly #knownRows = new Map<
     string,
     { readonly row: Row | undefined; readonly tables: ReadonlyArray<string> }
   >()
-  readonly #asked = new Map<string, Read>()
+  readonly #programReads = new Map<string, Read>()
   readonly #deferred = new DeferredWrites()
   /** The error of a statement whose answer was not awaited. */
   #failure: { readonly error: unknown } | undefined
@@ -218,24 +221,27 @@ export class Runner {
     this.#awaitsCounts = awaitsCounts
   }
 
-  /** Why this transaction fails: the error of a statement that was not awaited, if there is one, since later errors only follow it. */
+  /**
+   * Why this transaction fails: the error of a statement that was not awaited, if there is one, since it has caused the later
+   * errors.
+   */
   firstError(error: unknown): unknown {
     return this.#failure === undefined ? error : this.#failure.error
   }
 
   /** Notes the failure of a statement that was not awaited. */
-  failed(error: unknown): void {
+  noteFailure(error: unknown): void {
     this.#failure ??= { error }
   }
 
   /** Sends a statement without awaiting its answer. */
   put(statement: Prepared, values: ReadonlyArray<Value | ReadonlyArray<Value>>): void {
-    this.#session.put(statement, values, (error) => this.failed(error))
+    this.#session.put(statement, values, (error) => this.noteFailure(error))
   }
 
   /** The single rows that programs have asked for, by statement and values. */
-  get asked(): ReadonlyMap<string, Read> {
-    return this.#asked
+  get programReads(): ReadonlyMap<string, Read> {
+    return this.#programReads
   }
 
   /**
@@ -264,7 +270,7 @@ export class Runner {
     this.#deferred.flush((statement, values) => this.put(statement, values))
   }
 
-  /** Runs a program; a refusal is returned as a value. */
+  /** Runs a program; returns its refusal as a value. */
   run<A, E>(program: Program<A, E>): Promise<A | Refused<E>> {
     return this.runRest(start(program))
   }
@@ -273,7 +279,7 @@ export class Runner {
   async runRest<A, E>(started: Started<A, E>): Promise<A | Refused<E>> {
     let { step } = started
     while (true) {
-      for (const more of this.#tx.takeLater()) await this.run(more)
+      for (const more of this.#tx.takeLaterPrograms()) await this.run(more)
       if (step.done === true) return step.value
       // safe cast: a refusal would have ended the program, so this is a query
       const answer = this.#answer(step.value as Query)
@@ -290,16 +296,16 @@ export class Runner {
     }
   }
 
-  /** Writes what caches hold back. */
-  async writeHeld(): Promise<void> {
-    for (const program of writesOf(this.#tx)) await this.run(program)
+  /** Makes the writes that caches hold back. */
+  async flushCaches(): Promise<void> {
+    for (const program of heldWritesOf(this.#tx)) await this.run(program)
   }
 
   /** Writes what a transaction writes once for all its programs, before it commits. */
-  async committing(): Promise<void> {
-    await this.writeHeld()
+  async beforeCommit(): Promise<void> {
+    await this.flushCaches()
     const saves: Array<Program<void>> = []
-    eachCache(this.#tx.caches, (cache, content) => {
+    forEachCache(this.#tx.caches, (cache, content) => {
       if (cache.save !== undefined) saves.push(cache.save(content))
     })
     for (const save of saves) await this.run(save)
@@ -308,11 +314,11 @@ export class Runner {
   }
 
   #writeEnvironments(): void {
-    const { created } = this.#tx
-    if (created.size === this.#writtenEnvironments) return
-    for (const [name, key] of [...created].slice(this.#writtenEnvironments))
+    const { createdEnvironments } = this.#tx
+    if (createdEnvironments.size === this.#writtenEnvironments) return
+    for (const [name, key] of [...createdEnvironments].slice(this.#writtenEnvironments))
       this.put(CREATE_ENVIRONMENT, [key, name])
-    this.#writtenEnvironments = created.size
+    this.#writtenEnvironments = createdEnvironments.size
     this.#forget(["environments"])
   }
 
@@ -369,13 +375,13 @@ export class Runner {
 
   /** Reads a row, unless it is known from an earlier read. */
   #get(statement: Translated, values: ReadonlyArray<Value>): Promise<Row | undefined> | Row | undefined {
-    // not a read, but a write that returns a row
+    // a write that returns a row must run, and its row must not be remembered
     if (!/^\s*SELECT\b/.test(statement.text)) {
       this.#forget(statement.tables)
       return this.#wait(statement, values).then(({ rows }) => rows[0] as Row | undefined)
     }
     const key = readKeyOf(statement, values)
-    this.#asked.set(key, { statement, values })
+    this.#programReads.set(key, { statement, values })
     const known = this.#knownRows.get(key)
     if (known !== undefined) return known.row
     return this.#wait(statement, values).then(({ rows }) => {

@@ -1,8 +1,9 @@
 /**
  * Begins the transactions of a node: an engine that shares the tables (`Nodes.ts`). Each transaction first locks the row of
- * `engine`, so no other node writes before it is committed. Then it reads what has changed since the last transaction of this node.
- * So caches follow the commits of other nodes, leases of dead nodes are taken back, and a server that lacks commits of this node is
- * noticed. When no other node writes, the lock and the first writes are sent together.
+ * `engine`, so no other node writes before the transaction is committed. Then the transaction reads what has changed since the last
+ * transaction of this node. In this way, caches follow the commits of other nodes, leases of dead nodes are taken back, and a
+ * server that lacks commits of this node is noticed. When no other node seems to write, the lock and the first writes are sent
+ * together.
  */
 import { StoreError } from "../../../Errors.ts"
 import type { RemoteChanges } from "../Cache.ts"
@@ -27,10 +28,10 @@ import type { Runner, Session } from "./Session.ts"
 export interface TransactionStartOptions {
   readonly tx: PostgresTransaction
   readonly writeConnection: WriteConnection
-  /** Reads the registered functions again. */
-  readonly load: (tx: PostgresTransaction) => Program<void>
-  /** Finds the keys of the functions with ready runs. */
-  readonly ready: Statement
+  /** Reads the registered functions into their cache again. */
+  readonly loadFunctions: (tx: PostgresTransaction) => Program<void>
+  /** Lists the keys of the functions with ready runs. */
+  readonly listReadyFunctions: Statement
   /** Whether no other node may use the tables. */
   readonly isAlone: boolean
   /** A monotonic clock. */
@@ -42,20 +43,23 @@ export interface TransactionStartCallbacks {
    * Whether other nodes probably write nothing now. If so, the first statements are sent together with the lock, without waiting
    * for the lock.
    */
-  expectsNobody(): boolean
+  expectsNoOtherWriter(): boolean
   /** Called with the time of the server, epoch milliseconds. */
-  measured(serverMs: number): void
+  serverTimeRead(serverMs: number): void
   /** Programs that take back what lost nodes held. */
   takeOver(): ReadonlyArray<Program<unknown>>
   /** Called with the names of the nodes that were declared dead. */
-  tookOver(nodes: ReadonlyArray<string>): void
+  nodesDeclaredDead(nodes: ReadonlyArray<string>): void
   /**
-   * Called when this node is back after other nodes have declared it dead, or may have done so. It has lost all that it held.
-   * `wasDead` is `true` if they have declared it dead.
+   * Called when this node is back after other nodes have declared it dead, or may have done so. This node has lost all that it
+   * held. `wasDead` is `true` if the others have declared it dead.
    */
-  returned(wasDead: boolean): void
-  /** Called when Postgres is another server than before, or was set back. `hasLostCommits`: the server now lacks some commits. */
-  replaced(hasLostCommits: boolean): void
+  nodeReturned(wasDead: boolean): void
+  /**
+   * Called when Postgres is another server than before, or was set back. `hasLostCommits` says whether the server now lacks some
+   * commits.
+   */
+  serverReplaced(hasLostCommits: boolean): void
 }
 
 const BEGIN = { name: "begin", text: "BEGIN" }
@@ -69,9 +73,9 @@ const NOTHING_SEEN = {
   leases: -1,
   idTime: -1
 }
-/** The answer about ready runs for a node that is alone: no other node makes runs ready. */
+/** For a node that uses the tables alone: no other node has made runs ready. */
 const NOTHING_READY: Promise<{ readonly rows: ReadonlyArray<Row> }> = Promise.resolve({ rows: [] })
-/** The first statement of every transaction that writes: no other node writes until that transaction is committed. */
+/** Takes the lock. Every transaction that writes begins with it, so no other node writes until that transaction is committed. */
 const LOCK = {
   name: "lock",
   text: `UPDATE engine SET sequence = sequence + 1
@@ -82,7 +86,7 @@ const LOCK = {
  * were sent after it, when another node has written since transaction $2, when a node is to be declared dead, or when Postgres is
  * another server than before.
  */
-const lockUnmoved = (source: TimelineSource): Prepared => ({
+const lockIfUnchanged = (source: TimelineSource): Prepared => ({
   name: `unmoved ${source}`,
   text: `WITH locked AS (UPDATE engine SET sequence = sequence + 1
       WHERE sequence = $2 AND ${timelineSql[source]} = $3 AND ${NODE_IS_LIVE} = 1 AND NOT ${HAS_LAPSED} RETURNING 1)
@@ -96,17 +100,17 @@ const readState = (source: TimelineSource): Prepared => ({
   name: `look ${source}`,
   text: `SELECT ${NOW} AS now, ${NODE_IS_LIVE} AS "isThere", ${HAS_LAPSED} AS "hasLapsed", ${timelineSql[source]} AS timeline`
 })
-const LOCK_UNMOVED = { timeline: lockUnmoved("timeline"), start: lockUnmoved("start") }
+const LOCK_IF_UNCHANGED = { timeline: lockIfUnchanged("timeline"), start: lockIfUnchanged("start") }
 const READ_STATE = { timeline: readState("timeline"), start: readState("start") }
 const NEW_ENVIRONMENTS = { name: "", text: "SELECT key, name FROM environments WHERE key > $1 ORDER BY key" }
 
 export class TransactionStart {
   readonly #options: TransactionStartOptions
   readonly #callbacks: TransactionStartCallbacks
-  readonly #ready: Prepared
+  readonly #listReadyFunctions: Prepared
   readonly #expectedReads = new ExpectedReads()
   /** When this node began to wait for the lock, by the monotonic clock; `undefined` when it does not wait. */
-  #waitsSince: number | undefined
+  #waitBeganAt: number | undefined
   /** Whether other nodes may have declared this node dead. */
   #isAway = false
   /** The names of the nodes that the current transaction has declared dead. */
@@ -116,8 +120,8 @@ export class TransactionStart {
   /** Whether other nodes had declared this node dead before the current transaction. */
   #wasDead = false
   /** The stored numbers after the last transaction of this node or, within a transaction, before that transaction. */
-  #seen: Numbers & { readonly sequence: number } = NOTHING_SEEN
-  /** Whether {@link lockUnmoved} has found a change in the last transaction. */
+  #seenNumbers: Numbers & { readonly sequence: number } = NOTHING_SEEN
+  /** Whether {@link lockIfUnchanged} has found a change in the last transaction. */
   #isOvertaken = false
   /** The number of the last commit, of any node, that this node has seen. */
   #highestCommit = -1
@@ -132,8 +136,8 @@ export class TransactionStart {
   constructor(options: TransactionStartOptions, callbacks: TransactionStartCallbacks) {
     this.#options = options
     this.#callbacks = callbacks
-    const { text } = options.ready
-    this.#ready = {
+    const { text } = options.listReadyFunctions
+    this.#listReadyFunctions = {
       name: "ready",
       text: `SELECT * FROM (${text}) AS ready WHERE (SELECT sequence FROM engine) <> $1`
     }
@@ -142,22 +146,23 @@ export class TransactionStart {
   /** Whether this node has read all functions and environments that other nodes have written. */
   knows(stored: Pick<Numbers, "functions" | "environments">): boolean {
     return (
-      stored.functions === this.#seen.functions && stored.environments <= this.#options.tx.environments.last
+      stored.functions === this.#seenNumbers.functions &&
+      stored.environments <= this.#options.tx.environments.highestKey
     )
   }
 
-  /** The number of the last transaction of this node. The node has read all that other nodes have written before it. */
+  /** The number of the last transaction of this node. This node has read all that other nodes had written before that transaction. */
   get sequence(): number {
-    return this.#seen.sequence
+    return this.#seenNumbers.sequence
   }
 
   /** How long this node has been waiting for the lock; 0 when it does not wait. */
   get waitedMs(): number {
-    return this.#waitsSince === undefined ? 0 : this.#options.monotonicMs() - this.#waitsSince
+    return this.#waitBeganAt === undefined ? 0 : this.#options.monotonicMs() - this.#waitBeganAt
   }
 
-  /** Notes that this node could not renew its row for long. The node treats itself as dead until a transaction succeeds. */
-  away(): void {
+  /** Notes that this node could not renew its row for a long time. It counts itself as dead until a transaction succeeds. */
+  markAway(): void {
     this.#isAway = true
   }
 
@@ -166,7 +171,7 @@ export class TransactionStart {
   }
 
   /**
-   * Whether the last transaction failed because {@link lockUnmoved} found a change. Returns `true` only once for each such
+   * Whether the last transaction failed because {@link lockIfUnchanged} found a change. Returns `true` only once for each such
    * transaction.
    */
   consumeOvertaken(): boolean {
@@ -182,28 +187,28 @@ export class TransactionStart {
     mustWait: boolean
   ): Promise<{ readonly batch: number; readonly hasLock: boolean }> {
     this.#isOvertaken = false
-    const isUnmoved =
+    const isProbablyUnchanged =
       !mustWait &&
       !this.#isAway &&
       this.#timeline !== undefined &&
-      this.#seen.sequence >= 0 &&
-      this.#callbacks.expectsNobody()
-    return isUnmoved
-      ? { batch: this.#beginUnmoved(session, runner, this.#timeline!), hasLock: false }
+      this.#seenNumbers.sequence >= 0 &&
+      this.#callbacks.expectsNoOtherWriter()
+    return isProbablyUnchanged
+      ? { batch: this.#beginWithoutWaiting(session, runner, this.#timeline!), hasLock: false }
       : { batch: await this.#beginLocked(session, runner), hasLock: true }
   }
 
   /** Notes the commit of transaction `batch`: the numbers that it has stored, and the rows that its programs have read. */
-  committed(batch: number, after: Numbers, asked: ReadonlyMap<string, Read>): void {
-    this.#expectedReads.learn(asked)
-    this.#seen = { ...after, sequence: batch }
+  committed(batch: number, numbers: Numbers, reads: ReadonlyMap<string, Read>): void {
+    this.#expectedReads.learn(reads)
+    this.#seenNumbers = { ...numbers, sequence: batch }
     this.#batch = this.#highestCommit = batch
     this.#timeline = this.#serverCheck?.timeline
-    if (this.#serverCheck?.isOther === true) this.#callbacks.replaced(this.#serverCheck.hasLostCommits)
-    if (this.#declaredDead.length > 0) this.#callbacks.tookOver(this.#declaredDead)
+    if (this.#serverCheck?.isOther === true) this.#callbacks.serverReplaced(this.#serverCheck.hasLostCommits)
+    if (this.#declaredDead.length > 0) this.#callbacks.nodesDeclaredDead(this.#declaredDead)
     if (this.#isReturning) {
       this.#isAway = false
-      this.#callbacks.returned(this.#wasDead)
+      this.#callbacks.nodeReturned(this.#wasDead)
     }
   }
 
@@ -212,26 +217,26 @@ export class TransactionStart {
     this.#expectedReads.forget()
   }
 
-  /** Begins without waiting for the lock. The statements that follow fail if {@link lockUnmoved} finds a change. */
-  #beginUnmoved(session: Session, runner: Runner, timeline: string): number {
+  /** Begins without waiting for the lock. The statements that follow fail if {@link lockIfUnchanged} finds a change. */
+  #beginWithoutWaiting(session: Session, runner: Runner, timeline: string): number {
     const { writeConnection, monotonicMs, tx } = this.#options
-    const { sequence, ...numbers } = this.#seen
+    const { sequence, ...numbers } = this.#seenNumbers
     runner.put(BEGIN, [])
     this.#serverCheck = { timeline, isOther: false, hasLostCommits: false }
     this.#declaredDead = []
     this.#isReturning = false
-    this.#waitsSince = monotonicMs()
+    this.#waitBeganAt = monotonicMs()
     session
-      .send(LOCK_UNMOVED[writeConnection.timelineSource], [writeConnection.node, sequence, timeline])
+      .send(LOCK_IF_UNCHANGED[writeConnection.timelineSource], [writeConnection.node, sequence, timeline])
       .then(
         ({ rows }) => {
-          this.#waitsSince = undefined
-          this.#callbacks.measured(Number(rows[0]?.now))
+          this.#waitBeganAt = undefined
+          this.#callbacks.serverTimeRead(Number(rows[0]?.now))
         },
         (error: unknown) => {
-          this.#waitsSince = undefined
+          this.#waitBeganAt = undefined
           if (isAssumptionError(error)) this.#isOvertaken = true
-          runner.failed(error)
+          runner.noteFailure(error)
         }
       )
     tx.numbers = numbers
@@ -242,23 +247,29 @@ export class TransactionStart {
   async #beginLocked(session: Session, runner: Runner): Promise<number> {
     const { writeConnection, tx } = this.#options
     runner.put(BEGIN, [])
-    const expected = this.#seen.sequence + 1
+    const expectedSequence = this.#seenNumbers.sequence + 1
     const answers = Promise.all([
       session.send(LOCK),
       session.send(READ_STATE[writeConnection.timelineSource], [writeConnection.node]),
-      this.#options.isAlone ? NOTHING_READY : session.send(this.#ready, [expected]),
+      this.#options.isAlone ? NOTHING_READY : session.send(this.#listReadyFunctions, [expectedSequence]),
       runner.readAhead(this.#expectedReads.reads)
     ])
-    this.#waitsSince = this.#options.monotonicMs()
-    const [locked, read, ready] = await session.wait(answers).finally(() => (this.#waitsSince = undefined))
+    this.#waitBeganAt = this.#options.monotonicMs()
+    const [locked, read, ready] = await session.wait(answers).finally(() => (this.#waitBeganAt = undefined))
     const [state] = read.rows
-    this.#callbacks.measured(Number(state?.now))
+    this.#callbacks.serverTimeRead(Number(state?.now))
     const { sequence: lockedSequence, ...numbers } = locked.rows[0] as Numbers & { readonly sequence: number }
-    const sequence = await this.#compare(session, runner, String(state?.timeline), lockedSequence, numbers)
+    const sequence = await this.#checkServer(
+      session,
+      runner,
+      String(state?.timeline),
+      lockedSequence,
+      numbers
+    )
     // 1: this node is live; 0: it was declared dead; undefined: it has no row any more
     const isThere =
       state?.isThere ??
-      (this.#serverCheck?.isOther === true && (await writeConnection.restore(session)) ? 0 : undefined)
+      (this.#serverCheck?.isOther === true && (await writeConnection.restoreRow(session)) ? 0 : undefined)
     if (isThere === undefined || (this.#options.isAlone && isThere !== 1)) {
       throw new StoreError(
         "Another engine has taken over the tables, or this engine was cut off from Postgres for so long that the other engines have removed it. This engine stops, and has written nothing since: start it again",
@@ -267,10 +278,10 @@ export class TransactionStart {
     }
     tx.numbers = numbers
     tx.begin()
-    if (sequence !== this.#seen.sequence + 1) await this.#follow(session, runner, ready.rows)
+    if (sequence !== this.#seenNumbers.sequence + 1) await this.#follow(session, runner, ready.rows)
     // when numbers were skipped or Postgres was set back, the numbers count as seen only after the commit
     if (sequence === lockedSequence) {
-      this.#seen = { ...numbers, sequence: sequence - 1 }
+      this.#seenNumbers = { ...numbers, sequence: sequence - 1 }
       if (this.#serverCheck?.isOther !== true) this.#highestCommit = sequence - 1
     }
     await this.#takeOver(session, runner, isThere === 1, state?.hasLapsed === 1)
@@ -281,7 +292,7 @@ export class TransactionStart {
    * Checks whether Postgres still has all commits that this node knows of. If not, everything in memory counts as outdated, and
    * the transaction gets a later number. Returns the number of the transaction.
    */
-  async #compare(
+  async #checkServer(
     session: Session,
     runner: Runner,
     timeline: string,
@@ -300,7 +311,7 @@ export class TransactionStart {
       (statement, values) => runner.put(statement, values)
     )
     this.#serverCheck = { timeline, ...check }
-    if (check.isOther) this.#seen = NOTHING_SEEN
+    if (check.isOther) this.#seenNumbers = NOTHING_SEEN
     return check.sequence
   }
 
@@ -328,22 +339,22 @@ export class TransactionStart {
    * discards from caches what may have changed.
    */
   async #follow(session: Session, runner: Runner, ready: ReadonlyArray<Row>): Promise<void> {
-    const { load, tx } = this.#options
+    const { loadFunctions, tx } = this.#options
     const { environments, functions, leases } = tx.numbers
     const changes: RemoteChanges = {
-      ready: ready.map(({ key }) => Number(key)),
-      functions: functions !== this.#seen.functions,
-      leases: leases !== this.#seen.leases
+      readyFunctions: ready.map(({ key }) => Number(key)),
+      functions: functions !== this.#seenNumbers.functions,
+      leases: leases !== this.#seenNumbers.leases
     }
     const isOther = this.#serverCheck?.isOther === true
-    if (isOther || environments > tx.environments.last) {
+    if (isOther || environments > tx.environments.highestKey) {
       const { rows } = await session.wait(
-        session.send(NEW_ENVIRONMENTS, [isOther ? 0 : tx.environments.last])
+        session.send(NEW_ENVIRONMENTS, [isOther ? 0 : tx.environments.highestKey])
       )
       if (isOther) tx.environments.clear()
       for (const { key, name } of rows) tx.environments.put(String(name), Number(key))
     }
     tx.follow(changes)
-    if (changes.functions) await runner.run(load(tx))
+    if (changes.functions) await runner.run(loadFunctions(tx))
   }
 }

@@ -1,6 +1,6 @@
 /**
  * The connection over which a node writes. A node is an engine on these tables: it has a row in `nodes`, and the session of this
- * connection holds a lock on the schema. The lock is shared, or exclusive for a node that uses the tables alone.
+ * connection holds a lock on the schema. Nodes share this lock, but a node that uses the tables alone has it exclusively.
  */
 import type { Client } from "pg"
 import { hostname } from "node:os"
@@ -11,7 +11,7 @@ import { type TimelineSource, timelineSourceOf } from "./LostCommits.ts"
 import {
   beingFilledError,
   fitOf,
-  isBeingFilled,
+  hasImport,
   LOCK_CLASS,
   migrate,
   SCHEMA_LOCK,
@@ -21,14 +21,14 @@ import { NOW } from "./Nodes.ts"
 import { Session, type Traffic } from "./Session.ts"
 
 /** How long to wait for the end of a session whose connection was lost. */
-const MOST_WAIT_MS = 5000
+const MAX_SESSION_WAIT_MS = 5000
 /** How often to check whether a session has ended or a lock is free. */
 const CHECK_MS = 50
 /** How long to wait for the lock on the schema while another session holds it exclusively. */
-const MOST_HOLD_MS = 2000
+const MAX_LOCK_WAIT_MS = 2000
 
 /** Inserts the row of a node again, with its old number. Later nodes get higher numbers, so that no number is assigned twice. */
-const RESTORE = {
+const RESTORE_ROW = {
   name: "",
   text: `WITH mine AS (
       INSERT INTO nodes (id, name, pid, started_at, last_seen, steady_since)
@@ -46,7 +46,7 @@ export interface WriteConnectionOptions {
   readonly unanswered: Set<Session>
 }
 
-interface Open {
+interface OpenConnection {
   readonly session: Session
   readonly pid: number
   readonly timelineSource: TimelineSource
@@ -54,8 +54,8 @@ interface Open {
 
 export class WriteConnection {
   readonly #options: WriteConnectionOptions
-  #open: Open | undefined
-  #opening: Promise<Open> | undefined
+  #open: OpenConnection | undefined
+  #opening: Promise<OpenConnection> | undefined
   #lastPid: number | undefined
   #node: number | undefined
 
@@ -95,9 +95,9 @@ export class WriteConnection {
    * Restores the row of this node, which a promoted server may lack. Call it within a transaction. Returns whether this node
    * still has its number.
    */
-  async restore(session: Session): Promise<boolean> {
+  async restoreRow(session: Session): Promise<boolean> {
     const { rows } = await session.wait(
-      session.send(RESTORE, [this.node, nodeName(), this.#open?.pid ?? null])
+      session.send(RESTORE_ROW, [this.node, nodeName(), this.#open?.pid ?? null])
     )
     return rows[0]?.name === nodeName()
   }
@@ -150,7 +150,7 @@ export class WriteConnection {
     }
   }
 
-  async #connect(): Promise<Open> {
+  async #connect(): Promise<OpenConnection> {
     const { driver, settings, traffic, unanswered } = this.#options
     const client = new driver.Client(configOf(settings))
     // an error of the connection also fails the sent statements, or the next one
@@ -183,8 +183,8 @@ export class WriteConnection {
   }
 
   /**
-   * Ends the last session at the server. After its connection was lost, the session may still live there, with a transaction that
-   * is open or about to be committed.
+   * Ends the last session at the server. Although the connection was lost, the session may still live at the server, with a
+   * transaction that is open or about to be committed.
    */
   async #endLast(session: Session): Promise<void> {
     if (this.#lastPid === undefined) return
@@ -192,7 +192,7 @@ export class WriteConnection {
       (await session.wait(session.send({ name: "", text }, [this.#lastPid ?? 0]))).rows.length > 0
     const where = `FROM pg_stat_activity WHERE pid = $1 AND application_name = '${APPLICATION}'`
     if (await findsSession(`SELECT pg_terminate_backend(pid) ${where}`)) {
-      const until = performance.now() + MOST_WAIT_MS
+      const until = performance.now() + MAX_SESSION_WAIT_MS
       while (await findsSession(`SELECT 1 ${where}`)) {
         if (performance.now() > until) {
           throw new StoreError(
@@ -224,13 +224,13 @@ export class WriteConnection {
       ])
       return String(rows[0]?.name ?? "with an unknown name")
     }
-    // waits a moment, because a migration releases the lock soon
-    const until = performance.now() + (isAlone ? 0 : MOST_HOLD_MS)
+    // waits a moment: if a migration has the lock, it will release it soon
+    const until = performance.now() + (isAlone ? 0 : MAX_LOCK_WAIT_MS)
     while (!(await takeLock())) {
       if (performance.now() >= until) {
-        throw (await isBeingFilled(ask, settings.schema))
+        throw (await hasImport(ask, settings.schema))
           ? beingFilledError(settings)
-          : lockedBy(settings, await otherName())
+          : lockedError(settings, await otherName())
       }
       await sleep(CHECK_MS)
     }
@@ -244,15 +244,15 @@ export class WriteConnection {
       return
     }
     const ownRows = await ask("UPDATE nodes SET pid = $1 WHERE id = $2 RETURNING id", [pid, this.#node])
-    if (isAlone && ownRows.length === 0) throw lockedBy(settings, await otherName())
+    if (isAlone && ownRows.length === 0) throw lockedError(settings, await otherName())
   }
 }
 
 const nodeName = (): string => `${hostname()}, process ${process.pid}`
 
-const lockedBy = (settings: PostgresSettings, who: string): StoreError =>
+const lockedError = (settings: PostgresSettings, who: string): StoreError =>
   new StoreError(
-    `The tables at ${settings.shown} are in use by another engine (${who}), and one of the two engines needs the schema for itself: stop the other engine, or give this engine a schema of its own`,
+    `The tables at ${settings.displayName} are in use by another engine (${who}), and one of the two engines needs the schema for itself: stop the other engine, or give this engine a schema of its own`,
     { code: "STORE_LOCKED" }
   )
 

@@ -31,7 +31,7 @@ interface QueuedProgram {
 export interface WriterOptions extends TransactionStartOptions {
   readonly traffic: Traffic
   /** Maximum number of programs in one transaction. */
-  readonly max: number
+  readonly maxPrograms: number
 }
 
 export interface WriterCallbacks extends TransactionStartCallbacks {
@@ -45,9 +45,9 @@ export interface WriterCallbacks extends TransactionStartCallbacks {
    * Called after the programs. Programs that it submits join the transaction. Not called when the transaction is full, when a
    * program failed, or when the transaction repeats one program of a failed group.
    */
-  joining(): void
+  afterPrograms(): void
   /** Called after the programs. May return a program, which is committed with them. */
-  committing(): Program<void> | undefined
+  beforeCommit(): Program<void> | undefined
   /**
    * Called with the error after a rollback. Returns whether it has noted damaged rows. Noted rows are skipped from now on, so the
    * same programs may succeed when they are repeated.
@@ -59,10 +59,13 @@ export interface WriterCallbacks extends TransactionStartCallbacks {
   committed(changes: Changes, sequence: number, beganAt: number): void
 }
 
-/** How often a transaction is repeated because damaged rows were found. */
+/** How often a transaction is repeated at most because damaged rows were found. */
 const MAX_REPEATS = 500
-/** How often a transaction is repeated because its connection was lost, or because it was in conflict with another transaction. */
-const MAX_LOST = 3
+/**
+ * How often a transaction is repeated at most because its connection was lost, or because it was in conflict with another
+ * transaction.
+ */
+const MAX_RETRIES = 3
 
 const COMMIT = { name: "commit", text: "COMMIT" }
 const SAVE_NUMBERS = {
@@ -78,7 +81,7 @@ export class Writer {
   readonly #transactionStart: TransactionStart
   #isWorking = false
   /** Why nothing is written any more, if so. */
-  #closed: unknown
+  #closeReason: unknown
 
   constructor(options: WriterOptions, callbacks: WriterCallbacks) {
     this.#options = options
@@ -87,7 +90,7 @@ export class Writer {
   }
 
   /** How transactions begin, and what this node knows of the other nodes. */
-  get transactionStart(): Pick<TransactionStart, "away" | "isAway" | "knows" | "sequence" | "waitedMs"> {
+  get transactionStart(): Pick<TransactionStart, "markAway" | "isAway" | "knows" | "sequence" | "waitedMs"> {
     return this.#transactionStart
   }
 
@@ -97,7 +100,7 @@ export class Writer {
     succeed: (value: A) => void,
     fail: (cause: unknown) => void
   ): void {
-    if (this.#closed !== undefined) return fail(this.#closed)
+    if (this.#closeReason !== undefined) return fail(this.#closeReason)
     this.#queue.push({ run, succeed, fail, result: undefined })
     if (this.#isWorking) return
     this.#isWorking = true
@@ -116,12 +119,12 @@ export class Writer {
         )
       )
     }
-    this.#closed ??= reason
+    this.#closeReason ??= reason
   }
 
   /** Stops writing: queued and later programs fail with `reason`. */
   stop(reason: unknown): void {
-    this.#closed ??= reason
+    this.#closeReason ??= reason
   }
 
   /** Commits a transaction soon, even if no program is queued: every transaction checks the state of the nodes when it begins. */
@@ -140,7 +143,7 @@ export class Writer {
   }
 
   async #drain(): Promise<void> {
-    const group = this.#queue.splice(0, this.#options.max)
+    const group = this.#queue.splice(0, this.#options.maxPrograms)
     await this.#commitBeforeGroup()
     const failure = await this.#transactRepeating(group, true)
     if (failure === undefined) return
@@ -173,11 +176,11 @@ export class Writer {
     group: Array<QueuedProgram>,
     mayJoin: boolean
   ): Promise<{ readonly error: unknown } | undefined> {
-    let lost = 0
+    let retries = 0
     let awaitsCounts = false
     let mustWait = false
     for (let repeats = 0; ; repeats++) {
-      if (this.#closed !== undefined) return { error: this.#closed }
+      if (this.#closeReason !== undefined) return { error: this.#closeReason }
       const failure = await this.#transact(group, mayJoin, awaitsCounts, mustWait)
       if (failure === undefined) return undefined
       if (this.#transactionStart.consumeOvertaken()) {
@@ -189,7 +192,7 @@ export class Writer {
         continue
       }
       if (isConnectionLost(failure.error) || isConflict(failure.error)) {
-        if (++lost <= MAX_LOST) continue
+        if (++retries <= MAX_RETRIES) continue
         await this.#callbacks.transactionFailed(failure.error)
         return failure
       } else if (repeats === MAX_REPEATS || !(await this.#callbacks.transactionFailed(failure.error))) {
@@ -199,7 +202,7 @@ export class Writer {
   }
 
   /**
-   * Commits a group in one transaction. `awaitsCounts`: see `Runner`. `mustWait`: whether to wait for the lock before the first
+   * Commits a group in one transaction. `awaitsCounts`: see `Runner`. `mustWait` says whether to wait for the lock before the first
    * program runs.
    */
   async #transact(
@@ -218,26 +221,26 @@ export class Writer {
     const runner = new Runner(session, tx, awaitsCounts)
     const beganAt = this.#options.monotonicMs()
     let batch: number
-    let after: Numbers
+    let numbers: Numbers
     try {
       const transaction = await this.#transactionStart.begin(session, runner, mustWait)
       batch = transaction.batch
       // the wait for the lock may have been long: programs that have arrived in the meantime join this transaction
       if (transaction.hasLock && mayJoin)
-        group.push(...this.#queue.splice(0, this.#options.max - group.length))
+        group.push(...this.#queue.splice(0, this.#options.maxPrograms - group.length))
       await this.#runAll(runner, group, mayJoin)
-      const last = this.#callbacks.committing()
-      if (last !== undefined) await runner.run(last)
-      await runner.committing()
-      after = tx.numbersAfter(batch)
+      const lastProgram = this.#callbacks.beforeCommit()
+      if (lastProgram !== undefined) await runner.run(lastProgram)
+      await runner.beforeCommit()
+      numbers = tx.numbersAfter(batch)
       runner.put(SAVE_NUMBERS, [
-        after.environments,
-        after.events,
-        after.runs,
-        after.seq,
-        after.functions,
-        after.leases,
-        after.idTime,
+        numbers.environments,
+        numbers.events,
+        numbers.runs,
+        numbers.seq,
+        numbers.functions,
+        numbers.leases,
+        numbers.idTime,
         batch,
         writeConnection.node
       ])
@@ -256,7 +259,7 @@ export class Writer {
     }
     this.#options.traffic.commits++
     this.#callbacks.renewed(beganAt)
-    this.#transactionStart.committed(batch, after, runner.asked)
+    this.#transactionStart.committed(batch, numbers, runner.programReads)
     this.#callbacks.committed(tx.committed(), batch, beganAt)
     for (const program of group) program.succeed(program.result as never)
     return undefined
@@ -264,15 +267,15 @@ export class Writer {
 
   /** Runs the programs of the group. When some programs have taken long, the others wait for the next transaction. */
   async #runAll(runner: Runner, group: Array<QueuedProgram>, mayJoin: boolean): Promise<void> {
-    const before = expressionSteps()
+    const stepsBefore = expressionSteps()
     const count = group.length
     for (let i = 0; i < group.length; i++) {
       group[i]!.result = await group[i]!.run(runner)
-      const isFull = expressionSteps() - before > MAX_SHARED_STEPS || this.#callbacks.isFull()
+      const isFull = expressionSteps() - stepsBefore > MAX_SHARED_STEPS || this.#callbacks.isFull()
       if (isFull && i + 1 < group.length) this.#queue.unshift(...group.splice(i + 1))
       else if (mayJoin && !isFull && i + 1 === count) {
         const queuedBefore = this.#queue.length
-        this.#callbacks.joining()
+        this.#callbacks.afterPrograms()
         group.push(...this.#queue.splice(queuedBefore))
       }
     }

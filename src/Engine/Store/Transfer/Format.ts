@@ -13,7 +13,9 @@ import type { Value } from "../Program.ts"
 /** Version of the file format. It is raised only by a change that earlier versions of this package cannot read. */
 const FORMAT = 1
 
-/** The highest numbers that were assigned: keys of environments and runs, positions of the log, places in the journal. */
+/**
+ * The highest numbers that were assigned: keys of environments and runs, positions in the log, sequence numbers of journal entries.
+ */
 interface Numbers {
   readonly environments: number
   readonly events: number
@@ -22,7 +24,7 @@ interface Numbers {
 }
 
 export interface Header {
-  /** The moment of the exported state, as an ISO string. */
+  /** The moment at which the store had the exported state, as an ISO string. */
   readonly madeAt: string
   readonly numbers: Numbers
   /** For each table whose keys are never assigned twice: the last key that was assigned. */
@@ -51,7 +53,7 @@ export interface Target {
 }
 
 /** The names of the rows of `meta` that are of use only in their own database. They are not exported. */
-export const ownMeta: ReadonlyArray<string> = ["owner", "seq", "backup", "oldest"]
+export const unexportedMeta: ReadonlyArray<string> = ["owner", "seq", "backup", "oldest"]
 
 const encode = (value: Value): unknown =>
   value instanceof Uint8Array
@@ -63,7 +65,7 @@ const encode = (value: Value): unknown =>
 const decode = (value: unknown, where: string): Value => {
   if (value === null || typeof value === "string" || typeof value === "number") return value
   if (isObject(value) && typeof value["bytes"] === "string") return Buffer.from(value["bytes"], "base64")
-  throw damaged(`${where} has a value of an unknown type`)
+  throw damagedError(`${where} has a value of an unknown type`)
 }
 
 /** The lines of a file, each with its line break. */
@@ -86,7 +88,7 @@ export async function* linesOf({ header, rows, tables }: Source): AsyncGenerator
   yield `${JSON.stringify({ end: true, rows: count, sha256: hash.digest("hex") })}\n`
 }
 
-const damaged = (what: string): StoreError =>
+const damagedError = (what: string): StoreError =>
   new StoreError(
     `${what}: the file is damaged or incomplete, and nothing was imported. Export the store again`,
     {
@@ -112,7 +114,7 @@ const readHeader = (text: string | undefined, filename: string): Header => {
     )
   }
   if (typeof madeAt !== "string" || !isNumbers(numbers) || !isNumbers(sequences)) {
-    throw damaged(`The first line of "${filename}" is incomplete`)
+    throw damagedError(`The first line of "${filename}" is incomplete`)
   }
   const { environments = 0, events = 0, runs = 0, seq = 0 } = numbers
   return { madeAt, sequences, numbers: { environments, events, runs, seq } }
@@ -144,8 +146,8 @@ export interface Imported {
 }
 
 /**
- * Fills the store that `open` returns with an export. Throws `ValidationError` or `StoreError`. After an error, the caller must
- * discard what was written.
+ * Fills a store, which `open` returns, with the content of an export. Throws `ValidationError` or `StoreError`. After an error, the
+ * caller must discard what was written.
  */
 export const fill = async (
   filename: string,
@@ -159,8 +161,8 @@ export const fill = async (
   let table: Table | undefined
   let batch: Array<Values> = []
   let rows = 0
-  let end: { readonly [name: string]: unknown } | undefined
-  let number = 0
+  let closingLine: { readonly [name: string]: unknown } | undefined
+  let lineNumber = 0
   const flush = async (): Promise<void> => {
     if (batch.length === 0 || table === undefined || target === undefined) return
     const rowsToWrite = batch
@@ -169,31 +171,31 @@ export const fill = async (
   }
   try {
     for await (const text of lines) {
-      number++
-      const where = `Line ${number} of "${filename}"`
+      lineNumber++
+      const where = `Line ${lineNumber} of "${filename}"`
       if (header === undefined) {
         header = readHeader(text, filename)
         target = await open(header)
         hash.update(`${text}\n`)
         continue
       }
-      if (end !== undefined) throw damaged(`${where} comes after the end of the export`)
+      if (closingLine !== undefined) throw damagedError(`${where} comes after the end of the export`)
       const value = safeJsonParse(text)
       if (isObject(value) && value["end"] === true) {
-        end = value
+        closingLine = value
         continue
       }
       hash.update(`${text}\n`)
       if (Array.isArray(value)) {
         if (table === undefined || value.length !== table.columns.length)
-          throw damaged(`${where} does not have one value for each column of its table`)
+          throw damagedError(`${where} does not have one value for each column of its table`)
         batch.push(value.map((one) => decode(one, where)))
         rows++
         if (batch.length === BATCH) await flush()
       } else if (isObject(value)) {
         await flush()
         table = readTable(value, target!.tables, filename)
-      } else throw damaged(`${where} is not JSON`)
+      } else throw damagedError(`${where} is not JSON`)
     }
     await flush()
   } finally {
@@ -201,8 +203,8 @@ export const fill = async (
     input.destroy()
   }
   if (header === undefined) readHeader(undefined, filename)
-  if (end === undefined) throw damaged(`"${filename}" lacks the line that ends an export`)
-  if (end["rows"] !== rows || end["sha256"] !== hash.digest("hex"))
-    throw damaged(`"${filename}" does not match its checksum`)
+  if (closingLine === undefined) throw damagedError(`"${filename}" lacks the line that ends an export`)
+  if (closingLine["rows"] !== rows || closingLine["sha256"] !== hash.digest("hex"))
+    throw damagedError(`"${filename}" does not match its checksum`)
   return { header: header!, rows }
 }

@@ -6,8 +6,8 @@ import { loadDriver, openClient, type PostgresSettings, postgresSettingsOf } fro
 import {
   askWith,
   beingFilledError,
-  IMPORT,
-  isBeingFilled,
+  IMPORT_APPLICATION,
+  hasImport,
   fitOfVersion,
   LOCK_CLASS,
   migrateWithin,
@@ -16,11 +16,11 @@ import {
   tooNewError
 } from "../Postgres/Migrate.ts"
 import type { PostgresOptions } from "../Postgres/Options.ts"
-import { isDenied, LOST_FOR_GOOD, openError, storeError } from "../Postgres/PostgresErrors.ts"
-import { fill, type Imported, ownMeta, type Source, type Table, type Values } from "./Format.ts"
+import { isDenied, LOST_FOR_GOOD_ADVICE, openError, storeError } from "../Postgres/PostgresErrors.ts"
+import { fill, type Imported, unexportedMeta, type Source, type Table, type Values } from "./Format.ts"
 
 /** Tables that are of use only in their own database, for its engines. They are not exported. */
-const OWN_TABLES = ["engine", "nodes", "node_workers", "news"]
+const UNEXPORTED_TABLES = ["engine", "nodes", "node_workers", "news"]
 
 /** How many rows are read at once. */
 const BATCH = 500
@@ -37,11 +37,12 @@ const COLUMNS = `FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace J
   WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND c.relpersistence <> 'u' AND a.attnum > 0 AND NOT a.attisdropped`
 
 const tablesOf = async (client: Client, schema: string): Promise<ReadonlyArray<Table>> => {
-  // not from `information_schema`, which leaves out tables that the user may not read: an export would lack them without an error
+  // does not ask `information_schema`, which leaves out tables that the user may not read: without any error, an export would lack
+  // these tables
   const { rows } = await client.query(
     `SELECT c.relname AS name, a.attname AS column ${COLUMNS} AND c.relname <> ALL($2)
        ORDER BY c.relname COLLATE "C", a.attname COLLATE "C"`,
-    [schema, OWN_TABLES]
+    [schema, UNEXPORTED_TABLES]
   )
   const tables = new Map<string, Array<string>>()
   for (const { column, name } of rows) {
@@ -74,12 +75,12 @@ const withClient = async <A>(
   const driver = await loadDriver()
   let opened: Client | undefined
   try {
-    const { client, read } = await openClient(driver, settings, false)
+    const { client, sessionFacts } = await openClient(driver, settings, false)
     opened = client
-    return await use(client, settings, read?.is_new === 1)
+    return await use(client, settings, sessionFacts?.is_new === 1)
   } catch (cause) {
     if (cause instanceof ValidationError) throw cause
-    throw openError(settings.shown, cause, opened === undefined ? undefined : LOST_FOR_GOOD)
+    throw openError(settings.displayName, cause, opened === undefined ? undefined : LOST_FOR_GOOD_ADVICE)
   } finally {
     await opened?.end().catch(() => undefined)
   }
@@ -94,9 +95,9 @@ export const readPostgres = <A>(
   withClient(options, (client, settings, isNew) =>
     readTables(client, settings, isNew, now, use).catch((cause: unknown) => {
       if (!isDenied(cause)) throw cause
-      const { schema, shown } = settings
+      const { schema, displayName } = settings
       throw new StoreError(
-        `Cannot read the tables at ${shown}: ${toError(cause).message}. An export reads all tables and their sequences, so the user of the database URL needs these rights: ` +
+        `Cannot read the tables at ${displayName}: ${toError(cause).message}. An export reads all tables and their sequences, so the user of the database URL needs these rights: ` +
           `GRANT SELECT ON ALL TABLES IN SCHEMA ${schema} TO ...; GRANT SELECT ON ALL SEQUENCES IN SCHEMA ${schema} TO ...`,
         { code: "STORE_UNAVAILABLE", cause }
       )
@@ -110,10 +111,10 @@ const readTables = async <A>(
   now: number,
   use: (source: Source) => Promise<A>
 ): Promise<A> => {
-  const { known, schema, shown } = settings
+  const { migrations, schema, displayName } = settings
   if (isNew) {
     throw new StoreError(
-      `There are no tables at ${shown}: check the database in the URL, and the schema (\`--database-schema\`)`,
+      `There are no tables at ${displayName}: check the database in the URL, and the schema (\`--database-schema\`)`,
       { code: "STORE_UNAVAILABLE" }
     )
   }
@@ -125,7 +126,7 @@ const readTables = async <A>(
   if (fit === "too new") throw tooNewError(settings, Number(version))
   if (fit === "too old") {
     throw new StoreError(
-      `The tables at ${shown} are at version ${version}, and this package reads version ${known.length}: \`ironflow migrate\` brings them up to date`,
+      `The tables at ${displayName} are at version ${version}, and this package reads version ${migrations.length}: \`ironflow migrate\` brings them up to date`,
       { code: "STORE_UNAVAILABLE" }
     )
   }
@@ -152,10 +153,10 @@ const readTables = async <A>(
     },
     tables: await tablesOf(client, schema),
     async *rows(table) {
-      const own = table.name === "meta" ? ` WHERE name <> ALL($1)` : ""
-      const values = table.name === "meta" ? [ownMeta] : []
+      const condition = table.name === "meta" ? ` WHERE name <> ALL($1)` : ""
+      const values = table.name === "meta" ? [unexportedMeta] : []
       await client.query(
-        `DECLARE rows CURSOR FOR SELECT ${quoted(table.columns)} FROM ${table.name}${own} ORDER BY ${quoted(keys.get(table.name) ?? table.columns)}`,
+        `DECLARE rows CURSOR FOR SELECT ${quoted(table.columns)} FROM ${table.name}${condition} ORDER BY ${quoted(keys.get(table.name) ?? table.columns)}`,
         values
       )
       while (true) {
@@ -173,10 +174,10 @@ const readTables = async <A>(
  */
 export const writePostgres = (options: PostgresOptions, filename: string): Promise<Imported> =>
   withClient(options, async (client, settings) => {
-    const { schema, shown } = settings
+    const { schema, displayName } = settings
     const imported = await fill(filename, async () => {
       // the name of the session shows other engines that an import holds the lock
-      await client.query(`SET application_name = '${IMPORT}'`)
+      await client.query(`SET application_name = '${IMPORT_APPLICATION}'`)
       await client.query("BEGIN")
       await client.query("SET LOCAL idle_in_transaction_session_timeout = 0")
       const { rows } = await client.query("SELECT pg_try_advisory_lock($1, hashtext($2)) AS mine", [
@@ -184,9 +185,9 @@ export const writePostgres = (options: PostgresOptions, filename: string): Promi
         `${SCHEMA_LOCK} ${schema}`
       ])
       if (rows[0]?.mine !== 1) {
-        if (await isBeingFilled(askWith(client), schema)) throw beingFilledError(settings)
+        if (await hasImport(askWith(client), schema)) throw beingFilledError(settings)
         throw new StoreError(
-          `The tables at ${shown} are in use by an engine, or by an import of another user: stop that engine or import first, or name another schema`,
+          `The tables at ${displayName} are in use by an engine, or by an import of another user: stop that engine or import first, or name another schema`,
           {
             code: "STORE_LOCKED"
           }
@@ -199,7 +200,7 @@ export const writePostgres = (options: PostgresOptions, filename: string): Promi
         const { rows } = await client.query(`SELECT 1 FROM ${name} LIMIT 1`)
         if (rows.length === 0) continue
         throw new ValidationError(
-          `The tables at ${shown} are not empty ("${name}" has rows), and an import needs empty tables: name another schema`
+          `The tables at ${displayName} are not empty ("${name}" has rows), and an import needs empty tables: name another schema`
         )
       }
       await client.query("DELETE FROM meta WHERE name <> 'oldest'")
@@ -214,7 +215,7 @@ export const writePostgres = (options: PostgresOptions, filename: string): Promi
             await client
               .query(`INSERT INTO ${name} (${quoted(columns)}) VALUES ${places}`, batch.flat().map(sendable))
               .catch((cause: unknown) =>
-                Promise.reject(storeError(`Cannot import rows of "${name}"`, cause, LOST_FOR_GOOD))
+                Promise.reject(storeError(`Cannot import rows of "${name}"`, cause, LOST_FOR_GOOD_ADVICE))
               )
           }
         }

@@ -3,9 +3,12 @@ import { StoreError } from "../../../Errors.ts"
 import type { DatabaseSync } from "../NodeSqlite.ts"
 import { migrations } from "../Migrations.ts"
 import { checkIsIronflow, versionOf } from "../SqliteFile.ts"
-import { type Header, ownMeta, type Source, type Table, type Target, type Values } from "./Format.ts"
+import { type Header, unexportedMeta, type Source, type Table, type Target, type Values } from "./Format.ts"
 
-/** Tables whose hidden `rowid` programs use. It is exported too, because it is an ordinary column on Postgres. */
+/**
+ * Tables for which programs use the hidden column `rowid`. This column is exported too, because on Postgres it is an ordinary
+ * column.
+ */
 const TABLES_WITH_ROWID: ReadonlySet<string> = new Set(["kv_entries"])
 
 const tablesOf = (db: DatabaseSync): ReadonlyArray<Table> =>
@@ -30,7 +33,7 @@ const keyOf = (db: DatabaseSync, { columns, name }: Table): ReadonlyArray<string
   return key.length === 0 ? columns : key
 }
 
-const ownNames = ownMeta.map((name) => `'${name}'`).join(", ")
+const unexportedNames = unexportedMeta.map((name) => `'${name}'`).join(", ")
 const quoted = (columns: ReadonlyArray<string>): string => columns.map((name) => `"${name}"`).join(", ")
 const highest = (db: DatabaseSync, sql: string): number =>
   Number(Object.values(db.prepare(sql).get() ?? {})[0] ?? 0)
@@ -64,9 +67,9 @@ export const readSqlite = (db: DatabaseSync, filename: string, now: number): Sou
     },
     tables: tablesOf(db),
     *rows(table) {
-      const own = table.name === "meta" ? ` WHERE name NOT IN (${ownNames})` : ""
+      const condition = table.name === "meta" ? ` WHERE name NOT IN (${unexportedNames})` : ""
       const statement = db.prepare(
-        `SELECT ${quoted(table.columns)} FROM ${table.name}${own} ORDER BY ${quoted(keyOf(db, table))}`
+        `SELECT ${quoted(table.columns)} FROM ${table.name}${condition} ORDER BY ${quoted(keyOf(db, table))}`
       )
       let batch: Array<Values> = []
       for (const row of statement.iterate()) {

@@ -1,4 +1,7 @@
-/** `ironflow export` and `ironflow import`: copy the contents of a store into a file, and from the file into an empty store. */
+/**
+ * `ironflow export` copies the contents of a store into a file, and `ironflow import` copies them from such a file into an empty
+ * store.
+ */
 import { closeSync, existsSync, openSync, statSync, writeSync } from "node:fs"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -17,7 +20,7 @@ export type Place = { readonly filename: string } | { readonly database: Postgre
 
 /** What was exported or imported. */
 export interface Transferred {
-  /** The moment of the exported state, as an ISO string. */
+  /** The moment at which the store had the exported state, as an ISO string. */
   readonly madeAt: string
   readonly rows: number
   /** The size of the exported file. */
@@ -33,7 +36,7 @@ const attempt = <A>(what: string, run: () => Promise<A>): Effect.Effect<A, Store
 /**
  * Writes the contents of a store at this moment to a new file that only the user of the process may read. Engines of the store may
  * go on. Fails with `ValidationError` when the file exists already, or when the database does not exist. Fails with `StoreError`
- * when one of the two cannot be used. A failure leaves no partial file.
+ * when the database or the file cannot be used. A failure leaves no partial file.
  */
 export const exportStore = (
   from: Place,
@@ -45,13 +48,13 @@ export const exportStore = (
     )
   )
 
-const writeExport = async (from: Place, filename: string, now: number): Promise<Transferred> => {
+const writeExport = async (source: Place, filename: string, now: number): Promise<Transferred> => {
   checkNew(filename, "export")
   removeLeftovers(filename)
   const partial = partialName(filename)
   try {
     makeFile(partial, DEFAULT_MODE)
-    const written = await withSource(from, now, (source) => writeLines(source, partial))
+    const written = await withSource(source, now, (source) => writeLines(source, partial))
     await putNew(partial, filename)
     return { ...written, bytes: statSync(filename).size }
   } finally {
@@ -65,12 +68,12 @@ const checkNew = (filename: string, what: string): void => {
   refuseExisting(filename)
 }
 
-const withSource = async <A>(from: Place, now: number, use: (source: Source) => Promise<A>): Promise<A> => {
-  if ("database" in from) {
+const withSource = async <A>(place: Place, now: number, use: (source: Source) => Promise<A>): Promise<A> => {
+  if ("database" in place) {
     const { readPostgres } = await import("./PostgresTables.ts")
-    return readPostgres(from.database, now, use)
+    return readPostgres(place.database, now, use)
   }
-  const { filename } = from
+  const { filename } = place
   refuseNonFile(filename)
   if (!existsSync(filename)) throw new ValidationError(`There is no database "${filename}": check its name`)
   const db = new DatabaseSync(filename, { readOnly: true, timeout: 5000 })
@@ -87,7 +90,7 @@ const writeLines = async (source: Source, file: string) => {
   const descriptor = openSync(file, "w", DEFAULT_MODE)
   let rows = 0
   try {
-    const counted: Source = {
+    const countingSource: Source = {
       ...source,
       async *rows(table) {
         for await (const batch of source.rows(table)) {
@@ -96,7 +99,7 @@ const writeLines = async (source: Source, file: string) => {
         }
       }
     }
-    for await (const text of linesOf(counted)) {
+    for await (const text of linesOf(countingSource)) {
       const bytes = Buffer.from(text)
       for (let at = 0; at < bytes.length;) at += writeSync(descriptor, bytes, at)
     }
@@ -118,7 +121,7 @@ export const importStore = (
 ): Effect.Effect<Transferred, StoreError | ValidationError> =>
   Effect.uninterruptible(attempt(`Cannot import "${filename}"`, () => readExport(filename, to)))
 
-const readExport = async (filename: string, to: Place): Promise<Transferred> => {
+const readExport = async (filename: string, destination: Place): Promise<Transferred> => {
   const stat = statSync(filename, { throwIfNoEntry: false })
   if (stat === undefined) throw new ValidationError(`There is no file "${filename}"`)
   if (!stat.isFile()) {
@@ -126,9 +129,9 @@ const readExport = async (filename: string, to: Place): Promise<Transferred> => 
       `"${filename}" is not an export: it is ${stat.isDirectory() ? "a folder" : "not a file"}`
     )
   }
-  const { header, rows } = await ("database" in to
-    ? import("./PostgresTables.ts").then(({ writePostgres }) => writePostgres(to.database, filename))
-    : fillFile(filename, to.filename))
+  const { header, rows } = await ("database" in destination
+    ? import("./PostgresTables.ts").then(({ writePostgres }) => writePostgres(destination.database, filename))
+    : fillFile(filename, destination.filename))
   return { madeAt: header.madeAt, rows, bytes: stat.size }
 }
 

@@ -14,19 +14,19 @@ import { environment, type Shop, type ShopTest } from "./Shop.ts"
 const listAll = (shop: Shop, query: Partial<EventQuery>, limit: number) =>
   Effect.gen(function* () {
     const found: Array<FoundEvent> = []
-    for (let from: number | undefined; ;) {
+    for (let cursor: number | undefined; ;) {
       const page = yield* EventSearch.listEvents(shop.store, {
         environment,
         order: "newest",
         ...query,
         limit,
-        ...(from === undefined ? {} : { from })
+        ...(cursor === undefined ? {} : { cursor })
       })
       assert.isAtMost(page.events.length, limit)
       found.push(...page.events)
       if (page.next === undefined) return found
-      assert.notStrictEqual(page.next, from)
-      from = page.next
+      assert.notStrictEqual(page.next, cursor)
+      cursor = page.next
     }
   })
 
@@ -127,7 +127,7 @@ export const eventSearchSuite = (test: ShopTest, isWhole: boolean): void => {
       const query: EventQuery = { environment, order: "newest", limit: 3 }
       const first = yield* EventSearch.listEvents(shop.store, query)
       for (let i = 6; i < 9; i++) yield* shop.emit("order.placed", { i })
-      const second = yield* EventSearch.listEvents(shop.store, { ...query, from: first.next! })
+      const second = yield* EventSearch.listEvents(shop.store, { ...query, cursor: first.next! })
 
       assert.deepStrictEqual(
         [...first.events, ...second.events].map(({ data }) => JSON.parse(data).i),
@@ -150,7 +150,7 @@ export const eventSearchSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.deepStrictEqual(first.events, [])
       assert.strictEqual(first.next, 1002)
       assert.strictEqual(first.lookedTo?.position, 1002)
-      const second = yield* EventSearch.listEvents(shop.store, { ...query, from: first.next! })
+      const second = yield* EventSearch.listEvents(shop.store, { ...query, cursor: first.next! })
       assert.lengthOf(second.events, 1)
 
       // with a whole name the search uses an index

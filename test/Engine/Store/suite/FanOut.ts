@@ -2,7 +2,7 @@
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type { Job, Outcome, TurnOp } from "../../../../src/Protocol/Worker.ts"
-import { MOST_ROWS } from "../../../../src/Engine/Store/TransactionBudget.ts"
+import { MAX_ROWS } from "../../../../src/Engine/Store/TransactionBudget.ts"
 import * as Append from "../../../../src/Engine/Events/Append.ts"
 import { listRuns } from "../../../../src/Engine/Runs/RunList.ts"
 import * as RunControl from "../../../../src/Engine/Runs/RunControl.ts"
@@ -22,7 +22,7 @@ import {
 } from "./Shop.ts"
 
 /** So many waits that their delivery takes three transactions. */
-const many = 2 * MOST_ROWS + 100
+const many = 2 * MAX_ROWS + 100
 
 /** Starts runs, and lets each report its ops. Returns their jobs in the order of the runs. */
 const startMany = (shop: Shop, count: number, ops: (i: number) => ReadonlyArray<TurnOp>) =>
@@ -87,10 +87,10 @@ export const fanOutSuite = (test: ShopTest, isWhole: boolean): void => {
       const ended = watchCommits(shop)
 
       yield* shop.emit("order.paid", { n: 1 })
-      assert.deepStrictEqual(ended, [MOST_ROWS])
+      assert.deepStrictEqual(ended, [MAX_ROWS])
       yield* shop.fire()
 
-      assert.deepStrictEqual(ended, [MOST_ROWS, MOST_ROWS, 100])
+      assert.deepStrictEqual(ended, [MAX_ROWS, MAX_ROWS, 100])
       assert.deepStrictEqual(yield* received(shop), { '{"n":1}': many })
       assert.strictEqual((yield* fireDue(shop.store)).nextDueAt, Infinity)
     })
@@ -120,7 +120,7 @@ export const fanOutSuite = (test: ShopTest, isWhole: boolean): void => {
       yield* Effect.all([shop.emit("a"), shop.emit("b")], { concurrency: "unbounded" })
       yield* shop.fire()
 
-      assert.isAtMost(Math.max(...ended), MOST_ROWS)
+      assert.isAtMost(Math.max(...ended), MAX_ROWS)
       assert.strictEqual(
         ended.reduce((sum, n) => sum + n, 0),
         many
@@ -163,19 +163,19 @@ export const fanOutSuite = (test: ShopTest, isWhole: boolean): void => {
         waitFor("paid:0", "*.sent"),
         waitFor("paid:0", "invoice.*", { match: "data.i" })
       ]
-      yield* startMany(shop, kinds.length * MOST_ROWS, (i) => [kinds[i % kinds.length]!, suspend("paid:0")])
+      yield* startMany(shop, kinds.length * MAX_ROWS, (i) => [kinds[i % kinds.length]!, suspend("paid:0")])
 
       yield* shop.emit("invoice.paid", { i: 7 })
       yield* shop.fire()
 
       // of the waits that compare a path with their trigger, the seventh waits for another event
-      assert.deepStrictEqual(yield* received(shop), { '{"i":7}': 2 * MOST_ROWS })
+      assert.deepStrictEqual(yield* received(shop), { '{"i":7}': 2 * MAX_ROWS })
       yield* shop.emit("invoice.paid", { i: 8 })
       yield* shop.fire()
-      assert.deepStrictEqual(yield* received(shop), { '{"i":8}': MOST_ROWS })
+      assert.deepStrictEqual(yield* received(shop), { '{"i":8}': MAX_ROWS })
       yield* shop.emit("parcel.sent", { i: 9 })
       yield* shop.fire()
-      assert.deepStrictEqual(yield* received(shop), { '{"i":9}': MOST_ROWS })
+      assert.deepStrictEqual(yield* received(shop), { '{"i":9}': MAX_ROWS })
     })
 
     further("gives every expression its full budget, however many expressions there are", function* (shop) {
@@ -343,7 +343,7 @@ export const fanOutSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.strictEqual(yield* shop.status(parent.runId), "cancelled")
       assert.strictEqual(shop.lastChanges?.dueAt, 0)
       yield* shop.fire()
-      assert.isAtMost(Math.max(...ended), MOST_ROWS + 1)
+      assert.isAtMost(Math.max(...ended), MAX_ROWS + 1)
       assert.strictEqual(yield* count(shop, "cancelled"), many)
     })
 

@@ -223,7 +223,7 @@ export const kvSuite = (test: ShopTest): void => {
         yield* write(store, ...Array.from({ length: 100 }, (_, j) => put(`key-${i + j}`, "x")))
 
       yield* store.write(KvBuckets.deleteBucket(environment, "carts"))
-      assert.strictEqual(shop.lastChanges?.kvDeleted.length, 1)
+      assert.strictEqual(shop.lastChanges?.deletedBuckets.length, 1)
       assert.strictEqual(yield* refused(read(store, "key-1")), "BucketNotFoundError")
       yield* make(store)
       assert.deepStrictEqual(yield* write(store, put("key-1", "anew")), [601])
