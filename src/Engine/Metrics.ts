@@ -216,7 +216,7 @@ const functionCountersOf = ({ functions }: RunStats): ReadonlyArray<MetricFamily
   const sums = Object.fromEntries(
     counted.map((what) => [
       what,
-      functions.reduce((sum, fn) => (fn.of === undefined ? sum + fn[what] : sum), 0)
+      functions.reduce((sum, fn) => (fn.identity === undefined ? sum + fn[what] : sum), 0)
     ])
   )
   return [
@@ -226,14 +226,14 @@ const functionCountersOf = ({ functions }: RunStats): ReadonlyArray<MetricFamily
       help: "Runs by function, and by what happened to them: started, completed, failed, cancelled; attempts that were retried, leases that were lost, and reports that came too late (stale).",
       samples: [
         ...functions.flatMap((fn) =>
-          fn.of === undefined
+          fn.identity === undefined
             ? []
             : counted.map((what) => ({
-                labels: { environment: fn.of!.environment, function: fn.of!.functionId, what },
+                labels: { environment: fn.identity!.environment, function: fn.identity!.functionId, what },
                 value: fn[what]
               }))
         ),
-        ...(functions.every((fn) => fn.of !== undefined)
+        ...(functions.every((fn) => fn.identity !== undefined)
           ? []
           : counted.map((what) => ({ labels: { ...otherLabels, what }, value: sums[what] ?? 0 })))
       ]
@@ -399,8 +399,8 @@ const failedRunsOf = (failed: ReadonlyArray<FailedRuns>, { functions }: RunStats
   const withFailedRuns = new Set(failed.map(name))
   const all = [
     ...[...failed].sort((a, b) => b.count - a.count),
-    ...functions.flatMap(({ of }) =>
-      of === undefined || withFailedRuns.has(name(of)) ? [] : [{ ...of, count: 0 }]
+    ...functions.flatMap(({ identity }) =>
+      identity === undefined || withFailedRuns.has(name(identity)) ? [] : [{ ...identity, count: 0 }]
     )
   ]
   const withoutSeries = all.slice(MAX_FUNCTIONS)

@@ -3,7 +3,7 @@ import type { BulkAction } from "../../Protocol/Bulk.ts"
 import { knownCodeVersions } from "../Functions/FunctionHistory.ts"
 import { NO_PIN } from "../Functions/Pins.ts"
 import { registryOf } from "../Functions/Registry.ts"
-import { forkRun, inputFrom, moveRun } from "../Runs/Forking.ts"
+import { forkRun, inputOfRepeat, moveRun } from "../Runs/Forking.ts"
 import { isCompensating } from "../Runs/PauseRun.ts"
 import { holdingJob } from "../Runs/RevokedLeases.ts"
 import { erasedAt } from "../Runs/RunEvent.ts"
@@ -114,7 +114,7 @@ export function* actOnRun(
         environment: Number(row.environment),
         fn,
         event: Number(row.event),
-        ...(yield* inputFrom(tx, row))
+        ...(yield* inputOfRepeat(tx, row))
       })
       return undefined
     }

@@ -132,7 +132,7 @@ const sliceOfIds = (
   const index = place !== undefined && "index" in place ? place.index : 0
   const next = index + (request.dryRun ? COUNTED_AT_ONCE : AT_ONCE)
   const page = ids.slice(index, next)
-  const isVisible = visibleTo(caller, environment).run
+  const isVisible = visibleTo(caller, environment).canSeeRun
   const isAllowed = (id: string): boolean => mayDo(caller, action, environment, { id, status: "paused" })
   return {
     // the statuses of these runs are not known here, so `onlyPaused` leaves a part of the check to the transaction

@@ -121,7 +121,7 @@ export const makeHookDelivery = ({
       const chance = yield* Random.next
       const now = yield* Clock.currentTimeMillis
       const dueAt = now + retryDelayMs(hook.retry, attempts, chance)
-      return { id: due.id, again: { attempts, dueAt } }
+      return { id: due.id, nextAttempt: { attempts, dueAt } }
     })
 
   const round: Effect.Effect<void, StoreError> = Effect.gen(function* () {

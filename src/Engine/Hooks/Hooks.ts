@@ -17,7 +17,7 @@ import { InputBudget } from "../InputBudget.ts"
 import { makeSettings, PushSettings } from "../Push/PushSettings.ts"
 import { type FunctionInEnvironment, hasListeners, noteFailing, noteStuck } from "../Runs/LastingProblems.ts"
 import { watchRates } from "../Runs/FailureRates.ts"
-import { countCalls, forgetHook, MOST_CALLS, setHooks, takeDropped } from "../Runs/HookCalls.ts"
+import { countCalls, forgetHook, MAX_CALLS, setHooks, takeDropped } from "../Runs/HookCalls.ts"
 import { Runs } from "../Runs/Runs.ts"
 import { Store } from "../Store/Store.ts"
 import { type HookCounts, makeHookDelivery } from "./HookDelivery.ts"
@@ -176,7 +176,7 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
       counts.dropped += dropped
       if (dropped === 0) return
       yield* Effect.logError(
-        `${dropped} calls of hooks were dropped: ${MOST_CALLS} other calls wait already, because hooks do not accept them`
+        `${dropped} calls of hooks were dropped: ${MAX_CALLS} other calls wait already, because hooks do not accept them`
       )
     }).pipe(Effect.ensuring(Effect.sync(() => (isCheckingDropped = false))))
 

@@ -215,7 +215,7 @@ export class PushEndpoints {
   ): Effect.Effect<{ readonly ack: TurnAck; readonly notices: ReadonlyArray<Notice> }, StoreError> {
     const { turns } = this.#options
     return Effect.gen({ self: this }, function* () {
-      if (late !== undefined) yield* turns.late(runId, late.lingerMs, environment)
+      if (late !== undefined) yield* turns.noteHandlerWentOn(runId, late.lingerMs, environment)
       const ack: TurnAck =
         ops.length === 0
           ? { _tag: "Accepted", outcomes: [] }

@@ -160,7 +160,7 @@ export class PushTurnRequests {
     const turn = this.#turns.get(jobId)
     if (turn === undefined) return
     const { runId } = turn.job
-    turn.reportedSteps.hear(
+    turn.reportedSteps.update(
       [{ jobId, runId, steps: steps ?? [] }],
       this.#options.clock.currentTimeMillisUnsafe()
     )
@@ -169,7 +169,7 @@ export class PushTurnRequests {
   /** The steps that run, by the last reports of the handlers. */
   get running(): ReadonlyArray<RunningTurn> {
     const now = this.#options.clock.currentTimeMillisUnsafe()
-    return [...this.#turns.values()].flatMap(({ reportedSteps }) => reportedSteps.asOf(now))
+    return [...this.#turns.values()].flatMap(({ reportedSteps }) => reportedSteps.turnsAt(now))
   }
 
   /** The notices for an active turn. When there are none, waits at most `waitMs` for one. */
@@ -272,7 +272,7 @@ export class PushTurnRequests {
   /** Tells the engine that the handler has dropped a turn that was taken back. */
   #dropped({ jobId, runId }: Job): Effect.Effect<void> {
     return Effect.suspend(() =>
-      Effect.catch(this.#endpoint.session()?.dropped([jobId]) ?? Effect.void, (error) =>
+      Effect.catch(this.#endpoint.session()?.noteDropped([jobId]) ?? Effect.void, (error) =>
         Effect.logError(
           `The lease of job ${jobId} could not be ended: no other worker gets run ${runId} until the lease expires`,
           error

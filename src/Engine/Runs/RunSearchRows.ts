@@ -31,8 +31,8 @@ const ALL = Number.MAX_SAFE_INTEGER
 
 /** How far a search has come: it has looked at all runs from the newest one to the one with this `event` and `key`. */
 export interface SearchPlace {
-  /** The name of the plan; for an attribute, followed by the path. */
-  readonly by: string
+  /** Identifies the plan: its name, which for an attribute is followed by the path. */
+  readonly planKey: string
   /** The log position of the event; only for plans that are ordered by events. */
   readonly event: number
   readonly key: number
@@ -92,14 +92,17 @@ export const searchRuns = inEnvironment(
   function* (
     tx: Transaction,
     { call, environment, filters }: RunSearch,
-    place: SearchPlace | { readonly by: string; readonly event: number; readonly key: number } | undefined,
+    place:
+      SearchPlace | { readonly planKey: string; readonly event: number; readonly key: number } | undefined,
     most: number
   ): Program<SearchSlice, ValidationError> {
     const search = new Search(tx, environment, filters)
     const unknown = search.unknownAttribute(call)
     if (unknown !== undefined) return yield* refuse(unknown)
     const begin: SearchPlace =
-      place !== undefined && "lastKey" in place ? place : { ...(yield* search.begin(place?.by)), ...place }
+      place !== undefined && "lastKey" in place
+        ? place
+        : { ...(yield* search.begin(place?.planKey)), ...place }
     const { found, isLast, reached } = yield* search.slice(begin, Math.min(most, MAX_SLICE_RUNS))
     const filledBackTo = yield* search.filledBackTo()
     return {
@@ -119,7 +122,7 @@ export interface Grouping {
   readonly durations: boolean
 }
 
-/** How many runs are equal in all the other fields. */
+/** Counts the runs that are equal in all fields but `count`. */
 export interface Sum {
   readonly value: string | undefined
   readonly status: RunStatus
@@ -135,15 +138,15 @@ interface SumsSlice {
 }
 
 /** The ids of the functions whose `searchBy` has the path, among those that the filters allow. */
-export const functionsFoundBy = inEnvironment(
-  "functionsFoundBy",
+export const functionsSearchableBy = inEnvironment(
+  "functionsSearchableBy",
   // this is a program because only a program can look up functions
   function* (
     tx: Transaction,
     { environment, filters }: RunSearch,
     path: string
   ): Program<ReadonlyArray<string>> {
-    return new Search(tx, environment, filters).foundBy(path)
+    return new Search(tx, environment, filters).functionsWithPath(path)
   },
   () => "count runs"
 )
@@ -157,7 +160,7 @@ export const countRuns = inEnvironment(
   function* (
     tx: Transaction,
     { environment, filters }: RunSearch,
-    counted: Grouping,
+    grouping: Grouping,
     place: SearchPlace | undefined,
     most: number
   ): Program<SumsSlice & Pick<SearchSlice, "lookedBackTo" | "filledBackTo">, ValidationError> {
@@ -166,10 +169,10 @@ export const countRuns = inEnvironment(
     if (unknown !== undefined) return yield* refuse(unknown)
     const slice = yield* search.sums(
       place ?? (yield* search.begin(undefined)),
-      counted,
+      grouping,
       Math.min(most, SLICE)
     )
-    const filledBackTo = yield* search.filledBackTo(counted.by)
+    const filledBackTo = yield* search.filledBackTo(grouping.by)
     return {
       ...slice,
       lookedBackTo: slice.isLast ? 0 : yield* createdAt(slice.place),
@@ -232,7 +235,10 @@ function* createdAt({ event, key }: RunPosition): Program<number> {
  */
 const CLOCK_SLACK_MS = 60_000
 
-/** The key of the first run that was created at this time or later, found by bisection: keys grow with the time of creation. */
+/**
+ * The key of the first run that was created at this time or later. The key is found by bisection, because keys grow with the time
+ * of creation.
+ */
 function* keyAt(at: number): Program<number> {
   let from = 1
   let to = Number((yield* get(FIND_NEWEST_RUN))?.key ?? 0) + 1
@@ -337,11 +343,11 @@ class Search {
     const key = to === ALL ? ALL : yield* keyAt(to + CLOCK_SLACK_MS)
     const lastKey = createdFrom === undefined ? 0 : yield* keyAt(createdFrom - CLOCK_SLACK_MS)
     const newest = Number((yield* get(FIND_NEWEST_RUN))?.key ?? 0)
-    const by = planInCursor ?? (yield* this.#shortest(Math.min(key, newest + 1) - lastKey))
-    const isByEvent = planOf(by).isByEvent
+    const planKey = planInCursor ?? (yield* this.#shortest(Math.min(key, newest + 1) - lastKey))
+    const isByEvent = planOf(planKey).isByEvent
     const after = isByEvent && key <= newest ? (yield* get(FIND_EVENT_AFTER, key))?.event : undefined
     return {
-      by,
+      planKey,
       event: after == null ? ALL : Number(after) + 1,
       key: isByEvent ? ALL : key,
       lastKey,
@@ -377,24 +383,24 @@ class Search {
     ]
     let best = "all"
     let fewest = all
-    for (const by of possible) {
-      const { count } = planOf(by)
+    for (const planKey of possible) {
+      const { count } = planOf(planKey)
       let most = 0
-      for (const { values } of this.#lanes(by)) {
+      for (const { values } of this.#lanes(planKey)) {
         if (count !== undefined) most += Number((yield* get(count, ...values))?.count)
         if (most >= fewest) break
       }
       // plans of MAX_COUNTED runs or more are not compared with each other: the first of them is taken
-      if (most < fewest && (best === "all" || most < MAX_COUNTED)) [best, fewest] = [by, most]
+      if (most < fewest && (best === "all" || most < MAX_COUNTED)) [best, fewest] = [planKey, most]
     }
     return best
   }
 
-  #lanes(by: string): ReadonlyArray<Lane> {
+  #lanes(planKey: string): ReadonlyArray<Lane> {
     const { attributes = {}, entityId, eventName, idempotencyKey, statuses = [] } = this.#filters
-    switch (planNameOf(by)) {
+    switch (planNameOf(planKey)) {
       case "attribute": {
-        const path = by.slice("attribute ".length)
+        const path = planKey.slice("attribute ".length)
         return this.#functions
           .filter(({ paths }) => paths.includes(path))
           .map(({ key }) => ({ values: [key, path, attributes[path] ?? null] }))
@@ -425,8 +431,8 @@ class Search {
     readonly isLast: boolean
     readonly reached: { readonly event: number; readonly key: number }
   }> {
-    const lanes = this.#lanes(place.by)
-    const last = { event: place.lastEvent, key: planOf(place.by).isByEvent ? 0 : place.lastKey }
+    const lanes = this.#lanes(place.planKey)
+    const last = { event: place.lastEvent, key: planOf(place.planKey).isByEvent ? 0 : place.lastKey }
     const size = Math.max(100, Math.floor(SLICE / Math.max(1, lanes.length)))
     let reached = last
     const places: Array<RunPosition> = []
@@ -438,10 +444,12 @@ class Search {
       const laneEnd = found.length < most ? from : found.at(-1)!
       if (isBefore(reached, laneEnd)) reached = laneEnd
     }
-    const inOrder = places.filter((one) => !isBefore(one, reached)).sort((a, b) => (isBefore(a, b) ? 1 : -1))
+    const sortedPlaces = places
+      .filter((one) => !isBefore(one, reached))
+      .sort((a, b) => (isBefore(a, b) ? 1 : -1))
     const found: Array<FoundRun> = []
     let length = 0
-    for (const { event, key } of inOrder) {
+    for (const { event, key } of sortedPlaces) {
       if (found.length === most || length > SLICE_LENGTH)
         return { found, isLast: false, reached: found.at(-1)! }
       const row = yield* get(SHOW, key)
@@ -451,13 +459,13 @@ class Search {
       length += rowLength
       found.push({ run: yield* readRun(this.#tx, row), event, key, length: rowLength, ...startOfRow(row) })
     }
-    return { found, reached, isLast: !isBefore(last, reached) && inOrder.length < most }
+    return { found, reached, isLast: !isBefore(last, reached) && sortedPlaces.length < most }
   }
 
   /** Counts the newest matching runs of all lanes that are older than a place. */
   *sums(place: SearchPlace, { by, durations }: Grouping, most: number): Program<SumsSlice> {
-    const lanes = this.#lanes(place.by)
-    const plan = planOf(place.by)
+    const lanes = this.#lanes(place.planKey)
+    const plan = planOf(place.planKey)
     const last = { event: place.lastEvent, key: plan.isByEvent ? 0 : place.lastKey }
     const size = Math.max(100, Math.floor(most / Math.max(1, lanes.length)))
     let reached = last
@@ -466,7 +474,7 @@ class Search {
       if (isBefore(reached, end)) reached = end
     }
     const bucket = bucketSizeOf(by)
-    const how = [
+    const groupingValues = [
       bucket !== undefined ? "time" : by.startsWith("event.") ? "attribute" : by,
       bucket ?? 1,
       bucket ?? 1,
@@ -477,7 +485,7 @@ class Search {
     for (const { values } of lanes) {
       for (const row of yield* all(
         plan.sum,
-        ...how,
+        ...groupingValues,
         ...this.#between(place, values, reached),
         ...this.#filterValues
       )) {
@@ -503,14 +511,14 @@ class Search {
   }
 
   /** The ids of the functions whose `searchBy` has the path. */
-  foundBy(path: string): ReadonlyArray<string> {
+  functionsWithPath(path: string): ReadonlyArray<string> {
     return this.#functions.flatMap(({ key, paths }) =>
       paths.includes(path) ? (registryOf(this.#tx).byKey(key)?.registration.id ?? []) : []
     )
   }
 
   *#end(place: SearchPlace, lane: ReadonlyArray<Value>, size: number): Program<RunPosition | undefined> {
-    const plan = planOf(place.by)
+    const plan = planOf(place.planKey)
     const at =
       plan.name === "function" ? [place.event, place.key] : [plan.isByEvent ? place.event : place.key]
     const row = yield* get(plan.end, ...lane, ...at, size - 1)
@@ -524,11 +532,11 @@ class Search {
     most: number
   ): Program<ReadonlyArray<RunPosition>> {
     const values = this.#between(place, lane, end)
-    return (yield* all(planOf(place.by).find, ...values, ...this.#filterValues, most)).map(positionOf)
+    return (yield* all(planOf(place.planKey).find, ...values, ...this.#filterValues, most)).map(positionOf)
   }
 
   #between(place: SearchPlace, lane: ReadonlyArray<Value>, end: RunPosition): ReadonlyArray<Value> {
-    const plan = planOf(place.by)
+    const plan = planOf(place.planKey)
     return plan.name === "function"
       ? [...lane, place.event, place.key, end.event, end.key]
       : plan.isByEvent
