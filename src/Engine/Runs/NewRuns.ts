@@ -3,7 +3,7 @@
  * run in the transaction that stores the event of the run, the row of the run is written only once, with the lease. Runs
  * that no worker claims are written without a lease before the commit.
  */
-import { isNew, markNew, forgetNew } from "../Functions/ReadyFunctions.ts"
+import { hasOnlyNewRuns, markNewRun, forgetNewRuns } from "../Functions/ReadyFunctions.ts"
 import { pinsRuns } from "../Functions/Pins.ts"
 import type { RegisteredFunction } from "../Functions/Registry.ts"
 import { ShortLivedMap } from "../../ShortLivedMap.ts"
@@ -39,7 +39,7 @@ const INSERT_RUN = statement(
 )
 
 function* writeAll(tx: Transaction, runs: ShortLivedMap<number, Array<NewRun>>): Program<void> {
-  forgetNew(tx)
+  forgetNewRuns(tx)
   for (const [, runsOfFunction] of runs) {
     for (const { createdAt: at, environment, event, function: fn, id } of runsOfFunction)
       yield* write(INSERT_RUN, id, environment, fn, event, at, at, at)
@@ -59,7 +59,7 @@ export const holdBackRow = (tx: Transaction, fn: RegisteredFunction, run: NewRun
   // refer to its row
   if (actorKey !== undefined || concurrency !== undefined || recording === true || searchBy !== undefined)
     return false
-  if (!markNew(tx, fn.key)) return false
+  if (!markNewRun(tx, fn.key)) return false
   const runs = newRunsOf(tx)
   const ofFunction = runs.get(fn.key)
   if (ofFunction === undefined) runs.set(fn.key, [run])
@@ -73,7 +73,7 @@ export const writeNewRuns = (tx: Transaction): Program<void> => writeAll(tx, new
 /** The runs of a function that have no row yet; `undefined` when there are none, or when runs with a row are ready too. */
 export const unwrittenRuns = (tx: Transaction, functionKey: number): Array<NewRun> | undefined => {
   const runs = newRunsOf(tx).get(functionKey)
-  return isNew(tx, functionKey) ? runs : undefined
+  return hasOnlyNewRuns(tx, functionKey) ? runs : undefined
 }
 
 const INSERT_LEASED_RUN = statement(

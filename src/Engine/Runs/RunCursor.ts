@@ -4,8 +4,8 @@ import * as Effect from "effect/Effect"
 import { ValidationError } from "../../Errors.ts"
 
 /**
- * A place in a list of runs. Most lists are ordered planKey creation, which is the order of `key`. Some lists are ordered planKey
- * the events that started the runs, and then planKey `key`: there, `event` is the position of the event in the log.
+ * A place in a list of runs. Most lists are ordered by creation, which is the order of `key`. Some lists are ordered by the
+ * events that started the runs, and then by `key`: there, `event` is the position of the event in the log.
  */
 export interface ListPlace {
   readonly event: number
@@ -13,15 +13,15 @@ export interface ListPlace {
   /** How many runs are on the pages before this place. */
   readonly listedCount: number
   /** The search plan of the list; see `SearchPlans.ts`. */
-  readonly planKey: string
+  readonly by: string
 }
 
 /** A digest that identifies the query of a cursor. Queries are plain data with their members in a fixed order. */
 const digestOf = (query: object): string =>
   createHash("sha256").update(JSON.stringify(query)).digest("base64url").slice(0, 11)
 
-export const writeCursor = (query: object, { planKey, event, key, listedCount }: ListPlace): string =>
-  Buffer.from(JSON.stringify([digestOf(query), key, event, listedCount, planKey])).toString("base64url")
+export const writeCursor = (query: object, { by, event, key, listedCount }: ListPlace): string =>
+  Buffer.from(JSON.stringify([digestOf(query), key, event, listedCount, by])).toString("base64url")
 
 /** Reads a cursor. Fails with `ValidationError` when it is invalid, or belongs to another query. */
 export const readCursor = (query: object, cursor: string): Effect.Effect<ListPlace, ValidationError> => {
@@ -34,9 +34,9 @@ export const readCursor = (query: object, cursor: string): Effect.Effect<ListPla
       )
     )
   }
-  const [digest, key, event, listedCount, planKey] = read
+  const [digest, key, event, listedCount, by] = read
   return digest === digestOf(query)
-    ? Effect.succeed({ key, event, listedCount, planKey })
+    ? Effect.succeed({ key, event, listedCount, by })
     : Effect.fail(
         new ValidationError(
           `${subject} belongs to a list with other filters: pass it with the filters of the page that returned it, or begin without a cursor`
@@ -53,9 +53,9 @@ const parse = (cursor: string): readonly [string, number, number, number, string
     return undefined
   }
   if (!Array.isArray(read) || read.length !== 5) return undefined
-  const [digest, key, event, listedCount, planKey] = read as ReadonlyArray<unknown>
+  const [digest, key, event, listedCount, by] = read as ReadonlyArray<unknown>
   const isPlace = [key, event, listedCount].every((part) => Number.isSafeInteger(part) && Number(part) >= 0)
-  return isPlace && typeof digest === "string" && typeof planKey === "string"
-    ? [digest, Number(key), Number(event), Number(listedCount), planKey]
+  return isPlace && typeof digest === "string" && typeof by === "string"
+    ? [digest, Number(key), Number(event), Number(listedCount), by]
     : undefined
 }

@@ -53,7 +53,7 @@ const digestedPart = ({ environment, functionId, status }: RunsBefore) => ({
 
 /** The cursor of the page that has the runs below `key`. `listedCount` is how many runs are on the pages before that page. */
 const cursorBefore = (query: RunsBefore, key: number, listedCount: number): string =>
-  writeCursor(digestedPart(query), { planKey: "", event: 0, key, listedCount })
+  writeCursor(digestedPart(query), { by: "", event: 0, key, listedCount })
 
 /** Reads one page. `listedBefore` is how many runs are on the earlier pages. */
 const listPage = (

@@ -10,7 +10,7 @@ import {
   acrossEnvironments
 } from "../Store/Program.ts"
 import { isTerminal } from "../../RunStatus.ts"
-import { keptMs, shortestKept } from "../Functions/KeptRuns.ts"
+import { retentionMs, shortestRetentionMs } from "../Functions/KeptRuns.ts"
 import { statusIn } from "./StatusRows.ts"
 import type { DeletedRuns } from "./RunRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
@@ -40,7 +40,7 @@ export const deleteEndedRuns = acrossEnvironments(
     after: number | undefined = 0
   ): Program<DeletedRuns> {
     const now = tx.settledNow()
-    const endedBefore = now - shortestKept(tx, keepMs)
+    const endedBefore = now - shortestRetentionMs(tx, keepMs)
     // without a retention, all runs are kept
     if (!Number.isFinite(endedBefore)) return { deleted: 0 }
     const newest = Number((yield* get(FIND_NEWEST_RUN))?.key ?? 0)
@@ -72,7 +72,7 @@ export const deleteEndedRuns = acrossEnvironments(
 const retentionOf = (tx: Transaction, row: Row, keepMs: number): number => {
   const status = statusIn(row)
   const ended = status !== undefined && isTerminal(status) ? status : undefined
-  return keptMs(tx, Number(row.function), ended, keepMs)
+  return retentionMs(tx, Number(row.function), ended, keepMs)
 }
 
 const DELETE_STEPS = statement("RunRetention.deleteSteps", "DELETE FROM steps WHERE run = ?")

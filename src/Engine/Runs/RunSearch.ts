@@ -65,7 +65,7 @@ export const searchMatchingRuns = (
       result({
         isTotalExact: false,
         nextCursor: writeCursor(query, {
-          planKey: place!.planKey,
+          by: place!.by,
           event: at.event,
           key: at.key,
           listedCount: listedBefore + runs.length

@@ -31,8 +31,8 @@ const ALL = Number.MAX_SAFE_INTEGER
 
 /** How far a search has come: it has looked at all runs from the newest one to the one with this `event` and `key`. */
 export interface SearchPlace {
-  /** Identifies the plan: its name, which for an attribute is followed by the path. */
-  readonly planKey: string
+  /** Identifies the plan: its name, and for an attribute also the path. Stored with bulk operations under this name. */
+  readonly by: string
   /** The log position of the event; only for plans that are ordered by events. */
   readonly event: number
   readonly key: number
@@ -92,17 +92,14 @@ export const searchRuns = inEnvironment(
   function* (
     tx: Transaction,
     { call, environment, filters }: RunSearch,
-    place:
-      SearchPlace | { readonly planKey: string; readonly event: number; readonly key: number } | undefined,
+    place: SearchPlace | { readonly by: string; readonly event: number; readonly key: number } | undefined,
     most: number
   ): Program<SearchSlice, ValidationError> {
     const search = new Search(tx, environment, filters)
     const unknown = search.unknownAttribute(call)
     if (unknown !== undefined) return yield* refuse(unknown)
     const begin: SearchPlace =
-      place !== undefined && "lastKey" in place
-        ? place
-        : { ...(yield* search.begin(place?.planKey)), ...place }
+      place !== undefined && "lastKey" in place ? place : { ...(yield* search.begin(place?.by)), ...place }
     const { found, isLast, reached } = yield* search.slice(begin, Math.min(most, MAX_SLICE_RUNS))
     const filledBackTo = yield* search.filledBackTo()
     return {
@@ -347,7 +344,7 @@ class Search {
     const isByEvent = planOf(planKey).isByEvent
     const after = isByEvent && key <= newest ? (yield* get(FIND_EVENT_AFTER, key))?.event : undefined
     return {
-      planKey,
+      by: planKey,
       event: after == null ? ALL : Number(after) + 1,
       key: isByEvent ? ALL : key,
       lastKey,
@@ -431,8 +428,8 @@ class Search {
     readonly isLast: boolean
     readonly reached: { readonly event: number; readonly key: number }
   }> {
-    const lanes = this.#lanes(place.planKey)
-    const last = { event: place.lastEvent, key: planOf(place.planKey).isByEvent ? 0 : place.lastKey }
+    const lanes = this.#lanes(place.by)
+    const last = { event: place.lastEvent, key: planOf(place.by).isByEvent ? 0 : place.lastKey }
     const size = Math.max(100, Math.floor(SLICE / Math.max(1, lanes.length)))
     let reached = last
     const places: Array<RunPosition> = []
@@ -464,8 +461,8 @@ class Search {
 
   /** Counts the newest matching runs of all lanes that are older than a place. */
   *sums(place: SearchPlace, { by, durations }: Grouping, most: number): Program<SumsSlice> {
-    const lanes = this.#lanes(place.planKey)
-    const plan = planOf(place.planKey)
+    const lanes = this.#lanes(place.by)
+    const plan = planOf(place.by)
     const last = { event: place.lastEvent, key: plan.isByEvent ? 0 : place.lastKey }
     const size = Math.max(100, Math.floor(most / Math.max(1, lanes.length)))
     let reached = last
@@ -518,7 +515,7 @@ class Search {
   }
 
   *#end(place: SearchPlace, lane: ReadonlyArray<Value>, size: number): Program<RunPosition | undefined> {
-    const plan = planOf(place.planKey)
+    const plan = planOf(place.by)
     const at =
       plan.name === "function" ? [place.event, place.key] : [plan.isByEvent ? place.event : place.key]
     const row = yield* get(plan.end, ...lane, ...at, size - 1)
@@ -532,11 +529,11 @@ class Search {
     most: number
   ): Program<ReadonlyArray<RunPosition>> {
     const values = this.#between(place, lane, end)
-    return (yield* all(planOf(place.planKey).find, ...values, ...this.#filterValues, most)).map(positionOf)
+    return (yield* all(planOf(place.by).find, ...values, ...this.#filterValues, most)).map(positionOf)
   }
 
   #between(place: SearchPlace, lane: ReadonlyArray<Value>, end: RunPosition): ReadonlyArray<Value> {
-    const plan = planOf(place.planKey)
+    const plan = planOf(place.by)
     return plan.name === "function"
       ? [...lane, place.event, place.key, end.event, end.key]
       : plan.isByEvent
